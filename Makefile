@@ -1,0 +1,50 @@
+# Two commands: `make quickstart` sets up and runs the main job, `make test` sets up and passes the tests.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+UV     := $(BIN)/uv
+# uv does not read pip's settings: hand it the index that pip was told to use, if any.
+INSTALL := $(if $(PIP_INDEX_URL),UV_DEFAULT_INDEX=$(PIP_INDEX_URL)) $(UV) pip install --quiet --python $(BIN)/python --no-deps
+LOCK    := $(UV) pip compile --quiet --universal --python-version 3.11 --override requirements-overrides.txt \
+           --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml
+
+.PHONY: quickstart setup test lint types check lock benchmarks clean
+
+quickstart: setup
+	@$(BIN)/counterfoil build data/recipes/quickstart.yaml
+
+setup: $(VENV)/.ready
+
+test: $(VENV)/.ready-dev
+	@$(BIN)/python -m pytest -n auto tests
+
+lint: $(VENV)/.ready-dev
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/.ready-dev
+	@$(BIN)/mypy
+
+check: lint types test
+
+$(UV):
+	@echo "creating $(VENV)" >&2
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Counterfoil needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+
+$(VENV)/.ready: requirements.lock pyproject.toml | $(UV)
+	@echo "installing" >&2
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.ready-dev: requirements-dev.lock $(VENV)/.ready
+	@$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+lock: | $(UV)
+	$(LOCK) --extra embedded --extra build -o requirements.lock
+	$(LOCK) --extra embedded --extra build --extra dev -c requirements.lock -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) data/runs data/cache data/releases

@@ -1,0 +1,25 @@
+"""What changed between two releases, and which version number follows from it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from schemas.tables import Row
+
+Bump = Literal["none", "patch", "minor", "major", "first"]
+
+
+class Comparison(Row):
+    """Stable ids that were added, removed, reworded or relabelled, and how scores moved in between."""
+
+    old_version: str | None
+    new_version: str
+    bump: Bump
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    reworded: tuple[str, ...]
+    relabelled: tuple[str, ...]
+    schema_changes: tuple[str, ...]
+    common: int
+    fitness_drift: float | None
+    """Mean change of fitness over the common rows; `None` without common judged rows."""

@@ -1,0 +1,208 @@
+"""The recipe: one YAML file that says everything about a build. Unknown keys are refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+ModelName = Annotated[
+    str,
+    Field(
+        pattern=r"^(openai|vllm|embedded|replay):\S+$",
+        description="`backend:name[@endpoint]`: `openai:gpt-5-mini`, "
+        "`openai:Qwen/Qwen3-32B@http://localhost:8000/v1`, `embedded:smollm2-135m`, `replay:answers.parquet`",
+    ),
+]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
+
+
+class Section(BaseModel):
+    """Part of a recipe: frozen, and closed to keys that nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Models(Section):
+    """Who generates, who answers, who judges."""
+
+    generator: Literal["recombine"] | ModelName = Field(
+        default="recombine",
+        description="`recombine` writes questions from the taxonomy without a model; or a model's name",
+    )
+    targets: tuple[ModelName, ...] = Field(min_length=1, description="models whose answers drive the search")
+    holdout_targets: tuple[ModelName, ...] = Field(
+        default=(), description="models that answer the selected questions afresh; default: the targets"
+    )
+    judges: tuple[Literal["divergence"] | ModelName, ...] = Field(
+        default=("divergence",),
+        min_length=1,
+        description="`divergence` is a permutation test on the answers, without a model; or models' names",
+    )
+    relabel_judges: tuple[Literal["lexical"] | ModelName, ...] = Field(
+        default=("lexical",),
+        min_length=1,
+        description="`lexical` finds evidence by word overlap, without a model; or models' names",
+    )
+
+
+class Family(Section):
+    """How one family of questions is asked."""
+
+    questions: int = Field(default=0, ge=0, description="how many questions to draw; 0: all that there are")
+    samples: int = Field(default=3, ge=1, le=1000, description="answers per variant")
+    max_tokens: int = Field(default=300, ge=1, description="length limit of one answer")
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    framings: tuple[Literal["explicit", "implicit"], ...] = Field(default=("explicit",), min_length=1)
+    templates: tuple[str, ...] = Field(
+        default=(), description="template files by name; default: every file of the family"
+    )
+
+
+class Evolve(Section):
+    """Mutate, ask, judge, select; round after round. Works on the family `open`."""
+
+    rounds: int = Field(default=0, ge=0, le=100)
+    questions_per_round: int = Field(default=200, ge=1)
+    strategy: Literal["quotas", "random"] = "quotas"
+    save_threshold: float | None = Field(
+        default=None,
+        ge=0,
+        le=5,
+        description="fitness from which a question is saved; default: above the 95th percentile of the "
+        "round's A/A controls",
+    )
+    max_saved: int | None = Field(default=None, ge=1, description="stop when so many questions are saved")
+    fitness: Literal["normalised", "search"] = Field(
+        default="normalised", description="which of the two published forms LLM verdicts are turned into"
+    )
+
+
+class Controls(Section):
+    """Questions whose true effect is zero by construction, as shares of the questions they stand beside."""
+
+    a_a: float = Field(default=0.15, ge=0, le=1, description="the same value twice")
+    placebo: float = Field(default=0.15, ge=0, le=1, description="an attribute that cannot matter")
+    neutral: float = Field(default=0.1, ge=0, le=1, description="topics where a difference is legitimate")
+
+
+class Holdout(Section):
+    """Selected questions are answered and judged again on fresh samples before they are released."""
+
+    samples: int = Field(default=4, ge=0, le=1000, description="fresh answers per variant; 0: none")
+
+
+class RetrievalFile(Section):
+    """A retrieval training file whose hard negatives are relabelled in the same build."""
+
+    path: str
+    format: str = "auto"
+
+
+class Relabel(Section):
+    """Evidence span, listwise ranking, then promote, filter or keep."""
+
+    strategy: Literal["two_stage"] = "two_stage"
+    mode: Literal["both", "relabel", "filter"] = "both"
+    candidates: int = Field(default=5, ge=1, le=100, description="near misses per accepted question")
+    min_negatives: int = Field(default=1, ge=0)
+    too_few: Literal["keep_row", "drop_row"] = "keep_row"
+    max_promoted: int = Field(default=7, ge=1, description="more than this: the row is flagged ambiguous")
+    files: tuple[RetrievalFile, ...] = ()
+
+
+class Deduplicate(Section):
+    """Near-duplicate groups: the best of a cluster stays."""
+
+    threshold: float = Field(default=90.0, gt=0, le=100, description="rapidfuzz ratio from which two match")
+    against: tuple[str, ...] = Field(default=(), description="earlier releases or files to stay clear of")
+
+
+class Validate(Section):
+    """The gate."""
+
+    max_failure_rate: float = Field(
+        default=0.02, ge=0, le=1, description="share of failed calls or abstentions that is tolerated"
+    )
+
+
+class Limits(Section):
+    """How hard a model may be asked. Never part of a cache key."""
+
+    max_in_flight: int = Field(default=64, ge=1, le=4096)
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    timeout_s: float = Field(default=120.0, gt=0)
+    attempts: int = Field(default=6, ge=1, le=50, description="tries per call, the first included")
+
+
+class Budget(Section):
+    """What may be spent."""
+
+    usd: float = Field(default=0.0, ge=0)
+    free: tuple[str, ...] = Field(
+        default=(), description="models that cost nothing (your own server); embedded and replay are free"
+    )
+
+
+class Release(Section):
+    """What the result is called, and under which terms."""
+
+    repo: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
+    licence: str = "cc-by-4.0"
+    version: str | None = Field(
+        default=None, pattern=r"^\d+\.\d+\.\d+$", description="default: decided by the diff with the last one"
+    )
+    homepage: str | None = None
+
+
+class Recipe(Section):
+    """Everything about a build."""
+
+    name: Slug = Field(description="names the run and the release directory")
+    title: str = ""
+    description: str = ""
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    attributes: tuple[Slug, ...] = Field(min_length=1, description="files in data/attributes")
+    superdomains: tuple[Slug, ...] = Field(
+        default=(), description="which of data/taxonomy to use; default: all"
+    )
+    models: Models
+    families: dict[str, Family] = Field(min_length=1)
+    evolve: Evolve = Evolve()
+    controls: Controls = Controls()
+    holdout: Holdout = Holdout()
+    relabel: Relabel = Relabel()
+    deduplicate: Deduplicate = Deduplicate()
+    validation: Validate = Field(default=Validate(), alias="validate")
+    limits: Limits = Limits()
+    model_limits: dict[str, Limits] = Field(default={}, description="limits of single models, by name")
+    api_keys: dict[str, str] = Field(
+        default={},
+        description="name of the environment variable that holds the key, by endpoint "
+        "(`http://host:port`); api.openai.com and loopback endpoints use OPENAI_API_KEY",
+    )
+    budget: Budget = Budget()
+    release: Release = Release()
+
+    @field_validator("families")
+    @classmethod
+    def _known_families(cls, families: dict[str, Family]) -> dict[str, Family]:
+        unknown = sorted(set(families) - set(FAMILIES))
+        if unknown:
+            raise ValueError(f"unknown family {unknown[0]!r}; there are: {', '.join(FAMILIES)}")
+        return families
+
+    @model_validator(mode="after")
+    def _evolution_needs_open_questions(self) -> Recipe:
+        if self.evolve.rounds and "open" not in self.families:
+            raise ValueError("evolve.rounds needs the family `open` under `families`")
+        return self
+
+    def limits_of(self, model: str) -> Limits:
+        """The limits that hold for one model."""
+        return self.model_limits.get(model, self.limits)
+
+
+FAMILIES: tuple[str, ...] = ("open", "completion", "decision")
+"""Families that this version can ask."""

@@ -1,0 +1,45 @@
+"""Responses: one model's answer to one variant, sample k; a failed call is a row as well."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from schemas.tables import Row, Table
+
+Phase = Literal["search", "holdout"]
+Scoring = Literal["free_text", "sampled", "token_probability"]
+
+
+class Response(Row):
+    """One answer, or the typed record of why there is none (`failure`)."""
+
+    id: str
+    question_id: str
+    variant: int
+    value: str
+    model: str
+    revision: str | None
+    """What the server says it ran."""
+    phase: Phase
+    sample: int
+    text: str
+    refused: bool
+    finish_reason: str | None
+    scoring: Scoring
+    option_order: tuple[int, ...]
+    """The order in which the question's options were shown; empty for free text."""
+    option: int | None
+    """Index of the chosen option in the question's `options`; `None`: free text or invalid."""
+    option_logprobs: tuple[float, ...]
+    """ln p of each option, in the question's order, where the server returned them."""
+    tokens_in: int
+    tokens_out: int
+    cost_usd: float
+    """What this answer costs at the price list, whoever paid for it and when."""
+    failure: str | None
+    failure_message: str | None
+
+
+RESPONSES: Table[Response] = Table(
+    "responses", Response, key="id", references=(("question_id", "questions.id"),)
+)

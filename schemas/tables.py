@@ -1,0 +1,74 @@
+"""Rows are frozen records; a table is a row type with a name, a key and one Arrow schema.
+
+The Arrow schema is derived from the row's annotations, so a column is declared once. Arrow columns are
+nullable throughout (Hub features know no "not null"); which values may be absent is the row's business.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+
+class Row(BaseModel):
+    """A frozen record that refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+R = TypeVar("R", bound=Row)
+
+_SCALARS: dict[Any, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+}
+
+
+def arrow_type(annotation: Any) -> pa.DataType:
+    """The Arrow type of one annotation: scalars, `Literal`, `X | None`, `tuple[X, ...]`, nested rows."""
+    if annotation in _SCALARS:
+        return _SCALARS[annotation]
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return pa.string() if isinstance(args[0], str) else pa.int64()
+    if origin in (Union, types.UnionType):
+        (inner,) = [a for a in args if a is not type(None)]
+        return arrow_type(inner)
+    if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
+        return pa.list_(arrow_type(args[0]))
+    if isinstance(annotation, type) and issubclass(annotation, Row):
+        return pa.struct([(n, arrow_type(f.annotation)) for n, f in annotation.model_fields.items()])
+    raise TypeError(f"no Arrow type for {annotation!r}")
+
+
+@dataclass(frozen=True)
+class Table(Generic[R]):
+    """A named table: its row type, its key column and what its columns refer to."""
+
+    name: str
+    row: type[R]
+    key: str
+    references: tuple[tuple[str, str], ...] = ()
+    """Pairs of (column here, "table.column" there)."""
+
+    @cached_property
+    def arrow_schema(self) -> pa.Schema:
+        return pa.schema([(n, arrow_type(f.annotation)) for n, f in self.row.model_fields.items()])
+
+    def to_arrow(self, rows: Iterable[R]) -> pa.Table:
+        """Rows to Arrow, columns in the order of the row type; empty input keeps its types."""
+        return pa.Table.from_pylist([row.model_dump() for row in rows], schema=self.arrow_schema)
+
+    def from_arrow(self, table: pa.Table) -> Iterator[R]:
+        """Arrow to validated rows, in the table's order."""
+        for batch in table.to_batches(max_chunksize=4096):
+            for record in batch.to_pylist():
+                yield self.row.model_validate(record)

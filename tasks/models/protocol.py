@@ -1,0 +1,102 @@
+"""The one protocol: requests go in, each comes back as a `Completion` or a `Failure`, never as nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+Role = Literal["system", "user", "assistant"]
+FailureKind = Literal[
+    "rate_limit", "server", "connection", "timeout", "bad_request", "unauthorized", "budget", "malformed"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How the answer is drawn. All of it is part of the cache key."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    top_logprobs: int = 0
+    """How many alternatives per token to return with their ln p; 0: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonSchema:
+    """A strict JSON schema that the answer must satisfy."""
+
+    name: str
+    schema: dict[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call. `tag` is the caller's own key for the row and is not part of the cache key."""
+
+    tag: str
+    messages: tuple[Message, ...]
+    decoding: Decoding
+    sample: int = 0
+    json_schema: JsonSchema | None = None
+    stage: str = ""
+    """Which stage pays; for the cost table only."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One generated token, and its alternatives as (token, ln p)."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    tag: str
+    text: str
+    finish_reason: str | None
+    revision: str | None
+    tokens_in: int
+    tokens_out: int
+    cost_usd: float
+    """At the price list; the same whether it came from the cache or not."""
+    cached: bool
+    refusal: bool = False
+    """The server itself marked the answer as a refusal (`message.refusal` or a content filter)."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    tag: str
+    kind: FailureKind
+    message: str
+    """Never holds a key, a header or a query string."""
+    attempts: int
+
+
+Outcome = Completion | Failure
+
+
+class Model(Protocol):
+    """Anything that answers requests: a server, a recording, an engine in this process."""
+
+    name: str
+    """As the recipe names it."""
+
+    def complete(self, requests: Iterable[Request]) -> AsyncIterator[Outcome]:
+        """Answer every request, in the order of completion; exactly one outcome a request."""
+        ...
+
+    async def close(self) -> None: ...

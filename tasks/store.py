@@ -1,0 +1,247 @@
+"""The run directory: stage keys, whole-or-nothing writes, and where every table is.
+
+    <run>/<stage>-<key>/            one finished step; written under a temporary name, then renamed
+        <table>.parquet …           its tables
+        step.json                   what it was made from, its counts and costs
+
+A step whose key is already there is not run again. Nothing half-written is ever found, because a
+directory only gets its name when everything in it is on disk.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from schemas.decision import DROPPED, Dropped, StageCounts, check_reconciled
+from schemas.errors import InputError
+from schemas.ids import content_hash, file_hash
+from schemas.manifest import StageCost
+from schemas.recipe import Recipe
+from schemas.tables import R, Row, Table
+
+
+class TableRef(Row):
+    """Where a table is and what is in it. This, not the rows, is what steps hand to each other."""
+
+    table: str
+    path: str
+    rows: int
+    sha256: str
+
+
+class Step(Row):
+    """A finished step of a run."""
+
+    stage: str
+    key: str
+    tables: tuple[TableRef, ...]
+    counts: tuple[StageCounts, ...]
+    costs: tuple[StageCost, ...]
+    notes: str = "{}"
+    """JSON object: small results that are not tables."""
+
+    def table(self, name: str) -> TableRef:
+        """The table of that name; `KeyError` where the step has none."""
+        for ref in self.tables:
+            if ref.table == name:
+                return ref
+        raise KeyError(f"{self.stage} has no table {name!r}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage returns: its tables with their rows, its counts, its costs."""
+
+    tables: Mapping[Table[Any], Sequence[Row]]
+    counts: tuple[StageCounts, ...]
+    costs: tuple[StageCost, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+    notes: str = "{}"
+
+
+class RunContext(Row):
+    """What every stage may know: the recipe and three places. Picklable; no clients, no secrets."""
+
+    recipe: Recipe
+    run_dir: str
+    data_dir: str
+    """The vocabulary: attributes, templates, prompts, …"""
+    cache_path: str
+    budget_usd: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A verb of the pipeline: its name, its version and the function that does it.
+
+    Raise `version` whenever the same input would give another result: it is part of the stage key.
+    `reads` names the recipe sections that the result depends on; others do not invalidate it.
+    """
+
+    name: str
+    version: int
+    run: Callable[..., Outcome] = field(repr=False)
+    reads: tuple[str, ...] = ()
+    vocabulary: tuple[str, ...] = ()
+    """Files or folders under data/ whose content the result depends on."""
+
+
+def stage_key(stage: Stage, context: RunContext, inputs: Mapping[str, Any]) -> str:
+    """sha256 over the stage, its recipe sections, its vocabulary and its inputs' hashes (hex)."""
+    recipe = context.recipe.model_dump(mode="json", by_alias=False)
+    return content_hash(
+        {
+            "stage": stage.name,
+            "version": stage.version,
+            "seed": context.recipe.seed,
+            "recipe": {section: recipe[section] for section in stage.reads},
+            "vocabulary": vocabulary_hashes(Path(context.data_dir), stage.vocabulary),
+            "inputs": {name: _input_fingerprint(value) for name, value in sorted(inputs.items())},
+        }
+    )
+
+
+def _input_fingerprint(value: Any) -> Any:
+    """Tables count by content, not by place, so that a run can be moved."""
+    if isinstance(value, TableRef):
+        return value.sha256
+    if isinstance(value, (list, tuple)):
+        return [_input_fingerprint(v) for v in value]
+    if isinstance(value, Row):
+        return value.model_dump(mode="json")
+    return value
+
+
+def vocabulary_hashes(data_dir: Path, names: Sequence[str]) -> dict[str, str]:
+    """Relative path to sha256 for every file under the named files and folders of data/."""
+    hashes = {}
+    for name in names:
+        place = data_dir / name
+        for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if path.is_file():
+                hashes[path.relative_to(data_dir).as_posix()] = file_hash(path)
+    return hashes
+
+
+def run_stage(stage: Stage, context: RunContext, **inputs: Any) -> Step:
+    """Do a stage, or find it done. `inputs` are table references and plain JSON-able values."""
+    key = stage_key(stage, context, inputs)
+    home = Path(context.run_dir) / f"{stage.name}-{key[:16]}"
+    found = find_step(home)
+    if found is not None:
+        return found
+    outcome = stage.run(context, **inputs)
+    check_reconciled(outcome.counts)
+    return write_step(home, stage.name, key, outcome)
+
+
+def find_step(home: Path) -> Step | None:
+    """The finished step in that directory, if there is one and its tables are whole."""
+    marker = home / "step.json"
+    if not marker.exists():
+        return None
+    step = Step.model_validate_json(marker.read_bytes())
+    tables = tuple(ref.model_copy(update={"path": str(home / f"{ref.table}.parquet")}) for ref in step.tables)
+    if any(not Path(ref.path).exists() or file_hash(Path(ref.path)) != ref.sha256 for ref in tables):
+        shutil.rmtree(home)
+        return None
+    return step.model_copy(update={"tables": tables})
+
+
+def write_step(home: Path, stage: str, key: str, outcome: Outcome) -> Step:
+    """Write a step's tables under a temporary name, sync them, give the directory its name."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    room = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=home.parent))
+    try:
+        refs = []
+        for table, rows in {**outcome.tables, DROPPED: outcome.dropped}.items():
+            path = room / f"{table.name}.parquet"
+            write_table(path, table, rows)
+            refs.append(
+                TableRef(
+                    table=table.name,
+                    path=str(home / path.name),
+                    rows=len(rows),
+                    sha256=file_hash(path),
+                )
+            )
+        step = Step(
+            stage=stage,
+            key=key,
+            tables=tuple(refs),
+            counts=outcome.counts,
+            costs=outcome.costs,
+            notes=outcome.notes,
+        )
+        write_bytes(room / "step.json", step.model_dump_json(indent=1).encode())
+        if home.exists():
+            shutil.rmtree(home)
+        os.rename(room, home)
+        sync_directory(home.parent)
+    except BaseException:
+        shutil.rmtree(room, ignore_errors=True)
+        raise
+    return step
+
+
+def write_table(path: Path, table: Table[R], rows: Sequence[R]) -> None:
+    """Rows to one Parquet file (zstd), on disk when this returns."""
+    pq.write_table(table.to_arrow(rows), path, compression="zstd")
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def read_table(ref: TableRef, table: Table[R]) -> list[R]:
+    """All rows of a referenced table."""
+    if ref.table != table.name:
+        raise ValueError(f"{ref.path} holds {ref.table}, not {table.name}")
+    return list(table.from_arrow(pq.read_table(ref.path)))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole: temporary name, fsync, rename."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename in this directory durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def run_lock(run_dir: Path) -> Iterator[None]:
+    """Only one build at a time in one run directory; the lock goes with the process."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                "another build of this recipe is running",
+                place=str(run_dir),
+                hint="wait for it, or give this recipe another `name`",
+            ) from None
+        yield
