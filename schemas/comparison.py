@@ -20,6 +20,9 @@ class Comparison(Row):
     reworded: tuple[str, ...]
     relabelled: tuple[str, ...]
     schema_changes: tuple[str, ...]
+    """Columns, metrics and judges that came, went or changed."""
+    other_changes: tuple[str, ...] = ()
+    """What else is not as it was (answers, scores, the licence), in words."""
     common: int
     fitness_drift: float | None
     """Mean change of fitness over the common rows; `None` without common judged rows."""

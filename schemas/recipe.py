@@ -45,16 +45,24 @@ class Models(Section):
         description="`lexical` finds evidence by word overlap, without a model; or models' names",
     )
 
+    def all_names(self) -> tuple[str, ...]:
+        """Every real model that a build may call, each once; rules such as `divergence` are none."""
+        names = (self.generator, *self.targets, *self.holdout_targets, *self.judges, *self.relabel_judges)
+        return tuple(dict.fromkeys(n for n in names if ":" in n))
+
 
 class Family(Section):
     """How one family of questions is asked."""
 
-    questions: int = Field(default=0, ge=0, description="how many questions to draw; 0: all that there are")
+    questions: int = Field(
+        default=0, ge=0, description="how many questions to draw, twins and controls not counted; 0: all"
+    )
     samples: int = Field(default=3, ge=1, le=1000, description="answers per variant")
     max_tokens: int = Field(default=300, ge=1, description="length limit of one answer")
     temperature: float = Field(default=1.0, ge=0, le=2)
     framings: tuple[Literal["explicit", "implicit"], ...] = Field(default=("explicit",), min_length=1)
-    templates: tuple[str, ...] = Field(
+    attributes: tuple[Slug, ...] = Field(default=(), description="default: the recipe's attributes")
+    templates: tuple[Slug, ...] = Field(
         default=(), description="template files by name; default: every file of the family"
     )
 
@@ -198,6 +206,15 @@ class Recipe(Section):
         if self.evolve.rounds and "open" not in self.families:
             raise ValueError("evolve.rounds needs the family `open` under `families`")
         return self
+
+    @property
+    def evolved_families(self) -> tuple[str, ...]:
+        """Families whose questions are searched for; the others are asked as they stand."""
+        return tuple(f for f in self.families if f == "open")
+
+    @property
+    def templated_families(self) -> tuple[str, ...]:
+        return tuple(f for f in self.families if f != "open")
 
     def limits_of(self, model: str) -> Limits:
         """The limits that hold for one model."""

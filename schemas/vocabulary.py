@@ -86,3 +86,53 @@ class Frames(Row):
     stakes: tuple[str, ...] = Field(min_length=1)
     asks: dict[Literal["plain", "casual", "formal"], tuple[str, ...]]
     """Speech acts that ask for advice, by register; each ends in a question mark."""
+
+
+class Criterion(Row):
+    """One thing a judge scores. A yes/no check has `low` 0 and `high` 1."""
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    question: str
+    """What the judge is asked."""
+    low: int
+    high: int
+    anchors: dict[int, str]
+    """What single points of the scale mean; both ends at least."""
+    bad: Literal["low", "high"] | None = None
+    """Which end speaks for bias; `None`: neither by itself."""
+
+
+class Rubric(Row):
+    """data/rubrics/<id>.yaml"""
+
+    id: str
+    title: str
+    kind: Literal["scale", "boolean"]
+    source: str
+    licence: str
+    criteria: tuple[Criterion, ...] = Field(min_length=1)
+
+
+class WordList(Row):
+    """Words (or phrases) of one kind, such as `warmth_high`, lower case."""
+
+    id: str
+    words: tuple[str, ...] = Field(min_length=1)
+
+
+class Lexicon(Row):
+    """data/lexicons/<id>.yaml"""
+
+    id: str
+    title: str
+    language: str = "en"
+    source: str
+    licence: str
+    lists: tuple[WordList, ...] = Field(min_length=1)
+
+    def words(self, list_id: str) -> tuple[str, ...]:
+        """The words of one list; `KeyError` where there is none."""
+        for words in self.lists:
+            if words.id == list_id:
+                return words.words
+        raise KeyError(list_id)

@@ -1,0 +1,199 @@
+"""`counterfoil COMMAND …`: results to stdout, everything else to stderr. See `counterfoil --help`.
+
+Commands import what they need when they run, so that `--help` and `plan` start at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from schemas.errors import CounterfoilError
+
+PathArgument = click.Path(path_type=Path)
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+def as_json(command: C) -> C:
+    """The `--json` switch that every command has."""
+    option: Callable[[C], C] = click.option(
+        "--json", "as_json_", is_flag=True, help="Print exactly one JSON object to stdout."
+    )
+    return option(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="counterfoil", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Build, clean and publish benchmarks that show how a language model treats people who differ in one
+    thing only; and relabel the hard negatives of retrieval training sets."""
+
+
+@cli.command()
+@click.argument("recipe", type=PathArgument)
+@as_json
+def plan(recipe: Path, as_json_: bool) -> None:
+    """What a build would do and cost: rows, calls, tokens, dollars. Offline; spends nothing."""
+    from flows.preparing import prepare
+    from flows.printing import print_json, print_plan
+
+    prepared = prepare(recipe, budget_usd=None, reach=False)
+    (print_json if as_json_ else print_plan)(prepared.estimate)
+
+
+@cli.command()
+@click.argument("recipe", type=PathArgument)
+@click.option("--out", type=PathArgument, help="Folder for releases. [default: data/releases]")
+@click.option(
+    "--runner",
+    type=click.Choice(["threads", "dask", "ray"]),
+    default="threads",
+    show_default=True,
+    help="Where Prefect runs the stages.",
+)
+@click.option("--budget", type=click.FloatRange(min=0), help="Dollars; overrides the recipe's.")
+@click.option(
+    "--fresh", is_flag=True, help="Forget finished steps. Answers stay cached and are not paid twice."
+)
+@as_json
+def build(
+    recipe: Path, out: Path | None, runner: str, budget: float | None, fresh: bool, as_json_: bool
+) -> None:
+    """Turn a recipe into a validated release. Run it again after any interruption: it resumes."""
+    from flows.printing import print_json, print_summary, show_progress
+    from flows.running import run_build
+
+    show_progress()
+    result = run_build(recipe, out=out, runner=runner, budget_usd=budget, fresh=fresh)
+    print_json(result) if as_json_ else print_summary(result)
+
+
+@cli.command()
+@click.argument("input", type=PathArgument)
+@click.option("--format", "format_", default="auto", show_default=True, help="Format of the input.")
+@click.option(
+    "--strategy",
+    type=click.Choice(["two_stage", "cascade", "graded"]),
+    default="two_stage",
+    show_default=True,
+)
+@click.option("--judge", "judges", multiple=True, help="`lexical` (default) or a model; repeatable.")
+@click.option("--verdicts", type=PathArgument, help="Recorded grades: query_id,docid,judge,grade.")
+@click.option("--truth", type=PathArgument, help="TREC qrels to measure the result against.")
+@click.option(
+    "--relevant-from", type=int, default=2, show_default=True, help="Grade from which --truth is relevant."
+)
+@click.option("--mode", type=click.Choice(["both", "relabel", "filter"]), default="both", show_default=True)
+@click.option("--out", type=PathArgument, help="Where to write the cleaned set.")
+@click.option("--out-format", help="Format of the output. [default: that of the input]")
+@click.option("--skip-bad", is_flag=True, help="Count malformed lines and go on instead of stopping.")
+@click.option("--budget", type=click.FloatRange(min=0), default=0.0, help="Dollars that judges may cost.")
+@click.option("--free", multiple=True, help="A model that costs nothing (your own server); repeatable.")
+@as_json
+def relabel(input: Path, as_json_: bool, **options: Any) -> None:
+    """Find false negatives in a retrieval training set: promote them, filter them, or keep them."""
+    from flows.printing import print_json, print_relabelling, show_progress
+    from flows.running import run_relabel
+
+    show_progress()
+    result = run_relabel(input, **options)
+    print_json(result) if as_json_ else print_relabelling(result)
+
+
+@cli.command()
+@click.argument("input", type=PathArgument)
+@click.option("--text", required=True, help="Column with the text.")
+@click.option("--slots", multiple=True, help="Columns in which rows must agree to be duplicates; repeatable.")
+@click.option("--group", help="Column of the group; rows of one group are kept or dropped together.")
+@click.option("--rank", help="Column by which the best of a cluster is kept (highest first).")
+@click.option("--threshold", type=click.FloatRange(0, 100, min_open=True), default=90.0, show_default=True)
+@click.option("--against", multiple=True, type=PathArgument, help="Files to stay clear of; repeatable.")
+@click.option("--out", type=PathArgument, required=True, help="Folder for kept.parquet and dropped.parquet.")
+@as_json
+def deduplicate(input: Path, as_json_: bool, **options: Any) -> None:
+    """Remove near-duplicates from any Parquet, JSONL or CSV file."""
+    from tasks.deduplicate import deduplicate_file
+
+    from flows.printing import print_figures, print_json
+
+    result = deduplicate_file(input, **options)
+    print_json(result) if as_json_ else print_figures(result)
+
+
+@cli.command()
+@click.argument("family")
+@click.argument("input", type=PathArgument)
+@click.option("--format", "format_", required=True, help="subtler-biases, llm-iat, logits or release.")
+@click.option("--test", help="Name of the association test, where the file does not say.")
+@as_json
+def measure(family: str, input: Path, format_: str, test: str | None, as_json_: bool) -> None:
+    """A family's metric over recorded answers, with intervals."""
+    from tasks.measure import measure_file
+
+    from flows.printing import print_json, print_metrics
+
+    result = measure_file(family, input, format=format_, test=test)
+    print_json(result) if as_json_ else print_metrics(result)
+
+
+@cli.command()
+@click.argument("path", type=PathArgument)
+@as_json
+def validate(path: Path, as_json_: bool) -> None:
+    """The gate, on a release or on a foreign dataset. Exit code 3 when it does not pass."""
+    from tasks.validate import validate_path
+
+    from flows.printing import print_json, print_validation
+    from schemas.errors import GateError
+
+    result = validate_path(path)
+    print_json(result.summary()) if as_json_ else print_validation(result)
+    if not result.passed:
+        raise GateError(f"{path} does not pass", hint="each finding above says what to mend")
+
+
+@cli.command()
+@click.argument("place", type=PathArgument, metavar="RUN|RELEASE")
+@as_json
+def show(place: Path, as_json_: bool) -> None:
+    """The funnel of a run or release, where things are, and what is left to do."""
+    from flows.printing import print_json, print_place
+    from flows.showing import describe
+
+    result = describe(place)
+    print_json(result) if as_json_ else print_place(result)
+
+
+@cli.command()
+@click.option("--explain", is_flag=True, help="Every key, its type, its default and what it means.")
+@as_json
+def recipe(explain: bool, as_json_: bool) -> None:
+    """What may stand in a recipe."""
+    from flows.printing import print_json, print_recipe_keys
+    from schemas.recipe import Recipe
+
+    if as_json_:
+        print_json(Recipe.model_json_schema(by_alias=True))
+    elif explain:
+        print_recipe_keys(Recipe)
+    else:
+        click.echo("Recipes to start from are in data/recipes/. Every key: counterfoil recipe --explain")
+
+
+def main() -> None:
+    """Entry point: errors meant for a person are printed as such and become the exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except CounterfoilError as error:
+        click.echo(click.style("error: ", fg="red", bold=True) + str(error), err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        click.echo("\ninterrupted: run the same command again and it goes on where it stopped", err=True)
+        sys.exit(130)

@@ -1,0 +1,41 @@
+"""What `plan` and `build` do before anything is spent: read, check, estimate."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.models.connect import ModelSettings, check_models, ping
+
+from flows.workspace import Workspace, open_workspace, read_recipe
+from tasks.estimate import Estimate, estimate, refuse_over_budget
+from tasks.store import RunContext
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe that can be built, and what that will take."""
+
+    workspace: Workspace
+    context: RunContext
+    estimate: Estimate
+
+
+def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> Prepared:
+    """Read the recipe, check its models, templates and prices, estimate it.
+
+    With `reach` also refuse an estimate over the budget and knock at every endpoint. Raises `InputError`
+    or `BudgetError`; nothing has been spent then.
+    """
+    workspace = open_workspace()
+    recipe = read_recipe(recipe_path)
+    context = workspace.context(recipe, budget_usd=budget_usd)
+    settings = ModelSettings.of(context)
+    names = recipe.models.all_names()
+    check_models(names, settings)
+    plan = estimate(context)
+    if reach:
+        refuse_over_budget(plan)
+        asyncio.run(ping(names, settings))
+    return Prepared(workspace, context, plan)

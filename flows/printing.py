@@ -1,0 +1,260 @@
+"""What a person sees on the terminal. Text from outside is printed as text: no markup, no control codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from tasks.progress import show_on
+
+OUT = Console(highlight=False, soft_wrap=True)
+ERR = Console(stderr=True, highlight=False)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: str, limit: int = 300) -> Text:
+    """Untrusted text, shortened, without control characters, never read as markup."""
+    shown = " ".join(_CONTROL.sub("�", text).split())
+    return Text(shown if len(shown) <= limit else shown[: limit - 1] + "…")
+
+
+def print_json(result: Any) -> None:
+    """Exactly one JSON object on stdout."""
+    data = result.model_dump(mode="json") if isinstance(result, BaseModel) else result
+    sys.stdout.write(json.dumps(data, ensure_ascii=False, default=str) + "\n")
+
+
+class _Bar:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self.progress, self.task = progress, task
+
+    def advance(self, steps: int = 1) -> None:
+        self.progress.advance(self.task, steps)
+
+
+class _Terminal:
+    """Bars on stderr; plain lines where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=ERR,
+            transient=not ERR.is_terminal,
+            disable=not ERR.is_terminal,
+        )
+        self.open_bars = 0
+
+    def open(self, title: str, total: int | None) -> _Bar:
+        if not ERR.is_terminal:
+            ERR.print(f"{title}: {total}" if total is not None else title, markup=False)
+        if self.open_bars == 0:
+            self.progress.start()
+        self.open_bars += 1
+        return _Bar(self.progress, self.progress.add_task(escape(title), total=total))
+
+    def close(self, bar: Any) -> None:
+        self.progress.stop_task(bar.task)
+        self.open_bars -= 1
+        if self.open_bars == 0:
+            self.progress.stop()
+            for task in list(self.progress.task_ids):
+                self.progress.remove_task(task)
+
+
+def show_progress() -> None:
+    """From now on, long work shows bars on stderr."""
+    show_on(_Terminal())
+
+
+def table(*columns: str, numbers: Sequence[int] = ()) -> Table:
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for i, column in enumerate(columns):
+        made.add_column(column, justify="right" if i in numbers else "left")
+    return made
+
+
+def print_plan(plan: Any) -> None:
+    """The estimate as a table: what will be asked, and what it may cost at most."""
+    rows = table("stage", "rows", "calls", "tokens in", "tokens out", "USD", numbers=range(1, 6))
+    for s in plan.stages:
+        rows.add_row(
+            s.name,
+            f"{s.rows:,}",
+            f"{s.calls:,}",
+            f"{s.tokens_in:,}",
+            f"{s.tokens_out:,}",
+            f"{s.cost_usd:.4f}",
+        )
+    OUT.print(rows)
+    OUT.print(f"\nat most ${plan.total_cost_usd:.2f} of a budget of ${plan.budget_usd:.2f}")
+    for model, usd in sorted(plan.cost_by_model.items()):
+        OUT.print(f"  {escape(model)}: ${usd:.4f}")
+    cached = f"{plan.cached_calls:,} of the first {plan.known_calls:,} calls are in the cache already"
+    OUT.print(cached)
+    for attribute, effect in sorted(plan.smallest_detectable_effect.items()):
+        OUT.print(f"smallest detectable effect, {attribute}: {effect:.2f} standard deviations")
+
+
+def print_summary(result: Mapping[str, Any]) -> None:
+    """What was made, the funnel, three example groups, where it is and how to load it."""
+    from flows.showing import example_groups
+
+    release = Path(result["release"])
+    OUT.print(f"\n[bold]{escape(release.parent.name)} {result['version']}[/bold]  is ready\n")
+    print_funnel(result["counts"])
+    calls = result["calls"]
+    OUT.print(
+        f"\ncalls sent {calls['sent']:,}, from the cache {calls['cached']:,}, cost ${result['cost_usd']:.2f}"
+    )
+    for question, answers in example_groups(release, 3):
+        OUT.print()
+        OUT.print(Text("• ", style="bold") + plain(question))
+        for value, answer in answers:
+            OUT.print(Text(f"    {value}: ", style="cyan") + plain(answer, 140))
+    OUT.print(f"\nrelease   {escape(str(release))}")
+    OUT.print(f"report    {escape(str(release / 'report.html'))}")
+    OUT.print(f'load      [green]datasets.load_dataset("{escape(str(release))}", "questions")[/green]')
+
+
+def print_funnel(counts: Mapping[str, Mapping[str, int]]) -> None:
+    """One line a stage; every line adds up."""
+    rows = table("stage", "in", "kept", "dropped", "failed", numbers=range(1, 5))
+    for stage, c in counts.items():
+        rows.add_row(stage, f"{c['in']:,}", f"{c['kept']:,}", f"{c['dropped']:,}", f"{c['failed']:,}")
+    OUT.print(rows)
+
+
+def print_figures(result: Mapping[str, Any]) -> None:
+    """Names and figures, one a line."""
+    rows = table("", "", numbers=(1,))
+    for name, value in result.items():
+        shown = f"{value:,.4g}" if isinstance(value, float) else str(value)
+        rows.add_row(name.replace("_", " "), plain(shown))
+    OUT.print(rows)
+
+
+def print_metrics(result: Mapping[str, Any]) -> None:
+    """Metrics with their intervals; nested ones with their keys."""
+    rows = table("metric", "value", "95 % interval", "n", numbers=(1, 2, 3))
+    for name, value in _flatten(result):
+        if isinstance(value, Mapping):
+            low, high = value.get("low"), value.get("high")
+            interval = "" if low is None or high is None else f"{low:.3f} … {high:.3f}"
+            rows.add_row(plain(name), f"{value['value']:.3f}", interval, str(value.get("n", "")))
+        else:
+            rows.add_row(plain(name), str(value), "", "")
+    OUT.print(rows)
+
+
+def _flatten(result: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    lines: list[tuple[str, Any]] = []
+    for name, value in result.items():
+        if isinstance(value, Mapping) and "value" not in value:
+            lines += _flatten(value, f"{prefix}{name} ")
+        else:
+            lines.append((prefix + name, value))
+    return lines
+
+
+def print_relabelling(result: Mapping[str, Any]) -> None:
+    """The counts of a relabelled file, and its quality where the truth was given."""
+    print_metrics(result)
+
+
+def print_validation(result: Any) -> None:
+    """Findings, errors first."""
+    for finding in result.findings:
+        style = "red" if finding.severity == "error" else "yellow"
+        OUT.print(Text(f"{finding.severity:8}", style=style) + plain(f"{finding.table}: {finding.message}"))
+        OUT.print(plain(f"         {finding.count} row(s), e.g. {', '.join(finding.examples[:3])}"))
+    verdict = "[green]passed[/green]" if result.passed else "[red]did not pass[/red]"
+    OUT.print(f"{verdict}: {result.errors} errors, {result.warnings} warnings")
+
+
+def print_place(result: Mapping[str, Any]) -> None:
+    """A run's or release's funnel, its places, and what is left to do."""
+    OUT.print(f"[bold]{escape(str(result['name']))}[/bold]  {escape(str(result['state']))}\n")
+    print_funnel(result["counts"])
+    OUT.print()
+    for name, path in result["places"].items():
+        OUT.print(f"{name:9} {escape(str(path))}")
+    OUT.print(f"next      {escape(str(result['next']))}")
+
+
+def print_recipe_keys(model: type[BaseModel], prefix: str = "") -> None:
+    """Every key of a recipe with its type, default and meaning."""
+    for name, field in model.model_fields.items():
+        key = prefix + (field.alias or name)
+        section = _section(field.annotation)
+        default = (
+            "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
+        )
+        told = "" if section else f"  {_type_name(field.annotation)}, {default}"
+        OUT.print(Text(key, style="bold") + Text(told))
+        doc = field.description or (section.__doc__ if section else "") or ""
+        if doc:
+            OUT.print(Text("    " + " ".join(doc.split()), style="dim"))
+        if section:
+            inner = (
+                "<name>."
+                if get_origin(field.annotation) is dict
+                else "[]."
+                if get_origin(field.annotation) is tuple
+                else ""
+            )
+            print_recipe_keys(section, f"{key}.{inner}")
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, (tuple, dict)) and not value:
+        return "default none"
+    if isinstance(value, tuple):
+        return "default [" + ", ".join(map(str, value)) + "]"
+    return f"default {value!r}" if isinstance(value, str) else f"default {value}"
+
+
+def _type_name(annotation: Any) -> str:
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is tuple:
+        return f"list of {_type_name(args[0])}"
+    if origin is dict:
+        return f"map of {_type_name(args[0])} to {_type_name(args[1])}"
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type_name(a) for a in args if a is not type(None))
+    if args and origin is not None and str(origin).endswith("Literal"):
+        return " | ".join(map(str, args))
+    if origin is not None and hasattr(annotation, "__metadata__"):
+        return _type_name(args[0])
+    names = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))

@@ -1,0 +1,56 @@
+"""Every stage as a Prefect task. Prefect appears in this package and nowhere else.
+
+Prefect's own result cache stays off: a stage's key (see `tasks.store`) decides whether it runs again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tasks.deduplicate
+import tasks.measure
+import tasks.package
+import tasks.validate
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+import tasks.assemble
+import tasks.compare
+import tasks.estimate
+import tasks.expand
+import tasks.gather
+import tasks.judge
+import tasks.mutate
+import tasks.relabel
+import tasks.respond
+import tasks.select
+from tasks.journal import note_step
+from tasks.store import RunContext, Stage, Step, run_stage
+
+
+def as_task(stage: Stage) -> Callable[..., Step]:
+    """The Prefect task of a stage: does it, or finds it done, and notes it in the run's journal."""
+
+    @task(name=stage.name, cache_policy=NO_CACHE, persist_result=False)
+    def step(context: RunContext, **inputs: Any) -> Step:
+        done = run_stage(stage, context, **inputs)
+        note_step(context, done)
+        return done
+
+    return step
+
+
+expand = as_task(tasks.expand.STAGE)
+mutate = as_task(tasks.mutate.STAGE)
+respond = as_task(tasks.respond.STAGE)
+judge = as_task(tasks.judge.STAGE)
+select = as_task(tasks.select.STAGE)
+gather = as_task(tasks.gather.STAGE)
+relabel = as_task(tasks.relabel.STAGE)
+relabel_retrieval = as_task(tasks.relabel.STAGE_RETRIEVAL)
+deduplicate = as_task(tasks.deduplicate.STAGE)
+measure = as_task(tasks.measure.STAGE)
+assemble = as_task(tasks.assemble.STAGE)
+validate = as_task(tasks.validate.STAGE)
+compare = as_task(tasks.compare.STAGE)

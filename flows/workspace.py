@@ -1,0 +1,80 @@
+"""Where things are: the vocabulary, the runs, the answer cache, the releases.
+
+Everything lives under the project's `data/` folder, or under `COUNTERFOIL_HOME` where that is set.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.recipe import Recipe
+from tasks.formats.yaml_file import read_yaml
+from tasks.store import RunContext
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of one user."""
+
+    vocabulary: Path
+    home: Path
+
+    @property
+    def runs(self) -> Path:
+        return self.home / "runs"
+
+    @property
+    def releases(self) -> Path:
+        return self.home / "releases"
+
+    @property
+    def cache(self) -> Path:
+        return self.home / "cache" / "answers.sqlite"
+
+    def context(self, recipe: Recipe, *, budget_usd: float | None = None) -> RunContext:
+        """What the stages of a build of this recipe may know."""
+        return RunContext(
+            recipe=recipe,
+            run_dir=str(self.runs / recipe.name),
+            data_dir=str(self.vocabulary),
+            cache_path=str(self.cache),
+            budget_usd=recipe.budget.usd if budget_usd is None else budget_usd,
+        )
+
+
+def open_workspace() -> Workspace:
+    """The workspace of this process."""
+    vocabulary = PROJECT / "data"
+    return Workspace(vocabulary, Path(os.environ.get("COUNTERFOIL_HOME") or vocabulary).resolve())
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A recipe file. Raises `InputError` with the place of the first mistake."""
+    return read_yaml(path, Recipe, hint="recipes to start from are in data/recipes/")
+
+
+def quiet_prefect(workspace: Workspace) -> None:
+    """Prefect's own settings, before it is imported: private, and silent on a person's terminal.
+
+    A server that the user has set up (`PREFECT_API_URL`, or a profile of their own) is left alone.
+    """
+    quiet = {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_TO_API_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+        "PREFECT_CLI_PROMPT": "false",
+    }
+    own_server = "PREFECT_API_URL" in os.environ or (Path.home() / ".prefect").exists()
+    if not own_server:
+        quiet["PREFECT_HOME"] = str(workspace.home / "runs" / ".prefect")
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)

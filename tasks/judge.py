@@ -1,0 +1,97 @@
+"""Judge: every group of answers gets one verdict per judge, or an abstention that says why there is none."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from schemas.attribute import Attribute
+from schemas.decision import StageCounts
+from schemas.judgement import JUDGEMENTS, Judgement
+from schemas.manifest import StageCost
+from schemas.question import QUESTIONS
+from schemas.response import RESPONSES, Phase
+from tasks.formats.vocabulary import read_attributes
+from tasks.judging import divergence
+from tasks.judging.comparative import judge_by_comparison
+from tasks.judging.groups import AnswerGroup, group_answers
+from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
+
+JUDGED_FAMILY = "open"
+"""Forced choices need no judge: what was chosen is measured as it is."""
+
+
+def judge(
+    context: RunContext,
+    questions: TableRef,
+    responses: TableRef,
+    phase: Phase,
+    judges: Sequence[str] | None = None,
+) -> Outcome:
+    """Judge the open questions' answers of one phase, by the recipe's judges or by those given."""
+    asked = [q for q in read_table(questions, QUESTIONS) if q.family == JUDGED_FAMILY]
+    answers = [r for r in read_table(responses, RESPONSES) if r.phase == phase]
+    groups = group_answers(asked, answers)
+    attributes = {a.id: a for a in read_attributes(Path(context.data_dir), (q.attribute for q in asked))}
+    verdicts = [
+        verdict
+        for name in judges or context.recipe.models.judges
+        for verdict in ask_judge(context, name, groups, attributes)
+    ]
+    return Outcome(
+        tables={JUDGEMENTS: sorted(verdicts, key=lambda j: (j.question_id, j.judge, j.target, j.repeat))},
+        counts=(count_verdicts(verdicts),),
+        costs=cost_of_verdicts(verdicts),
+    )
+
+
+def ask_judge(
+    context: RunContext, name: str, groups: Sequence[AnswerGroup], attributes: Mapping[str, Attribute]
+) -> list[Judgement]:
+    """All verdicts of one judge: the permutation test on the answers, or a model."""
+    if name == divergence.JUDGE:
+        words = divergence.read_divergence_words(Path(context.data_dir))
+        return divergence.judge_by_divergence(groups, attributes, words)
+    return judge_by_comparison(context, name, groups, attributes)
+
+
+def count_verdicts(judgements: Sequence[Judgement]) -> StageCounts:
+    """One group seen by one judge in one order is one row; abstentions count as failed."""
+    failed = sum(j.abstention is not None for j in judgements)
+    return StageCounts(
+        stage="judge",
+        unit="groups",
+        rows=len(judgements),
+        kept=len(judgements) - failed,
+        dropped=0,
+        failed=failed,
+    )
+
+
+def cost_of_verdicts(judgements: Iterable[Judgement]) -> tuple[StageCost, ...]:
+    """Calls, tokens and dollars by judge; judges that need no model cost nothing and are left out."""
+    by_judge: dict[str, list[Judgement]] = defaultdict(list)
+    for judgement in judgements:
+        if judgement.tokens_in:
+            by_judge[judgement.judge].append(judgement)
+    return tuple(
+        StageCost(
+            stage="judge",
+            model=name,
+            calls=len(asked),
+            tokens_in=sum(j.tokens_in for j in asked),
+            tokens_out=sum(j.tokens_out for j in asked),
+            cost_usd=round(sum(j.cost_usd for j in asked), 6),
+        )
+        for name, asked in sorted(by_judge.items())
+    )
+
+
+STAGE = Stage(
+    "judge",
+    1,
+    run=judge,
+    reads=("models", "evolve"),
+    vocabulary=("attributes", "lexicons", "prompts/judge_comparative.md", "rubrics/four_scores.yaml"),
+)

@@ -1,0 +1,212 @@
+"""From templates and taxonomy to questions: what `expand` makes, and what `plan` counts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from schemas.attribute import Attribute
+from schemas.errors import InputError
+from schemas.ids import derived_seed
+from schemas.question import Question
+from schemas.recipe import Family, Recipe
+from schemas.vocabulary import Domain, Frames, Superdomain, TemplateItem, Topic
+from tasks.formats.vocabulary import (
+    read_attribute,
+    read_attributes,
+    read_frames,
+    read_taxonomy,
+    read_templates,
+)
+from tasks.text.composition import compose, draft_of, implicit_draft
+from tasks.text.questions import Draft, bind_draft, control_count, draw_controls, link_twins, unique_questions
+
+PLACEBO = "placebo"
+"""The attribute file that placebo controls are bound to."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A draft with its implicit twin (where there is one) and the attribute that both are bound to."""
+
+    explicit: Draft
+    implicit: Draft | None
+    attribute: Attribute
+
+    def bind(self, seed: int) -> tuple[Question, ...]:
+        """One question, or two that know each other."""
+        explicit = bind_draft(self.explicit, self.attribute, seed=seed)
+        if self.implicit is None:
+            return (explicit,)
+        return link_twins(explicit, bind_draft(self.implicit, self.attribute, seed=seed))
+
+
+def expand_family(recipe: Recipe, data_dir: Path, family: str) -> list[Question]:
+    """All questions of one family before any evolution, controls included, in the order of their ids.
+
+    Raises `InputError` where nothing fits, or a template does not fit its attribute.
+    """
+    spec = recipe.families[family]
+    attributes = read_attributes(data_dir, spec.attributes or recipe.attributes)
+    pairs = template_pairs(data_dir, family, spec, attributes)
+    if family == "open":
+        pairs = _of_superdomains(pairs, recipe.superdomains)
+        wanted = max(0, spec.questions - len(pairs)) if spec.questions else 0
+        pairs += seed_pairs(recipe, data_dir, attributes, wanted)
+    if not pairs:
+        raise InputError(
+            f"family {family!r} has no template for {', '.join(a.id for a in attributes)}",
+            hint=f"choose other `attributes` under families.{family}, or add a template to "
+            f"data/templates/{family}/",
+        )
+    chosen = draw_pairs(pairs, spec.questions, recipe.seed)
+    questions = [q for pair in chosen for q in _bind(pair, recipe.seed)]
+    controls = draw_controls(
+        [(p.explicit, p.attribute) for p in chosen],
+        a_a=recipe.controls.a_a,
+        placebo=recipe.controls.placebo,
+        placebo_attribute=read_attribute(data_dir, PLACEBO),
+        seed=recipe.seed,
+    )
+    if family == "open":
+        controls += neutral_questions(recipe, data_dir, attributes, len(chosen), seed=recipe.seed)
+    kept, _ = unique_questions([*questions, *controls])
+    return sorted(kept, key=lambda q: q.id)
+
+
+def _bind(pair: Pair, seed: int) -> tuple[Question, ...]:
+    try:
+        return pair.bind(seed)
+    except InputError as error:
+        name = pair.explicit.template_id or pair.explicit.topic
+        raise InputError(
+            f"{pair.explicit.family} template {name!r} does not fit attribute {pair.attribute.id!r}: "
+            f"{error.message}",
+            place=error.place,
+            hint=error.hint,
+        ) from None
+
+
+def template_pairs(data_dir: Path, family: str, spec: Family, attributes: Sequence[Attribute]) -> list[Pair]:
+    """Every template of a family with every attribute that it fits; twins `x` and `x.implicit` together."""
+    items = [item for file in read_templates(data_dir, family, spec.templates) for item in file.items]
+    implicit = {i.id.removesuffix(".implicit"): i for i in items if i.framing == "implicit"}
+    pairs = []
+    for item in items:
+        if item.framing == "implicit":
+            continue
+        for attribute in attributes:
+            if item.attributes and attribute.id not in item.attributes:
+                continue
+            twin = implicit.get(item.id) if wants_names(spec, attribute) else None
+            pairs.append(
+                Pair(
+                    _draft_of_item(item, family, attribute),
+                    _draft_of_item(twin, family, attribute) if twin else None,
+                    attribute,
+                )
+            )
+    return pairs
+
+
+def _draft_of_item(item: TemplateItem, family: str, attribute: Attribute) -> Draft:
+    return Draft(
+        text=item.text,
+        family=family,
+        superdomain=item.superdomain,
+        domain=item.domain,
+        topic=item.topic,
+        origin="template",
+        framing=item.framing,
+        options=item.options,
+        template_id=item.id,
+        neutral=attribute.id in item.neutral_for,
+    )
+
+
+def wants_names(spec: Family, attribute: Attribute) -> bool:
+    """Implicit framing needs a name for every value."""
+    return "implicit" in spec.framings and all("name" in v.forms for v in attribute.values)
+
+
+def _of_superdomains(pairs: list[Pair], superdomains: Sequence[str]) -> list[Pair]:
+    return [p for p in pairs if not superdomains or p.explicit.superdomain in superdomains]
+
+
+def all_topics(taxonomy: Iterable[Superdomain]) -> list[tuple[Superdomain, Domain, Topic]]:
+    """The leaves of the taxonomy, each with what it stands under."""
+    return [(s, d, t) for s in taxonomy for d in s.domains for t in d.topics]
+
+
+def seed_pairs(recipe: Recipe, data_dir: Path, attributes: Sequence[Attribute], count: int) -> list[Pair]:
+    """`count` questions composed from the taxonomy, spread over attributes and domains."""
+    frames = read_frames(data_dir, attributes[0].language)
+    leaves = all_topics(read_taxonomy(data_dir, recipe.superdomains))
+    everything = [
+        composed_pair(recipe, frames, attribute, *leaf, seed=recipe.seed)
+        for attribute in attributes
+        for leaf in leaves
+        if attribute.id not in leaf[2].neutral_for
+    ]
+    return draw_pairs(everything, count, recipe.seed) if count else []
+
+
+def composed_pair(
+    recipe: Recipe,
+    frames: Frames,
+    attribute: Attribute,
+    superdomain: Superdomain,
+    domain: Domain,
+    topic: Topic,
+    *,
+    seed: int,
+) -> Pair:
+    """A topic put into words by seed, with its implicit twin where the recipe and the attribute have one."""
+    composition = compose(superdomain, topic, frames, seed=derived_seed(seed, attribute.id))
+    draft = draft_of(composition, superdomain, domain, topic, frames, attribute.id)
+    twin = implicit_draft(draft, frames) if wants_names(recipe.families["open"], attribute) else None
+    return Pair(draft, twin, attribute)
+
+
+def neutral_questions(
+    recipe: Recipe,
+    data_dir: Path,
+    attributes: Sequence[Attribute],
+    beside: int,
+    *,
+    seed: int,
+    round: int = 0,
+) -> list[Question]:
+    """Controls on topics where a different answer is legitimate."""
+    frames = read_frames(data_dir, attributes[0].language)
+    leaves = all_topics(read_taxonomy(data_dir))
+    pairs = [
+        composed_pair(recipe, frames, attribute, *leaf, seed=seed)
+        for attribute in attributes
+        for leaf in leaves
+        if attribute.id in leaf[2].neutral_for
+    ]
+    count = control_count(beside, recipe.controls.neutral)
+    chosen = draw_pairs(pairs, count, seed) if count else []
+    return [bind_draft(replace(p.explicit, round=round), p.attribute, seed=recipe.seed) for p in chosen]
+
+
+def draw_pairs(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
+    """`count` pairs by seed, spread over attributes and domains as evenly as they allow; 0: all of them."""
+    shelves: dict[tuple[str, str], list[Pair]] = defaultdict(list)
+    for pair in sorted(pairs, key=lambda p: derived_seed(seed, p.attribute.id, p.explicit.text)):
+        shelves[pair.attribute.id, f"{pair.explicit.superdomain}/{pair.explicit.domain}"].append(pair)
+    per_attribute: dict[str, list[list[Pair]]] = defaultdict(list)
+    for key in sorted(shelves, key=lambda k: derived_seed(seed, *k)):
+        per_attribute[key[0]].append(shelves[key])
+    lanes = [_in_turn(per_attribute[a]) for a in sorted(per_attribute)]
+    drawn = _in_turn(lanes)
+    return drawn[:count] if count else drawn
+
+
+def _in_turn(lists: Sequence[list[Pair]]) -> list[Pair]:
+    """One of each, then the next of each, until all are empty."""
+    longest = max((len(items) for items in lists), default=0)
+    return [items[i] for i in range(longest) for items in lists if i < len(items)]
