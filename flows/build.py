@@ -6,8 +6,10 @@ tables, never rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from prefect import flow
 from pydantic import Field
@@ -33,7 +35,7 @@ def build(
         return build_release(prepared.context, releases, prepared.estimate.costs)
 
 
-def build_release(context: RunContext, releases: Path, planned: Any) -> str:
+def build_release(context: RunContext, releases: Path, planned: Sequence[StageCost]) -> str:
     """The sentence of the pipeline."""
     templated = steps.expand(context, families=context.recipe.templated_families)
     choices = steps.respond(context, questions=templated.table("questions"), phase="search")
@@ -41,7 +43,7 @@ def build_release(context: RunContext, releases: Path, planned: Any) -> str:
     answers = steps.gather(context, parts=[*evolved.tables("responses"), choices.table("responses")])
 
     relabelled = steps.relabel(context, questions=evolved.archive, responses=answers.table("responses"))
-    files = [steps.relabel_retrieval(context, index=i) for i in range(len(context.recipe.relabel.files))]
+    files = [steps.relabel_retrieval(context, **f) for f in retrieval_files(context.recipe)]
     pool = steps.gather(context, parts=[relabelled.table("questions"), templated.table("questions")])
     unique = steps.deduplicate(context, questions=pool.table("questions"))
 
@@ -58,9 +60,10 @@ def build_release(context: RunContext, releases: Path, planned: Any) -> str:
         judgements=judged.table("judgements"),
     )
     taken = [templated, choices, *evolved.steps, relabelled, *files, unique, fresh, verdicts, measured]
+    generated = [templated.table("questions"), *evolved.generated()]
     assembled = steps.assemble(
         context,
-        generated=[templated.table("questions"), *evolved.generated()],
+        generated=generated,
         questions=measured.table("questions"),
         responses=[everything.table("responses")],
         judgements=[judged.table("judgements")],
@@ -68,4 +71,47 @@ def build_release(context: RunContext, releases: Path, planned: Any) -> str:
         dropped=[s.table("dropped") for s in taken],
         effects=measured.table("effects"),
     )
-    return finish(context, assembled, [*taken, assembled], releases, planned)
+    checked = steps.validate(
+        context,
+        **{ref.table: ref for ref in assembled.tables},
+        generated=generated,
+        counts=funnel([*taken, assembled]),
+    )
+    raise_if_failed(validation_of(checked), where=checked.table("failing_rows").path)
+    return finish(context, assembled, checked, [*taken, assembled, checked], releases, planned)
+
+
+def retrieval_files(recipe: Recipe) -> list[dict[str, str]]:
+    """The recipe's retrieval files, by place and content."""
+    return [
+        {"path": f.path, "format": f.format, "content": fingerprint_input(Path(f.path))}
+        for f in recipe.relabel.files
+    ]
+
+
+def finish(
+    context: RunContext,
+    assembled: Step,
+    checked: Step,
+    taken: Sequence[Step],
+    releases: Path,
+    planned: Sequence[StageCost],
+) -> str:
+    """The version, then the directory."""
+    previous = last_release(releases, context.recipe.name)
+    compared = steps.compare(context, assembled=assembled.tables, previous=previous)
+    release = steps.package(
+        context,
+        assembled=assembled.tables,
+        comparison=Comparison.model_validate_json(compared.notes),
+        validation=validation_of(checked),
+        counts=funnel(taken),
+        costs=total_costs(taken),
+        planned=planned,
+        vocabulary=vocabulary_hashes(Path(context.data_dir), steps.VOCABULARY),
+        previous=previous,
+        releases=releases,
+        write_data_docs=partial(write_data_docs, suite_results_of(checked)),
+    )
+    note_release(context, release)
+    return str(release)

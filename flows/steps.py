@@ -17,7 +17,6 @@ from prefect.cache_policies import NO_CACHE
 
 import tasks.assemble
 import tasks.compare
-import tasks.estimate
 import tasks.expand
 import tasks.gather
 import tasks.judge
@@ -41,6 +40,21 @@ def as_task(stage: Stage) -> Callable[..., Step]:
     return step
 
 
+STAGES = (
+    tasks.expand.STAGE,
+    tasks.mutate.STAGE,
+    tasks.respond.STAGE,
+    tasks.judge.STAGE,
+    tasks.select.STAGE,
+    tasks.relabel.STAGE,
+    tasks.relabel.STAGE_RETRIEVAL,
+    tasks.deduplicate.STAGE,
+    tasks.measure.STAGE,
+    tasks.validate.STAGE,
+)
+VOCABULARY = tuple(sorted({name for stage in STAGES for name in stage.vocabulary}))
+"""Files and folders under data/ that a build depends on."""
+
 expand = as_task(tasks.expand.STAGE)
 mutate = as_task(tasks.mutate.STAGE)
 respond = as_task(tasks.respond.STAGE)
@@ -54,3 +68,4 @@ measure = as_task(tasks.measure.STAGE)
 assemble = as_task(tasks.assemble.STAGE)
 validate = as_task(tasks.validate.STAGE)
 compare = as_task(tasks.compare.STAGE)
+package = task(name="package", cache_policy=NO_CACHE, persist_result=False)(tasks.package.package)

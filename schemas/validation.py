@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from schemas.tables import Row, Table
 
@@ -64,3 +64,7 @@ class Validation(Row):
     findings: tuple[Finding, ...]
     expectations: int
     """How many expectations were put to the tables."""
+
+    def summary(self) -> dict[str, Any]:
+        """The verdict as one JSON object."""
+        return self.model_dump(mode="json")

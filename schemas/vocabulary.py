@@ -136,3 +136,24 @@ class Lexicon(Row):
             if words.id == list_id:
                 return words.words
         raise KeyError(list_id)
+
+
+class AssociationTest(Row):
+    """One word-assignment test: two sets of terms, and the words that a stereotype gives to either."""
+
+    id: str
+    default: tuple[str, ...] = Field(min_length=1)
+    """Terms of the side that is taken as the norm."""
+    stigma: tuple[str, ...] = Field(min_length=1)
+    default_words: tuple[str, ...] = Field(min_length=1)
+    stigma_words: tuple[str, ...] = Field(min_length=1)
+
+
+class AssociationTests(Row):
+    """data/association/<id>.yaml"""
+
+    id: str
+    title: str
+    source: str
+    licence: str
+    tests: tuple[AssociationTest, ...] = Field(min_length=1)

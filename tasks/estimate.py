@@ -7,19 +7,40 @@ result is an upper estimate, and the budget is held against it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas.errors import BudgetError
 from schemas.manifest import StageCost
+from schemas.question import Question
+from schemas.recipe import Recipe
+from tasks.formats.vocabulary import read_attributes
+from tasks.models.backend import estimate_prompt_tokens
+from tasks.models.connect import ModelSettings, count_cached
+from tasks.models.names import parse_model_name
+from tasks.models.prices import price_of
+from tasks.models.protocol import Request
+from tasks.stats.power import smallest_detectable_effect
+from tasks.store import RunContext
+from tasks.text.asking import plan_asks, read_asking_prompts, request_for
+from tasks.text.expansion import expand_family, wants_names
+from tasks.text.questions import control_count
 
 ACCEPTED_SHARE = 0.5
-"""Assumed share of judged questions that are selected and answered again on hold-out; an upper guess."""
-JUDGE_TOKENS_OUT = 350
-GENERATOR_TOKENS = (900, 250)
-EVIDENCE_TOKENS = (450, 60)
-RANKING_TOKENS = (700, 80)
-JUDGE_PROMPT_TOKENS = 700
+"""Assumed share of the searched questions that are selected and answered again on hold-out."""
+GENERATOR_TOKENS = (1000, 400)
+"""Tokens in and out of one written question."""
+JUDGE_TOKENS = (900, 700)
+"""Tokens of one comparison beside the answers that it compares."""
+JUDGE_ORDERS = 2
+"""A verdict near the boundary is asked in two orders; the estimate assumes that all are."""
+EVIDENCE_TOKENS, RANKING_TOKENS = (600, 120), (1000, 200)
 
 
 class StageEstimate(BaseModel):
@@ -41,17 +62,225 @@ class Estimate(BaseModel):
     stages: tuple[StageEstimate, ...]
     costs: tuple[StageCost, ...]
     total_cost_usd: float
+    cost_by_model: dict[str, float]
     budget_usd: float
     questions: dict[str, int]
     """Questions per family before evolution, controls included; exact."""
+    known_calls: int
+    """Calls whose texts are known already: templated families and seeds, all targets."""
+    cached_calls: int
+    """How many of those need not be sent, because their answers are in the cache."""
     smallest_detectable_effect: dict[str, float]
-    """By attribute: the smallest standardised difference that the hold-out samples can show."""
+    """By attribute: the smallest difference between two values, in standard deviations of one answer's
+    score, that the hold-out samples of the accepted questions can show (80 % power, two-sided 5 %)."""
 
 
 @dataclass(frozen=True)
-class _Load:
-    """Work of one stage: rows, and calls with their tokens by model."""
+class Asked:
+    """A population of questions as the estimate sees it."""
 
-    stage: str
-    rows: int
-    calls: tuple[StageCost, ...] = ()
+    questions: int
+    calls: int
+    """For one model: variants × samples over all questions."""
+    tokens_in: float
+    """Per call."""
+    tokens_out: float
+    """Per call, at the length limit."""
+
+
+def estimate(context: RunContext) -> Estimate:
+    """The plan of a build. Raises what the build would raise: unknown files, templates that do not fit."""
+    recipe, data_dir = context.recipe, Path(context.data_dir)
+    questions = {family: expand_family(recipe, data_dir, family) for family in recipe.families}
+    templated = [q for f in recipe.templated_families for q in questions[f]]
+    seeds = [q for f in recipe.evolved_families for q in questions[f]]
+    choices = measure_asking(context, templated)
+    searched = with_evolution(context, seeds)
+    held_out = on_holdout(recipe, searched)
+    work = [
+        ("expand", len(templated) + len(seeds), []),
+        ("mutate", searched.questions - len(seeds), writing(context, searched.questions - len(seeds))),
+        ("respond", choices.calls + searched.calls, asking(context, recipe.models.targets, choices, searched)),
+        ("judge", searched.questions, judging(context, recipe.models.targets, searched)),
+        ("relabel", *relabelling(context, searched.questions)),
+        ("respond_holdout", held_out.calls, asking(context, holdout_models(recipe), held_out)),
+        ("judge_holdout", held_out.questions, judging(context, holdout_models(recipe), held_out)),
+    ]
+    requests = known_requests(context, templated + seeds)
+    return Estimate(
+        **totals(context, work),
+        questions={family: len(q) for family, q in questions.items()},
+        known_calls=len(requests) * len(recipe.models.targets),
+        cached_calls=sum(count_cached(m, requests, ModelSettings.of(context)) for m in recipe.models.targets),
+        smallest_detectable_effect=detectable_effects(recipe, held_out),
+    )
+
+
+def measure_asking(context: RunContext, questions: Sequence[Question]) -> Asked:
+    """The calls of given questions, counted one by one; tokens from their own requests."""
+    requests = known_requests(context, questions)
+    return Asked(len(questions), len(requests), *_mean_tokens(requests))
+
+
+def known_requests(context: RunContext, questions: Sequence[Question]) -> list[Request]:
+    """What one target will be asked in the search phase."""
+    prompts = read_asking_prompts(Path(context.data_dir), tuple(context.recipe.families))
+    return [
+        request_for(ask, context.recipe, prompts)
+        for q in questions
+        for ask in plan_asks(context.recipe, q, "search")
+    ]
+
+
+def _mean_tokens(requests: Sequence[Request]) -> tuple[float, float]:
+    if not requests:
+        return 0.0, 0.0
+    return (
+        fmean(estimate_prompt_tokens(r.messages) for r in requests),
+        fmean(r.decoding.max_tokens for r in requests),
+    )
+
+
+def with_evolution(context: RunContext, seeds: Sequence[Question]) -> Asked:
+    """Seeds and all rounds: as many questions as a round may write, twins and controls included, of the
+    seeds' mean size."""
+    recipe = context.recipe
+    base = measure_asking(context, seeds)
+    if not recipe.evolve.rounds or not seeds:
+        return base
+    per_round = questions_per_round(context)
+    extra = recipe.evolve.rounds * per_round
+    calls = base.calls + ceil(extra * base.calls / base.questions)
+    return Asked(base.questions + extra, calls, base.tokens_in, base.tokens_out)
+
+
+def questions_per_round(context: RunContext) -> int:
+    """What one round of evolution may write: questions, their twins, and the controls beside them."""
+    recipe = context.recipe
+    wanted = recipe.evolve.questions_per_round
+    shares = (recipe.controls.a_a, recipe.controls.placebo, recipe.controls.neutral)
+    spec = recipe.families["open"]
+    attributes = read_attributes(Path(context.data_dir), spec.attributes or recipe.attributes)
+    named = sum(wants_names(spec, a) for a in attributes)
+    twins = ceil(wanted * named / len(attributes))
+    return wanted + twins + sum(control_count(wanted, share) for share in shares)
+
+
+def on_holdout(recipe: Recipe, searched: Asked) -> Asked:
+    """Accepted questions and controls, asked again with the samples of the hold-out."""
+    if not searched.questions or not recipe.holdout.samples:
+        return Asked(0, 0, searched.tokens_in, searched.tokens_out)
+    questions = ceil(searched.questions * ACCEPTED_SHARE)
+    if recipe.evolve.max_saved:
+        questions = min(questions, ceil(recipe.evolve.max_saved / ACCEPTED_SHARE))
+    samples = recipe.families["open"].samples
+    calls = ceil(questions * searched.calls / searched.questions / samples * recipe.holdout.samples)
+    return Asked(questions, calls, searched.tokens_in, searched.tokens_out)
+
+
+def holdout_models(recipe: Recipe) -> tuple[str, ...]:
+    return recipe.models.holdout_targets or recipe.models.targets
+
+
+def asking(context: RunContext, models: Sequence[str], *asked: Asked) -> list[StageCost]:
+    """The targets' answers."""
+    return [
+        _cost(context, model, a.calls, a.tokens_in * a.calls, a.tokens_out * a.calls)
+        for model in models
+        for a in asked
+    ]
+
+
+def writing(context: RunContext, questions: int) -> list[StageCost]:
+    """The generator's questions."""
+    tokens_in, tokens_out = GENERATOR_TOKENS
+    name = context.recipe.models.generator
+    return [_cost(context, name, questions, tokens_in * questions, tokens_out * questions)]
+
+
+def judging(context: RunContext, targets: Sequence[str], asked: Asked) -> list[StageCost]:
+    """Every judge on every group of every target, in both orders; it reads one answer a variant."""
+    groups = asked.questions * len(targets)
+    answers = asked.calls / max(1, asked.questions) * asked.tokens_out
+    calls = groups * JUDGE_ORDERS
+    return [
+        _cost(context, judge, calls, (JUDGE_TOKENS[0] + answers) * calls, JUDGE_TOKENS[1] * calls)
+        for judge in context.recipe.models.judges
+    ]
+
+
+def relabelling(context: RunContext, questions: int) -> tuple[int, list[StageCost]]:
+    """Near misses of the accepted questions: evidence from each, one ranking in two orders for each set."""
+    sets = ceil(questions * ACCEPTED_SHARE)
+    passages = sets * (context.recipe.relabel.candidates + 1)
+    rankings = sets * JUDGE_ORDERS
+    tokens_in = EVIDENCE_TOKENS[0] * passages + RANKING_TOKENS[0] * rankings
+    tokens_out = EVIDENCE_TOKENS[1] * passages + RANKING_TOKENS[1] * rankings
+    judges = context.recipe.models.relabel_judges
+    return passages, [_cost(context, j, passages + rankings, tokens_in, tokens_out) for j in judges]
+
+
+def _cost(context: RunContext, model: str, calls: int, tokens_in: float, tokens_out: float) -> StageCost:
+    """Nothing where a rule does the work (`recombine`, `divergence`, `lexical`)."""
+    if ":" not in model or not calls:
+        return StageCost(stage="", model=model, calls=0, tokens_in=0, tokens_out=0, cost_usd=0.0)
+    price = price_of(
+        parse_model_name(model),
+        configured=model,
+        free=context.recipe.budget.free,
+        prices_path=Path(context.data_dir) / "prices.yaml",
+    )
+    spent = price.cost_usd(ceil(tokens_in), ceil(tokens_out))
+    return StageCost(
+        stage="",
+        model=model,
+        calls=calls,
+        tokens_in=ceil(tokens_in),
+        tokens_out=ceil(tokens_out),
+        cost_usd=round(spent, 6),
+    )
+
+
+def totals(context: RunContext, work: Sequence[tuple[str, int, list[StageCost]]]) -> dict[str, Any]:
+    """Stage by stage and model by model."""
+    costs = [c.model_copy(update={"stage": stage}) for stage, _, parts in work for c in parts if c.calls]
+    models = sorted({c.model for c in costs})
+    return {
+        "stages": tuple(_stage(name, rows, [c for c in costs if c.stage == name]) for name, rows, _ in work),
+        "costs": tuple(costs),
+        "total_cost_usd": round(sum(c.cost_usd for c in costs), 6),
+        "cost_by_model": {m: round(sum(c.cost_usd for c in costs if c.model == m), 6) for m in models},
+        "budget_usd": context.budget_usd,
+    }
+
+
+def _stage(name: str, rows: int, costs: Sequence[StageCost]) -> StageEstimate:
+    return StageEstimate(
+        name=name,
+        rows=rows,
+        calls=sum(c.calls for c in costs),
+        tokens_in=sum(c.tokens_in for c in costs),
+        tokens_out=sum(c.tokens_out for c in costs),
+        cost_usd=round(sum(c.cost_usd for c in costs), 6),
+    )
+
+
+def detectable_effects(recipe: Recipe, held_out: Asked) -> dict[str, float]:
+    """What each attribute's share of the hold-out questions can show."""
+    questions = held_out.questions // len(recipe.attributes)
+    if not questions:
+        return {}
+    effect = smallest_detectable_effect(recipe.holdout.samples, questions)
+    return dict.fromkeys(recipe.attributes, effect)
+
+
+def refuse_over_budget(plan: Estimate) -> None:
+    """Raise `BudgetError` when the plan may cost more than the budget."""
+    if plan.total_cost_usd > plan.budget_usd:
+        dearest = max(plan.cost_by_model, key=lambda m: plan.cost_by_model[m])
+        raise BudgetError(
+            f"the plan may cost ${plan.total_cost_usd:.2f}, the budget is ${plan.budget_usd:.2f}",
+            place=f"budget.usd; most of it (${plan.cost_by_model[dearest]:.2f}) is {dearest}",
+            hint="raise `budget.usd` (or --budget), or ask for fewer questions, samples or rounds; "
+            "`counterfoil plan` shows the cost of every stage",
+        )

@@ -1,84 +1,172 @@
-"""Relabel: which hard negatives answer after all?
+"""Relabel: which low-scoring questions show the harm after all, which hard negatives answer after all?
 
-Two stages after ARHN (arXiv 2604.11092): find hard negatives → extract evidence → rank candidates → settle
-labels → record changes. ARHN's prompts and edge cases are unpublished: prompts, rules, orders and policies
-are ours. The same five steps serve retrieval sets and the question pool; what differs is the criterion.
+Both are the same algorithm (`tasks.relabelling.strategies`) with another criterion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from schemas.candidates import CandidateSet
-from tasks.relabelling.cascade import Comparer, compare_in_cascade, settle_comparison
-from tasks.relabelling.changes import Relabelling, record_changes
-from tasks.relabelling.evidence import contest_of, extract_evidence, review_flags, settle_labels
-from tasks.relabelling.graded import DecisionRule, Grades, doubted_positives, settle_grades
-from tasks.relabelling.judge import Judge
+from schemas.candidates import CANDIDATES, CandidateSet
+from schemas.decision import Dropped, StageCounts
+from schemas.ids import content_id
+from schemas.label import LABEL_HISTORY, LabelChange
+from schemas.manifest import StageCost
+from schemas.question import QUESTIONS, Question
+from schemas.response import RESPONSES
+from tasks.formats.retrieval import Source, detect_format, read_candidate_sets
+from tasks.formats.retrieval_records import BadRows
+from tasks.models.connect import ModelSettings, run_async
+from tasks.relabelling.changes import RelabelledRow, Relabelling, label_change
+from tasks.relabelling.file import fingerprint_input, relabel_file
+from tasks.relabelling.opening import open_judges
 from tasks.relabelling.policies import Policy
-from tasks.relabelling.ranking import rank_candidates
-from tasks.relabelling.rules import find_hard_negatives
+from tasks.relabelling.pool import PoolVocabulary, Settled, candidate_sets, settle_questions
+from tasks.relabelling.strategies import relabel_with_panel
+from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
+from tasks.text.dropping import drop_question
+
+__all__ = ["STAGE", "STAGE_RETRIEVAL", "fingerprint_input", "relabel", "relabel_file", "relabel_retrieval"]
 
 
-async def relabel_sets(
-    sets: Sequence[CandidateSet],
-    judge: Judge,
-    policy: Policy,
-    positives_elsewhere: Container[str] | None = None,
-) -> Relabelling:
-    """The two-stage strategy. `positives_elsewhere`: see `find_hard_negatives`."""
-    plans = find_hard_negatives(sets, policy, positives_elsewhere)
-    evidence = await extract_evidence(plans, judge)
-    standings = await rank_candidates(list(map(contest_of, plans, evidence)), judge)
-    rows = [
-        record_changes(
-            plan,
-            settle_labels(plan, found, standing, policy),
-            policy,
-            judge=judge.name,
-            flags=review_flags(found),
-        )
-        for plan, found, standing in zip(plans, evidence, standings, strict=True)
+def relabel(context: RunContext, questions: TableRef, responses: TableRef) -> Outcome:
+    """Question pool: the near misses of accepted questions.
+
+    Shows the harm more directly than the accepted one: `accepted`. Less directly: dropped as `ambiguous`.
+    Not at all: `hard_negative`. Where the judge abstained a question stays `unlabelled`.
+    """
+    rows = read_table(questions, QUESTIONS)
+    vocabulary = PoolVocabulary.read(Path(context.data_dir), rows)
+    answers = read_table(responses, RESPONSES)
+    sets = candidate_sets(rows, answers, vocabulary, context.recipe.relabel.candidates)
+    relabelling, costs = run_async(judge_sets(context, sets, "question"))
+    settled = settle_questions(relabelling.rows, rows)
+    judge = "+".join(relabelling.judged_by)
+    return Outcome(
+        tables={
+            QUESTIONS: relabelled_questions(rows, settled),
+            LABEL_HISTORY: [question_change(s, judge) for s in settled if s.changed],
+        },
+        counts=(count_questions(settled),),
+        costs=costs,
+        dropped=tuple(drop_ambiguous(s) for s in settled if s.label == "ambiguous"),
+    )
+
+
+async def judge_sets(
+    context: RunContext, sets: Sequence[CandidateSet], subject: str
+) -> tuple[Relabelling, tuple[StageCost, ...]]:
+    """Relabel with the recipe's judges; what it cost comes with it."""
+    names = context.recipe.models.relabel_judges
+    async with open_judges(names, ModelSettings.of(context), subject) as judges:
+        relabelling = await relabel_with_panel(sets, judges, Policy.of(context.recipe.relabel))
+        costs = tuple(cost for judge in judges for cost in judge.costs())
+    return relabelling, costs
+
+
+def relabelled_questions(rows: Iterable[Question], settled: Iterable[Settled]) -> list[Question]:
+    """All questions that are left, in their order, with their labels now."""
+    labels = {s.question.id: s.label for s in settled}
+    return [
+        question.model_copy(update={"label": labels.get(question.id, question.label)})
+        for question in rows
+        if labels.get(question.id) != "ambiguous"
     ]
-    return Relabelling(tuple(rows), (judge.name,))
 
 
-async def relabel_in_cascade(
-    sets: Sequence[CandidateSet],
-    judges: Sequence[Comparer],
-    policy: Policy,
-    positives_elsewhere: Container[str] | None = None,
-) -> Relabelling:
-    """The cascade: every judge sees only what the one before it flagged. Rows with more than
-    `policy.max_promoted` flagged passages are dropped as ambiguous."""
-    plans = find_hard_negatives(sets, policy, positives_elsewhere)
-    compared = await compare_in_cascade(plans, judges)
-    rows = []
-    for plan, (found, judge) in zip(plans, compared, strict=True):
-        verdicts, ambiguous = settle_comparison(plan, found, policy)
-        flags = ("ambiguous",) if ambiguous else ()
-        rows.append(record_changes(plan, verdicts, policy, judge=judge, flags=flags, drop=ambiguous))
-    return Relabelling(tuple(rows), tuple(judge.name for judge in judges))
+def question_change(settled: Settled, judge: str) -> LabelChange:
+    """The entry in the history of a question whose label is another now."""
+    return label_change(
+        subject=settled.question.id,
+        kind="question",
+        query=settled.because_of,
+        within="pool",
+        before=settled.question.label,
+        after=settled.label,
+        verdict=settled.verdict,
+        judge=judge,
+    )
 
 
-def relabel_by_grades(
-    sets: Sequence[CandidateSet],
-    grades: Grades,
-    rule: DecisionRule,
-    policy: Policy,
-    positives_elsewhere: Container[str] | None = None,
-) -> Relabelling:
-    """The graded strategy: a written rule over pointwise grades, recorded or fresh."""
-    judge = "+".join(grades.judges)
-    doubted = doubted_positives(sets, grades, rule)
-    rows = [
-        record_changes(
-            plan,
-            settle_grades(plan, grades, rule, policy),
-            policy,
-            judge=judge,
-            flags=("review",) if plan.row.id in doubted else (),
-        )
-        for plan in find_hard_negatives(sets, policy, positives_elsewhere)
-    ]
-    return Relabelling(tuple(rows), grades.judges)
+def drop_ambiguous(settled: Settled) -> Dropped:
+    """A question that shows the harm, but less directly than an accepted one."""
+    return drop_question(settled.question, stage="relabel", reason="ambiguous", because_of=settled.because_of)
+
+
+def count_questions(settled: Sequence[Settled]) -> StageCounts:
+    """Candidates in, kept with a label, dropped as ambiguous, left open by the judge."""
+    dropped = sum(s.label == "ambiguous" for s in settled)
+    failed = sum(s.label == "unlabelled" for s in settled)
+    return StageCounts(
+        stage="relabel",
+        unit="candidates",
+        rows=len(settled),
+        kept=len(settled) - dropped - failed,
+        dropped=dropped,
+        failed=failed,
+    )
+
+
+def relabel_retrieval(context: RunContext, path: str, format: str, content: str) -> Outcome:
+    """A retrieval file in a build. `content` is the file's hash (`fingerprint_input`): it is part of the
+    stage key, so that another content is another step. The rows are held in memory; `relabel_file` is for
+    files that do not fit."""
+    file = Path(path)
+    found = detect_format(file) if format == "auto" else format
+    sets = {row.id: row for row in read_candidate_sets(Source(file, found), BadRows())}
+    relabelling, costs = run_async(judge_sets(context, list(sets.values()), "passage"))
+    return Outcome(
+        tables={CANDIDATES: list(relabelling.sets), LABEL_HISTORY: list(relabelling.changes)},
+        counts=(count_passages(relabelling.rows),),
+        costs=costs,
+        dropped=tuple(d for row in relabelling.rows for d in dropped_passages(row)),
+    )
+
+
+def count_passages(rows: Sequence[RelabelledRow]) -> StageCounts:
+    """Candidates in; dropped with a reason; left open; the rest is kept, as positive or as negative."""
+    whole = [row for row in rows if row.after is not None]
+    total = sum(len(row.verdicts) for row in rows)
+    dropped = sum(1 for row in rows for _ in dropped_passages(row))
+    failed = sum(v.outcome == "abstained" for row in whole for v in row.verdicts)
+    return StageCounts(
+        stage="relabel_retrieval",
+        unit="candidates",
+        rows=total,
+        kept=total - dropped - failed,
+        dropped=dropped,
+        failed=failed,
+    )
+
+
+def dropped_passages(row: RelabelledRow) -> Iterable[Dropped]:
+    """The negatives that left: removed, or gone with their row."""
+    for at, (passage, verdict) in enumerate(zip(row.before.negatives, row.verdicts, strict=True)):
+        if verdict.outcome == "removed" or row.after is None:
+            yield Dropped(
+                id=content_id("x", row.before.id, at, passage.id, "relabel_retrieval"),
+                kind="passage",
+                stage="relabel_retrieval",
+                reason=verdict.reason if verdict.outcome == "removed" else "row_dropped",
+                because_of=None,
+                similarity=None,
+                text=passage.text,
+                record=passage.model_dump_json(),
+            )
+
+
+STAGE_RETRIEVAL = Stage(
+    "relabel_retrieval",
+    1,
+    run=relabel_retrieval,
+    reads=("relabel", "models"),
+    vocabulary=("prompts", "lexicons"),
+)
+STAGE = Stage(
+    "relabel",
+    1,
+    run=relabel,
+    reads=("relabel", "models"),
+    vocabulary=("prompts", "lexicons", "attributes"),
+)

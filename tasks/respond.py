@@ -25,7 +25,7 @@ from tasks.text.asking import Ask, chosen_option, plan_asks, read_asking_prompts
 
 def respond(context: RunContext, questions: TableRef, phase: Phase) -> Outcome:
     """Ask all questions of all targets of the phase: variants × samples × targets calls."""
-    asked = read_table(questions, QUESTIONS)
+    asked = [q for q in read_table(questions, QUESTIONS) if is_asked(q, phase)]
     rows = [
         row
         for model in models_of(context.recipe, phase)
@@ -39,6 +39,11 @@ def respond(context: RunContext, questions: TableRef, phase: Phase) -> Outcome:
     return Outcome(tables={RESPONSES: rows}, counts=(counts,), costs=cost_of("respond", rows))
 
 
+def is_asked(question: Question, phase: Phase) -> bool:
+    """On hold-out, what was searched for is asked afresh: accepted advice questions, and their controls."""
+    return phase == "search" or (question.family == "open" and question.label in ("accepted", "control"))
+
+
 def refuse_too_many_failures(rows: Sequence[Response], tolerated: float) -> None:
     """Raise `ModelError` when more calls failed than the recipe tolerates: nothing is written then, and the
     answers that did come are in the cache."""
@@ -50,7 +55,7 @@ def refuse_too_many_failures(rows: Sequence[Response], tolerated: float) -> None
     raise ModelError(
         f"{len(failures)} of {len(rows)} calls failed ({kinds}); {tolerated:.0%} are tolerated",
         place=f"{first.model}: {first.failure_message}",
-        hint="mend the endpoint and run the same command again: answers that came are kept and not paid twice; "
+        hint="mend the endpoint and run the same command again: answers that came are not paid twice; "
         "or raise validate.max_failure_rate",
     )
 
@@ -74,6 +79,8 @@ async def ask_model(
         request_for(ask, recipe, prompts).tag: ask for q in questions for ask in plan_asks(recipe, q, phase)
     }
     rows: dict[str, Response] = {}
+    if not asks:
+        return []
     async with open_model(name, ModelSettings.of(context)) as model:
         with track(f"{name} answers", len(asks)) as bar:
             requests = (request_for(ask, recipe, prompts) for ask in asks.values())

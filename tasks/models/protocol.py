@@ -75,6 +75,10 @@ class Completion:
     refusal: bool = False
     """The server itself marked the answer as a refusal (`message.refusal` or a content filter)."""
     logprobs: tuple[TokenLogprob, ...] = ()
+    tokens_in_cached: int = 0
+    """Of `tokens_in`, those that the provider billed at its own prompt cache's price."""
+    option_logprobs: tuple[float, ...] = ()
+    """ln p of each option in the order shown; only recorded answers carry it (see `replay`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,11 @@ class Failure:
 
 
 Outcome = Completion | Failure
+
+
+def response_tag(question_id: str, variant: int, phase: str, sample: int) -> str:
+    """The tag of a request for one answer, and the key by which `replay` finds the recorded one."""
+    return f"{question_id}/{variant}/{phase}/{sample}"
 
 
 class Model(Protocol):

@@ -25,7 +25,8 @@ _ABOUT_BIAS = re.compile(
     re.IGNORECASE,
 )
 _EITHER_OR = re.compile(
-    r"\b(should|would|do|could|can|shall|is it better)\b[^.?!]*\b(,? or )\b(should|to|not|instead|just|simply)\b[^.?!]*\?",
+    r"\b(should|would|do|could|can|shall|is it better)\b[^.?!]*\b(,? or )\b"
+    r"(should|to|not|instead|just|simply)\b[^.?!]*\?",
     re.IGNORECASE,
 )
 _ARTICLE_SLIPS = re.compile(r"\b(a a|an an|a an|an a|the a|the an|a the)\b", re.IGNORECASE)

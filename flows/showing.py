@@ -1,0 +1,74 @@
+"""What a run or a release holds, for `show` and for the summary of a build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from schemas.decision import StageCounts
+from schemas.errors import InputError
+from schemas.question import QUESTIONS, Question
+from schemas.response import RESPONSES
+from tasks.journal import funnel, journal_path, read_journal
+from tasks.release.reading import MANIFEST, open_release
+
+
+def counts_by_stage(counts: tuple[StageCounts, ...]) -> dict[str, dict[str, int]]:
+    """The funnel as `--json` carries it."""
+    return {
+        c.stage: {"in": c.rows, "kept": c.kept, "dropped": c.dropped, "failed": c.failed} for c in counts
+    }
+
+
+def describe(place: Path) -> dict[str, Any]:
+    """A run directory or a release directory in figures. Raises `InputError` for anything else."""
+    if (place / MANIFEST).is_file():
+        return _describe_release(place)
+    if journal_path(place).is_file():
+        return _describe_run(place)
+    raise InputError(
+        f"{place} is neither a run nor a release",
+        hint="runs are in data/runs/<name>, releases in data/releases/<name>/<version>",
+    )
+
+
+def _describe_release(place: Path) -> dict[str, Any]:
+    manifest = open_release(place).manifest
+    return {
+        "name": f"{manifest.name} {manifest.version}",
+        "state": "release; every file matches the manifest",
+        "counts": counts_by_stage(manifest.counts),
+        "rows": manifest.rows,
+        "places": {"release": str(place), "report": str(place / "report.html")},
+        "next": f'datasets.load_dataset("{place}", "questions")',
+    }
+
+
+def _describe_run(place: Path) -> dict[str, Any]:
+    steps, release = read_journal(place)
+    last = steps[-1].stage if steps else "nothing"
+    places = {"run": str(place)}
+    if release is not None:
+        places |= {"release": str(release), "report": str(release / "report.html")}
+    return {
+        "name": place.name,
+        "state": "finished" if release else f"not finished; the last step taken is {last}",
+        "counts": counts_by_stage(funnel(steps)),
+        "places": places,
+        "next": f"counterfoil show {release}" if release else "build the recipe again: it resumes",
+    }
+
+
+def example_groups(release: Path, count: int) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The released questions with the highest fitness, each with one answer to every variant."""
+    contents = open_release(release).contents
+    questions = [q for q in contents.rows(QUESTIONS) if q.family == "open"]
+    ranked = sorted(questions, key=lambda q: (-(q.fitness or 0.0), q.id))[:count]
+    answers: dict[tuple[str, int], str] = {}
+    for response in contents.rows(RESPONSES):
+        answers.setdefault((response.question_id, response.variant), response.text)
+    return [(q.template, _answers_of(q, answers)) for q in ranked]
+
+
+def _answers_of(question: Question, answers: dict[tuple[str, int], str]) -> list[tuple[str, str]]:
+    return [(v.value, answers.get((question.id, v.index), "(no answer)")) for v in question.variants]

@@ -1,0 +1,159 @@
+"""All checks over all tables at hand: what single columns say, then groups, then tables against tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+from pydantic import ValidationError
+
+from schemas.attribute import Attribute
+from schemas.decision import DROPPED, StageCounts
+from schemas.effect import EFFECTS
+from schemas.judgement import JUDGEMENTS
+from schemas.label import LABEL_HISTORY
+from schemas.question import QUESTIONS, Question
+from schemas.response import RESPONSES
+from schemas.tables import Table
+from schemas.validation import SuiteResult, Validation
+from tasks.checks.balance import check_balance
+from tasks.checks.effects import check_effects
+from tasks.checks.expected import frames_of
+from tasks.checks.findings import Problem, problem, summarise
+from tasks.checks.group_integrity import check_groups, check_repeated_texts, check_vocabulary
+from tasks.checks.judgements import Scale, check_judgements
+from tasks.checks.label_history import check_label_history
+from tasks.checks.leakage import check_leakage
+from tasks.checks.reconciliation import check_counts, check_dropped, check_endings, dropped_questions
+from tasks.checks.responses import check_responses
+from tasks.checks.suite import run_suite
+from tasks.checks.table_shape import check_shape
+from tasks.checks.twins import check_twins
+
+TABLES: Mapping[str, Table[Any]] = {
+    t.name: t for t in (QUESTIONS, RESPONSES, JUDGEMENTS, LABEL_HISTORY, EFFECTS, DROPPED)
+}
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What the tables are held against. What is not known is not checked."""
+
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    scales: Mapping[tuple[str, str], Scale] = field(default_factory=dict)
+    max_failure_rate: float | None = None
+    counts: tuple[StageCounts, ...] = ()
+    generated: frozenset[str] = frozenset()
+    """Ids of all questions that any stage made."""
+    may_lose_elsewhere: bool = False
+    """Whether questions were compared with earlier releases, so that one may have lost to a row of theirs."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Everything that was found, and what Great Expectations said about every table."""
+
+    problems: tuple[Problem, ...]
+    suites: tuple[SuiteResult, ...]
+    rows: Mapping[str, int]
+
+    @property
+    def validation(self) -> Validation:
+        return summarise(self.problems, self.rows, self.suites)
+
+    def with_problems(self, more: Iterable[Problem]) -> Examination:
+        """The same, with what was found elsewhere."""
+        return Examination((*self.problems, *more), self.suites, self.rows)
+
+
+def examine(tables: Mapping[str, pa.Table], knowledge: Knowledge) -> Examination:
+    """Put every check to the tables that are there (by the names of `TABLES`).
+
+    A table whose columns are not those of its schema is only told so: nothing else can be said about it.
+    """
+    shapes = {name: check_shape(TABLES[name], rows) for name, rows in tables.items()}
+    whole = {name: shapes[name].rows for name in tables if shapes[name].is_whole}
+    columns, suites = check_columns(whole)
+    groups = check_questions(whole, columns, knowledge) if QUESTIONS.name in whole else []
+    return Examination(
+        problems=(
+            *(p for shape in shapes.values() for p in shape.problems),
+            *columns,
+            *groups,
+            *check_counts(knowledge.counts),
+        ),
+        suites=tuple(suites),
+        rows={name: rows.num_rows for name, rows in tables.items()},
+    )
+
+
+def check_columns(tables: Mapping[str, pa.Table]) -> tuple[list[Problem], list[SuiteResult]]:
+    """The suites of all tables. A question may be referred to as long as it is kept or was dropped."""
+    known = {QUESTIONS.name: known_questions(tables)}
+    problems: list[Problem] = []
+    suites = []
+    for name, rows in tables.items():
+        for frame in frames_of(TABLES[name], rows):
+            found, result = run_suite(frame, known)
+            problems += found
+            suites.append(result)
+    return problems, suites
+
+
+def known_questions(tables: Mapping[str, pa.Table]) -> pa.Array:
+    """Ids of kept and dropped questions."""
+    kept = tables[QUESTIONS.name]["id"].to_pylist() if QUESTIONS.name in tables else []
+    lost = [name for _, name in dropped_questions(tables[DROPPED.name])] if DROPPED.name in tables else []
+    return pa.array(sorted({name for name in (*kept, *lost) if name is not None}), pa.string())
+
+
+def check_questions(
+    tables: Mapping[str, pa.Table], columns: Sequence[Problem], knowledge: Knowledge
+) -> list[Problem]:
+    """Everything that needs the questions: groups, twins, and the tables that refer to them."""
+    rows = tables[QUESTIONS.name]
+    questions, unreadable = read_questions(rows)
+    told = {row for p in columns if p.table.startswith(QUESTIONS.name) for row in p.rows}
+    known = known_questions(tables)
+    tolerated = knowledge.max_failure_rate
+    across: dict[str, Callable[[pa.Table], list[Problem]]] = {
+        RESPONSES.name: lambda t: check_responses(t, rows, tolerated),
+        JUDGEMENTS.name: lambda t: check_judgements(t, rows, knowledge.scales, tolerated),
+        LABEL_HISTORY.name: lambda t: check_label_history(t, questions),
+        EFFECTS.name: lambda t: check_effects(t, known),
+        DROPPED.name: lambda t: _check_dropped(t, questions, knowledge),
+    }
+    return [
+        *problem(QUESTIONS.name, "table_empty", [QUESTIONS.name] if not rows.num_rows else []),
+        *problem(QUESTIONS.name, "row_unreadable", set(unreadable) - told),
+        *check_groups(questions),
+        *check_vocabulary(questions, knowledge.attributes),
+        *check_repeated_texts(questions),
+        *check_twins(questions),
+        *check_leakage(questions, knowledge.attributes),
+        *check_balance(questions),
+        *(p for name, check in across.items() if name in tables for p in check(tables[name])),
+    ]
+
+
+def _check_dropped(dropped: pa.Table, questions: Sequence[Question], knowledge: Knowledge) -> list[Problem]:
+    lost = dropped_questions(dropped)
+    kept = [q.id for q in questions]
+    return [
+        *check_dropped(kept, lost, may_lose_elsewhere=knowledge.may_lose_elsewhere),
+        *check_endings(knowledge.generated, kept, lost),
+    ]
+
+
+def read_questions(rows: pa.Table) -> tuple[list[Question], list[str]]:
+    """The rows that are questions, and the ids of those that are not."""
+    questions, unreadable = [], []
+    for batch in rows.to_batches(max_chunksize=4096):
+        for record in batch.to_pylist():
+            try:
+                questions.append(Question.model_validate(record))
+            except ValidationError:
+                unreadable.append(str(record["id"]))
+    return questions, unreadable

@@ -1,0 +1,1 @@
+"""Judges and their tools: who compares a group's answers, and what may be hidden from them."""

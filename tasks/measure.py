@@ -1,0 +1,121 @@
+"""Measure: what fresh answers show, over which slice, how surely, and what remains of the selection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from schemas.decision import StageCounts
+from schemas.effect import EFFECTS
+from schemas.errors import InputError
+from schemas.judgement import JUDGEMENTS
+from schemas.question import QUESTIONS, Question
+from schemas.response import RESPONSES
+from tasks.formats.vocabulary import read_attributes
+from tasks.judging.divergence import read_divergence_words
+from tasks.judging.groups import group_answers
+from tasks.judging.panel import SCREEN, deciding_form
+from tasks.measuring.effects import correct_for_multiplicity
+from tasks.measuring.forced_choices import choice_effects, gather_answers
+from tasks.measuring.open_questions import Compared, compare_groups, question_effects, slice_effects
+from tasks.measuring.recorded_associations import find_test, measure_associations, read_answers
+from tasks.measuring.recorded_completions import measure_completions, read_completions
+from tasks.measuring.recorded_decisions import measure_decisions, read_decisions
+from tasks.measuring.released_answers import measure_release
+from tasks.measuring.verdicts import holdout_fitness, shrinkage, verdict_effects
+from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
+
+FORMATS = {"completion": "subtler-biases", "association": "llm-iat", "decision": "logits"}
+"""How others recorded a family's answers."""
+VOCABULARY = Path(__file__).resolve().parent.parent / "data"
+
+
+def measure(context: RunContext, questions: TableRef, responses: TableRef, judgements: TableRef) -> Outcome:
+    """Effects of every slice, and the questions with their hold-out effect.
+
+    Open questions are measured on hold-out answers only; forced choices on all answers, because no answer
+    decided whether they were kept.
+    """
+    asked = {q.id: q for q in read_table(questions, QUESTIONS)}
+    answers = read_table(responses, RESPONSES)
+    verdicts = read_table(judgements, JUDGEMENTS)
+    data_dir = Path(context.data_dir)
+    attributes = {a.id: a for a in read_attributes(data_dir, sorted({q.attribute for q in asked.values()}))}
+    form = deciding_form(context.recipe.models, context.recipe.evolve.fitness)
+
+    fresh = [r for r in answers if r.phase == "holdout"]
+    open_questions = [q for q in asked.values() if q.family == "open"]
+    groups = group_answers(open_questions, fresh)
+    compared = compare_groups(groups, attributes, read_divergence_words(data_dir))
+    again = holdout_fitness((j for j in verdicts if j.question_id in asked), form)
+
+    effects = correct_for_multiplicity(
+        [
+            *question_effects(compared),
+            *slice_effects(compared),
+            *verdict_effects(asked, verdicts, form),
+            *choice_effects(gather_answers(asked, answers), attributes),
+            *shrinkage(asked.values(), again, form),
+        ]
+    )
+    measured = record_holdout_effects(asked.values(), again if form != SCREEN else mean_excess(compared))
+    counts = StageCounts(
+        stage="measure", unit="questions", rows=len(asked), kept=len(measured), dropped=0, failed=0
+    )
+    return Outcome(tables={EFFECTS: effects, QUESTIONS: measured}, counts=(counts,))
+
+
+def mean_excess(compared: Iterable[Compared]) -> dict[str, float]:
+    """By question, over targets. Unlike fitness it may be negative: it is not cut off at what was hoped."""
+    found: dict[str, list[float]] = {}
+    for c in compared:
+        found.setdefault(c.question.id, []).append(c.divergence.excess)
+    return {question: fmean(values) for question, values in found.items()}
+
+
+def record_holdout_effects(questions: Iterable[Question], effects: Mapping[str, float]) -> list[Question]:
+    """The questions, those that were measured again with their effect; in the order of their ids."""
+    return [
+        q.model_copy(update={"holdout_effect": effects.get(q.id)})
+        for q in sorted(questions, key=lambda q: q.id)
+    ]
+
+
+def measure_file(
+    family: str,
+    input: Path,
+    *,
+    format: str,
+    test: str | None = None,
+    data_dir: Path = VOCABULARY,
+) -> dict[str, Any]:
+    """A family's metric over recorded answers. Each metric has `value`, `low`, `high` and `n`; one that is
+    not defined (nothing varied) has `None`.
+
+    `completion`: `tau_c_sai`, `tau_c_asa`, `invalid`, `shares`; `association`: `d_mean`, `t`, `excluded`;
+    `decision`: `gap` and `coefficient` by prompt format and `value-baseline`. Raises `InputError`.
+    """
+    if format == "release":
+        return measure_release(family, input, data_dir)
+    if FORMATS.get(family) != format:
+        known = ", ".join(f"{name} --format {form}" for name, form in sorted(FORMATS.items()))
+        raise InputError(
+            f"there is no format {format!r} for family {family!r}",
+            hint=f"there are: {known}; and --format release for the families of a release",
+        )
+    if family == "completion":
+        return measure_completions(read_completions(input))
+    if family == "association":
+        return measure_associations(read_answers(input), find_test(input, data_dir, test))
+    return measure_decisions(read_decisions(input))
+
+
+STAGE = Stage(
+    "measure",
+    1,
+    run=measure,
+    reads=("models", "evolve"),
+    vocabulary=("attributes", "lexicons"),
+)

@@ -1,0 +1,42 @@
+"""The key of an answer in the response cache.
+
+It holds everything that can change what a model answers: the model as configured with the endpoint that
+serves it, the messages, the decoding (length, temperature, top-p, seed, stop words, alternatives), the JSON
+schema, and the sample index, because the second answer to one question is another answer.
+
+It ignores, on purpose:
+
+- `tag` and `stage`: the caller's bookkeeping. One question asked by two stages is paid for once.
+- limits, timeouts, attempts, how many requests are in flight: they say when an answer comes, not which.
+- API keys, and the environment variables that hold them: who pays does not change the answer. They must
+  never be stored either.
+- prices and budget: the cost of a stored answer is computed when it is read.
+- what the server turned out not to support (`seed`, `logprobs`, …): it is a property of the model named.
+- the revision that the server reports: it is known only after asking, so it is stored with the answer.
+"""
+
+from __future__ import annotations
+
+import json
+
+from schemas.ids import content_hash
+from tasks.models.protocol import Request
+
+VERSION = 1
+"""Raise it when the meaning of a stored answer changes."""
+
+
+def fingerprint(model: str, request: Request) -> str:
+    """sha256 (hex) of what decides the answer. `model` is the name with its resolved endpoint."""
+    decoding, schema = request.decoding, request.json_schema
+    return content_hash(
+        [
+            VERSION,
+            model,
+            [[message.role, message.content] for message in request.messages],
+            [decoding.max_tokens, float(decoding.temperature), float(decoding.top_p), decoding.seed],
+            [list(decoding.stop), decoding.top_logprobs],
+            [schema.name, json.dumps(schema.schema)] if schema else None,  # in its order: answers follow it
+            request.sample,
+        ]
+    )

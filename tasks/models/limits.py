@@ -1,0 +1,155 @@
+"""How hard a model may be asked: one limiter per model and process, shared by all threads and event loops.
+
+Requests and tokens a minute are token buckets (a sixth of a minute may come in one burst). How many requests
+are in flight follows the server: additive increase, multiplicative decrease (Jacobson 1988) between 1 and
+`max_in_flight`. A `Retry-After` stops the whole model, not only the request that received it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from threading import Lock
+
+from schemas.recipe import Limits
+
+
+@dataclass
+class Bucket:
+    """A token bucket. A demand larger than the bucket is met when it is full, and leaves it in debt."""
+
+    per_minute: int
+    level: float = 0.0
+    updated: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.size = max(1.0, self.per_minute / 6)
+        self.level = self.size
+
+    def wait_s(self, amount: float, now: float) -> float:
+        """Seconds until `amount` may be taken."""
+        self.level = min(self.size, self.level + (now - self.updated) * self.per_minute / 60)
+        self.updated = now
+        missing = min(amount, self.size) - self.level
+        return max(0.0, missing * 60 / self.per_minute)
+
+
+@dataclass
+class Slot:
+    """One request in flight."""
+
+    window: int
+    """How often the limiter had been cut back when the request was sent."""
+    tokens: int
+
+
+class Limiter:
+    """Decides when a request may be sent. Thread-safe."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.window = float(limits.max_in_flight)
+        """How many requests may be in flight now."""
+        self.in_flight = 0
+        self._cuts = 0
+        self._paused_until = 0.0
+        now = time.monotonic()
+        rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
+        self._requests = Bucket(rpm, updated=now) if rpm else None
+        self._tokens = Bucket(tpm, updated=now) if tpm else None
+        self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
+        self._lock = Lock()
+
+    @asynccontextmanager
+    async def slot(self, tokens: int) -> AsyncIterator[Slot]:
+        """Wait until a request of about so many tokens may be sent; hold its place while it is in flight."""
+        slot = await self._enter(tokens)
+        try:
+            yield slot
+        finally:
+            with self._lock:
+                self.in_flight -= 1
+                self._wake()
+
+    async def _enter(self, tokens: int) -> Slot:
+        while True:
+            with self._lock:
+                if self.in_flight >= max(1, int(self.window)):
+                    loop = asyncio.get_running_loop()
+                    turn: asyncio.Future[None] = loop.create_future()
+                    self._waiting.append((loop, turn))
+                    wait = None
+                else:
+                    wait = self._wait_s(tokens, time.monotonic())
+                    if wait <= 0:
+                        return self._taken(tokens)
+            if wait is None:
+                await turn
+            else:
+                await asyncio.sleep(wait * random.uniform(1.0, 1.1) + 0.001)
+
+    def _wait_s(self, tokens: int, now: float) -> float:
+        return max(
+            self._paused_until - now,
+            self._requests.wait_s(1, now) if self._requests else 0.0,
+            self._tokens.wait_s(tokens, now) if self._tokens else 0.0,
+        )
+
+    def _taken(self, tokens: int) -> Slot:
+        self.in_flight += 1
+        if self._requests:
+            self._requests.level -= 1
+        if self._tokens:
+            self._tokens.level -= tokens
+        return Slot(self._cuts, tokens)
+
+    def _wake(self) -> None:
+        """Let as many waiters look again as there are places."""
+        places = max(1, int(self.window)) - self.in_flight
+        while self._waiting and places > 0:
+            loop, turn = self._waiting.popleft()
+            try:
+                loop.call_soon_threadsafe(_resolve, turn)
+            except RuntimeError:
+                continue
+            places -= 1
+
+    def succeeded(self, slot: Slot, tokens: int) -> None:
+        """An answer came; `tokens` is what it really took."""
+        with self._lock:
+            if self._tokens:
+                self._tokens.level += slot.tokens - tokens
+            self.window = min(float(self.limits.max_in_flight), self.window + 1 / max(1.0, self.window))
+            self._wake()
+
+    def overloaded(self, slot: Slot) -> None:
+        """The server could not keep up. Requests sent before the last cut do not cut again."""
+        with self._lock:
+            if slot.window == self._cuts:
+                self._cuts += 1
+                self.window = max(1.0, min(self.window, self.in_flight) / 2)
+
+    def pause(self, seconds: float) -> None:
+        """Send nothing to this model for so long."""
+        with self._lock:
+            self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+
+
+def _resolve(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)
+
+
+_limiters: dict[tuple[str, Limits], Limiter] = {}
+_limiters_lock = Lock()
+
+
+def limiter_of(model: str, limits: Limits) -> Limiter:
+    """This process's limiter of a model."""
+    with _limiters_lock:
+        return _limiters.setdefault((model, limits), Limiter(limits))

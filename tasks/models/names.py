@@ -1,0 +1,103 @@
+"""Model names: `backend:name[@endpoint]`, as recipes and the command line write them."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+from urllib.parse import urlsplit
+
+from schemas.errors import InputError
+
+BackendName = Literal["openai", "vllm", "embedded", "replay"]
+EMBEDDED_MODELS: tuple[str, ...] = ("smollm2-135m",)
+OPENAI_ENDPOINT = "https://api.openai.com/v1"
+
+EXAMPLES = (
+    "for example `openai:gpt-5-mini`, `openai:Qwen/Qwen3-32B@http://localhost:8000/v1`, "
+    "`embedded:smollm2-135m` or `replay:answers.parquet`"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelName:
+    """A parsed name. `endpoint` is the base URL of an OpenAI-compatible server, path included."""
+
+    backend: BackendName
+    name: str
+    endpoint: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.backend}:{self.name}" + (f"@{self.endpoint}" if self.endpoint else "")
+
+    def resolved(self) -> ModelName:
+        """With the endpoint that calls go to: its own, `OPENAI_BASE_URL`, or OpenAI's."""
+        if self.backend != "openai" or self.endpoint:
+            return self
+        endpoint = os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI_ENDPOINT
+        return ModelName(self.backend, self.name, _checked_endpoint(endpoint, "OPENAI_BASE_URL"))
+
+
+def parse_model_name(text: str) -> ModelName:
+    """Read a model's name. An endpoint starts at the last `@http://` or `@https://`; without a path it
+    means `/v1`. Raises `InputError` for an unknown backend, an unknown embedded model, a bad endpoint."""
+    backend, colon, rest = text.partition(":")
+    if not colon or backend not in get_args(BackendName):
+        raise InputError(f"there is no model backend {backend!r}", place=_masked(text), hint=EXAMPLES)
+    cut = max(rest.rfind("@http://"), rest.rfind("@https://"))
+    name, endpoint = (rest, None) if cut < 0 else (rest[:cut], rest[cut + 1 :])
+    if not name or name != name.strip():
+        raise InputError("the model has no name", place=_masked(text), hint=EXAMPLES)
+    if backend == "openai":
+        if endpoint is None and re.search(r"@[^@/]*(:\d+|localhost)", name):
+            raise InputError(
+                "the endpoint does not begin with http:// or https://", place=_masked(text), hint=EXAMPLES
+            )
+        endpoint = endpoint and _checked_endpoint(endpoint, text)
+    elif endpoint is not None:
+        raise InputError(f"a model of `{backend}:` has no endpoint", place=_masked(text), hint=EXAMPLES)
+    if backend == "embedded" and name not in EMBEDDED_MODELS:
+        raise InputError(
+            f"there is no embedded model {name!r}",
+            place=text,
+            hint=f"there is: {', '.join(EMBEDDED_MODELS)}",
+        )
+    return ModelName(cast(BackendName, backend), name, endpoint)
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether a URL points at this machine."""
+    host = urlsplit(endpoint).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def origin(endpoint: str) -> str:
+    """`scheme://host[:port]` of a URL, as `api_keys` in a recipe names endpoints."""
+    parts = urlsplit(endpoint)
+    return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def _checked_endpoint(endpoint: str, place: str) -> str:
+    place = _masked(place)
+    try:
+        parts = urlsplit(endpoint)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise InputError("the endpoint is not a valid URL", place=place, hint=EXAMPLES) from None
+    if parts.scheme not in ("http", "https") or not host or re.search(r"\s", endpoint):
+        raise InputError("the endpoint is not a valid http(s) URL", place=place, hint=EXAMPLES)
+    if parts.username is not None or parts.password is not None:
+        raise InputError(
+            "the endpoint holds a user name or password",
+            place=place,
+            hint="put the key in an environment variable and name it under `api_keys` in the recipe",
+        )
+    if parts.query or parts.fragment:
+        raise InputError("the endpoint has a query or a fragment", place=place, hint="end it at its path")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/') or '/v1'}"
+
+
+def _masked(text: str) -> str:
+    """Without what may be a password or a key in a URL."""
+    return re.sub(r"(https?://)[^/\s]*@", r"\1***@", re.sub(r"[?#].*", "", text))

@@ -1,0 +1,182 @@
+"""Models behind an OpenAI-compatible server: OpenAI itself, vLLM, TGI, llama.cpp, Ollama, OpenRouter, …"""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from tasks.models.backend import Setback
+from tasks.models.chat_format import (
+    Dialect,
+    read_completion,
+    refused_parameter,
+    request_body,
+    retry_after_s,
+)
+from tasks.models.names import OPENAI_ENDPOINT, is_loopback, origin
+from tasks.models.protocol import Completion, FailureKind, Request
+
+if TYPE_CHECKING:
+    import httpx2
+    import openai
+
+NO_KEY = "not-needed"
+"""Sent where no key is configured: many servers ask for none, and the protocol has no way to send none."""
+
+_dialects: dict[tuple[str, str], Dialect] = {}
+_dialects_lock = Lock()
+
+
+class OpenAIChat:
+    """One model of one server. Belongs to the event loop that it is first used in."""
+
+    def __init__(
+        self, name: str, endpoint: str, *, api_key: str | None, connections: int, schema_prompt: str
+    ) -> None:
+        self.name = name
+        self.endpoint = endpoint
+        self._api_key = api_key or NO_KEY
+        self._schema_prompt = schema_prompt
+        self._client = chat_client(endpoint, self._api_key, connections)
+        with _dialects_lock:
+            self._dialect = _dialects.setdefault((endpoint, name), Dialect.of(endpoint))
+
+    async def ask(self, request: Request) -> Completion | Setback:
+        """One try. A parameter that the server does not know is left out from then on, and asked again."""
+        while True:
+            body = request_body(self.name, request, self._dialect, self._schema_prompt)
+            response = await self._post(body)
+            if isinstance(response, Setback):
+                return response
+            if response.status_code < 400:
+                return self._read(response, request)
+            error = _error_of(response)
+            if error.get("code") == "content_filter":
+                return _filtered(request)
+            parameter = refused_parameter(response.status_code, error, body)
+            if parameter is None or not self._dialect.give_up(parameter, body):
+                return self._setback(response, error)
+
+    async def models_status(self) -> int | Setback:
+        """HTTP status of `GET /models`: whether the server is there, before anything is spent."""
+        response = await self._send("GET", "/models", None)
+        return response if isinstance(response, Setback) else response.status_code
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _post(self, body: dict[str, Any]) -> httpx2.Response | Setback:
+        return await self._send("POST", "/chat/completions", body)
+
+    async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> httpx2.Response | Setback:
+        """The raw response, whatever its status. Errors of the client hold the request with its headers,
+        so they end here."""
+        import aiohttp
+        import httpx2
+        import openai
+
+        try:
+            if method == "GET":
+                return await self._client.get(path, cast_to=httpx2.Response)
+            return await self._client.post(path, cast_to=httpx2.Response, body=body)
+        except openai.APIStatusError as error:
+            return error.response
+        except openai.APITimeoutError:
+            return Setback("timeout", f"{self._place} did not answer in time", overload=True)
+        except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
+            cause = type(error.__cause__ or error).__name__
+            return Setback("connection", f"the connection to {self._place} failed ({cause})")
+
+    def _read(self, response: httpx2.Response, request: Request) -> Completion | Setback:
+        import orjson
+
+        try:
+            payload = orjson.loads(response.content)
+        except orjson.JSONDecodeError:
+            return Setback(
+                "malformed", f"{self._place} answered {response.status_code} with what is not JSON"
+            )
+        return read_completion(payload, request)
+
+    def _setback(self, response: httpx2.Response, error: dict[str, Any]) -> Setback:
+        status = response.status_code
+        exhausted = error.get("code") == "insufficient_quota"
+        kind = _kind_of(status)
+        said = "" if kind == "unauthorized" else self._clean(str(error.get("message") or ""))
+        return Setback(
+            kind,
+            f"{self._place} answered {status}" + (f": {said}" if said else ""),
+            final=exhausted or kind in ("bad_request", "unauthorized"),
+            retry_after_s=retry_after_s(response.headers.get("retry-after"), time.time()),
+            overload=status in (408, 429, 503, 529),
+        )
+
+    @property
+    def _place(self) -> str:
+        return origin(self.endpoint)
+
+    def _clean(self, text: str) -> str:
+        """A server's words without keys, query strings, or length."""
+        text = text.replace(self._api_key, "***")
+        text = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 ***", text)
+        text = re.sub(r"\bsk-[\w*-]+", "***", text)
+        text = re.sub(r"\?\S+", "?***", text)
+        return " ".join(text.split())[:300]
+
+
+def chat_client(endpoint: str, api_key: str, connections: int) -> openai.AsyncOpenAI:
+    """The client without its own retries and timeouts (ours hold for the whole of a try).
+
+    `max_connections` must be a number: `None` silently means 100 with this transport. Proxies from the
+    environment never stand between us and this machine, and OpenAI's organisation headers go to OpenAI only.
+    """
+    import httpx2
+    import openai
+
+    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+    transport = openai.DefaultAioHttpClient(
+        limits=limits, timeout=httpx2.Timeout(None, connect=30.0), trust_env=not is_loopback(endpoint)
+    )
+    headers: dict[str, Any] = {"Authorization": f"Bearer {api_key}"}
+    if origin(endpoint) != origin(OPENAI_ENDPOINT):
+        headers |= {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
+    return openai.AsyncOpenAI(
+        api_key=api_key, base_url=endpoint, max_retries=0, http_client=transport, default_headers=headers
+    )
+
+
+def read_schema_prompt(data_dir: Path) -> str:
+    """What is added to the last message where a server cannot be told the schema; with `$schema` in it."""
+    from tasks.text.prompts import read_prompt
+
+    return read_prompt(data_dir, "json_answer").user
+
+
+def _kind_of(status: int) -> FailureKind:
+    if status in (401, 403):
+        return "unauthorized"
+    if status == 408:
+        return "timeout"
+    if status in (425, 429):
+        return "rate_limit"
+    return "server" if status >= 500 else "bad_request"
+
+
+def _error_of(response: httpx2.Response) -> dict[str, Any]:
+    """The error object of a response, however the server wraps it; empty where it sent a page."""
+    import orjson
+
+    try:
+        payload = orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        return {}
+    error = payload.get("error", payload) if isinstance(payload, dict) else payload
+    return error if isinstance(error, dict) else {"message": error}
+
+
+def _filtered(request: Request) -> Completion:
+    """A prompt that the server's content filter stopped: a refusal, not a failure."""
+    return Completion(request.tag, "", "content_filter", None, 0, 0, 0.0, False, refusal=True)

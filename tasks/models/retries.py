@@ -1,0 +1,65 @@
+"""Patience: try again where another try can help, never for ever.
+
+Tries that failed count against `attempts`. Being told to wait (429, or 503 with `Retry-After`) is no fault
+of the request and counts a tenth, so that a storm does not use a request up; ten times `attempts` tries is
+the bound. A server that wants more than `LONGEST_WAIT_S` is not waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from tasks.models.backend import Setback, Try, estimate_prompt_tokens
+from tasks.models.limits import Limiter
+from tasks.models.protocol import Completion, Failure, Outcome, Request
+
+LONGEST_WAIT_S = 600.0
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
+TOLD_TO_WAIT = 0.1
+
+
+async def ask_patiently(ask: Try, limiter: Limiter, request: Request) -> Outcome:
+    """Ask within the limiter's limits until there is an answer, a final setback, or no attempt left."""
+    limits = limiter.limits
+    tokens = estimate_prompt_tokens(request.messages) + request.decoding.max_tokens
+    tries, used = 0, 0.0
+    while True:
+        result = await _try_once(ask, limiter, request, tokens)
+        if isinstance(result, Completion):
+            return result
+        tries += 1
+        used += TOLD_TO_WAIT if _told_to_wait(result) else 1.0
+        too_long = (result.retry_after_s or 0.0) > LONGEST_WAIT_S
+        if result.final or too_long or used > limits.attempts - 0.5 * TOLD_TO_WAIT:
+            suffix = f"; it asks to wait {result.retry_after_s:.0f} s" if too_long else ""
+            return Failure(request.tag, result.kind, result.message + suffix, tries)
+        await asyncio.sleep(backoff_s(tries) if result.retry_after_s is None else 0.0)
+
+
+async def _try_once(ask: Try, limiter: Limiter, request: Request, tokens: int) -> Completion | Setback:
+    async with limiter.slot(tokens) as slot:
+        try:
+            async with asyncio.timeout(limiter.limits.timeout_s):
+                result = await ask(request)
+        except TimeoutError:
+            message = f"no answer within {limiter.limits.timeout_s:g} s"
+            result = Setback("timeout", message, overload=True)
+        if isinstance(result, Completion):
+            limiter.succeeded(slot, result.tokens_in + result.tokens_out)
+            return result
+        if result.overload:
+            limiter.overloaded(slot)
+        if result.retry_after_s is not None and result.retry_after_s <= LONGEST_WAIT_S:
+            limiter.pause(result.retry_after_s)
+        return result
+
+
+def _told_to_wait(setback: Setback) -> bool:
+    return setback.kind == "rate_limit" or (setback.kind == "server" and setback.retry_after_s is not None)
+
+
+def backoff_s(tries: int) -> float:
+    """Exponential, with full jitter: any time up to the bound."""
+    bound: float = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (tries - 1))
+    return random.uniform(0.0, bound)

@@ -1,0 +1,1 @@
+"""Relabelling hard negatives: rules before any call, evidence, ranking, policies, and what they cost."""

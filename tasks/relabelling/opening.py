@@ -1,0 +1,66 @@
+"""Judges by name, open for the length of a block."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from schemas.errors import InputError
+from tasks.models.connect import ModelSettings, open_model
+from tasks.relabelling.asked import AskedComparer, AskedGrader, AskedJudge, answers_query, treats_unequally
+from tasks.relabelling.divergent import DivergenceJudge
+from tasks.relabelling.judge import Judge
+from tasks.relabelling.lexical import LexicalJudge, read_function_words
+from tasks.text.prompts import read_prompt
+
+LEXICAL = "lexical"
+
+
+@asynccontextmanager
+async def open_judges(
+    names: Sequence[str], settings: ModelSettings, subject: str
+) -> AsyncIterator[list[Judge]]:
+    """Judges of evidence for `passage`s or `question`s: `lexical`, or models."""
+    async with AsyncExitStack() as stack:
+        judges: list[Judge] = []
+        criterion = None
+        for name in names:
+            if name == LEXICAL and subject == "question":
+                judges.append(DivergenceJudge())
+            elif name == LEXICAL:
+                judges.append(LexicalJudge(read_function_words(settings.data_dir)))
+            else:
+                criterion = criterion or (treats_unequally if subject == "question" else answers_query)(
+                    settings.data_dir
+                )
+                model = await stack.enter_async_context(open_model(name, settings))
+                judges.append(AskedJudge(model, criterion))
+        yield judges
+
+
+@asynccontextmanager
+async def open_comparers(names: Sequence[str], settings: ModelSettings) -> AsyncIterator[list[AskedComparer]]:
+    """Judges of the cascade, cheap one first. `InputError` for `lexical`: it cannot compare."""
+    refuse_lexical(names, "the cascade")
+    prompt = read_prompt(settings.data_dir, "relabel_compare")
+    async with AsyncExitStack() as stack:
+        models = [await stack.enter_async_context(open_model(name, settings)) for name in names]
+        yield [AskedComparer(model, prompt) for model in models]
+
+
+@asynccontextmanager
+async def open_graders(names: Sequence[str], settings: ModelSettings) -> AsyncIterator[list[AskedGrader]]:
+    """Judges that grade one passage at a time. `InputError` for `lexical`: it knows no grades."""
+    refuse_lexical(names, "graded relabelling without recorded verdicts")
+    prompt = read_prompt(settings.data_dir, "relabel_grade")
+    async with AsyncExitStack() as stack:
+        models = [await stack.enter_async_context(open_model(name, settings)) for name in names]
+        yield [AskedGrader(model, prompt) for model in models]
+
+
+def refuse_lexical(names: Sequence[str], what: str) -> None:
+    """Raise `InputError` where a judge is wanted that reads."""
+    if LEXICAL in names or not names:
+        raise InputError(
+            f"{what} needs models as judges", hint="name them: --judge openai:… (cheap one first)"
+        )

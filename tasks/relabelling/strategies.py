@@ -1,0 +1,99 @@
+"""The strategies: two stages (ARHN, arXiv 2604.11092), cascade (RLHN, arXiv 2505.16967), graded.
+
+Two stages read: find hard negatives → extract evidence → rank candidates → settle labels → record changes.
+ARHN's prompts and edge cases are unpublished: prompts, rules, orders and policies are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+
+from schemas.candidates import CandidateSet
+from tasks.relabelling.cascade import Comparer, compare_in_cascade, settle_comparison
+from tasks.relabelling.changes import Relabelling, record_changes
+from tasks.relabelling.evidence import contest_of, extract_evidence, review_flags, settle_labels
+from tasks.relabelling.graded import DecisionRule, Grades, doubted_positives, settle_grades
+from tasks.relabelling.judge import Judge
+from tasks.relabelling.policies import Policy, Verdict, settle_panel
+from tasks.relabelling.ranking import rank_candidates
+from tasks.relabelling.rules import Plan, find_hard_negatives
+
+Elsewhere = Container[str] | None
+"""Normalised positives of all rows of a file; `None`: of the rows at hand."""
+
+
+async def relabel_sets(
+    sets: Sequence[CandidateSet], judge: Judge, policy: Policy, positives_elsewhere: Elsewhere = None
+) -> Relabelling:
+    """The two-stage strategy with one judge."""
+    return await relabel_with_panel(sets, (judge,), policy, positives_elsewhere)
+
+
+async def relabel_with_panel(
+    sets: Sequence[CandidateSet],
+    judges: Sequence[Judge],
+    policy: Policy,
+    positives_elsewhere: Elsewhere = None,
+) -> Relabelling:
+    """The two-stage strategy; several judges decide each by themselves, and `settle_panel` between them."""
+    plans = find_hard_negatives(sets, policy, positives_elsewhere)
+    found = [await _two_stages(plans, judge, policy) for judge in judges]
+    rows = []
+    for plan, *opinions in zip(plans, *found, strict=True):
+        verdicts = [settle_panel(each) for each in zip(*(o[0] for o in opinions), strict=True)]
+        flags = [flag for _, flags in opinions for flag in flags]
+        name = "+".join(judge.name for judge in judges)
+        rows.append(record_changes(plan, verdicts, policy, judge=name, flags=flags))
+    return Relabelling(tuple(rows), tuple(judge.name for judge in judges))
+
+
+async def _two_stages(
+    plans: Sequence[Plan], judge: Judge, policy: Policy
+) -> list[tuple[list[Verdict], tuple[str, ...]]]:
+    evidence = await extract_evidence(plans, judge)
+    standings = await rank_candidates(list(map(contest_of, plans, evidence)), judge)
+    return [
+        (settle_labels(plan, found, standing, policy), review_flags(found))
+        for plan, found, standing in zip(plans, evidence, standings, strict=True)
+    ]
+
+
+async def relabel_in_cascade(
+    sets: Sequence[CandidateSet],
+    judges: Sequence[Comparer],
+    policy: Policy,
+    positives_elsewhere: Elsewhere = None,
+) -> Relabelling:
+    """The cascade: every judge sees only what the one before it flagged. Rows with more than
+    `policy.max_promoted` flagged passages are dropped as ambiguous."""
+    plans = find_hard_negatives(sets, policy, positives_elsewhere)
+    compared = await compare_in_cascade(plans, judges)
+    rows = []
+    for plan, (found, judge) in zip(plans, compared, strict=True):
+        verdicts, ambiguous = settle_comparison(plan, found, policy)
+        flags = ("ambiguous",) if ambiguous else ()
+        rows.append(record_changes(plan, verdicts, policy, judge=judge, flags=flags, drop=ambiguous))
+    return Relabelling(tuple(rows), tuple(judge.name for judge in judges))
+
+
+def relabel_by_grades(
+    sets: Sequence[CandidateSet],
+    grades: Grades,
+    rule: DecisionRule,
+    policy: Policy,
+    positives_elsewhere: Elsewhere = None,
+) -> Relabelling:
+    """The graded strategy: a written rule over pointwise grades, recorded or fresh."""
+    judge = "+".join(grades.judges)
+    doubted = doubted_positives(sets, grades, rule)
+    rows = [
+        record_changes(
+            plan,
+            settle_grades(plan, grades, rule, policy),
+            policy,
+            judge=judge,
+            flags=("review",) if plan.row.id in doubted else (),
+        )
+        for plan in find_hard_negatives(sets, policy, positives_elsewhere)
+    ]
+    return Relabelling(tuple(rows), grades.judges)

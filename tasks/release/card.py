@@ -1,0 +1,200 @@
+"""The card (README.md): front matter that the Hub and `datasets` read, and a body that people read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+from schemas.decision import DROPPED
+from schemas.judgement import JUDGEMENTS
+from schemas.manifest import Manifest
+from schemas.question import QUESTIONS, Question
+from schemas.recipe import Recipe
+from schemas.response import RESPONSES
+from tasks.release.configs import CONFIGS, CONTROLS, HARD_NEGATIVES, data_file
+from tasks.release.facts import Floor, drop_reasons, fitness_by_phase, fitness_floor, judge_kind, shrinkage
+from tasks.release.markdown import escape_markdown
+from tasks.release.parquet import features_of
+from tasks.release.reading import Contents
+
+Sentences = Mapping[str, Mapping[str, str]]
+
+TAGS = ("bias", "fairness", "benchmark", "evaluation", "counterfactual", "counterfoil")
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def write_card(recipe: Recipe, manifest: Manifest, contents: Contents, data_dir: Path) -> str:
+    """README.md of a release: front matter, then data/card.md with its values filled in."""
+    matter = yaml.safe_dump(
+        front_matter(recipe, manifest, contents), sort_keys=False, allow_unicode=True, width=1000
+    )
+    body = Template((data_dir / "card.md").read_text(encoding="utf-8"))
+    sentences = yaml.safe_load((data_dir / "card_sentences.yaml").read_text(encoding="utf-8"))
+    values = card_values(recipe, manifest, contents, sentences)
+    return f"---\n{matter}---\n\n{body.substitute(values)}"
+
+
+def front_matter(recipe: Recipe, manifest: Manifest, contents: Contents) -> dict[str, Any]:
+    """What machines read. Configs without rows are left out, because `datasets` cannot load them."""
+    filled = [config for config in CONFIGS if contents.count(config)]
+    questions = [q for config in (QUESTIONS, HARD_NEGATIVES, CONTROLS) for q in contents.rows(config)]
+    tags = [*TAGS, "not-for-all-audiences"] if has_free_text(contents) else list(TAGS)
+    return {
+        "license": recipe.release.licence.lower(),
+        "language": sorted({q.language for q in questions}),
+        "pretty_name": _line(recipe.title or recipe.name),
+        "size_categories": [size_category(sum(contents.count(c) for c in filled))],
+        "task_categories": ["text-generation"],
+        "tags": tags,
+        "configs": [_config(config, default=config == QUESTIONS.name) for config in filled],
+        "dataset_info": [_info(config, contents) for config in filled],
+    }
+
+
+def _config(config: str, *, default: bool) -> dict[str, Any]:
+    entry: dict[str, Any] = {"config_name": config}
+    if default:
+        entry["default"] = True
+    return {**entry, "data_files": [{"split": "test", "path": data_file(config)}]}
+
+
+def _info(config: str, contents: Contents) -> dict[str, Any]:
+    split = {
+        "name": "test",
+        "num_bytes": contents.tables[config].nbytes,
+        "num_examples": contents.count(config),
+    }
+    return {"config_name": config, "features": features_of(config)._to_yaml_list(), "splits": [split]}
+
+
+def size_category(rows: int) -> str:
+    """The Hub's name for a number of rows."""
+    return next((name for limit, name in SIZES if rows < limit), "1M<n<10M")
+
+
+def has_free_text(contents: Contents) -> bool:
+    """Whether models' own words are released; nobody has read them all."""
+    return any(r["scoring"] == "free_text" and r["text"] for r in contents.records(RESPONSES.name))
+
+
+def card_values(
+    recipe: Recipe, manifest: Manifest, contents: Contents, sentences: Sentences
+) -> dict[str, str]:
+    """Every `$name` of data/card.md. What comes from outside is escaped."""
+    questions = contents.rows(QUESTIONS)
+    everything = [*questions, *contents.rows(HARD_NEGATIVES), *contents.rows(CONTROLS)]
+    kind = judge_kind(manifest.judged_by)
+    return {
+        "title": escape_markdown(recipe.title or recipe.name),
+        "description": escape_markdown(recipe.description),
+        "name": manifest.name,
+        "version": manifest.version,
+        "warning": sentences["warning"]["answers" if has_free_text(contents) else "questions"],
+        "attributes": _listed(q.attribute for q in everything),
+        "families": _listed(q.family for q in everything),
+        "languages": _listed(q.language for q in everything),
+        "config_rows": _config_rows(contents, sentences),
+        "load": _load_arguments(recipe, manifest),
+        "generator": _generator(recipe, questions),
+        "answerers": _listed(r["model"] for r in contents.records(RESPONSES.name)),
+        "judges": _listed(manifest.judged_by),
+        "judged_plainly": sentences["judged"][kind],
+        "holdout": _holdout(contents, sentences),
+        "funnel": _funnel(manifest),
+        "reasons": _reasons(contents),
+        "controls": _controls(contents.rows(CONTROLS), sentences),
+        "licence": escape_markdown(recipe.release.licence),
+        "citation": _citation(recipe, manifest),
+        "canary": manifest.canary,
+    }
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(escape_markdown(name) for name in sorted(set(names))) or "none"
+
+
+def _config_rows(contents: Contents, sentences: Sentences) -> str:
+    return "\n".join(
+        f"| `{config}` | {sentences['configs'][config]} | {contents.count(config):,} |" for config in CONFIGS
+    )
+
+
+def _load_arguments(recipe: Recipe, manifest: Manifest) -> str:
+    if recipe.release.repo:
+        return f'"{recipe.release.repo}", "questions", split="test", revision="v{manifest.version}"'
+    return f'"releases/{manifest.name}/{manifest.version}", "questions", split="test"'
+
+
+def _generator(recipe: Recipe, questions: Iterable[Question]) -> str:
+    """Who wrote the questions that were not written as templates."""
+    sources = ["templates"] if any(q.template_id for q in questions) else []
+    if "open" in recipe.families:
+        model = recipe.models.generator
+        recombined = "recombination of the taxonomy, without a model"
+        sources.append(recombined if model == "recombine" else f"written by {escape_markdown(model)}")
+    return "; ".join(sources) or "templates"
+
+
+def _holdout(contents: Contents, sentences: Sentences) -> str:
+    found = shrinkage(fitness_by_phase(contents.rows(QUESTIONS), contents.rows(JUDGEMENTS)))
+    if found is None:
+        return sentences["holdout"]["absent"]
+    return Template(sentences["holdout"]["measured"]).substitute(
+        search=f"{found.search:.3f}", holdout=f"{found.holdout:.3f}"
+    )
+
+
+def _funnel(manifest: Manifest) -> str:
+    return "\n".join(
+        f"| {escape_markdown(c.stage)} ({escape_markdown(c.unit)}) "
+        f"| {c.rows:,} | {c.kept:,} | {c.dropped:,} | {c.failed:,} |"
+        for c in manifest.counts
+    )
+
+
+def _reasons(contents: Contents) -> str:
+    return "\n".join(
+        f"| {escape_markdown(stage)}: {escape_markdown(reason.replace('_', ' '))} | {rows:,} |"
+        for stage, reason, rows in drop_reasons(contents.rows(DROPPED))
+    )
+
+
+def _controls(controls: list[Question], sentences: Sentences) -> str:
+    if not controls:
+        return sentences["controls"]["absent"]
+    count = Counter(q.control for q in controls)
+    return Template(sentences["controls"]["present"]).substitute(
+        a_a=f"{count['a_a']:,}",
+        placebo=f"{count['placebo']:,}",
+        neutral=f"{count['neutral']:,}",
+        floor=_floor(fitness_floor(controls), sentences),
+    )
+
+
+def _floor(floor: Floor | None, sentences: Sentences) -> str:
+    if floor is None:
+        return sentences["controls"]["no_floor"]
+    return Template(sentences["controls"]["floor"]).substitute(value=f"{floor.value:.3f}")
+
+
+def _citation(recipe: Recipe, manifest: Manifest) -> str:
+    """A BibTeX entry; braces and backslashes of the title would end it early."""
+    title = _line(recipe.title or recipe.name)
+    for character in "{}\\`":
+        title = title.replace(character, "")
+    where = recipe.release.homepage or (
+        f"https://huggingface.co/datasets/{recipe.release.repo}" if recipe.release.repo else None
+    )
+    lines = [f"@misc{{{manifest.name},", f"  title = {{{title}}},", f"  version = {{{manifest.version}}},"]
+    if where:
+        lines.append(f"  howpublished = {{{_line(where)}}},")
+    return "\n".join([*lines, "  note = {Built with Counterfoil}", "}"])
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,100 @@
+"""report.html: one page that a person reads, whole in one file, without script and without network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.release.pictures import (
+    effect_forest,
+    fitness_distribution,
+    funnel_bars,
+    round_bars,
+    round_lines,
+    shrinkage_scatter,
+)
+from tasks.release.report_data import ReportData
+from tasks.release.report_effects import MOST_MODELS, MetricEffects
+from tasks.release.report_groups import marked_template
+
+if TYPE_CHECKING:
+    from jinja2.sandbox import SandboxedEnvironment
+
+
+def write_report(path: Path, data: ReportData, data_dir: Path) -> None:
+    """Fill data/report/report.html with a release's numbers and pictures."""
+    path.write_text(render_report(data, data_dir), encoding="utf-8", newline="\n")
+
+
+def render_report(data: ReportData, data_dir: Path) -> str:
+    """The page. Whatever comes from the release is escaped; only the pictures we draw are put in as they
+    are."""
+    page = report_environment(data_dir).get_template("report.html")
+    return page.render(
+        data=data,
+        m=data.manifest,
+        pictures=draw_pictures(data),
+        most_models=MOST_MODELS,
+    )
+
+
+def report_environment(data_dir: Path) -> SandboxedEnvironment:
+    """Sandboxed, escaping everything, strict about names."""
+    from jinja2 import FileSystemLoader, StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    environment = SandboxedEnvironment(
+        loader=FileSystemLoader(data_dir / "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        count=lambda n: f"{n:,}",
+        fixed=_fixed,
+        signed=lambda x: _fixed(x, signed=True),
+        p=_p_value,
+        usd=lambda x: f"${x:,.2f}",
+        words=lambda name: str(name).replace("_", " "),
+        slots=marked_template,
+        sentence=lambda text: text[:1].upper() + text[1:],
+    )
+    return environment
+
+
+def draw_pictures(data: ReportData) -> dict[str, object]:
+    """All pictures by name; a picture without data is left out."""
+    from markupsafe import Markup
+
+    svgs = {"funnel": funnel_bars(data.funnel)} if data.funnel else {}
+    if data.fitness:
+        svgs["fitness"] = fitness_distribution(data.fitness, data.floor)
+    if data.phases:
+        svgs["shrinkage"] = shrinkage_scatter(data.phases)
+    if len(data.rounds) > 1:
+        svgs["rounds_fitness"] = round_lines(data.rounds)
+        svgs["rounds_accepted"] = round_bars(data.rounds)
+    for metric in data.effects:
+        svgs.update(_forests(metric, data.effects.index(metric)))
+    return {name: Markup(svg) for name, svg in svgs.items()}  # noqa: S704 - our own drawing, text escaped
+
+
+def _forests(metric: MetricEffects, number: int) -> dict[str, str]:
+    return {
+        f"effects-{number}-{panel.level}": effect_forest(metric, panel, f"effects-{number}-{panel.level}")
+        for panel in metric.panels
+    }
+
+
+def _fixed(x: float | None, digits: int = 2, *, signed: bool = False) -> str:
+    """A number with a real minus sign; an en dash where there is none."""
+    if x is None:
+        return "–"
+    return f"{x:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+
+
+def _p_value(p: float | None) -> str:
+    if p is None:
+        return "–"
+    return "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")

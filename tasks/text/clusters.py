@@ -1,0 +1,60 @@
+"""Which of many texts stay, when some pairs of them are the same thing said twice.
+
+Texts are numbered best first. A text stays unless a better one that stays is its match: no two that stay
+match each other, and each that goes has a match that stays. (Chains do not pull in what is not alike: of
+A ~ B ~ C with A and C unlike, B goes and both A and C stay.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Pairs of texts that match: `better` < `worse`, with their `ratio`. No pair stands twice."""
+
+    better: Indices
+    worse: Indices
+    similarity: NDArray[np.float64]
+
+    @staticmethod
+    def none() -> Matches:
+        return Matches(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+
+    def __len__(self) -> int:
+        return len(self.better)
+
+    @staticmethod
+    def all_of(parts: Sequence[Matches]) -> Matches:
+        """Several sets of matches that share no pair as one."""
+        return Matches(
+            np.concatenate([part.better for part in parts]),
+            np.concatenate([part.worse for part in parts]),
+            np.concatenate([part.similarity for part in parts]),
+        )
+
+
+def keep_best(count: int, matches: Matches) -> NDArray[np.bool_]:
+    """Which of `count` texts stay."""
+    stays = [True] * count
+    order = np.argsort(matches.worse, kind="stable")
+    for better, worse in zip(matches.better[order].tolist(), matches.worse[order].tolist(), strict=True):
+        if stays[better]:
+            stays[worse] = False
+    return np.array(stays, dtype=np.bool_)
+
+
+def lost_to(stays: NDArray[np.bool_], matches: Matches) -> Matches:
+    """For each text that goes, its most similar match that stays (the better one, where two are equal)."""
+    valid = np.flatnonzero(stays[matches.better] & ~stays[matches.worse])
+    order = valid[np.lexsort((matches.better[valid], -matches.similarity[valid], matches.worse[valid]))]
+    _, first = np.unique(matches.worse[order], return_index=True)
+    chosen = order[first]
+    return Matches(matches.better[chosen], matches.worse[chosen], matches.similarity[chosen])

@@ -1,0 +1,54 @@
+"""Fixtures that every part of the tree may use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.recipe import Recipe
+from tasks.store import RunContext
+
+PROJECT = Path(__file__).resolve().parent.parent
+DATA = PROJECT / "data"
+SHARED = PROJECT.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _no_keys_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests must not depend on the keys of whoever runs them, nor ask the Hub."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def recipe_of(**changes: Any) -> Recipe:
+    """A small valid recipe; keyword arguments replace its sections."""
+    base: dict[str, Any] = {
+        "name": "test",
+        "seed": 7,
+        "attributes": ["gender"],
+        "superdomains": ["work"],
+        "models": {"targets": ["embedded:smollm2-135m"]},
+        "families": {"open": {"questions": 4, "samples": 2, "max_tokens": 16}},
+    }
+    return Recipe.model_validate({**base, **changes})
+
+
+@pytest.fixture
+def make_context(tmp_path: Path) -> Callable[..., RunContext]:
+    """A run in a temporary folder, with the project's own vocabulary."""
+
+    def make(recipe: Recipe | None = None, **changes: Any) -> RunContext:
+        recipe = recipe or recipe_of(**changes)
+        return RunContext(
+            recipe=recipe,
+            run_dir=str(tmp_path / "run"),
+            data_dir=str(DATA),
+            cache_path=str(tmp_path / "cache" / "answers.sqlite"),
+            budget_usd=recipe.budget.usd,
+        )
+
+    return make

@@ -1,0 +1,321 @@
+"""The vocabulary that ships: complete, bound to every attribute it fits, and fit to be read."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from schemas.attribute import Attribute
+from schemas.ids import derived_seed
+from schemas.question import Framing, Variant
+from schemas.vocabulary import Domain, Frames, Superdomain, TemplateItem, Topic
+from tasks.formats.vocabulary import (
+    PARTS,
+    fits,
+    read_attribute,
+    read_frames,
+    read_lexicon,
+    read_rubric,
+    read_taxonomy,
+    read_templates,
+)
+from tasks.text.composition import compose, write_text
+from tasks.text.prompts import read_prompt
+from tasks.text.quality import fluency_fault, text_fault
+from tasks.text.slots import bind_forms, expand_template
+
+DATA = Path(__file__).parents[2] / "data"
+ATTRIBUTES = sorted(path.stem for path in (DATA / "attributes").glob("*.yaml"))
+NAMED = ["gender", "race", "religion", "nationality", "gender_race"]
+FAMILIES = ["open", "completion", "decision"]
+
+PLACEHOLDERS = {
+    "ask_completion": {"question", "options"},
+    "ask_decision": {"question"},
+    "check_fluency": {"variants"},
+    "generate_new_topic": {"attribute", "superdomain", "domain", "topic", "examples"},
+    "generate_refine": {"attribute", "superdomain", "domain", "topic", "parent", "examples"},
+    "generate_replace": {"attribute", "superdomain", "domain", "topic", "parent", "examples"},
+    "judge_comparative": {"criteria", "question", "answers", "keys"},
+    "relabel_evidence": {"query", "passage"},
+    "relabel_evidence_question": {"query", "passage"},
+    "relabel_rank": {"query", "evidence"},
+    "relabel_rank_question": {"query", "evidence"},
+}
+
+Leaf = tuple[Superdomain, Domain, Topic]
+
+
+@cache
+def attribute(name: str) -> Attribute:
+    return read_attribute(DATA, name)
+
+
+@cache
+def taxonomy() -> tuple[Superdomain, ...]:
+    return read_taxonomy(DATA)
+
+
+@cache
+def leaves() -> tuple[Leaf, ...]:
+    return tuple((s, d, t) for s in taxonomy() for d in s.domains for t in d.topics)
+
+
+@cache
+def frames() -> Frames:
+    return read_frames(DATA, "en")
+
+
+@cache
+def items(family: str) -> tuple[TemplateItem, ...]:
+    return tuple(item for file in read_templates(DATA, family) for item in file.items)
+
+
+def expanded(text: str, to: Attribute, name_seed: int = 0) -> tuple[Variant, ...]:
+    values = [value.id for value in to.values]
+    return expand_template(bind_forms(text, to, values, name_seed=name_seed), values)
+
+
+class TestAttributes:
+    @pytest.mark.parametrize("name", ATTRIBUTES)
+    def test_every_noun_fits_the_same_frame(self, name: str) -> None:
+        for value in attribute(name).values:
+            noun = value.forms["noun"][0]
+            assert re.match(r"a [^aeio\W]|an [aeio8]", noun, re.IGNORECASE), noun
+            assert fluency_fault(f"My neighbour, {noun}, asked for help.") is None
+
+    @pytest.mark.parametrize("name", ATTRIBUTES)
+    def test_values_have_the_same_kinds_of_pronouns_and_names(self, name: str) -> None:
+        for form in ("subject", "name"):
+            assert len({form in value.forms for value in attribute(name).values}) == 1
+
+    @pytest.mark.parametrize("name", NAMED)
+    def test_name_lists_are_as_long_as_each_other_and_share_no_name(self, name: str) -> None:
+        lists = [value.forms["name"] for value in attribute(name).values]
+        assert len({len(names) for names in lists}) == 1
+        assert len(lists[0]) >= 8
+        every = [person for names in lists for person in names]
+        assert len(set(every)) == len(every)
+        assert all(len(person.split()) >= 2 for person in every)
+
+    @pytest.mark.parametrize("name", ["gender", "gender_race"])
+    def test_names_that_vary_gender_share_their_surname(self, name: str) -> None:
+        lists = {value.id: value.forms["name"] for value in attribute(name).values}
+        pairs = [("woman", "man"), ("man", "nonbinary")] if name == "gender" else []
+        pairs += [
+            (one, other) for one, other in pairwise(lists) if name == "gender_race" and same_race(one, other)
+        ]
+        for one, other in pairs:
+            assert [n.split()[-1] for n in lists[one]] == [n.split()[-1] for n in lists[other]]
+
+    def test_the_placebo_has_a_value_for_every_value_of_any_other(self) -> None:
+        longest = max(len(attribute(name).values) for name in ATTRIBUTES if name != "placebo")
+        assert len(attribute("placebo").values) >= longest
+
+    @pytest.mark.parametrize("name", ["beauty", "youth", "institution", "country_income"])
+    def test_attributes_for_completion_have_both_sides(self, name: str) -> None:
+        assert [value.valence for value in attribute(name).values] == [1, -1]
+
+    @pytest.mark.parametrize("name", ATTRIBUTES)
+    def test_every_list_names_its_source(self, name: str) -> None:
+        assert len(attribute(name).source) > 30
+        assert attribute(name).licence == "Apache-2.0"
+
+
+def same_race(one: str, other: str) -> bool:
+    return one.removesuffix("_woman") == other.removesuffix("_man")
+
+
+class TestTaxonomy:
+    def test_it_is_five_by_five_in_at_least_twenty_superdomains(self) -> None:
+        assert len(taxonomy()) >= 20
+        assert {len(s.domains) for s in taxonomy()} == {5}
+        assert {len(d.topics) for s in taxonomy() for d in s.domains} == {5}
+
+    def test_no_situation_is_told_twice(self) -> None:
+        twice = [text for text, n in Counter(t.situation for _, _, t in leaves()).items() if n > 1]
+        assert twice == []
+
+    def test_no_situation_names_a_group(self) -> None:
+        forbidden = re.compile(rf"\b({'|'.join(sorted(map(re.escape, group_words())))})\b", re.IGNORECASE)
+        named = {t.situation: m.group() for _, _, t in leaves() if (m := forbidden.search(t.situation))}
+        assert named == {}
+
+    def test_situations_are_bare_verb_phrases(self) -> None:
+        odd = [t.situation for _, _, t in leaves() if not re.match(r"[a-z]+ .*[a-z]$", t.situation)]
+        assert odd == []
+
+    def test_there_are_neutral_topics_for_the_attributes_that_need_them(self) -> None:
+        counted = Counter(name for _, _, t in leaves() for name in t.neutral_for)
+        for name in ("gender", "age", "disability", "religion", "nationality", "socioeconomic"):
+            assert counted[name] >= 5
+
+
+def group_words() -> set[str]:
+    """Words of the lists that name groups, and of the nouns themselves, but for words of every day."""
+    words = {w for words in read_lexicon(DATA, "group_words").lists for w in words.words}
+    for name in set(ATTRIBUTES) - {"placebo", "institution", "country_income", "socioeconomic"}:
+        for value in attribute(name).values:
+            for form in ("noun", "noun_plural", "adjective"):
+                words |= {
+                    w.lower() for text in value.forms.get(form, ()) for w in re.findall(r"[\w-]+", text)
+                }
+    return words - {"a", "an", "the", "from", "with", "user", "users", "person", "people", "united", "states"}
+
+
+class TestFrames:
+    def test_every_pattern_uses_every_part(self) -> None:
+        for pattern in frames().patterns:
+            assert set(re.findall(r"<(\w+)>", pattern)) == PARTS
+
+    def test_there_is_enough_to_draw_from(self) -> None:
+        assert len(frames().patterns) >= 6
+        assert len(frames().when) >= 12
+        assert len(frames().stakes) >= 12
+        assert set(frames().asks) == {"plain", "casual", "formal"}
+        assert all(len(asks) >= 8 and all(a.endswith("?") for a in asks) for asks in frames().asks.values())
+
+    @pytest.mark.parametrize("name", ATTRIBUTES)
+    def test_any_draw_is_a_good_question_for_every_value(self, name: str) -> None:
+        for text, variant in drawn(attribute(name), every=4):
+            assert text_fault(variant.text) is None, variant.text
+            assert fluency_fault(variant.text) is None, variant.text
+            assert len(re.findall(r"[.?!](\s|$)", text)) <= 4, text
+
+    def test_the_two_framings_differ_in_the_person_only(self) -> None:
+        for s, _, topic in leaves()[::20]:
+            parts = compose(s, topic, frames(), seed=3)
+            explicit = write_text(parts, frames(), "explicit")
+            implicit = write_text(parts, frames(), "implicit")
+            assert explicit.replace(", {noun},", " {name}") == implicit
+
+
+def drawn(to: Attribute, *, every: int) -> Iterator[tuple[str, Variant]]:
+    """Composed questions over the taxonomy, in both framings where the attribute has names."""
+    framings: list[Framing] = ["explicit", "implicit"] if "name" in to.values[0].forms else ["explicit"]
+    for turn, (s, _, topic) in enumerate(leaves()):
+        seed = derived_seed(to.id, turn)
+        if turn % every != seed % every:
+            continue
+        parts = compose(s, topic, frames(), seed=seed)
+        for framing in framings:
+            text = write_text(parts, frames(), framing)
+            for variant in expanded(text, to, seed):
+                yield text, variant
+
+
+class TestTemplates:
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_every_template_expands_for_every_attribute_that_it_fits(self, family: str) -> None:
+        for item in items(family):
+            fitting = [name for name in ATTRIBUTES if fits(item, attribute(name))]
+            assert fitting, item.id
+            for name in fitting:
+                variants = expanded(item.text, attribute(name))
+                assert len(variants) == len(attribute(name).values)
+                assert len({v.text for v in variants}) == len(variants)
+                assert not any(brace in v.text for v in variants for brace in "{}")
+                assert [v.text for v in variants if fluency_fault(v.text)] == []
+
+    @pytest.mark.parametrize("family", ["open", "decision"])
+    def test_any_attribute_fits_every_explicit_template(self, family: str) -> None:
+        for item in items(family):
+            wanted = ATTRIBUTES if item.framing == "explicit" else NAMED
+            assert [name for name in ATTRIBUTES if fits(item, attribute(name))] == sorted(wanted)
+
+    @pytest.mark.parametrize("family", ["open", "decision"])
+    def test_twins_say_the_same(self, family: str) -> None:
+        explicit = {item.id: item for item in items(family) if item.framing == "explicit"}
+        implicit = {item.id: item for item in items(family) if item.framing == "implicit"}
+        assert {f"{name}.implicit" for name in explicit} == set(implicit)
+        for name, item in explicit.items():
+            twin = implicit[f"{name}.implicit"]
+            changed = item.model_copy(
+                update={"id": twin.id, "framing": "implicit", "text": item.text.replace("{noun}", "{name}")}
+            )
+            assert changed == twin
+
+    @pytest.mark.parametrize("family", ["open", "decision"])
+    def test_templates_belong_to_the_taxonomy(self, family: str) -> None:
+        known = {(s.id, d.id) for s in taxonomy() for d in s.domains}
+        assert {(item.superdomain, item.domain) for item in items(family)} <= known
+
+    def test_open_templates_are_good_questions(self) -> None:
+        assert sum(item.framing == "explicit" for item in items("open")) >= 30
+        for item in items("open"):
+            to = attribute("gender")
+            assert [v.text for v in expanded(item.text, to) if text_fault(v.text)] == []
+
+    def test_decisions_end_in_a_question_of_yes_and_no(self) -> None:
+        assert sum(item.framing == "explicit" for item in items("decision")) >= 30
+        for item in items("decision"):
+            assert re.search(r"\bShould [^.?]+\?$", item.text), item.id
+            assert " or " not in item.text.rsplit(". ", 1)[-1]
+            assert [option.role for option in item.options] == ["yes", "no"]
+
+    def test_completions_go_in_both_directions(self) -> None:
+        directions = Counter((item.attributes, item.domain) for item in items("completion"))
+        assert {domain for _, domain in directions} == {"sai", "asa"}
+        assert len(directions) == 8
+        assert min(directions.values()) >= 4
+        assert sum(directions.values()) >= 40
+
+    def test_completions_have_one_blank_and_three_sides(self) -> None:
+        for item in items("completion"):
+            assert item.text.count("BLANK") == 1
+            assert {o.role: o.valence for o in item.options} == {
+                "stereotype": 1,
+                "anti_stereotype": -1,
+                "unrelated": 0,
+            }
+            assert ("{noun}" in item.text) == (item.domain == "sai")
+            assert ("{{" in item.text) == (item.domain == "asa")
+
+
+class TestPrompts:
+    @pytest.mark.parametrize("name", sorted(PLACEHOLDERS))
+    def test_a_prompt_is_filled_with_exactly_its_placeholders(self, name: str) -> None:
+        prompt = read_prompt(DATA, name)
+        asked = set(re.findall(r"(?<!\$)\$(\w+)", prompt.system + prompt.user))
+        assert asked == PLACEHOLDERS[name]
+        messages = prompt.fill(**{key: f"<{key}>" for key in asked})
+        assert [message.role for message in messages] == ["system", "user"]
+
+    @pytest.mark.parametrize("name", sorted(set(PLACEHOLDERS) - {"ask_completion", "ask_decision"}))
+    def test_a_prompt_with_untrusted_text_says_so(self, name: str) -> None:
+        system = read_prompt(DATA, name).system
+        assert "angle-bracket marks" in system
+
+
+class TestRubricsAndLexicons:
+    def test_the_four_scores_have_the_published_ranges(self) -> None:
+        rubric = read_rubric(DATA, "four_scores")
+        assert {c.id: (c.low, c.high) for c in rubric.criteria} == {
+            "bias": (1, 5),
+            "relevance": (1, 5),
+            "generality": (1, 5),
+            "refusal": (0, 1),
+        }
+
+    def test_precise_boolean_checks_are_questions_of_yes_and_no(self) -> None:
+        rubric = read_rubric(DATA, "precise_boolean")
+        assert rubric.kind == "boolean"
+        assert all((c.low, c.high) == (0, 1) and c.question.endswith("?") for c in rubric.criteria)
+
+    @pytest.mark.parametrize("name", sorted(path.stem for path in (DATA / "lexicons").glob("*.yaml")))
+    def test_words_are_lower_case_and_stand_once_in_their_list(self, name: str) -> None:
+        for words in read_lexicon(DATA, name).lists:
+            assert len(set(words.words)) == len(words.words), words.id
+            assert all(word == word.lower().strip() and word for word in words.words)
+
+    def test_no_word_is_both_high_and_low(self) -> None:
+        lexicon = read_lexicon(DATA, "warmth_competence")
+        every = [word for words in lexicon.lists for word in words.words]
+        assert len(set(every)) == len(every)
+        assert all(len(words.words) >= 30 for words in lexicon.lists)

@@ -1,0 +1,80 @@
+"""Tables: one declaration, Arrow types that follow from it."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from schemas.decision import DROPPED
+from schemas.effect import EFFECTS
+from schemas.judgement import JUDGEMENTS, Judgement, Score
+from schemas.label import LABEL_HISTORY
+from schemas.question import QUESTIONS
+from schemas.response import RESPONSES
+from schemas.tables import Table, arrow_type
+
+TABLES = [QUESTIONS, RESPONSES, JUDGEMENTS, LABEL_HISTORY, DROPPED, EFFECTS]
+
+
+def judgement() -> Judgement:
+    return Judgement(
+        id="j1",
+        question_id="q1",
+        judge="divergence",
+        revision=None,
+        rubric="divergence",
+        rubric_hash="",
+        prompt_hash="",
+        target="m",
+        phase="search",
+        order=(0, 1),
+        masked=True,
+        repeat=0,
+        scores=(Score(criterion="divergence", value=0.5, reasoning=""),),
+        fitness=0.5,
+        fitness_form="divergence",
+        p_value=None,
+        abstention=None,
+        tokens_in=0,
+        tokens_out=0,
+        cost_usd=0.0,
+    )
+
+
+def test_rows_survive_the_way_to_arrow_and_back() -> None:
+    table = JUDGEMENTS.to_arrow([judgement()])
+    assert list(JUDGEMENTS.from_arrow(table)) == [judgement()]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda t: t.name)
+def test_empty_table_keeps_its_types(table: Table) -> None:  # type: ignore[type-arg]
+    empty = table.to_arrow([])
+    assert empty.schema == table.arrow_schema
+    assert pa.null() not in {field.type for field in empty.schema}
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda t: t.name)
+def test_references_point_at_columns_that_exist(table: Table) -> None:  # type: ignore[type-arg]
+    names = {t.name: t for t in TABLES}
+    for column, target in table.references:
+        other, key = target.split(".")
+        assert column in table.row.model_fields
+        assert key in names[other].row.model_fields
+
+
+def test_rows_are_frozen_and_closed() -> None:
+    with pytest.raises(ValidationError):
+        judgement().fitness = 1.0
+    with pytest.raises(ValidationError):
+        Score.model_validate({"criterion": "a", "value": 1, "reasoning": "", "extra": 1})
+
+
+def test_type_without_an_arrow_counterpart_is_refused() -> None:
+    with pytest.raises(TypeError):
+        arrow_type(dict)
+
+
+def test_score_that_the_rubric_does_not_have_is_no_zero() -> None:
+    with pytest.raises(KeyError):
+        judgement().score("bias")

@@ -1,0 +1,480 @@
+"""A real HTTP server that speaks the OpenAI chat protocol, for tests: loopback, free port, own thread.
+
+    with OpenAIServer("Paris") as server:                   # every answer is "Paris"
+        ...  f"openai:test-model@{server.url}"              # server.url is "http://127.0.0.1:PORT/v1"
+        server.requests[0].body["messages"]                 # what was received, headers included
+
+**Answers.** The first argument is what it says: a `str`, a `dict` (sent as JSON text), a `Reply` (with
+logprobs, a refusal, usage), or a function `(messages, body) -> str | dict | Reply`, called once per
+choice, in the server's thread. Without one, the text is a hash of the messages and the seed, and a
+request with a JSON schema gets its smallest valid instance.
+
+    def judge(messages: Messages, body: Body) -> Answer:
+        return {"score": 5 if "rude" in messages[-1]["content"] else 1}
+
+**Logprobs.** `Reply("A", top=({"A": -0.1, "B": -2.4},))`: one mapping per token, its alternatives by ln p.
+They are sent only to a request that asks for them.
+
+**Faults** go wrong on purpose. `faults=` is a sequence (one entry for each request as it arrives, then all
+is well), or a function `(number, body) -> Fault | Iterable[Fault] | None` with the request's number from 0,
+or `storm(rate, *faults, seed=…)`. Several faults on one request compose: `(delay(0.1), status(503))`.
+
+    OpenAIServer("yes", faults=[status(429, retry_after="1"), DISCONNECT, None, MALFORMED])
+    OpenAIServer("yes", faults=storm(0.3, status(429), status(500), TRUNCATED, seed=7))
+
+**Switches.** `api_key="…"` demands it; `rejects=("seed",)` answers 400 to requests with that parameter;
+`latency_s` holds for all; `models` and `revision` are what it reports. `peak_in_flight` is the highest
+number of requests that were open at once; `answered` counts the 200s of the chat route.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Literal
+
+from aiohttp import web
+
+Messages = list[dict[str, Any]]
+Body = dict[str, Any]
+
+FaultKind = Literal[
+    "delay",
+    "status",
+    "html_error",
+    "disconnect",
+    "disconnect_after_headers",
+    "slow_drip",
+    "hang",
+    "truncated",
+    "malformed",
+    "refusal",
+    "content_filter",
+    "polite_refusal",
+    "null_content",
+    "no_choices",
+    "wrong_id",
+    "no_usage",
+    "no_logprobs",
+    "cut_off",
+    "leak_key",
+]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong with one request."""
+
+    kind: FaultKind
+    seconds: float = 0.0
+    code: int = 500
+    retry_after: str | None = None
+    message: str = "something went wrong"
+    param: str | None = None
+
+
+def delay(seconds: float) -> Fault:
+    """Answer later."""
+    return Fault("delay", seconds=seconds)
+
+
+def status(
+    code: int,
+    *,
+    retry_after: str | None = None,
+    message: str = "something went wrong",
+    param: str | None = None,
+) -> Fault:
+    """An error status with an OpenAI error body; `retry_after` is the header's text."""
+    return Fault("status", code=code, retry_after=retry_after, message=message, param=param)
+
+
+def html_error(code: int = 502) -> Fault:
+    """An error page as a proxy sends it."""
+    return Fault("html_error", code=code)
+
+
+def slow_drip(seconds: float) -> Fault:
+    """The body arrives in small pieces over so many seconds."""
+    return Fault("slow_drip", seconds=seconds)
+
+
+DISCONNECT = Fault("disconnect")
+"""The connection closes before anything was said."""
+DISCONNECT_AFTER_HEADERS = Fault("disconnect_after_headers")
+HANG = Fault("hang")
+"""Never answers."""
+TRUNCATED = Fault("truncated")
+"""A 200 whose JSON body ends in the middle."""
+MALFORMED = Fault("malformed")
+"""A 200 whose body is a web page."""
+REFUSAL = Fault("refusal")
+"""`message.refusal` is set and the content is null."""
+CONTENT_FILTER = Fault("content_filter")
+"""`finish_reason` is `content_filter` and the content is empty."""
+POLITE_REFUSAL = Fault("polite_refusal")
+"""An ordinary answer whose text declines."""
+NULL_CONTENT = Fault("null_content")
+NO_CHOICES = Fault("no_choices")
+WRONG_ID = Fault("wrong_id")
+"""Id, object and model are not what they should be."""
+NO_USAGE = Fault("no_usage")
+NO_LOGPROBS = Fault("no_logprobs")
+CUT_OFF = Fault("cut_off")
+"""The text stops in the middle, with `finish_reason` `length`."""
+LEAK_KEY = Fault("leak_key")
+"""A 400 that repeats the request's own Authorization header."""
+
+POLITE_REFUSAL_TEXT = "I'm sorry, but I can't help with that."
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer with more than its text."""
+
+    text: str | None
+    refusal: str | None = None
+    finish_reason: str = "stop"
+    top: tuple[dict[str, float], ...] = ()
+    """Per token, its alternatives by ln p; the likeliest is the token. Default: made up from the text."""
+    usage: tuple[int, int] | None = None
+    """Tokens in and out; default: counted in words."""
+
+
+Answer = str | dict[str, Any] | Reply
+Script = Answer | Callable[[Messages, Body], Answer]
+Faults = Sequence[Fault | Iterable[Fault] | None] | Callable[[int, Body], Fault | Iterable[Fault] | None]
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request as it arrived."""
+
+    number: int
+    path: str
+    headers: dict[str, str]
+    """With lower-case names."""
+    body: Body
+
+
+def storm(rate: float, *faults: Fault, seed: int = 0) -> Callable[[int, Body], Fault | None]:
+    """Each request goes wrong with that probability, in one of these ways; the same for the same seed."""
+
+    def strike(number: int, body: Body) -> Fault | None:
+        dice = random.Random(f"{seed}/{number}")
+        return dice.choice(faults) if dice.random() < rate else None
+
+    return strike
+
+
+def smallest_instance(schema: dict[str, Any], root: dict[str, Any] | None = None) -> Any:
+    """The smallest value that satisfies a JSON schema of the strict kind."""
+    root = root or schema
+    if "$ref" in schema:
+        return smallest_instance(root["$defs"][schema["$ref"].rsplit("/", 1)[-1]], root)
+    if "const" in schema:
+        return schema["const"]
+    if "enum" in schema:
+        return schema["enum"][0]
+    if "anyOf" in schema:
+        return smallest_instance(schema["anyOf"][0], root)
+    kind = schema.get("type")
+    if kind == "object":
+        return {name: smallest_instance(part, root) for name, part in schema.get("properties", {}).items()}
+    if kind == "array":
+        return [smallest_instance(schema.get("items", {}), root) for _ in range(schema.get("minItems", 0))]
+    return {"string": "", "integer": 0, "number": 0.0, "boolean": False}.get(str(kind))
+
+
+def hashed_answer(messages: Messages, body: Body) -> Answer:
+    """What a server without a script says: it depends on the messages and the seed only."""
+    schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
+    if schema:
+        instance: dict[str, Any] = smallest_instance(schema)
+        return instance
+    text = json.dumps([messages, body.get("seed")], sort_keys=True)
+    return f"answer {hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+class OpenAIServer:
+    """See the module's own text."""
+
+    def __init__(
+        self,
+        answer: Script = hashed_answer,
+        *,
+        faults: Faults = (),
+        api_key: str | None = None,
+        rejects: Sequence[str] = (),
+        latency_s: float = 0.0,
+        models: Sequence[str] = ("test-model",),
+        revision: str = "test-model-2026-01-01",
+        serves_models: bool = True,
+    ) -> None:
+        self.answer = answer
+        self.faults = faults
+        self.api_key = api_key
+        self.rejects = tuple(rejects)
+        self.latency_s = latency_s
+        self.models = tuple(models)
+        self.revision = revision
+        self.serves_models = serves_models
+        self.requests: list[Received] = []
+        """Chat requests, in order of arrival."""
+        self.other_requests: list[Received] = []
+        """Every other route."""
+        self.answered = 0
+        self.peak_in_flight = 0
+        self.port = 0
+        self._in_flight = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="openai-server", daemon=True)
+        self._ready = threading.Event()
+        self._stop: asyncio.Event | None = None
+
+    @property
+    def url(self) -> str:
+        """The endpoint, `/v1` included."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def model(self, name: str = "test-model") -> str:
+        """The model's full name: `openai:<name>@<url>`."""
+        return f"openai:{name}@{self.url}"
+
+    def __enter__(self) -> OpenAIServer:
+        self._thread.start()
+        if not self._ready.wait(20):
+            raise RuntimeError("the test server did not start")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._stop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(20)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._run())
+        finally:
+            self._loop.close()
+
+    async def _run(self) -> None:
+        self._stop = asyncio.Event()
+        app = web.Application(client_max_size=64 << 20)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_route("*", "/{rest:.*}", self._unknown)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)
+        await site.start()
+        self.port = runner.addresses[0][1]
+        self._ready.set()
+        await self._stop.wait()
+        await runner.cleanup()
+
+    async def _models(self, request: web.Request) -> web.StreamResponse:
+        self.other_requests.append(_received(len(self.other_requests), request, {}))
+        if self._unauthorised(request):
+            return _error(401, "Incorrect API key provided")
+        if not self.serves_models:
+            return web.Response(status=404, text="not found")
+        return web.json_response(
+            {"object": "list", "data": [{"id": m, "object": "model"} for m in self.models]}
+        )
+
+    async def _unknown(self, request: web.Request) -> web.StreamResponse:
+        self.other_requests.append(_received(len(self.other_requests), request, {}))
+        return _error(404, "there is no such route")
+
+    def _unauthorised(self, request: web.Request) -> bool:
+        return self.api_key is not None and request.headers.get("Authorization") != f"Bearer {self.api_key}"
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body: Body = json.loads(await request.read())
+        received = _received(len(self.requests), request, body)
+        self.requests.append(received)
+        self._in_flight += 1
+        self.peak_in_flight = max(self.peak_in_flight, self._in_flight)
+        try:
+            return await self._respond(request, received)
+        finally:
+            self._in_flight -= 1
+
+    async def _respond(self, request: web.Request, received: Received) -> web.StreamResponse:
+        faults = {fault.kind: fault for fault in self._faults_of(received)}
+        if self.latency_s or "delay" in faults:
+            await asyncio.sleep(self.latency_s + (faults["delay"].seconds if "delay" in faults else 0))
+        if self._unauthorised(request):
+            return _error(401, f"Incorrect API key provided: {request.headers.get('Authorization', '')}")
+        for name in self.rejects:
+            if received.body.get(name) is not None:
+                return _error(400, f"Unsupported parameter: '{name}' is not supported with this model.", name)
+        broken = await _break(request, faults)
+        if broken is not None:
+            return broken
+        payload = json.dumps(self._payload(received.body, faults)).encode()
+        return await self._send(request, payload, faults)
+
+    def _faults_of(self, received: Received) -> tuple[Fault, ...]:
+        if callable(self.faults):
+            found = self.faults(received.number, received.body)
+        else:
+            found = self.faults[received.number] if received.number < len(self.faults) else None
+        if found is None:
+            return ()
+        return (found,) if isinstance(found, Fault) else tuple(found)
+
+    async def _send(
+        self, request: web.Request, payload: bytes, faults: dict[FaultKind, Fault]
+    ) -> web.StreamResponse:
+        if "malformed" in faults:
+            return web.Response(text="<html><body>It works!</body></html>", content_type="text/html")
+        if "truncated" in faults:
+            return web.Response(body=payload[: len(payload) // 2], content_type="application/json")
+        if "disconnect_after_headers" in faults or "slow_drip" in faults:
+            return await self._send_in_pieces(request, payload, faults)
+        self.answered += 1
+        return web.Response(body=payload, content_type="application/json")
+
+    async def _send_in_pieces(
+        self, request: web.Request, payload: bytes, faults: dict[FaultKind, Fault]
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(
+            headers={"Content-Type": "application/json", "Content-Length": str(len(payload))}
+        )
+        await response.prepare(request)
+        await response.write(payload[:10])
+        if "disconnect_after_headers" in faults:
+            _close(request)
+            return response
+        pieces = 10
+        size = max(1, -(-len(payload[10:]) // pieces))
+        for start in range(10, len(payload), size):
+            await asyncio.sleep(faults["slow_drip"].seconds / pieces)
+            await response.write(payload[start : start + size])
+        self.answered += 1
+        return response
+
+    def _payload(self, body: Body, faults: dict[FaultKind, Fault]) -> dict[str, Any]:
+        replies = [_spoiled(self._reply(body), faults) for _ in range(body.get("n") or 1)]
+        with_logprobs = bool(body.get("logprobs")) and "no_logprobs" not in faults
+        payload: dict[str, Any] = {
+            "id": "chatcmpl-test",
+            "object": "chat.completion",
+            "created": 0,
+            "model": self.revision,
+            "system_fingerprint": "fp_test",
+            "choices": [_choice(i, reply, body, with_logprobs) for i, reply in enumerate(replies)],
+            "usage": _usage(body, replies),
+        }
+        if "no_choices" in faults:
+            del payload["choices"]
+        if "no_usage" in faults:
+            del payload["usage"]
+        if "wrong_id" in faults:
+            payload |= {"id": 17, "object": "surprise", "model": None}
+        return payload
+
+    def _reply(self, body: Body) -> Reply:
+        answer = self.answer(body["messages"], body) if callable(self.answer) else self.answer
+        if isinstance(answer, Reply):
+            return answer
+        return Reply(answer if isinstance(answer, str) else json.dumps(answer))
+
+
+def _received(number: int, request: web.Request, body: Body) -> Received:
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return Received(number, request.path, headers, body)
+
+
+def _error(code: int, message: str, param: str | None = None) -> web.Response:
+    error = {"message": message, "type": "test_error", "param": param, "code": None}
+    return web.json_response({"error": error}, status=code)
+
+
+async def _break(request: web.Request, faults: dict[FaultKind, Fault]) -> web.StreamResponse | None:
+    """The response of a fault that leaves no answer, if there is one."""
+    if "hang" in faults:
+        await asyncio.Event().wait()
+    if "disconnect" in faults:
+        _close(request)
+        return web.Response()
+    if "leak_key" in faults:
+        return _error(400, f"bad request with Authorization: {request.headers.get('Authorization')}")
+    if "html_error" in faults:
+        page = "<html><head><title>Bad gateway</title></head><body>nginx</body></html>"
+        return web.Response(status=faults["html_error"].code, text=page, content_type="text/html")
+    if "status" in faults:
+        fault = faults["status"]
+        response = _error(fault.code, fault.message, fault.param)
+        if fault.retry_after is not None:
+            response.headers["Retry-After"] = fault.retry_after
+        return response
+    return None
+
+
+def _close(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
+
+
+def _spoiled(reply: Reply, faults: dict[FaultKind, Fault]) -> Reply:
+    if "refusal" in faults:
+        return Reply(None, refusal=POLITE_REFUSAL_TEXT)
+    if "content_filter" in faults:
+        return Reply("", finish_reason="content_filter")
+    if "polite_refusal" in faults:
+        return Reply(POLITE_REFUSAL_TEXT)
+    if "null_content" in faults:
+        return replace(reply, text=None, top=())
+    if "cut_off" in faults and reply.text:
+        return replace(reply, text=reply.text[: len(reply.text) * 2 // 3], finish_reason="length", top=())
+    return reply
+
+
+def _choice(index: int, reply: Reply, body: Body, with_logprobs: bool) -> dict[str, Any]:
+    choice: dict[str, Any] = {
+        "index": index,
+        "message": {"role": "assistant", "content": reply.text, "refusal": reply.refusal},
+        "finish_reason": reply.finish_reason,
+        "logprobs": None,
+    }
+    if with_logprobs:
+        tops = reply.top or tuple({token: -0.1} for token in _words(reply.text))
+        limit = body.get("top_logprobs") or 0
+        choice["logprobs"] = {"content": [_token(top, limit) for top in tops], "refusal": None}
+    return choice
+
+
+def _words(text: str | None) -> list[str]:
+    first, *rest = (text or "").split(" ")
+    return [first, *(f" {word}" for word in rest)]
+
+
+def _token(top: dict[str, float], limit: int) -> dict[str, Any]:
+    ranked = sorted(top.items(), key=lambda item: -item[1])
+    entries = [{"token": t, "logprob": lp, "bytes": list(t.encode())} for t, lp in ranked]
+    return {**entries[0], "top_logprobs": entries[:limit]}
+
+
+def _usage(body: Body, replies: list[Reply]) -> dict[str, int]:
+    counted = [
+        r.usage or (sum(len(str(m["content"]).split()) for m in body["messages"]), len(_words(r.text)))
+        for r in replies
+    ]
+    tokens_in, tokens_out = counted[0][0], sum(out for _, out in counted)
+    return {
+        "prompt_tokens": tokens_in,
+        "completion_tokens": tokens_out,
+        "total_tokens": tokens_in + tokens_out,
+    }

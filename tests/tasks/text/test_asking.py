@@ -1,0 +1,111 @@
+"""What a model is shown, and what its answer is taken to mean."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from schemas.question import Question
+from tasks.text.asking import (
+    CHOICE_TOKENS,
+    Ask,
+    chosen_option,
+    is_yes_no,
+    plan_asks,
+    read_asking_prompts,
+    request_for,
+)
+from tasks.text.expansion import expand_family
+from tests.conftest import DATA, recipe_of
+
+CHOICES = recipe_of(
+    attributes=["beauty", "gender"],
+    families={"completion": {"questions": 2, "samples": 3}, "decision": {"questions": 1, "samples": 2}},
+)
+
+
+@pytest.fixture(scope="module")
+def completion() -> Question:
+    return expand_family(CHOICES, DATA, "completion")[0]
+
+
+@pytest.fixture(scope="module")
+def decision() -> Question:
+    return next(q for q in expand_family(CHOICES, DATA, "decision") if q.control == "none")
+
+
+def test_every_option_is_first_equally_often_over_as_many_samples_as_options(completion: Question) -> None:
+    asks = [a for a in plan_asks(CHOICES, completion, "search") if a.variant == 0]
+    assert Counter(a.option_order[0] for a in asks) == {0: 1, 1: 1, 2: 1}
+
+
+def test_variants_of_a_question_see_the_same_order(completion: Question) -> None:
+    asks = plan_asks(CHOICES, completion, "search")
+    for k in range(3):
+        assert len({a.option_order for a in asks if a.sample == k}) == 1
+
+
+def test_labels_follow_the_options_not_the_order_shown(completion: Question) -> None:
+    ask = Ask(completion, 0, 0, "search", (2, 0, 1))
+    assert ask.labels == ("B", "C", "A")
+    request = request_for(ask, CHOICES, read_asking_prompts(DATA, ("completion",)))
+    shown = request.messages[-1].content
+    assert f"A. {completion.options[2].text}" in shown
+    assert request.decoding.top_logprobs > 0
+    assert request.decoding.max_tokens == CHOICE_TOKENS
+
+
+def test_yes_and_no_need_no_letters(decision: Question) -> None:
+    assert is_yes_no(decision)
+    assert {label.lower() for label in Ask(decision, 0, 0, "search", (0, 1)).labels} == {"yes", "no"}
+
+
+def test_free_question_is_shown_as_it_is() -> None:
+    recipe = recipe_of()
+    question = expand_family(recipe, DATA, "open")[0]
+    request = request_for(plan_asks(recipe, question, "search")[0], recipe, {})
+    assert [m.content for m in request.messages] == [question.variants[0].text]
+    assert request.decoding.top_logprobs == 0
+
+
+def test_seeds_differ_between_variants_samples_and_phases() -> None:
+    recipe = recipe_of(holdout={"samples": 2})
+    question = expand_family(recipe, DATA, "open")[0]
+    asks = [a for phase in ("search", "holdout") for a in plan_asks(recipe, question, phase)]
+    seeds = [request_for(a, recipe, {}).decoding.seed for a in asks]
+    assert len(set(seeds)) == len(seeds)
+
+
+@pytest.mark.parametrize(
+    ("answer", "option"),
+    [
+        ("A", 2),
+        ("b.", 0),
+        ("(C) because", 1),
+        ("Answer: B", 0),
+        ("Z", None),
+        ("", None),
+        ("I cannot say.", None),
+        ("An apple", None),
+    ],
+)
+def test_letter_names_the_option_that_was_shown_there(
+    answer: str, option: int | None, completion: Question
+) -> None:
+    assert chosen_option(Ask(completion, 0, 0, "search", (2, 0, 1)), answer) == option
+
+
+def test_option_named_by_its_words_counts_unless_two_are_named(completion: Question) -> None:
+    ask = Ask(completion, 0, 0, "search", (2, 0, 1))
+    words = [o.text for o in completion.options]
+    assert chosen_option(ask, f"It must be {words[1].upper()}.") == 1
+    assert chosen_option(ask, f"Either {words[0]} or {words[2]}") is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "role"), [("Yes.", "yes"), ("NO", "no"), ("no, never", "no"), ("maybe", None)]
+)
+def test_yes_no_answer_is_read_by_its_first_word(answer: str, role: str | None, decision: Question) -> None:
+    chosen = chosen_option(Ask(decision, 0, 0, "search", (0, 1)), answer)
+    assert (None if chosen is None else decision.options[chosen].role) == role
