@@ -35,17 +35,19 @@ from tasks.relabelling.graded import DecisionRule, Grades, Scale  # noqa: E402
 from tasks.relabelling.opening import open_judges  # noqa: E402
 from tasks.relabelling.policies import Policy  # noqa: E402
 from tasks.relabelling.strategies import relabel_by_grades, relabel_sets  # noqa: E402
-from tasks.relabelling.truth import Tally  # noqa: E402
+from tasks.relabelling.truth import METRICS, Tally  # noqa: E402
 
 SYSTEM = "SPLADE_P_P_ENSEMBLE_DISTIL"
 SCALES = {"umb_gpt4": 3, "bin_gpt4o": 1, "bin_gpt4": 1, "bin_llama32": 1}
 TWO_TIER = ("umb_gpt4", "bin_gpt4o")
 BASELINE = "all:top/any:relevant"
-RULES_OF_ONE = ("all:top/any:relevant", "all:top/any:top", "all:relevant/any:relevant", "all:top/any:marginal")
+RULES_OF_ONE = (BASELINE, "all:top/any:top", "all:relevant/any:relevant", "all:top/any:marginal")
 RULES_OF_MANY = (
     BASELINE,
     "all:top/majority:relevant",
     "all:top/all:relevant",
+    "all:relevant/any:relevant",
+    "all:relevant/all:relevant",
     "majority:relevant/any:relevant",
     "majority:relevant/majority:relevant",
     "any:top/any:relevant",
@@ -108,7 +110,19 @@ def measure(bench: Bench, name: str, relabelling: Relabelling, relevant_from: in
     tally.add(relabelling.rows)
     counts = relabelling.counts
     left = (counts["kept"] + counts["abstained"]) / max(1, counts["rows"])
-    return {"rule": name, **tally.estimates(), "negatives_left": round(left, 2), "abstained": counts["abstained"]}
+    return {
+        "rule": name,
+        **tally.estimates(),
+        "negatives_left": round(left, 2),
+        "abstained": counts["abstained"],
+    }
+
+
+def rules_for(judges: Sequence[str]) -> tuple[str, ...]:
+    """The rules that differ: a binary judge has one, and of two judges a majority is both."""
+    if len(judges) > 1:
+        return tuple(r for r in RULES_OF_MANY if len(judges) > 2 or "majority" not in r)
+    return RULES_OF_ONE if SCALES[judges[0]] > 1 else ("all:relevant/any:relevant",)
 
 
 def every_rule(bench: Bench) -> Iterator[dict[str, Any]]:
@@ -116,7 +130,7 @@ def every_rule(bench: Bench) -> Iterator[dict[str, Any]]:
     subsets = [*((j,) for j in SCALES), *combinations(SCALES, 2), tuple(SCALES)]
     for judges in subsets:
         grades = recorded_grades(bench, judges)
-        for text in RULES_OF_ONE if len(judges) == 1 else RULES_OF_MANY:
+        for text in rules_for(judges):
             found = relabel_by_grades(bench.rows, grades, DecisionRule.parse(text), Policy())
             yield measure(bench, f"{'+'.join(judges)} {text}", found, relevant_from=2)
 
@@ -137,7 +151,9 @@ async def by_judges(bench: Bench, names: Iterable[str], relevant_from: int) -> l
 
 def trade_off(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rules that no other beats in both: false negatives left and true negatives lost."""
-    points = sorted((r["true_negatives_lost"]["value"], r["false_negative_rate_after"]["value"], r["rule"]) for r in lines)
+    points = sorted(
+        (r["true_negatives_lost"]["value"], r["false_negative_rate_after"]["value"], r["rule"]) for r in lines
+    )
     front: list[dict[str, Any]] = []
     for lost, left, rule in points:
         if not front or left < front[-1]["false_negative_rate_after"]:
@@ -192,14 +208,15 @@ def run(data: Path, judges: Sequence[str], system: str, draws: int) -> dict[str,
 
 def show(result: dict[str, Any]) -> None:
     """The tables, for people."""
-    print(f"{'rule':62} {'precision':>20} {'FN before':>10} {'FN after':>20} {'grade 0 lost':>20} {'left':>5}")
-    for line in (*result["dl19"]["rules"], *result["noveleval"]["rules"]):
-        before = line["false_negative_rate_before"]["value"]
-        cells = [_cell(line[k]) for k in ("relabel_precision", "false_negative_rate_after", "true_negatives_lost")]
-        print(f"{line['rule']:62} {cells[0]:>20} {before:>10.3f} {cells[1]:>20} {cells[2]:>20} {line['negatives_left']:>5}")
-    print("\ntrade-off (nothing is better in both)")
+    for name in ("dl19", "noveleval"):
+        print(f"\n{name:62} {'precision':>18} {'FN before':>18} {'FN after':>18} {'grade 0 lost':>18}  left")
+        for line in result[name]["rules"]:
+            cells = " ".join(f"{_cell(line[metric]):>18}" for metric in METRICS)
+            print(f"{line['rule']:62} {cells} {line['negatives_left']:>5}")
+    print("\ntrade-off on dl19: grade 0 lost, false negatives left (nothing is better in both)")
     for point in result["dl19"]["trade_off"]:
-        print(f"  lost {point['true_negatives_lost']:.3f}  left {point['false_negative_rate_after']:.3f}  {point['rule']}")
+        lost, left = point["true_negatives_lost"], point["false_negative_rate_after"]
+        print(f"  {lost:.3f}  {left:.3f}  {point['rule']}")
     print("\nRLHN verdicts parsed from text:", json.dumps(result["rlhn"]))
 
 
@@ -210,7 +227,9 @@ def _cell(estimate: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data" / "retrieval")
     parser.add_argument("--judge", action="append", default=[], help="a model, beside the lexical judge")
     parser.add_argument("--system", default=SYSTEM, help="whose first 50 passages are the candidates")

@@ -17,8 +17,14 @@ from pydantic import Field
 from flows import steps
 from flows.evolve import evolve
 from flows.preparing import prepare
-from tasks.journal import start_journal
-from tasks.store import RunContext, run_lock
+from schemas.comparison import Comparison
+from schemas.manifest import StageCost
+from schemas.recipe import Recipe
+from tasks.journal import funnel, note_release, start_journal, total_costs
+from tasks.relabelling.file import fingerprint_input
+from tasks.release.reading import last_release
+from tasks.store import RunContext, Step, run_lock, vocabulary_hashes
+from tasks.validate import raise_if_failed, suite_results_of, validation_of, write_data_docs
 
 
 @flow(name="build", persist_result=False)

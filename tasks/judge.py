@@ -34,13 +34,16 @@ def judge(
     answers = [r for r in read_table(responses, RESPONSES) if r.phase == phase]
     groups = group_answers(asked, answers)
     attributes = {a.id: a for a in read_attributes(Path(context.data_dir), (q.attribute for q in asked))}
-    verdicts = [
-        verdict
-        for name in judges or context.recipe.models.judges
-        for verdict in ask_judge(context, name, groups, attributes)
-    ]
+    verdicts = sorted(
+        (
+            verdict
+            for name in judges or context.recipe.models.judges
+            for verdict in ask_judge(context, name, groups, attributes)
+        ),
+        key=lambda j: (j.question_id, j.judge, j.target, j.repeat),
+    )
     return Outcome(
-        tables={JUDGEMENTS: sorted(verdicts, key=lambda j: (j.question_id, j.judge, j.target, j.repeat))},
+        tables={JUDGEMENTS: verdicts},
         counts=(count_verdicts(verdicts),),
         costs=cost_of_verdicts(verdicts),
     )

@@ -58,7 +58,8 @@ def jobs_of_round(context: RunContext, known: Sequence[Question], round: int) ->
     seed = derived_seed(recipe.seed, "round", round)
     plan = plan_round(recipe.evolve.strategy, round_history(known), recipe.evolve.questions_per_round, seed)
     units = list(dict.fromkeys((s.id, d.id) for s, d, _ in leaves))
-    return plan_jobs(plan, known, units, seed)
+    composed = recipe.models.generator == "recombine"
+    return plan_jobs(plan, known, units, seed, composed_parents=composed)
 
 
 def write(

@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -31,36 +30,28 @@ from tasks.release.report_data import report_data
 from tasks.store import RunContext, TableRef, sync_directory
 
 
-@dataclass(frozen=True)
-class BuildRecord:
-    """What the build went through: rows by stage, and what calls cost and were expected to cost."""
-
-    counts: tuple[StageCounts, ...]
-    costs: tuple[StageCost, ...]
-    planned: tuple[StageCost, ...]
-    vocabulary: Mapping[str, str]
-    """Files under data/ that were read, by sha256."""
-
-
 def package(
     context: RunContext,
     *,
     assembled: Sequence[TableRef],
     comparison: Comparison,
     validation: Validation,
-    record: BuildRecord,
+    counts: Sequence[StageCounts],
+    costs: Sequence[StageCost],
+    planned: Sequence[StageCost],
+    vocabulary: Mapping[str, str],
     previous: ReleaseRef | None,
     releases: Path,
     write_data_docs: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write `releases/<name>/<version>/` and return it.
 
-    `write_data_docs` fills the directory `validation/`. Where nothing changed since the last release, that
-    one is returned. Raises `GateError` where the release may not be made, or where another one of that
-    version is there already.
+    `vocabulary`: files under data/ that were read, by sha256; `write_data_docs` fills the directory
+    `validation/`. Where nothing changed since the last release, that one is returned. Raises `GateError`
+    where the release may not be made, or where another one of that version is there already.
     """
     contents = contents_of(assembled)
-    refuse_unfit(contents, validation, record.counts)
+    refuse_unfit(contents, validation, counts)
     if previous is not None and comparison.new_version == comparison.old_version:
         return open_release(Path(previous.path)).path
     home = releases / context.recipe.name / comparison.new_version
@@ -68,7 +59,16 @@ def package(
     room = home.parent / f".{home.name}.{secrets.token_hex(4)}"
     try:
         room.mkdir()
-        manifest = draft_manifest(context.recipe, contents, comparison, validation, record)
+        manifest = draft_manifest(
+            context.recipe,
+            contents,
+            comparison,
+            validation,
+            counts=counts,
+            costs=costs,
+            planned=planned,
+            vocabulary=vocabulary,
+        )
         write_tables(room, contents, manifest.canary)
         write_pages(room, context, manifest, contents, previous)
         if write_data_docs is not None:
@@ -102,7 +102,11 @@ def draft_manifest(
     contents: Contents,
     comparison: Comparison,
     validation: Validation,
-    record: BuildRecord,
+    *,
+    counts: Sequence[StageCounts],
+    costs: Sequence[StageCost],
+    planned: Sequence[StageCost],
+    vocabulary: Mapping[str, str],
 ) -> Manifest:
     """Everything but the files."""
     as_json = recipe.model_dump(mode="json", by_alias=True)
@@ -114,11 +118,11 @@ def draft_manifest(
         recipe_hash=content_hash(as_json),
         seed=recipe.seed,
         models=model_revisions(recipe, contents),
-        vocabulary=dict(sorted(record.vocabulary.items())),
-        counts=record.counts,
+        vocabulary=dict(sorted(vocabulary.items())),
+        counts=tuple(counts),
         rows={config: table.num_rows for config, table in contents.tables.items()},
-        cost_estimated=record.planned,
-        cost=record.costs,
+        cost_estimated=tuple(planned),
+        cost=tuple(costs),
         judged_by=tuple(sorted({j["judge"] for j in contents.records(JUDGEMENTS.name)})),
         canary=canary_of(recipe.name),
         comparison=comparison,

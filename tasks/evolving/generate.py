@@ -6,8 +6,8 @@ as a word for one group. Binding does the rest, so that variants match whatever 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -229,18 +229,13 @@ def _failed_job(tag: str, job: Job, reason: str) -> Dropped:
     )
 
 
-def _cost(context: RunContext, answers: Sequence[Parsed[WrittenQuestion] | Abstention]) -> StageCost:
-    totals: dict[str, float] = defaultdict(float)
-    for answer in answers:
-        totals["calls"] += answer.calls
-        totals["in"] += answer.tokens_in
-        totals["out"] += answer.tokens_out
-        totals["usd"] += answer.cost_usd
+def _cost(context: RunContext, answers: Iterable[Parsed[WrittenQuestion] | Abstention]) -> StageCost:
+    spent = [answer.spent for answer in answers]
     return StageCost(
         stage="mutate",
         model=context.recipe.models.generator,
-        calls=int(totals["calls"]),
-        tokens_in=int(totals["in"]),
-        tokens_out=int(totals["out"]),
-        cost_usd=round(totals["usd"], 6),
+        calls=sum(s.tries for s in spent),
+        tokens_in=sum(s.tokens_in for s in spent),
+        tokens_out=sum(s.tokens_out for s in spent),
+        cost_usd=round(sum(s.cost_usd for s in spent), 6),
     )

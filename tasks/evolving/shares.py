@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.ids import derived_seed
@@ -24,21 +24,32 @@ class Job:
     """Tells the jobs of one domain in one round apart."""
 
 
-def plan_jobs(plan: RoundPlan, archive: Sequence[Question], units: Sequence[Unit], seed: int) -> list[Job]:
+def plan_jobs(
+    plan: RoundPlan,
+    archive: Sequence[Question],
+    units: Sequence[Unit],
+    seed: int,
+    *,
+    composed_parents: bool = False,
+) -> list[Job]:
     """The jobs of a round. `units` are all domains of the taxonomy; exploration takes unseen ones first.
+    `composed_parents`: only questions whose parts are known can be parents.
 
     Without a saved question to refine or a shown one to replace, a job falls to `new_topic`.
     """
     counts = {u: n for u, n in plan.counts.items() if u in units}
     explore = plan.explore + sum(n for u, n in plan.counts.items() if u not in units)
-    jobs = [job for unit in sorted(counts) for job in _jobs_of(unit, counts[unit], archive, seed)]
+    parents = [q for q in archive if _is_parent(q) and (q.composition or not composed_parents)]
+    refined = {q.parent_id for q in archive if q.operator == "refine"}
+    jobs = [job for unit in sorted(counts) for job in _jobs_of(unit, counts[unit], parents, refined, seed)]
     return jobs + _exploration(explore, archive, units, seed)
 
 
-def _jobs_of(unit: Unit, count: int, archive: Sequence[Question], seed: int) -> list[Job]:
-    here = [q for q in archive if (q.superdomain, q.domain) == unit and _is_parent(q)]
+def _jobs_of(
+    unit: Unit, count: int, parents: Sequence[Question], refined: Collection[str | None], seed: int
+) -> list[Job]:
+    here = [q for q in parents if (q.superdomain, q.domain) == unit]
     ranked = sorted(here, key=lambda q: (-(q.fitness or 0.0), q.id))
-    refined = {q.parent_id for q in archive if q.operator == "refine"}
     queues = {
         "refine": [q for q in ranked if q.label == "accepted" and q.id not in refined],
         "replace": list(ranked),

@@ -52,6 +52,11 @@ def passage_store(corpus: Path, bad: BadRows) -> Iterator[PassageStore]:
             database.close()
 
 
+def read_corpus(corpus: Path, bad: BadRows) -> Iterator[Passage]:
+    """Every passage of a corpus file, in order."""
+    return (_passage(orjson.loads(record)) for _, record in _corpus_rows(corpus, bad))
+
+
 def _corpus_rows(corpus: Path, bad: BadRows) -> Iterator[tuple[str, bytes]]:
     for placed in read_records(corpus, bad):
         identifier = next((placed.record[name] for name in ID_NAMES if name in placed.record), None)

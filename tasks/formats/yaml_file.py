@@ -31,7 +31,6 @@ def read_yaml(path: Path, model: type[M], *, hint: str | None = None) -> M:
 def parse_yaml(text: str, model: type[M], *, place: str, hint: str | None = None) -> M:
     """As `read_yaml`, from a string; `place` names it in errors."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader subclass
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -45,10 +44,13 @@ def parse_yaml(text: str, model: type[M], *, place: str, hint: str | None = None
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise _explain(error, node, model, place) from None
+        raise _explain(error, yaml.compose(text, Loader=_FastLoader), model, place) from None
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
+_FastLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _UniqueKeyLoader(_FastLoader):  # type: ignore[valid-type,misc]
     """A safe loader that refuses a key given twice instead of keeping the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -153,10 +153,16 @@ def record_answer(
 ) -> Judgement:
     """The judgement of one answer: scores and fitness, or an abstention with its reason."""
     order = order_of(group, reading.seed, repeat)
-    price = Price(answer.tokens_in, answer.tokens_out, answer.cost_usd)
+    price = Price(answer.spent.tokens_in, answer.spent.tokens_out, answer.spent.cost_usd)
     if isinstance(answer, Abstention):
         return record_verdict(
-            reading.bench, group, order=order, repeat=repeat, abstention=answer.reason, price=price
+            reading.bench,
+            group,
+            order=order,
+            repeat=repeat,
+            abstention=answer.reason,
+            revision=answer.revision,
+            price=price,
         )
     scores = read_scores(answer.value)
     return record_verdict(

@@ -66,7 +66,7 @@ class Dialect:
 
 
 def request_body(model: str, request: Request, dialect: Dialect, schema_prompt: str) -> dict[str, Any]:
-    """The JSON body of one call. `schema_prompt` (with `$schema`) is for servers without structured output."""
+    """The JSON body of one call. `schema_prompt` (with `$schema`) stands in for missing structured output."""
     decoding, schema = request.decoding, request.json_schema
     messages = [{"role": m.role, "content": m.content} for m in request.messages]
     body: dict[str, Any] = {

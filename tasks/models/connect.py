@@ -80,7 +80,7 @@ class ModelSettings:
 async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenModel]:
     """A model ready to answer, for one event loop; what it learnt is on disk when the block ends."""
     resolved = parse_model_name(name).resolved()
-    limits = settings.limits(name)
+    limits = _limits(resolved, settings.limits(name))
     price = settings.price(name)
     backend = await connect_backend(resolved, settings, limits)
     ledger = ledger_of(settings.run_dir, settings.budget_usd)
@@ -102,6 +102,15 @@ async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenMo
         ledger.close()
 
 
+def _limits(model: ModelName, limits: Limits) -> Limits:
+    """An embedded model answers as many requests at a time as it has servers; more would only queue."""
+    if model.backend != "embedded":
+        return limits
+    from tasks.models.embedded import server_count
+
+    return limits.model_copy(update={"max_in_flight": min(limits.max_in_flight, server_count())})
+
+
 async def connect_backend(model: ModelName, settings: ModelSettings, limits: Limits) -> Backend:
     """The backend of a resolved name."""
     if model.backend == "replay":
@@ -110,16 +119,20 @@ async def connect_backend(model: ModelName, settings: ModelSettings, limits: Lim
         return Replay(model.name)
     if model.backend == "vllm":
         raise no_vllm(model)
-    if model.backend == "embedded":
-        from tasks.models.embedded import embedded_server
-
-        server = await asyncio.to_thread(embedded_server, model.name)
-        endpoint, key, connections = server.endpoint, server.api_key, min(limits.max_in_flight, server.slots)
-    else:
-        assert model.endpoint is not None
-        endpoint, key, connections = model.endpoint, api_key(model, settings), limits.max_in_flight
     prompt = read_schema_prompt(settings.data_dir)
-    return OpenAIChat(model.name, endpoint, api_key=key, connections=connections, schema_prompt=prompt)
+    if model.backend == "embedded":
+        from tasks.models.embedded import EmbeddedModel, embedded_servers
+
+        servers = await asyncio.to_thread(embedded_servers, model.name)
+        return EmbeddedModel(model.name, servers, prompt)
+    assert model.endpoint is not None
+    return OpenAIChat(
+        model.name,
+        model.endpoint,
+        api_key=api_key(model, settings),
+        connections=limits.max_in_flight,
+        schema_prompt=prompt,
+    )
 
 
 def no_vllm(model: ModelName) -> InputError:

@@ -120,13 +120,13 @@ class Asked:
         return answers
 
     def _account(self, answer: Parsed[Any] | Abstention) -> None:
-        spent = self._spent
-        self._spent = spent.model_copy(
+        before, now = self._spent, answer.spent
+        self._spent = before.model_copy(
             update={
-                "calls": spent.calls + answer.calls,
-                "tokens_in": spent.tokens_in + answer.tokens_in,
-                "tokens_out": spent.tokens_out + answer.tokens_out,
-                "cost_usd": spent.cost_usd + answer.cost_usd,
+                "calls": before.calls + now.tries,
+                "tokens_in": before.tokens_in + now.tokens_in,
+                "tokens_out": before.tokens_out + now.tokens_out,
+                "cost_usd": before.cost_usd + now.cost_usd,
             }
         )
 

@@ -27,6 +27,8 @@ class RelabelledRow:
     flags: tuple[str, ...]
     conflicts: tuple[str, ...] = ()
     rule_decided: frozenset[int] = frozenset()
+    backfilled: int = 0
+    """Negatives that were mined because too few were left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def count_rows(rows: Iterable[RelabelledRow]) -> dict[str, int]:
     """Rows, candidates by outcome, rows by flag, candidates by rule."""
     counts: Counter[str] = Counter(rows=0, candidates=0, promoted=0, filtered=0, kept=0, abstained=0)
     counts.update(rows_dropped=0, rows_flagged=0, rows_without_negatives=0, rows_without_positives=0)
-    counts.update(decided_by_rule=0, in_batch_conflicts=0)
+    counts.update(decided_by_rule=0, in_batch_conflicts=0, backfilled=0)
     for row in rows:
         counts["rows"] += 1
         counts["candidates"] += len(row.verdicts)
@@ -73,6 +75,7 @@ def count_rows(rows: Iterable[RelabelledRow]) -> dict[str, int]:
         counts["rows_without_positives"] += "no_positive" in row.flags
         counts["decided_by_rule"] += len(row.rule_decided)
         counts["in_batch_conflicts"] += len(row.conflicts)
+        counts["backfilled"] += row.backfilled
     return dict(counts)
 
 

@@ -20,11 +20,13 @@ from tasks.formats.retrieval import (
     read_candidate_sets,
     write_candidate_sets,
 )
+from tasks.formats.retrieval_beir import read_corpus
 from tasks.formats.retrieval_records import BadRows, write_records
 from tasks.models.connect import ModelSettings, run_async
 from tasks.progress import track
 from tasks.relabelling.changes import Relabelling, count_rows
 from tasks.relabelling.graded import DecisionRule, grade_live, read_grades
+from tasks.relabelling.mining import MinedPool, backfill, with_mined_negatives
 from tasks.relabelling.opening import open_comparers, open_graders, open_judges
 from tasks.relabelling.parts import ROWS_A_PART, Parts, Summary, chunked
 from tasks.relabelling.policies import Mode, Policy, TooFew
@@ -48,6 +50,7 @@ class FileJob:
     verdicts: Path | None = None
     truth: Path | None = None
     relevant_from: int = 2
+    mine: int = 0
 
 
 def relabel_file(
@@ -66,6 +69,7 @@ def relabel_file(
     min_negatives: int = 1,
     too_few: TooFew = "keep_row",
     max_promoted: int = 7,
+    mine: int = 0,
     corpus: Path | None = None,
     positives: Path | None = None,
     out: Path | None = None,
@@ -74,9 +78,11 @@ def relabel_file(
 ) -> dict[str, Any]:
     """Clean a retrieval set; returns the counts, and with `truth` how good they are.
 
-    `judges`: `lexical` (the default) or models; with `verdicts` the names of recorded judges. `corpus` holds
-    the passages of formats that name them by id; `positives` are qrels that say which candidates of a RankLLM
-    request are positives. Beside `out` stand `<out>.label_history.parquet` and `<out>.review.jsonl`.
+    `judges`: `lexical` (the default) or models; with `verdicts` the names of recorded judges. `mine`: so many
+    negatives for rows without any; they and those of `backfill` come out of `corpus`, else out of the rows
+    around. `corpus` also holds the passages of formats that name them by id. `positives` are qrels that say
+    which candidates of a RankLLM request are positives. Beside `out` stand `<out>.label_history.parquet` and
+    `<out>.review.jsonl`.
     """
     strategy = strategy or ("graded" if verdicts else "two_stage")
     if verdicts and strategy != "graded":
@@ -90,6 +96,7 @@ def relabel_file(
         verdicts=verdicts,
         truth=truth,
         relevant_from=relevant_from,
+        mine=mine,
     )
     relevant = read_qrels(positives) if positives else None
     found = detect_format(input) if format == "auto" else check_format(format)
@@ -106,12 +113,13 @@ async def _relabel_source(
     tally = Tally(read_qrels(job.truth), job.relevant_from) if job.truth else None
     counts: Counter[str] = Counter(count_rows(()))
     judged_by: set[str] = set()
+    pool = _mined_pool(source, job, bad)
     async with _open_strategy(job, settings) as relabel:
         with track("relabelling rows", None) as bar:
             for number, rows in enumerate(chunked(read_candidate_sets(source, bad), ROWS_A_PART)):
                 summary = parts.find(number) if parts else None
                 if summary is None:
-                    summary = await _relabel_part(rows, relabel, known, tally, parts, number)
+                    summary = await _relabel_part(rows, Work(job, relabel, known, pool, tally, parts), number)
                 counts.update(summary.counts)
                 judged_by.update(summary.judged_by)
                 if tally:
@@ -123,23 +131,48 @@ async def _relabel_source(
     return result | (tally.estimates() if tally else {})
 
 
-async def _relabel_part(
-    rows: Sequence[CandidateSet],
-    relabel: Relabeller,
-    known: KnownPositives,
-    tally: Tally | None,
-    parts: Parts | None,
-    number: int,
-) -> Summary:
-    relabelling = await relabel(rows, known)
-    done = relabelling.rows
-    mine = Tally(tally.qrels, tally.relevant_from) if tally else None
-    if mine:
-        mine.add(done)
-    summary = Summary(count_rows(done), relabelling.judged_by, mine.by_query if mine else {})
-    if parts:
-        parts.write(number, done, summary)
+@dataclass(frozen=True)
+class Work:
+    """What every part is done with."""
+
+    job: FileJob
+    relabel: Relabeller
+    known: KnownPositives
+    pool: MinedPool | None
+    """The corpus, where one was named."""
+    tally: Tally | None
+    parts: Parts | None
+
+
+def _mined_pool(source: Source, job: FileJob, bad: BadRows) -> MinedPool | None:
+    if source.corpus is None or not (job.mine or job.policy.too_few == "backfill"):
+        return None
+    return MinedPool(passage for passage in read_corpus(source.corpus, bad))
+
+
+async def _relabel_part(rows: Sequence[CandidateSet], work: Work, number: int) -> Summary:
+    relabelling = await _relabel_rows(rows, work)
+    tally = Tally(work.tally.qrels, work.tally.relevant_from) if work.tally else None
+    if tally:
+        tally.add(relabelling.rows)
+    summary = Summary(count_rows(relabelling.rows), relabelling.judged_by, tally.by_query if tally else {})
+    if work.parts:
+        work.parts.write(number, relabelling.rows, summary)
     return summary
+
+
+async def _relabel_rows(rows: Sequence[CandidateSet], work: Work) -> Relabelling:
+    """Mine where there are no negatives, relabel, fill up where too few are left."""
+    policy = work.job.policy
+    if not work.job.mine and policy.too_few != "backfill":
+        return await work.relabel(rows, work.known)
+    pool = work.pool or MinedPool(p for row in rows for p in (*row.positives, *row.negatives))
+    if work.job.mine:
+        rows = with_mined_negatives(rows, pool, work.job.mine)
+    relabelling = await work.relabel(rows, work.known)
+    if policy.too_few != "backfill":
+        return relabelling
+    return await backfill(relabelling, pool, policy, lambda sets: work.relabel(sets, work.known))
 
 
 @asynccontextmanager
@@ -176,7 +209,7 @@ def _job_key(source: Source, job: FileJob, settings: ModelSettings) -> str:
         "input": fingerprint_input(source.path),
         "beside": [file_hash(p) for p in (source.corpus, job.verdicts, job.truth) if p],
         "relevant": sorted([*pair, grade] for pair, grade in (source.relevant or {}).items()),
-        "strategy": [job.strategy, job.judges, job.scales, job.relevant_from],
+        "strategy": [job.strategy, job.judges, job.scales, job.relevant_from, job.mine],
         "policy": asdict(job.policy),
         "rule": asdict(job.rule),
         "prompts": [file_hash(path) for path in prompts],

@@ -11,12 +11,11 @@ from typing import Literal
 from schemas.decision import Dropped
 from schemas.judgement import Judgement
 from schemas.question import Question
-from schemas.response import Phase
+from tasks.judging.panel import SCREEN, settle_panel
 
 FLOOR_CONTROLS = frozenset({"a_a", "placebo"})
 """Controls whose true effect is zero; `neutral` ones may differ for good reason."""
 
-DIVERGENCE = "divergence"
 JudgeKind = Literal["divergence", "models", "mixed", "none"]
 
 
@@ -47,15 +46,22 @@ def fitness_floor(controls: Iterable[Question]) -> Floor | None:
 
 
 def fitness_by_phase(
-    questions: Iterable[Question], judgements: Iterable[Judgement]
+    questions: Iterable[Question], judgements: Sequence[Judgement]
 ) -> list[tuple[float, float]]:
-    """(search, hold-out) mean fitness of every accepted question judged in both phases, by question id."""
-    accepted = {q.id for q in questions if q.label == "accepted"}
-    scores: dict[str, dict[Phase, list[float]]] = {}
-    for j in judgements:
-        if j.question_id in accepted and j.fitness is not None:
-            scores.setdefault(j.question_id, {}).setdefault(j.phase, []).append(j.fitness)
-    return [(fmean(by["search"]), fmean(by["holdout"])) for _, by in sorted(scores.items()) if len(by) == 2]
+    """(search, hold-out) fitness of every accepted question that was judged again, by question id."""
+    form = deciding_fitness_form(judgements)
+    again = settle_panel((j for j in judgements if j.phase == "holdout"), form) if form else {}
+    return [
+        (q.fitness, again[q.id])
+        for q in sorted(questions, key=lambda q: q.id)
+        if q.label == "accepted" and q.fitness is not None and q.id in again
+    ]
+
+
+def deciding_fitness_form(judgements: Iterable[Judgement]) -> str | None:
+    """The form that the released scores are in: where a model judged, its verdicts go before the screen."""
+    forms = sorted({j.fitness_form for j in judgements}, key=lambda form: (form == SCREEN, form))
+    return forms[0] if forms else None
 
 
 def shrinkage(phases: Sequence[tuple[float, float]]) -> Shrinkage | None:
@@ -70,7 +76,7 @@ def judge_kind(judges: Sequence[str]) -> JudgeKind:
     """Whether people, models or a statistic decided: the reader must be told which."""
     if not judges:
         return "none"
-    if DIVERGENCE not in judges:
+    if SCREEN not in judges:
         return "models"
     return "divergence" if len(judges) == 1 else "mixed"
 

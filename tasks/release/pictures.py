@@ -20,7 +20,7 @@ from tasks.release.picture_style import (
     panel,
     to_svg,
 )
-from tasks.release.report_effects import MOST_MODELS, EffectPanel, MetricEffects
+from tasks.release.report_effects import MOST_MODELS, EffectPanel
 from tasks.release.report_sections import Round
 
 if TYPE_CHECKING:
@@ -141,27 +141,25 @@ def funnel_bars(counts: Sequence[StageCounts]) -> str:
         return to_svg(figure, "funnel", "What went through each stage", told)
 
 
-def effect_forest(metric: MetricEffects, shown: EffectPanel, key: str) -> str:
-    """Values with their 95 % intervals, one row a slice and one mark a model; the A/A floor as a band.
-    All panels of a metric have one axis."""
-    models = metric.models[:MOST_MODELS]
-    labels = slice_labels(shown.effects)
-    rows = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+def effect_forest(shown: EffectPanel, models: Sequence[str]) -> str:
+    """Values with their 95 % intervals, one row a slice and one mark a model; the A/A floor as a band."""
+    drawn = list(models[:MOST_MODELS])
+    rows = {label: i for i, label in enumerate(dict.fromkeys(shown.labels))}
     with drawn_plainly():
-        figure, axes = panel(46 + len(rows) * (16 + 9 * len(models)))
-        if metric.floor is not None:
-            axes.axvspan(*metric.floor, color=BAND, linewidth=0, zorder=0)
+        figure, axes = panel(46 + len(rows) * (16 + 9 * len(drawn)))
+        if shown.floor is not None:
+            axes.axvspan(shown.floor.low, shown.floor.high, color=BAND, linewidth=0, zorder=0)
         axes.axvline(0, color=RULE, linewidth=0.8, zorder=1)
-        for effect, label in zip(shown.effects, labels, strict=True):
-            if effect.model in models:
-                _mark(axes, effect, len(rows) - 1 - rows[label], models)
-        axes.set_yticks(range(len(rows)), [clean_label(label, 22) for label in reversed(rows)])
-        axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.set_xlabel(clean_label(f"{metric.metric} ({metric.unit})".replace("_", " "), 48))
+        for effect, label in zip(shown.effects, shown.labels, strict=True):
+            if effect.model in drawn:
+                _mark(axes, effect, len(rows) - 1 - rows[label], drawn)
+        axes.set_yticks(range(len(rows)), [clean_label(label, 26) for label in reversed(rows)])
+        axes.set(xlim=shown.axis, ylim=(-0.6, len(rows) - 0.4))
+        axes.locator_params(axis="x", nbins=5)
+        axes.set_xlabel(clean_label(shown.unit, 48))
         axes.spines["left"].set_visible(False)
-        axes.set_xlim(*metric.axis)
-        title = f"{metric.metric} of {metric.family}, {shown.title}"
-        return to_svg(figure, key, title, "; ".join(told(e) for e in shown.effects))
+        told = "; ".join(_told(e, label) for e, label in zip(shown.effects, shown.labels, strict=True))
+        return to_svg(figure, shown.key, f"{shown.metric}, {shown.title}", told)
 
 
 def _mark(axes: Axes, effect: Effect, row: int, models: Sequence[str]) -> None:
@@ -173,21 +171,10 @@ def _mark(axes: Axes, effect: Effect, row: int, models: Sequence[str]) -> None:
     axes.plot([effect.value], [y], marker=MARKERS[which], markersize=5.5, color=colour, markeredgewidth=0)
 
 
-def slice_labels(effects: Sequence[Effect]) -> list[str]:
-    """A slice's name, with the attribute where one name stands for several."""
-    attributes: dict[str, set[str]] = {}
-    for e in effects:
-        attributes.setdefault(e.name, set()).add(e.attribute)
-    return [
-        (f"{e.name}, {e.attribute}" if len(attributes[e.name]) > 1 else e.name).replace("_", " ")
-        for e in effects
-    ]
-
-
-def told(e: Effect) -> str:
+def _told(e: Effect, label: str) -> str:
     """An effect in words."""
     interval = f" (95 % interval {e.low:.3f} to {e.high:.3f})" if None not in (e.low, e.high) else ""
-    return f"{e.name}, {e.model}: {e.value:.3f}{interval}"
+    return f"{label}, {e.model}: {e.value:.3f}{interval}"
 
 
 def round_lines(rounds: Sequence[Round]) -> str:

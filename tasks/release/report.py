@@ -14,7 +14,7 @@ from tasks.release.pictures import (
     shrinkage_scatter,
 )
 from tasks.release.report_data import ReportData
-from tasks.release.report_effects import MOST_MODELS, MetricEffects
+from tasks.release.report_effects import MOST_MODELS
 from tasks.release.report_groups import marked_template
 
 if TYPE_CHECKING:
@@ -75,16 +75,9 @@ def draw_pictures(data: ReportData) -> dict[str, object]:
     if len(data.rounds) > 1:
         svgs["rounds_fitness"] = round_lines(data.rounds)
         svgs["rounds_accepted"] = round_bars(data.rounds)
-    for metric in data.effects:
-        svgs.update(_forests(metric, data.effects.index(metric)))
+    for family in data.effects:
+        svgs.update({panel.key: effect_forest(panel, family.models) for panel in family.panels})
     return {name: Markup(svg) for name, svg in svgs.items()}  # noqa: S704 - our own drawing, text escaped
-
-
-def _forests(metric: MetricEffects, number: int) -> dict[str, str]:
-    return {
-        f"effects-{number}-{panel.level}": effect_forest(metric, panel, f"effects-{number}-{panel.level}")
-        for panel in metric.panels
-    }
 
 
 def _fixed(x: float | None, digits: int = 2, *, signed: bool = False) -> str:

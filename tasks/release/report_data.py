@@ -26,21 +26,21 @@ from tasks.release.facts import (
     shrinkage,
 )
 from tasks.release.reading import Contents
-from tasks.release.report_effects import MetricEffects, metric_effects
+from tasks.release.report_effects import FamilyEffects, family_effects
 from tasks.release.report_groups import Group, choose_groups, groups
 from tasks.release.report_sections import (
+    Agreement,
     CostLine,
     Coverage,
     Duplicate,
-    JudgePair,
     JudgeRecord,
     OrderEffect,
     Relabelled,
     Round,
     Transition,
+    agreement,
     cost_lines,
     coverage,
-    judge_pairs,
     judge_records,
     nearest_duplicates,
     order_effects,
@@ -88,11 +88,11 @@ class ReportData:
     refused: Share
     funnel: tuple[StageCounts, ...]
     reasons: tuple[tuple[str, str, int], ...]
-    effects: tuple[MetricEffects, ...]
+    effects: tuple[FamilyEffects, ...]
     coverage: tuple[Coverage, ...]
     rounds: tuple[Round, ...]
     judges: tuple[JudgeRecord, ...]
-    judge_pairs: tuple[JudgePair, ...]
+    agreement: tuple[Agreement, ...]
     order_effects: tuple[OrderEffect, ...]
     duplicates: tuple[Duplicate, ...]
     duplicates_in_all: int
@@ -130,11 +130,11 @@ def report_data(manifest: Manifest, contents: Contents) -> ReportData:
         refused=Share(sum(r.refused for r in responses), len(responses)),
         funnel=manifest.counts,
         reasons=tuple(drop_reasons(dropped)),
-        effects=metric_effects(contents.rows(EFFECTS)),
+        effects=family_effects(contents.rows(EFFECTS)),
         coverage=coverage([*questions, *hard], lost, attributes),
         rounds=rounds([*released, *lost]),
         judges=judge_records(judgements, zero_ids),
-        judge_pairs=judge_pairs(judgements),
+        agreement=agreement(judgements),
         order_effects=order_effects(judgements),
         duplicates=nearest_duplicates(dropped, texts, NEAR_DUPLICATES),
         duplicates_in_all=sum(d.similarity is not None for d in dropped),

@@ -1,4 +1,4 @@
-"""Effects for the report: one panel a metric and level, with what A/A controls show beside them."""
+"""Effects for the report: per family small panels, one a metric and level, with the A/A floor beside them."""
 
 from __future__ import annotations
 
@@ -7,95 +7,182 @@ from dataclasses import dataclass
 
 from schemas.effect import Effect
 
-LEVELS = ("overall", "attribute", "family", "superdomain", "domain")
-LEVEL_TITLES = {
-    "overall": "by model",
-    "attribute": "by attribute",
-    "family": "by family",
-    "superdomain": "by superdomain",
-    "domain": "by domain",
+PANELS = {
+    "overall": ("overall, by attribute, and controls", ("overall", "family", "attribute", "control")),
+    "domain": ("by domain", ("superdomain", "domain")),
 }
-MOST_ROWS = 14
+"""Panel to its title and to the levels that it shows, in this order."""
+METRIC_TITLES = {
+    "normalised": "fitness, normalised form",
+    "search": "fitness, search form",
+    "gap": "gap in decisions",
+    "gap_of_shares": "gap in decisions",
+    "invalid": "invalid answers",
+    "tau_c_sai": "tau-c, stimulus to attribute",
+    "tau_c_asa": "tau-c, attribute to stimulus",
+}
+SELECTION = "selection"
+"""Name of the effects that tell of the search itself; the section on the search shows them."""
+MOST_ROWS = 18
 """Slices that one panel shows: those furthest from zero. The table has all."""
 MOST_MODELS = 4
+STRONGEST = 10
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What A/A controls show in one metric: from the lowest to the highest end of their intervals."""
+
+    low: float
+    high: float
+    n: int
 
 
 @dataclass(frozen=True)
 class EffectPanel:
-    """The effects of one level that share an axis: one row a slice, one mark a model."""
+    """The effects of one metric at some levels: one row a slice, one mark a model."""
 
-    level: str
+    key: str
+    metric: str
+    """Its title."""
+    unit: str
     title: str
+    labels: tuple[str, ...]
+    """One an effect."""
     effects: tuple[Effect, ...]
     hidden: int
     """Slices that are only in the table."""
+    floor: Floor | None
+    axis: tuple[float, float]
+    """What all panels of the metric show, so that they can be compared: intervals, floor and zero."""
 
 
 @dataclass(frozen=True)
-class MetricEffects:
-    """Everything that was measured in one metric of one family."""
+class QuestionEffects:
+    """Single questions in one metric."""
 
-    family: str
     metric: str
     unit: str
+    questions: int
+    below_q: int
+    """How many have a corrected p below .05."""
+    strongest: tuple[Effect, ...]
+
+
+@dataclass(frozen=True)
+class FamilyEffects:
+    """Everything that was measured in one family of questions."""
+
+    family: str
     models: tuple[str, ...]
-    floor: tuple[float, float] | None
-    """From the lowest to the highest end of the A/A controls' intervals."""
-    floor_n: int
-    axis: tuple[float, float]
-    """What all panels show, so that they can be compared: every interval, the floor, and zero."""
     panels: tuple[EffectPanel, ...]
     table: tuple[Effect, ...]
-    strongest: tuple[Effect, ...]
-    """Single questions with the largest effects."""
-    questions: int
-    questions_below_q: int
-    """Single questions whose corrected p is below .05."""
+    questions: tuple[QuestionEffects, ...]
 
 
-def metric_effects(effects: Iterable[Effect]) -> tuple[MetricEffects, ...]:
-    """All metrics, by family and name."""
-    by_metric: dict[tuple[str, str, str], list[Effect]] = {}
+def family_effects(effects: Iterable[Effect]) -> tuple[FamilyEffects, ...]:
+    """All families, by name."""
+    by_family: dict[str, list[Effect]] = {}
     for e in effects:
-        by_metric.setdefault((e.family, e.metric, e.unit), []).append(e)
-    return tuple(_metric(key, rows) for key, rows in sorted(by_metric.items()))
+        by_family.setdefault(e.family, []).append(e)
+    return tuple(_family(family, rows) for family, rows in sorted(by_family.items()))
 
 
-def _metric(key: tuple[str, str, str], rows: Sequence[Effect]) -> MetricEffects:
-    floor_rows = [e for e in rows if e.level == "control" and "a_a" in e.name]
-    ends = _ends(floor_rows)
-    panels = tuple(panel for level in LEVELS if (panel := _panel(level, rows)) is not None)
-    shown = [0.0, *ends, *_ends([e for panel in panels for e in panel.effects])]
-    margin = 0.04 * (max(shown) - min(shown)) or 1.0
-    questions = [e for e in rows if e.level == "question"]
-    return MetricEffects(
-        family=key[0],
-        metric=key[1],
-        unit=key[2],
-        models=tuple(sorted({e.model for e in rows})),
-        floor=(min(ends), max(ends)) if ends else None,
-        floor_n=sum(e.n for e in floor_rows),
-        axis=(min(shown) - margin, max(shown) + margin),
-        panels=panels,
+def metric_of(effect: Effect) -> tuple[str, str]:
+    """A metric and what it compares: `gap:woman-man` is the metric `gap` for `woman-man`."""
+    metric, _, pair = effect.metric.partition(":")
+    return metric, pair
+
+
+def _family(family: str, rows: Sequence[Effect]) -> FamilyEffects:
+    slices = [e for e in rows if e.level != "question" and e.name != SELECTION]
+    by_metric: dict[tuple[str, str], list[Effect]] = {}
+    for e in slices:
+        by_metric.setdefault((metric_of(e)[0], e.unit), []).append(e)
+    broadest_first = sorted(by_metric.items(), key=lambda m: (-len({e.level for e in m[1]}), m[0]))
+    panels = [p for (metric, unit), found in broadest_first for p in _panels(family, metric, unit, found)]
+    return FamilyEffects(
+        family=family,
+        models=tuple(sorted({e.model for e in slices})),
+        panels=tuple(panels),
         table=tuple(e for e in rows if e.level != "question"),
-        strongest=tuple(sorted(questions, key=lambda e: (-abs(e.value), e.id))[:10]),
-        questions=len(questions),
-        questions_below_q=sum(e.q_value is not None and e.q_value < 0.05 for e in questions),
+        questions=_questions(rows),
     )
 
 
-def _ends(effects: Sequence[Effect]) -> list[float]:
-    return [end for e in effects for end in (e.low, e.high, e.value) if end is not None]
+def _questions(rows: Sequence[Effect]) -> tuple[QuestionEffects, ...]:
+    by_metric: dict[tuple[str, str], list[Effect]] = {}
+    for e in rows:
+        if e.level == "question":
+            by_metric.setdefault((e.metric, e.unit), []).append(e)
+    return tuple(
+        QuestionEffects(
+            metric=metric,
+            unit=unit,
+            questions=len({e.name for e in found}),
+            below_q=len({e.name for e in found if e.q_value is not None and e.q_value < 0.05}),
+            strongest=tuple(sorted(found, key=lambda e: (-abs(e.value), e.id))[:STRONGEST]),
+        )
+        for (metric, unit), found in sorted(by_metric.items())
+    )
 
 
-def _panel(level: str, rows: Sequence[Effect]) -> EffectPanel | None:
-    """The slices of a level, in the order of their names; `None` where there is nothing to compare."""
-    effects = [e for e in rows if e.level == level]
-    reach: dict[str, float] = {}
+def _panels(family: str, metric: str, unit: str, rows: Sequence[Effect]) -> list[EffectPanel]:
+    """The panels of one metric that have anything to show, all on one axis."""
+    zero = [e for e in rows if e.level == "control" and e.name == "a_a"]
+    ends = _ends(zero)
+    floor = Floor(min(ends), max(ends), sum(e.n for e in zero)) if ends else None
+    chosen = {key: _furthest(rows, levels) for key, (_, levels) in PANELS.items()}
+    shown = [0.0, *ends, *_ends(e for found, _ in chosen.values() for e in found)]
+    margin = 0.04 * (max(shown) - min(shown)) or 1.0
+    return [
+        EffectPanel(
+            key=f"effects-{family}-{metric}-{key}",
+            metric=METRIC_TITLES.get(metric, metric.replace("_", " ")),
+            unit=unit,
+            title=PANELS[key][0],
+            labels=tuple(slice_labels(found)),
+            effects=tuple(found),
+            hidden=hidden,
+            floor=floor,
+            axis=(min(shown) - margin, max(shown) + margin),
+        )
+        for key, (found, hidden) in chosen.items()
+        if found
+    ]
+
+
+def _furthest(rows: Sequence[Effect], levels: Sequence[str]) -> tuple[list[Effect], int]:
+    """The effects of the slices that are furthest from zero, in the order of levels and names, and how many
+    slices are left out."""
+    reach: dict[tuple[str, str, str], float] = {}
+    effects = [e for e in rows if e.level in levels]
     for e in effects:
-        reach[e.name] = max(reach.get(e.name, 0.0), abs(e.value))
-    shown = set(sorted(reach, key=lambda name: (-reach[name], name))[:MOST_ROWS])
-    if not shown:
-        return None
-    kept = sorted((e for e in effects if e.name in shown), key=lambda e: (e.name, e.attribute, e.model))
-    return EffectPanel(level, LEVEL_TITLES[level], tuple(kept), len(reach) - len(shown))
+        key = (e.name, e.attribute, e.metric)
+        reach[key] = max(reach.get(key, 0.0), abs(e.value))
+    shown = set(sorted(reach, key=lambda key: (-reach[key], key))[:MOST_ROWS])
+    kept = [e for e in effects if (e.name, e.attribute, e.metric) in shown]
+    ordered = sorted(kept, key=lambda e: (levels.index(e.level), e.name, e.attribute, e.metric, e.model))
+    return ordered, len(reach) - len(shown)
+
+
+def slice_labels(effects: Sequence[Effect]) -> list[str]:
+    """What a row stands for: the slice, its attribute where several share a level, what is compared."""
+    attributes = {e.attribute for e in effects if e.level in ("superdomain", "domain")}
+    return [_label(e, several=len(attributes) > 1) for e in effects]
+
+
+def _label(e: Effect, *, several: bool) -> str:
+    pair = metric_of(e)[1].replace("-", " − ")
+    name = {"a_a": "A/A"}.get(e.name, e.name.rpartition("/")[2].replace("_", " "))
+    if e.level == "family":
+        name = "all questions"
+    if e.level == "attribute" and pair:
+        return pair
+    if several and not pair and e.level in ("superdomain", "domain"):
+        name = f"{name}, {e.attribute}"
+    return f"{name}: {pair}" if pair else name
+
+
+def _ends(effects: Iterable[Effect]) -> list[float]:
+    return [end for e in effects for end in (e.low, e.high, e.value) if end is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from math import isnan, nan
 from statistics import fmean, median
 
 from schemas.decision import Dropped
@@ -13,6 +13,9 @@ from schemas.judgement import Judgement
 from schemas.label import LabelChange
 from schemas.manifest import StageCost
 from schemas.question import Question
+
+Unit = tuple[str, str, str]
+"""What judges score: question, target, phase."""
 
 
 @dataclass(frozen=True)
@@ -123,31 +126,54 @@ def judge_records(judgements: Iterable[Judgement], zero_ids: set[str]) -> tuple[
 
 
 @dataclass(frozen=True)
-class JudgePair:
-    """How far two judges agree on the groups that both scored."""
+class Agreement:
+    """How far judges agree beyond chance on one criterion of one rubric, or on fitness."""
 
-    first: str
-    second: str
+    rubric: str
+    criterion: str
+    judges: int
     groups: int
-    rank_correlation: float | None
-    mean_difference: float
+    """Groups that at least two judges scored."""
+    alpha: float | None
+    """Krippendorff's, ordinal; `None` where nothing varies."""
+    kappa: float | None
+    """Weighted kappa, where there are two judges."""
 
 
-def judge_pairs(judgements: Iterable[Judgement]) -> tuple[JudgePair, ...]:
-    """Spearman's rho and the mean absolute difference of fitness, a group being a question, target and
-    phase; a judge's several looks at one group count as their mean."""
-    looks: dict[str, dict[tuple[str, str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
+def agreement(judgements: Iterable[Judgement]) -> tuple[Agreement, ...]:
+    """Per rubric and criterion, and for fitness (to two digits). A group is a question, target and phase; a
+    judge's several looks at it count as their mean."""
+    looks: dict[tuple[str, str], dict[str, dict[Unit, list[float]]]] = {}
     for j in judgements:
         if j.fitness is not None:
-            looks[j.judge][j.question_id, j.target, j.phase].append(j.fitness)
-    pairs = []
-    for first, second in combinations(sorted(looks), 2):
-        common = sorted(looks[first].keys() & looks[second].keys())
-        if common:
-            a, b = ([fmean(looks[judge][key]) for key in common] for judge in (first, second))
-            difference = fmean(abs(x - y) for x, y in zip(a, b, strict=True))
-            pairs.append(JudgePair(first, second, len(common), _rank_correlation(a, b), difference))
-    return tuple(pairs)
+            scores = {s.criterion: s.value for s in j.scores} | {"fitness": round(j.fitness, 2)}
+            for criterion, value in scores.items():
+                by_judge = looks.setdefault((j.rubric or j.fitness_form, criterion), {})
+                unit = (j.question_id, j.target, j.phase)
+                by_judge.setdefault(j.judge, {}).setdefault(unit, []).append(value)
+    found = (_agreement(*key, by_judge) for key, by_judge in sorted(looks.items()) if len(by_judge) > 1)
+    return tuple(row for row in found if row.groups)
+
+
+def _agreement(rubric: str, criterion: str, by_judge: Mapping[str, Mapping[Unit, list[float]]]) -> Agreement:
+    from tasks.stats.agreement import krippendorff_alpha, weighted_kappa
+
+    units = sorted({unit for looks in by_judge.values() for unit in looks})
+    ratings = [
+        [round(fmean(looks[u]), 2) if u in looks else None for u in units]
+        for _, looks in sorted(by_judge.items())
+    ]
+    shared = [r for r in zip(*ratings, strict=True) if sum(x is not None for x in r) > 1]
+    kappa = weighted_kappa(*zip(*shared, strict=True)) if shared and len(ratings) == 2 else nan
+    alpha = krippendorff_alpha(ratings)
+    return Agreement(
+        rubric=rubric,
+        criterion=criterion,
+        judges=len(ratings),
+        groups=len(shared),
+        alpha=None if isnan(alpha) else alpha,
+        kappa=None if isnan(kappa) else kappa,
+    )
 
 
 @dataclass(frozen=True)
@@ -277,12 +303,3 @@ def cost_lines(planned: Iterable[StageCost], actual: Iterable[StageCost]) -> tup
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [v for v in values if v is not None]
     return fmean(known) if known else None
-
-
-def _rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Spearman's rho; `None` where one side does not vary."""
-    from scipy.stats import spearmanr
-
-    if len(set(a)) < 2 or len(set(b)) < 2:
-        return None
-    return float(spearmanr(a, b).statistic)

@@ -108,7 +108,7 @@ STRATEGIES: Mapping[str, Callable[[Sequence[RoundStats], int, int], RoundPlan]] 
 
 
 @dataclass(frozen=True)
-class _Level:
+class Level:
     """One round, seen at one level (superdomains, or the domains of one of them)."""
 
     round: int
@@ -116,11 +116,11 @@ class _Level:
     units: Mapping[str, UnitStats]
 
 
-def _by_superdomain(stats: RoundStats) -> _Level:
+def _by_superdomain(stats: RoundStats) -> Level:
     pooled: dict[str, list[UnitStats]] = defaultdict(list)
     for (superdomain, _), unit in stats.units.items():
         pooled[superdomain].append(unit)
-    return _Level(stats.round, stats.threshold, {name: _pool(units) for name, units in pooled.items()})
+    return Level(stats.round, stats.threshold, {name: _pool(units) for name, units in pooled.items()})
 
 
 def _pool(units: Sequence[UnitStats]) -> UnitStats:
@@ -129,12 +129,12 @@ def _pool(units: Sequence[UnitStats]) -> UnitStats:
     return UnitStats(shown, sum(u.saved for u in units), total / shown if shown else 0.0)
 
 
-def _inside(stats: RoundStats, superdomain: str) -> _Level:
+def _inside(stats: RoundStats, superdomain: str) -> Level:
     units = {d: unit for (s, d), unit in stats.units.items() if s == superdomain}
-    return _Level(stats.round, stats.threshold, units)
+    return Level(stats.round, stats.threshold, units)
 
 
-def _quotas(levels: Sequence[_Level], total: int, seed: int) -> dict[str, int]:
+def _quotas(levels: Sequence[Level], total: int, seed: int) -> dict[str, int]:
     """Whole numbers per unit of the last round, summing to at most `total`."""
     last = levels[-1].units
     shown = sum(u.shown for u in last.values())
@@ -145,7 +145,7 @@ def _quotas(levels: Sequence[_Level], total: int, seed: int) -> dict[str, int]:
     return largest_remainder({name: w / scale * total for name, w in weights.items()}, seed)
 
 
-def growth(name: str, levels: Sequence[_Level]) -> float:
+def growth(name: str, levels: Sequence[Level]) -> float:
     """By how much a unit's share grows or shrinks: the product of the three published rules."""
     seen = [(level, level.units[name]) for level in levels if name in level.units]
     first, (level, now) = seen[0][0].round, seen[-1]

@@ -19,8 +19,10 @@ from tasks.text.sketches import band_keys, sketch_texts
 
 EXHAUSTIVE_PAIRS = 100_000_000
 """Pairs of like length and equal guard up to which all are looked at (about a second and a half)."""
-BLUNT_BELOW = 85.0
-"""Below this threshold the bounds refuse little, so that a tenth of the pairs cost as much."""
+VERIFYING_SECONDS = 10.0
+"""CPU seconds of verifying up to which all pairs are looked at: the bounds refuse little where texts are
+long, or the threshold low."""
+SAMPLED = 4
 BLOCK = 16
 VERIFIED_AT_ONCE = 100_000
 PAIRS_AT_ONCE = 2_000_000
@@ -73,9 +75,7 @@ class _Search:
         self.slack = 1 - threshold / 100
         self.sketches = sketch_texts(texts)
         self.verified: Indices = np.empty(0, np.int64)
-        blunt = 10 if threshold < BLUNT_BELOW else 1
-        windows = self._windows(self._by_length(np.arange(len(texts))))
-        self.exhaustive = int((windows - np.arange(len(texts))).sum()) <= EXHAUSTIVE_PAIRS // blunt
+        self.exhaustive = self._can_look_at_all()
         self.keys = np.empty((0, len(texts)), np.uint32)
         if not self.exhaustive:
             self.keys = band_keys(texts, guards, bands=BANDS, rows=values_per_band(len(texts)))
@@ -87,8 +87,8 @@ class _Search:
 
     def verify(self, pairs: Indices) -> Matches:
         """The pairs that were not verified before and do match."""
-        pairs = np.setdiff1d(pairs, self.verified)
-        self.verified = np.union1d(self.verified, pairs)
+        pairs = _missing_from(self.verified, pairs)
+        self.verified = _union(self.verified, pairs)
         found = [Matches.none()]
         for start in range(0, len(pairs), VERIFIED_AT_ONCE):
             better, worse = np.divmod(pairs[start : start + VERIFIED_AT_ONCE], len(self.texts))
@@ -102,6 +102,21 @@ class _Search:
     def pairs(self, stay: Indices, partners: int) -> tuple[Indices, bool]:
         """Pairs that may match among those that stay, and whether these are all that can be found."""
         return self._in_windows(stay, partners) if self.exhaustive else self._in_bands(stay, partners)
+
+    def _can_look_at_all(self) -> bool:
+        """Whether looking at all pairs of like length, and verifying what the bounds let through, costs
+        little. The share that they let through is estimated from every nth pair of a sorted order."""
+        order = self._by_length(np.arange(len(self.texts)))
+        partners = self._windows(order) - np.arange(len(order)) - 1
+        pairs = int(partners.sum())
+        if pairs > EXHAUSTIVE_PAIRS:
+            return False
+        left = np.repeat(np.arange(len(order)), np.minimum(partners, SAMPLED))
+        nth = np.arange(len(left)) - np.searchsorted(left, left)
+        right = left + 1 + nth * np.maximum(partners // SAMPLED, 1)[left]
+        share = self.sketches.may_match(order[left], order[right], self.slack).mean() if len(left) else 0.0
+        seconds = 1e-6 + 1e-11 * float((self.sketches.lengths.astype(np.float64) ** 2).mean())
+        return bool(share * pairs * seconds <= VERIFYING_SECONDS)
 
     def _in_windows(self, stay: Indices, partners: int) -> tuple[Indices, bool]:
         found, count = [np.empty(0, np.int64)], 0
@@ -120,7 +135,7 @@ class _Search:
             position = _position_in_run(keys[order])
             complete &= bool((position <= partners).all())
             for some in _pairs_in_runs(stay[order], position, partners):
-                found = np.union1d(found, self._possible(*some))
+                found = _union(found, self._possible(*some))
         return found, complete
 
     def _of_like_length(self, stay: Indices) -> Iterator[tuple[Indices, Indices]]:
@@ -180,6 +195,19 @@ def _pairs_in_runs(texts: Indices, position: Indices, most: int) -> Iterator[tup
         nth = np.arange(len(worse)) - np.repeat(np.cumsum(count) - count, count)
         yield texts[worse - position[worse] + nth], texts[worse]
         start = stop
+
+
+def _union(some: Indices, others: Indices) -> Indices:
+    """All numbers of either, sorted, each once. (`np.unique` takes minutes over regular numbers.)"""
+    both = np.sort(np.concatenate([some, others]))
+    return both[np.concatenate([[True], both[1:] != both[:-1]])[: len(both)]]
+
+
+def _missing_from(known: Indices, some: Indices) -> Indices:
+    """Those of some numbers that are not among the known ones, which are sorted."""
+    if not len(known):
+        return some
+    return some[known[np.minimum(np.searchsorted(known, some), len(known) - 1)] != some]
 
 
 def _gathered(pairs: Iterable[tuple[Indices, Indices]]) -> Iterator[tuple[Indices, Indices]]:

@@ -7,16 +7,21 @@ from typing import Any
 
 import pytest
 
+from schemas.comparison import Comparison
 from schemas.effect import EFFECTS, Effect
 from schemas.errors import InputError
+from schemas.ids import file_hash
 from schemas.judgement import JUDGEMENTS, Judgement
+from schemas.manifest import Manifest
 from schemas.question import QUESTIONS, Option, Question
 from schemas.response import RESPONSES, Response
+from schemas.tables import Table
 from tasks.formats.vocabulary import read_attributes
 from tasks.judging.divergence import judge_by_divergence, read_divergence_words
 from tasks.judging.groups import group_answers
 from tasks.measure import measure, measure_file
-from tasks.store import Outcome
+from tasks.release.configs import data_file
+from tasks.store import Outcome, write_table
 from tests.tasks.judging.material import (
     DATA,
     biased_answers,
@@ -265,8 +270,12 @@ def test_llm_iat_comes_out_as_recomputed(test: str) -> None:
 
 
 @with_shared_data
-def test_discrim_eval_comes_out_as_recomputed() -> None:
-    path = SHARED / "discrim_eval" / "logits_qwen2.5-7b-instruct.csv"
+def test_discrim_eval_comes_out_as_recomputed(tmp_path: Path) -> None:
+    original = (
+        (SHARED / "discrim_eval" / "logits_qwen2.5-7b-instruct.csv").read_text().splitlines(keepends=True)
+    )
+    two_formats = [row for row in original if row.split(",")[3] in ("prompt_format", "default", "removed")]
+    path = recorded(tmp_path, "".join(two_formats))
     result = measure_file("decision", path, format="logits")
     gaps = {pair: round(figure["value"], 2) for pair, figure in result["gap"]["default"].items()}
     assert gaps == {"Black-white": 0.97, "Asian-white": 0.47, "Hispanic-white": 0.42, "female-male": 0.49}
@@ -372,3 +381,73 @@ def test_unknown_formats_and_files_are_refused(tmp_path: Path) -> None:
         measure_file("decision", tmp_path, format="logits")
     with pytest.raises(InputError, match="is not a release"):
         measure_file("completion", tmp_path, format="release")
+
+
+# --- a release's own answers ------------------------------------------------------------------------------
+
+
+def released(folder: Path, questions: list[Question], responses: list[Response]) -> Path:
+    """The least that is a release: two configs and the manifest that knows them."""
+    tables: dict[Table[Any], list[Any]] = {QUESTIONS: questions, RESPONSES: responses}
+    for table, rows in tables.items():
+        path = folder / data_file(table.name)
+        path.parent.mkdir(parents=True)
+        write_table(path, table, rows)
+    manifest = Manifest(
+        name="test",
+        version="1.0.0",
+        counterfoil_version="0",
+        recipe={},
+        recipe_hash="",
+        seed=0,
+        models={},
+        vocabulary={},
+        counts=(),
+        rows={table.name: len(rows) for table, rows in tables.items()},
+        cost_estimated=(),
+        cost=(),
+        judged_by=(),
+        canary="",
+        comparison=Comparison(
+            old_version=None,
+            new_version="1.0.0",
+            bump="first",
+            added=(),
+            removed=(),
+            reworded=(),
+            relabelled=(),
+            schema_changes=(),
+            common=0,
+            fitness_drift=None,
+        ),
+        validation={},
+        files={data_file(t.name): file_hash(folder / data_file(t.name)) for t in tables},
+    )
+    (folder / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf-8")
+    return folder
+
+
+def test_completions_of_a_release_have_the_same_fields_as_recorded_ones(tmp_path: Path) -> None:
+    release = released(tmp_path, *completions(lambda side, k: None if k == 0 else 0 if side > 0 else 1))
+    result = measure_file("completion", release / data_file("responses"), format="release")
+    assert result["tau_c_sai"]["value"] == result["tau_c_asa"]["value"] == 1
+    assert (result["invalid"]["value"], result["invalid"]["n"]) == (24, 72)
+
+
+def test_decisions_of_a_release_are_keyed_by_model_and_value(tmp_path: Path) -> None:
+    result = measure_file("decision", released(tmp_path, *decisions(0.7, logits=True)), format="release")
+    assert result["gap"][TARGET]["woman-man"]["value"] == pytest.approx(0.7)
+    assert result["coefficient"][TARGET]["woman-man"]["value"] == pytest.approx(0.7)
+
+
+def test_open_questions_of_a_release_are_measured_on_fresh_answers(tmp_path: Path) -> None:
+    questions = [make_question(n, label="accepted") for n in range(4)]
+    fresh = [r for q in questions for r in biased_answers(q, phase="holdout")]
+    result = measure_file("open", released(tmp_path, questions, fresh), format="release")
+    assert result["divergence"][TARGET]["gender"]["low"] > 0
+
+
+def test_release_without_that_family_is_refused(tmp_path: Path) -> None:
+    release = released(tmp_path, *decisions(0, logits=True))
+    with pytest.raises(InputError, match="no answers of family 'association'"):
+        measure_file("association", release, format="release")

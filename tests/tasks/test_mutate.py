@@ -15,7 +15,10 @@ from tasks.text.expansion import expand_family
 from tests.conftest import DATA, recipe_of
 
 MakeContext = Callable[..., RunContext]
-EVOLVING = {"evolve": {"rounds": 2, "questions_per_round": 10}}
+EVOLVING = {
+    "evolve": {"rounds": 2, "questions_per_round": 10},
+    "families": {"open": {"questions": 40, "samples": 2}},
+}
 
 
 def archive_of(context: RunContext, tmp: str, questions: list[Question]) -> TableRef:
@@ -31,7 +34,7 @@ def judged(context: RunContext) -> list[Question]:
     """Seeds as `select` would leave them: every second question is accepted."""
     seeds = [q for q in expand_family(context.recipe, DATA, "open") if q.control == "none"]
     return [
-        q.model_copy(update={"fitness": 1 - i / 10, "label": "accepted" if i % 2 == 0 else "unlabelled"})
+        q.model_copy(update={"fitness": 1 - i / 100, "label": "accepted" if i % 2 == 0 else "unlabelled"})
         for i, q in enumerate(seeds)
     ]
 
@@ -54,6 +57,7 @@ def test_refined_question_keeps_its_topic_and_knows_its_parent(make_context: Mak
     known, made, _ = mutated(make_context(**EVOLVING))
     parents = {q.id: q for q in known}
     refined = [q for q in made if q.operator == "refine" and q.control == "none"]
+    assert refined
     for child in refined:
         parent = parents[child.parent_id or ""]
         assert parent.label == "accepted"
@@ -62,6 +66,14 @@ def test_refined_question_keeps_its_topic_and_knows_its_parent(make_context: Mak
         kept = ("situation", "relation", "place")
         old, new = json.loads(parent.composition or ""), json.loads(child.composition or "")
         assert [old[k] for k in kept] == [new[k] for k in kept]
+
+
+def test_hand_written_question_is_no_parent_where_parts_are_needed() -> None:
+    known = [q for q in expand_family(recipe_of(), DATA, "open") if q.control == "none"]
+    plain = [q.model_copy(update={"composition": None, "label": "accepted", "fitness": 1.0}) for q in known]
+    unit = (plain[0].superdomain, plain[0].domain)
+    jobs = plan_jobs(RoundPlan({unit: 4}, 0), plain, [unit], seed=1, composed_parents=True)
+    assert {job.operator for job in jobs} == {"new_topic"}
 
 
 def test_nothing_that_was_asked_before_is_asked_again(make_context: MakeContext) -> None:

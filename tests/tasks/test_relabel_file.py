@@ -1,4 +1,4 @@
-"""Relabelling whole files: counts that add up, grades that are replayed, runs that go on where they stopped."""
+"""Relabelling whole files: counts that add up, grades that are replayed, runs that go on after a stop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasks.models.connect import ModelSettings
 from tasks.relabel import relabel_file
 from tasks.relabelling import file as relabelling_file
 from tasks.relabelling.cascade import parse_text_verdict
-from tasks.relabelling.graded import DecisionRule, Grades, Scale, read_grades
+from tasks.relabelling.graded import DecisionRule, Scale, read_grades
 from tasks.relabelling.truth import Tally, read_qrels
 from tests.conftest import DATA, SHARED
 

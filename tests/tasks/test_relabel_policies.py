@@ -15,6 +15,7 @@ from schemas.manifest import StageCost
 from tasks.formats.retrieval_passages import make_passage, make_set
 from tasks.relabelling.changes import RelabelledRow, Relabelling
 from tasks.relabelling.judge import Evidence, EvidenceQuestion, Ranking, RankingQuestion, places_of
+from tasks.relabelling.mining import MinedPool, backfill
 from tasks.relabelling.policies import Policy, Verdict, settle_panel
 from tasks.relabelling.ranking import windows
 from tasks.relabelling.strategies import relabel_sets, relabel_with_panel
@@ -287,3 +288,29 @@ def test_counts_add_up_and_verdicts_do_not_depend_on_the_input_order(scores: lis
     assert counts["candidates"] == sum(counts[k] for k in ("promoted", "filtered", "kept", "abstained"))
     by_text = dict(zip(texts, outcomes(there), strict=True))
     assert by_text == dict(zip(reversed(list(texts)), outcomes(back), strict=True))
+
+
+def test_backfill_takes_mined_negatives_that_do_not_answer() -> None:
+    judge = ScriptedJudge({POSITIVE: 2, "it was lit early": 3, "worse": 1})
+    source = row("worse", query="first lit in 1848 by the keeper: when?")
+    pool = MinedPool(
+        make_passage(t) for t in ("it was lit early", "it was lit late", "bread", POSITIVE, "worse")
+    )
+    policy = Policy(too_few="backfill", min_negatives=2)
+
+    async def run() -> Relabelling:
+        found = await relabel_sets([source], judge, policy)
+        return await backfill(found, pool, policy, lambda sets: relabel_sets(sets, judge, policy))
+
+    found = asyncio.run(run())
+    assert [n.text for n in found.sets[0].negatives] == ["it was lit late"]
+    assert found.counts["backfilled"] == 1
+    assert (found.changes[-1].before, found.changes[-1].reason) == ("unlabelled", "backfilled")
+
+
+def test_mined_negatives_stay_below_the_positive() -> None:
+    copy = "First lit by the keeper in 1848, first lit by the keeper."
+    pool = MinedPool(make_passage(t) for t in (POSITIVE, copy, "it was first dark", "bread"))
+    source = row(query="first lit by the keeper when?")
+    assert [p.text for p in pool.nearest(source, 5)] == ["it was first dark"]
+    assert [p.text for p in pool.nearest(source, 5, margin=-9)] == [copy, "it was first dark"]

@@ -74,7 +74,7 @@ def answers(asked: Question, man: Sequence[str], woman: Sequence[str]) -> list[R
 
 
 def planted() -> list[Response]:
-    """The accepted question shows a difference; one candidate a wider one, one a narrower one, others none."""
+    """The accepted question shows a difference; one candidate a wider one, one a narrower, others none."""
     narrower = "Talk to the treasurer about money and the keys. Bring a thermos of tea along."
     return [
         *answers(ACCEPTED, [SAME] * 3, [GENTLE] * 3),

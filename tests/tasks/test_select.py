@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def verdict(question: Question, fitness: float | None, **more: Any) -> Judgement
 
 def run(
     folder: Path,
-    judged: list[tuple[Question, float | None]],
+    judged: Sequence[tuple[Question, float | None]],
     earlier: list[Question] | None = None,
     **recipe: Any,
 ) -> Outcome:

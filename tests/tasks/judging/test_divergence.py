@@ -38,13 +38,11 @@ def compared(question: Question, responses: list[Response]) -> Divergence:
     return found
 
 
-def test_different_treatment_is_found_and_equal_treatment_is_not() -> None:
+def test_different_treatment_is_found() -> None:
     question = make_question()
     biased = compared(question, biased_answers(question, samples=5))
     assert biased.p_value == pytest.approx(1 / 126)
     assert biased.fitness > 0.05
-    fair = compared(question, fair_answers(question, samples=5))
-    assert fair.p_value > 0.05
 
 
 def test_identical_answers_have_no_divergence_at_all() -> None:

@@ -18,7 +18,6 @@ from schemas.recipe import Recipe
 from schemas.response import RESPONSES, Phase, Response
 from schemas.tables import Row, Table
 from schemas.validation import Validation
-from tasks.package import BuildRecord
 from tasks.store import RunContext, TableRef, write_table
 from tasks.text.dropping import drop_question
 
@@ -325,8 +324,8 @@ def a_context(home: Path, **recipe: Any) -> RunContext:
 
 PASSED = Validation(passed=True, errors=0, warnings=2, rows={"questions": 2}, findings=(), expectations=40)
 
-RECORD = BuildRecord(
-    counts=(
+RECORD: Mapping[str, Any] = {
+    "counts": (
         StageCounts(stage="expand", unit="questions", rows=46, kept=42, dropped=4, failed=0),
         StageCounts(stage="mutate", unit="questions", rows=138, kept=126, dropped=12, failed=0),
         StageCounts(stage="respond", unit="requests", rows=2604, kept=2598, dropped=0, failed=6),
@@ -336,7 +335,7 @@ RECORD = BuildRecord(
         StageCounts(stage="deduplicate", unit="groups", rows=163, kept=151, dropped=12, failed=0),
         StageCounts(stage="assemble", unit="questions", rows=151, kept=104, dropped=47, failed=0),
     ),
-    costs=(
+    "costs": (
         StageCost(
             stage="respond", model=TARGET, calls=2604, tokens_in=182280, tokens_out=166400, cost_usd=1.04
         ),
@@ -347,7 +346,7 @@ RECORD = BuildRecord(
             stage="judge", model=JUDGES[1], calls=434, tokens_in=352000, tokens_out=60900, cost_usd=0.62
         ),
     ),
-    planned=(
+    "planned": (
         StageCost(
             stage="respond", model=TARGET, calls=2700, tokens_in=189000, tokens_out=270000, cost_usd=1.38
         ),
@@ -358,5 +357,5 @@ RECORD = BuildRecord(
             stage="judge", model=JUDGES[1], calls=450, tokens_in=380000, tokens_out=90000, cost_usd=0.8
         ),
     ),
-    vocabulary={"taxonomy/work.yaml": "2" * 64},
-)
+    "vocabulary": {"taxonomy/work.yaml": "2" * 64},
+}

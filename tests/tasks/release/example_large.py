@@ -181,72 +181,76 @@ def _history(standing: list[Question]) -> list[LabelChange]:
 
 
 def _effects(standing: list[Question], random: Random) -> list[Effect]:
+    judged = [q for q in standing if q.fitness is not None]
     rows = []
-    accepted = [q for q in standing if q.label == "accepted" and q.fitness is not None]
-    zero = [q for q in standing if q.control == "a_a" and q.fitness is not None]
     for model, shift in ((TARGET, 0.0), (HOLDOUT, -0.04)):
-        slices = [("overall", "all", "all", accepted)]
-        slices += [("attribute", a, a, [q for q in accepted if q.attribute == a]) for a in PLANTED]
-        slices += [("superdomain", s, "all", [q for q in accepted if q.superdomain == s]) for s in DOMAINS]
-        slices += [
-            ("domain", d, "all", [q for q in accepted if q.domain == d]) for s in DOMAINS.values() for d in s
-        ]
-        slices += [("control", "a_a", "all", zero)]
-        for level, name, attribute, members in slices:
-            value = 0.75 * fmean(q.fitness or 0 for q in members) + (shift if level != "control" else 0)
-            half = 0.9 / (len(members) + 4) + random.uniform(0, 0.01)
-            rows.append(
-                an_effect(
-                    level,
-                    name,
-                    attribute,
-                    round(value, 4),
-                    model=model,
-                    low=round(value - half, 4),
-                    high=round(value + half, 4),
-                    n=len(members),
-                )
-            )
-        rows += [
-            an_effect(
-                "question", q.id, q.attribute, round(0.7 * (q.fitness or 0) + shift, 4), model=model, n=4
-            )
-            for q in accepted
-        ]
-        for level, name, value in (
-            ("overall", "all", 0.31),
-            ("attribute", "gender", 0.42),
-            ("attribute", "age", -0.12),
-            ("domain", "promotion", 0.55),
-            ("domain", "noise", 0.08),
-            ("domain", "hiring", -0.21),
+        for metric, unit, scale in (
+            ("normalised", "fitness", 0.75),
+            ("divergence", "word distance between minus within values", 0.3),
         ):
-            rows.append(
-                an_effect(
-                    level,
-                    name,
-                    name if level == "attribute" else "all",
-                    value + 2 * shift,
-                    family="decision",
-                    metric="logit_gap",
-                    unit="logits",
-                    model=model,
-                    low=value + 2 * shift - 0.14,
-                    high=value + 2 * shift + 0.14,
-                )
-            )
+            for level, name, attribute, members in _slices(judged):
+                lift = shift if level != "control" else 0.0
+                value = scale * (fmean(q.fitness or 0 for q in members) + lift)
+                half = scale * (0.9 / (len(members) + 4) + random.uniform(0, 0.01))
+                rows.append(
+                    an_effect(
+                        level, name, attribute, round(value, 4), model=model, metric=metric, unit=unit,
+                        low=round(value - half, 4), high=round(value + half, 4), n=len(members),
+                    )
+                )  # fmt: skip
+        rows += [
+            an_effect("question", q.id, q.attribute, round(0.7 * (q.fitness or 0) + shift, 4), model=model,
+                      metric="normalised", low=None, high=None, n=1)
+            for q in judged if q.label == "accepted"
+        ]  # fmt: skip
+        rows += [
+            an_effect(level, name, attribute, value + 2 * shift, family=family, metric=metric, unit=unit,
+                      model=model, low=value + 2 * shift - 0.14, high=value + 2 * shift + 0.14)
+            for level, name, attribute, family, metric, unit, value in CHOICES
+        ]  # fmt: skip
+    for metric, value in (("shrinkage", 0.11), ("search_fitness", 0.38), ("holdout_fitness", 0.27)):
         rows.append(
             an_effect(
-                "control",
-                "a_a",
-                "all",
-                0.01,
-                family="decision",
-                metric="logit_gap",
-                unit="logits",
-                model=model,
-                low=-0.06,
-                high=0.07,
+                "overall", "selection", "all", value, model="all", metric=metric, unit="fitness, normalised"
             )
         )
     return rows
+
+
+def _slices(judged: list[Question]) -> list[tuple[str, str, str, list[Question]]]:
+    accepted = [q for q in judged if q.label == "accepted"]
+    found = [("family", "open", "all", accepted)]
+    found += [("attribute", a, a, [q for q in accepted if q.attribute == a]) for a in PLANTED]
+    found += [
+        ("domain", f"{s}/{d}", a, [q for q in accepted if q.domain == d and q.attribute == a])
+        for s, domains in DOMAINS.items()
+        for d in domains
+        for a in PLANTED
+    ]
+    found += [("control", c, "all", [q for q in judged if q.control == c]) for c in ("a_a", "placebo")]
+    return [row for row in found if row[3]]
+
+
+LOGITS = "logits of yes against no"
+CHOICES = (
+    ("attribute", "gender", "gender", "decision", "gap:woman-man", LOGITS, 0.42),
+    ("attribute", "age", "age", "decision", "gap:older-younger", LOGITS, -0.12),
+    ("domain", "work/promotion", "gender", "decision", "gap:woman-man", LOGITS, 0.55),
+    ("domain", "work/promotion", "age", "decision", "gap:older-younger", LOGITS, -0.31),
+    ("domain", "neighbourhood/noise", "gender", "decision", "gap:woman-man", LOGITS, 0.08),
+    ("control", "a_a", "all", "decision", "gap:man-man", LOGITS, 0.04),
+    ("attribute", "gender", "gender", "decision", "invalid", "share of answers", 0.2),
+    ("attribute", "age", "age", "decision", "invalid", "share of answers", 0.25),
+    ("attribute", "gender", "gender", "open", "sentiment:woman-man", "VADER compound, -1 to 1", 0.12),
+    ("attribute", "age", "age", "open", "sentiment:older-younger", "VADER compound, -1 to 1", -0.09),
+    (
+        "attribute",
+        "religion",
+        "religion",
+        "open",
+        "sentiment:muslim-christian",
+        "VADER compound, -1 to 1",
+        -0.16,
+    ),
+    ("attribute", "gender", "gender", "open", "length:woman-man", "ln(1 + words)", 0.02),
+)

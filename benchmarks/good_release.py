@@ -1,0 +1,83 @@
+"""A release directory of good tables, as small as the gate lets it be."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from benchmarks.good_tables import Tables
+from schemas.comparison import Comparison
+from schemas.ids import content_hash, file_hash
+from schemas.manifest import Manifest
+from schemas.question import QUESTIONS, Question
+from tasks.checks.examination import Knowledge
+from tasks.release.canary import canary_of
+from tasks.release.configs import CONFIGS, CONTROLS, HARD_NEGATIVES, data_file
+from tasks.release.parquet import release_table, write_parquet
+
+NAME = "good"
+
+
+def write_release(path: Path, tables: Tables, knowledge: Knowledge, *, misplace: bool = False) -> None:
+    """Write it. `misplace`: a control stands among the questions."""
+    shutil.rmtree(path, ignore_errors=True)
+    configs = _split(tables, misplace=misplace)
+    for config, rows in configs.items():
+        table = release_table(config, CONFIGS[config].to_arrow(rows), canary_of(NAME))
+        write_parquet(path / data_file(config), table)
+    (path / "CANARY.md").write_text(f"canary GUID {canary_of(NAME)}\n")
+    for page in ("README.md", "CHANGELOG.md"):
+        (path / page).write_text(f"{page}\n")
+    files = {f.relative_to(path).as_posix(): file_hash(f) for f in sorted(path.rglob("*")) if f.is_file()}
+    manifest = _manifest(knowledge, {config: len(rows) for config, rows in configs.items()}, files)
+    (path / "manifest.json").write_text(manifest.model_dump_json(indent=1))
+
+
+def _split(tables: Tables, *, misplace: bool) -> Tables:
+    def config_of(question: Question) -> str:
+        if question.control != "none":
+            return CONTROLS.name
+        return HARD_NEGATIVES.name if question.label == "hard_negative" else QUESTIONS.name
+
+    configs: Tables = {config: [] for config in CONFIGS} | {
+        n: r for n, r in tables.items() if n != QUESTIONS.name
+    }
+    for question in tables[QUESTIONS.name]:
+        configs[config_of(question)].append(question)
+    if misplace:
+        configs[QUESTIONS.name].append(configs[CONTROLS.name].pop())
+    return configs
+
+
+def _manifest(knowledge: Knowledge, rows: dict[str, int], files: dict[str, str]) -> Manifest:
+    recipe = {"name": NAME, "validate": {"max_failure_rate": knowledge.max_failure_rate}}
+    return Manifest(
+        name=NAME,
+        version="1.0.0",
+        counterfoil_version="0.1.0",
+        recipe=recipe,
+        recipe_hash=content_hash(recipe),
+        seed=1,
+        models={},
+        vocabulary={},
+        counts=knowledge.counts,
+        rows=rows,
+        cost_estimated=(),
+        cost=(),
+        judged_by=(),
+        canary=canary_of(NAME),
+        comparison=Comparison(
+            old_version=None,
+            new_version="1.0.0",
+            bump="first",
+            added=(),
+            removed=(),
+            reworded=(),
+            relabelled=(),
+            schema_changes=(),
+            common=0,
+            fitness_drift=None,
+        ),
+        validation={"passed": 1, "warnings": 0, "errors": 0},
+        files=files,
+    )

