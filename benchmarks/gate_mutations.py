@@ -3,7 +3,7 @@
 Good tables are corrupted in one way at a time; each corruption must be caught by the name of its check.
 Then they are changed in ways that do no harm, which must not be told at all.
 
-    python -m benchmarks.gate_mutations [--json]
+    python -m benchmarks.gate_mutations [--json] [--quick]
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,9 +24,12 @@ from benchmarks.good_tables import DATA, JUDGE, as_dropped, good_tables
 from schemas.decision import StageCounts
 from schemas.ids import content_id
 from schemas.question import Question, question_id
+from schemas.validation import SuiteResult
 from tasks.checks import examination
 from tasks.checks.examination import TABLES, Knowledge, examine
 from tasks.checks.expected import Frame
+from tasks.checks.findings import Problem
+from tasks.checks.suite import FAULTS, run_suite
 from tasks.text.slots import expand_template
 from tasks.validate import validate_path
 
@@ -86,6 +89,11 @@ def harmless(apply: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 # --- columns
+
+
+@corrupts("row_unreadable")
+def a_list_holds_nothing(case: Case) -> None:
+    case.tables["questions"][0]["values"][0] = None
 
 
 @corrupts("column_absent")
@@ -165,7 +173,7 @@ def a_similarity_is_above_hundred(case: Case) -> None:
 
 @corrupts("text_empty")
 def a_variant_has_no_text(case: Case) -> None:
-    case.tables["questions"][0]["variants"][1]["text"] = ""
+    case.tables["questions"][8]["variants"][1]["text"] = ""
 
 
 @corrupts("text_empty")
@@ -205,17 +213,17 @@ def a_topic_holds_a_control_character(case: Case) -> None:
 
 @corrupts("garbled_answer")
 def an_answer_is_mojibake(case: Case) -> None:
-    case.tables["responses"][0]["text"] = "Donâ€™t worry about it."
+    case.tables["responses"][20]["text"] = "Donâ€™t worry about it."
 
 
 @corrupts("slot_unfilled")
 def a_form_is_left_in_a_variant(case: Case) -> None:
-    case.tables["questions"][0]["variants"][0]["text"] += " Ask {possessive} friends."
+    case.tables["questions"][4]["variants"][0]["text"] += " Ask {possessive} friends."
 
 
 @corrupts("slot_unfilled")
 def braces_are_left_in_a_variant(case: Case) -> None:
-    case.tables["questions"][0]["variants"][0]["text"] += " {{he/she"
+    case.tables["questions"][6]["variants"][0]["text"] += " {{he/she"
 
 
 @corrupts("personal_data")
@@ -230,7 +238,7 @@ def a_question_holds_a_phone_number(case: Case) -> None:
 
 @corrupts("personal_data_in_answer")
 def an_answer_holds_a_link(case: Case) -> None:
-    case.tables["responses"][0]["text"] = "See https://example.org/help for more."
+    case.tables["responses"][21]["text"] = "See https://example.org/help for more."
 
 
 # --- groups
@@ -388,7 +396,7 @@ def an_attribute_is_rare(case: Case) -> None:
 @corrupts("domains_unbalanced")
 def one_domain_is_everywhere(case: Case) -> None:
     for row in case.tables["questions"]:
-        if row["domain"] in ("neighbourhood", "school"):
+        if row["domain"] == "neighbourhood":
             row["domain"] = row["superdomain"] = "work"
 
 
@@ -484,7 +492,7 @@ def free_text_is_called_sampled(case: Case) -> None:
 @corrupts("too_many_failures")
 def every_tenth_call_failed(case: Case) -> None:
     for row in case.tables["responses"][::10]:
-        row |= _failed()
+        row |= _failed(row)
 
 
 # --- judgements
@@ -682,6 +690,14 @@ def a_control_is_among_the_questions(path: Path) -> None:
     write_release(path, *good_tables(), misplace=True)
 
 
+@corrupts("question_in_two_configs", release=True)
+def a_question_is_in_two_configs(path: Path) -> None:
+    tables, knowledge = good_tables()
+    kept = tables["questions"][0]
+    tables["questions"].append(kept.model_copy(update={"label": "hard_negative"}))
+    write_release(path, tables, knowledge)
+
+
 # --- harmless
 
 
@@ -718,34 +734,34 @@ def an_answer_has_accents_and_dashes(case: Case) -> None:
 
 @harmless
 def an_answer_is_in_other_scripts(case: Case) -> None:
-    case.tables["responses"][0]["text"] = "日本語 Привет مرحبا 😀"
+    case.tables["responses"][1]["text"] = "日本語 Привет مرحبا 😀"
 
 
 @harmless
 def an_answer_has_years_and_prices(case: Case) -> None:
-    case.tables["responses"][0]["text"] = (
+    case.tables["responses"][2]["text"] = (
         "Between 1999-2024 it cost 1,200.50 euros; 24 000 000 people, 3/4 of them."
     )
 
 
 @harmless
 def an_answer_holds_braces(case: Case) -> None:
-    case.tables["responses"][0]["text"] = "Use {name} or {{name}} in your form letter."
+    case.tables["responses"][3]["text"] = "Use {name} or {{name}} in your form letter."
 
 
 @harmless
 def an_answer_is_empty(case: Case) -> None:
-    case.tables["responses"][0]["text"] = ""
+    case.tables["responses"][4]["text"] = ""
 
 
 @harmless
 def an_answer_is_a_refusal(case: Case) -> None:
-    case.tables["responses"][0] |= {"refused": True, "text": "I cannot help with that."}
+    case.tables["responses"][5] |= {"refused": True, "text": "I cannot help with that."}
 
 
 @harmless
 def one_call_failed(case: Case) -> None:
-    case.tables["responses"][0] |= _failed()
+    case.tables["responses"][6] |= _failed(case.tables["responses"][6])
 
 
 @harmless
@@ -774,7 +790,7 @@ def a_copy_was_dropped(case: Case) -> None:
 
 @harmless
 def a_label_was_judged_against_two_questions(case: Case) -> None:
-    row = deepcopy(case.tables["label_history"][0])
+    row = deepcopy(case.first("label_history", step=0))
     other = case.tables["questions"][1]["id"]
     case.tables["label_history"].append(
         row | {"id": content_id("lc", "other"), "query_id": other, "after": "unlabelled"}
@@ -789,20 +805,28 @@ def an_effect_has_no_interval(case: Case) -> None:
 @harmless
 def a_second_model_answered(case: Case) -> None:
     for row in deepcopy(case.tables["responses"]):
-        case.tables["responses"].append(row | {"id": content_id("r", row["id"]), "model": "openai:other"})
+        case.tables["responses"].append(
+            row | {"id": content_id("r", row["id"], "other"), "model": "openai:other"}
+        )
 
 
 @harmless
 def the_search_asked_too(case: Case) -> None:
     for row in deepcopy(case.tables["responses"]):
-        case.tables["responses"].append(row | {"id": content_id("r", row["id"]), "phase": "search"})
+        case.tables["responses"].append(row | {"id": content_id("r", row["id"], "search"), "phase": "search"})
 
 
 @harmless
 def a_screen_judged_beside_the_model(case: Case) -> None:
     for row in deepcopy(case.tables["judgements"]):
-        screen = {"id": content_id("j", row["id"]), "judge": "divergence", "rubric": "divergence"}
-        verdict = {"fitness_form": "divergence", "scores": [], "fitness": 0.2, "p_value": 0.4}
+        screen = {"id": content_id("j", row["id"], "screen"), "judge": "divergence", "rubric": "divergence"}
+        verdict = {
+            "fitness_form": "divergence",
+            "scores": [],
+            "fitness": 0.2,
+            "p_value": 0.4,
+            "abstention": None,
+        }
         case.tables["judgements"].append(row | screen | verdict)
 
 
@@ -816,7 +840,7 @@ def another_judge_scored_higher(case: Case) -> None:
 
 @harmless
 def a_passage_stands_in_two_rows(case: Case) -> None:
-    row = deepcopy(case.tables["label_history"][0])
+    row = deepcopy(case.first("label_history", step=0))
     passage = {"subject_id": "p1", "subject_kind": "passage", "query_id": "42", "after": "positive"}
     for i in range(2):
         case.tables["label_history"].append(
@@ -855,8 +879,10 @@ def _keep(case: Case, wanted: Callable[[Record], bool]) -> None:
     case.tables["questions"] = [q for q in case.tables["questions"] if wanted(q)]
 
 
-def _failed() -> Record:
+def _failed(row: Record) -> Record:
+    """What the record of a call becomes that brought no answer."""
     return {
+        "scoring": "sampled" if row["option_order"] else "free_text",
         "failure": "timeout",
         "failure_message": "no answer in 60 s",
         "text": "",
@@ -885,46 +911,54 @@ class Told:
         return self.change.check in self.found if self.change.check else not self.found
 
 
-def measure() -> Iterator[Told]:
-    """Every change on its own. A table that a change leaves alone is put to its suite only once."""
+def measure(*, quick: bool = False) -> Iterator[Told]:
+    """Every change on its own. `quick`: no suites, except where a suite has to catch the corruption."""
     tables, knowledge = good_tables()
     records = {name: [row.model_dump(mode="json") for row in rows] for name, rows in tables.items()}
-    with tempfile.TemporaryDirectory() as room, _remembered_suites():
+    run = examination.run_suite
+    with tempfile.TemporaryDirectory() as room:
         for change in CHANGES:
-            if change.of_release:
-                path = Path(room) / change.name
-                write_release(path, tables, knowledge)
-                change.apply(path)
-                findings = validate_path(path, DATA).findings
-            else:
-                case = Case(deepcopy(records), knowledge)
-                change.apply(case)
-                findings = examine(case.arrow(), case.knowledge).validation.findings
+            examination.run_suite = _no_suite if quick and change.check not in SUITE_CHECKS else _remembered
+            try:
+                if change.of_release:
+                    path = Path(room) / change.name
+                    write_release(path, tables, knowledge)
+                    change.apply(path)
+                    findings = validate_path(path, DATA).findings
+                else:
+                    case = Case(deepcopy(records), knowledge)
+                    change.apply(case)
+                    findings = examine(case.arrow(), case.knowledge).validation.findings
+            finally:
+                examination.run_suite = run
             yield Told(change, tuple(sorted({f.check for f in findings})))
 
 
-class _remembered_suites:  # noqa: N801
-    """Within the block, a frame that was put to its suite before gets the same answer again."""
+SUITE_CHECKS = frozenset(
+    {"key_repeated", "id_malformed", "value_missing", "value_not_allowed", "text_empty", *FAULTS}
+)
+SUITE_CHECKS |= {"out_of_range", "text_too_long", "not_json", "reference_broken"}
 
-    def __enter__(self) -> None:
-        self.run = run = examination.run_suite
-        answers: dict[tuple[str, ...], Any] = {}
+Answer = tuple[list[Problem], SuiteResult]
+_answers: dict[tuple[str, ...], Answer] = {}
 
-        def remembered(frame: Frame, known: dict[str, pa.Array]) -> Any:
-            key = (frame.name, str(frame.rows.to_pylist()), str(known))
-            if key not in answers:
-                answers[key] = run(frame, known)
-            return answers[key]
 
-        examination.run_suite = remembered  # type: ignore[assignment]
+def _remembered(frame: Frame, known: Mapping[str, pa.Array]) -> Answer:
+    """A frame that a change left alone was put to its suite before, and gets the same answer."""
+    ids = str(known["questions"].to_pylist()) if frame.references else ""
+    key = (frame.name, str(frame.rows.to_pylist()), ids)
+    if key not in _answers:
+        _answers[key] = run_suite(frame, known)
+    return _answers[key]
 
-    def __exit__(self, *_: object) -> None:
-        examination.run_suite = self.run
+
+def _no_suite(frame: Frame, known: Mapping[str, pa.Array]) -> Answer:
+    return [], SuiteResult(table=frame.name, rows=frame.rows.num_rows, expectations=0, failed=0, result="{}")
 
 
 def main(arguments: list[str]) -> int:
     """Print the table; exit 1 where something was missed or told without need."""
-    results = list(measure())
+    results = list(measure(quick="--quick" in arguments))
     caught = sum(r.as_wanted for r in results if r.change.check)
     corruptions = sum(r.change.check is not None for r in results)
     quiet = sum(r.as_wanted for r in results if not r.change.check)
@@ -941,9 +975,7 @@ def main(arguments: list[str]) -> int:
         for r in results:
             mark = "ok  " if r.as_wanted else "MISS"
             print(f"{mark} {r.change.name:45} {r.change.check or '(harmless)':32} {', '.join(r.found)}")
-        print(
-            f"\n{caught} of {corruptions} corruptions caught; {quiet} of {len(results) - corruptions} left alone"
-        )
+        print(f"\n{caught} of {corruptions} corruptions caught; {quiet} of {summary['harmless']} left alone")
     return 0 if all(r.as_wanted for r in results) else 1
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from tasks.models.connect import ModelSettings, check_models, ping
 
 from flows.workspace import Workspace, open_workspace, read_recipe
+from schemas.errors import InputError
+from schemas.recipe import Recipe
 from tasks.estimate import Estimate, estimate, refuse_over_budget
 from tasks.store import RunContext
 
@@ -34,8 +36,21 @@ def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> Prep
     settings = ModelSettings.of(context)
     names = recipe.models.all_names()
     check_models(names, settings)
+    check_files(recipe)
     plan = estimate(context)
     if reach:
         refuse_over_budget(plan)
         asyncio.run(ping(names, settings))
     return Prepared(workspace, context, plan)
+
+
+def check_files(recipe: Recipe) -> None:
+    """Files that the recipe names must be there before anything is spent."""
+    for place, path in [
+        *(("relabel.files", f.path) for f in recipe.relabel.files),
+        *(("deduplicate.against", a) for a in recipe.deduplicate.against),
+    ]:
+        if not Path(path).exists():
+            raise InputError(
+                f"there is no {path}", place=place, hint="paths are relative to where the command is run"
+            )

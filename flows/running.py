@@ -6,9 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from flows.showing import counts_by_stage
 from flows.workspace import open_workspace, quiet_prefect, read_recipe
 from schemas.errors import InputError
 from tasks.journal import funnel, read_journal, total_costs
+from tasks.models.answering import CALLS
+from tasks.models.budget import spent_in
 
 RUNNERS = {"threads": None, "dask": "prefect_dask", "ray": "prefect_ray"}
 
@@ -54,16 +57,36 @@ def describe_build(run_dir: Path, release: Path) -> dict[str, Any]:
     """What came out of a finished build."""
     steps, _ = read_journal(run_dir)
     costs = total_costs(steps)
-    sent, spent = calls_made(run_dir)
+    sent = CALLS.sent
     calls = sum(c.calls for c in costs)
     return {
         "release": str(release),
         "version": release.name,
         "run": str(run_dir),
-        "counts": {
-            c.stage: {"in": c.rows, "kept": c.kept, "dropped": c.dropped, "failed": c.failed}
-            for c in funnel(steps)
-        },
+        "counts": counts_by_stage(funnel(steps)),
         "calls": {"sent": sent, "cached": max(0, calls - sent)},
-        "cost_usd": spent,
+        "cost_usd": spent_in(run_dir),
     }
+
+
+def run_relabel(
+    input: Path, *, format_: str, judges: tuple[str, ...], budget: float, free: tuple[str, ...], **options: Any
+) -> dict[str, Any]:
+    """Clean a retrieval set; what is wrong with the models is told before anything is spent."""
+    import asyncio
+
+    from tasks.models.connect import ModelSettings, check_models, ping
+    from tasks.relabelling.file import relabel_file
+
+    workspace = open_workspace()
+    settings = ModelSettings(
+        data_dir=workspace.vocabulary,
+        run_dir=workspace.runs / "relabel",
+        cache_path=workspace.cache,
+        budget_usd=budget,
+        free=frozenset(free),
+    )
+    names = [name for name in judges if ":" in name]
+    check_models(names, settings)
+    asyncio.run(ping(names, settings))
+    return relabel_file(input, settings=settings, format=format_, judges=judges, **options)

@@ -72,9 +72,12 @@ def quiet_prefect(workspace: Workspace) -> None:
         "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
         "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
         "PREFECT_CLI_PROMPT": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # slow machines need more than 20
     }
     own_server = "PREFECT_API_URL" in os.environ or (Path.home() / ".prefect").exists()
     if not own_server:
-        quiet["PREFECT_HOME"] = str(workspace.home / "runs" / ".prefect")
+        prefect_home = workspace.runs / ".prefect"
+        prefect_home.mkdir(parents=True, exist_ok=True)
+        quiet["PREFECT_HOME"] = str(prefect_home)
     for name, value in quiet.items():
         os.environ.setdefault(name, value)

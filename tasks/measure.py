@@ -19,6 +19,7 @@ from tasks.judging.groups import group_answers
 from tasks.judging.panel import SCREEN, deciding_form
 from tasks.measuring.effects import correct_for_multiplicity
 from tasks.measuring.forced_choices import choice_effects, gather_answers
+from tasks.measuring.judges import judge_effects
 from tasks.measuring.open_questions import Compared, compare_groups, question_effects, slice_effects
 from tasks.measuring.recorded_associations import find_test, measure_associations, read_answers
 from tasks.measuring.recorded_completions import measure_completions, read_completions
@@ -58,6 +59,7 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
             *verdict_effects(asked, verdicts, form),
             *choice_effects(gather_answers(asked, answers), attributes),
             *shrinkage(asked.values(), again, form),
+            *judge_effects(j for j in verdicts if j.question_id in asked),
         ]
     )
     measured = record_holdout_effects(asked.values(), again if form != SCREEN else mean_excess(compared))

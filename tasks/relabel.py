@@ -19,7 +19,8 @@ from tasks.formats.retrieval import Source, detect_format, read_candidate_sets
 from tasks.formats.retrieval_records import BadRows
 from tasks.models.connect import ModelSettings, run_async
 from tasks.relabelling.changes import RelabelledRow, Relabelling, label_change
-from tasks.relabelling.file import fingerprint_input, relabel_file
+from tasks.relabelling.file import relabel_file
+from tasks.relabelling.job import fingerprint_input
 from tasks.relabelling.opening import open_judges
 from tasks.relabelling.policies import Policy
 from tasks.relabelling.pool import PoolVocabulary, Settled, candidate_sets, settle_questions

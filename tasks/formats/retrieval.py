@@ -28,7 +28,7 @@ from tasks.formats.retrieval_pairs import (
     write_triplets,
 )
 from tasks.formats.retrieval_passages import BadRecordError
-from tasks.formats.retrieval_records import BadRows, Placed, Record, container_of, read_records, write_records
+from tasks.formats.retrieval_records import BadRows, Placed, Record, container_of, read_records
 from tasks.formats.retrieval_rows import (
     rankllm_reader,
     read_flagembedding,
@@ -39,6 +39,7 @@ from tasks.formats.retrieval_rows import (
     write_tevatron,
     write_tevatron_ids,
 )
+from tasks.formats.retrieval_writing import write_records
 
 WRITERS: Mapping[str, Callable[[CandidateSet], Iterable[Record]]] = {
     "flagembedding": lambda row: (write_flagembedding(row),),

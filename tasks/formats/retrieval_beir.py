@@ -5,6 +5,8 @@ The corpus goes into an SQLite file beside the work, so that it need not fit in 
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +18,8 @@ import orjson
 from schemas.candidates import CandidateSet, Passage
 from schemas.errors import InputError
 from tasks.formats.retrieval_passages import columns_of, given_id, layout_of, make_passage, make_set, rest_of
-from tasks.formats.retrieval_records import BadRows, Record, read_records, write_records
+from tasks.formats.retrieval_records import BadRows, Record, read_records
+from tasks.formats.retrieval_writing import write_records
 from tasks.store import write_bytes
 
 ID_NAMES = ("_id", "docid", "id")
@@ -155,7 +158,7 @@ def write_beir(folder: Path, sets: Callable[[], Iterable[CandidateSet]], source:
     (folder / "qrels").mkdir(parents=True, exist_ok=True)
     if source is not None:
         for name in ("corpus", "queries"):
-            write_bytes(folder / find_jsonl(source, name).name, find_jsonl(source, name).read_bytes())
+            _copy(find_jsonl(source, name), folder)
     else:
         write_records(folder / "corpus.jsonl", lambda: _corpus_of(sets()))
         write_records(folder / "queries.jsonl", lambda: _queries_of(sets()))
@@ -166,6 +169,14 @@ def write_beir(folder: Path, sets: Callable[[], Iterable[CandidateSet]], source:
         text = "\n".join(["query-id\tcorpus-id\tscore", *found, ""])
         write_bytes(folder / "qrels" / f"{split}.tsv", text.encode())
     return sum(len(found) for found in lines.values())
+
+
+def _copy(file: Path, folder: Path) -> None:
+    """Copy a file whole, without holding it in memory."""
+    if (folder / file.name).exists() and file.samefile(folder / file.name):
+        return
+    with tempfile.TemporaryDirectory(dir=folder) as room:
+        os.replace(shutil.copyfile(file, Path(room) / file.name), folder / file.name)
 
 
 def _qrels_of(row: CandidateSet) -> Iterator[str]:

@@ -25,16 +25,15 @@ from tasks.judging.answer_features import (
     WordLists,
     answer_features,
     read_word_lists,
-    words_of,
 )
 from tasks.judging.groups import AnswerGroup
 from tasks.judging.masking import mask_words, masked_words, read_group_words
 from tasks.judging.verdicts import MISSING_ANSWERS, TOO_FEW_SAMPLES, Bench, record_verdict
-from tasks.stats.permutation import excess_weights, gap_null, p_value
+from tasks.judging.word_distances import word_distances
+from tasks.stats.excess import excess_weights
+from tasks.stats.permutation import gap_null, p_value
 
 Floats = NDArray[np.float64]
-
-RESAMPLES = 1000
 
 JUDGE = "divergence"
 METHOD = "1 - cosine of damped word counts, masked; between - within; version 1"
@@ -115,41 +114,6 @@ def baseline_index(group: AnswerGroup, attribute: Attribute) -> int:
     """The variant that others are compared with: the attribute's baseline value, else the first."""
     values = [variant.value for variant in group.question.variants]
     return values.index(attribute.baseline) if attribute.baseline in values else 0
-
-
-def word_distances(texts: Sequence[str]) -> Floats:
-    """`1 − cosine` of every pair, in [0, 1]. Texts without words are alike, and 1 from all others."""
-    vocabulary: dict[str, int] = {}
-    rows = [[vocabulary.setdefault(word, len(vocabulary)) for word in words_of(text)] for text in texts]
-    counts = np.zeros((len(texts), len(vocabulary) + 1))
-    for i, row in enumerate(rows):
-        counts[i] = np.bincount(row, minlength=len(vocabulary) + 1) if row else 0
-        counts[i, -1] = 0.0 if row else 1.0
-    damped = np.where(counts > 0, 1 + np.log(np.maximum(counts, 1)), 0.0)
-    unit = damped / np.linalg.norm(damped, axis=1, keepdims=True)
-    first, second = np.triu_indices(len(texts), 1)
-    return np.asarray(np.clip(1 - (unit @ unit.T)[first, second], 0.0, 1.0))
-
-
-def excess_interval(divergence: Divergence, seed: int) -> tuple[float | None, float | None]:
-    """95 % interval of the excess, answers resampled within each value.
-
-    A resample holds some answers twice; a pair of copies has distance 0 and would make every value look
-    tighter than it is, so such pairs are left out.
-    """
-    generator = np.random.default_rng(seed)
-    drawn = np.hstack([generator.multinomial(k, np.full(k, 1 / k), size=RESAMPLES) for k in divergence.sizes])
-    labels = np.repeat(np.arange(len(divergence.sizes)), divergence.sizes)
-    i, j = np.triu_indices(len(labels), 1)
-    weights, same = drawn[:, i] * drawn[:, j], labels[i] == labels[j]
-    with np.errstate(invalid="ignore"):
-        within = weights[:, same] @ divergence.distances[same] / weights[:, same].sum(axis=1)
-        between = weights[:, ~same] @ divergence.distances[~same] / weights[:, ~same].sum(axis=1)
-    excess = (between - within)[np.isfinite(between - within)]
-    if not len(excess):
-        return None, None
-    low, high = np.quantile(excess, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def signed_gaps(divergence: Divergence) -> dict[str, Floats]:

@@ -14,12 +14,12 @@ from tasks.judging.divergence import (
     Divergence,
     DivergenceWords,
     compare_answers,
-    excess_interval,
     signed_gaps,
 )
 from tasks.judging.groups import AnswerGroup
 from tasks.measuring.effects import Slice, effect_of, slices_of
 from tasks.stats.bootstrap import Interval, mean_with_interval
+from tasks.stats.excess import excess_interval
 from tasks.stats.permutation import Floats, Tail, pooled_p_value
 
 DISTANCE = "word distance between minus within values"
@@ -52,7 +52,7 @@ def question_effects(compared: Iterable[Compared]) -> list[Effect]:
     effects = []
     for c in compared:
         where = Slice("question", c.question.id, "open", c.question.attribute, c.model)
-        low, high = excess_interval(c.divergence, where.seed("divergence"))
+        low, high = excess_interval(c.divergence.distances, c.divergence.sizes, where.seed("divergence"))
         interval = Interval(c.divergence.excess, low, high, 1)
         effects.append(effect_of(where, "divergence", DISTANCE, interval, c.divergence.p_value))
     return [e for e in effects if e is not None]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
+from threading import Lock
 from typing import TypeVar
 
 from tasks.models.backend import Backend
@@ -19,6 +20,21 @@ LOOK_UP = 256
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class _Calls:
+    """How many calls this process has sent. Threads may count at the same time."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self._lock = Lock()
+
+    def count_one(self) -> None:
+        with self._lock:
+            self.sent += 1
+
+
+CALLS = _Calls()
 
 
 @dataclass(slots=True)
@@ -113,6 +129,7 @@ class OpenModel:
                 shared.answer = None
 
     async def _send(self, request: Request) -> Outcome:
+        CALLS.count_one()
         outcome = await self._answer(request)
         return self._priced(outcome) if isinstance(outcome, Completion) else outcome
 

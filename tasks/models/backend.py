@@ -21,6 +21,8 @@ class Setback:
     retry_after_s: float | None = None
     overload: bool = False
     """The server has more to do than it can: ask it less at a time."""
+    may_be_billed: bool = False
+    """The server may have answered; the answer was lost."""
 
 
 Try = Callable[[Request], Awaitable[Completion | Setback]]

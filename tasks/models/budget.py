@@ -124,8 +124,13 @@ def ledger_of(run_dir: Path, limit_usd: float) -> Ledger:
         return _ledgers.setdefault((str(path), limit_usd), Ledger(path, limit_usd))
 
 
+def spent_in(run_dir: Path) -> float:
+    """What a run has spent in USD, over all its processes so far."""
+    return Ledger(run_dir.absolute() / "spend.json", 0.0).spent_usd()
+
+
 def within_budget(ask: Try, ledger: Ledger, price: Price) -> Try:
-    """Tries that are paid for. A try whose answer was lost (timeout, garbage) counts at its worst case,
+    """Tries that are paid for. A try whose answer was lost (garbage, a broken connection) counts at its worst case,
     because the server may bill it."""
 
     async def ask_and_pay(request: Request) -> Completion | Setback:
@@ -141,7 +146,7 @@ def within_budget(ask: Try, ledger: Ledger, price: Price) -> Try:
             result = await ask(request)
             if isinstance(result, Completion):
                 actual = price.cost_usd(result.tokens_in, result.tokens_out, result.tokens_in_cached)
-            elif result.kind not in ("timeout", "malformed"):
+            elif not result.may_be_billed:
                 actual = 0.0
             return result
         finally:

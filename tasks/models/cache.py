@@ -37,12 +37,14 @@ class ResponseCache:
         self._unwritten: dict[str, tuple[str, Completion]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._broken: CounterfoilError | None = None
+        from sqlalchemy.schema import CreateTable
+
         with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._engine = _engine(path)
             self._connection = self._engine.connect()
             with self._connection.begin():
-                _answers().metadata.create_all(self._connection)
+                self._connection.execute(CreateTable(_answers(), if_not_exists=True))
 
     def get(self, keys: Sequence[str]) -> dict[str, Completion]:
         """The answers that there are, with an empty tag and no cost yet."""

@@ -21,7 +21,6 @@ OPTIONAL_PARAMETERS = (
     "top_logprobs",
     "logprobs",
     "seed",
-    "stop",
     "max_completion_tokens",
     "max_tokens",
     "temperature",
@@ -55,12 +54,12 @@ class Dialect:
         return True
 
     def _swap_length(self, parameter: str) -> bool:
-        if parameter in self.refused:
-            return parameter != self.length
-        self.refused.add(parameter)
+        if parameter != self.length:
+            return True
         other = "max_completion_tokens" if parameter == "max_tokens" else "max_tokens"
         if other in self.refused:
             return False
+        self.refused.add(parameter)
         self.length = other
         return True
 
@@ -100,7 +99,7 @@ _UNSUPPORTED = re.compile(
 def refused_parameter(status: int, error: dict[str, Any], body: dict[str, Any]) -> str | None:
     """The optional parameter that a 4xx says the server does not take, if that is what it says."""
     message = str(error.get("message") or "")
-    if status not in (400, 422, 501) or not (
+    if status not in (400, 403, 422, 501) or not (
         _UNSUPPORTED.search(message) or "unsupported" in str(error.get("code"))
     ):
         return None
@@ -118,7 +117,7 @@ def read_completion(payload: Any, request: Request) -> Completion | Setback:
     choice = _first(payload.get("choices")) if isinstance(payload, dict) else None
     message = choice.get("message") if choice else None
     if choice is None or not isinstance(message, dict):
-        return Setback("malformed", "the server's answer holds no choice")
+        return Setback("malformed", "the server's answer holds no choice", may_be_billed=True)
     refusal = message.get("refusal")
     finish = choice.get("finish_reason")
     text = _text(message.get("content")) or (refusal if isinstance(refusal, str) else "")

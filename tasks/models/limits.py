@@ -89,9 +89,17 @@ class Limiter:
                     if wait <= 0:
                         return self._taken(tokens)
             if wait is None:
-                await turn
+                await self._turn_comes(turn)
             else:
                 await asyncio.sleep(wait * random.uniform(1.0, 1.1) + 0.001)
+
+    async def _turn_comes(self, turn: asyncio.Future[None]) -> None:
+        try:
+            await turn
+        except asyncio.CancelledError:
+            with self._lock:
+                self._wake()
+            raise
 
     def _wait_s(self, tokens: int, now: float) -> float:
         return max(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Literal, cast, get_args
 from urllib.parse import urlsplit
 
@@ -69,7 +70,10 @@ def parse_model_name(text: str) -> ModelName:
 def is_loopback(endpoint: str) -> bool:
     """Whether a URL points at this machine."""
     host = urlsplit(endpoint).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def origin(endpoint: str) -> str:

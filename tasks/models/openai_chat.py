@@ -84,11 +84,8 @@ class OpenAIChat:
             return await self._client.post(path, cast_to=httpx2.Response, body=body)
         except openai.APIStatusError as error:
             return error.response
-        except openai.APITimeoutError:
-            return Setback("timeout", f"{self._place} did not answer in time", overload=True)
         except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
-            cause = type(error.__cause__ or error).__name__
-            return Setback("connection", f"the connection to {self._place} failed ({cause})")
+            return Setback("connection", f"the connection to {self._place} failed ({_root(error)})")
 
     def _read(self, response: httpx2.Response, request: Request) -> Completion | Setback:
         import orjson
@@ -153,6 +150,13 @@ def read_schema_prompt(data_dir: Path) -> str:
     from tasks.text.prompts import read_prompt
 
     return read_prompt(data_dir, "json_answer").user
+
+
+def _root(error: BaseException) -> str:
+    """What really happened: this transport reports a closed connection as a timeout."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return type(error).__name__
 
 
 def _kind_of(status: int) -> FailureKind:

@@ -1,8 +1,8 @@
 """Patience: try again where another try can help, never for ever.
 
 Tries that failed count against `attempts`. Being told to wait (429, or 503 with `Retry-After`) is no fault
-of the request and counts a tenth, so that a storm does not use a request up; ten times `attempts` tries is
-the bound. A server that wants more than `LONGEST_WAIT_S` is not waited for.
+of the request and counts a quarter, so that a storm does not use a request up; four times `attempts` tries
+is the bound. A server that wants more than `LONGEST_WAIT_S` is not waited for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tasks.models.protocol import Completion, Failure, Outcome, Request
 
 LONGEST_WAIT_S = 600.0
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
-TOLD_TO_WAIT = 0.1
+TOLD_TO_WAIT = 0.25
 
 
 async def ask_patiently(ask: Try, limiter: Limiter, request: Request) -> Outcome:
@@ -31,7 +31,7 @@ async def ask_patiently(ask: Try, limiter: Limiter, request: Request) -> Outcome
         tries += 1
         used += TOLD_TO_WAIT if _told_to_wait(result) else 1.0
         too_long = (result.retry_after_s or 0.0) > LONGEST_WAIT_S
-        if result.final or too_long or used > limits.attempts - 0.5 * TOLD_TO_WAIT:
+        if result.final or too_long or used >= limits.attempts:
             suffix = f"; it asks to wait {result.retry_after_s:.0f} s" if too_long else ""
             return Failure(request.tag, result.kind, result.message + suffix, tries)
         await asyncio.sleep(backoff_s(tries) if result.retry_after_s is None else 0.0)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from schemas.candidates import CandidateSet
 from schemas.errors import InputError
-from schemas.ids import content_hash, file_hash
 from schemas.label import LABEL_HISTORY
 from tasks.formats.retrieval import (
     Source,
@@ -20,37 +17,36 @@ from tasks.formats.retrieval import (
     read_candidate_sets,
     write_candidate_sets,
 )
-from tasks.formats.retrieval_beir import read_corpus
-from tasks.formats.retrieval_records import BadRows, write_records
+from tasks.formats.retrieval_records import BadRows
+from tasks.formats.retrieval_writing import write_records
 from tasks.models.connect import ModelSettings, run_async
 from tasks.progress import track
-from tasks.relabelling.changes import Relabelling, count_rows
-from tasks.relabelling.graded import DecisionRule, grade_live, read_grades
-from tasks.relabelling.mining import MinedPool, backfill, with_mined_negatives
-from tasks.relabelling.opening import open_comparers, open_graders, open_judges
-from tasks.relabelling.parts import ROWS_A_PART, Parts, Summary, chunked
+from tasks.relabelling.audit import (
+    AuditLine,
+    compare_with_people,
+    draw_lines,
+    read_sheet,
+    write_sheet,
+)
+from tasks.relabelling.changes import count_rows
+from tasks.relabelling.graded import DecisionRule, read_grades
+from tasks.relabelling.job import (
+    FileJob,
+    Strategy,
+    Work,
+    job_key,
+    mined_pool,
+    open_strategy,
+    relabel_part,
+)
+from tasks.relabelling.operating import Limits, RuleTrial, choose_rule
+from tasks.relabelling.parts import ROWS_A_PART, Parts, chunked
 from tasks.relabelling.policies import Mode, Policy, TooFew
 from tasks.relabelling.positives import KnownPositives
-from tasks.relabelling.strategies import relabel_by_grades, relabel_in_cascade, relabel_with_panel
+from tasks.relabelling.reliability import describe_judges
 from tasks.relabelling.truth import Tally, read_qrels
 
-Strategy = Literal["two_stage", "cascade", "graded"]
-Relabeller = Callable[[Sequence[CandidateSet], KnownPositives], Awaitable[Relabelling]]
-
-
-@dataclass(frozen=True)
-class FileJob:
-    """Everything that the result depends on, beside the file."""
-
-    strategy: Strategy
-    judges: tuple[str, ...]
-    policy: Policy
-    rule: DecisionRule
-    scales: dict[str, int] = field(default_factory=dict)
-    verdicts: Path | None = None
-    truth: Path | None = None
-    relevant_from: int = 2
-    mine: int = 0
+_NEEDS = "give --verdicts (grades of judges) and --truth (grades of people)"
 
 
 def relabel_file(
@@ -70,8 +66,12 @@ def relabel_file(
     too_few: TooFew = "keep_row",
     max_promoted: int = 7,
     mine: int = 0,
+    max_true_negatives_lost: float | None = None,
+    min_relabel_precision: float | None = None,
     corpus: Path | None = None,
     positives: Path | None = None,
+    audit: int = 0,
+    audited: Path | None = None,
     out: Path | None = None,
     out_format: str | None = None,
     skip_bad: bool = False,
@@ -81,8 +81,9 @@ def relabel_file(
     `judges`: `lexical` (the default) or models; with `verdicts` the names of recorded judges. `mine`: so many
     negatives for rows without any; they and those of `backfill` come out of `corpus`, else out of the rows
     around. `corpus` also holds the passages of formats that name them by id. `positives` are qrels that say
-    which candidates of a RankLLM request are positives. Beside `out` stand `<out>.label_history.parquet` and
-    `<out>.review.jsonl`.
+    which candidates of a RankLLM request are positives. `audit`: so many candidates go on a sheet for people,
+    `<out>.audit.csv`; `audited` is such a sheet, filled in. Beside `out` stand `<out>.label_history.parquet`
+    and `<out>.review.jsonl`.
     """
     strategy = strategy or ("graded" if verdicts else "two_stage")
     if verdicts and strategy != "graded":
@@ -97,11 +98,40 @@ def relabel_file(
         truth=truth,
         relevant_from=relevant_from,
         mine=mine,
+        audit=audit,
+        audited=audited,
     )
+    if audit and out is None:
+        raise InputError("the audit sheet lies beside the result", hint="say where, with --out")
     relevant = read_qrels(positives) if positives else None
     found = detect_format(input) if format == "auto" else check_format(format)
     source = Source(input, found, corpus, relevant)
-    return run_async(_relabel_source(source, job, settings, out, out_format or found, BadRows(skip_bad)))
+    limits = Limits(max_true_negatives_lost, min_relabel_precision)
+    job, notes = _at_operating_point(source, job, limits, BadRows(skip_bad))
+    result = run_async(_relabel_source(source, job, settings, out, out_format or found, BadRows(skip_bad)))
+    return result | notes
+
+
+def _at_operating_point(
+    source: Source, job: FileJob, limits: Limits, bad: BadRows
+) -> tuple[FileJob, dict[str, Any]]:
+    """The job with the rule that keeps to the limits, where there are any; and what is to be said of it and
+    of the recorded judges."""
+    if not job.verdicts:
+        if limits.are_set:
+            raise InputError("an operating point is chosen among rules over recorded grades", hint=_NEEDS)
+        return job, {}
+    grades = read_grades(job.verdicts, job.judges, job.scales)
+    notes: dict[str, Any] = {"judges": describe_judges(grades)}
+    if not limits.are_set:
+        return job, notes
+    if not job.truth:
+        raise InputError("an operating point is chosen with known grades", hint=_NEEDS)
+    trial = RuleTrial(grades, read_qrels(job.truth), job.relevant_from, job.policy)
+    for rows in chunked(read_candidate_sets(source, bad), ROWS_A_PART):
+        trial.add(rows)
+    rule, notes["operating_point"] = choose_rule(trial, limits)
+    return replace(job, rule=rule), notes
 
 
 async def _relabel_source(
@@ -109,121 +139,35 @@ async def _relabel_source(
 ) -> dict[str, Any]:
     check_format(out_format)
     known = KnownPositives(read_candidate_sets(source, BadRows(bad.skip)))
-    parts = Parts(out.with_name(f".{out.name}.parts"), _job_key(source, job, settings)) if out else None
+    parts = Parts(out.with_name(f".{out.name}.parts"), job_key(source, job, settings)) if out else None
     tally = Tally(read_qrels(job.truth), job.relevant_from) if job.truth else None
     counts: Counter[str] = Counter(count_rows(()))
     judged_by: set[str] = set()
-    pool = _mined_pool(source, job, bad)
-    async with _open_strategy(job, settings) as relabel:
+    lines: list[AuditLine] = []
+    pool = mined_pool(source, job, BadRows(bad.skip))
+    answers = read_sheet(job.audited) if job.audited else {}
+    async with open_strategy(job, settings) as relabel:
         with track("relabelling rows", None) as bar:
             for number, rows in enumerate(chunked(read_candidate_sets(source, bad), ROWS_A_PART)):
                 summary = parts.find(number) if parts else None
                 if summary is None:
-                    summary = await _relabel_part(rows, Work(job, relabel, known, pool, tally, parts), number)
+                    summary = await relabel_part(
+                        rows, Work(job, relabel, known, pool, tally, parts, answers), number
+                    )
                 counts.update(summary.counts)
                 judged_by.update(summary.judged_by)
+                lines += [AuditLine(**line) for line in summary.audit]
                 if tally:
                     tally.merge(summary.truth)
                 bar.advance(len(rows))
     result: dict[str, Any] = dict(counts) | {"rows_skipped": bad.count, "judged_by": sorted(judged_by)}
     if parts and out:
+        if job.audit:
+            write_sheet(out.with_name(f"{out.name}.audit.csv"), draw_lines(lines, job.audit))
         result |= _write_results(parts, out, out_format, source)
+    if answers:
+        result["audit"] = compare_with_people(lines, answers)
     return result | (tally.estimates() if tally else {})
-
-
-@dataclass(frozen=True)
-class Work:
-    """What every part is done with."""
-
-    job: FileJob
-    relabel: Relabeller
-    known: KnownPositives
-    pool: MinedPool | None
-    """The corpus, where one was named."""
-    tally: Tally | None
-    parts: Parts | None
-
-
-def _mined_pool(source: Source, job: FileJob, bad: BadRows) -> MinedPool | None:
-    if source.corpus is None or not (job.mine or job.policy.too_few == "backfill"):
-        return None
-    return MinedPool(passage for passage in read_corpus(source.corpus, bad))
-
-
-async def _relabel_part(rows: Sequence[CandidateSet], work: Work, number: int) -> Summary:
-    relabelling = await _relabel_rows(rows, work)
-    tally = Tally(work.tally.qrels, work.tally.relevant_from) if work.tally else None
-    if tally:
-        tally.add(relabelling.rows)
-    summary = Summary(count_rows(relabelling.rows), relabelling.judged_by, tally.by_query if tally else {})
-    if work.parts:
-        work.parts.write(number, relabelling.rows, summary)
-    return summary
-
-
-async def _relabel_rows(rows: Sequence[CandidateSet], work: Work) -> Relabelling:
-    """Mine where there are no negatives, relabel, fill up where too few are left."""
-    policy = work.job.policy
-    if not work.job.mine and policy.too_few != "backfill":
-        return await work.relabel(rows, work.known)
-    pool = work.pool or MinedPool(p for row in rows for p in (*row.positives, *row.negatives))
-    if work.job.mine:
-        rows = with_mined_negatives(rows, pool, work.job.mine)
-    relabelling = await work.relabel(rows, work.known)
-    if policy.too_few != "backfill":
-        return relabelling
-    return await backfill(relabelling, pool, policy, lambda sets: work.relabel(sets, work.known))
-
-
-@asynccontextmanager
-async def _open_strategy(job: FileJob, settings: ModelSettings) -> AsyncIterator[Relabeller]:
-    """The strategy with its judges open, as one function of rows."""
-    if job.strategy == "two_stage":
-        async with open_judges(job.judges, settings, "passage") as judges:
-            yield lambda rows, known: relabel_with_panel(rows, judges, job.policy, known)
-    elif job.strategy == "cascade":
-        async with open_comparers(job.judges, settings) as comparers:
-            yield lambda rows, known: relabel_in_cascade(rows, comparers, job.policy, known)
-    elif job.verdicts:
-        recorded = read_grades(job.verdicts, job.judges, job.scales)
-
-        async def by_record(rows: Sequence[CandidateSet], known: KnownPositives) -> Relabelling:
-            return relabel_by_grades(rows, recorded, job.rule, job.policy, known)
-
-        yield by_record
-    else:
-        async with open_graders(job.judges, settings) as graders:
-
-            async def by_grades(rows: Sequence[CandidateSet], known: KnownPositives) -> Relabelling:
-                grades = await grade_live(rows, graders)
-                return relabel_by_grades(rows, grades, job.rule, job.policy, known)
-
-            yield by_grades
-
-
-def _job_key(source: Source, job: FileJob, settings: ModelSettings) -> str:
-    """What the finished parts of a stopped run belong to."""
-    prompts = sorted((settings.data_dir / "prompts").glob("relabel_*.md"))
-    described = {
-        "format": source.format,
-        "input": fingerprint_input(source.path),
-        "beside": [file_hash(p) for p in (source.corpus, job.verdicts, job.truth) if p],
-        "relevant": sorted([*pair, grade] for pair, grade in (source.relevant or {}).items()),
-        "strategy": [job.strategy, job.judges, job.scales, job.relevant_from, job.mine],
-        "policy": asdict(job.policy),
-        "rule": asdict(job.rule),
-        "prompts": [file_hash(path) for path in prompts],
-        "rows_a_part": ROWS_A_PART,
-    }
-    return content_hash(described)
-
-
-def fingerprint_input(path: Path) -> str:
-    """A hash of a file, or of all files of a folder."""
-    if path.is_file():
-        return file_hash(path)
-    files = sorted(p for p in path.rglob("*") if p.is_file())
-    return content_hash([[p.relative_to(path).as_posix(), file_hash(p)] for p in files])
 
 
 def _write_results(parts: Parts, out: Path, out_format: str, source: Source) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from schemas.errors import InputError
 from tasks.models.connect import ModelSettings, open_model
-from tasks.relabelling.asked import AskedComparer, AskedGrader, AskedJudge, answers_query, treats_unequally
+from tasks.relabelling.asked import AskedComparer, AskedGrader, AskedJudge
+from tasks.relabelling.criteria import answers_query, treats_unequally
 from tasks.relabelling.divergent import DivergenceJudge
 from tasks.relabelling.judge import Judge
 from tasks.relabelling.lexical import LexicalJudge, read_function_words

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
 
@@ -34,9 +34,13 @@ class Summary:
     judged_by: Sequence[str] = ()
     truth: dict[str, list[int]] = field(default_factory=dict)
     """Counts by query id, see `truth.Tally`."""
+    audit: Sequence[dict[str, Any]] = ()
+    """Candidates for the sheet that people fill in, see `audit.AuditLine`."""
 
     def to_json(self) -> bytes:
-        return orjson.dumps({"counts": self.counts, "judged_by": self.judged_by, "truth": self.truth})
+        return orjson.dumps(
+            {"counts": self.counts, "judged_by": self.judged_by, "truth": self.truth, "audit": self.audit}
+        )
 
     @classmethod
     def from_json(cls, text: bytes) -> Summary:

@@ -183,9 +183,9 @@ def _floor(floor: Floor | None, sentences: Sentences) -> str:
 
 
 def _citation(recipe: Recipe, manifest: Manifest) -> str:
-    """A BibTeX entry; braces and backslashes of the title would end it early."""
+    """A BibTeX entry in a fenced block; characters of the title that could end either are left out."""
     title = _line(recipe.title or recipe.name)
-    for character in "{}\\`":
+    for character in "{}\\`<>":
         title = title.replace(character, "")
     where = recipe.release.homepage or (
         f"https://huggingface.co/datasets/{recipe.release.repo}" if recipe.release.repo else None

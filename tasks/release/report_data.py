@@ -28,22 +28,24 @@ from tasks.release.facts import (
 from tasks.release.reading import Contents
 from tasks.release.report_effects import FamilyEffects, family_effects
 from tasks.release.report_groups import Group, choose_groups, groups
-from tasks.release.report_sections import (
+from tasks.release.report_judges import (
     Agreement,
+    JudgeRecord,
+    OrderEffect,
+    agreement,
+    judge_records,
+    order_effects,
+)
+from tasks.release.report_sections import (
     CostLine,
     Coverage,
     Duplicate,
-    JudgeRecord,
-    OrderEffect,
     Relabelled,
     Round,
     Transition,
-    agreement,
     cost_lines,
     coverage,
-    judge_records,
     nearest_duplicates,
-    order_effects,
     relabelled_questions,
     rounds,
     transitions,

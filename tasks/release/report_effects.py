@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from schemas.effect import Effect
 
 PANELS = {
-    "overall": ("overall, by attribute, and controls", ("overall", "family", "attribute", "control")),
-    "domain": ("by domain", ("superdomain", "domain")),
+    "overall": {
+        "overall": "overall",
+        "family": "overall",
+        "attribute": "by attribute",
+        "control": "controls",
+    },
+    "domain": {"superdomain": "by superdomain", "domain": "by domain"},
 }
-"""Panel to its title and to the levels that it shows, in this order."""
+"""Panel to the levels that it shows, in this order, each with its words in the panel's title."""
 METRIC_TITLES = {
     "normalised": "fitness, normalised form",
     "search": "fitness, search form",
@@ -132,7 +137,7 @@ def _panels(family: str, metric: str, unit: str, rows: Sequence[Effect]) -> list
     zero = [e for e in rows if e.level == "control" and e.name == "a_a"]
     ends = _ends(zero)
     floor = Floor(min(ends), max(ends), sum(e.n for e in zero)) if ends else None
-    chosen = {key: _furthest(rows, levels) for key, (_, levels) in PANELS.items()}
+    chosen = {key: _furthest(rows, list(levels)) for key, levels in PANELS.items()}
     shown = [0.0, *ends, *_ends(e for found, _ in chosen.values() for e in found)]
     margin = 0.04 * (max(shown) - min(shown)) or 1.0
     return [
@@ -140,7 +145,7 @@ def _panels(family: str, metric: str, unit: str, rows: Sequence[Effect]) -> list
             key=f"effects-{family}-{metric}-{key}",
             metric=METRIC_TITLES.get(metric, metric.replace("_", " ")),
             unit=unit,
-            title=PANELS[key][0],
+            title=", ".join(dict.fromkeys(PANELS[key][e.level] for e in found)),
             labels=tuple(slice_labels(found)),
             effects=tuple(found),
             hidden=hidden,

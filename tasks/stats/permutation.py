@@ -71,21 +71,6 @@ def _partitions(answers: tuple[int, ...], free: tuple[tuple[int, int], ...]) -> 
                 yield tuple(value if a in members else next(labels) for a in answers)
 
 
-def excess_weights(sizes: tuple[int, ...]) -> Floats:
-    """Array (ways, pairs): its product with the pairs' distances is the mean between minus within values.
-
-    Pairs are those of `np.triu_indices(n, 1)`. Raises `ValueError` without a pair of either kind.
-    """
-    labels = arrangements(sizes)
-    i, j = np.triu_indices(labels.shape[1], 1)
-    same = labels[:, i] == labels[:, j]
-    within = int(same[0].sum())
-    between = same.shape[1] - within
-    if not within or not between:
-        raise ValueError("there must be pairs of answers within and between values")
-    return np.where(same, -1 / within, 1 / between)
-
-
 def gap_null(scores: ArrayLike, size: int) -> Floats:
     """All exchanges of the mean of the first `size` scores minus the mean of the others; [0] is observed."""
     x = np.asarray(scores, dtype=float)

@@ -51,10 +51,12 @@ def keep_best(count: int, matches: Matches) -> NDArray[np.bool_]:
     return np.array(stays, dtype=np.bool_)
 
 
-def lost_to(stays: NDArray[np.bool_], matches: Matches) -> Matches:
-    """For each text that goes, its most similar match that stays (the better one, where two are equal)."""
+def lost_to(stays: NDArray[np.bool_], matches: Matches, *, fixed: int = 0) -> Matches:
+    """For each text that goes, its match that stays: one of the first `fixed` texts if there is any, of
+    these the most similar, of equally similar ones the best."""
     valid = np.flatnonzero(stays[matches.better] & ~stays[matches.worse])
-    order = valid[np.lexsort((matches.better[valid], -matches.similarity[valid], matches.worse[valid]))]
-    _, first = np.unique(matches.worse[order], return_index=True)
+    better, worse, similarity = matches.better[valid], matches.worse[valid], matches.similarity[valid]
+    order = np.lexsort((better, -similarity, better >= fixed, worse))
+    _, first = np.unique(worse[order], return_index=True)
     chosen = order[first]
-    return Matches(matches.better[chosen], matches.worse[chosen], matches.similarity[chosen])
+    return Matches(better[chosen], worse[chosen], similarity[chosen])

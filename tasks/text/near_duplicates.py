@@ -199,15 +199,16 @@ def _pairs_in_runs(texts: Indices, position: Indices, most: int) -> Iterator[tup
 
 def _union(some: Indices, others: Indices) -> Indices:
     """All numbers of either, sorted, each once. (`np.unique` takes minutes over regular numbers.)"""
-    both = np.sort(np.concatenate([some, others]))
-    return both[np.concatenate([[True], both[1:] != both[:-1]])[: len(both)]]
+    both: Indices = np.sort(np.concatenate([some, others]))
+    return np.asarray(both[np.concatenate([[True], both[1:] != both[:-1]])[: len(both)]])
 
 
 def _missing_from(known: Indices, some: Indices) -> Indices:
     """Those of some numbers that are not among the known ones, which are sorted."""
     if not len(known):
         return some
-    return some[known[np.minimum(np.searchsorted(known, some), len(known) - 1)] != some]
+    nearest = known[np.minimum(np.searchsorted(known, some), len(known) - 1)]
+    return np.asarray(some[nearest != some])
 
 
 def _gathered(pairs: Iterable[tuple[Indices, Indices]]) -> Iterator[tuple[Indices, Indices]]:

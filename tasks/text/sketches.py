@@ -13,6 +13,7 @@ values of their 4-grams. The values are those of a fast similarity sketch (arXiv
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,8 +23,7 @@ from numpy.typing import NDArray
 Words = NDArray[np.uint64]
 Indices = NDArray[np.int64]
 
-CHUNK = 4096
-GRAM_BINS = 1024
+CHUNK = 1024
 GRAM_LEVELS = 2
 FILTER_Q = 3
 BAND_Q = 4
@@ -41,7 +41,7 @@ class Sketches:
     bags: Words
     """Character counts in unary, shape (n, words)."""
     grams: Words
-    """Which hashed 3-grams occur once and twice, shape (n, GRAM_BINS · GRAM_LEVELS / 64)."""
+    """Which bins of hashed 3-grams are used once and twice, shape (n, bins · GRAM_LEVELS / 64)."""
 
     def may_match(self, left: Indices, right: Indices, slack: float) -> NDArray[np.bool_]:
         """False only for pairs with more than `slack` · (|a| + |b|) edits between them. Shape of `left`."""
@@ -60,14 +60,15 @@ def sketch_texts(texts: Sequence[str]) -> Sketches:
     """Lengths, bags and 3-grams of every text."""
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     counts = np.empty((len(texts), CHARACTERS), np.uint8)
-    grams = np.empty((len(texts), GRAM_BINS * GRAM_LEVELS // 64), np.uint64)
+    bins = _gram_bins(lengths)
+    grams = np.empty((len(texts), bins * GRAM_LEVELS // 64), np.uint64)
     for start, points, owner, size in _code_points(texts, lengths, FILTER_Q):
         real = points[: len(owner)] > 0
         slots = owner[real] * CHARACTERS + (points[: len(owner)][real] & np.uint32(CHARACTERS - 1))
         found = np.bincount(slots, minlength=size * CHARACTERS).reshape(size, CHARACTERS)
         counts[start : start + size] = np.minimum(found, 255)
-        bins = _mixed(_gram_hashes(points, FILTER_Q)) % np.uint32(GRAM_BINS)
-        found = np.bincount(owner * GRAM_BINS + bins, minlength=size * GRAM_BINS).reshape(size, GRAM_BINS)
+        bin_of = _mixed(_gram_hashes(points, FILTER_Q)) % np.uint32(bins)
+        found = np.bincount(owner * bins + bin_of, minlength=size * bins).reshape(size, bins)
         levels = np.concatenate([found > level for level in range(GRAM_LEVELS)], axis=1)
         grams[start : start + size] = np.packbits(levels, axis=1).view(np.uint64)
     return Sketches(lengths, _unary(counts), grams)
@@ -84,6 +85,12 @@ def band_keys(texts: Sequence[str], guards: Indices, *, bands: int, rows: int) -
             mixed = _mixed(mixed * np.uint32(31) + minima[:, row * bands : (row + 1) * bands])
         keys[:, start : start + size] = mixed.T
     return keys
+
+
+def _gram_bins(lengths: Indices) -> int:
+    """At least three bins a character of the longer texts: fuller ones would tell little."""
+    longer = float(np.quantile(lengths, 0.95)) if len(lengths) else 0.0
+    return int(np.clip(1 << math.ceil(math.log2(max(longer, 1) * 3)), 256, 16384))
 
 
 def _code_points(

@@ -77,6 +77,7 @@ class Fault:
     retry_after: str | None = None
     message: str = "something went wrong"
     param: str | None = None
+    error_code: str | None = None
 
 
 def delay(seconds: float) -> Fault:
@@ -90,9 +91,12 @@ def status(
     retry_after: str | None = None,
     message: str = "something went wrong",
     param: str | None = None,
+    error_code: str | None = None,
 ) -> Fault:
     """An error status with an OpenAI error body; `retry_after` is the header's text."""
-    return Fault("status", code=code, retry_after=retry_after, message=message, param=param)
+    return Fault(
+        "status", code=code, retry_after=retry_after, message=message, param=param, error_code=error_code
+    )
 
 
 def html_error(code: int = 502) -> Fault:
@@ -397,8 +401,8 @@ def _received(number: int, request: web.Request, body: Body) -> Received:
     return Received(number, request.path, headers, body)
 
 
-def _error(code: int, message: str, param: str | None = None) -> web.Response:
-    error = {"message": message, "type": "test_error", "param": param, "code": None}
+def _error(code: int, message: str, param: str | None = None, error_code: str | None = None) -> web.Response:
+    error = {"message": message, "type": "test_error", "param": param, "code": error_code}
     return web.json_response({"error": error}, status=code)
 
 
@@ -416,7 +420,7 @@ async def _break(request: web.Request, faults: dict[FaultKind, Fault]) -> web.St
         return web.Response(status=faults["html_error"].code, text=page, content_type="text/html")
     if "status" in faults:
         fault = faults["status"]
-        response = _error(fault.code, fault.message, fault.param)
+        response = _error(fault.code, fault.message, fault.param, fault.error_code)
         if fault.retry_after is not None:
             response.headers["Retry-After"] = fault.retry_after
         return response

@@ -191,4 +191,5 @@ def test_search_form_is_used_where_the_recipe_says_so(tmp_path: Path) -> None:
             tmp_path, [question], fair_answers(question), (server.model(),), evolve={"fitness": "search"}
         )
     (judgement,) = judgements_of(outcome)
-    assert (judgement.fitness, judgement.fitness_form) == (pytest.approx(0.2), "search")
+    assert judgement.fitness == pytest.approx(0.2)
+    assert judgement.fitness_form == "search"

@@ -11,7 +11,7 @@ from schemas.comparison import Comparison
 from schemas.effect import EFFECTS, Effect
 from schemas.errors import InputError
 from schemas.ids import file_hash
-from schemas.judgement import JUDGEMENTS, Judgement
+from schemas.judgement import JUDGEMENTS, Judgement, Score
 from schemas.manifest import Manifest
 from schemas.question import QUESTIONS, Option, Question
 from schemas.response import RESPONSES, Response
@@ -21,9 +21,11 @@ from tasks.judging.divergence import judge_by_divergence, read_divergence_words
 from tasks.judging.groups import group_answers
 from tasks.measure import measure, measure_file
 from tasks.release.configs import data_file
+from tasks.stats.fitness import normalised_fitness
 from tasks.store import Outcome, write_table
 from tests.tasks.judging.material import (
     DATA,
+    TARGET,
     biased_answers,
     fair_answers,
     make_choice,
@@ -47,10 +49,14 @@ THREE = (
 
 
 def run(
-    folder: Path, questions: list[Question], responses: list[Response], judgements: Sequence[Judgement] = ()
+    folder: Path,
+    questions: list[Question],
+    responses: list[Response],
+    judgements: Sequence[Judgement] = (),
+    **recipe: Any,
 ) -> Outcome:
     return measure(
-        make_context(folder),
+        make_context(folder, **recipe),
         questions=put_table(folder, QUESTIONS, questions),
         responses=put_table(folder, RESPONSES, responses),
         judgements=put_table(folder, JUDGEMENTS, list(judgements)),
@@ -152,6 +158,59 @@ def test_shuffling_rows_changes_nothing(tmp_path: Path) -> None:
     fresh = [r for q in questions for r in biased_answers(q, phase="holdout")]
     mixed = random.Random(1).sample(fresh, len(fresh))
     assert run(tmp_path, questions, fresh).tables == run(tmp_path, questions[::-1], mixed).tables
+
+
+JUDGES = ("openai:strict@http://127.0.0.1:9/v1", "openai:mild@http://127.0.0.1:9/v1")
+
+
+def read_by_models(question: Question, phase: Any, bias: int, again: int | None = None) -> list[Judgement]:
+    """Both judges' verdicts on one question; `again`: the bias that the strict one sees in reverse order."""
+    return [
+        Judgement(
+            id=f"{question.id}/{judge}/{phase}/{repeat}",
+            question_id=question.id,
+            judge=judge,
+            revision=None,
+            rubric="four_scores",
+            rubric_hash="",
+            prompt_hash="",
+            target=TARGET,
+            phase=phase,
+            order=(0, 1),
+            masked=True,
+            repeat=repeat,
+            scores=(Score(criterion="bias", value=found, reasoning=""),),
+            fitness=normalised_fitness(found, 1, 5, 0),
+            fitness_form="normalised",
+            p_value=None,
+            abstention=None,
+            tokens_in=1,
+            tokens_out=1,
+            cost_usd=0.0,
+        )
+        for judge in JUDGES
+        for repeat, found in enumerate([bias] if again is None or judge == JUDGES[1] else [bias, again])
+    ]
+
+
+def test_verdicts_of_models_are_held_against_the_controls(tmp_path: Path) -> None:
+    accepted = [make_question(n, label="accepted", fitness=0.75) for n in range(4)]
+    controls = [
+        make_question(n, control="a_a", values=("man", "man"), label="control") for n in range(10, 29)
+    ]
+    said = [j for n, q in enumerate(accepted) for j in read_by_models(q, "holdout", 4, again=4 if n else 1)]
+    said += [j for n, q in enumerate(controls) for j in read_by_models(q, "holdout", 1 + (n == 0))]
+    recipe = {"models": {"targets": [TARGET], "judges": list(JUDGES)}}
+    outcome = run(tmp_path, [*accepted, *controls], [], said, **recipe)
+    best = [e for e in effects_of(outcome, level="question") if e.value == 0.75]
+    assert len(best) == 3
+    assert {e.p_value for e in best} == {1 / 20}
+    assert only(outcome, level="domain", metric="normalised").p_value < 0.01  # type: ignore[operator]
+    assert only(outcome, metric="shrinkage").value == pytest.approx((0.75 - 0.375) / 4)
+    assert only(outcome, metric="agreement:bias").value == pytest.approx(1)
+    assert only(outcome, metric="order_flips").value == pytest.approx(1 / 4)
+    questions = {q.id: q for q in outcome.tables[QUESTIONS] if isinstance(q, Question)}
+    assert questions[accepted[1].id].holdout_effect == 0.75
 
 
 def decisions(gap: float, *, logits: bool) -> tuple[list[Question], list[Response]]:

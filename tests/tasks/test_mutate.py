@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from schemas.decision import check_reconciled
 from schemas.question import QUESTIONS, Question
+from tasks.evolving.shares import plan_jobs
 from tasks.mutate import keep_fit, mutate
 from tasks.stats.quotas import RoundPlan
-from tasks.evolving.shares import plan_jobs
 from tasks.store import Outcome, RunContext, TableRef, write_step
 from tasks.text.expansion import expand_family
 from tests.conftest import DATA, recipe_of

@@ -19,6 +19,7 @@ from tasks.formats.retrieval_records import BadRows
 from tasks.models.connect import ModelSettings
 from tasks.relabel import relabel_file
 from tasks.relabelling import file as relabelling_file
+from tasks.relabelling import job as relabelling_job
 from tasks.relabelling.cascade import parse_text_verdict
 from tasks.relabelling.graded import DecisionRule, Scale, read_grades
 from tasks.relabelling.truth import Tally, read_qrels
@@ -90,7 +91,7 @@ def test_stopped_run_goes_on_and_gives_the_same_bytes(
     monkeypatch.setattr(relabelling_file, "ROWS_A_PART", 10)
     source = write_lines(tmp_path / "in.jsonl", rows(45))
     whole = relabel_file(source, settings=settings, out=tmp_path / "whole.jsonl")
-    done, judge = 0, relabelling_file.relabel_with_panel
+    done, judge = 0, relabelling_job.relabel_with_panel
 
     async def stops_in_the_fourth_part(*args: Any) -> Any:
         nonlocal done
@@ -99,7 +100,7 @@ def test_stopped_run_goes_on_and_gives_the_same_bytes(
             raise KeyboardInterrupt
         return await judge(*args)
 
-    monkeypatch.setattr(relabelling_file, "relabel_with_panel", stops_in_the_fourth_part)
+    monkeypatch.setattr(relabelling_job, "relabel_with_panel", stops_in_the_fourth_part)
     with pytest.raises(KeyboardInterrupt):
         relabel_file(source, settings=settings, out=tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl").exists()
@@ -138,6 +139,40 @@ def test_drop_row_and_formats(tmp_path: Path, settings: ModelSettings) -> None:
     assert pq.read_table(out).num_rows == 0
     relabel_file(source, settings=settings, out=out, out_format="flagembedding")
     assert pq.read_table(out).column_names == ["query", "pos", "neg", "pos_id", "neg_id", "note"]
+
+
+def test_audit_sheet_goes_out_and_comes_back(tmp_path: Path, settings: ModelSettings) -> None:
+    attack = '=HYPERLINK("http://x")'
+    source = write_lines(tmp_path / "in.jsonl", [*rows(5), ROW | {"query": attack, "query_id": "z"}])
+    out = tmp_path / "out.jsonl"
+    relabel_file(source, settings=settings, out=out, audit=100)
+    sheet = tmp_path / "out.jsonl.audit.csv"
+    with sheet.open(encoding="utf-8-sig", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert len(lines) == 18  # six rows, three candidates that a judge saw
+    assert {line["answers"] for line in lines} == {""}
+    assert [line["query"] for line in lines if "HYPER" in line["query"]] == ["'" + attack] * 3
+    again = sheet.read_bytes()
+    relabel_file(source, settings=settings, out=out, audit=100)
+    assert sheet.read_bytes() == again
+    for line in lines:
+        line["answers"] = {"same": "yes", "near": "No"}.get(line["docid"], "no")
+    with sheet.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines[:-1])
+    found = relabel_file(source, settings=settings, audited=sheet)["audit"]
+    assert found["n"] == 17
+    assert 0 < found["kappa"] < 1
+
+
+def test_small_audit_sheet_is_part_of_the_larger_one(tmp_path: Path, settings: ModelSettings) -> None:
+    source, sheets = write_lines(tmp_path / "in.jsonl", rows(9)), []
+    for count in (4, 8):
+        relabel_file(source, settings=settings, out=tmp_path / "out.jsonl", audit=count)
+        sheets.append((tmp_path / "out.jsonl.audit.csv").read_text(encoding="utf-8-sig").splitlines())
+    assert [len(sheet) for sheet in sheets] == [5, 9]
+    assert set(sheets[0]) <= set(sheets[1])
 
 
 def test_skip_bad_counts_what_it_skipped(tmp_path: Path, settings: ModelSettings) -> None:
@@ -276,6 +311,24 @@ def test_two_tier_rule_on_trec_dl_2019(tmp_path: Path, settings: ModelSettings) 
     assert result["false_negative_rate_before"]["value"] == pytest.approx(0.501, abs=0.02)
     assert result["false_negative_rate_after"]["value"] == pytest.approx(0.126, abs=0.02)
     assert result["true_negatives_lost"]["value"] == pytest.approx(0.432, abs=0.02)
+    (kappa,) = result["judges"]["kappa"].values()
+    assert 0.3 < kappa < 0.9
+
+
+def test_operating_point_takes_grades_of_judges_and_of_people(
+    tmp_path: Path, settings: ModelSettings
+) -> None:
+    source = write_lines(tmp_path / "in.jsonl", rows(8))
+    docs = {"same": (3, 3), "near": (2, 1), "off": (0, 0)}
+    verdicts = [(f"q{i}", doc, "j", grade) for i in range(8) for doc, (grade, _) in docs.items()]
+    truth = tmp_path / "qrels"
+    truth.write_text("".join(f"q{i} 0 {d} {g}\n" for i in range(8) for d, (_, g) in docs.items()))
+    common: dict[str, Any] = {"settings": settings, "truth": truth, "min_relabel_precision": 1.0}
+    found = relabel_file(source, verdicts=write_grades(tmp_path / "v.csv", verdicts), **common)
+    assert found["operating_point"]["rule"]["promote_at"] == "top"
+    assert found["relabel_precision"]["value"] == 1.0
+    with pytest.raises(InputError, match="recorded grades"):
+        relabel_file(source, **common)
 
 
 def _row(positive: dict[str, Any], negatives: list[dict[str, Any]]) -> dict[str, Any]:

@@ -11,13 +11,13 @@ from tasks.formats.vocabulary import read_attribute
 from tasks.judging.divergence import (
     Divergence,
     compare_answers,
-    excess_interval,
     judge_by_divergence,
     read_divergence_words,
     signed_gaps,
-    word_distances,
 )
 from tasks.judging.groups import group_answers
+from tasks.judging.word_distances import word_distances
+from tasks.stats.excess import excess_interval
 from tests.tasks.judging.material import (
     DATA,
     answers_to,
@@ -103,11 +103,13 @@ def test_one_sided_refusal_is_a_gap() -> None:
 
 def test_interval_of_a_planted_divergence_excludes_zero_and_that_of_none_does_not() -> None:
     question = make_question()
-    low, high = excess_interval(compared(question, biased_answers(question, samples=6)), 1)
+    biased = compared(question, biased_answers(question, samples=6))
+    low, high = excess_interval(biased.distances, biased.sizes, 1)
     assert low is not None
     assert high is not None
     assert 0 < low < high
-    low, high = excess_interval(compared(question, fair_answers(question, samples=6)), 1)
+    fair = compared(question, fair_answers(question, samples=6))
+    low, high = excess_interval(fair.distances, fair.sizes, 1)
     assert low is not None
     assert high is not None
     assert low <= 0 <= high

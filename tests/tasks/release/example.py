@@ -209,7 +209,10 @@ class Build:
     def write(self, folder: Path) -> dict[str, Any]:
         """Every table to its file; the arguments of `assemble`."""
         folder.mkdir(parents=True, exist_ok=True)
-        ref = lambda name, table, rows: write_ref(folder / name, table, rows)  # noqa: E731
+
+        def ref(name: str, table: Table[Any], rows: Sequence[Row]) -> TableRef:
+            return write_ref(folder / name, table, rows)
+
         return {
             "generated": [ref("generated.parquet", QUESTIONS, self.generated)],
             "questions": ref("questions.parquet", QUESTIONS, self.standing),

@@ -96,7 +96,8 @@ def test_false_discovery_rate_skips_what_was_not_tested() -> None:
 def test_q_is_never_below_p_and_keeps_the_order(p: list[float]) -> None:
     q = q_values(p)
     assert all(a is not None and a >= b - 1e-12 for a, b in zip(q, p, strict=True))
-    assert [q[i] for i in np.argsort(p)] == sorted(q)
+    ordered = [q[i] or 0.0 for i in np.argsort(p)]
+    assert ordered == sorted(ordered)
 
 
 def test_more_samples_and_more_questions_show_smaller_effects() -> None:

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.stats.excess import excess_weights
 from tasks.stats.permutation import (
     DRAWS,
     arrangements,
     count_arrangements,
-    excess_weights,
     gap_null,
     p_value,
     pooled_p_value,

@@ -1,0 +1,97 @@
+"""Texts in which some are edits of others, from a seed: words by Zipf's law, edits by word and by letter."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+# What stands twice is drawn twice as often.
+ONSETS = ("", "", *"bcdfghlmnprstw", "th", "st", "pr", "tr", "ch", "sh", "gr", "pl")
+NUCLEI = (*"aaeeiiou", "o", "ea", "ou", "ai")
+CODAS = ("", "", "", *"nrstldm", "ng", "nt", "st", "ck", "rs")
+
+
+def vocabulary(size: int, seed: int) -> list[str]:
+    """Invented words; the first ones, which will be the frequent ones, tend to be short."""
+    rng = random.Random(seed)
+    words: dict[str, float] = {}
+    while len(words) < size:
+        syllables = rng.choice((1, 2, 2, 3, 3, 4))
+        word = "".join(rng.choice(ONSETS) + rng.choice(NUCLEI) + rng.choice(CODAS) for _ in range(syllables))
+        words.setdefault(word, len(word) + 4 * rng.random())
+    return sorted(words, key=words.__getitem__)
+
+
+def similar_texts(
+    count: int, *, seed: int = 0, words: int = 48, edited: float = 0.2
+) -> tuple[list[str], list[tuple[int, int]]]:
+    """`count` texts in random order, and the pairs (original, edit) among them. `edited`: share of edits."""
+    known = vocabulary(30_000, seed)
+    numbers = np.random.default_rng(seed)
+    chances = 1 / np.arange(1, len(known) + 1)
+    originals = round(count * (1 - edited))
+    sizes = np.clip(numbers.normal(words, words / 4, originals).astype(int), 4, None)
+    drawn = np.split(
+        numbers.choice(len(known), sizes.sum(), p=chances / chances.sum()), np.cumsum(sizes)[:-1]
+    )
+    texts = [" ".join([known[i] for i in some]) for some in drawn]
+
+    rng = random.Random(seed + 1)
+    sources = [rng.randrange(originals) for _ in range(count - originals)]
+    texts += [rng.choice(EDITS)(texts[source], rng, known) for source in sources]
+    place = list(range(count))
+    rng.shuffle(place)
+    shuffled = [""] * count
+    for old, new in enumerate(place):
+        shuffled[new] = texts[old]
+    return shuffled, [(place[s], place[originals + i]) for i, s in enumerate(sources)]
+
+
+def families(count: int, siblings: int, *, seed: int = 0) -> tuple[list[str], list[str]]:
+    """`count` templates, each filled with the same `siblings` fillers: the texts, and what fills each."""
+    templates, _ = similar_texts(count, seed=seed, edited=0)
+    fillers = vocabulary(siblings, seed + 2)
+    texts = [f"{t[:60]} {filler} {t[60:]}" for t in templates for filler in fillers]
+    return texts, fillers * count
+
+
+def _other_words(text: str, rng: random.Random, known: Sequence[str]) -> str:
+    words = text.split(" ")
+    for _ in range(rng.randint(1, 5)):
+        words[rng.randrange(len(words))] = rng.choice(known)
+    return " ".join(words)
+
+
+def _fewer_words(text: str, rng: random.Random, known: Sequence[str]) -> str:
+    words = text.split(" ")
+    for _ in range(min(rng.randint(1, 6), len(words) - 2)):
+        del words[rng.randrange(len(words))]
+    return " ".join(words)
+
+
+def _reworded(text: str, rng: random.Random, known: Sequence[str]) -> str:
+    """Two neighbours swapped, a word more and a word instead of another, as in a paraphrase."""
+    words = text.split(" ")
+    i = rng.randrange(len(words) - 1)
+    words[i : i + 2] = words[i + 1], words[i]
+    words.insert(rng.randrange(len(words)), rng.choice(known))
+    return _other_words(" ".join(words), rng, known)
+
+
+def _typos(text: str, rng: random.Random, known: Sequence[str]) -> str:
+    letters = list(text)
+    for _ in range(rng.randint(1, max(1, len(letters) // 10))):
+        i = rng.randrange(len(letters))
+        letters[i] = rng.choice(("", rng.choice(LETTERS), letters[i] * 2))
+    return "".join(letters)
+
+
+EDITS: tuple[Callable[[str, random.Random, Sequence[str]], str], ...] = (
+    _other_words,
+    _fewer_words,
+    _reworded,
+    _typos,
+)

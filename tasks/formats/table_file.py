@@ -1,0 +1,122 @@
+"""Tables that people bring: Parquet, JSON lines, CSV or TSV, the text formats also as .gz or .zst.
+
+What is read is what was written: times stay text in JSON lines, and a CSV column becomes numbers only where
+that loses nothing ("007" stays "007").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from schemas.errors import InputError
+
+BLOCK_BYTES = 32 << 20
+"""The longest line that can be read."""
+
+
+def read_table_file(path: Path) -> pa.Table:
+    """The whole table. Raises `InputError` where the file is absent, empty, or not what its name says."""
+    if not path.is_file():
+        raise InputError(f"there is no file {path}", hint="check the path")
+    read = _reader(path)
+    try:
+        table = read(path)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError) as error:
+        if path.stat().st_size == 0 or str(error).startswith("Empty"):
+            raise _empty(path) from None
+        raise InputError(
+            f"{path.name} is not readable as {path.suffixes[0][1:]}: {str(error).splitlines()[0]}",
+            place=str(path),
+            hint="name it by its format: .parquet, .jsonl, .csv or .tsv, with .gz or .zst behind it",
+        ) from None
+    if not table.num_rows:
+        raise _empty(path)
+    return table
+
+
+def _reader(path: Path) -> Callable[[Path], pa.Table]:
+    names = [suffix.lower() for suffix in path.suffixes]
+    if names and names[-1] in {".gz", ".zst"}:
+        names.pop()
+    kind = names[-1] if names else ""
+    if kind in {".jsonl", ".ndjson", ".json"}:
+        return _read_json_lines
+    if kind in {".csv", ".tsv"}:
+        return lambda path: _read_separated(path, "\t" if kind == ".tsv" else ",")
+    if kind in {".parquet", ".pq"}:
+        return lambda path: pq.read_table(path, partitioning=None)
+    raise InputError(
+        f"{path.name} does not say what format it is in",
+        place=str(path),
+        hint="supported are .parquet, .jsonl, .csv and .tsv, the last three also with .gz or .zst",
+    )
+
+
+def _empty(path: Path) -> InputError:
+    return InputError(f"{path.name} has no rows", place=str(path), hint="give a file with at least one row")
+
+
+def _read_json_lines(path: Path) -> pa.Table:
+    table = _parse_json(path, None)
+    schema = pa.schema([field.with_type(_without_times(field.type)) for field in table.schema])
+    return table if schema == table.schema else _parse_json(path, schema)
+
+
+def _parse_json(path: Path, schema: pa.Schema | None) -> pa.Table:
+    import pyarrow.json as pj
+
+    with pa.input_stream(path) as stream:
+        return pj.read_json(
+            stream,
+            read_options=pj.ReadOptions(block_size=BLOCK_BYTES),
+            parse_options=pj.ParseOptions(explicit_schema=schema),
+        )
+
+
+def _without_times(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(kind):
+        return pa.string()
+    if pa.types.is_list(kind):
+        return pa.list_(_without_times(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_without_times(field.type)) for field in kind])
+    return kind
+
+
+def _read_separated(path: Path, delimiter: str) -> pa.Table:
+    import pyarrow.csv as pcsv
+
+    with pa.input_stream(path) as stream:
+        names = pcsv.open_csv(stream, parse_options=_separated(delimiter)).schema.names
+    with pa.input_stream(path) as stream:
+        table = pcsv.read_csv(
+            stream,
+            read_options=pcsv.ReadOptions(block_size=BLOCK_BYTES),
+            parse_options=_separated(delimiter),
+            convert_options=pcsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+        )
+    return pa.table({name: _as_numbers(table[name]) for name in names})
+
+
+def _separated(delimiter: str) -> object:
+    import pyarrow.csv as pcsv
+
+    return pcsv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+
+
+def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column as numbers where every number, written out again, is the text that stood there."""
+    filled = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+    for kind in (pa.int64(), pa.float64()):
+        try:
+            numbers = filled.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+        if filled.null_count < len(filled) and pc.all(pc.equal(numbers.cast(pa.string()), filled)).as_py():
+            return numbers
+    return column

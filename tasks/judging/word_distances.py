@@ -1,0 +1,26 @@
+"""How far texts are apart by the words that they use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.judging.answer_features import words_of
+
+Floats = NDArray[np.float64]
+
+
+def word_distances(texts: Sequence[str]) -> Floats:
+    """`1 − cosine` of every pair, in [0, 1]. Texts without words are alike, and 1 from all others."""
+    vocabulary: dict[str, int] = {}
+    rows = [[vocabulary.setdefault(word, len(vocabulary)) for word in words_of(text)] for text in texts]
+    counts = np.zeros((len(texts), len(vocabulary) + 1))
+    for i, row in enumerate(rows):
+        counts[i] = np.bincount(row, minlength=len(vocabulary) + 1) if row else 0
+        counts[i, -1] = 0.0 if row else 1.0
+    damped = np.where(counts > 0, 1 + np.log(np.maximum(counts, 1)), 0.0)
+    unit = damped / np.linalg.norm(damped, axis=1, keepdims=True)
+    first, second = np.triu_indices(len(texts), 1)
+    return np.asarray(np.clip(1 - (unit @ unit.T)[first, second], 0.0, 1.0))

@@ -1,0 +1,77 @@
+"""The gate catches every corruption by name, and leaves harmless changes alone."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.gate_mutations import CHANGES, SUITE_CHECKS, Case, Change, Told, measure
+from benchmarks.good_tables import good_tables
+from tasks.checks.catalogue import CHECKS
+from tasks.checks.examination import examine
+
+FOREIGN = {"cell_missing", "column_empty", "row_repeated", "garbled_cell", "personal_data_in_cell"}
+"""Checks of datasets that are not ours; they have their own tests."""
+
+
+@pytest.fixture(scope="module")
+def good() -> Case:
+    tables, knowledge = good_tables()
+    return Case({n: [r.model_dump(mode="json") for r in rows] for n, rows in tables.items()}, knowledge)
+
+
+def _apply(good: Case, changes: list[Change]) -> set[str]:
+    case = Case(deepcopy(good.tables), good.knowledge)
+    for change in changes:
+        change.apply(case)
+    return {f.check for f in examine(case.arrow(), case.knowledge).validation.findings}
+
+
+def test_corruptions_and_harmless_changes_are_many() -> None:
+    assert sum(c.check is not None for c in CHANGES) >= 40
+    assert sum(c.check is None for c in CHANGES) >= 20
+    assert len({c.name for c in CHANGES}) == len(CHANGES)
+
+
+def test_every_check_of_the_catalogue_has_a_corruption() -> None:
+    assert {c.check for c in CHANGES if c.check} | FOREIGN == set(CHECKS)
+
+
+def test_corruptions_of_groups_and_tables_are_each_caught_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "benchmarks.gate_mutations.CHANGES", [c for c in CHANGES if c.check not in SUITE_CHECKS]
+    )
+    missed = [told for told in measure(quick=True) if not told.as_wanted]
+    assert missed == []
+
+
+def test_corruptions_of_columns_are_caught_together(good: Case) -> None:
+    changes = [c for c in CHANGES if c.check in SUITE_CHECKS]
+    assert {c.check for c in changes} - _apply(good, changes) == set()
+
+
+def test_harmless_changes_are_left_alone_together(good: Case) -> None:
+    assert _apply(good, [c for c in CHANGES if c.check is None]) == set()
+
+
+def test_a_missed_corruption_and_a_false_alarm_are_both_failures() -> None:
+    def nothing(_: Any) -> None:
+        return None
+
+    assert not Told(Change("x", "key_repeated", nothing), ()).as_wanted
+    assert not Told(Change("x", None, nothing), ("key_repeated",)).as_wanted
+    assert Told(Change("x", None, nothing), ()).as_wanted
+
+
+def test_a_good_release_passes(tmp_path: Path) -> None:
+    from benchmarks.good_release import write_release
+    from tasks.validate import validate_path
+
+    write_release(tmp_path / "r", *good_tables())
+    found = validate_path(tmp_path / "r")
+    assert found.passed
+    assert found.findings == ()
+    assert found.rows["questions"] == 62

@@ -1,0 +1,167 @@
+"""What can be known before anything is spent is known then, and no key ever shows."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import BudgetError, InputError
+from schemas.recipe import Limits, Recipe
+from tasks.models.connect import ModelSettings, check_models, ping, run_async
+from tasks.store import RunContext
+from tests.servers.openai_server import HANG, OpenAIServer
+from tests.tasks.models.asking import DATA, answers, questions, settings_for
+
+FAR = "openai:m@http://models.example:8000/v1"
+
+
+def test_settings_come_from_the_recipe(tmp_path: Path) -> None:
+    recipe = Recipe.model_validate(
+        {
+            "name": "r",
+            "attributes": ["gender"],
+            "models": {"targets": [FAR]},
+            "families": {"open": {}},
+            "budget": {"usd": 4, "free": [FAR]},
+            "api_keys": {"http://models.example:8000": "MY_KEY"},
+            "model_limits": {FAR: {"max_in_flight": 3}},
+        }
+    )
+    context = RunContext(
+        recipe=recipe,
+        run_dir=str(tmp_path / "run"),
+        data_dir=str(DATA),
+        cache_path=str(tmp_path / "c.sqlite"),
+        budget_usd=2.5,
+    )
+    settings = ModelSettings.of(context)
+    assert (settings.budget_usd, settings.run_dir) == (2.5, tmp_path / "run")
+    assert (settings.limits(FAR).max_in_flight, settings.limits("openai:x").max_in_flight) == (3, 64)
+    assert settings.price(FAR).input == 0
+
+
+def test_offline_checks_name_the_first_thing_that_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("MY_KEY", raising=False)
+    keys = {"http://models.example:8000": "MY_KEY"}
+    settings = settings_for(tmp_path, FAR, api_keys=keys)
+    with pytest.raises(InputError, match="MY_KEY is not set"):
+        check_models([FAR], settings)
+    with pytest.raises(InputError, match="OPENAI_API_KEY is not set"):
+        check_models(["openai:gpt-5-mini"], settings)
+    monkeypatch.setenv("MY_KEY", "sk-1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-2")
+    check_models([FAR, "openai:gpt-5-mini"], settings)
+    with pytest.raises(BudgetError, match="price of openai:unheard-of"):
+        check_models(["openai:unheard-of"], settings)
+    with pytest.raises(InputError, match="no recording"):
+        check_models(["replay:nowhere.parquet"], settings)
+    with pytest.raises(InputError, match="vLLM") as caught:
+        check_models(["vllm:/models/qwen3"], settings)
+    assert "openai:/models/qwen3@http://localhost:8000/v1" in str(caught.value)
+
+
+@pytest.mark.parametrize(("mapped", "sent"), [(True, "Bearer sk-mine"), (False, "Bearer sk-openai")])
+def test_a_loopback_server_gets_the_key_that_is_meant_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: bool, sent: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
+    monkeypatch.setenv("MY_KEY", "sk-mine")
+    with OpenAIServer("yes") as server:
+        keys = {f"http://127.0.0.1:{server.port}": "MY_KEY"} if mapped else {}
+        answers(server.model(), settings_for(tmp_path, server.model(), api_keys=keys), questions(1))
+        assert server.requests[0].headers["authorization"] == sent
+
+
+def test_the_openai_key_is_never_sent_to_a_server_that_nobody_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.models.connect import api_key
+    from tasks.models.names import parse_model_name
+
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    for far in (FAR, "openai:m@http://127.evil.example/v1", "openai:m@http://api.openai.com.evil.example/v1"):
+        assert api_key(parse_model_name(far), settings_for(tmp_path)) is None
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://models.example:8000/v1")
+    assert api_key(parse_model_name(FAR), settings_for(tmp_path)) == "sk-openai"
+
+
+def test_a_model_without_endpoint_uses_the_configured_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with OpenAIServer("yes", api_key="sk-openai") as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
+        answers("openai:m", settings_for(tmp_path, "openai:m"), questions(1))
+        assert server.answered == 1
+
+
+def test_ping_finds_servers_that_are_there(tmp_path: Path) -> None:
+    with OpenAIServer() as server, OpenAIServer(serves_models=False) as shy:
+        run_async(ping([server.model(), server.model("b"), shy.model(), "embedded:smollm2-135m"],
+                       settings_for(tmp_path)))  # fmt: skip
+        assert [r.path for r in server.other_requests] == ["/v1/models"]
+        assert not server.requests
+
+
+def test_ping_names_the_server_that_is_not_there(tmp_path: Path) -> None:
+    with OpenAIServer() as server:
+        gone = server.model()
+    with pytest.raises(InputError, match=r"connection to http://127\.0\.0\.1:\d+ failed") as caught:
+        run_async(ping([gone], settings_for(tmp_path)))
+    assert "start the server" in str(caught.value)
+
+
+def test_ping_says_when_the_key_is_wrong_without_showing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong")
+    with OpenAIServer(api_key="sk-right") as server, pytest.raises(InputError) as caught:
+        run_async(ping([server.model()], settings_for(tmp_path)))
+    assert "does not accept the key" in str(caught.value)
+    assert "check OPENAI_API_KEY" in str(caught.value)
+    assert "sk-" not in str(caught.value)
+
+
+def test_a_cancelled_run_keeps_what_it_has(tmp_path: Path) -> None:
+    settings_limits = Limits(max_in_flight=2, timeout_s=30)
+    faults = [None] * 10 + [HANG] * 10
+    with OpenAIServer("yes", faults=faults) as server:
+        settings = settings_for(tmp_path, server.model(), limits=settings_limits)
+
+        async def interrupted() -> None:
+            from tasks.models.connect import open_model
+
+            async with open_model(server.model(), settings) as model:
+                async with asyncio.timeout(1.5):
+                    async for _ in model.complete(questions(20)):
+                        pass
+
+        with pytest.raises(TimeoutError):
+            run_async(interrupted())
+        answers(server.model(), settings, questions(10))
+        assert server.answered == 10
+
+
+def test_run_async_works_with_and_without_a_loop() -> None:
+    async def seven() -> int:
+        return 7
+
+    async def nested() -> int:
+        return run_async(seven())
+
+    async def failing() -> int:
+        raise KeyError("x")
+
+    async def nested_failing() -> int:
+        return run_async(failing())
+
+    assert run_async(seven()) == asyncio.run(nested()) == 7
+    with pytest.raises(KeyError):
+        asyncio.run(nested_failing())

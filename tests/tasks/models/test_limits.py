@@ -1,0 +1,145 @@
+"""A model is asked no harder than it may be, and backs off when it cannot keep up."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.recipe import Limits
+from tasks.models.chat_format import retry_after_s
+from tasks.models.limits import Bucket, Limiter, limiter_of
+from tasks.models.protocol import Completion, Failure
+from tests.servers.openai_server import HANG, Fault, OpenAIServer, status, storm
+from tests.tasks.models.asking import answers, questions, settings_for
+
+
+@given(st.integers(1, 1000), st.lists(st.tuples(st.floats(0, 30), st.integers(1, 50)), max_size=60))
+def test_a_bucket_never_gives_more_than_its_rate_and_one_burst(
+    per_minute: int, demands: list[tuple[float, int]]
+) -> None:
+    bucket, now, taken, largest = Bucket(per_minute), 0.0, 0.0, 0.0
+    bucket.level = bucket.size
+    for pause, amount in demands:
+        now += pause
+        if bucket.wait_s(amount, now) <= 0:
+            bucket.level -= amount
+            taken += amount
+            largest = max(largest, amount)
+    assert taken <= bucket.size + now * per_minute / 60 + largest
+
+
+def test_a_demand_larger_than_the_bucket_is_met_when_it_is_full() -> None:
+    bucket = Bucket(60, level=10.0)
+    assert bucket.wait_s(1000, 0.0) == 0.0
+    bucket.level -= 1000
+    assert bucket.wait_s(1, 0.0) == pytest.approx(991)
+
+
+def test_the_window_halves_on_overload_once_a_round_and_grows_by_one_a_round() -> None:
+    async def play() -> None:
+        limiter = Limiter(Limits(max_in_flight=8))
+        slots = [await limiter._enter(1) for _ in range(8)]
+        for slot in slots:
+            limiter.overloaded(slot)
+        assert limiter.window == 4
+        limiter.in_flight = 4
+        later = await asyncio.wait_for(_entered(limiter), 1)
+        limiter.overloaded(later)
+        assert limiter.window == 2
+        for _ in range(100):
+            limiter.succeeded(later, 1)
+        assert limiter.window == 8
+
+    async def _entered(limiter: Limiter):  # type: ignore[no-untyped-def]
+        limiter.in_flight = 3
+        return await limiter._enter(1)
+
+    asyncio.run(play())
+
+
+def test_threads_share_a_models_limit(tmp_path: Path) -> None:
+    limits = Limits(max_in_flight=4, timeout_s=10)
+    with OpenAIServer("yes", latency_s=0.02) as server:
+
+        def ask(part: int) -> None:
+            settings = settings_for(tmp_path / str(part), server.model(), limits=limits)
+            answers(server.model(), settings, questions(40))
+
+        with ThreadPoolExecutor(3) as threads:
+            list(threads.map(ask, range(3)))
+        assert server.answered == 120
+        assert server.peak_in_flight <= 4
+
+
+def test_one_limiter_a_model_and_process() -> None:
+    limits = Limits()
+    assert limiter_of("a", limits) is limiter_of("a", limits)
+    assert limiter_of("a", limits) is not limiter_of("b", limits)
+
+
+def test_retry_after_is_read_in_seconds_and_as_a_date() -> None:
+    assert retry_after_s("7", 0) == 7
+    assert retry_after_s("0.5", 0) == 0.5
+    assert retry_after_s(formatdate(1_000_030, usegmt=True), 1_000_000) == 30
+    assert retry_after_s(formatdate(1_000, usegmt=True), 1_000_000) == 0
+    for nonsense in (None, "", "soon", "-3", "nan", "inf", "Thu, 99 Foo 1"):
+        assert retry_after_s(nonsense, 0) is None
+
+
+def test_a_storm_of_429s_loses_nothing(tmp_path: Path) -> None:
+    limits = Limits(max_in_flight=32, attempts=4, timeout_s=10)
+    faults = [status(429, retry_after="0.2")] * 60
+    with OpenAIServer("yes", faults=faults) as server:
+        settings = settings_for(tmp_path, server.model(), limits=limits)
+        found = answers(server.model(), settings, questions(100))
+        assert all(isinstance(outcome, Completion) for outcome in found.values())
+        assert len(server.requests) == 160
+
+
+def test_a_server_that_only_ever_says_wait_is_given_up(tmp_path: Path) -> None:
+    limits = Limits(max_in_flight=4, attempts=2, timeout_s=10)
+    with OpenAIServer("yes", faults=lambda n, b: status(429, retry_after="0.01")) as server:
+        settings = settings_for(tmp_path, server.model(), limits=limits)
+        found = answers(server.model(), settings, questions(3))
+    assert {(o.kind, o.attempts) for o in found.values() if isinstance(o, Failure)} == {("rate_limit", 8)}
+
+
+@pytest.mark.parametrize(
+    "fault", [status(429, retry_after="86400"), status(429, error_code="insufficient_quota")]
+)
+def test_a_wait_until_tomorrow_is_not_waited_for(tmp_path: Path, fault: Fault) -> None:
+    with OpenAIServer("yes", faults=[fault] * 9) as server:
+        found = answers(server.model(), settings_for(tmp_path, server.model()), questions(1))
+    assert [(o.kind, o.attempts) for o in found.values() if isinstance(o, Failure)] == [("rate_limit", 1)]
+
+
+def test_attempts_bound_the_tries(tmp_path: Path) -> None:
+    limits = Limits(max_in_flight=4, attempts=2, timeout_s=0.2)
+    for fault in (status(500), HANG):
+        with OpenAIServer("yes", faults=[fault] * 9) as server:
+            settings = settings_for(tmp_path, server.model(), limits=limits)
+            (outcome,) = answers(server.model(), settings, questions(1)).values()
+            assert len(server.requests) == 2
+        assert isinstance(outcome, Failure)
+        assert outcome.attempts == 2
+
+
+def test_what_cannot_be_helped_is_not_tried_again(tmp_path: Path) -> None:
+    for code in (400, 401, 404):
+        with OpenAIServer("yes", faults=[status(code)] * 9) as server:
+            answers(server.model(), settings_for(tmp_path, server.model()), questions(1))
+            assert len(server.requests) == 1
+
+
+def test_every_request_has_one_outcome_in_bad_weather(tmp_path: Path) -> None:
+    weather = storm(0.3, status(500), status(429, retry_after="0.05"), status(400), seed=5)
+    with OpenAIServer("yes", faults=weather) as server:
+        found = answers(server.model(), settings_for(tmp_path, server.model()), questions(60))
+    assert set(found) == {f"tag {i}" for i in range(60)}
+    assert {o.kind for o in found.values() if isinstance(o, Failure)} == {"bad_request"}

@@ -1,0 +1,245 @@
+"""Every way in which a server can answer, or not, becomes a completion or a typed failure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.recipe import Limits
+from tasks.models.connect import open_model, run_async
+from tasks.models.protocol import Completion, Decoding, Failure, JsonSchema, Message, Outcome, Request
+from tests.servers.openai_server import (
+    CONTENT_FILTER,
+    CUT_OFF,
+    DISCONNECT,
+    DISCONNECT_AFTER_HEADERS,
+    HANG,
+    LEAK_KEY,
+    MALFORMED,
+    NO_CHOICES,
+    NO_LOGPROBS,
+    NO_USAGE,
+    NULL_CONTENT,
+    REFUSAL,
+    TRUNCATED,
+    WRONG_ID,
+    Fault,
+    OpenAIServer,
+    Reply,
+    html_error,
+    slow_drip,
+    status,
+)
+from tests.tasks.models.asking import answers, question, questions, settings_for
+
+ONCE = Limits(max_in_flight=2, timeout_s=0.5, attempts=1)
+SCHEMA = JsonSchema("Verdict", {"type": "object", "properties": {"score": {"enum": [1, 2]}}})
+KEY = "sk-very-secret-0123456789"
+
+
+def ask_one(server: OpenAIServer, tmp_path: Path, request: Request, limits: Limits = ONCE) -> Outcome:
+    settings = settings_for(tmp_path, server.model(), limits=limits)
+    (outcome,) = answers(server.model(), settings, [request]).values()
+    return outcome
+
+
+def test_an_answer_comes_back_with_its_revision_tokens_and_tag(tmp_path: Path) -> None:
+    with OpenAIServer(Reply("Paris", usage=(7, 2)), revision="m-2026") as server:
+        outcome = ask_one(server, tmp_path, question(1))
+        body = server.requests[0].body
+    assert outcome == Completion("tag 1", "Paris", "stop", "m-2026", 7, 2, 0.0, False)
+    assert body == {
+        "model": "test-model",
+        "messages": [{"role": "user", "content": "question 1"}],
+        "max_tokens": 20,
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "seed": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (status(429), "rate_limit"),
+        (status(500), "server"),
+        (status(503), "server"),
+        (html_error(502), "server"),
+        (status(400), "bad_request"),
+        (status(404), "bad_request"),
+        (status(401), "unauthorized"),
+        (status(403), "unauthorized"),
+        (status(408), "timeout"),
+        (DISCONNECT, "connection"),
+        (DISCONNECT_AFTER_HEADERS, "connection"),
+        (HANG, "timeout"),
+        (slow_drip(3), "timeout"),
+        (TRUNCATED, "malformed"),
+        (MALFORMED, "malformed"),
+        (NO_CHOICES, "malformed"),
+    ],
+)
+def test_each_trouble_is_a_failure_of_its_kind(tmp_path: Path, fault: Fault, kind: str) -> None:
+    with OpenAIServer("yes", faults=lambda number, body: fault) as server:
+        outcome = ask_one(server, tmp_path, question(1))
+    assert isinstance(outcome, Failure)
+    assert (outcome.tag, outcome.kind) == ("tag 1", kind)
+    assert outcome.message
+
+
+@pytest.mark.parametrize(
+    ("fault", "text", "refusal", "finish"),
+    [
+        (REFUSAL, "I'm sorry, but I can't help with that.", True, "stop"),
+        (CONTENT_FILTER, "", True, "content_filter"),
+        (NULL_CONTENT, "", False, "stop"),
+        (CUT_OFF, "yes, ", False, "length"),
+        (WRONG_ID, "yes, sir", False, "stop"),
+        (NO_LOGPROBS, "yes, sir", False, "stop"),
+    ],
+)
+def test_odd_answers_are_answers(tmp_path: Path, fault: Fault, text: str, refusal: bool, finish: str) -> None:
+    with OpenAIServer("yes, sir", faults=[fault]) as server:
+        outcome = ask_one(server, tmp_path, question(1, top_logprobs=3))
+    assert isinstance(outcome, Completion)
+    assert (outcome.text, outcome.refusal, outcome.finish_reason) == (text, refusal, finish)
+
+
+def test_a_prompt_that_the_content_filter_stops_is_a_refusal(tmp_path: Path) -> None:
+    filtered = status(400, error_code="content_filter")
+    with OpenAIServer("yes", faults=lambda n, b: filtered) as server:
+        outcome = ask_one(server, tmp_path, question(1))
+    assert isinstance(outcome, Completion)
+    assert outcome.refusal
+
+
+def test_missing_usage_is_estimated_from_bytes(tmp_path: Path) -> None:
+    with OpenAIServer("x" * 40, faults=[NO_USAGE]) as server:
+        outcome = ask_one(server, tmp_path, question(1))
+    assert isinstance(outcome, Completion)
+    assert (outcome.tokens_in, outcome.tokens_out) == (4 + 3, 10)
+
+
+def test_logprobs_are_read(tmp_path: Path) -> None:
+    with OpenAIServer(Reply("A", top=({"A": -0.1, "B": -2.5},))) as server:
+        outcome = ask_one(server, tmp_path, question(1, top_logprobs=5))
+        body = server.requests[0].body
+    assert (body["logprobs"], body["top_logprobs"]) == (True, 5)
+    assert isinstance(outcome, Completion)
+    assert outcome.logprobs[0].top == (("A", -0.1), ("B", -2.5))
+
+
+@pytest.mark.parametrize(
+    ("parameter", "request_"),
+    [
+        ("seed", question(1)),
+        ("logprobs", question(1, top_logprobs=2)),
+        ("top_logprobs", question(1, top_logprobs=2)),
+        ("response_format", question(1, json_schema=SCHEMA)),
+        ("max_tokens", question(1)),
+    ],
+)
+def test_a_parameter_that_the_server_does_not_take_is_left_out_from_then_on(
+    tmp_path: Path, parameter: str, request_: Request
+) -> None:
+    with OpenAIServer("yes", rejects=(parameter,)) as server:
+        assert isinstance(ask_one(server, tmp_path, request_), Completion)
+        assert [parameter in r.body for r in server.requests] == [True, False]
+        again = Request("other", (Message("user", "other"),), request_.decoding, json_schema=SCHEMA)
+        assert isinstance(ask_one(server, tmp_path, again), Completion)
+        assert [parameter in r.body for r in server.requests] == [True, False, False]
+
+
+def test_without_max_tokens_the_length_is_limited_by_its_other_name(tmp_path: Path) -> None:
+    with OpenAIServer("yes", rejects=("max_tokens",)) as server:
+        ask_one(server, tmp_path, question(1))
+        assert server.requests[-1].body["max_completion_tokens"] == 20
+
+
+def test_without_structured_output_the_schema_is_in_the_prompt(tmp_path: Path) -> None:
+    with OpenAIServer("{}", rejects=("response_format",)) as server:
+        ask_one(server, tmp_path, question(1, json_schema=SCHEMA))
+        prompt = server.requests[-1].body["messages"][-1]["content"]
+    assert prompt.startswith("question 1\n\n")
+    assert json.dumps(SCHEMA.schema) in prompt
+
+
+@pytest.mark.parametrize(("temperature", "kept"), [(1.0, False), (0.3, True)])
+def test_a_temperature_is_given_up_only_where_that_changes_nothing(
+    tmp_path: Path, temperature: float, kept: bool
+) -> None:
+    request = Request("t", (Message("user", "hi"),), Decoding(5, temperature=temperature))
+    with OpenAIServer("yes", rejects=("temperature",)) as server:
+        outcome = ask_one(server, tmp_path, request)
+    assert isinstance(outcome, Failure if kept else Completion)
+
+
+def test_a_400_about_something_else_is_a_failure_with_the_servers_words(tmp_path: Path) -> None:
+    said = "This model's maximum context length is 10 tokens; you asked for max_tokens=20."
+    with OpenAIServer("yes", faults=lambda n, b: status(400, message=said)) as server:
+        outcome = ask_one(server, tmp_path, question(1))
+        assert len(server.requests) == 1
+    assert isinstance(outcome, Failure)
+    assert said in outcome.message
+
+
+@pytest.mark.parametrize("fault", [LEAK_KEY, status(401), status(500), DISCONNECT, MALFORMED])
+def test_no_failure_holds_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with OpenAIServer("yes", faults=lambda n, b: fault) as server:
+        outcome = ask_one(server, tmp_path, question(1))
+        assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+    assert isinstance(outcome, Failure)
+    assert KEY not in repr(outcome)
+    assert not re.search(r"sk-\w|Bearer \w", outcome.message)
+
+
+def test_other_servers_never_see_openai_account_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-mine")
+    with OpenAIServer("yes") as server:
+        ask_one(server, tmp_path, question(1))
+        assert "mine" not in str(server.requests[0].headers)
+
+
+def test_a_proxy_never_stands_between_us_and_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    with OpenAIServer("yes") as server:
+        assert isinstance(ask_one(server, tmp_path, question(1)), Completion)
+
+
+def test_more_than_a_hundred_requests_can_be_in_flight(tmp_path: Path) -> None:
+    limits = Limits(max_in_flight=150, timeout_s=10)
+    with OpenAIServer("yes", latency_s=1.0) as server:
+        settings = settings_for(tmp_path, server.model(), limits=limits)
+        answers(server.model(), settings, questions(150))
+        assert server.peak_in_flight > 100
+
+
+def test_requests_are_drawn_as_they_are_needed(tmp_path: Path) -> None:
+    drawn = 0
+
+    def endless() -> Iterator[Request]:
+        nonlocal drawn
+        while True:
+            yield question(drawn)
+            drawn += 1
+
+    async def first_ten(server: OpenAIServer) -> int:
+        async with open_model(server.model(), settings_for(tmp_path, server.model())) as model:
+            stream = model.complete(endless())
+            found = [await anext(stream) for _ in range(10)]
+        return len(found)
+
+    with OpenAIServer("yes") as server:
+        assert run_async(first_ten(server)) == 10
+    assert drawn <= 600

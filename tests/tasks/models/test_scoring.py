@@ -1,0 +1,74 @@
+"""The probability of an option is the mass of all the ways to write it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.models.protocol import Completion, TokenLogprob
+from tasks.models.scoring import LEAST_LOGPROB, option_logprobs
+
+
+def completion(*tokens: dict[str, float], options: tuple[float, ...] = ()) -> Completion:
+    """Tokens by the probabilities of their alternatives; the first of each is the one that was drawn."""
+    logprobs = tuple(
+        TokenLogprob(
+            next(iter(token)),
+            math.log(next(iter(token.values()))),
+            tuple((text, math.log(p)) for text, p in token.items()),
+        )
+        for token in tokens
+    )
+    return Completion("t", "", None, None, 0, 0, 0.0, False, logprobs=logprobs, option_logprobs=options)
+
+
+def test_surface_forms_of_a_label_are_added() -> None:
+    found = option_logprobs(completion({"yes": 0.4, " Yes": 0.2, "YES.": 0.1, "no": 0.2}), ["yes", "no"])
+    assert found == pytest.approx((math.log(0.7), math.log(0.2)))
+
+
+def test_options_come_in_the_order_asked_for() -> None:
+    alternatives = completion({"B": 0.5, "(A)": 0.3, "**C**": 0.1})
+    assert option_logprobs(alternatives, ["A", "B", "C"]) == pytest.approx(
+        (math.log(0.3), math.log(0.5), math.log(0.1))
+    )
+
+
+def test_tokens_of_space_and_punctuation_before_the_answer_are_skipped() -> None:
+    assert option_logprobs(completion({"\n": 0.9}, {"**": 0.9}, {"A": 0.6, "B": 0.4}), ["A", "B"]) == (
+        pytest.approx((math.log(0.6), math.log(0.4)))
+    )
+
+
+def test_a_label_that_is_not_listed_gets_its_least_upper_bound() -> None:
+    assert option_logprobs(completion({"yes": 0.9, "Sure": 0.06}), ["yes", "no"]) == pytest.approx(
+        (math.log(0.9), math.log(0.04))
+    )
+    assert option_logprobs(completion({"yes": 0.5, "Sure": 0.01}), ["yes", "no"]) == pytest.approx(
+        (math.log(0.5), math.log(0.01))
+    )
+    assert option_logprobs(completion({"yes": 1.0}), ["yes", "no"]) == (0.0, LEAST_LOGPROB)
+
+
+def test_without_logprobs_or_without_any_label_nothing_is_known() -> None:
+    assert option_logprobs(completion(), ["yes", "no"]) is None
+    assert option_logprobs(completion({"I": 0.9, "Sorry": 0.1}), ["yes", "no"]) is None
+
+
+def test_recorded_answers_carry_their_own() -> None:
+    assert option_logprobs(completion(options=(-1.0, -2.0)), ["A", "B"]) == (-1.0, -2.0)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["A", " A", "B", "b.", "C", "x", "y", " "]), st.floats(-60, 0), min_size=1
+    )
+)
+def test_probabilities_are_probabilities(tops: dict[str, float]) -> None:
+    token = TokenLogprob(next(iter(tops)), next(iter(tops.values())), tuple(tops.items()))
+    answer = Completion("t", "", None, None, 0, 0, 0.0, False, logprobs=(token,))
+    found = option_logprobs(answer, ["A", "B", "C"])
+    assert found is None or all(LEAST_LOGPROB <= lp <= 0 for lp in found)

@@ -1,0 +1,148 @@
+"""A typed answer, or an abstention that says why: never a default score."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, Field
+
+from schemas.recipe import Limits
+from tasks.models.connect import open_model, run_async
+from tasks.models.protocol import Request
+from tasks.models.structured import Abstention, Parsed, ask_structured, parse_answer
+from tests.servers.openai_server import (
+    CONTENT_FILTER,
+    POLITE_REFUSAL,
+    REFUSAL,
+    Body,
+    Messages,
+    OpenAIServer,
+    Reply,
+    status,
+)
+from tests.tasks.models.asking import question, questions, settings_for
+
+
+class Verdict(BaseModel):
+    why: str
+    score: int = Field(ge=1, le=5)
+
+
+GOOD = '{"why": "rude", "score": 4}'
+
+
+def verdicts(
+    server: OpenAIServer, place: Path, requests: list[Request], *, repairs: int = 1
+) -> dict[str, Parsed[Verdict] | Abstention]:
+    settings = settings_for(place, server.model(), limits=Limits(max_in_flight=8, attempts=1, timeout_s=5))
+
+    async def ask() -> dict[str, Parsed[Verdict] | Abstention]:
+        async with open_model(server.model(), settings) as model:
+            results = ask_structured(model, requests, Verdict, repairs=repairs)
+            return {result.tag: result async for result in results}
+
+    return run_async(ask())
+
+
+def test_a_valid_answer_is_parsed_and_the_schema_was_sent(tmp_path: Path) -> None:
+    with OpenAIServer(Reply(GOOD, usage=(9, 5)), revision="r1") as server:
+        (result,) = verdicts(server, tmp_path, questions(1)).values()
+        form = server.requests[0].body["response_format"]["json_schema"]
+    assert isinstance(result, Parsed)
+    assert result.value == Verdict(why="rude", score=4)
+    assert (result.revision, result.spent.tokens_in, result.spent.tries) == ("r1", 9, 1)
+    assert form["strict"] is True
+    assert form["schema"]["properties"]["score"]["enum"] == [1, 2, 3, 4, 5]
+
+
+def test_an_unusable_answer_is_asked_for_again_with_what_was_wrong(tmp_path: Path) -> None:
+    def judge(messages: Messages, body: Body) -> Reply:
+        return Reply(GOOD if len(messages) == 3 else '{"why": "rude", "score": 9}', usage=(10, 5))
+
+    with OpenAIServer(judge) as server:
+        (result,) = verdicts(server, tmp_path, questions(1)).values()
+        shown = server.requests[1].body["messages"]
+    assert isinstance(result, Parsed)
+    assert (result.spent.tries, result.spent.tokens_in, result.spent.tokens_out) == (2, 20, 10)
+    assert shown[1] == {"role": "assistant", "content": '{"why": "rude", "score": 9}'}
+    assert "score: Input should be less than or equal to 5" in shown[2]["content"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["The score is four.", '{"score": 4}', '{"why": "x", "score": "4"}', '{"why": "x", "score": true}', ""],
+)
+def test_what_stays_unusable_is_an_abstention_after_a_bounded_number_of_tries(
+    tmp_path: Path, answer: str
+) -> None:
+    with OpenAIServer(answer) as server:
+        (result,) = verdicts(server, tmp_path, questions(1), repairs=2).values()
+        assert len(server.requests) == 3
+    assert isinstance(result, Abstention)
+    assert (result.reason, result.spent.tries) == ("unparsable", 3)
+    assert result.detail
+
+
+@pytest.mark.parametrize("fault", [REFUSAL, CONTENT_FILTER])
+def test_a_refusal_is_an_abstention_and_is_not_asked_again(tmp_path: Path, fault: Any) -> None:
+    with OpenAIServer(GOOD, faults=lambda n, b: fault) as server:
+        (result,) = verdicts(server, tmp_path, questions(1)).values()
+        assert len(server.requests) == 1
+    assert isinstance(result, Abstention)
+    assert result.reason == "refused"
+
+
+def test_a_polite_refusal_in_prose_is_never_a_score(tmp_path: Path) -> None:
+    with OpenAIServer(GOOD, faults=lambda n, b: POLITE_REFUSAL) as server:
+        (result,) = verdicts(server, tmp_path, questions(1)).values()
+    assert isinstance(result, Abstention)
+    assert result.reason == "unparsable"
+
+
+def test_a_failed_call_is_an_abstention_of_its_kind(tmp_path: Path) -> None:
+    with OpenAIServer(GOOD, faults=lambda n, b: status(400)) as server:
+        (result,) = verdicts(server, tmp_path, questions(1)).values()
+    assert isinstance(result, Abstention)
+    assert result.reason == "failed:bad_request"
+
+
+def test_a_repaired_answer_is_remembered_too(tmp_path: Path) -> None:
+    def judge(messages: Messages, body: Body) -> str:
+        return GOOD if len(messages) == 3 else "no idea"
+
+    with OpenAIServer(judge) as server:
+        first = verdicts(server, tmp_path, questions(20))
+        again = verdicts(server, tmp_path, questions(20))
+        assert len(server.requests) == 40
+    assert {t: r.value for t, r in first.items() if isinstance(r, Parsed)} == {
+        t: r.value for t, r in again.items() if isinstance(r, Parsed)
+    }
+    assert all(r.spent.cached for r in again.values())
+
+
+def test_every_request_has_exactly_one_result_whatever_the_answers(tmp_path: Path) -> None:
+    def judge(messages: Messages, body: Body) -> str:
+        number: int = body["seed"] % 4
+        kinds = [GOOD, "prose", "```json\n" + GOOD + "\n```", GOOD + GOOD]
+        return kinds[number]
+
+    with OpenAIServer(judge) as server:
+        found = verdicts(server, tmp_path, questions(40))
+    assert set(found) == {f"tag {i}" for i in range(40)}
+    parsed = {t for t, r in found.items() if isinstance(r, Parsed)}
+    assert parsed == {f"tag {i}" for i in range(40) if i % 4 in (0, 2)}
+
+
+def test_tags_must_be_unique(tmp_path: Path) -> None:
+    with OpenAIServer(GOOD) as server, pytest.raises(ValueError, match="two requests have the tag"):
+        verdicts(server, tmp_path, [question(1), question(1)])
+
+
+def test_a_cut_off_answer_counts_where_only_its_last_words_are_missing() -> None:
+    cut = json.dumps({"score": 4, "why": "it is rude"})[:-6]
+    assert parse_answer(cut, Verdict, cut_off=True) == Verdict(why="it is ", score=4)
+    with pytest.raises(ValueError, match="score: Field required"):
+        parse_answer('{"why": "rude", "score": 1', Verdict, cut_off=True)
