@@ -652,6 +652,11 @@ def the_manifest_is_cut_off(path: Path) -> None:
     (path / "manifest.json").write_text(whole[:-30])
 
 
+@corrupts("manifest_unreadable", release=True)
+def the_manifest_is_gone(path: Path) -> None:
+    (path / "manifest.json").unlink()
+
+
 @corrupts("file_absent", release=True)
 def a_file_was_removed(path: Path) -> None:
     (path / "CHANGELOG.md").unlink()

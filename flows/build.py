@@ -21,7 +21,7 @@ from schemas.comparison import Comparison
 from schemas.manifest import StageCost
 from schemas.recipe import Recipe
 from tasks.journal import funnel, note_release, start_journal, total_costs
-from tasks.relabelling.file import fingerprint_input
+from tasks.relabelling.job import fingerprint_input
 from tasks.release.reading import last_release
 from tasks.store import RunContext, Step, run_lock, vocabulary_hashes
 from tasks.validate import raise_if_failed, suite_results_of, validation_of, write_data_docs

@@ -13,7 +13,7 @@ LAYOUT = "data_docs"
 
 
 def write_pages(results: Iterable[SuiteResult], out: Path, data_dir: Path) -> list[Path]:
-    """One page a table and an index, into `out`; their layout is `data/data_docs/page.j2`."""
+    """One page a table and an index, into `out`; their layout is `data/data_docs/offline_page.j2`."""
     out.mkdir(parents=True, exist_ok=True)
     ordered = sorted(results, key=lambda r: r.table)
     pages = {page_name(r): render_page(r, data_dir / LAYOUT) for r in ordered}

@@ -4,107 +4,124 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from schemas.attribute import Attribute
 from schemas.errors import InputError
-from schemas.question import Question, question_id
+from schemas.question import Question, Variant, question_id
 from tasks.checks.findings import Problem, problem
-from tasks.text.slots import expand_template, slot_columns
+from tasks.text.slots import expand_template
 
-Faulty = Callable[[Question], bool]
+
+@dataclass(frozen=True)
+class Group:
+    """A question, and what its template expands to (`None`: its slots cannot be read or do not fit)."""
+
+    question: Question
+    expanded: tuple[Variant, ...] | None
+
+
+Faulty = Callable[[Group], bool]
 
 
 def check_groups(questions: Iterable[Question]) -> list[Problem]:
     """Every check that needs one question only, in one pass."""
     failing: dict[str, list[str]] = defaultdict(list)
     for question in questions:
+        group = Group(question, _expanded(question))
         for check, is_faulty in GROUP_CHECKS.items():
-            if is_faulty(question):
+            if is_faulty(group):
                 failing[check].append(question.id)
     return [p for check, ids in failing.items() for p in problem("questions", check, ids)]
 
 
-def id_is_not_content(question: Question) -> bool:
+def _expanded(question: Question) -> tuple[Variant, ...] | None:
+    try:
+        return expand_template(question.template, question.values)
+    except InputError:
+        return None
+
+
+def id_is_not_content(group: Group) -> bool:
     """A mended text keeps its id, so that releases can be compared; any other id follows from content."""
-    return question.changed_in is None and question.id != question_id(
-        family=question.family,
-        attribute=question.attribute,
-        framing=question.framing,
-        control=question.control,
-        template=question.template,
-        values=question.values,
+    return group.question.changed_in is None and group.question.id != question_id(
+        family=group.question.family,
+        attribute=group.question.attribute,
+        framing=group.question.framing,
+        control=group.question.control,
+        template=group.question.template,
+        values=group.question.values,
     )
 
 
-def values_repeated(question: Question) -> bool:
-    return question.control != "a_a" and len(set(question.values)) < len(question.values)
+def values_repeated(group: Group) -> bool:
+    return group.question.control != "a_a" and len(set(group.question.values)) < len(group.question.values)
 
 
-def variant_missing(question: Question) -> bool:
-    return len(question.values) < 2 or question.values != tuple(v.value for v in question.variants)
+def variant_missing(group: Group) -> bool:
+    return len(group.question.values) < 2 or group.question.values != tuple(
+        v.value for v in group.question.variants
+    )
 
 
-def template_broken(question: Question) -> bool:
-    try:
-        expand_template(question.template, question.values)
-    except InputError:
-        return True
-    return False
+def template_broken(group: Group) -> bool:
+    return group.expanded is None
 
 
-def template_without_slot(question: Question) -> bool:
+def template_without_slot(group: Group) -> bool:
     """Only a control may ask every value the same: its attribute was removed."""
     return (
-        question.control == "none" and not template_broken(question) and not slot_columns(question.template)
+        group.question.control == "none"
+        and group.expanded is not None
+        and not any(v.slots for v in group.expanded)
     )
 
 
-def variants_differ_outside_slots(question: Question) -> bool:
+def variants_differ_outside_slots(group: Group) -> bool:
     """Expanding the template again must give exactly these variants."""
-    if template_broken(question) or variant_missing(question):
+    if group.expanded is None or variant_missing(group):
         return False
-    expanded = expand_template(question.template, question.values)
-    return [(v.index, v.text, v.slots) for v in expanded] != [
-        (v.index, v.text, v.slots) for v in question.variants
+    return [(v.index, v.text, v.slots) for v in group.expanded] != [
+        (v.index, v.text, v.slots) for v in group.question.variants
     ]
 
 
-def variants_alike(question: Question) -> bool:
-    texts = [v.text for v in question.variants]
-    return question.control == "none" and len(set(texts)) < len(texts)
+def variants_alike(group: Group) -> bool:
+    texts = [v.text for v in group.question.variants]
+    return group.question.control == "none" and len(set(texts)) < len(texts)
 
 
-def a_a_differs(question: Question) -> bool:
-    return question.control == "a_a" and (
-        len(set(question.values)) > 1 or len({v.text for v in question.variants}) > 1
+def a_a_differs(group: Group) -> bool:
+    return group.question.control == "a_a" and (
+        len(set(group.question.values)) > 1 or len({v.text for v in group.question.variants}) > 1
     )
 
 
-def label_contradicts_control(question: Question) -> bool:
+def label_contradicts_control(group: Group) -> bool:
     """While it is unlabelled, a control contradicts nothing."""
-    if question.label == "unlabelled":
+    if group.question.label == "unlabelled":
         return False
-    return (question.label == "control") != (question.control != "none")
+    return (group.question.label == "control") != (group.question.control != "none")
 
 
-def options_unfit(question: Question) -> bool:
+def options_unfit(group: Group) -> bool:
     """Free text has no options; a completion has three in three roles; a decision is yes or no."""
-    roles = sorted(option.role for option in question.options)
-    if question.family == "completion":
+    roles = sorted(option.role for option in group.question.options)
+    if group.question.family == "completion":
         return len(roles) != 3 or len(set(roles)) != 3
-    if question.family == "decision":
+    if group.question.family == "decision":
         return roles != ["no", "yes"]
-    return question.family == "open" and bool(roles)
+    return group.question.family == "open" and bool(roles)
 
 
-def options_alike(question: Question) -> bool:
-    texts = [" ".join(o.text.lower().split()) for o in question.options]
+def options_alike(group: Group) -> bool:
+    texts = [" ".join(o.text.lower().split()) for o in group.question.options]
     return len(set(texts)) < len(texts)
 
 
-def lineage_missing(question: Question) -> bool:
+def lineage_missing(group: Group) -> bool:
     """A new topic has no parent, but every evolved question was made by an operator."""
-    return question.origin == "evolved" and not question.operator
+    return group.question.origin == "evolved" and not group.question.operator
 
 
 GROUP_CHECKS: Mapping[str, Faulty] = {

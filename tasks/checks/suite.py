@@ -62,7 +62,7 @@ def run_suite(
     _known.update(known)
     answer = batch.validate(
         gx.ExpectationSuite(name=frame.name, expectations=[_expectation(e) for e in expected]),
-        result_format={"result_format": "COMPLETE", "unexpected_index_column_names": [frame.key]},
+        result_format={"result_format": "COMPLETE"},
     )
     _refuse_crashes(frame, answer)
     problems = [p for result in answer.results for p in _problems(frame, result)]
@@ -177,7 +177,8 @@ def _problems(frame: Frame, result: Any) -> list[Problem]:
     if result.success:
         return []
     config = result.expectation_config
-    rows = [row.get(frame.key) for row in result.result.get("unexpected_index_list") or []]
+    failing = pa.array(result.result["unexpected_index_list"], pa.int64())
+    rows = frame.rows[frame.key].take(failing).to_pylist()
     return problem(frame.name, config.meta["check"], rows, column=config.kwargs["column"])
 
 
@@ -217,7 +218,7 @@ def render_page(result: SuiteResult, layout: Path) -> str:
     numbers = count(1)
     view.env.filters["generate_html_element_uuid"] = lambda prefix="": f"{prefix}{next(numbers)}"
     document = renderers.ValidationResultsPageRenderer(run_info_at_end=True).render(answer)
-    return _OUTWARD_LINK.sub(r"\1", str(view.render(document, template="page.j2")))
+    return _OUTWARD_LINK.sub(r"\1", str(view.render(document, template="offline_page.j2")))
 
 
 _OUTWARD_LINK = re.compile(r'<a href="(?:\.\./)[^"]*"[^>]*>(.*?)</a>', re.DOTALL)

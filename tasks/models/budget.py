@@ -130,8 +130,8 @@ def spent_in(run_dir: Path) -> float:
 
 
 def within_budget(ask: Try, ledger: Ledger, price: Price) -> Try:
-    """Tries that are paid for. A try whose answer was lost (garbage, a broken connection) counts at its worst case,
-    because the server may bill it."""
+    """Tries that are paid for. A try whose answer was lost (garbage, a broken connection) counts at its
+    worst case, because the server may bill it."""
 
     async def ask_and_pay(request: Request) -> Completion | Setback:
         worst = price.cost_usd(estimate_prompt_tokens(request.messages), request.decoding.max_tokens)

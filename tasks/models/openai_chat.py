@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from pathlib import Path
 from threading import Lock
@@ -85,7 +86,9 @@ class OpenAIChat:
         except openai.APIStatusError as error:
             return error.response
         except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
-            return Setback("connection", f"the connection to {self._place} failed ({_root(error)})")
+            reason = _root(error)
+            message = f"the connection to {self._place} failed ({type(reason).__name__})"
+            return Setback("connection", message, may_be_billed=not _never_sent(reason))
 
     def _read(self, response: httpx2.Response, request: Request) -> Completion | Setback:
         import orjson
@@ -93,9 +96,8 @@ class OpenAIChat:
         try:
             payload = orjson.loads(response.content)
         except orjson.JSONDecodeError:
-            return Setback(
-                "malformed", f"{self._place} answered {response.status_code} with what is not JSON"
-            )
+            message = f"{self._place} answered {response.status_code} with what is not JSON"
+            return Setback("malformed", message, may_be_billed=True)
         return read_completion(payload, request)
 
     def _setback(self, response: httpx2.Response, error: dict[str, Any]) -> Setback:
@@ -152,11 +154,15 @@ def read_schema_prompt(data_dir: Path) -> str:
     return read_prompt(data_dir, "json_answer").user
 
 
-def _root(error: BaseException) -> str:
+def _root(error: BaseException) -> BaseException:
     """What really happened: this transport reports a closed connection as a timeout."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return type(error).__name__
+    return error
+
+
+def _never_sent(reason: BaseException) -> bool:
+    return isinstance(reason, (ConnectionRefusedError, socket.gaierror))
 
 
 def _kind_of(status: int) -> FailureKind:

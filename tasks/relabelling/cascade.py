@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from schemas.candidates import Passage
@@ -37,6 +37,23 @@ class Comparison:
     abstention: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Verdicts on a row by judge and index of the negative, as the evidence calls for; the last one counts."""
+
+    opinions: dict[str, dict[int, Verdict]] = field(default_factory=dict)
+
+    @property
+    def judge(self) -> str:
+        """Who decided."""
+        return next(reversed(self.opinions), "rule")
+
+    @property
+    def verdicts(self) -> dict[int, Verdict]:
+        """What was decided."""
+        return self.opinions.get(self.judge, {})
+
+
 class Comparer(Protocol):
     """A judge of the cascade: one comparison a question, in the order of the questions."""
 
@@ -47,17 +64,17 @@ class Comparer(Protocol):
 
 async def compare_in_cascade(
     plans: Sequence[Plan], judges: Sequence[Comparer]
-) -> list[tuple[dict[int, Verdict], str]]:
-    """For each row: verdicts by index of the negative, as the evidence calls for, and who gave them. Every
-    judge sees only the rows that the one before it flagged or could not judge."""
-    verdicts: list[tuple[dict[int, Verdict], str]] = [({}, "rule") for _ in plans]
+) -> list[Compared]:
+    """What the judges said of each row. Every judge sees only the rows that the one before it flagged or
+    could not judge; the last one that saw a row decides it."""
+    rows = [Compared() for _ in plans]
     waiting = [i for i, plan in enumerate(plans) if plan.asked and plan.positives]
     for judge in judges:
         found = await _compare([plans[i] for i in waiting], judge)
         for i, row in zip(waiting, found, strict=True):
-            verdicts[i] = (row, judge.name)
+            rows[i].opinions[judge.name] = row
         waiting = [i for i, row in zip(waiting, found, strict=True) if _is_flagged(row)]
-    return verdicts
+    return rows
 
 
 def _is_flagged(row: dict[int, Verdict]) -> bool:

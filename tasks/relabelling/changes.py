@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from schemas.candidates import CandidateSet, Passage
 from schemas.ids import content_id
 from schemas.label import LabelChange, SubjectKind
-from tasks.relabelling.policies import Policy, Verdict, row_flags, row_is_dropped
-from tasks.relabelling.rules import Plan
+from tasks.relabelling.policies import Policy, Verdict, row_flags, why_dropped
+from tasks.relabelling.rules import SCREENED_OUT, Plan
 
+Votes = tuple[int, int, int, int]
 LABEL_AFTER = {"promoted": "positive", "removed": "removed"}
 
 
@@ -27,6 +28,8 @@ class RelabelledRow:
     flags: tuple[str, ...]
     conflicts: tuple[str, ...] = ()
     rule_decided: frozenset[int] = frozenset()
+    screen_checked: frozenset[int] = frozenset()
+    """Negatives that the screen would have spared the judge, and that it was asked about all the same."""
     backfilled: int = 0
     """Negatives that were mined because too few were left."""
 
@@ -37,6 +40,9 @@ class Relabelling:
 
     rows: tuple[RelabelledRow, ...]
     judged_by: tuple[str, ...]
+    agreement: Mapping[str, Votes] = field(default_factory=dict)
+    """For every two judges, `a ~ b`, on how many candidates they said yes and yes, yes and no, no and yes, no
+    and no to "is it relevant?"."""
 
     @property
     def sets(self) -> tuple[CandidateSet, ...]:
@@ -63,7 +69,7 @@ def count_rows(rows: Iterable[RelabelledRow]) -> dict[str, int]:
     """Rows, candidates by outcome, rows by flag, candidates by rule."""
     counts: Counter[str] = Counter(rows=0, candidates=0, promoted=0, filtered=0, kept=0, abstained=0)
     counts.update(rows_dropped=0, rows_flagged=0, rows_without_negatives=0, rows_without_positives=0)
-    counts.update(decided_by_rule=0, in_batch_conflicts=0, backfilled=0)
+    counts.update(decided_by_rule=0, screened_out=0, in_batch_conflicts=0, backfilled=0)
     for row in rows:
         counts["rows"] += 1
         counts["candidates"] += len(row.verdicts)
@@ -73,7 +79,9 @@ def count_rows(rows: Iterable[RelabelledRow]) -> dict[str, int]:
         counts["rows_flagged"] += bool(set(row.flags) & {"review", "ambiguous"})
         counts["rows_without_negatives"] += "no_negatives" in row.flags
         counts["rows_without_positives"] += "no_positive" in row.flags
-        counts["decided_by_rule"] += len(row.rule_decided)
+        screened = sum(verdict.reason == SCREENED_OUT for verdict in row.verdicts)
+        counts["screened_out"] += screened
+        counts["decided_by_rule"] += len(row.rule_decided) - screened
         counts["in_batch_conflicts"] += len(row.conflicts)
         counts["backfilled"] += row.backfilled
     return dict(counts)
@@ -99,14 +107,17 @@ def record_changes(
         for index, (passage, verdict) in enumerate(pairs)
         if verdict.outcome in LABEL_AFTER
     )
+    judged = (verdict for index, verdict in enumerate(verdicts) if index not in plan.decided)
+    reason = why_dropped(policy, judged, len(pairs), len(left))
     return RelabelledRow(
         before=row,
-        after=None if drop or row_is_dropped(policy, len(pairs), len(left)) else after,
+        after=None if drop or reason else after,
         verdicts=tuple(verdicts),
         changes=changes,
-        flags=row_flags(policy, verdicts, (*plan.flags, *flags)),
+        flags=row_flags(policy, verdicts, (*plan.flags, *flags, *([reason] if reason else []))),
         conflicts=plan.conflicts,
         rule_decided=frozenset(plan.decided),
+        screen_checked=frozenset(plan.screen_checked),
     )
 
 

@@ -94,6 +94,13 @@ class Grades:
         found = self.by_pair.get((query_id, passage_id), {})
         return {judge: found.get(judge) for judge in self.judges}
 
+    def votes(self, query_id: str, passage_id: str) -> dict[str, bool | None]:
+        """Whether every judge calls one pair relevant; `None` where it gave no grade."""
+        return {
+            judge: None if grade is None else self.scales[judge].reaches(grade, "relevant")
+            for judge, grade in self.of(query_id, passage_id).items()
+        }
+
 
 def read_grades(path: Path, judges: Sequence[str] = (), scales: Mapping[str, int] | None = None) -> Grades:
     """A CSV `query_id,docid,judge,grade`. `judges`: only these; `scales`: a judge's top grade, where the file
@@ -141,10 +148,18 @@ class Grader(Protocol):
     async def grade(self, questions: Sequence[EvidenceQuestion]) -> list[int | None]: ...
 
 
-async def grade_live(rows: Sequence[CandidateSet], graders: Sequence[Grader]) -> Grades:
-    """Ask for the grades of every passage of some rows, positives included."""
+async def grade_live(plans: Sequence[Plan], graders: Sequence[Grader]) -> Grades:
+    """Ask for the grades of what rules left open, and of the positives of such rows."""
     by_pair: dict[tuple[str, str], dict[str, int]] = {}
-    asked = {(r.query_id, p.id): (r.query, p) for r in rows for p in (*r.positives, *r.negatives)}
+    asked = {
+        (plan.row.query_id, passage.id): (plan.row.query, passage)
+        for plan in plans
+        if plan.asked
+        for passage in (
+            *(plan.row.positives[i] for i in plan.positives),
+            *(plan.row.negatives[i] for i in plan.asked),
+        )
+    }
     for grader in graders:
         found = await grader.grade([EvidenceQuestion(query, passage) for query, passage in asked.values()])
         for pair, grade in zip(asked, found, strict=True):

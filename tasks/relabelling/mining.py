@@ -32,8 +32,23 @@ class MinedPool:
         self._place = {text: place for place, text in enumerate(self._passages)}
         self._texts = list(self._passages)
         self._index = bm25s.BM25()
+        self._last: tuple[str | None, Sequence[float]] = (None, ())
         if self._texts:
             self._index.index([_tokens(text) for text in self._texts], show_progress=False)
+
+    def score(self, query: str, passage: Passage) -> float | None:
+        """BM25 of a passage of the pool for a query; `None` for one that is not in it, or a query without
+        words. The query that was asked last is remembered."""
+        place = self._place.get(normalise_for_match(passage.text))
+        if place is None or not self._scores_of(query):
+            return None
+        return float(self._last[1][place])
+
+    def _scores_of(self, query: str) -> bool:
+        if self._last[0] != query:
+            tokens = _tokens(query)
+            self._last = (query, self._index.get_scores(tokens) if tokens and self._texts else ())
+        return len(self._last[1]) > 0
 
     def nearest(self, row: CandidateSet, count: int, margin: float = MARGIN) -> list[Passage]:
         """The best matches for a row's query that are not in the row and stay below the margin; ties in the

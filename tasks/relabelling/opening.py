@@ -40,23 +40,31 @@ async def open_judges(
 
 
 @asynccontextmanager
-async def open_comparers(names: Sequence[str], settings: ModelSettings) -> AsyncIterator[list[AskedComparer]]:
+async def open_comparers(
+    names: Sequence[str], settings: ModelSettings, subject: str = "passage"
+) -> AsyncIterator[list[AskedComparer]]:
     """Judges of the cascade, cheap one first. `InputError` for `lexical`: it cannot compare."""
     refuse_lexical(names, "the cascade")
-    prompt = read_prompt(settings.data_dir, "relabel_compare")
+    prompt = read_prompt(settings.data_dir, _prompt_for("relabel_compare", subject))
     async with AsyncExitStack() as stack:
         models = [await stack.enter_async_context(open_model(name, settings)) for name in names]
         yield [AskedComparer(model, prompt) for model in models]
 
 
 @asynccontextmanager
-async def open_graders(names: Sequence[str], settings: ModelSettings) -> AsyncIterator[list[AskedGrader]]:
+async def open_graders(
+    names: Sequence[str], settings: ModelSettings, subject: str = "passage"
+) -> AsyncIterator[list[AskedGrader]]:
     """Judges that grade one passage at a time. `InputError` for `lexical`: it knows no grades."""
     refuse_lexical(names, "graded relabelling without recorded verdicts")
-    prompt = read_prompt(settings.data_dir, "relabel_grade")
+    prompt = read_prompt(settings.data_dir, _prompt_for("relabel_grade", subject))
     async with AsyncExitStack() as stack:
         models = [await stack.enter_async_context(open_model(name, settings)) for name in names]
         yield [AskedGrader(model, prompt) for model in models]
+
+
+def _prompt_for(name: str, subject: str) -> str:
+    return f"{name}_question" if subject == "question" else name
 
 
 def refuse_lexical(names: Sequence[str], what: str) -> None:

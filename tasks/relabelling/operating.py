@@ -19,7 +19,7 @@ from schemas.ids import derived_seed
 from tasks.relabelling.graded import DecisionRule, Grades, Level, Quorum, settle_grades
 from tasks.relabelling.policies import Policy
 from tasks.relabelling.rules import find_hard_negatives
-from tasks.relabelling.truth import METRICS, Qrels, Tally
+from tasks.relabelling.truth import COUNTED, METRICS, Qrels, Tally
 
 FOLDS = 5
 QUORUMS: tuple[Quorum, ...] = ("all", "majority", "any")
@@ -108,7 +108,7 @@ def _folds(queries: Sequence[str]) -> list[frozenset[str]]:
 
 
 def _summed(rows: Iterable[Sequence[int]]) -> list[int]:
-    total = [0] * 2 * len(METRICS)
+    total = [0] * 2 * len(COUNTED)
     for cells in rows:
         total = [a + b for a, b in zip(total, cells, strict=True)]
     return total

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,11 +36,11 @@ class Summary:
     """Counts by query id, see `truth.Tally`."""
     audit: Sequence[dict[str, Any]] = ()
     """Candidates for the sheet that people fill in, see `audit.AuditLine`."""
+    observed: dict[str, Any] = field(default_factory=dict)
+    """See `report.Observed`."""
 
     def to_json(self) -> bytes:
-        return orjson.dumps(
-            {"counts": self.counts, "judged_by": self.judged_by, "truth": self.truth, "audit": self.audit}
-        )
+        return orjson.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: bytes) -> Summary:

@@ -5,13 +5,13 @@ The cases are published nowhere; every one of them is ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from schemas.recipe import Relabel
 
-Mode = Literal["both", "relabel", "filter"]
+Mode = Literal["both", "relabel", "filter", "remove_row"]
 TooFew = Literal["keep_row", "drop_row", "backfill"]
 Outcome = Literal["promoted", "removed", "kept", "abstained"]
 Standing = Literal["above", "below", "tied", "flipped", "unjudged"]
@@ -25,7 +25,7 @@ class Policy:
     min_negatives: int = 1
     too_few: TooFew = "keep_row"
     max_promoted: int = 7
-    """More promotions than this: the row is flagged `ambiguous` (the cascade drops it)."""
+    """More promotions than this: the row is flagged `ambiguous` (the cascade drops it, by what it flagged)."""
     max_characters: int = 20_000
     """Longer passages are not sent anywhere: the verdict is an abstention."""
 
@@ -48,6 +48,7 @@ ALLOWED: Mapping[Mode, Mapping[Outcome, Outcome]] = {
     "both": {},
     "relabel": {"removed": "kept"},
     "filter": {"promoted": "removed"},
+    "remove_row": {"promoted": "removed"},
 }
 """What a mode makes of the outcome that the evidence calls for."""
 
@@ -67,9 +68,14 @@ def verdict_with_evidence(span: str, standing: Standing | None, mode: Mode) -> V
     return Verdict(ALLOWED[mode].get(outcome, outcome), reason, span)
 
 
-def row_is_dropped(policy: Policy, negatives_before: int, negatives_left: int) -> bool:
-    """Whether too few hard negatives are left. A row that came with none is none of our doing."""
-    return policy.too_few == "drop_row" and negatives_before > 0 and negatives_left < policy.min_negatives
+def why_dropped(policy: Policy, judged: Iterable[Verdict], before: int, left: int) -> str | None:
+    """Why a row goes, or `None`. With the mode `remove_row` it goes when a judge found a false negative in
+    it; with `drop_row` when too few of its negatives are left (a row that came with none stays)."""
+    if policy.mode == "remove_row" and any(verdict.outcome == "removed" for verdict in judged):
+        return "false_negative"
+    if policy.too_few == "drop_row" and before > 0 and left < policy.min_negatives:
+        return "too_few_negatives"
+    return None
 
 
 def row_flags(policy: Policy, verdicts: Sequence[Verdict], flags: Sequence[str]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from tasks.relabelling.policies import Policy, Verdict
 from tasks.text.normalize import normalise_for_match
 from tasks.text.similarity import ratio
 
+SCREENED_OUT = "screened_out"
 NEAR_DUPLICATE = 95.0
 """rapidfuzz ratio (0 to 100) of the normalised texts from which a negative is a copy of a positive."""
 
@@ -29,6 +30,8 @@ class Plan:
     flags: tuple[str, ...]
     conflicts: tuple[str, ...]
     """Ids of negatives that are a positive of another row (in-batch conflict): reported, not decided."""
+    screen_checked: tuple[int, ...] = ()
+    """Negatives that a screen would have decided, and that are asked about to see what it misses."""
 
 
 def find_hard_negatives(

@@ -6,7 +6,7 @@ ARHN's prompts and edge cases are unpublished: prompts, rules, orders and polici
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from schemas.candidates import CandidateSet
 from tasks.relabelling.cascade import Comparer, compare_in_cascade, settle_comparison
@@ -16,17 +16,33 @@ from tasks.relabelling.graded import DecisionRule, Grades, doubted_positives, se
 from tasks.relabelling.judge import Judge
 from tasks.relabelling.policies import Policy, Verdict, settle_panel
 from tasks.relabelling.ranking import rank_candidates
+from tasks.relabelling.report import agreement_of
 from tasks.relabelling.rules import Plan, find_hard_negatives
 
 Elsewhere = Container[str] | None
 """Normalised positives of all rows of a file; `None`: of the rows at hand."""
 
+Screening = Callable[[Sequence[Plan]], list[Plan]] | None
+"""Takes candidates out that need not be asked about (`screen.screen_candidates`)."""
+
+
+def plan_rows(
+    sets: Sequence[CandidateSet], policy: Policy, positives_elsewhere: Elsewhere = None, screen: Screening = None
+) -> list[Plan]:
+    """What is decided before any call: by rule, then by the screen, where there is one."""
+    plans = find_hard_negatives(sets, policy, positives_elsewhere)
+    return screen(plans) if screen else plans
+
 
 async def relabel_sets(
-    sets: Sequence[CandidateSet], judge: Judge, policy: Policy, positives_elsewhere: Elsewhere = None
+    sets: Sequence[CandidateSet],
+    judge: Judge,
+    policy: Policy,
+    positives_elsewhere: Elsewhere = None,
+    screen: Screening = None,
 ) -> Relabelling:
     """The two-stage strategy with one judge."""
-    return await relabel_with_panel(sets, (judge,), policy, positives_elsewhere)
+    return await relabel_with_panel(sets, (judge,), policy, positives_elsewhere, screen)
 
 
 async def relabel_with_panel(
@@ -34,17 +50,27 @@ async def relabel_with_panel(
     judges: Sequence[Judge],
     policy: Policy,
     positives_elsewhere: Elsewhere = None,
+    screen: Screening = None,
 ) -> Relabelling:
     """The two-stage strategy; several judges decide each by themselves, and `settle_panel` between them."""
-    plans = find_hard_negatives(sets, policy, positives_elsewhere)
+    plans = plan_rows(sets, policy, positives_elsewhere, screen)
     found = [await _two_stages(plans, judge, policy) for judge in judges]
-    rows = []
+    names = tuple(judge.name for judge in judges)
+    rows, votes = [], []
     for plan, *opinions in zip(plans, *found, strict=True):
-        verdicts = [settle_panel(each) for each in zip(*(o[0] for o in opinions), strict=True)]
+        panel = list(zip(*(verdicts for verdicts, _ in opinions), strict=True))
+        votes += [dict(zip(names, map(has_evidence, panel[i]), strict=True)) for i in plan.asked]
         flags = [flag for _, flags in opinions for flag in flags]
-        name = "+".join(judge.name for judge in judges)
-        rows.append(record_changes(plan, verdicts, policy, judge=name, flags=flags))
-    return Relabelling(tuple(rows), tuple(judge.name for judge in judges))
+        verdicts = [settle_panel(each) for each in panel]
+        rows.append(record_changes(plan, verdicts, policy, judge="+".join(names), flags=flags))
+    return Relabelling(tuple(rows), names, agreement_of(votes))
+
+
+def has_evidence(verdict: Verdict) -> bool | None:
+    """Whether a judge found that a candidate answers; `None`: it abstained."""
+    if verdict.outcome == "abstained":
+        return None
+    return verdict.evidence is not None or verdict.outcome != "kept"
 
 
 async def _two_stages(
@@ -63,17 +89,19 @@ async def relabel_in_cascade(
     judges: Sequence[Comparer],
     policy: Policy,
     positives_elsewhere: Elsewhere = None,
+    screen: Screening = None,
 ) -> Relabelling:
     """The cascade: every judge sees only what the one before it flagged. Rows with more than
     `policy.max_promoted` flagged passages are dropped as ambiguous."""
-    plans = find_hard_negatives(sets, policy, positives_elsewhere)
+    plans = plan_rows(sets, policy, positives_elsewhere, screen)
     compared = await compare_in_cascade(plans, judges)
-    rows = []
-    for plan, (found, judge) in zip(plans, compared, strict=True):
-        verdicts, ambiguous = settle_comparison(plan, found, policy)
+    rows, votes = [], []
+    for plan, found in zip(plans, compared, strict=True):
+        verdicts, ambiguous = settle_comparison(plan, found.verdicts, policy)
+        votes += [{name: has_evidence(seen[i]) for name, seen in found.opinions.items()} for i in plan.asked]
         flags = ("ambiguous",) if ambiguous else ()
-        rows.append(record_changes(plan, verdicts, policy, judge=judge, flags=flags, drop=ambiguous))
-    return Relabelling(tuple(rows), tuple(judge.name for judge in judges))
+        rows.append(record_changes(plan, verdicts, policy, judge=found.judge, flags=flags, drop=ambiguous))
+    return Relabelling(tuple(rows), tuple(judge.name for judge in judges), agreement_of(votes))
 
 
 def relabel_by_grades(
@@ -82,10 +110,18 @@ def relabel_by_grades(
     rule: DecisionRule,
     policy: Policy,
     positives_elsewhere: Elsewhere = None,
+    screen: Screening = None,
 ) -> Relabelling:
     """The graded strategy: a written rule over pointwise grades, recorded or fresh."""
+    return settle_by_grades(plan_rows(sets, policy, positives_elsewhere, screen), grades, rule, policy)
+
+
+def settle_by_grades(
+    plans: Sequence[Plan], grades: Grades, rule: DecisionRule, policy: Policy
+) -> Relabelling:
+    """Verdicts on planned rows out of grades."""
     judge = "+".join(grades.judges)
-    doubted = doubted_positives(sets, grades, rule)
+    doubted = doubted_positives([plan.row for plan in plans], grades, rule)
     rows = [
         record_changes(
             plan,
@@ -94,6 +130,7 @@ def relabel_by_grades(
             judge=judge,
             flags=("review",) if plan.row.id in doubted else (),
         )
-        for plan in find_hard_negatives(sets, policy, positives_elsewhere)
+        for plan in plans
     ]
-    return Relabelling(tuple(rows), grades.judges)
+    votes = (grades.votes(plan.row.query_id, plan.row.negatives[i].id) for plan in plans for i in plan.asked)
+    return Relabelling(tuple(rows), grades.judges, agreement_of(votes))

@@ -16,6 +16,7 @@ from typing import TypedDict
 from schemas.errors import InputError
 from schemas.ids import derived_seed
 from tasks.relabelling.changes import RelabelledRow
+from tasks.relabelling.rules import SCREENED_OUT
 
 METRICS = (
     "relabel_precision",
@@ -23,6 +24,8 @@ METRICS = (
     "false_negative_rate_after",
     "true_negatives_lost",
 )
+COUNTED = (*METRICS, "relevant_screened_out")
+"""The last is the share of relevant candidates among those that a screen kept from the judges."""
 
 
 class Estimate(TypedDict):
@@ -52,17 +55,18 @@ class Tally:
                 grade = self.qrels.get((row.before.query_id, passage.id))
                 if grade is not None:
                     outcome = "removed" if row.after is None else verdict.outcome
-                    self.count(row.before.query_id, grade, outcome)
+                    self.count(row.before.query_id, grade, outcome, verdict.reason == SCREENED_OUT)
 
-    def count(self, query_id: str, grade: int, outcome: str) -> None:
+    def count(self, query_id: str, grade: int, outcome: str, screened: bool = False) -> None:
         """Count one candidate with a known grade."""
-        cells = self.by_query.setdefault(query_id, [0] * 2 * len(METRICS))
+        cells = self.by_query.setdefault(query_id, [0] * 2 * len(COUNTED))
         relevant, left = grade >= self.relevant_from, outcome in ("kept", "abstained")
         for metric, hit, counts in (
             (0, relevant, outcome == "promoted"),
             (1, relevant, True),
             (2, relevant, left),
             (3, not left, grade == 0),
+            (4, relevant, screened),
         ):
             cells[2 * metric] += hit and counts
             cells[2 * metric + 1] += counts
@@ -70,16 +74,17 @@ class Tally:
     def merge(self, by_query: Mapping[str, Sequence[int]]) -> None:
         """Add the counts of other rows."""
         for query_id, cells in by_query.items():
-            mine = self.by_query.setdefault(query_id, [0] * 2 * len(METRICS))
+            mine = self.by_query.setdefault(query_id, [0] * 2 * len(COUNTED))
             self.by_query[query_id] = [a + b for a, b in zip(mine, cells, strict=True)]
 
-    def estimates(self) -> dict[str, Estimate]:
-        """The four metrics."""
+    def estimates(self, names: Sequence[str] = METRICS) -> dict[str, Estimate]:
+        """The four metrics, or those that are named."""
         from tasks.stats.bootstrap import cluster_bootstrap, ratio_of_sums
 
         cells = [self.by_query[query] for query in sorted(self.by_query)]
         found: dict[str, Estimate] = {}
-        for i, name in enumerate(METRICS):
+        for name in names:
+            i = COUNTED.index(name)
             pairs = [row[2 * i : 2 * i + 2] for row in cells]
             n = sum(of for _, of in pairs)
             if n == 0:

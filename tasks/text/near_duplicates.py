@@ -50,6 +50,8 @@ def thin_out(texts: Sequence[str], guards: Indices, *, threshold: float, fixed: 
     Pairs are looked for among those that stay until all have been seen and nobody has come back because
     the one that it had lost to is gone. So a large family is thinned out by a few of its pairs.
     """
+    if not texts:
+        return Thinned(np.ones(0, np.bool_), Matches.none(), 0)
     search = _Search(texts, guards, threshold, fixed)
     matches, stays = Matches.none(), np.ones(len(texts), np.bool_)
     partners = search.first_partners()

@@ -23,7 +23,8 @@ or `storm(rate, *faults, seed=…)`. Several faults on one request compose: `(de
     OpenAIServer("yes", faults=storm(0.3, status(429), status(500), TRUNCATED, seed=7))
 
 **Switches.** `api_key="…"` demands it; `rejects=("seed",)` answers 400 to requests with that parameter;
-`latency_s` holds for all; `models` and `revision` are what it reports. `peak_in_flight` is the highest
+`latency_s` holds for all; `models` and `revision` are what it reports; `models_status` is the status of the
+models route. `peak_in_flight` is the highest
 number of requests that were open at once; `answered` counts the 200s of the chat route.
 """
 
@@ -219,7 +220,7 @@ class OpenAIServer:
         latency_s: float = 0.0,
         models: Sequence[str] = ("test-model",),
         revision: str = "test-model-2026-01-01",
-        serves_models: bool = True,
+        models_status: int = 200,
     ) -> None:
         self.answer = answer
         self.faults = faults
@@ -228,7 +229,7 @@ class OpenAIServer:
         self.latency_s = latency_s
         self.models = tuple(models)
         self.revision = revision
-        self.serves_models = serves_models
+        self.models_status = models_status
         self.requests: list[Received] = []
         """Chat requests, in order of arrival."""
         self.other_requests: list[Received] = []
@@ -290,8 +291,8 @@ class OpenAIServer:
         self.other_requests.append(_received(len(self.other_requests), request, {}))
         if self._unauthorised(request):
             return _error(401, "Incorrect API key provided")
-        if not self.serves_models:
-            return web.Response(status=404, text="not found")
+        if self.models_status != 200:
+            return web.Response(status=self.models_status, text="no list of models here")
         return web.json_response(
             {"object": "list", "data": [{"id": m, "object": "model"} for m in self.models]}
         )

@@ -97,6 +97,14 @@ def test_a_lost_answer_counts_because_it_may_be_billed(tmp_path: Path) -> None:
     assert spent == pytest.approx(USD_PER_ANSWER + 2 * worst)
 
 
+def test_what_was_never_sent_costs_nothing(tmp_path: Path) -> None:
+    with OpenAIServer("yes") as server:
+        gone = server.model()
+    found = answers(gone, priced_settings(tmp_path, 1.0), questions(1))
+    assert {o.kind for o in found.values() if isinstance(o, Failure)} == {"connection"}
+    assert json.loads((tmp_path / "run" / "spend.json").read_text())["usd"] == 0
+
+
 def test_a_budget_of_nothing_sends_nothing(tmp_path: Path) -> None:
     with OpenAIServer("yes") as server:
         found = answers(server.model(), priced_settings(tmp_path, 0.0), questions(5))

@@ -9,7 +9,9 @@ import pytest
 
 from schemas.errors import BudgetError, InputError
 from schemas.recipe import Limits, Recipe
-from tasks.models.connect import ModelSettings, check_models, ping, run_async
+from tasks.models.connect import ModelSettings, check_models, open_model, ping, run_async
+from tasks.models.names import parse_model_name
+from tasks.models.settings import api_key
 from tasks.store import RunContext
 from tests.servers.openai_server import HANG, OpenAIServer
 from tests.tasks.models.asking import DATA, answers, questions, settings_for
@@ -81,9 +83,6 @@ def test_a_loopback_server_gets_the_key_that_is_meant_for_it(
 def test_the_openai_key_is_never_sent_to_a_server_that_nobody_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.models.connect import api_key
-    from tasks.models.names import parse_model_name
-
     monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     for far in (FAR, "openai:m@http://127.evil.example/v1", "openai:m@http://api.openai.com.evil.example/v1"):
@@ -103,7 +102,7 @@ def test_a_model_without_endpoint_uses_the_configured_base(
 
 
 def test_ping_finds_servers_that_are_there(tmp_path: Path) -> None:
-    with OpenAIServer() as server, OpenAIServer(serves_models=False) as shy:
+    with OpenAIServer() as server, OpenAIServer(models_status=404) as shy:
         run_async(ping([server.model(), server.model("b"), shy.model(), "embedded:smollm2-135m"],
                        settings_for(tmp_path)))  # fmt: skip
         assert [r.path for r in server.other_requests] == ["/v1/models"]
@@ -116,6 +115,11 @@ def test_ping_names_the_server_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"connection to http://127\.0\.0\.1:\d+ failed") as caught:
         run_async(ping([gone], settings_for(tmp_path)))
     assert "start the server" in str(caught.value)
+
+
+def test_ping_does_not_trust_a_proxy_without_a_server_behind_it(tmp_path: Path) -> None:
+    with OpenAIServer(models_status=502) as server, pytest.raises(InputError, match="answers 502"):
+        run_async(ping([server.model()], settings_for(tmp_path)))
 
 
 def test_ping_says_when_the_key_is_wrong_without_showing_it(
@@ -136,8 +140,6 @@ def test_a_cancelled_run_keeps_what_it_has(tmp_path: Path) -> None:
         settings = settings_for(tmp_path, server.model(), limits=settings_limits)
 
         async def interrupted() -> None:
-            from tasks.models.connect import open_model
-
             async with open_model(server.model(), settings) as model:
                 async with asyncio.timeout(1.5):
                     async for _ in model.complete(questions(20)):

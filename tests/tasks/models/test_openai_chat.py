@@ -160,6 +160,13 @@ def test_without_max_tokens_the_length_is_limited_by_its_other_name(tmp_path: Pa
         assert server.requests[-1].body["max_completion_tokens"] == 20
 
 
+def test_where_neither_name_of_the_length_is_taken_the_call_fails_and_stays_limited(tmp_path: Path) -> None:
+    with OpenAIServer("yes", rejects=("max_tokens", "max_completion_tokens")) as server:
+        for _ in range(2):
+            assert isinstance(ask_one(server, tmp_path, question(1)), Failure)
+        assert all("max_tokens" in r.body or "max_completion_tokens" in r.body for r in server.requests)
+
+
 def test_without_structured_output_the_schema_is_in_the_prompt(tmp_path: Path) -> None:
     with OpenAIServer("{}", rejects=("response_format",)) as server:
         ask_one(server, tmp_path, question(1, json_schema=SCHEMA))
