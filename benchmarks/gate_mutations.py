@@ -20,18 +20,17 @@ from typing import Any
 import pyarrow as pa
 
 from benchmarks.good_release import write_release
-from benchmarks.good_tables import DATA, JUDGE, as_dropped, good_tables
+from benchmarks.good_tables import JUDGE, as_dropped, good_tables
 from schemas.decision import StageCounts
 from schemas.ids import content_id
 from schemas.question import Question, question_id
 from schemas.validation import SuiteResult
-from tasks.checks import examination
 from tasks.checks.examination import TABLES, Knowledge, examine
 from tasks.checks.expected import Frame
 from tasks.checks.findings import Problem
+from tasks.checks.release_files import open_release_files
 from tasks.checks.suite import FAULTS, run_suite
 from tasks.text.slots import expand_template
-from tasks.validate import validate_path
 
 Record = dict[str, Any]
 
@@ -920,23 +919,19 @@ def measure(*, quick: bool = False) -> Iterator[Told]:
     """Every change on its own. `quick`: no suites, except where a suite has to catch the corruption."""
     tables, knowledge = good_tables()
     records = {name: [row.model_dump(mode="json") for row in rows] for name, rows in tables.items()}
-    run = examination.run_suite
     with tempfile.TemporaryDirectory() as room:
         for change in CHANGES:
-            examination.run_suite = _no_suite if quick and change.check not in SUITE_CHECKS else _remembered
-            try:
-                if change.of_release:
-                    path = Path(room) / change.name
-                    write_release(path, tables, knowledge)
-                    change.apply(path)
-                    findings = validate_path(path, DATA).findings
-                else:
-                    case = Case(deepcopy(records), knowledge)
-                    change.apply(case)
-                    findings = examine(case.arrow(), case.knowledge).validation.findings
-            finally:
-                examination.run_suite = run
-            yield Told(change, tuple(sorted({f.check for f in findings})))
+            if change.of_release:
+                path = Path(room) / change.name
+                write_release(path, tables, knowledge)
+                change.apply(path)
+                found = {p.check for p in open_release_files(path).problems}
+            else:
+                case = Case(deepcopy(records), knowledge)
+                change.apply(case)
+                suites_by = _no_suite if quick and change.check not in SUITE_CHECKS else _remembered
+                found = {p.check for p in examine(case.arrow(), case.knowledge, suites_by).problems}
+            yield Told(change, tuple(sorted(found)))
 
 
 SUITE_CHECKS = frozenset(

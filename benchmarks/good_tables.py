@@ -221,7 +221,7 @@ def _effects(questions: Iterable[Question]) -> Iterator[Effect]:
     for i, (level, name) in enumerate(slices):
         yield Effect(
             id=content_id("e", level, name),
-            level=level,  # type: ignore[arg-type]
+            level=level,
             name=name,
             family="open",
             attribute="gender",

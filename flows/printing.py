@@ -164,7 +164,8 @@ def print_metrics(result: Mapping[str, Any]) -> None:
         if isinstance(value, Mapping):
             low, high = value.get("low"), value.get("high")
             interval = "" if low is None or high is None else f"{low:.3f} … {high:.3f}"
-            rows.add_row(plain(name), f"{value['value']:.3f}", interval, str(value.get("n", "")))
+            shown = "–" if value["value"] is None else f"{value['value']:.3f}"
+            rows.add_row(plain(name), shown, interval, str(value.get("n", "")))
         else:
             rows.add_row(plain(name), str(value), "", "")
     OUT.print(rows)

@@ -52,7 +52,9 @@ STAGES = (
     tasks.measure.STAGE,
     tasks.validate.STAGE,
 )
-VOCABULARY = tuple(sorted({name for stage in STAGES for name in stage.vocabulary}))
+PAGES = ("canary.md", "card.md", "card_sentences.yaml", "report")
+"""What the pages of a release are written from."""
+VOCABULARY = tuple(sorted({name for stage in STAGES for name in stage.vocabulary} | set(PAGES)))
 """Files and folders under data/ that a build depends on."""
 
 expand = as_task(tasks.expand.STAGE)

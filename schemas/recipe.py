@@ -108,13 +108,28 @@ class RetrievalFile(Section):
 
 
 class Relabel(Section):
-    """Evidence span, listwise ranking, then promote, filter or keep."""
+    """Find false negatives among the hard negatives, then promote, filter or keep them."""
 
-    strategy: Literal["two_stage"] = "two_stage"
-    mode: Literal["both", "relabel", "filter"] = "both"
+    strategy: Literal["two_stage", "cascade", "graded"] = Field(
+        default="two_stage",
+        description="`two_stage` ranks evidence; `cascade` asks the judges in their order, each only where the "
+        "one before it objects; `graded` applies `rule` to grades from 0 to 3",
+    )
+    mode: Literal["both", "relabel", "filter", "remove_row"] = Field(
+        default="both",
+        description="promote and remove, promote only, remove only, or drop every row with a false negative",
+    )
+    rule: str = Field(
+        default="all:top/any:relevant",
+        pattern=r"^(all|majority|any):(top|relevant|marginal)/(all|majority|any):(top|relevant|marginal)$",
+        description="for `graded`: who must agree on what to promote, and to remove",
+    )
     candidates: int = Field(default=5, ge=1, le=100, description="near misses per accepted question")
     min_negatives: int = Field(default=1, ge=0)
-    too_few: Literal["keep_row", "drop_row"] = "keep_row"
+    too_few: Literal["keep_row", "drop_row", "backfill"] = Field(
+        default="keep_row",
+        description="what becomes of a row with fewer than `min_negatives`; `backfill` mines others from the file",
+    )
     max_promoted: int = Field(default=7, ge=1, description="more than this: the row is flagged ambiguous")
     files: tuple[RetrievalFile, ...] = ()
 
@@ -200,6 +215,14 @@ class Recipe(Section):
         if unknown:
             raise ValueError(f"unknown family {unknown[0]!r}; there are: {', '.join(FAMILIES)}")
         return families
+
+    @model_validator(mode="after")
+    def _only_two_stages_go_without_a_model(self) -> Recipe:
+        if self.relabel.strategy != "two_stage" and "lexical" in self.models.relabel_judges:
+            raise ValueError(
+                f"relabel.strategy {self.relabel.strategy!r} needs models as models.relabel_judges, not `lexical`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _evolution_needs_open_questions(self) -> Recipe:

@@ -210,9 +210,15 @@ def judging(context: RunContext, targets: Sequence[str], asked: Asked) -> list[S
 
 
 def relabelling(context: RunContext, questions: int) -> tuple[int, list[StageCost]]:
-    """Near misses of the accepted questions: evidence from each, one ranking in two orders for each set."""
+    """Near misses of the accepted questions: evidence from each, one ranking in two orders for each set; or
+    one grade each; or one comparison a set, where every judge is taken to see all that the first one sees."""
     sets = ceil(questions * ACCEPTED_SHARE)
     passages = sets * (context.recipe.relabel.candidates + 1)
+    if context.recipe.relabel.strategy != "two_stage":
+        read = EVIDENCE_TOKENS[0] * passages
+        calls = passages if context.recipe.relabel.strategy == "graded" else sets
+        judges = context.recipe.models.relabel_judges
+        return passages, [_cost(context, j, calls, read, EVIDENCE_TOKENS[1] * calls) for j in judges]
     rankings = sets * JUDGE_ORDERS
     tokens_in = EVIDENCE_TOKENS[0] * passages + RANKING_TOKENS[0] * rankings
     tokens_out = EVIDENCE_TOKENS[1] * passages + RANKING_TOKENS[1] * rankings

@@ -96,5 +96,5 @@ STAGE = Stage(
     1,
     run=judge,
     reads=("models", "evolve"),
-    vocabulary=("attributes", "lexicons", "prompts/judge_comparative.md", "rubrics/four_scores.yaml"),
+    vocabulary=("attributes", "lexicons", "prompts", "rubrics/four_scores.yaml"),
 )

@@ -20,11 +20,10 @@ from tasks.formats.retrieval_records import BadRows
 from tasks.models.connect import ModelSettings, run_async
 from tasks.relabelling.changes import RelabelledRow, Relabelling, label_change
 from tasks.relabelling.file import relabel_file
-from tasks.relabelling.job import fingerprint_input
-from tasks.relabelling.opening import open_judges
+from tasks.relabelling.graded import DecisionRule
+from tasks.relabelling.job import RelabelJob, fingerprint_input, open_strategy, relabel_rows
 from tasks.relabelling.policies import Policy
 from tasks.relabelling.pool import PoolVocabulary, Settled, candidate_sets, settle_questions
-from tasks.relabelling.strategies import relabel_with_panel
 from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.text.dropping import drop_question
 
@@ -58,12 +57,13 @@ def relabel(context: RunContext, questions: TableRef, responses: TableRef) -> Ou
 async def judge_sets(
     context: RunContext, sets: Sequence[CandidateSet], subject: str
 ) -> tuple[Relabelling, tuple[StageCost, ...]]:
-    """Relabel with the recipe's judges; what it cost comes with it."""
-    names = context.recipe.models.relabel_judges
-    async with open_judges(names, ModelSettings.of(context), subject) as judges:
-        relabelling = await relabel_with_panel(sets, judges, Policy.of(context.recipe.relabel))
-        costs = tuple(cost for judge in judges for cost in judge.costs())
-    return relabelling, costs
+    """Relabel with the recipe's strategy and judges; what it cost comes with it."""
+    section, judges = context.recipe.relabel, context.recipe.models.relabel_judges
+    job = RelabelJob(section.strategy, judges, Policy.of(section), DecisionRule.parse(section.rule))
+    async with open_strategy(job, ModelSettings.of(context), subject) as strategy:
+        if subject == "question":
+            return await strategy.relabel(sets, None, None), strategy.costs()
+        return await relabel_rows(sets, job, strategy), strategy.costs()
 
 
 def relabelled_questions(rows: Iterable[Question], settled: Iterable[Settled]) -> list[Question]:

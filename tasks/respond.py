@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from schemas.decision import StageCounts
-from schemas.errors import ModelError
+from schemas.errors import BudgetError, ModelError
 from schemas.ids import content_id
 from schemas.manifest import StageCost
 from schemas.question import QUESTIONS, Question
@@ -50,6 +50,12 @@ def refuse_too_many_failures(rows: Sequence[Response], tolerated: float) -> None
     failures = [r for r in rows if r.failure is not None]
     if len(failures) <= tolerated * len(rows):
         return
+    if any(r.failure == "budget" for r in failures):
+        raise BudgetError(
+            f"the budget ran out with {len(failures)} calls of {len(rows)} left to make",
+            place=failures[0].failure_message,
+            hint="raise `budget.usd` (or --budget) and run the same command again: answers that came are kept",
+        )
     kinds = ", ".join(f"{n} × {kind}" for kind, n in Counter(r.failure for r in failures).most_common())
     first = failures[0]
     raise ModelError(

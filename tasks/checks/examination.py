@@ -20,7 +20,7 @@ from schemas.tables import Table
 from schemas.validation import SuiteResult, Validation
 from tasks.checks.balance import check_balance
 from tasks.checks.effects import check_effects
-from tasks.checks.expected import frames_of
+from tasks.checks.expected import Frame, frames_of
 from tasks.checks.findings import Problem, problem, summarise
 from tasks.checks.group_integrity import check_groups, check_repeated_texts, check_vocabulary
 from tasks.checks.judgements import Scale, check_judgements
@@ -68,14 +68,20 @@ class Examination:
         return Examination((*self.problems, *more), self.suites, self.rows)
 
 
-def examine(tables: Mapping[str, pa.Table], knowledge: Knowledge) -> Examination:
+SuiteRunner = Callable[[Frame, Mapping[str, pa.Array]], tuple[list[Problem], SuiteResult]]
+"""Puts a frame's suite to its rows; the second argument holds the ids that references may name."""
+
+
+def examine(
+    tables: Mapping[str, pa.Table], knowledge: Knowledge, suites_by: SuiteRunner = run_suite
+) -> Examination:
     """Put every check to the tables that are there (by the names of `TABLES`).
 
     A table whose columns are not those of its schema is only told so: nothing else can be said about it.
     """
     shapes = {name: check_shape(TABLES[name], rows) for name, rows in tables.items()}
     whole = {name: shapes[name].rows for name in tables if shapes[name].is_whole}
-    columns, suites = check_columns(whole)
+    columns, suites = check_columns(whole, suites_by)
     groups = check_questions(whole, columns, knowledge) if QUESTIONS.name in whole else []
     return Examination(
         problems=(
@@ -89,14 +95,16 @@ def examine(tables: Mapping[str, pa.Table], knowledge: Knowledge) -> Examination
     )
 
 
-def check_columns(tables: Mapping[str, pa.Table]) -> tuple[list[Problem], list[SuiteResult]]:
+def check_columns(
+    tables: Mapping[str, pa.Table], suites_by: SuiteRunner = run_suite
+) -> tuple[list[Problem], list[SuiteResult]]:
     """The suites of all tables. A question may be referred to as long as it is kept or was dropped."""
     known = {QUESTIONS.name: known_questions(tables)}
     problems: list[Problem] = []
     suites = []
     for name, rows in tables.items():
         for frame in frames_of(TABLES[name], rows):
-            found, result = run_suite(frame, known)
+            found, result = suites_by(frame, known)
             problems += found
             suites.append(result)
     return problems, suites

@@ -138,6 +138,7 @@ MAY_BE_EMPTY = {
     ("responses", "text"),
     ("responses", "failure_message"),
     ("dropped", "text"),
+    ("judgements", "prompt_hash"),  # the divergence judge has no prompt
     ("judgements.scores", "reasoning"),
     ("label_history", "evidence"),
 }

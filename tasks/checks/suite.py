@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -72,6 +73,7 @@ def run_suite(
 def great_expectations(part: str = "") -> Any:
     """The library or a part of it, imported when it is first needed, with its analytics off."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     return import_module(f"great_expectations{part}")
 
 

@@ -17,6 +17,7 @@ from tasks.formats.retrieval import (
     read_candidate_sets,
     write_candidate_sets,
 )
+from tasks.formats.retrieval_losses import losses_of
 from tasks.formats.retrieval_records import BadRows
 from tasks.formats.retrieval_writing import write_records
 from tasks.models.connect import ModelSettings, run_async
@@ -31,7 +32,7 @@ from tasks.relabelling.audit import (
 from tasks.relabelling.changes import count_rows
 from tasks.relabelling.graded import DecisionRule, read_grades
 from tasks.relabelling.job import (
-    FileJob,
+    RelabelJob,
     Strategy,
     Work,
     job_key,
@@ -44,7 +45,9 @@ from tasks.relabelling.parts import ROWS_A_PART, Parts, chunked
 from tasks.relabelling.policies import Mode, Policy, TooFew
 from tasks.relabelling.positives import KnownPositives
 from tasks.relabelling.reliability import describe_judges
-from tasks.relabelling.truth import Tally, read_qrels
+from tasks.relabelling.report import Observed
+from tasks.relabelling.screen import Screen
+from tasks.relabelling.truth import COUNTED, Tally, read_qrels
 
 _NEEDS = "give --verdicts (grades of judges) and --truth (grades of people)"
 
@@ -66,6 +69,7 @@ def relabel_file(
     too_few: TooFew = "keep_row",
     max_promoted: int = 7,
     mine: int = 0,
+    screen: str | None = None,
     max_true_negatives_lost: float | None = None,
     min_relabel_precision: float | None = None,
     corpus: Path | None = None,
@@ -80,15 +84,15 @@ def relabel_file(
 
     `judges`: `lexical` (the default) or models; with `verdicts` the names of recorded judges. `mine`: so many
     negatives for rows without any; they and those of `backfill` come out of `corpus`, else out of the rows
-    around. `corpus` also holds the passages of formats that name them by id. `positives` are qrels that say
+    around. `screen` is `bm25:MARGIN[:CHECK]` or `score:…` (see `screen.Screen`). `corpus` also holds the passages of formats that name them by id. `positives` are qrels that say
     which candidates of a RankLLM request are positives. `audit`: so many candidates go on a sheet for people,
     `<out>.audit.csv`; `audited` is such a sheet, filled in. Beside `out` stand `<out>.label_history.parquet`
-    and `<out>.review.jsonl`.
+    and `<out>.review.jsonl`. `lost` in the result says what the format of `out` has no room for.
     """
     strategy = strategy or ("graded" if verdicts else "two_stage")
     if verdicts and strategy != "graded":
         raise InputError(f"recorded verdicts do not go with {strategy}", hint="use --strategy graded")
-    job = FileJob(
+    job = RelabelJob(
         strategy=strategy,
         judges=tuple(judges) or (("lexical",) if strategy == "two_stage" else ()),
         policy=Policy(mode, min_negatives, too_few, max_promoted),
@@ -98,6 +102,7 @@ def relabel_file(
         truth=truth,
         relevant_from=relevant_from,
         mine=mine,
+        screen=Screen.parse(screen) if screen else None,
         audit=audit,
         audited=audited,
     )
@@ -113,8 +118,8 @@ def relabel_file(
 
 
 def _at_operating_point(
-    source: Source, job: FileJob, limits: Limits, bad: BadRows
-) -> tuple[FileJob, dict[str, Any]]:
+    source: Source, job: RelabelJob, limits: Limits, bad: BadRows
+) -> tuple[RelabelJob, dict[str, Any]]:
     """The job with the rule that keeps to the limits, where there are any; and what is to be said of it and
     of the recorded judges."""
     if not job.verdicts:
@@ -135,7 +140,7 @@ def _at_operating_point(
 
 
 async def _relabel_source(
-    source: Source, job: FileJob, settings: ModelSettings, out: Path | None, out_format: str, bad: BadRows
+    source: Source, job: RelabelJob, settings: ModelSettings, out: Path | None, out_format: str, bad: BadRows
 ) -> dict[str, Any]:
     check_format(out_format)
     known = KnownPositives(read_candidate_sets(source, BadRows(bad.skip)))
@@ -143,24 +148,29 @@ async def _relabel_source(
     tally = Tally(read_qrels(job.truth), job.relevant_from) if job.truth else None
     counts: Counter[str] = Counter(count_rows(()))
     judged_by: set[str] = set()
+    observed = Observed()
     lines: list[AuditLine] = []
     pool = mined_pool(source, job, BadRows(bad.skip))
     answers = read_sheet(job.audited) if job.audited else {}
-    async with open_strategy(job, settings) as relabel:
+    async with open_strategy(job, settings) as strategy:
         with track("relabelling rows", None) as bar:
             for number, rows in enumerate(chunked(read_candidate_sets(source, bad), ROWS_A_PART)):
                 summary = parts.find(number) if parts else None
                 if summary is None:
                     summary = await relabel_part(
-                        rows, Work(job, relabel, known, pool, tally, parts, answers), number
+                        rows, Work(job, strategy, known, pool, tally, parts, answers), number
                     )
                 counts.update(summary.counts)
                 judged_by.update(summary.judged_by)
+                observed.merge(Observed.from_dict(summary.observed))
                 lines += [AuditLine(**line) for line in summary.audit]
                 if tally:
                     tally.merge(summary.truth)
                 bar.advance(len(rows))
     result: dict[str, Any] = dict(counts) | {"rows_skipped": bad.count, "judged_by": sorted(judged_by)}
+    result["report"] = observed.describe(counts["rows"])
+    if tally and job.screen:
+        result["report"]["screen"] |= tally.estimates(COUNTED[-1:])
     if parts and out:
         if job.audit:
             write_sheet(out.with_name(f"{out.name}.audit.csv"), draw_lines(lines, job.audit))
@@ -172,8 +182,12 @@ async def _relabel_source(
 
 def _write_results(parts: Parts, out: Path, out_format: str, source: Source) -> dict[str, Any]:
     written = write_candidate_sets(out, out_format, parts.sets, source)
+    lost: Counter[str] = Counter()
+    if out_format != source.format:
+        for row in parts.sets():
+            lost.update(losses_of(row, out_format))
     write_records(out.with_name(f"{out.name}.review.jsonl"), parts.review)
     history = out.with_name(f"{out.name}.label_history.parquet")
     write_records(history, lambda: (c.model_dump() for c in parts.changes()), LABEL_HISTORY.arrow_schema)
     parts.remove()
-    return {"written": written}
+    return {"written": written, "lost": dict(sorted(lost.items()))}

@@ -162,6 +162,8 @@ def settle_questions(rows: Iterable[RelabelledRow], questions: Iterable[Question
     found: dict[str, list[tuple[Verdict, str]]] = defaultdict(list)
     for row in rows:
         for passage, verdict in zip(row.before.negatives, row.verdicts, strict=True):
+            if row.after is None and "ambiguous" in row.flags:
+                verdict = Verdict("abstained", "row_dropped", verdict.evidence)
             found[passage.id].append((verdict, row.before.query_id))
     return [_settle(by_id[name], verdicts) for name, verdicts in sorted(found.items())]
 

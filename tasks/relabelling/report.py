@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import combinations
 from typing import Any
 
@@ -54,7 +54,7 @@ class Observed:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return asdict(self)
+        return {each.name: dict(getattr(self, each.name)) for each in fields(self)}
 
     def merge(self, other: Observed) -> None:
         """Add the sums of other rows."""

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from benchmarks.gate_mutations import CHANGES, SUITE_CHECKS, Case, Change, Told, measure
+from benchmarks.good_release import write_release
 from benchmarks.good_tables import good_tables
 from tasks.checks.catalogue import CHECKS
 from tasks.checks.examination import examine
+from tasks.validate import validate_path
 
 FOREIGN = {"cell_missing", "column_empty", "row_repeated", "garbled_cell", "personal_data_in_cell"}
 """Checks of datasets that are not ours; they have their own tests."""
@@ -66,12 +68,14 @@ def test_a_missed_corruption_and_a_false_alarm_are_both_failures() -> None:
     assert Told(Change("x", None, nothing), ()).as_wanted
 
 
-def test_a_good_release_passes(tmp_path: Path) -> None:
-    from benchmarks.good_release import write_release
-    from tasks.validate import validate_path
-
-    write_release(tmp_path / "r", *good_tables())
-    found = validate_path(tmp_path / "r")
+def test_a_good_release_passes_and_an_edited_one_does_not(tmp_path: Path) -> None:
+    release = tmp_path / "r"
+    write_release(release, *good_tables())
+    found = validate_path(release)
     assert found.passed
     assert found.findings == ()
     assert found.rows["questions"] == 62
+    (release / "README.md").write_text("Better than ever.\n")
+    edited = validate_path(release)
+    assert [f.check for f in edited.findings] == ["file_changed"]
+    assert not edited.passed
