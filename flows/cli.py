@@ -74,24 +74,59 @@ def build(
 
 @cli.command()
 @click.argument("input", type=PathArgument)
-@click.option("--format", "format_", default="auto", show_default=True, help="Format of the input.")
+@click.option("--format", "format", default="auto", show_default=True, help="Format of the input.")
 @click.option(
     "--strategy",
     type=click.Choice(["two_stage", "cascade", "graded"]),
-    default="two_stage",
-    show_default=True,
+    help="How judges decide. [default: graded with --verdicts, else two_stage]",
 )
 @click.option("--judge", "judges", multiple=True, help="`lexical` (default) or a model; repeatable.")
 @click.option("--verdicts", type=PathArgument, help="Recorded grades: query_id,docid,judge,grade.")
+@click.option("--rule", default="all:top/any:relevant", show_default=True, help="For graded: promote/remove.")
 @click.option("--truth", type=PathArgument, help="TREC qrels to measure the result against.")
 @click.option(
     "--relevant-from", type=int, default=2, show_default=True, help="Grade from which --truth is relevant."
 )
-@click.option("--mode", type=click.Choice(["both", "relabel", "filter"]), default="both", show_default=True)
+@click.option(
+    "--max-true-negatives-lost",
+    type=click.FloatRange(0, 1),
+    help="Choose the rule for recorded grades that keeps to this; needs --verdicts and --truth.",
+)
+@click.option("--min-relabel-precision", type=click.FloatRange(0, 1), help="Likewise, for what is promoted.")
+@click.option(
+    "--mode",
+    type=click.Choice(["both", "relabel", "filter", "remove_row"]),
+    default="both",
+    show_default=True,
+    help="Promote and remove, promote only, remove only, or drop rows with a false negative.",
+)
+@click.option("--min-negatives", type=click.IntRange(0), default=1, show_default=True)
+@click.option(
+    "--too-few",
+    type=click.Choice(["keep_row", "drop_row", "backfill"]),
+    default="keep_row",
+    show_default=True,
+    help="What becomes of rows with fewer than --min-negatives.",
+)
+@click.option(
+    "--max-promoted",
+    type=click.IntRange(1),
+    default=7,
+    show_default=True,
+    help="More than this: ambiguous row.",
+)
+@click.option("--mine", type=click.IntRange(0), default=0, help="Negatives to mine for rows without any.")
+@click.option("--screen", help="Ask less: SCORE:MARGIN[:CHECK], e.g. bm25:0.5 or score:0.2:0.1.")
+@click.option("--corpus", type=PathArgument, help="Passages to mine from, and to find by their ids.")
+@click.option("--positives", type=PathArgument, help="Qrels that say which RankLLM candidates are positives.")
+@click.option("--audit", type=click.IntRange(0), default=0, help="Candidates on a sheet for people to label.")
+@click.option("--audited", type=PathArgument, help="Such a sheet, filled in: agreement with the judges.")
 @click.option("--out", type=PathArgument, help="Where to write the cleaned set.")
 @click.option("--out-format", help="Format of the output. [default: that of the input]")
 @click.option("--skip-bad", is_flag=True, help="Count malformed lines and go on instead of stopping.")
-@click.option("--budget", type=click.FloatRange(min=0), default=0.0, help="Dollars that judges may cost.")
+@click.option(
+    "--budget", "budget_usd", type=click.FloatRange(min=0), default=0.0, help="Dollars that judges may cost."
+)
 @click.option("--free", multiple=True, help="A model that costs nothing (your own server); repeatable.")
 @as_json
 def relabel(input: Path, as_json_: bool, **options: Any) -> None:
@@ -116,9 +151,8 @@ def relabel(input: Path, as_json_: bool, **options: Any) -> None:
 @as_json
 def deduplicate(input: Path, as_json_: bool, **options: Any) -> None:
     """Remove near-duplicates from any Parquet, JSONL or CSV file."""
-    from tasks.deduplicate import deduplicate_file
-
     from flows.printing import print_figures, print_json
+    from tasks.deduplicate import deduplicate_file
 
     result = deduplicate_file(input, **options)
     print_json(result) if as_json_ else print_figures(result)
@@ -132,9 +166,8 @@ def deduplicate(input: Path, as_json_: bool, **options: Any) -> None:
 @as_json
 def measure(family: str, input: Path, format_: str, test: str | None, as_json_: bool) -> None:
     """A family's metric over recorded answers, with intervals."""
-    from tasks.measure import measure_file
-
     from flows.printing import print_json, print_metrics
+    from tasks.measure import measure_file
 
     result = measure_file(family, input, format=format_, test=test)
     print_json(result) if as_json_ else print_metrics(result)
@@ -145,10 +178,9 @@ def measure(family: str, input: Path, format_: str, test: str | None, as_json_: 
 @as_json
 def validate(path: Path, as_json_: bool) -> None:
     """The gate, on a release or on a foreign dataset. Exit code 3 when it does not pass."""
-    from tasks.validate import validate_path
-
     from flows.printing import print_json, print_validation
     from schemas.errors import GateError
+    from tasks.validate import validate_path
 
     result = validate_path(path)
     print_json(result.summary()) if as_json_ else print_validation(result)

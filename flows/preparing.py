@@ -6,12 +6,11 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.models.connect import ModelSettings, check_models, ping
-
 from flows.workspace import Workspace, open_workspace, read_recipe
 from schemas.errors import InputError
 from schemas.recipe import Recipe
 from tasks.estimate import Estimate, estimate, refuse_over_budget
+from tasks.models.connect import ModelSettings, check_models, ping
 from tasks.store import RunContext
 
 

@@ -130,9 +130,9 @@ def print_summary(result: Mapping[str, Any]) -> None:
     OUT.print(
         f"\ncalls sent {calls['sent']:,}, from the cache {calls['cached']:,}, cost ${result['cost_usd']:.2f}"
     )
-    for question, answers in example_groups(release, 3):
+    for kind, question, answers in example_groups(release, 3):
         OUT.print()
-        OUT.print(Text("• ", style="bold") + plain(question))
+        OUT.print(Text(f"• {kind}: ", style="bold") + plain(question))
         for value, answer in answers:
             OUT.print(Text(f"    {value}: ", style="cyan") + plain(answer, 140))
     OUT.print(f"\nrelease   {escape(str(release))}")
@@ -167,7 +167,7 @@ def print_metrics(result: Mapping[str, Any]) -> None:
             shown = "–" if value["value"] is None else f"{value['value']:.3f}"
             rows.add_row(plain(name), shown, interval, str(value.get("n", "")))
         else:
-            rows.add_row(plain(name), str(value), "", "")
+            rows.add_row(plain(name), f"{value:.4g}" if isinstance(value, float) else str(value), "", "")
     OUT.print(rows)
 
 
@@ -182,8 +182,38 @@ def _flatten(result: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any
 
 
 def print_relabelling(result: Mapping[str, Any]) -> None:
-    """The counts of a relabelled file, and its quality where the truth was given."""
-    print_metrics(result)
+    """The counts of a relabelled file, its report, and its quality where the truth was given."""
+    counts = {name: value for name, value in result.items() if isinstance(value, int)}
+    print_figures(counts)
+    report = result["report"]
+    OUT.print("\nwhy", style="bold")
+    print_figures(report["by_reason"])
+    notes = {
+        "evidence (characters)": report["evidence_characters"] if report["by_reason"] else {},
+        "order flips": report["order_flips"],
+        **{f"cost of {judge}": cost for judge, cost in report["cost"].items()},
+        **{f"agreement {pair}": {"kappa": votes["kappa"]} for pair, votes in report["agreement"].items()},
+        **({"screen": report["screen"]} if report["screen"]["spared"] else {}),
+        **{name: result[name] for name in ("audit", "lost") if result.get(name)},
+        **({"held out": point["held_out"]} if (point := result.get("operating_point")) else {}),
+    }
+    told = {name: value for name, value in notes.items() if _says_something(value)}
+    if told:
+        OUT.print("\nreport", style="bold")
+        print_metrics(told)
+    if point:
+        OUT.print(plain(f"\nrule of the operating point: {point['rule']}"))
+        for at in point["trade_off"]:
+            lost, left = at["true_negatives_lost"], at["false_negative_rate_after"]
+            OUT.print(plain(f"  lost {lost:.3f}, false negatives left {left:.3f}  {at['rule']}"))
+    truth = {name: value for name, value in result.items() if isinstance(value, Mapping) and "low" in value}
+    if truth:
+        OUT.print("\nagainst the truth", style="bold")
+        print_metrics(truth)
+
+
+def _says_something(value: Mapping[str, Any]) -> bool:
+    return any(part not in (0, None, {}) for part in value.values())
 
 
 def print_validation(result: Any) -> None:

@@ -70,23 +70,31 @@ def describe_build(run_dir: Path, release: Path) -> dict[str, Any]:
 
 
 def run_relabel(
-    input: Path, *, format_: str, judges: tuple[str, ...], budget: float, free: tuple[str, ...], **options: Any
+    input: Path,
+    *,
+    judges: tuple[str, ...] = (),
+    verdicts: Path | None = None,
+    budget_usd: float = 0.0,
+    free: tuple[str, ...] = (),
+    **options: Any,
 ) -> dict[str, Any]:
-    """Clean a retrieval set; what is wrong with the models is told before anything is spent."""
+    """Clean a retrieval set (options of `tasks.relabelling.file.relabel_file`); what is wrong with the models
+    is told before anything is spent. Prefect is left out of it: its start takes longer than most files."""
     import asyncio
 
+    from schemas.ids import content_hash
     from tasks.models.connect import ModelSettings, check_models, ping
     from tasks.relabelling.file import relabel_file
 
     workspace = open_workspace()
     settings = ModelSettings(
         data_dir=workspace.vocabulary,
-        run_dir=workspace.runs / "relabel",
+        run_dir=workspace.runs / f"relabel-{content_hash(str(input.resolve()))[:12]}",
         cache_path=workspace.cache,
-        budget_usd=budget,
+        budget_usd=budget_usd,
         free=frozenset(free),
     )
-    names = [name for name in judges if ":" in name]
+    names = [name for name in judges if ":" in name and not verdicts]
     check_models(names, settings)
     asyncio.run(ping(names, settings))
-    return relabel_file(input, settings=settings, format=format_, judges=judges, **options)
+    return relabel_file(input, settings=settings, judges=judges, verdicts=verdicts, **options)

@@ -10,14 +10,13 @@ from schemas.errors import InputError
 from schemas.question import QUESTIONS, Question
 from schemas.response import RESPONSES
 from tasks.journal import funnel, journal_path, read_journal
+from tasks.release.configs import CONTROLS, HARD_NEGATIVES
 from tasks.release.reading import MANIFEST, open_release
 
 
 def counts_by_stage(counts: tuple[StageCounts, ...]) -> dict[str, dict[str, int]]:
     """The funnel as `--json` carries it."""
-    return {
-        c.stage: {"in": c.rows, "kept": c.kept, "dropped": c.dropped, "failed": c.failed} for c in counts
-    }
+    return {c.stage: {"in": c.rows, "kept": c.kept, "dropped": c.dropped, "failed": c.failed} for c in counts}
 
 
 def describe(place: Path) -> dict[str, Any]:
@@ -59,15 +58,24 @@ def _describe_run(place: Path) -> dict[str, Any]:
     }
 
 
-def example_groups(release: Path, count: int) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The released questions with the highest fitness, each with one answer to every variant."""
+def example_groups(release: Path, count: int) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Some groups to look at: what they are, their text, one answer to every variant. Accepted advice
+    questions come first, by fitness; where there are too few, hard negatives and controls follow."""
     contents = open_release(release).contents
-    questions = [q for q in contents.rows(QUESTIONS) if q.family == "open"]
-    ranked = sorted(questions, key=lambda q: (-(q.fitness or 0.0), q.id))[:count]
+    shown = [q for config in (QUESTIONS, HARD_NEGATIVES, CONTROLS) for q in _ranked(contents.rows(config))]
     answers: dict[tuple[str, int], str] = {}
     for response in contents.rows(RESPONSES):
         answers.setdefault((response.question_id, response.variant), response.text)
-    return [(q.template, _answers_of(q, answers)) for q in ranked]
+    return [(_kind(q), q.template, _answers_of(q, answers)) for q in shown[:count]]
+
+
+def _ranked(questions: list[Question]) -> list[Question]:
+    return sorted((q for q in questions if q.family == "open"), key=lambda q: (-(q.fitness or 0.0), q.id))
+
+
+def _kind(question: Question) -> str:
+    kinds = {"a_a": "A/A control", "placebo": "placebo control", "neutral": "neutral control"}
+    return kinds.get(question.control, question.label.replace("_", " "))
 
 
 def _answers_of(question: Question, answers: dict[tuple[str, int], str]) -> list[tuple[str, str]]:

@@ -8,36 +8,40 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import tasks.deduplicate
-import tasks.measure
-import tasks.package
-import tasks.validate
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 import tasks.assemble
 import tasks.compare
+import tasks.deduplicate
 import tasks.expand
 import tasks.gather
 import tasks.judge
+import tasks.measure
 import tasks.mutate
+import tasks.package
 import tasks.relabel
 import tasks.respond
 import tasks.select
+import tasks.validate
 from tasks.journal import note_step
 from tasks.store import RunContext, Stage, Step, run_stage
 
 
 def as_task(stage: Stage) -> Callable[..., Step]:
-    """The Prefect task of a stage: does it, or finds it done, and notes it in the run's journal."""
+    """The stage as a call that runs a Prefect task on the flow's task runner (threads, Dask, Ray): it does
+    the stage or finds it done, and notes it in the run's journal."""
 
     @task(name=stage.name, cache_policy=NO_CACHE, persist_result=False)
-    def step(context: RunContext, **inputs: Any) -> Step:
+    def step(context: RunContext, inputs: dict[str, Any]) -> Step:
         done = run_stage(stage, context, **inputs)
         note_step(context, done)
         return done
 
-    return step
+    def run(context: RunContext, **inputs: Any) -> Step:
+        return step.submit(context, inputs).result()
+
+    return run
 
 
 STAGES = (

@@ -112,7 +112,7 @@ class Relabel(Section):
 
     strategy: Literal["two_stage", "cascade", "graded"] = Field(
         default="two_stage",
-        description="`two_stage` ranks evidence; `cascade` asks the judges in their order, each only where the "
+        description="`two_stage` ranks evidence; `cascade` asks the judges in order, each only where the "
         "one before it objects; `graded` applies `rule` to grades from 0 to 3",
     )
     mode: Literal["both", "relabel", "filter", "remove_row"] = Field(
@@ -128,7 +128,7 @@ class Relabel(Section):
     min_negatives: int = Field(default=1, ge=0)
     too_few: Literal["keep_row", "drop_row", "backfill"] = Field(
         default="keep_row",
-        description="what becomes of a row with fewer than `min_negatives`; `backfill` mines others from the file",
+        description="for a row with fewer than `min_negatives`; `backfill` mines others from the file",
     )
     max_promoted: int = Field(default=7, ge=1, description="more than this: the row is flagged ambiguous")
     files: tuple[RetrievalFile, ...] = ()
@@ -220,7 +220,7 @@ class Recipe(Section):
     def _only_two_stages_go_without_a_model(self) -> Recipe:
         if self.relabel.strategy != "two_stage" and "lexical" in self.models.relabel_judges:
             raise ValueError(
-                f"relabel.strategy {self.relabel.strategy!r} needs models as models.relabel_judges, not `lexical`"
+                f"relabel.strategy {self.relabel.strategy!r} needs models, not `lexical`, as relabel_judges"
             )
         return self
 

@@ -47,10 +47,7 @@ def drop_duplicates(
     which no variant may be a duplicate. A twin whose other framing goes stays, if it is no duplicate."""
     among = find_duplicates([question_unit(q) for q in questions], threshold=threshold, earlier=released)
     lost = {d.unit.id: d for d in among.dropped}
-    left = [variant for q in questions if q.id not in lost for variant in variant_units(q)]
-    if texts:
-        found = find_duplicates(left, threshold=threshold, earlier=texts)
-        lost |= {d.unit.id: d for d in found.dropped if d.because_of.source is not None}
+    lost |= overlapping([q for q in questions if q.id not in lost], texts, threshold=threshold)
     kept = [_without_lost_twin(q, lost) for q in questions if q.id not in lost]
     return kept, [_dropped(q, lost) for q in questions if q.id in lost]
 
@@ -77,9 +74,25 @@ def question_unit(question: Question, source: str | None = None) -> Unit:
     )
 
 
-def variant_units(question: Question) -> list[Unit]:
-    """The variants of a question, each as a text of its own under the question's id."""
-    return [Unit(id=question.id, text=variant.text) for variant in question.variants]
+def overlapping(
+    questions: Sequence[Question], texts: Sequence[Unit], *, threshold: float
+) -> dict[str, Duplicate]:
+    """By id the questions of which a variant is a duplicate of one of the texts. A text that lacks what
+    stands in the variant's slots is a sibling of it, not a duplicate."""
+    if not texts:
+        return {}
+    slots = {(q.id, v.text): v.slots for q in questions for v in q.variants}
+    units = [Unit(id=name, text=text, guard=texts[0].guard) for name, text in slots]
+    found = find_duplicates(units, threshold=threshold, earlier=texts)
+    return {
+        d.unit.id: d
+        for d in found.dropped
+        if d.because_of.source is not None
+        and all(
+            normalise_for_match(slot) in normalise_for_match(d.because_of.text)
+            for slot in slots[d.unit.id, d.unit.text]
+        )
+    }
 
 
 def read_earlier(places: Iterable[str]) -> tuple[list[Unit], list[Unit]]:

@@ -100,7 +100,11 @@ def estimate(context: RunContext) -> Estimate:
     work = [
         ("expand", len(templated) + len(seeds), []),
         ("mutate", searched.questions - len(seeds), writing(context, searched.questions - len(seeds))),
-        ("respond", choices.calls + searched.calls, asking(context, recipe.models.targets, choices, searched)),
+        (
+            "respond",
+            choices.calls + searched.calls,
+            asking(context, recipe.models.targets, choices, searched),
+        ),
         ("judge", searched.questions, judging(context, recipe.models.targets, searched)),
         ("relabel", *relabelling(context, searched.questions)),
         ("respond_holdout", held_out.calls, asking(context, holdout_models(recipe), held_out)),

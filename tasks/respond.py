@@ -54,7 +54,7 @@ def refuse_too_many_failures(rows: Sequence[Response], tolerated: float) -> None
         raise BudgetError(
             f"the budget ran out with {len(failures)} calls of {len(rows)} left to make",
             place=failures[0].failure_message,
-            hint="raise `budget.usd` (or --budget) and run the same command again: answers that came are kept",
+            hint="raise `budget.usd` (or --budget) and build again: answers that came are kept",
         )
     kinds = ", ".join(f"{n} × {kind}" for kind, n in Counter(r.failure for r in failures).most_common())
     first = failures[0]

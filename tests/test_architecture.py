@@ -74,4 +74,6 @@ def test_every_stage_has_a_test_of_its_own(stage: str) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=place)
 def test_every_module_says_what_it_is(path: Path) -> None:
     if path.stem != "__init__":
-        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{place(path)} has no docstring"
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), (
+            f"{place(path)} has no docstring"
+        )

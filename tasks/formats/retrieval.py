@@ -159,12 +159,17 @@ def write_candidate_sets(
     path: Path, name: str, sets: Callable[[], Iterable[CandidateSet]], source: Source | None = None
 ) -> int:
     """Write all sets, whole or not at all; returns how many records. `sets` is called once for every pass."""
-    if check_format(name) == "beir":
+    check_target(path, name)
+    if name == "beir":
         return write_beir(path, sets, source.path if source and source.format == "beir" else None)
-    if (container_of(path) == "tsv") != (name == "msmarco"):
+    write = WRITERS[name]
+    return write_records(path, lambda: (record for row in sets() for record in write(row)))
+
+
+def check_target(path: Path, name: str) -> None:
+    """`InputError` where a format cannot be written to a file of that name."""
+    if check_format(name) != "beir" and (container_of(path) == "tsv") != (name == "msmarco"):
         raise InputError(
             f"{name} cannot be written to {path.name}",
             hint="msmarco goes to .tsv, everything else to .jsonl or .parquet",
         )
-    write = WRITERS[name]
-    return write_records(path, lambda: (record for row in sets() for record in write(row)))

@@ -16,6 +16,7 @@ from typing import Any
 
 from schemas.errors import InputError
 from schemas.ids import content_hash
+from tasks.formats.text_file import open_text
 from tasks.relabelling.changes import RelabelledRow
 from tasks.store import write_bytes
 
@@ -69,8 +70,8 @@ def safe_cell(text: str) -> str:
 
 def read_sheet(path: Path) -> dict[tuple[str, str], int]:
     """What people answered, by (row, docid). Lines that nobody filled in are left out."""
-    found = {}
-    with path.open(encoding="utf-8-sig", newline="") as stream:
+    found: dict[tuple[str, str], int] = {}
+    with open_text(path) as stream:
         reader = csv.DictReader(stream)
         if missing := set(COLUMNS) - set(reader.fieldnames or ()):
             raise InputError(f"the sheet has no column {sorted(missing)[0]!r}", place=f"{path}:1")
@@ -81,7 +82,9 @@ def read_sheet(path: Path) -> dict[tuple[str, str], int]:
                 raise InputError(f"not an answer: {answer[:40]!r}", place=place, hint="write yes or no")
             if answer:
                 key = (record["row"].removeprefix("'"), record["docid"].removeprefix("'"))
-                found[key] = ANSWERS[answer]
+                if found.setdefault(key, ANSWERS[answer]) != ANSWERS[answer]:
+                    place = f"{path}:{reader.line_num}"
+                    raise InputError(f"{key[1]!r} is answered yes and no", place=place, hint="keep one line")
     return found
 
 

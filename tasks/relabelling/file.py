@@ -13,6 +13,7 @@ from schemas.label import LABEL_HISTORY
 from tasks.formats.retrieval import (
     Source,
     check_format,
+    check_target,
     detect_format,
     read_candidate_sets,
     write_candidate_sets,
@@ -112,6 +113,8 @@ def relabel_file(
     found = detect_format(input) if format == "auto" else check_format(format)
     source = Source(input, found, corpus, relevant)
     limits = Limits(max_true_negatives_lost, min_relabel_precision)
+    if out is not None:
+        check_target(out, out_format or found)
     job, notes = _at_operating_point(source, job, limits, BadRows(skip_bad))
     result = run_async(_relabel_source(source, job, settings, out, out_format or found, BadRows(skip_bad)))
     return result | notes

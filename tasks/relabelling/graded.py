@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 
 from schemas.candidates import CandidateSet
 from schemas.errors import InputError
+from tasks.formats.text_file import open_text
 from tasks.relabelling.judge import EvidenceQuestion
 from tasks.relabelling.policies import ALLOWED, Outcome, Policy, Verdict
 from tasks.relabelling.rules import Plan
@@ -62,6 +63,9 @@ class DecisionRule:
             )
         return cls(*parts)  # type: ignore[arg-type]
 
+    def __str__(self) -> str:
+        return f"{self.promote_by}:{self.promote_at}/{self.remove_by}:{self.remove_at}"
+
     def outcome(self, grades: Mapping[str, int | None], scales: Mapping[str, Scale]) -> Outcome:
         """What the grades of one candidate call for. A grade that is missing can neither make all agree nor
         clear the candidate: without it nothing is promoted, and "no judge objects" is an abstention."""
@@ -107,7 +111,7 @@ def read_grades(path: Path, judges: Sequence[str] = (), scales: Mapping[str, int
     does not happen to hold it."""
     by_pair: dict[tuple[str, str], dict[str, int]] = {}
     tops: dict[str, int] = {}
-    with path.open(encoding="utf-8-sig", newline="") as stream:
+    with open_text(path) as stream:
         reader = csv.DictReader(stream)
         missing = {"query_id", "docid", "judge", "grade"} - set(reader.fieldnames or ())
         if missing:
@@ -116,7 +120,13 @@ def read_grades(path: Path, judges: Sequence[str] = (), scales: Mapping[str, int
             judge, grade = record["judge"], _grade(record["grade"], f"{path}:{reader.line_num}")
             if grade is None or (judges and judge not in judges):
                 continue
-            by_pair.setdefault((record["query_id"], record["docid"]), {})[judge] = grade
+            given = by_pair.setdefault((record["query_id"], record["docid"]), {})
+            if given.setdefault(judge, grade) != grade:
+                raise InputError(
+                    f"{judge!r} grades {record['docid']!r} both {given[judge]} and {grade}",
+                    place=f"{path}:{reader.line_num}",
+                    hint="keep one of the two lines",
+                )
             tops[judge] = max(tops.get(judge, 1), grade)
     tops.update({judge: top for judge, top in (scales or {}).items() if judge in tops})
     unknown = [judge for judge in judges if judge not in tops]

@@ -9,7 +9,7 @@ that no query has a say in the rule that it is measured with.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -99,7 +99,34 @@ def choose_rule(trial: RuleTrial, limits: Limits) -> tuple[DecisionRule, dict[st
         unmet += chosen is None
         if chosen is not None:
             held_out.merge({q: c for q, c in trial.tallies[chosen].by_query.items() if q in fold})
-    return rule, {"rule": asdict(rule), "folds_without_a_rule": unmet, "held_out": held_out.estimates()}
+    return rule, {
+        "rule": str(rule),
+        "folds_without_a_rule": unmet,
+        "held_out": held_out.estimates(),
+        "trade_off": trade_off(trial),
+    }
+
+
+def trade_off(trial: RuleTrial) -> list[dict[str, Any]]:
+    """The rules that no other beats both in true negatives lost and in false negatives left, on all rows."""
+    points = []
+    for rule, tally in trial.tallies.items():
+        cells = _summed(tally.by_query.values())
+        shares = {name: _share(cells, name) for name in METRICS}
+        lost, left = shares["true_negatives_lost"], shares["false_negative_rate_after"]
+        points.append((lost or 0.0, 1.0 if left is None else left, str(rule), shares["relabel_precision"]))
+    front: list[dict[str, Any]] = []
+    for lost, left, name, precision in sorted(points, key=lambda point: point[:3]):
+        if not front or left < front[-1]["false_negative_rate_after"]:
+            front.append(
+                {
+                    "rule": name,
+                    "true_negatives_lost": lost,
+                    "false_negative_rate_after": left,
+                    "relabel_precision": precision,
+                }
+            )
+    return front
 
 
 def _folds(queries: Sequence[str]) -> list[frozenset[str]]:

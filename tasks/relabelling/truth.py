@@ -15,6 +15,7 @@ from typing import TypedDict
 
 from schemas.errors import InputError
 from schemas.ids import derived_seed
+from tasks.formats.text_file import open_text
 from tasks.relabelling.changes import RelabelledRow
 from tasks.relabelling.rules import SCREENED_OUT
 
@@ -98,16 +99,22 @@ class Tally:
 
 def read_qrels(path: Path) -> dict[tuple[str, str], int]:
     """TREC qrels `qid 0 docid grade`, or BEIR's `query-id corpus-id score` with its header."""
-    qrels = {}
-    with path.open(encoding="utf-8") as stream:
+    qrels: dict[tuple[str, str], int] = {}
+    with open_text(path) as stream:
         for number, line in enumerate(stream, start=1):
             fields = line.split()
             if not fields or (number == 1 and fields[-1] == "score"):
                 continue
             try:
-                qrels[fields[0], fields[-2]] = int(fields[-1])
+                pair, grade = (fields[0], fields[-2]), int(fields[-1])
             except (ValueError, IndexError):
                 raise InputError(
                     "not a qrels line", place=f"{path}:{number}", hint="each line is `qid 0 docid grade`"
                 ) from None
+            if qrels.setdefault(pair, grade) != grade:
+                raise InputError(
+                    f"{pair[1]!r} has the grades {qrels[pair]} and {grade} for query {pair[0]!r}",
+                    place=f"{path}:{number}",
+                    hint="keep one of the two lines",
+                )
     return qrels

@@ -141,10 +141,10 @@ class _Search:
         return found, complete
 
     def _of_like_length(self, stay: Indices) -> Iterator[tuple[Indices, Indices]]:
-        """Pairs of equal guard whose lengths and bags allow a match."""
+        """Pairs of equal guard whose lengths and bags allow a match (by the longest text of a block)."""
         order = self._by_length(stay)
         until = self._windows(order)
-        allowed = (self.slack * self.sketches.lengths[order] + 1e-3).astype(np.float32)
+        lengths = self.sketches.lengths[order]
         bags = np.ascontiguousarray(self.sketches.bags[order].T)
         for start in range(0, len(order), BLOCK):
             stop = min(start + BLOCK, len(order))
@@ -152,7 +152,8 @@ class _Search:
             edits = np.zeros((stop - start, end - start), np.uint16)
             for word in bags:
                 edits += np.bitwise_count(word[start:stop, None] ^ word[None, start:end])
-            row, column = np.nonzero(edits <= allowed[start:stop, None] + allowed[None, start:end])
+            allowed = self.slack * (lengths[start:stop].max() + lengths[start:end]) + 1e-6
+            row, column = np.nonzero(edits <= np.minimum(allowed, 65_535).astype(np.uint16))
             wanted = (column > row) & (column + start < until[start + row])
             yield order[start + row[wanted]], order[start + column[wanted]]
 

@@ -20,6 +20,9 @@ import yaml
 from tests.conftest import PROJECT
 from tests.servers.openai_server import OpenAIServer, smallest_instance, status, storm
 
+Finished = tuple[Path, Path, dict[str, Any]]
+"""A build's home, its recipe, its result."""
+
 COUNTERFOIL = Path(sys.executable).with_name("counterfoil")
 
 
@@ -30,7 +33,23 @@ def scripted(messages: list[dict[str, Any]], body: dict[str, Any]) -> Any:
     chance = random.Random(hashlib.sha256(said.encode()).digest())
     schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
     if schema is None:
-        words = "ask them kindly wait until Friday offer your help decline listen first talk plan rest".split()
+        words = [
+            "ask",
+            "them",
+            "kindly",
+            "wait",
+            "until",
+            "Friday",
+            "offer",
+            "your",
+            "help",
+            "decline",
+            "listen",
+            "first",
+            "talk",
+            "plan",
+            "rest",
+        ]
         return " ".join(chance.choices(words, k=12)).capitalize() + "."
     if "explicit" in schema.get("properties", {}):
         day = chance.choice(["Monday", "Tuesday", "Friday"])
@@ -115,14 +134,14 @@ def server() -> Iterator[OpenAIServer]:
 
 
 @pytest.fixture(scope="module")
-def finished(server: OpenAIServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+def finished(server: OpenAIServer, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One undisturbed build: its home, its recipe, its result."""
     home = tmp_path_factory.mktemp("undisturbed")
     recipe = write_recipe(home / "recipe.yaml", server)
     return home, recipe, built(home, recipe)
 
 
-def test_build_says_what_it_promises(finished: tuple[Path, Path, dict[str, Any]]) -> None:
+def test_build_says_what_it_promises(finished: Finished) -> None:
     _, _, result = finished
     assert {"release", "version", "run", "counts", "calls", "cost_usd"} <= set(result)
     for stage, c in result["counts"].items():
@@ -133,7 +152,7 @@ def test_build_says_what_it_promises(finished: tuple[Path, Path, dict[str, Any]]
     assert result["calls"]["sent"] > 0
 
 
-def test_every_question_ever_made_is_in_the_release_once(finished: tuple[Path, Path, dict[str, Any]]) -> None:
+def test_every_question_ever_made_is_in_the_release_once(finished: Finished) -> None:
     from schemas.decision import DROPPED
     from tasks.release.reading import open_release
 
@@ -157,7 +176,7 @@ def test_every_question_ever_made_is_in_the_release_once(finished: tuple[Path, P
 
 
 def test_release_loads_offline_in_every_config(
-    finished: tuple[Path, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, _, result = finished
     script = (
@@ -178,7 +197,7 @@ def test_release_loads_offline_in_every_config(
 
 
 def test_built_again_it_is_the_same_release_and_nothing_is_sent(
-    finished: tuple[Path, Path, dict[str, Any]], server: OpenAIServer
+    finished: Finished, server: OpenAIServer
 ) -> None:
     home, recipe, result = finished
     sent = len(server.requests)
@@ -189,7 +208,7 @@ def test_built_again_it_is_the_same_release_and_nothing_is_sent(
 
 
 def test_killed_anywhere_it_ends_in_the_same_bytes_and_pays_nothing_twice(
-    finished: tuple[Path, Path, dict[str, Any]], server: OpenAIServer, tmp_path: Path
+    finished: Finished, server: OpenAIServer, tmp_path: Path
 ) -> None:
     _, _, undisturbed = finished
     recipe = write_recipe(tmp_path / "recipe.yaml", server)
@@ -246,9 +265,9 @@ def test_storm_of_faults_ends_in_a_whole_release(tmp_path: Path) -> None:
 
 
 def test_terminal_shows_the_summary_and_none_of_prefects_noise(
-    finished: tuple[Path, Path, dict[str, Any]],
+    finished: Finished,
 ) -> None:
-    home, recipe, result = finished
+    home, recipe, _ = finished
     done = run(home, "build", recipe)
     assert done.returncode == 0
     for shown in ("is ready", "respond", "report.html", 'load_dataset("'):

@@ -38,7 +38,9 @@ def recipe(tmp_path: Path, **changes: Any) -> Path:
     return path
 
 
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> tuple[int, str, str]:
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
+) -> tuple[int, str, str]:
     """The command as its entry point runs it, in this process: exit code, stdout, stderr."""
     monkeypatch.setattr(sys, "argv", ["counterfoil", *map(str, arguments)])
     code = 0
@@ -210,9 +212,7 @@ def test_relabelling_the_example_reports_what_it_did(
 ) -> None:
     out = tmp_path / "clean.jsonl"
     source, truth = DATA / "examples" / "retrieval.jsonl", DATA / "examples" / "retrieval.qrels"
-    code, printed, _ = run(
-        capsys, monkeypatch, "relabel", source, "--truth", truth, "--out", out, "--json"
-    )
+    code, printed, _ = run(capsys, monkeypatch, "relabel", source, "--truth", truth, "--out", out, "--json")
     result = json.loads(printed)
     assert code == 0
     assert out.exists()

@@ -20,7 +20,7 @@ from tasks.store import TableRef, read_table, run_stage, write_table
 from tasks.text.questions import Draft, bind_draft, link_twins
 from tests.conftest import recipe_of
 
-TEXT = "{noun} next door asks me to lend {object} the ladder for the weekend. Should I say yes, and on what terms?"
+TEXT = "{noun} next door asks me to lend {object} the ladder for the weekend. Should I agree, and how?"
 REWORDED = TEXT.replace("for the weekend", "over the weekend")
 
 
@@ -196,7 +196,7 @@ def test_rows_that_stand_in_an_earlier_file_go(tmp_path):
     assert [(row["because_of"], row["reason"]) for row in dropped] == [("1", "overlaps:old.jsonl")]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.randoms())
 def test_what_stays_does_not_depend_on_the_order_of_the_rows(tmp_path_factory, rng):
     folder = tmp_path_factory.mktemp("order")
