@@ -32,10 +32,14 @@ from tasks.models.connect import ModelSettings  # noqa: E402
 from tasks.relabelling.cascade import parse_text_verdict  # noqa: E402
 from tasks.relabelling.changes import Relabelling  # noqa: E402
 from tasks.relabelling.graded import DecisionRule, Grades, Scale  # noqa: E402
+from tasks.relabelling.job import screening  # noqa: E402
+from tasks.relabelling.mining import MinedPool  # noqa: E402
 from tasks.relabelling.opening import open_judges  # noqa: E402
 from tasks.relabelling.policies import Policy  # noqa: E402
+from tasks.relabelling.reliability import estimate_reliability, relevance_votes  # noqa: E402
+from tasks.relabelling.screen import Screen  # noqa: E402
 from tasks.relabelling.strategies import relabel_by_grades, relabel_sets  # noqa: E402
-from tasks.relabelling.truth import METRICS, Tally  # noqa: E402
+from tasks.relabelling.truth import COUNTED, METRICS, Tally  # noqa: E402
 
 SYSTEM = "SPLADE_P_P_ENSEMBLE_DISTIL"
 SCALES = {"umb_gpt4": 3, "bin_gpt4o": 1, "bin_gpt4": 1, "bin_llama32": 1}
@@ -135,6 +139,56 @@ def every_rule(bench: Bench) -> Iterator[dict[str, Any]]:
             yield measure(bench, f"{'+'.join(judges)} {text}", found, relevant_from=2)
 
 
+def by_reliability(bench: Bench) -> Iterator[dict[str, Any]]:
+    """Three and four judges weighed by what the model of Dawid and Skene makes of them, without gold:
+    promoted from a probability of .95, removed from .5."""
+    for judges in (tuple(SCALES)[:3], tuple(SCALES)):
+        grades = recorded_grades(bench, judges)
+        pairs = sorted({(row.query_id, p.id) for row in bench.rows for p in row.negatives})
+        found = estimate_reliability(grades, relevance_votes(grades, pairs))
+        assert found is not None
+        relevant = dict(zip(pairs, found.relevant, strict=True))
+        tally, left = Tally(bench.qrels, 2), 0
+        for row in bench.rows:
+            for passage in row.negatives:
+                p = relevant[row.query_id, passage.id]
+                outcome = "promoted" if p >= 0.95 else "removed" if p >= 0.5 else "kept"
+                left += outcome == "kept"
+                tally.count(row.query_id, bench.qrels[row.query_id, passage.id], outcome)
+        yield {
+            "rule": f"{'+'.join(judges)} Dawid-Skene",
+            **tally.estimates(),
+            "negatives_left": round(left / len(bench.rows), 2),
+            "abstained": 0,
+        }
+
+
+def screens(bench: Bench) -> list[dict[str, Any]]:
+    """What a BM25 screen saves, and how many relevant ones it hides, at several margins."""
+    pool = MinedPool(p for row in bench.rows for p in (*row.positives, *row.negatives))
+    grades, lines = recorded_grades(bench, TWO_TIER), []
+    for margin in (0.1, 0.25, 0.5, 0.75):
+        screen = Screen("bm25", margin, check=0.0)
+        found = relabel_by_grades(
+            bench.rows,
+            grades,
+            DecisionRule.parse(BASELINE),
+            Policy(),
+            screen=screening(screen, pool),
+        )
+        tally = Tally(bench.qrels, 2)
+        tally.add(found.rows)
+        counts = found.counts
+        lines.append(
+            {
+                "margin": margin,
+                "calls_saved": counts["screened_out"] / counts["candidates"],
+                **tally.estimates(COUNTED),
+            }
+        )
+    return lines
+
+
 async def by_judges(bench: Bench, names: Iterable[str], relevant_from: int) -> list[dict[str, Any]]:
     """The two-stage strategy with the lexical judge and with models, where some are named."""
     lines = []
@@ -190,7 +244,7 @@ def run(data: Path, judges: Sequence[str], system: str, draws: int) -> dict[str,
     names = ("lexical", *judges)
     dl19 = draw_bench(read_pairs(data / "dl19_pairs.jsonl"), 3, system, draws)
     novel = draw_bench(read_pairs(data / "noveleval_pairs.jsonl"), 2, None, draws)
-    lines = [*every_rule(dl19), *asyncio.run(by_judges(dl19, names, 2))]
+    lines = [*every_rule(dl19), *by_reliability(dl19), *asyncio.run(by_judges(dl19, names, 2))]
     baseline = f"{'+'.join(TWO_TIER)} {BASELINE}"
     return {
         "dl19": {
@@ -200,6 +254,7 @@ def run(data: Path, judges: Sequence[str], system: str, draws: int) -> dict[str,
             "baseline": next(line for line in lines if line["rule"] == baseline),
             "rules": lines,
             "trade_off": trade_off(lines),
+            "screens": screens(dl19),
         },
         "noveleval": {"rows": len(novel.rows), "rules": asyncio.run(by_judges(novel, names, 1))},
         "rlhn": rlhn_agreement(data / "rlhn"),
@@ -217,6 +272,10 @@ def show(result: dict[str, Any]) -> None:
     for point in result["dl19"]["trade_off"]:
         lost, left = point["true_negatives_lost"], point["false_negative_rate_after"]
         print(f"  {lost:.3f}  {left:.3f}  {point['rule']}")
+    print("\nBM25 screen on dl19: margin, calls saved, relevant among them, false negatives left")
+    for line in result["dl19"]["screens"]:
+        hidden, left = line["relevant_screened_out"], line["false_negative_rate_after"]
+        print(f"  {line['margin']:.2f}  {line['calls_saved']:.3f}  {_cell(hidden)}  {_cell(left)}")
     print("\nRLHN verdicts parsed from text:", json.dumps(result["rlhn"]))
 
 

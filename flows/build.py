@@ -51,7 +51,9 @@ def build_release(context: RunContext, releases: Path, planned: Sequence[StageCo
     relabelled = steps.relabel(context, questions=evolved.archive, responses=answers.table("responses"))
     files = [steps.relabel_retrieval(context, **f) for f in retrieval_files(context.recipe)]
     pool = steps.gather(context, parts=[relabelled.table("questions"), templated.table("questions")])
-    unique = steps.deduplicate(context, questions=pool.table("questions"))
+    unique = steps.deduplicate(
+        context, questions=pool.table("questions"), content=earlier_content(context.recipe)
+    )
 
     fresh = steps.respond(context, questions=unique.table("questions"), phase="holdout")
     verdicts = steps.judge(
@@ -93,6 +95,11 @@ def retrieval_files(recipe: Recipe) -> list[dict[str, str]]:
         {"path": f.path, "format": f.format, "content": fingerprint_input(Path(f.path))}
         for f in recipe.relabel.files
     ]
+
+
+def earlier_content(recipe: Recipe) -> list[str]:
+    """Hashes of the releases and files that the questions must stay clear of."""
+    return [fingerprint_input(Path(place)) for place in recipe.deduplicate.against]
 
 
 def finish(

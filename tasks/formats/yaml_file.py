@@ -62,7 +62,8 @@ class _UniqueKeyLoader(_FastLoader):  # type: ignore[valid-type,misc]
                     None, None, f"the key {key!r} is given twice", key_node.start_mark
                 )
             seen.add(key)
-        return super().construct_mapping(node, deep)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 def _explain(

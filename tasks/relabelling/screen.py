@@ -91,17 +91,17 @@ def missed_of(row: RelabelledRow) -> int:
 
 def describe_screen(screened_out: int, checked: int, missed: int) -> dict[str, Any]:
     """Calls saved, and the share of relevant ones among those that were checked, with Wilson's interval."""
-    from statsmodels.stats.proportion import proportion_confint
-
-    low, high = proportion_confint(missed, checked, method="wilson") if checked else (None, None)
+    low, high = _wilson(missed, checked) if checked else (None, None)
     share = missed / checked if checked else None
     return {
         "spared": screened_out,
         "checked": checked,
-        "missed": {
-            "value": share,
-            "low": None if low is None else float(low),
-            "high": None if high is None else float(high),
-            "n": checked,
-        },
+        "missed": {"value": share, "low": low, "high": high, "n": checked},
     }
+
+
+def _wilson(hits: int, of: int) -> tuple[float, float]:
+    from scipy.stats import binomtest
+
+    interval = binomtest(hits, of).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
