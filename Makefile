@@ -16,7 +16,7 @@ quickstart: setup
 setup: $(VENV)/.ready
 
 test: $(VENV)/.ready-dev
-	@$(BIN)/python -m pytest -n auto tests
+	@$(BIN)/python -m pytest -n auto --dist loadfile tests
 
 lint: $(VENV)/.ready-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

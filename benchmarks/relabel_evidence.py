@@ -2,13 +2,13 @@
 
     python benchmarks/relabel_evidence.py [--data FOLDER] [--draws 20] [--rule RULE] [--json]
 
-Rows as in `relabel_quality.py` (TREC DL 2019). A logistic model (ridge 1) predicts "grade 2 or more" from groups
-of evidence: the verdicts of two or of four judges, the retrieval ranks of the candidate, the overlap of its
-text with the positive and the query, its grades relative to the positive's, and how strict the judges are on
-this query. Queries are dealt into 5 folds; model and thresholds come from the other folds: removal where the
-stated two-tier rule loses as many of grade 0, promotion where it promotes as many. `chosen` picks the group by
-an inner cross-validation. Differences are against the two-tier rule on the same queries; 95 % intervals over
-queries.
+Rows as in `relabel_quality.py` (TREC DL 2019). A logistic model (ridge 1) predicts "grade 2 or more" from
+groups of evidence: the verdicts of two or of four judges, the retrieval ranks of the candidate, the overlap
+of its text with the positive and the query, its grades relative to the positive's, and how strict the
+judges are on this query. Queries are dealt into 5 folds; model and thresholds come from the other folds:
+removal where the rule loses as many of grade 0, promotion where it promotes as many. `chosen` picks the
+group by an inner cross-validation. Differences are against the rule on the same queries; 95 % intervals
+over queries.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.relabel_quality import (  # noqa: E402
+from benchmarks.relabel_quality import (
     BASELINE,
     PROJECT,
     SYSTEM,
@@ -36,10 +36,10 @@ from benchmarks.relabel_quality import (  # noqa: E402
     read_pairs,
     recorded_grades,
 )
-from schemas.ids import derived_seed  # noqa: E402
-from tasks.relabelling.graded import DecisionRule  # noqa: E402
-from tasks.relabelling.lexical import stem, words  # noqa: E402
-from tasks.stats.bootstrap import cluster_bootstrap  # noqa: E402
+from schemas.ids import derived_seed
+from tasks.relabelling.graded import DecisionRule
+from tasks.relabelling.lexical import stem, words
+from tasks.stats.bootstrap import cluster_bootstrap
 
 FOLDS, RIDGE = 5, 1.0
 FOUR = ("umb_gpt4", "bin_gpt4o", "bin_gpt4", "bin_llama32")
@@ -256,7 +256,9 @@ def run(data: Path, draws: int, rule: str = BASELINE) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """The table, for people."""
-    print(f"{result['queries']} queries, {result['candidates']} candidates; differences to the rule of the first line")
+    print(
+        f"{result['queries']} queries, {result['candidates']} candidates; differences are to the first line"
+    )
     names = ("relabel_precision", "false_negative_rate_after", "true_negatives_lost")
     print(f"{'':34}{'log loss':>9}" + "".join(f"{n:>44}" for n in names))
     for model, line in result["models"].items():

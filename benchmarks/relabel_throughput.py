@@ -177,7 +177,9 @@ def child(what: str, *arguments: str) -> None:
     if what == "serve":
         serve(*arguments)
         return
-    found = relabelled(*arguments) if what == "relabel" else bare(arguments[0], arguments[1], int(arguments[2]))
+    found = (
+        relabelled(*arguments) if what == "relabel" else bare(arguments[0], arguments[1], int(arguments[2]))
+    )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(found | {"peak_mb": round(peak)}))
 
@@ -223,8 +225,8 @@ def show(result: dict[str, Any]) -> None:
         line = result[name]
         rows = f"{line['rows_per_s']:.1f} rows/s, " if "rows_per_s" in line else ""
         print(
-            f"{name:12} {rows}{line['calls_per_s']:.0f} calls/s, {line['cpu_ms_per_call']:.2f} CPU ms a call, "
-            f"peak {line['peak_mb']} MB ({line['calls']} calls)"
+            f"{name:12} {rows}{line['calls_per_s']:.0f} calls/s, {line['cpu_ms_per_call']:.2f} CPU ms a call,"
+            f" peak {line['peak_mb']} MB ({line['calls']} calls)"
         )
     print(f"rate beside the bare client: {result['share_of_bare_rate']:.2f}")
     for line in result["memory"]:

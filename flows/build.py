@@ -1,7 +1,7 @@
 """Build: a recipe goes in, a verified release comes out.
 
 Each call below is a Prefect task that does its stage or finds it done; what they hand on are references to
-tables, never rows.
+tables, never rows. Parameters are documented under `Args:`, from where Prefect puts them on its form.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from prefect import flow
+from prefect import Flow, flow
+from prefect.context import FlowRunContext
 from pydantic import Field
 
 from flows import steps
@@ -26,14 +27,20 @@ from tasks.release.reading import last_release
 from tasks.store import RunContext, Step, run_lock, vocabulary_hashes
 from tasks.validate import raise_if_failed, suite_results_of, validation_of, write_data_docs
 
+R = TypeVar("R")
+
 
 @flow(name="build", persist_result=False)
 def build(
-    recipe: Annotated[str, Field(description="Path of the recipe, e.g. data/recipes/quickstart.yaml")],
-    out: Annotated[str | None, Field(description="Folder for releases; default: data/releases")] = None,
-    budget_usd: Annotated[float | None, Field(ge=0, description="Dollars; overrides the recipe's")] = None,
+    recipe: str, out: str | None = None, budget_usd: Annotated[float | None, Field(ge=0)] = None
 ) -> str:
-    """Turn a recipe into a validated release and return its path. Run again, it resumes."""
+    """Turn a recipe into a validated release and return its path. Run again, it resumes.
+
+    Args:
+        recipe: Path of the recipe, such as data/recipes/quickstart.yaml.
+        out: Folder for releases; data/releases where none is given.
+        budget_usd: Dollars that the build may cost; the recipe's where none are given.
+    """
     prepared = prepare(Path(recipe), budget_usd=budget_usd, reach=True)
     releases = Path(out) if out else prepared.workspace.releases
     with run_lock(Path(prepared.context.run_dir)):
@@ -45,7 +52,7 @@ def build_release(context: RunContext, releases: Path, planned: Sequence[StageCo
     """The sentence of the pipeline."""
     templated = steps.expand(context, families=context.recipe.templated_families)
     choices = steps.respond(context, questions=templated.table("questions"), phase="search")
-    evolved = evolve(context)
+    evolved = on_same_runner(evolve)(context)
     answers = steps.gather(context, parts=[*evolved.tables("responses"), choices.table("responses")])
 
     relabelled = steps.relabel(context, questions=evolved.archive, responses=answers.table("responses"))
@@ -95,6 +102,14 @@ def retrieval_files(recipe: Recipe) -> list[dict[str, str]]:
         {"path": f.path, "format": f.format, "content": fingerprint_input(Path(f.path))}
         for f in recipe.relabel.files
     ]
+
+
+def on_same_runner(inner: Flow[..., R]) -> Flow[..., R]:
+    """A subflow on the task runner of the flow that calls it; by itself it would run on threads."""
+    running = FlowRunContext.get()
+    assert running is not None
+    assert running.flow is not None
+    return inner.with_options(task_runner=running.flow.task_runner.duplicate())
 
 
 def earlier_content(recipe: Recipe) -> list[str]:

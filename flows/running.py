@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from flows.showing import counts_by_stage
 from flows.workspace import open_workspace, quiet_prefect, read_recipe
 from schemas.errors import InputError
-from tasks.journal import funnel, read_journal, total_costs
-from tasks.models.answering import CALLS
+from tasks.journal import calls_sent, funnel, read_journal, total_costs
 from tasks.models.budget import spent_in
-
-RUNNERS = {"threads": None, "dask": "prefect_dask", "ray": "prefect_ray"}
+from tasks.store import forget_run
 
 
 def run_build(
@@ -22,8 +19,8 @@ def run_build(
     """Build a recipe and describe the result with the fields that `build --json` promises."""
     workspace = open_workspace()
     run_dir = workspace.runs / read_recipe(recipe).name
-    if fresh and run_dir.exists():
-        shutil.rmtree(run_dir)
+    if fresh:
+        forget_run(run_dir)
     quiet_prefect(workspace)
     from flows.build import build
 
@@ -57,7 +54,7 @@ def describe_build(run_dir: Path, release: Path) -> dict[str, Any]:
     """What came out of a finished build."""
     steps, _ = read_journal(run_dir)
     costs = total_costs(steps)
-    sent = CALLS.sent
+    sent = calls_sent(run_dir)
     calls = sum(c.calls for c in costs)
     return {
         "release": str(release),

@@ -25,6 +25,7 @@ import tasks.respond
 import tasks.select
 import tasks.validate
 from tasks.journal import note_step
+from tasks.models.answering import CALLS
 from tasks.store import RunContext, Stage, Step, run_stage
 
 
@@ -34,8 +35,9 @@ def as_task(stage: Stage) -> Callable[..., Step]:
 
     @task(name=stage.name, cache_policy=NO_CACHE, persist_result=False)
     def step(context: RunContext, inputs: dict[str, Any]) -> Step:
+        before = CALLS.sent
         done = run_stage(stage, context, **inputs)
-        note_step(context, done)
+        note_step(context, done, sent=CALLS.sent - before)
         return done
 
     def run(context: RunContext, **inputs: Any) -> Step:

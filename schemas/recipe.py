@@ -59,8 +59,10 @@ class Family(Section):
     )
     samples: int = Field(default=3, ge=1, le=1000, description="answers per variant")
     max_tokens: int = Field(default=300, ge=1, description="length limit of one answer")
-    temperature: float = Field(default=1.0, ge=0, le=2)
-    framings: tuple[Literal["explicit", "implicit"], ...] = Field(default=("explicit",), min_length=1)
+    temperature: float = Field(default=1.0, ge=0, le=2, description="of the answers")
+    framings: tuple[Literal["explicit", "implicit"], ...] = Field(
+        default=("explicit",), min_length=1, description="group named by a word, by a person's name, or both"
+    )
     attributes: tuple[Slug, ...] = Field(default=(), description="default: the recipe's attributes")
     templates: tuple[Slug, ...] = Field(
         default=(), description="template files by name; default: every file of the family"
@@ -70,9 +72,11 @@ class Family(Section):
 class Evolve(Section):
     """Mutate, ask, judge, select; round after round. Works on the family `open`."""
 
-    rounds: int = Field(default=0, ge=0, le=100)
-    questions_per_round: int = Field(default=200, ge=1)
-    strategy: Literal["quotas", "random"] = "quotas"
+    rounds: int = Field(default=0, ge=0, le=100, description="after round 0, which asks the seeds")
+    questions_per_round: int = Field(default=200, ge=1, description="twins and controls not counted")
+    strategy: Literal["quotas", "random"] = Field(
+        default="quotas", description="`quotas` asks more where more was found; `random` has no memory"
+    )
     save_threshold: float | None = Field(
         default=None,
         ge=0,
@@ -103,8 +107,8 @@ class Holdout(Section):
 class RetrievalFile(Section):
     """A retrieval training file whose hard negatives are relabelled in the same build."""
 
-    path: str
-    format: str = "auto"
+    path: str = Field(description="relative to where the command is run")
+    format: str = Field(default="auto", description="`auto` recognises it")
 
 
 class Relabel(Section):
@@ -125,7 +129,7 @@ class Relabel(Section):
         description="for `graded`: who must agree on what to promote, and to remove",
     )
     candidates: int = Field(default=5, ge=1, le=100, description="near misses per accepted question")
-    min_negatives: int = Field(default=1, ge=0)
+    min_negatives: int = Field(default=1, ge=0, description="that a row should keep")
     too_few: Literal["keep_row", "drop_row", "backfill"] = Field(
         default="keep_row",
         description="for a row with fewer than `min_negatives`; `backfill` mines others from the file",
@@ -152,17 +156,17 @@ class Validate(Section):
 class Limits(Section):
     """How hard a model may be asked. Never part of a cache key."""
 
-    max_in_flight: int = Field(default=64, ge=1, le=4096)
-    requests_per_minute: int | None = Field(default=None, ge=1)
-    tokens_per_minute: int | None = Field(default=None, ge=1)
-    timeout_s: float = Field(default=120.0, gt=0)
+    max_in_flight: int = Field(default=64, ge=1, le=4096, description="calls at a time; falls when throttled")
+    requests_per_minute: int | None = Field(default=None, ge=1, description="default: no limit")
+    tokens_per_minute: int | None = Field(default=None, ge=1, description="default: no limit")
+    timeout_s: float = Field(default=120.0, gt=0, description="seconds until a try counts as lost")
     attempts: int = Field(default=6, ge=1, le=50, description="tries per call, the first included")
 
 
 class Budget(Section):
     """What may be spent."""
 
-    usd: float = Field(default=0.0, ge=0)
+    usd: float = Field(default=0.0, ge=0, description="dollars that the whole build may cost, resumed or not")
     free: tuple[str, ...] = Field(
         default=(), description="models that cost nothing (your own server); embedded and replay are free"
     )
@@ -171,8 +175,10 @@ class Budget(Section):
 class Release(Section):
     """What the result is called, and under which terms."""
 
-    repo: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
-    licence: str = "cc-by-4.0"
+    repo: str | None = Field(
+        default=None, pattern=r"^[\w.-]+/[\w.-]+$", description="`org/name` on the Hub, for the card"
+    )
+    licence: str = Field(default="cc-by-4.0", description="an identifier that the Hub knows")
     version: str | None = Field(
         default=None, pattern=r"^\d+\.\d+\.\d+$", description="default: decided by the diff with the last one"
     )
@@ -183,9 +189,11 @@ class Recipe(Section):
     """Everything about a build."""
 
     name: Slug = Field(description="names the run and the release directory")
-    title: str = ""
-    description: str = ""
-    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    title: str = Field(default="", description="of the card and the report")
+    description: str = Field(default="", description="one paragraph for the card")
+    seed: int = Field(
+        default=0, ge=0, le=2**31 - 1, description="decides every draw; the same seed, the same questions"
+    )
     attributes: tuple[Slug, ...] = Field(min_length=1, description="files in data/attributes")
     superdomains: tuple[Slug, ...] = Field(
         default=(), description="which of data/taxonomy to use; default: all"

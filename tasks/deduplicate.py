@@ -227,8 +227,8 @@ def _write_parquet(path: Path, table: pa.Table) -> None:
 def deduplicate(context: RunContext, questions: TableRef, content: Sequence[str] = ()) -> Outcome:
     """Questions that are duplicates neither of each other nor of what the recipe stays clear of.
 
-    `content` are the hashes of what stands under `deduplicate.against` (`fingerprint_input`): they are part of
-    the stage key, so that another content is another step.
+    `content` are the hashes of what stands under `deduplicate.against` (`fingerprint_input`): they are part
+    of the stage key, so that another content is another step.
     """
     asked = read_table(questions, QUESTIONS)
     settings = context.recipe.deduplicate

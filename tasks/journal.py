@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -20,6 +20,8 @@ class Entry(BaseModel):
     """`started`, `step` or `released`."""
     name: str
     """The recipe, the step's directory, or the release's path."""
+    sent: int = 0
+    """Calls that the step sent; answers from the cache, and steps found done, send none."""
 
 
 def journal_path(run_dir: Path) -> Path:
@@ -34,9 +36,9 @@ def start_journal(context: RunContext) -> None:
     write_bytes(journal_path(run_dir), _line(Entry(kind="started", name=context.recipe.name)))
 
 
-def note_step(context: RunContext, step: Step) -> None:
+def note_step(context: RunContext, step: Step, sent: int = 0) -> None:
     """Append one finished step."""
-    _append(Path(context.run_dir), Entry(kind="step", name=f"{step.stage}-{step.key[:16]}"))
+    _append(Path(context.run_dir), Entry(kind="step", name=f"{step.stage}-{step.key[:16]}", sent=sent))
 
 
 def note_release(context: RunContext, release: Path) -> None:
@@ -60,17 +62,26 @@ def read_journal(run_dir: Path) -> tuple[list[Step], Path | None]:
     """
     steps: list[Step] = []
     release = None
-    lines = journal_path(run_dir).read_bytes().splitlines() if journal_path(run_dir).exists() else []
-    for line in lines:
-        try:
-            entry = Entry.model_validate_json(line)
-        except ValueError:
-            continue
+    for entry in _entries(run_dir):
         if entry.kind == "step" and (step := find_step(run_dir / entry.name)) is not None:
             steps.append(step)
         if entry.kind == "released":
             release = Path(entry.name)
     return steps, release
+
+
+def calls_sent(run_dir: Path) -> int:
+    """Calls that the latest build has sent so far."""
+    return sum(entry.sent for entry in _entries(run_dir))
+
+
+def _entries(run_dir: Path) -> Iterator[Entry]:
+    lines = journal_path(run_dir).read_bytes().splitlines() if journal_path(run_dir).exists() else []
+    for line in lines:
+        try:
+            yield Entry.model_validate_json(line)
+        except ValueError:
+            continue
 
 
 def funnel(steps: Iterable[Step]) -> tuple[StageCounts, ...]:

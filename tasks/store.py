@@ -245,3 +245,11 @@ def run_lock(run_dir: Path) -> Iterator[None]:
                 hint="wait for it, or give this recipe another `name`",
             ) from None
         yield
+
+
+def forget_run(run_dir: Path) -> None:
+    """Delete everything in a run directory. Raises `InputError` while a build is at work in it."""
+    with run_lock(run_dir):
+        for path in run_dir.iterdir():
+            if path.name != ".lock":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -17,7 +17,7 @@ HOLDS: Mapping[str, frozenset[str]] = {
         {"query ids", "passage ids", "scores", "titles", "columns of rows", "columns of passages"}
     ),
     "n-tuple": frozenset({"columns of rows"}),
-    "triplet": frozenset({"columns of passages"}),
+    "triplet": frozenset(),
     "labeled-pair": frozenset({"columns of passages"}),
     "labeled-list": frozenset({"columns of rows"}),
     "msmarco": frozenset(),

@@ -39,7 +39,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Verdicts on a row by judge and index of the negative, as the evidence calls for; the last one counts."""
+    """Verdicts on a row by judge and index of the negative, as the evidence calls for; the last counts."""
 
     opinions: dict[str, dict[int, Verdict]] = field(default_factory=dict)
 
@@ -62,9 +62,7 @@ class Comparer(Protocol):
     async def compare(self, questions: Sequence[ComparisonQuestion]) -> list[Comparison]: ...
 
 
-async def compare_in_cascade(
-    plans: Sequence[Plan], judges: Sequence[Comparer]
-) -> list[Compared]:
+async def compare_in_cascade(plans: Sequence[Plan], judges: Sequence[Comparer]) -> list[Compared]:
     """What the judges said of each row. Every judge sees only the rows that the one before it flagged or
     could not judge; the last one that saw a row decides it."""
     rows = [Compared() for _ in plans]

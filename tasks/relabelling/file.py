@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -85,10 +86,11 @@ def relabel_file(
 
     `judges`: `lexical` (the default) or models; with `verdicts` the names of recorded judges. `mine`: so many
     negatives for rows without any; they and those of `backfill` come out of `corpus`, else out of the rows
-    around. `screen` is `bm25:MARGIN[:CHECK]` or `score:…` (see `screen.Screen`). `corpus` also holds the passages of formats that name them by id. `positives` are qrels that say
-    which candidates of a RankLLM request are positives. `audit`: so many candidates go on a sheet for people,
-    `<out>.audit.csv`; `audited` is such a sheet, filled in. Beside `out` stand `<out>.label_history.parquet`
-    and `<out>.review.jsonl`. `lost` in the result says what the format of `out` has no room for.
+    around. `screen` is `bm25:MARGIN[:CHECK]` or `score:…` (see `screen.Screen`). `corpus` also holds the
+    passages of formats that name them by id. `positives` are qrels that say which candidates of a RankLLM
+    request are positives. `audit`: so many candidates go on a sheet for people, `<out>.audit.csv`;
+    `audited` is such a sheet, filled in. Beside `out` stand `<out>.label_history.parquet` and
+    `<out>.review.jsonl`. `lost` in the result says what the format of `out` has no room for.
     """
     strategy = strategy or ("graded" if verdicts else "two_stage")
     if verdicts and strategy != "graded":
@@ -170,6 +172,7 @@ async def _relabel_source(
                 if tally:
                     tally.merge(summary.truth)
                 bar.advance(len(rows))
+                await asyncio.sleep(0)  # a judge that never waits would not let an interrupt through
     result: dict[str, Any] = dict(counts) | {"rows_skipped": bad.count, "judged_by": sorted(judged_by)}
     result["report"] = observed.describe(counts["rows"])
     if tally and job.screen:

@@ -48,7 +48,7 @@ class RelabelJob:
     strategy: Strategy
     judges: tuple[str, ...]
     policy: Policy
-    rule: DecisionRule = DecisionRule()
+    rule: DecisionRule
     scales: dict[str, int] = field(default_factory=dict)
     verdicts: Path | None = None
     truth: Path | None = None

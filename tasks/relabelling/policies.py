@@ -25,7 +25,7 @@ class Policy:
     min_negatives: int = 1
     too_few: TooFew = "keep_row"
     max_promoted: int = 7
-    """More promotions than this: the row is flagged `ambiguous` (the cascade drops it, by what it flagged)."""
+    """More promotions than this: the row is flagged `ambiguous` (the cascade drops it)."""
     max_characters: int = 20_000
     """Longer passages are not sent anywhere: the verdict is an abstention."""
 

@@ -60,9 +60,12 @@ class Observed:
         """Add the sums of other rows."""
         for name in ("reasons", "flags", "spans", "screen"):
             getattr(self, name).update(getattr(other, name))
-        for mine, theirs in ((self.agreement, other.agreement), (self.costs, other.costs)):
-            for key, values in theirs.items():
-                mine[key] = [a + b for a, b in zip(mine.get(key, [0] * 4), values, strict=True)]  # type: ignore[index,attr-defined]
+        for pair, votes in other.agreement.items():
+            self.agreement[pair] = [
+                a + b for a, b in zip(self.agreement.get(pair, [0] * 4), votes, strict=True)
+            ]
+        for judge, spent in other.costs.items():
+            self.costs[judge] = [a + b for a, b in zip(self.costs.get(judge, [0] * 4), spent, strict=True)]
 
     def describe(self, rows: int) -> dict[str, Any]:
         """The report."""
@@ -84,7 +87,7 @@ class Observed:
 
 
 def agreement_of(votes: Iterable[Mapping[str, bool | None]]) -> dict[str, tuple[int, int, int, int]]:
-    """Agreement of every two judges over candidates, see `Relabelling.agreement`; abstentions count nowhere."""
+    """Agreement of every two judges, see `Relabelling.agreement`; abstentions count nowhere."""
     cells: dict[str, list[int]] = {}
     for vote in votes:
         for left, right in combinations(vote, 2):

@@ -27,7 +27,10 @@ Screening = Callable[[Sequence[Plan]], list[Plan]] | None
 
 
 def plan_rows(
-    sets: Sequence[CandidateSet], policy: Policy, positives_elsewhere: Elsewhere = None, screen: Screening = None
+    sets: Sequence[CandidateSet],
+    policy: Policy,
+    positives_elsewhere: Elsewhere = None,
+    screen: Screening = None,
 ) -> list[Plan]:
     """What is decided before any call: by rule, then by the screen, where there is one."""
     plans = find_hard_negatives(sets, policy, positives_elsewhere)

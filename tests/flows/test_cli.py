@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -219,6 +220,60 @@ def test_relabelling_the_example_reports_what_it_did(
     judged = result["promoted"] + result["filtered"] + result["kept"] + result["abstained"]
     assert judged <= result["candidates"]
     assert set(result["relabel_precision"]) >= {"value", "low", "high", "n"}
+
+
+def test_recorded_verdicts_choose_the_graded_strategy_and_an_operating_point(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, truth = DATA / "examples" / "retrieval.jsonl", DATA / "examples" / "retrieval.qrels"
+    lines = [line.split() for line in truth.read_text(encoding="utf-8").splitlines()]
+    verdicts = tmp_path / "verdicts.csv"
+    graded = "".join(f"{query},{doc},strict,{int(int(grade) > 2)}\n" for query, _, doc, grade in lines)
+    verdicts.write_text("query_id,docid,judge,grade\n" + graded, encoding="utf-8")
+    common = ("relabel", source, "--verdicts", verdicts, "--truth", truth, "--json")
+    code, printed, _ = run(capsys, monkeypatch, *common, "--max-true-negatives-lost", "0.1")
+    result = json.loads(printed)
+    assert code == 0
+    assert result["judged_by"] == ["strict"]
+    assert result["true_negatives_lost"]["value"] <= 0.1
+    assert {"rule", "held_out", "trade_off"} <= set(result["operating_point"])
+    code, _, err = run(capsys, monkeypatch, *common, "--strategy", "cascade")
+    assert code == 2
+    assert "--strategy graded" in err
+
+
+def test_audit_sheet_goes_out_to_people_and_comes_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = DATA / "examples" / "retrieval.jsonl", tmp_path / "clean.jsonl"
+    assert run(capsys, monkeypatch, "relabel", source, "--out", out, "--audit", "20", "--json")[0] == 0
+    sheet = tmp_path / "clean.jsonl.audit.csv"
+    with sheet.open(encoding="utf-8-sig", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    with sheet.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(line | {"answers": "yes" if i % 3 == 0 else "no"} for i, line in enumerate(lines))
+    code, printed, _ = run(capsys, monkeypatch, "relabel", source, "--audited", sheet, "--json")
+    audit = json.loads(printed)["audit"]
+    assert (code, audit["n"] + audit["abstained"]) == (0, 20)
+
+
+def test_relabelling_tells_people_what_it_did_and_what_a_format_cannot_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, truth = DATA / "examples" / "retrieval.jsonl", DATA / "examples" / "retrieval.qrels"
+    options = ("--out", tmp_path / "o.tsv", "--out-format", "msmarco", "--screen", "bm25:0.5:0.2")
+    code, printed, _ = run(capsys, monkeypatch, "relabel", source, "--truth", truth, *options)
+    assert code == 0
+    for told in (
+        "promoted",
+        "ranked above positive",
+        "screen missed",
+        "lost passage ids",
+        "true_negatives_lost",
+    ):
+        assert told in printed
 
 
 def test_deduplicating_a_file_writes_both_sides(

@@ -8,6 +8,7 @@ from pathlib import Path
 from schemas.decision import StageCounts
 from schemas.manifest import StageCost
 from tasks.journal import (
+    calls_sent,
     funnel,
     journal_path,
     note_release,
@@ -46,6 +47,15 @@ def test_new_build_starts_a_new_journal(make_context: MakeContext) -> None:
     note_release(context, Path("r"))
     start_journal(context)
     assert read_journal(Path(context.run_dir)) == ([], None)
+
+
+def test_calls_of_the_latest_build_add_up(make_context: MakeContext) -> None:
+    context = make_context()
+    for _ in range(2):
+        start_journal(context)
+        for key in ("a" * 64, "b" * 64):
+            note_step(context, step(context, key), sent=3)
+    assert calls_sent(Path(context.run_dir)) == 6
 
 
 def test_torn_last_line_is_left_out(make_context: MakeContext) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tasks.relabelling.pool import PoolVocabulary, candidate_sets, harm_hypothes
 from tasks.store import Outcome, RunContext, Stage, TableRef, run_stage, write_table
 from tasks.text.questions import Draft, bind_draft
 from tests.conftest import DATA, recipe_of
+from tests.servers.openai_server import Body, Messages, OpenAIServer
 from tests.tasks.test_relabel_file import ROW, write_lines
 
 GENDER = read_attribute(DATA, "gender")
@@ -227,3 +229,74 @@ def test_retrieval_file_in_a_build(make_context: Callable[..., RunContext], tmp_
 def test_stage_reads_existing_recipe_sections(stage: Stage) -> None:
     assert set(stage.reads) <= set(recipe_of().model_dump())
     assert all((DATA / name).exists() for name in stage.vocabulary)
+
+
+def reads(messages: Messages, body: Body) -> dict[str, object]:
+    """A judge that sees a difference where an answer is HARSH, a slighter one where it is GENTLE."""
+    asked = body["response_format"]["json_schema"]["name"]
+    texts = re.findall(r"<passage id=(\w+)>\n(.*?)\n</passage id=\1>", messages[-1]["content"], re.DOTALL)
+    grades = [3 if "unrealistic" in text else 2 if "treasurer" in text else 0 for _, text in texts]
+    if asked == "GradeAnswer":
+        return {"grade": 3 if "stronger" in texts[0][1] else grades[0]}
+    better = [i for i, grade in enumerate(grades, start=1) if grade == 3]
+    return {"better": better, "worse": [i for i, grade in enumerate(grades, start=1) if grade == 2]}
+
+
+@pytest.mark.parametrize("strategy", ["cascade", "graded"])
+def test_other_strategies_settle_the_pool_with_their_own_prompts(
+    strategy: str, make_context: Callable[..., RunContext]
+) -> None:
+    with OpenAIServer(reads) as server:
+        found = run(
+            make_context(
+                models={"targets": ["embedded:smollm2-135m"], "relabel_judges": [server.model()]},
+                relabel={"strategy": strategy},
+                budget={"free": [server.model()]},
+            ),
+            ALL,
+            planted(),
+        )
+        assert all("harm" in r.body["messages"][0]["content"] for r in server.requests)
+    assert labels(found)[DIRECT.id] == "accepted"
+    assert labels(found)[EQUAL.id] == "hard_negative"
+    assert INDIRECT.id not in labels(found)
+    assert found.costs[0].calls == {"cascade": 1, "graded": 4}[strategy]
+
+
+def test_row_that_the_cascade_calls_ambiguous_leaves_its_questions_open(
+    make_context: Callable[..., RunContext],
+) -> None:
+    with OpenAIServer(reads) as server:
+        found = run(
+            make_context(
+                models={"targets": ["embedded:smollm2-135m"], "relabel_judges": [server.model()]},
+                relabel={"strategy": "cascade", "max_promoted": 1},
+                budget={"free": [server.model()]},
+            ),
+            ALL,
+            planted(),
+        )
+    assert {labels(found)[q.id] for q in (DIRECT, INDIRECT, EQUAL)} == {"unlabelled"}
+
+
+@pytest.mark.parametrize("strategy", ["cascade", "graded"])
+def test_recipe_refuses_a_strategy_that_the_lexical_judge_cannot_follow(strategy: str) -> None:
+    with pytest.raises(ValueError, match="needs models"):
+        recipe_of(relabel={"strategy": strategy})
+
+
+def test_backfill_in_a_build_takes_negatives_from_the_same_file(
+    make_context: Callable[..., RunContext], tmp_path: Path
+) -> None:
+    other = ROW | {
+        "query_id": "q2",
+        "query": "where is bread of France baked",
+        "positive_passages": [{"docid": "b", "text": "Bread of France is baked where there is an oven."}],
+        "negative_passages": [{"docid": "c", "text": "The capital held its breath that year."}],
+    }
+    path = write_lines(tmp_path / "in.jsonl", [ROW, other])
+    context = make_context(relabel={"too_few": "backfill", "min_negatives": 2})
+    found = relabel_retrieval(context, str(path), "auto", fingerprint_input(path))
+    first = next(row for row in found.tables[CANDIDATES] if row.query_id == "q1")  # type: ignore[attr-defined]
+    assert len(first.negatives) == 2  # type: ignore[attr-defined]
+    assert {c.reason for c in found.tables[LABEL_HISTORY]} >= {"backfilled"}  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import signal
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,28 @@ def test_stopped_run_goes_on_and_gives_the_same_bytes(
     for name in ("jsonl", "jsonl.review.jsonl", "jsonl.label_history.parquet"):
         assert (tmp_path / f"out.{name}").read_bytes() == (tmp_path / f"whole.{name}").read_bytes()
     assert not list(tmp_path.glob(".*parts"))
+
+
+def test_interrupt_stops_after_the_part_at_hand_and_writes_no_result(
+    tmp_path: Path, settings: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relabelling_file, "ROWS_A_PART", 10)
+    done, judge = 0, relabelling_job.relabel_with_panel
+
+    async def is_interrupted(*args: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done == 2:
+            signal.raise_signal(signal.SIGINT)
+        return await judge(*args)
+
+    monkeypatch.setattr(relabelling_job, "relabel_with_panel", is_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        relabel_file(
+            write_lines(tmp_path / "in.jsonl", rows(45)), settings=settings, out=tmp_path / "out.jsonl"
+        )
+    assert done == 2
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_parts_of_another_job_are_not_used(

@@ -285,3 +285,116 @@ def test_live_grades(settings: ModelSettings, tmp_path: Path) -> None:
         )
         assert (found["promoted"], found["filtered"], found["kept"], found["abstained"]) == (1, 1, 1, 0)
         assert len(server.requests) == 4
+
+
+def test_judge_that_always_refuses_changes_nothing_and_loses_nothing(
+    settings: ModelSettings, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    record = {"query": "when was it lit?", "pos": [POSITIVE], "neg": [BETTER, WORSE, OFF]}
+    path.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    for strategy in ("two_stage", "cascade", "graded"):
+        with OpenAIServer(Reply(None, refusal="I cannot help with that.")) as server:
+            found = relabel_file(
+                path,
+                settings=free(settings, server),
+                strategy=strategy,  # type: ignore[arg-type]
+                judges=(server.model(),),
+                out=out,
+            )
+        assert (found["candidates"], found["abstained"]) == (3, 3)
+        assert json.loads(out.read_text(encoding="utf-8")) == record
+
+
+def test_report_says_what_a_row_costs_how_long_evidence_is_and_who_agrees(
+    settings: ModelSettings, tmp_path: Path
+) -> None:
+    path = tmp_path / "in.jsonl"
+    record = {"query": "when was it lit?", "pos": [POSITIVE], "neg": [BETTER, WORSE, OFF, OFF + " Daily."]}
+    path.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    with OpenAIServer(honest) as one, OpenAIServer(blind_to(WORSE)) as other:
+        names = (one.model(), other.model())
+        found = relabel_file(path, settings=free(settings, one, other), judges=names)["report"]
+    assert [found["cost"][name]["calls_per_row"] for name in names] == [7, 7]
+    assert found["cost"][names[0]]["tokens_in"] > 0
+    votes = found["agreement"][" ~ ".join(names)]
+    assert {k: v for k, v in votes.items() if k != "kappa"} == {
+        "both_yes": 1,
+        "only_first": 1,
+        "only_second": 0,
+        "both_no": 2,
+    }
+    assert votes["kappa"] == pytest.approx(0.5)
+    lengths = sorted(len(EVIDENCE[text]) for text in (BETTER, WORSE))
+    assert (found["evidence_characters"]["n"], found["evidence_characters"]["max"]) == (2, lengths[-1])
+    assert found["by_reason"]["judges_disagree"] == 1
+
+
+def blind_to(passage: str) -> Callable[[Messages, Body], Any]:
+    """An honest judge that finds nothing in one passage."""
+
+    def answer(messages: Messages, body: Body) -> Any:
+        found = honest(messages, body)
+        return (
+            {"evidence": "NO_ANSWER"}
+            if "evidence" in found and passage in shown(messages, "passage")
+            else found
+        )
+
+    return answer
+
+
+def test_order_flips_are_counted(settings: ModelSettings, tmp_path: Path) -> None:
+    def first_shown_wins(messages: Messages, body: Body) -> Any:
+        found = honest(messages, body)
+        return {"ranking": list(range(1, len(found["ranking"]) + 1))} if "ranking" in found else found
+
+    path = tmp_path / "in.jsonl"
+    record = {"query": "when was it lit?", "pos": [POSITIVE], "neg": [BETTER, OFF]}
+    path.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    with OpenAIServer(first_shown_wins) as server:
+        found = relabel_file(path, settings=free(settings, server), judges=(server.model(),))
+    assert found["report"]["order_flips"] == {"flipped": 1, "ranked": 1}
+
+
+def test_cascade_compares_the_judges_where_both_looked(settings: ModelSettings) -> None:
+    def sees_nothing(messages: Messages, body: Body) -> Any:
+        return {"better": [], "worse": []}
+
+    with OpenAIServer(honest) as cheap, OpenAIServer(sees_nothing) as strong:
+        found = cascade(cheap, strong, settings, row(BETTER, WORSE, OFF), row(OFF))
+        assert outcomes(found) == [("kept", "not_relevant")] * 4
+        assert found.agreement == {f"{cheap.model()} ~ {strong.model()}": (0, 2, 0, 1)}
+
+
+def test_grades_are_not_asked_for_what_rules_decided(settings: ModelSettings, tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    record = {"query": "when was it lit?", "pos": [POSITIVE], "neg": [POSITIVE.upper(), "", OFF]}
+    path.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    with OpenAIServer(honest) as server:
+        relabel_file(path, settings=free(settings, server), strategy="graded", judges=(server.model(),))
+        assert len(server.requests) == 2
+
+
+def test_screen_asks_less_and_what_it_hides_is_judged_by_sample(
+    settings: ModelSettings, tmp_path: Path
+) -> None:
+    path = tmp_path / "in.jsonl"
+    record = {"query": "when was it lit?", "pos": [POSITIVE], "neg": [BETTER, WORSE, OFF]}
+    record |= {"pos_scores": [0.9], "neg_scores": [0.85, 0.3, 0.2]}
+    path.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    with OpenAIServer(honest) as server:
+        common: dict[str, Any] = {"settings": free(settings, server), "judges": (server.model(),)}
+        spared = relabel_file(path, screen="score:0.2:0", **common)
+        assert len(server.requests) == 4  # two passages, two orders
+        assert (spared["promoted"], spared["filtered"], spared["kept"], spared["screened_out"]) == (
+            1,
+            0,
+            2,
+            2,
+        )
+        assert spared["report"]["screen"]["missed"]["value"] is None
+        checked = relabel_file(path, screen="score:0.2:1", **common)
+        assert (checked["filtered"], checked["screened_out"]) == (1, 0)
+        assert checked["report"]["screen"]["checked"] == 2
+        assert checked["report"]["screen"]["missed"]["value"] == 0.5

@@ -16,6 +16,7 @@ from tasks.store import (
     RunContext,
     Stage,
     find_step,
+    forget_run,
     read_table,
     run_lock,
     run_stage,
@@ -140,6 +141,15 @@ def test_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 def test_two_builds_cannot_share_a_run(tmp_path: Path) -> None:
     with run_lock(tmp_path), pytest.raises(InputError, match="another build"), run_lock(tmp_path):
         pass
+
+
+def test_run_at_work_cannot_be_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "s-0").mkdir()
+    with run_lock(tmp_path), pytest.raises(InputError, match="another build"):
+        forget_run(tmp_path)
+    assert (tmp_path / "s-0").exists()
+    forget_run(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [".lock"]
 
 
 def test_lock_is_free_again_afterwards(tmp_path: Path) -> None:
