@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-from prefect import Flow, flow
-from prefect.context import FlowRunContext
+from prefect import flow
 from pydantic import Field
 
 from flows import steps
@@ -26,8 +25,6 @@ from tasks.relabelling.job import fingerprint_input
 from tasks.release.reading import last_release
 from tasks.store import RunContext, Step, run_lock, vocabulary_hashes
 from tasks.validate import raise_if_failed, suite_results_of, validation_of, write_data_docs
-
-R = TypeVar("R")
 
 
 @flow(name="build", persist_result=False)
@@ -52,7 +49,7 @@ def build_release(context: RunContext, releases: Path, planned: Sequence[StageCo
     """The sentence of the pipeline."""
     templated = steps.expand(context, families=context.recipe.templated_families)
     choices = steps.respond(context, questions=templated.table("questions"), phase="search")
-    evolved = on_same_runner(evolve)(context)
+    evolved = evolve.fn(context)  # inside this flow, so that its tasks run on this flow's task runner
     answers = steps.gather(context, parts=[*evolved.tables("responses"), choices.table("responses")])
 
     relabelled = steps.relabel(context, questions=evolved.archive, responses=answers.table("responses"))
@@ -102,14 +99,6 @@ def retrieval_files(recipe: Recipe) -> list[dict[str, str]]:
         {"path": f.path, "format": f.format, "content": fingerprint_input(Path(f.path))}
         for f in recipe.relabel.files
     ]
-
-
-def on_same_runner(inner: Flow[..., R]) -> Flow[..., R]:
-    """A subflow on the task runner of the flow that calls it; by itself it would run on threads."""
-    running = FlowRunContext.get()
-    assert running is not None
-    assert running.flow is not None
-    return inner.with_options(task_runner=running.flow.task_runner.duplicate())
 
 
 def earlier_content(recipe: Recipe) -> list[str]:

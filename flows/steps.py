@@ -29,16 +29,20 @@ from tasks.models.answering import CALLS
 from tasks.store import RunContext, Stage, Step, run_stage
 
 
+def take_step(stage: Stage, context: RunContext, inputs: dict[str, Any]) -> Step:
+    """Do a stage or find it done, and note it in the run's journal. Importable, so that workers find it."""
+    before = CALLS.sent
+    done = run_stage(stage, context, **inputs)
+    note_step(context, done, sent=CALLS.sent - before)
+    return done
+
+
 def as_task(stage: Stage) -> Callable[..., Step]:
-    """The stage as a call that runs a Prefect task on the flow's task runner (threads, Dask, Ray): it does
-    the stage or finds it done, and notes it in the run's journal."""
+    """The stage as a call that runs a Prefect task on the flow's task runner (threads, Dask, Ray)."""
 
     @task(name=stage.name, cache_policy=NO_CACHE, persist_result=False)
     def step(context: RunContext, inputs: dict[str, Any]) -> Step:
-        before = CALLS.sent
-        done = run_stage(stage, context, **inputs)
-        note_step(context, done, sent=CALLS.sent - before)
-        return done
+        return take_step(stage, context, inputs)
 
     def run(context: RunContext, **inputs: Any) -> Step:
         return step.submit(context, inputs).result()

@@ -19,7 +19,14 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 @pytest.mark.parametrize(
     "hostile",
-    ["\x1b]0;owned\x07", "\x1b[2J", "a\x00b", "\u202etxt.exe", "[red]not markup[/red]", "[link=file:///x]y[/]"],
+    [
+        "\x1b]0;owned\x07",
+        "\x1b[2J",
+        "a\x00b",
+        "\u202etxt.exe",
+        "[red]not markup[/red]",
+        "[link=file:///x]y[/]",
+    ],
     ids=["title", "clear", "nul", "right-to-left", "colour", "link"],
 )
 def test_control_codes_and_markup_are_shown_not_obeyed(hostile: str, screen: io.StringIO) -> None:
