@@ -88,7 +88,7 @@ async def ask_model(
     if not asks:
         return []
     async with open_model(name, ModelSettings.of(context)) as model:
-        with track(f"{name} answers", len(asks)) as bar:
+        with track(f"{name} answers ({phase})", len(asks)) as bar:
             requests = (request_for(ask, recipe, prompts) for ask in asks.values())
             async for outcome in model.complete(requests):
                 rows[outcome.tag] = record_answer(asks[outcome.tag], name, outcome, phrases)
