@@ -27,7 +27,8 @@ from rich.text import Text
 
 from tasks.progress import show_on
 
-OUT = Console(highlight=False, soft_wrap=True)
+OUT = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+"""Wraps at words on a terminal, never in a file or pipe."""
 ERR = Console(stderr=True, highlight=False)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -135,9 +136,11 @@ def print_summary(result: Mapping[str, Any]) -> None:
         OUT.print(Text(f"• {kind}: ", style="bold") + plain(question))
         for value, answer in answers:
             OUT.print(Text(f"    {value}: ", style="cyan") + plain(answer, 140))
-    OUT.print(f"\nrelease   {escape(str(release))}")
-    OUT.print(f"report    {escape(str(release / 'report.html'))}")
-    OUT.print(f'load      [green]datasets.load_dataset("{escape(str(release))}", "questions")[/green]')
+    report = release / "report.html"
+    OUT.print(f"\nrelease   {escape(str(release))}", soft_wrap=True)
+    OUT.print(f"report    {escape(str(report))}", soft_wrap=True)
+    load = f'datasets.load_dataset("{escape(str(release))}", "questions")'
+    OUT.print(f"load      [green]{load}[/green]", soft_wrap=True)
 
 
 def print_funnel(counts: Mapping[str, Mapping[str, int]]) -> None:
