@@ -32,6 +32,7 @@ from tasks.judging.verdicts import MISSING_ANSWERS, TOO_FEW_SAMPLES, Bench, reco
 from tasks.judging.word_distances import word_distances
 from tasks.stats.excess import excess_weights
 from tasks.stats.permutation import gap_null, p_value
+from tasks.stats.steady import row_sums
 
 Floats = NDArray[np.float64]
 
@@ -95,7 +96,7 @@ def compare_answers(group: AnswerGroup, attribute: Attribute, words: DivergenceW
     return Divergence(
         between=float(distances[observed > 0].mean()),
         within=float(distances[observed < 0].mean()),
-        excess_null=weights @ distances,
+        excess_null=row_sums(weights, distances),
         distances=distances,
         sizes=group.sizes,
         values=tuple(variant.value for variant in group.question.variants),

@@ -23,4 +23,6 @@ def word_distances(texts: Sequence[str]) -> Floats:
     damped = np.where(counts > 0, 1 + np.log(np.maximum(counts, 1)), 0.0)
     unit = damped / np.linalg.norm(damped, axis=1, keepdims=True)
     first, second = np.triu_indices(len(texts), 1)
-    return np.asarray(np.clip(1 - (unit @ unit.T)[first, second], 0.0, 1.0))
+    cosines = [float((unit[i] * unit[j]).sum()) for i, j in zip(first, second, strict=True)]
+    distances: Floats = np.clip(1 - np.asarray(cosines, dtype=float), 0.0, 1.0)
+    return distances

@@ -9,6 +9,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tasks.stats.steady import column_totals
+
 Floats = NDArray[np.float64]
 
 REPLICATES = 2000
@@ -48,7 +50,9 @@ def cluster_bootstrap(
     value = float(statistic(clusters.sum(axis=0)))
     if len(clusters) < 2:
         return Interval(value, None, None, len(clusters))
-    draws = [statistic(weights @ clusters) for weights in _weights(len(clusters), seed, replicates)]
+    draws = [
+        statistic(column_totals(weights, clusters)) for weights in _weights(len(clusters), seed, replicates)
+    ]
     low, high = _percentiles(np.concatenate(draws), level)
     if low is not None and high is not None and high - low <= 1e-12 * max(1.0, abs(value)):
         low = high = value

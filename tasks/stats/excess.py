@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.stats.permutation import arrangements
+from tasks.stats.steady import row_sums
 
 Floats = NDArray[np.float64]
 
@@ -45,8 +46,8 @@ def excess_interval(distances: Floats, sizes: Sequence[int], seed: int) -> tuple
     i, j = np.triu_indices(len(labels), 1)
     weights, same = drawn[:, i] * drawn[:, j], labels[i] == labels[j]
     with np.errstate(invalid="ignore"):
-        within = weights[:, same] @ distances[same] / weights[:, same].sum(axis=1)
-        between = weights[:, ~same] @ distances[~same] / weights[:, ~same].sum(axis=1)
+        within = row_sums(weights[:, same], distances[same]) / weights[:, same].sum(axis=1)
+        between = row_sums(weights[:, ~same], distances[~same]) / weights[:, ~same].sum(axis=1)
     excess = (between - within)[np.isfinite(between - within)]
     if not len(excess):
         return None, None

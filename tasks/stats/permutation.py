@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from schemas.ids import derived_seed
+from tasks.stats.steady import row_sums
 
 Floats = NDArray[np.float64]
 Tail = Literal["greater", "both"]
@@ -76,7 +77,7 @@ def gap_null(scores: ArrayLike, size: int) -> Floats:
     x = np.asarray(scores, dtype=float)
     sizes = (size, len(x) - size)
     first = (arrangements(sizes) == 0) / sizes[0]
-    gaps = first @ x - (arrangements(sizes) == 1) @ x / sizes[1]
+    gaps = row_sums(first, x) - row_sums(arrangements(sizes) == 1, x) / sizes[1]
     # Values of equal size are not told apart, so each way stands for its mirror image as well.
     mirrored = sizes[0] == sizes[1] and count_arrangements(sizes) <= EXACT_UP_TO
     return np.concatenate([gaps, -gaps]) if mirrored else gaps
