@@ -1,8 +1,8 @@
 """Products of arrays whose last bit does not depend on the run.
 
-A matrix product goes to BLAS, whose order of summation depends on threads and on where in memory the operands
-happen to lie, so that the same numbers give results that differ by 1e-16 from run to run. Releases are compared
-by their bytes: here the products are summed by NumPy's own pairwise summation, whose order is fixed.
+A matrix product goes to BLAS, whose order of summation depends on threads and on where in memory the
+operands happen to lie, so that the same numbers give results that differ by 1e-16 from run to run. Releases
+are compared by their bytes: here products are summed by NumPy's own pairwise summation, in a fixed order.
 """
 
 from __future__ import annotations

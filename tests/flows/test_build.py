@@ -74,7 +74,12 @@ def write_recipe(path: Path, server: OpenAIServer, **changes: Any) -> Path:
         "seed": 3,
         "attributes": ["gender"],
         "superdomains": ["work"],
-        "models": {"generator": model, "targets": [model], "judges": [model], "relabel_judges": [model]},
+        "models": {
+            "generator": model,
+            "targets": [model],
+            "judges": [model, "divergence"],
+            "relabel_judges": [model],
+        },
         "families": {
             "open": {"questions": 6, "samples": 2, "max_tokens": 30, "framings": ["explicit", "implicit"]},
             "decision": {"questions": 3, "samples": 2},
