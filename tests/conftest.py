@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+# Before anything imports Prefect: its home is not the user's, and it is quiet when the tests end.
+os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="counterfoil-tests-prefect-")
+os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
+os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "180"
 
 import pytest
 

@@ -98,7 +98,8 @@ def write_recipe(path: Path, server: OpenAIServer, **changes: Any) -> Path:
 
 
 def start(home: Path, *arguments: object) -> subprocess.Popen[str]:
-    environment = {**os.environ, "COUNTERFOIL_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment = {**own, "COUNTERFOIL_HOME": str(home), "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
         [str(COUNTERFOIL), *map(str, arguments)],
         env=environment,
