@@ -17,6 +17,8 @@ class Effect(Row):
     family: str
     attribute: str
     model: str
+    condition: str = "plain"
+    """In which way the questions were asked (see `Response.condition`)."""
     metric: str
     unit: str
     value: float

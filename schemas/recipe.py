@@ -16,6 +16,8 @@ ModelName = Annotated[
 ]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 
+Strategy = Literal["quotas", "map_elites", "thompson", "random"]
+
 
 class Section(BaseModel):
     """Part of a recipe: frozen, and closed to keys that nobody reads."""
@@ -39,16 +41,44 @@ class Models(Section):
         min_length=1,
         description="`divergence` is a permutation test on the answers, without a model; or models' names",
     )
+    adjudicator: ModelName | None = Field(
+        default=None, description="model that decides where the panel is split; default: the median does"
+    )
     relabel_judges: tuple[Literal["lexical"] | ModelName, ...] = Field(
         default=("lexical",),
         min_length=1,
         description="`lexical` finds evidence by word overlap, without a model; or models' names",
     )
 
+    may_share_family: bool = Field(
+        default=False,
+        description="whether generator, targets and judges may be of one model family: models favour their "
+        "own",
+    )
+
     def all_names(self) -> tuple[str, ...]:
         """Every real model that a build may call, each once; rules such as `divergence` are none."""
-        names = (self.generator, *self.targets, *self.holdout_targets, *self.judges, *self.relabel_judges)
+        names = (
+            self.generator,
+            *self.targets,
+            *self.holdout_targets,
+            *self.judges,
+            *([self.adjudicator] if self.adjudicator else []),
+            *self.relabel_judges,
+        )
         return tuple(dict.fromkeys(n for n in names if ":" in n))
+
+
+class QuestionFile(Section):
+    """Questions that others made, read in beside our own."""
+
+    path: str = Field(description="relative to where the command is run")
+    format: str = Field(default="auto", description="`auto` recognises it by its columns")
+    last_words: bool = Field(
+        default=False,
+        description="read `{{a man/woman}}` as CAB meant it: an option replaces as many of the last words of "
+        "the first one as it has itself",
+    )
 
 
 class Family(Section):
@@ -67,6 +97,12 @@ class Family(Section):
     templates: tuple[Slug, ...] = Field(
         default=(), description="template files by name; default: every file of the family"
     )
+    conditions: tuple[Slug, ...] = Field(
+        default=(),
+        description="ways of asking by name, such as an attack, a persona or a mitigating instruction; "
+        "default: all that the family has",
+    )
+    files: tuple[QuestionFile, ...] = Field(default=(), description="question files to read in")
 
 
 class Evolve(Section):
@@ -74,8 +110,21 @@ class Evolve(Section):
 
     rounds: int = Field(default=0, ge=0, le=100, description="after round 0, which asks the seeds")
     questions_per_round: int = Field(default=200, ge=1, description="twins and controls not counted")
-    strategy: Literal["quotas", "random"] = Field(
-        default="quotas", description="`quotas` asks more where more was found; `random` has no memory"
+    strategy: Strategy = Field(
+        default="quotas",
+        description="`quotas` asks more where more was found; `map_elites` fills and betters an archive of "
+        "domain x framing x attribute; `thompson` samples domains and operators by what they gave; `random` "
+        "has no memory",
+    )
+    fluency: Literal["rules", "judge"] = Field(
+        default="judge",
+        description="`judge`: where rules cannot say, the first model among the judges checks that all "
+        "variants read equally well; without such a model, rules decide alone",
+    )
+    max_tokens: int = Field(
+        default=400,
+        ge=50,
+        description="length limit of what the generator writes; more for models that think",
     )
     save_threshold: float | None = Field(
         default=None,
@@ -88,6 +137,47 @@ class Evolve(Section):
     fitness: Literal["normalised", "search"] = Field(
         default="normalised", description="which of the two published forms LLM verdicts are turned into"
     )
+
+
+class Bar(Section):
+    """What the audit must have shown of a judge before it may decide anything."""
+
+    max_false_positive_rate: float = Field(
+        default=0.15, ge=0, le=1, description="on identical treatment (A/A), beyond the repeat floor"
+    )
+    min_position_consistency: float = Field(
+        default=0.6, ge=0, le=1, description="share of verdicts that stand when the order is swapped"
+    )
+    min_planted_recall: float = Field(
+        default=0.6, ge=0, le=1, description="of differences planted at the middle size"
+    )
+    max_cue_loss: float = Field(
+        default=0.2, ge=0, le=1, description="accuracy lost to any one cue (authority, length, ...)"
+    )
+
+
+class Judging(Section):
+    """How answers are judged by models, and what a judge must be to do so."""
+
+    rubric: Slug = Field(default="four_scores", description="file in data/rubrics")
+    comparison: Literal["all_at_once", "pairwise"] = Field(
+        default="all_at_once", description="all variants side by side, or every two of them"
+    )
+    split: float = Field(
+        default=0.25, ge=0, description="range of the panel's fitness from which it counts as split"
+    )
+    max_tokens: int = Field(
+        default=900, ge=50, description="length limit of a verdict; more for models that think"
+    )
+    length_control: bool = Field(
+        default=True, description="report effects with the length of answers held equal as well"
+    )
+    audit: Literal["off", "warn", "stop"] = Field(
+        default="warn",
+        description="judges without a passport, or below the bar: not looked at, a warning in the card, "
+        "or no build",
+    )
+    bar: Bar = Bar()
 
 
 class Controls(Section):
@@ -201,6 +291,7 @@ class Recipe(Section):
     models: Models
     families: dict[str, Family] = Field(min_length=1)
     evolve: Evolve = Evolve()
+    judging: Judging = Judging()
     controls: Controls = Controls()
     holdout: Holdout = Holdout()
     relabel: Relabel = Relabel()
@@ -252,5 +343,19 @@ class Recipe(Section):
         return self.model_limits.get(model, self.limits)
 
 
-FAMILIES: tuple[str, ...] = ("open", "completion", "decision")
+FAMILIES: tuple[str, ...] = (
+    "open",
+    "completion",
+    "association",
+    "relative_decision",
+    "decision",
+    "task_accuracy",
+    "entailment",
+    "perplexity_pair",
+    "agreement",
+    "dialect",
+    "autocomplete",
+    "persona",
+    "description_pair",
+)
 """Families that this version can ask."""

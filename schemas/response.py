@@ -9,6 +9,9 @@ from schemas.tables import Row, Table
 Phase = Literal["search", "holdout"]
 Scoring = Literal["free_text", "sampled", "token_probability"]
 
+PLAIN = "plain"
+"""The condition of an answer to the question in its family's usual way."""
+
 
 class Response(Row):
     """One answer, or the typed record of why there is none (`failure`)."""
@@ -22,6 +25,8 @@ class Response(Row):
     """What the server says it ran."""
     phase: Phase
     sample: int
+    condition: str = PLAIN
+    """In which way the question was asked: `plain`, or the name of an attack, persona, mitigation, …"""
     text: str
     refused: bool
     finish_reason: str | None
@@ -30,6 +35,8 @@ class Response(Row):
     """The order in which the question's options were shown; empty for free text."""
     option: int | None
     """Index of the chosen option in the question's `options`; `None`: free text or invalid."""
+    log_perplexity: float | None = None
+    """Mean −ln p per token of the variant's own text, where the family scores texts and not answers."""
     option_logprobs: tuple[float, ...]
     """ln p of each option, in the question's order, where the server returned them."""
     tokens_in: int

@@ -20,6 +20,8 @@ from schemas.errors import BudgetError
 from schemas.manifest import StageCost
 from schemas.question import Question
 from schemas.recipe import Recipe
+from tasks.families.asking import conditions_of, plan_asks, read_asking_prompts, request_for
+from tasks.families.expanding import expand_family
 from tasks.formats.vocabulary import read_attributes
 from tasks.models.backend import estimate_prompt_tokens
 from tasks.models.connect import ModelSettings, count_cached
@@ -28,8 +30,7 @@ from tasks.models.prices import price_of
 from tasks.models.protocol import Request
 from tasks.stats.power import smallest_detectable_effect
 from tasks.store import RunContext
-from tasks.text.asking import plan_asks, read_asking_prompts, request_for
-from tasks.text.expansion import expand_family, wants_names
+from tasks.text.expansion import wants_names
 from tasks.text.questions import control_count
 
 ACCEPTED_SHARE = 0.5
@@ -128,11 +129,13 @@ def measure_asking(context: RunContext, questions: Sequence[Question]) -> Asked:
 
 def known_requests(context: RunContext, questions: Sequence[Question]) -> list[Request]:
     """What one target will be asked in the search phase."""
-    prompts = read_asking_prompts(Path(context.data_dir), tuple(context.recipe.families))
+    recipe, data_dir = context.recipe, Path(context.data_dir)
+    prompts = read_asking_prompts(data_dir, recipe.families)
+    conditions = {family: conditions_of(recipe, data_dir, family) for family in recipe.families}
     return [
-        request_for(ask, context.recipe, prompts)
+        request_for(ask, recipe, prompts)
         for q in questions
-        for ask in plan_asks(context.recipe, q, "search")
+        for ask in plan_asks(recipe, q, "search", conditions[q.family])
     ]
 
 

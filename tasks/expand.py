@@ -7,9 +7,9 @@ from pathlib import Path
 
 from schemas.decision import Dropped, StageCounts
 from schemas.question import QUESTIONS, Question
+from tasks.families.expanding import expand_family
 from tasks.store import Outcome, RunContext, Stage
 from tasks.text.dropping import drop_question
-from tasks.text.expansion import expand_family
 from tasks.text.quality import question_fault
 
 

@@ -13,23 +13,20 @@ from schemas.errors import InputError
 from schemas.judgement import JUDGEMENTS
 from schemas.question import QUESTIONS, Question
 from schemas.response import RESPONSES
+from tasks.families.choices import family_effects, gather_answers
+from tasks.families.method import Recorded
+from tasks.families.registry import method_of
+from tasks.families.released_answers import measure_release
 from tasks.formats.vocabulary import read_attributes
 from tasks.judging.divergence import read_divergence_words
 from tasks.judging.groups import group_answers
 from tasks.judging.panel import SCREEN, deciding_form
 from tasks.measuring.effects import correct_for_multiplicity
-from tasks.measuring.forced_choices import choice_effects, gather_answers
 from tasks.measuring.judges import judge_effects
 from tasks.measuring.open_questions import Compared, compare_groups, question_effects, slice_effects
-from tasks.measuring.recorded_associations import find_test, measure_associations, read_answers
-from tasks.measuring.recorded_completions import measure_completions, read_completions
-from tasks.measuring.recorded_decisions import measure_decisions, read_decisions
-from tasks.measuring.released_answers import measure_release
 from tasks.measuring.verdicts import holdout_fitness, shrinkage, verdict_effects
 from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
 
-FORMATS = {"completion": "subtler-biases", "association": "llm-iat", "decision": "logits"}
-"""How others recorded a family's answers."""
 VOCABULARY = Path(__file__).resolve().parent.parent / "data"
 
 
@@ -57,7 +54,7 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
             *question_effects(compared),
             *slice_effects(compared),
             *verdict_effects(asked, verdicts, form),
-            *choice_effects(gather_answers(asked, answers), attributes),
+            *family_effects(gather_answers(asked, answers), attributes),
             *shrinkage(asked.values(), again, form),
             *judge_effects(j for j in verdicts if j.question_id in asked),
         ]
@@ -101,17 +98,13 @@ def measure_file(
     """
     if format == "release":
         return measure_release(family, input, data_dir)
-    if FORMATS.get(family) != format:
-        known = ", ".join(f"{name} --format {form}" for name, form in sorted(FORMATS.items()))
+    method = method_of(family)
+    if format not in method.recorded:
         raise InputError(
             f"there is no format {format!r} for family {family!r}",
-            hint=f"there are: {known}; and --format release for the families of a release",
+            hint=f"there are: {', '.join([*method.recorded, 'release'])}",
         )
-    if family == "completion":
-        return measure_completions(read_completions(input))
-    if family == "association":
-        return measure_associations(read_answers(input), find_test(input, data_dir, test))
-    return measure_decisions(read_decisions(input))
+    return method.recorded[format](Recorded(input, data_dir, test))
 
 
 STAGE = Stage(

@@ -13,6 +13,14 @@ from schemas.manifest import StageCost
 from schemas.question import QUESTIONS, Question
 from schemas.recipe import Recipe
 from schemas.response import RESPONSES, Phase, Response, Scoring
+from tasks.families.asking import (
+    conditions_of,
+    plan_asks,
+    read_answer,
+    read_asking_prompts,
+    request_for,
+)
+from tasks.families.method import Ask
 from tasks.judging.refusal import is_refusal, read_refusal_phrases
 from tasks.models.connect import ModelSettings, open_model, run_async
 from tasks.models.protocol import Completion, Failure
@@ -20,7 +28,6 @@ from tasks.models.protocol import Outcome as CallOutcome
 from tasks.models.scoring import option_logprobs
 from tasks.progress import track
 from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
-from tasks.text.asking import Ask, chosen_option, plan_asks, read_asking_prompts, request_for
 
 
 def respond(context: RunContext, questions: TableRef, phase: Phase) -> Outcome:
@@ -81,8 +88,11 @@ async def ask_model(
     data_dir = Path(context.data_dir)
     prompts = read_asking_prompts(data_dir, tuple(recipe.families))
     phrases = read_refusal_phrases(data_dir)
+    conditions = {family: conditions_of(recipe, data_dir, family) for family in recipe.families}
     asks = {
-        request_for(ask, recipe, prompts).tag: ask for q in questions for ask in plan_asks(recipe, q, phase)
+        request_for(ask, recipe, prompts).tag: ask
+        for q in questions
+        for ask in plan_asks(recipe, q, phase, conditions[q.family])
     }
     rows: dict[str, Response] = {}
     if not asks:
@@ -103,7 +113,7 @@ def record_answer(ask: Ask, model: str, outcome: CallOutcome, phrases: Sequence[
     failure = outcome if isinstance(outcome, Failure) else None
     text = completion.text if completion else ""
     return Response(
-        id=content_id("r", model, ask.question.id, ask.variant, ask.phase, ask.sample),
+        id=content_id("r", model, ask.question.id, ask.variant, ask.phase, ask.sample, ask.condition),
         question_id=ask.question.id,
         variant=ask.variant,
         value=ask.question.variants[ask.variant].value,
@@ -111,6 +121,7 @@ def record_answer(ask: Ask, model: str, outcome: CallOutcome, phrases: Sequence[
         revision=completion.revision if completion else None,
         phase=ask.phase,
         sample=ask.sample,
+        condition=ask.condition,
         text=text,
         refused=bool(completion and (completion.refusal or is_refusal(text, phrases))),
         finish_reason=completion.finish_reason if completion else None,
@@ -127,7 +138,7 @@ def record_answer(ask: Ask, model: str, outcome: CallOutcome, phrases: Sequence[
 
 
 def _option_logprobs(ask: Ask, outcome: CallOutcome) -> tuple[float, ...]:
-    if not ask.question.options or not isinstance(outcome, Completion):
+    if not ask.labels or not isinstance(outcome, Completion):
         return ()
     return option_logprobs(outcome, ask.labels) or ()
 
@@ -140,11 +151,9 @@ def _scoring(ask: Ask, probabilities: tuple[float, ...]) -> Scoring:
 
 def _option(ask: Ask, text: str, probabilities: tuple[float, ...]) -> int | None:
     """The likeliest option where probabilities are known, else the one that the answer names."""
-    if not ask.question.options:
-        return None
     if probabilities:
         return max(range(len(probabilities)), key=lambda i: probabilities[i])
-    return chosen_option(ask, text)
+    return read_answer(ask, text)
 
 
 def cost_of(stage: str, rows: Iterable[Response]) -> tuple[StageCost, ...]:

@@ -56,7 +56,7 @@ def _check_variants(responses: pa.Table, questions: pa.Table, asked: Ints) -> li
 
 def _check_design(responses: pa.Table, questions: pa.Table, asked: Ints) -> list[Problem]:
     """No sample twice; as many samples of every variant; the same order of options for all variants."""
-    block = ["question_id", "model", "phase"]
+    block = ["question_id", "model", "phase", "condition"]
     shown = responses.append_column("shown", as_text(column(responses, "option_order")))
     per_variant = responses.group_by([*block, "variant"]).aggregate([([], "count_all")])
     per_question = per_variant.group_by(block).aggregate(

@@ -11,6 +11,7 @@ from typing import Literal
 from schemas.effect import Effect
 from schemas.ids import content_id, derived_seed
 from schemas.question import Question
+from schemas.response import PLAIN
 from tasks.stats.bootstrap import Interval
 from tasks.stats.multiple_testing import q_values
 
@@ -29,23 +30,26 @@ class Slice:
     family: str
     attribute: str
     model: str
+    condition: str = PLAIN
 
     def seed(self, metric: str) -> int:
         """A seed for resampling this slice."""
-        return derived_seed("effect", self.level, self.name, self.family, self.attribute, self.model, metric)
+        where = (self.level, self.name, self.family, self.attribute, self.model, self.condition)
+        return derived_seed("effect", *where, metric)
 
 
-def slices_of(question: Question, model: str) -> list[Slice]:
+def slices_of(question: Question, model: str, condition: str = PLAIN) -> list[Slice]:
     """The slices that a question counts for."""
     if question.control != "none":
-        return [Slice("control", question.control, question.family, EVERY, model)]
+        return [Slice("control", question.control, question.family, EVERY, model, condition)]
     if question.label != "accepted":
         return []
     domain = f"{question.superdomain}/{question.domain}"
     return [
-        Slice("domain", domain, question.family, question.attribute, model),
-        Slice("attribute", question.attribute, question.family, question.attribute, model),
-        Slice("family", question.family, question.family, EVERY, model),
+        Slice("domain", domain, question.family, question.attribute, model, condition),
+        Slice("superdomain", question.superdomain, question.family, question.attribute, model, condition),
+        Slice("attribute", question.attribute, question.family, question.attribute, model, condition),
+        Slice("family", question.family, question.family, EVERY, model, condition),
     ]
 
 
@@ -56,12 +60,15 @@ def effect_of(
     if not isfinite(interval.value):
         return None
     return Effect(
-        id=content_id("e", where.level, where.name, where.family, where.attribute, where.model, metric),
+        id=content_id(
+            "e", where.level, where.name, where.family, where.attribute, where.model, where.condition, metric
+        ),
         level=where.level,
         name=where.name,
         family=where.family,
         attribute=where.attribute,
         model=where.model,
+        condition=where.condition,
         metric=metric,
         unit=unit,
         value=interval.value,
@@ -84,4 +91,6 @@ def correct_for_multiplicity(effects: Iterable[Effect]) -> list[Effect]:
         for level in by_level.values()
         for effect, q in zip(level, q_values([e.p_value for e in level]), strict=True)
     ]
-    return sorted(corrected, key=lambda e: (e.level, e.name, e.family, e.attribute, e.model, e.metric))
+    return sorted(
+        corrected, key=lambda e: (e.level, e.name, e.family, e.attribute, e.model, e.condition, e.metric)
+    )

@@ -15,8 +15,9 @@ from tasks.models.backend import Setback
 from tasks.models.protocol import Completion, FailureKind, Request, response_tag
 
 COLUMNS = (
-    "question_id", "variant", "phase", "sample", "model", "revision", "text", "refused", "finish_reason",
-    "option_order", "option_logprobs", "tokens_in", "tokens_out", "failure", "failure_message",
+    "question_id", "variant", "phase", "sample", "condition", "model", "revision", "text", "refused",
+    "finish_reason", "option_order", "option_logprobs", "tokens_in", "tokens_out", "failure",
+    "failure_message",
 )  # fmt: skip
 
 
@@ -28,7 +29,8 @@ class Replay:
         path, _, model = source.partition("#")
         self.path = recording(path)
         self._table = _read(self.path, model)
-        columns = [self._table[name].to_pylist() for name in ("question_id", "variant", "phase", "sample")]
+        key_columns = ("question_id", "variant", "phase", "sample", "condition")
+        columns = [self._table[name].to_pylist() for name in key_columns]
         self._rows = {response_tag(*key): row for row, key in enumerate(zip(*columns, strict=True))}
 
     async def ask(self, request: Request) -> Completion | Setback:

@@ -8,20 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from schemas.attribute import Attribute
-from schemas.errors import InputError
 from schemas.ids import derived_seed
 from schemas.question import Question
 from schemas.recipe import Family, Recipe
 from schemas.vocabulary import Domain, Frames, Superdomain, TemplateItem, Topic
 from tasks.formats.vocabulary import (
-    read_attribute,
-    read_attributes,
     read_frames,
     read_taxonomy,
     read_templates,
 )
 from tasks.text.composition import compose, draft_of, implicit_draft
-from tasks.text.questions import Draft, bind_draft, control_count, draw_controls, link_twins, unique_questions
+from tasks.text.questions import Draft, bind_draft, control_count, link_twins
 
 PLACEBO = "placebo"
 """The attribute file that placebo controls are bound to."""
@@ -41,52 +38,6 @@ class Pair:
         if self.implicit is None:
             return (explicit,)
         return link_twins(explicit, bind_draft(self.implicit, self.attribute, seed=seed))
-
-
-def expand_family(recipe: Recipe, data_dir: Path, family: str) -> list[Question]:
-    """All questions of one family before any evolution, controls included, in the order of their ids.
-
-    Raises `InputError` where nothing fits, or a template does not fit its attribute.
-    """
-    spec = recipe.families[family]
-    attributes = read_attributes(data_dir, spec.attributes or recipe.attributes)
-    pairs = template_pairs(data_dir, family, spec, attributes)
-    if family == "open":
-        pairs = _of_superdomains(pairs, recipe.superdomains)
-        wanted = max(0, spec.questions - len(pairs)) if spec.questions else 0
-        pairs += seed_pairs(recipe, data_dir, attributes, wanted)
-    if not pairs:
-        raise InputError(
-            f"family {family!r} has no template for {', '.join(a.id for a in attributes)}",
-            hint=f"choose other `attributes` under families.{family}, or add a template to "
-            f"data/templates/{family}/",
-        )
-    chosen = draw_pairs(pairs, spec.questions, recipe.seed)
-    questions = [q for pair in chosen for q in _bind(pair, recipe.seed)]
-    controls = draw_controls(
-        [(p.explicit, p.attribute) for p in chosen],
-        a_a=recipe.controls.a_a,
-        placebo=recipe.controls.placebo,
-        placebo_attribute=read_attribute(data_dir, PLACEBO),
-        seed=recipe.seed,
-    )
-    if family == "open":
-        controls += neutral_questions(recipe, data_dir, attributes, len(chosen), seed=recipe.seed)
-    kept, _ = unique_questions([*questions, *controls])
-    return sorted(kept, key=lambda q: q.id)
-
-
-def _bind(pair: Pair, seed: int) -> tuple[Question, ...]:
-    try:
-        return pair.bind(seed)
-    except InputError as error:
-        name = pair.explicit.template_id or pair.explicit.topic
-        raise InputError(
-            f"{pair.explicit.family} template {name!r} does not fit attribute {pair.attribute.id!r}: "
-            f"{error.message}",
-            place=error.place,
-            hint=error.hint,
-        ) from None
 
 
 def template_pairs(data_dir: Path, family: str, spec: Family, attributes: Sequence[Attribute]) -> list[Pair]:
@@ -131,7 +82,7 @@ def wants_names(spec: Family, attribute: Attribute) -> bool:
     return "implicit" in spec.framings and all("name" in v.forms for v in attribute.values)
 
 
-def _of_superdomains(pairs: list[Pair], superdomains: Sequence[str]) -> list[Pair]:
+def of_superdomains(pairs: list[Pair], superdomains: Sequence[str]) -> list[Pair]:
     return [p for p in pairs if not superdomains or p.explicit.superdomain in superdomains]
 
 

@@ -11,7 +11,7 @@ from tasks.evolving.shares import plan_jobs
 from tasks.mutate import keep_fit, mutate
 from tasks.stats.quotas import RoundPlan
 from tasks.store import Outcome, RunContext, TableRef, write_step
-from tasks.text.expansion import expand_family
+from tasks.families.expanding import expand_family
 from tests.conftest import DATA, recipe_of
 
 MakeContext = Callable[..., RunContext]

@@ -13,7 +13,7 @@ from schemas.question import QUESTIONS
 from schemas.response import RESPONSES, Response
 from tasks.respond import respond
 from tasks.store import Outcome, RunContext, TableRef, write_step
-from tasks.text.expansion import expand_family
+from tasks.families.expanding import expand_family
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import OpenAIServer, Reply, status
 

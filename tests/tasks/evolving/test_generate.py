@@ -13,7 +13,7 @@ from schemas.errors import ModelError
 from schemas.question import QUESTIONS, Question
 from tasks.mutate import mutate
 from tasks.store import Outcome, RunContext, write_step
-from tasks.text.expansion import expand_family
+from tasks.families.expanding import expand_family
 from tests.conftest import DATA
 from tests.servers.openai_server import OpenAIServer
 

@@ -56,7 +56,7 @@ def ask(name: str, place: Path, *variants: int) -> dict[str, Completion | Failur
 def test_a_recorded_answer_comes_back_without_cost(tmp_path: Path) -> None:
     path = record(tmp_path / "responses.parquet", row(0), row(1))
     found = ask(f"replay:{path}", tmp_path, 0, 1)
-    first = found["q_1/0/search/0"]
+    first = found["q_1/0/search/0/plain"]
     assert isinstance(first, Completion)
     assert (first.text, first.revision, first.tokens_out, first.cost_usd) == (
         "openai:m says 0",
@@ -66,17 +66,17 @@ def test_a_recorded_answer_comes_back_without_cost(tmp_path: Path) -> None:
     )
     assert option_logprobs(first, ["A", "B", "C"]) == (-3.0, -1.0, -2.0)
     assert [o.refusal for o in found.values() if isinstance(o, Completion)].count(True) == 1
-    assert ask(f"replay:{tmp_path}", tmp_path, 0) == {"q_1/0/search/0": first}
+    assert ask(f"replay:{tmp_path}", tmp_path, 0) == {"q_1/0/search/0/plain": first}
 
 
 def test_a_recorded_failure_is_that_failure_again_and_what_was_not_asked_is_one(tmp_path: Path) -> None:
     path = record(tmp_path / "a.parquet", row(0, failure="timeout"))
     found = ask(f"replay:{path}", tmp_path, 0, 7)
-    assert found["q_1/0/search/0"] == Failure("q_1/0/search/0", "timeout", "it was late", 1)
-    missing = found["q_1/7/search/0"]
+    assert found["q_1/0/search/0/plain"] == Failure("q_1/0/search/0/plain", "timeout", "it was late", 1)
+    missing = found["q_1/7/search/0/plain"]
     assert isinstance(missing, Failure)
     assert missing.kind == "bad_request"
-    assert "a.parquet holds no answer for q_1/7/search/0" in missing.message
+    assert "a.parquet holds no answer for q_1/7/search/0/plain" in missing.message
 
 
 def test_of_several_models_one_is_named(tmp_path: Path) -> None:

@@ -7,16 +7,9 @@ from collections import Counter
 import pytest
 
 from schemas.question import Question
-from tasks.text.asking import (
-    CHOICE_TOKENS,
-    Ask,
-    chosen_option,
-    is_yes_no,
-    plan_asks,
-    read_asking_prompts,
-    request_for,
-)
-from tasks.text.expansion import expand_family
+from tasks.families.asking import CHOICE_TOKENS, plan_asks, read_asking_prompts, request_for
+from tasks.families.expanding import expand_family
+from tasks.families.method import Ask, chosen_option
 from tests.conftest import DATA, recipe_of
 
 CHOICES = recipe_of(
@@ -47,7 +40,7 @@ def test_variants_of_a_question_see_the_same_order(completion: Question) -> None
 
 
 def test_labels_follow_the_options_not_the_order_shown(completion: Question) -> None:
-    ask = Ask(completion, 0, 0, "search", (2, 0, 1))
+    ask = Ask(completion, 0, 0, "search", (2, 0, 1), form="letter")
     assert ask.labels == ("B", "C", "A")
     request = request_for(ask, CHOICES, read_asking_prompts(DATA, ("completion",)))
     shown = request.messages[-1].content
@@ -57,8 +50,11 @@ def test_labels_follow_the_options_not_the_order_shown(completion: Question) -> 
 
 
 def test_yes_and_no_need_no_letters(decision: Question) -> None:
-    assert is_yes_no(decision)
-    assert {label.lower() for label in Ask(decision, 0, 0, "search", (0, 1)).labels} == {"yes", "no"}
+    assert {ask.form for ask in plan_asks(CHOICES, decision, "search")} == {"word"}
+    assert {label.lower() for label in Ask(decision, 0, 0, "search", (0, 1), form="word").labels} == {
+        "yes",
+        "no",
+    }
 
 
 def test_free_question_is_shown_as_it_is() -> None:
@@ -93,11 +89,11 @@ def test_seeds_differ_between_variants_samples_and_phases() -> None:
 def test_letter_names_the_option_that_was_shown_there(
     answer: str, option: int | None, completion: Question
 ) -> None:
-    assert chosen_option(Ask(completion, 0, 0, "search", (2, 0, 1)), answer) == option
+    assert chosen_option(Ask(completion, 0, 0, "search", (2, 0, 1), form="letter"), answer) == option
 
 
 def test_option_named_by_its_words_counts_unless_two_are_named(completion: Question) -> None:
-    ask = Ask(completion, 0, 0, "search", (2, 0, 1))
+    ask = Ask(completion, 0, 0, "search", (2, 0, 1), form="letter")
     words = [o.text for o in completion.options]
     assert chosen_option(ask, f"It must be {words[1].upper()}.") == 1
     assert chosen_option(ask, f"Either {words[0]} or {words[2]}") is None
@@ -107,5 +103,5 @@ def test_option_named_by_its_words_counts_unless_two_are_named(completion: Quest
     ("answer", "role"), [("Yes.", "yes"), ("NO", "no"), ("no, never", "no"), ("maybe", None)]
 )
 def test_yes_no_answer_is_read_by_its_first_word(answer: str, role: str | None, decision: Question) -> None:
-    chosen = chosen_option(Ask(decision, 0, 0, "search", (0, 1)), answer)
+    chosen = chosen_option(Ask(decision, 0, 0, "search", (0, 1), form="word"), answer)
     assert (None if chosen is None else decision.options[chosen].role) == role

@@ -1,0 +1,120 @@
+"""What a model is shown for one variant: free questions as they are, others in their family's ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from schemas.errors import InputError
+from schemas.ids import derived_seed
+from schemas.question import Question
+from schemas.recipe import Recipe
+from schemas.response import PLAIN, Phase
+from tasks.families.method import Ask, Form, Prompts
+from tasks.families.registry import method_of
+from tasks.models.protocol import Decoding, Message, Request, response_tag
+from tasks.text.prompts import Prompt, read_prompt
+
+TOP_LOGPROBS = 20
+"""The most that OpenAI-compatible servers return."""
+CHOICE_TOKENS = 8
+"""Room for an answer such as "(B)" or "Answer: yes"."""
+
+
+def form_of(family: str) -> Form:
+    """How the family's answers look; advice is free text."""
+    return "text" if family == "open" else method_of(family).form
+
+
+def conditions_of(recipe: Recipe, data_dir: Path, family: str) -> tuple[str, ...]:
+    """In which ways the recipe has the family asked. Raises `InputError` for one that the family lacks."""
+    if family == "open":
+        return (PLAIN,)
+    method = method_of(family)
+    known = method.conditions(data_dir) if method.conditions else prompt_conditions(data_dir, family)
+    wanted = recipe.families[family].conditions
+    for name in wanted:
+        if name not in known:
+            raise InputError(
+                f"family {family!r} cannot be asked in the way {name!r}",
+                place=f"families.{family}.conditions",
+                hint=f"there are: {', '.join(known)}",
+            )
+    return wanted or known
+
+
+def prompt_conditions(data_dir: Path, family: str) -> tuple[str, ...]:
+    """The ways for which there is a prompt file: `ask_<family>.md`, `ask_<family>.<condition>.md`."""
+    names = sorted(p.name.removesuffix(".md") for p in (data_dir / "prompts").glob(f"ask_{family}*.md"))
+    conditions = [n.partition(".")[2] or PLAIN for n in names if n.partition(".")[0] == f"ask_{family}"]
+    return tuple(sorted(conditions, key=lambda c: (c != PLAIN, c)))
+
+
+def read_asking_prompts(data_dir: Path, families: Iterable[str]) -> dict[str, Prompt]:
+    """The prompts of families by name, `<family>` or `<family>.<condition>`."""
+    return {
+        (family if condition == PLAIN else f"{family}.{condition}"): read_prompt(
+            data_dir, f"ask_{family}" if condition == PLAIN else f"ask_{family}.{condition}"
+        )
+        for family in families
+        for condition in prompt_conditions(data_dir, family)
+    }
+
+
+def plan_asks(
+    recipe: Recipe, question: Question, phase: Phase, conditions: Iterable[str] = (PLAIN,)
+) -> list[Ask]:
+    """Every call for one question and one model: conditions × variants × samples.
+
+    Sample k shows the options rotated by k from an order drawn for the question, the same for all its
+    variants, so that over as many samples as there are options every option has been first.
+    """
+    samples = recipe.families[question.family].samples if phase == "search" else recipe.holdout.samples
+    n = len(question.options)
+    order = sorted(range(n), key=lambda i: derived_seed(recipe.seed, question.id, "order", i))
+    form = form_of(question.family)
+    return [
+        Ask(
+            question,
+            variant.index,
+            k,
+            phase,
+            tuple(order[(i + k) % n] for i in range(n)),
+            condition,
+            form,
+        )
+        for condition in conditions
+        for variant in question.variants
+        for k in range(samples)
+    ]
+
+
+def request_for(ask: Ask, recipe: Recipe, prompts: Prompts) -> Request:
+    """The request of an ask; its seed depends on question, variant, phase, sample and condition only."""
+    family = recipe.families[ask.question.family]
+    choice = ask.form != "text"
+    tag = response_tag(ask.question.id, ask.variant, ask.phase, ask.sample, ask.condition)
+    return Request(
+        tag=tag,
+        messages=messages_of(ask, prompts),
+        decoding=Decoding(
+            max_tokens=min(family.max_tokens, CHOICE_TOKENS) if choice else family.max_tokens,
+            temperature=family.temperature,
+            seed=derived_seed(recipe.seed, tag),
+            top_logprobs=TOP_LOGPROBS if choice else 0,
+        ),
+        sample=ask.sample,
+        stage="respond",
+    )
+
+
+def messages_of(ask: Ask, prompts: Prompts) -> tuple[Message, ...]:
+    """Advice questions as they are; others as their family shows them."""
+    if ask.question.family == "open":
+        return (Message("user", ask.text),)
+    return method_of(ask.question.family).messages(ask, prompts)
+
+
+def read_answer(ask: Ask, text: str) -> int | None:
+    """The option that a text answer means; `None` where it means none, or where answers are free text."""
+    return None if ask.form == "text" else method_of(ask.question.family).read(ask, text)

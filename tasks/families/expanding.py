@@ -1,0 +1,80 @@
+"""From templates and taxonomy to a family's questions: what `expand` makes, and what `plan` counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from schemas.attribute import Attribute
+from schemas.errors import InputError
+from schemas.question import Question
+from schemas.recipe import Family, Recipe
+from tasks.families.registry import method_of
+from tasks.formats.vocabulary import read_attribute, read_attributes
+from tasks.text.expansion import (
+    PLACEBO,
+    Pair,
+    draw_pairs,
+    neutral_questions,
+    of_superdomains,
+    seed_pairs,
+    template_pairs,
+)
+from tasks.text.questions import draw_controls, unique_questions
+
+
+def expand_family(recipe: Recipe, data_dir: Path, family: str) -> list[Question]:
+    """All questions of one family before any evolution, controls included, in the order of their ids.
+
+    Raises `InputError` where nothing fits, or a template does not fit its attribute.
+    """
+    spec = recipe.families[family]
+    attributes = read_attributes(data_dir, spec.attributes or recipe.attributes)
+    chosen = draw_pairs(pairs_of(recipe, data_dir, family, spec, attributes), spec.questions, recipe.seed)
+    if not chosen:
+        raise InputError(
+            f"family {family!r} has no template for {', '.join(a.id for a in attributes)}",
+            hint=f"choose other `attributes` under families.{family}, or add a template to "
+            f"data/templates/{family}/",
+        )
+    questions = [q for pair in chosen for q in _bind(pair, recipe.seed)]
+    controls = draw_controls(
+        [(p.explicit, p.attribute) for p in chosen],
+        a_a=recipe.controls.a_a,
+        placebo=recipe.controls.placebo,
+        placebo_attribute=read_attribute(data_dir, PLACEBO),
+        seed=recipe.seed,
+    )
+    if family == "open":
+        controls += neutral_questions(recipe, data_dir, attributes, len(chosen), seed=recipe.seed)
+    kept, _ = unique_questions([*questions, *controls])
+    return sorted(kept, key=lambda q: q.id)
+
+
+def pairs_of(
+    recipe: Recipe, data_dir: Path, family: str, spec: Family, attributes: Sequence[Attribute]
+) -> list[Pair]:
+    """Drafts with their attributes: advice from templates and taxonomy, others as their family makes them."""
+    if family != "open":
+        make = method_of(family).pairs
+        return (
+            make(recipe, data_dir, spec, attributes)
+            if make
+            else template_pairs(data_dir, family, spec, attributes)
+        )
+    pairs = of_superdomains(template_pairs(data_dir, family, spec, attributes), recipe.superdomains)
+    wanted = max(0, spec.questions - len(pairs)) if spec.questions else 0
+    return pairs + seed_pairs(recipe, data_dir, attributes, wanted)
+
+
+def _bind(pair: Pair, seed: int) -> tuple[Question, ...]:
+    try:
+        return pair.bind(seed)
+    except InputError as error:
+        name = pair.explicit.template_id or pair.explicit.topic
+        raise InputError(
+            f"{pair.explicit.family} template {name!r} does not fit attribute {pair.attribute.id!r}: "
+            f"{error.message}",
+            place=error.place,
+            hint=error.hint,
+        ) from None
