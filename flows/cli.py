@@ -161,7 +161,12 @@ def deduplicate(input: Path, as_json_: bool, **options: Any) -> None:
 @cli.command()
 @click.argument("family")
 @click.argument("input", type=PathArgument)
-@click.option("--format", "format_", required=True, help="subtler-biases, llm-iat, logits or release.")
+@click.option(
+    "--format",
+    "format_",
+    required=True,
+    help="How they were recorded: subtler-biases, llm-iat, logits, …; release.",
+)
 @click.option("--test", help="Name of the association test, where the file does not say.")
 @as_json
 def measure(family: str, input: Path, format_: str, test: str | None, as_json_: bool) -> None:
@@ -171,6 +176,20 @@ def measure(family: str, input: Path, format_: str, test: str | None, as_json_: 
 
     result = measure_file(family, input, format=format_, test=test)
     print_json(result) if as_json_ else print_metrics(result)
+
+
+@cli.command()
+@click.argument("release", type=PathArgument)
+@click.option("--format", "format_", required=True, help="cab: the columns of CAB's dataset.")
+@click.option("--out", type=PathArgument, required=True, help="File to write.")
+@as_json
+def export(release: Path, format_: str, out: Path, as_json_: bool) -> None:
+    """Write a release's questions in a format that others read."""
+    from flows.printing import print_figures, print_json
+    from tasks.export import export_release
+
+    result = export_release(release, format=format_, out=out)
+    print_json(result) if as_json_ else print_figures(result)
 
 
 @cli.command()

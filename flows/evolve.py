@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from prefect import flow
 
 from flows import steps
+from schemas.recipe import Recipe
 from schemas.tables import Row
+from tasks.relabelling.job import fingerprint_input
 from tasks.store import RunContext, Step, TableRef
 
 
@@ -30,7 +33,9 @@ class Evolved(Row):
 @flow(name="evolve", persist_result=False)
 def evolve(context: RunContext) -> Evolved:
     """All rounds of the recipe; each sub-step is found done when it was done before."""
-    fresh = steps.expand(context, families=context.recipe.evolved_families)
+    fresh = steps.expand(
+        context, families=context.recipe.evolved_families, content=question_content(context.recipe)
+    )
     chosen: Step | None = None
     taken: list[Step] = []
     for number in range(context.recipe.evolve.rounds + 1):
@@ -55,6 +60,12 @@ def evolve(context: RunContext) -> Evolved:
             break
     assert chosen is not None
     return Evolved(archive=chosen.table("questions"), steps=tuple(taken))
+
+
+def question_content(recipe: Recipe) -> list[str]:
+    """Hashes of the question files that the recipe reads in."""
+    files = [file for family in recipe.families.values() for file in family.files]
+    return [fingerprint_input(Path(file.path)) for file in files]
 
 
 def enough_saved(context: RunContext, chosen: Step) -> bool:

@@ -48,6 +48,11 @@ def check_files(recipe: Recipe) -> None:
     for place, path in [
         *(("relabel.files", f.path) for f in recipe.relabel.files),
         *(("deduplicate.against", a) for a in recipe.deduplicate.against),
+        *(
+            (f"families.{name}.files", file.path)
+            for name, family in recipe.families.items()
+            for file in family.files
+        ),
     ]:
         if not Path(path).exists():
             raise InputError(

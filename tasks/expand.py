@@ -13,8 +13,11 @@ from tasks.text.dropping import drop_question
 from tasks.text.quality import question_fault
 
 
-def expand(context: RunContext, families: Sequence[str]) -> Outcome:
-    """Every question of the given families; those that break a rule are dropped with its name."""
+def expand(context: RunContext, families: Sequence[str], content: Sequence[str] = ()) -> Outcome:
+    """Every question of the given families; those that break a rule are dropped with its name.
+
+    `content`: hashes of the question files that the recipe names, so that a changed file is read again.
+    """
     generated = [
         question
         for family in families
@@ -28,10 +31,11 @@ def expand(context: RunContext, families: Sequence[str]) -> Outcome:
 
 
 def check_questions(questions: Iterable[Question]) -> tuple[list[Question], list[Dropped]]:
-    """Advice questions must pass the rules of a good question; forced-choice ones only expand."""
+    """Advice questions must pass the rules of a good question; others only expand, and so do questions that
+    others made: their style is theirs."""
     kept, dropped = [], []
     for question in questions:
-        fault = question_fault(question) if question.family == "open" else None
+        fault = question_fault(question) if is_ours(question) else None
         if fault is None:
             kept.append(question)
         else:
@@ -39,10 +43,15 @@ def check_questions(questions: Iterable[Question]) -> tuple[list[Question], list
     return kept, dropped
 
 
+def is_ours(question: Question) -> bool:
+    """Whether our own rules of style hold for a question."""
+    return question.family == "open" and question.origin != "imported"
+
+
 STAGE = Stage(
     "expand",
     1,
     run=expand,
     reads=("attributes", "superdomains", "families", "controls"),
-    vocabulary=("attributes", "templates", "taxonomy", "frames"),
+    vocabulary=("attributes", "templates", "taxonomy", "frames", "imports"),
 )

@@ -10,6 +10,7 @@ from schemas.errors import InputError
 from schemas.question import Question
 from schemas.recipe import Family, Recipe
 from tasks.families.registry import method_of
+from tasks.formats.question_files import read_question_file
 from tasks.formats.vocabulary import read_attribute, read_attributes
 from tasks.text.expansion import (
     PLACEBO,
@@ -20,24 +21,31 @@ from tasks.text.expansion import (
     seed_pairs,
     template_pairs,
 )
-from tasks.text.questions import draw_controls, unique_questions
+from tasks.text.questions import draw_controls, repeated_values, unique_questions
 
 
 def expand_family(recipe: Recipe, data_dir: Path, family: str) -> list[Question]:
-    """All questions of one family before any evolution, controls included, in the order of their ids.
+    """All questions of one family before any evolution, controls included, in the order of their ids. Those
+    of the recipe's question files count towards how many are wanted, and all of them are taken.
 
     Raises `InputError` where nothing fits, or a template does not fit its attribute.
     """
     spec = recipe.families[family]
     attributes = read_attributes(data_dir, spec.attributes or recipe.attributes)
-    chosen = draw_pairs(pairs_of(recipe, data_dir, family, spec, attributes), spec.questions, recipe.seed)
-    if not chosen:
+    imported = [q for file in spec.files for q in read_question_file(file, data_dir)]
+    wanted = spec.questions - sum(q.framing == "explicit" or q.twin_id is None for q in imported)
+    chosen = (
+        draw_pairs(pairs_of(recipe, data_dir, family, spec, attributes), max(0, wanted), recipe.seed)
+        if wanted > 0 or not spec.questions
+        else []
+    )
+    if not chosen and not imported:
         raise InputError(
             f"family {family!r} has no template for {', '.join(a.id for a in attributes)}",
             hint=f"choose other `attributes` under families.{family}, or add a template to "
             f"data/templates/{family}/",
         )
-    questions = [q for pair in chosen for q in _bind(pair, recipe.seed)]
+    questions = [*imported, *(q for pair in chosen for q in _bind(pair, recipe.seed))]
     controls = draw_controls(
         [(p.explicit, p.attribute) for p in chosen],
         a_a=recipe.controls.a_a,
@@ -45,8 +53,11 @@ def expand_family(recipe: Recipe, data_dir: Path, family: str) -> list[Question]
         placebo_attribute=read_attribute(data_dir, PLACEBO),
         seed=recipe.seed,
     )
+    controls += repeated_values(imported, recipe.controls.a_a, recipe.seed)
     if family == "open":
-        controls += neutral_questions(recipe, data_dir, attributes, len(chosen), seed=recipe.seed)
+        controls += neutral_questions(
+            recipe, data_dir, attributes, len(chosen) + len(imported), seed=recipe.seed
+        )
     kept, _ = unique_questions([*questions, *controls])
     return sorted(kept, key=lambda q: q.id)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import heapq
-import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,12 @@ from typing import Any
 
 from schemas.errors import InputError
 from schemas.ids import content_hash
+from tasks.formats.csv_file import write_csv
 from tasks.formats.text_file import open_text
 from tasks.relabelling.changes import RelabelledRow
-from tasks.store import write_bytes
 
 COLUMNS = ("row", "docid", "query", "passage", "answers")
 ANSWERS = {"yes": 1, "y": 1, "1": 1, "no": 0, "n": 0, "0": 0}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -55,17 +53,11 @@ def draw_lines(lines: Iterable[AuditLine], count: int) -> list[AuditLine]:
 
 def write_sheet(path: Path, lines: Iterable[AuditLine]) -> None:
     """A CSV with an empty column `answers`, to be filled with yes or no."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
-    for line in lines:
-        writer.writerow(map(safe_cell, (line.row, line.docid, line.query, line.passage, "")))
-    write_bytes(path, text.getvalue().encode("utf-8-sig"))
-
-
-def safe_cell(text: str) -> str:
-    """Text that no spreadsheet runs."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    write_csv(
+        path,
+        COLUMNS,
+        (dict(zip(COLUMNS, (x.row, x.docid, x.query, x.passage, ""), strict=True)) for x in lines),
+    )
 
 
 def read_sheet(path: Path) -> dict[tuple[str, str], int]:

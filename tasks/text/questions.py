@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from schemas.attribute import Attribute
 from schemas.ids import canonical_json, derived_seed
 from schemas.question import Control, Framing, Label, Option, Origin, Question, question_id
-from tasks.text.slots import bind_forms, expand_template
+from tasks.text.slots import Slot, bind_forms, expand_template, parse_slots
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,40 @@ def draw_controls(
                     bind_draft(draft, placebo_attribute, seed=seed, values=values, control="placebo")
                 )
     return controls
+
+
+def repeated_values(questions: Sequence[Question], share: float, seed: int) -> list[Question]:
+    """A/A controls of finished questions, chosen by seed: every slot says twice what one value has in it."""
+    order = sorted(questions, key=lambda q: derived_seed(seed, "a_a", q.id))
+    return [_with_one_value(q, seed) for q in order[: control_count(len(questions), share)]]
+
+
+def _with_one_value(question: Question, seed: int) -> Question:
+    index = derived_seed(seed, "a_a value", question.id) % len(question.values)
+    parts = parse_slots(question.template)
+    template = "".join(
+        part if isinstance(part, str) else str(Slot((part.options[index],) * 2)) for part in parts
+    )
+    values = (question.values[index],) * 2
+    own_id = question_id(
+        family=question.family,
+        attribute=question.attribute,
+        framing=question.framing,
+        control="a_a",
+        template=template,
+        values=values,
+    )
+    return question.model_copy(
+        update={
+            "id": own_id,
+            "control": "a_a",
+            "template": template,
+            "values": values,
+            "variants": expand_template(template, values),
+            "twin_id": None,
+            "label": "control",
+        }
+    )
 
 
 def _shuffled(
