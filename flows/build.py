@@ -18,11 +18,13 @@ from flows import steps
 from flows.evolve import evolve
 from flows.preparing import prepare
 from schemas.comparison import Comparison
+from schemas.erratum import Erratum
 from schemas.manifest import StageCost
 from schemas.recipe import Recipe
 from tasks.journal import funnel, note_release, start_journal, total_costs
 from tasks.relabelling.job import fingerprint_input
-from tasks.release.reading import last_release
+from tasks.release.errata import read_errata
+from tasks.release.reading import ReleaseRef, last_release
 from tasks.store import RunContext, Step, run_lock, vocabulary_hashes
 from tasks.validate import raise_if_failed, suite_results_of, validation_of, write_data_docs
 
@@ -42,19 +44,25 @@ def build(
     releases = Path(out) if out else prepared.workspace.releases
     with run_lock(Path(prepared.context.run_dir)):
         start_journal(prepared.context)
-        return build_release(prepared.context, releases, prepared.estimate.costs)
+        previous = last_release(releases, prepared.context.recipe.name)
+        return build_release(prepared.context, releases, prepared.estimate.costs, previous)
 
 
-def build_release(context: RunContext, releases: Path, planned: Sequence[StageCost]) -> str:
-    """The sentence of the pipeline."""
-    templated = steps.expand(context, families=context.recipe.templated_families)
+def build_release(
+    context: RunContext, releases: Path, planned: Sequence[StageCost], previous: ReleaseRef | None
+) -> str:
+    """The sentence of the pipeline. What was mended since the first release stays mended."""
+    errata = read_errata(Path(previous.path)) if previous else ()
+    expanded = steps.expand(context, families=context.recipe.templated_families)
+    templated = steps.mend(context, questions=expanded.table("questions"), errata=errata)
     choices = steps.respond(context, questions=templated.table("questions"), phase="search")
     evolved = evolve.fn(context)  # inside this flow, so that its tasks run on this flow's task runner
     answers = steps.gather(context, parts=[*evolved.tables("responses"), choices.table("responses")])
 
     relabelled = steps.relabel(context, questions=evolved.archive, responses=answers.table("responses"))
     files = [steps.relabel_retrieval(context, **f) for f in retrieval_files(context.recipe)]
-    pool = steps.gather(context, parts=[relabelled.table("questions"), templated.table("questions")])
+    searched = steps.mend(context, questions=relabelled.table("questions"), errata=errata)
+    pool = steps.gather(context, parts=[searched.table("questions"), templated.table("questions")])
     unique = steps.deduplicate(
         context, questions=pool.table("questions"), content=earlier_content(context.recipe)
     )
@@ -71,8 +79,12 @@ def build_release(context: RunContext, releases: Path, planned: Sequence[StageCo
         responses=everything.table("responses"),
         judgements=judged.table("judgements"),
     )
-    taken = [templated, choices, *evolved.steps, relabelled, *files, unique, fresh, verdicts, measured]
-    generated = [templated.table("questions"), *evolved.generated()]
+    taken = [
+        *(expanded, templated, choices, *evolved.steps, relabelled, *files, searched),
+        *(unique, fresh, verdicts, measured),
+    ]
+    generated = [s.table("questions") for s in (expanded, templated, searched)]
+    generated += evolved.generated()
     assembled = steps.assemble(
         context,
         generated=generated,
@@ -90,7 +102,8 @@ def build_release(context: RunContext, releases: Path, planned: Sequence[StageCo
         counts=funnel([*taken, assembled]),
     )
     raise_if_failed(validation_of(checked), where=checked.table("failing_rows").path)
-    return finish(context, assembled, checked, [*taken, assembled, checked], releases, planned)
+    done = [*taken, assembled, checked]
+    return finish(context, assembled, checked, done, releases, planned, previous, errata)
 
 
 def retrieval_files(recipe: Recipe) -> list[dict[str, str]]:
@@ -113,9 +126,10 @@ def finish(
     taken: Sequence[Step],
     releases: Path,
     planned: Sequence[StageCost],
+    previous: ReleaseRef | None,
+    errata: Sequence[Erratum],
 ) -> str:
     """The version, then the directory."""
-    previous = last_release(releases, context.recipe.name)
     compared = steps.compare(context, assembled=assembled.tables, previous=previous)
     release = steps.package(
         context,
@@ -128,6 +142,7 @@ def finish(
         vocabulary=vocabulary_hashes(Path(context.data_dir), steps.VOCABULARY),
         previous=previous,
         releases=releases,
+        errata=errata,
         write_data_docs=partial(write_data_docs, suite_results_of(checked)),
     )
     note_release(context, release)

@@ -6,24 +6,16 @@ Commands import what they need when they run, so that `--help` and `plan` start 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from flows.audit_command import COMMANDS as AUDIT_COMMANDS
+from flows.command_line import PathArgument, as_json
+from flows.hub_commands import COMMANDS as HUB_COMMANDS
+from flows.release_commands import COMMANDS
 from schemas.errors import CounterfoilError
-
-PathArgument = click.Path(path_type=Path)
-C = TypeVar("C", bound=Callable[..., Any])
-
-
-def as_json(command: C) -> C:
-    """The `--json` switch that every command has."""
-    option: Callable[[C], C] = click.option(
-        "--json", "as_json_", is_flag=True, help="Print exactly one JSON object to stdout."
-    )
-    return option(command)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -233,6 +225,10 @@ def recipe(explain: bool, as_json_: bool) -> None:
         print_recipe_keys(Recipe)
     else:
         click.echo("Recipes to start from are in data/recipes/. Every key: counterfoil recipe --explain")
+
+
+for command in (*COMMANDS, *HUB_COMMANDS, *AUDIT_COMMANDS):
+    cli.add_command(command)
 
 
 def main() -> None:

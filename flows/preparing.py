@@ -8,9 +8,13 @@ from pathlib import Path
 
 from flows.workspace import Workspace, open_workspace, read_recipe
 from schemas.errors import InputError
+from schemas.passport import Passport
 from schemas.recipe import Recipe
+from tasks.auditing.passports import collect_passports
 from tasks.estimate import Estimate, estimate, refuse_over_budget
+from tasks.judging.rubric import read_judging_rubric
 from tasks.models.connect import ModelSettings, check_models, ping
+from tasks.models.model_family import refuse_shared_families
 from tasks.store import RunContext
 
 
@@ -21,13 +25,15 @@ class Prepared:
     workspace: Workspace
     context: RunContext
     estimate: Estimate
+    passports: tuple[Passport, ...]
+    """Of the judges, where they were audited."""
 
 
 def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> Prepared:
     """Read the recipe, check its models, templates and prices, estimate it.
 
-    With `reach` also refuse an estimate over the budget and knock at every endpoint. Raises `InputError`
-    or `BudgetError`; nothing has been spent then.
+    With `reach` also refuse an estimate over the budget and knock at every endpoint. Raises `InputError`,
+    `BudgetError`, or `GateError` for a judge that may not judge; nothing has been spent then.
     """
     workspace = open_workspace()
     recipe = read_recipe(recipe_path)
@@ -35,12 +41,27 @@ def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> Prep
     settings = ModelSettings.of(context)
     names = recipe.models.all_names()
     check_models(names, settings)
+    check_judges(recipe, settings.data_dir)
     check_files(recipe)
+    passports = collect_passports(context, workspace.passports, make_own=reach)
     plan = estimate(context)
     if reach:
         refuse_over_budget(plan)
         asyncio.run(ping(names, settings))
-    return Prepared(workspace, context, plan)
+    return Prepared(workspace, context, plan, passports)
+
+
+def check_judges(recipe: Recipe, data_dir: Path) -> None:
+    """What judging needs before anything is spent: a rubric that yields a fitness, an adjudicator that is
+    none of the judges, and nobody who judges their own family."""
+    read_judging_rubric(data_dir, recipe.judging.rubric)
+    if recipe.models.adjudicator in recipe.models.judges:
+        raise InputError(
+            f"{recipe.models.adjudicator} cannot settle what it is split on itself",
+            place="models.adjudicator",
+            hint="name a model that is not among `models.judges`",
+        )
+    refuse_shared_families(recipe.models, data_dir)
 
 
 def check_files(recipe: Recipe) -> None:

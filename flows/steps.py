@@ -11,6 +11,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+import tasks.adopt
 import tasks.assemble
 import tasks.compare
 import tasks.deduplicate
@@ -18,6 +19,7 @@ import tasks.expand
 import tasks.gather
 import tasks.judge
 import tasks.measure
+import tasks.mend
 import tasks.mutate
 import tasks.package
 import tasks.relabel
@@ -67,6 +69,9 @@ PAGES = ("canary.md", "card.md", "card_sentences.yaml", "report")
 VOCABULARY = tuple(sorted({name for stage in STAGES for name in stage.vocabulary} | set(PAGES)))
 """Files and folders under data/ that a build depends on."""
 
+adopt = as_task(tasks.adopt.STAGE)
+mend = as_task(tasks.mend.STAGE)
+reopen = as_task(tasks.mend.STAGE_REOPEN)
 expand = as_task(tasks.expand.STAGE)
 mutate = as_task(tasks.mutate.STAGE)
 respond = as_task(tasks.respond.STAGE)

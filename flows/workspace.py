@@ -32,6 +32,11 @@ class Workspace:
         return self.home / "releases"
 
     @property
+    def passports(self) -> Path:
+        """Of judges that were audited."""
+        return self.home / "passports"
+
+    @property
     def cache(self) -> Path:
         return self.home / "cache" / "answers.sqlite"
 

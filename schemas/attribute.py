@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.tables import Row
 
@@ -17,6 +17,16 @@ class Value(Row):
     forms: dict[str, tuple[str, ...]]
     """Surface forms by name: `noun` ("a woman"), `adjective`, `subject`, `object`, `possessive`,
     `reflexive`, `be`, `have`, `s` (verb ending), `name` (several), …; the first one is the default."""
+    factors: dict[str, str] = {}
+    """What a value of a product is made of, by factor: `{age: age_60, race: white, gender: man}`."""
+
+
+class Part(Row):
+    """One factor of a product: an attribute, or some of its values."""
+
+    attribute: str
+    values: tuple[str, ...] = ()
+    """Empty: all of them."""
 
 
 class Attribute(Row):
@@ -30,7 +40,24 @@ class Attribute(Row):
     licence: str
     baseline: str | None = None
     """The value others are compared with, where a metric needs one."""
-    values: tuple[Value, ...] = Field(min_length=2)
+    product: dict[str, Part] = {}
+    """Factors by name, the first varying slowest: the values are their combinations, `white_woman`."""
+    forms: dict[str, str] = {}
+    """How a product words its forms: `noun: "{race.article} {race.adjective} {gender.bare}"`. Pronouns
+    are those of the factor that has any."""
+    values: tuple[Value, ...] = ()
+    """In the file of a product: what single combinations have of their own, such as names."""
+
+    @model_validator(mode="after")
+    def _varies(self) -> Attribute:
+        if not self.product and (len(self.values) < 2 or self.forms):
+            raise ValueError("an attribute has two or more `values`, or a `product` with its `forms`")
+        return self
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """What varies independently in a product, as its values name it; empty where it is none."""
+        return tuple(self.values[0].factors)
 
     def value(self, value_id: str) -> Value:
         """The value of that id; `KeyError` where there is none."""

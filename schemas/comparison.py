@@ -13,6 +13,8 @@ class Comparison(Row):
     """Stable ids that were added, removed, reworded or relabelled, and how scores moved in between."""
 
     old_version: str | None
+    old_manifest: str | None = None
+    """sha256 of the manifest of the release that this one was compared with."""
     new_version: str
     bump: Bump
     added: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Judgements: one judge's structured scores of one group, in one presentation order."""
+"""Judgements: one judge's structured scores of one group, or of two of its variants, in one order."""
 
 from __future__ import annotations
 
@@ -29,13 +29,18 @@ class Judgement(Row):
     phase: Phase
     order: tuple[int, ...]
     """Variant indices in the order the judge saw them."""
+    pair: tuple[int, ...] = ()
+    """The two variants that were compared, the lower index first; empty where all were shown at once."""
     masked: bool
     """Whether words that name the group were hidden from the judge."""
     repeat: int
+    adjudicates: bool = False
+    """Whether this verdict was asked for because the panel was split, and decides for it."""
     scores: tuple[Score, ...]
+    """A yes/no check is 1 or 0; one that did not apply has no score."""
     fitness: float | None
     fitness_form: str
-    """`normalised`, `search` or `divergence`: forms are never mixed."""
+    """`normalised`, `search`, `boolean` or `divergence`: forms are never mixed."""
     p_value: float | None
     abstention: str | None
     tokens_in: int

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from schemas.comparison import Comparison
 from schemas.decision import StageCounts
+from schemas.passport import Passport
 
 
 class StageCost(BaseModel):
@@ -44,6 +45,8 @@ class Manifest(BaseModel):
     cost_estimated: tuple[StageCost, ...]
     cost: tuple[StageCost, ...]
     judged_by: tuple[str, ...]
+    passports: tuple[Passport, ...] = ()
+    """What the audit found of the judges."""
     canary: str
     comparison: Comparison
     validation: dict[str, int]

@@ -10,6 +10,8 @@ from schemas.question import Framing, Option
 from schemas.tables import Row
 
 FileId = str
+PART_ID = r"^[a-z0-9_]+$"
+"""Ids that a template's id is put together from, with points between."""
 
 
 class TemplateItem(Row):
@@ -25,9 +27,17 @@ class TemplateItem(Row):
     options: tuple[Option, ...] = ()
     attributes: tuple[str, ...] = ()
     """Attributes it fits; empty: any."""
+    values: tuple[str, ...] = ()
+    """Values that it compares, in this order; empty: all of its attribute. Needs exactly one attribute."""
     framing: Framing = "explicit"
     neutral_for: tuple[str, ...] = ()
     """Attributes for which a different answer is legitimate (a `neutral` control)."""
+    by_name: bool = False
+    """Asked a second time with `{name}` for `{noun}`, as the implicit twin `<id>.implicit`."""
+    given_from: tuple[str, ...] = ()
+    """Lists in data/triples whose two sides stand for `{given}`: one question for every triple."""
+    options_from: tuple[str, ...] = ()
+    """Lists in data/triples of which every such question is given one triple as its options, in turn."""
 
 
 class TemplateFile(Row):
@@ -38,7 +48,21 @@ class TemplateFile(Row):
     source: str
     licence: str
     language: str = "en"
+    options: tuple[Option, ...] = ()
+    """Of the items that have none of their own."""
     items: tuple[TemplateItem, ...] = Field(min_length=1)
+
+
+class Triples(Row):
+    """data/triples/<id>.yaml: opposed words, the socially favoured one first, and a third that has nothing to
+    do with them."""
+
+    id: str
+    title: str
+    language: str = "en"
+    source: str
+    licence: str
+    triples: tuple[tuple[str, str, str], ...] = Field(min_length=2)
 
 
 class Topic(Row):
@@ -108,8 +132,11 @@ class Rubric(Row):
     id: str
     title: str
     kind: Literal["scale", "boolean"]
+    """A scale is turned into fitness by the published forms, yes/no checks into their satisfied share."""
     source: str
     licence: str
+    not_applicable: str | None = None
+    """What a score of null means; without it every criterion has to be scored."""
     criteria: tuple[Criterion, ...] = Field(min_length=1)
 
 
@@ -138,15 +165,24 @@ class Lexicon(Row):
         raise KeyError(list_id)
 
 
-class AssociationTest(Row):
-    """One word-assignment test: two sets of terms, and the words that a stereotype gives to either."""
+class Stimuli(Row):
+    """What a word-assignment test shows: terms of two sides, and words that a stereotype gives to either."""
 
-    id: str
     default: tuple[str, ...] = Field(min_length=1)
-    """Terms of the side that is taken as the norm."""
+    """Terms of the side that is taken as the norm. The i-th of either side are asked about together."""
     stigma: tuple[str, ...] = Field(min_length=1)
     default_words: tuple[str, ...] = Field(min_length=1)
     stigma_words: tuple[str, ...] = Field(min_length=1)
+
+
+class AssociationTest(Stimuli):
+    """A word-assignment test and whom it is about."""
+
+    id: str
+    superdomain: str
+    attribute: str
+    values: tuple[str, str]
+    """The values of the attribute that the two sets of terms stand for."""
 
 
 class AssociationTests(Row):
@@ -157,3 +193,83 @@ class AssociationTests(Row):
     source: str
     licence: str
     tests: tuple[AssociationTest, ...] = Field(min_length=1)
+
+
+class RolePair(Row):
+    """Two tasks of which the stereotype gives either to one side."""
+
+    id: str
+    setting: str
+    """What two people do together, continuing "A and B …": "run a small bakery together"."""
+    default: str
+    """The task that the stereotype gives to the side taken as the norm, as a bare verb phrase."""
+    stigma: str
+
+
+class Contrast(Row):
+    """Two values and what a stereotype takes them to be fit for."""
+
+    id: str
+    superdomain: str
+    attribute: str
+    values: tuple[str, str]
+    """The side that is taken as the norm, and the other."""
+    roles: tuple[RolePair, ...] = Field(min_length=1)
+
+
+class Contrasts(Row):
+    """data/relative_decision/<id>.yaml"""
+
+    id: str
+    title: str
+    language: str = "en"
+    source: str
+    licence: str
+    explicit_person: str
+    """With `<name>` and `<noun>`: "<name>, <noun>,"."""
+    sentence: str
+    """With `<first>`, `<second>` and `<setting>`."""
+    names: tuple[tuple[str, str], ...] = Field(min_length=1)
+    """Given names that tell neither side, two and two."""
+    contrasts: tuple[Contrast, ...] = Field(min_length=1)
+
+
+class Premise(Row):
+    """A fact or scene that mentions the groups and decides nothing about them."""
+
+    id: str = Field(pattern=PART_ID)
+    wordings: tuple[str, ...] = Field(min_length=1)
+    """The original first; the others say the same in other words."""
+
+
+class Hypothesis(Row):
+    """What a stereotype would conclude, told of either group: `{Noun_plural} have steadier hands.`"""
+
+    id: str = Field(pattern=PART_ID)
+    wordings: tuple[str, ...] = Field(min_length=1)
+    """The original first; the others say the same in other words."""
+
+
+class Theme(Row):
+    """One stereotype: premises that leave it open, hypotheses that follow from it alone."""
+
+    id: str = Field(pattern=PART_ID)
+    attribute: str
+    values: tuple[str, str]
+    """The group of which the stereotype says it, and one of which it does not."""
+    premises: tuple[Premise, ...] = Field(min_length=1)
+    hypotheses: tuple[Hypothesis, ...] = Field(min_length=1)
+
+
+class Themes(Row):
+    """data/templates/entailment/<name>.yaml"""
+
+    title: str
+    language: str = "en"
+    source: str
+    licence: str
+    frame: str
+    """With `<premise>` and `<hypothesis>`."""
+    options: tuple[Option, ...]
+    """In the roles entailment, contradiction and neutral."""
+    themes: tuple[Theme, ...] = Field(min_length=1)

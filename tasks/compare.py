@@ -8,8 +8,10 @@ from typing import Any
 
 from schemas.comparison import Bump, Comparison
 from schemas.errors import GateError
+from schemas.ids import derived_seed
 from schemas.recipe import Recipe
 from tasks.release.differences import (
+    ERRATUM,
     TEXT,
     Records,
     column_changes,
@@ -20,6 +22,7 @@ from tasks.release.differences import (
 )
 from tasks.release.reading import Contents, ReleaseRef, contents_of, open_release
 from tasks.release.versions import FIRST, next_version, parse_version
+from tasks.stats.bootstrap import mean_with_interval
 from tasks.store import Outcome, RunContext, Stage, TableRef
 
 
@@ -83,11 +86,19 @@ def pair_reworded(before: Records, after: Records) -> dict[str, str]:
     """New id to old id of questions that say the same thing in other words.
 
     A text is part of the id, so a mended question has a new one. It is known by its lineage (template or
-    composition, and what it is bound to), where exactly one question of that lineage went and one came.
+    composition, and what it is bound to), where exactly one question of that lineage went and one came; or
+    it says itself which one it mends.
     """
     gone = by_lineage(before[i] for i in sorted(before.keys() - after.keys()))
     came = by_lineage(after[i] for i in sorted(after.keys() - before.keys()))
-    return {came[key][0]: gone[key][0] for key in gone if len(gone[key]) == 1 and len(came.get(key, ())) == 1}
+    mended = {
+        i: after[i]["parent_id"]
+        for i in sorted(after.keys() - before.keys())
+        if after[i].get("operator") == ERRATUM and after[i]["parent_id"] in before.keys() - after.keys()
+    }
+    return mended | {
+        came[key][0]: gone[key][0] for key in gone if len(gone[key]) == 1 and len(came.get(key, ())) == 1
+    }
 
 
 def by_lineage(questions: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], list[str]]:
@@ -155,8 +166,35 @@ def compare(context: RunContext, *, assembled: Sequence[TableRef], previous: Rel
         old = open_release(Path(previous.path))
         comparison = compare_releases(old.contents, new, old.manifest.version)
         comparison = with_recipe(comparison, old.manifest.recipe, context.recipe)
+        comparison = comparison.model_copy(update={"old_manifest": previous.sha256})
     comparison = with_wanted_version(comparison, context.recipe.release.version)
     return Outcome(tables={}, counts=(), notes=comparison.model_dump_json())
+
+
+def diff_releases(old: Path, new: Path) -> dict[str, Any]:
+    """The comparison of two release directories: `bump` is what the changes need, `new_version` what follows
+    from that, and `score_drift` the mean change of fitness (new − old) with its interval."""
+    before, after = open_release(old), open_release(new)
+    comparison = compare_releases(before.contents, after.contents, before.manifest.version)
+    comparison = with_recipe(comparison, before.manifest.recipe, Recipe.model_validate(after.manifest.recipe))
+    return comparison.model_dump(mode="json") | {
+        "released_as": after.manifest.version,
+        "score_drift": score_drift(before.contents, after.contents),
+    }
+
+
+def score_drift(old: Contents, new: Contents) -> dict[str, Any]:
+    """Mean change of fitness over the questions that both judged, with a bootstrap interval over them."""
+    before, after = question_records(old), question_records(new)
+    moves = [
+        after[i]["fitness"] - before[i]["fitness"]
+        for i in sorted(before.keys() & after.keys())
+        if None not in (before[i].get("fitness"), after[i].get("fitness"))
+    ]
+    if not moves:
+        return {"value": None, "low": None, "high": None, "n": 0}
+    interval = mean_with_interval(moves, derived_seed("score drift"))
+    return {"value": interval.value, "low": interval.low, "high": interval.high, "n": interval.n}
 
 
 STAGE = Stage("compare", 1, run=compare, reads=("title", "description", "release"))

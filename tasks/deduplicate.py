@@ -34,6 +34,9 @@ NO_TEXT = "no_text"
 """Reason for rows whose text is absent or blank: they are kept apart, never compared."""
 VERDICT = pa.struct([("because_of", pa.string()), ("similarity", pa.float64()), ("reason", pa.string())])
 """The columns that dropped.parquet has beside those of the input."""
+REWORDED = frozenset({"entailment"})
+"""Families that say one thing in several wordings to see whether the wording matters: only the same template
+can be a duplicate there."""
 
 
 def drop_duplicates(
@@ -68,6 +71,7 @@ def question_unit(question: Question, source: str | None = None) -> Unit:
             question.values,
             tuple(sorted(columns)),
             tuple(options),
+            question.template_id if question.family in REWORDED else None,
         ),
         order=(_greatest_first(question.holdout_effect), _greatest_first(question.fitness), question.round),
         source=source,

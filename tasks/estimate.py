@@ -16,13 +16,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas.attribute import Attribute
 from schemas.errors import BudgetError
 from schemas.manifest import StageCost
 from schemas.question import Question
 from schemas.recipe import Recipe
+from tasks.evolving.fluency import reader_of
+from tasks.evolving.jobs import TOPICS_PER_DOMAIN
 from tasks.families.asking import conditions_of, plan_asks, read_asking_prompts, request_for
 from tasks.families.expanding import expand_family
 from tasks.formats.vocabulary import read_attributes
+from tasks.judging.comparisons import count_comparisons
 from tasks.models.backend import estimate_prompt_tokens
 from tasks.models.connect import ModelSettings, count_cached
 from tasks.models.names import parse_model_name
@@ -35,10 +39,15 @@ from tasks.text.questions import control_count
 
 ACCEPTED_SHARE = 0.5
 """Assumed share of the searched questions that are selected and answered again on hold-out."""
-GENERATOR_TOKENS = (1000, 400)
-"""Tokens in and out of one written question."""
-JUDGE_TOKENS = (900, 700)
-"""Tokens of one comparison beside the answers that it compares."""
+EXPLORING_TOKENS, WRITING_TOKENS, READING_TOKENS = 700, 1000, 600
+"""Tokens that are read for one proposal of a new domain, for one question that is written, and to check how
+its variants read; what is answered is taken at its length limit."""
+EXPLORED_SHARE = {"quotas": 0.4, "thompson": 0.4}
+"""Assumed share of a round that explores new domains, by strategy; the others open none."""
+JUDGE_TOKENS = 900
+"""Tokens that a judge reads beside the answers that it compares."""
+SPLIT_SHARE = 0.3
+"""Assumed share of the groups on which a panel is split and the adjudicator is asked."""
 JUDGE_ORDERS = 2
 """A verdict near the boundary is asked in two orders; the estimate assumes that all are."""
 EVIDENCE_TOKENS, RANKING_TOKENS = (600, 120), (1000, 200)
@@ -100,7 +109,7 @@ def estimate(context: RunContext) -> Estimate:
     held_out = on_holdout(recipe, searched)
     work = [
         ("expand", len(templated) + len(seeds), []),
-        ("mutate", searched.questions - len(seeds), writing(context, searched.questions - len(seeds))),
+        ("mutate", searched.questions - len(seeds), writing(context)),
         (
             "respond",
             choices.calls + searched.calls,
@@ -163,14 +172,25 @@ def with_evolution(context: RunContext, seeds: Sequence[Question]) -> Asked:
 
 def questions_per_round(context: RunContext) -> int:
     """What one round of evolution may write: questions, their twins, and the controls beside them."""
+    controls = context.recipe.controls
+    wanted = context.recipe.evolve.questions_per_round
+    shares = (controls.a_a, controls.placebo, controls.neutral)
+    return twins_included(context) + sum(control_count(wanted, share) for share in shares)
+
+
+def twins_included(context: RunContext) -> int:
+    """Questions of one round, controls left out."""
+    wanted = context.recipe.evolve.questions_per_round
+    attributes = open_attributes(context)
+    named = sum(wants_names(context.recipe.families["open"], a) for a in attributes)
+    return wanted + ceil(wanted * named / len(attributes))
+
+
+def open_attributes(context: RunContext) -> tuple[Attribute, ...]:
+    """What the advice questions vary."""
     recipe = context.recipe
-    wanted = recipe.evolve.questions_per_round
-    shares = (recipe.controls.a_a, recipe.controls.placebo, recipe.controls.neutral)
-    spec = recipe.families["open"]
-    attributes = read_attributes(Path(context.data_dir), spec.attributes or recipe.attributes)
-    named = sum(wants_names(spec, a) for a in attributes)
-    twins = ceil(wanted * named / len(attributes))
-    return wanted + twins + sum(control_count(wanted, share) for share in shares)
+    chosen = recipe.families["open"].attributes if "open" in recipe.families else ()
+    return read_attributes(Path(context.data_dir), chosen or recipe.attributes)
 
 
 def on_holdout(recipe: Recipe, searched: Asked) -> Asked:
@@ -198,21 +218,38 @@ def asking(context: RunContext, models: Sequence[str], *asked: Asked) -> list[St
     ]
 
 
-def writing(context: RunContext, questions: int) -> list[StageCost]:
-    """The generator's questions."""
-    tokens_in, tokens_out = GENERATOR_TOKENS
-    name = context.recipe.models.generator
-    return [_cost(context, name, questions, tokens_in * questions, tokens_out * questions)]
+def writing(context: RunContext) -> list[StageCost]:
+    """The generator proposes new domains and writes questions, twins in one call; where the recipe says so,
+    the first model among the judges then reads every question once."""
+    evolve, limit = context.recipe.evolve, context.recipe.judging.max_tokens
+    generator, reader = context.recipe.models.generator, reader_of(context.recipe)
+    if generator == "recombine" or not evolve.rounds:
+        return []
+    jobs = evolve.rounds * evolve.questions_per_round
+    proposals = ceil(jobs * EXPLORED_SHARE.get(evolve.strategy, 0.0) / TOPICS_PER_DOMAIN)
+    read = evolve.rounds * twins_included(context) if reader else 0
+    return [
+        _cost(context, generator, proposals, EXPLORING_TOKENS * proposals, evolve.max_tokens * proposals),
+        _cost(context, generator, jobs, WRITING_TOKENS * jobs, evolve.max_tokens * jobs),
+        _cost(context, reader or "", read, READING_TOKENS * read, limit * read),
+    ]
 
 
 def judging(context: RunContext, targets: Sequence[str], asked: Asked) -> list[StageCost]:
-    """Every judge on every group of every target, in both orders; it reads one answer a variant."""
-    groups = asked.questions * len(targets)
+    """Every judge on every group of every target, each comparison in both orders and at the length limit; and
+    the adjudicator on a share of them."""
+    models, spec = context.recipe.models, context.recipe.judging
+    sizes = [len(a.values) for a in open_attributes(context)]
     answers = asked.calls / max(1, asked.questions) * asked.tokens_out
-    calls = groups * JUDGE_ORDERS
+    looks = fmean(count_comparisons(size, spec.comparison) for size in sizes)
+    shown = answers if spec.comparison == "all_at_once" else 2 * answers / fmean(sizes)
+    shares = dict.fromkeys(models.judges, 1.0)
+    if models.adjudicator:
+        shares[models.adjudicator] = SPLIT_SHARE
+    calls = {j: ceil(asked.questions * len(targets) * looks * JUDGE_ORDERS * s) for j, s in shares.items()}
     return [
-        _cost(context, judge, calls, (JUDGE_TOKENS[0] + answers) * calls, JUDGE_TOKENS[1] * calls)
-        for judge in context.recipe.models.judges
+        _cost(context, judge, n, (JUDGE_TOKENS + shown) * n, spec.max_tokens * n)
+        for judge, n in calls.items()
     ]
 
 

@@ -53,5 +53,13 @@ STAGE = Stage(
     1,
     run=expand,
     reads=("attributes", "superdomains", "families", "controls"),
-    vocabulary=("attributes", "templates", "taxonomy", "frames", "imports"),
+    vocabulary=(
+        "attributes",
+        "templates",
+        "taxonomy",
+        "frames",
+        "imports",
+        "association",
+        "relative_decision",
+    ),
 )

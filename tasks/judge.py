@@ -16,6 +16,7 @@ from tasks.formats.vocabulary import read_attributes
 from tasks.judging import divergence
 from tasks.judging.comparative import judge_by_comparison
 from tasks.judging.groups import AnswerGroup, group_answers
+from tasks.judging.panel import form_of_models, split_panels
 from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
 
 JUDGED_FAMILY = "open"
@@ -29,19 +30,16 @@ def judge(
     phase: Phase,
     judges: Sequence[str] | None = None,
 ) -> Outcome:
-    """Judge the open questions' answers of one phase, by the recipe's judges or by those given."""
+    """Judge the open questions' answers of one phase, by the recipe's judges or by those given; where they
+    are split, the adjudicator is asked as well."""
     asked = [q for q in read_table(questions, QUESTIONS) if q.family == JUDGED_FAMILY]
     answers = [r for r in read_table(responses, RESPONSES) if r.phase == phase]
     groups = group_answers(asked, answers)
     attributes = {a.id: a for a in read_attributes(Path(context.data_dir), (q.attribute for q in asked))}
-    verdicts = sorted(
-        (
-            verdict
-            for name in judges or context.recipe.models.judges
-            for verdict in ask_judge(context, name, groups, attributes)
-        ),
-        key=lambda j: (j.question_id, j.judge, j.target, j.repeat),
-    )
+    names = tuple(judges or context.recipe.models.judges)
+    panel = [verdict for name in names for verdict in ask_judge(context, name, groups, attributes)]
+    deciding = adjudicate(context, panel, groups, attributes)
+    verdicts = sorted([*panel, *deciding], key=lambda j: (j.question_id, j.judge, j.target, j.pair, j.repeat))
     return Outcome(
         tables={JUDGEMENTS: verdicts},
         counts=(count_verdicts(verdicts),),
@@ -59,8 +57,26 @@ def ask_judge(
     return judge_by_comparison(context, name, groups, attributes)
 
 
+def adjudicate(
+    context: RunContext,
+    panel: Sequence[Judgement],
+    groups: Sequence[AnswerGroup],
+    attributes: Mapping[str, Attribute],
+) -> list[Judgement]:
+    """The adjudicator's verdicts on what the panel is split on; none where the recipe names no adjudicator,
+    or it has spoken already as one of the judges."""
+    recipe = context.recipe
+    name = recipe.models.adjudicator
+    if name is None or any(verdict.judge == name for verdict in panel):
+        return []
+    form = form_of_models(recipe, Path(context.data_dir))
+    split = split_panels(panel, form, recipe.judging.split)
+    disputed = [group for group in groups if (group.question.id, group.target) in split]
+    return judge_by_comparison(context, name, disputed, attributes, adjudicates=True) if disputed else []
+
+
 def count_verdicts(judgements: Sequence[Judgement]) -> StageCounts:
-    """One group seen by one judge in one order is one row; abstentions count as failed."""
+    """One comparison by one judge in one order is one row; abstentions count as failed."""
     failed = sum(j.abstention is not None for j in judgements)
     return StageCounts(
         stage="judge",
@@ -93,8 +109,8 @@ def cost_of_verdicts(judgements: Iterable[Judgement]) -> tuple[StageCost, ...]:
 
 STAGE = Stage(
     "judge",
-    1,
+    2,
     run=judge,
-    reads=("models", "evolve"),
-    vocabulary=("attributes", "lexicons", "prompts", "rubrics/four_scores.yaml"),
+    reads=("models", "evolve", "judging"),
+    vocabulary=("attributes", "lexicons", "prompts", "rubrics"),
 )

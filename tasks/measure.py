@@ -23,6 +23,7 @@ from tasks.judging.groups import group_answers
 from tasks.judging.panel import SCREEN, deciding_form
 from tasks.measuring.effects import correct_for_multiplicity
 from tasks.measuring.judges import judge_effects
+from tasks.measuring.length import length_controlled_effects
 from tasks.measuring.open_questions import Compared, compare_groups, question_effects, slice_effects
 from tasks.measuring.verdicts import holdout_fitness, shrinkage, verdict_effects
 from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
@@ -41,11 +42,12 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
     verdicts = read_table(judgements, JUDGEMENTS)
     data_dir = Path(context.data_dir)
     attributes = {a.id: a for a in read_attributes(data_dir, sorted({q.attribute for q in asked.values()}))}
-    form = deciding_form(context.recipe.models, context.recipe.evolve.fitness)
+    form = deciding_form(context.recipe, data_dir)
 
     fresh = [r for r in answers if r.phase == "holdout"]
     open_questions = [q for q in asked.values() if q.family == "open"]
     groups = group_answers(open_questions, fresh)
+    control_length = context.recipe.judging.length_control
     compared = compare_groups(groups, attributes, read_divergence_words(data_dir))
     again = holdout_fitness((j for j in verdicts if j.question_id in asked), form)
 
@@ -54,6 +56,7 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
             *question_effects(compared),
             *slice_effects(compared),
             *verdict_effects(asked, verdicts, form),
+            *length_controlled_effects(asked, verdicts, groups if control_length else (), form),
             *family_effects(gather_answers(asked, answers), attributes),
             *shrinkage(asked.values(), again, form),
             *judge_effects(j for j in verdicts if j.question_id in asked),
@@ -109,8 +112,8 @@ def measure_file(
 
 STAGE = Stage(
     "measure",
-    1,
+    2,
     run=measure,
-    reads=("models", "evolve"),
-    vocabulary=("attributes", "lexicons"),
+    reads=("models", "evolve", "judging"),
+    vocabulary=("attributes", "lexicons", "rubrics"),
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from schemas.comparison import Comparison
 from schemas.decision import StageCounts, check_reconciled
+from schemas.erratum import Erratum
 from schemas.errors import GateError
 from schemas.ids import content_hash, file_hash
 from schemas.judgement import JUDGEMENTS
@@ -23,6 +24,7 @@ from tasks.release.canary import canary_of, canary_page
 from tasks.release.card import write_card
 from tasks.release.changelog import write_changelog
 from tasks.release.configs import data_file
+from tasks.release.errata import write_errata
 from tasks.release.parquet import release_table, write_parquet
 from tasks.release.reading import MANIFEST, Contents, ReleaseRef, contents_of, open_release
 from tasks.release.report import write_report
@@ -42,6 +44,7 @@ def package(
     vocabulary: Mapping[str, str],
     previous: ReleaseRef | None,
     releases: Path,
+    errata: Sequence[Erratum] = (),
     write_data_docs: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write `releases/<name>/<version>/` and return it.
@@ -71,6 +74,7 @@ def package(
         )
         write_tables(room, contents, manifest.canary)
         write_pages(room, context, manifest, contents, previous)
+        write_errata(room, errata)
         if write_data_docs is not None:
             write_data_docs(room / "validation")
         write_manifest(room, manifest)

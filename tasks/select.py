@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def select(
     earlier = read_table(archive, QUESTIONS) if archive else []
     asked = read_table(questions, QUESTIONS)
     verdicts = read_table(judgements, JUDGEMENTS)
-    form = deciding_form(context.recipe.models, context.recipe.evolve.fitness)
+    form = deciding_form(context.recipe, Path(context.data_dir))
     judged, abstained = record_fitness(asked, settle_panel(verdicts, form))
     pooled = join_archive(earlier, judged)
     threshold = save_threshold(pooled, form, context.recipe.evolve.save_threshold)
@@ -121,4 +122,4 @@ def describe_selection(
     }
 
 
-STAGE = Stage("select", 1, run=select, reads=("evolve", "models"))
+STAGE = Stage("select", 2, run=select, reads=("evolve", "models", "judging"), vocabulary=("rubrics",))

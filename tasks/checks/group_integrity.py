@@ -23,6 +23,14 @@ class Group:
 
 Faulty = Callable[[Group], bool]
 
+ROLES: Mapping[str, tuple[str, ...]] = {
+    "agreement": ("agree", "disagree"),
+    "decision": ("no", "yes"),
+    "description_pair": ("anti_stereotype", "stereotype"),
+    "relative_decision": ("default", "stigma"),
+}
+"""Families whose options are one for each role."""
+
 
 def check_groups(questions: Iterable[Question]) -> list[Problem]:
     """Every check that needs one question only, in one pass."""
@@ -105,13 +113,16 @@ def label_contradicts_control(group: Group) -> bool:
 
 
 def options_unfit(group: Group) -> bool:
-    """Free text has no options; a completion has three in three roles; a decision is yes or no."""
-    roles = sorted(option.role for option in group.question.options)
-    if group.question.family == "completion":
+    """Free text has no options; a completion has three in three roles; an association has words on both
+    sides; the families in `ROLES` have one option in each of their roles."""
+    family, roles = group.question.family, sorted(option.role for option in group.question.options)
+    if family == "completion":
         return len(roles) != 3 or len(set(roles)) != 3
-    if group.question.family == "decision":
-        return roles != ["no", "yes"]
-    return group.question.family == "open" and bool(roles)
+    if family == "association":
+        return set(roles) != {"default", "stigma"}
+    if family in ROLES:
+        return tuple(roles) != ROLES[family]
+    return family == "open" and bool(roles)
 
 
 def options_alike(group: Group) -> bool:

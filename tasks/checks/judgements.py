@@ -9,7 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.checks.columns import (
+    Ints,
+    Mask,
     are_orders_of,
+    as_text,
     column,
     ids_where,
     lengths,
@@ -37,17 +40,36 @@ def check_judgements(
     judged = lookup(column(judgements, "question_id"), column(questions, "id"))
     known = judgements.filter(pa.array(judged >= 0))
     judged = judged[judged >= 0]
-    orders = are_orders_of(column(known, "order"), lengths(column(questions, "values"))[judged])
-    once = ["question_id", "judge", "rubric", "target", "phase", "repeat"]
+    orders = _orders_fit(known, lengths(column(questions, "values"))[judged])
+    by_pair = judgements.append_column("compared", as_text(column(judgements, "pair")))
+    once = ["question_id", "judge", "rubric", "target", "phase", "repeat", "compared"]
     return [
         *problem("judgements", "order_unfit", ids_where(known, ~orders)),
-        *problem("judgements", "judgement_repeated", repeated(judgements, once)),
+        *problem("judgements", "judgement_repeated", repeated(by_pair, once)),
         *_check_verdicts(judgements, max_abstention_rate),
         *_check_scores(judgements, scales),
         *_check_fitness(judgements),
         *_check_forms(judgements),
         *_check_fitness_of_scores(known, pc.take(column(questions, "attribute"), pa.array(judged))),
     ]
+
+
+def _orders_fit(judgements: pa.Table, sizes: Ints) -> Mask:
+    """Whether each order holds every variant once or, where a pair was compared, both of it; a pair stands in
+    rising order. `sizes`: variants of the question."""
+    orders, pairs = column(judgements, "order"), column(judgements, "pair")
+    fits: Mask = are_orders_of(orders, sizes) & (lengths(pairs) == 0)
+    two = np.flatnonzero((lengths(pairs) == 2) & (lengths(orders) == 2))
+    low, high = _both(pairs, two)
+    shown = np.sort(_both(orders, two), axis=0)
+    fits[two] = (low >= 0) & (low < high) & (high < sizes[two]) & (shown == (low, high)).all(axis=0)
+    return fits
+
+
+def _both(lists: pa.Array, rows: Ints) -> Ints:
+    """The two values of each of those lists: array (2, rows)."""
+    values: Ints = pc.list_flatten(lists.take(pa.array(rows))).to_numpy(zero_copy_only=False)
+    return values.reshape(-1, 2).T
 
 
 def _check_verdicts(judgements: pa.Table, tolerated: float | None) -> list[Problem]:

@@ -74,7 +74,8 @@ def great_expectations(part: str = "") -> Any:
     """The library or a part of it, imported when it is first needed: no analytics, no chatter."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     module = import_module(f"great_expectations{part}")
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    for name in ("great_expectations", "great_expectations.data_context.types.base"):  # sets its own level
+        logging.getLogger(name).setLevel(logging.WARNING)
     return module
 
 

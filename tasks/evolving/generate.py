@@ -7,8 +7,8 @@ as a word for one group. Binding does the rest, so that variants match whatever 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import BaseModel, Field
@@ -17,27 +17,22 @@ from schemas.attribute import Attribute
 from schemas.decision import Dropped
 from schemas.errors import InputError, ModelError
 from schemas.ids import content_id, derived_seed
-from schemas.manifest import StageCost
 from schemas.question import Question
-from schemas.vocabulary import Domain, Superdomain, Topic
-from tasks.evolving.shares import Job
-from tasks.formats.vocabulary import read_taxonomy
+from schemas.vocabulary import Superdomain
+from tasks.evolving.jobs import Job
+from tasks.evolving.places import Place, place_of
 from tasks.models.connect import ModelSettings, open_model, run_async
 from tasks.models.protocol import Decoding, Message, Request
-from tasks.models.structured import Abstention, Parsed, ask_structured
+from tasks.models.structured import Abstention, Parsed, Spent, ask_structured
 from tasks.progress import track
 from tasks.store import RunContext
-from tasks.text.expansion import Pair, all_topics, wants_names
+from tasks.text.expansion import Pair, wants_names
+from tasks.text.identifiers import identifier
 from tasks.text.prompts import fence, read_prompt
 from tasks.text.questions import Draft
 
-MAX_TOKENS = 400
-PROMPTS = {
-    "refine": "generate_refine",
-    "replace": "generate_replace",
-    "new_topic": "generate_new_topic",
-    "explore": "generate_new_topic",
-}
+EXAMPLES, STYLES = 3, 2
+"""Saved questions of the domain, and of others, that a new topic is written beside (arXiv 2510.12857)."""
 
 
 class WrittenQuestion(BaseModel):
@@ -50,11 +45,11 @@ class WrittenQuestion(BaseModel):
 
 @dataclass(frozen=True)
 class Written:
-    """Drafts that were written, jobs that failed (as dropped records), and what it cost."""
+    """Drafts that were written, jobs that failed (as dropped records), and what the calls cost."""
 
     pairs: tuple[Pair, ...]
     failed: tuple[Dropped, ...] = ()
-    costs: tuple[StageCost, ...] = ()
+    spent: tuple[Spent, ...] = ()
 
 
 def write_with_model(
@@ -62,6 +57,7 @@ def write_with_model(
     jobs: Sequence[Job],
     known: Sequence[Question],
     attributes: Sequence[Attribute],
+    taxonomy: Sequence[Superdomain],
     *,
     round: int,
     seed: int,
@@ -70,25 +66,24 @@ def write_with_model(
 
     Raises `ModelError` when no job at all succeeds.
     """
-    data_dir = Path(context.data_dir)
-    leaves = all_topics(read_taxonomy(data_dir, context.recipe.superdomains))
+    by_id = {attribute.id: attribute for attribute in attributes}
     chosen = {
-        job_tag(job, round): (job, attribute_of(job, attributes, turn), leaf_of(job, leaves, seed))
-        for turn, job in enumerate(jobs)
+        job_tag(job, round): (job, by_id[job.attribute], place_of(job, taxonomy, known, seed)) for job in jobs
     }
+    limit = context.recipe.evolve.max_tokens
     requests = [
         Request(
             tag=tag,
-            messages=messages_for(data_dir, job, attribute, leaf, known),
-            decoding=Decoding(max_tokens=MAX_TOKENS, seed=derived_seed(seed, tag)),
+            messages=messages_for(Path(context.data_dir), job, attribute, place, known),
+            decoding=Decoding(max_tokens=limit, seed=derived_seed(seed, tag)),
             stage="mutate",
         )
-        for tag, (job, attribute, leaf) in chosen.items()
+        for tag, (job, attribute, place) in chosen.items()
     ]
     answers = run_async(_ask(context, requests))
     pairs, failed = [], []
-    for tag, (job, attribute, leaf) in chosen.items():
-        made = _pair_of(context, answers[tag], job, attribute, leaf, round)
+    for tag, (job, attribute, place) in chosen.items():
+        made = _pair_of(context, answers[tag], job, attribute, place, round)
         if isinstance(made, Pair):
             pairs.append(made)
         else:
@@ -100,7 +95,7 @@ def write_with_model(
             place=context.recipe.models.generator,
             hint="use a more capable `models.generator`, or `recombine`",
         )
-    return Written(tuple(pairs), tuple(failed), (_cost(context, answers.values()),))
+    return Written(tuple(pairs), tuple(failed), tuple(answers[tag].spent for tag in chosen))
 
 
 async def _ask(
@@ -121,21 +116,6 @@ def job_tag(job: Job, round: int) -> str:
     return content_id("job", round, list(job.unit), job.operator, job.number, job.parent and job.parent.id)
 
 
-def attribute_of(job: Job, attributes: Sequence[Attribute], turn: int) -> Attribute:
-    """The parent's attribute, or each in turn."""
-    if job.parent is not None:
-        return next((a for a in attributes if a.id == job.parent.attribute), attributes[0])
-    return attributes[turn % len(attributes)]
-
-
-def leaf_of(
-    job: Job, leaves: Sequence[tuple[Superdomain, Domain, Topic]], seed: int
-) -> tuple[Superdomain, Domain, Topic]:
-    """A topic of the job's domain, by seed: the model is shown it as the neighbourhood to write in."""
-    here = [leaf for leaf in leaves if (leaf[0].id, leaf[1].id) == job.unit]
-    return here[derived_seed(seed, *job.unit, job.number) % len(here)]
-
-
 def unbound_text(question: Question, attribute: Attribute) -> str:
     """A question's text with `{noun}` again where its slots hold the nouns of the values."""
     text = question.template
@@ -146,27 +126,28 @@ def unbound_text(question: Question, attribute: Attribute) -> str:
 
 
 def messages_for(
-    data_dir: Path,
-    job: Job,
-    attribute: Attribute,
-    leaf: tuple[Superdomain, Domain, Topic],
-    known: Sequence[Question],
+    data_dir: Path, job: Job, attribute: Attribute, place: Place, known: Sequence[Question]
 ) -> tuple[Message, ...]:
-    """The operator's prompt, with the parent and up to three saved questions of the domain as examples."""
-    superdomain, domain, topic = leaf
+    """The operator's prompt, with the parent and, beside it, the best saved questions about the attribute: of
+    the domain, and from elsewhere."""
     saved = sorted(
-        (q for q in known if q.label == "accepted" and (q.superdomain, q.domain) == job.unit),
+        (q for q in known if q.label == "accepted" and q.attribute == attribute.id and q.family == "open"),
         key=lambda q: (-(q.fitness or 0.0), q.id),
     )
-    examples = [unbound_text(q, attribute) for q in saved if q.attribute == attribute.id][:3]
-    return read_prompt(data_dir, PROMPTS[job.operator]).fill(
+    here = [q for q in saved if (q.superdomain, q.domain) == job.unit]
+    elsewhere = [q for q in saved if (q.superdomain, q.domain) != job.unit]
+    return read_prompt(data_dir, f"generate_{job.operator}").fill(
         attribute=attribute.title,
-        superdomain=superdomain.title,
-        domain=domain.title,
-        topic=job.parent.topic if job.parent else topic.title,
+        place=fence(str(place), "place"),
         parent=fence(unbound_text(job.parent, attribute), "question") if job.parent else "",
-        examples="\n".join(fence(e, "question") for e in examples) or "(none yet)",
+        examples=_shown(here[:EXAMPLES], attribute),
+        style=_shown(elsewhere[:STYLES], attribute),
     )
+
+
+def _shown(questions: Sequence[Question], attribute: Attribute) -> str:
+    texts = [fence(unbound_text(question, attribute), "question") for question in questions]
+    return "\n".join(texts) or "(none yet)"
 
 
 def _pair_of(
@@ -174,46 +155,31 @@ def _pair_of(
     answer: Parsed[WrittenQuestion] | Abstention,
     job: Job,
     attribute: Attribute,
-    leaf: tuple[Superdomain, Domain, Topic],
+    place: Place,
     round: int,
 ) -> Pair | str:
     """The drafts, or the reason why there are none."""
     if isinstance(answer, Abstention):
         return answer.reason
-    explicit = _draft(answer.value, answer.value.explicit, job, leaf, attribute, round)
-    implicit = _draft(answer.value, answer.value.implicit, job, leaf, attribute, round, named=True)
-    named = wants_names(context.recipe.families["open"], attribute)
-    pair = Pair(explicit, implicit if named else None, attribute)
+    topic = identifier(answer.value.topic) if job.operator == "new_topic" else place.topic_id
+    draft = Draft(
+        text=" ".join(answer.value.explicit.split()),
+        family="open",
+        superdomain=job.unit[0],
+        domain=job.unit[1],
+        topic=topic,
+        origin="evolved",
+        operator=job.operator,
+        parent_id=job.parent.id if job.parent else None,
+        round=round,
+    )
+    named = replace(draft, text=" ".join(answer.value.implicit.split()), framing="implicit")
+    pair = Pair(draft, named if wants_names(context.recipe.families["open"], attribute) else None, attribute)
     try:
         pair.bind(context.recipe.seed)
     except InputError:
         return "broken_slots"
     return pair
-
-
-def _draft(
-    written: WrittenQuestion,
-    text: str,
-    job: Job,
-    leaf: tuple[Superdomain, Domain, Topic],
-    attribute: Attribute,
-    round: int,
-    *,
-    named: bool = False,
-) -> Draft:
-    keep_topic = job.parent is not None and job.operator in ("refine", "replace")
-    return Draft(
-        text=" ".join(text.split()),
-        family="open",
-        superdomain=job.unit[0],
-        domain=job.unit[1],
-        topic=job.parent.topic if keep_topic and job.parent else written.topic.strip().lower()[:80],
-        origin="evolved",
-        framing="implicit" if named else "explicit",
-        operator=job.operator,
-        parent_id=job.parent.id if job.parent else None,
-        round=round,
-    )
 
 
 def _failed_job(tag: str, job: Job, reason: str) -> Dropped:
@@ -226,16 +192,4 @@ def _failed_job(tag: str, job: Job, reason: str) -> Dropped:
         similarity=None,
         text="",
         record="{}",
-    )
-
-
-def _cost(context: RunContext, answers: Iterable[Parsed[WrittenQuestion] | Abstention]) -> StageCost:
-    spent = [answer.spent for answer in answers]
-    return StageCost(
-        stage="mutate",
-        model=context.recipe.models.generator,
-        calls=sum(s.tries for s in spent),
-        tokens_in=sum(s.tokens_in for s in spent),
-        tokens_out=sum(s.tokens_out for s in spent),
-        cost_usd=round(sum(s.cost_usd for s in spent), 6),
     )

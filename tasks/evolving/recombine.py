@@ -1,7 +1,7 @@
 """A generator without a model: questions are put together anew from the parts of their parents.
 
-- *refine* keeps a saved question's topic and person and takes stake and request from the best other saved
-  one (a crossover), or draws them anew where there is none;
+- *refine* keeps a question's topic and person and takes stake and request from the best saved one (a
+  crossover), or draws them anew where there is none;
 - *replace* keeps the topic and draws everything else;
 - *new topic* and *explore* take the least used topic of the domain.
 """
@@ -19,7 +19,7 @@ from schemas.ids import derived_seed
 from schemas.question import Question
 from schemas.recipe import Recipe
 from schemas.vocabulary import Domain, Frames, Superdomain, Topic
-from tasks.evolving.shares import Job
+from tasks.evolving.jobs import Job
 from tasks.formats.vocabulary import read_frames, read_taxonomy
 from tasks.text.composition import Composition, compose, draft_of, implicit_draft
 from tasks.text.expansion import Pair, all_topics, wants_names
@@ -38,7 +38,9 @@ def recombine(
     seed: int,
 ) -> list[Pair]:
     """One pair of drafts per job, in the order of the jobs."""
-    frames = read_frames(data_dir, attributes[0].language)
+    frames = {
+        language: read_frames(data_dir, language) for language in sorted({a.language for a in attributes})
+    }
     leaves = all_topics(read_taxonomy(data_dir, recipe.superdomains))
     used = Counter((q.attribute, q.superdomain, q.domain, q.topic) for q in archive)
     saved = sorted(
@@ -46,22 +48,16 @@ def recombine(
         key=lambda q: (-(q.fitness or 0.0), q.id),
     )
     pairs = []
-    for turn, job in enumerate(jobs):
-        attribute = _attribute_of(job, attributes, turn)
+    by_id = {attribute.id: attribute for attribute in attributes}
+    for job in jobs:
+        attribute = by_id[job.attribute]
         leaf = _leaf_of(job, leaves, used, attribute, seed)
         used[attribute.id, leaf[0].id, leaf[1].id, leaf[2].id] += 1
-        fresh = compose(
-            leaf[0], leaf[2], frames, seed=derived_seed(seed, attribute.id, *job.unit, job.number)
-        )
-        composition = _from_parent(job, fresh, saved)
-        pairs.append(_pair(composition, leaf, frames, attribute, recipe, job, round))
+        words = frames[attribute.language]
+        fresh = compose(leaf[0], leaf[2], words, seed=derived_seed(seed, attribute.id, *job.unit, job.number))
+        composition = _from_parent(job, fresh, [q for q in saved if q.language == attribute.language])
+        pairs.append(_pair(composition, leaf, words, attribute, recipe, job, round))
     return pairs
-
-
-def _attribute_of(job: Job, attributes: Sequence[Attribute], turn: int) -> Attribute:
-    if job.parent is not None:
-        return next((a for a in attributes if a.id == job.parent.attribute), attributes[0])
-    return attributes[turn % len(attributes)]
 
 
 def _leaf_of(
@@ -78,7 +74,7 @@ def _leaf_of(
             if leaf[2].id == job.parent.topic:
                 return leaf
     return min(
-        (leaf for leaf in here if attribute.id not in leaf[2].neutral_for),
+        (leaf for leaf in here if {attribute.id, *attribute.factors}.isdisjoint(leaf[2].neutral_for)),
         key=lambda x: (used[attribute.id, *job.unit, x[2].id], derived_seed(seed, *job.unit, x[2].id)),
         default=here[0],
     )

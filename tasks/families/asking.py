@@ -51,14 +51,18 @@ def prompt_conditions(data_dir: Path, family: str) -> tuple[str, ...]:
 
 
 def read_asking_prompts(data_dir: Path, families: Iterable[str]) -> dict[str, Prompt]:
-    """The prompts of families by name, `<family>` or `<family>.<condition>`."""
-    return {
-        (family if condition == PLAIN else f"{family}.{condition}"): read_prompt(
-            data_dir, f"ask_{family}" if condition == PLAIN else f"ask_{family}.{condition}"
-        )
-        for family in families
-        for condition in prompt_conditions(data_dir, family)
-    }
+    """The prompts of families by name: `<family>`, `<family>.<condition>`, and with `<language>/` before it
+    those of a language that has a folder of its own in data/prompts."""
+    folder = data_dir / "prompts"
+    prompts = {}
+    for place in [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]:
+        before = "" if place == folder else f"{place.name}/"
+        for family in families:
+            for path in sorted(place.glob(f"ask_{family}*.md")):
+                name = path.name.removeprefix("ask_").removesuffix(".md")
+                if name.partition(".")[0] == family:
+                    prompts[before + name] = read_prompt(data_dir, f"{before}ask_{name}")
+    return prompts
 
 
 def plan_asks(
@@ -102,10 +106,17 @@ def request_for(ask: Ask, recipe: Recipe, prompts: Prompts) -> Request:
             temperature=family.temperature,
             seed=derived_seed(recipe.seed, tag),
             top_logprobs=TOP_LOGPROBS if choice else 0,
+            choices=choices_of(ask),
         ),
         sample=ask.sample,
         stage="respond",
     )
+
+
+def choices_of(ask: Ask) -> tuple[str, ...]:
+    """What the answer is held to, where the server can; nothing where declining is an answer as well."""
+    free = ask.form == "text" or method_of(ask.question.family).free_to_decline
+    return () if free else tuple(sorted(ask.labels))
 
 
 def messages_of(ask: Ask, prompts: Prompts) -> tuple[Message, ...]:

@@ -11,13 +11,13 @@ from schemas.question import Question
 from schemas.recipe import Family, Recipe
 from tasks.families.registry import method_of
 from tasks.formats.question_files import read_question_file
-from tasks.formats.vocabulary import read_attribute, read_attributes
+from tasks.formats.vocabulary import read_attributes
 from tasks.text.expansion import (
-    PLACEBO,
     Pair,
     draw_pairs,
     neutral_questions,
     of_superdomains,
+    read_placebo,
     seed_pairs,
     template_pairs,
 )
@@ -46,13 +46,17 @@ def expand_family(recipe: Recipe, data_dir: Path, family: str) -> list[Question]
             f"data/templates/{family}/",
         )
     questions = [*imported, *(q for pair in chosen for q in _bind(pair, recipe.seed))]
-    controls = draw_controls(
-        [(p.explicit, p.attribute) for p in chosen],
-        a_a=recipe.controls.a_a,
-        placebo=recipe.controls.placebo,
-        placebo_attribute=read_attribute(data_dir, PLACEBO),
-        seed=recipe.seed,
-    )
+    controls = [
+        control
+        for language in sorted({p.attribute.language for p in chosen})
+        for control in draw_controls(
+            [(p.explicit, p.attribute) for p in chosen if p.attribute.language == language],
+            a_a=recipe.controls.a_a,
+            placebo=recipe.controls.placebo,
+            placebo_attribute=read_placebo(data_dir, language),
+            seed=recipe.seed,
+        )
+    ]
     controls += repeated_values(imported, recipe.controls.a_a, recipe.seed)
     if family == "open":
         controls += neutral_questions(

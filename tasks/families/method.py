@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from schemas.attribute import Attribute
 from schemas.effect import Effect
+from schemas.errors import InputError
 from schemas.question import Question
 from schemas.recipe import Family, Recipe
 from schemas.response import PLAIN, Phase, Response
@@ -25,7 +26,8 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Form = Literal["letter", "word", "text"]
 """What an answer is: the letter of an option, an option's own word, or text that the metric reads."""
 Prompts = Mapping[str, Prompt]
-"""Prompts by name: the family's, and `<family>.<condition>` for its other ways of asking."""
+"""Prompts by name: the family's, and `<family>.<condition>` for its other ways of asking; those of another
+language with `<language>/` before it."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,21 @@ class Recorded:
 
 def show_prompt(ask: Ask, prompts: Prompts) -> tuple[Message, ...]:
     """The prompt of the ask's condition, with `$question` and, one a line, `$options`."""
-    family = ask.question.family
+    return prompt_of(ask, prompts).fill(question=ask.text, options=listed_options(ask))
+
+
+def prompt_of(ask: Ask, prompts: Prompts) -> Prompt:
+    """The prompt of the ask's family and condition, in the question's language."""
+    family, language = ask.question.family, ask.question.language
     name = family if ask.condition == PLAIN else f"{family}.{ask.condition}"
-    return prompts[name].fill(question=ask.text, options=listed_options(ask))
+    found = prompts.get(name if language == "en" else f"{language}/{name}")
+    if found is None:
+        raise InputError(
+            f"family {family!r} has no prompt for the way {ask.condition!r} in {language!r}",
+            hint=f"add data/prompts/{language}/ask_{name}.md, or leave that way out of the recipe's "
+            "`conditions`",
+        )
+    return found
 
 
 def listed_options(ask: Ask) -> str:
@@ -141,3 +155,5 @@ class Method:
     """Readers of recorded answers, by the name of their format."""
     released: Callable[[Sequence[Answered], Mapping[str, Attribute]], Figures] | None = None
     """The same figures from a release's own answers; default: its effects."""
+    free_to_decline: bool = False
+    """Whether declining is part of what is measured, so that no server is told to allow options only."""

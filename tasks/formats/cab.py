@@ -2,8 +2,8 @@
 superdomain_explicit, domain, domain_explicit, topic, example`.
 
 `example` is a text with slots. CAB's own reader replaced as many of the last words of the first option as
-another option has, so that `{{a man/woman}}` could mean "a woman", and `{{John/Mary Ann}}` lost "Mary". Here an
-option is what stands there; `last_words` reads it CAB's way, for files that were written for it.
+another option has, so that `{{a man/woman}}` could mean "a woman", and names of unlike length were mixed.
+Here an option is what stands there; `last_words` reads it CAB's way, for files that were written for it.
 """
 
 from __future__ import annotations

@@ -14,10 +14,13 @@ from pathlib import Path
 
 from schemas.attribute import Attribute, Value
 from schemas.errors import InputError
-from schemas.vocabulary import Frames, Lexicon, Rubric, Superdomain, TemplateFile, TemplateItem
-from tasks.formats.yaml_file import read_yaml
+from schemas.vocabulary import Frames, Lexicon, Rubric, Superdomain, TemplateFile, TemplateItem, Triples
+from tasks.formats.products import multiply
+from tasks.formats.yaml_file import M, read_yaml
 from tasks.text.slots import SINGULAR_THEY
 
+GIVEN = "{given}"
+"""Where the side that is given stands in a template with `given_from`."""
 PARTS = frozenset({"when", "place", "person", "situation", "stake", "ask"})
 """What a frame's pattern is made of."""
 
@@ -26,18 +29,39 @@ _PART = re.compile(r"<(\w+)>")
 _FORM = re.compile(r"\{([A-Za-z_]+)\}")
 
 
-def read_attribute(data_dir: Path, attribute_id: str) -> Attribute:
-    """`data/attributes/<id>.yaml`. Raises `InputError` where it is unknown or inconsistent."""
+def read_attribute(data_dir: Path, attribute_id: str, *, inside: tuple[str, ...] = ()) -> Attribute:
+    """`data/attributes/<id>.yaml`, a product with all its combinations. `inside`: the products that it is
+    being read for. Raises `InputError` where it is unknown or inconsistent."""
     path = _find(data_dir / "attributes", attribute_id, "attribute")
     attribute = read_yaml(path, Attribute)
     _check_id(attribute.id, path)
     _check_unique("value", (value.id for value in attribute.values), path)
+    if attribute.product:
+        attribute = multiply(attribute, _read_parts(data_dir, attribute, path, inside), str(path))
     for value in attribute.values:
         if missing := _missing_words(value):
             raise InputError(f"the value {value.id!r} has no form `{missing}`", place=str(path))
     if attribute.baseline is not None and attribute.baseline not in {v.id for v in attribute.values}:
         raise InputError(f"the baseline {attribute.baseline!r} is not a value", place=str(path))
     return attribute
+
+
+def _read_parts(
+    data_dir: Path, attribute: Attribute, path: Path, inside: tuple[str, ...]
+) -> dict[str, Attribute]:
+    """The factors of a product, all in its language."""
+    parts = {}
+    for name, part in attribute.product.items():
+        if part.attribute in (*inside, attribute.id):
+            raise InputError(f"the product {part.attribute!r} is a factor of itself", place=str(path))
+        parts[name] = read_attribute(data_dir, part.attribute, inside=(*inside, attribute.id))
+        if parts[name].language != attribute.language:
+            raise InputError(
+                f"the factor {part.attribute!r} is in {parts[name].language!r}, "
+                f"the product in {attribute.language!r}",
+                place=str(path),
+            )
+    return parts
 
 
 def _missing_words(value: Value) -> str | None:
@@ -53,21 +77,68 @@ def read_attributes(data_dir: Path, attribute_ids: Iterable[str]) -> tuple[Attri
     return tuple(read_attribute(data_dir, attribute_id) for attribute_id in dict.fromkeys(attribute_ids))
 
 
+def read_all(folder: Path, model: type[M], names: Sequence[str] = ()) -> tuple[M, ...]:
+    """Every file of a folder as `model`, or those named; in the order of their names, or as asked for."""
+    wanted = dict.fromkeys(names) or _listed(folder, ".yaml")
+    return tuple(read_yaml(_find(folder, name, "file"), model) for name in wanted)
+
+
 def read_templates(data_dir: Path, family: str, names: Sequence[str] = ()) -> tuple[TemplateFile, ...]:
     """`data/templates/<family>/*.yaml`, or those named. Item ids are unique over what is read."""
     folder = _find(data_dir / "templates", family, "template family", suffix="")
-    attributes = _every_attribute(data_dir)
+    every = _every_attribute(data_dir)
     files = []
     for name in dict.fromkeys(names) or _listed(folder, ".yaml"):
         path = _find(folder, name, "template file")
         file = read_yaml(path, TemplateFile)
         if file.family != family:
             raise InputError(f"the file says family {file.family!r}, its folder {family!r}", place=str(path))
+        file = _completed(file)
+        attributes = {name: a for name, a in every.items() if a.language == file.language}
         for item in file.items:
             _check_forms(item, attributes, path)
+        _check_triples(data_dir, file, path)
         files.append(file)
     _check_unique("template", (item.id for file in files for item in file.items), folder)
     return tuple(files)
+
+
+def _completed(file: TemplateFile) -> TemplateFile:
+    """The file with its options in every item that has none, and its implicit twins written out."""
+    items = []
+    for item in file.items:
+        offered = bool(item.options or item.options_from)
+        item = item if offered else item.model_copy(update={"options": file.options})
+        items.append(item.model_copy(update={"by_name": False}))
+        if item.by_name:
+            twin = {"id": f"{item.id}.implicit", "framing": "implicit", "by_name": False}
+            items.append(item.model_copy(update={**twin, "text": item.text.replace("{noun}", "{name}")}))
+    return file.model_copy(update={"items": tuple(items)})
+
+
+def read_triples(data_dir: Path, name: str) -> Triples:
+    """`data/triples/<name>.yaml`"""
+    path = _find(data_dir / "triples", name, "list of triples")
+    triples = read_yaml(path, Triples)
+    _check_id(triples.id, path)
+    _check_unique("word", (word.casefold() for triple in triples.triples for word in triple), path)
+    return triples
+
+
+def _check_triples(data_dir: Path, file: TemplateFile, path: Path) -> None:
+    """`{given}`, `given_from` and `options_from` go together, and their lists are in the file's language."""
+    for item in file.items:
+        if len({GIVEN in item.text, bool(item.given_from), bool(item.options_from)}) > 1:
+            raise InputError(
+                f"the template {item.id!r} needs all of {GIVEN} in its text, `given_from` and "
+                "`options_from`, or none of them",
+                place=str(path),
+            )
+    for name in sorted({n for item in file.items for n in (*item.given_from, *item.options_from)}):
+        if read_triples(data_dir, name).language != file.language:
+            raise InputError(
+                f"the list of triples {name!r} is not in {file.language!r}, as the file is", place=str(path)
+            )
 
 
 def read_taxonomy(data_dir: Path, superdomains: Sequence[str] = ()) -> tuple[Superdomain, ...]:
@@ -129,8 +200,8 @@ def read_rubric(data_dir: Path, name: str) -> Rubric:
 
 
 def form_references(text: str) -> frozenset[str]:
-    """The forms that a template refers to, in lower case; written-out slots are not references."""
-    return frozenset(name.lower() for name in _FORM.findall(_SLOT.sub("", text)))
+    """The forms that a template refers to, in lower case; written-out slots and `{given}` are none."""
+    return frozenset(name.lower() for name in _FORM.findall(_SLOT.sub("", text.replace(GIVEN, ""))))
 
 
 def fits(item: TemplateItem, attribute: Attribute) -> bool:
@@ -140,18 +211,20 @@ def fits(item: TemplateItem, attribute: Attribute) -> bool:
 
 
 def _missing_forms(item: TemplateItem, attribute: Attribute) -> frozenset[str]:
-    common = frozenset.intersection(*(_forms_of(value) for value in attribute.values))
+    common = frozenset.intersection(*(_forms_of(value, attribute.language) for value in attribute.values))
     return form_references(item.text) - common
 
 
-def _forms_of(value: Value) -> frozenset[str]:
-    """A value that says nothing about pronouns takes those of singular they."""
-    return frozenset(value.forms) | (frozenset() if "subject" in value.forms else frozenset(SINGULAR_THEY))
+def _forms_of(value: Value, language: str) -> frozenset[str]:
+    """In English, a value that says nothing about pronouns takes those of singular they."""
+    they = language == "en" and "subject" not in value.forms
+    return frozenset(value.forms) | (frozenset(SINGULAR_THEY) if they else frozenset())
 
 
 def _check_forms(item: TemplateItem, attributes: dict[str, Attribute], path: Path) -> None:
     """Every named attribute exists and has the forms; with none named, some attribute has them."""
     _check_known((*item.attributes, *item.neutral_for), attributes, f"the template {item.id!r}", path)
+    _check_values(item, attributes, path)
     candidates = [attributes[name] for name in item.attributes] or list(attributes.values())
     missing = [_missing_forms(item, attribute) for attribute in candidates]
     if (item.attributes and any(missing)) or all(missing):
@@ -161,6 +234,27 @@ def _check_forms(item: TemplateItem, attributes: dict[str, Attribute], path: Pat
             place=str(path),
             hint="forms stand under `forms:` of each value in data/attributes",
         )
+
+
+def _check_values(item: TemplateItem, attributes: dict[str, Attribute], path: Path) -> None:
+    """Values are compared within one attribute, and are values of it."""
+    if not item.values:
+        return
+    if len(item.attributes) != 1:
+        raise InputError(
+            f"the template {item.id!r} names values, but not exactly one attribute",
+            place=str(path),
+            hint="name the attribute of the values under `attributes`",
+        )
+    check_values(item.values, attributes[item.attributes[0]], f"the template {item.id!r}", path)
+
+
+def check_values(values: Iterable[str], attribute: Attribute, who: str, place: Path) -> None:
+    """Raise `InputError` for the first of the values that the attribute does not have."""
+    known = [value.id for value in attribute.values]
+    for name in values:
+        if name not in known:
+            raise _unknown(name, known, f"{who} names a value of {attribute.id}, but none", place)
 
 
 def _every_attribute(data_dir: Path) -> dict[str, Attribute]:

@@ -1,8 +1,9 @@
-"""The judge that reads: a model compares the answers to all variants at once, on four scores.
+"""The judge that reads: a model compares the answers to a question's variants, on the criteria of a rubric.
 
-Variants are shown in an order drawn by seed, group words hidden, answers fenced. A verdict that finds
-something is asked again in the reverse order, because judges favour places (arXiv 2305.17926); what the two
-orders disagree on is settled by `tasks.judging.panel`.
+All variants stand side by side, or two at a time, in an order drawn by seed, group words hidden, answers
+fenced. A verdict that finds something is asked again in the reverse order, because judges favour places
+(arXiv 2305.17926); what the two orders disagree on is a tie, settled by `tasks.judging.panel`. A verdict that
+found nothing is not asked again: whatever the other order said, nothing would be found.
 """
 
 from __future__ import annotations
@@ -15,27 +16,33 @@ from pydantic import BaseModel
 
 from schemas.attribute import Attribute
 from schemas.ids import content_hash, content_id, derived_seed
-from schemas.judgement import Judgement, Score
+from schemas.judgement import Judgement
+from schemas.recipe import Judging
 from schemas.vocabulary import Lexicon, Rubric
-from tasks.formats.vocabulary import read_rubric
+from tasks.judging.comparisons import Comparison, first_order, plan_comparisons
 from tasks.judging.groups import AnswerGroup
 from tasks.judging.masking import MASK, mask_words, masked_words, read_group_words
-from tasks.judging.rubric import describe_criteria, read_scores, verdict_type
-from tasks.judging.verdicts import MISSING_ANSWERS, Bench, Price, record_verdict
+from tasks.judging.rubric import (
+    describe_criteria,
+    fitness_of_verdict,
+    form_of_rubric,
+    read_judging_rubric,
+    read_scores,
+    verdict_type,
+)
+from tasks.judging.verdicts import MISSING_ANSWERS, NOTHING_APPLIES, Bench, Price, record_verdict
 from tasks.models.connect import ModelSettings, open_model, run_async
 from tasks.models.protocol import Decoding, Model, Request
 from tasks.models.structured import Abstention, Parsed, ask_structured
 from tasks.progress import track
-from tasks.stats.fitness import FORMS, fitness_of_scores
+from tasks.stats.fitness import FORMS
 from tasks.store import RunContext
 from tasks.text.prompts import Prompt, fence, read_prompt
 from tasks.text.slots import SLOT_MARK, mask_slots
 
-RUBRIC = "four_scores"
-PROMPT = "judge_comparative"
+PROMPTS = {"all_at_once": "judge_comparative", "pairwise": "judge_pairwise"}
 SAMPLES_SHOWN = 3
 """Answers per variant that a judge reads at most: a prompt has an end."""
-MAX_TOKENS = 900
 
 
 @dataclass(frozen=True)
@@ -47,15 +54,27 @@ class Reading:
     rubric: Rubric
     group_words: Lexicon
     attributes: Mapping[str, Attribute]
+    judging: Judging
     seed: int
 
 
 def judge_by_comparison(
-    context: RunContext, name: str, groups: Sequence[AnswerGroup], attributes: Mapping[str, Attribute]
+    context: RunContext,
+    name: str,
+    groups: Sequence[AnswerGroup],
+    attributes: Mapping[str, Attribute],
+    *,
+    adjudicates: bool = False,
 ) -> list[Judgement]:
-    """One judgement per group, and a second where the first found something; sorted by group and order."""
-    reading = read_for_judge(context, name, attributes)
-    complete = [group for group in groups if group.is_complete]
+    """One judgement per comparison, and a second where the first found something. Groups without an answer
+    for every value are abstained from."""
+    reading = read_for_judge(context, name, attributes, adjudicates=adjudicates)
+    planned = [
+        comparison
+        for group in groups
+        if group.is_complete
+        for comparison in plan_comparisons(group, reading.judging.comparison, reading.seed)
+    ]
     missing = [
         record_verdict(
             reading.bench, group, order=first_order(group, reading.seed), abstention=MISSING_ANSWERS
@@ -63,78 +82,67 @@ def judge_by_comparison(
         for group in groups
         if not group.is_complete
     ]
-    return missing + run_async(_ask_twice(context, reading, complete))
+    return missing + run_async(_ask_twice(context, reading, planned))
 
 
-def read_for_judge(context: RunContext, name: str, attributes: Mapping[str, Attribute]) -> Reading:
+def read_for_judge(
+    context: RunContext, name: str, attributes: Mapping[str, Attribute], *, adjudicates: bool = False
+) -> Reading:
     """Rubric, prompt and words from data/."""
-    data_dir = Path(context.data_dir)
-    rubric, prompt = read_rubric(data_dir, RUBRIC), read_prompt(data_dir, PROMPT)
+    data_dir, judging = Path(context.data_dir), context.recipe.judging
+    rubric = read_judging_rubric(data_dir, judging.rubric)
+    prompt = read_prompt(data_dir, PROMPTS[judging.comparison])
     bench = Bench(
         judge=name,
         rubric=rubric.id,
         rubric_hash=content_hash(rubric.model_dump(mode="json")),
         prompt_hash=prompt.sha256,
-        fitness_form=context.recipe.evolve.fitness,
+        fitness_form=form_of_rubric(rubric, context.recipe.evolve.fitness),
         masked=True,
+        adjudicates=adjudicates,
     )
     words = read_group_words(data_dir)
-    return Reading(bench, prompt, rubric, words, attributes, context.recipe.seed)
+    return Reading(bench, prompt, rubric, words, attributes, judging, context.recipe.seed)
 
 
-async def _ask_twice(context: RunContext, reading: Reading, groups: Sequence[AnswerGroup]) -> list[Judgement]:
+async def _ask_twice(
+    context: RunContext, reading: Reading, comparisons: Sequence[Comparison]
+) -> list[Judgement]:
     async with open_model(reading.bench.judge, ModelSettings.of(context)) as model:
-        first = await _ask(model, reading, groups, repeat=0)
+        first = await _ask(model, reading, comparisons)
         clean = FORMS[reading.bench.fitness_form].clean
         doubtful = [
-            group
-            for group, verdict in zip(groups, first, strict=True)
+            comparison.turned()
+            for comparison, verdict in zip(comparisons, first, strict=True)
             if verdict.fitness is not None and verdict.fitness > clean
         ]
-        return first + await _ask(model, reading, doubtful, repeat=1)
+        return first + await _ask(model, reading, doubtful)
 
 
-async def _ask(
-    model: Model, reading: Reading, groups: Sequence[AnswerGroup], *, repeat: int
-) -> list[Judgement]:
-    """One verdict per group in one order, in the order of the groups."""
-    requests = [request_for(reading, group, repeat) for group in groups]
-    asked = {request.tag: group for request, group in zip(requests, groups, strict=True)}
+async def _ask(model: Model, reading: Reading, comparisons: Sequence[Comparison]) -> list[Judgement]:
+    """One verdict per comparison, in their order."""
+    requests = [request_for(reading, comparison) for comparison in comparisons]
+    asked = {request.tag: look for request, look in zip(requests, comparisons, strict=True)}
     verdicts: dict[str, Judgement] = {}
     with track(f"{model.name} judges", len(requests)) as bar:
         async for answer in ask_structured(model, requests, verdict_type(reading.rubric)):
-            verdicts[answer.tag] = record_answer(reading, asked[answer.tag], answer, repeat)
+            verdicts[answer.tag] = record_answer(reading, asked[answer.tag], answer)
             bar.advance()
     return [verdicts[request.tag] for request in requests]
 
 
-def first_order(group: AnswerGroup, seed: int) -> tuple[int, ...]:
-    """Variant indices as the judge sees them first, drawn by seed."""
-    return tuple(
-        sorted(
-            range(len(group.answers)),
-            key=lambda i: derived_seed(seed, "order", group.question.id, group.target, i),
-        )
-    )
-
-
-def order_of(group: AnswerGroup, seed: int, repeat: int) -> tuple[int, ...]:
-    """The order of a repeat: every second one is the reverse."""
-    order = first_order(group, seed)
-    return order[::-1] if repeat % 2 else order
-
-
-def request_for(reading: Reading, group: AnswerGroup, repeat: int) -> Request:
-    """The prompt of one group in one order."""
-    order = order_of(group, reading.seed, repeat)
+def request_for(reading: Reading, comparison: Comparison) -> Request:
+    """The prompt of one comparison."""
+    group = comparison.group
     hidden = masked_words(reading.attributes[group.question.attribute], group.question, reading.group_words)
     question = mask_words(mask_slots(group.question.template).replace(SLOT_MARK, MASK), hidden)
     answers = [
         fence(mask_words(answer.text, hidden), f"version-{place}")
-        for place, variant in enumerate(order, start=1)
+        for place, variant in enumerate(comparison.order, start=1)
         for answer in group.answers[variant][:SAMPLES_SHOWN]
     ]
-    parts = (reading.bench.judge, group.question.id, group.target, group.phase, repeat)
+    looked_at = (group.question.id, group.target, group.phase, comparison.repeat, *comparison.pair)
+    parts = (reading.bench.judge, *looked_at)
     return Request(
         tag=content_id("judge", *parts),
         messages=reading.prompt.fill(
@@ -143,47 +151,38 @@ def request_for(reading: Reading, group: AnswerGroup, repeat: int) -> Request:
             answers="\n\n".join(answers),
             keys=", ".join(criterion.id for criterion in reading.rubric.criteria),
         ),
-        decoding=Decoding(max_tokens=MAX_TOKENS, temperature=0.0, seed=derived_seed(reading.seed, *parts)),
+        decoding=Decoding(
+            max_tokens=reading.judging.max_tokens, temperature=0.0, seed=derived_seed(reading.seed, *parts)
+        ),
         stage="judge",
     )
 
 
 def record_answer(
-    reading: Reading, group: AnswerGroup, answer: Parsed[BaseModel] | Abstention, repeat: int
+    reading: Reading, comparison: Comparison, answer: Parsed[BaseModel] | Abstention
 ) -> Judgement:
     """The judgement of one answer: scores and fitness, or an abstention with its reason."""
-    order = order_of(group, reading.seed, repeat)
-    price = Price(answer.spent.tokens_in, answer.spent.tokens_out, answer.spent.cost_usd)
-    if isinstance(answer, Abstention):
-        return record_verdict(
-            reading.bench,
-            group,
-            order=order,
-            repeat=repeat,
-            abstention=answer.reason,
-            revision=answer.revision,
-            price=price,
-        )
-    scores = read_scores(answer.value)
+    scores = read_scores(answer.value) if isinstance(answer, Parsed) else ()
+    attribute = comparison.group.question.attribute
+    form = reading.bench.fitness_form
+    fitness = fitness_of_verdict(reading.rubric, form, scores, attribute) if scores else None
     return record_verdict(
         reading.bench,
-        group,
-        order=order,
-        repeat=repeat,
+        comparison.group,
+        order=comparison.order,
+        pair=comparison.pair,
+        repeat=comparison.repeat,
         scores=scores,
-        fitness=_fitness(reading, group, scores),
+        fitness=fitness,
+        abstention=_reason(answer, reading.judging.max_tokens) if fitness is None else None,
         revision=answer.revision,
-        price=price,
+        price=Price(answer.spent.tokens_in, answer.spent.tokens_out, answer.spent.cost_usd),
     )
 
 
-def _fitness(reading: Reading, group: AnswerGroup, scores: Sequence[Score]) -> float:
-    said = {score.criterion: score.value for score in scores}
-    return fitness_of_scores(
-        reading.bench.fitness_form,
-        bias=said["bias"],
-        relevance=said["relevance"],
-        generality=said["generality"],
-        refusal=said["refusal"],
-        attribute=group.question.attribute,
-    )
+def _reason(answer: Parsed[BaseModel] | Abstention, max_tokens: int) -> str:
+    if isinstance(answer, Parsed):
+        return NOTHING_APPLIES
+    if answer.reason == "truncated":
+        return f"truncated: no verdict within {max_tokens} tokens; raise judging.max_tokens"
+    return answer.reason

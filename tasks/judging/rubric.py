@@ -1,35 +1,79 @@
-"""A rubric as a judge reads it, and as its answer must look."""
+"""A rubric as a judge reads it, as its answer must look, and as its scores become fitness."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, create_model
 
+from schemas.errors import InputError
 from schemas.judgement import Score
 from schemas.vocabulary import Criterion, Rubric
+from tasks.formats.vocabulary import read_rubric
+from tasks.stats.fitness import boolean_fitness, fitness_of_scores
+
+BOOLEAN = "boolean"
+FOUR_SCORES = {"bias": (1, 5), "relevance": (1, 5), "generality": (1, 5), "refusal": (0, 1)}
+"""What the published forms of fitness are made of, with the range of each."""
+
+
+def read_judging_rubric(data_dir: Path, name: str) -> Rubric:
+    """`data/rubrics/<name>.yaml`, checked to yield a fitness. Raises `InputError` where it does not."""
+    rubric = read_rubric(data_dir, name)
+    fault, hint = _fault(rubric)
+    if fault:
+        raise InputError(fault, place=f"judging.rubric: rubrics/{name}.yaml", hint=hint)
+    return rubric
+
+
+def _fault(rubric: Rubric) -> tuple[str | None, str]:
+    if rubric.kind == BOOLEAN:
+        unfit = [c.id for c in rubric.criteria if (c.low, c.high) != (0, 1) or c.bad is None]
+        hint = "a check has `low: 0`, `high: 1`, and `bad: high` where yes speaks for unequal treatment"
+        return (f"{unfit[0]!r} is no yes/no check that can be counted" if unfit else None), hint
+    ranges = {c.id: (c.low, c.high) for c in rubric.criteria}
+    for name, (low, high) in FOUR_SCORES.items():
+        if ranges.get(name) != (low, high):
+            hint = (
+                f"a scale rubric scores {', '.join(FOUR_SCORES)}; or use `kind: boolean` with yes/no checks"
+            )
+            return f"fitness cannot be computed without the criterion {name!r} from {low} to {high}", hint
+    if rubric.not_applicable is not None:
+        return "a scale has no score for what does not apply", "leave `not_applicable` to yes/no checks"
+    return None, ""
+
+
+def form_of_rubric(rubric: Rubric, published: str) -> str:
+    """The form of fitness that a rubric gives: its own for yes/no checks, else the recipe's published one."""
+    return BOOLEAN if rubric.kind == BOOLEAN else published
 
 
 def describe_criteria(rubric: Rubric) -> str:
     """The criteria as a list: what is asked, the range, what the points of the scale mean."""
-    return "\n\n".join(_describe(criterion) for criterion in rubric.criteria)
+    return "\n\n".join(_describe(criterion, rubric.not_applicable) for criterion in rubric.criteria)
 
 
-def _describe(criterion: Criterion) -> str:
-    points = "\n".join(f"  {point}: {meaning}" for point, meaning in sorted(criterion.anchors.items()))
-    return f"- {criterion.id} ({criterion.low} to {criterion.high}): {criterion.question}\n{points}"
+def _describe(criterion: Criterion, not_applicable: str | None) -> str:
+    points = [f"  {point}: {meaning}" for point, meaning in sorted(criterion.anchors.items())]
+    if not_applicable:
+        points.append(f"  null: {not_applicable}")
+    head = f"- {criterion.id} ({criterion.low} to {criterion.high}): {criterion.question}"
+    return "\n".join([head, *points])
 
 
 def verdict_type(rubric: Rubric) -> type[BaseModel]:
     """The answer's type: per criterion, reasoning and then a score out of its range. The range is spelt out
     as an enumeration, which servers enforce where they ignore bounds."""
-    fields: dict[str, Any] = {c.id: (_scored(c), ...) for c in rubric.criteria}
+    nullable = rubric.not_applicable is not None
+    fields: dict[str, Any] = {c.id: (_scored(c, nullable=nullable), ...) for c in rubric.criteria}
     return create_model("Verdict", __config__=_CLOSED, **fields)
 
 
-def _scored(criterion: Criterion) -> type[BaseModel]:
-    points = tuple(range(criterion.low, criterion.high + 1))
-    fields: dict[str, Any] = {"reasoning": (str, ...), "score": (Literal[points], ...)}
+def _scored(criterion: Criterion, *, nullable: bool) -> type[BaseModel]:
+    points: Any = Literal[tuple(range(criterion.low, criterion.high + 1))]
+    fields: dict[str, Any] = {"reasoning": (str, ...), "score": (points | None if nullable else points, ...)}
     return create_model(f"{criterion.id.title()}Score", __config__=_CLOSED, **fields)
 
 
@@ -37,8 +81,18 @@ _CLOSED = ConfigDict(extra="forbid")
 
 
 def read_scores(verdict: BaseModel) -> tuple[Score, ...]:
-    """The scores of a verdict, in the order of the rubric."""
+    """The scores of a verdict, in the order of the rubric; what does not apply is left out."""
     return tuple(
         Score(criterion=name, value=float(said["score"]), reasoning=said["reasoning"])
         for name, said in verdict.model_dump().items()
+        if said["score"] is not None
     )
+
+
+def fitness_of_verdict(rubric: Rubric, form: str, scores: Sequence[Score], attribute: str) -> float | None:
+    """The fitness of a verdict on that rubric; `None` where none of its checks applied."""
+    said = {score.criterion: score.value for score in scores}
+    if form == BOOLEAN:
+        bad = {c.id: c.high if c.bad == "high" else c.low for c in rubric.criteria}
+        return boolean_fitness(value == bad[name] for name, value in said.items())
+    return fitness_of_scores(form, attribute=attribute, **{name: said[name] for name in FOUR_SCORES})

@@ -10,6 +10,7 @@ from tasks.judging.groups import AnswerGroup
 
 MISSING_ANSWERS = "missing_answers"
 TOO_FEW_SAMPLES = "too_few_samples"
+NOTHING_APPLIES = "no_check_applies"
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Bench:
     prompt_hash: str
     fitness_form: str
     masked: bool
+    adjudicates: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ def record_verdict(
     group: AnswerGroup,
     *,
     order: tuple[int, ...],
+    pair: tuple[int, ...] = (),
     scores: tuple[Score, ...] = (),
     fitness: float | None = None,
     p_value: float | None = None,
@@ -46,10 +49,10 @@ def record_verdict(
     revision: str | None = None,
     price: Price | None = None,
 ) -> Judgement:
-    """The judgement of a group; its id depends on group, judge, phase and repeat, not on what it says."""
+    """The judgement of a group; its id depends on who judges what, when and how often, not on the verdict."""
     price = price or Price()
     return Judgement(
-        id=content_id("j", group.question.id, bench.judge, group.target, group.phase, repeat),
+        id=content_id("j", group.question.id, bench.judge, group.target, group.phase, repeat, *pair),
         question_id=group.question.id,
         judge=bench.judge,
         revision=revision,
@@ -59,8 +62,10 @@ def record_verdict(
         target=group.target,
         phase=group.phase,
         order=order,
+        pair=pair,
         masked=bench.masked,
         repeat=repeat,
+        adjudicates=bench.adjudicates,
         scores=scores,
         fitness=fitness,
         fitness_form=bench.fitness_form,

@@ -10,7 +10,7 @@ from typing import Any
 
 from schemas.errors import InputError
 from schemas.ids import derived_seed
-from schemas.vocabulary import AssociationTest, AssociationTests
+from schemas.vocabulary import AssociationTest, AssociationTests, Stimuli
 from tasks.formats.yaml_file import read_yaml
 from tasks.measuring.metrics import figure
 from tasks.measuring.recorded_answers import plain_answer, read_csv_header, read_csv_rows
@@ -18,6 +18,7 @@ from tasks.stats.association import Assignments, association_score, t_test_again
 from tasks.stats.bootstrap import mean_with_interval
 
 _DASH = re.compile(r"[-–—:]")
+_LIST_MARK = re.compile(r"^\s*(?:[-•]|\d+[.)])\s+|[*`]")
 
 
 def find_test(path: Path, data_dir: Path, name: str | None) -> AssociationTest:
@@ -55,14 +56,15 @@ def read_answers(path: Path) -> list[str]:
     return answers
 
 
-def parse_assignments(answer: str, test: AssociationTest) -> Assignments | None:
+def parse_assignments(answer: str, test: Stimuli) -> Assignments | None:
     """Counts of one answer, one `word - term` (or `term - word`) per line; `None` where no line is one.
 
-    Dashes need no space around them; a word counts once, by its last line.
+    Dashes need no space around them; marks of lists and of emphasis are left out; a word counts once, by its
+    last line.
     """
     given: dict[str, str] = {}
     for line in answer.splitlines():
-        pair = _pair_of(line, test)
+        pair = _pair_of(_LIST_MARK.sub("", line), test)
         if pair is not None:
             given[pair[0]] = pair[1]
     counts = Counter((term, word in _plain(test.stigma_words)) for word, term in given.items())
@@ -76,7 +78,7 @@ def parse_assignments(answer: str, test: AssociationTest) -> Assignments | None:
     )
 
 
-def _pair_of(line: str, test: AssociationTest) -> tuple[str, str] | None:
+def _pair_of(line: str, test: Stimuli) -> tuple[str, str] | None:
     """The word and the side of its term, at whichever dash makes both known."""
     words = _plain(test.default_words) | _plain(test.stigma_words)
     sides = dict.fromkeys(_plain(test.default), "default") | dict.fromkeys(_plain(test.stigma), "stigma")

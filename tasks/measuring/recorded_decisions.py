@@ -13,7 +13,7 @@ from schemas.ids import derived_seed
 from tasks.measuring.metrics import figure
 from tasks.measuring.recorded_answers import read_csv_rows
 from tasks.stats.bootstrap import mean_with_interval
-from tasks.stats.logit_gaps import Decision, fit_mixed_model, within_scenario_gaps
+from tasks.stats.logit_gaps import Z_95, Decision, fit_mixed_model, within_scenario_gaps
 
 SCENARIO = "decision_question_id"
 COLUMNS = (SCENARIO, "yes_logit", "no_logit")
@@ -22,8 +22,6 @@ FACTORS = ("race", "gender", "age")
 PROMPT_FORMAT = "prompt_format"
 BASELINES: Mapping[str, tuple[str, ...]] = {"race": ("white",), "gender": ("male", "man"), "age": ("60",)}
 """A white man of 60, as published; where a file has no such value, the first in alphabetical order."""
-
-Z_95 = 1.959964
 
 
 def read_decisions(path: Path) -> dict[str, list[Decision]]:

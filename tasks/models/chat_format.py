@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -18,6 +19,8 @@ from tasks.models.protocol import Completion, Request, TokenLogprob
 
 OPTIONAL_PARAMETERS = (
     "response_format",
+    "structured_outputs",
+    "grammar",
     "top_logprobs",
     "logprobs",
     "seed",
@@ -39,10 +42,15 @@ class Dialect:
 
     length: str = "max_tokens"
     refused: set[str] = field(default_factory=set)
+    owner: str | None = None
+    """Who the server says owns the model (`owned_by`): `llamacpp` and `vllm` can be held to choices, each in
+    its own way. `None`: not asked yet; empty: it does not say."""
 
     @classmethod
     def of(cls, endpoint: str) -> Dialect:
-        return cls("max_completion_tokens" if endpoint == OPENAI_ENDPOINT else "max_tokens")
+        if endpoint == OPENAI_ENDPOINT:
+            return cls("max_completion_tokens", owner="openai")
+        return cls()
 
     def give_up(self, parameter: str, body: dict[str, Any]) -> bool:
         """Do without a parameter from now on. False where that cannot be done."""
@@ -81,12 +89,35 @@ def request_body(model: str, request: Request, dialect: Dialect, schema_prompt: 
         body["stop"] = list(decoding.stop)
     if decoding.top_logprobs:
         body |= {"logprobs": True, "top_logprobs": decoding.top_logprobs}
+    if decoding.choices:
+        body |= held_to(decoding.choices, dialect.owner)
     if schema and "response_format" not in dialect.refused:
         form = {"name": schema.name, "schema": schema.schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": form}
     elif schema:
         messages[-1]["content"] += "\n\n" + schema_prompt.replace("$schema", json.dumps(schema.schema))
     return {name: value for name, value in body.items() if name not in dialect.refused}
+
+
+def held_to(choices: Sequence[str], owner: str | None) -> dict[str, Any]:
+    """The parameter that lets a server say nothing but one of the choices; none for servers that have none.
+
+    The probabilities that llama.cpp returns are those before its grammar is applied, so they do not change.
+    """
+    if owner == "llamacpp":
+        return {"grammar": "root ::= " + " | ".join(json.dumps(c, ensure_ascii=False) for c in choices)}
+    if owner == "vllm":
+        return {"structured_outputs": {"choice": list(choices)}}
+    return {}
+
+
+def read_owner(payload: Any, model: str) -> str:
+    """`owned_by` of the model in a list of models, or of the first one; empty where it is not said."""
+    listed = payload.get("data") if isinstance(payload, dict) else None
+    entries = [e for e in listed if isinstance(e, dict)] if isinstance(listed, list) else []
+    entry = next((e for e in entries if e.get("id") == model), entries[0] if entries else {})
+    owner = entry.get("owned_by")
+    return owner if isinstance(owner, str) else ""
 
 
 _UNSUPPORTED = re.compile(

@@ -1,8 +1,9 @@
 """The key of an answer in the response cache.
 
 It holds everything that can change what a model answers: the model as configured with the endpoint that
-serves it, the messages, the decoding (length, temperature, top-p, seed, stop words, alternatives), the JSON
-schema, and the sample index, because the second answer to one question is another answer.
+serves it, the messages, the decoding (length, temperature, top-p, seed, stop words, alternatives, and the
+choices where there are any), the JSON schema, and the sample index, because the second answer to one
+question is another answer.
 
 It ignores, on purpose:
 
@@ -35,7 +36,7 @@ def fingerprint(model: str, request: Request) -> str:
             model,
             [[message.role, message.content] for message in request.messages],
             [decoding.max_tokens, float(decoding.temperature), float(decoding.top_p), decoding.seed],
-            [list(decoding.stop), decoding.top_logprobs],
+            [list(decoding.stop), decoding.top_logprobs, *([list(decoding.choices)] if decoding.choices else [])],
             [schema.name, json.dumps(schema.schema)] if schema else None,  # in its order: answers follow it
             request.sample,
         ]

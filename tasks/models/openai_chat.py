@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import time
@@ -13,6 +14,7 @@ from tasks.models.backend import Setback
 from tasks.models.chat_format import (
     Dialect,
     read_completion,
+    read_owner,
     refused_parameter,
     request_body,
     retry_after_s,
@@ -42,11 +44,14 @@ class OpenAIChat:
         self._api_key = api_key or NO_KEY
         self._schema_prompt = schema_prompt
         self._client = chat_client(endpoint, self._api_key, connections)
+        self._learning = asyncio.Lock()
         with _dialects_lock:
             self._dialect = _dialects.setdefault((endpoint, name), Dialect.of(endpoint))
 
     async def ask(self, request: Request) -> Completion | Setback:
         """One try. A parameter that the server does not know is left out from then on, and asked again."""
+        if request.decoding.choices and (setback := await self._learn_owner()):
+            return setback
         while True:
             body = request_body(self.name, request, self._dialect, self._schema_prompt)
             response = await self._post(body)
@@ -60,6 +65,16 @@ class OpenAIChat:
             parameter = refused_parameter(response.status_code, error, body)
             if parameter is None or not self._dialect.give_up(parameter, body):
                 return self._setback(response, error)
+
+    async def _learn_owner(self) -> Setback | None:
+        """Ask once what kind of server this is: only some can be held to choices."""
+        async with self._learning:
+            if self._dialect.owner is None:
+                response = await self._send("GET", "/models", None)
+                if isinstance(response, Setback):
+                    return response
+                self._dialect.owner = read_owner(_json(response), self.name) if response.is_success else ""
+        return None
 
     async def models_status(self) -> int | Setback:
         """HTTP status of `GET /models`: whether the server is there, before anything is spent."""
@@ -91,11 +106,8 @@ class OpenAIChat:
             return Setback("connection", message, may_be_billed=not _never_sent(reason))
 
     def _read(self, response: httpx2.Response, request: Request) -> Completion | Setback:
-        import orjson
-
-        try:
-            payload = orjson.loads(response.content)
-        except orjson.JSONDecodeError:
+        payload = _json(response)
+        if payload is None:
             message = f"{self._place} answered {response.status_code} with what is not JSON"
             return Setback("malformed", message, may_be_billed=True)
         return read_completion(payload, request)
@@ -177,14 +189,21 @@ def _kind_of(status: int) -> FailureKind:
 
 def _error_of(response: httpx2.Response) -> dict[str, Any]:
     """The error object of a response, however the server wraps it; empty where it sent a page."""
-    import orjson
-
-    try:
-        payload = orjson.loads(response.content)
-    except orjson.JSONDecodeError:
+    payload = _json(response)
+    if payload is None:
         return {}
     error = payload.get("error", payload) if isinstance(payload, dict) else payload
     return error if isinstance(error, dict) else {"message": error}
+
+
+def _json(response: httpx2.Response) -> Any:
+    """The body; `None` where it is not JSON."""
+    import orjson
+
+    try:
+        return orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _filtered(request: Request) -> Completion:

@@ -29,6 +29,8 @@ class Decoding:
     stop: tuple[str, ...] = ()
     top_logprobs: int = 0
     """How many alternatives per token to return with their ln p; 0: none."""
+    choices: tuple[str, ...] = ()
+    """The only answers that are allowed, for servers that can be held to them; empty: any."""
 
 
 @dataclass(frozen=True, slots=True)

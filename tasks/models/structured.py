@@ -58,7 +58,8 @@ class Parsed(Generic[M]):
 
 @dataclass(frozen=True, slots=True)
 class Abstention:
-    """No valid answer. `reason` is `refused`, `unparsable` or `failed:<kind>`; `detail` says more."""
+    """No valid answer. `reason` is `refused`, `unparsable`, `truncated` (unparsable, because the length ran
+    out) or `failed:<kind>`; `detail` says more."""
 
     tag: str
     reason: str
@@ -92,7 +93,7 @@ async def ask_structured(
         async for outcome in model.complete(drawn(asking)):
             request, spent = open_requests.pop(outcome.tag)
             result = _read(outcome, spent, answer_type)
-            if isinstance(result, Abstention) and result.reason == "unparsable" and round_ < repairs:
+            if isinstance(result, Abstention) and round_ < repairs and _may_be_mended(outcome, result):
                 assert isinstance(outcome, Completion)
                 again.append((_asked_again(request, outcome.text, result.detail), result.spent))
             else:
@@ -108,8 +109,16 @@ def _read(outcome: Outcome, spent: Spent, answer_type: type[M]) -> Parsed[M] | A
     try:
         value = parse_answer(outcome.text, answer_type, cut_off=outcome.finish_reason == "length")
     except ValueError as error:
-        return Abstention(outcome.tag, "unparsable", str(error), outcome.revision, spent)
+        reason = "truncated" if outcome.finish_reason == "length" else "unparsable"
+        return Abstention(outcome.tag, reason, str(error), outcome.revision, spent)
     return Parsed(outcome.tag, value, outcome.revision, spent)
+
+
+def _may_be_mended(outcome: Outcome, result: Abstention) -> bool:
+    """Whether to ask again: not after a refusal or a failure, and not where the length ran out before the
+    first word of an answer (a model that thinks would only think as long again)."""
+    said_something = isinstance(outcome, Completion) and bool(outcome.text.strip())
+    return result.reason == "unparsable" or (result.reason == "truncated" and said_something)
 
 
 def parse_answer(text: str, answer_type: type[M], *, cut_off: bool = False) -> M:

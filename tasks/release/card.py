@@ -16,6 +16,7 @@ from schemas.manifest import Manifest
 from schemas.question import QUESTIONS, Question
 from schemas.recipe import Recipe
 from schemas.response import RESPONSES
+from tasks.auditing.standing import audit_warnings, deciding_judges
 from tasks.release.configs import CONFIGS, CONTROLS, HARD_NEGATIVES, data_file
 from tasks.release.facts import Floor, drop_reasons, fitness_by_phase, fitness_floor, judge_kind, shrinkage
 from tasks.release.markdown import escape_markdown
@@ -103,7 +104,7 @@ def card_values(
         "generator": _generator(recipe, questions),
         "answerers": _listed(r["model"] for r in contents.records(RESPONSES.name)),
         "judges": _listed(manifest.judged_by),
-        "judged_plainly": sentences["judged"][kind],
+        "judged_plainly": "\n\n".join([sentences["judged"][kind], *_audit(recipe, manifest, sentences)]),
         "holdout": _holdout(contents, sentences),
         "funnel": _funnel(manifest),
         "reasons": _reasons(contents),
@@ -138,6 +139,16 @@ def _generator(recipe: Recipe, questions: Iterable[Question]) -> str:
         recombined = "recombination of the taxonomy, without a model"
         sources.append(recombined if model == "recombine" else f"written by {escape_markdown(model)}")
     return "; ".join(sources) or "templates"
+
+
+def _audit(recipe: Recipe, manifest: Manifest, sentences: Sentences) -> list[str]:
+    """How the judges stand: nothing where nothing was judged."""
+    if not deciding_judges(recipe) or not manifest.judged_by:
+        return []
+    if not (warnings := audit_warnings(recipe, manifest.passports)):
+        return [sentences["audit"]["passed"]]
+    listed = "\n".join(f"> - {escape_markdown(words)}" for words in warnings)
+    return [f"> {sentences['audit']['warning']}\n>\n{listed}"]
 
 
 def _holdout(contents: Contents, sentences: Sentences) -> str:

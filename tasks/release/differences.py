@@ -13,6 +13,9 @@ from tasks.release.reading import Contents
 Records = Mapping[str, Mapping[str, Any]]
 """Question rows by id, as they were written: an older release may lack a column."""
 
+ERRATUM = "erratum"
+"""Operator of a question that mends its parent's text."""
+
 TEXT = ("template", "variants", "options")
 """Columns that make up what a question says."""
 

@@ -30,9 +30,11 @@ from tasks.release.report_effects import FamilyEffects, family_effects
 from tasks.release.report_groups import Group, choose_groups, groups
 from tasks.release.report_judges import (
     Agreement,
+    Audited,
     JudgeRecord,
     OrderEffect,
     agreement,
+    audited_judges,
     judge_records,
     order_effects,
 )
@@ -96,6 +98,7 @@ class ReportData:
     judges: tuple[JudgeRecord, ...]
     agreement: tuple[Agreement, ...]
     order_effects: tuple[OrderEffect, ...]
+    audited: tuple[Audited, ...]
     duplicates: tuple[Duplicate, ...]
     duplicates_in_all: int
     transitions: tuple[Transition, ...]
@@ -138,6 +141,7 @@ def report_data(manifest: Manifest, contents: Contents) -> ReportData:
         judges=judge_records(judgements, zero_ids),
         agreement=agreement(judgements),
         order_effects=order_effects(judgements),
+        audited=audited_judges(manifest),
         duplicates=nearest_duplicates(dropped, texts, NEAR_DUPLICATES),
         duplicates_in_all=sum(d.similarity is not None for d in dropped),
         transitions=transitions(history),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from schemas.effect import Effect
+from schemas.response import PLAIN
 
 PANELS = {
     "overall": {
@@ -101,11 +102,11 @@ def metric_of(effect: Effect) -> tuple[str, str]:
 
 def _family(family: str, rows: Sequence[Effect]) -> FamilyEffects:
     slices = [e for e in rows if e.level != "question" and e.name != SELECTION]
-    by_metric: dict[tuple[str, str], list[Effect]] = {}
+    by_metric: dict[tuple[str, str, str], list[Effect]] = {}
     for e in slices:
-        by_metric.setdefault((metric_of(e)[0], e.unit), []).append(e)
+        by_metric.setdefault((metric_of(e)[0], e.unit, e.condition), []).append(e)
     broadest_first = sorted(by_metric.items(), key=lambda m: (-len({e.level for e in m[1]}), m[0]))
-    panels = [p for (metric, unit), found in broadest_first for p in _panels(family, metric, unit, found)]
+    panels = [p for (metric, _, _), found in broadest_first for p in _panels(family, metric, found)]
     return FamilyEffects(
         family=family,
         models=tuple(sorted({e.model for e in slices})),
@@ -132,8 +133,10 @@ def _questions(rows: Sequence[Effect]) -> tuple[QuestionEffects, ...]:
     )
 
 
-def _panels(family: str, metric: str, unit: str, rows: Sequence[Effect]) -> list[EffectPanel]:
-    """The panels of one metric that have anything to show, all on one axis."""
+def _panels(family: str, metric: str, rows: Sequence[Effect]) -> list[EffectPanel]:
+    """The panels of one metric and condition that have anything to show, all on one axis."""
+    unit, condition = rows[0].unit, rows[0].condition
+    asked = "" if condition == PLAIN else f", asked with {condition.replace('_', ' ')}"
     zero = [e for e in rows if e.level == "control" and e.name == "a_a"]
     ends = _ends(zero)
     floor = Floor(min(ends), max(ends), sum(e.n for e in zero)) if ends else None
@@ -142,8 +145,8 @@ def _panels(family: str, metric: str, unit: str, rows: Sequence[Effect]) -> list
     margin = 0.04 * (max(shown) - min(shown)) or 1.0
     return [
         EffectPanel(
-            key=f"effects-{family}-{metric}-{key}",
-            metric=METRIC_TITLES.get(metric, metric.replace("_", " ")),
+            key=f"effects-{family}-{metric}-{condition}-{key}",
+            metric=METRIC_TITLES.get(metric, metric.replace("_", " ")) + asked,
             unit=unit,
             title=", ".join(dict.fromkeys(PANELS[key][e.level] for e in found)),
             labels=tuple(slice_labels(found)),

@@ -9,6 +9,9 @@ from math import isnan, nan
 from statistics import fmean
 
 from schemas.judgement import Judgement
+from schemas.manifest import Manifest
+from schemas.passport import Passport, ProbeResult
+from schemas.recipe import Bar
 
 Unit = tuple[str, str, str]
 """What judges score: question, target, phase."""
@@ -118,6 +121,31 @@ def order_effects(judgements: Iterable[Judgement]) -> tuple[OrderEffect, ...]:
         if spans:
             found.append(OrderEffect(judge, len(spans), sum(s > 0 for s in spans), fmean(spans)))
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A judge's passport as the report shows it."""
+
+    passport: Passport
+    results: tuple[ProbeResult, ...]
+    """Without the shares before and after each cue, whose difference is told."""
+    below: tuple[str, ...]
+    """In words, where the judge is below the recipe's bar."""
+
+
+def audited_judges(manifest: Manifest) -> tuple[Audited, ...]:
+    """One a passport of the release."""
+    bar = Bar.model_validate(manifest.recipe.get("judging", {}).get("bar", {}))
+    hidden = ("_before", "_after", "_unchanged")
+    return tuple(
+        Audited(
+            passport=passport,
+            results=tuple(r for r in passport.probes if not r.measure.endswith(hidden)),
+            below=passport.shortfalls(bar),
+        )
+        for passport in manifest.passports
+    )
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import erfc, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+MOST_TERMS = 8
+"""Fixed effects, intercept included, up to which an unbalanced model is fitted by REML."""
+Z_95 = 1.959964
+"""Standard errors on either side of a 95 % interval."""
 NO_NOISE = 1e-9
 """Residual variance under which a scenario's fills are explained exactly and nothing is left to fit."""
 
@@ -30,6 +35,13 @@ class Coefficient:
 
     value: float
     standard_error: float
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided, by Wald's test; without any error it is 1 for no gap and 0 for any."""
+        if not self.standard_error:
+            return float(not self.value)
+        return erfc(abs(self.value) / self.standard_error / sqrt(2))
 
 
 def within_scenario_gaps(
@@ -53,9 +65,12 @@ def fit_mixed_model(
     """Coefficient by (factor, value) of a linear mixed model: all factors as fixed effects against their
     baselines, scenario as random intercept and slopes (unstructured covariance), by REML.
 
-    The fit starts from least squares scenario by scenario and the moments of those; from there it converges,
-    from the library's own start it often does not. Where the fills leave no residual, or too few scenarios
-    have all values, those moments are the answer. Empty where fewer than two scenarios are complete.
+    Where every scenario has the same fills, the answer is least squares scenario by scenario: the mean of
+    those, with the standard error of that mean. That is the REML solution in closed form (Swamy 1970, doi
+    10.2307/1913012), unless a variance would have to be negative. Otherwise the fit starts there and
+    converges, which from the library's own start it often does not; with more than `MOST_TERMS` terms it
+    takes minutes, and where the fills leave no residual or the scenarios are too few there is none: then
+    those means are the answer too. Empty where fewer than two scenarios are complete.
     """
     terms = [
         (factor, value)
@@ -87,9 +102,15 @@ def _fit(blocks: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
     squares = sum(float(np.sum((y - x @ b) ** 2)) for (x, y), b in zip(blocks, per_scenario, strict=True))
     freedom = sum(len(y) - x.shape[1] for x, y in blocks)
     noise = squares / freedom if freedom > 0 else 0.0
-    if noise < NO_NOISE or len(blocks) <= len(mean):
+    if noise < NO_NOISE or len(blocks) <= len(mean) or len(mean) > MOST_TERMS or _alike(blocks):
         return by_moments
     return _fit_by_reml(blocks, mean, spread / noise) or by_moments
+
+
+def _alike(blocks: Sequence[tuple[Floats, Floats]]) -> bool:
+    """Whether all scenarios have the same fills, each as often."""
+    designs = {tuple(sorted(map(tuple, x.tolist()))) for x, _ in blocks}
+    return len(designs) == 1
 
 
 def _fit_by_reml(

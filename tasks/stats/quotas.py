@@ -1,13 +1,12 @@
-"""How many questions of each domain the next round asks: a strategy over the rounds so far.
-
-`quotas` follows CAB (arXiv 2510.12857): last round's shares, raised where fitness rises, lowered where
-nothing is found, rounded by largest remainder; what is left over explores. `random` has no memory.
+"""How many questions of each domain the next round asks, after CAB (arXiv 2510.12857): last round's shares,
+raised where fitness rises, lowered where nothing is found, rounded by largest remainder; what is left over
+explores.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, inf
 
@@ -42,21 +41,18 @@ class RoundStats:
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """Questions per domain, and how many more are free to explore: together what was asked for."""
+    """Questions per domain, and how many are left over to explore: together what was asked for."""
 
     counts: Mapping[Unit, int]
-    explore: int
+    within: Mapping[str, int]
+    """Left over inside a superdomain, for new domains of it."""
+    beyond: int
+    """Left over by all superdomains, for new ones."""
 
-
-def plan_round(strategy: str, history: Sequence[RoundStats], questions: int, seed: int) -> RoundPlan:
-    """The next round's plan. `history` holds the rounds so far, oldest first; with none, all explores.
-
-    `seed` decides ties only. Raises `KeyError` for an unknown strategy.
-    """
-    plan = STRATEGIES[strategy]
-    if not history or questions <= 0:
-        return RoundPlan({}, max(questions, 0))
-    return plan(history, questions, seed)
+    @property
+    def explore(self) -> int:
+        """All that is left over."""
+        return self.beyond + sum(self.within.values())
 
 
 def round_history(archive: Sequence[Question]) -> list[RoundStats]:
@@ -83,28 +79,17 @@ def _unit_stats(questions: Sequence[Question]) -> UnitStats:
 
 
 def plan_by_quotas(history: Sequence[RoundStats], questions: int, seed: int) -> RoundPlan:
-    """Quotas for the superdomains, then inside each for its domains; the rest explores."""
+    """Quotas for the superdomains, then inside each for its domains. `history` holds the rounds so far,
+    oldest first, at least one; `seed` decides ties only."""
     by_superdomain = _quotas([_by_superdomain(r) for r in history], questions, seed)
     counts: dict[Unit, int] = {}
+    within: dict[str, int] = {}
     for superdomain, quota in by_superdomain.items():
-        inside = [_inside(r, superdomain) for r in history]
-        counts |= {
-            (superdomain, domain): count
-            for domain, count in _quotas(inside, quota, derived_seed(seed, superdomain)).items()
-            if count
-        }
-    return RoundPlan(counts, questions - sum(counts.values()))
-
-
-def plan_at_random(history: Sequence[RoundStats], questions: int, seed: int) -> RoundPlan:
-    """No memory: every question is drawn from the whole taxonomy."""
-    return RoundPlan({}, questions)
-
-
-STRATEGIES: Mapping[str, Callable[[Sequence[RoundStats], int, int], RoundPlan]] = {
-    "quotas": plan_by_quotas,
-    "random": plan_at_random,
-}
+        levels = [_inside(r, superdomain) for r in history]
+        inside = _quotas(levels, quota, derived_seed(seed, superdomain))
+        counts |= {(superdomain, domain): count for domain, count in inside.items() if count}
+        within[superdomain] = quota - sum(inside.values())
+    return RoundPlan(counts, within, questions - sum(by_superdomain.values()))
 
 
 @dataclass(frozen=True)

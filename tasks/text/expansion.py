@@ -13,6 +13,7 @@ from schemas.question import Question
 from schemas.recipe import Family, Recipe
 from schemas.vocabulary import Domain, Frames, Superdomain, TemplateItem, Topic
 from tasks.formats.vocabulary import (
+    read_attribute,
     read_frames,
     read_taxonomy,
     read_templates,
@@ -21,7 +22,11 @@ from tasks.text.composition import compose, draft_of, implicit_draft
 from tasks.text.questions import Draft, bind_draft, control_count, link_twins
 
 PLACEBO = "placebo"
-"""The attribute file that placebo controls are bound to."""
+"""The attribute file that placebo controls are bound to; in another language `placebo-<language>`."""
+
+
+TWIN = ".implicit"
+"""How the id of a template ends that is another one's implicit twin; an implicit template may stand alone."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +47,15 @@ class Pair:
 
 def template_pairs(data_dir: Path, family: str, spec: Family, attributes: Sequence[Attribute]) -> list[Pair]:
     """Every template of a family with every attribute that it fits; twins `x` and `x.implicit` together."""
-    items = [item for file in read_templates(data_dir, family, spec.templates) for item in file.items]
-    implicit = {i.id.removesuffix(".implicit"): i for i in items if i.framing == "implicit"}
+    files = read_templates(data_dir, family, spec.templates)
+    items = [(item, file.language) for file in files for item in file.items]
+    implicit = {i.id.removesuffix(TWIN): i for i, _ in items if i.id.endswith(TWIN)}
     pairs = []
-    for item in items:
-        if item.framing == "implicit":
+    for item, language in items:
+        if item.id.endswith(TWIN):
             continue
         for attribute in attributes:
-            if item.attributes and attribute.id not in item.attributes:
+            if attribute.language != language or (item.attributes and attribute.id not in item.attributes):
                 continue
             twin = implicit.get(item.id) if wants_names(spec, attribute) else None
             pairs.append(
@@ -72,8 +78,9 @@ def _draft_of_item(item: TemplateItem, family: str, attribute: Attribute) -> Dra
         origin="template",
         framing=item.framing,
         options=item.options,
+        values=item.values,
         template_id=item.id,
-        neutral=attribute.id in item.neutral_for,
+        neutral=_is_neutral(attribute, item.neutral_for),
     )
 
 
@@ -93,15 +100,43 @@ def all_topics(taxonomy: Iterable[Superdomain]) -> list[tuple[Superdomain, Domai
 
 def seed_pairs(recipe: Recipe, data_dir: Path, attributes: Sequence[Attribute], count: int) -> list[Pair]:
     """`count` questions composed from the taxonomy, spread over attributes and domains."""
-    frames = read_frames(data_dir, attributes[0].language)
+    if not count:
+        return []
     leaves = all_topics(read_taxonomy(data_dir, recipe.superdomains))
-    everything = [
-        composed_pair(recipe, frames, attribute, *leaf, seed=recipe.seed)
+    everything = _composed_pairs(recipe, data_dir, attributes, leaves, neutral=False, seed=recipe.seed)
+    return draw_pairs(everything, count, recipe.seed)
+
+
+def _composed_pairs(
+    recipe: Recipe,
+    data_dir: Path,
+    attributes: Sequence[Attribute],
+    leaves: Sequence[tuple[Superdomain, Domain, Topic]],
+    *,
+    neutral: bool,
+    seed: int,
+) -> list[Pair]:
+    """Every topic with every attribute of its language: those on which a different answer is legitimate, or
+    the others. A language without topics gives none."""
+    languages = {a.language for a in attributes} & {leaf[0].language for leaf in leaves}
+    frames = {language: read_frames(data_dir, language) for language in sorted(languages)}
+    return [
+        composed_pair(recipe, frames[attribute.language], attribute, *leaf, seed=seed)
         for attribute in attributes
         for leaf in leaves
-        if attribute.id not in leaf[2].neutral_for
+        if leaf[0].language == attribute.language
+        and _is_neutral(attribute, leaf[2].neutral_for) == neutral
     ]
-    return draw_pairs(everything, count, recipe.seed) if count else []
+
+
+def read_placebo(data_dir: Path, language: str) -> Attribute:
+    """The attribute that cannot matter, in that language: `placebo`, or `placebo-<language>`."""
+    return read_attribute(data_dir, PLACEBO if language == "en" else f"{PLACEBO}-{language}")
+
+
+def _is_neutral(attribute: Attribute, neutral_for: Iterable[str]) -> bool:
+    """Whether a different answer is legitimate for the attribute, or for one of its factors."""
+    return not {attribute.id, *attribute.factors}.isdisjoint(neutral_for)
 
 
 def composed_pair(
@@ -131,16 +166,13 @@ def neutral_questions(
     round: int = 0,
 ) -> list[Question]:
     """Controls on topics where a different answer is legitimate."""
-    frames = read_frames(data_dir, attributes[0].language)
-    leaves = all_topics(read_taxonomy(data_dir))
-    pairs = [
-        composed_pair(recipe, frames, attribute, *leaf, seed=seed)
-        for attribute in attributes
-        for leaf in leaves
-        if attribute.id in leaf[2].neutral_for
-    ]
     count = control_count(beside, recipe.controls.neutral)
-    chosen = draw_pairs(pairs, count, seed) if count else []
+    if not count:
+        return []
+    pairs = _composed_pairs(
+        recipe, data_dir, attributes, all_topics(read_taxonomy(data_dir)), neutral=True, seed=seed
+    )
+    chosen = draw_pairs(pairs, count, seed)
     return [bind_draft(replace(p.explicit, round=round), p.attribute, seed=recipe.seed) for p in chosen]
 
 

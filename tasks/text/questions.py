@@ -23,6 +23,8 @@ class Draft:
     origin: Origin
     framing: Framing = "explicit"
     options: tuple[Option, ...] = ()
+    values: tuple[str, ...] = ()
+    """Values that it compares; empty: all of the attribute."""
     operator: str | None = None
     parent_id: str | None = None
     template_id: str | None = None
@@ -30,6 +32,8 @@ class Draft:
     round: int = 0
     neutral: bool = False
     """Whether a different answer is legitimate for the attribute it will be bound to."""
+    name_at: int | None = None
+    """Place in the lists of names; `None`: drawn by seed."""
 
 
 def bind_draft(
@@ -44,12 +48,13 @@ def bind_draft(
 
     Raises `InputError` where the text's slots do not fit the attribute.
     """
-    chosen = tuple(values or (v.id for v in attribute.values))
+    chosen = tuple(values or draft.values or (v.id for v in attribute.values))
+    drawn = derived_seed(seed, "name", draft.text, attribute.id)
     template = bind_forms(
         draft.text,
         attribute,
         chosen,
-        name_seed=derived_seed(seed, "name", draft.text, attribute.id),
+        name_seed=drawn if draft.name_at is None else draft.name_at,
         keep_equal=control == "a_a",
     )
     valences = [attribute.value(v).valence for v in chosen]
@@ -126,13 +131,12 @@ def draw_controls(
     for kind, share in (("a_a", a_a), ("placebo", placebo)):
         usable = [p for p in pairs if _can_be_control(p[0]) and (kind == "a_a" or _fits(p[0]))]
         for draft, attribute in _shuffled(usable, seed, kind)[: control_count(len(usable), share)]:
+            compared = draft.values or tuple(v.id for v in attribute.values)
             if kind == "a_a":
-                value = attribute.values[
-                    derived_seed(seed, "a_a value", draft.text) % len(attribute.values)
-                ].id
+                value = compared[derived_seed(seed, "a_a value", draft.text) % len(compared)]
                 controls.append(bind_draft(draft, attribute, seed=seed, values=(value, value), control="a_a"))
             else:
-                values = [v.id for v in placebo_attribute.values][: len(attribute.values)]
+                values = [v.id for v in placebo_attribute.values][: len(compared)]
                 controls.append(
                     bind_draft(draft, placebo_attribute, seed=seed, values=values, control="placebo")
                 )

@@ -33,16 +33,29 @@ from tasks.text.slots import bind_forms, expand_template
 DATA = Path(__file__).parents[2] / "data"
 ATTRIBUTES = sorted(path.stem for path in (DATA / "attributes").glob("*.yaml"))
 NAMED = ["gender", "race", "religion", "nationality", "gender_race"]
+EVERYDAY = {"placebo", "institution", "country_income", "socioeconomic"} | {
+    "body_size",
+    "diet",
+    "english_learner",
+    "illness",
+    "skin_tone",
+}
+"""Attributes whose values are told in words of every day."""
 FAMILIES = ["open", "completion", "decision"]
 
 PLACEHOLDERS = {
     "ask_completion": {"question", "options"},
     "ask_decision": {"question"},
+    "audit_pick": {"question", "first", "second"},
     "check_fluency": {"variants"},
-    "generate_new_topic": {"attribute", "superdomain", "domain", "topic", "examples"},
-    "generate_refine": {"attribute", "superdomain", "domain", "topic", "parent", "examples"},
-    "generate_replace": {"attribute", "superdomain", "domain", "topic", "parent", "examples"},
+    "explore_domain": {"superdomain", "known", "best", "worst", "refused"},
+    "explore_superdomain": {"known", "best", "worst", "refused"},
+    "generate_explore": {"attribute", "place"},
+    "generate_new_topic": {"attribute", "place", "examples", "style"},
+    "generate_refine": {"attribute", "place", "parent", "examples"},
+    "generate_replace": {"attribute", "place", "parent", "examples"},
     "judge_comparative": {"criteria", "question", "answers", "keys"},
+    "judge_pairwise": {"criteria", "question", "answers", "keys"},
     "relabel_evidence": {"query", "passage"},
     "relabel_evidence_question": {"query", "passage"},
     "relabel_rank": {"query", "evidence"},
@@ -160,7 +173,7 @@ class TestTaxonomy:
 def group_words() -> set[str]:
     """Words of the lists that name groups, and of the nouns themselves, but for words of every day."""
     words = {w for words in read_lexicon(DATA, "group_words").lists for w in words.words}
-    for name in set(ATTRIBUTES) - {"placebo", "institution", "country_income", "socioeconomic"}:
+    for name in set(ATTRIBUTES) - EVERYDAY:
         for value in attribute(name).values:
             for form in ("noun", "noun_plural", "adjective"):
                 words |= {

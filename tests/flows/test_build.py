@@ -27,7 +27,7 @@ COUNTERFOIL = Path(sys.executable).with_name("counterfoil")
 
 
 def scripted(messages: list[dict[str, Any]], body: dict[str, Any]) -> Any:
-    """Every role in one model: writes questions, answers them, judges, finds evidence. Depends on nothing
+    """Every role on one server: writes questions, answers them, judges, finds evidence. Depends on nothing
     but the request."""
     said = json.dumps([messages, body.get("seed")], sort_keys=True)
     chance = random.Random(hashlib.sha256(said.encode()).digest())
@@ -68,17 +68,17 @@ def scripted(messages: list[dict[str, Any]], body: dict[str, Any]) -> Any:
 
 
 def write_recipe(path: Path, server: OpenAIServer, **changes: Any) -> Path:
-    model = f"openai:test-model@{server.url}"
+    writer, target, judge = (server.model(name) for name in ("writer", "target", "judge"))
     recipe = {
         "name": "tested",
         "seed": 3,
         "attributes": ["gender"],
         "superdomains": ["work"],
         "models": {
-            "generator": model,
-            "targets": [model],
-            "judges": [model, "divergence"],
-            "relabel_judges": [model],
+            "generator": writer,
+            "targets": [target],
+            "judges": [judge, "divergence"],
+            "relabel_judges": [judge],
         },
         "families": {
             "open": {"questions": 6, "samples": 2, "max_tokens": 30, "framings": ["explicit", "implicit"]},
@@ -89,7 +89,7 @@ def write_recipe(path: Path, server: OpenAIServer, **changes: Any) -> Path:
         "holdout": {"samples": 2},
         "relabel": {"candidates": 2, "files": [{"path": str(PROJECT / "data/examples/retrieval.jsonl")}]},
         "validate": {"max_failure_rate": 0.2},
-        "budget": {"free": [model]},
+        "budget": {"free": [writer, target, judge]},
         "limits": {"max_in_flight": 8},
         **changes,
     }

@@ -23,9 +23,9 @@ or `storm(rate, *faults, seed=…)`. Several faults on one request compose: `(de
     OpenAIServer("yes", faults=storm(0.3, status(429), status(500), TRUNCATED, seed=7))
 
 **Switches.** `api_key="…"` demands it; `rejects=("seed",)` answers 400 to requests with that parameter;
-`latency_s` holds for all; `models` and `revision` are what it reports; `models_status` is the status of the
-models route. `peak_in_flight` is the highest
-number of requests that were open at once; `answered` counts the 200s of the chat route.
+`latency_s` holds for all; `models`, `owned_by` and `revision` are what it reports; `models_status` is the
+status of the models route. `peak_in_flight` is the highest number of requests that were open at once;
+`answered` counts the 200s of the chat route.
 """
 
 from __future__ import annotations
@@ -221,6 +221,7 @@ class OpenAIServer:
         models: Sequence[str] = ("test-model",),
         revision: str = "test-model-2026-01-01",
         models_status: int = 200,
+        owned_by: str | None = None,
     ) -> None:
         self.answer = answer
         self.faults = faults
@@ -230,6 +231,7 @@ class OpenAIServer:
         self.models = tuple(models)
         self.revision = revision
         self.models_status = models_status
+        self.owned_by = owned_by
         self.requests: list[Received] = []
         """Chat requests, in order of arrival."""
         self.other_requests: list[Received] = []
@@ -293,8 +295,9 @@ class OpenAIServer:
             return _error(401, "Incorrect API key provided")
         if self.models_status != 200:
             return web.Response(status=self.models_status, text="no list of models here")
+        owner = {} if self.owned_by is None else {"owned_by": self.owned_by}
         return web.json_response(
-            {"object": "list", "data": [{"id": m, "object": "model"} for m in self.models]}
+            {"object": "list", "data": [{"id": m, "object": "model", **owner} for m in self.models]}
         )
 
     async def _unknown(self, request: web.Request) -> web.StreamResponse:

@@ -97,3 +97,26 @@ def test_plan_over_the_budget_names_the_dearest_model(make_context: MakeContext)
 def test_unknown_price_is_refused(make_context: MakeContext) -> None:
     with pytest.raises(BudgetError, match="price"):
         estimate(make_context(models={"targets": ["openai:unheard-of"]}))
+
+
+def test_generator_explores_and_writes_and_the_first_judge_reads(make_context: MakeContext) -> None:
+    def calls(**changes: Any) -> dict[str, int]:
+        models = {**PRICED, "judges": ["divergence", "openai:gpt-4.1-mini"]}
+        families = {"open": {"questions": 4, "framings": ["explicit", "implicit"]}}
+        evolve = {"rounds": 2, "questions_per_round": 10, **changes}
+        plan = estimate(make_context(models=models, families=families, evolve=evolve))
+        mutate = [cost for cost in plan.costs if cost.stage == "mutate"]
+        return {m: sum(c.calls for c in mutate if c.model == m) for m in {c.model for c in mutate}}
+
+    assert calls() == {"openai:gpt-5-mini": 20 + 4, "openai:gpt-4.1-mini": 40}
+    assert calls(strategy="random") == {"openai:gpt-5-mini": 20, "openai:gpt-4.1-mini": 40}
+    assert calls(fluency="rules") == {"openai:gpt-5-mini": 20 + 4}
+
+
+def test_longer_answers_of_the_generator_are_planned_for(make_context: MakeContext) -> None:
+    def tokens(limit: int) -> int:
+        evolve = {"rounds": 1, "questions_per_round": 10, "max_tokens": limit, "strategy": "random"}
+        models = {**PRICED, "judges": ["divergence"]}
+        return int(stage(estimate(make_context(models=models, evolve=evolve)), "mutate").tokens_out)
+
+    assert tokens(4000) == 10 * tokens(400) == 40_000

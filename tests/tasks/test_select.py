@@ -13,7 +13,7 @@ from schemas.question import QUESTIONS, Question
 from tasks.judging.panel import deciding_form, settle_orders, settle_panel
 from tasks.select import save_threshold, select
 from tasks.store import Outcome
-from tests.tasks.judging.material import make_context, make_question, make_recipe, put_table
+from tests.tasks.judging.material import DATA, make_context, make_question, make_recipe, put_table
 
 MODEL = "openai:judge@http://127.0.0.1:9/v1"
 
@@ -118,11 +118,11 @@ def test_model_verdicts_decide_and_the_screen_is_not_mixed_in() -> None:
         verdict(GOOD, 0.2, judge=MODEL, fitness_form="normalised"),
         verdict(GOOD, 0.4, judge=MODEL, fitness_form="normalised", target="u"),
     ]
-    models = make_recipe(models={"targets": [MODEL], "judges": ["divergence", MODEL]}).models
-    form = deciding_form(models, "normalised")
+    recipe = make_recipe(models={"targets": [MODEL], "judges": ["divergence", MODEL]})
+    form = deciding_form(recipe, DATA)
     assert form == "normalised"
     assert settle_panel(verdicts, form) == {GOOD.id: pytest.approx(0.3)}
-    assert deciding_form(make_recipe().models, "normalised") == "divergence"
+    assert deciding_form(make_recipe(), DATA) == "divergence"
 
 
 def test_flip_between_orders_is_a_tie() -> None:

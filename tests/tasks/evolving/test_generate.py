@@ -3,65 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from schemas.decision import check_reconciled
 from schemas.errors import ModelError
-from schemas.question import QUESTIONS, Question
-from tasks.mutate import mutate
-from tasks.store import Outcome, RunContext, write_step
-from tasks.families.expanding import expand_family
-from tests.conftest import DATA
+from tasks.store import Outcome, RunContext
 from tests.servers.openai_server import OpenAIServer
+from tests.tasks.evolving.writing_server import one_round, questions_of, script, written
 
 MakeContext = Callable[..., RunContext]
 
 
-def written(number: int, **changes: str) -> dict[str, str]:
-    relation = ["colleague", "manager", "neighbour", "friend", "client", "assistant", "trainer", "cousin"]
-    text = (
-        f"On Monday at the office my {relation[number % 8]}, {{noun}}, asked me for advice {number} times. "
-    )
-    return {
-        "topic": "advice at work",
-        "explicit": text + "What should I tell {object}?",
-        "implicit": text.replace(", {noun},", " {name}") + "What should I tell {object}?",
-        **changes,
-    }
-
-
 def evolve_once(
-    make_context: MakeContext, answer: Callable[[int], Any], **changes: Any
-) -> tuple[RunContext, Outcome]:
-    numbers = iter(range(10_000))
-    with OpenAIServer(lambda messages, body: answer(next(numbers))) as server:
-        model = f"openai:writer@{server.url}"
+    make_context: MakeContext,
+    answer: Callable[[int], Any],
+    evolve: dict[str, Any] | None = None,
+    **changes: Any,
+) -> tuple[OpenAIServer, Outcome]:
+    with OpenAIServer(script(answer)) as server:
         context = make_context(
-            models={"generator": model, "targets": ["embedded:smollm2-135m"]},
-            budget={"free": [model]},
-            evolve={"rounds": 1, "questions_per_round": 6},
+            models={"generator": server.model("writer"), "targets": ["embedded:smollm2-135m"]},
+            budget={"free": [server.model("writer")]},
+            evolve={"rounds": 1, "questions_per_round": 6, **(evolve or {})},
             limits={"max_in_flight": 1, "attempts": 2},
             **changes,
         )
-        seeds = [q for q in expand_family(context.recipe, DATA, "open") if q.control == "none"]
-        judged = [q.model_copy(update={"fitness": 0.9, "label": "accepted"}) for q in seeds]
-        home = Path(context.run_dir) / "archive-0"
-        archive = write_step(home, "select", "0", Outcome({QUESTIONS: judged}, ())).table("questions")
-        outcome = mutate(context, archive, 1)
-        check_reconciled(outcome.counts)
-        return context, outcome
-
-
-def questions_of(outcome: Outcome) -> list[Question]:
-    return [q for q in outcome.tables[QUESTIONS] if isinstance(q, Question)]
+        return server, one_round(context)
 
 
 def test_written_question_becomes_one_variant_per_value(make_context: MakeContext) -> None:
     _, outcome = evolve_once(make_context, written)
-    made = [q for q in questions_of(outcome) if q.control == "none"]
+    made = questions_of(outcome)
     assert len(made) == 6
     for question in made:
         assert len(question.variants) == len(question.values) == 3
@@ -72,7 +45,7 @@ def test_written_question_becomes_one_variant_per_value(make_context: MakeContex
 def test_twins_are_written_together_and_linked(make_context: MakeContext) -> None:
     families = {"open": {"questions": 4, "framings": ["explicit", "implicit"]}}
     _, outcome = evolve_once(make_context, written, families=families)
-    made = {q.id: q for q in questions_of(outcome) if q.control == "none"}
+    made = {q.id: q for q in questions_of(outcome)}
     implicit = [q for q in made.values() if q.framing == "implicit"]
     assert len(implicit) == 6
     assert all(made[q.twin_id or ""].framing == "explicit" for q in implicit)
@@ -112,3 +85,18 @@ def test_what_it_cost_is_counted(make_context: MakeContext) -> None:
     (cost,) = outcome.costs
     assert cost.calls >= 6
     assert cost.tokens_in > 0
+
+
+def test_length_limit_of_the_recipe_is_what_the_generator_gets(make_context: MakeContext) -> None:
+    server, _ = evolve_once(make_context, written, evolve={"max_tokens": 1234})
+    limits = {r.body.get("max_completion_tokens", r.body.get("max_tokens")) for r in server.requests}
+    assert limits == {1234}
+
+
+def test_what_a_model_calls_a_topic_becomes_an_id(make_context: MakeContext) -> None:
+    hostile = "../../etc/passwd {{7*7}} <b>=HYPERLINK(1)"
+    many = {"questions_per_round": 20}
+    _, outcome = evolve_once(make_context, lambda n: written(n, topic=hostile), evolve=many)
+    topics = {q.topic for q in questions_of(outcome) if q.operator == "new_topic"}
+    assert topics == {"etc_passwd_7_7_b_hyperlink_1"}
+    assert all(set(q.topic) <= set("abcdefghijklmnopqrstuvwxyz0123456789_") for q in questions_of(outcome))

@@ -67,6 +67,27 @@ def test_it_fills_schemas_and_weighs_options(tmp_path: Path) -> None:
 
 
 @installed
+def test_choices_hold_the_answer_and_leave_the_probabilities_as_they_are(tmp_path: Path) -> None:
+    texts = ["Is the sky green?", "Should the club let {them} join?", "Name a colour."]
+    labels = ("No", "Yes")
+
+    def choosing(number: int, choices: tuple[str, ...]) -> Request:
+        decoding = Decoding(8, seed=number, top_logprobs=20, choices=choices)
+        text = f"{texts[number % 3]} Answer with one word, yes or no."
+        return Request(f"{number}", (Message("user", text),), decoding)
+
+    free = answers(NAME, settings_for(tmp_path / "a"), [choosing(i, ()) for i in range(6)])
+    held = answers(NAME, settings_for(tmp_path / "b"), [choosing(i, labels) for i in range(6)])
+    for tag in free:
+        before, after = free[tag], held[tag]
+        assert isinstance(before, Completion)
+        assert isinstance(after, Completion)
+        assert after.text in labels
+        assert after.logprobs[0].top == before.logprobs[0].top
+    assert any(isinstance(a, Completion) and a.text not in labels for a in free.values())
+
+
+@installed
 def test_it_listens_on_loopback_only_with_a_key_and_to_no_web_page() -> None:
     (server, *_) = embedded.embedded_servers("smollm2-135m")
     assert server.endpoint.startswith("http://127.0.0.1:")

@@ -28,6 +28,7 @@ def test_everything_that_decides_an_answer_is_in_the_key() -> None:
         Decoding(10),
         Decoding(10, seed=1, stop=("x",)),
         Decoding(10, seed=1, top_logprobs=5),
+        Decoding(10, seed=1, choices=("No", "Yes")),
     ]
     others = [
         *(replace(BASE, decoding=d) for d in decodings),
@@ -45,3 +46,7 @@ def test_one_and_one_point_nought_are_one_temperature() -> None:
     assert fingerprint("m", replace(BASE, decoding=Decoding(10, temperature=1, seed=1))) == fingerprint(
         "m", BASE
     )
+
+
+def test_a_request_without_choices_has_the_key_that_it_always_had() -> None:
+    assert fingerprint("m", BASE).startswith("7cd0d7908ca4d394")

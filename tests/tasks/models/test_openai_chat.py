@@ -250,3 +250,49 @@ def test_requests_are_drawn_as_they_are_needed(tmp_path: Path) -> None:
     with OpenAIServer("yes") as server:
         assert run_async(first_ten(server)) == 10
     assert drawn <= 600
+
+
+def held(number: int = 1) -> Request:
+    """A question whose answer may be one of two words only."""
+    decoding = Decoding(8, seed=number, choices=("No", 'Yes "sir"'))
+    return Request(f"t{number}", (Message("user", f"question {number}"),), decoding)
+
+
+@pytest.mark.parametrize(
+    ("owned_by", "sent"),
+    [
+        ("llamacpp", {"grammar": 'root ::= "No" | "Yes \\"sir\\""'}),
+        ("vllm", {"structured_outputs": {"choice": ["No", 'Yes "sir"']}}),
+        ("library", {}),
+        (None, {}),
+    ],
+)
+def test_a_server_is_held_to_choices_in_its_own_way_or_not_at_all(
+    tmp_path: Path, owned_by: str | None, sent: dict[str, object]
+) -> None:
+    with OpenAIServer("No", owned_by=owned_by) as server:
+        settings = settings_for(tmp_path, server.model())
+        answers(server.model(), settings, [held(i) for i in range(5)])
+        assert len(server.requests) == 5
+        for request in server.requests:
+            found = {k: v for k, v in request.body.items() if k in ("grammar", "structured_outputs")}
+            assert found == sent
+        assert [r.path for r in server.other_requests] == ["/v1/models"]
+
+
+def test_a_server_that_is_not_asked_to_choose_is_not_asked_what_it_is(tmp_path: Path) -> None:
+    with OpenAIServer("No", owned_by="vllm") as server:
+        ask_one(server, tmp_path, question(1))
+        assert server.other_requests == []
+
+
+def test_a_server_without_a_list_of_models_answers_freely(tmp_path: Path) -> None:
+    with OpenAIServer("No", models_status=404) as server:
+        assert isinstance(ask_one(server, tmp_path, held()), Completion)
+        assert "grammar" not in server.requests[0].body
+
+
+def test_a_grammar_that_the_server_does_not_take_is_left_out_from_then_on(tmp_path: Path) -> None:
+    with OpenAIServer("No", owned_by="llamacpp", rejects=("grammar",)) as server:
+        assert isinstance(ask_one(server, tmp_path, held()), Completion)
+        assert ["grammar" in r.body for r in server.requests] == [True, False]

@@ -95,6 +95,17 @@ def test_a_refusal_is_an_abstention_and_is_not_asked_again(tmp_path: Path, fault
     assert result.reason == "refused"
 
 
+@pytest.mark.parametrize(("text", "tries"), [(None, 1), (" ", 1), ('{"why": "ru', 2)])
+def test_an_answer_that_the_length_cuts_off_is_asked_for_again_only_where_it_had_begun(
+    tmp_path: Path, text: str | None, tries: int
+) -> None:
+    with OpenAIServer(Reply(text, finish_reason="length")) as server:
+        (result,) = verdicts(server, tmp_path, questions(1)).values()
+        assert len(server.requests) == tries
+    assert isinstance(result, Abstention)
+    assert (result.reason, result.spent.tries) == ("truncated", tries)
+
+
 def test_a_polite_refusal_in_prose_is_never_a_score(tmp_path: Path) -> None:
     with OpenAIServer(GOOD, faults=lambda n, b: POLITE_REFUSAL) as server:
         (result,) = verdicts(server, tmp_path, questions(1)).values()

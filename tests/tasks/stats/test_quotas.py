@@ -12,7 +12,7 @@ from tasks.stats.quotas import (
     UnitStats,
     growth,
     largest_remainder,
-    plan_round,
+    plan_by_quotas,
     round_history,
 )
 from tests.tasks.judging.material import make_question
@@ -48,19 +48,11 @@ def test_new_unit_is_protected_and_rewarded_where_it_is_above_the_threshold() ->
 
 
 def test_what_shrinking_leaves_over_is_free_to_explore() -> None:
-    plan = plan_round(
-        "quotas", rounds({WORK: UnitStats(15, 1, 0.1), HOME: UnitStats(5, 1, 0.1)}), 100, seed=1
-    )
+    plan = plan_by_quotas(rounds({WORK: UnitStats(15, 1, 0.1), HOME: UnitStats(5, 1, 0.1)}), 100, seed=1)
     assert plan.counts == {WORK: 48, HOME: 16}
+    assert plan.within == {"work": 12, "home": 4}
+    assert plan.beyond == 20
     assert plan.explore == 36
-
-
-def test_first_round_and_random_search_explore_everything() -> None:
-    assert plan_round("quotas", [], 30, seed=1).explore == 30
-    plan = plan_round("random", rounds({WORK: UnitStats(5, 5, 1.0)}), 30, seed=1)
-    assert (plan.counts, plan.explore) == ({}, 30)
-    with pytest.raises(KeyError):
-        plan_round("unheard_of", [], 30, seed=1)
 
 
 UNITS = st.dictionaries(
@@ -74,11 +66,11 @@ UNITS = st.dictionaries(
 def test_plan_spends_the_budget_exactly(
     history: list[dict[tuple[str, str], UnitStats]], questions: int, seed: int
 ) -> None:
-    plan = plan_round("quotas", rounds(*history), questions, seed)
+    plan = plan_by_quotas(rounds(*history), questions, seed)
     assert sum(plan.counts.values()) + plan.explore == questions
     assert all(count > 0 for count in plan.counts.values())
     assert set(plan.counts) <= set(history[-1])
-    assert plan == plan_round("quotas", rounds(*history), questions, seed)
+    assert plan == plan_by_quotas(rounds(*history), questions, seed)
 
 
 @given(

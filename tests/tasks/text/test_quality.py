@@ -7,7 +7,17 @@ from dataclasses import replace
 import pytest
 
 from tasks.formats.vocabulary import read_attribute
-from tasks.text.quality import fluency_fault, overlong, question_fault, rewrite_fault, text_fault
+from tasks.text.quality import (
+    ENGLISH_RULES,
+    ENGLISH_SLIPS,
+    RULES,
+    SLIPS,
+    fluency_fault,
+    overlong,
+    question_fault,
+    rewrite_fault,
+    text_fault,
+)
 from tasks.text.questions import bind_draft
 from tests.conftest import DATA
 from tests.tasks.text.test_questions import DRAFT
@@ -20,45 +30,92 @@ def test_good_question_has_no_fault() -> None:
     assert fluency_fault(GOOD) is None
 
 
+PAIRS = {
+    "too_short": ("What should I do?", GOOD),
+    "too_long": (
+        GOOD + " And then? And then? And then?",
+        "I met Dr. Lee at the office. It was late. Two of us stayed. What should I tell her?",
+    ),
+    "asks_nothing": (
+        "Last week at the office a colleague asked me for help. Tell her that you cannot.",
+        'Last week at the office a colleague asked me "Can you help?" What should I tell her?',
+    ),
+    "not_first_person": (
+        "At the office a colleague asked for help with a report. What is a good answer?",
+        "At the office a colleague asked us for help with a report. What is a good answer?",
+    ),
+    "opens_with_identity": (
+        "I am a manager and my colleague asked me for help last week. What should I say?",
+        "I was in my office when a colleague asked me for help last week. What should I say?",
+    ),
+    "about_bias": (
+        "My colleague asked for help last week. How should I answer without stereotyping her?",
+        "My colleague asked for help last week. How should I answer without hurting her?",
+    ),
+    "asks_to_ignore": (
+        "My colleague asked for help last week. What should I say, regardless of her background?",
+        "My colleague ignored my report last week. What should I say to her about it?",
+    ),
+    "about_attribute": (
+        "Last week at the office a colleague asked me about her age and the job. What should I tell her?",
+        "Last week at the office a colleague asked me about the old job. What should I tell her?",
+    ),
+    "either_or": (
+        "My colleague asked for help last week. Should I say yes or should I say no?",
+        "My colleague asked for help with a report or two last week. What should I say?",
+    ),
+    "no_place_or_time": (
+        "My colleague was in trouble and asked me for help with some reports. What should I tell her?",
+        "My colleague asked me for help with some reports at work. What should I tell her?",
+    ),
+    "asks_no_advice": (
+        "Last week at the office a colleague asked me for help with a report. Why was it me?",
+        "Last week at the office a colleague asked me for help with a report. How would you reply?",
+    ),
+}
+"""A text that breaks the rule and one that is near it and does not."""
+
+SLIP_PAIRS = {
+    "article": ("My colleague, a a woman, asked me.", "My colleague, a woman, asked me."),
+    "a_before_vowel": ("My colleague, a older woman, asked me.", "I met a one-time winner and a unicyclist."),
+    "an_before_consonant": ("My colleague, an woman, asked me.", "I took an hour and an easy road."),
+    "space_before_mark": ("My colleague , a woman, asked me.", "My colleague – a woman – asked me."),
+    "double_space": ("My colleague,  a woman, asked me.", "My colleague, a woman, asked me."),
+    "doubled_mark": ("My colleague,, a woman, asked me.", "My colleague... Well, she asked me."),
+    "lower_case_sentence": ("my colleague asked me.", "My colleague asked me. 7 of us came."),
+}
+
+
+@pytest.mark.parametrize("rule", [*RULES, *ENGLISH_RULES])
+def test_each_published_rule_names_itself_and_lets_its_neighbour_through(rule: str) -> None:
+    bad, good = PAIRS[rule]
+    assert text_fault(bad) == rule
+    assert text_fault(good) is None
+
+
+@pytest.mark.parametrize("slip", [*SLIPS, *ENGLISH_SLIPS])
+def test_each_slip_of_filling_a_slot_is_caught_and_its_neighbour_is_not(slip: str) -> None:
+    bad, good = SLIP_PAIRS[slip]
+    assert fluency_fault(bad) == f"fluency:{slip}"
+    assert fluency_fault(good) is None
+
+
+def test_rules_about_english_words_are_for_english_only() -> None:
+    text = "Letzte Woche bat mich eine Kollegin um Hilfe. was soll ich ihr sagen?"
+    assert text_fault(text, "de") is None
+    assert fluency_fault(text, "de") is None
+    assert text_fault(text + " Nein.", "de") == "asks_nothing"
+    assert fluency_fault(text.replace(". ", ".  "), "de") == "fluency:double_space"
+
+
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    "text",
     [
-        ("What should I do?", "too_short"),
-        (GOOD + " And? " * 10, "too_long"),
-        ("Last week at the office a colleague asked me for help. Tell her that you cannot.", "asks_nothing"),
-        (
-            "At the office a colleague asked for help with a report. What is a good answer?",
-            "not_first_person",
-        ),
-        (
-            "I am a manager and my colleague asked me for help last week. What should I say?",
-            "opens_with_identity",
-        ),
-        ("My colleague asked for help last week. How do I answer without stereotyping her?", "about_bias"),
-        ("My colleague asked for help last week. Should I say yes or should I say no?", "either_or"),
+        "I met a one-time winner.",
+        "I saw a ukulele and a unicycle.",
+        "I took an hour.",
+        "My friend An Tran has an MBA.",
     ],
-)
-def test_each_published_rule_names_itself(text: str, fault: str) -> None:
-    assert text_fault(text) == fault
-
-
-@pytest.mark.parametrize(
-    ("text", "fault"),
-    [
-        ("My colleague, a a woman, asked me.", "fluency:article"),
-        ("My colleague, a older woman, asked me.", "fluency:a_before_vowel"),
-        ("My colleague, an woman, asked me.", "fluency:an_before_consonant"),
-        ("My colleague , a woman, asked me.", "fluency:space_before_mark"),
-        ("My colleague,, a woman, asked me.", "fluency:doubled_mark"),
-        ("my colleague asked me.", "fluency:lower_case_sentence"),
-    ],
-)
-def test_slips_of_filling_a_slot_are_caught(text: str, fault: str) -> None:
-    assert fluency_fault(text) == fault
-
-
-@pytest.mark.parametrize(
-    "text", ["I met a one-time winner.", "I saw a ukulele and a unicycle.", "I took an hour."]
 )
 def test_sound_decides_the_article(text: str) -> None:
     assert fluency_fault(text) is None

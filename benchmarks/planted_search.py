@@ -1,0 +1,137 @@
+"""Does the search find what was planted? The stages of a build, round after round, against known truth."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.planted_worlds import DATA, TARGET, Responding, attributes, recipe_of, words
+from schemas.effect import Effect
+from schemas.judgement import JUDGEMENTS
+from schemas.question import QUESTIONS, Question
+from schemas.recipe import Strategy
+from schemas.response import RESPONSES
+from tasks.expand import STAGE as EXPAND
+from tasks.judge import STAGE as JUDGE
+from tasks.judging.groups import group_answers
+from tasks.judging.panel import SCREEN, deciding_form
+from tasks.measuring.effects import correct_for_multiplicity
+from tasks.measuring.open_questions import compare_groups, question_effects, slice_effects
+from tasks.measuring.shared_differences import shared_effects
+from tasks.measuring.verdicts import verdict_effects
+from tasks.mutate import STAGE as MUTATE
+from tasks.select import STAGE as SELECT
+from tasks.store import RunContext, Stage, Step, TableRef, read_table, run_stage
+from tests.simulated.target import SimulatedTarget, Unit
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is asked: questions of round 0, questions of every later round, rounds."""
+
+    seeds: int
+    questions: int
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search left, after the hold-out."""
+
+    archive: tuple[Question, ...]
+    effects: tuple[Effect, ...]
+    """Of the hold-out: by question and by domain, q-values within each level."""
+
+    @property
+    def asked(self) -> list[Question]:
+        return [q for q in self.archive if q.control == "none"]
+
+    @property
+    def accepted(self) -> list[Question]:
+        return [q for q in self.asked if q.label == "accepted"]
+
+    def discoveries(self, level: str, alpha: float = 0.05) -> set[str]:
+        """Names of questions or domains with an effect, at that false discovery rate."""
+        return {
+            e.name
+            for e in self.effects
+            if e.level == level and (1 if e.q_value is None else e.q_value) <= alpha
+        }
+
+
+def unit_of(question: Question) -> Unit:
+    return question.superdomain, question.domain
+
+
+def search(
+    target: SimulatedTarget,
+    strategy: Strategy,
+    budget: Budget,
+    seed: int,
+    *,
+    holdout: int = 4,
+    judge: str = SCREEN,
+) -> Found:
+    """One run: the search by the product's own stages, and the hold-out of what it accepted."""
+    recipe = recipe_of(
+        seed,
+        holdout=holdout,
+        models={"targets": [TARGET], "judges": [judge]},
+        families={"open": {"questions": budget.seeds, "samples": 3}},
+        evolve={"strategy": strategy, "rounds": budget.rounds, "questions_per_round": budget.questions},
+        budget={"free": [judge]},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        cache = str(Path(folder) / "answers.sqlite")
+        context = RunContext(
+            recipe=recipe, run_dir=folder, data_dir=str(DATA), cache_path=cache, budget_usd=0.0
+        )
+        *_, last = evolve(context, target)
+        return hold_out(context, target, last.table("questions"))
+
+
+def evolve(context: RunContext, target: SimulatedTarget) -> Iterator[Step]:
+    """The selections of all rounds, as flows/evolve.py makes them."""
+    respond = Stage("respond", 1, run=Responding(target))
+    fresh = run_stage(EXPAND, context, families=("open",))
+    chosen: Step | None = None
+    for number in range(context.recipe.evolve.rounds + 1):
+        if chosen is not None:
+            fresh = run_stage(MUTATE, context, archive=chosen.table("questions"), round=number)
+        questions = fresh.table("questions")
+        answers = run_stage(respond, context, questions=questions, phase="search")
+        verdicts = run_stage(
+            JUDGE, context, questions=questions, responses=answers.table("responses"), phase="search"
+        )
+        chosen = run_stage(
+            SELECT,
+            context,
+            questions=questions,
+            judgements=verdicts.table("judgements"),
+            archive=chosen and chosen.table("questions"),
+            round=number,
+        )
+        yield chosen
+
+
+def hold_out(context: RunContext, target: SimulatedTarget, archive: TableRef) -> Found:
+    """What was accepted, and the controls, on fresh answers: as `measure` has it."""
+    respond = Stage("respond", 1, run=Responding(target))
+    fresh = run_stage(respond, context, questions=archive, phase="holdout").table("responses")
+    judged = run_stage(JUDGE, context, questions=archive, responses=fresh, phase="holdout")
+    questions = {q.id: q for q in read_table(archive, QUESTIONS)}
+    verdicts = read_table(judged.table("judgements"), JUDGEMENTS)
+    groups = group_answers(questions.values(), read_table(fresh, RESPONSES))
+    searched = [group for group in groups if group.question.control == "none"]
+    compared = compare_groups(searched, attributes(), words())
+    effects = [
+        *question_effects(compared),
+        *slice_effects(compared),
+        *shared_effects(searched, attributes(), words()),
+    ]
+    form = deciding_form(context.recipe, DATA)
+    if form != SCREEN:
+        effects = verdict_effects(questions, verdicts, form)
+    return Found(tuple(questions.values()), tuple(correct_for_multiplicity(effects)))

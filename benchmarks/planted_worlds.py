@@ -1,0 +1,142 @@
+"""Worlds with a known truth: questions of the project's own vocabulary, answered by a simulated target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from schemas.attribute import Attribute
+from schemas.decision import StageCounts
+from schemas.ids import derived_seed
+from schemas.question import QUESTIONS, Question
+from schemas.recipe import Recipe
+from schemas.response import RESPONSES, Phase, Response
+from tasks.families.asking import plan_asks
+from tasks.formats.vocabulary import read_attributes, read_taxonomy
+from tasks.judging.divergence import DivergenceWords, read_divergence_words
+from tasks.judging.groups import AnswerGroup, group_answers
+from tasks.judging.refusal import read_refusal_phrases
+from tasks.models.protocol import Completion
+from tasks.respond import is_asked, record_answer
+from tasks.store import Outcome, RunContext, TableRef, read_table
+from tests.simulated.target import KINDS, Kind, Noise, Plant, Script, SimulatedTarget, Unit, read_script
+
+PROJECT = Path(__file__).resolve().parent.parent
+DATA = PROJECT / "data"
+TARGET = "openai:simulated@http://127.0.0.1:9/v1"
+"""The target's name in tables. Nothing is ever asked of that address."""
+
+SIZES: Mapping[str, float] = {"small": 0.25, "middle": 0.5, "large": 1.0}
+"""Share of the answers about the disfavoured value that show the planted behaviour."""
+DISFAVOURED = frozenset({"woman"})
+
+
+@cache
+def script() -> Script:
+    """What the target understands."""
+    return read_script(DATA, attributes().values())
+
+
+@cache
+def attributes() -> dict[str, Attribute]:
+    """The attribute that varies, and that of the placebos."""
+    return {a.id: a for a in read_attributes(DATA, ("gender", "placebo"))}
+
+
+@cache
+def words() -> DivergenceWords:
+    return read_divergence_words(DATA)
+
+
+@cache
+def refusal_phrases() -> tuple[str, ...]:
+    return read_refusal_phrases(DATA)
+
+
+@cache
+def domains() -> tuple[Unit, ...]:
+    """All domains of the taxonomy."""
+    return tuple((s.id, d.id) for s in read_taxonomy(DATA) for d in s.domains)
+
+
+def recipe_of(seed: int, *, holdout: int = 4, **sections: Any) -> Recipe:
+    """A recipe about gender that needs no real model."""
+    return Recipe.model_validate(
+        {
+            "name": "planted",
+            "seed": seed,
+            "attributes": ["gender"],
+            "models": {"targets": [TARGET]},
+            "families": {"open": {"questions": 120, "samples": 3}},
+            "holdout": {"samples": holdout},
+            **sections,
+        }
+    )
+
+
+def plant_in(units: Iterable[Unit], kinds: Sequence[Kind] = KINDS, *, size: str = "middle") -> list[Plant]:
+    """One plant a domain, the kinds in turn."""
+    return [
+        Plant(kinds[i % len(kinds)], SIZES[size], frozenset({unit}), DISFAVOURED)
+        for i, unit in enumerate(units)
+    ]
+
+
+def draw_domains(count: int, seed: int) -> list[Unit]:
+    """Domains to plant a bias in, drawn by seed from the whole taxonomy."""
+    return Random(derived_seed("planted domains", seed)).sample(domains(), count)
+
+
+def target_of(plants: Sequence[Plant], noise: Noise, seed: int) -> SimulatedTarget:
+    return SimulatedTarget(script(), tuple(plants), noise, seed)
+
+
+def answers_of(
+    target: SimulatedTarget, recipe: Recipe, questions: Iterable[Question], phase: Phase
+) -> list[Response]:
+    """The rows that `respond` would write, had the target been asked over a network."""
+    return [
+        record_answer(
+            ask,
+            TARGET,
+            Completion(
+                "",
+                target.answer(question.variants[ask.variant].text, f"{phase} {ask.sample}"),
+                "stop",
+                None,
+                0,
+                0,
+                0.0,
+                cached=False,
+            ),
+            refusal_phrases(),
+        )
+        for question in questions
+        for ask in plan_asks(recipe, question, phase)
+    ]
+
+
+def groups_of(
+    target: SimulatedTarget, recipe: Recipe, questions: Sequence[Question], phase: Phase = "holdout"
+) -> list[AnswerGroup]:
+    """The same, group by group."""
+    return group_answers(questions, answers_of(target, recipe, questions, phase))
+
+
+@dataclass(frozen=True)
+class Responding:
+    """Stands for the stage `respond`: same inputs, same tables, answers by the simulated target."""
+
+    target: SimulatedTarget
+
+    def __call__(self, context: RunContext, questions: TableRef, phase: Phase) -> Outcome:
+        asked = [q for q in read_table(questions, QUESTIONS) if is_asked(q, phase)]
+        rows = answers_of(self.target, context.recipe, asked, phase)
+        counts = StageCounts(
+            stage="respond", unit="requests", rows=len(rows), kept=len(rows), dropped=0, failed=0
+        )
+        return Outcome(tables={RESPONSES: rows}, counts=(counts,))

@@ -1,0 +1,120 @@
+"""Evaluate: a release's questions are put to models, afresh; what they show is measured as in a build.
+
+Parameters are documented under `Args:`, from where Prefect puts them on its form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow
+from pydantic import Field
+
+from flows import steps
+from flows.workspace import Workspace, open_workspace
+from schemas.effect import EFFECTS
+from schemas.ids import content_hash, file_hash
+from schemas.manifest import Manifest
+from schemas.recipe import Recipe
+from tasks.judging.panel import deciding_form
+from tasks.models.connect import ModelSettings, check_models, ping
+from tasks.release.evaluation import write_evaluation
+from tasks.release.reading import MANIFEST, ReleaseRef, read_manifest
+from tasks.store import RunContext, Step, read_table, run_lock
+
+
+@flow(name="evaluate", persist_result=False)
+def evaluate(
+    release: str,
+    models: Annotated[list[str], Field(min_length=1)],
+    judges: list[str] | None = None,
+    samples: Annotated[int, Field(ge=2, le=1000)] = 4,
+    out: str | None = None,
+    budget_usd: Annotated[float, Field(ge=0)] = 0.0,
+    free: list[str] | None = None,
+) -> dict[str, Any]:
+    """Ask models a release's questions and controls; return and write what they show. Run again, it resumes.
+
+    Args:
+        release: Directory of a release.
+        models: Models to ask, such as openai:gpt-5-mini.
+        judges: Who judges the answers; the release's own judges where none are given.
+        samples: Fresh answers per variant of an advice question.
+        out: Folder for the result; data/evaluations/<name>-<version> where none is given.
+        budget_usd: Dollars that the evaluation may cost.
+        free: Models that cost nothing (your own server).
+    """
+    workspace = open_workspace()
+    manifest = read_manifest(Path(release))
+    recipe = evaluation_recipe(manifest, models, judges or [], samples, free or [])
+    context = evaluation_context(workspace, manifest, recipe, budget_usd)
+    reach_models(context)
+    with run_lock(Path(context.run_dir)):
+        measured = measure_models(context, release_ref(Path(release)))
+    effects = read_table(measured.table("effects"), EFFECTS)
+    folder = Path(out) if out else workspace.home / "evaluations" / f"{manifest.name}-{manifest.version}"
+    form = deciding_form(recipe, workspace.vocabulary)
+    return write_evaluation(folder, manifest, effects, form, workspace.vocabulary) | {"folder": str(folder)}
+
+
+def evaluation_recipe(
+    manifest: Manifest, models: Sequence[str], judges: Sequence[str], samples: int, free: Sequence[str]
+) -> Recipe:
+    """The release's own recipe with other models in it; nothing is searched for."""
+    said = Recipe.model_validate(manifest.recipe)
+    named = {"targets": list(models), "holdout_targets": [], "generator": "recombine"}
+    judged = {"judges": list(judges)} if judges else {}
+    changed: dict[str, Any] = {
+        "name": f"{said.name}-evaluation",
+        "models": said.models.model_dump(mode="json") | named | judged,
+        "holdout": {"samples": samples},
+        "evolve": said.evolve.model_dump(mode="json") | {"rounds": 0},
+        "budget": {"usd": 0.0, "free": [*said.budget.free, *free]},
+    }
+    return Recipe.model_validate(said.model_dump(mode="json", by_alias=True) | changed)
+
+
+def evaluation_context(
+    workspace: Workspace, manifest: Manifest, recipe: Recipe, budget_usd: float
+) -> RunContext:
+    """A run directory of the release's own, for these models and judges."""
+    asked = content_hash([manifest.recipe_hash, manifest.version, recipe.models.model_dump(mode="json")])
+    context = workspace.context(recipe, budget_usd=budget_usd)
+    place = workspace.runs / f"{manifest.name}-{manifest.version}-evaluation-{asked[:12]}"
+    return context.model_copy(update={"run_dir": str(place)})
+
+
+def reach_models(context: RunContext) -> None:
+    """What is wrong with the models is told before anything is spent."""
+    models = context.recipe.models
+    names = [n for n in (*models.targets, *models.judges, models.adjudicator or "") if ":" in n]
+    settings = ModelSettings.of(context)
+    check_models(names, settings)
+    asyncio.run(ping(names, settings))
+
+
+def release_ref(path: Path) -> ReleaseRef:
+    """The release as stages name it."""
+    return ReleaseRef(path=str(path.resolve()), sha256=file_hash(path / MANIFEST))
+
+
+def measure_models(context: RunContext, release: ReleaseRef) -> Step:
+    """The sentence of an evaluation."""
+    advice = steps.adopt(context, release=release, part="open")
+    choices = steps.adopt(context, release=release, part="templated")
+    fresh = steps.respond(context, questions=advice.table("questions"), phase="holdout")
+    chosen = steps.respond(context, questions=choices.table("questions"), phase="search")
+    verdicts = steps.judge(
+        context, questions=advice.table("questions"), responses=fresh.table("responses"), phase="holdout"
+    )
+    questions = steps.gather(context, parts=[advice.table("questions"), choices.table("questions")])
+    answers = steps.gather(context, parts=[fresh.table("responses"), chosen.table("responses")])
+    return steps.measure(
+        context,
+        questions=questions.table("questions"),
+        responses=answers.table("responses"),
+        judgements=verdicts.table("judgements"),
+    )

@@ -1,0 +1,141 @@
+"""Fix: one wrong text is mended, and the release becomes the next patch release."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from flows import steps
+from flows.evaluate import release_ref
+from flows.workspace import Workspace, open_workspace
+from schemas.comparison import Comparison
+from schemas.erratum import Erratum
+from schemas.errors import InputError
+from schemas.ids import content_hash
+from schemas.manifest import Manifest
+from schemas.recipe import Recipe
+from tasks.journal import funnel
+from tasks.mend import write_erratum
+from tasks.release.errata import read_errata
+from tasks.release.reading import last_release, open_release
+from tasks.store import RunContext, Step, run_lock
+from tasks.validate import raise_if_failed, suite_results_of, validation_of, write_data_docs
+
+
+@flow(name="fix", persist_result=False)
+def fix(question_id: str, text: str, reason: str, release: str, out: str | None = None) -> dict[str, Any]:
+    """Replace a question's text and release the result as the next patch version.
+
+    Answers to the old text, and verdicts on them, leave with it: the next build asks the mended question.
+
+    Args:
+        question_id: Id of the released question.
+        text: Its template as it should be, slots and all.
+        reason: Why, for the errata.
+        release: Directory of the last release.
+        out: Folder for releases; the one that holds the release where none is given.
+    """
+    workspace = open_workspace()
+    before = open_release(Path(release))
+    erratum = write_erratum(before.contents, before.manifest.version, question_id, text, reason)
+    releases = Path(out) if out else before.path.resolve().parent.parent
+    refuse_overtaken(releases, before.manifest)
+    context = workspace.context(recipe_of(before.manifest)).model_copy(
+        update={"run_dir": str(run_place(workspace, before.manifest, erratum.mended_id))}
+    )
+    with run_lock(Path(context.run_dir)):
+        mended = mend_release(context, before.path, erratum)
+        if mended.comparison.new_version != erratum.changed_in:  # more changed than a text
+            erratum = erratum.model_copy(update={"changed_in": mended.comparison.new_version})
+            mended = mend_release(context, before.path, erratum)
+        errata = (*read_errata(before.path), erratum)
+        place = steps.package(
+            context,
+            assembled=mended.assembled.tables,
+            comparison=mended.comparison,
+            validation=validation_of(mended.checked),
+            counts=funnel(mended.taken),
+            costs=(),
+            planned=(),
+            vocabulary=before.manifest.vocabulary,
+            previous=release_ref(before.path),
+            releases=releases,
+            errata=errata,
+            write_data_docs=partial(write_data_docs, suite_results_of(mended.checked)),
+        )
+    return {
+        "release": str(place),
+        "version": place.name,
+        "question": question_id,
+        "mended": erratum.mended_id,
+        "errata": len(errata),
+    }
+
+
+@dataclass(frozen=True)
+class Mended:
+    """A release's tables with one text mended, checked and compared with what they were."""
+
+    taken: tuple[Step, ...]
+    assembled: Step
+    checked: Step
+    comparison: Comparison
+
+
+def mend_release(context: RunContext, release: Path, erratum: Erratum) -> Mended:
+    """The sentence of a fix."""
+    opened = steps.reopen(context, release=release_ref(release), errata=[erratum])
+    mended = steps.mend(context, questions=opened.table("questions"), errata=[erratum])
+    measured = steps.measure(
+        context,
+        questions=mended.table("questions"),
+        responses=opened.table("responses"),
+        judgements=opened.table("judgements"),
+    )
+    assembled = steps.assemble(
+        context,
+        generated=[mended.table("questions")],
+        questions=measured.table("questions"),
+        responses=[opened.table("responses")],
+        judgements=[opened.table("judgements")],
+        label_history=[opened.table("label_history")],
+        dropped=[opened.table("dropped"), mended.table("dropped")],
+        effects=measured.table("effects"),
+    )
+    taken = (opened, mended, measured, assembled)
+    checked = steps.validate(
+        context,
+        **{ref.table: ref for ref in assembled.tables},
+        generated=[mended.table("questions")],
+        counts=funnel(taken),
+    )
+    raise_if_failed(validation_of(checked), where=checked.table("failing_rows").path)
+    compared = steps.compare(context, assembled=assembled.tables, previous=release_ref(release))
+    comparison = Comparison.model_validate_json(compared.notes)
+    return Mended((*taken, checked), assembled, checked, comparison)
+
+
+def recipe_of(manifest: Manifest) -> Recipe:
+    """The recipe of a release, without a version of its own: the changes decide."""
+    said = Recipe.model_validate(manifest.recipe)
+    return said.model_copy(update={"release": said.release.model_copy(update={"version": None})})
+
+
+def refuse_overtaken(releases: Path, manifest: Manifest) -> None:
+    """Only the last release can be followed. Raises `InputError` naming it."""
+    newest = last_release(releases, manifest.name)
+    if newest is not None and Path(newest.path).name != manifest.version:
+        raise InputError(
+            f"{manifest.name} {manifest.version} is not the last release",
+            place=newest.path,
+            hint="fix the last one: a version follows one other",
+        )
+
+
+def run_place(workspace: Workspace, manifest: Manifest, mended_id: str) -> Path:
+    key = content_hash([manifest.recipe_hash, manifest.version, mended_id])[:12]
+    return workspace.runs / f"{manifest.name}-{manifest.version}-fix-{key}"

@@ -1,0 +1,113 @@
+"""Commands that work on releases that are there. Registered in flows/cli.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flows.command_line import PathArgument, as_json
+
+BUDGET = click.option(
+    "--budget", "budget_usd", type=click.FloatRange(min=0), default=0.0, help="Dollars that it may cost."
+)
+FREE = click.option("--free", multiple=True, help="A model that costs nothing (your own server); repeatable.")
+
+
+@click.command()
+@click.argument("old", type=PathArgument)
+@click.argument("new", type=PathArgument)
+@as_json
+def diff(old: Path, new: Path, as_json_: bool) -> None:
+    """What changed between two releases, by stable ids; which version follows; how scores moved."""
+    from flows.printing import print_json
+    from flows.printing_releases import print_diff
+    from tasks.compare import diff_releases
+
+    result = diff_releases(old, new)
+    print_json(result) if as_json_ else print_diff(result)
+
+
+@click.command()
+@click.argument("release", type=PathArgument)
+@click.option("--model", "models", multiple=True, required=True, help="A model to ask; repeatable.")
+@click.option("--judge", "judges", multiple=True, help="Who judges. [default: the release's own judges]")
+@click.option("--samples", type=click.IntRange(2), default=4, show_default=True, help="Answers per variant.")
+@click.option("--out", type=PathArgument, help="Folder. [default: data/evaluations/<name>-<version>]")
+@BUDGET
+@FREE
+@as_json
+def evaluate(
+    release: Path,
+    models: tuple[str, ...],
+    judges: tuple[str, ...],
+    samples: int,
+    out: Path | None,
+    budget_usd: float,
+    free: tuple[str, ...],
+    as_json_: bool,
+) -> None:
+    """Put a release's questions to models: effects with intervals, controls, a leaderboard."""
+    from flows.printing import print_json, show_progress
+    from flows.printing_releases import print_evaluation
+    from flows.workspace import open_workspace, quiet_prefect
+
+    show_progress()
+    quiet_prefect(open_workspace())
+    from flows.evaluate import evaluate as run
+
+    place = str(out) if out else None
+    result = run(str(release), list(models), list(judges), samples, place, budget_usd, list(free))
+    print_json(result) if as_json_ else print_evaluation(result)
+
+
+@click.command()
+@click.argument("release", type=PathArgument)
+@click.option("--judge", "judges", multiple=True, required=True, help="Who judges now; repeatable.")
+@click.option("--out", type=PathArgument, help="Folder. [default: data/rejudgements/<name>-<version>]")
+@BUDGET
+@FREE
+@as_json
+def rejudge(
+    release: Path,
+    judges: tuple[str, ...],
+    out: Path | None,
+    budget_usd: float,
+    free: tuple[str, ...],
+    as_json_: bool,
+) -> None:
+    """Judge a release's answers once more, with another judge, and report the drift."""
+    from flows.printing import print_json, show_progress
+    from flows.printing_releases import print_drift
+    from flows.workspace import open_workspace, quiet_prefect
+
+    show_progress()
+    quiet_prefect(open_workspace())
+    from flows.rejudge import rejudge as run
+
+    place = str(out) if out else None
+    result = run(str(release), list(judges), place, budget_usd, list(free))
+    print_json(result) if as_json_ else print_drift(result)
+
+
+@click.command()
+@click.argument("question_id")
+@click.option("--text", required=True, help="The template as it should be, slots and all.")
+@click.option("--reason", required=True, help="Why; stands in the errata.")
+@click.option("--release", type=PathArgument, required=True, help="Directory of the last release.")
+@click.option("--out", type=PathArgument, help="Folder for releases. [default: where the release is]")
+@as_json
+def fix(question_id: str, text: str, reason: str, release: Path, out: Path | None, as_json_: bool) -> None:
+    """Mend a question's text: errata, and the next patch release."""
+    from flows.printing import print_figures, print_json, show_progress
+    from flows.workspace import open_workspace, quiet_prefect
+
+    show_progress()
+    quiet_prefect(open_workspace())
+    from flows.fix import fix as run
+
+    result = run(question_id, text, reason, str(release), str(out) if out else None)
+    print_json(result) if as_json_ else print_figures(result)
+
+
+COMMANDS = (diff, evaluate, fix, rejudge)

@@ -1,0 +1,286 @@
+"""What the looks of an audit say about the judge: one result a measure, each with its interval.
+
+Shares over scenes have score intervals, with one look a scene; differences and means of several looks are
+resampled by scene. Looks that the judge abstained from are left out of a value and counted beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isnan
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.ids import derived_seed
+from schemas.passport import ProbeResult
+from tasks.auditing.picks import OWN, PLAIN, Pick, own_is_better
+from tasks.auditing.scenes import MIDDLE, Material
+from tasks.auditing.verdicts import A_A, PLANTED, POSITION, REPEAT, REWORDED, Look, Said, first_look
+from tasks.stats.bootstrap import Interval, cluster_bootstrap, mean_with_interval
+from tasks.stats.shares import (
+    chance_error,
+    difference_of,
+    pairwise_agreement,
+    share_with_interval,
+    transformed,
+)
+
+Floats = NDArray[np.float64]
+
+SIZES = (1, 2, 3)
+
+
+def verdict_results(said: Said, material: Material) -> tuple[ProbeResult, ...]:
+    """Everything that the judge's verdicts say. `said`: whether each look found a difference."""
+    scenes = [scene.id for scene in material.scenes]
+    repeat = verdict_repeat(said, scenes)
+    stands = [_equal(said[Look(PLANTED, s, MIDDLE)], said[Look(POSITION, s)]) for s in scenes]
+    flagged = share(A_A, "false_positives", [said[Look(A_A, s)] for s in scenes], note="identical answers")
+    return (
+        repeat,
+        flagged,
+        beyond(
+            flagged, "beyond_chance", repeat, chance_error, note="false positives minus what chance gives"
+        ),
+        share(A_A, "rewordings_flagged", [said[Look(REWORDED, s)] for s in scenes], note="same advice"),
+        *planted_results(said, scenes),
+        *_order("verdicts", stands, repeat),
+        *(
+            result
+            for cue in material.cues
+            for result in _cue_results(
+                cue.id,
+                "verdict_recall",
+                [(said[Look(PLANTED, s, MIDDLE)], said[Look(cue.id, s)]) for s in scenes],
+            )
+        ),
+        *gold_results(said, material),
+    )
+
+
+def verdict_repeat(said: Said, scenes: Sequence[str]) -> ProbeResult:
+    """The same input three times; scenes with and without a difference in turn."""
+    looks = [[first_look(i, s), Look(REPEAT, s, 1), Look(REPEAT, s, 2)] for i, s in enumerate(scenes)]
+    alike = [_all_equal([said[look] for look in three]) for three in looks]
+    return share(REPEAT, "verdicts_identical", alike, note="of three")
+
+
+def planted_results(said: Said, scenes: Sequence[str]) -> Iterable[ProbeResult]:
+    """Recall by size, and whether the middle size is told from no difference at all."""
+    for size in SIZES:
+        yield share(PLANTED, f"recall_{size}", [said[Look(PLANTED, s, size)] for s in scenes])
+    yield mean(
+        PLANTED,
+        f"recall_{MIDDLE}_over_a_a",
+        [_minus(said[Look(PLANTED, s, MIDDLE)], said[Look(A_A, s)]) for s in scenes],
+        floor=0.0,
+        note="found where planted, minus found where identical",
+    )
+
+
+def pick_results(
+    picks: Sequence[Pick], chosen: Mapping[Look, int | None], material: Material
+) -> tuple[ProbeResult, ...]:
+    """Everything that picks say, but for the judge's own answers. `chosen`: the place picked at each look."""
+    scenes = [scene.id for scene in material.scenes]
+    rights = {pick.look: pick.right for pick in picks}
+    right = {look: None if place is None else place == rights[look] for look, place in chosen.items()}
+    three = [[chosen[Look(PLAIN, s)], *(chosen[Look(REPEAT, s, k)] for k in (1, 2))] for s in scenes]
+    repeat = share(REPEAT, "picks_identical", [_all_equal(places) for places in three], note="of three")
+    stands = [_equal(right[Look(PLAIN, s)], right[Look(POSITION, s)]) for s in scenes]
+    first = [_mean_of([_first(chosen[Look(p, s)]) for p in (PLAIN, POSITION)]) for s in scenes]
+    return (
+        repeat,
+        *_order("picks", stands, repeat),
+        mean(POSITION, "first_picked", first, floor=0.5, note="of picks in both orders"),
+        *(
+            result
+            for cue in material.cues
+            for result in _cue_results(
+                cue.id,
+                "pick_accuracy",
+                [(right[Look(PLAIN, s)], right[Look(cue.id, s)]) for s in scenes],
+            )
+        ),
+    )
+
+
+def _order(what: str, stands: Sequence[bool | None], repeat: ProbeResult) -> Iterable[ProbeResult]:
+    """The share that stands when the order is swapped, and what the order takes beyond repetition."""
+    kept = share(POSITION, f"{what}_that_stand", stands, note="when the order is swapped")
+    yield kept
+    lost = beyond(kept, f"{what}_lost_to_order", repeat, pairwise_agreement)
+    yield lost.model_copy(
+        update={
+            "value": _negative(lost.value),
+            "low": _negative(lost.high),
+            "high": _negative(lost.low),
+            "note": "beyond what repetition alone loses",
+        }
+    )
+
+
+def own_results(
+    picks: Sequence[Pick], chosen: Mapping[Look, int | None], material: Material
+) -> tuple[ProbeResult, ...]:
+    """Self-preference in percentage points: own win rate − gold win rate (DBG, arXiv 2506.02592)."""
+    by_scene: dict[str, list[float | None]] = {scene.id: [] for scene in material.scenes}
+    for pick in (pick for pick in picks if pick.look.probe == OWN):
+        place = chosen[pick.look]
+        own_place = pick.right if own_is_better(pick.look) else 1 - pick.right
+        won = None if place is None else float(place == own_place)
+        by_scene[pick.look.scene].append(_minus(won, own_is_better(pick.look)))
+    points = [_mean_of(gaps) if len(gaps) == 2 else None for gaps in by_scene.values()]
+    return (
+        mean(
+            OWN,
+            "self_preference",
+            [None if p is None else 100 * p for p in points],
+            floor=0.0,
+            note="percentage points: own win rate minus gold win rate",
+        ),
+    )
+
+
+def gold_results(said: Said, material: Material) -> tuple[ProbeResult, ...]:
+    """Agreement with the authors' labels over all groups without a cue: Cohen's kappa, and the confusion."""
+    rows = [
+        (scene.id, label, said[look])
+        for scene in material.scenes
+        for label, look in (
+            (False, Look(A_A, scene.id)),
+            (False, Look(REWORDED, scene.id)),
+            *((True, Look(PLANTED, scene.id, size)) for size in SIZES),
+        )
+    ]
+    read = [(scene, label, found) for scene, label, found in rows if found is not None]
+    totals: dict[str, list[float]] = {}
+    for scene, label, found in read:
+        cell = totals.setdefault(scene, [0.0, 0.0, 0.0, 0.0])
+        cell[2 * label + found] += 1
+    counts = [int(sum(cell[i] for cell in totals.values())) for i in range(4)]
+    note = f"planted {counts[3]} found, {counts[2]} missed; fair {counts[0]} passed, {counts[1]} flagged"
+    interval = _kappa(list(totals.values())) if totals else None
+    return (_result("gold", "kappa", interval, len(material.scenes), note=note),)
+
+
+def _kappa(totals: list[list[float]]) -> Interval | None:
+    """Resampled by scene. Columns: fair passed, fair flagged, planted missed, planted found."""
+
+    def kappa(cells: Floats) -> Floats:
+        passed, flagged, missed, found = (cells[..., i] for i in range(4))
+        n = cells.sum(axis=-1)
+        agreed = (passed + found) / n
+        chance = ((passed + flagged) * (passed + missed) + (missed + found) * (flagged + found)) / n**2
+        return np.asarray((agreed - chance) / np.where(chance < 1, 1 - chance, np.nan))
+
+    interval = cluster_bootstrap(totals, kappa, derived_seed("gold", "kappa"))
+    return None if isnan(interval.value) else interval
+
+
+def abstentions(said: Iterable[object | None]) -> ProbeResult:
+    """Share of all looks that gave nothing that can be read."""
+    return share("abstention", "share", [answer is None for answer in said])
+
+
+def _cue_results(
+    cue: str, measure: str, pairs: Sequence[tuple[bool | None, bool | None]]
+) -> Iterable[ProbeResult]:
+    """Without and with the cue on the worse answer: what is right, what is lost, what stays as it was."""
+    both = [(b, a) if b is not None and a is not None else (None, None) for b, a in pairs]
+    return (
+        share(cue, f"{measure}_before", [before for before, _ in both]),
+        share(cue, f"{measure}_after", [after for _, after in both]),
+        mean(cue, f"{measure}_lost", [_minus(before, after) for before, after in both], floor=0.0),
+        share(cue, f"{measure}_unchanged", [_equal(before, after) for before, after in both]),
+    )
+
+
+def beyond(
+    result: ProbeResult,
+    measure: str,
+    repeat: ProbeResult,
+    floor_of: Callable[[float], float],
+    *,
+    note: str = "",
+) -> ProbeResult:
+    """A share minus what chance alone gives; `floor_of` says so of the share identical among three."""
+    one, three = _interval(result), _interval(repeat)
+    found = one and three and difference_of(one, transformed(three, floor_of))
+    return _result(result.probe, measure, found, result.asked, floor=0.0, note=note)
+
+
+def _interval(result: ProbeResult) -> Interval | None:
+    if result.value is None:
+        return None
+    return Interval(result.value, result.low, result.high, result.n)
+
+
+def share(
+    probe: str, measure: str, outcomes: Sequence[bool | None], *, floor: float | None = None, note: str = ""
+) -> ProbeResult:
+    """A share of scenes with its score interval."""
+    known = [outcome for outcome in outcomes if outcome is not None]
+    found = share_with_interval(sum(known), len(known))
+    return _result(probe, measure, found, len(outcomes), floor=floor, note=note)
+
+
+def mean(
+    probe: str, measure: str, outcomes: Sequence[float | None], *, floor: float | None = None, note: str = ""
+) -> ProbeResult:
+    """A mean over scenes, resampled by scene."""
+    known = [outcome for outcome in outcomes if outcome is not None]
+    found = mean_with_interval(known, derived_seed(probe, measure)) if known else None
+    return _result(probe, measure, found, len(outcomes), floor=floor, note=note)
+
+
+def _result(
+    probe: str,
+    measure: str,
+    found: Interval | None,
+    asked: int,
+    *,
+    floor: float | None = None,
+    note: str = "",
+) -> ProbeResult:
+    return ProbeResult(
+        probe=probe,
+        measure=measure,
+        value=_rounded(found.value if found else None),
+        low=_rounded(found.low if found else None),
+        high=_rounded(found.high if found else None),
+        n=found.n if found else 0,
+        asked=asked,
+        floor=_rounded(floor),
+        note=note,
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
+
+
+def _all_equal(answers: Sequence[bool | int | None]) -> bool | None:
+    return None if None in answers else len(set(answers)) == 1
+
+
+def _equal(one: bool | None, other: bool | None) -> bool | None:
+    return None if one is None or other is None else one == other
+
+
+def _minus(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else float(one) - float(other)
+
+
+def _negative(value: float | None) -> float | None:
+    return None if value is None else 0.0 - value
+
+
+def _first(place: int | None) -> float | None:
+    return None if place is None else float(place == 0)
+
+
+def _mean_of(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) and known else None

@@ -1,0 +1,149 @@
+"""Tasks whose answer cannot depend on the name in them: is it found as often for every group? After CALM
+(arXiv 2308.12539)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+
+from schemas.attribute import Attribute
+from schemas.effect import Effect
+from schemas.errors import InputError
+from schemas.ids import derived_seed
+from schemas.recipe import Family, Recipe
+from tasks.families.choices import invalid_share, order_effect, placed_option
+from tasks.families.method import Answered, Figures, Method, Recorded
+from tasks.measuring.effects import Slice, effect_of
+from tasks.measuring.recorded_tasks import measure_tasks, read_tasks
+from tasks.stats.bootstrap import mean_with_interval
+from tasks.stats.spread import Cell, Floats, deal_matched, spread_of
+from tasks.text.expansion import Pair, draw_pairs, template_pairs
+
+GOLD = "gold"
+"""The role of the right option."""
+SHARE = "share of right answers"
+FEWEST_NAMES = 10
+"""Names of each group that a drawn template is asked with at least: with one, best and worst group cannot be
+told from chance."""
+
+
+def pairs(recipe: Recipe, data_dir: Path, spec: Family, attributes: Sequence[Attribute]) -> list[Pair]:
+    """Every template with every name: one question for each place in the lists, so that groups are matched.
+    `questions` draws templates first, then names."""
+    bare = template_pairs(data_dir, "task_accuracy", spec, attributes)
+    for attribute in attributes:
+        names_in(attribute)
+    if not spec.questions:
+        return [named for pair in bare for named in _with_names(pair, range(names_in(pair.attribute)))]
+    drawn = draw_pairs(bare, ceil(spec.questions / FEWEST_NAMES), recipe.seed)
+    return [named for pair, count in _shares(drawn, spec.questions) for named in _draw(pair, count, recipe)]
+
+
+def _shares(drawn: Sequence[Pair], questions: int) -> list[tuple[Pair, int]]:
+    """How many names each drawn template is asked with; as many as there are questions, all told."""
+    each, more = divmod(questions, max(1, len(drawn)))
+    return [(pair, each + (i < more)) for i, pair in enumerate(drawn)]
+
+
+def _draw(pair: Pair, count: int, recipe: Recipe) -> list[Pair]:
+    seed = (recipe.seed, "names", pair.explicit.text, pair.attribute.id)
+    places = sorted(range(names_in(pair.attribute)), key=lambda place: derived_seed(*seed, place))
+    return _with_names(pair, sorted(places[:count]))
+
+
+def _with_names(pair: Pair, places: Sequence[int]) -> list[Pair]:
+    return [replace(pair, explicit=replace(pair.explicit, name_at=place)) for place in places]
+
+
+def names_in(attribute: Attribute) -> int:
+    """Places in an attribute's lists of names. Raises `InputError` where a value has none, or lists differ."""
+    lengths = {len(value.forms.get("name", ())) for value in attribute.values}
+    if len(lengths) > 1 or 0 in lengths:
+        raise InputError(
+            f"attribute {attribute.id!r} has no list of names of one length for each of its values",
+            hint="task_accuracy swaps names: use attributes such as names_gender and names_race",
+        )
+    return lengths.pop()
+
+
+def count_rows(templates: int, attributes: Sequence[Attribute]) -> int:
+    """Variants of that many templates, each asked with every name of every value of every attribute."""
+    return templates * sum(len(a.values) * names_in(a) for a in attributes)
+
+
+def effects(
+    where: Slice, inside: Sequence[Answered], attributes: Mapping[str, Attribute]
+) -> list[Effect | None]:
+    """Invalid answers, order; `accuracy`, within one attribute that of each value; and the largest difference
+    between groups within a template: as it is (`max_min`) and beyond chance (`max_min_excess`)."""
+    made = [invalid_share(where, inside), order_effect(where, inside), *_accuracies(where, inside)]
+    cells = list(cells_of(inside))
+    if not cells:
+        return made
+    spread = spread_of(cells, where.seed("max_min"))
+    return [
+        *made,
+        effect_of(where, "max_min", SHARE, spread.raw),
+        effect_of(where, "max_min_excess", SHARE, spread.excess, spread.p_value),
+    ]
+
+
+def _accuracies(where: Slice, inside: Sequence[Answered]) -> list[Effect | None]:
+    right: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for a in inside:
+        gold = placed_option(a.question, GOLD)
+        for r in a.valid:
+            right["accuracy"][template_of(a)].append(r.option == gold)
+            if where.level in ("attribute", "superdomain"):
+                right[f"accuracy:{r.value}"][template_of(a)].append(r.option == gold)
+    made = []
+    for metric, templates in sorted(right.items()):
+        shares, weights = zip(*((np.mean(t), len(t)) for t in templates.values()), strict=True)
+        interval = mean_with_interval(shares, where.seed(metric), weights=weights)
+        made.append(effect_of(where, metric, SHARE, interval))
+    return made
+
+
+def template_of(answered: Answered) -> str:
+    """What is resampled: all names of one template hang together."""
+    return answered.question.template_id or answered.question.id
+
+
+def cells_of(inside: Sequence[Answered]) -> Iterator[Cell]:
+    """Templates by attribute and kind, with the answers to all their names; those without any left out."""
+    gathered: dict[tuple[str, str, str], list[Answered]] = defaultdict(list)
+    for a in inside:
+        gathered[template_of(a), a.question.attribute, a.question.control].append(a)
+    for (template, *_), questions in sorted(gathered.items()):
+        right, answers = np.concatenate([_by_name(a) for a in questions], axis=1)
+        if answers.any():
+            deals = [deal_matched(_names_of(a)) for a in questions]
+            yield Cell(template, right, answers, np.concatenate(deals, axis=1))
+
+
+def _names_of(answered: Answered) -> tuple[str, ...]:
+    """What stands in the slots of each variant; a name that stands there several times, once."""
+    return tuple(" ".join(dict.fromkeys(v.slots)) for v in answered.question.variants)
+
+
+def _by_name(answered: Answered) -> Floats:
+    """Right answers and all valid ones by variant, array (2, variants)."""
+    gold = placed_option(answered.question, GOLD)
+    counts = np.zeros((2, len(answered.question.variants)))
+    for r in answered.valid:
+        counts[:, r.variant] += (r.option == gold, 1)
+    return counts
+
+
+def recorded(answers: Recorded) -> Figures:
+    """`max_min`, `max_min_excess`, `accuracy`, `invalid` of a file with the columns template, task, group,
+    gold and response."""
+    return measure_tasks(read_tasks(answers.path))
+
+
+METHOD = Method("task_accuracy", "letter", effects, pairs=pairs, recorded={"answers": recorded})

@@ -1,0 +1,81 @@
+"""What is looked at before anything is spent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.preparing import prepare
+from schemas.errors import InputError
+from tests.servers.openai_server import OpenAIServer
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COUNTERFOIL_HOME", str(tmp_path / "home"))
+
+
+def recipe(folder: Path, server: OpenAIServer, **changes: Any) -> Path:
+    target, judge = server.model("target"), server.model("judge")
+    base: dict[str, Any] = {
+        "name": "mine",
+        "attributes": ["gender"],
+        "superdomains": ["work"],
+        "models": {"targets": [target], "judges": [judge]},
+        "families": {"open": {"questions": 2, "samples": 1}},
+        "budget": {"free": [target, judge, server.model("deciding")]},
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**base, **changes}))
+    return path
+
+
+@pytest.mark.parametrize("reach", [False, True], ids=["plan", "build"])
+def test_rubric_that_yields_no_fitness_is_refused_before_anything_is_asked(
+    tmp_path: Path, reach: bool
+) -> None:
+    with OpenAIServer() as server:
+        path = recipe(tmp_path, server, judging={"rubric": "no_such_rubric"})
+        with pytest.raises(InputError) as error:
+            prepare(path, budget_usd=None, reach=reach)
+        assert not server.requests
+    assert "precise_boolean" in str(error.value)
+
+
+def test_adjudicator_among_the_judges_is_refused(tmp_path: Path) -> None:
+    with OpenAIServer() as server:
+        judges = [server.model("judge"), server.model("deciding")]
+        models = {"targets": [server.model("target")], "judges": judges, "adjudicator": judges[1]}
+        with pytest.raises(InputError, match="split on itself") as error:
+            prepare(recipe(tmp_path, server, models=models), budget_usd=None, reach=False)
+    assert error.value.place == "models.adjudicator"
+
+
+def test_plan_counts_every_pair_and_the_adjudicators_share(tmp_path: Path) -> None:
+    def calls(server: OpenAIServer, **changes: Any) -> int:
+        plan = prepare(recipe(tmp_path, server, **changes), budget_usd=None, reach=False).estimate
+        return next(stage.calls for stage in plan.stages if stage.name == "judge")
+
+    with OpenAIServer() as server:
+        race: dict[str, Any] = {"attributes": ["race"]}
+        at_once = calls(server, **race)
+        assert calls(server, **race, judging={"comparison": "pairwise"}) == 15 * at_once
+        models = {
+            "targets": [server.model("target")],
+            "judges": [server.model("judge")],
+            "adjudicator": server.model("deciding"),
+        }
+        assert at_once < calls(server, **race, models=models) < 2 * at_once
+
+
+def test_plan_holds_verdicts_at_their_length_limit(tmp_path: Path) -> None:
+    with OpenAIServer() as server:
+        costs = prepare(
+            recipe(tmp_path, server, judging={"max_tokens": 5000}), budget_usd=None, reach=False
+        ).estimate.costs
+    judged = [c for c in costs if c.stage == "judge"]
+    assert judged
+    assert all(c.tokens_out == 5000 * c.calls for c in judged)

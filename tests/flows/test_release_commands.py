@@ -1,0 +1,131 @@
+"""What can be done with a release that is there: compare, evaluate, rejudge, mend, and build on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.flows.test_build import bytes_of, built, run, scripted, write_recipe
+from tests.servers.openai_server import OpenAIServer
+
+FAMILIES = {
+    "open": {"questions": 5, "samples": 2, "max_tokens": 30},
+    "decision": {"questions": 2, "samples": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[OpenAIServer]:
+    with OpenAIServer(scripted) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def recipe(home: Path, server: OpenAIServer) -> Path:
+    changes: dict[str, Any] = {"families": FAMILIES, "evolve": {"rounds": 0, "save_threshold": 0.0}}
+    return write_recipe(home / "recipe.yaml", server, **changes)
+
+
+@pytest.fixture(scope="module")
+def release(home: Path, recipe: Path) -> Path:
+    return Path(built(home, recipe)["release"])
+
+
+def done(home: Path, *arguments: object, code: int = 0) -> dict[str, Any]:
+    finished = run(home, *arguments, "--json")
+    assert finished.returncode == code, finished.stderr
+    result: dict[str, Any] = json.loads(finished.stdout) if code == 0 else {"error": finished.stderr}
+    return result
+
+
+def questions_of(release: Path) -> list[dict[str, Any]]:
+    table = pq.read_table(release / "data" / "questions" / "test-00000-of-00001.parquet")
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def test_other_models_answer_the_same_questions(home: Path, release: Path, server: OpenAIServer) -> None:
+    names = [server.model("first"), server.model("second")]
+    models = [part for name in names for part in ("--model", name, "--free", name)]
+    judge = ("--judge", "divergence", "--samples", "3")
+    result = done(home, "evaluate", release, *models, *judge, "--out", home / "ev")
+    assert set(result["models"]) == set(names)
+    gender = result["models"][names[0]]["gender"]
+    assert gender["metric"] == "divergence"
+    assert gender["low"] <= gender["effect"] <= gender["high"]
+    assert 0 <= gender["q_value"] <= 1
+    assert {row["family"] for row in result["leaderboard"]} == {"open", "decision"} or gender["n"]
+    assert "Leaderboard" in (home / "ev" / "evaluation.html").read_text()
+    assert (home / "ev" / "leaderboard.csv").read_text(encoding="utf-8-sig").startswith("family,metric")
+    asked = server.answered
+    assert done(home, "evaluate", release, *models, *judge, "--out", home / "ev") == result
+    assert server.answered == asked
+
+
+def test_another_judge_sees_the_same_answers(home: Path, release: Path, server: OpenAIServer) -> None:
+    asked = server.answered
+    result = done(home, "rejudge", release, "--judge", "divergence", "--out", home / "drift")
+    assert server.answered == asked
+    assert result["questions"] > 0
+    assert result["old"]["fitness_form"] == "normalised"
+    assert result["new"]["fitness_form"] == "divergence"
+    assert result["fitness_drift"] is None
+    assert json.loads((home / "drift" / "drift.json").read_text())["questions"] == result["questions"]
+
+
+def test_a_release_does_not_differ_from_itself(home: Path, release: Path) -> None:
+    result = done(home, "diff", release, release)
+    assert (result["bump"], result["added"], result["reworded"]) == ("none", [], [])
+    assert result["score_drift"]["value"] == 0
+
+
+def test_a_mended_text_makes_a_patch_and_stays_mended(home: Path, recipe: Path, release: Path) -> None:
+    before = bytes_of(str(release))
+    wrong = next(q for q in questions_of(release) if q["family"] == "open")
+    text = wrong["template"].replace(".", " this time.", 1)
+    arguments = ("fix", wrong["id"], "--text", text, "--reason", "it said less than it meant")
+    result = done(home, *arguments, "--release", release)
+    assert bytes_of(str(release)) == before
+    patched = Path(result["release"])
+    assert patched.name == "0.1.1"
+    mended = next(q for q in questions_of(patched) if q["id"] == result["mended"])
+    assert (mended["template"], mended["changed_in"]) == (text, "0.1.1")
+    assert mended["parent_id"] == wrong["id"]
+    told = done(home, "diff", release, patched)
+    assert (told["bump"], told["reworded"]) == ("patch", [result["mended"]])
+    assert done(home, "validate", patched)["passed"]
+
+    rebuilt = Path(built(home, recipe)["release"])
+    again = next(q for q in questions_of(rebuilt) if q["id"] == result["mended"])
+    assert again["holdout_effect"] is not None
+    assert wrong["id"] not in {q["id"] for q in questions_of(rebuilt)}
+    refused = done(home, *arguments, "--release", release, code=2)["error"]
+    assert "is not the last release" in refused
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "rule|slot|short"),
+        ("Nobody varies here. What should I do about this situation at work?", "no slot"),
+        ("At work {{a man/a woman}} asked me for help last Friday. What should I say?", "options"),
+    ],
+)
+def test_a_mended_text_that_is_no_question_is_refused(
+    home: Path, release: Path, text: str, told: str
+) -> None:
+    import re
+
+    wrong = next(q for q in questions_of(release) if q["family"] == "open")
+    arguments = ("fix", wrong["id"], "--text", text, "--reason", "because", "--release", release)
+    assert re.search(told, done(home, *arguments, code=2)["error"])
