@@ -73,6 +73,7 @@ def search(
     *,
     holdout: int = 4,
     judge: str = SCREEN,
+    controls: dict[str, float] | None = None,
 ) -> Found:
     """One run: the search by the product's own stages, and the hold-out of what it accepted."""
     recipe = recipe_of(
@@ -82,6 +83,7 @@ def search(
         families={"open": {"questions": budget.seeds, "samples": 3}},
         evolve={"strategy": strategy, "rounds": budget.rounds, "questions_per_round": budget.questions},
         budget={"free": [judge]},
+        controls=controls or {},
     )
     with tempfile.TemporaryDirectory() as folder:
         cache = str(Path(folder) / "answers.sqlite")

@@ -140,3 +140,10 @@ class Responding:
             stage="respond", unit="requests", rows=len(rows), kept=len(rows), dropped=0, failed=0
         )
         return Outcome(tables={RESPONSES: rows}, counts=(counts,))
+
+
+def draw_superdomains(count: int, seed: int) -> list[Unit]:
+    """All domains of some superdomains: a model that is biased about work is so in all of it."""
+    names = sorted({superdomain for superdomain, _ in domains()})
+    chosen = set(Random(derived_seed("planted superdomains", seed)).sample(names, count))
+    return [unit for unit in domains() if unit[0] in chosen]

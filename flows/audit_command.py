@@ -11,6 +11,13 @@ from flows.command_line import PathArgument, as_json
 
 @click.command("audit-judge")
 @click.argument("judge", metavar="MODEL|divergence")
+@click.option(
+    "--task",
+    type=click.Choice(["bias", "relevance"]),
+    default="bias",
+    show_default=True,
+    help="What it judges: how people are treated, or passages (grades of people, NovelEval).",
+)
 @click.option("--rubric", help="File in data/rubrics. [default: the recipe's, else four_scores]")
 @click.option(
     "--comparison",
@@ -26,6 +33,7 @@ from flows.command_line import PathArgument, as_json
 @as_json
 def audit_judge(
     judge: str,
+    task: str,
     rubric: str | None,
     comparison: str | None,
     recipe: Path | None,
@@ -43,6 +51,7 @@ def audit_judge(
     show_progress()
     result = run_audit(
         judge,
+        task=task,
         recipe=recipe,
         rubric=rubric,
         comparison=comparison,

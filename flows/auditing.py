@@ -8,10 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from flows.workspace import open_workspace, read_recipe
+from schemas.errors import InputError
 from schemas.ids import content_hash
 from schemas.passport import Passport, ProbeResult
 from schemas.recipe import Family, Models, Recipe
-from tasks.audit import audit, estimate_audit, refuse_over_budget
+from tasks.audit import (
+    audit,
+    audit_relevance,
+    estimate_audit,
+    estimate_relevance,
+    refuse_over_budget,
+)
 from tasks.auditing.passports import write_passport
 from tasks.models.budget import spent_in
 from tasks.models.connect import ModelSettings, check_models, ping
@@ -23,6 +30,7 @@ NOBODY = "replay:nobody"
 def run_audit(
     judge: str,
     *,
+    task: str = "bias",
     recipe: Path | None = None,
     rubric: str | None = None,
     comparison: str | None = None,
@@ -32,16 +40,21 @@ def run_audit(
 ) -> dict[str, Any]:
     """Audit a judge as the recipe (or the default) would have it judge, and write its passport. What is wrong
     with the model is told before anything is spent."""
+    if task == "relevance" and ":" not in judge:
+        raise InputError(
+            f"{judge} does not grade relevance", hint="name a model, or leave out --task relevance"
+        )
     workspace = open_workspace()
     told = audit_recipe(judge, read_recipe(recipe) if recipe else None, rubric, comparison, free)
     context = workspace.context(told, budget_usd=budget_usd)
     names = [judge] if ":" in judge else []
     settings = ModelSettings.of(context)
     check_models(names, settings)
-    plan = estimate_audit(context, judge, scenes)
+    of_relevance = task == "relevance"
+    plan = estimate_relevance(context, judge) if of_relevance else estimate_audit(context, judge, scenes)
     refuse_over_budget(judge, plan, context.budget_usd)
     asyncio.run(ping(names, settings))
-    passport, costs = audit(context, judge, scenes)
+    passport, costs = audit_relevance(context, judge) if of_relevance else audit(context, judge, scenes)
     return {
         "judge": judge,
         "passport": str(write_passport(workspace.passports, passport)),

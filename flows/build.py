@@ -15,17 +15,16 @@ from prefect import flow
 from pydantic import Field
 
 from flows import steps
+from flows.artifacts import show_effects, show_funnel
 from flows.evolve import evolve
-from flows.preparing import prepare
+from flows.preparing import Prepared, prepare
 from schemas.comparison import Comparison
-from schemas.erratum import Erratum
-from schemas.manifest import StageCost
 from schemas.recipe import Recipe
 from tasks.journal import funnel, note_release, start_journal, total_costs
 from tasks.relabelling.job import fingerprint_input
 from tasks.release.errata import read_errata
 from tasks.release.reading import ReleaseRef, last_release
-from tasks.store import RunContext, Step, run_lock, vocabulary_hashes
+from tasks.store import Step, run_lock, vocabulary_hashes
 from tasks.validate import raise_if_failed, suite_results_of, validation_of, write_data_docs
 
 
@@ -44,14 +43,13 @@ def build(
     releases = Path(out) if out else prepared.workspace.releases
     with run_lock(Path(prepared.context.run_dir)):
         start_journal(prepared.context)
-        previous = last_release(releases, prepared.context.recipe.name)
-        return build_release(prepared.context, releases, prepared.estimate.costs, previous)
+        return build_release(prepared, releases)
 
 
-def build_release(
-    context: RunContext, releases: Path, planned: Sequence[StageCost], previous: ReleaseRef | None
-) -> str:
+def build_release(prepared: Prepared, releases: Path) -> str:
     """The sentence of the pipeline. What was mended since the first release stays mended."""
+    context = prepared.context
+    previous = last_release(releases, context.recipe.name)
     errata = read_errata(Path(previous.path)) if previous else ()
     expanded = steps.expand(context, families=context.recipe.templated_families)
     templated = steps.mend(context, questions=expanded.table("questions"), errata=errata)
@@ -102,8 +100,7 @@ def build_release(
         counts=funnel([*taken, assembled]),
     )
     raise_if_failed(validation_of(checked), where=checked.table("failing_rows").path)
-    done = [*taken, assembled, checked]
-    return finish(context, assembled, checked, done, releases, planned, previous, errata)
+    return finish(prepared, assembled, checked, [*taken, assembled, checked], releases, previous)
 
 
 def retrieval_files(recipe: Recipe) -> list[dict[str, str]]:
@@ -120,16 +117,15 @@ def earlier_content(recipe: Recipe) -> list[str]:
 
 
 def finish(
-    context: RunContext,
+    prepared: Prepared,
     assembled: Step,
     checked: Step,
     taken: Sequence[Step],
     releases: Path,
-    planned: Sequence[StageCost],
     previous: ReleaseRef | None,
-    errata: Sequence[Erratum],
 ) -> str:
     """The version, then the directory."""
+    context = prepared.context
     compared = steps.compare(context, assembled=assembled.tables, previous=previous)
     release = steps.package(
         context,
@@ -138,12 +134,15 @@ def finish(
         validation=validation_of(checked),
         counts=funnel(taken),
         costs=total_costs(taken),
-        planned=planned,
+        planned=prepared.estimate.costs,
         vocabulary=vocabulary_hashes(Path(context.data_dir), steps.VOCABULARY),
         previous=previous,
         releases=releases,
-        errata=errata,
+        errata=read_errata(Path(previous.path)) if previous else (),
+        passports=prepared.passports,
         write_data_docs=partial(write_data_docs, suite_results_of(checked)),
     )
     note_release(context, release)
+    show_funnel(funnel(taken))
+    show_effects(next(ref for ref in assembled.tables if ref.table == "effects"), release)
     return str(release)

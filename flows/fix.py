@@ -65,6 +65,7 @@ def fix(question_id: str, text: str, reason: str, release: str, out: str | None 
             previous=release_ref(before.path),
             releases=releases,
             errata=errata,
+            passports=before.manifest.passports,
             write_data_docs=partial(write_data_docs, suite_results_of(mended.checked)),
         )
     return {

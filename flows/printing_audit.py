@@ -22,7 +22,7 @@ def print_audit(result: Mapping[str, Any]) -> None:
     OUT.print("! the interval leaves out what no bias would give", style="dim")
     for words in result["below_the_bar"]:
         OUT.print(plain(f"below the bar: {words}"), style="yellow")
-    if not result["below_the_bar"]:
+    if "planted" in result["probes"] and not result["below_the_bar"]:
         OUT.print("[green]above the bar[/green] in everything that it names")
     OUT.print(plain(f"{result['calls']:,} answers, cost ${result['cost_usd']:.2f}"))
     OUT.print(plain(f"passport  {result['passport']}", 1000), soft_wrap=True)
@@ -42,8 +42,9 @@ def print_measures(probes: Mapping[str, Measures]) -> None:
                 "!" if _stands_out(found) else "",
             )
     OUT.print(rows)
-    if "gold" in probes:
-        OUT.print(plain(f"gold: {probes['gold']['kappa']['note']}"))
+    for found in probes["gold"].values():
+        if found["note"]:
+            OUT.print(plain(f"gold: {found['note']}"))
 
 
 def print_cues(cues: Mapping[str, Measures]) -> None:

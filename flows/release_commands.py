@@ -110,4 +110,66 @@ def fix(question_id: str, text: str, reason: str, release: Path, out: Path | Non
     print_json(result) if as_json_ else print_figures(result)
 
 
-COMMANDS = (diff, evaluate, fix, rejudge)
+@click.command()
+@click.argument("recipe", type=PathArgument)
+@click.option("--period", help="Decides the seeds, such as 2026-W47. [default: the current week]")
+@click.option("--repo", help="Dataset on the Hub. [default: the recipe's]")
+@click.option("--no-send", is_flag=True, help="Decide only: publish and propose nothing.")
+@click.option("--private", is_flag=True, help="Create the dataset private.")
+@click.option("--token-block", help="Prefect Secret block with the Hub's token. [default: HF_TOKEN]")
+@click.option("--out", type=PathArgument, help="Folder for releases. [default: data/releases]")
+@click.option("--budget", "budget_usd", type=click.FloatRange(min=0), help="Dollars; overrides the recipe's.")
+@as_json
+def refresh(
+    recipe: Path,
+    period: str | None,
+    repo: str | None,
+    no_send: bool,
+    private: bool,
+    token_block: str | None,
+    out: Path | None,
+    budget_usd: float | None,
+    as_json_: bool,
+) -> None:
+    """Build a release's successor with new seeds, and publish it, propose it, or leave it."""
+    from flows.printing import print_figures, print_json, show_progress
+    from flows.workspace import open_workspace, quiet_prefect
+
+    show_progress()
+    quiet_prefect(open_workspace())
+    from flows.refresh import refresh as run
+
+    result = run(
+        str(recipe),
+        period=period,
+        repo=repo,
+        send=not no_send,
+        private=private,
+        token_block=token_block,
+        out=str(out) if out else None,
+        budget_usd=budget_usd,
+    )
+    print_json(result) if as_json_ else print_figures(result)
+
+
+@click.command()
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=4200, show_default=True, help="Of its own server."
+)
+@click.option("--limit", type=click.IntRange(1), default=1, show_default=True, help="Runs at a time.")
+@click.option("--only", multiple=True, help="A deployment of prefect.yaml; repeatable. [default: all]")
+@click.option("--recipe", type=PathArgument, help="Recipe of the deployments `build` and `refresh`.")
+def serve(port: int, limit: int, only: tuple[str, ...], recipe: Path | None) -> None:
+    """Run the deployments of prefect.yaml on this machine, schedules included, until interrupted."""
+    from flows.serve import serve as run
+    from flows.workspace import open_workspace
+
+    chosen = {"recipe": str(recipe.resolve())} if recipe else {}
+    served = {name: chosen for name in ("build", "refresh") if chosen and (not only or name in only)}
+    click.echo(
+        f"Prefect: http://127.0.0.1:{port} unless PREFECT_API_URL names a server; stop with Ctrl-C", err=True
+    )
+    run(open_workspace(), port=port, limit=limit, only=only, parameters=served)
+
+
+COMMANDS = (diff, evaluate, fix, refresh, rejudge, serve)

@@ -1,6 +1,7 @@
 """Where things are: the vocabulary, the runs, the answer cache, the releases.
 
-Everything lives under the project's `data/` folder, or under `COUNTERFOIL_HOME` where that is set.
+Everything lives under the project's `data/` folder, or under `COUNTERFOIL_HOME` where that is set; the
+vocabulary there, or in the folder `COUNTERFOIL_VOCABULARY`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.recipe import Recipe
+from tasks.formats.vocabulary import vocabulary_dir
 from tasks.formats.yaml_file import read_yaml
 from tasks.store import RunContext
 
@@ -53,8 +55,8 @@ class Workspace:
 
 def open_workspace() -> Workspace:
     """The workspace of this process."""
-    vocabulary = PROJECT / "data"
-    return Workspace(vocabulary, Path(os.environ.get("COUNTERFOIL_HOME") or vocabulary).resolve())
+    home = os.environ.get("COUNTERFOIL_HOME") or PROJECT / "data"
+    return Workspace(vocabulary_dir(), Path(home).resolve())
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -28,6 +28,13 @@ from tasks.auditing.picks import (
     plan_picks,
 )
 from tasks.auditing.probes import abstentions, own_results, pick_results, verdict_results
+from tasks.auditing.relevance import PROMPT as GRADE_PROMPT
+from tasks.auditing.relevance import (
+    estimate_tokens_of_pairs,
+    grade_pairs,
+    read_pairs,
+    relevance_passport,
+)
 from tasks.auditing.scenes import CUES, PAIRS, Material, fair_answer, read_material
 from tasks.auditing.verdicts import Look, ask_verdicts, finds_difference, plan_verdicts, verdict_request
 from tasks.judging import divergence
@@ -83,6 +90,15 @@ def audit(
     return passport_of(context, kit, answers), cost_of(judge, answers)
 
 
+def audit_relevance(context: RunContext, judge: str) -> tuple[Passport, tuple[StageCost, ...]]:
+    """The passport of a judge of relevance, from grades that people gave, and what it took."""
+    data_dir = Path(context.data_dir)
+    pairs, prompt = read_pairs(data_dir), read_prompt(data_dir, GRADE_PROMPT)
+    grades, costs = run_async(grade_pairs(context, judge, pairs, prompt))
+    paid = tuple(cost.model_copy(update={"stage": "audit"}) for cost in costs)
+    return relevance_passport(data_dir, judge, prompt, pairs, grades), paid
+
+
 def read_kit(context: RunContext, judge: str, scenes: int | None) -> Kit:
     """Rubric, prompts and scenes from data/."""
     data_dir = Path(context.data_dir)
@@ -100,6 +116,13 @@ def estimate_audit(context: RunContext, judge: str, scenes: int | None = None) -
     tokens_in = sum(estimate_prompt_tokens(request.messages) for request in requests)
     tokens_out = sum(request.decoding.max_tokens for request in requests)
     return AuditEstimate(len(requests), tokens_in, tokens_out, price.cost_usd(tokens_in, tokens_out))
+
+
+def estimate_relevance(context: RunContext, judge: str) -> AuditEstimate:
+    """As `estimate_audit`, for a judge of relevance."""
+    calls, tokens_in, tokens_out = estimate_tokens_of_pairs(Path(context.data_dir))
+    price = ModelSettings.of(context).price(judge)
+    return AuditEstimate(calls, tokens_in, tokens_out, price.cost_usd(tokens_in, tokens_out))
 
 
 def planned_requests(kit: Kit) -> Iterable[Request]:

@@ -50,7 +50,7 @@ def is_ours(question: Question) -> bool:
 
 STAGE = Stage(
     "expand",
-    1,
+    2,
     run=expand,
     reads=("attributes", "superdomains", "families", "controls"),
     vocabulary=(

@@ -17,7 +17,7 @@ from tasks.families.choices import family_effects, gather_answers
 from tasks.families.method import Recorded
 from tasks.families.registry import method_of
 from tasks.families.released_answers import measure_release
-from tasks.formats.vocabulary import read_attributes
+from tasks.formats.vocabulary import read_attributes, vocabulary_dir
 from tasks.judging.divergence import read_divergence_words
 from tasks.judging.groups import group_answers
 from tasks.judging.panel import SCREEN, deciding_form
@@ -28,7 +28,7 @@ from tasks.measuring.open_questions import Compared, compare_groups, question_ef
 from tasks.measuring.verdicts import holdout_fitness, shrinkage, verdict_effects
 from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
 
-VOCABULARY = Path(__file__).resolve().parent.parent / "data"
+VOCABULARY = vocabulary_dir()
 
 
 def measure(context: RunContext, questions: TableRef, responses: TableRef, judgements: TableRef) -> Outcome:

@@ -16,6 +16,7 @@ from schemas.errors import GateError
 from schemas.ids import content_hash, file_hash
 from schemas.judgement import JUDGEMENTS
 from schemas.manifest import Manifest, StageCost
+from schemas.passport import Passport
 from schemas.question import QUESTIONS
 from schemas.recipe import Recipe
 from schemas.response import RESPONSES
@@ -45,6 +46,7 @@ def package(
     previous: ReleaseRef | None,
     releases: Path,
     errata: Sequence[Erratum] = (),
+    passports: Sequence[Passport] = (),
     write_data_docs: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write `releases/<name>/<version>/` and return it.
@@ -71,6 +73,7 @@ def package(
             costs=costs,
             planned=planned,
             vocabulary=vocabulary,
+            passports=passports,
         )
         write_tables(room, contents, manifest.canary)
         write_pages(room, context, manifest, contents, previous)
@@ -111,6 +114,7 @@ def draft_manifest(
     costs: Sequence[StageCost],
     planned: Sequence[StageCost],
     vocabulary: Mapping[str, str],
+    passports: Sequence[Passport],
 ) -> Manifest:
     """Everything but the files."""
     as_json = recipe.model_dump(mode="json", by_alias=True)
@@ -131,6 +135,7 @@ def draft_manifest(
         canary=canary_of(recipe.name),
         comparison=comparison,
         validation={"passed": 1, "warnings": validation.warnings, "errors": validation.errors},
+        passports=tuple(passports),
         files={},
     )
 

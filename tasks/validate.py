@@ -24,11 +24,11 @@ from tasks.checks.findings import failing_rows
 from tasks.checks.foreign import examine_dataset
 from tasks.checks.judgements import Scale
 from tasks.checks.release_files import open_release_files, tables_of
-from tasks.formats.vocabulary import read_attribute, read_rubric
+from tasks.formats.vocabulary import read_attribute, read_rubric, vocabulary_dir
 from tasks.release.reading import MANIFEST
 from tasks.store import Outcome, RunContext, Stage, Step, TableRef, read_table
 
-VOCABULARY = Path(__file__).resolve().parent.parent / "data"
+VOCABULARY = vocabulary_dir()
 SHOWN = 12
 """Findings that fit on one screen."""
 

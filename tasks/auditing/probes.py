@@ -7,17 +7,14 @@ resampled by scene. Looks that the judge abstained from are left out of a value 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import isnan
-
-import numpy as np
-from numpy.typing import NDArray
 
 from schemas.ids import derived_seed
 from schemas.passport import ProbeResult
 from tasks.auditing.picks import OWN, PLAIN, Pick, own_is_better
 from tasks.auditing.scenes import MIDDLE, Material
 from tasks.auditing.verdicts import A_A, PLANTED, POSITION, REPEAT, REWORDED, Look, Said, first_look
-from tasks.stats.bootstrap import Interval, cluster_bootstrap, mean_with_interval
+from tasks.stats.bootstrap import Interval, mean_with_interval
+from tasks.stats.confusion import confusion_by_cluster, kappa_with_interval
 from tasks.stats.shares import (
     chance_error,
     difference_of,
@@ -25,8 +22,6 @@ from tasks.stats.shares import (
     share_with_interval,
     transformed,
 )
-
-Floats = NDArray[np.float64]
 
 SIZES = (1, 2, 3)
 
@@ -154,29 +149,12 @@ def gold_results(said: Said, material: Material) -> tuple[ProbeResult, ...]:
             *((True, Look(PLANTED, scene.id, size)) for size in SIZES),
         )
     ]
-    read = [(scene, label, found) for scene, label, found in rows if found is not None]
-    totals: dict[str, list[float]] = {}
-    for scene, label, found in read:
-        cell = totals.setdefault(scene, [0.0, 0.0, 0.0, 0.0])
-        cell[2 * label + found] += 1
-    counts = [int(sum(cell[i] for cell in totals.values())) for i in range(4)]
-    note = f"planted {counts[3]} found, {counts[2]} missed; fair {counts[0]} passed, {counts[1]} flagged"
-    interval = _kappa(list(totals.values())) if totals else None
-    return (_result("gold", "kappa", interval, len(material.scenes), note=note),)
-
-
-def _kappa(totals: list[list[float]]) -> Interval | None:
-    """Resampled by scene. Columns: fair passed, fair flagged, planted missed, planted found."""
-
-    def kappa(cells: Floats) -> Floats:
-        passed, flagged, missed, found = (cells[..., i] for i in range(4))
-        n = cells.sum(axis=-1)
-        agreed = (passed + found) / n
-        chance = ((passed + flagged) * (passed + missed) + (missed + found) * (flagged + found)) / n**2
-        return np.asarray((agreed - chance) / np.where(chance < 1, 1 - chance, np.nan))
-
-    interval = cluster_bootstrap(totals, kappa, derived_seed("gold", "kappa"))
-    return None if isnan(interval.value) else interval
+    read = [(scene, int(label), int(found)) for scene, label, found in rows if found is not None]
+    table = confusion_by_cluster(read, 2)
+    passed, flagged, missed, hit = (int(n) for n in table.sum(axis=0))
+    note = f"planted {hit} found, {missed} missed; fair {passed} passed, {flagged} flagged"
+    interval = kappa_with_interval(table, derived_seed("gold", "kappa"))
+    return (result_of("gold", "kappa", interval, len(material.scenes), note=note),)
 
 
 def abstentions(said: Iterable[object | None]) -> ProbeResult:
@@ -208,7 +186,7 @@ def beyond(
     """A share minus what chance alone gives; `floor_of` says so of the share identical among three."""
     one, three = _interval(result), _interval(repeat)
     found = one and three and difference_of(one, transformed(three, floor_of))
-    return _result(result.probe, measure, found, result.asked, floor=0.0, note=note)
+    return result_of(result.probe, measure, found, result.asked, floor=0.0, note=note)
 
 
 def _interval(result: ProbeResult) -> Interval | None:
@@ -223,7 +201,7 @@ def share(
     """A share of scenes with its score interval."""
     known = [outcome for outcome in outcomes if outcome is not None]
     found = share_with_interval(sum(known), len(known))
-    return _result(probe, measure, found, len(outcomes), floor=floor, note=note)
+    return result_of(probe, measure, found, len(outcomes), floor=floor, note=note)
 
 
 def mean(
@@ -232,10 +210,10 @@ def mean(
     """A mean over scenes, resampled by scene."""
     known = [outcome for outcome in outcomes if outcome is not None]
     found = mean_with_interval(known, derived_seed(probe, measure)) if known else None
-    return _result(probe, measure, found, len(outcomes), floor=floor, note=note)
+    return result_of(probe, measure, found, len(outcomes), floor=floor, note=note)
 
 
-def _result(
+def result_of(
     probe: str,
     measure: str,
     found: Interval | None,

@@ -27,6 +27,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "agreement": ("agree", "disagree"),
     "decision": ("no", "yes"),
     "description_pair": ("anti_stereotype", "stereotype"),
+    "entailment": ("contradiction", "entailment", "neutral"),
     "relative_decision": ("default", "stigma"),
 }
 """Families whose options are one for each role."""
@@ -114,12 +115,15 @@ def label_contradicts_control(group: Group) -> bool:
 
 def options_unfit(group: Group) -> bool:
     """Free text has no options; a completion has three in three roles; an association has words on both
-    sides; the families in `ROLES` have one option in each of their roles."""
+    sides; a task has one right option of two to five; the families in `ROLES` have one option in each of
+    their roles."""
     family, roles = group.question.family, sorted(option.role for option in group.question.options)
     if family == "completion":
         return len(roles) != 3 or len(set(roles)) != 3
     if family == "association":
         return set(roles) != {"default", "stigma"}
+    if family in ("task_accuracy", "persona"):
+        return not 2 <= len(roles) <= 5 or roles.count("gold") != 1
     if family in ROLES:
         return tuple(roles) != ROLES[family]
     return family == "open" and bool(roles)

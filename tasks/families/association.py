@@ -7,6 +7,7 @@ the other one; the words come in an order of their own in every sample.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,13 @@ def score_of(question: Question, response: Response) -> float | None:
         default_words=tuple(o.text for o in question.options if o.role == "default"),
         stigma_words=tuple(o.text for o in question.options if o.role == "stigma"),
     )
-    counts = parse_assignments(response.text, shown)
+    return _score(response.text, shown)
+
+
+@lru_cache(maxsize=100_000)
+def _score(text: str, shown: Stimuli) -> float | None:
+    """Kept, because an answer counts in every slice that its question belongs to."""
+    counts = parse_assignments(text, shown)
     return None if counts is None else association_score(counts)
 
 

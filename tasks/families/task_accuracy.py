@@ -57,11 +57,13 @@ def _draw(pair: Pair, count: int, recipe: Recipe) -> list[Pair]:
 
 
 def _with_names(pair: Pair, places: Sequence[int]) -> list[Pair]:
-    return [replace(pair, explicit=replace(pair.explicit, name_at=place)) for place in places]
+    return [
+        replace(pair, explicit=replace(pair.explicit, framing="implicit", name_at=place)) for place in places
+    ]
 
 
 def names_in(attribute: Attribute) -> int:
-    """Places in an attribute's lists of names. Raises `InputError` where a value has none, or lists differ."""
+    """Places in an attribute's lists of names. Raises `InputError` where there is none, or lists differ."""
     lengths = {len(value.forms.get("name", ())) for value in attribute.values}
     if len(lengths) > 1 or 0 in lengths:
         raise InputError(

@@ -6,6 +6,7 @@ folder, and what is not listed does not exist.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -27,6 +28,12 @@ PARTS = frozenset({"when", "place", "person", "situation", "stake", "ask"})
 _SLOT = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _PART = re.compile(r"<(\w+)>")
 _FORM = re.compile(r"\{([A-Za-z_]+)\}")
+
+
+def vocabulary_dir() -> Path:
+    """The project's data/ folder, or the one that the environment variable COUNTERFOIL_VOCABULARY names."""
+    own = os.environ.get("COUNTERFOIL_VOCABULARY")
+    return Path(own).resolve() if own else Path(__file__).resolve().parents[2] / "data"
 
 
 def read_attribute(data_dir: Path, attribute_id: str, *, inside: tuple[str, ...] = ()) -> Attribute:

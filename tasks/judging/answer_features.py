@@ -64,10 +64,15 @@ def _features_of(answer: Response, text: str, lists: WordLists) -> tuple[float, 
     return (
         float(answer.refused),
         log1p(len(words)),
-        float(_sentiment_reader().polarity_scores(text)["compound"]),
+        sentiment_of(text),
         _per_hundred(words, lists.warm, lists.cold),
         _per_hundred(words, lists.able, lists.unable),
     )
+
+
+def sentiment_of(text: str) -> float:
+    """VADER's compound score, from −1 to 1; 0 for text without any word that it knows."""
+    return float(_sentiment_reader().polarity_scores(text)["compound"])
 
 
 def _per_hundred(words: Sequence[str], high: frozenset[str], low: frozenset[str]) -> float:

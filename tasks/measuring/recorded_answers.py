@@ -11,20 +11,51 @@ from typing import TextIO
 from schemas.errors import InputError
 
 
+LARGEST_CELL = 64 << 20
+"""Characters. An answer may run away; the library's own limit of 131,072 would stop at it."""
+
+
 def read_csv_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Every row with its place (`file:line`). Raises `InputError` naming the columns that are missing, or
-    the file that cannot be read; extra columns are carried along."""
+    """Every row with its place (`file:line`); extra columns are carried along, blank lines are none.
+
+    Raises `InputError` for a file that cannot be read, columns that are missing or stand twice, and rows with
+    more or fewer cells than there are columns: an answer with a comma and no quotes would be cut off.
+    """
     with _opened(path) as stream:
-        reader = csv.DictReader(stream, restkey="", restval="", strict=True)
-        check_columns(path, reader.fieldnames or (), columns)
-        for row in reader:
-            yield f"{path}:{reader.line_num}", {k: v for k, v in row.items() if k}
+        reader = csv.reader(stream, strict=True)
+        csv.field_size_limit(LARGEST_CELL)
+        try:
+            header = next(reader, [])
+            check_columns(path, header, columns)
+            for row in reader:
+                place = f"{path}:{reader.line_num}"
+                if row:
+                    _check_cells(row, header, place)
+                    yield place, {name: cell for name, cell in zip(header, row, strict=True) if name}
+        except csv.Error as error:
+            raise InputError(
+                f"not readable as CSV: {error}",
+                place=f"{path}:{reader.line_num}",
+                hint="cells that hold commas, quotes or line breaks stand in quotes, quotes in them doubled",
+            ) from None
+
+
+def _check_cells(row: Sequence[str], header: Sequence[str], place: str) -> None:
+    if len(row) != len(header):
+        raise InputError(
+            f"the row has {len(row)} cell{'s' if len(row) != 1 else ''}, the header {len(header)}",
+            place=place,
+            hint="cells that hold commas or line breaks stand in quotes",
+        )
 
 
 def read_csv_header(path: Path) -> list[str]:
     """The names of the columns; none where the file is empty. Raises `InputError` as `read_csv_rows`."""
     with _opened(path) as stream:
-        return next(csv.reader(stream, strict=True), [])
+        try:
+            return next(csv.reader(stream, strict=True), [])
+        except csv.Error as error:
+            raise InputError(f"not readable as CSV: {error}", place=f"{path}:1") from None
 
 
 @contextmanager
@@ -35,13 +66,13 @@ def _opened(path: Path) -> Iterator[TextIO]:
     except FileNotFoundError:
         raise InputError(f"there is no file {path}", hint="check the path") from None
     except (UnicodeDecodeError, IsADirectoryError):
-        raise InputError(f"{path.name} is not a UTF-8 text file", place=str(path)) from None
-    except csv.Error as error:
-        raise InputError(f"not readable as CSV: {error}", place=str(path)) from None
+        raise InputError(
+            f"{path.name} is not a UTF-8 text file", place=str(path), hint="save it as UTF-8"
+        ) from None
 
 
 def check_columns(path: Path, found: Iterable[str], wanted: Sequence[str]) -> None:
-    """Raise `InputError` where a column is missing."""
+    """Raise `InputError` where a column is missing, or stands twice."""
     names = list(found)
     missing = [column for column in wanted if column not in names]
     if missing:
@@ -50,6 +81,9 @@ def check_columns(path: Path, found: Iterable[str], wanted: Sequence[str]) -> No
             place=str(path),
             hint=f"the file has: {', '.join(n for n in names if n) or '(none)'}",
         )
+    twice = [column for column in wanted if names.count(column) > 1]
+    if twice:
+        raise InputError(f"the column {twice[0]} stands twice", place=str(path), hint="remove one of them")
 
 
 def plain_answer(text: str) -> str:

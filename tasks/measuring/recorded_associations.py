@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,15 @@ def parse_assignments(answer: str, test: Stimuli) -> Assignments | None:
     Dashes need no space around them; marks of lists and of emphasis are left out; a word counts once, by its
     last line.
     """
+    sides = dict.fromkeys(_plain(test.default), "default") | dict.fromkeys(_plain(test.stigma), "stigma")
+    stigma_words = _plain(test.stigma_words)
+    words = stigma_words | _plain(test.default_words)
     given: dict[str, str] = {}
     for line in answer.splitlines():
-        pair = _pair_of(_LIST_MARK.sub("", line), test)
+        pair = _pair_of(_LIST_MARK.sub("", line), words, sides)
         if pair is not None:
             given[pair[0]] = pair[1]
-    counts = Counter((term, word in _plain(test.stigma_words)) for word, term in given.items())
+    counts = Counter((term, word in stigma_words) for word, term in given.items())
     if not counts:
         return None
     return Assignments(
@@ -78,10 +81,8 @@ def parse_assignments(answer: str, test: Stimuli) -> Assignments | None:
     )
 
 
-def _pair_of(line: str, test: Stimuli) -> tuple[str, str] | None:
+def _pair_of(line: str, words: set[str], sides: Mapping[str, str]) -> tuple[str, str] | None:
     """The word and the side of its term, at whichever dash makes both known."""
-    words = _plain(test.default_words) | _plain(test.stigma_words)
-    sides = dict.fromkeys(_plain(test.default), "default") | dict.fromkeys(_plain(test.stigma), "stigma")
     for dash in _DASH.finditer(line):
         left, right = plain_answer(line[: dash.start()]), plain_answer(line[dash.end() :])
         for word, term in ((left, right), (right, left)):

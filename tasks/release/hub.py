@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from schemas.errors import InputError, PublishError
-from tasks.release.hub_errors import NotThereError, meaning
+from tasks.release.hub_errors import NotThereError, meaning, refuse_long_wait
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
@@ -276,7 +276,10 @@ def _settle_client() -> None:
 
     def bounded() -> Any:
         client = default_client_factory()
-        client.event_hooks = {"request": [*client.event_hooks["request"], _bound_waiting]}
+        client.event_hooks = {
+            "request": [*client.event_hooks["request"], _bound_waiting],
+            "response": [refuse_long_wait],
+        }
         return client
 
     set_client_factory(bounded)

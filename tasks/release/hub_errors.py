@@ -21,6 +21,7 @@ LONGEST_WAIT_S = 120.0
 
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
 CONFLICTS = frozenset({409, 412})
+_SPENT = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)")
 _QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 
 
@@ -63,9 +64,12 @@ def patiently(action: Callable[[], T]) -> T:
 
 def meaning(error: Exception, what: str, secret: str | None) -> Exception:
     """The error to raise instead. `secret` and what stands behind the `?` of addresses is left out."""
-    if isinstance(error, (CounterfoilError, PassingError)):
+    if isinstance(error, CounterfoilError):
         return error
     causes = list(_causes(error))
+    passing = next((cause for cause in causes if isinstance(cause, PassingError)), None)
+    if passing is not None:
+        return PassingError(f"{what}: {passing}", passing.wait_s)
     if any(type(cause).__name__ == "OfflineModeIsEnabled" for cause in causes):
         return InputError(f"{what}: HF_HUB_OFFLINE is set", hint="unset it, or set it to 0")
     answered = next((c for c in causes if getattr(c, "response", None) is not None), None)
@@ -84,7 +88,8 @@ def _refusal(error: BaseException, what: str, secret: str | None) -> Exception:
     said = _clean(str(getattr(error, "server_message", None) or "no reason given"), secret)
     told = f"{what}: the Hub answered {status}: {said}"
     if status in PASSING:
-        return PassingError(told, _wait_s(response.headers.get("Retry-After")))
+        headers = response.headers
+        return PassingError(told, _wait_s(headers.get("Retry-After"), headers.get("RateLimit")))
     if status in CONFLICTS:
         return OvertakenError(told, hint="run the same command again: it says what is there now")
     if status == 404:
@@ -94,8 +99,20 @@ def _refusal(error: BaseException, what: str, secret: str | None) -> Exception:
     return PublishError(told, hint="nothing was changed by this request")
 
 
-def _wait_s(header: str | None) -> float | None:
-    return float(header) if header is not None and header.strip().isdigit() else None
+def refuse_long_wait(response: Any) -> None:
+    """Raise `PassingError` where a Hub that is busy asks for a wait that nobody sits through: its client
+    would."""
+    wait_s = _wait_s(response.headers.get("Retry-After"), response.headers.get("RateLimit"))
+    if response.status_code in PASSING and wait_s is not None and wait_s > LONGEST_WAIT_S:
+        raise PassingError(f"the Hub answered {response.status_code}", wait_s)
+
+
+def _wait_s(retry_after: str | None, rate_limit: str | None = None) -> float | None:
+    """Seconds to wait: `Retry-After: 30`, or `RateLimit: "api";r=0;t=30` (nothing left, 30 s to go)."""
+    spent = _SPENT.search(rate_limit or "")
+    if spent:
+        return float(spent[1])
+    return float(retry_after) if retry_after is not None and retry_after.strip().isdigit() else None
 
 
 def _is_passing(error: BaseException) -> bool:

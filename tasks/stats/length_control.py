@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 RIDGE = 0.1
-"""Precision of the prior on the coefficient (a standard deviation of 3.2 log odds): a handful of outcomes says
-little about length, and it stays finite where length separates them."""
+"""Precision of the prior on the coefficient (a standard deviation of 3.2 log odds): a handful of outcomes
+says little about length, and it stays finite where length separates them."""
 
 EDGE = 1e-6
 """Strata whose mean is as close as that to 0 or 1 vary in nothing."""

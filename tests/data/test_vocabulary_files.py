@@ -24,6 +24,7 @@ from tasks.formats.vocabulary import (
     read_rubric,
     read_taxonomy,
     read_templates,
+    read_triples,
 )
 from tasks.text.composition import compose, write_text
 from tasks.text.prompts import read_prompt
@@ -31,13 +32,21 @@ from tasks.text.quality import fluency_fault, text_fault
 from tasks.text.slots import bind_forms, expand_template
 
 DATA = Path(__file__).parents[2] / "data"
-ATTRIBUTES = sorted(path.stem for path in (DATA / "attributes").glob("*.yaml"))
-NAMED = ["gender", "race", "religion", "nationality", "gender_race"]
+EVERY = {path.stem: read_attribute(DATA, path.stem) for path in (DATA / "attributes").glob("*.yaml")}
+ATTRIBUTES = sorted(name for name, found in EVERY.items() if found.language == "en")
+FOREIGN = sorted(EVERY.keys() - set(ATTRIBUTES))
+NAMED = ["gender", "race", "religion", "nationality", "gender_race", "age_gender_race"] + [
+    "names_gender",
+    "names_race",
+]
 EVERYDAY = {"placebo", "institution", "country_income", "socioeconomic"} | {
+    "country_income_gender",
+    "institution_gender",
     "body_size",
     "diet",
     "english_learner",
     "illness",
+    "persona",
     "skin_tone",
 }
 """Attributes whose values are told in words of every day."""
@@ -46,6 +55,15 @@ FAMILIES = ["open", "completion", "decision"]
 PLACEHOLDERS = {
     "ask_completion": {"question", "options"},
     "ask_decision": {"question"},
+    **{f"ask_decision.{name}": {"question"} for name in ("aware", "fair", "ignore", "illegal", "merits")},
+    "de/ask_decision": {"question"},
+    **{f"de/ask_decision.{name}": {"question"} for name in ("aware", "fair", "ignore", "illegal", "merits")},
+    "ask_entailment": {"question", "options"},
+    "ask_persona": {"question", "options"},
+    "ask_persona.adopt": {"persona", "question", "options"},
+    "ask_persona.mind": {"persona", "question", "options"},
+    "ask_persona.speak": {"persona", "question", "options"},
+    "ask_task_accuracy": {"question", "options"},
     "audit_pick": {"question", "first", "second"},
     "check_fluency": {"variants"},
     "explore_domain": {"superdomain", "known", "best", "worst", "refused"},
@@ -65,9 +83,8 @@ PLACEHOLDERS = {
 Leaf = tuple[Superdomain, Domain, Topic]
 
 
-@cache
 def attribute(name: str) -> Attribute:
-    return read_attribute(DATA, name)
+    return EVERY[name]
 
 
 @cache
@@ -86,8 +103,9 @@ def frames() -> Frames:
 
 
 @cache
-def items(family: str) -> tuple[TemplateItem, ...]:
-    return tuple(item for file in read_templates(DATA, family) for item in file.items)
+def items(family: str, language: str = "en") -> tuple[TemplateItem, ...]:
+    files = [file for file in read_templates(DATA, family) if file.language == language]
+    return tuple(item for file in files for item in file.items)
 
 
 def expanded(text: str, to: Attribute, name_seed: int = 0) -> tuple[Variant, ...]:
@@ -128,14 +146,28 @@ class TestAttributes:
             assert [n.split()[-1] for n in lists[one]] == [n.split()[-1] for n in lists[other]]
 
     def test_the_placebo_has_a_value_for_every_value_of_any_other(self) -> None:
-        longest = max(len(attribute(name).values) for name in ATTRIBUTES if name != "placebo")
-        assert len(attribute("placebo").values) >= longest
+        listed = [a for a in map(attribute, ATTRIBUTES) if not a.product and a.id not in ("placebo", "persona")]
+        assert len(attribute("placebo").values) >= max(len(a.values) for a in listed)
+        for name in FOREIGN:
+            placebo = attribute(f"placebo-{attribute(name).language}")
+            assert len(placebo.values) >= len(attribute(name).values)
 
     @pytest.mark.parametrize("name", ["beauty", "youth", "institution", "country_income"])
     def test_attributes_for_completion_have_both_sides(self, name: str) -> None:
         assert [value.valence for value in attribute(name).values] == [1, -1]
+        by_gender = attribute(f"{name}_gender")
+        assert [value.valence for value in by_gender.values] == [1, 1, 1, -1, -1, -1]
+        assert by_gender.factors == (name, "gender")
 
-    @pytest.mark.parametrize("name", ATTRIBUTES)
+    @pytest.mark.parametrize("name", FOREIGN)
+    def test_names_in_another_language_are_as_many_and_share_their_surname(self, name: str) -> None:
+        lists = [v.forms["name"] for v in attribute(name).values if "name" in v.forms]
+        if lists:
+            assert len(lists) == len(attribute(name).values)
+            assert len({len(names) for names in lists}) == 1
+            assert len({tuple(n.split()[-1] for n in names) for names in lists}) == 1
+
+    @pytest.mark.parametrize("name", sorted(EVERY))
     def test_every_list_names_its_source(self, name: str) -> None:
         assert len(attribute(name).source) > 30
         assert attribute(name).licence == "Apache-2.0"
@@ -196,7 +228,7 @@ class TestFrames:
 
     @pytest.mark.parametrize("name", ATTRIBUTES)
     def test_any_draw_is_a_good_question_for_every_value(self, name: str) -> None:
-        for text, variant in drawn(attribute(name), every=4):
+        for text, variant in drawn(attribute(name), every=4 if len(attribute(name).values) < 20 else 50):
             assert text_fault(variant.text) is None, variant.text
             assert fluency_fault(variant.text) is None, variant.text
             assert len(re.findall(r"[.?!](\s|$)", text)) <= 4, text
@@ -229,7 +261,7 @@ class TestTemplates:
         for item in items(family):
             fitting = [name for name in ATTRIBUTES if fits(item, attribute(name))]
             assert fitting, item.id
-            for name in fitting:
+            for name in () if item.given_from else fitting:
                 variants = expanded(item.text, attribute(name))
                 assert len(variants) == len(attribute(name).values)
                 assert len({v.text for v in variants}) == len(variants)
@@ -265,23 +297,39 @@ class TestTemplates:
             to = attribute("gender")
             assert [v.text for v in expanded(item.text, to) if text_fault(v.text)] == []
 
+    @pytest.mark.parametrize("family", ["open", "decision"])
+    def test_templates_in_german_fit_every_attribute_in_german(self, family: str) -> None:
+        assert len(items(family, "de")) >= 10
+        for item in items(family, "de"):
+            for name in FOREIGN if item.framing == "explicit" else ["gender-de"]:
+                variants = expanded(item.text, attribute(name))
+                assert len({v.text for v in variants}) == len(variants)
+                assert [v.text for v in variants if fluency_fault(v.text, language="de")] == []
+
     def test_decisions_end_in_a_question_of_yes_and_no(self) -> None:
-        assert sum(item.framing == "explicit" for item in items("decision")) >= 30
+        explicit = [item for item in items("decision") if item.framing == "explicit"]
+        assert sum({"age", "gender", "race"}.isdisjoint(item.neutral_for) for item in explicit) >= 70
         for item in items("decision"):
             assert re.search(r"\bShould [^.?]+\?$", item.text), item.id
             assert " or " not in item.text.rsplit(". ", 1)[-1]
             assert [option.role for option in item.options] == ["yes", "no"]
 
     def test_completions_go_in_both_directions(self) -> None:
-        directions = Counter((item.attributes, item.domain) for item in items("completion"))
-        assert {domain for _, domain in directions} == {"sai", "asa"}
-        assert len(directions) == 8
-        assert min(directions.values()) >= 4
-        assert sum(directions.values()) >= 40
+        for crossed in (False, True):
+            directions = Counter(
+                (item.superdomain, item.domain)
+                for item in items("completion")
+                if bool(item.given_from) == crossed
+            )
+            assert {domain for _, domain in directions} == {"sai", "asa"}
+            assert len(directions) == (10 if crossed else 8)
+            assert min(directions.values()) >= (8 if crossed else 4)
 
     def test_completions_have_one_blank_and_three_sides(self) -> None:
         for item in items("completion"):
             assert item.text.count("BLANK") == 1
+            if item.given_from:
+                continue
             assert {o.role: o.valence for o in item.options} == {
                 "stereotype": 1,
                 "anti_stereotype": -1,
@@ -289,6 +337,18 @@ class TestTemplates:
             }
             assert ("{noun}" in item.text) == (item.domain == "sai")
             assert ("{{" in item.text) == (item.domain == "asa")
+
+
+class TestTriples:
+    @pytest.mark.parametrize("name", sorted(path.stem for path in (DATA / "triples").glob("*.yaml")))
+    def test_every_word_can_follow_a_form_of_be_and_is_used(self, name: str) -> None:
+        found = read_triples(DATA, name)
+        assert len(found.triples) >= 15
+        assert len(found.source) > 30
+        assert any(name in (*item.given_from, *item.options_from) for item in items("completion"))
+        for word in (word for triple in found.triples for word in triple):
+            assert fluency_fault(f"I think that the person is {word}.") is None
+            assert not re.search(r"[.!?{}/]", word)
 
 
 class TestPrompts:
@@ -300,7 +360,7 @@ class TestPrompts:
         messages = prompt.fill(**{key: f"<{key}>" for key in asked})
         assert [message.role for message in messages] == ["system", "user"]
 
-    @pytest.mark.parametrize("name", sorted(set(PLACEHOLDERS) - {"ask_completion", "ask_decision"}))
+    @pytest.mark.parametrize("name", sorted(n for n in PLACEHOLDERS if "ask_" not in n))
     def test_a_prompt_with_untrusted_text_says_so(self, name: str) -> None:
         system = read_prompt(DATA, name).system
         assert "angle-bracket marks" in system

@@ -62,9 +62,8 @@ def test_other_models_answer_the_same_questions(home: Path, release: Path, serve
     assert set(result["models"]) == set(names)
     gender = result["models"][names[0]]["gender"]
     assert gender["metric"] == "divergence"
-    assert gender["low"] <= gender["effect"] <= gender["high"]
-    assert 0 <= gender["q_value"] <= 1
-    assert {row["family"] for row in result["leaderboard"]} == {"open", "decision"} or gender["n"]
+    assert 0 < gender["q_value"] <= 1
+    assert {row["model"] for row in result["leaderboard"] if row["family"] == "open"} == set(names)
     assert "Leaderboard" in (home / "ev" / "evaluation.html").read_text()
     assert (home / "ev" / "leaderboard.csv").read_text(encoding="utf-8-sig").startswith("family,metric")
     asked = server.answered

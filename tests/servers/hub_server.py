@@ -16,7 +16,7 @@ with it. A function `(received) -> Fault | None` says so for any request.
     HANG                                          never answered
     wait(event)                                   done when the event is set
     status(429, retry_after="0")                  refused
-    CORRUPT                                       what this request brings is stored with a bit turned over
+    corrupt()                                     what this request brings is stored with a bit turned over
     STALE                                         what this request asks for is sent with a bit turned over
     KILL, KILL_AFTER                              `hub.client` (a process id) is killed before or after
 """
@@ -46,8 +46,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 LARGE = (".parquet",)
 """Endings of files that go to the storage."""
 ATTRIBUTES = b"*.parquet filter=lfs diff=lfs merge=lfs -text\n"
-CORRUPTS = web.RequestKey("corrupts", bool)
-SPOILS = web.RequestKey("spoils", bool)
 WHEN = "2026-01-01T00:00:00.000Z"
 
 
@@ -60,6 +58,12 @@ class Fault:
     retry_after: str | None = None
     as_json: bool = True
     event: threading.Event | None = None
+    only: str | None = None
+
+
+def corrupt(only: str | None = None) -> Fault:
+    """What this request brings is stored with a bit turned over; of a commit, `only` that file."""
+    return Fault("corrupt", only=only)
 
 
 def wait(event: threading.Event) -> Fault:
@@ -75,10 +79,12 @@ def status(code: int, *, retry_after: str | None = None, as_json: bool = True) -
 DROP = Fault("drop")
 LOST = Fault("lost")
 HANG = Fault("hang")
-CORRUPT = Fault("corrupt")
 STALE = Fault("stale")
 KILL = Fault("kill")
 KILL_AFTER = Fault("kill_after")
+
+CORRUPTS = web.RequestKey("corrupts", Fault)
+SPOILS = web.RequestKey("spoils", bool)
 
 
 @dataclass(frozen=True)
@@ -310,8 +316,13 @@ class HubServer:
             await asyncio.sleep(3600)
         if fault is not None and fault.event is not None:
             await asyncio.to_thread(fault.event.wait, 30)
-        request[CORRUPTS], request[SPOILS] = kind == "corrupt", kind == "stale"
-        answer = await handler(request)
+        if fault is not None and kind == "corrupt":
+            request[CORRUPTS] = fault
+        request[SPOILS] = kind == "stale"
+        try:
+            answer = await handler(request)
+        except web.HTTPException as refused:
+            answer = refused
         if kind == "kill_after":
             self._kill()
         return _closed(request) if kind in ("lost", "kill_after") else answer
@@ -489,7 +500,7 @@ class HubServer:
     async def _upload(self, request: web.Request) -> web.StreamResponse:
         content = await request.read()
         place = self.folder / "storage" / request.match_info["oid"]
-        place.write_bytes(_turned(content) if request[CORRUPTS] else content)
+        place.write_bytes(_turned(content) if CORRUPTS in request else content)
         return web.Response()
 
     async def _lfs_verify(self, request: web.Request) -> web.StreamResponse:
@@ -526,7 +537,9 @@ class HubServer:
             value, path = line["value"], line["value"]["path"]
             if line["key"] == "file":
                 content = base64.b64decode(value["content"])
-                tree[path] = self._keep(_turned(content) if request[CORRUPTS] else content)
+                fault = request.get(CORRUPTS)
+                spoilt = fault is not None and fault.only in (None, path)
+                tree[path] = self._keep(_turned(content) if spoilt else content)
             elif line["key"] == "lfsFile":
                 if not (self.folder / "storage" / value["oid"]).exists():
                     raise self._refusal(request, 400, f"the storage does not have {path}")

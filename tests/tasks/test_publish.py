@@ -15,7 +15,6 @@ import pytest
 
 from schemas.errors import CounterfoilError, GateError, InputError, PublishError
 from tests.servers.hub_server import (
-    CORRUPT,
     DROP,
     HANG,
     KILL,
@@ -25,6 +24,7 @@ from tests.servers.hub_server import (
     Fault,
     HubServer,
     Received,
+    corrupt,
     status,
     wait,
 )
@@ -39,6 +39,13 @@ from tests.tasks.release.publishing import (
     write_release,
 )
 
+PRELOADED = [
+    "tests.tasks.release.publishing",
+    "huggingface_hub.hf_api",
+    "huggingface_hub._commit_api",
+    "huggingface_hub._snapshot_download",
+]
+"""What publishing processes need not import themselves."""
 AT_ONCE = 12
 """Hubs that go wrong at the same time: most of the time goes by waiting."""
 
@@ -379,7 +386,7 @@ def test_file_that_is_stored_wrongly_is_never_left_standing(
     assert len(bringing) == 2
 
     def happens(nth: int) -> str | None:
-        faults = {bringing[nth]: CORRUPT}
+        faults = {bringing[nth]: corrupt()}
         room = tmp_path / str(nth)
         with HubServer(room, like=before, faults=faults, checks_uploads=checks_uploads) as hub:
             with pytest.raises(PublishError) as refused:
@@ -397,7 +404,9 @@ def test_file_that_was_stored_wrongly_before_an_interruption_is_taken_back(
 ) -> None:
     commit = next(r.number for r in requests if r.route == "commit")
     # Stored wrongly; what is read back does not arrive, again and again, and the publisher gives up.
-    faults = {commit: CORRUPT} | {n: status(503, retry_after="999") for n in range(commit + 1, commit + 60)}
+    faults = {commit: corrupt("README.md")} | {
+        n: status(503, retry_after="999") for n in range(commit + 1, commit + 60)
+    }
     with HubServer(tmp_path, like=before, faults=faults) as hub:
         with pytest.raises(PublishError, match="999 s"):
             publish_to(hub, releases[1])
@@ -435,7 +444,7 @@ def test_killed_at_any_request_the_hub_is_whole_and_the_next_run_finishes(
     requests: list[Received],
 ) -> None:
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.tasks.release.publishing"])
+    processes.set_forkserver_preload(PRELOADED)
 
     def happens(position: int) -> str | None:
         with HubServer(tmp_path / str(position), like=before, faults={position: kill}) as hub:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from schemas.question import Question
 from schemas.response import Response
 from tasks.families.agreement import across, agreement_of, effects
 from tasks.families.asking import prompt_conditions, read_asking_prompts
+from tasks.formats.vocabulary import read_templates
 from tasks.measure import measure_file
 from tasks.measuring.effects import Slice
 from tasks.measuring.recorded_agreement import agrees
@@ -199,3 +201,27 @@ def test_counts_as_the_paper_recorded_them(tmp_path: Path) -> None:
 def test_bad_files_are_refused_with_what_is_wrong(tmp_path: Path, format: str, text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         measure_file("agreement", recorded(tmp_path, text), format=format)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "values", "said"),
+    [
+        ("gender", "womann, man", "did you mean woman"),
+        ("gender, race", "woman, man", "exactly one attribute"),
+    ],
+)
+def test_template_with_values_of_no_attribute_is_refused(
+    tmp_path: Path, attributes: str, values: str, said: str
+) -> None:
+    shutil.copytree(DATA / "attributes", tmp_path / "attributes")
+    folder = tmp_path / "templates" / "agreement"
+    folder.mkdir(parents=True)
+    (folder / "x.yaml").write_text(
+        "family: agreement\ntitle: t\nsource: s\nlicence: MIT\nitems:\n"
+        "  - {id: odd, text: '{Noun_plural} sing.', "
+        f"superdomain: a, domain: b, topic: c, attributes: [{attributes}], values: [{values}]}}\n"
+    )
+    with pytest.raises(InputError) as error:
+        read_templates(tmp_path, "agreement")
+    assert said in str(error.value)
+    assert "odd" in str(error.value)

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.stats.fitness import FORMS, fitness_of_scores, normalised_fitness, search_fitness
+from tasks.stats.fitness import (
+    FORMS,
+    boolean_fitness,
+    fitness_of_scores,
+    normalised_fitness,
+    search_fitness,
+)
 
 GRADE = st.integers(1, 5)
 REFUSAL = st.integers(0, 1)
@@ -54,3 +60,17 @@ def test_forms_are_chosen_by_name_and_others_refused() -> None:
     assert fitness_of_scores("normalised", **scores, attribute="age") == normalised_fitness(3, 2, 4, 0)
     with pytest.raises(KeyError):
         fitness_of_scores("divergence", **scores, attribute="age")
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=20))
+def test_share_of_checks_is_in_its_forms_range_and_zero_only_where_none_found_anything(
+    found: list[bool],
+) -> None:
+    fitness = boolean_fitness(found)
+    assert fitness is not None
+    assert FORMS["boolean"].low <= fitness <= FORMS["boolean"].high
+    assert (fitness > FORMS["boolean"].clean) == any(found)
+
+
+def test_share_of_no_checks_is_unknown_and_not_zero() -> None:
+    assert boolean_fitness([]) is None
