@@ -23,8 +23,9 @@ from schemas.recipe import Recipe
 from tasks.journal import funnel, note_release, start_journal, total_costs
 from tasks.relabelling.job import fingerprint_input
 from tasks.release.errata import read_errata
+from tasks.release.fetching import place_of
 from tasks.release.reading import ReleaseRef, last_release
-from tasks.store import Step, run_lock, vocabulary_hashes
+from tasks.store import RunContext, Step, run_lock, vocabulary_hashes
 from tasks.validate import raise_if_failed, suite_results_of, validation_of, write_data_docs
 
 
@@ -62,7 +63,7 @@ def build_release(prepared: Prepared, releases: Path) -> str:
     searched = steps.mend(context, questions=relabelled.table("questions"), errata=errata)
     pool = steps.gather(context, parts=[searched.table("questions"), templated.table("questions")])
     unique = steps.deduplicate(
-        context, questions=pool.table("questions"), content=earlier_content(context.recipe)
+        context, questions=pool.table("questions"), content=earlier_content(context)
     )
 
     fresh = steps.respond(context, questions=unique.table("questions"), phase="holdout")
@@ -111,9 +112,10 @@ def retrieval_files(recipe: Recipe) -> list[dict[str, str]]:
     ]
 
 
-def earlier_content(recipe: Recipe) -> list[str]:
+def earlier_content(context: RunContext) -> list[str]:
     """Hashes of the releases and files that the questions must stay clear of."""
-    return [fingerprint_input(Path(place)) for place in recipe.deduplicate.against]
+    against = context.recipe.deduplicate.against
+    return [fingerprint_input(place_of(place, context.hub_cache)) for place in against]
 
 
 def finish(

@@ -15,6 +15,7 @@ from tasks.estimate import Estimate, estimate, refuse_over_budget
 from tasks.judging.rubric import read_judging_rubric
 from tasks.models.connect import ModelSettings, check_models, ping
 from tasks.models.model_family import refuse_shared_families
+from tasks.release.fetching import HubRef, fetch_release
 from tasks.store import RunContext
 
 
@@ -43,6 +44,8 @@ def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> Prep
     check_models(names, settings)
     check_judges(recipe, settings.data_dir)
     check_files(recipe)
+    if reach:
+        fetch_earlier(context)
     passports = collect_passports(context, workspace.passports, make_own=reach)
     plan = estimate(context)
     if reach:
@@ -68,7 +71,7 @@ def check_files(recipe: Recipe) -> None:
     """Files that the recipe names must be there before anything is spent."""
     for place, path in [
         *(("relabel.files", f.path) for f in recipe.relabel.files),
-        *(("deduplicate.against", a) for a in recipe.deduplicate.against),
+        *(("deduplicate.against", a) for a in recipe.deduplicate.against if HubRef.of(a) is None),
         *(
             (f"families.{name}.files", file.path)
             for name, family in recipe.families.items()
@@ -79,3 +82,10 @@ def check_files(recipe: Recipe) -> None:
             raise InputError(
                 f"there is no {path}", place=place, hint="paths are relative to where the command is run"
             )
+
+
+def fetch_earlier(context: RunContext) -> None:
+    """Published releases that the questions must stay clear of (`org/name@v1.0.0`), once and for all."""
+    for place in context.recipe.deduplicate.against:
+        if HubRef.of(place) is not None:
+            fetch_release(place, context.hub_cache)

@@ -232,7 +232,9 @@ class Deduplicate(Section):
     """Near-duplicate groups: the best of a cluster stays."""
 
     threshold: float = Field(default=90.0, gt=0, le=100, description="rapidfuzz ratio from which two match")
-    against: tuple[str, ...] = Field(default=(), description="earlier releases or files to stay clear of")
+    against: tuple[str, ...] = Field(
+        default=(), description="earlier releases (folders, org/name@v1.0.0) or files to stay clear of"
+    )
 
 
 class Validate(Section):

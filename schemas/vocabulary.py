@@ -273,3 +273,46 @@ class Themes(Row):
     options: tuple[Option, ...]
     """In the roles entailment, contradiction and neutral."""
     themes: tuple[Theme, ...] = Field(min_length=1)
+
+
+class DialectText(Row):
+    """One text in a variety and, sentence for sentence, in the standard language."""
+
+    id: str
+    value: str
+    """The variety: a value of the file's attribute."""
+    standard: str
+    dialect: str
+
+
+class DialectTexts(Row):
+    """data/dialects/<id>.yaml"""
+
+    id: str
+    title: str
+    language: str
+    source: str
+    licence: str
+    attribute: str
+    standard: str
+    """The value of the attribute that is the standard language."""
+    texts: tuple[DialectText, ...] = Field(min_length=1)
+
+
+class Traits(Row):
+    """Words or tasks of which a stereotype gives either to one kind of speaker; none holds a comma or dash."""
+
+    id: str
+    default_words: tuple[str, ...] = Field(min_length=1)
+    """Those that it gives to speakers of the standard."""
+    stigma_words: tuple[str, ...] = Field(min_length=1)
+
+
+class TraitLists(Row):
+    """data/templates/dialect/<name>.yaml"""
+
+    title: str
+    language: str
+    source: str
+    licence: str
+    lists: tuple[Traits, ...] = Field(min_length=1)

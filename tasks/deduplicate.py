@@ -23,6 +23,7 @@ from schemas.question import QUESTIONS, Question
 from tasks.formats.table_file import read_table_file
 from tasks.formats.text_rows import Columns, rows_as_units
 from tasks.release.configs import CONTROLS, HARD_NEGATIVES, QUESTION_CONFIGS
+from tasks.release.fetching import place_of
 from tasks.release.reading import open_release, read_manifest
 from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.text.dropping import drop_question
@@ -99,11 +100,11 @@ def overlapping(
     }
 
 
-def read_earlier(places: Iterable[str]) -> tuple[list[Unit], list[Unit]]:
+def read_earlier(places: Iterable[Path]) -> tuple[list[Unit], list[Unit]]:
     """Questions of earlier releases (directories), and texts of earlier files (their column `text`)."""
     released: list[Unit] = []
     texts: list[Unit] = []
-    for place in map(Path, places):
+    for place in places:
         if place.is_dir():
             contents = open_release(place).contents
             for table in (QUESTIONS, HARD_NEGATIVES, CONTROLS):
@@ -236,7 +237,7 @@ def deduplicate(context: RunContext, questions: TableRef, content: Sequence[str]
     """
     asked = read_table(questions, QUESTIONS)
     settings = context.recipe.deduplicate
-    released, texts = read_earlier(settings.against)
+    released, texts = read_earlier(place_of(place, context.hub_cache) for place in settings.against)
     kept, dropped = drop_duplicates(asked, threshold=settings.threshold, released=released, texts=texts)
     return Outcome(
         tables={QUESTIONS: kept},

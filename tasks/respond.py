@@ -25,7 +25,7 @@ from tasks.judging.refusal import is_refusal, read_refusal_phrases
 from tasks.models.connect import ModelSettings, open_model, run_async
 from tasks.models.protocol import Completion, Failure
 from tasks.models.protocol import Outcome as CallOutcome
-from tasks.models.scoring import option_logprobs
+from tasks.models.scoring import log_perplexity, option_logprobs
 from tasks.progress import track
 from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
 
@@ -112,6 +112,7 @@ def record_answer(ask: Ask, model: str, outcome: CallOutcome, phrases: Sequence[
     completion = outcome if isinstance(outcome, Completion) else None
     failure = outcome if isinstance(outcome, Failure) else None
     text = completion.text if completion else ""
+    perplexity = log_perplexity(completion) if completion else None
     return Response(
         id=content_id("r", model, ask.question.id, ask.variant, ask.phase, ask.sample, ask.condition),
         question_id=ask.question.id,
@@ -125,9 +126,10 @@ def record_answer(ask: Ask, model: str, outcome: CallOutcome, phrases: Sequence[
         text=text,
         refused=bool(completion and (completion.refusal or is_refusal(text, phrases))),
         finish_reason=completion.finish_reason if completion else None,
-        scoring=_scoring(ask, probabilities),
+        scoring=_scoring(ask, probabilities, perplexity is not None),
         option_order=ask.option_order,
         option=_option(ask, text, probabilities) if completion else None,
+        log_perplexity=perplexity,
         option_logprobs=probabilities,
         tokens_in=completion.tokens_in if completion else 0,
         tokens_out=completion.tokens_out if completion else 0,
@@ -143,7 +145,9 @@ def _option_logprobs(ask: Ask, outcome: CallOutcome) -> tuple[float, ...]:
     return option_logprobs(outcome, ask.labels) or ()
 
 
-def _scoring(ask: Ask, probabilities: tuple[float, ...]) -> Scoring:
+def _scoring(ask: Ask, probabilities: tuple[float, ...], text_scored: bool) -> Scoring:
+    if text_scored:
+        return "token_probability"
     if not ask.question.options:
         return "free_text"
     return "token_probability" if probabilities else "sampled"

@@ -79,6 +79,11 @@ class RunContext(Row):
     cache_path: str
     budget_usd: float
 
+    @property
+    def hub_cache(self) -> Path:
+        """Where published releases are that were fetched."""
+        return Path(self.cache_path).parent / "hub"
+
 
 @dataclass(frozen=True)
 class Stage:

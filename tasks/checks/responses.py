@@ -87,8 +87,9 @@ def _check_options(responses: pa.Table, sizes: Ints) -> list[Problem]:
     parents = pc.list_parent_indices(logprobs).to_numpy(zero_copy_only=False)
     positive[parents[~mask_of(pc.less_equal(pc.list_flatten(logprobs), 0.0))]] = True
     scoring = column(responses, "scoring")
-    contradicts = mask_of(pc.equal(scoring, "free_text")) != (sizes == 0)
-    contradicts |= mask_of(pc.equal(scoring, "token_probability")) != (given > 0)
+    text_scored = mask_of(pc.is_valid(column(responses, "log_perplexity")))
+    contradicts = mask_of(pc.equal(scoring, "free_text")) != ((sizes == 0) & ~text_scored)
+    contradicts |= mask_of(pc.equal(scoring, "token_probability")) != ((given > 0) | text_scored)
     return [
         *problem("responses", "option_order_unfit", ids_where(responses, ~fits)),
         *problem("responses", "option_out_of_range", ids_where(responses, out_of_range)),
@@ -131,6 +132,7 @@ def _check_failures(responses: pa.Table, tolerated: float | None) -> list[Proble
     answered = mask_of(pc.greater(pc.utf8_length(column(responses, "text")), 0))
     answered |= mask_of(pc.is_valid(column(responses, "option")))
     answered |= lengths(column(responses, "option_logprobs")) > 0
+    answered |= mask_of(pc.is_valid(column(responses, "log_perplexity")))
     too_many = tolerated is not None and failed.sum() > tolerated * len(failed)
     return [
         *problem("responses", "answer_beside_failure", ids_where(responses, failed & answered)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,6 +25,11 @@ CHOICE_TOKENS = 8
 def form_of(family: str) -> Form:
     """How the family's answers look; advice is free text."""
     return "text" if family == "open" else method_of(family).form
+
+
+def scores_text(family: str) -> bool:
+    """Whether the family's texts are scored and not answered."""
+    return family != "open" and method_of(family).scores_text
 
 
 def conditions_of(recipe: Recipe, data_dir: Path, family: str) -> tuple[str, ...]:
@@ -71,9 +77,12 @@ def plan_asks(
     """Every call for one question and one model: conditions × variants × samples.
 
     Sample k shows the options rotated by k from an order drawn for the question, the same for all its
-    variants, so that over as many samples as there are options every option has been first.
+    variants, so that over as many samples as there are options every option has been first. A text that is
+    scored has one score.
     """
     samples = recipe.families[question.family].samples if phase == "search" else recipe.holdout.samples
+    if scores_text(question.family):
+        samples = 1
     n = len(question.options)
     order = sorted(range(n), key=lambda i: derived_seed(recipe.seed, question.id, "order", i))
     form = form_of(question.family)
@@ -102,7 +111,7 @@ def request_for(ask: Ask, recipe: Recipe, prompts: Prompts) -> Request:
         tag=tag,
         messages=messages_of(ask, prompts),
         decoding=Decoding(
-            max_tokens=min(family.max_tokens, CHOICE_TOKENS) if choice else family.max_tokens,
+            max_tokens=min(family.max_tokens, longest_answer(ask)),
             temperature=family.temperature,
             seed=derived_seed(recipe.seed, tag),
             top_logprobs=TOP_LOGPROBS if choice else 0,
@@ -110,7 +119,15 @@ def request_for(ask: Ask, recipe: Recipe, prompts: Prompts) -> Request:
         ),
         sample=ask.sample,
         stage="respond",
+        score_prompt=scores_text(ask.question.family),
     )
+
+
+def longest_answer(ask: Ask) -> int:
+    """Tokens that an answer of this form needs at most."""
+    if scores_text(ask.question.family):
+        return 1
+    return CHOICE_TOKENS if ask.form != "text" else sys.maxsize
 
 
 def choices_of(ask: Ask) -> tuple[str, ...]:
@@ -120,8 +137,8 @@ def choices_of(ask: Ask) -> tuple[str, ...]:
 
 
 def messages_of(ask: Ask, prompts: Prompts) -> tuple[Message, ...]:
-    """Advice questions as they are; others as their family shows them."""
-    if ask.question.family == "open":
+    """Advice questions, and texts that are scored, as they are; others as their family shows them."""
+    if ask.question.family == "open" or scores_text(ask.question.family):
         return (Message("user", ask.text),)
     return method_of(ask.question.family).messages(ask, prompts)
 

@@ -157,3 +157,5 @@ class Method:
     """The same figures from a release's own answers; default: its effects."""
     free_to_decline: bool = False
     """Whether declining is part of what is measured, so that no server is told to allow options only."""
+    scores_text: bool = False
+    """Whether nothing is asked: how likely each variant's own text is, is all that is measured."""

@@ -169,6 +169,7 @@ def _read(answer: bytes) -> Completion:
             for entry in values["logprobs"]
         )
         values["option_logprobs"] = tuple(values["option_logprobs"])
+        values["prompt_logprobs"] = tuple(values.get("prompt_logprobs", ()))
         return Completion(**values)
     except (KeyError, TypeError) as error:
         raise ValueError("an answer in it is damaged") from error

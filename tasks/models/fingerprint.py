@@ -2,8 +2,8 @@
 
 It holds everything that can change what a model answers: the model as configured with the endpoint that
 serves it, the messages, the decoding (length, temperature, top-p, seed, stop words, alternatives, and the
-choices where there are any), the JSON schema, and the sample index, because the second answer to one
-question is another answer.
+choices where there are any), the JSON schema, the sample index, because the second answer to one question is
+another answer, and whether the text itself is scored instead of answered.
 
 It ignores, on purpose:
 
@@ -39,5 +39,6 @@ def fingerprint(model: str, request: Request) -> str:
             [list(decoding.stop), decoding.top_logprobs, *([list(decoding.choices)] if decoding.choices else [])],
             [schema.name, json.dumps(schema.schema)] if schema else None,  # in its order: answers follow it
             request.sample,
+            *(["score_prompt"] if request.score_prompt else []),
         ]
     )

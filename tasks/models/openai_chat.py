@@ -21,6 +21,7 @@ from tasks.models.chat_format import (
 )
 from tasks.models.names import OPENAI_ENDPOINT, is_loopback, origin
 from tasks.models.protocol import Completion, FailureKind, Request
+from tasks.models.text_scoring import score_text
 
 if TYPE_CHECKING:
     import httpx2
@@ -50,8 +51,11 @@ class OpenAIChat:
 
     async def ask(self, request: Request) -> Completion | Setback:
         """One try. A parameter that the server does not know is left out from then on, and asked again."""
-        if request.decoding.choices and (setback := await self._learn_owner()):
+        if (request.decoding.choices or request.score_prompt) and (setback := await self._learn_owner()):
             return setback
+        if request.score_prompt:
+            root = self.endpoint.removesuffix("/v1")
+            return await score_text(request, self.name, self._dialect.owner, self._call, root)
         while True:
             body = request_body(self.name, request, self._dialect, self._schema_prompt)
             response = await self._post(body)
@@ -83,6 +87,15 @@ class OpenAIChat:
 
     async def close(self) -> None:
         await self._client.close()
+
+    async def _call(self, path: str, body: dict[str, Any]) -> Any:
+        """The JSON that another route answers, or a setback."""
+        response = await self._send("POST", path, body)
+        if isinstance(response, Setback):
+            return response
+        if response.status_code >= 400:
+            return self._setback(response, _error_of(response))
+        return _json(response)
 
     async def _post(self, body: dict[str, Any]) -> httpx2.Response | Setback:
         return await self._send("POST", "/chat/completions", body)

@@ -52,6 +52,8 @@ class Request:
     json_schema: JsonSchema | None = None
     stage: str = ""
     """Which stage pays; for the cost table only."""
+    score_prompt: bool = False
+    """Nothing is to be answered: how likely is the text of the last message itself, as plain text?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class Completion:
     """Of `tokens_in`, those that the provider billed at its own prompt cache's price."""
     option_logprobs: tuple[float, ...] = ()
     """ln p of each option in the order shown; only recorded answers carry it (see `replay`)."""
+    prompt_logprobs: tuple[float, ...] = ()
+    """ln p of each token of the given text but its first, where `Request.score_prompt` asked for it."""
 
 
 @dataclass(frozen=True, slots=True)

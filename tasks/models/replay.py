@@ -17,7 +17,7 @@ from tasks.models.protocol import Completion, FailureKind, Request, response_tag
 COLUMNS = (
     "question_id", "variant", "phase", "sample", "condition", "model", "revision", "text", "refused",
     "finish_reason", "option_order", "option_logprobs", "tokens_in", "tokens_out", "failure",
-    "failure_message",
+    "failure_message", "log_perplexity",
 )  # fmt: skip
 
 
@@ -53,6 +53,7 @@ class Replay:
             cached=True,
             refusal=record["refused"],
             option_logprobs=_as_shown(record["option_logprobs"], record["option_order"]),
+            prompt_logprobs=_as_one_token(record["log_perplexity"]),
         )
 
     async def close(self) -> None:
@@ -97,6 +98,11 @@ def _read(path: Path, model: str) -> Any:
             hint=f"say whose: `replay:{path.name}#<model>` with one of {', '.join(models)}",
         )
     return table.filter(pc.equal(table["model"], model)) if model else table
+
+
+def _as_one_token(log_perplexity: float | None) -> tuple[float, ...]:
+    """A text's mean stands for its tokens, which are not recorded."""
+    return () if log_perplexity is None else (-log_perplexity,)
 
 
 def _as_shown(logprobs: list[float] | None, order: list[int] | None) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Reading the probability of each option from the first token's alternatives."""
+"""Reading probabilities: of each option from the first token's alternatives, and of a whole text."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ def option_logprobs(completion: Completion, labels: Sequence[str]) -> tuple[floa
         return None
     bound = min(min(p for _, p in listed), max(0.0, 1 - math.fsum(p for _, p in listed)))
     return tuple(_ln(mass if mass > 0 else bound) for mass in masses)
+
+
+def log_perplexity(completion: Completion) -> float | None:
+    """Mean −ln p over the tokens of a scored text; `None` where no text was scored."""
+    logprobs = completion.prompt_logprobs
+    return -math.fsum(logprobs) / len(logprobs) if logprobs else None
 
 
 def _alternatives(token: TokenLogprob) -> list[tuple[str, float]]:

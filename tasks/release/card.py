@@ -17,6 +17,7 @@ from schemas.question import QUESTIONS, Question
 from schemas.recipe import Recipe
 from schemas.response import RESPONSES
 from tasks.auditing.standing import audit_warnings, deciding_judges
+from tasks.families.asking import form_of
 from tasks.release.configs import CONFIGS, CONTROLS, HARD_NEGATIVES, data_file
 from tasks.release.facts import Floor, drop_reasons, fitness_by_phase, fitness_floor, judge_kind, shrinkage
 from tasks.release.markdown import escape_markdown
@@ -25,6 +26,7 @@ from tasks.release.reading import Contents
 
 Sentences = Mapping[str, Mapping[str, str]]
 
+QUESTION_TABLES = (QUESTIONS, HARD_NEGATIVES, CONTROLS)
 TAGS = ("bias", "fairness", "benchmark", "evaluation", "counterfactual", "counterfoil")
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -80,7 +82,11 @@ def size_category(rows: int) -> str:
 
 def has_free_text(contents: Contents) -> bool:
     """Whether models' own words are released; nobody has read them all."""
-    return any(r["scoring"] == "free_text" and r["text"] for r in contents.records(RESPONSES.name))
+    families = {q.id: q.family for config in QUESTION_TABLES for q in contents.rows(config)}
+    return any(
+        r["text"] and form_of(families.get(r["question_id"], "open")) == "text"
+        for r in contents.records(RESPONSES.name)
+    )
 
 
 def card_values(
@@ -98,6 +104,7 @@ def card_values(
         "warning": sentences["warning"]["answers" if has_free_text(contents) else "questions"],
         "attributes": _listed(q.attribute for q in everything),
         "families": _listed(q.family for q in everything),
+        "family_notes": _family_notes(everything, sentences),
         "languages": _listed(q.language for q in everything),
         "config_rows": _config_rows(contents, sentences),
         "load": _load_arguments(recipe, manifest),
@@ -113,6 +120,15 @@ def card_values(
         "citation": _citation(recipe, manifest),
         "canary": manifest.canary,
     }
+
+
+def _family_notes(questions: Iterable[Question], sentences: Sentences) -> str:
+    """What each family asks and how its numbers are read."""
+    families = sorted({q.family for q in questions})
+    return "\n".join(
+        f"- **{family.replace('_', ' ')}**: {' '.join(sentences['families'][family].split())}"
+        for family in families
+    )
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -69,6 +69,7 @@ def instrument_changes(old: Contents, new: Contents) -> list[str]:
 def _judges(contents: Contents) -> set[str]:
     return {
         f"judge {j['judge']} with rubric {j['rubric']} ({j['rubric_hash'][:12]}), {j['fitness_form']} fitness"
+        + (", pairwise" if j.get("pair") else "")
         for j in contents.records("judgements")
     }
 

@@ -65,10 +65,10 @@ class Agreement:
 
 def agreement(judgements: Iterable[Judgement]) -> tuple[Agreement, ...]:
     """Per rubric and criterion, and for fitness (to two digits). A group is a question, target and phase; a
-    judge's several looks at it count as their mean."""
+    judge's several looks at it count as their mean. Adjudicators see only what others disagree on."""
     looks: dict[tuple[str, str], dict[str, dict[Unit, list[float]]]] = {}
     for j in judgements:
-        if j.fitness is not None:
+        if j.fitness is not None and not j.adjudicates:
             scores = {s.criterion: s.value for s in j.scores} | {"fitness": round(j.fitness, 2)}
             for criterion, value in scores.items():
                 by_judge = looks.setdefault((j.rubric or j.fitness_form, criterion), {})
@@ -111,10 +111,10 @@ class OrderEffect:
 
 def order_effects(judgements: Iterable[Judgement]) -> tuple[OrderEffect, ...]:
     """Over groups that one judge scored in at least two presentation orders."""
-    looks: dict[str, dict[tuple[str, str, str], dict[tuple[int, ...], float]]] = defaultdict(dict)
+    looks: dict[str, dict[tuple[object, ...], dict[tuple[int, ...], float]]] = defaultdict(dict)
     for j in judgements:
         if j.fitness is not None:
-            looks[j.judge].setdefault((j.question_id, j.target, j.phase), {})[j.order] = j.fitness
+            looks[j.judge].setdefault((j.question_id, j.target, j.phase, j.pair), {})[j.order] = j.fitness
     found = []
     for judge, groups in sorted(looks.items()):
         spans = [max(by.values()) - min(by.values()) for by in groups.values() if len(by) > 1]

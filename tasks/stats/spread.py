@@ -71,6 +71,8 @@ def largest_differences(cell: Cell) -> Floats:
 def _totals(groups: Groups, by_name: Floats) -> Floats:
     """Sums over the names of each group, array (deals, groups)."""
     deals, size = len(groups), int(groups[0].max()) + 1
+    if (by_name == by_name[0]).all():
+        return np.tile(np.bincount(groups[0], minlength=size) * by_name[0], (deals, 1))
     places = groups + size * np.arange(deals)[:, None]
     totals = np.bincount(places.ravel(), weights=np.tile(by_name, deals), minlength=size * deals)
     return np.asarray(totals.reshape(deals, size), dtype=np.float64)

@@ -78,6 +78,7 @@ PLACEHOLDERS = {
     "relabel_evidence_question": {"query", "passage"},
     "relabel_rank": {"query", "evidence"},
     "relabel_rank_question": {"query", "evidence"},
+    "reword_premise": {"premise", "count"},
 }
 
 Leaf = tuple[Superdomain, Domain, Topic]

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.flows.test_build import bytes_of, built, run, scripted, write_recipe
+from tests.flows.test_build import built, bytes_of, run, scripted, write_recipe
 from tests.servers.openai_server import OpenAIServer
 
 FAMILIES = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import InputError
@@ -244,6 +244,7 @@ def test_a_cell_beyond_the_limit_is_refused_with_its_line(
 
 
 @by_format
+@settings(deadline=None, max_examples=40)
 @given(data=st.data())
 def test_whatever_is_in_the_cells_the_result_is_figures_or_an_error_for_a_person(
     tmp_path_factory: pytest.TempPathFactory, family: str, name: str, data: st.DataObject
@@ -265,6 +266,7 @@ def test_whatever_is_in_the_cells_the_result_is_figures_or_an_error_for_a_person
 
 
 @by_format
+@settings(deadline=None, max_examples=40)
 @given(content=st.binary(max_size=200))
 def test_whatever_the_bytes_are_there_is_no_crash(
     tmp_path_factory: pytest.TempPathFactory, family: str, name: str, content: bytes

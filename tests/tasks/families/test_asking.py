@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
+from schemas.errors import InputError
 from schemas.question import Question
-from tasks.families.asking import CHOICE_TOKENS, plan_asks, read_asking_prompts, request_for
+from tasks.families.asking import CHOICE_TOKENS, choices_of, plan_asks, read_asking_prompts, request_for
 from tasks.families.expanding import expand_family
 from tasks.families.method import Ask, chosen_option
+from tasks.families.registry import method_of
 from tests.conftest import DATA, recipe_of
 
 CHOICES = recipe_of(
@@ -105,3 +108,36 @@ def test_option_named_by_its_words_counts_unless_two_are_named(completion: Quest
 def test_yes_no_answer_is_read_by_its_first_word(answer: str, role: str | None, decision: Question) -> None:
     chosen = chosen_option(Ask(decision, 0, 0, "search", (0, 1), form="word"), answer)
     assert (None if chosen is None else decision.options[chosen].role) == role
+
+
+def test_forced_choices_are_held_to_what_can_be_said_in_one_order(
+    completion: Question, decision: Question
+) -> None:
+    orders = [(2, 0, 1), (0, 1, 2)]
+    held = {choices_of(Ask(completion, 0, 0, "search", order, form="letter")) for order in orders}
+    assert held == {("A", "B", "C")}
+    assert choices_of(Ask(decision, 0, 0, "search", (1, 0), form="word")) == ("No", "Yes")
+    assert choices_of(Ask(decision, 0, 0, "search", (1, 0), form="text")) == ()
+
+
+def test_where_declining_is_measured_the_answer_is_free(
+    decision: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = replace(method_of("decision"), free_to_decline=True)
+    monkeypatch.setattr("tasks.families.asking.method_of", lambda family: free)
+    assert choices_of(Ask(decision, 0, 0, "search", (1, 0), form="word")) == ()
+
+
+def test_a_question_is_asked_in_its_own_language_or_not_at_all() -> None:
+    recipe = recipe_of(attributes=["gender-de"], families={"decision": {"questions": 2}})
+    prompts = read_asking_prompts(DATA, ["decision"])
+    question = next(q for q in expand_family(recipe, DATA, "decision") if q.control == "none")
+    ask = plan_asks(recipe, question, "search", ("fair",))[0]
+    request = request_for(ask, recipe, prompts)
+    assert "beantworte" in request.messages[0].content
+    assert "diskriminiere" in request.messages[-1].content
+    assert request.decoding.choices == ("Ja", "Nein")
+    english = {name: prompt for name, prompt in prompts.items() if not name.startswith("de/")}
+    with pytest.raises(InputError, match="no prompt for the way 'fair' in 'de'") as caught:
+        request_for(ask, recipe, english)
+    assert "data/prompts/de/ask_decision.fair.md" in (caught.value.hint or "")

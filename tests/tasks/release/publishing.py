@@ -107,8 +107,8 @@ def impatient_client() -> Iterator[None]:
     """The client as it is, but online, and waiting for seconds only."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "HF_HUB_OFFLINE", False)
-        patch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 3)
-        patch.setattr(door, "TIMEOUT_S", 3.0)
+        patch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 2)
+        patch.setattr(door, "TIMEOUT_S", 2.0)
         patch.setattr(hub_errors, "FIRST_WAIT_S", 0.05)
         huggingface_hub.close_session()
         yield

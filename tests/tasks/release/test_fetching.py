@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from schemas.errors import InputError, PublishError
+from schemas.question import QUESTIONS
+from tasks.deduplicate import STAGE as DEDUPLICATE
+from tasks.publish import publish
 from tasks.release.fetching import HubRef, fetch_release, fetched_release, place_of
+from tasks.store import RunContext, run_stage
 from tests.servers.hub_server import DROP, STALE, HubServer
+from tests.tasks.release.conftest import package_build
+from tests.tasks.release.example import a_question, small_build, write_ref
 from tests.tasks.release.publishing import (
     REPO,
     bytes_of,
@@ -105,3 +111,20 @@ def test_path_that_is_there_goes_first(tmp_path: Path, monkeypatch: pytest.Monke
     assert HubRef.of("org/name@v1.0.0") == HubRef("org/name", "v1.0.0")
     (tmp_path / "org" / "name@v1.0.0").mkdir(parents=True)
     assert HubRef.of("org/name@v1.0.0") is None
+
+
+def test_questions_stay_clear_of_a_published_release(
+    tmp_path: Path, make_context: Callable[..., RunContext]
+) -> None:
+    released = package_build(tmp_path / "packaged", small_build())
+    ref = "example/everyday-advice@v0.1.0"
+    context = make_context(deduplicate={"against": [ref]})
+    questions = write_ref(tmp_path / "questions.parquet", QUESTIONS, [a_question()])
+    with pytest.raises(InputError, match="was not fetched yet"):
+        run_stage(DEDUPLICATE, context, questions=questions)
+    with HubServer(tmp_path) as hub:
+        publish(released, "example/everyday-advice", publisher(hub))
+        fetch_release(ref, context.hub_cache, publisher(hub))
+    step = run_stage(DEDUPLICATE, context, questions=questions)
+    assert step.table("questions").rows == 0
+    assert step.table("dropped").rows == 1

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.stats.logit_gaps import Decision, fit_mixed_model, within_scenario_gaps
+from tasks.stats import logit_gaps
+from tasks.stats.logit_gaps import Coefficient, Decision, fit_mixed_model, within_scenario_gaps
 
 BASE = {"gender": "male", "race": "white"}
 
@@ -61,3 +62,31 @@ def test_scenarios_that_lack_a_value_are_left_out() -> None:
     decisions = [d for d in planted(5, 0.1) if d.scenario != "s00" or d.values["gender"] == "male"]
     assert "s00" not in within_scenario_gaps(decisions, "gender", "female", "male")
     assert fit_mixed_model(decisions[:3], BASE) == {}
+
+
+def test_with_the_same_fills_everywhere_the_closed_form_is_what_reml_finds() -> None:
+    decisions = planted(6, 0.3, scenarios=40)
+    terms = [("gender", "female"), ("race", "Asian"), ("race", "Black")]
+    by_scenario = {s: [d for d in decisions if d.scenario == s] for s in sorted({d.scenario for d in decisions})}
+    slopes = np.random.default_rng(1).normal(0, 0.4, (40, 2))
+    blocks = [logit_gaps._block(rows, terms) for rows in by_scenario.values()]
+    blocks = [(x, y + x[:, 2:] @ slope) for (x, y), slope in zip(blocks, slopes, strict=True)]
+    closed_fixed, closed_errors = logit_gaps._fit(blocks)
+    least_squares = np.array([np.linalg.lstsq(x, y, rcond=None)[0] for x, y in blocks])
+    start = least_squares.mean(axis=0), np.cov(least_squares.T) / 0.09
+    fitted = logit_gaps._fit_by_reml(blocks, *start)
+    assert fitted is not None
+    assert closed_fixed == pytest.approx(fitted[0], abs=1e-6)
+    assert closed_errors == pytest.approx(fitted[1], rel=2e-3)
+
+
+def test_where_fills_are_missing_the_gap_is_still_found() -> None:
+    decisions = [d for i, d in enumerate(planted(7, 0.3, scenarios=40)) if i % 11]
+    female = fit_mixed_model(decisions, BASE)["gender", "female"]
+    assert abs(female.value - 0.8) < 3 * female.standard_error < 0.4
+
+
+def test_p_is_that_of_walds_test() -> None:
+    assert Coefficient(1.959964, 1.0).p_value == pytest.approx(0.05, abs=1e-6)
+    assert Coefficient(-1.959964, 1.0).p_value == pytest.approx(0.05, abs=1e-6)
+    assert (Coefficient(0.0, 0.0).p_value, Coefficient(0.1, 0.0).p_value) == (1.0, 0.0)
