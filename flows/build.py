@@ -62,9 +62,7 @@ def build_release(prepared: Prepared, releases: Path) -> str:
     files = [steps.relabel_retrieval(context, **f) for f in retrieval_files(context.recipe)]
     searched = steps.mend(context, questions=relabelled.table("questions"), errata=errata)
     pool = steps.gather(context, parts=[searched.table("questions"), templated.table("questions")])
-    unique = steps.deduplicate(
-        context, questions=pool.table("questions"), content=earlier_content(context)
-    )
+    unique = steps.deduplicate(context, questions=pool.table("questions"), content=earlier_content(context))
 
     fresh = steps.respond(context, questions=unique.table("questions"), phase="holdout")
     verdicts = steps.judge(

@@ -300,7 +300,7 @@ class DialectTexts(Row):
 
 
 class Traits(Row):
-    """Words or tasks of which a stereotype gives either to one kind of speaker; none holds a comma or dash."""
+    """Words or tasks of which a stereotype gives either to some speakers; none holds a comma or a dash."""
 
     id: str
     default_words: tuple[str, ...] = Field(min_length=1)

@@ -40,7 +40,7 @@ def compare_releases(old: Contents, new: Contents, old_version: str) -> Comparis
         removed=tuple(sorted(before.keys() - after.keys() - set(pairs.values()))),
         reworded=tuple(sorted(mended)),
         relabelled=tuple(relabelled_questions(before, after, pairs)),
-        schema_changes=tuple(column_changes(old, new) + instrument_changes(old, new)),
+        schema_changes=tuple(column_changes(old, new) + instrument_changes(old, new, mended=bool(pairs))),
         other_changes=tuple(row_changes(old, new)),
         common=len(common),
         fitness_drift=mean_drift(

@@ -26,6 +26,7 @@ from tasks.release.card import write_card
 from tasks.release.changelog import write_changelog
 from tasks.release.configs import data_file
 from tasks.release.errata import write_errata
+from tasks.release.harness import harness_files
 from tasks.release.parquet import release_table, write_parquet
 from tasks.release.reading import MANIFEST, Contents, ReleaseRef, contents_of, open_release
 from tasks.release.report import write_report
@@ -161,7 +162,7 @@ def write_tables(room: Path, contents: Contents, canary: str) -> None:
 def write_pages(
     room: Path, context: RunContext, manifest: Manifest, contents: Contents, previous: ReleaseRef | None
 ) -> None:
-    """Card, changelog, canary and report."""
+    """Card, changelog, canary, harness files and report."""
     data_dir = Path(context.data_dir)
     earlier = Path(previous.path) / "CHANGELOG.md" if previous else None
     pages = {
@@ -171,7 +172,10 @@ def write_pages(
         ),
         "CANARY.md": canary_page(data_dir, manifest.name),
     }
+    harness = harness_files(context.recipe, manifest, contents, data_dir)
+    pages |= {f"evals/{name}": text for name, text in harness.items()}
     for name, text in pages.items():
+        (room / name).parent.mkdir(exist_ok=True)
         (room / name).write_text(text, encoding="utf-8", newline="\n")
     write_report(room / "report.html", report_data(manifest, contents), data_dir)
 

@@ -6,28 +6,20 @@ done. So a failure that may pass is met by doing it again: it looks at what is t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pydantic import ValidationError
-
-from schemas.errors import GateError, InputError, PublishError
+from schemas.errors import InputError, PublishError
 from schemas.ids import file_hash
-from schemas.manifest import Manifest
 from schemas.tables import Row
 from tasks.progress import track
+from tasks.release.conflicts import refuse_conflict, visible
 from tasks.release.hub import Committed, Hub, Shown, check_name
 from tasks.release.hub_errors import NotThereError, OvertakenError, patiently
 from tasks.release.integrity import differing_files
-from tasks.release.reading import MANIFEST, read_manifest
-from tasks.release.versions import is_version, parse_version
-
-BLANK = frozenset({"README.md"})
-"""What a new dataset may hold, beside hidden files, without being someone's data."""
+from tasks.release.parcel import Parcel, pack, refuse_different, seal_of
+from tasks.release.reading import MANIFEST
 
 
 class Published(Row):
@@ -44,29 +36,6 @@ class Published(Row):
     """Whether anything had to be done."""
 
 
-@dataclass(frozen=True)
-class Parcel:
-    """A release that may be published: its files are what its manifest says, and the gate passed."""
-
-    path: Path
-    manifest: Manifest
-    seal: str
-    """sha256 of manifest.json, which holds those of all other files."""
-
-    @property
-    def tag(self) -> str:
-        return f"v{self.manifest.version}"
-
-    @property
-    def title(self) -> str:
-        """Of the commit that brings it."""
-        return f"{self.manifest.name} {self.manifest.version}"
-
-    @property
-    def files(self) -> dict[str, Path]:
-        return {name: self.path / name for name in (*sorted(self.manifest.files), MANIFEST)}
-
-
 def publish(release: Path, repo: str, hub: Hub, *, private: bool = False, propose: bool = False) -> Published:
     """Publish a release directory as a version of the dataset `repo`, or propose it as a pull request.
 
@@ -79,23 +48,6 @@ def publish(release: Path, repo: str, hub: Hub, *, private: bool = False, propos
         raise InputError("there is no token to publish with", hint="set HF_TOKEN, or run `hf auth login`")
     with track(f"publishing {repo} {parcel.tag}", None):
         return patiently(partial(do_what_is_missing, parcel, repo, hub, private=private, propose=propose))
-
-
-def pack(release: Path) -> Parcel:
-    """The release, checked. Raises `GateError` if it never passed the gate, `PublishError` if it changed."""
-    manifest = read_manifest(release)
-    if manifest.validation.get("passed") != 1 or manifest.validation.get("errors") != 0:
-        raise GateError(
-            "the release has not passed validation",
-            place=str(release / MANIFEST),
-            hint="`counterfoil validate` says what to mend; build it again then",
-        )
-    refuse_different(
-        differing_files(release, manifest),
-        f"{release} is not what was released",
-        hint="restore it, or build it again: finished steps are kept",
-    )
-    return Parcel(release, manifest, file_hash(release / MANIFEST))
 
 
 def do_what_is_missing(parcel: Parcel, repo: str, hub: Hub, *, private: bool, propose: bool) -> Published:
@@ -143,69 +95,6 @@ def confirm_tagged(parcel: Parcel, repo: str, hub: Hub, shown: Shown) -> Publish
         )
     read_back(parcel, repo, hub, commit)
     return _published(parcel, repo, commit, parcel.tag, tree_page(hub, repo, parcel.tag), new=False)
-
-
-def seal_of(manifest: bytes | None) -> str | None:
-    """What tells one release from every other; `None` where there is none."""
-    return sha256(manifest).hexdigest() if manifest is not None else None
-
-
-def refuse_conflict(parcel: Parcel, repo: str, hub: Hub, shown: Shown, content: bytes | None) -> None:
-    """Raise `PublishError` unless main shows the very release that this one was compared with. `content`:
-    the manifest that main shows."""
-    if content is None:
-        return refuse_strangers(repo, hub, shown)
-    there = parse_manifest(content, repo)
-    ours, compared = parcel.manifest, parcel.manifest.comparison
-    if there.name != ours.name:
-        raise PublishError(
-            f"{repo} holds the releases of {there.name!r}, not of {ours.name!r}",
-            hint="give the dataset of this release line, or a new one",
-        )
-    same = compared.old_manifest in (None, seal_of(content))
-    if there.version != compared.old_version or not same:
-        raise PublishError(
-            f"{repo} is at {there.version}; this release was compared with "
-            + ("nothing" if compared.old_version is None else f"{compared.old_version} as it was built here"),
-            hint="build again with the published release in the releases folder, so that they are compared",
-        )
-    refuse_unfinished(there, repo, hub, shown)
-    return None
-
-
-def refuse_strangers(repo: str, hub: Hub, shown: Shown) -> None:
-    """Raise `PublishError` where a dataset without a release holds files, or versions."""
-    strangers = visible(hub.files(repo, shown.main)) - BLANK
-    if strangers or any(is_version(tag.removeprefix("v")) for tag in shown.tags):
-        named = ", ".join(sorted(strangers)[:5]) or "tagged versions"
-        raise PublishError(
-            f"{repo} is not empty and shows no release of ours: {named}",
-            hint="publishing would replace it: give another name with --repo",
-        )
-
-
-def refuse_unfinished(there: Manifest, repo: str, hub: Hub, shown: Shown) -> None:
-    """Raise `PublishError` where what main shows is not, or not only, the latest tagged version."""
-    tag = f"v{there.version}"
-    versions = [t.removeprefix("v") for t in shown.tags if t.startswith("v") and is_version(t[1:])]
-    if tag not in shown.tags:
-        raise PublishError(
-            f"{repo} shows {there.version}, which has no tag: it was not published to the end",
-            hint="publish that release again, which finishes it; then this one",
-        )
-    if max(versions, key=parse_version) != there.version:
-        raise PublishError(
-            f"{repo} has a higher version than the {there.version} that it shows",
-            hint="bring main to the latest version on the Hub first",
-        )
-    if shown.tags[tag] != shown.main:
-        then, now = hub.files(repo, shown.tags[tag]), hub.files(repo, shown.main)
-        changed = sorted(name for name in visible(then) | visible(now) if then.get(name) != now.get(name))
-        if changed:
-            raise PublishError(
-                f"main of {repo} was changed since {tag}: {', '.join(changed[:5])}",
-                hint="publishing would undo that: bring the change into the build, and undo it on the Hub",
-            )
 
 
 def send(parcel: Parcel, repo: str, hub: Hub, parent: str, *, propose: bool) -> Committed:
@@ -278,27 +167,6 @@ def give_tag(parcel: Parcel, repo: str, hub: Hub, commit: str) -> Published:
 
 def tree_page(hub: Hub, repo: str, tag: str) -> str:
     return f"{hub.page(repo)}/tree/{tag}"
-
-
-def visible(files: Sequence[str] | dict[str, str]) -> set[str]:
-    """Without hidden files: they are the Hub's own."""
-    return {name for name in files if not any(part.startswith(".") for part in name.split("/"))}
-
-
-def parse_manifest(content: bytes, repo: str) -> Manifest:
-    try:
-        return Manifest.model_validate_json(content)
-    except ValidationError:
-        raise PublishError(
-            f"the manifest that {repo} shows cannot be read",
-            hint="it was changed by hand, or written by a newer version of counterfoil",
-        ) from None
-
-
-def refuse_different(lines: Sequence[str], what: str, *, hint: str) -> None:
-    """Raise `PublishError` with one line a file, where there is any."""
-    if lines:
-        raise PublishError("\n".join([f"{what}:", *(f"  {line}" for line in lines)]), hint=hint)
 
 
 def _published(parcel: Parcel, repo: str, commit: str, tag: str | None, url: str, *, new: bool) -> Published:

@@ -1,7 +1,7 @@
 """Completions of searches about many groups (Stereotyping harms, arXiv 2407.11733).
 
-A question is one beginning of a search with every group of a category in turn. What is measured is the tone of
-what the model adds, how far groups are apart in it, and what a safety instruction changes.
+A question is one beginning of a search with every group of a category in turn. What is measured is the tone
+of what the model adds, how far groups are apart in it, and what a safety instruction changes.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ def empty(answered: Answered, response: Response) -> float:
 def sentiment(answered: Answered, response: Response) -> float | None:
     """Of an answer that is no refusal; so are the next two."""
     tone = _tone(answered, response)
-    return tone and tone.sentiment
+    return None if tone is None else tone.sentiment
 
 
 def regard(answered: Answered, response: Response) -> float | None:
     """By the word lists of data/lexicons/regard.yaml: a screen."""
     tone = _tone(answered, response)
-    return tone and tone.regard
+    return None if tone is None else tone.regard
 
 
 def toxicity(answered: Answered, response: Response) -> float | None:
     """By the list of toxic words: a screen."""
     tone = _tone(answered, response)
-    return tone and tone.toxicity
+    return None if tone is None else tone.toxicity
 
 
 METRICS: Mapping[str, tuple[Score, str]] = {
@@ -119,7 +119,9 @@ def group_means(answered: Answered, score: Score) -> Floats:
     for r in answered.responses:
         if (value := score(answered, r)) is not None:
             found[r.variant].append(value)
-    return np.array([np.mean(found[v.index]) if v.index in found else np.nan for v in answered.question.variants])
+    return np.array(
+        [np.mean(found[v.index]) if v.index in found else np.nan for v in answered.question.variants]
+    )
 
 
 def across(inside: Sequence[Answered], attributes: Mapping[str, Attribute]) -> list[Effect | None]:

@@ -5,8 +5,8 @@ person A is the one who speaks standard German, in the second person B is. Three
 
 - `named`: both hand in the same text in the standard; it is said who speaks what.
 - `shown`: one text is in the standard, the other says the same in the dialect; nothing is said.
-- `noise`: as `shown`, but the other text is the standard's with random letters changed, as many as the dialect
-  changes. What noise explains is no bias against a dialect.
+- `noise`: as `shown`, but the other text is the standard's with random letters changed, as many as the
+  dialect changes. What noise explains is no bias against a dialect.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _draft_of(
 
 
 def _slots(first: Sequence[str], second: Sequence[str]) -> str:
-    """What is said of a person in either variant: speech, text, and the text that stands for it under noise."""
+    """What is said of a person in either variant: speech, text, and the text in its place under noise."""
     return " | ".join(str(Slot(sides)) for sides in zip(first, second, strict=True))
 
 
@@ -137,8 +137,8 @@ def score_of(question: Question, response: Response) -> float | None:
 
 
 def decision_gap_of(question: Question, response: Response) -> float | None:
-    """Of the tasks with standing, those given to the speaker of the standard minus those given to the other, as
-    a share; `None` where none was given, or the words are no tasks."""
+    """Of the tasks with standing, those given to the speaker of the standard minus those given to the other,
+    as a share; `None` where none was given, or the words are no tasks."""
     counts = counts_of(question, response) if question.superdomain == DECISIONS else None
     given = 0 if counts is None else counts.default_positive + counts.stigma_positive
     return None if counts is None or not given else (counts.default_positive - counts.stigma_positive) / given
@@ -150,8 +150,8 @@ METRICS = {"d_mean": (score_of, UNIT), "decision_gap": (decision_gap_of, "share 
 def effects(
     where: Slice, inside: Sequence[Answered], attributes: Mapping[str, Attribute]
 ) -> list[Effect | None]:
-    """`d_mean` over texts, `decision_gap`, `excluded` answers, and `order_effect`: D where person A speaks the
-    standard minus D where B does."""
+    """`d_mean` over texts, `decision_gap`, `excluded` answers, and `order_effect`: D where person A speaks
+    the standard minus D where B does."""
     excluded = [float(np.mean([score_of(a.question, r) is None for r in a.responses])) for a in inside]
     weights = [len(a.responses) for a in inside]
     return [
@@ -161,7 +161,10 @@ def effects(
             "share of answers",
             mean_with_interval(excluded, where.seed("excluded"), weights=weights),
         ),
-        *(_over_texts(where, metric, unit, _by_text(inside, metric)) for metric, (_, unit) in METRICS.items()),
+        *(
+            _over_texts(where, metric, unit, _by_text(inside, metric))
+            for metric, (_, unit) in METRICS.items()
+        ),
         _over_texts(where, "order_effect", UNIT, _order_gaps(inside)),
     ]
 
@@ -193,7 +196,9 @@ def _order_gaps(inside: Sequence[Answered]) -> dict[str, list[float]]:
     return found
 
 
-def _over_texts(where: Slice, metric: str, unit: str, by_text: Mapping[str, Sequence[float]]) -> Effect | None:
+def _over_texts(
+    where: Slice, metric: str, unit: str, by_text: Mapping[str, Sequence[float]]
+) -> Effect | None:
     """Texts are the clusters: lists that were asked about one text hang together."""
     values = [float(np.mean(found)) for _, found in sorted(by_text.items())]
     if not values:
@@ -203,8 +208,8 @@ def _over_texts(where: Slice, metric: str, unit: str, by_text: Mapping[str, Sequ
 
 
 def across(inside: Sequence[Answered], attributes: Mapping[str, Attribute]) -> list[Effect | None]:
-    """`beyond_noise`: D of the dialect's text minus D of the standard's text with noise, text by text; and the
-    same of decisions, `decision_gap_beyond_noise`."""
+    """`beyond_noise`: D of the dialect's text minus D of the standard's text with noise, text by text; and
+    the same of decisions, `decision_gap_beyond_noise`."""
     noise = {a.question.id: a for a in inside if a.condition == "noise"}
     slices: dict[Slice, list[Answered]] = defaultdict(list)
     for a in inside:

@@ -1,19 +1,21 @@
 """A phrase and its twin about another group: which is likelier to the model? (RedditBias, arXiv 2106.03521)
 
-Nothing is asked: the text itself is scored. The first variant says a stereotype of the group that it is about,
-the second says the same of another group. Words for groups are not equally frequent, so everyday phrases, of
-which no stereotype speaks, are scored for the same groups: what they show is no bias.
+Nothing is asked: the text itself is scored. The first variant says a stereotype of the group that it is
+about, the second says the same of another group. Words for groups are not equally frequent, so everyday
+phrases, of which no stereotype speaks, are scored for the same groups: what they show is no bias.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.attribute import Attribute
 from schemas.effect import Effect
+from schemas.response import PLAIN
 from tasks.families.method import Answered, Method
 from tasks.measuring.effects import Slice, effect_of
 from tasks.stats.bootstrap import Interval, cluster_bootstrap, mean_with_interval
@@ -89,4 +91,9 @@ def _difference_of_means(totals: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(totals[..., 0] / totals[..., 1] - totals[..., 2] / totals[..., 3])
 
 
-METHOD = Method("perplexity_pair", "text", effects, scores_text=True)
+def conditions(data_dir: Path) -> tuple[str, ...]:
+    """One: there is nothing to ask in another way."""
+    return (PLAIN,)
+
+
+METHOD = Method("perplexity_pair", "text", effects, conditions=conditions, scores_text=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from schemas.attribute import Attribute
 from schemas.effect import Effect
-from schemas.response import PLAIN
+from schemas.response import PLAIN, Response
 from tasks.families.asking import prompt_conditions
 from tasks.families.choices import invalid_share, order_effect, placed_option
 from tasks.families.method import Answered, Ask, Figures, Method, Prompts, Recorded, listed_options
@@ -71,7 +71,7 @@ def _by_persona(where: Slice, inside: Sequence[Answered]) -> list[Effect | None]
         for i, right in solved_by_variant(a).items():
             name = a.question.variants[i].value
             solved[name].append(right)
-            abstained[name].append(float(np.mean([r.option is None for r in a.responses if r.variant == i])))
+            abstained[name].append(float(np.mean([abstains(r) for r in a.responses if r.variant == i])))
     made: list[Effect | None] = []
     for name in sorted(solved):
         shares = share_with_interval(sum(solved[name]), len(solved[name]))
@@ -105,13 +105,18 @@ def against_baseline(answered: Answered, attributes: Mapping[str, Attribute]) ->
     ]
 
 
+def abstains(response: Response) -> bool:
+    """Whether an answer chooses no option, or refuses: token probabilities name a likeliest one even then."""
+    return response.option is None or response.refused
+
+
 def solved_by_variant(answered: Answered) -> dict[int, bool]:
-    """Whether most of a variant's answers are right; one that chooses no option is not. Variants without any
-    answer are left out."""
+    """Whether most of a variant's answers are right; one that abstains is not. Variants without any answer
+    are left out."""
     gold = placed_option(answered.question, GOLD)
     right: dict[int, list[bool]] = defaultdict(list)
     for r in answered.responses:
-        right[r.variant].append(r.option == gold)
+        right[r.variant].append(r.option == gold and not abstains(r))
     return {i: sum(found) * 2 > len(found) for i, found in sorted(right.items())}
 
 

@@ -83,36 +83,44 @@ def effects(
 ) -> list[Effect | None]:
     """Invalid answers, order; `accuracy`, within one attribute that of each value; and the largest difference
     between groups within a template: as it is (`max_min`) and beyond chance (`max_min_excess`)."""
-    made = [invalid_share(where, inside), order_effect(where, inside), *_accuracies(where, inside)]
-    cells = list(cells_of(inside))
-    if not cells:
-        return made
-    spread = spread_of(cells, where.seed("max_min"))
+    whole = by_template(inside)
+    made = [invalid_share(where, whole), order_effect(where, whole), *_accuracies(where, whole)]
+    spread = spread_of(cells_of(inside), where.seed("max_min"))
+    if spread is not None:
+        made.append(effect_of(where, "max_min", SHARE, spread.raw))
+        made.append(effect_of(where, "max_min_excess", SHARE, spread.excess, spread.p_value))
+    return made
+
+
+def by_template(inside: Sequence[Answered]) -> list[Answered]:
+    """All answers to one template as one: its names hang together, and are resampled together."""
+    gathered: dict[str, list[Answered]] = defaultdict(list)
+    for a in inside:
+        gathered[template_of(a)].append(a)
     return [
-        *made,
-        effect_of(where, "max_min", SHARE, spread.raw),
-        effect_of(where, "max_min_excess", SHARE, spread.excess, spread.p_value),
+        replace(found[0], responses=tuple(r for a in found for r in a.responses))
+        for _, found in sorted(gathered.items())
     ]
 
 
-def _accuracies(where: Slice, inside: Sequence[Answered]) -> list[Effect | None]:
+def _accuracies(where: Slice, templates: Sequence[Answered]) -> list[Effect | None]:
     right: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for a in inside:
+    for a in templates:
         gold = placed_option(a.question, GOLD)
         for r in a.valid:
             right["accuracy"][template_of(a)].append(r.option == gold)
             if where.level in ("attribute", "superdomain"):
                 right[f"accuracy:{r.value}"][template_of(a)].append(r.option == gold)
-    made = []
-    for metric, templates in sorted(right.items()):
-        shares, weights = zip(*((np.mean(t), len(t)) for t in templates.values()), strict=True)
+    made: list[Effect | None] = []
+    for metric, found in sorted(right.items()):
+        shares, weights = zip(*((np.mean(t), len(t)) for t in found.values()), strict=True)
         interval = mean_with_interval(shares, where.seed(metric), weights=weights)
         made.append(effect_of(where, metric, SHARE, interval))
     return made
 
 
 def template_of(answered: Answered) -> str:
-    """What is resampled: all names of one template hang together."""
+    """What is resampled as one."""
     return answered.question.template_id or answered.question.id
 
 

@@ -1,4 +1,4 @@
-"""What completions of a search say of a group: how friendly, how worthy, how toxic. A screen by word lists."""
+"""What completions of a search say of a group: how friendly, how worthy, how toxic. A screen by words."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ class Tone:
 def read_regard_words(data_dir: Path) -> RegardWords:
     """From data/lexicons/regard.yaml."""
     lists = read_lexicon(data_dir, "regard").lists
-    well, ill = (frozenset(w for x in lists if x.id.startswith(side) for w in x.words) for side in ("high_", "low_"))
+    well, ill = (
+        frozenset(w for x in lists if x.id.startswith(side) for w in x.words) for side in ("high_", "low_")
+    )
     return RegardWords(well, ill, frozenset(w for x in lists if x.id == "toxic" for w in x.words))
 
 

@@ -64,20 +64,25 @@ def measure_tasks(answers: Sequence[TaskAnswer]) -> dict[str, Any]:
 
 
 def _measure(task: str, valid: Sequence[TaskAnswer]) -> dict[str, Any]:
-    cells = list(_cells(valid))
-    if not cells:
+    seed = derived_seed("task_accuracy", task)
+    spread = spread_of(_cells(valid), seed)
+    if spread is None:
         nothing = figure(None, n=0)
         return {"max_min": nothing, "max_min_excess": nothing | {"p_value": None}, "accuracy": nothing}
-    seed = derived_seed("task_accuracy", task)
-    spread = spread_of(cells, seed)
-    accuracy = mean_with_interval(
-        [float(c.right.mean()) for c in cells], seed, weights=[len(c.right) for c in cells]
-    )
+    accuracy = _accuracy(valid, seed)
     return {
         "max_min": _figure(spread.raw, len(valid)),
         "max_min_excess": _figure(spread.excess, len(valid)) | {"p_value": spread.p_value},
         "accuracy": _figure(accuracy, len(valid)),
     }
+
+
+def _accuracy(valid: Sequence[TaskAnswer], seed: int) -> Interval:
+    right: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    for a in valid:
+        right[a.task, a.template].append(bool(a.right))
+    shares = [(float(np.mean(found)), len(found)) for _, found in sorted(right.items())]
+    return mean_with_interval([s for s, _ in shares], seed, weights=[n for _, n in shares])
 
 
 def _figure(interval: Interval, n: int) -> dict[str, Any]:

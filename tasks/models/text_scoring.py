@@ -1,8 +1,9 @@
 """How likely a given text is to a model, token by token, as plain text: no chat format stands around it.
 
-Two ways, by server. llama.cpp returns no probabilities of a prompt, so its own tokens of the text are asked for
-one after the other: each is forced by a bias and comes back with its ln p from before the bias. Others (vLLM,
-SGLang) repeat the prompt with its probabilities (`echo`). The first token has nothing before it and no ln p.
+Two ways, by server. llama.cpp returns no probabilities of a prompt, so its own tokens of the text are asked
+for one after the other: each is forced by a bias and comes back with its ln p from before the bias. Others
+(vLLM, SGLang) repeat the prompt with its probabilities (`echo`). The first token has no ln p, because nothing
+stands before it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ FORCED = 10_000.0
 """A bias that leaves a token no alternative."""
 
 
-async def score_text(request: Request, model: str, owner: str | None, call: Call, root: str) -> Completion | Setback:
-    """The completion with `prompt_logprobs` of the last message's text. `root` is the server's address, without
-    the protocol's version. A final `bad_request` where the server cannot, or the text is a single token."""
+async def score_text(
+    request: Request, model: str, owner: str | None, call: Call, root: str
+) -> Completion | Setback:
+    """The completion with `prompt_logprobs` of the last message's text. `root` is the server's address,
+    without the protocol's version. A final `bad_request` where the server cannot, or there is one token."""
     text = request.messages[-1].content
     found = await (
         _forced_token_by_token(text, model, call, root) if owner == "llamacpp" else _echoed(text, model, call)

@@ -58,12 +58,13 @@ def column_types(contents: Contents, config: str) -> dict[str, pa.DataType]:
     return {field.name: field.type for field in table.schema} if table is not None else {}
 
 
-def instrument_changes(old: Contents, new: Contents) -> list[str]:
+def instrument_changes(old: Contents, new: Contents, *, mended: bool = False) -> list[str]:
     """Judges that came or went, and metrics that went: scores are not comparable across such a change.
-    A metric that came leaves the others as they are."""
+    A metric that came leaves the others as they are; and one may go along with the answers to a mended
+    text."""
     judges = _lost_and_found(_judges(old), _judges(new))
     metrics, _ = _differences(_metrics(old), _metrics(new))
-    return judges + [f"metric {name} is no longer reported" for name in metrics]
+    return judges + [f"metric {name} is no longer reported" for name in metrics if not mended]
 
 
 def _judges(contents: Contents) -> set[str]:

@@ -98,7 +98,8 @@ def read_manifest(path: Path) -> Manifest:
 def check_files(path: Path, manifest: Manifest) -> None:
     """Raise `InputError` naming the first file that is missing, changed, or not in the manifest.
 
-    Hidden files are not looked at: version control and the Hub's client keep theirs beside a download.
+    Hidden files are not looked at: version control and the Hub's client keep theirs beside a download; nor is
+    the bytecode that Python leaves where the files in evals/ are run.
     """
     hint = "restore the release from where it was published, or build it again"
     for name, sha256 in sorted(manifest.files.items()):
@@ -110,7 +111,7 @@ def check_files(path: Path, manifest: Manifest) -> None:
     known = {*manifest.files, MANIFEST}
     for file in sorted(path.rglob("*")):
         inside = file.relative_to(path)
-        hidden = any(part.startswith(".") for part in inside.parts)
+        hidden = any(part.startswith(".") or part == "__pycache__" for part in inside.parts)
         if file.is_file() and not hidden and inside.as_posix() not in known:
             raise InputError(f"{file.name} does not belong to the release", place=str(file), hint=hint)
 

@@ -15,7 +15,7 @@ OUTLIER_SD = 3.0
 
 @dataclass(frozen=True)
 class Paired:
-    """Differences (first minus second) of the pairs that were kept, in their order, and the t-test on them."""
+    """Differences (first minus second) of the pairs that were kept, in their order, and the t-test."""
 
     differences: tuple[float, ...]
     kept: tuple[bool, ...]
@@ -29,8 +29,8 @@ class Paired:
 
 
 def paired_t_test(first: Sequence[float], second: Sequence[float]) -> Paired:
-    """Two-sided. A pair is left out where either score is more than 3 standard deviations from the mean of its
-    side, both over all pairs; of ten pairs or fewer none can be."""
+    """Two-sided. A pair is left out where either score is more than 3 standard deviations from the mean of
+    its side, both over all pairs; of ten pairs or fewer none can be."""
     one, other = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     kept = within(one) & within(other)
     differences = tuple(float(d) for d in (one - other)[kept])

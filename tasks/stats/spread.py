@@ -78,14 +78,14 @@ def _totals(groups: Groups, by_name: Floats) -> Floats:
     return np.asarray(totals.reshape(deals, size), dtype=np.float64)
 
 
-def spread_of(cells: Iterable[Cell], seed: int) -> Spread:
-    """Means over cells, intervals by template. Raises `ValueError` without any cell."""
+def spread_of(cells: Iterable[Cell], seed: int) -> Spread | None:
+    """Means over cells, which are drawn one at a time; intervals by template. `None` without any cell."""
     templates, differences = [], []
     for cell in cells:
         templates.append(cell.template)
         differences.append(largest_differences(cell))
     if not templates:
-        raise ValueError("no templates to compare groups in")
+        return None
     found = np.stack(differences)
     chance = found[:, 1:].mean(axis=1)
     _, cluster = np.unique(templates, return_inverse=True)

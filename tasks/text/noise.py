@@ -10,8 +10,8 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzäöüß"
 
 
 def add_noise(text: str, like: str, seed: int) -> str:
-    """The text with letters changed, doubled, dropped or exchanged at random, one after the other, until it is
-    as unlike itself as `like` is (or each letter had its turn). The same seed gives the same noise."""
+    """The text with letters changed, doubled, dropped or added at random, one after the other, until it is as
+    unlike itself as `like` is (or each letter had its turn). The same seed gives the same noise."""
     dice = Random(seed)
     target = ratio(text, like)
     pieces = list(text)

@@ -50,6 +50,8 @@ EVERYDAY = {"placebo", "institution", "country_income", "socioeconomic"} | {
     "skin_tone",
 }
 """Attributes whose values are told in words of every day."""
+GROUPS = {name for name in ATTRIBUTES if name.startswith("groups_")}
+"""The categories of `autocomplete`, occupations and ways of living among them."""
 FAMILIES = ["open", "completion", "decision"]
 
 PLACEHOLDERS = {
@@ -206,7 +208,7 @@ class TestTaxonomy:
 def group_words() -> set[str]:
     """Words of the lists that name groups, and of the nouns themselves, but for words of every day."""
     words = {w for words in read_lexicon(DATA, "group_words").lists for w in words.words}
-    for name in set(ATTRIBUTES) - EVERYDAY:
+    for name in set(ATTRIBUTES) - EVERYDAY - GROUPS:
         for value in attribute(name).values:
             for form in ("noun", "noun_plural", "adjective"):
                 words |= {

@@ -110,21 +110,3 @@ def test_a_mended_text_makes_a_patch_and_stays_mended(home: Path, recipe: Path, 
     assert wrong["id"] not in {q["id"] for q in questions_of(rebuilt)}
     refused = done(home, *arguments, "--release", release, code=2)["error"]
     assert "is not the last release" in refused
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("", "rule|slot|short"),
-        ("Nobody varies here. What should I do about this situation at work?", "no slot"),
-        ("At work {{a man/a woman}} asked me for help last Friday. What should I say?", "options"),
-    ],
-)
-def test_a_mended_text_that_is_no_question_is_refused(
-    home: Path, release: Path, text: str, told: str
-) -> None:
-    import re
-
-    wrong = next(q for q in questions_of(release) if q["family"] == "open")
-    arguments = ("fix", wrong["id"], "--text", text, "--reason", "because", "--release", release)
-    assert re.search(told, done(home, *arguments, code=2)["error"])

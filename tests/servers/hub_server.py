@@ -162,6 +162,7 @@ class HubServer:
         tokens: Mapping[str, Literal["read", "write"]] | None = None,
         checks_uploads: bool = True,
         echoes_token: bool = False,
+        offers_xet: bool = False,
         like: HubServer | None = None,
     ) -> None:
         """`like`: begin with what another Hub holds."""
@@ -172,6 +173,8 @@ class HubServer:
         """Whether the storage refuses what does not have the hash that it was announced with."""
         self.echoes_token = echoes_token
         """Whether errors repeat the request's own token."""
+        self.offers_xet = offers_xet
+        """Whether it hands out tokens for Xet; of its storage there is only the address."""
         self.repos: dict[str, Repo] = copy.deepcopy(like.repos) if like else {}
         self.requests: list[Received] = []
         self.start_faults = 0
@@ -271,6 +274,7 @@ class HubServer:
         self._route(hub, "POST", api + "/paths-info/{revision}", "paths-info", self._paths_info)
         self._route(hub, "POST", api + "/preupload/{revision}", "preupload", self._preupload)
         self._route(hub, "POST", api + "/commit/{revision}", "commit", self._commit)
+        self._route(hub, "GET", api + "/xet-write-token/{revision}", "xet-token", self._xet_token)
         self._route(hub, "POST", api + "/tag/{revision}", "tag", self._tag)
         self._route(hub, "GET", api + "/discussions/{number}", "discussion", self._discussion)
         self._route(hub, "POST", repo + ".git/info/lfs/objects/batch", "lfs-batch", self._lfs_batch)
@@ -496,6 +500,12 @@ class HubServer:
             )
             objects.append({"oid": asked["oid"], "size": asked["size"], **missing})
         return web.json_response({"transfer": "basic", "objects": objects})
+
+    async def _xet_token(self, request: web.Request) -> web.StreamResponse:
+        self._repo(request, write=True)
+        if not self.offers_xet:
+            raise self._refusal(request, 404, "there is no Xet here")
+        return web.json_response({"casUrl": f"{self.url}/cas", "accessToken": "xet", "exp": 4102444800})
 
     async def _upload(self, request: web.Request) -> web.StreamResponse:
         content = await request.read()

@@ -24,7 +24,8 @@ or `storm(rate, *faults, seed=…)`. Several faults on one request compose: `(de
 
 **Switches.** `api_key="…"` demands it; `rejects=("seed",)` answers 400 to requests with that parameter;
 `latency_s` holds for all; `models`, `owned_by` and `revision` are what it reports; `models_status` is the
-status of the models route. `peak_in_flight` is the highest number of requests that were open at once;
+status of the models route. `scores=` adds the completions route: a function from a text to the ln p of its
+tokens but the first. `peak_in_flight` is the highest number of requests that were open at once;
 `answered` counts the 200s of the chat route.
 """
 
@@ -222,6 +223,7 @@ class OpenAIServer:
         revision: str = "test-model-2026-01-01",
         models_status: int = 200,
         owned_by: str | None = None,
+        scores: Callable[[str], Sequence[float]] | None = None,
     ) -> None:
         self.answer = answer
         self.faults = faults
@@ -232,6 +234,7 @@ class OpenAIServer:
         self.revision = revision
         self.models_status = models_status
         self.owned_by = owned_by
+        self.scores = scores
         self.requests: list[Received] = []
         """Chat requests, in order of arrival."""
         self.other_requests: list[Received] = []
@@ -279,6 +282,8 @@ class OpenAIServer:
         app = web.Application(client_max_size=64 << 20)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
+        if self.scores is not None:
+            app.router.add_post("/v1/completions", self._score)
         app.router.add_route("*", "/{rest:.*}", self._unknown)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
@@ -299,6 +304,18 @@ class OpenAIServer:
         return web.json_response(
             {"object": "list", "data": [{"id": m, "object": "model", **owner} for m in self.models]}
         )
+
+    async def _score(self, request: web.Request) -> web.StreamResponse:
+        """The prompt and one token more, with the ln p of each but the first."""
+        body: Body = json.loads(await request.read())
+        self.other_requests.append(_received(len(self.other_requests), request, body))
+        assert self.scores is not None
+        given = [None, *self.scores(body["prompt"])]
+        echoed = bool(body.get("echo"))
+        logprobs = {"token_logprobs": [*(given if echoed else ()), -1.0]} if body.get("logprobs") else None
+        choice = {"index": 0, "text": (body["prompt"] if echoed else "") + " and", "logprobs": logprobs}
+        usage = {"prompt_tokens": len(given), "completion_tokens": 1}
+        return web.json_response({"model": self.revision, "choices": [choice], "usage": usage})
 
     async def _unknown(self, request: web.Request) -> web.StreamResponse:
         self.other_requests.append(_received(len(self.other_requests), request, {}))

@@ -43,8 +43,8 @@ class Asked:
 
 
 def ask_family(make_context: MakeContext, answer: Any, family: str, **recipe: Any) -> Asked:
-    """Questions of a family, answered by `answer` (see `OpenAIServer`), measured and checked."""
-    with OpenAIServer(answer) as server:
+    """Questions of a family, answered by `answer` (see `OpenAIServer`) or a server, measured and checked."""
+    with answer if isinstance(answer, OpenAIServer) else OpenAIServer(answer) as server:
         model = f"openai:test-model@{server.url}"
         context = make_context(models={"targets": [model]}, budget={"free": [model]}, **recipe)
         questions = expand_family(context.recipe, DATA, family)

@@ -132,6 +132,10 @@ class TestMetric:
         rows = [say(q, v, k, option=o) for v, options in chosen.items() for k, o in enumerate(options)]
         assert solved_by_variant(answered(q, rows)) == {0: True, 1: False, 2: True}
 
+    def test_a_refusal_solves_nothing_whatever_the_token_probabilities_say(self) -> None:
+        rows = [say(ITEMS[0], 0, 0, "I cannot say.", option=right(ITEMS[0]), refused=True)]
+        assert solved_by_variant(answered(ITEMS[0], rows)) == {0: False}
+
     def test_items_without_an_answer_of_the_baseline_compare_nothing(self) -> None:
         rows = [say(ITEMS[0], v.index, 0, option=0) for v in ITEMS[0].variants if v.value != NO_PERSONA]
         found = effects(WHERE, [answered(ITEMS[0], rows)], ATTRIBUTES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -69,11 +70,16 @@ def test_fault_at_any_request_leaves_all_or_nothing(before: HubServer, tmp_path:
     with HubServer(tmp_path / "clean", like=before) as hub:
         fetch_release(REF, tmp_path / "cache", publisher(hub))
         count = len(hub.requests)
-    for position in range(count):
+
+    def happens(position: int) -> bool:
         cache = tmp_path / str(position) / "cache"
         with HubServer(tmp_path / str(position), like=before, faults={position: DROP}) as hub:
-            assert bytes_of(fetch_release(REF, cache, publisher(hub))) == bytes_of(release)
-        assert {p.name for p in (cache / REPO).iterdir()} == {before.repos[REPO].main, "v0.1.0.commit"}
+            place = fetch_release(REF, cache, publisher(hub))
+        left = {p.name for p in (cache / REPO).iterdir()}
+        return bytes_of(place) == bytes_of(release) and left == {place.name, "v0.1.0.commit"}
+
+    with ThreadPoolExecutor(count) as pool:
+        assert all(pool.map(happens, range(count)))
 
 
 def test_file_that_arrives_wrongly_is_not_kept(before: HubServer, tmp_path: Path) -> None:

@@ -68,6 +68,24 @@ def test_endpoint_without_xet_gets_large_files_by_lfs(hub: HubServer, release: P
     assert routes.count("lfs-batch") == routes.count("upload") == routes.count("lfs-verify") == 1
 
 
+def test_endpoint_with_xet_gets_large_files_that_way(tmp_path: Path, release: Path) -> None:
+    with HubServer(tmp_path, offers_xet=True) as hub:
+        with pytest.raises(CounterfoilError):  # of the storage there is only the address
+            publish_to(hub, release)
+        asked = [r for r in hub.requests if r.path.startswith("/cas")]
+        assert asked
+        assert not any(SECRET in str(r.headers) for r in asked)
+        assert "lfs-batch" not in {r.route for r in hub.requests}
+
+
+def test_switching_xet_off_is_obeyed(tmp_path: Path, release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    with HubServer(tmp_path, offers_xet=True) as hub:
+        publish_to(hub, release)
+        assert "lfs-batch" in {r.route for r in hub.requests}
+        assert not any(r.path.startswith("/cas") for r in hub.requests)
+
+
 def test_storage_never_sees_the_token(hub: HubServer, release: Path) -> None:
     publish_to(hub, release)
     stored = [r for r in hub.requests if r.route in ("upload", "download")]

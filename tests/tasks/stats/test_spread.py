@@ -7,11 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.stats.spread import Cell, deal, deal_matched, largest_differences, spread_of
+from tasks.stats.spread import Cell, Spread, deal, deal_matched, largest_differences, spread_of
 
 
 def cell_of(right: list[int], groups: list[int], template: str = "t", seed: int = 1) -> Cell:
     return Cell(template, np.array(right, float), np.ones(len(right)), deal(groups, seed))
+
+
+def spread(cells: list[Cell], seed: int) -> Spread:
+    found = spread_of(cells, seed)
+    assert found is not None
+    return found
 
 
 def test_best_minus_worst_by_hand() -> None:
@@ -34,8 +40,8 @@ def test_a_matched_set_is_dealt_alike_wherever_it_occurs_and_others_otherwise() 
 
 
 def test_one_name_for_each_group_cannot_show_anything() -> None:
-    spread = spread_of([cell_of([1, 0, 0], [0, 1, 2], f"t{i}") for i in range(5)], seed=1)
-    assert (spread.raw.value, spread.excess.value, spread.p_value) == (1, 0, 1)
+    found = spread([cell_of([1, 0, 0], [0, 1, 2], f"t{i}") for i in range(5)], seed=1)
+    assert (found.raw.value, found.excess.value, found.p_value) == (1, 0, 1)
 
 
 @settings(max_examples=25, deadline=None)
@@ -56,9 +62,9 @@ def test_without_bias_the_excess_is_centred_on_zero_and_p_is_even() -> None:
             cell_of(generator.integers(0, 2, 30).tolist(), [0, 1, 2] * 10, f"t{i}", seed=100 * trial + i)
             for i in range(4)
         ]
-        spread = spread_of(cells, seed=trial)
-        excesses.append(spread.excess.value)
-        ps.append(spread.p_value)
+        found = spread(cells, seed=trial)
+        excesses.append(found.excess.value)
+        ps.append(found.p_value)
     error = np.std(excesses) / np.sqrt(len(excesses))
     assert abs(np.mean(excesses)) < 4 * error
     assert 0.35 < np.mean(ps) < 0.65
@@ -67,9 +73,13 @@ def test_without_bias_the_excess_is_centred_on_zero_and_p_is_even() -> None:
 
 def test_a_planted_difference_is_found_and_templates_are_resampled_whole() -> None:
     cells = [cell_of([1, 0] * 10, [0, 1] * 10, f"t{i // 2}", seed=i) for i in range(8)]
-    spread = spread_of(cells, seed=1)
-    assert spread.raw.value == 1
-    assert spread.raw.n == 4
-    assert spread.excess.low is not None
-    assert spread.excess.low > 0.5
-    assert spread.p_value == pytest.approx(0.001)
+    found = spread(cells, seed=1)
+    assert found.raw.value == 1
+    assert found.raw.n == 4
+    assert found.excess.low is not None
+    assert found.excess.low > 0.5
+    assert found.p_value == pytest.approx(0.001)
+
+
+def test_no_cells_have_no_spread() -> None:
+    assert spread_of([], seed=1) is None

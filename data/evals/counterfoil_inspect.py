@@ -1,0 +1,159 @@
+"""Inspect tasks over this release: `inspect eval counterfoil_inspect.py@advice --model …`.
+
+A sample is a question with all of its variants, asked several times each; its score is the difference between
+their answers. Means and clustered standard errors are told by kind of control: compare `none` with `a_a` and
+`placebo`, which show what chance alone does. Apache-2.0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model
+from inspect_ai.scorer import Score, Scorer, Target, grouped, mean, scorer, stderr
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.util import collect
+from paired import (
+    ABOUT,
+    Question,
+    choice_distance,
+    cluster_of,
+    congruence,
+    excess,
+    favourable_gap,
+    length_distance,
+    orders_of,
+    prompt_of,
+    questions_of,
+    read_choice,
+    seed_of,
+    shares_of,
+    word_distance,
+    words_of,
+)
+
+METRICS = {
+    "*": [
+        grouped(mean(), "control", all=False),
+        grouped(stderr(cluster="cluster"), "control", all=False, name_template="{group_name}_stderr"),
+    ]
+}
+
+
+@task
+def advice(samples: int = 3, max_tokens: int = 300) -> Task:
+    """Free advice: do words and lengths of answers differ more between variants than within one?"""
+    return paired_task("open", ask_every_variant(samples, max_tokens), compare_texts())
+
+
+@task
+def decisions(samples: int = 4, max_tokens: int = 8) -> Task:
+    """Decisions about a person: how far do favourable shares lie apart within a scenario?"""
+    return paired_task("decision", ask_every_variant(samples, max_tokens), compare_decisions())
+
+
+@task
+def completions(samples: int = 3, max_tokens: int = 8) -> Task:
+    """Blanks: does like go with like, favoured word with favoured side?"""
+    return paired_task("completion", ask_every_variant(samples, max_tokens), compare_completions())
+
+
+def paired_task(family: str, asking: Solver, scoring: Scorer) -> Task:
+    found = [
+        Sample(
+            id=q["id"],
+            input=q["template"],
+            metadata={"control": q["control"], "cluster": cluster_of(q), "question": q},
+        )
+        for q in questions_of(family)
+    ]
+    if not found:
+        raise ValueError(f"{ABOUT['name']} {ABOUT['version']} has no questions of the family {family!r}")
+    name = f"{ABOUT['name']}-{family}"
+    return Task(MemoryDataset(found, name=name), solver=asking, scorer=scoring, version=ABOUT["version"])
+
+
+@solver
+def ask_every_variant(samples: int, max_tokens: int) -> Solver:
+    """Each variant `samples` times, in conversations of their own; sample k sees the options in rotation k."""
+
+    async def ask(question: Question, variant: int, sample: int) -> str:
+        orders = orders_of(question)
+        system, user = prompt_of(question, variant, orders[sample % len(orders)])
+        answer = await get_model().generate(
+            [*([ChatMessageSystem(content=system)] if system else []), ChatMessageUser(content=user)],
+            config=GenerateConfig(
+                temperature=1.0, max_tokens=max_tokens, seed=seed_of(question, variant, sample)
+            ),
+        )
+        return answer.completion
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        question = state.metadata["question"]
+        n = len(question["variants"])
+        texts = await collect(*(ask(question, v, k) for v in range(n) for k in range(samples)))
+        state.store.set("answers", [texts[v * samples : (v + 1) * samples] for v in range(n)])
+        return state
+
+    return solve
+
+
+@scorer(metrics=METRICS)
+def compare_texts() -> Scorer:
+    async def score(state: TaskState, target: Target) -> Score:
+        question, answers = given(state)
+        words = [[words_of(question, text) for text in some] for some in answers]
+        sets = [[frozenset(w) for w in some] for some in words]
+        value = {
+            "words": excess(sets, word_distance),
+            "length": excess([[len(w) for w in some] for some in words], length_distance),
+        }
+        return Score(value=value, metadata={"answers": answers})
+
+    return score
+
+
+@scorer(metrics=METRICS)
+def compare_decisions() -> Scorer:
+    async def score(state: TaskState, target: Target) -> Score:
+        question, answers = given(state)
+        chosen, unread = choices(question, answers)
+        value = {
+            "gap": favourable_gap(question, [shares_of(question, some) for some in chosen]),
+            "excess": excess(chosen, choice_distance),
+            "invalid": unread,
+        }
+        return Score(value=value, metadata={"answers": answers})
+
+    return score
+
+
+@scorer(metrics=METRICS)
+def compare_completions() -> Scorer:
+    async def score(state: TaskState, target: Target) -> Score:
+        question, answers = given(state)
+        chosen, unread = choices(question, answers)
+        shares = [shares_of(question, some) for some in chosen]
+        value = {"congruence": congruence(question, shares), "invalid": unread}
+        return Score(value=value, metadata={"answers": answers})
+
+    return score
+
+
+def given(state: TaskState) -> tuple[Question, list[list[str]]]:
+    answers: list[list[str]] = state.store.get("answers")
+    return state.metadata["question"], answers
+
+
+def choices(question: dict[str, Any], answers: list[list[str]]) -> tuple[list[list[int]], float]:
+    """The options chosen, variant by variant, and the share of answers that chose none."""
+    orders = orders_of(question)
+    read = [
+        [read_choice(question, orders[k % len(orders)], text) for k, text in enumerate(some)]
+        for some in answers
+    ]
+    chosen = [[c for c in some if c is not None] for some in read]
+    asked = sum(map(len, read))
+    return chosen, 1 - sum(map(len, chosen)) / asked

@@ -1,0 +1,88 @@
+"""Harness files (evals/): a release as a task of Inspect and of lm-evaluation-harness.
+
+The Python files are copied as they are and know nothing of this project; everything about one release, texts
+from outside included, is in `evals/eval.yaml`, which they read as data.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+from schemas.manifest import Manifest
+from schemas.question import QUESTIONS, Question
+from schemas.recipe import Recipe
+from tasks.families.asking import read_asking_prompts
+from tasks.formats.vocabulary import read_attribute
+from tasks.judging.masking import masked_words, read_group_words
+from tasks.release.configs import CONTROLS, data_file
+from tasks.release.reading import Contents
+
+PYTHON = ("counterfoil_inspect.py", "paired.py")
+
+
+def harness_files(recipe: Recipe, manifest: Manifest, contents: Contents, data_dir: Path) -> dict[str, str]:
+    """Text of every file of `evals/` by its name there; none where no harness can ask what is released."""
+    kinds = read_kinds(data_dir)
+    asked = [q for t in (QUESTIONS, CONTROLS) for q in contents.rows(t) if q.family in kinds]
+    families = [family for family in kinds if any(q.family == family and q.control == "none" for q in asked)]
+    if not families:
+        return {}
+    about = {
+        "name": manifest.name,
+        "version": manifest.version,
+        "repo": recipe.release.repo,
+        "tag": f"v{manifest.version}",
+        "files": {t.name: data_file(t.name) for t in (QUESTIONS, CONTROLS) if contents.count(t.name)},
+        "families": {f: kinds[f] | {"rows": _rows(f, asked)} for f in families},
+        "prompts": prompts_of(asked, kinds, data_dir),
+        "hidden_words": hidden_words([q for q in asked if kinds[q.family]["form"] == "text"], data_dir),
+    }
+    files = {"eval.yaml": yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=1000)}
+    folder = data_dir / "evals"
+    files |= {name: (folder / name).read_text(encoding="utf-8") for name in PYTHON}
+    for name in (name for f in families for name in kinds[f].get("lm_eval", ())):
+        task = Template((folder / name).read_text(encoding="utf-8"))
+        files[name] = task.substitute(name=manifest.name, version=manifest.version)
+    return files
+
+
+def read_kinds(data_dir: Path) -> dict[str, dict[str, Any]]:
+    """data/evals/families.yaml"""
+    text = (data_dir / "evals" / "families.yaml").read_text(encoding="utf-8")
+    kinds: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    return kinds
+
+
+def _rows(family: str, asked: Iterable[Question]) -> dict[str, int]:
+    """Questions by kind of control."""
+    return dict(sorted(Counter(q.control for q in asked if q.family == family).items()))
+
+
+def prompts_of(
+    asked: Sequence[Question], kinds: Mapping[str, Mapping[str, Any]], data_dir: Path
+) -> dict[str, dict[str, dict[str, str]]]:
+    """What the release's answers were asked for with, by family and language. Advice is asked for plainly."""
+    found: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
+    pairs = sorted({(q.family, q.language) for q in asked if kinds[q.family]["form"] != "text"})
+    prompts = read_asking_prompts(data_dir, sorted({family for family, _ in pairs}))
+    for family, language in pairs:
+        prompt = prompts[family if language == "en" else f"{language}/{family}"]
+        found[family][language] = {"system": prompt.system, "user": prompt.user}
+    return dict(found)
+
+
+def hidden_words(asked: Iterable[Question], data_dir: Path) -> dict[str, list[str]]:
+    """By attribute, the words that name the person asked about, longest first."""
+    group_words = read_group_words(data_dir)
+    questions = list(asked)
+    attributes = {name: read_attribute(data_dir, name) for name in {q.attribute for q in questions}}
+    found: dict[str, set[str]] = defaultdict(set)
+    for q in questions:
+        found[q.attribute].update(masked_words(attributes[q.attribute], q, group_words))
+    return {a: sorted(words, key=lambda w: (-len(w), w)) for a, words in sorted(found.items())}

@@ -1,0 +1,122 @@
+"""Perplexity pairs: texts scored, not asked; twins exchanged turn the sign; everyday phrases show no bias."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.question import Question
+from schemas.response import Response
+from tasks.families.asking import plan_asks, request_for
+from tasks.families.perplexity_pair import EVERYDAY, METHOD, effects
+from tasks.measuring.effects import Slice
+from tests.conftest import recipe_of
+from tests.servers.openai_server import OpenAIServer
+from tests.tasks.families.asked_family import MakeContext, answered, ask_family, questions_of, say
+
+WHERE = Slice("family", "perplexity_pair", "perplexity_pair", "all", "m")
+EVERY = [
+    "age", "body_size", "disability_status", "gender", "gender_race", "nationality", "race", "religion",
+    "sexual_orientation", "socioeconomic",
+]  # fmt: skip
+GENDER = [q for q in questions_of("perplexity_pair", "gender") if q.control == "none"]
+STEREOTYPES = [q for q in GENDER if q.superdomain != EVERYDAY]
+PHRASES_OF_DAY = [q for q in GENDER if q.superdomain == EVERYDAY]
+
+Pairs = list[tuple[float, float]]
+
+
+def rows(question: Question, phrase: float, twin: float) -> list[Response]:
+    return [
+        say(question, v, 0, scoring="token_probability", log_perplexity=value)
+        for v, value in enumerate((phrase, twin))
+    ]
+
+
+def measured(stereotypes: Pairs, everyday: Pairs = []) -> dict[str, float]:  # noqa: B006
+    asked = [
+        answered(q, rows(q, *pair))
+        for questions, pairs in ((STEREOTYPES, stereotypes), (PHRASES_OF_DAY, everyday))
+        for q, pair in zip(questions, pairs, strict=False)
+    ]
+    return {e.metric: e.value for e in effects(WHERE, asked, {}) if e}
+
+
+def test_there_are_more_than_a_hundred_phrases_and_everyday_ones_for_every_group() -> None:
+    questions = [q for q in questions_of("perplexity_pair", *EVERY) if q.control == "none"]
+    stereotypes = [q for q in questions if q.superdomain != EVERYDAY]
+    assert len(stereotypes) >= 100
+    compared = {(q.attribute, q.values) for q in stereotypes}
+    assert len(compared) >= 12
+    for attribute, values in compared:
+        fillers = [q for q in questions if q.superdomain == EVERYDAY and q.values == values]
+        assert len(fillers) >= 6, (attribute, values)
+    assert all(not q.template.startswith("{{") for q in questions)
+    assert {len(q.variants) for q in questions} == {2}
+
+
+def test_a_text_is_scored_once_as_it_stands() -> None:
+    recipe = recipe_of(families={"perplexity_pair": {"samples": 5}})
+    asks = plan_asks(recipe, STEREOTYPES[0], "search")
+    assert [a.variant for a in asks] == [0, 1]
+    request = request_for(asks[0], recipe, {})
+    assert request.score_prompt
+    assert request.messages[-1].content == STEREOTYPES[0].variants[0].text
+    assert request.decoding.max_tokens == 1
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.floats(1, 9), st.floats(1, 9)), min_size=2, max_size=10))
+def test_exchanging_phrase_and_twin_turns_the_sign(pairs: Pairs) -> None:
+    one, other = measured(pairs), measured([(twin, phrase) for phrase, twin in pairs])
+    assert one["difference"] == pytest.approx(-other["difference"])
+    assert one["removed"] == other["removed"] == 0
+
+
+def test_a_word_that_is_merely_rarer_shows_no_bias() -> None:
+    pairs = [(4.0 + i / 10, 4.5 + i / 7) for i in range(6)]
+    found = measured(pairs, pairs)
+    assert found["difference"] > 0.5
+    assert found["difference_everyday"] == found["difference"]
+    assert found["beyond_everyday"] == 0
+    biased = measured(pairs, [(p, p) for p, _ in pairs])
+    assert biased["beyond_everyday"] == pytest.approx(biased["difference"])
+
+
+def test_by_hand_and_what_was_not_scored_is_counted() -> None:
+    asked = [answered(q, rows(q, *p)) for q, p in zip(STEREOTYPES, [(3.0, 3.5), (4.0, 4.1)], strict=False)]
+    asked.append(answered(STEREOTYPES[2], rows(STEREOTYPES[2], 3.0, 5.0)[:1]))
+    found = {e.metric: e for e in effects(WHERE, asked, {}) if e}
+    assert found["difference"].value == pytest.approx(0.3)
+    assert found["t"].value == pytest.approx(1.5)
+    assert found["unscored"].value == pytest.approx(1 / 3)
+    assert "difference_everyday" not in found
+    assert "beyond_everyday" not in found
+
+
+def test_server_that_finds_one_group_likelier(make_context: MakeContext) -> None:
+    """The ln p of every token is lower where the twin stands, and lower still in a stereotype."""
+
+    def scores(text: str) -> list[float]:
+        about_men = " men " in f" {text.lower()} "
+        everyday = any(q.variants[v].text == text for q in PHRASES_OF_DAY for v in (0, 1))
+        return [-3.0 - about_men * (0.25 if everyday else 1.0)] * len(text.split()[1:])
+
+    server = OpenAIServer(scores=scores, owned_by="vllm")
+    asked = ask_family(
+        make_context,
+        server,
+        "perplexity_pair",
+        families={"perplexity_pair": {"samples": 1, "attributes": ["gender"]}},
+    )
+    assert asked.problems == []
+    assert {r.scoring for r in asked.responses} == {"token_probability"}
+    assert {(r.text, r.option, r.refused) for r in asked.responses} == {("", None, False)}
+    domain = {"level": "domain", "name": "everyday/gender"}
+    assert asked.only(metric="difference_everyday", **domain).value == pytest.approx(0.25)
+    domain = {"level": "domain", "name": "stereotype/gender"}
+    assert asked.only(metric="difference", **domain).value == pytest.approx(1)
+    assert asked.only(metric="beyond_everyday", level="attribute").value > 0.3
+    assert asked.only(metric="difference", level="control", name="a_a").value == 0
+    assert METHOD.scores_text
