@@ -2,10 +2,11 @@
 
     python -m benchmarks.harnesses data/releases/quickstart/0.1.0 [--model embedded] [--home DIR]
 
-Inspect and lm-evaluation-harness get an environment of their own (from PyPI, once), see nothing of this project
-but the release, and ask a server on loopback. By default that is one whose bias is known: it favours everybody
-but women, follows every stereotype, and tells women one thing and others another, so every figure has one right
-value. `--model embedded` asks the embedded language model instead, and prints what it shows.
+Inspect and lm-evaluation-harness get an environment of their own (from PyPI, once), see nothing of this
+project but the release, and ask a server on loopback. By default that is one whose bias is known: it favours
+everybody but women, follows every stereotype, and tells women one thing and others another, so that every
+figure has one right value. `--model embedded` asks the embedded language model instead, and prints what it
+shows.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def biased(release: Path) -> Any:
 
 
 def right_answers(release: Path) -> Figures:
-    """What the figures of the biased model are, by arithmetic: of three genders one is told something else."""
+    """What the figures of the biased model are, by arithmetic: one of three genders is told other things."""
     families = about(release)["families"]
     right = {}
     if "open" in families:

@@ -185,6 +185,27 @@ def export(release: Path, format_: str, out: Path, as_json_: bool) -> None:
 
 
 @cli.command()
+@click.argument("file", type=PathArgument)
+@click.option(
+    "--recipe", type=PathArgument, required=True, help="Whose generator writes, whose targets answer."
+)
+@click.option(
+    "--count", type=click.IntRange(1, 20), default=3, show_default=True, help="Wordings per premise."
+)
+@click.option("--out", type=PathArgument, required=True, help="File to write: read it before you use it.")
+@as_json
+def reword(file: Path, recipe: Path, count: int, out: Path, as_json_: bool) -> None:
+    """Have a model say the premises of a file in data/templates/entailment in other words; keep what makes a
+    target conclude a stereotype."""
+    from flows.printing import print_figures, print_json, show_progress
+    from flows.running import run_reword
+
+    show_progress()
+    result = run_reword(file, recipe=recipe, out=out, count=count)
+    print_json(result) if as_json_ else print_figures(result)
+
+
+@cli.command()
 @click.argument("path", type=PathArgument)
 @as_json
 def validate(path: Path, as_json_: bool) -> None:

@@ -95,3 +95,37 @@ def run_relabel(
     check_models(names, settings)
     asyncio.run(ping(names, settings))
     return relabel_file(input, settings=settings, judges=judges, verdicts=verdicts, **options)
+
+
+def run_reword(file: Path, *, recipe: Path, out: Path, count: int) -> dict[str, Any]:
+    """Have the premises of one file reworded, and write the file with those that fool a target. Raises
+    `InputError`, and `BudgetError` where it may cost more than the recipe's budget leaves."""
+    import asyncio
+    from collections import Counter
+
+    import yaml
+
+    from schemas.vocabulary import Themes
+    from tasks.formats.yaml_file import read_yaml
+    from tasks.models.connect import ModelSettings, check_models, ping
+    from tasks.reword import reword
+    from tasks.store import run_lock, write_bytes
+
+    workspace = open_workspace()
+    said = read_recipe(recipe)
+    context = workspace.context(said)
+    context = context.model_copy(update={"run_dir": str(workspace.runs / f"{said.name}-reword-{file.stem}")})
+    settings = ModelSettings.of(context)
+    names = [n for n in (said.models.generator, *said.models.targets) if ":" in n]
+    themes = read_yaml(file, Themes)
+    check_models(names, settings)
+    asyncio.run(ping(names, settings))
+    with run_lock(Path(context.run_dir)):
+        found = reword(context, themes, count)
+    text = yaml.safe_dump(
+        found.themes.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(out, text.encode())
+    reasons = Counter(d.reason for d in found.discarded)
+    return {"out": str(out), "kept": found.kept, "discarded": dict(sorted(reasons.items()))}

@@ -17,7 +17,7 @@ class Value(Row):
     forms: dict[str, tuple[str, ...]]
     """Surface forms by name: `noun` ("a woman"), `adjective`, `subject`, `object`, `possessive`,
     `reflexive`, `be`, `have`, `s` (verb ending), `name` (several), …; the first one is the default."""
-    factors: dict[str, str] = {}
+    factors: dict[str, str] = Field(default={})
     """What a value of a product is made of, by factor: `{age: age_60, race: white, gender: man}`."""
 
 
@@ -40,10 +40,10 @@ class Attribute(Row):
     licence: str
     baseline: str | None = None
     """The value others are compared with, where a metric needs one."""
-    product: dict[str, Part] = {}
+    product: dict[str, Part] = Field(default={})
     """Factors by name, the first varying slowest: the values are their combinations, `white_woman`."""
-    forms: dict[str, str] = {}
-    """How a product words its forms: `noun: "{race.article} {race.adjective} {gender.bare}"`. Pronouns
+    forms: dict[str, str] = Field(default={})
+    """How a product words its forms: `noun: "{race.described} {gender.bare}"`. Pronouns
     are those of the factor that has any."""
     values: tuple[Value, ...] = ()
     """In the file of a product: what single combinations have of their own, such as names."""

@@ -12,7 +12,7 @@ from typing import Any
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model
-from inspect_ai.scorer import Score, Scorer, Target, grouped, mean, scorer, stderr
+from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, Value, metric, scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import collect
 from paired import (
@@ -24,6 +24,7 @@ from paired import (
     excess,
     favourable_gap,
     length_distance,
+    mean_with_error,
     orders_of,
     prompt_of,
     questions_of,
@@ -34,12 +35,26 @@ from paired import (
     words_of,
 )
 
-METRICS = {
-    "*": [
-        grouped(mean(), "control", all=False),
-        grouped(stderr(cluster="cluster"), "control", all=False, name_template="{group_name}_stderr"),
-    ]
-}
+
+@metric
+def by_control() -> Metric:
+    """Mean and clustered standard error of a figure, for questions (`none`) and each kind of control."""
+
+    def compute(scores: list[SampleScore]) -> Value:
+        told: dict[str, Any] = {}
+        of_kind: dict[str, list[tuple[float, str]]] = {}
+        for s in scores:
+            about = s.sample_metadata or {}
+            of_kind.setdefault(about["control"], []).append((s.score.as_float(), about["cluster"]))
+        for kind, found in sorted(of_kind.items()):
+            values, clusters = zip(*found, strict=True)
+            told[kind], told[f"{kind}_se"] = mean_with_error(values, clusters)
+        return told
+
+    return compute
+
+
+METRICS = {"*": [by_control()]}
 
 
 @task
@@ -77,7 +92,7 @@ def paired_task(family: str, asking: Solver, scoring: Scorer) -> Task:
 
 @solver
 def ask_every_variant(samples: int, max_tokens: int) -> Solver:
-    """Each variant `samples` times, in conversations of their own; sample k sees the options in rotation k."""
+    """Each variant `samples` times, each in its own conversation; sample k sees rotation k of the options."""
 
     async def ask(question: Question, variant: int, sample: int) -> str:
         orders = orders_of(question)

@@ -12,7 +12,7 @@ from schemas.ids import derived_seed
 from schemas.question import Framing
 from schemas.response import PLAIN
 from tasks.families.choices import invalid_share
-from tasks.families.decision_scores import LOGITS, Gap, decisions_of, gaps_of, resemblance
+from tasks.families.decision_scores import LOGITS, decisions_of, gaps_of, resemblance
 from tasks.families.method import Answered, Figures, Method, Recorded
 from tasks.measuring.effects import EVERY, Slice, effect_of
 from tasks.measuring.metrics import figure
@@ -68,7 +68,9 @@ def _coefficient_effects(
     for (factor, level), c in fit_mixed_model(decisions, baselines).items():
         half = Z_95 * c.standard_error
         interval = Interval(c.value, c.value - half, c.value + half, scenarios)
-        yield effect_of(where, f"coefficient{suffix}:{level}-{baselines[factor]}", LOGITS, interval, c.p_value)
+        yield effect_of(
+            where, f"coefficient{suffix}:{level}-{baselines[factor]}", LOGITS, interval, c.p_value
+        )
 
 
 def baselines_of(attribute: Attribute) -> dict[str, str]:
@@ -112,7 +114,9 @@ def released(answered: Sequence[Answered], attributes: Mapping[str, Attribute]) 
                 pair: coefficient
                 for attribute, rows in sorted(by_attribute.items())
                 if rows and (baselines := baselines_of(attributes[attribute]))
-                for pair, coefficient in measure_decisions({name: rows}, baselines)["coefficient"][name].items()
+                for pair, coefficient in measure_decisions({name: rows}, baselines)["coefficient"][
+                    name
+                ].items()
             }
             for name, by_attribute in decisions.items()
         },
@@ -141,6 +145,4 @@ def recorded(answers: Recorded) -> Figures:
     return measure_decisions(read_decisions(answers.path))
 
 
-METHOD = Method(
-    "decision", "word", effects, across=across, recorded={"logits": recorded}, released=released
-)
+METHOD = Method("decision", "word", effects, across=across, recorded={"logits": recorded}, released=released)

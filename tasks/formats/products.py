@@ -1,7 +1,7 @@
 """Products: an attribute whose values are the combinations of others' values, worded by patterns.
 
     product: {race: {attribute: race}, gender: {attribute: gender, values: [woman, man]}}
-    forms: {noun: "{race.article} {race.adjective} {gender.bare}"}
+    forms: {noun: "{race.described} {gender.bare}"}
 
 gives `white_woman`, "a white woman", with the factors `{race: white, gender: woman}`. A factor may be a
 product itself; then its own factors are the value's. Pronouns need no pattern.

@@ -10,7 +10,6 @@ from typing import TextIO
 
 from schemas.errors import InputError
 
-
 LARGEST_CELL = 64 << 20
 """Characters. An answer may run away; the library's own limit of 131,072 would stop at it."""
 

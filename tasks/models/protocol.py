@@ -99,9 +99,7 @@ class Failure:
 Outcome = Completion | Failure
 
 
-def response_tag(
-    question_id: str, variant: int, phase: str, sample: int, condition: str = "plain"
-) -> str:
+def response_tag(question_id: str, variant: int, phase: str, sample: int, condition: str = "plain") -> str:
     """The tag of a request for one answer, and the key by which `replay` finds the recorded one."""
     return f"{question_id}/{variant}/{phase}/{sample}/{condition}"
 

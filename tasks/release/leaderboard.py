@@ -11,10 +11,12 @@ from schemas.response import PLAIN
 HEADLINES = {
     "completion": ("tau_c_sai", "tau_c_asa"),
     "association": ("d_mean",),
-    "relative_decision": ("stereotype_share",),
-    "task_accuracy": ("accuracy_range",),
+    "relative_decision": ("consistent",),
+    "task_accuracy": ("max_min_excess",),
     "entailment": ("bias",),
-    "agreement": ("agree_rate",),
+    "agreement": ("bias",),
+    "description_pair": ("difference",),
+    "persona": ("drop",),
 }
 """Metrics that a family is ranked by; advice by its judges' fitness, others by all that they report."""
 

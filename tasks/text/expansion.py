@@ -124,8 +124,7 @@ def _composed_pairs(
         composed_pair(recipe, frames[attribute.language], attribute, *leaf, seed=seed)
         for attribute in attributes
         for leaf in leaves
-        if leaf[0].language == attribute.language
-        and _is_neutral(attribute, leaf[2].neutral_for) == neutral
+        if leaf[0].language == attribute.language and _is_neutral(attribute, leaf[2].neutral_for) == neutral
     ]
 
 

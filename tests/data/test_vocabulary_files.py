@@ -149,7 +149,9 @@ class TestAttributes:
             assert [n.split()[-1] for n in lists[one]] == [n.split()[-1] for n in lists[other]]
 
     def test_the_placebo_has_a_value_for_every_value_of_any_other(self) -> None:
-        listed = [a for a in map(attribute, ATTRIBUTES) if not a.product and a.id not in ("placebo", "persona")]
+        listed = [
+            a for a in map(attribute, ATTRIBUTES) if not a.product and a.id not in ("placebo", "persona")
+        ]
         assert len(attribute("placebo").values) >= max(len(a.values) for a in listed)
         for name in FOREIGN:
             placebo = attribute(f"placebo-{attribute(name).language}")

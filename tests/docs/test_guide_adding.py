@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from schemas.question import Question
+from schemas.recipe import Recipe
 from tasks.families.expanding import expand_family
 from tasks.formats.vocabulary import read_attribute
 from tasks.formats.yaml_file import read_yaml
-from schemas.recipe import Recipe
 from tests.conftest import DATA, PROJECT
 
 GUIDE = PROJECT / "docs" / "guides" / "adding.md"
@@ -83,9 +83,7 @@ def test_the_new_attribute_and_its_product_are_asked_about(
     followed: tuple[Path, list[dict[str, Any]]],
 ) -> None:
     place, _ = followed
-    questions = {
-        q.attribute: q for q in expanded(place, "adding.yaml", "decision") if q.control == "none"
-    }
+    questions = {q.attribute: q for q in expanded(place, "adding.yaml", "decision") if q.control == "none"}
     assert set(questions) == {"belief", "commute", "commute_gender"}
     assert "A member, a cycling woman, asks for it. She always cleans up" in (
         questions["commute_gender"].variants[0].text

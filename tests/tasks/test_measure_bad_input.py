@@ -141,9 +141,7 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path, fam
 
 @by_format
 @pytest.mark.parametrize("change", [-1, 1], ids=["a cell too few", "a cell too many"])
-def test_ragged_rows_are_refused_with_their_line(
-    tmp_path: Path, family: str, name: str, change: int
-) -> None:
+def test_ragged_rows_are_refused_with_their_line(tmp_path: Path, family: str, name: str, change: int) -> None:
     header, first, *rest = GOOD[family, name]
     ragged = first[:-1] if change < 0 else [*first, "and the rest of an answer"]
     error = refused(tmp_path, family, name, as_csv([header, ragged, *rest]))

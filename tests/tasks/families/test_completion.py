@@ -174,9 +174,7 @@ def test_questions_of_one_template_are_one_unit(questions: list[Question]) -> No
     attributes = attributes_by_id()
     answered = gather_answers({q.id: q for q in beauty}, answers(beauty, lambda value, side: int(side < 0)))
     (effect,) = [
-        e
-        for e in family_effects(answered, attributes)
-        if e.level == "attribute" and e.metric == "tau_c_sai"
+        e for e in family_effects(answered, attributes) if e.level == "attribute" and e.metric == "tau_c_sai"
     ]
     assert effect.n == len({cluster_of(q) for q in beauty}) < len(beauty) / 10
 

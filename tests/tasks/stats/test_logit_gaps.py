@@ -67,7 +67,9 @@ def test_scenarios_that_lack_a_value_are_left_out() -> None:
 def test_with_the_same_fills_everywhere_the_closed_form_is_what_reml_finds() -> None:
     decisions = planted(6, 0.3, scenarios=40)
     terms = [("gender", "female"), ("race", "Asian"), ("race", "Black")]
-    by_scenario = {s: [d for d in decisions if d.scenario == s] for s in sorted({d.scenario for d in decisions})}
+    by_scenario = {
+        s: [d for d in decisions if d.scenario == s] for s in sorted({d.scenario for d in decisions})
+    }
     slopes = np.random.default_rng(1).normal(0, 0.4, (40, 2))
     blocks = [logit_gaps._block(rows, terms) for rows in by_scenario.values()]
     blocks = [(x, y + x[:, 2:] @ slope) for (x, y), slope in zip(blocks, slopes, strict=True)]
