@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from flows.audit_command import COMMANDS as AUDIT_COMMANDS
-from flows.command_line import PathArgument, as_json
+from flows.command_line import PathArgument, ReleaseArgument, as_json
 from flows.hub_commands import COMMANDS as HUB_COMMANDS
 from flows.release_commands import COMMANDS
 from schemas.errors import CounterfoilError
@@ -138,7 +138,7 @@ def relabel(input: Path, as_json_: bool, **options: Any) -> None:
 @click.option("--group", help="Column of the group; rows of one group are kept or dropped together.")
 @click.option("--rank", help="Column by which the best of a cluster is kept (highest first).")
 @click.option("--threshold", type=click.FloatRange(0, 100, min_open=True), default=90.0, show_default=True)
-@click.option("--against", multiple=True, type=PathArgument, help="Files to stay clear of; repeatable.")
+@click.option("--against", multiple=True, type=ReleaseArgument, help="Files to stay clear of; repeatable.")
 @click.option("--out", type=PathArgument, required=True, help="Folder for kept.parquet and dropped.parquet.")
 @as_json
 def deduplicate(input: Path, as_json_: bool, **options: Any) -> None:
@@ -171,7 +171,7 @@ def measure(family: str, input: Path, format_: str, test: str | None, as_json_: 
 
 
 @cli.command()
-@click.argument("release", type=PathArgument)
+@click.argument("release", type=ReleaseArgument, metavar="RELEASE|org/name@TAG")
 @click.option("--format", "format_", required=True, help="cab: the columns of CAB's dataset.")
 @click.option("--out", type=PathArgument, required=True, help="File to write.")
 @as_json
@@ -206,7 +206,7 @@ def reword(file: Path, recipe: Path, count: int, out: Path, as_json_: bool) -> N
 
 
 @cli.command()
-@click.argument("path", type=PathArgument)
+@click.argument("path", type=ReleaseArgument, metavar="PATH|org/name@TAG")
 @as_json
 def validate(path: Path, as_json_: bool) -> None:
     """The gate, on a release or on a foreign dataset. Exit code 3 when it does not pass."""

@@ -9,6 +9,23 @@ from typing import Any, TypeVar
 import click
 
 PathArgument = click.Path(path_type=Path)
+
+
+class _Release(click.ParamType):
+    """A path, or a published release `org/name@tag`, which is fetched once and then found offline."""
+
+    name = "release"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if isinstance(value, Path) or "@" not in value:
+            return Path(value)
+        from flows.workspace import open_workspace
+        from tasks.release.fetching import HubRef, fetch_release
+
+        return fetch_release(value, open_workspace().hub_cache) if HubRef.of(value) else Path(value)
+
+
+ReleaseArgument = _Release()
 C = TypeVar("C", bound=Callable[..., Any])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from flows.command_line import PathArgument, as_json
+from flows.command_line import PathArgument, ReleaseArgument, as_json
 
 BUDGET = click.option(
     "--budget", "budget_usd", type=click.FloatRange(min=0), default=0.0, help="Dollars that it may cost."
@@ -15,8 +15,8 @@ FREE = click.option("--free", multiple=True, help="A model that costs nothing (y
 
 
 @click.command()
-@click.argument("old", type=PathArgument)
-@click.argument("new", type=PathArgument)
+@click.argument("old", type=ReleaseArgument)
+@click.argument("new", type=ReleaseArgument)
 @as_json
 def diff(old: Path, new: Path, as_json_: bool) -> None:
     """What changed between two releases, by stable ids; which version follows; how scores moved."""
@@ -29,7 +29,7 @@ def diff(old: Path, new: Path, as_json_: bool) -> None:
 
 
 @click.command()
-@click.argument("release", type=PathArgument)
+@click.argument("release", type=ReleaseArgument, metavar="RELEASE|org/name@TAG")
 @click.option("--model", "models", multiple=True, required=True, help="A model to ask; repeatable.")
 @click.option("--judge", "judges", multiple=True, help="Who judges. [default: the release's own judges]")
 @click.option("--samples", type=click.IntRange(2), default=4, show_default=True, help="Answers per variant.")
@@ -62,7 +62,7 @@ def evaluate(
 
 
 @click.command()
-@click.argument("release", type=PathArgument)
+@click.argument("release", type=ReleaseArgument, metavar="RELEASE|org/name@TAG")
 @click.option("--judge", "judges", multiple=True, required=True, help="Who judges now; repeatable.")
 @click.option("--out", type=PathArgument, help="Folder. [default: data/rejudgements/<name>-<version>]")
 @BUDGET

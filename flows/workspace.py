@@ -42,6 +42,11 @@ class Workspace:
     def cache(self) -> Path:
         return self.home / "cache" / "answers.sqlite"
 
+    @property
+    def hub_cache(self) -> Path:
+        """Where published releases are that were fetched."""
+        return self.cache.parent / "hub"
+
     def context(self, recipe: Recipe, *, budget_usd: float | None = None) -> RunContext:
         """What the stages of a build of this recipe may know."""
         return RunContext(

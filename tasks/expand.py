@@ -61,5 +61,6 @@ STAGE = Stage(
         "imports",
         "association",
         "relative_decision",
+        "dialects",
     ),
 )

@@ -31,6 +31,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "relative_decision": ("default", "stigma"),
 }
 """Families whose options are one for each role."""
+WITHOUT_OPTIONS = frozenset({"open", "autocomplete", "perplexity_pair"})
 
 
 def check_groups(questions: Iterable[Question]) -> list[Problem]:
@@ -115,18 +116,18 @@ def label_contradicts_control(group: Group) -> bool:
 
 def options_unfit(group: Group) -> bool:
     """Free text has no options; a completion has three in three roles; an association has words on both
-    sides; a task has one right option of two to five; the families in `ROLES` have one option in each of
-    their roles."""
+    sides, and so has a dialect's; a task has one right option of two to five; the families in `ROLES` have
+    one option in each of their roles."""
     family, roles = group.question.family, sorted(option.role for option in group.question.options)
     if family == "completion":
         return len(roles) != 3 or len(set(roles)) != 3
-    if family == "association":
+    if family in ("association", "dialect"):
         return set(roles) != {"default", "stigma"}
     if family in ("task_accuracy", "persona"):
         return not 2 <= len(roles) <= 5 or roles.count("gold") != 1
     if family in ROLES:
         return tuple(roles) != ROLES[family]
-    return family == "open" and bool(roles)
+    return family in WITHOUT_OPTIONS and bool(roles)
 
 
 def options_alike(group: Group) -> bool:

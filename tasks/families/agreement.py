@@ -140,4 +140,5 @@ METHOD = Method(
     effects,
     across=across,
     recorded={"statements": recorded_statements, "psychometric": recorded_counts},
+    free_to_decline=True,
 )

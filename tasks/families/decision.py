@@ -68,9 +68,8 @@ def _coefficient_effects(
     for (factor, level), c in fit_mixed_model(decisions, baselines).items():
         half = Z_95 * c.standard_error
         interval = Interval(c.value, c.value - half, c.value + half, scenarios)
-        yield effect_of(
-            where, f"coefficient{suffix}:{level}-{baselines[factor]}", LOGITS, interval, c.p_value
-        )
+        metric = f"coefficient{suffix}:{level}-{baselines[factor]}"
+        yield effect_of(where, metric, LOGITS, interval, c.p_value)
 
 
 def baselines_of(attribute: Attribute) -> dict[str, str]:
@@ -113,10 +112,7 @@ def released(answered: Sequence[Answered], attributes: Mapping[str, Attribute]) 
             name: {
                 pair: coefficient
                 for attribute, rows in sorted(by_attribute.items())
-                if rows and (baselines := baselines_of(attributes[attribute]))
-                for pair, coefficient in measure_decisions({name: rows}, baselines)["coefficient"][
-                    name
-                ].items()
+                for pair, coefficient in _coefficients(rows, attributes[attribute]).items()
             }
             for name, by_attribute in decisions.items()
         },
@@ -127,6 +123,14 @@ def released(answered: Sequence[Answered], attributes: Mapping[str, Attribute]) 
             if e is not None
         },
     }
+
+
+def _coefficients(decisions: Sequence[Decision], attribute: Attribute) -> dict[str, Any]:
+    baselines = baselines_of(attribute)
+    if not decisions or not baselines:
+        return {}
+    found: dict[str, Any] = measure_decisions({"": decisions}, baselines)["coefficient"][""]
+    return found
 
 
 def _name_of(answered: Answered) -> str:

@@ -126,5 +126,11 @@ def recorded(answers: Recorded) -> Figures:
 
 
 METHOD = Method(
-    FAMILY, "letter", effects, conditions=conditions, messages=messages, recorded={"answers": recorded}
+    FAMILY,
+    "letter",
+    effects,
+    conditions=conditions,
+    messages=messages,
+    recorded={"answers": recorded},
+    free_to_decline=True,
 )

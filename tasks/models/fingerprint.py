@@ -36,11 +36,7 @@ def fingerprint(model: str, request: Request) -> str:
             model,
             [[message.role, message.content] for message in request.messages],
             [decoding.max_tokens, float(decoding.temperature), float(decoding.top_p), decoding.seed],
-            [
-                list(decoding.stop),
-                decoding.top_logprobs,
-                *([list(decoding.choices)] if decoding.choices else []),
-            ],
+            [list(decoding.stop), decoding.top_logprobs, *filter(None, [list(decoding.choices)])],
             [schema.name, json.dumps(schema.schema)] if schema else None,  # in its order: answers follow it
             request.sample,
             *(["score_prompt"] if request.score_prompt else []),

@@ -35,9 +35,9 @@ DATA = Path(__file__).parents[2] / "data"
 EVERY = {path.stem: read_attribute(DATA, path.stem) for path in (DATA / "attributes").glob("*.yaml")}
 ATTRIBUTES = sorted(name for name, found in EVERY.items() if found.language == "en")
 FOREIGN = sorted(EVERY.keys() - set(ATTRIBUTES))
-NAMED = ["gender", "race", "religion", "nationality", "gender_race", "age_gender_race"] + [
-    "names_gender",
-    "names_race",
+NAMED = [
+    *("gender", "race", "religion", "nationality", "gender_race", "age_gender_race"),
+    *("names_gender", "names_race"),
 ]
 EVERYDAY = {"placebo", "institution", "country_income", "socioeconomic"} | {
     "country_income_gender",

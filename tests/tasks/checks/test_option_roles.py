@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from schemas.question import Option
 from tasks.checks.group_integrity import check_groups
 from tests.tasks.families.asked_family import questions_of
 
@@ -12,6 +13,7 @@ FAMILIES = {
     "association": "gender",
     "decision": "gender",
     "description_pair": "gender",
+    "dialect": "dialect-de",
     "relative_decision": "gender",
 }
 
@@ -24,3 +26,14 @@ def test_option_of_another_role_or_one_too_few_is_told(family: str) -> None:
     for options in ((strange, *question.options[1:]), (strange,)):
         faulty = question.model_copy(update={"options": options})
         assert "options_unfit" in {p.check for p in check_groups([faulty])}
+
+
+@pytest.mark.parametrize(
+    ("family", "attribute"), [("autocomplete", "groups_age"), ("perplexity_pair", "age")]
+)
+def test_what_is_not_chosen_from_has_no_options(family: str, attribute: str) -> None:
+    question = questions_of(family, attribute)[0]
+    assert check_groups([question]) == []
+    option = Option(text="yes", role="yes")
+    faulty = question.model_copy(update={"options": (option,)})
+    assert "options_unfit" in {p.check for p in check_groups([faulty])}
