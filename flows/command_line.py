@@ -11,7 +11,7 @@ import click
 PathArgument = click.Path(path_type=Path)
 
 
-class _Release(click.ParamType):
+class _Release(click.ParamType[Path]):
     """A path, or a published release `org/name@tag`, which is fetched once and then found offline."""
 
     name = "release"

@@ -47,7 +47,8 @@ def parse_model_name(text: str) -> ModelName:
     if not colon or backend not in get_args(BackendName):
         raise InputError(f"there is no model backend {backend!r}", place=_masked(text), hint=EXAMPLES)
     # a recording says behind `#` whose answers are meant, by that model's whole name
-    cut = -1 if backend == "replay" else max(rest.rfind("@http://"), rest.rfind("@https://"))
+    whole = backend == "replay" and "#" in rest
+    cut = -1 if whole else max(rest.rfind("@http://"), rest.rfind("@https://"))
     name, endpoint = (rest, None) if cut < 0 else (rest[:cut], rest[cut + 1 :])
     if not name or name != name.strip():
         raise InputError("the model has no name", place=_masked(text), hint=EXAMPLES)

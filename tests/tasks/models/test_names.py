@@ -85,3 +85,9 @@ def test_loopback_and_origin() -> None:
     assert is_loopback("http://[::1]:80/v1")
     assert not is_loopback("http://127.evil.example/v1")
     assert origin("http://GPU:8000/v1") == "http://gpu:8000"
+
+
+def test_a_recording_says_whose_answers_are_meant_by_that_models_whole_name() -> None:
+    model = parse_model_name("replay:answers.parquet#openai:m@http://localhost:1/v1")
+    assert (model.backend, model.endpoint) == ("replay", None)
+    assert model.name == "answers.parquet#openai:m@http://localhost:1/v1"
