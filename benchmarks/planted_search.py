@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
+
+import numpy as np
 
 from benchmarks.planted_worlds import DATA, TARGET, Responding, attributes, recipe_of, words
 from schemas.effect import Effect
@@ -16,15 +19,19 @@ from schemas.response import RESPONSES
 from tasks.expand import STAGE as EXPAND
 from tasks.judge import STAGE as JUDGE
 from tasks.judging.groups import group_answers
+from tasks.judging.masking import mask_words, masked_words
 from tasks.judging.panel import SCREEN, deciding_form
+from tasks.judging.word_distances import word_vectors
 from tasks.measuring.effects import correct_for_multiplicity
 from tasks.measuring.open_questions import compare_groups, question_effects, slice_effects
 from tasks.measuring.shared_differences import shared_effects
-from tasks.measuring.verdicts import verdict_effects
+from tasks.measuring.verdicts import holdout_fitness, verdict_effects
 from tasks.mutate import STAGE as MUTATE
 from tasks.select import STAGE as SELECT
 from tasks.store import RunContext, Stage, Step, TableRef, read_table, run_stage
 from tests.simulated.target import SimulatedTarget, Unit
+
+ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,8 @@ class Found:
     archive: tuple[Question, ...]
     effects: tuple[Effect, ...]
     """Of the hold-out: by question and by domain, q-values within each level."""
+    again: Mapping[str, float]
+    """What fresh answers say, by question: the excess (not cut off at 0), or a model's fitness."""
 
     @property
     def asked(self) -> list[Question]:
@@ -52,13 +61,29 @@ class Found:
     def accepted(self) -> list[Question]:
         return [q for q in self.asked if q.label == "accepted"]
 
-    def discoveries(self, level: str, alpha: float = 0.05) -> set[str]:
-        """Names of questions or domains with an effect, at that false discovery rate."""
+    def confirmed(self) -> list[Question]:
+        """Accepted questions whose own hold-out effect is a discovery."""
+        names = self._discoveries("question")
+        return [q for q in self.accepted if q.id in names]
+
+    def domains(self) -> set[Unit]:
+        """Domains with a confirmed question, or with a hold-out effect of their own."""
+        pooled = {(name.partition("/")[0], name.partition("/")[2]) for name in self._discoveries("domain")}
+        return pooled | {unit_of(q) for q in self.confirmed()}
+
+    def _discoveries(self, level: str) -> set[str]:
         return {
-            e.name
-            for e in self.effects
-            if e.level == level and (1 if e.q_value is None else e.q_value) <= alpha
+            e.name for e in self.effects if e.level == level and e.q_value is not None and e.q_value <= ALPHA
         }
+
+    def shrinkage(self) -> float | None:
+        """Mean search fitness minus mean hold-out effect, over accepted questions."""
+        lost = [
+            q.fitness - self.again[q.id]
+            for q in self.accepted
+            if q.fitness is not None and q.id in self.again
+        ]
+        return fmean(lost) if lost else None
 
 
 def unit_of(question: Question) -> Unit:
@@ -119,21 +144,38 @@ def evolve(context: RunContext, target: SimulatedTarget) -> Iterator[Step]:
 
 
 def hold_out(context: RunContext, target: SimulatedTarget, archive: TableRef) -> Found:
-    """What was accepted, and the controls, on fresh answers: as `measure` has it."""
+    """What was accepted, and the controls, on fresh answers: the effects that `measure` takes from the
+    answers, or from a model's verdicts where a model judges."""
     respond = Stage("respond", 1, run=Responding(target))
     fresh = run_stage(respond, context, questions=archive, phase="holdout").table("responses")
     judged = run_stage(JUDGE, context, questions=archive, responses=fresh, phase="holdout")
     questions = {q.id: q for q in read_table(archive, QUESTIONS)}
-    verdicts = read_table(judged.table("judgements"), JUDGEMENTS)
-    groups = group_answers(questions.values(), read_table(fresh, RESPONSES))
-    searched = [group for group in groups if group.question.control == "none"]
-    compared = compare_groups(searched, attributes(), words())
-    effects = [
-        *question_effects(compared),
-        *slice_effects(compared),
-        *shared_effects(searched, attributes(), words()),
-    ]
     form = deciding_form(context.recipe, DATA)
     if form != SCREEN:
+        verdicts = read_table(judged.table("judgements"), JUDGEMENTS)
         effects = verdict_effects(questions, verdicts, form)
-    return Found(tuple(questions.values()), tuple(correct_for_multiplicity(effects)))
+        again = holdout_fitness(verdicts, form)
+    else:
+        groups = group_answers(questions.values(), read_table(fresh, RESPONSES))
+        searched = [group for group in groups if group.question.control == "none"]
+        compared = compare_groups(searched, attributes(), words())
+        of_questions = question_effects(compared)
+        effects = [
+            *of_questions,
+            *slice_effects(compared),
+            *shared_effects(searched, attributes(), words()),
+        ]
+        again = {e.name: e.value for e in of_questions}
+    return Found(tuple(questions.values()), tuple(correct_for_multiplicity(effects)), again)
+
+
+def true_excess(target: SimulatedTarget, question: Question, samples: int = 200) -> float:
+    """The excess over so many answers per value: as good as the truth."""
+    texts = [target.answer(v.text, f"truth {k}") for v in question.variants for k in range(samples)]
+    hidden = masked_words(attributes()[question.attribute], question, words().groups)
+    vectors = word_vectors([mask_words(text, hidden) for text in texts])
+    alike = vectors @ vectors.T
+    owner = np.repeat(np.arange(len(question.variants)), samples)
+    same = owner[:, None] == owner[None, :]
+    within = same & ~np.eye(len(owner), dtype=bool)
+    return float(alike[within].mean() - alike[~same].mean())

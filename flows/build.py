@@ -6,7 +6,9 @@ tables, never rows. Parameters are documented under `Args:`, from where Prefect 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -19,13 +21,16 @@ from flows.artifacts import show_effects, show_funnel
 from flows.evolve import evolve
 from flows.preparing import Prepared, prepare
 from schemas.comparison import Comparison
+from schemas.manifest import ClearOf, HoldBack
 from schemas.recipe import Recipe
+from schemas.response import RESPONSES
 from tasks.journal import funnel, note_release, start_journal, total_costs
 from tasks.relabelling.job import fingerprint_input
 from tasks.release.errata import read_errata
 from tasks.release.fetching import place_of
+from tasks.release.private import HELD, private_files, write_hold_back
 from tasks.release.reading import ReleaseRef, last_release
-from tasks.store import RunContext, Step, run_lock, vocabulary_hashes
+from tasks.store import RunContext, Step, TableRef, read_table, run_lock, vocabulary_hashes
 from tasks.validate import raise_if_failed, suite_results_of, validation_of, write_data_docs
 
 
@@ -70,16 +75,25 @@ def build_release(prepared: Prepared, releases: Path) -> str:
     )
     everything = steps.gather(context, parts=[answers.table("responses"), fresh.table("responses")])
     judged = steps.gather(context, parts=[*evolved.tables("judgements"), verdicts.table("judgements")])
-    measured = steps.measure(
+    before = [
+        *(expanded, templated, choices, *evolved.steps, relabelled, *files, searched),
+        *(unique, fresh, verdicts),
+    ]
+    public = steps.hold_back(
         context,
         questions=unique.table("questions"),
+        label_history=[s.table("label_history") for s in (relabelled, *files)],
+        dropped=[s.table("dropped") for s in before],
+        earlier=private_files(prepared.workspace.hold_back / context.recipe.name),
+        previous=previous,
+    )
+    measured = steps.measure(
+        context,
+        questions=public.table("questions"),
         responses=everything.table("responses"),
         judgements=judged.table("judgements"),
     )
-    taken = [
-        *(expanded, templated, choices, *evolved.steps, relabelled, *files, searched),
-        *(unique, fresh, verdicts, measured),
-    ]
+    taken = [*before, public, measured]
     generated = [s.table("questions") for s in (expanded, templated, searched)]
     generated += evolved.generated()
     assembled = steps.assemble(
@@ -88,8 +102,8 @@ def build_release(prepared: Prepared, releases: Path) -> str:
         questions=measured.table("questions"),
         responses=[everything.table("responses")],
         judgements=[judged.table("judgements")],
-        label_history=[s.table("label_history") for s in (relabelled, *files)],
-        dropped=[s.table("dropped") for s in taken],
+        label_history=[public.table("label_history")],
+        dropped=[public.table("dropped"), measured.table("dropped")],
         effects=measured.table("effects"),
     )
     checked = steps.validate(
@@ -99,7 +113,8 @@ def build_release(prepared: Prepared, releases: Path) -> str:
         counts=funnel([*taken, assembled]),
     )
     raise_if_failed(validation_of(checked), where=checked.table("failing_rows").path)
-    return finish(prepared, assembled, checked, [*taken, assembled, checked], releases, previous)
+    apart = Apart(unique, public, everything.table("responses"))
+    return finish(prepared, assembled, checked, [*taken, assembled, checked], releases, previous, apart)
 
 
 def retrieval_files(recipe: Recipe) -> list[dict[str, str]]:
@@ -116,6 +131,27 @@ def earlier_content(context: RunContext) -> list[str]:
     return [fingerprint_input(place_of(place, context.hub_cache)) for place in against]
 
 
+@dataclass(frozen=True)
+class Apart:
+    """What a release tells of questions that are not in it."""
+
+    unique: Step
+    """Compared them with earlier releases."""
+    public: Step
+    """Held some of them back."""
+    answers: TableRef
+
+    def clear_of(self) -> list[ClearOf]:
+        return [ClearOf.model_validate(c) for c in json.loads(self.unique.notes)["clear_of"]]
+
+    def keep(self, place: Path) -> HoldBack | None:
+        """Write the private file, where anything is held back."""
+        held = read_table(self.public.table("held"), HELD)
+        ids = {q.id for q in held}
+        said = [r for r in read_table(self.answers, RESPONSES) if r.question_id in ids] if held else []
+        return write_hold_back(place, held, said)
+
+
 def finish(
     prepared: Prepared,
     assembled: Step,
@@ -123,14 +159,17 @@ def finish(
     taken: Sequence[Step],
     releases: Path,
     previous: ReleaseRef | None,
+    apart: Apart,
 ) -> str:
     """The version, then the directory."""
     context = prepared.context
     compared = steps.compare(context, assembled=assembled.tables, previous=previous)
+    comparison = Comparison.model_validate_json(compared.notes)
+    private = prepared.workspace.hold_back / context.recipe.name / f"{comparison.new_version}.parquet"
     release = steps.package(
         context,
         assembled=assembled.tables,
-        comparison=Comparison.model_validate_json(compared.notes),
+        comparison=comparison,
         validation=validation_of(checked),
         counts=funnel(taken),
         costs=total_costs(taken),
@@ -140,6 +179,8 @@ def finish(
         releases=releases,
         errata=read_errata(Path(previous.path)) if previous else (),
         passports=prepared.passports,
+        clear_of=apart.clear_of(),
+        hold_back=apart.keep(private),
         write_data_docs=partial(write_data_docs, suite_results_of(checked)),
     )
     note_release(context, release)

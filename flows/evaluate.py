@@ -22,8 +22,9 @@ from schemas.recipe import Recipe
 from tasks.judging.panel import deciding_form
 from tasks.models.connect import ModelSettings, check_models, ping
 from tasks.release.evaluation import write_evaluation
+from tasks.release.private import private_file
 from tasks.release.reading import MANIFEST, ReleaseRef, read_manifest
-from tasks.store import RunContext, Step, read_table, run_lock
+from tasks.store import RunContext, Step, TableRef, read_table, run_lock
 
 
 @flow(name="evaluate", persist_result=False)
@@ -35,6 +36,7 @@ def evaluate(
     out: str | None = None,
     budget_usd: Annotated[float, Field(ge=0)] = 0.0,
     free: list[str] | None = None,
+    hold_back: str | None = None,
 ) -> dict[str, Any]:
     """Ask models a release's questions and controls; return and write what they show. Run again, it resumes.
 
@@ -46,16 +48,19 @@ def evaluate(
         out: Folder for the result; data/evaluations/<name>-<version> where none is given.
         budget_usd: Dollars that the evaluation may cost.
         free: Models that cost nothing (your own server).
+        hold_back: Private file of the release: its questions are asked in the place of the released ones.
     """
     workspace = open_workspace()
     manifest = read_manifest(Path(release))
     recipe = evaluation_recipe(manifest, models, judges or [], samples, free or [])
     context = evaluation_context(workspace, manifest, recipe, budget_usd)
+    private = private_file(Path(hold_back), manifest) if hold_back else None
     reach_models(context)
     with run_lock(Path(context.run_dir)):
-        measured = measure_models(context, release_ref(Path(release)))
+        measured = measure_models(context, release_ref(Path(release)), private)
     effects = read_table(measured.table("effects"), EFFECTS)
-    folder = Path(out) if out else workspace.home / "evaluations" / f"{manifest.name}-{manifest.version}"
+    name = f"{manifest.name}-{manifest.version}" + ("-hold-back" if private else "")
+    folder = Path(out) if out else workspace.home / "evaluations" / name
     form = deciding_form(recipe, workspace.vocabulary)
     return write_evaluation(folder, manifest, effects, form, workspace.vocabulary) | {"folder": str(folder)}
 
@@ -101,10 +106,10 @@ def release_ref(path: Path) -> ReleaseRef:
     return ReleaseRef(path=str(path.resolve()), sha256=file_hash(path / MANIFEST))
 
 
-def measure_models(context: RunContext, release: ReleaseRef) -> Step:
+def measure_models(context: RunContext, release: ReleaseRef, private: TableRef | None = None) -> Step:
     """The sentence of an evaluation."""
-    advice = steps.adopt(context, release=release, part="open")
-    choices = steps.adopt(context, release=release, part="templated")
+    advice = steps.adopt(context, release=release, part="open", hold_back=private)
+    choices = steps.adopt(context, release=release, part="templated", hold_back=private)
     fresh = steps.respond(context, questions=advice.table("questions"), phase="holdout")
     chosen = steps.respond(context, questions=choices.table("questions"), phase="search")
     verdicts = steps.judge(

@@ -34,6 +34,7 @@ def diff(old: Path, new: Path, as_json_: bool) -> None:
 @click.option("--judge", "judges", multiple=True, help="Who judges. [default: the release's own judges]")
 @click.option("--samples", type=click.IntRange(2), default=4, show_default=True, help="Answers per variant.")
 @click.option("--out", type=PathArgument, help="Folder. [default: data/evaluations/<name>-<version>]")
+@click.option("--hold-back", type=PathArgument, help="Private file, whose questions are asked instead.")
 @BUDGET
 @FREE
 @as_json
@@ -45,6 +46,7 @@ def evaluate(
     out: Path | None,
     budget_usd: float,
     free: tuple[str, ...],
+    hold_back: Path | None,
     as_json_: bool,
 ) -> None:
     """Put a release's questions to models: effects with intervals, controls, a leaderboard."""
@@ -57,7 +59,8 @@ def evaluate(
     from flows.evaluate import evaluate as run
 
     place = str(out) if out else None
-    result = run(str(release), list(models), list(judges), samples, place, budget_usd, list(free))
+    private = str(hold_back) if hold_back else None
+    result = run(str(release), list(models), list(judges), samples, place, budget_usd, list(free), private)
     print_json(result) if as_json_ else print_evaluation(result)
 
 

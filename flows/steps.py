@@ -17,6 +17,7 @@ import tasks.compare
 import tasks.deduplicate
 import tasks.expand
 import tasks.gather
+import tasks.hold_back
 import tasks.judge
 import tasks.measure
 import tasks.mend
@@ -64,7 +65,7 @@ STAGES = (
     tasks.measure.STAGE,
     tasks.validate.STAGE,
 )
-PAGES = ("canary.md", "card.md", "card_sentences.yaml", "report")
+PAGES = ("canary.md", "card.md", "card_sentences.yaml", "evals", "report")
 """What the pages of a release are written from."""
 VOCABULARY = tuple(sorted({name for stage in STAGES for name in stage.vocabulary} | set(PAGES)))
 """Files and folders under data/ that a build depends on."""
@@ -81,6 +82,7 @@ gather = as_task(tasks.gather.STAGE)
 relabel = as_task(tasks.relabel.STAGE)
 relabel_retrieval = as_task(tasks.relabel.STAGE_RETRIEVAL)
 deduplicate = as_task(tasks.deduplicate.STAGE)
+hold_back = as_task(tasks.hold_back.STAGE)
 measure = as_task(tasks.measure.STAGE)
 assemble = as_task(tasks.assemble.STAGE)
 validate = as_task(tasks.validate.STAGE)

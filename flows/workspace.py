@@ -34,6 +34,11 @@ class Workspace:
         return self.home / "releases"
 
     @property
+    def hold_back(self) -> Path:
+        """Questions that are kept private, by release."""
+        return self.home / "hold_back"
+
+    @property
     def passports(self) -> Path:
         """Of judges that were audited."""
         return self.home / "passports"

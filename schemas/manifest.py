@@ -23,6 +23,27 @@ class StageCost(BaseModel):
     cost_usd: float
 
 
+class HoldBack(BaseModel):
+    """Questions that were kept private. The hash commits to the private file; the answers in it are what
+    nobody can guess, so that it tells nothing of the questions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    questions: int
+    sha256: str
+
+
+class ClearOf(BaseModel):
+    """An earlier release or file that the questions were compared with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    """`name@version` of a release, the name of a file; never a path."""
+    compared: int
+    """Questions or texts in it."""
+    overlapping: int
+    """Questions that were dropped because they stand in it, or nearly."""
+
+
 class Manifest(BaseModel):
     """Written last; a directory without it is not a release. Holds no clock time and no path, so that the
     same inputs give the same bytes."""
@@ -51,5 +72,8 @@ class Manifest(BaseModel):
     comparison: Comparison
     validation: dict[str, int]
     """`passed`, `warnings`, `errors`."""
+    clear_of: tuple[ClearOf, ...] = ()
+    """What the recipe stays clear of (`deduplicate.against`)."""
+    hold_back: HoldBack | None = None
     files: dict[str, str]
     """Path inside the release to sha256, for every file but this one."""

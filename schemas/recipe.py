@@ -275,6 +275,13 @@ class Release(Section):
         default=None, pattern=r"^\d+\.\d+\.\d+$", description="default: decided by the diff with the last one"
     )
     homepage: str | None = None
+    hold_back: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the accepted open questions that is never released, but kept in a private file "
+        "with its answers",
+    )
 
 
 class Recipe(Section):

@@ -10,18 +10,28 @@ from schemas.errors import InputError
 from schemas.question import QUESTIONS, Question
 from schemas.response import RESPONSES
 from tasks.release.configs import CONTROLS
+from tasks.release.private import read_hold_back
 from tasks.release.reading import Contents, ReleaseRef, open_release
-from tasks.store import Outcome, RunContext, Stage
+from tasks.store import Outcome, RunContext, Stage, TableRef
 
 Part = Literal["open", "templated"]
 """Advice questions are asked on fresh samples; questions of templated families as in a build."""
 
 
-def adopt(context: RunContext, release: ReleaseRef, part: Part, answers: bool = False) -> Outcome:
+def adopt(
+    context: RunContext,
+    release: ReleaseRef,
+    part: Part,
+    answers: bool = False,
+    hold_back: TableRef | None = None,
+) -> Outcome:
     """The released questions and controls of one part, without what was found out about them; with `answers`
-    also the released hold-out answers to them."""
+    also the released hold-out answers to them. With `hold_back` the questions of that private file stand in
+    the place of the released ones, beside the released controls."""
     contents = open_release(Path(release.path)).contents
-    questions = [q for q in released_questions(contents) if (q.family == "open") == (part == "open")]
+    asked = [q for q in released_questions(contents) if hold_back is None or q.control != "none"]
+    asked += held_questions(Path(hold_back.path)) if hold_back else []
+    questions = [q for q in sorted(asked, key=by_id) if (q.family == "open") == (part == "open")]
     counts = StageCounts(
         stage="adopt", unit="questions", rows=len(questions), kept=len(questions), dropped=0, failed=0
     )
@@ -38,10 +48,21 @@ def released_questions(contents: Contents) -> list[Question]:
     found = [*contents.rows(QUESTIONS), *contents.rows(CONTROLS)]
     if not found:
         raise InputError("the release has no questions")
-    return [
-        q.model_copy(update={"fitness": None, "holdout_effect": None})
-        for q in sorted(found, key=lambda q: q.id)
-    ]
+    return [unmeasured(q) for q in sorted(found, key=by_id)]
+
+
+def held_questions(path: Path) -> list[Question]:
+    """The held-back questions and their controls, likewise; without what only says nearly the same."""
+    held, _ = read_hold_back(path)
+    return [unmeasured(q) for q in held if q.control != "none" or q.label == "accepted"]
+
+
+def unmeasured(question: Question) -> Question:
+    return question.model_copy(update={"fitness": None, "holdout_effect": None})
+
+
+def by_id(question: Question) -> str:
+    return question.id
 
 
 STAGE = Stage("adopt", 1, run=adopt)

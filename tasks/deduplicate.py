@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 
 from schemas.decision import Dropped, StageCounts
 from schemas.errors import InputError
+from schemas.ids import canonical_json
+from schemas.manifest import ClearOf
 from schemas.question import QUESTIONS, Question
 from tasks.formats.table_file import read_table_file
 from tasks.formats.text_rows import Columns, rows_as_units
@@ -33,6 +35,8 @@ from tasks.text.slots import mask_slots, slot_columns
 
 NO_TEXT = "no_text"
 """Reason for rows whose text is absent or blank: they are kept apart, never compared."""
+TWIN_KEPT = "_twin_kept"
+"""What a reason ends in where the same question in the other framing stays."""
 VERDICT = pa.struct([("because_of", pa.string()), ("similarity", pa.float64()), ("reason", pa.string())])
 """The columns that dropped.parquet has beside those of the input."""
 REWORDED = frozenset({"entailment"})
@@ -212,7 +216,7 @@ def _dropped(question: Question, lost: Mapping[str, Duplicate]) -> Dropped:
     return drop_question(
         question,
         stage="deduplicate",
-        reason=duplicate.reason + ("_twin_kept" if twin_stays else ""),
+        reason=duplicate.reason + (TWIN_KEPT if twin_stays else ""),
         because_of=duplicate.because_of.id,
         similarity=duplicate.similarity,
     )
@@ -239,6 +243,7 @@ def deduplicate(context: RunContext, questions: TableRef, content: Sequence[str]
     settings = context.recipe.deduplicate
     released, texts = read_earlier(place_of(place, context.hub_cache) for place in settings.against)
     kept, dropped = drop_duplicates(asked, threshold=settings.threshold, released=released, texts=texts)
+    clear_of = kept_clear_of([*released, *texts], dropped)
     return Outcome(
         tables={QUESTIONS: kept},
         counts=(
@@ -252,7 +257,18 @@ def deduplicate(context: RunContext, questions: TableRef, content: Sequence[str]
             ),
         ),
         dropped=tuple(dropped),
+        notes=canonical_json({"clear_of": [c.model_dump() for c in clear_of]}),
     )
 
 
-STAGE = Stage("deduplicate", 1, run=deduplicate, reads=("deduplicate",))
+def kept_clear_of(earlier: Iterable[Unit], dropped: Iterable[Dropped]) -> list[ClearOf]:
+    """What the questions were compared with, and how many of them stood in it."""
+    lost = Counter(d.reason.removesuffix(TWIN_KEPT) for d in dropped)
+    compared = Counter(unit.source or "" for unit in earlier)
+    return [
+        ClearOf(name=name, compared=n, overlapping=lost[f"overlaps:{name}"])
+        for name, n in sorted(compared.items())
+    ]
+
+
+STAGE = Stage("deduplicate", 2, run=deduplicate, reads=("deduplicate",))

@@ -15,7 +15,7 @@ from schemas.erratum import Erratum
 from schemas.errors import GateError
 from schemas.ids import content_hash, file_hash
 from schemas.judgement import JUDGEMENTS
-from schemas.manifest import Manifest, StageCost
+from schemas.manifest import ClearOf, HoldBack, Manifest, StageCost
 from schemas.passport import Passport
 from schemas.question import QUESTIONS
 from schemas.recipe import Recipe
@@ -48,6 +48,8 @@ def package(
     releases: Path,
     errata: Sequence[Erratum] = (),
     passports: Sequence[Passport] = (),
+    clear_of: Sequence[ClearOf] = (),
+    hold_back: HoldBack | None = None,
     write_data_docs: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write `releases/<name>/<version>/` and return it.
@@ -75,6 +77,8 @@ def package(
             planned=planned,
             vocabulary=vocabulary,
             passports=passports,
+            clear_of=clear_of,
+            hold_back=hold_back,
         )
         write_tables(room, contents, manifest.canary)
         write_pages(room, context, manifest, contents, previous)
@@ -116,6 +120,8 @@ def draft_manifest(
     planned: Sequence[StageCost],
     vocabulary: Mapping[str, str],
     passports: Sequence[Passport],
+    clear_of: Sequence[ClearOf],
+    hold_back: HoldBack | None,
 ) -> Manifest:
     """Everything but the files."""
     as_json = recipe.model_dump(mode="json", by_alias=True)
@@ -137,6 +143,8 @@ def draft_manifest(
         comparison=comparison,
         validation={"passed": 1, "warnings": validation.warnings, "errors": validation.errors},
         passports=tuple(passports),
+        clear_of=tuple(clear_of),
+        hold_back=hold_back,
         files={},
     )
 

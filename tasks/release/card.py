@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -20,6 +20,7 @@ from tasks.auditing.standing import audit_warnings, deciding_judges
 from tasks.families.asking import form_of
 from tasks.release.configs import CONFIGS, CONTROLS, HARD_NEGATIVES, data_file
 from tasks.release.facts import Floor, drop_reasons, fitness_by_phase, fitness_floor, judge_kind, shrinkage
+from tasks.release.harness import harness_commands
 from tasks.release.markdown import escape_markdown
 from tasks.release.parquet import features_of
 from tasks.release.reading import Contents
@@ -38,7 +39,8 @@ def write_card(recipe: Recipe, manifest: Manifest, contents: Contents, data_dir:
     )
     body = Template((data_dir / "card.md").read_text(encoding="utf-8"))
     sentences = yaml.safe_load((data_dir / "card_sentences.yaml").read_text(encoding="utf-8"))
-    values = card_values(recipe, manifest, contents, sentences)
+    commands = harness_commands(manifest, contents, data_dir)
+    values = card_values(recipe, manifest, contents, sentences) | {"harness": _harness(commands, sentences)}
     return f"---\n{matter}---\n\n{body.substitute(values)}"
 
 
@@ -113,6 +115,7 @@ def card_values(
         "judges": _listed(manifest.judged_by),
         "judged_plainly": "\n\n".join([sentences["judged"][kind], *_audit(recipe, manifest, sentences)]),
         "holdout": _holdout(contents, sentences),
+        "apart": _apart(manifest, sentences),
         "funnel": _funnel(manifest),
         "reasons": _reasons(contents),
         "controls": _controls(contents.rows(CONTROLS), sentences),
@@ -174,6 +177,29 @@ def _holdout(contents: Contents, sentences: Sentences) -> str:
     return Template(sentences["holdout"]["measured"]).substitute(
         search=f"{found.search:.3f}", holdout=f"{found.holdout:.3f}"
     )
+
+
+def _apart(manifest: Manifest, sentences: Sentences) -> str:
+    """What the questions were compared with, and how many of them are not here."""
+    told = [
+        Template(sentences["apart"]["clear_of"]).substitute(
+            name=escape_markdown(c.name), compared=f"{c.compared:,}", overlapping=f"{c.overlapping:,}"
+        )
+        for c in manifest.clear_of
+    ]
+    if not told:
+        told = [sentences["apart"]["nothing"]]
+    if private := manifest.hold_back:
+        held = Template(sentences["apart"]["hold_back"])
+        told.append(held.substitute(questions=f"{private.questions:,}", sha256=f"`{private.sha256}`"))
+    return "\n\n".join(told)
+
+
+def _harness(commands: Sequence[str], sentences: Sentences) -> str:
+    """The commands that run the release's tasks."""
+    if not commands:
+        return sentences["harness"]["absent"]
+    return "\n".join([sentences["harness"]["present"], "", "```bash", *commands, "```"])
 
 
 def _funnel(manifest: Manifest) -> str:

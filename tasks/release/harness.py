@@ -29,10 +29,10 @@ PYTHON = ("counterfoil_inspect.py", "paired.py")
 def harness_files(recipe: Recipe, manifest: Manifest, contents: Contents, data_dir: Path) -> dict[str, str]:
     """Text of every file of `evals/` by its name there; none where no harness can ask what is released."""
     kinds = read_kinds(data_dir)
-    asked = [q for t in (QUESTIONS, CONTROLS) for q in contents.rows(t) if q.family in kinds]
-    families = [family for family in kinds if any(q.family == family and q.control == "none" for q in asked)]
+    families = families_asked(contents, kinds)
     if not families:
         return {}
+    asked = [q for t in (QUESTIONS, CONTROLS) for q in contents.rows(t) if q.family in families]
     about = {
         "name": manifest.name,
         "version": manifest.version,
@@ -50,6 +50,23 @@ def harness_files(recipe: Recipe, manifest: Manifest, contents: Contents, data_d
         task = Template((folder / name).read_text(encoding="utf-8"))
         files[name] = task.substitute(name=manifest.name, version=manifest.version)
     return files
+
+
+def families_asked(contents: Contents, kinds: Mapping[str, Any]) -> list[str]:
+    """Families of the release that a harness can ask, in the order of data/evals/families.yaml."""
+    released = {q["family"] for q in contents.records(QUESTIONS.name)}
+    return [family for family in kinds if family in released]
+
+
+def harness_commands(manifest: Manifest, contents: Contents, data_dir: Path) -> list[str]:
+    """One command for each task that stands in evals/ and reads answers."""
+    kinds = read_kinds(data_dir)
+    families = families_asked(contents, kinds)
+    script = "evals/counterfoil_inspect.py"
+    commands = [f"inspect eval {script}@{kinds[f]['inspect']} --model $MODEL" for f in families]
+    tasks = ",".join(f"{manifest.name}_{f}" for f in families if "lm_eval" in kinds[f])
+    chat = "--model local-chat-completions --apply_chat_template"
+    return [*commands, f"lm_eval --include_path evals --tasks {tasks} {chat}"] if tasks else commands
 
 
 def read_kinds(data_dir: Path) -> dict[str, dict[str, Any]]:

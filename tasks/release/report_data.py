@@ -152,9 +152,12 @@ def report_data(manifest: Manifest, contents: Contents) -> ReportData:
 
 
 def lost_questions(dropped: Sequence[Dropped]) -> list[Question]:
-    """Dropped questions as they were, each once (a question may have been made and dropped repeatedly)."""
+    """Dropped questions as they were, each once (a question may have been made and dropped repeatedly).
+    Those that were held back say nothing of themselves."""
     records = {
-        d.record for d in dropped if d.kind == "question" and d.because_of != json.loads(d.record)["id"]
+        d.record
+        for d in dropped
+        if d.kind == "question" and d.text and d.because_of != json.loads(d.record)["id"]
     }
     found = {q.id: q for q in map(Question.model_validate_json, sorted(records))}
     return list(found.values())

@@ -1,0 +1,400 @@
+"""Does the loop find what was planted, and nothing else? A simulated target, in which every bias is known.
+
+    python benchmarks/planted_bias.py [--quick] [--json | --table]
+
+The target treats one value differently in chosen domains, in one of five ways: it refuses, is short, is
+cold, gives other advice, or recommends the opposite; in a quarter, a half or all of its answers (small,
+middle, large). Answers are compared by the divergence judge, and read over HTTP by a scripted judge that
+overlooks 30 % of the faint and 10 % of the plain differences and errs in 2 % of its verdicts. Ends with 1
+where a line that must hold does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+
+from benchmarks import planted_judges, planted_power, planted_search  # noqa: E402
+from benchmarks.planted_power import Cell, Observed, auroc  # noqa: E402
+from benchmarks.planted_worlds import SIZES, draw_superdomains, plant_in, target_of  # noqa: E402
+from schemas.recipe import Strategy  # noqa: E402
+from tests.simulated.target import KINDS, NOISES, Kind, Noise  # noqa: E402
+
+Line = dict[str, Any]
+
+SEEN_BY_WORDS: tuple[Kind, ...] = ("refusal", "length", "tone", "content")
+"""Kinds that change enough words for a judge that only counts words. A recommendation turned round changes
+one sentence of seven: only a judge that reads sees it."""
+SLICE = 10
+"""Questions of one domain, pooled."""
+HOLDOUT = 4
+"""Fresh answers per value: the recipe's default."""
+LLM_BUDGET = planted_search.Budget(48, 10, 6)
+DIVERGENCE_BUDGET = planted_search.Budget(96, 24, 6)
+BIASED = 3
+"""Superdomains of 24 that are biased, in all of their five domains."""
+CONTROLS = {"a_a": 0.3, "placebo": 0.3, "neutral": 0.0}
+ARCHIVES: tuple[Strategy, ...] = ("quotas", "map_elites", "thompson")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured."""
+
+    questions: int
+    samples: tuple[int, ...]
+    noises: tuple[Noise, ...]
+    seeds: int
+    search_seeds: int
+    strategies: tuple[Strategy, ...]
+    divergence_search: bool
+    truths: int
+    scenes: int
+    rates: tuple[float, ...]
+
+
+FULL = Scale(100, (3, 5, 10), NOISES, 20, 10, (*ARCHIVES, "random"), True, 25, 40, (0.2, 0.4, 0.6))
+QUICK = Scale(40, (3,), ("middle",), 6, 3, ("thompson", "random"), False, 0, 12, (0.6,))
+
+
+def run(scale: Scale, workers: int) -> Line:
+    """Everything, as one JSON-able object."""
+    with ProcessPoolExecutor(workers) as pool:
+        result = {
+            "power": power_table(scale, pool.map) if len(scale.samples) > 1 else [],
+            "separation": separation(scale, pool.map),
+            "read": read_by_model(scale, pool.map),
+            "false_discoveries": false_discoveries(scale, pool.map),
+            "search": searches(scale, pool.map),
+            "audit": planted_judges.audits(scale.scenes, scale.rates),
+        }
+    return headline(result) | result
+
+
+Map = Callable[..., Iterable[Any]]
+
+
+def power_table(scale: Scale, spread: Map) -> list[Line]:
+    """Kind x size x answers per value, at the middle noise."""
+    cells = [Cell(kind, size, "middle", k) for k in scale.samples for kind in KINDS for size in SIZES]
+    return list(spread(measure_cell, cells, [scale.questions] * len(cells)))
+
+
+def separation(scale: Scale, spread: Map) -> list[Line]:
+    """How well the hold-out tells planted from clean: kind x size x noise, with the recipe's answers."""
+    cells = [Cell(kind, size, noise, HOLDOUT) for noise in scale.noises for kind in KINDS for size in SIZES]
+    return list(spread(measure_cell, cells, [scale.questions] * len(cells)))
+
+
+_CLEAN: dict[tuple[Noise, int, int], Observed] = {}
+
+
+def measure_cell(cell: Cell, count: int) -> Line:
+    """Power at 5 % and AUROC of one cell, for single questions and for slices."""
+    place = (cell.noise, cell.samples, count)
+    if place not in _CLEAN:
+        _CLEAN[place] = planted_power.observe(Cell(None, "", cell.noise, cell.samples), count)
+    clean, found = _CLEAN[place], planted_power.observe(cell, count)
+    return {
+        "kind": cell.kind,
+        "size": cell.size,
+        "noise": cell.noise,
+        "samples": cell.samples,
+        "power": {
+            "1": planted_power.power_of_one(found),
+            "10": planted_power.power_of_excess(found, 10),
+            "30": planted_power.power_of_excess(found, 30),
+            "10 shared": planted_power.power_of_shared(found, clean, 10),
+            "30 shared": planted_power.power_of_shared(found, clean, 30),
+        },
+        "auroc": {
+            "1": auroc(found.excess, clean.excess),
+            "10": auroc(planted_power.mean_excess(found, SLICE), planted_power.mean_excess(clean, SLICE)),
+            "10 shared": auroc(planted_power.shared(found, SLICE), planted_power.shared(clean, SLICE)),
+        },
+    }
+
+
+def read_by_model(scale: Scale, spread: Map) -> list[Line]:
+    """AUROC of hold-out fitness by the scripted judge: kind x size."""
+    asked = planted_power.questions(scale.questions)
+    cells: list[tuple[Kind | None, str]] = [(None, ""), *((k, size) for k in KINDS for size in SIZES)]
+    kinds, sizes = zip(*cells, strict=True)
+    clean, *found = (
+        np.array(f) for f in spread(planted_judges.fitness_of, kinds, sizes, [asked] * len(cells))
+    )
+    slices = planted_power.draw_slices(len(asked), SLICE)
+
+    def pooled(fitness: Any) -> Any:
+        return np.array([fitness[drawn].mean() for drawn in slices])
+
+    return [
+        {
+            "kind": kind,
+            "size": size,
+            "auroc": {"1": auroc(fitness, clean), "10": auroc(pooled(fitness), pooled(clean))},
+        }
+        for (kind, size), fitness in zip(cells[1:], found, strict=True)
+    ]
+
+
+def false_discoveries(scale: Scale, spread: Map) -> list[Line]:
+    """Over releases: how often clean questions and A/A controls are significant, and the share of discoveries
+    that are none."""
+    lines = []
+    for judge in ("divergence", "model"):
+        for planted in (0, 20):
+            seeds = range(scale.seeds)
+            n = len(seeds)
+            releases = list(spread(one_release, seeds, [planted] * n, [judge == "model"] * n))
+            lines.append(
+                {
+                    "judge": judge,
+                    "planted": planted,
+                    "seeds": n,
+                    "p_at_most_5_percent": estimate([fmean(p <= 0.05 for p in r.clean) for r in releases]),
+                    "false_discovery_rate": estimate([r.false_share for r in releases]),
+                    "discoveries": fmean(r.discoveries for r in releases),
+                }
+            )
+    found = list(spread(shared_of_seed, range(scale.seeds), [scale.questions] * scale.seeds))
+    lines.append(
+        {
+            "judge": "shared difference of slices",
+            "planted": 0,
+            "seeds": scale.seeds,
+            "p_at_most_5_percent": estimate([fmean(p <= 0.05 for p in ps) for ps in found]),
+        }
+    )
+    return lines
+
+
+def one_release(seed: int, planted: int, llm: bool) -> planted_judges.Release:
+    return planted_judges.release(seed, planted=planted, samples=5, llm=llm)
+
+
+def shared_of_seed(seed: int, count: int) -> list[float]:
+    return planted_judges.shared_p_values(seed, planted_power.questions(count), SLICE)
+
+
+def estimate(values: Sequence[float]) -> Line:
+    """A mean over seeds with its standard error."""
+    return {"value": fmean(values), "se": stdev(values) / sqrt(len(values)) if len(values) > 1 else None}
+
+
+def searches(scale: Scale, spread: Map) -> list[Line]:
+    """Every strategy on the same worlds and budget."""
+    judges = ("model", "divergence") if scale.divergence_search else ("model",)
+    plan = [(j, s, seed) for j in judges for s in scale.strategies for seed in range(scale.search_seeds)]
+    runs = list(spread(one_search, *zip(*plan, strict=True), [scale.truths] * len(plan)))
+    lines = []
+    for judge in judges:
+        for strategy in scale.strategies:
+            mine = [r for r, (j, s, _) in zip(runs, plan, strict=True) if (j, s) == (judge, strategy)]
+            lines.append({"judge": judge, "strategy": strategy, "seeds": len(mine)} | summary(mine))
+    return lines
+
+
+def one_search(judge: str, strategy: Strategy, seed: int, truths: int) -> Line:
+    """Three superdomains of 24 are biased in all of their domains, at the large size."""
+    biased = draw_superdomains(BIASED, seed)
+    target = target_of(plant_in(biased, size="large"), "middle", seed)
+    if judge == "model":
+        with planted_judges.scripted_judge(seed) as name:
+            found = planted_search.search(
+                target, strategy, LLM_BUDGET, seed, holdout=HOLDOUT, judge=name, controls=CONTROLS
+            )
+    else:
+        found = planted_search.search(
+            target, strategy, DIVERGENCE_BUDGET, seed, holdout=HOLDOUT, controls=CONTROLS
+        )
+    right = set(biased)
+    domains = found.domains()
+    compared = [q for q in found.accepted if q.id in found.again][:truths] if judge == "divergence" else []
+    return {
+        "asked": len(found.asked),
+        "accepted": len(found.accepted),
+        "recall": len(right & domains) / len(right),
+        "recall_by_question": len(right & {planted_search.unit_of(q) for q in found.confirmed()})
+        / len(right),
+        "false_domains": len(domains - right) / len(domains) if domains else 0.0,
+        "false_questions": fmean(planted_search.unit_of(q) not in right for q in found.confirmed())
+        if found.confirmed()
+        else 0.0,
+        "shrinkage": found.shrinkage(),
+        "error": [found.again[q.id] - planted_search.true_excess(target, q) for q in compared],
+    }
+
+
+def summary(runs: Sequence[Line]) -> Line:
+    """Means over seeds; the error of hold-out estimates over all questions."""
+    lost = [r["shrinkage"] for r in runs if r["shrinkage"] is not None]
+    errors = [error for r in runs for error in r["error"]]
+    means = {
+        name: estimate([r[name] for r in runs])
+        for name in ("asked", "accepted", "recall", "recall_by_question", "false_domains", "false_questions")
+    }
+    return means | {
+        "shrinkage": estimate(lost) if lost else None,
+        "holdout_minus_truth": estimate(errors) if errors else None,
+    }
+
+
+def headline(result: Line) -> Line:
+    """The lines that must hold, and whether they do."""
+    middle = [c for c in result["separation"] if (c["size"], c["noise"]) == ("middle", "middle")]
+    by_words = min(c["auroc"]["10 shared"] for c in middle if c["kind"] in SEEN_BY_WORDS)
+    by_model = min(c["auroc"]["10"] for c in result["read"] if c["size"] == "middle")
+    search = {(s["judge"], s["strategy"]): s["recall"]["value"] for s in result["search"]}
+    recall, random = search["model", "thompson"], search["model", "random"]
+    worst = max(
+        (
+            line["false_discovery_rate"]
+            for line in result["false_discoveries"]
+            if "false_discovery_rate" in line
+        ),
+        key=lambda e: e["value"],
+    )
+    numbers = {
+        "auroc": min(by_words, by_model),
+        "recall_planted_domains": recall,
+        "recall_ratio_vs_random": recall / random if random else float("inf"),
+        "false_discovery_rate": worst["value"],
+    }
+    nominal = [
+        line[name]
+        for line in result["false_discoveries"]
+        for name in ("p_at_most_5_percent", "false_discovery_rate")
+        if name in line
+    ]
+    truth = [s["holdout_minus_truth"] for s in result["search"] if s["holdout_minus_truth"]]
+    audit = result["audit"]
+    holds = {
+        "auroc": numbers["auroc"] >= 0.95,
+        "recall_planted_domains": recall >= 0.9,
+        "recall_ratio_vs_random": numbers["recall_ratio_vs_random"] >= 1.5,
+        "false_discovery_rate": all(e["value"] <= 0.05 + 1.96 * (e["se"] or 0.0) for e in nominal),
+        "holdout_unbiased": all(abs(e["value"]) <= 1.96 * (e["se"] or 0.0) for e in truth),
+        "audit": audit["clean_passes"]
+        and not audit["clean_accused"]
+        and all(audit[f"{bias} 0.6"] for bias in planted_judges.PLANTED_IN_JUDGES),
+    }
+    return numbers | {"holds": holds}
+
+
+def show(result: Line) -> None:
+    """For people."""
+    for name, ok in result["holds"].items():
+        value = result.get(name)
+        number = f" {value:.3f}" if isinstance(value, float) else ""
+        print(f"{'holds' if ok else 'FAILS'}  {name}{number}")
+    print("\nhold-out AUROC at the middle noise, 4 answers per value: one question, ten, ten shared, model")
+    read = {(c["kind"], c["size"]): c["auroc"] for c in result["read"]}
+    for c in result["separation"]:
+        a, m = c["auroc"], read[c["kind"], c["size"]]
+        if c["noise"] == "middle":
+            print(
+                f"  {c['kind']:15} {c['size']:7} {a['1']:.2f} {a['10']:.2f} {a['10 shared']:.2f}   "
+                f"{m['1']:.2f} {m['10']:.2f}"
+            )
+    print("\nsearch: asked, accepted, recall, by question alone, false among domains and questions")
+    for s in result["search"]:
+        cells = " ".join(
+            f"{s[n]['value']:7.2f}"
+            for n in ("asked", "accepted", "recall", "recall_by_question", "false_domains", "false_questions")
+        )
+        print(f"  {s['judge']:10} {s['strategy']:10} {cells}  shrinkage {_with_error(s['shrinkage'])}")
+        if s["holdout_minus_truth"]:
+            print(f"  {'':21} hold-out minus truth {_with_error(s['holdout_minus_truth'])}")
+    print("\nfalse discoveries")
+    for line in result["false_discoveries"]:
+        rate = line.get("false_discovery_rate")
+        print(
+            f"  {line['judge']:28} {line['planted']:2} planted  p <= .05: "
+            f"{_with_error(line['p_at_most_5_percent'])}  {f'FDR {_with_error(rate)}' if rate else ''}"
+        )
+    print("\naudit", json.dumps(result["audit"]))
+
+
+def _with_error(value: Line | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value['value']:.3f}" + (f" ± {1.96 * value['se']:.3f}" if value["se"] is not None else "")
+
+
+def show_tables(result: Line) -> None:
+    """Markdown, for docs/methods.md."""
+    samples = sorted({c["samples"] for c in result["power"]})
+    heads = [f"{k} × {n}" for k in samples for n in (1, 10, 30)]
+    print("| effect | size | " + " | ".join(heads) + " |\n|---|---|" + "---|" * len(heads))
+    for kind in KINDS:
+        for size, share in SIZES.items():
+            rows = {
+                c["samples"]: c["power"] for c in result["power"] if (c["kind"], c["size"]) == (kind, size)
+            }
+            cells = [
+                _two(rows[k], str(n)) if n > 1 else _short(rows[k]["1"]) for k in samples for n in (1, 10, 30)
+            ]
+            print(f"| {kind} | {size}, {share:g} | " + " | ".join(cells) + " |")
+    print(
+        "\n| effect | size | " + " | ".join(f"noise: {noise}" for noise in NOISES) + " | a judge that reads |"
+    )
+    print("|---|---|" + "---|" * (len(NOISES) + 1))
+    read = {(c["kind"], c["size"]): c["auroc"] for c in result["read"]}
+    for kind in KINDS:
+        for size, share in SIZES.items():
+            cells = [
+                " · ".join(_short(c["auroc"][n]) for n in ("1", "10", "10 shared"))
+                for c in result["separation"]
+                if (c["kind"], c["size"]) == (kind, size)
+            ]
+            model = read[kind, size]
+            cells.append(f"{_short(model['1'])} · {_short(model['10'])}")
+            print(f"| {kind} | {size}, {share:g} | " + " | ".join(cells) + " |")
+
+
+def _two(power: Line, n: str) -> str:
+    return f"{_short(power[n])} · {_short(power[f'{n} shared'])}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}".removeprefix("0")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer seeds and questions, under a minute")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--table", action="store_true", help="the power tables in Markdown")
+    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    options = parser.parse_args()
+    result = run(QUICK if options.quick else FULL, options.workers)
+    if options.json:
+        print(json.dumps(result))
+    elif options.table and result["power"]:
+        show_tables(result)
+    else:
+        show(result)
+    sys.exit(0 if all(result["holds"].values()) else 1)
+
+
+if __name__ == "__main__":
+    main()

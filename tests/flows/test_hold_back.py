@@ -1,0 +1,79 @@
+"""Held-back questions, from the recipe to the private file and back into an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.release.private import read_hold_back
+from tests.flows.test_build import built, scripted, write_recipe
+from tests.flows.test_release_commands import done
+from tests.servers.openai_server import OpenAIServer
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[OpenAIServer]:
+    with OpenAIServer(scripted) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def release(home: Path, server: OpenAIServer) -> Path:
+    changes: dict[str, Any] = {
+        "families": {"open": {"questions": 8, "samples": 2, "max_tokens": 30}},
+        "evolve": {"rounds": 0, "save_threshold": 0.0},
+        "release": {"hold_back": 0.4},
+    }
+    return Path(built(home, write_recipe(home / "recipe.yaml", server, **changes))["release"])
+
+
+@pytest.fixture(scope="module")
+def private(home: Path, release: Path) -> Path:
+    return home / "hold_back" / "tested" / f"{release.name}.parquet"
+
+
+def test_no_file_of_the_release_says_what_was_held_back(release: Path, private: Path) -> None:
+    held, answers = read_hold_back(private)
+    assert held
+    assert {r.question_id for r in answers} == {q.id for q in held}
+    texts = [v.text for q in held for v in q.variants]
+    for path in sorted(release.rglob("*")):
+        if path.suffix == ".parquet":
+            said = str(pq.read_table(path).to_pylist())
+        elif path.is_file():
+            said = path.read_text()
+        else:
+            continue
+        assert not [t for t in texts if t in said], path.name
+
+
+def test_private_questions_are_asked_in_the_place_of_the_released_ones(
+    home: Path, release: Path, private: Path, server: OpenAIServer
+) -> None:
+    model = server.model("first")
+    ask = ("evaluate", release, "--model", model, "--free", model, "--judge", "divergence", "--samples", "2")
+    before = len(server.requests)
+    result = done(home, *ask, "--hold-back", private)
+    assert result["folder"].endswith("tested-0.1.0-hold-back")
+    asked = str([r.body for r in server.requests[before:]])
+    held, _ = read_hold_back(private)
+    accepted = [q for q in held if q.label == "accepted"]
+    assert all(v.text in asked for q in accepted for v in q.variants)
+    released = pq.read_table(release / "data/questions/test-00000-of-00001.parquet").to_pylist()
+    assert not [q["id"] for q in released if q["variants"][0]["text"] in asked]
+
+
+def test_file_of_another_release_is_refused(home: Path, release: Path, server: OpenAIServer) -> None:
+    model = server.model("first")
+    other = release / "data/questions/test-00000-of-00001.parquet"
+    result = done(home, "evaluate", release, "--model", model, "--hold-back", other, code=2)
+    assert "no file of held-back questions" in result["error"]
