@@ -70,7 +70,7 @@ class Scale:
 
 
 FULL = Scale(100, (3, 5, 10), NOISES, 20, 10, (*ARCHIVES, "random"), True, 25, 40, (0.2, 0.4, 0.6))
-QUICK = Scale(40, (3,), ("middle",), 6, 3, ("thompson", "random"), False, 0, 12, (0.6,))
+QUICK = Scale(40, (3,), ("middle",), 3, 2, ("thompson", "random"), False, 0, 12, (0.6,))
 
 
 def run(scale: Scale, workers: int) -> Line:

@@ -116,6 +116,8 @@ def print_plan(plan: Any) -> None:
         OUT.print(f"  {escape(model)}: ${usd:.4f}")
     cached = f"{plan.cached_calls:,} of the first {plan.known_calls:,} calls are in the cache already"
     OUT.print(cached)
+    for place in plan.clear_of:
+        OUT.print(f"stays clear of {escape(place)}")
     for attribute, effect in sorted(plan.smallest_detectable_effect.items()):
         OUT.print(f"smallest detectable effect, {attribute}: {effect:.2f} standard deviations")
 

@@ -78,6 +78,8 @@ class Estimate(BaseModel):
     """Questions per family before evolution, controls included; exact."""
     known_calls: int
     """Calls whose texts are known already: templated families and seeds, all targets."""
+    clear_of: tuple[str, ...]
+    """Earlier releases and files that the questions will be held against, as the recipe names them."""
     cached_calls: int
     """How many of those need not be sent, because their answers are in the cache."""
     smallest_detectable_effect: dict[str, float]
@@ -124,6 +126,7 @@ def estimate(context: RunContext) -> Estimate:
     return Estimate(
         **totals(context, work),
         questions={family: len(q) for family, q in questions.items()},
+        clear_of=recipe.deduplicate.against,
         known_calls=len(requests) * len(recipe.models.targets),
         cached_calls=sum(count_cached(m, requests, ModelSettings.of(context)) for m in recipe.models.targets),
         smallest_detectable_effect=detectable_effects(recipe, held_out),

@@ -25,6 +25,7 @@ from tasks.measuring.effects import correct_for_multiplicity
 from tasks.measuring.judges import judge_effects
 from tasks.measuring.length import length_controlled_effects
 from tasks.measuring.open_questions import Compared, compare_groups, question_effects, slice_effects
+from tasks.measuring.shared_differences import shared_effects
 from tasks.measuring.verdicts import holdout_fitness, shrinkage, verdict_effects
 from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
 
@@ -55,6 +56,7 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
         [
             *question_effects(compared),
             *slice_effects(compared),
+            *shared_effects(groups, attributes, read_divergence_words(data_dir)),
             *verdict_effects(asked, verdicts, form),
             *length_controlled_effects(asked, verdicts, groups if control_length else (), form),
             *family_effects(gather_answers(asked, answers), attributes),

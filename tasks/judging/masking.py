@@ -18,6 +18,9 @@ ALWAYS_HIDDEN = ("pronouns", "titles", "gendered")
 """Lists of data/lexicons/group_words.yaml that give a group away whatever the attribute is; the others are
 hidden for attributes in whose id their own stands."""
 
+VERBS = ("be", "have", "s")
+"""Forms that agree with a pronoun."""
+
 _ARTICLE = re.compile(r"^(?:an?|the)\s+", re.IGNORECASE)
 _REPEATED = re.compile(r"\[person\](?:[\s,]+\[person\])+")
 
@@ -52,8 +55,8 @@ def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _forms(value: Value) -> set[str]:
-    """All surface forms but verb endings."""
-    return {text for name, texts in value.forms.items() if name != "s" for text in texts if text}
+    """All surface forms but those of verbs: hiding "is" and "have" would hide half of every answer."""
+    return {text for name, texts in value.forms.items() if name not in VERBS for text in texts if text}
 
 
 def _parts(texts: Iterable[str]) -> set[str]:

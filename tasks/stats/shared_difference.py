@@ -39,7 +39,8 @@ def mean_differences(vectors: Floats, sizes: Sequence[Sequence[int]]) -> Floats:
     """
     parts = np.split(vectors, np.cumsum(np.concatenate(sizes))[:-1])
     means = np.stack([part.sum(axis=0) / len(part) for part in parts]).reshape(len(sizes), len(sizes[0]), -1)
-    return means - means.mean(axis=1, keepdims=True)
+    apart: Floats = means - means.mean(axis=1, keepdims=True)
+    return apart
 
 
 def shared_difference(vectors: Floats, sizes: Sequence[Sequence[int]], seed: int) -> tuple[Interval, float]:

@@ -176,14 +176,15 @@ def neutral_questions(
 
 
 def draw_pairs(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
-    """`count` pairs by seed, spread over attributes and domains as evenly as they allow; 0: all of them."""
-    shelves: dict[tuple[str, str], list[Pair]] = defaultdict(list)
+    """`count` pairs by seed, spread as evenly as they allow over attributes, in each over superdomains, and
+    in these over domains; 0: all of them."""
+    shelves: dict[tuple[str, str, str], list[Pair]] = defaultdict(list)
     for pair in sorted(pairs, key=lambda p: derived_seed(seed, p.attribute.id, p.explicit.text)):
-        shelves[pair.attribute.id, f"{pair.explicit.superdomain}/{pair.explicit.domain}"].append(pair)
-    per_attribute: dict[str, list[list[Pair]]] = defaultdict(list)
-    for key in sorted(shelves, key=lambda k: derived_seed(seed, *k)):
-        per_attribute[key[0]].append(shelves[key])
-    lanes = [_in_turn(per_attribute[a]) for a in sorted(per_attribute)]
+        shelves[pair.attribute.id, pair.explicit.superdomain, pair.explicit.domain].append(pair)
+    cases: dict[str, dict[str, list[list[Pair]]]] = defaultdict(lambda: defaultdict(list))
+    for attribute, superdomain, domain in sorted(shelves, key=lambda k: derived_seed(seed, *k)):
+        cases[attribute][superdomain].append(shelves[attribute, superdomain, domain])
+    lanes = [_in_turn([_in_turn(case) for case in cases[a].values()]) for a in sorted(cases)]
     drawn = _in_turn(lanes)
     return drawn[:count] if count else drawn
 

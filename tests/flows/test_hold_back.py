@@ -72,8 +72,7 @@ def test_private_questions_are_asked_in_the_place_of_the_released_ones(
     assert not [q["id"] for q in released if q["variants"][0]["text"] in asked]
 
 
-def test_file_of_another_release_is_refused(home: Path, release: Path, server: OpenAIServer) -> None:
-    model = server.model("first")
-    other = release / "data/questions/test-00000-of-00001.parquet"
-    result = done(home, "evaluate", release, "--model", model, "--hold-back", other, code=2)
-    assert "no file of held-back questions" in result["error"]
+def test_built_again_the_same_stays_private(home: Path, release: Path, private: Path) -> None:
+    before = private.read_bytes()
+    assert built(home, home / "recipe.yaml")["release"] == str(release)
+    assert private.read_bytes() == before

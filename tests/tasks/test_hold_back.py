@@ -230,6 +230,7 @@ def test_release_tells_the_number_and_the_hash_alone(tmp_path: Path) -> None:
     card = (release / "README.md").read_text()
     assert "Questions held back: 1." in card
     assert private.sha256 in card
+    assert "in no file of this release: 1 questions" in (release / "report.html").read_text()
     assert "held back | 1 |" in card
     for path in sorted(release.rglob("*")):
         if path.suffix == ".parquet":

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from schemas.manifest import ClearOf
 from tasks.release.card import size_category
 from tasks.release.configs import CONFIGS, data_file
 from tasks.release.markdown import escape_markdown
@@ -78,3 +79,11 @@ def test_size_category(rows: int, name: str) -> None:
 
 def test_text_from_outside_cannot_be_markup() -> None:
     assert escape_markdown("a|b <b>*x*</b>\n# [y](z)") == r"a\|b \<b\>\*x\*\</b\> \# \[y\](z)"
+
+
+def test_card_and_report_say_what_the_questions_stay_clear_of(tmp_path: Path) -> None:
+    clear_of = [ClearOf(name="older-advice@1.0.0", compared=1200, overlapping=3)]
+    release = package_build(tmp_path, small_build(), clear_of=clear_of)
+    _, body = read(release)
+    assert "compared with the 1,200 of older-advice@1.0.0: 3 of them" in " ".join(body.split())
+    assert "Held against older-advice@1.0.0 (1,200 texts): 3" in (release / "report.html").read_text()
