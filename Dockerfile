@@ -1,6 +1,7 @@
 # Two stages: the first installs from the lock file, the second runs as an ordinary user.
 FROM python:3.12-slim AS install
 WORKDIR /app
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 COPY pyproject.toml README.md LICENSE Makefile requirements.lock requirements-overrides.txt ./
 COPY flows flows
@@ -10,6 +11,7 @@ RUN make setup
 
 FROM python:3.12-slim
 # libgomp: the embedded model's runtime is built with OpenMP.
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 counterfoil && mkdir -p /home/counterfoil/work && chown counterfoil /home/counterfoil/work
 WORKDIR /app
@@ -17,7 +19,7 @@ COPY --from=install /app /app
 COPY data data
 COPY prefect.yaml ./
 ENV PATH="/app/.venv/bin:$PATH" PYTHONUNBUFFERED=1 COUNTERFOIL_HOME=/home/counterfoil/work
-USER counterfoil
+USER 1000
 VOLUME /home/counterfoil/work
 ENTRYPOINT ["counterfoil"]
 CMD ["--help"]

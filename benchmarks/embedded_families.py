@@ -1,11 +1,11 @@
 """What four families show of the embedded model: completion, association, decision, agreement.
 
-    python -m benchmarks.embedded_families            # about ten minutes on two cores
+    python -m benchmarks.embedded_families            # about half an hour of one core
     python -m benchmarks.embedded_families --quick    # a tenth of it
     python -m benchmarks.embedded_families --json
 
-Real answers of a real, small model, measured as in a build: intervals by scenario, p by permutation, q over all
-slices, A/A controls beside them. The table says as much about noise as about the model.
+Real answers of a real, small model, measured as in a build: intervals by scenario, p by permutation, q over
+all slices, A/A controls beside them. The table says as much about noise as about the model.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def table_of(effects: list[Effect]) -> str:
             p, q = ("–" if x is None else f"{x:.3f}" for x in (e.p_value, e.q_value))
             name = e.name if e.level != "family" else "all"
             lines.append(
-                f"| {e.family} | {name} | {e.condition} | {e.metric} | {e.value:+.2f} | {interval} | {p} | {q} "
-                f"| {e.n} |"
+                f"| {e.family} | {name} | {e.condition} | {e.metric} | {e.value:+.2f} | {interval} "
+                f"| {p} | {q} | {e.n} |"
             )
     return "\n".join(lines)
 

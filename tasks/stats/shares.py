@@ -26,8 +26,8 @@ def _wilson(hits: int, n: int, z: float) -> tuple[float, float]:
 
 
 def difference_of(one: Interval, other: Interval) -> Interval:
-    """One value minus another, measured independently, with the interval that their own intervals give (MOVER:
-    Zou and Donner 2008, doi 10.1002/sim.3095; for two shares it is Newcombe's hybrid score interval)."""
+    """One value minus another, measured independently, with the interval that their own intervals give
+    (MOVER: Zou and Donner 2008, doi 10.1002/sim.3095; for two shares Newcombe's hybrid score interval)."""
     value = one.value - other.value
     below = hypot(one.value - _or(one.low, one.value), _or(other.high, other.value) - other.value)
     above = hypot(_or(one.high, one.value) - one.value, other.value - _or(other.low, other.value))

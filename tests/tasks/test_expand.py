@@ -11,8 +11,8 @@ import pytest
 from schemas.errors import InputError
 from schemas.question import QUESTIONS
 from tasks.expand import STAGE, expand
-from tasks.store import RunContext, read_table, run_stage
 from tasks.families.expanding import expand_family
+from tasks.store import RunContext, read_table, run_stage
 from tests.conftest import DATA, recipe_of
 
 MakeContext = Callable[..., RunContext]

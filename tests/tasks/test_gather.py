@@ -9,9 +9,9 @@ import pytest
 
 from schemas.question import QUESTIONS, Question
 from schemas.response import RESPONSES
+from tasks.families.expanding import expand_family
 from tasks.gather import gather
 from tasks.store import Outcome, RunContext, TableRef, write_step
-from tasks.families.expanding import expand_family
 from tests.conftest import DATA, recipe_of
 
 

@@ -11,9 +11,9 @@ import pytest
 from schemas.errors import ModelError
 from schemas.question import QUESTIONS
 from schemas.response import RESPONSES, Response
+from tasks.families.expanding import expand_family
 from tasks.respond import respond
 from tasks.store import Outcome, RunContext, TableRef, write_step
-from tasks.families.expanding import expand_family
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import OpenAIServer, Reply, status
 
