@@ -66,6 +66,8 @@ def fix(question_id: str, text: str, reason: str, release: str, out: str | None 
             releases=releases,
             errata=errata,
             passports=before.manifest.passports,
+            clear_of=before.manifest.clear_of,
+            hold_back=before.manifest.hold_back,
             write_data_docs=partial(write_data_docs, suite_results_of(mended.checked)),
         )
     return {

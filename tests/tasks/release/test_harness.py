@@ -235,7 +235,7 @@ def test_letters_are_read_in_the_order_shown(
 
 def test_words_that_name_the_person_do_not_count(paired: Any) -> None:
     (advice, _) = paired.questions_of("open")
-    assert paired.words_of(advice, "She is a woman; tell her husband's boss.") == ["a", "tell", "boss"]
+    assert paired.words_of(advice, "Tell her husband's boss, madam.") == ["tell", "boss"]
 
 
 # ---- measuring

@@ -1,0 +1,159 @@
+"""The image and the services: what they name is there, what they start is a command, no secret is inside."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from flows.cli import cli
+from tests.conftest import PROJECT
+
+DOCKERFILE = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
+INSTRUCTIONS = [
+    (line.split(maxsplit=1)[0], line.split(maxsplit=1)[1])
+    for line in DOCKERFILE.replace("\\\n", " ").splitlines()
+    if line and not line.startswith("#")
+]
+COMPOSE: dict[str, Any] = yaml.safe_load((PROJECT / "docker-compose.yaml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = sorted(name for name, service in SERVICES.items() if service["image"] == "counterfoil")
+VARIABLE = re.compile(r"\$\{(\w+)(?::[-?][^}]*)?\}")
+
+
+def instructions(name: str) -> list[str]:
+    return [rest for found, rest in INSTRUCTIONS if found == name]
+
+
+def copied() -> list[str]:
+    """Sources of COPY that come from the build context."""
+    found = [rest.split() for rest in instructions("COPY")]
+    return [source for words in found if not words[0].startswith("--from") for source in words[:-1]]
+
+
+def ignored(path: str) -> bool:
+    """Whether .dockerignore keeps a path, or a folder that it is in, out of the build context."""
+    patterns = (PROJECT / ".dockerignore").read_text().split()
+    places = [p.as_posix() for p in (PurePosixPath(path), *PurePosixPath(path).parents)]
+    return any(fnmatch(place, pattern) for place in places for pattern in patterns)
+
+
+@pytest.mark.parametrize("source", sorted(set(copied())))
+def test_what_is_copied_is_there_and_not_ignored(source: str) -> None:
+    assert (PROJECT / source).exists()
+    assert not ignored(source)
+
+
+def test_image_has_every_package_and_all_that_setup_reads() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert {*packages, "data", "prefect.yaml"} <= set(copied())
+    assert {project["project"]["readme"], *project["project"]["license-files"]} <= set(copied())
+    recipe = re.search(r"^\$\(VENV\)/\.ready: (.+?) \|", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe
+    assert set(recipe.group(1).split()) <= set(copied())
+
+
+def test_targets_of_make_in_the_image_exist() -> None:
+    makefile = (PROJECT / "Makefile").read_text()
+    for run in instructions("RUN"):
+        for target in re.findall(r"\bmake ((?!&&)\S+)", run):
+            if target not in ("&&", "--yes"):
+                assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), target
+
+
+def test_entrypoint_is_the_projects_command_and_nobody_runs_as_root() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    (entrypoint,) = (json.loads(e) for e in instructions("ENTRYPOINT"))
+    assert entrypoint[0] in project["project"]["scripts"]
+    users = instructions("USER")
+    assert users
+    assert users[-1] not in ("0", "root")
+
+
+@pytest.mark.parametrize(
+    "made", ["runs", "cache", "releases", "hold_back", "passports", "reviews", "prefect"]
+)
+def test_what_a_user_made_never_gets_into_an_image(made: str) -> None:
+    """Above all not what is held back."""
+    assert ignored(f"data/{made}/anything")
+    assert ignored(".env")
+    for folder in ("recipes", "evals"):
+        assert not ignored(f"data/{folder}")
+
+
+# ---- services
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_command_of_our_services_is_one(name: str) -> None:
+    service = SERVICES[name]
+    if service.get("entrypoint") == ["prefect"]:
+        command = [str(Path(sys.executable).with_name("prefect")), *service["command"], "--help"]
+        assert subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 0
+    else:
+        name, *arguments = service["command"]
+        command_ = cli.commands[name]
+        context = click.Context(command_, info_name=name)
+        command_.make_parser(context).parse_args(list(arguments))
+
+
+def test_every_service_tells_how_it_is_and_waits_for_what_it_needs() -> None:
+    for name, service in SERVICES.items():
+        test = service["healthcheck"]["test"]
+        assert test[0] == "CMD", name
+        if test[1].startswith("python"):
+            ast.parse(test[test.index("-c") + 1])
+        for other, wanted in service.get("depends_on", {}).items():
+            assert "healthcheck" in SERVICES[other]
+            assert wanted == {"condition": "service_healthy"}
+
+
+def test_services_find_each_other() -> None:
+    for name, service in SERVICES.items():
+        for value in service.get("environment", {}).values():
+            for host in re.findall(r"(?:://|@)([a-z]+):\d+", str(value)):
+                assert host in SERVICES, f"{name} looks for {host}"
+
+
+def test_volumes_and_files_that_services_mount_exist() -> None:
+    for service in SERVICES.values():
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            assert (PROJECT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
+    home = dict(pair.split("=", 1) for e in instructions("ENV") for pair in shlex.split(e))
+    mounted = [v.split(":")[1] for v in SERVICES["worker"]["volumes"]]
+    assert home["COUNTERFOIL_HOME"] in mounted
+
+
+def test_secrets_are_named_and_never_given() -> None:
+    example = (PROJECT / ".env.example").read_text()
+    named = dict(line.split("=", 1) for line in example.splitlines() if line and not line.startswith("#"))
+    assert set(named.values()) == {""}
+    assert set(VARIABLE.findall((PROJECT / "docker-compose.yaml").read_text())) == set(named)
+    for service in SERVICES.values():
+        for variable, value in service.get("environment", {}).items():
+            if re.search("PASSWORD|TOKEN|KEY", variable):
+                assert VARIABLE.fullmatch(value), variable
+
+
+def test_only_this_machine_reaches_the_page() -> None:
+    for service in SERVICES.values():
+        for port in service.get("ports", ()):
+            assert port.startswith("127.0.0.1:")
+
+
+def test_nothing_is_asked_of_a_gpu_unless_it_is_wanted() -> None:
+    assert SERVICES["vllm"]["profiles"] == ["gpu"]
+    assert not [name for name, s in SERVICES.items() if "vllm" in s.get("depends_on", {})]
