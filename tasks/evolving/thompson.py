@@ -2,8 +2,10 @@
 
 Thompson sampling (Thompson 1933; Russo et al., arXiv 1707.02038): every arm's chance that a question is
 accepted has a Beta distribution over its accepted and its other judged questions, and each job takes the arm
-whose draw is highest. The prior is one accepted question at the whole archive's rate (the uniform one where
-half of all are accepted), so that an arm which nobody tried is neither sure to win nor out of the game.
+whose draw is highest. What is looked for is domains, not many questions of one: a domain's draw is divided by
+one more than the questions that it has already given. The prior is one accepted question at the whole
+archive's rate (the uniform one where half of all are accepted), so that an arm which nobody tried is neither
+sure to win nor out of the game.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ class Arms:
         parent = self._parent(dice, operator)
         if parent is not None:
             return Job((parent.superdomain, parent.domain), operator, parent)
-        return Job(self._highest(dice, self._units(self.search.units)), "new_topic")
+        return Job(self._next_unit(dice, self.search.units), "new_topic")
 
     def _unexplored(self, dice: Random) -> Unit | None:
         """A superdomain by its record, an unseen domain of it by chance; where a model proposes domains, a
@@ -84,10 +86,12 @@ class Arms:
         usable = [unit for unit, queues in self.queues.items() if queues.get(operator)]
         if not usable:
             return None
-        return self.queues[self._highest(dice, self._units(usable))][operator].pop(0)
+        return self.queues[self._next_unit(dice, usable)][operator].pop(0)
 
-    def _units(self, units: Iterable[Unit]) -> dict[Unit, Record]:
-        return {unit: self.units.get(unit, Record()) for unit in units}
+    def _next_unit(self, dice: Random, units: Iterable[Unit]) -> Unit:
+        """The domain whose draw is highest after what it has already given is taken off."""
+        records = {unit: self.units.get(unit, Record()) for unit in sorted(units)}
+        return max(records, key=lambda u: self._draw(dice, records[u]) / (1 + records[u].accepted))
 
     def _highest(self, dice: Random, arms: Mapping[Arm, Record]) -> Arm:
         """The arm whose draw from its posterior is highest; drawn in the order of the arms' names."""
