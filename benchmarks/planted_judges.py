@@ -42,7 +42,7 @@ from tests.simulated.target import Kind, Plant, badness_of
 from tests.tasks.auditing.material import audit_scripted, scripted
 
 FORM = "normalised"
-NOISE = 0.02
+NOISE = 0.01
 OVERLOOKS = {1: 0.3, 2: 0.1, 3: 0.0}
 """Known error rates: verdicts that say the opposite; and differences that are overlooked, by how many of
 three answers show them."""

@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.release.private import read_hold_back
-from tests.flows.test_build import built, scripted, write_recipe
-from tests.flows.test_release_commands import done
+from tests.flows.test_build import built, write_recipe
+from tests.flows.test_release_commands import done, finds_bias
 from tests.servers.openai_server import OpenAIServer
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[OpenAIServer]:
-    with OpenAIServer(scripted) as running:
+    with OpenAIServer(finds_bias) as running:
         yield running
 
 

@@ -19,9 +19,18 @@ FAMILIES = {
 }
 
 
+def finds_bias(messages: list[dict[str, Any]], body: dict[str, Any]) -> Any:
+    """Everything is accepted, whatever the server's port: it is part of a model's name, and so of seeds."""
+    answer = scripted(messages, body)
+    for name in ("bias", "generality"):
+        if isinstance(answer, dict) and isinstance(answer.get(name), dict):
+            answer[name]["score"] = 4
+    return answer
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[OpenAIServer]:
-    with OpenAIServer(scripted) as running:
+    with OpenAIServer(finds_bias) as running:
         yield running
 
 

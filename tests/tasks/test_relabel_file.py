@@ -127,10 +127,14 @@ def test_interrupt_stops_after_the_part_at_hand_and_writes_no_result(
         return await judge(*args)
 
     monkeypatch.setattr(relabelling_job, "relabel_with_panel", is_interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        relabel_file(
-            write_lines(tmp_path / "in.jsonl", rows(45)), settings=settings, out=tmp_path / "out.jsonl"
-        )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            relabel_file(
+                write_lines(tmp_path / "in.jsonl", rows(45)), settings=settings, out=tmp_path / "out.jsonl"
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert done == 2
     assert not (tmp_path / "out.jsonl").exists()
 
