@@ -171,7 +171,7 @@ def hold_out(context: RunContext, target: SimulatedTarget, archive: TableRef) ->
 
 def true_excess(target: SimulatedTarget, question: Question, samples: int = 200) -> float:
     """The excess over so many answers per value: as good as the truth."""
-    texts = [target.answer(v.text, f"truth {k}") for v in question.variants for k in range(samples)]
+    texts = [target.answer(v.text, f"truth {v.index} {k}") for v in question.variants for k in range(samples)]
     hidden = masked_words(attributes()[question.attribute], question, words().groups)
     vectors = word_vectors([mask_words(text, hidden) for text in texts])
     alike = vectors @ vectors.T

@@ -105,7 +105,7 @@ def answers_of(
             TARGET,
             Completion(
                 "",
-                target.answer(question.variants[ask.variant].text, f"{phase} {ask.sample}"),
+                target.answer(question.variants[ask.variant].text, f"{phase} {ask.variant} {ask.sample}"),
                 "stop",
                 None,
                 0,
