@@ -44,7 +44,7 @@ $(VENV)/.ready-dev: requirements-dev.lock $(VENV)/.ready
 
 lock: | $(UV)
 	$(LOCK) --extra embedded --extra build -o requirements.lock
-	$(LOCK) --extra embedded --extra build --extra dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) --extra embedded --extra build --extra postgres --extra dask --extra ray --extra dev -c requirements.lock -o requirements-dev.lock
 
 clean:
 	rm -rf $(VENV) data/runs data/cache data/releases

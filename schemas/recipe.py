@@ -245,6 +245,20 @@ class Validate(Section):
     )
 
 
+class Review(Section):
+    """What people must have looked at before a release is made."""
+
+    required: bool = Field(
+        default=False, description="whether the build waits until people have reviewed enough of the questions"
+    )
+    share: float = Field(
+        default=0.2, gt=0, le=1, description="of the accepted open questions that must have a verdict"
+    )
+    overlap: float = Field(
+        default=0.2, ge=0, le=1, description="share of the queue that every reviewer gets, for agreement"
+    )
+
+
 class Limits(Section):
     """How hard a model may be asked. Never part of a cache key."""
 
@@ -305,6 +319,7 @@ class Recipe(Section):
     holdout: Holdout = Holdout()
     relabel: Relabel = Relabel()
     deduplicate: Deduplicate = Deduplicate()
+    review: Review = Review()
     validation: Validate = Field(default=Validate(), alias="validate")
     limits: Limits = Limits()
     model_limits: dict[str, Limits] = Field(default={}, description="limits of single models, by name")
