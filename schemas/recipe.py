@@ -249,7 +249,7 @@ class Review(Section):
     """What people must have looked at before a release is made."""
 
     required: bool = Field(
-        default=False, description="whether the build waits until people have reviewed enough of the questions"
+        default=False, description="whether the build waits until people have reviewed enough"
     )
     share: float = Field(
         default=0.2, gt=0, le=1, description="of the accepted open questions that must have a verdict"
