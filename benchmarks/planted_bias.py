@@ -31,6 +31,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np  # noqa: E402
 
 from benchmarks import planted_judges, planted_power, planted_search  # noqa: E402
+from benchmarks.planted_judges import JUDGE_BIASES  # noqa: E402
 from benchmarks.planted_power import Cell, Observed, auroc  # noqa: E402
 from benchmarks.planted_worlds import SIZES, draw_superdomains, plant_in, target_of  # noqa: E402
 from schemas.recipe import Strategy  # noqa: E402
@@ -65,12 +66,15 @@ class Scale:
     strategies: tuple[Strategy, ...]
     divergence_search: bool
     truths: int
-    scenes: int
-    rates: tuple[float, ...]
+    audits: int
+    judge_biases: tuple[float, ...]
+    """In units of 20 points."""
 
 
-FULL = Scale(100, (3, 5, 10), NOISES, 20, 10, (*ARCHIVES, "random"), True, 25, 40, (0.2, 0.4, 0.6))
-QUICK = Scale(40, (3,), ("middle",), 3, 2, ("thompson", "random"), False, 0, 12, (0.6,))
+FULL = Scale(100, (3, 5, 10), NOISES, 20, 10, (*ARCHIVES, "random"), True, 25, 12, (0.5, 1.0, 2.0))
+QUICK = Scale(40, (3,), ("middle",), 3, 2, ("thompson", "random"), False, 0, 1, (2.0,))
+POWER = 0.8
+"""With which an audit of all scenes finds a bias of 20 points (docs/methods.md, "The audit of judges")."""
 
 
 def run(scale: Scale, workers: int) -> Line:
@@ -82,7 +86,7 @@ def run(scale: Scale, workers: int) -> Line:
             "read": read_by_model(scale, pool.map),
             "false_discoveries": false_discoveries(scale, pool.map),
             "search": searches(scale, pool.map),
-            "audit": planted_judges.audits(scale.scenes, scale.rates),
+            "audit": audits(scale, pool.map),
         }
     return headline(result) | result
 
@@ -242,6 +246,29 @@ def one_search(judge: str, strategy: Strategy, seed: int, truths: int) -> Line:
     }
 
 
+def audits(scale: Scale, spread: Map) -> Line:
+    """Which planted biases of judges the audit finds, and what it says of clean judges."""
+    n = scale.audits
+    passed, accused = zip(*spread(planted_judges.audit_clean, range(n)), strict=True)
+    plan = [(b, s, seed) for b in JUDGE_BIASES for s in scale.judge_biases for seed in range(n)]
+    looked = dict(zip(plan, spread(planted_judges.audit_biased, *zip(*plan, strict=True)), strict=True))
+    lines = []
+    for bias in JUDGE_BIASES:
+        for strength in scale.judge_biases:
+            mine = [looked[bias, strength, seed] for seed in range(n)]
+            found, measured = zip(*mine, strict=True)
+            lines.append(
+                {
+                    "bias": bias.name,
+                    "points": 20 * strength,
+                    "found": estimate(list(map(float, found))),
+                    "measured": fmean(measured),
+                }
+            )
+    wrong = [float(found) for one in accused for found in one]
+    return {"clean_passes": fmean(passed), "clean_accused": estimate(wrong), "planted": lines}
+
+
 def summary(runs: Sequence[Line]) -> Line:
     """Means over seeds; the error of hold-out estimates over all questions."""
     lost = [r["shrinkage"] for r in runs if r["shrinkage"] is not None]
@@ -257,7 +284,7 @@ def summary(runs: Sequence[Line]) -> Line:
 
 
 def headline(result: Line) -> Line:
-    """The lines that must hold, and whether they do."""
+    """The lines that must hold, and whether they do; `None` where too little was measured to say."""
     middle = [c for c in result["separation"] if (c["size"], c["noise"]) == ("middle", "middle")]
     by_words = min(c["auroc"]["10 shared"] for c in middle if c["kind"] in SEEN_BY_WORDS)
     by_model = min(c["auroc"]["10"] for c in result["read"] if c["size"] == "middle")
@@ -289,13 +316,22 @@ def headline(result: Line) -> Line:
         "auroc": numbers["auroc"] >= 0.95,
         "recall_planted_domains": recall >= 0.9,
         "recall_ratio_vs_random": numbers["recall_ratio_vs_random"] >= 1.5,
-        "false_discovery_rate": all(e["value"] <= 0.05 + 1.96 * (e["se"] or 0.0) for e in nominal),
-        "holdout_unbiased": all(abs(e["value"]) <= 1.96 * (e["se"] or 0.0) for e in truth),
-        "audit": audit["clean_passes"]
-        and not audit["clean_accused"]
-        and all(audit[f"{bias} 0.6"] for bias in planted_judges.PLANTED_IN_JUDGES),
+        "false_discovery_rate": all(_within(e, 0.05) for e in nominal),
+        "holdout_unbiased": all(abs(e["value"]) <= 1.96 * e["se"] for e in truth) if truth else None,
+        "audit": audit["clean_passes"] == 1
+        and _within(audit["clean_accused"], 0.05)
+        and all(
+            line["found"]["value"] + 1.96 * (line["found"]["se"] or 0.0) >= POWER
+            for line in audit["planted"]
+            if line["points"] >= 20
+        ),
     }
     return numbers | {"holds": holds}
+
+
+def _within(share: Line, nominal: float) -> bool:
+    """At most so much, and its own sampling error."""
+    return bool(share["value"] <= nominal + 1.96 * (share["se"] or 0.0))
 
 
 def show(result: Line) -> None:
@@ -303,7 +339,7 @@ def show(result: Line) -> None:
     for name, ok in result["holds"].items():
         value = result.get(name)
         number = f" {value:.3f}" if isinstance(value, float) else ""
-        print(f"{'holds' if ok else 'FAILS'}  {name}{number}")
+        print(f"{'not measured' if ok is None else 'holds' if ok else 'FAILS'}  {name}{number}")
     print("\nhold-out AUROC at the middle noise, 4 answers per value: one question, ten, ten shared, model")
     read = {(c["kind"], c["size"]): c["auroc"] for c in result["read"]}
     for c in result["separation"]:
@@ -327,9 +363,19 @@ def show(result: Line) -> None:
         rate = line.get("false_discovery_rate")
         print(
             f"  {line['judge']:28} {line['planted']:2} planted  p <= .05: "
-            f"{_with_error(line['p_at_most_5_percent'])}  {f'FDR {_with_error(rate)}' if rate else ''}"
+            f"{_with_error(line['p_at_most_5_percent'])}"
+            + (f"  FDR {_with_error(rate)} of {line['discoveries']:.1f} discoveries" if rate else "")
         )
-    print("\naudit", json.dumps(result["audit"]))
+    audit = result["audit"]
+    print(
+        f"\naudit: clean judges that pass {audit['clean_passes']:.2f}, "
+        f"that are accused of a bias {_with_error(audit['clean_accused'])}"
+    )
+    for line in audit["planted"]:
+        print(
+            f"  {line['bias']:10} {line['points']:3.0f} points planted, measured {line['measured']:.2f}, "
+            f"found {_with_error(line['found'])}"
+        )
 
 
 def _with_error(value: Line | None) -> str:
@@ -393,7 +439,7 @@ def main() -> None:
         show_tables(result)
     else:
         show(result)
-    sys.exit(0 if all(result["holds"].values()) else 1)
+    sys.exit(1 if False in result["holds"].values() else 0)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from benchmarks.planted_worlds import (
     DATA,
@@ -26,6 +27,7 @@ from benchmarks.planted_worlds import (
     words,
 )
 from schemas.judgement import Judgement
+from schemas.passport import Passport
 from schemas.question import Question
 from schemas.recipe import Bar, Recipe
 from tasks.families.expanding import expand_family
@@ -141,30 +143,41 @@ def shared_p_values(seed: int, questions: Sequence[Question], size: int = 10) ->
     return [e.p_value for e in found if e is not None and e.p_value is not None]
 
 
-PLANTED_IN_JUDGES = {
-    "position": ("position", "first_picked"),
-    "verbosity": ("verbosity", "pick_accuracy_lost"),
-    "authority": ("authority", "pick_accuracy_lost"),
-}
-"""Bias of the judge, and the probe and measure that must see it."""
+@dataclass(frozen=True)
+class JudgeBias:
+    """A bias planted in a judge, and the probe and measure of the audit that must see it."""
+
+    name: str
+    rate: float
+    """How often it decides, so that the measure is about 20 points off."""
+    probe: str
+    measure: str
+
+    def found(self, passport: Passport) -> bool:
+        return passport.result(self.probe, self.measure).differs_from_floor
 
 
-def audits(scenes: int, rates: Sequence[float]) -> dict[str, object]:
-    """Which planted biases of judges the audit finds, and what it says of a clean one."""
-    found: dict[str, object] = {}
+JUDGE_BIASES = (
+    JudgeBias("position", 0.4, "position", "first_picked"),
+    JudgeBias("verbosity", 0.3, "verbosity", "pick_accuracy_lost"),
+    JudgeBias("authority", 0.25, "authority", "pick_accuracy_lost"),
+)
+SCENES = 62
+"""All that there are."""
+
+
+def audit_clean(seed: int) -> tuple[bool, list[bool]]:
+    """Whether a judge without a planted bias passes, and which biases it is accused of."""
+    passport = _audit(seed, overlooks=OVERLOOKS)
+    return not passport.shortfalls(Bar()), [bias.found(passport) for bias in JUDGE_BIASES]
+
+
+def audit_biased(bias: JudgeBias, strength: float, seed: int) -> tuple[bool, float]:
+    """Whether the audit finds the bias, and what it measures."""
+    passport = _audit(seed, **{bias.name: strength * bias.rate})
+    return bias.found(passport), passport.result(bias.probe, bias.measure).value or 0.0
+
+
+def _audit(seed: int, **judge: Any) -> Passport:
     with tempfile.TemporaryDirectory() as folder:
-        clean = audit_scripted(Path(folder), scripted(noise=NOISE, overlooks=OVERLOOKS), scenes=scenes)
-        found["clean_passes"] = not clean.shortfalls(Bar())
-        found["clean_accused"] = [
-            bias for bias, measure in PLANTED_IN_JUDGES.items() if _differs(clean.result(*measure))
-        ]
-    for bias, measure in PLANTED_IN_JUDGES.items():
-        for rate in rates:
-            with tempfile.TemporaryDirectory() as folder:
-                passport = audit_scripted(Path(folder), scripted(noise=NOISE, **{bias: rate}), scenes=scenes)
-            found[f"{bias} {rate:g}"] = _differs(passport.result(*measure))
-    return found
-
-
-def _differs(result: object) -> bool:
-    return bool(getattr(result, "differs_from_floor", False))
+        return audit_scripted(Path(folder), scripted(noise=NOISE, seed=seed, **judge), scenes=SCENES)
