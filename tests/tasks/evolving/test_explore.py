@@ -46,7 +46,7 @@ def explore_once(
         context = make_context(
             models={"generator": server.model("writer"), "targets": ["embedded:smollm2-135m"]},
             budget={"free": [server.model("writer")]},
-            evolve={"rounds": 1, "questions_per_round": per_round},
+            evolve={"rounds": 1, "questions_per_round": per_round, "strategy": "quotas"},
             limits={"max_in_flight": 1, "attempts": 2},
         )
         return server, one_round(context)
