@@ -1,14 +1,20 @@
-"""Near-duplicates: what is found, what it costs, how it grows; against all pairs with rapidfuzz.
+"""Near-duplicates: what is found, what it costs, how it grows; against all pairs, and beside other libraries.
 
-- recall: pairs with `ratio` ≥ 90 of which one goes, over all such pairs (the oracle compares every pair that
-  lengths allow at 10 k; at other sizes the planted pairs are looked at);
-- cpu_ratio: CPU seconds of `cdist` over all pairs, over ours (file to files, the best of three), at 10 k;
-- exponent: of CPU time over size, between the least and the greatest size;
-- merges across slots and across groups: templates filled with words, which are alike but no duplicates.
+- `recall`: of all pairs with `ratio` ≥ 90 (found by brute force; with --quick those of 500 texts), the share
+  of which one goes; for peers, the share that is among their candidates. At the greater sizes the planted
+  pairs are looked at.
+- `cpu_seconds`: from file to files (the best of three), without the imports; for peers their own calls and
+  the verification of their candidates. `ratio`: those of `cdist` over all pairs, over these.
+- `exponent`: of CPU time over size, between the least and the greatest size.
+- merges across slots and within groups: templates filled with words, which are alike but no duplicates.
 
-    python -m benchmarks.deduplicate [--quick | --full] [--json]
+Two kinds of text: `words` (invented ones by Zipf's law, edited by word and letter) and `questions` (English
+ones that share sentences, said again with paraphrase-like edits and typos).
 
-Sizes: 10 k and 100 k; --quick 10 k and 30 k with a sampled cdist; --full up to 1 M.
+    python -m benchmarks.deduplicate [--quick | --full] [--json] [--peers PYTHON]
+
+Sizes: 10 k and 100 k; --quick 10 k and 30 k; --full up to 1 M. `--peers` names the Python of an environment
+that has the peers; without it they are looked for in this one, and skipped with a reason.
 """
 
 from __future__ import annotations
@@ -29,39 +35,49 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.asked_texts import asked_texts
+from benchmarks.deduplicate_peers import PEERS
 from benchmarks.similar_texts import families, similar_texts
-from tasks.deduplicate import deduplicate_file
+from tasks.deduplicating.file import deduplicate_file
+from tasks.text.normalize import normalise_for_match
 from tasks.text.similarity import paired_ratios, ratio_matrix
 
 THRESHOLD = 90.0
 BLOCK = 500
+PEERS_FILE = Path(__file__).with_name("deduplicate_peers.py")
+TARGETS: dict[str, tuple[str, float]] = {
+    "recall_words": ("at least", 1.0),
+    "recall_questions": ("at least", 1.0),
+    "recall_at_greater_sizes": ("at least", 0.999),
+    "cpu_ratio": ("at least", 40.0),
+    "exponent": ("at most", 1.3),
+    "merges_across_slots": ("at most", 0),
+    "merges_within_groups": ("at most", 0),
+    "seconds_at_1m": ("at most", 120),
+    "gb_at_1m": ("at most", 4),
+}
 
 
 def matching_pairs(texts: Sequence[str], threshold: float = THRESHOLD) -> set[tuple[int, int]]:
-    """Every pair (i < j) with `ratio` ≥ threshold, by brute force. Only pairs are left out whose lengths
-    alone forbid a match: ratio ≤ 200 · shorter / (shorter + longer)."""
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    lengths = np.array([len(texts[i]) for i in order])
-    reach = lengths * (2 - threshold / 100) / (threshold / 100) + 1e-9
-    until = np.searchsorted(lengths, reach, side="right")
+    """Every pair (i < j) with `ratio` ≥ threshold, by brute force."""
+    return compare_all(texts, range(len(texts)), threshold)[0]
+
+
+def compare_all(
+    texts: Sequence[str], rows: Sequence[int], threshold: float = THRESHOLD
+) -> tuple[set[tuple[int, int]], float]:
+    """Every pair (i < j) with `ratio` ≥ threshold of which one is among these rows, and the CPU seconds that
+    `cdist` takes for all pairs of the texts once, extrapolated from these rows."""
     pairs = set()
-    for start in range(0, len(order), BLOCK):
-        stop = min(start + BLOCK, len(order))
-        rows, window = order[start:stop], order[start : until[stop - 1]]
-        scores = ratio_matrix([texts[i] for i in rows], [texts[i] for i in window], cutoff=threshold)
-        for a, b in np.argwhere(scores).tolist():
-            if b > a:
-                pairs.add((min(rows[a], window[b]), max(rows[a], window[b])))
-    return pairs
-
-
-def cdist_seconds(texts: Sequence[str], rows: int) -> float:
-    """CPU seconds of cdist over each pair once, from `rows` evenly spread rows with all texts."""
-    some = texts[:: max(1, len(texts) // rows)]
     started = time.process_time()
-    for start in range(0, len(some), BLOCK):
-        ratio_matrix(some[start : start + BLOCK], texts, cutoff=THRESHOLD)
-    return (time.process_time() - started) * len(texts) / len(some) / 2
+    for start in range(0, len(rows), BLOCK):
+        some = rows[start : start + BLOCK]
+        scores = ratio_matrix([texts[i] for i in some], texts, cutoff=threshold)
+        for a, b in np.argwhere(scores).tolist():
+            if some[a] != b:
+                pairs.add((min(some[a], b), max(some[a], b)))
+    seconds = (time.process_time() - started) * len(texts) / max(1, len(rows)) / 2
+    return pairs, seconds
 
 
 def run_deduplication(path: Path) -> dict[str, Any]:
@@ -84,32 +100,75 @@ def one_run(path: Path, flags: Sequence[str] = ()) -> dict[str, Any]:
         threshold=THRESHOLD,
         out=path.with_suffix(""),
     )
-    result["cpu_seconds"] = round(time.process_time() - started, 2)
-    result["peak_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
-    return result
-
-
-def measure_size(count: int, folder: Path, *, oracle: bool) -> dict[str, Any]:
-    """Recall and cost at one size."""
-    texts, planted = similar_texts(count, seed=count)
-    path = folder / f"{count}.parquet"
-    pq.write_table(pa.table({"id": [str(i) for i in range(count)], "text": texts}), path)
-    runs = [run_deduplication(path) for _ in range(3 if oracle else 1)]
-    result = min(runs, key=lambda run: float(run["cpu_seconds"]))
-    stays = set(pq.read_table(folder / str(count) / "kept.parquet")["id"].to_pylist())
-    if oracle:
-        pairs = matching_pairs(texts)
-    else:
-        scores = paired_ratios([texts[a] for a, _ in planted], [texts[b] for _, b in planted])
-        pairs = {pair for pair, score in zip(planted, scores, strict=True) if score >= THRESHOLD}
-    missed = sum(str(a) in stays and str(b) in stays for a, b in pairs)
+    shown = ("rows", "kept", "dropped", "pairs_verified", "seconds")
     return {
-        **{
-            key: result[key]
-            for key in ("rows", "kept", "pairs_verified", "seconds", "cpu_seconds", "peak_gb")
-        },
-        "pairs": len(pairs),
-        "recall": round(1 - missed / len(pairs), 6),
+        **{name: result[name] for name in shown},
+        "cpu_seconds": round(time.process_time() - started, 2),
+        "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+    }
+
+
+def measure_ours(texts: Sequence[str], folder: Path, *, runs: int) -> tuple[dict[str, Any], list[bool]]:
+    """The best of some runs over these texts, and which of them stay."""
+    path = folder / "texts.parquet"
+    pq.write_table(pa.table({"id": [str(i) for i in range(len(texts))], "text": texts}), path)
+    results = [run_deduplication(path) for _ in range(runs)]
+    stays = set(pq.read_table(folder / "texts" / "kept.parquet")["id"].to_pylist())
+    best = min(results, key=lambda run: float(run["cpu_seconds"]))
+    return best, [str(i) in stays for i in range(len(texts))]
+
+
+def measure_size(count: int, folder: Path) -> dict[str, Any]:
+    """Cost at one size, and the recall of planted pairs."""
+    texts, planted = similar_texts(count, seed=count)
+    scores = paired_ratios([texts[a] for a, _ in planted], [texts[b] for _, b in planted])
+    pairs = {pair for pair, score in zip(planted, scores, strict=True) if score >= THRESHOLD}
+    result, stays = measure_ours(texts, folder, runs=1)
+    return result | recall_of(pairs, stays)
+
+
+def recall_of(pairs: set[tuple[int, int]], stays: Sequence[bool]) -> dict[str, Any]:
+    missed = sum(stays[a] and stays[b] for a, b in pairs)
+    return {"pairs": len(pairs), "recall": round(1 - missed / max(1, len(pairs)), 6)}
+
+
+def measure_side_by_side(
+    texts: Sequence[str], folder: Path, *, peers: str, sampled: int, runs: int
+) -> dict[str, dict[str, Any]]:
+    """Every method over the same texts: recall against brute force, CPU seconds, ratio to cdist."""
+    plain = [normalise_for_match(text) for text in texts]
+    pairs, all_pairs = compare_all(plain, range(0, len(plain), max(1, len(plain) // sampled)))
+    ours, stays = measure_ours(texts, folder, runs=runs)
+    found = {
+        "cdist": {"recall": 1.0, "cpu_seconds": round(all_pairs, 2)},
+        "counterfoil": ours | recall_of(pairs, stays),
+    }
+    place = folder / "texts.json"
+    place.write_text(json.dumps(plain), encoding="utf-8")
+    for name in PEERS:
+        found[name] = measure_peer(name, place, plain, pairs, peers)
+    for row in found.values():
+        if "cpu_seconds" in row:
+            row["ratio"] = round(all_pairs / float(row["cpu_seconds"]), 1)
+    return found
+
+
+def measure_peer(
+    name: str, place: Path, texts: Sequence[str], pairs: set[tuple[int, int]], python: str
+) -> dict[str, Any]:
+    """What a peer finds, its candidates verified as ours are; or why it was skipped."""
+    command = [python, str(PEERS_FILE), name, str(place)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    answer = json.loads(said.stdout.splitlines()[-1])
+    if "skipped" in answer:
+        return dict(answer)
+    started = time.process_time()
+    candidates = [(a, b) for a, b in answer["pairs"]]
+    paired_ratios([texts[a] for a, _ in candidates], [texts[b] for _, b in candidates], cutoff=THRESHOLD)
+    seconds = answer["cpu_seconds"] + time.process_time() - started
+    return {
+        "recall": round(len(pairs & set(candidates)) / max(1, len(pairs)), 6),
+        "cpu_seconds": round(seconds, 2),
     }
 
 
@@ -129,29 +188,73 @@ def measure_guards(folder: Path) -> dict[str, Any]:
 
 
 def main(flags: Sequence[str]) -> dict[str, Any]:
-    sizes = [10_000, 30_000] if "--quick" in flags else [10_000, 100_000]
-    if "--full" in flags:
-        sizes.append(1_000_000)
+    quick = "--quick" in flags
+    peers = flags[flags.index("--peers") + 1] if "--peers" in flags else sys.executable
+    sizes = [30_000] if quick else [100_000, 1_000_000] if "--full" in flags else [100_000]
+    how: dict[str, Any] = {"peers": peers, "sampled": 500 if quick else 10_000, "runs": 2 if quick else 3}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        by_size = {n: measure_size(n, folder, oracle=n == sizes[0]) for n in sizes}
+        words, _ = similar_texts(10_000, seed=10_000)
+        questions, _ = asked_texts(2_000 if quick else 10_000, seed=1)
+        sets = {
+            "words": measure_side_by_side(words, folder, **how),
+            "questions": measure_side_by_side(questions, folder, **how),
+        }
+        by_size = {10_000: sets["words"]["counterfoil"]} | {n: measure_size(n, folder) for n in sizes}
         guards = measure_guards(folder)
-    texts, _ = similar_texts(sizes[0], seed=sizes[0])
-    all_pairs = cdist_seconds(texts, 1_000 if "--quick" in flags else len(texts))
-    least, most = by_size[sizes[0]], by_size[sizes[-1]]
-    return {
-        "sizes": by_size,
-        "cdist_cpu_seconds": round(all_pairs, 2),
-        "cpu_ratio": round(all_pairs / least["cpu_seconds"], 1),
-        "exponent": round(
-            math.log(most["cpu_seconds"] / least["cpu_seconds"]) / math.log(sizes[-1] / sizes[0]), 2
-        ),
-        **guards,
+    least, most = by_size[10_000], by_size[sizes[-1]]
+    growth = math.log(most["cpu_seconds"] / least["cpu_seconds"]) / math.log(sizes[-1] / 10_000)
+    measured: dict[str, float] = {
+        "recall_words": least["recall"],
+        "recall_questions": sets["questions"]["counterfoil"]["recall"],
+        "recall_at_greater_sizes": min(by_size[n]["recall"] for n in sizes),
+        "cpu_ratio": least["ratio"],
+        "exponent": round(growth, 2),
+        "merges_across_slots": guards["merges_across_slots"],
+        "merges_within_groups": guards["merges_within_groups"],
     }
+    if 1_000_000 in by_size:
+        measured |= {"seconds_at_1m": most["seconds"], "gb_at_1m": most["peak_gb"]}
+    return {"side_by_side": sets, "sizes": by_size, "guards": guards, "targets": judged(measured)}
+
+
+def judged(measured: dict[str, float]) -> dict[str, dict[str, Any]]:
+    """Each figure with its target and whether it is met."""
+    found = {}
+    for name, value in measured.items():
+        relation, target = TARGETS[name]
+        met = value >= target if relation == "at least" else value <= target
+        found[name] = {"value": value, "target": f"{relation} {target:g}", "met": met}
+    return found
+
+
+def show(result: dict[str, Any]) -> None:
+    """The tables that docs/methods.md shows."""
+    print("| texts | method | recall | CPU s | × less than cdist |\n|---|---|---|---|---|")
+    for kind, methods in result["side_by_side"].items():
+        for name, row in methods.items():
+            if "skipped" in row:
+                print(f"| {kind} | {name} | skipped: {row['skipped']} | | |")
+            else:
+                print(
+                    f"| {kind} | {name} | {row['recall']:.4f} | {row['cpu_seconds']:.2f} | {row['ratio']} |"
+                )
+    print("\n| rows | recall | CPU s | seconds | peak GB |\n|---|---|---|---|---|")
+    for count, row in result["sizes"].items():
+        figures = f"{row['recall']:.5f} | {row['cpu_seconds']} | {row['seconds']} | {row['peak_gb']}"
+        print(f"| {count:,} | {figures} |")
+    print("\n| target | measured | asked | |\n|---|---|---|---|")
+    for name, row in result["targets"].items():
+        met = "met" if row["met"] else "MISSED"
+        print(f"| {name.replace('_', ' ')} | {row['value']} | {row['target']} | {met} |")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
         print(json.dumps(one_run(Path(sys.argv[2]))))
     else:
-        print(json.dumps(main(sys.argv[1:]), indent=None if "--json" in sys.argv else 2))
+        outcome = main(sys.argv[1:])
+        if "--json" in sys.argv:
+            print(json.dumps(outcome))
+        else:
+            show(outcome)

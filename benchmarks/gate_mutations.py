@@ -3,7 +3,9 @@
 Good tables are corrupted in one way at a time; each corruption must be caught by the name of its check.
 Then they are changed in ways that do no harm, which must not be told at all.
 
-    python -m benchmarks.gate_mutations [--json] [--quick]
+    python -m benchmarks.gate_mutations [--json | --markdown] [--quick]
+
+`--markdown` prints the tables of docs/gate.md.
 """
 
 from __future__ import annotations
@@ -11,25 +13,29 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from benchmarks.good_release import write_release
 from benchmarks.good_tables import JUDGE, as_dropped, good_tables
 from schemas.decision import StageCounts
-from schemas.ids import content_id
+from schemas.ids import content_id, file_hash
 from schemas.question import Question, question_id
 from schemas.validation import SuiteResult
 from tasks.checks.examination import TABLES, Knowledge, examine
 from tasks.checks.expected import Frame
 from tasks.checks.findings import Problem
+from tasks.checks.reconciliation import ASSEMBLED
 from tasks.checks.release_files import open_release_files
-from tasks.checks.suite import FAULTS, run_suite
+from tasks.checks.suite import FAULTS, Failing, run_suite
+from tasks.release.configs import data_file
+from tasks.release.reading import MANIFEST
 from tasks.text.slots import expand_template
 
 Record = dict[str, Any]
@@ -47,6 +53,15 @@ class Case:
     def first(self, table: str, **wanted: Any) -> Record:
         """The first row with these values."""
         return next(r for r in self.tables[table] if all(r[k] == v for k, v in wanted.items()))
+
+    def count_again(self) -> None:
+        """Make the counts of `assemble` those of the rows that are there."""
+        there = {stage: len(self.tables[table]) for stage, table in ASSEMBLED.items()}
+        counts = tuple(
+            c.model_copy(update={"rows": there[c.stage], "kept": there[c.stage]}) if c.stage in there else c
+            for c in self.knowledge.counts
+        )
+        self.knowledge = replace(self.knowledge, counts=counts)
 
     def arrow(self) -> dict[str, pa.Table]:
         tables = {
@@ -82,8 +97,19 @@ def corrupts(
 
 
 def harmless(apply: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Register a change of which nothing may be told."""
-    CHANGES.append(Change(apply.__name__, None, apply))
+    """Register a change of which nothing may be told; the rows that it adds or takes away are counted."""
+
+    def counted(case: Case) -> None:
+        apply(case)
+        case.count_again()
+
+    CHANGES.append(Change(apply.__name__, None, counted))
+    return apply
+
+
+def harmless_to_release(apply: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The same, of a change of a release directory."""
+    CHANGES.append(Change(apply.__name__, None, apply, of_release=True))
     return apply
 
 
@@ -240,6 +266,16 @@ def an_answer_holds_a_link(case: Case) -> None:
     case.tables["responses"][21]["text"] = "See https://example.org/help for more."
 
 
+@corrupts("language_malformed")
+def a_language_is_spelt_out(case: Case) -> None:
+    case.tables["questions"][0]["language"] = "English"
+
+
+@corrupts("personal_data_in_dropped")
+def a_dropped_row_holds_an_address(case: Case) -> None:
+    case.tables["dropped"][0]["text"] += " Ask jo.doe@example.org."
+
+
 # --- groups
 
 
@@ -350,6 +386,16 @@ def an_evolved_question_has_no_operator(case: Case) -> None:
     case.tables["questions"][0]["origin"] = "evolved"
 
 
+@corrupts("text_in_another_language")
+def a_text_is_in_another_language(case: Case) -> None:
+    row = case.tables["questions"][0]
+    row["template"] = (
+        "Wir haben {{eine Nachbarin/einen Nachbarn/eine nichtbinäre Person}} im Haus, und ich bin nicht "
+        "sicher, wie wir sie zum Fest bei uns einladen oder ob das zu viel wird. Was sollte ich sagen?"
+    )
+    _expand(row)
+
+
 # --- framing
 
 
@@ -443,6 +489,20 @@ def variants_saw_other_orders(case: Case) -> None:
     rows[0]["option_order"] = [2, 1, 0]
 
 
+@corrupts("variants_asked_unequally")
+def a_condition_was_renamed(case: Case) -> None:
+    case.tables["responses"][0]["condition"] = "persona"
+
+
+@corrupts("variants_asked_unequally")
+def a_condition_lost_an_answer(case: Case) -> None:
+    first = case.tables["responses"][0]["question_id"]
+    asked = [r for r in case.tables["responses"] if r["question_id"] == first]
+    for row in asked[1:]:
+        other = {"id": content_id("r", row["id"], "persona"), "condition": "persona"}
+        case.tables["responses"].append(row | other)
+
+
 @corrupts("option_orders_unbalanced")
 def options_were_never_shuffled(case: Case) -> None:
     extra = [deepcopy(r) for r in case.tables["questions"] if r["family"] == "completion"]
@@ -500,6 +560,12 @@ def every_tenth_call_failed(case: Case) -> None:
 @corrupts("order_unfit")
 def a_judge_saw_one_variant_twice(case: Case) -> None:
     case.tables["judgements"][0]["order"][0] = case.tables["judgements"][0]["order"][1]
+
+
+@corrupts("presentation_orders_unbalanced")
+def a_judge_always_saw_the_same_first(case: Case) -> None:
+    for row in case.tables["judgements"]:
+        row["order"] = sorted(row["order"])
 
 
 @corrupts("verdict_beside_abstention")
@@ -610,6 +676,20 @@ def a_stage_lost_rows(case: Case) -> None:
     case.knowledge = replace(case.knowledge, counts=(*case.knowledge.counts, lost))
 
 
+@corrupts("counts_contradict_rows")
+def a_count_was_shifted(case: Case) -> None:
+    counts = case.knowledge.counts
+    shifted = counts[1].model_copy(update={"kept": counts[1].kept - 3, "dropped": 3})
+    case.knowledge = replace(case.knowledge, counts=(counts[0], shifted, *counts[2:]))
+
+
+@corrupts("counts_contradict_rows")
+def answers_were_left_out_of_the_count(case: Case) -> None:
+    counts = case.knowledge.counts
+    fewer = counts[2].model_copy(update={"rows": counts[2].rows - 5, "kept": counts[2].kept - 5})
+    case.knowledge = replace(case.knowledge, counts=(*counts[:2], fewer, counts[3]))
+
+
 @corrupts("question_lost")
 def a_question_disappeared(case: Case) -> None:
     case.tables["dropped"].pop()
@@ -635,6 +715,23 @@ def a_drop_lost_to_nobody(case: Case) -> None:
 @corrupts("drop_holds_other_row")
 def a_drop_holds_another_record(case: Case) -> None:
     case.tables["dropped"][0]["record"] = case.tables["dropped"][1]["record"]
+
+
+@corrupts("held_back_told")
+def a_held_back_question_can_be_read(case: Case) -> None:
+    case.first("dropped", reason="held_back")["text"] = "My neighbour keeps the score. What should I say?"
+
+
+@corrupts("held_back_told")
+def a_held_back_record_is_whole(case: Case) -> None:
+    row = case.first("dropped", reason="held_back")
+    row["record"] = json.dumps(json.loads(row["record"]) | {"template": "My neighbour keeps the score."})
+
+
+@corrupts("question_kept_and_dropped")
+def a_question_taken_out_is_released(case: Case) -> None:
+    row = case.first("dropped", stage="validate")
+    case.tables["questions"].append(json.loads(row["record"]))
 
 
 @corrupts("table_empty")
@@ -700,6 +797,74 @@ def a_question_is_in_two_configs(path: Path) -> None:
     kept = tables["questions"][0]
     tables["questions"].append(kept.model_copy(update={"label": "hard_negative"}))
     write_release(path, tables, knowledge)
+
+
+@corrupts("canary_absent", release=True)
+def a_row_lost_its_canary(path: Path) -> None:
+    file = path / data_file("controls")
+    table = pq.read_table(file)
+    canaries = pa.array([None, *table["canary"].to_pylist()[1:]], pa.string())
+    pq.write_table(table.set_column(table.column_names.index("canary"), "canary", canaries), file)
+
+
+@corrupts("manifest_contradicts_rows", release=True)
+def a_passport_is_of_another_rubric(path: Path) -> None:
+    _edit_manifest(path, lambda m: m["passports"][0].update(rubric_hash="9" * 64))
+
+
+@corrupts("manifest_contradicts_rows", release=True)
+def a_judge_has_two_passports(path: Path) -> None:
+    _edit_manifest(path, lambda m: m["passports"].append(m["passports"][0]))
+
+
+@corrupts("manifest_contradicts_rows", release=True)
+def a_judge_is_not_told(path: Path) -> None:
+    _edit_manifest(path, lambda m: m.update(judged_by=["divergence"]))
+
+
+@corrupts("manifest_contradicts_rows", release=True)
+def fewer_questions_were_held_back(path: Path) -> None:
+    _edit_manifest(path, lambda m: m.update(hold_back=None))
+
+
+@corrupts("manifest_contradicts_rows", release=True)
+def an_overlap_is_not_told(path: Path) -> None:
+    _edit_manifest(path, lambda m: m["clear_of"][0].update(overlapping=0))
+
+
+@corrupts("manifest_contradicts_rows", release=True)
+def a_quarantine_is_not_told(path: Path) -> None:
+    _edit_manifest(path, lambda m: m.update(quarantine=None))
+
+
+@corrupts("manifest_contradicts_rows", release=True)
+def people_decided_more_than_they_saw(path: Path) -> None:
+    _edit_manifest(path, lambda m: m["review"].update(kept=400))
+
+
+@corrupts("manifest_contradicts_rows", release=True)
+def an_agreement_lies_outside_its_interval(path: Path) -> None:
+    _edit_manifest(path, lambda m: m["review"].update(alpha=0.95))
+
+
+@corrupts("manifest_contradicts_rows", release=True)
+def the_recipe_was_edited(path: Path) -> None:
+    _edit_manifest(path, lambda m: m["recipe"].update(seed=8))
+
+
+@corrupts("manifest_contradicts_rows", release=True)
+def the_release_never_passed(path: Path) -> None:
+    _edit_manifest(path, lambda m: m.update(validation={"passed": 0, "warnings": 0, "errors": 3}))
+
+
+@corrupts("harness_of_another_release", release=True)
+def the_harness_is_pinned_elsewhere(path: Path) -> None:
+    _edit_harness(path, "version: 1.0.0", "version: 0.9.0")
+
+
+@corrupts("harness_of_another_release", release=True)
+def the_harness_reads_a_file_that_is_not_there(path: Path) -> None:
+    _edit_harness(path, "data/controls/", "data/elsewhere/")
 
 
 # --- harmless
@@ -852,7 +1017,72 @@ def a_passage_stands_in_two_rows(case: Case) -> None:
         )
 
 
+@harmless
+def all_were_asked_under_a_condition_too(case: Case) -> None:
+    for row in deepcopy(case.tables["responses"]):
+        other = {"id": content_id("r", row["id"], "persona"), "condition": "persona"}
+        case.tables["responses"].append(row | other)
+
+
+@harmless
+def costs_are_rounded_otherwise(case: Case) -> None:
+    for i, row in enumerate(case.tables["responses"]):
+        row["cost_usd"] += i * 1e-12
+    for row in case.tables["judgements"]:
+        row["fitness"] = None if row["fitness"] is None else row["fitness"] + 1e-12
+
+
+@harmless
+def a_question_is_in_a_dialect_of_its_language(case: Case) -> None:
+    for row in case.tables["questions"]:
+        row["language"] = "en-GB"
+
+
+@harmless
+def columns_with_defaults_are_not_there_yet(case: Case) -> None:
+    case.reshape["responses"] = lambda t: t.drop_columns(["condition", "log_perplexity"])
+    case.reshape["judgements"] = lambda t: t.drop_columns(["pair", "adjudicates"])
+
+
+@harmless
+def a_pair_was_compared_in_both_orders(case: Case) -> None:
+    first = deepcopy(case.tables["judgements"][0])
+    for repeat, order in enumerate(([0, 1], [1, 0])):
+        new = {"id": content_id("j", first["id"], "pair", repeat), "pair": [0, 1], "order": order}
+        case.tables["judgements"].append(first | new | {"repeat": repeat})
+
+
+@harmless_to_release
+def the_harness_was_run_here(path: Path) -> None:
+    (path / "evals" / "__pycache__").mkdir()
+    (path / "evals" / "__pycache__" / "counterfoil_inspect.cpython-311.pyc").write_bytes(b"bytecode")
+
+
+@harmless_to_release
+def version_control_keeps_its_files_beside(path: Path) -> None:
+    (path / ".git").mkdir()
+    (path / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+
+
+@harmless_to_release
+def the_manifest_is_laid_out_otherwise(path: Path) -> None:
+    _edit_manifest(path, lambda m: None)
+
+
 # --- how a row is changed
+
+
+def _edit_manifest(path: Path, change: Callable[[Any], object]) -> None:
+    manifest = json.loads((path / MANIFEST).read_text())
+    change(manifest)
+    (path / MANIFEST).write_text(json.dumps(manifest))
+
+
+def _edit_harness(path: Path, old: str, new: str) -> None:
+    """And its hash in the manifest, as somebody would who knows how releases are made."""
+    file = path / "evals" / "eval.yaml"
+    file.write_text(file.read_text().replace(old, new))
+    _edit_manifest(path, lambda m: m["files"].update({"evals/eval.yaml": file_hash(file)}))
 
 
 def _recast(table: pa.Table, column: str, kind: pa.DataType) -> pa.Table:
@@ -937,23 +1167,52 @@ def measure(*, quick: bool = False) -> Iterator[Told]:
 SUITE_CHECKS = frozenset(
     {"key_repeated", "id_malformed", "value_missing", "value_not_allowed", "text_empty", *FAULTS}
 )
-SUITE_CHECKS |= {"out_of_range", "text_too_long", "not_json", "reference_broken"}
+SUITE_CHECKS |= {"language_malformed", "out_of_range", "text_too_long", "not_json", "reference_broken"}
 
 Answer = tuple[list[Problem], SuiteResult]
 _answers: dict[tuple[str, ...], Answer] = {}
 
 
-def _remembered(frame: Frame, known: Mapping[str, pa.Array]) -> Answer:
+def _remembered(frame: Frame, known: Mapping[str, pa.Array], failing: Failing) -> Answer:
     """A frame that a change left alone was put to its suite before, and gets the same answer."""
     ids = str(known["questions"].to_pylist()) if frame.references else ""
     key = (frame.name, str(frame.rows.to_pylist()), ids)
     if key not in _answers:
-        _answers[key] = run_suite(frame, known)
+        _answers[key] = run_suite(frame, known, failing)
     return _answers[key]
 
 
-def _no_suite(frame: Frame, known: Mapping[str, pa.Array]) -> Answer:
+def _no_suite(frame: Frame, known: Mapping[str, pa.Array], failing: Failing) -> Answer:
     return [], SuiteResult(table=frame.name, rows=frame.rows.num_rows, expectations=0, failed=0, result="{}")
+
+
+def as_markdown(results: Sequence[Told]) -> str:
+    """One table of corruptions with what caught each, one of harmless changes."""
+    corruptions = [r for r in results if r.change.check]
+    harmless = [r for r in results if not r.change.check]
+    caught, quiet = (sum(r.as_wanted for r in told) for told in (corruptions, harmless))
+    return "\n".join(
+        [
+            f"## Corruptions: {caught} of {len(corruptions)} caught",
+            "",
+            "| what was done to good tables or a good release | the check that must say so | caught |",
+            "|---|---|---|",
+            *(
+                f"| {_words(r)} | `{r.change.check}` | {'yes' if r.as_wanted else '**no**'} |"
+                for r in corruptions
+            ),
+            "",
+            f"## Harmless changes: {quiet} of {len(harmless)} left alone",
+            "",
+            "| what was changed | told |",
+            "|---|---|",
+            *(f"| {_words(r)} | {', '.join(r.found) or 'nothing'} |" for r in harmless),
+        ]
+    )
+
+
+def _words(told: Told) -> str:
+    return told.change.name.replace("_", " ")
 
 
 def main(arguments: list[str]) -> int:
@@ -968,7 +1227,9 @@ def main(arguments: list[str]) -> int:
         "harmless": len(results) - corruptions,
         "not_flagged": quiet,
     }
-    if "--json" in arguments:
+    if "--markdown" in arguments:
+        print(as_markdown(results))
+    elif "--json" in arguments:
         rows = [{"change": r.change.name, "check": r.change.check, "found": list(r.found)} for r in results]
         print(json.dumps({**summary, "changes": rows}))
     else:

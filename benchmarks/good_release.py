@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-from benchmarks.good_tables import Tables
+import yaml
+
+from benchmarks.good_tables import EARLIER, JUDGE, Tables
 from schemas.comparison import Comparison
 from schemas.ids import content_hash, file_hash
-from schemas.manifest import Manifest
+from schemas.manifest import ClearOf, HoldBack, Manifest, PeopleReview
+from schemas.passport import Passport
 from schemas.question import QUESTIONS, Question
+from schemas.validation import Quarantine
 from tasks.checks.examination import Knowledge
 from tasks.release.canary import canary_of
 from tasks.release.configs import CONFIGS, CONTROLS, HARD_NEGATIVES, data_file
 from tasks.release.parquet import release_table, write_parquet
 
 NAME = "good"
+VERSION = "1.0.0"
 
 
 def write_release(path: Path, tables: Tables, knowledge: Knowledge, *, misplace: bool = False) -> None:
@@ -28,6 +34,8 @@ def write_release(path: Path, tables: Tables, knowledge: Knowledge, *, misplace:
     (path / "CANARY.md").write_text(f"canary GUID {canary_of(NAME)}\n")
     for page in ("README.md", "CHANGELOG.md"):
         (path / page).write_text(f"{page}\n")
+    (path / "evals").mkdir()
+    (path / "evals" / "eval.yaml").write_text(yaml.safe_dump(_harness()))
     files = {f.relative_to(path).as_posix(): file_hash(f) for f in sorted(path.rglob("*")) if f.is_file()}
     manifest = _manifest(knowledge, {config: len(rows) for config, rows in configs.items()}, files)
     (path / "manifest.json").write_text(manifest.model_dump_json(indent=1))
@@ -49,11 +57,46 @@ def _split(tables: Tables, *, misplace: bool) -> Tables:
     return configs
 
 
+def _harness() -> dict[str, Any]:
+    files = {name: data_file(name) for name in (QUESTIONS.name, CONTROLS.name)}
+    return {"name": NAME, "version": VERSION, "tag": f"v{VERSION}", "files": files}
+
+
+def _passport() -> Passport:
+    return Passport(
+        judge=JUDGE,
+        revision="1",
+        rubric="four_scores",
+        rubric_hash="0" * 64,
+        prompt_hash="1" * 64,
+        comparison="all_at_once",
+        scenes=40,
+        probes=(),
+    )
+
+
+def _review() -> PeopleReview:
+    return PeopleReview(
+        people=2,
+        questions=12,
+        passages=0,
+        kept=10,
+        dropped=1,
+        edited=0,
+        contested=1,
+        undecided=0,
+        shared=5,
+        alpha=0.6,
+        alpha_low=0.3,
+        alpha_high=0.8,
+    )
+
+
 def _manifest(knowledge: Knowledge, rows: dict[str, int], files: dict[str, str]) -> Manifest:
     recipe = {"name": NAME, "validate": {"max_failure_rate": knowledge.max_failure_rate}}
     return Manifest(
         name=NAME,
-        version="1.0.0",
+        version=VERSION,
         counterfoil_version="0.1.0",
         recipe=recipe,
         recipe_hash=content_hash(recipe),
@@ -64,11 +107,12 @@ def _manifest(knowledge: Knowledge, rows: dict[str, int], files: dict[str, str])
         rows=rows,
         cost_estimated=(),
         cost=(),
-        judged_by=(),
+        judged_by=(JUDGE,),
+        passports=(_passport(),),
         canary=canary_of(NAME),
         comparison=Comparison(
             old_version=None,
-            new_version="1.0.0",
+            new_version=VERSION,
             bump="first",
             added=(),
             removed=(),
@@ -79,5 +123,9 @@ def _manifest(knowledge: Knowledge, rows: dict[str, int], files: dict[str, str])
             fitness_drift=None,
         ),
         validation={"passed": 1, "warnings": 0, "errors": 0},
+        clear_of=(ClearOf(name=EARLIER, compared=40, overlapping=1),),
+        hold_back=HoldBack(questions=1, sha256="2" * 64),
+        quarantine=Quarantine(questions=63, failing=1, taken=1, limit=0.02, checks={"garbled_text": 1}),
+        review=_review(),
         files=files,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
@@ -12,12 +13,13 @@ from typing import Any
 from schemas.attribute import Attribute
 from schemas.decision import Dropped, StageCounts
 from schemas.effect import Effect
-from schemas.ids import content_id
+from schemas.ids import canonical_json, content_id
 from schemas.judgement import Judgement, Score
 from schemas.label import LabelChange
 from schemas.question import Option, Question
 from schemas.response import Response
 from tasks.checks.examination import Knowledge
+from tasks.checks.knowledge import known_words
 from tasks.formats.vocabulary import read_attribute, read_rubric
 from tasks.stats.fitness import normalised_fitness
 from tasks.text.dropping import drop_question
@@ -26,6 +28,7 @@ from tasks.text.questions import Draft, bind_draft, link_twins
 DATA = Path(__file__).resolve().parent.parent / "data"
 MODEL = "openai:small-model"
 JUDGE = "openai:judge-model"
+EARLIER = "good@0.9.0"
 
 TOPICS = {
     "neighbourhood": ("lends a ladder", "waters the plants", "joins the choir"),
@@ -52,6 +55,7 @@ def good_tables() -> tuple[Tables, Knowledge]:
                       reason="near_duplicate", because_of=questions[0].id, similarity=91.5)
         for i in range(3)
     ]  # fmt: skip
+    dropped += [_held_back(), _taken_out(), _overlapping()]
     responses = [r for q in questions for r in _responses(q)]
     judgements = [j for i, q in enumerate(questions) if q.family == "open" for j in _judgements(q, i)]
     tables: Tables = {
@@ -69,20 +73,43 @@ def _knowledge(tables: Tables) -> Knowledge:
     rubric = read_rubric(DATA, "four_scores")
     made = [
         *(q.id for q in tables["questions"]),
-        *(Question.model_validate_json(d.record).id for d in tables["dropped"]),
+        *(json.loads(d.record)["id"] for d in tables["dropped"]),
     ]
     kept, lost = len(tables["questions"]), len(tables["dropped"])
     return Knowledge(
         attributes={name: _attribute(name) for name in ("gender", "race", "placebo")},
         scales={("four_scores", c.id): (float(c.low), float(c.high)) for c in rubric.criteria},
+        words=known_words(DATA),
         max_failure_rate=0.05,
         counts=(
-            StageCounts(
-                stage="deduplicate", unit="questions", rows=kept + lost, kept=kept, dropped=lost, failed=0
-            ),
+            _counts("deduplicate", "questions", kept + lost, kept),
+            _counts("assemble", "questions", kept, kept),
+            _counts("assemble_responses", "responses", len(tables["responses"]), len(tables["responses"])),
+            _counts("assemble_judgements", "judgements", *[len(tables["judgements"])] * 2),
         ),
         generated=frozenset(made),
     )
+
+
+def _counts(stage: str, unit: str, rows: int, kept: int) -> StageCounts:
+    return StageCounts(stage=stage, unit=unit, rows=rows, kept=kept, dropped=rows - kept, failed=0)
+
+
+def _held_back() -> Dropped:
+    question = _open("explicit", "school", "keeps the score")
+    row = drop_question(question, stage="hold_back", reason="held_back")
+    return row.model_copy(update={"text": "", "record": canonical_json({"id": question.id})})
+
+
+def _taken_out() -> Dropped:
+    question = _open("explicit", "school", "paints the cafÃ©")
+    return drop_question(question, stage="validate", reason="garbled_text")
+
+
+def _overlapping() -> Dropped:
+    question = _open("explicit", "school", "mends the fence")
+    reason = f"overlaps:{EARLIER}"
+    return drop_question(question, stage="deduplicate", reason=reason, similarity=97.0)
 
 
 def _questions() -> Iterator[Question]:
@@ -169,7 +196,8 @@ def _responses(question: Question) -> Iterator[Response]:
 
 def _judgements(question: Question, at: int) -> Iterator[Judgement]:
     values = {"bias": float(1 + at % 5), "relevance": 1.0, "generality": 2.0, "refusal": 0.0}
-    forward = tuple(range(len(question.variants)))
+    n = len(question.variants)
+    forward = tuple((i + at) % n for i in range(n))
     for repeat, order in enumerate((forward, forward[::-1])):
         yield Judgement(
             id=content_id("j", question.id, JUDGE, MODEL, "holdout", repeat),

@@ -26,10 +26,16 @@ def vocabulary(size: int, seed: int) -> list[str]:
 
 
 def similar_texts(
-    count: int, *, seed: int = 0, words: int = 48, edited: float = 0.2
+    count: int,
+    *,
+    seed: int = 0,
+    words: int = 48,
+    edited: float = 0.2,
+    known: Sequence[str] | None = None,
 ) -> tuple[list[str], list[tuple[int, int]]]:
-    """`count` texts in random order, and the pairs (original, edit) among them. `edited`: share of edits."""
-    known = vocabulary(30_000, seed)
+    """`count` texts in random order, and the pairs (original, edit) among them. `edited`: share of edits;
+    `known`: their vocabulary."""
+    known = known or vocabulary(30_000, seed)
     numbers = np.random.default_rng(seed)
     chances = 1 / np.arange(1, len(known) + 1)
     originals = round(count * (1 - edited))

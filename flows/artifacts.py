@@ -58,6 +58,20 @@ def show_effects(effects: TableRef, release: Path) -> None:
     )
 
 
+def show_review(done: int, needed: int, accepted: int, *, command: str) -> None:
+    """How much of what people must look at has a settled verdict, and how to go on."""
+    lines = [f"**{done:,} of {needed:,} reviewed** ({accepted:,} accepted questions in all)", ""]
+    if done < needed:
+        lines += [
+            "The build waits for people:",
+            "",
+            f"    {command}",
+            "",
+            "It goes on when enough are settled.",
+        ]
+    create_markdown_artifact(key=f"{_KEY}-review", markdown="\n".join(lines))
+
+
 def show_decision(decision: Decision, release: str) -> None:
     """What a refresh decided, why, and what people should look at."""
     lines = [f"**{decision.verdict}**: {escape_markdown(release)}", ""]

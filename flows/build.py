@@ -20,11 +20,14 @@ from flows import steps
 from flows.artifacts import show_effects, show_funnel
 from flows.evolve import evolve
 from flows.preparing import Prepared, prepare
+from flows.reviewing import Reviews, require_review, wait_for_people
 from schemas.comparison import Comparison
-from schemas.manifest import ClearOf, HoldBack
+from schemas.errors import ReviewError
+from schemas.manifest import ClearOf, HoldBack, NearMiss, PeopleReview, RelabelledPassage
 from schemas.recipe import Recipe
 from schemas.response import RESPONSES
 from tasks.journal import funnel, note_release, start_journal, total_costs
+from tasks.quarantine import quarantine_of
 from tasks.relabelling.job import fingerprint_input
 from tasks.release.errata import read_errata
 from tasks.release.fetching import place_of
@@ -36,7 +39,10 @@ from tasks.validate import raise_if_failed, suite_results_of, validation_of, wri
 
 @flow(name="build", persist_result=False)
 def build(
-    recipe: str, out: str | None = None, budget_usd: Annotated[float | None, Field(ge=0)] = None
+    recipe: str,
+    out: str | None = None,
+    budget_usd: Annotated[float | None, Field(ge=0)] = None,
+    wait: bool = False,
 ) -> str:
     """Turn a recipe into a validated release and return its path. Run again, it resumes.
 
@@ -44,29 +50,43 @@ def build(
         recipe: Path of the recipe, such as data/recipes/quickstart.yaml.
         out: Folder for releases; data/releases where none is given.
         budget_usd: Dollars that the build may cost; the recipe's where none are given.
+        wait: Where the recipe demands reviews, wait here until they are there, rather than suspend the run.
     """
     prepared = prepare(Path(recipe), budget_usd=budget_usd, reach=True)
     releases = Path(out) if out else prepared.workspace.releases
     with run_lock(Path(prepared.context.run_dir)):
-        start_journal(prepared.context)
-        return build_release(prepared, releases)
+        while True:
+            start_journal(prepared.context)
+            try:
+                return build_release(prepared, releases)
+            except ReviewError as missing:
+                wait_for_people(prepared.workspace, prepared.context, missing, poll=wait)
 
 
 def build_release(prepared: Prepared, releases: Path) -> str:
-    """The sentence of the pipeline. What was mended since the first release stays mended."""
+    """The sentence of the pipeline. What was mended since the first release stays mended; what people decided
+    holds in every build."""
     context = prepared.context
+    reviews = Reviews.read(prepared.workspace.home, context.recipe.name)
     previous = last_release(releases, context.recipe.name)
     errata = read_errata(Path(previous.path)) if previous else ()
     expanded = steps.expand(context, families=context.recipe.templated_families)
-    templated = steps.mend(context, questions=expanded.table("questions"), errata=errata)
+    mended = steps.mend(context, questions=expanded.table("questions"), errata=errata)
+    review = partial(steps.review, context, settlements=reviews.on("question"), errata=errata)
+    templated = review(questions=mended.table("questions"), dropped=dropped_in(expanded, mended))
     choices = steps.respond(context, questions=templated.table("questions"), phase="search")
     evolved = evolve.fn(context)  # inside this flow, so that its tasks run on this flow's task runner
     answers = steps.gather(context, parts=[*evolved.tables("responses"), choices.table("responses")])
 
     relabelled = steps.relabel(context, questions=evolved.archive, responses=answers.table("responses"))
     files = [steps.relabel_retrieval(context, **f) for f in retrieval_files(context.recipe)]
+    passages = [review_passages(context, f, reviews) for f in files]
     searched = steps.mend(context, questions=relabelled.table("questions"), errata=errata)
-    pool = steps.gather(context, parts=[searched.table("questions"), templated.table("questions")])
+    require_review(context, reviews, searched.table("questions"))
+    seen = review(
+        questions=searched.table("questions"), dropped=dropped_in(*evolved.steps, relabelled, searched)
+    )
+    pool = steps.gather(context, parts=[seen.table("questions"), templated.table("questions")])
     unique = steps.deduplicate(context, questions=pool.table("questions"), content=earlier_content(context))
 
     fresh = steps.respond(context, questions=unique.table("questions"), phase="holdout")
@@ -76,25 +96,33 @@ def build_release(prepared: Prepared, releases: Path) -> str:
     everything = steps.gather(context, parts=[answers.table("responses"), fresh.table("responses")])
     judged = steps.gather(context, parts=[*evolved.tables("judgements"), verdicts.table("judgements")])
     before = [
-        *(expanded, templated, choices, *evolved.steps, relabelled, *files, searched),
-        *(unique, fresh, verdicts),
+        *(expanded, mended, templated, choices, *evolved.steps, relabelled, *files, *passages, searched),
+        *(seen, unique, fresh, verdicts),
     ]
     public = steps.hold_back(
         context,
         questions=unique.table("questions"),
-        label_history=[s.table("label_history") for s in (relabelled, *files)],
-        dropped=[s.table("dropped") for s in before],
+        label_history=[s.table("label_history") for s in (relabelled, *files, templated, seen, *passages)],
+        dropped=dropped_in(templated, choices, *files, *passages, seen, unique, fresh, verdicts),
         earlier=private_files(prepared.workspace.hold_back / context.recipe.name),
         previous=previous,
     )
-    measured = steps.measure(
+    sound = steps.quarantine(
         context,
         questions=public.table("questions"),
         responses=everything.table("responses"),
         judgements=judged.table("judgements"),
+        label_history=public.table("label_history"),
+        dropped=public.table("dropped"),
     )
-    taken = [*before, public, measured]
-    generated = [s.table("questions") for s in (expanded, templated, searched)]
+    measured = steps.measure(
+        context,
+        questions=sound.table("questions"),
+        responses=everything.table("responses"),
+        judgements=judged.table("judgements"),
+    )
+    taken = [*before, public, sound, measured]
+    generated = [s.table("questions") for s in (expanded, mended, templated, searched, seen)]
     generated += evolved.generated()
     assembled = steps.assemble(
         context,
@@ -102,8 +130,8 @@ def build_release(prepared: Prepared, releases: Path) -> str:
         questions=measured.table("questions"),
         responses=[everything.table("responses")],
         judgements=[judged.table("judgements")],
-        label_history=[public.table("label_history")],
-        dropped=[public.table("dropped"), measured.table("dropped")],
+        label_history=[sound.table("label_history")],
+        dropped=dropped_in(public, sound, measured),
         effects=measured.table("effects"),
     )
     checked = steps.validate(
@@ -111,10 +139,28 @@ def build_release(prepared: Prepared, releases: Path) -> str:
         **{ref.table: ref for ref in assembled.tables},
         generated=generated,
         counts=funnel([*taken, assembled]),
+        quarantine=quarantine_of(sound),
     )
     raise_if_failed(validation_of(checked), where=checked.table("failing_rows").path)
-    apart = Apart(unique, public, everything.table("responses"))
-    return finish(prepared, assembled, checked, [*taken, assembled, checked], releases, previous, apart)
+    apart = Apart(unique, public, sound, everything.table("responses"))
+    people = reviews.summary([templated, seen], files)
+    return finish(
+        prepared, assembled, checked, [*taken, assembled, checked], releases, previous, apart, people
+    )
+
+
+def dropped_in(*taken: Step) -> list[TableRef]:
+    """What those steps dropped. A review takes up what was dropped before it, and says what of that holds."""
+    return [step.table("dropped") for step in taken]
+
+
+def review_passages(context: RunContext, relabelled: Step, reviews: Reviews) -> Step:
+    """A relabelled retrieval file with people's verdicts on its passages."""
+    return steps.review_retrieval(
+        context,
+        **{ref.table: ref for ref in relabelled.tables},
+        settlements=reviews.on("passage"),
+    )
 
 
 def retrieval_files(recipe: Recipe) -> list[dict[str, str]]:
@@ -139,10 +185,18 @@ class Apart:
     """Compared them with earlier releases."""
     public: Step
     """Held some of them back."""
+    sound: Step
+    """Took out those that fail a check, where the recipe says so."""
     answers: TableRef
 
     def clear_of(self) -> list[ClearOf]:
         return [ClearOf.model_validate(c) for c in json.loads(self.unique.notes)["clear_of"]]
+
+    def near_misses(self) -> list[NearMiss]:
+        return [
+            NearMiss(question_id=m["id"], other_id=m["other"], similarity=m["similarity"])
+            for m in json.loads(self.unique.notes)["near_misses"]
+        ]
 
     def keep(self, place: Path) -> HoldBack | None:
         """Write the private file, where anything is held back."""
@@ -160,6 +214,7 @@ def finish(
     releases: Path,
     previous: ReleaseRef | None,
     apart: Apart,
+    people: PeopleReview | None,
 ) -> str:
     """The version, then the directory."""
     context = prepared.context
@@ -181,9 +236,19 @@ def finish(
         passports=prepared.passports,
         clear_of=apart.clear_of(),
         hold_back=apart.keep(private),
+        quarantine=quarantine_of(apart.sound),
+        review=people,
+        near_misses=apart.near_misses(),
+        passages=passage_examples(taken),
         write_data_docs=partial(write_data_docs, suite_results_of(checked)),
     )
     note_release(context, release)
     show_funnel(funnel(taken))
     show_effects(next(ref for ref in assembled.tables if ref.table == "effects"), release)
     return str(release)
+
+
+def passage_examples(taken: Sequence[Step]) -> list[RelabelledPassage]:
+    """What relabelling shows of the recipe's retrieval files."""
+    noted = [json.loads(s.notes)["examples"] for s in taken if s.stage == "relabel_retrieval"]
+    return [RelabelledPassage.model_validate(example) for file in noted for example in file]

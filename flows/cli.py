@@ -15,7 +15,8 @@ from flows.audit_command import COMMANDS as AUDIT_COMMANDS
 from flows.command_line import PathArgument, ReleaseArgument, as_json
 from flows.hub_commands import COMMANDS as HUB_COMMANDS
 from flows.release_commands import COMMANDS
-from schemas.errors import CounterfoilError
+from flows.review_command import COMMANDS as REVIEW_COMMANDS
+from schemas.errors import CounterfoilError, ReviewError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -48,19 +49,26 @@ def plan(recipe: Path, as_json_: bool) -> None:
     help="Where Prefect runs the stages.",
 )
 @click.option("--budget", type=click.FloatRange(min=0), help="Dollars; overrides the recipe's.")
+@click.option("--wait", is_flag=True, help="Wait for the reviews that the recipe demands, not stop.")
 @click.option(
     "--fresh", is_flag=True, help="Forget finished steps. Answers stay cached and are not paid twice."
 )
 @as_json
 def build(
-    recipe: Path, out: Path | None, runner: str, budget: float | None, fresh: bool, as_json_: bool
+    recipe: Path,
+    out: Path | None,
+    runner: str,
+    budget: float | None,
+    wait: bool,
+    fresh: bool,
+    as_json_: bool,
 ) -> None:
     """Turn a recipe into a validated release. Run it again after any interruption: it resumes."""
     from flows.printing import print_json, print_summary, show_progress
     from flows.running import run_build
 
     show_progress()
-    result = run_build(recipe, out=out, runner=runner, budget_usd=budget, fresh=fresh)
+    result = run_build(recipe, out=out, runner=runner, budget_usd=budget, wait=wait, fresh=fresh)
     print_json(result) if as_json_ else print_summary(result)
 
 
@@ -138,15 +146,33 @@ def relabel(input: Path, as_json_: bool, **options: Any) -> None:
 @click.option("--group", help="Column of the group; rows of one group are kept or dropped together.")
 @click.option("--rank", help="Column by which the best of a cluster is kept (highest first).")
 @click.option("--threshold", type=click.FloatRange(0, 100, min_open=True), default=90.0, show_default=True)
+@click.option(
+    "--semantic",
+    type=click.FloatRange(0, 100, min_open=True),
+    help="Drop paraphrases, too: 100 · cosine of embeddings from which two match.  [default: off]",
+)
+@click.option(
+    "--embedder",
+    default="embedded:wordllama-256",
+    show_default=True,
+    help="For --semantic: the embedded word vectors, or a server's model, openai:NAME[@ENDPOINT].",
+)
+@click.option("--budget", "budget_usd", type=click.FloatRange(min=0), default=0.0, help="Dollars for it.")
+@click.option("--free", multiple=True, help="A model that costs nothing (your own server); repeatable.")
 @click.option("--against", multiple=True, type=ReleaseArgument, help="Files to stay clear of; repeatable.")
 @click.option("--out", type=PathArgument, required=True, help="Folder for kept.parquet and dropped.parquet.")
+@click.option(
+    "--runner",
+    type=click.Choice(["threads", "dask", "ray"]),
+    help="Where Prefect runs the parts of the work. [default: this process, without Prefect]",
+)
 @as_json
 def deduplicate(input: Path, as_json_: bool, **options: Any) -> None:
     """Remove near-duplicates from any Parquet, JSONL or CSV file."""
     from flows.printing import print_figures, print_json
-    from tasks.deduplicate import deduplicate_file
+    from flows.running import run_deduplicate
 
-    result = deduplicate_file(input, **options)
+    result = run_deduplicate(input, **options)
     print_json(result) if as_json_ else print_figures(result)
 
 
@@ -207,17 +233,22 @@ def reword(file: Path, recipe: Path, count: int, out: Path, as_json_: bool) -> N
 
 @cli.command()
 @click.argument("path", type=ReleaseArgument, metavar="PATH|org/name@TAG")
+@click.option("--out", type=PathArgument, help="File for every failing row, one JSON object a line.")
 @as_json
-def validate(path: Path, as_json_: bool) -> None:
-    """The gate, on a release or on a foreign dataset. Exit code 3 when it does not pass."""
+def validate(path: Path, out: Path | None, as_json_: bool) -> None:
+    """The gate, on a release, a run or a foreign dataset. Exit code 3 when it does not pass."""
     from flows.printing import print_json, print_validation
     from schemas.errors import GateError
-    from tasks.validate import validate_path
+    from tasks.validate import examine_path, write_failing_rows
 
-    result = validate_path(path)
+    examined = examine_path(path)
+    result = examined.validation
     print_json(result.summary()) if as_json_ else print_validation(result)
+    if out is not None:
+        write_failing_rows(examined.failing, out)
     if not result.passed:
-        raise GateError(f"{path} does not pass", hint="each finding above says what to mend")
+        hint = "each finding above says what to mend; every failing row: --out FILE"
+        raise GateError(f"{path} does not pass", place=str(out) if out else None, hint=hint)
 
 
 @cli.command()
@@ -248,7 +279,7 @@ def recipe(explain: bool, as_json_: bool) -> None:
         click.echo("Recipes to start from are in data/recipes/. Every key: counterfoil recipe --explain")
 
 
-for command in (*COMMANDS, *HUB_COMMANDS, *AUDIT_COMMANDS):
+for command in (*COMMANDS, *HUB_COMMANDS, *AUDIT_COMMANDS, *REVIEW_COMMANDS):
     cli.add_command(command)
 
 
@@ -257,11 +288,23 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except CounterfoilError as error:
-        click.echo(click.style("error: ", fg="red", bold=True) + str(error), err=True)
-        sys.exit(error.exit_code)
+        stop_with(error)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.exceptions.Abort):
         click.echo("\ninterrupted: run the same command again and it goes on where it stopped", err=True)
         sys.exit(130)
+    except Exception as error:
+        from flows.machine import machine_error
+
+        if (refused := machine_error(error)) is None:
+            raise
+        stop_with(refused)
+
+
+def stop_with(error: CounterfoilError) -> None:
+    waits = isinstance(error, ReviewError)
+    kind = click.style("waiting: ", fg="yellow") if waits else click.style("error: ", fg="red", bold=True)
+    click.echo(kind + str(error), err=True)
+    sys.exit(error.exit_code)

@@ -25,7 +25,22 @@ class _Release(click.ParamType[Path]):
         return fetch_release(value, open_workspace().hub_cache) if HubRef.of(value) else Path(value)
 
 
+class _Model(click.ParamType[str]):
+    """A model or the name of a judge without one. An address with a password is refused here, before Prefect
+    records what a flow was called with."""
+
+    name = "model"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if ":" in value:
+            from tasks.models.names import parse_model_name
+
+            parse_model_name(value)
+        return str(value)
+
+
 ReleaseArgument = _Release()
+ModelArgument = _Model()
 C = TypeVar("C", bound=Callable[..., Any])
 
 

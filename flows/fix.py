@@ -68,6 +68,10 @@ def fix(question_id: str, text: str, reason: str, release: str, out: str | None 
             passports=before.manifest.passports,
             clear_of=before.manifest.clear_of,
             hold_back=before.manifest.hold_back,
+            quarantine=before.manifest.quarantine,
+            review=before.manifest.review,
+            near_misses=before.manifest.near_misses,
+            passages=before.manifest.passages,
             write_data_docs=partial(write_data_docs, suite_results_of(mended.checked)),
         )
     return {

@@ -118,6 +118,8 @@ def print_plan(plan: Any) -> None:
     OUT.print(cached)
     for place in plan.clear_of:
         OUT.print(f"stays clear of {escape(place)}")
+    if plan.reviews:
+        OUT.print(f"waits until people have settled about {plan.reviews:,} accepted questions")
     for attribute, effect in sorted(plan.smallest_detectable_effect.items()):
         OUT.print(f"smallest detectable effect, {attribute}: {effect:.2f} standard deviations")
 
@@ -221,14 +223,35 @@ def _says_something(value: Mapping[str, Any]) -> bool:
     return any(part not in (0, None, {}) for part in value.values())
 
 
+FINDINGS = 12
+"""That fit on one screen."""
+
+
 def print_validation(result: Any) -> None:
-    """Findings, errors first."""
-    for finding in result.findings:
+    """What was looked at; then findings, errors first, each with what one of its rows says."""
+    for name, rows in result.rows.items():
+        looks_like = f", looks like {result.layouts[name]}" if name in result.layouts else ""
+        OUT.print(plain(f"{name}: {rows} rows{looks_like}"), style="dim")
+    for finding in result.findings[:FINDINGS]:
         style = "red" if finding.severity == "error" else "yellow"
-        OUT.print(Text(f"{finding.severity:8}", style=style) + plain(f"{finding.table}: {finding.message}"))
-        OUT.print(plain(f"         {finding.count} row(s), e.g. {', '.join(finding.examples[:3])}"))
+        rows = "1 row" if finding.count == 1 else f"{finding.count} rows"
+        OUT.print(
+            Text(f"{finding.severity:8}", style=style) + plain(f"{finding.table}: {finding.message} · {rows}")
+        )
+        said = f" “{finding.excerpt}”" if finding.excerpt else ""
+        examples = ", ".join(finding.examples[: 1 if said else 3])
+        OUT.print(Text(" " * 8) + plain(f"{finding.check}: {examples}{said}"))
+    if len(result.findings) > FINDINGS:
+        OUT.print(plain(f"… and {len(result.findings) - FINDINGS} more findings (--json tells them all)"))
     verdict = "[green]passed[/green]" if result.passed else "[red]did not pass[/red]"
-    OUT.print(f"{verdict}: {result.errors} errors, {result.warnings} warnings")
+    errors, warnings = (
+        _counted(n, what) for n, what in ((result.errors, "error"), (result.warnings, "warning"))
+    )
+    OUT.print(f"{verdict}: {errors}, {warnings}; {result.expectations} expectations")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def print_place(result: Mapping[str, Any]) -> None:

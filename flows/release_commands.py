@@ -6,12 +6,17 @@ from pathlib import Path
 
 import click
 
-from flows.command_line import PathArgument, ReleaseArgument, as_json
+from flows.command_line import ModelArgument, PathArgument, ReleaseArgument, as_json
 
 BUDGET = click.option(
     "--budget", "budget_usd", type=click.FloatRange(min=0), default=0.0, help="Dollars that it may cost."
 )
-FREE = click.option("--free", multiple=True, help="A model that costs nothing (your own server); repeatable.")
+FREE = click.option(
+    "--free",
+    type=ModelArgument,
+    multiple=True,
+    help="A model that costs nothing (your own server); repeatable.",
+)
 
 
 @click.command()
@@ -30,8 +35,16 @@ def diff(old: Path, new: Path, as_json_: bool) -> None:
 
 @click.command()
 @click.argument("release", type=ReleaseArgument, metavar="RELEASE|org/name@TAG")
-@click.option("--model", "models", multiple=True, required=True, help="A model to ask; repeatable.")
-@click.option("--judge", "judges", multiple=True, help="Who judges. [default: the release's own judges]")
+@click.option(
+    "--model", "models", type=ModelArgument, multiple=True, required=True, help="A model to ask; repeatable."
+)
+@click.option(
+    "--judge",
+    "judges",
+    type=ModelArgument,
+    multiple=True,
+    help="Who judges. [default: the release's own judges]",
+)
 @click.option("--samples", type=click.IntRange(2), default=4, show_default=True, help="Answers per variant.")
 @click.option("--out", type=PathArgument, help="Folder. [default: data/evaluations/<name>-<version>]")
 @click.option("--hold-back", type=PathArgument, help="Private file, whose questions are asked instead.")
@@ -66,7 +79,9 @@ def evaluate(
 
 @click.command()
 @click.argument("release", type=ReleaseArgument, metavar="RELEASE|org/name@TAG")
-@click.option("--judge", "judges", multiple=True, required=True, help="Who judges now; repeatable.")
+@click.option(
+    "--judge", "judges", type=ModelArgument, multiple=True, required=True, help="Who judges now; repeatable."
+)
 @click.option("--out", type=PathArgument, help="Folder. [default: data/rejudgements/<name>-<version>]")
 @BUDGET
 @FREE

@@ -3,51 +3,82 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from flows.runners import task_runner
 from flows.showing import counts_by_stage
-from flows.workspace import open_workspace, quiet_prefect, read_recipe
-from schemas.errors import InputError
+from flows.workspace import Workspace, open_workspace, read_recipe
 from tasks.journal import calls_sent, funnel, read_journal, total_costs
 from tasks.models.budget import spent_in
 from tasks.store import forget_run
 
+if TYPE_CHECKING:
+    from tasks.models.settings import ModelSettings
+
 
 def run_build(
-    recipe: Path, *, out: Path | None, runner: str, budget_usd: float | None, fresh: bool
+    recipe: Path,
+    *,
+    out: Path | None,
+    runner: str,
+    budget_usd: float | None,
+    wait: bool = False,
+    fresh: bool,
 ) -> dict[str, Any]:
     """Build a recipe and describe the result with the fields that `build --json` promises."""
     workspace = open_workspace()
     run_dir = workspace.runs / read_recipe(recipe).name
     if fresh:
         forget_run(run_dir)
-    quiet_prefect(workspace)
-    from flows.build import build
+    with task_runner(runner, workspace) as chosen:
+        from flows.build import build
 
-    flow = build.with_options(task_runner=task_runner(runner))
-    release = flow(str(recipe), out=str(out) if out else None, budget_usd=budget_usd)
+        flow = build.with_options(task_runner=chosen)
+        release = flow(str(recipe), out=str(out) if out else None, budget_usd=budget_usd, wait=wait)
     return describe_build(run_dir, Path(release))
 
 
-def task_runner(name: str) -> Any:
-    """Prefect's task runner of that name. Raises `InputError` naming the extra that it needs."""
-    from prefect.task_runners import ThreadPoolTaskRunner
+def run_deduplicate(
+    input: Path,
+    *,
+    runner: str | None = None,
+    semantic: float | None = None,
+    embedder: str = "",
+    budget_usd: float = 0.0,
+    free: tuple[str, ...] = (),
+    **options: Any,
+) -> dict[str, Any]:
+    """Deduplicate a file (options of `tasks.deduplicating.file.deduplicate_file`): in this process, without
+    Prefect, or on a task runner."""
+    from tasks.deduplicating.file import deduplicate_file
+    from tasks.deduplicating.meaning import ByMeaning
 
-    if name == "threads":
-        return ThreadPoolTaskRunner()
-    try:
-        if name == "dask":
-            from prefect_dask import DaskTaskRunner
+    workspace = open_workspace()
+    if semantic is not None:
+        settings = _command_settings(workspace, "deduplicate", input, budget_usd, free)
+        options["then"] = ByMeaning(embedder, semantic, settings)
+    if runner is None:
+        return deduplicate_file(input, **options)
+    with task_runner(runner, workspace) as chosen:
+        from flows.deduplicate import deduplicate
 
-            return DaskTaskRunner()
-        from prefect_ray import RayTaskRunner
+        return deduplicate.with_options(task_runner=chosen)(input.resolve(), options)
 
-        return RayTaskRunner()
-    except ImportError:
-        raise InputError(
-            f"--runner {name} needs the extra [{name}]",
-            hint=f"uv pip install --python .venv/bin/python -e '.[{name}]'",
-        ) from None
+
+def _command_settings(
+    workspace: Workspace, command: str, input: Path, budget_usd: float, free: tuple[str, ...]
+) -> ModelSettings:
+    """What the models of a command on one file need to know; what it spent is recorded by file."""
+    from schemas.ids import content_hash
+    from tasks.models.settings import ModelSettings
+
+    return ModelSettings(
+        data_dir=workspace.vocabulary,
+        run_dir=workspace.runs / f"{command}-{content_hash(str(input.resolve()))[:12]}",
+        cache_path=workspace.cache,
+        budget_usd=budget_usd,
+        free=frozenset(free),
+    )
 
 
 def describe_build(run_dir: Path, release: Path) -> dict[str, Any]:
@@ -79,18 +110,10 @@ def run_relabel(
     is told before anything is spent. Prefect is left out of it: its start takes longer than most files."""
     import asyncio
 
-    from schemas.ids import content_hash
-    from tasks.models.connect import ModelSettings, check_models, ping
+    from tasks.models.connect import check_models, ping
     from tasks.relabelling.file import relabel_file
 
-    workspace = open_workspace()
-    settings = ModelSettings(
-        data_dir=workspace.vocabulary,
-        run_dir=workspace.runs / f"relabel-{content_hash(str(input.resolve()))[:12]}",
-        cache_path=workspace.cache,
-        budget_usd=budget_usd,
-        free=frozenset(free),
-    )
+    settings = _command_settings(open_workspace(), "relabel", input, budget_usd, free)
     names = [name for name in judges if ":" in name and not verdicts]
     check_models(names, settings)
     asyncio.run(ping(names, settings))

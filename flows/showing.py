@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from flows.reviewing import read_waiting
 from schemas.decision import StageCounts
 from schemas.errors import InputError
 from schemas.question import QUESTIONS, Question
@@ -12,6 +14,7 @@ from schemas.response import RESPONSES
 from tasks.journal import funnel, journal_path, read_journal
 from tasks.release.configs import CONTROLS, HARD_NEGATIVES
 from tasks.release.reading import MANIFEST, open_release
+from tasks.store import Step
 
 
 def counts_by_stage(counts: tuple[StageCounts, ...]) -> dict[str, dict[str, int]]:
@@ -45,17 +48,23 @@ def _describe_release(place: Path) -> dict[str, Any]:
 
 def _describe_run(place: Path) -> dict[str, Any]:
     steps, release = read_journal(place)
-    last = steps[-1].stage if steps else "nothing"
     places = {"run": str(place)}
     if release is not None:
         places |= {"release": str(release), "report": str(release / "report.html")}
     return {
         "name": place.name,
-        "state": "finished" if release else f"not finished; the last step taken is {last}",
+        "state": "finished" if release else _unfinished(place, steps),
         "counts": counts_by_stage(funnel(steps)),
         "places": places,
         "next": f"counterfoil show {release}" if release else "build the recipe again: it resumes",
     }
+
+
+def _unfinished(place: Path, steps: Sequence[Step]) -> str:
+    if waiting := read_waiting(place):
+        of = f"{waiting.needed:,} of {len(waiting.questions):,} accepted questions"
+        return f"waits until people have settled {of}: `counterfoil review {place}`"
+    return f"not finished; the last step taken is {steps[-1].stage if steps else 'nothing'}"
 
 
 def example_groups(release: Path, count: int) -> list[tuple[str, str, list[tuple[str, str]]]]:

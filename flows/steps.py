@@ -6,6 +6,8 @@ Prefect's own result cache stays off: a stage's key (see `tasks.store`) decides 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from prefect import task
@@ -23,10 +25,13 @@ import tasks.measure
 import tasks.mend
 import tasks.mutate
 import tasks.package
+import tasks.quarantine
 import tasks.relabel
 import tasks.respond
+import tasks.review
 import tasks.select
 import tasks.validate
+from flows.runners import submit_each
 from tasks.journal import note_step
 from tasks.models.answering import CALLS
 from tasks.store import RunContext, Stage, Step, run_stage
@@ -49,6 +54,16 @@ def as_task(stage: Stage) -> Callable[..., Step]:
 
     def run(context: RunContext, **inputs: Any) -> Step:
         return step.submit(context, inputs).result()
+
+    return run
+
+
+def in_parts(stage: Stage) -> Callable[..., Step]:
+    """The stage as a call in the flow itself, so that the parts of its work are the tasks."""
+    own = replace(stage, run=partial(stage.run, each=submit_each))
+
+    def run(context: RunContext, **inputs: Any) -> Step:
+        return take_step(own, context, inputs)
 
     return run
 
@@ -81,8 +96,11 @@ select = as_task(tasks.select.STAGE)
 gather = as_task(tasks.gather.STAGE)
 relabel = as_task(tasks.relabel.STAGE)
 relabel_retrieval = as_task(tasks.relabel.STAGE_RETRIEVAL)
-deduplicate = as_task(tasks.deduplicate.STAGE)
+review = as_task(tasks.review.STAGE)
+review_retrieval = as_task(tasks.review.STAGE_RETRIEVAL)
+deduplicate = in_parts(tasks.deduplicate.STAGE)
 hold_back = as_task(tasks.hold_back.STAGE)
+quarantine = as_task(tasks.quarantine.STAGE)
 measure = as_task(tasks.measure.STAGE)
 assemble = as_task(tasks.assemble.STAGE)
 validate = as_task(tasks.validate.STAGE)

@@ -60,7 +60,19 @@ class ModelError(CounterfoilError):
     exit_code = 5
 
 
+class ReviewError(CounterfoilError):
+    """People must look at more questions before the build goes on. Nothing is wrong, and nothing is lost."""
+
+    exit_code = 7
+
+
 class PublishError(CounterfoilError):
     """A publish conflict, or what was published could not be verified."""
 
     exit_code = 6
+
+
+class MachineError(CounterfoilError):
+    """The machine refused: no room, no memory, no permission."""
+
+    exit_code = 8

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from schemas.comparison import Comparison
 from schemas.decision import StageCounts
 from schemas.passport import Passport
+from schemas.validation import Finding, Quarantine
 
 
 class StageCost(BaseModel):
@@ -44,6 +45,55 @@ class ClearOf(BaseModel):
     """Questions that were dropped because they stand in it, or nearly."""
 
 
+class NearMiss(BaseModel):
+    """Two released questions that are nearly near-duplicates."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    question_id: str
+    other_id: str
+    similarity: float
+    """0 to 100, below the recipe's threshold."""
+
+
+class RelabelledPassage(BaseModel):
+    """An example of a passage whose label changed, with the texts that decided; long ones are cut."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    query_id: str
+    query: str
+    passage_id: str
+    passage: str
+    before: str
+    after: str
+    reason: str
+    judge: str
+    evidence: str | None
+
+
+class PeopleReview(BaseModel):
+    """What people made of the questions. Tells how many they were, never who."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    people: int
+    questions: int
+    """Groups that at least one of them looked at."""
+    passages: int
+    """Passages that at least one of them looked at."""
+    kept: int
+    dropped: int
+    edited: int
+    contested: int
+    """Groups on which they are divided; these stay as they are."""
+    undecided: int
+    """Groups of which they decided nothing."""
+    shared: int
+    """Groups that two or more of them looked at."""
+    alpha: float | None
+    """Krippendorff's alpha (nominal) on keep, drop and edit over these, with its 95 % interval."""
+    alpha_low: float | None
+    alpha_high: float | None
+
+
 class Manifest(BaseModel):
     """Written last; a directory without it is not a release. Holds no clock time and no path, so that the
     same inputs give the same bytes."""
@@ -75,5 +125,15 @@ class Manifest(BaseModel):
     clear_of: tuple[ClearOf, ...] = ()
     """What the recipe stays clear of (`deduplicate.against`)."""
     hold_back: HoldBack | None = None
+    near_misses: tuple[NearMiss, ...] = ()
+    """Pairs just below the threshold of duplicates, most alike first."""
+    passages: tuple[RelabelledPassage, ...] = ()
+    """Examples of what relabelling made of the recipe's retrieval files."""
+    warnings: tuple[Finding, ...] = ()
+    """What the gate tells without stopping."""
+    quarantine: Quarantine | None = None
+    """Questions that failed a check and were taken out, where the recipe says so."""
+    review: PeopleReview | None = None
+    """What people looked at; none where nobody did."""
     files: dict[str, str]
     """Path inside the release to sha256, for every file but this one."""

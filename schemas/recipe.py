@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -50,11 +51,28 @@ class Models(Section):
         description="`lexical` finds evidence by word overlap, without a model; or models' names",
     )
 
+    batch: tuple[ModelName, ...] = Field(
+        default=(),
+        description="models that are asked through the provider's Batch API: cheaper, and answered within a "
+        "day; each of `openai:`, and named above",
+    )
+    engine: dict[str, bool | int | float | str] = Field(
+        default={},
+        description="vLLM's own engine arguments for models of `vllm:`, such as {max_model_len: 8192, "
+        "tensor_parallel_size: 2}; part of the cache key",
+    )
     may_share_family: bool = Field(
         default=False,
         description="whether generator, targets and judges may be of one model family: models favour their "
         "own",
     )
+
+    @model_validator(mode="after")
+    def _batches_go_to_a_provider(self) -> Models:
+        for name in self.batch:
+            if not name.startswith("openai:") or name not in self.all_names():
+                raise ValueError(f"models.batch: {name!r} is not one of this recipe's models of `openai:`")
+        return self
 
     def all_names(self) -> tuple[str, ...]:
         """Every real model that a build may call, each once; rules such as `divergence` are none."""
@@ -111,10 +129,10 @@ class Evolve(Section):
     rounds: int = Field(default=0, ge=0, le=100, description="after round 0, which asks the seeds")
     questions_per_round: int = Field(default=200, ge=1, description="twins and controls not counted")
     strategy: Strategy = Field(
-        default="quotas",
-        description="`quotas` asks more where more was found; `map_elites` fills and betters an archive of "
-        "domain x framing x attribute; `thompson` samples domains and operators by what they gave; `random` "
-        "has no memory",
+        default="thompson",
+        description="`thompson` samples domains and operators by what they gave; `quotas` asks more where "
+        "more was found, as CAB did; `map_elites` fills and betters an archive of domain x framing x "
+        "attribute; `random` has no memory",
     )
     fluency: Literal["rules", "judge"] = Field(
         default="judge",
@@ -228,12 +246,25 @@ class Relabel(Section):
     files: tuple[RetrievalFile, ...] = ()
 
 
+class Semantic(Section):
+    """Paraphrases by embeddings."""
+
+    model: str = Field(
+        default="embedded:wordllama-256",
+        description="`embedded:wordllama-256` (extra `semantic`), or a server's: openai:NAME[@ENDPOINT]",
+    )
+    threshold: float = Field(default=95.0, gt=0, le=100, description="100 · cosine from which two match")
+
+
 class Deduplicate(Section):
     """Near-duplicate groups: the best of a cluster stays."""
 
     threshold: float = Field(default=90.0, gt=0, le=100, description="rapidfuzz ratio from which two match")
     against: tuple[str, ...] = Field(
         default=(), description="earlier releases (folders, org/name@v1.0.0) or files to stay clear of"
+    )
+    semantic: Semantic | None = Field(
+        default=None, description="drop paraphrases, too; off where nothing stands here"
     )
 
 
@@ -242,6 +273,16 @@ class Validate(Section):
 
     max_failure_rate: float = Field(
         default=0.02, ge=0, le=1, description="share of failed calls or abstentions that is tolerated"
+    )
+    on_failure: Literal["stop", "quarantine"] = Field(
+        default="stop",
+        description="when questions fail a check: no release, or one without them (they go to `dropped`)",
+    )
+    max_quarantine_rate: float = Field(
+        default=0.02,
+        ge=0,
+        le=1,
+        description="share of the questions that may be taken out; if more fail, the build stops after all",
     )
 
 
@@ -338,6 +379,25 @@ class Recipe(Section):
         if unknown:
             raise ValueError(f"unknown family {unknown[0]!r}; there are: {', '.join(FAMILIES)}")
         return families
+
+    @field_validator("api_keys")
+    @classmethod
+    def _names_of_variables(cls, api_keys: dict[str, str]) -> dict[str, str]:
+        """Never shows what was given: it may be the key itself."""
+        if not all(re.fullmatch(r"[A-Z][A-Z0-9_]*", variable) for variable in api_keys.values()):
+            raise ValueError(
+                "holds names of environment variables (capital letters, digits, _), never keys themselves"
+            )
+        return api_keys
+
+    @model_validator(mode="after")
+    def _addresses_hold_no_secrets(self) -> Recipe:
+        named = (*self.api_keys, *self.model_limits, *self.budget.free)
+        if any(re.search(r"https?://(\S*\?|[^/\s]*@)", text) for text in named):
+            raise ValueError(
+                "an address in api_keys, model_limits or budget.free has a user, a password or a query"
+            )
+        return self
 
     @model_validator(mode="after")
     def _only_two_stages_go_without_a_model(self) -> Recipe:

@@ -58,3 +58,17 @@ class ReviewEvent(Row):
     """How long the reviewer looked at it."""
     at: str = ""
     """UTC, ISO 8601 to the second."""
+
+
+class Waiting(Row):
+    """A build that waits for people."""
+
+    benchmark: str
+    questions: tuple[str, ...]
+    """Ids of the accepted open questions."""
+    needed: int
+    """How many of them must have a settled verdict."""
+    flow_run: str | None
+    """Id of the suspended Prefect flow run; none where the build was stopped."""
+    api: str | None
+    """Address of the Prefect server that knows the run, without credentials."""

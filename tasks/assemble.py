@@ -14,7 +14,7 @@ from schemas.label import LABEL_HISTORY, LabelChange
 from schemas.question import QUESTIONS, Question
 from schemas.response import RESPONSES, Response
 from schemas.tables import R, Table
-from tasks.release.configs import CONTROLS, HARD_NEGATIVES, QUESTION_CONFIGS
+from tasks.release.configs import CONTROLS, HARD_NEGATIVES, QUESTION_CONFIGS, config_of
 from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.text.dropping import drop_question
 
@@ -38,18 +38,6 @@ def split_by_label(
         else:
             released[config].append(question)
     return released, dropped
-
-
-def config_of(question: Question, answered: Collection[str]) -> str | None:
-    """Where a question is released. A question of a templated family needs no label, only answers: nothing
-    was searched for, so nothing is selected."""
-    if question.control != "none":
-        return CONTROLS.name
-    if question.label == "hard_negative":
-        return HARD_NEGATIVES.name
-    if question.label == "accepted" or (question.family != "open" and question.id in answered):
-        return QUESTIONS.name
-    return None
 
 
 def reason_against(question: Question) -> tuple[str, str]:

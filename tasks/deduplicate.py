@@ -7,38 +7,37 @@ template that is filled for other values is never taken for a duplicate, and twi
 
 from __future__ import annotations
 
-import os
-import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from typing import NamedTuple
 
 from schemas.decision import Dropped, StageCounts
-from schemas.errors import InputError
 from schemas.ids import canonical_json
 from schemas.manifest import ClearOf
 from schemas.question import QUESTIONS, Question
+from tasks.deduplicating.earlier import earlier_files, source_name
+from tasks.deduplicating.meaning import ByMeaning
 from tasks.formats.table_file import read_table_file
 from tasks.formats.text_rows import Columns, rows_as_units
-from tasks.release.configs import CONTROLS, HARD_NEGATIVES, QUESTION_CONFIGS
+from tasks.models.settings import ModelSettings
+from tasks.release.configs import CONTROLS, HARD_NEGATIVES
 from tasks.release.fetching import place_of
-from tasks.release.reading import open_release, read_manifest
+from tasks.release.reading import open_release
 from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.text.dropping import drop_question
 from tasks.text.duplicates import Deduplication, Duplicate, Unit, find_duplicates
 from tasks.text.normalize import normalise_for_match
+from tasks.text.parts import Each, in_turn
 from tasks.text.slots import mask_slots, slot_columns
 
-NO_TEXT = "no_text"
-"""Reason for rows whose text is absent or blank: they are kept apart, never compared."""
 TWIN_KEPT = "_twin_kept"
 """What a reason ends in where the same question in the other framing stays."""
-VERDICT = pa.struct([("because_of", pa.string()), ("similarity", pa.float64()), ("reason", pa.string())])
-"""The columns that dropped.parquet has beside those of the input."""
+EXAMPLES = 10
+"""Pairs on either side of the threshold that a step notes."""
+Find = Callable[..., Deduplication]
+"""`find_duplicates`, or the same with some of its options."""
 REWORDED = frozenset({"entailment"})
 """Families that say one thing in several wordings to see whether the wording matters: only the same template
 can be a duplicate there."""
@@ -50,14 +49,23 @@ def drop_duplicates(
     threshold: float,
     released: Sequence[Unit] = (),
     texts: Sequence[Unit] = (),
-) -> tuple[list[Question], list[Dropped]]:
+    find: Find = find_duplicates,
+) -> Deduplicated:
     """Questions that stay, and those that go. `released`: earlier questions; `texts`: earlier texts, of
     which no variant may be a duplicate. A twin whose other framing goes stays, if it is no duplicate."""
-    among = find_duplicates([question_unit(q) for q in questions], threshold=threshold, earlier=released)
+    among = find([question_unit(q) for q in questions], threshold=threshold, earlier=released)
     lost = {d.unit.id: d for d in among.dropped}
-    lost |= overlapping([q for q in questions if q.id not in lost], texts, threshold=threshold)
+    lost |= overlapping([q for q in questions if q.id not in lost], texts, threshold=threshold, find=find)
     kept = [_without_lost_twin(q, lost) for q in questions if q.id not in lost]
-    return kept, [_dropped(q, lost) for q in questions if q.id in lost]
+    return Deduplicated(kept, [_dropped(q, lost) for q in questions if q.id in lost], among)
+
+
+class Deduplicated(NamedTuple):
+    """Questions that stay, questions that go, and how those compared that went into it."""
+
+    kept: list[Question]
+    dropped: list[Dropped]
+    among: Deduplication
 
 
 def question_unit(question: Question, source: str | None = None) -> Unit:
@@ -84,7 +92,7 @@ def question_unit(question: Question, source: str | None = None) -> Unit:
 
 
 def overlapping(
-    questions: Sequence[Question], texts: Sequence[Unit], *, threshold: float
+    questions: Sequence[Question], texts: Sequence[Unit], *, threshold: float, find: Find = find_duplicates
 ) -> dict[str, Duplicate]:
     """By id the questions of which a variant is a duplicate of one of the texts. A text that lacks what
     stands in the variant's slots is a sibling of it, not a duplicate."""
@@ -92,7 +100,7 @@ def overlapping(
         return {}
     slots = {(q.id, v.text): v.slots for q in questions for v in q.variants}
     units = [Unit(id=name, text=text, guard=texts[0].guard) for name, text in slots]
-    found = find_duplicates(units, threshold=threshold, earlier=texts)
+    found = find(units, threshold=threshold, earlier=texts, among=False)
     return {
         d.unit.id: d
         for d in found.dropped
@@ -112,93 +120,12 @@ def read_earlier(places: Iterable[Path]) -> tuple[list[Unit], list[Unit]]:
         if place.is_dir():
             contents = open_release(place).contents
             for table in (QUESTIONS, HARD_NEGATIVES, CONTROLS):
-                released += [question_unit(q, _source_name(place)) for q in contents.rows(table)]
+                released += [question_unit(q, source_name(place)) for q in contents.rows(table)]
         else:
-            texts += _units_of(place, Columns("text"))
+            source = source_name(place)
+            for file in earlier_files(place):
+                texts += rows_as_units(read_table_file(file), Columns("text"), place=file, source=source)[0]
     return released, texts
-
-
-def deduplicate_file(
-    input: Path,
-    *,
-    text: str,
-    slots: Sequence[str] = (),
-    group: str | None = None,
-    rank: str | None = None,
-    threshold: float = 90.0,
-    against: Sequence[Path] = (),
-    out: Path,
-) -> dict[str, object]:
-    """Deduplicate a Parquet, JSON lines or CSV file; write `out/kept.parquet` and `out/dropped.parquet`.
-
-    `threshold` is a rapidfuzz `ratio` (0 to 100]. Raises `InputError` for what cannot be read.
-    """
-    started = time.perf_counter()
-    table = read_table_file(input)
-    taken = sorted({column.name for column in VERDICT} & set(table.column_names))
-    if taken:
-        raise InputError(
-            f"{input.name} has a column {taken[0]!r}, which dropped.parquet needs for itself",
-            place=str(input),
-            hint="rename the column",
-        )
-    columns = Columns(text, tuple(slots), group, rank)
-    units, without_text = rows_as_units(table, columns, place=input)
-    earlier = [unit for place in against for unit in _units_of(place, columns)]
-    found = find_duplicates(units, threshold=threshold, earlier=earlier)
-    kept, dropped = split_rows(table, found, without_text)
-    out.mkdir(parents=True, exist_ok=True)
-    _write_parquet(out / "kept.parquet", kept)
-    _write_parquet(out / "dropped.parquet", dropped)
-    return {
-        "rows": table.num_rows,
-        "kept": kept.num_rows,
-        "dropped": dropped.num_rows,
-        "clusters": len(found.clusters),
-        "pairs_verified": found.pairs_verified,
-        "reasons": dict(sorted(Counter(dropped["reason"].to_pylist()).items())),
-        "seconds": round(time.perf_counter() - started, 3),
-    }
-
-
-def split_rows(
-    table: pa.Table, found: Deduplication, without_text: Sequence[int]
-) -> tuple[pa.Table, pa.Table]:
-    """The rows that stay, and those that go with why; both in the order of the table."""
-    verdicts: dict[int, tuple[str | None, float | None, str]] = dict.fromkeys(
-        without_text, (None, None, NO_TEXT)
-    )
-    for d in found.dropped:
-        verdicts |= dict.fromkeys(d.unit.rows, (d.because_of.id, d.similarity, d.reason))
-    goes = pa.array([row in verdicts for row in range(table.num_rows)])
-    dropped = table.filter(goes)
-    reasons = pa.array([verdicts[row] for row in sorted(verdicts)], VERDICT)
-    for column in VERDICT:
-        dropped = dropped.append_column(column.name, reasons.field(column.name))
-    return table.filter(pc.invert(goes)), dropped
-
-
-def _units_of(place: Path, columns: Columns) -> list[Unit]:
-    """The rows of an earlier file, or of the question tables of an earlier release."""
-    files = [place]
-    if place.is_dir():
-        files = [f for c in QUESTION_CONFIGS for f in sorted((place / "data" / c).glob("*.parquet"))]
-        files = files or sorted(place.glob("*.parquet"))
-    if not files or not files[0].exists():
-        raise InputError(
-            f"there is no release or file {place}",
-            hint="give a file, or the directory of a release; download a published one first",
-        )
-    source = _source_name(place)
-    return [u for f in files for u in rows_as_units(read_table_file(f), columns, place=f, source=source)[0]]
-
-
-def _source_name(place: Path) -> str:
-    """`name@version` of a release, the name of any other file or folder; never its path."""
-    if (place / "manifest.json").is_file():
-        manifest = read_manifest(place)
-        return f"{manifest.name}@{manifest.version}"
-    return place.name
 
 
 def _greatest_first(value: float | None) -> float:
@@ -222,27 +149,23 @@ def _dropped(question: Question, lost: Mapping[str, Duplicate]) -> Dropped:
     )
 
 
-def _write_parquet(path: Path, table: pa.Table) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        pq.write_table(table, temporary, compression="zstd")
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def deduplicate(context: RunContext, questions: TableRef, content: Sequence[str] = ()) -> Outcome:
+def deduplicate(
+    context: RunContext, questions: TableRef, content: Sequence[str] = (), *, each: Each = in_turn
+) -> Outcome:
     """Questions that are duplicates neither of each other nor of what the recipe stays clear of.
 
     `content` are the hashes of what stands under `deduplicate.against` (`fingerprint_input`): they are part
-    of the stage key, so that another content is another step.
+    of the stage key, so that another content is another step. `each` does the parts of the work.
     """
     asked = read_table(questions, QUESTIONS)
     settings = context.recipe.deduplicate
     released, texts = read_earlier(place_of(place, context.hub_cache) for place in settings.against)
-    kept, dropped = drop_duplicates(asked, threshold=settings.threshold, released=released, texts=texts)
+    room = Path(context.run_dir)
+    room.mkdir(parents=True, exist_ok=True)
+    find = partial(find_duplicates, each=each, room=room, then=by_meaning(context))
+    kept, dropped, among = drop_duplicates(
+        asked, threshold=settings.threshold, released=released, texts=texts, find=find
+    )
     clear_of = kept_clear_of([*released, *texts], dropped)
     return Outcome(
         tables={QUESTIONS: kept},
@@ -257,8 +180,34 @@ def deduplicate(context: RunContext, questions: TableRef, content: Sequence[str]
             ),
         ),
         dropped=tuple(dropped),
-        notes=canonical_json({"clear_of": [c.model_dump() for c in clear_of]}),
+        notes=canonical_json({"clear_of": [c.model_dump() for c in clear_of], **pairs_to_look_at(among)}),
     )
+
+
+def by_meaning(context: RunContext) -> ByMeaning | None:
+    """The second search, where the recipe asks for it."""
+    semantic = context.recipe.deduplicate.semantic
+    if semantic is None:
+        return None
+    return ByMeaning(semantic.model, semantic.threshold, ModelSettings.of(context))
+
+
+def pairs_to_look_at(found: Deduplication) -> dict[str, object]:
+    """Pairs around the threshold, by their ids: some of these questions may be kept private, so nothing of
+    what they say is told."""
+    merged = [
+        {"id": d.unit.id, "other": d.because_of.id, "similarity": round(d.similarity, 2), "kind": d.kind}
+        for d in found.least_similar(EXAMPLES)
+    ]
+    missed = [
+        {"id": m.unit.id, "other": m.other.id, "similarity": round(m.similarity, 2)}
+        for m in found.near_misses[:EXAMPLES]
+    ]
+    return {
+        "duplicate_ratio": round(found.duplicate_ratio, 6),
+        "least_similar": merged,
+        "near_misses": missed,
+    }
 
 
 def kept_clear_of(earlier: Iterable[Unit], dropped: Iterable[Dropped]) -> list[ClearOf]:
@@ -271,4 +220,4 @@ def kept_clear_of(earlier: Iterable[Unit], dropped: Iterable[Dropped]) -> list[C
     ]
 
 
-STAGE = Stage("deduplicate", 2, run=deduplicate, reads=("deduplicate",))
+STAGE = Stage("deduplicate", 3, run=deduplicate, reads=("deduplicate",))

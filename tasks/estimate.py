@@ -32,6 +32,7 @@ from tasks.models.connect import ModelSettings, count_cached
 from tasks.models.names import parse_model_name
 from tasks.models.prices import price_of
 from tasks.models.protocol import Request
+from tasks.reviewing.required import reviews_needed
 from tasks.stats.power import smallest_detectable_effect
 from tasks.store import RunContext
 from tasks.text.expansion import wants_names
@@ -80,6 +81,8 @@ class Estimate(BaseModel):
     """Calls whose texts are known already: templated families and seeds, all targets."""
     clear_of: tuple[str, ...]
     """Earlier releases and files that the questions will be held against, as the recipe names them."""
+    reviews: int
+    """Accepted questions that people must settle before the build goes on, at an estimate; 0: none."""
     cached_calls: int
     """How many of those need not be sent, because their answers are in the cache."""
     smallest_detectable_effect: dict[str, float]
@@ -127,6 +130,7 @@ def estimate(context: RunContext) -> Estimate:
         **totals(context, work),
         questions={family: len(q) for family, q in questions.items()},
         clear_of=recipe.deduplicate.against,
+        reviews=reviews_needed(recipe.review, ceil(searched.questions * ACCEPTED_SHARE)),
         known_calls=len(requests) * len(recipe.models.targets),
         cached_calls=sum(count_cached(m, requests, ModelSettings.of(context)) for m in recipe.models.targets),
         smallest_detectable_effect=detectable_effects(recipe, held_out),
@@ -282,6 +286,7 @@ def _cost(context: RunContext, model: str, calls: int, tokens_in: float, tokens_
         configured=model,
         free=context.recipe.budget.free,
         prices_path=Path(context.data_dir) / "prices.yaml",
+        batch=context.recipe.models.batch,
     )
     spent = price.cost_usd(ceil(tokens_in), ceil(tokens_out))
     return StageCost(

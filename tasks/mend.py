@@ -14,7 +14,7 @@ from schemas.erratum import Erratum
 from schemas.errors import InputError
 from schemas.judgement import JUDGEMENTS
 from schemas.label import LABEL_HISTORY
-from schemas.question import QUESTIONS, Question, question_id
+from schemas.question import QUESTIONS, Question
 from schemas.response import RESPONSES
 from schemas.tables import Row, Table
 from tasks.release.configs import CONTROLS, HARD_NEGATIVES
@@ -24,7 +24,7 @@ from tasks.release.versions import next_version
 from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.text.dropping import drop_question
 from tasks.text.quality import question_fault
-from tasks.text.slots import expand_template
+from tasks.text.rewording import reworded, reworded_id
 
 
 def mend(context: RunContext, questions: TableRef, errata: Sequence[Erratum]) -> Outcome:
@@ -62,31 +62,7 @@ def apply_errata(
 
 def with_text(question: Question, erratum: Erratum) -> Question:
     """The question in its mended words. Raises `InputError` where they do not expand."""
-    valences = [v.valence for v in question.variants]
-    return question.model_copy(
-        update={
-            "id": mended_id(question, erratum.after),
-            "template": erratum.after,
-            "variants": expand_template(erratum.after, question.values, valences),
-            "parent_id": question.id,
-            "operator": ERRATUM,
-            "composition": None,
-            "fitness": None,
-            "holdout_effect": None,
-            "changed_in": erratum.changed_in,
-        }
-    )
-
-
-def mended_id(question: Question, template: str) -> str:
-    return question_id(
-        family=question.family,
-        attribute=question.attribute,
-        framing=question.framing,
-        control=question.control,
-        template=template,
-        values=question.values,
-    )
+    return reworded(question, erratum.after, operator=ERRATUM, changed_in=erratum.changed_in)
 
 
 def write_erratum(contents: Contents, version: str, wrong_id: str, text: str, reason: str) -> Erratum:
@@ -103,7 +79,7 @@ def write_erratum(contents: Contents, version: str, wrong_id: str, text: str, re
         raise InputError("that is the text as it stands", place=wrong_id)
     erratum = Erratum(
         question_id=wrong_id,
-        mended_id=mended_id(found, template),
+        mended_id=reworded_id(found, template),
         before=found.template,
         after=template,
         reason=" ".join(reason.split()),

@@ -15,16 +15,24 @@ from schemas.erratum import Erratum
 from schemas.errors import GateError
 from schemas.ids import content_hash, file_hash
 from schemas.judgement import JUDGEMENTS
-from schemas.manifest import ClearOf, HoldBack, Manifest, StageCost
+from schemas.manifest import (
+    ClearOf,
+    HoldBack,
+    Manifest,
+    NearMiss,
+    PeopleReview,
+    RelabelledPassage,
+    StageCost,
+)
 from schemas.passport import Passport
 from schemas.question import QUESTIONS
 from schemas.recipe import Recipe
 from schemas.response import RESPONSES
-from schemas.validation import Validation
+from schemas.validation import Quarantine, Validation
 from tasks.release.canary import canary_of, canary_page
 from tasks.release.card import write_card
 from tasks.release.changelog import write_changelog
-from tasks.release.configs import data_file
+from tasks.release.configs import QUESTION_CONFIGS, data_file
 from tasks.release.errata import write_errata
 from tasks.release.harness import harness_files
 from tasks.release.parquet import release_table, write_parquet
@@ -50,6 +58,10 @@ def package(
     passports: Sequence[Passport] = (),
     clear_of: Sequence[ClearOf] = (),
     hold_back: HoldBack | None = None,
+    quarantine: Quarantine | None = None,
+    review: PeopleReview | None = None,
+    near_misses: Sequence[NearMiss] = (),
+    passages: Sequence[RelabelledPassage] = (),
     write_data_docs: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write `releases/<name>/<version>/` and return it.
@@ -79,6 +91,10 @@ def package(
             passports=passports,
             clear_of=clear_of,
             hold_back=hold_back,
+            quarantine=quarantine,
+            review=review,
+            near_misses=released_pairs(near_misses, contents),
+            passages=passages,
         )
         write_tables(room, contents, manifest.canary)
         write_pages(room, context, manifest, contents, previous)
@@ -122,6 +138,10 @@ def draft_manifest(
     passports: Sequence[Passport],
     clear_of: Sequence[ClearOf],
     hold_back: HoldBack | None,
+    quarantine: Quarantine | None,
+    review: PeopleReview | None,
+    near_misses: Sequence[NearMiss],
+    passages: Sequence[RelabelledPassage],
 ) -> Manifest:
     """Everything but the files."""
     as_json = recipe.model_dump(mode="json", by_alias=True)
@@ -145,8 +165,19 @@ def draft_manifest(
         passports=tuple(passports),
         clear_of=tuple(clear_of),
         hold_back=hold_back,
+        warnings=tuple(f for f in validation.findings if f.severity == "warning"),
+        quarantine=quarantine,
+        review=review,
+        near_misses=tuple(near_misses),
+        passages=tuple(passages),
         files={},
     )
+
+
+def released_pairs(pairs: Iterable[NearMiss], contents: Contents) -> list[NearMiss]:
+    """Those of which both questions are released: of a question that is held back nothing is told."""
+    public = {row["id"] for config in QUESTION_CONFIGS for row in contents.records(config)}
+    return [p for p in pairs if {p.question_id, p.other_id} <= public]
 
 
 def model_revisions(recipe: Recipe, contents: Contents) -> dict[str, str | None]:

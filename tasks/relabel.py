@@ -10,9 +10,9 @@ from pathlib import Path
 
 from schemas.candidates import CANDIDATES, CandidateSet
 from schemas.decision import Dropped, StageCounts
-from schemas.ids import content_id
+from schemas.ids import canonical_json, content_id
 from schemas.label import LABEL_HISTORY, LabelChange
-from schemas.manifest import StageCost
+from schemas.manifest import RelabelledPassage, StageCost
 from schemas.question import QUESTIONS, Question
 from schemas.response import RESPONSES
 from tasks.formats.retrieval import Source, detect_format, read_candidate_sets
@@ -26,6 +26,9 @@ from tasks.relabelling.policies import Policy
 from tasks.relabelling.pool import PoolVocabulary, Settled, candidate_sets, settle_questions
 from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.text.dropping import drop_question
+
+EXAMPLES, KINDS, LONGEST = 3, 12, 1200
+"""Changes of one kind that a step notes, kinds, and characters of one text."""
 
 __all__ = ["STAGE", "STAGE_RETRIEVAL", "fingerprint_input", "relabel", "relabel_file", "relabel_retrieval"]
 
@@ -122,7 +125,30 @@ def relabel_retrieval(context: RunContext, path: str, format: str, content: str)
         counts=(count_passages(relabelling.rows),),
         costs=costs,
         dropped=tuple(d for row in relabelling.rows for d in dropped_passages(row)),
+        notes=canonical_json({"examples": [e.model_dump() for e in passage_examples(relabelling.rows)]}),
     )
+
+
+def passage_examples(rows: Iterable[RelabelledRow]) -> list[RelabelledPassage]:
+    """The first changes of every kind, by id, with their texts: what a person reads to see whether the judge
+    is right."""
+    found: dict[tuple[str, str], list[RelabelledPassage]] = {}
+    changes = [(change, row.before) for row in rows for change in row.changes]
+    for change, row in sorted(changes, key=lambda c: c[0].id):
+        texts = {p.id: p.text for p in row.negatives}
+        example = RelabelledPassage(
+            query_id=change.query_id,
+            query=row.query[:LONGEST],
+            passage_id=change.subject_id,
+            passage=texts.get(change.subject_id, "")[:LONGEST],
+            before=change.before,
+            after=change.after,
+            reason=change.reason,
+            judge=change.judge,
+            evidence=change.evidence and change.evidence[:LONGEST],
+        )
+        found.setdefault((change.after, change.reason), []).append(example)
+    return [example for _, kind in sorted(found.items())[:KINDS] for example in kind[:EXAMPLES]]
 
 
 def count_passages(rows: Sequence[RelabelledRow]) -> StageCounts:
@@ -159,7 +185,7 @@ def dropped_passages(row: RelabelledRow) -> Iterable[Dropped]:
 
 STAGE_RETRIEVAL = Stage(
     "relabel_retrieval",
-    1,
+    2,
     run=relabel_retrieval,
     reads=("relabel", "models"),
     vocabulary=("prompts", "lexicons"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from schemas.decision import StageCounts
 from schemas.errors import BudgetError, ModelError
@@ -21,29 +23,30 @@ from tasks.families.asking import (
     request_for,
 )
 from tasks.families.method import Ask
+from tasks.formats.spool import Spool
 from tasks.judging.refusal import is_refusal, read_refusal_phrases
 from tasks.models.connect import ModelSettings, open_model, run_async
-from tasks.models.protocol import Completion, Failure
+from tasks.models.protocol import Completion, Failure, Model, Request
 from tasks.models.protocol import Outcome as CallOutcome
 from tasks.models.scoring import log_perplexity, option_logprobs
-from tasks.progress import track
-from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
+from tasks.progress import Bar, track
+from tasks.store import Outcome, RunContext, Stage, TableRef, scan_table
+
+T = TypeVar("T")
 
 
 def respond(context: RunContext, questions: TableRef, phase: Phase) -> Outcome:
-    """Ask all questions of all targets of the phase: variants × samples × targets calls."""
-    asked = [q for q in read_table(questions, QUESTIONS) if is_asked(q, phase)]
-    rows = [
-        row
-        for model in models_of(context.recipe, phase)
-        for row in run_async(ask_model(context, model, asked, phase))
-    ]
-    refuse_too_many_failures(rows, context.recipe.validation.max_failure_rate)
-    failed = sum(r.failure is not None for r in rows)
+    """Ask all questions of all targets of the phase: variants × samples × targets calls. Neither questions
+    nor answers are ever all in memory."""
+    rows, tally = Spool(RESPONSES, Path(context.run_dir)), Tally()
+    for model in models_of(context.recipe, phase):
+        run_async(ask_model(context, model, questions, phase, rows, tally))
+    refuse_too_many_failures(tally, context.recipe.validation.max_failure_rate)
+    failed = tally.failed
     counts = StageCounts(
         stage="respond", unit="requests", rows=len(rows), kept=len(rows) - failed, dropped=0, failed=failed
     )
-    return Outcome(tables={RESPONSES: rows}, counts=(counts,), costs=cost_of("respond", rows))
+    return Outcome(tables={RESPONSES: rows}, counts=(counts,), costs=tally.costs("respond"))
 
 
 def is_asked(question: Question, phase: Phase) -> bool:
@@ -51,22 +54,60 @@ def is_asked(question: Question, phase: Phase) -> bool:
     return phase == "search" or (question.family == "open" and question.label in ("accepted", "control"))
 
 
-def refuse_too_many_failures(rows: Sequence[Response], tolerated: float) -> None:
+@dataclass
+class Tally:
+    """What is counted while the answers go by."""
+
+    rows: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    """Failures by kind."""
+    first: dict[str, Response] = field(default_factory=dict)
+    """The first failure of each kind."""
+    spent: dict[str, StageCost] = field(default_factory=dict)
+    """Calls, tokens and dollars by model."""
+
+    @property
+    def failed(self) -> int:
+        return self.kinds.total()
+
+    def add(self, row: Response) -> None:
+        self.rows += 1
+        if row.failure is not None:
+            self.kinds[row.failure] += 1
+            self.first.setdefault(row.failure, row)
+        so_far = self.spent.get(row.model)
+        self.spent[row.model] = StageCost(
+            stage="",
+            model=row.model,
+            calls=1 + (so_far.calls if so_far else 0),
+            tokens_in=row.tokens_in + (so_far.tokens_in if so_far else 0),
+            tokens_out=row.tokens_out + (so_far.tokens_out if so_far else 0),
+            cost_usd=row.cost_usd + (so_far.cost_usd if so_far else 0.0),
+        )
+
+    def costs(self, stage: str) -> tuple[StageCost, ...]:
+        """By model, in the order of their names."""
+        return tuple(
+            cost.model_copy(update={"stage": stage, "cost_usd": round(cost.cost_usd, 6)})
+            for _, cost in sorted(self.spent.items())
+        )
+
+
+def refuse_too_many_failures(tally: Tally, tolerated: float) -> None:
     """Raise `ModelError` when more calls failed than the recipe tolerates: nothing is written then, and the
     answers that did come are in the cache."""
-    failures = [r for r in rows if r.failure is not None]
-    if len(failures) <= tolerated * len(rows):
+    if tally.failed <= tolerated * tally.rows:
         return
-    if any(r.failure == "budget" for r in failures):
+    if "budget" in tally.kinds:
         raise BudgetError(
-            f"the budget ran out with {len(failures)} calls of {len(rows)} left to make",
-            place=failures[0].failure_message,
+            f"the budget ran out with {tally.failed} calls of {tally.rows} left to make",
+            place=tally.first["budget"].failure_message,
             hint="raise `budget.usd` (or --budget) and build again: answers that came are kept",
         )
-    kinds = ", ".join(f"{n} × {kind}" for kind, n in Counter(r.failure for r in failures).most_common())
-    first = failures[0]
+    kinds = ", ".join(f"{n} × {kind}" for kind, n in tally.kinds.most_common())
+    first = next(iter(tally.first.values()))
     raise ModelError(
-        f"{len(failures)} of {len(rows)} calls failed ({kinds}); {tolerated:.0%} are tolerated",
+        f"{tally.failed} of {tally.rows} calls failed ({kinds}); {tolerated:.0%} are tolerated",
         place=f"{first.model}: {first.failure_message}",
         hint="mend the endpoint and run the same command again: answers that came are not paid twice; "
         "or raise validate.max_failure_rate",
@@ -81,29 +122,50 @@ def models_of(recipe: Recipe, phase: Phase) -> tuple[str, ...]:
 
 
 async def ask_model(
-    context: RunContext, name: str, questions: Sequence[Question], phase: Phase
-) -> list[Response]:
-    """All answers of one model, in the order of questions, variants and samples."""
-    recipe = context.recipe
-    data_dir = Path(context.data_dir)
+    context: RunContext, name: str, questions: TableRef, phase: Phase, rows: Spool[Response], tally: Tally
+) -> None:
+    """Append all answers of one model, in the order of questions, variants and samples."""
+    recipe, data_dir = context.recipe, Path(context.data_dir)
     prompts = read_asking_prompts(data_dir, tuple(recipe.families))
     phrases = read_refusal_phrases(data_dir)
-    conditions = {family: conditions_of(recipe, data_dir, family) for family in recipe.families}
-    asks = {
-        request_for(ask, recipe, prompts).tag: ask
-        for q in questions
-        for ask in plan_asks(recipe, q, phase, conditions[q.family])
-    }
-    rows: dict[str, Response] = {}
-    if not asks:
-        return []
+    total = sum(1 for _ in asks_of(context, questions, phase))
+    if not total:
+        return
+    asked = ((ask, request_for(ask, recipe, prompts)) for ask in asks_of(context, questions, phase))
     async with open_model(name, ModelSettings.of(context)) as model:
-        with track(f"{name} answers ({phase})", len(asks)) as bar:
-            requests = (request_for(ask, recipe, prompts) for ask in asks.values())
-            async for outcome in model.complete(requests):
-                rows[outcome.tag] = record_answer(asks[outcome.tag], name, outcome, phrases)
-                bar.advance()
-    return [rows[tag] for tag in asks]
+        with track(f"{name} answers ({phase})", total) as bar:
+            async for ask, outcome in in_order(model, asked, bar):
+                row = record_answer(ask, name, outcome, phrases)
+                rows.append(row)
+                tally.add(row)
+
+
+def asks_of(context: RunContext, questions: TableRef, phase: Phase) -> Iterator[Ask]:
+    """Every call to one model, question by question as they lie in the table."""
+    recipe, data_dir = context.recipe, Path(context.data_dir)
+    conditions = {family: conditions_of(recipe, data_dir, family) for family in recipe.families}
+    for question in scan_table(questions, QUESTIONS):
+        if is_asked(question, phase):
+            yield from plan_asks(recipe, question, phase, conditions[question.family])
+
+
+async def in_order(
+    model: Model, asked: Iterable[tuple[T, Request]], bar: Bar
+) -> AsyncIterator[tuple[T, CallOutcome]]:
+    """Outcomes in the order of the requests. One that comes early waits in memory for those before it."""
+    out: OrderedDict[str, T] = OrderedDict()
+    early: dict[str, CallOutcome] = {}
+
+    def drawn() -> Iterator[Request]:
+        for subject, request in asked:
+            out[request.tag] = subject
+            yield request
+
+    async for outcome in model.complete(drawn()):
+        early[outcome.tag] = outcome
+        bar.advance()
+        while out and (first := next(iter(out))) in early:
+            yield out.pop(first), early.pop(first)
 
 
 def record_answer(ask: Ask, model: str, outcome: CallOutcome, phrases: Sequence[str]) -> Response:
@@ -158,24 +220,6 @@ def _option(ask: Ask, text: str, probabilities: tuple[float, ...]) -> int | None
     if probabilities:
         return max(range(len(probabilities)), key=lambda i: probabilities[i])
     return read_answer(ask, text)
-
-
-def cost_of(stage: str, rows: Iterable[Response]) -> tuple[StageCost, ...]:
-    """Calls, tokens and dollars by model."""
-    by_model: dict[str, list[Response]] = defaultdict(list)
-    for row in rows:
-        by_model[row.model].append(row)
-    return tuple(
-        StageCost(
-            stage=stage,
-            model=model,
-            calls=len(answers),
-            tokens_in=sum(r.tokens_in for r in answers),
-            tokens_out=sum(r.tokens_out for r in answers),
-            cost_usd=round(sum(r.cost_usd for r in answers), 6),
-        )
-        for model, answers in sorted(by_model.items())
-    )
 
 
 STAGE = Stage(

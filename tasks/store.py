@@ -14,12 +14,13 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.decision import DROPPED, Dropped, StageCounts, check_reconciled
@@ -28,6 +29,10 @@ from schemas.ids import content_hash, file_hash
 from schemas.manifest import StageCost
 from schemas.recipe import Recipe
 from schemas.tables import R, Row, Table
+from tasks.formats.spool import Spool
+
+SCANNED = 1024
+"""Rows that are read together."""
 
 
 class TableRef(Row):
@@ -60,9 +65,9 @@ class Step(Row):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage returns: its tables with their rows, its counts, its costs."""
+    """What a stage returns: its tables with their rows (a `Spool` where they are many), counts, costs."""
 
-    tables: Mapping[Table[Any], Sequence[Row]]
+    tables: Mapping[Table[Any], Collection[Row]]
     counts: tuple[StageCounts, ...]
     costs: tuple[StageCost, ...] = ()
     dropped: tuple[Dropped, ...] = ()
@@ -199,18 +204,28 @@ def write_step(home: Path, stage: str, key: str, outcome: Outcome) -> Step:
     return step
 
 
-def write_table(path: Path, table: Table[R], rows: Sequence[R]) -> None:
+def write_table(path: Path, table: Table[R], rows: Collection[R]) -> None:
     """Rows to one Parquet file (zstd), on disk when this returns."""
-    pq.write_table(table.to_arrow(rows), path, compression="zstd")
+    if isinstance(rows, Spool):
+        rows.save(path)
+    else:
+        pq.write_table(table.to_arrow(rows), path, compression="zstd")
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
 
 
 def read_table(ref: TableRef, table: Table[R]) -> list[R]:
     """All rows of a referenced table."""
+    return list(scan_table(ref, table))
+
+
+def scan_table(ref: TableRef, table: Table[R]) -> Iterator[R]:
+    """The rows of a referenced table one after the other, a few thousand in memory."""
     if ref.table != table.name:
         raise ValueError(f"{ref.path} holds {ref.table}, not {table.name}")
-    return list(table.from_arrow(pq.read_table(ref.path)))
+    with pq.ParquetFile(ref.path) as file:
+        for batch in file.iter_batches(batch_size=SCANNED):
+            yield from table.from_arrow(pa.Table.from_batches([batch]))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -3,13 +3,14 @@ by `raise_if_failed`."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.attribute import Attribute
 from schemas.decision import DROPPED, StageCounts
 from schemas.effect import EFFECTS
 from schemas.errors import GateError, InputError
@@ -17,20 +18,31 @@ from schemas.judgement import JUDGEMENTS
 from schemas.label import LABEL_HISTORY
 from schemas.question import QUESTIONS
 from schemas.response import RESPONSES
-from schemas.validation import FAILING_ROWS, SUITE_RESULTS, VALIDATION, Finding, SuiteResult, Validation
+from schemas.validation import (
+    FAILING_ROWS,
+    SUITE_RESULTS,
+    VALIDATION,
+    FailingRow,
+    Finding,
+    Quarantine,
+    SuiteResult,
+    Validation,
+)
 from tasks.checks.data_docs import write_pages
 from tasks.checks.examination import Examination, Knowledge, examine
-from tasks.checks.findings import failing_rows
+from tasks.checks.findings import Problem, problem
 from tasks.checks.foreign import examine_dataset
-from tasks.checks.judgements import Scale
+from tasks.checks.knowledge import known_attributes, known_scales, known_words
+from tasks.checks.layouts import read_layouts
 from tasks.checks.release_files import open_release_files, tables_of
-from tasks.formats.vocabulary import read_attribute, read_rubric, vocabulary_dir
+from tasks.formats.vocabulary import vocabulary_dir
+from tasks.journal import funnel, journal_path, read_journal
 from tasks.release.reading import MANIFEST
-from tasks.store import Outcome, RunContext, Stage, Step, TableRef, read_table
+from tasks.store import Outcome, RunContext, Stage, Step, TableRef, read_table, write_bytes
 
 VOCABULARY = vocabulary_dir()
-SHOWN = 12
-"""Findings that fit on one screen."""
+SHOWN = 10
+"""Findings that fit on one screen, two lines each."""
 
 Refs = TableRef | Sequence[TableRef] | None
 
@@ -48,10 +60,12 @@ def validate(
     effects: Refs = None,
     generated: Refs = None,
     counts: Sequence[StageCounts] = (),
+    quarantine: Quarantine | None = None,
 ) -> Outcome:
     """Put every check to the tables that are given; raises nothing.
 
     `generated`: the tables of all stages that made questions; every one of them must have ended somewhere.
+    `quarantine`: what became of the questions that failed before they were measured.
     The tables written are the findings, all failing rows, and what Great Expectations said; the verdict is in
     the notes (`validation_of`).
     """
@@ -73,12 +87,23 @@ def validate(
     knowledge = Knowledge(
         attributes=known_attributes(Path(context.data_dir), tables),
         scales=known_scales(Path(context.data_dir), tables),
+        words=known_words(Path(context.data_dir)),
         max_failure_rate=recipe.validation.max_failure_rate,
         counts=tuple(counts),
         generated=made,
         may_lose_elsewhere=bool(recipe.deduplicate.against),
     )
-    return _outcome(examine(tables, knowledge))
+    return _outcome(examine(tables, knowledge).with_problems(left_in(quarantine)))
+
+
+def left_in(quarantine: Quarantine | None) -> list[Problem]:
+    """That more questions failed than the recipe lets be taken out, so that none was."""
+    if quarantine is None or quarantine.taken == quarantine.failing:
+        return []
+    detail = (
+        f"{quarantine.failing} of {quarantine.questions}; validate.max_quarantine_rate is {quarantine.limit}"
+    )
+    return problem("questions", "too_many_to_quarantine", quarantine.checks, detail=detail)
 
 
 def _listed(refs: Refs) -> list[TableRef]:
@@ -101,36 +126,6 @@ def read_parts(refs: Iterable[TableRef]) -> pa.Table:
     return pa.concat_tables(parts, promote_options="permissive")
 
 
-def known_attributes(data_dir: Path, tables: dict[str, pa.Table]) -> dict[str, Attribute]:
-    """The attributes that the questions name, as far as there are files of them."""
-    known = {}
-    for name in _distinct(tables, QUESTIONS.name, "attribute"):
-        try:
-            known[name] = read_attribute(data_dir, name)
-        except InputError:
-            continue
-    return known
-
-
-def known_scales(data_dir: Path, tables: dict[str, pa.Table]) -> dict[tuple[str, str], Scale]:
-    """Lowest and highest score of every criterion of the rubrics that were used."""
-    scales = {}
-    for name in _distinct(tables, JUDGEMENTS.name, "rubric"):
-        try:
-            rubric = read_rubric(data_dir, name)
-        except InputError:
-            continue
-        scales.update({(name, c.id): (float(c.low), float(c.high)) for c in rubric.criteria})
-    return scales
-
-
-def _distinct(tables: dict[str, pa.Table], table: str, column: str) -> list[str]:
-    rows = tables.get(table)
-    if rows is None or column not in rows.column_names:
-        return []
-    return sorted({str(value) for value in rows[column].unique().to_pylist() if value is not None})
-
-
 def _outcome(examination: Examination) -> Outcome:
     verdict = examination.validation
     counts = StageCounts(
@@ -139,7 +134,7 @@ def _outcome(examination: Examination) -> Outcome:
     return Outcome(
         tables={
             VALIDATION: verdict.findings,
-            FAILING_ROWS: failing_rows(examination.problems),
+            FAILING_ROWS: examination.failing,
             SUITE_RESULTS: examination.suites,
         },
         counts=(counts,),
@@ -162,23 +157,30 @@ def raise_if_failed(validation: Validation, where: str | Path | None = None) -> 
     if validation.passed:
         return
     errors = [f for f in validation.findings if f.severity == "error"]
-    told = [_told(f) for f in errors[:SHOWN]]
+    told = [line for f in errors[:SHOWN] for line in told_of(f)]
     if len(errors) > SHOWN:
         told.append(f"  … and {len(errors) - SHOWN} more")
     plural = "s" if len(errors) != 1 else ""
     raise GateError(
         "\n".join([f"validation found {len(errors)} error{plural}:", *told]),
         place=str(where) if where else None,
-        hint="each line says what is wrong; the failing rows are all in that file"
+        hint="that file holds every failing row; mend what they name and build again (finished steps are "
+        "kept), or let failing questions be taken out (validate.on_failure: quarantine)"
         if where
-        else "each line says what is wrong, and names the first rows",
+        else "mend what the lines above name",
     )
 
 
-def _told(finding: Finding) -> str:
+def told_of(finding: Finding) -> list[str]:
+    """What is wrong, where, and one example of it: two lines."""
     rows = "1 row" if finding.count == 1 else f"{finding.count} rows"
-    examples = ", ".join(finding.examples[:3]) + (", …" if finding.count > 3 else "")
-    return f"  {finding.table} · {finding.check} · {rows}: {finding.message} [{examples}]"
+    examples = ", ".join(finding.examples[: 1 if finding.excerpt else 3])
+    said = f" “{finding.excerpt}”" if finding.excerpt else ""
+    more = ", …" if (finding.count > 1 and finding.excerpt) or finding.count > 3 else ""
+    return [
+        f"  {finding.table} · {finding.check} · {rows}: {finding.message}",
+        f"      {examples}{said}{more}",
+    ]
 
 
 def write_data_docs(results: Iterable[SuiteResult], out: Path, data_dir: Path = VOCABULARY) -> list[Path]:
@@ -187,32 +189,72 @@ def write_data_docs(results: Iterable[SuiteResult], out: Path, data_dir: Path = 
 
 
 def validate_path(path: Path, data_dir: Path = VOCABULARY) -> Validation:
-    """The gate on a release directory, or on any dataset. Raises `InputError` where nothing can be read."""
+    """The verdict of `examine_path`."""
+    return examine_path(path, data_dir).validation
+
+
+def examine_path(path: Path, data_dir: Path = VOCABULARY) -> Examination:
+    """The gate on a release directory, a run directory, or any dataset. Raises `InputError` where nothing can
+    be read."""
     if not path.exists():
-        raise InputError(f"there is no {path}", hint="give a release directory, or a dataset file or folder")
+        raise InputError(
+            f"there is no {path}", hint="give a release or a run directory, or a dataset file or folder"
+        )
     if (path / MANIFEST).is_file() or (path / "data" / QUESTIONS.name).is_dir():
-        return _examine_release(path, data_dir).validation
-    return examine_dataset(path, Knowledge()).validation
+        return _examine_release(path, data_dir)
+    if journal_path(path).is_file():
+        return _examine_run(path, data_dir)
+    return examine_dataset(path, Knowledge(), read_layouts(data_dir))
 
 
 def _examine_release(path: Path, data_dir: Path) -> Examination:
     files = open_release_files(path)
     tables = tables_of(files.configs)
     recipe = files.manifest.recipe if files.manifest else {}
-    knowledge = Knowledge(
+    counts = files.manifest.counts if files.manifest else ()
+    found = examine(tables, _knowledge_of(tables, recipe, counts, data_dir))
+    return found.with_problems(files.problems)
+
+
+def _examine_run(path: Path, data_dir: Path) -> Examination:
+    """What the latest build of a run assembled. Raises `InputError` where it did not come to that."""
+    steps, _ = read_journal(path)
+    at = next((i for i, step in enumerate(steps) if step.stage == "assemble"), None)
+    if at is None:
+        raise InputError(
+            f"the run {path.name} has assembled nothing yet",
+            place=str(path),
+            hint="build the recipe again: it resumes; `counterfoil show` tells how far it came",
+        )
+    configs = {ref.table: pq.read_table(ref.path) for ref in steps[at].tables}
+    recipe = json.loads((path / "recipe.json").read_bytes())
+    tables = tables_of(configs)
+    return examine(tables, _knowledge_of(tables, recipe, funnel(steps[: at + 1]), data_dir))
+
+
+def _knowledge_of(
+    tables: dict[str, pa.Table], recipe: dict[str, Any], counts: tuple[StageCounts, ...], data_dir: Path
+) -> Knowledge:
+    return Knowledge(
         attributes=known_attributes(data_dir, tables),
         scales=known_scales(data_dir, tables),
+        words=known_words(data_dir),
         max_failure_rate=recipe.get("validate", {}).get("max_failure_rate"),
-        counts=files.manifest.counts if files.manifest else (),
+        counts=counts,
         may_lose_elsewhere=bool(recipe.get("deduplicate", {}).get("against")),
     )
-    return examine(tables, knowledge).with_problems(files.problems)
+
+
+def write_failing_rows(rows: Iterable[FailingRow], place: Path) -> None:
+    """All failing rows, one JSON object a line."""
+    lines = (row.model_dump_json() for row in rows)
+    write_bytes(place, "".join(f"{line}\n" for line in lines).encode())
 
 
 STAGE = Stage(
     "validate",
-    1,
+    2,
     run=validate,
     reads=("validation", "deduplicate"),
-    vocabulary=("attributes", "rubrics"),
+    vocabulary=("attributes", "lexicons", "rubrics"),
 )

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 Mask = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
+ORDER_Z = 5.0
+"""Standard errors from which a share of first places is no chance."""
+
 
 def column(rows: pa.Table, name: str) -> pa.Array:
     """One column in one piece."""
@@ -66,3 +69,18 @@ def ids_where(rows: pa.Table, mask: Mask, name: str = "id") -> list[str]:
     """The ids of the rows under the mask."""
     ids: list[str] = column(rows, name).filter(pa.array(mask)).to_pylist()
     return ids
+
+
+def uneven_places(shown: pa.Table, first: Ints, sizes: Ints) -> list[tuple[int, int]]:
+    """(place, size) of what stands first far more or less often than 1/size. `shown`: what makes an order
+    another one; rows that agree in all of it count once. `first`: what stands first, `sizes`: of how many."""
+    counted = shown.append_column("first", pa.array(first.astype(np.int64)))
+    counted = counted.append_column("size", pa.array(sizes))
+    distinct = counted.group_by(counted.column_names).aggregate([])
+    uneven = []
+    for size in sorted(set(sizes.tolist()) - {0, 1}):
+        firsts = distinct.filter(pc.equal(distinct["size"], size))["first"].to_numpy()
+        counts = np.bincount(firsts, minlength=size)
+        spread = ORDER_Z * np.sqrt(len(firsts) * (size - 1)) / size
+        uneven += [(int(i), size) for i in np.flatnonzero(abs(counts - len(firsts) / size) > spread)]
+    return uneven

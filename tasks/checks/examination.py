@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -17,18 +17,26 @@ from schemas.label import LABEL_HISTORY
 from schemas.question import QUESTIONS, Question
 from schemas.response import RESPONSES
 from schemas.tables import Table
-from schemas.validation import SuiteResult, Validation
+from schemas.validation import FailingRow, SuiteResult, Validation
 from tasks.checks.balance import check_balance
 from tasks.checks.effects import check_effects
+from tasks.checks.excerpts import excerpts_of
 from tasks.checks.expected import Frame, frames_of
-from tasks.checks.findings import Problem, problem, summarise
+from tasks.checks.findings import Excerpts, Problem, failing_rows, problem, summarise
 from tasks.checks.group_integrity import check_groups, check_repeated_texts, check_vocabulary
 from tasks.checks.judgements import Scale, check_judgements
 from tasks.checks.label_history import check_label_history
+from tasks.checks.language import FunctionWords, check_languages
 from tasks.checks.leakage import check_leakage
-from tasks.checks.reconciliation import check_counts, check_dropped, check_endings, dropped_questions
+from tasks.checks.reconciliation import (
+    check_counted_rows,
+    check_counts,
+    check_dropped,
+    check_endings,
+    dropped_questions,
+)
 from tasks.checks.responses import check_responses
-from tasks.checks.suite import run_suite
+from tasks.checks.suite import Failing, run_suite
 from tasks.checks.table_shape import check_shape
 from tasks.checks.twins import check_twins
 
@@ -43,6 +51,8 @@ class Knowledge:
 
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     scales: Mapping[tuple[str, str], Scale] = field(default_factory=dict)
+    words: FunctionWords = field(default_factory=dict)
+    """Words that tell languages apart."""
     max_failure_rate: float | None = None
     counts: tuple[StageCounts, ...] = ()
     generated: frozenset[str] = frozenset()
@@ -58,18 +68,27 @@ class Examination:
     problems: tuple[Problem, ...]
     suites: tuple[SuiteResult, ...]
     rows: Mapping[str, int]
+    texts: Excerpts = field(default_factory=dict)
+    """What the failing rows say."""
+    layouts: Mapping[str, str] = field(default_factory=dict)
+    """What datasets that are not ours look like."""
 
     @property
     def validation(self) -> Validation:
-        return summarise(self.problems, self.rows, self.suites)
+        found = summarise(self.problems, self.rows, self.suites, self.texts)
+        return found.model_copy(update={"layouts": dict(self.layouts)})
+
+    @property
+    def failing(self) -> list[FailingRow]:
+        return failing_rows(self.problems, self.texts)
 
     def with_problems(self, more: Iterable[Problem]) -> Examination:
         """The same, with what was found elsewhere."""
-        return Examination((*self.problems, *more), self.suites, self.rows)
+        return replace(self, problems=(*self.problems, *more))
 
 
-SuiteRunner = Callable[[Frame, Mapping[str, pa.Array]], tuple[list[Problem], SuiteResult]]
-"""Puts a frame's suite to its rows; the second argument holds the ids that references may name."""
+SuiteRunner = Callable[[Frame, Mapping[str, pa.Array], Failing], tuple[list[Problem], SuiteResult]]
+"""Puts a frame's suite to its rows: the ids that references may name, what the other checks found."""
 
 
 def examine(
@@ -81,30 +100,32 @@ def examine(
     """
     shapes = {name: check_shape(TABLES[name], rows) for name, rows in tables.items()}
     whole = {name: shapes[name].rows for name in tables if shapes[name].is_whole}
-    columns, suites = check_columns(whole, suites_by)
-    groups = check_questions(whole, columns, knowledge) if QUESTIONS.name in whole else []
-    return Examination(
-        problems=(
-            *(p for shape in shapes.values() for p in shape.problems),
-            *columns,
-            *groups,
-            *check_counts(knowledge.counts),
-        ),
-        suites=tuple(suites),
-        rows={name: rows.num_rows for name, rows in tables.items()},
+    shaped = [p for shape in shapes.values() for p in shape.problems]
+    own = check_questions(whole, knowledge) if QUESTIONS.name in whole else []
+    columns, suites = check_columns(whole, [*shaped, *own], suites_by)
+    counted = {name: rows.num_rows for name, rows in tables.items()}
+    problems = (
+        *shaped,
+        *columns,
+        *_not_told(own, columns),
+        *check_counts(knowledge.counts),
+        *check_counted_rows(knowledge.counts, counted),
     )
+    return Examination(problems, tuple(suites), counted, excerpts_of(problems, whole))
 
 
 def check_columns(
-    tables: Mapping[str, pa.Table], suites_by: SuiteRunner = run_suite
+    tables: Mapping[str, pa.Table], own: Sequence[Problem] = (), suites_by: SuiteRunner = run_suite
 ) -> tuple[list[Problem], list[SuiteResult]]:
-    """The suites of all tables. A question may be referred to as long as it is kept or was dropped."""
+    """The suites of all tables. A question may be referred to as long as it is kept or was dropped. `own`:
+    what the checks of more than one column found."""
     known = {QUESTIONS.name: known_questions(tables)}
+    failing = {name: {p.check: p.rows for p in own if p.table == name} for name in tables}
     problems: list[Problem] = []
     suites = []
     for name, rows in tables.items():
         for frame in frames_of(TABLES[name], rows):
-            found, result = suites_by(frame, known)
+            found, result = suites_by(frame, known, failing[name])
             problems += found
             suites.append(result)
     return problems, suites
@@ -117,13 +138,20 @@ def known_questions(tables: Mapping[str, pa.Table]) -> pa.Array:
     return pa.array(sorted({name for name in (*kept, *lost) if name is not None}), pa.string())
 
 
-def check_questions(
-    tables: Mapping[str, pa.Table], columns: Sequence[Problem], knowledge: Knowledge
-) -> list[Problem]:
+def _not_told(own: Iterable[Problem], columns: Iterable[Problem]) -> list[Problem]:
+    """What was found, without rows that cannot be read because of a value that is told already."""
+    told = {row for p in columns if p.table.startswith(QUESTIONS.name) for row in p.rows}
+    found = []
+    for p in own:
+        rows = set(p.rows) - told if p.check == "row_unreadable" else p.rows
+        found += problem(p.table, p.check, rows, column=p.column, detail=p.detail)
+    return found
+
+
+def check_questions(tables: Mapping[str, pa.Table], knowledge: Knowledge) -> list[Problem]:
     """Everything that needs the questions: groups, twins, and the tables that refer to them."""
     rows = tables[QUESTIONS.name]
     questions, unreadable = read_questions(rows)
-    told = {row for p in columns if p.table.startswith(QUESTIONS.name) for row in p.rows}
     known = known_questions(tables)
     tolerated = knowledge.max_failure_rate
     across: dict[str, Callable[[pa.Table], list[Problem]]] = {
@@ -135,12 +163,13 @@ def check_questions(
     }
     return [
         *problem(QUESTIONS.name, "table_empty", [QUESTIONS.name] if not rows.num_rows else []),
-        *problem(QUESTIONS.name, "row_unreadable", set(unreadable) - told),
+        *problem(QUESTIONS.name, "row_unreadable", unreadable),
         *check_groups(questions),
         *check_vocabulary(questions, knowledge.attributes),
         *check_repeated_texts(questions),
         *check_twins(questions),
         *check_leakage(questions, knowledge.attributes),
+        *check_languages(questions, knowledge.words),
         *check_balance(questions),
         *(p for name, check in across.items() if name in tables for p in check(tables[name])),
     ]

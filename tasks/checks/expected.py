@@ -11,9 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.tables import Row, Table, arrow_type
+from tasks.checks.catalogue import OWN
 from tasks.stats.fitness import FORMS
 
-Kind = Literal["unique", "not_null", "in_set", "between", "matches", "lengths", "json", "passes", "known"]
+Kind = Literal[
+    "unique", "not_null", "in_set", "between", "matches", "lengths", "json", "passes", "known", "rows"
+]
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class Expected:
     """One expectation of one column: the check that it stands for, and the arguments of its kind.
 
     `between` and `lengths` take `low` and `high`, `in_set` takes `values`, `matches` takes `pattern`,
-    `known` takes `table`.
+    `known` takes `table`. `rows` is of no column: no row of the table may fail the check, which looks at
+    several columns or tables.
     """
 
     check: str
@@ -100,7 +104,8 @@ def expected_of(frame: Frame) -> list[Expected]:
             suite += _declared(frame.name, column, declared.annotation)
     for column, target in frame.references:
         suite.append(Expected("reference_broken", column, "known", {"table": target.split(".")[0]}))
-    return [e for e in suite + COLUMNS.get(frame.name, []) if e.column in frame.rows.column_names]
+    suite = [e for e in suite + COLUMNS.get(frame.name, []) if e.column in frame.rows.column_names]
+    return suite + [Expected(check, "", "rows") for check in OWN.get(frame.name, ())]
 
 
 def _declared(frame: str, column: str, annotation: Any) -> Iterator[Expected]:
@@ -152,10 +157,13 @@ def _passes(check: str, *columns: str) -> list[Expected]:
     return [Expected(check, column, "passes") for column in columns]
 
 
+LANGUAGE_TAG = r"^[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*$"
+
 COLUMNS: dict[str, list[Expected]] = {
     "questions": [
         _between("round", 0),
         Expected("not_json", "composition", "json"),
+        Expected("language_malformed", "language", "matches", {"pattern": LANGUAGE_TAG}),
         *_passes("garbled_text", "template", "superdomain", "domain", "topic"),
     ],
     "questions.variants": [
@@ -184,7 +192,11 @@ COLUMNS: dict[str, list[Expected]] = {
         Expected("value_not_allowed", "fitness_form", "in_set", {"values": tuple(FORMS)}),
     ],
     "label_history": [_between("step", 0)],
-    "dropped": [_between("similarity", 0, 100), Expected("not_json", "record", "json")],
+    "dropped": [
+        _between("similarity", 0, 100),
+        Expected("not_json", "record", "json"),
+        *_passes("personal_data_in_dropped", "text"),
+    ],
     "effects": [_between("p_value", 0, 1), _between("q_value", 0, 1), _between("n", 1)],
 }
 """What the row types do not say, by frame."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from schemas.ids import content_id
 from schemas.validation import FailingRow, Finding, Severity, SuiteResult, Validation
 from tasks.checks.catalogue import CHECKS
 
 EXAMPLES = 10
+
+Excerpts = Mapping[tuple[str, str | None, str], str]
+"""Beginnings of what failing rows say, by table, column and row."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +41,23 @@ def problem(
     table: str, check: str, rows: Iterable[str | None], *, column: str | None = None, detail: str = ""
 ) -> list[Problem]:
     """That problem where any row has it; nothing where none has. Rows are sorted and told once."""
-    failing = tuple(sorted({str(row) for row in rows}))
+    failing = tuple(sorted({str(row) for row in rows}, key=_numbers_by_size))
     return [Problem(table, check, failing, column, detail)] if failing else []
 
 
+def _numbers_by_size(row: str) -> tuple[int, str]:
+    return (len(row), row) if row.isdecimal() else (0, row)
+
+
 def summarise(
-    problems: Sequence[Problem], rows: Mapping[str, int], suites: Sequence[SuiteResult] = ()
+    problems: Sequence[Problem],
+    rows: Mapping[str, int],
+    suites: Sequence[SuiteResult] = (),
+    texts: Excerpts = MappingProxyType({}),
 ) -> Validation:
     """The verdict over all problems: errors first, then by table and check."""
     findings = sorted(
-        (_finding(p) for p in problems), key=lambda f: (f.severity, f.table, f.check, f.column or "")
+        (_finding(p, texts) for p in problems), key=lambda f: (f.severity, f.table, f.check, f.column or "")
     )
     errors = sum(f.severity == "error" for f in findings)
     return Validation(
@@ -59,17 +70,24 @@ def summarise(
     )
 
 
-def failing_rows(problems: Sequence[Problem]) -> list[FailingRow]:
-    """Every failing row of every problem, in the order of the findings."""
+def failing_rows(problems: Sequence[Problem], texts: Excerpts = MappingProxyType({})) -> list[FailingRow]:
+    """Every failing row of every problem, in the order of the findings. `texts`: what rows say."""
     ordered = sorted(problems, key=lambda p: (p.severity, p.table, p.check, p.column or ""))
     return [
-        FailingRow(table=p.table, column=p.column, check=p.check, severity=p.severity, row=row)
+        FailingRow(
+            table=p.table,
+            column=p.column,
+            check=p.check,
+            severity=p.severity,
+            row=row,
+            text=texts.get((p.table, p.column, row), ""),
+        )
         for p in ordered
         for row in p.rows
     ]
 
 
-def _finding(found: Problem) -> Finding:
+def _finding(found: Problem, texts: Excerpts) -> Finding:
     return Finding(
         id=content_id("finding", found.table, found.column, found.check, found.detail),
         table=found.table,
@@ -79,4 +97,5 @@ def _finding(found: Problem) -> Finding:
         message=found.message,
         count=len(found.rows),
         examples=found.rows[:EXAMPLES],
+        excerpt=texts.get((found.table, found.column, found.rows[0]), ""),
     )

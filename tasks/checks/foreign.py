@@ -1,24 +1,30 @@
-"""A dataset that is not ours: Parquet, JSON Lines or CSV, checked for what is wrong in any dataset."""
+"""A dataset that is not ours: Parquet, JSON or CSV, checked for what is wrong in any dataset, and in one of
+its format."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from schemas.errors import InputError
 from schemas.tables import Row, Table
-from schemas.validation import SuiteResult
+from schemas.validation import Layout, SuiteResult
 from tasks.checks.examination import TABLES, Examination, Knowledge, examine
+from tasks.checks.excerpts import excerpt
 from tasks.checks.expected import Expected, Frame
-from tasks.checks.findings import Problem, problem
+from tasks.checks.findings import Excerpts, Problem, problem
+from tasks.checks.layouts import check_layout, layout_of
 from tasks.checks.suite import run_suite
+from tasks.formats.table_file import read_safely, read_table_file
 
-BLOCK = 64 << 20
-"""Bytes read at a time; no line of JSON may be longer."""
-SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".csv", ".tsv")
+SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+COMPRESSED = (".gz", ".zst")
 QUESTION_COLUMNS = frozenset({"question", "questions", "prompt", "text", "variant", "context", "query"})
 """Columns, by name, that hold what a model is asked: there personal data is an error."""
 TEMPLATE_COLUMNS = frozenset({"template", "templates", "pattern", "record"})
@@ -30,8 +36,9 @@ LOOKS_LIKE_OURS = 0.6
 """Share of a table's columns that have to be there for it to be taken for that table."""
 
 
-def examine_dataset(path: Path, knowledge: Knowledge) -> Examination:
-    """One file, or a folder of them. Raises `InputError` where nothing can be read."""
+def examine_dataset(path: Path, knowledge: Knowledge, layouts: Sequence[Layout] = ()) -> Examination:
+    """One file, or a folder of them. `layouts`: formats to recognise. Raises `InputError` where nothing can
+    be read."""
     files = _files(path)
     tables = {
         file.relative_to(path).as_posix() if file != path else file.name: read_any(file) for file in files
@@ -39,52 +46,86 @@ def examine_dataset(path: Path, knowledge: Knowledge) -> Examination:
     ours = {name: known for name, rows in tables.items() if (known := recognise(rows)) is not None}
     found = examine(_merge(tables, ours), knowledge)
     problems, suites = list(found.problems), list(found.suites)
+    texts, looks_like = dict(found.texts), {name: table.name for name, table in ours.items()}
     for name, rows in tables.items():
         if name not in ours:
-            more, results = _examine_foreign(name, rows)
+            foreign = Foreign(name, _numbered(rows), layout_of(rows.column_names, layouts))
+            more, results = _examine_foreign(foreign)
             problems += more
             suites += results
-    return Examination(tuple(problems), tuple(suites), {name: rows.num_rows for name, rows in tables.items()})
+            texts |= _excerpts(foreign, more)
+            if foreign.layout:
+                looks_like[name] = foreign.layout.title
+    counted = {name: rows.num_rows for name, rows in tables.items()}
+    return Examination(tuple(problems), tuple(suites), counted, texts, looks_like)
 
 
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    files = sorted(f for f in path.rglob("*") if f.is_file() and f.suffix.lower() in SUFFIXES)
+    files = sorted(f for f in path.rglob("*") if f.is_file() and is_table_file(f))
     if not files:
         raise InputError(
             f"there is nothing to validate at {path}",
-            hint=f"give a release directory, or a file or folder of {', '.join(SUFFIXES)}",
+            hint=f"give a release or a run directory, or a file or folder of {', '.join(SUFFIXES)}",
         )
     return files
 
 
-def read_any(file: Path) -> pa.Table:
-    """A table from Parquet, JSON Lines, CSV or TSV. Raises `InputError` naming the file."""
-    import pyarrow.csv as arrow_csv
-    import pyarrow.json as arrow_json
-    import pyarrow.parquet as pq
+def is_table_file(file: Path) -> bool:
+    """By its name; hidden files are none."""
+    names = [s.lower() for s in file.suffixes if s.lower() not in COMPRESSED]
+    return bool(names) and names[-1] in SUFFIXES and not file.name.startswith(".")
 
-    suffix = file.suffix.lower()
+
+def read_any(file: Path) -> pa.Table:
+    """A table whose columns have names of their own; a text that is empty is an empty cell. Raises
+    `InputError` naming the file."""
     try:
-        if suffix == ".parquet":
-            return pq.read_table(file)
-        if suffix in (".jsonl", ".ndjson"):
-            return arrow_json.read_json(file, arrow_json.ReadOptions(block_size=BLOCK))
-        if suffix in (".csv", ".tsv"):
-            parsing = arrow_csv.ParseOptions(
-                delimiter="\t" if suffix == ".tsv" else ",", newlines_in_values=True
+        rows = _READERS.get(file.suffix.lower(), read_table_file)(file)
+    except KeyError as error:
+        raise InputError(f"{file.name} has two columns of one name: {error}", place=str(file)) from None
+    names = [name or f"column {i}" for i, name in enumerate(rows.column_names, start=1)]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{file.name} has several columns {repeated[0]!r}", place=str(file))
+    rows = rows.rename_columns(names)
+    while any(pa.types.is_struct(f.type) for f in rows.schema):
+        rows = rows.flatten()
+    for i, field in enumerate(rows.schema):
+        if is_text(field.type):
+            empty = pc.equal(pc.utf8_length(rows[field.name]), 0)
+            rows = rows.set_column(
+                i, field.name, pc.if_else(empty, pa.scalar(None, field.type), rows[field.name])
             )
-            return arrow_csv.read_csv(
-                file,
-                parse_options=parsing,
-                convert_options=arrow_csv.ConvertOptions(strings_can_be_null=True),
-            )
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"{file.name} cannot be read: {error}", place=str(file)) from None
+    return rows
+
+
+def _rows_of_json(file: Path) -> pa.Table:
+    """A list of objects, or one object a line."""
+    try:
+        content = json.loads(file.read_bytes())
+    except ValueError:
+        return read_table_file(file)
+    if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
+        try:
+            return pa.Table.from_pylist(content)
+        except (pa.ArrowException, TypeError) as error:
+            raise InputError(
+                f"the rows of {file.name} are not of one kind: {error}", place=str(file)
+            ) from None
     raise InputError(
-        f"{file.name} is of no kind that can be validated", hint=f"there are: {', '.join(SUFFIXES)}"
+        f"{file.name} is JSON, but not rows",
+        place=str(file),
+        hint="give a list of objects, or one object a line",
     )
+
+
+_READERS = {".json": _rows_of_json, ".parquet": lambda file: read_safely(file, pq.read_table)}
+"""Of Parquet, a file without rows tells its columns."""
+
+
+def is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def recognise(rows: pa.Table) -> Table[Row] | None:
@@ -108,43 +149,78 @@ def _merge(tables: dict[str, pa.Table], ours: dict[str, Table[Row]]) -> dict[str
     return merged
 
 
-def _examine_foreign(name: str, rows: pa.Table) -> tuple[list[Problem], list[SuiteResult]]:
-    """Empty cells, repeated rows, wrong decoding, open slots, personal data."""
-    rows = _with_lists_as_text(rows)
-    scalars = [c for c in rows.column_names if not pa.types.is_nested(rows.schema.field(c).type)]
-    numbered = rows.select(scalars).append_column(
-        ROW_NUMBER, pa.array(range(1, rows.num_rows + 1), pa.int64())
-    )
-    empty = [c for c in scalars if rows[c].null_count == rows.num_rows]
-    key = next((c for c in KEY_COLUMNS if c in scalars), None)
-    frame = Frame(name, name, ROW_NUMBER, False, Row, (), numbered)
-    suite = [e for c in scalars if c not in empty for e in _expected(c, numbered.schema.field(c).type, key)]
-    problems, result = run_suite(frame, {}, suite)
+@dataclass(frozen=True)
+class Foreign:
+    """A dataset that is not ours, its rows numbered, and what it looks like."""
+
+    name: str
+    rows: pa.Table
+    layout: Layout | None
+
+    @property
+    def columns(self) -> list[str]:
+        """Those that hold one value a row."""
+        return [f.name for f in self.rows.schema if f.name != ROW_NUMBER and not pa.types.is_nested(f.type)]
+
+    @property
+    def asked(self) -> list[str]:
+        """Columns that hold what a model is asked."""
+        if self.layout is not None:
+            return list(self.layout.asked)
+        return [c for c in self.columns if c.lower() in QUESTION_COLUMNS]
+
+    @property
+    def templates(self) -> list[str]:
+        """Columns whose slots are meant to be open."""
+        known = self.layout.templates if self.layout else ()
+        return [c for c in self.columns if c in known or c.lower() in TEMPLATE_COLUMNS]
+
+
+def _numbered(rows: pa.Table) -> pa.Table:
+    """With a number for every row, and lists of texts as one text; other lists are left as they are."""
+    for i, field in enumerate(rows.schema):
+        if pa.types.is_list(field.type) and is_text(field.type.value_type):
+            rows = rows.set_column(i, field.name, pc.binary_join(rows[field.name], "\n"))
+    return rows.append_column(ROW_NUMBER, pa.array(range(1, rows.num_rows + 1), pa.int64()))
+
+
+def _examine_foreign(foreign: Foreign) -> tuple[list[Problem], list[SuiteResult]]:
+    """Empty cells, repeated rows, wrong decoding, open slots, personal data; and what its format demands."""
+    name, rows, columns = foreign.name, foreign.rows, foreign.columns
+    empty = [c for c in columns if rows[c].null_count == rows.num_rows]
+    frame = Frame(name, name, ROW_NUMBER, False, Row, (), rows.select([*columns, ROW_NUMBER]))
+    suite = [e for c in columns if c not in empty for e in _expected(foreign, c)]
+    problems, result = run_suite(frame, {}, {}, suite)
     return [
         *problem(name, "table_empty", [name] if not rows.num_rows else []),
         *problem(name, "column_empty", empty if rows.num_rows else []),
-        *problem(name, "row_repeated", _repeated_rows(numbered, scalars)),
+        *problem(name, "row_repeated", _repeated_rows(rows, columns)),
         *problems,
+        *(check_layout(name, rows, foreign.layout, ROW_NUMBER) if foreign.layout else ()),
     ], [result]
 
 
-def _expected(column: str, kind: pa.DataType, key: str | None) -> Iterator[Expected]:
+def _expected(foreign: Foreign, column: str) -> Iterator[Expected]:
+    key = next((c for c in KEY_COLUMNS if c in foreign.columns), None)
     yield Expected("value_missing" if column == key else "cell_missing", column, "not_null")
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    if not is_text(foreign.rows.schema.field(column).type):
         return
     yield Expected("garbled_cell", column, "passes")
-    if column.lower() not in TEMPLATE_COLUMNS:
+    if column not in foreign.templates:
         yield Expected("slot_unfilled", column, "passes")
-    asked = column.lower() in QUESTION_COLUMNS
+    asked = column in foreign.asked
     yield Expected("personal_data" if asked else "personal_data_in_cell", column, "passes")
 
 
-def _with_lists_as_text(rows: pa.Table) -> pa.Table:
-    """Lists of texts are read as one text; other nested columns are left as they are, unread."""
-    for i, column in enumerate(rows.schema):
-        if pa.types.is_list(column.type) and pa.types.is_string(column.type.value_type):
-            rows = rows.set_column(i, column.name, pc.binary_join(rows[column.name], "\n"))
-    return rows
+def _excerpts(foreign: Foreign, problems: Iterable[Problem]) -> Excerpts:
+    """What the failing rows say, in the column that fails or in the first that a model is asked."""
+    texts: dict[tuple[str, str | None, str], str] = {}
+    for p in problems:
+        shown = next((c for c in (p.column, *foreign.asked) if c in foreign.columns), None)
+        numbers = [row for row in p.rows if row.isdecimal()] if shown else []
+        said = foreign.rows[shown].take([int(n) - 1 for n in numbers]).to_pylist() if numbers else []
+        texts |= {(p.table, p.column, n): excerpt(text) for n, text in zip(numbers, said, strict=True)}
+    return texts
 
 
 def _repeated_rows(rows: pa.Table, columns: list[str]) -> list[str]:

@@ -19,6 +19,7 @@ from tasks.checks.columns import (
     lookup,
     mask_of,
     repeated,
+    uneven_places,
 )
 from tasks.checks.findings import Problem, problem
 from tasks.stats.fitness import FORMS, HARSHER_REFUSAL, fitness_of_scores
@@ -46,6 +47,7 @@ def check_judgements(
     return [
         *problem("judgements", "order_unfit", ids_where(known, ~orders)),
         *problem("judgements", "judgement_repeated", repeated(by_pair, once)),
+        *_check_counterbalance(known.filter(pa.array(orders))),
         *_check_verdicts(judgements, max_abstention_rate),
         *_check_scores(judgements, scales),
         *_check_fitness(judgements),
@@ -64,6 +66,29 @@ def _orders_fit(judgements: pa.Table, sizes: Ints) -> Mask:
     shown = np.sort(_both(orders, two), axis=0)
     fits[two] = (low >= 0) & (low < high) & (high < sizes[two]) & (shown == (low, high)).all(axis=0)
     return fits
+
+
+def _check_counterbalance(judgements: pa.Table) -> list[Problem]:
+    """How often each place of a group, in the order of its values, was shown first, over the distinct orders
+    of every comparison. The screen reads answers in no order and is left out."""
+    drawn = judgements.filter(pc.not_equal(judgements["fitness_form"], SCREEN))
+    orders = column(drawn, "order")
+    first = pc.list_element(orders, 0).to_numpy(zero_copy_only=False) if len(orders) else np.array([], int)
+    parents = pc.list_parent_indices(orders).to_numpy(zero_copy_only=False)
+    below = pc.list_flatten(orders).to_numpy(zero_copy_only=False) < first[parents]
+    comparison = drawn.select(["question_id", "target"])
+    for name in ("pair", "order"):
+        comparison = comparison.append_column(name, as_text(column(drawn, name)))
+    return problem(
+        "judgements",
+        "presentation_orders_unbalanced",
+        (
+            f"place {place} of {size}"
+            for place, size in uneven_places(
+                comparison, np.bincount(parents, weights=below, minlength=len(orders)), lengths(orders)
+            )
+        ),
+    )
 
 
 def _both(lists: pa.Array, rows: Ints) -> Ints:

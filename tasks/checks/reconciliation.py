@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -25,9 +25,27 @@ def check_counts(counts: Iterable[StageCounts]) -> list[Problem]:
     return found
 
 
+def check_counted_rows(counts: Iterable[StageCounts], rows: Mapping[str, int]) -> list[Problem]:
+    """What `assemble` says it kept is what is there."""
+    found = []
+    for stage in counts:
+        table = ASSEMBLED.get(stage.stage)
+        if table in rows and rows[table] != stage.kept:
+            detail = f"{stage.stage} kept {stage.kept}, and there are {rows[table]} {table}"
+            found += problem("counts", "counts_contradict_rows", [stage.stage], detail=detail)
+    return found
+
+
+ASSEMBLED: Mapping[str, str] = {
+    "assemble": "questions",
+    "assemble_responses": "responses",
+    "assemble_judgements": "judgements",
+}
+
+
 def dropped_questions(dropped: pa.Table) -> list[tuple[dict[str, Any], str | None]]:
     """Every dropped row of a question, with the id of the question in its record (`None`: unreadable)."""
-    columns = ["id", "kind", "stage", "reason", "because_of", "record"]
+    columns = ["id", "kind", "stage", "reason", "because_of", "text", "record"]
     rows = (row for row in dropped.select(columns).to_pylist() if row["kind"] == "question")
     return [(row, _recorded_id(row["record"])) for row in rows]
 
@@ -53,10 +71,17 @@ def check_dropped(
         for row, name in lost
         if name is None or row["id"] != content_id("x", name, row["stage"], row["reason"])
     ]
+    told = [row["id"] for row, name in lost if row["reason"] == "held_back" and _says_more(row, name)]
     return [
         *problem("dropped", "drop_points_nowhere", () if may_lose_elsewhere else nowhere),
         *problem("dropped", "drop_holds_other_row", other),
+        *problem("dropped", "held_back_told", told),
     ]
+
+
+def _says_more(row: dict[str, Any], name: str | None) -> bool:
+    """Whether a dropped row tells more than whose it is."""
+    return bool(row["text"]) or (name is not None and json.loads(row["record"]) != {"id": name})
 
 
 def check_endings(

@@ -17,6 +17,7 @@ from schemas.manifest import Manifest
 from schemas.question import QUESTIONS
 from tasks.checks.columns import ids_where, mask_of
 from tasks.checks.findings import Problem, problem
+from tasks.checks.manifest_facts import check_harness, check_manifest
 from tasks.release.canary import CANARY_COLUMN
 from tasks.release.configs import CONFIGS, CONTROLS, HARD_NEGATIVES, QUESTION_CONFIGS, data_file
 from tasks.release.reading import MANIFEST, read_manifest
@@ -56,6 +57,8 @@ def open_release_files(path: Path) -> ReleaseFiles:
         *check_row_counts(manifest, configs),
         *check_canary(path, manifest, configs),
         *check_configs(configs),
+        *check_manifest(manifest, configs),
+        *check_harness(path, manifest),
     ]
     return ReleaseFiles(manifest, configs, tuple(problems))
 
@@ -74,7 +77,8 @@ def _read_configs(path: Path) -> tuple[dict[str, pa.Table], list[str]]:
 
 
 def check_hashes(path: Path, manifest: Manifest) -> list[Problem]:
-    """Every file that is listed is there, unchanged, and none besides. Hidden files are not looked at."""
+    """Every file that is listed is there, unchanged, and none besides. Hidden files are not looked at, nor
+    the bytecode that Python leaves where the files in evals/ are run."""
     absent, changed = [], []
     for name, sha256 in manifest.files.items():
         inside = PurePosixPath(name)
@@ -83,12 +87,16 @@ def check_hashes(path: Path, manifest: Manifest) -> list[Problem]:
         elif file_hash(path / name) != sha256:
             changed.append(name)
     there = {f.relative_to(path) for f in path.rglob("*") if f.is_file()}
-    visible = {f.as_posix() for f in there if not any(part.startswith(".") for part in f.parts)}
+    visible = {f.as_posix() for f in there if not any(map(_is_passed_over, f.parts))}
     return [
         *problem("files", "file_absent", absent),
         *problem("files", "file_changed", changed),
         *problem("files", "file_unlisted", visible - {*manifest.files, MANIFEST}),
     ]
+
+
+def _is_passed_over(part: str) -> bool:
+    return part.startswith(".") or part == "__pycache__"
 
 
 def check_row_counts(manifest: Manifest, configs: Mapping[str, pa.Table]) -> list[Problem]:

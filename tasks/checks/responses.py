@@ -17,11 +17,9 @@ from tasks.checks.columns import (
     lookup,
     mask_of,
     repeated,
+    uneven_places,
 )
 from tasks.checks.findings import Problem, problem
-
-ORDER_Z = 5.0
-"""Standard errors from which an option's share of first places is no chance."""
 
 
 def check_responses(
@@ -105,23 +103,9 @@ def _check_counterbalance(responses: pa.Table, sizes: Ints) -> list[Problem]:
     """How often each option stands first, over the distinct orders of every question: an order that is
     repeated for other variants, samples or models counts once. Expected is the same share for all."""
     orders = column(responses, "option_order")
-    shown = pa.table(
-        {
-            "question_id": column(responses, "question_id"),
-            "shown": as_text(orders),
-            "first": pc.list_element(orders, 0) if len(orders) else pa.array([], pa.int64()),
-            "size": sizes,
-        }
-    )
-    distinct = shown.group_by(["question_id", "shown", "first", "size"]).aggregate([])
-    failing = []
-    for size in sorted(set(sizes.tolist())):
-        firsts = distinct.filter(pc.equal(distinct["size"], size))["first"].to_numpy()
-        counts = np.bincount(firsts, minlength=size)
-        spread = ORDER_Z * np.sqrt(len(firsts) * (size - 1)) / size
-        failing += [
-            f"option {i} of {size}" for i in np.flatnonzero(abs(counts - len(firsts) / size) > spread)
-        ]
+    first = pc.list_element(orders, 0).to_numpy(zero_copy_only=False) if len(orders) else np.array([], int)
+    shown = responses.select(["question_id"]).append_column("shown", as_text(orders))
+    failing = [f"option {i} of {size}" for i, size in uneven_places(shown, first, sizes)]
     return problem("responses", "option_orders_unbalanced", failing)
 
 

@@ -40,16 +40,24 @@ FAULTS: dict[str, Fault] = {
     "personal_data": holds_personal_data,
     "personal_data_in_answer": holds_personal_data,
     "personal_data_in_cell": holds_personal_data,
+    "personal_data_in_dropped": holds_personal_data,
 }
+
+EXAMPLES = 3
+
+Failing = Mapping[str, Sequence[str]]
+"""Failing rows by check, of the checks that look at more than one column."""
 
 _known: dict[str, pa.Array] = {}
 """Ids by table, for the run in hand: expectations are plain data and cannot carry them."""
+_failing: dict[str, Sequence[str]] = {}
 
 
 def run_suite(
-    frame: Frame, known: Mapping[str, pa.Array], suite: Sequence[Expected] | None = None
+    frame: Frame, known: Mapping[str, pa.Array], failing: Failing, suite: Sequence[Expected] | None = None
 ) -> tuple[list[Problem], SuiteResult]:
-    """Put the frame's suite (or another one) to its rows. `known` holds the ids that references may name."""
+    """Put the frame's suite (or another one) to its rows. `known` holds the ids that references may name,
+    `failing` what the other checks found in this table: it is in the result, not among the problems."""
     gx = great_expectations()
     expected = list(suite if suite is not None else expected_of(frame))
     batch = (
@@ -61,6 +69,8 @@ def run_suite(
     )
     _known.clear()
     _known.update(known)
+    _failing.clear()
+    _failing.update(failing)
     answer = batch.validate(
         gx.ExpectationSuite(name=frame.name, expectations=[_expectation(e) for e in expected]),
         result_format={"result_format": "COMPLETE"},
@@ -124,6 +134,42 @@ def _column_expectation() -> Any:
     return ExpectColumnValuesToPassCheck
 
 
+@cache
+def _table_expectation() -> Any:
+    """Our own expectation of whole rows: none fails one of our checks that look at groups or other tables."""
+    great_expectations()
+    from great_expectations.execution_engine import PandasExecutionEngine
+    from great_expectations.expectations.expectation import BatchExpectation
+    from great_expectations.expectations.metrics.metric_provider import metric_value
+    from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
+
+    class TableRowsFailingCheck(TableMetricProvider):
+        metric_name = "table.rows_failing_check"
+        value_keys = ("check",)
+
+        @metric_value(engine=PandasExecutionEngine)
+        def _pandas(cls, metric_value_kwargs: dict[str, Any], **_: Any) -> Any:  # noqa: N805
+            return list(_failing.get(metric_value_kwargs["check"], ()))
+
+    class ExpectTableRowsToPassCheck(BatchExpectation):
+        """Expect every row to pass one of the gate's own checks of groups and tables."""
+
+        check: str = ""
+        metric_dependencies = ("table.rows_failing_check",)
+        success_keys = ("check",)
+
+        def _validate(self, metrics: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
+            rows = metrics["table.rows_failing_check"]
+            return {"success": not rows, "result": {"observed_value": _told(rows)}}
+
+    return ExpectTableRowsToPassCheck
+
+
+def _told(rows: Sequence[str]) -> str:
+    examples = ", ".join(rows[:EXAMPLES]) + (", …" if len(rows) > EXAMPLES else "")
+    return f"{len(rows)} failing" + (f": {examples}" if rows else "")
+
+
 def _names_known(values: pa.Array, table: str) -> pa.Array:
     return pc.or_(
         pc.is_null(values), pc.is_in(values, value_set=_known.get(table, pa.array([], pa.string())))
@@ -134,6 +180,12 @@ def _expectation(expected: Expected) -> Any:
     """The library's expectation for one of ours, with our check's name, severity and sentence."""
     gxe = great_expectations(".expectations")
     a, check = expected.arguments, CHECKS[expected.check]
+    severity = "critical" if check.severity == "error" else "warning"
+    noted = {"meta": {"check": expected.check}, "notes": f"{expected.check}: {check.says}"}
+    if expected.kind == "rows":
+        return _table_expectation()(
+            check=expected.check, severity=severity, description=f"never: {check.says}", **noted
+        )
     make = {
         "unique": gxe.ExpectColumnValuesToBeUnique,
         "not_null": gxe.ExpectColumnValuesToNotBeNull,
@@ -151,12 +203,7 @@ def _expectation(expected: Expected) -> Any:
             _column_expectation(), known_in=a.get("table", ""), description=f"never: {check.says}"
         ),
     }[expected.kind]
-    return make(
-        column=expected.column,
-        severity="critical" if check.severity == "error" else "warning",
-        meta={"check": expected.check},
-        notes=f"{expected.check}: {check.says}",
-    )
+    return make(column=expected.column, severity=severity, **noted)
 
 
 def _refuse_crashes(frame: Frame, answer: Any) -> None:
@@ -165,7 +212,7 @@ def _refuse_crashes(frame: Frame, answer: Any) -> None:
         for info in _exceptions(result.exception_info):
             config = result.expectation_config
             raise RuntimeError(
-                f"{config.type} of {frame.name}.{config.kwargs['column']} could not be evaluated: "
+                f"{config.type} of {frame.name}.{config.kwargs.get('column')} could not be evaluated: "
                 f"{info['exception_message']}"
             )
 
@@ -178,9 +225,9 @@ def _exceptions(info: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
 
 
 def _problems(frame: Frame, result: Any) -> list[Problem]:
-    if result.success:
-        return []
     config = result.expectation_config
+    if result.success or "column" not in config.kwargs:
+        return []
     failing = pa.array(result.result["unexpected_index_list"], pa.int64())
     rows = frame.rows[frame.key].take(failing).to_pylist()
     return problem(frame.name, config.meta["check"], rows, column=config.kwargs["column"])
@@ -211,6 +258,7 @@ def render_page(result: SuiteResult, layout: Path) -> str:
     The library's tables print values as they are, so these are escaped before it sees them.
     """
     _column_expectation()
+    _table_expectation()
     results = great_expectations(".core.expectation_validation_result")
     renderers = great_expectations(".render.renderer.page_renderer")
     views = great_expectations(".render.view")
@@ -222,7 +270,8 @@ def render_page(result: SuiteResult, layout: Path) -> str:
     numbers = count(1)
     view.env.filters["generate_html_element_uuid"] = lambda prefix="": f"{prefix}{next(numbers)}"
     document = renderers.ValidationResultsPageRenderer(run_info_at_end=True).render(answer)
-    return _OUTWARD_LINK.sub(r"\1", str(view.render(document, template="offline_page.j2")))
+    page = str(view.render(document, template="offline_page.j2")).replace("Data asset: None<br>", "")
+    return _OUTWARD_LINK.sub(r"\1", page)
 
 
 _OUTWARD_LINK = re.compile(r'<a href="(?:\.\./)[^"]*"[^>]*>(.*?)</a>', re.DOTALL)

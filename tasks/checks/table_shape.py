@@ -25,8 +25,10 @@ class Shape:
 
 
 def check_shape(table: Table[Any], rows: pa.Table) -> Shape:
-    """Columns by name; types that hold the same values in another layout (`large_string`) are no problem."""
+    """Columns by name; types that hold the same values in another layout (`large_string`) are no problem. A
+    column that an earlier version did not have yet is filled with its default."""
     schema = table.arrow_schema
+    rows = _with_defaults(table, rows)
     absent = [n for n in schema.names if n not in rows.column_names]
     unknown = [n for n in rows.column_names if n not in schema.names and n not in EXTRA_COLUMNS]
     strange = [
@@ -45,6 +47,15 @@ def check_shape(table: Table[Any], rows: pa.Table) -> Shape:
         return Shape(rows, tuple(problems), is_whole=False)
     cast = rows.select(schema.names).cast(schema).combine_chunks()
     return Shape(cast, tuple(problems), is_whole=True)
+
+
+def _with_defaults(table: Table[Any], rows: pa.Table) -> pa.Table:
+    for name, column in table.row.model_fields.items():
+        if name not in rows.column_names and not column.is_required():
+            kind = table.arrow_schema.field(name).type
+            default = pa.scalar(column.get_default(call_default_factory=True), kind)
+            rows = rows.append_column(name, pa.repeat(default, rows.num_rows))
+    return rows
 
 
 def _same_values(found: pa.DataType, declared: pa.DataType) -> bool:

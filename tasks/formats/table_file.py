@@ -6,8 +6,9 @@ that loses nothing ("007" stays "007").
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,13 +20,65 @@ BLOCK_BYTES = 32 << 20
 """The longest line that can be read."""
 
 
+BATCH_ROWS = 65_536
+BATCH_BYTES = 64 << 20
+
+
+class TableFile:
+    """A table that is read some rows at a time, as often as wanted. Only Parquet is never in memory as a
+    whole: what the columns of the other formats hold is known when all has been read."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `InputError` as `read_table_file` does."""
+        self._path = path
+        self._table: pa.Table | None = None
+        if _is_parquet(path):
+            with read_safely(path, pq.ParquetFile) as file:
+                about = file.metadata
+                self.schema: pa.Schema = file.schema_arrow
+                self.rows: int = about.num_rows
+                size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+        else:
+            self._table = read_table_file(path)
+            self.schema, self.rows, size = self._table.schema, self._table.num_rows, self._table.nbytes
+        if not self.rows:
+            raise _empty(path)
+        self._row_bytes = max(1, int(size) // self.rows)
+
+    def rows_within(self, size: int) -> int:
+        """About how many rows are that many bytes; at least one."""
+        return max(1, size // self._row_bytes)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All rows, in order, some thousands at a time."""
+        rows = min(BATCH_ROWS, self.rows_within(BATCH_BYTES))
+        if self._table is not None:
+            yield from self._table.to_batches(max_chunksize=rows)
+            return
+        with read_safely(self._path, pq.ParquetFile) as file:
+            batches = file.iter_batches(batch_size=rows)
+            while (batch := read_safely(self._path, lambda _: next(batches, None))) is not None:
+                yield batch
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in {".parquet", ".pq"}
+
+
 def read_table_file(path: Path) -> pa.Table:
     """The whole table. Raises `InputError` where the file is absent, empty, or not what its name says."""
     if not path.is_file():
         raise InputError(f"there is no file {path}", hint="check the path")
-    read = _reader(path)
+    table = read_safely(path, _reader(path))
+    if not table.num_rows:
+        raise _empty(path)
+    return table
+
+
+def read_safely(path: Path, read: Callable[[Path], Any]) -> Any:
+    """What `read` makes of the file. Raises `InputError` where it is empty or not what its name says."""
     try:
-        table = read(path)
+        return read(path)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError) as error:
         if path.stat().st_size == 0 or str(error).startswith("Empty"):
             raise _empty(path) from None
@@ -34,9 +87,6 @@ def read_table_file(path: Path) -> pa.Table:
             place=str(path),
             hint="name it by its format: .parquet, .jsonl, .csv or .tsv, with .gz or .zst behind it",
         ) from None
-    if not table.num_rows:
-        raise _empty(path)
-    return table
 
 
 def _reader(path: Path) -> Callable[[Path], pa.Table]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from schemas.errors import InputError
-from schemas.ids import content_hash, content_id
+from schemas.ids import content_id
 from tasks.text.duplicates import Unit
 
 
@@ -51,32 +50,20 @@ def rows_as_units(
         if not all(texts[row] for row in rows):
             without_text += rows
             continue
-        rows = sorted(rows, key=lambda row: (repr(guards[row]), texts[row]))
-        name = names[rows[0]] if names[rows[0]] is not None else ids[rows[0]]
+        if len(rows) > 1:
+            rows.sort(key=lambda row: (repr(guards[row]), texts[row]))
+        name = ids[rows[0]] if names[rows[0]] is None else names[rows[0]]
         units.append(
             Unit(
-                id=str(name)
-                if name is not None
-                else content_id("row", texts[rows[0]], list(guards[rows[0]])),
-                text="\n".join(texts[row] for row in rows),
-                guard=tuple(guards[row] for row in rows),
-                order=(-max(ranks[row] for row in rows),),
-                rows=tuple(rows),
-                source=source,
+                content_id("row", texts[rows[0]], list(guards[rows[0]])) if name is None else str(name),
+                "\n".join([texts[row] for row in rows]),
+                tuple([guards[row] for row in rows]),
+                (-max([ranks[row] for row in rows]),),
+                tuple(rows),
+                source,
             )
         )
-    return _told_apart(units, table), sorted(without_text)
-
-
-def _told_apart(units: list[Unit], table: pa.Table) -> list[Unit]:
-    """Units that share an id are ordered by all that their rows hold, so that their place does not count."""
-    times = Counter(unit.id for unit in units)
-    return [
-        unit
-        if times[unit.id] == 1
-        else replace(unit, order=(*unit.order, content_hash(repr(table.take(list(unit.rows)).to_pylist()))))
-        for unit in units
-    ]
+    return units, sorted(without_text)
 
 
 def _column(table: pa.Table, name: str, place: Path) -> pa.ChunkedArray:

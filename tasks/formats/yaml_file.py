@@ -85,7 +85,8 @@ def _explain(
     if more:
         message += f" (and {more} more mistake{'s' if more > 1 else ''} in this file)"
     line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-    shown = "" if found is None else f" (it is {found!r})"
+    unknown = first["type"] == "extra_forbidden"  # its value may be anything: a key, a password
+    shown = "" if found is None or unknown else f" (it is {found!r})"
     return InputError(f"{key}: {message}{shown}", place=f"{place}{line}", hint=hint)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from tasks.formats.vocabulary import read_lexicon
@@ -22,7 +23,12 @@ def read_refusal_phrases(data_dir: Path) -> tuple[str, ...]:
 def is_refusal(text: str, phrases: Iterable[str]) -> bool:
     """Whether one of the phrases (any case, any apostrophe) stands near the start. Empty text is none."""
     opening = _plain(text)[:OPENING_CHARACTERS]
-    return any(_plain(phrase) in opening for phrase in phrases)
+    return any(phrase in opening for phrase in _plain_phrases(tuple(phrases)))
+
+
+@lru_cache(maxsize=8)
+def _plain_phrases(phrases: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_plain(phrase) for phrase in phrases)
 
 
 def _plain(text: str) -> str:

@@ -86,22 +86,28 @@ class OpenModel:
             await self._backend.close()
 
     def _looked_up(self, requests: Iterable[Request]) -> Iterator[tuple[Request, str, Completion | None]]:
+        """What other workers are asking comes last: by then they may have the answer."""
         assert self._cache is not None
-        stream = iter(requests)
+        stream = ((request, fingerprint(self._resolved, request)) for request in requests)
+        elsewhere: list[tuple[Request, str]] = []
         while chunk := list(islice(stream, LOOK_UP)):
-            keys = [fingerprint(self._resolved, request) for request in chunk]
-            found = self._cache.get(keys)
-            for key in keys:
-                if key not in found:
-                    self._shared.setdefault(key, _Shared()).asking += 1
-            yield from ((request, key, found.get(key)) for request, key in zip(chunk, keys, strict=True))
+            for _, key in chunk:
+                self._shared.setdefault(key, _Shared()).asking += 1
+            looked_up, elsewhere = elsewhere + chunk, []
+            found, ours = self._cache.get_or_claim([key for _, key in looked_up])
+            for request, key in looked_up:
+                if key in found or key in ours:
+                    yield request, key, found.get(key)
+                else:
+                    elsewhere.append((request, key))
+        yield from ((request, key, None) for request, key in elsewhere)
 
     async def _recall_or_ask(self, item: tuple[Request, str, Completion | None]) -> Outcome:
         request, key, found = item
-        if found is not None:
-            return self._priced(replace(found, tag=request.tag))
         shared = self._shared[key]
         try:
+            if found is not None:
+                return self._priced(replace(found, tag=request.tag))
             return await self._ask_once(request, key, shared)
         finally:
             shared.asking -= 1
@@ -119,14 +125,25 @@ class OpenModel:
         shared.answer = asyncio.get_running_loop().create_future()
         outcome = None
         try:
-            outcome = await self._send(request)
-            if isinstance(outcome, Completion):
-                self._cache.put(key, self._resolved, outcome)
+            outcome = await self._ask_in_turn(request, key, self._cache)
             return outcome
         finally:
             shared.answer.set_result(outcome)
             if outcome is None:
                 shared.answer = None
+
+    async def _ask_in_turn(self, request: Request, key: str, cache: ResponseCache) -> Outcome:
+        """Send it, unless another worker does: then its answer is waited for."""
+        found = await cache.turn(key)
+        if found is not None:
+            return self._priced(replace(found, tag=request.tag))
+        try:
+            outcome = await self._send(request)
+            if isinstance(outcome, Completion):
+                cache.put(key, self._resolved, outcome)
+            return outcome
+        finally:
+            cache.give_up(key)
 
     async def _send(self, request: Request) -> Outcome:
         CALLS.count_one()

@@ -65,6 +65,18 @@ class Ledger:
             if excess > ROUNDING_USD:
                 self._take(excess, over_limit=True)
 
+    def leave(self, reserved_usd: float) -> None:
+        """What was set aside stays so on disk, for a later process to `adopt`: its call goes on."""
+        with self._lock:
+            self._taken -= reserved_usd
+            self._reserved -= reserved_usd
+
+    def adopt(self, reserved_usd: float) -> None:
+        """Take over what an earlier process of this run set aside and could not settle."""
+        with self._lock:
+            self._taken += reserved_usd
+            self._reserved += reserved_usd
+
     def close(self) -> None:
         """Give back what is not spent."""
         with self._lock:

@@ -1,21 +1,36 @@
-"""The response cache: one SQLite file of answers by fingerprint, shared by runs and processes.
+"""The response cache: answers by fingerprint, shared by runs and processes (see `cache_database`).
 
-Write-ahead log, `synchronous=FULL`, an ordinary rowid table, answers written in batches: every `BATCH`
-answers, every `FLUSH_S` seconds, and at the end. A killed process loses one batch at most. Failures are never
-stored. Where two processes answer one request, the first answer stays.
+Answers are written in batches: every `BATCH` answers, every `FLUSH_S` seconds, and at the end. A killed
+process loses one batch at most. Failures are never stored. An answer that does not match its checksum is
+forgotten and asked again. Before anything is asked it is claimed (see `claims`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import re
+import time
+import zlib
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from schemas.errors import CounterfoilError, InputError
+from tasks.models.cache_database import (
+    Prepared,
+    answers,
+    cache_url,
+    create_tables,
+    insert_into,
+    is_file,
+    open_engine,
+    place_of,
+    without_password,
+)
+from tasks.models.claims import RENEW_S, Claims
 from tasks.models.protocol import Completion, TokenLogprob
 
 if TYPE_CHECKING:
@@ -23,75 +38,167 @@ if TYPE_CHECKING:
 
 BATCH = 200
 FLUSH_S = 2.0
-BUSY_S = 60
+LOOK_S = 0.1
+"""How often an answer that another worker is asking for is looked for."""
+PAUSES_S = (0.1, 0.5, 2.0, 5.0)
+
+ANYONES: dict[str, Any] = {"tag": "", "cost_usd": 0.0, "cached": True}
+"""What an answer is like for whoever finds it."""
+
+T = TypeVar("T")
 
 
 class ResponseCache:
-    """Answers by fingerprint. Belongs to one thread; open one for each.
+    """Answers by fingerprint, in the file or where `COUNTERFOIL_CACHE_URL` points. Belongs to one thread.
 
-    Raises `InputError` naming the file where it cannot be read or written.
+    Raises `InputError` naming the place where it cannot be read or written.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._url = cache_url(path)
         self._unwritten: dict[str, tuple[str, Completion]] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._given_up: set[str] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
         self._broken: CounterfoilError | None = None
-        from sqlalchemy.schema import CreateTable
-
+        self._sought: set[str] = set()
+        self._look: asyncio.Task[dict[str, Completion]] | None = None
         with self._explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._engine = _engine(path)
-            self._connection = self._engine.connect()
-            with self._connection.begin():
-                self._connection.execute(CreateTable(_answers(), if_not_exists=True))
+            if is_file(self._url):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._engine = open_engine(self._url)
+            create_tables(self._engine)
+            insert = insert_into(answers(), self._engine).on_conflict_do_nothing()
+            self._insert = Prepared(insert, self._engine, "key", "model", "answer")
+            self._claims = Claims(self._engine)
 
-    def get(self, keys: Sequence[str]) -> dict[str, Completion]:
+    def get(self, keys: Collection[str]) -> dict[str, Completion]:
         """The answers that there are, with an empty tag and no cost yet."""
-        found = {key: self._unwritten[key][1] for key in keys if key in self._unwritten}
+        new = self._unwritten
+        found = {key: replace(new[key][1], **ANYONES) for key in keys if key in new}
         wanted = [key for key in keys if key not in found]
         if wanted:
-            with self._explained(), self._connection.begin():
-                rows = self._connection.execute(_select(), {"keys": wanted}).all()
-                found |= {row.key: _read(row.answer) for row in rows}
+            found |= self._transact(partial(_recall, wanted))
         return found
+
+    def get_or_claim(self, keys: Collection[str]) -> tuple[dict[str, Completion], set[str]]:
+        """The answers that there are, and which of the others are ours to ask for."""
+        found = self.get(keys)
+        missing = set(keys) - found.keys()
+        if not missing:
+            return found, set()
+        ours, late = self._transact(partial(self._claim, missing))
+        self._remind("renew", RENEW_S)
+        return found | late, ours - late.keys()
+
+    def _claim(
+        self, keys: set[str], connection: sqlalchemy.Connection
+    ) -> tuple[set[str], dict[str, Completion]]:
+        ours = self._claims.make(keys, connection)
+        late = _recall(sorted(ours), connection)  # written after the look, before the claim
+        self._claims.drop(late, connection)
+        return ours, late
+
+    async def turn(self, key: str) -> Completion | None:
+        """None once it is ours to ask; where another worker asks first, the answer that it got."""
+        pause = 0.0
+        while not self._claims.hold(key):
+            self._sought.add(key)
+            if self._look is None or self._look.done():
+                self._look = asyncio.create_task(self._look_again(pause))
+            found = await asyncio.shield(self._look)
+            if key in found:
+                return found[key]
+            pause = LOOK_S
+        return None
+
+    async def _look_again(self, pause: float) -> dict[str, Completion]:
+        await asyncio.sleep(pause)
+        sought, self._sought = self._sought, set()
+        return self.get_or_claim(sought)[0]
 
     def put(self, key: str, model: str, completion: Completion) -> None:
         """Store an answer with the next batch."""
-        if self._broken:
-            raise self._broken
-        self._unwritten[key] = (model, replace(completion, tag="", cost_usd=0.0, cached=True))
+        self._raise_if_broken()
+        self._unwritten[key] = (model, completion)
         if len(self._unwritten) >= BATCH:
             self.flush()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._flush_in_time)
+        else:
+            self._remind("flush", FLUSH_S)
+
+    def give_up(self, key: str) -> None:
+        """There will be no answer from us: others may ask, after the next batch."""
+        if key not in self._unwritten:
+            self._given_up.add(key)
+            self._remind("flush", FLUSH_S)
 
     def flush(self) -> None:
         """Write what is not written; durable when this returns."""
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
+        self._forget("flush")
         rows = [
-            {"key": key, "model": model, "answer": _written(completion)}
+            {"key": key, "model": model, "answer": _written(key, completion)}
             for key, (model, completion) in self._unwritten.items()
         ]
-        if rows:
-            with self._explained(), self._connection.begin():
-                self._connection.execute(_insert(), rows)
+        if rows or self._given_up:
+            self._transact(partial(self._write, rows))
             self._unwritten.clear()
+            self._given_up.clear()
 
-    def _flush_in_time(self) -> None:
+    def _write(self, rows: list[dict[str, Any]], connection: sqlalchemy.Connection) -> None:
+        self._insert.execute(connection, rows)
+        self._claims.drop(self._unwritten.keys() | self._given_up, connection)
+
+    def renew(self) -> None:
+        """What is being asked stays claimed."""
+        self._forget("renew")
+        if self._claims.asking:
+            self._transact(self._claims.renew)
+            self._remind("renew", RENEW_S)
+
+    def close(self) -> None:
+        """Write what is not written; what was claimed and not asked is free again."""
+        for work in list(self._timers):
+            self._forget(work)
+        if self._look:
+            self._look.cancel()
         try:
             self.flush()
+            self._transact(self._claims.drop_all)
+        finally:
+            self._engine.dispose()
+
+    def _remind(self, work: str, seconds: float) -> None:
+        if work not in self._timers:
+            loop = asyncio.get_running_loop()
+            self._timers[work] = loop.call_later(seconds, self._in_time, work)
+
+    def _forget(self, work: str) -> None:
+        if timer := self._timers.pop(work, None):
+            timer.cancel()
+
+    def _in_time(self, work: str) -> None:
+        try:
+            getattr(self, work)()
         except CounterfoilError as error:
             self._broken = error
 
-    def close(self) -> None:
-        try:
-            self.flush()
-        finally:
-            self._connection.close()
-            self._engine.dispose()
+    def _raise_if_broken(self) -> None:
+        if self._broken:
+            raise self._broken
+
+    def _transact(self, work: Callable[[sqlalchemy.Connection], T]) -> T:
+        """Where a database server breaks a deadlock or starts again, the work is done again."""
+        from sqlalchemy.exc import OperationalError
+
+        pauses = [] if is_file(self._url) else list(PAUSES_S)
+        with self._explained():
+            while True:
+                try:
+                    with self._engine.begin() as connection:
+                        return work(connection)
+                except OperationalError:
+                    if not pauses:
+                        raise
+                    time.sleep(pauses.pop(0))
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -99,77 +206,72 @@ class ResponseCache:
 
         try:
             yield
-        except (SQLAlchemyError, OSError, ValueError) as error:
-            reason = str(getattr(error, "orig", None) or getattr(error, "strerror", None) or "bad content")
-        else:
-            return
-        raise InputError(
-            f"the response cache cannot be used: {reason}",
-            place=str(self.path),
-            hint="check the disk and the file's permissions; a damaged file can be moved away (its answers "
-            "are then asked and paid for again)",
-        )
+        except (SQLAlchemyError, OSError) as error:
+            reason = str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error)
+            raise InputError(
+                f"the response cache cannot be used: {without_password(reason.strip(), self._url)}",
+                place=place_of(self._url),
+                hint=_what_to_do(reason) if is_file(self._url) else HINT_DATABASE,
+            ) from None
 
 
-@lru_cache(maxsize=1)
-def _answers() -> sqlalchemy.Table:
-    from sqlalchemy import Column, LargeBinary, MetaData, String, Table
+AGAIN = "then run the same command again"
+HINTS_FILE = {
+    r"full": f"make room on the disk, {AGAIN}",
+    r"readonly|permission|unable to open": f"make the file and its folder writable, {AGAIN}",
+    r"malformed|not a database|corrupt|disk I/O": f"move the file away, {AGAIN}: finished steps keep their "
+    "answers, others are asked and paid for again",
+}
+HINT_OTHERWISE = f"check the disk and the file's permissions, {AGAIN}"
+HINT_DATABASE = f"check that the server runs and takes this user and password, {AGAIN}"
 
-    return Table(
-        "answers",
-        MetaData(),
-        Column("key", String(64), primary_key=True),
-        Column("model", String, nullable=False),
-        Column("answer", LargeBinary, nullable=False),
-    )
+
+def _what_to_do(reason: str) -> str:
+    """About a file."""
+    fitting = (hint for pattern, hint in HINTS_FILE.items() if re.search(pattern, reason, re.IGNORECASE))
+    return next(fitting, HINT_OTHERWISE)
+
+
+def _recall(keys: Sequence[str], connection: sqlalchemy.Connection) -> dict[str, Completion]:
+    """The stored answers to these keys. Damaged ones are deleted."""
+    rows = connection.execute(_select(), {"keys": list(keys)}).all() if keys else []
+    found = {row.key: _read(row.key, row.answer) for row in rows}
+    damaged = [{"damaged": key} for key, completion in found.items() if completion is None]
+    if damaged:
+        from sqlalchemy import bindparam
+
+        connection.execute(answers().delete().where(answers().c.key == bindparam("damaged")), damaged)
+    return {key: completion for key, completion in found.items() if completion is not None}
 
 
 @lru_cache(maxsize=1)
 def _select() -> sqlalchemy.Select[Any]:
     from sqlalchemy import bindparam, select
 
-    table = _answers()
+    table = answers()
     return select(table.c.key, table.c.answer).where(table.c.key.in_(bindparam("keys", expanding=True)))
 
 
-@lru_cache(maxsize=1)
-def _insert() -> Any:
-    from sqlalchemy.dialects.sqlite import insert
-
-    return insert(_answers()).on_conflict_do_nothing()
-
-
-def _engine(path: Path) -> sqlalchemy.Engine:
-    from sqlalchemy import URL, create_engine, event
-
-    url = URL.create("sqlite", database=str(path))
-    engine = create_engine(url, connect_args={"timeout": BUSY_S}, hide_parameters=True)
-
-    def configure(connection: Any, _record: Any) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-
-    event.listen(engine, "connect", configure)
-    return engine
-
-
-def _written(completion: Completion) -> bytes:
+def _written(key: str, completion: Completion) -> bytes:
+    """As JSON, after a checksum over it and its key."""
     import orjson
 
-    return orjson.dumps(completion)
+    content = orjson.dumps(completion)
+    return zlib.crc32(content, zlib.crc32(key.encode())).to_bytes(4) + content
 
 
-def _read(answer: bytes) -> Completion:
+def _read(key: str, answer: bytes) -> Completion | None:
+    """None where it is damaged."""
     import orjson
 
-    values = orjson.loads(answer)
-    try:
-        values["logprobs"] = tuple(
-            TokenLogprob(entry["token"], entry["logprob"], tuple((t, lp) for t, lp in entry["top"]))
-            for entry in values["logprobs"]
-        )
-        values["option_logprobs"] = tuple(values["option_logprobs"])
-        values["prompt_logprobs"] = tuple(values.get("prompt_logprobs", ()))
-        return Completion(**values)
-    except (KeyError, TypeError) as error:
-        raise ValueError("an answer in it is damaged") from error
+    checksum, content = answer[:4], answer[4:]
+    if zlib.crc32(content, zlib.crc32(key.encode())).to_bytes(4) != checksum:
+        return None
+    values = orjson.loads(content) | ANYONES
+    values["logprobs"] = tuple(
+        TokenLogprob(entry["token"], entry["logprob"], tuple((t, lp) for t, lp in entry["top"]))
+        for entry in values["logprobs"]
+    )
+    for name in ("option_logprobs", "prompt_logprobs"):
+        values[name] = tuple(values[name])
+    return Completion(**values)

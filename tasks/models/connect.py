@@ -20,13 +20,18 @@ from typing import Any, TypeVar
 from schemas.recipe import Limits
 from tasks.models.answering import OpenModel
 from tasks.models.backend import Backend
-from tasks.models.budget import ledger_of, within_budget
+from tasks.models.batch import BatchModel, batch_limits
+from tasks.models.batch_jobs import JobFolder
+from tasks.models.batch_server import BatchServer
+from tasks.models.budget import Ledger, ledger_of, within_budget
 from tasks.models.cache import ResponseCache
+from tasks.models.endpoints import SharedLoad
 from tasks.models.limits import limiter_of
+from tasks.models.model_folder import known_as
 from tasks.models.names import ModelName, parse_model_name
-from tasks.models.openai_chat import OpenAIChat, read_schema_prompt
-from tasks.models.preflight import check_models, count_cached, no_vllm, ping
-from tasks.models.prices import FREE
+from tasks.models.openai_chat import NO_KEY, OpenAIChat, dialect_of, read_schema_prompt
+from tasks.models.preflight import check_models, count_cached, ping
+from tasks.models.prices import FREE, Price
 from tasks.models.retries import ask_patiently
 from tasks.models.settings import ModelSettings, api_key
 
@@ -39,15 +44,17 @@ T = TypeVar("T")
 async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenModel]:
     """A model ready to answer, for one event loop; what it learnt is on disk when the block ends."""
     resolved = parse_model_name(name).resolved()
-    limits = _limits(resolved, settings.limits(name))
+    batched = name in settings.batch
+    limits = batch_limits(settings.limits(name)) if batched else _limits(resolved, settings.limits(name))
     price = settings.price(name)
-    backend = await connect_backend(resolved, settings, limits)
     ledger = ledger_of(settings.run_dir, settings.budget_usd)
-    ask = backend.ask if price == FREE else within_budget(backend.ask, ledger, price)
+    batches = connect_batches(resolved, settings, ledger, price) if batched else None
+    backend = batches or await connect_backend(resolved, settings, limits)
+    ask = backend.ask if batches or price == FREE else within_budget(backend.ask, ledger, price)
     limiter = limiter_of(str(resolved), limits)
     model = OpenModel(
         name,
-        str(resolved),
+        known_as(resolved, settings.engine),
         partial(ask_patiently, ask, limiter),
         backend=backend,
         cache=None if resolved.backend == "replay" else ResponseCache(settings.cache_path),
@@ -58,6 +65,8 @@ async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenMo
         yield model
     finally:
         await model.close()
+        if batches:
+            batches.forget_collected()
         ledger.close()
 
 
@@ -70,6 +79,21 @@ def _limits(model: ModelName, limits: Limits) -> Limits:
     return limits.model_copy(update={"max_in_flight": min(limits.max_in_flight, server_count())})
 
 
+def connect_batches(model: ModelName, settings: ModelSettings, ledger: Ledger, price: Price) -> BatchModel:
+    """A model behind its provider's Batch API, by its resolved name."""
+    assert model.endpoint is not None
+    return BatchModel(
+        model.name,
+        str(model),
+        BatchServer(model.endpoint, api_key(model, settings) or NO_KEY),
+        JobFolder(settings.run_dir),
+        dialect=dialect_of(model.endpoint, model.name),
+        schema_prompt=read_schema_prompt(settings.data_dir),
+        ledger=ledger,
+        price=price,
+    )
+
+
 async def connect_backend(model: ModelName, settings: ModelSettings, limits: Limits) -> Backend:
     """The backend of a resolved name."""
     if model.backend == "replay":
@@ -77,21 +101,27 @@ async def connect_backend(model: ModelName, settings: ModelSettings, limits: Lim
 
         return Replay(model.name)
     if model.backend == "vllm":
-        raise no_vllm(model)
+        from tasks.models.vllm_engine import VLLMModel, vllm_engine
+
+        return VLLMModel(await asyncio.to_thread(vllm_engine, model, settings.engine))
     prompt = read_schema_prompt(settings.data_dir)
     if model.backend == "embedded":
         from tasks.models.embedded import EmbeddedModel, embedded_servers
 
         servers = await asyncio.to_thread(embedded_servers, model.name)
         return EmbeddedModel(model.name, servers, prompt)
-    assert model.endpoint is not None
-    return OpenAIChat(
-        model.name,
-        model.endpoint,
-        api_key=api_key(model, settings),
-        connections=limits.max_in_flight,
-        schema_prompt=prompt,
-    )
+    chats = [
+        OpenAIChat(
+            model.name,
+            endpoint,
+            api_key=api_key(alone, settings),
+            connections=limits.max_in_flight,
+            schema_prompt=prompt,
+        )
+        for alone in model.at_each()
+        for endpoint in alone.endpoints
+    ]
+    return chats[0] if len(chats) == 1 else SharedLoad(chats)
 
 
 def run_async(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -1,14 +1,14 @@
 """How hard a model may be asked: one limiter per model and process, shared by all threads and event loops.
 
-Requests and tokens a minute are token buckets (a sixth of a minute may come in one burst). How many requests
-are in flight follows the server: additive increase, multiplicative decrease (Jacobson 1988) between 1 and
-`max_in_flight`. A `Retry-After` stops the whole model, not only the request that received it.
+Requests and tokens a minute are token buckets (a sixth of a minute may come in one burst); what a server
+bears without saying so is learnt (`tasks.models.pace`). How many requests are in flight follows the server:
+additive increase, multiplicative decrease (Jacobson 1988) between 1 and `max_in_flight`, where more than one
+in ten finds it overloaded. A `Retry-After` stops the whole model, not only the request that received it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator
@@ -17,6 +17,10 @@ from dataclasses import dataclass
 from threading import Lock
 
 from schemas.recipe import Limits
+from tasks.models.pace import Pace
+
+OVERLOADED = 0.1
+"""Share of the last window's requests that make an overload; fewer may hang or fail for their own reasons."""
 
 
 @dataclass
@@ -44,8 +48,30 @@ class Slot:
     """One request in flight."""
 
     window: int
-    """How often the limiter had been cut back when the request was sent."""
+    """How often the window had been cut when the request was sent."""
+    pace: int
+    """How often the pace had been cut."""
     tokens: int
+
+
+class Turn:
+    """Somebody's turn, which may come from any thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.comes: asyncio.Future[None] = loop.create_future()
+
+    def come(self) -> bool:
+        """False where nobody waits for it any more."""
+        try:
+            self._loop.call_soon_threadsafe(self._come)
+        except RuntimeError:
+            return False
+        return True
+
+    def _come(self) -> None:
+        if not self.comes.done():
+            self.comes.set_result(None)
 
 
 class Limiter:
@@ -57,12 +83,16 @@ class Limiter:
         """How many requests may be in flight now."""
         self.in_flight = 0
         self._cuts = 0
+        self._share_overloaded = 0.0
         self._paused_until = 0.0
         now = time.monotonic()
         rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
         self._requests = Bucket(rpm, updated=now) if rpm else None
         self._tokens = Bucket(tpm, updated=now) if tpm else None
-        self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
+        self.pace = Pace(now)
+        self._waiting: deque[Turn] = deque()
+        self._sleeper: Turn | None = None
+        """Who waits for the clock. Only the first in the queue does; the others wait for the one before."""
         self._lock = Lock()
 
     @asynccontextmanager
@@ -78,24 +108,33 @@ class Limiter:
 
     async def _enter(self, tokens: int) -> Slot:
         while True:
+            turn = Turn(asyncio.get_running_loop())
             with self._lock:
-                if self.in_flight >= max(1, int(self.window)):
-                    loop = asyncio.get_running_loop()
-                    turn: asyncio.Future[None] = loop.create_future()
-                    self._waiting.append((loop, turn))
+                if self._sleeper or self.in_flight >= max(1, int(self.window)):
+                    self._waiting.append(turn)
                     wait = None
                 else:
                     wait = self._wait_s(tokens, time.monotonic())
                     if wait <= 0:
                         return self._taken(tokens)
+                    self._sleeper = turn
             if wait is None:
                 await self._turn_comes(turn)
             else:
-                await asyncio.sleep(wait * random.uniform(1.0, 1.1) + 0.001)
+                await self._sleep(turn, wait)
 
-    async def _turn_comes(self, turn: asyncio.Future[None]) -> None:
+    async def _sleep(self, turn: Turn, seconds: float) -> None:
+        """Until it is time, or until that time has changed."""
         try:
-            await turn
+            await asyncio.wait([turn.comes], timeout=seconds)
+        finally:
+            with self._lock:
+                self._sleeper = None
+                self._wake()
+
+    async def _turn_comes(self, turn: Turn) -> None:
+        try:
+            await turn.comes
         except asyncio.CancelledError:
             with self._lock:
                 self._wake()
@@ -106,6 +145,7 @@ class Limiter:
             self._paused_until - now,
             self._requests.wait_s(1, now) if self._requests else 0.0,
             self._tokens.wait_s(tokens, now) if self._tokens else 0.0,
+            self.pace.wait_s(now),
         )
 
     def _taken(self, tokens: int) -> Slot:
@@ -114,43 +154,52 @@ class Limiter:
             self._requests.level -= 1
         if self._tokens:
             self._tokens.level -= tokens
-        return Slot(self._cuts, tokens)
+        self.pace.sent(time.monotonic())
+        self._wake()
+        return Slot(self._cuts, self.pace.cuts, tokens)
 
     def _wake(self) -> None:
-        """Let as many waiters look again as there are places."""
-        places = max(1, int(self.window)) - self.in_flight
-        while self._waiting and places > 0:
-            loop, turn = self._waiting.popleft()
-            try:
-                loop.call_soon_threadsafe(_resolve, turn)
-            except RuntimeError:
-                continue
-            places -= 1
+        """Let the next waiter look again, where there is a place; who takes it lets the one behind look."""
+        if not self._sleeper and self.in_flight < max(1, int(self.window)):
+            while self._waiting and not self._waiting.popleft().come():
+                pass
 
     def succeeded(self, slot: Slot, tokens: int) -> None:
         """An answer came; `tokens` is what it really took."""
         with self._lock:
             if self._tokens:
                 self._tokens.level += slot.tokens - tokens
+            if self.pace.accepted(time.monotonic()):
+                self._rouse()
+            self._share_overloaded -= self._share_overloaded / max(1.0, self.window)
             self.window = min(float(self.limits.max_in_flight), self.window + 1 / max(1.0, self.window))
             self._wake()
+
+    def refused(self, slot: Slot, retry_after_s: float | None) -> None:
+        """Too many requests, the server says (429)."""
+        with self._lock:
+            self.pace.refused(time.monotonic(), slot.pace, retry_after_s, self.in_flight)
+            self._rouse()
+
+    def _rouse(self) -> None:
+        if self._sleeper:
+            self._sleeper.come()
 
     def overloaded(self, slot: Slot) -> None:
         """The server could not keep up. Requests sent before the last cut do not cut again."""
         with self._lock:
-            if slot.window == self._cuts:
+            if slot.window != self._cuts:
+                return
+            self._share_overloaded += (1 - self._share_overloaded) / max(1.0, self.window)
+            if self._share_overloaded > OVERLOADED:
                 self._cuts += 1
+                self._share_overloaded = 0.0
                 self.window = max(1.0, min(self.window, self.in_flight) / 2)
 
     def pause(self, seconds: float) -> None:
         """Send nothing to this model for so long."""
         with self._lock:
             self._paused_until = max(self._paused_until, time.monotonic() + seconds)
-
-
-def _resolve(turn: asyncio.Future[None]) -> None:
-    if not turn.done():
-        turn.set_result(None)
 
 
 _limiters: dict[tuple[str, Limits], Limiter] = {}

@@ -17,13 +17,14 @@ OPENAI_ENDPOINT = "https://api.openai.com/v1"
 
 EXAMPLES = (
     "for example `openai:gpt-5-mini`, `openai:Qwen/Qwen3-32B@http://localhost:8000/v1`, "
-    "`embedded:smollm2-135m` or `replay:answers.parquet`"
+    "`vllm:/models/qwen3`, `embedded:smollm2-135m` or `replay:answers.parquet`"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ModelName:
-    """A parsed name. `endpoint` is the base URL of an OpenAI-compatible server, path included."""
+    """A parsed name. `endpoint` is the base URL of an OpenAI-compatible server, path included; or several of
+    them in their alphabet's order, with commas between, that serve the same model."""
 
     backend: BackendName
     name: str
@@ -32,17 +33,27 @@ class ModelName:
     def __str__(self) -> str:
         return f"{self.backend}:{self.name}" + (f"@{self.endpoint}" if self.endpoint else "")
 
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where calls go: none for a model without a server, one, or several that share the load."""
+        return tuple(self.endpoint.split(",")) if self.endpoint else ()
+
+    def at_each(self) -> tuple[ModelName, ...]:
+        """The same model at each of its endpoints alone."""
+        return tuple(ModelName(self.backend, self.name, endpoint) for endpoint in self.endpoints)
+
     def resolved(self) -> ModelName:
         """With the endpoint that calls go to: its own, `OPENAI_BASE_URL`, or OpenAI's."""
         if self.backend != "openai" or self.endpoint:
             return self
         endpoint = os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI_ENDPOINT
-        return ModelName(self.backend, self.name, _checked_endpoint(endpoint, "OPENAI_BASE_URL"))
+        return ModelName(self.backend, self.name, _checked_endpoints(endpoint, "OPENAI_BASE_URL"))
 
 
 def parse_model_name(text: str) -> ModelName:
     """Read a model's name. An endpoint starts at the last `@http://` or `@https://`; without a path it
-    means `/v1`. Raises `InputError` for an unknown backend, an unknown embedded model, a bad endpoint."""
+    means `/v1`; several stand with commas between them. Raises `InputError` for an unknown backend, an
+    unknown embedded model, a bad endpoint."""
     backend, colon, rest = text.partition(":")
     if not colon or backend not in get_args(BackendName):
         raise InputError(f"there is no model backend {backend!r}", place=_masked(text), hint=EXAMPLES)
@@ -57,7 +68,7 @@ def parse_model_name(text: str) -> ModelName:
             raise InputError(
                 "the endpoint does not begin with http:// or https://", place=_masked(text), hint=EXAMPLES
             )
-        endpoint = endpoint and _checked_endpoint(endpoint, text)
+        endpoint = endpoint and _checked_endpoints(endpoint, text)
     elif endpoint is not None:
         raise InputError(f"a model of `{backend}:` has no endpoint", place=_masked(text), hint=EXAMPLES)
     if backend == "embedded" and name not in EMBEDDED_MODELS:
@@ -84,6 +95,12 @@ def origin(endpoint: str) -> str:
     return f"{parts.scheme}://{parts.netloc}".lower()
 
 
+def _checked_endpoints(endpoints: str, place: str) -> str:
+    """One order for one set, so that a list is the same model however it is written."""
+    each = {_checked_endpoint(endpoint, place) for endpoint in re.split(r",(?=https?://)", endpoints)}
+    return ",".join(sorted(each))
+
+
 def _checked_endpoint(endpoint: str, place: str) -> str:
     place = _masked(place)
     try:
@@ -98,6 +115,10 @@ def _checked_endpoint(endpoint: str, place: str) -> str:
             "the endpoint holds a user name or password",
             place=place,
             hint="put the key in an environment variable and name it under `api_keys` in the recipe",
+        )
+    if "," in endpoint:
+        raise InputError(
+            "the endpoint holds a comma", place=place, hint="each of several begins with http:// or https://"
         )
     if parts.query or parts.fragment:
         raise InputError("the endpoint has a query or a fragment", place=place, hint="end it at its path")

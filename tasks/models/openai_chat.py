@@ -6,6 +6,7 @@ import asyncio
 import re
 import socket
 import time
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,11 @@ from tasks.models.chat_format import (
     request_body,
     retry_after_s,
 )
+from tasks.models.chat_wire import Reply, Wire, tls_context
 from tasks.models.names import OPENAI_ENDPOINT, is_loopback, origin
 from tasks.models.protocol import Completion, FailureKind, Request
 from tasks.models.text_scoring import score_text
+from tasks.text.secrets import without_secrets
 
 if TYPE_CHECKING:
     import httpx2
@@ -32,6 +35,12 @@ NO_KEY = "not-needed"
 
 _dialects: dict[tuple[str, str], Dialect] = {}
 _dialects_lock = Lock()
+
+
+def dialect_of(endpoint: str, name: str) -> Dialect:
+    """What this process has learnt of a model's server."""
+    with _dialects_lock:
+        return _dialects.setdefault((endpoint, name), Dialect.of(endpoint))
 
 
 class OpenAIChat:
@@ -45,9 +54,9 @@ class OpenAIChat:
         self._api_key = api_key or NO_KEY
         self._schema_prompt = schema_prompt
         self._client = chat_client(endpoint, self._api_key, connections)
+        self._wire = Wire.of(self._client, connections)
         self._learning = asyncio.Lock()
-        with _dialects_lock:
-            self._dialect = _dialects.setdefault((endpoint, name), Dialect.of(endpoint))
+        self._dialect = dialect_of(endpoint, name)
 
     async def ask(self, request: Request) -> Completion | Setback:
         """One try. A parameter that the server does not know is left out from then on, and asked again."""
@@ -61,12 +70,12 @@ class OpenAIChat:
             response = await self._post(body)
             if isinstance(response, Setback):
                 return response
-            if response.status_code < 400:
+            if response.status < 400:
                 return self._read(response, request)
             error = _error_of(response)
             if error.get("code") == "content_filter":
                 return _filtered(request)
-            parameter = refused_parameter(response.status_code, error, body)
+            parameter = refused_parameter(response.status, error, body)
             if parameter is None or not self._dialect.give_up(parameter, body):
                 return self._setback(response, error)
 
@@ -77,15 +86,17 @@ class OpenAIChat:
                 response = await self._send("GET", "/models", None)
                 if isinstance(response, Setback):
                     return response
-                self._dialect.owner = read_owner(_json(response), self.name) if response.is_success else ""
+                self._dialect.owner = read_owner(_json(response), self.name) if response.status < 300 else ""
         return None
 
     async def models_status(self) -> int | Setback:
         """HTTP status of `GET /models`: whether the server is there, before anything is spent."""
         response = await self._send("GET", "/models", None)
-        return response if isinstance(response, Setback) else response.status_code
+        return response if isinstance(response, Setback) else response.status
 
     async def close(self) -> None:
+        if self._wire is not None:
+            await self._wire.close()
         await self._client.close()
 
     async def _call(self, path: str, body: dict[str, Any]) -> Any:
@@ -93,14 +104,14 @@ class OpenAIChat:
         response = await self._send("POST", path, body)
         if isinstance(response, Setback):
             return response
-        if response.status_code >= 400:
+        if response.status >= 400:
             return self._setback(response, _error_of(response))
         return _json(response)
 
-    async def _post(self, body: dict[str, Any]) -> httpx2.Response | Setback:
+    async def _post(self, body: dict[str, Any]) -> Reply | Setback:
         return await self._send("POST", "/chat/completions", body)
 
-    async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> httpx2.Response | Setback:
+    async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> Reply | Setback:
         """The raw response, whatever its status. Errors of the client hold the request with its headers,
         so they end here."""
         import aiohttp
@@ -108,25 +119,26 @@ class OpenAIChat:
         import openai
 
         try:
-            if method == "GET":
-                return await self._client.get(path, cast_to=httpx2.Response)
-            return await self._client.post(path, cast_to=httpx2.Response, body=body)
+            if self._wire is not None and path == "/chat/completions" and body is not None:
+                return await self._wire.post(body)
+            call = self._client.get if method == "GET" else partial(self._client.post, body=body)
+            return _reply(await call(path, cast_to=httpx2.Response))
         except openai.APIStatusError as error:
-            return error.response
+            return _reply(error.response)
         except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
             reason = _root(error)
             message = f"the connection to {self._place} failed ({type(reason).__name__})"
             return Setback("connection", message, may_be_billed=not _never_sent(reason))
 
-    def _read(self, response: httpx2.Response, request: Request) -> Completion | Setback:
+    def _read(self, response: Reply, request: Request) -> Completion | Setback:
         payload = _json(response)
         if payload is None:
-            message = f"{self._place} answered {response.status_code} with what is not JSON"
+            message = f"{self._place} answered {response.status} with what is not JSON"
             return Setback("malformed", message, may_be_billed=True)
         return read_completion(payload, request)
 
-    def _setback(self, response: httpx2.Response, error: dict[str, Any]) -> Setback:
-        status = response.status_code
+    def _setback(self, response: Reply, error: dict[str, Any]) -> Setback:
+        status = response.status
         exhausted = error.get("code") == "insufficient_quota"
         kind = _kind_of(status)
         said = "" if kind == "unauthorized" else self._clean(str(error.get("message") or ""))
@@ -134,8 +146,8 @@ class OpenAIChat:
             kind,
             f"{self._place} answered {status}" + (f": {said}" if said else ""),
             final=exhausted or kind in ("bad_request", "unauthorized"),
-            retry_after_s=retry_after_s(response.headers.get("retry-after"), time.time()),
-            overload=status in (408, 429, 503, 529),
+            retry_after_s=retry_after_s(response.retry_after, time.time()),
+            overload=status in (408, 503, 529),
         )
 
     @property
@@ -143,12 +155,16 @@ class OpenAIChat:
         return origin(self.endpoint)
 
     def _clean(self, text: str) -> str:
-        """A server's words without keys, query strings, or length."""
-        text = text.replace(self._api_key, "***")
-        text = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 ***", text)
-        text = re.sub(r"\bsk-[\w*-]+", "***", text)
-        text = re.sub(r"\?\S+", "?***", text)
-        return " ".join(text.split())[:300]
+        return without_keys(text, self._api_key)
+
+
+def without_keys(text: str, api_key: str) -> str:
+    """A server's words without keys, query strings, or length."""
+    text = without_secrets(text[:4000], api_key)
+    text = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 ***", text)
+    text = re.sub(r"\bsk-[\w*-]+", "***", text)
+    text = re.sub(r"\?\S+", "?***", text)
+    return " ".join(text.split())[:300]
 
 
 def chat_client(endpoint: str, api_key: str, connections: int) -> openai.AsyncOpenAI:
@@ -162,7 +178,10 @@ def chat_client(endpoint: str, api_key: str, connections: int) -> openai.AsyncOp
 
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
     transport = openai.DefaultAioHttpClient(
-        limits=limits, timeout=httpx2.Timeout(None, connect=30.0), trust_env=not is_loopback(endpoint)
+        limits=limits,
+        timeout=httpx2.Timeout(None, connect=30.0),
+        trust_env=not is_loopback(endpoint),
+        verify=tls_context(),
     )
     headers: dict[str, Any] = {"Authorization": f"Bearer {api_key}"}
     if origin(endpoint) != origin(OPENAI_ENDPOINT):
@@ -177,6 +196,10 @@ def read_schema_prompt(data_dir: Path) -> str:
     from tasks.text.prompts import read_prompt
 
     return read_prompt(data_dir, "json_answer").user
+
+
+def _reply(response: httpx2.Response) -> Reply:
+    return Reply(response.status_code, response.content, response.headers.get("retry-after"))
 
 
 def _root(error: BaseException) -> BaseException:
@@ -200,7 +223,7 @@ def _kind_of(status: int) -> FailureKind:
     return "server" if status >= 500 else "bad_request"
 
 
-def _error_of(response: httpx2.Response) -> dict[str, Any]:
+def _error_of(response: Reply) -> dict[str, Any]:
     """The error object of a response, however the server wraps it; empty where it sent a page."""
     payload = _json(response)
     if payload is None:
@@ -209,7 +232,7 @@ def _error_of(response: httpx2.Response) -> dict[str, Any]:
     return error if isinstance(error, dict) else {"message": error}
 
 
-def _json(response: httpx2.Response) -> Any:
+def _json(response: Reply) -> Any:
     """The body; `None` where it is not JSON."""
     import orjson
 

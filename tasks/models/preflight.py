@@ -10,7 +10,9 @@ from schemas.errors import InputError
 from tasks.models.answering import LOOK_UP
 from tasks.models.backend import Setback
 from tasks.models.cache import ResponseCache
+from tasks.models.cache_database import is_there
 from tasks.models.fingerprint import fingerprint
+from tasks.models.model_folder import known_as
 from tasks.models.names import ModelName, origin, parse_model_name
 from tasks.models.openai_chat import OpenAIChat
 from tasks.models.protocol import Request
@@ -25,8 +27,10 @@ def check_models(names: Iterable[str], settings: ModelSettings) -> None:
     for name in names:
         model = parse_model_name(name).resolved()
         if model.backend == "vllm":
-            raise no_vllm(model)
-        if model.backend == "embedded":
+            from tasks.models.vllm_engine import check_vllm
+
+            check_vllm(model)
+        elif model.backend == "embedded":
             from tasks.models.embedded import find_weights
 
             find_weights(model.name)
@@ -35,7 +39,9 @@ def check_models(names: Iterable[str], settings: ModelSettings) -> None:
 
             recording(model.name)
         else:
-            api_key(model, settings)
+            refuse_batches_at_several(name, model, settings)
+            for alone in model.at_each():
+                api_key(alone, settings)
         settings.price(name)
 
 
@@ -46,7 +52,29 @@ async def ping(names: Iterable[str], settings: ModelSettings) -> None:
         model = parse_model_name(name).resolved()
         if model.backend == "openai" and model.endpoint not in asked:
             asked.add(model.endpoint)
-            await _ping(model, settings)
+            await _ping_any(model, settings)
+
+
+async def _ping_any(model: ModelName, settings: ModelSettings) -> None:
+    """One endpoint is enough; raises what the first of them raised where there is none."""
+    errors = []
+    for alone in model.at_each():
+        try:
+            await _ping(alone, settings)
+        except InputError as error:
+            errors.append(error)
+    if len(errors) == len(model.endpoints):
+        raise errors[0]
+
+
+def refuse_batches_at_several(name: str, model: ModelName, settings: ModelSettings) -> None:
+    """A batch is one provider's."""
+    if name in settings.batch and len(model.endpoints) > 1:
+        raise InputError(
+            "a model that is asked in batches has several endpoints",
+            place=name,
+            hint="name one endpoint, or take the model out of `models.batch`",
+        )
 
 
 async def _ping(model: ModelName, settings: ModelSettings) -> None:
@@ -74,9 +102,9 @@ async def _ping(model: ModelName, settings: ModelSettings) -> None:
 
 def count_cached(name: str, requests: Iterable[Request], settings: ModelSettings) -> int:
     """How many of these requests need not be sent, because their answers are in the cache."""
-    if not settings.cache_path.exists():
+    if not is_there(settings.cache_path):
         return 0
-    resolved = str(parse_model_name(name).resolved())
+    resolved = known_as(parse_model_name(name).resolved(), settings.engine)
     cache, stream, count = ResponseCache(settings.cache_path), iter(requests), 0
     try:
         while chunk := list(islice(stream, LOOK_UP)):
@@ -86,11 +114,3 @@ def count_cached(name: str, requests: Iterable[Request], settings: ModelSettings
     finally:
         cache.close()
     return count
-
-
-def no_vllm(model: ModelName) -> InputError:
-    return InputError(
-        "vLLM inside this process is not built in yet",
-        place=str(model),
-        hint=f"start `vllm serve {model.name}` and name it `openai:{model.name}@http://localhost:8000/v1`",
-    )

@@ -24,6 +24,12 @@ class Price(BaseModel):
     source: str
     as_of: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
 
+    def times(self, factor: float) -> Price:
+        """The same at a share of the price."""
+        cached = None if self.cached is None else self.cached * factor
+        changes = {"input": self.input * factor, "output": self.output * factor, "cached": cached}
+        return self.model_copy(update=changes)
+
     def cost_usd(self, tokens_in: int, tokens_out: int, tokens_in_cached: int = 0) -> float:
         cached = min(tokens_in_cached, tokens_in)
         cached_price = self.input if self.cached is None else self.cached
@@ -35,21 +41,27 @@ class PriceList(BaseModel):
     """data/prices.yaml"""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    batch: float = Field(default=1.0, ge=0, le=1)
+    """What a call costs through the Batch API, as a share of its price."""
     models: dict[str, Price]
 
 
 FREE = Price(input=0, output=0, source="free", as_of="1970-01-01")
 
 
-def price_of(name: ModelName, *, configured: str, free: Collection[str], prices_path: Path) -> Price:
-    """The price of a model. `configured` is its name as the recipe has it, which `free` may list.
+def price_of(
+    name: ModelName, *, configured: str, free: Collection[str], prices_path: Path, batch: Collection[str] = ()
+) -> Price:
+    """The price of a model. `configured` is its name as the recipe has it, which `free` may list, and
+    `batch` where it is asked through the Batch API.
 
-    Embedded and replayed models are free. A dated snapshot (`gpt-5-mini-2025-08-07`) costs what its
-    undated name does. Raises `BudgetError` where there is no price.
+    Models in this process and replayed ones are free. A dated snapshot (`gpt-5-mini-2025-08-07`) costs
+    what its undated name does. Raises `BudgetError` where there is no price.
     """
-    if name.backend in ("embedded", "replay") or configured in free:
+    if name.backend in ("embedded", "replay", "vllm") or configured in free:
         return FREE
-    models = read_yaml(prices_path, PriceList).models
+    listed = read_yaml(prices_path, PriceList)
+    models = listed.models
     undated = re.sub(r"-\d{4}-\d{2}-\d{2}$", "", name.name)
     price = models.get(name.name) or models.get(undated)
     if price is None:
@@ -59,4 +71,4 @@ def price_of(name: ModelName, *, configured: str, free: Collection[str], prices_
             hint=f"add `{name.name}` to {prices_path.name}; or list {configured!r} under `budget.free` in "
             "the recipe if it costs nothing; or choose another model",
         )
-    return price
+    return price.times(listed.batch) if configured in batch else price

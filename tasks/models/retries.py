@@ -34,7 +34,7 @@ async def ask_patiently(ask: Try, limiter: Limiter, request: Request) -> Outcome
         if result.final or too_long or used >= limits.attempts:
             suffix = f"; it asks to wait {result.retry_after_s:.0f} s" if too_long else ""
             return Failure(request.tag, result.kind, result.message + suffix, tries)
-        await asyncio.sleep(backoff_s(tries) if result.retry_after_s is None else 0.0)
+        await asyncio.sleep(backoff_s(tries) if result.retry_after_s is None else result.retry_after_s)
 
 
 async def _try_once(ask: Try, limiter: Limiter, request: Request, tokens: int) -> Completion | Setback:
@@ -48,10 +48,12 @@ async def _try_once(ask: Try, limiter: Limiter, request: Request, tokens: int) -
         if isinstance(result, Completion):
             limiter.succeeded(slot, result.tokens_in + result.tokens_out)
             return result
-        if result.overload:
+        wait = result.retry_after_s if (result.retry_after_s or 0.0) <= LONGEST_WAIT_S else None
+        if result.kind == "rate_limit" and not result.final:
+            limiter.refused(slot, wait)
+        elif result.overload:
             limiter.overloaded(slot)
-        if result.retry_after_s is not None and result.retry_after_s <= LONGEST_WAIT_S:
-            limiter.pause(result.retry_after_s)
+            limiter.pause(wait or 0.0)
         return result
 
 

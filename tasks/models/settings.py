@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from schemas.errors import InputError
 from schemas.recipe import Limits
@@ -28,6 +29,10 @@ class ModelSettings:
     api_keys: Mapping[str, str] = field(default_factory=dict)
     """Environment variable by endpoint (`http://host:port`)."""
     limits: Callable[[str], Limits] = lambda name: Limits()
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    """vLLM's own engine arguments, for models of `vllm:`."""
+    batch: frozenset[str] = frozenset()
+    """Models that are asked through the Batch API."""
     prices_path: Path | None = None
     """Default: `prices.yaml` in `data_dir`."""
 
@@ -42,12 +47,16 @@ class ModelSettings:
             free=frozenset(recipe.budget.free),
             api_keys=recipe.api_keys,
             limits=recipe.limits_of,
+            engine=recipe.models.engine,
+            batch=frozenset(recipe.models.batch),
         )
 
     def price(self, name: str) -> Price:
         """What the model costs; raises `BudgetError` where that is not known."""
         prices = self.prices_path or self.data_dir / "prices.yaml"
-        return price_of(parse_model_name(name), configured=name, free=self.free, prices_path=prices)
+        return price_of(
+            parse_model_name(name), configured=name, free=self.free, prices_path=prices, batch=self.batch
+        )
 
 
 def api_key_variable(model: ModelName, settings: ModelSettings) -> str | None:

@@ -16,6 +16,7 @@ from schemas.manifest import Manifest
 from schemas.question import QUESTIONS, Question
 from schemas.recipe import Recipe
 from schemas.response import RESPONSES
+from schemas.validation import Finding
 from tasks.auditing.standing import audit_warnings, deciding_judges
 from tasks.families.asking import form_of
 from tasks.release.configs import CONFIGS, CONTROLS, HARD_NEGATIVES, data_file
@@ -113,11 +114,14 @@ def card_values(
         "generator": _generator(recipe, questions),
         "answerers": _listed(r["model"] for r in contents.records(RESPONSES.name)),
         "judges": _listed(manifest.judged_by),
-        "judged_plainly": "\n\n".join([sentences["judged"][kind], *_audit(recipe, manifest, sentences)]),
+        "judged_plainly": "\n\n".join(
+            [sentences["judged"][kind], *_audit(recipe, manifest, sentences), *_people(manifest, sentences)]
+        ),
         "holdout": _holdout(contents, sentences),
         "apart": _apart(manifest, sentences),
         "funnel": _funnel(manifest),
         "reasons": _reasons(contents),
+        "gate": _gate(manifest, sentences),
         "controls": _controls(contents.rows(CONTROLS), sentences),
         "licence": escape_markdown(recipe.release.licence),
         "citation": _citation(recipe, manifest),
@@ -170,6 +174,22 @@ def _audit(recipe: Recipe, manifest: Manifest, sentences: Sentences) -> list[str
     return [f"> {sentences['audit']['warning']}\n>\n{listed}"]
 
 
+def _people(manifest: Manifest, sentences: Sentences) -> list[str]:
+    """What people looked at, and where they are divided: nothing where nobody looked."""
+    if (seen := manifest.review) is None:
+        return []
+    words = sentences["review"]
+    figures = {name: f"{value:,}" for name, value in seen.model_dump(exclude_none=True).items()}
+    told = [Template(words["looked"]).substitute(figures)]
+    if seen.alpha is None or seen.alpha_low is None:
+        told.append(Template(words["unmeasured"]).substitute(figures))
+    else:
+        alpha = f"{seen.alpha:.2f} (95 % interval {seen.alpha_low:.2f} to {seen.alpha_high:.2f})"
+        told.append(Template(words["agreement"]).substitute(figures, alpha=alpha))
+    warning = [Template(words["contested"]).substitute(figures)] if seen.contested else []
+    return [" ".join(told), *(f"> {line}" for line in warning)]
+
+
 def _holdout(contents: Contents, sentences: Sentences) -> str:
     found = shrinkage(fitness_by_phase(contents.rows(QUESTIONS), contents.rows(JUDGEMENTS)))
     if found is None:
@@ -215,6 +235,22 @@ def _reasons(contents: Contents) -> str:
         f"| {escape_markdown(stage)}: {escape_markdown(reason.replace('_', ' '))} | {rows:,} |"
         for stage, reason, rows in drop_reasons(contents.rows(DROPPED))
     )
+
+
+def _gate(manifest: Manifest, sentences: Sentences) -> str:
+    """What the gate warned of, and what it took out."""
+    told = [sentences["gate"]["warned" if manifest.warnings else "clean"]]
+    if manifest.warnings:
+        told.append("\n".join(f"- {_warning(f)}" for f in manifest.warnings))
+    if (found := manifest.quarantine) and found.taken:
+        taken = Template(sentences["gate"]["quarantine"])
+        told.append(taken.substitute(taken=f"{found.taken:,}", questions=f"{found.questions:,}"))
+    return "\n\n".join(told)
+
+
+def _warning(finding: Finding) -> str:
+    rows = "1 row" if finding.count == 1 else f"{finding.count:,} rows"
+    return f"{escape_markdown(finding.table)}: {escape_markdown(finding.message)} ({rows})"
 
 
 def _controls(controls: list[Question], sentences: Sentences) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -39,3 +39,15 @@ QUESTION_CONFIGS = (QUESTIONS.name, HARD_NEGATIVES.name, CONTROLS.name)
 def data_file(config: str) -> str:
     """Where a config's rows are, inside a release."""
     return f"data/{config}/test-00000-of-00001.parquet"
+
+
+def config_of(question: Question, answered: Collection[str]) -> str | None:
+    """Where a question is released. A question of a templated family needs no label, only answers: nothing
+    was searched for, so nothing is selected."""
+    if question.control != "none":
+        return CONTROLS.name
+    if question.label == "hard_negative":
+        return HARD_NEGATIVES.name
+    if question.label == "accepted" or (question.family != "open" and question.id in answered):
+        return QUESTIONS.name
+    return None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from schemas.errors import CounterfoilError, InputError, PublishError
+from tasks.text.secrets import without_secrets
 
 T = TypeVar("T")
 
@@ -135,5 +136,4 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _clean(text: str, secret: str | None) -> str:
-    text = _QUERY.sub(r"\1", " ".join(text.split()))
-    return text.replace(secret, "***") if secret else text
+    return without_secrets(_QUERY.sub(r"\1", " ".join(text.split())), secret)

@@ -28,7 +28,10 @@ _VARIABLES = {
     BAND: "--band",
     **{colour: f"--series-{i}" for i, colour in enumerate(SERIES, start=1)},
 }
-_CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+CONTROL_CHARACTERS = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
+)
+"""With the characters that turn the direction of what follows: a picture has no way to keep them apart."""
 
 
 @contextmanager
@@ -78,9 +81,14 @@ def panel(height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
+def without_controls(text: str) -> str:
+    """The text without what XML cannot hold or what turns the direction of its surroundings."""
+    return CONTROL_CHARACTERS.sub("", text)
+
+
 def clean_label(text: str, most: int = 24) -> str:
     """One line of at most `most` characters that XML can hold."""
-    line = " ".join(_CONTROL_CHARACTERS.sub("", text).split())
+    line = " ".join(without_controls(text).split())
     return line if len(line) <= most else line[: most - 1] + "…"
 
 

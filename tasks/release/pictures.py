@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
@@ -150,31 +151,47 @@ def effect_forest(shown: EffectPanel, models: Sequence[str]) -> str:
         if shown.floor is not None:
             axes.axvspan(shown.floor.low, shown.floor.high, color=BAND, linewidth=0, zorder=0)
         axes.axvline(0, color=RULE, linewidth=0.8, zorder=1)
-        for effect, label in zip(shown.effects, shown.labels, strict=True):
-            if effect.model in drawn:
-                _mark(axes, effect, len(rows) - 1 - rows[label], drawn)
+        for which, model in enumerate(drawn):
+            shift = len(rows) - 1 + 0.2 * ((len(drawn) - 1) / 2 - which)
+            placed = zip(shown.effects, shown.labels, strict=True)
+            _mark(axes, [(e, shift - rows[label]) for e, label in placed if e.model == model], which)
         axes.set_yticks(range(len(rows)), [clean_label(label, 26) for label in reversed(rows)])
         axes.set(xlim=shown.axis, ylim=(-0.6, len(rows) - 0.4))
         axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel(clean_label(shown.unit, 48))
         axes.spines["left"].set_visible(False)
-        told = "; ".join(_told(e, label) for e, label in zip(shown.effects, shown.labels, strict=True))
+        told = "; ".join(
+            _told(e, label) for e, label in zip(shown.effects, shown.labels, strict=True) if e.model in drawn
+        )
         return to_svg(figure, shown.key, f"{shown.metric}, {shown.title}", told)
 
 
-def _mark(axes: Axes, effect: Effect, row: int, models: Sequence[str]) -> None:
-    which = models.index(effect.model)
-    y = row + 0.2 * ((len(models) - 1) / 2 - which)
-    colour = SERIES[which]
-    if effect.low is not None and effect.high is not None:
-        axes.plot([effect.low, effect.high], [y, y], color=colour, linewidth=1.5, solid_capstyle="butt")
-    axes.plot([effect.value], [y], marker=MARKERS[which], markersize=5.5, color=colour, markeredgewidth=0)
+def _mark(axes: Axes, placed: Sequence[tuple[Effect, float]], which: int) -> None:
+    """One model's values and intervals, each at its height; as one line and one set of marks, which keeps the
+    picture small."""
+    ends: list[float] = []
+    heights: list[float] = []
+    for effect, y in placed:
+        if effect.low is not None and effect.high is not None:
+            ends += [effect.low, effect.high, nan]
+            heights += [y, y, nan]
+    values, at = [e.value for e, _ in placed], [y for _, y in placed]
+    axes.plot(ends, heights, color=SERIES[which], linewidth=1.5, solid_capstyle="butt")
+    axes.plot(
+        values,
+        at,
+        linestyle="none",
+        marker=MARKERS[which],
+        markersize=5.5,
+        color=SERIES[which],
+        markeredgewidth=0,
+    )
 
 
 def _told(e: Effect, label: str) -> str:
     """An effect in words."""
     interval = f" (95 % interval {e.low:.3f} to {e.high:.3f})" if None not in (e.low, e.high) else ""
-    return f"{label}, {e.model}: {e.value:.3f}{interval}"
+    return f"{clean_label(label, 60)}, {clean_label(e.model, 60)}: {e.value:.3f}{interval}"
 
 
 def round_lines(rounds: Sequence[Round]) -> str:

@@ -7,18 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.decision import DROPPED, Dropped, StageCounts
-from schemas.effect import EFFECTS
+from schemas.effect import EFFECTS, Effect
 from schemas.judgement import JUDGEMENTS
 from schemas.label import LABEL_HISTORY
 from schemas.manifest import Manifest
 from schemas.question import QUESTIONS, Question
 from schemas.response import RESPONSES
-from tasks.release.configs import CONFIGS, CONTROLS, HARD_NEGATIVES, data_file
+from tasks.release.configs import CONTROLS, HARD_NEGATIVES
 from tasks.release.facts import (
     FLOOR_CONTROLS,
     Floor,
     JudgeKind,
     Shrinkage,
+    deciding_fitness_form,
     drop_reasons,
     fitness_by_phase,
     fitness_floor,
@@ -26,7 +27,7 @@ from tasks.release.facts import (
     shrinkage,
 )
 from tasks.release.reading import Contents
-from tasks.release.report_effects import FamilyEffects, family_effects
+from tasks.release.report_effects import FamilyEffects, Headline, family_effects, headlines
 from tasks.release.report_groups import Group, choose_groups, groups
 from tasks.release.report_judges import (
     Agreement,
@@ -42,18 +43,23 @@ from tasks.release.report_sections import (
     CostLine,
     Coverage,
     Duplicate,
+    Operation,
     Relabelled,
     Round,
+    StayedApart,
     Transition,
     cost_lines,
     coverage,
     nearest_duplicates,
+    operations,
     relabelled_questions,
     rounds,
+    stayed_apart,
     transitions,
 )
+from tasks.release.report_trust import Panel, Standing, panel_of, selection_effects, standings
 
-NEAR_DUPLICATES = 12
+NEAR_DUPLICATES = 10
 RELABELLED = 3
 """Examples per kind of change."""
 
@@ -77,8 +83,13 @@ class ReportData:
     manifest: Manifest
     title: str
     description: str
-    files: Mapping[str, str]
-    """Config to its Parquet file: every number says where it comes from."""
+    words_of_models: bool
+    """Whether free text that a model wrote is released."""
+    standings: Mapping[str, Standing]
+    panel: Panel
+    selection: Mapping[str, Effect]
+    above_floor: Share
+    """Accepted questions with more fitness than the floor."""
     judge_kind: JudgeKind
     attributes: tuple[str, ...]
     floor: Floor | None
@@ -92,19 +103,26 @@ class ReportData:
     refused: Share
     funnel: tuple[StageCounts, ...]
     reasons: tuple[tuple[str, str, int], ...]
+    headlines: tuple[Headline, ...]
     effects: tuple[FamilyEffects, ...]
     coverage: tuple[Coverage, ...]
+    strategy: str
     rounds: tuple[Round, ...]
+    operations: tuple[Operation, ...]
     judges: tuple[JudgeRecord, ...]
     agreement: tuple[Agreement, ...]
     order_effects: tuple[OrderEffect, ...]
     audited: tuple[Audited, ...]
     duplicates: tuple[Duplicate, ...]
     duplicates_in_all: int
+    threshold: float
+    stayed_apart: tuple[StayedApart, ...]
     transitions: tuple[Transition, ...]
     relabelled: tuple[Relabelled, ...]
     groups: tuple[Group, ...]
     costs: tuple[CostLine, ...]
+    texts: Mapping[str, str]
+    """Templates of the questions that changed since the last release and are in this one, by id."""
 
 
 def report_data(manifest: Manifest, contents: Contents) -> ReportData:
@@ -118,36 +136,58 @@ def report_data(manifest: Manifest, contents: Contents) -> ReportData:
     zero_ids = {q.id for q in controls if q.control in FLOOR_CONTROLS}
     phases = fitness_by_phase(questions, judgements)
     history = contents.rows(LABEL_HISTORY)
+    effects = contents.rows(EFFECTS)
     texts = {q.id: q.template for q in [*released, *lost]}
+    floor = fitness_floor(controls)
+    shrunk = shrinkage(phases)
+    abstained = Share(sum(j.abstention is not None for j in judgements), len(judgements))
+    failed = Share(sum(r.failure is not None for r in responses), len(responses))
+    fitness = fitness_by_fate(questions, hard, controls, lost)
+    accepted = fitness.get("accepted", [])
+    panel, selection = panel_of(manifest), selection_effects(effects)
+    covered = coverage([*questions, *hard], lost, attributes)
+    changed = (*manifest.comparison.added, *manifest.comparison.reworded, *manifest.comparison.relabelled)
     return ReportData(
         manifest=manifest,
         title=manifest.recipe.get("title") or manifest.name,
         description=manifest.recipe.get("description") or "",
-        files={config: data_file(config) for config in CONFIGS},
+        words_of_models=any(r.text and not r.option_order for r in responses),
+        standings=standings(
+            manifest, panel, floor, accepted, shrunk, selection, [failed.percent, abstained.percent]
+        ),
+        panel=panel,
+        selection=selection,
+        above_floor=Share(sum(floor is not None and f > floor.value for f in accepted), len(accepted)),
         judge_kind=judge_kind(manifest.judged_by),
         attributes=attributes,
-        floor=fitness_floor(controls),
-        fitness=fitness_by_fate(questions, hard, controls, lost),
+        floor=floor,
+        fitness=fitness,
         phases=tuple(phases),
-        shrinkage=shrinkage(phases),
-        abstained=Share(sum(j.abstention is not None for j in judgements), len(judgements)),
-        failed=Share(sum(r.failure is not None for r in responses), len(responses)),
+        shrinkage=shrunk,
+        abstained=abstained,
+        failed=failed,
         refused=Share(sum(r.refused for r in responses), len(responses)),
         funnel=manifest.counts,
         reasons=tuple(drop_reasons(dropped)),
-        effects=family_effects(contents.rows(EFFECTS)),
-        coverage=coverage([*questions, *hard], lost, attributes),
+        headlines=headlines(effects, deciding_fitness_form(judgements)),
+        effects=family_effects(effects),
+        coverage=covered,
+        strategy=str(manifest.recipe.get("evolve", {}).get("strategy", "")),
         rounds=rounds([*released, *lost]),
+        operations=operations([*released, *lost]),
         judges=judge_records(judgements, zero_ids),
         agreement=agreement(judgements),
-        order_effects=order_effects(judgements),
+        order_effects=order_effects(judgements, floor.value if floor else 0.0),
         audited=audited_judges(manifest),
         duplicates=nearest_duplicates(dropped, texts, NEAR_DUPLICATES),
         duplicates_in_all=sum(d.similarity is not None for d in dropped),
+        threshold=float(manifest.recipe.get("deduplicate", {}).get("threshold", 0.0)),
+        stayed_apart=stayed_apart(manifest.near_misses, texts, NEAR_DUPLICATES),
         transitions=transitions(history),
         relabelled=relabelled_questions(history, texts, RELABELLED),
-        groups=groups(choose_groups(questions, hard, controls), responses),
+        groups=groups(choose_groups(questions, hard, controls), responses, judgements, history),
         costs=cost_lines(manifest.cost_estimated, manifest.cost),
+        texts={id: texts[id] for id in changed if id in texts},
     )
 
 

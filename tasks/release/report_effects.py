@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from schemas.effect import Effect
+from schemas.ids import content_hash
 from schemas.response import PLAIN
+from tasks.release.leaderboard import ranked_effects
 
 PANELS = {
     "overall": {
@@ -33,6 +36,16 @@ MOST_ROWS = 18
 """Slices that one panel shows: those furthest from zero. The table has all."""
 MOST_MODELS = 4
 STRONGEST = 10
+MOST_PANELS = 6
+"""Panels of one family that are drawn: of the metrics that were measured most broadly."""
+MOST_PANELS_IN_ALL = 36
+MOST_TABLE_ROWS = 60
+MOST_HEADLINES = 40
+FEWEST = 2
+"""Controls that a floor must stand on, before anything is held against it."""
+DIAGNOSTICS = frozenset({"invalid", "order_effect", "length", "refusal", "removed"})
+"""Metrics that tell how answers came about, not what they show; they are drawn last."""
+BROADEST_FIRST = ("overall", "family", "attribute", "control", "superdomain", "domain")
 
 
 @dataclass(frozen=True)
@@ -45,12 +58,63 @@ class Floor:
 
 
 @dataclass(frozen=True)
+class Headline:
+    """An effect by which models are compared, beside what the same model shows on A/A controls."""
+
+    effect: Effect
+    floor: Floor | None
+
+    @property
+    def standing(self) -> str:
+        """Whether its interval and that of the floor have nothing in common."""
+        e, floor = self.effect, self.floor
+        if floor is None or floor.n < FEWEST or e.low is None or e.high is None:
+            return "not comparable"
+        return "outside" if e.low > floor.high or e.high < floor.low else "inside"
+
+
+def headlines(effects: Sequence[Effect], form: str | None) -> tuple[Headline, ...]:
+    """Families and attributes, as the leaderboard compares models by them."""
+    compared = ranked_effects(effects, form or "")
+    zero: dict[tuple[str, str, str, str], list[Effect]] = {}
+    for e in compared:
+        if e.level == "control" and e.name == "a_a":
+            zero.setdefault(_compared(e), []).append(e)
+    rows = [
+        Headline(e, _floor(zero.get(_compared(e), ())))
+        for e in compared
+        if e.level in ("family", "attribute")
+    ]
+    return tuple(
+        sorted(
+            rows,
+            key=lambda r: (
+                r.effect.family, metric_of(r.effect)[0], r.effect.level != "family",
+                r.effect.name, r.effect.metric, r.effect.model,
+            ),
+        )
+    )  # fmt: skip
+
+
+def _compared(e: Effect) -> tuple[str, str, str, str]:
+    return e.family, metric_of(e)[0], e.model, e.condition
+
+
+def _floor(zero: Sequence[Effect]) -> Floor | None:
+    ends = _ends(zero)
+    return Floor(min(ends), max(ends), sum(e.n for e in zero)) if ends else None
+
+
+@dataclass(frozen=True)
 class EffectPanel:
     """The effects of one metric at some levels: one row a slice, one mark a model."""
 
     key: str
+    family: str
+    name: str
+    condition: str
     metric: str
-    """Its title."""
+    """Its title; `name` is what the table calls it."""
     unit: str
     title: str
     labels: tuple[str, ...]
@@ -82,7 +146,11 @@ class FamilyEffects:
     family: str
     models: tuple[str, ...]
     panels: tuple[EffectPanel, ...]
+    undrawn: int
+    """Panels that are left out; the table has what they would show."""
     table: tuple[Effect, ...]
+    slices: int
+    """How many rows the table would have if it were whole."""
     questions: tuple[QuestionEffects, ...]
 
 
@@ -91,7 +159,11 @@ def family_effects(effects: Iterable[Effect]) -> tuple[FamilyEffects, ...]:
     by_family: dict[str, list[Effect]] = {}
     for e in effects:
         by_family.setdefault(e.family, []).append(e)
-    return tuple(_family(family, rows) for family, rows in sorted(by_family.items()))
+    found = [_family(family, rows) for family, rows in sorted(by_family.items())]
+    each = max(2, MOST_PANELS_IN_ALL // max(1, len(found)))
+    return tuple(
+        replace(f, panels=f.panels[:each], undrawn=f.undrawn + max(0, len(f.panels) - each)) for f in found
+    )
 
 
 def metric_of(effect: Effect) -> tuple[str, str]:
@@ -105,13 +177,19 @@ def _family(family: str, rows: Sequence[Effect]) -> FamilyEffects:
     by_metric: dict[tuple[str, str, str], list[Effect]] = {}
     for e in slices:
         by_metric.setdefault((metric_of(e)[0], e.unit, e.condition), []).append(e)
-    broadest_first = sorted(by_metric.items(), key=lambda m: (-len({e.level for e in m[1]}), m[0]))
+    broadest_first = sorted(
+        by_metric.items(), key=lambda m: (m[0][0] in DIAGNOSTICS, -len({e.level for e in m[1]}), m[0])
+    )
     panels = [p for (metric, _, _), found in broadest_first for p in _panels(family, metric, found)]
+    told = [e for e in rows if e.level != "question"]
+    broadest = sorted(told, key=lambda e: (BROADEST_FIRST.index(e.level), -abs(e.value), e.id))
     return FamilyEffects(
         family=family,
         models=tuple(sorted({e.model for e in slices})),
-        panels=tuple(panels),
-        table=tuple(e for e in rows if e.level != "question"),
+        panels=tuple(panels[:MOST_PANELS]),
+        undrawn=max(0, len(panels) - MOST_PANELS),
+        table=tuple(broadest[:MOST_TABLE_ROWS]),
+        slices=len(told),
         questions=_questions(rows),
     )
 
@@ -139,13 +217,16 @@ def _panels(family: str, metric: str, rows: Sequence[Effect]) -> list[EffectPane
     asked = "" if condition == PLAIN else f", asked with {condition.replace('_', ' ')}"
     zero = [e for e in rows if e.level == "control" and e.name == "a_a"]
     ends = _ends(zero)
-    floor = Floor(min(ends), max(ends), sum(e.n for e in zero)) if ends else None
+    floor = _floor(zero)
     chosen = {key: _furthest(rows, list(levels)) for key, levels in PANELS.items()}
     shown = [0.0, *ends, *_ends(e for found, _ in chosen.values() for e in found)]
     margin = 0.04 * (max(shown) - min(shown)) or 1.0
     return [
         EffectPanel(
-            key=f"effects-{family}-{metric}-{condition}-{key}",
+            key=picture_key(f"effects-{family}-{metric}-{unit}-{condition}-{key}"),
+            family=family,
+            name=metric,
+            condition=condition,
             metric=METRIC_TITLES.get(metric, metric.replace("_", " ")) + asked,
             unit=unit,
             title=", ".join(dict.fromkeys(PANELS[key][e.level] for e in found)),
@@ -158,6 +239,19 @@ def _panels(family: str, metric: str, rows: Sequence[Effect]) -> list[EffectPane
         for key, (found, hidden) in chosen.items()
         if found
     ]
+
+
+def metric_title(metric: str) -> str:
+    """A metric in words, with what it compares."""
+    name, _, pair = metric.partition(":")
+    title = METRIC_TITLES.get(name, name.replace("_", " "))
+    return f"{title}: {pair.replace('-', ' − ').replace('_', ' ')}" if pair else title
+
+
+def picture_key(text: str) -> str:
+    """A name for a picture that may stand in HTML and SVG ids, whatever it was made from."""
+    plain = re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-")
+    return f"{plain[:60]}-{content_hash(text)[:6]}"
 
 
 def _furthest(rows: Sequence[Effect], levels: Sequence[str]) -> tuple[list[Effect], int]:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from schemas.judgement import Judgement
+from schemas.label import LabelChange
 from schemas.question import Question, Variant
 from schemas.response import Response
+from tasks.release.report_links import row_query
+from tasks.release.report_text import Shown, marked, plain_text, quotations, shown
 
-_SLOT = re.compile(r"\{\{.*?\}\}", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Part of a variant's text; `slot`: whether it is what stands in a slot."""
-
-    text: str
-    slot: bool
+MOST_ATTRIBUTES = MOST_FAMILIES = MOST_VARIANTS = 6
+MOST_ANSWERS = 3
+MOST_VERDICTS = 4
 
 
 @dataclass(frozen=True)
@@ -26,11 +23,25 @@ class VariantAnswers:
     """A variant and what one model answered, sample by sample."""
 
     value: str
-    pieces: tuple[Piece, ...]
-    answers: tuple[str, ...]
+    text: Shown
+    answers: tuple[Shown, ...]
+    more: int
+    """Answers that are only in the table."""
     chosen: tuple[str, ...]
     """What was chosen among options, most frequent first, such as `yes × 3`."""
     failed: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one judge said of the answers that are shown."""
+
+    id: str
+    judge: str
+    fitness: float | None
+    abstention: str | None
+    scores: tuple[tuple[str, float, Shown], ...]
+    """Criterion, score, reasoning."""
 
 
 @dataclass(frozen=True)
@@ -38,92 +49,133 @@ class Group:
     """A question as a reader sees it. `why`: why it is shown."""
 
     question: Question
+    config: str
     why: str
     model: str
+    phase: str
     variants: tuple[VariantAnswers, ...]
+    hidden: int
+    """Variants that are only in the table."""
+    verdicts: tuple[Verdict, ...]
 
 
-def marked(variant: Variant, template: str) -> tuple[Piece, ...]:
-    """The text cut at its slots; in one piece where template and slots do not give the text."""
-    around = _SLOT.split(template)
-    if len(around) != len(variant.slots) + 1:
-        return (Piece(variant.text, False),)
-    pieces = [Piece(around[0], False)]
-    for slot, after in zip(variant.slots, around[1:], strict=True):
-        pieces += [Piece(slot, True), Piece(after, False)]
-    if "".join(p.text for p in pieces) != variant.text:
-        return (Piece(variant.text, False),)
-    return tuple(p for p in pieces if p.text)
-
-
-def marked_template(template: str) -> tuple[Piece, ...]:
-    """A template cut at its slots, each with all of its options."""
-    around, slots = _SLOT.split(template), _SLOT.findall(template)
-    pieces = [Piece(around[0], False)]
-    for slot, after in zip(slots, around[1:], strict=True):
-        pieces += [Piece(slot[2:-2], True), Piece(after, False)]
-    return tuple(p for p in pieces if p.text)
+Chosen = tuple[Question, str, str]
+"""A question, its config, and why it is shown."""
 
 
 def choose_groups(
     questions: Sequence[Question], hard_negatives: Sequence[Question], controls: Sequence[Question]
-) -> list[tuple[Question, str]]:
+) -> list[Chosen]:
     """A sample that is not only the best: per attribute the strongest question and the median one, one of
     each templated family, two hard negatives, and one control of each kind."""
-    chosen: list[tuple[Question, str]] = []
-    for attribute in sorted({q.attribute for q in questions}):
+    chosen: list[Chosen] = []
+    for attribute in sorted({q.attribute for q in questions if q.fitness is not None})[:MOST_ATTRIBUTES]:
         ranked = sorted(
             (q for q in questions if q.attribute == attribute and q.fitness is not None),
             key=lambda q: (-(q.fitness or 0.0), q.id),
         )
-        if ranked:
-            chosen.append((ranked[0], "highest fitness of its attribute"))
+        chosen.append((ranked[0], "questions", "highest fitness of its attribute"))
         if len(ranked) > 2:
-            chosen.append((ranked[len(ranked) // 2], "median fitness of its attribute"))
-    for family in sorted({q.family for q in questions if q.fitness is None}):
+            chosen.append((ranked[len(ranked) // 2], "questions", "median fitness of its attribute"))
+    for family in sorted({q.family for q in questions if q.fitness is None})[:MOST_FAMILIES]:
         first = min((q for q in questions if q.family == family and q.fitness is None), key=lambda q: q.id)
-        chosen.append((first, "first of its family by id"))
-    chosen += [(q, "hard negative") for q in sorted(hard_negatives, key=lambda q: q.id)[:2]]
+        chosen.append((first, "questions", "first of its family by id"))
+    negatives = sorted(hard_negatives, key=lambda q: q.id)[:2]
+    chosen += [(q, "hard_negatives", "hard negative") for q in negatives]
     for kind in sorted({q.control for q in controls}):
         first = min((q for q in controls if q.control == kind), key=lambda q: q.id)
-        chosen.append((first, f"{kind.replace('a_a', 'A/A')} control, first by id"))
+        chosen.append((first, "controls", f"{kind.replace('a_a', 'A/A')} control, first by id"))
     return chosen
 
 
-def groups(chosen: Iterable[tuple[Question, str]], responses: Iterable[Response]) -> tuple[Group, ...]:
+def groups(
+    chosen: Iterable[Chosen],
+    responses: Iterable[Response],
+    judgements: Iterable[Judgement] = (),
+    history: Iterable[LabelChange] = (),
+) -> tuple[Group, ...]:
     """The chosen questions with the answers of one model each: of the last phase, first by name."""
     wanted = list(chosen)
-    ids = {q.id for q, _ in wanted}
+    ids = {q.id for q, _, _ in wanted}
     answers: dict[str, list[Response]] = defaultdict(list)
+    verdicts: dict[str, list[Judgement]] = defaultdict(list)
+    evidence: dict[str, list[str]] = defaultdict(list)
     for r in responses:
         if r.question_id in ids:
             answers[r.question_id].append(r)
-    return tuple(_group(question, why, answers[question.id]) for question, why in wanted)
+    for j in judgements:
+        if j.question_id in ids:
+            verdicts[j.question_id].append(j)
+    for c in history:
+        if c.subject_id in ids and c.evidence:
+            evidence[c.subject_id].append(c.evidence)
+    return tuple(_group(w, answers[w[0].id], verdicts[w[0].id], evidence[w[0].id]) for w in wanted)
 
 
-def _group(question: Question, why: str, answers: Sequence[Response]) -> Group:
-    first = min(answers, key=lambda r: (r.phase, r.model), default=None)
-    shown = [r for r in answers if first and (r.phase, r.model) == (first.phase, first.model)]
+def _group(
+    wanted: Chosen, answers: Sequence[Response], judgements: Sequence[Judgement], evidence: Sequence[str]
+) -> Group:
+    question, config, why = wanted
+    first = min(answers, key=lambda r: (r.phase, r.model, r.condition), default=None)
+    of_first = [r for r in answers if first and _asked(r) == _asked(first)]
+    heard = _heard(judgements, first)
+    spans = [*evidence, *(q for j in heard for s in j.scores for q in quotations(s.reasoning))]
     return Group(
         question=question,
+        config=config,
         why=why,
-        model=f"{first.model}, {first.phase}" if first else "not answered",
+        model=first.model if first else "not answered",
+        phase=first.phase if first else "",
         variants=tuple(
-            _answers_of(v, question, [r for r in shown if r.variant == v.index]) for v in question.variants
+            _answers_of(v, question, config, [r for r in of_first if r.variant == v.index], spans)
+            for v in question.variants[:MOST_VARIANTS]
         ),
+        hidden=max(0, len(question.variants) - MOST_VARIANTS),
+        verdicts=tuple(_verdict(j) for j in heard),
     )
 
 
-def _answers_of(variant: Variant, question: Question, answers: Sequence[Response]) -> VariantAnswers:
+def _asked(r: Response) -> tuple[str, str, str]:
+    return (r.phase, r.model, r.condition)
+
+
+def _heard(judgements: Iterable[Judgement], first: Response | None) -> list[Judgement]:
+    """The first verdict of each judge on the answers that are shown."""
+    found: Mapping[str, Judgement] = {}
+    if first is not None:
+        on_shown = [j for j in judgements if (j.phase, j.target) == (first.phase, first.model)]
+        latest_first = sorted(on_shown, key=lambda j: (j.judge, j.repeat, j.order, j.id), reverse=True)
+        found = {j.judge: j for j in latest_first}
+    return [found[judge] for judge in sorted(found)][:MOST_VERDICTS]
+
+
+def _verdict(j: Judgement) -> Verdict:
+    where = row_query("scores", "judgements", j.id)
+    scores = tuple((s.criterion, s.value, plain_text(s.reasoning, where)) for s in j.scores[:8])
+    return Verdict(j.id, j.judge, j.fitness, j.abstention, scores)
+
+
+def _answers_of(
+    variant: Variant, question: Question, config: str, answers: Sequence[Response], evidence: Sequence[str]
+) -> VariantAnswers:
     ordered = sorted(answers, key=lambda r: r.sample)
     picks: dict[str, int] = defaultdict(int)
     for r in ordered:
         if question.options and r.failure is None:
             picks["invalid" if r.option is None else question.options[r.option].text] += 1
+    said = [r for r in ordered if r.failure is None and not question.options]
     return VariantAnswers(
         value=variant.value,
-        pieces=marked(variant, question.template),
-        answers=tuple(r.text for r in ordered if r.failure is None and not question.options),
-        chosen=tuple(f"{text} × {n}" for text, n in sorted(picks.items(), key=lambda p: (-p[1], p[0]))),
+        text=shown(
+            marked(variant, question.template),
+            row_query(f"variants[{variant.index + 1}].text", config, question.id),
+        ),
+        answers=tuple(
+            plain_text(r.text, row_query("text", "responses", r.id), evidence) for r in said[:MOST_ANSWERS]
+        ),
+        more=max(0, len(said) - MOST_ANSWERS),
+        chosen=tuple(
+            f"{text[:120]} × {n}" for text, n in sorted(picks.items(), key=lambda p: (-p[1], p[0]))[:8]
+        ),
         failed=sum(r.failure is not None for r in ordered),
     )

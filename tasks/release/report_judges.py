@@ -106,20 +106,26 @@ class OrderEffect:
     judge: str
     groups: int
     moved: int
+    flipped: int
+    """Groups that found something in one order and nothing in another: on either side of the floor."""
     mean_difference: float
 
 
-def order_effects(judgements: Iterable[Judgement]) -> tuple[OrderEffect, ...]:
-    """Over groups that one judge scored in at least two presentation orders."""
-    looks: dict[str, dict[tuple[object, ...], dict[tuple[int, ...], float]]] = defaultdict(dict)
+def order_effects(judgements: Iterable[Judgement], floor: float = 0.0) -> tuple[OrderEffect, ...]:
+    """Over groups that one judge scored in at least two presentation orders; looks in one order count as
+    their mean."""
+    looks: dict[str, dict[tuple[object, ...], dict[tuple[int, ...], list[float]]]] = defaultdict(dict)
     for j in judgements:
         if j.fitness is not None:
-            looks[j.judge].setdefault((j.question_id, j.target, j.phase, j.pair), {})[j.order] = j.fitness
+            group = looks[j.judge].setdefault((j.question_id, j.target, j.phase, j.pair), {})
+            group.setdefault(j.order, []).append(j.fitness)
     found = []
     for judge, groups in sorted(looks.items()):
-        spans = [max(by.values()) - min(by.values()) for by in groups.values() if len(by) > 1]
+        seen = [[fmean(f) for f in by.values()] for by in groups.values() if len(by) > 1]
+        spans = [max(means) - min(means) for means in seen]
         if spans:
-            found.append(OrderEffect(judge, len(spans), sum(s > 0 for s in spans), fmean(spans)))
+            flipped = sum(min(means) <= floor < max(means) for means in seen)
+            found.append(OrderEffect(judge, len(spans), sum(s > 0 for s in spans), flipped, fmean(spans)))
     return tuple(found)
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 
 from schemas.decision import Dropped
 from schemas.label import LabelChange
-from schemas.manifest import StageCost
+from schemas.manifest import NearMiss, StageCost
 from schemas.question import Question
+
+AFRESH = "_holdout"
+"""What the plan appends to a stage that is done again on fresh samples."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def rounds(questions: Iterable[Question]) -> tuple[Round, ...]:
                     judged=len(real),
                     accepted=sum(q.label == "accepted" and q.control == "none" for q in judged),
                     fitness_median=median(real),
-                    fitness_high=real[int(0.9 * (len(real) - 1))],
+                    fitness_high=real[-(-9 * len(real) // 10) - 1],
                     control_median=median(zero) if zero else None,
                 )
             )
@@ -90,9 +93,44 @@ def rounds(questions: Iterable[Question]) -> tuple[Round, ...]:
 
 
 @dataclass(frozen=True)
+class Operation:
+    """What one way of making questions gave in one round."""
+
+    number: int
+    operator: str | None
+    """`None`: seeds, and controls that stand beside them."""
+    made: int
+    judged: int
+    accepted: int
+    fitness_mean: float | None
+
+
+def operations(questions: Iterable[Question]) -> tuple[Operation, ...]:
+    """Open questions that are no controls, by round and operator; `questions`: released and dropped ones."""
+    found: dict[tuple[int, str | None], list[Question]] = defaultdict(list)
+    for q in questions:
+        if q.family == "open" and q.control == "none":
+            found[q.round, q.operator].append(q)
+    return tuple(
+        Operation(
+            number=number,
+            operator=operator,
+            made=len(made),
+            judged=len(scores := [q.fitness for q in made if q.fitness is not None]),
+            accepted=sum(q.label == "accepted" for q in made),
+            fitness_mean=fmean(scores) if scores else None,
+        )
+        for (number, operator), made in sorted(found.items(), key=lambda f: (f[0][0], f[0][1] or ""))
+    )
+
+
+@dataclass(frozen=True)
 class Duplicate:
     """A question that lost to another, and how alike the two are (0 to 100)."""
 
+    id: str
+    """Of the row in `dropped`."""
+    reason: str
     lost: str
     kept: str
     kept_id: str
@@ -104,11 +142,31 @@ def nearest_duplicates(
 ) -> tuple[Duplicate, ...]:
     """The duplicates that were closest to being kept: lowest similarity first. `texts`: by question id."""
     found = [
-        Duplicate(d.text, texts.get(d.because_of or "", ""), d.because_of or "", d.similarity)
+        Duplicate(d.id, d.reason, d.text, texts.get(d.because_of or "", ""), d.because_of or "", d.similarity)
         for d in dropped
         if d.similarity is not None
     ]
     return tuple(sorted(found, key=lambda d: (d.similarity, d.lost))[:most])
+
+
+@dataclass(frozen=True)
+class StayedApart:
+    """Two questions that both stayed, just below the threshold. `number`: in the manifest, from 0."""
+
+    number: int
+    left: str
+    right: str
+    similarity: float
+
+
+def stayed_apart(pairs: Iterable[NearMiss], texts: Mapping[str, str], most: int) -> tuple[StayedApart, ...]:
+    """The pairs that were closest to being merged, most alike first. `texts`: by question id."""
+    found = [
+        StayedApart(number, texts[p.question_id], texts[p.other_id], p.similarity)
+        for number, p in enumerate(pairs)
+        if p.question_id in texts and p.other_id in texts
+    ]
+    return tuple(sorted(found, key=lambda p: (-p.similarity, p.left, p.right))[:most])
 
 
 @dataclass(frozen=True)
@@ -134,10 +192,15 @@ def transitions(history: Iterable[LabelChange]) -> tuple[Transition, ...]:
 class Relabelled:
     """One question whose label changed, to read."""
 
+    id: str
+    """Of the row in `label_history`."""
     text: str
+    query: str
+    """The accepted question that it was held against."""
     before: str
     after: str
     reason: str
+    judge: str
     evidence: str | None
 
 
@@ -150,7 +213,16 @@ def relabelled_questions(
         if c.subject_id in texts:
             found[c.before, c.after, c.reason].append(c)
     return tuple(
-        Relabelled(texts[c.subject_id], c.before, c.after, c.reason, c.evidence)
+        Relabelled(
+            c.id,
+            texts[c.subject_id],
+            texts.get(c.query_id, ""),
+            c.before,
+            c.after,
+            c.reason,
+            c.judge,
+            c.evidence,
+        )
         for _, changes in sorted(found.items())
         for c in changes[:most]
     )
@@ -164,26 +236,30 @@ class CostLine:
     model: str
     calls_planned: int
     calls: int
+    tokens_planned: int
     tokens: int
     usd_planned: float
     usd: float
 
 
 def cost_lines(planned: Iterable[StageCost], actual: Iterable[StageCost]) -> tuple[CostLine, ...]:
-    """Both sides of every stage and model, in the order of the stages."""
-    lines: dict[tuple[str, str], list[StageCost | None]] = {}
+    """Both sides of every stage and model, in the order of the stages. What is asked afresh is planned apart
+    and done by the same stage, so both count as that stage."""
+    lines: dict[tuple[str, str], tuple[list[StageCost], list[StageCost]]] = {}
     for side, costs in enumerate((planned, actual)):
         for cost in costs:
-            lines.setdefault((cost.stage, cost.model), [None, None])[side] = cost
+            key = (cost.stage.removesuffix(AFRESH), cost.model)
+            lines.setdefault(key, ([], []))[side].append(cost)
     return tuple(
         CostLine(
             stage=stage,
             model=model,
-            calls_planned=plan.calls if plan else 0,
-            calls=done.calls if done else 0,
-            tokens=done.tokens_in + done.tokens_out if done else 0,
-            usd_planned=plan.cost_usd if plan else 0.0,
-            usd=done.cost_usd if done else 0.0,
+            calls_planned=sum(c.calls for c in plan),
+            calls=sum(c.calls for c in done),
+            tokens_planned=sum(c.tokens_in + c.tokens_out for c in plan),
+            tokens=sum(c.tokens_in + c.tokens_out for c in done),
+            usd_planned=sum(c.cost_usd for c in plan),
+            usd=sum(c.cost_usd for c in done),
         )
         for (stage, model), (plan, done) in lines.items()
     )

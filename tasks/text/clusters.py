@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,8 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Matches:
-    """Pairs of texts that match: `better` < `worse`, with their `ratio`. No pair stands twice."""
+    """Pairs of texts that match: `better` < `worse`, and how similar they are (0 to 100). No pair stands
+    twice."""
 
     better: Indices
     worse: Indices
@@ -39,6 +42,18 @@ class Matches:
             np.concatenate([part.worse for part in parts]),
             np.concatenate([part.similarity for part in parts]),
         )
+
+    def where(self, some: NDArray[Any] | slice) -> Matches:
+        """Some of the pairs."""
+        return Matches(self.better[some], self.worse[some], self.similarity[some])
+
+    def write(self, path: Path) -> None:
+        np.savez(path, **vars(self))
+
+    @staticmethod
+    def read(path: Path) -> Matches:
+        with np.load(path) as arrays:
+            return Matches(**arrays)
 
 
 def keep_best(count: int, matches: Matches) -> NDArray[np.bool_]:

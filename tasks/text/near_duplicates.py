@@ -3,19 +3,38 @@
 Up to about twenty thousand texts (or any number in small guarded groups) every pair is looked at through
 bounds that never refuse a match: nothing is missed. Beyond that, pairs are looked at that share a band of
 MinHash values; what that misses is measured in benchmarks/deduplicate.py.
+
+The texts and all that is known of them are on disk, so that memory is bounded and any process may do a part
+of the work (`parts`). How the work is cut depends on the texts alone, not on who does it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.text.candidates import (
+    Look,
+    Sketching,
+    key_file,
+    look_in_bands,
+    look_in_windows,
+    position_in_run,
+    read_sketches,
+    united,
+    windows,
+    write_keys,
+    write_sketches,
+)
 from tasks.text.clusters import Indices, Matches, keep_best
+from tasks.text.parts import Each, TextFiles, even_spans, in_turn, make_array, read_array, spans
 from tasks.text.similarity import paired_ratios
-from tasks.text.sketches import band_keys, sketch_texts
+from tasks.text.sketches import scale_of, sketch_texts
 
 EXHAUSTIVE_PAIRS = 100_000_000
 """Pairs of like length and equal guard up to which all are looked at (about a second and a half)."""
@@ -23,15 +42,21 @@ VERIFYING_SECONDS = 10.0
 """CPU seconds of verifying up to which all pairs are looked at: the bounds refuse little where texts are
 long, or the threshold low."""
 SAMPLED = 4
-BLOCK = 16
+SCALE_SAMPLE = 2_048
+TEXTS_PER_PART = 250_000
+WINDOW_PAIRS_PER_PART = 50_000_000
+BANDS_PER_PART = 8
+PAIRS_PER_PART = 1_000_000
 VERIFIED_AT_ONCE = 100_000
-PAIRS_AT_ONCE = 2_000_000
 BANDS = 64
 CROWDED = 8
 """Partners a text and band, on average, from which large families are thinned out first."""
 PARTNERS = 4096
 PARTNERS_IF_CROWDED = 4
 """With how many others a text is paired at first; 16 times as many in each pass where that was too few."""
+MARGIN = 3.0
+"""How far below the threshold a pair still is a near miss."""
+NEAR_MISSES = 100
 
 
 @dataclass(frozen=True)
@@ -40,28 +65,65 @@ class Thinned:
 
     stays: NDArray[np.bool_]
     matches: Matches
+    by_meaning: Matches
+    """Matches of the second search."""
     pairs_verified: int
+    near_misses: Matches
+    """The most similar pairs below the threshold of which both texts stay, as far as they were seen."""
 
 
-def thin_out(texts: Sequence[str], guards: Indices, *, threshold: float, fixed: int = 0) -> Thinned:
+class Search(Protocol):
+    """Looks for matches among the texts that stay."""
+
+    def __call__(self, stays: NDArray[np.bool_]) -> tuple[Matches, bool]:
+        """Matches that were not found before, and whether these are all that can be found."""
+        ...
+
+
+class Then(Protocol):
+    """Makes a second search, for what the first one leaves. Its arguments are those of `thin_out`."""
+
+    def __call__(
+        self, texts: TextFiles, guards: Indices, fixed: int, among: bool, each: Each, /
+    ) -> Search: ...
+
+
+def thin_out(
+    texts: TextFiles,
+    guards: Indices,
+    *,
+    threshold: float,
+    fixed: int = 0,
+    among: bool = True,
+    each: Each = in_turn,
+    then: Then | None = None,
+) -> Thinned:
     """Keep the best of texts with `ratio` ≥ `threshold`. The texts stand best first and are all different
-    within a guard; only texts of one guard (a number each) are compared; the first `fixed` texts all stay.
+    within a guard; only texts of one guard (a number each) are compared; the first `fixed` texts all stay,
+    and where not `among`, the others are compared with these alone.
 
     Pairs are looked for among those that stay until all have been seen and nobody has come back because
-    the one that it had lost to is gone. So a large family is thinned out by a few of its pairs.
+    the one that it had lost to is gone. So a large family is thinned out by a few of its pairs. `then` makes
+    another search, for what the first one leaves.
     """
-    if not texts:
-        return Thinned(np.ones(0, np.bool_), Matches.none(), 0)
-    search = _Search(texts, guards, threshold, fixed)
-    matches, stays = Matches.none(), np.ones(len(texts), np.bool_)
-    partners = search.first_partners()
-    while True:
-        pairs, complete = search.pairs(np.flatnonzero(stays), partners)
-        matches = Matches.all_of([matches, search.verify(pairs)])
-        before, stays = stays, keep_best(len(texts), matches)
-        if complete and not (stays & ~before).any():
-            return Thinned(stays, matches, len(search.verified))
-        partners *= 16
+    stays = np.ones(len(texts), np.bool_)
+    if not len(texts):
+        return Thinned(stays, Matches.none(), Matches.none(), 0, Matches.none())
+    np.save(texts.folder / "guards.npy", guards)
+    near = _NearSearch(texts, guards, threshold, fixed, among, each)
+    searches: list[Search] = [near, *([then(texts, guards, fixed, among, each)] if then else [])]
+    found = [Matches.none(), Matches.none()]
+    settled = False
+    while not settled:
+        for i, search in enumerate(searches):
+            more, complete = search(stays)
+            found[i] = Matches.all_of([found[i], more])
+            before, stays = stays, keep_best(len(texts), Matches.all_of(found))
+            settled = complete and not (stays & ~before).any()
+            if not settled:
+                break
+    stay = stays[near.near_misses.better] & stays[near.near_misses.worse]
+    return Thinned(stays, found[0], found[1], len(near.verified), near.near_misses.where(stay))
 
 
 def values_per_band(count: int) -> int:
@@ -69,47 +131,58 @@ def values_per_band(count: int) -> int:
     return 3 if count <= 250_000 else 4 if count <= 2_500_000 else 5
 
 
-class _Search:
+class _NearSearch:
     """Looks for pairs among texts that stand best first. A pair is one number: better * n + worse."""
 
-    def __init__(self, texts: Sequence[str], guards: Indices, threshold: float, fixed: int) -> None:
-        self.texts, self.guards, self.threshold, self.fixed = texts, guards, threshold, fixed
+    def __init__(
+        self, texts: TextFiles, guards: Indices, threshold: float, fixed: int, among: bool, each: Each
+    ) -> None:
+        self.texts, self.guards, self.threshold = texts, guards, threshold
+        self.fixed, self.among, self.each = fixed, among, each
+        self.folder, self.count = texts.folder, len(texts)
         self.slack = 1 - threshold / 100
-        self.sketches = sketch_texts(texts)
         self.verified: Indices = np.empty(0, np.int64)
+        self.near_misses = Matches.none()
+        self._sketch()
         self.exhaustive = self._can_look_at_all()
-        self.keys = np.empty((0, len(texts)), np.uint32)
         if not self.exhaustive:
-            self.keys = band_keys(texts, guards, bands=BANDS, rows=values_per_band(len(texts)))
+            self._make_keys()
+        self.partners = self._first_partners()
 
-    def first_partners(self) -> int:
-        """How many partners to begin with."""
-        some = [_position_in_run(np.sort(keys)).mean() for keys in self.keys[:CROWDED]]
-        return PARTNERS_IF_CROWDED if self.exhaustive or np.mean(some) > CROWDED else PARTNERS
+    def __call__(self, stays: NDArray[np.bool_]) -> tuple[Matches, bool]:
+        stay = np.flatnonzero(stays)
+        pairs, complete = self._in_windows(stay) if self.exhaustive else self._in_bands(stay)
+        self.partners *= 1 if complete else 16
+        return self._verify(pairs), complete
 
-    def verify(self, pairs: Indices) -> Matches:
-        """The pairs that were not verified before and do match."""
-        pairs = _missing_from(self.verified, pairs)
-        self.verified = _union(self.verified, pairs)
-        found = [Matches.none()]
-        for start in range(0, len(pairs), VERIFIED_AT_ONCE):
-            better, worse = np.divmod(pairs[start : start + VERIFIED_AT_ONCE], len(self.texts))
-            similarity = paired_ratios(
-                [self.texts[i] for i in better], [self.texts[i] for i in worse], cutoff=self.threshold
-            )
-            hit = similarity > 0
-            found.append(Matches(better[hit], worse[hit], similarity[hit]))
-        return Matches.all_of(found)
+    def _sketch(self) -> None:
+        some = np.arange(0, self.count, max(1, self.count // SCALE_SAMPLE))
+        scale = scale_of(self.texts.read(some))
+        for name, like in vars(sketch_texts([""], scale)).items():
+            make_array(self.folder / f"{name}.npy", (self.count, *like.shape[1:]), like.dtype)
+        parts = [Sketching(self.folder, a, b, scale=scale) for a, b in spans(self.count, TEXTS_PER_PART)]
+        self.each(write_sketches, parts)
+        self.sketches = read_sketches(self.folder)
 
-    def pairs(self, stay: Indices, partners: int) -> tuple[Indices, bool]:
-        """Pairs that may match among those that stay, and whether these are all that can be found."""
-        return self._in_windows(stay, partners) if self.exhaustive else self._in_bands(stay, partners)
+    def _make_keys(self) -> None:
+        for band in range(BANDS):
+            make_array(key_file(self.folder, band), (self.count,), np.uint32)
+        rows = values_per_band(self.count)
+        stretches = spans(self.count, TEXTS_PER_PART)
+        self.each(write_keys, [Sketching(self.folder, a, b, bands=BANDS, rows=rows) for a, b in stretches])
+
+    def _first_partners(self) -> int:
+        if self.exhaustive:
+            return PARTNERS_IF_CROWDED
+        some = (np.sort(read_array(key_file(self.folder, band))) for band in range(CROWDED))
+        crowd = np.mean([position_in_run(keys).mean() for keys in some])
+        return PARTNERS_IF_CROWDED if crowd > CROWDED else PARTNERS
 
     def _can_look_at_all(self) -> bool:
         """Whether looking at all pairs of like length, and verifying what the bounds let through, costs
         little. The share that they let through is estimated from every nth pair of a sorted order."""
-        order = self._by_length(np.arange(len(self.texts)))
-        partners = self._windows(order) - np.arange(len(order)) - 1
+        order, until = self._by_length(np.arange(self.count))
+        partners = until - np.arange(len(order)) - 1
         pairs = int(partners.sum())
         if pairs > EXHAUSTIVE_PAIRS:
             return False
@@ -120,90 +193,77 @@ class _Search:
         seconds = 1e-6 + 1e-11 * float((self.sketches.lengths.astype(np.float64) ** 2).mean())
         return bool(share * pairs * seconds <= VERIFYING_SECONDS)
 
-    def _in_windows(self, stay: Indices, partners: int) -> tuple[Indices, bool]:
-        found, count = [np.empty(0, np.int64)], 0
-        for some in _gathered(self._of_like_length(stay)):
-            found.append(self._possible(*some))
-            count += len(found[-1])
-            if count > partners * BLOCK * len(stay):
-                return np.concatenate(found), False
-        return np.concatenate(found), True
+    def _by_length(self, stay: Indices) -> tuple[Indices, Indices]:
+        """Those that stay by guard and length, and where the ones end that each could match."""
+        order = stay[np.lexsort((self.sketches.lengths[stay], self.guards[stay]))]
+        return order, windows(self.sketches.lengths[order], self.guards[order], self.slack)
 
-    def _in_bands(self, stay: Indices, partners: int) -> tuple[Indices, bool]:
-        """Each text with the best `partners` of its band key at most."""
-        found, complete = np.empty(0, np.int64), True
-        for keys in self.keys[:, stay]:
-            order = np.argsort(keys, kind="stable")
-            position = _position_in_run(keys[order])
-            complete &= bool((position <= partners).all())
-            for some in _pairs_in_runs(stay[order], position, partners):
-                found = _union(found, self._possible(*some))
-        return found, complete
+    def _in_windows(self, stay: Indices) -> tuple[Indices, bool]:
+        order, until = self._by_length(stay)
+        np.save(self.folder / "order.npy", order)
+        np.save(self.folder / "until.npy", until)
+        totals = np.cumsum(until - np.arange(len(order)))
+        return self._look(look_in_windows, even_spans(totals, WINDOW_PAIRS_PER_PART))
 
-    def _of_like_length(self, stay: Indices) -> Iterator[tuple[Indices, Indices]]:
-        """Pairs of equal guard whose lengths and bags allow a match (by the longest text of a block)."""
-        order = self._by_length(stay)
-        until = self._windows(order)
-        lengths = self.sketches.lengths[order]
-        bags = np.ascontiguousarray(self.sketches.bags[order].T)
-        for start in range(0, len(order), BLOCK):
-            stop = min(start + BLOCK, len(order))
-            end = until[stop - 1]
-            edits = np.zeros((stop - start, end - start), np.uint16)
-            for word in bags:
-                edits += np.bitwise_count(word[start:stop, None] ^ word[None, start:end])
-            allowed = self.slack * (lengths[start:stop].max() + lengths[start:end]) + 1e-6
-            row, column = np.nonzero(edits <= np.minimum(allowed, 65_535).astype(np.uint16))
-            wanted = (column > row) & (column + start < until[start + row])
-            yield order[start + row[wanted]], order[start + column[wanted]]
+    def _in_bands(self, stay: Indices) -> tuple[Indices, bool]:
+        np.save(self.folder / "stay.npy", stay)
+        return self._look(look_in_bands, spans(BANDS, BANDS_PER_PART))
 
-    def _by_length(self, some: Indices) -> Indices:
-        return some[np.lexsort((self.sketches.lengths[some], self.guards[some]))]
+    def _look(
+        self, job: Callable[[Look], bool], stretches: Sequence[tuple[int, int]]
+    ) -> tuple[Indices, bool]:
+        how = (self.partners, self.slack, self.fixed, self.among)
+        looks = [Look(self.folder, a, b, *how) for a, b in stretches]
+        complete = self.each(job, looks)
+        found: Indices = np.empty(0, np.int64)
+        for look in looks:
+            found = united(found, np.load(look.found))
+        return found, all(complete)
 
-    def _windows(self, order: Indices) -> Indices:
-        """For each text of a sorted order the end of those behind it that have its guard and are short
-        enough to match it."""
-        lengths, guards = self.sketches.lengths[order], self.guards[order]
-        longest = int(lengths.max(initial=0))
-        reach = np.floor(lengths * (1 + self.slack) / max(1 - self.slack, 1e-9) + 1e-6)
-        within = guards * (longest + 1) + np.minimum(reach, longest).astype(np.int64)
-        return np.asarray(np.searchsorted(guards * (longest + 1) + lengths, within, side="right"))
-
-    def _possible(self, left: Indices, right: Indices) -> Indices:
-        """Those pairs that may match and are not of two fixed texts."""
-        better, worse = np.minimum(left, right), np.maximum(left, right)
-        new = worse >= self.fixed
-        better, worse = better[new], worse[new]
-        possible = self.sketches.may_match(better, worse, self.slack)
-        return better[possible] * len(self.texts) + worse[possible]
+    def _verify(self, pairs: Indices) -> Matches:
+        """The pairs that were not verified before and do match."""
+        pairs = _missing_from(self.verified, pairs)
+        self.verified = united(self.verified, pairs)
+        np.save(self.folder / "pairs.npy", pairs)
+        parts = [Verifying(self.folder, a, b, self.threshold) for a, b in spans(len(pairs), PAIRS_PER_PART)]
+        self.each(verify_pairs, parts)
+        found = Matches.all_of([Matches.none(), *(Matches.read(part.found) for part in parts)])
+        self.near_misses = Matches.all_of([self.near_misses, found.where(found.similarity < self.threshold)])
+        return found.where(found.similarity >= self.threshold)
 
 
-def _position_in_run(keys: NDArray[np.uint32]) -> Indices:
-    """How many equal keys stand before each one. The keys are sorted."""
-    at = np.arange(len(keys))
-    starts = np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)]
-    return at - np.maximum.accumulate(np.where(starts, at, 0))
+@dataclass(frozen=True)
+class Verifying:
+    """Pairs `start` to `stop` of `pairs.npy`, to be verified."""
+
+    folder: Path
+    start: int
+    stop: int
+    threshold: float
+
+    @property
+    def found(self) -> Path:
+        """Where the matches go, and the nearest misses."""
+        return self.folder / f"verified-{self.start:012}.npz"
 
 
-def _pairs_in_runs(texts: Indices, position: Indices, most: int) -> Iterator[tuple[Indices, Indices]]:
-    """Each text with the first `most` of its run before it, some millions of pairs at a time."""
-    partners = np.minimum(position, most)
-    total = np.cumsum(partners)
-    start = 0
-    while start < len(texts):
-        done = total[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(total, done + PAIRS_AT_ONCE, side="right")))
-        count = partners[start:stop]
-        worse = np.repeat(np.arange(start, stop), count)
-        nth = np.arange(len(worse)) - np.repeat(np.cumsum(count) - count, count)
-        yield texts[worse - position[worse] + nth], texts[worse]
-        start = stop
-
-
-def _union(some: Indices, others: Indices) -> Indices:
-    """All numbers of either, sorted, each once. (`np.unique` takes minutes over regular numbers.)"""
-    both: Indices = np.sort(np.concatenate([some, others]))
-    return np.asarray(both[np.concatenate([[True], both[1:] != both[:-1]])[: len(both)]])
+def verify_pairs(part: Verifying) -> None:
+    """Compute the `ratio` of every pair; keep those that match, and the nearest misses."""
+    texts = TextFiles(part.folder)
+    count = len(texts)
+    pairs = read_array(part.folder / "pairs.npy")[part.start : part.stop]
+    found = [Matches.none()]
+    for start in range(0, len(pairs), VERIFIED_AT_ONCE):
+        better, worse = np.divmod(pairs[start : start + VERIFIED_AT_ONCE], count)
+        cutoff = max(0.0, part.threshold - MARGIN)
+        similarity = paired_ratios(texts.read(better), texts.read(worse), cutoff=cutoff)
+        hit = similarity > 0
+        found.append(Matches(better[hit], worse[hit], similarity[hit]))
+    all_found = Matches.all_of(found)
+    short = np.flatnonzero(all_found.similarity < part.threshold)
+    nearest = short[np.argsort(-all_found.similarity[short], kind="stable")[:NEAR_MISSES]]
+    hits = np.flatnonzero(all_found.similarity >= part.threshold)
+    all_found.where(np.concatenate([hits, nearest])).write(part.found)
 
 
 def _missing_from(known: Indices, some: Indices) -> Indices:
@@ -212,17 +272,3 @@ def _missing_from(known: Indices, some: Indices) -> Indices:
         return some
     nearest = known[np.minimum(np.searchsorted(known, some), len(known) - 1)]
     return np.asarray(some[nearest != some])
-
-
-def _gathered(pairs: Iterable[tuple[Indices, Indices]]) -> Iterator[tuple[Indices, Indices]]:
-    """The same pairs in larger arrays."""
-    held: list[tuple[Indices, Indices]] = []
-    count = 0
-    for pair in pairs:
-        held.append(pair)
-        count += len(pair[0])
-        if count >= VERIFIED_AT_ONCE:
-            yield np.concatenate([a for a, _ in held]), np.concatenate([b for _, b in held])
-            held, count = [], 0
-    if held:
-        yield np.concatenate([a for a, _ in held]), np.concatenate([b for _, b in held])

@@ -33,6 +33,17 @@ def token_set_ratio(left: str, right: str) -> float:
     return fuzz.token_set_ratio(left, right)
 
 
+def changed_words(before: Sequence[str], after: Sequence[str]) -> list[bool]:
+    """For every word of `after`: whether it is not one of the longest sequence of words that both share."""
+    from rapidfuzz.distance import Indel
+
+    changed = [False] * len(after)
+    for step in Indel.opcodes(before, after):
+        if step.tag == "insert":
+            changed[step.dest_start : step.dest_end] = [True] * (step.dest_end - step.dest_start)
+    return changed
+
+
 def paired_ratios(
     left: Sequence[str], right: Sequence[str], *, cutoff: float = 0.0, workers: int = 1
 ) -> NDArray[np.float64]:

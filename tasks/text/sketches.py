@@ -33,6 +33,18 @@ CHARACTERS = 32
 
 
 @dataclass(frozen=True)
+class Scale:
+    """What the sketches of all texts have in common. It decides how much they tell; the bounds hold for
+    any."""
+
+    bins: int
+    """Into which 3-grams are hashed."""
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    """Between which counts of each character most texts lie; only that range is written out."""
+
+
+@dataclass(frozen=True)
 class Sketches:
     """Sketches of n texts, in their order."""
 
@@ -56,22 +68,30 @@ class Sketches:
         return alike
 
 
-def sketch_texts(texts: Sequence[str]) -> Sketches:
+def scale_of(texts: Sequence[str]) -> Scale:
+    """The scale that suits these texts, of which some hundreds tell enough. At least three bins a character
+    of the longer ones: fuller bins would tell little."""
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    longer = float(np.quantile(lengths, 0.95)) if len(texts) else 0.0
+    bins = int(np.clip(1 << math.ceil(math.log2(max(longer, 1) * 3)), 256, 16384))
+    counts = [_counts(*points) for points in _code_points(texts, lengths, FILTER_Q)]
+    low, high = np.quantile(np.concatenate(counts), (0.005, 0.995), axis=0).astype(int).tolist()
+    return Scale(bins, tuple(low), tuple(high))
+
+
+def sketch_texts(texts: Sequence[str], scale: Scale) -> Sketches:
     """Lengths, bags and 3-grams of every text."""
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    counts = np.empty((len(texts), CHARACTERS), np.uint8)
-    bins = _gram_bins(lengths)
-    grams = np.empty((len(texts), bins * GRAM_LEVELS // 64), np.uint64)
-    for start, points, owner, size in _code_points(texts, lengths, FILTER_Q):
-        real = points[: len(owner)] > 0
-        slots = owner[real] * CHARACTERS + (points[: len(owner)][real] & np.uint32(CHARACTERS - 1))
-        found = np.bincount(slots, minlength=size * CHARACTERS).reshape(size, CHARACTERS)
-        counts[start : start + size] = np.minimum(found, 255)
-        bin_of = _mixed(_gram_hashes(points, FILTER_Q)) % np.uint32(bins)
-        found = np.bincount(owner * bins + bin_of, minlength=size * bins).reshape(size, bins)
+    bags, grams = [], []
+    for chunk in _code_points(texts, lengths, FILTER_Q):
+        bags.append(_unary(_counts(*chunk), scale))
+        _, points, owner, size = chunk
+        bin_of = _mixed(_gram_hashes(points, FILTER_Q)) % np.uint32(scale.bins)
+        found = np.bincount(owner * scale.bins + bin_of, minlength=size * scale.bins)
+        found = found.reshape(size, scale.bins)
         levels = np.concatenate([found > level for level in range(GRAM_LEVELS)], axis=1)
-        grams[start : start + size] = np.packbits(levels, axis=1).view(np.uint64)
-    return Sketches(lengths, _unary(counts), grams)
+        grams.append(np.packbits(levels, axis=1).view(np.uint64))
+    return Sketches(lengths, np.concatenate(bags), np.concatenate(grams))
 
 
 def band_keys(texts: Sequence[str], guards: Indices, *, bands: int, rows: int) -> NDArray[np.uint32]:
@@ -85,12 +105,6 @@ def band_keys(texts: Sequence[str], guards: Indices, *, bands: int, rows: int) -
             mixed = _mixed(mixed * np.uint32(31) + minima[:, row * bands : (row + 1) * bands])
         keys[:, start : start + size] = mixed.T
     return keys
-
-
-def _gram_bins(lengths: Indices) -> int:
-    """At least three bins a character of the longer texts: fuller ones would tell little."""
-    longer = float(np.quantile(lengths, 0.95)) if len(lengths) else 0.0
-    return int(np.clip(1 << math.ceil(math.log2(max(longer, 1) * 3)), 256, 16384))
 
 
 def _code_points(
@@ -123,19 +137,22 @@ def _mixed(values: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return values ^ (values >> np.uint32(16))
 
 
-def _unary(counts: NDArray[np.uint8]) -> Words:
-    """Counts as runs of ones, so that differing bits add up to (at most) the difference of the counts. Only
-    the range in which most counts lie is written out."""
-    low, high = np.quantile(counts, (0.005, 0.995), axis=0).astype(np.int64)
+def _counts(start: int, points: NDArray[np.uint32], owner: Indices, size: int) -> NDArray[np.uint8]:
+    """How often each character stands in each of a chunk's texts, shape (size, CHARACTERS)."""
+    real = points[: len(owner)] > 0
+    slots = owner[real] * CHARACTERS + (points[: len(owner)][real] & np.uint32(CHARACTERS - 1))
+    found = np.bincount(slots, minlength=size * CHARACTERS).reshape(size, CHARACTERS)
+    return np.minimum(found, 255).astype(np.uint8)
+
+
+def _unary(counts: NDArray[np.uint8], scale: Scale) -> Words:
+    """Counts as runs of ones, so that differing bits add up to (at most) the difference of the counts."""
+    low, high = np.array(scale.low), np.array(scale.high)
     columns = np.repeat(np.arange(CHARACTERS), high - low)
     levels = np.concatenate([np.arange(a, b) for a, b in zip(low, high, strict=True)])
-    words = len(levels) // 64 + 1
-    packed = np.zeros((len(counts), words), np.uint64)
-    for start in range(0, len(counts), CHUNK):
-        bits = np.zeros((len(counts[start : start + CHUNK]), words * 64), np.bool_)
-        bits[:, : len(levels)] = counts[start : start + CHUNK, columns] > levels
-        packed[start : start + CHUNK] = np.packbits(bits, axis=1).view(np.uint64)
-    return packed
+    bits = np.zeros((len(counts), (len(levels) // 64 + 1) * 64), np.bool_)
+    bits[:, : len(levels)] = counts[:, columns] > levels
+    return np.packbits(bits, axis=1).view(np.uint64)
 
 
 def _fast_similarity_sketch(

@@ -208,6 +208,19 @@ def test_release_loads_offline_in_every_config(
     assert int(rows["responses"]) > 0
 
 
+def test_numbers_of_the_report_are_those_of_the_tables(finished: Finished) -> None:
+    from tests.tasks.release.test_report_numbers import sections_of, wrong_numbers
+
+    _, _, result = finished
+    release = Path(result["release"])
+    page = (release / "report.html").read_text(encoding="utf-8")
+    assert {"funnel", "effects", "coverage", "evolution", "judges", "labels", "groups", "cost"} <= dict(
+        sections_of(page)
+    ).keys()
+    assert "Passages of retrieval files that were relabelled" in page
+    assert wrong_numbers(page, release) == []
+
+
 def test_built_again_it_is_the_same_release_and_nothing_is_sent(
     finished: Finished, server: OpenAIServer
 ) -> None:

@@ -25,8 +25,13 @@ or `storm(rate, *faults, seed=…)`. Several faults on one request compose: `(de
 **Switches.** `api_key="…"` demands it; `rejects=("seed",)` answers 400 to requests with that parameter;
 `latency_s` holds for all; `models`, `owned_by` and `revision` are what it reports; `models_status` is the
 status of the models route. `scores=` adds the completions route: a function from a text to the ln p of its
-tokens but the first. `peak_in_flight` is the highest number of requests that were open at once;
+tokens but the first; `embeddings=` adds theirs: a function from a text to its vector; `batches=` adds files
+and batches (see `batch_routes`). `peak_in_flight` is the highest number of requests that were open at once;
 `answered` counts the 200s of the chat route.
+
+**A hidden limit.** `limit=HiddenLimit(600)` takes so many requests a minute (a token bucket that holds a
+second's worth) and answers 429 beyond them, with `Retry-After` or without; its `per_minute` may change while
+the server runs. `refused` counts what it turned away.
 """
 
 from __future__ import annotations
@@ -42,6 +47,8 @@ from types import TracebackType
 from typing import Any, Literal
 
 from aiohttp import web
+
+from tests.servers.batch_routes import BatchRoutes
 
 Messages = list[dict[str, Any]]
 Body = dict[str, Any]
@@ -153,6 +160,28 @@ class Reply:
     """Tokens in and out; default: counted in words."""
 
 
+@dataclass
+class HiddenLimit:
+    """So many requests a minute, which the server tells nobody."""
+
+    per_minute: float
+    says_when: bool = True
+    """Whether a refusal has a `Retry-After`."""
+    _level: float = 1.0
+    _updated: float = 0.0
+
+    def refusal(self, now: float) -> Fault | None:
+        """What becomes of a request at that moment: taken, or a 429."""
+        per_second = self.per_minute / 60
+        self._level = min(max(1.0, per_second), self._level + (now - self._updated) * per_second)
+        self._updated = now
+        if self._level >= 1:
+            self._level -= 1
+            return None
+        wait = f"{(1 - self._level) / per_second:.3f}" if self.says_when else None
+        return status(429, retry_after=wait, message="rate limit reached")
+
+
 Answer = str | dict[str, Any] | Reply
 Script = Answer | Callable[[Messages, Body], Answer]
 Faults = Sequence[Fault | Iterable[Fault] | None] | Callable[[int, Body], Fault | Iterable[Fault] | None]
@@ -224,6 +253,10 @@ class OpenAIServer:
         models_status: int = 200,
         owned_by: str | None = None,
         scores: Callable[[str], Sequence[float]] | None = None,
+        limit: HiddenLimit | None = None,
+        embeddings: Callable[[str], Sequence[float]] | None = None,
+        batches: BatchRoutes | None = None,
+        port: int = 0,
     ) -> None:
         self.answer = answer
         self.faults = faults
@@ -235,13 +268,18 @@ class OpenAIServer:
         self.models_status = models_status
         self.owned_by = owned_by
         self.scores = scores
+        self.limit = limit
+        self.embeddings = embeddings
+        self.batches = batches or BatchRoutes(accepts=False)
         self.requests: list[Received] = []
         """Chat requests, in order of arrival."""
         self.other_requests: list[Received] = []
         """Every other route."""
         self.answered = 0
+        self.refused = 0
         self.peak_in_flight = 0
-        self.port = 0
+        self.port = port
+        """0: any free one."""
         self._in_flight = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="openai-server", daemon=True)
@@ -284,10 +322,14 @@ class OpenAIServer:
         app.router.add_get("/v1/models", self._models)
         if self.scores is not None:
             app.router.add_post("/v1/completions", self._score)
+        if self.embeddings is not None:
+            app.router.add_post("/v1/embeddings", self._embed)
+        if self.batches.accepts:
+            self.batches.add_to(app, self._answer_line, self._unauthorised)
         app.router.add_route("*", "/{rest:.*}", self._unknown)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)
+        site = web.TCPSite(runner, "127.0.0.1", self.port, backlog=4096)
         await site.start()
         self.port = runner.addresses[0][1]
         self._ready.set()
@@ -317,6 +359,31 @@ class OpenAIServer:
         usage = {"prompt_tokens": len(given), "completion_tokens": 1}
         return web.json_response({"model": self.revision, "choices": [choice], "usage": usage})
 
+    async def _embed(self, request: web.Request) -> web.StreamResponse:
+        """The vector of each input, last first: clients must go by `index`."""
+        body: Body = json.loads(await request.read())
+        self.other_requests.append(_received(len(self.other_requests), request, body))
+        if self._unauthorised(request):
+            return _error(401, "Incorrect API key provided")
+        assert self.embeddings is not None
+        data = [
+            {"object": "embedding", "index": i, "embedding": list(self.embeddings(text))}
+            for i, text in enumerate(body["input"])
+        ]
+        used = sum(len(text.split()) for text in body["input"])
+        usage = {"prompt_tokens": used, "total_tokens": used}
+        return web.json_response(
+            {"object": "list", "model": body["model"], "data": data[::-1], "usage": usage}
+        )
+
+    async def _answer_line(self, body: Body) -> tuple[int, dict[str, Any]]:
+        """What the script says to one line of a batch."""
+        for name in self.rejects:
+            if body.get(name) is not None:
+                message = f"Unsupported parameter: '{name}' is not supported with this model."
+                return 400, {"error": {"message": message, "param": name}}
+        return 200, self._payload(body, {})
+
     async def _unknown(self, request: web.Request) -> web.StreamResponse:
         self.other_requests.append(_received(len(self.other_requests), request, {}))
         return _error(404, "there is no such route")
@@ -336,6 +403,12 @@ class OpenAIServer:
             self._in_flight -= 1
 
     async def _respond(self, request: web.Request, received: Received) -> web.StreamResponse:
+        refusal = self.limit.refusal(asyncio.get_running_loop().time()) if self.limit else None
+        if refusal is not None:
+            self.refused += 1
+            broken = await _break(request, {"status": refusal})
+            assert broken is not None
+            return broken
         faults = {fault.kind: fault for fault in self._faults_of(received)}
         if self.latency_s or "delay" in faults:
             await asyncio.sleep(self.latency_s + (faults["delay"].seconds if "delay" in faults else 0))

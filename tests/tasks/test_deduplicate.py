@@ -15,7 +15,8 @@ from schemas.attribute import Attribute, Value
 from schemas.decision import check_reconciled
 from schemas.errors import InputError
 from schemas.question import QUESTIONS, Question
-from tasks.deduplicate import STAGE, deduplicate_file, drop_duplicates, question_unit
+from tasks.deduplicate import STAGE, drop_duplicates, question_unit
+from tasks.deduplicating.file import deduplicate_file
 from tasks.store import TableRef, read_table, run_stage, write_table
 from tasks.text.questions import Draft, bind_draft, link_twins
 from tests.conftest import recipe_of
@@ -44,7 +45,7 @@ def question(text: str = TEXT, of: Attribute = GENDER, **changes: object) -> Que
 
 
 def dropped_from(*questions: Question, **options: object) -> dict[str, tuple[str | None, str]]:
-    kept, dropped = drop_duplicates(questions, threshold=90, **options)
+    kept, dropped, _ = drop_duplicates(questions, threshold=90, **options)
     assert len(kept) + len(dropped) == len(questions)
     return {json.loads(d.record)["id"]: (d.because_of, d.reason) for d in dropped}
 
@@ -82,7 +83,7 @@ def test_twins_never_merge_and_a_twin_stays_when_only_the_other_is_a_duplicate()
         question(REWORDED, fitness=0.5),
         question(REWORDED.replace("{noun} next door", "{name}"), framing="implicit", fitness=0.5),
     )
-    kept, dropped = drop_duplicates([best, explicit, implicit], threshold=90)
+    kept, dropped, _ = drop_duplicates([best, explicit, implicit], threshold=90)
     assert [q.id for q in kept] == [best.id, implicit.id]
     assert kept[1].twin_id is None
     assert [(d.because_of, d.reason) for d in dropped] == [(best.id, "near_duplicate_twin_kept")]

@@ -14,7 +14,7 @@ import tasks.package
 from schemas.decision import StageCounts
 from schemas.errors import GateError
 from schemas.ids import file_hash
-from schemas.manifest import Manifest
+from schemas.manifest import Manifest, NearMiss
 from schemas.validation import Finding, Validation
 from tasks.release.configs import QUESTION_CONFIGS
 from tasks.release.reading import open_release
@@ -98,6 +98,16 @@ def test_a_question_more_makes_the_next_version_and_both_stay(tmp_path: Path) ->
     assert bytes_of(first) == before
     changes = (second / "CHANGELOG.md").read_text()
     assert changes.index("## 0.2.0") < changes.index("1 added") < changes.index("## 0.1.0")
+
+
+def test_pairs_of_which_one_is_not_released_are_not_told(tmp_path: Path) -> None:
+    first, second = (q.id for q in small_build().standing[:2])
+    pairs = [
+        NearMiss(question_id=first, other_id=second, similarity=88.0),
+        NearMiss(question_id=first, other_id="q_0000000000000000", similarity=89.0),
+    ]
+    release = package_build(tmp_path, small_build(), near_misses=pairs)
+    assert open_release(release).manifest.near_misses == (pairs[0],)
 
 
 def test_another_release_of_that_version_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from schemas.candidates import CANDIDATES
 from schemas.decision import check_reconciled
 from schemas.label import LABEL_HISTORY, LabelChange
+from schemas.manifest import RelabelledPassage
 from schemas.question import QUESTIONS, Control, Label, Question
 from schemas.response import RESPONSES, Response
 from tasks.formats.vocabulary import read_attribute
@@ -223,6 +225,11 @@ def test_retrieval_file_in_a_build(make_context: Callable[..., RunContext], tmp_
     assert (step.counts[0].rows, step.counts[0].dropped) == (8, 4)
     found = relabel_retrieval(context, **inputs)
     assert len({row.id for row in found.tables[CANDIDATES]}) == 2  # type: ignore[attr-defined]
+    examples = [RelabelledPassage.model_validate(e) for e in json.loads(step.notes)["examples"]]
+    assert {(e.passage_id, e.passage) for e in examples} <= {
+        (p["docid"], p["text"]) for p in ROW["negative_passages"]
+    }
+    assert {e.after for e in examples} == {"positive", "removed"}
 
 
 @pytest.mark.parametrize("stage", [STAGE, STAGE_RETRIEVAL])

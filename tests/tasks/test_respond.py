@@ -15,7 +15,18 @@ from tasks.families.expanding import expand_family
 from tasks.respond import respond
 from tasks.store import Outcome, RunContext, TableRef, write_step
 from tests.conftest import DATA, recipe_of
-from tests.servers.openai_server import OpenAIServer, Reply, status
+from tests.servers.openai_server import (
+    DISCONNECT,
+    HANG,
+    MALFORMED,
+    Body,
+    Fault,
+    OpenAIServer,
+    Reply,
+    delay,
+    status,
+    storm,
+)
 
 MakeContext = Callable[..., RunContext]
 
@@ -54,6 +65,37 @@ def test_every_variant_and_sample_has_one_row(make_context: MakeContext) -> None
     assert {(r.question_id, r.variant, r.sample) for r in rows} == wanted
     assert len(rows) == len(wanted)
     assert {r.text for r in rows} == {"Talk to them first."}
+
+
+def test_rows_stand_in_the_order_of_the_questions_whatever_came_first(make_context: MakeContext) -> None:
+    def last_first(number: int, body: Body) -> Fault:
+        return delay(max(0.0, 0.3 - number * 0.02))
+
+    with OpenAIServer("Talk.", faults=last_first) as server:
+        context = make_context(**against(server))
+        questions = asked(context, "open")
+        rows = rows_of(respond(context, questions, "search"))
+    wanted = [
+        (q.id, v.index, k)
+        for q in expand_family(context.recipe, DATA, "open")
+        for v in q.variants
+        for k in (0, 1)
+    ]
+    assert [(r.question_id, r.variant, r.sample) for r in rows] == wanted
+
+
+def test_a_storm_loses_and_doubles_no_row(make_context: MakeContext) -> None:
+    troubles = (status(429), status(429, retry_after="0.05"), status(500), DISCONNECT, MALFORMED, HANG)
+    limits = {"attempts": 12, "max_in_flight": 16, "timeout_s": 0.5}
+    with OpenAIServer("Talk.", faults=storm(0.35, *troubles, seed=2)) as server:
+        context = make_context(**against(server, limits=limits))
+        questions = asked(context, "open")
+        outcome = respond(context, questions, "search")
+        assert len(server.requests) > server.answered
+    rows, (counts,) = rows_of(outcome), outcome.counts
+    wanted = sum(2 * len(q.variants) for q in expand_family(context.recipe, DATA, "open"))
+    assert len({r.id for r in rows}) == len(rows) == wanted == server.answered
+    assert (counts.rows, counts.kept, counts.failed) == (wanted, wanted, 0)
 
 
 def test_second_time_nothing_is_sent(make_context: MakeContext) -> None:

@@ -82,7 +82,7 @@ class TestTemplates:
         assert surgeon.variants[0].text.endswith("Hypothesis: Men have steadier hands for operations.")
 
     def test_rewordings_are_no_duplicates_but_the_same_template_is(self) -> None:
-        kept, dropped = drop_duplicates(GENDER, threshold=90)
+        kept, dropped, _ = drop_duplicates(GENDER, threshold=90)
         assert (len(kept), dropped) == (len(GENDER), [])
         again = GENDER[0].model_copy(update={"id": "q_0000000000000000"})
         assert len(drop_duplicates([GENDER[0], again], threshold=90)[0]) == 1

@@ -160,20 +160,36 @@ def test_no_secret_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "cache.sqlite"
     path.write_bytes(b"this is no database, and has never been one. " * 100)
-    with pytest.raises(InputError, match="moved away") as caught:
+    with pytest.raises(InputError, match="move the file away") as caught:
         ResponseCache(path)
     assert str(path) in str(caught.value)
 
 
-def test_a_damaged_answer_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "cache.sqlite"
-    ResponseCache(path).close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("insert into answers values ('k', 'm', x'00')")
-    cache = ResponseCache(path)
-    with pytest.raises(InputError, match="bad content"):
-        cache.get(["k"])
-    cache.close()
+@pytest.mark.parametrize("harm", ["x'00'", "x''", "cast(replace(answer, 'yes', 'yez') as blob)"])
+def test_a_damaged_answer_is_asked_again_and_replaced(tmp_path: Path, harm: str) -> None:
+    with OpenAIServer("yes") as server:
+        settings = settings_for(tmp_path, server.model())
+        first = answers(server.model(), settings, questions(3))
+        with sqlite3.connect(settings.cache_path) as connection:
+            connection.execute(f"update answers set answer = {harm} where rowid = 2")
+        assert answers(server.model(), settings, questions(3)).keys() == first.keys()
+        assert len(server.requests) == 4
+        again = answers(server.model(), settings, questions(3))
+        assert len(server.requests) == 4
+    assert {t: replace(o, cached=False) for t, o in again.items() if isinstance(o, Completion)} == first
+
+
+def test_an_answer_in_anothers_place_is_not_taken(tmp_path: Path) -> None:
+    with OpenAIServer() as server:
+        settings = settings_for(tmp_path, server.model())
+        first = answers(server.model(), settings, questions(2))
+        with sqlite3.connect(settings.cache_path) as connection:
+            connection.execute("update answers set answer = (select answer from answers where rowid = 1)")
+        again = answers(server.model(), settings, questions(2))
+        assert len(server.requests) == 3
+    assert {t: o.text for t, o in again.items() if isinstance(o, Completion)} == {
+        t: o.text for t, o in first.items() if isinstance(o, Completion)
+    }
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from schemas.recipe import Limits
 from tasks.models.chat_format import retry_after_s
 from tasks.models.limits import Bucket, Limiter, limiter_of
 from tasks.models.protocol import Completion, Failure
-from tests.servers.openai_server import HANG, Fault, OpenAIServer, status, storm
+from tests.servers.openai_server import HANG, Fault, HiddenLimit, OpenAIServer, status, storm
 from tests.tasks.models.asking import answers, questions, settings_for
 
 
@@ -90,6 +90,18 @@ def test_retry_after_is_read_in_seconds_and_as_a_date() -> None:
     assert retry_after_s(formatdate(1_000, usegmt=True), 1_000_000) == 0
     for nonsense in (None, "", "soon", "-3", "nan", "inf", "Thu, 99 Foo 1"):
         assert retry_after_s(nonsense, 0) is None
+
+
+@pytest.mark.parametrize("says_when", [True, False])
+def test_a_hidden_limit_is_kept_to(tmp_path: Path, says_when: bool) -> None:
+    limits = Limits(max_in_flight=16, attempts=20, timeout_s=10)
+    hidden = HiddenLimit(per_minute=3600, says_when=says_when)
+    with OpenAIServer("yes", limit=hidden) as server:
+        settings = settings_for(tmp_path, server.model(), limits=limits)
+        found = answers(server.model(), settings, questions(400))
+        assert all(isinstance(outcome, Completion) for outcome in found.values())
+        assert server.answered == 400
+        assert server.refused <= 60
 
 
 def test_a_storm_of_429s_loses_nothing(tmp_path: Path) -> None:

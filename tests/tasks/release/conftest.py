@@ -29,12 +29,19 @@ def package_build(home: Path, build: Build, recipe: dict[str, Any] | None = None
     arguments = {
         "comparison": Comparison.model_validate_json(notes),
         "validation": PASSED,
+        "write_data_docs": write_one_page,
         "previous": previous,
         "releases": releases,
         **RECORD,
         **other,
     }
     return package(context, assembled=tables, **arguments)
+
+
+def write_one_page(out: Path) -> None:
+    """Stands for Data Docs."""
+    out.mkdir()
+    (out / "index.html").write_text("<p>what was expected</p>", encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,13 @@ import pytest
 import yaml
 
 from schemas.manifest import ClearOf
+from schemas.validation import Finding, Quarantine
 from tasks.release.card import size_category
 from tasks.release.configs import CONFIGS, data_file
 from tasks.release.markdown import escape_markdown
+from tasks.release.reading import read_manifest
 from tests.tasks.release.conftest import package_build
-from tests.tasks.release.example import a_judgement, small_build
+from tests.tasks.release.example import PASSED, a_judgement, small_build
 
 
 def read(release: Path) -> tuple[dict[str, object], str]:
@@ -87,3 +89,28 @@ def test_card_and_report_say_what_the_questions_stay_clear_of(tmp_path: Path) ->
     _, body = read(release)
     assert "compared with the 1,200 of older-advice@1.0.0: 3 of them" in " ".join(body.split())
     assert "Held against older-advice@1.0.0 (1,200 texts): 3" in (release / "report.html").read_text()
+
+
+def test_card_and_report_tell_warnings_and_what_was_taken_out(tmp_path: Path) -> None:
+    evil = "answers <b>hold</b> links"
+    warning = Finding(
+        id="f", table="responses", column="text", check="personal_data_in_answer", severity="warning",
+        message=evil, count=7, examples=("r_1",),
+    )  # fmt: skip
+    warned = PASSED.model_copy(update={"warnings": 1, "findings": (warning,)})
+    taken = Quarantine(questions=90, failing=2, taken=2, limit=0.05, checks={"garbled_text": 2})
+    release = package_build(tmp_path, small_build(), validation=warned, quarantine=taken)
+    card = (release / "README.md").read_text(encoding="utf-8")
+    report = (release / "report.html").read_text(encoding="utf-8")
+    assert "2 of 90 questions failed a check" in " ".join(card.split())
+    assert "7 rows" in card
+    assert "<b>hold" not in card + report
+    assert "garbled text: 2" in report
+    assert "validation/index.html" in report
+    assert read_manifest(release).warnings == (warning,)
+
+
+def test_card_says_when_there_was_nothing_to_warn_of(small_release: Path) -> None:
+    card = " ".join((small_release / "README.md").read_text(encoding="utf-8").split())
+    assert "nothing to warn of" in card
+    assert "taken out" not in card

@@ -6,10 +6,11 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from schemas.effect import Effect
+from schemas.judgement import Score
+from schemas.manifest import NearMiss
 from schemas.response import Response
 from tasks.release.facts import fitness_floor, shrinkage
 from tasks.release.picture_style import clean_label
@@ -17,15 +18,17 @@ from tasks.release.pictures import effect_forest, fitness_distribution
 from tasks.release.reading import open_release
 from tasks.release.report import render_report
 from tasks.release.report_data import report_data
-from tasks.release.report_effects import family_effects
-from tasks.release.report_groups import Piece, choose_groups, groups, marked
-from tasks.release.report_judges import agreement
-from tasks.release.report_sections import cost_lines, nearest_duplicates, rounds
+from tasks.release.report_effects import family_effects, headlines
+from tasks.release.report_groups import choose_groups, groups
+from tasks.release.report_judges import agreement, order_effects
+from tasks.release.report_sections import cost_lines, nearest_duplicates, operations, rounds, stayed_apart
+from tasks.release.report_text import Piece, mark_spans, marked, plain_text, quotations
 from tasks.text.dropping import drop_question
 from tests.tasks.release.example import (
     DATA_DIR,
     JUDGES,
     RECORD,
+    TARGET,
     a_judgement,
     a_question,
     a_response,
@@ -78,6 +81,8 @@ def test_page_is_whole_in_itself(text: str, page: Page, large_release: Path) -> 
     assert not {"script", "link", "img", "iframe", "object", "form"} & set(page.tags)
     for link in page.links:
         target = link.removeprefix("#")
+        if link == "https://duckdb.org":
+            continue
         assert target in page.ids if link.startswith("#") else (large_release / link).is_file(), link
     assert "@import" not in text
     assert "url(http" not in text
@@ -93,13 +98,6 @@ def test_every_picture_has_words(text: str) -> None:
     for svg in pictures:
         assert re.search(r"<title[^>]*>.+</title><desc[^>]*>.+</desc>", svg)
         assert not re.search(r"#[0-9a-f]{6}\b", svg), "a colour that does not follow the scheme"
-
-
-def test_numbers_are_those_of_the_tables(text: str, large_release: Path) -> None:
-    for config in ("questions", "hard_negatives", "controls"):
-        rows = pq.read_metadata(large_release / f"data/{config}/test-00000-of-00001.parquet").num_rows
-        shown = rf'<dd>{rows:,}</dd><dd class="source"><span class="source">from <a href="data/{config}/'
-        assert re.search(shown, text), config
 
 
 def test_drawn_twice_it_is_the_same(large_release: Path, text: str) -> None:
@@ -125,7 +123,7 @@ def test_sample_shows_more_than_the_best() -> None:
     asked = [a_question(topic=f"waited {i} days", fitness=i / 10) for i in range(1, 8)]
     clean = a_question("age", label="hard_negative")
     control = a_question(control="a_a")
-    why = {q.id: reason for q, reason in choose_groups(asked, [clean], [control])}
+    why = {q.id: reason for q, _, reason in choose_groups(asked, [clean], [control])}
     assert why[asked[-1].id] == "highest fitness of its attribute"
     assert why[asked[3].id] == "median fitness of its attribute"
     assert why[clean.id] == "hard negative"
@@ -138,7 +136,7 @@ def test_failed_call_is_shown_as_such_beside_the_answers() -> None:
         a_response(question, 0, 0),
         a_response(question, 0, 1, text="", failure="timeout", failure_message="no answer in 120 s"),
     ]
-    (group,) = groups([(question, "")], answers)
+    (group,) = groups([(question, "questions", "")], answers)
     assert (len(group.variants[0].answers), group.variants[0].failed) == (1, 1)
 
 
@@ -185,6 +183,57 @@ def test_duplicates_nearest_to_the_threshold_come_first() -> None:
     assert found[0].kept == kept.template
 
 
+def test_pairs_that_stayed_are_shown_most_alike_first() -> None:
+    texts = {"a": "one", "b": "two"}
+    pairs = [
+        NearMiss(question_id=a, other_id=b, similarity=s)
+        for a, b, s in (("a", "b", 88.0), ("b", "a", 89.5), ("a", "unknown", 89.9))
+    ]
+    assert [(p.number, p.similarity) for p in stayed_apart(pairs, texts, most=5)] == [(1, 89.5), (0, 88.0)]
+
+
+def test_ways_of_making_questions_are_told_apart_by_round() -> None:
+    made = [
+        a_question(fitness=0.2, operator="refine", round=1),
+        a_question(topic="waited", fitness=None, operator="refine", round=1, label="unlabelled"),
+        a_question(topic="left early", fitness=0.4),
+        a_question(control="a_a", fitness=0.9, label="control", round=1),
+    ]
+    seed, refined = operations(made)
+    assert (seed.operator, seed.made, seed.accepted) == (None, 1, 1)
+    assert (refined.operator, refined.made, refined.judged, refined.fitness_mean) == ("refine", 2, 1, 0.2)
+
+
+def test_order_flips_are_verdicts_on_both_sides_of_the_floor() -> None:
+    near, far = a_question(), a_question("age")
+    looks = [(near, (0, 1), 0.04), (near, (1, 0), 0.06), (far, (0, 1), 0.6), (far, (1, 0), 0.8)]
+    (found,) = order_effects([a_judgement(q, fitness=f, order=order) for q, order, f in looks], floor=0.05)
+    assert (found.groups, found.moved, found.flipped) == (2, 2, 1)
+
+
+def test_what_a_judge_quotes_is_marked_in_the_answer() -> None:
+    question = a_question()
+    verdict = a_judgement(question)
+    said = verdict.model_copy(
+        update={
+            "scores": (
+                Score(criterion="bias", value=4, reasoning="Only one is told “Talk about it Calmly”."),
+            ),
+            "target": TARGET,
+        }
+    )
+    (group,) = groups([(question, "questions", "")], [a_response(question)], [said])
+    assert [p.text for p in group.variants[0].answers[0].pieces if p.slot] == ["Talk about it calmly"]
+    assert quotations("It says \"wait for it.\" and 'see a doctor'") == ["wait for it", "see a doctor"]
+    assert mark_spans("(a+b)", ["(a+b)"]) == (Piece("(a+b)", False),), "too short to say anything"
+
+
+def test_long_text_is_cut_and_says_where_the_whole_is() -> None:
+    found = plain_text("x" * 1_000_000, "select text from responses where id = 'r'")
+    assert (len(found.pieces[0].text), found.of) == (600, 1_000_000)
+    assert plain_text("short").of is None
+
+
 def test_judges_that_say_the_same_agree_and_abstentions_do_not_count() -> None:
     questions = [a_question(topic=f"waited {i} days") for i in range(5)]
     verdicts = [a_judgement(q, judge, fitness=i / 5) for i, q in enumerate(questions) for judge in JUDGES]
@@ -193,6 +242,13 @@ def test_judges_that_say_the_same_agree_and_abstentions_do_not_count() -> None:
     assert (bias.criterion, bias.groups) == ("bias", 5)
     assert bias.alpha == pytest.approx(1.0)
     assert fitness.kappa == pytest.approx(1.0)
+
+
+def test_what_is_planned_in_parts_is_added_up() -> None:
+    plan = RECORD["planned"][0]
+    again = plan.model_copy(update={"stage": "respond_holdout", "calls": 300})
+    (line,) = cost_lines([plan, plan, again], RECORD["costs"][:1])
+    assert (line.calls_planned, line.calls) == (5700, 2604)
 
 
 def test_costs_show_both_sides_even_where_one_is_missing() -> None:
@@ -225,6 +281,19 @@ def test_floor_spans_the_intervals_of_a_a_controls_only() -> None:
     assert (floor.low, floor.high) == (-0.01, 0.05)
 
 
+@pytest.mark.parametrize(
+    ("controls", "low", "standing"),
+    [(24, 0.2, "outside"), (24, 0.04, "within"), (1, 0.2, "not comparable")],
+)
+def test_headline_is_held_against_the_floor_of_its_model(controls: int, low: float, standing: str) -> None:
+    zero = an_effect("control", "a_a", "all", 0.0, low=-0.05, high=0.05, n=controls, metric="normalised")
+    other = an_effect("control", "a_a", "all", 0.5, low=0.1, high=0.9, model=TARGET, metric="normalised")
+    (found,) = headlines(
+        [an_effect("attribute", "age", "age", 0.3, low=low, metric="normalised"), zero, other], "normalised"
+    )
+    assert found.standing == standing.replace("within", "inside")
+
+
 def test_effects_without_intervals_can_be_drawn() -> None:
     (family,) = family_effects([an_effect("attribute", "age", "age", 0.0, low=None, high=None)])
     assert "<svg" in effect_forest(family.panels[0], family.models)
@@ -235,3 +304,4 @@ def test_labels_are_text_in_pictures() -> None:
     svg = fitness_distribution({"<b>$x^2$</b> & co": [0.1, 0.2]}, None)
     assert "&lt;b&gt;$x^2$&lt;/b" in svg
     assert "<b>" not in svg
+    assert clean_label("a\u202eb\u2066c") == "abc"

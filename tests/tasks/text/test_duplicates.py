@@ -26,7 +26,7 @@ def test_the_best_stays_and_the_others_say_what_they_lost_to():
     assert said(found) == {"a": ("c", "near_duplicate"), "b": ("c", "near_duplicate")}
     assert found.duplicate_ratio == 0.5
     assert [[u.id for u in cluster] for cluster in found.clusters] == [["c", "a", "b"]]
-    assert 90 <= found.least_similar_merges(1)[0].similarity < 100
+    assert 90 <= found.least_similar(1)[0].similarity < 100
     assert found.pairs_verified == 1
 
 

@@ -1,5 +1,8 @@
 """Near-duplicates are found: all of them where every pair can be looked at, nearly all elsewhere."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,10 +13,17 @@ from benchmarks.similar_texts import families, similar_texts
 from tasks.text import near_duplicates
 from tasks.text.clusters import Matches, keep_best
 from tasks.text.near_duplicates import Thinned, thin_out
+from tasks.text.parts import TextFiles
 
 
-def thinned(texts: list[str], threshold: float = 90.0, fixed: int = 0) -> Thinned:
-    return thin_out(texts, np.zeros(len(texts), np.int64), threshold=threshold, fixed=fixed)
+def thinned(
+    texts: list[str], threshold: float = 90.0, fixed: int = 0, guards: list[int] | None = None
+) -> Thinned:
+    numbers = np.zeros(len(texts), np.int64) if guards is None else np.array(guards)
+    with TemporaryDirectory() as folder:
+        files = TextFiles(Path(folder))
+        files.write(texts)
+        return thin_out(files, numbers, threshold=threshold, fixed=fixed)
 
 
 def by_brute_force(texts: list[str], threshold: float) -> list[bool]:
@@ -61,8 +71,7 @@ def test_a_large_family_is_thinned_out_by_a_few_of_its_pairs(monkeypatch, exhaus
 def test_texts_of_different_guards_are_never_matched():
     texts, fillers = families(20, 20)
     numbers = {filler: i for i, filler in enumerate(fillers)}
-    guards = np.array([numbers[filler] for filler in fillers])
-    assert thin_out(texts, guards, threshold=90).stays.all()
+    assert thinned(texts, guards=[numbers[filler] for filler in fillers]).stays.all()
 
 
 def test_fixed_texts_stay_even_where_they_match_each_other():

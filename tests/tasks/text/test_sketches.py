@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.text.similarity import paired_ratios
-from tasks.text.sketches import band_keys, sketch_texts
+from tasks.text.sketches import band_keys, scale_of, sketch_texts
 
 some_texts = st.lists(
     st.one_of(st.text("ab ", max_size=30), st.text(max_size=12), st.sampled_from(["", "\0\0", "\ud800"])),
@@ -14,11 +14,11 @@ some_texts = st.lists(
 )
 
 
-@given(some_texts, st.sampled_from([50.0, 80.0, 90.0, 95.0, 100.0]))
-def test_no_pair_above_the_threshold_is_refused(texts, threshold):
+@given(some_texts, some_texts, st.sampled_from([50.0, 80.0, 90.0, 95.0, 100.0]))
+def test_no_pair_above_the_threshold_is_refused_on_whatever_scale(texts, others, threshold):
     left, right = (side.ravel() for side in np.meshgrid(range(len(texts)), range(len(texts))))
     scores = paired_ratios([texts[i] for i in left], [texts[i] for i in right])
-    allowed = sketch_texts(texts).may_match(left, right, 1 - threshold / 100)
+    allowed = sketch_texts(texts, scale_of(others)).may_match(left, right, 1 - threshold / 100)
     assert not ((scores >= threshold) & ~allowed).any()
 
 
@@ -27,7 +27,7 @@ def test_unlike_texts_are_refused():
         "the quick brown fox jumps over the lazy dog",
         "my cat sat on a mat and slept till half past ten",
     ]
-    assert not sketch_texts(texts).may_match(np.array([0]), np.array([1]), 0.1).any()
+    assert not sketch_texts(texts, scale_of(texts)).may_match(np.array([0]), np.array([1]), 0.1).any()
 
 
 @given(st.lists(st.text("abcde ", min_size=1, max_size=40), min_size=1, max_size=6))

@@ -1,0 +1,110 @@
+"""English questions of which some are others said again, from a seed: paraphrase-like edits and typos.
+
+The questions are put together from data/taxonomy and data/frames, as a build without a model does it; so many
+of them share sentences without being the same question, which makes them harder to tell apart than random
+words.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tasks.formats.vocabulary import read_frames, read_taxonomy
+from tasks.text.composition import compose, write_text
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+PEOPLE = {"{noun}": "a retired nurse", "{object}": "them", "{subject}": "they", "{possessive}": "their"}
+SAME = (
+    ("I am", "I'm"),
+    ("I do not", "I don't"),
+    ("We will", "We'll"),
+    ("asked", "wanted"),
+    ("What would you advise me to do?", "What do you suggest I do?"),
+    ("How should I respond to", "What do I reply to"),
+    ("sensible", "reasonable"),
+    ("a few others", "some other people"),
+    ("Something happened", "There was something"),
+    ("came up", "was mentioned"),
+    ("last", "this past"),
+    ("about two weeks ago", "some two weeks back"),
+    ("yesterday", "only yesterday"),
+    ("short conversation", "brief talk"),
+    ("to get this wrong", "to make a mistake here"),
+    ("and later", "and afterwards"),
+)
+"""Phrases and others that say the same."""
+OPENINGS = ("Hi! ", "A question: ", "Hello there. ", "So, ", "I need advice. ")
+ENDINGS = (" Thanks!", " Thank you in advance.", " Please be honest.", " I am grateful for any idea.")
+ROWS_OF_KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+BESIDE = {
+    key: row[max(0, i - 1) : i] + row[i + 1 : i + 2] for row in ROWS_OF_KEYS for i, key in enumerate(row)
+}
+
+
+def asked_texts(count: int, *, seed: int = 0, edited: float = 0.3) -> tuple[list[str], list[tuple[int, int]]]:
+    """`count` questions in random order, and the pairs (original, edit) among them."""
+    rng = random.Random(seed)
+    frames = read_frames(DATA, "en")
+    topics = [(s, topic) for s in read_taxonomy(DATA) for domain in s.domains for topic in domain.topics]
+    originals = round(count * (1 - edited))
+    texts = []
+    for i in range(originals):
+        superdomain, topic = rng.choice(topics)
+        composition = compose(superdomain, topic, frames, seed=seed * 10**9 + i)
+        texts.append(_with_people(write_text(composition, frames, "explicit")))
+    sources = [rng.randrange(originals) for _ in range(count - originals)]
+    texts += [rng.choice(EDITS)(texts[source], rng) for source in sources]
+    place = list(range(count))
+    rng.shuffle(place)
+    shuffled = [""] * count
+    for old, new in enumerate(place):
+        shuffled[new] = texts[old]
+    return shuffled, [(place[s], place[originals + i]) for i, s in enumerate(sources)]
+
+
+def _with_people(text: str) -> str:
+    return re.sub(r"\{\w+\}", lambda match: PEOPLE.get(match.group(), "they"), text)
+
+
+def _in_other_words(text: str, rng: random.Random) -> str:
+    for old, new in rng.sample(SAME, len(SAME)):
+        if rng.random() < 0.7:
+            text = text.replace(old, new, 1)
+    return text
+
+
+def _in_another_order(text: str, rng: random.Random) -> str:
+    sentences = re.split(r"(?<=[.?!]) ", text)
+    sentences.insert(rng.randrange(len(sentences)), sentences.pop(rng.randrange(len(sentences))))
+    return " ".join(sentences)
+
+
+def _with_a_greeting(text: str, rng: random.Random) -> str:
+    return _in_other_words(rng.choice(OPENINGS) + text + rng.choice(("", *ENDINGS)), rng)
+
+
+def _with_typos(text: str, rng: random.Random) -> str:
+    letters = list(text)
+    for _ in range(rng.randint(1, len(letters) // 25)):
+        i = rng.randrange(len(letters) - 1)
+        kind = rng.randrange(4)
+        if kind == 0:
+            letters[i], letters[i + 1] = letters[i + 1], letters[i]
+        elif kind == 1:
+            letters[i] = ""
+        elif kind == 2:
+            letters[i] *= 2
+        else:
+            letters[i] = rng.choice(BESIDE.get(letters[i].lower()[:1], "") or letters[i] or " ")
+    return "".join(letters)
+
+
+EDITS: Sequence[Callable[[str, random.Random], str]] = (
+    _in_other_words,
+    _in_another_order,
+    _with_a_greeting,
+    _with_typos,
+)

@@ -1,0 +1,167 @@
+"""A chat server on the loopback that costs little, in its own process, for measurements of clients.
+
+    with Loopback(latency_s=0.05) as server: ...  server.url, server.counts()
+
+It speaks as much HTTP/1.1 as the clients need. Every answer is the same 40 words. `storm` makes requests go
+wrong at random, by the request's number; `per_second` is a hidden limit (a token bucket of one second),
+beyond which it answers 429. `POST /set` changes either while it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+import urllib.request
+from collections import Counter
+from types import TracebackType
+from typing import Any
+
+STORM = {"429": 0.2, "500": 0.05, "disconnect": 0.05, "malformed": 0.05, "hang": 0.02}
+WAIT_S = 1
+"""`Retry-After` of a refusal, where the server says one."""
+
+
+def answer(status: str, body: bytes, *headers: str) -> bytes:
+    head = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+
+
+COMPLETION = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 0,
+    "model": "test-model-1",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "Take a walk. " * 13, "refusal": None},
+            "finish_reason": "stop",
+            "logprobs": None,
+        }
+    ],
+    "usage": {"prompt_tokens": 40, "completion_tokens": 40, "total_tokens": 80},
+}
+ANSWER = answer("200 OK", json.dumps(COMPLETION).encode())
+MALFORMED = answer("200 OK", json.dumps(COMPLETION).encode()[:100])
+BROKEN = answer("500 Internal Server Error", b'{"error": {"message": "something broke"}}')
+TOO_MANY = b'{"error": {"message": "rate limit reached"}}'
+
+
+class State:
+    """What the server does, and what it did."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.latency_s = float(options.get("latency_s", 0.0))
+        self.storm: dict[str, float] = options.get("storm", {})
+        self.per_second: float | None = options.get("per_second")
+        self.says_when = bool(options.get("says_when", True))
+        self.counts: Counter[str] = Counter()
+        self._level, self._updated = self.per_second or 0.0, 0.0
+
+    def next(self, now: float) -> str:
+        """What becomes of the next request."""
+        self.counts["requests"] += 1
+        if self.per_second is not None:
+            self._level = min(self.per_second, self._level + (now - self._updated) * self.per_second)
+            self._updated = now
+            if self._level < 1:
+                return "429"
+            self._level -= 1
+        dice = random.Random(self.counts["requests"]).random()
+        for trouble, share in self.storm.items():
+            if dice < share:
+                return trouble
+            dice -= share
+        return "answer"
+
+
+class Connection(asyncio.Protocol):
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        end = self.buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        lines = self.buffer[:end].lower().split(b"\r\n")
+        length = next((int(x[15:]) for x in lines if x.startswith(b"content-length:")), 0)
+        if len(self.buffer) < end + 4 + length:
+            return
+        body, self.buffer = self.buffer[end + 4 : end + 4 + length], b""
+        self.receive(lines[0].split()[1], body)
+
+    def receive(self, path: bytes, body: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        if path == b"/counts":
+            self.transport.write(answer("200 OK", json.dumps(self.state.counts).encode()))
+        elif path == b"/set":
+            vars(self.state).update(json.loads(body))
+            self.transport.write(answer("200 OK", b"{}"))
+        elif not path.endswith(b"/chat/completions"):
+            self.transport.write(answer("200 OK", b'{"object": "list", "data": []}'))
+        else:
+            what = self.state.next(loop.time())
+            self.state.counts[what] += 1
+            if what != "hang":
+                loop.call_later(0.0 if what == "429" else self.state.latency_s, self.respond, what)
+
+    def respond(self, what: str) -> None:
+        if self.transport.is_closing():
+            return
+        if what == "disconnect":
+            self.transport.abort()
+        elif what == "429":
+            when = [f"Retry-After: {WAIT_S}"] if self.state.says_when else []
+            self.transport.write(answer("429 Too Many Requests", TOO_MANY, *when))
+        else:
+            self.transport.write({"500": BROKEN, "malformed": MALFORMED}.get(what, ANSWER))
+
+
+async def serve(options: dict[str, Any]) -> None:
+    state = State(options)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(state), "127.0.0.1", 0, backlog=4096)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+class Loopback:
+    """The server as its user sees it."""
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+
+    def __enter__(self) -> Loopback:
+        command = [sys.executable, __file__, json.dumps(self._options)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout
+        self._root = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
+        self.url = f"{self._root}/v1"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def counts(self) -> Counter[str]:
+        """Requests so far, and what became of them."""
+        with urllib.request.urlopen(f"{self._root}/counts") as reply:
+            return Counter(json.load(reply))
+
+    def set(self, **options: Any) -> None:
+        urllib.request.urlopen(f"{self._root}/set", data=json.dumps(options).encode()).close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(json.loads(sys.argv[1])))

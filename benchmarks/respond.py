@@ -1,0 +1,443 @@
+"""How fast does the `respond` stage ask, beside a bare loop over the same client and beside its peers?
+
+    python benchmarks/respond.py [--quick] [--peers] [--storm] [--prefect] [--memory 10000 100000] [--json]
+
+A server on the loopback (benchmarks/loopback.py, its own process) answers after a fixed time. The stage reads
+its questions from a Parquet file, asks with cache, budget, limits and retries, and writes its rows; the bare
+loop is `openai` with `DefaultAioHttpClient` and integer limits, which drops the answers. Every measurement is
+a process of its own; CPU seconds are its own, from the first request's making to the last row's writing,
+imports left out. `ratio_to_bare_client` is requests a CPU second against the bare loop's, the worst over the
+grid. Peers are installed once, each into its own environment under --environments, and then work offline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import wraps
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+
+from benchmarks.loopback import STORM, WAIT_S, Loopback  # noqa: E402
+from benchmarks.respond_peers import cpu_s, prompt  # noqa: E402
+
+PEERS = {
+    "curator": ["bespokelabs-curator==0.1.31"],
+    "distilabel": ["distilabel[openai]==1.5.3", "requests"],
+    "inspect_ai": ["inspect-ai==0.3.285", "openai==3.54.0", "pyarrow"],
+}
+TARGETS = {"curator": 1.5, "distilabel": 3.0, "inspect_ai": 10.0}
+VALUES = ("woman", "man")
+STORM_TIMEOUT_S = 2.0
+
+Result = dict[str, Any]
+
+
+# what is measured; each in a process of its own
+
+
+def write_questions(place: Path, count: int) -> None:
+    """So many prompts as questions of two variants, in place/questions.parquet."""
+    from schemas.question import QUESTIONS, Question, Variant
+    from tasks.formats.spool import Spool
+
+    rows = Spool(QUESTIONS, place)
+    for number in range(count // len(VALUES)):
+        text = prompt(number)
+        variants = [Variant(index=i, value=v, text=f"{text} {v}", slots=(v,)) for i, v in enumerate(VALUES)]
+        fields: dict[str, Any] = dict.fromkeys(Question.model_fields)
+        fields |= {"id": f"q_{number:08d}", "family": "open", "attribute": "gender", "framing": "explicit"}
+        fields |= {"control": "none", "superdomain": "work", "domain": "d", "topic": "t", "language": "en"}
+        fields |= {"template": text, "values": VALUES, "variants": variants, "options": ()}
+        fields |= {"origin": "template", "round": 0, "label": "unlabelled"}
+        rows.append(Question.model_validate(fields))
+    rows.save(place / "questions.parquet")
+
+
+def recipe_for(url: str, in_flight: int, limits: dict[str, Any]) -> Any:
+    from schemas.recipe import Recipe
+
+    model = f"openai:test-model@{url}"
+    return Recipe.model_validate(
+        {
+            "name": "benchmark",
+            "attributes": ["gender"],
+            "models": {"targets": [model]},
+            "families": {"open": {"samples": 1, "max_tokens": 64}},
+            "budget": {"free": [model]},
+            "limits": {"max_in_flight": in_flight, **limits},
+        }
+    )
+
+
+def stage_in(place: Path, url: str, in_flight: int, limits: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Context and inputs of the stage in a fresh run directory; the answer cache is the place's."""
+    from schemas.ids import file_hash
+    from tasks.store import RunContext, TableRef
+
+    context = RunContext(
+        recipe=recipe_for(url, in_flight, limits),
+        run_dir=tempfile.mkdtemp(prefix="run-", dir=place),
+        data_dir=str(PROJECT / "data"),
+        cache_path=str(place / "cache.sqlite"),
+        budget_usd=0.0,
+    )
+    path = place / "questions.parquet"
+    questions = TableRef(table="questions", path=str(path), rows=0, sha256=file_hash(path))
+    return context, {"questions": questions, "phase": "search"}
+
+
+def measure_stage(place: Path, url: str, in_flight: int, count: int, **limits: Any) -> Result:
+    from tasks.respond import STAGE
+    from tasks.store import run_stage
+
+    with tempfile.TemporaryDirectory(dir=place) as warm:  # what is imported late is imported now
+        write_questions(Path(warm), len(VALUES))
+        context, inputs = stage_in(Path(warm), url, 1, {})
+        run_stage(STAGE, context, **inputs)
+    context, inputs = stage_in(place, url, in_flight, limits)
+    started = time.perf_counter(), cpu_s()
+    step = run_stage(STAGE, context, **inputs)
+    took = time.perf_counter() - started[0], cpu_s() - started[1]
+    (counts,) = step.counts
+    return {"wall_s": took[0], "cpu_s": took[1], "rows": counts.rows, "failed": counts.failed}
+
+
+def measure_cache_share(place: Path, url: str, in_flight: int, count: int) -> Result:
+    """CPU seconds inside the cache, as a share of the stage's."""
+    from tasks.models.cache import ResponseCache
+
+    spent = [0.0]
+
+    def timed(method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def call(*args: Any, **more: Any) -> Any:
+            started = time.thread_time()
+            try:
+                return method(*args, **more)
+            finally:
+                spent[0] += time.thread_time() - started
+
+        return call
+
+    for name in ("get_or_claim", "put", "_flush_in_time", "give_up"):
+        if hasattr(ResponseCache, name):
+            setattr(ResponseCache, name, timed(getattr(ResponseCache, name)))
+    result = measure_stage(place, url, in_flight, count)
+    return result | {"cache_s": spent[0]}
+
+
+def measure_bare(place: Path, url: str, in_flight: int, count: int) -> Result:
+    import httpx2
+    import openai
+
+    async def ask_all(count: int) -> int:
+        limits = httpx2.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
+        transport = openai.DefaultAioHttpClient(limits=limits, trust_env=False)
+        client = openai.AsyncOpenAI(api_key="none", base_url=url, max_retries=0, http_client=transport)
+        texts, asked = [], iter(range(count))
+
+        async def worker() -> None:
+            for number in asked:
+                answer = await client.chat.completions.create(
+                    model="test-model",
+                    messages=[{"role": "user", "content": prompt(number)}],
+                    max_tokens=64,
+                    temperature=1.0,
+                    seed=number,
+                )
+                texts.append(answer.choices[0].message.content)
+
+        await asyncio.gather(*(worker() for _ in range(in_flight)))
+        await client.close()
+        return len(texts)
+
+    asyncio.run(ask_all(1))
+    started = time.perf_counter(), cpu_s()
+    rows = asyncio.run(ask_all(count))
+    return {"wall_s": time.perf_counter() - started[0], "cpu_s": cpu_s() - started[1], "rows": rows}
+
+
+def measure_prefect(place: Path, url: str, in_flight: int, count: int) -> Result:
+    """The stage in a Prefect task of a flow, beside the stage by itself; Prefect's server is up already."""
+    from flows.workspace import quiet_prefect
+
+    quiet_prefect(SimpleNamespace(runs=place))  # type: ignore[arg-type]
+    from prefect import flow
+
+    from flows import steps
+    from tasks.respond import STAGE
+    from tasks.store import Step, run_stage
+
+    inner: dict[str, float] = {}
+
+    def timed(*args: Any, **more: Any) -> Step:
+        started = time.perf_counter(), cpu_s()
+        step = run_stage(*args, **more)
+        inner.update(wall=time.perf_counter() - started[0], cpu=cpu_s() - started[1])
+        return step
+
+    steps.run_stage = timed
+    ask = steps.as_task(STAGE)
+    context, inputs = stage_in(place, url, in_flight, {})
+
+    @flow(persist_result=False)
+    def nothing() -> None:
+        return None
+
+    @flow(persist_result=False)
+    def answers() -> None:
+        ask(context, **inputs)
+
+    nothing()
+    started = time.perf_counter(), cpu_s()
+    answers()
+    wall, cpu = time.perf_counter() - started[0], cpu_s() - started[1]
+    more = {"ms_a_row": wall - inner["wall"], "cpu_ms_a_row": cpu - inner["cpu"]}
+    return {name: round(1000 * seconds / count, 3) for name, seconds in more.items()}
+
+
+def fill_cache(place: Path, url: str, in_flight: int, count: int) -> Result:
+    """Every answer in the cache beforehand, put there without asking."""
+    from schemas.question import QUESTIONS
+    from tasks.families.asking import plan_asks, read_asking_prompts, request_for
+    from tasks.models.cache import ResponseCache
+    from tasks.models.fingerprint import fingerprint
+    from tasks.models.protocol import Completion
+    from tasks.store import TableRef, scan_table
+
+    recipe = recipe_for(url, in_flight, {})
+    prompts_ = read_asking_prompts(PROJECT / "data", recipe.families)
+    path = place / "questions.parquet"
+    ref = TableRef(table="questions", path=str(path), rows=0, sha256="")
+    (model,) = recipe.models.targets
+
+    async def fill() -> None:
+        cache = ResponseCache(place / "cache.sqlite")
+        for question in scan_table(ref, QUESTIONS):
+            for ask in plan_asks(recipe, question, "search"):
+                request = request_for(ask, recipe, prompts_)
+                done = Completion(request.tag, "Take a walk. " * 13, "stop", "m", 40, 40, 0.0, False)
+                cache.put(fingerprint(model, request), model, done)
+        cache.close()
+
+    asyncio.run(fill())
+    return {}
+
+
+MEASURED: dict[str, Callable[..., Result]] = {
+    "stage": measure_stage,
+    "storm": lambda *args: measure_stage(*args, timeout_s=STORM_TIMEOUT_S, attempts=12),
+    "cache_share": measure_cache_share,
+    "bare": measure_bare,
+    "prefect": measure_prefect,
+    "fill": fill_cache,
+}
+
+
+def in_own_process(what: str, place: Path, url: str, in_flight: int, count: int) -> Result:
+    command = [sys.executable, __file__, "--one", what, str(place), url, str(in_flight), str(count)]
+    env = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    if done.returncode:
+        raise SystemExit(f"{what} failed:\n{done.stderr[-3000:]}")
+    result: Result = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+def one(what: str, place: Path, url: str, in_flight: int, count: int) -> None:
+    result = MEASURED[what](place, url, in_flight, count)
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps(result | {"peak_mb": round(peak_mb, 1)}))
+
+
+# what is compared
+
+
+def questions_in(room: Path, count: int) -> Path:
+    """A fresh place with the questions; they are written once for each count."""
+    place, source = Path(tempfile.mkdtemp(dir=room)), room / f"questions-{count}.parquet"
+    if not source.exists():
+        command = [sys.executable, __file__, "--questions", str(room), str(count)]
+        subprocess.run(command, check=True)
+        (room / "questions.parquet").rename(source)
+    shutil.copy(source, place / "questions.parquet")
+    return place
+
+
+def compare_with_bare(room: Path, latency_s: float, in_flight: int, count: int) -> Result:
+    """The bare loop, the stage, and the stage once more with every answer in its cache."""
+    with Loopback(latency_s=latency_s) as server:
+        bare = in_own_process("bare", room, server.url, in_flight, count)
+        place = questions_in(room, count)
+        stage = in_own_process("stage", place, server.url, in_flight, count)
+        before = server.counts()["requests"] + 2  # its own warming up
+        cached = in_own_process("stage", place, server.url, in_flight, count)
+        sent = server.counts()["requests"] - before
+    assert all(r["rows"] == count and not r["failed"] for r in (stage, cached))
+    return {
+        "latency_s": latency_s,
+        "in_flight": in_flight,
+        "prompts": count,
+        "stage_cpu_ms": round(1000 * stage["cpu_s"] / count, 3),
+        "bare_cpu_ms": round(1000 * bare["cpu_s"] / count, 3),
+        "stage_per_s": round(count / stage["wall_s"]),
+        "bare_per_s": round(count / bare["wall_s"]),
+        "ratio_cpu": round(bare["cpu_s"] / stage["cpu_s"], 2),
+        "ratio_wall": round(bare["wall_s"] / stage["wall_s"], 2),
+        "cached_requests": sent,
+        "cached_wall_s": round(cached["wall_s"], 2),
+        "cached_cpu_s": round(cached["cpu_s"], 2),
+    }
+
+
+def compare_memory(room: Path, counts: list[int]) -> Result:
+    """Peak memory of the stage by number of requests; a million are answered from a filled cache."""
+    peaks = {}
+    with Loopback() as server:
+        for count in counts:
+            place = questions_in(room, count)
+            if count >= 1_000_000:
+                in_own_process("fill", place, server.url, 256, count)
+            peaks[count] = in_own_process("stage", place, server.url, 256, count)["peak_mb"]
+            shutil.rmtree(place)
+    return {"peak_mb": peaks, "rss_growth": round(max(peaks.values()) / peaks[min(peaks)], 3)}
+
+
+def cache_share(room: Path, count: int) -> float:
+    with Loopback(latency_s=0.05) as server:
+        found = in_own_process("cache_share", questions_in(room, count), server.url, 256, count)
+    return round(found["cache_s"] / found["cpu_s"], 3)
+
+
+def through_a_storm(room: Path, count: int, says_when: bool) -> Result:
+    with Loopback(latency_s=0.05) as server:
+        clean = in_own_process("stage", questions_in(room, count), server.url, 256, count)
+    with Loopback(latency_s=0.05, storm=STORM, says_when=says_when) as server:
+        storm = in_own_process("storm", questions_in(room, count), server.url, 256, count)
+        counts = server.counts()
+    return {
+        "prompts": count,
+        "rows": storm["rows"],
+        "failed": storm["failed"],
+        "sent": dict(counts),
+        "clean_wall_s": round(clean["wall_s"], 2),
+        "storm_wall_s": round(storm["wall_s"], 2),
+        "times_clean": round(storm["wall_s"] / clean["wall_s"], 2),
+        "asked_to_wait_s": WAIT_S * counts["429"] if says_when else 0,
+        "cpu_s": {"clean": round(clean["cpu_s"], 2), "storm": round(storm["cpu_s"], 2)},
+    }
+
+
+def through_prefect(room: Path, count: int) -> Result:
+    with Loopback() as server:
+        return in_own_process("prefect", questions_in(room, count), server.url, 256, count)
+
+
+def against_peers(room: Path, environments: Path, count: int, in_flight: int) -> Result:
+    found: Result = {}
+    with Loopback(latency_s=0.05) as server:
+        place = questions_in(room, count)
+        ours = in_own_process("stage", place, server.url, in_flight, count)
+        again = in_own_process("stage", place, server.url, in_flight, count)
+        found["counterfoil"] = {"cpu_s": ours["cpu_s"], "wall_s": ours["wall_s"], "cached_s": again["wall_s"]}
+        for peer in PEERS:
+            python, home = environment(environments, peer), Path(tempfile.mkdtemp(dir=room))
+            first, second = (run_peer(python, peer, server.url, count, in_flight, home) for _ in range(2))
+            found[peer] = {
+                "cpu_s": first["cpu_s"],
+                "wall_s": first["wall_s"],
+                "cached_s": second["wall_s"],
+                "ratio_cpu": round(first["cpu_s"] / ours["cpu_s"], 2),
+                "target": TARGETS[peer],
+            }
+    cached = found["counterfoil"]["cached_s"] / found["curator"]["cached_s"]
+    return found | {"cached_share_of_curator": round(cached, 2)}
+
+
+def environment(environments: Path, peer: str) -> Path:
+    """The Python of the peer's own environment, installed on first use."""
+    place = environments / "-".join([peer, *PEERS[peer][:1]]).replace("[", "-").replace("]", "")
+    python = place / "bin" / "python"
+    if not (place / "ready").exists():
+        uv = shutil.which("uv") or str(Path(sys.executable).parent / "uv")
+        subprocess.run([uv, "venv", "-q", "--clear", "--python", "3.11", str(place)], check=True)
+        subprocess.run([uv, "pip", "install", "-q", "--python", str(python), *PEERS[peer]], check=True)
+        (place / "ready").touch()
+    return python
+
+
+def run_peer(python: Path, peer: str, url: str, count: int, in_flight: int, home: Path) -> Result:
+    script = PROJECT / "benchmarks" / "respond_peers.py"
+    command = [str(python), str(script), peer, url, str(count), str(in_flight), str(home / "out.parquet")]
+    env = {"PATH": os.environ["PATH"], "HOME": str(home)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=home)
+    if done.returncode:
+        raise SystemExit(f"{peer} failed:\n{done.stderr[-3000:]}")
+    result: Result = json.loads(done.stdout.strip().splitlines()[-1])
+    assert result["rows"] == count
+    return {key: round(value, 2) for key, value in result.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one point of the grid, small memory check")
+    parser.add_argument("--prompts", type=int, nargs="*", default=[5000])
+    parser.add_argument("--in-flight", type=int, nargs="*", default=[64, 256, 1024])
+    parser.add_argument("--latency", type=float, nargs="*", default=[0.05, 0.5])
+    parser.add_argument("--memory", type=int, nargs="*", default=[10_000, 100_000])
+    parser.add_argument("--peers", type=int, nargs="?", const=5000, help="prompts, by default 5000")
+    parser.add_argument("--storm", action="store_true")
+    parser.add_argument("--prefect", action="store_true")
+    parser.add_argument("--environments", type=Path, default=Path("~/.cache/counterfoil-benchmarks"))
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--questions", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        what, place, url, in_flight, count = options.one
+        one(what, Path(place), url, int(in_flight), int(count))
+    elif options.questions:
+        write_questions(Path(options.questions[0]), int(options.questions[1]))
+    else:
+        report(options)
+
+
+def report(options: argparse.Namespace) -> None:
+    points = list(product(options.latency, options.in_flight, options.prompts))
+    if options.quick:
+        points, options.memory = [(0.05, 256, 2000)], [2000, 10_000]
+    with tempfile.TemporaryDirectory(prefix="respond-") as folder:
+        room = Path(folder)
+        found: Result = {"grid": [compare_with_bare(room, *point) for point in points]}
+        found["ratio_to_bare_client"] = min(p["ratio_cpu"] for p in found["grid"])
+        found["ratio_to_bare_client_wall"] = min(p["ratio_wall"] for p in found["grid"])
+        found["cached_requests"] = sum(p["cached_requests"] for p in found["grid"])
+        found |= compare_memory(room, options.memory)
+        found["cache_share"] = cache_share(room, 2000)
+        if options.storm:
+            count = 5000 if options.quick else 50_000
+            found["storm"] = [through_a_storm(room, count, says_when) for says_when in (False, True)]
+        if options.prefect:
+            found["prefect"] = through_prefect(room, 5000)
+        if options.peers:
+            found["peers"] = against_peers(room, options.environments.expanduser(), options.peers, 256)
+    print(json.dumps(found) if options.json else json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

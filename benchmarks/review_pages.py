@@ -1,0 +1,143 @@
+"""How long the review page's server takes for a page, among 10,000 groups.
+
+    python -m benchmarks.review_pages [--groups 10000] [--json]
+
+Times are the server's own: from the request's arrival to the last byte handed over, with a third of the
+groups decided by two reviewers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+import uvicorn
+
+from benchmarks.good_tables import DATA
+from benchmarks.review_release import write_review_release
+from schemas.review import KEEPING
+from tasks.reviewing.app import create_app
+from tasks.reviewing.desk import Desk
+from tasks.reviewing.events import Act, append_events
+from tasks.reviewing.guard import App, Guard, Receive, Scope, Send
+from tasks.reviewing.material import open_material
+from tasks.reviewing.serving import listen
+
+TOKEN = "t" * 43
+REVIEWERS = ("anna", "ben")
+REQUESTS = 40
+"""Of each kind of page."""
+
+
+class Stopwatch:
+    """Notes how long the server takes for each request, by its page."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        await self._app(scope, receive, send)
+        if scope["type"] == "http":
+            self.seconds[scope["path"].rsplit("/", 1)[-1]].append(time.perf_counter() - started)
+
+
+def measure(groups: int) -> dict[str, Any]:
+    """Make the release, decide a third of it, ask for pages, time them."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        questions = write_review_release(home / "release", groups)
+        started = time.perf_counter()
+        material = open_material(home / "release", home)
+        for reviewer in REVIEWERS:
+            append_events(home / "reviews", reviewer, [_verdict(q.id, reviewer) for q in questions[::3]])
+        desk = Desk(material, home / "reviews", DATA, REVIEWERS)
+        opened = time.perf_counter() - started
+        seconds = _ask_for_pages(desk, [q.id for q in questions])
+    return {
+        "groups": groups,
+        "events": 2 * len(questions[::3]),
+        "opening_s": round(opened, 2),
+        "pages": {name: _percentiles(times) for name, times in sorted(seconds.items())},
+    }
+
+
+def _verdict(question_id: str, reviewer: str) -> Act:
+    said = random.Random(f"{question_id} {reviewer}").choice((*KEEPING, "repetition", "discuss"))
+    return Act.model_validate(
+        {"action": "verdict", "subject": "question", "subject_id": question_id, "verdict": said}
+    )
+
+
+def _ask_for_pages(desk: Desk, ids: list[str]) -> dict[str, list[float]]:
+    with listen(0) as listening:
+        host = f"127.0.0.1:{listening.getsockname()[1]}"
+        watch = Stopwatch(Guard(create_app(desk), token=TOKEN, hosts={host}))
+        server = uvicorn.Server(uvicorn.Config(watch, log_level="critical", access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        for address, sent in requests(desk, random.Random(1).sample(ids, REQUESTS)):
+            body = json.dumps(sent).encode() if sent else None
+            headers = {"Origin": f"http://{host}", "Content-Type": "application/json"}
+            with urlopen(Request(f"http://{host}/{TOKEN}/{address}", body, headers)) as answer:
+                answer.read()
+        server.should_exit = True
+        thread.join()
+        return watch.seconds
+
+
+def requests(desk: Desk, ids: Iterable[str]) -> Iterable[tuple[str, dict[str, Any] | None]]:
+    """What a reviewer asks for: pages of the queue through filters, groups, checks of a text, verdicts."""
+    filters = (
+        {},
+        {"state": "done", "page": 20},
+        {"state": "disagreed", "scope": "everyone"},
+        {"attribute": "gender", "fitness_from": 0.1, "order": "fitness"},
+        {"domain": "work", "disagreement_from": 0.2, "order": "disagreement"},
+    )
+    for number, question_id in enumerate(ids):
+        chosen = filters[number % len(filters)]
+        yield f"queue?{urlencode({'reviewer': 'anna', **chosen})}", None
+        about = {"subject": "question", "id": question_id}
+        yield f"group?{urlencode({'reviewer': 'anna', **about})}", None
+        text = desk.material.questions[question_id].template.replace("my ", "my dear ", 1)
+        yield "check", {"id": question_id, "template": text}
+        act = {"action": "verdict", "subject": "question", "subject_id": question_id, "verdict": "good"}
+        yield "act", {"reviewer": "anna", "note": f"seen {number}", **act}
+
+
+def _percentiles(seconds: list[float]) -> dict[str, float]:
+    ordered = sorted(seconds)
+    at = {f"p{share}_ms": ordered[int(share / 100 * (len(ordered) - 1))] * 1000 for share in (50, 95)}
+    return {"requests": len(ordered), **{name: round(value, 1) for name, value in at.items()}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--groups", type=int, default=10_000)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    result = measure(options.groups)
+    if options.json:
+        print(json.dumps(result))
+        return
+    print(f"{result['groups']:,} groups, {result['events']:,} verdicts; opened in {result['opening_s']} s")
+    for name, times in result["pages"].items():
+        print(f"{name:8} p50 {times['p50_ms']:7.1f} ms   p95 {times['p95_ms']:7.1f} ms")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Reviews to a file that other tools read, and back from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from flows.reviewing import resume_if_enough
+from flows.workspace import Workspace
+from schemas.errors import InputError
+from tasks.reviewing.events import append_events, read_events, reviews_dir
+from tasks.reviewing.exchange import Check, Line, Shown, acts_of
+from tasks.reviewing.exchange_argilla import SETTINGS, read_responses, write_records
+from tasks.reviewing.exchange_csv import read_sheet, write_sheet
+from tasks.reviewing.exchange_label_studio import CONFIG, read_tasks, write_tasks
+from tasks.reviewing.material import Material
+from tasks.reviewing.rewording import reword
+from tasks.reviewing.standing import standing_words
+from tasks.store import write_bytes
+
+FORMATS = ("csv", "label-studio", "argilla")
+
+
+def export_reviews(
+    workspace: Workspace, material: Material, path: Path, format: str | None = None
+) -> dict[str, Any]:
+    """Write everything that can be reviewed, with what was said of it. For Label Studio and Argilla, what
+    their projects are set up with is written beside it."""
+    chosen = format or ("csv" if path.suffix == ".csv" else None)
+    if chosen is None:
+        raise InputError("say in which format", place=str(path), hint=f"--format {'|'.join(FORMATS)}")
+    shown = subjects_of(material)
+    words = standing_words(read_events(reviews_dir(workspace.home, material.benchmark)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write = {"csv": write_sheet, "label-studio": write_tasks, "argilla": write_records}[chosen]
+    write(path, shown, words)
+    result = {"out": str(path), "format": chosen, "subjects": len(shown)}
+    if set_up := {"label-studio": CONFIG, "argilla": SETTINGS}.get(chosen):
+        beside = path.with_suffix(f".setup{Path(set_up).suffix}")
+        write_bytes(beside, (workspace.vocabulary / set_up).read_bytes())
+        result["setup"] = str(beside)
+    return result
+
+
+def import_reviews(
+    workspace: Workspace, material: Material, path: Path, format: str | None = None
+) -> dict[str, Any]:
+    """Append what a file says and the reviews do not; all of it or, where a row is wrong, nothing. A flow run
+    that waits for these reviews is resumed when enough are there."""
+    directory = reviews_dir(workspace.home, material.benchmark)
+    events = read_events(directory)
+    lines = read_lines(path, format or format_of(path), tuple(events))
+    acts = acts_of(lines, subjects_of(material), events, check_in(workspace, material))
+    stored = {name: append_events(directory, name, said) for name, said in sorted(acts.items())}
+    return {
+        "read": len(lines),
+        "new": sum(map(len, stored.values())),
+        "reviewers": len({line.said.reviewer for line in lines}),
+        "resumed": resume_if_enough(workspace, material.benchmark),
+    }
+
+
+def read_lines(path: Path, format: str, reviewers: tuple[str, ...]) -> list[Line]:
+    """What stands in an exchanged file."""
+    if format == "argilla":
+        return read_responses(path, reviewers)
+    return (read_sheet if format == "csv" else read_tasks)(path)
+
+
+def format_of(path: Path) -> str:
+    """The format of a file that is there."""
+    if path.suffix == ".csv":
+        return "csv"
+    try:
+        first = json.loads(path.read_bytes())[0]
+        return next(name for name, key in (("label-studio", "data"), ("argilla", "fields")) if key in first)
+    except (OSError, ValueError, LookupError, TypeError, StopIteration):
+        raise InputError(
+            "neither a sheet, nor tasks of Label Studio, nor records of Argilla",
+            place=str(path),
+            hint=f"--format {'|'.join(FORMATS)} says which it is",
+        ) from None
+
+
+def subjects_of(material: Material) -> list[Shown]:
+    """All that can be reviewed but the controls, questions first, in the order of ids."""
+    questions = [
+        Shown(
+            subject="question",
+            subject_id=q.id,
+            text=q.template,
+            context="\n".join(v.text for v in q.variants),
+            about={
+                "kind": material.kinds[q.id],
+                "family": q.family,
+                "attribute": q.attribute,
+                "domain": f"{q.superdomain}/{q.domain}",
+            },
+        )
+        for _, q in sorted(material.questions.items())
+        if material.kinds[q.id] != "control"
+    ]
+    passages = [
+        Shown(
+            subject="passage",
+            subject_id=passage_id,
+            query_id=query_id,
+            text=case.passage.text,
+            context=case.query,
+            about={"kind": "passage", "label": case.change.after},
+        )
+        for (query_id, passage_id), case in sorted(material.passages.items())
+    ]
+    return questions + passages
+
+
+def check_in(workspace: Workspace, material: Material) -> Check:
+    """Rewordings are checked as on the page; one that makes a question that is there is that question."""
+
+    def check(question_id: str, text: str) -> tuple[str, str]:
+        found = reword(material.questions[question_id], text, known=(), data_dir=workspace.vocabulary)
+        if found.question_id is None:
+            raise InputError(f"the new text: {found.fault}", hint=found.hint)
+        return found.template, found.question_id
+
+    return check

@@ -1,0 +1,171 @@
+"""Where answers are kept: one SQLite file, or the PostgreSQL database of `COUNTERFOIL_CACHE_URL`.
+
+Both are spoken to with the same SQLAlchemy Core statements. The address of a database may hold a password, so
+it is read from the environment where a connection is made, and is never part of a context, a key or an error.
+
+SQLite: write-ahead log, `synchronous=FULL`, ordinary rowid tables.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import InputError
+from tasks.text.secrets import without_secrets
+
+if TYPE_CHECKING:
+    import sqlalchemy
+
+CACHE_URL = "COUNTERFOIL_CACHE_URL"
+BUSY_S = 60
+CONNECT_S = 10
+EXAMPLE = f"{CACHE_URL}=postgresql://user:password@host:5432/database"
+
+
+def cache_url(path: Path) -> sqlalchemy.URL:
+    """The database that the environment names, else the file. Raises `InputError`, without the address."""
+    from sqlalchemy import URL, make_url
+    from sqlalchemy.exc import ArgumentError
+
+    given = os.environ.get(CACHE_URL, "").strip()
+    if not given:
+        return URL.create("sqlite", database=str(path))
+    try:
+        url = make_url(given)
+    except (ArgumentError, ValueError):
+        url = None
+    if url is None or url.get_backend_name() not in ("postgresql", "postgres") or _misread(given):
+        raise InputError(
+            "it is not the address of a PostgreSQL database",
+            place=CACHE_URL,
+            hint=f"{EXAMPLE}; write @ / : ? # in a password as %40 %2F %3A %3F %23",
+        )
+    return url.set(drivername="postgresql+psycopg")
+
+
+def _misread(given: str) -> bool:
+    """Whether a part of the password would be taken for something else, and shown."""
+    address = given.partition("://")[2]
+    return "@" in address and not re.match(r"[^@/?#]*@[^@]*$", address)
+
+
+def is_file(url: sqlalchemy.URL) -> bool:
+    return url.get_backend_name() == "sqlite"
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a cache at all; a file is only made when there is something to remember."""
+    return not is_file(cache_url(path)) or path.exists()
+
+
+def place_of(url: sqlalchemy.URL) -> str:
+    """The address as a person may see it: without user, password and options."""
+    if is_file(url):
+        return str(url.database)
+    return f"{CACHE_URL} ({url.host or 'this machine'}:{url.port or 5432}/{url.database or ''})"
+
+
+def without_password(text: str, url: sqlalchemy.URL) -> str:
+    """What a driver said, without the password and the options of the address."""
+    options = [value for values in url.normalized_query.values() for value in values]
+    return without_secrets(text, url.password, *options)
+
+
+def open_engine(url: sqlalchemy.URL) -> sqlalchemy.Engine:
+    """A pool of connections. Raises `InputError` where PostgreSQL's driver is not installed."""
+    from sqlalchemy import create_engine, event
+
+    if is_file(url):
+        engine = create_engine(url, connect_args={"timeout": BUSY_S}, hide_parameters=True)
+        event.listen(engine, "connect", _write_ahead)
+        return engine
+    options = {"connect_timeout": CONNECT_S, "options": f"-c statement_timeout={BUSY_S}s"}
+    try:
+        return create_engine(url, connect_args=options, hide_parameters=True, pool_pre_ping=True)
+    except ImportError:
+        hint = "uv pip install --python .venv/bin/python -e '.[postgres]'"
+        raise InputError("PostgreSQL needs the extra [postgres]", place=CACHE_URL, hint=hint) from None
+
+
+def _write_ahead(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def create_tables(engine: sqlalchemy.Engine) -> None:
+    """Make what is not there yet; several workers may do so at once."""
+    from sqlalchemy import inspect
+    from sqlalchemy.exc import IntegrityError
+    from sqlalchemy.schema import CreateTable
+
+    for table in (answers(), claims()):
+        if inspect(engine).has_table(table.name):
+            continue
+        try:
+            with engine.begin() as connection:
+                connection.execute(CreateTable(table, if_not_exists=True))
+        except IntegrityError:  # PostgreSQL, where another worker made it in this moment
+            continue
+
+
+@lru_cache(maxsize=1)
+def _metadata() -> sqlalchemy.MetaData:
+    from sqlalchemy import MetaData
+
+    return MetaData()
+
+
+@lru_cache(maxsize=1)
+def answers() -> sqlalchemy.Table:
+    """Answers by fingerprint; each with a checksum, see `cache`."""
+    from sqlalchemy import Column, LargeBinary, String, Table
+
+    return Table(
+        "answers",
+        _metadata(),
+        Column("key", String(64), primary_key=True),
+        Column("model", String, nullable=False),
+        Column("answer", LargeBinary, nullable=False),
+    )
+
+
+@lru_cache(maxsize=1)
+def claims() -> sqlalchemy.Table:
+    """Who is asking what, and until when that counts (seconds since 1970 by the database's clock)."""
+    from sqlalchemy import BigInteger, Column, String, Table
+
+    return Table(
+        "claims",
+        _metadata(),
+        Column("key", String(64), primary_key=True),
+        Column("owner", String, nullable=False),
+        Column("expires", BigInteger, nullable=False),
+    )
+
+
+def insert_into(table: sqlalchemy.Table, engine: sqlalchemy.Engine) -> Any:
+    """An INSERT that can say what happens on conflict, which SQLAlchemy has by dialect."""
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    return (sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert)(table)
+
+
+class Prepared:
+    """A statement for many rows at once, compiled once: SQLAlchemy compiles an INSERT that minds conflicts
+    every time, which takes as long as a hundred rows."""
+
+    def __init__(self, statement: Any, engine: sqlalchemy.Engine, *columns: str) -> None:
+        compiled = statement.compile(dialect=engine.dialect, column_keys=columns)
+        self._sql, self._order = str(compiled), compiled.positiontup
+        self._constants = compiled.params
+
+    def execute(self, connection: sqlalchemy.Connection, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            values = [self._constants | row for row in rows]
+            order = self._order  # where the driver goes by position
+            by_place = [tuple(row[name] for name in order) for row in values] if order else values
+            connection.exec_driver_sql(self._sql, by_place)

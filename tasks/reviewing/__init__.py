@@ -1,0 +1,1 @@
+"""Review by people: their events, whose turn it is, the page they look at."""

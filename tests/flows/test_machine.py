@@ -1,0 +1,62 @@
+"""What the machine refuses is an error for a person; a mistake of ours stays a traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from flows import cli
+from flows.machine import HINTS, machine_error
+
+
+@pytest.mark.parametrize("number", HINTS)
+def test_refusals_name_the_place_and_the_next_step(number: int) -> None:
+    told = machine_error(OSError(number, os.strerror(number), "/place"))
+    assert told is not None
+    assert (told.message, told.place, told.exit_code) == (os.strerror(number), "/place", 8)
+    assert "run the same command again" in str(told.hint)
+
+
+def test_memory_that_is_not_there_is_told() -> None:
+    told = machine_error(MemoryError())
+    assert told is not None
+    assert "memory" in told.message
+
+
+def test_what_an_error_was_raised_from_counts() -> None:
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "no room")
+        except OSError as full:
+            raise RuntimeError("the step failed") from full
+    except RuntimeError as error:
+        told = machine_error(error)
+    assert told is not None
+    assert told.message == os.strerror(errno.ENOSPC)
+
+
+@pytest.mark.parametrize("error", [ValueError("ours"), KeyError("ours"), FileNotFoundError(2, "not there")])
+def test_mistakes_of_ours_are_not_blamed_on_the_machine(error: Exception) -> None:
+    assert machine_error(error) is None
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_ends_the_command_with_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(**_: object) -> None:
+        import pyarrow as pa
+
+        pq.write_table(pa.table({"n": list(range(100_000))}), "/dev/full")
+
+    monkeypatch.setattr(cli.cli, "main", write)
+    monkeypatch.setattr(sys, "argv", ["counterfoil", "plan"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 8
+    assert capsys.readouterr().err.startswith("error: No space left on device")

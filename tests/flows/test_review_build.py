@@ -1,0 +1,221 @@
+"""A build that waits for people, and does what they decided."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.decision import DROPPED
+from schemas.judgement import JUDGEMENTS
+from schemas.label import LABEL_HISTORY
+from schemas.question import QUESTIONS
+from schemas.response import RESPONSES
+from schemas.review import Waiting
+from tasks.release.reading import Release, open_release
+from tasks.reviewing.events import Act, append_events, reviews_dir
+from tests.flows.test_build import built, run, scripted, start, write_recipe
+from tests.servers.openai_server import OpenAIServer
+
+NAMES = ("Ada Quillfeather", "Ben Thornapple")
+TEXT = "{} What would you advise me to do at work this week?"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[OpenAIServer]:
+    with OpenAIServer(scripted) as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """A build that was stopped, reviewed and finished."""
+
+    home: Path
+    recipe: Path
+    release: Release
+    questions: tuple[str, ...]
+    """What it waited for."""
+    dropped: str
+    edited: str
+    contested: str
+
+
+def recipe_at(home: Path, server: OpenAIServer, **review: Any) -> Path:
+    families = {
+        "open": {"questions": 20, "samples": 2, "max_tokens": 20},
+        "decision": {"questions": 2, "samples": 1},
+    }
+    changes: dict[str, Any] = {
+        "families": families,
+        "superdomains": ["work", "neighbourhood"],
+        "evolve": {"rounds": 1, "questions_per_round": 8, "save_threshold": 0.0},
+    }
+    return write_recipe(home / "recipe.yaml", server, review=review, **changes)
+
+
+def waiting_at(home: Path) -> Waiting:
+    place = home / "runs" / "tested" / "waiting.json"
+    return Waiting.model_validate_json(place.read_bytes())
+
+
+def verdict(question_id: str, word: Any) -> Act:
+    return Act(action="verdict", subject="question", subject_id=question_id, verdict=word)
+
+
+def edit(home: Path, question_id: str) -> Act:
+    """The question with another ending."""
+    rows = [
+        row
+        for path in sorted((home / "runs" / "tested").glob("mend-*/questions.parquet"))
+        for row in pq.read_table(path).to_pylist()
+        if row["id"] == question_id
+    ]
+    template = TEXT.format(rows[0]["template"].split("?")[0].rsplit(".", 1)[0] + ".")
+    return Act(action="edit", subject="question", subject_id=question_id, template=template)
+
+
+def say(home: Path, name: str, acts: Sequence[Act]) -> None:
+    append_events(reviews_dir(home, "tested"), name, acts)
+
+
+@pytest.fixture(scope="module")
+def stopped(
+    server: OpenAIServer, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, subprocess.CompletedProcess[str]]:
+    """A build that lacks reviews: its home, its recipe, how it ended."""
+    home = tmp_path_factory.mktemp("stopped")
+    recipe = recipe_at(home, server, required=True, share=0.6)
+    return home, recipe, run(home, "build", recipe, "--json")
+
+
+@pytest.fixture(scope="module")
+def reviewed(
+    stopped: tuple[Path, Path, subprocess.CompletedProcess[str]],
+) -> Reviewed:
+    """The same build after a review."""
+    home, recipe, _ = stopped
+    questions = waiting_at(home).questions
+    dropped, edited, contested, *others = questions
+    say(home, NAMES[0], [verdict(dropped, "offensive"), edit(home, edited), verdict(contested, "good")])
+    say(home, NAMES[1], [verdict(contested, "repetition"), *(verdict(q, "good") for q in others)])
+    release = open_release(Path(built(home, recipe)["release"]))
+    return Reviewed(home, recipe, release, questions, dropped, edited, contested)
+
+
+def test_a_build_that_lacks_reviews_stops_and_says_how_to_go_on(
+    stopped: tuple[Path, Path, subprocess.CompletedProcess[str]],
+) -> None:
+    home, _, done = stopped
+    assert done.returncode == 7, done.stderr
+    assert done.stdout == ""
+    waiting = waiting_at(home)
+    assert f"0 of {waiting.needed} reviewed" in done.stderr
+    assert "counterfoil review" in done.stderr
+    assert "run the same command again" in done.stderr
+    assert waiting.flow_run is None
+    assert not (home / "releases").exists()
+
+
+def test_nobody_is_asked_on_hold_out_before_people_have_looked(
+    stopped: tuple[Path, Path, subprocess.CompletedProcess[str]],
+) -> None:
+    home, _, _ = stopped
+    phases = {
+        row["phase"]
+        for path in (home / "runs" / "tested").glob("respond-*/responses.parquet")
+        for row in pq.read_table(path, columns=["phase"]).to_pylist()
+    }
+    assert phases == {"search"}
+
+
+def test_what_people_rejected_is_dropped_and_what_they_rewrote_is_asked_like_the_others(
+    reviewed: Reviewed,
+) -> None:
+    release = reviewed.release
+    contents = release.contents
+    kept = {q.id: q for q in contents.rows(QUESTIONS)}
+    lost = {json.loads(d.record)["id"]: d for d in contents.rows(DROPPED) if d.kind == "question"}
+    assert (lost[reviewed.dropped].stage, lost[reviewed.dropped].reason) == ("review", "review_offensive")
+    new = kept[lost[reviewed.edited].because_of or ""]
+    assert (new.parent_id, new.operator, new.label) == (reviewed.edited, "review", "accepted")
+    assert reviewed.contested in kept
+    answers = [r for r in contents.rows(RESPONSES) if r.question_id == new.id]
+    assert {r.phase for r in answers} == {"holdout"}
+    assert any(j.question_id == new.id for j in contents.rows(JUDGEMENTS))
+    assert new.holdout_effect is not None
+
+
+def test_the_history_says_that_people_decided_and_the_release_names_none_of_them(
+    reviewed: Reviewed,
+) -> None:
+    release = reviewed.release
+    entries = {c.subject_id: c for c in release.contents.rows(LABEL_HISTORY) if c.judge == "people"}
+    assert entries[reviewed.dropped].after == "dropped"
+    assert reviewed.contested not in entries
+    for path in release.path.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            if path.suffix == ".parquet":
+                data = json.dumps(pq.read_table(path).to_pylist()).encode()
+            assert not any(name.split()[1].encode() in data for name in NAMES), path
+
+
+def test_manifest_and_card_say_how_many_looked_at_what(
+    reviewed: Reviewed,
+) -> None:
+    release = reviewed.release
+    found = release.manifest.review
+    assert found is not None
+    assert (found.people, found.questions) == (2, len(reviewed.questions))
+    assert (found.dropped, found.edited, found.contested, found.shared) == (1, 1, 1, 1)
+    card = (release.path / "README.md").read_text()
+    assert f"People: 2; groups: {found.questions}" in " ".join(card.split())
+    assert "> **Reviewers are divided.**" in card
+    assert not (reviewed.home / "runs" / "tested" / "waiting.json").exists()
+
+
+def test_the_same_reviews_give_the_same_release_and_ask_nobody(
+    reviewed: Reviewed, server: OpenAIServer
+) -> None:
+    release = reviewed.release
+    sent = len(server.requests)
+    assert built(reviewed.home, reviewed.recipe)["release"] == str(release.path)
+    assert len(server.requests) == sent
+
+
+def test_another_verdict_asks_only_what_it_brings_back(reviewed: Reviewed, server: OpenAIServer) -> None:
+    release = reviewed.release
+    say(reviewed.home, NAMES[0], [verdict(reviewed.dropped, "very_good")])
+    sent = len(server.requests)
+    again = open_release(Path(built(reviewed.home, reviewed.recipe)["release"]))
+    assert again.path != release.path
+    assert reviewed.dropped in {q.id for q in again.contents.rows(QUESTIONS)}
+    answers = [r for r in again.contents.rows(RESPONSES) if r.question_id == reviewed.dropped]
+    fresh = sum(r.phase == "holdout" for r in answers)
+    verdicts = sum(j.question_id == reviewed.dropped for j in again.contents.rows(JUDGEMENTS))
+    assert 0 < len(server.requests) - sent <= fresh + 2 * verdicts
+
+
+def test_with_wait_the_build_goes_on_by_itself(server: OpenAIServer, tmp_path: Path) -> None:
+    recipe = recipe_at(tmp_path, server, required=True, share=0.2)
+    process = start(tmp_path, "build", recipe, "--wait", "--json")
+    try:
+        place = tmp_path / "runs" / "tested" / "waiting.json"
+        end = time.monotonic() + 200
+        while not place.exists() and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.2)
+        waiting = waiting_at(tmp_path)
+        say(tmp_path, NAMES[0], [verdict(q, "good") for q in waiting.questions[: waiting.needed]])
+        out, err = process.communicate(timeout=200)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert Path(json.loads(out)["release"]).is_dir()

@@ -1,0 +1,83 @@
+"""The parts of a deduplication on Prefect's threads, on a local Dask cluster and on a local Ray cluster: a
+Prefect server and workers in processes of their own, and to the byte what one process makes of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.similar_texts import similar_texts
+from tests.conftest import PROJECT
+from tests.flows.test_build import heed_interrupts
+
+WORDS = ["cat", "dog"]
+IN_PARTS = """
+import json, sys
+from pathlib import Path
+from flows.running import run_deduplicate
+folder, out, runner = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] or None
+print(json.dumps(run_deduplicate(
+    folder / "in.parquet", text="text", group="group", slots=["slot"], rank="score",
+    against=[folder / "old.parquet"], out=out, runner=runner, rows_per_part=12_000,
+)))
+"""
+
+
+def deduplicated(folder: Path, runner: str) -> tuple[dict[str, Any], list[bytes]]:
+    """The result and the files of a process that deduplicates in small parts."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    out = folder / f"out-{runner}"
+    done = subprocess.run(
+        [sys.executable, "-c", IN_PARTS, str(folder), str(out), runner],
+        env={**own, "COUNTERFOIL_HOME": str(folder / "home")},
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        start_new_session=True,
+        preexec_fn=heed_interrupts,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    result.pop("seconds")
+    return result, [(out / name).read_bytes() for name in ("kept.parquet", "dropped.parquet")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("runners")
+    texts = similar_texts(27_000, seed=8, words=12, edited=0.3)[0]
+    rows = {
+        "group": [str(i) for i in range(len(texts)) for _ in WORDS],
+        "slot": WORDS * len(texts),
+        "text": [f"{text} {word}" for text in texts for word in WORDS],
+        "score": [i % 5 for i in range(len(texts)) for _ in WORDS],
+    }
+    pq.write_table(pa.table(rows).slice(2_000), place / "in.parquet")
+    pq.write_table(pa.table(rows).slice(0, 2_000), place / "old.parquet")
+    return place
+
+
+@pytest.fixture(scope="module")
+def in_one_process(folder: Path) -> tuple[dict[str, Any], list[bytes]]:
+    found = deduplicated(folder, "")
+    assert found[0]["dropped"] > 6_000
+    return found
+
+
+@pytest.mark.parametrize("runner", ["threads", "dask", "ray"])
+def test_every_runner_makes_what_one_process_makes(
+    folder: Path, in_one_process: tuple[dict[str, Any], list[bytes]], runner: str
+) -> None:
+    if runner != "threads" and importlib.util.find_spec(f"prefect_{runner}") is None:
+        pytest.skip(f"the extra [{runner}] is not installed")
+    assert deduplicated(folder, runner) == in_one_process

@@ -1,0 +1,71 @@
+"""Embeddings come as unit vectors, in the order of the texts, from a server or from this process."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schemas.errors import BudgetError, InputError, ModelError
+from tasks.models.budget import spent_in
+from tasks.models.embeddings import BATCH, STATIC, embed_texts
+from tasks.models.settings import ModelSettings
+from tests.conftest import DATA
+from tests.servers.openai_server import OpenAIServer
+
+
+def settings(tmp_path: Path, **changes: object) -> ModelSettings:
+    return ModelSettings(DATA, tmp_path / "run", tmp_path / "cache.sqlite", **changes)
+
+
+def by_length(text: str) -> list[float]:
+    return [3.0 * len(text), 4.0 * len(text)] if text[0] != "x" else [float(len(text)), 0.0]
+
+
+def test_a_server_is_asked_in_batches_and_its_vectors_are_put_in_order(tmp_path):
+    texts = [f"{'x' if i % 3 else 'y'} text {i}" for i in range(BATCH * 2 + 5)]
+    with OpenAIServer(embeddings=by_length) as server:
+        name = server.model()
+        vectors = embed_texts(name, texts, settings(tmp_path, free=frozenset({name})))
+        assert sorted(len(r.body["input"]) for r in server.other_requests) == [5, BATCH, BATCH]
+    assert vectors.shape == (len(texts), 2)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
+    assert np.allclose(vectors, [[1, 0] if t[0] == "x" else [0.6, 0.8] for t in texts])
+
+
+def test_what_embeddings_cost_is_within_the_budget(tmp_path):
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("models: {test-model: {input: 1000.0, output: 0, source: here, as_of: '2026-01-01'}}")
+    with OpenAIServer(embeddings=by_length) as server:
+        name = server.model()
+        with pytest.raises(BudgetError, match="is not known"):
+            embed_texts(name, ["a b"], settings(tmp_path))
+        with pytest.raises(BudgetError, match="may cost"):
+            embed_texts(name, ["a b"] * 99, settings(tmp_path, budget_usd=0.01, prices_path=prices))
+        assert not server.other_requests
+        embed_texts(name, ["a b"] * 9, settings(tmp_path, budget_usd=1, prices_path=prices))
+    assert spent_in(tmp_path / "run") == pytest.approx(18 * 1000 / 1e6, abs=0.011)
+
+
+def test_a_server_without_embeddings_is_told_so(tmp_path):
+    with OpenAIServer("hello") as server:
+        name = server.model()
+        with pytest.raises(ModelError, match="no embeddings"):
+            embed_texts(name, ["a"], settings(tmp_path, free=frozenset({name})))
+
+
+def test_models_that_give_no_embeddings_are_refused(tmp_path):
+    with pytest.raises(InputError, match="gives no embeddings"):
+        embed_texts("replay:answers.parquet", ["a"], settings(tmp_path))
+
+
+def test_the_embedded_vectors_know_what_is_alike(tmp_path):
+    pytest.importorskip("wordllama", reason="the extra `semantic` is not installed")
+    texts = [
+        "how can i say no to my boss, who wants me to work on sunday?",
+        "my boss wants me to work on sunday. how can i say no?",
+        "explain how to bake bread without yeast.",
+    ]
+    vectors = embed_texts(STATIC, texts, settings(tmp_path))
+    assert vectors[0] @ vectors[1] > 0.95
+    assert vectors[0] @ vectors[2] < 0.5
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)

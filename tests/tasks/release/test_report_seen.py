@@ -1,0 +1,78 @@
+"""The report in a browser: accessible to everybody (axe-core), as wide as a phone, light and dark."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        started.close()
+
+
+def open_page(browser: Browser, release: Path, scheme: Literal["light", "dark"], width: int) -> Any:
+    """The page without script of its own, and with what it would ask the network for."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True
+    )
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((release / "report.html").as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    return page, asked
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_serious_is_found_by_axe(
+    browser: Browser, large_release: Path, scheme: Literal["light", "dark"]
+) -> None:
+    page, asked = open_page(browser, large_release, scheme, 1280)
+    found = axe.Axe().run(page).response["violations"]
+    serious = {
+        v["id"]: [n["html"][:300] for n in v["nodes"][:3]]
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    }
+    assert serious == {}
+    assert len(asked) == 1, "one file, and nothing else"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_is_no_wider_than_a_phone(
+    browser: Browser, large_release: Path, scheme: Literal["light", "dark"]
+) -> None:
+    page, _ = open_page(browser, large_release, scheme, 390)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_what_decides_is_on_the_first_screen(browser: Browser, large_release: Path) -> None:
+    page, _ = open_page(browser, large_release, "light", 1280)
+    assert page.evaluate("document.querySelector('.trust').getBoundingClientRect().bottom") < 900

@@ -1,0 +1,46 @@
+"""No key survives in what is told, however a server wrapped it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.text.secrets import PART, without_secrets
+
+KEYS = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="*"), min_size=16)
+TEXTS = st.text(st.characters(min_codepoint=0x400, max_codepoint=0x44F), max_size=30)
+
+WRAPPINGS: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "address": lambda key: quote(key, safe=""),
+    "form": quote_plus,
+    "page": html.escape,
+    "json": lambda key: json.dumps({"Authorization": f"Bearer {key}"}),
+    "json in json": lambda key: json.dumps(json.dumps(key)) if key.isalnum() else json.dumps(key),
+    "python": lambda key: repr({"key": key}),
+    "bytes": lambda key: repr(key.encode()),
+    "basic": lambda key: base64.b64encode(f"user:{key}".encode()).decode(),
+    "cut off": lambda key: f"{key[:12]}…",
+    "its end": lambda key: f"…{key[-12:]}",
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPINGS.values(), ids=WRAPPINGS.keys())
+@given(key=KEYS, before=TEXTS, after=TEXTS)
+def test_no_piece_of_a_key_is_left(wrap: Callable[[str], str], key: str, before: str, after: str) -> None:
+    told = without_secrets(f"{before} {wrap(key)} {after}", key)
+    assert not any(key[i : i + PART] in told for i in range(len(key) - PART + 1))
+    for form in (wrap(key), base64.b64encode(key.encode()).decode()[:-4]):
+        assert form not in told
+
+
+@given(key=KEYS, text=TEXTS)
+def test_other_words_stay(key: str, text: str) -> None:
+    assert without_secrets(text, key, None, "") == text
