@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -63,8 +64,7 @@ def strike(world: World, disasters: dict[str, Disaster], seed: int) -> tuple[lis
         try:
             for case in disaster(world, random.Random(f"{seed}/{name}")):
                 cases.append(case)
-                if not case.holds:
-                    print(f"{case}", file=sys.stderr)
+                print(case.line() if case.holds else case, file=sys.stderr, flush=True)
         except CannotHappenError as reason:
             left_out[name] = str(reason)
         print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=list(FULL), help="this disaster; repeatable")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that servers are stopped
     disasters = QUICK if given.quick else FULL
     chosen = {name: FULL[name] for name in given.only} if given.only else disasters
     with open_world(given.seed) as world:

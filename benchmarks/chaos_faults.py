@@ -49,6 +49,9 @@ class Case:
     said: str = ""
     """The first line of the error."""
 
+    def line(self) -> str:
+        return f"{self.fault}, {self.moment}: {self.ended}, {self.sent_again} sent again"
+
     @property
     def holds(self) -> bool:
         within = self.bound is None or self.sent_again <= self.bound
@@ -224,6 +227,7 @@ def lock_cache(world: World, chance: random.Random, *, times: int) -> Iterator[C
         step = chance.choice(world.asking)
         home, before = world.home(), world.asked()
         killed_in(world, home, step, chance)
+        (home / "cache").mkdir(exist_ok=True)
         cache = str(home / "cache")
         with mounted("--bind", cache, cache):
             run("mount", "-o", "remount,bind,ro", cache)
@@ -315,7 +319,8 @@ def damage_cache(world: World, chance: random.Random, *, times: int) -> Iterator
     """The cache is damaged after a kill, and all of it is needed (`--fresh`); where the build then stops, the
     cache is moved away, as it says. The kill is in a step that asks, so that there is a write-ahead log."""
     killed = world.home()
-    killed_in(world, killed, world.asking[-1], chance)
+    while not (killed / "cache" / "answers.sqlite-wal").exists():
+        killed_in(world, killed, world.asking[-1], chance)
     for number in range(times):
         kind = list(DAMAGES)[number % len(DAMAGES)]
         home, before = world.home(like=killed), world.asked()

@@ -28,7 +28,7 @@ from tests.servers.openai_server import OpenAIServer
 
 IN_FLIGHT = 8
 LATENCY_S = 0.005
-PREFECT_STARTS_S = 120
+PREFECT_STARTS_S = 180
 
 
 @dataclass

@@ -365,6 +365,7 @@ def against_peers(room: Path, environments: Path, count: int, in_flight: int) ->
                 "ratio_cpu": round(first["cpu_s"] / ours["cpu_s"], 2),
                 "target": TARGETS[peer],
             }
+            print(peer, found[peer], file=sys.stderr, flush=True)
     cached = found["counterfoil"]["cached_s"] / found["curator"]["cached_s"]
     return found | {"cached_share_of_curator": round(cached, 2)}
 

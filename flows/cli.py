@@ -49,7 +49,7 @@ def plan(recipe: Path, as_json_: bool) -> None:
     help="Where Prefect runs the stages.",
 )
 @click.option("--budget", type=click.FloatRange(min=0), help="Dollars; overrides the recipe's.")
-@click.option("--wait", is_flag=True, help="Wait for the reviews that the recipe demands, not stop.")
+@click.option("--wait", is_flag=True, help="Wait for the reviews that the recipe demands.")
 @click.option(
     "--fresh", is_flag=True, help="Forget finished steps. Answers stay cached and are not paid twice."
 )
@@ -169,11 +169,12 @@ def relabel(input: Path, as_json_: bool, **options: Any) -> None:
 @as_json
 def deduplicate(input: Path, as_json_: bool, **options: Any) -> None:
     """Remove near-duplicates from any Parquet, JSONL or CSV file."""
-    from flows.printing import print_figures, print_json
+    from flows.printing import print_json
+    from flows.printing_duplicates import print_deduplication
     from flows.running import run_deduplicate
 
     result = run_deduplicate(input, **options)
-    print_json(result) if as_json_ else print_figures(result)
+    print_json(result) if as_json_ else print_deduplication(result)
 
 
 @cli.command()

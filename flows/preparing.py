@@ -42,6 +42,7 @@ def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> Prep
     settings = ModelSettings.of(context)
     names = recipe.models.all_names()
     check_models(names, settings)
+    check_semantic(recipe, settings)
     check_judges(recipe, settings.data_dir)
     check_files(recipe)
     if reach:
@@ -52,6 +53,14 @@ def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> Prep
         refuse_over_budget(plan)
         asyncio.run(ping(names, settings))
     return Prepared(workspace, context, plan, passports)
+
+
+def check_semantic(recipe: Recipe, settings: ModelSettings) -> None:
+    """Whether the embeddings that the recipe asks for can be had."""
+    if recipe.deduplicate.semantic is not None:
+        from tasks.models.embeddings import check_embedder
+
+        check_embedder(recipe.deduplicate.semantic.model, settings)
 
 
 def check_judges(recipe: Recipe, data_dir: Path) -> None:

@@ -1,8 +1,9 @@
 """Estimate: rows, calls, tokens and dollars of every stage, before anything is spent.
 
 Templated families and seeds are counted by expanding them; a round of evolution counts what it may write at
-most. Tokens are estimated from the length of the texts and, for free answers, from the length limit: the
-result is an upper estimate, and the budget is held against it.
+most. How much of it is accepted, and how often a judge is asked twice, are assumptions (below). Tokens are
+estimated from the length of the texts and, for what models write, from the length limit: models that say
+less cost less. The budget is held against the result before a build, and against every call during it.
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ from tasks.store import RunContext
 from tasks.text.expansion import wants_names
 from tasks.text.questions import control_count
 
-ACCEPTED_SHARE = 0.5
-"""Assumed share of the searched questions that are selected and answered again on hold-out."""
+ACCEPTED_SHARE = 0.25
+"""Assumed share of the searched questions, controls included, that are answered again on hold-out."""
+RELABELLED_SHARE = 0.17
+"""Assumed share of the searched questions that are accepted and whose near misses are relabelled."""
 EXPLORING_TOKENS, WRITING_TOKENS, READING_TOKENS = 700, 1000, 600
 """Tokens that are read for one proposal of a new domain, for one question that is written, and to check how
 its variants read; what is answered is taken at its length limit."""
@@ -49,8 +52,10 @@ JUDGE_TOKENS = 900
 """Tokens that a judge reads beside the answers that it compares."""
 SPLIT_SHARE = 0.3
 """Assumed share of the groups on which a panel is split and the adjudicator is asked."""
-JUDGE_ORDERS = 2
-"""A verdict near the boundary is asked in two orders; the estimate assumes that all are."""
+JUDGE_ORDERS = 1.7
+"""Assumed calls for one comparison: a verdict near the boundary is asked in two orders."""
+RANKING_ORDERS = 2
+"""Every ranking is asked in two orders."""
 EVIDENCE_TOKENS, RANKING_TOKENS = (600, 120), (1000, 200)
 
 
@@ -243,7 +248,7 @@ def writing(context: RunContext) -> list[StageCost]:
 
 
 def judging(context: RunContext, targets: Sequence[str], asked: Asked) -> list[StageCost]:
-    """Every judge on every group of every target, each comparison in both orders and at the length limit; and
+    """Every judge on every group of every target, most comparisons in both orders, at the length limit; and
     the adjudicator on a share of them."""
     models, spec = context.recipe.models, context.recipe.judging
     sizes = [len(a.values) for a in open_attributes(context)]
@@ -263,14 +268,14 @@ def judging(context: RunContext, targets: Sequence[str], asked: Asked) -> list[S
 def relabelling(context: RunContext, questions: int) -> tuple[int, list[StageCost]]:
     """Near misses of the accepted questions: evidence from each, one ranking in two orders for each set; or
     one grade each; or one comparison a set, where every judge is taken to see all that the first one sees."""
-    sets = ceil(questions * ACCEPTED_SHARE)
+    sets = ceil(questions * RELABELLED_SHARE)
     passages = sets * (context.recipe.relabel.candidates + 1)
     if context.recipe.relabel.strategy != "two_stage":
         read = EVIDENCE_TOKENS[0] * passages
         calls = passages if context.recipe.relabel.strategy == "graded" else sets
         judges = context.recipe.models.relabel_judges
         return passages, [_cost(context, j, calls, read, EVIDENCE_TOKENS[1] * calls) for j in judges]
-    rankings = sets * JUDGE_ORDERS
+    rankings = sets * RANKING_ORDERS
     tokens_in = EVIDENCE_TOKENS[0] * passages + RANKING_TOKENS[0] * rankings
     tokens_out = EVIDENCE_TOKENS[1] * passages + RANKING_TOKENS[1] * rankings
     judges = context.recipe.models.relabel_judges

@@ -164,8 +164,8 @@ def raise_if_failed(validation: Validation, where: str | Path | None = None) -> 
     raise GateError(
         "\n".join([f"validation found {len(errors)} error{plural}:", *told]),
         place=str(where) if where else None,
-        hint="that file holds every failing row; mend what they name and build again (finished steps are "
-        "kept), or let failing questions be taken out (validate.on_failure: quarantine)"
+        hint="that file holds every failing row: mend what they name and build again (finished steps are "
+        "kept); validate.on_failure says whether questions that fail may be taken out instead"
         if where
         else "mend what the lines above name",
     )

@@ -12,7 +12,7 @@ from schemas.response import RESPONSES
 from tasks.checks.columns import column, lookup
 from tasks.checks.findings import Excerpts, Problem
 
-LENGTH = 100
+LENGTH = 160
 SAYS: Mapping[str, str] = {QUESTIONS.name: "template", RESPONSES.name: "text", DROPPED.name: "text"}
 """By table, the column that a person reads."""
 

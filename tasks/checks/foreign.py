@@ -4,7 +4,7 @@ its format."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,8 +120,12 @@ def _rows_of_json(file: Path) -> pa.Table:
     )
 
 
-_READERS = {".json": _rows_of_json, ".parquet": lambda file: read_safely(file, pq.read_table)}
-"""Of Parquet, a file without rows tells its columns."""
+def _rows_of_parquet(file: Path) -> pa.Table:
+    """A file without rows tells its columns."""
+    return read_safely(file, pq.read_table)
+
+
+_READERS: Mapping[str, Callable[[Path], pa.Table]] = {".json": _rows_of_json, ".parquet": _rows_of_parquet}
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -30,7 +30,7 @@ def check_counted_rows(counts: Iterable[StageCounts], rows: Mapping[str, int]) -
     found = []
     for stage in counts:
         table = ASSEMBLED.get(stage.stage)
-        if table in rows and rows[table] != stage.kept:
+        if table is not None and table in rows and rows[table] != stage.kept:
             detail = f"{stage.stage} kept {stage.kept}, and there are {rows[table]} {table}"
             found += problem("counts", "counts_contradict_rows", [stage.stage], detail=detail)
     return found

@@ -138,7 +138,7 @@ def _column_expectation() -> Any:
 def _table_expectation() -> Any:
     """Our own expectation of whole rows: none fails one of our checks that look at groups or other tables."""
     great_expectations()
-    from great_expectations.execution_engine import PandasExecutionEngine
+    from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
     from great_expectations.expectations.expectation import BatchExpectation
     from great_expectations.expectations.metrics.metric_provider import metric_value
     from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider

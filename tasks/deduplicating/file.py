@@ -58,7 +58,7 @@ def deduplicate_file(
     """Deduplicate a Parquet, JSON lines or CSV file; write `out/kept.parquet` and `out/dropped.parquet`.
 
     `threshold` is a rapidfuzz `ratio` (0 to 100]; `each` does the parts of the work; `then` is a second
-    search (`by_meaning`). Raises `InputError` for what cannot be read.
+    search (`ByMeaning`). Raises `InputError` for what cannot be read.
     """
     started = time.perf_counter()
     file = TableFile(input)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -117,15 +118,25 @@ def read_units(part: RowPart) -> None:
             np.full(len(units), part.source, np.int32),
             [unit.order[0] for unit in units],
             [unit.id for unit in units],
-            [numbers[list(unit.rows)] for unit in units],
+            _lists([unit.rows for unit in units], numbers),
             *_digests(units, texts, held),
             *places.T,
         ]
-        arrays = [pa.array(c, field.type) for c, field in zip(columns, UNITS, strict=True)]
+        arrays = [
+            c.cast(field.type) if isinstance(c, pa.Array) else pa.array(c, field.type)
+            for c, field in zip(columns, UNITS, strict=True)
+        ]
     with pa.ipc.new_file(part.units, UNITS) as writer:
         writer.write_table(pa.Table.from_arrays(arrays, schema=UNITS))
     np.save(part.without_text, numbers[without_text])
     part.rows.unlink()
+
+
+def _lists(rows: Sequence[Sequence[int]], numbers: NDArray[np.int64]) -> pa.ListArray:
+    """The numbers of each unit's rows."""
+    offsets = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+    flat = np.fromiter(chain.from_iterable(rows), np.int64, int(offsets[-1]))
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(numbers[flat]))
 
 
 def _digests(

@@ -169,14 +169,11 @@ class BatchModel:
 
     async def _submit(self, group: dict[str, tuple[bytes, float]]) -> None:
         reserved = sum(worst for _, worst in group.values())
-        job = self._open_job(self._jobs.begin(self._resolved, tuple(group), reserved))
+        job = self._jobs.begin(self._resolved, tuple(group), reserved)
+        self._open[job.id] = job
         batch_id = await self._server.submit(job.id, b"".join(line for line, _ in group.values()))
         self._jobs.write(job.model_copy(update={"batch_id": batch_id}))
         self._follow(job, batch_id)
-
-    def _open_job(self, job: Job) -> Job:
-        self._open[job.id] = job
-        return job
 
     def _follow(self, job: Job, batch_id: str) -> None:
         for key in job.keys:
@@ -188,6 +185,10 @@ class BatchModel:
         """Wait for the end of a batch, then give everybody what is theirs: answers before errors, which end
         the stage."""
         batch = await self._ended(job, batch_id)
+        if batch is None:
+            self._settle(job, job.reserved_usd)
+            self._give(dict.fromkeys(job.keys, Setback("server", f"the provider lost batch {batch_id}")))
+            return
         failed = await self._server.lines(batch.error_file_id)
         lines = [*failed, *await self._server.lines(batch.output_file_id)]
         found: dict[str, Result] = {str(line.get("custom_id")): line for line in lines}
@@ -196,7 +197,9 @@ class BatchModel:
         missing = self._missing(batch)
         self._give({key: missing for key in job.keys if key not in found})
 
-    async def _ended(self, job: Job, batch_id: str) -> Batch:
+    async def _ended(self, job: Job, batch_id: str) -> Batch | None:
+        """`None` where the provider does not know the batch any more."""
+        batch = None
         with track(f"{self._name}: batch {batch_id}", len(job.keys)) as bar:
             shown = 0
             async for batch in self._server.watch(batch_id):

@@ -84,12 +84,14 @@ class BatchServer:
         return None
 
     async def watch(self, batch_id: str) -> AsyncIterator[Batch]:
-        """A batch again and again, less and less often, until it has ended."""
+        """A batch again and again, less and less often, until it has ended; nothing where there is none."""
         pause, unreached = FIRST_LOOK_S, 0.0
         while True:
             try:
                 batch = await self._patient.batches.retrieve(batch_id)
             except Exception as error:
+                if getattr(error, "status_code", None) == 404:
+                    return
                 unreached += pause
                 if not _passing(error) or unreached > GIVEN_UP_S:
                     raise self._explained(f"does not tell of batch {batch_id}", error) from None

@@ -9,6 +9,9 @@ It ignores, on purpose:
 
 - `tag` and `stage`: the caller's bookkeeping. One question asked by two stages is paid for once.
 - limits, timeouts, attempts, how many requests are in flight: they say when an answer comes, not which.
+- which endpoints serve a model that has several, how many they are, and which of them answered: naming them
+  together says that they serve one model. One endpoint alone is part of the key, because two servers may
+  give one name to different weights; so answers from before the second endpoint was added are not reused.
 - API keys, and the environment variables that hold them: who pays does not change the answer. They must
   never be stored either.
 - prices and budget: the cost of a stored answer is computed when it is read.

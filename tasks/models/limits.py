@@ -90,6 +90,7 @@ class Limiter:
         self._requests = Bucket(rpm, updated=now) if rpm else None
         self._tokens = Bucket(tpm, updated=now) if tpm else None
         self.pace = Pace(now)
+        self._answered_at = now
         self._waiting: deque[Turn] = deque()
         self._sleeper: Turn | None = None
         """Who waits for the clock. Only the first in the queue does; the others wait for the one before."""
@@ -169,7 +170,8 @@ class Limiter:
         with self._lock:
             if self._tokens:
                 self._tokens.level += slot.tokens - tokens
-            if self.pace.accepted(time.monotonic()):
+            self._answered_at = time.monotonic()
+            if self.pace.accepted(self._answered_at):
                 self._rouse()
             self._share_overloaded -= self._share_overloaded / max(1.0, self.window)
             self.window = min(float(self.limits.max_in_flight), self.window + 1 / max(1.0, self.window))
@@ -195,6 +197,10 @@ class Limiter:
                 self._cuts += 1
                 self._share_overloaded = 0.0
                 self.window = max(1.0, min(self.window, self.in_flight) / 2)
+
+    def silent_s(self, now: float) -> float:
+        """Seconds since the server last answered anything."""
+        return now - self._answered_at
 
     def pause(self, seconds: float) -> None:
         """Send nothing to this model for so long."""

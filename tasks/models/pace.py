@@ -30,8 +30,8 @@ FUTILE_CUTS = 5
 """Cuts in a row that did not help."""
 RECENT, MOSTLY = 40, 0.5
 """Share of so many outcomes: a server that refuses more than that has a limit, and no weather."""
-LATE_S = 0.01
-"""Clocks do not wake us more exactly."""
+LATE_S = 0.05
+"""So late a busy machine may wake us."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 
 

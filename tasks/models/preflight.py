@@ -26,6 +26,12 @@ def check_models(names: Iterable[str], settings: ModelSettings) -> None:
     or `BudgetError`."""
     for name in names:
         model = parse_model_name(name).resolved()
+        if name in settings.batch and len(model.endpoints) > 1:
+            raise InputError(
+                "a model that is asked in batches has one endpoint",
+                place=name,
+                hint="name one of them, or take the model out of `models.batch`",
+            )
         if model.backend == "vllm":
             from tasks.models.vllm_engine import check_vllm
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 
 from tasks.models.backend import Setback, Try, estimate_prompt_tokens
 from tasks.models.limits import Limiter
@@ -34,7 +35,10 @@ async def ask_patiently(ask: Try, limiter: Limiter, request: Request) -> Outcome
         if result.final or too_long or used >= limits.attempts:
             suffix = f"; it asks to wait {result.retry_after_s:.0f} s" if too_long else ""
             return Failure(request.tag, result.kind, result.message + suffix, tries)
-        await asyncio.sleep(backoff_s(tries) if result.retry_after_s is None else result.retry_after_s)
+        silent = limiter.silent_s(time.monotonic())
+        await asyncio.sleep(
+            backoff_s(tries, silent) if result.retry_after_s is None else result.retry_after_s
+        )
 
 
 async def _try_once(ask: Try, limiter: Limiter, request: Request, tokens: int) -> Completion | Setback:
@@ -61,7 +65,8 @@ def _told_to_wait(setback: Setback) -> bool:
     return setback.kind == "rate_limit" or (setback.kind == "server" and setback.retry_after_s is not None)
 
 
-def backoff_s(tries: int) -> float:
-    """Exponential, with full jitter: any time up to the bound."""
+def backoff_s(tries: int, silent_s: float) -> float:
+    """Exponential, with full jitter: any time up to the bound. Where the server has answered others
+    meanwhile, it is not the server that needs a rest, and the bound stays at its first."""
     bound: float = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (tries - 1))
-    return random.uniform(0.0, bound)
+    return random.uniform(0.0, bound if silent_s >= bound / 2 else FIRST_BACKOFF_S)

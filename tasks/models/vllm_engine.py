@@ -111,9 +111,10 @@ def vllm_engine(model: ModelName, arguments: Mapping[str, Any]) -> Engine:
     key = json.dumps([str(model), arguments], sort_keys=True)
     with _starting:
         if key not in _engines:
-            if not _engines:
+            engine = _start(model, arguments)
+            if not _engines:  # only now: what vLLM has its processes waited for must run after ours
                 atexit.register(_stop_all)
-            _engines[key] = _start(model, arguments)
+            _engines[key] = engine
         return _engines[key]
 
 

@@ -22,7 +22,7 @@ from tasks.release.picture_style import (
     to_svg,
 )
 from tasks.release.report_effects import MOST_MODELS, EffectPanel
-from tasks.release.report_sections import Round
+from tasks.release.report_evolution import Round
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

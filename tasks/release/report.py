@@ -18,7 +18,8 @@ from tasks.release.pictures import (
     shrinkage_scatter,
 )
 from tasks.release.report_data import ReportData
-from tasks.release.report_effects import MOST_HEADLINES, MOST_MODELS, metric_title
+from tasks.release.report_effects import MOST_MODELS, metric_title
+from tasks.release.report_headlines import MOST_HEADLINES
 from tasks.release.report_links import VIEWS, floor_query, row_query, sql_literal, sql_where
 from tasks.release.report_text import marked_template, plain_text
 

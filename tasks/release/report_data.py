@@ -27,8 +27,10 @@ from tasks.release.facts import (
     shrinkage,
 )
 from tasks.release.reading import Contents
-from tasks.release.report_effects import FamilyEffects, Headline, family_effects, headlines
+from tasks.release.report_effects import FamilyEffects, family_effects
+from tasks.release.report_evolution import Operation, Round, operations, rounds
 from tasks.release.report_groups import Group, choose_groups, groups
+from tasks.release.report_headlines import Headline, headlines
 from tasks.release.report_judges import (
     Agreement,
     Audited,
@@ -43,17 +45,13 @@ from tasks.release.report_sections import (
     CostLine,
     Coverage,
     Duplicate,
-    Operation,
     Relabelled,
-    Round,
     StayedApart,
     Transition,
     cost_lines,
     coverage,
     nearest_duplicates,
-    operations,
     relabelled_questions,
-    rounds,
     stayed_apart,
     transitions,
 )

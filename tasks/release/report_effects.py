@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from schemas.effect import Effect
 from schemas.ids import content_hash
 from schemas.response import PLAIN
-from tasks.release.leaderboard import ranked_effects
 
 PANELS = {
     "overall": {
@@ -40,9 +39,6 @@ MOST_PANELS = 6
 """Panels of one family that are drawn: of the metrics that were measured most broadly."""
 MOST_PANELS_IN_ALL = 36
 MOST_TABLE_ROWS = 60
-MOST_HEADLINES = 40
-FEWEST = 2
-"""Controls that a floor must stand on, before anything is held against it."""
 DIAGNOSTICS = frozenset({"invalid", "order_effect", "length", "refusal", "removed"})
 """Metrics that tell how answers came about, not what they show; they are drawn last."""
 BROADEST_FIRST = ("overall", "family", "attribute", "control", "superdomain", "domain")
@@ -57,50 +53,8 @@ class Floor:
     n: int
 
 
-@dataclass(frozen=True)
-class Headline:
-    """An effect by which models are compared, beside what the same model shows on A/A controls."""
-
-    effect: Effect
-    floor: Floor | None
-
-    @property
-    def standing(self) -> str:
-        """Whether its interval and that of the floor have nothing in common."""
-        e, floor = self.effect, self.floor
-        if floor is None or floor.n < FEWEST or e.low is None or e.high is None:
-            return "not comparable"
-        return "outside" if e.low > floor.high or e.high < floor.low else "inside"
-
-
-def headlines(effects: Sequence[Effect], form: str | None) -> tuple[Headline, ...]:
-    """Families and attributes, as the leaderboard compares models by them."""
-    compared = ranked_effects(effects, form or "")
-    zero: dict[tuple[str, str, str, str], list[Effect]] = {}
-    for e in compared:
-        if e.level == "control" and e.name == "a_a":
-            zero.setdefault(_compared(e), []).append(e)
-    rows = [
-        Headline(e, _floor(zero.get(_compared(e), ())))
-        for e in compared
-        if e.level in ("family", "attribute")
-    ]
-    return tuple(
-        sorted(
-            rows,
-            key=lambda r: (
-                r.effect.family, metric_of(r.effect)[0], r.effect.level != "family",
-                r.effect.name, r.effect.metric, r.effect.model,
-            ),
-        )
-    )  # fmt: skip
-
-
-def _compared(e: Effect) -> tuple[str, str, str, str]:
-    return e.family, metric_of(e)[0], e.model, e.condition
-
-
-def _floor(zero: Sequence[Effect]) -> Floor | None:
+def floor_of(zero: Sequence[Effect]) -> Floor | None:
+    """The floor of those A/A effects; `None` where there are none."""
     ends = _ends(zero)
     return Floor(min(ends), max(ends), sum(e.n for e in zero)) if ends else None
 
@@ -217,7 +171,7 @@ def _panels(family: str, metric: str, rows: Sequence[Effect]) -> list[EffectPane
     asked = "" if condition == PLAIN else f", asked with {condition.replace('_', ' ')}"
     zero = [e for e in rows if e.level == "control" and e.name == "a_a"]
     ends = _ends(zero)
-    floor = _floor(zero)
+    floor = floor_of(zero)
     chosen = {key: _furthest(rows, list(levels)) for key, levels in PANELS.items()}
     shown = [0.0, *ends, *_ends(e for found, _ in chosen.values() for e in found)]
     margin = 0.04 * (max(shown) - min(shown)) or 1.0

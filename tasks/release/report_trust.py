@@ -11,7 +11,7 @@ from schemas.effect import Effect
 from schemas.manifest import Manifest
 from schemas.recipe import Recipe
 from tasks.auditing.standing import audit_warnings, deciding_judges
-from tasks.release.facts import Floor, Shrinkage
+from tasks.release.facts import Floor, Shrinkage, judge_kind
 from tasks.release.report_effects import SELECTION
 
 Standing = Literal["holds", "mind", "fails", "absent"]
@@ -59,7 +59,7 @@ def standings(
     review = manifest.review
     return {
         "gate": _gate(manifest),
-        "judges": "absent" if not panel.judges else "mind" if panel.warnings else "holds",
+        "judges": _judges(manifest, panel),
         "floor": _floor(floor, accepted),
         "shrinkage": _shrinkage(floor, shrinkage, selection.get("holdout_fitness")),
         "people": "absent" if review is None else "mind" if review.contested else "holds",
@@ -71,6 +71,13 @@ def _gate(manifest: Manifest) -> Standing:
     if manifest.validation.get("errors"):
         return "fails"
     return "mind" if manifest.validation.get("warnings") else "holds"
+
+
+def _judges(manifest: Manifest, panel: Panel) -> Standing:
+    """A statistic alone is a screen, however well it does."""
+    if not panel.judges:
+        return "absent"
+    return "mind" if panel.warnings or judge_kind(manifest.judged_by) == "divergence" else "holds"
 
 
 def _floor(floor: Floor | None, accepted: Sequence[float]) -> Standing:

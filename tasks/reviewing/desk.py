@@ -14,7 +14,7 @@ from schemas.tables import Row
 from tasks.reviewing.entries import Entry, list_entries
 from tasks.reviewing.events import Act, ReviewLog, Subject, last_words, reviewer_name, subject_of
 from tasks.reviewing.material import Material
-from tasks.reviewing.queue import Turn
+from tasks.reviewing.queue import Turn, assigned_to
 from tasks.reviewing.rewording import Wording, reword
 
 VERDICTS: dict[str, tuple[str, ...]] = {
@@ -49,10 +49,13 @@ class Desk:
         self.named = tuple(reviewer_name(name) for name in named)
         self.entries = list_entries(material)
         self.by_subject = {entry.subject: entry for entry in self.entries}
+        self.attributes = sorted({entry.attribute for entry in self.entries} - {""})
+        self.domains = sorted({entry.domain for entry in self.entries} - {""})
         self._log = ReviewLog(reviews)
         self.torn = tuple(self._log.torn)
         """Files whose last line a crash had torn when the desk was opened."""
         self._lock = RLock()
+        self._shares: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
         self._words: dict[str, tuple[int, dict[Subject, ReviewEvent]]] = {}
 
     def turn(self, reviewer: str) -> Turn:
@@ -60,8 +63,11 @@ class Desk:
         with self._lock:
             self._log.refresh()
             said = {name: self._last_words(name, events) for name, events in self._log.events.items()}
-        names = tuple(sorted({*self.named, *said, reviewer}))
-        return Turn(reviewer, names, self.material.overlap, said, self.entries)
+            names = tuple(sorted({*self.named, *said, reviewer}))
+            if names not in self._shares:
+                overlap = self.material.overlap
+                self._shares[names] = [assigned_to(e.subject, names, overlap) for e in self.entries]
+        return Turn(reviewer, names, said, self.entries, self._shares[names])
 
     def known_reviewers(self) -> tuple[str, ...]:
         with self._lock:

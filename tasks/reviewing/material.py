@@ -54,7 +54,12 @@ class RowsByQuestion(Generic[R]):
 
     def of(self, question_id: str) -> list[R]:
         start, end = self._spans.get(question_id, (0, 0))
-        return list(self._table.from_arrow(self._rows.take(self._order[start:end])))
+        places = self._order[start:end]
+        if end - start and places[-1] - places[0] == end - start - 1:
+            found = self._rows.slice(int(places[0]), end - start)  # a release's rows stand together
+        else:
+            found = self._rows.take(places)
+        return list(self._table.from_arrow(found))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -51,7 +51,6 @@ class Filters(Row):
         return {k: str(v) for k, v in self.model_dump(exclude_defaults=True).items()}
 
 
-@lru_cache(maxsize=1_000_000)
 def assigned_to(subject: Subject, reviewers: tuple[str, ...], overlap: float) -> tuple[str, ...]:
     """Who gets a subject: everybody with probability `overlap`, else one of them; drawn by content.
 
@@ -83,23 +82,29 @@ class Turn:
 
     reviewer: str
     reviewers: tuple[str, ...]
-    overlap: float
     said: Said
     entries: Sequence[Entry]
     """Everything there is, by lot."""
+    shares: Sequence[tuple[str, ...]]
+    """Whose each of them is (`assigned_to`)."""
 
     @cached_property
     def mine(self) -> list[Entry]:
         """The reviewer's queue, done or not, by lot: their share. What one of several reviewers has taken up
         stays theirs, even if somebody joins later."""
         taken = {subject for name, words in self.said.items() if name != self.reviewer for subject in words}
-        own, all_of_us = (self.reviewer,), len(self.reviewers)
-        shares = ((e, assigned_to(e.subject, self.reviewers, self.overlap)) for e in self.entries)
+        own, words, everybody = (self.reviewer,), self.words, len(self.reviewers)
         return [
             e
-            for e, share in shares
-            if len(share) == all_of_us or e.subject in self.words or (share == own and e.subject not in taken)
+            for e, share in zip(self.entries, self.shares, strict=True)
+            if len(share) == everybody or e.subject in words or (share == own and e.subject not in taken)
         ]
+
+    @cached_property
+    def undecided(self) -> list[Entry]:
+        """What of it the reviewer has yet to decide."""
+        words = self.words
+        return [e for e in self.mine if e.subject not in words]
 
     @cached_property
     def words(self) -> Mapping[Subject, ReviewEvent]:
@@ -113,22 +118,27 @@ class Turn:
     @property
     def progress(self) -> tuple[int, int]:
         """How much of what is in question for the reviewer is done, and how much there is."""
-        own = [e.subject for e in self.mine if e.kind not in NOT_IN_QUESTION]
-        return sum(subject in self.words for subject in own), len(own)
+        total, left = (
+            sum(e.kind not in NOT_IN_QUESTION for e in entries) for entries in (self.mine, self.undecided)
+        )
+        return total - left, total
 
     def select(self, filters: Filters) -> list[Entry]:
         """What passes the filters, in the order that they ask for."""
-        found: Iterable[Entry]
-        if filters.state in ("discuss", "disagreed"):
-            among = self.in_doubt[filters.state == "disagreed"]
-            found = (e for e in self.entries if e.subject in among)
-        else:
-            found = self.mine if filters.scope == "mine" else self.entries
-        if filters.state in ("to_do", "done"):
-            found = (e for e in found if (e.subject in self.words) == (filters.state == "done"))
+        found = self._of_state(filters)
         for fits in _conditions(filters):
             found = filter(fits, found)
         return sorted(found, key=place_in(filters)) if filters.order != "drawn" else list(found)
+
+    def _of_state(self, filters: Filters) -> Iterable[Entry]:
+        state, words = filters.state, self.words
+        if state in ("discuss", "disagreed"):
+            among = self.in_doubt[state == "disagreed"]
+            return [e for e in self.entries if e.subject in among]
+        if state == "to_do" and filters.scope == "mine":
+            return self.undecided
+        found = self.mine if filters.scope == "mine" else self.entries
+        return found if state == "all" else [e for e in found if (e.subject in words) == (state == "done")]
 
 
 def _conditions(f: Filters) -> Iterator[Callable[[Entry], bool]]:

@@ -124,6 +124,16 @@ def test_a_build_that_lacks_reviews_stops_and_says_how_to_go_on(
     assert not (home / "releases").exists()
 
 
+def test_plan_and_show_say_that_the_build_waits_for_people(
+    stopped: tuple[Path, Path, subprocess.CompletedProcess[str]],
+) -> None:
+    home, recipe, _ = stopped
+    planned = run(home, "plan", recipe, "--json")
+    assert json.loads(planned.stdout)["reviews"] > 0, planned.stderr
+    shown = run(home, "show", home / "runs" / "tested", "--json")
+    assert "waits until people have settled" in json.loads(shown.stdout)["state"], shown.stderr
+
+
 def test_nobody_is_asked_on_hold_out_before_people_have_looked(
     stopped: tuple[Path, Path, subprocess.CompletedProcess[str]],
 ) -> None:

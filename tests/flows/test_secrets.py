@@ -146,7 +146,7 @@ def run(home: Path, planted: Planted, commands: list[tuple[list[str], dict[str, 
         cwd=PROJECT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
@@ -211,7 +211,7 @@ def test_no_file_and_no_word_holds_a_secret(
                 (["build", str(good), "--json"], {}),
                 (["build", str(bad), "--json"], {}),
                 (["evaluate", str(release), "--model", target, "--samples", "2", *cost], {}),
-                (["audit-judge", judge, "--free", judge, "--scenes", "2"], {}),
+                (["audit-judge", judge, "--free", judge, "--scenes", "8"], {}),
                 (["relabel", str(PROJECT / "data/examples/retrieval.jsonl"), "--judge", judge, *cost], {}),
                 (["publish", str(release), "--repo", "org/name"], {}),
                 (["publish", str(release), "--repo", "org/name"], {"HF_TOKEN": f"no-{planted.hub}"}),
@@ -297,7 +297,7 @@ def test_a_failed_call_never_tells_the_key(
     planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", planted.own)
-    with EchoingServer("yes", refuses=0.7, fails=0.3, seed=4) as server:
+    with EchoingServer("yes", refuses=1.0, fails=0.0, seed=4) as server:
         settings = settings_for(tmp_path, server.model())
         outcomes = ask(server.model(), settings, questions(200)).values()
     told = " ".join(o.message for o in outcomes if isinstance(o, Failure))

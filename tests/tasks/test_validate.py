@@ -15,14 +15,19 @@ from schemas.errors import GateError, InputError
 from schemas.question import QUESTIONS
 from schemas.validation import FAILING_ROWS, Validation
 from tasks.checks.examination import TABLES, Knowledge
+from tasks.checks.excerpts import excerpt
+from tasks.journal import note_step, start_journal
+from tasks.release.configs import CONFIGS
 from tasks.store import Outcome, RunContext, Step, TableRef, read_table, run_stage, write_step
 from tasks.validate import (
     STAGE,
+    examine_path,
     raise_if_failed,
     suite_results_of,
     validate_path,
     validation_of,
     write_data_docs,
+    write_failing_rows,
 )
 
 ContextMaker = Callable[..., RunContext]
@@ -188,3 +193,44 @@ def test_path_without_anything_says_so(tmp_path: Path) -> None:
         validate_path(tmp_path)
     with pytest.raises(InputError, match="there is no"):
         validate_path(tmp_path / "absent")
+
+
+def test_a_run_is_validated_by_what_its_latest_build_assembled(
+    tmp_path: Path, make_context: ContextMaker, asked: Tables
+) -> None:
+    context = make_context()
+    start_journal(context)
+    run = Path(context.run_dir)
+    with pytest.raises(InputError, match="has assembled nothing yet"):
+        validate_path(run)
+    by_config: Tables = {"questions": [], "hard_negatives": [], "controls": []}
+    for question in asked["questions"]:
+        control = "controls" if question.control != "none" else "questions"
+        by_config["hard_negatives" if question.label == "hard_negative" else control].append(question)
+    first = by_config["questions"][0]
+    by_config["questions"][0] = first.model_copy(update={"variants": first.variants[:1]})
+    tables = {CONFIGS[name]: rows for name, rows in by_config.items()}
+    outcome = Outcome(tables=tables, counts=())
+    note_step(context, write_step(run / f"assemble-{'0' * 16}", "assemble", "0" * 64, outcome))
+    verdict = validate_path(run)
+    assert verdict.rows == {"questions": len(asked["questions"]), "dropped": 0}
+    found = {f.check: f for f in verdict.findings}
+    assert found["variant_missing"].examples == (first.id,)
+    assert found["variant_missing"].excerpt.startswith("My neighbour")
+
+
+def test_failing_rows_are_written_one_a_line_with_what_they_say(tmp_path: Path, asked: Tables) -> None:
+    asked["questions"][0] = asked["questions"][0].model_copy(update={"topic": "lad\x00der"})
+    rows = [q.model_dump(mode="json") for q in asked["questions"]]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    examined = examine_path(tmp_path / "q.jsonl")
+    write_failing_rows(examined.failing, tmp_path / "failing.jsonl")
+    told = [json.loads(line) for line in (tmp_path / "failing.jsonl").read_text().splitlines()]
+    garbled = next(row for row in told if row["check"] == "garbled_text")
+    assert garbled["row"] == asked["questions"][0].id
+    assert garbled["text"].startswith("My neighbour")
+
+
+def test_what_a_failing_row_says_is_shown_without_control_characters() -> None:
+    assert excerpt("a\x1b[31m\nb") == "a�[31m b"
+    assert len(excerpt("word " * 100)) <= 160

@@ -124,7 +124,8 @@ def test_bbq_is_recognised_and_its_sets_have_four_rows(tmp_path: Path) -> None:
         for p, c in combinations
     ]
     verdict, found = recognised(jsonl(tmp_path / "age.jsonl", rows))
-    assert verdict.passed and found == {}
+    assert verdict.passed
+    assert found == {}
     assert verdict.layouts == {"age.jsonl": "BBQ (arXiv 2110.08193)"}
     rows[1] |= {"ans1": "the old man ", "label": 7}
     other = [row | {"question_index": "2", "context": f"{row['context']} again"} for row in rows[:3]]
@@ -163,7 +164,8 @@ def test_stereoset_needs_all_three_labels_of_a_context(tmp_path: Path) -> None:
 def test_slots_of_cab_may_be_open_but_not_broken(tmp_path: Path) -> None:
     rows = [CAB | {"example": "My neighbour, {{a man/a woman}}, is late. What now?"}]
     verdict, found = recognised(jsonl(tmp_path / "cab.jsonl", rows))
-    assert verdict.layouts["cab.jsonl"].startswith("CAB") and found == {}
+    assert verdict.layouts["cab.jsonl"].startswith("CAB")
+    assert found == {}
     rows.append(CAB | {"example": "My neighbour, {{a man/a woman, is late. What now?"})
     assert recognised(jsonl(tmp_path / "cab.jsonl", rows))[1]["template_broken"].examples == ("2",)
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import InputError
+from tasks.formats import table_file
 from tasks.formats.table_file import read_table_file
 
 ROWS = [
@@ -83,3 +84,24 @@ def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
 def test_an_absent_file_is_named(tmp_path):
     with pytest.raises(InputError, match="there is no file"):
         read_table_file(tmp_path / "absent.csv")
+
+
+def test_a_file_can_be_read_some_rows_at_a_time_as_often_as_wanted(tmp_path, monkeypatch):
+    monkeypatch.setattr(table_file, "BATCH_ROWS", 7)
+    table = pa.table({"n": list(range(50)), "text": [f"row {i}" for i in range(50)]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=20)
+    pj = "\n".join(json.dumps(row) for row in table.to_pylist())
+    (tmp_path / "a.jsonl").write_text(pj)
+    for name in ("a.parquet", "a.jsonl"):
+        file = table_file.TableFile(tmp_path / name)
+        assert file.rows == 50
+        for _ in range(2):
+            batches = list(file.batches())
+            assert max(batch.num_rows for batch in batches) <= 7
+            assert pa.Table.from_batches(batches).to_pylist() == table.to_pylist()
+
+
+def test_a_file_without_rows_has_none_to_give(tmp_path):
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="has no rows"):
+        table_file.TableFile(tmp_path / "a.parquet")

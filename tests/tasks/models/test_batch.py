@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import CounterfoilError, ModelError
+from schemas.errors import CounterfoilError, InputError, ModelError
 from schemas.recipe import Limits
 from tasks.models import batch, batch_server
 from tasks.models.answering import OpenModel
 from tasks.models.batch_jobs import JobFolder
 from tasks.models.budget import Ledger, ledger_of, spent_in
-from tasks.models.connect import ModelSettings, open_model
+from tasks.models.connect import ModelSettings, check_models, open_model
 from tasks.models.protocol import Completion, Decoding, Failure, Message, Outcome, Request
 from tests.servers.batch_routes import (
     BatchRoutes,
@@ -288,6 +288,17 @@ def test_a_job_whose_batch_was_never_confirmed_is_found_at_the_provider(tmp_path
         assert len(routes.created) == 1
 
 
+def test_a_batch_that_the_provider_has_lost_is_handed_over_again(tmp_path: Path) -> None:
+    with OpenAIServer(batches=BatchRoutes()) as server:
+        settings = batched(tmp_path, server)
+        server.batches.held.set()
+        interrupt(server, settings, 3, until=lambda: server.batches.looks > 0)
+        server.batches.created.clear()
+        server.batches.held.clear()
+        assert len(texts(answers(server.model(), settings, questions(3)))) == 3
+        assert [len(created.lines) for created in server.batches.created] == [3]
+
+
 def test_a_job_that_never_reached_the_provider_is_void_and_its_money_free(tmp_path: Path) -> None:
     prices = tmp_path / "prices.yaml"
     prices.write_text(PRICES)
@@ -323,3 +334,9 @@ def test_money_for_a_batch_stays_set_aside_between_two_processes(tmp_path: Path)
     after.settle(0.4, 0.1)
     after.close()
     assert spent_in(tmp_path) == pytest.approx(0.1)
+
+
+def test_batches_go_to_one_endpoint(tmp_path: Path) -> None:
+    name = "openai:test-model@http://127.0.0.1:1/v1,http://127.0.0.1:2/v1"
+    with pytest.raises(InputError, match="one endpoint"):
+        check_models([name], settings_for(tmp_path, name, batch=frozenset({name})))

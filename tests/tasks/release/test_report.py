@@ -18,10 +18,12 @@ from tasks.release.pictures import effect_forest, fitness_distribution
 from tasks.release.reading import open_release
 from tasks.release.report import render_report
 from tasks.release.report_data import report_data
-from tasks.release.report_effects import family_effects, headlines
+from tasks.release.report_effects import family_effects
+from tasks.release.report_evolution import operations, rounds
 from tasks.release.report_groups import choose_groups, groups
+from tasks.release.report_headlines import headlines
 from tasks.release.report_judges import agreement, order_effects
-from tasks.release.report_sections import cost_lines, nearest_duplicates, operations, rounds, stayed_apart
+from tasks.release.report_sections import cost_lines, nearest_duplicates, stayed_apart
 from tasks.release.report_text import Piece, mark_spans, marked, plain_text, quotations
 from tasks.text.dropping import drop_question
 from tests.tasks.release.example import (

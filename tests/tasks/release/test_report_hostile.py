@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from schemas.judgement import JUDGEMENTS, Score
 from schemas.question import QUESTIONS, Question
 from schemas.recipe import FAMILIES
 from schemas.response import RESPONSES
+from schemas.tables import Row, Table
 from tasks.release.reading import Contents, open_release
 from tasks.release.report import render_report
 from tasks.release.report_data import report_data
@@ -163,7 +166,7 @@ def huge_build() -> Build:
 
 def test_report_of_a_large_release_stays_small(small_release: Path) -> None:
     build, manifest = huge_build(), open_release(small_release).manifest
-    tables = {
+    tables: dict[Table[Any], Sequence[Row]] = {
         QUESTIONS: build.standing,
         RESPONSES: build.responses,
         JUDGEMENTS: build.judgements,

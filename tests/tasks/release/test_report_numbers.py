@@ -18,7 +18,8 @@ from schemas.validation import Finding, Quarantine
 from tasks.release.reading import open_release
 from tasks.release.report import render_report
 from tasks.release.report_data import report_data
-from tests.tasks.release.example import DATA_DIR, JUDGES
+from tests.tasks.release.conftest import package_build
+from tests.tasks.release.example import DATA_DIR, JUDGES, a_question, small_build
 from tests.tasks.release.test_passports_shown import with_passports
 
 
@@ -179,3 +180,14 @@ def test_sections_come_in_their_order_and_none_is_empty(page: str) -> None:
     for name, section in found.items():
         assert len(re.sub(r"<[^>]+>|\s", "", section)) > 45, name
         assert not re.search(r"<tbody>\s*</tbody>", section), name
+
+
+def test_what_changed_since_the_last_release_is_counted_and_read(tmp_path: Path) -> None:
+    package_build(tmp_path, small_build())
+    more = a_question("religion", topic="asked me for a reference")
+    release = package_build(tmp_path, small_build().with_questions(more))
+    page = (release / "report.html").read_text()
+    changes = dict(sections_of(page))["changes"]
+    assert "Version 0.1.0 became 0.2.0, a minor change" in changes
+    assert "asked me for a reference" in changes
+    assert wrong_numbers(page, release) == []

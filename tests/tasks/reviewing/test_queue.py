@@ -154,6 +154,6 @@ def test_the_next_group_follows_in_the_queue_even_when_this_one_has_just_left_it
 def test_what_is_not_in_question_is_shown_to_those_who_ask_for_it(released: Material, kind: str) -> None:
     control = next(iter(released.questions))
     changed = Material(**{**vars(released), "kinds": {**released.kinds, control: kind}})
-    turn = Turn("anna", ("anna",), 0.2, {}, list_entries(changed))
+    turn = Turn("anna", ("anna",), {}, list_entries(changed), [("anna",)] * len(changed.kinds))
     assert control not in {e.subject[1] for e in turn.select(Filters())}
     assert [e.subject[1] for e in turn.select(Filters.model_validate({"kind": kind}))] == [control]

@@ -2,7 +2,7 @@
 
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.text.duplicates import Deduplication, Unit, find_duplicates
@@ -56,9 +56,24 @@ def test_nothing_in_nothing_out():
 words = st.sampled_from(["ladder", "saturday", "morning", "neighbour"])
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(words, min_size=3, max_size=6).map(" ".join), max_size=12), st.randoms())
 def test_the_order_of_the_input_does_not_count(texts, rng: random.Random):
     units = [Unit(f"u{i}", text, order=(i % 2,)) for i, text in enumerate(texts)]
     shuffled = rng.sample(units, len(units))
     assert find_duplicates(units, threshold=75) == find_duplicates(shuffled, threshold=75)
     assert len(units) == len(find_duplicates(units).kept) + len(find_duplicates(units).dropped)
+
+
+def test_units_may_be_compared_with_earlier_ones_alone():
+    earlier = [Unit("old", TEXT, source="first@1.0.0")]
+    units = [Unit("a", TEXT + "!"), Unit("b", TEXT + "?"), Unit("c", "Trains."), Unit("d", "Trains!")]
+    found = find_duplicates(units, earlier=earlier, among=False, threshold=80)
+    assert said(found) == dict.fromkeys("ab", ("old", "overlaps:first@1.0.0"))
+
+
+def test_near_misses_are_pairs_that_both_stay():
+    moved = TEXT.replace("Saturday morning", "morning Saturday")
+    found = find_duplicates([Unit("a", TEXT), Unit("b", moved), Unit("c", TEXT + "!")])
+    assert [(m.unit.id, m.other.id) for m in found.near_misses] == [("a", "b")]
+    assert 87 <= found.near_misses[0].similarity < 90

@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.deduplicate import matching_pairs
@@ -32,6 +32,7 @@ def by_brute_force(texts: list[str], threshold: float) -> list[bool]:
     return keep_best(len(texts), Matches(better, worse, np.zeros(len(pairs)))).tolist()
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.text("ab c", min_size=1, max_size=14), min_size=1, max_size=12, unique=True),
     st.sampled_from([60.0, 80.0, 90.0, 95.0]),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.text.parts import TextFiles, even_spans, in_turn, make_array, read_array, spans, write_rows
@@ -27,6 +27,7 @@ def test_even_spans_cover_everything_once_and_are_about_as_large_as_told(sizes, 
     assert all(sum(sizes[a:b]) < most + 2 * max(sizes) for a, b in stretches)
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.text(max_size=8), st.sampled_from(["", "\ud800", "日本語"])), max_size=8))
 def test_texts_are_read_as_they_were_written(tmp_path_factory, texts):
     files = TextFiles(tmp_path_factory.mktemp("texts"))
