@@ -8,7 +8,7 @@ INSTALL := $(if $(PIP_INDEX_URL),UV_DEFAULT_INDEX=$(PIP_INDEX_URL)) $(UV) pip in
 LOCK    := $(UV) pip compile --quiet --universal --python-version 3.11 --override requirements-overrides.txt \
            --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml
 
-.PHONY: quickstart setup test lint types check lock benchmarks clean
+.PHONY: quickstart setup test test-older lint types check lock clean
 
 quickstart: setup
 	@$(BIN)/counterfoil build data/recipes/quickstart.yaml
@@ -17,6 +17,10 @@ setup: $(VENV)/.ready
 
 test: $(VENV)/.ready-dev
 	@$(BIN)/python -m pytest -n auto --dist loadfile tests
+
+# With the older Prefect and FastAPI that vLLM forces upon an environment.
+test-older:
+	@.ci/older-set $(VENV)-older
 
 lint: $(VENV)/.ready-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -43,8 +47,8 @@ $(VENV)/.ready-dev: requirements-dev.lock $(VENV)/.ready
 	@touch $@
 
 lock: | $(UV)
-	$(LOCK) --extra embedded --extra build -o requirements.lock
-	$(LOCK) --extra embedded --extra build --extra postgres --extra dask --extra ray --extra dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) --extra embedded --extra build --extra postgres -o requirements.lock
+	$(LOCK) --extra embedded --extra build --extra postgres --extra semantic --extra dask --extra ray --extra dev -c requirements.lock -o requirements-dev.lock
 
 clean:
 	rm -rf $(VENV) data/runs data/cache data/releases

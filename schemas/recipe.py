@@ -12,7 +12,8 @@ ModelName = Annotated[
     Field(
         pattern=r"^(openai|vllm|embedded|replay):\S+$",
         description="`backend:name[@endpoint]`: `openai:gpt-5-mini`, "
-        "`openai:Qwen/Qwen3-32B@http://localhost:8000/v1`, `embedded:smollm2-135m`, `replay:answers.parquet`",
+        "`openai:Qwen/Qwen3-32B@http://localhost:8000/v1`, `vllm:/models/qwen3`, `embedded:smollm2-135m`, "
+        "`replay:answers.parquet`",
     ),
 ]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
