@@ -318,9 +318,7 @@ def overwrite(path: Path, place: int, content: bytes) -> None:
 def damage_cache(world: World, chance: random.Random, *, times: int) -> Iterator[Case]:
     """The cache is damaged after a kill, and all of it is needed (`--fresh`); where the build then stops, the
     cache is moved away, as it says. The kill is in a step that asks, so that there is a write-ahead log."""
-    killed = world.home()
-    while not (killed / "cache" / "answers.sqlite-wal").exists():
-        killed_in(world, killed, world.asking[-1], chance)
+    killed = killed_with_log(world, chance)
     for number in range(times):
         kind = list(DAMAGES)[number % len(DAMAGES)]
         home, before = world.home(like=killed), world.asked()
@@ -331,6 +329,17 @@ def damage_cache(world: World, chance: random.Random, *, times: int) -> Iterator
             for part in cache.parent.glob(f"{cache.name}*"):
                 part.rename(part.with_name(f"moved-{part.name}"))
         yield settle(world, home, "damaged cache", kind, first, before, None)
+
+
+def killed_with_log(world: World, chance: random.Random, tries: int = 20) -> Path:
+    """A home whose build was killed while its cache had a write-ahead log. A kill that comes too late leaves
+    a build that is through, so every try is in a new home."""
+    for _ in range(tries):
+        home = world.home()
+        killed_in(world, home, world.asking[-1], chance)
+        if (home / "cache" / "answers.sqlite-wal").exists():
+            return home
+    raise CannotHappenError(f"{tries} kills left no write-ahead log")
 
 
 def jump_clock(world: World, chance: random.Random, *, times: int) -> Iterator[Case]:

@@ -1,6 +1,6 @@
 """Deduplication in parts, on workers of their own: what it takes at ten million rows, process by process.
 
-    python -m benchmarks.deduplicate_partitions --folder DIR [--rows 10000000] [--runner dask|ray|threads]
+    python -m benchmarks.deduplicate_partitions --folder DIR [--rows N] [--runner dask|ray|threads|alone]
 
 The texts (invented words by Zipf's law, a fifth of them edits) are generated into the folder block by block,
 where they are not there yet. Then `counterfoil deduplicate` runs over them in a process of its own, while the
@@ -125,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--runner", choices=("threads", "dask", "ray"), default="dask")
+    parser.add_argument("--runner", choices=("alone", "threads", "dask", "ray"), default="dask")
     said = parser.parse_args()
     said.folder.mkdir(parents=True, exist_ok=True)
     texts, planted = generate(said.folder, said.rows)
@@ -133,7 +133,8 @@ def main() -> None:
     out.mkdir(exist_ok=True)
     counterfoil = str(Path(sys.executable).with_name("counterfoil"))
     command = [counterfoil, "deduplicate", str(texts), "--text", "text", "--json"]
-    result = watch([*command, "--out", str(out), "--runner", said.runner], out)
+    runner = [] if said.runner == "alone" else ["--runner", said.runner]
+    result = watch([*command, "--out", str(out), *runner], out)
     if result["exit"] == 0:
         result["recall"] = round(recall(planted, out / "kept.parquet"), 6)
     print(json.dumps(result, indent=1))
