@@ -331,7 +331,7 @@ def damage_cache(world: World, chance: random.Random, *, times: int) -> Iterator
         yield settle(world, home, "damaged cache", kind, first, before, None)
 
 
-def killed_with_log(world: World, chance: random.Random, tries: int = 20) -> Path:
+def killed_with_log(world: World, chance: random.Random, tries: int = 8) -> Path:
     """A home whose build was killed while its cache had a write-ahead log. A kill that comes too late leaves
     a build that is through, so every try is in a new home."""
     for _ in range(tries):

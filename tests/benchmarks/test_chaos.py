@@ -25,7 +25,10 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(world: World) -> None:
 
 
 def test_with_a_damaged_cache_it_says_what_to_do_and_goes_on(world: World) -> None:
-    header, *_ = cases = list(chaos_faults.damage_cache(world, random.Random(1), times=1))
+    try:
+        header, *_ = cases = list(chaos_faults.damage_cache(world, random.Random(1), times=1))
+    except CannotHappenError as reason:
+        pytest.skip(str(reason))
     assert [case for case in cases if not case.holds] == []
     assert header.ended == "stop"
     assert "not a database" in header.said
