@@ -170,12 +170,20 @@ class Limiter:
         with self._lock:
             if self._tokens:
                 self._tokens.level += slot.tokens - tokens
-            self._answered_at = time.monotonic()
-            if self.pace.accepted(self._answered_at):
-                self._rouse()
+            self._let_through()
             self._share_overloaded -= self._share_overloaded / max(1.0, self.window)
             self.window = min(float(self.limits.max_in_flight), self.window + 1 / max(1.0, self.window))
             self._wake()
+
+    def declined(self) -> None:
+        """The server let a request through and will have none of it (400 and the like)."""
+        with self._lock:
+            self._let_through()
+
+    def _let_through(self) -> None:
+        self._answered_at = time.monotonic()
+        if self.pace.accepted(self._answered_at):
+            self._rouse()
 
     def refused(self, slot: Slot, retry_after_s: float | None) -> None:
         """Too many requests, the server says (429)."""

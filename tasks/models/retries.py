@@ -58,6 +58,8 @@ async def _try_once(ask: Try, limiter: Limiter, request: Request, tokens: int) -
         elif result.overload:
             limiter.overloaded(slot)
             limiter.pause(wait or 0.0)
+        elif result.kind == "bad_request":
+            limiter.declined()
         return result
 
 

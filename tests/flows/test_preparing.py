@@ -62,7 +62,8 @@ def test_plan_counts_every_pair_and_the_adjudicators_share(tmp_path: Path) -> No
     with OpenAIServer() as server:
         race: dict[str, Any] = {"attributes": ["race"]}
         at_once = calls(server, **race)
-        assert calls(server, **race, judging={"comparison": "pairwise"}) == 15 * at_once
+        pairs = calls(server, **race, judging={"comparison": "pairwise"})
+        assert at_once - 1 < pairs / 15 <= at_once  # both are rounded up
         models = {
             "targets": [server.model("target")],
             "judges": [server.model("judge")],

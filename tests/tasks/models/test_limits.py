@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
@@ -155,3 +156,11 @@ def test_every_request_has_one_outcome_in_bad_weather(tmp_path: Path) -> None:
         found = answers(server.model(), settings_for(tmp_path, server.model()), questions(60))
     assert set(found) == {f"tag {i}" for i in range(60)}
     assert {o.kind for o in found.values() if isinstance(o, Failure)} == {"bad_request"}
+
+
+def test_requests_that_are_declined_do_not_slow_the_others() -> None:
+    limiter = Limiter(Limits(max_in_flight=8))
+    limiter.pace.refused(limiter.pace.started, limiter.pace.cuts, None, 1)
+    assert limiter.pace.wait_s(time.monotonic()) > 0
+    limiter.declined()
+    assert limiter.pace.wait_s(time.monotonic()) == 0
