@@ -11,6 +11,8 @@ from benchmarks import chaos_faults
 from benchmarks.chaos_faults import CannotHappenError
 from benchmarks.chaos_world import World, open_world
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
