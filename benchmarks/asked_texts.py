@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.similar_texts import shuffled
 from tasks.formats.vocabulary import read_frames, read_taxonomy
 from tasks.text.composition import compose, write_text
 
@@ -57,12 +58,7 @@ def asked_texts(count: int, *, seed: int = 0, edited: float = 0.3) -> tuple[list
         texts.append(_with_people(write_text(composition, frames, "explicit")))
     sources = [rng.randrange(originals) for _ in range(count - originals)]
     texts += [rng.choice(EDITS)(texts[source], rng) for source in sources]
-    place = list(range(count))
-    rng.shuffle(place)
-    shuffled = [""] * count
-    for old, new in enumerate(place):
-        shuffled[new] = texts[old]
-    return shuffled, [(place[s], place[originals + i]) for i, s in enumerate(sources)]
+    return shuffled(texts, sources, rng)
 
 
 def _with_people(text: str) -> str:

@@ -48,12 +48,20 @@ def similar_texts(
     rng = random.Random(seed + 1)
     sources = [rng.randrange(originals) for _ in range(count - originals)]
     texts += [rng.choice(EDITS)(texts[source], rng, known) for source in sources]
-    place = list(range(count))
+    return shuffled(texts, sources, rng)
+
+
+def shuffled(
+    texts: Sequence[str], sources: Sequence[int], rng: random.Random
+) -> tuple[list[str], list[tuple[int, int]]]:
+    """The texts in another order, and where each edit (they stand last) and its original are now."""
+    place = list(range(len(texts)))
     rng.shuffle(place)
-    shuffled = [""] * count
+    moved = [""] * len(texts)
     for old, new in enumerate(place):
-        shuffled[new] = texts[old]
-    return shuffled, [(place[s], place[originals + i]) for i, s in enumerate(sources)]
+        moved[new] = texts[old]
+    originals = len(texts) - len(sources)
+    return moved, [(place[s], place[originals + i]) for i, s in enumerate(sources)]
 
 
 def families(count: int, siblings: int, *, seed: int = 0) -> tuple[list[str], list[str]]:

@@ -33,14 +33,9 @@ PassageVerdict = Literal["answers", "helps", "does_not_answer", "discuss", "othe
 `does_not_answer` leaves it a negative."""
 
 
-class ReviewEvent(Row):
-    """One act of one reviewer. The last event on a subject that was not undone is what the reviewer says."""
+class Act(Row):
+    """What a reviewer does; storing it makes an event of it."""
 
-    id: str
-    """Content id of all below."""
-    reviewer: str
-    number: int
-    """Position among this reviewer's events, from 0."""
     action: Literal["verdict", "edit", "undo"]
     subject: Literal["question", "passage"]
     subject_id: str
@@ -56,6 +51,16 @@ class ReviewEvent(Row):
     """Id of the event that is taken back."""
     seconds: float | None = None
     """How long the reviewer looked at it."""
+
+
+class ReviewEvent(Act):
+    """One act of one reviewer. The last event on a subject that was not undone is what the reviewer says."""
+
+    id: str
+    """Content id of all the rest."""
+    reviewer: str
+    number: int
+    """Position among this reviewer's events, from 0."""
     at: str = ""
     """UTC, ISO 8601 to the second."""
 

@@ -9,10 +9,10 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from schemas.errors import InputError
-from schemas.review import PassageVerdict, QuestionVerdict, ReviewEvent
+from schemas.review import Act, PassageVerdict, QuestionVerdict, ReviewEvent
 from schemas.tables import Row
 from tasks.reviewing.entries import Entry, list_entries
-from tasks.reviewing.events import Act, ReviewLog, Subject, last_words, reviewer_name, subject_of
+from tasks.reviewing.events import ReviewLog, Subject, last_words, reviewer_name, subject_of
 from tasks.reviewing.material import Material
 from tasks.reviewing.queue import Turn, assigned_to
 from tasks.reviewing.rewording import Wording, reword

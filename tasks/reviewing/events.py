@@ -17,14 +17,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from pydantic import ValidationError
 
 from schemas.errors import InputError
 from schemas.ids import content_hash, content_id
-from schemas.review import PassageVerdict, QuestionVerdict, ReviewEvent
-from schemas.tables import Row
+from schemas.review import Act, ReviewEvent
 from tasks.store import sync_directory
 
 Subject = tuple[str, str, str]
@@ -32,21 +30,6 @@ Subject = tuple[str, str, str]
 
 LONGEST_NAME = 80
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
-
-
-class Act(Row):
-    """What a reviewer does; storing it makes an event of it."""
-
-    action: Literal["verdict", "edit", "undo"]
-    subject: Literal["question", "passage"]
-    subject_id: str
-    query_id: str = ""
-    verdict: QuestionVerdict | PassageVerdict | None = None
-    note: str = ""
-    template: str | None = None
-    replaced_by: str | None = None
-    undoes: str | None = None
-    seconds: float | None = None
 
 
 def reviews_dir(home: Path, benchmark: str) -> Path:
@@ -74,7 +57,7 @@ def file_name(name: str) -> str:
     return f"{stem or 'name'}.{content_hash(name)[:12]}"
 
 
-def subject_of(event: ReviewEvent | Act) -> Subject:
+def subject_of(event: Act) -> Subject:
     """What the event is about."""
     return event.subject, event.subject_id, event.query_id
 

@@ -14,9 +14,9 @@ from typing import Any, Literal, get_args
 from pydantic import ValidationError
 
 from schemas.errors import InputError
-from schemas.review import PassageVerdict, QuestionVerdict, ReviewEvent
+from schemas.review import Act, PassageVerdict, QuestionVerdict, ReviewEvent
 from schemas.tables import Row
-from tasks.reviewing.events import Act, Subject, reviewer_name, subject_of
+from tasks.reviewing.events import Subject, reviewer_name, subject_of
 from tasks.reviewing.standing import Words
 
 VERDICTS: Mapping[str, tuple[str, ...]] = {

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from schemas.errors import InputError
 from schemas.ids import derived_seed
-from schemas.question import Question, Variant, question_id
+from schemas.question import Question, Variant
 from tasks.formats.vocabulary import read_attribute
 from tasks.text.quality import question_fault
-from tasks.text.slots import bind_forms, expand_template
+from tasks.text.rewording import reworded
+from tasks.text.slots import bind_forms
 
 BY_REVIEW = "review"
 """The operator of a question that a reviewer reworded."""
@@ -39,35 +40,17 @@ def reword(question: Question, text: str, *, known: Collection[str], data_dir: P
         return Wording(template[:LONGEST], fault="far too long")
     try:
         template = _bind(question, template, data_dir)
-        valences = [variant.valence for variant in question.variants]
-        reworded = replaced(question, template, expand_template(template, question.values, valences))
+        new = reworded(question, template, operator=BY_REVIEW)
     except InputError as error:
         return Wording(template, fault=error.message, hint=error.hint)
-    if reworded.id == question.id:
-        return Wording(template, reworded.variants, fault="that is the text as it stands")
-    if reworded.id in known:
-        return Wording(template, reworded.variants, fault=f"another question asks this: {reworded.id}")
-    fault = question_fault(reworded) if question.family == "open" else None
+    if new.id == question.id:
+        return Wording(template, new.variants, fault="that is the text as it stands")
+    if new.id in known:
+        return Wording(template, new.variants, fault=f"another question asks this: {new.id}")
+    fault = question_fault(new) if question.family == "open" else None
     if fault is not None:
-        return Wording(template, reworded.variants, fault=f"breaks a rule: {fault.replace('_', ' ')}")
-    return Wording(template, reworded.variants, reworded.id)
-
-
-def replaced(question: Question, template: str, variants: tuple[Variant, ...]) -> Question:
-    """The question in other words: a new one, which descends from it and has nothing measured yet."""
-    own_id = question_id(
-        family=question.family,
-        attribute=question.attribute,
-        framing=question.framing,
-        control=question.control,
-        template=template,
-        values=question.values,
-    )
-    measured = {"fitness": None, "holdout_effect": None, "composition": None}
-    lineage = {"parent_id": question.id, "operator": BY_REVIEW}
-    return question.model_copy(
-        update={"id": own_id, "template": template, "variants": variants, **lineage, **measured}
-    )
+        return Wording(template, new.variants, fault=f"breaks a rule: {fault.replace('_', ' ')}")
+    return Wording(template, new.variants, new.id)
 
 
 def _bind(question: Question, template: str, data_dir: Path) -> str:

@@ -18,9 +18,9 @@ from schemas.judgement import JUDGEMENTS
 from schemas.label import LABEL_HISTORY
 from schemas.question import QUESTIONS
 from schemas.response import RESPONSES
-from schemas.review import Waiting
+from schemas.review import Act, Waiting
 from tasks.release.reading import Release, open_release
-from tasks.reviewing.events import Act, append_events, reviews_dir
+from tasks.reviewing.events import append_events, reviews_dir
 from tests.flows.test_build import built, run, scripted, start, write_recipe
 from tests.servers.openai_server import OpenAIServer
 

@@ -11,7 +11,8 @@ import pytest
 from flows.review_exchange import FORMATS, export_reviews, format_of, import_reviews
 from flows.workspace import Workspace
 from schemas.errors import InputError
-from tasks.reviewing.events import Act, append_events, read_events, reviews_dir
+from schemas.review import Act
+from tasks.reviewing.events import append_events, read_events, reviews_dir
 from tasks.reviewing.material import Material, open_material
 from tests.conftest import DATA
 from tests.tasks.reviewing.places import small_release

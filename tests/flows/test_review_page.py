@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,24 +19,12 @@ from schemas.question import Question
 from tasks.reviewing.differences import is_hidden
 from tasks.reviewing.events import last_words, read_events, reviews_dir
 from tasks.text.slots import expand_template
+from tests.browser import needs_browser, open_browser, serious_findings
 from tests.conftest import PROJECT
 from tests.tasks.reviewing.places import FEW, small_release, small_run
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH")
+pytestmark = needs_browser
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 KEYS = {
     "1": "very_good",
     "2": "good",
@@ -121,10 +108,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with open_browser() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture
@@ -386,9 +371,5 @@ def serious(page: Any, name: str) -> list[str]:
     found = []
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        found += [
-            f"{name}, {scheme}: {v['id']}: {v['nodes'][0]['html'][:120]}"
-            for v in axe.Axe().run(page).response["violations"]
-            if v["impact"] in ("serious", "critical")
-        ]
+        found += [f"{name}, {scheme}: {rule}: {where}" for rule, where in serious_findings(page).items()]
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,29 +11,15 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+from tests.browser import needs_browser, open_browser, serious_findings
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield started
-        started.close()
+    with open_browser() as running:
+        yield running
 
 
 def open_page(browser: Browser, release: Path, scheme: Literal["light", "dark"], width: int) -> Any:
@@ -55,13 +40,7 @@ def test_nothing_serious_is_found_by_axe(
     browser: Browser, large_release: Path, scheme: Literal["light", "dark"]
 ) -> None:
     page, asked = open_page(browser, large_release, scheme, 1280)
-    found = axe.Axe().run(page).response["violations"]
-    serious = {
-        v["id"]: [n["html"][:300] for n in v["nodes"][:3]]
-        for v in found
-        if v["impact"] in ("serious", "critical")
-    }
-    assert serious == {}
+    assert serious_findings(page) == {}
     assert len(asked) == 1, "one file, and nothing else"
 
 

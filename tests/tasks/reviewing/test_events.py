@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import InputError
+from schemas.review import Act
 from tasks.reviewing.events import (
-    Act,
     ReviewLog,
     append_event,
     append_events,

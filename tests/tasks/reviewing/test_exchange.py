@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from schemas.errors import InputError
-from schemas.review import ReviewEvent
-from tasks.reviewing.events import Act, append_events, read_events
+from schemas.review import Act, ReviewEvent
+from tasks.reviewing.events import append_events, read_events
 from tasks.reviewing.exchange import Line, Shown, acts_of
 from tasks.reviewing.exchange_argilla import read_responses, user_id, write_records
 from tasks.reviewing.exchange_csv import read_sheet, write_sheet
