@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 CACHE_URL = "COUNTERFOIL_CACHE_URL"
 BUSY_S = 60
+BUSY_PAUSE_S = 0.01
 CONNECT_S = 10
 EXAMPLE = f"{CACHE_URL}=postgresql://user:password@host:5432/database"
 
@@ -92,7 +94,18 @@ def open_engine(url: sqlalchemy.URL) -> sqlalchemy.Engine:
 
 
 def _write_ahead(connection: Any, _record: Any) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
+    """A file that others open in the same moment cannot be switched, and SQLite says so without waiting."""
+    import sqlite3
+
+    patience = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > patience:
+                raise
+            time.sleep(BUSY_PAUSE_S)
     connection.execute("PRAGMA synchronous=FULL")
 
 

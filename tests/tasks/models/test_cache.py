@@ -147,6 +147,15 @@ def test_threads_share_one_file(tmp_path: Path) -> None:
         assert len(server.requests) == sent
 
 
+def test_a_new_file_is_opened_by_many_at_once(tmp_path: Path) -> None:
+    def open_and_close(path: Path) -> None:
+        ResponseCache(path).close()
+
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(100):
+            list(threads.map(open_and_close, [tmp_path / f"{number}.sqlite"] * 8))
+
+
 def test_no_secret_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
     with OpenAIServer("yes", api_key="sk-very-secret") as server:
