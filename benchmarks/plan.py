@@ -1,11 +1,12 @@
 """How close is `plan` to what a build really asks, reads, writes and pays?
 
-    python benchmarks/plan.py [--rounds 2] [--fill 1.0] [--json]
+    python benchmarks/plan.py [--recipe NAME] [--fill 1.0] [--json]
 
-One recipe with a generator, a target, a judge and a relabelling judge, all at OpenAI's prices, is planned and
+Recipes with a generator, targets, judges and relabelling judges, all at OpenAI's prices, are planned and
 built against the tests' server. It counts tokens as the estimate does (a token for every four bytes), and
-every answer is as long as `--fill` of its limit, because no plan can know how much a model will say. By stage
-and model: planned and actual calls, tokens and dollars, from the release's own manifest.
+every answer is as long as `--fill` of its limit, because no plan can know how much a model will say. The
+estimate's assumed shares were set on the recipe `first`; the others only check them. By recipe, stage and
+model: planned and actual calls, tokens and dollars, from the release's own manifest.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -38,15 +40,26 @@ def filling(share: float) -> Any:
 
     def answer(messages: Messages, body: Body) -> Reply:
         said = scripted(messages, body)
-        text = said if isinstance(said, str) else json.dumps(said)
+        if isinstance(said, dict) and "explicit" in said:
+            said = unlike_others(said)
         limit = body.get("max_tokens") or body.get("max_completion_tokens") or 1
+        text = said if isinstance(said, str) else json.dumps(said)
+        if isinstance(said, str):
+            text = (said + " And so on." * limit)[: max(1, round(4 * share * limit))]
         tokens_in = sum(4 + estimate_tokens(str(m["content"])) for m in messages)
         return Reply(text, usage=(tokens_in, max(1, round(share * limit))))
 
     return answer
 
 
-def recipe(server: OpenAIServer, rounds: int) -> dict[str, Any]:
+def unlike_others(question: dict[str, str]) -> dict[str, str]:
+    """A question that is no near-duplicate of another: with words that no other has."""
+    chance = random.Random(json.dumps(question))
+    words = " ".join("".join(chance.choices("abcdefghijklmnoprstuvw", k=7)) for _ in range(6))
+    return question | {name: f"About {words}: {question[name]}" for name in ("explicit", "implicit")}
+
+
+def first(server: OpenAIServer) -> dict[str, Any]:
     writer, target, judge = (server.model(name) for name in (WRITER, TARGET, JUDGE))
     return {
         "name": "planned",
@@ -64,7 +77,7 @@ def recipe(server: OpenAIServer, rounds: int) -> dict[str, Any]:
             "open": {"questions": 12, "samples": 2, "max_tokens": 60, "framings": ["explicit", "implicit"]},
             "decision": {"questions": 6, "samples": 2},
         },
-        "evolve": {"rounds": rounds, "questions_per_round": 12, "save_threshold": 0.05},
+        "evolve": {"rounds": 2, "questions_per_round": 12, "save_threshold": 0.05},
         "holdout": {"samples": 2},
         "relabel": {"candidates": 2},
         "validate": {"max_failure_rate": 0.2},
@@ -73,10 +86,70 @@ def recipe(server: OpenAIServer, rounds: int) -> dict[str, Any]:
     }
 
 
-def manifest_of(home: Path, server: OpenAIServer, rounds: int) -> dict[str, Any]:
+def longer(server: OpenAIServer) -> dict[str, Any]:
+    """Four rounds, more groups to a question, more samples on hold-out."""
+    changes = {
+        "attributes": ["race"],
+        "superdomains": ["health", "finance"],
+        "evolve": {"rounds": 4, "questions_per_round": 20, "save_threshold": 0.05},
+        "holdout": {"samples": 4},
+        "seed": 11,
+    }
+    return first(server) | changes
+
+
+def panel(server: OpenAIServer) -> dict[str, Any]:
+    """Pairs, two judges and an adjudicator, two targets, grades instead of rankings, quotas."""
+    base = first(server)
+    judge, second = server.model(JUDGE), server.model(WRITER)
+    models = {
+        "targets": [server.model(TARGET), server.model("gpt-4.1-nano")],
+        "judges": [judge, second],
+        "adjudicator": server.model("gpt-5"),
+        "relabel_judges": [judge, second],
+    }
+    changes = {
+        "attributes": ["gender", "age"],
+        "models": base["models"] | models,
+        "judging": {"comparison": "pairwise"},
+        "evolve": {"rounds": 3, "questions_per_round": 16, "strategy": "quotas"},
+        "relabel": {"candidates": 4, "strategy": "graded"},
+        "seed": 5,
+    }
+    return base | changes
+
+
+def fixed(server: OpenAIServer) -> dict[str, Any]:
+    """Nothing is searched for: questions of four families, judged and asked again."""
+    families = {
+        "open": {"questions": 40, "samples": 3, "max_tokens": 120},
+        "decision": {"questions": 10, "samples": 2},
+        "completion": {"questions": 10, "samples": 2, "attributes": ["beauty"]},
+        "agreement": {"questions": 10, "samples": 2},
+    }
+    changes = {"families": families, "evolve": {"rounds": 0, "save_threshold": 0.05}, "seed": 7}
+    return first(server) | changes
+
+
+def searched(server: OpenAIServer) -> dict[str, Any]:
+    """The default threshold, no memory, rules for relabelling."""
+    base = first(server)
+    changes = {
+        "models": base["models"] | {"relabel_judges": ["lexical"]},
+        "evolve": {"rounds": 3, "questions_per_round": 24, "strategy": "random"},
+        "holdout": {"samples": 3},
+        "seed": 13,
+    }
+    return base | changes
+
+
+RECIPES = {recipe.__name__: recipe for recipe in (first, longer, panel, fixed, searched)}
+
+
+def manifest_of(home: Path, recipe: dict[str, Any]) -> dict[str, Any]:
     """Build it, and read what its manifest says."""
     path = home / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe(server, rounds)))
+    path.write_text(yaml.safe_dump(recipe))
     command = [str(Path(sys.executable).with_name("counterfoil")), "build", str(path), "--json"]
     env = {**os.environ, "COUNTERFOIL_HOME": str(home), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=PROJECT)
@@ -109,18 +182,29 @@ def compared(manifest: dict[str, Any]) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--recipe", action="append", choices=list(RECIPES), help="repeatable; default: all")
     parser.add_argument("--fill", type=float, default=1.0, help="answers' length as a share of its limit")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="plan-") as home, OpenAIServer(filling(options.fill)) as server:
-        rows = compared(manifest_of(Path(home), server, options.rounds))
+    found = {}
+    for name in options.recipe or RECIPES:
+        with (
+            tempfile.TemporaryDirectory(prefix="plan-") as home,
+            OpenAIServer(filling(options.fill)) as server,
+        ):
+            found[name] = compared(manifest_of(Path(home), RECIPES[name](server)))
+        if not options.json:
+            print_rows(name, found[name])
     if options.json:
-        print(json.dumps(rows))
-        return
+        print(json.dumps(found))
+
+
+def print_rows(name: str, rows: list[dict[str, Any]]) -> None:
     for row in rows:
-        figures = "  ".join(f"{m} {row[m]['planned']:g}/{row[m]['actual']:g}" for m in MEASURES)
-        print(f"{row['stage']:16} {row['model']:22} {figures}")
+        figures = "  ".join(
+            f"{m} {row[m]['planned']:g}/{row[m]['actual']:g} = {row[m]['ratio']}" for m in MEASURES
+        )
+        print(f"{name:9} {row['stage']:16} {row['model']:22} {figures}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ less cost less. The budget is held against the result before a build, and agains
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from statistics import fmean
@@ -22,6 +22,7 @@ from schemas.errors import BudgetError
 from schemas.manifest import StageCost
 from schemas.question import Question
 from schemas.recipe import Recipe
+from tasks.estimating.prompt_sizes import PromptSizes, measure_prompts, measure_verdicts
 from tasks.evolving.fluency import reader_of
 from tasks.evolving.jobs import TOPICS_PER_DOMAIN
 from tasks.families.asking import conditions_of, plan_asks, read_asking_prompts, request_for
@@ -33,30 +34,26 @@ from tasks.models.connect import ModelSettings, count_cached
 from tasks.models.names import parse_model_name
 from tasks.models.prices import price_of
 from tasks.models.protocol import Request
+from tasks.relabelling.asked import COMPARISON_TOKENS, GRADE_TOKENS, RANKING_TOKENS, SPAN_TOKENS
 from tasks.reviewing.required import reviews_needed
 from tasks.stats.power import smallest_detectable_effect
 from tasks.store import RunContext
 from tasks.text.expansion import wants_names
 from tasks.text.questions import control_count
 
-ACCEPTED_SHARE = 0.25
-"""Assumed share of the searched questions, controls included, that are answered again on hold-out."""
-RELABELLED_SHARE = 0.17
-"""Assumed share of the searched questions that are accepted and whose near misses are relabelled."""
-EXPLORING_TOKENS, WRITING_TOKENS, READING_TOKENS = 700, 1000, 600
-"""Tokens that are read for one proposal of a new domain, for one question that is written, and to check how
-its variants read; what is answered is taken at its length limit."""
+ACCEPTED_SHARE = 0.15
+"""Assumed share of the searched questions, controls left out, that are accepted: answered again on hold-out,
+and compared with their near misses."""
+EXPLORING_TOKENS = 400
+"""Tokens that are read for one proposal of a new domain."""
 EXPLORED_SHARE = {"quotas": 0.4, "thompson": 0.4}
 """Assumed share of a round that explores new domains, by strategy; the others open none."""
-JUDGE_TOKENS = 900
-"""Tokens that a judge reads beside the answers that it compares."""
 SPLIT_SHARE = 0.3
 """Assumed share of the groups on which a panel is split and the adjudicator is asked."""
 JUDGE_ORDERS = 1.7
-"""Assumed calls for one comparison: a verdict near the boundary is asked in two orders."""
+"""Assumed calls for one comparison: a verdict that finds something is asked in two orders."""
 RANKING_ORDERS = 2
 """Every ranking is asked in two orders."""
-EVIDENCE_TOKENS, RANKING_TOKENS = (600, 120), (1000, 200)
 
 
 class StageEstimate(BaseModel):
@@ -100,6 +97,8 @@ class Asked:
     """A population of questions as the estimate sees it."""
 
     questions: int
+    controls: int
+    """How many of them."""
     calls: int
     """For one model: variants × samples over all questions."""
     tokens_in: float
@@ -117,25 +116,28 @@ def estimate(context: RunContext) -> Estimate:
     choices = measure_asking(context, templated)
     searched = with_evolution(context, seeds)
     held_out = on_holdout(recipe, searched)
+    sizes = measure_prompts(context, seeds)
+    samples = recipe.families["open"].samples if seeds else 0
+    read = [measure_verdicts(context, seeds, n) for n in (samples, recipe.holdout.samples)]
     work = [
         ("expand", len(templated) + len(seeds), []),
-        ("mutate", searched.questions - len(seeds), writing(context)),
+        ("mutate", searched.questions - len(seeds), writing(context, sizes)),
         (
             "respond",
             choices.calls + searched.calls,
             asking(context, recipe.models.targets, choices, searched),
         ),
-        ("judge", searched.questions, judging(context, recipe.models.targets, searched)),
-        ("relabel", *relabelling(context, searched.questions)),
+        ("judge", searched.questions, judging(context, recipe.models.targets, searched, read[0])),
+        ("relabel", *relabelling(context, accepted(recipe, searched), sizes)),
         ("respond_holdout", held_out.calls, asking(context, holdout_models(recipe), held_out)),
-        ("judge_holdout", held_out.questions, judging(context, holdout_models(recipe), held_out)),
+        ("judge_holdout", held_out.questions, judging(context, holdout_models(recipe), held_out, read[1])),
     ]
     requests = known_requests(context, templated + seeds)
     return Estimate(
         **totals(context, work),
         questions={family: len(q) for family, q in questions.items()},
         clear_of=recipe.deduplicate.against,
-        reviews=reviews_needed(recipe.review, ceil(searched.questions * ACCEPTED_SHARE)),
+        reviews=reviews_needed(recipe.review, accepted(recipe, searched)),
         known_calls=len(requests) * len(recipe.models.targets),
         cached_calls=sum(count_cached(m, requests, ModelSettings.of(context)) for m in recipe.models.targets),
         smallest_detectable_effect=detectable_effects(recipe, held_out),
@@ -145,7 +147,8 @@ def estimate(context: RunContext) -> Estimate:
 def measure_asking(context: RunContext, questions: Sequence[Question]) -> Asked:
     """The calls of given questions, counted one by one; tokens from their own requests."""
     requests = known_requests(context, questions)
-    return Asked(len(questions), len(requests), *_mean_tokens(requests))
+    controls = sum(question.control != "none" for question in questions)
+    return Asked(len(questions), controls, len(requests), *_mean_tokens(requests))
 
 
 def known_requests(context: RunContext, questions: Sequence[Question]) -> list[Request]:
@@ -176,18 +179,16 @@ def with_evolution(context: RunContext, seeds: Sequence[Question]) -> Asked:
     base = measure_asking(context, seeds)
     if not recipe.evolve.rounds or not seeds:
         return base
-    per_round = questions_per_round(context)
-    extra = recipe.evolve.rounds * per_round
+    controls = recipe.evolve.rounds * controls_per_round(recipe)
+    extra = recipe.evolve.rounds * twins_included(context) + controls
     calls = base.calls + ceil(extra * base.calls / base.questions)
-    return Asked(base.questions + extra, calls, base.tokens_in, base.tokens_out)
+    return replace(base, questions=base.questions + extra, controls=base.controls + controls, calls=calls)
 
 
-def questions_per_round(context: RunContext) -> int:
-    """What one round of evolution may write: questions, their twins, and the controls beside them."""
-    controls = context.recipe.controls
-    wanted = context.recipe.evolve.questions_per_round
-    shares = (controls.a_a, controls.placebo, controls.neutral)
-    return twins_included(context) + sum(control_count(wanted, share) for share in shares)
+def controls_per_round(recipe: Recipe) -> int:
+    """What one round of evolution writes beside its questions."""
+    shares = (recipe.controls.a_a, recipe.controls.placebo, recipe.controls.neutral)
+    return sum(control_count(recipe.evolve.questions_per_round, share) for share in shares)
 
 
 def twins_included(context: RunContext) -> int:
@@ -208,13 +209,17 @@ def open_attributes(context: RunContext) -> tuple[Attribute, ...]:
 def on_holdout(recipe: Recipe, searched: Asked) -> Asked:
     """Accepted questions and controls, asked again with the samples of the hold-out."""
     if not searched.questions or not recipe.holdout.samples:
-        return Asked(0, 0, searched.tokens_in, searched.tokens_out)
-    questions = ceil(searched.questions * ACCEPTED_SHARE)
-    if recipe.evolve.max_saved:
-        questions = min(questions, ceil(recipe.evolve.max_saved / ACCEPTED_SHARE))
+        return replace(searched, questions=0, controls=0, calls=0)
+    questions = searched.controls + accepted(recipe, searched)
     samples = recipe.families["open"].samples
     calls = ceil(questions * searched.calls / searched.questions / samples * recipe.holdout.samples)
-    return Asked(questions, calls, searched.tokens_in, searched.tokens_out)
+    return replace(searched, questions=questions, calls=calls)
+
+
+def accepted(recipe: Recipe, searched: Asked) -> int:
+    """Questions that the search will have selected, at an assumption."""
+    share = ceil((searched.questions - searched.controls) * ACCEPTED_SHARE)
+    return min(share, recipe.evolve.max_saved or share)
 
 
 def holdout_models(recipe: Recipe) -> tuple[str, ...]:
@@ -230,7 +235,7 @@ def asking(context: RunContext, models: Sequence[str], *asked: Asked) -> list[St
     ]
 
 
-def writing(context: RunContext) -> list[StageCost]:
+def writing(context: RunContext, sizes: PromptSizes) -> list[StageCost]:
     """The generator proposes new domains and writes questions, twins in one call; where the recipe says so,
     the first model among the judges then reads every question once."""
     evolve, limit = context.recipe.evolve, context.recipe.judging.max_tokens
@@ -242,44 +247,38 @@ def writing(context: RunContext) -> list[StageCost]:
     read = evolve.rounds * twins_included(context) if reader else 0
     return [
         _cost(context, generator, proposals, EXPLORING_TOKENS * proposals, evolve.max_tokens * proposals),
-        _cost(context, generator, jobs, WRITING_TOKENS * jobs, evolve.max_tokens * jobs),
-        _cost(context, reader or "", read, READING_TOKENS * read, limit * read),
+        _cost(context, generator, jobs, sizes.write * jobs, evolve.max_tokens * jobs),
+        _cost(context, reader or "", read, sizes.read * read, limit * read),
     ]
 
 
-def judging(context: RunContext, targets: Sequence[str], asked: Asked) -> list[StageCost]:
+def judging(context: RunContext, targets: Sequence[str], asked: Asked, tokens_in: float) -> list[StageCost]:
     """Every judge on every group of every target, most comparisons in both orders, at the length limit; and
-    the adjudicator on a share of them."""
+    the adjudicator on a share of them. `tokens_in`: what one comparison reads."""
     models, spec = context.recipe.models, context.recipe.judging
-    sizes = [len(a.values) for a in open_attributes(context)]
-    answers = asked.calls / max(1, asked.questions) * asked.tokens_out
-    looks = fmean(count_comparisons(size, spec.comparison) for size in sizes)
-    shown = answers if spec.comparison == "all_at_once" else 2 * answers / fmean(sizes)
+    looks = fmean(count_comparisons(len(a.values), spec.comparison) for a in open_attributes(context))
     shares = dict.fromkeys(models.judges, 1.0)
     if models.adjudicator:
         shares[models.adjudicator] = SPLIT_SHARE
     calls = {j: ceil(asked.questions * len(targets) * looks * JUDGE_ORDERS * s) for j, s in shares.items()}
-    return [
-        _cost(context, judge, n, (JUDGE_TOKENS + shown) * n, spec.max_tokens * n)
-        for judge, n in calls.items()
-    ]
+    return [_cost(context, judge, n, tokens_in * n, spec.max_tokens * n) for judge, n in calls.items()]
 
 
-def relabelling(context: RunContext, questions: int) -> tuple[int, list[StageCost]]:
+def relabelling(context: RunContext, sets: int, sizes: PromptSizes) -> tuple[int, list[StageCost]]:
     """Near misses of the accepted questions: evidence from each, one ranking in two orders for each set; or
     one grade each; or one comparison a set, where every judge is taken to see all that the first one sees."""
-    sets = ceil(questions * RELABELLED_SHARE)
     passages = sets * (context.recipe.relabel.candidates + 1)
-    if context.recipe.relabel.strategy != "two_stage":
-        read = EVIDENCE_TOKENS[0] * passages
-        calls = passages if context.recipe.relabel.strategy == "graded" else sets
-        judges = context.recipe.models.relabel_judges
-        return passages, [_cost(context, j, calls, read, EVIDENCE_TOKENS[1] * calls) for j in judges]
     rankings = sets * RANKING_ORDERS
-    tokens_in = EVIDENCE_TOKENS[0] * passages + RANKING_TOKENS[0] * rankings
-    tokens_out = EVIDENCE_TOKENS[1] * passages + RANKING_TOKENS[1] * rankings
-    judges = context.recipe.models.relabel_judges
-    return passages, [_cost(context, j, passages + rankings, tokens_in, tokens_out) for j in judges]
+    work = {  # calls, and tokens that each reads and writes
+        "two_stage": ((passages, sizes.evidence, SPAN_TOKENS), (rankings, sizes.rank, RANKING_TOKENS)),
+        "graded": ((passages, sizes.grade, GRADE_TOKENS),),
+        "cascade": ((sets, sizes.compare, COMPARISON_TOKENS),),
+    }[context.recipe.relabel.strategy]
+    return passages, [
+        _cost(context, judge, calls, tokens_in * calls, tokens_out * calls)
+        for judge in context.recipe.models.relabel_judges
+        for calls, tokens_in, tokens_out in work
+    ]
 
 
 def _cost(context: RunContext, model: str, calls: int, tokens_in: float, tokens_out: float) -> StageCost:

@@ -11,6 +11,7 @@ for every try, not once a call, so that what retries cost is within the budget t
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -38,6 +39,10 @@ from tasks.models.settings import ModelSettings, api_key
 __all__ = ["ModelSettings", "check_models", "count_cached", "open_model", "ping", "run_async"]
 
 T = TypeVar("T")
+
+COLLECTIONS = (10_000, 20, 20)
+"""Objects that outlive others before Python looks for cycles. With hundreds of requests in flight its own 700
+are reached all the time, and looking takes a fifth of the stage's CPU seconds (benchmarks/respond.py)."""
 
 
 @asynccontextmanager
@@ -126,6 +131,8 @@ async def connect_backend(model: ModelName, settings: ModelSettings, limits: Lim
 
 def run_async(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run to the end from ordinary code, in a thread with or without an event loop of its own."""
+    if 0 < gc.get_threshold()[0] < COLLECTIONS[0]:
+        gc.set_threshold(*COLLECTIONS)
     try:
         asyncio.get_running_loop()
     except RuntimeError:

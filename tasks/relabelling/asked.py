@@ -88,7 +88,7 @@ class AskedJudge(Asked):
     async def _ask_evidence(self, questions: dict[int, EvidenceQuestion], sample: int) -> dict[int, Evidence]:
         prompt = self._criterion.evidence
         requests = [
-            _request(str(i), _passage_messages(prompt, question), SPAN_TOKENS, sample)
+            _request(str(i), passage_messages(prompt, question), SPAN_TOKENS, sample)
             for i, question in questions.items()
         ]
         answers = await self.ask(requests, self._criterion.answer)
@@ -97,14 +97,7 @@ class AskedJudge(Asked):
     async def rank(self, questions: Sequence[RankingQuestion]) -> list[Ranking]:
         """One call a window. Spans are shown with ids from 1."""
         requests = [
-            _request(
-                str(i),
-                self._criterion.ranking.fill(
-                    query=fence(q.query, "query"),
-                    evidence=_numbered([s.span or "" for s in q.spans], "evidence"),
-                ),
-                RANKING_TOKENS,
-            )
+            _request(str(i), ranking_messages(self._criterion.ranking, q), RANKING_TOKENS)
             for i, q in enumerate(questions)
         ]
         answers = await self.ask(requests, RankingAnswer)
@@ -121,7 +114,7 @@ class AskedGrader(Asked):
     async def grade(self, questions: Sequence[EvidenceQuestion]) -> list[int | None]:
         """One call a passage."""
         requests = [
-            _request(str(i), _passage_messages(self._prompt, question), GRADE_TOKENS)
+            _request(str(i), passage_messages(self._prompt, question), GRADE_TOKENS)
             for i, question in enumerate(questions)
         ]
         answers = await self.ask(requests, GradeAnswer)
@@ -139,7 +132,7 @@ class AskedComparer(Asked):
     async def compare(self, questions: Sequence[ComparisonQuestion]) -> list[Comparison]:
         """One call for up to 25 passages."""
         requests = [
-            _request(str(i), _comparison_messages(self._prompt, question), COMPARISON_TOKENS)
+            _request(str(i), comparison_messages(self._prompt, question), COMPARISON_TOKENS)
             for i, question in enumerate(questions)
         ]
         answers = await self.ask(requests, ComparisonAnswer)
@@ -152,9 +145,16 @@ def _request(tag: str, messages: tuple[Message, ...], max_tokens: int, sample: i
     return Request(tag=tag, messages=messages, decoding=decoding, sample=sample, stage="relabel")
 
 
-def _passage_messages(prompt: Prompt, question: EvidenceQuestion) -> tuple[Message, ...]:
+def passage_messages(prompt: Prompt, question: EvidenceQuestion) -> tuple[Message, ...]:
+    """One passage, for its evidence or for a grade."""
     passage = fence(_shown(question.passage), "passage")
     return prompt.fill(query=fence(question.query, "query"), passage=passage)
+
+
+def ranking_messages(prompt: Prompt, question: RankingQuestion) -> tuple[Message, ...]:
+    """All spans of one window."""
+    spans = _numbered([span.span or "" for span in question.spans], "evidence")
+    return prompt.fill(query=fence(question.query, "query"), evidence=spans)
 
 
 def _shown(passage: Passage) -> str:
@@ -185,7 +185,8 @@ def _ranking(question: RankingQuestion, answer: RankingAnswer | str) -> Ranking:
     return Ranking(places_of(answer.ranking, len(question.spans)))
 
 
-def _comparison_messages(prompt: Prompt, question: ComparisonQuestion) -> tuple[Message, ...]:
+def comparison_messages(prompt: Prompt, question: ComparisonQuestion) -> tuple[Message, ...]:
+    """Positives, and the passages that are compared with them."""
     return prompt.fill(
         query=fence(question.query, "query"),
         positives="\n\n".join(fence(p, "ground_truth") for p in map(_shown, question.positives)),

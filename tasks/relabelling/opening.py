@@ -45,7 +45,7 @@ async def open_comparers(
 ) -> AsyncIterator[list[AskedComparer]]:
     """Judges of the cascade, cheap one first. `InputError` for `lexical`: it cannot compare."""
     refuse_lexical(names, "the cascade")
-    prompt = read_prompt(settings.data_dir, _prompt_for("relabel_compare", subject))
+    prompt = read_prompt(settings.data_dir, prompt_for("relabel_compare", subject))
     async with AsyncExitStack() as stack:
         models = [await stack.enter_async_context(open_model(name, settings)) for name in names]
         yield [AskedComparer(model, prompt) for model in models]
@@ -57,13 +57,14 @@ async def open_graders(
 ) -> AsyncIterator[list[AskedGrader]]:
     """Judges that grade one passage at a time. `InputError` for `lexical`: it knows no grades."""
     refuse_lexical(names, "graded relabelling without recorded verdicts")
-    prompt = read_prompt(settings.data_dir, _prompt_for("relabel_grade", subject))
+    prompt = read_prompt(settings.data_dir, prompt_for("relabel_grade", subject))
     async with AsyncExitStack() as stack:
         models = [await stack.enter_async_context(open_model(name, settings)) for name in names]
         yield [AskedGrader(model, prompt) for model in models]
 
 
-def _prompt_for(name: str, subject: str) -> str:
+def prompt_for(name: str, subject: str) -> str:
+    """The prompt file for `passage`s or `question`s."""
     return f"{name}_question" if subject == "question" else name
 
 
