@@ -167,7 +167,8 @@ def compared(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     )
     for side, costs in enumerate((manifest["cost_estimated"], manifest["cost"])):
         for cost in costs:
-            for key in ((cost["stage"], cost["model"].split("@")[0]), ("all", "")):
+            stage = cost["stage"].removesuffix("_holdout")  # what was spent is counted over both phases
+            for key in ((stage, cost["model"].split("@")[0]), ("all", "")):
                 for measure in MEASURES:
                     sums[key][measure][side] += cost[measure]
     rows = []

@@ -57,7 +57,7 @@ class OpenModel:
         backend: Backend,
         cache: ResponseCache | None,
         price: Price,
-        in_flight: int,
+        at_a_time: int,
     ) -> None:
         self.name = name
         self._resolved = resolved
@@ -65,16 +65,16 @@ class OpenModel:
         self._backend = backend
         self._cache = cache
         self._price = price
-        self._in_flight = in_flight
+        self._at_a_time = at_a_time
         self._shared: dict[str, _Shared] = {}
 
     async def complete(self, requests: Iterable[Request]) -> AsyncIterator[Outcome]:
         """See `protocol.Model`. Requests are drawn as they are needed: a few hundred ahead, not all."""
         if self._cache is None:
-            async for outcome in in_flight(iter(requests), self._send, self._in_flight):
+            async for outcome in in_flight(iter(requests), self._send, self._at_a_time):
                 yield outcome
             return
-        async for outcome in in_flight(self._looked_up(requests), self._recall_or_ask, self._in_flight):
+        async for outcome in in_flight(self._looked_up(requests), self._recall_or_ask, self._at_a_time):
             yield outcome
 
     async def close(self) -> None:

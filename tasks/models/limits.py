@@ -60,13 +60,24 @@ class Turn:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.comes: asyncio.Future[None] = loop.create_future()
+        self.called = False
 
-    def come(self) -> bool:
+    def call(self) -> bool:
         """False where nobody waits for it any more."""
         try:
-            self._loop.call_soon_threadsafe(self._come)
-        except RuntimeError:
+            here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:  # a thread without a loop
+            here = False
+        if here and self.comes.done():
             return False
+        try:
+            if here:
+                self._come()
+            else:
+                self._loop.call_soon_threadsafe(self._come)
+        except RuntimeError:  # its loop is closed
+            return False
+        self.called = True
         return True
 
     def _come(self) -> None:
@@ -82,6 +93,8 @@ class Limiter:
         self.window = float(limits.max_in_flight)
         """How many requests may be in flight now."""
         self.in_flight = 0
+        self._slow_from = 0.0
+        """Up to here the window grows by one an answer (slow start), then by one a round."""
         self._cuts = 0
         self._share_overloaded = 0.0
         self._paused_until = 0.0
@@ -92,6 +105,8 @@ class Limiter:
         self.pace = Pace(now)
         self._answered_at = now
         self._waiting: deque[Turn] = deque()
+        self._called = 0
+        """Waiters who were called and have not looked yet."""
         self._sleeper: Turn | None = None
         """Who waits for the clock. Only the first in the queue does; the others wait for the one before."""
         self._lock = Lock()
@@ -108,11 +123,15 @@ class Limiter:
                 self._wake()
 
     async def _enter(self, tokens: int) -> Slot:
+        """In the order of coming: who was called keeps a place until it has looked."""
+        called = False
         while True:
             turn = Turn(asyncio.get_running_loop())
             with self._lock:
-                if self._sleeper or self.in_flight >= max(1, int(self.window)):
-                    self._waiting.append(turn)
+                self._called -= called
+                if self._sleeper or not self._has_room() or (self._waiting and not called):
+                    (self._waiting.appendleft if called else self._waiting.append)(turn)
+                    self._wake()
                     wait = None
                 else:
                     wait = self._wait_s(tokens, time.monotonic())
@@ -123,21 +142,33 @@ class Limiter:
                 await self._turn_comes(turn)
             else:
                 await self._sleep(turn, wait)
+            called = True
+
+    def _has_room(self) -> bool:
+        return self.in_flight + self._called < max(1, int(self.window))
 
     async def _sleep(self, turn: Turn, seconds: float) -> None:
         """Until it is time, or until that time has changed."""
         try:
             await asyncio.wait([turn.comes], timeout=seconds)
-        finally:
+        except BaseException:
             with self._lock:
                 self._sleeper = None
                 self._wake()
+            raise
+        with self._lock:
+            self._sleeper = None
+            self._called += 1
 
     async def _turn_comes(self, turn: Turn) -> None:
         try:
             await turn.comes
-        except asyncio.CancelledError:
+        except BaseException:
             with self._lock:
+                if turn.called:
+                    self._called -= 1
+                else:
+                    self._waiting = deque(other for other in self._waiting if other is not turn)
                 self._wake()
             raise
 
@@ -160,10 +191,13 @@ class Limiter:
         return Slot(self._cuts, self.pace.cuts, tokens)
 
     def _wake(self) -> None:
-        """Let the next waiter look again, where there is a place; who takes it lets the one behind look."""
-        if not self._sleeper and self.in_flight < max(1, int(self.window)):
-            while self._waiting and not self._waiting.popleft().come():
-                pass
+        """Call the next waiter, where there is a place; who takes it lets the one behind look."""
+        if self._sleeper or not self._has_room():
+            return
+        while self._waiting:
+            if self._waiting.popleft().call():
+                self._called += 1
+                return
 
     def succeeded(self, slot: Slot, tokens: int) -> None:
         """An answer came; `tokens` is what it really took."""
@@ -172,7 +206,8 @@ class Limiter:
                 self._tokens.level += slot.tokens - tokens
             self._let_through()
             self._share_overloaded -= self._share_overloaded / max(1.0, self.window)
-            self.window = min(float(self.limits.max_in_flight), self.window + 1 / max(1.0, self.window))
+            step = 1.0 if self.window < self._slow_from else 1 / max(1.0, self.window)
+            self.window = min(float(self.limits.max_in_flight), self.window + step)
             self._wake()
 
     def declined(self) -> None:
@@ -193,7 +228,7 @@ class Limiter:
 
     def _rouse(self) -> None:
         if self._sleeper:
-            self._sleeper.come()
+            self._sleeper.call()
 
     def overloaded(self, slot: Slot) -> None:
         """The server could not keep up. Requests sent before the last cut do not cut again."""
@@ -204,6 +239,7 @@ class Limiter:
             if self._share_overloaded > OVERLOADED:
                 self._cuts += 1
                 self._share_overloaded = 0.0
+                self._slow_from = self.window / 2
                 self.window = max(1.0, min(self.window, self.in_flight) / 2)
 
     def silent_s(self, now: float) -> float:

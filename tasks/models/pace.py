@@ -28,8 +28,9 @@ LEAST = 0.7
 """Without a measurement, a cut leaves so much of the pace."""
 FUTILE_CUTS = 5
 """Cuts in a row that did not help."""
-RECENT, MOSTLY = 40, 0.5
-"""Share of so many outcomes: a server that refuses more than that has a limit, and no weather."""
+RECENT, MOSTLY = 20, 0.5
+"""Share of the last outcomes, so many or twice as many as are in flight: a server that refuses more than that
+has a limit, and no weather. Refusals come at once and answers later, so fewer outcomes show too many."""
 LATE_S = 0.05
 """So late a busy machine may wake us."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
@@ -63,7 +64,9 @@ class Pace:
     """Cuts in a row with nothing accepted before them."""
     _times: deque[float] = field(default_factory=lambda: deque(maxlen=4 * PLATEAU))
     """When the last requests were accepted."""
-    _recent: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _refused_share: float = 0.0
+    """Of the last outcomes, exponentially weighted."""
+    _memory: float = RECENT
 
     def wait_s(self, now: float) -> float:
         """Seconds until the next request may be sent."""
@@ -85,7 +88,7 @@ class Pace:
 
     def accepted(self, now: float) -> bool:
         """The server took a request. Whether the next one may be sent sooner than was said before."""
-        self._recent.append(False)
+        self._refused_share -= self._refused_share / self._memory
         self._accepted += 1
         self._times.append(now)
         if self._refusals:  # it refused everything for a while, and that while counts
@@ -98,8 +101,9 @@ class Pace:
 
     def refused(self, now: float, cuts: int, retry_after_s: float | None, in_flight: int) -> None:
         """The server refused a request that was sent after `cuts` cuts, one of so many `in_flight`."""
-        self._recent.append(True)
-        if self.weather and self._mostly_refused():
+        self._memory = max(RECENT, 2.0 * in_flight)
+        self._refused_share += (1 - self._refused_share) / self._memory
+        if self.weather and self._refused_share > MOSTLY:
             self.weather = False
             self._begin(now)
         elif not self.weather and cuts == self.cuts:
@@ -117,9 +121,8 @@ class Pace:
         self._short = self._short + 1 if short else 0
         if self._short == FUTILE_CUTS:
             self._short = 0
-            if not self._mostly_refused():
+            if self._refused_share <= MOSTLY:
                 self.weather, self.rate, self._next_at = True, None, now
-                self._recent.clear()
                 return
         self._before = (self.started, self._accepted)
         if self.rate is not None and short:
@@ -137,9 +140,6 @@ class Pace:
         if later < ENOUGH or later >= len(self._times):
             return whole
         return max(whole, later / max(1e-3, now - self._times[-later]))
-
-    def _mostly_refused(self) -> bool:
-        return sum(self._recent) > MOSTLY * RECENT
 
     def _begin(self, now: float) -> None:
         self.started, self._accepted, self._tested, self._refusals = now, 0, 0, 0

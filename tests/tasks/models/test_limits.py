@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
@@ -62,6 +63,48 @@ def test_the_window_halves_on_overload_once_a_round_and_grows_by_one_a_round() -
         return await limiter._enter(1)
 
     asyncio.run(play())
+
+
+def test_after_an_overload_with_few_in_flight_the_window_is_soon_where_it_would_be() -> None:
+    async def play() -> None:
+        limiter = Limiter(Limits(max_in_flight=64))
+        slot = await limiter._enter(1)
+        for _ in range(8):
+            limiter.overloaded(slot)
+        assert limiter.window == 1
+        for _ in range(31):
+            limiter.succeeded(slot, 1)
+        assert limiter.window == 32
+        limiter.succeeded(slot, 1)
+        assert limiter.window < 32.1
+
+    asyncio.run(play())
+
+
+def test_who_came_first_goes_first_and_one_who_leaves_the_queue_holds_nobody_up() -> None:
+    order: list[int] = []
+
+    async def play() -> None:
+        limiter = Limiter(Limits(max_in_flight=2))
+
+        async def work(number: int) -> None:
+            async with limiter.slot(1):
+                order.append(number)
+                await asyncio.sleep(0)
+
+        async def worker(numbers: Iterator[int]) -> None:
+            for number in numbers:
+                await work(number)
+
+        numbers = iter(range(60))
+        workers = [asyncio.create_task(worker(numbers)) for _ in range(7)]
+        await asyncio.sleep(0)
+        workers[3].cancel()
+        await asyncio.wait_for(asyncio.gather(*workers, return_exceptions=True), 10)
+        assert limiter.in_flight == 0
+
+    asyncio.run(play())
+    assert order == [number for number in range(60) if number != 3]
 
 
 def test_threads_share_a_models_limit(tmp_path: Path) -> None:
