@@ -167,3 +167,16 @@ def test_old_refusals_do_not_cut_again() -> None:
     assert pace.cuts == 1
     assert pace.rate is not None
     assert 12 <= pace.rate <= 15
+
+
+def test_refusals_that_come_before_the_answers_are_still_weather() -> None:
+    pace = Pace(0.0, weather=True)
+    for second in range(20):
+        for _ in range(60):
+            pace.refused(float(second), pace.cuts, None, 256)
+        for _ in range(196):
+            pace.accepted(second + 0.05)
+    assert pace.weather
+    for _ in range(600):
+        pace.refused(30.0, pace.cuts, None, 256)
+    assert not pace.weather
