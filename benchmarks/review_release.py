@@ -13,7 +13,7 @@ from schemas.judgement import Judgement, Score
 from schemas.manifest import Manifest
 from schemas.question import Question, Variant
 from schemas.recipe import Recipe
-from schemas.response import Response
+from schemas.response import Response, text_answer
 from tasks.checks.examination import Knowledge
 from tasks.formats.vocabulary import read_attributes
 from tasks.stats.fitness import normalised_fitness
@@ -131,27 +131,10 @@ def answers_to(question: Question, samples: int) -> Iterator[Response]:
     for model in MODELS:
         for variant in question.variants:
             for sample in range(samples):
-                yield Response(
-                    id=content_id("r", model, question.id, variant.index, sample),
-                    question_id=question.id,
-                    variant=variant.index,
-                    value=variant.value,
-                    model=model,
-                    revision="1",
-                    phase="holdout",
-                    sample=sample,
-                    text=answer_text(question, variant, model, sample),
-                    refused=False,
-                    finish_reason="stop",
-                    scoring="free_text",
-                    option_order=(),
-                    option=None,
-                    option_logprobs=(),
-                    tokens_in=40,
-                    tokens_out=60,
-                    cost_usd=0.001,
-                    failure=None,
-                    failure_message=None,
+                text = answer_text(question, variant, model, sample)
+                answer = text_answer(question, variant.index, sample, text, model=model, phase="holdout")
+                yield answer.model_copy(
+                    update={"revision": "1", "tokens_in": 40, "tokens_out": 60, "cost_usd": 0.001}
                 )
 
 

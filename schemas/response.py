@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from schemas.ids import content_id
+from schemas.question import Question
 from schemas.tables import Row, Table
 
 Phase = Literal["search", "holdout"]
@@ -50,3 +52,31 @@ class Response(Row):
 RESPONSES: Table[Response] = Table(
     "responses", Response, key="id", references=(("question_id", "questions.id"),)
 )
+
+
+def text_answer(
+    question: Question, variant: int, sample: int, text: str, *, model: str, phase: Phase = "search"
+) -> Response:
+    """An answer in free text to one variant, for which no model was asked."""
+    return Response(
+        id=content_id("r", model, question.id, variant, sample, text),
+        question_id=question.id,
+        variant=variant,
+        value=question.variants[variant].value,
+        model=model,
+        revision=None,
+        phase=phase,
+        sample=sample,
+        text=text,
+        refused=False,
+        finish_reason="stop",
+        scoring="free_text",
+        option_order=(),
+        option=None,
+        option_logprobs=(),
+        tokens_in=0,
+        tokens_out=0,
+        cost_usd=0.0,
+        failure=None,
+        failure_message=None,
+    )

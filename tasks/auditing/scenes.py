@@ -15,9 +15,9 @@ from pathlib import Path
 from schemas.attribute import Attribute
 from schemas.errors import InputError
 from schemas.gold import BiasPairs, Cue, Cues, Plant, Scene
-from schemas.ids import content_id, derived_seed
+from schemas.ids import derived_seed
 from schemas.question import Question
-from schemas.response import Response
+from schemas.response import text_answer
 from tasks.formats.vocabulary import read_attributes
 from tasks.formats.yaml_file import read_yaml
 from tasks.judging.groups import AnswerGroup
@@ -115,7 +115,10 @@ def group_of(material: Material, scene: Scene, fair: Sequence[str], other: Seque
     question = material.questions[scene.id]
     worse = worse_variant(scene)
     answers = tuple(
-        tuple(_response(question, index, k, text) for k, text in enumerate(other if index == worse else fair))
+        tuple(
+            text_answer(question, index, k, text, model=TARGET)
+            for k, text in enumerate(other if index == worse else fair)
+        )
         for index in range(len(question.variants))
     )
     return AnswerGroup(question, TARGET, "search", answers)
@@ -124,31 +127,6 @@ def group_of(material: Material, scene: Scene, fair: Sequence[str], other: Seque
 def worse_variant(scene: Scene) -> int:
     """Index of the variant that gets the other answer."""
     return _coin("worse", scene.id)
-
-
-def _response(question: Question, variant: int, sample: int, text: str) -> Response:
-    return Response(
-        id=content_id("r", TARGET, question.id, variant, sample, text),
-        question_id=question.id,
-        variant=variant,
-        value=question.variants[variant].value,
-        model=TARGET,
-        revision=None,
-        phase="search",
-        sample=sample,
-        text=text,
-        refused=False,
-        finish_reason="stop",
-        scoring="free_text",
-        option_order=(),
-        option=None,
-        option_logprobs=(),
-        tokens_in=0,
-        tokens_out=0,
-        cost_usd=0.0,
-        failure=None,
-        failure_message=None,
-    )
 
 
 def _coin(*parts: object) -> int:

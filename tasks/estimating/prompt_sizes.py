@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from schemas.question import Question
-from schemas.response import Response
+from schemas.response import text_answer
 from tasks.evolving import fluency
 from tasks.evolving.generate import messages_for
 from tasks.evolving.jobs import OPERATOR_SHARES, Job
@@ -17,7 +17,7 @@ from tasks.evolving.places import place_of
 from tasks.formats.vocabulary import read_attributes, read_taxonomy
 from tasks.judging.comparative import read_for_judge, request_for
 from tasks.judging.comparisons import plan_comparisons
-from tasks.judging.groups import AnswerGroup, group_answers
+from tasks.judging.groups import AnswerGroup
 from tasks.models.backend import estimate_prompt_tokens
 from tasks.models.protocol import Message
 from tasks.relabelling.asked import comparison_messages, passage_messages, ranking_messages
@@ -80,36 +80,12 @@ def _mean(prompts: Iterable[tuple[Message, ...]]) -> float:
 
 def _answered(context: RunContext, question: Question, samples: int) -> AnswerGroup:
     """A question with the longest answer to every variant and sample."""
-    limit = context.recipe.families[question.family].max_tokens
-    variants = range(len(question.variants))
-    answers = (_answer(question, variant, sample, limit) for variant in variants for sample in range(samples))
-    (group,) = group_answers([question], answers)
-    return group
-
-
-def _answer(question: Question, variant: int, sample: int, tokens: int) -> Response:
-    return Response(
-        id=f"{question.id}-{variant}-{sample}",
-        question_id=question.id,
-        variant=variant,
-        value=question.variants[variant].value,
-        model="",
-        revision=None,
-        phase="search",
-        sample=sample,
-        text="x" * BYTES_A_TOKEN * tokens,
-        refused=False,
-        finish_reason="length",
-        scoring="free_text",
-        option_order=(),
-        option=None,
-        option_logprobs=(),
-        tokens_in=0,
-        tokens_out=tokens,
-        cost_usd=0.0,
-        failure=None,
-        failure_message=None,
+    longest = "x" * BYTES_A_TOKEN * context.recipe.families[question.family].max_tokens
+    answers = tuple(
+        tuple(text_answer(question, variant, k, longest, model="") for k in range(samples))
+        for variant in range(len(question.variants))
     )
+    return AnswerGroup(question, "", "search", answers)
 
 
 def _judging(context: RunContext, groups: Sequence[AnswerGroup]) -> Iterable[tuple[Message, ...]]:

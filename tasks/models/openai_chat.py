@@ -6,7 +6,7 @@ import asyncio
 import re
 import socket
 import time
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -53,10 +53,18 @@ class OpenAIChat:
         self.endpoint = endpoint
         self._api_key = api_key or NO_KEY
         self._schema_prompt = schema_prompt
-        self._client = chat_client(endpoint, self._api_key, connections)
-        self._wire = Wire.of(self._client, connections)
+        self._connections = connections
         self._learning = asyncio.Lock()
         self._dialect = dialect_of(endpoint, name)
+
+    @cached_property
+    def _client(self) -> openai.AsyncOpenAI:
+        """Made for the first call: where every answer is in the cache, nothing of it is imported."""
+        return chat_client(self.endpoint, self._api_key, self._connections)
+
+    @cached_property
+    def _wire(self) -> Wire | None:
+        return Wire.of(self._client, self._connections)
 
     async def ask(self, request: Request) -> Completion | Setback:
         """One try. A parameter that the server does not know is left out from then on, and asked again."""
@@ -95,9 +103,10 @@ class OpenAIChat:
         return response if isinstance(response, Setback) else response.status
 
     async def close(self) -> None:
-        if self._wire is not None:
+        if "_wire" in vars(self) and self._wire is not None:
             await self._wire.close()
-        await self._client.close()
+        if "_client" in vars(self):
+            await self._client.close()
 
     async def _call(self, path: str, body: dict[str, Any]) -> Any:
         """The JSON that another route answers, or a setback."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from rapidfuzz.fuzz import ratio
 
 from schemas.decision import DROPPED
 from schemas.judgement import JUDGEMENTS
@@ -70,15 +71,28 @@ def verdict(question_id: str, word: Any) -> Act:
     return Act(action="verdict", subject="question", subject_id=question_id, verdict=word)
 
 
+def templates_at(home: Path) -> dict[str, str]:
+    """The questions of the run by id."""
+    return {
+        row["id"]: row["template"]
+        for path in sorted((home / "runs" / "tested").glob("mend-*/questions.parquet"))
+        for row in pq.read_table(path, columns=["id", "template"]).to_pylist()
+    }
+
+
+def least_alike_first(home: Path, questions: Sequence[str]) -> list[str]:
+    """So that the first ones have no near-duplicate that could be kept in their place."""
+    templates = templates_at(home)
+
+    def likeness(question_id: str) -> float:
+        return max(ratio(templates[question_id], text) for q, text in templates.items() if q != question_id)
+
+    return sorted(questions, key=lambda q: (likeness(q), q))
+
+
 def edit(home: Path, question_id: str) -> Act:
     """The question with another ending."""
-    rows = [
-        row
-        for path in sorted((home / "runs" / "tested").glob("mend-*/questions.parquet"))
-        for row in pq.read_table(path).to_pylist()
-        if row["id"] == question_id
-    ]
-    template = TEXT.format(rows[0]["template"].split("?")[0].rsplit(".", 1)[0] + ".")
+    template = TEXT.format(templates_at(home)[question_id].split("?")[0].rsplit(".", 1)[0] + ".")
     return Act(action="edit", subject="question", subject_id=question_id, template=template)
 
 
@@ -103,7 +117,7 @@ def reviewed(
     """The same build after a review."""
     home, recipe, _ = stopped
     questions = waiting_at(home).questions
-    dropped, edited, contested, *others = questions
+    dropped, edited, contested, *others = least_alike_first(home, questions)
     say(home, NAMES[0], [verdict(dropped, "offensive"), edit(home, edited), verdict(contested, "good")])
     say(home, NAMES[1], [verdict(contested, "repetition"), *(verdict(q, "good") for q in others)])
     release = open_release(Path(built(home, recipe)["release"]))
