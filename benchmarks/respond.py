@@ -318,13 +318,14 @@ def cost_of_cache(room: Path, count: int, bare_cpu_ms: float) -> Result:
     return {"cpu_ms": round(ms, 3), **{name: round(share, 3) for name, share in shares.items()}}
 
 
-def through_a_storm(room: Path, count: int, says_when: bool) -> Result:
-    with Loopback(latency_s=0.05) as server:
+def through_a_storm(room: Path, latency_s: float, count: int, says_when: bool) -> Result:
+    with Loopback(latency_s=latency_s) as server:
         clean = in_own_process("stage", questions_in(room, count), server.url, 256, count)
-    with Loopback(latency_s=0.05, storm=STORM, says_when=says_when) as server:
+    with Loopback(latency_s=latency_s, storm=STORM, says_when=says_when) as server:
         storm = in_own_process("storm", questions_in(room, count), server.url, 256, count)
         counts = server.counts()
     return {
+        "latency_s": latency_s,
         "prompts": count,
         "rows": storm["rows"],
         "failed": storm["failed"],
@@ -434,8 +435,10 @@ def report(options: argparse.Namespace) -> None:
         found |= compare_memory(room, options.memory)
         found["cache_share"] = cost_of_cache(room, 5000, min(p["bare_cpu_ms"] for p in found["grid"]))
         if options.storm:
-            count = 5000 if options.quick else 50_000
-            found["storm"] = [through_a_storm(room, count, says_when) for says_when in (False, True)]
+            storms = [(0.05, 5000)] if options.quick else [(0.05, 50_000), (0.5, 20_000)]
+            found["storm"] = [
+                through_a_storm(room, *s, says_when) for s in storms for says_when in (False, True)
+            ]
         if options.prefect:
             found["prefect"] = through_prefect(room, 5000)
         if options.peers:

@@ -28,6 +28,11 @@ def machine_error(error: BaseException) -> MachineError | None:
     for cause in _causes(error):
         if isinstance(cause, MemoryError):
             return MachineError("there is not enough memory", hint=f"{HINTS[errno.ENOMEM]}, {AND_THEN}")
+        if isinstance(cause, SystemError):
+            return MachineError(
+                f"Python itself failed ({cause}), as it does where there is not enough memory",
+                hint=f"{HINTS[errno.ENOMEM]}, {AND_THEN}",
+            )
         if isinstance(cause, OSError) and cause.errno in HINTS:
             return MachineError(
                 os.strerror(cause.errno),

@@ -48,7 +48,7 @@ EXPLORING_TOKENS = 400
 """Tokens that are read for one proposal of a new domain."""
 EXPLORED_SHARE = {"quotas": 0.4, "thompson": 0.4}
 """Assumed share of a round that explores new domains, by strategy; the others open none."""
-SPLIT_SHARE = 0.3
+SPLIT_SHARE = 0.1
 """Assumed share of the groups on which a panel is split and the adjudicator is asked."""
 JUDGE_ORDERS = 1.7
 """Assumed calls for one comparison: a verdict that finds something is asked in two orders."""
@@ -118,6 +118,9 @@ def estimate(context: RunContext) -> Estimate:
     held_out = on_holdout(recipe, searched)
     sizes = measure_prompts(context, seeds)
     samples = recipe.families["open"].samples if seeds else 0
+    looks = (
+        fmean(count_comparisons(len(q.variants), recipe.judging.comparison) for q in seeds) if seeds else 0
+    )
     read = [measure_verdicts(context, seeds, n) for n in (samples, recipe.holdout.samples)]
     work = [
         ("expand", len(templated) + len(seeds), []),
@@ -127,10 +130,14 @@ def estimate(context: RunContext) -> Estimate:
             choices.calls + searched.calls,
             asking(context, recipe.models.targets, choices, searched),
         ),
-        ("judge", searched.questions, judging(context, recipe.models.targets, searched, read[0])),
+        ("judge", searched.questions, judging(context, recipe.models.targets, searched, looks, read[0])),
         ("relabel", *relabelling(context, accepted(recipe, searched), sizes)),
         ("respond_holdout", held_out.calls, asking(context, holdout_models(recipe), held_out)),
-        ("judge_holdout", held_out.questions, judging(context, holdout_models(recipe), held_out, read[1])),
+        (
+            "judge_holdout",
+            held_out.questions,
+            judging(context, holdout_models(recipe), held_out, looks, read[1]),
+        ),
     ]
     requests = known_requests(context, templated + seeds)
     return Estimate(
@@ -252,11 +259,12 @@ def writing(context: RunContext, sizes: PromptSizes) -> list[StageCost]:
     ]
 
 
-def judging(context: RunContext, targets: Sequence[str], asked: Asked, tokens_in: float) -> list[StageCost]:
+def judging(
+    context: RunContext, targets: Sequence[str], asked: Asked, looks: float, tokens_in: float
+) -> list[StageCost]:
     """Every judge on every group of every target, most comparisons in both orders, at the length limit; and
-    the adjudicator on a share of them. `tokens_in`: what one comparison reads."""
+    the adjudicator on a share of them. `looks`: comparisons of a group; `tokens_in`: what each reads."""
     models, spec = context.recipe.models, context.recipe.judging
-    looks = fmean(count_comparisons(len(a.values), spec.comparison) for a in open_attributes(context))
     shares = dict.fromkeys(models.judges, 1.0)
     if models.adjudicator:
         shares[models.adjudicator] = SPLIT_SHARE

@@ -21,8 +21,9 @@ def test_refusals_name_the_place_and_the_next_step(number: int) -> None:
     assert "run the same command again" in str(told.hint)
 
 
-def test_memory_that_is_not_there_is_told() -> None:
-    told = machine_error(MemoryError())
+@pytest.mark.parametrize("error", [MemoryError(), SystemError("error return without exception set")])
+def test_memory_that_is_not_there_is_told(error: Exception) -> None:
+    told = machine_error(error)
     assert told is not None
     assert "memory" in told.message
 
