@@ -10,7 +10,7 @@ unwritten batch. Ends with 1 where that does not hold.
 
 Builds are forks of one process that has imported everything, and share a Prefect server; in the lines
 "whole command" and "clock jump" they are the console command itself. Some disasters need root (mount, cgroup)
-or libfaketime, and are left out elsewhere, with the reason.
+or a C compiler (the clock), and are left out elsewhere, with the reason.
 """
 
 from __future__ import annotations

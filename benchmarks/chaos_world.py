@@ -109,13 +109,16 @@ def open_world(seed: int) -> Iterator[World]:
     try:
         with (
             prefect_server(place, own) as api,
-            OpenAIServer(scripted, latency_s=LATENCY_S) as server,
             Nursery({**own, "PREFECT_API_URL": api, "HF_HUB_OFFLINE": "1"}) as nursery,
         ):
             wait_until_ready(api)
+            server = OpenAIServer(scripted, latency_s=LATENCY_S).__enter__()
             world = World(place, server, nursery, small_recipe(place, server, seed))
-            build_undisturbed(world)
-            yield world
+            try:
+                build_undisturbed(world)
+                yield world
+            finally:
+                world.server.__exit__(None, None, None)  # which may be another by now
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

@@ -309,6 +309,11 @@ class Limits(Section):
     tokens_per_minute: int | None = Field(default=None, ge=1, description="default: no limit")
     timeout_s: float = Field(default=120.0, gt=0, description="seconds until a try counts as lost")
     attempts: int = Field(default=6, ge=1, le=50, description="tries per call, the first included")
+    outage_s: float = Field(
+        default=300.0,
+        ge=0,
+        description="seconds for which a server may be out of reach before the build stops",
+    )
 
 
 class Budget(Section):

@@ -104,6 +104,7 @@ class Limiter:
         self._tokens = Bucket(tpm, updated=now) if tpm else None
         self.pace = Pace(now)
         self._answered_at = now
+        self._out_of_reach_since: float | None = None
         self._waiting: deque[Turn] = deque()
         self._called = 0
         """Waiters who were called and have not looked yet."""
@@ -245,6 +246,16 @@ class Limiter:
     def silent_s(self, now: float) -> float:
         """Seconds since the server last answered anything."""
         return now - self._answered_at
+
+    def out_of_reach_s(self, now: float, *, reached: bool) -> float:
+        """Seconds since the first of the tries that did not reach the server, where none has since."""
+        with self._lock:
+            if reached:
+                self._out_of_reach_since = None
+                return 0.0
+            if self._out_of_reach_since is None:
+                self._out_of_reach_since = now
+            return now - self._out_of_reach_since
 
     def pause(self, seconds: float) -> None:
         """Send nothing to this model for so long."""

@@ -2,7 +2,9 @@
 
 Tries that failed count against `attempts`. Being told to wait (429, or 503 with `Retry-After`) is no fault
 of the request and counts a quarter, so that a storm does not use a request up; four times `attempts` tries
-is the bound. A server that wants more than `LONGEST_WAIT_S` is not waited for.
+is the bound. A server that wants more than `LONGEST_WAIT_S` is not waited for. One that cannot be reached at
+all is no fault of the request either: it is tried for `outage_s`, and then the stage stops, because what
+cannot be reached is no answer.
 """
 
 from __future__ import annotations
@@ -11,17 +13,20 @@ import asyncio
 import random
 import time
 
+from schemas.errors import ModelError
 from tasks.models.backend import Setback, Try, estimate_prompt_tokens
 from tasks.models.limits import Limiter
 from tasks.models.protocol import Completion, Failure, Outcome, Request
 
 LONGEST_WAIT_S = 600.0
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
+LONGEST_UNREACHED_S = 5.0
 TOLD_TO_WAIT = 0.25
 
 
 async def ask_patiently(ask: Try, limiter: Limiter, request: Request) -> Outcome:
-    """Ask within the limiter's limits until there is an answer, a final setback, or no attempt left."""
+    """Ask within the limiter's limits until there is an answer, a final setback, or no attempt left. Raises
+    `ModelError` where the server cannot be reached for longer than the limits allow."""
     limits = limiter.limits
     tokens = estimate_prompt_tokens(request.messages) + request.decoding.max_tokens
     tries, used = 0, 0.0
@@ -29,6 +34,9 @@ async def ask_patiently(ask: Try, limiter: Limiter, request: Request) -> Outcome
         result = await _try_once(ask, limiter, request, tokens)
         if isinstance(result, Completion):
             return result
+        if _never_reached(result):
+            await asyncio.sleep(_until_next_try(limiter, result))
+            continue
         tries += 1
         used += TOLD_TO_WAIT if _told_to_wait(result) else 1.0
         too_long = (result.retry_after_s or 0.0) > LONGEST_WAIT_S
@@ -49,6 +57,7 @@ async def _try_once(ask: Try, limiter: Limiter, request: Request, tokens: int) -
         except TimeoutError:
             message = f"no answer within {limiter.limits.timeout_s:g} s"
             result = Setback("timeout", message, overload=True)
+        limiter.out_of_reach_s(time.monotonic(), reached=not _never_reached(result))
         if isinstance(result, Completion):
             limiter.succeeded(slot, result.tokens_in + result.tokens_out)
             return result
@@ -61,6 +70,22 @@ async def _try_once(ask: Try, limiter: Limiter, request: Request, tokens: int) -
         elif result.kind == "bad_request":
             limiter.declined()
         return result
+
+
+def _never_reached(result: Completion | Setback) -> bool:
+    return isinstance(result, Setback) and result.kind == "connection" and not result.may_be_billed
+
+
+def _until_next_try(limiter: Limiter, setback: Setback) -> float:
+    gone_s = limiter.out_of_reach_s(time.monotonic(), reached=False)
+    if gone_s >= limiter.limits.outage_s:
+        raise ModelError(
+            f"{setback.message}, and has for {gone_s:.0f} s",
+            hint="start the server and run the same command again: answers that came are kept; "
+            "or raise limits.outage_s",
+        )
+    bound = min(LONGEST_UNREACHED_S, max(FIRST_BACKOFF_S, gone_s))
+    return min(random.uniform(0.0, bound), limiter.limits.outage_s - gone_s)
 
 
 def _told_to_wait(setback: Setback) -> bool:

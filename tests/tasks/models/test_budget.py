@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.errors import BudgetError, InputError
+from schemas.errors import BudgetError, InputError, ModelError
 from schemas.recipe import Limits
 from tasks.formats.yaml_file import read_yaml
 from tasks.models.budget import SLICE, Ledger, ledger_of
@@ -100,8 +101,9 @@ def test_a_lost_answer_counts_because_it_may_be_billed(tmp_path: Path) -> None:
 def test_what_was_never_sent_costs_nothing(tmp_path: Path) -> None:
     with OpenAIServer("yes") as server:
         gone = server.model()
-    found = answers(gone, priced_settings(tmp_path, 1.0), questions(1))
-    assert {o.kind for o in found.values() if isinstance(o, Failure)} == {"connection"}
+    limits = Limits(outage_s=0.1)
+    with pytest.raises(ModelError, match=r"connection to .* failed"):
+        answers(gone, replace(priced_settings(tmp_path, 1.0), limits=lambda _: limits), questions(1))
     assert json.loads((tmp_path / "run" / "spend.json").read_text())["usd"] == 0
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from schemas.errors import BudgetError, InputError
+from schemas.errors import BudgetError, InputError, ModelError
 from schemas.recipe import Limits, Recipe
 from tasks.models.connect import ModelSettings, check_models, open_model, ping, run_async
 from tasks.models.names import parse_model_name
+from tasks.models.protocol import Completion
 from tasks.models.settings import api_key
 from tasks.store import RunContext
 from tests.servers.openai_server import HANG, OpenAIServer
@@ -131,6 +134,49 @@ def test_ping_says_when_the_key_is_wrong_without_showing_it(
     assert "does not accept the key" in str(caught.value)
     assert "check OPENAI_API_KEY" in str(caught.value)
     assert "sk-" not in str(caught.value)
+
+
+def gone_after(server: OpenAIServer, calls: int, back_after_s: float | None) -> threading.Thread:
+    """Stops the server after so many calls; another takes its place later, if at all."""
+
+    def work() -> None:
+        while len(server.requests) < calls:
+            time.sleep(0.01)
+        server.__exit__(None, None, None)
+        if back_after_s is not None:
+            time.sleep(back_after_s)
+            with OpenAIServer("yes", port=server.port) as again:
+                while len(server.requests) + again.answered < 60:
+                    time.sleep(0.01)
+                time.sleep(0.5)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_a_server_that_is_gone_for_a_while_costs_no_attempts(tmp_path: Path) -> None:
+    server = OpenAIServer("yes", latency_s=0.01).__enter__()
+    limits = Limits(max_in_flight=4, attempts=2, timeout_s=10)
+    outage = gone_after(server, 20, back_after_s=3.0)
+    found = answers(server.model(), settings_for(tmp_path, server.model(), limits=limits), questions(60))
+    outage.join()
+    assert len(found) == 60
+    assert all(isinstance(outcome, Completion) for outcome in found.values())
+
+
+def test_a_server_that_stays_away_stops_the_stage_and_what_it_said_is_kept(tmp_path: Path) -> None:
+    server = OpenAIServer("yes", latency_s=0.01).__enter__()
+    limits = Limits(max_in_flight=4, attempts=3, timeout_s=10, outage_s=1.0)
+    settings = settings_for(tmp_path, server.model(), limits=limits)
+    outage = gone_after(server, 20, back_after_s=None)
+    with pytest.raises(ModelError, match=r"connection to .* failed .*, and has for 1 s") as caught:
+        answers(server.model(), settings, questions(60))
+    outage.join()
+    assert "answers that came are kept" in str(caught.value)
+    with OpenAIServer("yes", port=server.port) as again:
+        assert len(answers(server.model(), settings, questions(60))) == 60
+        assert again.answered <= 60 - server.answered
 
 
 def test_a_cancelled_run_keeps_what_it_has(tmp_path: Path) -> None:
