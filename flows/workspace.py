@@ -91,7 +91,7 @@ def quiet_prefect(workspace: Workspace) -> None:
         "PREFECT_CLI_PROMPT": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # slow machines need more than 20
     }
-    own_server = "PREFECT_API_URL" in os.environ or (Path.home() / ".prefect").exists()
+    own_server = "PREFECT_API_URL" in os.environ or (Path.home() / ".prefect" / "profiles.toml").exists()
     if not own_server:
         prefect_home = workspace.runs / ".prefect"
         prefect_home.mkdir(parents=True, exist_ok=True)
