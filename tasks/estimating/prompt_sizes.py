@@ -29,7 +29,7 @@ from tasks.relabelling.pool import PoolVocabulary, harm_hypothesis, question_pas
 from tasks.store import RunContext
 from tasks.text.prompts import read_prompt
 
-LOOKED_AT = 200
+LOOKED_AT = 50
 """Seeds that are looked at, at most."""
 BYTES_A_TOKEN = 4
 SPAN = "word " * 30
