@@ -16,7 +16,8 @@ def test_the_same_prompts_are_asked_by_both_and_not_again_from_the_cache(tmp_pat
 
 
 def test_a_storm_leaves_every_row(tmp_path: Path) -> None:
-    with Loopback(storm={"429": 0.2, "500": 0.1, "disconnect": 0.1, "malformed": 0.1}) as server:
+    faults = {"429": 0.2, "500": 0.1, "disconnect": 0.1, "malformed": 0.1}
+    with Loopback(storm=faults, says_when=False) as server:
         place = questions_in(tmp_path, 60)
         found = in_own_process("storm", place, server.url, 16, 60)
         sent = server.counts()
