@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -30,9 +30,10 @@ from tasks.models.endpoints import SharedLoad
 from tasks.models.limits import limiter_of
 from tasks.models.model_folder import known_as
 from tasks.models.names import ModelName, parse_model_name
-from tasks.models.openai_chat import NO_KEY, OpenAIChat, dialect_of, read_schema_prompt
+from tasks.models.openai_chat import NO_KEY, OpenAIChat, dialect_of, import_client, read_schema_prompt
 from tasks.models.preflight import check_models, count_cached, ping
 from tasks.models.prices import FREE, Price
+from tasks.models.protocol import Outcome, Request
 from tasks.models.retries import ask_patiently
 from tasks.models.settings import ModelSettings, api_key
 
@@ -59,10 +60,11 @@ async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenMo
     backend = batches or await connect_backend(resolved, settings, limits)
     ask = backend.ask if batches or price == FREE else within_budget(backend.ask, ledger, price)
     limiter = limiter_of(str(resolved), limits)
+    answer = partial(ask_patiently, ask, limiter)
     model = OpenModel(
         name,
         known_as(resolved, settings.engine),
-        partial(ask_patiently, ask, limiter),
+        partial(_with_client, answer) if resolved.backend == "openai" else answer,
         backend=backend,
         cache=None if resolved.backend == "replay" else ResponseCache(settings.cache_path),
         price=price,
@@ -75,6 +77,12 @@ async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenMo
         if batches:
             batches.forget_collected()
         ledger.close()
+
+
+async def _with_client(answer: Callable[[Request], Awaitable[Outcome]], request: Request) -> Outcome:
+    """The first call imports the client, before its time counts; where every answer is known, nobody does."""
+    import_client()
+    return await answer(request)
 
 
 def _limits(model: ModelName, limits: Limits) -> Limits:

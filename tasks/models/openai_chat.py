@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import re
 import socket
 import time
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -174,6 +175,13 @@ def without_keys(text: str, api_key: str) -> str:
     text = re.sub(r"\bsk-[\w*-]+", "***", text)
     text = re.sub(r"\?\S+", "?***", text)
     return " ".join(text.split())[:300]
+
+
+@lru_cache(maxsize=1)
+def import_client() -> None:
+    """Half a second and more, which no call's time limit is to pay for."""
+    for name in ("aiohttp", "httpx2", "openai"):
+        importlib.import_module(name)
 
 
 def chat_client(endpoint: str, api_key: str, connections: int) -> openai.AsyncOpenAI:
