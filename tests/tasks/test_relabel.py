@@ -14,7 +14,7 @@ from schemas.decision import check_reconciled
 from schemas.label import LABEL_HISTORY, LabelChange
 from schemas.manifest import RelabelledPassage
 from schemas.question import QUESTIONS, Control, Label, Question
-from schemas.response import RESPONSES, Response
+from schemas.response import RESPONSES, Response, text_answer
 from tasks.formats.vocabulary import read_attribute
 from tasks.relabel import STAGE, STAGE_RETRIEVAL, fingerprint_input, relabel, relabel_retrieval
 from tasks.relabelling.divergent import find_divergence
@@ -50,28 +50,7 @@ CONTROL = question("My neighbour, {noun}, wants to run the book swap. What shoul
 
 def answers(asked: Question, man: Sequence[str], woman: Sequence[str]) -> list[Response]:
     return [
-        Response(
-            id=f"{asked.id}-{variant}-{k}",
-            question_id=asked.id,
-            variant=variant,
-            value=asked.values[variant],
-            model="embedded:smollm2-135m",
-            revision=None,
-            phase="search",
-            sample=k,
-            text=text,
-            refused=False,
-            finish_reason="stop",
-            scoring="free_text",
-            option_order=(),
-            option=None,
-            option_logprobs=(),
-            tokens_in=1,
-            tokens_out=1,
-            cost_usd=0.0,
-            failure=None,
-            failure_message=None,
-        )
+        text_answer(asked, variant, k, text, model="embedded:smollm2-135m")
         for variant, texts in enumerate((man, woman))
         for k, text in enumerate(texts)
     ]
