@@ -4,9 +4,8 @@
 
 Recipes with a generator, targets, judges and relabelling judges, all at OpenAI's prices, are planned and
 built against the tests' server. It counts tokens as the estimate does (a token for every four bytes), and
-every answer is as long as `--fill` of its limit, because no plan can know how much a model will say. The
-estimate's assumed shares were set on the recipe `first`; the others only check them. By recipe, stage and
-model: planned and actual calls, tokens and dollars, from the release's own manifest.
+every answer is as long as `--fill` of its limit, because no plan can know how much a model will say. By
+recipe, stage and model: planned and actual calls, tokens and dollars, from the release's own manifest.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 
 from schemas.errors import MachineError
@@ -20,6 +21,8 @@ HINTS = {
     errno.ENOMEM: "free memory, or use a machine with more",
     errno.EIO: "check the disk",
 }
+UNEXPLAINED = re.compile(r"without (setting an )?exception")
+"""What CPython says where memory ended before the exception could be made."""
 AND_THEN = "then run the same command again: it goes on where it stopped"
 
 
@@ -28,7 +31,7 @@ def machine_error(error: BaseException) -> MachineError | None:
     for cause in _causes(error):
         if isinstance(cause, MemoryError):
             return MachineError("there is not enough memory", hint=f"{HINTS[errno.ENOMEM]}, {AND_THEN}")
-        if isinstance(cause, SystemError):
+        if isinstance(cause, SystemError) and UNEXPLAINED.search(str(cause)):
             return MachineError(
                 f"Python itself failed ({cause}), as it does where there is not enough memory",
                 hint=f"{HINTS[errno.ENOMEM]}, {AND_THEN}",

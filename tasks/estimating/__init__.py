@@ -1,0 +1,1 @@
+"""How large a build will be: what its prompts read, before any is sent."""

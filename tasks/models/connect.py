@@ -42,7 +42,8 @@ __all__ = ["ModelSettings", "check_models", "count_cached", "open_model", "ping"
 T = TypeVar("T")
 
 AT_A_TIME = 3
-"""Requests that are worked on for each that may be in flight: between two tries a request holds no place."""
+"""Requests that are worked on for each that may be in flight: between two tries a request holds no place.
+In batches there is nothing between two tries."""
 COLLECTIONS = (10_000, 20, 20)
 """Objects that outlive others before Python looks for cycles. With hundreds of requests in flight its own 700
 are reached all the time, and looking takes a fifth of the stage's CPU seconds (benchmarks/respond.py)."""
@@ -68,7 +69,7 @@ async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenMo
         backend=backend,
         cache=None if resolved.backend == "replay" else ResponseCache(settings.cache_path),
         price=price,
-        at_a_time=limits.max_in_flight * AT_A_TIME,
+        at_a_time=limits.max_in_flight * (1 if batched else AT_A_TIME),
     )
     try:
         yield model

@@ -146,7 +146,7 @@ def gone_after(server: OpenAIServer, calls: int, back_after_s: float | None) -> 
         if back_after_s is not None:
             time.sleep(back_after_s)
             with OpenAIServer("yes", port=server.port) as again:
-                while len(server.requests) + again.answered < 60:
+                while server.answered + again.answered < 60:
                     time.sleep(0.01)
                 time.sleep(0.5)
 
