@@ -80,7 +80,7 @@ def _until_next_try(limiter: Limiter, setback: Setback) -> float:
     gone_s = limiter.out_of_reach_s(time.monotonic(), reached=False)
     if gone_s >= limiter.limits.outage_s:
         raise ModelError(
-            f"{setback.message}, and has for {gone_s:.0f} s",
+            f"{setback.message}; the server could not be reached for {gone_s:.0f} s",
             hint="start the server and run the same command again: answers that came are kept; "
             "or raise limits.outage_s",
         )
