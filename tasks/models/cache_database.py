@@ -162,9 +162,11 @@ def claims() -> sqlalchemy.Table:
 
 def insert_into(table: sqlalchemy.Table, engine: sqlalchemy.Engine) -> Any:
     """An INSERT that can say what happens on conflict, which SQLAlchemy has by dialect."""
-    from sqlalchemy.dialects import postgresql, sqlite
-
-    return (sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert)(table)
+    if engine.dialect.name == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert
+    else:
+        from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
+    return insert(table)
 
 
 class Prepared:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from math import inf, nan
+from pathlib import Path
+from struct import pack
+
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
@@ -45,6 +51,40 @@ def judgement() -> Judgement:
 def test_rows_survive_the_way_to_arrow_and_back() -> None:
     table = JUDGEMENTS.to_arrow([judgement()])
     assert list(JUDGEMENTS.from_arrow(table)) == [judgement()]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a\nb\r\n\u2028\x00\t", '"\\u0041"', "é 🙂 \ufeff", "null", "2026-01-01", "NaN"]
+)
+def test_texts_survive_as_they_are(text: str) -> None:
+    row = judgement().model_copy(update={"scores": (Score(criterion=text, value=0.0, reasoning=text),)})
+    assert list(JUDGEMENTS.from_arrow(JUDGEMENTS.to_arrow([row, row]))) == [row, row]
+
+
+@pytest.mark.parametrize("number", [0.1 + 0.2, -0.0, 5e-324, 1.7976931348623157e308, 1e22, inf, -inf, nan])
+def test_numbers_survive_to_the_last_bit(number: float) -> None:
+    (value,) = JUDGEMENTS.to_arrow([judgement().model_copy(update={"p_value": number})])[
+        "p_value"
+    ].to_pylist()
+    assert pack("d", value) == pack("d", number)
+
+
+def test_large_integers_survive() -> None:
+    row = judgement().model_copy(update={"tokens_in": 2**63 - 1})
+    assert JUDGEMENTS.to_arrow([row])["tokens_in"].to_pylist() == [2**63 - 1]
+
+
+def test_pandas_is_not_needed_for_a_table() -> None:
+    code = """
+import sys
+from schemas.decision import DROPPED, Dropped
+fields = dict.fromkeys(("id", "stage", "reason", "text", "record"), "a")
+row = Dropped(kind="question", because_of=None, similarity=None, **fields)
+for rows in ([], [row]):
+    assert DROPPED.to_arrow(rows).num_rows == len(rows)
+assert "pandas" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda t: t.name)
