@@ -38,7 +38,6 @@ class Wire:
     def __init__(self, client: openai.AsyncOpenAI, connections: int) -> None:
         self._client = client
         self._url = f"{client.base_url}chat/completions"
-        self._headers: dict[str, str] = {}
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
 
@@ -52,7 +51,7 @@ class Wire:
         import orjson
 
         session = self._session or self._open()
-        async with session.post(self._url, data=orjson.dumps(body), headers=self._headers) as response:
+        async with session.post(self._url, data=orjson.dumps(body)) as response:
             return Reply(response.status, await response.read(), response.headers.get("retry-after"))
 
     async def close(self) -> None:
@@ -63,11 +62,12 @@ class Wire:
         import aiohttp
 
         given = self._client.default_headers.items()
-        self._headers = {name: value for name, value in given if isinstance(value, str)}
+        headers = {name: value for name, value in given if isinstance(value, str)}
         connector = aiohttp.TCPConnector(
             limit=self._connections, keepalive_timeout=KEPT_ALIVE_S, ssl=tls_context()
         )
         self._session = aiohttp.ClientSession(
+            headers=headers,
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
             cookie_jar=aiohttp.DummyCookieJar(),

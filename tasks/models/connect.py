@@ -41,7 +41,7 @@ __all__ = ["ModelSettings", "check_models", "count_cached", "open_model", "ping"
 
 T = TypeVar("T")
 
-AT_A_TIME = 3
+AT_A_TIME = 4
 """Requests that are worked on for each that may be in flight: between two tries a request holds no place.
 In batches there is nothing between two tries."""
 COLLECTIONS = (10_000, 20, 20)

@@ -20,7 +20,8 @@ from schemas.recipe import Limits
 from tasks.models.pace import Pace
 
 OVERLOADED = 0.1
-"""Share of the last window's requests that make an overload; fewer may hang or fail for their own reasons."""
+"""Share of the last outcomes, twice as many as may be in flight, that makes an overload. Fewer may hang or
+fail for their own reasons; over fewer outcomes they look too many when they are given up between answers."""
 
 
 @dataclass
@@ -127,10 +128,10 @@ class Limiter:
         """In the order of coming: who was called keeps a place until it has looked."""
         called = False
         while True:
-            turn = Turn(asyncio.get_running_loop())
             with self._lock:
                 self._called -= called
                 if self._sleeper or not self._has_room() or (self._waiting and not called):
+                    turn = Turn(asyncio.get_running_loop())
                     (self._waiting.appendleft if called else self._waiting.append)(turn)
                     self._wake()
                     wait = None
@@ -138,7 +139,7 @@ class Limiter:
                     wait = self._wait_s(tokens, time.monotonic())
                     if wait <= 0:
                         return self._taken(tokens)
-                    self._sleeper = turn
+                    self._sleeper = turn = Turn(asyncio.get_running_loop())
             if wait is None:
                 await self._turn_comes(turn)
             else:
@@ -206,7 +207,7 @@ class Limiter:
             if self._tokens:
                 self._tokens.level += slot.tokens - tokens
             self._let_through()
-            self._share_overloaded -= self._share_overloaded / max(1.0, self.window)
+            self._share_overloaded -= self._share_overloaded / max(1.0, 2 * self.window)
             step = 1.0 if self.window < self._slow_from else 1 / max(1.0, self.window)
             self.window = min(float(self.limits.max_in_flight), self.window + step)
             self._wake()
@@ -236,7 +237,7 @@ class Limiter:
         with self._lock:
             if slot.window != self._cuts:
                 return
-            self._share_overloaded += (1 - self._share_overloaded) / max(1.0, self.window)
+            self._share_overloaded += (1 - self._share_overloaded) / max(1.0, 2 * self.window)
             if self._share_overloaded > OVERLOADED:
                 self._cuts += 1
                 self._share_overloaded = 0.0

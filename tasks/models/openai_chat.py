@@ -168,8 +168,9 @@ class OpenAIChat:
         return without_keys(text, self._api_key)
 
 
+@lru_cache(maxsize=256)
 def without_keys(text: str, api_key: str) -> str:
-    """A server's words without keys, query strings, or length."""
+    """A server's words without keys, query strings, or length. In a storm it says the same ones often."""
     text = without_secrets(text[:4000], api_key)
     text = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 ***", text)
     text = re.sub(r"\bsk-[\w*-]+", "***", text)

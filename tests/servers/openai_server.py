@@ -84,6 +84,7 @@ class Fault:
     seconds: float = 0.0
     code: int = 500
     retry_after: str | None = None
+    location: str | None = None
     message: str = "something went wrong"
     param: str | None = None
     error_code: str | None = None
@@ -106,6 +107,11 @@ def status(
     return Fault(
         "status", code=code, retry_after=retry_after, message=message, param=param, error_code=error_code
     )
+
+
+def moved(location: str) -> Fault:
+    """Asks to send the same request to another address."""
+    return Fault("status", code=307, location=location)
 
 
 def html_error(code: int = 502) -> Fault:
@@ -517,6 +523,8 @@ async def _break(request: web.Request, faults: dict[FaultKind, Fault]) -> web.St
         response = _error(fault.code, fault.message, fault.param, fault.error_code)
         if fault.retry_after is not None:
             response.headers["Retry-After"] = fault.retry_after
+        if fault.location is not None:
+            response.headers["Location"] = fault.location
         return response
     return None
 

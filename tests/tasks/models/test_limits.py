@@ -69,7 +69,7 @@ def test_after_an_overload_with_few_in_flight_the_window_is_soon_where_it_would_
     async def play() -> None:
         limiter = Limiter(Limits(max_in_flight=64))
         slot = await limiter._enter(1)
-        for _ in range(8):
+        for _ in range(14):
             limiter.overloaded(slot)
         assert limiter.window == 1
         for _ in range(31):
@@ -77,6 +77,22 @@ def test_after_an_overload_with_few_in_flight_the_window_is_soon_where_it_would_
         assert limiter.window == 32
         limiter.succeeded(slot, 1)
         assert limiter.window < 32.1
+
+    asyncio.run(play())
+
+
+def test_what_hangs_for_its_own_reasons_may_be_given_up_all_at_once() -> None:
+    async def play() -> None:
+        limiter = Limiter(Limits(max_in_flight=256))
+        slot = await limiter._enter(1)
+        for _ in range(2000):
+            limiter.succeeded(slot, 1)
+        for _ in range(40):  # 2 % of them
+            limiter.overloaded(slot)
+        assert limiter.window == 256
+        for _ in range(256 - 40):  # all that are in flight
+            limiter.overloaded(slot)
+        assert limiter.window < 256
 
     asyncio.run(play())
 

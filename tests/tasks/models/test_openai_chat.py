@@ -31,6 +31,7 @@ from tests.servers.openai_server import (
     OpenAIServer,
     Reply,
     html_error,
+    moved,
     slow_drip,
     status,
 )
@@ -203,6 +204,16 @@ def test_no_failure_holds_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert isinstance(outcome, Failure)
     assert KEY not in repr(outcome)
     assert not re.search(r"sk-\w|Bearer \w", outcome.message)
+
+
+def test_the_key_does_not_follow_to_another_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with OpenAIServer("yes") as other:
+        address = moved(f"{other.url}/chat/completions")
+        with OpenAIServer(faults=lambda n, b: address) as server:
+            ask_one(server, tmp_path, question(1))
+            assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+    assert [request.headers.get("authorization") for request in other.requests] == [None]
 
 
 def test_other_servers_never_see_openai_account_headers(
