@@ -77,6 +77,9 @@ class _Terminal:
         self.open_bars += 1
         return _Bar(self.progress, self.progress.add_task(escape(title), total=total))
 
+    def say(self, line: str) -> None:
+        self.progress.console.print(plain(line))
+
     def close(self, bar: Any) -> None:
         self.progress.stop_task(bar.task)
         self.open_bars -= 1

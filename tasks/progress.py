@@ -14,11 +14,13 @@ class Bar(Protocol):
 
 
 class Sink(Protocol):
-    """Something that can show bars: the terminal, a log, nothing."""
+    """Something that can show bars and lines: the terminal, a log, nothing. Lines may hold others' words."""
 
     def open(self, title: str, total: int | None) -> Bar: ...
 
     def close(self, bar: Bar) -> None: ...
+
+    def say(self, line: str) -> None: ...
 
 
 class _Silent:
@@ -29,6 +31,9 @@ class _Silent:
         return self
 
     def close(self, bar: Bar) -> None:
+        return None
+
+    def say(self, line: str) -> None:
         return None
 
 
@@ -50,3 +55,8 @@ def track(title: str, total: int | None) -> Iterator[Bar]:
         yield bar
     finally:
         sink.close(bar)
+
+
+def say(line: str) -> None:
+    """One line for whoever watches: why nothing moves."""
+    _sink.say(line)

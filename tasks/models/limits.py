@@ -106,6 +106,7 @@ class Limiter:
         self.pace = Pace(now)
         self._answered_at = now
         self._out_of_reach_since: float | None = None
+        self._told_until = 0.0
         self._waiting: deque[Turn] = deque()
         self._called = 0
         """Waiters who were called and have not looked yet."""
@@ -257,6 +258,14 @@ class Limiter:
             if self._out_of_reach_since is None:
                 self._out_of_reach_since = now
             return now - self._out_of_reach_since
+
+    def is_news(self, now: float, seconds: float) -> bool:
+        """Whether to tell why nothing moves: not again for so many seconds."""
+        with self._lock:
+            news = now >= self._told_until
+            if news:
+                self._told_until = now + seconds
+            return news
 
     def pause(self, seconds: float) -> None:
         """Send nothing to this model for so long."""

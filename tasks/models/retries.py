@@ -17,11 +17,14 @@ from schemas.errors import ModelError
 from tasks.models.backend import Setback, Try, estimate_prompt_tokens
 from tasks.models.limits import Limiter
 from tasks.models.protocol import Completion, Failure, Outcome, Request
+from tasks.progress import say
 
 LONGEST_WAIT_S = 600.0
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
 LONGEST_UNREACHED_S = 5.0
 TOLD_TO_WAIT = 0.25
+SAID_FROM_S, SAID_AGAIN_S = 5.0, 30.0
+"""Waits so long are said to whoever watches; that a server is still out of reach, so often."""
 
 
 async def ask_patiently(ask: Try, limiter: Limiter, request: Request) -> Outcome:
@@ -39,10 +42,12 @@ async def ask_patiently(ask: Try, limiter: Limiter, request: Request) -> Outcome
             continue
         tries += 1
         used += TOLD_TO_WAIT if _told_to_wait(result) else 1.0
-        too_long = (result.retry_after_s or 0.0) > LONGEST_WAIT_S
+        wait_s = result.retry_after_s or 0.0
+        too_long = wait_s > LONGEST_WAIT_S
         if result.final or too_long or used >= limits.attempts:
             suffix = f"; it asks to wait {result.retry_after_s:.0f} s" if too_long else ""
             return Failure(request.tag, result.kind, result.message + suffix, tries)
+        _tell(limiter, wait_s, f"{result.message}; it asks to wait {wait_s:.0f} s", again_s=wait_s)
         silent = limiter.silent_s(time.monotonic())
         await asyncio.sleep(
             backoff_s(tries, silent) if result.retry_after_s is None else result.retry_after_s
@@ -84,8 +89,16 @@ def _until_next_try(limiter: Limiter, setback: Setback) -> float:
             hint="start the server and run the same command again: answers that came are kept; "
             "or raise limits.outage_s",
         )
+    left_s = limiter.limits.outage_s - gone_s
+    said = f"{setback.message}, for {gone_s:.0f} s now; it is tried for {left_s:.0f} s more"
+    _tell(limiter, gone_s, said, again_s=SAID_AGAIN_S)
     bound = min(LONGEST_UNREACHED_S, max(FIRST_BACKOFF_S, gone_s))
-    return min(random.uniform(0.0, bound), limiter.limits.outage_s - gone_s)
+    return min(random.uniform(0.0, bound), left_s)
+
+
+def _tell(limiter: Limiter, waited_s: float, why: str, *, again_s: float) -> None:
+    if waited_s >= SAID_FROM_S and limiter.is_news(time.monotonic(), again_s):
+        say(why)
 
 
 def _told_to_wait(setback: Setback) -> bool:

@@ -55,3 +55,15 @@ def test_nested_metrics_keep_their_names(screen: io.StringIO) -> None:
 def test_funnel_shows_every_stage(screen: io.StringIO) -> None:
     printing.print_funnel({"respond": {"in": 1234, "kept": 1230, "dropped": 0, "failed": 4}})
     assert "1,234" in screen.getvalue()
+
+
+def test_what_is_said_while_a_bar_is_open_is_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(printing, "ERR", Console(file=written, width=120, force_terminal=True))
+    terminal = printing._Terminal()
+    bar = terminal.open("asking", 3)
+    terminal.say("[red]gone[/red]\x1b]0;owned\x07")
+    bar.advance(3)
+    terminal.close(bar)
+    assert "[red]gone[/red]" in written.getvalue()
+    assert "\x1b]0" not in written.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from pathlib import Path
@@ -11,12 +12,14 @@ import pytest
 
 from schemas.errors import BudgetError, InputError, ModelError
 from schemas.recipe import Limits, Recipe
+from tasks import progress
+from tasks.models import retries
 from tasks.models.connect import ModelSettings, check_models, open_model, ping, run_async
 from tasks.models.names import parse_model_name
 from tasks.models.protocol import Completion
 from tasks.models.settings import api_key
 from tasks.store import RunContext
-from tests.servers.openai_server import HANG, OpenAIServer
+from tests.servers.openai_server import HANG, OpenAIServer, status
 from tests.tasks.models.asking import DATA, answers, questions, settings_for
 
 FAR = "openai:m@http://models.example:8000/v1"
@@ -136,6 +139,34 @@ def test_ping_says_when_the_key_is_wrong_without_showing_it(
     assert "sk-" not in str(caught.value)
 
 
+class Heard:
+    """A sink that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def open(self, title: str, total: int | None) -> Heard:
+        return self
+
+    def advance(self, steps: int = 1) -> None:
+        return None
+
+    def close(self, bar: object) -> None:
+        return None
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines that are said to whoever watches; short waits are, too."""
+    sink = Heard()
+    monkeypatch.setattr(progress, "_sink", sink)
+    monkeypatch.setattr(retries, "SAID_FROM_S", 0.5)
+    return sink.lines
+
+
 def gone_after(server: OpenAIServer, calls: int, back_after_s: float | None) -> threading.Thread:
     """Stops the server after so many calls; another takes its place later, if at all."""
 
@@ -165,7 +196,9 @@ def test_a_server_that_is_gone_for_a_while_costs_no_attempts(tmp_path: Path) -> 
     assert all(isinstance(outcome, Completion) for outcome in found.values())
 
 
-def test_a_server_that_stays_away_stops_the_stage_and_what_it_said_is_kept(tmp_path: Path) -> None:
+def test_a_server_that_stays_away_stops_the_stage_and_what_it_said_is_kept(
+    tmp_path: Path, heard: list[str]
+) -> None:
     server = OpenAIServer("yes", latency_s=0.01).__enter__()
     limits = Limits(max_in_flight=4, attempts=3, timeout_s=10, outage_s=1.0)
     settings = settings_for(tmp_path, server.model(), limits=limits)
@@ -176,9 +209,24 @@ def test_a_server_that_stays_away_stops_the_stage_and_what_it_said_is_kept(tmp_p
         answers(server.model(), settings, questions(60))
     outage.join()
     assert "answers that came are kept" in str(caught.value)
+    (line,) = heard
+    assert re.fullmatch(
+        r"the connection to http://127\S+ failed \(\w+\), for 1 s now; it is tried for 0 s more", line
+    )
     with OpenAIServer("yes", port=server.port) as again:
         assert len(answers(server.model(), settings, questions(60))) == 60
         assert again.answered <= 60 - server.answered
+
+
+def test_a_long_wait_that_the_server_asks_for_is_told_once(tmp_path: Path, heard: list[str]) -> None:
+    busy = [status(429, retry_after="1", message="too busy")] * 4
+    with OpenAIServer("yes", faults=busy) as server:
+        limits = Limits(max_in_flight=4)
+        assert (
+            len(answers(server.model(), settings_for(tmp_path, server.model(), limits=limits), questions(8)))
+            == 8
+        )
+    assert heard == [f"{server.url.removesuffix('/v1')} answered 429: too busy; it asks to wait 1 s"]
 
 
 def test_a_cancelled_run_keeps_what_it_has(tmp_path: Path) -> None:
