@@ -142,7 +142,59 @@ def searched(server: OpenAIServer) -> dict[str, Any]:
     return base | changes
 
 
-RECIPES = {recipe.__name__: recipe for recipe in (first, longer, panel, fixed, searched)}
+def wide(server: OpenAIServer) -> dict[str, Any]:
+    """Two attributes, large rounds, many samples on hold-out."""
+    families = {
+        "open": {"questions": 20, "samples": 3, "max_tokens": 90, "framings": ["explicit"]},
+        "agreement": {"questions": 8, "samples": 2},
+    }
+    changes = {
+        "attributes": ["religion", "gender"],
+        "superdomains": ["health", "work"],
+        "families": families,
+        "evolve": {"rounds": 3, "questions_per_round": 30, "save_threshold": 0.1},
+        "holdout": {"samples": 5},
+        "relabel": {"candidates": 3},
+        "seed": 21,
+    }
+    return first(server) | changes
+
+
+def deep(server: OpenAIServer) -> dict[str, Any]:
+    """Five rounds, pairs of an attribute of many values, two judges, long answers."""
+    base = first(server)
+    judges = [server.model(JUDGE), server.model(WRITER)]
+    changes = {
+        "attributes": ["disability"],
+        "superdomains": ["education"],
+        "models": base["models"] | {"judges": judges, "relabel_judges": judges[1:]},
+        "judging": {"comparison": "pairwise"},
+        "families": {
+            "open": {"questions": 16, "samples": 2, "max_tokens": 150, "framings": ["explicit", "implicit"]}
+        },
+        "evolve": {"rounds": 5, "questions_per_round": 12, "strategy": "quotas", "save_threshold": 0.05},
+        "holdout": {"samples": 3},
+        "budget": {"usd": 200},
+        "seed": 22,
+    }
+    return base | changes
+
+
+def archive(server: OpenAIServer) -> dict[str, Any]:
+    """An archive of elites, an intersection of attributes, a cascade of relabelling judges."""
+    base = first(server)
+    changes = {
+        "attributes": ["gender", "nationality"],
+        "superdomains": ["work", "finance"],
+        "families": {"open": {"questions": 24, "samples": 2, "max_tokens": 100}},
+        "evolve": {"rounds": 4, "questions_per_round": 20, "strategy": "map_elites", "save_threshold": 0.05},
+        "relabel": {"candidates": 3, "strategy": "cascade"},
+        "seed": 31,
+    }
+    return base | changes
+
+
+RECIPES = {recipe.__name__: recipe for recipe in (first, longer, panel, fixed, searched, wide, deep, archive)}
 
 
 def manifest_of(home: Path, recipe: dict[str, Any]) -> dict[str, Any]:

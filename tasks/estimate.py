@@ -50,7 +50,7 @@ EXPLORED_SHARE = {"quotas": 0.4, "thompson": 0.4}
 """Assumed share of a round that explores new domains, by strategy; the others open none."""
 SPLIT_SHARE = 0.1
 """Assumed share of the groups on which a panel is split and the adjudicator is asked."""
-JUDGE_ORDERS = 1.7
+JUDGE_ORDERS = 1.55
 """Assumed calls for one comparison: a verdict that finds something is asked in two orders."""
 RANKING_ORDERS = 2
 """Every ranking is asked in two orders."""

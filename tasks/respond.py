@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from schemas.decision import StageCounts
-from schemas.errors import BudgetError, ModelError
 from schemas.ids import content_id
 from schemas.manifest import StageCost
 from schemas.question import QUESTIONS, Question
@@ -26,6 +25,7 @@ from tasks.families.method import Ask
 from tasks.formats.spool import Spool
 from tasks.judging.refusal import is_refusal, read_refusal_phrases
 from tasks.models.connect import ModelSettings, open_model, run_async
+from tasks.models.failures import Failures
 from tasks.models.protocol import Completion, Failure, Model, Request
 from tasks.models.protocol import Outcome as CallOutcome
 from tasks.models.scoring import log_perplexity, option_logprobs
@@ -41,8 +41,8 @@ def respond(context: RunContext, questions: TableRef, phase: Phase) -> Outcome:
     rows, tally = Spool(RESPONSES, Path(context.run_dir)), Tally()
     for model in models_of(context.recipe, phase):
         run_async(ask_model(context, model, questions, phase, rows, tally))
-    refuse_too_many_failures(tally, context.recipe.validation.max_failure_rate)
-    failed = tally.failed
+    tally.failures.refuse(context.recipe.validation.max_failure_rate)
+    failed = tally.failures.failed
     counts = StageCounts(
         stage="respond", unit="requests", rows=len(rows), kept=len(rows) - failed, dropped=0, failed=failed
     )
@@ -58,23 +58,12 @@ def is_asked(question: Question, phase: Phase) -> bool:
 class Tally:
     """What is counted while the answers go by."""
 
-    rows: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
-    """Failures by kind."""
-    first: dict[str, Response] = field(default_factory=dict)
-    """The first failure of each kind."""
+    failures: Failures = field(default_factory=Failures)
     spent: dict[str, StageCost] = field(default_factory=dict)
     """Calls, tokens and dollars by model."""
 
-    @property
-    def failed(self) -> int:
-        return self.kinds.total()
-
-    def add(self, row: Response) -> None:
-        self.rows += 1
-        if row.failure is not None:
-            self.kinds[row.failure] += 1
-            self.first.setdefault(row.failure, row)
+    def add(self, row: Response, outcome: CallOutcome) -> None:
+        self.failures.add(row.model, outcome if isinstance(outcome, Failure) else None)
         so_far = self.spent.get(row.model)
         self.spent[row.model] = StageCost(
             stage="",
@@ -91,27 +80,6 @@ class Tally:
             cost.model_copy(update={"stage": stage, "cost_usd": round(cost.cost_usd, 6)})
             for _, cost in sorted(self.spent.items())
         )
-
-
-def refuse_too_many_failures(tally: Tally, tolerated: float) -> None:
-    """Raise `ModelError` when more calls failed than the recipe tolerates: nothing is written then, and the
-    answers that did come are in the cache."""
-    if tally.failed <= tolerated * tally.rows:
-        return
-    if "budget" in tally.kinds:
-        raise BudgetError(
-            f"the budget ran out with {tally.failed} calls of {tally.rows} left to make",
-            place=tally.first["budget"].failure_message,
-            hint="raise `budget.usd` (or --budget) and build again: answers that came are kept",
-        )
-    kinds = ", ".join(f"{n} × {kind}" for kind, n in tally.kinds.most_common())
-    first = next(iter(tally.first.values()))
-    raise ModelError(
-        f"{tally.failed} of {tally.rows} calls failed ({kinds}); {tolerated:.0%} are tolerated",
-        place=f"{first.model}: {first.failure_message}",
-        hint="mend the endpoint and run the same command again: answers that came are not paid twice; "
-        "or raise validate.max_failure_rate",
-    )
 
 
 def models_of(recipe: Recipe, phase: Phase) -> tuple[str, ...]:
@@ -137,7 +105,7 @@ async def ask_model(
             async for ask, outcome in in_order(model, asked, bar):
                 row = record_answer(ask, name, outcome, phrases)
                 rows.append(row)
-                tally.add(row)
+                tally.add(row, outcome)
 
 
 def asks_of(context: RunContext, questions: TableRef, phase: Phase) -> Iterator[Ask]:

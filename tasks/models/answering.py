@@ -58,8 +58,10 @@ class OpenModel:
         cache: ResponseCache | None,
         price: Price,
         at_a_time: int,
+        max_failure_rate: float,
     ) -> None:
         self.name = name
+        self.max_failure_rate = max_failure_rate
         self._resolved = resolved
         self._answer = answer
         self._backend = backend

@@ -70,6 +70,7 @@ async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenMo
         cache=None if resolved.backend == "replay" else ResponseCache(settings.cache_path),
         price=price,
         at_a_time=limits.max_in_flight * (1 if batched else AT_A_TIME),
+        max_failure_rate=settings.max_failure_rate,
     )
     try:
         yield model

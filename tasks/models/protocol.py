@@ -109,6 +109,8 @@ class Model(Protocol):
 
     name: str
     """As the recipe names it."""
+    max_failure_rate: float
+    """Share of failed calls that a stage tolerates."""
 
     def complete(self, requests: Iterable[Request]) -> AsyncIterator[Outcome]:
         """Answer every request, in the order of completion; exactly one outcome a request."""

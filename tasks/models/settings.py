@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import InputError
-from schemas.recipe import Limits
+from schemas.recipe import Limits, Validate
 from tasks.models.names import OPENAI_ENDPOINT, ModelName, is_loopback, origin, parse_model_name
 from tasks.models.prices import Price, price_of
 from tasks.store import RunContext
@@ -33,6 +33,7 @@ class ModelSettings:
     """vLLM's own engine arguments, for models of `vllm:`."""
     batch: frozenset[str] = frozenset()
     """Models that are asked through the Batch API."""
+    max_failure_rate: float = Validate().max_failure_rate
     prices_path: Path | None = None
     """Default: `prices.yaml` in `data_dir`."""
 
@@ -49,6 +50,7 @@ class ModelSettings:
             limits=recipe.limits_of,
             engine=recipe.models.engine,
             batch=frozenset(recipe.models.batch),
+            max_failure_rate=recipe.validation.max_failure_rate,
         )
 
     def price(self, name: str) -> Price:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from schemas.errors import ModelError
 from schemas.judgement import JUDGEMENTS, Judgement
 from schemas.question import QUESTIONS, Option, Question
 from schemas.response import RESPONSES, Response
@@ -15,11 +16,13 @@ from tasks.judge import judge
 from tasks.judging.panel import settle_panel
 from tasks.store import Outcome
 from tests.servers.openai_server import (
+    HANG,
     MALFORMED,
     POLITE_REFUSAL,
     REFUSAL,
     Answer,
     Body,
+    Fault,
     Messages,
     OpenAIServer,
     Reply,
@@ -150,7 +153,7 @@ def test_judge_that_favours_the_first_place_flips_and_nothing_is_found(tmp_path:
     assert 0 < sum(j.repeat for j in verdicts) < len(questions)
 
 
-@pytest.mark.parametrize("fault", [REFUSAL, POLITE_REFUSAL, MALFORMED, status(400)])
+@pytest.mark.parametrize("fault", [REFUSAL, POLITE_REFUSAL, status(400)])
 def test_refused_unparsable_and_failed_verdicts_are_abstentions(tmp_path: Path, fault: Any) -> None:
     question = make_question()
     with OpenAIServer(verdict(4), faults=lambda number, body: fault) as server:
@@ -160,6 +163,19 @@ def test_refused_unparsable_and_failed_verdicts_are_abstentions(tmp_path: Path, 
     assert judgement.abstention is not None
     assert (judgement.fitness, judgement.scores) == (None, ())
     assert outcome.counts[0].failed == 1
+
+
+@pytest.mark.parametrize("fault", [MALFORMED, HANG, status(500), status(401)])
+def test_a_judge_that_does_not_work_stops_the_stage_and_is_asked_again(tmp_path: Path, fault: Fault) -> None:
+    questions = [make_question(n) for n in range(10)]
+    answers = [answer for question in questions for answer in fair_answers(question)]
+    limits = {"attempts": 1, "timeout_s": 0.5}
+    with OpenAIServer(verdict(1), faults=[None] * 4 + [fault] * 6) as server:
+        with pytest.raises(ModelError, match=r"6 of 10 calls failed"):
+            run(tmp_path, questions, answers, (server.model(),), limits=limits)
+        verdicts = judgements_of(run(tmp_path, questions, answers, (server.model(),), limits=limits))
+        assert len(server.requests) == 10 + 6
+    assert [v.abstention for v in verdicts] == [None] * 10
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from schemas.candidates import CandidateSet
+from schemas.errors import BudgetError
 from schemas.manifest import StageCost
 from schemas.recipe import Limits
 from tasks.formats.retrieval_passages import make_passage, make_set
@@ -136,7 +137,7 @@ def lying(says: Callable[[str, int], Any]) -> Callable[[Messages, Body], Any]:
     def answer(messages: Messages, body: Body) -> Any:
         nonlocal tries
         if body["response_format"]["json_schema"]["name"] == "EvidenceAnswer":
-            (text,) = shown(messages, "passage")
+            (text,) = shown(messages[:2], "passage")
             if text == BETTER:
                 tries += 1
                 return says(text, tries)
@@ -179,6 +180,24 @@ def test_refusal_or_broken_answer_is_an_abstention(reply: Reply, settings: Model
         found = judged(server, settings, row(BETTER, OFF))
         assert [outcome for outcome, _ in outcomes(found)] == ["abstained", "kept"]
         assert found.counts["abstained"] == 1
+
+
+def test_a_judge_that_cannot_be_paid_to_the_end_stops_and_goes_on_from_there(settings: ModelSettings) -> None:
+    def paid(messages: Messages, body: Body) -> Reply:
+        return Reply(json.dumps(honest(messages, body)), usage=(400, 100))
+
+    async def run(server: OpenAIServer, usd: float) -> Relabelling:
+        own = replace(settings, budget_usd=usd)
+        async with open_judges((server.model("gpt-4.1"),), own, "passage") as (judge,):
+            return await relabel_sets([row(f"{OFF} {n}") for n in range(20)], judge, Policy())
+
+    with OpenAIServer(paid) as server:
+        with pytest.raises(BudgetError, match=r"the budget ran out with \d+ calls of 40 left to make"):
+            asyncio.run(run(server, 0.015))
+        assert 0 < (sent := len(server.requests)) < 21
+        assert asyncio.run(run(server, 1.0)).counts["abstained"] == 0
+        evidence = [r for r in server.requests if shown(r.body["messages"], "passage")]
+        assert len(evidence) == 21 > sent
 
 
 def test_passage_cannot_close_its_fence_or_reach_the_system_message(settings: ModelSettings) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
+from schemas.errors import ModelError
 from schemas.recipe import Limits
 from tasks.models.connect import open_model, run_async
 from tasks.models.protocol import Request
@@ -118,6 +119,16 @@ def test_a_failed_call_is_an_abstention_of_its_kind(tmp_path: Path) -> None:
         (result,) = verdicts(server, tmp_path, questions(1)).values()
     assert isinstance(result, Abstention)
     assert result.reason == "failed:bad_request"
+
+
+def test_a_few_calls_may_fail(tmp_path: Path) -> None:
+    with OpenAIServer(GOOD, faults=[status(500)]) as server:
+        found = verdicts(server, tmp_path, questions(50))
+    assert [r.reason for r in found.values() if isinstance(r, Abstention)] == ["failed:server"]
+    with OpenAIServer(GOOD, faults=[status(500)] * 2) as server, pytest.raises(ModelError) as caught:
+        verdicts(server, tmp_path, questions(50))
+    assert "2 of 50 calls failed (2 × server); 2% are tolerated" in str(caught.value)
+    assert server.url.removesuffix("/v1") in str(caught.value)
 
 
 def test_a_repaired_answer_is_remembered_too(tmp_path: Path) -> None:
