@@ -102,7 +102,7 @@ def table(*columns: str, numbers: Sequence[int] = ()) -> Table:
 
 
 def print_plan(plan: Any) -> None:
-    """The estimate as a table: what will be asked, and what it may cost at most."""
+    """The estimate as a table: what will be asked, what it may cost, and what at most."""
     rows = table("stage", "rows", "calls", "tokens in", "tokens out", "USD", numbers=range(1, 6))
     for s in plan.stages:
         rows.add_row(
@@ -114,9 +114,16 @@ def print_plan(plan: Any) -> None:
             f"{s.cost_usd:.4f}",
         )
     OUT.print(rows)
-    OUT.print(f"\nat most ${plan.total_cost_usd:.2f} of a budget of ${plan.budget_usd:.2f}")
+    OUT.print(f"\nabout ${plan.total_cost_usd:.2f} of a budget of ${plan.budget_usd:.2f}")
     for model, usd in sorted(plan.cost_by_model.items()):
         OUT.print(f"  {escape(model)}: ${usd:.4f}")
+    if plan.highest_cost_usd > plan.total_cost_usd:
+        OUT.print(
+            f"${plan.highest_cost_usd:.2f} were everything that is searched for accepted, and every verdict "
+            "asked for twice"
+        )
+    if plan.highest_cost_usd > plan.budget_usd >= plan.total_cost_usd:
+        OUT.print("should the budget end before the build, it stops, and goes on with a higher one")
     cached = f"{plan.cached_calls:,} of the first {plan.known_calls:,} calls are in the cache already"
     OUT.print(cached)
     for place in plan.clear_of:

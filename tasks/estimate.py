@@ -1,9 +1,10 @@
 """Estimate: rows, calls, tokens and dollars of every stage, before anything is spent.
 
 Templated families and seeds are counted by expanding them; a round of evolution counts what it may write at
-most. How much of it is accepted, and how often a judge is asked twice, are assumptions (below). Tokens are
-estimated from the length of the texts and, for what models write, from the length limit: models that say
-less cost less. The budget is held against the result before a build, and against every call during it.
+most. How much of it is accepted, and how often a judge is asked twice, are assumptions (`ASSUMED`); beside
+the estimate stands what it would cost were all of them as high as can be (`HIGHEST`). Tokens are estimated
+from the length of the texts and, for what models write, from the length limit: models that say less cost
+less. The budget is held against the estimate before a build, and against every call during it.
 """
 
 from __future__ import annotations
@@ -41,17 +42,27 @@ from tasks.store import RunContext
 from tasks.text.expansion import wants_names
 from tasks.text.questions import control_count
 
-ACCEPTED_SHARE = 0.15
-"""Assumed share of the searched questions, controls left out, that are accepted: answered again on hold-out,
-and compared with their near misses."""
+
+@dataclass(frozen=True)
+class Shares:
+    """What no plan can know."""
+
+    accepted: float
+    """Of the searched questions, controls left out: answered again on hold-out, compared with near misses."""
+    explored: float
+    """Of a round's questions, with a strategy that opens new domains: proposals for them are asked for."""
+    split: float
+    """Of the groups: the panel is split, and the adjudicator is asked."""
+    orders: float
+    """Calls for one comparison: a verdict that finds something is asked for in two orders."""
+
+
+ASSUMED = Shares(accepted=0.15, explored=0.4, split=0.1, orders=1.55)
+HIGHEST = Shares(accepted=1.0, explored=1.0, split=1.0, orders=2.0)
+EXPLORERS = ("quotas", "thompson")
+"""The strategies that open new domains."""
 EXPLORING_TOKENS = 400
 """Tokens that are read for one proposal of a new domain."""
-EXPLORED_SHARE = {"quotas": 0.4, "thompson": 0.4}
-"""Assumed share of a round that explores new domains, by strategy; the others open none."""
-SPLIT_SHARE = 0.1
-"""Assumed share of the groups on which a panel is split and the adjudicator is asked."""
-JUDGE_ORDERS = 1.55
-"""Assumed calls for one comparison: a verdict that finds something is asked in two orders."""
 RANKING_ORDERS = 2
 """Every ranking is asked in two orders."""
 
@@ -75,6 +86,9 @@ class Estimate(BaseModel):
     stages: tuple[StageEstimate, ...]
     costs: tuple[StageCost, ...]
     total_cost_usd: float
+    highest_cost_usd: float
+    """Were everything accepted, every domain new, every panel split and every comparison asked twice. Failed
+    tries that are paid for come on top."""
     cost_by_model: dict[str, float]
     budget_usd: float
     questions: dict[str, int]
@@ -107,48 +121,89 @@ class Asked:
     """Per call, at the length limit."""
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is counted before anything is asked."""
+
+    templated: int
+    """Questions of templated families."""
+    seeds: int
+    choices: Asked
+    searched: Asked
+    sizes: PromptSizes
+    looks: float
+    """Comparisons of one group."""
+    verdicts: tuple[float, float]
+    """Tokens that a judge reads for one, in the search and on hold-out."""
+
+
+Work = list[tuple[str, int, list[StageCost]]]
+"""Stage, rows, costs by model."""
+
+
 def estimate(context: RunContext) -> Estimate:
     """The plan of a build. Raises what the build would raise: unknown files, templates that do not fit."""
     recipe, data_dir = context.recipe, Path(context.data_dir)
     questions = {family: expand_family(recipe, data_dir, family) for family in recipe.families}
     templated = [q for f in recipe.templated_families for q in questions[f]]
     seeds = [q for f in recipe.evolved_families for q in questions[f]]
-    choices = measure_asking(context, templated)
-    searched = with_evolution(context, seeds)
-    held_out = on_holdout(recipe, searched)
-    sizes = measure_prompts(context, seeds)
-    samples = recipe.families["open"].samples if seeds else 0
-    looks = (
-        fmean(count_comparisons(len(q.variants), recipe.judging.comparison) for q in seeds) if seeds else 0
+    known = count_known(context, templated, seeds)
+    requests = known_requests(context, templated + seeds)
+    highest = totals(context, plan_work(context, known, HIGHEST))
+    return Estimate(
+        **totals(context, plan_work(context, known, ASSUMED)),
+        highest_cost_usd=highest["total_cost_usd"],
+        questions={family: len(q) for family, q in questions.items()},
+        clear_of=recipe.deduplicate.against,
+        reviews=reviews_needed(recipe.review, accepted(recipe, known.searched, ASSUMED)),
+        known_calls=len(requests) * len(recipe.models.targets),
+        cached_calls=sum(count_cached(m, requests, ModelSettings.of(context)) for m in recipe.models.targets),
+        smallest_detectable_effect=detectable_effects(recipe, on_holdout(recipe, known.searched, ASSUMED)),
     )
-    read = [measure_verdicts(context, seeds, n) for n in (samples, recipe.holdout.samples)]
-    work = [
-        ("expand", len(templated) + len(seeds), []),
-        ("mutate", searched.questions - len(seeds), writing(context, sizes)),
-        (
-            "respond",
-            choices.calls + searched.calls,
-            asking(context, recipe.models.targets, choices, searched),
+
+
+def count_known(context: RunContext, templated: Sequence[Question], seeds: Sequence[Question]) -> Known:
+    """Questions and prompts as far as they are there already."""
+    recipe = context.recipe
+    looks = [count_comparisons(len(q.variants), recipe.judging.comparison) for q in seeds]
+    samples = recipe.families["open"].samples if seeds else 0
+    return Known(
+        templated=len(templated),
+        seeds=len(seeds),
+        choices=measure_asking(context, templated),
+        searched=with_evolution(context, seeds),
+        sizes=measure_prompts(context, seeds),
+        looks=fmean(looks or [0]),
+        verdicts=(
+            measure_verdicts(context, seeds, samples),
+            measure_verdicts(context, seeds, recipe.holdout.samples),
         ),
-        ("judge", searched.questions, judging(context, recipe.models.targets, searched, looks, read[0])),
-        ("relabel", *relabelling(context, accepted(recipe, searched), sizes)),
-        ("respond_holdout", held_out.calls, asking(context, holdout_models(recipe), held_out)),
+    )
+
+
+def plan_work(context: RunContext, known: Known, shares: Shares) -> Work:
+    """Every stage: rows, and costs by model."""
+    recipe, searched = context.recipe, known.searched
+    targets, late = recipe.models.targets, holdout_models(recipe)
+    held_out = on_holdout(recipe, searched, shares)
+    sets = accepted(recipe, searched, shares)
+    return [
+        ("expand", known.templated + known.seeds, []),
+        ("mutate", searched.questions - known.seeds, writing(context, known.sizes, shares)),
+        ("respond", known.choices.calls + searched.calls, asking(context, targets, known.choices, searched)),
+        (
+            "judge",
+            searched.questions,
+            judging(context, targets, searched, known.looks, known.verdicts[0], shares),
+        ),
+        ("relabel", *relabelling(context, sets, known.sizes)),
+        ("respond_holdout", held_out.calls, asking(context, late, held_out)),
         (
             "judge_holdout",
             held_out.questions,
-            judging(context, holdout_models(recipe), held_out, looks, read[1]),
+            judging(context, late, held_out, known.looks, known.verdicts[1], shares),
         ),
     ]
-    requests = known_requests(context, templated + seeds)
-    return Estimate(
-        **totals(context, work),
-        questions={family: len(q) for family, q in questions.items()},
-        clear_of=recipe.deduplicate.against,
-        reviews=reviews_needed(recipe.review, accepted(recipe, searched)),
-        known_calls=len(requests) * len(recipe.models.targets),
-        cached_calls=sum(count_cached(m, requests, ModelSettings.of(context)) for m in recipe.models.targets),
-        smallest_detectable_effect=detectable_effects(recipe, held_out),
-    )
 
 
 def measure_asking(context: RunContext, questions: Sequence[Question]) -> Asked:
@@ -213,19 +268,19 @@ def open_attributes(context: RunContext) -> tuple[Attribute, ...]:
     return read_attributes(Path(context.data_dir), chosen or recipe.attributes)
 
 
-def on_holdout(recipe: Recipe, searched: Asked) -> Asked:
+def on_holdout(recipe: Recipe, searched: Asked, shares: Shares) -> Asked:
     """Accepted questions and controls, asked again with the samples of the hold-out."""
     if not searched.questions or not recipe.holdout.samples:
         return replace(searched, questions=0, controls=0, calls=0)
-    questions = searched.controls + accepted(recipe, searched)
+    questions = searched.controls + accepted(recipe, searched, shares)
     samples = recipe.families["open"].samples
     calls = ceil(questions * searched.calls / searched.questions / samples * recipe.holdout.samples)
     return replace(searched, questions=questions, calls=calls)
 
 
-def accepted(recipe: Recipe, searched: Asked) -> int:
+def accepted(recipe: Recipe, searched: Asked, shares: Shares) -> int:
     """Questions that the search will have selected, at an assumption."""
-    share = ceil((searched.questions - searched.controls) * ACCEPTED_SHARE)
+    share = ceil((searched.questions - searched.controls) * shares.accepted)
     return min(share, recipe.evolve.max_saved or share)
 
 
@@ -242,7 +297,7 @@ def asking(context: RunContext, models: Sequence[str], *asked: Asked) -> list[St
     ]
 
 
-def writing(context: RunContext, sizes: PromptSizes) -> list[StageCost]:
+def writing(context: RunContext, sizes: PromptSizes, shares: Shares) -> list[StageCost]:
     """The generator proposes new domains and writes questions, twins in one call; where the recipe says so,
     the first model among the judges then reads every question once."""
     evolve, limit = context.recipe.evolve, context.recipe.judging.max_tokens
@@ -250,7 +305,7 @@ def writing(context: RunContext, sizes: PromptSizes) -> list[StageCost]:
     if generator == "recombine" or not evolve.rounds:
         return []
     jobs = evolve.rounds * evolve.questions_per_round
-    proposals = ceil(jobs * EXPLORED_SHARE.get(evolve.strategy, 0.0) / TOPICS_PER_DOMAIN)
+    proposals = ceil(jobs * shares.explored / TOPICS_PER_DOMAIN) if evolve.strategy in EXPLORERS else 0
     read = evolve.rounds * twins_included(context) if reader else 0
     return [
         _cost(context, generator, proposals, EXPLORING_TOKENS * proposals, evolve.max_tokens * proposals),
@@ -260,15 +315,21 @@ def writing(context: RunContext, sizes: PromptSizes) -> list[StageCost]:
 
 
 def judging(
-    context: RunContext, targets: Sequence[str], asked: Asked, looks: float, tokens_in: float
+    context: RunContext,
+    targets: Sequence[str],
+    asked: Asked,
+    looks: float,
+    tokens_in: float,
+    shares: Shares,
 ) -> list[StageCost]:
     """Every judge on every group of every target, most comparisons in both orders, at the length limit; and
     the adjudicator on a share of them. `looks`: comparisons of a group; `tokens_in`: what each reads."""
     models, spec = context.recipe.models, context.recipe.judging
-    shares = dict.fromkeys(models.judges, 1.0)
+    groups = dict.fromkeys(models.judges, 1.0)
     if models.adjudicator:
-        shares[models.adjudicator] = SPLIT_SHARE
-    calls = {j: ceil(asked.questions * len(targets) * looks * JUDGE_ORDERS * s) for j, s in shares.items()}
+        groups[models.adjudicator] = shares.split
+    comparisons = asked.questions * len(targets) * looks
+    calls = {judge: ceil(comparisons * shares.orders * share) for judge, share in groups.items()}
     return [_cost(context, judge, n, tokens_in * n, spec.max_tokens * n) for judge, n in calls.items()]
 
 
@@ -311,7 +372,7 @@ def _cost(context: RunContext, model: str, calls: int, tokens_in: float, tokens_
     )
 
 
-def totals(context: RunContext, work: Sequence[tuple[str, int, list[StageCost]]]) -> dict[str, Any]:
+def totals(context: RunContext, work: Work) -> dict[str, Any]:
     """Stage by stage and model by model."""
     costs = [c.model_copy(update={"stage": stage}) for stage, _, parts in work for c in parts if c.calls]
     models = sorted({c.model for c in costs})

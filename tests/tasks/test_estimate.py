@@ -79,6 +79,14 @@ def test_rules_cost_nothing(make_context: MakeContext) -> None:
     assert stage(plan, "mutate").calls == 0
 
 
+def test_nothing_can_cost_more_than_the_highest(make_context: MakeContext) -> None:
+    searched = estimate(make_context(models=PRICED, evolve={"rounds": 2, "questions_per_round": 10}))
+    assert searched.highest_cost_usd > searched.total_cost_usd > 0
+    families = {"decision": {"questions": 5, "samples": 2}}
+    fixed = estimate(make_context(models={"targets": ["openai:gpt-4.1-mini"]}, families=families))
+    assert fixed.highest_cost_usd == fixed.total_cost_usd > 0
+
+
 def test_more_samples_show_smaller_effects(make_context: MakeContext) -> None:
     effects = [
         estimate(make_context(holdout={"samples": n})).smallest_detectable_effect["gender"] for n in (2, 8)
