@@ -5,7 +5,8 @@
 Recipes with a generator, targets, judges and relabelling judges, all at OpenAI's prices, are planned and
 built against the tests' server. It counts tokens as the estimate does (a token for every four bytes), and
 every answer is as long as `--fill` of its limit, because no plan can know how much a model will say. By
-recipe, stage and model: planned and actual calls, tokens and dollars, from the release's own manifest.
+recipe, stage and model: planned and actual calls, tokens and dollars, from the release's own manifest; and
+what the plan said that it costs at most.
 """
 
 from __future__ import annotations
@@ -197,17 +198,26 @@ def archive(server: OpenAIServer) -> dict[str, Any]:
 RECIPES = {recipe.__name__: recipe for recipe in (first, longer, panel, fixed, searched, wide, deep, archive)}
 
 
-def manifest_of(home: Path, recipe: dict[str, Any]) -> dict[str, Any]:
-    """Build it, and read what its manifest says."""
+def planned_and_built(home: Path, recipe: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Plan it, build it, and read what the release's manifest says."""
     path = home / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
-    command = [str(Path(sys.executable).with_name("counterfoil")), "build", str(path), "--json"]
+    plan = said(home, "plan", str(path))
+    release = Path(said(home, "build", str(path))["release"])
+    manifest: dict[str, Any] = json.loads((release / "manifest.json").read_text())
+    return plan, manifest
+
+
+def said(home: Path, *command: str) -> dict[str, Any]:
+    """What a command says, as JSON."""
+    counterfoil = str(Path(sys.executable).with_name("counterfoil"))
     env = {**os.environ, "COUNTERFOIL_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=PROJECT)
+    done = subprocess.run(
+        [counterfoil, *command, "--json"], capture_output=True, text=True, env=env, cwd=PROJECT
+    )
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
-    release = Path(json.loads(done.stdout)["release"])
-    found: dict[str, Any] = json.loads((release / "manifest.json").read_text())
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
@@ -244,9 +254,11 @@ def main() -> None:
             tempfile.TemporaryDirectory(prefix="plan-") as home,
             OpenAIServer(filling(options.fill)) as server,
         ):
-            found[name] = compared(manifest_of(Path(home), RECIPES[name](server)))
+            plan, manifest = planned_and_built(Path(home), RECIPES[name](server))
+        found[name] = {"rows": compared(manifest), "highest_cost_usd": plan["highest_cost_usd"]}
         if not options.json:
-            print_rows(name, found[name])
+            print_rows(name, found[name]["rows"])
+            print(f"{name:9} at most ${plan['highest_cost_usd']:g}", flush=True)
     if options.json:
         print(json.dumps(found))
 

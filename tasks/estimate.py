@@ -48,7 +48,10 @@ class Shares:
     """What no plan can know."""
 
     accepted: float
-    """Of the searched questions, controls left out: answered again on hold-out, compared with near misses."""
+    """Of the searched questions, controls left out: answered again on hold-out, compared with near misses.
+    What controls reach by chance leaves a twentieth of what shows nothing."""
+    above_threshold: float
+    """The same, where the recipe sets the threshold (`evolve.save_threshold`)."""
     explored: float
     """Of a round's questions, with a strategy that opens new domains: proposals for them are asked for."""
     split: float
@@ -57,8 +60,8 @@ class Shares:
     """Calls for one comparison: a verdict that finds something is asked for in two orders."""
 
 
-ASSUMED = Shares(accepted=0.15, explored=0.4, split=0.1, orders=1.55)
-HIGHEST = Shares(accepted=1.0, explored=1.0, split=1.0, orders=2.0)
+ASSUMED = Shares(accepted=0.1, above_threshold=0.3, explored=0.4, split=0.1, orders=1.55)
+HIGHEST = Shares(accepted=1.0, above_threshold=1.0, explored=1.0, split=1.0, orders=2.0)
 EXPLORERS = ("quotas", "thompson")
 """The strategies that open new domains."""
 EXPLORING_TOKENS = 400
@@ -280,8 +283,9 @@ def on_holdout(recipe: Recipe, searched: Asked, shares: Shares) -> Asked:
 
 def accepted(recipe: Recipe, searched: Asked, shares: Shares) -> int:
     """Questions that the search will have selected, at an assumption."""
-    share = ceil((searched.questions - searched.controls) * shares.accepted)
-    return min(share, recipe.evolve.max_saved or share)
+    share = shares.accepted if recipe.evolve.save_threshold is None else shares.above_threshold
+    questions = ceil((searched.questions - searched.controls) * share)
+    return min(questions, recipe.evolve.max_saved or questions)
 
 
 def holdout_models(recipe: Recipe) -> tuple[str, ...]:

@@ -38,10 +38,11 @@ T = TypeVar("T")
 def respond(context: RunContext, questions: TableRef, phase: Phase) -> Outcome:
     """Ask all questions of all targets of the phase: variants × samples × targets calls. Neither questions
     nor answers are ever all in memory."""
-    rows, tally = Spool(RESPONSES, Path(context.run_dir)), Tally()
+    rows = Spool(RESPONSES, Path(context.run_dir))
+    tally = Tally(Failures(context.recipe.validation.max_failure_rate))
     for model in models_of(context.recipe, phase):
         run_async(ask_model(context, model, questions, phase, rows, tally))
-    tally.failures.refuse(context.recipe.validation.max_failure_rate)
+    tally.failures.refuse()
     failed = tally.failures.failed
     counts = StageCounts(
         stage="respond", unit="requests", rows=len(rows), kept=len(rows) - failed, dropped=0, failed=failed
@@ -58,7 +59,7 @@ def is_asked(question: Question, phase: Phase) -> bool:
 class Tally:
     """What is counted while the answers go by."""
 
-    failures: Failures = field(default_factory=Failures)
+    failures: Failures
     spent: dict[str, StageCost] = field(default_factory=dict)
     """Calls, tokens and dollars by model."""
 

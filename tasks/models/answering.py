@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from tasks.models.backend import Backend
 from tasks.models.cache import ResponseCache
+from tasks.models.failures import Failures
 from tasks.models.fingerprint import fingerprint
 from tasks.models.prices import Price
 from tasks.models.protocol import Completion, Outcome, Request
@@ -58,10 +59,10 @@ class OpenModel:
         cache: ResponseCache | None,
         price: Price,
         at_a_time: int,
-        max_failure_rate: float,
+        failures: Failures,
     ) -> None:
         self.name = name
-        self.max_failure_rate = max_failure_rate
+        self.failures = failures
         self._resolved = resolved
         self._answer = answer
         self._backend = backend

@@ -27,6 +27,7 @@ from tasks.models.batch_server import BatchServer
 from tasks.models.budget import Ledger, ledger_of, within_budget
 from tasks.models.cache import ResponseCache
 from tasks.models.endpoints import SharedLoad
+from tasks.models.failures import Failures
 from tasks.models.limits import limiter_of
 from tasks.models.model_folder import known_as
 from tasks.models.names import ModelName, parse_model_name
@@ -70,7 +71,7 @@ async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenMo
         cache=None if resolved.backend == "replay" else ResponseCache(settings.cache_path),
         price=price,
         at_a_time=limits.max_in_flight * (1 if batched else AT_A_TIME),
-        max_failure_rate=settings.max_failure_rate,
+        failures=Failures(settings.max_failure_rate),
     )
     try:
         yield model

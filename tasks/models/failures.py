@@ -14,6 +14,8 @@ from tasks.models.protocol import Failure, FailureKind
 class Failures:
     """The calls that were made, and those of them that failed."""
 
+    tolerated: float
+    """Share that may fail."""
     calls: int = 0
     kinds: Counter[FailureKind] = field(default_factory=Counter)
     first: dict[FailureKind, str] = field(default_factory=dict)
@@ -30,9 +32,8 @@ class Failures:
             self.kinds[failure.kind] += 1
             self.first.setdefault(failure.kind, f"{model}: {failure.message}")
 
-    def refuse(self, tolerated: float) -> None:
-        """Raise `BudgetError` where a call could not be paid, `ModelError` where more calls failed than the
-        tolerated share."""
+    def refuse(self) -> None:
+        """Raise `BudgetError` where a call could not be paid, `ModelError` where too many failed."""
         if "budget" in self.kinds:
             raise BudgetError(
                 f"the budget ran out with {self.kinds['budget']} calls of {self.calls} left to make",
@@ -40,10 +41,10 @@ class Failures:
                 hint="raise `budget.usd` (or --budget) and run the same command again: answers that came are "
                 "kept",
             )
-        if self.failed > tolerated * self.calls:
+        if self.failed > self.tolerated * self.calls:
             kinds = ", ".join(f"{n} × {kind}" for kind, n in self.kinds.most_common())
             raise ModelError(
-                f"{self.failed} of {self.calls} calls failed ({kinds}); {tolerated:.0%} are tolerated",
+                f"{self.failed} of {self.calls} calls failed ({kinds}); {self.tolerated:.0%} are tolerated",
                 place=next(iter(self.first.values())),
                 hint="mend the endpoint and run the same command again: answers that came are not paid "
                 "twice; or raise validate.max_failure_rate",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from tasks.models.failures import Failures
 
 Role = Literal["system", "user", "assistant"]
 FailureKind = Literal[
@@ -109,8 +112,8 @@ class Model(Protocol):
 
     name: str
     """As the recipe names it."""
-    max_failure_rate: float
-    """Share of failed calls that a stage tolerates."""
+    failures: Failures
+    """Calls for structured answers since it was opened, and those that failed."""
 
     def complete(self, requests: Iterable[Request]) -> AsyncIterator[Outcome]:
         """Answer every request, in the order of completion; exactly one outcome a request."""

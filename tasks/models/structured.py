@@ -14,7 +14,6 @@ from typing import Generic, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-from tasks.models.failures import Failures
 from tasks.models.json_text import one_json_object
 from tasks.models.protocol import Completion, Failure, Message, Model, Outcome, Request
 from tasks.models.strict_schema import strict_schema
@@ -75,14 +74,13 @@ async def ask_structured(
     """Ask every request for an `answer_type`; exactly one result a request, in the order of completion.
 
     Tags must be unique. Requests are drawn lazily; those to be asked again wait until the others are done.
-    After the last result `BudgetError` is raised where the money did not last, and `ModelError` where more
-    calls failed than the model's `max_failure_rate`: what another run would answer is no abstention. What the
-    server will not take (400 and the like) is.
+    After the last result `BudgetError` is raised where the money did not last, and `ModelError` where too
+    many of the model's calls have failed so far (`Model.failures`): what another run would answer is no
+    abstention. What the server will not take (400 and the like) is.
     """
     schema = strict_schema(answer_type)
     open_requests: dict[str, tuple[Request, Spent]] = {}
     again: list[tuple[Request, Spent]] = []
-    failures = Failures()
 
     def drawn(pairs: Iterable[tuple[Request, Spent]]) -> Iterator[Request]:
         for request, spent in pairs:
@@ -98,14 +96,14 @@ async def ask_structured(
         async for outcome in model.complete(drawn(asking)):
             request, spent = open_requests.pop(outcome.tag)
             failed = isinstance(outcome, Failure) and outcome.kind != "bad_request"
-            failures.add(model.name, cast("Failure", outcome) if failed else None)
+            model.failures.add(model.name, cast("Failure", outcome) if failed else None)
             result = _read(outcome, spent, answer_type)
             if isinstance(result, Abstention) and round_ < repairs and _may_be_mended(outcome, result):
                 assert isinstance(outcome, Completion)
                 again.append((_asked_again(request, outcome.text, result.detail), result.spent))
             else:
                 yield result
-    failures.refuse(model.max_failure_rate)
+    model.failures.refuse()
 
 
 def _read(outcome: Outcome, spent: Spent, answer_type: type[M]) -> Parsed[M] | Abstention:
