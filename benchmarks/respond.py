@@ -445,7 +445,8 @@ def report(options: argparse.Namespace) -> None:
         found["ratio_to_bare_client_wall"] = min(p["ratio_wall"] for p in found["grid"])
         found["cached_requests"] = sum(p["cached_requests"] for p in found["grid"])
         found |= compare_memory(room, options.memory)
-        found["cache_share"] = cost_of_cache(room, 5000, min(p["bare_cpu_ms"] for p in found["grid"]))
+        cached, bare_ms = 2000 if options.quick else 20_000, min(p["bare_cpu_ms"] for p in found["grid"])
+        found["cache_share"] = cost_of_cache(room, cached, bare_ms)
         if options.storm:
             storms = [(0.05, 5000)] if options.quick else [(0.05, 100_000), (0.5, 20_000)]
             found["storm"] = [

@@ -11,6 +11,7 @@ import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 import pyarrow as pa
@@ -26,6 +27,8 @@ class Row(BaseModel):
 
 
 R = TypeVar("R", bound=Row)
+CONVERTED = 4096
+"""Rows that are converted together."""
 
 _SCALARS: dict[Any, pa.DataType] = {
     str: pa.string(),
@@ -72,14 +75,16 @@ class Table(Generic[R]):
         They go through JSON, which both sides read and write exactly: pyarrow imports pandas, a second's
         work, before it makes an array of Python's objects.
         """
-        lines = b"\n".join(to_json(row.model_dump(), inf_nan_mode="constants") for row in rows)
-        if not lines:
-            return pa.Table.from_batches([], self.arrow_schema)
-        return pj.read_json(
-            io.BytesIO(lines),
-            read_options=pj.ReadOptions(use_threads=False, block_size=len(lines) + 1),
-            parse_options=pj.ParseOptions(self.arrow_schema, unexpected_field_behavior="error"),
-        )
+        left, parts = iter(rows), [pa.Table.from_batches([], self.arrow_schema)]
+        while some := list(islice(left, CONVERTED)):
+            lines = b"\n".join(to_json(row.model_dump(), inf_nan_mode="constants") for row in some)
+            part = pj.read_json(
+                io.BytesIO(lines),
+                read_options=pj.ReadOptions(use_threads=False, block_size=len(lines) + 1),
+                parse_options=pj.ParseOptions(self.arrow_schema, unexpected_field_behavior="error"),
+            )
+            parts.append(part)
+        return pa.concat_tables(parts)
 
     def from_arrow(self, table: pa.Table) -> Iterator[R]:
         """Arrow to validated rows, in the table's order."""

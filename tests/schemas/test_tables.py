@@ -80,7 +80,7 @@ import sys
 from schemas.decision import DROPPED, Dropped
 fields = dict.fromkeys(("id", "stage", "reason", "text", "record"), "a")
 row = Dropped(kind="question", because_of=None, similarity=None, **fields)
-for rows in ([], [row]):
+for rows in ([], [row], [row] * 10_000):
     assert DROPPED.to_arrow(rows).num_rows == len(rows)
 assert "pandas" not in sys.modules
 """
