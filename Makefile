@@ -16,7 +16,7 @@ quickstart: setup
 setup: $(VENV)/.ready
 
 test: $(VENV)/.ready-dev
-	@$(BIN)/python -m pytest -n auto --dist loadfile tests
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests
 
 # With the older Prefect and FastAPI that vLLM forces upon an environment.
 test-older:

@@ -24,6 +24,15 @@ DATA = PROJECT / "data"
 SHARED = PROJECT.parent / "shared" / "data"
 
 
+SLOW = ("flows", "docs", "benchmarks")
+"""Folders whose tests take longest. They begin, so that no worker is left with them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = PROJECT / "tests"
+    items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in SLOW)
+
+
 @pytest.fixture(autouse=True)
 def _no_keys_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests must not depend on the keys of whoever runs them, nor ask the Hub."""
