@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import connection
 from pathlib import Path
 
 import pytest
@@ -445,6 +446,8 @@ def test_killed_at_any_request_the_hub_is_whole_and_the_next_run_finishes(
 ) -> None:
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(PRELOADED)
+    one_at_a_time = threading.Lock()
+    """Starting a process asks how all others ended, and that can be read only once."""
 
     def happens(position: int) -> str | None:
         with HubServer(tmp_path / str(position), like=before, faults={position: kill}) as hub:
@@ -452,12 +455,15 @@ def test_killed_at_any_request_the_hub_is_whole_and_the_next_run_finishes(
             victim = processes.Process(
                 target=publish_when_told, args=(releases[1], hub.url, hub.token, there)
             )
-            victim.start()
+            with one_at_a_time:
+                victim.start()
             hub.client = victim.pid
             here.send("go")
-            victim.join(60)
-            if victim.exitcode != -9:
-                return f"was not killed: {victim.exitcode}"
+            connection.wait([victim.sentinel], 60)
+            with one_at_a_time:
+                ended = victim.exitcode
+            if ended != -9:
+                return f"was not killed: {ended}"
             if not whole(hub, releases):
                 return f"after {requests[position].route} there is {sorted(shown(hub))}"
             hub.faults = {}
