@@ -78,7 +78,7 @@ class _Terminal:
         return _Bar(self.progress, self.progress.add_task(escape(title), total=total))
 
     def say(self, line: str) -> None:
-        self.progress.console.print(plain(line))
+        self.progress.console.print(plain(line), soft_wrap=not ERR.is_terminal)
 
     def close(self, bar: Any) -> None:
         self.progress.stop_task(bar.task)
