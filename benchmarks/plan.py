@@ -182,7 +182,7 @@ def deep(server: OpenAIServer) -> dict[str, Any]:
 
 
 def archive(server: OpenAIServer) -> dict[str, Any]:
-    """An archive of elites, an intersection of attributes, a cascade of relabelling judges."""
+    """An archive of elites, two attributes, a cascade of relabelling judges."""
     base = first(server)
     changes = {
         "attributes": ["gender", "nationality"],

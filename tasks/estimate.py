@@ -91,7 +91,7 @@ class Estimate(BaseModel):
     total_cost_usd: float
     highest_cost_usd: float
     """Were everything accepted, every domain new, every panel split and every comparison asked twice. Failed
-    tries that are paid for come on top."""
+    tries that are paid for come on top, and answers that are asked for again as they cannot be read."""
     cost_by_model: dict[str, float]
     budget_usd: float
     questions: dict[str, int]

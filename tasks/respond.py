@@ -64,7 +64,7 @@ class Tally:
     """Calls, tokens and dollars by model."""
 
     def add(self, row: Response, outcome: CallOutcome) -> None:
-        self.failures.add(row.model, outcome if isinstance(outcome, Failure) else None)
+        self.failures.add(row.model, outcome)
         so_far = self.spent.get(row.model)
         self.spent[row.model] = StageCost(
             stage="",

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from schemas.errors import BudgetError, ModelError
-from tasks.models.protocol import Failure, FailureKind
+from tasks.models.protocol import Failure, FailureKind, Outcome
 
 
 @dataclass
@@ -25,12 +25,12 @@ class Failures:
     def failed(self) -> int:
         return self.kinds.total()
 
-    def add(self, model: str, failure: Failure | None) -> None:
-        """One call, and how it failed, if it did."""
+    def add(self, model: str, outcome: Outcome) -> None:
+        """One call, and what came of it."""
         self.calls += 1
-        if failure is not None:
-            self.kinds[failure.kind] += 1
-            self.first.setdefault(failure.kind, f"{model}: {failure.message}")
+        if isinstance(outcome, Failure):
+            self.kinds[outcome.kind] += 1
+            self.first.setdefault(outcome.kind, f"{model}: {outcome.message}")
 
     def refuse(self) -> None:
         """Raise `BudgetError` where a call could not be paid, `ModelError` where too many failed."""
@@ -47,5 +47,5 @@ class Failures:
                 f"{self.failed} of {self.calls} calls failed ({kinds}); {self.tolerated:.0%} are tolerated",
                 place=next(iter(self.first.values())),
                 hint="mend the endpoint and run the same command again: answers that came are not paid "
-                "twice; or raise validate.max_failure_rate",
+                "twice; or raise the recipe's validate.max_failure_rate",
             )

@@ -44,10 +44,11 @@ async def ask_patiently(ask: Try, limiter: Limiter, request: Request) -> Outcome
         used += TOLD_TO_WAIT if _told_to_wait(result) else 1.0
         wait_s = result.retry_after_s or 0.0
         too_long = wait_s > LONGEST_WAIT_S
+        asked_to_wait = f"{result.message}; it asks to wait {wait_s:.0f} s"
         if result.final or too_long or used >= limits.attempts:
-            suffix = f"; it asks to wait {result.retry_after_s:.0f} s" if too_long else ""
-            return Failure(request.tag, result.kind, result.message + suffix, tries)
-        _tell(limiter, wait_s, f"{result.message}; it asks to wait {wait_s:.0f} s", again_s=wait_s)
+            message = asked_to_wait if too_long else result.message
+            return Failure(request.tag, result.kind, message, tries)
+        _tell(limiter, wait_s, asked_to_wait, again_s=wait_s)
         silent = limiter.silent_s(time.monotonic())
         await asyncio.sleep(
             backoff_s(tries, silent) if result.retry_after_s is None else result.retry_after_s

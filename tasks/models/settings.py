@@ -34,6 +34,7 @@ class ModelSettings:
     batch: frozenset[str] = frozenset()
     """Models that are asked through the Batch API."""
     max_failure_rate: float = Validate().max_failure_rate
+    """Share of the calls for structured answers that may fail."""
     prices_path: Path | None = None
     """Default: `prices.yaml` in `data_dir`."""
 

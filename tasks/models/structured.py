@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -95,8 +95,8 @@ async def ask_structured(
         again = []
         async for outcome in model.complete(drawn(asking)):
             request, spent = open_requests.pop(outcome.tag)
-            failed = isinstance(outcome, Failure) and outcome.kind != "bad_request"
-            model.failures.add(model.name, cast("Failure", outcome) if failed else None)
+            if not (isinstance(outcome, Failure) and outcome.kind == "bad_request"):
+                model.failures.add(model.name, outcome)
             result = _read(outcome, spent, answer_type)
             if isinstance(result, Abstention) and round_ < repairs and _may_be_mended(outcome, result):
                 assert isinstance(outcome, Completion)

@@ -79,7 +79,7 @@ def test_rules_cost_nothing(make_context: MakeContext) -> None:
     assert stage(plan, "mutate").calls == 0
 
 
-def test_nothing_can_cost_more_than_the_highest(make_context: MakeContext) -> None:
+def test_what_is_assumed_may_come_dearer_and_what_is_counted_may_not(make_context: MakeContext) -> None:
     searched = estimate(make_context(models=PRICED, evolve={"rounds": 2, "questions_per_round": 10}))
     assert searched.highest_cost_usd > searched.total_cost_usd > 0
     families = {"decision": {"questions": 5, "samples": 2}}

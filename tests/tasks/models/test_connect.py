@@ -221,11 +221,8 @@ def test_a_server_that_stays_away_stops_the_stage_and_what_it_said_is_kept(
 def test_a_long_wait_that_the_server_asks_for_is_told_once(tmp_path: Path, heard: list[str]) -> None:
     busy = [status(429, retry_after="1", message="too busy")] * 4
     with OpenAIServer("yes", faults=busy) as server:
-        limits = Limits(max_in_flight=4)
-        assert (
-            len(answers(server.model(), settings_for(tmp_path, server.model(), limits=limits), questions(8)))
-            == 8
-        )
+        settings = settings_for(tmp_path, server.model(), limits=Limits(max_in_flight=4))
+        assert len(answers(server.model(), settings, questions(8))) == 8
     assert heard == [f"{server.url.removesuffix('/v1')} answered 429: too busy; it asks to wait 1 s"]
 
 
