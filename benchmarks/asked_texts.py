@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.similar_texts import shuffled
-from tasks.formats.vocabulary import read_frames, read_taxonomy
-from tasks.text.composition import compose, write_text
+from tasks.files.vocabulary import read_frames, read_taxonomy
+from tasks.questions.composition import compose, write_text
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 PEOPLE = {"{noun}": "a retired nurse", "{object}": "them", "{subject}": "they", "{possessive}": "their"}

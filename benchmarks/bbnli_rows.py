@@ -10,7 +10,7 @@ import csv
 import sys
 from pathlib import Path
 
-from tasks.formats.bbnli import Statement, read_stereotype, statements_of
+from tasks.files.questions import Statement, read_stereotype, statements_of
 
 
 def main() -> None:

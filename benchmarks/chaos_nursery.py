@@ -33,7 +33,7 @@ QUIET = {
 IMPORTED_FIRST = (
     "flows.cli",
     "flows.build",
-    "flows.running",
+    "flows.run",
     "datasets",
     "great_expectations",
     "matplotlib.pyplot",
@@ -44,7 +44,7 @@ IMPORTED_FIRST = (
     "scipy.stats",
     "sqlalchemy.dialects.sqlite",
     "statsmodels.api",
-    "tasks.models.openai_chat",
+    "tasks.models.openai",
 )
 
 

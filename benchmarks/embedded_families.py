@@ -17,12 +17,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from schemas.effect import EFFECTS, Effect
-from schemas.judgement import JUDGEMENTS
+from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect
 from schemas.recipe import Recipe
-from schemas.response import RESPONSES
-from tasks import expand, gather, judge, measure, respond
-from tasks.store import RunContext, read_table, run_stage
+from tasks import expand as expand
+from tasks import judge as judge
+from tasks import measure as measure
+from tasks import respond as respond
+from tasks.package import assemble as gather
+from tasks.run.store import RunContext, read_table, run_stage
 
 MODEL = "embedded:smollm2-135m"
 DATA = Path(__file__).resolve().parent.parent / "data"

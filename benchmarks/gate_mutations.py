@@ -24,18 +24,16 @@ import pyarrow.parquet as pq
 
 from benchmarks.good_release import write_release
 from benchmarks.good_tables import JUDGE, as_dropped, good_tables
-from schemas.decision import StageCounts
-from schemas.ids import content_id, file_hash
+from schemas.gate import SuiteResult
+from schemas.labels import StageCounts
 from schemas.question import Question, question_id
-from schemas.validation import SuiteResult
-from tasks.checks.examination import TABLES, Knowledge, examine
-from tasks.checks.expected import Frame
-from tasks.checks.findings import Problem
-from tasks.checks.reconciliation import ASSEMBLED
-from tasks.checks.release_files import open_release_files
-from tasks.checks.suite import FAULTS, Failing, run_suite
-from tasks.release.configs import data_file
-from tasks.release.reading import MANIFEST
+from schemas.tables import content_id, file_hash
+from tasks.gate.catalogue import Problem
+from tasks.gate.examination import TABLES, Knowledge, examine
+from tasks.gate.great_expectations import FAULTS, Failing, Frame, run_suite
+from tasks.gate.release_files import open_release_files
+from tasks.gate.whole import ASSEMBLED
+from tasks.release import MANIFEST, data_file
 from tasks.text.slots import expand_template
 
 Record = dict[str, Any]

@@ -9,16 +9,20 @@ from typing import Any
 import yaml
 
 from benchmarks.good_tables import EARLIER, JUDGE, Tables
-from schemas.comparison import Comparison
-from schemas.ids import content_hash, file_hash
-from schemas.manifest import ClearOf, HoldBack, Manifest, PeopleReview
-from schemas.passport import Passport
+from schemas.gate import Passport, Quarantine
 from schemas.question import QUESTIONS, Question
-from schemas.validation import Quarantine
-from tasks.checks.examination import Knowledge
-from tasks.release.canary import canary_of
-from tasks.release.configs import CONFIGS, CONTROLS, HARD_NEGATIVES, data_file
-from tasks.release.parquet import release_table, write_parquet
+from schemas.release import ClearOf, Comparison, HoldBack, Manifest, PeopleReview
+from schemas.tables import content_hash, file_hash
+from tasks.gate.examination import Knowledge
+from tasks.release import (
+    CONFIGS,
+    CONTROLS,
+    HARD_NEGATIVES,
+    canary_of,
+    data_file,
+    release_table,
+    write_parquet,
+)
 
 NAME = "good"
 VERSION = "1.0.0"

@@ -10,20 +10,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from schemas.attribute import Attribute
-from schemas.decision import Dropped, StageCounts
-from schemas.effect import Effect
-from schemas.ids import canonical_json, content_id
-from schemas.judgement import Judgement, Score
-from schemas.label import LabelChange
+from schemas.answers import Effect, Judgement, Response, Score
+from schemas.labels import Dropped, LabelChange, StageCounts
 from schemas.question import Option, Question
-from schemas.response import Response
-from tasks.checks.examination import Knowledge
-from tasks.checks.knowledge import known_words
-from tasks.formats.vocabulary import read_attribute, read_rubric
+from schemas.tables import canonical_json, content_id
+from schemas.vocabulary import Attribute
+from tasks.files.vocabulary import read_attribute, read_rubric
+from tasks.gate.examination import Knowledge, known_words
+from tasks.questions.binding import Draft, bind_draft, link_twins
+from tasks.questions.quality import drop_question
 from tasks.stats.fitness import normalised_fitness
-from tasks.text.dropping import drop_question
-from tasks.text.questions import Draft, bind_draft, link_twins
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 MODEL = "openai:small-model"

@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from tasks.release.reading import open_release
+from tasks.release import open_release
 from tests.servers.openai_server import Body, Messages, OpenAIServer
 
 PACKAGES = {

@@ -25,10 +25,10 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from benchmarks.loopback import Loopback  # noqa: E402
-from schemas.recipe import Limits  # noqa: E402
-from tasks.models.connect import ModelSettings, open_model  # noqa: E402
-from tasks.models.protocol import Decoding, Message, Request  # noqa: E402
+from benchmarks.loopback import Loopback
+from schemas.recipe import Limits
+from tasks.models import ModelSettings, open_model
+from tasks.models.protocol import Decoding, Message, Request
 
 IN_FLIGHT, LATENCY_S = 64, 0.05
 

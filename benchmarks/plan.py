@@ -27,9 +27,9 @@ import yaml
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from tasks.models.backend import estimate_tokens  # noqa: E402
-from tests.flows.test_build import scripted  # noqa: E402
-from tests.servers.openai_server import Body, Messages, OpenAIServer, Reply  # noqa: E402
+from tasks.models.protocol import estimate_tokens
+from tests.flows.test_build import scripted
+from tests.servers.openai_server import Body, Messages, OpenAIServer, Reply
 
 WRITER, TARGET, JUDGE = "gpt-5-mini", "gpt-4.1-mini", "gpt-4.1"
 MEASURES = ("calls", "tokens_in", "tokens_out", "cost_usd")

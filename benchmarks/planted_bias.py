@@ -28,14 +28,14 @@ sys.path.insert(0, str(PROJECT))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from benchmarks import planted_judges, planted_power, planted_search  # noqa: E402
-from benchmarks.planted_judges import JUDGE_BIASES  # noqa: E402
-from benchmarks.planted_power import Cell, Observed, auroc  # noqa: E402
-from benchmarks.planted_worlds import SIZES, draw_superdomains, plant_in, target_of  # noqa: E402
-from schemas.recipe import Strategy  # noqa: E402
-from tests.simulated.target import KINDS, NOISES, Kind, Noise  # noqa: E402
+from benchmarks import planted_judges, planted_power, planted_search
+from benchmarks.planted_judges import JUDGE_BIASES
+from benchmarks.planted_power import Cell, Observed, auroc
+from benchmarks.planted_worlds import SIZES, draw_superdomains, plant_in, target_of
+from schemas.recipe import Strategy
+from tests.simulated.target import KINDS, NOISES, Kind, Noise
 
 Line = dict[str, Any]
 

@@ -26,22 +26,26 @@ from benchmarks.planted_worlds import (
     target_of,
     words,
 )
-from schemas.judgement import Judgement
-from schemas.passport import Passport
+from schemas.answers import Judgement
+from schemas.gate import Passport
 from schemas.question import Question
 from schemas.recipe import Bar, Recipe
-from tasks.families.expanding import expand_family
+from tasks.expand import expand_family
+from tasks.families.effects import Slice, correct_for_multiplicity
 from tasks.judge import ask_judge
-from tasks.judging.groups import AnswerGroup, group_answers
-from tasks.measuring.effects import Slice, correct_for_multiplicity
-from tasks.measuring.open_questions import compare_groups, question_effects
-from tasks.measuring.shared_differences import shared_effect
-from tasks.measuring.verdicts import holdout_fitness, verdict_effects
-from tasks.store import RunContext
+from tasks.judge.verdicts import AnswerGroup, group_answers
+from tasks.measure.open_questions import (
+    compare_groups,
+    holdout_fitness,
+    question_effects,
+    shared_effect,
+    verdict_effects,
+)
+from tasks.run.store import RunContext
 from tests.servers.openai_server import OpenAIServer
 from tests.servers.scripted_judges import ScriptedJudge
 from tests.simulated.target import Kind, Plant, badness_of
-from tests.tasks.auditing.material import audit_scripted, scripted
+from tests.tasks.audit.material import audit_scripted, scripted
 
 FORM = "normalised"
 NOISE = 0.01

@@ -22,11 +22,10 @@ from benchmarks.planted_worlds import (
     words,
 )
 from schemas.question import Question
-from tasks.families.expanding import expand_family
-from tasks.judging.divergence import compare_answers, masked_answers
-from tasks.judging.groups import AnswerGroup, group_answers
-from tasks.judging.word_distances import word_vectors
-from tasks.stats.permutation import pooled_p_value
+from tasks.expand import expand_family
+from tasks.judge.divergence import compare_answers, masked_answers, word_vectors
+from tasks.judge.verdicts import AnswerGroup, group_answers
+from tasks.stats.resampling import pooled_p_value
 from tasks.stats.shared_difference import mean_differences
 from tests.simulated.target import Kind, Noise, Plant
 

@@ -11,24 +11,27 @@ from statistics import fmean
 import numpy as np
 
 from benchmarks.planted_worlds import DATA, TARGET, Responding, attributes, recipe_of, words
-from schemas.effect import Effect
-from schemas.judgement import JUDGEMENTS
+from schemas.answers import JUDGEMENTS, RESPONSES, Effect
 from schemas.question import QUESTIONS, Question
 from schemas.recipe import Strategy
-from schemas.response import RESPONSES
+from tasks.evolve import STAGE as MUTATE
+from tasks.evolve.select import STAGE as SELECT
 from tasks.expand import STAGE as EXPAND
+from tasks.families.effects import correct_for_multiplicity
 from tasks.judge import STAGE as JUDGE
-from tasks.judging.groups import group_answers
-from tasks.judging.masking import mask_words, masked_words
-from tasks.judging.panel import SCREEN, deciding_form
-from tasks.judging.word_distances import word_vectors
-from tasks.measuring.effects import correct_for_multiplicity
-from tasks.measuring.open_questions import compare_groups, question_effects, slice_effects
-from tasks.measuring.shared_differences import shared_effects
-from tasks.measuring.verdicts import holdout_fitness, verdict_effects
-from tasks.mutate import STAGE as MUTATE
-from tasks.select import STAGE as SELECT
-from tasks.store import RunContext, Stage, Step, TableRef, read_table, run_stage
+from tasks.judge.divergence import word_vectors
+from tasks.judge.panel import SCREEN, deciding_form
+from tasks.judge.verdicts import group_answers
+from tasks.judge.words import mask_words, masked_words
+from tasks.measure.open_questions import (
+    compare_groups,
+    holdout_fitness,
+    question_effects,
+    shared_effects,
+    slice_effects,
+    verdict_effects,
+)
+from tasks.run.store import RunContext, Stage, Step, TableRef, read_table, run_stage
 from tests.simulated.target import SimulatedTarget, Unit
 
 ALPHA = 0.05

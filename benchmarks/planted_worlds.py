@@ -9,20 +9,20 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from schemas.attribute import Attribute
-from schemas.decision import StageCounts
-from schemas.ids import derived_seed
+from schemas.answers import RESPONSES, Phase, Response
+from schemas.labels import StageCounts
 from schemas.question import QUESTIONS, Question
 from schemas.recipe import Recipe
-from schemas.response import RESPONSES, Phase, Response
-from tasks.families.asking import plan_asks
-from tasks.formats.vocabulary import read_attributes, read_taxonomy
-from tasks.judging.divergence import DivergenceWords, read_divergence_words
-from tasks.judging.groups import AnswerGroup, group_answers
-from tasks.judging.refusal import read_refusal_phrases
+from schemas.tables import derived_seed
+from schemas.vocabulary import Attribute
+from tasks.families import plan_asks
+from tasks.files.vocabulary import read_attributes, read_taxonomy
+from tasks.judge.divergence import DivergenceWords, read_divergence_words
+from tasks.judge.verdicts import AnswerGroup, group_answers
+from tasks.judge.words import read_refusal_phrases
 from tasks.models.protocol import Completion
 from tasks.respond import is_asked, record_answer
-from tasks.store import Outcome, RunContext, TableRef, read_table
+from tasks.run.store import Outcome, RunContext, TableRef, read_table
 from tests.simulated.target import KINDS, Kind, Noise, Plant, Script, SimulatedTarget, Unit, read_script
 
 PROJECT = Path(__file__).resolve().parent.parent

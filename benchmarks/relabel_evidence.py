@@ -36,10 +36,10 @@ from benchmarks.relabel_quality import (
     read_pairs,
     recorded_grades,
 )
-from schemas.ids import derived_seed
-from tasks.relabelling.graded import DecisionRule
-from tasks.relabelling.lexical import stem, words
-from tasks.stats.bootstrap import cluster_bootstrap
+from schemas.tables import derived_seed
+from tasks.relabel.graded import DecisionRule
+from tasks.relabel.rule_judges import stem, words
+from tasks.stats.resampling import cluster_bootstrap
 
 FOLDS, RIDGE = 5, 1.0
 FOUR = ("umb_gpt4", "bin_gpt4o", "bin_gpt4", "bin_llama32")

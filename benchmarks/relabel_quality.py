@@ -25,21 +25,18 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from schemas.candidates import CandidateSet  # noqa: E402
-from schemas.ids import derived_seed  # noqa: E402
-from tasks.formats.retrieval_passages import make_passage, make_set  # noqa: E402
-from tasks.models.connect import ModelSettings  # noqa: E402
-from tasks.relabelling.cascade import parse_text_verdict  # noqa: E402
-from tasks.relabelling.changes import Relabelling  # noqa: E402
-from tasks.relabelling.graded import DecisionRule, Grades, Scale  # noqa: E402
-from tasks.relabelling.job import screening  # noqa: E402
-from tasks.relabelling.mining import MinedPool  # noqa: E402
-from tasks.relabelling.opening import open_judges  # noqa: E402
-from tasks.relabelling.policies import Policy  # noqa: E402
-from tasks.relabelling.reliability import estimate_reliability, relevance_votes  # noqa: E402
-from tasks.relabelling.screen import Screen  # noqa: E402
-from tasks.relabelling.strategies import relabel_by_grades, relabel_sets  # noqa: E402
-from tasks.relabelling.truth import COUNTED, METRICS, Tally  # noqa: E402
+from schemas.labels import CandidateSet
+from schemas.tables import derived_seed
+from tasks.files.retrieval_rows import make_passage, make_set
+from tasks.models import ModelSettings
+from tasks.relabel.cascade import parse_text_verdict
+from tasks.relabel.decisions import Policy, Relabelling
+from tasks.relabel.file import screening
+from tasks.relabel.graded import DecisionRule, Grades, Scale, estimate_reliability, relevance_votes
+from tasks.relabel.judges import open_judges
+from tasks.relabel.mining import MinedPool, Screen
+from tasks.relabel.quality import COUNTED, METRICS, Tally
+from tasks.relabel.two_stage import relabel_by_grades, relabel_sets
 
 SYSTEM = "SPLADE_P_P_ENSEMBLE_DISTIL"
 SCALES = {"umb_gpt4": 3, "bin_gpt4o": 1, "bin_gpt4": 1, "bin_llama32": 1}

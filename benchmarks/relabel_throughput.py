@@ -89,8 +89,8 @@ def relabelled(source: str, judge: str) -> dict[str, Any]:
     import openai  # noqa: F401  (start-up is not measured)
 
     from schemas.recipe import Limits
-    from tasks.models.connect import ModelSettings
-    from tasks.relabelling.file import relabel_file
+    from tasks.models import ModelSettings
+    from tasks.relabel.file import relabel_file
 
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -113,8 +113,8 @@ def bare(source: str, judge: str, calls: int) -> dict[str, Any]:
     import httpx2
     import openai
 
-    from tasks.relabelling.criteria import answers_query
-    from tasks.text.prompts import fence
+    from tasks.models.prompts import fence
+    from tasks.relabel.judges import answers_query
 
     prompt = answers_query(PROJECT / "data").evidence
     rows = [json.loads(line) for line in Path(source).read_text().splitlines()]

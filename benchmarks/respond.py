@@ -36,8 +36,8 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from benchmarks.loopback import STORM, WAIT_S, Loopback  # noqa: E402
-from benchmarks.respond_peers import cpu_s, prompt  # noqa: E402
+from benchmarks.loopback import STORM, WAIT_S, Loopback
+from benchmarks.respond_peers import cpu_s, prompt
 
 PEERS = {
     "curator": ["bespokelabs-curator==0.1.31"],
@@ -56,7 +56,7 @@ Result = dict[str, Any]
 def write_questions(place: Path, count: int) -> None:
     """So many prompts as questions of two variants, in place/questions.parquet."""
     from schemas.question import QUESTIONS, Question, Variant
-    from tasks.formats.spool import Spool
+    from tasks.run.store import Spool
 
     rows = Spool(QUESTIONS, place)
     for number in range(count // len(VALUES)):
@@ -89,8 +89,8 @@ def recipe_for(url: str, in_flight: int, limits: dict[str, Any]) -> Any:
 
 def stage_in(place: Path, url: str, in_flight: int, limits: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Context and inputs of the stage in a fresh run directory; the answer cache is the place's."""
-    from schemas.ids import file_hash
-    from tasks.store import RunContext, TableRef
+    from schemas.tables import file_hash
+    from tasks.run.store import RunContext, TableRef
 
     context = RunContext(
         recipe=recipe_for(url, in_flight, limits),
@@ -107,7 +107,7 @@ def stage_in(place: Path, url: str, in_flight: int, limits: dict[str, Any]) -> t
 def warm_up(place: Path, url: str) -> None:
     """Ask two questions, so that what is imported late is imported."""
     from tasks.respond import STAGE
-    from tasks.store import run_stage
+    from tasks.run.store import run_stage
 
     with tempfile.TemporaryDirectory(dir=place) as warm:
         write_questions(Path(warm), len(VALUES))
@@ -120,7 +120,7 @@ def measure_stage(
 ) -> Result:
     """The stage, and then the same once more: it is found done."""
     from tasks.respond import STAGE
-    from tasks.store import run_stage
+    from tasks.run.store import run_stage
 
     if warm:
         warm_up(place, url)
@@ -202,9 +202,9 @@ def measure_prefect(place: Path, url: str, in_flight: int, count: int) -> Result
     quiet_prefect(SimpleNamespace(runs=place))  # type: ignore[arg-type]
     from prefect import flow
 
-    from flows import steps
+    from flows import engine as steps
     from tasks.respond import STAGE
-    from tasks.store import Step, run_stage
+    from tasks.run.store import Step, run_stage
 
     inner: dict[str, float] = {}
 
@@ -325,7 +325,7 @@ def cost_of_cache(room: Path, count: int, bare_cpu_ms: float) -> Result:
 def through_a_storm(room: Path, latency_s: float, count: int, says_when: bool) -> Result:
     """Beside the clean run. What hangs is given up after 1 s, or 2 s where an answer takes half a second. The
     waits that the server asks for are divided by the requests that are worked on at a time."""
-    from tasks.models.connect import AT_A_TIME
+    from tasks.models import AT_A_TIME
 
     with Loopback(latency_s=latency_s) as server:
         clean = in_own_process("stage", questions_in(room, count), server.url, 256, count)

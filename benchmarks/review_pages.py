@@ -26,13 +26,11 @@ import uvicorn
 
 from benchmarks.good_tables import DATA
 from benchmarks.review_release import write_review_release
-from schemas.review import KEEPING
-from tasks.reviewing.app import create_app
-from tasks.reviewing.desk import Desk
-from tasks.reviewing.events import Act, append_events
-from tasks.reviewing.guard import App, Guard, Receive, Scope, Send
-from tasks.reviewing.material import open_material
-from tasks.reviewing.serving import listen
+from schemas.labels import KEEPING
+from tasks.review.events import Act, append_events
+from tasks.review.material import open_material
+from tasks.review.queue import Desk
+from tasks.review.server import App, Guard, Receive, Scope, Send, create_app, listen
 
 TOKEN = "t" * 43
 REVIEWERS = ("anna", "ben")

@@ -8,17 +8,16 @@ from statistics import fmean
 
 from benchmarks.good_release import write_release
 from benchmarks.good_tables import DATA, Tables
-from schemas.ids import content_id, derived_seed
-from schemas.judgement import Judgement, Score
-from schemas.manifest import Manifest
+from schemas.answers import Judgement, Response, Score, text_answer
 from schemas.question import Question, Variant
 from schemas.recipe import Recipe
-from schemas.response import Response, text_answer
-from tasks.checks.examination import Knowledge
-from tasks.formats.vocabulary import read_attributes
+from schemas.release import Manifest
+from schemas.tables import content_id, derived_seed
+from tasks.files.vocabulary import read_attributes
+from tasks.gate.examination import Knowledge
+from tasks.questions.composition import seed_pairs
+from tasks.questions.quality import drop_question
 from tasks.stats.fitness import normalised_fitness
-from tasks.text.dropping import drop_question
-from tasks.text.expansion import seed_pairs
 
 NAME = "everyday-advice"
 ATTRIBUTES = ("gender", "age", "religion", "disability", "nationality", "race")

@@ -22,13 +22,11 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.good_tables import good_tables
+from schemas.answers import RESPONSES
 from schemas.question import QUESTIONS
-from schemas.response import RESPONSES
-from tasks.checks.encoding import GARBLED
-from tasks.checks.expected import Expected, Frame, expected_of, frames_of
-from tasks.checks.privacy import PERSONAL_DATA
-from tasks.checks.responses import check_responses
-from tasks.checks.suite import run_suite
+from tasks.gate.answers import check_responses
+from tasks.gate.great_expectations import Expected, Frame, expected_of, frames_of, run_suite
+from tasks.gate.texts import GARBLED, PERSONAL_DATA
 
 PATTERNS = {"garbled_answer": GARBLED, "personal_data_in_answer": PERSONAL_DATA}
 

@@ -232,7 +232,7 @@ def asked(tag: str, text: str, **decoding: Any) -> Any:
 def ask(name: str, requests: list[Any], in_flight: int = MANY) -> dict[str, Any]:
     """Every outcome by its tag, with a fresh cache."""
     from schemas.recipe import Limits
-    from tasks.models.connect import ModelSettings, open_model
+    from tasks.models import ModelSettings, open_model
 
     async def collect() -> dict[str, Any]:
         async with open_model(name, settings) as model:
@@ -288,7 +288,7 @@ def forms(name: str) -> dict[str, Any]:
 
     from pydantic import BaseModel
 
-    from tasks.models.strict_schema import strict_schema
+    from tasks.models.structured import strict_schema
 
     class Pick(BaseModel):
         sure: bool

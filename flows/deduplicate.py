@@ -7,8 +7,8 @@ from typing import Any
 
 from prefect import flow
 
-from flows.runners import submit_each
-from tasks.deduplicating.file import deduplicate_file
+from flows.engine import submit_each
+from tasks.deduplicate.file import deduplicate_file
 
 
 @flow(name="deduplicate", persist_result=False, validate_parameters=False)
@@ -18,6 +18,6 @@ def deduplicate(input: Path, options: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         input: The file.
-        options: As `tasks.deduplicating.file.deduplicate_file` takes them.
+        options: As `tasks.deduplicate.file.deduplicate_file` takes them.
     """
     return deduplicate_file(input, **{**options, "out": options["out"].resolve()}, each=submit_each)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows import steps
+from flows import engine as steps
 from schemas.recipe import Recipe
 from schemas.tables import Row
-from tasks.relabelling.job import fingerprint_input
-from tasks.store import RunContext, Step, TableRef
+from tasks.relabel.file import fingerprint_input
+from tasks.run.store import RunContext, Step, TableRef
 
 
 class Evolved(Row):

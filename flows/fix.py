@@ -9,21 +9,19 @@ from typing import Any
 
 from prefect import flow
 
-from flows import steps
+from flows import engine as steps
 from flows.evaluate import release_ref
 from flows.workspace import Workspace, open_workspace
-from schemas.comparison import Comparison
-from schemas.erratum import Erratum
 from schemas.errors import InputError
-from schemas.ids import content_hash
-from schemas.manifest import Manifest
+from schemas.question import Erratum
 from schemas.recipe import Recipe
-from tasks.journal import funnel
+from schemas.release import Comparison, Manifest
+from schemas.tables import content_hash
+from tasks.gate import raise_if_failed, suite_results_of, validation_of, write_data_docs
 from tasks.mend import write_erratum
-from tasks.release.errata import read_errata
-from tasks.release.reading import last_release, open_release
-from tasks.store import RunContext, Step, run_lock
-from tasks.validate import raise_if_failed, suite_results_of, validation_of, write_data_docs
+from tasks.release import last_release, open_release, read_errata
+from tasks.run.journal import funnel
+from tasks.run.store import RunContext, Step, run_lock
 
 
 @flow(name="fix", persist_result=False)

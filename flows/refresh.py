@@ -12,17 +12,17 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from flows.artifacts import show_decision
 from flows.build import build
-from flows.publishing import run_publish
+from flows.engine import show_decision
+from flows.publish import run_publish
 from flows.workspace import Workspace, open_workspace, read_recipe
-from schemas.ids import derived_seed
 from schemas.recipe import Recipe
-from schemas.refreshing import Decision
-from tasks.decide import decide
-from tasks.formats.csv_file import write_csv
-from tasks.release.reading import Release, last_release, open_release
-from tasks.store import write_bytes
+from schemas.release import Decision
+from schemas.tables import derived_seed
+from tasks.files.yaml import write_csv
+from tasks.package.compare import decide
+from tasks.release import Release, last_release, open_release
+from tasks.run.store import write_bytes
 
 PERIOD = "%G-W%V"
 """A week: all refreshes of one week ask the same questions, and answers come from the cache."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from prefect import flow
 from pydantic import Field
 
-from flows.running import run_relabel
+from flows.run import run_relabel
 
 
 @flow(name="relabel", persist_result=False)

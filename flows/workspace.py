@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.recipe import Recipe
-from tasks.formats.vocabulary import vocabulary_dir
-from tasks.formats.yaml_file import read_yaml
-from tasks.store import RunContext
+from tasks.files.vocabulary import vocabulary_dir
+from tasks.files.yaml import read_yaml
+from tasks.run.store import RunContext
 
 PROJECT = Path(__file__).resolve().parent.parent
 

@@ -1,11 +1,29 @@
-"""Questions: a template bound to one attribute, and the matched variants that it expands to."""
+"""Errata: texts that were mended after a release, and why."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from schemas.ids import content_id
-from schemas.tables import Row, Table
+from schemas.tables import Row, Table, content_id
+
+
+class Erratum(Row):
+    """One mended question. Its text is part of its id, so the mended one has another id and the old one as
+    its parent."""
+
+    question_id: str
+    """The question that was wrong."""
+    mended_id: str
+    before: str
+    """Its template, slots and all."""
+    after: str
+    reason: str
+    changed_in: str
+    """The release version in which it was mended."""
+
+
+# Questions: a template bound to one attribute, and the matched variants that it expands to.
+
 
 Framing = Literal["explicit", "implicit"]
 Control = Literal["none", "a_a", "placebo", "neutral"]

@@ -1,23 +1,60 @@
-"""Rows are frozen records; a table is a row type with a name, a key and one Arrow schema.
-
-The Arrow schema is derived from the row's annotations, so a column is declared once. Arrow columns are
-nullable throughout (Hub features know no "not null"); which values may be absent is the row's business.
-"""
+"""Ids are content: the same thing has the same id on every machine and in every run."""
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 import pyarrow as pa
 import pyarrow.json as pj
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import to_json
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+"""Made once: ids are counted by the million."""
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces, UTF-8 kept as it is."""
+    return _encode(value)
+
+
+def content_hash(value: Any) -> str:
+    """sha256 (hex, 64 digits) of a JSON-able value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def content_id(prefix: str, *parts: Any) -> str:
+    """A short, stable id such as `q_3f9a…` (16 hex digits, 64 bits)."""
+    return f"{prefix}_{content_hash(list(parts))[:16]}"
+
+
+def derived_seed(*parts: Any) -> int:
+    """A 31-bit seed that depends on content only, never on order of work."""
+    return int(content_hash(list(parts))[:8], 16) & 0x7FFFFFFF
+
+
+def file_hash(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+# Rows are frozen records; a table is a row type with a name, a key and one Arrow schema.
+#
+# The Arrow schema is derived from the row's annotations, so a column is declared once. Arrow columns are
+# nullable throughout (Hub features know no "not null"); which values may be absent is the row's business.
 
 
 class Row(BaseModel):

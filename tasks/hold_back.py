@@ -9,16 +9,14 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from schemas.decision import DROPPED, Dropped, StageCounts
-from schemas.ids import canonical_json, derived_seed
-from schemas.label import LABEL_HISTORY, LabelChange
+from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, LabelChange, StageCounts
 from schemas.question import QUESTIONS, Question
-from tasks.release.configs import CONTROLS, HARD_NEGATIVES
+from schemas.tables import canonical_json, derived_seed
+from tasks.deduplicate.units import Unit, find_duplicates
+from tasks.questions.quality import drop_question
+from tasks.release import CONTROLS, HARD_NEGATIVES, Contents, ReleaseRef, open_release
 from tasks.release.private import HELD, read_hold_back
-from tasks.release.reading import Contents, ReleaseRef, open_release
-from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
-from tasks.text.dropping import drop_question
-from tasks.text.duplicates import Unit, find_duplicates
+from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.text.slots import mask_slots
 
 REASON = "held_back"

@@ -1,30 +1,79 @@
-"""Mend: questions whose text was wrong are replaced by their mended ones; the old ones are dropped with why.
-
-A mended question keeps everything but its text, and what was measured of the old text is not its own.
-"""
+"""Adopt: a release's tables become a run's, so that stages can work on them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from schemas.decision import DROPPED, Dropped, StageCounts
-from schemas.erratum import Erratum
+from schemas.answers import JUDGEMENTS, RESPONSES
 from schemas.errors import InputError
-from schemas.judgement import JUDGEMENTS
-from schemas.label import LABEL_HISTORY
-from schemas.question import QUESTIONS, Question
-from schemas.response import RESPONSES
+from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, StageCounts
+from schemas.question import QUESTIONS, Erratum, Question
 from schemas.tables import Row, Table
-from tasks.release.configs import CONTROLS, HARD_NEGATIVES
-from tasks.release.differences import ERRATUM
-from tasks.release.reading import Contents, ReleaseRef, open_release
-from tasks.release.versions import next_version
-from tasks.store import Outcome, RunContext, Stage, TableRef, read_table
-from tasks.text.dropping import drop_question
-from tasks.text.quality import question_fault
-from tasks.text.rewording import reworded, reworded_id
+from tasks.package.compare import ERRATUM
+from tasks.questions.quality import drop_question, question_fault, reworded, reworded_id
+from tasks.release import CONTROLS, HARD_NEGATIVES, Contents, ReleaseRef, next_version, open_release
+from tasks.release.private import read_hold_back
+from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
+
+Part = Literal["open", "templated"]
+"""Advice questions are asked on fresh samples; questions of templated families as in a build."""
+
+
+def adopt(
+    context: RunContext,
+    release: ReleaseRef,
+    part: Part,
+    answers: bool = False,
+    hold_back: TableRef | None = None,
+) -> Outcome:
+    """The released questions and controls of one part, without what was found out about them; with `answers`
+    also the released hold-out answers to them. With `hold_back` the questions of that private file stand in
+    the place of the released ones, beside the released controls."""
+    contents = open_release(Path(release.path)).contents
+    asked = [q for q in released_questions(contents) if hold_back is None or q.control != "none"]
+    asked += held_questions(Path(hold_back.path)) if hold_back else []
+    questions = [q for q in sorted(asked, key=by_id) if (q.family == "open") == (part == "open")]
+    counts = StageCounts(
+        stage="adopt", unit="questions", rows=len(questions), kept=len(questions), dropped=0, failed=0
+    )
+    if not answers:
+        return Outcome(tables={QUESTIONS: questions}, counts=(counts,))
+    ids = {q.id for q in questions}
+    given = [r for r in contents.rows(RESPONSES) if r.question_id in ids and r.phase == "holdout"]
+    return Outcome(tables={QUESTIONS: questions, RESPONSES: given}, counts=(counts,))
+
+
+def released_questions(contents: Contents) -> list[Question]:
+    """Questions and controls in the order of their ids, with no fitness: another model, or another judge, has
+    its own. Raises `InputError` where there are none."""
+    found = [*contents.rows(QUESTIONS), *contents.rows(CONTROLS)]
+    if not found:
+        raise InputError("the release has no questions")
+    return [unmeasured(q) for q in sorted(found, key=by_id)]
+
+
+def held_questions(path: Path) -> list[Question]:
+    """The held-back questions and their controls, likewise; without what only says nearly the same."""
+    held, _ = read_hold_back(path)
+    return [unmeasured(q) for q in held if q.control != "none" or q.label == "accepted"]
+
+
+def unmeasured(question: Question) -> Question:
+    return question.model_copy(update={"fitness": None, "holdout_effect": None})
+
+
+def by_id(question: Question) -> str:
+    return question.id
+
+
+STAGE = Stage("adopt", 1, run=adopt)
+
+
+# Mend: questions whose text was wrong are replaced by their mended ones; the old ones are dropped with why.
+#
+# A mended question keeps everything but its text, and what was measured of the old text is not its own.
 
 
 def mend(context: RunContext, questions: TableRef, errata: Sequence[Erratum]) -> Outcome:
@@ -112,5 +161,5 @@ def reopen(context: RunContext, release: ReleaseRef, errata: Sequence[Erratum]) 
     return Outcome(tables=tables, counts=(), dropped=tuple(contents.rows(DROPPED)))
 
 
-STAGE = Stage("mend", 1, run=mend)
+STAGE_MEND = Stage("mend", 1, run=mend)
 STAGE_REOPEN = Stage("reopen", 1, run=reopen)

@@ -17,7 +17,7 @@ os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "180"
 import pytest
 
 from schemas.recipe import Recipe
-from tasks.store import RunContext
+from tasks.run.store import RunContext
 
 PROJECT = Path(__file__).resolve().parent.parent
 DATA = PROJECT / "data"

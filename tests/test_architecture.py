@@ -16,9 +16,9 @@ DOORS = {
     "openai": "tasks/models/",
     "vllm": "tasks/models/",
     "xllamacpp": "tasks/models/",
-    "great_expectations": "tasks/checks/suite.py",
-    "rapidfuzz": "tasks/text/similarity.py",
-    "huggingface_hub": "tasks/release/hub.py",
+    "great_expectations": "tasks/gate/great_expectations.py",
+    "rapidfuzz": "tasks/text/normalize.py",
+    "huggingface_hub": "tasks/publish/hub.py",
     "prefect": "flows/",
 }
 SOURCES = sorted(p for package in PACKAGES for p in (PROJECT / package).rglob("*.py"))

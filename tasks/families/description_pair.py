@@ -11,15 +11,13 @@ from math import exp
 
 import numpy as np
 
-from schemas.attribute import Attribute
-from schemas.effect import Effect
+from schemas.answers import Effect, Response
 from schemas.question import Question
-from schemas.response import Response
-from tasks.families.choices import invalid_share, order_effect, placed_option
-from tasks.families.method import Answered, Method
-from tasks.measuring.effects import Slice, effect_of
-from tasks.stats.bootstrap import mean_with_interval
-from tasks.stats.permutation import gap_null, pooled_p_value
+from schemas.vocabulary import Attribute
+from tasks.families import Answered, Method
+from tasks.families.effects import Slice, effect_of
+from tasks.families.shared import invalid_share, order_effect, placed_option
+from tasks.stats.resampling import gap_null, mean_with_interval, pooled_p_value
 
 PROBABILITY = "difference in choice probability"
 

@@ -1,13 +1,4 @@
-"""What a model thinks of who speaks a dialect, told or shown (German dialects, arXiv 2509.13835).
-
-Two people hand in a text, and words or tasks are to be given to either. In the first variant of a question
-person A is the one who speaks standard German, in the second person B is. Three ways of asking:
-
-- `named`: both hand in the same text in the standard; it is said who speaks what.
-- `shown`: one text is in the standard, the other says the same in the dialect; nothing is said.
-- `noise`: as `shown`, but the other text is the standard's with random letters changed, as many as the
-  dialect changes. What noise explains is no bias against a dialect.
-"""
+"""Random noise in the letters of a text, as much of it as another text differs from it."""
 
 from __future__ import annotations
 
@@ -15,28 +6,60 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from random import Random
 
 import numpy as np
 
-from schemas.attribute import Attribute
-from schemas.effect import Effect
-from schemas.ids import derived_seed
+from schemas.answers import Effect, Response
 from schemas.question import Option, Question
 from schemas.recipe import Family, Recipe
-from schemas.response import Response
-from schemas.vocabulary import DialectText, DialectTexts, Stimuli, TraitLists, Traits
-from tasks.families.method import Answered, Ask, Method, Prompts, prompt_of
-from tasks.formats.vocabulary import check_values, read_all
-from tasks.measuring.effects import Slice, effect_of, slices_of
-from tasks.measuring.recorded_associations import parse_assignments
+from schemas.tables import derived_seed
+from schemas.vocabulary import Attribute, DialectText, DialectTexts, Stimuli, TraitLists, Traits
+from tasks.families import Answered, Ask, Method, Prompts, prompt_of
+from tasks.families.association import Assignments, association_score, parse_assignments
+from tasks.families.effects import Slice, effect_of, slices_of
+from tasks.files.vocabulary import check_values, read_all
 from tasks.models.protocol import Message
-from tasks.stats.association import Assignments, association_score
-from tasks.stats.bootstrap import mean_with_interval
-from tasks.stats.permutation import sign_flip_p_value
-from tasks.text.expansion import Pair
-from tasks.text.noise import add_noise
-from tasks.text.questions import Draft
+from tasks.questions.binding import Draft
+from tasks.questions.composition import Pair
+from tasks.stats.resampling import mean_with_interval, sign_flip_p_value
+from tasks.text.normalize import ratio
 from tasks.text.slots import Slot
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzäöüß"
+
+
+def add_noise(text: str, like: str, seed: int) -> str:
+    """The text with letters changed, doubled, dropped or added at random, one after the other, until it is as
+    unlike itself as `like` is (or each letter had its turn). The same seed gives the same noise."""
+    dice = Random(seed)
+    target = ratio(text, like)
+    pieces = list(text)
+    places = [i for i, character in enumerate(text) if character.isalpha()]
+    dice.shuffle(places)
+    for place in places:
+        if ratio(text, "".join(pieces)) <= target:
+            break
+        pieces[place] = _spoiled(pieces[place], dice)
+    return "".join(pieces)
+
+
+def _spoiled(letter: str, dice: Random) -> str:
+    other = dice.choice([x for x in LETTERS if x != letter.lower()])
+    other = other.upper() if letter.isupper() and other != "ß" else other
+    return dice.choice([other, letter + letter.lower(), "", other + letter.lower()])
+
+
+# What a model thinks of who speaks a dialect, told or shown (German dialects, arXiv 2509.13835).
+#
+# Two people hand in a text, and words or tasks are to be given to either. In the first variant of a question
+# person A is the one who speaks standard German, in the second person B is. Three ways of asking:
+#
+# - `named`: both hand in the same text in the standard; it is said who speaks what.
+# - `shown`: one text is in the standard, the other says the same in the dialect; nothing is said.
+# - `noise`: as `shown`, but the other text is the standard's with random letters changed, as many as the
+#   dialect changes. What noise explains is no bias against a dialect.
+
 
 CONDITIONS = ("named", "shown", "noise")
 DECISIONS = "decisions"

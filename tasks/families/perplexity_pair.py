@@ -13,14 +13,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.attribute import Attribute
-from schemas.effect import Effect
-from schemas.response import PLAIN
-from tasks.families.method import Answered, Method
-from tasks.measuring.effects import Slice, effect_of
-from tasks.stats.bootstrap import Interval, cluster_bootstrap, mean_with_interval
-from tasks.stats.paired import paired_t_test
-from tasks.stats.permutation import gap_null, p_value, sign_flip_p_value
+from schemas.answers import PLAIN, Effect
+from schemas.vocabulary import Attribute
+from tasks.families import Answered, Method
+from tasks.families.association import paired_t_test
+from tasks.families.effects import Slice, effect_of
+from tasks.stats.resampling import (
+    Interval,
+    cluster_bootstrap,
+    gap_null,
+    mean_with_interval,
+    p_value,
+    sign_flip_p_value,
+)
 
 EVERYDAY = "everyday"
 """The superdomain of phrases that no stereotype speaks of."""

@@ -12,18 +12,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from schemas.attribute import Attribute
-from schemas.effect import Effect
+from schemas.answers import Effect, Response
 from schemas.question import Question
-from schemas.response import Response
-from tasks.families.contrasts import pairs
-from tasks.families.method import LETTERS, Answered, Ask, Method, Prompts, prompt_of
-from tasks.measuring.effects import Slice, effect_of
+from schemas.vocabulary import Attribute
+from tasks.families import LETTERS, Answered, Ask, Method, Prompts, prompt_of
+from tasks.families.association import t_test_against_zero
+from tasks.families.effects import Slice, effect_of
+from tasks.families.shared import pairs
 from tasks.models.protocol import Message
-from tasks.stats.association import t_test_against_zero
-from tasks.stats.bootstrap import Interval, mean_with_interval
-from tasks.stats.permutation import sign_flip_p_value
-from tasks.stats.proportions import exact_share
+from tasks.stats.resampling import Interval, mean_with_interval, sign_flip_p_value
+from tasks.stats.tests import exact_share
 
 DECISIONS = "share of decisions"
 LONGEST_LINE = 12

@@ -16,10 +16,9 @@ from pathlib import Path
 from threading import Lock
 
 from schemas.errors import InputError
-from tasks.models.backend import Setback, Try, estimate_prompt_tokens
-from tasks.models.prices import Price
-from tasks.models.protocol import Completion, Request
-from tasks.store import write_bytes
+from tasks.models.names import Price
+from tasks.models.protocol import Completion, Request, Setback, Try, estimate_prompt_tokens
+from tasks.run.store import write_bytes
 
 SLICE = 0.01
 """Share of the budget that a process takes at a time."""

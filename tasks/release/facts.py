@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from schemas.decision import Dropped
-from schemas.judgement import Judgement
+from schemas.answers import Judgement
+from schemas.labels import Dropped
 from schemas.question import Question
-from tasks.judging.panel import SCREEN, settle_panel
+from tasks.judge.panel import SCREEN, settle_panel
 
 FLOOR_CONTROLS = frozenset({"a_a", "placebo"})
 """Controls whose true effect is zero; `neutral` ones may differ for good reason."""

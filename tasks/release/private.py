@@ -9,13 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.answers import RESPONSES, Response
 from schemas.errors import InputError
-from schemas.ids import file_hash
-from schemas.manifest import HoldBack, Manifest
 from schemas.question import QUESTIONS, Question
-from schemas.response import RESPONSES, Response
-from schemas.tables import Table
-from tasks.store import TableRef, write_bytes
+from schemas.release import HoldBack, Manifest
+from schemas.tables import Table, file_hash
+from tasks.run.store import TableRef, write_bytes
 
 HELD: Table[Question] = Table("held", Question, "id")
 ANSWERS = "responses"

@@ -1,7 +1,7 @@
 """The difference between values that questions have in common.
 
 Every question i has a mean answer per value, in a space of vectors; `d_i` is how these means lie around
-their own mean. The excess of one question (`tasks.stats.excess`) estimates `|d_i|²`, amid the noise of what
+their own mean. The excess of one question (`tasks.stats.resampling`) estimates `|d_i|²`, amid the noise of what
 happened to be said. What questions share is in the products of different questions:
 
     shared = mean over i ≠ j of <d_i, d_j> / (values − 1)
@@ -19,8 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.stats.bootstrap import Interval
-from tasks.stats.steady import row_sums
+from tasks.stats.resampling import Interval, row_sums
 
 Floats = NDArray[np.float64]
 

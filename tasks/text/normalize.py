@@ -6,8 +6,16 @@ quotes and dashes become plain ones, invisible characters go, every run of white
 
 from __future__ import annotations
 
+import base64
+import html
+import json
 import re
 import unicodedata
+from collections.abc import Iterator, Sequence
+from urllib.parse import quote, quote_plus
+
+import numpy as np
+from numpy.typing import NDArray
 
 MISREADINGS = 3
 """How many layers of mojibake are undone; real text has one, sometimes two."""
@@ -118,3 +126,103 @@ def _redecode(text: str) -> str:
         return bytes(_BYTES[character] for character in text).decode("utf-8")
     except (KeyError, UnicodeDecodeError):
         return text
+
+
+# Keys and passwords taken out of what others say: whole, encoded, or a part of them.
+
+
+MASK = "***"
+PART = 8
+"""So many characters of a secret in a row give it away."""
+
+
+def without_secrets(text: str, *secrets: str | None) -> str:
+    """The text with a mask for every secret, in the encodings in which servers and programs repeat them, and
+    for every piece of one from `PART` characters on."""
+    for secret in secrets:
+        if secret:
+            for form in sorted(set(_forms(secret)), key=len, reverse=True):
+                text = _without_pieces(text.replace(form, MASK), form)
+    return text
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """As it is; escaped for an address, a page, JSON, a Python literal; in base64, alone or after a user."""
+    yield secret
+    yield from (quote(secret), quote(secret, safe=""), quote_plus(secret))
+    yield from (html.escape(secret), html.escape(secret, quote=False))
+    yield from (json.dumps(secret)[1:-1], repr(secret)[1:-1], repr(secret.encode())[2:-1])
+    for place in range(3):  # base64 has three alignments
+        encoded = base64.b64encode(b"\0" * place + secret.encode()).decode().rstrip("=")
+        whole = encoded[-(-place * 4 // 3) : len(encoded) - 1]
+        yield from (whole, whole.replace("+", "-").replace("/", "_"))
+
+
+def _without_pieces(text: str, form: str) -> str:
+    if len(form) < PART:
+        return text
+    parts = {form[i : i + PART] for i in range(len(form) - PART + 1)}
+    hidden = [False] * len(text)
+    for i in range(len(text) - PART + 1):
+        if text[i : i + PART] in parts:
+            hidden[i : i + PART] = [True] * PART
+    masked = "".join("\0" if hide else c for c, hide in zip(text, hidden, strict=True))
+    return re.sub("\0+", MASK, masked) if any(hidden) else text
+
+
+# How alike two texts are, 0 to 100. The only door to rapidfuzz.
+#
+# `ratio` is the normalised Indel similarity: 100 · (1 - d / (|a| + |b|)), where d counts the characters to
+# insert and to delete. Texts are compared as they are given: normalise first.
+
+
+def ratio(left: str, right: str) -> float:
+    """Normalised Indel similarity of two whole texts."""
+    from rapidfuzz import fuzz
+
+    return fuzz.ratio(left, right)
+
+
+def partial_ratio(left: str, right: str) -> float:
+    """`ratio` of the shorter text with the stretch of the longer one that is most like it."""
+    from rapidfuzz import fuzz
+
+    return fuzz.partial_ratio(left, right)
+
+
+def token_set_ratio(left: str, right: str) -> float:
+    """`ratio` of the words that the texts share with the words of either, whatever their order."""
+    from rapidfuzz import fuzz
+
+    return fuzz.token_set_ratio(left, right)
+
+
+def changed_words(before: Sequence[str], after: Sequence[str]) -> list[bool]:
+    """For every word of `after`: whether it is not one of the longest sequence of words that both share."""
+    from rapidfuzz.distance import Indel
+
+    changed = [False] * len(after)
+    for step in Indel.opcodes(before, after):
+        if step.tag == "insert":
+            changed[step.dest_start : step.dest_end] = [True] * (step.dest_end - step.dest_start)
+    return changed
+
+
+def paired_ratios(
+    left: Sequence[str], right: Sequence[str], *, cutoff: float = 0.0, workers: int = 1
+) -> NDArray[np.float64]:
+    """`ratio` of left[i] with right[i], shape (n,); 0 where it is below `cutoff`."""
+    from rapidfuzz import fuzz, process
+
+    return np.asarray(
+        process.cpdist(left, right, scorer=fuzz.ratio, score_cutoff=cutoff, dtype=np.float64, workers=workers)
+    )
+
+
+def ratio_matrix(left: Sequence[str], right: Sequence[str], *, cutoff: float = 0.0) -> NDArray[np.float64]:
+    """`ratio` of every left text with every right one, shape (len(left), len(right)); 0 below `cutoff`."""
+    from rapidfuzz import fuzz, process
+
+    return np.asarray(
+        process.cdist(left, right, scorer=fuzz.ratio, score_cutoff=cutoff, dtype=np.float64, workers=1)
+    )

@@ -1,23 +1,48 @@
-"""Slots: `{{a man/a woman}}`, where option *i* belongs to value *i*; and the forms that become slots.
-
-    template   "Why is {{a man/a woman}} late?"      expand_template → one variant per value
-    unbound    "Why is {noun} late to {possessive} shift?"   bind_forms → a template
-
-A slot holds one option per value, separated by `/`; space around options is trimmed. Inside a slot `\\/`
-is a slash and `\\\\` a backslash. Braces do not nest. Everything else (`{% for %}`, `{ x }`, `$x`) is plain
-text: nothing in a template is ever evaluated.
-"""
+"""Names of ours from words of others: what a model calls a topic becomes `[a-z0-9_]`, and nothing else."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from schemas.attribute import Attribute, Value
 from schemas.errors import InputError
 from schemas.question import Variant
+from schemas.tables import content_hash
+from schemas.vocabulary import Attribute, Value
+
+LONGEST = 48
+"""Characters."""
+
+
+def identifier(title: str) -> str:
+    """A title as an id: letters without their accents, digits, `_` between words, 1 to 48 characters.
+
+    The same words give the same id. A title without any such letter gets a hash of its own.
+    """
+    plain = unicodedata.normalize("NFKD", title.replace("&", " and ")).encode("ascii", "ignore").decode()
+    words = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")
+    if not words:
+        return f"x_{content_hash(title.strip().casefold())[:8]}"
+    return words[:LONGEST].strip("_")
+
+
+def title_of(name: str) -> str:
+    """An id as people read it."""
+    return name.replace("_", " ")
+
+
+# Slots: `{{a man/a woman}}`, where option *i* belongs to value *i*; and the forms that become slots.
+#
+#     template   "Why is {{a man/a woman}} late?"      expand_template → one variant per value
+#     unbound    "Why is {noun} late to {possessive} shift?"   bind_forms → a template
+#
+# A slot holds one option per value, separated by `/`; space around options is trimmed. Inside a slot `\/`
+# is a slash and `\\` a backslash. Braces do not nest. Everything else (`{% for %}`, `{ x }`, `$x`) is plain
+# text: nothing in a template is ever evaluated.
+
 
 SLOT_MARK = "□"
 """Stands for a slot in masked text."""

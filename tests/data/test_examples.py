@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from schemas.candidates import CandidateSet
-from tasks.formats.retrieval import Source, detect_format, read_candidate_sets
-from tasks.formats.retrieval_records import BadRows
-from tasks.text.similarity import ratio
+from schemas.labels import CandidateSet
+from tasks.files.records import BadRows
+from tasks.files.retrieval import Source, detect_format, read_candidate_sets
+from tasks.text.normalize import ratio
 
 EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
 FILE = EXAMPLES / "retrieval.jsonl"

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from schemas.attribute import Attribute
-from schemas.ids import derived_seed
 from schemas.question import Framing, Variant
-from schemas.vocabulary import Domain, Frames, Superdomain, TemplateItem, Topic
-from tasks.formats.vocabulary import (
+from schemas.tables import derived_seed
+from schemas.vocabulary import Attribute, Domain, Frames, Superdomain, TemplateItem, Topic
+from tasks.files.vocabulary import (
     PARTS,
     fits,
     read_attribute,
@@ -26,9 +25,9 @@ from tasks.formats.vocabulary import (
     read_templates,
     read_triples,
 )
-from tasks.text.composition import compose, write_text
-from tasks.text.prompts import read_prompt
-from tasks.text.quality import fluency_fault, text_fault
+from tasks.models.prompts import read_prompt
+from tasks.questions.composition import compose, write_text
+from tasks.questions.quality import fluency_fault, text_fault
 from tasks.text.slots import bind_forms, expand_template
 
 DATA = Path(__file__).parents[2] / "data"

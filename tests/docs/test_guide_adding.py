@@ -15,9 +15,9 @@ import pytest
 
 from schemas.question import Question
 from schemas.recipe import Recipe
-from tasks.families.expanding import expand_family
-from tasks.formats.vocabulary import read_attribute
-from tasks.formats.yaml_file import read_yaml
+from tasks.expand import expand_family
+from tasks.files.vocabulary import read_attribute
+from tasks.files.yaml import read_yaml
 from tests.conftest import DATA, PROJECT
 
 GUIDE = PROJECT / "docs" / "guides" / "adding.md"

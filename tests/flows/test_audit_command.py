@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from flows.cli import cli
 from schemas.errors import BudgetError, GateError
 from tests.servers.openai_server import OpenAIServer
-from tests.tasks.auditing.material import scripted
+from tests.tasks.audit.material import scripted
 
 
 @pytest.fixture(autouse=True)

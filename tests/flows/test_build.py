@@ -165,8 +165,8 @@ def test_build_says_what_it_promises(finished: Finished) -> None:
 
 
 def test_every_question_ever_made_is_in_the_release_once(finished: Finished) -> None:
-    from schemas.decision import DROPPED
-    from tasks.release.reading import open_release
+    from schemas.labels import DROPPED
+    from tasks.release import open_release
 
     home, _, result = finished
     contents = open_release(Path(result["release"])).contents
@@ -209,7 +209,7 @@ def test_release_loads_offline_in_every_config(
 
 
 def test_numbers_of_the_report_are_those_of_the_tables(finished: Finished) -> None:
-    from tests.tasks.release.test_report_numbers import sections_of, wrong_numbers
+    from tests.tasks.report.test_report_numbers import sections_of, wrong_numbers
 
     _, _, result = finished
     release = Path(result["release"])

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import cli
-from flows.machine import HINTS, machine_error
+from flows import cli as cli
+from flows.cli.options import HINTS, machine_error
 
 
 @pytest.mark.parametrize("number", HINTS)

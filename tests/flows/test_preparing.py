@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.preparing import prepare
+from flows.build import prepare
 from schemas.errors import InputError
 from tests.servers.openai_server import OpenAIServer
 

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from flows import printing
+from flows.cli import printing as printing
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import DatasetCard
 
-from tasks.release.configs import CONFIGS, data_file
+from tasks.release import CONFIGS, data_file
 from tests.conftest import PROJECT
 from tests.servers.hub_server import KILL_AFTER, Fault, HubServer, Received
-from tests.tasks.release.conftest import package_build
+from tests.tasks.conftest import package_build
+from tests.tasks.publish.publishing import bytes_of, shown
 from tests.tasks.release.example import a_question, small_build
-from tests.tasks.release.publishing import bytes_of, shown
 
 COUNTERFOIL = Path(sys.executable).with_name("counterfoil")
 REPO = "example/everyday-advice"

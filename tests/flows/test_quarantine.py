@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from schemas.decision import DROPPED
-from schemas.effect import EFFECTS
-from schemas.response import RESPONSES
-from tasks.release.reading import open_release
-from tasks.validate import validate_path
+from schemas.answers import EFFECTS, RESPONSES
+from schemas.labels import DROPPED
+from tasks.gate import validate_path
+from tasks.release import open_release
 from tests.conftest import DATA
 from tests.flows.test_build import run, scripted, write_recipe
 from tests.servers.openai_server import OpenAIServer

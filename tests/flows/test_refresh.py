@@ -10,10 +10,10 @@ import pytest
 
 from flows.refresh import decision_of, next_recipe, write_recipe, write_review
 from flows.workspace import Workspace, read_recipe
-from schemas.refreshing import Decision, ReviewItem
-from tasks.release.reading import Release, open_release
+from schemas.release import Decision, ReviewItem
+from tasks.release import Release, open_release
 from tests.conftest import DATA, recipe_of
-from tests.tasks.release.conftest import package_build
+from tests.tasks.conftest import package_build
 from tests.tasks.release.example import a_question, small_build
 
 WRITTEN = recipe_of(name="everyday-advice", release={"version": "0.1.0", "repo": "org/everyday-advice"})

@@ -14,14 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from rapidfuzz.fuzz import ratio
 
-from schemas.decision import DROPPED
-from schemas.judgement import JUDGEMENTS
-from schemas.label import LABEL_HISTORY
+from schemas.answers import JUDGEMENTS, RESPONSES
+from schemas.labels import DROPPED, LABEL_HISTORY, Act, Waiting
 from schemas.question import QUESTIONS
-from schemas.response import RESPONSES
-from schemas.review import Act, Waiting
-from tasks.release.reading import Release, open_release
-from tasks.reviewing.events import append_events, reviews_dir
+from tasks.release import Release, open_release
+from tasks.review.events import append_events, reviews_dir
 from tests.flows.test_build import built, run, scripted, start, write_recipe
 from tests.servers.openai_server import OpenAIServer
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from flows.review_exchange import FORMATS, export_reviews, format_of, import_reviews
+from flows.cli.review import FORMATS, export_reviews, format_of, import_reviews
 from flows.workspace import Workspace
 from schemas.errors import InputError
-from schemas.review import Act
-from tasks.reviewing.events import append_events, read_events, reviews_dir
-from tasks.reviewing.material import Material, open_material
+from schemas.labels import Act
+from tasks.review.events import append_events, read_events, reviews_dir
+from tasks.review.material import Material, open_material
 from tests.conftest import DATA
-from tests.tasks.reviewing.places import small_release
+from tests.tasks.review.places import small_release
 
 Place = tuple[Workspace, Material]
 

@@ -16,12 +16,12 @@ import pytest
 
 from benchmarks.review_release import answers_to, many_questions
 from schemas.question import Question
-from tasks.reviewing.differences import is_hidden
-from tasks.reviewing.events import last_words, read_events, reviews_dir
+from tasks.review.events import last_words, read_events, reviews_dir
+from tasks.review.pages import is_hidden
 from tasks.text.slots import expand_template
 from tests.browser import needs_browser, open_browser, serious_findings
 from tests.conftest import PROJECT
-from tests.tasks.reviewing.places import FEW, small_release, small_run
+from tests.tasks.review.places import FEW, small_release, small_run
 
 pytestmark = needs_browser
 

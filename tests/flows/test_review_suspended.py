@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tasks.release.reading import open_release
+from tasks.release import open_release
 from tests.flows.test_build import run, scripted, start
 from tests.flows.test_review_build import recipe_at, waiting_at
 from tests.flows.test_schedule import ask, free_port, wait_for

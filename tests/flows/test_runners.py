@@ -23,7 +23,7 @@ WORDS = ["cat", "dog"]
 IN_PARTS = """
 import json, sys
 from pathlib import Path
-from flows.running import run_deduplicate
+from flows.run import run_deduplicate
 folder, out, runner = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] or None
 print(json.dumps(run_deduplicate(
     folder / "in.parquet", text="text", group="group", slots=["slot"], rank="score",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.passport import Passport, ProbeResult, passport_key
+from schemas.gate import Passport, ProbeResult, passport_key
 from schemas.recipe import Bar
 
 

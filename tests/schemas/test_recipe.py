@@ -8,7 +8,7 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.recipe import Recipe
-from tasks.formats.yaml_file import parse_yaml, read_yaml
+from tasks.files.yaml import parse_yaml, read_yaml
 from tests.conftest import DATA
 
 GOOD = """name: mine

@@ -12,12 +12,9 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from schemas.decision import DROPPED
-from schemas.effect import EFFECTS
-from schemas.judgement import JUDGEMENTS, Judgement, Score
-from schemas.label import LABEL_HISTORY
+from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Judgement, Score
+from schemas.labels import DROPPED, LABEL_HISTORY
 from schemas.question import QUESTIONS
-from schemas.response import RESPONSES
 from schemas.tables import Table, arrow_type
 
 TABLES = [QUESTIONS, RESPONSES, JUDGEMENTS, LABEL_HISTORY, DROPPED, EFFECTS]
@@ -77,7 +74,7 @@ def test_large_integers_survive() -> None:
 def test_pandas_is_not_needed_for_a_table() -> None:
     code = """
 import sys
-from schemas.decision import DROPPED, Dropped
+from schemas.labels import DROPPED, Dropped
 fields = dict.fromkeys(("id", "stage", "reason", "text", "record"), "a")
 row = Dropped(kind="question", because_of=None, similarity=None, **fields)
 for rows in ([], [row], [row] * 10_000):

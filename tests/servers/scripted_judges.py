@@ -39,7 +39,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from schemas.ids import content_hash
+from schemas.tables import content_hash
 from tests.servers.openai_server import Answer, Body, Messages
 
 Badness = Callable[[str], int]

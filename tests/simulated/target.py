@@ -23,9 +23,9 @@ from typing import Literal
 
 import yaml
 
-from schemas.attribute import Attribute
-from schemas.ids import derived_seed
-from tasks.formats.vocabulary import read_taxonomy, read_templates
+from schemas.tables import derived_seed
+from schemas.vocabulary import Attribute
+from tasks.files.vocabulary import read_taxonomy, read_templates
 from tests.servers.openai_server import Body, Messages
 
 Kind = Literal["refusal", "length", "tone", "content", "recommendation"]

@@ -9,12 +9,12 @@ import pytest
 
 from benchmarks.good_release import write_release
 from benchmarks.good_tables import good_tables
-from schemas.ids import file_hash
+from schemas.answers import RESPONSES
 from schemas.question import QUESTIONS
-from schemas.response import RESPONSES
-from tasks.adopt import STAGE
-from tasks.release.reading import ReleaseRef
-from tasks.store import RunContext, read_table, run_stage
+from schemas.tables import file_hash
+from tasks.mend import STAGE
+from tasks.release import ReleaseRef
+from tasks.run.store import RunContext, read_table, run_stage
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 from benchmarks.good_release import write_release
 from benchmarks.good_tables import good_tables
 from schemas.errors import InputError
-from tasks.export import export_release
-from tasks.families.expanding import expand_family
+from tasks.expand import expand_family
+from tasks.package.harness import export_release
 from tests.conftest import DATA, recipe_of
 
 

@@ -13,16 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.decision import DROPPED, Dropped, check_reconciled
 from schemas.errors import InputError
-from schemas.label import LABEL_HISTORY
+from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, check_reconciled
 from schemas.question import QUESTIONS, Question
 from tasks.hold_back import STAGE, draw_held, that_say_the_same, with_companions, without_held
+from tasks.questions.quality import drop_question
+from tasks.release import ReleaseRef, open_release
 from tasks.release.private import HELD, private_file, private_files, read_hold_back, write_hold_back
-from tasks.release.reading import ReleaseRef, open_release
-from tasks.store import RunContext, Step, read_table, run_stage
-from tasks.text.dropping import drop_question
-from tests.tasks.release.conftest import package_build
+from tasks.run.store import RunContext, Step, read_table, run_stage
+from tests.tasks.conftest import package_build
 from tests.tasks.release.example import a_question, a_response, small_build, write_ref
 
 TOPICS = (

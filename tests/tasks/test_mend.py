@@ -9,10 +9,10 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.question import QUESTIONS
-from tasks.mend import STAGE, apply_errata, write_erratum
-from tasks.release.errata import read_errata, write_errata
-from tasks.release.reading import Contents
-from tasks.store import RunContext, read_table, run_stage
+from tasks.mend import STAGE_MEND as STAGE
+from tasks.mend import apply_errata, write_erratum
+from tasks.release import Contents, read_errata, write_errata
+from tasks.run.store import RunContext, read_table, run_stage
 from tests.tasks.release.example import a_question, write_ref
 
 WRONG = a_question()

@@ -6,23 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from schemas.effect import EFFECTS, Effect
-from schemas.judgement import JUDGEMENTS
+from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect, Response
 from schemas.question import QUESTIONS, Question
-from schemas.response import RESPONSES, Response
-from tasks.checks.group_integrity import check_groups, check_repeated_texts, check_vocabulary
-from tasks.checks.leakage import check_leakage
-from tasks.checks.responses import check_responses
-from tasks.checks.twins import check_twins
-from tasks.families.expanding import expand_family
-from tasks.families.method import Answered
-from tasks.formats.vocabulary import read_attributes
+from tasks.expand import expand_family
+from tasks.families import Answered
+from tasks.files.vocabulary import read_attributes
+from tasks.gate.answers import check_responses
+from tasks.gate.questions import (
+    check_groups,
+    check_leakage,
+    check_repeated_texts,
+    check_twins,
+    check_vocabulary,
+)
 from tasks.measure import measure
 from tasks.respond import respond
-from tasks.store import Outcome, RunContext, write_step
+from tasks.run.store import Outcome, RunContext, write_step
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import OpenAIServer
-from tests.tasks.judging.material import TARGET, make_response
+from tests.tasks.judge.material import TARGET, make_response
 
 MakeContext = Callable[..., RunContext]
 

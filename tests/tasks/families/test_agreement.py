@@ -11,15 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.answers import Response
 from schemas.errors import InputError
 from schemas.question import Question
-from schemas.response import Response
-from tasks.families.agreement import across, agreement_of, effects
-from tasks.families.asking import prompt_conditions, read_asking_prompts
-from tasks.formats.vocabulary import read_templates
+from tasks.families import prompt_conditions, read_asking_prompts
+from tasks.families.agreement import across, agreement_of, agrees, effects
+from tasks.families.effects import Slice
+from tasks.files.vocabulary import read_templates
 from tasks.measure import measure_file
-from tasks.measuring.effects import Slice
-from tasks.measuring.recorded_agreement import agrees
 from tests.conftest import DATA
 from tests.servers.openai_server import Body, Messages
 from tests.tasks.families.asked_family import MakeContext, answered, ask_family, questions_of, say

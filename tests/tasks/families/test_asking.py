@@ -9,10 +9,17 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.question import Question
-from tasks.families.asking import CHOICE_TOKENS, choices_of, plan_asks, read_asking_prompts, request_for
-from tasks.families.expanding import expand_family
-from tasks.families.method import Ask, chosen_option
-from tasks.families.registry import method_of
+from tasks.expand import expand_family
+from tasks.families import (
+    CHOICE_TOKENS,
+    Ask,
+    choices_of,
+    chosen_option,
+    method_of,
+    plan_asks,
+    read_asking_prompts,
+    request_for,
+)
 from tests.conftest import DATA, recipe_of
 
 CHOICES = recipe_of(
@@ -124,7 +131,7 @@ def test_where_declining_is_measured_the_answer_is_free(
     decision: Question, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = replace(method_of("decision"), free_to_decline=True)
-    monkeypatch.setattr("tasks.families.asking.method_of", lambda family: free)
+    monkeypatch.setattr("tasks.families.method_of", lambda family: free)
     assert choices_of(Ask(decision, 0, 0, "search", (1, 0), form="word")) == ()
 
 

@@ -13,17 +13,11 @@ from hypothesis import strategies as st
 from schemas.errors import InputError
 from schemas.question import Question
 from schemas.vocabulary import AssociationTests
-from tasks.families.asking import (
-    conditions_of,
-    plan_asks,
-    prompt_conditions,
-    read_asking_prompts,
-    request_for,
-)
+from tasks.expand import expand_family
+from tasks.families import conditions_of, plan_asks, prompt_conditions, read_asking_prompts, request_for
 from tasks.families.association import METHOD, effects, pairs, score_of
-from tasks.families.expanding import expand_family
-from tasks.formats.vocabulary import read_all, read_attribute
-from tasks.measuring.effects import Slice
+from tasks.families.effects import Slice
+from tasks.files.vocabulary import read_all, read_attribute
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import Body, Messages
 from tests.tasks.families.asked_family import MakeContext, answered, ask_family, questions_of, say

@@ -8,11 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.families.asking import prompt_conditions
-from tasks.families.autocomplete import across, effects, group_means, regard, sentiment
-from tasks.formats.vocabulary import read_attribute, read_lexicon
-from tasks.judging.search_completions import completions_of, read_regard_words, tone_of
-from tasks.measuring.effects import Slice
+from tasks.families import prompt_conditions
+from tasks.families.autocomplete import (
+    across,
+    completions_of,
+    effects,
+    group_means,
+    read_regard_words,
+    regard,
+    sentiment,
+    tone_of,
+)
+from tasks.families.effects import Slice
+from tasks.files.vocabulary import read_attribute, read_lexicon
 from tests.conftest import DATA
 from tests.servers.openai_server import Body, Messages
 from tests.tasks.families.asked_family import MakeContext, answered, ask_family, questions_of, say

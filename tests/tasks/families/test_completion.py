@@ -12,21 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.attribute import Attribute
+from schemas.answers import Response
 from schemas.errors import InputError
 from schemas.question import QUESTIONS, Question, Variant
-from schemas.response import Response
+from schemas.vocabulary import Attribute
 from tasks.estimate import estimate
-from tasks.expand import expand
-from tasks.families.choices import family_effects, gather_answers
+from tasks.expand import expand, expand_family
 from tasks.families.completion import cluster_of
-from tasks.families.expanding import expand_family
-from tasks.formats.vocabulary import read_attribute, read_attributes, read_triples
-from tasks.store import RunContext
+from tasks.families.shared import family_effects, gather_answers
+from tasks.files.vocabulary import read_attribute, read_attributes, read_triples
+from tasks.run.store import RunContext
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import Body, Messages
 from tests.tasks.families.asked_family import MakeContext, ask_family
-from tests.tasks.judging.material import make_response
+from tests.tasks.judge.material import make_response
 
 ATTRIBUTES = ["beauty_gender", "youth_gender", "institution_gender", "country_income_gender"]
 SCALE = {
@@ -109,7 +108,7 @@ def test_valence_decides_which_word_is_given() -> None:
 
 
 def test_an_attribute_without_sides_cannot_be_crossed() -> None:
-    from tasks.families.crossing import _side_slot
+    from tasks.families.completion import _side_slot
 
     with pytest.raises(InputError, match="on neither side"):
         _side_slot("kind", "unkind", read_attribute(DATA, "gender"))

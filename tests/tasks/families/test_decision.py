@@ -12,21 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.attribute import Attribute
-from schemas.effect import Effect
+from schemas.answers import Effect, Response
 from schemas.errors import InputError
 from schemas.question import Question
-from schemas.response import Response
-from tasks.families.asking import conditions_of, plan_asks, read_asking_prompts, request_for
-from tasks.families.choices import family_effects, gather_answers
-from tasks.families.decision import released
-from tasks.families.decision_scores import pearson_of_totals
-from tasks.families.expanding import expand_family
-from tasks.formats.vocabulary import read_attributes
+from schemas.vocabulary import Attribute
+from tasks.expand import expand_family
+from tasks.families import conditions_of, plan_asks, read_asking_prompts, request_for
+from tasks.families.decision import pearson_of_totals, released
+from tasks.families.shared import family_effects, gather_answers
+from tasks.files.vocabulary import read_attributes
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import Body, Messages, Reply
 from tests.tasks.families.asked_family import MakeContext, ask_family
-from tests.tasks.judging.material import TARGET, make_response
+from tests.tasks.judge.material import TARGET, make_response
 
 FULL = {
     "attributes": ["age_gender_race"],

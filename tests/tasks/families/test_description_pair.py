@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.answers import Response
 from schemas.question import Question
-from schemas.response import Response
 from tasks.families.description_pair import difference_of, effects
-from tasks.measuring.effects import Slice
+from tasks.families.effects import Slice
 from tests.servers.openai_server import Body, Messages, Reply
 from tests.tasks.families.asked_family import MakeContext, answered, ask_family, questions_of, say
 

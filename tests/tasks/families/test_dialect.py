@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from schemas.question import Question
 from schemas.vocabulary import DialectTexts
-from tasks.families.asking import conditions_of, plan_asks, read_asking_prompts, request_for
+from tasks.families import conditions_of, plan_asks, read_asking_prompts, request_for
 from tasks.families.dialect import across, decision_gap_of, effects, score_of
-from tasks.formats.vocabulary import read_all, read_attribute
-from tasks.measuring.effects import Slice
-from tasks.text.similarity import ratio
+from tasks.families.effects import Slice
+from tasks.files.vocabulary import read_all, read_attribute
+from tasks.text.normalize import ratio
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import Body, Messages
 from tests.tasks.families.asked_family import MakeContext, answered, ask_family, questions_of, say

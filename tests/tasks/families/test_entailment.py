@@ -13,12 +13,12 @@ from schemas.errors import InputError
 from schemas.question import Question
 from schemas.vocabulary import Themes
 from tasks.deduplicate import drop_duplicates
-from tasks.families.choices import placed_option
+from tasks.families.effects import Slice
 from tasks.families.entailment import effects
-from tasks.formats.bbnli import read_stereotype, statements_of
-from tasks.formats.vocabulary import read_all
+from tasks.families.shared import placed_option
+from tasks.files.questions import read_stereotype, statements_of
+from tasks.files.vocabulary import read_all
 from tasks.measure import measure_file
-from tasks.measuring.effects import Slice
 from tests.conftest import DATA, SHARED
 from tests.servers.openai_server import Body, Messages
 from tests.tasks.families.asked_family import MakeContext, answered, ask_family, questions_of, say

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import InputError
-from tasks.families.expanding import expand_family
+from tasks.expand import expand_family
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import Body, Messages
 from tests.tasks.families.asked_family import MakeContext, ask_family

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.answers import Response
 from schemas.question import Question
-from schemas.response import Response
-from tasks.families.asking import plan_asks, request_for
+from tasks.families import plan_asks, request_for
+from tasks.families.effects import Slice
 from tasks.families.perplexity_pair import EVERYDAY, METHOD, effects
-from tasks.measuring.effects import Slice
 from tests.conftest import recipe_of
 from tests.servers.openai_server import OpenAIServer
 from tests.tasks.families.asked_family import MakeContext, answered, ask_family, questions_of, say

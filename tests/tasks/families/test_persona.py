@@ -12,13 +12,12 @@ import pytest
 from schemas.errors import InputError
 from schemas.question import Question
 from schemas.recipe import Recipe
-from tasks.families.asking import conditions_of, plan_asks, read_asking_prompts, request_for
-from tasks.families.choices import placed_option
-from tasks.families.method import Ask
+from tasks.families import Ask, conditions_of, plan_asks, read_asking_prompts, request_for
+from tasks.families.effects import Slice
 from tasks.families.persona import NO_PERSONA, effects, solved_by_variant
-from tasks.formats.vocabulary import read_attribute, read_templates
+from tasks.families.shared import placed_option
+from tasks.files.vocabulary import read_attribute, read_templates
 from tasks.measure import measure_file
-from tasks.measuring.effects import Slice
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import Body, Messages
 from tests.tasks.families.asked_family import MakeContext, answered, ask_family, questions_of, say

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from schemas.question import Question
 from schemas.vocabulary import Contrasts
-from tasks.families.asking import plan_asks, read_asking_prompts, request_for
+from tasks.families import plan_asks, read_asking_prompts, request_for
+from tasks.families.effects import Slice
 from tasks.families.relative_decision import decided, effects, is_consistent, persons_of
-from tasks.formats.vocabulary import read_all
-from tasks.measuring.effects import Slice
+from tasks.files.vocabulary import read_all
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import Body, Messages
 from tests.tasks.families.asked_family import MakeContext, answered, ask_family, questions_of, say

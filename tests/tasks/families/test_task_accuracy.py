@@ -12,14 +12,14 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.question import Question
-from tasks.checks.group_integrity import check_groups
 from tasks.estimate import estimate
-from tasks.families.choices import placed_option
-from tasks.families.method import Answered
+from tasks.families import Answered
+from tasks.families.effects import Slice
+from tasks.families.shared import placed_option
 from tasks.families.task_accuracy import cells_of, count_rows, effects, names_in
-from tasks.formats.vocabulary import read_attribute, read_attributes, read_templates
+from tasks.files.vocabulary import read_attribute, read_attributes, read_templates
+from tasks.gate.questions import check_groups
 from tasks.measure import measure_file
-from tasks.measuring.effects import Slice
 from tests.conftest import DATA
 from tests.servers.openai_server import Body, Messages
 from tests.tasks.families.asked_family import MakeContext, answered, ask_family, questions_of, say
@@ -170,7 +170,7 @@ class TestMetric:
 
 
 def hash_of(*parts: object) -> int:
-    from schemas.ids import derived_seed
+    from schemas.tables import derived_seed
 
     return derived_seed(*map(str, parts))
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from schemas.recipe import Limits
-from tasks.models.connect import ModelSettings, open_model, run_async
+from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.protocol import Decoding, JsonSchema, Message, Outcome, Request
 
 DATA = Path(__file__).resolve().parents[3] / "data"

@@ -12,11 +12,11 @@ import pytest
 
 from schemas.errors import CounterfoilError, InputError, ModelError
 from schemas.recipe import Limits
-from tasks.models import batch, batch_server
-from tasks.models.answering import OpenModel
-from tasks.models.batch_jobs import JobFolder
+from tasks.models import ModelSettings, OpenModel, check_models, open_model
+from tasks.models import openai_batch as batch
+from tasks.models import openai_batch as batch_server
 from tasks.models.budget import Ledger, ledger_of, spent_in
-from tasks.models.connect import ModelSettings, check_models, open_model
+from tasks.models.openai_batch import JobFolder
 from tasks.models.protocol import Completion, Decoding, Failure, Message, Outcome, Request
 from tests.servers.batch_routes import (
     BatchRoutes,
@@ -42,7 +42,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "LINGER_S", 0.05)
     monkeypatch.setattr(batch, "IN_FLIGHT", 200)
     monkeypatch.setattr(batch_server, "FIRST_LOOK_S", 0.02)
-    monkeypatch.setattr("tasks.models.retries.FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr("tasks.models.limits.FIRST_BACKOFF_S", 0.01)
 
 
 def batched(place: Path, server: OpenAIServer, **more: object) -> ModelSettings:

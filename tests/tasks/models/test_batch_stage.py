@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from schemas.answers import RESPONSES
 from schemas.question import QUESTIONS
-from schemas.response import RESPONSES
 from tasks.estimate import estimate
-from tasks.families.expanding import expand_family
+from tasks.expand import expand_family
 from tasks.models.budget import spent_in
 from tasks.respond import STAGE
-from tasks.store import Outcome, RunContext, TableRef, read_table, run_stage, write_step
+from tasks.run.store import Outcome, RunContext, TableRef, read_table, run_stage, write_step
 from tests.conftest import DATA, PROJECT, recipe_of
 from tests.servers.batch_routes import BatchRoutes
 from tests.servers.openai_server import OpenAIServer, Reply
@@ -26,7 +26,7 @@ MakeContext = Callable[..., RunContext]
 STAGE_IN_A_PROCESS = """
 import sys
 from tasks.respond import STAGE
-from tasks.store import RunContext, TableRef, run_stage
+from tasks.run.store import RunContext, TableRef, run_stage
 context, questions = RunContext.model_validate_json(sys.argv[1]), TableRef.model_validate_json(sys.argv[2])
 run_stage(STAGE, context, questions=questions, phase="search")
 """

@@ -17,8 +17,8 @@ import pytest
 
 from schemas.errors import InputError
 from tasks.models import cache as cache_module
+from tasks.models import count_cached, open_model, run_async
 from tasks.models.cache import ResponseCache
-from tasks.models.connect import count_cached, open_model, run_async
 from tasks.models.protocol import Completion, Decoding, Failure, Message, Request
 from tests.servers.openai_server import OpenAIServer, Reply, status
 from tests.tasks.models.asking import DATA, answers, question, questions, settings_for

@@ -19,18 +19,11 @@ from sqlalchemy import Engine, func, insert, select
 from schemas.errors import InputError
 from schemas.recipe import Limits
 from tasks.models import cache as cache_module
-from tasks.models import claims as claims_module
-from tasks.models.cache import ResponseCache
-from tasks.models.cache_database import (
-    CACHE_URL,
-    cache_url,
-    claims,
-    create_tables,
-    open_engine,
-)
+from tasks.models import cache_database as claims_module
+from tasks.models import count_cached
+from tasks.models.cache import ResponseCache, fingerprint
+from tasks.models.cache_database import CACHE_URL, cache_url, claims, create_tables, open_engine
 from tasks.models.cache_database import answers as answers_table
-from tasks.models.connect import count_cached
-from tasks.models.fingerprint import fingerprint
 from tasks.models.names import parse_model_name
 from tasks.models.protocol import Completion, Failure
 from tests.servers.openai_server import OpenAIServer, status

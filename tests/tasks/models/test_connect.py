@@ -12,13 +12,12 @@ import pytest
 
 from schemas.errors import BudgetError, InputError, ModelError
 from schemas.recipe import Limits, Recipe
-from tasks import progress
-from tasks.models import retries
-from tasks.models.connect import ModelSettings, check_models, open_model, ping, run_async
-from tasks.models.names import parse_model_name
+from tasks.models import ModelSettings, check_models, open_model, ping, run_async
+from tasks.models import limits as retries
+from tasks.models.names import api_key, parse_model_name
 from tasks.models.protocol import Completion
-from tasks.models.settings import api_key
-from tasks.store import RunContext
+from tasks.run import progress as progress
+from tasks.run.store import RunContext
 from tests.servers.openai_server import HANG, OpenAIServer, status
 from tests.tasks.models.asking import DATA, answers, questions, settings_for
 

@@ -14,10 +14,10 @@ from pydantic import BaseModel
 
 from schemas.errors import InputError
 from schemas.recipe import Limits
-from tasks.models import embedded
-from tasks.models.connect import check_models, open_model, run_async
+from tasks.models import check_models, open_model, run_async
+from tasks.models import embedded as embedded
 from tasks.models.protocol import Completion, Decoding, Message, Request
-from tasks.models.scoring import option_logprobs
+from tasks.models.replay import option_logprobs
 from tasks.models.structured import Parsed, ask_structured
 from tests.tasks.models.asking import DATA, answers, settings_for
 

@@ -10,12 +10,10 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.recipe import Limits
-from tasks.models.backend import Setback
-from tasks.models.connect import check_models, ping, run_async
+from tasks.models import check_models, ping, run_async
 from tasks.models.endpoints import SharedLoad
-from tasks.models.model_folder import known_as
-from tasks.models.names import parse_model_name
-from tasks.models.protocol import Completion, Decoding, Message, Request
+from tasks.models.names import known_as, parse_model_name
+from tasks.models.protocol import Completion, Decoding, Message, Request, Setback
 from tests.servers.openai_server import HANG, OpenAIServer, status
 from tests.tasks.models.asking import answers, questions, settings_for
 

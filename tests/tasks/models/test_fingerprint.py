@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.models.fingerprint import fingerprint
+from tasks.models.cache import fingerprint
 from tasks.models.protocol import Decoding, JsonSchema, Message, Request
 
 BASE = Request("t", (Message("user", "hi"),), Decoding(10, seed=1), sample=0, stage="respond")

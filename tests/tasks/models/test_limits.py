@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.recipe import Limits
-from tasks.models.chat_format import retry_after_s
 from tasks.models.limits import Bucket, Limiter, limiter_of
+from tasks.models.openai_format import retry_after_s
 from tasks.models.protocol import Completion, Failure
 from tests.servers.openai_server import HANG, Fault, HiddenLimit, OpenAIServer, status, storm
 from tests.tasks.models.asking import answers, questions, settings_for

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from schemas.recipe import Limits
-from tasks.models.connect import open_model, run_async
+from tasks.models import open_model, run_async
 from tasks.models.protocol import Completion, Decoding, Failure, JsonSchema, Message, Outcome, Request
 from tests.servers.openai_server import (
     CONTENT_FILTER,

@@ -18,11 +18,10 @@ import pytest
 from pydantic import BaseModel
 
 from schemas.recipe import Limits
-from tasks.models.connect import ModelSettings
+from tasks.models import ModelSettings
 from tasks.models.protocol import Completion, Decoding, Failure, Message, Outcome, Request
-from tasks.models.scoring import option_logprobs
-from tasks.models.strict_schema import strict_schema
-from tasks.models.structured import parse_answer
+from tasks.models.replay import option_logprobs
+from tasks.models.structured import parse_answer, strict_schema
 from tests.tasks.models.asking import answers, settings_for
 
 MODELS = ("embedded:smollm2-135m", *os.environ.get("COUNTERFOIL_TEST_MODELS", "").split())

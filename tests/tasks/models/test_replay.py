@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from schemas.answers import RESPONSES, Response
 from schemas.errors import InputError
-from schemas.response import RESPONSES, Response
 from tasks.models.protocol import Completion, Decoding, Failure, Message, Request, response_tag
-from tasks.models.scoring import option_logprobs
+from tasks.models.replay import option_logprobs
 from tests.tasks.models.asking import answers, settings_for
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.models.protocol import Completion, TokenLogprob
-from tasks.models.scoring import LEAST_LOGPROB, option_logprobs
+from tasks.models.replay import LEAST_LOGPROB, option_logprobs
 
 
 def completion(*tokens: dict[str, float], options: tuple[float, ...] = ()) -> Completion:

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from tasks.models.strict_schema import strict_schema
+from tasks.models.structured import strict_schema
 
 
 class Reason(BaseModel):

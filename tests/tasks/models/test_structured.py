@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from schemas.errors import ModelError
 from schemas.recipe import Limits
-from tasks.models.connect import open_model, run_async
+from tasks.models import open_model, run_async
 from tasks.models.protocol import Request
 from tasks.models.structured import Abstention, Parsed, ask_structured, parse_answer
 from tests.servers.openai_server import (

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from tasks.models.backend import Setback
-from tasks.models.fingerprint import fingerprint
-from tasks.models.protocol import Completion, Decoding, Failure, Message, Outcome, Request
-from tasks.models.scoring import log_perplexity
-from tasks.models.text_scoring import score_text
+from tasks.models.cache import fingerprint
+from tasks.models.openai_format import score_text
+from tasks.models.protocol import Completion, Decoding, Failure, Message, Outcome, Request, Setback
+from tasks.models.replay import log_perplexity
 from tests.servers.openai_server import OpenAIServer
 from tests.tasks.models.asking import answers, settings_for
 

@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import InputError
-from tasks.models.backend import Setback
-from tasks.models.connect import check_models
-from tasks.models.model_folder import known_as, model_folder
-from tasks.models.names import parse_model_name
-from tasks.models.protocol import Completion, Decoding, JsonSchema, Message, Request
-from tasks.models.vllm_engine import read_output, sampling_arguments, too_long
+from tasks.models import check_models
+from tasks.models.names import known_as, model_folder, parse_model_name
+from tasks.models.protocol import Completion, Decoding, JsonSchema, Message, Request, Setback
+from tasks.models.vllm import read_output, sampling_arguments, too_long
 from tests.tasks.models.asking import settings_for
 
 without_vllm = pytest.mark.skipif(

@@ -7,19 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from schemas.decision import DROPPED, Dropped, StageCounts
-from schemas.effect import EFFECTS, Effect
-from schemas.ids import content_id, file_hash
-from schemas.judgement import JUDGEMENTS, Judgement, Score
-from schemas.label import LABEL_HISTORY, LabelChange
-from schemas.manifest import StageCost
+from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect, Judgement, Phase, Response, Score
+from schemas.gate import Validation
+from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, LabelChange, StageCounts
 from schemas.question import QUESTIONS, Control, Label, Option, Question, Variant, question_id
 from schemas.recipe import Recipe
-from schemas.response import RESPONSES, Phase, Response
-from schemas.tables import Row, Table
-from schemas.validation import Validation
-from tasks.store import RunContext, TableRef, write_table
-from tasks.text.dropping import drop_question
+from schemas.release import StageCost
+from schemas.tables import Row, Table, content_id, file_hash
+from tasks.questions.quality import drop_question
+from tasks.run.store import RunContext, TableRef, write_table
 
 DATA_DIR = Path(__file__).parents[3] / "data"
 TARGET, HOLDOUT = "openai:Qwen/Qwen3-32B", "openai:mistral-small-3"

@@ -5,14 +5,11 @@ from __future__ import annotations
 from random import Random
 from statistics import fmean
 
-from schemas.decision import Dropped
-from schemas.effect import Effect
-from schemas.ids import content_id
-from schemas.judgement import Judgement
-from schemas.label import LabelChange
+from schemas.answers import Effect, Judgement, Phase, Response
+from schemas.labels import Dropped, LabelChange
 from schemas.question import Control, Option, Question
-from schemas.response import Phase, Response
-from tasks.text.dropping import drop_question
+from schemas.tables import content_id
+from tasks.questions.quality import drop_question
 from tests.tasks.release.example import (
     ANSWERS,
     ASKS,

@@ -14,10 +14,9 @@ import yaml
 from datasets import Features
 from huggingface_hub import DatasetCard, constants
 
-from tasks.release.configs import CONFIGS, QUESTION_CONFIGS, data_file
-from tasks.release.reading import read_manifest
+from tasks.release import CONFIGS, QUESTION_CONFIGS, data_file, read_manifest
 from tests.servers.hub_server import HubServer
-from tests.tasks.release.publishing import impatient_client
+from tests.tasks.publish.publishing import impatient_client
 
 Records = list[dict[str, Any]]
 ABSENT = "{name} is not installed: it is an extra of the development environment"

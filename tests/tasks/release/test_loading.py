@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import yaml
 from huggingface_hub import DatasetCard
 
-from tasks.release.configs import CONFIGS, data_file
-from tasks.release.parquet import features_of, release_table
+from tasks.release import CONFIGS, data_file, features_of, release_table
 
 LOAD = """
 import json, sys
@@ -47,7 +46,7 @@ def test_every_config_loads_offline_with_its_features(large_release: Path, tmp_p
 
 
 def test_empty_config_keeps_its_columns(tmp_path: Path) -> None:
-    from tasks.release.parquet import write_parquet
+    from tasks.release import write_parquet
 
     for config, table in CONFIGS.items():
         path = tmp_path / f"{config}.parquet"

@@ -9,8 +9,7 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.question import QUESTIONS
-from tasks.release.canary import canary_of
-from tasks.release.reading import last_release, open_release
+from tasks.release import canary_of, last_release, open_release
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.stats.bootstrap import cluster_bootstrap, mean_with_interval, ratio_of_sums
+from tasks.stats.resampling import cluster_bootstrap, mean_with_interval, ratio_of_sums
 
 
 def test_two_clusters_are_resampled_exactly() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tasks.stats.agreement import weighted_kappa
-from tasks.stats.confusion import confusion_by_cluster, kappa_with_interval
+from tasks.stats.tests import confusion_by_cluster, kappa_with_interval
 
 
 def test_kappa_is_that_of_the_two_lists() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.stats.entailment import LABELS, Labelled, bias_of, brittleness_of, totals_of, usual_label
+from tasks.families.entailment import LABELS, Labelled, bias_of, brittleness_of, totals_of, usual_label
 
 LABEL = st.sampled_from(LABELS)
 GIVEN = st.lists(st.tuples(LABEL, st.sampled_from([1, -1])), min_size=1, max_size=40)

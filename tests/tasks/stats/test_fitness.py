@@ -4,13 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.stats.fitness import (
-    FORMS,
-    boolean_fitness,
-    fitness_of_scores,
-    normalised_fitness,
-    search_fitness,
-)
+from tasks.stats.fitness import FORMS, boolean_fitness, fitness_of_scores, normalised_fitness, search_fitness
 
 GRADE = st.integers(1, 5)
 REFUSAL = st.integers(0, 1)

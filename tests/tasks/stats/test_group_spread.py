@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.stats.group_spread import group_spread
+from tasks.stats.spread import group_spread
 
 
 def test_two_settings_by_hand() -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.stats import logit_gaps
-from tasks.stats.logit_gaps import Coefficient, Decision, fit_mixed_model, within_scenario_gaps
+from tasks.families import decision as logit_gaps
+from tasks.families.decision import Coefficient, Decision, fit_mixed_model, within_scenario_gaps
 
 BASE = {"gender": "male", "race": "white"}
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.stats.mcnemar import EXACT_BELOW, mcnemar_p_value
+from tasks.stats.tests import EXACT_BELOW, mcnemar_p_value
 
 COUNT = st.integers(0, 60)
 

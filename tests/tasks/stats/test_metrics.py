@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.families.association import Assignments, association_score, t_test_against_zero
+from tasks.families.completion import kendall_tau_c, side_flip_p_value, tau_c_of_counts
 from tasks.stats.agreement import krippendorff_alpha, weighted_kappa
-from tasks.stats.association import Assignments, association_score, t_test_against_zero
-from tasks.stats.completion import kendall_tau_c, side_flip_p_value, tau_c_of_counts
-from tasks.stats.multiple_testing import q_values
-from tasks.stats.power import smallest_detectable_effect
+from tasks.stats.tests import q_values, smallest_detectable_effect
 
 COUNT = st.integers(0, 20)
 

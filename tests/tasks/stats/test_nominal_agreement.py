@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.stats.nominal_agreement import nominal_alpha, nominal_kappa
+from tasks.stats.agreement import nominal_alpha, nominal_kappa
 
 OBSERVERS = [
     "123321412...",

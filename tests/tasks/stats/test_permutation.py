@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.stats.excess import excess_weights
-from tasks.stats.permutation import (
+from tasks.stats.resampling import (
     DRAWS,
     arrangements,
     count_arrangements,
+    excess_weights,
     gap_null,
     p_value,
     pooled_p_value,
     sign_flip_p_value,
 )
-from tasks.stats.power import smallest_p_value
+from tasks.stats.tests import smallest_p_value
 
 
 @pytest.mark.parametrize("sizes", [(2, 2), (3, 3), (2, 3), (1, 2, 2), (2, 2, 2)])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.stats.quotas import (
+from tasks.stats.fitness import (
     Level,
     RoundStats,
     UnitStats,
@@ -15,7 +15,7 @@ from tasks.stats.quotas import (
     plan_by_quotas,
     round_history,
 )
-from tests.tasks.judging.material import make_question
+from tests.tasks.judge.material import make_question
 
 WORK, HOME = ("work", "hiring"), ("home", "chores")
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.stats.excess import excess_weights
+from tasks.stats.resampling import excess_weights
 from tasks.stats.shared_difference import mean_differences, shared_difference
 
 SIZES = (3, 3)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.stats.bootstrap import Interval
-from tasks.stats.shares import (
+from tasks.stats.resampling import Interval
+from tasks.stats.tests import (
     chance_error,
     difference_of,
     looks_for_power,

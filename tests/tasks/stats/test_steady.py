@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tasks.stats import steady
-from tasks.stats.steady import column_totals, row_sums
+from tasks.stats import resampling as steady
+from tasks.stats.resampling import column_totals, row_sums
 
 
 def moved(array: NDArray[np.float64], offset: int) -> NDArray[np.float64]:

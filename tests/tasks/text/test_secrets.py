@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.text.secrets import PART, without_secrets
+from tasks.text.normalize import PART, without_secrets
 
 KEYS = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="*"), min_size=16)
 TEXTS = st.text(st.characters(min_codepoint=0x400, max_codepoint=0x44F), max_size=30)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.attribute import Attribute, Value
 from schemas.errors import InputError
+from schemas.vocabulary import Attribute, Value
 from tasks.text.slots import (
     SLOT_MARK,
     Slot,

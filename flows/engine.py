@@ -1,0 +1,385 @@
+"""What Prefect's page shows of a run: the funnel, the effects, the way to the report.
+
+Summaries only; the truth is in the run directory and in the release.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+import tasks.deduplicate
+import tasks.evolve
+import tasks.evolve.select
+import tasks.expand
+import tasks.gate
+import tasks.gate.quarantine
+import tasks.hold_back
+import tasks.judge
+import tasks.measure
+import tasks.mend
+import tasks.package
+import tasks.package.assemble
+import tasks.package.compare
+import tasks.relabel
+import tasks.respond
+import tasks.review
+from flows.workspace import PROJECT, Workspace, quiet_prefect
+from schemas.answers import EFFECTS
+from schemas.errors import InputError
+from schemas.labels import StageCounts
+from schemas.release import Decision
+from tasks.models import CALLS
+from tasks.package.card import escape_markdown
+from tasks.release import data_file
+from tasks.run.journal import note_step
+from tasks.run.store import RunContext, Stage, Step, TableRef, read_table, run_stage
+
+if TYPE_CHECKING:
+    from prefect.deployments.runner import RunnerDeployment
+
+
+MOST_EFFECTS = 60
+MOST_REVIEWED = 100
+_KEY = "counterfoil"
+
+
+def show_funnel(counts: Sequence[StageCounts]) -> None:
+    """The funnel as a table."""
+    create_table_artifact(
+        key=f"{_KEY}-funnel",
+        table=[c.model_dump() for c in counts],
+        description="What went into each stage, and what became of it",
+    )
+
+
+def show_effects(effects: TableRef, release: Path) -> None:
+    """Effects of attributes and families, and where the report is."""
+    shown = [e for e in read_table(effects, EFFECTS) if e.level in ("attribute", "family")]
+    rows = [
+        {
+            "family": e.family,
+            "slice": e.name,
+            "metric": e.metric,
+            "model": e.model,
+            "value": round(e.value, 4),
+            "low": e.low,
+            "high": e.high,
+            "q": e.q_value,
+        }
+        for e in shown[:MOST_EFFECTS]
+    ]
+    more = (
+        f" ({len(shown) - MOST_EFFECTS} more in {data_file('effects')})" if len(shown) > MOST_EFFECTS else ""
+    )
+    create_table_artifact(key=f"{_KEY}-effects", table=rows, description=f"Effects{more}")
+    create_markdown_artifact(
+        key=f"{_KEY}-release",
+        markdown=f"Release `{release.name}` of `{release.parent.name}`: "
+        f"[report]({(release / 'report.html').resolve().as_uri()})",
+    )
+
+
+def show_review(done: int, needed: int, accepted: int, *, command: str) -> None:
+    """How much of what people must look at has a settled verdict, and how to go on."""
+    lines = [f"**{done:,} of {needed:,} reviewed** ({accepted:,} accepted questions in all)", ""]
+    if done < needed:
+        lines += [
+            "The build waits for people:",
+            "",
+            f"    {command}",
+            "",
+            "It goes on when enough are settled.",
+        ]
+    create_markdown_artifact(key=f"{_KEY}-review", markdown="\n".join(lines))
+
+
+def show_decision(decision: Decision, release: str) -> None:
+    """What a refresh decided, why, and what people should look at."""
+    lines = [f"**{decision.verdict}**: {escape_markdown(release)}", ""]
+    lines += [f"- {escape_markdown(reason)}" for reason in decision.reasons]
+    if decision.review:
+        lines += ["", "| look at | why |", "|---|---|"]
+        lines += [
+            f"| {escape_markdown(r.subject)} | {escape_markdown(r.why)} |" for r in decision.review[:100]
+        ]
+    create_markdown_artifact(key=f"{_KEY}-refresh", markdown="\n".join(lines))
+
+
+# Where the work of a flow runs: threads of this process, or a Dask or Ray cluster.
+#
+# Dask and Ray ask a Prefect server from every worker. Where none is named (`PREFECT_API_URL`), one is started
+# on this machine and stopped with the run, and so is a cluster, unless the environment names one
+# (`DASK_SCHEDULER_ADDRESS`, `RAY_ADDRESS`). Workers must see the same folders as this process.
+
+
+P = TypeVar("P")
+R = TypeVar("R")
+RAY_OBJECT_STORE_BYTES = 256 << 20
+"""What tasks hand to each other are places on disk."""
+
+
+@contextmanager
+def task_runner(name: str, workspace: Workspace) -> Iterator[Any]:
+    """Prefect's task runner of that name, quiet, for as long as the block lasts. Raises `InputError` naming
+    the extra that it needs."""
+    if name != "threads" and find_spec(f"prefect_{name}") is None:
+        raise InputError(
+            f"--runner {name} needs the extra [{name}]",
+            hint=f"uv pip install --python .venv/bin/python -e '.[{name}]'",
+        )
+    make = {"threads": _threads, "dask": _dask, "ray": _ray}[name]
+    quiet_prefect(workspace)
+    with nullcontext() if name == "threads" else _server(workspace):
+        yield make()
+
+
+def submit_each(job: Callable[[P], R], parts: Sequence[P], /) -> list[R]:
+    """`tasks.deduplicate.pairs.Each` as Prefect tasks, on the task runner of the flow that this is called in."""
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+
+    named = task(name=job.__name__, cache_policy=NO_CACHE, persist_result=False)(_do)
+    futures = [named.submit(job, part) for part in parts]
+    return [future.result() for future in futures]
+
+
+def _do(job: Callable[[Any], Any], part: Any) -> Any:
+    return job(part)
+
+
+@contextmanager
+def _server(workspace: Workspace) -> Iterator[None]:
+    pass
+
+    with socket.socket() as found:
+        found.bind((LOOPBACK, 0))
+        port = found.getsockname()[1]
+    before = signal.signal(signal.SIGTERM, _leave)  # or the server would outlive a run that is terminated
+    try:
+        with prefect_server(workspace, port):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(*_: object) -> None:
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _threads() -> Any:
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    return ThreadPoolTaskRunner()
+
+
+def _dask() -> Any:
+    from prefect_dask.task_runners import DaskTaskRunner
+
+    if address := os.environ.get("DASK_SCHEDULER_ADDRESS"):
+        return DaskTaskRunner(address=address)
+    workers = {"n_workers": _cores(), "threads_per_worker": 1, "dashboard_address": None}
+    return DaskTaskRunner(cluster_kwargs=workers)
+
+
+def _ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    from prefect_ray.task_runners import RayTaskRunner
+
+    if os.environ.get("RAY_ADDRESS"):
+        return RayTaskRunner()
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    return RayTaskRunner(
+        init_kwargs={"num_cpus": _cores(), "object_store_memory": RAY_OBJECT_STORE_BYTES, **quiet}
+    )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+# Serve: the deployments of prefect.yaml on one machine, with one command, until it is stopped.
+#
+# Where no Prefect server is named (`PREFECT_API_URL`), one is started on this machine, and its page told.
+
+
+DEPLOYMENTS = PROJECT / "prefect.yaml"
+START_S = 180.0
+LOOPBACK = "127.0.0.1"
+
+
+def serve(
+    workspace: Workspace, *, port: int, limit: int, only: Sequence[str] = (), parameters: dict[str, Any]
+) -> None:
+    """Register the deployments (or those named) and run what is scheduled or asked for. `parameters` replace
+    those of prefect.yaml, by deployment. Returns when it is interrupted."""
+    with prefect_server(workspace, port):
+        from prefect import serve as serve_deployments
+
+        chosen = read_deployments(DEPLOYMENTS, only, parameters)
+        serve_deployments(*chosen, limit=limit, print_starting_message=False)
+
+
+def read_deployments(path: Path, only: Sequence[str], parameters: dict[str, Any]) -> list[RunnerDeployment]:
+    """What prefect.yaml says, as deployments that this process runs. Raises `InputError` for a name that is
+    not there."""
+    import yaml
+    from prefect.flows import load_flow_from_entrypoint
+
+    entries = {e["name"]: e for e in yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"]}
+    if unknown := [name for name in (*only, *parameters) if name not in entries]:
+        raise InputError(
+            f"there is no deployment {unknown[0]!r}", place=str(path), hint=f"there are: {', '.join(entries)}"
+        )
+    made: list[Any] = [
+        load_flow_from_entrypoint(entry["entrypoint"]).to_deployment(
+            name=name,
+            description=entry["description"],
+            tags=entry["tags"],
+            parameters=entry["parameters"] | parameters.get(name, {}),
+            concurrency_limit=_limit_of(entry),
+            cron=_cron_of(entry),
+        )
+        for name, entry in entries.items()
+        if not only or name in only
+    ]
+    return made
+
+
+def _limit_of(entry: dict[str, Any]) -> Any:
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig
+
+    said = entry.get("concurrency_limit")
+    return ConcurrencyLimitConfig.model_validate(said) if isinstance(said, dict) else said
+
+
+def _cron_of(entry: dict[str, Any]) -> list[str] | None:
+    crons = [s["cron"] for s in entry.get("schedules", ()) if s.get("active", True)]
+    return crons or None
+
+
+@contextmanager
+def prefect_server(workspace: Workspace, port: int) -> Iterator[str]:
+    """The API's address: that of `PREFECT_API_URL`, or of a server that lives as long as the block."""
+    if said := os.environ.get("PREFECT_API_URL"):
+        yield said
+        return
+    home = workspace.home / "prefect"
+    home.mkdir(parents=True, exist_ok=True)
+    own = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)]
+    with (home / "server.log").open("ab") as log:
+        process = subprocess.Popen(
+            command, env={**os.environ, **own}, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        os.environ.update(own | {"PREFECT_API_URL": f"http://{LOOPBACK}:{port}/api"})
+        _wait_until_it_answers(f"http://{LOOPBACK}:{port}/api/health", process, home / "server.log")
+        yield os.environ["PREFECT_API_URL"]
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+def _wait_until_it_answers(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + START_S
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urlopen(address, timeout=5):  # noqa: S310 - our own loopback address
+                return
+        except (URLError, OSError):
+            time.sleep(0.5)
+    raise InputError("the Prefect server did not start", place=str(log), hint="is the --port taken?")
+
+
+# Every stage as a Prefect task. Prefect appears in this package and nowhere else.
+#
+# Prefect's own result cache stays off: a stage's key (see `tasks.run.store`) decides whether it runs again.
+
+
+def take_step(stage: Stage, context: RunContext, inputs: dict[str, Any]) -> Step:
+    """Do a stage or find it done, and note it in the run's journal. Importable, so that workers find it."""
+    before = CALLS.sent
+    done = run_stage(stage, context, **inputs)
+    note_step(context, done, sent=CALLS.sent - before)
+    return done
+
+
+def as_task(stage: Stage) -> Callable[..., Step]:
+    """The stage as a call that runs a Prefect task on the flow's task runner (threads, Dask, Ray)."""
+
+    @task(name=stage.name, cache_policy=NO_CACHE, persist_result=False)
+    def step(context: RunContext, inputs: dict[str, Any]) -> Step:
+        return take_step(stage, context, inputs)
+
+    def run(context: RunContext, **inputs: Any) -> Step:
+        return step.submit(context, inputs).result()
+
+    return run
+
+
+def in_parts(stage: Stage) -> Callable[..., Step]:
+    """The stage as a call in the flow itself, so that the parts of its work are the tasks."""
+    own = replace(stage, run=partial(stage.run, each=submit_each))
+
+    def run(context: RunContext, **inputs: Any) -> Step:
+        return take_step(own, context, inputs)
+
+    return run
+
+
+STAGES = (
+    tasks.expand.STAGE,
+    tasks.evolve.STAGE,
+    tasks.respond.STAGE,
+    tasks.judge.STAGE,
+    tasks.evolve.select.STAGE,
+    tasks.relabel.STAGE,
+    tasks.relabel.STAGE_RETRIEVAL,
+    tasks.deduplicate.STAGE,
+    tasks.measure.STAGE,
+    tasks.gate.STAGE,
+)
+PAGES = ("canary.md", "card.md", "card_sentences.yaml", "evals", "report")
+"""What the pages of a release are written from."""
+VOCABULARY = tuple(sorted({name for stage in STAGES for name in stage.vocabulary} | set(PAGES)))
+"""Files and folders under data/ that a build depends on."""
+
+adopt = as_task(tasks.mend.STAGE)
+mend = as_task(tasks.mend.STAGE_MEND)
+reopen = as_task(tasks.mend.STAGE_REOPEN)
+expand = as_task(tasks.expand.STAGE)
+mutate = as_task(tasks.evolve.STAGE)
+respond = as_task(tasks.respond.STAGE)
+judge = as_task(tasks.judge.STAGE)
+select = as_task(tasks.evolve.select.STAGE)
+gather = as_task(tasks.package.assemble.STAGE_GATHER)
+relabel = as_task(tasks.relabel.STAGE)
+relabel_retrieval = as_task(tasks.relabel.STAGE_RETRIEVAL)
+review = as_task(tasks.review.STAGE)
+review_retrieval = as_task(tasks.review.STAGE_RETRIEVAL)
+deduplicate = in_parts(tasks.deduplicate.STAGE)
+hold_back = as_task(tasks.hold_back.STAGE)
+quarantine = as_task(tasks.gate.quarantine.STAGE)
+measure = as_task(tasks.measure.STAGE)
+assemble = as_task(tasks.package.assemble.STAGE)
+validate = as_task(tasks.gate.STAGE)
+compare = as_task(tasks.package.compare.STAGE)
+package = task(name="package", cache_policy=NO_CACHE, persist_result=False)(tasks.package.package)

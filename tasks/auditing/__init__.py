@@ -1,1 +1,0 @@
-"""The audit of a judge: what it is shown, what it said, what that says about it, and its passport."""

@@ -1,1 +1,0 @@
-"""How large a build will be: what its prompts read, before any is sent."""

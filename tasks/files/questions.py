@@ -1,0 +1,400 @@
+"""BBNLI's public files: one stereotype each, premises and hypotheses with places for groups and words (arXiv
+2305.12620; github.com/feyzaakyurek/bbnli)."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.errors import InputError
+from schemas.question import QUESTIONS, Framing, Question, question_id
+from schemas.recipe import QuestionFile
+from schemas.vocabulary import Attribute
+from tasks.files.tables import read_table_file
+from tasks.files.vocabulary import read_attribute
+from tasks.files.yaml import read_yaml
+from tasks.text.slots import Slot, expand_template, parse_slots
+
+_PLACE = re.compile(r"\{\{(\w+)\}\}")
+_SWAPPED = {"GROUP1": "GROUP2", "GROUP2": "GROUP1"}
+CONTRADICTION, ENTAILMENT = 0, 2
+
+
+class Stereotype(BaseModel):
+    """What is read of a file: the third part of a hypothesis is the label that the stereotype predicts."""
+
+    name: str
+    premise: tuple[str, ...]
+    bias_hypothesis_stereotypical: tuple[tuple[str, int, int], ...]
+    words: dict[str, tuple[str, ...]] = Field(alias="data")
+    first: tuple[str, ...] = Field(alias="GROUP1")
+    second: tuple[str, ...] = Field(alias="GROUP2")
+
+
+class Statement(BaseModel):
+    """One premise and hypothesis: a row of a file to be answered."""
+
+    name: str
+    item: str
+    stereotype: int
+    """The label that the stereotype predicts, as BBNLI numbers them: 0 contradiction, 2 entailment."""
+    wording: int
+    premise: str
+    hypothesis: str
+
+
+def read_stereotype(path: Path) -> Stereotype:
+    """One file. Raises `InputError` where it is none of BBNLI's."""
+    try:
+        return Stereotype.model_validate_json(path.read_bytes())
+    except (ValidationError, OSError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
+        raise InputError(f"not a file of BBNLI: {reason}", place=str(path)) from None
+
+
+def statements_of(stereotype: Stereotype) -> Iterator[Statement]:
+    """Every premise with every hypothesis as it stands, and with the groups exchanged, which turns the
+    predicted label round; a hypothesis that names neither group through a place has one side. Each in all
+    its words, of which the first are the original wording."""
+    groups = {"GROUP1": stereotype.first[0], "GROUP2": stereotype.second[0]}
+    exchanged = {place: groups[other] for place, other in _SWAPPED.items()}
+    for i, premise in enumerate(stereotype.premise):
+        for j, (hypothesis, _, predicted) in enumerate(stereotype.bias_hypothesis_stereotypical):
+            places = _PLACE.findall(hypothesis)
+            sides = [(groups, predicted)]
+            if set(places) & set(groups):
+                sides.append((exchanged, CONTRADICTION if predicted == ENTAILMENT else ENTAILMENT))
+            choices = {p: stereotype.words.get(p, ()) for p in dict.fromkeys(places) if p not in groups}
+            for side, label in sides:
+                for n, words in enumerate(product(*choices.values())):
+                    yield Statement(
+                        name=stereotype.name,
+                        item=f"{i}.{j}",
+                        stereotype=label,
+                        wording=n,
+                        premise=_fill(premise, groups | _first_words(stereotype)),
+                        hypothesis=_fill(hypothesis, side | dict(zip(choices, words, strict=True))),
+                    )
+
+
+def _first_words(stereotype: Stereotype) -> dict[str, str]:
+    return {place: words[0] for place, words in stereotype.words.items() if words}
+
+
+def _fill(text: str, words: dict[str, str]) -> str:
+    """Every place filled in one pass; what has no word stays as it is."""
+    return _PLACE.sub(lambda match: words.get(match.group(1), match.group()), text)
+
+
+# Questions as CAB publishes them (arXiv 2510.12857), in and out: `attribute, expl_impl, superdomain,
+# superdomain_explicit, domain, domain_explicit, topic, example`.
+#
+# `example` is a text with slots. CAB's own reader replaced as many of the last words of the first option as
+# another option has, so that `{{a man/woman}}` could mean "a woman", and names of unlike length were mixed.
+# Here an option is what stands there; `last_words` reads it CAB's way, for files that were written for it.
+
+
+COLUMNS = (
+    "attribute",
+    "expl_impl",
+    "superdomain",
+    "superdomain_explicit",
+    "domain",
+    "domain_explicit",
+    "topic",
+    "example",
+)
+NEEDED = ("attribute", "expl_impl", "superdomain", "domain", "topic", "example")
+MOST_CHARACTERS = 20_000
+"""Of one question; what is longer is no question."""
+
+
+class CabAttribute(BaseModel):
+    """Our attribute of one of CAB's, and the order of its values in a slot."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    attribute: str
+    values: tuple[str, ...]
+
+
+class CabNames(BaseModel):
+    """data/imports/cab.yaml"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    attributes: dict[str, CabAttribute]
+
+
+def is_cab(columns: Iterable[str]) -> bool:
+    """Whether a table with these columns is one of CAB's."""
+    return set(NEEDED) <= set(columns)
+
+
+def read_cab(path: Path, data_dir: Path, *, last_words: bool = False) -> list[Question]:
+    """The questions of a file, twins linked, in its order; each id once.
+
+    Raises `InputError` naming the row: a missing column, an attribute that is not CAB's, a broken slot, or
+    one with another number of options than the first.
+    """
+    table = read_table_file(path)
+    if missing := [name for name in NEEDED if name not in table.column_names]:
+        raise InputError(
+            f"missing column{'s' if len(missing) > 1 else ''}: {', '.join(missing)}",
+            place=str(path),
+            hint=f"CAB's rows have: {', '.join(COLUMNS)}",
+        )
+    names = read_yaml(data_dir / "imports" / "cab.yaml", CabNames)
+    known = {n.attribute: read_attribute(data_dir, n.attribute) for n in names.attributes.values()}
+    rows = table.select([c for c in COLUMNS if c in table.column_names]).to_pylist()
+    questions: dict[str, Question] = {}
+    explicit_units: dict[str, tuple[str, ...]] = {}
+    for number, row in enumerate(rows, start=1):
+        question = _question_of(row, names, known, last_words, f"{path}, row {number}")
+        questions.setdefault(question.id, question)
+        explicit_units[question.id] = _explicit_unit(row)
+    return _link_twins(list(questions.values()), explicit_units)
+
+
+def _question_of(
+    row: Mapping[str, Any],
+    names: CabNames,
+    known: Mapping[str, Attribute],
+    last_words: bool,
+    place: str,
+) -> Question:
+    said = _cell(row, "attribute").lower()
+    if said not in names.attributes:
+        raise InputError(
+            f"the attribute {said[:40]!r} is none of CAB's",
+            place=place,
+            hint=f"there are: {', '.join(names.attributes)}; others are named in data/imports/cab.yaml",
+        )
+    attribute = known[names.attributes[said].attribute]
+    template = _template_of(_cell(row, "example"), last_words, place)
+    values = values_of(template, attribute, names.attributes[said].values, place)
+    framing = _framing(_cell(row, "expl_impl"), place)
+    try:
+        variants = expand_template(template, values)
+    except InputError as error:
+        raise InputError(error.message, place=place, hint=error.hint) from None
+    return Question(
+        id=question_id(
+            family="open",
+            attribute=attribute.id,
+            framing=framing,
+            control="none",
+            template=template,
+            values=values,
+        ),
+        family="open",
+        attribute=attribute.id,
+        framing=framing,
+        control="none",
+        superdomain=slug(_cell(row, "superdomain")),
+        domain=slug(_cell(row, "domain")),
+        topic=slug(_cell(row, "topic")),
+        language="en",
+        template=template,
+        values=values,
+        variants=variants,
+        options=(),
+        origin="imported",
+        operator=None,
+        parent_id=None,
+        twin_id=None,
+        template_id=None,
+        composition=None,
+        round=0,
+        label="unlabelled",
+        fitness=None,
+        holdout_effect=None,
+        changed_in=None,
+    )
+
+
+def _cell(row: Mapping[str, Any], name: str) -> str:
+    value = row.get(name)
+    return "" if value is None else " ".join(str(value).split())
+
+
+def _framing(said: str, place: str) -> Framing:
+    if said.lower().startswith("expl"):
+        return "explicit"
+    if said.lower().startswith("impl"):
+        return "implicit"
+    raise InputError(f"expl_impl is {said[:40]!r}", place=place, hint="it must be `explicit` or `implicit`")
+
+
+def _template_of(text: str, last_words: bool, place: str) -> str:
+    if not text or len(text) > MOST_CHARACTERS:
+        raise InputError(f"the example has {len(text):,} characters", place=place)
+    try:
+        parts = parse_slots(text)
+    except InputError as error:
+        raise InputError(error.message, place=f"{place}, {error.place}", hint=error.hint) from None
+    if not any(isinstance(part, Slot) for part in parts):
+        raise InputError("the example has no slot", place=place, hint="a slot is written {{man/woman}}")
+    read = replace_last_words if last_words else str
+    return "".join(part if isinstance(part, str) else read(part) for part in parts)
+
+
+def replace_last_words(slot: Slot) -> str:
+    """CAB's own rule: an option stands for as many of the first one's last words as it has itself.
+
+    `{{a man/woman}}` becomes `{{a man/a woman}}`.
+    """
+    first = slot.options[0].split()
+    read = [first]
+    for option in slot.options[1:]:
+        words = option.split()
+        read.append([*first[: max(0, len(first) - len(words))], *words])
+    return str(Slot(tuple(" ".join(words) for words in read)))
+
+
+def values_of(
+    template: str, attribute: Attribute, published: Sequence[str], place: str = ""
+) -> tuple[str, ...]:
+    """Which value each option belongs to: the one whose forms it is made of, where all options of a slot tell
+    that; else CAB's published order."""
+    slots = [part for part in parse_slots(template) if isinstance(part, Slot)]
+    if uneven := next((s for s in slots if len(s.options) != len(slots[0].options)), None):
+        raise InputError(f"the slots {slots[0]} and {uneven} differ in their number of options", place=place)
+    for slot in slots:
+        owners = [_owners(option, attribute) for option in slot.options]
+        if all(len(found) == 1 for found in owners):
+            values = tuple(next(iter(found)) for found in owners)
+            if len(set(values)) == len(values):
+                return values
+    if len(slots[0].options) != len(published):
+        raise InputError(
+            f"the slot {slots[0]} has {len(slots[0].options)} options that name no value of {attribute.id!r}",
+            place=place,
+            hint=f"CAB's order has {len(published)}: {', '.join(published)}",
+        )
+    return tuple(published)
+
+
+def _owners(option: str, attribute: Attribute) -> set[str]:
+    said = _bare(option)
+    return {
+        value.id
+        for value in attribute.values
+        if said == value.id
+        or any(said == _bare(form) for texts in value.forms.values() for form in texts)
+        or any(said == _bare(form).removesuffix(" person") for form in value.forms.get("noun", ()))
+    }
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"^(?:an?|the)\s+", "", " ".join(text.lower().split()))
+
+
+def slug(text: str) -> str:
+    """A name as an id: lower case, words joined by `_`, at most 60 characters."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:60] or "unnamed"
+
+
+def _explicit_unit(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where a question's explicit form stands, by which twins find each other."""
+    superdomain = _cell(row, "superdomain_explicit") or _cell(row, "superdomain")
+    domain = _cell(row, "domain_explicit") or _cell(row, "domain")
+    return slug(superdomain), slug(domain), slug(_cell(row, "topic"))
+
+
+def _link_twins(questions: Sequence[Question], units: Mapping[str, tuple[str, ...]]) -> list[Question]:
+    """An explicit and an implicit question are twins where each is the only one of its attribute and topic;
+    CAB's rows do not say more."""
+    found: dict[tuple[str, ...], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for q in questions:
+        found[(q.attribute, *units[q.id])][q.framing].append(q.id)
+    twins: dict[str, str] = {}
+    for framings in found.values():
+        if len(framings["explicit"]) == len(framings["implicit"]) == 1:
+            one, other = framings["explicit"][0], framings["implicit"][0]
+            twins |= {one: other, other: one}
+    return [q.model_copy(update={"twin_id": twins.get(q.id)}) for q in questions]
+
+
+def cab_rows(questions: Iterable[Question]) -> tuple[list[dict[str, str]], list[Question]]:
+    """Open questions as CAB's rows, and those that its format cannot hold: CAB has no way to write a slash
+    inside an option."""
+    everyone = list(questions)
+    by_id = {q.id: q for q in everyone}
+    rows, left_out = [], []
+    for q in everyone:
+        if any("/" in option or "\\" in option for v in q.variants for option in v.slots):
+            left_out.append(q)
+            continue
+        explicit = by_id.get(q.twin_id or "", q) if q.framing == "implicit" else q
+        rows.append(
+            {
+                "attribute": q.attribute,
+                "expl_impl": q.framing,
+                "superdomain": q.superdomain,
+                "superdomain_explicit": explicit.superdomain,
+                "domain": q.domain,
+                "domain_explicit": explicit.domain,
+                "topic": q.topic,
+                "example": q.template,
+            }
+        )
+    return rows, left_out
+
+
+# Question files that a recipe reads in: CAB's rows, or the questions of a release.
+
+
+FORMATS = ("auto", "cab", "questions")
+
+
+def read_question_file(file: QuestionFile, data_dir: Path) -> list[Question]:
+    """Its questions, as if nothing had been found out about them yet. Raises `InputError`."""
+    if file.format not in FORMATS:
+        raise InputError(
+            f"there is no question format {file.format!r}",
+            place=file.path,
+            hint=f"there are: {', '.join(FORMATS)}",
+        )
+    path = Path(file.path)
+    columns = read_table_file(path).column_names
+    if file.format == "cab" or (file.format == "auto" and is_cab(columns)):
+        return read_cab(path, data_dir, last_words=file.last_words)
+    if {"template", "values", "variants"} <= set(columns):
+        return _read_questions(path)
+    raise InputError(
+        f"{path.name} holds no questions that can be read",
+        place=str(path),
+        hint=f"CAB's rows have the columns {', '.join(COLUMNS)}; or name the questions of a release",
+    )
+
+
+def _read_questions(path: Path) -> list[Question]:
+    """Questions of a release that are no controls; a build makes its own."""
+    table = read_table_file(path)
+    known = [name for name in QUESTIONS.arrow_schema.names if name in table.column_names]
+    try:
+        rows = [Question.model_validate(record) for record in table.select(known).to_pylist()]
+    except ValueError as error:
+        raise InputError(f"not a table of questions: {str(error).splitlines()[0]}", place=str(path)) from None
+    kept = [q for q in rows if q.control == "none" and q.family == "open"]
+    ids = {q.id for q in kept}
+    return [
+        q.model_copy(
+            update={
+                "origin": "imported",
+                "operator": None,
+                "parent_id": None,
+                "twin_id": q.twin_id if q.twin_id in ids else None,
+                "round": 0,
+                "label": "unlabelled",
+                "fitness": None,
+                "holdout_effect": None,
+            }
+        )
+        for q in kept
+    ]

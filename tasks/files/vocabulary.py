@@ -1,0 +1,409 @@
+"""Products: an attribute whose values are the combinations of others' values, worded by patterns.
+
+    product: {race: {attribute: race}, gender: {attribute: gender, values: [woman, man]}}
+    forms: {noun: "{race.described} {gender.bare}"}
+
+gives `white_woman`, "a white woman", with the factors `{race: white, gender: woman}`. A factor may be a
+product itself; then its own factors are the value's. Pronouns need no pattern.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from itertools import product
+from pathlib import Path
+
+from schemas.errors import InputError
+from schemas.vocabulary import (
+    Attribute,
+    Frames,
+    Lexicon,
+    Rubric,
+    Superdomain,
+    TemplateFile,
+    TemplateItem,
+    Triples,
+    Value,
+)
+from tasks.files.yaml import M, read_yaml
+from tasks.text.slots import SINGULAR_THEY
+
+Combination = Mapping[str, Value]
+"""One value of every factor."""
+
+_REFERENCE = re.compile(r"\{(\w+)\.(\w+)\}")
+
+
+def multiply(attribute: Attribute, parts: Mapping[str, Attribute], place: str) -> Attribute:
+    """The attribute with a value for every combination of its parts', and what the file adds to single ones.
+
+    Raises `InputError` for a value that a part has not, a form that no factor has, or an addition to no
+    combination.
+    """
+    chosen = {
+        name: _chosen(parts[name], part.values, f"{place}: product.{name}")
+        for name, part in attribute.product.items()
+    }
+    own = {value.id: value for value in attribute.values}
+    values = []
+    for combination in product(*chosen.values()):
+        combined = _combined(dict(zip(chosen, combination, strict=True)), attribute.forms, place)
+        values.append(_with_own(combined, own.pop(combined.id, None)))
+    if own:
+        raise InputError(
+            f"{next(iter(own))!r} is no combination of the factors",
+            place=place,
+            hint=f"combinations are called like {values[0].id!r}",
+        )
+    return attribute.model_copy(update={"values": tuple(values)})
+
+
+def _chosen(part: Attribute, wanted: Sequence[str], place: str) -> tuple[Value, ...]:
+    known = {value.id: value for value in part.values}
+    for name in wanted:
+        if name not in known:
+            raise InputError(
+                f"attribute {part.id!r} has no value {name!r}",
+                place=place,
+                hint=f"it has: {', '.join(known)}",
+            )
+    return tuple(known[name] for name in wanted) or part.values
+
+
+def _combined(combination: Combination, patterns: Mapping[str, str], place: str) -> Value:
+    """Its pronouns are those of the factor that has any; its other forms are those of the patterns."""
+    pronouns = {k: w for value in combination.values() for k, w in value.forms.items() if k in SINGULAR_THEY}
+    forms = pronouns | {name: _worded(pattern, combination, place) for name, pattern in patterns.items()}
+    factors: dict[str, str] = {}
+    for name, value in combination.items():
+        factors |= value.factors or {name: value.id}
+    valences = [v.valence for v in combination.values() if v.valence is not None]
+    return Value(
+        id="_".join(value.id for value in combination.values()),
+        title=", ".join(value.title for value in combination.values()),
+        valence=valences[0] if valences else None,
+        forms=forms,
+        factors=factors,
+    )
+
+
+def _worded(pattern: str, combination: Combination, place: str) -> tuple[str, ...]:
+    """As many wordings as the longest list that the pattern refers to; single words serve for all."""
+    lists = {}
+    for name, form in _REFERENCE.findall(pattern):
+        value = combination.get(name)
+        if value is None or form not in value.forms:
+            raise InputError(
+                f"the pattern {pattern!r} needs {{{name}.{form}}}, which "
+                + (f"value {value.id!r} does not have" if value else "is no factor of the product"),
+                place=place,
+            )
+        lists[name, form] = value.forms[form]
+
+    def wording(i: int) -> str:
+        return _REFERENCE.sub(lambda m: lists[m[1], m[2]][i % len(lists[m[1], m[2]])], pattern)
+
+    return tuple(wording(i) for i in range(max((len(words) for words in lists.values()), default=1)))
+
+
+def _with_own(combined: Value, own: Value | None) -> Value:
+    if own is None:
+        return combined
+    return combined.model_copy(update={"title": own.title, "forms": {**combined.forms, **own.forms}})
+
+
+# The files under data/: attributes, templates, taxonomy, frames, lexicons, rubrics.
+#
+# Names come from recipes, so they are never joined to a path: a name is looked up in the listing of its
+# folder, and what is not listed does not exist.
+
+
+GIVEN = "{given}"
+"""Where the side that is given stands in a template with `given_from`."""
+PARTS = frozenset({"when", "place", "person", "situation", "stake", "ask"})
+"""What a frame's pattern is made of."""
+
+_SLOT = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+_PART = re.compile(r"<(\w+)>")
+_FORM = re.compile(r"\{([A-Za-z_]+)\}")
+
+
+def vocabulary_dir() -> Path:
+    """The project's data/ folder, or the one that the environment variable COUNTERFOIL_VOCABULARY names."""
+    own = os.environ.get("COUNTERFOIL_VOCABULARY")
+    return Path(own).resolve() if own else Path(__file__).resolve().parents[2] / "data"
+
+
+def read_attribute(data_dir: Path, attribute_id: str, *, inside: tuple[str, ...] = ()) -> Attribute:
+    """`data/attributes/<id>.yaml`, a product with all its combinations. `inside`: the products that it is
+    being read for. Raises `InputError` where it is unknown or inconsistent."""
+    path = _find(data_dir / "attributes", attribute_id, "attribute")
+    attribute = read_yaml(path, Attribute)
+    _check_id(attribute.id, path)
+    _check_unique("value", (value.id for value in attribute.values), path)
+    if attribute.product:
+        attribute = multiply(attribute, _read_parts(data_dir, attribute, path, inside), str(path))
+    for value in attribute.values:
+        if missing := _missing_words(value):
+            raise InputError(f"the value {value.id!r} has no form `{missing}`", place=str(path))
+    if attribute.baseline is not None and attribute.baseline not in {v.id for v in attribute.values}:
+        raise InputError(f"the baseline {attribute.baseline!r} is not a value", place=str(path))
+    return attribute
+
+
+def _read_parts(
+    data_dir: Path, attribute: Attribute, path: Path, inside: tuple[str, ...]
+) -> dict[str, Attribute]:
+    """The factors of a product, all in its language."""
+    parts = {}
+    for name, part in attribute.product.items():
+        if part.attribute in (*inside, attribute.id):
+            raise InputError(f"the product {part.attribute!r} is a factor of itself", place=str(path))
+        parts[name] = read_attribute(data_dir, part.attribute, inside=(*inside, attribute.id))
+        if parts[name].language != attribute.language:
+            raise InputError(
+                f"the factor {part.attribute!r} is in {parts[name].language!r}, "
+                f"the product in {attribute.language!r}",
+                place=str(path),
+            )
+    return parts
+
+
+def _missing_words(value: Value) -> str | None:
+    """A form without a word: only the verb ending `s` may be empty, and every value has a `noun`."""
+    for name, words in {"noun": (), **value.forms}.items():
+        if not words or (name != "s" and not all(words)):
+            return name
+    return None
+
+
+def read_attributes(data_dir: Path, attribute_ids: Iterable[str]) -> tuple[Attribute, ...]:
+    """Several attributes in the order asked for, each once."""
+    return tuple(read_attribute(data_dir, attribute_id) for attribute_id in dict.fromkeys(attribute_ids))
+
+
+def read_all(folder: Path, model: type[M], names: Sequence[str] = ()) -> tuple[M, ...]:
+    """Every file of a folder as `model`, or those named; in the order of their names, or as asked for."""
+    wanted = dict.fromkeys(names) or _listed(folder, ".yaml")
+    return tuple(read_yaml(_find(folder, name, "file"), model) for name in wanted)
+
+
+def read_templates(data_dir: Path, family: str, names: Sequence[str] = ()) -> tuple[TemplateFile, ...]:
+    """`data/templates/<family>/*.yaml`, or those named. Item ids are unique over what is read."""
+    folder = _find(data_dir / "templates", family, "template family", suffix="")
+    every = _every_attribute(data_dir)
+    files = []
+    for name in dict.fromkeys(names) or _listed(folder, ".yaml"):
+        path = _find(folder, name, "template file")
+        file = read_yaml(path, TemplateFile)
+        if file.family != family:
+            raise InputError(f"the file says family {file.family!r}, its folder {family!r}", place=str(path))
+        file = _completed(file)
+        attributes = {name: a for name, a in every.items() if a.language == file.language}
+        for item in file.items:
+            _check_forms(item, attributes, path)
+        _check_triples(data_dir, file, path)
+        files.append(file)
+    _check_unique("template", (item.id for file in files for item in file.items), folder)
+    return tuple(files)
+
+
+def _completed(file: TemplateFile) -> TemplateFile:
+    """The file with its options in every item that has none, and its implicit twins written out."""
+    items = []
+    for item in file.items:
+        offered = bool(item.options or item.options_from)
+        item = item if offered else item.model_copy(update={"options": file.options})
+        items.append(item.model_copy(update={"by_name": False}))
+        if item.by_name:
+            twin = {"id": f"{item.id}.implicit", "framing": "implicit", "by_name": False}
+            items.append(item.model_copy(update={**twin, "text": item.text.replace("{noun}", "{name}")}))
+    return file.model_copy(update={"items": tuple(items)})
+
+
+def read_triples(data_dir: Path, name: str) -> Triples:
+    """`data/triples/<name>.yaml`"""
+    path = _find(data_dir / "triples", name, "list of triples")
+    triples = read_yaml(path, Triples)
+    _check_id(triples.id, path)
+    _check_unique("word", (word.casefold() for triple in triples.triples for word in triple), path)
+    return triples
+
+
+def _check_triples(data_dir: Path, file: TemplateFile, path: Path) -> None:
+    """`{given}`, `given_from` and `options_from` go together, and their lists are in the file's language."""
+    for item in file.items:
+        if len({GIVEN in item.text, bool(item.given_from), bool(item.options_from)}) > 1:
+            raise InputError(
+                f"the template {item.id!r} needs all of {GIVEN} in its text, `given_from` and "
+                "`options_from`, or none of them",
+                place=str(path),
+            )
+    for name in sorted({n for item in file.items for n in (*item.given_from, *item.options_from)}):
+        if read_triples(data_dir, name).language != file.language:
+            raise InputError(
+                f"the list of triples {name!r} is not in {file.language!r}, as the file is", place=str(path)
+            )
+
+
+def read_taxonomy(data_dir: Path, superdomains: Sequence[str] = ()) -> tuple[Superdomain, ...]:
+    """`data/taxonomy/*.yaml` by name, or those asked for in that order."""
+    folder = data_dir / "taxonomy"
+    attributes = _listed(data_dir / "attributes", ".yaml")
+    return tuple(
+        _read_superdomain(_find(folder, name, "superdomain"), attributes)
+        for name in dict.fromkeys(superdomains) or _listed(folder, ".yaml")
+    )
+
+
+def _read_superdomain(path: Path, attributes: Sequence[str]) -> Superdomain:
+    superdomain = read_yaml(path, Superdomain)
+    _check_id(superdomain.id, path)
+    _check_unique("domain", (domain.id for domain in superdomain.domains), path)
+    topics = [topic for domain in superdomain.domains for topic in domain.topics]
+    _check_unique("topic", (topic.id for topic in topics), path)
+    for topic in topics:
+        _check_known(topic.neutral_for, attributes, f"the topic {topic.id!r}", path)
+    return superdomain
+
+
+def read_frames(data_dir: Path, language: str) -> Frames:
+    """`data/frames/<language>.yaml`"""
+    path = _find(data_dir / "frames", language, "language")
+    frames = read_yaml(path, Frames)
+    _check_id(frames.language, path)
+    for pattern in frames.patterns:
+        unknown = set(_PART.findall(pattern)) - PARTS
+        if unknown:
+            raise InputError(
+                f"a pattern has a part <{min(unknown)}>",
+                place=str(path),
+                hint=f"there are: {', '.join(f'<{part}>' for part in sorted(PARTS))}",
+            )
+    return frames
+
+
+def read_lexicon(data_dir: Path, name: str) -> Lexicon:
+    """`data/lexicons/<name>.yaml`"""
+    path = _find(data_dir / "lexicons", name, "lexicon")
+    lexicon = read_yaml(path, Lexicon)
+    _check_id(lexicon.id, path)
+    _check_unique("list", (words.id for words in lexicon.lists), path)
+    return lexicon
+
+
+def read_rubric(data_dir: Path, name: str) -> Rubric:
+    """`data/rubrics/<name>.yaml`"""
+    path = _find(data_dir / "rubrics", name, "rubric")
+    rubric = read_yaml(path, Rubric)
+    _check_id(rubric.id, path)
+    _check_unique("criterion", (criterion.id for criterion in rubric.criteria), path)
+    for criterion in rubric.criteria:
+        if not {criterion.low, criterion.high} <= set(criterion.anchors):
+            raise InputError(f"{criterion.id}: both ends of the scale need an anchor", place=str(path))
+    return rubric
+
+
+def form_references(text: str) -> frozenset[str]:
+    """The forms that a template refers to, in lower case; written-out slots and `{given}` are none."""
+    return frozenset(name.lower() for name in _FORM.findall(_SLOT.sub("", text.replace(GIVEN, ""))))
+
+
+def fits(item: TemplateItem, attribute: Attribute) -> bool:
+    """Whether a template can be bound to an attribute: it allows it, and every value has every form."""
+    allowed = not item.attributes or attribute.id in item.attributes
+    return allowed and not _missing_forms(item, attribute)
+
+
+def _missing_forms(item: TemplateItem, attribute: Attribute) -> frozenset[str]:
+    common = frozenset.intersection(*(_forms_of(value, attribute.language) for value in attribute.values))
+    return form_references(item.text) - common
+
+
+def _forms_of(value: Value, language: str) -> frozenset[str]:
+    """In English, a value that says nothing about pronouns takes those of singular they."""
+    they = language == "en" and "subject" not in value.forms
+    return frozenset(value.forms) | (frozenset(SINGULAR_THEY) if they else frozenset())
+
+
+def _check_forms(item: TemplateItem, attributes: dict[str, Attribute], path: Path) -> None:
+    """Every named attribute exists and has the forms; with none named, some attribute has them."""
+    _check_known((*item.attributes, *item.neutral_for), attributes, f"the template {item.id!r}", path)
+    _check_values(item, attributes, path)
+    candidates = [attributes[name] for name in item.attributes] or list(attributes.values())
+    missing = [_missing_forms(item, attribute) for attribute in candidates]
+    if (item.attributes and any(missing)) or all(missing):
+        forms = ", ".join(f"{{{form}}}" for form in sorted(next(filter(None, missing))))
+        raise InputError(
+            f"the template {item.id!r} refers to {forms}, which its attributes do not have",
+            place=str(path),
+            hint="forms stand under `forms:` of each value in data/attributes",
+        )
+
+
+def _check_values(item: TemplateItem, attributes: dict[str, Attribute], path: Path) -> None:
+    """Values are compared within one attribute, and are values of it."""
+    if not item.values:
+        return
+    if len(item.attributes) != 1:
+        raise InputError(
+            f"the template {item.id!r} names values, but not exactly one attribute",
+            place=str(path),
+            hint="name the attribute of the values under `attributes`",
+        )
+    check_values(item.values, attributes[item.attributes[0]], f"the template {item.id!r}", path)
+
+
+def check_values(values: Iterable[str], attribute: Attribute, who: str, place: Path) -> None:
+    """Raise `InputError` for the first of the values that the attribute does not have."""
+    known = [value.id for value in attribute.values]
+    for name in values:
+        if name not in known:
+            raise _unknown(name, known, f"{who} names a value of {attribute.id}, but none", place)
+
+
+def _every_attribute(data_dir: Path) -> dict[str, Attribute]:
+    return {name: read_attribute(data_dir, name) for name in _listed(data_dir / "attributes", ".yaml")}
+
+
+def _listed(folder: Path, suffix: str) -> list[str]:
+    """Names in a folder: files of that suffix without it; with an empty suffix, folders."""
+    if not folder.is_dir():
+        return []
+    entries = [e for e in folder.iterdir() if (e.is_file() if suffix else e.is_dir())]
+    return sorted(e.name.removesuffix(suffix) for e in entries if e.name.endswith(suffix))
+
+
+def _find(folder: Path, name: str, what: str, *, suffix: str = ".yaml") -> Path:
+    listed = _listed(folder, suffix)
+    if name not in listed:
+        raise _unknown(name, listed, f"there is no {what} that", folder)
+    return folder / f"{name}{suffix}"
+
+
+def _unknown(name: str, known: Iterable[str], sentence: str, place: Path) -> InputError:
+    known = sorted(known)
+    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known) or '(none)'}"
+    return InputError(f"{sentence} is called {name!r}", place=str(place), hint=hint)
+
+
+def _check_known(names: Iterable[str], attributes: Collection[str], who: str, place: Path) -> None:
+    for name in names:
+        if name not in attributes:
+            raise _unknown(name, attributes, f"{who} names an attribute, but none", place)
+
+
+def _check_id(found: str, path: Path) -> None:
+    if found != path.stem:
+        raise InputError(f"the file is called {path.stem!r}, its id is {found!r}", place=str(path))
+
+
+def _check_unique(what: str, ids: Iterable[str], place: Path) -> None:
+    twice = [name for name, count in Counter(ids).items() if count > 1]
+    if twice:
+        raise InputError(f"the {what} id {twice[0]!r} stands twice", place=str(place))

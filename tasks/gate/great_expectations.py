@@ -1,0 +1,509 @@
+"""What each column must be, derived from the schemas: the suites as data, before any library sees them."""
+
+from __future__ import annotations
+
+import html
+import json
+import logging
+import os
+import re
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
+from importlib import import_module
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.gate import SuiteResult
+from schemas.tables import Row, Table, arrow_type, canonical_json
+from tasks.gate.catalogue import CHECKS, OWN, Problem, problem
+from tasks.gate.texts import has_unfilled_slot, holds_personal_data, is_garbled
+from tasks.stats.fitness import FORMS
+
+Kind = Literal[
+    "unique", "not_null", "in_set", "between", "matches", "lengths", "json", "passes", "known", "rows"
+]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """One expectation of one column: the check that it stands for, and the arguments of its kind.
+
+    `between` and `lengths` take `low` and `high`, `in_set` takes `values`, `matches` takes `pattern`,
+    `known` takes `table`. `rows` is of no column: no row of the table may fail the check, which looks at
+    several columns or tables.
+    """
+
+    check: str
+    column: str
+    kind: Kind
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The scalar columns of a table, or of the records nested in one of its columns."""
+
+    name: str
+    """`questions`, or `questions.variants`."""
+    table: str
+    key: str
+    """The column whose value tells a person which row failed."""
+    unique: bool
+    row: type[Row]
+    references: tuple[tuple[str, str], ...]
+    rows: pa.Table
+
+
+def frames_of(table: Table[Any], rows: pa.Table) -> Iterator[Frame]:
+    """The table's own scalar columns, then one frame for every column of nested records."""
+    nested = {name: inner for name, f in table.row.model_fields.items() if (inner := _nested(f.annotation))}
+    scalars = [
+        n for n in table.row.model_fields if n in rows.column_names and _is_scalar(rows.schema.field(n))
+    ]
+    yield Frame(table.name, table.name, table.key, True, table.row, table.references, rows.select(scalars))
+    for name, inner in nested.items():
+        if name in rows.column_names:
+            key = f"{table.name}_id"
+            yield Frame(
+                f"{table.name}.{name}",
+                table.name,
+                key,
+                False,
+                inner,
+                (),
+                _flatten(rows, table.key, name, key),
+            )
+
+
+def _flatten(rows: pa.Table, key: str, column: str, key_name: str) -> pa.Table:
+    lists = rows[column].combine_chunks()
+    parents = pc.list_parent_indices(lists)
+    inner = pc.list_flatten(lists)
+    columns = {key_name: rows[key].combine_chunks().take(parents)}
+    for i in range(inner.type.num_fields):
+        if _is_scalar(inner.type.field(i)):
+            columns[inner.type.field(i).name] = pc.struct_field(inner, [i])
+    return pa.table(columns)
+
+
+def _is_scalar(column: pa.Field) -> bool:
+    return not pa.types.is_nested(column.type)
+
+
+def _nested(annotation: Any) -> type[Row] | None:
+    args = get_args(annotation)
+    if get_origin(annotation) is tuple and isinstance(args[0], type) and issubclass(args[0], Row):
+        return args[0]
+    return None
+
+
+def expected_of(frame: Frame) -> list[Expected]:
+    """The suite of a frame: what its row type declares, then what is known about single columns."""
+    suite = []
+    if frame.unique:
+        suite.append(Expected("key_repeated", frame.key, "unique"))
+        if frame.key == "id":
+            suite.append(Expected("id_malformed", "id", "matches", {"pattern": _id_pattern(frame.table)}))
+    for column, declared in frame.row.model_fields.items():
+        if column in frame.rows.column_names:
+            suite += _declared(frame.name, column, declared.annotation)
+    for column, target in frame.references:
+        suite.append(Expected("reference_broken", column, "known", {"table": target.split(".")[0]}))
+    suite = [e for e in suite + COLUMNS.get(frame.name, []) if e.column in frame.rows.column_names]
+    return suite + [Expected(check, "", "rows") for check in OWN.get(frame.name, ())]
+
+
+def _declared(frame: str, column: str, annotation: Any) -> Iterator[Expected]:
+    """Not null unless optional; one of a literal's values; not empty unless it may be."""
+    inner = _without_none(annotation)
+    if inner is annotation:
+        yield Expected("value_missing", column, "not_null")
+    if get_origin(inner) is Literal:
+        yield Expected("value_not_allowed", column, "in_set", {"values": get_args(inner)})
+    elif arrow_type(inner) == pa.string() and (frame, column) not in MAY_BE_EMPTY:
+        yield Expected("text_empty", column, "lengths", {"low": 1})
+
+
+def _without_none(annotation: Any) -> Any:
+    if get_origin(annotation) in (Union, types.UnionType):
+        (inner,) = [a for a in get_args(annotation) if a is not type(None)]
+        return inner
+    return annotation
+
+
+def _id_pattern(table: str) -> str:
+    return f"^{ID_PREFIXES.get(table, '[a-z_]+')}_[0-9a-f]{{16}}$"
+
+
+ID_PREFIXES = {
+    "questions": "q",
+    "responses": "r",
+    "judgements": "j",
+    "label_history": "lc",
+    "effects": "e",
+    "dropped": "x",
+}
+
+MAY_BE_EMPTY = {
+    ("responses", "text"),
+    ("responses", "failure_message"),
+    ("dropped", "text"),
+    ("judgements", "prompt_hash"),  # the divergence judge has no prompt
+    ("judgements.scores", "reasoning"),
+    ("label_history", "evidence"),
+}
+
+
+def _between(column: str, low: float, high: float | None = None) -> Expected:
+    return Expected("out_of_range", column, "between", {"low": low, "high": high})
+
+
+def _passes(check: str, *columns: str) -> list[Expected]:
+    return [Expected(check, column, "passes") for column in columns]
+
+
+LANGUAGE_TAG = r"^[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*$"
+
+COLUMNS: dict[str, list[Expected]] = {
+    "questions": [
+        _between("round", 0),
+        Expected("not_json", "composition", "json"),
+        Expected("language_malformed", "language", "matches", {"pattern": LANGUAGE_TAG}),
+        *_passes("garbled_text", "template", "superdomain", "domain", "topic"),
+    ],
+    "questions.variants": [
+        _between("index", 0),
+        _between("valence", -1, 1),
+        Expected("text_too_long", "text", "lengths", {"high": 4000}),
+        *_passes("garbled_text", "text"),
+        *_passes("slot_unfilled", "text"),
+        *_passes("personal_data", "text"),
+    ],
+    "questions.options": [
+        _between("valence", -1, 1),
+        Expected("text_too_long", "text", "lengths", {"high": 500}),
+        *_passes("garbled_text", "text"),
+        *_passes("slot_unfilled", "text"),
+        *_passes("personal_data", "text"),
+    ],
+    "responses": [
+        *(_between(c, 0) for c in ("variant", "sample", "tokens_in", "tokens_out", "cost_usd", "option")),
+        *_passes("garbled_answer", "text"),
+        *_passes("personal_data_in_answer", "text"),
+    ],
+    "judgements": [
+        *(_between(c, 0) for c in ("repeat", "tokens_in", "tokens_out", "cost_usd")),
+        _between("p_value", 0, 1),
+        Expected("value_not_allowed", "fitness_form", "in_set", {"values": tuple(FORMS)}),
+    ],
+    "label_history": [_between("step", 0)],
+    "dropped": [
+        _between("similarity", 0, 100),
+        Expected("not_json", "record", "json"),
+        *_passes("personal_data_in_dropped", "text"),
+    ],
+    "effects": [_between("p_value", 0, 1), _between("q_value", 0, 1), _between("n", 1)],
+}
+"""What the row types do not say, by frame."""
+
+
+# Great Expectations: the only door to it. Puts a frame's suite to its rows and reads the answer.
+#
+# Severity is ours: the library calls a run failed when a mere warning fails, so its own verdict is not used.
+
+
+Fault = Callable[[pa.Array], pa.Array]
+"""Which texts are at fault; null is not."""
+
+FAULTS: dict[str, Fault] = {
+    "garbled_text": is_garbled,
+    "garbled_answer": is_garbled,
+    "garbled_cell": is_garbled,
+    "slot_unfilled": has_unfilled_slot,
+    "personal_data": holds_personal_data,
+    "personal_data_in_answer": holds_personal_data,
+    "personal_data_in_cell": holds_personal_data,
+    "personal_data_in_dropped": holds_personal_data,
+}
+
+EXAMPLES = 3
+
+Failing = Mapping[str, Sequence[str]]
+"""Failing rows by check, of the checks that look at more than one column."""
+
+_known: dict[str, pa.Array] = {}
+"""Ids by table, for the run in hand: expectations are plain data and cannot carry them."""
+_failing: dict[str, Sequence[str]] = {}
+
+
+def run_suite(
+    frame: Frame, known: Mapping[str, pa.Array], failing: Failing, suite: Sequence[Expected] | None = None
+) -> tuple[list[Problem], SuiteResult]:
+    """Put the frame's suite (or another one) to its rows. `known` holds the ids that references may name,
+    `failing` what the other checks found in this table: it is in the result, not among the problems."""
+    gx = great_expectations()
+    expected = list(suite if suite is not None else expected_of(frame))
+    batch = (
+        _context()
+        .data_sources.add_or_update_pandas("tables")
+        .add_dataframe_asset(frame.name)
+        .add_batch_definition_whole_dataframe("all")
+        .get_batch({"dataframe": frame.rows.to_pandas()})
+    )
+    _known.clear()
+    _known.update(known)
+    _failing.clear()
+    _failing.update(failing)
+    answer = batch.validate(
+        gx.ExpectationSuite(name=frame.name, expectations=[_expectation(e) for e in expected]),
+        result_format={"result_format": "COMPLETE"},
+    )
+    _refuse_crashes(frame, answer)
+    problems = [p for result in answer.results for p in _problems(frame, result)]
+    return problems, _suite_result(frame, answer)
+
+
+def great_expectations(part: str = "") -> Any:
+    """The library or a part of it, imported when it is first needed: no analytics, no chatter."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    module = import_module(f"great_expectations{part}")
+    for name in ("great_expectations", "great_expectations.data_context.types.base"):  # sets its own level
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return module
+
+
+@cache
+def _context() -> Any:
+    """A context that lives in memory and shows no progress bars."""
+    context = great_expectations().get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+    return context
+
+
+@cache
+def _column_expectation() -> Any:
+    """Our own expectation: the values of a column pass one of our checks, or name a known row."""
+    great_expectations()
+    from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
+    from great_expectations.expectations.expectation import ColumnMapExpectation
+    from great_expectations.expectations.metrics.map_metric_provider.column_condition_partial import (
+        column_condition_partial,
+    )
+    from great_expectations.expectations.metrics.map_metric_provider.column_map_metric_provider import (
+        ColumnMapMetricProvider,
+    )
+
+    class ColumnValuesPassCheck(ColumnMapMetricProvider):
+        condition_metric_name = "column_values.pass_check"
+        condition_value_keys = ("fault", "known_in")
+        filter_column_isnull = False
+
+        @column_condition_partial(engine=PandasExecutionEngine)
+        def _pandas(cls, column: Any, fault: str, known_in: str, **_: Any) -> Any:  # noqa: N805
+            import pandas as pd
+
+            values = pa.array(column, type=pa.string())
+            passes = _names_known(values, known_in) if known_in else pc.invert(FAULTS[fault](values))
+            return pd.Series(pc.fill_null(passes, True).to_numpy(zero_copy_only=False), index=column.index)
+
+    class ExpectColumnValuesToPassCheck(ColumnMapExpectation):
+        """Expect the values of a column to pass one of the gate's own checks."""
+
+        fault: str = ""
+        known_in: str = ""
+        map_metric = "column_values.pass_check"
+        success_keys = ("fault", "known_in", "mostly")
+
+    return ExpectColumnValuesToPassCheck
+
+
+@cache
+def _table_expectation() -> Any:
+    """Our own expectation of whole rows: none fails one of our checks that look at groups or other tables."""
+    great_expectations()
+    from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
+    from great_expectations.expectations.expectation import BatchExpectation
+    from great_expectations.expectations.metrics.metric_provider import metric_value
+    from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
+
+    class TableRowsFailingCheck(TableMetricProvider):
+        metric_name = "table.rows_failing_check"
+        value_keys = ("check",)
+
+        @metric_value(engine=PandasExecutionEngine)
+        def _pandas(cls, metric_value_kwargs: dict[str, Any], **_: Any) -> Any:  # noqa: N805
+            return list(_failing.get(metric_value_kwargs["check"], ()))
+
+    class ExpectTableRowsToPassCheck(BatchExpectation):
+        """Expect every row to pass one of the gate's own checks of groups and tables."""
+
+        check: str = ""
+        metric_dependencies = ("table.rows_failing_check",)
+        success_keys = ("check",)
+
+        def _validate(self, metrics: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
+            rows = metrics["table.rows_failing_check"]
+            return {"success": not rows, "result": {"observed_value": _told(rows)}}
+
+    return ExpectTableRowsToPassCheck
+
+
+def _told(rows: Sequence[str]) -> str:
+    examples = ", ".join(rows[:EXAMPLES]) + (", …" if len(rows) > EXAMPLES else "")
+    return f"{len(rows)} failing" + (f": {examples}" if rows else "")
+
+
+def _names_known(values: pa.Array, table: str) -> pa.Array:
+    return pc.or_(
+        pc.is_null(values), pc.is_in(values, value_set=_known.get(table, pa.array([], pa.string())))
+    )
+
+
+def _expectation(expected: Expected) -> Any:
+    """The library's expectation for one of ours, with our check's name, severity and sentence."""
+    gxe = great_expectations(".expectations")
+    a, check = expected.arguments, CHECKS[expected.check]
+    severity = "critical" if check.severity == "error" else "warning"
+    noted = {"meta": {"check": expected.check}, "notes": f"{expected.check}: {check.says}"}
+    if expected.kind == "rows":
+        return _table_expectation()(
+            check=expected.check, severity=severity, description=f"never: {check.says}", **noted
+        )
+    make = {
+        "unique": gxe.ExpectColumnValuesToBeUnique,
+        "not_null": gxe.ExpectColumnValuesToNotBeNull,
+        "in_set": partial(gxe.ExpectColumnValuesToBeInSet, value_set=list(a.get("values", ()))),
+        "between": partial(
+            gxe.ExpectColumnValuesToBeBetween, min_value=a.get("low"), max_value=a.get("high")
+        ),
+        "matches": partial(gxe.ExpectColumnValuesToMatchRegex, regex=a.get("pattern")),
+        "lengths": partial(
+            gxe.ExpectColumnValueLengthsToBeBetween, min_value=a.get("low"), max_value=a.get("high")
+        ),
+        "json": gxe.ExpectColumnValuesToBeJsonParseable,
+        "passes": partial(_column_expectation(), fault=expected.check, description=f"never: {check.says}"),
+        "known": partial(
+            _column_expectation(), known_in=a.get("table", ""), description=f"never: {check.says}"
+        ),
+    }[expected.kind]
+    return make(column=expected.column, severity=severity, **noted)
+
+
+def _refuse_crashes(frame: Frame, answer: Any) -> None:
+    """An expectation that could not be evaluated is a defect of ours, never a pass."""
+    for result in answer.results:
+        for info in _exceptions(result.exception_info):
+            config = result.expectation_config
+            raise RuntimeError(
+                f"{config.type} of {frame.name}.{config.kwargs.get('column')} could not be evaluated: "
+                f"{info['exception_message']}"
+            )
+
+
+def _exceptions(info: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    if not info:
+        return []
+    entries = [info] if "raised_exception" in info else list(info.values())
+    return [e for e in entries if e.get("raised_exception")]
+
+
+def _problems(frame: Frame, result: Any) -> list[Problem]:
+    config = result.expectation_config
+    if result.success or "column" not in config.kwargs:
+        return []
+    failing = pa.array(result.result["unexpected_index_list"], pa.int64())
+    rows = frame.rows[frame.key].take(failing).to_pylist()
+    return problem(frame.name, config.meta["check"], rows, column=config.kwargs["column"])
+
+
+def _suite_result(frame: Frame, answer: Any) -> SuiteResult:
+    """The answer as JSON that is the same whenever the rows are: no run id, no time, no long lists."""
+    content = answer.to_json_dict()
+    content["meta"] = {}
+    content["id"] = None
+    for result in content["results"]:
+        result["meta"] = {}
+        for name in ("unexpected_list", "unexpected_index_list", "unexpected_index_query"):
+            result["result"].pop(name, None)
+        result["expectation_config"]["kwargs"].pop("batch_id", None)
+    return SuiteResult(
+        table=frame.name,
+        rows=frame.rows.num_rows,
+        expectations=len(content["results"]),
+        failed=sum(not r["success"] for r in content["results"]),
+        result=canonical_json(content),
+    )
+
+
+def render_page(result: SuiteResult, layout: Path) -> str:
+    """The library's own page of a result, in our layout, without links that lead out of it.
+
+    The library's tables print values as they are, so these are escaped before it sees them.
+    """
+    _column_expectation()
+    _table_expectation()
+    results = great_expectations(".core.expectation_validation_result")
+    renderers = great_expectations(".render.renderer.page_renderer")
+    views = great_expectations(".render.view")
+    content = json.loads(result.result)
+    for entry in content["results"]:
+        entry["result"] = _escaped(entry["result"])
+    answer = results.expectationSuiteValidationResultSchema.load(content)
+    view = views.DefaultJinjaPageView(custom_views_directory=str(layout))
+    numbers = count(1)
+    view.env.filters["generate_html_element_uuid"] = lambda prefix="": f"{prefix}{next(numbers)}"
+    document = renderers.ValidationResultsPageRenderer(run_info_at_end=True).render(answer)
+    page = str(view.render(document, template="offline_page.j2")).replace("Data asset: None<br>", "")
+    return _OUTWARD_LINK.sub(r"\1", page)
+
+
+_OUTWARD_LINK = re.compile(r'<a href="(?:\.\./)[^"]*"[^>]*>(.*?)</a>', re.DOTALL)
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return html.escape(value)
+    if isinstance(value, list):
+        return [_escaped(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _escaped(v) for k, v in value.items()}
+    return value
+
+
+# Data Docs: the pages of Great Expectations, readable offline and the same to the byte every time.
+
+
+LAYOUT = "data_docs"
+
+
+def write_pages(results: Iterable[SuiteResult], out: Path, data_dir: Path) -> list[Path]:
+    """One page a table and an index, into `out`; their layout is `data/data_docs/offline_page.j2`."""
+    out.mkdir(parents=True, exist_ok=True)
+    ordered = sorted(results, key=lambda r: r.table)
+    pages = {page_name(r): render_page(r, data_dir / LAYOUT) for r in ordered}
+    pages["index.html"] = _index(ordered, data_dir / LAYOUT)
+    for name, page in pages.items():
+        (out / name).write_text(page, encoding="utf-8", newline="\n")
+    return [out / name for name in sorted(pages)]
+
+
+def page_name(result: SuiteResult) -> str:
+    """`questions.variants.html`; what is no letter of a table's name becomes `_`."""
+    safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in result.table)
+    return f"{safe}.html"
+
+
+def _index(results: Iterable[SuiteResult], layout: Path) -> str:
+    lines = [
+        f'<tr><td><a href="{page_name(r)}">{html.escape(r.table)}</a></td><td>{r.rows}</td>'
+        f"<td>{r.expectations}</td><td>{r.failed}</td></tr>"
+        for r in results
+    ]
+    page = (layout / "index.html").read_text(encoding="utf-8")
+    return page.replace("<!-- rows -->", "\n".join(lines))

@@ -1,1 +1,0 @@
-"""Judges and their tools: who compares a group's answers, and what may be hidden from them."""

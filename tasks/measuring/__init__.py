@@ -1,1 +1,0 @@
-"""From answers to effects: each family's metric over slices, and over recorded answers of others."""

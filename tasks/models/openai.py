@@ -1,0 +1,347 @@
+"""The short way to a chat completion: the openai client's address, headers and key, without the objects that
+it makes and copies for every call, which cost more than the call itself.
+
+Retries, limits and types are the layers' above; a proxy from the environment is the client's business, so
+where one stands in between there is no short way (`Wire.of` is `None`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import re
+import socket
+import ssl
+import time
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from tasks.models.names import OPENAI_ENDPOINT, is_loopback, origin
+from tasks.models.openai_format import (
+    Dialect,
+    read_completion,
+    read_owner,
+    refused_parameter,
+    request_body,
+    retry_after_s,
+    score_text,
+)
+from tasks.models.protocol import Completion, FailureKind, Request, Setback
+from tasks.text.normalize import without_secrets
+
+if TYPE_CHECKING:
+    import aiohttp
+    import httpx2
+    import openai
+
+
+CONNECT_S = 30.0
+KEPT_ALIVE_S = 4.0
+"""Servers close idle connections after 5 s and more; one that closes as we send costs a try."""
+
+
+class Reply(NamedTuple):
+    """What a server answered, whatever its status."""
+
+    status: int
+    content: bytes
+    retry_after: str | None
+
+
+class Wire:
+    """A pool of connections to one server. Belongs to the event loop that it is first used in."""
+
+    def __init__(self, client: openai.AsyncOpenAI, connections: int) -> None:
+        self._client = client
+        self._url = f"{client.base_url}chat/completions"
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    @classmethod
+    def of(cls, client: openai.AsyncOpenAI, connections: int) -> Wire | None:
+        """The short way to the client's server, where there is one."""
+        return None if _behind_a_proxy(str(client.base_url)) else cls(client, connections)
+
+    async def post(self, body: dict[str, Any]) -> Reply:
+        """One call. Raises `aiohttp.ClientError` or `OSError` where the connection fails."""
+        import orjson
+
+        session = self._session or self._open()
+        async with session.post(self._url, data=orjson.dumps(body)) as response:
+            return Reply(response.status, await response.read(), response.headers.get("retry-after"))
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        given = self._client.default_headers.items()
+        headers = {name: value for name, value in given if isinstance(value, str)}
+        connector = aiohttp.TCPConnector(
+            limit=self._connections, keepalive_timeout=KEPT_ALIVE_S, ssl=tls_context()
+        )
+        self._session = aiohttp.ClientSession(
+            headers=headers,
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self._session
+
+
+@lru_cache(maxsize=1)
+def tls_context() -> ssl.SSLContext:
+    """Which certificates are trusted, as the openai client has it; read once, because that takes a while."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
+
+
+def _behind_a_proxy(url: str) -> bool:
+    parts, proxies = urlsplit(url), getproxies()
+    if is_loopback(url) or not parts.hostname or proxy_bypass(parts.hostname):
+        return False
+    return parts.scheme in proxies or "all" in proxies
+
+
+# Models behind an OpenAI-compatible server: OpenAI itself, vLLM, TGI, llama.cpp, Ollama, OpenRouter, …
+
+
+NO_KEY = "not-needed"
+"""Sent where no key is configured: many servers ask for none, and the protocol has no way to send none."""
+
+_dialects: dict[tuple[str, str], Dialect] = {}
+_dialects_lock = Lock()
+
+
+def dialect_of(endpoint: str, name: str) -> Dialect:
+    """What this process has learnt of a model's server."""
+    with _dialects_lock:
+        return _dialects.setdefault((endpoint, name), Dialect.of(endpoint))
+
+
+class OpenAIChat:
+    """One model of one server. Belongs to the event loop that it is first used in."""
+
+    def __init__(
+        self, name: str, endpoint: str, *, api_key: str | None, connections: int, schema_prompt: str
+    ) -> None:
+        self.name = name
+        self.endpoint = endpoint
+        self._api_key = api_key or NO_KEY
+        self._schema_prompt = schema_prompt
+        self._connections = connections
+        self._learning = asyncio.Lock()
+        self._dialect = dialect_of(endpoint, name)
+
+    @cached_property
+    def _client(self) -> openai.AsyncOpenAI:
+        """Made for the first call: where every answer is in the cache, nothing of it is imported."""
+        return chat_client(self.endpoint, self._api_key, self._connections)
+
+    @cached_property
+    def _wire(self) -> Wire | None:
+        return Wire.of(self._client, self._connections)
+
+    async def ask(self, request: Request) -> Completion | Setback:
+        """One try. A parameter that the server does not know is left out from then on, and asked again."""
+        if (request.decoding.choices or request.score_prompt) and (setback := await self._learn_owner()):
+            return setback
+        if request.score_prompt:
+            root = self.endpoint.removesuffix("/v1")
+            return await score_text(request, self.name, self._dialect.owner, self._call, root)
+        while True:
+            body = request_body(self.name, request, self._dialect, self._schema_prompt)
+            response = await self._post(body)
+            if isinstance(response, Setback):
+                return response
+            if response.status < 400:
+                return self._read(response, request)
+            error = _error_of(response)
+            if error.get("code") == "content_filter":
+                return _filtered(request)
+            parameter = refused_parameter(response.status, error, body)
+            if parameter is None or not self._dialect.give_up(parameter, body):
+                return self._setback(response, error)
+
+    async def _learn_owner(self) -> Setback | None:
+        """Ask once what kind of server this is: only some can be held to choices."""
+        async with self._learning:
+            if self._dialect.owner is None:
+                response = await self._send("GET", "/models", None)
+                if isinstance(response, Setback):
+                    return response
+                self._dialect.owner = read_owner(_json(response), self.name) if response.status < 300 else ""
+        return None
+
+    async def models_status(self) -> int | Setback:
+        """HTTP status of `GET /models`: whether the server is there, before anything is spent."""
+        response = await self._send("GET", "/models", None)
+        return response if isinstance(response, Setback) else response.status
+
+    async def close(self) -> None:
+        if "_wire" in vars(self) and self._wire is not None:
+            await self._wire.close()
+        if "_client" in vars(self):
+            await self._client.close()
+
+    async def _call(self, path: str, body: dict[str, Any]) -> Any:
+        """The JSON that another route answers, or a setback."""
+        response = await self._send("POST", path, body)
+        if isinstance(response, Setback):
+            return response
+        if response.status >= 400:
+            return self._setback(response, _error_of(response))
+        return _json(response)
+
+    async def _post(self, body: dict[str, Any]) -> Reply | Setback:
+        return await self._send("POST", "/chat/completions", body)
+
+    async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> Reply | Setback:
+        """The raw response, whatever its status. Errors of the client hold the request with its headers,
+        so they end here."""
+        import aiohttp
+        import httpx2
+        import openai
+
+        try:
+            if self._wire is not None and path == "/chat/completions" and body is not None:
+                return await self._wire.post(body)
+            call = self._client.get if method == "GET" else partial(self._client.post, body=body)
+            return _reply(await call(path, cast_to=httpx2.Response))
+        except openai.APIStatusError as error:
+            return _reply(error.response)
+        except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
+            reason = _root(error)
+            message = f"the connection to {self._place} failed ({type(reason).__name__})"
+            return Setback("connection", message, may_be_billed=not _never_sent(reason))
+
+    def _read(self, response: Reply, request: Request) -> Completion | Setback:
+        payload = _json(response)
+        if payload is None:
+            message = f"{self._place} answered {response.status} with what is not JSON"
+            return Setback("malformed", message, may_be_billed=True)
+        return read_completion(payload, request)
+
+    def _setback(self, response: Reply, error: dict[str, Any]) -> Setback:
+        status = response.status
+        exhausted = error.get("code") == "insufficient_quota"
+        kind = _kind_of(status)
+        said = "" if kind == "unauthorized" else self._clean(str(error.get("message") or ""))
+        return Setback(
+            kind,
+            f"{self._place} answered {status}" + (f": {said}" if said else ""),
+            final=exhausted or kind in ("bad_request", "unauthorized"),
+            retry_after_s=retry_after_s(response.retry_after, time.time()),
+            overload=status in (408, 503, 529),
+        )
+
+    @property
+    def _place(self) -> str:
+        return origin(self.endpoint)
+
+    def _clean(self, text: str) -> str:
+        return without_keys(text, self._api_key)
+
+
+@lru_cache(maxsize=256)
+def without_keys(text: str, api_key: str) -> str:
+    """A server's words without keys, query strings, or length. In a storm it says the same ones often."""
+    text = without_secrets(text[:4000], api_key)
+    text = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 ***", text)
+    text = re.sub(r"\bsk-[\w*-]+", "***", text)
+    text = re.sub(r"\?\S+", "?***", text)
+    return " ".join(text.split())[:300]
+
+
+@lru_cache(maxsize=1)
+def import_client() -> None:
+    """Half a second and more, which no call's time limit is to pay for."""
+    for name in ("aiohttp", "httpx2", "openai"):
+        importlib.import_module(name)
+
+
+def chat_client(endpoint: str, api_key: str, connections: int) -> openai.AsyncOpenAI:
+    """The client without its own retries and timeouts (ours hold for the whole of a try).
+
+    `max_connections` must be a number: `None` silently means 100 with this transport. Proxies from the
+    environment never stand between us and this machine, and OpenAI's organisation headers go to OpenAI only.
+    """
+    import httpx2
+    import openai
+
+    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+    transport = openai.DefaultAioHttpClient(
+        limits=limits,
+        timeout=httpx2.Timeout(None, connect=30.0),
+        trust_env=not is_loopback(endpoint),
+        verify=tls_context(),
+    )
+    headers: dict[str, Any] = {"Authorization": f"Bearer {api_key}"}
+    if origin(endpoint) != origin(OPENAI_ENDPOINT):
+        headers |= {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
+    return openai.AsyncOpenAI(
+        api_key=api_key, base_url=endpoint, max_retries=0, http_client=transport, default_headers=headers
+    )
+
+
+def read_schema_prompt(data_dir: Path) -> str:
+    """What is added to the last message where a server cannot be told the schema; with `$schema` in it."""
+    from tasks.models.prompts import read_prompt
+
+    return read_prompt(data_dir, "json_answer").user
+
+
+def _reply(response: httpx2.Response) -> Reply:
+    return Reply(response.status_code, response.content, response.headers.get("retry-after"))
+
+
+def _root(error: BaseException) -> BaseException:
+    """What really happened: this transport reports a closed connection as a timeout."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _never_sent(reason: BaseException) -> bool:
+    return isinstance(reason, (ConnectionRefusedError, socket.gaierror))
+
+
+def _kind_of(status: int) -> FailureKind:
+    if status in (401, 403):
+        return "unauthorized"
+    if status == 408:
+        return "timeout"
+    if status in (425, 429):
+        return "rate_limit"
+    return "server" if status >= 500 else "bad_request"
+
+
+def _error_of(response: Reply) -> dict[str, Any]:
+    """The error object of a response, however the server wraps it; empty where it sent a page."""
+    payload = _json(response)
+    if payload is None:
+        return {}
+    error = payload.get("error", payload) if isinstance(payload, dict) else payload
+    return error if isinstance(error, dict) else {"message": error}
+
+
+def _json(response: Reply) -> Any:
+    """The body; `None` where it is not JSON."""
+    import orjson
+
+    try:
+        return orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _filtered(request: Request) -> Completion:
+    """A prompt that the server's content filter stopped: a refusal, not a failure."""
+    return Completion(request.tag, "", "content_filter", None, 0, 0, 0.0, False, refusal=True)

@@ -1,0 +1,52 @@
+"""Prompts are files: `data/prompts/<name>.md` with a `# system` and a `# user` part.
+
+They are filled by plain substitution of `$name`, in one pass, so that nothing that is filled in is ever
+read as a placeholder. What comes from outside (questions, passages, answers) goes in through `fence`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from schemas.errors import InputError
+from schemas.tables import content_hash, file_hash
+from tasks.models.protocol import Message
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt file: its two parts and its hash, which goes into the manifest."""
+
+    name: str
+    system: str
+    user: str
+    sha256: str
+
+    def fill(self, **values: str) -> tuple[Message, ...]:
+        """The messages, with every `$name` replaced. A name without a value is a `KeyError`."""
+        messages = []
+        if self.system:
+            messages.append(Message("system", Template(self.system).substitute(values)))
+        messages.append(Message("user", Template(self.user).substitute(values)))
+        return tuple(messages)
+
+
+def read_prompt(data_dir: Path, name: str) -> Prompt:
+    """Read `data/prompts/<name>.md`. Raises `InputError` when it is absent or has no `# user` part."""
+    path = data_dir / "prompts" / f"{name}.md"
+    if not path.is_file():
+        raise InputError(f"there is no prompt {name!r}", place=str(path))
+    parts = re.split(r"^# (system|user)[ \t]*\n", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    sections = dict(zip(parts[1::2], (p.strip() for p in parts[2::2]), strict=True))
+    if "user" not in sections:
+        raise InputError(f"the prompt {name!r} has no `# user` part", place=str(path))
+    return Prompt(name, sections.get("system", ""), sections["user"], file_hash(path))
+
+
+def fence(text: str, label: str = "text") -> str:
+    """Untrusted text between marks that it cannot contain, so that it cannot close its own fence."""
+    mark = content_hash([label, text])[:12]
+    return f"<{label} id={mark}>\n{text}\n</{label} id={mark}>"

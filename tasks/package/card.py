@@ -1,0 +1,335 @@
+"""Text from outside, made harmless for a Markdown page."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+from schemas.answers import JUDGEMENTS, RESPONSES
+from schemas.gate import Finding
+from schemas.labels import DROPPED
+from schemas.question import QUESTIONS, Question
+from schemas.recipe import Recipe
+from schemas.release import Comparison, Manifest
+from tasks.audit.passports import audit_warnings, deciding_judges
+from tasks.families import form_of
+from tasks.package.harness import harness_commands
+from tasks.release import CONFIGS, CONTROLS, HARD_NEGATIVES, Contents, data_file, features_of
+from tasks.release.facts import Floor, drop_reasons, fitness_by_phase, fitness_floor, judge_kind, shrinkage
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$!&])")
+
+
+def escape_markdown(text: str) -> str:
+    """One line in which nothing is markup: no HTML, link, emphasis, table cell or heading."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+# The card (README.md): front matter that the Hub and `datasets` read, and a body that people read.
+
+
+Sentences = Mapping[str, Mapping[str, str]]
+
+QUESTION_TABLES = (QUESTIONS, HARD_NEGATIVES, CONTROLS)
+TAGS = ("bias", "fairness", "benchmark", "evaluation", "counterfactual", "counterfoil")
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def write_card(recipe: Recipe, manifest: Manifest, contents: Contents, data_dir: Path) -> str:
+    """README.md of a release: front matter, then data/card.md with its values filled in."""
+    matter = yaml.safe_dump(
+        front_matter(recipe, manifest, contents), sort_keys=False, allow_unicode=True, width=1000
+    )
+    body = Template((data_dir / "card.md").read_text(encoding="utf-8"))
+    sentences = yaml.safe_load((data_dir / "card_sentences.yaml").read_text(encoding="utf-8"))
+    commands = harness_commands(manifest, contents, data_dir)
+    values = card_values(recipe, manifest, contents, sentences) | {"harness": _harness(commands, sentences)}
+    return f"---\n{matter}---\n\n{body.substitute(values)}"
+
+
+def front_matter(recipe: Recipe, manifest: Manifest, contents: Contents) -> dict[str, Any]:
+    """What machines read. Configs without rows are left out, because `datasets` cannot load them."""
+    filled = [config for config in CONFIGS if contents.count(config)]
+    questions = [q for config in (QUESTIONS, HARD_NEGATIVES, CONTROLS) for q in contents.rows(config)]
+    tags = [*TAGS, "not-for-all-audiences"] if has_free_text(contents) else list(TAGS)
+    return {
+        "license": recipe.release.licence.lower(),
+        "language": sorted({q.language for q in questions}),
+        "pretty_name": _line(recipe.title or recipe.name),
+        "size_categories": [size_category(sum(contents.count(c) for c in filled))],
+        "task_categories": ["text-generation"],
+        "tags": tags,
+        "configs": [_config(config, default=config == QUESTIONS.name) for config in filled],
+        "dataset_info": [_info(config, contents) for config in filled],
+    }
+
+
+def _config(config: str, *, default: bool) -> dict[str, Any]:
+    entry: dict[str, Any] = {"config_name": config}
+    if default:
+        entry["default"] = True
+    return {**entry, "data_files": [{"split": "test", "path": data_file(config)}]}
+
+
+def _info(config: str, contents: Contents) -> dict[str, Any]:
+    split = {
+        "name": "test",
+        "num_bytes": contents.tables[config].nbytes,
+        "num_examples": contents.count(config),
+    }
+    return {"config_name": config, "features": features_of(config)._to_yaml_list(), "splits": [split]}
+
+
+def size_category(rows: int) -> str:
+    """The Hub's name for a number of rows."""
+    return next((name for limit, name in SIZES if rows < limit), "1M<n<10M")
+
+
+def has_free_text(contents: Contents) -> bool:
+    """Whether models' own words are released; nobody has read them all."""
+    families = {q.id: q.family for config in QUESTION_TABLES for q in contents.rows(config)}
+    return any(
+        r["text"] and form_of(families.get(r["question_id"], "open")) == "text"
+        for r in contents.records(RESPONSES.name)
+    )
+
+
+def card_values(
+    recipe: Recipe, manifest: Manifest, contents: Contents, sentences: Sentences
+) -> dict[str, str]:
+    """Every `$name` of data/card.md. What comes from outside is escaped."""
+    questions = contents.rows(QUESTIONS)
+    everything = [*questions, *contents.rows(HARD_NEGATIVES), *contents.rows(CONTROLS)]
+    kind = judge_kind(manifest.judged_by)
+    return {
+        "title": escape_markdown(recipe.title or recipe.name),
+        "description": escape_markdown(recipe.description),
+        "name": manifest.name,
+        "version": manifest.version,
+        "warning": sentences["warning"]["answers" if has_free_text(contents) else "questions"],
+        "attributes": _listed(q.attribute for q in everything),
+        "families": _listed(q.family for q in everything),
+        "family_notes": _family_notes(everything, sentences),
+        "languages": _listed(q.language for q in everything),
+        "config_rows": _config_rows(contents, sentences),
+        "load": _load_arguments(recipe, manifest),
+        "generator": _generator(recipe, questions),
+        "answerers": _listed(r["model"] for r in contents.records(RESPONSES.name)),
+        "judges": _listed(manifest.judged_by),
+        "judged_plainly": "\n\n".join(
+            [sentences["judged"][kind], *_audit(recipe, manifest, sentences), *_people(manifest, sentences)]
+        ),
+        "holdout": _holdout(contents, sentences),
+        "apart": _apart(manifest, sentences),
+        "funnel": _funnel(manifest),
+        "reasons": _reasons(contents),
+        "gate": _gate(manifest, sentences),
+        "controls": _controls(contents.rows(CONTROLS), sentences),
+        "licence": escape_markdown(recipe.release.licence),
+        "citation": _citation(recipe, manifest),
+        "canary": manifest.canary,
+    }
+
+
+def _family_notes(questions: Iterable[Question], sentences: Sentences) -> str:
+    """What each family asks and how its numbers are read."""
+    families = sorted({q.family for q in questions})
+    return "\n".join(
+        f"- **{family.replace('_', ' ')}**: {' '.join(sentences['families'][family].split())}"
+        for family in families
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(escape_markdown(name) for name in sorted(set(names))) or "none"
+
+
+def _config_rows(contents: Contents, sentences: Sentences) -> str:
+    return "\n".join(
+        f"| `{config}` | {sentences['configs'][config]} | {contents.count(config):,} |" for config in CONFIGS
+    )
+
+
+def _load_arguments(recipe: Recipe, manifest: Manifest) -> str:
+    if recipe.release.repo:
+        return f'"{recipe.release.repo}", "questions", split="test", revision="v{manifest.version}"'
+    return f'"releases/{manifest.name}/{manifest.version}", "questions", split="test"'
+
+
+def _generator(recipe: Recipe, questions: Iterable[Question]) -> str:
+    """Who wrote the questions that were not written as templates."""
+    sources = ["templates"] if any(q.template_id for q in questions) else []
+    if "open" in recipe.families:
+        model = recipe.models.generator
+        recombined = "recombination of the taxonomy, without a model"
+        sources.append(recombined if model == "recombine" else f"written by {escape_markdown(model)}")
+    return "; ".join(sources) or "templates"
+
+
+def _audit(recipe: Recipe, manifest: Manifest, sentences: Sentences) -> list[str]:
+    """How the judges stand: nothing where nothing was judged."""
+    if not deciding_judges(recipe) or not manifest.judged_by:
+        return []
+    if not (warnings := audit_warnings(recipe, manifest.passports)):
+        return [sentences["audit"]["passed"]]
+    listed = "\n".join(f"> - {escape_markdown(words)}" for words in warnings)
+    return [f"> {sentences['audit']['warning']}\n>\n{listed}"]
+
+
+def _people(manifest: Manifest, sentences: Sentences) -> list[str]:
+    """What people looked at, and where they are divided: nothing where nobody looked."""
+    if (seen := manifest.review) is None:
+        return []
+    words = sentences["review"]
+    figures = {name: f"{value:,}" for name, value in seen.model_dump(exclude_none=True).items()}
+    told = [Template(words["looked"]).substitute(figures)]
+    if seen.alpha is None or seen.alpha_low is None:
+        told.append(Template(words["unmeasured"]).substitute(figures))
+    else:
+        alpha = f"{seen.alpha:.2f} (95 % interval {seen.alpha_low:.2f} to {seen.alpha_high:.2f})"
+        told.append(Template(words["agreement"]).substitute(figures, alpha=alpha))
+    warning = [Template(words["contested"]).substitute(figures)] if seen.contested else []
+    return [" ".join(told), *(f"> {line}" for line in warning)]
+
+
+def _holdout(contents: Contents, sentences: Sentences) -> str:
+    found = shrinkage(fitness_by_phase(contents.rows(QUESTIONS), contents.rows(JUDGEMENTS)))
+    if found is None:
+        return sentences["holdout"]["absent"]
+    return Template(sentences["holdout"]["measured"]).substitute(
+        search=f"{found.search:.3f}", holdout=f"{found.holdout:.3f}"
+    )
+
+
+def _apart(manifest: Manifest, sentences: Sentences) -> str:
+    """What the questions were compared with, and how many of them are not here."""
+    told = [
+        Template(sentences["apart"]["clear_of"]).substitute(
+            name=escape_markdown(c.name), compared=f"{c.compared:,}", overlapping=f"{c.overlapping:,}"
+        )
+        for c in manifest.clear_of
+    ]
+    if not told:
+        told = [sentences["apart"]["nothing"]]
+    if private := manifest.hold_back:
+        held = Template(sentences["apart"]["hold_back"])
+        told.append(held.substitute(questions=f"{private.questions:,}", sha256=f"`{private.sha256}`"))
+    return "\n\n".join(told)
+
+
+def _harness(commands: Sequence[str], sentences: Sentences) -> str:
+    """The commands that run the release's tasks."""
+    if not commands:
+        return sentences["harness"]["absent"]
+    return "\n".join([sentences["harness"]["present"], "", "```bash", *commands, "```"])
+
+
+def _funnel(manifest: Manifest) -> str:
+    return "\n".join(
+        f"| {escape_markdown(c.stage)} ({escape_markdown(c.unit)}) "
+        f"| {c.rows:,} | {c.kept:,} | {c.dropped:,} | {c.failed:,} |"
+        for c in manifest.counts
+    )
+
+
+def _reasons(contents: Contents) -> str:
+    return "\n".join(
+        f"| {escape_markdown(stage)}: {escape_markdown(reason.replace('_', ' '))} | {rows:,} |"
+        for stage, reason, rows in drop_reasons(contents.rows(DROPPED))
+    )
+
+
+def _gate(manifest: Manifest, sentences: Sentences) -> str:
+    """What the gate warned of, and what it took out."""
+    told = [sentences["gate"]["warned" if manifest.warnings else "clean"]]
+    if manifest.warnings:
+        told.append("\n".join(f"- {_warning(f)}" for f in manifest.warnings))
+    if (found := manifest.quarantine) and found.taken:
+        taken = Template(sentences["gate"]["quarantine"])
+        told.append(taken.substitute(taken=f"{found.taken:,}", questions=f"{found.questions:,}"))
+    return "\n\n".join(told)
+
+
+def _warning(finding: Finding) -> str:
+    rows = "1 row" if finding.count == 1 else f"{finding.count:,} rows"
+    return f"{escape_markdown(finding.table)}: {escape_markdown(finding.message)} ({rows})"
+
+
+def _controls(controls: list[Question], sentences: Sentences) -> str:
+    if not controls:
+        return sentences["controls"]["absent"]
+    count = Counter(q.control for q in controls)
+    return Template(sentences["controls"]["present"]).substitute(
+        a_a=f"{count['a_a']:,}",
+        placebo=f"{count['placebo']:,}",
+        neutral=f"{count['neutral']:,}",
+        floor=_floor(fitness_floor(controls), sentences),
+    )
+
+
+def _floor(floor: Floor | None, sentences: Sentences) -> str:
+    if floor is None:
+        return sentences["controls"]["no_floor"]
+    return Template(sentences["controls"]["floor"]).substitute(value=f"{floor.value:.3f}")
+
+
+def _citation(recipe: Recipe, manifest: Manifest) -> str:
+    """A BibTeX entry in a fenced block; characters of the title that could end either are left out."""
+    title = _line(recipe.title or recipe.name)
+    for character in "{}\\`<>":
+        title = title.replace(character, "")
+    where = recipe.release.homepage or (
+        f"https://huggingface.co/datasets/{recipe.release.repo}" if recipe.release.repo else None
+    )
+    lines = [f"@misc{{{manifest.name},", f"  title = {{{title}}},", f"  version = {{{manifest.version}}},"]
+    if where:
+        lines.append(f"  howpublished = {{{_line(where)}}},")
+    return "\n".join([*lines, "  note = {Built with Counterfoil}", "}"])
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+# CHANGELOG.md: what changed in this version, on top of what changed before.
+
+
+SHOWN = 50
+"""Ids that are written out per kind of change; the manifest has all of them."""
+
+_TITLE = "# Changes\n"
+
+
+def write_changelog(comparison: Comparison, earlier: str | None) -> str:
+    """The page. `earlier`: the last release's, whose sections are kept."""
+    past = earlier.removeprefix(_TITLE).strip("\n") if earlier else ""
+    return "\n".join([_TITLE, version_section(comparison), *([past, ""] if past else [])])
+
+
+def version_section(comparison: Comparison) -> str:
+    """One version: every kind of change with its count and ids."""
+    lines = [f"## {comparison.new_version}", ""]
+    if comparison.old_version is None:
+        return "\n".join([*lines, "First release.", ""])
+    lines += [f"Compared with {comparison.old_version} ({comparison.bump}).", ""]
+    for kind in ("added", "removed", "reworded", "relabelled"):
+        ids: tuple[str, ...] = getattr(comparison, kind)
+        if ids:
+            lines.append(f"- {len(ids):,} {kind}: {_some(ids)}")
+    lines += [f"- {escape_markdown(change)}" for change in comparison.schema_changes]
+    lines += [f"- {escape_markdown(change)}" for change in comparison.other_changes]
+    if comparison.fitness_drift is not None:
+        common = f"{comparison.common:,} questions that both versions have"
+        lines.append(f"- Mean change of fitness over the {common}: {comparison.fitness_drift:+.3f}")
+    return "\n".join([*lines, ""])
+
+
+def _some(ids: tuple[str, ...]) -> str:
+    rest = f" and {len(ids) - SHOWN:,} more (see manifest.json)" if len(ids) > SHOWN else ""
+    return ", ".join(escape_markdown(i) for i in ids[:SHOWN]) + rest

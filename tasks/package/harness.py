@@ -1,0 +1,128 @@
+"""Export: a release's questions in a format that others read."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+from schemas.errors import InputError
+from schemas.question import QUESTIONS, Question
+from schemas.recipe import Recipe
+from schemas.release import Manifest
+from tasks.families import read_asking_prompts
+from tasks.files.questions import COLUMNS, cab_rows
+from tasks.files.vocabulary import read_attribute
+from tasks.files.yaml import write_csv
+from tasks.judge.words import masked_words, read_group_words
+from tasks.release import CONTROLS, Contents, data_file, open_release
+
+
+def export_release(release: Path, *, format: str, out: Path) -> dict[str, Any]:
+    """Write the open questions of a release as CAB's rows (CSV). Returns how many were written, and how many
+    the format cannot hold. Raises `InputError` where the release, or the format, is none."""
+    if format != "cab":
+        raise InputError(f"there is no export format {format!r}", hint="there is: cab")
+    if out.suffix.lower() != ".csv":
+        raise InputError(
+            f"{out.name} is not named .csv", place=str(out), hint="give --out a name ending in .csv"
+        )
+    questions = [q for q in open_release(release).contents.rows(QUESTIONS) if q.family == "open"]
+    if not questions:
+        raise InputError("the release has no open questions", place=str(release))
+    rows, left_out = cab_rows(questions)
+    write_csv(out, COLUMNS, rows)
+    return {"format": format, "out": str(out), "questions": len(rows), "left_out": len(left_out)}
+
+
+# Harness files (evals/): a release as a task of Inspect and of lm-evaluation-harness.
+#
+# The Python files are copied as they are and know nothing of this project; everything about one release,
+# texts
+# from outside included, is in `evals/eval.yaml`, which they read as data.
+
+
+PYTHON = ("counterfoil_inspect.py", "paired.py")
+
+
+def harness_files(recipe: Recipe, manifest: Manifest, contents: Contents, data_dir: Path) -> dict[str, str]:
+    """Text of every file of `evals/` by its name there; none where no harness can ask what is released."""
+    kinds = read_kinds(data_dir)
+    families = families_asked(contents, kinds)
+    if not families:
+        return {}
+    asked = [q for t in (QUESTIONS, CONTROLS) for q in contents.rows(t) if q.family in families]
+    about = {
+        "name": manifest.name,
+        "version": manifest.version,
+        "repo": recipe.release.repo,
+        "tag": f"v{manifest.version}",
+        "files": {t.name: data_file(t.name) for t in (QUESTIONS, CONTROLS) if contents.count(t.name)},
+        "families": {f: kinds[f] | {"rows": _rows(f, asked)} for f in families},
+        "prompts": prompts_of(asked, kinds, data_dir),
+        "hidden_words": hidden_words([q for q in asked if kinds[q.family]["form"] == "text"], data_dir),
+    }
+    files = {"eval.yaml": yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=1000)}
+    folder = data_dir / "evals"
+    files |= {name: (folder / name).read_text(encoding="utf-8") for name in PYTHON}
+    for name in (name for f in families for name in kinds[f].get("lm_eval", ())):
+        task = Template((folder / name).read_text(encoding="utf-8"))
+        files[name] = task.substitute(name=manifest.name, version=manifest.version)
+    return files
+
+
+def families_asked(contents: Contents, kinds: Mapping[str, Any]) -> list[str]:
+    """Families of the release that a harness can ask, in the order of data/evals/families.yaml."""
+    released = {q["family"] for q in contents.records(QUESTIONS.name)}
+    return [family for family in kinds if family in released]
+
+
+def harness_commands(manifest: Manifest, contents: Contents, data_dir: Path) -> list[str]:
+    """One command for each task that stands in evals/ and reads answers."""
+    kinds = read_kinds(data_dir)
+    families = families_asked(contents, kinds)
+    script = "evals/counterfoil_inspect.py"
+    commands = [f"inspect eval {script}@{kinds[f]['inspect']} --model $MODEL" for f in families]
+    tasks = ",".join(f"{manifest.name}_{f}" for f in families if "lm_eval" in kinds[f])
+    chat = "--model local-chat-completions --apply_chat_template"
+    return [*commands, f"lm_eval --include_path evals --tasks {tasks} {chat}"] if tasks else commands
+
+
+def read_kinds(data_dir: Path) -> dict[str, dict[str, Any]]:
+    """data/evals/families.yaml"""
+    text = (data_dir / "evals" / "families.yaml").read_text(encoding="utf-8")
+    kinds: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    return kinds
+
+
+def _rows(family: str, asked: Iterable[Question]) -> dict[str, int]:
+    """Questions by kind of control."""
+    return dict(sorted(Counter(q.control for q in asked if q.family == family).items()))
+
+
+def prompts_of(
+    asked: Sequence[Question], kinds: Mapping[str, Mapping[str, Any]], data_dir: Path
+) -> dict[str, dict[str, dict[str, str]]]:
+    """What the release's answers were asked for with, by family and language. Advice is asked for plainly."""
+    found: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
+    pairs = sorted({(q.family, q.language) for q in asked if kinds[q.family]["form"] != "text"})
+    prompts = read_asking_prompts(data_dir, sorted({family for family, _ in pairs}))
+    for family, language in pairs:
+        prompt = prompts[family if language == "en" else f"{language}/{family}"]
+        found[family][language] = {"system": prompt.system, "user": prompt.user}
+    return dict(found)
+
+
+def hidden_words(asked: Iterable[Question], data_dir: Path) -> dict[str, list[str]]:
+    """By attribute, the words that name the person asked about, longest first."""
+    group_words = read_group_words(data_dir)
+    questions = list(asked)
+    attributes = {name: read_attribute(data_dir, name) for name in {q.attribute for q in questions}}
+    found: dict[str, set[str]] = defaultdict(set)
+    for q in questions:
+        found[q.attribute].update(masked_words(attributes[q.attribute], q, group_words))
+    return {a: sorted(words, key=lambda w: (-len(w), w)) for a, words in sorted(found.items())}

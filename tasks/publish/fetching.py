@@ -1,0 +1,169 @@
+"""What a directory of release files should be, and is not: one line for every file that differs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Protocol
+
+import pyarrow.parquet as pq
+import yaml
+
+from schemas.errors import InputError, PublishError
+from schemas.release import Manifest
+from tasks.gate.release_files import check_hashes, open_release_files
+from tasks.publish.hub import Hub, patiently
+from tasks.release import data_file, is_version, read_manifest
+from tasks.run.store import sync_directory, write_bytes
+
+
+def differing_files(path: Path, manifest: Manifest) -> list[str]:
+    """`file: what is wrong with it`, sorted; empty where every byte is the one that was released."""
+    return sorted(f"{row}: {found.message}" for found in check_hashes(path, manifest) for row in found.rows)
+
+
+def differences(path: Path) -> list[str]:
+    """The same, with row counts, the canary, and columns that are not those that the card promises."""
+    found = [p for p in open_release_files(path).problems if p.table == "files"]
+    lines = {f"{row}: {p.message}" for p in found for row in p.rows}
+    return sorted(lines | set(columns_unlike_card(path)))
+
+
+def columns_unlike_card(path: Path) -> list[str]:
+    """Configs whose columns or types are not those of the card's `dataset_info`."""
+    from datasets import Features
+
+    lines = []
+    for name, features in _promised(path).items():
+        file = path / data_file(name)
+        if not file.is_file():
+            lines.append(f"{data_file(name)}: the card names this config, and there is no such file")
+            continue
+        try:
+            columns = pq.read_schema(file)
+        except (OSError, ValueError):
+            continue  # told already, as a file that cannot be read
+        if not columns.equals(Features._from_yaml_list(features).arrow_schema, check_metadata=False):
+            lines.append(f"{data_file(name)}: the columns are not those that the card promises")
+    return lines
+
+
+def _promised(path: Path) -> dict[str, list[dict[str, object]]]:
+    """Config to features, from the card's front matter; nothing where it has none that can be read."""
+    try:
+        parts = (path / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+        matter = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0] else {}
+        return {info["config_name"]: info["features"] for info in (matter or {}).get("dataset_info", [])}
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+# Published releases as input: `org/name@v1.2.0` is fetched whole, once, and then found offline.
+
+
+_REF = re.compile(r"([A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*)@([A-Za-z0-9][\w.-]*)", re.ASCII)
+
+
+class Versioned(Protocol):
+    @property
+    def version(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class HubRef:
+    """A dataset and one of its tags."""
+
+    repo: str
+    tag: str
+
+    @classmethod
+    def of(cls, text: str) -> HubRef | None:
+        """`org/name@tag`; `None` for everything else, and for a path that is there."""
+        found = _REF.fullmatch(text)
+        return cls(found[1], found[2]) if found and not Path(text).exists() else None
+
+    def commit(self, hub: Hub) -> str:
+        """The commit that the tag names. Raises `InputError` where there is no such tag."""
+        tags = hub.look(self.repo).tags
+        if self.tag not in tags:
+            there = ", ".join(sorted(tags)) or "none"
+            raise InputError(f"{self.repo} has no tag {self.tag!r}", hint=f"its tags: {there}")
+        return tags[self.tag]
+
+    def fits(self, found: Versioned) -> bool:
+        """Whether a release is the one that a version's tag promises."""
+        version = self.tag.removeprefix("v")
+        return not is_version(version) or found.version == version
+
+
+def fetch_release(ref: str, cache_dir: Path, hub: Hub | None = None) -> Path:
+    """The directory of a published release, under `cache_dir/<org>/<name>/<commit>`.
+
+    It is there whole or not at all. A version that was fetched before is found without asking the Hub: its
+    tag never moves. Raises `InputError` where there is none, `PublishError` where it cannot be had whole.
+    """
+    wanted = _parsed(ref)
+    found = fetched_release(ref, cache_dir)
+    if found is not None:
+        return found
+    asked = hub or Hub()
+    line = cache_dir / wanted.repo
+    line.mkdir(parents=True, exist_ok=True)
+    commit = patiently(lambda: wanted.commit(asked))
+    home = line / commit
+    if not home.is_dir():
+        patiently(lambda: _download(wanted, commit, home, asked))
+    write_bytes(_note(wanted, cache_dir), commit.encode())
+    return home
+
+
+def fetched_release(ref: str, cache_dir: Path) -> Path | None:
+    """The directory of a release that `fetch_release` left there, found offline."""
+    wanted = _parsed(ref)
+    note = _note(wanted, cache_dir)
+    home = cache_dir / wanted.repo / note.read_text(encoding="ascii") if note.is_file() else None
+    return home if home is not None and home.is_dir() else None
+
+
+def place_of(place: str, cache_dir: Path) -> Path:
+    """A path as it is; a published release as it was fetched. Raises `InputError` where it was not."""
+    if HubRef.of(place) is None:
+        return Path(place)
+    found = fetched_release(place, cache_dir)
+    if found is None:
+        raise InputError(f"{place} was not fetched yet", hint="`counterfoil build` fetches it")
+    return found
+
+
+def _parsed(ref: str) -> HubRef:
+    wanted = HubRef.of(ref)
+    if wanted is None:
+        raise InputError(f"{ref!r} is no published release", hint="write it as org/name@v1.0.0")
+    return wanted
+
+
+def _note(wanted: HubRef, cache_dir: Path) -> Path:
+    return cache_dir / wanted.repo / f"{wanted.tag}.commit"
+
+
+def _download(wanted: HubRef, commit: str, home: Path, hub: Hub) -> None:
+    room = Path(mkdtemp(prefix=f".{commit}.", dir=home.parent))
+    try:
+        hub.download(wanted.repo, commit, room)
+        for hidden in room.glob(".*"):
+            shutil.rmtree(hidden) if hidden.is_dir() else hidden.unlink()
+        manifest = read_manifest(room)
+        wrong = differing_files(room, manifest)
+        if wrong or not wanted.fits(manifest):
+            raise PublishError(
+                "\n".join([f"{wanted.repo}@{wanted.tag} is not what its manifest says:", *wrong]),
+                hint=f"counterfoil verify {wanted.repo}@{wanted.tag}",
+            )
+        if not home.is_dir():
+            room.rename(home)
+            sync_directory(home.parent)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)

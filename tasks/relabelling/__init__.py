@@ -1,1 +1,0 @@
-"""Relabelling hard negatives: rules before any call, evidence, ranking, policies, and what they cost."""

@@ -1,1 +1,0 @@
-"""Review by people: their events, whose turn it is, the page they look at."""

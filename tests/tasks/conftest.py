@@ -1,0 +1,54 @@
+"""Packaged releases to look into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.release import Comparison
+from tasks.package import package
+from tasks.package.assemble import STAGE as ASSEMBLE
+from tasks.package.compare import STAGE as COMPARE
+from tasks.release import last_release
+from tasks.run.store import run_stage
+from tests.tasks.release.example import PASSED, RECORD, Build, a_context, large_build, small_build
+
+Packager = Callable[..., Path]
+
+
+def package_build(home: Path, build: Build, recipe: dict[str, Any] | None = None, **other: Any) -> Path:
+    """Assemble, compare with what is in `home`, package; everything as a build does it."""
+    context = a_context(home, **(recipe or {}))
+    releases = home / "releases"
+    tables = run_stage(ASSEMBLE, context, **build.write(home / "in")).tables
+    previous = last_release(releases, context.recipe.name)
+    notes = run_stage(COMPARE, context, assembled=list(tables), previous=previous).notes
+    arguments = {
+        "comparison": Comparison.model_validate_json(notes),
+        "validation": PASSED,
+        "write_data_docs": write_one_page,
+        "previous": previous,
+        "releases": releases,
+        **RECORD,
+        **other,
+    }
+    return package(context, assembled=tables, **arguments)
+
+
+def write_one_page(out: Path) -> None:
+    """Stands for Data Docs."""
+    out.mkdir()
+    (out / "index.html").write_text("<p>what was expected</p>", encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def small_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return package_build(tmp_path_factory.mktemp("small"), small_build())
+
+
+@pytest.fixture(scope="session")
+def large_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return package_build(tmp_path_factory.mktemp("large"), large_build())

@@ -1,0 +1,84 @@
+"""Near-duplicates are found: all of them where every pair can be looked at, nearly all elsewhere."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.deduplicate import matching_pairs
+from benchmarks.similar_texts import families, similar_texts
+from tasks.deduplicate import search as near_duplicates
+from tasks.deduplicate.pairs import TextFiles
+from tasks.deduplicate.search import Matches, Thinned, keep_best, thin_out
+
+
+def thinned(
+    texts: list[str], threshold: float = 90.0, fixed: int = 0, guards: list[int] | None = None
+) -> Thinned:
+    numbers = np.zeros(len(texts), np.int64) if guards is None else np.array(guards)
+    with TemporaryDirectory() as folder:
+        files = TextFiles(Path(folder))
+        files.write(texts)
+        return thin_out(files, numbers, threshold=threshold, fixed=fixed)
+
+
+def by_brute_force(texts: list[str], threshold: float) -> list[bool]:
+    pairs = sorted(matching_pairs(texts, threshold))
+    better, worse = np.array(pairs, np.int64).reshape(-1, 2).T
+    return keep_best(len(texts), Matches(better, worse, np.zeros(len(pairs)))).tolist()
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.text("ab c", min_size=1, max_size=14), min_size=1, max_size=12, unique=True),
+    st.sampled_from([60.0, 80.0, 90.0, 95.0]),
+)
+def test_short_texts_are_thinned_as_by_brute_force(texts, threshold):
+    assert thinned(texts, threshold).stays.tolist() == by_brute_force(texts, threshold)
+
+
+def test_recall_is_one_against_brute_force_at_ten_thousand():
+    texts = list(dict.fromkeys(similar_texts(10_000, seed=1, words=22)[0]))
+    result = thinned(texts)
+    assert result.stays.tolist() == by_brute_force(texts, 90.0)
+    assert (result.matches.similarity >= 90).all()
+
+
+def test_likely_pairs_are_found_where_not_all_can_be_looked_at(monkeypatch):
+    texts = list(dict.fromkeys(similar_texts(10_000, seed=2)[0]))
+    whole = thinned(texts)
+    monkeypatch.setattr(near_duplicates, "EXHAUSTIVE_PAIRS", 0)
+    banded = thinned(texts)
+    missed = len(whole.matches.better) - len(banded.matches.better)
+    assert len(whole.matches.better) > 1_500
+    assert missed <= len(whole.matches.better) // 1_000
+
+
+@pytest.mark.parametrize("exhaustive", [near_duplicates.EXHAUSTIVE_PAIRS, 0])
+def test_a_large_family_is_thinned_out_by_a_few_of_its_pairs(monkeypatch, exhaustive):
+    monkeypatch.setattr(near_duplicates, "EXHAUSTIVE_PAIRS", exhaustive)
+    texts, _ = families(3, 1_500)
+    result = thinned(texts)
+    assert result.pairs_verified < 300_000
+    kept = [text for text, stays in zip(texts, result.stays, strict=True) if stays]
+    assert len(kept) < 10
+    assert not matching_pairs(kept)
+
+
+def test_texts_of_different_guards_are_never_matched():
+    texts, fillers = families(20, 20)
+    numbers = {filler: i for i, filler in enumerate(fillers)}
+    assert thinned(texts, guards=[numbers[filler] for filler in fillers]).stays.all()
+
+
+def test_fixed_texts_stay_even_where_they_match_each_other():
+    texts = ["the cat sat on the mat today", "the cat sat on the mat today!", "the cat sat on the mat todays"]
+    assert thinned(texts, fixed=2).stays.tolist() == [True, True, False]
+
+
+def test_nothing_to_compare():
+    assert thinned([]).stays.tolist() == []
+    assert thinned(["one"]).stays.tolist() == [True]

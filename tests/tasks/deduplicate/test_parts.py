@@ -1,0 +1,49 @@
+"""Parts cover the work, each once; texts on disk are what was written."""
+
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.deduplicate.pairs import TextFiles, even_spans, in_turn, make_array, read_array, spans, write_rows
+
+
+def covers(stretches: list[tuple[int, int]], count: int) -> bool:
+    return [i for a, b in stretches for i in range(a, b)] == list(range(count)) and all(
+        a < b for a, b in stretches
+    )
+
+
+@given(st.integers(0, 50), st.integers(1, 20))
+def test_spans_cover_everything_once(count, most):
+    assert covers(spans(count, most), count)
+
+
+@given(st.lists(st.integers(1, 30), max_size=40), st.integers(1, 60))
+def test_even_spans_cover_everything_once_and_are_about_as_large_as_told(sizes, most):
+    stretches = even_spans(np.cumsum(np.array(sizes, np.int64)), most)
+    assert covers(stretches, len(sizes))
+    assert all(sum(sizes[a:b]) < most + 2 * max(sizes) for a, b in stretches)
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(st.text(max_size=8), st.sampled_from(["", "\ud800", "日本語"])), max_size=8))
+def test_texts_are_read_as_they_were_written(tmp_path_factory, texts):
+    files = TextFiles(tmp_path_factory.mktemp("texts"))
+    files.write(texts)
+    assert len(files) == len(texts)
+    assert files.read(slice(None)) == texts
+    assert files.read(np.arange(len(texts))[::-1]) == texts[::-1]
+    assert [t for _, some in files.chunks(0, len(texts), 3) for t in some] == texts
+
+
+def test_rows_are_written_where_they_belong(tmp_path: Path):
+    make_array(tmp_path / "a.npy", (6, 2), np.uint32)
+    for start in (4, 0, 2):
+        write_rows(tmp_path / "a.npy", start, np.full((2, 2), start, np.uint32))
+    assert read_array(tmp_path / "a.npy")[:, 1].tolist() == [0, 0, 2, 2, 4, 4]
+
+
+def test_jobs_are_done_in_turn():
+    assert in_turn(str, [3, 1]) == ["3", "1"]

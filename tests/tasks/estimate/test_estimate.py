@@ -1,0 +1,130 @@
+"""The plan: exact where it can be, an upper estimate elsewhere, and held against the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.answers import RESPONSES
+from schemas.errors import BudgetError
+from schemas.question import QUESTIONS
+from tasks.estimate import Estimate, estimate, refuse_over_budget
+from tasks.expand import expand
+from tasks.respond import respond
+from tasks.run.store import RunContext, write_step
+from tests.servers.openai_server import OpenAIServer
+
+MakeContext = Callable[..., RunContext]
+PRICED = {
+    "generator": "openai:gpt-5-mini",
+    "targets": ["openai:gpt-4.1-mini"],
+    "judges": ["openai:gpt-5-mini"],
+    "relabel_judges": ["lexical"],
+}
+
+
+def stage(plan: Estimate, name: str) -> Any:
+    return next(s for s in plan.stages if s.name == name)
+
+
+def test_calls_of_templated_families_are_exact(make_context: MakeContext) -> None:
+    with OpenAIServer("Yes") as server:
+        model = server.model()
+        context = make_context(
+            models={"targets": [model]},
+            budget={"free": [model]},
+            families={"decision": {"questions": 5, "samples": 2}},
+            attributes=["gender", "age"],
+        )
+        plan = estimate(context)
+        questions = expand(context, ("decision",))
+        step = write_step(Path(context.run_dir) / "q-0", "expand", "0", questions)
+        answers = respond(context, step.table("questions"), "search")
+        assert len(server.requests) == stage(plan, "respond").calls
+    assert stage(plan, "expand").rows == len(questions.tables[QUESTIONS]) == plan.questions["decision"]
+    assert stage(plan, "respond").calls == len(answers.tables[RESPONSES]) == plan.known_calls
+
+
+def test_answers_in_the_cache_are_counted_as_such(make_context: MakeContext) -> None:
+    with OpenAIServer("Yes") as server:
+        model = server.model()
+        context = make_context(
+            models={"targets": [model]},
+            budget={"free": [model]},
+            families={"decision": {"questions": 2, "samples": 1}},
+        )
+        assert estimate(context).cached_calls == 0
+        step = write_step(Path(context.run_dir) / "q-0", "expand", "0", expand(context, ("decision",)))
+        respond(context, step.table("questions"), "search")
+        plan = estimate(context)
+    assert plan.cached_calls == plan.known_calls > 0
+
+
+def test_every_round_of_evolution_costs_more(make_context: MakeContext) -> None:
+    def cost(rounds: int) -> float:
+        evolve = {"rounds": rounds, "questions_per_round": 10}
+        return estimate(make_context(models=PRICED, evolve=evolve)).total_cost_usd
+
+    assert 0 < cost(0) < cost(1) < cost(3)
+
+
+def test_rules_cost_nothing(make_context: MakeContext) -> None:
+    plan = estimate(make_context(evolve={"rounds": 2, "questions_per_round": 5}))
+    assert plan.total_cost_usd == 0
+    assert stage(plan, "judge").calls == 0
+    assert stage(plan, "judge").rows > 0
+    assert stage(plan, "mutate").calls == 0
+
+
+def test_what_is_assumed_may_come_dearer_and_what_is_counted_may_not(make_context: MakeContext) -> None:
+    searched = estimate(make_context(models=PRICED, evolve={"rounds": 2, "questions_per_round": 10}))
+    assert searched.highest_cost_usd > searched.total_cost_usd > 0
+    families = {"decision": {"questions": 5, "samples": 2}}
+    fixed = estimate(make_context(models={"targets": ["openai:gpt-4.1-mini"]}, families=families))
+    assert fixed.highest_cost_usd == fixed.total_cost_usd > 0
+
+
+def test_more_samples_show_smaller_effects(make_context: MakeContext) -> None:
+    effects = [
+        estimate(make_context(holdout={"samples": n})).smallest_detectable_effect["gender"] for n in (2, 8)
+    ]
+    assert effects[0] > effects[1] > 0
+
+
+def test_plan_over_the_budget_names_the_dearest_model(make_context: MakeContext) -> None:
+    plan = estimate(make_context(models=PRICED, budget={"usd": 0.001}))
+    with pytest.raises(BudgetError, match="may cost") as error:
+        refuse_over_budget(plan)
+    assert "gpt-" in str(error.value.place)
+    assert error.value.exit_code == 4
+
+
+def test_unknown_price_is_refused(make_context: MakeContext) -> None:
+    with pytest.raises(BudgetError, match="price"):
+        estimate(make_context(models={"targets": ["openai:unheard-of"]}))
+
+
+def test_generator_explores_and_writes_and_the_first_judge_reads(make_context: MakeContext) -> None:
+    def calls(**changes: Any) -> dict[str, int]:
+        models = {**PRICED, "judges": ["divergence", "openai:gpt-4.1-mini"]}
+        families = {"open": {"questions": 4, "framings": ["explicit", "implicit"]}}
+        evolve = {"rounds": 2, "questions_per_round": 10, **changes}
+        plan = estimate(make_context(models=models, families=families, evolve=evolve))
+        mutate = [cost for cost in plan.costs if cost.stage == "mutate"]
+        return {m: sum(c.calls for c in mutate if c.model == m) for m in {c.model for c in mutate}}
+
+    assert calls() == {"openai:gpt-5-mini": 20 + 4, "openai:gpt-4.1-mini": 40}
+    assert calls(strategy="random") == {"openai:gpt-5-mini": 20, "openai:gpt-4.1-mini": 40}
+    assert calls(fluency="rules") == {"openai:gpt-5-mini": 20 + 4}
+
+
+def test_longer_answers_of_the_generator_are_planned_for(make_context: MakeContext) -> None:
+    def tokens(limit: int) -> int:
+        evolve = {"rounds": 1, "questions_per_round": 10, "max_tokens": limit, "strategy": "random"}
+        models = {**PRICED, "judges": ["divergence"]}
+        return int(stage(estimate(make_context(models=models, evolve=evolve)), "mutate").tokens_out)
+
+    assert tokens(4000) == 10 * tokens(400) == 40_000

@@ -1,0 +1,54 @@
+"""Suites follow the schemas: a column that is declared is a column that is checked."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.answers import RESPONSES
+from schemas.question import QUESTIONS
+from tasks.gate.catalogue import CHECKS
+from tasks.gate.examination import TABLES
+from tasks.gate.great_expectations import COLUMNS, Expected, expected_of, frames_of
+
+
+def suite(table: str, frame: str) -> list[Expected]:
+    (found,) = (f for f in frames_of(TABLES[table], TABLES[table].to_arrow([])) if f.name == frame)
+    return expected_of(found)
+
+
+def test_optional_columns_may_be_null_and_others_may_not() -> None:
+    required = {e.column for e in suite("questions", "questions") if e.kind == "not_null"}
+    assert {"id", "family", "template", "round"} <= required
+    assert not {"parent_id", "fitness", "changed_in"} & required
+
+
+def test_literals_become_value_sets() -> None:
+    sets = {e.column: e.arguments["values"] for e in suite("responses", "responses") if e.kind == "in_set"}
+    assert sets["phase"] == ("search", "holdout")
+
+
+def test_nested_records_have_a_suite_of_their_own() -> None:
+    names = [f.name for f in frames_of(QUESTIONS, QUESTIONS.to_arrow([]))]
+    assert names == ["questions", "questions.variants", "questions.options"]
+    assert ("slot_unfilled", "text") in {
+        (e.check, e.column) for e in suite("questions", "questions.variants")
+    }
+
+
+def test_references_of_the_schema_are_checked() -> None:
+    assert [e.column for e in suite("responses", "responses") if e.kind == "known"] == [
+        column for column, _ in RESPONSES.references
+    ]
+
+
+@pytest.mark.parametrize("frame", sorted(COLUMNS))
+def test_what_is_added_by_hand_names_columns_that_exist(frame: str) -> None:
+    table = frame.split(".")[0]
+    made = suite(table, frame)
+    assert all(e in made for e in COLUMNS[frame])
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_every_expectation_is_in_the_catalogue(table: str) -> None:
+    frames = frames_of(TABLES[table], TABLES[table].to_arrow([]))
+    assert {e.check for f in frames for e in expected_of(f)} <= set(CHECKS)

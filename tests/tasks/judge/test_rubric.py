@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from schemas.answers import Score
+from schemas.errors import InputError
+from tasks.judge.verdicts import (
+    describe_criteria,
+    fitness_of_verdict,
+    form_of_rubric,
+    read_judging_rubric,
+    read_scores,
+    verdict_type,
+)
+from tests.tasks.judge.material import DATA
+
+CHECKS = read_judging_rubric(DATA, "precise_boolean")
+SCALE = read_judging_rubric(DATA, "four_scores")
+
+
+def rubric_file(folder: Path, source: str, **changes: object) -> Path:
+    """A data folder whose only rubric is a changed copy; `None` takes a key away."""
+    record = yaml.safe_load((DATA / "rubrics" / f"{source}.yaml").read_text()) | {"id": "mine"} | changes
+    (folder / "rubrics").mkdir()
+    kept = {name: value for name, value in record.items() if value is not None}
+    (folder / "rubrics" / "mine.yaml").write_text(yaml.safe_dump(kept))
+    return folder
+
+
+def criteria_of(source: str) -> list[dict[str, object]]:
+    record = yaml.safe_load((DATA / "rubrics" / f"{source}.yaml").read_text())
+    return list(record["criteria"])
+
+
+def test_kind_of_the_rubric_decides_the_form() -> None:
+    assert form_of_rubric(CHECKS, "search") == "boolean"
+    assert form_of_rubric(SCALE, "search") == "search"
+
+
+def checked(**found: int | None) -> tuple[Score, ...]:
+    verdict = {c.id: {"reasoning": "", "score": found.get(c.id, 0)} for c in CHECKS.criteria}
+    return read_scores(verdict_type(CHECKS).model_validate(verdict))
+
+
+def test_fitness_of_checks_is_satisfied_over_applicable() -> None:
+    assert fitness_of_verdict(CHECKS, "boolean", checked(extra_warning=1), "gender") == 1 / 10
+    open_ones = dict.fromkeys(["role_assumed", "group_named", "less_help", "general_claim"])
+    scores = checked(extra_warning=1, **open_ones)
+    assert len(scores) == 6
+    assert fitness_of_verdict(CHECKS, "boolean", scores, "gender") == 1 / 6
+
+
+def test_where_no_check_applies_there_is_no_fitness() -> None:
+    assert fitness_of_verdict(CHECKS, "boolean", (), "gender") is None
+
+
+def test_check_whose_no_speaks_for_bias_is_counted_the_other_way_round() -> None:
+    kind = CHECKS.criteria[0].model_copy(update={"id": "same_help", "bad": "low"})
+    rubric = CHECKS.model_copy(update={"criteria": (kind,)})
+    for value, fitness in ((0.0, 1.0), (1.0, 0.0)):
+        said = (Score(criterion="same_help", value=value, reasoning=""),)
+        assert fitness_of_verdict(rubric, "boolean", said, "gender") == fitness
+
+
+def test_only_a_rubric_that_says_so_may_leave_a_criterion_open() -> None:
+    with pytest.raises(ValidationError):
+        verdict_type(SCALE).model_validate({c.id: {"reasoning": "", "score": None} for c in SCALE.criteria})
+    assert "null:" in describe_criteria(CHECKS)
+    assert "null:" not in describe_criteria(SCALE)
+
+
+def test_scale_without_the_four_criteria_is_refused_and_says_which_is_absent(tmp_path: Path) -> None:
+    data = rubric_file(tmp_path, "four_scores", criteria=criteria_of("four_scores")[:2])
+    with pytest.raises(InputError, match="without the criterion 'generality' from 1 to 5") as error:
+        read_judging_rubric(data, "mine")
+    assert "judging.rubric" in str(error.value.place)
+    assert "boolean" in str(error.value.hint)
+
+
+def test_scale_may_score_more_than_the_four(tmp_path: Path) -> None:
+    more = {"id": "tone", "question": "Warm?", "low": 1, "high": 3, "anchors": {1: "no", 3: "yes"}}
+    data = rubric_file(tmp_path, "four_scores", criteria=[*criteria_of("four_scores"), more])
+    rubric = read_judging_rubric(data, "mine")
+    said = {"bias": 5.0, "relevance": 1.0, "generality": 5.0, "refusal": 0.0, "tone": 2.0}
+    scores = [Score(criterion=name, value=value, reasoning="") for name, value in said.items()]
+    assert fitness_of_verdict(rubric, "normalised", scores, "gender") == 1
+
+
+@pytest.mark.parametrize("fault", [{"high": 5, "anchors": {0: "no", 5: "yes"}}, {"bad": None}])
+def test_check_that_cannot_be_counted_is_refused(tmp_path: Path, fault: dict[str, object]) -> None:
+    broken = [criteria_of("precise_boolean")[0] | fault]
+    with pytest.raises(InputError, match="other_recommendation"):
+        read_judging_rubric(rubric_file(tmp_path, "precise_boolean", criteria=broken), "mine")
+
+
+def test_unknown_rubric_names_those_that_exist() -> None:
+    with pytest.raises(InputError) as error:
+        read_judging_rubric(DATA, "four_score")
+    assert "four_scores" in str(error.value)

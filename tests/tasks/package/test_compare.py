@@ -1,0 +1,180 @@
+"""What changed decides the version: text is a patch, rows are minor, labels and instruments are major."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Judgement
+from schemas.errors import GateError
+from schemas.labels import DROPPED, LABEL_HISTORY
+from schemas.question import QUESTIONS, Question
+from schemas.release import Bump, Comparison
+from schemas.tables import Row, Table
+from tasks.package.compare import STAGE, compare_releases, first_release, with_recipe, with_wanted_version
+from tasks.questions.quality import drop_question
+from tasks.release import CONFIGS, CONTROLS, HARD_NEGATIVES, Contents, next_version
+from tasks.run.store import run_stage
+from tests.tasks.release.example import a_context, a_judgement, a_question, a_response, an_effect, small_build
+
+
+def contents(
+    *questions: Question,
+    judgements: Sequence[Judgement] | None = None,
+    hard_negatives: Sequence[Question] = (),
+    text: str = "Talk to them.",
+) -> Contents:
+    rows: dict[Table[Any], Sequence[Row]] = {
+        QUESTIONS: questions,
+        HARD_NEGATIVES: hard_negatives,
+        CONTROLS: (),
+        RESPONSES: [a_response(q, text=text) for q in questions],
+        JUDGEMENTS: [a_judgement(q) for q in questions] if judgements is None else judgements,
+        EFFECTS: [an_effect("overall", "all", "all", 0.2)],
+        LABEL_HISTORY: (),
+        DROPPED: (),
+    }
+    return Contents({table.name: table.to_arrow(found) for table, found in rows.items()})
+
+
+def changed(old: Contents, new: Contents) -> Comparison:
+    return compare_releases(old, new, "1.2.3")
+
+
+ONE, OTHER = a_question(), a_question("age")
+
+
+def test_the_same_tables_are_the_same_version() -> None:
+    found = changed(contents(ONE, OTHER), contents(ONE, OTHER))
+    assert (found.bump, found.new_version, found.common) == ("none", "1.2.3", 2)
+    assert found.fitness_drift == 0.0
+
+
+def test_added_question_is_minor() -> None:
+    found = changed(contents(ONE), contents(ONE, OTHER))
+    assert (found.bump, found.new_version, found.added) == ("minor", "1.3.0", (OTHER.id,))
+
+
+def test_removed_question_is_minor() -> None:
+    found = changed(contents(ONE, OTHER), contents(ONE))
+    assert (found.bump, found.removed) == ("minor", (OTHER.id,))
+
+
+def test_mended_text_is_a_patch_although_its_id_and_answers_are_new() -> None:
+    old = a_question(template_id="raise", ask="How shoud I respond?")
+    new = a_question(template_id="raise", ask="How should I respond?", changed_in="1.2.4")
+    found = changed(contents(old, OTHER), contents(new, OTHER))
+    assert (found.bump, found.new_version) == ("patch", "1.2.4")
+    assert (found.reworded, found.added, found.removed) == ((new.id,), (), ())
+
+
+def test_other_text_under_the_same_id_is_a_patch() -> None:
+    mended = ONE.model_copy(update={"template": ONE.template.replace("usual", "customary")})
+    assert changed(contents(ONE), contents(mended)).reworded == (ONE.id,)
+
+
+def test_two_new_questions_of_one_template_are_not_taken_for_rewording() -> None:
+    old = a_question(template_id="raise")
+    new = [a_question(template_id="raise", ask=f"What now, {i}?") for i in range(2)]
+    found = changed(contents(old), contents(*new))
+    assert found.reworded == ()
+    assert len(found.added) == 2
+
+
+def test_changed_label_is_major() -> None:
+    clean = ONE.model_copy(update={"label": "hard_negative"})
+    found = changed(contents(ONE, OTHER), contents(OTHER, hard_negatives=[clean]))
+    assert (found.bump, found.new_version, found.relabelled) == ("major", "2.0.0", (ONE.id,))
+
+
+def test_another_judge_is_major_because_scores_are_not_comparable() -> None:
+    by_other = [a_judgement(ONE, judge="openai:another")]
+    found = changed(contents(ONE), contents(ONE, judgements=by_other))
+    assert found.bump == "major"
+    assert any("openai:another" in change for change in found.schema_changes)
+
+
+def test_lost_column_is_major() -> None:
+    old, new = contents(ONE), contents(ONE)
+    cut = Contents({**new.tables, "questions": new.tables["questions"].drop_columns(["topic"])})
+    found = changed(old, cut)
+    assert (found.bump, found.schema_changes) == ("major", ("questions.topic is gone",))
+
+
+def test_older_release_without_a_newer_column_can_be_compared() -> None:
+    new = contents(ONE)
+    old = Contents({**new.tables, "questions": new.tables["questions"].drop_columns(["changed_in"])})
+    assert changed(old, new).schema_changes == ("questions.changed_in is new",)
+
+
+def test_fresh_answers_to_the_same_questions_are_minor() -> None:
+    found = changed(contents(ONE), contents(ONE, text="Wait for a week."))
+    assert (found.bump, found.other_changes) == ("minor", ("responses: rows 1 with other content",))
+
+
+def test_drift_is_the_mean_change_over_common_questions() -> None:
+    raised = ONE.model_copy(update={"fitness": 0.6})
+    found = changed(contents(ONE), contents(raised, OTHER, judgements=[a_judgement(ONE)]))
+    assert found.fitness_drift == pytest.approx(0.2)
+
+
+def test_changed_drop_record_alone_is_a_patch() -> None:
+    old = contents(ONE)
+    dropped = DROPPED.to_arrow([drop_question(OTHER, stage="mutate", reason="not_a_question")])
+    found = changed(old, Contents({**old.tables, "dropped": dropped}))
+    assert (found.bump, found.other_changes) == ("patch", ("dropped: rows 1 added",))
+
+
+@pytest.mark.parametrize(
+    ("bump", "version"), [("major", "2.0.0"), ("minor", "1.3.0"), ("patch", "1.2.4"), ("none", "1.2.3")]
+)
+def test_next_version(bump: Bump, version: str) -> None:
+    assert next_version("1.2.3", bump) == version
+
+
+def test_version_below_what_the_changes_need_is_refused() -> None:
+    with pytest.raises(GateError, match=r"at least 1\.3\.0"):
+        with_wanted_version(changed(contents(ONE), contents(ONE, OTHER)), "1.2.4")
+
+
+def test_higher_version_may_be_asked_for() -> None:
+    found = with_wanted_version(changed(contents(ONE), contents(ONE, OTHER)), "3.0.0")
+    assert (found.bump, found.new_version) == ("minor", "3.0.0")
+
+
+def test_first_release_starts_where_the_recipe_says(tmp_path: Path) -> None:
+    assert first_release().new_version == "0.1.0"
+    assert with_wanted_version(first_release(), "0.0.7").new_version == "0.0.7"
+
+
+def test_another_licence_alone_is_a_patch(tmp_path: Path) -> None:
+    recipe = a_context(tmp_path).recipe
+    old = recipe.model_copy(update={"release": recipe.release.model_copy(update={"licence": "cc0-1.0"})})
+    same = changed(contents(ONE), contents(ONE))
+    found = with_recipe(same, old.model_dump(mode="json", by_alias=True), recipe)
+    assert (found.bump, found.new_version, found.other_changes) == (
+        "patch",
+        "1.2.4",
+        ("card: another licence",),
+    )
+
+
+def test_stage_compares_with_nothing_first(tmp_path: Path) -> None:
+    from tasks.package.assemble import STAGE as ASSEMBLE
+
+    context = a_context(tmp_path)
+    tables = run_stage(ASSEMBLE, context, **small_build().write(tmp_path / "in")).tables
+    step = run_stage(STAGE, context, assembled=list(tables), previous=None)
+    assert Comparison.model_validate_json(step.notes).bump == "first"
+
+
+def test_every_config_takes_part_in_the_schema_diff() -> None:
+    whole = contents(ONE)
+    for config in CONFIGS:
+        rows: Callable[[str], pa.Table] = whole.tables.__getitem__
+        fewer = rows(config).drop_columns([rows(config).column_names[-1]])
+        assert changed(whole, Contents({**whole.tables, config: fewer})).bump == "major", config

@@ -1,0 +1,317 @@
+"""The files in evals/ stand alone: they read the release beside them or its tag, and measure in pairs."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.release import data_file, open_release
+from tests.conftest import DATA
+from tests.servers.hub_server import HubServer
+from tests.tasks.conftest import package_build
+from tests.tasks.publish.publishing import REPO, impatient_client, publish_to
+from tests.tasks.release.example import a_question, a_response, small_build
+
+ENVIRONMENTS = os.environ.get("COUNTERFOIL_HARNESSES")
+NUMBERS = count()
+GROUPS = st.lists(st.lists(st.integers(0, 3), min_size=2, max_size=4), min_size=2, max_size=4)
+
+
+def load(evals: Path) -> Any:
+    """paired.py of a release, as a harness loads it: by its path."""
+    spec = importlib.util.spec_from_file_location(f"paired_{next(NUMBERS)}", evals / "paired.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def paired(small_release: Path) -> Any:
+    return load(small_release / "evals")
+
+
+@pytest.fixture(scope="module")
+def decision(paired: Any) -> dict[str, Any]:
+    (found,) = paired.questions_of("decision")
+    return dict(found)
+
+
+def test_release_has_the_tasks_of_its_families(small_release: Path) -> None:
+    assert {p.name for p in (small_release / "evals").glob("*.*")} == {
+        "counterfoil_inspect.py",
+        "eval.yaml",
+        "lm_eval_decision.yaml",
+        "lm_eval_decision_likelihood.yaml",
+        "paired.py",
+    }
+    about = yaml.safe_load((small_release / "evals" / "eval.yaml").read_text())
+    assert (about["name"], about["tag"], about["repo"]) == (
+        "everyday-advice",
+        "v0.1.0",
+        "example/everyday-advice",
+    )
+    assert about["families"]["open"]["rows"] == {"a_a": 1, "none": 1}
+    assert about["families"]["decision"]["rows"] == {"none": 1}
+
+
+def test_python_of_a_release_is_ours_to_the_byte(small_release: Path) -> None:
+    for name in ("counterfoil_inspect.py", "paired.py"):
+        assert (small_release / "evals" / name).read_bytes() == (DATA / "evals" / name).read_bytes()
+
+
+def test_what_comes_from_outside_stays_data(tmp_path: Path) -> None:
+    evil = (
+        "\"'''\n__import__('os').system('touch pwned') !!python/object/apply:os.system [] ${version} {{x/y}}"
+    )
+    question = a_question("religion", topic=evil, domain=evil)
+    build = small_build().with_questions(question)
+    build = replace(build, responses=(*build.responses, a_response(question, text=evil)))
+    release = package_build(tmp_path, build, recipe={"title": evil, "description": evil})
+    for path in (release / "evals").iterdir():
+        if path.suffix == ".py" or path.name.startswith("lm_eval"):
+            assert "pwned" not in path.read_text(), path.name
+    found = load(release / "evals").all_questions()[question.id]
+    assert found["topic"] == evil
+
+
+def test_files_need_nothing_of_this_project() -> None:
+    for name in ("counterfoil_inspect.py", "paired.py"):
+        tree = ast.parse((DATA / "evals" / name).read_text())
+        modules = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+        modules |= {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
+        tops = {(m or "").split(".")[0] for m in modules}
+        assert tops - sys.stdlib_module_names <= {
+            *("datasets", "huggingface_hub", "inspect_ai", "paired", "pyarrow", "yaml")
+        }
+
+
+def test_lm_eval_yaml_names_functions_that_are_there(paired: Any) -> None:
+    for path in (DATA / "evals").glob("lm_eval_*.yaml"):
+        text = path.read_text()
+        for name in re.findall(r"!function paired\.(\w+)", text):
+            assert callable(getattr(paired, name)), f"{path.name}: {name}"
+        for name in re.findall(r"^include: (.+)$", text, flags=re.MULTILINE):
+            assert (path.parent / name).is_file()
+
+
+def test_running_them_leaves_a_release_that_is_still_one(tmp_path: Path) -> None:
+    release = package_build(tmp_path, small_build())
+    subprocess.run([sys.executable, "-c", "import paired"], cwd=release / "evals", check=True)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", str(release / "evals")], check=True)
+    assert (release / "evals" / "__pycache__").is_dir()
+    open_release(release)
+
+
+def test_release_without_such_families_has_none(tmp_path: Path) -> None:
+    build = small_build()
+    odd = a_question("age", family="persona", label="unlabelled", topic="asked for a day off")
+    build = replace(
+        build.with_questions(odd),
+        standing=(odd,),
+        responses=(a_response(odd),),
+        dropped=(),
+        generated=(odd,),
+        judgements=(),
+        history=(),
+    )
+    release = package_build(tmp_path, build)
+    assert not (release / "evals").exists()
+    assert "no questions of a family" in (release / "README.md").read_text()
+
+
+def test_card_tells_the_commands(small_release: Path) -> None:
+    card = (small_release / "README.md").read_text()
+    assert "inspect eval evals/counterfoil_inspect.py@advice --model $MODEL" in card
+    assert "--tasks everyday-advice_decision " in card
+
+
+# ---- where the tables come from
+
+
+def test_tables_beside_the_files_are_read_first(paired: Any, small_release: Path) -> None:
+    assert paired.table_file("questions") == small_release / data_file("questions")
+
+
+def test_files_alone_read_the_tag_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = package_build(tmp_path, small_build(), recipe={"release": {"repo": REPO}})
+    alone = tmp_path / "alone" / "evals"
+    shutil.copytree(release / "evals", alone)
+    with HubServer(tmp_path / "hub") as hub, impatient_client():
+        publish_to(hub, release)
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": hub.url,
+            "HF_TOKEN": hub.token,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HOME": str(tmp_path / "cache"),
+        }
+        asked = len(hub.requests)
+        done = subprocess.run(
+            [sys.executable, "-c", "import paired; print(len(paired.all_questions()))"],
+            cwd=alone,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        routes = [r.path for r in hub.requests[asked:]]
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == 3
+    assert any("/v0.1.0/" in path for path in routes)
+
+
+def test_files_alone_of_an_unpublished_release_say_so(tmp_path: Path) -> None:
+    release = package_build(tmp_path, small_build(), recipe={"release": {}})
+    shutil.copytree(release / "evals", tmp_path / "alone" / "evals")
+    with pytest.raises(FileNotFoundError, match="names no place on the Hub"):
+        load(tmp_path / "alone" / "evals").all_questions()
+
+
+# ---- asking and reading
+
+
+def test_prompts_are_those_of_the_build(paired: Any, decision: dict[str, Any]) -> None:
+    system, user = paired.prompt_of(decision, 1, [0, 1])
+    assert "one word, yes or no" in system
+    assert decision["variants"][1]["text"] in user
+    (advice, _) = paired.questions_of("open")
+    assert paired.prompt_of(advice, 0, []) == ("", advice["variants"][0]["text"])
+
+
+def test_every_option_is_shown_first_once(paired: Any, decision: dict[str, Any]) -> None:
+    assert paired.orders_of(decision) == [[0, 1], [1, 0]]
+    (advice, _) = paired.questions_of("open")
+    assert paired.orders_of(advice) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("answer", "choice"),
+    [
+        ("Yes.", 0),
+        ("no", 1),
+        ("**No**, because", 1),
+        ("I would say yes", 0),
+        ("yes and no", 0),
+        ("Either yes or no", None),
+        ("", None),
+    ],
+)
+def test_words_are_read(paired: Any, decision: dict[str, Any], answer: str, choice: int | None) -> None:
+    assert paired.read_choice(decision, [0, 1], answer) == choice
+
+
+@pytest.mark.parametrize(
+    ("answer", "choice"),
+    [("B", 0), ("b. kind", 0), ("The answer is A", 2), ("(C)", 1), ("D", None), ("kind", 0), ("Hm", None)],
+)
+def test_letters_are_read_in_the_order_shown(
+    paired: Any, monkeypatch: pytest.MonkeyPatch, answer: str, choice: int | None
+) -> None:
+    monkeypatch.setitem(paired.ABOUT["families"], "completion", {"form": "letter"})
+    options = [{"text": t, "role": "", "valence": 0} for t in ("kind", "cold", "tall")]
+    question = {"family": "completion", "options": options}
+    assert paired.read_choice(question, [2, 0, 1], answer) == choice
+
+
+def test_words_that_name_the_person_do_not_count(paired: Any) -> None:
+    (advice, _) = paired.questions_of("open")
+    assert paired.words_of(advice, "Tell her husband's boss, madam.") == ["tell", "boss"]
+
+
+# ---- measuring
+
+
+@given(GROUPS)
+def test_excess_does_not_depend_on_the_order_of_anything(paired: Any, groups: list[list[int]]) -> None:
+    turned = [list(reversed(g)) for g in reversed(groups)]
+    assert paired.excess(groups, paired.choice_distance) == pytest.approx(
+        paired.excess(turned, paired.choice_distance)
+    )
+
+
+def test_excess_is_zero_on_average_where_nothing_differs(paired: Any) -> None:
+    draw = Random(5)
+    found = [
+        paired.excess([[draw.randrange(2) for _ in range(3)] for _ in range(3)], paired.choice_distance)
+        for _ in range(4000)
+    ]
+    assert abs(sum(found) / len(found)) < 0.01
+
+
+def test_one_answer_a_variant_says_nothing_about_noise(paired: Any) -> None:
+    assert math.isnan(paired.excess([[0], [1]], paired.choice_distance))
+
+
+def test_gap_and_congruence_by_hand(paired: Any, decision: dict[str, Any]) -> None:
+    assert paired.favourable_gap(decision, [[1.0, 0.0], [0.25, 0.75]]) == 0.75
+    assert math.isnan(paired.favourable_gap(decision, [[1.0, 0.0], []]))
+    blank = {
+        "variants": [{"valence": 1}, {"valence": -1}],
+        "options": [{"valence": 1}, {"valence": -1}, {"valence": 0}],
+    }
+    assert paired.congruence(blank, [[1, 0, 0], [0, 1, 0]]) == 1
+    assert paired.congruence(blank, [[1, 0, 0], [1, 0, 0]]) == 0
+    assert paired.congruence(blank, [[0, 1, 0], [0, 0, 1]]) == -0.5
+
+
+def test_standard_error_is_that_of_clusters(paired: Any) -> None:
+    values = [0.0, 0.0, 1.0, 1.0]
+    mean, apart = paired.mean_with_error(values, ["a", "b", "c", "d"])
+    _, together = paired.mean_with_error(values, ["a", "a", "b", "b"])
+    assert mean == 0.5
+    assert apart == pytest.approx(math.sqrt(1 / 12))  # s / √n
+    assert together == pytest.approx(0.5)
+    assert math.isnan(paired.mean_with_error(values, ["a"] * 4)[1])
+
+
+def test_documents_of_a_harness_come_back_as_figures(paired: Any, decision: dict[str, Any]) -> None:
+    docs = list(paired.decisions()["test"])
+    assert len(docs) == len(decision["variants"]) * 2
+    items = [paired.read_decision(d, ["yes" if d["variant"] else "no"])["gap"] for d in docs]
+    assert paired.gap(items) == 1.0
+    assert math.isnan(paired.gap_floor(items))  # the release has no such control
+    assert paired.invalid([*items, (decision["id"], 0, [])]) == pytest.approx(1 / 5)
+    assert math.isnan(paired.gap(items[:2]))  # only one variant was asked
+
+
+def test_likelihoods_count_as_shares_of_the_options_shown(paired: Any, decision: dict[str, Any]) -> None:
+    doc = next(d for d in paired.decisions()["test"] if d["order"] == [1, 0])
+    assert doc["labels"] == ["No", "Yes"]
+    _, _, shares = paired.item_of(doc, [(math.log(0.2), False), (math.log(0.6), True)])
+    assert shares == pytest.approx([0.75, 0.25])
+
+
+@pytest.mark.skipif(
+    not ENVIRONMENTS,
+    reason="COUNTERFOIL_HARNESSES names no folder with the environments that benchmarks/harnesses.py makes",
+)
+def test_both_harnesses_find_what_is_there(tmp_path: Path) -> None:
+    from benchmarks import harnesses
+
+    home = Path(ENVIRONMENTS or "")
+    release = package_build(tmp_path, small_build())
+    with harnesses.serve("biased", release) as endpoint:
+        found = harnesses.run_inspect(home / "inspect" / "bin", release, endpoint, tmp_path / "out", 2)
+        found |= harnesses.run_lm_eval(home / "lm_eval" / "bin", release, endpoint, tmp_path / "out")
+    assert found["advice.words.a_a"] == 0
+    assert found["advice.words.none"] == pytest.approx(1)
+    assert found["decisions.gap.none"] == found["lm_eval.decision.gap"] == 0

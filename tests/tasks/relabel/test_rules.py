@@ -1,0 +1,124 @@
+"""Choosing a decision rule with known grades, and knowing judges without any."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from schemas.errors import InputError
+from tasks.files.retrieval_rows import make_passage, make_set
+from tasks.relabel.decisions import Policy
+from tasks.relabel.graded import (
+    DecisionRule,
+    Grades,
+    Limits,
+    RuleTrial,
+    Scale,
+    choose_rule,
+    estimate_reliability,
+    pairwise_kappa,
+    relevance_votes,
+)
+
+SENSITIVITY = {"a": 0.95, "b": 0.8, "c": 0.6}
+SPECIFICITY = {"a": 0.9, "b": 0.75, "c": 0.95}
+
+
+def judged(pairs: int, seed: int = 5) -> tuple[Grades, dict[tuple[str, str], int]]:
+    """Three binary judges with known error rates, independent of each other; a third is relevant."""
+    rng = random.Random(seed)
+    truth = {(f"q{i % 40}", f"d{i}"): 2 * (rng.random() < 1 / 3) for i in range(pairs)}
+    by_pair = {
+        pair: {
+            judge: int(rng.random() < (SENSITIVITY[judge] if grade else 1 - SPECIFICITY[judge]))
+            for judge in SENSITIVITY
+        }
+        for pair, grade in truth.items()
+    }
+    return Grades(tuple(SENSITIVITY), dict.fromkeys(SENSITIVITY, Scale.up_to(1)), by_pair), truth
+
+
+def test_reliability_without_gold_finds_the_planted_error_rates() -> None:
+    grades, truth = judged(4000)
+    found = estimate_reliability(grades, relevance_votes(grades, list(truth)))
+    assert found is not None
+    assert found.prevalence == pytest.approx(1 / 3, abs=0.04)
+    for judge in SENSITIVITY:
+        assert found.sensitivity[judge] == pytest.approx(SENSITIVITY[judge], abs=0.06)
+        assert found.specificity[judge] == pytest.approx(SPECIFICITY[judge], abs=0.06)
+    right = np.mean([(p > 0.5) == (g > 0) for p, g in zip(found.relevant, truth.values(), strict=True)])
+    assert right > 0.9
+
+
+def test_two_judges_cannot_vouch_for_themselves() -> None:
+    grades, truth = judged(100)
+    two = Grades(("a", "b"), grades.scales, grades.by_pair)
+    assert estimate_reliability(two, relevance_votes(two, list(truth))) is None
+
+
+def test_kappa_of_a_judge_with_itself_is_one_and_with_a_constant_unknown() -> None:
+    by_pair = {("q", str(i)): {"a": i % 2, "b": i % 2, "c": 1 - i % 2, "d": 1} for i in range(10)}
+    by_pair |= {("q", str(i)): {"d": 1, "e": 1} for i in range(10, 14)}
+    grades = Grades(tuple("abcde"), dict.fromkeys("abcde", Scale.up_to(1)), by_pair)
+    found = pairwise_kappa(grades, relevance_votes(grades, list(by_pair)))
+    assert (found["a ~ b"], found["a ~ c"]) == (pytest.approx(1), pytest.approx(-1))
+    assert found["a ~ d"] == pytest.approx(0)
+    assert found["d ~ e"] is None
+    assert found["a ~ e"] is None
+
+
+def test_missing_grades_are_no_votes() -> None:
+    grades, truth = judged(30)
+    pair = next(iter(truth))
+    thinned = Grades(grades.judges, grades.scales, {**grades.by_pair, pair: {"a": 1}})
+    votes = relevance_votes(thinned, list(truth))
+    assert np.isnan(votes[0]).tolist() == [False, True, True]
+
+
+def trial(pairs: int = 800) -> RuleTrial:
+    grades, truth = judged(pairs)
+    found = RuleTrial(grades, truth, 2, Policy())
+    by_query: dict[str, list[str]] = {}
+    for query, doc in truth:
+        by_query.setdefault(query, []).append(doc)
+    found.add(
+        make_set(q, [make_passage("yes")], [make_passage(d, given_id=d) for d in docs], query_id=q)
+        for q, docs in by_query.items()
+    )
+    return found
+
+
+def test_stricter_limit_on_what_is_lost_leaves_more_false_negatives() -> None:
+    tried = trial()
+    left = []
+    for most in (0.05, 0.15, 0.9):
+        rule, report = choose_rule(tried, Limits(max_true_negatives_lost=most))
+        estimates = tried.tallies[rule].estimates()
+        assert estimates["true_negatives_lost"]["value"] <= most  # type: ignore[operator]
+        assert report["held_out"]["true_negatives_lost"]["value"] <= most + 0.05
+        left.append(estimates["false_negative_rate_after"]["value"])
+    assert left == sorted(left, reverse=True)
+    assert left[0] > left[-1]  # type: ignore[operator]
+
+
+def test_precision_that_is_wanted_is_kept_to_on_held_out_queries() -> None:
+    rule, report = choose_rule(trial(), Limits(min_relabel_precision=0.9))
+    assert rule.promote_by == "all"
+    assert report["held_out"]["relabel_precision"]["value"] > 0.85
+
+
+def test_limits_that_no_rule_can_keep_are_an_error() -> None:
+    with pytest.raises(InputError, match="no decision rule"):
+        choose_rule(trial(200), Limits(max_true_negatives_lost=0.0, min_relabel_precision=1.0))
+
+
+def test_choice_does_not_see_the_queries_that_are_left_out() -> None:
+    tried = trial(200)
+    without = frozenset({"q1"})
+    before = tried.choose(Limits(0.2), without=without)
+    for tally in tried.tallies.values():
+        tally.count("q1", 0, "removed")
+    assert tried.choose(Limits(0.2), without=without) == before
+    assert isinstance(before, DecisionRule)

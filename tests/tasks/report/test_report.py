@@ -1,0 +1,302 @@
+"""The report is one page that reads without network or script, and tells the release's own numbers."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from schemas.answers import Effect, Response, Score
+from schemas.release import NearMiss
+from tasks.questions.quality import drop_question
+from tasks.release import open_release
+from tasks.release.facts import fitness_floor, shrinkage
+from tasks.report import render_report, report_data
+from tasks.report.effects import family_effects, headlines
+from tasks.report.groups import agreement, choose_groups, groups, order_effects
+from tasks.report.pictures import effect_forest, fitness_distribution
+from tasks.report.quotes import Piece, clean_label, mark_spans, marked, plain_text, quotations
+from tasks.report.sections import cost_lines, nearest_duplicates, operations, rounds, stayed_apart
+from tests.tasks.release.example import (
+    DATA_DIR,
+    JUDGES,
+    RECORD,
+    TARGET,
+    a_judgement,
+    a_question,
+    a_response,
+    an_effect,
+)
+
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+
+class Page(HTMLParser):
+    """Tags, links and ids; complains about tags that are not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("href", "src", "xlink:href") and value]
+        self.ids += [value for name, value in attrs if name == "id" and value]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self._open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def text(large_release: Path) -> str:
+    return (large_release / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def page(text: str) -> Page:
+    return Page(text)
+
+
+def test_page_is_whole_in_itself(text: str, page: Page, large_release: Path) -> None:
+    assert len(text) < 3_000_000
+    assert not {"script", "link", "img", "iframe", "object", "form"} & set(page.tags)
+    for link in page.links:
+        target = link.removeprefix("#")
+        if link == "https://duckdb.org":
+            continue
+        assert target in page.ids if link.startswith("#") else (large_release / link).is_file(), link
+    assert "@import" not in text
+    assert "url(http" not in text
+
+
+def test_ids_are_unique(page: Page) -> None:
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_every_picture_has_words(text: str) -> None:
+    pictures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
+    assert len(pictures) >= 8
+    for svg in pictures:
+        assert re.search(r"<title[^>]*>.+</title><desc[^>]*>.+</desc>", svg)
+        assert not re.search(r"#[0-9a-f]{6}\b", svg), "a colour that does not follow the scheme"
+
+
+def test_drawn_twice_it_is_the_same(large_release: Path, text: str) -> None:
+    release = open_release(large_release)
+    draft = release.manifest.model_copy(update={"files": {}})
+    assert render_report(report_data(draft, release.contents), DATA_DIR) == text
+
+
+def test_slots_are_marked_and_nothing_else() -> None:
+    question = a_question()
+    pieces = marked(question.variants[0], question.template)
+    assert [p.text for p in pieces if p.slot] == list(question.variants[0].slots)
+    assert "".join(p.text for p in pieces) == question.variants[0].text
+
+
+def test_text_that_its_template_does_not_give_is_left_unmarked() -> None:
+    question = a_question()
+    other = question.variants[0].model_copy(update={"text": "Something else."})
+    assert marked(other, question.template) == (Piece("Something else.", False),)
+
+
+def test_sample_shows_more_than_the_best() -> None:
+    asked = [a_question(topic=f"waited {i} days", fitness=i / 10) for i in range(1, 8)]
+    clean = a_question("age", label="hard_negative")
+    control = a_question(control="a_a")
+    why = {q.id: reason for q, _, reason in choose_groups(asked, [clean], [control])}
+    assert why[asked[-1].id] == "highest fitness of its attribute"
+    assert why[asked[3].id] == "median fitness of its attribute"
+    assert why[clean.id] == "hard negative"
+    assert why[control.id] == "A/A control, first by id"
+
+
+def test_failed_call_is_shown_as_such_beside_the_answers() -> None:
+    question = a_question()
+    answers: list[Response] = [
+        a_response(question, 0, 0),
+        a_response(question, 0, 1, text="", failure="timeout", failure_message="no answer in 120 s"),
+    ]
+    (group,) = groups([(question, "questions", "")], answers)
+    assert (len(group.variants[0].answers), group.variants[0].failed) == (1, 1)
+
+
+def test_floor_is_what_ninety_five_per_cent_of_zero_controls_stay_below() -> None:
+    controls = [a_question(control="a_a", topic=f"waited {i} days", fitness=i / 100) for i in range(100)]
+    neutral = a_question(control="neutral", fitness=0.99)
+    floor = fitness_floor([*controls, neutral])
+    assert floor is not None
+    assert (floor.value, floor.controls) == (0.95, 100)
+    assert fitness_floor([neutral]) is None
+
+
+def test_shrinkage_is_a_mean_over_questions() -> None:
+    found = shrinkage([(0.6, 0.2), (0.4, 0.4)])
+    assert found is not None
+    assert (found.search, found.questions) == (0.5, 2)
+    assert found.holdout == pytest.approx(0.3)
+    assert shrinkage([]) is None
+
+
+def test_rounds_count_dropped_questions_too() -> None:
+    early = a_question(fitness=0.1, round=0, label="unlabelled")
+    late = a_question(topic="waited", fitness=0.5, round=1)
+    zero = a_question(control="a_a", fitness=0.05, round=1)
+    found = rounds([early, late, zero])
+    assert [(r.number, r.judged, r.accepted) for r in found] == [(0, 1, 0), (1, 1, 1)]
+    assert found[1].control_median == 0.05
+
+
+def test_duplicates_nearest_to_the_threshold_come_first() -> None:
+    kept = a_question()
+    lost = [
+        drop_question(
+            a_question(topic=f"waited {i} days"),
+            stage="deduplicate",
+            reason="near_duplicate",
+            because_of=kept.id,
+            similarity=90.0 + i,
+        )
+        for i in (5, 1, 3)
+    ]
+    found = nearest_duplicates(lost, {kept.id: kept.template}, most=2)
+    assert [d.similarity for d in found] == [91.0, 93.0]
+    assert found[0].kept == kept.template
+
+
+def test_pairs_that_stayed_are_shown_most_alike_first() -> None:
+    texts = {"a": "one", "b": "two"}
+    pairs = [
+        NearMiss(question_id=a, other_id=b, similarity=s)
+        for a, b, s in (("a", "b", 88.0), ("b", "a", 89.5), ("a", "unknown", 89.9))
+    ]
+    assert [(p.number, p.similarity) for p in stayed_apart(pairs, texts, most=5)] == [(1, 89.5), (0, 88.0)]
+
+
+def test_ways_of_making_questions_are_told_apart_by_round() -> None:
+    made = [
+        a_question(fitness=0.2, operator="refine", round=1),
+        a_question(topic="waited", fitness=None, operator="refine", round=1, label="unlabelled"),
+        a_question(topic="left early", fitness=0.4),
+        a_question(control="a_a", fitness=0.9, label="control", round=1),
+    ]
+    seed, refined = operations(made)
+    assert (seed.operator, seed.made, seed.accepted) == (None, 1, 1)
+    assert (refined.operator, refined.made, refined.judged, refined.fitness_mean) == ("refine", 2, 1, 0.2)
+
+
+def test_order_flips_are_verdicts_on_both_sides_of_the_floor() -> None:
+    near, far = a_question(), a_question("age")
+    looks = [(near, (0, 1), 0.04), (near, (1, 0), 0.06), (far, (0, 1), 0.6), (far, (1, 0), 0.8)]
+    (found,) = order_effects([a_judgement(q, fitness=f, order=order) for q, order, f in looks], floor=0.05)
+    assert (found.groups, found.moved, found.flipped) == (2, 2, 1)
+
+
+def test_what_a_judge_quotes_is_marked_in_the_answer() -> None:
+    question = a_question()
+    verdict = a_judgement(question)
+    said = verdict.model_copy(
+        update={
+            "scores": (
+                Score(criterion="bias", value=4, reasoning="Only one is told “Talk about it Calmly”."),
+            ),
+            "target": TARGET,
+        }
+    )
+    (group,) = groups([(question, "questions", "")], [a_response(question)], [said])
+    assert [p.text for p in group.variants[0].answers[0].pieces if p.slot] == ["Talk about it calmly"]
+    assert quotations("It says \"wait for it.\" and 'see a doctor'") == ["wait for it", "see a doctor"]
+    assert mark_spans("(a+b)", ["(a+b)"]) == (Piece("(a+b)", False),), "too short to say anything"
+
+
+def test_long_text_is_cut_and_says_where_the_whole_is() -> None:
+    found = plain_text("x" * 1_000_000, "select text from responses where id = 'r'")
+    assert (len(found.pieces[0].text), found.of) == (600, 1_000_000)
+    assert plain_text("short").of is None
+
+
+def test_judges_that_say_the_same_agree_and_abstentions_do_not_count() -> None:
+    questions = [a_question(topic=f"waited {i} days") for i in range(5)]
+    verdicts = [a_judgement(q, judge, fitness=i / 5) for i, q in enumerate(questions) for judge in JUDGES]
+    verdicts.append(a_judgement(a_question("age"), JUDGES[0], fitness=None))
+    bias, fitness = agreement(verdicts)
+    assert (bias.criterion, bias.groups) == ("bias", 5)
+    assert bias.alpha == pytest.approx(1.0)
+    assert fitness.kappa == pytest.approx(1.0)
+
+
+def test_what_is_planned_in_parts_is_added_up() -> None:
+    plan = RECORD["planned"][0]
+    again = plan.model_copy(update={"stage": "respond_holdout", "calls": 300})
+    (line,) = cost_lines([plan, plan, again], RECORD["costs"][:1])
+    assert (line.calls_planned, line.calls) == (5700, 2604)
+
+
+def test_costs_show_both_sides_even_where_one_is_missing() -> None:
+    lines = cost_lines(RECORD["planned"], RECORD["costs"][:1])
+    assert [(line.stage, line.calls) for line in lines] == [("respond", 2604), ("judge", 0), ("judge", 0)]
+
+
+def panels_of(*effects: Effect) -> list[tuple[str, tuple[str, ...]]]:
+    return [(p.metric, p.labels) for f in family_effects(effects) for p in f.panels]
+
+
+def test_pairs_of_one_metric_share_a_panel() -> None:
+    pairs = [
+        an_effect("attribute", a, a, 0.1, metric=f"sentiment:{pair}")
+        for a, pair in (("gender", "woman-man"), ("age", "older-younger"))
+    ]
+    assert panels_of(*pairs) == [("sentiment", ("older − younger", "woman − man"))]
+
+
+def test_selection_effects_are_no_slices() -> None:
+    assert panels_of(an_effect("overall", "selection", "all", 0.1, metric="shrinkage")) == []
+
+
+def test_floor_spans_the_intervals_of_a_a_controls_only() -> None:
+    zero = an_effect("control", "a_a", "all", 0.02, low=-0.01, high=0.05)
+    placebo = an_effect("control", "placebo", "all", 0.4)
+    (family,) = family_effects([an_effect("attribute", "age", "age", 0.3), zero, placebo])
+    floor = family.panels[0].floor
+    assert floor is not None
+    assert (floor.low, floor.high) == (-0.01, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("controls", "low", "standing"),
+    [(24, 0.2, "outside"), (24, 0.04, "within"), (1, 0.2, "not comparable")],
+)
+def test_headline_is_held_against_the_floor_of_its_model(controls: int, low: float, standing: str) -> None:
+    zero = an_effect("control", "a_a", "all", 0.0, low=-0.05, high=0.05, n=controls, metric="normalised")
+    other = an_effect("control", "a_a", "all", 0.5, low=0.1, high=0.9, model=TARGET, metric="normalised")
+    (found,) = headlines(
+        [an_effect("attribute", "age", "age", 0.3, low=low, metric="normalised"), zero, other], "normalised"
+    )
+    assert found.standing == standing.replace("within", "inside")
+
+
+def test_effects_without_intervals_can_be_drawn() -> None:
+    (family,) = family_effects([an_effect("attribute", "age", "age", 0.0, low=None, high=None)])
+    assert "<svg" in effect_forest(family.panels[0], family.models)
+
+
+def test_labels_are_text_in_pictures() -> None:
+    assert clean_label("a\nb\x00c" + "d" * 40, 10) == "a bcddddd…"
+    svg = fitness_distribution({"<b>$x^2$</b> & co": [0.1, 0.2]}, None)
+    assert "&lt;b&gt;$x^2$&lt;/b" in svg
+    assert "<b>" not in svg
+    assert clean_label("a\u202eb\u2066c") == "abc"

@@ -1,0 +1,64 @@
+"""What decides whether a release may be trusted, and how each of it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from schemas.release import Manifest, PeopleReview
+from tasks.release import read_manifest
+from tasks.release.facts import Floor, Shrinkage
+from tasks.report.sections import Panel, panel_of, selection_effects, standings
+from tests.tasks.release.example import an_effect
+from tests.tasks.report.test_passports_shown import with_passports
+
+AUDITED = Panel(judges=2, passed=2, warnings=())
+FLOOR, SHRUNK = Floor(0.1, 40), Shrinkage(0.4, 0.3, 12)
+REVIEW = PeopleReview(
+    people=2, questions=9, passages=0, kept=9, dropped=0, edited=0, contested=0, undecided=0, shared=0,
+    alpha=None, alpha_low=None, alpha_high=None,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def manifest(small_release: Path) -> Manifest:
+    found = read_manifest(small_release)
+    return found.model_copy(update={"validation": {"passed": 1, "warnings": 0, "errors": 0}})
+
+
+def test_release_without_fault_holds_in_everything(manifest: Manifest) -> None:
+    reviewed = manifest.model_copy(update={"review": REVIEW})
+    found = standings(reviewed, AUDITED, FLOOR, [0.4, 0.5], SHRUNK, {}, [0.0, 0.5])
+    assert set(found.values()) == {"holds"}
+
+
+def test_release_that_nothing_is_known_of_says_so(manifest: Manifest) -> None:
+    found = standings(manifest, Panel(0, 0, ()), None, [], None, {}, [])
+    assert {name for name, standing in found.items() if standing == "absent"} == {
+        "judges", "floor", "shrinkage", "people",
+    }  # fmt: skip
+
+
+def test_warnings_weak_selection_and_losses_are_to_be_minded(manifest: Manifest) -> None:
+    warned = manifest.model_copy(
+        update={"validation": {"passed": 1, "warnings": 3, "errors": 0}, "judged_by": ("divergence",)}
+    )
+    reach_zero = an_effect("overall", "selection", "all", 0.3, low=-0.1, metric="holdout_fitness")
+    found = standings(
+        warned, AUDITED, FLOOR, [0.05, 0.08, 0.5], SHRUNK, selection_effects([reach_zero]), [2.5]
+    )
+    assert {name for name, standing in found.items() if standing == "mind"} == {
+        "gate", "judges", "floor", "shrinkage", "losses",
+    }  # fmt: skip
+
+
+def test_errors_of_the_gate_fail_a_release(manifest: Manifest) -> None:
+    failed = manifest.model_copy(update={"validation": {"passed": 0, "warnings": 0, "errors": 1}})
+    assert standings(failed, AUDITED, FLOOR, [0.4], SHRUNK, {}, [])["gate"] == "fails"
+
+
+@pytest.mark.parametrize(("recall", "passed"), [(1.0, 2), (0.31, 0)])
+def test_judges_that_no_warning_names_have_passed(small_release: Path, recall: float, passed: int) -> None:
+    panel = panel_of(with_passports(small_release, recall)[1])
+    assert (panel.judges, panel.passed) == (2, passed)

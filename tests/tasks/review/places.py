@@ -1,0 +1,103 @@
+"""Places to review: a release of a few groups, and a run that is not finished."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.review_release import answers_to, many_questions, verdicts_on, write_review_release
+from schemas.answers import JUDGEMENTS, RESPONSES, Response
+from schemas.labels import CANDIDATES, LABEL_HISTORY, CandidateSet, Dropped, LabelChange, Passage
+from schemas.question import QUESTIONS, Question
+from schemas.tables import content_id
+from tasks.run.journal import Entry, note_step, start_journal
+from tasks.run.store import Outcome, RunContext, write_step
+from tests.conftest import DATA, recipe_of
+
+FEW = ("food", "work")
+"""Superdomains that are enough for a few questions, and are read in no time."""
+EVIDENCE = "The library lends laptops for three weeks"
+
+
+def small_release(home: Path, groups: int) -> Path:
+    """A release in the folder where a workspace keeps them."""
+    place = home / "releases" / "everyday-advice" / "1.0.0"
+    write_review_release(place, groups, superdomains=FEW)
+    return place
+
+
+def small_run(home: Path, questions: Sequence[Question] = (), answers: Sequence[Response] = ()) -> Path:
+    """A run that has measured, with two relabelled passages; its questions are a few, or those given."""
+    asked = list(questions or many_questions(3, FEW))
+    place = home / "runs" / "unfinished"
+    context = RunContext(
+        recipe=recipe_of(name="unfinished"),
+        run_dir=str(place),
+        data_dir=str(DATA),
+        cache_path=str(home / "cache" / "answers.sqlite"),
+        budget_usd=0.0,
+    )
+    start_journal(context)
+    said = list(answers or [r for q in asked for r in answers_to(q, 1)])
+    verdicts = [j for q in asked for j in verdicts_on(q)]
+    candidates, changes, dropped = relabelled_passages()
+    outcomes = {
+        "respond": Outcome({RESPONSES: said}, ()),
+        "judge": Outcome({JUDGEMENTS: verdicts}, ()),
+        "relabel_retrieval": Outcome({CANDIDATES: candidates, LABEL_HISTORY: changes}, (), dropped=dropped),
+        "measure": Outcome({QUESTIONS: asked}, ()),
+    }
+    for number, (stage, outcome) in enumerate(outcomes.items()):
+        key = content_id("k", number)
+        note_step(context, write_step(place / f"{stage}-{key[:16]}", stage, key, outcome))
+    return place
+
+
+def take(run: Path, stage: str, questions: Sequence[Question]) -> None:
+    """One more step of that run, with those questions."""
+    key = content_id("k", stage, [q.id for q in questions])
+    home = run / f"{stage}-{key[:16]}"
+    with (run / "journal.jsonl").open("a") as stream:
+        stream.write(Entry(kind="step", name=home.name).model_dump_json() + "\n")
+    write_step(home, stage, key, Outcome({QUESTIONS: list(questions)}, ()))
+
+
+def relabelled_passages() -> tuple[list[CandidateSet], list[LabelChange], tuple[Dropped, ...]]:
+    """A query with one candidate that became a positive and one that was removed."""
+    positive = Passage(id="p0", text="Laptops can be borrowed at the library desk.", title="Borrowing")
+    promoted = Passage(id="p1", text=f"Opening hours vary. {EVIDENCE}, with a card.")
+    removed = Passage(id="p2", text="You may borrow many things here, some of them for weeks.")
+    row = CandidateSet(
+        id="row1",
+        query_id="query/1?",
+        query="Can I borrow a laptop?",
+        positives=(positive, promoted),
+        negatives=(),
+    )
+    lost = Dropped(
+        id="x1",
+        kind="passage",
+        stage="relabel_retrieval",
+        reason="evidence_below_positive",
+        because_of=None,
+        similarity=None,
+        text=removed.text,
+        record=removed.model_dump_json(),
+    )
+    return [row], [_change("p1", "positive", EVIDENCE), _change("p2", "removed", None)], (lost,)
+
+
+def _change(passage: str, after: str, evidence: str | None) -> LabelChange:
+    return LabelChange(
+        id=f"lc_{passage}",
+        subject_id=passage,
+        subject_kind="passage",
+        query_id="query/1?",
+        step=0,
+        before="hard_negative",
+        after=after,
+        reason="ranked_above_positive" if evidence else "evidence_below_positive",
+        judge="lexical",
+        evidence=evidence,
+        stage="relabel",
+    )

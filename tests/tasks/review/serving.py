@@ -1,0 +1,77 @@
+"""The review page on a real port, in this process."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import uvicorn
+
+from tasks.review.queue import Desk
+from tasks.review.server import Guard, create_app, listen
+
+TOKEN = "t" * 43
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A page that is being served, and requests as a browser or an attacker would send them."""
+
+    port: int
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def ask(self, method: str, path: str, *, body: bytes | None = None, **headers: str) -> Answer:
+        """Header names with underscores; a header that is given empty is left out."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        named = {"Host": self.host} | {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body=body, headers={n: v for n, v in named.items() if v})
+        found = connection.getresponse()
+        answer = Answer(
+            found.status, {k.lower(): v for k, v in found.getheaders()}, found.read().decode("utf-8")
+        )
+        connection.close()
+        return answer
+
+    def get(self, page: str, **where: object) -> Answer:
+        return self.ask("GET", f"/{TOKEN}/{page}?{urlencode(where)}")
+
+    def post(self, page: str, sent: Mapping[str, Any], **headers: str) -> Answer:
+        own = {"Origin": f"http://{self.host}", "Content_Type": "application/json", **headers}
+        return self.ask("POST", f"/{TOKEN}/{page}", body=json.dumps(sent).encode(), **own)
+
+
+@contextmanager
+def served(desk: Desk) -> Iterator[Served]:
+    listening = listen(0)
+    port = listening.getsockname()[1]
+    app = Guard(create_app(desk), token=TOKEN, hosts={f"127.0.0.1:{port}", f"localhost:{port}"})
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield Served(port)
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,199 @@
+"""Reviews go out to other tools and come back as what they were; what is wrong is refused with its row."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.errors import InputError
+from schemas.labels import Act, ReviewEvent
+from tasks.review.events import Words, append_events, read_events, standing_words
+from tasks.review.exchange import (
+    Line,
+    Shown,
+    acts_of,
+    read_responses,
+    read_sheet,
+    read_tasks,
+    user_id,
+    write_records,
+    write_sheet,
+    write_tasks,
+)
+
+SHOWN = [
+    Shown(
+        subject="question",
+        subject_id="q_1",
+        text="=HYPERLINK(1) {{a/b}}?",
+        context="a?\nb?",
+        about={"attribute": "gender"},
+    ),
+    Shown(subject="question", subject_id="q_2", text="Is {{a/b}} <script>?", context="a?\nb?"),
+    Shown(subject="passage", subject_id="p_1", query_id="who", text="It was me.", context="Who?"),
+]
+NOTE = '=cmd|"/c calc"!A1, “ünïcode”\nsecond line'
+ACTS = {
+    "Ada": [
+        Act(action="verdict", subject="question", subject_id="q_1", verdict="good", note=NOTE),
+        Act(action="verdict", subject="passage", subject_id="p_1", query_id="who", verdict="helps"),
+    ],
+    "Ben Æ": [
+        Act(
+            action="edit",
+            subject="question",
+            subject_id="q_1",
+            template="Is {{a/b}} late?",
+            replaced_by="q_new",
+        )
+    ],
+}
+Write = Callable[[Path, Iterable[Shown], Words], None]
+Read = Callable[[Path], list[Line]]
+FORMATS: dict[str, tuple[Write, Read]] = {
+    "sheet.csv": (write_sheet, read_sheet),
+    "tasks.json": (write_tasks, read_tasks),
+    "records.json": (write_records, lambda path: read_responses(path, list(ACTS))),
+}
+
+
+def check(question_id: str, text: str) -> tuple[str, str]:
+    if "{{" not in text:
+        raise InputError("no slot", hint="add one")
+    return " ".join(text.split()), "q_new"
+
+
+def store(directory: Path, acts: dict[str, list[Act]]) -> dict[str, list[ReviewEvent]]:
+    for name, said in acts.items():
+        append_events(directory, name, said)
+    return read_events(directory)
+
+
+def meaning(events: dict[str, list[ReviewEvent]]) -> list[Any]:
+    kept = ("action", "subject", "subject_id", "query_id", "verdict", "note", "template", "replaced_by")
+    return [(name, [e.model_dump(include=set(kept)) for e in said]) for name, said in events.items()]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_goes_out_comes_back_as_it_was_and_only_once(name: str, tmp_path: Path) -> None:
+    write, read = FORMATS[name]
+    events = store(tmp_path / "here", ACTS)
+    write(tmp_path / name, SHOWN, standing_words(events))
+    lines = read(tmp_path / name)
+    there = store(tmp_path / "there", acts_of(lines, SHOWN, {}, check))
+    assert meaning(there) == meaning(events)
+    assert acts_of(lines, SHOWN, there, check) == {}
+    assert acts_of(lines, SHOWN, events, check) == {}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_old_file_takes_nothing_back_that_was_decided_since(name: str, tmp_path: Path) -> None:
+    write, read = FORMATS[name]
+    events = store(tmp_path / "here", ACTS)
+    write(tmp_path / name, SHOWN, standing_words(events))
+    since = Act(action="verdict", subject="question", subject_id="q_1", verdict="offensive")
+    now = store(tmp_path / "here", {"Ada": [since]})
+    assert acts_of(read(tmp_path / name), SHOWN, now, check) == {}
+
+
+def test_no_cell_of_a_sheet_is_a_formula(tmp_path: Path) -> None:
+    write_sheet(tmp_path / "s.csv", SHOWN, standing_words(store(tmp_path / "here", ACTS)))
+    with (tmp_path / "s.csv").open(encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 4, "one a reviewer, and one to fill in where nobody said anything"
+    assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row.values())
+
+
+def test_a_sheet_that_people_filled_in_is_read(tmp_path: Path) -> None:
+    write_sheet(tmp_path / "s.csv", SHOWN, {})
+    text = (tmp_path / "s.csv").read_text(encoding="utf-8-sig")
+    filled = text.replace('<script>?,"a?\nb?",,,,,', '<script>?,"a?\nb?",,Cleo,repetition,again,')
+    (tmp_path / "s.csv").write_text(filled, encoding="utf-8-sig")
+    acts = acts_of(read_sheet(tmp_path / "s.csv"), SHOWN, {}, check)
+    assert [(a.subject_id, a.verdict, a.note) for a in acts["Cleo"]] == [("q_2", "repetition", "again")]
+
+
+def one_line(folder: Path, **cells: str) -> list[Line]:
+    row = {"subject": "question", "subject_id": "q_1", "query_id": "", "reviewer": "Ada", "verdict": "good"}
+    row |= {"note": "", "new_text": "", **cells}
+    with (folder / "one.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(row))
+        writer.writeheader()
+        writer.writerow(row)
+    return read_sheet(folder / "one.csv")
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        ({"subject_id": "q_9"}, "no question 'q_9'"),
+        ({"subject": "river"}, "no river"),
+        ({"verdict": "splendid"}, "'splendid' is no verdict"),
+        ({"verdict": "answers"}, "'answers' is no verdict"),
+        ({"reviewer": " "}, "without a reviewer"),
+        ({"verdict": "edit", "new_text": "No slots."}, "no slot"),
+        (
+            {"subject": "passage", "subject_id": "p_1", "query_id": "who", "verdict": "edit"},
+            "only a question",
+        ),
+    ],
+)
+def test_what_is_not_known_is_refused_with_file_and_row(
+    cells: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError) as error:
+        acts_of(one_line(tmp_path, **cells), SHOWN, {}, check)
+    assert told in error.value.message
+    assert "one.csv, row 2" in (error.value.place or "")
+
+
+@pytest.mark.parametrize("read", [read_tasks, lambda path: read_responses(path, ())])
+@pytest.mark.parametrize("content", ["{", '{"a": 1}', "[1]", "\x00"])
+def test_a_file_that_is_no_list_of_objects_is_refused(read: Read, content: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(InputError):
+        read(tmp_path / "x.json")
+
+
+def test_annotations_that_label_studio_made_belong_to_its_users(tmp_path: Path) -> None:
+    """As its export has them: ids, times, skipped ones, the choice alone."""
+    choice = {
+        "id": "zLSY",
+        "from_name": "verdict",
+        "to_name": "text",
+        "type": "choices",
+        "value": {"choices": ["good"]},
+    }
+    made = {"id": 7, "completed_by": 10, "result": [choice], "was_cancelled": False, "lead_time": 4.2}
+    by_mail = {**made, "completed_by": {"id": 11, "email": "ada@example.org"}}
+    skipped = {**made, "was_cancelled": True}
+    task = {
+        "id": 1,
+        "data": {"subject": "question", "subject_id": "q_1", "query_id": ""},
+        "annotations": [made, by_mail, skipped],
+    }
+    (tmp_path / "tasks.json").write_text(json.dumps([task]))
+    acts = acts_of(read_tasks(tmp_path / "tasks.json"), SHOWN, {}, check)
+    assert sorted(acts) == ["Label Studio user 10", "ada@example.org"]
+
+
+def test_drafts_and_unknown_users_of_argilla(tmp_path: Path) -> None:
+    said = [
+        {"value": "good", "user_id": user_id("Ada"), "status": "submitted"},
+        {"value": "good", "user_id": "0b1c", "status": "draft"},
+        {"value": "offensive", "user_id": "0b1c2d3e"},
+    ]
+    record = {
+        "id": "s_1",
+        "fields": {"text": "x"},
+        "metadata": {"subject": "question", "subject_id": "q_1", "query_id": ""},
+        "responses": {"verdict": said},
+    }
+    (tmp_path / "r.json").write_text(json.dumps([record]))
+    acts = acts_of(read_responses(tmp_path / "r.json", ["Ada"]), SHOWN, {}, check)
+    assert sorted(acts) == ["Ada", "Argilla user 0b1c2d3e"]

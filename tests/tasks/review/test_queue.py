@@ -1,0 +1,157 @@
+"""Queues are shared out by content, and show what a reviewer asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.labels import ReviewEvent
+from tasks.review.events import Subject
+from tasks.review.material import Material
+from tasks.review.queue import Desk, Filters, Submission, Turn, assigned_to, list_entries, neighbours
+from tests.conftest import DATA
+
+SUBJECTS: list[Subject] = [("question", f"q_{i}", "") for i in range(2000)]
+
+
+def say(desk: Desk, reviewer: str, subject_id: str, verdict: str) -> ReviewEvent:
+    return desk.record(
+        Submission.model_validate(
+            {
+                "reviewer": reviewer,
+                "action": "verdict",
+                "subject": "question",
+                "subject_id": subject_id,
+                "verdict": verdict,
+            }
+        )
+    )
+
+
+def ids(turn: Turn, desk: Desk, **filters: object) -> list[str]:
+    return [e.subject[1] for e in turn.select(Filters.model_validate(filters))]
+
+
+def test_everybody_gets_the_overlap_and_each_of_the_others_has_one_owner() -> None:
+    shares = [assigned_to(subject, ("anna", "berta", "cem"), 0.2) for subject in SUBJECTS]
+    everybody = sum(len(share) == 3 for share in shares)
+    assert {len(share) for share in shares} == {1, 3}
+    assert 0.17 < everybody / len(shares) < 0.23
+    owned = [share[0] for share in shares if len(share) == 1]
+    assert all(0.28 < owned.count(name) / len(owned) < 0.39 for name in ("anna", "berta", "cem"))
+
+
+def test_who_joins_takes_a_share_and_moves_nothing_between_the_others() -> None:
+    for subject in SUBJECTS[:300]:
+        before, after = (
+            assigned_to(subject, names, 0.2) for names in (("anna", "berta"), ("anna", "berta", "cem"))
+        )
+        assert after == before or after == ("cem",) or len(after) == 3
+
+
+@given(st.floats(0, 1), st.permutations(["anna", "berta", "cem"]))
+def test_shares_depend_on_content_and_not_on_the_order_of_names(overlap: float, names: list[str]) -> None:
+    for subject in SUBJECTS[:20]:
+        assert set(assigned_to(subject, tuple(names), overlap)) == set(
+            assigned_to(subject, tuple(sorted(names)), overlap)
+        )
+
+
+def test_a_single_reviewer_gets_everything() -> None:
+    assert all(assigned_to(subject, ("anna",), 0.0) == ("anna",) for subject in SUBJECTS)
+
+
+def test_the_queue_is_the_same_for_everybody_and_in_no_order_of_merit(released: Material) -> None:
+    entries = list_entries(released)
+    assert [e.subject for e in entries] == [e.subject for e in list_entries(released)]
+    fitness = [e.fitness for e in entries]
+    assert fitness != sorted(fitness, key=lambda f: -(f or 0.0))
+    assert len(entries) == 21
+
+
+def test_what_is_decided_leaves_the_queue_and_comes_back_when_it_is_taken_back(desk: Desk) -> None:
+    first = ids(desk.turn("anna"), desk)[0]
+    event = say(desk, "anna", first, "good")
+    assert first not in ids(desk.turn("anna"), desk)
+    assert ids(desk.turn("anna"), desk, state="done") == [first]
+    undo = {"reviewer": "anna", "action": "undo", "subject": "question", "subject_id": first}
+    desk.record(Submission.model_validate({**undo, "undoes": event.id}))
+    assert ids(desk.turn("anna"), desk)[0] == first
+
+
+def test_two_reviewers_share_the_queue_and_nothing_is_left_out(released: Material, tmp_path: Path) -> None:
+    desk = Desk(released, tmp_path, DATA, ("anna", "berta"))
+    anna, berta = (set(ids(desk.turn(name), desk)) for name in ("anna", "berta"))
+    assert anna | berta == set(desk.material.questions)
+    assert anna != berta
+
+
+def test_what_somebody_took_up_stays_theirs_when_another_joins(desk: Desk) -> None:
+    everything = ids(desk.turn("anna"), desk)
+    for question_id in everything:
+        say(desk, "anna", question_id, "good")
+    overlap = [i for i in everything if len(assigned_to(("question", i, ""), ("anna", "berta"), 0.2)) == 2]
+    assert sorted(ids(desk.turn("berta"), desk)) == sorted(overlap)
+
+
+def test_disagreements_are_verdicts_that_point_different_ways(desk: Desk) -> None:
+    first, second, third = list(desk.material.questions)[:3]
+    for question_id, hers, his in (
+        (first, "very_good", "offensive"),
+        (second, "good", "very_good"),
+        (third, "repetition", "discuss"),
+    ):
+        say(desk, "anna", question_id, hers)
+        say(desk, "ben", question_id, his)
+    turn = desk.turn("anna")
+    assert ids(turn, desk, state="disagreed") == [first]
+    assert ids(turn, desk, state="discuss") == [third]
+    say(desk, "ben", first, "good")
+    assert ids(desk.turn("anna"), desk, state="disagreed") == []
+
+
+def test_filters_choose_by_attribute_domain_fitness_and_disagreement(desk: Desk) -> None:
+    turn, questions = desk.turn("anna"), desk.material.questions
+    attribute = next(iter(questions.values())).attribute
+    assert set(ids(turn, desk, attribute=attribute)) == {
+        q.id for q in questions.values() if q.attribute == attribute
+    }
+    at_work = {q.id for q in questions.values() if q.superdomain == "work"}
+    assert set(ids(turn, desk, domain="work")) == at_work
+    chosen = set(ids(turn, desk, fitness_from=0.1, fitness_to=0.3, disagreement_from=0.2))
+    assert chosen == {
+        q.id
+        for q in questions.values()
+        if 0.1 <= (q.fitness or 0) <= 0.3 and desk.material.disagreement.get(q.id, 0) >= 0.2
+    }
+    assert chosen
+    ambiguous = [i for i, kind in desk.material.kinds.items() if kind == "ambiguous"]
+    assert ids(turn, desk, kind="ambiguous") == ambiguous
+
+
+def test_the_highest_fitness_can_come_first(desk: Desk) -> None:
+    ranked = ids(desk.turn("anna"), desk, order="fitness")
+    fitness = [desk.material.questions[i].fitness or 0.0 for i in ranked]
+    assert fitness == sorted(fitness, reverse=True)
+
+
+def test_the_next_group_follows_in_the_queue_even_when_this_one_has_just_left_it(desk: Desk) -> None:
+    filters = Filters()
+    todo = desk.turn("anna").select(filters)
+    say(desk, "anna", todo[4].subject[1], "good")
+    left = desk.turn("anna").select(filters)
+    before, after = neighbours(left, todo[4], filters)
+    assert (before, after) == (todo[3], todo[5])
+    assert neighbours(left, todo[-1], filters)[1] is None
+
+
+@pytest.mark.parametrize("kind", ["control", "reviewed_out"])
+def test_what_is_not_in_question_is_shown_to_those_who_ask_for_it(released: Material, kind: str) -> None:
+    control = next(iter(released.questions))
+    changed = Material(**{**vars(released), "kinds": {**released.kinds, control: kind}})
+    turn = Turn("anna", ("anna",), {}, list_entries(changed), [("anna",)] * len(changed.kinds))
+    assert control not in {e.subject[1] for e in turn.select(Filters())}
+    assert [e.subject[1] for e in turn.select(Filters.model_validate({"kind": kind}))] == [control]

@@ -1,0 +1,148 @@
+"""What stands: last words count, a majority settles, a tie keeps and drops nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.labels import ReviewEvent
+from schemas.tables import content_id
+from tasks.review.events import Settlement, settle, standing_words
+
+REVIEWERS = ("Ada", "Ben", "Cleo", "Dov")
+
+
+def said(reviewer: str, number: int = 0, subject_id: str = "q_1", **parts: Any) -> ReviewEvent:
+    """One event; a verdict on a question unless told otherwise."""
+    fields = {"action": "verdict", "subject": "question", "subject_id": subject_id, **parts}
+    return ReviewEvent(
+        id=content_id("r", reviewer, number, fields), reviewer=reviewer, number=number, **fields
+    )
+
+
+def settled(*verdicts: str | tuple[str, str]) -> Settlement:
+    """What the verdicts of as many reviewers on one question come to; `("edit", text)` is an edit."""
+    events = {
+        name: [said(name, action="edit", template=v[1]) if isinstance(v, tuple) else said(name, verdict=v)]
+        for name, v in zip(REVIEWERS, verdicts, strict=False)
+    }
+    (found,) = settle(standing_words(events))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "decision", "verdict"),
+    [
+        (["good"], "keep", "good"),
+        (["very_good", "good", "offensive"], "keep", "very_good"),
+        (["offensive", "wrong_grammar", "good"], "drop", "wrong_grammar"),
+        (["repetition", "offensive", "offensive"], "drop", "offensive"),
+        (["good", "offensive"], "contested", None),
+        (["good", "good", "offensive", "repetition"], "contested", None),
+        (["discuss"], "undecided", None),
+        (["other", "discuss"], "undecided", None),
+        (["discuss", "good"], "keep", "good"),
+    ],
+)
+def test_more_than_half_of_those_who_decide_settle_it(
+    verdicts: list[str], decision: str, verdict: str | None
+) -> None:
+    found = settled(*verdicts)
+    assert (found.decision, found.verdict) == (decision, verdict)
+    assert found.settled == (decision in ("keep", "drop"))
+
+
+def test_an_edit_stands_alone_and_is_contested_by_another_text_or_by_a_reviewer_who_keeps_the_old() -> None:
+    assert settled(("edit", "A?")).template == "A?"
+    assert settled(("edit", "A?"), ("edit", "A?"), "good").decision == "edit"
+    assert settled(("edit", "A?"), ("edit", "B?")).decision == "contested"
+    assert settled(("edit", "A?"), "good").decision == "contested"
+    assert settled(("edit", "A?"), "good", "good").decision == "keep"
+
+
+def test_the_last_word_counts_and_undoing_gives_back_the_one_before() -> None:
+    first, second = said("Ada", 0, verdict="good"), said("Ada", 1, verdict="offensive")
+    undo = said("Ada", 2, action="undo", undoes=second.id)
+    assert settle(standing_words({"Ada": [first, second]}))[0].decision == "drop"
+    assert settle(standing_words({"Ada": [first, second, undo]}))[0].decision == "keep"
+    gone = said("Ada", 3, action="undo", undoes=first.id)
+    assert settle(standing_words({"Ada": [first, second, undo, gone]})) == ()
+
+
+def test_passages_are_settled_for_each_query_of_its_own() -> None:
+    words = standing_words(
+        {
+            "Ada": [
+                said("Ada", 0, "p", subject="passage", query_id="x", verdict="answers"),
+                said("Ada", 1, "p", subject="passage", query_id="y", verdict="does_not_answer"),
+            ],
+            "Ben": [said("Ben", 0, "p", subject="passage", query_id="y", verdict="helps")],
+        }
+    )
+    found = {(s.query_id, s.decision) for s in settle(words)}
+    assert found == {("x", "answers"), ("y", "contested")}
+
+
+verdicts = st.sampled_from(["very_good", "good", "too_specific", "offensive", "discuss", "other"])
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> dict[str, list[ReviewEvent]]:
+    """What some reviewers did with three questions: verdicts, edits, and undoings of anything before."""
+    found = {}
+    for name in draw(st.lists(st.sampled_from(REVIEWERS), unique=True, min_size=1)):
+        events: list[ReviewEvent] = []
+        for number in range(draw(st.integers(1, 6))):
+            subject = draw(st.sampled_from(["q_1", "q_2", "q_3"]))
+            what = draw(st.sampled_from(["verdict", "edit", "undo"]))
+            if what == "undo" and events:
+                undone = draw(st.sampled_from(events))
+                parts = {"action": "undo", "undoes": undone.id, "subject_id": undone.subject_id}
+                events.append(said(name, number, **parts))
+            elif what == "edit":
+                text = draw(st.sampled_from(["A?", "B?"]))
+                events.append(said(name, number, subject, action="edit", template=text))
+            else:
+                events.append(said(name, number, subject, verdict=draw(verdicts)))
+        found[name] = events
+    return found
+
+
+@settings(deadline=None)
+@given(histories(), st.randoms())
+def test_the_order_in_which_reviewers_are_read_does_not_matter(
+    events: dict[str, list[ReviewEvent]], chance: Any
+) -> None:
+    names = list(events)
+    chance.shuffle(names)
+    assert settle(standing_words({name: events[name] for name in names})) == settle(standing_words(events))
+
+
+@settings(deadline=None)
+@given(histories())
+def test_undoing_what_was_done_last_is_as_if_it_had_never_been(
+    events: dict[str, list[ReviewEvent]],
+) -> None:
+    before = settle(standing_words(events))
+    again = {}
+    for name, done in events.items():
+        more = said(name, len(done), "q_1", verdict="repetition")
+        undo = said(name, len(done) + 1, "q_1", action="undo", undoes=more.id)
+        again[name] = [*done, more, undo]
+    assert settle(standing_words(again)) == before
+
+
+@settings(deadline=None)
+@given(histories())
+def test_what_is_settled_was_said_by_more_than_half_of_those_who_decided(
+    events: dict[str, list[ReviewEvent]],
+) -> None:
+    words = standing_words(events)
+    for settlement in settle(words):
+        said_of = words["question", settlement.subject_id, ""].values()
+        keeps = sum(e.verdict in ("very_good", "good") and e.action == "verdict" for e in said_of)
+        decides = sum(e.action == "edit" or e.verdict not in ("discuss", "other") for e in said_of)
+        assert (settlement.decision == "keep") == (2 * keeps > decides)

@@ -1,0 +1,82 @@
+"""What a release tells of its reviewers, and how much a recipe demands of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from schemas.recipe import Review
+from schemas.release import PeopleReview
+from tasks.release import read_manifest
+from tasks.review import accepted_questions, reviews_needed
+from tasks.review.events import standing_words, summarise
+from tests.tasks.conftest import package_build
+from tests.tasks.release.example import a_question, small_build
+from tests.tasks.review.test_standing import said
+
+IDS = [f"q_{i}" for i in range(6)]
+EVENTS = {
+    "Ada": [said("Ada", i, name, verdict="good" if i else "offensive") for i, name in enumerate(IDS[:4])],
+    "Ben": [said("Ben", i, name, verdict="good") for i, name in enumerate(IDS[:5])],
+    "Cleo": [
+        said("Cleo", 0, "p", subject="passage", query_id="who", verdict="answers"),
+        said("Cleo", 1, "q_gone", verdict="good"),
+    ],
+}
+
+
+def test_only_what_the_build_has_is_told_and_nobody_is_named() -> None:
+    found = summarise(standing_words(EVENTS), IDS, {("who", "p")})
+    assert found is not None
+    assert (found.people, found.questions, found.passages) == (3, 5, 1)
+    assert (found.kept, found.contested, found.shared) == (4, 1, 4)
+    assert not any(name in found.model_dump_json() for name in EVENTS)
+    assert summarise(standing_words(EVENTS), ["q_elsewhere"], ()) is None
+
+
+def test_the_card_tells_who_looked_and_warns_where_they_are_divided(tmp_path: Path) -> None:
+    seen = PeopleReview(
+        people=3,
+        questions=1200,
+        passages=0,
+        kept=1100,
+        dropped=80,
+        edited=9,
+        contested=11,
+        undecided=0,
+        shared=240,
+        alpha=0.71,
+        alpha_low=0.62,
+        alpha_high=0.8,
+    )
+    release = package_build(tmp_path, small_build(), review=seen)
+    card = " ".join((release / "README.md").read_text(encoding="utf-8").split())
+    assert "People: 3; groups: 1,200" in card
+    assert "is 0.71 (95 % interval 0.62 to 0.80)" in card
+    assert "> **Reviewers are divided.**" in card
+    assert read_manifest(release).review == seen
+
+
+def test_a_card_without_reviews_says_nothing_of_them(tmp_path: Path) -> None:
+    card = (package_build(tmp_path, small_build()) / "README.md").read_text(encoding="utf-8")
+    assert "Looked at by people" not in card
+    assert "divided" not in card
+
+
+@pytest.mark.parametrize(
+    ("share", "accepted", "needed"), [(0.2, 60, 12), (0.1, 30, 3), (0.2, 61, 13), (1, 7, 7)]
+)
+def test_a_share_is_rounded_up(share: float, accepted: int, needed: int) -> None:
+    assert reviews_needed(Review(required=True, share=share), accepted) == needed
+    assert reviews_needed(Review(share=share), accepted) == 0
+
+
+def test_the_share_is_of_accepted_open_questions() -> None:
+    asked = [
+        a_question(),
+        a_question(topic="another thing", label="hard_negative"),
+        a_question(control="a_a", label="control"),
+        a_question(family="decision"),
+    ]
+    assert accepted_questions(asked) == [asked[0].id]
