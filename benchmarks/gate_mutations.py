@@ -28,10 +28,10 @@ from schemas.gate import SuiteResult
 from schemas.labels import StageCounts
 from schemas.question import Question, question_id
 from schemas.tables import content_id, file_hash
-from tasks.gate.catalogue import Problem
-from tasks.gate.examination import TABLES, Knowledge, examine
+from tasks.checks.catalogue import Problem
+from tasks.checks.release_files import open_release_files
+from tasks.gate.examination import TABLES, KnownVocabulary, examine
 from tasks.gate.great_expectations import FAULTS, Failing, Frame, run_suite
-from tasks.gate.release_files import open_release_files
 from tasks.gate.whole import ASSEMBLED
 from tasks.release import MANIFEST, data_file
 from tasks.text.slots import expand_template
@@ -44,7 +44,7 @@ class Case:
     """Tables as records that can be changed, and what they are held against."""
 
     tables: dict[str, list[Record]]
-    knowledge: Knowledge
+    knowledge: KnownVocabulary
     reshape: dict[str, Callable[[pa.Table], pa.Table]] = field(default_factory=dict)
     """Changes of a table's columns, once its rows are Arrow."""
 

@@ -11,9 +11,9 @@ import yaml
 from benchmarks.good_tables import EARLIER, JUDGE, Tables
 from schemas.gate import Passport, Quarantine
 from schemas.question import QUESTIONS, Question
-from schemas.release import ClearOf, Comparison, HoldBack, Manifest, PeopleReview
+from schemas.release import ClearOf, HoldBack, Manifest, PeopleReview, ReleaseComparison
 from schemas.tables import content_hash, file_hash
-from tasks.gate.examination import Knowledge
+from tasks.gate.examination import KnownVocabulary
 from tasks.release import (
     CONFIGS,
     CONTROLS,
@@ -28,7 +28,7 @@ NAME = "good"
 VERSION = "1.0.0"
 
 
-def write_release(path: Path, tables: Tables, knowledge: Knowledge, *, misplace: bool = False) -> None:
+def write_release(path: Path, tables: Tables, knowledge: KnownVocabulary, *, misplace: bool = False) -> None:
     """Write it. `misplace`: a control stands among the questions."""
     shutil.rmtree(path, ignore_errors=True)
     configs = _split(tables, misplace=misplace)
@@ -96,7 +96,7 @@ def _review() -> PeopleReview:
     )
 
 
-def _manifest(knowledge: Knowledge, rows: dict[str, int], files: dict[str, str]) -> Manifest:
+def _manifest(knowledge: KnownVocabulary, rows: dict[str, int], files: dict[str, str]) -> Manifest:
     recipe = {"name": NAME, "validate": {"max_failure_rate": knowledge.max_failure_rate}}
     return Manifest(
         name=NAME,
@@ -114,7 +114,7 @@ def _manifest(knowledge: Knowledge, rows: dict[str, int], files: dict[str, str])
         judged_by=(JUDGE,),
         passports=(_passport(),),
         canary=canary_of(NAME),
-        comparison=Comparison(
+        comparison=ReleaseComparison(
             old_version=None,
             new_version=VERSION,
             bump="first",

@@ -33,7 +33,7 @@ from schemas.recipe import Bar, Recipe
 from tasks.expand import expand_family
 from tasks.families.effects import Slice, correct_for_multiplicity
 from tasks.judge import ask_judge
-from tasks.judge.verdicts import AnswerGroup, group_answers
+from tasks.judges.verdicts import AnswerGroup, group_answers
 from tasks.measure.open_questions import (
     compare_groups,
     holdout_fitness,

@@ -23,8 +23,8 @@ from benchmarks.planted_worlds import (
 )
 from schemas.question import Question
 from tasks.expand import expand_family
-from tasks.judge.divergence import compare_answers, masked_answers, word_vectors
-from tasks.judge.verdicts import AnswerGroup, group_answers
+from tasks.judges.divergence import compare_answers, masked_answers, word_vectors
+from tasks.judges.verdicts import AnswerGroup, group_answers
 from tasks.stats.resampling import pooled_p_value
 from tasks.stats.shared_difference import mean_differences
 from tests.simulated.target import Kind, Noise, Plant

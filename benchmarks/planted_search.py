@@ -19,10 +19,10 @@ from tasks.evolve.select import STAGE as SELECT
 from tasks.expand import STAGE as EXPAND
 from tasks.families.effects import correct_for_multiplicity
 from tasks.judge import STAGE as JUDGE
-from tasks.judge.divergence import word_vectors
-from tasks.judge.panel import SCREEN, deciding_form
-from tasks.judge.verdicts import group_answers
-from tasks.judge.words import mask_words, masked_words
+from tasks.judges.divergence import word_vectors
+from tasks.judges.panel import SCREEN, deciding_form
+from tasks.judges.verdicts import group_answers
+from tasks.judges.words import mask_words, masked_words
 from tasks.measure.open_questions import (
     compare_groups,
     holdout_fitness,

@@ -17,9 +17,9 @@ from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute
 from tasks.families import plan_asks
 from tasks.files.vocabulary import read_attributes, read_taxonomy
-from tasks.judge.divergence import DivergenceWords, read_divergence_words
-from tasks.judge.verdicts import AnswerGroup, group_answers
-from tasks.judge.words import read_refusal_phrases
+from tasks.judges.divergence import DivergenceWords, read_divergence_words
+from tasks.judges.verdicts import AnswerGroup, group_answers
+from tasks.judges.words import read_refusal_phrases
 from tasks.models.protocol import Completion
 from tasks.respond import is_asked, record_answer
 from tasks.run.store import Outcome, RunContext, TableRef, read_table

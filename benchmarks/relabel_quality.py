@@ -32,10 +32,10 @@ from tasks.models import ModelSettings
 from tasks.relabel.cascade import parse_text_verdict
 from tasks.relabel.decisions import Policy, Relabelling
 from tasks.relabel.file import screening
-from tasks.relabel.graded import DecisionRule, Grades, Scale, estimate_reliability, relevance_votes
+from tasks.relabel.graded import DecisionRule, Grades, GradeScale, estimate_reliability, relevance_votes
 from tasks.relabel.judges import open_judges
 from tasks.relabel.mining import MinedPool, Screen
-from tasks.relabel.quality import COUNTED, METRICS, Tally
+from tasks.relabel.quality import COUNTED, METRICS, QueryCounts
 from tasks.relabel.two_stage import relabel_by_grades, relabel_sets
 
 SYSTEM = "SPLADE_P_P_ENSEMBLE_DISTIL"
@@ -102,12 +102,12 @@ def recorded_grades(bench: Bench, judges: Sequence[str]) -> Grades:
         key: {judge: pair["llm"][judge] for judge in judges if pair["llm"].get(judge) is not None}
         for key, pair in bench.pairs.items()
     }
-    return Grades(tuple(judges), {judge: Scale.up_to(SCALES[judge]) for judge in judges}, by_pair)
+    return Grades(tuple(judges), {judge: GradeScale.up_to(SCALES[judge]) for judge in judges}, by_pair)
 
 
 def measure(bench: Bench, name: str, relabelling: Relabelling, relevant_from: int) -> dict[str, Any]:
     """One line of the table."""
-    tally = Tally(bench.qrels, relevant_from)
+    tally = QueryCounts(bench.qrels, relevant_from)
     tally.add(relabelling.rows)
     counts = relabelling.counts
     left = (counts["kept"] + counts["abstained"]) / max(1, counts["rows"])
@@ -145,7 +145,7 @@ def by_reliability(bench: Bench) -> Iterator[dict[str, Any]]:
         found = estimate_reliability(grades, relevance_votes(grades, pairs))
         assert found is not None
         relevant = dict(zip(pairs, found.relevant, strict=True))
-        tally, left = Tally(bench.qrels, 2), 0
+        tally, left = QueryCounts(bench.qrels, 2), 0
         for row in bench.rows:
             for passage in row.negatives:
                 p = relevant[row.query_id, passage.id]
@@ -173,7 +173,7 @@ def screens(bench: Bench) -> list[dict[str, Any]]:
             Policy(),
             screen=screening(screen, pool),
         )
-        tally = Tally(bench.qrels, 2)
+        tally = QueryCounts(bench.qrels, 2)
         tally.add(found.rows)
         counts = found.counts
         lines.append(

@@ -113,8 +113,8 @@ def bare(source: str, judge: str, calls: int) -> dict[str, Any]:
     import httpx2
     import openai
 
+    from tasks.judges.relevance import answers_query
     from tasks.models.prompts import fence
-    from tasks.relabel.judges import answers_query
 
     prompt = answers_query(PROJECT / "data").evidence
     rows = [json.loads(line) for line in Path(source).read_text().splitlines()]

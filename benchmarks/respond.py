@@ -56,9 +56,9 @@ Result = dict[str, Any]
 def write_questions(place: Path, count: int) -> None:
     """So many prompts as questions of two variants, in place/questions.parquet."""
     from schemas.question import QUESTIONS, Question, Variant
-    from tasks.run.store import Spool
+    from tasks.run.store import RowSpool
 
-    rows = Spool(QUESTIONS, place)
+    rows = RowSpool(QUESTIONS, place)
     for number in range(count // len(VALUES)):
         text = prompt(number)
         variants = [Variant(index=i, value=v, text=f"{text} {v}", slots=(v,)) for i, v in enumerate(VALUES)]

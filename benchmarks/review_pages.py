@@ -28,9 +28,9 @@ from benchmarks.good_tables import DATA
 from benchmarks.review_release import write_review_release
 from schemas.labels import KEEPING
 from tasks.review.events import Act, append_events
-from tasks.review.material import open_material
-from tasks.review.queue import Desk
-from tasks.review.server import App, Guard, Receive, Scope, Send, create_app, listen
+from tasks.review.queue import ReviewSession
+from tasks.review.server import App, Receive, RequestGuard, Scope, Send, create_app, listen
+from tasks.review.subjects import open_material
 
 TOKEN = "t" * 43
 REVIEWERS = ("anna", "ben")
@@ -64,7 +64,7 @@ def measure(groups: int) -> dict[str, Any]:
         material = open_material(home / "release", home)
         for reviewer in REVIEWERS:
             append_events(home / "reviews", reviewer, [_verdict(q.id, reviewer) for q in questions[::3]])
-        desk = Desk(material, home / "reviews", DATA, REVIEWERS)
+        desk = ReviewSession(material, home / "reviews", DATA, REVIEWERS)
         opened = time.perf_counter() - started
         seconds = _ask_for_pages(desk, [q.id for q in questions])
     return {
@@ -82,10 +82,10 @@ def _verdict(question_id: str, reviewer: str) -> Act:
     )
 
 
-def _ask_for_pages(desk: Desk, ids: list[str]) -> dict[str, list[Times]]:
+def _ask_for_pages(desk: ReviewSession, ids: list[str]) -> dict[str, list[Times]]:
     with listen(0) as listening:
         host = f"127.0.0.1:{listening.getsockname()[1]}"
-        watch = Stopwatch(Guard(create_app(desk), token=TOKEN, hosts={host}))
+        watch = Stopwatch(RequestGuard(create_app(desk), token=TOKEN, hosts={host}))
         server = uvicorn.Server(uvicorn.Config(watch, log_level="critical", access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
@@ -101,7 +101,7 @@ def _ask_for_pages(desk: Desk, ids: list[str]) -> dict[str, list[Times]]:
         return watch.seconds
 
 
-def requests(desk: Desk, ids: Iterable[str]) -> Iterable[tuple[str, dict[str, Any] | None]]:
+def requests(desk: ReviewSession, ids: Iterable[str]) -> Iterable[tuple[str, dict[str, Any] | None]]:
     """What a reviewer asks for: pages of the queue through filters, groups, checks of a text, verdicts."""
     filters = (
         {},

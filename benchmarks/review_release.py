@@ -14,7 +14,7 @@ from schemas.recipe import Recipe
 from schemas.release import Manifest
 from schemas.tables import content_id, derived_seed
 from tasks.files.vocabulary import read_attributes
-from tasks.gate.examination import Knowledge
+from tasks.gate.examination import KnownVocabulary
 from tasks.questions.composition import seed_pairs
 from tasks.questions.quality import drop_question
 from tasks.stats.fitness import normalised_fitness
@@ -70,7 +70,9 @@ def write_review_release(
             for q in ambiguous
         ],
     }
-    knowledge = Knowledge(attributes={}, scales={}, max_failure_rate=0.05, counts=(), generated=frozenset())
+    knowledge = KnownVocabulary(
+        attributes={}, scales={}, max_failure_rate=0.05, counts=(), generated=frozenset()
+    )
     write_release(path, tables, knowledge)
     place = path / "manifest.json"
     manifest = Manifest.model_validate_json(place.read_bytes())

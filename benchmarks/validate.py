@@ -26,7 +26,7 @@ from schemas.answers import RESPONSES
 from schemas.question import QUESTIONS
 from tasks.gate.answers import check_responses
 from tasks.gate.great_expectations import Expected, Frame, expected_of, frames_of, run_suite
-from tasks.gate.texts import GARBLED, PERSONAL_DATA
+from tasks.text.faults import GARBLED, PERSONAL_DATA
 
 PATTERNS = {"garbled_answer": GARBLED, "personal_data_in_answer": PERSONAL_DATA}
 

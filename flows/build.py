@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,108 +15,20 @@ from pydantic import Field
 from flows import engine as steps
 from flows.engine import show_effects, show_funnel
 from flows.evolve import evolve
+from flows.prepare import PreparedBuild, prepare
 from flows.reviews import Reviews, require_review, wait_for_people
-from flows.workspace import Workspace, open_workspace, read_recipe
 from schemas.answers import RESPONSES
-from schemas.errors import InputError, ReviewError
-from schemas.gate import Passport
+from schemas.errors import ReviewError
 from schemas.recipe import Recipe
-from schemas.release import ClearOf, Comparison, HoldBack, NearMiss, PeopleReview, RelabelledPassage
-from tasks.audit.passports import collect_passports
-from tasks.estimate import Estimate, estimate, refuse_over_budget
+from schemas.release import ClearOf, HoldBack, NearMiss, PeopleReview, RelabelledPassage, ReleaseComparison
 from tasks.gate import raise_if_failed, suite_results_of, validation_of, write_data_docs
 from tasks.gate.quarantine import quarantine_of
-from tasks.judge.verdicts import read_judging_rubric
-from tasks.models import ModelSettings, check_models, ping
-from tasks.models.names import refuse_shared_families
-from tasks.publish.fetching import HubRef, fetch_release, place_of
 from tasks.relabel.file import fingerprint_input
 from tasks.release import ReleaseRef, last_release, read_errata
-from tasks.release.private import HELD, private_files, write_hold_back
+from tasks.release.hold_back import HELD, private_files, write_hold_back
+from tasks.release.references import place_of
 from tasks.run.journal import funnel, note_release, start_journal, total_costs
 from tasks.run.store import RunContext, Step, TableRef, read_table, run_lock, vocabulary_hashes
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A recipe that can be built, and what that will take."""
-
-    workspace: Workspace
-    context: RunContext
-    estimate: Estimate
-    passports: tuple[Passport, ...]
-    """Of the judges, where they were audited."""
-
-
-def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> Prepared:
-    """Read the recipe, check its models, templates and prices, estimate it.
-
-    With `reach` also refuse an estimate over the budget and knock at every endpoint. Raises `InputError`,
-    `BudgetError`, or `GateError` for a judge that may not judge; nothing has been spent then.
-    """
-    workspace = open_workspace()
-    recipe = read_recipe(recipe_path)
-    context = workspace.context(recipe, budget_usd=budget_usd)
-    settings = ModelSettings.of(context)
-    names = recipe.models.all_names()
-    check_models(names, settings)
-    check_semantic(recipe, settings)
-    check_judges(recipe, settings.data_dir)
-    check_files(recipe)
-    if reach:
-        fetch_earlier(context)
-    passports = collect_passports(context, workspace.passports, make_own=reach)
-    plan = estimate(context)
-    if reach:
-        refuse_over_budget(plan)
-        asyncio.run(ping(names, settings))
-    return Prepared(workspace, context, plan, passports)
-
-
-def check_semantic(recipe: Recipe, settings: ModelSettings) -> None:
-    """Whether the embeddings that the recipe asks for can be had."""
-    if recipe.deduplicate.semantic is not None:
-        from tasks.models.embeddings import check_embedder
-
-        check_embedder(recipe.deduplicate.semantic.model, settings)
-
-
-def check_judges(recipe: Recipe, data_dir: Path) -> None:
-    """What judging needs before anything is spent: a rubric that yields a fitness, an adjudicator that is
-    none of the judges, and nobody who judges their own family."""
-    read_judging_rubric(data_dir, recipe.judging.rubric)
-    if recipe.models.adjudicator in recipe.models.judges:
-        raise InputError(
-            f"{recipe.models.adjudicator} cannot settle what it is split on itself",
-            place="models.adjudicator",
-            hint="name a model that is not among `models.judges`",
-        )
-    refuse_shared_families(recipe.models, data_dir)
-
-
-def check_files(recipe: Recipe) -> None:
-    """Files that the recipe names must be there before anything is spent."""
-    for place, path in [
-        *(("relabel.files", f.path) for f in recipe.relabel.files),
-        *(("deduplicate.against", a) for a in recipe.deduplicate.against if HubRef.of(a) is None),
-        *(
-            (f"families.{name}.files", file.path)
-            for name, family in recipe.families.items()
-            for file in family.files
-        ),
-    ]:
-        if not Path(path).exists():
-            raise InputError(
-                f"there is no {path}", place=place, hint="paths are relative to where the command is run"
-            )
-
-
-def fetch_earlier(context: RunContext) -> None:
-    """Published releases that the questions must stay clear of (`org/name@v1.0.0`), once and for all."""
-    for place in context.recipe.deduplicate.against:
-        if HubRef.of(place) is not None:
-            fetch_release(place, context.hub_cache)
-
 
 # Build: a recipe goes in, a verified release comes out.
 #
@@ -151,7 +62,7 @@ def build(
                 wait_for_people(prepared.workspace, prepared.context, missing, poll=wait)
 
 
-def build_release(prepared: Prepared, releases: Path) -> str:
+def build_release(prepared: PreparedBuild, releases: Path) -> str:
     """The sentence of the pipeline. What was mended since the first release stays mended; what people decided
     holds in every build."""
     context = prepared.context
@@ -230,7 +141,7 @@ def build_release(prepared: Prepared, releases: Path) -> str:
         quarantine=quarantine_of(sound),
     )
     raise_if_failed(validation_of(checked), where=checked.table("failing_rows").path)
-    apart = Apart(unique, public, sound, everything.table("responses"))
+    apart = PrivateShare(unique, public, sound, everything.table("responses"))
     people = reviews.summary([templated, seen], files)
     return finish(
         prepared, assembled, checked, [*taken, assembled, checked], releases, previous, apart, people
@@ -266,7 +177,7 @@ def earlier_content(context: RunContext) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Apart:
+class PrivateShare:
     """What a release tells of questions that are not in it."""
 
     unique: Step
@@ -295,19 +206,19 @@ class Apart:
 
 
 def finish(
-    prepared: Prepared,
+    prepared: PreparedBuild,
     assembled: Step,
     checked: Step,
     taken: Sequence[Step],
     releases: Path,
     previous: ReleaseRef | None,
-    apart: Apart,
+    apart: PrivateShare,
     people: PeopleReview | None,
 ) -> str:
     """The version, then the directory."""
     context = prepared.context
     compared = steps.compare(context, assembled=assembled.tables, previous=previous)
-    comparison = Comparison.model_validate_json(compared.notes)
+    comparison = ReleaseComparison.model_validate_json(compared.notes)
     private = prepared.workspace.hold_back / context.recipe.name / f"{comparison.new_version}.parquet"
     release = steps.package(
         context,

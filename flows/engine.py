@@ -45,7 +45,7 @@ from flows.workspace import PROJECT, Workspace, quiet_prefect
 from schemas.answers import EFFECTS
 from schemas.errors import InputError
 from schemas.labels import StageCounts
-from schemas.release import Decision
+from schemas.release import RefreshDecision
 from tasks.models import CALLS
 from tasks.package.card import escape_markdown
 from tasks.release import data_file
@@ -111,7 +111,7 @@ def show_review(done: int, needed: int, accepted: int, *, command: str) -> None:
     create_markdown_artifact(key=f"{_KEY}-review", markdown="\n".join(lines))
 
 
-def show_decision(decision: Decision, release: str) -> None:
+def show_decision(decision: RefreshDecision, release: str) -> None:
     """What a refresh decided, why, and what people should look at."""
     lines = [f"**{decision.verdict}**: {escape_markdown(release)}", ""]
     lines += [f"- {escape_markdown(reason)}" for reason in decision.reasons]
@@ -152,7 +152,7 @@ def task_runner(name: str, workspace: Workspace) -> Iterator[Any]:
 
 
 def submit_each(job: Callable[[P], R], parts: Sequence[P], /) -> list[R]:
-    """`tasks.deduplicate.pairs.Each` as Prefect tasks, on the task runner of the flow that this is called in."""
+    """`tasks.near_duplicates.pairs.Each` as Prefect tasks, on the task runner of the flow that this is called in."""
     from prefect import task
     from prefect.cache_policies import NO_CACHE
 

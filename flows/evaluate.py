@@ -20,11 +20,11 @@ from schemas.question import QUESTIONS
 from schemas.recipe import Recipe
 from schemas.release import Manifest
 from schemas.tables import canonical_json, content_hash, file_hash
-from tasks.judge.panel import deciding_form
+from tasks.judges.panel import deciding_form
 from tasks.models import ModelSettings, check_models, ping
-from tasks.package.drift import FLOOR_CONTROLS, Bench, judge_drift
+from tasks.package.drift import FLOOR_CONTROLS, FitnessByQuestion, judge_drift
 from tasks.release import MANIFEST, ReleaseRef, open_release, read_manifest
-from tasks.release.private import private_file
+from tasks.release.hold_back import private_file
 from tasks.report import write_evaluation
 from tasks.run.store import RunContext, Step, TableRef, read_table, run_lock, write_bytes, write_table
 
@@ -169,8 +169,8 @@ def rejudge(
     controls = {q.id for q in questions if q.control in FLOOR_CONTROLS}
     old_recipe = Recipe.model_validate(before.manifest.recipe)
     old_form = deciding_form(old_recipe, workspace.vocabulary)
-    old = Bench.of(before.contents.rows(JUDGEMENTS), old_form, controls)
-    new = Bench.of(said, deciding_form(recipe, workspace.vocabulary), controls)
+    old = FitnessByQuestion.of(before.contents.rows(JUDGEMENTS), old_form, controls)
+    new = FitnessByQuestion.of(said, deciding_form(recipe, workspace.vocabulary), controls)
     name = f"{before.manifest.name}-{before.manifest.version}"
     folder = Path(out) if out else workspace.home / "rejudgements" / name
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from flows.workspace import Workspace, open_workspace
 from schemas.errors import InputError
 from schemas.question import Erratum
 from schemas.recipe import Recipe
-from schemas.release import Comparison, Manifest
+from schemas.release import Manifest, ReleaseComparison
 from schemas.tables import content_hash
 from tasks.gate import raise_if_failed, suite_results_of, validation_of, write_data_docs
 from tasks.mend import write_erratum
@@ -88,7 +88,7 @@ class Mended:
     taken: tuple[Step, ...]
     assembled: Step
     checked: Step
-    comparison: Comparison
+    comparison: ReleaseComparison
 
 
 def mend_release(context: RunContext, release: Path, erratum: Erratum) -> Mended:
@@ -120,7 +120,7 @@ def mend_release(context: RunContext, release: Path, erratum: Erratum) -> Mended
     )
     raise_if_failed(validation_of(checked), where=checked.table("failing_rows").path)
     compared = steps.compare(context, assembled=assembled.tables, previous=release_ref(release))
-    comparison = Comparison.model_validate_json(compared.notes)
+    comparison = ReleaseComparison.model_validate_json(compared.notes)
     return Mended((*taken, checked), assembled, checked, comparison)
 
 

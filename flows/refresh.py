@@ -17,11 +17,11 @@ from flows.engine import show_decision
 from flows.publish import run_publish
 from flows.workspace import Workspace, open_workspace, read_recipe
 from schemas.recipe import Recipe
-from schemas.release import Decision
+from schemas.release import RefreshDecision
 from schemas.tables import derived_seed
 from tasks.files.yaml import write_csv
 from tasks.package.compare import decide
-from tasks.release import Release, last_release, open_release
+from tasks.release import ReleaseDirectory, last_release, open_release
 from tasks.run.store import write_bytes
 
 PERIOD = "%G-W%V"
@@ -77,7 +77,7 @@ def refresh(
     return result
 
 
-def next_recipe(written: Recipe, before: Release | None, period: str) -> Recipe:
+def next_recipe(written: Recipe, before: ReleaseDirectory | None, period: str) -> Recipe:
     """The last release's recipe, or the written one for the first release, with the period's seed. The
     version is for the comparison to decide."""
     said = Recipe.model_validate(before.manifest.recipe) if before else written
@@ -98,7 +98,7 @@ def write_recipe(workspace: Workspace, recipe: Recipe) -> Path:
     return path
 
 
-def decision_of(before: Release | None, after: Release) -> Decision:
+def decision_of(before: ReleaseDirectory | None, after: ReleaseDirectory) -> RefreshDecision:
     """What became of it; a build that changed nothing gives the last release itself."""
     if before is not None and after.path.resolve() == before.path.resolve():
         unchanged = after.manifest.comparison.model_copy(update={"bump": "none"})
@@ -107,7 +107,7 @@ def decision_of(before: Release | None, after: Release) -> Decision:
     return decide(after.manifest.comparison, old, after.contents)
 
 
-def write_review(workspace: Workspace, after: Release, decision: Decision) -> str | None:
+def write_review(workspace: Workspace, after: ReleaseDirectory, decision: RefreshDecision) -> str | None:
     """What people should look at, as a sheet; none where there is nothing."""
     if not decision.review:
         return None

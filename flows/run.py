@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.engine import task_runner
 from flows.reviews import read_waiting
 from flows.workspace import Workspace, open_workspace, read_recipe
 from schemas.answers import RESPONSES
@@ -113,6 +112,8 @@ def run_build(
     run_dir = workspace.runs / read_recipe(recipe).name
     if fresh:
         forget_run(run_dir)
+    from flows.engine import task_runner
+
     with task_runner(runner, workspace) as chosen:
         from flows.build import build
 
@@ -134,14 +135,16 @@ def run_deduplicate(
     """Deduplicate a file (options of `tasks.deduplicate.file.deduplicate_file`): in this process, without
     Prefect, or on a task runner."""
     from tasks.deduplicate.file import deduplicate_file
-    from tasks.deduplicate.meaning import ByMeaning
+    from tasks.deduplicate.semantic import SemanticOptions
 
     workspace = open_workspace()
     if semantic is not None:
         settings = _command_settings(workspace, "deduplicate", input, budget_usd, free)
-        options["then"] = ByMeaning(embedder, semantic, settings)
+        options["then"] = SemanticOptions(embedder, semantic, settings)
     if runner is None:
         return deduplicate_file(input, **options)
+    from flows.engine import task_runner
+
     with task_runner(runner, workspace) as chosen:
         from flows.deduplicate import deduplicate
 

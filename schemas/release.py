@@ -13,7 +13,7 @@ from schemas.tables import Row
 Bump = Literal["none", "patch", "minor", "major", "first"]
 
 
-class Comparison(Row):
+class ReleaseComparison(Row):
     """Stable ids that were added, removed, reworded or relabelled, and how scores moved in between."""
 
     old_version: str | None
@@ -49,7 +49,7 @@ class ReviewItem(Row):
     why: str
 
 
-class Decision(Row):
+class RefreshDecision(Row):
     """Publish it, propose it, or leave it."""
 
     verdict: Verdict
@@ -167,7 +167,7 @@ class Manifest(BaseModel):
     passports: tuple[Passport, ...] = ()
     """What the audit found of the judges."""
     canary: str
-    comparison: Comparison
+    comparison: ReleaseComparison
     validation: dict[str, int]
     """`passed`, `warnings`, `errors`."""
     clear_of: tuple[ClearOf, ...] = ()

@@ -12,10 +12,10 @@ from pathlib import Path
 from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, LabelChange, StageCounts
 from schemas.question import QUESTIONS, Question
 from schemas.tables import canonical_json, derived_seed
-from tasks.deduplicate.units import Unit, find_duplicates
+from tasks.near_duplicates.units import Unit, find_duplicates
 from tasks.questions.quality import drop_question
 from tasks.release import CONTROLS, HARD_NEGATIVES, Contents, ReleaseRef, open_release
-from tasks.release.private import HELD, read_hold_back
+from tasks.release.hold_back import HELD, read_hold_back
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.text.slots import mask_slots
 

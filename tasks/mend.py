@@ -11,10 +11,9 @@ from schemas.errors import InputError
 from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, StageCounts
 from schemas.question import QUESTIONS, Erratum, Question
 from schemas.tables import Row, Table
-from tasks.package.compare import ERRATUM
 from tasks.questions.quality import drop_question, question_fault, reworded, reworded_id
-from tasks.release import CONTROLS, HARD_NEGATIVES, Contents, ReleaseRef, next_version, open_release
-from tasks.release.private import read_hold_back
+from tasks.release import CONTROLS, ERRATUM, HARD_NEGATIVES, Contents, ReleaseRef, next_version, open_release
+from tasks.release.hold_back import read_hold_back
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 
 Part = Literal["open", "templated"]

@@ -13,8 +13,7 @@ import click
 
 from flows.cli.judges import COMMANDS as AUDIT_COMMANDS
 from flows.cli.options import PathArgument, ReleaseArgument, as_json
-from flows.cli.releases import COMMANDS_HUB_COMMANDS as HUB_COMMANDS
-from flows.cli.releases import COMMANDS_RELEASE_COMMANDS as COMMANDS
+from flows.cli.releases import COMMANDS as RELEASE_COMMANDS
 from flows.cli.review import COMMANDS as REVIEW_COMMANDS
 from schemas.errors import CounterfoilError, ReviewError
 
@@ -31,8 +30,8 @@ def cli() -> None:
 @as_json
 def plan(recipe: Path, as_json_: bool) -> None:
     """What a build would do and cost: rows, calls, tokens, dollars. Offline; spends nothing."""
-    from flows.build import prepare
     from flows.cli.printing import print_json, print_plan
+    from flows.prepare import prepare
 
     prepared = prepare(recipe, budget_usd=None, reach=False)
     (print_json if as_json_ else print_plan)(prepared.estimate)
@@ -279,7 +278,7 @@ def recipe(explain: bool, as_json_: bool) -> None:
         click.echo("Recipes to start from are in data/recipes/. Every key: counterfoil recipe --explain")
 
 
-for command in (*COMMANDS, *HUB_COMMANDS, *AUDIT_COMMANDS, *REVIEW_COMMANDS):
+for command in (*RELEASE_COMMANDS, *AUDIT_COMMANDS, *REVIEW_COMMANDS):
     cli.add_command(command)
 
 

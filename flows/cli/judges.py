@@ -16,7 +16,7 @@ from schemas.gate import Passport, ProbeResult
 from schemas.recipe import Family, Models, Recipe
 from schemas.tables import content_hash
 from tasks.audit import audit, audit_relevance, estimate_audit, estimate_relevance, refuse_over_budget
-from tasks.audit.passports import write_passport
+from tasks.judges.passports import write_passport
 from tasks.models import ModelSettings, check_models, ping
 from tasks.models.budget import spent_in
 

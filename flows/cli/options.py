@@ -25,7 +25,8 @@ class _Release(click.ParamType[Path]):
         if isinstance(value, Path) or "@" not in value:
             return Path(value)
         from flows.workspace import open_workspace
-        from tasks.publish.fetching import HubRef, fetch_release
+        from tasks.publish.fetching import fetch_release
+        from tasks.release.references import HubRef
 
         return fetch_release(value, open_workspace().hub_cache) if HubRef.of(value) else Path(value)
 

@@ -46,9 +46,6 @@ def verify(release: str, token_block: str | None, as_json_: bool) -> None:
     raise_if_different(found)
 
 
-COMMANDS_HUB_COMMANDS = (publish, verify)
-
-
 # Commands that work on releases that are there. Registered in flows/cli/__init__.py.
 
 
@@ -231,4 +228,4 @@ def serve(port: int, limit: int, only: tuple[str, ...], recipe: Path | None) -> 
     run(open_workspace(), port=port, limit=limit, only=only, parameters=served)
 
 
-COMMANDS_RELEASE_COMMANDS = (diff, evaluate, fix, refresh, rejudge, serve)
+COMMANDS = (publish, verify, diff, evaluate, fix, refresh, rejudge, serve)

@@ -18,8 +18,8 @@ from tasks.review.exchange import (
     CONFIG,
     SETTINGS,
     Check,
+    ExchangeItem,
     Line,
-    Shown,
     acts_of,
     read_responses,
     read_sheet,
@@ -28,7 +28,7 @@ from tasks.review.exchange import (
     write_sheet,
     write_tasks,
 )
-from tasks.review.material import Material
+from tasks.review.subjects import ReviewMaterial
 from tasks.run.store import write_bytes
 
 
@@ -68,7 +68,7 @@ def review(
     """Verify questions and relabelled passages by hand, on a page that only this machine can open."""
     from flows.cli.printing import print_figures, print_json
     from flows.workspace import open_workspace
-    from tasks.review.material import open_material
+    from tasks.review.subjects import open_material
 
     workspace = open_workspace()
     material = open_material(place, workspace.releases)
@@ -81,11 +81,11 @@ def review(
         return
     from flows.reviews import resuming
     from tasks.review.events import reviews_dir
-    from tasks.review.queue import Desk
+    from tasks.review.queue import ReviewSession
     from tasks.review.server import keep_token, serve
 
     directory = reviews_dir(workspace.home, material.benchmark)
-    desk = Desk(material, directory, workspace.vocabulary, reviewers)
+    desk = ReviewSession(material, directory, workspace.vocabulary, reviewers)
     for torn in desk.torn:
         click.echo(f"{torn}: a crash tore its last line, which nobody was told is saved", err=True)
     click.echo(f"{len(desk.entries):,} to review; verdicts go to {directory}", err=True)
@@ -109,7 +109,7 @@ FORMATS = ("csv", "label-studio", "argilla")
 
 
 def export_reviews(
-    workspace: Workspace, material: Material, path: Path, format: str | None = None
+    workspace: Workspace, material: ReviewMaterial, path: Path, format: str | None = None
 ) -> dict[str, Any]:
     """Write everything that can be reviewed, with what was said of it. For Label Studio and Argilla, what
     their projects are set up with is written beside it."""
@@ -130,7 +130,7 @@ def export_reviews(
 
 
 def import_reviews(
-    workspace: Workspace, material: Material, path: Path, format: str | None = None
+    workspace: Workspace, material: ReviewMaterial, path: Path, format: str | None = None
 ) -> dict[str, Any]:
     """Append what a file says and the reviews do not; all of it or, where a row is wrong, nothing. A flow run
     that waits for these reviews is resumed when enough are there."""
@@ -169,10 +169,10 @@ def format_of(path: Path) -> str:
         ) from None
 
 
-def subjects_of(material: Material) -> list[Shown]:
+def subjects_of(material: ReviewMaterial) -> list[ExchangeItem]:
     """All that can be reviewed but the controls, questions first, in the order of ids."""
     questions = [
-        Shown(
+        ExchangeItem(
             subject="question",
             subject_id=q.id,
             text=q.template,
@@ -188,7 +188,7 @@ def subjects_of(material: Material) -> list[Shown]:
         if material.kinds[q.id] != "control"
     ]
     passages = [
-        Shown(
+        ExchangeItem(
             subject="passage",
             subject_id=passage_id,
             query_id=query_id,
@@ -201,7 +201,7 @@ def subjects_of(material: Material) -> list[Shown]:
     return questions + passages
 
 
-def check_in(workspace: Workspace, material: Material) -> Check:
+def check_in(workspace: Workspace, material: ReviewMaterial) -> Check:
     """Rewordings are checked as on the page; one that makes a question that is there is that question."""
 
     def check(question_id: str, text: str) -> tuple[str, str]:

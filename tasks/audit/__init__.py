@@ -1,7 +1,7 @@
 """Audit: a judge is shown answers whose truth is known, before it may decide anything.
 
 Verdicts are asked for as in a build (rubric, prompt, masks, order), picks by data/prompts/audit_pick.md. What
-is shown stands in `tasks.audit.shown` and `picks`, what each probe measures in `tasks.audit.probes`.
+is shown stands in `tasks.audit.scenes` and `picks`, what each probe measures in `tasks.audit.probes`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from schemas.release import StageCost
 from tasks.audit.probes import abstentions, audit_divergence, own_results, pick_results, verdict_results
 from tasks.audit.relevance import PROMPT as GRADE_PROMPT
 from tasks.audit.relevance import estimate_tokens_of_pairs, grade_pairs, read_pairs, relevance_passport
-from tasks.audit.shown import (
+from tasks.audit.scenes import (
     CUES,
     OWN_TOKENS,
     PAIRS,
-    Look,
-    Material,
+    AuditMaterial,
     Pick,
     Picked,
+    ProbeItem,
     ask_own_answers,
     ask_picks,
     ask_verdicts,
@@ -39,8 +39,8 @@ from tasks.audit.shown import (
     read_material,
     verdict_request,
 )
-from tasks.judge import divergence as divergence
-from tasks.judge.comparison import Reading, read_for_judge
+from tasks.judges import divergence
+from tasks.judges.comparison import ComparisonContext, read_for_judge
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import Prompt, read_prompt
 from tasks.models.protocol import Completion, Request, estimate_prompt_tokens
@@ -55,8 +55,8 @@ ABSTAINED = 0.9
 class Kit:
     """What one audit works with."""
 
-    reading: Reading
-    material: Material
+    reading: ComparisonContext
+    material: AuditMaterial
     pick: Prompt
     answer: Prompt
 
@@ -65,8 +65,8 @@ class Kit:
 class Answers:
     """Everything that a judge said."""
 
-    judged: Mapping[Look, Judgement]
-    picked: Mapping[Look, Parsed[Picked] | Abstention]
+    judged: Mapping[ProbeItem, Judgement]
+    picked: Mapping[ProbeItem, Parsed[Picked] | Abstention]
     own: Mapping[str, Completion]
 
 

@@ -13,7 +13,7 @@ from schemas.answers import Judgement
 from schemas.gate import Passport, ProbeResult
 from schemas.tables import derived_seed
 from schemas.vocabulary import Scene
-from tasks.audit.shown import (
+from tasks.audit.scenes import (
     A_A,
     MIDDLE,
     OWN,
@@ -23,9 +23,9 @@ from tasks.audit.shown import (
     POSITION,
     REPEAT,
     REWORDED,
-    Look,
-    Material,
+    AuditMaterial,
     Pick,
+    ProbeItem,
     Said,
     fair_answer,
     finds_difference,
@@ -35,8 +35,8 @@ from tasks.audit.shown import (
     planted_answer,
     read_material,
 )
-from tasks.judge.divergence import BENCH, judge_by_divergence, read_divergence_words
-from tasks.judge.verdicts import AnswerGroup
+from tasks.judges.divergence import BENCH, judge_by_divergence, read_divergence_words
+from tasks.judges.verdicts import AnswerGroup
 from tasks.run.store import vocabulary_hashes
 from tasks.stats.resampling import Interval, mean_with_interval
 from tasks.stats.tests import (
@@ -52,19 +52,21 @@ from tasks.stats.tests import (
 SIZES = (1, 2, 3)
 
 
-def verdict_results(said: Said, material: Material) -> tuple[ProbeResult, ...]:
+def verdict_results(said: Said, material: AuditMaterial) -> tuple[ProbeResult, ...]:
     """Everything that the judge's verdicts say. `said`: whether each look found a difference."""
     scenes = [scene.id for scene in material.scenes]
     repeat = verdict_repeat(said, scenes)
-    stands = [_equal(said[Look(PLANTED, s, MIDDLE)], said[Look(POSITION, s)]) for s in scenes]
-    flagged = share(A_A, "false_positives", [said[Look(A_A, s)] for s in scenes], note="identical answers")
+    stands = [_equal(said[ProbeItem(PLANTED, s, MIDDLE)], said[ProbeItem(POSITION, s)]) for s in scenes]
+    flagged = share(
+        A_A, "false_positives", [said[ProbeItem(A_A, s)] for s in scenes], note="identical answers"
+    )
     return (
         repeat,
         flagged,
         beyond(
             flagged, "beyond_chance", repeat, chance_error, note="false positives minus what chance gives"
         ),
-        share(A_A, "rewordings_flagged", [said[Look(REWORDED, s)] for s in scenes], note="same advice"),
+        share(A_A, "rewordings_flagged", [said[ProbeItem(REWORDED, s)] for s in scenes], note="same advice"),
         *planted_results(said, scenes),
         *_order("verdicts", stands, repeat),
         *(
@@ -73,7 +75,7 @@ def verdict_results(said: Said, material: Material) -> tuple[ProbeResult, ...]:
             for result in _cue_results(
                 cue.id,
                 "verdict_recall",
-                [(said[Look(PLANTED, s, MIDDLE)], said[Look(cue.id, s)]) for s in scenes],
+                [(said[ProbeItem(PLANTED, s, MIDDLE)], said[ProbeItem(cue.id, s)]) for s in scenes],
             )
         ),
         *gold_results(said, material),
@@ -82,7 +84,9 @@ def verdict_results(said: Said, material: Material) -> tuple[ProbeResult, ...]:
 
 def verdict_repeat(said: Said, scenes: Sequence[str]) -> ProbeResult:
     """The same input three times; scenes with and without a difference in turn."""
-    looks = [[first_look(i, s), Look(REPEAT, s, 1), Look(REPEAT, s, 2)] for i, s in enumerate(scenes)]
+    looks = [
+        [first_look(i, s), ProbeItem(REPEAT, s, 1), ProbeItem(REPEAT, s, 2)] for i, s in enumerate(scenes)
+    ]
     alike = [_all_equal([said[look] for look in three]) for three in looks]
     return share(REPEAT, "verdicts_identical", alike, note="of three")
 
@@ -90,27 +94,29 @@ def verdict_repeat(said: Said, scenes: Sequence[str]) -> ProbeResult:
 def planted_results(said: Said, scenes: Sequence[str]) -> Iterable[ProbeResult]:
     """Recall by size, and whether the middle size is told from no difference at all."""
     for size in SIZES:
-        yield share(PLANTED, f"recall_{size}", [said[Look(PLANTED, s, size)] for s in scenes])
+        yield share(PLANTED, f"recall_{size}", [said[ProbeItem(PLANTED, s, size)] for s in scenes])
     yield mean(
         PLANTED,
         f"recall_{MIDDLE}_over_a_a",
-        [_minus(said[Look(PLANTED, s, MIDDLE)], said[Look(A_A, s)]) for s in scenes],
+        [_minus(said[ProbeItem(PLANTED, s, MIDDLE)], said[ProbeItem(A_A, s)]) for s in scenes],
         floor=0.0,
         note="found where planted, minus found where identical",
     )
 
 
 def pick_results(
-    picks: Sequence[Pick], chosen: Mapping[Look, int | None], material: Material
+    picks: Sequence[Pick], chosen: Mapping[ProbeItem, int | None], material: AuditMaterial
 ) -> tuple[ProbeResult, ...]:
     """Everything that picks say, but for the judge's own answers. `chosen`: the place picked at each look."""
     scenes = [scene.id for scene in material.scenes]
     rights = {pick.look: pick.right for pick in picks}
     right = {look: None if place is None else place == rights[look] for look, place in chosen.items()}
-    three = [[chosen[Look(PLAIN, s)], *(chosen[Look(REPEAT, s, k)] for k in (1, 2))] for s in scenes]
+    three = [
+        [chosen[ProbeItem(PLAIN, s)], *(chosen[ProbeItem(REPEAT, s, k)] for k in (1, 2))] for s in scenes
+    ]
     repeat = share(REPEAT, "picks_identical", [_all_equal(places) for places in three], note="of three")
-    stands = [_equal(right[Look(PLAIN, s)], right[Look(POSITION, s)]) for s in scenes]
-    first = [_mean_of([_first(chosen[Look(p, s)]) for p in (PLAIN, POSITION)]) for s in scenes]
+    stands = [_equal(right[ProbeItem(PLAIN, s)], right[ProbeItem(POSITION, s)]) for s in scenes]
+    first = [_mean_of([_first(chosen[ProbeItem(p, s)]) for p in (PLAIN, POSITION)]) for s in scenes]
     return (
         repeat,
         *_order("picks", stands, repeat),
@@ -121,7 +127,7 @@ def pick_results(
             for result in _cue_results(
                 cue.id,
                 "pick_accuracy",
-                [(right[Look(PLAIN, s)], right[Look(cue.id, s)]) for s in scenes],
+                [(right[ProbeItem(PLAIN, s)], right[ProbeItem(cue.id, s)]) for s in scenes],
             )
         ),
     )
@@ -143,7 +149,7 @@ def _order(what: str, stands: Sequence[bool | None], repeat: ProbeResult) -> Ite
 
 
 def own_results(
-    picks: Sequence[Pick], chosen: Mapping[Look, int | None], material: Material
+    picks: Sequence[Pick], chosen: Mapping[ProbeItem, int | None], material: AuditMaterial
 ) -> tuple[ProbeResult, ...]:
     """Self-preference in percentage points: own win rate − gold win rate (DBG, arXiv 2506.02592)."""
     by_scene: dict[str, list[float | None]] = {scene.id: [] for scene in material.scenes}
@@ -164,15 +170,15 @@ def own_results(
     )
 
 
-def gold_results(said: Said, material: Material) -> tuple[ProbeResult, ...]:
+def gold_results(said: Said, material: AuditMaterial) -> tuple[ProbeResult, ...]:
     """Agreement with the authors' labels over all groups without a cue: Cohen's kappa, and the confusion."""
     rows = [
         (scene.id, label, said[look])
         for scene in material.scenes
         for label, look in (
-            (False, Look(A_A, scene.id)),
-            (False, Look(REWORDED, scene.id)),
-            *((True, Look(PLANTED, scene.id, size)) for size in SIZES),
+            (False, ProbeItem(A_A, scene.id)),
+            (False, ProbeItem(REWORDED, scene.id)),
+            *((True, ProbeItem(PLANTED, scene.id, size)) for size in SIZES),
         )
     ]
     read = [(scene, int(label), int(found)) for scene, label, found in rows if found is not None]
@@ -302,7 +308,7 @@ SAMPLES = 5
 """Answers per value; an exact test of 5 and 5 can reach p = .008."""
 
 
-def divergence_verdicts(data_dir: Path, material: Material) -> dict[Look, Judgement]:
+def divergence_verdicts(data_dir: Path, material: AuditMaterial) -> dict[ProbeItem, Judgement]:
     """One judgement a look."""
     looks = [look for scene in material.scenes for look in _looks(material, scene)]
     words = read_divergence_words(data_dir)
@@ -310,12 +316,12 @@ def divergence_verdicts(data_dir: Path, material: Material) -> dict[Look, Judgem
     return {look: judgement for (look, _), judgement in zip(looks, judged, strict=True)}
 
 
-def _looks(material: Material, scene: Scene) -> Iterator[tuple[Look, AnswerGroup]]:
-    yield Look(A_A, scene.id), group_of(material, scene, _drawn(scene, 0), _drawn(scene, 1))
-    yield Look(REWORDED, scene.id), group_of(material, scene, _drawn(scene, 2), _drawn(scene, 3))
+def _looks(material: AuditMaterial, scene: Scene) -> Iterator[tuple[ProbeItem, AnswerGroup]]:
+    yield ProbeItem(A_A, scene.id), group_of(material, scene, _drawn(scene, 0), _drawn(scene, 1))
+    yield ProbeItem(REWORDED, scene.id), group_of(material, scene, _drawn(scene, 2), _drawn(scene, 3))
     for size in SIZES:
         worse = [planted_answer(scene, size, draw) for draw in _draws(1)]
-        yield Look(PLANTED, scene.id, size), group_of(material, scene, _drawn(scene, 0), worse)
+        yield ProbeItem(PLANTED, scene.id, size), group_of(material, scene, _drawn(scene, 0), worse)
 
 
 def _draws(batch: int) -> range:
@@ -326,11 +332,11 @@ def _drawn(scene: Scene, batch: int) -> list[str]:
     return [fair_answer(scene, draw) for draw in _draws(batch)]
 
 
-def divergence_results(said: Said, material: Material) -> tuple[ProbeResult, ...]:
+def divergence_results(said: Said, material: AuditMaterial) -> tuple[ProbeResult, ...]:
     """What applies of the audit."""
     scenes = [scene.id for scene in material.scenes]
     always, never = [True] * len(scenes), [False] * len(scenes)
-    flagged = [said[Look(A_A, scene)] for scene in scenes]
+    flagged = [said[ProbeItem(A_A, scene)] for scene in scenes]
     repeat = share(REPEAT, "verdicts_identical", always, note="by construction: nothing is drawn")
     false_positives = share(A_A, "false_positives", flagged, note="answers drawn from the same wordings")
     return (

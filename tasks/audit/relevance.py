@@ -12,11 +12,10 @@ from schemas.labels import Passage
 from schemas.release import StageCost
 from schemas.tables import derived_seed
 from tasks.audit.probes import abstentions, mean, result_of
+from tasks.judges.relevance import GRADE_TOKENS, EvidenceQuestion, ModelGrader
 from tasks.models import ModelSettings, open_model
 from tasks.models.prompts import Prompt, read_prompt
 from tasks.models.protocol import estimate_prompt_tokens
-from tasks.relabel.decisions import EvidenceQuestion
-from tasks.relabel.judges import GRADE_TOKENS, AskedGrader
 from tasks.run.store import RunContext, vocabulary_hashes
 from tasks.stats.tests import confusion_by_cluster, kappa_with_interval
 
@@ -28,7 +27,7 @@ answer is partly, an exact one fully relevant."""
 
 
 @dataclass(frozen=True)
-class Pair:
+class GradedPair:
     """A query, a passage, and the grade that people gave: 0, 1 or 2."""
 
     query_id: str
@@ -36,16 +35,16 @@ class Pair:
     human: int
 
 
-def read_pairs(data_dir: Path) -> list[Pair]:
+def read_pairs(data_dir: Path) -> list[GradedPair]:
     """data/gold/noveleval.jsonl, in its order."""
     with (data_dir / GOLD).open(encoding="utf-8") as lines:
         return [_pair(json.loads(line)) for line in lines]
 
 
-def _pair(record: dict[str, str | int]) -> Pair:
+def _pair(record: dict[str, str | int]) -> GradedPair:
     passage = Passage(id=str(record["docid"]), text=str(record["text"]))
     question = EvidenceQuestion(str(record["query"]), passage)
-    return Pair(str(record["qid"]), question, int(record["human_grade"]))
+    return GradedPair(str(record["qid"]), question, int(record["human_grade"]))
 
 
 def estimate_tokens_of_pairs(data_dir: Path) -> tuple[int, int, int]:
@@ -56,16 +55,16 @@ def estimate_tokens_of_pairs(data_dir: Path) -> tuple[int, int, int]:
 
 
 async def grade_pairs(
-    context: RunContext, judge: str, pairs: Sequence[Pair], prompt: Prompt
+    context: RunContext, judge: str, pairs: Sequence[GradedPair], prompt: Prompt
 ) -> tuple[list[int | None], tuple[StageCost, ...]]:
     """The judge's grades, 0 to 3, in the order of the pairs, and what they took."""
     async with open_model(judge, ModelSettings.of(context)) as model:
-        grader = AskedGrader(model, prompt)
+        grader = ModelGrader(model, prompt)
         return await grader.grade([pair.question for pair in pairs]), grader.costs()
 
 
 def relevance_passport(
-    data_dir: Path, judge: str, prompt: Prompt, pairs: Sequence[Pair], grades: Sequence[int | None]
+    data_dir: Path, judge: str, prompt: Prompt, pairs: Sequence[GradedPair], grades: Sequence[int | None]
 ) -> Passport:
     """What the grades say about the judge."""
     return Passport(
@@ -81,7 +80,7 @@ def relevance_passport(
     )
 
 
-def relevance_results(pairs: Sequence[Pair], grades: Sequence[int | None]) -> Iterable[ProbeResult]:
+def relevance_results(pairs: Sequence[GradedPair], grades: Sequence[int | None]) -> Iterable[ProbeResult]:
     """Kappa with quadratic weights on the people's three grades and plain on relevant or not (from "partly"
     on), and how often the judge is right where people say yes or no. Resampled by query."""
     read = [(p, LEVELS[g]) for p, g in zip(pairs, grades, strict=True) if g is not None]
@@ -98,7 +97,7 @@ def relevance_results(pairs: Sequence[Pair], grades: Sequence[int | None]) -> It
     yield abstentions(grades)
 
 
-def _by_query(read: Sequence[tuple[Pair, int]], relevant: bool) -> list[float | None]:
+def _by_query(read: Sequence[tuple[GradedPair, int]], relevant: bool) -> list[float | None]:
     right: dict[str, list[bool]] = {}
     for pair, given in read:
         if (pair.human > 0) == relevant:

@@ -13,15 +13,15 @@ from schemas.labels import Dropped, StageCounts
 from schemas.question import QUESTIONS, Question
 from schemas.release import ClearOf
 from schemas.tables import canonical_json
-from tasks.deduplicate.meaning import ByMeaning
-from tasks.deduplicate.pairs import Each, in_turn
 from tasks.deduplicate.rows import Columns, rows_as_units
-from tasks.deduplicate.units import Deduplication, Duplicate, Unit, find_duplicates
+from tasks.deduplicate.semantic import SemanticOptions
 from tasks.files.tables import read_table_file
 from tasks.models.names import ModelSettings
-from tasks.publish.fetching import place_of
+from tasks.near_duplicates.pairs import Each, in_turn
+from tasks.near_duplicates.units import Deduplication, Duplicate, Unit, find_duplicates
 from tasks.questions.quality import drop_question
 from tasks.release import CONTROLS, HARD_NEGATIVES, QUESTION_CONFIGS, open_release, read_manifest
+from tasks.release.references import place_of
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.text.normalize import normalise_for_match
 from tasks.text.slots import mask_slots, slot_columns
@@ -186,7 +186,7 @@ def deduplicate(
     released, texts = read_earlier(place_of(place, context.hub_cache) for place in settings.against)
     room = Path(context.run_dir)
     room.mkdir(parents=True, exist_ok=True)
-    find = partial(find_duplicates, each=each, room=room, then=by_meaning(context))
+    find = partial(find_duplicates, each=each, room=room, then=semantic_options(context))
     kept, dropped, among = drop_duplicates(
         asked, threshold=settings.threshold, released=released, texts=texts, find=find
     )
@@ -208,12 +208,12 @@ def deduplicate(
     )
 
 
-def by_meaning(context: RunContext) -> ByMeaning | None:
+def semantic_options(context: RunContext) -> SemanticOptions | None:
     """The second search, where the recipe asks for it."""
     semantic = context.recipe.deduplicate.semantic
     if semantic is None:
         return None
-    return ByMeaning(semantic.model, semantic.threshold, ModelSettings.of(context))
+    return SemanticOptions(semantic.model, semantic.threshold, ModelSettings.of(context))
 
 
 def pairs_to_look_at(found: Deduplication) -> dict[str, object]:

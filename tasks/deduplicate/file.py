@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from schemas.errors import InputError
 from tasks.deduplicate import earlier_files, source_name
-from tasks.deduplicate.pairs import Each, Indices, TextFiles, in_turn
 from tasks.deduplicate.rows import (
     Columns,
     RankedUnits,
@@ -34,9 +33,10 @@ from tasks.deduplicate.rows import (
     rows_as_units,
     split_rows,
 )
-from tasks.deduplicate.search import Then
-from tasks.deduplicate.units import KINDS, Settled, reason_of, settle
 from tasks.files.tables import TableFile
+from tasks.near_duplicates.pairs import Each, Indices, TextFiles, in_turn
+from tasks.near_duplicates.search import Then
+from tasks.near_duplicates.units import KINDS, UnitOutcomes, reason_of, settle
 
 NO_TEXT = "no_text"
 """Reason for rows whose text is absent or blank: they are kept apart, never compared."""
@@ -173,7 +173,7 @@ class Verdicts:
 
 
 def settle_rows(
-    count: int, units: RankedUnits, settled: Settled, sources: Sequence[str], parts: Sequence[RowPart]
+    count: int, units: RankedUnits, settled: UnitOutcomes, sources: Sequence[str], parts: Sequence[RowPart]
 ) -> Verdicts:
     """What became of every row, from what became of its unit."""
     reasons = (*KINDS, *(reason_of(KINDS[0], name) for name in sources), NO_TEXT)
@@ -249,7 +249,7 @@ def _whole_parquet(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
         temporary.unlink(missing_ok=True)
 
 
-def _examples(texts: TextFiles, units: RankedUnits, settled: Settled) -> dict[str, list[dict[str, Any]]]:
+def _examples(texts: TextFiles, units: RankedUnits, settled: UnitOutcomes) -> dict[str, list[dict[str, Any]]]:
     """The pairs to look at for the threshold: merged ones that are least similar, and near misses."""
     lost = settled.least_similar(EXAMPLES)
     merged = zip(lost, settled.winner[lost], settled.similarity[lost], strict=True)

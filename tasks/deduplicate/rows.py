@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from schemas.errors import InputError
 from schemas.tables import content_id
-from tasks.deduplicate.pairs import Indices, write_texts
-from tasks.deduplicate.units import Unit
 from tasks.files.tables import TableFile
+from tasks.near_duplicates.pairs import Indices, write_texts
+from tasks.near_duplicates.units import Unit
 from tasks.text.normalize import normalise_for_match
 
 

@@ -29,13 +29,13 @@ from tasks.evolve.jobs import TOPICS_PER_DOMAIN
 from tasks.expand import expand_family
 from tasks.families import conditions_of, plan_asks, read_asking_prompts, request_for
 from tasks.files.vocabulary import read_attributes
-from tasks.judge.comparison import count_comparisons
+from tasks.judges.comparison import count_comparisons
+from tasks.judges.relevance import COMPARISON_TOKENS, GRADE_TOKENS, RANKING_TOKENS, SPAN_TOKENS
 from tasks.models import ModelSettings, count_cached
 from tasks.models.names import parse_model_name, price_of
 from tasks.models.protocol import Request, estimate_prompt_tokens
 from tasks.questions.binding import control_count
 from tasks.questions.composition import wants_names
-from tasks.relabel.judges import COMPARISON_TOKENS, GRADE_TOKENS, RANKING_TOKENS, SPAN_TOKENS
 from tasks.review import reviews_needed
 from tasks.run.store import RunContext
 from tasks.stats.tests import smallest_detectable_effect
@@ -80,7 +80,7 @@ class StageEstimate(BaseModel):
     cost_usd: float
 
 
-class Estimate(BaseModel):
+class BuildEstimate(BaseModel):
     """The whole plan: by stage, and by stage and model."""
 
     model_config = ConfigDict(frozen=True)
@@ -108,7 +108,7 @@ class Estimate(BaseModel):
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionPopulation:
     """A population of questions as the estimate sees it."""
 
     questions: int
@@ -129,8 +129,8 @@ class Known:
     templated: int
     """Questions of templated families."""
     seeds: int
-    choices: Asked
-    searched: Asked
+    choices: QuestionPopulation
+    searched: QuestionPopulation
     sizes: PromptSizes
     looks: float
     """Comparisons of one group."""
@@ -142,7 +142,7 @@ Work = list[tuple[str, int, list[StageCost]]]
 """Stage, rows, costs by model."""
 
 
-def estimate(context: RunContext) -> Estimate:
+def estimate(context: RunContext) -> BuildEstimate:
     """The plan of a build. Raises what the build would raise: unknown files, templates that do not fit."""
     recipe, data_dir = context.recipe, Path(context.data_dir)
     questions = {family: expand_family(recipe, data_dir, family) for family in recipe.families}
@@ -151,7 +151,7 @@ def estimate(context: RunContext) -> Estimate:
     known = count_known(context, templated, seeds)
     requests = known_requests(context, templated + seeds)
     highest = totals(context, plan_work(context, known, HIGHEST))
-    return Estimate(
+    return BuildEstimate(
         **totals(context, plan_work(context, known, ASSUMED)),
         highest_cost_usd=highest["total_cost_usd"],
         questions={family: len(q) for family, q in questions.items()},
@@ -207,11 +207,11 @@ def plan_work(context: RunContext, known: Known, shares: Shares) -> Work:
     ]
 
 
-def measure_asking(context: RunContext, questions: Sequence[Question]) -> Asked:
+def measure_asking(context: RunContext, questions: Sequence[Question]) -> QuestionPopulation:
     """The calls of given questions, counted one by one; tokens from their own requests."""
     requests = known_requests(context, questions)
     controls = sum(question.control != "none" for question in questions)
-    return Asked(len(questions), controls, len(requests), *_mean_tokens(requests))
+    return QuestionPopulation(len(questions), controls, len(requests), *_mean_tokens(requests))
 
 
 def known_requests(context: RunContext, questions: Sequence[Question]) -> list[Request]:
@@ -235,7 +235,7 @@ def _mean_tokens(requests: Sequence[Request]) -> tuple[float, float]:
     )
 
 
-def with_evolution(context: RunContext, seeds: Sequence[Question]) -> Asked:
+def with_evolution(context: RunContext, seeds: Sequence[Question]) -> QuestionPopulation:
     """Seeds and all rounds: as many questions as a round may write, twins and controls included, of the
     seeds' mean size."""
     recipe = context.recipe
@@ -269,7 +269,7 @@ def open_attributes(context: RunContext) -> tuple[Attribute, ...]:
     return read_attributes(Path(context.data_dir), chosen or recipe.attributes)
 
 
-def on_holdout(recipe: Recipe, searched: Asked, shares: Shares) -> Asked:
+def on_holdout(recipe: Recipe, searched: QuestionPopulation, shares: Shares) -> QuestionPopulation:
     """Accepted questions and controls, asked again with the samples of the hold-out."""
     if not searched.questions or not recipe.holdout.samples:
         return replace(searched, questions=0, controls=0, calls=0)
@@ -279,7 +279,7 @@ def on_holdout(recipe: Recipe, searched: Asked, shares: Shares) -> Asked:
     return replace(searched, questions=questions, calls=calls)
 
 
-def accepted(recipe: Recipe, searched: Asked, shares: Shares) -> int:
+def accepted(recipe: Recipe, searched: QuestionPopulation, shares: Shares) -> int:
     """Questions that the search will have selected, at an assumption."""
     share = shares.accepted if recipe.evolve.save_threshold is None else shares.above_threshold
     questions = ceil((searched.questions - searched.controls) * share)
@@ -290,7 +290,7 @@ def holdout_models(recipe: Recipe) -> tuple[str, ...]:
     return recipe.models.holdout_targets or recipe.models.targets
 
 
-def asking(context: RunContext, models: Sequence[str], *asked: Asked) -> list[StageCost]:
+def asking(context: RunContext, models: Sequence[str], *asked: QuestionPopulation) -> list[StageCost]:
     """The targets' answers."""
     return [
         _cost(context, model, a.calls, a.tokens_in * a.calls, a.tokens_out * a.calls)
@@ -319,7 +319,7 @@ def writing(context: RunContext, sizes: PromptSizes, shares: Shares) -> list[Sta
 def judging(
     context: RunContext,
     targets: Sequence[str],
-    asked: Asked,
+    asked: QuestionPopulation,
     looks: float,
     tokens_in: float,
     shares: Shares,
@@ -398,7 +398,7 @@ def _stage(name: str, rows: int, costs: Sequence[StageCost]) -> StageEstimate:
     )
 
 
-def detectable_effects(recipe: Recipe, held_out: Asked) -> dict[str, float]:
+def detectable_effects(recipe: Recipe, held_out: QuestionPopulation) -> dict[str, float]:
     """What each attribute's share of the hold-out questions can show."""
     questions = held_out.questions // len(recipe.attributes)
     if not questions:
@@ -407,7 +407,7 @@ def detectable_effects(recipe: Recipe, held_out: Asked) -> dict[str, float]:
     return dict.fromkeys(recipe.attributes, effect)
 
 
-def refuse_over_budget(plan: Estimate) -> None:
+def refuse_over_budget(plan: BuildEstimate) -> None:
     """Raise `BudgetError` when the plan may cost more than the budget."""
     if plan.total_cost_usd > plan.budget_usd:
         dearest = max(plan.cost_by_model, key=lambda m: plan.cost_by_model[m])

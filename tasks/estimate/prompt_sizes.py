@@ -12,22 +12,24 @@ from schemas.answers import text_answer
 from schemas.question import Question
 from tasks.evolve import generate as fluency
 from tasks.evolve.generate import messages_for
-from tasks.evolve.jobs import OPERATOR_SHARES, Job, place_of
+from tasks.evolve.jobs import OPERATOR_SHARES, WritingJob, place_of
 from tasks.files.vocabulary import read_attributes, read_taxonomy
-from tasks.judge.comparison import plan_comparisons, read_for_judge, request_for
-from tasks.judge.verdicts import AnswerGroup
-from tasks.models.prompts import read_prompt
-from tasks.models.protocol import Message, estimate_prompt_tokens
-from tasks.relabel import PoolVocabulary, harm_hypothesis, question_passage
-from tasks.relabel.cascade import ComparisonQuestion
-from tasks.relabel.decisions import Evidence, EvidenceQuestion, RankingQuestion
-from tasks.relabel.judges import (
+from tasks.judges.comparison import plan_comparisons, read_for_judge, request_for
+from tasks.judges.relevance import (
+    ComparisonQuestion,
+    Evidence,
+    EvidenceQuestion,
+    RankingQuestion,
     comparison_messages,
     passage_messages,
-    prompt_for,
     ranking_messages,
     treats_unequally,
 )
+from tasks.judges.verdicts import AnswerGroup
+from tasks.models.prompts import read_prompt
+from tasks.models.protocol import Message, estimate_prompt_tokens
+from tasks.relabel import PoolVocabulary, harm_hypothesis, question_passage
+from tasks.relabel.judges import prompt_for
 from tasks.run.store import RunContext
 
 LOOKED_AT = 50
@@ -108,7 +110,7 @@ def _writing(context: RunContext, seeds: Sequence[Question]) -> Iterable[tuple[M
     taxonomy = read_taxonomy(data_dir)
     for question in seeds:
         for operator in OPERATOR_SHARES:
-            job = Job((question.superdomain, question.domain), operator, question, question.attribute)
+            job = WritingJob((question.superdomain, question.domain), operator, question, question.attribute)
             place = place_of(job, taxonomy, seeds, seed)
             yield messages_for(data_dir, job, attributes[question.attribute], place, ())
 

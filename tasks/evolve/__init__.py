@@ -11,13 +11,13 @@ from schemas.question import QUESTIONS, Question
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute, Superdomain
 from tasks.evolve.explore import Explored, open_units
-from tasks.evolve.generate import FAULT, Reading, Written, read_variants, write_with_model
-from tasks.evolve.jobs import Job, Search, costs_of_calls
+from tasks.evolve.generate import FAULT, FluencyCheck, Written, read_variants, write_with_model
+from tasks.evolve.jobs import SearchState, WritingJob, costs_of_calls
 from tasks.evolve.recombine import recombine
 from tasks.evolve.strategies import plan_jobs
 from tasks.files.vocabulary import read_attributes, read_taxonomy
 from tasks.questions.binding import draw_controls, unique_questions
-from tasks.questions.composition import Pair, neutral_questions, read_placebo, wants_names
+from tasks.questions.composition import DraftPair, neutral_questions, read_placebo, wants_names
 from tasks.questions.quality import drop_question, overlong, question_fault, rewrite_fault
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 
@@ -69,14 +69,14 @@ def search_of(
     attributes: Sequence[Attribute],
     taxonomy: Sequence[Superdomain],
     round: int,
-) -> Search:
+) -> SearchState:
     """What the strategy may know. Without a model, questions come from the taxonomy and from parents whose
     parts are known; with one, domains that earlier rounds opened count like those of the taxonomy."""
     recipe = context.recipe
     writes = recipe.models.generator != "recombine"
     asked = [q for q in known if q.family == "open" and q.control == "none"]
     opened = sorted({(q.superdomain, q.domain) for q in asked}) if writes else []
-    return Search(
+    return SearchState(
         archive=known,
         units=tuple(dict.fromkeys([*((s.id, d.id) for s in taxonomy for d in s.domains), *opened])),
         attributes=[a.id for a in attributes],
@@ -91,7 +91,7 @@ def search_of(
 
 def write(
     context: RunContext,
-    jobs: Sequence[Job],
+    jobs: Sequence[WritingJob],
     known: Sequence[Question],
     attributes: Sequence[Attribute],
     taxonomy: Sequence[Superdomain],
@@ -107,7 +107,7 @@ def write(
 
 
 def controls_beside(
-    context: RunContext, pairs: Sequence[Pair], attributes: Sequence[Attribute], round: int
+    context: RunContext, pairs: Sequence[DraftPair], attributes: Sequence[Attribute], round: int
 ) -> list[Question]:
     """A/A, placebo and neutral questions of the round: the judge's floor is measured where it is used."""
     recipe, data_dir = context.recipe, Path(context.data_dir)
@@ -154,7 +154,7 @@ def drop_unfit(question: Question, fault: str) -> Dropped:
     return drop_question(question, stage="mutate", reason=fault, because_of=question.parent_id)
 
 
-def describe_round(explored: Explored, reading: Reading, round: int) -> dict[str, object]:
+def describe_round(explored: Explored, reading: FluencyCheck, round: int) -> dict[str, object]:
     """What was opened and what was read, for progress and the report."""
     return {
         "round": round,

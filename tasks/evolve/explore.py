@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from schemas.question import Question
 from schemas.tables import content_id, derived_seed
 from schemas.vocabulary import Superdomain
-from tasks.evolve.jobs import TOPICS_PER_DOMAIN, UNOPENED, Job, Search, explore_known, number_jobs
+from tasks.evolve.jobs import TOPICS_PER_DOMAIN, UNOPENED, SearchState, WritingJob, explore_known, number_jobs
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import fence, read_prompt
 from tasks.models.protocol import Decoding, Model, Request
@@ -49,7 +49,7 @@ class Wish:
     """One unit to be proposed: a domain of `superdomain` or, where that is unopened, a superdomain."""
 
     superdomain: str
-    jobs: tuple[Job, ...]
+    jobs: tuple[WritingJob, ...]
     number: int
 
     def tag(self, round: int, attempt: int) -> str:
@@ -57,9 +57,9 @@ class Wish:
         return content_id("explore", round, self.superdomain, self.number, attempt)
 
 
-def group_wishes(jobs: Sequence[Job]) -> list[Wish]:
+def group_wishes(jobs: Sequence[WritingJob]) -> list[Wish]:
     """Two jobs share one new domain; four share one new superdomain of two domains."""
-    wanting: dict[str, list[Job]] = defaultdict(list)
+    wanting: dict[str, list[WritingJob]] = defaultdict(list)
     for job in jobs:
         wanting[job.unit[0]].append(job)
     wishes = []
@@ -145,7 +145,7 @@ Answer = Parsed[ProposedDomain] | Parsed[ProposedSuperdomain] | Abstention
 class Explored:
     """All jobs of the round, each in a domain; what was opened, and what it cost."""
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[WritingJob, ...]
     opened: tuple[Unit, ...] = ()
     unmet: int = 0
     """Proposals that came to nothing; their jobs explore what is known."""
@@ -163,7 +163,11 @@ class Proposals:
 
 
 def open_units(
-    context: RunContext, jobs: Sequence[Job], search: Search, taxonomy: Sequence[Superdomain], round: int
+    context: RunContext,
+    jobs: Sequence[WritingJob],
+    search: SearchState,
+    taxonomy: Sequence[Superdomain],
+    round: int,
 ) -> Explored:
     """Have the generator propose the domains that jobs want opened. Jobs without a usable proposal (refused,
     unreadable, or a taken name every time) explore known domains, unseen ones first."""
@@ -188,7 +192,7 @@ def open_units(
 
 
 async def _propose(
-    context: RunContext, wishes: Sequence[Wish], search: Search, atlas: Atlas, round: int
+    context: RunContext, wishes: Sequence[Wish], search: SearchState, atlas: Atlas, round: int
 ) -> Proposals:
     """Ask for every wish; for a taken name up to five times more. Answers are taken in the order of the
     wishes, whenever they come, so that the same answers always open the same domains."""
@@ -235,7 +239,7 @@ async def _ask(model: Model, requests: Mapping[Wish, Request]) -> dict[Wish, Ans
 
 
 def request_for(
-    context: RunContext, wish: Wish, search: Search, atlas: Atlas, proposals: Proposals, tag: str
+    context: RunContext, wish: Wish, search: SearchState, atlas: Atlas, proposals: Proposals, tag: str
 ) -> Request:
     """The prompt for one proposal: what is there, what gave most and least, and which names were taken."""
     beside = atlas.beside(wish)

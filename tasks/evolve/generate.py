@@ -16,13 +16,13 @@ from schemas.question import Question
 from schemas.recipe import Recipe
 from schemas.tables import content_id, derived_seed
 from schemas.vocabulary import Attribute, Superdomain
-from tasks.evolve.jobs import Job, Place, place_of
+from tasks.evolve.jobs import TopicPath, WritingJob, place_of
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import Prompt, fence, read_prompt
 from tasks.models.protocol import Decoding, Message, Request
 from tasks.models.structured import Abstention, Parsed, Spent, ask_structured
 from tasks.questions.binding import Draft
-from tasks.questions.composition import Pair, wants_names
+from tasks.questions.composition import DraftPair, wants_names
 from tasks.run.progress import track
 from tasks.run.store import RunContext
 from tasks.text.slots import identifier
@@ -46,7 +46,7 @@ class ReadVersions(BaseModel):
 
 
 @dataclass(frozen=True)
-class Reading:
+class FluencyCheck:
     """Which questions were read, which of them read badly for some value, and what it cost."""
 
     reader: str = ""
@@ -70,15 +70,15 @@ def needs_reader(question: Question) -> bool:
     return question.family == "open" and question.control == "none" and question.composition is None
 
 
-def read_variants(context: RunContext, questions: Iterable[Question]) -> Reading:
+def read_variants(context: RunContext, questions: Iterable[Question]) -> FluencyCheck:
     """One call for each question that needs a reader. Without a reader, none."""
     reader = reader_of(context.recipe)
     asked = sorted((q for q in questions if needs_reader(q)), key=lambda q: q.id)
     if reader is None or not asked:
-        return Reading()
+        return FluencyCheck()
     answers = run_async(_ask(context, reader, asked))
     verdicts = {q.id: verdict_of(q, answers[_tag(q)]) for q in asked}
-    return Reading(
+    return FluencyCheck(
         reader=reader,
         read=len(asked),
         unfit=frozenset(key for key, fluent in verdicts.items() if fluent is False),
@@ -154,14 +154,14 @@ class WrittenQuestion(BaseModel):
 class Written:
     """Drafts that were written, jobs that failed (as dropped records), and what the calls cost."""
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[DraftPair, ...]
     failed: tuple[Dropped, ...] = ()
     spent: tuple[Spent, ...] = ()
 
 
 def write_with_model(
     context: RunContext,
-    jobs: Sequence[Job],
+    jobs: Sequence[WritingJob],
     known: Sequence[Question],
     attributes: Sequence[Attribute],
     taxonomy: Sequence[Superdomain],
@@ -191,7 +191,7 @@ def write_with_model(
     pairs, failed = [], []
     for tag, (job, attribute, place) in chosen.items():
         made = _pair_of(context, answers[tag], job, attribute, place, round)
-        if isinstance(made, Pair):
+        if isinstance(made, DraftPair):
             pairs.append(made)
         else:
             failed.append(_failed_job(tag, job, made))
@@ -218,7 +218,7 @@ async def _ask_generate(
     return answers
 
 
-def job_tag(job: Job, round: int) -> str:
+def job_tag(job: WritingJob, round: int) -> str:
     """A job's own key in its round."""
     return content_id("job", round, list(job.unit), job.operator, job.number, job.parent and job.parent.id)
 
@@ -233,7 +233,7 @@ def unbound_text(question: Question, attribute: Attribute) -> str:
 
 
 def messages_for(
-    data_dir: Path, job: Job, attribute: Attribute, place: Place, known: Sequence[Question]
+    data_dir: Path, job: WritingJob, attribute: Attribute, place: TopicPath, known: Sequence[Question]
 ) -> tuple[Message, ...]:
     """The operator's prompt, with the parent and, beside it, the best saved questions about the attribute: of
     the domain, and from elsewhere."""
@@ -260,11 +260,11 @@ def _shown(questions: Sequence[Question], attribute: Attribute) -> str:
 def _pair_of(
     context: RunContext,
     answer: Parsed[WrittenQuestion] | Abstention,
-    job: Job,
+    job: WritingJob,
     attribute: Attribute,
-    place: Place,
+    place: TopicPath,
     round: int,
-) -> Pair | str:
+) -> DraftPair | str:
     """The drafts, or the reason why there are none."""
     if isinstance(answer, Abstention):
         return answer.reason
@@ -281,7 +281,9 @@ def _pair_of(
         round=round,
     )
     named = replace(draft, text=" ".join(answer.value.implicit.split()), framing="implicit")
-    pair = Pair(draft, named if wants_names(context.recipe.families["open"], attribute) else None, attribute)
+    pair = DraftPair(
+        draft, named if wants_names(context.recipe.families["open"], attribute) else None, attribute
+    )
     try:
         pair.bind(context.recipe.seed)
     except InputError:
@@ -289,7 +291,7 @@ def _pair_of(
     return pair
 
 
-def _failed_job(tag: str, job: Job, reason: str) -> Dropped:
+def _failed_job(tag: str, job: WritingJob, reason: str) -> Dropped:
     return Dropped(
         id=tag,
         kind="question",

@@ -46,7 +46,7 @@ UNOPENED = ""
 
 
 @dataclass(frozen=True)
-class Job:
+class WritingJob:
     """One question to be written: where, how, from which parent, about whom. Its implicit twin, where the
     recipe wants one, is written with it."""
 
@@ -67,7 +67,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchState:
     """What a strategy knows when it plans a round. Nothing depends on the order of the archive."""
 
     archive: Sequence[Question]
@@ -126,7 +126,7 @@ def _best_first(question: Question) -> tuple[float, str]:
     return -(question.fitness or 0.0), question.id
 
 
-def parent_queues(search: Search, unit: Unit) -> dict[str, list[Question]]:
+def parent_queues(search: SearchState, unit: Unit) -> dict[str, list[Question]]:
     """Parents in a domain by operator, best first: *refine* takes the next best question that is not saved
     and was not refined before, *replace* any."""
     here = [q for q in search.parents if (q.superdomain, q.domain) == unit]
@@ -134,33 +134,33 @@ def parent_queues(search: Search, unit: Unit) -> dict[str, list[Question]]:
     return {"refine": [q for q in unsaved if q.id not in search.refined], "replace": here}
 
 
-def jobs_inside(search: Search, unit: Unit, count: int) -> list[Job]:
+def jobs_inside(search: SearchState, unit: Unit, count: int) -> list[WritingJob]:
     """`count` jobs in one domain, by the published shares; without a parent a job becomes `new_topic`."""
     queues = parent_queues(search, unit)
     wanted = {name: share * count for name, share in OPERATOR_SHARES.items()}
     shares = largest_remainder(wanted, derived_seed(search.seed, *unit))
     jobs = [
-        Job(unit, operator, parent)
+        WritingJob(unit, operator, parent)
         for operator, queue in queues.items()
         for parent in queue[: shares.get(operator, 0)]
     ]
-    return jobs + [Job(unit, "new_topic")] * (count - len(jobs))
+    return jobs + [WritingJob(unit, "new_topic")] * (count - len(jobs))
 
 
-def explore_known(search: Search, count: int) -> list[Job]:
+def explore_known(search: SearchState, count: int) -> list[WritingJob]:
     """Two jobs in each domain that nobody has asked about, in an order drawn by seed; then the others."""
     order = sorted(search.units, key=lambda u: (u in search.seen, derived_seed(search.seed, "explore", *u)))
-    once = [Job(unit, "explore") for unit in order for _ in range(TOPICS_PER_DOMAIN)]
+    once = [WritingJob(unit, "explore") for unit in order for _ in range(TOPICS_PER_DOMAIN)]
     return [once[i % len(once)] for i in range(count)] if once else []
 
 
-def explore_anew(within: Mapping[str, int], beyond: int) -> list[Job]:
+def explore_anew(within: Mapping[str, int], beyond: int) -> list[WritingJob]:
     """Jobs for domains that a model has yet to propose: in known superdomains, and in new ones."""
-    inside = [Job((name, UNOPENED), "explore") for name in sorted(within) for _ in range(within[name])]
-    return inside + [Job((UNOPENED, UNOPENED), "explore")] * beyond
+    inside = [WritingJob((name, UNOPENED), "explore") for name in sorted(within) for _ in range(within[name])]
+    return inside + [WritingJob((UNOPENED, UNOPENED), "explore")] * beyond
 
 
-def spread_attributes(jobs: Sequence[Job], search: Search) -> list[Job]:
+def spread_attributes(jobs: Sequence[WritingJob], search: SearchState) -> list[WritingJob]:
     """Every job with an attribute: its own, its parent's, or each that fits its domain in turn."""
     spread, turn = [], 0
     for job in jobs:
@@ -172,7 +172,7 @@ def spread_attributes(jobs: Sequence[Job], search: Search) -> list[Job]:
     return spread
 
 
-def number_jobs(jobs: Sequence[Job]) -> list[Job]:
+def number_jobs(jobs: Sequence[WritingJob]) -> list[WritingJob]:
     """Every job with its number among those of its domain, in their order."""
     counts: dict[Unit, int] = {}
     numbered = []
@@ -186,7 +186,7 @@ def number_jobs(jobs: Sequence[Job]) -> list[Job]:
 
 
 @dataclass(frozen=True)
-class Place:
+class TopicPath:
     """Titles of superdomain, domain and topic, and the topic's id."""
 
     superdomain: str
@@ -198,7 +198,9 @@ class Place:
         return f"superdomain: {self.superdomain}\ndomain: {self.domain}\ntopic: {self.topic}"
 
 
-def place_of(job: Job, taxonomy: Sequence[Superdomain], known: Sequence[Question], seed: int) -> Place:
+def place_of(
+    job: WritingJob, taxonomy: Sequence[Superdomain], known: Sequence[Question], seed: int
+) -> TopicPath:
     """The job's own topic or its parent's; else one that the domain already has, by seed."""
     superdomain = next((s for s in taxonomy if s.id == job.unit[0]), None)
     domain = next((d for d in superdomain.domains if d.id == job.unit[1]), None) if superdomain else None
@@ -210,7 +212,7 @@ def place_of(job: Job, taxonomy: Sequence[Superdomain], known: Sequence[Question
     else:
         there = sorted(titles) or sorted({q.topic for q in known if (q.superdomain, q.domain) == job.unit})
         topic_id = there[derived_seed(seed, *job.unit, job.number) % len(there)] if there else job.unit[1]
-    return Place(
+    return TopicPath(
         superdomain=superdomain.title if superdomain else title_of(job.unit[0]),
         domain=domain.title if domain else title_of(job.unit[1]),
         topic=titles.get(topic_id, title_of(topic_id)),

@@ -18,11 +18,11 @@ from schemas.question import Question
 from schemas.recipe import Recipe
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute, Domain, Frames, Superdomain, Topic
-from tasks.evolve.jobs import Job
+from tasks.evolve.jobs import WritingJob
 from tasks.files.vocabulary import read_frames, read_taxonomy
 from tasks.questions.composition import (
     Composition,
-    Pair,
+    DraftPair,
     all_topics,
     compose,
     draft_of,
@@ -34,7 +34,7 @@ Leaf = tuple[Superdomain, Domain, Topic]
 
 
 def recombine(
-    jobs: Sequence[Job],
+    jobs: Sequence[WritingJob],
     archive: Sequence[Question],
     recipe: Recipe,
     data_dir: Path,
@@ -42,7 +42,7 @@ def recombine(
     *,
     round: int,
     seed: int,
-) -> list[Pair]:
+) -> list[DraftPair]:
     """One pair of drafts per job, in the order of the jobs."""
     frames = {
         language: read_frames(data_dir, language) for language in sorted({a.language for a in attributes})
@@ -67,7 +67,7 @@ def recombine(
 
 
 def _leaf_of(
-    job: Job,
+    job: WritingJob,
     leaves: Sequence[Leaf],
     used: Counter[tuple[str, str, str, str]],
     attribute: Attribute,
@@ -86,7 +86,7 @@ def _leaf_of(
     )
 
 
-def _from_parent(job: Job, fresh: Composition, saved: Sequence[Question]) -> Composition:
+def _from_parent(job: WritingJob, fresh: Composition, saved: Sequence[Question]) -> Composition:
     if job.operator != "refine" or job.parent is None or job.parent.composition is None:
         return fresh
     kept: Composition = json.loads(job.parent.composition)
@@ -102,9 +102,9 @@ def _pair(
     frames: Frames,
     attribute: Attribute,
     recipe: Recipe,
-    job: Job,
+    job: WritingJob,
     round: int,
-) -> Pair:
+) -> DraftPair:
     draft = replace(
         draft_of(composition, *leaf, frames, attribute.id),
         origin="evolved",
@@ -113,4 +113,4 @@ def _pair(
         round=round,
     )
     named = wants_names(recipe.families["open"], attribute)
-    return Pair(draft, implicit_draft(draft, frames) if named else None, attribute)
+    return DraftPair(draft, implicit_draft(draft, frames) if named else None, attribute)

@@ -11,7 +11,7 @@ import numpy as np
 from schemas.answers import JUDGEMENTS
 from schemas.labels import Dropped, StageCounts
 from schemas.question import QUESTIONS, Label, Question
-from tasks.judge.panel import deciding_form, settle_panel
+from tasks.judges.panel import deciding_form, settle_panel
 from tasks.questions.quality import drop_question
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.stats.fitness import FORMS

@@ -19,8 +19,8 @@ from schemas.tables import derived_seed
 from tasks.evolve.jobs import (
     OPERATOR_SHARES,
     UNOPENED,
-    Job,
-    Search,
+    SearchState,
+    WritingJob,
     explore_anew,
     explore_known,
     jobs_inside,
@@ -35,7 +35,7 @@ Cell = tuple[Unit, str, str]
 REFINE_SHARE = OPERATOR_SHARES["refine"] / (OPERATOR_SHARES["refine"] + OPERATOR_SHARES["replace"])
 
 
-def by_map_elites(search: Search) -> list[Job]:
+def by_map_elites(search: SearchState) -> list[WritingJob]:
     """Half of the round in the cells that were asked least, empty ones first; half from elites drawn by seed,
     each once before any again."""
     drawn = drawn_elites(search, search.questions // 2)
@@ -54,7 +54,7 @@ def elites(judged: Iterable[Question]) -> dict[Cell, Question]:
     return best
 
 
-def drawn_elites(search: Search, count: int) -> list[Job]:
+def drawn_elites(search: SearchState, count: int) -> list[WritingJob]:
     """Jobs that refine or replace elites. An elite asked by name is rewritten through its explicit twin; one
     that was refined before is replaced."""
     parents = {q.id: q for q in search.parents if (q.superdomain, q.domain) in search.units}
@@ -67,12 +67,14 @@ def drawn_elites(search: Search, count: int) -> list[Job]:
         refines = derived_seed(search.seed, "refine", parent.id, turn) % 100 < 100 * REFINE_SHARE
         fresh = turn < len(order) and parent.id not in search.refined
         jobs.append(
-            Job((parent.superdomain, parent.domain), "refine" if refines and fresh else "replace", parent)
+            WritingJob(
+                (parent.superdomain, parent.domain), "refine" if refines and fresh else "replace", parent
+            )
         )
     return jobs
 
 
-def neglected_cells(search: Search, count: int) -> list[Job]:
+def neglected_cells(search: SearchState, count: int) -> list[WritingJob]:
     """Jobs in the domains and attributes whose cells were asked least, ties by seed. Questions that were made
     neutral count as asked, so that a cell that can hold nothing else is not tried for ever."""
     asked = Counter(
@@ -86,7 +88,7 @@ def neglected_cells(search: Search, count: int) -> list[Job]:
     places = [(unit, attribute) for unit in search.units for attribute in search.fitting(unit)]
     places.sort(key=lambda p: (least(*p), derived_seed(search.seed, "cell", *p[0], p[1])))
     jobs = [
-        Job(unit, "new_topic" if unit in search.seen else "explore", attribute=attribute)
+        WritingJob(unit, "new_topic" if unit in search.seen else "explore", attribute=attribute)
         for unit, attribute in places
     ]
     return [jobs[i % len(jobs)] for i in range(count)] if jobs else []
@@ -97,7 +99,7 @@ def neglected_cells(search: Search, count: int) -> list[Job]:
 # The arithmetic is in `tasks.stats.fitness`; here its plan becomes jobs.
 
 
-def by_quotas(search: Search) -> list[Job]:
+def by_quotas(search: SearchState) -> list[WritingJob]:
     """Quotas by superdomain and domain, operators by their shares inside each; what is left over explores:
     new domains where a model proposes them, else those of the taxonomy, unseen ones first."""
     history = round_history(search.archive)
@@ -115,11 +117,11 @@ def by_quotas(search: Search) -> list[Job]:
 # Strategy `random`: no memory of what was found. The baseline that the others are compared with.
 
 
-def at_random(search: Search) -> list[Job]:
+def at_random(search: SearchState) -> list[WritingJob]:
     """Every job in a domain drawn by seed, all domains alike, without a parent."""
     units = sorted(search.units)
     draws = (derived_seed(search.seed, "random", i) % len(units) for i in range(search.questions))
-    return [Job(units[draw], "explore") for draw in draws] if units else []
+    return [WritingJob(units[draw], "explore") for draw in draws] if units else []
 
 
 # Strategy `thompson`: operators and domains are bandit arms, drawn by what they gave so far.
@@ -148,7 +150,7 @@ class Record:
     judged: int = 0
 
 
-def by_thompson(search: Search) -> list[Job]:
+def by_thompson(search: SearchState) -> list[WritingJob]:
     """One operator, and one domain for it, for every job."""
     if not search.judged:
         return explore_known(search, search.questions)
@@ -159,7 +161,7 @@ def by_thompson(search: Search) -> list[Job]:
 class Arms:
     """The arms of one round. Parents and unseen domains are used up as jobs take them."""
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: SearchState) -> None:
         judged = search.judged
         self.search = search
         rate = (sum(q.label == "accepted" for q in judged) + 1) / (len(judged) + 2)
@@ -170,16 +172,16 @@ class Arms:
         self.queues = {unit: parent_queues(search, unit) for unit in sorted(search.units)}
         self.unseen = [unit for unit in sorted(search.units) if unit not in search.seen]
 
-    def draw_job(self, number: int) -> Job:
+    def draw_job(self, number: int) -> WritingJob:
         """The job's own dice decide. An operator that has nothing to work on gives way to `new_topic`."""
         dice = Random(derived_seed(self.search.seed, "thompson", number))
         operator = self._highest(dice, {name: self.operators.get(name, Record()) for name in OPERATORS})
         if operator == "explore" and (unit := self._unexplored(dice)):
-            return Job(unit, "explore")
+            return WritingJob(unit, "explore")
         parent = self._parent(dice, operator)
         if parent is not None:
-            return Job((parent.superdomain, parent.domain), operator, parent)
-        return Job(self._next_unit(dice, self.search.units), "new_topic")
+            return WritingJob((parent.superdomain, parent.domain), operator, parent)
+        return WritingJob(self._next_unit(dice, self.search.units), "new_topic")
 
     def _unexplored(self, dice: Random) -> Unit | None:
         """A superdomain by its record, an unseen domain of it by chance; where a model proposes domains, a
@@ -231,7 +233,7 @@ def records(judged: Iterable[Question], arm_of: Callable[[Question], Arm]) -> di
 # order of the rows.
 
 
-STRATEGIES: Mapping[Strategy, Callable[[Search], list[Job]]] = {
+STRATEGIES: Mapping[Strategy, Callable[[SearchState], list[WritingJob]]] = {
     "quotas": by_quotas,
     "map_elites": by_map_elites,
     "thompson": by_thompson,
@@ -239,6 +241,6 @@ STRATEGIES: Mapping[Strategy, Callable[[Search], list[Job]]] = {
 }
 
 
-def plan_jobs(strategy: Strategy, search: Search) -> list[Job]:
+def plan_jobs(strategy: Strategy, search: SearchState) -> list[WritingJob]:
     """The jobs of the next round, each with its attribute and number. `KeyError` for an unknown strategy."""
     return number_jobs(spread_attributes(STRATEGIES[strategy](search), search))

@@ -15,7 +15,7 @@ from tasks.files.questions import read_question_file
 from tasks.files.vocabulary import read_attributes
 from tasks.questions.binding import draw_controls, repeated_values, unique_questions
 from tasks.questions.composition import (
-    Pair,
+    DraftPair,
     draw_pairs,
     neutral_questions,
     of_superdomains,
@@ -71,7 +71,7 @@ def expand_family(recipe: Recipe, data_dir: Path, family: str) -> list[Question]
 
 def pairs_of(
     recipe: Recipe, data_dir: Path, family: str, spec: Family, attributes: Sequence[Attribute]
-) -> list[Pair]:
+) -> list[DraftPair]:
     """Drafts with their attributes: advice from templates and taxonomy, others as their family makes them."""
     if family != "open":
         make = method_of(family).pairs
@@ -85,7 +85,7 @@ def pairs_of(
     return pairs + seed_pairs(recipe, data_dir, attributes, wanted)
 
 
-def _bind(pair: Pair, seed: int) -> tuple[Question, ...]:
+def _bind(pair: DraftPair, seed: int) -> tuple[Question, ...]:
     try:
         return pair.bind(seed)
     except InputError as error:

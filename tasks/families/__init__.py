@@ -22,7 +22,7 @@ from tasks.models.protocol import Decoding, Message, Request, response_tag
 
 if TYPE_CHECKING:
     from tasks.families.effects import Slice
-    from tasks.questions.composition import Pair
+    from tasks.questions.composition import DraftPair
 
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -146,7 +146,7 @@ class Method:
     form: Form
     effects: Effects
     """Effects of one slice: all answers that fall into it, of one model and one condition."""
-    pairs: Callable[[Recipe, Path, Family, Sequence[Attribute]], list[Pair]] | None = None
+    pairs: Callable[[Recipe, Path, Family, Sequence[Attribute]], list[DraftPair]] | None = None
     """What is asked; default: every template of data/templates/<family> with every attribute it fits."""
     conditions: Callable[[Path], tuple[str, ...]] | None = None
     """Ways of asking, `plain` first where there is one; default: the family's prompt files."""

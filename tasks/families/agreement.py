@@ -21,7 +21,7 @@ from tasks.families import Answered, Figures, Method, Recorded
 from tasks.families.effects import Slice, effect_of, figure, slices_of
 from tasks.families.shared import order_effect, placed_option
 from tasks.files.tables import read_csv_rows
-from tasks.judge.words import is_refusal, read_refusal_phrases
+from tasks.judges.words import is_refusal, read_refusal_phrases
 from tasks.stats.resampling import (
     Interval,
     cluster_bootstrap,
@@ -43,7 +43,7 @@ _FOR = re.compile(r"\bagree", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Agreement:
+class StatementCounts:
     """Answers to one statement in one condition, counted."""
 
     statement: str
@@ -68,7 +68,7 @@ def agrees(text: str) -> bool | None:
     return True if _FOR.search(text) else None
 
 
-def read_statements(path: Path, refusals: Sequence[str]) -> list[Agreement]:
+def read_statements(path: Path, refusals: Sequence[str]) -> list[StatementCounts]:
     """CSV with `statement`, `condition` (`vanilla` or `plain`, or an attack) and `response`, an answer a row.
     Raises `InputError` where a column is missing or a row names no statement or condition."""
     found: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
@@ -84,7 +84,7 @@ def read_statements(path: Path, refusals: Sequence[str]) -> list[Agreement]:
     if not found:
         raise InputError("there are no answers in the file", place=str(path))
     return [
-        Agreement(statement, condition, c["agree"], c["disagree"], c["refused"], c["invalid"])
+        StatementCounts(statement, condition, c["agree"], c["disagree"], c["refused"], c["invalid"])
         for (statement, condition), c in sorted(found.items())
     ]
 
@@ -96,7 +96,7 @@ def _verdict(response: str, refusals: Sequence[str]) -> str:
     return "invalid" if said is None else "agree" if said else "disagree"
 
 
-def read_counts(path: Path) -> list[Agreement]:
+def read_counts(path: Path) -> list[StatementCounts]:
     """CSV with `yes_num`, `no_num`, `refuse_num` for each row's statement, as the results of arXiv 2406.14023
     have it; `error_num` where there is one. The condition is taken from a column `condition`, else from the
     file's name."""
@@ -105,7 +105,7 @@ def read_counts(path: Path) -> list[Agreement]:
         agree, disagree, refused = (_count(row[name], name, place) for name in COUNTS)
         invalid = _count(row.get("error_num") or "0", "error_num", place)
         condition = (row.get("condition") or path.stem).strip().lower()
-        made.append(Agreement(row.get("id") or place, condition, agree, disagree, refused, invalid))
+        made.append(StatementCounts(row.get("id") or place, condition, agree, disagree, refused, invalid))
     if not made:
         raise InputError("there are no answers in the file", place=str(path))
     return made
@@ -121,10 +121,10 @@ def _count(text: str, name: str, place: str) -> float:
     return number
 
 
-def measure_agreement(found: Sequence[Agreement]) -> dict[str, Any]:
+def measure_agreement(found: Sequence[StatementCounts]) -> dict[str, Any]:
     """`agree`, `refusal` and, beside a plain condition, `lift` by condition; `invalid` answers in all.
     Clusters are statements."""
-    by_condition: dict[str, list[Agreement]] = defaultdict(list)
+    by_condition: dict[str, list[StatementCounts]] = defaultdict(list)
     for a in found:
         by_condition[a.condition].append(a)
     plain = next((by_condition[name] for name in VANILLA if name in by_condition), [])
@@ -138,13 +138,15 @@ def measure_agreement(found: Sequence[Agreement]) -> dict[str, Any]:
     }
 
 
-def _rate(condition: str, rows: Sequence[Agreement], kind: str) -> dict[str, Any]:
+def _rate(condition: str, rows: Sequence[StatementCounts], kind: str) -> dict[str, Any]:
     totals = np.array([[getattr(a, kind), a.read] for a in rows], dtype=float)
     interval = cluster_bootstrap(totals, ratio_of_sums, derived_seed("agreement", condition, kind))
     return _figure(interval, int(totals[:, 1].sum()))
 
 
-def _lift(condition: str, plain: Sequence[Agreement], rows: Sequence[Agreement]) -> dict[str, Any]:
+def _lift(
+    condition: str, plain: Sequence[StatementCounts], rows: Sequence[StatementCounts]
+) -> dict[str, Any]:
     """Over the statements that were asked both ways."""
     before = {a.statement: a.agree / a.read for a in plain if a.read}
     lifts = [a.agree / a.read - before[a.statement] for a in rows if a.read and a.statement in before]

@@ -27,7 +27,7 @@ from tasks.files.vocabulary import check_values, read_all
 from tasks.files.yaml import read_yaml
 from tasks.models.protocol import Message
 from tasks.questions.binding import Draft
-from tasks.questions.composition import Pair
+from tasks.questions.composition import DraftPair
 from tasks.stats.resampling import Interval, mean_with_interval, sign_flip_p_value
 from tasks.text.slots import Slot
 
@@ -232,12 +232,12 @@ def within(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
 UNIT = "D"
 
 
-def pairs(recipe: Recipe, data_dir: Path, spec: Family, attributes: Sequence[Attribute]) -> list[Pair]:
+def pairs(recipe: Recipe, data_dir: Path, spec: Family, attributes: Sequence[Attribute]) -> list[DraftPair]:
     """Every test about one of the attributes, term by term."""
     known = {attribute.id: attribute for attribute in attributes}
     folder = data_dir / "association"
     return [
-        Pair(_draft_of(test, *terms), None, known[test.attribute])
+        DraftPair(_draft_of(test, *terms), None, known[test.attribute])
         for file in read_all(folder, AssociationTests, spec.templates)
         for test in file.tests
         if test.attribute in known

@@ -18,7 +18,7 @@ from schemas.vocabulary import Attribute
 from tasks.families import Answered, Method
 from tasks.families.effects import Slice, effect_of, slices_of
 from tasks.files.vocabulary import read_lexicon, vocabulary_dir
-from tasks.judge.divergence import sentiment_of, words_of
+from tasks.judges.divergence import sentiment_of, words_of
 from tasks.stats.resampling import mean_with_interval, sign_flip_p_value
 from tasks.stats.spread import group_spread
 

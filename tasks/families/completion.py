@@ -30,7 +30,7 @@ from tasks.families.shared import invalid_share, order_effect
 from tasks.files.tables import plain_answer, read_csv_rows
 from tasks.files.vocabulary import GIVEN, read_templates, read_triples
 from tasks.questions.binding import Draft
-from tasks.questions.composition import Pair, template_pairs
+from tasks.questions.composition import DraftPair, template_pairs
 from tasks.stats.resampling import DRAWS, Floats, cluster_bootstrap, p_value
 from tasks.stats.resampling import EXACT_UP_TO_PERMUTATION as EXACT_UP_TO
 from tasks.text.slots import Slot
@@ -43,7 +43,7 @@ VALENCES = (1, -1, 0)
 
 def crossed_pairs(
     recipe: Recipe, data_dir: Path, spec: Family, attributes: Sequence[Attribute]
-) -> list[Pair]:
+) -> list[DraftPair]:
     """Every template with every attribute that it fits; those with `{given}` once for each of their pairs."""
     files = read_templates(data_dir, "completion", spec.templates)
     items = {item.id: item for file in files for item in file.items}
@@ -56,7 +56,7 @@ def crossed_pairs(
     ]
 
 
-def _crossed(pair: Pair, item: TemplateItem, lists: Mapping[str, Sequence[Triple]]) -> list[Draft]:
+def _crossed(pair: DraftPair, item: TemplateItem, lists: Mapping[str, Sequence[Triple]]) -> list[Draft]:
     if not item.given_from:
         return [pair.explicit]
     given = [triple for name in item.given_from for triple in lists[name]]
@@ -172,7 +172,7 @@ CHOICES = {"stereotype": 1, "unrelated": 0, "anti_stereotype": -1}
 
 
 @dataclass(frozen=True)
-class Completion:
+class CompletionAnswer:
     """One recorded answer. `choice` is `None` where it is none of the options."""
 
     cluster: str
@@ -187,17 +187,17 @@ class Completion:
         return self.side * CHOICES[self.choice or "unrelated"]
 
 
-def read_completions(path: Path) -> list[Completion]:
+def read_completions(path: Path) -> list[CompletionAnswer]:
     """Rows of a CSV file. Raises `InputError` for an unknown direction or side, naming the line."""
     return [_completion(place, row) for place, row in read_csv_rows(path, COLUMNS)]
 
 
-def _completion(place: str, row: Mapping[str, str]) -> Completion:
+def _completion(place: str, row: Mapping[str, str]) -> CompletionAnswer:
     options = {role: plain_answer(row[role]) for role in CHOICES}
     answer = plain_answer(row["response"])
     chosen = [role for role, option in options.items() if answer and option == answer]
     pair = sorted((options["stereotype"], options["anti_stereotype"]))
-    return Completion(
+    return CompletionAnswer(
         cluster="/".join([row.get("bias_type", ""), *pair]),
         direction=_one_of(row["type_category"], DIRECTIONS_RECORDED_COMPLETIONS, "type_category", place),
         side=_one_of(row["item_category"], SIDES, "item_category", place),
@@ -214,7 +214,7 @@ def _one_of(value: str, known: Mapping[str, Any], column: str, place: str) -> An
         ) from None
 
 
-def measure_completions(completions: Sequence[Completion]) -> dict[str, Any]:
+def measure_completions(completions: Sequence[CompletionAnswer]) -> dict[str, Any]:
     """`tau_c_sai`, `tau_c_asa`, `invalid`, and the shares of choices given the side."""
     if not completions:
         raise InputError("there are no answers in the file")
@@ -233,7 +233,7 @@ def measure_completions(completions: Sequence[Completion]) -> dict[str, Any]:
     return result
 
 
-def _tau_c_recorded_completions(valid: Sequence[Completion], direction: str) -> dict[str, Any]:
+def _tau_c_recorded_completions(valid: Sequence[CompletionAnswer], direction: str) -> dict[str, Any]:
     tables: dict[str, Floats] = defaultdict(lambda: np.zeros((2, 3)))
     for c in valid:
         tables[c.cluster][(c.side + 1) // 2, c.valence + 1] += 1
@@ -244,7 +244,7 @@ def _tau_c_recorded_completions(valid: Sequence[Completion], direction: str) -> 
     return figure(interval.value, interval.low, interval.high, n=len(valid), clusters=interval.n)
 
 
-def _shares(valid: Sequence[Completion]) -> dict[str, dict[str, float]]:
+def _shares(valid: Sequence[CompletionAnswer]) -> dict[str, dict[str, float]]:
     """Share of each kind of choice, given the positive or the negative side."""
     shares = {}
     for name, side in SIDES.items():
@@ -330,7 +330,7 @@ def released(answered: Sequence[Answered], attributes: Mapping[str, Attribute]) 
             if side and a.question.domain in DIRECTIONS:
                 valence = None if r.option is None else a.question.options[r.option].valence
                 choice = None if valence is None else roles[side * valence]
-                found.append(Completion(cluster_of(a.question), a.question.domain, side, choice))
+                found.append(CompletionAnswer(cluster_of(a.question), a.question.domain, side, choice))
     return measure_completions(found)
 
 

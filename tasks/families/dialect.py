@@ -21,7 +21,7 @@ from tasks.families.effects import Slice, effect_of, slices_of
 from tasks.files.vocabulary import check_values, read_all
 from tasks.models.protocol import Message
 from tasks.questions.binding import Draft
-from tasks.questions.composition import Pair
+from tasks.questions.composition import DraftPair
 from tasks.stats.resampling import mean_with_interval, sign_flip_p_value
 from tasks.text.normalize import ratio
 from tasks.text.slots import Slot
@@ -69,12 +69,12 @@ PERSON_A, PERSON_B = ("Person A", "A"), ("Person B", "B")
 UNIT = "D"
 
 
-def pairs(recipe: Recipe, data_dir: Path, spec: Family, attributes: Sequence[Attribute]) -> list[Pair]:
+def pairs(recipe: Recipe, data_dir: Path, spec: Family, attributes: Sequence[Attribute]) -> list[DraftPair]:
     """Every text with every list of words, for the attributes that are dialects of some language."""
     known = {attribute.id: attribute for attribute in attributes}
     lists = read_all(data_dir / "templates" / "dialect", TraitLists, spec.templates)
     return [
-        Pair(_draft_of(text, traits, file, known[file.attribute], data_dir), None, known[file.attribute])
+        DraftPair(_draft_of(text, traits, file, known[file.attribute], data_dir), None, known[file.attribute])
         for file in read_all(data_dir / "dialects", DialectTexts)
         if file.attribute in known
         for words in lists

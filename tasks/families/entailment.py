@@ -29,7 +29,7 @@ from tasks.families.shared import invalid_share, order_effect
 from tasks.files.tables import plain_answer, read_csv_rows
 from tasks.files.vocabulary import read_all
 from tasks.questions.binding import Draft
-from tasks.questions.composition import Pair
+from tasks.questions.composition import DraftPair
 from tasks.stats.resampling import Floats, cluster_bootstrap, sign_flip_p_value
 
 ENTAILMENT, NEUTRAL, CONTRADICTION = LABELS = ("entailment", "neutral", "contradiction")
@@ -184,11 +184,11 @@ METRICS: Mapping[str, tuple[str, Callable[[Floats], Floats]]] = {
 }
 
 
-def pairs(recipe: Recipe, data_dir: Path, spec: Family, attributes: Sequence[Attribute]) -> list[Pair]:
+def pairs(recipe: Recipe, data_dir: Path, spec: Family, attributes: Sequence[Attribute]) -> list[DraftPair]:
     """Premises × hypotheses of every theme about one of the attributes, each in all its wordings."""
     known = {attribute.id: attribute for attribute in attributes}
     return [
-        Pair(draft, None, known[theme.attribute])
+        DraftPair(draft, None, known[theme.attribute])
         for file in read_all(data_dir / "templates" / "entailment", Themes, spec.templates)
         for theme in file.themes
         if theme.attribute in known

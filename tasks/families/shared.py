@@ -17,7 +17,7 @@ from tasks.families import Answered, method_of
 from tasks.families.effects import Slice, effect_of, slices_of
 from tasks.files.vocabulary import check_values, read_all
 from tasks.questions.binding import Draft
-from tasks.questions.composition import Pair, wants_names
+from tasks.questions.composition import DraftPair, wants_names
 from tasks.stats.resampling import mean_with_interval, sign_flip_p_value
 from tasks.text.slots import Slot
 
@@ -86,7 +86,7 @@ def placed_option(question: Question, role: str) -> int:
 # Explicit questions call two people whose names tell nothing what they are; implicit ones leave it to names.
 
 
-def pairs(recipe: Recipe, data_dir: Path, spec: Family, attributes: Sequence[Attribute]) -> list[Pair]:
+def pairs(recipe: Recipe, data_dir: Path, spec: Family, attributes: Sequence[Attribute]) -> list[DraftPair]:
     """Every pair of tasks of every contrast within one of the attributes, with an implicit twin where names
     are wanted and there are any."""
     known = {attribute.id: attribute for attribute in attributes}
@@ -101,7 +101,7 @@ def pairs(recipe: Recipe, data_dir: Path, spec: Family, attributes: Sequence[Att
                 explicit = _explicit(file, contrast, roles, attribute, recipe.seed)
                 named = wants_names(spec, attribute)
                 implicit = _implicit(file, contrast, roles, attribute, recipe.seed) if named else None
-                made.append(Pair(explicit, implicit, attribute))
+                made.append(DraftPair(explicit, implicit, attribute))
     return made
 
 

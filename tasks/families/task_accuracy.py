@@ -20,7 +20,7 @@ from tasks.families import Answered, Figures, Method, Recorded
 from tasks.families.effects import Slice, effect_of, figure
 from tasks.families.shared import invalid_share, order_effect, placed_option
 from tasks.files.tables import plain_answer, read_csv_rows
-from tasks.questions.composition import Pair, draw_pairs, template_pairs
+from tasks.questions.composition import DraftPair, draw_pairs, template_pairs
 from tasks.stats.resampling import Interval, mean_with_interval
 from tasks.stats.spread import Cell, Floats, deal, deal_matched, spread_of
 
@@ -122,7 +122,7 @@ FEWEST_NAMES = 10
 told from chance."""
 
 
-def pairs(recipe: Recipe, data_dir: Path, spec: Family, attributes: Sequence[Attribute]) -> list[Pair]:
+def pairs(recipe: Recipe, data_dir: Path, spec: Family, attributes: Sequence[Attribute]) -> list[DraftPair]:
     """Every template with every name: one question for each place in the lists, so that groups are matched.
     `questions` draws templates first, then names."""
     bare = template_pairs(data_dir, "task_accuracy", spec, attributes)
@@ -134,19 +134,19 @@ def pairs(recipe: Recipe, data_dir: Path, spec: Family, attributes: Sequence[Att
     return [named for pair, count in _shares(drawn, spec.questions) for named in _draw(pair, count, recipe)]
 
 
-def _shares(drawn: Sequence[Pair], questions: int) -> list[tuple[Pair, int]]:
+def _shares(drawn: Sequence[DraftPair], questions: int) -> list[tuple[DraftPair, int]]:
     """How many names each drawn template is asked with; as many as there are questions, all told."""
     each, more = divmod(questions, max(1, len(drawn)))
     return [(pair, each + (i < more)) for i, pair in enumerate(drawn)]
 
 
-def _draw(pair: Pair, count: int, recipe: Recipe) -> list[Pair]:
+def _draw(pair: DraftPair, count: int, recipe: Recipe) -> list[DraftPair]:
     seed = (recipe.seed, "names", pair.explicit.text, pair.attribute.id)
     places = sorted(range(names_in(pair.attribute)), key=lambda place: derived_seed(*seed, place))
     return _with_names(pair, sorted(places[:count]))
 
 
-def _with_names(pair: Pair, places: Sequence[int]) -> list[Pair]:
+def _with_names(pair: DraftPair, places: Sequence[int]) -> list[DraftPair]:
     return [
         replace(pair, explicit=replace(pair.explicit, framing="implicit", name_at=place)) for place in places
     ]

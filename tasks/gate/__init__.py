@@ -25,19 +25,19 @@ from schemas.gate import (
 )
 from schemas.labels import DROPPED, LABEL_HISTORY, StageCounts
 from schemas.question import QUESTIONS
+from tasks.checks.catalogue import Problem, problem
+from tasks.checks.release_files import open_release_files, tables_of
 from tasks.files.vocabulary import vocabulary_dir
-from tasks.gate.catalogue import Problem, problem
 from tasks.gate.examination import (
     Examination,
-    Knowledge,
+    KnownVocabulary,
     examine,
     known_attributes,
     known_scales,
-    known_words,
+    known_vocabulary_words,
 )
 from tasks.gate.foreign import examine_dataset, read_layouts
 from tasks.gate.great_expectations import write_pages
-from tasks.gate.release_files import open_release_files, tables_of
 from tasks.release import MANIFEST
 from tasks.run.journal import funnel, journal_path, read_journal
 from tasks.run.store import Outcome, RunContext, Stage, Step, TableRef, read_table, write_bytes
@@ -86,10 +86,10 @@ def validate(
         for name in pq.read_table(ref.path, columns=["id"])["id"].to_pylist()
     )
     recipe = context.recipe
-    knowledge = Knowledge(
+    knowledge = KnownVocabulary(
         attributes=known_attributes(Path(context.data_dir), tables),
         scales=known_scales(Path(context.data_dir), tables),
-        words=known_words(Path(context.data_dir)),
+        words=known_vocabulary_words(Path(context.data_dir)),
         max_failure_rate=recipe.validation.max_failure_rate,
         counts=tuple(counts),
         generated=made,
@@ -206,7 +206,7 @@ def examine_path(path: Path, data_dir: Path = VOCABULARY) -> Examination:
         return _examine_release(path, data_dir)
     if journal_path(path).is_file():
         return _examine_run(path, data_dir)
-    return examine_dataset(path, Knowledge(), read_layouts(data_dir))
+    return examine_dataset(path, KnownVocabulary(), read_layouts(data_dir))
 
 
 def _examine_release(path: Path, data_dir: Path) -> Examination:
@@ -236,11 +236,11 @@ def _examine_run(path: Path, data_dir: Path) -> Examination:
 
 def _knowledge_of(
     tables: dict[str, pa.Table], recipe: dict[str, Any], counts: tuple[StageCounts, ...], data_dir: Path
-) -> Knowledge:
-    return Knowledge(
+) -> KnownVocabulary:
+    return KnownVocabulary(
         attributes=known_attributes(data_dir, tables),
         scales=known_scales(data_dir, tables),
-        words=known_words(data_dir),
+        words=known_vocabulary_words(data_dir),
         max_failure_rate=recipe.get("validate", {}).get("max_failure_rate"),
         counts=counts,
         may_lose_elsewhere=bool(recipe.get("deduplicate", {}).get("against")),

@@ -17,17 +17,10 @@ from schemas.labels import DROPPED, LABEL_HISTORY, StageCounts
 from schemas.question import QUESTIONS, Question
 from schemas.tables import Table
 from schemas.vocabulary import Attribute
+from tasks.checks.catalogue import Excerpts, Problem, failing_rows, problem, summarise
+from tasks.checks.columns import column, lookup
 from tasks.files.vocabulary import read_attribute, read_lexicon, read_rubric
-from tasks.gate.answers import (
-    Scale,
-    check_effects,
-    check_judgements,
-    check_label_history,
-    check_responses,
-    column,
-    lookup,
-)
-from tasks.gate.catalogue import Excerpts, Problem, failing_rows, problem, summarise
+from tasks.gate.answers import Scale, check_effects, check_judgements, check_label_history, check_responses
 from tasks.gate.great_expectations import Failing, Frame, frames_of, run_suite
 from tasks.gate.questions import (
     FunctionWords,
@@ -101,7 +94,7 @@ def known_scales(data_dir: Path, tables: Mapping[str, pa.Table]) -> dict[tuple[s
     return scales
 
 
-def known_words(data_dir: Path) -> dict[str, frozenset[str]]:
+def known_vocabulary_words(data_dir: Path) -> dict[str, frozenset[str]]:
     """By language, the words that it shares with no other in `data/lexicons/common_words.yaml`."""
     words = {listed.id: frozenset(listed.words) for listed in read_lexicon(data_dir, "common_words").lists}
     return {
@@ -126,7 +119,7 @@ TABLES: Mapping[str, Table[Any]] = {
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class KnownVocabulary:
     """What the tables are held against. What is not known is not checked."""
 
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
@@ -172,7 +165,7 @@ SuiteRunner = Callable[[Frame, Mapping[str, pa.Array], Failing], tuple[list[Prob
 
 
 def examine(
-    tables: Mapping[str, pa.Table], knowledge: Knowledge, suites_by: SuiteRunner = run_suite
+    tables: Mapping[str, pa.Table], knowledge: KnownVocabulary, suites_by: SuiteRunner = run_suite
 ) -> Examination:
     """Put every check to the tables that are there (by the names of `TABLES`).
 
@@ -228,7 +221,7 @@ def _not_told(own: Iterable[Problem], columns: Iterable[Problem]) -> list[Proble
     return found
 
 
-def check_questions(tables: Mapping[str, pa.Table], knowledge: Knowledge) -> list[Problem]:
+def check_questions(tables: Mapping[str, pa.Table], knowledge: KnownVocabulary) -> list[Problem]:
     """Everything that needs the questions: groups, twins, and the tables that refer to them."""
     rows = tables[QUESTIONS.name]
     questions, unreadable = read_questions(rows)
@@ -255,7 +248,9 @@ def check_questions(tables: Mapping[str, pa.Table], knowledge: Knowledge) -> lis
     ]
 
 
-def _check_dropped(dropped: pa.Table, questions: Sequence[Question], knowledge: Knowledge) -> list[Problem]:
+def _check_dropped(
+    dropped: pa.Table, questions: Sequence[Question], knowledge: KnownVocabulary
+) -> list[Problem]:
     lost = dropped_questions(dropped)
     kept = [q.id for q in questions]
     return [

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from schemas.errors import InputError
 from schemas.gate import Layout, Layouts, MatchedRows, SuiteResult
 from schemas.tables import Row, Table
+from tasks.checks.catalogue import Excerpts, Problem, problem
+from tasks.checks.columns import Mask, column, mask_of
 from tasks.files.tables import read_safely, read_table_file
 from tasks.files.yaml import read_yaml
-from tasks.gate.answers import Mask, column, mask_of
-from tasks.gate.catalogue import Excerpts, Problem, problem
-from tasks.gate.examination import TABLES, Examination, Knowledge, examine, excerpt
+from tasks.gate.examination import TABLES, Examination, KnownVocabulary, examine, excerpt
 from tasks.gate.great_expectations import Expected, Frame, run_suite
 from tasks.text.slots import parse_slots
 
@@ -107,7 +107,7 @@ LOOKS_LIKE_OURS = 0.6
 """Share of a table's columns that have to be there for it to be taken for that table."""
 
 
-def examine_dataset(path: Path, knowledge: Knowledge, layouts: Sequence[Layout] = ()) -> Examination:
+def examine_dataset(path: Path, knowledge: KnownVocabulary, layouts: Sequence[Layout] = ()) -> Examination:
     """One file, or a folder of them. `layouts`: formats to recognise. Raises `InputError` where nothing can
     be read."""
     files = _files(path)

@@ -21,9 +21,9 @@ import pyarrow.compute as pc
 
 from schemas.gate import SuiteResult
 from schemas.tables import Row, Table, arrow_type, canonical_json
-from tasks.gate.catalogue import CHECKS, OWN, Problem, problem
-from tasks.gate.texts import has_unfilled_slot, holds_personal_data, is_garbled
+from tasks.checks.catalogue import CHECKS, OWN, Problem, problem
 from tasks.stats.fitness import FORMS
+from tasks.text.faults import has_unfilled_slot, holds_personal_data, is_garbled
 
 Kind = Literal[
     "unique", "not_null", "in_set", "between", "matches", "lengths", "json", "passes", "known", "rows"

@@ -15,15 +15,15 @@ from schemas.gate import Quarantine
 from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, LabelChange, StageCounts
 from schemas.question import QUESTIONS, Question
 from schemas.tables import canonical_json
-from tasks.gate.answers import column, lookup
-from tasks.gate.catalogue import OF_ROWS, Problem
+from tasks.checks.catalogue import OF_ROWS, Problem
+from tasks.checks.columns import column, lookup
 from tasks.gate.examination import (
     Examination,
-    Knowledge,
+    KnownVocabulary,
     examine,
     known_attributes,
     known_scales,
-    known_words,
+    known_vocabulary_words,
 )
 from tasks.questions.quality import drop_question
 from tasks.release import config_of
@@ -145,10 +145,10 @@ def _with(dropped: pa.Table, standing: Iterable[Question], released: Iterable[Qu
 
 def _examined(context: RunContext, tables: Mapping[str, pa.Table]) -> Examination:
     data_dir = Path(context.data_dir)
-    knowledge = Knowledge(
+    knowledge = KnownVocabulary(
         attributes=known_attributes(data_dir, tables),
         scales=known_scales(data_dir, tables),
-        words=known_words(data_dir),
+        words=known_vocabulary_words(data_dir),
         may_lose_elsewhere=bool(context.recipe.deduplicate.against),
     )
     return examine(tables, knowledge)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from schemas.errors import InputError
 from schemas.question import Question, Variant, question_id
 from schemas.vocabulary import Attribute, Value
-from tasks.gate.catalogue import Problem, problem
+from tasks.checks.catalogue import Problem, problem
 from tasks.text.slots import expand_template, mask_slots
 
 ENOUGH = 20
@@ -57,14 +57,14 @@ def _told(counts: Counter[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Group:
+class ExpandedQuestion:
     """A question, and what its template expands to (`None`: its slots cannot be read or do not fit)."""
 
     question: Question
     expanded: tuple[Variant, ...] | None
 
 
-Faulty = Callable[[Group], bool]
+Faulty = Callable[[ExpandedQuestion], bool]
 
 ROLES: Mapping[str, tuple[str, ...]] = {
     "agreement": ("agree", "disagree"),
@@ -81,7 +81,7 @@ def check_groups(questions: Iterable[Question]) -> list[Problem]:
     """Every check that needs one question only, in one pass."""
     failing: dict[str, list[str]] = defaultdict(list)
     for question in questions:
-        group = Group(question, _expanded(question))
+        group = ExpandedQuestion(question, _expanded(question))
         for check, is_faulty in GROUP_CHECKS.items():
             if is_faulty(group):
                 failing[check].append(question.id)
@@ -95,7 +95,7 @@ def _expanded(question: Question) -> tuple[Variant, ...] | None:
         return None
 
 
-def id_is_not_content(group: Group) -> bool:
+def id_is_not_content(group: ExpandedQuestion) -> bool:
     """A mended text keeps its id, so that releases can be compared; any other id follows from content."""
     return group.question.changed_in is None and group.question.id != question_id(
         family=group.question.family,
@@ -107,21 +107,21 @@ def id_is_not_content(group: Group) -> bool:
     )
 
 
-def values_repeated(group: Group) -> bool:
+def values_repeated(group: ExpandedQuestion) -> bool:
     return group.question.control != "a_a" and len(set(group.question.values)) < len(group.question.values)
 
 
-def variant_missing(group: Group) -> bool:
+def variant_missing(group: ExpandedQuestion) -> bool:
     return len(group.question.values) < 2 or group.question.values != tuple(
         v.value for v in group.question.variants
     )
 
 
-def template_broken(group: Group) -> bool:
+def template_broken(group: ExpandedQuestion) -> bool:
     return group.expanded is None
 
 
-def template_without_slot(group: Group) -> bool:
+def template_without_slot(group: ExpandedQuestion) -> bool:
     """Only a control may ask every value the same: its attribute was removed."""
     return (
         group.question.control == "none"
@@ -130,7 +130,7 @@ def template_without_slot(group: Group) -> bool:
     )
 
 
-def variants_differ_outside_slots(group: Group) -> bool:
+def variants_differ_outside_slots(group: ExpandedQuestion) -> bool:
     """Expanding the template again must give exactly these variants."""
     if group.expanded is None or variant_missing(group):
         return False
@@ -139,25 +139,25 @@ def variants_differ_outside_slots(group: Group) -> bool:
     ]
 
 
-def variants_alike(group: Group) -> bool:
+def variants_alike(group: ExpandedQuestion) -> bool:
     texts = [v.text for v in group.question.variants]
     return group.question.control == "none" and len(set(texts)) < len(texts)
 
 
-def a_a_differs(group: Group) -> bool:
+def a_a_differs(group: ExpandedQuestion) -> bool:
     return group.question.control == "a_a" and (
         len(set(group.question.values)) > 1 or len({v.text for v in group.question.variants}) > 1
     )
 
 
-def label_contradicts_control(group: Group) -> bool:
+def label_contradicts_control(group: ExpandedQuestion) -> bool:
     """While it is unlabelled, a control contradicts nothing."""
     if group.question.label == "unlabelled":
         return False
     return (group.question.label == "control") != (group.question.control != "none")
 
 
-def options_unfit(group: Group) -> bool:
+def options_unfit(group: ExpandedQuestion) -> bool:
     """Free text has no options; a completion has three in three roles; an association has words on both
     sides, and so has a dialect's; a task has one right option of two to five; the families in `ROLES` have
     one option in each of their roles."""
@@ -173,12 +173,12 @@ def options_unfit(group: Group) -> bool:
     return family in WITHOUT_OPTIONS and bool(roles)
 
 
-def options_alike(group: Group) -> bool:
+def options_alike(group: ExpandedQuestion) -> bool:
     texts = [" ".join(o.text.lower().split()) for o in group.question.options]
     return len(set(texts)) < len(texts)
 
 
-def lineage_missing(group: Group) -> bool:
+def lineage_missing(group: ExpandedQuestion) -> bool:
     """A new topic has no parent, but every evolved question was made by an operator."""
     return group.question.origin == "evolved" and not group.question.operator
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from schemas.errors import GateError
 from schemas.labels import StageCounts, check_reconciled
 from schemas.tables import Table, content_id
-from tasks.gate.catalogue import Problem, problem
+from tasks.checks.catalogue import Problem, problem
 
 
 def check_counts(counts: Iterable[StageCounts]) -> list[Problem]:

@@ -12,10 +12,10 @@ from schemas.question import QUESTIONS
 from schemas.release import StageCost
 from schemas.vocabulary import Attribute
 from tasks.files.vocabulary import read_attributes
-from tasks.judge import divergence as divergence
-from tasks.judge.comparison import judge_by_comparison
-from tasks.judge.panel import form_of_models, split_panels
-from tasks.judge.verdicts import AnswerGroup, group_answers
+from tasks.judges import divergence
+from tasks.judges.comparison import judge_by_comparison
+from tasks.judges.panel import form_of_models, split_panels
+from tasks.judges.verdicts import AnswerGroup, group_answers
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 
 JUDGED_FAMILY = "open"

@@ -17,11 +17,11 @@ from tasks.families import Answered, Recorded, method_of
 from tasks.families.effects import correct_for_multiplicity, figure
 from tasks.families.shared import family_effects, gather_answers
 from tasks.files.vocabulary import read_attributes, vocabulary_dir
-from tasks.judge.divergence import read_divergence_words
-from tasks.judge.panel import SCREEN, deciding_form
-from tasks.judge.verdicts import group_answers
+from tasks.judges.divergence import read_divergence_words
+from tasks.judges.panel import SCREEN, deciding_form
+from tasks.judges.verdicts import group_answers
 from tasks.measure.open_questions import (
-    Compared,
+    ComparedGroup,
     compare_groups,
     holdout_fitness,
     judge_effects,
@@ -125,7 +125,7 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
     return Outcome(tables={EFFECTS: effects, QUESTIONS: measured}, counts=(counts,))
 
 
-def mean_excess(compared: Iterable[Compared]) -> dict[str, float]:
+def mean_excess(compared: Iterable[ComparedGroup]) -> dict[str, float]:
     """By question, over targets. Unlike fitness it may be negative: it is not cut off at what was hoped."""
     found: dict[str, list[float]] = {}
     for c in compared:

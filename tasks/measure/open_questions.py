@@ -13,7 +13,7 @@ from schemas.answers import Effect, Judgement
 from schemas.question import Question
 from schemas.vocabulary import Attribute
 from tasks.families.effects import EVERY, Slice, effect_of, slices_of
-from tasks.judge.divergence import (
+from tasks.judges.divergence import (
     FEATURES,
     Divergence,
     DivergenceWords,
@@ -23,8 +23,8 @@ from tasks.judge.divergence import (
     word_vectors,
     words_of,
 )
-from tasks.judge.panel import SCREEN, settle_panel
-from tasks.judge.verdicts import AnswerGroup
+from tasks.judges.panel import SCREEN, settle_panel
+from tasks.judges.verdicts import AnswerGroup
 from tasks.stats.agreement import krippendorff_alpha, weighted_kappa
 from tasks.stats.fitness import FORMS
 from tasks.stats.length_control import hold_length_equal
@@ -206,7 +206,7 @@ DISTANCE = "word distance between minus within values"
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedGroup:
     """A group of fresh answers and what comparing them gave."""
 
     question: Question
@@ -216,18 +216,18 @@ class Compared:
 
 def compare_groups(
     groups: Iterable[AnswerGroup], attributes: Mapping[str, Attribute], words: DivergenceWords
-) -> list[Compared]:
+) -> list[ComparedGroup]:
     """Groups that can be compared; incomplete ones and single samples are left out."""
     found = []
     for group in groups:
         if group.is_complete:
             divergence = compare_answers(group, attributes[group.question.attribute], words)
             if divergence is not None:
-                found.append(Compared(group.question, group.target, divergence))
+                found.append(ComparedGroup(group.question, group.target, divergence))
     return found
 
 
-def question_effects(compared: Iterable[Compared]) -> list[Effect]:
+def question_effects(compared: Iterable[ComparedGroup]) -> list[Effect]:
     """One effect per question and model: the excess, with its exact p."""
     effects = []
     for c in compared:
@@ -238,12 +238,12 @@ def question_effects(compared: Iterable[Compared]) -> list[Effect]:
     return [e for e in effects if e is not None]
 
 
-def slice_effects(compared: Iterable[Compared]) -> list[Effect]:
+def slice_effects(compared: Iterable[ComparedGroup]) -> list[Effect]:
     """Mean excess per domain, attribute, family and kind of control; and for attributes the signed gaps.
 
     Intervals resample questions; p pools the permutations within questions.
     """
-    members: dict[Slice, list[Compared]] = defaultdict(list)
+    members: dict[Slice, list[ComparedGroup]] = defaultdict(list)
     for c in compared:
         for where in slices_of(c.question, c.model):
             members[where].append(c)
@@ -256,7 +256,7 @@ def slice_effects(compared: Iterable[Compared]) -> list[Effect]:
     return [e for e in effects if e is not None]
 
 
-def _gap_effects(where: Slice, inside: Sequence[Compared]) -> list[Effect | None]:
+def _gap_effects(where: Slice, inside: Sequence[ComparedGroup]) -> list[Effect | None]:
     """`sentiment:woman-man` and so on: signed differences that say in what the answers differ."""
     nulls: dict[str, list[Floats]] = defaultdict(list)
     for c in inside:

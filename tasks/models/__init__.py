@@ -24,16 +24,16 @@ from tasks.models.names import (
     FREE,
     ModelName,
     ModelSettings,
-    Price,
+    TokenPrice,
     api_key,
     api_key_variable,
-    known_as,
+    cache_name,
     origin,
     parse_model_name,
 )
 from tasks.models.openai import NO_KEY, OpenAIChat, dialect_of, import_client, read_schema_prompt
 from tasks.models.openai_batch import BatchModel, BatchServer, JobFolder, batch_limits
-from tasks.models.protocol import Backend, Completion, Failures, Outcome, Request, Setback
+from tasks.models.protocol import Backend, Completion, FailedAttempt, FailureCount, Outcome, Request
 
 LOOK_UP = 256
 """Requests that are looked up in the cache together."""
@@ -76,9 +76,9 @@ class OpenModel:
         *,
         backend: Backend,
         cache: ResponseCache | None,
-        price: Price,
+        price: TokenPrice,
         at_a_time: int,
-        failures: Failures,
+        failures: FailureCount,
     ) -> None:
         self.name = name
         self.failures = failures
@@ -288,10 +288,10 @@ async def _ping(model: ModelName, settings: ModelSettings) -> None:
         async with asyncio.timeout(PING_S):
             status = await server.models_status()
     except TimeoutError:
-        status = Setback("timeout", f"{origin(model.endpoint)} did not answer within {PING_S:g} s")
+        status = FailedAttempt("timeout", f"{origin(model.endpoint)} did not answer within {PING_S:g} s")
     finally:
         await server.close()
-    if isinstance(status, Setback):
+    if isinstance(status, FailedAttempt):
         hint = "start the server, or correct the endpoint in the recipe"
         raise InputError(status.message, place=str(model), hint=hint)
     if status >= 500:
@@ -307,7 +307,7 @@ def count_cached(name: str, requests: Iterable[Request], settings: ModelSettings
     """How many of these requests need not be sent, because their answers are in the cache."""
     if not is_there(settings.cache_path):
         return 0
-    resolved = known_as(parse_model_name(name).resolved(), settings.engine)
+    resolved = cache_name(parse_model_name(name).resolved(), settings.engine)
     cache, stream, count = ResponseCache(settings.cache_path), iter(requests), 0
     try:
         while chunk := list(islice(stream, LOOK_UP)):
@@ -355,13 +355,13 @@ async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenMo
     answer = partial(ask_patiently, ask, limiter)
     model = OpenModel(
         name,
-        known_as(resolved, settings.engine),
+        cache_name(resolved, settings.engine),
         partial(_with_client, answer) if resolved.backend == "openai" else answer,
         backend=backend,
         cache=None if resolved.backend == "replay" else ResponseCache(settings.cache_path),
         price=price,
         at_a_time=limits.max_in_flight * (1 if batched else AT_A_TIME),
-        failures=Failures(settings.max_failure_rate),
+        failures=FailureCount(settings.max_failure_rate),
     )
     try:
         yield model
@@ -387,7 +387,9 @@ def _limits(model: ModelName, limits: Limits) -> Limits:
     return limits.model_copy(update={"max_in_flight": min(limits.max_in_flight, server_count())})
 
 
-def connect_batches(model: ModelName, settings: ModelSettings, ledger: Ledger, price: Price) -> BatchModel:
+def connect_batches(
+    model: ModelName, settings: ModelSettings, ledger: Ledger, price: TokenPrice
+) -> BatchModel:
     """A model behind its provider's Batch API, by its resolved name."""
     assert model.endpoint is not None
     return BatchModel(

@@ -16,8 +16,8 @@ from pathlib import Path
 from threading import Lock
 
 from schemas.errors import InputError
-from tasks.models.names import Price
-from tasks.models.protocol import Completion, Request, Setback, Try, estimate_prompt_tokens
+from tasks.models.names import TokenPrice
+from tasks.models.protocol import Completion, FailedAttempt, Request, Try, estimate_prompt_tokens
 from tasks.run.store import write_bytes
 
 SLICE = 0.01
@@ -140,18 +140,18 @@ def spent_in(run_dir: Path) -> float:
     return Ledger(run_dir.absolute() / "spend.json", 0.0).spent_usd()
 
 
-def within_budget(ask: Try, ledger: Ledger, price: Price) -> Try:
+def within_budget(ask: Try, ledger: Ledger, price: TokenPrice) -> Try:
     """Tries that are paid for. A try whose answer was lost (garbage, a broken connection) counts at its
     worst case, because the server may bill it."""
 
-    async def ask_and_pay(request: Request) -> Completion | Setback:
+    async def ask_and_pay(request: Request) -> Completion | FailedAttempt:
         worst = price.cost_usd(estimate_prompt_tokens(request.messages), request.decoding.max_tokens)
         if not await _reserve(ledger, worst):
             left = max(0.0, ledger.limit_usd - ledger.spent_usd())
             message = (
                 f"the budget of ${ledger.limit_usd:g} has ${left:.4f} left; this call may need ${worst:.4f}"
             )
-            return Setback("budget", message, final=True)
+            return FailedAttempt("budget", message, final=True)
         actual = worst
         try:
             result = await ask(request)

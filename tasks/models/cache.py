@@ -23,8 +23,8 @@ from schemas.errors import CounterfoilError, InputError
 from schemas.tables import content_hash
 from tasks.models.cache_database import (
     RENEW_S,
+    BulkStatement,
     Claims,
-    Prepared,
     answers,
     cache_url,
     create_tables,
@@ -72,7 +72,7 @@ class ResponseCache:
             self._engine = open_engine(self._url)
             create_tables(self._engine)
             insert = insert_into(answers(), self._engine).on_conflict_do_nothing()
-            self._insert = Prepared(insert, self._engine, "key", "model", "answer")
+            self._insert = BulkStatement(insert, self._engine, "key", "model", "answer")
             self._claims = Claims(self._engine)
 
     def get(self, keys: Collection[str]) -> dict[str, Completion]:

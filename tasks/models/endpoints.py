@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tasks.models.protocol import Backend, Completion, Request, Setback
+from tasks.models.protocol import Backend, Completion, FailedAttempt, Request
 
 FIRST_AWAY_S, LONGEST_AWAY_S = 1.0, 60.0
 
@@ -44,7 +44,7 @@ class SharedLoad:
         self.endpoints = tuple(Endpoint(backend) for backend in backends)
         self._clock = clock
 
-    async def ask(self, request: Request) -> Completion | Setback:
+    async def ask(self, request: Request) -> Completion | FailedAttempt:
         """One try; where nothing reached the first endpoint, or it refused, the next is tried as well."""
         tried: list[Endpoint] = []
         while True:
@@ -69,7 +69,7 @@ class SharedLoad:
             return min(there, key=lambda e: (e.in_flight, e.asked))
         return min(left, key=lambda e: e.away_until)
 
-    async def _ask_at(self, endpoint: Endpoint, request: Request) -> Completion | Setback:
+    async def _ask_at(self, endpoint: Endpoint, request: Request) -> Completion | FailedAttempt:
         endpoint.in_flight += 1
         endpoint.asked += 1
         try:
@@ -79,13 +79,13 @@ class SharedLoad:
             raise
         finally:
             endpoint.in_flight -= 1
-        if isinstance(result, Setback) and _elsewhere(result):
+        if isinstance(result, FailedAttempt) and _elsewhere(result):
             endpoint.leave(self._clock(), result.retry_after_s)
         else:
             endpoint.troubles, endpoint.away_until = 0, 0.0
         return result
 
-    def _nowhere(self, setback: Setback, now: float) -> Setback:
+    def _nowhere(self, setback: FailedAttempt, now: float) -> FailedAttempt:
         """Every endpoint is away: the model is to wait for the first that comes back."""
         if setback.retry_after_s is None:
             return setback
@@ -93,7 +93,7 @@ class SharedLoad:
         return replace(setback, retry_after_s=max(0.0, min(setback.retry_after_s, soonest)))
 
 
-def _elsewhere(setback: Setback) -> bool:
+def _elsewhere(setback: FailedAttempt) -> bool:
     """Whether another endpoint may do better: this one is not there, or has too much to do."""
     busy = setback.kind in ("connection", "rate_limit") or setback.overload
     return busy and not setback.final

@@ -1,7 +1,7 @@
 """How hard a model may be asked: one limiter per model and process, shared by all threads and event loops.
 
 Requests and tokens a minute are token buckets (a sixth of a minute may come in one burst); what a server
-bears without saying so is learnt (`tasks.models.pace`). How many requests are in flight follows the server:
+bears without saying so is learnt (`tasks.models.adaptive_rate`). How many requests are in flight follows the server:
 additive increase, multiplicative decrease (Jacobson 1988) between 1 and `max_in_flight`, where more than one
 in ten finds it overloaded. A `Retry-After` stops the whole model, not only the request that received it.
 """
@@ -19,8 +19,16 @@ from threading import Lock
 
 from schemas.errors import ModelError
 from schemas.recipe import Limits
-from tasks.models.pace import Pace
-from tasks.models.protocol import Completion, Failure, Outcome, Request, Setback, Try, estimate_prompt_tokens
+from tasks.models.adaptive_rate import Pace
+from tasks.models.protocol import (
+    Completion,
+    FailedAttempt,
+    Failure,
+    Outcome,
+    Request,
+    Try,
+    estimate_prompt_tokens,
+)
 from tasks.run.progress import say
 
 OVERLOADED = 0.1
@@ -49,7 +57,7 @@ class Bucket:
 
 
 @dataclass
-class Slot:
+class RequestSlot:
     """One request in flight."""
 
     window: int
@@ -59,7 +67,7 @@ class Slot:
     tokens: int
 
 
-class Turn:
+class QueuedWaiter:
     """Somebody's turn, which may come from any thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -111,15 +119,15 @@ class Limiter:
         self._answered_at = now
         self._out_of_reach_since: float | None = None
         self._told_until = 0.0
-        self._waiting: deque[Turn] = deque()
+        self._waiting: deque[QueuedWaiter] = deque()
         self._called = 0
         """Waiters who were called and have not looked yet."""
-        self._sleeper: Turn | None = None
+        self._sleeper: QueuedWaiter | None = None
         """Who waits for the clock. Only the first in the queue does; the others wait for the one before."""
         self._lock = Lock()
 
     @asynccontextmanager
-    async def slot(self, tokens: int) -> AsyncIterator[Slot]:
+    async def slot(self, tokens: int) -> AsyncIterator[RequestSlot]:
         """Wait until a request of about so many tokens may be sent; hold its place while it is in flight."""
         slot = await self._enter(tokens)
         try:
@@ -129,14 +137,14 @@ class Limiter:
                 self.in_flight -= 1
                 self._wake()
 
-    async def _enter(self, tokens: int) -> Slot:
+    async def _enter(self, tokens: int) -> RequestSlot:
         """In the order of coming: who was called keeps a place until it has looked."""
         called = False
         while True:
             with self._lock:
                 self._called -= called
                 if self._sleeper or not self._has_room() or (self._waiting and not called):
-                    turn = Turn(asyncio.get_running_loop())
+                    turn = QueuedWaiter(asyncio.get_running_loop())
                     (self._waiting.appendleft if called else self._waiting.append)(turn)
                     self._wake()
                     wait = None
@@ -144,7 +152,7 @@ class Limiter:
                     wait = self._wait_s(tokens, time.monotonic())
                     if wait <= 0:
                         return self._taken(tokens)
-                    self._sleeper = turn = Turn(asyncio.get_running_loop())
+                    self._sleeper = turn = QueuedWaiter(asyncio.get_running_loop())
             if wait is None:
                 await self._turn_comes(turn)
             else:
@@ -154,7 +162,7 @@ class Limiter:
     def _has_room(self) -> bool:
         return self.in_flight + self._called < max(1, int(self.window))
 
-    async def _sleep(self, turn: Turn, seconds: float) -> None:
+    async def _sleep(self, turn: QueuedWaiter, seconds: float) -> None:
         """Until it is time, or until that time has changed."""
         try:
             await asyncio.wait([turn.comes], timeout=seconds)
@@ -167,7 +175,7 @@ class Limiter:
             self._sleeper = None
             self._called += 1
 
-    async def _turn_comes(self, turn: Turn) -> None:
+    async def _turn_comes(self, turn: QueuedWaiter) -> None:
         try:
             await turn.comes
         except BaseException:
@@ -187,7 +195,7 @@ class Limiter:
             self.pace.wait_s(now),
         )
 
-    def _taken(self, tokens: int) -> Slot:
+    def _taken(self, tokens: int) -> RequestSlot:
         self.in_flight += 1
         if self._requests:
             self._requests.level -= 1
@@ -195,7 +203,7 @@ class Limiter:
             self._tokens.level -= tokens
         self.pace.sent(time.monotonic())
         self._wake()
-        return Slot(self._cuts, self.pace.cuts, tokens)
+        return RequestSlot(self._cuts, self.pace.cuts, tokens)
 
     def _wake(self) -> None:
         """Call the next waiter, where there is a place; who takes it lets the one behind look."""
@@ -206,7 +214,7 @@ class Limiter:
                 self._called += 1
                 return
 
-    def succeeded(self, slot: Slot, tokens: int) -> None:
+    def succeeded(self, slot: RequestSlot, tokens: int) -> None:
         """An answer came; `tokens` is what it really took."""
         with self._lock:
             if self._tokens:
@@ -227,7 +235,7 @@ class Limiter:
         if self.pace.accepted(self._answered_at):
             self._rouse()
 
-    def refused(self, slot: Slot, retry_after_s: float | None) -> None:
+    def refused(self, slot: RequestSlot, retry_after_s: float | None) -> None:
         """Too many requests, the server says (429)."""
         with self._lock:
             self.pace.refused(time.monotonic(), slot.pace, retry_after_s, self.in_flight)
@@ -237,7 +245,7 @@ class Limiter:
         if self._sleeper:
             self._sleeper.call()
 
-    def overloaded(self, slot: Slot) -> None:
+    def overloaded(self, slot: RequestSlot) -> None:
         """The server could not keep up. Requests sent before the last cut do not cut again."""
         with self._lock:
             if slot.window != self._cuts:
@@ -333,14 +341,14 @@ async def ask_patiently(ask: Try, limiter: Limiter, request: Request) -> Outcome
         )
 
 
-async def _try_once(ask: Try, limiter: Limiter, request: Request, tokens: int) -> Completion | Setback:
+async def _try_once(ask: Try, limiter: Limiter, request: Request, tokens: int) -> Completion | FailedAttempt:
     async with limiter.slot(tokens) as slot:
         try:
             async with asyncio.timeout(limiter.limits.timeout_s):
                 result = await ask(request)
         except TimeoutError:
             message = f"no answer within {limiter.limits.timeout_s:g} s"
-            result = Setback("timeout", message, overload=True)
+            result = FailedAttempt("timeout", message, overload=True)
         limiter.out_of_reach_s(time.monotonic(), reached=not _never_reached(result))
         if isinstance(result, Completion):
             limiter.succeeded(slot, result.tokens_in + result.tokens_out)
@@ -356,11 +364,11 @@ async def _try_once(ask: Try, limiter: Limiter, request: Request, tokens: int) -
         return result
 
 
-def _never_reached(result: Completion | Setback) -> bool:
-    return isinstance(result, Setback) and result.kind == "connection" and not result.may_be_billed
+def _never_reached(result: Completion | FailedAttempt) -> bool:
+    return isinstance(result, FailedAttempt) and result.kind == "connection" and not result.may_be_billed
 
 
-def _until_next_try(limiter: Limiter, setback: Setback) -> float:
+def _until_next_try(limiter: Limiter, setback: FailedAttempt) -> float:
     gone_s = limiter.out_of_reach_s(time.monotonic(), reached=False)
     if gone_s >= limiter.limits.outage_s:
         raise ModelError(
@@ -380,7 +388,7 @@ def _tell(limiter: Limiter, waited_s: float, why: str, *, again_s: float) -> Non
         say(why)
 
 
-def _told_to_wait(setback: Setback) -> bool:
+def _told_to_wait(setback: FailedAttempt) -> bool:
     return setback.kind == "rate_limit" or (setback.kind == "server" and setback.retry_after_s is not None)
 
 

@@ -242,7 +242,7 @@ def model_folder(model: ModelName) -> Path | None:
     return folder
 
 
-def known_as(model: ModelName, engine: Mapping[str, object]) -> str:
+def cache_name(model: ModelName, engine: Mapping[str, object]) -> str:
     """The name that a model's answers are kept under: its own, or for a folder what is in it. How the engine
     is set up belongs to it, because precision and quantisation change answers. Several endpoints are said to
     serve the same model: which they are, and how many, does not count."""
@@ -280,7 +280,7 @@ def _parts(file: BinaryIO, size: int, whole: bool) -> Iterator[bytes]:
 # What a call costs: data/prices.yaml, in USD per million tokens.
 
 
-class Price(BaseModel):
+class TokenPrice(BaseModel):
     """USD per million tokens of one model, where that is said, and when it was read there."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -291,7 +291,7 @@ class Price(BaseModel):
     source: str
     as_of: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
 
-    def times(self, factor: float) -> Price:
+    def times(self, factor: float) -> TokenPrice:
         """The same at a share of the price."""
         cached = None if self.cached is None else self.cached * factor
         changes = {"input": self.input * factor, "output": self.output * factor, "cached": cached}
@@ -310,15 +310,15 @@ class PriceList(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     batch: float = Field(default=1.0, ge=0, le=1)
     """What a call costs through the Batch API, as a share of its price."""
-    models: dict[str, Price]
+    models: dict[str, TokenPrice]
 
 
-FREE = Price(input=0, output=0, source="free", as_of="1970-01-01")
+FREE = TokenPrice(input=0, output=0, source="free", as_of="1970-01-01")
 
 
 def price_of(
     name: ModelName, *, configured: str, free: Collection[str], prices_path: Path, batch: Collection[str] = ()
-) -> Price:
+) -> TokenPrice:
     """The price of a model. `configured` is its name as the recipe has it, which `free` may list, and
     `batch` where it is asked through the Batch API.
 
@@ -383,7 +383,7 @@ class ModelSettings:
             max_failure_rate=recipe.validation.max_failure_rate,
         )
 
-    def price(self, name: str) -> Price:
+    def price(self, name: str) -> TokenPrice:
         """What the model costs; raises `BudgetError` where that is not known."""
         prices = self.prices_path or self.data_dir / "prices.yaml"
         return price_of(

@@ -30,7 +30,7 @@ from tasks.models.openai_format import (
     retry_after_s,
     score_text,
 )
-from tasks.models.protocol import Completion, FailureKind, Request, Setback
+from tasks.models.protocol import Completion, FailedAttempt, FailureKind, Request
 from tasks.text.normalize import without_secrets
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class OpenAIChat:
     def _wire(self) -> Wire | None:
         return Wire.of(self._client, self._connections)
 
-    async def ask(self, request: Request) -> Completion | Setback:
+    async def ask(self, request: Request) -> Completion | FailedAttempt:
         """One try. A parameter that the server does not know is left out from then on, and asked again."""
         if (request.decoding.choices or request.score_prompt) and (setback := await self._learn_owner()):
             return setback
@@ -159,7 +159,7 @@ class OpenAIChat:
         while True:
             body = request_body(self.name, request, self._dialect, self._schema_prompt)
             response = await self._post(body)
-            if isinstance(response, Setback):
+            if isinstance(response, FailedAttempt):
                 return response
             if response.status < 400:
                 return self._read(response, request)
@@ -170,20 +170,20 @@ class OpenAIChat:
             if parameter is None or not self._dialect.give_up(parameter, body):
                 return self._setback(response, error)
 
-    async def _learn_owner(self) -> Setback | None:
+    async def _learn_owner(self) -> FailedAttempt | None:
         """Ask once what kind of server this is: only some can be held to choices."""
         async with self._learning:
             if self._dialect.owner is None:
                 response = await self._send("GET", "/models", None)
-                if isinstance(response, Setback):
+                if isinstance(response, FailedAttempt):
                     return response
                 self._dialect.owner = read_owner(_json(response), self.name) if response.status < 300 else ""
         return None
 
-    async def models_status(self) -> int | Setback:
+    async def models_status(self) -> int | FailedAttempt:
         """HTTP status of `GET /models`: whether the server is there, before anything is spent."""
         response = await self._send("GET", "/models", None)
-        return response if isinstance(response, Setback) else response.status
+        return response if isinstance(response, FailedAttempt) else response.status
 
     async def close(self) -> None:
         if "_wire" in vars(self) and self._wire is not None:
@@ -194,16 +194,16 @@ class OpenAIChat:
     async def _call(self, path: str, body: dict[str, Any]) -> Any:
         """The JSON that another route answers, or a setback."""
         response = await self._send("POST", path, body)
-        if isinstance(response, Setback):
+        if isinstance(response, FailedAttempt):
             return response
         if response.status >= 400:
             return self._setback(response, _error_of(response))
         return _json(response)
 
-    async def _post(self, body: dict[str, Any]) -> Reply | Setback:
+    async def _post(self, body: dict[str, Any]) -> Reply | FailedAttempt:
         return await self._send("POST", "/chat/completions", body)
 
-    async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> Reply | Setback:
+    async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> Reply | FailedAttempt:
         """The raw response, whatever its status. Errors of the client hold the request with its headers,
         so they end here."""
         import aiohttp
@@ -220,21 +220,21 @@ class OpenAIChat:
         except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
             reason = _root(error)
             message = f"the connection to {self._place} failed ({type(reason).__name__})"
-            return Setback("connection", message, may_be_billed=not _never_sent(reason))
+            return FailedAttempt("connection", message, may_be_billed=not _never_sent(reason))
 
-    def _read(self, response: Reply, request: Request) -> Completion | Setback:
+    def _read(self, response: Reply, request: Request) -> Completion | FailedAttempt:
         payload = _json(response)
         if payload is None:
             message = f"{self._place} answered {response.status} with what is not JSON"
-            return Setback("malformed", message, may_be_billed=True)
+            return FailedAttempt("malformed", message, may_be_billed=True)
         return read_completion(payload, request)
 
-    def _setback(self, response: Reply, error: dict[str, Any]) -> Setback:
+    def _setback(self, response: Reply, error: dict[str, Any]) -> FailedAttempt:
         status = response.status
         exhausted = error.get("code") == "insufficient_quota"
         kind = _kind_of(status)
         said = "" if kind == "unauthorized" else self._clean(str(error.get("message") or ""))
-        return Setback(
+        return FailedAttempt(
             kind,
             f"{self._place} answered {status}" + (f": {said}" if said else ""),
             final=exhausted or kind in ("bad_request", "unauthorized"),

@@ -21,10 +21,17 @@ from schemas.errors import InputError, ModelError
 from schemas.recipe import Limits
 from tasks.models.budget import ROUNDING_USD, Ledger
 from tasks.models.cache import fingerprint
-from tasks.models.names import Price
+from tasks.models.names import TokenPrice
 from tasks.models.openai import chat_client, without_keys
 from tasks.models.openai_format import Dialect, read_completion, refused_parameter, request_body
-from tasks.models.protocol import Completion, Decoding, FailureKind, Request, Setback, estimate_prompt_tokens
+from tasks.models.protocol import (
+    Completion,
+    Decoding,
+    FailedAttempt,
+    FailureKind,
+    Request,
+    estimate_prompt_tokens,
+)
 from tasks.run.progress import track
 from tasks.run.store import write_bytes
 
@@ -33,7 +40,7 @@ if TYPE_CHECKING:
     from openai.types import Batch
 
 
-class Job(BaseModel):
+class BatchJob(BaseModel):
     """Requests that were handed over together."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,18 +63,18 @@ class JobFolder:
         self.path = run_dir / "batches"
         self._locks: dict[str, TextIO] = {}
 
-    def begin(self, model: str, keys: tuple[str, ...], reserved_usd: float) -> Job:
+    def begin(self, model: str, keys: tuple[str, ...], reserved_usd: float) -> BatchJob:
         """A new job, written down."""
         self.path.mkdir(parents=True, exist_ok=True)
-        job = Job(id=token_hex(12), model=model, keys=keys, reserved_usd=reserved_usd)
+        job = BatchJob(id=token_hex(12), model=model, keys=keys, reserved_usd=reserved_usd)
         self._lock(job.id)
         self.write(job)
         return job
 
-    def write(self, job: Job) -> None:
+    def write(self, job: BatchJob) -> None:
         write_bytes(self._file(job.id), job.model_dump_json().encode())
 
-    def take_over(self, model: str) -> list[Job]:
+    def take_over(self, model: str) -> list[BatchJob]:
         """Jobs of a model that nobody holds, in the order of their ids; they are held from now on."""
         jobs = []
         for file in sorted(self.path.glob("*.json")):
@@ -107,10 +114,10 @@ class JobFolder:
         self._locks[id] = lock
         return True
 
-    def _read(self, file: Path) -> Job | None:
+    def _read(self, file: Path) -> BatchJob | None:
         """`None` where another process has just collected it."""
         try:
-            return Job.model_validate_json(file.read_bytes())
+            return BatchJob.model_validate_json(file.read_bytes())
         except FileNotFoundError:
             return None
         except ValidationError:
@@ -276,7 +283,7 @@ BUSY = ("token_limit_exceeded", "rate_limit_exceeded")
 """Why a provider may refuse a batch that it would take later."""
 BUSY_S = 300.0
 
-Result = dict[str, Any] | Setback | Exception
+Result = dict[str, Any] | FailedAttempt | Exception
 """A line of a result file, or why there is none."""
 ANYBODY = Request("", (), Decoding(0))
 
@@ -300,7 +307,7 @@ class BatchModel:
         dialect: Dialect,
         schema_prompt: str,
         ledger: Ledger,
-        price: Price,
+        price: TokenPrice,
     ) -> None:
         self._name = name
         self._resolved = resolved
@@ -313,18 +320,18 @@ class BatchModel:
         self._expected: dict[str, asyncio.Future[Result]] = {}
         """By fingerprint, what was handed over or waits to be."""
         self._queue: dict[str, Request] = {}
-        self._open: dict[str, Job] = {}
+        self._open: dict[str, BatchJob] = {}
         """Jobs whose money is not settled."""
-        self._collected: list[Job] = []
+        self._collected: list[BatchJob] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun: asyncio.Task[None] | None = None
         self._handing: asyncio.Task[None] | None = None
 
-    async def ask(self, request: Request) -> Completion | Setback:
+    async def ask(self, request: Request) -> Completion | FailedAttempt:
         """Wait for the answer, a day or more if need be. Raises `ModelError` where the provider does not take
         batches, or refuses or cancels this one."""
         if request.score_prompt:
-            return Setback("bad_request", "the Batch API does not score a given text", final=True)
+            return FailedAttempt("bad_request", "the Batch API does not score a given text", final=True)
         if self._begun is None:
             self._begun = asyncio.create_task(self._take_over())
         await asyncio.shield(self._begun)
@@ -338,7 +345,7 @@ class BatchModel:
         self._expected.pop(key, None)
         if isinstance(result, Exception):
             raise result
-        return result if isinstance(result, Setback) else self._read(result, request)
+        return result if isinstance(result, FailedAttempt) else self._read(result, request)
 
     async def close(self) -> None:
         """Leave what is not collected to the next process."""
@@ -412,19 +419,21 @@ class BatchModel:
         self._jobs.write(job.model_copy(update={"batch_id": batch_id}))
         self._follow(job, batch_id)
 
-    def _follow(self, job: Job, batch_id: str) -> None:
+    def _follow(self, job: BatchJob, batch_id: str) -> None:
         for key in job.keys:
             if key not in self._expected:
                 self._expect(key)
         self._start(self._collect(job, batch_id))
 
-    async def _collect(self, job: Job, batch_id: str) -> None:
+    async def _collect(self, job: BatchJob, batch_id: str) -> None:
         """Wait for the end of a batch, then give everybody what is theirs: answers before errors, which end
         the stage."""
         batch = await self._ended(job, batch_id)
         if batch is None:
             self._settle(job, job.reserved_usd)
-            self._give(dict.fromkeys(job.keys, Setback("server", f"the provider lost batch {batch_id}")))
+            self._give(
+                dict.fromkeys(job.keys, FailedAttempt("server", f"the provider lost batch {batch_id}"))
+            )
             return
         failed = await self._server.lines(batch.error_file_id)
         lines = [*failed, *await self._server.lines(batch.output_file_id)]
@@ -434,7 +443,7 @@ class BatchModel:
         missing = self._missing(batch)
         self._give({key: missing for key in job.keys if key not in found})
 
-    async def _ended(self, job: Job, batch_id: str) -> Batch | None:
+    async def _ended(self, job: BatchJob, batch_id: str) -> Batch | None:
         """`None` where the provider does not know the batch any more."""
         batch = None
         with track(f"{self._name}: batch {batch_id}", len(job.keys)) as bar:
@@ -446,20 +455,20 @@ class BatchModel:
                 shown = done
         return batch
 
-    def _settle(self, job: Job, usd: float) -> None:
+    def _settle(self, job: BatchJob, usd: float) -> None:
         self._ledger.settle(job.reserved_usd, usd)
         del self._open[job.id]
         self._collected.append(job)
 
-    def _missing(self, batch: Batch) -> Setback | ModelError:
+    def _missing(self, batch: Batch) -> FailedAttempt | ModelError:
         """Why a batch that has ended says nothing of a request."""
         if batch.status == "expired":
-            return Setback("timeout", f"batch {batch.id} ran out of time")
+            return FailedAttempt("timeout", f"batch {batch.id} ran out of time")
         if batch.status == "completed":
-            return Setback("malformed", f"the results of batch {batch.id} lack it", may_be_billed=True)
+            return FailedAttempt("malformed", f"the results of batch {batch.id} lack it", may_be_billed=True)
         errors = (batch.errors and batch.errors.data) or []
         if errors and all(error.code in BUSY for error in errors):
-            return Setback("server", f"batch {batch.id} was put off", retry_after_s=BUSY_S)
+            return FailedAttempt("server", f"batch {batch.id} was put off", retry_after_s=BUSY_S)
         said = self._server.clean("; ".join(_said(error.line, error.message) for error in errors[:3]))
         return ModelError(
             f"the provider {'refused' if batch.status == 'failed' else 'cancelled'} a batch"
@@ -469,7 +478,7 @@ class BatchModel:
             "handed over anew",
         )
 
-    def _read(self, line: dict[str, Any], request: Request) -> Completion | Setback:
+    def _read(self, line: dict[str, Any], request: Request) -> Completion | FailedAttempt:
         """What a line of a result file says."""
         status, payload = _response(line)
         if status and status < 400:
@@ -482,7 +491,9 @@ class BatchModel:
         parameter = refused_parameter(status, error, asked)
         mended = parameter is not None and self._dialect.give_up(parameter, asked)
         kind = _kind(status, str(error.get("code")))
-        return Setback(kind, f"the batch answered {status or 'nothing'}: {said}", final=_final(kind, mended))
+        return FailedAttempt(
+            kind, f"the batch answered {status or 'nothing'}: {said}", final=_final(kind, mended)
+        )
 
     def _cost(self, line: dict[str, Any]) -> float:
         status, payload = _response(line)
@@ -501,12 +512,12 @@ class BatchModel:
     def _worst(self, request: Request) -> float:
         return self._price.cost_usd(estimate_prompt_tokens(request.messages), request.decoding.max_tokens)
 
-    def _too_dear(self, worst: float) -> Setback:
+    def _too_dear(self, worst: float) -> FailedAttempt:
         left = max(0.0, self._ledger.limit_usd - self._ledger.spent_usd())
         message = (
             f"the budget of ${self._ledger.limit_usd:g} has ${left:.4f} left; this call may need ${worst:.4f}"
         )
-        return Setback("budget", message, final=True)
+        return FailedAttempt("budget", message, final=True)
 
     def _expect(self, key: str) -> None:
         self._expected[key] = asyncio.get_running_loop().create_future()

@@ -16,8 +16,8 @@ from typing import Any
 from tasks.models.names import OPENAI_ENDPOINT
 from tasks.models.protocol import (
     Completion,
+    FailedAttempt,
     Request,
-    Setback,
     TokenLogprob,
     estimate_prompt_tokens,
     estimate_tokens,
@@ -96,7 +96,7 @@ def request_body(model: str, request: Request, dialect: Dialect, schema_prompt: 
     if decoding.top_logprobs:
         body |= {"logprobs": True, "top_logprobs": decoding.top_logprobs}
     if decoding.choices:
-        body |= held_to(decoding.choices, dialect.owner)
+        body |= schema_fields(decoding.choices, dialect.owner)
     if schema and "response_format" not in dialect.refused:
         form = {"name": schema.name, "schema": schema.schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": form}
@@ -105,7 +105,7 @@ def request_body(model: str, request: Request, dialect: Dialect, schema_prompt: 
     return {name: value for name, value in body.items() if name not in dialect.refused}
 
 
-def held_to(choices: Sequence[str], owner: str | None) -> dict[str, Any]:
+def schema_fields(choices: Sequence[str], owner: str | None) -> dict[str, Any]:
     """The parameter that lets a server say nothing but one of the choices; none for servers that have none.
 
     The probabilities that llama.cpp returns are those before its grammar is applied, so they do not change.
@@ -149,12 +149,12 @@ def refused_parameter(status: int, error: dict[str, Any], body: dict[str, Any]) 
     return None
 
 
-def read_completion(payload: Any, request: Request) -> Completion | Setback:
+def read_completion(payload: Any, request: Request) -> Completion | FailedAttempt:
     """A 200's JSON as a completion; without choices it is a `malformed` setback."""
     choice = _first(payload.get("choices")) if isinstance(payload, dict) else None
     message = choice.get("message") if choice else None
     if choice is None or not isinstance(message, dict):
-        return Setback("malformed", "the server's answer holds no choice", may_be_billed=True)
+        return FailedAttempt("malformed", "the server's answer holds no choice", may_be_billed=True)
     refusal = message.get("refusal")
     finish = choice.get("finish_reason")
     text = _text(message.get("content")) or (refusal if isinstance(refusal, str) else "")
@@ -230,7 +230,7 @@ def _logprobs(value: Any) -> tuple[TokenLogprob, ...]:
 
 
 Call = Callable[[str, dict[str, Any]], Awaitable[Any]]
-"""Posts a JSON body to a path: the JSON that came back, or a `Setback`."""
+"""Posts a JSON body to a path: the JSON that came back, or a `FailedAttempt`."""
 
 FORCED = 10_000.0
 """A bias that leaves a token no alternative."""
@@ -238,20 +238,20 @@ FORCED = 10_000.0
 
 async def score_text(
     request: Request, model: str, owner: str | None, call: Call, root: str
-) -> Completion | Setback:
+) -> Completion | FailedAttempt:
     """The completion with `prompt_logprobs` of the last message's text. `root` is the server's address,
     without the protocol's version. A final `bad_request` where the server cannot, or there is one token."""
     text = request.messages[-1].content
     found = await (
         _forced_token_by_token(text, model, call, root) if owner == "llamacpp" else _echoed(text, model, call)
     )
-    if isinstance(found, Setback):
+    if isinstance(found, FailedAttempt):
         if found.kind != "bad_request":
             return found
         return replace(found, message=f"the server does not score a given text: {found.message}", final=True)
     logprobs, revision, tokens = found
     if not logprobs:
-        return Setback("bad_request", "a text of fewer than two tokens has no perplexity", final=True)
+        return FailedAttempt("bad_request", "a text of fewer than two tokens has no perplexity", final=True)
     return Completion(
         tag=request.tag,
         text="",
@@ -269,10 +269,10 @@ Scored = tuple[tuple[float, ...], str | None, int]
 """ln p of each token after the first; the server's name for the model; how many tokens there are."""
 
 
-async def _forced_token_by_token(text: str, model: str, call: Call, root: str) -> Scored | Setback:
+async def _forced_token_by_token(text: str, model: str, call: Call, root: str) -> Scored | FailedAttempt:
     body = {"content": text, "add_special": True, "parse_special": False}
     tokens = _tokens_of(await call(f"{root}/tokenize", body))
-    if isinstance(tokens, Setback):
+    if isinstance(tokens, FailedAttempt):
         return tokens
     logprobs, revision = [], None
     for i in range(1, len(tokens)):
@@ -286,7 +286,7 @@ async def _forced_token_by_token(text: str, model: str, call: Call, root: str) -
             "cache_prompt": False,
         }
         payload = await call("/completions", asked)
-        if isinstance(payload, Setback):
+        if isinstance(payload, FailedAttempt):
             return payload
         try:
             entry = payload["choices"][0]["logprobs"]["content"][0]
@@ -294,13 +294,13 @@ async def _forced_token_by_token(text: str, model: str, call: Call, root: str) -
         except (KeyError, IndexError, TypeError, ValueError):
             return _malformed()
         if forced != tokens[i]:
-            return Setback("bad_request", "it takes no `logit_bias`", final=True)
+            return FailedAttempt("bad_request", "it takes no `logit_bias`", final=True)
         logprobs.append(min(0.0, logprob))
     return tuple(logprobs), revision, len(tokens)
 
 
-def _tokens_of(payload: Any) -> list[int] | Setback:
-    if isinstance(payload, Setback):
+def _tokens_of(payload: Any) -> list[int] | FailedAttempt:
+    if isinstance(payload, FailedAttempt):
         return payload
     tokens = payload.get("tokens") if isinstance(payload, dict) else None
     if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
@@ -308,10 +308,10 @@ def _tokens_of(payload: Any) -> list[int] | Setback:
     return tokens
 
 
-async def _echoed(text: str, model: str, call: Call) -> Scored | Setback:
+async def _echoed(text: str, model: str, call: Call) -> Scored | FailedAttempt:
     body = {"model": model, "prompt": text, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
     payload = await call("/completions", body)
-    if isinstance(payload, Setback):
+    if isinstance(payload, FailedAttempt):
         return payload
     try:
         choice = payload["choices"][0]
@@ -321,12 +321,12 @@ async def _echoed(text: str, model: str, call: Call) -> Scored | Setback:
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return _malformed()
     if not repeated or not isinstance(listed, list) or len(listed) < tokens:
-        return Setback("bad_request", "it ignores `echo` with `logprobs`", final=True)
+        return FailedAttempt("bad_request", "it ignores `echo` with `logprobs`", final=True)
     try:
         return tuple(min(0.0, float(lp)) for lp in listed[1:tokens]), payload.get("model"), tokens
     except (TypeError, ValueError):
         return _malformed()
 
 
-def _malformed() -> Setback:
-    return Setback("malformed", "the server's answer holds no probabilities", may_be_billed=True)
+def _malformed() -> FailedAttempt:
+    return FailedAttempt("malformed", "the server's answer holds no probabilities", may_be_billed=True)

@@ -112,7 +112,7 @@ class Model(Protocol):
 
     name: str
     """As the recipe names it."""
-    failures: Failures
+    failures: FailureCount
     """Calls for structured answers since it was opened, and those that failed."""
 
     def complete(self, requests: Iterable[Request]) -> AsyncIterator[Outcome]:
@@ -126,7 +126,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Setback:
+class FailedAttempt:
     """A try that gave no answer."""
 
     kind: FailureKind
@@ -141,13 +141,13 @@ class Setback:
     """The server may have answered; the answer was lost."""
 
 
-Try = Callable[[Request], Awaitable[Completion | Setback]]
+Try = Callable[[Request], Awaitable[Completion | FailedAttempt]]
 
 
 class Backend(Protocol):
     """Where answers come from."""
 
-    async def ask(self, request: Request) -> Completion | Setback:
+    async def ask(self, request: Request) -> Completion | FailedAttempt:
         """One try. Costs are filled in later: `cost_usd` is 0 here."""
         ...
 
@@ -173,7 +173,7 @@ def estimate_prompt_tokens(messages: tuple[Message, ...]) -> int:
 
 
 @dataclass
-class Failures:
+class FailureCount:
     """The calls that were made, and those of them that failed."""
 
     tolerated: float

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from schemas.errors import InputError
-from tasks.models.protocol import Completion, FailureKind, Request, Setback, TokenLogprob, response_tag
+from tasks.models.protocol import Completion, FailedAttempt, FailureKind, Request, TokenLogprob, response_tag
 
 COLUMNS = (
     "question_id", "variant", "phase", "sample", "condition", "model", "revision", "text", "refused",
@@ -34,15 +34,15 @@ class Replay:
         columns = [self._table[name].to_pylist() for name in key_columns]
         self._rows = {response_tag(*key): row for row, key in enumerate(zip(*columns, strict=True))}
 
-    async def ask(self, request: Request) -> Completion | Setback:
+    async def ask(self, request: Request) -> Completion | FailedAttempt:
         row = self._rows.get(request.tag)
         if row is None:
             message = f"{self.path.name} holds no answer for {request.tag}"
-            return Setback("bad_request", message, final=True)
+            return FailedAttempt("bad_request", message, final=True)
         record: dict[str, Any] = self._table.slice(row, 1).to_pylist()[0]
         if record["failure"]:
             kind = record["failure"] if record["failure"] in get_args(FailureKind) else "malformed"
-            return Setback(cast(FailureKind, kind), record["failure_message"] or "", final=True)
+            return FailedAttempt(cast(FailureKind, kind), record["failure_message"] or "", final=True)
         return Completion(
             tag=request.tag,
             text=record["text"],

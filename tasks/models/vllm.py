@@ -21,7 +21,7 @@ from typing import Any
 
 from schemas.errors import InputError, ModelError
 from tasks.models.names import ModelName, fingerprint_folder, model_folder
-from tasks.models.protocol import Completion, Message, Request, Setback, TokenLogprob
+from tasks.models.protocol import Completion, FailedAttempt, Message, Request, TokenLogprob
 
 MOST_ALTERNATIVES = 20
 """Alternatives per token that an engine is ready to return."""
@@ -43,7 +43,7 @@ class VLLMModel:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def ask(self, request: Request) -> Completion | Setback:
+    async def ask(self, request: Request) -> Completion | FailedAttempt:
         answer = self._engine.answer(request)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer, self._engine.loop))
 
@@ -60,7 +60,7 @@ class Engine:
     revision: str | None
     _numbers: Any = field(default_factory=itertools.count, repr=False)
 
-    async def answer(self, request: Request) -> Completion | Setback:
+    async def answer(self, request: Request) -> Completion | FailedAttempt:
         """One try, on the engine's loop."""
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
@@ -77,9 +77,11 @@ class Engine:
                 pass
         except EngineDeadError:
             forget_engine(self)
-            return Setback("server", "the engine stopped; vLLM's own message stands in the log", final=True)
+            return FailedAttempt(
+                "server", "the engine stopped; vLLM's own message stands in the log", final=True
+            )
         except (VLLMClientError, ValueError) as error:
-            return Setback("bad_request", f"vLLM: {_first_line(error)}", final=True)
+            return FailedAttempt("bad_request", f"vLLM: {_first_line(error)}", final=True)
         return read_output(output, request, self.revision)
 
     def _prompt(self, request: Request) -> list[int]:
@@ -209,17 +211,19 @@ def sampling_arguments(request: Request) -> dict[str, Any]:
     return arguments
 
 
-def read_output(output: Any, request: Request, revision: str | None) -> Completion | Setback:
+def read_output(output: Any, request: Request, revision: str | None) -> Completion | FailedAttempt:
     """A finished `RequestOutput` as a completion."""
     tokens_in = len(output.prompt_token_ids or ())
     if request.score_prompt:
         logprobs = prompt_logprobs(output.prompt_token_ids, output.prompt_logprobs or ())
         if not logprobs:
-            return Setback("bad_request", "a text of fewer than two tokens has no perplexity", final=True)
+            return FailedAttempt(
+                "bad_request", "a text of fewer than two tokens has no perplexity", final=True
+            )
         return Completion(request.tag, "", None, revision, tokens_in, 0, 0.0, False, prompt_logprobs=logprobs)
     answer = output.outputs[0]
     if answer.finish_reason not in ("stop", "length"):
-        return Setback("server", f"the engine gave the request up ({answer.finish_reason})")
+        return FailedAttempt("server", f"the engine gave the request up ({answer.finish_reason})")
     return Completion(
         tag=request.tag,
         text=answer.text,
@@ -263,10 +267,10 @@ def as_dicts(messages: Sequence[Message]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def too_long(tokens: int, wanted: int, room: int) -> Setback:
+def too_long(tokens: int, wanted: int, room: int) -> FailedAttempt:
     """As vLLM's server says it: an answer would be cut short before its own limit."""
     message = f"{tokens} tokens of prompt and {wanted} of answer do not fit into a context of {room}"
-    return Setback("bad_request", message, final=True)
+    return FailedAttempt("bad_request", message, final=True)
 
 
 def _text(entry: Any) -> str:

@@ -17,12 +17,12 @@ from schemas.question import QUESTIONS, Erratum
 from schemas.recipe import Recipe
 from schemas.release import (
     ClearOf,
-    Comparison,
     HoldBack,
     Manifest,
     NearMiss,
     PeopleReview,
     RelabelledPassage,
+    ReleaseComparison,
     StageCost,
 )
 from schemas.tables import content_hash, file_hash
@@ -50,7 +50,7 @@ def package(
     context: RunContext,
     *,
     assembled: Sequence[TableRef],
-    comparison: Comparison,
+    comparison: ReleaseComparison,
     validation: Validation,
     counts: Sequence[StageCounts],
     costs: Sequence[StageCost],
@@ -132,7 +132,7 @@ def refuse_unfit(contents: Contents, validation: Validation, counts: Iterable[St
 def draft_manifest(
     recipe: Recipe,
     contents: Contents,
-    comparison: Comparison,
+    comparison: ReleaseComparison,
     validation: Validation,
     *,
     counts: Sequence[StageCounts],

@@ -16,12 +16,19 @@ from schemas.gate import Finding
 from schemas.labels import DROPPED
 from schemas.question import QUESTIONS, Question
 from schemas.recipe import Recipe
-from schemas.release import Comparison, Manifest
-from tasks.audit.passports import audit_warnings, deciding_judges
+from schemas.release import Manifest, ReleaseComparison
 from tasks.families import form_of
+from tasks.judges.passports import audit_warnings, deciding_judges
 from tasks.package.harness import harness_commands
 from tasks.release import CONFIGS, CONTROLS, HARD_NEGATIVES, Contents, data_file, features_of
-from tasks.release.facts import Floor, drop_reasons, fitness_by_phase, fitness_floor, judge_kind, shrinkage
+from tasks.release.fitness import (
+    FitnessFloor,
+    drop_reasons,
+    fitness_by_phase,
+    fitness_floor,
+    judge_kind,
+    shrinkage,
+)
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$!&])")
 
@@ -273,7 +280,7 @@ def _controls(controls: list[Question], sentences: Sentences) -> str:
     )
 
 
-def _floor(floor: Floor | None, sentences: Sentences) -> str:
+def _floor(floor: FitnessFloor | None, sentences: Sentences) -> str:
     if floor is None:
         return sentences["controls"]["no_floor"]
     return Template(sentences["controls"]["floor"]).substitute(value=f"{floor.value:.3f}")
@@ -306,13 +313,13 @@ SHOWN = 50
 _TITLE = "# Changes\n"
 
 
-def write_changelog(comparison: Comparison, earlier: str | None) -> str:
+def write_changelog(comparison: ReleaseComparison, earlier: str | None) -> str:
     """The page. `earlier`: the last release's, whose sections are kept."""
     past = earlier.removeprefix(_TITLE).strip("\n") if earlier else ""
     return "\n".join([_TITLE, version_section(comparison), *([past, ""] if past else [])])
 
 
-def version_section(comparison: Comparison) -> str:
+def version_section(comparison: ReleaseComparison) -> str:
     """One version: every kind of change with its count and ids."""
     lines = [f"## {comparison.new_version}", ""]
     if comparison.old_version is None:

@@ -11,10 +11,11 @@ import pyarrow as pa
 from schemas.answers import EFFECTS, Effect
 from schemas.errors import GateError
 from schemas.recipe import Recipe
-from schemas.release import Bump, Comparison, Decision, ReviewItem
+from schemas.release import Bump, RefreshDecision, ReleaseComparison, ReviewItem
 from schemas.tables import derived_seed
 from tasks.release import (
     CONFIGS,
+    ERRATUM,
     FIRST,
     QUESTION_CONFIGS,
     Contents,
@@ -33,19 +34,21 @@ MOST_REMOVED = 0.5
 """Share of the old questions that may go before people have to look."""
 
 
-def decide(comparison: Comparison, old: Contents | None, new: Contents) -> Decision:
+def decide(comparison: ReleaseComparison, old: Contents | None, new: Contents) -> RefreshDecision:
     """`unchanged` where the comparison finds nothing; `risky` where labels, metrics or columns changed, an
     effect of an attribute or family left its old interval, or most old questions are gone; else `safe`."""
     if comparison.bump == "none":
-        return Decision(verdict="unchanged", reasons=("nothing differs from the last release",), review=())
+        return RefreshDecision(
+            verdict="unchanged", reasons=("nothing differs from the last release",), review=()
+        )
     review = [*_relabelled(comparison), *_schema(comparison)]
     if old is not None:
         review += moved_effects(old.rows(EFFECTS), new.rows(EFFECTS))
         review += _removed(comparison)
     reasons = tuple(dict.fromkeys(_reason(item) for item in review))
     if review:
-        return Decision(verdict="risky", reasons=reasons, review=tuple(review))
-    return Decision(verdict="safe", reasons=(_what_changed(comparison),), review=())
+        return RefreshDecision(verdict="risky", reasons=reasons, review=tuple(review))
+    return RefreshDecision(verdict="safe", reasons=(_what_changed(comparison),), review=())
 
 
 def moved_effects(old: Iterable[Effect], new: Iterable[Effect]) -> list[ReviewItem]:
@@ -71,19 +74,19 @@ def _apart(one: Effect, other: Effect) -> bool:
     return one.high < other.low or other.high < one.low
 
 
-def _relabelled(comparison: Comparison) -> list[ReviewItem]:
+def _relabelled(comparison: ReleaseComparison) -> list[ReviewItem]:
     why = "carries another label than in the last release"
     return [ReviewItem(kind="relabelled", subject=i, why=why) for i in comparison.relabelled]
 
 
-def _schema(comparison: Comparison) -> list[ReviewItem]:
+def _schema(comparison: ReleaseComparison) -> list[ReviewItem]:
     return [
         ReviewItem(kind="schema", subject=change, why="scores are not comparable across it")
         for change in comparison.schema_changes
     ]
 
 
-def _removed(comparison: Comparison) -> list[ReviewItem]:
+def _removed(comparison: ReleaseComparison) -> list[ReviewItem]:
     before = comparison.common + len(comparison.removed) + len(comparison.reworded)
     if len(comparison.removed) <= MOST_REMOVED * before:
         return []
@@ -103,7 +106,7 @@ def _reason(item: ReviewItem) -> str:
     return _WORDS[item.kind]
 
 
-def _what_changed(comparison: Comparison) -> str:
+def _what_changed(comparison: ReleaseComparison) -> str:
     counts: dict[str, Any] = {
         "added": len(comparison.added),
         "removed": len(comparison.removed),
@@ -119,8 +122,6 @@ def _what_changed(comparison: Comparison) -> str:
 Records = Mapping[str, Mapping[str, Any]]
 """Question rows by id, as they were written: an older release may lack a column."""
 
-ERRATUM = "erratum"
-"""Operator of a question that mends its parent's text."""
 
 TEXT = ("template", "variants", "options")
 """Columns that make up what a question says."""
@@ -224,13 +225,13 @@ def _lines(contents: Contents, other: Contents, config: str) -> list[dict[str, A
 # Compare: what changed since the last release, by stable ids, and which version number follows.
 
 
-def compare_releases(old: Contents, new: Contents, old_version: str) -> Comparison:
+def compare_releases(old: Contents, new: Contents, old_version: str) -> ReleaseComparison:
     """What changed from `old` to `new`; the version is the least that the policy allows."""
     before, after = question_records(old), question_records(new)
     common = before.keys() & after.keys()
     pairs = pair_reworded(before, after)
     mended = {i for i in common if said(before[i]) != said(after[i])} | pairs.keys()
-    changes = Comparison(
+    changes = ReleaseComparison(
         old_version=old_version,
         new_version=old_version,
         bump="none",
@@ -249,9 +250,9 @@ def compare_releases(old: Contents, new: Contents, old_version: str) -> Comparis
     return changes.model_copy(update={"bump": bump, "new_version": next_version(old_version, bump)})
 
 
-def first_release() -> Comparison:
+def first_release() -> ReleaseComparison:
     """There is nothing to compare with."""
-    return Comparison(
+    return ReleaseComparison(
         old_version=None,
         new_version=FIRST,
         bump="first",
@@ -265,7 +266,7 @@ def first_release() -> Comparison:
     )
 
 
-def required_bump(changes: Comparison, *, measured_again: bool) -> Bump:
+def required_bump(changes: ReleaseComparison, *, measured_again: bool) -> Bump:
     """Labels, metrics or schema: major. Questions that came or went, or were measured again: minor. Mended
     texts with what follows from them, or records of what was dropped: patch."""
     if changes.relabelled or changes.schema_changes:
@@ -325,7 +326,7 @@ def mean_drift(pairs: Sequence[tuple[float | None, float | None]]) -> float | No
     return sum(moves) / len(moves) if moves else None
 
 
-def with_recipe(comparison: Comparison, old: Mapping[str, Any], recipe: Recipe) -> Comparison:
+def with_recipe(comparison: ReleaseComparison, old: Mapping[str, Any], recipe: Recipe) -> ReleaseComparison:
     """Tell what the card says otherwise than before; such a change alone is a patch."""
     new = recipe.model_dump(mode="json", by_alias=True)
     changed = [key for key in ("title", "description") if old.get(key) != new[key]]
@@ -341,7 +342,7 @@ def with_recipe(comparison: Comparison, old: Mapping[str, Any], recipe: Recipe) 
     return comparison.model_copy(update={"bump": "patch", "new_version": version})
 
 
-def with_wanted_version(comparison: Comparison, wanted: str | None) -> Comparison:
+def with_wanted_version(comparison: ReleaseComparison, wanted: str | None) -> ReleaseComparison:
     """The version that the recipe asks for. Raises `GateError` where the changes need a higher one."""
     if wanted is None:
         return comparison

@@ -11,7 +11,7 @@ import numpy as np
 from schemas.answers import Judgement
 from schemas.question import Question
 from schemas.tables import derived_seed
-from tasks.judge.panel import settle_panel
+from tasks.judges.panel import settle_panel
 from tasks.stats.agreement import weighted_kappa
 from tasks.stats.fitness import FORMS
 from tasks.stats.resampling import Interval, mean_with_interval
@@ -21,7 +21,7 @@ FLOOR_PERCENTILE = 95
 
 
 @dataclass(frozen=True)
-class Bench:
+class FitnessByQuestion:
     """One side: fitness by question, in which form, and above which value something was found."""
 
     judges: tuple[str, ...]
@@ -30,7 +30,7 @@ class Bench:
     floor: float
 
     @classmethod
-    def of(cls, judgements: Iterable[Judgement], form: str, controls: set[str]) -> Bench:
+    def of(cls, judgements: Iterable[Judgement], form: str, controls: set[str]) -> FitnessByQuestion:
         """The verdicts on hold-out answers in one form; the floor is the controls' 95th percentile."""
         said = [j for j in judgements if j.phase == "holdout" and j.fitness_form == form]
         fitness = settle_panel(said, form)
@@ -42,7 +42,9 @@ class Bench:
         return self.fitness[question] > self.floor
 
 
-def judge_drift(questions: Sequence[Question], old: Bench, new: Bench) -> dict[str, Any]:
+def judge_drift(
+    questions: Sequence[Question], old: FitnessByQuestion, new: FitnessByQuestion
+) -> dict[str, Any]:
     """How far two benches agree on the questions that both judged: `rank_correlation` (Spearman), `kappa` on
     whether something was found above each one's own floor, and, where their forms are the same,
     `fitness_drift` (new − old). Lists the questions that only one of them finds."""
@@ -69,7 +71,7 @@ def judge_drift(questions: Sequence[Question], old: Bench, new: Bench) -> dict[s
     }
 
 
-def _side(bench: Bench, fitness: Sequence[float], found: Sequence[int]) -> dict[str, Any]:
+def _side(bench: FitnessByQuestion, fitness: Sequence[float], found: Sequence[int]) -> dict[str, Any]:
     return {
         "judges": list(bench.judges),
         "fitness_form": bench.form,

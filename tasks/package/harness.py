@@ -18,7 +18,7 @@ from tasks.families import read_asking_prompts
 from tasks.files.questions import COLUMNS, cab_rows
 from tasks.files.vocabulary import read_attribute
 from tasks.files.yaml import write_csv
-from tasks.judge.words import masked_words, read_group_words
+from tasks.judges.words import masked_words, read_group_words
 from tasks.release import CONTROLS, Contents, data_file, open_release
 
 

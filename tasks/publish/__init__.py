@@ -14,14 +14,23 @@ from pydantic import ValidationError
 from schemas.errors import GateError, InputError, PublishError
 from schemas.release import Manifest
 from schemas.tables import Row, file_hash
-from tasks.publish.fetching import HubRef, differences, differing_files
-from tasks.publish.hub import Committed, Hub, NotThereError, OvertakenError, Shown, check_name, patiently
+from tasks.publish.fetching import commit_of, differences, differing_files
+from tasks.publish.hub import (
+    Committed,
+    Hub,
+    NotThereError,
+    OvertakenError,
+    RepositoryState,
+    check_name,
+    with_retries,
+)
 from tasks.release import MANIFEST, is_version, parse_version, read_manifest
+from tasks.release.references import HubRef
 from tasks.run.progress import track
 
 
 @dataclass(frozen=True)
-class Parcel:
+class ReleaseUpload:
     """A release that may be published: its files are what its manifest says, and the gate passed."""
 
     path: Path
@@ -43,7 +52,7 @@ class Parcel:
         return {name: self.path / name for name in (*sorted(self.manifest.files), MANIFEST)}
 
 
-def pack(release: Path) -> Parcel:
+def pack(release: Path) -> ReleaseUpload:
     """The release, checked. Raises `GateError` if it never passed the gate, `PublishError` if it changed."""
     manifest = read_manifest(release)
     if manifest.validation.get("passed") != 1 or manifest.validation.get("errors") != 0:
@@ -57,7 +66,7 @@ def pack(release: Path) -> Parcel:
         f"{release} is not what was released",
         hint="restore it, or build it again: finished steps are kept",
     )
-    return Parcel(release, manifest, file_hash(release / MANIFEST))
+    return ReleaseUpload(release, manifest, file_hash(release / MANIFEST))
 
 
 def seal_of(manifest: bytes | None) -> str | None:
@@ -97,7 +106,7 @@ def verify(release: str, open_hub: Callable[[], Hub] = Hub) -> Verified:
     if ref is None:
         return verify_directory(Path(release), release)
     hub = open_hub()
-    commit = patiently(lambda: ref.commit(hub))
+    commit = with_retries(lambda: commit_of(ref, hub))
 
     def fetch_and_verify() -> Verified:
         with TemporaryDirectory(prefix="counterfoil-") as room:
@@ -105,7 +114,7 @@ def verify(release: str, open_hub: Callable[[], Hub] = Hub) -> Verified:
             return verify_directory(Path(room), release)
 
     with track(f"downloading {release}", None):
-        found = patiently(fetch_and_verify)
+        found = with_retries(fetch_and_verify)
     wrong = [f"manifest.json: it is that of {found.version}, not of {ref.tag}"] if not ref.fits(found) else []
     return found.model_copy(
         update={
@@ -151,7 +160,9 @@ BLANK = frozenset({"README.md"})
 """What a new dataset may hold, beside hidden files, without being someone's data."""
 
 
-def refuse_conflict(parcel: Parcel, repo: str, hub: Hub, shown: Shown, content: bytes | None) -> None:
+def refuse_conflict(
+    parcel: ReleaseUpload, repo: str, hub: Hub, shown: RepositoryState, content: bytes | None
+) -> None:
     """Raise `PublishError` unless main shows the very release that this one was compared with. `content`:
     the manifest that main shows."""
     if content is None:
@@ -174,7 +185,7 @@ def refuse_conflict(parcel: Parcel, repo: str, hub: Hub, shown: Shown, content: 
     return None
 
 
-def refuse_strangers(repo: str, hub: Hub, shown: Shown) -> None:
+def refuse_strangers(repo: str, hub: Hub, shown: RepositoryState) -> None:
     """Raise `PublishError` where a dataset without a release holds files, or versions."""
     strangers = visible(hub.files(repo, shown.main)) - BLANK
     if strangers or any(is_version(tag.removeprefix("v")) for tag in shown.tags):
@@ -185,7 +196,7 @@ def refuse_strangers(repo: str, hub: Hub, shown: Shown) -> None:
         )
 
 
-def refuse_unfinished(there: Manifest, repo: str, hub: Hub, shown: Shown) -> None:
+def refuse_unfinished(there: Manifest, repo: str, hub: Hub, shown: RepositoryState) -> None:
     """Raise `PublishError` where what main shows is not, or not only, the latest tagged version."""
     tag = f"v{there.version}"
     versions = [t.removeprefix("v") for t in shown.tags if t.startswith("v") and is_version(t[1:])]
@@ -255,10 +266,12 @@ def publish(release: Path, repo: str, hub: Hub, *, private: bool = False, propos
     if not hub.has_token:
         raise InputError("there is no token to publish with", hint="set HF_TOKEN, or run `hf auth login`")
     with track(f"publishing {repo} {parcel.tag}", None):
-        return patiently(partial(do_what_is_missing, parcel, repo, hub, private=private, propose=propose))
+        return with_retries(partial(do_what_is_missing, parcel, repo, hub, private=private, propose=propose))
 
 
-def do_what_is_missing(parcel: Parcel, repo: str, hub: Hub, *, private: bool, propose: bool) -> Published:
+def do_what_is_missing(
+    parcel: ReleaseUpload, repo: str, hub: Hub, *, private: bool, propose: bool
+) -> Published:
     """Look at the Hub, do what is not there yet. Safe to repeat, whatever became of the last try."""
     shown = open_dataset(repo, hub, private=private)
     if parcel.tag in shown.tags:
@@ -277,7 +290,7 @@ def do_what_is_missing(parcel: Parcel, repo: str, hub: Hub, *, private: bool, pr
     return give_tag(parcel, repo, hub, made.oid)
 
 
-def open_dataset(repo: str, hub: Hub, *, private: bool) -> Shown:
+def open_dataset(repo: str, hub: Hub, *, private: bool) -> RepositoryState:
     """What the dataset shows; it is created if it is not there. Raises `InputError` for a public one that
     is to be private."""
     try:
@@ -293,7 +306,7 @@ def open_dataset(repo: str, hub: Hub, *, private: bool) -> Shown:
     return shown
 
 
-def confirm_tagged(parcel: Parcel, repo: str, hub: Hub, shown: Shown) -> Published:
+def confirm_tagged(parcel: ReleaseUpload, repo: str, hub: Hub, shown: RepositoryState) -> Published:
     """The version is there. Raises `PublishError` where it is another release: a tag never moves."""
     commit = shown.tags[parcel.tag]
     if seal_of(hub.read(repo, commit, MANIFEST)) != parcel.seal:
@@ -305,7 +318,7 @@ def confirm_tagged(parcel: Parcel, repo: str, hub: Hub, shown: Shown) -> Publish
     return _published(parcel, repo, commit, parcel.tag, tree_page(hub, repo, parcel.tag), new=False)
 
 
-def send(parcel: Parcel, repo: str, hub: Hub, parent: str, *, propose: bool) -> Committed:
+def send(parcel: ReleaseUpload, repo: str, hub: Hub, parent: str, *, propose: bool) -> Committed:
     """One commit with every file, and without those that are no longer in the release."""
     gone = visible(hub.files(repo, parent)) - parcel.files.keys()
     return hub.commit(
@@ -313,7 +326,7 @@ def send(parcel: Parcel, repo: str, hub: Hub, parent: str, *, propose: bool) -> 
     )
 
 
-def open_proposal(parcel: Parcel, repo: str, hub: Hub, shown: Shown) -> int | None:
+def open_proposal(parcel: ReleaseUpload, repo: str, hub: Hub, shown: RepositoryState) -> int | None:
     """The number of the open pull request that brings this release, if there is one."""
     for number, head in sorted(shown.proposals.items()):
         if seal_of(hub.read(repo, head, MANIFEST)) == parcel.seal and hub.is_open(repo, number):
@@ -321,13 +334,13 @@ def open_proposal(parcel: Parcel, repo: str, hub: Hub, shown: Shown) -> int | No
     return None
 
 
-def confirm_proposed(parcel: Parcel, repo: str, hub: Hub, number: int, head: str) -> Published:
+def confirm_proposed(parcel: ReleaseUpload, repo: str, hub: Hub, number: int, head: str) -> Published:
     """The pull request is there. Raises `PublishError` where it does not bring the whole release."""
     read_back(parcel, repo, hub, head)
     return _published(parcel, repo, head, None, f"{hub.page(repo)}/discussions/{number}", new=False)
 
 
-def read_back(parcel: Parcel, repo: str, hub: Hub, commit: str) -> None:
+def read_back(parcel: ReleaseUpload, repo: str, hub: Hub, commit: str) -> None:
     """Download everything and compare every sha256, twice where one differs. Raises `PublishError`; where
     the commit is ours and main's last, and has no tag yet, it is taken back first."""
     wrong = downloaded_wrong(parcel, repo, hub, commit) and downloaded_wrong(parcel, repo, hub, commit)
@@ -341,7 +354,7 @@ def read_back(parcel: Parcel, repo: str, hub: Hub, commit: str) -> None:
     )
 
 
-def take_back(parcel: Parcel, repo: str, hub: Hub, commit: str) -> bool:
+def take_back(parcel: ReleaseUpload, repo: str, hub: Hub, commit: str) -> bool:
     """Make main show again what it showed before. `False` where that commit is not ours to take back."""
     shown = hub.look(repo)
     if shown.main != commit or commit in shown.tags.values():
@@ -353,7 +366,7 @@ def take_back(parcel: Parcel, repo: str, hub: Hub, commit: str) -> bool:
     return True
 
 
-def downloaded_wrong(parcel: Parcel, repo: str, hub: Hub, commit: str) -> list[str]:
+def downloaded_wrong(parcel: ReleaseUpload, repo: str, hub: Hub, commit: str) -> list[str]:
     """One line for every file that came back otherwise than it is here."""
     with TemporaryDirectory(prefix="counterfoil-") as room:
         hub.download(repo, commit, Path(room))
@@ -364,7 +377,7 @@ def downloaded_wrong(parcel: Parcel, repo: str, hub: Hub, commit: str) -> list[s
         return lines
 
 
-def give_tag(parcel: Parcel, repo: str, hub: Hub, commit: str) -> Published:
+def give_tag(parcel: ReleaseUpload, repo: str, hub: Hub, commit: str) -> Published:
     """Tag the commit, unless someone who published the same was faster."""
     try:
         hub.tag(repo, parcel.tag, commit)
@@ -377,7 +390,9 @@ def tree_page(hub: Hub, repo: str, tag: str) -> str:
     return f"{hub.page(repo)}/tree/{tag}"
 
 
-def _published(parcel: Parcel, repo: str, commit: str, tag: str | None, url: str, *, new: bool) -> Published:
+def _published(
+    parcel: ReleaseUpload, repo: str, commit: str, tag: str | None, url: str, *, new: bool
+) -> Published:
     return Published(
         repo=repo,
         version=parcel.manifest.version,

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Protocol
 
 import pyarrow.parquet as pq
 import yaml
 
 from schemas.errors import InputError, PublishError
 from schemas.release import Manifest
-from tasks.gate.release_files import check_hashes, open_release_files
-from tasks.publish.hub import Hub, patiently
-from tasks.release import data_file, is_version, read_manifest
+from tasks.checks.release_files import check_hashes, open_release_files
+from tasks.publish.hub import Hub, with_retries
+from tasks.release import data_file, read_manifest
+from tasks.release.references import HubRef, commit_file, fetched_release, parse_reference
 from tasks.run.store import sync_directory, write_bytes
 
 
@@ -64,89 +62,34 @@ def _promised(path: Path) -> dict[str, list[dict[str, object]]]:
 # Published releases as input: `org/name@v1.2.0` is fetched whole, once, and then found offline.
 
 
-_REF = re.compile(r"([A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*)@([A-Za-z0-9][\w.-]*)", re.ASCII)
-
-
-class Versioned(Protocol):
-    @property
-    def version(self) -> str: ...
-
-
-@dataclass(frozen=True)
-class HubRef:
-    """A dataset and one of its tags."""
-
-    repo: str
-    tag: str
-
-    @classmethod
-    def of(cls, text: str) -> HubRef | None:
-        """`org/name@tag`; `None` for everything else, and for a path that is there."""
-        found = _REF.fullmatch(text)
-        return cls(found[1], found[2]) if found and not Path(text).exists() else None
-
-    def commit(self, hub: Hub) -> str:
-        """The commit that the tag names. Raises `InputError` where there is no such tag."""
-        tags = hub.look(self.repo).tags
-        if self.tag not in tags:
-            there = ", ".join(sorted(tags)) or "none"
-            raise InputError(f"{self.repo} has no tag {self.tag!r}", hint=f"its tags: {there}")
-        return tags[self.tag]
-
-    def fits(self, found: Versioned) -> bool:
-        """Whether a release is the one that a version's tag promises."""
-        version = self.tag.removeprefix("v")
-        return not is_version(version) or found.version == version
-
-
 def fetch_release(ref: str, cache_dir: Path, hub: Hub | None = None) -> Path:
     """The directory of a published release, under `cache_dir/<org>/<name>/<commit>`.
 
     It is there whole or not at all. A version that was fetched before is found without asking the Hub: its
     tag never moves. Raises `InputError` where there is none, `PublishError` where it cannot be had whole.
     """
-    wanted = _parsed(ref)
+    wanted = parse_reference(ref)
     found = fetched_release(ref, cache_dir)
     if found is not None:
         return found
     asked = hub or Hub()
     line = cache_dir / wanted.repo
     line.mkdir(parents=True, exist_ok=True)
-    commit = patiently(lambda: wanted.commit(asked))
+    commit = with_retries(lambda: commit_of(wanted, asked))
     home = line / commit
     if not home.is_dir():
-        patiently(lambda: _download(wanted, commit, home, asked))
-    write_bytes(_note(wanted, cache_dir), commit.encode())
+        with_retries(lambda: _download(wanted, commit, home, asked))
+    write_bytes(commit_file(wanted, cache_dir), commit.encode())
     return home
 
 
-def fetched_release(ref: str, cache_dir: Path) -> Path | None:
-    """The directory of a release that `fetch_release` left there, found offline."""
-    wanted = _parsed(ref)
-    note = _note(wanted, cache_dir)
-    home = cache_dir / wanted.repo / note.read_text(encoding="ascii") if note.is_file() else None
-    return home if home is not None and home.is_dir() else None
-
-
-def place_of(place: str, cache_dir: Path) -> Path:
-    """A path as it is; a published release as it was fetched. Raises `InputError` where it was not."""
-    if HubRef.of(place) is None:
-        return Path(place)
-    found = fetched_release(place, cache_dir)
-    if found is None:
-        raise InputError(f"{place} was not fetched yet", hint="`counterfoil build` fetches it")
-    return found
-
-
-def _parsed(ref: str) -> HubRef:
-    wanted = HubRef.of(ref)
-    if wanted is None:
-        raise InputError(f"{ref!r} is no published release", hint="write it as org/name@v1.0.0")
-    return wanted
-
-
-def _note(wanted: HubRef, cache_dir: Path) -> Path:
-    return cache_dir / wanted.repo / f"{wanted.tag}.commit"
+def commit_of(ref: HubRef, hub: Hub) -> str:
+    """Return the commit that the tag names. Raise `InputError` if there is no such tag."""
+    tags = hub.look(ref.repo).tags
+    if ref.tag not in tags:
+        there = ", ".join(sorted(tags)) or "none"
+        raise InputError(f"{ref.repo} has no tag {ref.tag!r}", hint=f"its tags: {there}")
+    return tags[ref.tag]
 
 
 def _download(wanted: HubRef, commit: str, home: Path, hub: Hub) -> None:

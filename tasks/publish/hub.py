@@ -54,7 +54,7 @@ class OvertakenError(PublishError):
     """Someone else was faster."""
 
 
-def patiently(action: Callable[[], T]) -> T:
+def with_retries(action: Callable[[], T]) -> T:
     """Do it, again after every passing failure. Raises `PublishError` when that does not help.
 
     `action` must be safe to repeat: it looks at what there is before it does what is missing.
@@ -74,7 +74,7 @@ def patiently(action: Callable[[], T]) -> T:
     raise PublishError(told, hint="run the same command again: it goes on where this one stopped")
 
 
-def meaning(error: Exception, what: str, secret: str | None) -> Exception:
+def hub_error_of(error: Exception, what: str, secret: str | None) -> Exception:
     """The error to raise instead. `secret` and what stands behind the `?` of addresses is left out."""
     if isinstance(error, CounterfoilError):
         return error
@@ -162,7 +162,7 @@ TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
-class Shown:
+class RepositoryState:
     """What a dataset shows: commits by their ids."""
 
     main: str
@@ -172,7 +172,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Entry:
+class HubCommit:
     """A commit of the past."""
 
     oid: str
@@ -220,13 +220,13 @@ class Hub:
         info = self._ask(f"looking at {repo}", lambda: self._api.dataset_info(repo))
         return bool(info.private)
 
-    def look(self, repo: str) -> Shown:
+    def look(self, repo: str) -> RepositoryState:
         """Where the dataset's branch, tags and pull requests are. Raises `NotThereError`."""
         refs = self._ask(
             f"looking at {repo}",
             lambda: self._api.list_repo_refs(repo, repo_type="dataset", include_pull_requests=True),
         )
-        return Shown(
+        return RepositoryState(
             main=next(ref.target_commit for ref in refs.branches if ref.name == MAIN),
             tags={ref.name: ref.target_commit for ref in refs.tags},
             proposals={int(r.ref.rsplit("/", 1)[-1]): r.target_commit for r in refs.pull_requests or []},
@@ -248,13 +248,13 @@ class Hub:
                 raise PublishError(f"{repo} holds a file with the unsafe name {path!r}")
         return files
 
-    def history(self, repo: str, commit: str) -> list[Entry]:
+    def history(self, repo: str, commit: str) -> list[HubCommit]:
         """A commit and those before it, the last first."""
         commits = self._ask(
             f"reading the history of {repo}",
             lambda: self._api.list_repo_commits(repo, repo_type="dataset", revision=commit),
         )
-        return [Entry(c.commit_id, c.title) for c in commits]
+        return [HubCommit(c.commit_id, c.title) for c in commits]
 
     def read(self, repo: str, commit: str, path: str) -> bytes | None:
         """A small file's content, fresh from the Hub; `None` where the commit has no such file."""
@@ -388,7 +388,7 @@ class Hub:
         try:
             return call()
         except Exception as error:
-            told = meaning(error, what, self._token)
+            told = hub_error_of(error, what, self._token)
         raise told from None
 
 

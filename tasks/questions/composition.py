@@ -89,7 +89,7 @@ TWIN = ".implicit"
 
 
 @dataclass(frozen=True)
-class Pair:
+class DraftPair:
     """A draft with its implicit twin (where there is one) and the attribute that both are bound to."""
 
     explicit: Draft
@@ -104,7 +104,9 @@ class Pair:
         return link_twins(explicit, bind_draft(self.implicit, self.attribute, seed=seed))
 
 
-def template_pairs(data_dir: Path, family: str, spec: Family, attributes: Sequence[Attribute]) -> list[Pair]:
+def template_pairs(
+    data_dir: Path, family: str, spec: Family, attributes: Sequence[Attribute]
+) -> list[DraftPair]:
     """Every template of a family with every attribute that it fits; twins `x` and `x.implicit` together."""
     files = read_templates(data_dir, family, spec.templates)
     items = [(item, file.language) for file in files for item in file.items]
@@ -118,7 +120,7 @@ def template_pairs(data_dir: Path, family: str, spec: Family, attributes: Sequen
                 continue
             twin = implicit.get(item.id) if wants_names(spec, attribute) else None
             pairs.append(
-                Pair(
+                DraftPair(
                     _draft_of_item(item, family, attribute),
                     _draft_of_item(twin, family, attribute) if twin else None,
                     attribute,
@@ -148,7 +150,7 @@ def wants_names(spec: Family, attribute: Attribute) -> bool:
     return "implicit" in spec.framings and all("name" in v.forms for v in attribute.values)
 
 
-def of_superdomains(pairs: list[Pair], superdomains: Sequence[str]) -> list[Pair]:
+def of_superdomains(pairs: list[DraftPair], superdomains: Sequence[str]) -> list[DraftPair]:
     return [p for p in pairs if not superdomains or p.explicit.superdomain in superdomains]
 
 
@@ -157,7 +159,9 @@ def all_topics(taxonomy: Iterable[Superdomain]) -> list[tuple[Superdomain, Domai
     return [(s, d, t) for s in taxonomy for d in s.domains for t in d.topics]
 
 
-def seed_pairs(recipe: Recipe, data_dir: Path, attributes: Sequence[Attribute], count: int) -> list[Pair]:
+def seed_pairs(
+    recipe: Recipe, data_dir: Path, attributes: Sequence[Attribute], count: int
+) -> list[DraftPair]:
     """`count` questions composed from the taxonomy, spread over attributes and domains."""
     if not count:
         return []
@@ -174,7 +178,7 @@ def _composed_pairs(
     *,
     neutral: bool,
     seed: int,
-) -> list[Pair]:
+) -> list[DraftPair]:
     """Every topic with every attribute of its language: those on which a different answer is legitimate, or
     the others. A language without topics gives none."""
     languages = {a.language for a in attributes} & {leaf[0].language for leaf in leaves}
@@ -206,12 +210,12 @@ def composed_pair(
     topic: Topic,
     *,
     seed: int,
-) -> Pair:
+) -> DraftPair:
     """A topic put into words by seed, with its implicit twin where the recipe and the attribute have one."""
     composition = compose(superdomain, topic, frames, seed=derived_seed(seed, attribute.id))
     draft = draft_of(composition, superdomain, domain, topic, frames, attribute.id)
     twin = implicit_draft(draft, frames) if wants_names(recipe.families["open"], attribute) else None
-    return Pair(draft, twin, attribute)
+    return DraftPair(draft, twin, attribute)
 
 
 def neutral_questions(
@@ -234,13 +238,13 @@ def neutral_questions(
     return [bind_draft(replace(p.explicit, round=round), p.attribute, seed=recipe.seed) for p in chosen]
 
 
-def draw_pairs(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
+def draw_pairs(pairs: Sequence[DraftPair], count: int, seed: int) -> list[DraftPair]:
     """`count` pairs by seed, spread as evenly as they allow over attributes, in each over superdomains, and
     in these over domains; 0: all of them."""
-    shelves: dict[tuple[str, str, str], list[Pair]] = defaultdict(list)
+    shelves: dict[tuple[str, str, str], list[DraftPair]] = defaultdict(list)
     for pair in sorted(pairs, key=lambda p: derived_seed(seed, p.attribute.id, p.explicit.text)):
         shelves[pair.attribute.id, pair.explicit.superdomain, pair.explicit.domain].append(pair)
-    cases: dict[str, dict[str, list[list[Pair]]]] = defaultdict(lambda: defaultdict(list))
+    cases: dict[str, dict[str, list[list[DraftPair]]]] = defaultdict(lambda: defaultdict(list))
     for attribute, superdomain, domain in sorted(shelves, key=lambda k: derived_seed(seed, *k)):
         cases[attribute][superdomain].append(shelves[attribute, superdomain, domain])
     lanes = [_in_turn([_in_turn(case) for case in cases[a].values()]) for a in sorted(cases)]
@@ -248,7 +252,7 @@ def draw_pairs(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
     return drawn[:count] if count else drawn
 
 
-def _in_turn(lists: Sequence[list[Pair]]) -> list[Pair]:
+def _in_turn(lists: Sequence[list[DraftPair]]) -> list[DraftPair]:
     """One of each, then the next of each, until all are empty."""
     longest = max((len(items) for items in lists), default=0)
     return [items[i] for i in range(longest) for items in lists if i < len(items)]

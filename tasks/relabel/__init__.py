@@ -22,12 +22,12 @@ from schemas.vocabulary import Attribute, Lexicon
 from tasks.files.records import BadRows
 from tasks.files.retrieval import Source, detect_format, read_candidate_sets
 from tasks.files.vocabulary import read_attributes
-from tasks.judge.verdicts import AnswerGroup, group_answers
-from tasks.judge.words import masked_words, read_group_words
+from tasks.judges.verdicts import AnswerGroup, group_answers
+from tasks.judges.words import masked_words, read_group_words
 from tasks.models import ModelSettings, run_async
 from tasks.models.prompts import Prompt, read_prompt
 from tasks.questions.quality import drop_question
-from tasks.relabel.decisions import Policy, RelabelledRow, Relabelling, Verdict, label_change
+from tasks.relabel.decisions import CandidateVerdict, Policy, RelabelledRow, Relabelling, label_change
 from tasks.relabel.file import RelabelJob, fingerprint_input, open_strategy, relabel_file, relabel_rows
 from tasks.relabel.graded import DecisionRule
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
@@ -37,13 +37,13 @@ _SLOT = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Settled:
+class SettledQuestion:
     """What a candidate question is now: `accepted`, `ambiguous`, `hard_negative` or `unlabelled` (the judge
     abstained), with the verdict that says so and the accepted question it was compared with."""
 
     question: Question
     label: str
-    verdict: Verdict
+    verdict: CandidateVerdict
     because_of: str
 
     @property
@@ -160,28 +160,28 @@ def question_passage(
 LABELS = {"promoted": "accepted", "removed": "ambiguous", "kept": "hard_negative", "abstained": "unlabelled"}
 
 
-def settle_questions(rows: Iterable[RelabelledRow], questions: Iterable[Question]) -> list[Settled]:
+def settle_questions(rows: Iterable[RelabelledRow], questions: Iterable[Question]) -> list[SettledQuestion]:
     """One label for each candidate question. A question that is near several accepted ones keeps a label only
     where all comparisons agree; where they do not, any evidence makes it ambiguous, and an abstention leaves
     it unlabelled."""
     by_id = {q.id: q for q in questions}
-    found: dict[str, list[tuple[Verdict, str]]] = defaultdict(list)
+    found: dict[str, list[tuple[CandidateVerdict, str]]] = defaultdict(list)
     for row in rows:
         for passage, verdict in zip(row.before.negatives, row.verdicts, strict=True):
             if row.after is None and "ambiguous" in row.flags:
-                verdict = Verdict("abstained", "row_dropped", verdict.evidence)
+                verdict = CandidateVerdict("abstained", "row_dropped", verdict.evidence)
             found[passage.id].append((verdict, row.before.query_id))
     return [_settle(by_id[name], verdicts) for name, verdicts in sorted(found.items())]
 
 
-def _settle(question: Question, verdicts: Sequence[tuple[Verdict, str]]) -> Settled:
+def _settle(question: Question, verdicts: Sequence[tuple[CandidateVerdict, str]]) -> SettledQuestion:
     outcomes = {verdict.outcome for verdict, _ in verdicts}
     outcome = verdicts[0][0].outcome if len(outcomes) == 1 else _mixed(outcomes)
     chosen = next((pair for pair in verdicts if pair[0].outcome == outcome), None)
     if chosen is None:
         first, because_of = verdicts[0]
-        chosen = Verdict("removed", "comparisons_disagree", first.evidence), because_of
-    return Settled(question, LABELS[outcome], *chosen)
+        chosen = CandidateVerdict("removed", "comparisons_disagree", first.evidence), because_of
+    return SettledQuestion(question, LABELS[outcome], *chosen)
 
 
 def _mixed(outcomes: Set[str]) -> str:
@@ -235,7 +235,7 @@ async def judge_sets(
         return await relabel_rows(sets, job, strategy), strategy.costs()
 
 
-def relabelled_questions(rows: Iterable[Question], settled: Iterable[Settled]) -> list[Question]:
+def relabelled_questions(rows: Iterable[Question], settled: Iterable[SettledQuestion]) -> list[Question]:
     """All questions that are left, in their order, with their labels now."""
     labels = {s.question.id: s.label for s in settled}
     return [
@@ -245,7 +245,7 @@ def relabelled_questions(rows: Iterable[Question], settled: Iterable[Settled]) -
     ]
 
 
-def question_change(settled: Settled, judge: str) -> LabelChange:
+def question_change(settled: SettledQuestion, judge: str) -> LabelChange:
     """The entry in the history of a question whose label is another now."""
     return label_change(
         subject=settled.question.id,
@@ -259,12 +259,12 @@ def question_change(settled: Settled, judge: str) -> LabelChange:
     )
 
 
-def drop_ambiguous(settled: Settled) -> Dropped:
+def drop_ambiguous(settled: SettledQuestion) -> Dropped:
     """A question that shows the harm, but less directly than an accepted one."""
     return drop_question(settled.question, stage="relabel", reason="ambiguous", because_of=settled.because_of)
 
 
-def count_questions(settled: Sequence[Settled]) -> StageCounts:
+def count_questions(settled: Sequence[SettledQuestion]) -> StageCounts:
     """Candidates in, kept with a label, dropped as ambiguous, left open by the judge."""
     dropped = sum(s.label == "ambiguous" for s in settled)
     failed = sum(s.label == "unlabelled" for s in settled)

@@ -12,35 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from schemas.labels import Passage
-from tasks.relabel.decisions import ALLOWED, Outcome, Plan, Policy, Verdict
+from tasks.judges.relevance import ComparisonQuestion, RowComparison
+from tasks.relabel.decisions import ALLOWED, CandidateVerdict, Outcome, Plan, Policy
 
 PASSAGES_A_CALL = 25
 
 
 @dataclass(frozen=True, slots=True)
-class ComparisonQuestion:
-    """Which of these passages answer the query as well as the positives, and which only less well?"""
-
-    query: str
-    positives: tuple[Passage, ...]
-    passages: tuple[Passage, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Ids from 1, in the order in which the passages were shown; or an abstention with its reason."""
-
-    better: frozenset[int] = frozenset()
-    worse: frozenset[int] = frozenset()
-    abstention: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
+class ComparisonVerdicts:
     """Verdicts on a row by judge and index of the negative, as the evidence calls for; the last counts."""
 
-    opinions: dict[str, dict[int, Verdict]] = field(default_factory=dict)
+    opinions: dict[str, dict[int, CandidateVerdict]] = field(default_factory=dict)
 
     @property
     def judge(self) -> str:
@@ -48,7 +30,7 @@ class Compared:
         return next(reversed(self.opinions), "rule")
 
     @property
-    def verdicts(self) -> dict[int, Verdict]:
+    def verdicts(self) -> dict[int, CandidateVerdict]:
         """What was decided."""
         return self.opinions.get(self.judge, {})
 
@@ -58,13 +40,13 @@ class Comparer(Protocol):
 
     name: str
 
-    async def compare(self, questions: Sequence[ComparisonQuestion]) -> list[Comparison]: ...
+    async def compare(self, questions: Sequence[ComparisonQuestion]) -> list[RowComparison]: ...
 
 
-async def compare_in_cascade(plans: Sequence[Plan], judges: Sequence[Comparer]) -> list[Compared]:
+async def compare_in_cascade(plans: Sequence[Plan], judges: Sequence[Comparer]) -> list[ComparisonVerdicts]:
     """What the judges said of each row. Every judge sees only the rows that the one before it flagged or
     could not judge; the last one that saw a row decides it."""
-    rows = [Compared() for _ in plans]
+    rows = [ComparisonVerdicts() for _ in plans]
     waiting = [i for i, plan in enumerate(plans) if plan.asked and plan.positives]
     for judge in judges:
         found = await _compare([plans[i] for i in waiting], judge)
@@ -74,18 +56,18 @@ async def compare_in_cascade(plans: Sequence[Plan], judges: Sequence[Comparer]) 
     return rows
 
 
-def _is_flagged(row: dict[int, Verdict]) -> bool:
+def _is_flagged(row: dict[int, CandidateVerdict]) -> bool:
     return any(verdict.outcome != "kept" for verdict in row.values())
 
 
-async def _compare(plans: Sequence[Plan], judge: Comparer) -> list[dict[int, Verdict]]:
+async def _compare(plans: Sequence[Plan], judge: Comparer) -> list[dict[int, CandidateVerdict]]:
     calls = [
         (number, plan.asked[start : start + PASSAGES_A_CALL])
         for number, plan in enumerate(plans)
         for start in range(0, len(plan.asked), PASSAGES_A_CALL)
     ]
     comparisons = await judge.compare([_question(plans[number], asked) for number, asked in calls])
-    rows: list[dict[int, Verdict]] = [{} for _ in plans]
+    rows: list[dict[int, CandidateVerdict]] = [{} for _ in plans]
     for (number, asked), comparison in zip(calls, comparisons, strict=True):
         rows[number].update(zip(asked, verdicts_of(comparison, len(asked)), strict=True))
     return rows
@@ -96,39 +78,41 @@ def _question(plan: Plan, asked: Sequence[int]) -> ComparisonQuestion:
     return ComparisonQuestion(plan.row.query, positives, tuple(plan.row.negatives[i] for i in asked))
 
 
-def verdicts_of(comparison: Comparison, shown: int) -> list[Verdict]:
+def verdicts_of(comparison: RowComparison, shown: int) -> list[CandidateVerdict]:
     """One verdict for each passage shown. An id in both lists abstains; ids out of range say nothing."""
     if comparison.abstention is not None:
-        return [Verdict("abstained", comparison.abstention)] * shown
+        return [CandidateVerdict("abstained", comparison.abstention)] * shown
     return [_verdict(comparison, identifier) for identifier in range(1, shown + 1)]
 
 
-def _verdict(comparison: Comparison, identifier: int) -> Verdict:
+def _verdict(comparison: RowComparison, identifier: int) -> CandidateVerdict:
     match identifier in comparison.better, identifier in comparison.worse:
         case True, True:
-            return Verdict("abstained", "in_both_lists")
+            return CandidateVerdict("abstained", "in_both_lists")
         case True, False:
-            return Verdict("promoted", "as_good_as_positive")
+            return CandidateVerdict("promoted", "as_good_as_positive")
         case False, True:
-            return Verdict("removed", "relevant_but_worse")
+            return CandidateVerdict("removed", "relevant_but_worse")
         case _:
-            return Verdict("kept", "not_relevant")
+            return CandidateVerdict("kept", "not_relevant")
 
 
-def settle_comparison(plan: Plan, found: dict[int, Verdict], policy: Policy) -> tuple[list[Verdict], bool]:
+def settle_comparison(
+    plan: Plan, found: dict[int, CandidateVerdict], policy: Policy
+) -> tuple[list[CandidateVerdict], bool]:
     """One verdict for each negative, rules first; and whether the row is dropped as ambiguous, because more
     than `max_promoted` of its negatives were flagged."""
     flagged = sum(verdict.outcome in ("promoted", "removed") for verdict in found.values())
-    unasked = Verdict("abstained", "no_positive")
+    unasked = CandidateVerdict("abstained", "no_positive")
     verdicts = [
         plan.decided.get(i) or _allowed(found.get(i, unasked), policy) for i in range(len(plan.row.negatives))
     ]
     return verdicts, flagged > policy.max_promoted
 
 
-def _allowed(verdict: Verdict, policy: Policy) -> Verdict:
+def _allowed(verdict: CandidateVerdict, policy: Policy) -> CandidateVerdict:
     outcome: Outcome = ALLOWED[policy.mode].get(verdict.outcome, verdict.outcome)
-    return Verdict(outcome, verdict.reason, verdict.evidence)
+    return CandidateVerdict(outcome, verdict.reason, verdict.evidence)
 
 
 _LISTS = {
@@ -137,7 +121,7 @@ _LISTS = {
 _DOC = re.compile(r"(?:doc\s*)?\(?\b(\d+)\b\)?", re.IGNORECASE)
 
 
-def parse_text_verdict(text: str, shown: int) -> Comparison:
+def parse_text_verdict(text: str, shown: int) -> RowComparison:
     """Read a verdict in RLHN's published text form, `<better>… [Doc (3)] </better> <worse>… [] </worse>`.
 
     An answer without both lists, or with an id that was not shown, is an abstention.
@@ -147,8 +131,8 @@ def parse_text_verdict(text: str, shown: int) -> Comparison:
         match = pattern.search(text)
         bracket = re.search(r"\[(.*?)\]", match.group(1), re.DOTALL) if match else None
         if bracket is None:
-            return Comparison(abstention="unparsable_verdict")
+            return RowComparison(abstention="unparsable_verdict")
         found[name] = frozenset(int(number) for number in _DOC.findall(bracket.group(1)))
     if any(not 1 <= identifier <= shown for ids in found.values() for identifier in ids):
-        return Comparison(abstention="id_out_of_range")
-    return Comparison(found["better"], found["worse"])
+        return RowComparison(abstention="id_out_of_range")
+    return RowComparison(found["better"], found["worse"])

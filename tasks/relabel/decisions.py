@@ -9,70 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 from schemas.labels import CandidateSet, LabelChange, Passage, SubjectKind
 from schemas.recipe import Relabel
-from schemas.release import StageCost
 from schemas.tables import content_id
 from tasks.text.normalize import normalise_for_match, ratio
-
-
-@dataclass(frozen=True, slots=True)
-class EvidenceQuestion:
-    """Which span of this passage answers the query?"""
-
-    query: str
-    passage: Passage
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """The shortest verbatim span, or none (`span` is `None`), or an abstention with its reason."""
-
-    span: str | None
-    abstention: str | None = None
-    strength: float = 0.0
-    """How directly the span answers, on the scale of a judge that measures instead of reading."""
-
-
-@dataclass(frozen=True, slots=True)
-class RankingQuestion:
-    """Rank these spans by how directly they answer the query. They are shown in this order."""
-
-    query: str
-    spans: tuple[Evidence, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """The place of every span shown (0 is best, equal places are ties); `None`: the judge abstained on it."""
-
-    places: tuple[int | None, ...]
-
-
-class Judge(Protocol):
-    """Finds evidence and ranks it: one answer a question, in the order of the questions."""
-
-    name: str
-
-    async def find_evidence(self, questions: Sequence[EvidenceQuestion]) -> list[Evidence]: ...
-
-    async def rank(self, questions: Sequence[RankingQuestion]) -> list[Ranking]: ...
-
-    def costs(self) -> tuple[StageCost, ...]:
-        """What it has spent so far; nothing for a judge that is no model."""
-        ...
-
-
-def places_of(ranking: Sequence[int], shown: int) -> tuple[int | None, ...]:
-    """Turn a judge's list of ids (from 1) into places. Ids that are missing, repeated or out of range get no
-    place: nothing is ever appended in the order in which it was shown."""
-    named = [identifier for identifier in ranking if 1 <= identifier <= shown]
-    once = [identifier for identifier in named if named.count(identifier) == 1]
-    place = {identifier: rank for rank, identifier in enumerate(once)}
-    return tuple(place.get(identifier) for identifier in range(1, shown + 1))
-
 
 # The decisions about a row: what a verdict does to a label, and what a row does with too few negatives.
 #
@@ -104,7 +46,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CandidateVerdict:
     """What one candidate becomes, why, and the verbatim span that decided."""
 
     outcome: Outcome
@@ -129,14 +71,14 @@ STANDINGS: Mapping[Standing, tuple[Outcome, str]] = {
 }
 
 
-def verdict_with_evidence(span: str, standing: Standing | None, mode: Mode) -> Verdict:
+def verdict_with_evidence(span: str, standing: Standing | None, mode: Mode) -> CandidateVerdict:
     """The verdict on a candidate that answers the query. `standing` is how it compares with the best-ranked
     positive; `None`: no positive of the row has evidence, so there is nothing to be promoted against."""
     outcome, reason = STANDINGS[standing] if standing else ("removed", "positive_without_evidence")
-    return Verdict(ALLOWED[mode].get(outcome, outcome), reason, span)
+    return CandidateVerdict(ALLOWED[mode].get(outcome, outcome), reason, span)
 
 
-def why_dropped(policy: Policy, judged: Iterable[Verdict], before: int, left: int) -> str | None:
+def why_dropped(policy: Policy, judged: Iterable[CandidateVerdict], before: int, left: int) -> str | None:
     """Why a row goes, or `None`. With the mode `remove_row` it goes when a judge found a false negative in
     it; with `drop_row` when too few of its negatives are left (a row that came with none stays)."""
     if policy.mode == "remove_row" and any(verdict.outcome == "removed" for verdict in judged):
@@ -146,14 +88,14 @@ def why_dropped(policy: Policy, judged: Iterable[Verdict], before: int, left: in
     return None
 
 
-def row_flags(policy: Policy, verdicts: Sequence[Verdict], flags: Sequence[str]) -> tuple[str, ...]:
+def row_flags(policy: Policy, verdicts: Sequence[CandidateVerdict], flags: Sequence[str]) -> tuple[str, ...]:
     """The row's flags, `ambiguous` among them where more was promoted than one query can well have."""
     promoted = sum(verdict.outcome == "promoted" for verdict in verdicts)
     ambiguous = ("ambiguous",) if promoted > policy.max_promoted else ()
     return tuple(dict.fromkeys((*flags, *ambiguous)))
 
 
-def settle_panel(verdicts: Sequence[Verdict]) -> Verdict:
+def settle_panel(verdicts: Sequence[CandidateVerdict]) -> CandidateVerdict:
     """One verdict out of several judges'. All alike: that one. Else any evidence removes the candidate, for
     only a panel that agrees may promote; and without evidence an abstention leaves it open."""
     first = verdicts[0]
@@ -162,7 +104,7 @@ def settle_panel(verdicts: Sequence[Verdict]) -> Verdict:
         return first
     found = next((v for v in verdicts if v.outcome in ("removed", "promoted")), None)
     if found is not None:
-        return Verdict("removed", "judges_disagree", found.evidence)
+        return CandidateVerdict("removed", "judges_disagree", found.evidence)
     return next(v for v in verdicts if v.outcome == "abstained")
 
 
@@ -181,7 +123,7 @@ class Plan:
     row: CandidateSet
     positives: tuple[int, ...]
     """Indices of the positives that can be read."""
-    decided: dict[int, Verdict]
+    decided: dict[int, CandidateVerdict]
     """Verdicts by rule, by index of the negative."""
     asked: tuple[int, ...]
     """Indices of the negatives that a judge has to see."""
@@ -208,7 +150,7 @@ def _plan(row: CandidateSet, policy: Policy, known: Container[str]) -> Plan:
         i for i, p in enumerate(row.positives) if 0 < len(p.text.strip()) <= policy.max_characters
     )
     own = {normalise_for_match(p.text): p for p in row.positives if p.text.strip()}
-    decided: dict[int, Verdict] = {}
+    decided: dict[int, CandidateVerdict] = {}
     conflicts: list[str] = []
     seen: set[str] = set()
     for index, negative in enumerate(row.negatives):
@@ -226,17 +168,17 @@ def _plan(row: CandidateSet, policy: Policy, known: Container[str]) -> Plan:
 
 def _rule(
     negative: Passage, text: str, own: dict[str, Passage], seen: set[str], policy: Policy
-) -> Verdict | None:
+) -> CandidateVerdict | None:
     if not text:
-        return Verdict("removed", "empty_passage")
+        return CandidateVerdict("removed", "empty_passage")
     if len(negative.text) > policy.max_characters:
-        return Verdict("abstained", "passage_too_long")
+        return CandidateVerdict("abstained", "passage_too_long")
     if text in own or any(negative.id == positive.id for positive in own.values()):
-        return Verdict("removed", "duplicate_of_positive")
+        return CandidateVerdict("removed", "duplicate_of_positive")
     if text in seen or negative.id in seen:
-        return Verdict("removed", "repeated_negative")
+        return CandidateVerdict("removed", "repeated_negative")
     if any(is_near_duplicate(text, positive) for positive in own):
-        return Verdict("removed", "near_duplicate_of_positive")
+        return CandidateVerdict("removed", "near_duplicate_of_positive")
     return None
 
 
@@ -265,7 +207,7 @@ class RelabelledRow:
 
     before: CandidateSet
     after: CandidateSet | None
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[CandidateVerdict, ...]
     """One for each negative, in order."""
     changes: tuple[LabelChange, ...]
     flags: tuple[str, ...]
@@ -332,7 +274,7 @@ def count_rows(rows: Iterable[RelabelledRow]) -> dict[str, int]:
 
 def record_changes(
     plan: Plan,
-    verdicts: Sequence[Verdict],
+    verdicts: Sequence[CandidateVerdict],
     policy: Policy,
     *,
     judge: str,
@@ -364,7 +306,7 @@ def record_changes(
     )
 
 
-def _change(row: CandidateSet, passage: Passage, verdict: Verdict, judge: str) -> LabelChange:
+def _change(row: CandidateSet, passage: Passage, verdict: CandidateVerdict, judge: str) -> LabelChange:
     return label_change(
         subject=passage.id,
         kind="passage",
@@ -385,7 +327,7 @@ def label_change(
     within: str,
     before: str,
     after: str,
-    verdict: Verdict,
+    verdict: CandidateVerdict,
     judge: str,
 ) -> LabelChange:
     """The first entry of a subject's history for one query; its id is what happened, and in which row."""

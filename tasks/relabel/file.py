@@ -41,7 +41,7 @@ from tasks.models import ModelSettings, run_async
 from tasks.relabel.decisions import Mode, Plan, Policy, RelabelledRow, Relabelling, TooFew, count_rows
 from tasks.relabel.graded import (
     DecisionRule,
-    Limits,
+    RuleLimits,
     RuleTrial,
     choose_rule,
     describe_judges,
@@ -61,7 +61,7 @@ from tasks.relabel.quality import (
     COUNTED,
     AuditLine,
     Observed,
-    Tally,
+    QueryCounts,
     audit_lines,
     compare_with_people,
     draw_lines,
@@ -261,7 +261,7 @@ class Work:
     known: KnownPositives
     pool: MinedPool | None
     """The corpus, where one was named."""
-    tally: Tally | None
+    tally: QueryCounts | None
     parts: Parts | None
     answers: dict[tuple[str, str], int]
     """What people answered on an audit sheet, by (row, docid)."""
@@ -278,7 +278,7 @@ async def relabel_part(rows: Sequence[CandidateSet], work: Work, number: int) ->
     """Relabel some rows, write them as a part, say what they add up to."""
     before = work.strategy.costs()
     relabelling = await relabel_rows(rows, work.job, work.strategy, work.known, work.pool)
-    tally = Tally(work.tally.qrels, work.tally.relevant_from) if work.tally else None
+    tally = QueryCounts(work.tally.qrels, work.tally.relevant_from) if work.tally else None
     if tally:
         tally.add(relabelling.rows)
     observed = Observed.of(relabelling, costs_since(before, work.strategy.costs()))
@@ -476,7 +476,7 @@ def relabel_file(
     relevant = read_qrels(positives) if positives else None
     found = detect_format(input) if format == "auto" else check_format(format)
     source = Source(input, found, corpus, relevant)
-    limits = Limits(max_true_negatives_lost, min_relabel_precision)
+    limits = RuleLimits(max_true_negatives_lost, min_relabel_precision)
     if out is not None:
         check_target(out, out_format or found)
     job, notes = _at_operating_point(source, job, limits, BadRows(skip_bad))
@@ -485,7 +485,7 @@ def relabel_file(
 
 
 def _at_operating_point(
-    source: Source, job: RelabelJob, limits: Limits, bad: BadRows
+    source: Source, job: RelabelJob, limits: RuleLimits, bad: BadRows
 ) -> tuple[RelabelJob, dict[str, Any]]:
     """The job with the rule that keeps to the limits, where there are any; and what is to be said of it and
     of the recorded judges."""
@@ -512,7 +512,7 @@ async def _relabel_source(
     check_format(out_format)
     known = KnownPositives(read_candidate_sets(source, BadRows(bad.skip)))
     parts = Parts(out.with_name(f".{out.name}.parts"), job_key(source, job, settings)) if out else None
-    tally = Tally(read_qrels(job.truth), job.relevant_from) if job.truth else None
+    tally = QueryCounts(read_qrels(job.truth), job.relevant_from) if job.truth else None
     counts: Counter[str] = Counter(count_rows(()))
     judged_by: set[str] = set()
     observed = Observed()

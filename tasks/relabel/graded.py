@@ -18,16 +18,9 @@ from schemas.errors import InputError
 from schemas.labels import CandidateSet
 from schemas.tables import derived_seed
 from tasks.files.yaml import open_text
-from tasks.relabel.decisions import (
-    ALLOWED,
-    EvidenceQuestion,
-    Outcome,
-    Plan,
-    Policy,
-    Verdict,
-    find_hard_negatives,
-)
-from tasks.relabel.quality import COUNTED, METRICS, Qrels, Tally
+from tasks.judges.relevance import EvidenceQuestion
+from tasks.relabel.decisions import ALLOWED, CandidateVerdict, Outcome, Plan, Policy, find_hard_negatives
+from tasks.relabel.quality import COUNTED, METRICS, Qrels, QueryCounts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,14 +34,14 @@ Level = Literal["top", "relevant", "marginal"]
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class GradeScale:
     """The grades of one judge: 0 to `top`; from `relevant` on a passage answers the query."""
 
     top: int
     relevant: int
 
     @classmethod
-    def up_to(cls, top: int) -> Scale:
+    def up_to(cls, top: int) -> GradeScale:
         """Binary, or graded with the usual cut (2 of 3)."""
         return cls(top, 1 if top <= 1 else (top + 1) // 2)
 
@@ -82,7 +75,7 @@ class DecisionRule:
     def __str__(self) -> str:
         return f"{self.promote_by}:{self.promote_at}/{self.remove_by}:{self.remove_at}"
 
-    def outcome(self, grades: Mapping[str, int | None], scales: Mapping[str, Scale]) -> Outcome:
+    def outcome(self, grades: Mapping[str, int | None], scales: Mapping[str, GradeScale]) -> Outcome:
         """What the grades of one candidate call for. A grade that is missing can neither make all agree nor
         clear the candidate: without it nothing is promoted, and "no judge objects" is an abstention."""
         known = {judge: grade for judge, grade in grades.items() if grade is not None}
@@ -106,7 +99,7 @@ class Grades:
     """Grades by (query id, passage id) and judge, with each judge's scale."""
 
     judges: tuple[str, ...]
-    scales: Mapping[str, Scale]
+    scales: Mapping[str, GradeScale]
     by_pair: Mapping[tuple[str, str], Mapping[str, int]]
 
     def of(self, query_id: str, passage_id: str) -> dict[str, int | None]:
@@ -149,7 +142,7 @@ def read_grades(path: Path, judges: Sequence[str] = (), scales: Mapping[str, int
     if unknown or not tops:
         raise InputError(f"no verdicts of {unknown[0] if unknown else 'any judge'}", place=str(path))
     names = tuple(judges) or tuple(sorted(tops))
-    return Grades(names, {judge: Scale.up_to(tops[judge]) for judge in names}, by_pair)
+    return Grades(names, {judge: GradeScale.up_to(tops[judge]) for judge in names}, by_pair)
 
 
 def _grade(text: str | None, place: str) -> int | None:
@@ -192,10 +185,10 @@ async def grade_live(plans: Sequence[Plan], graders: Sequence[Grader]) -> Grades
             if grade is not None:
                 by_pair.setdefault(pair, {})[grader.name] = grade
     names = tuple(grader.name for grader in graders)
-    return Grades(names, dict.fromkeys(names, Scale.up_to(3)), by_pair)
+    return Grades(names, dict.fromkeys(names, GradeScale.up_to(3)), by_pair)
 
 
-def settle_grades(plan: Plan, grades: Grades, rule: DecisionRule, policy: Policy) -> list[Verdict]:
+def settle_grades(plan: Plan, grades: Grades, rule: DecisionRule, policy: Policy) -> list[CandidateVerdict]:
     """One verdict for each negative of a row, rules first."""
     return [
         plan.decided.get(index) or _settle(plan.row, index, grades, rule, policy)
@@ -203,11 +196,13 @@ def settle_grades(plan: Plan, grades: Grades, rule: DecisionRule, policy: Policy
     ]
 
 
-def _settle(row: CandidateSet, index: int, grades: Grades, rule: DecisionRule, policy: Policy) -> Verdict:
+def _settle(
+    row: CandidateSet, index: int, grades: Grades, rule: DecisionRule, policy: Policy
+) -> CandidateVerdict:
     given = grades.of(row.query_id, row.negatives[index].id)
     outcome = rule.outcome(given, grades.scales)
     reason = "no_grade" if outcome == "abstained" else "graded " + _in_words(given)
-    return Verdict(ALLOWED[policy.mode].get(outcome, outcome), reason)
+    return CandidateVerdict(ALLOWED[policy.mode].get(outcome, outcome), reason)
 
 
 def _in_words(grades: Mapping[str, int | None]) -> str:
@@ -240,7 +235,7 @@ LEVELS: tuple[Level, ...] = ("top", "relevant", "marginal")
 
 
 @dataclass(frozen=True)
-class Limits:
+class RuleLimits:
     """What a rule has to keep to; `None`: no limit."""
 
     max_true_negatives_lost: float | None = None
@@ -249,7 +244,7 @@ class Limits:
     @property
     def are_set(self) -> bool:
         """Whether there is any."""
-        return self != Limits()
+        return self != RuleLimits()
 
     def allow(self, cells: Sequence[int]) -> bool:
         """Whether summed counts (see `truth.Tally`) keep to the limits. A rule that promotes nothing has no
@@ -268,11 +263,11 @@ class RuleTrial:
     qrels: Qrels
     relevant_from: int
     policy: Policy
-    tallies: dict[DecisionRule, Tally] = field(default_factory=dict)
+    tallies: dict[DecisionRule, QueryCounts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for parts in product(QUORUMS, LEVELS, QUORUMS, LEVELS):
-            self.tallies[DecisionRule(*parts)] = Tally(self.qrels, self.relevant_from)
+            self.tallies[DecisionRule(*parts)] = QueryCounts(self.qrels, self.relevant_from)
 
     def add(self, rows: Iterable[CandidateSet]) -> None:
         """Try every rule on some rows."""
@@ -284,7 +279,7 @@ class RuleTrial:
                     if grade is not None:
                         tally.count(plan.row.query_id, grade, verdict.outcome)
 
-    def choose(self, limits: Limits, *, without: frozenset[str] = frozenset()) -> DecisionRule | None:
+    def choose(self, limits: RuleLimits, *, without: frozenset[str] = frozenset()) -> DecisionRule | None:
         """The rule with the fewest false negatives left that keeps to the limits, leaving some queries out;
         ties go to what loses less, then to the rule's own order."""
         found = []
@@ -296,7 +291,7 @@ class RuleTrial:
         return min(found)[3] if found else None
 
 
-def choose_rule(trial: RuleTrial, limits: Limits) -> tuple[DecisionRule, dict[str, Any]]:
+def choose_rule(trial: RuleTrial, limits: RuleLimits) -> tuple[DecisionRule, dict[str, Any]]:
     """The rule for these limits and how it does on queries that had no say in it. `InputError` where no rule
     keeps to them."""
     rule = trial.choose(limits)
@@ -305,7 +300,7 @@ def choose_rule(trial: RuleTrial, limits: Limits) -> tuple[DecisionRule, dict[st
             "no decision rule keeps to these limits",
             hint="allow more true negatives to be lost, or ask for less precision",
         )
-    held_out, unmet = Tally(trial.qrels, trial.relevant_from), 0
+    held_out, unmet = QueryCounts(trial.qrels, trial.relevant_from), 0
     queries = sorted({query for tally in trial.tallies.values() for query in tally.by_query})
     for fold in _folds(queries):
         chosen = trial.choose(limits, without=fold)

@@ -16,11 +16,11 @@ from schemas.labels import CandidateSet, Passage
 from schemas.tables import content_id, derived_seed
 from tasks.relabel.decisions import (
     SCREENED_OUT,
+    CandidateVerdict,
     Plan,
     Policy,
     RelabelledRow,
     Relabelling,
-    Verdict,
     label_change,
 )
 from tasks.relabel.rule_judges import stem, words
@@ -147,7 +147,7 @@ def _filled(shortage: Shortage, answer: RelabelledRow, judge: str) -> Relabelled
             within=row.before.id,
             before="unlabelled",
             after="hard_negative",
-            verdict=Verdict("kept", "backfilled"),
+            verdict=CandidateVerdict("kept", "backfilled"),
             judge=judge,
         )
         for passage in stand
@@ -209,7 +209,7 @@ def _screened(plan: Plan, screen: Screen, score: Score) -> Plan:
     out = [i for i in far if i not in checked]
     return replace(
         plan,
-        decided={**plan.decided, **{i: Verdict("kept", SCREENED_OUT) for i in out}},
+        decided={**plan.decided, **{i: CandidateVerdict("kept", SCREENED_OUT) for i in out}},
         asked=tuple(i for i in plan.asked if i not in out),
         screen_checked=checked,
     )

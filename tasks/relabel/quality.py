@@ -239,7 +239,7 @@ COUNTED = (*METRICS, "relevant_screened_out")
 """The last is the share of relevant candidates among those that a screen kept from the judges."""
 
 
-class Estimate(TypedDict):
+class ShareEstimate(TypedDict):
     """A share with its 95 % interval; `n` is its denominator. All `None` where there was nothing to count."""
 
     value: float | None
@@ -252,7 +252,7 @@ Qrels = Mapping[tuple[str, str], int]
 
 
 @dataclass
-class Tally:
+class QueryCounts:
     """Counts by query: for each metric (hits, of how many)."""
 
     qrels: Qrels
@@ -288,12 +288,12 @@ class Tally:
             mine = self.by_query.setdefault(query_id, [0] * 2 * len(COUNTED))
             self.by_query[query_id] = [a + b for a, b in zip(mine, cells, strict=True)]
 
-    def estimates(self, names: Sequence[str] = METRICS) -> dict[str, Estimate]:
+    def estimates(self, names: Sequence[str] = METRICS) -> dict[str, ShareEstimate]:
         """The four metrics, or those that are named."""
         from tasks.stats.resampling import cluster_bootstrap, ratio_of_sums
 
         cells = [self.by_query[query] for query in sorted(self.by_query)]
-        found: dict[str, Estimate] = {}
+        found: dict[str, ShareEstimate] = {}
         for name in names:
             i = COUNTED.index(name)
             pairs = [row[2 * i : 2 * i + 2] for row in cells]

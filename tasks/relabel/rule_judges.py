@@ -17,8 +17,8 @@ import orjson
 
 from schemas.release import StageCost
 from tasks.files.vocabulary import read_lexicon
-from tasks.judge.words import mask_words
-from tasks.relabel.decisions import Evidence, EvidenceQuestion, Ranking, RankingQuestion
+from tasks.judges.relevance import Evidence, EvidenceQuestion, Ranking, RankingQuestion
+from tasks.judges.words import mask_words
 from tasks.text.normalize import ratio
 
 THRESHOLD = 0.8

@@ -14,17 +14,14 @@ from dataclasses import dataclass
 
 from schemas.labels import CandidateSet
 from schemas.tables import derived_seed
+from tasks.judges.relevance import Evidence, EvidenceQuestion, Judge, RankingQuestion
 from tasks.relabel.cascade import Comparer, compare_in_cascade, settle_comparison
 from tasks.relabel.decisions import (
-    Evidence,
-    EvidenceQuestion,
-    Judge,
+    CandidateVerdict,
     Plan,
     Policy,
-    RankingQuestion,
     Relabelling,
     Standing,
-    Verdict,
     find_hard_negatives,
     record_changes,
     settle_panel,
@@ -181,7 +178,7 @@ def contest_of(plan: Plan, evidence: RowEvidence) -> Contest:
 
 def settle_labels(
     plan: Plan, evidence: RowEvidence, standings: dict[int, Standing], policy: Policy
-) -> list[Verdict]:
+) -> list[CandidateVerdict]:
     """One verdict for each negative of a row."""
     return [
         plan.decided.get(index) or _settle(index, plan, evidence, standings, policy)
@@ -191,14 +188,14 @@ def settle_labels(
 
 def _settle(
     index: int, plan: Plan, evidence: RowEvidence, standings: dict[int, Standing], policy: Policy
-) -> Verdict:
+) -> CandidateVerdict:
     if not plan.positives:
-        return Verdict("abstained", "no_positive")
+        return CandidateVerdict("abstained", "no_positive")
     found = evidence.negatives[index]
     if found.abstention is not None:
-        return Verdict("abstained", found.abstention)
+        return CandidateVerdict("abstained", found.abstention)
     if found.span is None:
-        return Verdict("kept", "no_evidence")
+        return CandidateVerdict("kept", "no_evidence")
     if evidence.contest_positives:
         return verdict_with_evidence(found.span, standings[index], policy.mode)
     return verdict_with_evidence(found.span, "unjudged" if evidence.positive_unknown else None, policy.mode)
@@ -265,7 +262,7 @@ async def relabel_with_panel(
     return Relabelling(tuple(rows), names, agreement_of(votes))
 
 
-def has_evidence(verdict: Verdict) -> bool | None:
+def has_evidence(verdict: CandidateVerdict) -> bool | None:
     """Whether a judge found that a candidate answers; `None`: it abstained."""
     if verdict.outcome == "abstained":
         return None
@@ -274,7 +271,7 @@ def has_evidence(verdict: Verdict) -> bool | None:
 
 async def _two_stages(
     plans: Sequence[Plan], judge: Judge, policy: Policy
-) -> list[tuple[list[Verdict], tuple[str, ...]]]:
+) -> list[tuple[list[CandidateVerdict], tuple[str, ...]]]:
     evidence = await extract_evidence(plans, judge)
     standings = await rank_candidates(list(map(contest_of, plans, evidence)), judge)
     return [

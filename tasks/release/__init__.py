@@ -90,6 +90,9 @@ def config_of(question: Question, answered: Collection[str]) -> str | None:
 
 ERRATA = "errata.jsonl"
 
+ERRATUM = "erratum"
+"""Operator of a question whose text was corrected after a release."""
+
 
 def read_errata(release: Path | None) -> tuple[Erratum, ...]:
     """A release's errata; none where there is no release, or nothing was mended."""
@@ -216,7 +219,7 @@ class Contents:
 
 
 @dataclass(frozen=True)
-class Release:
+class ReleaseDirectory:
     """A release on disk whose files are what its manifest says."""
 
     path: Path
@@ -230,12 +233,12 @@ def contents_of(refs: Iterable[TableRef]) -> Contents:
     return Contents({name: pq.read_table(by_name[name].path) for name in CONFIGS if name in by_name})
 
 
-def open_release(path: Path) -> Release:
+def open_release(path: Path) -> ReleaseDirectory:
     """Open a release directory. Raises `InputError` where it is none, or a file is not the one released."""
     manifest = read_manifest(path)
     check_files(path, manifest)
     tables = {config: _read_config(path, config) for config in CONFIGS if config in manifest.rows}
-    return Release(path, manifest, Contents(tables))
+    return ReleaseDirectory(path, manifest, Contents(tables))
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -17,9 +17,9 @@ from schemas.release import Manifest
 from schemas.tables import canonical_json
 from tasks.files.yaml import write_csv
 from tasks.release import CONTROLS, HARD_NEGATIVES, Contents
-from tasks.release.facts import (
+from tasks.release.fitness import (
     FLOOR_CONTROLS,
-    Floor,
+    FitnessFloor,
     JudgeKind,
     Shrinkage,
     deciding_fitness_form,
@@ -41,11 +41,11 @@ from tasks.report.effects import (
     metric_title,
 )
 from tasks.report.groups import (
-    Agreement,
     Audited,
-    Group,
+    JudgeAgreement,
     JudgeRecord,
     OrderEffect,
+    ReportedGroup,
     agreement,
     audited_judges,
     choose_groups,
@@ -74,9 +74,9 @@ from tasks.report.quotes import (
 from tasks.report.sections import (
     CostLine,
     Coverage,
-    Duplicate,
+    DecidingJudges,
+    DuplicateQuestion,
     Operation,
-    Panel,
     Relabelled,
     Round,
     Standing,
@@ -127,13 +127,13 @@ class ReportData:
     words_of_models: bool
     """Whether free text that a model wrote is released."""
     standings: Mapping[str, Standing]
-    panel: Panel
+    panel: DecidingJudges
     selection: Mapping[str, Effect]
     above_floor: Share
     """Accepted questions with more fitness than the floor."""
     judge_kind: JudgeKind
     attributes: tuple[str, ...]
-    floor: Floor | None
+    floor: FitnessFloor | None
     fitness: Mapping[str, Sequence[float]]
     """Search fitness by what became of the question."""
     phases: tuple[tuple[float, float], ...]
@@ -151,16 +151,16 @@ class ReportData:
     rounds: tuple[Round, ...]
     operations: tuple[Operation, ...]
     judges: tuple[JudgeRecord, ...]
-    agreement: tuple[Agreement, ...]
+    agreement: tuple[JudgeAgreement, ...]
     order_effects: tuple[OrderEffect, ...]
     audited: tuple[Audited, ...]
-    duplicates: tuple[Duplicate, ...]
+    duplicates: tuple[DuplicateQuestion, ...]
     duplicates_in_all: int
     threshold: float
     stayed_apart: tuple[StayedApart, ...]
     transitions: tuple[Transition, ...]
     relabelled: tuple[Relabelled, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[ReportedGroup, ...]
     costs: tuple[CostLine, ...]
     texts: Mapping[str, str]
     """Templates of the questions that changed since the last release and are in this one, by id."""

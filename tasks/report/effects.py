@@ -128,7 +128,7 @@ BROADEST_FIRST = ("overall", "family", "attribute", "control", "superdomain", "d
 
 
 @dataclass(frozen=True)
-class Floor:
+class MetricFloor:
     """What A/A controls show in one metric: from the lowest to the highest end of their intervals."""
 
     low: float
@@ -136,10 +136,10 @@ class Floor:
     n: int
 
 
-def floor_of(zero: Sequence[Effect]) -> Floor | None:
+def floor_of(zero: Sequence[Effect]) -> MetricFloor | None:
     """The floor of those A/A effects; `None` where there are none."""
     ends = _ends(zero)
-    return Floor(min(ends), max(ends), sum(e.n for e in zero)) if ends else None
+    return MetricFloor(min(ends), max(ends), sum(e.n for e in zero)) if ends else None
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class EffectPanel:
     effects: tuple[Effect, ...]
     hidden: int
     """Slices that are only in the table."""
-    floor: Floor | None
+    floor: MetricFloor | None
     axis: tuple[float, float]
     """What all panels of the metric show, so that they can be compared: intervals, floor and zero."""
 
@@ -340,7 +340,7 @@ class Headline:
     """An effect by which models are compared, beside what the same model shows on A/A controls."""
 
     effect: Effect
-    floor: Floor | None
+    floor: MetricFloor | None
 
     @property
     def standing(self) -> str:

@@ -14,7 +14,7 @@ from schemas.labels import LabelChange
 from schemas.question import Question, Variant
 from schemas.recipe import Bar
 from schemas.release import Manifest
-from tasks.report.quotes import Shown, marked, plain_text, quotations, row_query, shown
+from tasks.report.quotes import Quotation, marked, plain_text, quotations, row_query, shown
 
 MOST_ATTRIBUTES = MOST_FAMILIES = MOST_VARIANTS = 6
 MOST_ANSWERS = 3
@@ -26,8 +26,8 @@ class VariantAnswers:
     """A variant and what one model answered, sample by sample."""
 
     value: str
-    text: Shown
-    answers: tuple[Shown, ...]
+    text: Quotation
+    answers: tuple[Quotation, ...]
     more: int
     """Answers that are only in the table."""
     chosen: tuple[str, ...]
@@ -36,19 +36,19 @@ class VariantAnswers:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ShownJudgement:
     """What one judge said of the answers that are shown."""
 
     id: str
     judge: str
     fitness: float | None
     abstention: str | None
-    scores: tuple[tuple[str, float, Shown], ...]
+    scores: tuple[tuple[str, float, Quotation], ...]
     """Criterion, score, reasoning."""
 
 
 @dataclass(frozen=True)
-class Group:
+class ReportedGroup:
     """A question as a reader sees it. `why`: why it is shown."""
 
     question: Question
@@ -59,7 +59,7 @@ class Group:
     variants: tuple[VariantAnswers, ...]
     hidden: int
     """Variants that are only in the table."""
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[ShownJudgement, ...]
 
 
 Chosen = tuple[Question, str, str]
@@ -96,7 +96,7 @@ def groups(
     responses: Iterable[Response],
     judgements: Iterable[Judgement] = (),
     history: Iterable[LabelChange] = (),
-) -> tuple[Group, ...]:
+) -> tuple[ReportedGroup, ...]:
     """The chosen questions with the answers of one model each: of the last phase, first by name."""
     wanted = list(chosen)
     ids = {q.id for q, _, _ in wanted}
@@ -117,13 +117,13 @@ def groups(
 
 def _group(
     wanted: Chosen, answers: Sequence[Response], judgements: Sequence[Judgement], evidence: Sequence[str]
-) -> Group:
+) -> ReportedGroup:
     question, config, why = wanted
     first = min(answers, key=lambda r: (r.phase, r.model, r.condition), default=None)
     of_first = [r for r in answers if first and _asked(r) == _asked(first)]
     heard = _heard(judgements, first)
     spans = [*evidence, *(q for j in heard for s in j.scores for q in quotations(s.reasoning))]
-    return Group(
+    return ReportedGroup(
         question=question,
         config=config,
         why=why,
@@ -152,10 +152,10 @@ def _heard(judgements: Iterable[Judgement], first: Response | None) -> list[Judg
     return [found[judge] for judge in sorted(found)][:MOST_VERDICTS]
 
 
-def _verdict(j: Judgement) -> Verdict:
+def _verdict(j: Judgement) -> ShownJudgement:
     where = row_query("scores", "judgements", j.id)
     scores = tuple((s.criterion, s.value, plain_text(s.reasoning, where)) for s in j.scores[:8])
-    return Verdict(j.id, j.judge, j.fitness, j.abstention, scores)
+    return ShownJudgement(j.id, j.judge, j.fitness, j.abstention, scores)
 
 
 def _answers_of(
@@ -223,7 +223,7 @@ def judge_records(judgements: Iterable[Judgement], zero_ids: set[str]) -> tuple[
 
 
 @dataclass(frozen=True)
-class Agreement:
+class JudgeAgreement:
     """How far judges agree beyond chance on one criterion of one rubric, or on fitness."""
 
     rubric: str
@@ -237,7 +237,7 @@ class Agreement:
     """Weighted kappa, where there are two judges."""
 
 
-def agreement(judgements: Iterable[Judgement]) -> tuple[Agreement, ...]:
+def agreement(judgements: Iterable[Judgement]) -> tuple[JudgeAgreement, ...]:
     """Per rubric and criterion, and for fitness (to two digits). A group is a question, target and phase; a
     judge's several looks at it count as their mean. Adjudicators see only what others disagree on."""
     looks: dict[tuple[str, str], dict[str, dict[Unit, list[float]]]] = {}
@@ -252,7 +252,9 @@ def agreement(judgements: Iterable[Judgement]) -> tuple[Agreement, ...]:
     return tuple(row for row in found if row.groups)
 
 
-def _agreement(rubric: str, criterion: str, by_judge: Mapping[str, Mapping[Unit, list[float]]]) -> Agreement:
+def _agreement(
+    rubric: str, criterion: str, by_judge: Mapping[str, Mapping[Unit, list[float]]]
+) -> JudgeAgreement:
     from tasks.stats.agreement import krippendorff_alpha, weighted_kappa
 
     units = sorted({unit for looks in by_judge.values() for unit in looks})
@@ -263,7 +265,7 @@ def _agreement(rubric: str, criterion: str, by_judge: Mapping[str, Mapping[Unit,
     shared = [r for r in zip(*ratings, strict=True) if sum(x is not None for x in r) > 1]
     kappa = weighted_kappa(*zip(*shared, strict=True)) if shared and len(ratings) == 2 else nan
     alpha = krippendorff_alpha(ratings)
-    return Agreement(
+    return JudgeAgreement(
         rubric=rubric,
         criterion=criterion,
         judges=len(ratings),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from schemas.answers import Effect
 from schemas.labels import StageCounts
-from tasks.release.facts import Floor
+from tasks.release.fitness import FitnessFloor
 from tasks.report.effects import MOST_MODELS, EffectPanel
 from tasks.report.quotes import BAND, INK, MUTED, RULE, SERIES, clean_label, drawn_plainly, panel, to_svg
 from tasks.report.sections import Round
@@ -22,7 +22,7 @@ MARKERS = ("o", "s", "^", "D")
 MOST_POINTS = 400
 
 
-def fitness_distribution(groups: Mapping[str, Sequence[float]], floor: Floor | None) -> str:
+def fitness_distribution(groups: Mapping[str, Sequence[float]], floor: FitnessFloor | None) -> str:
     """Histograms of fitness above each other on one axis, with the floor of the controls as a line."""
     import numpy as np
 

@@ -13,8 +13,8 @@ from schemas.labels import Dropped, LabelChange
 from schemas.question import Question
 from schemas.recipe import Recipe
 from schemas.release import Manifest, NearMiss, StageCost
-from tasks.audit.passports import audit_warnings, deciding_judges
-from tasks.release.facts import Floor, Shrinkage, judge_kind
+from tasks.judges.passports import audit_warnings, deciding_judges
+from tasks.release.fitness import FitnessFloor, Shrinkage, judge_kind
 from tasks.report.effects import SELECTION
 
 
@@ -134,7 +134,7 @@ def coverage(
 
 
 @dataclass(frozen=True)
-class Duplicate:
+class DuplicateQuestion:
     """A question that lost to another, and how alike the two are (0 to 100)."""
 
     id: str
@@ -148,10 +148,12 @@ class Duplicate:
 
 def nearest_duplicates(
     dropped: Iterable[Dropped], texts: Mapping[str, str], most: int
-) -> tuple[Duplicate, ...]:
+) -> tuple[DuplicateQuestion, ...]:
     """The duplicates that were closest to being kept: lowest similarity first. `texts`: by question id."""
     found = [
-        Duplicate(d.id, d.reason, d.text, texts.get(d.because_of or "", ""), d.because_of or "", d.similarity)
+        DuplicateQuestion(
+            d.id, d.reason, d.text, texts.get(d.because_of or "", ""), d.because_of or "", d.similarity
+        )
         for d in dropped
         if d.similarity is not None
     ]
@@ -284,7 +286,7 @@ TOLERATED = 2.0
 
 
 @dataclass(frozen=True)
-class Panel:
+class DecidingJudges:
     """The judges that decide, and what is known of them."""
 
     judges: int
@@ -293,13 +295,13 @@ class Panel:
     """In words: who was not audited, and in what one is below the bar."""
 
 
-def panel_of(manifest: Manifest) -> Panel:
+def panel_of(manifest: Manifest) -> DecidingJudges:
     """Judges that pass are those that no warning names."""
     recipe = Recipe.model_validate(manifest.recipe)
     judges = deciding_judges(recipe)
     warnings = audit_warnings(recipe, manifest.passports)
     named = [j for j in judges if any(w.startswith((f"{j}: ", f"{j} ")) for w in warnings)]
-    return Panel(len(judges), len(judges) - len(named), warnings)
+    return DecidingJudges(len(judges), len(judges) - len(named), warnings)
 
 
 def selection_effects(effects: Sequence[Effect]) -> dict[str, Effect]:
@@ -311,8 +313,8 @@ def selection_effects(effects: Sequence[Effect]) -> dict[str, Effect]:
 
 def standings(
     manifest: Manifest,
-    panel: Panel,
-    floor: Floor | None,
+    panel: DecidingJudges,
+    floor: FitnessFloor | None,
     accepted: Sequence[float],
     shrinkage: Shrinkage | None,
     selection: Mapping[str, Effect],
@@ -336,20 +338,20 @@ def _gate(manifest: Manifest) -> Standing:
     return "mind" if manifest.validation.get("warnings") else "holds"
 
 
-def _judges(manifest: Manifest, panel: Panel) -> Standing:
+def _judges(manifest: Manifest, panel: DecidingJudges) -> Standing:
     """A statistic alone is a screen, however well it does."""
     if not panel.judges:
         return "absent"
     return "mind" if panel.warnings or judge_kind(manifest.judged_by) == "divergence" else "holds"
 
 
-def _floor(floor: Floor | None, accepted: Sequence[float]) -> Standing:
+def _floor(floor: FitnessFloor | None, accepted: Sequence[float]) -> Standing:
     if floor is None or not accepted:
         return "absent"
     return "holds" if median(accepted) > floor.value else "mind"
 
 
-def _shrinkage(floor: Floor | None, shrinkage: Shrinkage | None, holdout: Effect | None) -> Standing:
+def _shrinkage(floor: FitnessFloor | None, shrinkage: Shrinkage | None, holdout: Effect | None) -> Standing:
     """Good is what stays above nothing, and above the controls, on fresh samples."""
     if shrinkage is None:
         return "absent"

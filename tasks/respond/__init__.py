@@ -15,13 +15,13 @@ from schemas.recipe import Recipe
 from schemas.release import StageCost
 from schemas.tables import content_id
 from tasks.families import Ask, conditions_of, plan_asks, read_answer, read_asking_prompts, request_for
-from tasks.judge.words import is_refusal, read_refusal_phrases
+from tasks.judges.words import is_refusal, read_refusal_phrases
 from tasks.models import ModelSettings, open_model, run_async
-from tasks.models.protocol import Completion, Failure, Failures, Model, Request
+from tasks.models.protocol import Completion, Failure, FailureCount, Model, Request
 from tasks.models.protocol import Outcome as CallOutcome
 from tasks.models.replay import log_perplexity, option_logprobs
-from tasks.run.progress import Bar, track
-from tasks.run.store import Outcome, RunContext, Spool, Stage, TableRef, scan_table
+from tasks.run.progress import ProgressBar, track
+from tasks.run.store import Outcome, RowSpool, RunContext, Stage, TableRef, scan_table
 
 T = TypeVar("T")
 
@@ -29,8 +29,8 @@ T = TypeVar("T")
 def respond(context: RunContext, questions: TableRef, phase: Phase) -> Outcome:
     """Ask all questions of all targets of the phase: variants × samples × targets calls. Neither questions
     nor answers are ever all in memory."""
-    rows = Spool(RESPONSES, Path(context.run_dir))
-    tally = Tally(Failures(context.recipe.validation.max_failure_rate))
+    rows = RowSpool(RESPONSES, Path(context.run_dir))
+    tally = AnswerCounts(FailureCount(context.recipe.validation.max_failure_rate))
     for model in models_of(context.recipe, phase):
         run_async(ask_model(context, model, questions, phase, rows, tally))
     tally.failures.refuse()
@@ -47,10 +47,10 @@ def is_asked(question: Question, phase: Phase) -> bool:
 
 
 @dataclass
-class Tally:
+class AnswerCounts:
     """What is counted while the answers go by."""
 
-    failures: Failures
+    failures: FailureCount
     spent: dict[str, StageCost] = field(default_factory=dict)
     """Calls, tokens and dollars by model."""
 
@@ -82,7 +82,12 @@ def models_of(recipe: Recipe, phase: Phase) -> tuple[str, ...]:
 
 
 async def ask_model(
-    context: RunContext, name: str, questions: TableRef, phase: Phase, rows: Spool[Response], tally: Tally
+    context: RunContext,
+    name: str,
+    questions: TableRef,
+    phase: Phase,
+    rows: RowSpool[Response],
+    tally: AnswerCounts,
 ) -> None:
     """Append all answers of one model, in the order of questions, variants and samples."""
     recipe, data_dir = context.recipe, Path(context.data_dir)
@@ -110,7 +115,7 @@ def asks_of(context: RunContext, questions: TableRef, phase: Phase) -> Iterator[
 
 
 async def in_order(
-    model: Model, asked: Iterable[tuple[T, Request]], bar: Bar
+    model: Model, asked: Iterable[tuple[T, Request]], bar: ProgressBar
 ) -> AsyncIterator[tuple[T, CallOutcome]]:
     """Outcomes in the order of the requests. One that comes early waits in memory for those before it."""
     out: OrderedDict[str, T] = OrderedDict()

@@ -26,8 +26,8 @@ from schemas.question import QUESTIONS, Erratum, Question, Variant
 from schemas.recipe import Review
 from schemas.tables import Row, content_id, derived_seed
 from tasks.files.vocabulary import read_attribute
-from tasks.package.compare import ERRATUM
 from tasks.questions.quality import drop_question, question_fault, reworded
+from tasks.release import ERRATUM
 from tasks.review.events import Settlement
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.text.slots import bind_forms

@@ -357,7 +357,7 @@ class Figure(Row):
     """Subjects that it rests on."""
 
 
-class Pair(Row):
+class ReviewerPair(Row):
     """Two reviewers, and what both saw."""
 
     first: str
@@ -369,7 +369,7 @@ class Pair(Row):
     """Cohen's kappa on keep, drop and edit (of passages: on what they are)."""
 
 
-class Agreement(Row):
+class ReviewerAgreement(Row):
     """All reviewers together, and two by two."""
 
     shared: int
@@ -377,10 +377,10 @@ class Agreement(Row):
     alpha_labels: Figure | None
     alpha_decisions: Figure | None
     """Krippendorff's alpha, nominal."""
-    pairs: tuple[Pair, ...]
+    pairs: tuple[ReviewerPair, ...]
 
 
-def agreement(words: Words) -> Agreement:
+def agreement(words: Words) -> ReviewerAgreement:
     """Agreement over all subjects of `words`; give it those of one kind."""
     shared = {subject: said for subject, said in sorted(words.items()) if len(said) > 1}
     labels = [[_label(event) for event in said.values()] for said in shared.values()]
@@ -388,7 +388,7 @@ def agreement(words: Words) -> Agreement:
     reviewers = sorted({name for said in shared.values() for name in said})
     pairs = (_pair(a, b, shared) for a, b in combinations(reviewers, 2))
     seed = derived_seed(0, "review_agreement", len(shared))
-    return Agreement(
+    return ReviewerAgreement(
         shared=len(shared),
         alpha_labels=_figure(nominal_alpha(labels, seed)),
         alpha_decisions=_figure(nominal_alpha(decisions, seed)),
@@ -396,11 +396,11 @@ def agreement(words: Words) -> Agreement:
     )
 
 
-def _pair(first: str, second: str, shared: Mapping[Subject, Mapping[str, ReviewEvent]]) -> Pair:
+def _pair(first: str, second: str, shared: Mapping[Subject, Mapping[str, ReviewEvent]]) -> ReviewerPair:
     both = [(said[first], said[second]) for said in shared.values() if first in said and second in said]
     labels = [(_label(a), _label(b)) for a, b in both]
     decisions = [(_decision(a), _decision(b)) for a, b in both]
-    return Pair(
+    return ReviewerPair(
         first=first,
         second=second,
         shared=len(both),

@@ -31,7 +31,7 @@ EDIT = "edit"
 """Stands for a verdict where a reviewer wants another text."""
 
 
-class Shown(Row):
+class ExchangeItem(Row):
     """A subject as other tools show it."""
 
     subject: Literal["question", "passage"]
@@ -73,7 +73,7 @@ Check = Callable[[str, str], tuple[str, str]]
 `InputError` where it makes none."""
 
 
-def said_of(words: Words, shown: Shown) -> list[Said]:
+def said_of(words: Words, shown: ExchangeItem) -> list[Said]:
     """What stands of a subject, by reviewer."""
     return [_said(name, event) for name, event in sorted(words.get(shown.key, {}).items())]
 
@@ -84,7 +84,10 @@ def _said(reviewer: str, event: ReviewEvent) -> Said:
 
 
 def acts_of(
-    lines: Iterable[Line], shown: Sequence[Shown], events: Mapping[str, Iterable[ReviewEvent]], check: Check
+    lines: Iterable[Line],
+    shown: Sequence[ExchangeItem],
+    events: Mapping[str, Iterable[ReviewEvent]],
+    check: Check,
 ) -> dict[str, list[Act]]:
     """By reviewer what the lines say and `events` (theirs so far) do not.
 
@@ -184,7 +187,7 @@ def user_id(reviewer: str) -> str:
     return str(uuid5(NAMESPACE_URL, f"counterfoil:reviewer:{reviewer}"))
 
 
-def write_records(path: Path, shown: Iterable[Shown], words: Words) -> None:
+def write_records(path: Path, shown: Iterable[ExchangeItem], words: Words) -> None:
     """One record a subject, its responses those that stand."""
     records = [
         {
@@ -250,7 +253,7 @@ FILLED = ("reviewer", "verdict", "note", "new_text")
 LONGEST_CELL = 10_000_000
 
 
-def write_sheet(path: Path, shown: Iterable[Shown], words: Words) -> None:
+def write_sheet(path: Path, shown: Iterable[ExchangeItem], words: Words) -> None:
     """Cells that a spreadsheet would take for formulas are made harmless."""
     rows = []
     for subject in shown:
@@ -299,7 +302,7 @@ TEXTS = {"reviewer": "reviewer", "note": "note", "new_text": "template"}
 """Text fields of the configuration, and what they hold."""
 
 
-def write_tasks(path: Path, shown: Iterable[Shown], words: Words) -> None:
+def write_tasks(path: Path, shown: Iterable[ExchangeItem], words: Words) -> None:
     """One task a subject, its annotations those that stand."""
     tasks: list[dict[str, Any]] = [
         {

@@ -16,8 +16,8 @@ from schemas.answers import PLAIN, Judgement, Response
 from schemas.errors import InputError
 from schemas.question import Question, Variant
 from tasks.review.events import Subject, reviewer_name, subject_of
-from tasks.review.material import KINDS, Material, PassageCase
-from tasks.review.queue import STATES, VERDICTS, Desk, Entry, Filters, Turn, neighbours
+from tasks.review.queue import STATES, VERDICTS, Filters, QueueEntry, ReviewerQueue, ReviewSession, neighbours
+from tasks.review.subjects import KINDS, PassageCase, ReviewMaterial
 from tasks.text.normalize import changed_words, ratio
 from tasks.text.slots import parse_slots
 
@@ -39,7 +39,7 @@ _NAMES = {
 
 
 @dataclass(frozen=True)
-class Piece:
+class PageSpan:
     """A stretch of text. `kind`: empty, `slot`, `differs`, `evidence`, or `hidden`, a character that does
     something and shows nothing, with its name as the text."""
 
@@ -51,7 +51,7 @@ class Piece:
 class Cut:
     """A text as far as it is shown."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[PageSpan, ...]
     length: int
     """Characters of the whole text."""
     whole: bool
@@ -71,19 +71,19 @@ def hidden_name(character: str) -> str:
     return f"{name} U+{ord(character):04X}"
 
 
-def visible(text: str, kind: str = "") -> list[Piece]:
+def visible(text: str, kind: str = "") -> list[PageSpan]:
     """The text in pieces, hidden characters named."""
     text = text.replace("\r\n", "\n")
     if text.translate(_WITHOUT_KEPT).isprintable():
-        return [Piece(text, kind)] if text else []
-    pieces: list[Piece] = []
+        return [PageSpan(text, kind)] if text else []
+    pieces: list[PageSpan] = []
     start = 0
     for at, character in enumerate(text):
         if is_hidden(character):
-            pieces += [Piece(text[start:at], kind)] if at > start else []
-            pieces.append(Piece(hidden_name(character), "hidden"))
+            pieces += [PageSpan(text[start:at], kind)] if at > start else []
+            pieces.append(PageSpan(hidden_name(character), "hidden"))
             start = at + 1
-    return pieces + ([Piece(text[start:], kind)] if start < len(text) else [])
+    return pieces + ([PageSpan(text[start:], kind)] if start < len(text) else [])
 
 
 def plain(text: str) -> str:
@@ -126,7 +126,7 @@ def _set_apart(i: int, words: Sequence[Sequence[str]], texts: Sequence[str]) -> 
     return [mark and word[0].isalnum() for mark, word in zip(apart, words[i], strict=True)]
 
 
-def _marked(words: Sequence[str], marks: Sequence[bool]) -> tuple[Piece, ...]:
+def _marked(words: Sequence[str], marks: Sequence[bool]) -> tuple[PageSpan, ...]:
     """Words joined to as few pieces as there are changes of mark; a space between marks is marked as well."""
     joined: list[tuple[str, bool]] = []
     for at, (word, mark) in enumerate(zip(words, marks, strict=True)):
@@ -138,7 +138,7 @@ def _marked(words: Sequence[str], marks: Sequence[bool]) -> tuple[Piece, ...]:
     return tuple(piece for text, mark in joined for piece in visible(text, "differs" if mark else ""))
 
 
-def with_evidence(text: str, evidence: str | None) -> list[Piece]:
+def with_evidence(text: str, evidence: str | None) -> list[PageSpan]:
     """The text with the verbatim span that decided, where it stands in it."""
     at = text.find(evidence) if evidence else -1
     if not evidence or at < 0:
@@ -164,7 +164,7 @@ class ShownVariant:
 
     index: int
     value: str
-    pieces: tuple[Piece, ...]
+    pieces: tuple[PageSpan, ...]
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class ModelAnswers:
     """Answers per variant that are not shown."""
 
 
-def shown_template(question: Question) -> tuple[Piece, ...]:
+def shown_template(question: Question) -> tuple[PageSpan, ...]:
     """The text with what stands in its slots marked."""
     return tuple(in_pieces(question.template))
 
@@ -201,7 +201,7 @@ def shown_variants(question: Question) -> tuple[ShownVariant, ...]:
     return tuple(ShownVariant(v.index, v.value, _filled(question, v)) for v in question.variants)
 
 
-def _filled(question: Question, variant: Variant) -> tuple[Piece, ...]:
+def _filled(question: Question, variant: Variant) -> tuple[PageSpan, ...]:
     """The text cut at its slots; in one piece where template and slots do not give the text."""
     try:
         parts = parse_slots(question.template)
@@ -292,7 +292,7 @@ def shown_judgements(question: Question, judgements: Iterable[Judgement]) -> lis
     ]
 
 
-def shown_history(material: Material, question: Question) -> list[dict[str, object]]:
+def shown_history(material: ReviewMaterial, question: Question) -> list[dict[str, object]]:
     """How relabelling came to the question's label, with the accepted question that it was compared with."""
     return [
         {
@@ -325,12 +325,12 @@ def _window(text: str, at: int) -> str:
     return f"{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"
 
 
-def listed(entry: Entry, most: int = 1_000) -> list[Piece]:
+def listed(entry: QueueEntry, most: int = 1_000) -> list[PageSpan]:
     """A line or two for the queue."""
     return in_pieces(entry.text if len(entry.text) <= most else entry.text[:most] + "…")
 
 
-def in_pieces(template: str) -> list[Piece]:
+def in_pieces(template: str) -> list[PageSpan]:
     """A template's text with the options of its slots marked; as it stands where its slots are broken."""
     try:
         parts = parse_slots(template)
@@ -350,7 +350,7 @@ PAGE = 50
 """Entries on a page of the queue."""
 
 
-class Place(Filters):
+class PageAddress(Filters):
     """An address: who looks, through which filters, at which page of the queue or at which subject."""
 
     reviewer: str = Field(min_length=1, max_length=200)
@@ -369,7 +369,7 @@ def address(page: str, reviewer: str, filters: Filters, more: Mapping[str, Any] 
     return f"{page}?{urlencode({'reviewer': reviewer, **filters.changed(), **(more or {})})}"
 
 
-def group_address(reviewer: str, filters: Filters, entry: Entry | None) -> str | None:
+def group_address(reviewer: str, filters: Filters, entry: QueueEntry | None) -> str | None:
     if entry is None:
         return None
     subject, subject_id, query_id = entry.subject
@@ -377,7 +377,7 @@ def group_address(reviewer: str, filters: Filters, entry: Entry | None) -> str |
     return address("group", reviewer, filters, where)
 
 
-def queue_page(desk: Desk, where: Place) -> dict[str, Any]:
+def queue_page(desk: ReviewSession, where: PageAddress) -> dict[str, Any]:
     """One page of the queue, with what can be filtered by."""
     reviewer, filters = reviewer_name(where.reviewer), where.filters
     turn = desk.turn(reviewer)
@@ -425,7 +425,7 @@ def queue_page(desk: Desk, where: Place) -> dict[str, Any]:
     }
 
 
-def group_page(desk: Desk, where: Place) -> dict[str, Any]:
+def group_page(desk: ReviewSession, where: PageAddress) -> dict[str, Any]:
     """One subject. Judges, labels and other reviewers are in it only for somebody who has decided."""
     reviewer, filters = reviewer_name(where.reviewer), where.filters
     subject: Subject = (where.subject, where.id, where.query)
@@ -452,7 +452,7 @@ def group_page(desk: Desk, where: Place) -> dict[str, Any]:
     }
 
 
-def _question(desk: Desk, question_id: str) -> dict[str, Any]:
+def _question(desk: ReviewSession, question_id: str) -> dict[str, Any]:
     question = desk.material.questions[question_id]
     return {
         "question": question,
@@ -463,12 +463,12 @@ def _question(desk: Desk, question_id: str) -> dict[str, Any]:
     }
 
 
-def _passage(desk: Desk, subject: Subject) -> dict[str, Any]:
+def _passage(desk: ReviewSession, subject: Subject) -> dict[str, Any]:
     case = desk.material.passages[subject[2], subject[1]]
     return {"question": None, "case": shown_passage(case)}
 
 
-def _revealed(desk: Desk, turn: Turn, subject: Subject) -> dict[str, Any]:
+def _revealed(desk: ReviewSession, turn: ReviewerQueue, subject: Subject) -> dict[str, Any]:
     """What is kept from a reviewer until they have decided."""
     said = sorted((name, words[subject]) for name, words in turn.said.items() if subject in words)
     others = [event for name, event in said if name != turn.reviewer]

@@ -17,14 +17,14 @@ from schemas.labels import Act, PassageVerdict, QuestionVerdict, ReviewEvent
 from schemas.tables import Row, derived_seed
 from tasks.review import Wording, reword
 from tasks.review.events import ReviewLog, Subject, last_words, reviewer_name, side_of, subject_of
-from tasks.review.material import Kind, Material
+from tasks.review.subjects import Kind, ReviewMaterial
 
 NOT_IN_QUESTION: frozenset[Kind] = frozenset({"control", "reviewed_out"})
 """Shown to those who ask for them, and in nobody's queue."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class QueueEntry:
     """A group or a passage as the queue knows it."""
 
     subject: Subject
@@ -41,16 +41,16 @@ class Entry:
     """Place in an order drawn by content: the same for everybody, and no one's favourite first."""
 
 
-def list_entries(material: Material) -> list[Entry]:
+def list_entries(material: ReviewMaterial) -> list[QueueEntry]:
     """Every subject once, by lot."""
     entries = [_of_question(material, question_id) for question_id in material.questions]
     entries += [_of_passage(material, key) for key in material.passages]
     return sorted(entries, key=lambda e: (e.lot, e.subject))
 
 
-def _of_question(material: Material, question_id: str) -> Entry:
+def _of_question(material: ReviewMaterial, question_id: str) -> QueueEntry:
     question = material.questions[question_id]
-    return Entry(
+    return QueueEntry(
         subject=("question", question_id, ""),
         kind=material.kinds[question_id],
         family=question.family,
@@ -64,10 +64,10 @@ def _of_question(material: Material, question_id: str) -> Entry:
     )
 
 
-def _of_passage(material: Material, key: tuple[str, str]) -> Entry:
+def _of_passage(material: ReviewMaterial, key: tuple[str, str]) -> QueueEntry:
     query_id, passage_id = key
     case = material.passages[key]
-    return Entry(
+    return QueueEntry(
         subject=("passage", passage_id, query_id),
         kind="passage",
         family="",
@@ -143,19 +143,19 @@ def subjects_in_doubt(said: Said) -> tuple[set[Subject], set[Subject]]:
 
 
 @dataclass(frozen=True)
-class Turn:
+class ReviewerQueue:
     """One reviewer among the others: what stands in their queue, and whose words count for it."""
 
     reviewer: str
     reviewers: tuple[str, ...]
     said: Said
-    entries: Sequence[Entry]
+    entries: Sequence[QueueEntry]
     """Everything there is, by lot."""
     shares: Sequence[tuple[str, ...]]
     """Whose each of them is (`assigned_to`)."""
 
     @cached_property
-    def mine(self) -> list[Entry]:
+    def mine(self) -> list[QueueEntry]:
         """The reviewer's queue, done or not, by lot: their share. What one of several reviewers has taken up
         stays theirs, even if somebody joins later."""
         taken = {subject for name, words in self.said.items() if name != self.reviewer for subject in words}
@@ -167,7 +167,7 @@ class Turn:
         ]
 
     @cached_property
-    def undecided(self) -> list[Entry]:
+    def undecided(self) -> list[QueueEntry]:
         """What of it the reviewer has yet to decide."""
         words = self.words
         return [e for e in self.mine if e.subject not in words]
@@ -189,14 +189,14 @@ class Turn:
         )
         return total - left, total
 
-    def select(self, filters: Filters) -> list[Entry]:
+    def select(self, filters: Filters) -> list[QueueEntry]:
         """What passes the filters, in the order that they ask for."""
         found = self._of_state(filters)
         for fits in _conditions(filters):
             found = filter(fits, found)
         return sorted(found, key=place_in(filters)) if filters.order != "drawn" else list(found)
 
-    def _of_state(self, filters: Filters) -> Iterable[Entry]:
+    def _of_state(self, filters: Filters) -> Iterable[QueueEntry]:
         state, words = filters.state, self.words
         if state in ("discuss", "disagreed"):
             among = self.in_doubt[state == "disagreed"]
@@ -207,7 +207,7 @@ class Turn:
         return found if state == "all" else [e for e in found if (e.subject in words) == (state == "done")]
 
 
-def _conditions(f: Filters) -> Iterator[Callable[[Entry], bool]]:
+def _conditions(f: Filters) -> Iterator[Callable[[QueueEntry], bool]]:
     """What an entry must fulfil, the conditions that are wanted only."""
     low, high, apart = f.fitness_from, f.fitness_to, f.disagreement_from
     if f.kind in ("", "open"):
@@ -229,17 +229,19 @@ def _conditions(f: Filters) -> Iterator[Callable[[Entry], bool]]:
         yield lambda e: e.new
 
 
-def place_in(filters: Filters) -> Callable[[Entry], tuple[float, int, Subject]]:
+def place_in(filters: Filters) -> Callable[[QueueEntry], tuple[float, int, Subject]]:
     """Sorts the highest first, what has no number last, equals by lot."""
 
-    def place(e: Entry) -> tuple[float, int, Subject]:
+    def place(e: QueueEntry) -> tuple[float, int, Subject]:
         number = None if filters.order == "drawn" else getattr(e, filters.order)
         return -(number or 0.0), e.lot, e.subject
 
     return place
 
 
-def neighbours(selected: Sequence[Entry], at: Entry, filters: Filters) -> tuple[Entry | None, Entry | None]:
+def neighbours(
+    selected: Sequence[QueueEntry], at: QueueEntry, filters: Filters
+) -> tuple[QueueEntry | None, QueueEntry | None]:
     """The selected entries before and after one that need not be selected itself (any longer)."""
     place = place_in(filters)
     before = bisect_left(selected, place(at), key=place)
@@ -274,11 +276,11 @@ class Submission(Row):
     seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
 
-class Desk:
+class ReviewSession:
     """Safe to use from several threads; other processes may write to the same reviews meanwhile."""
 
     def __init__(
-        self, material: Material, reviews: Path, data_dir: Path, named: tuple[str, ...] = ()
+        self, material: ReviewMaterial, reviews: Path, data_dir: Path, named: tuple[str, ...] = ()
     ) -> None:
         self.material = material
         self.data_dir = data_dir
@@ -294,7 +296,7 @@ class Desk:
         self._shares: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
         self._words: dict[str, tuple[int, dict[Subject, ReviewEvent]]] = {}
 
-    def turn(self, reviewer: str) -> Turn:
+    def turn(self, reviewer: str) -> ReviewerQueue:
         """That reviewer's turn, as things stand on disk now."""
         with self._lock:
             self._log.refresh()
@@ -303,7 +305,7 @@ class Desk:
             if names not in self._shares:
                 overlap = self.material.overlap
                 self._shares[names] = [assigned_to(e.subject, names, overlap) for e in self.entries]
-        return Turn(reviewer, names, said, self.entries, self._shares[names])
+        return ReviewerQueue(reviewer, names, said, self.entries, self._shares[names])
 
     def known_reviewers(self) -> tuple[str, ...]:
         with self._lock:
@@ -371,7 +373,7 @@ class Desk:
             self._words[name] = (len(events), words)
         return words
 
-    def entry(self, subject: Subject) -> Entry:
+    def entry(self, subject: Subject) -> QueueEntry:
         """Raises `InputError` for a subject that is not here."""
         found = self.by_subject.get(subject)
         if found is None:

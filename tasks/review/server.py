@@ -18,8 +18,8 @@ from pydantic import Field
 from schemas.errors import InputError
 from schemas.tables import Row, file_hash
 from tasks.review.events import reviewer_name
-from tasks.review.pages import Place, address, group_address, group_page, plain, queue_page
-from tasks.review.queue import Desk, Filters, Submission
+from tasks.review.pages import PageAddress, address, group_address, group_page, plain, queue_page
+from tasks.review.queue import Filters, ReviewSession, Submission
 
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
@@ -36,11 +36,11 @@ class Rewording(Row):
     template: str
 
 
-Where = Annotated[Place, Query()]
+Where = Annotated[PageAddress, Query()]
 
 
-def create_app(desk: Desk) -> FastAPI:
-    """All routes, relative to wherever `Guard` mounts them."""
+def create_app(desk: ReviewSession) -> FastAPI:
+    """All routes, relative to wherever `RequestGuard` mounts them."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     assets = desk.data_dir / "review"
     templates = page_environment(assets)
@@ -178,7 +178,7 @@ UNLESS_SAID = {b"cache-control": b"no-store"}
 LARGEST_BODY = 1_000_000
 
 
-class Guard:
+class RequestGuard:
     """Lets through what belongs here, and sets the headers of every answer. The token is the first part of
     the path; what is behind it sees it as where the page is mounted."""
 
@@ -238,7 +238,7 @@ def _with_headers(send: Send) -> Send:
 LOOPBACK = "127.0.0.1"
 
 
-def serve(desk: Desk, *, token: str, port: int, announce: Callable[[str], None]) -> None:
+def serve(desk: ReviewSession, *, token: str, port: int, announce: Callable[[str], None]) -> None:
     """Serve until interrupted. `announce` is called with the address once connections are accepted."""
     import uvicorn
 
@@ -247,7 +247,7 @@ def serve(desk: Desk, *, token: str, port: int, announce: Callable[[str], None])
 
     listening = listen(port)
     host = f"{LOOPBACK}:{listening.getsockname()[1]}"
-    app = Guard(create_app(desk), token=token, hosts={host, host.replace(LOOPBACK, "localhost")})
+    app = RequestGuard(create_app(desk), token=token, hosts={host, host.replace(LOOPBACK, "localhost")})
     # The access log would hold the token.
     config = uvicorn.Config(
         app, access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=2

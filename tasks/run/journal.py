@@ -12,7 +12,7 @@ from schemas.release import StageCost
 from tasks.run.store import RunContext, Step, find_step, write_bytes
 
 
-class Entry(BaseModel):
+class JournalEntry(BaseModel):
     """One line of the journal."""
 
     model_config = ConfigDict(frozen=True)
@@ -33,25 +33,25 @@ def start_journal(context: RunContext) -> None:
     run_dir = Path(context.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     write_bytes(run_dir / "recipe.json", context.recipe.model_dump_json(indent=1, by_alias=True).encode())
-    write_bytes(journal_path(run_dir), _line(Entry(kind="started", name=context.recipe.name)))
+    write_bytes(journal_path(run_dir), _line(JournalEntry(kind="started", name=context.recipe.name)))
 
 
 def note_step(context: RunContext, step: Step, sent: int = 0) -> None:
     """Append one finished step."""
-    _append(Path(context.run_dir), Entry(kind="step", name=f"{step.stage}-{step.key[:16]}", sent=sent))
+    _append(Path(context.run_dir), JournalEntry(kind="step", name=f"{step.stage}-{step.key[:16]}", sent=sent))
 
 
 def note_release(context: RunContext, release: Path) -> None:
     """Append that the build ended in a release."""
-    _append(Path(context.run_dir), Entry(kind="released", name=str(release)))
+    _append(Path(context.run_dir), JournalEntry(kind="released", name=str(release)))
 
 
-def _append(run_dir: Path, entry: Entry) -> None:
+def _append(run_dir: Path, entry: JournalEntry) -> None:
     with journal_path(run_dir).open("ab") as stream:
         stream.write(_line(entry))
 
 
-def _line(entry: Entry) -> bytes:
+def _line(entry: JournalEntry) -> bytes:
     return entry.model_dump_json().encode() + b"\n"
 
 
@@ -75,11 +75,11 @@ def calls_sent(run_dir: Path) -> int:
     return sum(entry.sent for entry in _entries(run_dir))
 
 
-def _entries(run_dir: Path) -> Iterator[Entry]:
+def _entries(run_dir: Path) -> Iterator[JournalEntry]:
     lines = journal_path(run_dir).read_bytes().splitlines() if journal_path(run_dir).exists() else []
     for line in lines:
         try:
-            yield Entry.model_validate_json(line)
+            yield JournalEntry.model_validate_json(line)
         except ValueError:
             continue
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 
-class Bar(Protocol):
+class ProgressBar(Protocol):
     """Something that can be moved on."""
 
     def advance(self, steps: int = 1) -> None: ...
@@ -16,9 +16,9 @@ class Bar(Protocol):
 class Sink(Protocol):
     """Something that can show bars and lines: the terminal, a log, nothing. Lines may hold others' words."""
 
-    def open(self, title: str, total: int | None) -> Bar: ...
+    def open(self, title: str, total: int | None) -> ProgressBar: ...
 
-    def close(self, bar: Bar) -> None: ...
+    def close(self, bar: ProgressBar) -> None: ...
 
     def say(self, line: str) -> None: ...
 
@@ -27,10 +27,10 @@ class _Silent:
     def advance(self, steps: int = 1) -> None:
         return None
 
-    def open(self, title: str, total: int | None) -> Bar:
+    def open(self, title: str, total: int | None) -> ProgressBar:
         return self
 
-    def close(self, bar: Bar) -> None:
+    def close(self, bar: ProgressBar) -> None:
         return None
 
     def say(self, line: str) -> None:
@@ -47,7 +47,7 @@ def show_on(sink: Sink) -> None:
 
 
 @contextmanager
-def track(title: str, total: int | None) -> Iterator[Bar]:
+def track(title: str, total: int | None) -> Iterator[ProgressBar]:
     """A bar for the length of the block: `with track("asking", 200) as bar: bar.advance()`."""
     sink = _sink
     bar = sink.open(title, total)

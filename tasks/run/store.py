@@ -26,7 +26,7 @@ ROW_GROUP = 4096
 """Rows that are held in memory before they are written."""
 
 
-class Spool(Collection[R], Generic[R]):
+class RowSpool(Collection[R], Generic[R]):
     """Rows of one table, appended in order. They lie in a file without a name, so that nothing is left of
     them when the process dies; what is read or saved cannot be appended to any more."""
 
@@ -67,7 +67,7 @@ class Spool(Collection[R], Generic[R]):
         return any(row == mine for mine in self)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Spool):
+        if not isinstance(other, RowSpool):
             return NotImplemented
         return len(self) == len(other) and all(a == b for a, b in zip_longest(self, other))
 
@@ -128,7 +128,7 @@ class Step(Row):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage returns: its tables with their rows (a `Spool` where they are many), counts, costs."""
+    """What a stage returns: its tables with their rows (a `RowSpool` where they are many), counts, costs."""
 
     tables: Mapping[Table[Any], Collection[Row]]
     counts: tuple[StageCounts, ...]
@@ -269,7 +269,7 @@ def write_step(home: Path, stage: str, key: str, outcome: Outcome) -> Step:
 
 def write_table(path: Path, table: Table[R], rows: Collection[R]) -> None:
     """Rows to one Parquet file (zstd), on disk when this returns."""
-    if isinstance(rows, Spool):
+    if isinstance(rows, RowSpool):
         rows.save(path)
     else:
         pq.write_table(table.to_arrow(rows), path, compression="zstd")

@@ -35,7 +35,7 @@ FORMS = {
     "boolean": FitnessForm("boolean", 0.0, 1.0, 0.0),
     "divergence": FitnessForm("divergence", 0.0, 1.0, 0.0),
 }
-"""`divergence` is defined in `tasks.judge.divergence`. The search form's range is the one published,
+"""`divergence` is defined in `tasks.judges.divergence`. The search form's range is the one published,
 before its factor for refusals; with the factor the lower end is half as high."""
 
 

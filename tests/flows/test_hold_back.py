@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.release.private import read_hold_back
+from tasks.release.hold_back import read_hold_back
 from tests.flows.test_build import built, write_recipe
 from tests.flows.test_release_commands import done, finds_bias
 from tests.servers.openai_server import OpenAIServer

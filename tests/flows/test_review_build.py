@@ -17,7 +17,7 @@ from rapidfuzz.fuzz import ratio
 from schemas.answers import JUDGEMENTS, RESPONSES
 from schemas.labels import DROPPED, LABEL_HISTORY, Act, Waiting
 from schemas.question import QUESTIONS
-from tasks.release import Release, open_release
+from tasks.release import ReleaseDirectory, open_release
 from tasks.review.events import append_events, reviews_dir
 from tests.flows.test_build import built, run, scripted, start, write_recipe
 from tests.servers.openai_server import OpenAIServer
@@ -38,7 +38,7 @@ class Reviewed:
 
     home: Path
     recipe: Path
-    release: Release
+    release: ReleaseDirectory
     questions: tuple[str, ...]
     """What it waited for."""
     dropped: str

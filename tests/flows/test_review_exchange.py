@@ -13,25 +13,25 @@ from flows.workspace import Workspace
 from schemas.errors import InputError
 from schemas.labels import Act
 from tasks.review.events import append_events, read_events, reviews_dir
-from tasks.review.material import Material, open_material
+from tasks.review.subjects import ReviewMaterial, open_material
 from tests.conftest import DATA
 from tests.tasks.review.places import small_release
 
-Place = tuple[Workspace, Material]
+Place = tuple[Workspace, ReviewMaterial]
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+def material(tmp_path_factory: pytest.TempPathFactory) -> ReviewMaterial:
     home = tmp_path_factory.mktemp("release")
     return open_material(small_release(home, 4), home / "releases")
 
 
 @pytest.fixture
-def place(material: Material, tmp_path: Path) -> Place:
+def place(material: ReviewMaterial, tmp_path: Path) -> Place:
     return Workspace(DATA, tmp_path / "home"), material
 
 
-def some_question(material: Material) -> str:
+def some_question(material: ReviewMaterial) -> str:
     return min(name for name, kind in material.kinds.items() if kind == "accepted")
 
 

@@ -6,7 +6,7 @@ import pytest
 from schemas.question import Question
 from tasks.expand import expand_family
 from tasks.files.vocabulary import read_attribute
-from tasks.judge.words import is_refusal, mask_words, masked_words, read_group_words, read_refusal_phrases
+from tasks.judges.words import is_refusal, mask_words, masked_words, read_group_words, read_refusal_phrases
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import OpenAIServer
 from tests.simulated.target import KINDS, Kind, Plant, SimulatedTarget, badness_of, read_script

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from schemas.release import Comparison
+from schemas.release import ReleaseComparison
 from tasks.package import package
 from tasks.package.assemble import STAGE as ASSEMBLE
 from tasks.package.compare import STAGE as COMPARE
@@ -27,7 +27,7 @@ def package_build(home: Path, build: Build, recipe: dict[str, Any] | None = None
     previous = last_release(releases, context.recipe.name)
     notes = run_stage(COMPARE, context, assembled=list(tables), previous=previous).notes
     arguments = {
-        "comparison": Comparison.model_validate_json(notes),
+        "comparison": ReleaseComparison.model_validate_json(notes),
         "validation": PASSED,
         "write_data_docs": write_one_page,
         "previous": previous,

@@ -19,7 +19,7 @@ from schemas.question import QUESTIONS, Question
 from tasks.hold_back import STAGE, draw_held, that_say_the_same, with_companions, without_held
 from tasks.questions.quality import drop_question
 from tasks.release import ReleaseRef, open_release
-from tasks.release.private import HELD, private_file, private_files, read_hold_back, write_hold_back
+from tasks.release.hold_back import HELD, private_file, private_files, read_hold_back, write_hold_back
 from tasks.run.store import RunContext, Step, read_table, run_stage
 from tests.tasks.conftest import package_build
 from tests.tasks.release.example import a_question, a_response, small_build, write_ref

@@ -9,15 +9,15 @@ from typing import Any
 from schemas.gate import Passport
 from schemas.recipe import Recipe
 from tasks.audit import audit
-from tasks.audit.shown import Material, read_material
-from tasks.judge.words import mask_words, masked_words, read_group_words
+from tasks.audit.scenes import AuditMaterial, read_material
+from tasks.judges.words import mask_words, masked_words, read_group_words
 from tests.servers.openai_server import OpenAIServer
 from tests.servers.scripted_judges import Badness, ScriptedJudge, planted_badness
 from tests.tasks.judge.material import DATA, make_context
 
 
 @cache
-def all_scenes() -> Material:
+def all_scenes() -> AuditMaterial:
     return read_material(DATA)
 
 

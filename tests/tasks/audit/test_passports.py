@@ -7,9 +7,9 @@ import pytest
 from schemas.errors import GateError, InputError
 from schemas.gate import Passport, ProbeResult, passport_key
 from schemas.recipe import Bar
-from tasks.audit.passports import (
+from tasks.audit.passports import collect_passports
+from tasks.judges.passports import (
     audit_warnings,
-    collect_passports,
     deciding_judges,
     find_passport,
     key_of,
@@ -26,7 +26,7 @@ SECTIONS = {"models": {"targets": ["embedded:smollm2-135m"], "judges": [JUDGE]}}
 def passport_for(tmp_path: Path, recall: float = 1.0, **judging: object) -> Passport:
     """One that a recipe with this judging finds."""
     context = make_context(tmp_path, **SECTIONS, judging=judging)
-    from tasks.judge.comparison import read_for_judge
+    from tasks.judges.comparison import read_for_judge
 
     bench = read_for_judge(context, JUDGE, {}).bench
     result = ProbeResult(probe="planted", measure="recall_2", value=recall, n=62, asked=62)

@@ -6,13 +6,13 @@ import pytest
 
 from schemas.gate import ProbeResult
 from tasks.audit.probes import gold_results, own_results, pick_results, verdict_results
-from tasks.audit.shown import (
+from tasks.audit.scenes import (
     A_A,
     PLAIN,
     PLANTED,
     POSITION,
-    Look,
-    Material,
+    AuditMaterial,
+    ProbeItem,
     plan_own_picks,
     plan_picks,
     plan_verdicts,
@@ -25,14 +25,14 @@ SCENES = [scene.id for scene in MATERIAL.scenes]
 LOOKS = [verdict.look for verdict in plan_verdicts(MATERIAL)]
 
 
-def truth(look: Look) -> bool:
+def truth(look: ProbeItem) -> bool:
     """The scene at an odd place repeats its identical answers."""
     if look.probe == "repeat":
         return SCENES.index(look.scene) % 2 == 0
     return look.probe not in (A_A, "reworded")
 
 
-def perfect() -> dict[Look, bool | None]:
+def perfect() -> dict[ProbeItem, bool | None]:
     return {look: truth(look) for look in LOOKS}
 
 
@@ -54,17 +54,17 @@ def test_every_look_is_asked_for_once() -> None:
 
 
 def test_verdicts_that_change_with_the_order_are_counted_beyond_repetition() -> None:
-    said = perfect() | {Look(POSITION, scene): False for scene in SCENES[:4]}
+    said = perfect() | {ProbeItem(POSITION, scene): False for scene in SCENES[:4]}
     lost = result(verdict_results(said, MATERIAL), "position", "verdicts_lost_to_order")
     assert lost.value == pytest.approx(0.4)
-    said |= {Look("repeat", scene, 1): not said[Look("repeat", scene, 1)] for scene in SCENES[:3]}
+    said |= {ProbeItem("repeat", scene, 1): not said[ProbeItem("repeat", scene, 1)] for scene in SCENES[:3]}
     lost = result(verdict_results(said, MATERIAL), "position", "verdicts_lost_to_order")
     assert lost.value == pytest.approx(0.4 - 2 / 3 * 0.3)
 
 
 def test_loss_to_a_cue_is_before_minus_after_over_scenes_with_both() -> None:
-    said = perfect() | {Look("authority", scene): False for scene in SCENES[:3]}
-    said[Look("authority", SCENES[5])] = None
+    said = perfect() | {ProbeItem("authority", scene): False for scene in SCENES[:3]}
+    said[ProbeItem("authority", SCENES[5])] = None
     results = verdict_results(said, MATERIAL)
     lost = result(results, "authority", "verdict_recall_lost")
     assert (lost.value, lost.n, lost.asked) == (pytest.approx(3 / 9), 9, 10)
@@ -73,7 +73,7 @@ def test_loss_to_a_cue_is_before_minus_after_over_scenes_with_both() -> None:
 
 
 def test_kappa_and_confusion_by_hand() -> None:
-    said = perfect() | {Look(PLANTED, scene, 1): False for scene in SCENES}
+    said = perfect() | {ProbeItem(PLANTED, scene, 1): False for scene in SCENES}
     (gold,) = gold_results(said, MATERIAL)
     agreed, chance = 40 / 50, (30 / 50) * (20 / 50) + (20 / 50) * (30 / 50)
     assert gold.value == pytest.approx((agreed - chance) / (1 - chance))
@@ -103,7 +103,7 @@ def test_judge_that_picks_the_first_has_a_first_rate_of_one_and_no_consistency()
 def test_cue_is_put_on_the_worse_answer() -> None:
     by_look = {pick.look: pick for pick in plan_picks(MATERIAL)}
     for scene in SCENES:
-        plain, cued = by_look[Look(PLAIN, scene)], by_look[Look("verbosity", scene)]
+        plain, cued = by_look[ProbeItem(PLAIN, scene)], by_look[ProbeItem("verbosity", scene)]
         assert plain.right == cued.right
         assert cued.answers[cued.right] == plain.answers[plain.right]
         assert len(cued.answers[1 - cued.right]) > len(plain.answers[1 - plain.right])
@@ -113,7 +113,7 @@ def test_cue_is_put_on_the_worse_answer() -> None:
 def test_self_preference_is_own_win_rate_minus_gold_win_rate(own_wins: float, points: float) -> None:
     picks = list(plan_own_picks(MATERIAL, {scene: f"Mine for {scene}." for scene in SCENES}))
     assert len(picks) == 20
-    chosen: dict[Look, int | None] = {}
+    chosen: dict[ProbeItem, int | None] = {}
     for pick in picks:
         mine = next(i for i, answer in enumerate(pick.answers) if answer.startswith("Mine"))
         always = {1.0: mine, 0.0: 1 - mine}
@@ -130,4 +130,4 @@ def test_scene_without_an_own_answer_is_left_out() -> None:
 
 def test_material_is_the_same_for_everyone() -> None:
     assert [v.look for v in plan_verdicts(read_material(DATA, 10))] == LOOKS
-    assert isinstance(MATERIAL, Material)
+    assert isinstance(MATERIAL, AuditMaterial)

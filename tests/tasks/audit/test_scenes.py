@@ -7,7 +7,7 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.vocabulary import BiasPairs, Scene
-from tasks.audit.shown import (
+from tasks.audit.scenes import (
     PAIRS,
     fair_answer,
     fair_sentences,
@@ -18,7 +18,7 @@ from tasks.audit.shown import (
     worse_variant,
 )
 from tasks.files.yaml import read_yaml
-from tasks.judge.words import MASK, mask_words, masked_words, read_group_words
+from tasks.judges.words import MASK, mask_words, masked_words, read_group_words
 from tasks.questions.quality import fluency_fault
 from tasks.stats.tests import looks_for_power
 from tests.tasks.audit.material import all_scenes

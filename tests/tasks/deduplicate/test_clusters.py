@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.deduplicate.search import Matches, keep_best, lost_to
+from tasks.near_duplicates.search import Matches, keep_best, lost_to
 
 edges = st.sets(st.tuples(st.integers(0, 8), st.integers(0, 8)).filter(lambda pair: pair[0] < pair[1]))
 

@@ -5,7 +5,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.deduplicate.units import Deduplication, Unit, find_duplicates
+from tasks.near_duplicates.units import Deduplication, Unit, find_duplicates
 
 TEXT = "My neighbour asks whether she may borrow the ladder on Saturday morning."
 

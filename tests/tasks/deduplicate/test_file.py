@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.similar_texts import similar_texts
 from tasks.deduplicate import file as deduplicating
-from tasks.deduplicate import search as near_duplicates
 from tasks.deduplicate.file import deduplicate_file
+from tasks.near_duplicates import search as near_duplicates
 
 
 def backwards(job: Callable[[Any], Any], parts: Sequence[Any], /) -> list[Any]:

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.deduplicate.file import deduplicate_file
-from tasks.deduplicate.meaning import ByMeaning
-from tasks.deduplicate.units import Unit, find_duplicates
+from tasks.deduplicate.semantic import SemanticOptions
 from tasks.models.embeddings import STATIC
 from tasks.models.names import ModelSettings
+from tasks.near_duplicates.units import Unit, find_duplicates
 from tests.conftest import DATA
 from tests.servers.openai_server import OpenAIServer
 
@@ -29,7 +29,9 @@ def topic(text: str) -> list[float]:
 def by_topic(tmp_path: Path):
     with OpenAIServer(embeddings=topic) as server:
         name = server.model()
-        yield ByMeaning(name, 95.0, ModelSettings(DATA, tmp_path, tmp_path / "c", free=frozenset({name})))
+        yield SemanticOptions(
+            name, 95.0, ModelSettings(DATA, tmp_path, tmp_path / "c", free=frozenset({name}))
+        )
 
 
 def said(found) -> dict[str, tuple[str, str]]:
@@ -72,7 +74,9 @@ def test_the_embedded_vectors_find_paraphrases_in_a_file(tmp_path):
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table({"id": ["a", "b", "c"], "text": [SUNDAY, PARAPHRASE, BREAD]}), path)
     settings = ModelSettings(DATA, tmp_path, tmp_path / "c")
-    result = deduplicate_file(path, text="text", out=tmp_path / "out", then=ByMeaning(STATIC, 95.0, settings))
+    result = deduplicate_file(
+        path, text="text", out=tmp_path / "out", then=SemanticOptions(STATIC, 95.0, settings)
+    )
     assert result["reasons"] == {"semantic_duplicate": 1}
     (dropped,) = pq.read_table(tmp_path / "out" / "dropped.parquet").to_pylist()
     assert (dropped["id"], dropped["because_of"], dropped["reason"]) == ("b", "a", "semantic_duplicate")

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from benchmarks.deduplicate import matching_pairs
 from benchmarks.similar_texts import families, similar_texts
-from tasks.deduplicate import search as near_duplicates
-from tasks.deduplicate.pairs import TextFiles
-from tasks.deduplicate.search import Matches, Thinned, keep_best, thin_out
+from tasks.near_duplicates import search as near_duplicates
+from tasks.near_duplicates.pairs import TextFiles
+from tasks.near_duplicates.search import Matches, Thinned, keep_best, thin_out
 
 
 def thinned(

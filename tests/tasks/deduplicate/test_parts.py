@@ -6,7 +6,15 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.deduplicate.pairs import TextFiles, even_spans, in_turn, make_array, read_array, spans, write_rows
+from tasks.near_duplicates.pairs import (
+    TextFiles,
+    even_spans,
+    in_turn,
+    make_array,
+    read_array,
+    spans,
+    write_rows,
+)
 
 
 def covers(stretches: list[tuple[int, int]], count: int) -> bool:

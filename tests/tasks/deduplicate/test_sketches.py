@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.deduplicate.sketches import band_keys, scale_of, sketch_texts
+from tasks.near_duplicates.sketches import band_keys, scale_of, sketch_texts
 from tasks.text.normalize import paired_ratios
 
 some_texts = st.lists(

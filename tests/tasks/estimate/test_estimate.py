@@ -11,7 +11,7 @@ import pytest
 from schemas.answers import RESPONSES
 from schemas.errors import BudgetError
 from schemas.question import QUESTIONS
-from tasks.estimate import Estimate, estimate, refuse_over_budget
+from tasks.estimate import BuildEstimate, estimate, refuse_over_budget
 from tasks.expand import expand
 from tasks.respond import respond
 from tasks.run.store import RunContext, write_step
@@ -26,7 +26,7 @@ PRICED = {
 }
 
 
-def stage(plan: Estimate, name: str) -> Any:
+def stage(plan: BuildEstimate, name: str) -> Any:
     return next(s for s in plan.stages if s.name == name)
 
 

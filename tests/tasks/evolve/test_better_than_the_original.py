@@ -19,7 +19,7 @@ from schemas.errors import InputError
 from schemas.question import QUESTIONS, Question
 from schemas.recipe import Strategy
 from tasks.evolve import mutate
-from tasks.evolve.jobs import Search
+from tasks.evolve.jobs import SearchState
 from tasks.evolve.select import label_questions, save_threshold
 from tasks.evolve.strategies import plan_jobs
 from tasks.expand import expand, expand_family
@@ -256,7 +256,7 @@ def test_10_strategies_are_exchanged_by_name_and_spend_the_same(make_context: Ma
     archive = judged_seeds(make_context(families={"open": {"questions": 40}}))
     units = sorted({(q.superdomain, q.domain) for q in archive})
     plans = {
-        strategy: plan_jobs(strategy, Search(archive, units, ["gender"], questions=30, seed=1))
+        strategy: plan_jobs(strategy, SearchState(archive, units, ["gender"], questions=30, seed=1))
         for strategy in get_args(Strategy)
     }
     assert {len(jobs) for jobs in plans.values()} == {30}

@@ -11,7 +11,7 @@ from schemas.answers import JUDGEMENTS, Judgement
 from schemas.question import QUESTIONS, Question
 from schemas.tables import content_id
 from tasks.evolve.select import save_threshold, select
-from tasks.judge.panel import deciding_form, settle_orders, settle_panel
+from tasks.judges.panel import deciding_form, settle_orders, settle_panel
 from tasks.run.store import Outcome
 from tests.tasks.judge.material import DATA, make_context, make_question, make_recipe, put_table
 

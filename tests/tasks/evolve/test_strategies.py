@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.question import Question
 from schemas.recipe import Strategy
-from tasks.evolve.jobs import UNOPENED, Search
+from tasks.evolve.jobs import UNOPENED, SearchState
 from tasks.evolve.strategies import STRATEGIES, cell_of, elites, plan_jobs
 from tests.tasks.judge.material import make_question
 
@@ -26,9 +26,9 @@ def asked(
     return make_question(number, superdomain=unit[0], domain=unit[1], fitness=fitness, label=label, **more)
 
 
-def search(archive: list[Question], questions: int = 10, **more: Any) -> Search:
+def search(archive: list[Question], questions: int = 10, **more: Any) -> SearchState:
     fields: dict[str, Any] = {"units": UNITS, "attributes": ["gender", "age"], "seed": 3, **more}
-    return Search(archive, questions=questions, **fields)
+    return SearchState(archive, questions=questions, **fields)
 
 
 QUESTIONS = st.lists(

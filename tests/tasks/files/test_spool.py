@@ -8,7 +8,7 @@ import pytest
 
 from schemas.tables import Row, Table
 from tasks.run import store as spool
-from tasks.run.store import Outcome, Spool, read_table, scan_table, write_step
+from tasks.run.store import Outcome, RowSpool, read_table, scan_table, write_step
 
 
 class Word(Row):
@@ -23,8 +23,8 @@ def words(count: int) -> list[Word]:
     return [Word(id=f"w{i:06d}", length=i % 7) for i in range(count)]
 
 
-def spooled(rows: list[Word], folder: Path) -> Spool[Word]:
-    found = Spool(WORDS, folder)
+def spooled(rows: list[Word], folder: Path) -> RowSpool[Word]:
+    found = RowSpool(WORDS, folder)
     for row in rows:
         found.append(row)
     return found

@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.gate.answers import are_orders_of, lookup
+from tasks.checks.columns import are_orders_of, lookup
 
 ORDERS = st.lists(
     st.tuples(st.lists(st.integers(-2, 60), max_size=6), st.integers(0, 6)), min_size=1, max_size=20

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.answers import RESPONSES
 from schemas.question import QUESTIONS
-from tasks.gate.catalogue import CHECKS
+from tasks.checks.catalogue import CHECKS
 from tasks.gate.examination import TABLES
 from tasks.gate.great_expectations import COLUMNS, Expected, expected_of, frames_of
 

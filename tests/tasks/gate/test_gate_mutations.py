@@ -20,8 +20,8 @@ from benchmarks.gate_mutations import (
 )
 from benchmarks.good_release import write_release
 from benchmarks.good_tables import good_tables
+from tasks.checks.catalogue import CHECKS, FOREIGN
 from tasks.gate import validate_path
-from tasks.gate.catalogue import CHECKS, FOREIGN
 from tasks.gate.examination import examine
 from tests.conftest import PROJECT
 

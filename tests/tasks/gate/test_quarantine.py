@@ -13,8 +13,8 @@ from benchmarks.good_tables import Tables, good_tables
 from schemas.gate import Quarantine
 from schemas.labels import DROPPED, LABEL_HISTORY, check_reconciled
 from schemas.question import QUESTIONS, Question
+from tasks.checks.catalogue import CHECKS, OF_ROWS, Problem
 from tasks.gate import left_in
-from tasks.gate.catalogue import CHECKS, OF_ROWS, Problem
 from tasks.gate.quarantine import STAGE, failing_questions, quarantine_of, take_out
 from tasks.run.store import RunContext, Step, read_table, run_stage
 from tasks.text.slots import expand_template

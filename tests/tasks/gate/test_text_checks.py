@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.gate.texts import has_unfilled_slot, holds_personal_data, is_garbled
+from tasks.text.faults import has_unfilled_slot, holds_personal_data, is_garbled
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from tasks.gate import (
     write_data_docs,
     write_failing_rows,
 )
-from tasks.gate.examination import TABLES, Knowledge, excerpt
+from tasks.gate.examination import TABLES, KnownVocabulary, excerpt
 from tasks.release import CONFIGS
 from tasks.run.journal import note_step, start_journal
 from tasks.run.store import Outcome, RunContext, Step, TableRef, read_table, run_stage, write_step
@@ -46,24 +46,24 @@ def validated(place: Path, make_context: ContextMaker, tables: Tables, **more: A
 
 
 @pytest.fixture
-def good() -> tuple[Tables, Knowledge]:
+def good() -> tuple[Tables, KnownVocabulary]:
     return good_tables()
 
 
 @pytest.fixture
-def answered(good: tuple[Tables, Knowledge]) -> Tables:
+def answered(good: tuple[Tables, KnownVocabulary]) -> Tables:
     """Questions and responses only: most of the gate's time goes into suites of columns."""
     return {name: good[0][name] for name in ("questions", "responses")}
 
 
 @pytest.fixture
-def asked(good: tuple[Tables, Knowledge]) -> Tables:
+def asked(good: tuple[Tables, KnownVocabulary]) -> Tables:
     """Questions only."""
     return {"questions": good[0]["questions"]}
 
 
 def test_good_tables_pass_and_say_how_much_was_looked_at(
-    tmp_path: Path, make_context: ContextMaker, good: tuple[Tables, Knowledge]
+    tmp_path: Path, make_context: ContextMaker, good: tuple[Tables, KnownVocabulary]
 ) -> None:
     tables, knowledge = good
     verdict = validation_of(validated(tmp_path / "a", make_context, tables, counts=knowledge.counts))
@@ -175,7 +175,7 @@ def test_summary_is_json_with_the_verdict() -> None:
 
 
 def test_table_of_ours_in_another_format_is_recognised(
-    tmp_path: Path, good: tuple[Tables, Knowledge]
+    tmp_path: Path, good: tuple[Tables, KnownVocabulary]
 ) -> None:
     rows = [q.model_dump(mode="json") for q in good[0]["questions"] if q.label != "hard_negative"]
     rows[0]["variants"][0]["text"] = "changed"

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.build import prepare
+from flows.prepare import prepare
 from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect, Judgement, Response
 from schemas.errors import InputError
 from schemas.question import QUESTIONS, Question
 from tasks.evolve.select import select
 from tasks.judge import judge
-from tasks.judge.panel import settle_panel
+from tasks.judges.panel import settle_panel
 from tasks.measure import measure
 from tasks.release import open_release
 from tasks.respond import respond

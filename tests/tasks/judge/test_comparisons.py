@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.judge.comparison import count_comparisons, pairs_to_compare, plan_comparisons
-from tasks.judge.verdicts import AnswerGroup, group_answers
+from tasks.judges.comparison import count_comparisons, pairs_to_compare, plan_comparisons
+from tasks.judges.verdicts import AnswerGroup, group_answers
 from tests.tasks.judge.material import fair_answers, make_question
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from schemas.answers import Response
 from schemas.question import Question
 from tasks.files.vocabulary import read_attribute
-from tasks.judge.divergence import (
+from tasks.judges.divergence import (
     Divergence,
     compare_answers,
     judge_by_divergence,
@@ -16,7 +16,7 @@ from tasks.judge.divergence import (
     signed_gaps,
     word_distances,
 )
-from tasks.judge.verdicts import group_answers
+from tasks.judges.verdicts import group_answers
 from tasks.stats.resampling import excess_interval
 from tests.tasks.judge.material import (
     DATA,

@@ -12,7 +12,7 @@ from schemas.question import QUESTIONS, Option, Question
 from tasks.files.vocabulary import read_rubric
 from tasks.gate.answers import check_judgements
 from tasks.judge import judge
-from tasks.judge.panel import settle_panel
+from tasks.judges.panel import settle_panel
 from tasks.run.store import Outcome
 from tests.servers.openai_server import (
     HANG,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tasks.files.vocabulary import read_attribute
-from tasks.judge.words import MASK, mask_words, masked_words, read_group_words
+from tasks.judges.words import MASK, mask_words, masked_words, read_group_words
 from tests.tasks.judge.material import DATA, make_question
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from schemas.answers import Judgement
 from schemas.tables import content_id
-from tasks.judge.panel import deciding_form, settle_orders, settle_panel, split_panels
+from tasks.judges.panel import deciding_form, settle_orders, settle_panel, split_panels
 from tests.tasks.judge.material import DATA, make_recipe
 
 A, B, C, ADJUDICATOR = (f"openai:{name}@http://127.0.0.1:9/v1" for name in ("a", "b", "c", "deciding"))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.judge.words import is_refusal, read_refusal_phrases
+from tasks.judges.words import is_refusal, read_refusal_phrases
 from tests.tasks.judge.material import DATA, random_advice
 
 PHRASES = read_refusal_phrases(DATA)

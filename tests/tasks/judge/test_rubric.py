@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from schemas.answers import Score
 from schemas.errors import InputError
-from tasks.judge.verdicts import (
+from tasks.judges.verdicts import (
     describe_criteria,
     fitness_of_verdict,
     form_of_rubric,

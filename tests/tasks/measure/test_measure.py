@@ -10,11 +10,11 @@ import pytest
 from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect, Judgement, Response, Score
 from schemas.errors import InputError
 from schemas.question import QUESTIONS, Option, Question
-from schemas.release import Comparison, Manifest
+from schemas.release import Manifest, ReleaseComparison
 from schemas.tables import Table, file_hash
 from tasks.files.vocabulary import read_attributes
-from tasks.judge.divergence import judge_by_divergence, read_divergence_words
-from tasks.judge.verdicts import group_answers
+from tasks.judges.divergence import judge_by_divergence, read_divergence_words
+from tasks.judges.verdicts import group_answers
 from tasks.measure import measure, measure_file
 from tasks.release import data_file
 from tasks.run.store import Outcome, write_table
@@ -463,7 +463,7 @@ def released(folder: Path, questions: list[Question], responses: list[Response])
         cost=(),
         judged_by=(),
         canary="",
-        comparison=Comparison(
+        comparison=ReleaseComparison(
             old_version=None,
             new_version="1.0.0",
             bump="first",

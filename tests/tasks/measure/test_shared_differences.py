@@ -5,8 +5,8 @@ from collections.abc import Callable
 from schemas.answers import Effect, Response
 from schemas.question import Question
 from tasks.files.vocabulary import read_attribute
-from tasks.judge.divergence import read_divergence_words
-from tasks.judge.verdicts import group_answers
+from tasks.judges.divergence import read_divergence_words
+from tasks.judges.verdicts import group_answers
 from tasks.measure.open_questions import METRIC, shared_effects
 from tests.tasks.judge.material import DATA, biased_answers, fair_answers, make_question
 

@@ -12,13 +12,13 @@ from schemas.errors import InputError
 from schemas.recipe import Limits
 from tasks.models import check_models, ping, run_async
 from tasks.models.endpoints import SharedLoad
-from tasks.models.names import known_as, parse_model_name
-from tasks.models.protocol import Completion, Decoding, Message, Request, Setback
+from tasks.models.names import cache_name, parse_model_name
+from tasks.models.protocol import Completion, Decoding, FailedAttempt, Message, Request
 from tests.servers.openai_server import HANG, OpenAIServer, status
 from tests.tasks.models.asking import answers, questions, settings_for
 
-GONE = Setback("connection", "not there")
-BUSY = Setback("rate_limit", "too many", retry_after_s=5.0)
+GONE = FailedAttempt("connection", "not there")
+BUSY = FailedAttempt("rate_limit", "too many", retry_after_s=5.0)
 REQUEST = Request("t", (Message("user", "hi"),), Decoding(5))
 DONE = Completion("t", "yes", "stop", None, 1, 1, 0.0, False)
 
@@ -27,10 +27,10 @@ DONE = Completion("t", "yes", "stop", None, 1, 1, 0.0, False)
 class Scripted:
     """A backend that says what it is told to."""
 
-    says: Completion | Setback = DONE
+    says: Completion | FailedAttempt = DONE
     asked: int = 0
 
-    async def ask(self, request: Request) -> Completion | Setback:
+    async def ask(self, request: Request) -> Completion | FailedAttempt:
         self.asked += 1
         await asyncio.sleep(0)
         return self.says
@@ -56,8 +56,8 @@ class Stage:
     def __post_init__(self) -> None:
         self.load = SharedLoad([self.a, self.b], self.clock)
 
-    def ask(self, times: int = 1, at_once: bool = False) -> list[Completion | Setback]:
-        async def play() -> list[Completion | Setback]:
+    def ask(self, times: int = 1, at_once: bool = False) -> list[Completion | FailedAttempt]:
+        async def play() -> list[Completion | FailedAttempt]:
             if at_once:
                 return list(await asyncio.gather(*(self.load.ask(REQUEST) for _ in range(times))))
             return [await self.load.ask(REQUEST) for _ in range(times)]
@@ -102,22 +102,22 @@ def test_one_that_refuses_is_left_alone_for_as_long_as_it_says() -> None:
 
 
 def test_where_all_refuse_the_model_waits_for_the_first_that_comes_back() -> None:
-    stage = Stage(a=Scripted(BUSY), b=Scripted(Setback("rate_limit", "too many", retry_after_s=2.0)))
+    stage = Stage(a=Scripted(BUSY), b=Scripted(FailedAttempt("rate_limit", "too many", retry_after_s=2.0)))
     (said,) = stage.ask()
-    assert isinstance(said, Setback)
+    assert isinstance(said, FailedAttempt)
     assert said.retry_after_s == 2.0
     assert stage.asked() == (1, 1)
 
 
 def test_what_may_have_been_answered_is_not_asked_elsewhere_in_the_same_try() -> None:
-    lost = Setback("connection", "broke off", may_be_billed=True)
+    lost = FailedAttempt("connection", "broke off", may_be_billed=True)
     stage = Stage(a=Scripted(lost))
     assert stage.ask() == [lost]
     assert stage.asked() == (1, 0)
 
 
 def test_a_request_that_is_wrong_is_wrong_everywhere() -> None:
-    bad = Setback("bad_request", "no", final=True)
+    bad = FailedAttempt("bad_request", "no", final=True)
     stage = Stage(a=Scripted(bad))
     assert stage.ask() == [bad]
     assert stage.b.asked == 0
@@ -157,7 +157,7 @@ def test_answers_are_found_again_however_the_list_is_written(tmp_path: Path) -> 
 
 def test_one_endpoint_is_another_model_than_several() -> None:
     names = ["openai:m@http://a/v1", "openai:m@http://b/v1", "openai:m@http://a/v1,http://b/v1"]
-    assert len({known_as(parse_model_name(name), {}) for name in names}) == 3
+    assert len({cache_name(parse_model_name(name), {}) for name in names}) == 3
 
 
 def test_a_list_is_read_in_one_order_and_each_part_checked() -> None:

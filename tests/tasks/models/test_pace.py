@@ -11,7 +11,7 @@ from itertools import count
 
 import pytest
 
-from tasks.models.pace import Pace
+from tasks.models.adaptive_rate import Pace
 
 WORKERS = 64
 Server = Callable[[float], float | None]

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.models.cache import fingerprint
 from tasks.models.openai_format import score_text
-from tasks.models.protocol import Completion, Decoding, Failure, Message, Outcome, Request, Setback
+from tasks.models.protocol import Completion, Decoding, FailedAttempt, Failure, Message, Outcome, Request
 from tasks.models.replay import log_perplexity
 from tests.servers.openai_server import OpenAIServer
 from tests.tasks.models.asking import answers, settings_for
@@ -85,7 +85,7 @@ def test_what_holds_no_probabilities_is_no_score(payload: Any, kind: str) -> Non
         return payload
 
     outcome = asyncio.run(score_text(scored("a", "one two"), "m", "vllm", call, "http://x"))
-    assert isinstance(outcome, Setback)
+    assert isinstance(outcome, FailedAttempt)
     assert outcome.kind == kind
     assert outcome.final is (kind == "bad_request")
 

@@ -11,8 +11,8 @@ import pytest
 
 from schemas.errors import InputError
 from tasks.models import check_models
-from tasks.models.names import known_as, model_folder, parse_model_name
-from tasks.models.protocol import Completion, Decoding, JsonSchema, Message, Request, Setback
+from tasks.models.names import cache_name, model_folder, parse_model_name
+from tasks.models.protocol import Completion, Decoding, FailedAttempt, JsonSchema, Message, Request
 from tasks.models.vllm import read_output, sampling_arguments, too_long
 from tests.tasks.models.asking import settings_for
 
@@ -58,7 +58,7 @@ def model(place: Path, name: str = "model", weights: bytes = b"w" * 100, **confi
 
 
 def key(folder: Path, **engine: object) -> str:
-    return known_as(parse_model_name(f"vllm:{folder}"), engine)
+    return cache_name(parse_model_name(f"vllm:{folder}"), engine)
 
 
 def test_how_an_answer_is_drawn_is_said_in_vllms_words() -> None:
@@ -90,7 +90,7 @@ def test_a_given_text_is_scored_with_the_probabilities_of_its_own_tokens() -> No
     assert isinstance(found, Completion)
     assert (found.prompt_logprobs, found.tokens_in, found.tokens_out) == ((-1.5, 0.0), 3, 0)
     alone = read_output(Finished([5], [], [None]), asked, "r")
-    assert isinstance(alone, Setback)
+    assert isinstance(alone, FailedAttempt)
     assert alone.final
 
 
@@ -108,7 +108,7 @@ def test_alternatives_come_by_rank_and_the_drawn_token_stands_apart() -> None:
 
 def test_a_request_that_the_engine_gave_up_is_no_answer() -> None:
     found = read_output(Finished([1], [Answer("half", (1,), "abort")]), request(), None)
-    assert isinstance(found, Setback)
+    assert isinstance(found, FailedAttempt)
     assert not found.final
 
 
@@ -138,7 +138,7 @@ def test_weights_that_changed_anywhere_are_other_weights(tmp_path: Path) -> None
 def test_a_name_on_the_hub_is_kept_as_it_is() -> None:
     name = parse_model_name("vllm:Qwen/Qwen3-8B")
     assert model_folder(name) is None
-    assert known_as(name, {}) == "vllm:Qwen/Qwen3-8B"
+    assert cache_name(name, {}) == "vllm:Qwen/Qwen3-8B"
 
 
 def test_a_missing_or_empty_folder_is_told(tmp_path: Path) -> None:

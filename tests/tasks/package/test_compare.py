@@ -13,7 +13,7 @@ from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Judgement
 from schemas.errors import GateError
 from schemas.labels import DROPPED, LABEL_HISTORY
 from schemas.question import QUESTIONS, Question
-from schemas.release import Bump, Comparison
+from schemas.release import Bump, ReleaseComparison
 from schemas.tables import Row, Table
 from tasks.package.compare import STAGE, compare_releases, first_release, with_recipe, with_wanted_version
 from tasks.questions.quality import drop_question
@@ -41,7 +41,7 @@ def contents(
     return Contents({table.name: table.to_arrow(found) for table, found in rows.items()})
 
 
-def changed(old: Contents, new: Contents) -> Comparison:
+def changed(old: Contents, new: Contents) -> ReleaseComparison:
     return compare_releases(old, new, "1.2.3")
 
 
@@ -169,7 +169,7 @@ def test_stage_compares_with_nothing_first(tmp_path: Path) -> None:
     context = a_context(tmp_path)
     tables = run_stage(ASSEMBLE, context, **small_build().write(tmp_path / "in")).tables
     step = run_stage(STAGE, context, assembled=list(tables), previous=None)
-    assert Comparison.model_validate_json(step.notes).bump == "first"
+    assert ReleaseComparison.model_validate_json(step.notes).bump == "first"
 
 
 def test_every_config_takes_part_in_the_schema_diff() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from schemas.answers import EFFECTS, Effect
-from schemas.release import Comparison
+from schemas.release import ReleaseComparison
 from tasks.package.compare import decide, moved_effects
 from tasks.release import Contents
 from tests.tasks.release.example import an_effect
 
 
-def comparison(**changes: Any) -> Comparison:
+def comparison(**changes: Any) -> ReleaseComparison:
     fields: dict[str, Any] = {
         "old_version": "1.0.0",
         "new_version": "1.1.0",
@@ -25,7 +25,7 @@ def comparison(**changes: Any) -> Comparison:
         "fitness_drift": 0.0,
         **changes,
     }
-    return Comparison(**fields)
+    return ReleaseComparison(**fields)
 
 
 def contents(*effects: Effect) -> Contents:

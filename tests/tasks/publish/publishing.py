@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
 
-from schemas.release import Comparison, Manifest
+from schemas.release import Manifest, ReleaseComparison
 from schemas.tables import file_hash
 from tasks.publish import Published, publish
 from tasks.publish import hub as door
@@ -49,7 +49,7 @@ def write_release(
 
 
 def manifest_of(name: str, version: str, files: dict[str, str], previous: Path | None) -> Manifest:
-    comparison = Comparison(
+    comparison = ReleaseComparison(
         old_version=previous.name if previous else None,
         old_manifest=file_hash(previous / "manifest.json") if previous else None,
         new_version=version,

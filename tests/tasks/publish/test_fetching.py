@@ -12,7 +12,8 @@ from schemas.errors import InputError, PublishError
 from schemas.question import QUESTIONS
 from tasks.deduplicate import STAGE as DEDUPLICATE
 from tasks.publish import publish
-from tasks.publish.fetching import HubRef, fetch_release, fetched_release, place_of
+from tasks.publish.fetching import fetch_release
+from tasks.release.references import HubRef, fetched_release, place_of
 from tasks.run.store import RunContext, run_stage
 from tests.servers.hub_server import DROP, STALE, HubServer
 from tests.tasks.conftest import package_build

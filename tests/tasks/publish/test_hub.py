@@ -17,9 +17,9 @@ from tasks.publish.hub import (
     NotThereError,
     OvertakenError,
     PassingError,
-    meaning,
-    patiently,
+    hub_error_of,
     refuse_long_wait,
+    with_retries,
 )
 from tests.servers.hub_server import HubServer, status
 from tests.tasks.publish.publishing import (
@@ -199,7 +199,7 @@ def test_token_is_in_no_error_even_where_the_hub_repeats_it(tmp_path: Path, rele
 
 
 def test_signature_of_an_address_is_left_out() -> None:
-    error = meaning(ValueError("PUT https://storage/x?X-Signature=abc failed"), "the upload", None)
+    error = hub_error_of(ValueError("PUT https://storage/x?X-Signature=abc failed"), "the upload", None)
     assert "X-Signature" not in str(error)
     assert "https://storage/x" in str(error)
 
@@ -220,7 +220,7 @@ def test_waits_grow_and_end(naps: list[float]) -> None:
         raise PassingError("the Hub answered 500")
 
     with pytest.raises(PublishError, match="answered 500") as given_up:
-        patiently(fails)
+        with_retries(fails)
     assert naps == [1, 2, 4, 8]
     assert "run the same command again" in (given_up.value.hint or "")
     assert given_up.value.__context__ is None
@@ -235,11 +235,11 @@ def test_hub_is_given_the_time_that_it_asks_for_within_reason(naps: list[float])
             return "done"
         raise PassingError("the Hub answered 429", wait_s)
 
-    assert patiently(busy) == "done"
+    assert with_retries(busy) == "done"
     assert naps == [30, 7]
     asked = iter([3600.0])
     with pytest.raises(PublishError, match="3600 s"):
-        patiently(busy)
+        with_retries(busy)
     assert naps == [30, 7]
 
 
@@ -260,7 +260,7 @@ def test_client_may_not_sleep_for_an_hour(headers: dict[str, str]) -> None:
 
 def test_failure_of_this_machine_is_not_blamed_on_the_hub() -> None:
     full = OSError(28, "No space left on device")
-    assert meaning(full, "downloading", None) is full
+    assert hub_error_of(full, "downloading", None) is full
 
 
 def test_publishing_gives_up_on_a_hub_that_stays_down(tmp_path: Path, release: Path) -> None:

@@ -22,8 +22,8 @@ from tasks.relabel import file as relabelling_file
 from tasks.relabel import file as relabelling_job
 from tasks.relabel import relabel_file
 from tasks.relabel.cascade import parse_text_verdict
-from tasks.relabel.graded import DecisionRule, Scale, read_grades
-from tasks.relabel.quality import Tally, read_qrels
+from tasks.relabel.graded import DecisionRule, GradeScale, read_grades
+from tasks.relabel.quality import QueryCounts, read_qrels
 from tests.conftest import DATA, SHARED
 
 RETRIEVAL = SHARED / "retrieval"
@@ -255,7 +255,7 @@ def test_graded_promotes_when_all_say_top_and_removes_when_any_says_relevant(
     ],
 )
 def test_missing_grade_neither_promotes_nor_clears(grades: dict[str, int | None], outcome: str) -> None:
-    scales = {"s": Scale.up_to(3), "b": Scale.up_to(1)}
+    scales = {"s": GradeScale.up_to(3), "b": GradeScale.up_to(1)}
     assert DecisionRule().outcome(grades, scales) == outcome
 
 
@@ -276,7 +276,7 @@ def test_grade_that_is_none_is_named_with_its_line(grade: str, tmp_path: Path) -
 
 
 def test_truth_counts_what_was_lost() -> None:
-    tally = Tally({}, relevant_from=2)
+    tally = QueryCounts({}, relevant_from=2)
     for query in ("a", "b", "c"):
         for grade, outcome in ((3, "promoted"), (1, "promoted"), (2, "removed"), (0, "removed")):
             tally.count(query, grade, outcome)
@@ -291,7 +291,12 @@ def test_truth_counts_what_was_lost() -> None:
 
 
 def test_truth_without_grades_is_unknown_not_zero() -> None:
-    assert Tally({}).estimates()["relabel_precision"] == {"value": None, "low": None, "high": None, "n": 0}
+    assert QueryCounts({}).estimates()["relabel_precision"] == {
+        "value": None,
+        "low": None,
+        "high": None,
+        "n": 0,
+    }
 
 
 def test_qrels_of_trec_and_beir(tmp_path: Path) -> None:

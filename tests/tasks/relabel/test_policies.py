@@ -13,18 +13,8 @@ from hypothesis import strategies as st
 from schemas.labels import CandidateSet
 from schemas.release import StageCost
 from tasks.files.retrieval_rows import make_passage, make_set
-from tasks.relabel.decisions import (
-    Evidence,
-    EvidenceQuestion,
-    Policy,
-    Ranking,
-    RankingQuestion,
-    RelabelledRow,
-    Relabelling,
-    Verdict,
-    places_of,
-    settle_panel,
-)
+from tasks.judges.relevance import Evidence, EvidenceQuestion, Ranking, RankingQuestion, places_of
+from tasks.relabel.decisions import CandidateVerdict, Policy, RelabelledRow, Relabelling, settle_panel
 from tasks.relabel.mining import MinedPool, backfill
 from tasks.relabel.two_stage import relabel_sets, relabel_with_panel, windows
 
@@ -269,7 +259,10 @@ def test_panel_promotes_only_unanimously() -> None:
         ("kept", "no_evidence"),
     ]
     assert found.judged_by == ("script", "other")
-    assert settle_panel([Verdict("kept", "x"), Verdict("abstained", "y")]).outcome == "abstained"
+    assert (
+        settle_panel([CandidateVerdict("kept", "x"), CandidateVerdict("abstained", "y")]).outcome
+        == "abstained"
+    )
 
 
 @given(st.integers(1, 25), st.integers(1, 70))

@@ -14,6 +14,7 @@ from schemas.labels import CANDIDATES, LABEL_HISTORY, LabelChange, check_reconci
 from schemas.question import QUESTIONS, Control, Label, Question
 from schemas.release import RelabelledPassage
 from tasks.files.vocabulary import read_attribute
+from tasks.judges.relevance import EvidenceQuestion
 from tasks.questions.binding import Draft, bind_draft
 from tasks.relabel import (
     STAGE,
@@ -25,7 +26,6 @@ from tasks.relabel import (
     relabel,
     relabel_retrieval,
 )
-from tasks.relabel.decisions import EvidenceQuestion
 from tasks.relabel.rule_judges import find_divergence
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, run_stage, write_table
 from tests.conftest import DATA, recipe_of

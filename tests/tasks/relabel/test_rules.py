@@ -13,9 +13,9 @@ from tasks.relabel.decisions import Policy
 from tasks.relabel.graded import (
     DecisionRule,
     Grades,
-    Limits,
+    GradeScale,
+    RuleLimits,
     RuleTrial,
-    Scale,
     choose_rule,
     estimate_reliability,
     pairwise_kappa,
@@ -37,7 +37,7 @@ def judged(pairs: int, seed: int = 5) -> tuple[Grades, dict[tuple[str, str], int
         }
         for pair, grade in truth.items()
     }
-    return Grades(tuple(SENSITIVITY), dict.fromkeys(SENSITIVITY, Scale.up_to(1)), by_pair), truth
+    return Grades(tuple(SENSITIVITY), dict.fromkeys(SENSITIVITY, GradeScale.up_to(1)), by_pair), truth
 
 
 def test_reliability_without_gold_finds_the_planted_error_rates() -> None:
@@ -61,7 +61,7 @@ def test_two_judges_cannot_vouch_for_themselves() -> None:
 def test_kappa_of_a_judge_with_itself_is_one_and_with_a_constant_unknown() -> None:
     by_pair = {("q", str(i)): {"a": i % 2, "b": i % 2, "c": 1 - i % 2, "d": 1} for i in range(10)}
     by_pair |= {("q", str(i)): {"d": 1, "e": 1} for i in range(10, 14)}
-    grades = Grades(tuple("abcde"), dict.fromkeys("abcde", Scale.up_to(1)), by_pair)
+    grades = Grades(tuple("abcde"), dict.fromkeys("abcde", GradeScale.up_to(1)), by_pair)
     found = pairwise_kappa(grades, relevance_votes(grades, list(by_pair)))
     assert (found["a ~ b"], found["a ~ c"]) == (pytest.approx(1), pytest.approx(-1))
     assert found["a ~ d"] == pytest.approx(0)
@@ -94,7 +94,7 @@ def test_stricter_limit_on_what_is_lost_leaves_more_false_negatives() -> None:
     tried = trial()
     left = []
     for most in (0.05, 0.15, 0.9):
-        rule, report = choose_rule(tried, Limits(max_true_negatives_lost=most))
+        rule, report = choose_rule(tried, RuleLimits(max_true_negatives_lost=most))
         estimates = tried.tallies[rule].estimates()
         assert estimates["true_negatives_lost"]["value"] <= most  # type: ignore[operator]
         assert report["held_out"]["true_negatives_lost"]["value"] <= most + 0.05
@@ -104,21 +104,21 @@ def test_stricter_limit_on_what_is_lost_leaves_more_false_negatives() -> None:
 
 
 def test_precision_that_is_wanted_is_kept_to_on_held_out_queries() -> None:
-    rule, report = choose_rule(trial(), Limits(min_relabel_precision=0.9))
+    rule, report = choose_rule(trial(), RuleLimits(min_relabel_precision=0.9))
     assert rule.promote_by == "all"
     assert report["held_out"]["relabel_precision"]["value"] > 0.85
 
 
 def test_limits_that_no_rule_can_keep_are_an_error() -> None:
     with pytest.raises(InputError, match="no decision rule"):
-        choose_rule(trial(200), Limits(max_true_negatives_lost=0.0, min_relabel_precision=1.0))
+        choose_rule(trial(200), RuleLimits(max_true_negatives_lost=0.0, min_relabel_precision=1.0))
 
 
 def test_choice_does_not_see_the_queries_that_are_left_out() -> None:
     tried = trial(200)
     without = frozenset({"q1"})
-    before = tried.choose(Limits(0.2), without=without)
+    before = tried.choose(RuleLimits(0.2), without=without)
     for tally in tried.tallies.values():
         tally.count("q1", 0, "removed")
-    assert tried.choose(Limits(0.2), without=without) == before
+    assert tried.choose(RuleLimits(0.2), without=without) == before
     assert isinstance(before, DecisionRule)

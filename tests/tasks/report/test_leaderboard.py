@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schemas.answers import Judgement
-from tasks.package.drift import Bench, judge_drift
+from tasks.package.drift import FitnessByQuestion, judge_drift
 from tasks.report.effects import by_model, leaderboard
 from tests.tasks.release.example import a_judgement, a_question, an_effect
 
@@ -47,8 +47,8 @@ def said(judge: str, fitness: list[float], floor: float) -> list[Judgement]:
     return verdicts + [a_judgement(q, judge, "holdout", floor) for q in CONTROLS]
 
 
-def bench(judge: str, fitness: list[float], floor: float = 0.1) -> Bench:
-    return Bench.of(said(judge, fitness, floor), FORM, {q.id for q in CONTROLS})
+def bench(judge: str, fitness: list[float], floor: float = 0.1) -> FitnessByQuestion:
+    return FitnessByQuestion.of(said(judge, fitness, floor), FORM, {q.id for q in CONTROLS})
 
 
 def test_a_judge_does_not_drift_from_itself() -> None:

@@ -12,12 +12,12 @@ from schemas.answers import Effect, Response, Score
 from schemas.release import NearMiss
 from tasks.questions.quality import drop_question
 from tasks.release import open_release
-from tasks.release.facts import fitness_floor, shrinkage
+from tasks.release.fitness import fitness_floor, shrinkage
 from tasks.report import render_report, report_data
 from tasks.report.effects import family_effects, headlines
 from tasks.report.groups import agreement, choose_groups, groups, order_effects
 from tasks.report.pictures import effect_forest, fitness_distribution
-from tasks.report.quotes import Piece, clean_label, mark_spans, marked, plain_text, quotations
+from tasks.report.quotes import QuoteSpan, clean_label, mark_spans, marked, plain_text, quotations
 from tasks.report.sections import cost_lines, nearest_duplicates, operations, rounds, stayed_apart
 from tests.tasks.release.example import (
     DATA_DIR,
@@ -111,7 +111,7 @@ def test_slots_are_marked_and_nothing_else() -> None:
 def test_text_that_its_template_does_not_give_is_left_unmarked() -> None:
     question = a_question()
     other = question.variants[0].model_copy(update={"text": "Something else."})
-    assert marked(other, question.template) == (Piece("Something else.", False),)
+    assert marked(other, question.template) == (QuoteSpan("Something else.", False),)
 
 
 def test_sample_shows_more_than_the_best() -> None:
@@ -220,7 +220,7 @@ def test_what_a_judge_quotes_is_marked_in_the_answer() -> None:
     (group,) = groups([(question, "questions", "")], [a_response(question)], [said])
     assert [p.text for p in group.variants[0].answers[0].pieces if p.slot] == ["Talk about it calmly"]
     assert quotations("It says \"wait for it.\" and 'see a doctor'") == ["wait for it", "see a doctor"]
-    assert mark_spans("(a+b)", ["(a+b)"]) == (Piece("(a+b)", False),), "too short to say anything"
+    assert mark_spans("(a+b)", ["(a+b)"]) == (QuoteSpan("(a+b)", False),), "too short to say anything"
 
 
 def test_long_text_is_cut_and_says_where_the_whole_is() -> None:

@@ -8,13 +8,13 @@ import pytest
 
 from schemas.release import Manifest, PeopleReview
 from tasks.release import read_manifest
-from tasks.release.facts import Floor, Shrinkage
-from tasks.report.sections import Panel, panel_of, selection_effects, standings
+from tasks.release.fitness import FitnessFloor, Shrinkage
+from tasks.report.sections import DecidingJudges, panel_of, selection_effects, standings
 from tests.tasks.release.example import an_effect
 from tests.tasks.report.test_passports_shown import with_passports
 
-AUDITED = Panel(judges=2, passed=2, warnings=())
-FLOOR, SHRUNK = Floor(0.1, 40), Shrinkage(0.4, 0.3, 12)
+AUDITED = DecidingJudges(judges=2, passed=2, warnings=())
+FLOOR, SHRUNK = FitnessFloor(0.1, 40), Shrinkage(0.4, 0.3, 12)
 REVIEW = PeopleReview(
     people=2, questions=9, passages=0, kept=9, dropped=0, edited=0, contested=0, undecided=0, shared=0,
     alpha=None, alpha_low=None, alpha_high=None,
@@ -34,7 +34,7 @@ def test_release_without_fault_holds_in_everything(manifest: Manifest) -> None:
 
 
 def test_release_that_nothing_is_known_of_says_so(manifest: Manifest) -> None:
-    found = standings(manifest, Panel(0, 0, ()), None, [], None, {}, [])
+    found = standings(manifest, DecidingJudges(0, 0, ()), None, [], None, {}, [])
     assert {name for name, standing in found.items() if standing == "absent"} == {
         "judges", "floor", "shrinkage", "people",
     }  # fmt: skip

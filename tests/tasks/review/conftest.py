@@ -6,26 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from tasks.review.material import Material, open_material
-from tasks.review.queue import Desk
+from tasks.review.queue import ReviewSession
+from tasks.review.subjects import ReviewMaterial, open_material
 from tests.conftest import DATA
 from tests.tasks.review.places import small_release, small_run
 
 
 @pytest.fixture(scope="session")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Material:
+def released(tmp_path_factory: pytest.TempPathFactory) -> ReviewMaterial:
     """Twenty accepted groups and an ambiguous one."""
     home = tmp_path_factory.mktemp("released")
     return open_material(small_release(home, 20), home / "releases")
 
 
 @pytest.fixture(scope="session")
-def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Material:
+def unfinished(tmp_path_factory: pytest.TempPathFactory) -> ReviewMaterial:
     """Three groups and two relabelled passages of a run."""
     home = tmp_path_factory.mktemp("unfinished")
     return open_material(small_run(home), home / "releases")
 
 
 @pytest.fixture
-def desk(released: Material, tmp_path: Path) -> Desk:
-    return Desk(released, tmp_path / "reviews", DATA)
+def desk(released: ReviewMaterial, tmp_path: Path) -> ReviewSession:
+    return ReviewSession(released, tmp_path / "reviews", DATA)

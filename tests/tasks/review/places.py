@@ -10,7 +10,7 @@ from schemas.answers import JUDGEMENTS, RESPONSES, Response
 from schemas.labels import CANDIDATES, LABEL_HISTORY, CandidateSet, Dropped, LabelChange, Passage
 from schemas.question import QUESTIONS, Question
 from schemas.tables import content_id
-from tasks.run.journal import Entry, note_step, start_journal
+from tasks.run.journal import JournalEntry, note_step, start_journal
 from tasks.run.store import Outcome, RunContext, write_step
 from tests.conftest import DATA, recipe_of
 
@@ -58,7 +58,7 @@ def take(run: Path, stage: str, questions: Sequence[Question]) -> None:
     key = content_id("k", stage, [q.id for q in questions])
     home = run / f"{stage}-{key[:16]}"
     with (run / "journal.jsonl").open("a") as stream:
-        stream.write(Entry(kind="step", name=home.name).model_dump_json() + "\n")
+        stream.write(JournalEntry(kind="step", name=home.name).model_dump_json() + "\n")
     write_step(home, stage, key, Outcome({QUESTIONS: list(questions)}, ()))
 
 

@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 
 import uvicorn
 
-from tasks.review.queue import Desk
-from tasks.review.server import Guard, create_app, listen
+from tasks.review.queue import ReviewSession
+from tasks.review.server import RequestGuard, create_app, listen
 
 TOKEN = "t" * 43
 
@@ -61,10 +61,10 @@ class Served:
 
 
 @contextmanager
-def served(desk: Desk) -> Iterator[Served]:
+def served(desk: ReviewSession) -> Iterator[Served]:
     listening = listen(0)
     port = listening.getsockname()[1]
-    app = Guard(create_app(desk), token=TOKEN, hosts={f"127.0.0.1:{port}", f"localhost:{port}"})
+    app = RequestGuard(create_app(desk), token=TOKEN, hosts={f"127.0.0.1:{port}", f"localhost:{port}"})
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

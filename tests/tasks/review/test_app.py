@@ -11,16 +11,16 @@ import pytest
 from benchmarks.review_release import REASONS
 from schemas.errors import InputError
 from tasks.review.events import read_events
-from tasks.review.material import Material
-from tasks.review.queue import Desk
+from tasks.review.queue import ReviewSession
 from tasks.review.server import keep_token, listen
+from tasks.review.subjects import ReviewMaterial
 from tests.conftest import DATA
 from tests.tasks.review.places import EVIDENCE
 from tests.tasks.review.serving import TOKEN, Served, served
 
 
 @pytest.fixture
-def page(desk: Desk) -> Iterator[Served]:
+def page(desk: ReviewSession) -> Iterator[Served]:
     with served(desk) as running:
         yield running
 
@@ -35,7 +35,7 @@ def verdict(question_id: str, said: str = "good", **more: Any) -> dict[str, Any]
     return {"reviewer": "anna", "action": "verdict", "verdict": said, **subject, **more}
 
 
-def an_accepted(material: Material) -> str:
+def an_accepted(material: ReviewMaterial) -> str:
     return next(i for i, kind in material.kinds.items() if kind == "accepted")
 
 
@@ -66,7 +66,9 @@ def test_without_the_token_nothing_is_shown(page: Served, path: str) -> None:
         {"Content_Type": "application/x-www-form-urlencoded"},
     ],
 )
-def test_another_page_cannot_write(page: Served, desk: Desk, reviews: Path, headers: dict[str, str]) -> None:
+def test_another_page_cannot_write(
+    page: Served, desk: ReviewSession, reviews: Path, headers: dict[str, str]
+) -> None:
     answer = page.post("act", verdict(an_accepted(desk.material)), **headers)
     assert answer.status in (403, 415)
     assert read_events(reviews) == {}
@@ -82,7 +84,7 @@ def test_a_body_without_end_is_refused(page: Served) -> None:
     assert page.post("act", {"note": "x" * 1_100_000}).status == 413
 
 
-def test_every_answer_forbids_foreign_code_frames_and_storing(page: Served, desk: Desk) -> None:
+def test_every_answer_forbids_foreign_code_frames_and_storing(page: Served, desk: ReviewSession) -> None:
     for answer in (
         page.get(""),
         page.get("queue", reviewer="anna"),
@@ -105,7 +107,7 @@ def test_only_the_two_assets_are_files(page: Served) -> None:
 
 
 def test_judges_and_labels_are_not_even_sent_before_the_reviewer_has_decided(
-    page: Served, desk: Desk
+    page: Served, desk: ReviewSession
 ) -> None:
     question_id = an_accepted(desk.material)
     where = {"reviewer": "anna", "subject": "question", "id": question_id}
@@ -117,7 +119,7 @@ def test_judges_and_labels_are_not_even_sent_before_the_reviewer_has_decided(
     assert [secret for secret in secrets if secret in after] == list(secrets)
 
 
-def test_another_reviewers_verdict_is_shown_only_after_ones_own(page: Served, desk: Desk) -> None:
+def test_another_reviewers_verdict_is_shown_only_after_ones_own(page: Served, desk: ReviewSession) -> None:
     question_id = an_accepted(desk.material)
     page.post("act", verdict(question_id, "offensive", reviewer="ben", note="a slur in it"))
     where = {"reviewer": "anna", "subject": "question", "id": question_id}
@@ -127,7 +129,7 @@ def test_another_reviewers_verdict_is_shown_only_after_ones_own(page: Served, de
     assert question_id in page.get("queue", reviewer="anna", state="disagreed").text
 
 
-def test_a_verdict_is_on_disk_when_the_answer_comes(page: Served, desk: Desk, reviews: Path) -> None:
+def test_a_verdict_is_on_disk_when_the_answer_comes(page: Served, desk: ReviewSession, reviews: Path) -> None:
     question_id = an_accepted(desk.material)
     saved = page.post("act", verdict(question_id, note=" why ", seconds=4.5)).json()
     (event,) = read_events(reviews)["anna"]
@@ -135,7 +137,7 @@ def test_a_verdict_is_on_disk_when_the_answer_comes(page: Served, desk: Desk, re
     assert (event.note, event.seconds) == ("why", 4.5)
 
 
-def test_what_is_sent_twice_is_kept_once(page: Served, desk: Desk, reviews: Path) -> None:
+def test_what_is_sent_twice_is_kept_once(page: Served, desk: ReviewSession, reviews: Path) -> None:
     sent = verdict(an_accepted(desk.material))
     assert page.post("act", sent).json() == page.post("act", sent).json()
     assert len(read_events(reviews)["anna"]) == 1
@@ -159,7 +161,7 @@ def test_what_is_sent_twice_is_kept_once(page: Served, desk: Desk, reviews: Path
     ],
 )
 def test_what_makes_no_sense_is_refused_in_words(
-    page: Served, desk: Desk, reviews: Path, changed: dict[str, Any]
+    page: Served, desk: ReviewSession, reviews: Path, changed: dict[str, Any]
 ) -> None:
     answer = page.post("act", verdict(an_accepted(desk.material)) | changed)
     assert answer.status == 422
@@ -167,7 +169,7 @@ def test_what_makes_no_sense_is_refused_in_words(
     assert read_events(reviews) == {}
 
 
-def test_nobody_takes_back_what_another_said(page: Served, desk: Desk, reviews: Path) -> None:
+def test_nobody_takes_back_what_another_said(page: Served, desk: ReviewSession, reviews: Path) -> None:
     question_id = an_accepted(desk.material)
     event = page.post("act", verdict(question_id)).json()["saved"]
     taking = verdict(question_id, reviewer="ben", action="undo", undoes=event)
@@ -176,7 +178,7 @@ def test_nobody_takes_back_what_another_said(page: Served, desk: Desk, reviews: 
 
 
 def test_a_new_wording_becomes_an_event_with_the_question_that_it_makes(
-    page: Served, desk: Desk, reviews: Path
+    page: Served, desk: ReviewSession, reviews: Path
 ) -> None:
     question = desk.material.questions[an_accepted(desk.material)]
     text = question.template.replace("my ", "my dear ", 1)
@@ -191,16 +193,16 @@ def test_a_new_wording_becomes_an_event_with_the_question_that_it_makes(
     assert f"{question.id} → {event.replaced_by}" in shown
 
 
-def test_a_failed_write_is_said_and_leaves_nothing(page: Served, desk: Desk, reviews: Path) -> None:
+def test_a_failed_write_is_said_and_leaves_nothing(page: Served, desk: ReviewSession, reviews: Path) -> None:
     reviews.mkdir()
     (reviews / "anna.jsonl").mkdir()
     assert page.post("act", verdict(an_accepted(desk.material))).status >= 500
 
 
 def test_a_relabelled_passage_is_shown_with_its_evidence_and_judged_blindly(
-    unfinished: Material, tmp_path: Path
+    unfinished: ReviewMaterial, tmp_path: Path
 ) -> None:
-    desk = Desk(unfinished, tmp_path / "reviews", DATA)
+    desk = ReviewSession(unfinished, tmp_path / "reviews", DATA)
     where = {"reviewer": "anna", "subject": "passage", "id": "p1", "query": "query/1?"}
     with served(desk) as page:
         before = page.get("group", **where).text
@@ -214,8 +216,8 @@ def test_a_relabelled_passage_is_shown_with_its_evidence_and_judged_blindly(
         assert "hard negative → <strong>positive</strong>" in after
 
 
-def test_a_named_reviewer_goes_straight_to_their_queue(released: Material, tmp_path: Path) -> None:
-    with served(Desk(released, tmp_path, DATA, ("Anna Ä",))) as page:
+def test_a_named_reviewer_goes_straight_to_their_queue(released: ReviewMaterial, tmp_path: Path) -> None:
+    with served(ReviewSession(released, tmp_path, DATA, ("Anna Ä",))) as page:
         answer = page.get("")
         assert (answer.status, answer.headers["location"]) == (303, "queue?reviewer=Anna+%C3%84")
 

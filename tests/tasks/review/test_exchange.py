@@ -14,8 +14,8 @@ from schemas.errors import InputError
 from schemas.labels import Act, ReviewEvent
 from tasks.review.events import Words, append_events, read_events, standing_words
 from tasks.review.exchange import (
+    ExchangeItem,
     Line,
-    Shown,
     acts_of,
     read_responses,
     read_sheet,
@@ -27,15 +27,15 @@ from tasks.review.exchange import (
 )
 
 SHOWN = [
-    Shown(
+    ExchangeItem(
         subject="question",
         subject_id="q_1",
         text="=HYPERLINK(1) {{a/b}}?",
         context="a?\nb?",
         about={"attribute": "gender"},
     ),
-    Shown(subject="question", subject_id="q_2", text="Is {{a/b}} <script>?", context="a?\nb?"),
-    Shown(subject="passage", subject_id="p_1", query_id="who", text="It was me.", context="Who?"),
+    ExchangeItem(subject="question", subject_id="q_2", text="Is {{a/b}} <script>?", context="a?\nb?"),
+    ExchangeItem(subject="passage", subject_id="p_1", query_id="who", text="It was me.", context="Who?"),
 ]
 NOTE = '=cmd|"/c calc"!A1, “ünïcode”\nsecond line'
 ACTS = {
@@ -53,7 +53,7 @@ ACTS = {
         )
     ],
 }
-Write = Callable[[Path, Iterable[Shown], Words], None]
+Write = Callable[[Path, Iterable[ExchangeItem], Words], None]
 Read = Callable[[Path], list[Line]]
 FORMATS: dict[str, tuple[Write, Read]] = {
     "sheet.csv": (write_sheet, read_sheet),

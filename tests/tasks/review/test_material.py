@@ -8,18 +8,20 @@ import pytest
 
 from benchmarks.review_release import many_questions
 from schemas.errors import InputError
-from schemas.release import Comparison, Manifest
-from tasks.review.material import Material, open_material
+from schemas.release import Manifest, ReleaseComparison
+from tasks.review.subjects import ReviewMaterial, open_material
 from tests.tasks.review.places import EVIDENCE, FEW, small_release, small_run, take
 
 
-def test_a_release_gives_its_groups_and_those_that_relabelling_could_not_settle(released: Material) -> None:
+def test_a_release_gives_its_groups_and_those_that_relabelling_could_not_settle(
+    released: ReviewMaterial,
+) -> None:
     kinds = list(released.kinds.values())
     assert (kinds.count("accepted"), kinds.count("ambiguous")) == (20, 1)
     assert (released.benchmark, released.version) == ("everyday-advice", "1.0.0")
 
 
-def test_answers_and_verdicts_are_found_by_question(released: Material) -> None:
+def test_answers_and_verdicts_are_found_by_question(released: ReviewMaterial) -> None:
     for question_id, kind in released.kinds.items():
         question = released.questions[question_id]
         answers, verdicts = released.responses.of(question_id), released.judgements.of(question_id)
@@ -30,14 +32,14 @@ def test_answers_and_verdicts_are_found_by_question(released: Material) -> None:
     assert released.responses.of("q_unknown") == []
 
 
-def test_judges_are_as_far_apart_as_their_means(released: Material) -> None:
+def test_judges_are_as_far_apart_as_their_means(released: ReviewMaterial) -> None:
     for question_id, apart in released.disagreement.items():
         one, other = (j.fitness or 0.0 for j in released.judgements.of(question_id))
         assert apart == pytest.approx(abs(one - other))
 
 
 def test_an_unfinished_run_gives_its_questions_as_they_stand_and_its_passages(
-    unfinished: Material,
+    unfinished: ReviewMaterial,
 ) -> None:
     assert unfinished.version is None
     assert list(unfinished.kinds.values()) == ["accepted"] * 3
@@ -68,7 +70,7 @@ def test_new_is_what_the_release_before_did_not_have(tmp_path: Path) -> None:
     place = small_release(tmp_path, 4)
     ids = list(open_material(place, tmp_path).questions)
     manifest = Manifest.model_validate_json((place / "manifest.json").read_bytes())
-    compared = Comparison.model_validate(
+    compared = ReleaseComparison.model_validate(
         {**manifest.comparison.model_dump(), "old_version": "0.9.0", "added": (ids[0],)}
     )
     later = manifest.model_copy(update={"comparison": compared})

@@ -8,7 +8,6 @@ import pytest
 
 from benchmarks.review_release import answers_to
 from schemas.question import Option, Question
-from tasks.review.material import Material
 from tasks.review.pages import (
     LONGEST_PASSAGE,
     MOST_SAMPLES,
@@ -17,11 +16,12 @@ from tasks.review.pages import (
     shown_passage,
     shown_variants,
 )
+from tasks.review.subjects import ReviewMaterial
 from tests.tasks.review.places import EVIDENCE
 
 
 @pytest.fixture
-def question(released: Material) -> Question:
+def question(released: ReviewMaterial) -> Question:
     return next(q for q in released.questions.values() if q.label == "accepted")
 
 
@@ -76,7 +76,9 @@ def test_refusals_and_failures_say_so(question: Question) -> None:
     assert notes[:3] == ["refused", "no answer: timed out", ""]
 
 
-def test_of_a_passage_as_long_as_a_book_the_part_with_the_evidence_is_shown(unfinished: Material) -> None:
+def test_of_a_passage_as_long_as_a_book_the_part_with_the_evidence_is_shown(
+    unfinished: ReviewMaterial,
+) -> None:
     case = unfinished.passages["query/1?", "p1"]
     book = case.passage.model_copy(update={"text": "so on " * 50_000 + EVIDENCE + " and on" * 50_000})
     shown = shown_passage(replace(case, passage=book))

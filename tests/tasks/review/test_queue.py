@@ -10,14 +10,22 @@ from hypothesis import strategies as st
 
 from schemas.labels import ReviewEvent
 from tasks.review.events import Subject
-from tasks.review.material import Material
-from tasks.review.queue import Desk, Filters, Submission, Turn, assigned_to, list_entries, neighbours
+from tasks.review.queue import (
+    Filters,
+    ReviewerQueue,
+    ReviewSession,
+    Submission,
+    assigned_to,
+    list_entries,
+    neighbours,
+)
+from tasks.review.subjects import ReviewMaterial
 from tests.conftest import DATA
 
 SUBJECTS: list[Subject] = [("question", f"q_{i}", "") for i in range(2000)]
 
 
-def say(desk: Desk, reviewer: str, subject_id: str, verdict: str) -> ReviewEvent:
+def say(desk: ReviewSession, reviewer: str, subject_id: str, verdict: str) -> ReviewEvent:
     return desk.record(
         Submission.model_validate(
             {
@@ -31,7 +39,7 @@ def say(desk: Desk, reviewer: str, subject_id: str, verdict: str) -> ReviewEvent
     )
 
 
-def ids(turn: Turn, desk: Desk, **filters: object) -> list[str]:
+def ids(turn: ReviewerQueue, desk: ReviewSession, **filters: object) -> list[str]:
     return [e.subject[1] for e in turn.select(Filters.model_validate(filters))]
 
 
@@ -64,7 +72,7 @@ def test_a_single_reviewer_gets_everything() -> None:
     assert all(assigned_to(subject, ("anna",), 0.0) == ("anna",) for subject in SUBJECTS)
 
 
-def test_the_queue_is_the_same_for_everybody_and_in_no_order_of_merit(released: Material) -> None:
+def test_the_queue_is_the_same_for_everybody_and_in_no_order_of_merit(released: ReviewMaterial) -> None:
     entries = list_entries(released)
     assert [e.subject for e in entries] == [e.subject for e in list_entries(released)]
     fitness = [e.fitness for e in entries]
@@ -72,7 +80,7 @@ def test_the_queue_is_the_same_for_everybody_and_in_no_order_of_merit(released: 
     assert len(entries) == 21
 
 
-def test_what_is_decided_leaves_the_queue_and_comes_back_when_it_is_taken_back(desk: Desk) -> None:
+def test_what_is_decided_leaves_the_queue_and_comes_back_when_it_is_taken_back(desk: ReviewSession) -> None:
     first = ids(desk.turn("anna"), desk)[0]
     event = say(desk, "anna", first, "good")
     assert first not in ids(desk.turn("anna"), desk)
@@ -82,14 +90,16 @@ def test_what_is_decided_leaves_the_queue_and_comes_back_when_it_is_taken_back(d
     assert ids(desk.turn("anna"), desk)[0] == first
 
 
-def test_two_reviewers_share_the_queue_and_nothing_is_left_out(released: Material, tmp_path: Path) -> None:
-    desk = Desk(released, tmp_path, DATA, ("anna", "berta"))
+def test_two_reviewers_share_the_queue_and_nothing_is_left_out(
+    released: ReviewMaterial, tmp_path: Path
+) -> None:
+    desk = ReviewSession(released, tmp_path, DATA, ("anna", "berta"))
     anna, berta = (set(ids(desk.turn(name), desk)) for name in ("anna", "berta"))
     assert anna | berta == set(desk.material.questions)
     assert anna != berta
 
 
-def test_what_somebody_took_up_stays_theirs_when_another_joins(desk: Desk) -> None:
+def test_what_somebody_took_up_stays_theirs_when_another_joins(desk: ReviewSession) -> None:
     everything = ids(desk.turn("anna"), desk)
     for question_id in everything:
         say(desk, "anna", question_id, "good")
@@ -97,7 +107,7 @@ def test_what_somebody_took_up_stays_theirs_when_another_joins(desk: Desk) -> No
     assert sorted(ids(desk.turn("berta"), desk)) == sorted(overlap)
 
 
-def test_disagreements_are_verdicts_that_point_different_ways(desk: Desk) -> None:
+def test_disagreements_are_verdicts_that_point_different_ways(desk: ReviewSession) -> None:
     first, second, third = list(desk.material.questions)[:3]
     for question_id, hers, his in (
         (first, "very_good", "offensive"),
@@ -113,7 +123,7 @@ def test_disagreements_are_verdicts_that_point_different_ways(desk: Desk) -> Non
     assert ids(desk.turn("anna"), desk, state="disagreed") == []
 
 
-def test_filters_choose_by_attribute_domain_fitness_and_disagreement(desk: Desk) -> None:
+def test_filters_choose_by_attribute_domain_fitness_and_disagreement(desk: ReviewSession) -> None:
     turn, questions = desk.turn("anna"), desk.material.questions
     attribute = next(iter(questions.values())).attribute
     assert set(ids(turn, desk, attribute=attribute)) == {
@@ -132,13 +142,13 @@ def test_filters_choose_by_attribute_domain_fitness_and_disagreement(desk: Desk)
     assert ids(turn, desk, kind="ambiguous") == ambiguous
 
 
-def test_the_highest_fitness_can_come_first(desk: Desk) -> None:
+def test_the_highest_fitness_can_come_first(desk: ReviewSession) -> None:
     ranked = ids(desk.turn("anna"), desk, order="fitness")
     fitness = [desk.material.questions[i].fitness or 0.0 for i in ranked]
     assert fitness == sorted(fitness, reverse=True)
 
 
-def test_the_next_group_follows_in_the_queue_even_when_this_one_has_just_left_it(desk: Desk) -> None:
+def test_the_next_group_follows_in_the_queue_even_when_this_one_has_just_left_it(desk: ReviewSession) -> None:
     filters = Filters()
     todo = desk.turn("anna").select(filters)
     say(desk, "anna", todo[4].subject[1], "good")
@@ -149,9 +159,11 @@ def test_the_next_group_follows_in_the_queue_even_when_this_one_has_just_left_it
 
 
 @pytest.mark.parametrize("kind", ["control", "reviewed_out"])
-def test_what_is_not_in_question_is_shown_to_those_who_ask_for_it(released: Material, kind: str) -> None:
+def test_what_is_not_in_question_is_shown_to_those_who_ask_for_it(
+    released: ReviewMaterial, kind: str
+) -> None:
     control = next(iter(released.questions))
-    changed = Material(**{**vars(released), "kinds": {**released.kinds, control: kind}})
-    turn = Turn("anna", ("anna",), {}, list_entries(changed), [("anna",)] * len(changed.kinds))
+    changed = ReviewMaterial(**{**vars(released), "kinds": {**released.kinds, control: kind}})
+    turn = ReviewerQueue("anna", ("anna",), {}, list_entries(changed), [("anna",)] * len(changed.kinds))
     assert control not in {e.subject[1] for e in turn.select(Filters())}
     assert [e.subject[1] for e in turn.select(Filters.model_validate({"kind": kind}))] == [control]

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from tasks.families import decision as logit_gaps
-from tasks.families.decision import Coefficient, Decision, fit_mixed_model, within_scenario_gaps
+from tasks.families.decision import Coefficient, ScenarioAnswer, fit_mixed_model, within_scenario_gaps
 
 BASE = {"gender": "male", "race": "white"}
 
 
-def planted(seed: int, noise: float, scenarios: int = 30, gap: float = 0.8) -> list[Decision]:
+def planted(seed: int, noise: float, scenarios: int = 30, gap: float = 0.8) -> list[ScenarioAnswer]:
     rng = np.random.default_rng(seed)
     return [
-        Decision(
+        ScenarioAnswer(
             f"s{s:02}",
             {"gender": gender, "race": race},
             level + (gap + slope) * (gender == "female") + noise * rng.normal(),
@@ -52,7 +52,7 @@ def test_shuffling_rows_changes_nothing_and_exchanging_values_flips_the_sign() -
 
 
 def test_decisions_that_do_not_depend_on_the_value_have_exactly_no_gap() -> None:
-    same = [Decision(d.scenario, d.values, float(d.scenario[1:])) for d in planted(4, 0.0)]
+    same = [ScenarioAnswer(d.scenario, d.values, float(d.scenario[1:])) for d in planted(4, 0.0)]
     assert set(within_scenario_gaps(same, "race", "Black", "white").values()) == {0.0}
     coefficient = fit_mixed_model(same, BASE)["race", "Black"]
     assert (coefficient.value, coefficient.standard_error) == (0.0, 0.0)

@@ -19,8 +19,8 @@ from schemas.labels import DROPPED
 from schemas.question import QUESTIONS
 from schemas.release import Manifest
 from schemas.tables import content_hash, file_hash
-from tasks.gate.answers import ids_where, mask_of
-from tasks.gate.catalogue import Problem, problem
+from tasks.checks.catalogue import Problem, problem
+from tasks.checks.columns import ids_where, mask_of
 from tasks.release import (
     CANARY_COLUMN,
     CONFIGS,

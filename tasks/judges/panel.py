@@ -10,7 +10,7 @@ from statistics import fmean, median
 
 from schemas.answers import Judgement
 from schemas.recipe import Recipe
-from tasks.judge.verdicts import form_of_rubric, read_judging_rubric
+from tasks.judges.verdicts import form_of_rubric, read_judging_rubric
 from tasks.stats.fitness import FORMS
 
 SCREEN = "divergence"
@@ -21,7 +21,7 @@ Judged = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Panel:
+class PanelScores:
     """What was said of one question's answers by one target: fitness by judge, orders and pairs settled."""
 
     judges: Mapping[str, float]
@@ -68,7 +68,7 @@ def split_panels(judgements: Iterable[Judgement], form: str, split: float) -> se
     return {judged for judged, panel in panels_of(judgements, form).items() if panel.is_split(form, split)}
 
 
-def panels_of(judgements: Iterable[Judgement], form: str) -> dict[Judged, Panel]:
+def panels_of(judgements: Iterable[Judgement], form: str) -> dict[Judged, PanelScores]:
     """The panel of every question and target that some judge had a verdict on. One phase at a time."""
     said: dict[Judged, dict[tuple[bool, str], list[Judgement]]] = defaultdict(lambda: defaultdict(list))
     for j in judgements:
@@ -80,7 +80,7 @@ def panels_of(judgements: Iterable[Judgement], form: str) -> dict[Judged, Panel]
         judges = {judge: fitness for (adjudicates, judge), fitness in settled.items() if not adjudicates}
         deciding = [fitness for (adjudicates, _), fitness in settled.items() if adjudicates]
         if judges:
-            panels[judged] = Panel(judges, deciding[0] if deciding else None)
+            panels[judged] = PanelScores(judges, deciding[0] if deciding else None)
     return panels
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tasks.deduplicate.sketches import Scale, Sketches, band_keys, sketch_texts
+from tasks.near_duplicates.sketches import Sketches, SketchScale, band_keys, sketch_texts
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -134,7 +134,7 @@ class Sketching:
     folder: Path
     start: int
     stop: int
-    scale: Scale | None = None
+    scale: SketchScale | None = None
     bands: int = 0
     rows: int = 0
 
@@ -166,7 +166,7 @@ def read_sketches(folder: Path) -> Sketches:
 
 
 @dataclass(frozen=True)
-class Look:
+class SearchRange:
     """Where to look for pairs among the texts that stay (`stay.npy`): from `start` to `stop` of the order by
     length (`order.npy`), or of the bands."""
 
@@ -195,7 +195,7 @@ class Look:
         return better[possible] * len(sketches.lengths) + worse[possible]
 
 
-def look_in_windows(part: Look) -> bool:
+def look_in_windows(part: SearchRange) -> bool:
     """Look at all pairs, until there are more than was asked for; whether these are all."""
     sketches = read_sketches(part.folder)
     found, count, complete = [np.empty(0, np.int64)], 0, True
@@ -209,7 +209,7 @@ def look_in_windows(part: Look) -> bool:
     return complete
 
 
-def look_in_bands(part: Look) -> bool:
+def look_in_bands(part: SearchRange) -> bool:
     """Look at each text with the best `partners` of its band key; whether none has more."""
     sketches = read_sketches(part.folder)
     stay = read_array(part.folder / "stay.npy")
@@ -234,7 +234,7 @@ def windows(lengths: Indices, guards: Indices, slack: float) -> Indices:
     return np.asarray(np.searchsorted(guards * (longest + 1) + lengths, within, side="right"))
 
 
-def _of_like_length(part: Look, sketches: Sketches) -> Iterator[tuple[Indices, Indices]]:
+def _of_like_length(part: SearchRange, sketches: Sketches) -> Iterator[tuple[Indices, Indices]]:
     """Pairs of equal guard whose lengths and bags allow a match (by the longest text of a block)."""
     order, until = read_array(part.folder / "order.npy"), read_array(part.folder / "until.npy")
     reach = int(until[part.stop - 1])

@@ -78,7 +78,7 @@ class PassageCase:
 
 
 @dataclass(frozen=True)
-class Material:
+class ReviewMaterial:
     """All that one benchmark puts before its reviewers."""
 
     benchmark: str
@@ -100,7 +100,7 @@ class Material:
     """Questions that the release before did not have; empty where there is none before."""
 
 
-def open_material(place: Path, releases: Path) -> Material:
+def open_material(place: Path, releases: Path) -> ReviewMaterial:
     """The material of a run directory or a release directory; `releases` is where earlier ones are.
 
     Raises `InputError` for any other place, and for a run that has judged nothing yet.
@@ -115,7 +115,7 @@ def open_material(place: Path, releases: Path) -> Material:
     )
 
 
-def _of_release(place: Path) -> Material:
+def _of_release(place: Path) -> ReviewMaterial:
     release = open_release(place)
     manifest = release.manifest
     section = manifest.recipe.get("review", {})
@@ -129,7 +129,7 @@ def _of_release(place: Path) -> Material:
     )
 
 
-def _of_run(place: Path, releases: Path) -> Material:
+def _of_run(place: Path, releases: Path) -> ReviewMaterial:
     steps, own_release = read_journal(place)
     recipe = Recipe.model_validate_json((place / "recipe.json").read_bytes())
     contents = _contents_of_run(place, steps)
@@ -193,7 +193,7 @@ def _material(
     *,
     candidates: Iterable[str],
     new: frozenset[str],
-) -> Material:
+) -> ReviewMaterial:
     dropped = contents.rows(DROPPED)
     questions, kinds = _questions(contents, dropped)
     history: dict[str, list[LabelChange]] = defaultdict(list)
@@ -202,7 +202,7 @@ def _material(
         if change.subject_kind == "question":
             history[change.subject_id].append(change)
     judgements = contents.tables.get(JUDGEMENTS.name, JUDGEMENTS.to_arrow([]))
-    return Material(
+    return ReviewMaterial(
         benchmark=benchmark,
         version=version,
         overlap=overlap,

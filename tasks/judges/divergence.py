@@ -17,8 +17,8 @@ from schemas.answers import Judgement, Response, Score
 from schemas.tables import content_hash
 from schemas.vocabulary import Attribute, Lexicon
 from tasks.files.vocabulary import read_lexicon
-from tasks.judge.verdicts import MISSING_ANSWERS, TOO_FEW_SAMPLES, AnswerGroup, Bench, record_verdict
-from tasks.judge.words import mask_words, masked_words, read_group_words
+from tasks.judges.verdicts import MISSING_ANSWERS, TOO_FEW_SAMPLES, AnswerGroup, JudgeSetup, record_verdict
+from tasks.judges.words import mask_words, masked_words, read_group_words
 from tasks.stats.resampling import excess_weights, gap_null, p_value, row_sums
 
 FEATURES: dict[str, str] = {
@@ -132,7 +132,7 @@ def word_distances(texts: Sequence[str]) -> Floats:
 
 JUDGE = "divergence"
 METHOD = "1 - cosine of damped word counts, masked; between - within; version 1"
-BENCH = Bench(JUDGE, JUDGE, content_hash(METHOD), "", JUDGE, masked=True)
+BENCH = JudgeSetup(JUDGE, JUDGE, content_hash(METHOD), "", JUDGE, masked=True)
 
 
 @dataclass(frozen=True)

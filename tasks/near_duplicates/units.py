@@ -17,8 +17,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.deduplicate.pairs import Each, TextFiles, in_turn
-from tasks.deduplicate.search import Indices, Matches, Then, lost_to, thin_out
+from tasks.near_duplicates.pairs import Each, TextFiles, in_turn
+from tasks.near_duplicates.search import Indices, Matches, Then, lost_to, thin_out
 from tasks.text.normalize import normalise_for_match
 
 Kind = Literal["exact_duplicate", "near_duplicate", "semantic_duplicate"]
@@ -42,7 +42,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Settled:
+class UnitOutcomes:
     """What became of units that stand best first, by their numbers; earlier ones before all others."""
 
     winner: Indices
@@ -78,7 +78,7 @@ def settle(
     among: bool = True,
     each: Each = in_turn,
     then: Then | None = None,
-) -> Settled:
+) -> UnitOutcomes:
     """Which of some units stay, best first; the first `earlier` all do. `texts` and `guards` are those of the
     distinct texts, `first` the unit that each of these stands in first, `text_of` the distinct text of every
     unit."""
@@ -91,7 +91,7 @@ def settle(
         best[lost.worse], similarity[lost.worse], kind[lost.worse] = lost.better, lost.similarity, number
     misses = thinned.near_misses
     nearest = misses.where(np.lexsort((misses.worse, misses.better, -misses.similarity)))
-    return Settled(
+    return UnitOutcomes(
         winner=first[best[text_of]],
         similarity=similarity[text_of],
         kind=kind[text_of],
@@ -121,7 +121,7 @@ def reason_of(kind: Kind, source: str | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class NearMiss:
+class KeptPair:
     """Two units that both stay, and nearly did not."""
 
     unit: Unit
@@ -137,7 +137,7 @@ class Deduplication:
     dropped: tuple[Duplicate, ...]
     pairs_verified: int
     """Pairs whose `ratio` was computed."""
-    near_misses: tuple[NearMiss, ...]
+    near_misses: tuple[KeptPair, ...]
     """Pairs just below the threshold, most similar first."""
 
     @property
@@ -202,7 +202,7 @@ def find_duplicates(
             if best != i
         ),
         pairs_verified=settled.pairs_verified,
-        near_misses=tuple(NearMiss(ranked[a], ranked[b], similarity) for a, b, similarity in near),
+        near_misses=tuple(KeptPair(ranked[a], ranked[b], similarity) for a, b, similarity in near),
     )
 
 

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.deduplicate.pairs import (
+from tasks.near_duplicates.pairs import (
     Each,
-    Look,
+    SearchRange,
     Sketching,
     TextFiles,
     even_spans,
@@ -35,7 +35,7 @@ from tasks.deduplicate.pairs import (
     write_keys,
     write_sketches,
 )
-from tasks.deduplicate.sketches import scale_of, sketch_texts
+from tasks.near_duplicates.sketches import scale_of, sketch_texts
 from tasks.text.normalize import paired_ratios
 
 Indices = NDArray[np.int64]
@@ -146,7 +146,7 @@ class Thinned:
     """The most similar pairs below the threshold of which both texts stay, as far as they were seen."""
 
 
-class Search(Protocol):
+class MatchSearch(Protocol):
     """Looks for matches among the texts that stay."""
 
     def __call__(self, stays: NDArray[np.bool_]) -> tuple[Matches, bool]:
@@ -159,7 +159,7 @@ class Then(Protocol):
 
     def __call__(
         self, texts: TextFiles, guards: Indices, fixed: int, among: bool, each: Each, /
-    ) -> Search: ...
+    ) -> MatchSearch: ...
 
 
 def thin_out(
@@ -185,7 +185,7 @@ def thin_out(
         return Thinned(stays, Matches.none(), Matches.none(), 0, Matches.none())
     np.save(texts.folder / "guards.npy", guards)
     near = _NearSearch(texts, guards, threshold, fixed, among, each)
-    searches: list[Search] = [near, *([then(texts, guards, fixed, among, each)] if then else [])]
+    searches: list[MatchSearch] = [near, *([then(texts, guards, fixed, among, each)] if then else [])]
     found = [Matches.none(), Matches.none()]
     settled = False
     while not settled:
@@ -284,10 +284,10 @@ class _NearSearch:
         return self._look(look_in_bands, spans(BANDS, BANDS_PER_PART))
 
     def _look(
-        self, job: Callable[[Look], bool], stretches: Sequence[tuple[int, int]]
+        self, job: Callable[[SearchRange], bool], stretches: Sequence[tuple[int, int]]
     ) -> tuple[Indices, bool]:
         how = (self.partners, self.slack, self.fixed, self.among)
-        looks = [Look(self.folder, a, b, *how) for a, b in stretches]
+        looks = [SearchRange(self.folder, a, b, *how) for a, b in stretches]
         complete = self.each(job, looks)
         found: Indices = np.empty(0, np.int64)
         for look in looks:

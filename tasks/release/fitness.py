@@ -11,7 +11,7 @@ from typing import Literal
 from schemas.answers import Judgement
 from schemas.labels import Dropped
 from schemas.question import Question
-from tasks.judge.panel import SCREEN, settle_panel
+from tasks.judges.panel import SCREEN, settle_panel
 
 FLOOR_CONTROLS = frozenset({"a_a", "placebo"})
 """Controls whose true effect is zero; `neutral` ones may differ for good reason."""
@@ -20,7 +20,7 @@ JudgeKind = Literal["divergence", "models", "mixed", "none"]
 
 
 @dataclass(frozen=True)
-class Floor:
+class FitnessFloor:
     """What fitness controls reach by chance: the 95th percentile of `controls` judged ones."""
 
     value: float
@@ -36,13 +36,13 @@ class Shrinkage:
     questions: int
 
 
-def fitness_floor(controls: Iterable[Question]) -> Floor | None:
+def fitness_floor(controls: Iterable[Question]) -> FitnessFloor | None:
     """The next value that occurs at or above the 95th percentile; `None` where no control was judged."""
     judged = sorted(q.fitness for q in controls if q.control in FLOOR_CONTROLS and q.fitness is not None)
     if not judged:
         return None
     rank = -(-95 * (len(judged) - 1) // 100)
-    return Floor(judged[rank], len(judged))
+    return FitnessFloor(judged[rank], len(judged))
 
 
 def fitness_by_phase(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.build import prepare
+from flows.prepare import prepare
 from schemas.errors import InputError
 from tests.servers.openai_server import OpenAIServer
 

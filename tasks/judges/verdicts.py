@@ -162,7 +162,7 @@ NOTHING_APPLIES = "no_check_applies"
 
 
 @dataclass(frozen=True)
-class Bench:
+class JudgeSetup:
     """Who judges, by what: the parts that all judgements of one judge share."""
 
     judge: str
@@ -175,7 +175,7 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Price:
+class VerdictCost:
     """What a verdict took: tokens and dollars."""
 
     tokens_in: int = 0
@@ -184,7 +184,7 @@ class Price:
 
 
 def record_verdict(
-    bench: Bench,
+    bench: JudgeSetup,
     group: AnswerGroup,
     *,
     order: tuple[int, ...],
@@ -195,10 +195,10 @@ def record_verdict(
     abstention: str | None = None,
     repeat: int = 0,
     revision: str | None = None,
-    price: Price | None = None,
+    price: VerdictCost | None = None,
 ) -> Judgement:
     """The judgement of a group; its id depends on who judges what, when and how often, not on the verdict."""
-    price = price or Price()
+    price = price or VerdictCost()
     return Judgement(
         id=content_id("j", group.question.id, bench.judge, group.target, group.phase, repeat, *pair),
         question_id=group.question.id,

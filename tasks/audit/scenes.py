@@ -22,9 +22,15 @@ from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute, BiasPairs, Cue, Cues, Plant, Scene
 from tasks.files.vocabulary import read_attributes
 from tasks.files.yaml import read_yaml
-from tasks.judge.comparison import Comparison, Reading, plan_comparisons, record_answer, request_for
-from tasks.judge.verdicts import BOOLEAN, AnswerGroup, verdict_type
-from tasks.judge.words import MASK, mask_words, masked_words
+from tasks.judges.comparison import (
+    ComparisonContext,
+    PlannedComparison,
+    plan_comparisons,
+    record_answer,
+    request_for,
+)
+from tasks.judges.verdicts import BOOLEAN, AnswerGroup, verdict_type
+from tasks.judges.words import MASK, mask_words, masked_words
 from tasks.models.prompts import Prompt, fence
 from tasks.models.protocol import Completion, Decoding, Model, Request
 from tasks.models.structured import Abstention, Parsed, ask_structured
@@ -40,7 +46,7 @@ FEWEST = 8
 
 
 @dataclass(frozen=True)
-class Material:
+class AuditMaterial:
     """Everything that an audit shows."""
 
     scenes: tuple[Scene, ...]
@@ -53,7 +59,7 @@ class Material:
         return {scene.id: _question(scene, self.attributes[scene.attribute]) for scene in self.scenes}
 
 
-def read_material(data_dir: Path, scenes: int | None = None) -> Material:
+def read_material(data_dir: Path, scenes: int | None = None) -> AuditMaterial:
     """From data/gold; the first so many scenes in an order drawn by content, which mixes kinds and
     attributes. Raises `InputError` for fewer than 8, or where a file is inconsistent."""
     pairs = read_yaml(data_dir / PAIRS, BiasPairs)
@@ -63,7 +69,7 @@ def read_material(data_dir: Path, scenes: int | None = None) -> Material:
     drawn = sorted(pairs.items, key=lambda scene: derived_seed("scene", scene.id))[:scenes]
     attributes = read_attributes(data_dir, (scene.attribute for scene in drawn))
     cues = read_yaml(data_dir / CUES, Cues).cues
-    return Material(tuple(drawn), cues, {attribute.id: attribute for attribute in attributes})
+    return AuditMaterial(tuple(drawn), cues, {attribute.id: attribute for attribute in attributes})
 
 
 def _check(pairs: BiasPairs, path: Path) -> None:
@@ -119,7 +125,7 @@ def with_cue(scene: Scene, cue: Cue, answer: str) -> str:
     return f"{said} {answer}" if cue.place == "start" else f"{answer} {said}"
 
 
-def group_of(material: Material, scene: Scene, fair: Sequence[str], other: Sequence[str]) -> AnswerGroup:
+def group_of(material: AuditMaterial, scene: Scene, fair: Sequence[str], other: Sequence[str]) -> AnswerGroup:
     """One value got the `fair` answers, the value drawn for the scene the `other` ones."""
     question = material.questions[scene.id]
     worse = worse_variant(scene)
@@ -145,7 +151,7 @@ def _coin(*parts: object) -> int:
 # The verdicts of an audit: what the judge says of groups, by the rubric and prompt that it judges with.
 
 
-class Look(NamedTuple):
+class ProbeItem(NamedTuple):
     """One thing that is shown once: for which probe, of which scene, and which of several."""
 
     probe: str
@@ -157,23 +163,23 @@ class Look(NamedTuple):
         return "/".join(map(str, self))
 
 
-Said = Mapping[Look, bool | None]
+Said = Mapping[ProbeItem, bool | None]
 """What was said at each look: for verdicts, whether there is a difference; `None`: an abstention."""
 
 A_A, REWORDED, PLANTED, REPEAT, POSITION = "a_a", "reworded", "planted", "repeat", "position"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class VerdictProbe:
     """A group to be judged: `turned` in the reverse order, `sample` for the same input once more."""
 
-    look: Look
+    look: ProbeItem
     group: AnswerGroup
     turned: bool = False
     sample: int = 0
 
 
-def plan_verdicts(material: Material) -> Iterator[Verdict]:
+def plan_verdicts(material: AuditMaterial) -> Iterator[VerdictProbe]:
     """Every verdict of an audit, scene by scene. Repetition alternates between scenes with a difference and
     scenes without one; order and cues are tried where there is one of the middle size."""
     for number, scene in enumerate(material.scenes):
@@ -182,25 +188,27 @@ def plan_verdicts(material: Material) -> Iterator[Verdict]:
         planted = {
             p.size: group_of(material, scene, fair, [planted_answer(scene, p.size)]) for p in scene.plants
         }
-        yield Verdict(Look(A_A, scene.id), same)
-        yield Verdict(Look(REWORDED, scene.id), group_of(material, scene, fair, [fair_answer(scene, 1)]))
+        yield VerdictProbe(ProbeItem(A_A, scene.id), same)
+        yield VerdictProbe(
+            ProbeItem(REWORDED, scene.id), group_of(material, scene, fair, [fair_answer(scene, 1)])
+        )
         for size, group in planted.items():
-            yield Verdict(Look(PLANTED, scene.id, size), group)
+            yield VerdictProbe(ProbeItem(PLANTED, scene.id, size), group)
         for sample in (1, 2):
             group = same if number % 2 else planted[MIDDLE]
-            yield Verdict(Look(REPEAT, scene.id, sample), group, sample=sample)
-        yield Verdict(Look(POSITION, scene.id), planted[MIDDLE], turned=True)
+            yield VerdictProbe(ProbeItem(REPEAT, scene.id, sample), group, sample=sample)
+        yield VerdictProbe(ProbeItem(POSITION, scene.id), planted[MIDDLE], turned=True)
         for cue in material.cues:
             swayed = with_cue(scene, cue, planted_answer(scene, MIDDLE))
-            yield Verdict(Look(cue.id, scene.id), group_of(material, scene, fair, [swayed]))
+            yield VerdictProbe(ProbeItem(cue.id, scene.id), group_of(material, scene, fair, [swayed]))
 
 
-def first_look(number: int, scene: str) -> Look:
+def first_look(number: int, scene: str) -> ProbeItem:
     """The look that `repeat` repeats for the scene at that place."""
-    return Look(A_A, scene) if number % 2 else Look(PLANTED, scene, MIDDLE)
+    return ProbeItem(A_A, scene) if number % 2 else ProbeItem(PLANTED, scene, MIDDLE)
 
 
-def verdict_request(reading: Reading, verdict: Verdict) -> tuple[Request, Comparison]:
+def verdict_request(reading: ComparisonContext, verdict: VerdictProbe) -> tuple[Request, PlannedComparison]:
     """The request exactly as in a build, but for its tag, its sample and who pays."""
     (comparison,) = plan_comparisons(verdict.group, reading.judging.comparison, reading.seed)
     comparison = comparison.turned() if verdict.turned else comparison
@@ -208,11 +216,13 @@ def verdict_request(reading: Reading, verdict: Verdict) -> tuple[Request, Compar
     return replace(request, tag=verdict.look.tag, sample=verdict.sample, stage="audit"), comparison
 
 
-async def ask_verdicts(model: Model, reading: Reading, verdicts: Sequence[Verdict]) -> dict[Look, Judgement]:
+async def ask_verdicts(
+    model: Model, reading: ComparisonContext, verdicts: Sequence[VerdictProbe]
+) -> dict[ProbeItem, Judgement]:
     """One judgement a look."""
     planned = {v.look.tag: (v, *verdict_request(reading, v)) for v in verdicts}
     requests = [request for _, request, _ in planned.values()]
-    judged: dict[Look, Judgement] = {}
+    judged: dict[ProbeItem, Judgement] = {}
     with track(f"{model.name} is shown groups", len(requests)) as bar:
         async for answer in ask_structured(model, requests, verdict_type(reading.rubric)):
             verdict, _, comparison = planned[answer.tag]
@@ -262,52 +272,52 @@ class Picked(BaseModel):
 class Pick:
     """Two answers to a scene's question in the order shown; `right` is the place of the better one."""
 
-    look: Look
+    look: ProbeItem
     scene: Scene
     answers: tuple[str, str]
     right: int
     sample: int = 0
 
 
-def plan_picks(material: Material) -> Iterator[Pick]:
+def plan_picks(material: AuditMaterial) -> Iterator[Pick]:
     """The fair answer against the worse one of the middle size: as it is, again, in the other order, and
     with every cue on the worse one."""
     for scene in material.scenes:
         fair, worse = fair_answer(scene), planted_answer(scene, MIDDLE)
-        yield _pick(Look(PLAIN, scene.id), scene, fair, worse)
+        yield _pick(ProbeItem(PLAIN, scene.id), scene, fair, worse)
         for sample in (1, 2):
-            yield _pick(Look(REPEAT, scene.id, sample), scene, fair, worse, sample=sample)
-        yield _pick(Look(POSITION, scene.id), scene, fair, worse, turned=True)
+            yield _pick(ProbeItem(REPEAT, scene.id, sample), scene, fair, worse, sample=sample)
+        yield _pick(ProbeItem(POSITION, scene.id), scene, fair, worse, turned=True)
         for cue in material.cues:
-            yield _pick(Look(cue.id, scene.id), scene, fair, with_cue(scene, cue, worse))
+            yield _pick(ProbeItem(cue.id, scene.id), scene, fair, with_cue(scene, cue, worse))
 
 
-def plan_own_picks(material: Material, own: Mapping[str, str]) -> Iterator[Pick]:
+def plan_own_picks(material: AuditMaterial, own: Mapping[str, str]) -> Iterator[Pick]:
     """Two picks for every scene to which the judge gave an answer of its own (`own`, by scene): its answer
     against the strongly worse one, which it should prefer, and its answer with that plant in it against the
     fair one, which it should not. By gold, its own answers win one time in two."""
     for scene in material.scenes:
         if mine := own.get(scene.id):
             worse = planted_answer(scene, STRONG)
-            yield _pick(Look(OWN, scene.id, 0), scene, mine, worse)
+            yield _pick(ProbeItem(OWN, scene.id, 0), scene, mine, worse)
             spoiled = f"{mine} {plant_of(scene, STRONG).say}"
-            yield _pick(Look(OWN, scene.id, 1), scene, fair_answer(scene), spoiled)
+            yield _pick(ProbeItem(OWN, scene.id, 1), scene, fair_answer(scene), spoiled)
 
 
-def own_is_better(look: Look) -> bool:
+def own_is_better(look: ProbeItem) -> bool:
     """Whether in this pick of `plan_own_picks` the judge's own answer is the better one."""
     return look.part == 0
 
 
 def _pick(
-    look: Look, scene: Scene, better: str, worse: str, *, turned: bool = False, sample: int = 0
+    look: ProbeItem, scene: Scene, better: str, worse: str, *, turned: bool = False, sample: int = 0
 ) -> Pick:
     right = derived_seed("first", scene.id, look.part if look.probe == OWN else 0) % 2
     right = 1 - right if turned else right
     return Pick(look, scene, (worse, better) if right else (better, worse), right, sample)
 
 
-def pick_request(reading: Reading, prompt: Prompt, material: Material, pick: Pick) -> Request:
+def pick_request(reading: ComparisonContext, prompt: Prompt, material: AuditMaterial, pick: Pick) -> Request:
     """Question and answers masked as for a verdict."""
     question = material.questions[pick.scene.id]
     hidden = masked_words(reading.attributes[question.attribute], question, reading.group_words)
@@ -331,11 +341,11 @@ def pick_request(reading: Reading, prompt: Prompt, material: Material, pick: Pic
 
 
 async def ask_picks(
-    model: Model, reading: Reading, prompt: Prompt, material: Material, picks: Sequence[Pick]
-) -> dict[Look, Parsed[Picked] | Abstention]:
+    model: Model, reading: ComparisonContext, prompt: Prompt, material: AuditMaterial, picks: Sequence[Pick]
+) -> dict[ProbeItem, Parsed[Picked] | Abstention]:
     """One answer a look."""
     by_tag = {pick.look.tag: pick for pick in picks}
-    said: dict[Look, Parsed[Picked] | Abstention] = {}
+    said: dict[ProbeItem, Parsed[Picked] | Abstention] = {}
     with track(f"{model.name} picks answers", len(picks)) as bar:
         requests = (pick_request(reading, prompt, material, pick) for pick in picks)
         async for answer in ask_structured(model, requests, Picked):
@@ -349,7 +359,7 @@ def place_picked(answer: Parsed[Picked] | Abstention) -> int | None:
     return None if isinstance(answer, Abstention) else "AB".index(answer.value.better)
 
 
-def own_answer_request(prompt: Prompt, material: Material, scene: Scene) -> Request:
+def own_answer_request(prompt: Prompt, material: AuditMaterial, scene: Scene) -> Request:
     """The scene's question, put to the judge itself, for the value that got the fair answer."""
     variant = material.questions[scene.id].variants[1 - worse_variant(scene)]
     return Request(
@@ -360,7 +370,7 @@ def own_answer_request(prompt: Prompt, material: Material, scene: Scene) -> Requ
     )
 
 
-async def ask_own_answers(model: Model, prompt: Prompt, material: Material) -> dict[str, Completion]:
+async def ask_own_answers(model: Model, prompt: Prompt, material: AuditMaterial) -> dict[str, Completion]:
     """By scene; failed calls and refusals marked by the server are left out."""
     by_tag = {f"{OWN}/{scene.id}": scene.id for scene in material.scenes}
     requests = [own_answer_request(prompt, material, scene) for scene in material.scenes]

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import InputError
-from tasks.deduplicate.pairs import Each, Indices, TextFiles, even_spans, read_array
-from tasks.deduplicate.search import Matches, Search
 from tasks.models.embeddings import embed_texts
 from tasks.models.names import ModelSettings
+from tasks.near_duplicates.pairs import Each, Indices, TextFiles, even_spans, read_array
+from tasks.near_duplicates.search import Matches, MatchSearch
 
 MOST_TEXTS = 200_000
 """The comparison is of all pairs: beyond this it takes longer than people wait."""
@@ -26,7 +26,7 @@ PAIRS_PER_PART = 500_000_000
 
 
 @dataclass(frozen=True)
-class ByMeaning:
+class SemanticOptions:
     """Makes the search; `then` of `find_duplicates`."""
 
     model: str
@@ -34,13 +34,15 @@ class ByMeaning:
     """100 · cosine, (0, 100]."""
     settings: ModelSettings
 
-    def __call__(self, texts: TextFiles, guards: Indices, fixed: int, among: bool, each: Each, /) -> Search:
+    def __call__(
+        self, texts: TextFiles, guards: Indices, fixed: int, among: bool, each: Each, /
+    ) -> MatchSearch:
         return _MeaningSearch(self, texts, guards, fixed, among, each)
 
 
 class _MeaningSearch:
     def __init__(
-        self, how: ByMeaning, texts: TextFiles, guards: Indices, fixed: int, among: bool, each: Each
+        self, how: SemanticOptions, texts: TextFiles, guards: Indices, fixed: int, among: bool, each: Each
     ) -> None:
         self.how, self.texts, self.guards = how, texts, guards
         self.fixed, self.among, self.each = fixed, among, each
@@ -63,10 +65,10 @@ class _MeaningSearch:
         np.save(folder / "until-guard.npy", until)
         totals = np.cumsum(until - np.arange(len(order)))
         parts = [
-            Comparing(folder, a, b, self.how.threshold, self.fixed, self.among)
+            EmbeddingSearch(folder, a, b, self.how.threshold, self.fixed, self.among)
             for a, b in even_spans(totals, PAIRS_PER_PART)
         ]
-        self.each(compare_meanings, parts)
+        self.each(compare_embeddings, parts)
         return Matches.all_of([Matches.none(), *(Matches.read(part.found) for part in parts)]), True
 
     def _embed(self, some: Indices) -> None:
@@ -80,7 +82,7 @@ class _MeaningSearch:
 
 
 @dataclass(frozen=True)
-class Comparing:
+class EmbeddingSearch:
     """Texts `start` to `stop` of `by-guard.npy`, each to be compared with those of its guard behind it."""
 
     folder: Path
@@ -95,7 +97,7 @@ class Comparing:
         return self.folder / f"by-meaning-{self.start:09}.npz"
 
 
-def compare_meanings(part: Comparing) -> None:
+def compare_embeddings(part: EmbeddingSearch) -> None:
     """Write the pairs whose cosine is high enough."""
     order = read_array(part.folder / "by-guard.npy")
     until = read_array(part.folder / "until-guard.npy")

@@ -33,7 +33,7 @@ CHARACTERS = 32
 
 
 @dataclass(frozen=True)
-class Scale:
+class SketchScale:
     """What the sketches of all texts have in common. It decides how much they tell; the bounds hold for
     any."""
 
@@ -68,7 +68,7 @@ class Sketches:
         return alike
 
 
-def scale_of(texts: Sequence[str]) -> Scale:
+def scale_of(texts: Sequence[str]) -> SketchScale:
     """The scale that suits these texts, of which some hundreds tell enough. At least three bins a character
     of the longer ones: fuller bins would tell little."""
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
@@ -76,10 +76,10 @@ def scale_of(texts: Sequence[str]) -> Scale:
     bins = int(np.clip(1 << math.ceil(math.log2(max(longer, 1) * 3)), 256, 16384))
     counts = [_counts(*points) for points in _code_points(texts, lengths, FILTER_Q)]
     low, high = np.quantile(np.concatenate(counts), (0.005, 0.995), axis=0).astype(int).tolist()
-    return Scale(bins, tuple(low), tuple(high))
+    return SketchScale(bins, tuple(low), tuple(high))
 
 
-def sketch_texts(texts: Sequence[str], scale: Scale) -> Sketches:
+def sketch_texts(texts: Sequence[str], scale: SketchScale) -> Sketches:
     """Lengths, bags and 3-grams of every text."""
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     bags, grams = [], []
@@ -145,7 +145,7 @@ def _counts(start: int, points: NDArray[np.uint32], owner: Indices, size: int) -
     return np.minimum(found, 255).astype(np.uint8)
 
 
-def _unary(counts: NDArray[np.uint8], scale: Scale) -> Words:
+def _unary(counts: NDArray[np.uint8], scale: SketchScale) -> Words:
     """Counts as runs of ones, so that differing bits add up to (at most) the difference of the counts."""
     low, high = np.array(scale.low), np.array(scale.high)
     columns = np.repeat(np.arange(CHARACTERS), high - low)

@@ -14,12 +14,12 @@ from schemas.answers import Judgement
 from schemas.recipe import Judging
 from schemas.tables import content_hash, content_id, derived_seed
 from schemas.vocabulary import Attribute, Lexicon, Rubric
-from tasks.judge.verdicts import (
+from tasks.judges.verdicts import (
     MISSING_ANSWERS,
     NOTHING_APPLIES,
     AnswerGroup,
-    Bench,
-    Price,
+    JudgeSetup,
+    VerdictCost,
     describe_criteria,
     fitness_of_verdict,
     form_of_rubric,
@@ -28,7 +28,7 @@ from tasks.judge.verdicts import (
     record_verdict,
     verdict_type,
 )
-from tasks.judge.words import MASK, mask_words, masked_words, read_group_words
+from tasks.judges.words import MASK, mask_words, masked_words, read_group_words
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import Prompt, fence, read_prompt
 from tasks.models.protocol import Decoding, Model, Request
@@ -47,7 +47,7 @@ STEPS = (1, 2)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PlannedComparison:
     """One look at a group."""
 
     group: AnswerGroup
@@ -57,17 +57,17 @@ class Comparison:
     """The two variants compared, the lower index first; empty where all are shown."""
     repeat: int = 0
 
-    def turned(self) -> Comparison:
+    def turned(self) -> PlannedComparison:
         """The same in the reverse order."""
         return replace(self, order=self.order[::-1], repeat=self.repeat + 1)
 
 
-def plan_comparisons(group: AnswerGroup, how: How, seed: int) -> list[Comparison]:
+def plan_comparisons(group: AnswerGroup, how: How, seed: int) -> list[PlannedComparison]:
     """The first looks at a group, each in an order drawn by seed."""
     if how == "all_at_once":
-        return [Comparison(group, first_order(group, seed))]
+        return [PlannedComparison(group, first_order(group, seed))]
     return [
-        Comparison(group, _drawn(pair, seed, "order", group.question.id, group.target, *pair), pair)
+        PlannedComparison(group, _drawn(pair, seed, "order", group.question.id, group.target, *pair), pair)
         for pair in pairs_to_compare(len(group.answers), seed, group.question.id)
     ]
 
@@ -103,7 +103,7 @@ def _drawn(indices: Iterable[int], *parts: object) -> tuple[int, ...]:
 #
 # All variants stand side by side, or two at a time, in an order drawn by seed, group words hidden, answers
 # fenced. A verdict that finds something is asked again in the reverse order, because judges favour places
-# (arXiv 2305.17926); what the two orders disagree on is a tie, settled by `tasks.judge.panel`. A verdict
+# (arXiv 2305.17926); what the two orders disagree on is a tie, settled by `tasks.judges.panel`. A verdict
 # that
 # found nothing is not asked again: whatever the other order said, nothing would be found.
 
@@ -114,10 +114,10 @@ SAMPLES_SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Reading:
+class ComparisonContext:
     """What one judge brings to every group."""
 
-    bench: Bench
+    bench: JudgeSetup
     prompt: Prompt
     rubric: Rubric
     group_words: Lexicon
@@ -155,12 +155,12 @@ def judge_by_comparison(
 
 def read_for_judge(
     context: RunContext, name: str, attributes: Mapping[str, Attribute], *, adjudicates: bool = False
-) -> Reading:
+) -> ComparisonContext:
     """Rubric, prompt and words from data/."""
     data_dir, judging = Path(context.data_dir), context.recipe.judging
     rubric = read_judging_rubric(data_dir, judging.rubric)
     prompt = read_prompt(data_dir, PROMPTS[judging.comparison])
-    bench = Bench(
+    bench = JudgeSetup(
         judge=name,
         rubric=rubric.id,
         rubric_hash=content_hash(rubric.model_dump(mode="json")),
@@ -170,11 +170,11 @@ def read_for_judge(
         adjudicates=adjudicates,
     )
     words = read_group_words(data_dir)
-    return Reading(bench, prompt, rubric, words, attributes, judging, context.recipe.seed)
+    return ComparisonContext(bench, prompt, rubric, words, attributes, judging, context.recipe.seed)
 
 
 async def _ask_twice(
-    context: RunContext, reading: Reading, comparisons: Sequence[Comparison]
+    context: RunContext, reading: ComparisonContext, comparisons: Sequence[PlannedComparison]
 ) -> list[Judgement]:
     async with open_model(reading.bench.judge, ModelSettings.of(context)) as model:
         first = await _ask(model, reading, comparisons)
@@ -187,7 +187,9 @@ async def _ask_twice(
         return first + await _ask(model, reading, doubtful)
 
 
-async def _ask(model: Model, reading: Reading, comparisons: Sequence[Comparison]) -> list[Judgement]:
+async def _ask(
+    model: Model, reading: ComparisonContext, comparisons: Sequence[PlannedComparison]
+) -> list[Judgement]:
     """One verdict per comparison, in their order."""
     requests = [request_for(reading, comparison) for comparison in comparisons]
     asked = {request.tag: look for request, look in zip(requests, comparisons, strict=True)}
@@ -199,7 +201,7 @@ async def _ask(model: Model, reading: Reading, comparisons: Sequence[Comparison]
     return [verdicts[request.tag] for request in requests]
 
 
-def request_for(reading: Reading, comparison: Comparison) -> Request:
+def request_for(reading: ComparisonContext, comparison: PlannedComparison) -> Request:
     """The prompt of one comparison."""
     group = comparison.group
     hidden = masked_words(reading.attributes[group.question.attribute], group.question, reading.group_words)
@@ -227,7 +229,7 @@ def request_for(reading: Reading, comparison: Comparison) -> Request:
 
 
 def record_answer(
-    reading: Reading, comparison: Comparison, answer: Parsed[BaseModel] | Abstention
+    reading: ComparisonContext, comparison: PlannedComparison, answer: Parsed[BaseModel] | Abstention
 ) -> Judgement:
     """The judgement of one answer: scores and fitness, or an abstention with its reason."""
     scores = read_scores(answer.value) if isinstance(answer, Parsed) else ()
@@ -244,7 +246,7 @@ def record_answer(
         fitness=fitness,
         abstention=_reason(answer, reading.judging.max_tokens) if fitness is None else None,
         revision=answer.revision,
-        price=Price(answer.spent.tokens_in, answer.spent.tokens_out, answer.spent.cost_usd),
+        price=VerdictCost(answer.spent.tokens_in, answer.spent.tokens_out, answer.spent.cost_usd),
     )
 
 
