@@ -1,10 +1,13 @@
-"""Estimate: rows, calls, tokens and dollars of every stage, before anything is spent.
+"""Estimate the rows, calls, tokens and cost of every stage before any model is called.
 
-Templated families and seeds are counted by expanding them; a round of evolution counts what it may write at
-most. How much of it is accepted, and how often a judge is asked twice, are assumptions (`ASSUMED`); beside
-the estimate stands what it would cost were all of them as high as can be (`HIGHEST`). Tokens are estimated
-from the length of the texts and, for what models write, from the length limit: models that say less cost
-less. The budget is held against the estimate before a build, and against every call during it.
+Templated families and seeds are counted exactly, by expanding them. A round of evolution counts as the most
+questions it may write. Two quantities cannot be known in advance and are assumed (`ASSUMED`): the share of
+questions that is accepted, and how often a judge is called again in the other order. A second estimate uses
+the highest possible values (`HIGHEST`).
+
+Tokens are estimated from the length of the prompts and from the length limits of the answers. Models with
+shorter answers cost less. The budget is compared with the estimate before a build, and with every call during
+it.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from schemas.question import Question
 from schemas.recipe import Recipe
 from schemas.release import StageCost
 from schemas.vocabulary import Attribute
-from tasks.estimate.prompt_sizes import PromptSizes, measure_prompts, measure_verdicts
+from tasks.estimate.prompt_sizes import PromptSizes, measure_judge_prompt, measure_prompts
 from tasks.evolve.generate import reader_of
 from tasks.evolve.jobs import TOPICS_PER_DOMAIN
 from tasks.expand import expand_family
@@ -42,34 +45,36 @@ from tasks.stats.tests import smallest_detectable_effect
 
 
 @dataclass(frozen=True)
-class Shares:
-    """What no plan can know."""
+class Assumptions:
+    """Quantities that are only known after the build."""
 
     accepted: float
-    """Of the searched questions, controls left out: answered again on hold-out, compared with near misses.
-    What controls reach by chance leaves a twentieth of what shows nothing."""
+    """Share of the searched questions (without controls) that is accepted. Accepted questions are asked again
+    on hold-out and compared with near misses. The default threshold is set by the controls. By chance, about
+    a twentieth of the questions without an effect exceed it."""
     above_threshold: float
-    """The same, where the recipe sets the threshold (`evolve.save_threshold`)."""
+    """The same share if the recipe sets the threshold (`evolve.save_threshold`)."""
     explored: float
-    """Of a round's questions, with a strategy that opens new domains: proposals for them are asked for."""
+    """Share of a round's questions for which the strategy requests proposals of new domains."""
     split: float
-    """Of the groups: the panel is split, and the adjudicator is asked."""
+    """Share of the groups on which the judges disagree, so that the adjudicator is called."""
     orders: float
-    """Calls for one comparison: a verdict that finds something is asked for in two orders."""
+    """Mean number of calls per comparison. A verdict that finds a difference is repeated in the other
+    order."""
 
 
-ASSUMED = Shares(accepted=0.1, above_threshold=0.3, explored=0.4, split=0.1, orders=1.55)
-HIGHEST = Shares(accepted=1.0, above_threshold=1.0, explored=1.0, split=1.0, orders=2.0)
-EXPLORERS = ("quotas", "thompson")
-"""The strategies that open new domains."""
+ASSUMED = Assumptions(accepted=0.1, above_threshold=0.3, explored=0.4, split=0.1, orders=1.55)
+HIGHEST = Assumptions(accepted=1.0, above_threshold=1.0, explored=1.0, split=1.0, orders=2.0)
+EXPLORING_STRATEGIES = ("quotas", "thompson")
+"""Strategies that propose new domains."""
 EXPLORING_TOKENS = 400
-"""Tokens that are read for one proposal of a new domain."""
+"""Prompt tokens of one request for new domains."""
 RANKING_ORDERS = 2
-"""Every ranking is asked in two orders."""
+"""Presentation orders in which each ranking is requested."""
 
 
 class StageEstimate(BaseModel):
-    """One stage of the plan."""
+    """Estimate of one stage."""
 
     model_config = ConfigDict(frozen=True)
     name: str
@@ -81,141 +86,172 @@ class StageEstimate(BaseModel):
 
 
 class BuildEstimate(BaseModel):
-    """The whole plan: by stage, and by stage and model."""
+    """Estimate of a whole build, by stage and by stage and model."""
 
     model_config = ConfigDict(frozen=True)
     stages: tuple[StageEstimate, ...]
     costs: tuple[StageCost, ...]
     total_cost_usd: float
     highest_cost_usd: float
-    """Were everything accepted, every domain new, every panel split and every comparison asked twice. Failed
-    tries that are paid for come on top, and answers that are asked for again as they cannot be read."""
+    """Cost under `HIGHEST`: all questions accepted, all domains new, judges always split, every comparison in
+    both orders. Failed attempts that are billed and repeated calls for unreadable answers are not
+    included."""
     cost_by_model: dict[str, float]
     budget_usd: float
     questions: dict[str, int]
-    """Questions per family before evolution, controls included; exact."""
+    """Number of questions per family before evolution, including controls. Exact."""
     known_calls: int
-    """Calls whose texts are known already: templated families and seeds, all targets."""
+    """Calls with a known text: templated families and seeds, over all targets."""
     clear_of: tuple[str, ...]
-    """Earlier releases and files that the questions will be held against, as the recipe names them."""
+    """Earlier releases and files to deduplicate against, as named in the recipe."""
     reviews: int
-    """Accepted questions that people must settle before the build goes on, at an estimate; 0: none."""
+    """Estimated number of accepted questions that must be reviewed before the build continues. 0 if the
+    recipe does not require a review."""
     cached_calls: int
-    """How many of those need not be sent, because their answers are in the cache."""
+    """Number of the `known_calls` with an answer in the cache."""
     smallest_detectable_effect: dict[str, float]
-    """By attribute: the smallest difference between two values, in standard deviations of one answer's
-    score, that the hold-out samples of the accepted questions can show (80 % power, two-sided 5 %)."""
+    """By attribute: the smallest difference between two values that the hold-out samples of the accepted
+    questions can detect (80 % power, two-sided 5 %), in standard deviations of one answer's score."""
 
 
 @dataclass(frozen=True)
 class QuestionPopulation:
-    """A population of questions as the estimate sees it."""
+    """Size of a set of questions and of the calls that it needs."""
 
     questions: int
     controls: int
-    """How many of them."""
+    """Number of the questions that are controls."""
     calls: int
-    """For one model: variants × samples over all questions."""
+    """Calls to one model: variants × samples over all questions."""
     tokens_in: float
-    """Per call."""
+    """Mean prompt tokens per call."""
     tokens_out: float
-    """Per call, at the length limit."""
+    """Mean answer tokens per call, at the length limit."""
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is counted before anything is asked."""
+class BuildSize:
+    """Counts and prompt sizes that are known before any model is called."""
 
     templated: int
-    """Questions of templated families."""
+    """Number of questions of templated families."""
     seeds: int
     choices: QuestionPopulation
+    """Questions of templated families."""
     searched: QuestionPopulation
-    sizes: PromptSizes
-    looks: float
-    """Comparisons of one group."""
-    verdicts: tuple[float, float]
-    """Tokens that a judge reads for one, in the search and on hold-out."""
+    """Seeds and the questions of all rounds."""
+    prompts: PromptSizes
+    comparisons: float
+    """Mean number of comparisons per group."""
+    judge_tokens: tuple[float, float]
+    """Mean prompt tokens of one comparison, in the search and on hold-out."""
 
 
-Work = list[tuple[str, int, list[StageCost]]]
+StageWork = list[tuple[str, int, list[StageCost]]]
 """Stage, rows, costs by model."""
 
 
 def estimate(context: RunContext) -> BuildEstimate:
-    """The plan of a build. Raises what the build would raise: unknown files, templates that do not fit."""
+    """Estimate the cost of a build.
+
+    Raises:
+        InputError: If the build would fail on its files, for example on unknown files or on templates that do
+        not fit. BudgetError: If a model has no known price.
+    """
     recipe, data_dir = context.recipe, Path(context.data_dir)
     questions = {family: expand_family(recipe, data_dir, family) for family in recipe.families}
     templated = [q for f in recipe.templated_families for q in questions[f]]
     seeds = [q for f in recipe.evolved_families for q in questions[f]]
-    known = count_known(context, templated, seeds)
-    requests = known_requests(context, templated + seeds)
-    highest = totals(context, plan_work(context, known, HIGHEST))
+    size = measure_build(context, templated, seeds)
+    requests = search_requests(context, templated + seeds)
+    highest = sum_costs(context, plan_stages(context, size, HIGHEST))
     return BuildEstimate(
-        **totals(context, plan_work(context, known, ASSUMED)),
+        **sum_costs(context, plan_stages(context, size, ASSUMED)),
         highest_cost_usd=highest["total_cost_usd"],
         questions={family: len(q) for family, q in questions.items()},
         clear_of=recipe.deduplicate.against,
-        reviews=reviews_needed(recipe.review, accepted(recipe, known.searched, ASSUMED)),
+        reviews=reviews_needed(recipe.review, count_accepted(recipe, size.searched, ASSUMED)),
         known_calls=len(requests) * len(recipe.models.targets),
         cached_calls=sum(count_cached(m, requests, ModelSettings.of(context)) for m in recipe.models.targets),
-        smallest_detectable_effect=detectable_effects(recipe, on_holdout(recipe, known.searched, ASSUMED)),
-    )
-
-
-def count_known(context: RunContext, templated: Sequence[Question], seeds: Sequence[Question]) -> Known:
-    """Questions and prompts as far as they are there already."""
-    recipe = context.recipe
-    looks = [count_comparisons(len(q.variants), recipe.judging.comparison) for q in seeds]
-    samples = recipe.families["open"].samples if seeds else 0
-    return Known(
-        templated=len(templated),
-        seeds=len(seeds),
-        choices=measure_asking(context, templated),
-        searched=with_evolution(context, seeds),
-        sizes=measure_prompts(context, seeds),
-        looks=fmean(looks or [0]),
-        verdicts=(
-            measure_verdicts(context, seeds, samples),
-            measure_verdicts(context, seeds, recipe.holdout.samples),
+        smallest_detectable_effect=detectable_effects(
+            recipe, holdout_population(recipe, size.searched, ASSUMED)
         ),
     )
 
 
-def plan_work(context: RunContext, known: Known, shares: Shares) -> Work:
-    """Every stage: rows, and costs by model."""
-    recipe, searched = context.recipe, known.searched
-    targets, late = recipe.models.targets, holdout_models(recipe)
-    held_out = on_holdout(recipe, searched, shares)
-    sets = accepted(recipe, searched, shares)
+def refuse_over_budget(plan: BuildEstimate) -> None:
+    """Raise `BudgetError` if the estimate exceeds the budget."""
+    if plan.total_cost_usd > plan.budget_usd:
+        dearest = max(plan.cost_by_model, key=lambda m: plan.cost_by_model[m])
+        raise BudgetError(
+            f"the estimated cost of ${plan.total_cost_usd:.2f} exceeds the budget of ${plan.budget_usd:.2f}",
+            place=f"budget.usd (largest share: ${plan.cost_by_model[dearest]:.2f} for {dearest})",
+            hint="raise `budget.usd` (or --budget), or reduce the number of questions, samples or rounds; "
+            "`counterfoil plan` shows the cost of every stage",
+        )
+
+
+def measure_build(context: RunContext, templated: Sequence[Question], seeds: Sequence[Question]) -> BuildSize:
+    """Count the questions and measure the prompts that exist before the build."""
+    recipe = context.recipe
+    comparisons = [count_comparisons(len(q.variants), recipe.judging.comparison) for q in seeds]
+    samples = recipe.families["open"].samples if seeds else 0
+    return BuildSize(
+        templated=len(templated),
+        seeds=len(seeds),
+        choices=measure_population(context, templated),
+        searched=add_evolution(context, seeds),
+        prompts=measure_prompts(context, seeds),
+        comparisons=fmean(comparisons or [0]),
+        judge_tokens=(
+            measure_judge_prompt(context, seeds, samples),
+            measure_judge_prompt(context, seeds, recipe.holdout.samples),
+        ),
+    )
+
+
+def plan_stages(context: RunContext, size: BuildSize, assumed: Assumptions) -> StageWork:
+    """Return the rows and the costs by model of every stage, in the order of the build."""
+    recipe, searched = context.recipe, size.searched
+    targets, holdout_targets = recipe.models.targets, recipe.models.holdout_targets or recipe.models.targets
+    held_out = holdout_population(recipe, searched, assumed)
+    accepted = count_accepted(recipe, searched, assumed)
+    search_tokens, holdout_tokens = size.judge_tokens
     return [
-        ("expand", known.templated + known.seeds, []),
-        ("mutate", searched.questions - known.seeds, writing(context, known.sizes, shares)),
-        ("respond", known.choices.calls + searched.calls, asking(context, targets, known.choices, searched)),
+        ("expand", size.templated + size.seeds, []),
+        ("mutate", searched.questions - size.seeds, generation_costs(context, size.prompts, assumed)),
+        (
+            "respond",
+            size.choices.calls + searched.calls,
+            target_costs(context, targets, size.choices, searched),
+        ),
         (
             "judge",
             searched.questions,
-            judging(context, targets, searched, known.looks, known.verdicts[0], shares),
+            judge_costs(context, targets, searched, size.comparisons, search_tokens, assumed),
         ),
-        ("relabel", *relabelling(context, sets, known.sizes)),
-        ("respond_holdout", held_out.calls, asking(context, late, held_out)),
+        ("relabel", *relabel_costs(context, accepted, size.prompts)),
+        ("respond_holdout", held_out.calls, target_costs(context, holdout_targets, held_out)),
         (
             "judge_holdout",
             held_out.questions,
-            judging(context, late, held_out, known.looks, known.verdicts[1], shares),
+            judge_costs(context, holdout_targets, held_out, size.comparisons, holdout_tokens, assumed),
         ),
     ]
 
 
-def measure_asking(context: RunContext, questions: Sequence[Question]) -> QuestionPopulation:
-    """The calls of given questions, counted one by one; tokens from their own requests."""
-    requests = known_requests(context, questions)
+# Populations: how many questions and calls each phase has.
+
+
+def measure_population(context: RunContext, questions: Sequence[Question]) -> QuestionPopulation:
+    """Count the calls of existing questions and measure the tokens of their requests."""
+    requests = search_requests(context, questions)
     controls = sum(question.control != "none" for question in questions)
     return QuestionPopulation(len(questions), controls, len(requests), *_mean_tokens(requests))
 
 
-def known_requests(context: RunContext, questions: Sequence[Question]) -> list[Request]:
-    """What one target will be asked in the search phase."""
+def search_requests(context: RunContext, questions: Sequence[Question]) -> list[Request]:
+    """Return all requests to one target in the search phase."""
     recipe, data_dir = context.recipe, Path(context.data_dir)
     prompts = read_asking_prompts(data_dir, recipe.families)
     conditions = {family: conditions_of(recipe, data_dir, family) for family in recipe.families}
@@ -235,27 +271,30 @@ def _mean_tokens(requests: Sequence[Request]) -> tuple[float, float]:
     )
 
 
-def with_evolution(context: RunContext, seeds: Sequence[Question]) -> QuestionPopulation:
-    """Seeds and all rounds: as many questions as a round may write, twins and controls included, of the
-    seeds' mean size."""
+def add_evolution(context: RunContext, seeds: Sequence[Question]) -> QuestionPopulation:
+    """Return the population of the seeds and all rounds.
+
+    Each round counts as the most questions it may write, with twins and controls. Every new question is
+    assumed to need as many calls as the mean seed.
+    """
     recipe = context.recipe
-    base = measure_asking(context, seeds)
+    base = measure_population(context, seeds)
     if not recipe.evolve.rounds or not seeds:
         return base
     controls = recipe.evolve.rounds * controls_per_round(recipe)
-    extra = recipe.evolve.rounds * twins_included(context) + controls
-    calls = base.calls + ceil(extra * base.calls / base.questions)
-    return replace(base, questions=base.questions + extra, controls=base.controls + controls, calls=calls)
+    added = recipe.evolve.rounds * questions_per_round(context) + controls
+    calls = base.calls + ceil(added * base.calls / base.questions)
+    return replace(base, questions=base.questions + added, controls=base.controls + controls, calls=calls)
 
 
 def controls_per_round(recipe: Recipe) -> int:
-    """What one round of evolution writes beside its questions."""
+    """Return the number of controls that one round of evolution writes."""
     shares = (recipe.controls.a_a, recipe.controls.placebo, recipe.controls.neutral)
     return sum(control_count(recipe.evolve.questions_per_round, share) for share in shares)
 
 
-def twins_included(context: RunContext) -> int:
-    """Questions of one round, controls left out."""
+def questions_per_round(context: RunContext) -> int:
+    """Return the number of questions that one round writes, with twins and without controls."""
     wanted = context.recipe.evolve.questions_per_round
     attributes = open_attributes(context)
     named = sum(wants_names(context.recipe.families["open"], a) for a in attributes)
@@ -263,97 +302,128 @@ def twins_included(context: RunContext) -> int:
 
 
 def open_attributes(context: RunContext) -> tuple[Attribute, ...]:
-    """What the advice questions vary."""
+    """Return the attributes of the `open` family."""
     recipe = context.recipe
     chosen = recipe.families["open"].attributes if "open" in recipe.families else ()
     return read_attributes(Path(context.data_dir), chosen or recipe.attributes)
 
 
-def on_holdout(recipe: Recipe, searched: QuestionPopulation, shares: Shares) -> QuestionPopulation:
-    """Accepted questions and controls, asked again with the samples of the hold-out."""
+def holdout_population(
+    recipe: Recipe, searched: QuestionPopulation, assumed: Assumptions
+) -> QuestionPopulation:
+    """Return the population of the hold-out: accepted questions and controls."""
     if not searched.questions or not recipe.holdout.samples:
         return replace(searched, questions=0, controls=0, calls=0)
-    questions = searched.controls + accepted(recipe, searched, shares)
+    questions = searched.controls + count_accepted(recipe, searched, assumed)
     samples = recipe.families["open"].samples
     calls = ceil(questions * searched.calls / searched.questions / samples * recipe.holdout.samples)
     return replace(searched, questions=questions, calls=calls)
 
 
-def accepted(recipe: Recipe, searched: QuestionPopulation, shares: Shares) -> int:
-    """Questions that the search will have selected, at an assumption."""
-    share = shares.accepted if recipe.evolve.save_threshold is None else shares.above_threshold
+def count_accepted(recipe: Recipe, searched: QuestionPopulation, assumed: Assumptions) -> int:
+    """Return the number of questions that the search is assumed to accept."""
+    share = assumed.accepted if recipe.evolve.save_threshold is None else assumed.above_threshold
     questions = ceil((searched.questions - searched.controls) * share)
     return min(questions, recipe.evolve.max_saved or questions)
 
 
-def holdout_models(recipe: Recipe) -> tuple[str, ...]:
-    return recipe.models.holdout_targets or recipe.models.targets
+def detectable_effects(recipe: Recipe, held_out: QuestionPopulation) -> dict[str, float]:
+    """Return the smallest detectable effect of each attribute.
+
+    All attributes are assumed to have equally many questions.
+    """
+    questions = held_out.questions // len(recipe.attributes)
+    if not questions:
+        return {}
+    effect = smallest_detectable_effect(recipe.holdout.samples, questions)
+    return dict.fromkeys(recipe.attributes, effect)
 
 
-def asking(context: RunContext, models: Sequence[str], *asked: QuestionPopulation) -> list[StageCost]:
-    """The targets' answers."""
+# Costs of each kind of call.
+
+
+def target_costs(
+    context: RunContext, models: Sequence[str], *populations: QuestionPopulation
+) -> list[StageCost]:
+    """Return the costs of the answers of the targets."""
     return [
-        _cost(context, model, a.calls, a.tokens_in * a.calls, a.tokens_out * a.calls)
+        _cost(context, model, p.calls, p.tokens_in * p.calls, p.tokens_out * p.calls)
         for model in models
-        for a in asked
+        for p in populations
     ]
 
 
-def writing(context: RunContext, sizes: PromptSizes, shares: Shares) -> list[StageCost]:
-    """The generator proposes new domains and writes questions, twins in one call; where the recipe says so,
-    the first model among the judges then reads every question once."""
+def generation_costs(context: RunContext, sizes: PromptSizes, assumed: Assumptions) -> list[StageCost]:
+    """Return the costs of evolution: proposals of new domains, new questions, and the fluency check.
+
+    The generator writes a question and its twin in one call. If the recipe enables the fluency check, the
+    first judge that is a model reads every question once.
+    """
     evolve, limit = context.recipe.evolve, context.recipe.judging.max_tokens
     generator, reader = context.recipe.models.generator, reader_of(context.recipe)
     if generator == "recombine" or not evolve.rounds:
         return []
     jobs = evolve.rounds * evolve.questions_per_round
-    proposals = ceil(jobs * shares.explored / TOPICS_PER_DOMAIN) if evolve.strategy in EXPLORERS else 0
-    read = evolve.rounds * twins_included(context) if reader else 0
+    explores = evolve.strategy in EXPLORING_STRATEGIES
+    proposals = ceil(jobs * assumed.explored / TOPICS_PER_DOMAIN) if explores else 0
+    checks = evolve.rounds * questions_per_round(context) if reader else 0
     return [
         _cost(context, generator, proposals, EXPLORING_TOKENS * proposals, evolve.max_tokens * proposals),
         _cost(context, generator, jobs, sizes.write * jobs, evolve.max_tokens * jobs),
-        _cost(context, reader or "", read, sizes.read * read, limit * read),
+        _cost(context, reader or "", checks, sizes.read * checks, limit * checks),
     ]
 
 
-def judging(
+def judge_costs(
     context: RunContext,
     targets: Sequence[str],
-    asked: QuestionPopulation,
-    looks: float,
+    population: QuestionPopulation,
+    comparisons: float,
     tokens_in: float,
-    shares: Shares,
+    assumed: Assumptions,
 ) -> list[StageCost]:
-    """Every judge on every group of every target, most comparisons in both orders, at the length limit; and
-    the adjudicator on a share of them. `looks`: comparisons of a group; `tokens_in`: what each reads."""
-    models, spec = context.recipe.models, context.recipe.judging
-    groups = dict.fromkeys(models.judges, 1.0)
+    """Return the costs of all judges on all groups, and of the adjudicator on a share of the groups.
+
+    Args:
+        context: The run.
+        targets: Judged models.
+        population: Judged questions.
+        comparisons: Mean number of comparisons per group.
+        tokens_in: Mean prompt tokens per comparison.
+        assumed: Shares that are not known yet.
+    """
+    models, judging = context.recipe.models, context.recipe.judging
+    share_by_judge = dict.fromkeys(models.judges, 1.0)
     if models.adjudicator:
-        groups[models.adjudicator] = shares.split
-    comparisons = asked.questions * len(targets) * looks
-    calls = {judge: ceil(comparisons * shares.orders * share) for judge, share in groups.items()}
-    return [_cost(context, judge, n, tokens_in * n, spec.max_tokens * n) for judge, n in calls.items()]
+        share_by_judge[models.adjudicator] = assumed.split
+    total = population.questions * len(targets) * comparisons
+    calls = {judge: ceil(total * assumed.orders * share) for judge, share in share_by_judge.items()}
+    return [_cost(context, judge, n, tokens_in * n, judging.max_tokens * n) for judge, n in calls.items()]
 
 
-def relabelling(context: RunContext, sets: int, sizes: PromptSizes) -> tuple[int, list[StageCost]]:
-    """Near misses of the accepted questions: evidence from each, one ranking in two orders for each set; or
-    one grade each; or one comparison a set, where every judge is taken to see all that the first one sees."""
-    passages = sets * (context.recipe.relabel.candidates + 1)
-    rankings = sets * RANKING_ORDERS
-    work = {  # calls, and tokens that each reads and writes
+def relabel_costs(context: RunContext, accepted: int, sizes: PromptSizes) -> tuple[int, list[StageCost]]:
+    """Return the rows and costs of relabelling the near misses of the accepted questions.
+
+    Calls by strategy: `two_stage` extracts evidence from each passage and ranks each set in two orders,
+    `graded` grades each passage, `cascade` compares each set once. In a cascade, every judge is assumed to
+    see as many sets as the first.
+    """
+    passages = accepted * (context.recipe.relabel.candidates + 1)
+    rankings = accepted * RANKING_ORDERS
+    calls_by_strategy = {  # calls, and the tokens that each reads and writes
         "two_stage": ((passages, sizes.evidence, SPAN_TOKENS), (rankings, sizes.rank, RANKING_TOKENS)),
         "graded": ((passages, sizes.grade, GRADE_TOKENS),),
-        "cascade": ((sets, sizes.compare, COMPARISON_TOKENS),),
+        "cascade": ((accepted, sizes.compare, COMPARISON_TOKENS),),
     }[context.recipe.relabel.strategy]
     return passages, [
         _cost(context, judge, calls, tokens_in * calls, tokens_out * calls)
         for judge in context.recipe.models.relabel_judges
-        for calls, tokens_in, tokens_out in work
+        for calls, tokens_in, tokens_out in calls_by_strategy
     ]
 
 
 def _cost(context: RunContext, model: str, calls: int, tokens_in: float, tokens_out: float) -> StageCost:
-    """Nothing where a rule does the work (`recombine`, `divergence`, `lexical`)."""
+    """Price the calls of one model. Names without a backend (`divergence`, `recombine`) are free."""
     if ":" not in model or not calls:
         return StageCost(stage="", model=model, calls=0, tokens_in=0, tokens_out=0, cost_usd=0.0)
     price = price_of(
@@ -374,8 +444,8 @@ def _cost(context: RunContext, model: str, calls: int, tokens_in: float, tokens_
     )
 
 
-def totals(context: RunContext, work: Work) -> dict[str, Any]:
-    """Stage by stage and model by model."""
+def sum_costs(context: RunContext, work: StageWork) -> dict[str, Any]:
+    """Return the cost fields of `BuildEstimate`, by stage and by model."""
     costs = [c.model_copy(update={"stage": stage}) for stage, _, parts in work for c in parts if c.calls]
     models = sorted({c.model for c in costs})
     return {
@@ -396,24 +466,3 @@ def _stage(name: str, rows: int, costs: Sequence[StageCost]) -> StageEstimate:
         tokens_out=sum(c.tokens_out for c in costs),
         cost_usd=round(sum(c.cost_usd for c in costs), 6),
     )
-
-
-def detectable_effects(recipe: Recipe, held_out: QuestionPopulation) -> dict[str, float]:
-    """What each attribute's share of the hold-out questions can show."""
-    questions = held_out.questions // len(recipe.attributes)
-    if not questions:
-        return {}
-    effect = smallest_detectable_effect(recipe.holdout.samples, questions)
-    return dict.fromkeys(recipe.attributes, effect)
-
-
-def refuse_over_budget(plan: BuildEstimate) -> None:
-    """Raise `BudgetError` when the plan may cost more than the budget."""
-    if plan.total_cost_usd > plan.budget_usd:
-        dearest = max(plan.cost_by_model, key=lambda m: plan.cost_by_model[m])
-        raise BudgetError(
-            f"the plan may cost ${plan.total_cost_usd:.2f}, the budget is ${plan.budget_usd:.2f}",
-            place=f"budget.usd; most of it (${plan.cost_by_model[dearest]:.2f}) is {dearest}",
-            hint="raise `budget.usd` (or --budget), or ask for fewer questions, samples or rounds; "
-            "`counterfoil plan` shows the cost of every stage",
-        )

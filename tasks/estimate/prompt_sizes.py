@@ -1,5 +1,8 @@
-"""How many tokens the prompts of a build read, before any was sent: they are filled as the build fills them,
-with the seeds as questions, and with answers as long as they may be."""
+"""Measure the prompt tokens of a build before anything is sent.
+
+Prompts are rendered as the build renders them, with the seeds as questions and with answers of maximal
+length.
+"""
 
 from __future__ import annotations
 
@@ -32,58 +35,68 @@ from tasks.relabel import PoolVocabulary, harm_hypothesis, question_passage
 from tasks.relabel.judges import prompt_for
 from tasks.run.store import RunContext
 
-LOOKED_AT = 50
-"""Seeds that are looked at, at most."""
-BYTES_A_TOKEN = 4
-SPAN = "word " * 30
-"""What a judge is assumed to find in a passage."""
+MOST_SEEDS = 50
+"""Maximum number of seeds to measure."""
+BYTES_PER_TOKEN = 4
+ASSUMED_SPAN = "word " * 30
+"""Placeholder for the evidence that a judge extracts from a passage."""
 
 
 @dataclass(frozen=True)
 class PromptSizes:
-    """Mean tokens of a prompt, by what is asked."""
+    """Mean prompt tokens of each kind of call."""
 
     write: float
-    """One question, by the generator."""
+    """The generator writes one question."""
     read: float
-    """All variants of one question, for fluency."""
+    """A judge checks the fluency of all variants of one question."""
     evidence: float
-    """One passage of the question pool."""
+    """A judge extracts the evidence of one passage."""
     rank: float
-    """The spans of one set."""
+    """A judge ranks the evidence of one candidate set."""
     grade: float
-    """One passage, graded."""
+    """A judge grades one passage."""
     compare: float
-    """One set, in the cascade."""
+    """A judge of the cascade compares the passages of one candidate set."""
 
 
 def measure_prompts(context: RunContext, seeds: Sequence[Question]) -> PromptSizes:
-    """The sizes for these seeds of the family `open`. Raises what the build would raise."""
-    searched = [q for q in seeds if q.control == "none"][:LOOKED_AT]
+    """Measure the prompts for the seeds of the family `open`.
+
+    Raises:
+        InputError: If the build would fail on the same prompt or vocabulary file.
+    """
+    searched = [q for q in seeds if q.control == "none"][:MOST_SEEDS]
     samples = context.recipe.families["open"].samples if searched else 0
-    groups = [_answered(context, question, samples) for question in searched]
+    groups = [_with_longest_answers(context, question, samples) for question in searched]
     return PromptSizes(
-        write=_mean(_writing(context, searched)),
-        read=_mean(_reading(context, searched)),
-        **_relabelling(context, groups),
+        write=_mean_tokens(_generator_prompts(context, searched)),
+        read=_mean_tokens(_fluency_prompts(context, searched)),
+        **_relabel_sizes(context, groups),
     )
 
 
-def measure_verdicts(context: RunContext, seeds: Sequence[Question], samples: int) -> float:
-    """Mean tokens of what a judge reads for one comparison, at so many answers a variant: all judges that are
-    models read the same."""
-    groups = [_answered(context, question, samples) for question in seeds[:LOOKED_AT]] if samples else []
-    return _mean(_judging(context, groups))
+def measure_judge_prompt(context: RunContext, seeds: Sequence[Question], samples: int) -> float:
+    """Return the mean prompt tokens of one comparison, with `samples` answers per variant.
+
+    All judges that are models read the same prompt.
+    """
+    groups = (
+        [_with_longest_answers(context, question, samples) for question in seeds[:MOST_SEEDS]]
+        if samples
+        else []
+    )
+    return _mean_tokens(_judge_prompts(context, groups))
 
 
-def _mean(prompts: Iterable[tuple[Message, ...]]) -> float:
+def _mean_tokens(prompts: Iterable[tuple[Message, ...]]) -> float:
     sizes = [estimate_prompt_tokens(messages) for messages in prompts]
     return fmean(sizes) if sizes else 0.0
 
 
-def _answered(context: RunContext, question: Question, samples: int) -> AnswerGroup:
-    """A question with the longest answer to every variant and sample."""
-    longest = "x" * BYTES_A_TOKEN * context.recipe.families[question.family].max_tokens
+def _with_longest_answers(context: RunContext, question: Question, samples: int) -> AnswerGroup:
+    """Give every variant and sample of a question an answer of maximal length."""
+    longest = "x" * BYTES_PER_TOKEN * context.recipe.families[question.family].max_tokens
     answers = tuple(
         tuple(text_answer(question, variant, k, longest, model="") for k in range(samples))
         for variant in range(len(question.variants))
@@ -91,7 +104,7 @@ def _answered(context: RunContext, question: Question, samples: int) -> AnswerGr
     return AnswerGroup(question, "", "search", answers)
 
 
-def _judging(context: RunContext, groups: Sequence[AnswerGroup]) -> Iterable[tuple[Message, ...]]:
+def _judge_prompts(context: RunContext, groups: Sequence[AnswerGroup]) -> Iterable[tuple[Message, ...]]:
     judge = next((name for name in context.recipe.models.judges if ":" in name), None)
     if judge is None:
         return
@@ -103,7 +116,7 @@ def _judging(context: RunContext, groups: Sequence[AnswerGroup]) -> Iterable[tup
             yield request_for(reading, comparison).messages
 
 
-def _writing(context: RunContext, seeds: Sequence[Question]) -> Iterable[tuple[Message, ...]]:
+def _generator_prompts(context: RunContext, seeds: Sequence[Question]) -> Iterable[tuple[Message, ...]]:
     data_dir, seed = Path(context.data_dir), context.recipe.seed
     names = sorted({q.attribute for q in seeds})
     attributes = {a.id: a for a in read_attributes(data_dir, names)}
@@ -115,34 +128,36 @@ def _writing(context: RunContext, seeds: Sequence[Question]) -> Iterable[tuple[M
             yield messages_for(data_dir, job, attributes[question.attribute], place, ())
 
 
-def _reading(context: RunContext, seeds: Sequence[Question]) -> Iterable[tuple[Message, ...]]:
+def _fluency_prompts(context: RunContext, seeds: Sequence[Question]) -> Iterable[tuple[Message, ...]]:
     prompt = read_prompt(Path(context.data_dir), fluency.PROMPT)
     for question in seeds:
         yield fluency.request_for(context.recipe, prompt, question).messages
 
 
-def _relabelling(context: RunContext, groups: Sequence[AnswerGroup]) -> dict[str, float]:
-    data_dir, shown = Path(context.data_dir), context.recipe.relabel.candidates + 1
+def _relabel_sizes(context: RunContext, groups: Sequence[AnswerGroup]) -> dict[str, float]:
+    data_dir, passages = Path(context.data_dir), context.recipe.relabel.candidates + 1
     vocabulary = PoolVocabulary.read(data_dir, (group.question for group in groups))
     criterion = treats_unequally(data_dir)
     grade, compare = (
         read_prompt(data_dir, prompt_for(f"relabel_{n}", "question")) for n in ("grade", "compare")
     )
-    asked = [
+    evidence_questions = [
         EvidenceQuestion(
             harm_hypothesis(g.question, vocabulary), question_passage(g.question, [g], vocabulary)
         )
         for g in groups
     ]
-    spans = (Evidence(SPAN),) * shown
+    spans = (Evidence(ASSUMED_SPAN),) * passages
     return {
-        "evidence": _mean(passage_messages(criterion.evidence, q) for q in asked),
-        "rank": _mean(ranking_messages(criterion.ranking, RankingQuestion(q.query, spans)) for q in asked),
-        "grade": _mean(passage_messages(grade, q) for q in asked),
-        "compare": _mean(
+        "evidence": _mean_tokens(passage_messages(criterion.evidence, q) for q in evidence_questions),
+        "rank": _mean_tokens(
+            ranking_messages(criterion.ranking, RankingQuestion(q.query, spans)) for q in evidence_questions
+        ),
+        "grade": _mean_tokens(passage_messages(grade, q) for q in evidence_questions),
+        "compare": _mean_tokens(
             comparison_messages(
-                compare, ComparisonQuestion(q.query, (q.passage,), (q.passage,) * (shown - 1))
+                compare, ComparisonQuestion(q.query, (q.passage,), (q.passage,) * (passages - 1))
             )
-            for q in asked
+            for q in evidence_questions
         ),
     }

@@ -1,4 +1,4 @@
-"""Respond: every variant is put to every target, every answer or failure becomes a row."""
+"""Ask every target model every variant. Each answer or failure becomes one row."""
 
 from __future__ import annotations
 
@@ -27,55 +27,64 @@ T = TypeVar("T")
 
 
 def respond(context: RunContext, questions: TableRef, phase: Phase) -> Outcome:
-    """Ask all questions of all targets of the phase: variants × samples × targets calls. Neither questions
-    nor answers are ever all in memory."""
+    """Ask all models of the phase all questions: variants × samples × models calls.
+
+    Questions and answers are streamed, so memory does not grow with their number.
+
+    Raises:
+        ModelError: If more calls fail than `validate.max_failure_rate` allows.
+    """
     rows = RowSpool(RESPONSES, Path(context.run_dir))
-    tally = AnswerCounts(FailureCount(context.recipe.validation.max_failure_rate))
-    for model in models_of(context.recipe, phase):
-        run_async(ask_model(context, model, questions, phase, rows, tally))
-    tally.failures.refuse()
-    failed = tally.failures.failed
+    totals = AnswerCounts(FailureCount(context.recipe.validation.max_failure_rate))
+    for model in models_in_phase(context.recipe, phase):
+        run_async(ask_model(context, model, questions, phase, rows, totals))
+    totals.failures.refuse()
+    failed = totals.failures.failed
     counts = StageCounts(
         stage="respond", unit="requests", rows=len(rows), kept=len(rows) - failed, dropped=0, failed=failed
     )
-    return Outcome(tables={RESPONSES: rows}, counts=(counts,), costs=tally.costs("respond"))
+    return Outcome(tables={RESPONSES: rows}, counts=(counts,), costs=totals.costs("respond"))
 
 
 def is_asked(question: Question, phase: Phase) -> bool:
-    """On hold-out, what was searched for is asked afresh: accepted advice questions, and their controls."""
+    """Return whether a question is asked in the phase.
+
+    The hold-out repeats the results of the search only: accepted `open` questions and their controls.
+    """
     return phase == "search" or (question.family == "open" and question.label in ("accepted", "control"))
 
 
 @dataclass
 class AnswerCounts:
-    """What is counted while the answers go by."""
+    """Running totals of failures and cost."""
 
     failures: FailureCount
     spent: dict[str, StageCost] = field(default_factory=dict)
-    """Calls, tokens and dollars by model."""
+    """Calls, tokens and cost by model."""
 
     def add(self, row: Response, outcome: CallOutcome) -> None:
+        """Count one call."""
         self.failures.add(row.model, outcome)
-        so_far = self.spent.get(row.model)
+        before = self.spent.get(row.model)
         self.spent[row.model] = StageCost(
             stage="",
             model=row.model,
-            calls=1 + (so_far.calls if so_far else 0),
-            tokens_in=row.tokens_in + (so_far.tokens_in if so_far else 0),
-            tokens_out=row.tokens_out + (so_far.tokens_out if so_far else 0),
-            cost_usd=row.cost_usd + (so_far.cost_usd if so_far else 0.0),
+            calls=1 + (before.calls if before else 0),
+            tokens_in=row.tokens_in + (before.tokens_in if before else 0),
+            tokens_out=row.tokens_out + (before.tokens_out if before else 0),
+            cost_usd=row.cost_usd + (before.cost_usd if before else 0.0),
         )
 
     def costs(self, stage: str) -> tuple[StageCost, ...]:
-        """By model, in the order of their names."""
+        """Return the costs of all models, sorted by model name."""
         return tuple(
             cost.model_copy(update={"stage": stage, "cost_usd": round(cost.cost_usd, 6)})
             for _, cost in sorted(self.spent.items())
         )
 
 
-def models_of(recipe: Recipe, phase: Phase) -> tuple[str, ...]:
-    """Who answers in a phase: the targets of the search, or those that were held back from it."""
+def models_in_phase(recipe: Recipe, phase: Phase) -> tuple[str, ...]:
+    """Return the models that answer in a phase. The hold-out may have targets of its own."""
     if phase == "holdout" and recipe.models.holdout_targets:
         return recipe.models.holdout_targets
     return recipe.models.targets
@@ -87,26 +96,26 @@ async def ask_model(
     questions: TableRef,
     phase: Phase,
     rows: RowSpool[Response],
-    tally: AnswerCounts,
+    totals: AnswerCounts,
 ) -> None:
-    """Append all answers of one model, in the order of questions, variants and samples."""
+    """Append all answers of one model to `rows`, ordered by question, variant and sample."""
     recipe, data_dir = context.recipe, Path(context.data_dir)
     prompts = read_asking_prompts(data_dir, tuple(recipe.families))
     phrases = read_refusal_phrases(data_dir)
-    total = sum(1 for _ in asks_of(context, questions, phase))
-    if not total:
+    calls = sum(1 for _ in plan_calls(context, questions, phase))
+    if not calls:
         return
-    asked = ((ask, request_for(ask, recipe, prompts)) for ask in asks_of(context, questions, phase))
+    requests = ((ask, request_for(ask, recipe, prompts)) for ask in plan_calls(context, questions, phase))
     async with open_model(name, ModelSettings.of(context)) as model:
-        with track(f"{name} answers ({phase})", total) as bar:
-            async for ask, outcome in in_order(model, asked, bar):
+        with track(f"{name} answers ({phase})", calls) as bar:
+            async for ask, outcome in complete_in_order(model, requests, bar):
                 row = record_answer(ask, name, outcome, phrases)
                 rows.append(row)
-                tally.add(row, outcome)
+                totals.add(row, outcome)
 
 
-def asks_of(context: RunContext, questions: TableRef, phase: Phase) -> Iterator[Ask]:
-    """Every call to one model, question by question as they lie in the table."""
+def plan_calls(context: RunContext, questions: TableRef, phase: Phase) -> Iterator[Ask]:
+    """Yield all calls to one model, in the order of the questions table."""
     recipe, data_dir = context.recipe, Path(context.data_dir)
     conditions = {family: conditions_of(recipe, data_dir, family) for family in recipe.families}
     for question in scan_table(questions, QUESTIONS):
@@ -114,27 +123,30 @@ def asks_of(context: RunContext, questions: TableRef, phase: Phase) -> Iterator[
             yield from plan_asks(recipe, question, phase, conditions[question.family])
 
 
-async def in_order(
-    model: Model, asked: Iterable[tuple[T, Request]], bar: ProgressBar
+async def complete_in_order(
+    model: Model, requests: Iterable[tuple[T, Request]], bar: ProgressBar
 ) -> AsyncIterator[tuple[T, CallOutcome]]:
-    """Outcomes in the order of the requests. One that comes early waits in memory for those before it."""
-    out: OrderedDict[str, T] = OrderedDict()
+    """Yield outcomes in the order of the requests.
+
+    Outcomes arrive in any order. An early one is buffered until all requests before it have finished.
+    """
+    pending: OrderedDict[str, T] = OrderedDict()
     early: dict[str, CallOutcome] = {}
 
-    def drawn() -> Iterator[Request]:
-        for subject, request in asked:
-            out[request.tag] = subject
+    def sent() -> Iterator[Request]:
+        for subject, request in requests:
+            pending[request.tag] = subject
             yield request
 
-    async for outcome in model.complete(drawn()):
+    async for outcome in model.complete(sent()):
         early[outcome.tag] = outcome
         bar.advance()
-        while out and (first := next(iter(out))) in early:
-            yield out.pop(first), early.pop(first)
+        while pending and (first := next(iter(pending))) in early:
+            yield pending.pop(first), early.pop(first)
 
 
 def record_answer(ask: Ask, model: str, outcome: CallOutcome, phrases: Sequence[str]) -> Response:
-    """The row of one call: its answer, or why there is none."""
+    """Return the row of one call, with its answer or its failure."""
     probabilities = _option_logprobs(ask, outcome)
     completion = outcome if isinstance(outcome, Completion) else None
     failure = outcome if isinstance(outcome, Failure) else None
@@ -181,7 +193,7 @@ def _scoring(ask: Ask, probabilities: tuple[float, ...], text_scored: bool) -> S
 
 
 def _option(ask: Ask, text: str, probabilities: tuple[float, ...]) -> int | None:
-    """The likeliest option where probabilities are known, else the one that the answer names."""
+    """Return the most probable option if probabilities are known, otherwise the option in the text."""
     if probabilities:
         return max(range(len(probabilities)), key=lambda i: probabilities[i])
     return read_answer(ask, text)

@@ -1,4 +1,4 @@
-"""The plan: exact where it can be, an upper estimate elsewhere, and held against the budget."""
+"""The estimate is exact if it can be, an upper bound otherwise, and is compared with the budget."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_calls_of_templated_families_are_exact(make_context: MakeContext) -> Non
     assert stage(plan, "respond").calls == len(answers.tables[RESPONSES]) == plan.known_calls
 
 
-def test_answers_in_the_cache_are_counted_as_such(make_context: MakeContext) -> None:
+def test_cached_answers_are_counted(make_context: MakeContext) -> None:
     with OpenAIServer("Yes") as server:
         model = server.model()
         context = make_context(
@@ -71,7 +71,7 @@ def test_every_round_of_evolution_costs_more(make_context: MakeContext) -> None:
     assert 0 < cost(0) < cost(1) < cost(3)
 
 
-def test_rules_cost_nothing(make_context: MakeContext) -> None:
+def test_builds_without_models_cost_nothing(make_context: MakeContext) -> None:
     plan = estimate(make_context(evolve={"rounds": 2, "questions_per_round": 5}))
     assert plan.total_cost_usd == 0
     assert stage(plan, "judge").calls == 0
@@ -79,7 +79,7 @@ def test_rules_cost_nothing(make_context: MakeContext) -> None:
     assert stage(plan, "mutate").calls == 0
 
 
-def test_what_is_assumed_may_come_dearer_and_what_is_counted_may_not(make_context: MakeContext) -> None:
+def test_assumptions_raise_the_highest_cost_and_exact_counts_do_not(make_context: MakeContext) -> None:
     searched = estimate(make_context(models=PRICED, evolve={"rounds": 2, "questions_per_round": 10}))
     assert searched.highest_cost_usd > searched.total_cost_usd > 0
     families = {"decision": {"questions": 5, "samples": 2}}
@@ -94,9 +94,9 @@ def test_more_samples_show_smaller_effects(make_context: MakeContext) -> None:
     assert effects[0] > effects[1] > 0
 
 
-def test_plan_over_the_budget_names_the_dearest_model(make_context: MakeContext) -> None:
+def test_plan_over_the_budget_names_the_most_expensive_model(make_context: MakeContext) -> None:
     plan = estimate(make_context(models=PRICED, budget={"usd": 0.001}))
-    with pytest.raises(BudgetError, match="may cost") as error:
+    with pytest.raises(BudgetError, match="exceeds the budget") as error:
         refuse_over_budget(plan)
     assert "gpt-" in str(error.value.place)
     assert error.value.exit_code == 4
