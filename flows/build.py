@@ -21,6 +21,7 @@ from schemas.answers import RESPONSES
 from schemas.errors import ReviewError
 from schemas.recipe import Recipe
 from schemas.release import ClearOf, HoldBack, NearMiss, PeopleReview, RelabelledPassage, ReleaseComparison
+from tasks.files.vocabulary import input_path
 from tasks.gate import raise_if_failed, suite_results_of, validation_of, write_data_docs
 from tasks.gate.quarantine import quarantine_of
 from tasks.relabel.file import fingerprint_input
@@ -165,7 +166,7 @@ def review_passages(context: RunContext, relabelled: Step, reviews: Reviews) -> 
 def retrieval_files(recipe: Recipe) -> list[dict[str, str]]:
     """The recipe's retrieval files, by place and content."""
     return [
-        {"path": f.path, "format": f.format, "content": fingerprint_input(Path(f.path))}
+        {"path": f.path, "format": f.format, "content": fingerprint_input(input_path(f.path))}
         for f in recipe.relabel.files
     ]
 

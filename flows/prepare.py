@@ -12,6 +12,7 @@ from schemas.gate import Passport
 from schemas.recipe import Recipe
 from tasks.audit.passports import collect_passports
 from tasks.estimate import BuildEstimate, estimate, refuse_over_budget
+from tasks.files.vocabulary import input_path
 from tasks.judges.verdicts import read_judging_rubric
 from tasks.models import ModelSettings, check_models, ping
 from tasks.models.names import refuse_shared_families
@@ -88,7 +89,7 @@ def check_files(recipe: Recipe) -> None:
             for file in family.files
         ),
     ]:
-        if not Path(path).exists():
+        if not input_path(path).exists():
             raise InputError(
                 f"there is no {path}", place=place, hint="paths are relative to where the command is run"
             )

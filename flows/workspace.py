@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.recipe import Recipe
-from tasks.files.vocabulary import vocabulary_dir
+from tasks.files.vocabulary import is_checkout, shipped_data, vocabulary_dir
 from tasks.files.yaml import read_yaml
 from tasks.run.store import RunContext
 
@@ -65,13 +65,29 @@ class Workspace:
 
 def open_workspace() -> Workspace:
     """The workspace of this process."""
-    home = os.environ.get("COUNTERFOIL_HOME") or PROJECT / "data"
+    home = os.environ.get("COUNTERFOIL_HOME") or (PROJECT if is_checkout() else Path.cwd()) / "data"
     return Workspace(vocabulary_dir(), Path(home).resolve())
 
 
 def read_recipe(path: Path) -> Recipe:
-    """A recipe file. Raises `InputError` with the place of the first mistake."""
-    return read_yaml(path, Recipe, hint="recipes to start from are in data/recipes/")
+    """Read a recipe file, or a recipe that is shipped, by its name (`quickstart`).
+
+    Raises:
+        InputError: If the recipe is not valid. The message names the place of the first mistake.
+    """
+    hint = f"recipes to start from: {', '.join(shipped_recipes())} (`counterfoil plan quickstart`)"
+    return read_yaml(recipe_path(path), Recipe, hint=hint)
+
+
+def recipe_path(path: Path) -> Path:
+    """Return the path itself, or that of the shipped recipe with this name if no such file exists."""
+    is_name = not path.exists() and str(path) in shipped_recipes()
+    return shipped_data() / "recipes" / f"{path}.yaml" if is_name else path
+
+
+def shipped_recipes() -> list[str]:
+    """Return the names of the recipes in `data/recipes`."""
+    return sorted(file.stem for file in (shipped_data() / "recipes").glob("*.yaml"))
 
 
 def quiet_prefect(workspace: Workspace) -> None:

@@ -19,6 +19,8 @@ import pytest
 from schemas.recipe import Recipe
 from tasks.run.store import RunContext
 
+pytest_plugins = ["tests.release_fixtures"]
+
 PROJECT = Path(__file__).resolve().parent.parent
 DATA = PROJECT / "data"
 SHARED = PROJECT.parent / "shared" / "data"

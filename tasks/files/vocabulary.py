@@ -132,10 +132,35 @@ _PART = re.compile(r"<(\w+)>")
 _FORM = re.compile(r"\{([A-Za-z_]+)\}")
 
 
+PACKAGES = Path(__file__).resolve().parents[2]
+"""The checkout, or the folder that a wheel was installed to."""
+
+
 def vocabulary_dir() -> Path:
-    """The project's data/ folder, or the one that the environment variable COUNTERFOIL_VOCABULARY names."""
+    """Return the folder of attributes, templates and prompts.
+
+    This is the folder in `COUNTERFOIL_VOCABULARY` if it is set. Otherwise it is `data/` of the checkout, or the
+    copy of it inside an installed wheel.
+    """
     own = os.environ.get("COUNTERFOIL_VOCABULARY")
-    return Path(own).resolve() if own else Path(__file__).resolve().parents[2] / "data"
+    return Path(own).resolve() if own else shipped_data()
+
+
+def shipped_data() -> Path:
+    """Return `data/` of the checkout, or the copy of it inside an installed wheel."""
+    return PACKAGES / "data" if is_checkout() else PACKAGES / "counterfoil" / "data"
+
+
+def input_path(text: str) -> Path:
+    """Return the path of an input file. One below `data/` that is not here is taken from the shipped data."""
+    path = Path(text)
+    shipped = shipped_data() / Path(*path.parts[1:]) if path.parts[:1] == ("data",) else path
+    return path if path.exists() or not shipped.exists() else shipped
+
+
+def is_checkout() -> bool:
+    """Return whether this code runs from a checkout, not from an installed wheel."""
+    return (PACKAGES / "pyproject.toml").is_file()
 
 
 def read_attribute(data_dir: Path, attribute_id: str, *, inside: tuple[str, ...] = ()) -> Attribute:

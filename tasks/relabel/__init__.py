@@ -21,7 +21,7 @@ from schemas.tables import canonical_json, content_id
 from schemas.vocabulary import Attribute, Lexicon
 from tasks.files.records import BadRows
 from tasks.files.retrieval import Source, detect_format, read_candidate_sets
-from tasks.files.vocabulary import read_attributes
+from tasks.files.vocabulary import input_path, read_attributes
 from tasks.judges.verdicts import AnswerGroup, group_answers
 from tasks.judges.words import masked_words, read_group_words
 from tasks.models import ModelSettings, run_async
@@ -31,7 +31,7 @@ from tasks.relabel.decisions import CandidateVerdict, Policy, RelabelledRow, Rel
 from tasks.relabel.file import RelabelJob, fingerprint_input, open_strategy, relabel_file, relabel_rows
 from tasks.relabel.graded import DecisionRule
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
-from tasks.text.normalize import token_set_ratio
+from tasks.text.similarity import token_set_ratio
 
 _SLOT = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 
@@ -282,7 +282,7 @@ def relabel_retrieval(context: RunContext, path: str, format: str, content: str)
     """A retrieval file in a build. `content` is the file's hash (`fingerprint_input`): it is part of the
     stage key, so that another content is another step. The rows are held in memory; `relabel_file` is for
     files that do not fit."""
-    file = Path(path)
+    file = input_path(path)
     found = detect_format(file) if format == "auto" else format
     sets = {row.id: row for row in read_candidate_sets(Source(file, found), BadRows())}
     relabelling, costs = run_async(judge_sets(context, list(sets.values()), "passage"))

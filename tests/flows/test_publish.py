@@ -18,8 +18,8 @@ from huggingface_hub import DatasetCard
 
 from tasks.release import CONFIGS, data_file
 from tests.conftest import PROJECT
+from tests.release_fixtures import package_build
 from tests.servers.hub_server import KILL_AFTER, Fault, HubServer, Received
-from tests.tasks.conftest import package_build
 from tests.tasks.publish.publishing import bytes_of, shown
 from tests.tasks.release.example import a_question, small_build
 

@@ -13,7 +13,7 @@ from flows.workspace import Workspace, read_recipe
 from schemas.release import RefreshDecision, ReviewItem
 from tasks.release import ReleaseDirectory, open_release
 from tests.conftest import DATA, recipe_of
-from tests.tasks.conftest import package_build
+from tests.release_fixtures import package_build
 from tests.tasks.release.example import a_question, small_build
 
 WRITTEN = recipe_of(name="everyday-advice", release={"version": "0.1.0", "repo": "org/everyday-advice"})

@@ -21,7 +21,7 @@ from tasks.questions.quality import drop_question
 from tasks.release import ReleaseRef, open_release
 from tasks.release.hold_back import HELD, private_file, private_files, read_hold_back, write_hold_back
 from tasks.run.store import RunContext, Step, read_table, run_stage
-from tests.tasks.conftest import package_build
+from tests.release_fixtures import package_build
 from tests.tasks.release.example import a_question, a_response, small_build, write_ref
 
 TOPICS = (

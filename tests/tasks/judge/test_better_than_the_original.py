@@ -28,8 +28,8 @@ from tasks.measure import measure
 from tasks.release import open_release
 from tasks.respond import respond
 from tasks.run.store import Outcome, RunContext
+from tests.release_fixtures import package_build
 from tests.servers.openai_server import Answer, Body, Messages, OpenAIServer
-from tests.tasks.conftest import package_build
 from tests.tasks.judge.material import (
     TARGET,
     answers_to,

@@ -14,7 +14,7 @@ from schemas.gate import Finding, Quarantine
 from schemas.release import ClearOf
 from tasks.package.card import escape_markdown, size_category
 from tasks.release import CONFIGS, data_file, read_manifest
-from tests.tasks.conftest import package_build
+from tests.release_fixtures import package_build
 from tests.tasks.release.example import PASSED, a_judgement, small_build
 
 

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from tasks.release import data_file, open_release
 from tests.conftest import DATA
+from tests.release_fixtures import package_build
 from tests.servers.hub_server import HubServer
-from tests.tasks.conftest import package_build
 from tests.tasks.publish.publishing import REPO, impatient_client, publish_to
 from tests.tasks.release.example import a_question, a_response, small_build
 

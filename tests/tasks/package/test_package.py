@@ -17,7 +17,7 @@ from schemas.labels import StageCounts
 from schemas.release import Manifest, NearMiss
 from schemas.tables import file_hash
 from tasks.release import QUESTION_CONFIGS, open_release
-from tests.tasks.conftest import package_build
+from tests.release_fixtures import package_build
 from tests.tasks.release.example import a_question, a_response, small_build
 
 

@@ -15,8 +15,8 @@ from tasks.publish import publish
 from tasks.publish.fetching import fetch_release
 from tasks.release.references import HubRef, fetched_release, place_of
 from tasks.run.store import RunContext, run_stage
+from tests.release_fixtures import package_build
 from tests.servers.hub_server import DROP, STALE, HubServer
-from tests.tasks.conftest import package_build
 from tests.tasks.publish.publishing import (
     REPO,
     bytes_of,

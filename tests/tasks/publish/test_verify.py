@@ -15,8 +15,8 @@ from schemas.release import Manifest
 from schemas.tables import file_hash
 from tasks.publish import publish, raise_if_different, verify
 from tasks.release import data_file
+from tests.release_fixtures import package_build
 from tests.servers.hub_server import HubServer
-from tests.tasks.conftest import package_build
 from tests.tasks.publish.publishing import REPO, impatient_client, publisher
 from tests.tasks.release.example import small_build
 

@@ -16,7 +16,7 @@ from schemas.recipe import FAMILIES
 from schemas.tables import Row, Table
 from tasks.release import Contents, open_release
 from tasks.report import render_report, report_data
-from tests.tasks.conftest import package_build
+from tests.release_fixtures import package_build
 from tests.tasks.release.example import (
     DATA_DIR,
     JUDGES,

@@ -17,7 +17,7 @@ from schemas.gate import Finding, Quarantine
 from schemas.release import ClearOf, HoldBack, NearMiss, PeopleReview, RelabelledPassage
 from tasks.release import open_release
 from tasks.report import render_report, report_data
-from tests.tasks.conftest import package_build
+from tests.release_fixtures import package_build
 from tests.tasks.release.example import DATA_DIR, JUDGES, a_question, small_build
 from tests.tasks.report.test_passports_shown import with_passports
 

@@ -11,7 +11,7 @@ from schemas.release import PeopleReview
 from tasks.release import read_manifest
 from tasks.review import accepted_questions, reviews_needed
 from tasks.review.events import standing_words, summarise
-from tests.tasks.conftest import package_build
+from tests.release_fixtures import package_build
 from tests.tasks.release.example import a_question, small_build
 from tests.tasks.review.test_standing import said
 
