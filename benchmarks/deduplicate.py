@@ -39,7 +39,8 @@ from benchmarks.asked_texts import asked_texts
 from benchmarks.deduplicate_peers import PEERS
 from benchmarks.similar_texts import families, similar_texts
 from tasks.deduplicate.file import deduplicate_file
-from tasks.text.normalize import normalise_for_match, paired_ratios, ratio_matrix
+from tasks.text.normalize import normalise_for_match
+from tasks.text.similarity import paired_ratios, ratio_matrix
 
 THRESHOLD = 90.0
 BLOCK = 500

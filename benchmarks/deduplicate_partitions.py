@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.similar_texts import similar_texts, vocabulary
-from tasks.text.normalize import paired_ratios
+from tasks.text.similarity import paired_ratios
 
 BLOCK = 250_000
 THRESHOLD = 90.0

@@ -21,7 +21,7 @@ from tasks.models.structured import Abstention, Parsed, Spent, ask_structured
 from tasks.run.progress import track
 from tasks.run.store import RunContext
 from tasks.stats.fitness import Unit
-from tasks.text.slots import identifier, title_of
+from tasks.text.slugs import slug_to_title, slugify
 
 DOMAINS_PER_SUPERDOMAIN = 2
 """As published (arXiv 2510.12857)."""
@@ -76,11 +76,11 @@ def read_proposal(wish: Wish, proposed: ProposedDomain | ProposedSuperdomain) ->
     if isinstance(proposed, ProposedDomain):
         return _places(wish.superdomain, proposed)
     inside = proposed.domains[:DOMAINS_PER_SUPERDOMAIN]
-    return tuple(place for domain in inside for place in _places(identifier(proposed.superdomain), domain))
+    return tuple(place for domain in inside for place in _places(slugify(proposed.superdomain), domain))
 
 
 def _places(superdomain: str, proposed: ProposedDomain) -> Places:
-    unit = superdomain, identifier(proposed.domain)
+    unit = superdomain, slugify(proposed.domain)
     return tuple((unit, " ".join(topic.split())[:80]) for topic in proposed.topics[:TOPICS_PER_DOMAIN])
 
 
@@ -103,7 +103,7 @@ class Atlas:
 
     def title(self, *name: str) -> str:
         """Of a superdomain, or of a domain in one."""
-        return self.titles.get(name, title_of(name[-1]))
+        return self.titles.get(name, slug_to_title(name[-1]))
 
     def beside(self, wish: Wish) -> dict[str, str]:
         """Id and title of what the proposal will stand beside, by id."""
@@ -114,10 +114,10 @@ class Atlas:
     def take(self, wish: Wish, places: Places) -> bool:
         """Write a proposal in; not where a name is taken, or stands in the proposal twice."""
         beside = self.beside(wish)
-        taken = {*beside, *(identifier(title) for title in beside.values())}
+        taken = {*beside, *(slugify(title) for title in beside.values())}
         units = {unit for unit, _ in places}
         names = {superdomain if wish.superdomain == UNOPENED else domain for superdomain, domain in units}
-        topics = {(unit, identifier(title)) for unit, title in places}
+        topics = {(unit, slugify(title)) for unit, title in places}
         if names & taken or len(topics) < len(places) or len(units) * TOPICS_PER_DOMAIN < len(places):
             return False
         for superdomain, domain in units:

@@ -25,7 +25,7 @@ from tasks.questions.binding import Draft
 from tasks.questions.composition import DraftPair, wants_names
 from tasks.run.progress import track
 from tasks.run.store import RunContext
-from tasks.text.slots import identifier
+from tasks.text.slugs import slugify
 
 PROMPT = "check_fluency"
 FAULT = "fluency:judge"
@@ -268,7 +268,7 @@ def _pair_of(
     """The drafts, or the reason why there are none."""
     if isinstance(answer, Abstention):
         return answer.reason
-    topic = identifier(answer.value.topic) if job.operator == "new_topic" else place.topic_id
+    topic = slugify(answer.value.topic) if job.operator == "new_topic" else place.topic_id
     draft = Draft(
         text=" ".join(answer.value.explicit.split()),
         family="open",

@@ -13,7 +13,7 @@ from schemas.tables import derived_seed
 from schemas.vocabulary import Superdomain
 from tasks.models.structured import Spent
 from tasks.stats.fitness import Unit, largest_remainder
-from tasks.text.slots import identifier, title_of
+from tasks.text.slugs import slug_to_title, slugify
 
 
 def costs_of_calls(calls: Iterable[tuple[str, Spent]]) -> tuple[StageCost, ...]:
@@ -206,15 +206,15 @@ def place_of(
     domain = next((d for d in superdomain.domains if d.id == job.unit[1]), None) if superdomain else None
     titles = {topic.id: topic.title for topic in domain.topics} if domain else {}
     if job.topic:
-        titles, topic_id = {identifier(job.topic): job.topic}, identifier(job.topic)
+        titles, topic_id = {slugify(job.topic): job.topic}, slugify(job.topic)
     elif job.parent:
         topic_id = job.parent.topic
     else:
         there = sorted(titles) or sorted({q.topic for q in known if (q.superdomain, q.domain) == job.unit})
         topic_id = there[derived_seed(seed, *job.unit, job.number) % len(there)] if there else job.unit[1]
     return TopicPath(
-        superdomain=superdomain.title if superdomain else title_of(job.unit[0]),
-        domain=domain.title if domain else title_of(job.unit[1]),
-        topic=titles.get(topic_id, title_of(topic_id)),
+        superdomain=superdomain.title if superdomain else slug_to_title(job.unit[0]),
+        domain=domain.title if domain else slug_to_title(job.unit[1]),
+        topic=titles.get(topic_id, slug_to_title(topic_id)),
         topic_id=topic_id,
     )

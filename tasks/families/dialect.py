@@ -23,7 +23,7 @@ from tasks.models.protocol import Message
 from tasks.questions.binding import Draft
 from tasks.questions.composition import DraftPair
 from tasks.stats.resampling import mean_with_interval, sign_flip_p_value
-from tasks.text.normalize import ratio
+from tasks.text.similarity import ratio
 from tasks.text.slots import Slot
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzäöüß"

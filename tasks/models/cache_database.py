@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from schemas.errors import InputError
-from tasks.text.normalize import without_secrets
+from tasks.text.redaction import redact_secrets
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -77,7 +77,7 @@ def place_of(url: sqlalchemy.URL) -> str:
 def without_password(text: str, url: sqlalchemy.URL) -> str:
     """What a driver said, without the password and the options of the address."""
     options = [value for values in url.normalized_query.values() for value in values]
-    return without_secrets(text, url.password, *options)
+    return redact_secrets(text, url.password, *options)
 
 
 def open_engine(url: sqlalchemy.URL) -> sqlalchemy.Engine:

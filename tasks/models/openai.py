@@ -27,11 +27,11 @@ from tasks.models.openai_format import (
     read_owner,
     refused_parameter,
     request_body,
-    retry_after_s,
     score_text,
 )
 from tasks.models.protocol import Completion, FailedAttempt, FailureKind, Request
-from tasks.text.normalize import without_secrets
+from tasks.run.retries import parse_retry_after
+from tasks.text.redaction import redact_secrets
 
 if TYPE_CHECKING:
     import aiohttp
@@ -238,7 +238,7 @@ class OpenAIChat:
             kind,
             f"{self._place} answered {status}" + (f": {said}" if said else ""),
             final=exhausted or kind in ("bad_request", "unauthorized"),
-            retry_after_s=retry_after_s(response.retry_after, time.time()),
+            retry_after_s=parse_retry_after(response.retry_after, time.time()),
             overload=status in (408, 503, 529),
         )
 
@@ -253,7 +253,7 @@ class OpenAIChat:
 @lru_cache(maxsize=256)
 def without_keys(text: str, api_key: str) -> str:
     """A server's words without keys, query strings, or length. In a storm it says the same ones often."""
-    text = without_secrets(text[:4000], api_key)
+    text = redact_secrets(text[:4000], api_key)
     text = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 ***", text)
     text = re.sub(r"\bsk-[\w*-]+", "***", text)
     text = re.sub(r"\?\S+", "?***", text)

@@ -36,7 +36,7 @@ from tasks.near_duplicates.pairs import (
     write_sketches,
 )
 from tasks.near_duplicates.sketches import scale_of, sketch_texts
-from tasks.text.normalize import paired_ratios
+from tasks.text.similarity import paired_ratios
 
 Indices = NDArray[np.int64]
 

@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from schemas.errors import CounterfoilError, InputError, PublishError
-from tasks.text.normalize import without_secrets
+from tasks.run.retries import Backoff, Retries, RetryPolicy, parse_retry_after
+from tasks.text.redaction import redact_secrets
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
@@ -24,12 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ATTEMPTS = 5
-"""How often something is tried that fails for reasons that may pass."""
-FIRST_WAIT_S = 1.0
-"""The next waits are twice, four times, … as long."""
-LONGEST_WAIT_S = 120.0
-"""Whoever asks for a longer wait (`Retry-After`) is not waited for."""
+RETRY_POLICY = RetryPolicy(attempts=5, backoff=Backoff(first_s=1.0, longest_s=60.0), longest_wait_s=120.0)
 
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
 CONFLICTS = frozenset({409, 412})
@@ -55,23 +51,27 @@ class OvertakenError(PublishError):
 
 
 def with_retries(action: Callable[[], T]) -> T:
-    """Do it, again after every passing failure. Raises `PublishError` when that does not help.
+    """Call `action` until it succeeds. Retry after every `PassingError`.
 
-    `action` must be safe to repeat: it looks at what there is before it does what is missing.
+    Args:
+        action: Safe to repeat: it looks at the state of the Hub before it changes anything.
+
+    Raises:
+        PublishError: If the attempts are used up, or the Hub asks for a longer wait than the policy allows.
     """
-    told = ""
-    for attempt in range(ATTEMPTS):
+    retries = Retries(RETRY_POLICY)
+    while True:
         try:
             return action()
         except PassingError as fault:
-            told, asked_s = str(fault), fault.wait_s
-        wait_s = FIRST_WAIT_S * 2**attempt if asked_s is None else asked_s
-        if wait_s > LONGEST_WAIT_S:
-            told += f" (it asks to wait {wait_s:.0f} s)"
+            message, requested_s = str(fault), fault.wait_s
+        wait_s = retries.next_wait_s(requested_s)
+        if wait_s is None:
             break
-        if attempt + 1 < ATTEMPTS:
-            time.sleep(wait_s)
-    raise PublishError(told, hint="run the same command again: it goes on where this one stopped")
+        time.sleep(wait_s)
+    if RETRY_POLICY.is_too_long(requested_s):
+        message += f" (it asks to wait {requested_s:.0f} s)"
+    raise PublishError(message, hint="run the same command again: it goes on where this one stopped")
 
 
 def hub_error_of(error: Exception, what: str, secret: str | None) -> Exception:
@@ -115,16 +115,14 @@ def refuse_long_wait(response: Any) -> None:
     """Raise `PassingError` where a Hub that is busy asks for a wait that nobody sits through: its client
     would."""
     wait_s = _wait_s(response.headers.get("Retry-After"), response.headers.get("RateLimit"))
-    if response.status_code in PASSING and wait_s is not None and wait_s > LONGEST_WAIT_S:
+    if response.status_code in PASSING and RETRY_POLICY.is_too_long(wait_s):
         raise PassingError(f"the Hub answered {response.status_code}", wait_s)
 
 
 def _wait_s(retry_after: str | None, rate_limit: str | None = None) -> float | None:
-    """Seconds to wait: `Retry-After: 30`, or `RateLimit: "api";r=0;t=30` (nothing left, 30 s to go)."""
+    """Return the requested wait in seconds: `Retry-After: 30`, or `RateLimit: "api";r=0;t=30` (0 left, 30 s)."""
     spent = _SPENT.search(rate_limit or "")
-    if spent:
-        return float(spent[1])
-    return float(retry_after) if retry_after is not None and retry_after.strip().isdigit() else None
+    return float(spent[1]) if spent else parse_retry_after(retry_after, time.time())
 
 
 def _is_passing(error: BaseException) -> bool:
@@ -147,7 +145,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _clean(text: str, secret: str | None) -> str:
-    return without_secrets(_QUERY.sub(r"\1", " ".join(text.split())), secret)
+    return redact_secrets(_QUERY.sub(r"\1", " ".join(text.split())), secret)
 
 
 # The Hub: the only door to huggingface_hub. Datasets only; every call says what it does in its errors.

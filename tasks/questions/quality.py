@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from schemas.labels import Dropped
 from schemas.question import Question, question_id
 from schemas.tables import content_id
-from tasks.text.normalize import token_set_ratio
+from tasks.text.similarity import token_set_ratio
 from tasks.text.slots import expand_template, mask_slots
 
 

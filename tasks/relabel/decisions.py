@@ -14,7 +14,8 @@ from typing import Literal
 from schemas.labels import CandidateSet, LabelChange, Passage, SubjectKind
 from schemas.recipe import Relabel
 from schemas.tables import content_id
-from tasks.text.normalize import normalise_for_match, ratio
+from tasks.text.normalize import normalise_for_match
+from tasks.text.similarity import ratio
 
 # The decisions about a row: what a verdict does to a label, and what a row does with too few negatives.
 #

@@ -19,7 +19,7 @@ from schemas.release import StageCost
 from tasks.files.vocabulary import read_lexicon
 from tasks.judges.relevance import Evidence, EvidenceQuestion, Ranking, RankingQuestion
 from tasks.judges.words import mask_words
-from tasks.text.normalize import ratio
+from tasks.text.similarity import ratio
 
 THRESHOLD = 0.8
 """Share of the query's content words. .8 and 1.0 are the same for queries of up to four such words."""

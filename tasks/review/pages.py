@@ -18,7 +18,7 @@ from schemas.question import Question, Variant
 from tasks.review.events import Subject, reviewer_name, subject_of
 from tasks.review.queue import STATES, VERDICTS, Filters, QueueEntry, ReviewerQueue, ReviewSession, neighbours
 from tasks.review.subjects import KINDS, PassageCase, ReviewMaterial
-from tasks.text.normalize import changed_words, ratio
+from tasks.text.similarity import changed_words, ratio
 from tasks.text.slots import parse_slots
 
 SHOWN = 1_200

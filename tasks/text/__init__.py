@@ -1,0 +1,1 @@
+"""Text: normalisation, slots, similarity, redaction, and detection of faults."""

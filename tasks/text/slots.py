@@ -1,54 +1,27 @@
-"""Names of ours from words of others: what a model calls a topic becomes `[a-z0-9_]`, and nothing else."""
+r"""Templates with slots: `{{a man/a woman}}`, where option *i* belongs to value *i*.
+
+    unbound    "Why is {noun} late to {possessive} shift?"    bind_forms → a template
+    template   "Why is {{a man/a woman}} late?"               expand_template → one variant per value
+
+A slot holds one option per value, separated by `/`. White space around options is trimmed. Inside a slot,
+`\/` is a slash and `\\` a backslash. Braces do not nest. Everything else (`{% for %}`, `{ x }`, `$x`) is
+plain text: templates are never evaluated.
+"""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from schemas.errors import InputError
 from schemas.question import Variant
-from schemas.tables import content_hash
 from schemas.vocabulary import Attribute, Value
 
-LONGEST = 48
-"""Characters."""
-
-
-def identifier(title: str) -> str:
-    """A title as an id: letters without their accents, digits, `_` between words, 1 to 48 characters.
-
-    The same words give the same id. A title without any such letter gets a hash of its own.
-    """
-    plain = unicodedata.normalize("NFKD", title.replace("&", " and ")).encode("ascii", "ignore").decode()
-    words = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")
-    if not words:
-        return f"x_{content_hash(title.strip().casefold())[:8]}"
-    return words[:LONGEST].strip("_")
-
-
-def title_of(name: str) -> str:
-    """An id as people read it."""
-    return name.replace("_", " ")
-
-
-# Slots: `{{a man/a woman}}`, where option *i* belongs to value *i*; and the forms that become slots.
-#
-#     template   "Why is {{a man/a woman}} late?"      expand_template → one variant per value
-#     unbound    "Why is {noun} late to {possessive} shift?"   bind_forms → a template
-#
-# A slot holds one option per value, separated by `/`; space around options is trimmed. Inside a slot `\/`
-# is a slash and `\\` a backslash. Braces do not nest. Everything else (`{% for %}`, `{ x }`, `$x`) is plain
-# text: nothing in a template is ever evaluated.
-
-
 SLOT_MARK = "□"
-"""Stands for a slot in masked text."""
+"""Replaces each slot in masked text."""
 
-# Singular they, for values that say nothing about pronouns (most attributes are not about gender).
-# A value with its own `subject` gets none of these, so that "he" never meets "are".
 SINGULAR_THEY: Mapping[str, str] = MappingProxyType(
     {
         "subject": "they",
@@ -61,6 +34,8 @@ SINGULAR_THEY: Mapping[str, str] = MappingProxyType(
         "s": "",
     }
 )
+"""Default pronoun forms for English values without pronouns, since most attributes are not about gender. A
+value with its own `subject` gets none of these, so that "he" is never combined with "are"."""
 
 _SLOT = re.compile(r"(\{\{.*?\}\})", re.DOTALL)
 _OPTION_PART = re.compile(r"\\([\\/])|/|[^\\/]+|\\")
@@ -69,25 +44,29 @@ _FORM = re.compile(r"(\w*)\{([A-Za-z][a-z_]*)\}")
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place where the variants differ: one option per value."""
+    """A position at which the variants differ: one option per value."""
 
     options: tuple[str, ...]
 
     def __str__(self) -> str:
-        """The slot as a template writes it."""
+        """Return the slot in template syntax."""
         escaped = (option.replace("\\", "\\\\").replace("/", "\\/") for option in self.options)
         return "{{" + "/".join(escaped) + "}}"
 
 
 def parse_slots(template: str) -> tuple[str | Slot, ...]:
-    """Plain text and slots in turn, as they stand. Raises `InputError` with the place of a broken slot."""
+    """Split a template into plain text and slots, in order.
+
+    Raises:
+        InputError: If a slot is malformed. The error gives its line and column.
+    """
     parts: list[str | Slot] = []
     at = 0
     for i, piece in enumerate(_SLOT.split(template)):
         if i % 2:
             parts.append(_read_slot(piece, at, template))
         elif piece:
-            _refuse_stray_braces(piece, at, template)
+            _reject_stray_braces(piece, at, template)
             parts.append(piece)
         at += len(piece)
     return tuple(parts)
@@ -96,9 +75,18 @@ def parse_slots(template: str) -> tuple[str | Slot, ...]:
 def expand_template(
     template: str, values: Sequence[str], valences: Sequence[int | None] | None = None
 ) -> tuple[Variant, ...]:
-    """Exactly one variant per value id, in their order; `valences`, if given, has one entry per value.
+    """Fill a template for every value.
 
-    Raises `InputError` where a slot is broken or has not as many options as there are values.
+    Args:
+        template: Text with slots.
+        values: Value ids, in the order of the options.
+        valences: One valence per value, or `None` if they are unknown.
+
+    Returns:
+        Exactly one variant per value, in the order of `values`.
+
+    Raises:
+        InputError: If a slot is malformed or its number of options is not the number of values.
     """
     parts = parse_slots(template)
     slots = [part for part in parts if isinstance(part, Slot)]
@@ -121,12 +109,14 @@ def bind_forms(
 ) -> str:
     """Turn every `{form}` into a slot with that form of each value: `{noun}` → `{{a man/a woman}}`.
 
-    - A form that is the same for all `values` becomes plain text, unless `keep_equal` (A/A controls keep it).
-    - `{Subject}` capitalises; `{name}` takes the name at `name_seed` (modulo each value's list) throughout.
-    - `work{s}` takes its word along where an ending is empty: `{{works/works/work}}`.
-    - Slots that are written out stay as they are.
+    - A form that is the same for all `values` becomes plain text, unless `keep_equal` is set (for A/A
+      controls).
+    - `{Subject}` is capitalised. `{name}` is the name at `name_seed` (modulo each value's list) throughout.
+    - `work{s}` becomes `{{works/works/work}}` if the ending is empty for some values.
+    - Existing slots are kept.
 
-    Raises `InputError` for a form that a value does not have, or a slot of another length than `values`.
+    Raises:
+        InputError: If a value lacks the form, or the number of options of a slot is not the number of values.
     """
     for part in parse_slots(text):
         if isinstance(part, Slot):
@@ -142,10 +132,10 @@ def bind_forms(
             return word + str(Slot(tuple(options)))
         if not word:
             raise InputError(
-                f"the form {{{form}}} of attribute {attribute.id!r} is empty for some values and has no "
-                "word before it to be the ending of",
+                f"the form {{{form}}} of attribute {attribute.id!r} is empty for some values and has no word "
+                "before it",
                 place=_place(match.start(), match.string),
-                hint="write it directly after a word, as in `work{s}`",
+                hint="write the form directly after a word, as in `work{s}`",
             )
         return str(Slot(tuple(word + option for option in options)))
 
@@ -155,12 +145,12 @@ def bind_forms(
 
 
 def slot_columns(template: str) -> tuple[tuple[str, ...], ...]:
-    """The options of every slot, in the order of the slots."""
+    """Return the options of each slot, in the order of the slots."""
     return tuple(part.options for part in parse_slots(template) if isinstance(part, Slot))
 
 
 def mask_slots(template: str) -> str:
-    """The text outside the slots, with `SLOT_MARK` where each slot stands."""
+    """Return the template with `SLOT_MARK` in place of each slot."""
     return "".join(part if isinstance(part, str) else SLOT_MARK for part in parse_slots(template))
 
 
@@ -168,22 +158,22 @@ def _read_slot(source: str, at: int, template: str) -> Slot:
     inside = source[2:-2]
     if "{" in inside or "}" in inside:
         raise InputError(
-            f"braces inside the slot {_short(source)}",
+            f"braces inside the slot {_excerpt(source)}",
             place=_place(at, template),
-            hint="slots do not nest: write the options out, as in {{a man/a woman}}",
+            hint="slots do not nest. Write the options out, as in {{a man/a woman}}",
         )
     options = tuple(option.strip() for option in _split_options(inside))
     if len(options) < 2:
         raise InputError(
-            f"the slot {_short(source)} has one option: a slot needs one option per value",
+            f"the slot {_excerpt(source)} has only one option, and a slot needs one option per value",
             place=_place(at, template),
             hint="write {{a man/a woman}} for options, or {noun} for a form of the attribute",
         )
     if not all(options):
         raise InputError(
-            f"option {options.index('') + 1} of the slot {_short(source)} is empty",
+            f"option {options.index('') + 1} of the slot {_excerpt(source)} is empty",
             place=_place(at, template),
-            hint="take the word beside it into the slot, so that every option says something",
+            hint="move the neighbouring word into the slot so that no option is empty",
         )
     return Slot(options)
 
@@ -198,17 +188,17 @@ def _split_options(inside: str) -> list[str]:
     return options
 
 
-def _refuse_stray_braces(text: str, at: int, template: str) -> None:
+def _reject_stray_braces(text: str, at: int, template: str) -> None:
     for brace, problem in (
-        ("{{", "a slot is opened and never closed"),
-        ("}}", "a slot is closed that was never opened"),
+        ("{{", "a slot is opened but never closed"),
+        ("}}", "a slot is closed but was never opened"),
     ):
-        found = text.find(brace)
-        if found >= 0:
+        position = text.find(brace)
+        if position >= 0:
             raise InputError(
-                f"{problem}: {_short(text[found:])}",
-                place=_place(at + found, template),
-                hint="a slot is written {{a man/a woman}}",
+                f"{problem}: {_excerpt(text[position:])}",
+                place=_place(at + position, template),
+                hint="write slots as {{a man/a woman}}",
             )
 
 
@@ -229,12 +219,12 @@ def _form_of(value: Value, reference: str, attribute: Attribute, name_seed: int)
     if not known:
         raise InputError(
             f"attribute {attribute.id!r}: value {value.id!r} has no form {form!r}",
-            hint=f"it has: {', '.join(sorted(value.forms)) or 'none'}",
+            hint=f"available forms: {', '.join(sorted(value.forms)) or 'none'}",
         )
     text = known[name_seed % len(known) if form == "name" else 0].strip()
     if "{" in text or "}" in text:
         raise InputError(
-            f"attribute {attribute.id!r}: the form {form!r} of {value.id!r} holds a brace: {text!r}"
+            f"attribute {attribute.id!r}: the form {form!r} of {value.id!r} contains a brace: {text!r}"
         )
     return text[:1].upper() + text[1:] if reference[0].isupper() else text
 
@@ -244,5 +234,5 @@ def _place(at: int, template: str) -> str:
     return f"line {before.count(chr(10)) + 1}, column {at - before.rfind(chr(10))} of the template"
 
 
-def _short(text: str) -> str:
+def _excerpt(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:59] + "…")

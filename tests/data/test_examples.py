@@ -7,7 +7,7 @@ from pathlib import Path
 from schemas.labels import CandidateSet
 from tasks.files.records import BadRows
 from tasks.files.retrieval import Source, detect_format, read_candidate_sets
-from tasks.text.normalize import ratio
+from tasks.text.similarity import ratio
 
 EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
 FILE = EXAMPLES / "retrieval.jsonl"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.near_duplicates.sketches import band_keys, scale_of, sketch_texts
-from tasks.text.normalize import paired_ratios
+from tasks.text.similarity import paired_ratios
 
 some_texts = st.lists(
     st.one_of(st.text("ab ", max_size=30), st.text(max_size=12), st.sampled_from(["", "\0\0", "\ud800"])),

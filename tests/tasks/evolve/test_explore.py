@@ -17,7 +17,7 @@ from tasks.evolve import search_of
 from tasks.evolve.explore import RETRIES, best_and_worst, standings
 from tasks.files.vocabulary import read_attributes, read_taxonomy
 from tasks.run.store import Outcome, RunContext
-from tasks.text.slots import LONGEST, identifier
+from tasks.text.slugs import MAX_SLUG, slugify
 from tests.conftest import DATA
 from tests.servers.openai_server import Answer, Body, Messages, OpenAIServer, delay
 from tests.tasks.evolve.writing_server import (
@@ -146,20 +146,20 @@ def test_hostile_names_become_harmless_ids(make_context: MakeContext) -> None:
     for question in questions_of(outcome):
         for name in (question.superdomain, question.domain, question.topic):
             assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_")
-            assert 0 < len(name) <= LONGEST
+            assert 0 < len(name) <= MAX_SLUG
 
 
 @given(st.text(max_size=80))
 def test_any_title_becomes_an_id_and_an_id_stays_as_it_is(title: str) -> None:
-    name = identifier(title)
+    name = slugify(title)
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_")
-    assert 0 < len(name) <= LONGEST
-    assert identifier(name) == name
+    assert 0 < len(name) <= MAX_SLUG
+    assert slugify(name) == name
 
 
 def test_titles_without_latin_letters_are_told_apart() -> None:
-    assert identifier("Садоводство") != identifier("Кулинария")
-    assert identifier("Élevage & Nature") == "elevage_and_nature"
+    assert slugify("Садоводство") != slugify("Кулинария")
+    assert slugify("Élevage & Nature") == "elevage_and_nature"
 
 
 def test_what_exploration_cost_is_counted_with_the_generator(make_context: MakeContext) -> None:

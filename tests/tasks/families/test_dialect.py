@@ -14,7 +14,7 @@ from tasks.families import conditions_of, plan_asks, read_asking_prompts, reques
 from tasks.families.dialect import across, decision_gap_of, effects, score_of
 from tasks.families.effects import Slice
 from tasks.files.vocabulary import read_all, read_attribute
-from tasks.text.normalize import ratio
+from tasks.text.similarity import ratio
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import Body, Messages
 from tests.tasks.families.asked_family import MakeContext, answered, ask_family, questions_of, say

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.families.dialect import add_noise
-from tasks.text.normalize import ratio
+from tasks.text.similarity import ratio
 
 TEXT = "Ein Floß ist ein einfaches Wasserfahrzeug ohne Rumpf, das aus schwimmenden Materialien besteht."
 DIALECT = "Een Flot is een eenfach Woater-Foartjuuch sunner Rump, dät uut swimmende Materioalien bestoant."

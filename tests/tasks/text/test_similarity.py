@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.text.normalize import paired_ratios, partial_ratio, ratio, ratio_matrix, token_set_ratio
+from tasks.text.similarity import paired_ratios, partial_ratio, ratio, ratio_matrix, token_set_ratio
 
 texts = st.lists(st.text("ab c", max_size=12), min_size=1, max_size=6)
 

@@ -170,7 +170,7 @@ def test_singular_they_is_english_only():
 def test_an_ending_that_is_empty_for_one_value_takes_its_word_along():
     bound = bind_forms("{subject} work{s} late", GENDER, ["man", "nonbinary"])
     assert bound == "{{he/they}} {{works/work}} late"
-    with pytest.raises(InputError, match="no word before it"):
+    with pytest.raises(InputError, match="has no word before it"):
         bind_forms("{subject} {s}", GENDER, ["man", "nonbinary"])
 
 
@@ -210,5 +210,5 @@ def test_a_form_that_a_value_lacks_is_named():
 
 def test_a_form_with_braces_is_refused():
     odd = attribute(value("a", noun="{{x/y}}"), value("b", noun="b"))
-    with pytest.raises(InputError, match="holds a brace"):
+    with pytest.raises(InputError, match="contains a brace"):
         bind_forms("{noun}", odd, ["a", "b"])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.text.normalize import PART, without_secrets
+from tasks.text.redaction import MIN_LEAK, redact_secrets
 
 KEYS = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="*"), min_size=16)
 TEXTS = st.text(st.characters(min_codepoint=0x400, max_codepoint=0x44F), max_size=30)
@@ -35,12 +35,12 @@ WRAPPINGS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("wrap", WRAPPINGS.values(), ids=WRAPPINGS.keys())
 @given(key=KEYS, before=TEXTS, after=TEXTS)
 def test_no_piece_of_a_key_is_left(wrap: Callable[[str], str], key: str, before: str, after: str) -> None:
-    told = without_secrets(f"{before} {wrap(key)} {after}", key)
-    assert not any(key[i : i + PART] in told for i in range(len(key) - PART + 1))
+    told = redact_secrets(f"{before} {wrap(key)} {after}", key)
+    assert not any(key[i : i + MIN_LEAK] in told for i in range(len(key) - MIN_LEAK + 1))
     for form in (wrap(key), base64.b64encode(key.encode()).decode()[:-4]):
         assert form not in told
 
 
 @given(key=KEYS, text=TEXTS)
 def test_other_words_stay(key: str, text: str) -> None:
-    assert without_secrets(text, key, None, "") == text
+    assert redact_secrets(text, key, None, "") == text
