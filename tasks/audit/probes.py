@@ -38,12 +38,11 @@ from tasks.audit.scenes import (
 from tasks.judges.divergence import BENCH, judge_by_divergence, read_divergence_words
 from tasks.judges.verdicts import AnswerGroup
 from tasks.run.store import vocabulary_hashes
+from tasks.stats.agreement import confusion_by_cluster, kappa_with_interval
 from tasks.stats.resampling import Interval, mean_with_interval
 from tasks.stats.tests import (
     chance_error,
-    confusion_by_cluster,
     difference_of,
-    kappa_with_interval,
     pairwise_agreement,
     share_with_interval,
     transformed,

@@ -17,7 +17,7 @@ from tasks.models import ModelSettings, open_model
 from tasks.models.prompts import Prompt, read_prompt
 from tasks.models.protocol import estimate_prompt_tokens
 from tasks.run.store import RunContext, vocabulary_hashes
-from tasks.stats.tests import confusion_by_cluster, kappa_with_interval
+from tasks.stats.agreement import confusion_by_cluster, kappa_with_interval
 
 GOLD = "gold/noveleval.jsonl"
 PROMPT = "relabel_grade"

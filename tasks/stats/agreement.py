@@ -1,115 +1,233 @@
-"""How far judges agree beyond chance: Krippendorff's alpha (ordinal) and weighted kappa."""
+"""Agreement beyond chance: Cohen's kappa and Krippendorff's alpha, on nominal and on ordinal scales.
+
+`kappa_of_tables` and `alpha_of_tables` hold the formulas. The other functions count their tables.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from math import isfinite, isqrt, nan
+from collections.abc import Iterable, Sequence
+from math import isfinite, isnan, isqrt, nan
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
-from tasks.stats.resampling import Interval, cluster_bootstrap
+from tasks.stats.resampling import Floats, Interval, cluster_bootstrap
 
-Floats = NDArray[np.float64]
+Scale = Literal["nominal", "ordinal"]
+"""Whether all disagreements count the same, or distant grades count more."""
+
+
+def kappa_of_tables(tables: ArrayLike, scale: Scale) -> Floats:
+    """Compute Cohen's kappa of many confusion tables at once.
+
+    Args:
+        tables: Shape (…, k, k). Counts, one rater in rows, the other in columns, categories in order.
+        scale: `nominal` gives the plain kappa, `ordinal` weights disagreements quadratically by rank.
+
+    Returns:
+        Shape (…), at most 1. NaN if chance alone gives full agreement, or if the table is empty.
+
+    References:
+        Cohen (1960), doi:10.1177/001316446002000104. Cohen (1968), doi:10.1037/h0026256.
+    """
+    counts = np.asarray(tables, dtype=float)
+    n = counts.sum(axis=(-2, -1))
+    rows, columns = counts.sum(axis=-1), counts.sum(axis=-2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if scale == "nominal":
+            # (observed - expected) / (1 - expected) agreement
+            expected = (rows * columns).sum(axis=-1) / n**2
+            observed = np.trace(counts, axis1=-2, axis2=-1) / n
+            return np.asarray(np.where(expected < 1, (observed - expected) / (1 - expected), nan))
+        # 1 - observed / expected disagreement
+        rank = np.arange(counts.shape[-1], dtype=float)
+        weights = (rank[:, None] - rank) ** 2 / max(1, len(rank) - 1) ** 2
+        expected = (columns / n[..., None])[..., None, :] * (rows / n[..., None])[..., :, None]
+        by_chance = (weights * expected).sum(axis=(-2, -1))
+        disagreement = (weights * counts).sum(axis=(-2, -1)) / n
+        return np.asarray(np.where(by_chance > 0, 1 - disagreement / by_chance, nan))
+
+
+def alpha_of_tables(coincidences: ArrayLike, scale: Scale) -> Floats:
+    """Compute Krippendorff's alpha of many coincidence tables at once.
+
+    Args:
+        coincidences: Shape (…, k, k). Sums of `coincidences_of` over units, categories in order.
+        scale: `ordinal` takes the squared number of ratings between two grades as their distance.
+
+    Returns:
+        Shape (…), at most 1. NaN if fewer than two categories occur.
+
+    References:
+        Krippendorff (2011), "Computing Krippendorff's alpha-reliability".
+    """
+    counts = np.asarray(coincidences, dtype=float)
+    totals = counts.sum(axis=-1)
+    diagonal = np.eye(counts.shape[-1])
+    if scale == "ordinal":
+        # Half of the ratings with either grade lie between two grades.
+        middle = np.cumsum(totals, axis=-1) - totals / 2
+        distance = (middle[..., :, None] - middle[..., None, :]) ** 2
+    else:
+        distance = 1 - diagonal
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pairs = totals[..., :, None] * totals[..., None, :] - diagonal * totals[..., None, :]
+        expected = pairs / (totals.sum(axis=-1) - 1)[..., None, None]
+        by_chance = (expected * distance).sum(axis=(-2, -1))
+        observed = (counts * distance).sum(axis=(-2, -1))
+        return np.asarray(np.where(by_chance > 0, 1 - observed / by_chance, nan))
+
+
+def coincidences_of(ratings: Sequence[Any], scale: Sequence[Any]) -> Floats:
+    """Count the ordered pairs of ratings of one unit, each weighted by 1 / (ratings - 1): shape (k, k)."""
+    counts = np.array([ratings.count(category) for category in scale], dtype=float)
+    return np.asarray((np.outer(counts, counts) - np.diag(counts)) / (len(ratings) - 1))
+
+
+def confusion_table(pairs: Iterable[tuple[Any, Any]], scale: Sequence[Any]) -> Floats:
+    """Count pairs of ratings by the position of each rating in `scale`: shape (k, k)."""
+    table = np.zeros((len(scale), len(scale)))
+    for first, second in pairs:
+        table[scale.index(first), scale.index(second)] += 1
+    return table
 
 
 def krippendorff_alpha(ratings: Sequence[Sequence[float | None]]) -> float:
-    """Ordinal alpha (Krippendorff 2011, "Computing Krippendorff's alpha-reliability").
+    """Compute ordinal alpha.
 
-    `ratings[judge][unit]`; `None` where a judge abstained. 1 is full agreement, 0 what chance gives. NaN
-    where no unit has two ratings, or all ratings are the same (then nothing could have been confused).
+    Args:
+        ratings: `ratings[judge][unit]`, `None` for an abstention.
+
+    Returns:
+        1 for full agreement, about 0 for chance agreement. NaN if no unit has two ratings, or if all
+        ratings are the same.
     """
     columns = [[r for r in unit if r is not None] for unit in zip(*ratings, strict=True)]
     units = [unit for unit in columns if len(unit) > 1]
     scale = sorted({rating for unit in units for rating in unit})
     if len(scale) < 2:
         return nan
-    position = {rating: i for i, rating in enumerate(scale)}
-    coincidences = np.zeros((len(scale), len(scale)))
-    for unit in units:
-        counts = np.bincount([position[r] for r in unit], minlength=len(scale)).astype(float)
-        coincidences += (np.outer(counts, counts) - np.diag(counts)) / (len(unit) - 1)
-    totals = coincidences.sum(axis=1)
-    distance = _ordinal_distance(totals)
-    expected = (np.outer(totals, totals) - np.diag(totals)) / (totals.sum() - 1)
-    return float(1 - (coincidences * distance).sum() / (expected * distance).sum())
-
-
-def _ordinal_distance(totals: Floats) -> Floats:
-    """Squared number of ratings between two grades, half of each end counted: array (grades, grades)."""
-    middles = np.cumsum(totals) - totals / 2
-    return np.asarray((middles[:, None] - middles[None, :]) ** 2)
-
-
-def weighted_kappa(first: Sequence[float], second: Sequence[float]) -> float:
-    """Cohen's kappa of two judges on an ordinal scale, quadratic weights by rank of the grade. NaN where
-    both gave one grade throughout."""
-    from statsmodels.stats.inter_rater import cohens_kappa
-
-    if len(first) != len(second):
-        raise ValueError("both judges must have rated the same units")
-    scale = sorted({*first, *second})
-    if len(scale) < 2:
-        return nan
     table = np.zeros((len(scale), len(scale)))
-    for a, b in zip(first, second, strict=True):
-        table[scale.index(a), scale.index(b)] += 1
-    return float(cohens_kappa(table, wt="quadratic", return_results=False))
-
-
-# How far people agree on categories beyond chance: Krippendorff's alpha and Cohen's kappa, both nominal.
+    for unit in units:
+        table += coincidences_of(unit, scale)
+    return float(alpha_of_tables(table, "ordinal"))
 
 
 def nominal_alpha(units: Sequence[Sequence[str]], seed: int) -> Interval | None:
-    """Nominal alpha (Krippendorff 2011, "Computing Krippendorff's alpha-reliability") with its interval over
-    resampled units.
+    """Estimate nominal alpha with an interval from resampled units.
 
-    `units`: what was said of each; those of which fewer than two said anything do not count. `None` where no
-    unit is left, or all say the same throughout (then nothing could have been confused).
+    Args:
+        units: The categories given to each unit. Units with fewer than two do not count.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        `None` if fewer than two categories occur.
     """
     shared = [unit for unit in units if len(unit) > 1]
     scale = sorted({category for unit in shared for category in unit})
     if len(scale) < 2:
         return None
-    return cluster_bootstrap([_coincidences(unit, scale) for unit in shared], _alpha, seed)
+    return cluster_bootstrap([coincidences_of(unit, scale).ravel() for unit in shared], _nominal_alpha, seed)
 
 
-def _coincidences(unit: Sequence[str], scale: Sequence[str]) -> Floats:
-    """Pairs of what two people said of one unit, each weighed by 1 / (people - 1): array (k · k)."""
-    counts = np.array([unit.count(category) for category in scale], dtype=float)
-    return np.asarray((np.outer(counts, counts) - np.diag(counts)) / (len(unit) - 1)).ravel()
+def _nominal_alpha(totals: Floats) -> Floats:
+    return alpha_of_tables(_square(totals), "nominal")
 
 
-def _alpha(totals: Floats) -> Floats:
-    """Alpha of summed coincidences (…, k · k); NaN where only one category is left."""
-    k = isqrt(totals.shape[-1])
-    table = totals.reshape(*totals.shape[:-1], k, k)
-    by_category = table.sum(axis=-1)
-    said = by_category.sum(axis=-1)
-    observed = said - np.trace(table, axis1=-2, axis2=-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        expected = (said**2 - (by_category**2).sum(axis=-1)) / (said - 1)
-        return np.asarray(np.where(expected > 0, 1 - observed / expected, np.nan))
+def weighted_kappa(first: Sequence[float], second: Sequence[float]) -> float:
+    """Compute Cohen's kappa of two raters on an ordinal scale, with quadratic weights by rank of the grade.
+
+    Args:
+        first: One rater's grades, by unit.
+        second: The other rater's grades of the same units.
+
+    Returns:
+        NaN if both gave the same grade to every unit, or if there is no unit.
+
+    Raises:
+        ValueError: If the raters have different numbers of grades.
+    """
+    if len(first) != len(second):
+        raise ValueError("both judges must have rated the same units")
+    scale = sorted({*first, *second})
+    if len(scale) < 2:
+        return nan
+    return float(kappa_of_tables(confusion_table(zip(first, second, strict=True), scale), "ordinal"))
 
 
 def nominal_kappa(pairs: Sequence[tuple[str, str]]) -> Interval | None:
-    """Cohen's kappa of two people with its asymptotic 95 % interval (Fleiss, Cohen and Everitt 1969).
+    """Compute Cohen's kappa of two people with its asymptotic 95 % interval.
 
-    `pairs`: what the two said of each unit that both saw. `None` where there is none, or both said the same
-    of all.
+    Args:
+        pairs: Both people's categories of each unit that both saw.
+
+    Returns:
+        `None` if fewer than two categories occur. The bounds are `None` if the variance is undefined.
+
+    References:
+        Fleiss, Cohen and Everitt (1969), doi:10.1037/h0028106.
     """
     from statsmodels.stats.inter_rater import cohens_kappa
 
     scale = sorted({category for pair in pairs for category in pair})
     if len(scale) < 2:
         return None
-    table = np.zeros((len(scale), len(scale)))
-    for first, second in pairs:
-        table[scale.index(first), scale.index(second)] += 1
+    table = confusion_table(pairs, scale)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # no interval where the variance is not defined
-        found = cohens_kappa(table)
-    low, high = max(-1.0, float(found.kappa_low)), min(1.0, float(found.kappa_upp))
+        warnings.simplefilter("ignore", RuntimeWarning)  # the variance may be undefined
+        fitted = cohens_kappa(table)
+    low, high = max(-1.0, float(fitted.kappa_low)), min(1.0, float(fitted.kappa_upp))
     known = isfinite(low) and isfinite(high)
-    return Interval(float(found.kappa), low if known else None, high if known else None, len(pairs))
+    value = float(kappa_of_tables(table, "nominal"))
+    return Interval(value, low if known else None, high if known else None, len(pairs))
+
+
+def kappa_of_votes(both_yes: int, only_first: int, only_second: int, both_no: int) -> float | None:
+    """Compute Cohen's kappa of two raters' yes/no votes, or `None` if it is undefined."""
+    kappa = float(kappa_of_tables([[both_yes, only_first], [only_second, both_no]], "nominal"))
+    return None if isnan(kappa) else kappa
+
+
+def confusion_by_cluster(rows: Iterable[tuple[str, int, int]], grades: int) -> Floats:
+    """Count a judge's grades against a key, one table per cluster.
+
+    Args:
+        rows: (cluster, grade in the key, grade given), grades from 0.
+        grades: Number of grades.
+
+    Returns:
+        Shape (clusters, grades²), clusters sorted by name. Column `key · grades + given`.
+    """
+    counts: dict[str, Floats] = {}
+    for cluster, key, given in rows:
+        counts.setdefault(cluster, np.zeros(grades * grades))[key * grades + given] += 1
+    return np.array([cells for _, cells in sorted(counts.items())]).reshape(len(counts), grades * grades)
+
+
+def kappa_with_interval(tables: Floats, seed: int) -> Interval | None:
+    """Estimate Cohen's kappa with an interval from resampled clusters.
+
+    Args:
+        tables: Shape (clusters, k²), as from `confusion_by_cluster`. Weights are quadratic, which for two
+            grades is the plain kappa.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        `None` without clusters, or if key and judge both gave one grade throughout.
+    """
+    if not len(tables):
+        return None
+    interval = cluster_bootstrap(tables, _ordinal_kappa, seed)
+    return None if isnan(interval.value) else interval
+
+
+def _ordinal_kappa(totals: Floats) -> Floats:
+    return kappa_of_tables(_square(totals), "ordinal")
+
+
+def _square(totals: Floats) -> Floats:
+    """Return flat tables (…, k²) as (…, k, k)."""
+    k = isqrt(totals.shape[-1])
+    return totals.reshape(*totals.shape[:-1], k, k)

@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.stats.agreement import weighted_kappa
-from tasks.stats.tests import confusion_by_cluster, kappa_with_interval
+from tasks.stats.agreement import confusion_by_cluster, kappa_with_interval, weighted_kappa
 
 
 def test_kappa_is_that_of_the_two_lists() -> None:
