@@ -226,7 +226,7 @@ def audit_judge(judge: str, **options: Any) -> dict[str, Any]:
     Returns:
         The fields of `counterfoil audit-judge --json`.
     """
-    from flows.cli.judges import run_audit
+    from flows.audit import run_audit
 
     return dict(outside_event_loop(lambda: run_audit(judge, **options)))
 

@@ -152,7 +152,7 @@ def task_runner(name: str, workspace: Workspace) -> Iterator[Any]:
 
 
 def submit_each(job: Callable[[P], R], parts: Sequence[P], /) -> list[R]:
-    """`tasks.near_duplicates.pairs.Each` as Prefect tasks, on the task runner of the flow that this is called in."""
+    """Run a job on every part as Prefect tasks, on the task runner of the calling flow (`Each` for deduplication)."""
     from prefect import task
     from prefect.cache_policies import NO_CACHE
 

@@ -4,32 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
 from flows.cli.options import PathArgument, ReleaseArgument, as_json
-from flows.reviews import resume_if_enough
-from flows.workspace import Workspace
-from schemas.errors import InputError
-from tasks.review import reword
-from tasks.review.events import append_events, read_events, reviews_dir, standing_words
-from tasks.review.exchange import (
-    CONFIG,
-    SETTINGS,
-    Check,
-    ExchangeItem,
-    Line,
-    acts_of,
-    read_responses,
-    read_sheet,
-    read_tasks,
-    write_records,
-    write_sheet,
-    write_tasks,
-)
-from tasks.review.subjects import ReviewMaterial
-from tasks.run.store import write_bytes
 
 
 @click.command()
@@ -68,27 +46,27 @@ def review(
     """Verify questions and relabelled passages by hand, on a page that only this machine can open."""
     from flows.cli.printing import print_figures, print_json
     from flows.workspace import open_workspace
-    from tasks.review.subjects import open_material
+    from tasks.review.subjects import open_subjects
 
     workspace = open_workspace()
-    material = open_material(place, workspace.releases)
+    material = open_subjects(place, workspace.releases)
     if export_to or import_from:
-        pass
+        from flows.exchange import export_reviews, import_reviews
 
         result = import_reviews(workspace, material, import_from, format_) if import_from else {}
         result |= export_reviews(workspace, material, export_to, format_) if export_to else {}
         print_json(result) if as_json_ else print_figures(result)
         return
     from flows.reviews import resuming
-    from tasks.review.events import reviews_dir
+    from tasks.review.events import reviews_folder
     from tasks.review.queue import ReviewSession
-    from tasks.review.server import keep_token, serve
+    from tasks.review.server import keep_token, serve_reviews
 
-    directory = reviews_dir(workspace.home, material.benchmark)
-    desk = ReviewSession(material, directory, workspace.vocabulary, reviewers)
-    for torn in desk.torn:
+    directory = reviews_folder(workspace.home, material.benchmark)
+    session = ReviewSession(material, directory, workspace.vocabulary, reviewers)
+    for torn in session.torn_files:
         click.echo(f"{torn}: a crash tore its last line, which nobody was told is saved", err=True)
-    click.echo(f"{len(desk.entries):,} to review; verdicts go to {directory}", err=True)
+    click.echo(f"{len(session.entries):,} to review; verdicts go to {directory}", err=True)
     click.echo("Open the address below in a browser; stop with Ctrl-C.", err=True)
     token = keep_token(workspace.home / "reviews" / ".token")
 
@@ -96,118 +74,7 @@ def review(
         click.echo(json.dumps({"address": address}) if as_json_ else address)
 
     with resuming(workspace, material.benchmark):
-        serve(desk, token=token, port=port, announce=announce)
+        serve_reviews(session, token=token, port=port, announce=announce)
 
 
 COMMANDS = (review,)
-
-
-# Reviews to a file that other tools read, and back from it.
-
-
-FORMATS = ("csv", "label-studio", "argilla")
-
-
-def export_reviews(
-    workspace: Workspace, material: ReviewMaterial, path: Path, format: str | None = None
-) -> dict[str, Any]:
-    """Write everything that can be reviewed, with what was said of it. For Label Studio and Argilla, what
-    their projects are set up with is written beside it."""
-    chosen = format or ("csv" if path.suffix == ".csv" else None)
-    if chosen is None:
-        raise InputError("say in which format", place=str(path), hint=f"--format {'|'.join(FORMATS)}")
-    shown = subjects_of(material)
-    words = standing_words(read_events(reviews_dir(workspace.home, material.benchmark)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write = {"csv": write_sheet, "label-studio": write_tasks, "argilla": write_records}[chosen]
-    write(path, shown, words)
-    result = {"out": str(path), "format": chosen, "subjects": len(shown)}
-    if set_up := {"label-studio": CONFIG, "argilla": SETTINGS}.get(chosen):
-        beside = path.with_suffix(f".setup{Path(set_up).suffix}")
-        write_bytes(beside, (workspace.vocabulary / set_up).read_bytes())
-        result["setup"] = str(beside)
-    return result
-
-
-def import_reviews(
-    workspace: Workspace, material: ReviewMaterial, path: Path, format: str | None = None
-) -> dict[str, Any]:
-    """Append what a file says and the reviews do not; all of it or, where a row is wrong, nothing. A flow run
-    that waits for these reviews is resumed when enough are there."""
-    directory = reviews_dir(workspace.home, material.benchmark)
-    events = read_events(directory)
-    lines = read_lines(path, format or format_of(path), tuple(events))
-    acts = acts_of(lines, subjects_of(material), events, check_in(workspace, material))
-    stored = {name: append_events(directory, name, said) for name, said in sorted(acts.items())}
-    return {
-        "read": len(lines),
-        "new": sum(map(len, stored.values())),
-        "reviewers": len({line.said.reviewer for line in lines}),
-        "resumed": resume_if_enough(workspace, material.benchmark),
-    }
-
-
-def read_lines(path: Path, format: str, reviewers: tuple[str, ...]) -> list[Line]:
-    """What stands in an exchanged file."""
-    if format == "argilla":
-        return read_responses(path, reviewers)
-    return (read_sheet if format == "csv" else read_tasks)(path)
-
-
-def format_of(path: Path) -> str:
-    """The format of a file that is there."""
-    if path.suffix == ".csv":
-        return "csv"
-    try:
-        first = json.loads(path.read_bytes())[0]
-        return next(name for name, key in (("label-studio", "data"), ("argilla", "fields")) if key in first)
-    except (OSError, ValueError, LookupError, TypeError, StopIteration):
-        raise InputError(
-            "neither a sheet, nor tasks of Label Studio, nor records of Argilla",
-            place=str(path),
-            hint=f"--format {'|'.join(FORMATS)} says which it is",
-        ) from None
-
-
-def subjects_of(material: ReviewMaterial) -> list[ExchangeItem]:
-    """All that can be reviewed but the controls, questions first, in the order of ids."""
-    questions = [
-        ExchangeItem(
-            subject="question",
-            subject_id=q.id,
-            text=q.template,
-            context="\n".join(v.text for v in q.variants),
-            about={
-                "kind": material.kinds[q.id],
-                "family": q.family,
-                "attribute": q.attribute,
-                "domain": f"{q.superdomain}/{q.domain}",
-            },
-        )
-        for _, q in sorted(material.questions.items())
-        if material.kinds[q.id] != "control"
-    ]
-    passages = [
-        ExchangeItem(
-            subject="passage",
-            subject_id=passage_id,
-            query_id=query_id,
-            text=case.passage.text,
-            context=case.query,
-            about={"kind": "passage", "label": case.change.after},
-        )
-        for (query_id, passage_id), case in sorted(material.passages.items())
-    ]
-    return questions + passages
-
-
-def check_in(workspace: Workspace, material: ReviewMaterial) -> Check:
-    """Rewordings are checked as on the page; one that makes a question that is there is that question."""
-
-    def check(question_id: str, text: str) -> tuple[str, str]:
-        found = reword(material.questions[question_id], text, known=(), data_dir=workspace.vocabulary)
-        if found.question_id is None:
-            raise InputError(f"the new text: {found.fault}", hint=found.hint)
-        return found.template, found.question_id
-
-    return check

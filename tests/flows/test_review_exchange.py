@@ -8,30 +8,30 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.review import FORMATS, export_reviews, format_of, import_reviews
+from flows.exchange import FORMATS, export_reviews, format_of, import_reviews
 from flows.workspace import Workspace
 from schemas.errors import InputError
 from schemas.labels import Act
-from tasks.review.events import append_events, read_events, reviews_dir
-from tasks.review.subjects import ReviewMaterial, open_material
+from tasks.review.events import append_events, read_events, reviews_folder
+from tasks.review.subjects import ReviewSubjects, open_subjects
 from tests.conftest import DATA
 from tests.tasks.review.places import small_release
 
-Place = tuple[Workspace, ReviewMaterial]
+Place = tuple[Workspace, ReviewSubjects]
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> ReviewMaterial:
+def material(tmp_path_factory: pytest.TempPathFactory) -> ReviewSubjects:
     home = tmp_path_factory.mktemp("release")
-    return open_material(small_release(home, 4), home / "releases")
+    return open_subjects(small_release(home, 4), home / "releases")
 
 
 @pytest.fixture
-def place(material: ReviewMaterial, tmp_path: Path) -> Place:
+def place(material: ReviewSubjects, tmp_path: Path) -> Place:
     return Workspace(DATA, tmp_path / "home"), material
 
 
-def some_question(material: ReviewMaterial) -> str:
+def some_question(material: ReviewSubjects) -> str:
     return min(name for name, kind in material.kinds.items() if kind == "accepted")
 
 
@@ -40,7 +40,7 @@ def test_a_release_goes_out_and_comes_back_without_anything_new(
     format: str, place: Place, tmp_path: Path
 ) -> None:
     workspace, material = place
-    directory = reviews_dir(workspace.home, material.benchmark)
+    directory = reviews_folder(workspace.home, material.benchmark)
     name = some_question(material)
     said = Act(action="verdict", subject="question", subject_id=name, verdict="good", note="=1+1")
     append_events(directory, "Ada", [said])
@@ -70,11 +70,11 @@ def test_a_new_text_is_checked_as_on_the_page(place: Place, tmp_path: Path) -> N
     write("Too short.")
     with pytest.raises(InputError, match="breaks a rule"):
         import_reviews(workspace, material, sheet)
-    assert read_events(reviews_dir(workspace.home, material.benchmark)) == {}
+    assert read_events(reviews_folder(workspace.home, material.benchmark)) == {}
     write(row["new_text"])
     assert import_reviews(workspace, material, sheet)["new"] == 1
     assert import_reviews(workspace, material, sheet)["new"] == 0
-    ((event,),) = read_events(reviews_dir(workspace.home, material.benchmark)).values()
+    ((event,),) = read_events(reviews_folder(workspace.home, material.benchmark)).values()
     assert event.template == row["new_text"]
     assert (event.replaced_by or "").startswith("q_")
 

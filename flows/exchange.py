@@ -1,0 +1,136 @@
+"""Export reviews to files of other tools, and import them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from flows.reviews import resume_if_enough
+from flows.workspace import Workspace
+from schemas.errors import InputError
+from tasks.review import propose_wording
+from tasks.review.events import append_events, read_events, reviews_folder, current_verdicts
+from tasks.review.exchange import (
+    LABEL_STUDIO_CONFIG,
+    ARGILLA_SETTINGS,
+    CheckWording,
+    ExchangeItem,
+    ExchangeRow,
+    new_acts,
+    read_argilla,
+    read_review_sheet,
+    read_label_studio,
+    write_argilla,
+    write_review_sheet,
+    write_label_studio,
+)
+from tasks.review.subjects import ReviewSubjects
+from tasks.run.store import write_bytes
+
+FORMATS = ("csv", "label-studio", "argilla")
+
+
+def export_reviews(
+    workspace: Workspace, material: ReviewSubjects, path: Path, format: str | None = None
+) -> dict[str, Any]:
+    """Write everything that can be reviewed, with what was said of it. For Label Studio and Argilla, what
+    their projects are set up with is written beside it."""
+    chosen = format or ("csv" if path.suffix == ".csv" else None)
+    if chosen is None:
+        raise InputError("say in which format", place=str(path), hint=f"--format {'|'.join(FORMATS)}")
+    shown = subjects_of(material)
+    words = current_verdicts(read_events(reviews_folder(workspace.home, material.benchmark)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write = {"csv": write_review_sheet, "label-studio": write_label_studio, "argilla": write_argilla}[chosen]
+    write(path, shown, words)
+    result = {"out": str(path), "format": chosen, "subjects": len(shown)}
+    if set_up := {"label-studio": LABEL_STUDIO_CONFIG, "argilla": ARGILLA_SETTINGS}.get(chosen):
+        beside = path.with_suffix(f".setup{Path(set_up).suffix}")
+        write_bytes(beside, (workspace.vocabulary / set_up).read_bytes())
+        result["setup"] = str(beside)
+    return result
+
+
+def import_reviews(
+    workspace: Workspace, material: ReviewSubjects, path: Path, format: str | None = None
+) -> dict[str, Any]:
+    """Append what a file says and the reviews do not; all of it or, where a row is wrong, nothing. A flow run
+    that waits for these reviews is resumed when enough are there."""
+    directory = reviews_folder(workspace.home, material.benchmark)
+    events = read_events(directory)
+    lines = read_lines(path, format or format_of(path), tuple(events))
+    acts = new_acts(lines, subjects_of(material), events, check_in(workspace, material))
+    stored = {name: append_events(directory, name, said) for name, said in sorted(acts.items())}
+    return {
+        "read": len(lines),
+        "new": sum(map(len, stored.values())),
+        "reviewers": len({line.said.reviewer for line in lines}),
+        "resumed": resume_if_enough(workspace, material.benchmark),
+    }
+
+
+def read_lines(path: Path, format: str, reviewers: tuple[str, ...]) -> list[ExchangeRow]:
+    """What stands in an exchanged file."""
+    if format == "argilla":
+        return read_argilla(path, reviewers)
+    return (read_review_sheet if format == "csv" else read_label_studio)(path)
+
+
+def format_of(path: Path) -> str:
+    """The format of a file that is there."""
+    if path.suffix == ".csv":
+        return "csv"
+    try:
+        first = json.loads(path.read_bytes())[0]
+        return next(name for name, key in (("label-studio", "data"), ("argilla", "fields")) if key in first)
+    except (OSError, ValueError, LookupError, TypeError, StopIteration):
+        raise InputError(
+            "neither a sheet, nor tasks of Label Studio, nor records of Argilla",
+            place=str(path),
+            hint=f"--format {'|'.join(FORMATS)} says which it is",
+        ) from None
+
+
+def subjects_of(material: ReviewSubjects) -> list[ExchangeItem]:
+    """All that can be reviewed but the controls, questions first, in the order of ids."""
+    questions = [
+        ExchangeItem(
+            subject="question",
+            subject_id=q.id,
+            text=q.template,
+            context="\n".join(v.text for v in q.variants),
+            about={
+                "kind": material.kinds[q.id],
+                "family": q.family,
+                "attribute": q.attribute,
+                "domain": f"{q.superdomain}/{q.domain}",
+            },
+        )
+        for _, q in sorted(material.questions.items())
+        if material.kinds[q.id] != "control"
+    ]
+    passages = [
+        ExchangeItem(
+            subject="passage",
+            subject_id=passage_id,
+            query_id=query_id,
+            text=case.passage.text,
+            context=case.query,
+            about={"kind": "passage", "label": case.change.after},
+        )
+        for (query_id, passage_id), case in sorted(material.passages.items())
+    ]
+    return questions + passages
+
+
+def check_in(workspace: Workspace, material: ReviewSubjects) -> CheckWording:
+    """Rewordings are checked as on the page; one that makes a question that is there is that question."""
+
+    def check(question_id: str, text: str) -> tuple[str, str]:
+        found = propose_wording(material.questions[question_id], text, known=(), data_dir=workspace.vocabulary)
+        if found.question_id is None:
+            raise InputError(f"the new text: {found.fault}", hint=found.hint)
+        return found.template, found.question_id
+
+    return check
