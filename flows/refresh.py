@@ -19,7 +19,7 @@ from flows.workspace import Workspace, open_workspace, read_recipe
 from schemas.recipe import Recipe
 from schemas.release import RefreshDecision
 from schemas.tables import derived_seed
-from tasks.files.yaml import write_csv
+from tasks.files.tables import write_csv
 from tasks.package.compare import decide
 from tasks.release import ReleaseDirectory, last_release, open_release
 from tasks.run.store import write_bytes

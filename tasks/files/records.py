@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TextIO, cast
 
 import orjson
 
@@ -63,7 +63,7 @@ def read_records(path: Path, bad: BadRows) -> Iterator[Placed]:
     if kind == "parquet":
         yield from _read_parquet(path)
         return
-    with _opened(path) as stream:
+    with open_bytes(path) as stream:
         yield from {"jsonl": _read_lines, "json": _read_array, "tsv": _read_tsv}[kind](stream, path, bad)
 
 
@@ -83,7 +83,41 @@ def container_of(path: Path) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def open_text(path: Path) -> Iterator[TextIO]:
+    """Open a UTF-8 file, plain or compressed, with or without a byte-order mark. Line ends are kept.
+
+    Raises:
+        InputError: If the file is missing, damaged, or not UTF-8 (with its first invalid line).
+    """
+    try:
+        with (
+            open_bytes(path) as raw,
+            io.TextIOWrapper(cast(Any, raw), encoding="utf-8-sig", newline="") as stream,
+        ):
+            yield stream
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}", hint="check the path") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder", hint="give a file") from None
+    except UnicodeDecodeError:
+        place = f"{path}:{_first_invalid_line(path)}"
+        raise InputError(
+            f"{path.name} is not a UTF-8 text file", place=place, hint="save it as UTF-8"
+        ) from None
+
+
+def _first_invalid_line(path: Path) -> int:
+    with open_bytes(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 0
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     import zlib
 
     import zstandard

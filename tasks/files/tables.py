@@ -1,45 +1,55 @@
-"""Tables that people bring: Parquet, JSON lines, CSV or TSV, the text formats also as .gz or .zst.
+"""Read tables from Parquet, JSON lines, CSV and TSV files, and write CSV files.
 
-What is read is what was written: times stay text in JSON lines, and a CSV column becomes numbers only where
-that loses nothing ("007" stays "007").
+The text formats may be compressed (`.gz`, `.zst`). Values are kept as they were written: times in JSON lines
+stay text, and a CSV column becomes numbers only if that loses nothing ("007" stays "007").
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.errors import InputError
+from tasks.files.records import open_text
+from tasks.run.store import write_bytes
 
 BLOCK_BYTES = 32 << 20
-"""The longest line that can be read."""
-
-
+"""Longest line that pyarrow reads."""
 BATCH_ROWS = 65_536
 BATCH_BYTES = 64 << 20
+LARGEST_CELL = 64 << 20
+"""Characters per CSV cell. Models sometimes never stop; Python's own limit is 131,072."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""First characters that make a spreadsheet evaluate a cell (CSV injection)."""
+
+
+# --- tables of any format ---------------------------------------------------------------------------------
 
 
 class TableFile:
-    """A table that is read some rows at a time, as often as wanted. Only Parquet is never in memory as a
-    whole: what the columns of the other formats hold is known when all has been read."""
+    """A table that can be read in batches, several times.
+
+    Only Parquet is streamed. The other formats are held in memory, because their column types are known only
+    after the last row.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Raises `InputError` as `read_table_file` does."""
+        """Open a file. Raises `InputError` like `read_table_file`."""
         self._path = path
         self._table: pa.Table | None = None
         if _is_parquet(path):
             with read_safely(path, pq.ParquetFile) as file:
-                about = file.metadata
+                metadata = file.metadata
                 self.schema: pa.Schema = file.schema_arrow
-                self.rows: int = about.num_rows
-                size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+                self.rows: int = metadata.num_rows
+                size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
         else:
             self._table = read_table_file(path)
             self.schema, self.rows, size = self._table.schema, self._table.num_rows, self._table.nbytes
@@ -48,11 +58,11 @@ class TableFile:
         self._row_bytes = max(1, int(size) // self.rows)
 
     def rows_within(self, size: int) -> int:
-        """About how many rows are that many bytes; at least one."""
+        """Return about how many rows fit into `size` bytes, at least 1."""
         return max(1, size // self._row_bytes)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """All rows, in order, some thousands at a time."""
+        """Yield all rows in order, in batches of at most `BATCH_ROWS`."""
         rows = min(BATCH_ROWS, self.rows_within(BATCH_BYTES))
         if self._table is not None:
             yield from self._table.to_batches(max_chunksize=rows)
@@ -63,12 +73,12 @@ class TableFile:
                 yield batch
 
 
-def _is_parquet(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in {".parquet", ".pq"}
-
-
 def read_table_file(path: Path) -> pa.Table:
-    """The whole table. Raises `InputError` where the file is absent, empty, or not what its name says."""
+    """Read a whole table.
+
+    Raises:
+        InputError: If the file is missing, has no rows, or does not have the format of its suffix.
+    """
     if not path.is_file():
         raise InputError(f"there is no file {path}", hint="check the path")
     table = read_safely(path, _reader(path))
@@ -78,7 +88,7 @@ def read_table_file(path: Path) -> pa.Table:
 
 
 def read_safely(path: Path, read: Callable[[Path], Any]) -> Any:
-    """What `read` makes of the file. Raises `InputError` where it is empty or not what its name says."""
+    """Return `read(path)`. Raise `InputError` if the file is empty or not of the format of its suffix."""
     try:
         return read(path)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError) as error:
@@ -87,8 +97,12 @@ def read_safely(path: Path, read: Callable[[Path], Any]) -> Any:
         raise InputError(
             f"{path.name} is not readable as {path.suffixes[0][1:]}: {str(error).splitlines()[0]}",
             place=str(path),
-            hint="name it by its format: .parquet, .jsonl, .csv or .tsv, with .gz or .zst behind it",
+            hint="name it by its format: .parquet, .jsonl, .csv or .tsv, optionally followed by .gz or .zst",
         ) from None
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in {".parquet", ".pq"}
 
 
 def _reader(path: Path) -> Callable[[Path], pa.Table]:
@@ -103,9 +117,9 @@ def _reader(path: Path) -> Callable[[Path], pa.Table]:
     if kind in {".parquet", ".pq"}:
         return lambda path: pq.read_table(path, partitioning=None)
     raise InputError(
-        f"{path.name} does not say what format it is in",
+        f"the format of {path.name} is unknown",
         place=str(path),
-        hint="supported are .parquet, .jsonl, .csv and .tsv, the last three also with .gz or .zst",
+        hint="supported are .parquet, .jsonl, .csv and .tsv; the last three may end in .gz or .zst",
     )
 
 
@@ -141,28 +155,33 @@ def _without_times(kind: pa.DataType) -> pa.DataType:
 
 
 def _read_separated(path: Path, delimiter: str) -> pa.Table:
+    try:
+        return _parse_separated(path, delimiter)
+    except pa.ArrowInvalid:
+        # pyarrow does not name the line. Our own reader does, and raises an `InputError` there.
+        for _ in read_csv_rows(path, delimiter=delimiter):
+            pass
+        raise
+
+
+def _parse_separated(path: Path, delimiter: str) -> pa.Table:
     import pyarrow.csv as pcsv
 
+    options = pcsv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     with pa.input_stream(path) as stream:
-        names = pcsv.open_csv(stream, parse_options=_separated(delimiter)).schema.names
+        names = pcsv.open_csv(stream, parse_options=options).schema.names
     with pa.input_stream(path) as stream:
         table = pcsv.read_csv(
             stream,
             read_options=pcsv.ReadOptions(block_size=BLOCK_BYTES),
-            parse_options=_separated(delimiter),
+            parse_options=options,
             convert_options=pcsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
         )
     return pa.table({name: _as_numbers(table[name]) for name in names})
 
 
-def _separated(delimiter: str) -> object:
-    import pyarrow.csv as pcsv
-
-    return pcsv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-
-
 def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column as numbers where every number, written out again, is the text that stood there."""
+    """Return a text column as numbers if each number formats to exactly the text it came from."""
     filled = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
     for kind in (pa.int64(), pa.float64()):
         try:
@@ -174,84 +193,110 @@ def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-# Reading recorded answers: CSV files with named columns, and answers as they are compared.
+# --- CSV rows ---------------------------------------------------------------------------------------------
 
 
-LARGEST_CELL = 64 << 20
-"""Characters. An answer may run away; the library's own limit of 131,072 would stop at it."""
+def read_csv_rows(
+    path: Path, columns: Sequence[str] = (), *, delimiter: str = ",", escaped: bool = False
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield each row of a CSV file with its place (`file:line` of its first line). Blank lines are skipped.
 
+    Args:
+        path: A UTF-8 file with a header, plain or compressed.
+        columns: Required columns. Other columns are returned as well.
+        delimiter: Separates cells.
+        escaped: Undo `escape_cell` in every cell, for files that `write_csv` wrote and people filled in.
 
-def read_csv_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Every row with its place (`file:line`); extra columns are carried along, blank lines are none.
-
-    Raises `InputError` for a file that cannot be read, columns that are missing or stand twice, and rows with
-    more or fewer cells than there are columns: an answer with a comma and no quotes would be cut off.
+    Raises:
+        InputError: If the file is missing, is not UTF-8 or not CSV, or lacks or repeats a required column.
+            Also if a row has more or fewer cells than the header: a comma without quotes cuts a text off.
     """
-    with _opened(path) as stream:
-        reader = csv.reader(stream, strict=True)
-        csv.field_size_limit(LARGEST_CELL)
+    csv.field_size_limit(LARGEST_CELL)
+    line = 1
+    with open_text(path) as stream:
+        reader = csv.reader(stream, delimiter=delimiter, strict=True)
         try:
             header = next(reader, [])
-            check_columns(path, header, columns)
-            for row in reader:
-                place = f"{path}:{reader.line_num}"
-                if row:
-                    _check_cells(row, header, place)
-                    yield place, {name: cell for name, cell in zip(header, row, strict=True) if name}
+            _check_header(header, columns, path)
+            line = reader.line_num + 1
+            for cells in reader:
+                place = f"{path}:{line}"
+                if cells:
+                    _check_cell_count(cells, header, place)
+                    texts = map(unescape_cell, cells) if escaped else cells
+                    yield place, {name: text for name, text in zip(header, texts, strict=True) if name}
+                line = reader.line_num + 1
         except csv.Error as error:
             raise InputError(
                 f"not readable as CSV: {error}",
-                place=f"{path}:{reader.line_num}",
-                hint="cells that hold commas, quotes or line breaks stand in quotes, quotes in them doubled",
+                place=f"{path}:{line}",
+                hint="put quotes around cells with commas, quotes or line breaks; double inner quotes",
             ) from None
 
 
-def _check_cells(row: Sequence[str], header: Sequence[str], place: str) -> None:
-    if len(row) != len(header):
-        raise InputError(
-            f"the row has {len(row)} cell{'s' if len(row) != 1 else ''}, the header {len(header)}",
-            place=place,
-            hint="cells that hold commas or line breaks stand in quotes",
-        )
-
-
 def read_csv_header(path: Path) -> list[str]:
-    """The names of the columns; none where the file is empty. Raises `InputError` as `read_csv_rows`."""
-    with _opened(path) as stream:
+    """Return the column names, none if the file is empty. Raises `InputError` like `read_csv_rows`."""
+    csv.field_size_limit(LARGEST_CELL)
+    with open_text(path) as stream:
         try:
             return next(csv.reader(stream, strict=True), [])
         except csv.Error as error:
             raise InputError(f"not readable as CSV: {error}", place=f"{path}:1") from None
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            yield stream
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}", hint="check the path") from None
-    except (UnicodeDecodeError, IsADirectoryError):
-        raise InputError(
-            f"{path.name} is not a UTF-8 text file", place=str(path), hint="save it as UTF-8"
-        ) from None
+def cell_error(place: str, column: str, text: str, hint: str) -> InputError:
+    """Return the error for a cell with an invalid value. `hint` names the valid ones."""
+    return InputError(f"{column} is {text[:40]!r}", place=place, hint=hint)
 
 
-def check_columns(path: Path, found: Iterable[str], wanted: Sequence[str]) -> None:
-    """Raise `InputError` where a column is missing, or stands twice."""
-    names = list(found)
-    missing = [column for column in wanted if column not in names]
+def _check_header(header: Sequence[str], columns: Sequence[str], path: Path) -> None:
+    missing = [column for column in columns if column not in header]
     if missing:
         raise InputError(
             f"missing column{'s' if len(missing) > 1 else ''}: {', '.join(missing)}",
-            place=str(path),
-            hint=f"the file has: {', '.join(n for n in names if n) or '(none)'}",
+            place=f"{path}:1",
+            hint=f"the file has: {', '.join(name for name in header if name) or '(none)'}",
         )
-    twice = [column for column in wanted if names.count(column) > 1]
-    if twice:
-        raise InputError(f"the column {twice[0]} stands twice", place=str(path), hint="remove one of them")
+    repeated = [column for column in columns if header.count(column) > 1]
+    if repeated:
+        raise InputError(
+            f"the column {repeated[0]} occurs twice", place=f"{path}:1", hint="remove one of the two"
+        )
+
+
+def _check_cell_count(cells: Sequence[str], header: Sequence[str], place: str) -> None:
+    if len(cells) != len(header):
+        raise InputError(
+            f"the row has {len(cells)} cell{'s' if len(cells) != 1 else ''}, the header {len(header)}",
+            place=place,
+            hint="put quotes around cells with commas or line breaks",
+        )
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
+    """Write a CSV file for spreadsheets, atomically. Cells are escaped, see `escape_cell`.
+
+    The file is UTF-8 with a byte-order mark, because Excel needs the mark.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([escape_cell(row[column]) for column in columns])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, text.getvalue().encode("utf-8-sig"))
+
+
+def escape_cell(text: str) -> str:
+    """Prefix an apostrophe if a spreadsheet would evaluate the text as a formula."""
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def unescape_cell(text: str) -> str:
+    """Remove the apostrophe that `escape_cell` added."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA_STARTS) else text
 
 
 def plain_answer(text: str) -> str:
-    """Lower case, without full stops, space trimmed: how recorded answers and options are compared."""
+    """Return a recorded answer in the form that is compared: lower case, no full stops, single spaces."""
     return " ".join(text.lower().replace(".", "").split())

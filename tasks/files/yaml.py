@@ -1,69 +1,14 @@
-"""CSV files that people open: cells that a spreadsheet would take for a formula get an apostrophe."""
+"""Read YAML files safely and validate them against a model. Errors name file, line and column."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from schemas.errors import InputError
-from tasks.run.store import write_bytes
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
-    """Write the columns of the rows, UTF-8 with a byte-order mark, whole or not at all."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([safe_cell(row[column]) for column in columns])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, text.getvalue().encode("utf-8-sig"))
-
-
-def safe_cell(text: str) -> str:
-    """Text that no spreadsheet runs."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-# Text files that people hand in: opened with errors that say where and what next.
-
-
-@contextmanager
-def open_text(path: Path) -> Iterator[TextIO]:
-    """A UTF-8 file, with or without a byte-order mark, line ends as they are. Raises `InputError` where there
-    is none, and with the line of the first byte that is not UTF-8."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            yield stream
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"there is no file {path}", hint="check the path") from None
-    except UnicodeDecodeError:
-        raise InputError(
-            "not UTF-8", place=f"{path}:{_first_broken_line(path)}", hint="save the file as UTF-8"
-        ) from None
-
-
-def _first_broken_line(path: Path) -> int:
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                return number
-    return 0
-
-
-# YAML files that people write, read safely and checked against a model, with the place of each mistake.
-
 
 M = TypeVar("M", bound=BaseModel)
 

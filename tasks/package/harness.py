@@ -16,8 +16,8 @@ from schemas.recipe import Recipe
 from schemas.release import Manifest
 from tasks.families import read_asking_prompts
 from tasks.files.questions import COLUMNS, cab_rows
+from tasks.files.tables import write_csv
 from tasks.files.vocabulary import read_attribute
-from tasks.files.yaml import write_csv
 from tasks.judges.words import masked_words, read_group_words
 from tasks.release import CONTROLS, Contents, data_file, open_release
 

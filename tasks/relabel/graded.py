@@ -7,7 +7,6 @@ removed. The default is the two-tier rule: promoted when *every* judge gives its
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, product
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from schemas.errors import InputError
 from schemas.labels import CandidateSet
 from schemas.tables import derived_seed
-from tasks.files.yaml import open_text
+from tasks.files.tables import cell_error, read_csv_rows
 from tasks.judges.relevance import EvidenceQuestion
 from tasks.relabel.decisions import ALLOWED, CandidateVerdict, Outcome, Plan, Policy, find_hard_negatives
 from tasks.relabel.quality import COUNTED, METRICS, Qrels, QueryCounts
@@ -120,23 +119,18 @@ def read_grades(path: Path, judges: Sequence[str] = (), scales: Mapping[str, int
     does not happen to hold it."""
     by_pair: dict[tuple[str, str], dict[str, int]] = {}
     tops: dict[str, int] = {}
-    with open_text(path) as stream:
-        reader = csv.DictReader(stream)
-        missing = {"query_id", "docid", "judge", "grade"} - set(reader.fieldnames or ())
-        if missing:
-            raise InputError(f"the verdicts have no column {sorted(missing)[0]!r}", place=f"{path}:1")
-        for record in reader:
-            judge, grade = record["judge"], _grade(record["grade"], f"{path}:{reader.line_num}")
-            if grade is None or (judges and judge not in judges):
-                continue
-            given = by_pair.setdefault((record["query_id"], record["docid"]), {})
-            if given.setdefault(judge, grade) != grade:
-                raise InputError(
-                    f"{judge!r} grades {record['docid']!r} both {given[judge]} and {grade}",
-                    place=f"{path}:{reader.line_num}",
-                    hint="keep one of the two lines",
-                )
-            tops[judge] = max(tops.get(judge, 1), grade)
+    for place, record in read_csv_rows(path, ("query_id", "docid", "judge", "grade")):
+        judge, grade = record["judge"], _grade(record["grade"], place)
+        if grade is None or (judges and judge not in judges):
+            continue
+        given = by_pair.setdefault((record["query_id"], record["docid"]), {})
+        if given.setdefault(judge, grade) != grade:
+            raise InputError(
+                f"{judge!r} grades {record['docid']!r} both {given[judge]} and {grade}",
+                place=place,
+                hint="keep one of the two lines",
+            )
+        tops[judge] = max(tops.get(judge, 1), grade)
     tops.update({judge: top for judge, top in (scales or {}).items() if judge in tops})
     unknown = [judge for judge in judges if judge not in tops]
     if unknown or not tops:
@@ -145,17 +139,15 @@ def read_grades(path: Path, judges: Sequence[str] = (), scales: Mapping[str, int
     return Grades(names, {judge: GradeScale.up_to(tops[judge]) for judge in names}, by_pair)
 
 
-def _grade(text: str | None, place: str) -> int | None:
-    if text is None or not text.strip():
+def _grade(text: str, place: str) -> int | None:
+    if not text.strip():
         return None
     try:
         grade = int(text)
     except ValueError:
-        raise InputError(
-            f"not a grade: {text[:40]!r}", place=place, hint="grades are whole numbers"
-        ) from None
+        grade = -1
     if grade < 0:
-        raise InputError(f"not a grade: {grade}", place=place, hint="grades start at 0")
+        raise cell_error(place, "grade", text, "grades are whole numbers from 0")
     return grade
 
 

@@ -6,7 +6,6 @@ that the same file gives the same sheet. Cells that a spreadsheet would take for
 
 from __future__ import annotations
 
-import csv
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,8 @@ from typing import Any, TypedDict
 from schemas.errors import InputError
 from schemas.release import StageCost
 from schemas.tables import content_hash, derived_seed
-from tasks.files.yaml import open_text, write_csv
+from tasks.files.records import open_text
+from tasks.files.tables import cell_error, read_csv_rows, write_csv
 from tasks.relabel.decisions import SCREENED_OUT, RelabelledRow, Relabelling
 from tasks.relabel.mining import describe_screen, missed_of
 
@@ -64,23 +64,22 @@ def write_sheet(path: Path, lines: Iterable[AuditLine]) -> None:
 
 
 def read_sheet(path: Path) -> dict[tuple[str, str], int]:
-    """What people answered, by (row, docid). Lines that nobody filled in are left out."""
-    found: dict[tuple[str, str], int] = {}
-    with open_text(path) as stream:
-        reader = csv.DictReader(stream)
-        if missing := set(COLUMNS) - set(reader.fieldnames or ()):
-            raise InputError(f"the sheet has no column {sorted(missing)[0]!r}", place=f"{path}:1")
-        for record in reader:
-            answer = (record["answers"] or "").strip().lower()
-            if answer and answer not in ANSWERS:
-                place = f"{path}:{reader.line_num}"
-                raise InputError(f"not an answer: {answer[:40]!r}", place=place, hint="write yes or no")
-            if answer:
-                key = (record["row"].removeprefix("'"), record["docid"].removeprefix("'"))
-                if found.setdefault(key, ANSWERS[answer]) != ANSWERS[answer]:
-                    place = f"{path}:{reader.line_num}"
-                    raise InputError(f"{key[1]!r} is answered yes and no", place=place, hint="keep one line")
-    return found
+    """Return people's answers (1 yes, 0 no) by (row, docid), without the lines that nobody filled in.
+
+    Raises:
+        InputError: If an answer is neither yes nor no, or if a candidate has both.
+    """
+    answers: dict[tuple[str, str], int] = {}
+    for place, record in read_csv_rows(path, COLUMNS, escaped=True):
+        answer = record["answers"].strip().lower()
+        if not answer:
+            continue
+        if answer not in ANSWERS:
+            raise cell_error(place, "answers", answer, "write yes or no")
+        key = (record["row"], record["docid"])
+        if answers.setdefault(key, ANSWERS[answer]) != ANSWERS[answer]:
+            raise InputError(f"{key[1]!r} is answered yes and no", place=place, hint="keep one line")
+    return answers
 
 
 def compare_with_people(lines: Iterable[AuditLine], answers: dict[tuple[str, str], int]) -> dict[str, Any]:
@@ -189,10 +188,10 @@ def agreement_of(votes: Iterable[Mapping[str, bool | None]]) -> dict[str, tuple[
 
 def kappa_of(votes: Iterable[int]) -> dict[str, Any]:
     """Cohen's kappa of a table of four (yes-yes, yes-no, no-yes, no-no); `None` where nothing varies."""
+    from tasks.stats.agreement import kappa_of_votes
+
     yes, left, right, no = votes
-    n = yes + left + right + no
-    expected = ((yes + left) * (yes + right) + (right + no) * (left + no)) / n**2 if n else 1.0
-    kappa = ((yes + no) / n - expected) / (1 - expected) if expected < 1 else None
+    kappa = kappa_of_votes(yes, left, right, no)
     return {"kappa": kappa, "both_yes": yes, "only_first": left, "only_second": right, "both_no": no}
 
 

@@ -15,7 +15,7 @@ from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, StageCounts
 from schemas.question import QUESTIONS, Question
 from schemas.release import Manifest
 from schemas.tables import canonical_json
-from tasks.files.yaml import write_csv
+from tasks.files.tables import write_csv
 from tasks.release import CONTROLS, HARD_NEGATIVES, Contents
 from tasks.release.fitness import (
     FLOOR_CONTROLS,

@@ -6,8 +6,6 @@ nothing back that was decided since.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +17,8 @@ from pydantic import ValidationError
 from schemas.errors import InputError
 from schemas.labels import Act, PassageVerdict, QuestionVerdict, ReviewEvent
 from schemas.tables import Row, canonical_json, content_id
-from tasks.files.yaml import safe_cell, write_csv
-from tasks.review.events import Subject, Words, reviewer_name, subject_of
+from tasks.files.tables import read_csv_rows, write_csv
+from tasks.review.events import Subject, CurrentVerdicts, reviewer_name, subject_of
 from tasks.run.store import write_bytes
 
 VERDICTS: Mapping[str, tuple[str, ...]] = {
@@ -49,7 +47,7 @@ class ExchangeItem(Row):
         return self.subject, self.subject_id, self.query_id
 
 
-class Said(Row):
+class ExchangedVerdict(Row):
     """What one reviewer says of one subject, as it stands in an exchanged file."""
 
     reviewer: str
@@ -60,34 +58,34 @@ class Said(Row):
     """Of an edit: the new text."""
 
 
-class Line(Row):
+class ExchangeRow(Row):
     """One entry of a file that is read: what was said of whom, and where it stands."""
 
     subject: Subject
-    said: Said
+    said: ExchangedVerdict
     place: str
 
 
-Check = Callable[[str, str], tuple[str, str]]
+CheckWording = Callable[[str, str], tuple[str, str]]
 """(question id, new text) → the text as it is kept, and the id of the question that it makes. Raises
 `InputError` where it makes none."""
 
 
-def said_of(words: Words, shown: ExchangeItem) -> list[Said]:
+def exchanged_verdicts(words: CurrentVerdicts, shown: ExchangeItem) -> list[ExchangedVerdict]:
     """What stands of a subject, by reviewer."""
     return [_said(name, event) for name, event in sorted(words.get(shown.key, {}).items())]
 
 
-def _said(reviewer: str, event: ReviewEvent) -> Said:
+def _said(reviewer: str, event: ReviewEvent) -> ExchangedVerdict:
     verdict = EDIT if event.action == "edit" else event.verdict or ""
-    return Said(reviewer=reviewer, verdict=verdict, note=event.note, template=event.template or "")
+    return ExchangedVerdict(reviewer=reviewer, verdict=verdict, note=event.note, template=event.template or "")
 
 
-def acts_of(
-    lines: Iterable[Line],
+def new_acts(
+    lines: Iterable[ExchangeRow],
     shown: Sequence[ExchangeItem],
     events: Mapping[str, Iterable[ReviewEvent]],
-    check: Check,
+    check: CheckWording,
 ) -> dict[str, list[Act]]:
     """By reviewer what the lines say and `events` (theirs so far) do not.
 
@@ -113,7 +111,7 @@ def acts_of(
     return acts
 
 
-def _edit(line: Line, check: Check) -> Act:
+def _edit(line: ExchangeRow, check: CheckWording) -> Act:
     kind, subject_id, _ = line.subject
     try:
         if kind != "question":
@@ -124,28 +122,28 @@ def _edit(line: Line, check: Check) -> Act:
     return Act.model_validate({**_about(line), "action": "edit", "template": template, "replaced_by": made})
 
 
-def _verdict(line: Line) -> Act:
+def _verdict(line: ExchangeRow) -> Act:
     kind = line.subject[0]
     if line.said.verdict not in VERDICTS.get(kind, ()):
         raise InputError(
             f"{line.said.verdict!r} is no verdict on a {kind}",
             place=line.place,
-            hint=f"there are: {', '.join(labels_of(kind))}",
+            hint=f"there are: {', '.join(verdict_choices(kind))}",
         )
     return Act.model_validate({**_about(line), "action": "verdict", "verdict": line.said.verdict})
 
 
-def _about(line: Line) -> dict[str, str]:
+def _about(line: ExchangeRow) -> dict[str, str]:
     kind, subject_id, query_id = line.subject
     return {"subject": kind, "subject_id": subject_id, "query_id": query_id, "note": line.said.note.strip()}
 
 
-def labels_of(kind: str) -> tuple[str, ...]:
+def verdict_choices(kind: str) -> tuple[str, ...]:
     """What may be said of a subject of that kind."""
     return (*VERDICTS[kind], EDIT) if kind == "question" else VERDICTS[kind]
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
+def read_json_objects(path: Path) -> list[dict[str, Any]]:
     """A file that holds one JSON list of objects. Raises `InputError` where it does not."""
     try:
         found = json.loads(path.read_bytes())
@@ -156,12 +154,12 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def line_of(place: str, subject: Mapping[str, Any], said: Mapping[str, Any]) -> Line:
+def parse_row(place: str, subject: Mapping[str, Any], said: Mapping[str, Any]) -> ExchangeRow:
     """One entry. Raises `InputError` with its place where something is missing or of another type."""
     try:
-        return Line(
+        return ExchangeRow(
             subject=(str(subject["subject"]), str(subject["subject_id"]), str(subject.get("query_id") or "")),
-            said=Said.model_validate(said),
+            said=ExchangedVerdict.model_validate(said),
             place=place,
         )
     except KeyError as error:
@@ -177,17 +175,17 @@ def line_of(place: str, subject: Mapping[str, Any], said: Mapping[str, Any]) -> 
 # reviewer's is made from the name, and turned back into it for names that are known here.
 
 
-SETTINGS = "review/argilla.json"
-QUESTIONS = {"verdict": "verdict", "note": "note", "new_text": "template"}
+ARGILLA_SETTINGS = "review/argilla.json"
+ARGILLA_QUESTIONS = {"verdict": "verdict", "note": "note", "new_text": "template"}
 """Questions of the settings, and what they hold."""
 
 
-def user_id(reviewer: str) -> str:
+def argilla_user_id(reviewer: str) -> str:
     """The UUID that stands for a reviewer."""
     return str(uuid5(NAMESPACE_URL, f"counterfoil:reviewer:{reviewer}"))
 
 
-def write_records(path: Path, shown: Iterable[ExchangeItem], words: Words) -> None:
+def write_argilla(path: Path, shown: Iterable[ExchangeItem], words: CurrentVerdicts) -> None:
     """One record a subject, its responses those that stand."""
     records = [
         {
@@ -198,7 +196,7 @@ def write_records(path: Path, shown: Iterable[ExchangeItem], words: Words) -> No
                 **subject.model_dump(include={"subject", "subject_id", "query_id"}),
             },
             "suggestions": {},
-            "responses": _responses(said_of(words, subject)),
+            "responses": _responses(exchanged_verdicts(words, subject)),
             "vectors": {},
         }
         for subject in shown
@@ -206,28 +204,28 @@ def write_records(path: Path, shown: Iterable[ExchangeItem], words: Words) -> No
     write_bytes(path, canonical_json(records).encode() + b"\n")
 
 
-def _responses(said: Iterable[Said]) -> dict[str, list[dict[str, str]]]:
+def _responses(said: Iterable[ExchangedVerdict]) -> dict[str, list[dict[str, str]]]:
     found: dict[str, list[dict[str, str]]] = {}
     for one in said:
-        for question, name in QUESTIONS.items():
+        for question, name in ARGILLA_QUESTIONS.items():
             if value := getattr(one, name):
-                response = {"value": value, "user_id": user_id(one.reviewer), "status": "submitted"}
+                response = {"value": value, "user_id": argilla_user_id(one.reviewer), "status": "submitted"}
                 found.setdefault(question, []).append(response)
     return found
 
 
-def read_responses(path: Path, reviewers: Iterable[str]) -> list[Line]:
+def read_argilla(path: Path, reviewers: Iterable[str]) -> list[ExchangeRow]:
     """Every submitted verdict. `reviewers`: names that are known here."""
-    names = {user_id(name): name for name in reviewers}
+    names = {argilla_user_id(name): name for name in reviewers}
     lines = []
-    for at, record in enumerate(read_records(path), start=1):
+    for at, record in enumerate(read_json_objects(path), start=1):
         place = f"{path}, record {at}"
         for user, found in _by_user(record, place).items():
             if found.get("verdict"):
                 said = {"reviewer": names.get(user, f"Argilla user {user}"), "verdict": found["verdict"]}
                 more = {"note": found.get("note", ""), "template": found.get("new_text", "")}
                 metadata = record.get("metadata")
-                lines.append(line_of(place, metadata if isinstance(metadata, dict) else {}, {**said, **more}))
+                lines.append(parse_row(place, metadata if isinstance(metadata, dict) else {}, {**said, **more}))
     return lines
 
 
@@ -247,47 +245,35 @@ def _by_user(record: Mapping[str, Any], place: str) -> dict[str, dict[str, str]]
 # Reviews as a sheet: a row a subject and reviewer, and one to fill in where nobody has said anything.
 
 
-COLUMNS = ("subject", "subject_id", "query_id", "text", "context", "about")
-FILLED = ("reviewer", "verdict", "note", "new_text")
+SHEET_COLUMNS = ("subject", "subject_id", "query_id", "text", "context", "about")
+REVIEWER_COLUMNS = ("reviewer", "verdict", "note", "new_text")
 """Columns that people fill in."""
-LONGEST_CELL = 10_000_000
 
 
-def write_sheet(path: Path, shown: Iterable[ExchangeItem], words: Words) -> None:
+def write_review_sheet(path: Path, shown: Iterable[ExchangeItem], words: CurrentVerdicts) -> None:
     """Cells that a spreadsheet would take for formulas are made harmless."""
     rows = []
     for subject in shown:
         about = "; ".join(f"{name}: {value}" for name, value in subject.about.items())
-        fixed = {**subject.model_dump(include=set(COLUMNS)), "about": about}
+        fixed = {**subject.model_dump(include=set(SHEET_COLUMNS)), "about": about}
         filled = [
             {"reviewer": s.reviewer, "verdict": s.verdict, "note": s.note, "new_text": s.template}
-            for s in said_of(words, subject)
+            for s in exchanged_verdicts(words, subject)
         ]
-        rows += [{**fixed, **said} for said in filled or [dict.fromkeys(FILLED, "")]]
-    write_csv(path, (*COLUMNS, *FILLED), rows)
+        rows += [{**fixed, **said} for said in filled or [dict.fromkeys(REVIEWER_COLUMNS, "")]]
+    write_csv(path, (*SHEET_COLUMNS, *REVIEWER_COLUMNS), rows)
 
 
-def read_sheet(path: Path) -> list[Line]:
+def read_review_sheet(path: Path) -> list[ExchangeRow]:
     """Rows with a verdict. Raises `InputError` with the row that nobody is named in, or cannot be read."""
-    csv.field_size_limit(LONGEST_CELL)
-    try:
-        sheet = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
-        rows = [{k: _as_said(v) for k, v in row.items() if k and isinstance(v, str)} for row in sheet]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot be read as CSV: {error}", place=str(path)) from None
-    return [_line(f"{path}, row {at}", row) for at, row in enumerate(rows, start=2) if row.get("verdict")]
+    return [_line(place, row) for place, row in read_csv_rows(path, escaped=True) if row.get("verdict")]
 
 
-def _line(place: str, row: dict[str, str]) -> Line:
+def _line(place: str, row: dict[str, str]) -> ExchangeRow:
     if not row.get("reviewer", "").strip():
         raise InputError("a verdict without a reviewer", place=place, hint="say who gave it")
     said = {name: row.get(name, "") for name in ("reviewer", "verdict", "note")}
-    return line_of(place, row, {**said, "template": row.get("new_text", "")})
-
-
-def _as_said(cell: str) -> str:
-    """A cell without the apostrophe that made it harmless."""
-    return cell[1:] if cell.startswith("'") and safe_cell(cell[1:]) == cell else cell
+    return parse_row(place, row, {**said, "template": row.get("new_text", "")})
 
 
 # Reviews as Label Studio tasks: https://labelstud.io/guide/task_format
@@ -297,31 +283,31 @@ def _as_said(cell: str) -> str:
 # to whoever imports them, so a text field `reviewer` says whose they are.
 
 
-CONFIG = "review/label_studio.xml"
-TEXTS = {"reviewer": "reviewer", "note": "note", "new_text": "template"}
+LABEL_STUDIO_CONFIG = "review/label_studio.xml"
+LABEL_STUDIO_FIELDS = {"reviewer": "reviewer", "note": "note", "new_text": "template"}
 """Text fields of the configuration, and what they hold."""
 
 
-def write_tasks(path: Path, shown: Iterable[ExchangeItem], words: Words) -> None:
+def write_label_studio(path: Path, shown: Iterable[ExchangeItem], words: CurrentVerdicts) -> None:
     """One task a subject, its annotations those that stand."""
     tasks: list[dict[str, Any]] = [
         {
             "data": {
                 **subject.model_dump(exclude={"about"}),
                 "about": "; ".join(f"{name}: {value}" for name, value in subject.about.items()),
-                "choices": [{"value": label} for label in labels_of(subject.subject)],
+                "choices": [{"value": label} for label in verdict_choices(subject.subject)],
             },
-            "annotations": [_annotation(said) for said in said_of(words, subject)],
+            "annotations": [_annotation(said) for said in exchanged_verdicts(words, subject)],
         }
         for subject in shown
     ]
     write_bytes(path, canonical_json(tasks).encode() + b"\n")
 
 
-def _annotation(said: Said) -> dict[str, Any]:
+def _annotation(said: ExchangedVerdict) -> dict[str, Any]:
     texts = [
         _region(field, "textarea", {"text": [text]})
-        for field, name in TEXTS.items()
+        for field, name in LABEL_STUDIO_FIELDS.items()
         if (text := getattr(said, name))
     ]
     choice = _region("verdict", "choices", {"choices": [said.verdict]})
@@ -332,10 +318,10 @@ def _region(field: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
     return {"from_name": field, "to_name": "text", "type": kind, "value": value, "origin": "manual"}
 
 
-def read_tasks(path: Path) -> list[Line]:
+def read_label_studio(path: Path) -> list[ExchangeRow]:
     """Every annotation with a verdict, the oldest of a task first; skipped ones are left out."""
     lines = []
-    for at, task in enumerate(read_records(path), start=1):
+    for at, task in enumerate(read_json_objects(path), start=1):
         for annotation in _oldest_first(task.get("annotations")):
             place = f"{path}, task {at}"
             found = _results(annotation, place)
@@ -344,7 +330,7 @@ def read_tasks(path: Path) -> list[Line]:
                 said = {"reviewer": reviewer, "verdict": found["verdict"], "note": found.get("note", "")}
                 data = task.get("data")
                 lines.append(
-                    line_of(
+                    parse_row(
                         place,
                         data if isinstance(data, dict) else {},
                         {**said, "template": found.get("new_text", "")},

@@ -432,7 +432,7 @@ def test_unknown_formats_and_files_are_refused(tmp_path: Path) -> None:
         measure_file("decision", tmp_path / "x.csv", format="llm-iat")
     with pytest.raises(InputError, match="there is no file"):
         measure_file("decision", tmp_path / "x.csv", format="logits")
-    with pytest.raises(InputError, match="not a UTF-8 text file"):
+    with pytest.raises(InputError, match="is a folder"):
         measure_file("decision", tmp_path, format="logits")
     with pytest.raises(InputError, match="is not a release"):
         measure_file("completion", tmp_path, format="release")

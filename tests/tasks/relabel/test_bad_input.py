@@ -77,7 +77,7 @@ def test_file_beside_that_is_missing_or_not_utf8_is_named(
     if content is not None:
         beside.write_bytes(content)
     options: dict[str, Any] = {name: beside}
-    with pytest.raises(InputError, match="there is no file" if content is None else "not UTF-8") as caught:
+    with pytest.raises(InputError, match="there is no file" if content is None else "not a UTF-8") as caught:
         relabel_file(source, settings=settings, **options)
     assert content is None or caught.value.place == f"{beside}:1"
 

@@ -12,18 +12,18 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.labels import Act, ReviewEvent
-from tasks.review.events import Words, append_events, read_events, standing_words
+from tasks.review.events import CurrentVerdicts, append_events, read_events, current_verdicts
 from tasks.review.exchange import (
     ExchangeItem,
-    Line,
-    acts_of,
-    read_responses,
-    read_sheet,
-    read_tasks,
-    user_id,
-    write_records,
-    write_sheet,
-    write_tasks,
+    ExchangeRow,
+    new_acts,
+    read_argilla,
+    read_review_sheet,
+    read_label_studio,
+    argilla_user_id,
+    write_argilla,
+    write_review_sheet,
+    write_label_studio,
 )
 
 SHOWN = [
@@ -53,12 +53,12 @@ ACTS = {
         )
     ],
 }
-Write = Callable[[Path, Iterable[ExchangeItem], Words], None]
-Read = Callable[[Path], list[Line]]
+Write = Callable[[Path, Iterable[ExchangeItem], CurrentVerdicts], None]
+Read = Callable[[Path], list[ExchangeRow]]
 FORMATS: dict[str, tuple[Write, Read]] = {
-    "sheet.csv": (write_sheet, read_sheet),
-    "tasks.json": (write_tasks, read_tasks),
-    "records.json": (write_records, lambda path: read_responses(path, list(ACTS))),
+    "sheet.csv": (write_review_sheet, read_review_sheet),
+    "tasks.json": (write_label_studio, read_label_studio),
+    "records.json": (write_argilla, lambda path: read_argilla(path, list(ACTS))),
 }
 
 
@@ -83,26 +83,26 @@ def meaning(events: dict[str, list[ReviewEvent]]) -> list[Any]:
 def test_what_goes_out_comes_back_as_it_was_and_only_once(name: str, tmp_path: Path) -> None:
     write, read = FORMATS[name]
     events = store(tmp_path / "here", ACTS)
-    write(tmp_path / name, SHOWN, standing_words(events))
+    write(tmp_path / name, SHOWN, current_verdicts(events))
     lines = read(tmp_path / name)
-    there = store(tmp_path / "there", acts_of(lines, SHOWN, {}, check))
+    there = store(tmp_path / "there", new_acts(lines, SHOWN, {}, check))
     assert meaning(there) == meaning(events)
-    assert acts_of(lines, SHOWN, there, check) == {}
-    assert acts_of(lines, SHOWN, events, check) == {}
+    assert new_acts(lines, SHOWN, there, check) == {}
+    assert new_acts(lines, SHOWN, events, check) == {}
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_old_file_takes_nothing_back_that_was_decided_since(name: str, tmp_path: Path) -> None:
     write, read = FORMATS[name]
     events = store(tmp_path / "here", ACTS)
-    write(tmp_path / name, SHOWN, standing_words(events))
+    write(tmp_path / name, SHOWN, current_verdicts(events))
     since = Act(action="verdict", subject="question", subject_id="q_1", verdict="offensive")
     now = store(tmp_path / "here", {"Ada": [since]})
-    assert acts_of(read(tmp_path / name), SHOWN, now, check) == {}
+    assert new_acts(read(tmp_path / name), SHOWN, now, check) == {}
 
 
 def test_no_cell_of_a_sheet_is_a_formula(tmp_path: Path) -> None:
-    write_sheet(tmp_path / "s.csv", SHOWN, standing_words(store(tmp_path / "here", ACTS)))
+    write_review_sheet(tmp_path / "s.csv", SHOWN, current_verdicts(store(tmp_path / "here", ACTS)))
     with (tmp_path / "s.csv").open(encoding="utf-8-sig", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 4, "one a reviewer, and one to fill in where nobody said anything"
@@ -110,22 +110,22 @@ def test_no_cell_of_a_sheet_is_a_formula(tmp_path: Path) -> None:
 
 
 def test_a_sheet_that_people_filled_in_is_read(tmp_path: Path) -> None:
-    write_sheet(tmp_path / "s.csv", SHOWN, {})
+    write_review_sheet(tmp_path / "s.csv", SHOWN, {})
     text = (tmp_path / "s.csv").read_text(encoding="utf-8-sig")
     filled = text.replace('<script>?,"a?\nb?",,,,,', '<script>?,"a?\nb?",,Cleo,repetition,again,')
     (tmp_path / "s.csv").write_text(filled, encoding="utf-8-sig")
-    acts = acts_of(read_sheet(tmp_path / "s.csv"), SHOWN, {}, check)
+    acts = new_acts(read_review_sheet(tmp_path / "s.csv"), SHOWN, {}, check)
     assert [(a.subject_id, a.verdict, a.note) for a in acts["Cleo"]] == [("q_2", "repetition", "again")]
 
 
-def one_line(folder: Path, **cells: str) -> list[Line]:
+def one_line(folder: Path, **cells: str) -> list[ExchangeRow]:
     row = {"subject": "question", "subject_id": "q_1", "query_id": "", "reviewer": "Ada", "verdict": "good"}
     row |= {"note": "", "new_text": "", **cells}
     with (folder / "one.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, list(row))
         writer.writeheader()
         writer.writerow(row)
-    return read_sheet(folder / "one.csv")
+    return read_review_sheet(folder / "one.csv")
 
 
 @pytest.mark.parametrize(
@@ -147,12 +147,12 @@ def test_what_is_not_known_is_refused_with_file_and_row(
     cells: dict[str, str], told: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError) as error:
-        acts_of(one_line(tmp_path, **cells), SHOWN, {}, check)
+        new_acts(one_line(tmp_path, **cells), SHOWN, {}, check)
     assert told in error.value.message
-    assert "one.csv, row 2" in (error.value.place or "")
+    assert "one.csv:2" in (error.value.place or "")
 
 
-@pytest.mark.parametrize("read", [read_tasks, lambda path: read_responses(path, ())])
+@pytest.mark.parametrize("read", [read_label_studio, lambda path: read_argilla(path, ())])
 @pytest.mark.parametrize("content", ["{", '{"a": 1}', "[1]", "\x00"])
 def test_a_file_that_is_no_list_of_objects_is_refused(read: Read, content: str, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(content)
@@ -178,13 +178,13 @@ def test_annotations_that_label_studio_made_belong_to_its_users(tmp_path: Path) 
         "annotations": [made, by_mail, skipped],
     }
     (tmp_path / "tasks.json").write_text(json.dumps([task]))
-    acts = acts_of(read_tasks(tmp_path / "tasks.json"), SHOWN, {}, check)
+    acts = new_acts(read_label_studio(tmp_path / "tasks.json"), SHOWN, {}, check)
     assert sorted(acts) == ["Label Studio user 10", "ada@example.org"]
 
 
 def test_drafts_and_unknown_users_of_argilla(tmp_path: Path) -> None:
     said = [
-        {"value": "good", "user_id": user_id("Ada"), "status": "submitted"},
+        {"value": "good", "user_id": argilla_user_id("Ada"), "status": "submitted"},
         {"value": "good", "user_id": "0b1c", "status": "draft"},
         {"value": "offensive", "user_id": "0b1c2d3e"},
     ]
@@ -195,5 +195,5 @@ def test_drafts_and_unknown_users_of_argilla(tmp_path: Path) -> None:
         "responses": {"verdict": said},
     }
     (tmp_path / "r.json").write_text(json.dumps([record]))
-    acts = acts_of(read_responses(tmp_path / "r.json", ["Ada"]), SHOWN, {}, check)
+    acts = new_acts(read_argilla(tmp_path / "r.json", ["Ada"]), SHOWN, {}, check)
     assert sorted(acts) == ["Ada", "Argilla user 0b1c2d3e"]
