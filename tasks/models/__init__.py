@@ -19,7 +19,7 @@ from tasks.models.budget import Ledger, ledger_of, within_budget
 from tasks.models.cache import ResponseCache, fingerprint
 from tasks.models.cache_database import is_there
 from tasks.models.endpoints import SharedLoad
-from tasks.models.limits import ask_patiently, limiter_of
+from tasks.models.limits import limiter_of, send_with_retries
 from tasks.models.names import (
     FREE,
     ModelName,
@@ -352,7 +352,7 @@ async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenMo
     backend = batches or await connect_backend(resolved, settings, limits)
     ask = backend.ask if batches or price == FREE else within_budget(backend.ask, ledger, price)
     limiter = limiter_of(str(resolved), limits)
-    answer = partial(ask_patiently, ask, limiter)
+    answer = partial(send_with_retries, ask, limiter)
     model = OpenModel(
         name,
         cache_name(resolved, settings.engine),

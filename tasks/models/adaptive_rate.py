@@ -15,6 +15,8 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
+from tasks.run.retries import Backoff
+
 CUT = 0.1
 """Share by which the pace falls below the ceiling at a refusal."""
 PLATEAU, IN_FLIGHT_FOLD, SHORTEST = 150, 12, 5
@@ -33,7 +35,7 @@ RECENT, MOSTLY = 20, 0.5
 has a limit, and no weather. Refusals come at once and answers later, so fewer outcomes show too many."""
 LATE_S = 0.05
 """So late a busy machine may wake us."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
+PAUSE = Backoff(first_s=0.25, longest_s=5.0)
 
 
 @dataclass
@@ -77,7 +79,7 @@ class Pace:
     def sent(self, now: float) -> None:
         """A request goes out. One that is a little late does not delay those behind it."""
         if self._refusals:
-            self._next_at = now + LONGEST_PAUSE_S  # one at a time, until one is taken
+            self._next_at = now + PAUSE.longest_s  # one at a time, until one is taken
         if self.rate is None:
             return
         gap = 1 / self.rate
@@ -148,7 +150,7 @@ class Pace:
         """Where the server does not say: none, unless it refuses everything."""
         if self._accepted:
             return 0.0
-        return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**self._refusals)
+        return PAUSE.wait_s(self._refusals + 1)
 
     def _on_the_curve(self) -> float:
         plateaus = self._tested / self._plateau

@@ -35,6 +35,7 @@ from tasks.models.cache_database import (
     without_password,
 )
 from tasks.models.protocol import Completion, Request, TokenLogprob
+from tasks.run.retries import Backoff, Retries, RetryPolicy
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -44,7 +45,8 @@ BATCH = 200
 FLUSH_S = 2.0
 LOOK_S = 0.1
 """How often an answer that another worker is asking for is looked for."""
-PAUSES_S = (0.1, 0.5, 2.0, 5.0)
+DATABASE_RETRIES = RetryPolicy(attempts=8, backoff=Backoff(first_s=0.1, longest_s=5.0))
+"""For a database server that breaks a deadlock or restarts. A file is not retried."""
 
 ANYONES: dict[str, Any] = {"tag": "", "cost_usd": 0.0, "cached": True}
 """What an answer is like for whoever finds it."""
@@ -193,16 +195,17 @@ class ResponseCache:
         """Where a database server breaks a deadlock or starts again, the work is done again."""
         from sqlalchemy.exc import OperationalError
 
-        pauses = [] if is_file(self._url) else list(PAUSES_S)
+        retries = Retries(DATABASE_RETRIES)
         with self._explained():
             while True:
                 try:
                     with self._engine.begin() as connection:
                         return work(connection)
                 except OperationalError:
-                    if not pauses:
+                    wait_s = None if is_file(self._url) else retries.next_wait_s()
+                    if wait_s is None:
                         raise
-                    time.sleep(pauses.pop(0))
+                    time.sleep(wait_s)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

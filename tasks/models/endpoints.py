@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tasks.models.protocol import Backend, Completion, FailedAttempt, Request
+from tasks.run.retries import Backoff
 
-FIRST_AWAY_S, LONGEST_AWAY_S = 1.0, 60.0
+AWAY = Backoff(first_s=1.0, longest_s=60.0)
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Endpoint:
         """Ask it nothing for a while."""
         if now >= self.away_until:
             self.troubles += 1
-        wait = min(LONGEST_AWAY_S, FIRST_AWAY_S * 2.0 ** (self.troubles - 1))
+        wait = AWAY.wait_s(self.troubles)
         self.away_until = max(self.away_until, now + (wait if seconds is None else seconds))
 
 

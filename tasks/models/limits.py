@@ -1,7 +1,7 @@
 """How hard a model may be asked: one limiter per model and process, shared by all threads and event loops.
 
 Requests and tokens a minute are token buckets (a sixth of a minute may come in one burst); what a server
-bears without saying so is learnt (`tasks.models.adaptive_rate`). How many requests are in flight follows the server:
+bears without saying so is learnt (`adaptive_rate`). How many requests are in flight follows the server:
 additive increase, multiplicative decrease (Jacobson 1988) between 1 and `max_in_flight`, where more than one
 in ten finds it overloaded. A `Retry-After` stops the whole model, not only the request that received it.
 """
@@ -30,6 +30,7 @@ from tasks.models.protocol import (
     estimate_prompt_tokens,
 )
 from tasks.run.progress import say
+from tasks.run.retries import Backoff, Retries, RetryPolicy
 
 OVERLOADED = 0.1
 """Share of the last outcomes, twice as many as may be in flight, that makes an overload. Fewer may hang or
@@ -271,7 +272,7 @@ class Limiter:
                 self._out_of_reach_since = now
             return now - self._out_of_reach_since
 
-    def is_news(self, now: float, seconds: float) -> bool:
+    def may_report(self, now: float, seconds: float) -> bool:
         """Whether to tell why nothing moves: not again for so many seconds."""
         with self._lock:
             news = now >= self._told_until
@@ -295,50 +296,53 @@ def limiter_of(model: str, limits: Limits) -> Limiter:
         return _limiters.setdefault((model, limits), Limiter(limits))
 
 
-# Patience: try again where another try can help, never for ever.
-#
-# Tries that failed count against `attempts`. Being told to wait (429, or 503 with `Retry-After`) is no fault
-# of the request and counts a quarter, so that a storm does not use a request up; four times `attempts` tries
-# is the bound. A server that wants more than `LONGEST_WAIT_S` is not waited for. One that cannot be reached
-# at
-# all is no fault of the request either: it is tried for `outage_s`, and then the stage stops, because what
-# cannot be reached is no answer.
+# Retries
+
+LONGEST_REQUESTED_WAIT_S = 600.0
+"""A server that asks for a longer wait (`Retry-After`) is not retried."""
+BACKOFF = Backoff(first_s=0.5, longest_s=30.0, jitter=True)
+LONGEST_UNREACHED_WAIT_S = 5.0
+"""Longest wait between two attempts to reach a server that is down."""
+RATE_LIMITED_WEIGHT = 0.25
+"""Share of an attempt that a rate-limited call counts as. The request is not at fault, and a burst of 429
+responses must not use its attempts up. Four times `limits.attempts` is still the bound."""
+REPORT_FROM_S, REPORT_EVERY_S = 5.0, 30.0
+"""Waits of at least this length are reported to the progress display; an outage is reported this often."""
 
 
-LONGEST_WAIT_S = 600.0
-FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
-LONGEST_UNREACHED_S = 5.0
-TOLD_TO_WAIT = 0.25
-SAID_FROM_S, SAID_AGAIN_S = 5.0, 30.0
-"""Waits so long are said to whoever watches; that a server is still out of reach, so often."""
+async def send_with_retries(ask: Try, limiter: Limiter, request: Request) -> Outcome:
+    """Send a request within the limits, and retry it up to `limits.attempts` times.
 
+    A server that cannot be reached at all is retried for `limits.outage_s`, whatever the number of attempts:
+    nothing has been asked yet.
 
-async def ask_patiently(ask: Try, limiter: Limiter, request: Request) -> Outcome:
-    """Ask within the limiter's limits until there is an answer, a final setback, or no attempt left. Raises
-    `ModelError` where the server cannot be reached for longer than the limits allow."""
-    limits = limiter.limits
+    Raises:
+        ModelError: If the server cannot be reached for longer than `limits.outage_s`.
+    """
+    retries = Retries(RetryPolicy(limiter.limits.attempts, BACKOFF, LONGEST_REQUESTED_WAIT_S))
     tokens = estimate_prompt_tokens(request.messages) + request.decoding.max_tokens
-    tries, used = 0, 0.0
     while True:
         result = await _try_once(ask, limiter, request, tokens)
         if isinstance(result, Completion):
             return result
-        if _never_reached(result):
-            await asyncio.sleep(_until_next_try(limiter, result))
+        if _is_unreached(result):
+            await asyncio.sleep(_unreached_wait_s(limiter, result))
             continue
-        tries += 1
-        used += TOLD_TO_WAIT if _told_to_wait(result) else 1.0
-        wait_s = result.retry_after_s or 0.0
-        too_long = wait_s > LONGEST_WAIT_S
-        asked_to_wait = f"{result.message}; it asks to wait {wait_s:.0f} s"
-        if result.final or too_long or used >= limits.attempts:
-            message = asked_to_wait if too_long else result.message
-            return Failure(request.tag, result.kind, message, tries)
-        _tell(limiter, wait_s, asked_to_wait, again_s=wait_s)
-        silent = limiter.silent_s(time.monotonic())
-        await asyncio.sleep(
-            backoff_s(tries, silent) if result.retry_after_s is None else result.retry_after_s
+        requested_s = result.retry_after_s
+        wait_s = retries.next_wait_s(
+            requested_s,
+            weight=RATE_LIMITED_WEIGHT if _is_rate_limited(result) else 1.0,
+            silent_s=limiter.silent_s(time.monotonic()),
         )
+        message = f"{result.message}; it asks to wait {requested_s or 0.0:.0f} s"
+        if result.final or wait_s is None:
+            too_long = retries.policy.is_too_long(requested_s)
+            return Failure(
+                request.tag, result.kind, message if too_long else result.message, retries.failures
+            )
+        if requested_s is not None:
+            _report(limiter, requested_s, message, every_s=requested_s)
+        await asyncio.sleep(wait_s)
 
 
 async def _try_once(ask: Try, limiter: Limiter, request: Request, tokens: int) -> Completion | FailedAttempt:
@@ -349,11 +353,11 @@ async def _try_once(ask: Try, limiter: Limiter, request: Request, tokens: int) -
         except TimeoutError:
             message = f"no answer within {limiter.limits.timeout_s:g} s"
             result = FailedAttempt("timeout", message, overload=True)
-        limiter.out_of_reach_s(time.monotonic(), reached=not _never_reached(result))
+        limiter.out_of_reach_s(time.monotonic(), reached=not _is_unreached(result))
         if isinstance(result, Completion):
             limiter.succeeded(slot, result.tokens_in + result.tokens_out)
             return result
-        wait = result.retry_after_s if (result.retry_after_s or 0.0) <= LONGEST_WAIT_S else None
+        wait = result.retry_after_s if (result.retry_after_s or 0.0) <= LONGEST_REQUESTED_WAIT_S else None
         if result.kind == "rate_limit" and not result.final:
             limiter.refused(slot, wait)
         elif result.overload:
@@ -364,36 +368,31 @@ async def _try_once(ask: Try, limiter: Limiter, request: Request, tokens: int) -
         return result
 
 
-def _never_reached(result: Completion | FailedAttempt) -> bool:
+def _is_unreached(result: Completion | FailedAttempt) -> bool:
     return isinstance(result, FailedAttempt) and result.kind == "connection" and not result.may_be_billed
 
 
-def _until_next_try(limiter: Limiter, setback: FailedAttempt) -> float:
-    gone_s = limiter.out_of_reach_s(time.monotonic(), reached=False)
-    if gone_s >= limiter.limits.outage_s:
+def _unreached_wait_s(limiter: Limiter, failure: FailedAttempt) -> float:
+    """Return the seconds until the next attempt. Raise `ModelError` if the outage is too long."""
+    outage_s = limiter.out_of_reach_s(time.monotonic(), reached=False)
+    if outage_s >= limiter.limits.outage_s:
         raise ModelError(
-            f"{setback.message}; the server could not be reached for {gone_s:.0f} s",
-            hint="start the server and run the same command again: answers that came are kept; "
+            f"{failure.message}; the server could not be reached for {outage_s:.0f} s",
+            hint="start the server and run the same command again: received answers are kept; "
             "or raise limits.outage_s",
         )
-    left_s = limiter.limits.outage_s - gone_s
-    said = f"{setback.message}, for {gone_s:.0f} s now; it is tried for {left_s:.0f} s more"
-    _tell(limiter, gone_s, said, again_s=SAID_AGAIN_S)
-    bound = min(LONGEST_UNREACHED_S, max(FIRST_BACKOFF_S, gone_s))
-    return min(random.uniform(0.0, bound), left_s)
+    left_s = limiter.limits.outage_s - outage_s
+    message = f"{failure.message}, for {outage_s:.0f} s so far; retrying for another {left_s:.0f} s"
+    _report(limiter, outage_s, message, every_s=REPORT_EVERY_S)
+    longest_s = min(LONGEST_UNREACHED_WAIT_S, max(BACKOFF.first_s, outage_s))
+    return min(random.uniform(0.0, longest_s), left_s)
 
 
-def _tell(limiter: Limiter, waited_s: float, why: str, *, again_s: float) -> None:
-    if waited_s >= SAID_FROM_S and limiter.is_news(time.monotonic(), again_s):
-        say(why)
+def _report(limiter: Limiter, waited_s: float, message: str, *, every_s: float) -> None:
+    if waited_s >= REPORT_FROM_S and limiter.may_report(time.monotonic(), every_s):
+        say(message)
 
 
-def _told_to_wait(setback: FailedAttempt) -> bool:
-    return setback.kind == "rate_limit" or (setback.kind == "server" and setback.retry_after_s is not None)
-
-
-def backoff_s(tries: int, silent_s: float) -> float:
-    """Exponential, with full jitter: any time up to the bound. Where the server has answered others
-    meanwhile, it is not the server that needs a rest, and the bound stays at its first."""
-    bound: float = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (tries - 1))
-    return random.uniform(0.0, bound if silent_s >= bound / 2 else FIRST_BACKOFF_S)
+def _is_rate_limited(failure: FailedAttempt) -> bool:
+    """Return whether the server asks to wait: 429, or 503 with `Retry-After`."""
+    return failure.kind == "rate_limit" or (failure.kind == "server" and failure.retry_after_s is not None)

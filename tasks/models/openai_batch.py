@@ -11,6 +11,7 @@ import asyncio
 import fcntl
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, TextIO
@@ -33,6 +34,7 @@ from tasks.models.protocol import (
     estimate_prompt_tokens,
 )
 from tasks.run.progress import track
+from tasks.run.retries import Backoff, Retries, RetryPolicy
 from tasks.run.store import write_bytes
 
 if TYPE_CHECKING:
@@ -137,8 +139,8 @@ class JobFolder:
 OURS = "counterfoil_job"
 """Under this name the provider keeps our id of a batch."""
 ENDED = ("completed", "failed", "expired", "cancelled")
-FIRST_LOOK_S, LONGEST_LOOK_S, SLOWER = 1.0, 60.0, 1.5
-RETRIES = 4
+POLL = Backoff(first_s=1.0, longest_s=60.0)
+CREATE_POLICY = RetryPolicy(attempts=5, backoff=POLL)
 GIVEN_UP_S = 3600.0
 """So long a provider that cannot be reached is asked again."""
 LOOKED_THROUGH = 500
@@ -152,7 +154,7 @@ class BatchServer:
         self._endpoint = endpoint
         self._api_key = api_key
         self._client: AsyncOpenAI = chat_client(endpoint, api_key, connections=4)
-        self._patient = self._client.with_options(max_retries=RETRIES, timeout=600.0)
+        self._patient = self._client.with_options(max_retries=CREATE_POLICY.attempts - 1, timeout=600.0)
 
     async def submit(self, job_id: str, lines: bytes) -> str:
         """Hand requests over, one a line; returns the provider's id of the batch."""
@@ -165,7 +167,8 @@ class BatchServer:
     async def _create(self, job_id: str, file_id: str) -> str:
         import openai
 
-        for attempt in range(RETRIES + 1):
+        retries = Retries(CREATE_POLICY)
+        while True:
             try:
                 batch = await self._client.batches.create(
                     input_file_id=file_id,
@@ -176,12 +179,12 @@ class BatchServer:
                 )
                 return batch.id
             except (openai.APIConnectionError, openai.APIStatusError, OSError) as error:
-                if attempt == RETRIES or not _passing(error):
+                wait_s = retries.next_wait_s()
+                if wait_s is None or not _passing(error):
                     raise
-                await asyncio.sleep(min(LONGEST_LOOK_S, FIRST_LOOK_S * 2**attempt))
+            await asyncio.sleep(wait_s)
             if found := await self._look_for(job_id):
                 return found
-        raise AssertionError("the last attempt returns or raises")
 
     async def find(self, job_id: str) -> str | None:
         """The provider's id of a batch that an earlier process may have created."""
@@ -202,8 +205,9 @@ class BatchServer:
 
     async def watch(self, batch_id: str) -> AsyncIterator[Batch]:
         """A batch again and again, less and less often, until it has ended; nothing where there is none."""
-        pause, unreached = FIRST_LOOK_S, 0.0
-        while True:
+        unreached = 0.0
+        for look in count(1):
+            pause = POLL.wait_s(look)
             try:
                 batch = await self._patient.batches.retrieve(batch_id)
             except Exception as error:
@@ -218,7 +222,6 @@ class BatchServer:
                 if batch.status in ENDED:
                     return
             await asyncio.sleep(pause)
-            pause = min(LONGEST_LOOK_S, pause * SLOWER)
 
     async def lines(self, file_id: str | None) -> list[dict[str, Any]]:
         """A result file; none where there is no file. Lines that are not JSON are left out."""

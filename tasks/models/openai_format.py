@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from tasks.models.names import OPENAI_ENDPOINT
@@ -174,19 +173,6 @@ def read_completion(payload: Any, request: Request) -> Completion | FailedAttemp
         logprobs=_logprobs(choice.get("logprobs")),
         tokens_in_cached=_count(details.get("cached_tokens"), 0) if isinstance(details, dict) else 0,
     )
-
-
-def retry_after_s(header: str | None, now: float) -> float | None:
-    """Seconds to wait by a `Retry-After` header, in seconds or as an HTTP date; `None` where it says nothing.
-    `now` is Unix time."""
-    if not header:
-        return None
-    if re.fullmatch(r"\s*\d+(\.\d+)?\s*", header):
-        return float(header)
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - now)
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def _first(value: Any) -> dict[str, Any] | None:

@@ -120,7 +120,7 @@ def refuse_long_wait(response: Any) -> None:
 
 
 def _wait_s(retry_after: str | None, rate_limit: str | None = None) -> float | None:
-    """Return the requested wait in seconds: `Retry-After: 30`, or `RateLimit: "api";r=0;t=30` (0 left, 30 s)."""
+    """Return the requested wait in seconds: `Retry-After: 30`, or `RateLimit: "api";r=0;t=30`."""
     spent = _SPENT.search(rate_limit or "")
     return float(spent[1]) if spent else parse_retry_after(retry_after, time.time())
 

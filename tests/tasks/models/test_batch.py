@@ -18,6 +18,7 @@ from tasks.models import openai_batch as batch_server
 from tasks.models.budget import Ledger, ledger_of, spent_in
 from tasks.models.openai_batch import JobFolder
 from tasks.models.protocol import Completion, Decoding, Failure, Message, Outcome, Request
+from tasks.run.retries import Backoff
 from tests.servers.batch_routes import (
     BatchRoutes,
     cancelled,
@@ -41,8 +42,8 @@ models:
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "LINGER_S", 0.05)
     monkeypatch.setattr(batch, "IN_FLIGHT", 200)
-    monkeypatch.setattr(batch_server, "FIRST_LOOK_S", 0.02)
-    monkeypatch.setattr("tasks.models.limits.FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr(batch_server, "POLL", Backoff(0.02, 60.0))
+    monkeypatch.setattr("tasks.models.limits.BACKOFF", Backoff(0.01, 30.0, jitter=True))
 
 
 def batched(place: Path, server: OpenAIServer, **more: object) -> ModelSettings:

@@ -162,7 +162,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The lines that are said to whoever watches; short waits are, too."""
     sink = Heard()
     monkeypatch.setattr(progress, "_sink", sink)
-    monkeypatch.setattr(retries, "SAID_FROM_S", 0.5)
+    monkeypatch.setattr(retries, "REPORT_FROM_S", 0.5)
     return sink.lines
 
 
@@ -207,10 +207,10 @@ def test_a_server_that_stays_away_stops_the_stage_and_what_it_said_is_kept(
     ) as caught:
         answers(server.model(), settings, questions(60))
     outage.join()
-    assert "answers that came are kept" in str(caught.value)
+    assert "received answers are kept" in str(caught.value)
     (line,) = heard
     assert re.fullmatch(
-        r"the connection to http://127\S+ failed \(\w+\), for 1 s now; it is tried for 0 s more", line
+        r"the connection to http://127\S+ failed \(\w+\), for 1 s so far; retrying for another 0 s", line
     )
     with OpenAIServer("yes", port=server.port) as again:
         assert len(answers(server.model(), settings, questions(60))) == 60

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 
 from schemas.recipe import Limits
 from tasks.models.limits import Bucket, Limiter, limiter_of
-from tasks.models.openai_format import retry_after_s
 from tasks.models.protocol import Completion, Failure
 from tests.servers.openai_server import HANG, Fault, HiddenLimit, OpenAIServer, status, storm
 from tests.tasks.models.asking import answers, questions, settings_for
@@ -141,15 +139,6 @@ def test_one_limiter_a_model_and_process() -> None:
     limits = Limits()
     assert limiter_of("a", limits) is limiter_of("a", limits)
     assert limiter_of("a", limits) is not limiter_of("b", limits)
-
-
-def test_retry_after_is_read_in_seconds_and_as_a_date() -> None:
-    assert retry_after_s("7", 0) == 7
-    assert retry_after_s("0.5", 0) == 0.5
-    assert retry_after_s(formatdate(1_000_030, usegmt=True), 1_000_000) == 30
-    assert retry_after_s(formatdate(1_000, usegmt=True), 1_000_000) == 0
-    for nonsense in (None, "", "soon", "-3", "nan", "inf", "Thu, 99 Foo 1"):
-        assert retry_after_s(nonsense, 0) is None
 
 
 @pytest.mark.parametrize("says_when", [True, False])

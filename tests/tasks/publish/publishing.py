@@ -20,6 +20,7 @@ from tasks.publish import hub as door
 from tasks.publish import hub as hub_errors
 from tasks.publish.hub import Hub
 from tasks.release import data_file
+from tasks.run.retries import Backoff, RetryPolicy
 from tests.servers.hub_server import HubServer
 
 NAME, REPO = "everyday-advice", "org/everyday-advice"
@@ -108,7 +109,7 @@ def impatient_client() -> Iterator[None]:
         patch.setattr(constants, "HF_HUB_OFFLINE", False)
         patch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 2)
         patch.setattr(door, "TIMEOUT_S", 2.0)
-        patch.setattr(hub_errors, "FIRST_WAIT_S", 0.05)
+        patch.setattr(hub_errors, "RETRY_POLICY", RetryPolicy(5, Backoff(0.05, 60.0), longest_wait_s=120.0))
         huggingface_hub.close_session()
         yield
     huggingface_hub.close_session()

@@ -21,6 +21,7 @@ from tasks.publish.hub import (
     refuse_long_wait,
     with_retries,
 )
+from tasks.run.retries import Backoff, RetryPolicy
 from tests.servers.hub_server import HubServer, status
 from tests.tasks.publish.publishing import (
     REPO,
@@ -211,7 +212,7 @@ def test_signature_of_an_address_is_left_out() -> None:
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     taken: list[float] = []
     monkeypatch.setattr(hub_errors.time, "sleep", taken.append)
-    monkeypatch.setattr(hub_errors, "FIRST_WAIT_S", 1.0)
+    monkeypatch.setattr(hub_errors, "RETRY_POLICY", RetryPolicy(5, Backoff(1.0, 60.0), longest_wait_s=120.0))
     return taken
 
 
