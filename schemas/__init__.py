@@ -1,0 +1,1 @@
+"""Records, tables, ids and errors. Imports nothing else of this project."""

@@ -1,4 +1,4 @@
-"""Effects: what was measured, over which slice, with its interval and its multiplicity-corrected p."""
+"""Responses of models, judgements of those responses, and the effects measured from them."""
 
 from __future__ import annotations
 
@@ -7,46 +7,15 @@ from typing import Literal
 from schemas.question import Question
 from schemas.tables import Row, Table, content_id
 
-
-class Effect(Row):
-    """One number with a 95 % interval (`low`, `high`)."""
-
-    id: str
-    level: Literal["question", "domain", "superdomain", "attribute", "family", "control", "overall"]
-    name: str
-    """The slice: a question id, a domain, an attribute, …"""
-    family: str
-    attribute: str
-    model: str
-    condition: str = "plain"
-    """In which way the questions were asked (see `Response.condition`)."""
-    metric: str
-    unit: str
-    value: float
-    low: float | None
-    high: float | None
-    p_value: float | None
-    q_value: float | None
-    """Benjamini-Hochberg over the slices of one level of one report."""
-    n: int
-    """Independent units behind the value (questions, scenarios, …)."""
-
-
-EFFECTS: Table[Effect] = Table("effects", Effect, key="id")
-
-
-# Responses: one model's answer to one variant, sample k; a failed call is a row as well.
-
-
 Phase = Literal["search", "holdout"]
 Scoring = Literal["free_text", "sampled", "token_probability"]
 
 PLAIN = "plain"
-"""The condition of an answer to the question in its family's usual way."""
+"""Condition of a question that is asked in the usual way of its family."""
 
 
 class Response(Row):
-    """One answer, or the typed record of why there is none (`failure`)."""
+    """One model's answer to one variant, sample k, or the record of a failed call (`failure`)."""
 
     id: str
     question_id: str
@@ -54,27 +23,27 @@ class Response(Row):
     value: str
     model: str
     revision: str | None
-    """What the server says it ran."""
+    """Model revision reported by the server."""
     phase: Phase
     sample: int
     condition: str = PLAIN
-    """In which way the question was asked: `plain`, or the name of an attack, persona, mitigation, …"""
+    """How the question was asked: `plain`, or the name of an attack, persona, mitigation, …"""
     text: str
     refused: bool
     finish_reason: str | None
     scoring: Scoring
     option_order: tuple[int, ...]
-    """The order in which the question's options were shown; empty for free text."""
+    """Order in which the question's options were shown. Empty for free text."""
     option: int | None
-    """Index of the chosen option in the question's `options`; `None`: free text or invalid."""
+    """Index of the chosen option in the question's `options`. `None` for free text or an invalid answer."""
     log_perplexity: float | None = None
-    """Mean −ln p per token of the variant's own text, where the family scores texts and not answers."""
+    """Mean −ln p per token of the variant's own text, if the family scores texts instead of answers."""
     option_logprobs: tuple[float, ...]
-    """ln p of each option, in the question's order, where the server returned them."""
+    """ln p of each option, in the question's order. Empty if the server returned none."""
     tokens_in: int
     tokens_out: int
     cost_usd: float
-    """What this answer costs at the price list, whoever paid for it and when."""
+    """Cost at list price, also if the answer came from the cache."""
     failure: str | None
     failure_message: str | None
 
@@ -87,7 +56,7 @@ RESPONSES: Table[Response] = Table(
 def text_answer(
     question: Question, variant: int, sample: int, text: str, *, model: str, phase: Phase = "search"
 ) -> Response:
-    """An answer in free text to one variant, for which no model was asked."""
+    """Build a free-text response to one variant without asking a model."""
     return Response(
         id=content_id("r", model, question.id, variant, sample, text),
         question_id=question.id,
@@ -112,11 +81,8 @@ def text_answer(
     )
 
 
-# Judgements: one judge's structured scores of one group, or of two of its variants, in one order.
-
-
 class Score(Row):
-    """One criterion of a rubric."""
+    """Score of one criterion of a rubric."""
 
     criterion: str
     value: float
@@ -124,7 +90,10 @@ class Score(Row):
 
 
 class Judgement(Row):
-    """A verdict, or an abstention with its reason; never a default score."""
+    """One judge's verdict on a group or on two of its variants, or an abstention with its reason.
+
+    A judge that gives no usable answer abstains. There is no default score.
+    """
 
     id: str
     question_id: str
@@ -134,22 +103,22 @@ class Judgement(Row):
     rubric_hash: str
     prompt_hash: str
     target: str
-    """The model whose answers were judged."""
+    """Model that gave the judged answers."""
     phase: Phase
     order: tuple[int, ...]
-    """Variant indices in the order the judge saw them."""
+    """Variant indices in the order shown to the judge."""
     pair: tuple[int, ...] = ()
-    """The two variants that were compared, the lower index first; empty where all were shown at once."""
+    """The two compared variants, lower index first. Empty if all variants were shown at once."""
     masked: bool
-    """Whether words that name the group were hidden from the judge."""
+    """Whether words that name the group were masked."""
     repeat: int
     adjudicates: bool = False
-    """Whether this verdict was asked for because the panel was split, and decides for it."""
+    """Whether the adjudicator gave this verdict, which settles a split panel."""
     scores: tuple[Score, ...]
-    """A yes/no check is 1 or 0; one that did not apply has no score."""
+    """A yes/no check scores 1 or 0. A check that did not apply has no score."""
     fitness: float | None
     fitness_form: str
-    """`normalised`, `search`, `boolean` or `divergence`: forms are never mixed."""
+    """`normalised`, `search`, `boolean` or `divergence`. Forms are never mixed."""
     p_value: float | None
     abstention: str | None
     tokens_in: int
@@ -157,7 +126,11 @@ class Judgement(Row):
     cost_usd: float
 
     def score(self, criterion: str) -> float:
-        """That criterion's value; `KeyError` where the rubric has no such criterion."""
+        """Return the value of a criterion.
+
+        Raises:
+            KeyError: If the judgement has no score for it.
+        """
         for score in self.scores:
             if score.criterion == criterion:
                 return score.value
@@ -167,3 +140,30 @@ class Judgement(Row):
 JUDGEMENTS: Table[Judgement] = Table(
     "judgements", Judgement, key="id", references=(("question_id", "questions.id"),)
 )
+
+
+class Effect(Row):
+    """An estimate over one slice with its 95 % interval (`low`, `high`)."""
+
+    id: str
+    level: Literal["question", "domain", "superdomain", "attribute", "family", "control", "overall"]
+    name: str
+    """Slice: a question id, a domain, an attribute, …"""
+    family: str
+    attribute: str
+    model: str
+    condition: str = "plain"
+    """How the questions were asked (see `Response.condition`)."""
+    metric: str
+    unit: str
+    value: float
+    low: float | None
+    high: float | None
+    p_value: float | None
+    q_value: float | None
+    """p adjusted with Benjamini-Hochberg over the slices of one level of one report."""
+    n: int
+    """Number of independent units (questions, scenarios, …)."""
+
+
+EFFECTS: Table[Effect] = Table("effects", Effect, key="id")

@@ -1,12 +1,15 @@
-"""What a person is told when something is wrong: the thing, the place, the next step."""
+"""Errors shown to the user, with a message, a place, a hint and an exit code."""
 
 from __future__ import annotations
 
 
 class CounterfoilError(Exception):
-    """Base of every error that is meant for a person.
+    """Base of all errors shown to the user.
 
-    `message` names the thing, `place` where it stands (file, line, row), `hint` the next step.
+    Attributes:
+        message: Names the problem.
+        place: File, line or row of the problem.
+        hint: Next step for the user.
     """
 
     exit_code = 1
@@ -26,7 +29,7 @@ class CounterfoilError(Exception):
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep place and hint when the error crosses a process boundary."""
+        """Keep place and hint when the error is pickled between processes."""
         return (_rebuild, (type(self), self.message, self.place, self.hint))
 
 
@@ -37,42 +40,42 @@ def _rebuild(
 
 
 class InputError(CounterfoilError):
-    """Bad usage, recipe, template or input file."""
+    """Invalid usage, recipe, template or input file."""
 
     exit_code = 2
 
 
 class GateError(CounterfoilError):
-    """Validation or version policy refused the result."""
+    """The result failed validation or the version policy."""
 
     exit_code = 3
 
 
 class BudgetError(CounterfoilError):
-    """The estimate or the running cost is over the budget, or a price is unknown."""
+    """The estimated or actual cost exceeds the budget, or a price is unknown."""
 
     exit_code = 4
 
 
 class ModelError(CounterfoilError):
-    """A model failed beyond what the recipe allows."""
+    """A model failed more often than the recipe allows."""
 
     exit_code = 5
 
 
 class ReviewError(CounterfoilError):
-    """People must look at more questions before the build goes on. Nothing is wrong, and nothing is lost."""
+    """More questions must be reviewed before the build continues. All finished steps are kept."""
 
     exit_code = 7
 
 
 class PublishError(CounterfoilError):
-    """A publish conflict, or what was published could not be verified."""
+    """A conflict while publishing, or a published release that could not be verified."""
 
     exit_code = 6
 
 
 class MachineError(CounterfoilError):
-    """The machine refused: no room, no memory, no permission."""
+    """Lack of disk space, memory or permission on this machine."""
 
     exit_code = 8

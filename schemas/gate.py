@@ -1,4 +1,4 @@
-"""The passport of a judge: what the audit found, and how that compares with what a recipe asks for."""
+"""Passports of audited judges, findings of the gate, and layouts of foreign datasets."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.recipe import Bar
 from schemas.tables import Row, Table, content_hash
 
-MOST = 0.5
-"""Share of its looks that a probe needs an answer to, before a judge can pass by it."""
+MIN_ANSWERED = 0.5
+"""Share of scenes that must be answered before a judge can pass a probe."""
 
 
 class ProbeResult(Row):
@@ -20,61 +20,61 @@ class ProbeResult(Row):
     """`repeat`, `position`, `a_a`, `planted`, `gold`, a cue, …"""
     measure: str
     value: float | None
-    """`None`: nothing could be measured, because the judge abstained."""
+    """`None` if the judge abstained on every scene."""
     low: float | None = None
     high: float | None = None
     n: int
-    """Scenes behind the value; abstentions are not among them."""
+    """Scenes behind the value, without abstentions."""
     asked: int
-    """Scenes that were asked about."""
+    """Scenes shown to the judge."""
     floor: float | None = None
-    """What the value is read against, where that is a fixed number: 0 for differences, ½ for first places."""
+    """Value of an unbiased judge, if fixed: 0 for differences, ½ for first-pick rates."""
     note: str = ""
 
     @property
     def differs_from_floor(self) -> bool:
-        """Whether the interval leaves the floor out."""
+        """Whether the interval excludes the floor."""
         if self.floor is None or self.low is None or self.high is None:
             return False
         return not self.low <= self.floor <= self.high
 
 
 class Passport(Row):
-    """What the audit found of one judge with one rubric, one prompt and one way of comparing."""
+    """Audit results of one judge with one rubric, one prompt and one comparison."""
 
     format_version: int = 1
     judge: str
     revision: str | None
-    """What its server says it ran."""
+    """Model revision reported by the server."""
     rubric: str
     rubric_hash: str
     prompt_hash: str
     comparison: str
     gold: dict[str, str] = Field(default={})
-    """The files that it was audited with, by sha256."""
+    """Audit files and their sha256."""
     scenes: int
     probes: tuple[ProbeResult, ...]
 
     def result(self, probe: str, measure: str) -> ProbeResult | None:
-        """That measure, if it was taken."""
+        """Return one measure of one probe, or `None` if it was not taken."""
         return next((p for p in self.probes if (p.probe, p.measure) == (probe, measure)), None)
 
     def shortfalls(self, bar: Bar) -> tuple[str, ...]:
-        """In words, everything in which the judge is below the bar; empty: it passes."""
-        told = (_shortfall(result, bar) for result in self.probes)
-        return tuple(words for words in told if words)
+        """Describe every measure that misses the bar. Return an empty tuple if the judge passes."""
+        descriptions = (_shortfall(result, bar) for result in self.probes)
+        return tuple(text for text in descriptions if text)
 
 
 def passport_key(judge: str, rubric_hash: str, prompt_hash: str, comparison: str) -> str:
-    """What a passport is valid for, as 16 hex digits."""
+    """Return the key of a passport (16 hex digits): judge, rubric, prompt and comparison."""
     return content_hash([judge, rubric_hash, prompt_hash, comparison])[:16]
 
 
-WORDS = {
-    "beyond_chance": "identical answers said to differ, beyond chance",
-    "verdicts_lost_to_order": "verdicts that change when the order is swapped, beyond chance",
-    "recall_2": "recall of planted differences of the middle size",
-    "recall_2_over_a_a": "recall of planted differences minus false alarms on identical answers (lower end)",
+MEASURE_TITLES = {
+    "beyond_chance": "false positives on identical answers, beyond chance",
+    "verdicts_lost_to_order": "verdicts changed by swapping the order, beyond chance",
+    "recall_2": "recall of medium planted differences",
+    "recall_2_over_a_a": "recall of planted differences minus false positives (lower bound)",
     "verdict_recall_lost": "recall lost to the cue",
     "pick_accuracy_lost": "accuracy of picks lost to the cue",
 }
@@ -84,17 +84,17 @@ def _shortfall(result: ProbeResult, bar: Bar) -> str | None:
     limit = _limit(result, bar)
     if limit is None:
         return None
-    name = f"{result.probe}: {WORDS[result.measure]}"
-    if result.value is None or result.n < MOST * result.asked:
+    name = f"{result.probe}: {MEASURE_TITLES[result.measure]}"
+    if result.value is None or result.n < MIN_ANSWERED * result.asked:
         return f"{name}: only {result.n} of {result.asked} scenes could be read"
-    counted, at_most, wanted = limit
-    if (counted <= wanted) if at_most else (counted >= wanted):
+    value, at_most, bound = limit
+    if (value <= bound) if at_most else (value >= bound):
         return None
-    return f"{name}: {counted:.2f}, and the bar is {'at most' if at_most else 'at least'} {wanted:.2f}"
+    return f"{name}: {value:.2f}, and the bar is {'at most' if at_most else 'at least'} {bound:.2f}"
 
 
 def _limit(result: ProbeResult, bar: Bar) -> tuple[float, bool, float] | None:
-    """What counts, whether it may be at most (else at least) what follows; `None` where there is no bar."""
+    """Return (value, is upper bound, bound), or `None` if the bar does not limit this measure."""
     value = result.value or 0.0
     match result.probe, result.measure:
         case "a_a", "beyond_chance":
@@ -110,14 +110,13 @@ def _limit(result: ProbeResult, bar: Bar) -> tuple[float, bool, float] | None:
     return None
 
 
-# What the gate found: one finding a check, the rows that failed it, and whether the whole may pass.
-
+# Results of the gate.
 
 Severity = Literal["error", "warning"]
 
 
 class Finding(Row):
-    """One check that some rows did not pass."""
+    """One check that some rows failed."""
 
     id: str
     table: str
@@ -125,20 +124,22 @@ class Finding(Row):
     check: str
     severity: Severity
     message: str
-    """One sentence that says what is wrong."""
+    """One sentence that describes the problem."""
     count: int
     examples: tuple[str, ...]
-    """Ids of the first failing rows; the table `failing_rows` has all of them."""
+    """Ids of the first failing rows. The table `failing_rows` lists all of them."""
     excerpt: str = ""
-    """The beginning of what the first of them says."""
+    """Start of the text of the first failing row."""
 
 
 VALIDATION: Table[Finding] = Table("validation", Finding, key="id")
 
 
 class FailingRow(Row):
-    """One row that did not pass one check. `row` is the row's id (or its number, in a foreign file), `text`
-    the beginning of what it says."""
+    """One row that failed one check.
+
+    `row` is the row's id, or its number in a foreign file. `text` is the start of its text.
+    """
 
     table: str
     column: str | None
@@ -152,7 +153,7 @@ FAILING_ROWS: Table[FailingRow] = Table("failing_rows", FailingRow, key="row")
 
 
 class SuiteResult(Row):
-    """What Great Expectations said about one table. `result` is its JSON, without times and run ids."""
+    """Result of Great Expectations for one table. `result` is its JSON without times and run ids."""
 
     table: str
     rows: int
@@ -165,40 +166,40 @@ SUITE_RESULTS: Table[SuiteResult] = Table("suite_results", SuiteResult, key="tab
 
 
 class Validation(Row):
-    """The verdict. Warnings are told; only errors stop a release."""
+    """Verdict of the gate. Warnings are reported, and only errors stop a release."""
 
     passed: bool
     errors: int
     warnings: int
     rows: dict[str, int]
-    """Rows per table that was looked at."""
+    """Checked rows per table."""
     findings: tuple[Finding, ...]
     expectations: int
-    """How many expectations were put to the tables."""
+    """Number of evaluated expectations."""
     layouts: dict[str, str] = Field(default={})
-    """What datasets that are not ours look like, by file."""
+    """Recognised layout of each foreign file."""
 
     def summary(self) -> dict[str, Any]:
-        """The verdict as one JSON object."""
+        """Return the verdict as a JSON object."""
         return self.model_dump(mode="json")
 
 
 class Quarantine(Row):
-    """Questions that failed a check and were taken out before anything was measured of them."""
+    """Questions that failed a check and were removed before measurement."""
 
     questions: int
-    """That would be released."""
+    """Questions that would be released."""
     failing: int
     taken: int
-    """All that fail, or none where that would be more than the recipe allows."""
+    """Removed questions: all that failed, or none if they exceed the limit."""
     limit: float
-    """Share of the questions that the recipe lets be taken out."""
+    """Highest share of questions that may be removed."""
     checks: dict[str, int]
-    """Failing questions by the check that is their reason."""
+    """Number of failing questions by check."""
 
 
 class MatchedRows(BaseModel):
-    """Rows that belong together: those that agree in `by`, which should have every combination of `every`."""
+    """Rows that agree in the columns `by` should hold every combination of the columns `every`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     by: tuple[str, ...]
@@ -206,25 +207,25 @@ class MatchedRows(BaseModel):
 
 
 class Layout(BaseModel):
-    """The format of a dataset that is not ours."""
+    """Format of a foreign dataset."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     id: str
     title: str
     columns: tuple[str, ...]
-    """All are there, whatever else is."""
+    """Required columns."""
     asked: tuple[str, ...] = ()
-    """What a model reads."""
+    """Columns that a model reads."""
     templates: tuple[str, ...] = ()
-    """Texts whose slots are meant to be open."""
+    """Columns with templates, which may contain open slots."""
     one_of: dict[str, tuple[str, ...]] = {}
     differ: tuple[tuple[str, ...], ...] = ()
-    """Columns that must not read the same in one row."""
+    """Sets of columns that must differ within a row."""
     sets: MatchedRows | None = None
 
 
 class Layouts(BaseModel):
-    """data/layouts.yaml"""
+    """Content of data/layouts.yaml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     layouts: tuple[Layout, ...]

@@ -1,4 +1,4 @@
-"""Candidate sets: a query with its positives and its hard negatives."""
+"""Candidate sets, dropped rows, label changes and review events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from schemas.tables import Row, Table
 
 
 class Passage(Row):
-    """A text that may answer a query. `extra` is a JSON object: what the file held beside the text."""
+    """A text that may answer a query. `extra` is a JSON object with the other fields of the file."""
 
     id: str
     text: str
@@ -28,26 +28,23 @@ class CandidateSet(Row):
     positives: tuple[Passage, ...]
     negatives: tuple[Passage, ...]
     extra: str = "{}"
-    """JSON object: columns of the file that are carried through."""
+    """JSON object with the other columns of the file."""
 
 
 CANDIDATES: Table[CandidateSet] = Table("candidates", CandidateSet, key="id")
 
 
-# What became of every row: kept, or dropped with a stage, a reason and what it lost to.
-
-
 class Dropped(Row):
-    """A row that left the pipeline. `record` is the row itself as JSON: nothing disappears."""
+    """A row that left the pipeline. `record` is the row itself as JSON."""
 
     id: str
     kind: Literal["question", "response", "judgement", "passage"]
     stage: str
     reason: str
     because_of: str | None
-    """Id of the row that it lost to (its duplicate, its better), where there is one."""
+    """Id of the row that replaced it, such as the kept duplicate."""
     similarity: float | None
-    """0 to 100, where the reason is a duplicate."""
+    """0 to 100 for duplicates, else `None`."""
     text: str
     record: str
 
@@ -56,11 +53,11 @@ DROPPED: Table[Dropped] = Table("dropped", Dropped, key="id")
 
 
 class StageCounts(Row):
-    """What went through one stage. `rows = kept + dropped + failed`, always."""
+    """Row counts of one stage. `rows = kept + dropped + failed`."""
 
     stage: str
     unit: str
-    """What is counted: `questions`, `requests`, `groups`, `candidates`, …"""
+    """Unit of the counts: `questions`, `requests`, `groups`, `candidates`, …"""
     rows: int
     kept: int
     dropped: int
@@ -71,30 +68,27 @@ STAGE_COUNTS: Table[StageCounts] = Table("counts", StageCounts, key="stage")
 
 
 def check_reconciled(counts: Iterable[StageCounts]) -> None:
-    """Raise `GateError` naming the first stage whose rows do not add up."""
+    """Raise `GateError` for the first stage whose rows do not add up."""
     for c in counts:
         if c.rows != c.kept + c.dropped + c.failed:
             raise GateError(
                 f"stage {c.stage}: {c.rows} {c.unit} went in, but {c.kept} kept + {c.dropped} dropped + "
                 f"{c.failed} failed = {c.kept + c.dropped + c.failed}",
-                hint="this is a defect of the stage: please report it with the run directory",
+                hint="this is a bug in the stage; please report it with the run directory",
             )
-
-
-# Labels change by appending: who changed what, from what, to what, and why.
 
 
 SubjectKind = Literal["question", "passage"]
 
 
 class LabelChange(Row):
-    """One entry of the history of one question's or passage's label."""
+    """One entry in the label history of a question or passage. The history is only appended to."""
 
     id: str
     subject_id: str
     subject_kind: SubjectKind
     query_id: str
-    """The query (or accepted question) against which the subject was judged."""
+    """Query, or accepted question, against which the subject was judged."""
     step: int
     """Position in this subject's history for this query, from 0."""
     before: str
@@ -103,21 +97,16 @@ class LabelChange(Row):
     """`ranked_above_positive`, `evidence_below_positive`, `no_evidence`, `near_duplicate_of_positive`, …"""
     judge: str
     evidence: str | None
-    """The verbatim span that decided, where there is one."""
+    """Verbatim span behind the decision, if any."""
     stage: str
 
 
 LABEL_HISTORY: Table[LabelChange] = Table("label_history", LabelChange, key="id")
 
 
-# What people decide about questions and passages, one event at a time; nothing is ever rewritten.
-#
-# A reviewer's events stand in one file of their own, `data/reviews/<benchmark>/<reviewer>.jsonl`, a line
-# each,
-# oldest first. Ids are content, so what was decided holds in every run and release of the benchmark that
-# still
-# asks the same question.
-
+# Review events. Each reviewer has one append-only file, `data/reviews/<benchmark>/<reviewer>.jsonl`, with one
+# event per line, oldest first. Subjects are content ids, so a decision applies to every run and release of
+# the benchmark that contains the same question.
 
 QuestionVerdict = Literal[
     "very_good",
@@ -131,10 +120,10 @@ QuestionVerdict = Literal[
     "discuss",
     "other",
 ]
-"""The labels by which questions are verified by hand; the last two decide nothing."""
+"""Labels for manual verification of questions. The last two decide nothing."""
 KEEPING: tuple[QuestionVerdict, ...] = ("very_good", "good")
 UNDECIDED: tuple[str, ...] = ("discuss", "other")
-"""Remarks that keep and drop nothing: they put the group into the queue of what people must talk about."""
+"""Verdicts that neither keep nor drop a group, but queue it for discussion."""
 
 PassageVerdict = Literal["answers", "helps", "does_not_answer", "discuss", "other"]
 """Whether a passage answers its query: `answers` makes it a positive, `helps` is too close to be a negative,
@@ -142,30 +131,33 @@ PassageVerdict = Literal["answers", "helps", "does_not_answer", "discuss", "othe
 
 
 class Act(Row):
-    """What a reviewer does; storing it makes an event of it."""
+    """An action of a reviewer. It becomes a `ReviewEvent` when it is stored."""
 
     action: Literal["verdict", "edit", "undo"]
     subject: Literal["question", "passage"]
     subject_id: str
     query_id: str = ""
-    """Of a passage: the query it was retrieved for."""
+    """For a passage: the query for which it was retrieved."""
     verdict: QuestionVerdict | PassageVerdict | None = None
     note: str = ""
     template: str | None = None
-    """Of an edit: the question's new text, with slots."""
+    """For an edit: the new text with slots."""
     replaced_by: str | None = None
-    """Of an edit: the id of the question that the new text makes."""
+    """For an edit: id of the question made from the new text."""
     undoes: str | None = None
-    """Id of the event that is taken back."""
+    """Id of the undone event."""
     seconds: float | None = None
-    """How long the reviewer looked at it."""
+    """Viewing time in seconds."""
 
 
 class ReviewEvent(Act):
-    """One act of one reviewer. The last event on a subject that was not undone is what the reviewer says."""
+    """One stored action of one reviewer.
+
+    The reviewer's verdict on a subject is the last event that was not undone.
+    """
 
     id: str
-    """Content id of all the rest."""
+    """Content id of the other fields."""
     reviewer: str
     number: int
     """Position among this reviewer's events, from 0."""
@@ -174,14 +166,14 @@ class ReviewEvent(Act):
 
 
 class Waiting(Row):
-    """A build that waits for people."""
+    """A build that waits for reviews."""
 
     benchmark: str
     questions: tuple[str, ...]
     """Ids of the accepted open questions."""
     needed: int
-    """How many of them must have a settled verdict."""
+    """Number of these that must have a settled verdict."""
     flow_run: str | None
-    """Id of the suspended Prefect flow run; none where the build was stopped."""
+    """Id of the suspended Prefect flow run, or `None` if the build was stopped."""
     api: str | None
-    """Address of the Prefect server that knows the run, without credentials."""
+    """Address of the Prefect server of that flow run, without credentials."""

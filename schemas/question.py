@@ -1,4 +1,4 @@
-"""Errata: texts that were mended after a release, and why."""
+"""Questions, their matched variants, and errata of released questions."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from schemas.tables import Row, Table, content_id
 
 
 class Erratum(Row):
-    """One mended question. Its text is part of its id, so the mended one has another id and the old one as
-    its parent."""
+    """A correction to a released question.
+
+    The text is part of a question's id, so the corrected question has a new id and the old one as its parent.
+    """
 
     question_id: str
-    """The question that was wrong."""
+    """Id of the faulty question."""
     mended_id: str
     before: str
-    """Its template, slots and all."""
+    """Template with slots before the correction."""
     after: str
     reason: str
     changed_in: str
-    """The release version in which it was mended."""
-
-
-# Questions: a template bound to one attribute, and the matched variants that it expands to.
+    """Release version that contains the correction."""
 
 
 Framing = Literal["explicit", "implicit"]
@@ -38,21 +37,21 @@ class Variant(Row):
     value: str
     text: str
     slots: tuple[str, ...]
-    """What stands in each slot, in the order of the slots."""
+    """Content of each slot, in order."""
     valence: int | None = None
 
 
 class Option(Row):
-    """One answer that a forced-choice question offers."""
+    """One possible answer to a forced-choice question."""
 
     text: str
     role: str
-    """What choosing it means to the family's metric: `yes`, `no`, `stereotype`, `unrelated`, …"""
+    """Meaning for the family's metric: `yes`, `no`, `stereotype`, `unrelated`, …"""
     valence: int | None = None
 
 
 class Question(Row):
-    """A template bound to one attribute: the group of variants that is kept or dropped as one."""
+    """A template bound to one attribute. Its variants are kept or dropped as one group."""
 
     id: str
     family: str
@@ -64,34 +63,34 @@ class Question(Row):
     topic: str
     language: str
     template: str
-    """Text with slots `{{a man/a woman}}`; option i of every slot belongs to `values[i]`."""
+    """Text with slots `{{a man/a woman}}`. Option i of every slot belongs to `values[i]`."""
     values: tuple[str, ...]
-    """Value ids; in an `a_a` control one id stands twice."""
+    """Value ids. An `a_a` control has the same id twice."""
     variants: tuple[Variant, ...]
     options: tuple[Option, ...]
-    """Empty where the answer is free text."""
+    """Empty for free-text questions."""
     origin: Origin
     operator: str | None
     parent_id: str | None
     twin_id: str | None
-    """The same question in the other framing."""
+    """Id of the same question in the other framing."""
     template_id: str | None
     composition: str | None
-    """JSON object: the parts a recombined question was put together from."""
+    """JSON object with the parts of a recombined question."""
     round: int
     label: Label
     fitness: float | None
-    """Search-phase fitness, where the question was judged."""
+    """Fitness in the search phase, if judged."""
     holdout_effect: float | None
-    """Effect on fresh samples, where it was measured again."""
+    """Effect on fresh samples, if re-tested."""
     changed_in: str | None
-    """The release version in which its text was last mended."""
+    """Release version in which its text was last corrected."""
 
 
 def question_id(
     *, family: str, attribute: str, framing: str, control: str, template: str, values: tuple[str, ...]
 ) -> str:
-    """A question's id: what it asks, of whom, how. Lineage and scores are not part of it."""
+    """Return the content id of a question. Lineage and scores are not part of it."""
     return content_id("q", family, attribute, framing, control, template, list(values))
 
 

@@ -1,4 +1,4 @@
-"""The recipe: one YAML file that says everything about a build. Unknown keys are refused."""
+"""The recipe: one YAML file that fully specifies a build. Unknown keys are rejected."""
 
 from __future__ import annotations
 
@@ -22,61 +22,62 @@ Strategy = Literal["quotas", "map_elites", "thompson", "random"]
 
 
 class Section(BaseModel):
-    """Part of a recipe: frozen, and closed to keys that nobody reads."""
+    """Part of a recipe. Frozen, and rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class Models(Section):
-    """Who generates, who answers, who judges."""
+    """Models that generate, answer and judge."""
 
     generator: Literal["recombine"] | ModelName = Field(
         default="recombine",
-        description="`recombine` writes questions from the taxonomy without a model; or a model's name",
+        description="`recombine` composes questions from the taxonomy without a model; or a model name",
     )
     targets: tuple[ModelName, ...] = Field(min_length=1, description="models whose answers drive the search")
     holdout_targets: tuple[ModelName, ...] = Field(
-        default=(), description="models that answer the selected questions afresh; default: the targets"
+        default=(), description="models that answer the selected questions again; default: the targets"
     )
     judges: tuple[Literal["divergence"] | ModelName, ...] = Field(
         default=("divergence",),
         min_length=1,
-        description="`divergence` is a permutation test on the answers, without a model; or models' names",
+        description="`divergence` is a permutation test on the answers, without a model; or model names",
     )
     adjudicator: ModelName | None = Field(
-        default=None, description="model that decides where the panel is split; default: the median does"
+        default=None, description="model that decides if the panel is split; default: the median decides"
     )
-    relabel_judges: tuple[Literal["lexical"] | ModelName, ...] = Field(
-        default=("lexical",),
+    relabel_judges: tuple[Literal["sentences", "lexical"] | ModelName, ...] = Field(
+        default=("sentences", "lexical"),
         min_length=1,
-        description="`lexical` finds evidence by word overlap, without a model; or models' names",
+        description="model names, or judges without a model: `sentences` compares the answers to a question "
+        "of the pool, `lexical` finds the words of a query in the passages of `relabel.files`",
     )
 
     batch: tuple[ModelName, ...] = Field(
         default=(),
-        description="models that are asked through the provider's Batch API: cheaper, and answered within a "
-        "day; each of `openai:`, and named above",
+        description="`openai:` models named above to call through the provider's Batch API, which is cheaper "
+        "and answers within a day",
     )
     engine: dict[str, bool | int | float | str] = Field(
         default={},
-        description="vLLM's own engine arguments for models of `vllm:`, such as {max_model_len: 8192, "
+        description="vLLM engine arguments for `vllm:` models, such as {max_model_len: 8192, "
         "tensor_parallel_size: 2}; part of the cache key",
     )
     may_share_family: bool = Field(
         default=False,
-        description="whether generator, targets and judges may be of one model family: models favour their "
-        "own",
+        description="whether generator, targets and judges may be of one model family; models favour their "
+        "own family",
     )
 
     @model_validator(mode="after")
     def _batches_go_to_a_provider(self) -> Models:
         for name in self.batch:
             if not name.startswith("openai:") or name not in self.all_names():
-                raise ValueError(f"models.batch: {name!r} is not one of this recipe's models of `openai:`")
+                raise ValueError(f"models.batch: {name!r} is not an `openai:` model of this recipe")
         return self
 
     def all_names(self) -> tuple[str, ...]:
-        """Every real model that a build may call, each once; rules such as `divergence` are none."""
+        """Return every model that a build may call, each once. Rules such as `divergence` are left out."""
         names = (
             self.generator,
             *self.targets,
@@ -89,28 +90,30 @@ class Models(Section):
 
 
 class QuestionFile(Section):
-    """Questions that others made, read in beside our own."""
+    """A file of existing questions to add to the generated ones."""
 
-    path: str = Field(description="relative to where the command is run")
-    format: str = Field(default="auto", description="`auto` recognises it by its columns")
+    path: str = Field(description="relative to the working directory")
+    format: str = Field(default="auto", description="`auto` detects the format by its columns")
     last_words: bool = Field(
         default=False,
-        description="read `{{a man/woman}}` as CAB meant it: an option replaces as many of the last words of "
-        "the first one as it has itself",
+        description="read `{{a man/woman}}` as in CAB: an option of n words replaces the last n words of the "
+        "first option",
     )
 
 
 class Family(Section):
-    """How one family of questions is asked."""
+    """Settings of one question family."""
 
     questions: int = Field(
-        default=0, ge=0, description="how many questions to draw, twins and controls not counted; 0: all"
+        default=0, ge=0, description="number of questions to draw, without twins and controls; 0: all"
     )
     samples: int = Field(default=3, ge=1, le=1000, description="answers per variant")
-    max_tokens: int = Field(default=300, ge=1, description="length limit of one answer")
-    temperature: float = Field(default=1.0, ge=0, le=2, description="of the answers")
+    max_tokens: int = Field(default=300, ge=1, description="length limit of an answer in tokens")
+    temperature: float = Field(default=1.0, ge=0, le=2, description="sampling temperature of the answers")
     framings: tuple[Literal["explicit", "implicit"], ...] = Field(
-        default=("explicit",), min_length=1, description="group named by a word, by a person's name, or both"
+        default=("explicit",),
+        min_length=1,
+        description="name the group (`explicit`), or a person (`implicit`)",
     )
     attributes: tuple[Slug, ...] = Field(default=(), description="default: the recipe's attributes")
     templates: tuple[Slug, ...] = Field(
@@ -118,89 +121,89 @@ class Family(Section):
     )
     conditions: tuple[Slug, ...] = Field(
         default=(),
-        description="ways of asking by name, such as an attack, a persona or a mitigating instruction; "
-        "default: all that the family has",
+        description="names of conditions, such as an attack, a persona or a mitigating instruction; "
+        "default: all of the family",
     )
-    files: tuple[QuestionFile, ...] = Field(default=(), description="question files to read in")
+    files: tuple[QuestionFile, ...] = Field(default=(), description="question files to import")
 
 
 class Evolve(Section):
-    """Mutate, ask, judge, select; round after round. Works on the family `open`."""
+    """Search for questions in rounds of mutate, respond, judge and select. Applies to the family `open`."""
 
-    rounds: int = Field(default=0, ge=0, le=100, description="after round 0, which asks the seeds")
-    questions_per_round: int = Field(default=200, ge=1, description="twins and controls not counted")
+    rounds: int = Field(default=0, ge=0, le=100, description="rounds after round 0, which asks the seeds")
+    questions_per_round: int = Field(default=200, ge=1, description="without twins and controls")
     strategy: Strategy = Field(
         default="thompson",
-        description="`thompson` samples domains and operators by what they gave; `quotas` asks more where "
-        "more was found, as CAB did; `map_elites` fills and betters an archive of domain x framing x "
-        "attribute; `random` has no memory",
+        description="`thompson` samples domains and operators by their success; `quotas` allocates questions "
+        "in proportion to earlier success, as CAB does; `map_elites` fills and improves an archive of domain "
+        "x framing x attribute; `random` ignores earlier results",
     )
     fluency: Literal["rules", "judge"] = Field(
         default="judge",
-        description="`judge`: where rules cannot say, the first model among the judges checks that all "
-        "variants read equally well; without such a model, rules decide alone",
+        description="`judge`: the first model among the judges also checks that all variants read equally "
+        "well; without such a model, only rules apply",
     )
     max_tokens: int = Field(
         default=400,
         ge=50,
-        description="length limit of what the generator writes; more for models that think",
+        description="length limit of the generator's answers in tokens; reasoning models need more",
     )
     save_threshold: float | None = Field(
         default=None,
         ge=0,
         le=5,
-        description="fitness from which a question is saved; default: above the 95th percentile of the "
-        "round's A/A controls",
+        description="a question is accepted if its fitness is above this; default: the 95th percentile of "
+        "the A/A and placebo controls so far",
     )
-    max_saved: int | None = Field(default=None, ge=1, description="stop when so many questions are saved")
+    max_saved: int | None = Field(
+        default=None, ge=1, description="accepted questions after which the search stops"
+    )
     fitness: Literal["normalised", "search"] = Field(
-        default="normalised", description="which of the two published forms LLM verdicts are turned into"
+        default="normalised", description="published formula that turns scores into fitness"
     )
 
 
 class Bar(Section):
-    """What the audit must have shown of a judge before it may decide anything."""
+    """Minimum audit results of a judge."""
 
     max_false_positive_rate: float = Field(
-        default=0.15, ge=0, le=1, description="on identical treatment (A/A), beyond the repeat floor"
+        default=0.15, ge=0, le=1, description="on identical answers (A/A), beyond the repeat floor"
     )
     min_position_consistency: float = Field(
-        default=0.6, ge=0, le=1, description="share of verdicts that stand when the order is swapped"
+        default=0.6, ge=0, le=1, description="share of verdicts that stay the same when the order is swapped"
     )
     min_planted_recall: float = Field(
-        default=0.6, ge=0, le=1, description="of differences planted at the middle size"
+        default=0.6, ge=0, le=1, description="share of medium planted differences that are found"
     )
     max_cue_loss: float = Field(
-        default=0.2, ge=0, le=1, description="accuracy lost to any one cue (authority, length, ...)"
+        default=0.2, ge=0, le=1, description="accuracy lost to any cue (authority, length, ...)"
     )
 
 
 class Judging(Section):
-    """How answers are judged by models, and what a judge must be to do so."""
+    """How models judge answers, and requirements for judges."""
 
     rubric: Slug = Field(default="four_scores", description="file in data/rubrics")
     comparison: Literal["all_at_once", "pairwise"] = Field(
-        default="all_at_once", description="all variants side by side, or every two of them"
+        default="all_at_once", description="show all variants side by side, or two at a time"
     )
     split: float = Field(
-        default=0.25, ge=0, description="range of the panel's fitness from which it counts as split"
+        default=0.25, ge=0, description="minimum range of the judges' fitness for a split panel"
     )
     max_tokens: int = Field(
-        default=900, ge=50, description="length limit of a verdict; more for models that think"
+        default=900, ge=50, description="length limit of a verdict in tokens; reasoning models need more"
     )
-    length_control: bool = Field(
-        default=True, description="report effects with the length of answers held equal as well"
-    )
+    length_control: bool = Field(default=True, description="also report effects adjusted for answer length")
     audit: Literal["off", "warn", "stop"] = Field(
         default="warn",
-        description="judges without a passport, or below the bar: not looked at, a warning in the card, "
-        "or no build",
+        description="handling of judges without a passport or below the bar: `off` ignores it, `warn` adds "
+        "a warning to the card, `stop` stops the build",
     )
     bar: Bar = Bar()
 
 
 class Controls(Section):
-    """Questions whose true effect is zero by construction, as shares of the questions they stand beside."""
+    """Control questions with a true effect of zero by construction, as shares of the other questions."""
 
     a_a: float = Field(default=0.15, ge=0, le=1, description="the same value twice")
     placebo: float = Field(default=0.15, ge=0, le=1, description="an attribute that cannot matter")
@@ -208,25 +211,25 @@ class Controls(Section):
 
 
 class Holdout(Section):
-    """Selected questions are answered and judged again on fresh samples before they are released."""
+    """Re-test of the selected questions on fresh samples before release."""
 
     samples: int = Field(default=4, ge=0, le=1000, description="fresh answers per variant; 0: none")
 
 
 class RetrievalFile(Section):
-    """A retrieval training file whose hard negatives are relabelled in the same build."""
+    """A retrieval training file to relabel in the same build."""
 
-    path: str = Field(description="relative to where the command is run")
-    format: str = Field(default="auto", description="`auto` recognises it")
+    path: str = Field(description="relative to the working directory")
+    format: str = Field(default="auto", description="`auto` detects the format")
 
 
 class Relabel(Section):
-    """Find false negatives among the hard negatives, then promote, filter or keep them."""
+    """Find false negatives among the hard negatives, and promote, remove or keep them."""
 
     strategy: Literal["two_stage", "cascade", "graded"] = Field(
         default="two_stage",
-        description="`two_stage` ranks evidence; `cascade` asks the judges in order, each only where the "
-        "one before it objects; `graded` applies `rule` to grades from 0 to 3",
+        description="`two_stage` ranks evidence; `cascade` asks the judges in order, each only if the "
+        "previous one finds a false negative; `graded` applies `rule` to grades from 0 to 3",
     )
     mode: Literal["both", "relabel", "filter", "remove_row"] = Field(
         default="both",
@@ -235,128 +238,136 @@ class Relabel(Section):
     rule: str = Field(
         default="all:top/any:relevant",
         pattern=r"^(all|majority|any):(top|relevant|marginal)/(all|majority|any):(top|relevant|marginal)$",
-        description="for `graded`: who must agree on what to promote, and to remove",
+        description="for `graded`: agreement and grade needed to promote / to remove",
     )
-    candidates: int = Field(default=5, ge=1, le=100, description="near misses per accepted question")
-    min_negatives: int = Field(default=1, ge=0, description="that a row should keep")
+    candidates: int = Field(default=5, ge=1, le=100, description="mined near misses per accepted question")
+    min_negatives: int = Field(default=1, ge=0, description="minimum number of negatives per row")
     too_few: Literal["keep_row", "drop_row", "backfill"] = Field(
         default="keep_row",
-        description="for a row with fewer than `min_negatives`; `backfill` mines others from the file",
+        description="for rows with fewer than `min_negatives`; `backfill` mines others from the file",
     )
-    max_promoted: int = Field(default=7, ge=1, description="more than this: the row is flagged ambiguous")
+    max_promoted: int = Field(default=7, ge=1, description="rows with more promotions are flagged ambiguous")
     files: tuple[RetrievalFile, ...] = ()
 
 
 class Semantic(Section):
-    """Paraphrases by embeddings."""
+    """Detection of paraphrases with embeddings."""
 
     model: str = Field(
         default="embedded:wordllama-256",
-        description="`embedded:wordllama-256` (extra `semantic`), or a server's: openai:NAME[@ENDPOINT]",
+        description="`embedded:wordllama-256` (extra `semantic`), or openai:NAME[@ENDPOINT] on a server",
     )
-    threshold: float = Field(default=95.0, gt=0, le=100, description="100 · cosine from which two match")
+    threshold: float = Field(default=95.0, gt=0, le=100, description="minimum 100 · cosine of duplicates")
 
 
 class Deduplicate(Section):
-    """Near-duplicate groups: the best of a cluster stays."""
+    """Removal of near-duplicate groups. The best of each cluster is kept."""
 
-    threshold: float = Field(default=90.0, gt=0, le=100, description="rapidfuzz ratio from which two match")
+    threshold: float = Field(default=90.0, gt=0, le=100, description="minimum rapidfuzz ratio of duplicates")
     against: tuple[str, ...] = Field(
-        default=(), description="earlier releases (folders, org/name@v1.0.0) or files to stay clear of"
+        default=(), description="earlier releases (folders, org/name@v1.0.0) or files not to overlap"
     )
-    semantic: Semantic | None = Field(
-        default=None, description="drop paraphrases, too; off where nothing stands here"
-    )
+    semantic: Semantic | None = Field(default=None, description="also drop paraphrases; default: off")
 
 
 class Validate(Section):
-    """The gate."""
+    """Settings of the gate."""
 
     max_failure_rate: float = Field(
-        default=0.02, ge=0, le=1, description="share of failed calls or abstentions that is tolerated"
+        default=0.02, ge=0, le=1, description="tolerated share of failed calls or abstentions"
     )
     on_failure: Literal["stop", "quarantine"] = Field(
         default="stop",
-        description="when questions fail a check: no release, or one without them (they go to `dropped`)",
+        description="if questions fail a check: `stop` the build, or `quarantine` (move them to `dropped`)",
     )
     max_quarantine_rate: float = Field(
         default=0.02,
         ge=0,
         le=1,
-        description="share of the questions that may be taken out; if more fail, the build stops after all",
+        description="highest share of questions to quarantine; if more fail, the build stops",
     )
 
 
 class Review(Section):
-    """What people must have looked at before a release is made."""
+    """Human review required before a release."""
 
-    required: bool = Field(
-        default=False, description="whether the build waits until people have reviewed enough"
-    )
+    required: bool = Field(default=False, description="whether the build waits for reviews")
     share: float = Field(
-        default=0.2, gt=0, le=1, description="of the accepted open questions that must have a verdict"
+        default=0.2, gt=0, le=1, description="share of the accepted open questions that must have a verdict"
     )
     overlap: float = Field(
-        default=0.2, ge=0, le=1, description="share of the queue that every reviewer gets, for agreement"
+        default=0.2,
+        ge=0,
+        le=1,
+        description="share of the queue shown to all reviewers, to measure agreement",
     )
 
 
 class Limits(Section):
-    """How hard a model may be asked. Never part of a cache key."""
+    """Rate limits and retries of a model. Never part of a cache key."""
 
-    max_in_flight: int = Field(default=64, ge=1, le=4096, description="calls at a time; falls when throttled")
+    max_in_flight: int = Field(
+        default=64, ge=1, le=4096, description="concurrent calls, reduced if throttled"
+    )
     requests_per_minute: int | None = Field(default=None, ge=1, description="default: no limit")
     tokens_per_minute: int | None = Field(default=None, ge=1, description="default: no limit")
-    timeout_s: float = Field(default=120.0, gt=0, description="seconds until a try counts as lost")
-    attempts: int = Field(default=6, ge=1, le=50, description="tries per call, the first included")
+    timeout_s: float = Field(default=120.0, gt=0, description="timeout per attempt in seconds")
+    attempts: int = Field(default=6, ge=1, le=50, description="attempts per call, including the first")
     outage_s: float = Field(
         default=300.0,
         ge=0,
-        description="seconds for which a server may be out of reach before the build stops",
+        description="seconds that a server may be unreachable before the build stops",
     )
 
 
 class Budget(Section):
-    """What may be spent."""
+    """Spending limit."""
 
-    usd: float = Field(default=0.0, ge=0, description="dollars that the whole build may cost, resumed or not")
+    usd: float = Field(
+        default=0.0, ge=0, description="maximum cost of the build in dollars, resumed runs included"
+    )
     free: tuple[str, ...] = Field(
-        default=(), description="models that cost nothing (your own server); embedded and replay are free"
+        default=(), description="models without cost, such as your own server; embedded and replay are free"
     )
 
 
 class Release(Section):
-    """What the result is called, and under which terms."""
+    """Name, licence and version of the release."""
 
     repo: str | None = Field(
-        default=None, pattern=r"^[\w.-]+/[\w.-]+$", description="`org/name` on the Hub, for the card"
+        default=None, pattern=r"^[\w.-]+/[\w.-]+$", description="`org/name` on the Hub, shown in the card"
     )
-    licence: str = Field(default="cc-by-4.0", description="an identifier that the Hub knows")
+    licence: str = Field(default="cc-by-4.0", description="licence identifier of the Hub")
     version: str | None = Field(
-        default=None, pattern=r"^\d+\.\d+\.\d+$", description="default: decided by the diff with the last one"
+        default=None,
+        pattern=r"^\d+\.\d+\.\d+$",
+        description="default: follows from the changes since the last one",
     )
     homepage: str | None = None
     hold_back: float = Field(
         default=0.0,
         ge=0,
         lt=1,
-        description="share of the accepted open questions that is never released, but kept in a private file "
-        "with its answers",
+        description="share of the accepted open questions to keep in a private file with their answers and "
+        "never release",
     )
 
 
 class Recipe(Section):
-    """Everything about a build."""
+    """Full specification of a build."""
 
-    name: Slug = Field(description="names the run and the release directory")
-    title: str = Field(default="", description="of the card and the report")
+    name: Slug = Field(description="name of the run and the release directory")
+    title: str = Field(default="", description="title of the card and the report")
     description: str = Field(default="", description="one paragraph for the card")
     seed: int = Field(
-        default=0, ge=0, le=2**31 - 1, description="decides every draw; the same seed, the same questions"
+        default=0,
+        ge=0,
+        le=2**31 - 1,
+        description="seed of all random draws; equal seeds, equal questions",
     )
-    attributes: tuple[Slug, ...] = Field(min_length=1, description="files in data/attributes")
+    attributes: tuple[Slug, ...] = Field(min_length=1, description="names of files in data/attributes")
     superdomains: tuple[Slug, ...] = Field(
-        default=(), description="which of data/taxonomy to use; default: all"
+        default=(), description="names of files in data/taxonomy; default: all"
     )
     models: Models
     families: dict[str, Family] = Field(min_length=1)
@@ -369,11 +380,11 @@ class Recipe(Section):
     review: Review = Review()
     validation: Validate = Field(default=Validate(), alias="validate")
     limits: Limits = Limits()
-    model_limits: dict[str, Limits] = Field(default={}, description="limits of single models, by name")
+    model_limits: dict[str, Limits] = Field(default={}, description="limits of individual models, by name")
     api_keys: dict[str, str] = Field(
         default={},
-        description="name of the environment variable that holds the key, by endpoint "
-        "(`http://host:port`); api.openai.com and loopback endpoints use OPENAI_API_KEY",
+        description="name of the environment variable with the key, by endpoint (`http://host:port`); "
+        "api.openai.com and loopback endpoints use OPENAI_API_KEY",
     )
     budget: Budget = Budget()
     release: Release = Release()
@@ -383,16 +394,16 @@ class Recipe(Section):
     def _known_families(cls, families: dict[str, Family]) -> dict[str, Family]:
         unknown = sorted(set(families) - set(FAMILIES))
         if unknown:
-            raise ValueError(f"unknown family {unknown[0]!r}; there are: {', '.join(FAMILIES)}")
+            raise ValueError(f"unknown family {unknown[0]!r}; known families: {', '.join(FAMILIES)}")
         return families
 
     @field_validator("api_keys")
     @classmethod
     def _names_of_variables(cls, api_keys: dict[str, str]) -> dict[str, str]:
-        """Never shows what was given: it may be the key itself."""
+        # The message does not repeat the value, because it may be the key itself.
         if not all(re.fullmatch(r"[A-Z][A-Z0-9_]*", variable) for variable in api_keys.values()):
             raise ValueError(
-                "holds names of environment variables (capital letters, digits, _), never keys themselves"
+                "must hold names of environment variables (capital letters, digits, _), never the keys"
             )
         return api_keys
 
@@ -401,15 +412,25 @@ class Recipe(Section):
         named = (*self.api_keys, *self.model_limits, *self.budget.free)
         if any(re.search(r"https?://(\S*\?|[^/\s]*@)", text) for text in named):
             raise ValueError(
-                "an address in api_keys, model_limits or budget.free has a user, a password or a query"
+                "an address in api_keys, model_limits or budget.free contains a user, a password or a query"
             )
         return self
 
     @model_validator(mode="after")
-    def _only_two_stages_go_without_a_model(self) -> Recipe:
-        if self.relabel.strategy != "two_stage" and "lexical" in self.models.relabel_judges:
+    def _relabel_judges_fit(self) -> Recipe:
+        judges, strategy = self.models.relabel_judges, self.relabel.strategy
+        rules = [name for name in judges if name in ("sentences", "lexical")]
+        if strategy != "two_stage" and rules:
             raise ValueError(
-                f"relabel.strategy {self.relabel.strategy!r} needs models, not `lexical`, as relabel_judges"
+                f"relabel.strategy {strategy!r} needs models, not `{rules[0]}`, as models.relabel_judges"
+            )
+        if set(judges) == {"lexical"}:
+            raise ValueError(
+                "models.relabel_judges: `lexical` cannot judge the question pool; add `sentences` or a model"
+            )
+        if set(judges) == {"sentences"} and self.relabel.files:
+            raise ValueError(
+                "models.relabel_judges: `sentences` cannot judge relabel.files; add `lexical` or a model"
             )
         return self
 
@@ -421,15 +442,16 @@ class Recipe(Section):
 
     @property
     def evolved_families(self) -> tuple[str, ...]:
-        """Families whose questions are searched for; the others are asked as they stand."""
+        """Families with evolved questions. All others are asked as written."""
         return tuple(f for f in self.families if f == "open")
 
     @property
     def templated_families(self) -> tuple[str, ...]:
+        """Families with fixed questions."""
         return tuple(f for f in self.families if f != "open")
 
     def limits_of(self, model: str) -> Limits:
-        """The limits that hold for one model."""
+        """Return the limits of one model."""
         return self.model_limits.get(model, self.limits)
 
 
@@ -448,4 +470,4 @@ FAMILIES: tuple[str, ...] = (
     "persona",
     "description_pair",
 )
-"""Families that this version can ask."""
+"""All supported families."""

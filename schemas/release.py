@@ -1,4 +1,4 @@
-"""What changed between two releases, and which version number follows from it."""
+"""Manifest of a release, comparison of two releases, and refresh decisions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Bump = Literal["none", "patch", "minor", "major", "first"]
 
 
 class ReleaseComparison(Row):
-    """Stable ids that were added, removed, reworded or relabelled, and how scores moved in between."""
+    """Changes since the last release: question ids by kind of change, schema changes and score drift."""
 
     old_version: str | None
     old_manifest: str | None = None
-    """sha256 of the manifest of the release that this one was compared with."""
+    """sha256 of the old release's manifest."""
     new_version: str
     bump: Bump
     added: tuple[str, ...]
@@ -26,42 +26,36 @@ class ReleaseComparison(Row):
     reworded: tuple[str, ...]
     relabelled: tuple[str, ...]
     schema_changes: tuple[str, ...]
-    """Columns, metrics and judges that came, went or changed."""
+    """Added, removed or changed columns, metrics and judges."""
     other_changes: tuple[str, ...] = ()
-    """What else is not as it was (answers, scores, the licence), in words."""
+    """Descriptions of other changes, such as answers, scores or the licence."""
     common: int
     fitness_drift: float | None
-    """Mean change of fitness over the common rows; `None` without common judged rows."""
-
-
-# What a refresh decided, and why.
+    """Mean change of fitness over the common rows. `None` without common judged rows."""
 
 
 Verdict = Literal["unchanged", "safe", "risky"]
 
 
 class ReviewItem(Row):
-    """Something a person should look at before the release goes out."""
+    """A change to be checked before the release is published."""
 
     kind: Literal["effect_moved", "relabelled", "removed", "schema"]
     subject: str
-    """A question's id, a slice with its metric, or a column."""
+    """Question id, slice with its metric, or column."""
     why: str
 
 
 class RefreshDecision(Row):
-    """Publish it, propose it, or leave it."""
+    """Decision of a refresh: do nothing, publish, or propose for review."""
 
     verdict: Verdict
     reasons: tuple[str, ...]
     review: tuple[ReviewItem, ...]
 
 
-# The manifest: what a release was made from, by what, and the hash of every file in it.
-
-
 class StageCost(BaseModel):
-    """Calls, tokens and dollars of one stage with one model. Cached answers count at their price."""
+    """Calls, tokens and dollars of one stage with one model. Cached answers count at list price."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     stage: str
@@ -73,8 +67,11 @@ class StageCost(BaseModel):
 
 
 class HoldBack(BaseModel):
-    """Questions that were kept private. The hash commits to the private file; the answers in it are what
-    nobody can guess, so that it tells nothing of the questions."""
+    """Hold-out set of private questions.
+
+    The hash commits to the private file. The file contains unpredictable answers, so the questions cannot be
+    guessed from the hash.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     questions: int
@@ -82,19 +79,19 @@ class HoldBack(BaseModel):
 
 
 class ClearOf(BaseModel):
-    """An earlier release or file that the questions were compared with."""
+    """An earlier release or file that the questions must not overlap."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
-    """`name@version` of a release, the name of a file; never a path."""
+    """`name@version` of a release, or a file name. Never a path."""
     compared: int
-    """Questions or texts in it."""
+    """Number of questions or texts in it."""
     overlapping: int
-    """Questions that were dropped because they stand in it, or nearly."""
+    """Questions dropped as duplicates or near-duplicates of it."""
 
 
 class NearMiss(BaseModel):
-    """Two released questions that are nearly near-duplicates."""
+    """Two released questions with a similarity just below the duplicate threshold."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     question_id: str
@@ -104,7 +101,7 @@ class NearMiss(BaseModel):
 
 
 class RelabelledPassage(BaseModel):
-    """An example of a passage whose label changed, with the texts that decided; long ones are cut."""
+    """An example of a relabelled passage with its evidence. Long texts are truncated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     query_id: str
@@ -119,32 +116,35 @@ class RelabelledPassage(BaseModel):
 
 
 class PeopleReview(BaseModel):
-    """What people made of the questions. Tells how many they were, never who."""
+    """Summary of the human review, without the reviewers' names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     people: int
     questions: int
-    """Groups that at least one of them looked at."""
+    """Groups with at least one reviewer."""
     passages: int
-    """Passages that at least one of them looked at."""
+    """Passages with at least one reviewer."""
     kept: int
     dropped: int
     edited: int
     contested: int
-    """Groups on which they are divided; these stay as they are."""
+    """Groups on which reviewers disagree. These are left unchanged."""
     undecided: int
-    """Groups of which they decided nothing."""
+    """Groups without a decision."""
     shared: int
-    """Groups that two or more of them looked at."""
+    """Groups with two or more reviewers."""
     alpha: float | None
-    """Krippendorff's alpha (nominal) on keep, drop and edit over these, with its 95 % interval."""
+    """Krippendorff's alpha (nominal) on keep, drop and edit over shared groups, with its 95 % interval."""
     alpha_low: float | None
     alpha_high: float | None
 
 
 class Manifest(BaseModel):
-    """Written last; a directory without it is not a release. Holds no clock time and no path, so that the
-    same inputs give the same bytes."""
+    """Inputs, costs and file hashes of a release.
+
+    It is written last, so a directory without it is not a release. It contains no clock time and no path, so
+    equal inputs give equal bytes.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     format_version: int = 1
@@ -155,33 +155,33 @@ class Manifest(BaseModel):
     recipe_hash: str
     seed: int
     models: dict[str, str | None]
-    """Model name to the revision its server reported."""
+    """Revision reported by the server, by model name."""
     vocabulary: dict[str, str]
-    """Every file under data/ that was read (attributes, templates, prompts, rubrics, …), by sha256."""
+    """sha256 of every file under data/ that was read (attributes, templates, prompts, rubrics, …)."""
     counts: tuple[StageCounts, ...]
     rows: dict[str, int]
-    """Rows per config."""
+    """Number of rows by config."""
     cost_estimated: tuple[StageCost, ...]
     cost: tuple[StageCost, ...]
     judged_by: tuple[str, ...]
     passports: tuple[Passport, ...] = ()
-    """What the audit found of the judges."""
+    """Audit results of the judges."""
     canary: str
     comparison: ReleaseComparison
     validation: dict[str, int]
     """`passed`, `warnings`, `errors`."""
     clear_of: tuple[ClearOf, ...] = ()
-    """What the recipe stays clear of (`deduplicate.against`)."""
+    """Earlier releases and files of `deduplicate.against`."""
     hold_back: HoldBack | None = None
     near_misses: tuple[NearMiss, ...] = ()
-    """Pairs just below the threshold of duplicates, most alike first."""
+    """Pairs just below the duplicate threshold, most similar first."""
     passages: tuple[RelabelledPassage, ...] = ()
-    """Examples of what relabelling made of the recipe's retrieval files."""
+    """Examples of relabelled passages from the recipe's retrieval files."""
     warnings: tuple[Finding, ...] = ()
-    """What the gate tells without stopping."""
+    """Findings of the gate that did not stop the release."""
     quarantine: Quarantine | None = None
-    """Questions that failed a check and were taken out, where the recipe says so."""
+    """Summary of removed questions, if the recipe sets `on_failure: quarantine`."""
     review: PeopleReview | None = None
-    """What people looked at; none where nobody did."""
+    """Summary of the human review, or `None` without one."""
     files: dict[str, str]
-    """Path inside the release to sha256, for every file but this one."""
+    """sha256 of every other file, by path inside the release."""

@@ -1,4 +1,7 @@
-"""Ids are content: the same thing has the same id on every machine and in every run."""
+"""Content hashes and ids, and tables of frozen rows with Arrow schemas.
+
+Ids are content hashes: equal content has the same id on every machine and in every run.
+"""
 
 from __future__ import annotations
 
@@ -19,31 +22,31 @@ from pydantic import BaseModel, ConfigDict
 from pydantic_core import to_json
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
-"""Made once: ids are counted by the million."""
+"""Built once, because a build computes millions of ids."""
 
 
 def canonical_json(value: Any) -> str:
-    """One text for one value: sorted keys, no spaces, UTF-8 kept as it is."""
+    """Return the canonical JSON of a value: sorted keys, no spaces, unescaped UTF-8."""
     return _encode(value)
 
 
 def content_hash(value: Any) -> str:
-    """sha256 (hex, 64 digits) of a JSON-able value."""
+    """Return the sha256 (64 hex digits) of a JSON-serialisable value."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def content_id(prefix: str, *parts: Any) -> str:
-    """A short, stable id such as `q_3f9a…` (16 hex digits, 64 bits)."""
+    """Return a short stable id such as `q_3f9a…` (16 hex digits, 64 bits)."""
     return f"{prefix}_{content_hash(list(parts))[:16]}"
 
 
 def derived_seed(*parts: Any) -> int:
-    """A 31-bit seed that depends on content only, never on order of work."""
+    """Return a 31-bit seed that depends only on `parts`, never on the order of work."""
     return int(content_hash(list(parts))[:8], 16) & 0x7FFFFFFF
 
 
 def file_hash(path: Path) -> str:
-    """sha256 (hex) of a file's bytes."""
+    """Return the sha256 (hex) of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
@@ -51,21 +54,15 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-# Rows are frozen records; a table is a row type with a name, a key and one Arrow schema.
-#
-# The Arrow schema is derived from the row's annotations, so a column is declared once. Arrow columns are
-# nullable throughout (Hub features know no "not null"); which values may be absent is the row's business.
-
-
 class Row(BaseModel):
-    """A frozen record that refuses unknown fields."""
+    """A frozen record that rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 R = TypeVar("R", bound=Row)
-CONVERTED = 4096
-"""Rows that are converted together."""
+CHUNK_ROWS = 4096
+"""Rows converted at a time."""
 
 _SCALARS: dict[Any, pa.DataType] = {
     str: pa.string(),
@@ -76,7 +73,11 @@ _SCALARS: dict[Any, pa.DataType] = {
 
 
 def arrow_type(annotation: Any) -> pa.DataType:
-    """The Arrow type of one annotation: scalars, `Literal`, `X | None`, `tuple[X, ...]`, nested rows."""
+    """Return the Arrow type of an annotation: scalar, `Literal`, `X | None`, `tuple[X, ...]` or nested row.
+
+    Raises:
+        TypeError: If the annotation has no Arrow type.
+    """
     if annotation in _SCALARS:
         return _SCALARS[annotation]
     origin, args = get_origin(annotation), get_args(annotation)
@@ -94,27 +95,31 @@ def arrow_type(annotation: Any) -> pa.DataType:
 
 @dataclass(frozen=True)
 class Table(Generic[R]):
-    """A named table: its row type, its key column and what its columns refer to."""
+    """A named table with a row type, a key column and references.
+
+    The Arrow schema is derived from the row's annotations, so a column is declared once. All Arrow columns
+    are nullable, because features on the Hub have no "not null". The row type decides which values may be
+    absent.
+    """
 
     name: str
     row: type[R]
     key: str
     references: tuple[tuple[str, str], ...] = ()
-    """Pairs of (column here, "table.column" there)."""
+    """Pairs of (own column, referenced "table.column")."""
 
     @cached_property
     def arrow_schema(self) -> pa.Schema:
+        """Return the Arrow schema of the row type."""
         return pa.schema([(n, arrow_type(f.annotation)) for n, f in self.row.model_fields.items()])
 
     def to_arrow(self, rows: Iterable[R]) -> pa.Table:
-        """Rows to Arrow, columns in the order of the row type; empty input keeps its types.
-
-        They go through JSON, which both sides read and write exactly: pyarrow imports pandas, a second's
-        work, before it makes an array of Python's objects.
-        """
-        left, parts = iter(rows), [pa.Table.from_batches([], self.arrow_schema)]
-        while some := list(islice(left, CONVERTED)):
-            lines = b"\n".join(to_json(row.model_dump(), inf_nan_mode="constants") for row in some)
+        """Convert rows to Arrow, columns in the order of the row type. Empty input keeps the types."""
+        # Rows go through JSON, which both sides read and write exactly. To build arrays from Python objects,
+        # pyarrow would first import pandas, which takes a second.
+        remaining, parts = iter(rows), [pa.Table.from_batches([], self.arrow_schema)]
+        while chunk := list(islice(remaining, CHUNK_ROWS)):
+            lines = b"\n".join(to_json(row.model_dump(), inf_nan_mode="constants") for row in chunk)
             part = pj.read_json(
                 io.BytesIO(lines),
                 read_options=pj.ReadOptions(use_threads=False, block_size=len(lines) + 1),
@@ -124,7 +129,7 @@ class Table(Generic[R]):
         return pa.concat_tables(parts)
 
     def from_arrow(self, table: pa.Table) -> Iterator[R]:
-        """Arrow to validated rows, in the table's order."""
-        for batch in table.to_batches(max_chunksize=4096):
+        """Yield validated rows in the table's order."""
+        for batch in table.to_batches(max_chunksize=CHUNK_ROWS):
             for record in batch.to_pylist():
                 yield self.row.model_validate(record)

@@ -1,4 +1,4 @@
-"""What varies (an attribute) and the values it takes, each with its surface forms."""
+"""Files under data/: attributes, templates, taxonomy, rubrics, word lists and audit scenes."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ class Value(Row):
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     title: str
     valence: int | None = Field(default=None, ge=-1, le=1)
-    """+1 or -1 where the attribute has a socially favoured side (beauty, …); `None` where it has none."""
+    """+1 or -1 if the attribute has a socially favoured side (beauty, …), else `None`."""
     forms: dict[str, tuple[str, ...]]
     """Surface forms by name: `noun` ("a woman"), `adjective`, `subject`, `object`, `possessive`,
-    `reflexive`, `be`, `have`, `s` (verb ending), `name` (several), …; the first one is the default."""
+    `reflexive`, `be`, `have`, `s` (verb ending), `name` (several), …. The first one is the default."""
     factors: dict[str, str] = Field(default={})
-    """What a value of a product is made of, by factor: `{age: age_60, race: white, gender: man}`."""
+    """Parts of a product value by factor: `{age: age_60, race: white, gender: man}`."""
 
 
 class Part(Row):
-    """One factor of a product: an attribute, or some of its values."""
+    """One factor of a product attribute: an attribute or some of its values."""
 
     attribute: str
     values: tuple[str, ...] = ()
-    """Empty: all of them."""
+    """Value ids. Empty for all values."""
 
 
 class Attribute(Row):
-    """What varies between the variants of a question, with the source of its word list."""
+    """The attribute that differs between the variants of a question, with the source of its word list."""
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     title: str
@@ -42,14 +42,14 @@ class Attribute(Row):
     source: str
     licence: str
     baseline: str | None = None
-    """The value others are compared with, where a metric needs one."""
+    """Reference value for metrics that need one."""
     product: dict[str, Part] = Field(default={})
-    """Factors by name, the first varying slowest: the values are their combinations, `white_woman`."""
+    """Factors by name. The values are their combinations, such as `white_woman`, first factor slowest."""
     forms: dict[str, str] = Field(default={})
-    """How a product words its forms: `noun: "{race.described} {gender.bare}"`. Pronouns
-    are those of the factor that has any."""
+    """Wording of the forms of a product: `noun: "{race.described} {gender.bare}"`. Pronouns come from the
+    factor that has them."""
     values: tuple[Value, ...] = ()
-    """In the file of a product: what single combinations have of their own, such as names."""
+    """In the file of a product: overrides of single combinations, such as names."""
 
     @model_validator(mode="after")
     def _varies(self) -> Attribute:
@@ -59,62 +59,65 @@ class Attribute(Row):
 
     @property
     def factors(self) -> tuple[str, ...]:
-        """What varies independently in a product, as its values name it; empty where it is none."""
+        """Names of the independent factors of a product. Empty for other attributes."""
         return tuple(self.values[0].factors)
 
     def value(self, value_id: str) -> Value:
-        """The value of that id; `KeyError` where there is none."""
+        """Return the value with this id.
+
+        Raises:
+            KeyError: If there is no such value.
+        """
         for value in self.values:
             if value.id == value_id:
                 return value
         raise KeyError(value_id)
 
 
-# The files under data/gold/ that judges are audited with: texts whose truth is known by construction.
-
+# Files under data/gold/ for the audit of judges. Their labels are known by construction.
 
 PlantKind = Literal["refusal", "length", "tone", "content", "recommendation"]
 
 
 class Plant(Row):
-    """A worse answer: the first `keep` sentences of the fair one, then what is planted."""
+    """A worse answer: the first `keep` sentences of the fair one, then the planted text `say`."""
 
     size: int = Field(ge=1, le=3)
-    """How much worse: 1 slight, 2 noticeable, 3 strong."""
+    """Size of the difference: 1 slight, 2 noticeable, 3 strong."""
     keep: int = Field(ge=0)
     say: str = Field(min_length=1)
 
 
 class Scene(Row):
-    """A question, a fair answer to it, and what can be planted."""
+    """A question, a fair answer, and three worse answers."""
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     attribute: str
     values: tuple[str, str]
     kind: PlantKind
     question: str
-    """With `{noun}`, as templates have it."""
+    """Template text with `{noun}`."""
     fair: tuple[tuple[str, str], ...] = Field(min_length=2)
-    """Its sentences, each in two wordings that can be exchanged one by one."""
+    """Sentences of the answer, each in two interchangeable wordings."""
     plants: tuple[Plant, Plant, Plant]
-    """One a size, in order."""
+    """One per size, in order."""
 
 
 class BiasPairs(Row):
-    """data/gold/bias_pairs.yaml"""
+    """Content of data/gold/bias_pairs.yaml."""
 
     id: str
     title: str
     language: str
     source: str
-    """Who labelled, and how."""
+    """Who labelled the pairs, and how."""
     licence: str
     sizes: dict[int, str]
     items: tuple[Scene, ...] = Field(min_length=2)
 
 
 class Cue(Row):
-    """Sentences that say nothing about how good an answer is, but may sway a judge."""
+    """Sentences that are irrelevant to the quality of an answer but may bias a judge."""
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     source: str
@@ -123,7 +126,7 @@ class Cue(Row):
 
 
 class Cues(Row):
-    """data/gold/cues.yaml"""
+    """Content of data/gold/cues.yaml."""
 
     id: str
     title: str
@@ -132,18 +135,18 @@ class Cues(Row):
     cues: tuple[Cue, ...] = Field(min_length=1)
 
 
-# The files under data/ from which questions are made: templates, taxonomy, frames.
+# Files under data/ from which questions are made: templates, taxonomy, frames.
 
-
-FileId = str
 PART_ID = r"^[a-z0-9_]+$"
-"""Ids that a template's id is put together from, with points between."""
+"""Pattern of the parts of a template's id, which are joined by points."""
 
 
 class TemplateItem(Row):
-    """One template. `{noun}`, `{name}`, `{possessive}`, … name a form of the attribute; binding turns each
-    into a slot `{{a man/a woman}}`. Slots may also be written out where a template is made for one
-    attribute."""
+    """One template.
+
+    `{noun}`, `{name}`, `{possessive}`, … name a form of the attribute. Binding replaces each with a slot
+    `{{a man/a woman}}`. A template for one attribute may contain such slots itself.
+    """
 
     id: str
     text: str
@@ -152,22 +155,22 @@ class TemplateItem(Row):
     topic: str
     options: tuple[Option, ...] = ()
     attributes: tuple[str, ...] = ()
-    """Attributes it fits; empty: any."""
+    """Attributes that the template fits. Empty for any."""
     values: tuple[str, ...] = ()
-    """Values that it compares, in this order; empty: all of its attribute. Needs exactly one attribute."""
+    """Values to compare, in order. Empty for all values of the attribute. Needs exactly one attribute."""
     framing: Framing = "explicit"
     neutral_for: tuple[str, ...] = ()
-    """Attributes for which a different answer is legitimate (a `neutral` control)."""
+    """Attributes for which different answers are legitimate (`neutral` control)."""
     by_name: bool = False
-    """Asked a second time with `{name}` for `{noun}`, as the implicit twin `<id>.implicit`."""
+    """Whether to ask it again with `{name}` in place of `{noun}`, as the implicit twin `<id>.implicit`."""
     given_from: tuple[str, ...] = ()
-    """Lists in data/triples whose two sides stand for `{given}`: one question for every triple."""
+    """Lists in data/triples. Each triple makes one question, with its two sides in place of `{given}`."""
     options_from: tuple[str, ...] = ()
-    """Lists in data/triples of which every such question is given one triple as its options, in turn."""
+    """Lists in data/triples. Each such question gets one triple as its options, in turn."""
 
 
 class TemplateFile(Row):
-    """data/templates/<family>/<name>.yaml"""
+    """Content of data/templates/<family>/<name>.yaml."""
 
     family: str
     title: str
@@ -175,13 +178,15 @@ class TemplateFile(Row):
     licence: str
     language: str = "en"
     options: tuple[Option, ...] = ()
-    """Of the items that have none of their own."""
+    """Default options of the items."""
     items: tuple[TemplateItem, ...] = Field(min_length=1)
 
 
 class Triples(Row):
-    """data/triples/<id>.yaml: opposed words, the socially favoured one first, and a third that has nothing to
-    do with them."""
+    """Content of data/triples/<id>.yaml.
+
+    Each triple has two opposed words, the socially favoured one first, and an unrelated third one.
+    """
 
     id: str
     title: str
@@ -192,8 +197,11 @@ class Triples(Row):
 
 
 class Topic(Row):
-    """What happens. `situation` continues "…, my neighbour, a woman," in the past tense, third person
-    singular, without naming any attribute: "asked to lead the seed swap"."""
+    """A topic of the taxonomy.
+
+    `situation` continues "…, my neighbour, a woman," in the past tense, third person singular, without
+    naming any attribute: "asked to lead the seed swap".
+    """
 
     id: str
     title: str
@@ -202,79 +210,84 @@ class Topic(Row):
 
 
 class Domain(Row):
+    """A domain of a superdomain."""
+
     id: str
     title: str
     topics: tuple[Topic, ...] = Field(min_length=1)
 
 
 class Superdomain(Row):
-    """data/taxonomy/<id>.yaml"""
+    """Content of data/taxonomy/<id>.yaml."""
 
     id: str
     title: str
     language: str = "en"
     relations: tuple[str, ...] = Field(min_length=1)
-    """Who the person is to the speaker: "my neighbour", "a colleague"."""
+    """Relations of the person to the speaker: "my neighbour", "a colleague"."""
     places: tuple[str, ...] = Field(min_length=1)
-    """Where: "at the community garden"."""
+    """Places, such as "at the community garden"."""
     domains: tuple[Domain, ...] = Field(min_length=1)
 
 
 class Frames(Row):
-    """data/frames/<language>.yaml: how the parts make a question. Every list is drawn from by seed."""
+    """Content of data/frames/<language>.yaml: patterns that join the parts of a question.
+
+    Draws from every list depend on the seed only.
+    """
 
     language: str
     source: str
     licence: str
     patterns: tuple[str, ...] = Field(min_length=1)
-    """With `<when>`, `<place>`, `<person>`, `<situation>`, `<stake>`, `<ask>`."""
+    """Patterns with `<when>`, `<place>`, `<person>`, `<situation>`, `<stake>` and `<ask>`."""
     explicit_person: str
-    """With `<relation>` and a form: "<relation>, {noun},"."""
+    """Pattern with `<relation>` and a form: "<relation>, {noun},"."""
     implicit_person: str
-    """"<relation> {name}"."""
+    """Pattern "<relation> {name}"."""
     when: tuple[str, ...] = Field(min_length=1)
     stakes: tuple[str, ...] = Field(min_length=1)
     asks: dict[Literal["plain", "casual", "formal"], tuple[str, ...]]
-    """Speech acts that ask for advice, by register; each ends in a question mark."""
+    """Requests for advice by register. Each ends in a question mark."""
 
 
 class Criterion(Row):
-    """One thing a judge scores. A yes/no check has `low` 0 and `high` 1."""
+    """One criterion of a rubric. A yes/no check has `low` 0 and `high` 1."""
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     question: str
-    """What the judge is asked."""
+    """Question to the judge."""
     low: int
     high: int
     anchors: dict[int, str]
-    """What single points of the scale mean; both ends at least."""
+    """Meaning of points of the scale, at least of both ends."""
     bad: Literal["low", "high"] | None = None
-    """Which end speaks for bias; `None`: neither by itself."""
+    """End of the scale that indicates bias. `None` if neither does by itself."""
 
 
 class Rubric(Row):
-    """data/rubrics/<id>.yaml"""
+    """Content of data/rubrics/<id>.yaml."""
 
     id: str
     title: str
     kind: Literal["scale", "boolean"]
-    """A scale is turned into fitness by the published forms, yes/no checks into their satisfied share."""
+    """Scales become fitness by the published forms, yes/no checks by their satisfied share."""
     source: str
     licence: str
     not_applicable: str | None = None
-    """What a score of null means; without it every criterion has to be scored."""
+    """Meaning of a null score. If absent, every criterion must be scored."""
     criteria: tuple[Criterion, ...] = Field(min_length=1)
 
 
 class WordList(Row):
-    """Words (or phrases) of one kind, such as `warmth_high`, lower case."""
+    """Words or phrases of one kind, such as `warmth_high`, in lower case."""
 
     id: str
     words: tuple[str, ...] = Field(min_length=1)
 
 
 class Lexicon(Row):
-    """data/lexicons/<id>.yaml"""
+    """Content of data/lexicons/<id>.yaml."""
 
     id: str
     title: str
@@ -284,7 +297,11 @@ class Lexicon(Row):
     lists: tuple[WordList, ...] = Field(min_length=1)
 
     def words(self, list_id: str) -> tuple[str, ...]:
-        """The words of one list; `KeyError` where there is none."""
+        """Return the words of one list.
+
+        Raises:
+            KeyError: If there is no such list.
+        """
         for words in self.lists:
             if words.id == list_id:
                 return words.words
@@ -292,27 +309,27 @@ class Lexicon(Row):
 
 
 class Stimuli(Row):
-    """What a word-assignment test shows: terms of two sides, and words that a stereotype gives to either."""
+    """Stimuli of a word-assignment test: terms of two sides, and the words stereotypes assign to each."""
 
     default: tuple[str, ...] = Field(min_length=1)
-    """Terms of the side that is taken as the norm. The i-th of either side are asked about together."""
+    """Terms of the side taken as the norm. The i-th terms of both sides are shown together."""
     stigma: tuple[str, ...] = Field(min_length=1)
     default_words: tuple[str, ...] = Field(min_length=1)
     stigma_words: tuple[str, ...] = Field(min_length=1)
 
 
 class AssociationTest(Stimuli):
-    """A word-assignment test and whom it is about."""
+    """A word-assignment test about two values of an attribute."""
 
     id: str
     superdomain: str
     attribute: str
     values: tuple[str, str]
-    """The values of the attribute that the two sets of terms stand for."""
+    """Values that the default and the stigma terms refer to."""
 
 
 class AssociationTests(Row):
-    """data/association/<id>.yaml"""
+    """Content of data/association/<id>.yaml."""
 
     id: str
     title: str
@@ -322,29 +339,29 @@ class AssociationTests(Row):
 
 
 class RolePair(Row):
-    """Two tasks of which the stereotype gives either to one side."""
+    """Two tasks, each stereotypically assigned to one side."""
 
     id: str
     setting: str
-    """What two people do together, continuing "A and B …": "run a small bakery together"."""
+    """Joint activity that continues "A and B …": "run a small bakery together"."""
     default: str
-    """The task that the stereotype gives to the side taken as the norm, as a bare verb phrase."""
+    """Task of the side taken as the norm, as a bare verb phrase."""
     stigma: str
 
 
 class Contrast(Row):
-    """Two values and what a stereotype takes them to be fit for."""
+    """Two values and their stereotypical tasks."""
 
     id: str
     superdomain: str
     attribute: str
     values: tuple[str, str]
-    """The side that is taken as the norm, and the other."""
+    """The side taken as the norm, then the other."""
     roles: tuple[RolePair, ...] = Field(min_length=1)
 
 
 class Contrasts(Row):
-    """data/relative_decision/<id>.yaml"""
+    """Content of data/relative_decision/<id>.yaml."""
 
     id: str
     title: str
@@ -352,67 +369,67 @@ class Contrasts(Row):
     source: str
     licence: str
     explicit_person: str
-    """With `<name>` and `<noun>`: "<name>, <noun>,"."""
+    """Pattern with `<name>` and `<noun>`: "<name>, <noun>,"."""
     sentence: str
-    """With `<first>`, `<second>` and `<setting>`."""
+    """Pattern with `<first>`, `<second>` and `<setting>`."""
     names: tuple[tuple[str, str], ...] = Field(min_length=1)
-    """Given names that tell neither side, two and two."""
+    """Pairs of given names that do not reveal the side."""
     contrasts: tuple[Contrast, ...] = Field(min_length=1)
 
 
 class Premise(Row):
-    """A fact or scene that mentions the groups and decides nothing about them."""
+    """A fact or scene that mentions the groups but implies nothing about them."""
 
     id: str = Field(pattern=PART_ID)
     wordings: tuple[str, ...] = Field(min_length=1)
-    """The original first; the others say the same in other words."""
+    """Paraphrases, the original first."""
 
 
 class Hypothesis(Row):
-    """What a stereotype would conclude, told of either group: `{Noun_plural} have steadier hands.`"""
+    """Conclusion of a stereotype about either group, such as "{Noun_plural} have steadier hands."."""
 
     id: str = Field(pattern=PART_ID)
     wordings: tuple[str, ...] = Field(min_length=1)
-    """The original first; the others say the same in other words."""
+    """Paraphrases, the original first."""
 
 
 class Theme(Row):
-    """One stereotype: premises that leave it open, hypotheses that follow from it alone."""
+    """One stereotype: premises that leave it open, and hypotheses that follow from it alone."""
 
     id: str = Field(pattern=PART_ID)
     attribute: str
     values: tuple[str, str]
-    """The group of which the stereotype says it, and one of which it does not."""
+    """The stereotyped group, then the other group."""
     premises: tuple[Premise, ...] = Field(min_length=1)
     hypotheses: tuple[Hypothesis, ...] = Field(min_length=1)
 
 
 class Themes(Row):
-    """data/templates/entailment/<name>.yaml"""
+    """Content of data/templates/entailment/<name>.yaml."""
 
     title: str
     language: str = "en"
     source: str
     licence: str
     frame: str
-    """With `<premise>` and `<hypothesis>`."""
+    """Pattern with `<premise>` and `<hypothesis>`."""
     options: tuple[Option, ...]
-    """In the roles entailment, contradiction and neutral."""
+    """Options with the roles entailment, contradiction and neutral."""
     themes: tuple[Theme, ...] = Field(min_length=1)
 
 
 class DialectText(Row):
-    """One text in a variety and, sentence for sentence, in the standard language."""
+    """One text in a dialect and, sentence by sentence, in the standard language."""
 
     id: str
     value: str
-    """The variety: a value of the file's attribute."""
+    """Dialect: a value of the file's attribute."""
     standard: str
     dialect: str
 
 
 class DialectTexts(Row):
-    """data/dialects/<id>.yaml"""
+    """Content of data/dialects/<id>.yaml."""
 
     id: str
     title: str
@@ -421,21 +438,21 @@ class DialectTexts(Row):
     licence: str
     attribute: str
     standard: str
-    """The value of the attribute that is the standard language."""
+    """Value of the attribute for the standard language."""
     texts: tuple[DialectText, ...] = Field(min_length=1)
 
 
 class Traits(Row):
-    """Words or tasks of which a stereotype gives either to some speakers; none holds a comma or a dash."""
+    """Words or tasks stereotypically assigned to groups of speakers, without commas or dashes."""
 
     id: str
     default_words: tuple[str, ...] = Field(min_length=1)
-    """Those that it gives to speakers of the standard."""
+    """Words assigned to speakers of the standard language."""
     stigma_words: tuple[str, ...] = Field(min_length=1)
 
 
 class TraitLists(Row):
-    """data/templates/dialect/<name>.yaml"""
+    """Content of data/templates/dialect/<name>.yaml."""
 
     title: str
     language: str

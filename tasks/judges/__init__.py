@@ -1,0 +1,1 @@
+"""Shared tools that judge answers: divergence, comparison, panels and relevance."""

@@ -1,0 +1,1 @@
+"""Shared tools that compose, bind and check questions."""
