@@ -1,0 +1,64 @@
+"""The architecture page describes the tree and the words that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+
+PAGE = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
+PACKAGES = ("counterfoil", "flows", "tasks", "schemas")
+LINE = re.compile(r"^(?P<indent> *)(?P<name>[\w.]+?)(?P<slash>/?)(?: {2,}|$)")
+
+
+def drawn_tree() -> set[str]:
+    """Return the folders and files under the packages that the page draws, as paths."""
+    (block,) = (b for b in re.findall(r"^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL) if "flows/" in b)
+    paths, package = set(), ""
+    for line in block.splitlines():
+        match = LINE.match(line)
+        if match is None or len(match["indent"]) > 2:
+            continue
+        if not match["indent"]:
+            package = match["name"]
+        path = package if not match["indent"] else f"{package}/{match['name']}"
+        if package in PACKAGES:
+            paths.add(path)
+    return paths
+
+
+def existing_tree() -> set[str]:
+    """Return the folders with Python files under the packages, and the stages that are single files."""
+    folders = {
+        path.parent.relative_to(PROJECT).as_posix()
+        for package in PACKAGES
+        for path in (PROJECT / package).rglob("*.py")
+    }
+    stages = {f"tasks/{path.name}" for path in (PROJECT / "tasks").glob("*.py") if path.stem != "__init__"}
+    return folders | stages
+
+
+def test_drawn_tree_is_the_existing_tree() -> None:
+    assert drawn_tree() == existing_tree()
+
+
+@pytest.mark.parametrize(
+    "reference", sorted(set(re.findall(r"`((?:schemas|tasks)(?:\.\w+)+)`", PAGE))), ids=str
+)
+def test_names_in_the_vocabulary_exist(reference: str) -> None:
+    parts = reference.split(".")
+    place = PROJECT.joinpath(*parts)
+    if place.is_dir() or place.with_suffix(".py").is_file():
+        return
+    module = PROJECT.joinpath(*parts[:-1]).with_suffix(".py")
+    assert re.search(rf"^class {parts[-1]}\b", module.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(set(re.findall(r"`((?:docs|tasks|tests|flows|schemas)/[\w/.]+)`", PAGE)))
+)
+def test_files_that_the_page_names_exist(path: str) -> None:
+    assert Path(PROJECT / path).exists()
