@@ -135,7 +135,7 @@ def searched(server: OpenAIServer) -> dict[str, Any]:
     """The default threshold, no memory, rules for relabelling."""
     base = first(server)
     changes = {
-        "models": base["models"] | {"relabel_judges": ["lexical"]},
+        "models": base["models"] | {"relabel_judges": ["sentences"]},
         "evolve": {"rounds": 3, "questions_per_round": 24, "strategy": "random"},
         "holdout": {"samples": 3},
         "seed": 13,

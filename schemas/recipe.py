@@ -19,6 +19,10 @@ ModelName = Annotated[
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 
 Strategy = Literal["quotas", "map_elites", "thompson", "random"]
+Comparison = Literal["all_at_once", "pairwise"]
+RelabelStrategy = Literal["two_stage", "cascade", "graded"]
+RelabelMode = Literal["both", "relabel", "filter", "remove_row"]
+TooFewNegatives = Literal["keep_row", "drop_row", "backfill"]
 
 
 class Section(BaseModel):
@@ -184,7 +188,7 @@ class Judging(Section):
     """How models judge answers, and requirements for judges."""
 
     rubric: Slug = Field(default="four_scores", description="file in data/rubrics")
-    comparison: Literal["all_at_once", "pairwise"] = Field(
+    comparison: Comparison = Field(
         default="all_at_once", description="show all variants side by side, or two at a time"
     )
     split: float = Field(
@@ -226,12 +230,12 @@ class RetrievalFile(Section):
 class Relabel(Section):
     """Find false negatives among the hard negatives, and promote, remove or keep them."""
 
-    strategy: Literal["two_stage", "cascade", "graded"] = Field(
+    strategy: RelabelStrategy = Field(
         default="two_stage",
         description="`two_stage` ranks evidence; `cascade` asks the judges in order, each only if the "
         "previous one finds a false negative; `graded` applies `rule` to grades from 0 to 3",
     )
-    mode: Literal["both", "relabel", "filter", "remove_row"] = Field(
+    mode: RelabelMode = Field(
         default="both",
         description="promote and remove, promote only, remove only, or drop every row with a false negative",
     )
@@ -242,7 +246,7 @@ class Relabel(Section):
     )
     candidates: int = Field(default=5, ge=1, le=100, description="mined near misses per accepted question")
     min_negatives: int = Field(default=1, ge=0, description="minimum number of negatives per row")
-    too_few: Literal["keep_row", "drop_row", "backfill"] = Field(
+    too_few: TooFewNegatives = Field(
         default="keep_row",
         description="for rows with fewer than `min_negatives`; `backfill` mines others from the file",
     )

@@ -30,6 +30,7 @@ from tasks.questions.quality import drop_question
 from tasks.relabel.decisions import CandidateVerdict, Policy, RelabelledRow, Relabelling, label_change
 from tasks.relabel.file import RelabelJob, fingerprint_input, open_strategy, relabel_file, relabel_rows
 from tasks.relabel.graded import DecisionRule
+from tasks.relabel.judges import judges_of
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.text.similarity import token_set_ratio
 
@@ -227,7 +228,8 @@ async def judge_sets(
     context: RunContext, sets: Sequence[CandidateSet], subject: str
 ) -> tuple[Relabelling, tuple[StageCost, ...]]:
     """Relabel with the recipe's strategy and judges; what it cost comes with it."""
-    section, judges = context.recipe.relabel, context.recipe.models.relabel_judges
+    section = context.recipe.relabel
+    judges = judges_of(context.recipe.models.relabel_judges, subject)
     job = RelabelJob(section.strategy, judges, Policy.of(section), DecisionRule.parse(section.rule))
     async with open_strategy(job, ModelSettings.of(context), subject) as strategy:
         if subject == "question":
@@ -358,7 +360,7 @@ STAGE_RETRIEVAL = Stage(
 )
 STAGE = Stage(
     "relabel",
-    1,
+    2,
     run=relabel,
     reads=("relabel", "models"),
     vocabulary=("prompts", "lexicons", "attributes"),

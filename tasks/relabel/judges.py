@@ -16,7 +16,7 @@ from tasks.judges.relevance import (
 )
 from tasks.models import ModelSettings, open_model
 from tasks.models.prompts import read_prompt
-from tasks.relabel.rule_judges import DivergenceJudge, LexicalJudge, read_function_words
+from tasks.relabel.rule_judges import LexicalJudge, SentenceJudge, read_function_words
 
 # The judge that is a language model: prompts in, checked answers out, abstentions counted.
 #
@@ -27,21 +27,37 @@ from tasks.relabel.rule_judges import DivergenceJudge, LexicalJudge, read_functi
 # Judges by name, open for the length of a block.
 
 
-LEXICAL = "lexical"
+RULE_JUDGES = {"passage": LexicalJudge.name, "question": SentenceJudge.name}
+"""The judge without a model, by subject."""
+
+
+def judges_of(names: Sequence[str], subject: str) -> tuple[str, ...]:
+    """Return the judges that can judge a subject: models, and the rule judge of this subject."""
+    other_rules = set(RULE_JUDGES.values()) - {RULE_JUDGES[subject]}
+    return tuple(name for name in names if name not in other_rules)
 
 
 @asynccontextmanager
 async def open_judges(
     names: Sequence[str], settings: ModelSettings, subject: str
 ) -> AsyncIterator[list[Judge]]:
-    """Judges of evidence for `passage`s or `question`s: `lexical`, or models."""
+    """Open judges of evidence for `passage`s or `question`s: models, or the rule judge of the subject.
+
+    Raises:
+        InputError: If a name is the rule judge of the other subject.
+    """
     async with AsyncExitStack() as stack:
         judges: list[Judge] = []
         criterion = None
         for name in names:
-            if name == LEXICAL and subject == "question":
-                judges.append(DivergenceJudge())
-            elif name == LEXICAL:
+            if name not in judges_of(names, subject):
+                raise InputError(
+                    f"the judge `{name}` cannot judge {subject}s",
+                    hint=f"use `{RULE_JUDGES[subject]}` or a model",
+                )
+            if name == SentenceJudge.name:
+                judges.append(SentenceJudge())
+            elif name == LexicalJudge.name:
                 judges.append(LexicalJudge(read_function_words(settings.data_dir)))
             else:
                 criterion = criterion or (treats_unequally if subject == "question" else answers_query)(
@@ -56,8 +72,8 @@ async def open_judges(
 async def open_comparers(
     names: Sequence[str], settings: ModelSettings, subject: str = "passage"
 ) -> AsyncIterator[list[ModelComparer]]:
-    """Judges of the cascade, cheap one first. `InputError` for `lexical`: it cannot compare."""
-    refuse_lexical(names, "the cascade")
+    """Open the judges of the cascade, cheap one first. Raise `InputError` for rule judges."""
+    require_models(names, "the cascade")
     prompt = read_prompt(settings.data_dir, prompt_for("relabel_compare", subject))
     async with AsyncExitStack() as stack:
         models = [await stack.enter_async_context(open_model(name, settings)) for name in names]
@@ -68,8 +84,8 @@ async def open_comparers(
 async def open_graders(
     names: Sequence[str], settings: ModelSettings, subject: str = "passage"
 ) -> AsyncIterator[list[ModelGrader]]:
-    """Judges that grade one passage at a time. `InputError` for `lexical`: it knows no grades."""
-    refuse_lexical(names, "graded relabelling without recorded verdicts")
+    """Open judges that grade one passage at a time. Raise `InputError` for rule judges."""
+    require_models(names, "graded relabelling without recorded verdicts")
     prompt = read_prompt(settings.data_dir, prompt_for("relabel_grade", subject))
     async with AsyncExitStack() as stack:
         models = [await stack.enter_async_context(open_model(name, settings)) for name in names]
@@ -81,9 +97,9 @@ def prompt_for(name: str, subject: str) -> str:
     return f"{name}_question" if subject == "question" else name
 
 
-def refuse_lexical(names: Sequence[str], what: str) -> None:
-    """Raise `InputError` where a judge is wanted that reads."""
-    if LEXICAL in names or not names:
+def require_models(names: Sequence[str], strategy: str) -> None:
+    """Raise `InputError` unless every judge is a model, and there is at least one."""
+    if not names or set(names) & set(RULE_JUDGES.values()):
         raise InputError(
-            f"{what} needs models as judges", hint="name them: --judge openai:… (cheap one first)"
+            f"{strategy} needs models as judges", hint="name them: --judge openai:… (cheap one first)"
         )

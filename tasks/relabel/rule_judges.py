@@ -120,10 +120,10 @@ Sentences = list[tuple[str, str]]
 """(as it stands in the answer, masked and lower-cased)"""
 
 
-class DivergenceJudge:
+class SentenceJudge:
     """Sentences that only one version gets; see the module."""
 
-    name = "lexical"
+    name = "sentences"
 
     async def find_evidence(self, questions: Sequence[EvidenceQuestion]) -> list[Evidence]:
         """Up to three sentences a question, the clearest first; strength is the widest gap (0 to 1)."""

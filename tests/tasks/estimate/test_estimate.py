@@ -22,7 +22,7 @@ PRICED = {
     "generator": "openai:gpt-5-mini",
     "targets": ["openai:gpt-4.1-mini"],
     "judges": ["openai:gpt-5-mini"],
-    "relabel_judges": ["lexical"],
+    "relabel_judges": ["sentences"],
 }
 
 

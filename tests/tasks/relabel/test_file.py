@@ -211,6 +211,13 @@ def test_skip_bad_counts_what_it_skipped(tmp_path: Path, settings: ModelSettings
     assert (result["rows"], result["rows_skipped"]) == (2, 1)
 
 
+def test_the_judge_of_questions_cannot_judge_passages(tmp_path: Path, settings: ModelSettings) -> None:
+    source = write_lines(tmp_path / "in.jsonl", [ROW])
+    with pytest.raises(InputError, match="`sentences` cannot judge passages") as caught:
+        relabel_file(source, settings=settings, judges=("sentences",))
+    assert "`lexical`" in (caught.value.hint or "")
+
+
 def test_lexical_judge_cannot_run_the_cascade(tmp_path: Path, settings: ModelSettings) -> None:
     source = write_lines(tmp_path / "in.jsonl", [ROW])
     with pytest.raises(InputError, match="needs models"):

@@ -270,9 +270,31 @@ def test_row_that_the_cascade_calls_ambiguous_leaves_its_questions_open(
 
 
 @pytest.mark.parametrize("strategy", ["cascade", "graded"])
-def test_recipe_refuses_a_strategy_that_the_lexical_judge_cannot_follow(strategy: str) -> None:
-    with pytest.raises(ValueError, match="needs models"):
+def test_recipe_refuses_rule_judges_for_strategies_that_need_models(strategy: str) -> None:
+    with pytest.raises(ValueError, match="needs models, not `sentences`"):
         recipe_of(relabel={"strategy": strategy})
+
+
+@pytest.mark.parametrize(
+    ("judges", "files", "message"),
+    [
+        (["lexical"], [], "add `sentences`"),
+        (["lexical"], [{"path": "x.jsonl"}], "add `sentences`"),
+        (["sentences"], [{"path": "x.jsonl"}], "add `lexical`"),
+        (["sentences"], [], None),
+        (["sentences", "lexical"], [{"path": "x.jsonl"}], None),
+        (["lexical", "openai:judge"], [{"path": "x.jsonl"}], None),
+    ],
+)
+def test_recipe_names_the_rule_judge_that_a_subject_lacks(
+    judges: list[str], files: list[dict[str, str]], message: str | None
+) -> None:
+    options = {"models": {"targets": ["embedded:x"], "relabel_judges": judges}, "relabel": {"files": files}}
+    if message is None:
+        recipe_of(**options)
+    else:
+        with pytest.raises(ValueError, match=message):
+            recipe_of(**options)
 
 
 def test_backfill_in_a_build_takes_negatives_from_the_same_file(
