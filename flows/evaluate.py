@@ -5,7 +5,6 @@ Parameters are documented under `Args:`, from where Prefect puts them on its for
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +20,8 @@ from schemas.recipe import Recipe
 from schemas.release import Manifest
 from schemas.tables import canonical_json, content_hash, file_hash
 from tasks.judges.panel import deciding_form
-from tasks.models import ModelSettings, check_models, ping
+from tasks.models import ModelSettings
+from tasks.models.preflight import preflight
 from tasks.package.drift import FLOOR_CONTROLS, FitnessByQuestion, judge_drift
 from tasks.release import MANIFEST, ReleaseRef, open_release, read_manifest
 from tasks.release.hold_back import private_file
@@ -99,8 +99,7 @@ def reach_models(context: RunContext) -> None:
     models = context.recipe.models
     names = [n for n in (*models.targets, *models.judges, models.adjudicator or "") if ":" in n]
     settings = ModelSettings.of(context)
-    check_models(names, settings)
-    asyncio.run(ping(names, settings))
+    preflight(names, settings)
 
 
 def release_ref(path: Path) -> ReleaseRef:

@@ -14,8 +14,9 @@ from tasks.audit.passports import collect_passports
 from tasks.estimate import BuildEstimate, estimate, refuse_over_budget
 from tasks.files.vocabulary import input_path
 from tasks.judges.verdicts import read_judging_rubric
-from tasks.models import ModelSettings, check_models, ping
-from tasks.models.names import refuse_shared_families
+from tasks.models import ModelSettings
+from tasks.models.model_families import refuse_shared_families
+from tasks.models.preflight import check_models, ping
 from tasks.publish.fetching import fetch_release
 from tasks.release.references import HubRef
 from tasks.run.store import RunContext
@@ -43,8 +44,8 @@ def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> Prep
     context = workspace.context(recipe, budget_usd=budget_usd)
     settings = ModelSettings.of(context)
     names = recipe.models.all_names()
-    check_models(names, settings)
-    check_semantic(recipe, settings)
+    semantic = recipe.deduplicate.semantic
+    check_models(names, settings, embedders=[semantic.model] if semantic else [])
     check_judges(recipe, settings.data_dir)
     check_files(recipe)
     if reach:
@@ -55,14 +56,6 @@ def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> Prep
         refuse_over_budget(plan)
         asyncio.run(ping(names, settings))
     return PreparedBuild(workspace, context, plan, passports)
-
-
-def check_semantic(recipe: Recipe, settings: ModelSettings) -> None:
-    """Whether the embeddings that the recipe asks for can be had."""
-    if recipe.deduplicate.semantic is not None:
-        from tasks.models.embeddings import check_embedder
-
-        check_embedder(recipe.deduplicate.semantic.model, settings)
 
 
 def check_judges(recipe: Recipe, data_dir: Path) -> None:

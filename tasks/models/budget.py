@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 
 from schemas.errors import InputError
-from tasks.models.names import TokenPrice
+from tasks.models.prices import TokenPrice
 from tasks.models.protocol import Completion, FailedAttempt, Request, Try, estimate_prompt_tokens
 from tasks.run.store import write_bytes
 

@@ -104,7 +104,7 @@ class ResponseCache:
         self._claims.drop(late, connection)
         return ours, late
 
-    async def turn(self, key: str) -> Completion | None:
+    async def wait_for_turn(self, key: str) -> Completion | None:
         """None once it is ours to ask; where another worker asks first, the answer that it got."""
         pause = 0.0
         while not self._claims.hold(key):

@@ -62,7 +62,7 @@ def is_file(url: sqlalchemy.URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
 
-def is_there(path: Path) -> bool:
+def cache_exists(path: Path) -> bool:
     """Whether there is a cache at all; a file is only made when there is something to remember."""
     return not is_file(cache_url(path)) or path.exists()
 

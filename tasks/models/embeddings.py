@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from schemas.errors import BudgetError, InputError, ModelError
 from tasks.models import run_async
 from tasks.models.budget import ledger_of
-from tasks.models.names import ModelName, ModelSettings, api_key, origin, parse_model_name
+from tasks.models.names import ModelName, origin, parse_model_name
 from tasks.models.openai import chat_client, without_keys
 from tasks.models.protocol import estimate_tokens
+from tasks.models.settings import ModelSettings, api_key
 
 Vectors = NDArray[np.float32]
 STATIC = "embedded:wordllama-256"

@@ -6,19 +6,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast, get_args
+from typing import BinaryIO, Literal, cast, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from schemas.errors import BudgetError, InputError
-from schemas.recipe import Limits, Models, Validate
-from tasks.files.yaml import read_yaml
-from tasks.run.store import RunContext
+from schemas.errors import InputError
 
 BackendName = Literal["openai", "vllm", "embedded", "replay"]
 EMBEDDED_MODELS: tuple[str, ...] = ("smollm2-135m",)
@@ -143,78 +138,6 @@ def _masked(text: str) -> str:
 # writes questions, answers them and judges the answers should be of different families.
 
 
-_QUANTISED = re.compile(
-    r"[-_.](?:awq|gptq|gguf|ggml|mlx|exl2|bnb|fp(?:4|8|16)|bf16|nf4|int(?:4|8)|w\d+a\d+|i?q\d\w*|[468]-?bit)\b.*$"
-)
-
-
-class ModelFamilies(BaseModel):
-    """data/model_families.yaml"""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    families: dict[str, tuple[str, ...]]
-    """Words that names of a family's models hold, lower case."""
-
-
-def read_model_families(data_dir: Path) -> ModelFamilies:
-    return read_yaml(data_dir / "model_families.yaml", ModelFamilies)
-
-
-def model_family(name: str, known: ModelFamilies) -> frozenset[str]:
-    """The families that a model belongs to, by its name in a recipe: mostly one; several for a model of one
-    family that was trained on another's answers (`DeepSeek-R1-Distill-Qwen-32B`). A model of no known family
-    is its own: the name without organisation, tag and quantisation."""
-    bare = _bare(name)
-    by_word = {word: family for family, words in known.families.items() for word in words}
-    listed = "|".join(re.escape(word) for word in sorted(by_word, key=lambda word: (-len(word), word)))
-    found = re.findall(rf"(?<![a-z0-9])(?:{listed})(?![a-z])", bare)
-    own = _QUANTISED.sub("", bare.partition(":")[0])
-    return frozenset(by_word[word] for word in found) or frozenset({own})
-
-
-def _bare(name: str) -> str:
-    """`openai:Qwen/Qwen3-32B@http://…` is `qwen3-32b`; a recording is the model it names after `#`."""
-    model = parse_model_name(name)
-    if model.backend == "replay" and "#" in model.name:
-        return _bare(model.name.partition("#")[2])
-    return model.name.rstrip("/").rsplit("/", 1)[-1].lower()
-
-
-def refuse_shared_families(models: Models, data_dir: Path) -> None:
-    """Raise `InputError` where two of generator, targets and judges are related and the recipe does not allow
-    it (`models.may_share_family`). Rules such as `recombine` and `divergence` are of no family."""
-    if models.may_share_family:
-        return
-    known = read_model_families(data_dir)
-    for place, one, does, other in _pairs(models):
-        shared = sorted(model_family(one, known) & model_family(other, known))
-        if shared:
-            raise InputError(
-                f"{one} {does} {other}, and both are of the family {shared[0]!r}: models favour their own",
-                place=place,
-                hint="choose another model for one of them, or set `models.may_share_family: true`",
-            )
-
-
-def _pairs(models: Models) -> Iterator[tuple[str, str, str, str]]:
-    """(place, model, what it does to, other model), rules left out."""
-    targets = dict.fromkeys((*models.targets, *models.holdout_targets))
-    judges = [(f"models.{place}", name) for place, names in _judges(models) for name in names if ":" in name]
-    for place, judge in judges:
-        yield from ((place, judge, "judges the answers of", target) for target in targets)
-    if ":" in models.generator:
-        for place, judge in judges:
-            yield place, judge, "judges questions written by", models.generator
-        for target in targets:
-            yield "models.generator", models.generator, "writes the questions for", target
-
-
-def _judges(models: Models) -> Iterator[tuple[str, tuple[str, ...]]]:
-    yield "judges", models.judges
-    if models.adjudicator:
-        yield "adjudicator", (models.adjudicator,)
-
-
 # Models in a folder of this machine: where they are, and what they are, whatever the folder is called.
 
 
@@ -280,140 +203,4 @@ def _parts(file: BinaryIO, size: int, whole: bool) -> Iterator[bytes]:
 # What a call costs: data/prices.yaml, in USD per million tokens.
 
 
-class TokenPrice(BaseModel):
-    """USD per million tokens of one model, where that is said, and when it was read there."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-    cached: float | None = Field(default=None, ge=0)
-    """Prompt tokens read from the provider's own cache; default: as `input`."""
-    source: str
-    as_of: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
-
-    def times(self, factor: float) -> TokenPrice:
-        """The same at a share of the price."""
-        cached = None if self.cached is None else self.cached * factor
-        changes = {"input": self.input * factor, "output": self.output * factor, "cached": cached}
-        return self.model_copy(update=changes)
-
-    def cost_usd(self, tokens_in: int, tokens_out: int, tokens_in_cached: int = 0) -> float:
-        cached = min(tokens_in_cached, tokens_in)
-        cached_price = self.input if self.cached is None else self.cached
-        usd = (tokens_in - cached) * self.input + cached * cached_price + tokens_out * self.output
-        return usd / 1_000_000
-
-
-class PriceList(BaseModel):
-    """data/prices.yaml"""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    batch: float = Field(default=1.0, ge=0, le=1)
-    """What a call costs through the Batch API, as a share of its price."""
-    models: dict[str, TokenPrice]
-
-
-FREE = TokenPrice(input=0, output=0, source="free", as_of="1970-01-01")
-
-
-def price_of(
-    name: ModelName, *, configured: str, free: Collection[str], prices_path: Path, batch: Collection[str] = ()
-) -> TokenPrice:
-    """The price of a model. `configured` is its name as the recipe has it, which `free` may list, and
-    `batch` where it is asked through the Batch API.
-
-    Models in this process and replayed ones are free. A dated snapshot (`gpt-5-mini-2025-08-07`) costs
-    what its undated name does. Raises `BudgetError` where there is no price.
-    """
-    if name.backend in ("embedded", "replay", "vllm") or configured in free:
-        return FREE
-    listed = read_yaml(prices_path, PriceList)
-    models = listed.models
-    undated = re.sub(r"-\d{4}-\d{2}-\d{2}$", "", name.name)
-    price = models.get(name.name) or models.get(undated)
-    if price is None:
-        raise BudgetError(
-            f"the price of {configured} is not known, so its cost cannot be kept within the budget",
-            place=prices_path.name,
-            hint=f"add `{name.name}` to {prices_path.name}; or list {configured!r} under `budget.free` in "
-            "the recipe if it costs nothing; or choose another model",
-        )
-    return price.times(listed.batch) if configured in batch else price
-
-
 # What models need to know beside their names: places, money, limits, and where the keys are.
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """What a model needs to know beside its name. Holds names of keys, never keys."""
-
-    data_dir: Path
-    """Holds `prices.yaml` and `prompts/`."""
-    run_dir: Path
-    """Where the run's spending is recorded."""
-    cache_path: Path
-    budget_usd: float = 0.0
-    free: frozenset[str] = frozenset()
-    api_keys: Mapping[str, str] = field(default_factory=dict)
-    """Environment variable by endpoint (`http://host:port`)."""
-    limits: Callable[[str], Limits] = lambda name: Limits()
-    engine: Mapping[str, Any] = field(default_factory=dict)
-    """vLLM's own engine arguments, for models of `vllm:`."""
-    batch: frozenset[str] = frozenset()
-    """Models that are asked through the Batch API."""
-    max_failure_rate: float = Validate().max_failure_rate
-    """Share of the calls for structured answers that may fail."""
-    prices_path: Path | None = None
-    """Default: `prices.yaml` in `data_dir`."""
-
-    @classmethod
-    def of(cls, context: RunContext) -> ModelSettings:
-        recipe = context.recipe
-        return cls(
-            data_dir=Path(context.data_dir),
-            run_dir=Path(context.run_dir),
-            cache_path=Path(context.cache_path),
-            budget_usd=context.budget_usd,
-            free=frozenset(recipe.budget.free),
-            api_keys=recipe.api_keys,
-            limits=recipe.limits_of,
-            engine=recipe.models.engine,
-            batch=frozenset(recipe.models.batch),
-            max_failure_rate=recipe.validation.max_failure_rate,
-        )
-
-    def price(self, name: str) -> TokenPrice:
-        """What the model costs; raises `BudgetError` where that is not known."""
-        prices = self.prices_path or self.data_dir / "prices.yaml"
-        return price_of(
-            parse_model_name(name), configured=name, free=self.free, prices_path=prices, batch=self.batch
-        )
-
-
-def api_key_variable(model: ModelName, settings: ModelSettings) -> str | None:
-    """The environment variable that holds the key for a resolved model, if one is configured."""
-    if model.endpoint is None:
-        return None
-    place = origin(model.endpoint)
-    named = {origin(endpoint): variable for endpoint, variable in settings.api_keys.items()}
-    if place in named:
-        return named[place]
-    own = {origin(OPENAI_ENDPOINT), origin(os.environ.get("OPENAI_BASE_URL", "") or OPENAI_ENDPOINT)}
-    return "OPENAI_API_KEY" if place in own or is_loopback(model.endpoint) else None
-
-
-def api_key(model: ModelName, settings: ModelSettings) -> str | None:
-    """The key for a resolved model. Raises `InputError` where one is needed and not set."""
-    variable = api_key_variable(model, settings)
-    value = os.environ.get(variable, "").strip() if variable else ""
-    assert model.endpoint is not None
-    place = origin(model.endpoint)
-    needed = place == origin(OPENAI_ENDPOINT) or place in map(origin, settings.api_keys)
-    if needed and not value:
-        raise InputError(
-            f"the environment variable {variable} is not set",
-            place=str(model),
-            hint=f"it holds the key for {place}: `export {variable}=…`",
-        )
-    return value or None

@@ -22,9 +22,9 @@ from schemas.errors import InputError, ModelError
 from schemas.recipe import Limits
 from tasks.models.budget import ROUNDING_USD, Ledger
 from tasks.models.cache import fingerprint
-from tasks.models.names import TokenPrice
 from tasks.models.openai import chat_client, without_keys
 from tasks.models.openai_format import Dialect, read_completion, refused_parameter, request_body
+from tasks.models.prices import TokenPrice
 from tasks.models.protocol import (
     Completion,
     Decoding,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from schemas.errors import BudgetError, ModelError
@@ -112,6 +113,8 @@ class Model(Protocol):
 
     name: str
     """As the recipe names it."""
+    data_dir: Path
+    """Vocabulary directory, with the prompts in `prompts/`."""
     failures: FailureCount
     """Calls for structured answers since it was opened, and those that failed."""
 

@@ -28,7 +28,7 @@ class Replay:
 
     def __init__(self, source: str) -> None:
         path, _, model = source.partition("#")
-        self.path = recording(path)
+        self.path = find_recording(path)
         self._table = _read(self.path, model)
         key_columns = ("question_id", "variant", "phase", "sample", "condition")
         columns = [self._table[name].to_pylist() for name in key_columns]
@@ -61,7 +61,7 @@ class Replay:
         return None
 
 
-def recording(path: str) -> Path:
+def find_recording(path: str) -> Path:
     """The file that a `replay:` name means: itself, or `responses.parquet` in that directory."""
     place = Path(path.partition("#")[0])
     file = place / "responses.parquet" if place.is_dir() else place

@@ -12,11 +12,12 @@ import pytest
 
 from schemas.errors import CounterfoilError, InputError, ModelError
 from schemas.recipe import Limits
-from tasks.models import ModelSettings, OpenModel, check_models, open_model
+from tasks.models import ModelSettings, OpenModel, open_model
 from tasks.models import openai_batch as batch
 from tasks.models import openai_batch as batch_server
 from tasks.models.budget import Ledger, ledger_of, spent_in
 from tasks.models.openai_batch import JobFolder
+from tasks.models.preflight import check_models
 from tasks.models.protocol import Completion, Decoding, Failure, Message, Outcome, Request
 from tasks.run.retries import Backoff
 from tests.servers.batch_routes import (

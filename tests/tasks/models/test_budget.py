@@ -19,7 +19,8 @@ from schemas.errors import BudgetError, InputError, ModelError
 from schemas.recipe import Limits
 from tasks.files.yaml import read_yaml
 from tasks.models.budget import SLICE, Ledger, ledger_of
-from tasks.models.names import FREE, PriceList, parse_model_name, price_of
+from tasks.models.names import parse_model_name
+from tasks.models.prices import FREE, PriceList, price_of
 from tasks.models.protocol import Completion, Failure
 from tests.servers.openai_server import TRUNCATED, OpenAIServer, Reply
 from tests.tasks.models.asking import DATA, answers, questions, settings_for

@@ -12,10 +12,12 @@ import pytest
 
 from schemas.errors import BudgetError, InputError, ModelError
 from schemas.recipe import Limits, Recipe
-from tasks.models import ModelSettings, check_models, open_model, ping, run_async
+from tasks.models import ModelSettings, open_model, run_async
 from tasks.models import limits as retries
-from tasks.models.names import api_key, parse_model_name
+from tasks.models.names import parse_model_name
+from tasks.models.preflight import check_models, ping
 from tasks.models.protocol import Completion
+from tasks.models.settings import api_key
 from tasks.run import progress as progress
 from tasks.run.store import RunContext
 from tests.servers.openai_server import HANG, OpenAIServer, status
@@ -133,7 +135,7 @@ def test_ping_says_when_the_key_is_wrong_without_showing_it(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong")
     with OpenAIServer(api_key="sk-right") as server, pytest.raises(InputError) as caught:
         run_async(ping([server.model()], settings_for(tmp_path)))
-    assert "does not accept the key" in str(caught.value)
+    assert "does not accept the API key" in str(caught.value)
     assert "check OPENAI_API_KEY" in str(caught.value)
     assert "sk-" not in str(caught.value)
 

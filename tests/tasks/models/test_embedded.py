@@ -14,8 +14,9 @@ from pydantic import BaseModel
 
 from schemas.errors import InputError
 from schemas.recipe import Limits
-from tasks.models import check_models, open_model, run_async
 from tasks.models import embedded as embedded
+from tasks.models import open_model, run_async
+from tasks.models.preflight import check_models
 from tasks.models.protocol import Completion, Decoding, Message, Request
 from tasks.models.replay import option_logprobs
 from tasks.models.structured import Parsed, ask_structured

@@ -8,7 +8,7 @@ import pytest
 from schemas.errors import BudgetError, InputError, ModelError
 from tasks.models.budget import spent_in
 from tasks.models.embeddings import BATCH, STATIC, embed_texts
-from tasks.models.names import ModelSettings
+from tasks.models.settings import ModelSettings
 from tests.conftest import DATA
 from tests.servers.openai_server import OpenAIServer
 

@@ -10,9 +10,10 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.recipe import Limits
-from tasks.models import check_models, ping, run_async
+from tasks.models import run_async
 from tasks.models.endpoints import SharedLoad
 from tasks.models.names import cache_name, parse_model_name
+from tasks.models.preflight import check_models, ping
 from tasks.models.protocol import Completion, Decoding, FailedAttempt, Message, Request
 from tests.servers.openai_server import HANG, OpenAIServer, status
 from tests.tasks.models.asking import answers, questions, settings_for

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.models.structured import one_json_object
+from tasks.models.structured import find_json_object
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-1000, 1000) | st.text(max_size=12),
@@ -26,7 +26,7 @@ OBJECTS = st.dictionaries(st.text(max_size=6), VALUES, max_size=5)
 def test_fences_and_prose_around_an_object_do_not_matter(
     value: dict[str, object], before: str, after: str
 ) -> None:
-    assert one_json_object(before + json.dumps(value) + after) == value
+    assert find_json_object(before + json.dumps(value) + after) == value
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_fences_and_prose_around_an_object_do_not_matter(
 )
 def test_anything_else_is_refused_with_its_reason(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
-        one_json_object(text)
+        find_json_object(text)
 
 
 @pytest.mark.parametrize(
@@ -60,14 +60,14 @@ def test_anything_else_is_refused_with_its_reason(text: str, problem: str) -> No
     ],
 )
 def test_a_cut_off_object_keeps_what_is_whole(text: str, value: dict[str, object]) -> None:
-    assert one_json_object(text, cut_off=True) == value
+    assert find_json_object(text, cut_off=True) == value
 
 
 @given(OBJECTS, st.integers(1, 200))
 def test_cutting_never_invents_a_number(value: dict[str, object], length: int) -> None:
     text = json.dumps(value)[:length]
     try:
-        found = one_json_object(text, cut_off=True)
+        found = find_json_object(text, cut_off=True)
     except ValueError:
         return
     for name, part in found.items():

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.recipe import Models
-from tasks.models.names import model_family, read_model_families, refuse_shared_families
+from tasks.models.model_families import model_family, read_model_families, refuse_shared_families
 from tests.conftest import DATA
 
 KNOWN = read_model_families(DATA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +169,19 @@ def test_a_cut_off_answer_counts_where_only_its_last_words_are_missing() -> None
     assert parse_answer(cut, Verdict, cut_off=True) == Verdict(why="it is ", score=4)
     with pytest.raises(ValueError, match="score: Field required"):
         parse_answer('{"why": "rude", "score": 1', Verdict, cut_off=True)
+
+
+def test_the_repair_prompt_of_an_edited_vocabulary_is_used(tmp_path: Path) -> None:
+    own = tmp_path / "data"
+    (own / "prompts").mkdir(parents=True)
+    (own / "prompts" / "json_answer.md").write_text("# user\nSchema: $schema\n", encoding="utf-8")
+    (own / "prompts" / "json_repair.md").write_text("# user\nMy own words: $problem\n", encoding="utf-8")
+    with OpenAIServer(lambda _, body: GOOD if "My own words" in str(body) else "no JSON") as server:
+        settings = replace(settings_for(tmp_path, server.model()), data_dir=own)
+
+        async def ask() -> list[Parsed[Verdict] | Abstention]:
+            async with open_model(server.model(), settings) as model:
+                return [result async for result in ask_structured(model, questions(1), Verdict)]
+
+        (result,) = run_async(ask())
+    assert isinstance(result, Parsed)

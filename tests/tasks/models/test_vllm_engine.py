@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import InputError
-from tasks.models import check_models
 from tasks.models.names import cache_name, model_folder, parse_model_name
+from tasks.models.preflight import check_models
 from tasks.models.protocol import Completion, Decoding, FailedAttempt, JsonSchema, Message, Request
 from tasks.models.vllm import read_output, sampling_arguments, too_long
 from tests.tasks.models.asking import settings_for

@@ -1,0 +1,90 @@
+"""What a model needs besides its name: directories, budget, limits and API keys."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import InputError
+from schemas.recipe import Limits, Validate
+from tasks.models.names import OPENAI_ENDPOINT, ModelName, is_loopback, origin, parse_model_name
+from tasks.models.prices import TokenPrice, price_of
+from tasks.run.store import RunContext
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What a model needs to know beside its name. Holds names of keys, never keys."""
+
+    data_dir: Path
+    """Holds `prices.yaml` and `prompts/`."""
+    run_dir: Path
+    """Where the run's spending is recorded."""
+    cache_path: Path
+    budget_usd: float = 0.0
+    free: frozenset[str] = frozenset()
+    api_keys: Mapping[str, str] = field(default_factory=dict)
+    """Environment variable by endpoint (`http://host:port`)."""
+    limits: Callable[[str], Limits] = lambda name: Limits()
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    """vLLM's own engine arguments, for models of `vllm:`."""
+    batch: frozenset[str] = frozenset()
+    """Models that are asked through the Batch API."""
+    max_failure_rate: float = Validate().max_failure_rate
+    """Share of the calls for structured answers that may fail."""
+    prices_path: Path | None = None
+    """Default: `prices.yaml` in `data_dir`."""
+
+    @classmethod
+    def of(cls, context: RunContext) -> ModelSettings:
+        recipe = context.recipe
+        return cls(
+            data_dir=Path(context.data_dir),
+            run_dir=Path(context.run_dir),
+            cache_path=Path(context.cache_path),
+            budget_usd=context.budget_usd,
+            free=frozenset(recipe.budget.free),
+            api_keys=recipe.api_keys,
+            limits=recipe.limits_of,
+            engine=recipe.models.engine,
+            batch=frozenset(recipe.models.batch),
+            max_failure_rate=recipe.validation.max_failure_rate,
+        )
+
+    def price(self, name: str) -> TokenPrice:
+        """What the model costs; raises `BudgetError` where that is not known."""
+        prices = self.prices_path or self.data_dir / "prices.yaml"
+        return price_of(
+            parse_model_name(name), configured=name, free=self.free, prices_path=prices, batch=self.batch
+        )
+
+
+def api_key_variable(model: ModelName, settings: ModelSettings) -> str | None:
+    """The environment variable that holds the key for a resolved model, if one is configured."""
+    if model.endpoint is None:
+        return None
+    place = origin(model.endpoint)
+    named = {origin(endpoint): variable for endpoint, variable in settings.api_keys.items()}
+    if place in named:
+        return named[place]
+    own = {origin(OPENAI_ENDPOINT), origin(os.environ.get("OPENAI_BASE_URL", "") or OPENAI_ENDPOINT)}
+    return "OPENAI_API_KEY" if place in own or is_loopback(model.endpoint) else None
+
+
+def api_key(model: ModelName, settings: ModelSettings) -> str | None:
+    """The key for a resolved model. Raises `InputError` where one is needed and not set."""
+    variable = api_key_variable(model, settings)
+    value = os.environ.get(variable, "").strip() if variable else ""
+    assert model.endpoint is not None
+    place = origin(model.endpoint)
+    needed = place == origin(OPENAI_ENDPOINT) or place in map(origin, settings.api_keys)
+    if needed and not value:
+        raise InputError(
+            f"the environment variable {variable} is not set",
+            place=str(model),
+            hint=f"it holds the key for {place}: `export {variable}=…`",
+        )
+    return value or None
