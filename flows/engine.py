@@ -337,7 +337,7 @@ def as_task(stage: Stage) -> Callable[..., Step]:
 
 def in_parts(stage: Stage) -> Callable[..., Step]:
     """The stage as a call in the flow itself, so that the parts of its work are the tasks."""
-    own = replace(stage, run=partial(stage.run, each=submit_each))
+    own = replace(stage, run=partial(stage.run, run_parts=submit_each))
 
     def run(context: RunContext, **inputs: Any) -> Step:
         return take_step(own, context, inputs)

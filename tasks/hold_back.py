@@ -50,7 +50,7 @@ def that_say_the_same(questions: Iterable[Question], texts: Iterable[str], thres
     """Ids of the questions whose text outside the slots is one of these templates', or nearly."""
     known = [Unit(id=text, text=mask_slots(text), source=REASON) for text in sorted(set(texts))]
     units = [Unit(id=q.id, text=mask_slots(q.template)) for q in questions]
-    found = find_duplicates(units, threshold=threshold, earlier=known, among=False)
+    found = find_duplicates(units, threshold=threshold, earlier=known, mutual=False)
     return {d.unit.id for d in found.dropped if d.because_of.source is not None}
 
 

@@ -1,4 +1,10 @@
-"""Earlier releases and files that something must stay clear of."""
+"""The deduplicate stage: keep the best question of every cluster of near-duplicates.
+
+Questions are compared by their text outside the slots. Two questions can only be duplicates if they agree in
+everything else that makes an instrument: attribute, values, slot contents, family, framing, control and
+options. So a template that is filled for other values is no duplicate, and twins are never merged. All
+variants of a question are kept or dropped together.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +19,11 @@ from schemas.labels import Dropped, StageCounts
 from schemas.question import QUESTIONS, Question
 from schemas.release import ClearOf
 from schemas.tables import canonical_json
-from tasks.deduplicate.rows import Columns, rows_as_units
+from tasks.deduplicate.rows import ColumnRoles, rows_to_units
 from tasks.deduplicate.semantic import SemanticOptions
 from tasks.files.tables import read_table_file
-from tasks.models.names import ModelSettings
-from tasks.near_duplicates.pairs import Each, in_turn
+from tasks.models.settings import ModelSettings
+from tasks.near_duplicates.parts import PartRunner, run_sequentially
 from tasks.near_duplicates.units import Deduplication, Duplicate, Unit, find_duplicates
 from tasks.questions.quality import drop_question
 from tasks.release import CONTROLS, HARD_NEGATIVES, QUESTION_CONFIGS, open_release, read_manifest
@@ -26,45 +32,73 @@ from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.text.normalize import normalise_for_match
 from tasks.text.slots import mask_slots, slot_columns
 
-
-def earlier_files(place: Path) -> list[Path]:
-    """A file, or the question tables of a release. Raises `InputError` where there is neither."""
-    files = [place]
-    if place.is_dir():
-        files = [f for c in QUESTION_CONFIGS for f in sorted((place / "data" / c).glob("*.parquet"))]
-        files = files or sorted(place.glob("*.parquet"))
-    if not files or not files[0].exists():
-        raise InputError(
-            f"there is no release or file {place}",
-            hint="give a file, or the directory of a release; download a published one first",
-        )
-    return files
-
-
-def source_name(place: Path) -> str:
-    """`name@version` of a release, the name of any other file or folder; never its path."""
-    if (place / "manifest.json").is_file():
-        manifest = read_manifest(place)
-        return f"{manifest.name}@{manifest.version}"
-    return place.name
-
-
-# Deduplicate: the best of every cluster of near-duplicates stays; a group is kept or dropped as one.
-#
-# Questions are compared by their text outside the slots, and only where everything that makes them another
-# instrument is equal: attribute, values, what stands in the slots, family, framing, control, options. So a
-# template that is filled for other values is never taken for a duplicate, and twins are never merged.
-
-
 TWIN_KEPT = "_twin_kept"
-"""What a reason ends in where the same question in the other framing stays."""
+"""Suffix of the reason if the same question in the other framing is kept."""
 EXAMPLES = 10
-"""Pairs on either side of the threshold that a step notes."""
-Find = Callable[..., Deduplication]
-"""`find_duplicates`, or the same with some of its options."""
+"""Number of pairs on each side of the threshold in the notes of the step."""
+DuplicateFinder = Callable[..., Deduplication]
+"""`find_duplicates`, possibly with some options bound."""
 REWORDED = frozenset({"entailment"})
-"""Families that say one thing in several wordings to see whether the wording matters: only the same template
-can be a duplicate there."""
+"""Families that ask the same thing in several wordings on purpose. Only questions of one template can be
+duplicates."""
+
+
+def deduplicate(
+    context: RunContext,
+    questions: TableRef,
+    content: Sequence[str] = (),
+    *,
+    run_parts: PartRunner = run_sequentially,
+) -> Outcome:
+    """Drop questions that duplicate each other or the sources in `deduplicate.against` of the recipe.
+
+    Args:
+        context: The run.
+        questions: The questions to deduplicate.
+        content: Hashes of the sources (`fingerprint_input`), which become part of the stage key.
+        run_parts: Runs the parts of each job.
+    """
+    rows = read_table(questions, QUESTIONS)
+    settings = context.recipe.deduplicate
+    released, texts = read_earlier(place_of(place, context.hub_cache) for place in settings.against)
+    work_dir = Path(context.run_dir)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    find = partial(
+        find_duplicates, run_parts=run_parts, work_dir=work_dir, second_search=semantic_options(context)
+    )
+    kept, dropped, comparison = drop_duplicates(
+        rows, threshold=settings.threshold, released=released, texts=texts, find=find
+    )
+    clear_of = count_overlaps([*released, *texts], dropped)
+    return Outcome(
+        tables={QUESTIONS: kept},
+        counts=(
+            StageCounts(
+                stage="deduplicate",
+                unit="questions",
+                rows=len(rows),
+                kept=len(kept),
+                dropped=len(dropped),
+                failed=0,
+            ),
+        ),
+        dropped=tuple(dropped),
+        notes=canonical_json(
+            {"clear_of": [c.model_dump() for c in clear_of], **borderline_pairs(comparison)}
+        ),
+    )
+
+
+STAGE = Stage("deduplicate", 3, run=deduplicate, reads=("deduplicate",))
+
+
+class DeduplicatedQuestions(NamedTuple):
+    """The result of `drop_duplicates`."""
+
+    kept: list[Question]
+    dropped: list[Dropped]
+    comparison: Deduplication
+    """The comparison of the questions with each other and with released ones."""
 
 
 def drop_duplicates(
@@ -73,27 +107,33 @@ def drop_duplicates(
     threshold: float,
     released: Sequence[Unit] = (),
     texts: Sequence[Unit] = (),
-    find: Find = find_duplicates,
-) -> Deduplicated:
-    """Questions that stay, and those that go. `released`: earlier questions; `texts`: earlier texts, of
-    which no variant may be a duplicate. A twin whose other framing goes stays, if it is no duplicate."""
-    among = find([question_unit(q) for q in questions], threshold=threshold, earlier=released)
-    lost = {d.unit.id: d for d in among.dropped}
-    lost |= overlapping([q for q in questions if q.id not in lost], texts, threshold=threshold, find=find)
-    kept = [_without_lost_twin(q, lost) for q in questions if q.id not in lost]
-    return Deduplicated(kept, [_dropped(q, lost) for q in questions if q.id in lost], among)
+    find: DuplicateFinder = find_duplicates,
+) -> DeduplicatedQuestions:
+    """Split questions into those to keep and those to drop.
+
+    A question whose twin is dropped is kept if it is no duplicate itself.
+
+    Args:
+        questions: In any order.
+        threshold: Minimum `ratio` of near-duplicates, from 0 to 100.
+        released: Earlier questions.
+        texts: Earlier texts. A question is dropped if one of its variants duplicates one of them.
+        find: Finds the duplicates.
+    """
+    comparison = find([question_to_unit(q) for q in questions], threshold=threshold, earlier=released)
+    lost = {d.unit.id: d for d in comparison.dropped}
+    remaining = [q for q in questions if q.id not in lost]
+    lost |= find_overlaps(remaining, texts, threshold=threshold, find=find)
+    kept = [_unlink_dropped_twin(q, lost) for q in questions if q.id not in lost]
+    dropped = [_to_dropped(q, lost) for q in questions if q.id in lost]
+    return DeduplicatedQuestions(kept, dropped, comparison)
 
 
-class Deduplicated(NamedTuple):
-    """Questions that stay, questions that go, and how those compared that went into it."""
+def question_to_unit(question: Question, source: str | None = None) -> Unit:
+    """Convert a question to a unit.
 
-    kept: list[Question]
-    dropped: list[Dropped]
-    among: Deduplication
-
-
-def question_unit(question: Question, source: str | None = None) -> Unit:
-    """A question as what it is compared by. Best: the greatest effect, then fitness, then the oldest."""
+    The largest hold-out effect ranks first, then fitness, then the earliest round.
+    """
     columns = {tuple(option.casefold() for option in column) for column in slot_columns(question.template)}
     options = [(normalise_for_match(option.text), option.role) for option in question.options]
     return Unit(
@@ -110,24 +150,34 @@ def question_unit(question: Question, source: str | None = None) -> Unit:
             tuple(options),
             question.template_id if question.family in REWORDED else None,
         ),
-        order=(_greatest_first(question.holdout_effect), _greatest_first(question.fitness), question.round),
+        order=(_descending(question.holdout_effect), _descending(question.fitness), question.round),
         source=source,
     )
 
 
-def overlapping(
-    questions: Sequence[Question], texts: Sequence[Unit], *, threshold: float, find: Find = find_duplicates
+def _descending(value: float | None) -> float:
+    return float("inf") if value is None else -value
+
+
+def find_overlaps(
+    questions: Sequence[Question],
+    texts: Sequence[Unit],
+    *,
+    threshold: float,
+    find: DuplicateFinder = find_duplicates,
 ) -> dict[str, Duplicate]:
-    """By id the questions of which a variant is a duplicate of one of the texts. A text that lacks what
-    stands in the variant's slots is a sibling of it, not a duplicate."""
+    """Return by question id the variants that duplicate one of the texts.
+
+    A text without the slot contents of the variant is a sibling of it, not a duplicate.
+    """
     if not texts:
         return {}
     slots = {(q.id, v.text): v.slots for q in questions for v in q.variants}
     units = [Unit(id=name, text=text, guard=texts[0].guard) for name, text in slots]
-    found = find(units, threshold=threshold, earlier=texts, among=False)
+    result = find(units, threshold=threshold, earlier=texts, mutual=False)
     return {
         d.unit.id: d
-        for d in found.dropped
+        for d in result.dropped
         if d.because_of.source is not None
         and all(
             normalise_for_match(slot) in normalise_for_match(d.because_of.text)
@@ -136,112 +186,99 @@ def overlapping(
     }
 
 
-def read_earlier(places: Iterable[Path]) -> tuple[list[Unit], list[Unit]]:
-    """Questions of earlier releases (directories), and texts of earlier files (their column `text`)."""
-    released: list[Unit] = []
-    texts: list[Unit] = []
-    for place in places:
-        if place.is_dir():
-            contents = open_release(place).contents
-            for table in (QUESTIONS, HARD_NEGATIVES, CONTROLS):
-                released += [question_unit(q, source_name(place)) for q in contents.rows(table)]
-        else:
-            source = source_name(place)
-            for file in earlier_files(place):
-                texts += rows_as_units(read_table_file(file), Columns("text"), place=file, source=source)[0]
-    return released, texts
-
-
-def _greatest_first(value: float | None) -> float:
-    return float("inf") if value is None else -value
-
-
-def _without_lost_twin(question: Question, lost: Mapping[str, Duplicate]) -> Question:
-    """The dropped twin's record still names this question; this one no longer points at what is not there."""
+def _unlink_dropped_twin(question: Question, lost: Mapping[str, Duplicate]) -> Question:
+    """Remove the reference to a dropped twin. The record of the twin still references the question."""
     return question.model_copy(update={"twin_id": None}) if question.twin_id in lost else question
 
 
-def _dropped(question: Question, lost: Mapping[str, Duplicate]) -> Dropped:
+def _to_dropped(question: Question, lost: Mapping[str, Duplicate]) -> Dropped:
     duplicate = lost[question.id]
-    twin_stays = question.twin_id is not None and question.twin_id not in lost
+    twin_kept = question.twin_id is not None and question.twin_id not in lost
     return drop_question(
         question,
         stage="deduplicate",
-        reason=duplicate.reason + (TWIN_KEPT if twin_stays else ""),
+        reason=duplicate.reason + (TWIN_KEPT if twin_kept else ""),
         because_of=duplicate.because_of.id,
         similarity=duplicate.similarity,
     )
 
 
-def deduplicate(
-    context: RunContext, questions: TableRef, content: Sequence[str] = (), *, each: Each = in_turn
-) -> Outcome:
-    """Questions that are duplicates neither of each other nor of what the recipe stays clear of.
-
-    `content` are the hashes of what stands under `deduplicate.against` (`fingerprint_input`): they are part
-    of the stage key, so that another content is another step. `each` does the parts of the work.
-    """
-    asked = read_table(questions, QUESTIONS)
-    settings = context.recipe.deduplicate
-    released, texts = read_earlier(place_of(place, context.hub_cache) for place in settings.against)
-    room = Path(context.run_dir)
-    room.mkdir(parents=True, exist_ok=True)
-    find = partial(find_duplicates, each=each, room=room, then=semantic_options(context))
-    kept, dropped, among = drop_duplicates(
-        asked, threshold=settings.threshold, released=released, texts=texts, find=find
-    )
-    clear_of = kept_clear_of([*released, *texts], dropped)
-    return Outcome(
-        tables={QUESTIONS: kept},
-        counts=(
-            StageCounts(
-                stage="deduplicate",
-                unit="questions",
-                rows=len(asked),
-                kept=len(kept),
-                dropped=len(dropped),
-                failed=0,
-            ),
-        ),
-        dropped=tuple(dropped),
-        notes=canonical_json({"clear_of": [c.model_dump() for c in clear_of], **pairs_to_look_at(among)}),
-    )
-
-
 def semantic_options(context: RunContext) -> SemanticOptions | None:
-    """The second search, where the recipe asks for it."""
+    """Return the options of the semantic search, or `None` if the recipe does not enable it."""
     semantic = context.recipe.deduplicate.semantic
     if semantic is None:
         return None
     return SemanticOptions(semantic.model, semantic.threshold, ModelSettings.of(context))
 
 
-def pairs_to_look_at(found: Deduplication) -> dict[str, object]:
-    """Pairs around the threshold, by their ids: some of these questions may be kept private, so nothing of
-    what they say is told."""
+def borderline_pairs(comparison: Deduplication) -> dict[str, object]:
+    """Return the pairs around the threshold by id.
+
+    Texts are left out, because some questions may be held back.
+    """
     merged = [
         {"id": d.unit.id, "other": d.because_of.id, "similarity": round(d.similarity, 2), "kind": d.kind}
-        for d in found.least_similar(EXAMPLES)
+        for d in comparison.least_similar(EXAMPLES)
     ]
     missed = [
         {"id": m.unit.id, "other": m.other.id, "similarity": round(m.similarity, 2)}
-        for m in found.near_misses[:EXAMPLES]
+        for m in comparison.near_misses[:EXAMPLES]
     ]
     return {
-        "duplicate_ratio": round(found.duplicate_ratio, 6),
+        "duplicate_ratio": round(comparison.duplicate_ratio, 6),
         "least_similar": merged,
         "near_misses": missed,
     }
 
 
-def kept_clear_of(earlier: Iterable[Unit], dropped: Iterable[Dropped]) -> list[ClearOf]:
-    """What the questions were compared with, and how many of them stood in it."""
-    lost = Counter(d.reason.removesuffix(TWIN_KEPT) for d in dropped)
+def count_overlaps(earlier: Iterable[Unit], dropped: Iterable[Dropped]) -> list[ClearOf]:
+    """Count for each source the texts that were compared and the questions that overlapped."""
+    reasons = Counter(d.reason.removesuffix(TWIN_KEPT) for d in dropped)
     compared = Counter(unit.source or "" for unit in earlier)
     return [
-        ClearOf(name=name, compared=n, overlapping=lost[f"overlaps:{name}"])
+        ClearOf(name=name, compared=n, overlapping=reasons[f"overlaps:{name}"])
         for name, n in sorted(compared.items())
     ]
 
 
-STAGE = Stage("deduplicate", 3, run=deduplicate, reads=("deduplicate",))
+def read_earlier(places: Iterable[Path]) -> tuple[list[Unit], list[Unit]]:
+    """Return the questions of release directories and the texts (column `text`) of files."""
+    released: list[Unit] = []
+    texts: list[Unit] = []
+    for place in places:
+        source = source_name(place)
+        if place.is_dir():
+            contents = open_release(place).contents
+            for table in (QUESTIONS, HARD_NEGATIVES, CONTROLS):
+                released += [question_to_unit(q, source) for q in contents.rows(table)]
+        else:
+            for file in find_earlier_files(place):
+                rows = read_table_file(file)
+                texts += rows_to_units(rows, ColumnRoles("text"), place=file, source=source)[0]
+    return released, texts
+
+
+def find_earlier_files(place: Path) -> list[Path]:
+    """Return the file itself, or the question tables of a release directory.
+
+    Raises:
+        InputError: If there is neither.
+    """
+    files = [place]
+    if place.is_dir():
+        files = [f for c in QUESTION_CONFIGS for f in sorted((place / "data" / c).glob("*.parquet"))]
+        files = files or sorted(place.glob("*.parquet"))
+    if not files or not files[0].exists():
+        raise InputError(
+            f"{place} is neither a release nor a file",
+            hint="give a file or a release directory. Download a published release first",
+        )
+    return files
+
+
+def source_name(place: Path) -> str:
+    """Return `name@version` of a release, or the name of any other file or folder without its path."""
+    if (place / "manifest.json").is_file():
+        manifest = read_manifest(place)
+        return f"{manifest.name}@{manifest.version}"
+    return place.name

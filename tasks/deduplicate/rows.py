@@ -1,4 +1,4 @@
-"""Rows of any table as units to compare: which column is the text, which ones must agree, what is a group."""
+"""Convert rows of any table to units, in memory (`rows_to_units`) or part by part on disk."""
 
 from __future__ import annotations
 
@@ -19,31 +19,42 @@ from numpy.typing import NDArray
 from schemas.errors import InputError
 from schemas.tables import content_id
 from tasks.files.tables import TableFile
-from tasks.near_duplicates.pairs import Indices, write_texts
+from tasks.near_duplicates.parts import Indices, write_texts
 from tasks.near_duplicates.units import Unit
 from tasks.text.normalize import normalise_for_match
 
 
 @dataclass(frozen=True)
-class Columns:
-    """What the columns of a table are for."""
+class ColumnRoles:
+    """The roles of the columns of a table."""
 
     text: str
     slots: tuple[str, ...] = ()
-    """Rows that differ in one of these are never duplicates."""
+    """Rows that differ in one of these columns are never duplicates."""
     group: str | None = None
-    """Rows with the same value here are one unit."""
+    """Rows with equal values in this column are one unit."""
     rank: str | None = None
-    """The greatest is the best; rows without a number come last."""
+    """The row with the greatest value is the best. Rows without a number are last."""
 
 
-def rows_as_units(
-    table: pa.Table, columns: Columns, *, place: Path, source: str | None = None
+def rows_to_units(
+    table: pa.Table, columns: ColumnRoles, *, place: Path, source: str | None = None
 ) -> tuple[list[Unit], list[int]]:
-    """A unit for every group (or row), and the rows that have no text, or stand in a group with such a row.
+    """Convert each group, or each row without a group, to a unit.
 
-    A unit goes by its group, else by the column `id`, else by its content. Raises `InputError` for a column
-    that is not there or not of its kind.
+    The id of a unit is its group, else its value in the column `id`, else a hash of its content.
+
+    Args:
+        table: The rows.
+        columns: The roles of the columns.
+        place: Path of the table, for errors.
+        source: Name of the earlier file that the rows are from.
+
+    Returns:
+        The units, and the sorted numbers of the rows without text and of the other rows of their groups.
+
+    Raises:
+        InputError: If a column is missing or has the wrong type.
     """
     texts = _texts(table, columns.text, place)
     guards = list(zip(*(_guards(table, name, place) for name in columns.slots), strict=True))
@@ -81,13 +92,13 @@ def _column(table: pa.Table, name: str, place: Path) -> pa.ChunkedArray:
         raise InputError(
             f"{place.name} has no column {name!r}",
             place=str(place),
-            hint=f"it has: {', '.join(table.column_names)}",
+            hint=f"its columns are {', '.join(table.column_names)}",
         )
     return table[name]
 
 
 def _texts(table: pa.Table, name: str, place: Path) -> list[str]:
-    """The texts; an absent or blank one is empty."""
+    """Return the texts. Missing and blank ones are falsy."""
     column = _column(table, name, place)
     if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
         raise InputError(f"the column {name!r} holds {column.type}, not text", place=str(place))
@@ -109,18 +120,17 @@ def _ranks(table: pa.Table, name: str | None, place: Path) -> Sequence[float]:
         raise InputError(
             f"the column {name!r} does not hold numbers: {str(error).splitlines()[0]}",
             place=str(place),
-            hint="give a numeric column to rank by: the greatest is kept",
+            hint="rank by a numeric column. The row with the greatest value is kept",
         ) from None
     return [x if x is not None and x == x else float("-inf") for x in numbers.to_pylist()]
 
 
-# The rows of files as units on disk, part by part: what is compared, and what orders them.
+# Units on disk, part by part
 
-
-ROW = "\0row"
-"""Name of the column with a row's number; no table has one of that name."""
+ROW_NUMBER = "\0row"
+"""Name of the temporary column with the row numbers. No input column has this name."""
 PART_BYTES = 128 << 20
-UNITS = pa.schema(
+UNIT_SCHEMA = pa.schema(
     [
         ("source", pa.int32()),
         ("order", pa.float64()),
@@ -130,37 +140,47 @@ UNITS = pa.schema(
         *((name, pa.int64()) for name in ("file", "start", "stop")),
     ]
 )
-"""A unit: which file it is of, by number; smaller is better; its name; its rows; digests of what is compared
-(128 bits), of its guard, and of all that its rows hold; where its normalised text stands."""
+"""Units on disk.
+
+- source: number of the file
+- order: rank, smaller is better
+- id, rows: see `Unit`
+- text, text_too: digest (128 bits) of the guard and the normalised text
+- guard, content: digests of the guard and of all cells of the rows
+- file, start, stop: location of the normalised text
+"""
 
 
 @dataclass(frozen=True)
 class RowPart:
-    """Some rows of a file, to be read as units: `rows-<number>.arrow` in the folder."""
+    """Rows of a file, to be converted to units."""
 
     folder: Path
     number: int
     source: int
-    columns: Columns
+    columns: ColumnRoles
     place: Path
-    """The file as a person knows it."""
+    """Path of the file, for errors."""
 
     @property
     def rows(self) -> Path:
+        """File of the rows. It is deleted by `read_units`."""
         return self.folder / f"rows-{self.number:05}.arrow"
 
     @property
     def units(self) -> Path:
+        """File of the units."""
         return self.folder / f"units-{self.number:05}.arrow"
 
     @property
     def without_text(self) -> Path:
+        """File of the numbers of the rows without text."""
         return self.folder / f"without-text-{self.number:05}.npy"
 
 
 def split_rows(
     file: TableFile,
-    columns: Columns,
+    columns: ColumnRoles,
     *,
     folder: Path,
     place: Path,
@@ -168,86 +188,90 @@ def split_rows(
     first: int,
     rows_per_part: int,
 ) -> list[RowPart]:
-    """Write the rows of a file into parts, numbered from `first`; rows of one group into the same part."""
-    most = min(rows_per_part, file.rows_within(PART_BYTES))
-    count = -(-file.rows // most)
+    """Write the rows of a file to parts numbered from `first`. All rows of a group are in one part."""
+    size = min(rows_per_part, file.rows_within(PART_BYTES))
+    count = -(-file.rows // size)
     parts = [RowPart(folder, first + i, source, columns, place) for i in range(count)]
-    schema = pa.schema([*file.schema, (ROW, pa.int64())])
+    schema = pa.schema([*file.schema, (ROW_NUMBER, pa.int64())])
     with ExitStack() as open_files:
         writers = [open_files.enter_context(pa.ipc.new_file(part.rows, schema)) for part in parts]
         done = 0
         for batch in file.batches():
             numbers = np.arange(done, done + batch.num_rows)
             rows = pa.RecordBatch.from_arrays([*batch.columns, pa.array(numbers)], schema=schema)
-            wanted = numbers // most
+            part_of = numbers // size
             if columns.group is not None:
-                wanted = _buckets(batch.column(columns.group), count, wanted)
-            for i in np.unique(wanted).tolist():
-                writers[i].write_batch(rows.filter(pa.array(wanted == i)))
+                part_of = _assign_parts(batch.column(columns.group), count, part_of)
+            for i in np.unique(part_of).tolist():
+                writers[i].write_batch(rows.filter(pa.array(part_of == i)))
             done += batch.num_rows
     return parts
 
 
-def _buckets(groups: pa.Array, count: int, otherwise: Indices) -> Indices:
-    """The part for each row: the same for all of a group; as told for rows without one."""
+def _assign_parts(groups: pa.Array, count: int, default: Indices) -> Indices:
+    """Assign rows to parts by the hash of their group. Rows without a group get the default part."""
     names = groups.to_pylist()
     return np.array(
         [
-            bucket if name is None else zlib.crc32(str(name).encode()) % count
-            for name, bucket in zip(names, otherwise.tolist(), strict=True)
+            part if name is None else zlib.crc32(str(name).encode()) % count
+            for name, part in zip(names, default.tolist(), strict=True)
         ],
         dtype=np.int64,
     )
 
 
 def read_units(part: RowPart) -> None:
-    """The units of a part: their texts, normalised, in one file, and all else in another."""
+    """Convert the rows of a part to units.
+
+    Write the normalised texts, the units, and the rows without text.
+    """
     with pa.memory_map(str(part.rows)) as stream:
         table = pa.ipc.open_file(stream).read_all()
-        numbers = table[ROW].to_numpy()
-        table = table.drop_columns([ROW])
-        units, without_text = rows_as_units(table, part.columns, place=part.place)
-        held = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+        numbers = table[ROW_NUMBER].to_numpy()
+        table = table.drop_columns([ROW_NUMBER])
+        units, without_text = rows_to_units(table, part.columns, place=part.place)
+        cells = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
         texts = [normalise_for_match(unit.text) for unit in units]
-        places = write_texts(part.folder, part.number, texts)
+        locations = write_texts(part.folder, part.number, texts)
         columns = [
             np.full(len(units), part.source, np.int32),
             [unit.order[0] for unit in units],
             [unit.id for unit in units],
-            _lists([unit.rows for unit in units], numbers),
-            *_digests(units, texts, held),
-            *places.T,
+            _row_lists([unit.rows for unit in units], numbers),
+            *_digests(units, texts, cells),
+            *locations.T,
         ]
         arrays = [
             c.cast(field.type) if isinstance(c, pa.Array) else pa.array(c, field.type)
-            for c, field in zip(columns, UNITS, strict=True)
+            for c, field in zip(columns, UNIT_SCHEMA, strict=True)
         ]
-    with pa.ipc.new_file(part.units, UNITS) as writer:
-        writer.write_table(pa.Table.from_arrays(arrays, schema=UNITS))
+    with pa.ipc.new_file(part.units, UNIT_SCHEMA) as writer:
+        writer.write_table(pa.Table.from_arrays(arrays, schema=UNIT_SCHEMA))
     np.save(part.without_text, numbers[without_text])
     part.rows.unlink()
 
 
-def _lists(rows: Sequence[Sequence[int]], numbers: NDArray[np.int64]) -> pa.ListArray:
-    """The numbers of each unit's rows."""
+def _row_lists(rows: Sequence[Sequence[int]], numbers: NDArray[np.int64]) -> pa.ListArray:
+    """Map the rows of each unit to their numbers in the file."""
     offsets = np.cumsum([0, *map(len, rows)], dtype=np.int32)
     flat = np.fromiter(chain.from_iterable(rows), np.int64, int(offsets[-1]))
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(numbers[flat]))
 
 
 def _digests(
-    units: Sequence[Unit], texts: Sequence[str], held: Sequence[tuple[object, ...]]
+    units: Sequence[Unit], texts: Sequence[str], cells: Sequence[tuple[object, ...]]
 ) -> Iterator[NDArray[np.uint64]]:
-    known = {guard: _digest(repr(guard).encode(), 8) for guard in {unit.guard for unit in units}}
-    guards = [known[unit.guard] for unit in units]
-    keys = [_digest(g + _encoded(text), 16) for text, g in zip(texts, guards, strict=True)]
-    contents = [_digest(_encoded(repr([held[row] for row in unit.rows])), 8) for unit in units]
+    """Yield the digest columns of `UNIT_SCHEMA`."""
+    by_guard = {guard: _digest(repr(guard).encode(), 8) for guard in {unit.guard for unit in units}}
+    guards = [by_guard[unit.guard] for unit in units]
+    keys = [_digest(g + _encode(text), 16) for text, g in zip(texts, guards, strict=True)]
+    contents = [_digest(_encode(repr([cells[row] for row in unit.rows])), 8) for unit in units]
     yield from np.frombuffer(b"".join(keys), np.uint64).reshape(-1, 2).T
     yield np.frombuffer(b"".join(guards), np.uint64)
     yield np.frombuffer(b"".join(contents), np.uint64)
 
 
-def _encoded(text: str) -> bytes:
+def _encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -257,19 +281,23 @@ def _digest(content: bytes, size: int) -> bytes:
 
 @dataclass(frozen=True)
 class RankedUnits:
-    """All units of some files. `order` are their numbers in the table, best first, earlier files before all
-    others; `first` and `text_of` are those of their distinct texts (see `settle`)."""
+    """The units of all files and their distinct texts.
+
+    See `resolve_duplicates` for `guards`, `first` and `text_of`.
+    """
 
     table: pa.Table
+    """In any order, with the columns of `UNIT_SCHEMA`."""
     order: Indices
+    """Indices into the table, best first, earlier files before all others."""
     first: Indices
     text_of: Indices
     guards: Indices
-    places: NDArray[np.int64]
+    locations: NDArray[np.int64]
 
 
 def rank_units(parts: Sequence[RowPart]) -> RankedUnits:
-    """The units of all parts, in an order that depends on what they hold. Ties go by the file's own order."""
+    """Rank the units of all parts by their content. Ties are broken by the order of the file."""
     table = pa.concat_tables(pa.ipc.open_file(pa.memory_map(str(part.units))).read_all() for part in parts)
     table = table.append_column("row", pc.list_element(table["rows"], 0))
     keys = ("source", "order", "id", "text", "text_too", "content", "row")
@@ -278,14 +306,14 @@ def rank_units(parts: Sequence[RowPart]) -> RankedUnits:
     def ranked(name: str) -> NDArray[np.uint64]:
         return np.asarray(table[name].to_numpy()[order])
 
-    first, text_of = _distinct(ranked("text"), ranked("text_too"))
+    first, text_of = _find_first_occurrences(ranked("text"), ranked("text_too"))
     _, guards = np.unique(ranked("guard")[first], return_inverse=True)
-    places = [ranked(name)[first] for name in ("file", "start", "stop")]
-    return RankedUnits(table, order, first, text_of, guards, np.stack(places, axis=1))
+    locations = [ranked(name)[first] for name in ("file", "start", "stop")]
+    return RankedUnits(table, order, first, text_of, guards, np.stack(locations, axis=1))
 
 
-def _distinct(keys: NDArray[np.uint64], more: NDArray[np.uint64]) -> tuple[Indices, Indices]:
-    """Where each distinct pair of keys stands first, in that order, and for every pair its number there."""
+def _find_first_occurrences(keys: NDArray[np.uint64], more: NDArray[np.uint64]) -> tuple[Indices, Indices]:
+    """Return the sorted first indices of the distinct pairs, and the index of every pair among them."""
     by_key = np.lexsort((more, keys))
     keys, more = keys[by_key], more[by_key]
     new = np.concatenate([[True], (keys[1:] != keys[:-1]) | (more[1:] != more[:-1])])[: len(keys)]

@@ -1,0 +1,1 @@
+"""Near-duplicate search among texts, in parts that any process can run."""

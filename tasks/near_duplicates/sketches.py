@@ -1,14 +1,18 @@
-"""Small summaries of texts that say, without reading the texts again, which pairs cannot be alike.
+"""Sketch texts, so that most pairs can be rejected without reading the texts.
 
-An edit is one character put in or taken out; two texts match where `ratio` ≥ t, that is where the edits
-between them are at most (1 - t/100) · (|a| + |b|). Two bounds on the number of edits cost a few machine
-words a pair and never refuse a match:
+An edit inserts or deletes one character. Two texts match if `ratio` ≥ t, that is, if they are at most
+(1 - t/100) · (|a| + |b|) edits apart. Two lower bounds on the number of edits take a few machine words per
+pair and never reject a match:
 
-- bag: an edit changes the count of one character by one;
-- grams: an edit changes at most 2q - 1 of the q-grams (Ukkonen 1992, doi:10.1016/0304-3975(92)90143-4).
+- bag: an edit changes the count of one character by one.
+- grams: an edit changes at most 2q - 1 q-grams.
 
-Band keys find likely pairs without looking at all of them: texts that share a key share several MinHash
-values of their 4-grams. The values are those of a fast similarity sketch (arXiv:1704.04370).
+Band keys find likely pairs without looking at all pairs. Texts with the same key share several MinHash values
+of their 4-grams.
+
+References:
+    Ukkonen (1992), q-grams: doi:10.1016/0304-3975(92)90143-4.
+    Dahlgaard, Knudsen, Thorup (2017), fast similarity sketching: arXiv:1704.04370.
 """
 
 from __future__ import annotations
@@ -25,84 +29,94 @@ Indices = NDArray[np.int64]
 
 CHUNK = 1024
 GRAM_LEVELS = 2
+"""Counts of a q-gram that the sketch distinguishes: at least one, at least two."""
 FILTER_Q = 3
+"""Length of the q-grams of the sketches."""
 BAND_Q = 4
+"""Length of the q-grams of the band keys."""
 ROUNDS = 4
+"""Rounds of hashing to fill the bins of a fast similarity sketch."""
 CHARACTERS = 32
-"""Characters are counted by the last five bits of their code point, which keeps a to z apart."""
+"""Number of character classes: the last five bits of the code point, which distinguish a to z."""
 
 
 @dataclass(frozen=True)
 class SketchScale:
-    """What the sketches of all texts have in common. It decides how much they tell; the bounds hold for
-    any."""
+    """Parameters of the sketches of a set of texts.
+
+    The bounds are valid for any scale. A fitted scale rejects more pairs.
+    """
 
     bins: int
-    """Into which 3-grams are hashed."""
+    """Number of bins that 3-grams are hashed into."""
     low: tuple[int, ...]
+    """Count of each character that nearly all texts reach. Lower counts are not encoded."""
     high: tuple[int, ...]
-    """Between which counts of each character most texts lie; only that range is written out."""
+    """Count of each character that few texts exceed. Higher counts are not encoded."""
 
 
 @dataclass(frozen=True)
 class Sketches:
-    """Sketches of n texts, in their order."""
+    """Sketches of n texts, in the order of the texts."""
 
     lengths: Indices
-    """Characters, shape (n,)."""
+    """Shape (n,). Length in characters."""
     bags: Words
-    """Character counts in unary, shape (n, words)."""
+    """Shape (n, words). Character counts in unary."""
     grams: Words
-    """Which bins of hashed 3-grams are used once and twice, shape (n, bins · GRAM_LEVELS / 64)."""
+    """Shape (n, bins · GRAM_LEVELS / 64). Bins that at least one and at least two 3-grams hash to."""
 
     def may_match(self, left: Indices, right: Indices, slack: float) -> NDArray[np.bool_]:
-        """False only for pairs with more than `slack` · (|a| + |b|) edits between them. Shape of `left`."""
+        """Return False only for pairs that are more than `slack` · (|a| + |b|) edits apart.
+
+        The result has the shape of `left`.
+        """
         edits = slack * (self.lengths[left] + self.lengths[right]) + 1e-6
-        alike: NDArray[np.bool_] = np.abs(self.lengths[left] - self.lengths[right]) <= edits
+        possible: NDArray[np.bool_] = np.abs(self.lengths[left] - self.lengths[right]) <= edits
         for words, weight in ((self.bags, 1), (self.grams, 2 * FILTER_Q - 1)):
-            at = np.flatnonzero(alike)
+            at = np.flatnonzero(possible)
             for i in range(0, len(at), CHUNK):
-                some = at[i : i + CHUNK]
-                differing = np.bitwise_count(words[left[some]] ^ words[right[some]]).sum(1, dtype=np.int64)
-                alike[some] = differing <= weight * edits[some]
-        return alike
+                chunk = at[i : i + CHUNK]
+                differing = np.bitwise_count(words[left[chunk]] ^ words[right[chunk]]).sum(1, dtype=np.int64)
+                possible[chunk] = differing <= weight * edits[chunk]
+        return possible
 
 
-def scale_of(texts: Sequence[str]) -> SketchScale:
-    """The scale that suits these texts, of which some hundreds tell enough. At least three bins a character
-    of the longer ones: fuller bins would tell little."""
+def fit_scale(texts: Sequence[str]) -> SketchScale:
+    """Fit a scale to these texts. A sample of a few hundred is enough."""
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     longer = float(np.quantile(lengths, 0.95)) if len(texts) else 0.0
+    # At least three bins per character of the longer texts, because fuller bins reject little.
     bins = int(np.clip(1 << math.ceil(math.log2(max(longer, 1) * 3)), 256, 16384))
-    counts = [_counts(*points) for points in _code_points(texts, lengths, FILTER_Q)]
+    counts = [_count_characters(*points) for points in _code_points(texts, lengths, FILTER_Q)]
     low, high = np.quantile(np.concatenate(counts), (0.005, 0.995), axis=0).astype(int).tolist()
     return SketchScale(bins, tuple(low), tuple(high))
 
 
 def sketch_texts(texts: Sequence[str], scale: SketchScale) -> Sketches:
-    """Lengths, bags and 3-grams of every text."""
+    """Compute the length, bag and 3-grams of every text."""
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     bags, grams = [], []
     for chunk in _code_points(texts, lengths, FILTER_Q):
-        bags.append(_unary(_counts(*chunk), scale))
+        bags.append(_encode_unary(_count_characters(*chunk), scale))
         _, points, owner, size = chunk
-        bin_of = _mixed(_gram_hashes(points, FILTER_Q)) % np.uint32(scale.bins)
-        found = np.bincount(owner * scale.bins + bin_of, minlength=size * scale.bins)
-        found = found.reshape(size, scale.bins)
-        levels = np.concatenate([found > level for level in range(GRAM_LEVELS)], axis=1)
+        bin_of = _mix_bits(_hash_grams(points, FILTER_Q)) % np.uint32(scale.bins)
+        counts = np.bincount(owner * scale.bins + bin_of, minlength=size * scale.bins)
+        counts = counts.reshape(size, scale.bins)
+        levels = np.concatenate([counts > level for level in range(GRAM_LEVELS)], axis=1)
         grams.append(np.packbits(levels, axis=1).view(np.uint64))
     return Sketches(lengths, np.concatenate(bags), np.concatenate(grams))
 
 
 def band_keys(texts: Sequence[str], guards: Indices, *, bands: int, rows: int) -> NDArray[np.uint32]:
-    """One key a band and text, shape (bands, n), from `rows` MinHash values and the text's guard."""
+    """Hash `rows` MinHash values and the guard of each text to one key per band, shape (bands, n)."""
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     keys = np.empty((bands, len(texts)), np.uint32)
     for start, points, owner, size in _code_points(texts, lengths, BAND_Q):
-        minima = _fast_similarity_sketch(_gram_hashes(points, BAND_Q), owner, size, bands * rows)
-        mixed = np.repeat(_mixed(guards[start : start + size].astype(np.uint32))[:, None], bands, axis=1)
+        minima = _fast_similarity_sketch(_hash_grams(points, BAND_Q), owner, size, bands * rows)
+        mixed = np.repeat(_mix_bits(guards[start : start + size].astype(np.uint32))[:, None], bands, axis=1)
         for row in range(rows):
-            mixed = _mixed(mixed * np.uint32(31) + minima[:, row * bands : (row + 1) * bands])
+            mixed = _mix_bits(mixed * np.uint32(31) + minima[:, row * bands : (row + 1) * bands])
         keys[:, start : start + size] = mixed.T
     return keys
 
@@ -110,19 +124,22 @@ def band_keys(texts: Sequence[str], guards: Indices, *, bands: int, rows: int) -
 def _code_points(
     texts: Sequence[str], lengths: Indices, q: int
 ) -> Iterator[tuple[int, NDArray[np.uint32], Indices, int]]:
-    """Chunks of texts: first index, code points with q - 1 zeros around each text, the text that the q-gram
-    at each position belongs to (counted from the first), how many texts."""
+    """Yield chunks of texts as code points.
+
+    A chunk is the index of its first text, the code points with q - 1 zeros around each text, the text that
+    the q-gram at each position belongs to (relative to the first), and the number of texts.
+    """
     pad = "\0" * (q - 1)
     for start in range(0, len(texts), CHUNK):
-        some = texts[start : start + CHUNK]
-        joined = pad + pad.join(some) + pad
+        chunk = texts[start : start + CHUNK]
+        joined = pad + pad.join(chunk) + pad
         points = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-        owner = np.repeat(np.arange(len(some)), lengths[start : start + CHUNK] + q - 1)
-        yield start, points, owner, len(some)
+        owner = np.repeat(np.arange(len(chunk)), lengths[start : start + CHUNK] + q - 1)
+        yield start, points, owner, len(chunk)
 
 
-def _gram_hashes(points: NDArray[np.uint32], q: int) -> NDArray[np.uint32]:
-    """A number for the q code points from each position on."""
+def _hash_grams(points: NDArray[np.uint32], q: int) -> NDArray[np.uint32]:
+    """Hash the q code points from each position on."""
     width = len(points) - q + 1
     hashes = np.zeros(width, np.uint32)
     for i in range(q):
@@ -130,23 +147,23 @@ def _gram_hashes(points: NDArray[np.uint32], q: int) -> NDArray[np.uint32]:
     return hashes
 
 
-def _mixed(values: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Every bit of the result depends on every bit of the value (the finaliser of MurmurHash3)."""
+def _mix_bits(values: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Mix the bits of each value with the finaliser of MurmurHash3."""
     values = (values ^ (values >> np.uint32(16))) * np.uint32(0x85EBCA6B)
     values = (values ^ (values >> np.uint32(13))) * np.uint32(0xC2B2AE35)
     return values ^ (values >> np.uint32(16))
 
 
-def _counts(start: int, points: NDArray[np.uint32], owner: Indices, size: int) -> NDArray[np.uint8]:
-    """How often each character stands in each of a chunk's texts, shape (size, CHARACTERS)."""
+def _count_characters(start: int, points: NDArray[np.uint32], owner: Indices, size: int) -> NDArray[np.uint8]:
+    """Count the characters of each text of a chunk, shape (size, CHARACTERS)."""
     real = points[: len(owner)] > 0
     slots = owner[real] * CHARACTERS + (points[: len(owner)][real] & np.uint32(CHARACTERS - 1))
-    found = np.bincount(slots, minlength=size * CHARACTERS).reshape(size, CHARACTERS)
-    return np.minimum(found, 255).astype(np.uint8)
+    counts = np.bincount(slots, minlength=size * CHARACTERS).reshape(size, CHARACTERS)
+    return np.minimum(counts, 255).astype(np.uint8)
 
 
-def _unary(counts: NDArray[np.uint8], scale: SketchScale) -> Words:
-    """Counts as runs of ones, so that differing bits add up to (at most) the difference of the counts."""
+def _encode_unary(counts: NDArray[np.uint8], scale: SketchScale) -> Words:
+    """Encode counts in unary. At most as many bits differ as the counts differ by."""
     low, high = np.array(scale.low), np.array(scale.high)
     columns = np.repeat(np.arange(CHARACTERS), high - low)
     levels = np.concatenate([np.arange(a, b) for a, b in zip(low, high, strict=True)])
@@ -158,21 +175,24 @@ def _unary(counts: NDArray[np.uint8], scale: SketchScale) -> Words:
 def _fast_similarity_sketch(
     hashes: NDArray[np.uint32], owner: Indices, size: int, bins: int
 ) -> NDArray[np.uint32]:
-    """For every text and bin the least value that a gram throws there, earlier rounds first; a bin that is
-    still empty borrows from the last one before it that is not. Shape (size, bins)."""
+    """Return the minimum hash of every text and bin, shape (size, bins).
+
+    In each round, every q-gram is hashed to one bin. Values of earlier rounds are smaller. Bins that are
+    still empty after all rounds copy the nearest filled bin before them.
+    """
     least = np.full(size * bins, 0xFFFFFFFF, np.uint32)
     for turn in range(ROUNDS):
-        thrown = _mixed(hashes + np.uint32(0x9E3779B9 * (turn + 1) & 0xFFFFFFFF))
-        where = (thrown.astype(np.uint64) * np.uint64(bins) >> np.uint64(32)).astype(np.int64)
-        values = (_mixed(thrown) >> np.uint32(4)) | np.uint32(turn << 28)
-        np.minimum.at(least, owner * bins + where, values)
+        mixed = _mix_bits(hashes + np.uint32(0x9E3779B9 * (turn + 1) & 0xFFFFFFFF))
+        bin_of = (mixed.astype(np.uint64) * np.uint64(bins) >> np.uint64(32)).astype(np.int64)
+        values = (_mix_bits(mixed) >> np.uint32(4)) | np.uint32(turn << 28)
+        np.minimum.at(least, owner * bins + bin_of, values)
     minima = least.reshape(size, bins)
-    short = np.flatnonzero((minima == 0xFFFFFFFF).any(axis=1))
-    minima[short] = _borrowed(minima[short])
+    incomplete = np.flatnonzero((minima == 0xFFFFFFFF).any(axis=1))
+    minima[incomplete] = _fill_empty_bins(minima[incomplete])
     return minima
 
 
-def _borrowed(minima: NDArray[np.uint32]) -> NDArray[np.uint32]:
+def _fill_empty_bins(minima: NDArray[np.uint32]) -> NDArray[np.uint32]:
     bins = np.arange(minima.shape[1])
     filled = minima != 0xFFFFFFFF
     twice = np.concatenate([np.where(filled, bins, -1), np.where(filled, bins + len(bins), -1)], axis=1)

@@ -15,7 +15,7 @@ from schemas.errors import InputError
 from schemas.labels import check_reconciled
 from schemas.question import QUESTIONS, Question
 from schemas.vocabulary import Attribute, Value
-from tasks.deduplicate import STAGE, drop_duplicates, question_unit
+from tasks.deduplicate import STAGE, drop_duplicates, question_to_unit
 from tasks.deduplicate.file import deduplicate_file
 from tasks.questions.binding import Draft, bind_draft, link_twins
 from tasks.run.store import TableRef, read_table, run_stage, write_table
@@ -92,7 +92,7 @@ def test_twins_never_merge_and_a_twin_stays_when_only_the_other_is_a_duplicate()
 
 
 def test_a_question_that_was_released_before_goes():
-    earlier = [question_unit(question(TEXT), "first@1.0.0")]
+    earlier = [question_to_unit(question(TEXT), "first@1.0.0")]
     again = question(REWORDED, fitness=1.0)
     assert dropped_from(again, question(of=AGE), released=earlier) == {
         again.id: (question(TEXT).id, "overlaps:first@1.0.0")
@@ -226,7 +226,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
         ({"group": "g"}, "has no column 'g'"),
         ({"rank": "word"}, "does not hold numbers"),
         ({"text": "list"}, "not text"),
-        ({"against": ["absent"]}, "there is no release or file"),
+        ({"against": ["absent"]}, "is neither a release nor a file"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path, options, message):

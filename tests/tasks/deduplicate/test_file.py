@@ -60,8 +60,8 @@ def test_parts_and_workers_change_nothing(
     options = {"rank": "score", "against": [earlier]}
     whole = written(path, tmp_path / "whole", rows_per_part=10_000, **options)
     assert whole[0]["dropped"] > 300
-    for each in (backwards, in_threads):
-        assert written(path, tmp_path / "parts", rows_per_part=150, each=each, **options) == whole
+    for run_parts in (backwards, in_threads):
+        assert written(path, tmp_path / "parts", rows_per_part=150, run_parts=run_parts, **options) == whole
 
 
 def test_groups_stay_whole_however_rows_are_cut(tmp_path: Path) -> None:
@@ -105,8 +105,8 @@ def test_a_failure_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pyte
     def fail(*_: object) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(deduplicating, "_examples", fail)
-    monkeypatch.setattr(deduplicating, "settle_rows", fail)
+    monkeypatch.setattr(deduplicating, "_example_pairs", fail)
+    monkeypatch.setattr(deduplicating, "row_verdicts", fail)
     with pytest.raises(OSError, match="disk is full"):
         deduplicate_file(path, text="text", out=out)
     assert not list(out.iterdir())

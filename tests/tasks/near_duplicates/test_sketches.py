@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.near_duplicates.sketches import band_keys, scale_of, sketch_texts
+from tasks.near_duplicates.sketches import band_keys, fit_scale, sketch_texts
 from tasks.text.similarity import paired_ratios
 
 some_texts = st.lists(
@@ -18,7 +18,7 @@ some_texts = st.lists(
 def test_no_pair_above_the_threshold_is_refused_on_whatever_scale(texts, others, threshold):
     left, right = (side.ravel() for side in np.meshgrid(range(len(texts)), range(len(texts))))
     scores = paired_ratios([texts[i] for i in left], [texts[i] for i in right])
-    allowed = sketch_texts(texts, scale_of(others)).may_match(left, right, 1 - threshold / 100)
+    allowed = sketch_texts(texts, fit_scale(others)).may_match(left, right, 1 - threshold / 100)
     assert not ((scores >= threshold) & ~allowed).any()
 
 
@@ -27,7 +27,7 @@ def test_unlike_texts_are_refused():
         "the quick brown fox jumps over the lazy dog",
         "my cat sat on a mat and slept till half past ten",
     ]
-    assert not sketch_texts(texts, scale_of(texts)).may_match(np.array([0]), np.array([1]), 0.1).any()
+    assert not sketch_texts(texts, fit_scale(texts)).may_match(np.array([0]), np.array([1]), 0.1).any()
 
 
 @given(st.lists(st.text("abcde ", min_size=1, max_size=40), min_size=1, max_size=6))

@@ -6,14 +6,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.near_duplicates.pairs import (
+from tasks.near_duplicates.parts import (
     TextFiles,
-    even_spans,
-    in_turn,
-    make_array,
+    create_array,
     read_array,
-    spans,
-    write_rows,
+    run_sequentially,
+    split_by_cost,
+    split_range,
+    write_array_rows,
 )
 
 
@@ -25,12 +25,12 @@ def covers(stretches: list[tuple[int, int]], count: int) -> bool:
 
 @given(st.integers(0, 50), st.integers(1, 20))
 def test_spans_cover_everything_once(count, most):
-    assert covers(spans(count, most), count)
+    assert covers(split_range(count, most), count)
 
 
 @given(st.lists(st.integers(1, 30), max_size=40), st.integers(1, 60))
 def test_even_spans_cover_everything_once_and_are_about_as_large_as_told(sizes, most):
-    stretches = even_spans(np.cumsum(np.array(sizes, np.int64)), most)
+    stretches = split_by_cost(np.cumsum(np.array(sizes, np.int64)), most)
     assert covers(stretches, len(sizes))
     assert all(sum(sizes[a:b]) < most + 2 * max(sizes) for a, b in stretches)
 
@@ -47,11 +47,11 @@ def test_texts_are_read_as_they_were_written(tmp_path_factory, texts):
 
 
 def test_rows_are_written_where_they_belong(tmp_path: Path):
-    make_array(tmp_path / "a.npy", (6, 2), np.uint32)
+    create_array(tmp_path / "a.npy", (6, 2), np.uint32)
     for start in (4, 0, 2):
-        write_rows(tmp_path / "a.npy", start, np.full((2, 2), start, np.uint32))
+        write_array_rows(tmp_path / "a.npy", start, np.full((2, 2), start, np.uint32))
     assert read_array(tmp_path / "a.npy")[:, 1].tolist() == [0, 0, 2, 2, 4, 4]
 
 
 def test_jobs_are_done_in_turn():
-    assert in_turn(str, [3, 1]) == ["3", "1"]
+    assert run_sequentially(str, [3, 1]) == ["3", "1"]

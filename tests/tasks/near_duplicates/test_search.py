@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.near_duplicates.search import Matches, keep_best, lost_to
+from tasks.near_duplicates.search import Matches, assign_winners, select_greedily
 
 edges = st.sets(st.tuples(st.integers(0, 8), st.integers(0, 8)).filter(lambda pair: pair[0] < pair[1]))
 
@@ -20,20 +20,20 @@ def matches(pairs: dict[tuple[int, int], float]) -> Matches:
 @given(edges)
 def test_no_two_that_stay_match_and_each_that_goes_has_a_match_that_stays(pairs):
     found = matches(dict.fromkeys(sorted(pairs), 90.0))
-    stays = keep_best(9, found)
+    stays = select_greedily(9, found)
     assert not any(stays[a] and stays[b] for a, b in pairs)
     assert all(stays[i] or any(stays[a] for a, b in pairs if b == i) for i in range(9))
-    lost = lost_to(stays, found)
+    lost = assign_winners(stays, found)
     assert sorted(lost.worse.tolist()) == np.flatnonzero(~stays).tolist()
     assert stays[lost.better].all()
 
 
 def test_a_chain_does_not_pull_in_what_is_not_alike():
-    assert keep_best(3, matches({(0, 1): 92.0, (1, 2): 91.0})).tolist() == [True, False, True]
+    assert select_greedily(3, matches({(0, 1): 92.0, (1, 2): 91.0})).tolist() == [True, False, True]
 
 
 def test_what_goes_is_because_of_the_most_similar_unless_an_earlier_text_matches():
     found = matches({(0, 3): 91.0, (1, 3): 95.0, (2, 3): 95.0})
-    stays = keep_best(4, found)
-    assert lost_to(stays, found).better.tolist() == [1]
-    assert lost_to(stays, found, fixed=1).better.tolist() == [0]
+    stays = select_greedily(4, found)
+    assert assign_winners(stays, found).better.tolist() == [1]
+    assert assign_winners(stays, found, fixed=1).better.tolist() == [0]

@@ -11,24 +11,24 @@ from hypothesis import strategies as st
 from benchmarks.deduplicate import matching_pairs
 from benchmarks.similar_texts import families, similar_texts
 from tasks.near_duplicates import search as near_duplicates
-from tasks.near_duplicates.pairs import TextFiles
-from tasks.near_duplicates.search import Matches, Thinned, keep_best, thin_out
+from tasks.near_duplicates.parts import TextFiles
+from tasks.near_duplicates.search import GreedySelection, Matches, select_distinct, select_greedily
 
 
 def thinned(
     texts: list[str], threshold: float = 90.0, fixed: int = 0, guards: list[int] | None = None
-) -> Thinned:
+) -> GreedySelection:
     numbers = np.zeros(len(texts), np.int64) if guards is None else np.array(guards)
     with TemporaryDirectory() as folder:
         files = TextFiles(Path(folder))
         files.write(texts)
-        return thin_out(files, numbers, threshold=threshold, fixed=fixed)
+        return select_distinct(files, numbers, threshold=threshold, fixed=fixed)
 
 
 def by_brute_force(texts: list[str], threshold: float) -> list[bool]:
     pairs = sorted(matching_pairs(texts, threshold))
     better, worse = np.array(pairs, np.int64).reshape(-1, 2).T
-    return keep_best(len(texts), Matches(better, worse, np.zeros(len(pairs)))).tolist()
+    return select_greedily(len(texts), Matches(better, worse, np.zeros(len(pairs)))).tolist()
 
 
 @settings(deadline=None)
@@ -37,13 +37,13 @@ def by_brute_force(texts: list[str], threshold: float) -> list[bool]:
     st.sampled_from([60.0, 80.0, 90.0, 95.0]),
 )
 def test_short_texts_are_thinned_as_by_brute_force(texts, threshold):
-    assert thinned(texts, threshold).stays.tolist() == by_brute_force(texts, threshold)
+    assert thinned(texts, threshold).kept.tolist() == by_brute_force(texts, threshold)
 
 
 def test_recall_is_one_against_brute_force_at_ten_thousand():
     texts = list(dict.fromkeys(similar_texts(10_000, seed=1, words=22)[0]))
     result = thinned(texts)
-    assert result.stays.tolist() == by_brute_force(texts, 90.0)
+    assert result.kept.tolist() == by_brute_force(texts, 90.0)
     assert (result.matches.similarity >= 90).all()
 
 
@@ -63,7 +63,7 @@ def test_a_large_family_is_thinned_out_by_a_few_of_its_pairs(monkeypatch, exhaus
     texts, _ = families(3, 1_500)
     result = thinned(texts)
     assert result.pairs_verified < 300_000
-    kept = [text for text, stays in zip(texts, result.stays, strict=True) if stays]
+    kept = [text for text, stays in zip(texts, result.kept, strict=True) if stays]
     assert len(kept) < 10
     assert not matching_pairs(kept)
 
@@ -71,14 +71,14 @@ def test_a_large_family_is_thinned_out_by_a_few_of_its_pairs(monkeypatch, exhaus
 def test_texts_of_different_guards_are_never_matched():
     texts, fillers = families(20, 20)
     numbers = {filler: i for i, filler in enumerate(fillers)}
-    assert thinned(texts, guards=[numbers[filler] for filler in fillers]).stays.all()
+    assert thinned(texts, guards=[numbers[filler] for filler in fillers]).kept.all()
 
 
 def test_fixed_texts_stay_even_where_they_match_each_other():
     texts = ["the cat sat on the mat today", "the cat sat on the mat today!", "the cat sat on the mat todays"]
-    assert thinned(texts, fixed=2).stays.tolist() == [True, True, False]
+    assert thinned(texts, fixed=2).kept.tolist() == [True, True, False]
 
 
 def test_nothing_to_compare():
-    assert thinned([]).stays.tolist() == []
-    assert thinned(["one"]).stays.tolist() == [True]
+    assert thinned([]).kept.tolist() == []
+    assert thinned(["one"]).kept.tolist() == [True]

@@ -9,7 +9,7 @@ import pytest
 from tasks.deduplicate.file import deduplicate_file
 from tasks.deduplicate.semantic import SemanticOptions
 from tasks.models.embeddings import STATIC
-from tasks.models.names import ModelSettings
+from tasks.models.settings import ModelSettings
 from tasks.near_duplicates.units import Unit, find_duplicates
 from tests.conftest import DATA
 from tests.servers.openai_server import OpenAIServer
@@ -41,7 +41,7 @@ def said(found) -> dict[str, tuple[str, str]]:
 def test_a_paraphrase_goes_and_says_so(by_topic):
     units = [Unit("a", SUNDAY, order=(2,)), Unit("b", PARAPHRASE, order=(1,)), Unit("c", BREAD)]
     assert not find_duplicates(units).dropped
-    found = find_duplicates(units, then=by_topic)
+    found = find_duplicates(units, second_search=by_topic)
     assert said(found) == {"a": ("b", "semantic_duplicate")}
     assert 95 <= found.dropped[0].similarity <= 100
 
@@ -52,20 +52,20 @@ def test_what_lost_to_a_paraphrase_that_goes_is_because_of_one_that_stays(by_top
         Unit("second", SUNDAY, order=(2,)),
         Unit("third", SUNDAY + "!", order=(3,)),
     ]
-    found = find_duplicates(units, then=by_topic)
+    found = find_duplicates(units, second_search=by_topic)
     assert [u.id for u in found.kept] == ["best"]
     assert said(found) == dict.fromkeys(("second", "third"), ("best", "semantic_duplicate"))
 
 
 def test_units_of_different_guards_never_merge_by_meaning(by_topic):
     units = [Unit("a", SUNDAY, guard="man"), Unit("b", PARAPHRASE, guard="woman")]
-    assert not find_duplicates(units, then=by_topic).dropped
+    assert not find_duplicates(units, second_search=by_topic).dropped
 
 
 def test_earlier_texts_are_compared_by_meaning_and_all_stay(by_topic):
     earlier = [Unit("old", SUNDAY, source="x"), Unit("older", PARAPHRASE, source="x")]
     new = Unit("new", "No work for the boss on a Sunday", order=(-1,))
-    found = find_duplicates([new], earlier=earlier, then=by_topic)
+    found = find_duplicates([new], earlier=earlier, second_search=by_topic)
     assert {d.reason for d in found.dropped} == {"overlaps:x"}
 
 
@@ -75,7 +75,7 @@ def test_the_embedded_vectors_find_paraphrases_in_a_file(tmp_path):
     pq.write_table(pa.table({"id": ["a", "b", "c"], "text": [SUNDAY, PARAPHRASE, BREAD]}), path)
     settings = ModelSettings(DATA, tmp_path, tmp_path / "c")
     result = deduplicate_file(
-        path, text="text", out=tmp_path / "out", then=SemanticOptions(STATIC, 95.0, settings)
+        path, text="text", out=tmp_path / "out", second_search=SemanticOptions(STATIC, 95.0, settings)
     )
     assert result["reasons"] == {"semantic_duplicate": 1}
     (dropped,) = pq.read_table(tmp_path / "out" / "dropped.parquet").to_pylist()

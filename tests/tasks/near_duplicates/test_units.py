@@ -68,7 +68,7 @@ def test_the_order_of_the_input_does_not_count(texts, rng: random.Random):
 def test_units_may_be_compared_with_earlier_ones_alone():
     earlier = [Unit("old", TEXT, source="first@1.0.0")]
     units = [Unit("a", TEXT + "!"), Unit("b", TEXT + "?"), Unit("c", "Trains."), Unit("d", "Trains!")]
-    found = find_duplicates(units, earlier=earlier, among=False, threshold=80)
+    found = find_duplicates(units, earlier=earlier, mutual=False, threshold=80)
     assert said(found) == dict.fromkeys("ab", ("old", "overlaps:first@1.0.0"))
 
 
