@@ -1,4 +1,4 @@
-"""Mutate: the archive so far becomes the next round's questions, controls beside them."""
+"""Mutate stage: turn the archive into the questions of the next round, with controls."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from schemas.labels import Dropped, StageCounts
 from schemas.question import QUESTIONS, Question
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute, Superdomain
-from tasks.evolve.explore import Explored, open_units
-from tasks.evolve.generate import FAULT, FluencyCheck, Written, read_variants, write_with_model
-from tasks.evolve.jobs import SearchState, WritingJob, costs_of_calls
+from tasks.evolve.explore import Exploration, open_new_domains
+from tasks.evolve.generate import FLUENCY_FAULT, FluencyCheck, WrittenDrafts, check_fluency, write_with_model
+from tasks.evolve.jobs import SearchState, WritingJob, sum_call_costs
 from tasks.evolve.recombine import recombine
 from tasks.evolve.strategies import plan_jobs
 from tasks.files.vocabulary import read_attributes, read_taxonomy
@@ -23,25 +23,25 @@ from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 
 
 def mutate(context: RunContext, archive: TableRef, round: int) -> Outcome:
-    """New questions of one round, by the recipe's generator and strategy; unfit ones are dropped.
+    """Write the questions of one round with the recipe's generator and strategy, and drop unfit ones.
 
-    Calls are cached one by one: a round that was killed anywhere pays for nothing again.
+    Every model call is cached, so a round that was killed repeats no paid call.
     """
     recipe, data_dir = context.recipe, Path(context.data_dir)
     known = read_table(archive, QUESTIONS)
     attributes = read_attributes(data_dir, recipe.families["open"].attributes or recipe.attributes)
     languages = {attribute.language for attribute in attributes}
     taxonomy = [s for s in read_taxonomy(data_dir, recipe.superdomains) if s.language in languages]
-    search = search_of(context, known, attributes, taxonomy, round)
-    explored = open_units(context, plan_jobs(recipe.evolve.strategy, search), search, taxonomy, round)
-    written = write(context, explored.jobs, known, attributes, taxonomy, round)
+    search = build_search_state(context, known, attributes, taxonomy, round)
+    explored = open_new_domains(context, plan_jobs(recipe.evolve.strategy, search), search, taxonomy, round)
+    written = write_drafts(context, explored.jobs, known, attributes, taxonomy, round)
     bound = [q for pair in written.pairs for q in pair.bind(recipe.seed)]
-    controls = controls_beside(context, written.pairs, attributes, round)
-    fresh, repeated = unique_questions([*known, *bound, *controls])
-    candidates = fresh[len(known) :]
-    faults = faults_by_rule(candidates, known)
-    reading = read_variants(context, [q for q in candidates if q.id not in faults])
-    faults = with_twins(candidates, faults | dict.fromkeys(reading.unfit, FAULT))
+    controls = draw_round_controls(context, written.pairs, attributes, round)
+    unique, repeated = unique_questions([*known, *bound, *controls])
+    candidates = unique[len(known) :]
+    faults = find_rule_faults(candidates, known)
+    fluency = check_fluency(context, [q for q in candidates if q.id not in faults])
+    faults = add_twin_faults(candidates, faults | dict.fromkeys(fluency.unfit, FLUENCY_FAULT))
     kept = sorted((q for q in candidates if q.id not in faults), key=lambda q: q.id)
     dropped = [drop_unfit(q, faults[q.id]) for q in candidates if q.id in faults]
     dropped += [drop_question(q, stage="mutate", reason="repeats", because_of=q.id) for q in repeated]
@@ -57,59 +57,67 @@ def mutate(context: RunContext, archive: TableRef, round: int) -> Outcome:
     return Outcome(
         tables={QUESTIONS: kept},
         counts=(counts,),
-        costs=costs_of_calls([*generated, *((reading.reader, spent) for spent in reading.spent)]),
+        costs=sum_call_costs([*generated, *((fluency.judge, spent) for spent in fluency.spent)]),
         dropped=(*dropped, *written.failed),
-        notes=json.dumps(describe_round(explored, reading, round), sort_keys=True),
+        notes=json.dumps(describe_round(explored, fluency, round), sort_keys=True),
     )
 
 
-def search_of(
+def build_search_state(
     context: RunContext,
     known: Sequence[Question],
     attributes: Sequence[Attribute],
     taxonomy: Sequence[Superdomain],
     round: int,
 ) -> SearchState:
-    """What the strategy may know. Without a model, questions come from the taxonomy and from parents whose
-    parts are known; with one, domains that earlier rounds opened count like those of the taxonomy."""
+    """Collect the input of a strategy.
+
+    Without a generator model, questions come from the taxonomy and from parents with known parts. With one,
+    domains opened in earlier rounds count like those of the taxonomy.
+    """
     recipe = context.recipe
-    writes = recipe.models.generator != "recombine"
-    asked = [q for q in known if q.family == "open" and q.control == "none"]
-    opened = sorted({(q.superdomain, q.domain) for q in asked}) if writes else []
+    has_generator = recipe.models.generator != "recombine"
+    searched = [q for q in known if q.family == "open" and q.control == "none"]
+    opened = sorted({(q.superdomain, q.domain) for q in searched}) if has_generator else []
     return SearchState(
         archive=known,
         units=tuple(dict.fromkeys([*((s.id, d.id) for s in taxonomy for d in s.domains), *opened])),
         attributes=[a.id for a in attributes],
         questions=recipe.evolve.questions_per_round,
         seed=derived_seed(recipe.seed, "round", round),
-        named=[a.id for a in attributes if wants_names(recipe.families["open"], a)],
-        composed_parents=not writes,
-        opens_units=writes,
-        speaking={s.id: [a.id for a in attributes if a.language == s.language] for s in taxonomy},
+        named_attributes=[a.id for a in attributes if wants_names(recipe.families["open"], a)],
+        composed_parents=not has_generator,
+        opens_units=has_generator,
+        attributes_by_superdomain={
+            s.id: [a.id for a in attributes if a.language == s.language] for s in taxonomy
+        },
     )
 
 
-def write(
+def write_drafts(
     context: RunContext,
     jobs: Sequence[WritingJob],
     known: Sequence[Question],
     attributes: Sequence[Attribute],
     taxonomy: Sequence[Superdomain],
     round: int,
-) -> Written:
-    """Words for every job: put together from parts, or written by a model."""
+) -> WrittenDrafts:
+    """Write a draft for every job, by recombination or with a model."""
     recipe, data_dir = context.recipe, Path(context.data_dir)
     seed = derived_seed(recipe.seed, "write", round)
     if recipe.models.generator == "recombine":
         pairs = recombine(jobs, known, recipe, data_dir, attributes, round=round, seed=seed)
-        return Written(tuple(pairs))
+        return WrittenDrafts(tuple(pairs))
     return write_with_model(context, jobs, known, attributes, taxonomy, round=round, seed=seed)
 
 
-def controls_beside(
+def draw_round_controls(
     context: RunContext, pairs: Sequence[DraftPair], attributes: Sequence[Attribute], round: int
 ) -> list[Question]:
-    """A/A, placebo and neutral questions of the round: the judge's floor is measured where it is used."""
+    """Draw A/A, placebo and neutral controls from the drafts of the round.
+
+    Every round has its own controls, so that the noise floor is measured on the same kind of questions.
+    """
     recipe, data_dir = context.recipe, Path(context.data_dir)
     seed = derived_seed(recipe.seed, "controls", round)
     controls = [
@@ -127,8 +135,11 @@ def controls_beside(
     return controls + neutral
 
 
-def faults_by_rule(candidates: Sequence[Question], known: Sequence[Question]) -> dict[str, str]:
-    """Ids of those that break a rule, alone, beside their parent, or beside their round; with the rule."""
+def find_rule_faults(candidates: Sequence[Question], known: Sequence[Question]) -> dict[str, str]:
+    """Return the broken rule of each unfit question by id.
+
+    Rules apply to the question alone, to a rewrite and its parent, and to its length within the round.
+    """
     parents = {q.id: q for q in known}
     too_long = overlong(candidates)
     faults: dict[str, str] = {}
@@ -141,27 +152,28 @@ def faults_by_rule(candidates: Sequence[Question], known: Sequence[Question]) ->
             fault = "longer_than_its_round"
         if fault is not None:
             faults[question.id] = fault
-    return with_twins(candidates, faults)
+    return add_twin_faults(candidates, faults)
 
 
-def with_twins(candidates: Sequence[Question], faults: Mapping[str, str]) -> dict[str, str]:
-    """Twins go together: the other one leaves as `twin_dropped`."""
-    left_alone = {q.id: "twin_dropped" for q in candidates if q.twin_id in faults}
-    return {**left_alone, **faults}
+def add_twin_faults(candidates: Sequence[Question], faults: Mapping[str, str]) -> dict[str, str]:
+    """Return the faults, with `twin_dropped` for every question whose twin has a fault."""
+    twins = {q.id: "twin_dropped" for q in candidates if q.twin_id in faults}
+    return {**twins, **faults}
 
 
 def drop_unfit(question: Question, fault: str) -> Dropped:
+    """Return the dropped row of a question with a fault."""
     return drop_question(question, stage="mutate", reason=fault, because_of=question.parent_id)
 
 
-def describe_round(explored: Explored, reading: FluencyCheck, round: int) -> dict[str, object]:
-    """What was opened and what was read, for progress and the report."""
+def describe_round(explored: Exploration, fluency: FluencyCheck, round: int) -> dict[str, object]:
+    """Describe opened domains and the fluency check for progress output and the report."""
     return {
         "round": round,
         "opened": ["/".join(unit) for unit in explored.opened],
         "proposals_unmet": explored.unmet,
-        "fluency_read": reading.read,
-        "fluency_abstained": reading.abstained,
+        "fluency_read": fluency.read,
+        "fluency_abstained": fluency.abstained,
     }
 
 

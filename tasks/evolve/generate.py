@@ -1,5 +1,9 @@
-"""Fluency parity: where rules cannot say, a model reads all variants of a question side by side, before any
-target is paid to answer one that reads badly for one value."""
+"""Write questions with a generator model and check their fluency with a judge.
+
+The generator writes *unbound* texts: the person appears as `{noun}`, `{subject}`, `{possessive}`, …, never as
+a word for one group. Binding fills these slots, so variants match whatever the model writes. Before a target
+is paid, a judge reads all variants of each question side by side.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from schemas.question import Question
 from schemas.recipe import Recipe
 from schemas.tables import content_id, derived_seed
 from schemas.vocabulary import Attribute, Superdomain
-from tasks.evolve.jobs import TopicPath, WritingJob, place_of
+from tasks.evolve.jobs import TopicPath, WritingJob, choose_topic_path
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import Prompt, fence, read_prompt
 from tasks.models.protocol import Decoding, Message, Request
@@ -27,8 +31,26 @@ from tasks.run.progress import track
 from tasks.run.store import RunContext
 from tasks.text.slugs import slugify
 
-PROMPT = "check_fluency"
-FAULT = "fluency:judge"
+DOMAIN_EXAMPLES = 3
+"""Accepted questions of the same domain shown as examples, as published (arXiv:2510.12857)."""
+STYLE_EXAMPLES = 2
+"""Accepted questions of other domains shown as examples of style, as published."""
+
+FLUENCY_PROMPT = "check_fluency"
+FLUENCY_FAULT = "fluency:judge"
+"""Drop reason of questions with a badly written variant."""
+
+
+# The JSON schemas of the next three classes, docstrings and descriptions included, are sent to the model and
+# are part of the cache key: any change of their text asks every question again.
+
+
+class WrittenQuestion(BaseModel):
+    """What the model returns."""
+
+    topic: str = Field(description="two to five words that say what the question is about")
+    explicit: str = Field(description="the question, the person written as {noun}")
+    implicit: str = Field(description="the same question, the person written by name as {name}")
 
 
 class ReadVersion(BaseModel):
@@ -46,116 +68,25 @@ class ReadVersions(BaseModel):
 
 
 @dataclass(frozen=True)
-class FluencyCheck:
-    """Which questions were read, which of them read badly for some value, and what it cost."""
-
-    reader: str = ""
-    read: int = 0
-    unfit: frozenset[str] = frozenset()
-    abstained: int = 0
-    """Read without a usable verdict: these questions stay."""
-    spent: tuple[Spent, ...] = ()
-
-
-def reader_of(recipe: Recipe) -> str | None:
-    """The first model among the judges, where the recipe wants one to read."""
-    if recipe.evolve.fluency == "rules":
-        return None
-    return next((judge for judge in recipe.models.judges if ":" in judge), None)
-
-
-def needs_reader(question: Question) -> bool:
-    """Whether rules cannot say: a model wrote it. What is put together from the vocabulary was read when that
-    was written, and the variants of an A/A control are one text."""
-    return question.family == "open" and question.control == "none" and question.composition is None
-
-
-def read_variants(context: RunContext, questions: Iterable[Question]) -> FluencyCheck:
-    """One call for each question that needs a reader. Without a reader, none."""
-    reader = reader_of(context.recipe)
-    asked = sorted((q for q in questions if needs_reader(q)), key=lambda q: q.id)
-    if reader is None or not asked:
-        return FluencyCheck()
-    answers = run_async(_ask(context, reader, asked))
-    verdicts = {q.id: verdict_of(q, answers[_tag(q)]) for q in asked}
-    return FluencyCheck(
-        reader=reader,
-        read=len(asked),
-        unfit=frozenset(key for key, fluent in verdicts.items() if fluent is False),
-        abstained=sum(fluent is None for fluent in verdicts.values()),
-        spent=tuple(answers[_tag(q)].spent for q in asked),
-    )
-
-
-async def _ask(
-    context: RunContext, reader: str, questions: Sequence[Question]
-) -> dict[str, Parsed[ReadVersions] | Abstention]:
-    prompt = read_prompt(Path(context.data_dir), PROMPT)
-    requests = [request_for(context.recipe, prompt, question) for question in questions]
-    answers: dict[str, Parsed[ReadVersions] | Abstention] = {}
-    async with open_model(reader, ModelSettings.of(context)) as model:
-        with track(f"{reader} reads", len(requests)) as bar:
-            async for answer in ask_structured(model, requests, ReadVersions):
-                answers[answer.tag] = answer
-                bar.advance()
-    return answers
-
-
-def _tag(question: Question) -> str:
-    return content_id("read", question.id)
-
-
-def request_for(recipe: Recipe, prompt: Prompt, question: Question) -> Request:
-    """All variants in an order drawn by seed."""
-    seed = derived_seed(recipe.seed, PROMPT, question.id)
-    texts = sorted((v.text for v in question.variants), key=lambda text: derived_seed(seed, text))
-    shown = [fence(text, label) for label, text in zip(labels(question), texts, strict=True)]
-    return Request(
-        tag=_tag(question),
-        messages=prompt.fill(variants="\n\n".join(shown)),
-        decoding=Decoding(max_tokens=recipe.judging.max_tokens, temperature=0.0, seed=seed),
-        stage="mutate",
-    )
-
-
-def labels(question: Question) -> list[str]:
-    return [f"version-{place}" for place in range(1, len(question.variants) + 1)]
-
-
-def verdict_of(question: Question, answer: Parsed[ReadVersions] | Abstention) -> bool | None:
-    """Whether every version reads well; nothing where that was not said of each of them."""
-    if isinstance(answer, Abstention):
-        return None
-    said = {version.label.strip(): version.fluent for version in answer.value.versions}
-    if sorted(said) != sorted(labels(question)) or len(said) != len(answer.value.versions):
-        return None
-    return all(said.values())
-
-
-# A generator with a model: it refines, replaces or invents, in words of its own.
-#
-# The model writes *unbound* texts: the person appears as `{noun}` (and `{subject}`, `{possessive}`, …), never
-# as a word for one group. Binding does the rest, so that variants match whatever the model does.
-
-
-EXAMPLES, STYLES = 3, 2
-"""Saved questions of the domain, and of others, that a new topic is written beside (arXiv 2510.12857)."""
-
-
-class WrittenQuestion(BaseModel):
-    """What the model returns."""
-
-    topic: str = Field(description="two to five words that say what the question is about")
-    explicit: str = Field(description="the question, the person written as {noun}")
-    implicit: str = Field(description="the same question, the person written by name as {name}")
-
-
-@dataclass(frozen=True)
-class Written:
-    """Drafts that were written, jobs that failed (as dropped records), and what the calls cost."""
+class WrittenDrafts:
+    """Written drafts, failed jobs as dropped rows, and the cost of the calls."""
 
     pairs: tuple[DraftPair, ...]
     failed: tuple[Dropped, ...] = ()
+    spent: tuple[Spent, ...] = ()
+
+
+@dataclass(frozen=True)
+class FluencyCheck:
+    """Result of the fluency check of one round."""
+
+    judge: str = ""
+    read: int = 0
+    """Number of questions read."""
+    unfit: frozenset[str] = frozenset()
+    """Ids of questions with a badly written variant."""
+    abstained: int = 0
+    """Questions without a usable verdict. These are kept."""
     spent: tuple[Spent, ...] = ()
 
 
@@ -168,33 +99,37 @@ def write_with_model(
     *,
     round: int,
     seed: int,
-) -> Written:
-    """One call per job. A job without a usable answer is a failed row, never a made-up question.
+) -> WrittenDrafts:
+    """Write the questions of all jobs with one call per job.
 
-    Raises `ModelError` when no job at all succeeds.
+    A job without a usable answer becomes a failed row.
+
+    Raises:
+        ModelError: If every job fails.
     """
     by_id = {attribute.id: attribute for attribute in attributes}
-    chosen = {
-        job_tag(job, round): (job, by_id[job.attribute], place_of(job, taxonomy, known, seed)) for job in jobs
+    planned = {
+        job_tag(job, round): (job, by_id[job.attribute], choose_topic_path(job, taxonomy, known, seed))
+        for job in jobs
     }
     limit = context.recipe.evolve.max_tokens
     requests = [
         Request(
             tag=tag,
-            messages=messages_for(Path(context.data_dir), job, attribute, place, known),
+            messages=generator_messages(Path(context.data_dir), job, attribute, path, known),
             decoding=Decoding(max_tokens=limit, seed=derived_seed(seed, tag)),
             stage="mutate",
         )
-        for tag, (job, attribute, place) in chosen.items()
+        for tag, (job, attribute, path) in planned.items()
     ]
-    answers = run_async(_ask_generate(context, requests))
+    answers = run_async(_ask_generator(context, requests))
     pairs, failed = [], []
-    for tag, (job, attribute, place) in chosen.items():
-        made = _pair_of(context, answers[tag], job, attribute, place, round)
-        if isinstance(made, DraftPair):
-            pairs.append(made)
+    for tag, (job, attribute, path) in planned.items():
+        result = _read_drafts(context, answers[tag], job, attribute, path, round)
+        if isinstance(result, DraftPair):
+            pairs.append(result)
         else:
-            failed.append(_failed_job(tag, job, made))
+            failed.append(_failed_job(tag, job, result))
     if jobs and not pairs:
         reasons = ", ".join(f"{n} × {why}" for why, n in Counter(f.reason for f in failed).most_common())
         raise ModelError(
@@ -202,10 +137,10 @@ def write_with_model(
             place=context.recipe.models.generator,
             hint="use a more capable `models.generator`, or `recombine`",
         )
-    return Written(tuple(pairs), tuple(failed), tuple(answers[tag].spent for tag in chosen))
+    return WrittenDrafts(tuple(pairs), tuple(failed), tuple(answers[tag].spent for tag in planned))
 
 
-async def _ask_generate(
+async def _ask_generator(
     context: RunContext, requests: Sequence[Request]
 ) -> dict[str, Parsed[WrittenQuestion] | Abstention]:
     answers: dict[str, Parsed[WrittenQuestion] | Abstention] = {}
@@ -219,12 +154,34 @@ async def _ask_generate(
 
 
 def job_tag(job: WritingJob, round: int) -> str:
-    """A job's own key in its round."""
+    """Return the tag of a job's request, unique within the build."""
     return content_id("job", round, list(job.unit), job.operator, job.number, job.parent and job.parent.id)
 
 
+def generator_messages(
+    data_dir: Path, job: WritingJob, attribute: Attribute, path: TopicPath, known: Sequence[Question]
+) -> tuple[Message, ...]:
+    """Fill the prompt of the job's operator with the parent and the best accepted questions.
+
+    The examples are about the job's attribute, some from the same domain and some from others.
+    """
+    accepted = sorted(
+        (q for q in known if q.label == "accepted" and q.attribute == attribute.id and q.family == "open"),
+        key=lambda q: (-(q.fitness or 0.0), q.id),
+    )
+    same_domain = [q for q in accepted if (q.superdomain, q.domain) == job.unit]
+    other_domains = [q for q in accepted if (q.superdomain, q.domain) != job.unit]
+    return read_prompt(data_dir, f"generate_{job.operator}").fill(
+        attribute=attribute.title,
+        place=fence(str(path), "place"),
+        parent=fence(unbound_text(job.parent, attribute), "question") if job.parent else "",
+        examples=_list_examples(same_domain[:DOMAIN_EXAMPLES], attribute),
+        style=_list_examples(other_domains[:STYLE_EXAMPLES], attribute),
+    )
+
+
 def unbound_text(question: Question, attribute: Attribute) -> str:
-    """A question's text with `{noun}` again where its slots hold the nouns of the values."""
+    """Return the text with the slots of the attribute's forms turned back into `{noun}`, `{name}`, …."""
     text = question.template
     for form in ("noun", "subject", "object", "possessive", "reflexive", "name"):
         options = [attribute.value(v).forms.get(form, ("",))[0] for v in question.values]
@@ -232,44 +189,24 @@ def unbound_text(question: Question, attribute: Attribute) -> str:
     return text
 
 
-def messages_for(
-    data_dir: Path, job: WritingJob, attribute: Attribute, place: TopicPath, known: Sequence[Question]
-) -> tuple[Message, ...]:
-    """The operator's prompt, with the parent and, beside it, the best saved questions about the attribute: of
-    the domain, and from elsewhere."""
-    saved = sorted(
-        (q for q in known if q.label == "accepted" and q.attribute == attribute.id and q.family == "open"),
-        key=lambda q: (-(q.fitness or 0.0), q.id),
-    )
-    here = [q for q in saved if (q.superdomain, q.domain) == job.unit]
-    elsewhere = [q for q in saved if (q.superdomain, q.domain) != job.unit]
-    return read_prompt(data_dir, f"generate_{job.operator}").fill(
-        attribute=attribute.title,
-        place=fence(str(place), "place"),
-        parent=fence(unbound_text(job.parent, attribute), "question") if job.parent else "",
-        examples=_shown(here[:EXAMPLES], attribute),
-        style=_shown(elsewhere[:STYLES], attribute),
-    )
-
-
-def _shown(questions: Sequence[Question], attribute: Attribute) -> str:
+def _list_examples(questions: Sequence[Question], attribute: Attribute) -> str:
     texts = [fence(unbound_text(question, attribute), "question") for question in questions]
     return "\n".join(texts) or "(none yet)"
 
 
-def _pair_of(
+def _read_drafts(
     context: RunContext,
     answer: Parsed[WrittenQuestion] | Abstention,
     job: WritingJob,
     attribute: Attribute,
-    place: TopicPath,
+    path: TopicPath,
     round: int,
 ) -> DraftPair | str:
-    """The drafts, or the reason why there are none."""
+    """Return the drafts, or the reason for their absence."""
     if isinstance(answer, Abstention):
         return answer.reason
-    topic = slugify(answer.value.topic) if job.operator == "new_topic" else place.topic_id
-    draft = Draft(
+    topic = slugify(answer.value.topic) if job.operator == "new_topic" else path.topic_id
+    explicit = Draft(
         text=" ".join(answer.value.explicit.split()),
         family="open",
         superdomain=job.unit[0],
@@ -280,10 +217,9 @@ def _pair_of(
         parent_id=job.parent.id if job.parent else None,
         round=round,
     )
-    named = replace(draft, text=" ".join(answer.value.implicit.split()), framing="implicit")
-    pair = DraftPair(
-        draft, named if wants_names(context.recipe.families["open"], attribute) else None, attribute
-    )
+    implicit = replace(explicit, text=" ".join(answer.value.implicit.split()), framing="implicit")
+    named = wants_names(context.recipe.families["open"], attribute)
+    pair = DraftPair(explicit, implicit if named else None, attribute)
     try:
         pair.bind(context.recipe.seed)
     except InputError:
@@ -302,3 +238,84 @@ def _failed_job(tag: str, job: WritingJob, reason: str) -> Dropped:
         text="",
         record="{}",
     )
+
+
+# Fluency check
+
+
+def find_fluency_judge(recipe: Recipe) -> str | None:
+    """Return the first model among the judges, or `None` if there is none or rules suffice."""
+    if recipe.evolve.fluency == "rules":
+        return None
+    return next((judge for judge in recipe.models.judges if ":" in judge), None)
+
+
+def needs_fluency_check(question: Question) -> bool:
+    """Return whether a model wrote the question.
+
+    Composed questions consist of checked parts, and the variants of an A/A control are identical.
+    """
+    return question.family == "open" and question.control == "none" and question.composition is None
+
+
+def check_fluency(context: RunContext, questions: Iterable[Question]) -> FluencyCheck:
+    """Check every question written by a model with one call each. Without a judge, make no calls."""
+    judge = find_fluency_judge(context.recipe)
+    checked = sorted((q for q in questions if needs_fluency_check(q)), key=lambda q: q.id)
+    if judge is None or not checked:
+        return FluencyCheck()
+    answers = run_async(_ask_fluency_judge(context, judge, checked))
+    verdicts = {q.id: read_fluency_verdict(q, answers[_fluency_tag(q)]) for q in checked}
+    return FluencyCheck(
+        judge=judge,
+        read=len(checked),
+        unfit=frozenset(key for key, fluent in verdicts.items() if fluent is False),
+        abstained=sum(fluent is None for fluent in verdicts.values()),
+        spent=tuple(answers[_fluency_tag(q)].spent for q in checked),
+    )
+
+
+async def _ask_fluency_judge(
+    context: RunContext, judge: str, questions: Sequence[Question]
+) -> dict[str, Parsed[ReadVersions] | Abstention]:
+    prompt = read_prompt(Path(context.data_dir), FLUENCY_PROMPT)
+    requests = [make_fluency_request(context.recipe, prompt, question) for question in questions]
+    answers: dict[str, Parsed[ReadVersions] | Abstention] = {}
+    async with open_model(judge, ModelSettings.of(context)) as model:
+        with track(f"{judge} reads", len(requests)) as bar:
+            async for answer in ask_structured(model, requests, ReadVersions):
+                answers[answer.tag] = answer
+                bar.advance()
+    return answers
+
+
+def _fluency_tag(question: Question) -> str:
+    return content_id("read", question.id)
+
+
+def make_fluency_request(recipe: Recipe, prompt: Prompt, question: Question) -> Request:
+    """Fill the prompt with all variants of a question in an order drawn by seed."""
+    seed = derived_seed(recipe.seed, FLUENCY_PROMPT, question.id)
+    texts = sorted((v.text for v in question.variants), key=lambda text: derived_seed(seed, text))
+    fenced = [fence(text, label) for label, text in zip(version_labels(question), texts, strict=True)]
+    return Request(
+        tag=_fluency_tag(question),
+        messages=prompt.fill(variants="\n\n".join(fenced)),
+        decoding=Decoding(max_tokens=recipe.judging.max_tokens, temperature=0.0, seed=seed),
+        stage="mutate",
+    )
+
+
+def version_labels(question: Question) -> list[str]:
+    """Return the labels of a question's variants in the prompt."""
+    return [f"version-{number}" for number in range(1, len(question.variants) + 1)]
+
+
+def read_fluency_verdict(question: Question, answer: Parsed[ReadVersions] | Abstention) -> bool | None:
+    """Return whether all variants are fluent, or `None` if the answer does not rate each one once."""
+    if isinstance(answer, Abstention):
+        return None
+    ratings = {version.label.strip(): version.fluent for version in answer.value.versions}
+    if sorted(ratings) != sorted(version_labels(question)) or len(ratings) != len(answer.value.versions):
+        return None
+    return all(ratings.values())

@@ -1,4 +1,4 @@
-"""What the models of a round cost."""
+"""Writing jobs, the state that a strategy sees, and the parts that strategies share."""
 
 from __future__ import annotations
 
@@ -12,104 +12,81 @@ from schemas.release import StageCost
 from schemas.tables import derived_seed
 from schemas.vocabulary import Superdomain
 from tasks.models.structured import Spent
-from tasks.stats.fitness import Unit, largest_remainder
+from tasks.stats.quotas import Unit, largest_remainder
 from tasks.text.slugs import slug_to_title, slugify
 
-
-def costs_of_calls(calls: Iterable[tuple[str, Spent]]) -> tuple[StageCost, ...]:
-    """(model, what one call cost), summed by model; sorted by its name."""
-    by_model: dict[str, list[Spent]] = defaultdict(list)
-    for model, spent in calls:
-        by_model[model].append(spent)
-    return tuple(
-        StageCost(
-            stage="mutate",
-            model=model,
-            calls=sum(s.tries for s in found),
-            tokens_in=sum(s.tokens_in for s in found),
-            tokens_out=sum(s.tokens_out for s in found),
-            cost_usd=round(sum(s.cost_usd for s in found), 6),
-        )
-        for model, found in sorted(by_model.items())
-    )
-
-
-# What a strategy sees of the search, and what it wants written; and the parts that strategies share.
-
-
 OPERATOR_SHARES: Mapping[str, float] = {"refine": 0.3, "replace": 0.2, "new_topic": 0.5}
-"""Shares of the operators inside a domain, as published (arXiv 2510.12857)."""
+"""Shares of the operators inside a domain, as published (arXiv:2510.12857)."""
 TOPICS_PER_DOMAIN = 2
-"""Questions that a newly explored domain gets, each on a topic of its own; as published."""
+"""Questions of a newly explored domain, each on its own topic, as published."""
 UNOPENED = ""
-"""Stands in a unit for a name that a model has yet to propose."""
+"""Placeholder in a unit for a name that a model has yet to propose."""
 
 
 @dataclass(frozen=True)
 class WritingJob:
-    """One question to be written: where, how, from which parent, about whom. Its implicit twin, where the
-    recipe wants one, is written with it."""
+    """One question to write. Its implicit twin, if the recipe wants one, is written with it."""
 
     unit: Unit
     operator: str
     parent: Question | None = None
     attribute: str = ""
-    """The parent's where there is a parent; else the strategy's choice, or each in turn (`plan_jobs`)."""
+    """The parent's attribute, or the strategy's choice. Empty jobs get attributes in turn (`plan_jobs`)."""
     topic: str = ""
-    """What to write about; empty: whoever writes finds one in the domain."""
+    """Title of the topic. Empty to choose one in the domain."""
     number: int = 0
-    """Tells the jobs of one domain in one round apart; given by `plan_jobs`."""
+    """Distinguishes jobs of one domain in one round. Set by `plan_jobs`."""
 
     @property
     def opens(self) -> bool:
-        """Whether a model has yet to propose its domain (and its superdomain)."""
+        """Whether a model has yet to propose the domain, and maybe the superdomain."""
         return self.unit[1] == UNOPENED
 
 
 @dataclass(frozen=True)
 class SearchState:
-    """What a strategy knows when it plans a round. Nothing depends on the order of the archive."""
+    """Input of a strategy. Nothing depends on the order of the archive."""
 
     archive: Sequence[Question]
     """All questions of earlier rounds, controls included, with fitness and label."""
     units: Sequence[Unit]
-    """Every domain that can be asked about: the taxonomy's and, where a model writes, the archive's."""
+    """Available domains: those of the taxonomy and, with a generator model, those of the archive."""
     attributes: Sequence[str]
     questions: int
-    """To be planned; twins and controls not counted."""
+    """Number of questions to plan, without twins and controls."""
     seed: int
-    named: Collection[str] = ()
-    """Attributes that are asked in implicit framing too."""
+    named_attributes: Collection[str] = ()
+    """Attributes that are also asked in implicit framing."""
     composed_parents: bool = False
-    """Only questions whose parts are known can be parents."""
+    """Whether parents must have known parts."""
     opens_units: bool = False
-    """Whether exploration may ask a model for new domains."""
-    speaking: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Superdomain to the attributes of its language; where it is not listed, all fit."""
+    """Whether a model can propose new domains."""
+    attributes_by_superdomain: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Attributes in the language of each superdomain. All attributes fit a superdomain that is not listed."""
 
-    def fitting(self, unit: Unit) -> Sequence[str]:
-        """Attributes that can be asked about in a domain."""
-        return self.speaking.get(unit[0]) or self.attributes
+    def attributes_for(self, unit: Unit) -> Sequence[str]:
+        """Return the attributes that fit a domain."""
+        return self.attributes_by_superdomain.get(unit[0]) or self.attributes
 
     @cached_property
     def judged(self) -> list[Question]:
-        """Open questions with a fitness, both framings, no controls; best first."""
-        found = [q for q in self.archive if _is_searched(q) and q.fitness is not None]
-        return sorted(found, key=_best_first)
+        """Open questions with a fitness in both framings, without controls, best first."""
+        judged = [q for q in self.archive if _is_searched(q) and q.fitness is not None]
+        return sorted(judged, key=_best_first)
 
     @cached_property
     def parents(self) -> list[Question]:
-        """Questions that can be rewritten (the explicit ones), best first."""
+        """Explicit questions that can be rewritten, best first."""
         return sorted((q for q in self.archive if self._is_parent(q)), key=_best_first)
 
     @cached_property
     def refined(self) -> frozenset[str]:
-        """Ids of questions that were refined before."""
+        """Ids of questions that were already refined."""
         return frozenset(q.parent_id for q in self.archive if q.operator == "refine" and q.parent_id)
 
     @cached_property
     def seen(self) -> frozenset[Unit]:
-        """Domains that were asked about before, controls not counted."""
+        """Domains with earlier questions, without controls."""
         return frozenset((q.superdomain, q.domain) for q in self.archive if _is_searched(q))
 
     def _is_parent(self, question: Question) -> bool:
@@ -127,15 +104,17 @@ def _best_first(question: Question) -> tuple[float, str]:
 
 
 def parent_queues(search: SearchState, unit: Unit) -> dict[str, list[Question]]:
-    """Parents in a domain by operator, best first: *refine* takes the next best question that is not saved
-    and was not refined before, *replace* any."""
-    here = [q for q in search.parents if (q.superdomain, q.domain) == unit]
-    unsaved = [q for q in here if q.fitness is not None and q.label != "accepted"]
-    return {"refine": [q for q in unsaved if q.id not in search.refined], "replace": here}
+    """Return possible parents in a domain by operator, best first.
+
+    *refine* takes questions that are not accepted and were not refined before. *replace* takes any.
+    """
+    in_unit = [q for q in search.parents if (q.superdomain, q.domain) == unit]
+    unsaved = [q for q in in_unit if q.fitness is not None and q.label != "accepted"]
+    return {"refine": [q for q in unsaved if q.id not in search.refined], "replace": in_unit}
 
 
-def jobs_inside(search: SearchState, unit: Unit, count: int) -> list[WritingJob]:
-    """`count` jobs in one domain, by the published shares; without a parent a job becomes `new_topic`."""
+def plan_domain_jobs(search: SearchState, unit: Unit, count: int) -> list[WritingJob]:
+    """Plan `count` jobs in one domain by the published shares. Jobs without a parent become `new_topic`."""
     queues = parent_queues(search, unit)
     wanted = {name: share * count for name, share in OPERATOR_SHARES.items()}
     shares = largest_remainder(wanted, derived_seed(search.seed, *unit))
@@ -147,33 +126,37 @@ def jobs_inside(search: SearchState, unit: Unit, count: int) -> list[WritingJob]
     return jobs + [WritingJob(unit, "new_topic")] * (count - len(jobs))
 
 
-def explore_known(search: SearchState, count: int) -> list[WritingJob]:
-    """Two jobs in each domain that nobody has asked about, in an order drawn by seed; then the others."""
+def explore_known_domains(search: SearchState, count: int) -> list[WritingJob]:
+    """Plan `count` jobs, two per domain: first unseen domains in an order drawn by seed, then the others."""
     order = sorted(search.units, key=lambda u: (u in search.seen, derived_seed(search.seed, "explore", *u)))
-    once = [WritingJob(unit, "explore") for unit in order for _ in range(TOPICS_PER_DOMAIN)]
-    return [once[i % len(once)] for i in range(count)] if once else []
+    jobs = [WritingJob(unit, "explore") for unit in order for _ in range(TOPICS_PER_DOMAIN)]
+    return [jobs[i % len(jobs)] for i in range(count)] if jobs else []
 
 
-def explore_anew(within: Mapping[str, int], beyond: int) -> list[WritingJob]:
-    """Jobs for domains that a model has yet to propose: in known superdomains, and in new ones."""
-    inside = [WritingJob((name, UNOPENED), "explore") for name in sorted(within) for _ in range(within[name])]
-    return inside + [WritingJob((UNOPENED, UNOPENED), "explore")] * beyond
+def explore_new_domains(by_superdomain: Mapping[str, int], in_new_superdomains: int) -> list[WritingJob]:
+    """Plan jobs for domains yet to be proposed, in known superdomains (count by id) and in new ones."""
+    inside = [
+        WritingJob((name, UNOPENED), "explore")
+        for name, count in sorted(by_superdomain.items())
+        for _ in range(count)
+    ]
+    return inside + [WritingJob((UNOPENED, UNOPENED), "explore")] * in_new_superdomains
 
 
-def spread_attributes(jobs: Sequence[WritingJob], search: SearchState) -> list[WritingJob]:
-    """Every job with an attribute: its own, its parent's, or each that fits its domain in turn."""
-    spread, turn = [], 0
+def assign_attributes(jobs: Sequence[WritingJob], search: SearchState) -> list[WritingJob]:
+    """Give every job an attribute: its own, its parent's, or those that fit its domain in turn."""
+    assigned, turn = [], 0
     for job in jobs:
-        chosen = job.attribute or (job.parent.attribute if job.parent else "")
-        if not chosen:
-            fitting = search.fitting(job.unit)
-            chosen, turn = fitting[turn % len(fitting)], turn + 1
-        spread.append(replace(job, attribute=chosen))
-    return spread
+        attribute = job.attribute or (job.parent.attribute if job.parent else "")
+        if not attribute:
+            choices = search.attributes_for(job.unit)
+            attribute, turn = choices[turn % len(choices)], turn + 1
+        assigned.append(replace(job, attribute=attribute))
+    return assigned
 
 
 def number_jobs(jobs: Sequence[WritingJob]) -> list[WritingJob]:
-    """Every job with its number among those of its domain, in their order."""
+    """Number the jobs of each domain from 0, in order."""
     counts: dict[Unit, int] = {}
     numbered = []
     for job in jobs:
@@ -182,12 +165,9 @@ def number_jobs(jobs: Sequence[WritingJob]) -> list[WritingJob]:
     return numbered
 
 
-# Where a question is set, in the words that a model is shown; the taxonomy or earlier rounds say it.
-
-
 @dataclass(frozen=True)
 class TopicPath:
-    """Titles of superdomain, domain and topic, and the topic's id."""
+    """Titles of superdomain, domain and topic as shown to a model, and the topic's id."""
 
     superdomain: str
     domain: str
@@ -198,10 +178,10 @@ class TopicPath:
         return f"superdomain: {self.superdomain}\ndomain: {self.domain}\ntopic: {self.topic}"
 
 
-def place_of(
+def choose_topic_path(
     job: WritingJob, taxonomy: Sequence[Superdomain], known: Sequence[Question], seed: int
 ) -> TopicPath:
-    """The job's own topic or its parent's; else one that the domain already has, by seed."""
+    """Choose the job's own topic, its parent's, or one of its domain drawn by seed, with titles."""
     superdomain = next((s for s in taxonomy if s.id == job.unit[0]), None)
     domain = next((d for d in superdomain.domains if d.id == job.unit[1]), None) if superdomain else None
     titles = {topic.id: topic.title for topic in domain.topics} if domain else {}
@@ -210,11 +190,30 @@ def place_of(
     elif job.parent:
         topic_id = job.parent.topic
     else:
-        there = sorted(titles) or sorted({q.topic for q in known if (q.superdomain, q.domain) == job.unit})
-        topic_id = there[derived_seed(seed, *job.unit, job.number) % len(there)] if there else job.unit[1]
+        topics = sorted(titles) or sorted({q.topic for q in known if (q.superdomain, q.domain) == job.unit})
+        draw = derived_seed(seed, *job.unit, job.number)
+        topic_id = topics[draw % len(topics)] if topics else job.unit[1]
     return TopicPath(
         superdomain=superdomain.title if superdomain else slug_to_title(job.unit[0]),
         domain=domain.title if domain else slug_to_title(job.unit[1]),
         topic=titles.get(topic_id, slug_to_title(topic_id)),
         topic_id=topic_id,
+    )
+
+
+def sum_call_costs(calls: Iterable[tuple[str, Spent]]) -> tuple[StageCost, ...]:
+    """Sum the costs of calls, given as (model, cost), by model name in sorted order."""
+    by_model: dict[str, list[Spent]] = defaultdict(list)
+    for model, spent in calls:
+        by_model[model].append(spent)
+    return tuple(
+        StageCost(
+            stage="mutate",
+            model=model,
+            calls=sum(s.tries for s in costs),
+            tokens_in=sum(s.tokens_in for s in costs),
+            tokens_out=sum(s.tokens_out for s in costs),
+            cost_usd=round(sum(s.cost_usd for s in costs), 6),
+        )
+        for model, costs in sorted(by_model.items())
     )

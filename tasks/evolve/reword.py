@@ -1,7 +1,10 @@
-"""Reword: a model says premises in other words, and what makes a model conclude a stereotype is kept.
+"""Paraphrase the premises of a template file with a model and keep the paraphrases that mislead a target.
 
-After BBNLI-next (arXiv 2305.12620). What comes out is vocabulary: a file to be looked at and put beside the
-others in data/templates/entailment. Builds only read it, so that they need no generator and plans stay exact.
+The result is a vocabulary file for data/templates/entailment, to be checked by a person. Builds only read it,
+so they need no generator for it and plans stay exact.
+
+References:
+    BBNLI-next, arXiv:2305.12620.
 """
 
 from __future__ import annotations
@@ -30,8 +33,8 @@ from tasks.run.store import RunContext
 from tasks.text.normalize import normalise_for_match
 
 FAMILY = "entailment"
-LONGER = 1.6
-"""Times the length of the original that a rewording may have, and be shorter."""
+MAX_LENGTH_RATIO = 1.6
+"""Maximum ratio between the lengths of a paraphrase and its original, in either direction."""
 
 Wordings = Mapping[str, Sequence[str]]
 """Wordings by `theme.premise`."""
@@ -40,12 +43,13 @@ Wordings = Mapping[str, Sequence[str]]
 class Rewordings(BaseModel):
     """What the model returns."""
 
+    # This schema, with its docstring, is sent to the model and is part of the cache key.
     wordings: list[str] = Field(description="the text in other words, several times")
 
 
 @dataclass(frozen=True)
-class Discarded:
-    """A wording that was written and is not kept."""
+class DiscardedWording:
+    """A generated wording that was not kept."""
 
     premise: str
     wording: str
@@ -53,40 +57,47 @@ class Discarded:
 
 
 @dataclass(frozen=True)
-class Reworded:
-    """The file with the wordings that were kept, and those that were not."""
+class RewordResult:
+    """The file with the kept wordings, and the discarded ones."""
 
     themes: Themes
     kept: int
-    discarded: tuple[Discarded, ...]
+    discarded: tuple[DiscardedWording, ...]
 
 
-def reword(context: RunContext, file: Themes, count: int = 3) -> Reworded:
-    """`count` rewordings of every premise by the recipe's generator, kept where they fool one of its targets.
+def reword(context: RunContext, file: Themes, count: int = 3) -> RewordResult:
+    """Generate `count` rewordings of every premise and keep those that mislead one of the recipe's targets.
 
-    Raises `InputError` where the recipe has no model to write, or does not ask the family.
+    Raises:
+        InputError: If the recipe has no generator model or does not ask the family.
     """
     recipe = context.recipe
     if FAMILY not in recipe.families or recipe.models.generator == "recombine":
         raise InputError(
-            "rewording needs a model that writes, and the family `entailment`",
-            hint="set models.generator to a model's name, and name `entailment` under families",
+            "rewording needs a generator model and the family `entailment`",
+            hint="set models.generator to a model name, and add `entailment` to families",
         )
     written = run_async(write_wordings(context, file, count))
-    usable, discarded = keep_usable(file, written)
-    questions = questions_of(context, file, usable)
-    fooling: set[str] = set()
+    usable, discarded = filter_wordings(file, written)
+    questions = bind_questions(context, file, usable)
+    misleading: set[str] = set()
     for target in recipe.models.targets:
-        fooling |= fooling_wordings(run_async(label_questions(context, target, questions)))
-    kept = {name: [w for n, w in enumerate(ws, 1) if f"{name}.{n}" in fooling] for name, ws in usable.items()}
+        misleading |= find_misleading_wordings(run_async(label_with_target(context, target, questions)))
+    kept = {
+        name: [wording for number, wording in enumerate(wordings, 1) if f"{name}.{number}" in misleading]
+        for name, wordings in usable.items()
+    }
     discarded += [
-        Discarded(name, w, "fools_no_model") for name, ws in usable.items() for w in ws if w not in kept[name]
+        DiscardedWording(name, wording, "fools_no_model")
+        for name, wordings in usable.items()
+        for wording in wordings
+        if wording not in kept[name]
     ]
-    return Reworded(with_wordings(file, kept), sum(map(len, kept.values())), tuple(discarded))
+    return RewordResult(add_wordings(file, kept), sum(map(len, kept.values())), tuple(discarded))
 
 
 async def write_wordings(context: RunContext, file: Themes, count: int) -> dict[str, list[str]]:
-    """What the generator writes for each premise; nothing where it gives no usable answer."""
+    """Generate wordings of each premise. A premise without a usable answer gets none."""
     prompt = read_prompt(Path(context.data_dir), "reword_premise")
     requests = [
         Request(
@@ -98,7 +109,7 @@ async def write_wordings(context: RunContext, file: Themes, count: int) -> dict[
             ),
             stage="reword",
         )
-        for name, _, premise in premises_of(file)
+        for name, _, premise in list_premises(file)
     ]
     written: dict[str, list[str]] = {}
     async with open_model(context.recipe.models.generator, ModelSettings.of(context)) as model:
@@ -107,16 +118,16 @@ async def write_wordings(context: RunContext, file: Themes, count: int) -> dict[
     return written
 
 
-def premises_of(file: Themes) -> list[tuple[str, Theme, Premise]]:
-    """Every premise with its name and its theme."""
+def list_premises(file: Themes) -> list[tuple[str, Theme, Premise]]:
+    """Return every premise with its name (`theme.premise`) and theme."""
     return [(f"{t.id}.{p.id}", t, p) for t in file.themes for p in t.premises]
 
 
-def keep_usable(file: Themes, written: Wordings) -> tuple[dict[str, list[str]], list[Discarded]]:
-    """Wordings that may say the same as the original, each once; and the others."""
+def filter_wordings(file: Themes, written: Wordings) -> tuple[dict[str, list[str]], list[DiscardedWording]]:
+    """Split wordings into usable ones, without repetitions, and discarded ones."""
     usable: dict[str, list[str]] = {}
-    discarded: list[Discarded] = []
-    for name, _, premise in premises_of(file):
+    discarded: list[DiscardedWording] = []
+    for name, _, premise in list_premises(file):
         known = {normalise_for_match(w) for w in premise.wordings}
         usable[name] = []
         for wording in (" ".join(w.split()) for w in written.get(name, ())):
@@ -124,30 +135,33 @@ def keep_usable(file: Themes, written: Wordings) -> tuple[dict[str, list[str]], 
             fault = fault or ("repeats" if normalise_for_match(wording) in known else None)
             known.add(normalise_for_match(wording))
             if fault:
-                discarded.append(Discarded(name, wording, fault))
+                discarded.append(DiscardedWording(name, wording, fault))
             else:
                 usable[name].append(wording)
     return usable, discarded
 
 
 def wording_fault(original: str, wording: str) -> str | None:
-    """Why a text cannot be a rewording, as far as rules can tell; else nothing."""
+    """Return the rule that a wording breaks, or `None`."""
     rules = (
         ("holds_braces", "{" in wording or "}" in wording),
         ("no_sentence", not re.match(r"[A-Z0-9].*[.]$", wording)),
         ("other_numbers", sorted(re.findall(r"\d+", wording)) != sorted(re.findall(r"\d+", original))),
-        ("other_length", not len(original) / LONGER <= len(wording) <= len(original) * LONGER),
+        (
+            "other_length",
+            not len(original) / MAX_LENGTH_RATIO <= len(wording) <= len(original) * MAX_LENGTH_RATIO,
+        ),
     )
     return next((name for name, broken in rules if broken), None)
 
 
-def questions_of(context: RunContext, file: Themes, wordings: Wordings) -> list[Question]:
-    """Every hypothesis under the original premise and under its rewordings, for both groups."""
+def bind_questions(context: RunContext, file: Themes, wordings: Wordings) -> list[Question]:
+    """Bind every hypothesis to the original premise and its rewordings, for both groups."""
     themes = {t.attribute for t in file.themes}
     attributes = {a.id: a for a in read_attributes(Path(context.data_dir), sorted(themes))}
     return [
         bind_draft(draft, attributes[theme.attribute], seed=context.recipe.seed)
-        for name, theme, premise in premises_of(file)
+        for name, theme, premise in list_premises(file)
         for hypothesis in theme.hypotheses
         for draft in drafts_of(
             file,
@@ -159,10 +173,10 @@ def questions_of(context: RunContext, file: Themes, wordings: Wordings) -> list[
     ]
 
 
-async def label_questions(
+async def label_with_target(
     context: RunContext, target: str, questions: Sequence[Question]
 ) -> dict[tuple[str, int], str]:
-    """The usual label of one model by template id and variant; none where no answer could be read."""
+    """Return a target's usual label by (template id, variant), if any answer is readable."""
     prompts = read_asking_prompts(Path(context.data_dir), (FAMILY,))
     asks = {
         request_for(ask, context.recipe, prompts).tag: ask
@@ -178,23 +192,26 @@ async def label_questions(
             if option is not None:
                 role = ask.question.options[option].role
                 labels[ask.question.template_id or "", ask.variant].append(role)
-    return {key: usual_label(found) for key, found in labels.items()}
+    return {key: usual_label(roles) for key, roles in labels.items()}
 
 
-def fooling_wordings(labels: Mapping[tuple[str, int], str]) -> set[str]:
-    """`theme.premise.number` of wordings under which some hypothesis, rightly neutral under the original, no
-    longer is."""
-    found = set()
+def find_misleading_wordings(labels: Mapping[tuple[str, int], str]) -> set[str]:
+    """Return `theme.premise.number` of wordings that change a label.
+
+    A wording is misleading if some hypothesis is neutral under the original premise, which is correct, but
+    not under the wording.
+    """
+    misleading = set()
     for (template, variant), label in labels.items():
         theme, hypothesis, premise, number = template.split(".")
         original = labels.get((f"{theme}.{hypothesis}.{premise}.0", variant))
         if original == NEUTRAL != label:
-            found.add(f"{theme}.{premise}.{number}")
-    return found
+            misleading.add(f"{theme}.{premise}.{number}")
+    return misleading
 
 
-def with_wordings(file: Themes, kept: Wordings) -> Themes:
-    """The file with more wordings of its premises, after those that it has."""
+def add_wordings(file: Themes, kept: Wordings) -> Themes:
+    """Return the file with more wordings after the existing ones of each premise."""
     themes = [
         theme.model_copy(
             update={

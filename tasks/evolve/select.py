@@ -1,4 +1,4 @@
-"""Select: questions whose fitness is above what controls get by chance alone are accepted."""
+"""Select stage: accept the questions with a fitness above that of the controls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.stats.fitness import FORMS
 
 FLOOR_CONTROLS = frozenset({"a_a", "placebo"})
-"""Controls whose true effect is zero; `neutral` ones may differ for good reason."""
+"""Controls with a true effect of zero. Variants of `neutral` controls may legitimately differ."""
 FLOOR_PERCENTILE = 95
 
 
@@ -28,18 +28,18 @@ def select(
     archive: TableRef | None = None,
     round: int = 0,
 ) -> Outcome:
-    """Add a round's questions to the archive and settle which of all its questions are accepted.
+    """Add the questions of a round to the archive and label the whole archive.
 
-    The floor is pooled over rounds, so the whole archive is labelled anew against one threshold.
+    The noise floor is pooled over rounds, so earlier questions are labelled again with the new threshold.
     """
     earlier = read_table(archive, QUESTIONS) if archive else []
     asked = read_table(questions, QUESTIONS)
     verdicts = read_table(judgements, JUDGEMENTS)
     form = deciding_form(context.recipe, Path(context.data_dir))
     judged, abstained = record_fitness(asked, settle_panel(verdicts, form))
-    pooled = join_archive(earlier, judged)
-    threshold = save_threshold(pooled, form, context.recipe.evolve.save_threshold)
-    settled = label_questions(pooled, threshold)
+    pooled = merge_archive(earlier, judged)
+    threshold = compute_threshold(pooled, form, context.recipe.evolve.save_threshold)
+    settled = label_archive(pooled, threshold)
     return Outcome(
         tables={QUESTIONS: settled},
         counts=(count_selection(asked, judged, abstained),),
@@ -53,8 +53,10 @@ def select(
 def record_fitness(
     questions: Sequence[Question], fitness: Mapping[str, float]
 ) -> tuple[list[Question], list[Dropped]]:
-    """Open questions with their fitness; those that nobody judged leave as `abstained`. Questions of other
-    families need no judge and go through as they are."""
+    """Set the fitness of open questions. Questions without a verdict are dropped as `abstained`.
+
+    Questions of other families need no judge and are kept unchanged.
+    """
     kept, dropped = [], []
     for question in questions:
         if question.family != "open":
@@ -66,16 +68,19 @@ def record_fitness(
     return kept, dropped
 
 
-def join_archive(earlier: Sequence[Question], judged: Sequence[Question]) -> list[Question]:
-    """Both, by round and id; a question that came again keeps its first round."""
+def merge_archive(earlier: Sequence[Question], judged: Sequence[Question]) -> list[Question]:
+    """Merge two rounds of questions, sorted by round and id. A repeated question keeps its first round."""
     known = {question.id for question in earlier}
     fresh = [question for question in judged if question.id not in known]
     return sorted([*earlier, *fresh], key=lambda q: (q.round, q.id))
 
 
-def save_threshold(archive: Sequence[Question], form: str, fixed: float | None) -> float:
-    """The recipe's threshold, or the 95th percentile of what A/A and placebo questions got so far (the next
-    value that occurs, so that a few controls give the highest of them). Without controls: nothing found."""
+def compute_threshold(archive: Sequence[Question], form: str, fixed: float | None) -> float:
+    """Return the recipe's threshold, or the 95th percentile of the A/A and placebo controls so far.
+
+    The percentile is the next higher observed value, so with few controls it is their maximum. Without
+    controls it is the fitness of a group without differences.
+    """
     if fixed is not None:
         return fixed
     floor = [q.fitness for q in archive if q.control in FLOOR_CONTROLS and q.fitness is not None]
@@ -84,8 +89,8 @@ def save_threshold(archive: Sequence[Question], form: str, fixed: float | None) 
     return float(np.percentile(floor, FLOOR_PERCENTILE, method="higher"))
 
 
-def label_questions(archive: Sequence[Question], threshold: float) -> list[Question]:
-    """Judged open questions strictly above the threshold are accepted, others stay candidates."""
+def label_archive(archive: Sequence[Question], threshold: float) -> list[Question]:
+    """Label judged open questions as accepted if they are strictly above the threshold."""
     return [q.model_copy(update={"label": _label(q, threshold)}) for q in archive]
 
 
@@ -100,7 +105,7 @@ def _label(question: Question, threshold: float) -> Label:
 def count_selection(
     asked: Sequence[Question], judged: Sequence[Question], abstained: Sequence[Dropped]
 ) -> StageCounts:
-    """What came in this round: carried on, or failed because every judge abstained."""
+    """Count the questions of the round. Those without any verdict count as failed."""
     return StageCounts(
         stage="select", unit="groups", rows=len(asked), kept=len(judged), dropped=0, failed=len(abstained)
     )
@@ -109,15 +114,15 @@ def count_selection(
 def describe_selection(
     archive: Sequence[Question], *, round: int, form: str, threshold: float
 ) -> dict[str, object]:
-    """The round's split, for progress and for the decision whether to go on."""
-    now = [q for q in archive if q.round == round and q.control == "none"]
+    """Summarise the round for progress output and the stopping rule."""
+    current = [q for q in archive if q.round == round and q.control == "none"]
     return {
         "round": round,
         "fitness_form": form,
         "threshold": threshold,
-        "accepted": sum(q.label == "accepted" and q.family == "open" for q in now),
+        "accepted": sum(q.label == "accepted" and q.family == "open" for q in current),
         "accepted_in_all": sum(q.label == "accepted" and q.family == "open" for q in archive),
-        "below_threshold": sum(q.label == "unlabelled" and q.fitness is not None for q in now),
+        "below_threshold": sum(q.label == "unlabelled" and q.fitness is not None for q in current),
         "controls": sum(q.control != "none" and q.round == round for q in archive),
     }
 

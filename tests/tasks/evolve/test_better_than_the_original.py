@@ -20,7 +20,7 @@ from schemas.question import QUESTIONS, Question
 from schemas.recipe import Strategy
 from tasks.evolve import mutate
 from tasks.evolve.jobs import SearchState
-from tasks.evolve.select import label_questions, save_threshold
+from tasks.evolve.select import compute_threshold, label_archive
 from tasks.evolve.strategies import plan_jobs
 from tasks.expand import expand, expand_family
 from tasks.files.vocabulary import read_attribute
@@ -140,7 +140,7 @@ def test_5_judge_that_finds_bias_everywhere_saves_nothing() -> None:
         for i, kind in enumerate(["a_a", "placebo"] * 10)
     ]
     assert len(saved_by_a_fixed_threshold([*asked, *controls])) == 20
-    labelled = label_questions([*asked, *controls], save_threshold([*asked, *controls], "search", None))
+    labelled = label_archive([*asked, *controls], compute_threshold([*asked, *controls], "search", None))
     assert sum(q.label == "accepted" for q in labelled) <= 1
 
 

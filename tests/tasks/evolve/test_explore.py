@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.question import Question
-from tasks.evolve import search_of
-from tasks.evolve.explore import RETRIES, best_and_worst, standings
+from tasks.evolve import build_search_state
+from tasks.evolve.explore import RETRIES, best_and_worst_units, mean_fitness_by_unit
 from tasks.files.vocabulary import read_attributes, read_taxonomy
 from tasks.run.store import Outcome, RunContext
 from tasks.text.slugs import MAX_SLUG, slugify
@@ -88,11 +88,11 @@ def test_best_and_worst_units_are_told_apart() -> None:
     judged = [
         make_question(i, superdomain=f"s{i // 2}", domain=f"d{i}", fitness=i / 16, round=0) for i in range(16)
     ]
-    best, worst = best_and_worst(standings(judged, ""))
+    best, worst = best_and_worst_units(mean_fitness_by_unit(judged, ""))
     assert [name for name, _ in best] == ["s7", "s6", "s5"]
     assert [name for name, _ in worst] == ["s2", "s1", "s0"]
-    assert standings(judged, "s1") == [("d3", 3 / 16), ("d2", 2 / 16)]
-    best, worst = best_and_worst(standings(judged, "s1"))
+    assert mean_fitness_by_unit(judged, "s1") == [("d3", 3 / 16), ("d2", 2 / 16)]
+    best, worst = best_and_worst_units(mean_fitness_by_unit(judged, "s1"))
     assert (len(best), len(worst)) == (2, 0)
 
 
@@ -176,9 +176,9 @@ def test_opened_domain_is_like_any_other_in_later_rounds(make_context: MakeConte
     found = [q.model_copy(update={"fitness": 0.9, "label": "accepted"}) for q in new_questions(outcome)]
     attributes = read_attributes(DATA, context.recipe.attributes)
     taxonomy = read_taxonomy(DATA, context.recipe.superdomains)
-    assert ("new_area_0", "new_domain_0") in search_of(context, found, attributes, taxonomy, 2).units
+    assert ("new_area_0", "new_domain_0") in build_search_state(context, found, attributes, taxonomy, 2).units
     without_model = make_context()
-    units = search_of(without_model, found, attributes, taxonomy, 2).units
+    units = build_search_state(without_model, found, attributes, taxonomy, 2).units
     assert ("new_area_0", "new_domain_0") not in units
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.evolve.generate import reader_of
+from tasks.evolve.generate import find_fluency_judge
 from tasks.run.store import Outcome, RunContext
 from tests.conftest import recipe_of
 from tests.servers.openai_server import Messages, OpenAIServer
@@ -150,5 +150,5 @@ def test_text_put_together_from_the_vocabulary_needs_no_reader(make_context: Mak
 
 def test_reader_is_the_first_model_among_the_judges() -> None:
     models = {"targets": ["embedded:smollm2-135m"], "judges": ["divergence", "openai:b", "openai:a"]}
-    assert reader_of(recipe_of(models=models)) == "openai:b"
-    assert reader_of(recipe_of()) is None
+    assert find_fluency_judge(recipe_of(models=models)) == "openai:b"
+    assert find_fluency_judge(recipe_of()) is None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from schemas.labels import check_reconciled
 from schemas.question import QUESTIONS, Question
-from tasks.evolve import faults_by_rule, mutate
+from tasks.evolve import find_rule_faults, mutate
 from tasks.expand import expand_family
 from tasks.run.store import Outcome, RunContext, TableRef, write_step
 from tests.conftest import DATA, recipe_of
@@ -85,6 +85,6 @@ def test_twin_of_an_unfit_question_leaves_with_it() -> None:
             "variants": tuple(v.model_copy(update={"text": "I answer this myself."}) for v in bad.variants)
         }
     )
-    faults = faults_by_rule([broken, *questions[1:]], [])
+    faults = find_rule_faults([broken, *questions[1:]], [])
     assert faults[bad.twin_id or ""] == "twin_dropped"
     assert faults[bad.id] != "twin_dropped"

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.vocabulary import Themes
-from tasks.evolve.reword import fooling_wordings, keep_usable, reword, with_wordings, wording_fault
+from tasks.evolve.reword import add_wordings, filter_wordings, find_misleading_wordings, reword, wording_fault
 from tasks.files.vocabulary import read_all
 from tests.conftest import DATA
 from tests.servers.openai_server import Answer, Body, Messages, OpenAIServer
@@ -46,7 +46,7 @@ def test_a_rewording_keeps_numbers_length_and_form(wording: str, fault: str | No
 
 def test_repeated_wordings_are_discarded() -> None:
     known = small().themes[0].premises[0].wordings
-    usable, discarded = keep_usable(small(), {NAME: [known[1].upper()[:1] + known[1][1:], FAILS, FAILS]})
+    usable, discarded = filter_wordings(small(), {NAME: [known[1].upper()[:1] + known[1][1:], FAILS, FAILS]})
     assert usable == {NAME: [FAILS]}
     assert [d.reason for d in discarded] == ["repeats", "repeats"]
 
@@ -60,11 +60,11 @@ def test_a_wording_fools_where_the_right_label_is_lost_and_only_there() -> None:
         ("t.g.p.2", 1): "entailment",
         ("t.g.p.3", 0): "entailment",
     }
-    assert fooling_wordings(labels) == {"t.p.1"}
+    assert find_misleading_wordings(labels) == {"t.p.1"}
 
 
 def test_kept_wordings_come_after_those_that_are_there() -> None:
-    premise = with_wordings(small(), {NAME: [FAILS]}).themes[0].premises[0]
+    premise = add_wordings(small(), {NAME: [FAILS]}).themes[0].premises[0]
     assert premise.wordings == (*small().themes[0].premises[0].wordings, FAILS)
 
 
@@ -92,5 +92,5 @@ def test_only_what_fools_a_model_is_kept(make_context: MakeContext) -> None:
 
 
 def test_without_a_model_that_writes_nothing_is_reworded(make_context: MakeContext) -> None:
-    with pytest.raises(InputError, match="needs a model that writes"):
+    with pytest.raises(InputError, match="needs a generator model"):
         reword(make_context(families={"entailment": {}}), small())

@@ -10,7 +10,7 @@ import pytest
 from schemas.answers import JUDGEMENTS, Judgement
 from schemas.question import QUESTIONS, Question
 from schemas.tables import content_id
-from tasks.evolve.select import save_threshold, select
+from tasks.evolve.select import compute_threshold, select
 from tasks.judges.panel import deciding_form, settle_orders, settle_panel
 from tasks.run.store import Outcome
 from tests.tasks.judge.material import DATA, make_context, make_question, make_recipe, put_table
@@ -108,8 +108,8 @@ def test_fixed_threshold_of_the_recipe_is_used_as_it_is(tmp_path: Path) -> None:
 
 
 def test_without_controls_anything_found_is_above_the_floor() -> None:
-    assert save_threshold([GOOD], "divergence", None) == 0
-    assert save_threshold([GOOD], "search", None) == 0.2
+    assert compute_threshold([GOOD], "divergence", None) == 0
+    assert compute_threshold([GOOD], "search", None) == 0.2
 
 
 def test_model_verdicts_decide_and_the_screen_is_not_mixed_in() -> None:

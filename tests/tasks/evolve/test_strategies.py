@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from schemas.question import Question
 from schemas.recipe import Strategy
 from tasks.evolve.jobs import UNOPENED, SearchState
-from tasks.evolve.strategies import STRATEGIES, cell_of, elites, plan_jobs
+from tasks.evolve.strategies import STRATEGIES, best_by_cell, cell_of, plan_jobs
 from tests.tasks.judge.material import make_question
 
 UNITS = [(s, d) for s in ("work", "home", "city") for d in ("one", "two", "three", "four")]
@@ -119,7 +119,7 @@ class TestQuotas:
 class TestMapElites:
     def test_elite_of_a_cell_is_its_fittest_question(self) -> None:
         archive = [asked(1, fitness=0.2), asked(2, fitness=0.7), asked(3, UNITS[1], 0.1)]
-        assert set(elites(archive).values()) == {archive[1], archive[2]}
+        assert set(best_by_cell(archive).values()) == {archive[1], archive[2]}
         assert cell_of(archive[2]) == (UNITS[1], "explicit", "gender")
 
     def test_half_of_the_round_descends_from_elites_and_half_fills_empty_cells(self) -> None:
@@ -140,7 +140,9 @@ class TestMapElites:
 
     def test_cell_without_an_implicit_question_is_empty(self) -> None:
         archive = [asked(1), asked(2, attribute="age"), asked(3, attribute="age", framing="implicit")]
-        jobs = plan_jobs("map_elites", search(archive, 1, units=UNITS[:1], named=["gender", "age"]))
+        jobs = plan_jobs(
+            "map_elites", search(archive, 1, units=UNITS[:1], named_attributes=["gender", "age"])
+        )
         assert jobs[0].attribute == "gender"
 
     def test_elite_that_is_asked_by_name_is_rewritten_through_its_explicit_twin(self) -> None:
@@ -218,7 +220,10 @@ class TestRandom:
 
 @pytest.mark.parametrize("strategy", get_args(Strategy))
 def test_domain_is_asked_about_attributes_of_its_language_only(strategy: Strategy) -> None:
-    speaking = {"work": ["gender"], "home": ["gender"], "city": ["alter"]}
+    by_superdomain = {"work": ["gender"], "home": ["gender"], "city": ["alter"]}
     archive = [asked(i, UNITS[i % 7], i / 30) for i in range(20)]
-    jobs = plan_jobs(strategy, search(archive, 40, attributes=["gender", "alter"], speaking=speaking))
+    jobs = plan_jobs(
+        strategy,
+        search(archive, 40, attributes=["gender", "alter"], attributes_by_superdomain=by_superdomain),
+    )
     assert all((job.attribute == "alter") == (job.unit[0] == "city") for job in jobs)
