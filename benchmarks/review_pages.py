@@ -29,8 +29,8 @@ from benchmarks.review_release import write_review_release
 from schemas.labels import KEEPING
 from tasks.review.events import Act, append_events
 from tasks.review.queue import ReviewSession
-from tasks.review.server import App, Receive, RequestGuard, Scope, Send, create_app, listen
-from tasks.review.subjects import open_material
+from tasks.review.server import App, Receive, RequestGuard, Scope, Send, create_app, listen_locally
+from tasks.review.subjects import open_subjects
 
 TOKEN = "t" * 43
 REVIEWERS = ("anna", "ben")
@@ -61,12 +61,12 @@ def measure(groups: int) -> dict[str, Any]:
         home = Path(folder)
         questions = write_review_release(home / "release", groups)
         started = time.perf_counter()
-        material = open_material(home / "release", home)
+        material = open_subjects(home / "release", home)
         for reviewer in REVIEWERS:
             append_events(home / "reviews", reviewer, [_verdict(q.id, reviewer) for q in questions[::3]])
-        desk = ReviewSession(material, home / "reviews", DATA, REVIEWERS)
+        session = ReviewSession(material, home / "reviews", DATA, REVIEWERS)
         opened = time.perf_counter() - started
-        seconds = _ask_for_pages(desk, [q.id for q in questions])
+        seconds = _ask_for_pages(session, [q.id for q in questions])
     return {
         "groups": groups,
         "events": 2 * len(questions[::3]),
@@ -82,16 +82,16 @@ def _verdict(question_id: str, reviewer: str) -> Act:
     )
 
 
-def _ask_for_pages(desk: ReviewSession, ids: list[str]) -> dict[str, list[Times]]:
-    with listen(0) as listening:
+def _ask_for_pages(session: ReviewSession, ids: list[str]) -> dict[str, list[Times]]:
+    with listen_locally(0) as listening:
         host = f"127.0.0.1:{listening.getsockname()[1]}"
-        watch = Stopwatch(RequestGuard(create_app(desk), token=TOKEN, hosts={host}))
+        watch = Stopwatch(RequestGuard(create_app(session), token=TOKEN, hosts={host}))
         server = uvicorn.Server(uvicorn.Config(watch, log_level="critical", access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         while not server.started:
             time.sleep(0.01)
-        for address, sent in requests(desk, random.Random(1).sample(ids, REQUESTS)):
+        for address, sent in requests(session, random.Random(1).sample(ids, REQUESTS)):
             body = json.dumps(sent).encode() if sent else None
             headers = {"Origin": f"http://{host}", "Content-Type": "application/json"}
             with urlopen(Request(f"http://{host}/{TOKEN}/{address}", body, headers)) as answer:
@@ -101,7 +101,7 @@ def _ask_for_pages(desk: ReviewSession, ids: list[str]) -> dict[str, list[Times]
         return watch.seconds
 
 
-def requests(desk: ReviewSession, ids: Iterable[str]) -> Iterable[tuple[str, dict[str, Any] | None]]:
+def requests(session: ReviewSession, ids: Iterable[str]) -> Iterable[tuple[str, dict[str, Any] | None]]:
     """What a reviewer asks for: pages of the queue through filters, groups, checks of a text, verdicts."""
     filters = (
         {},
@@ -115,7 +115,7 @@ def requests(desk: ReviewSession, ids: Iterable[str]) -> Iterable[tuple[str, dic
         yield f"queue?{urlencode({'reviewer': 'anna', **chosen})}", None
         about = {"subject": "question", "id": question_id}
         yield f"group?{urlencode({'reviewer': 'anna', **about})}", None
-        text = desk.material.questions[question_id].template.replace("my ", "my dear ", 1)
+        text = session.subjects.questions[question_id].template.replace("my ", "my dear ", 1)
         yield "check", {"id": question_id, "template": text}
         act = {"action": "verdict", "subject": "question", "subject_id": question_id, "verdict": "good"}
         yield "act", {"reviewer": "anna", "note": f"seen {number}", **act}

@@ -1,9 +1,10 @@
 "use strict";
 
-// Keys, saving, the live check of a new wording. Text from elsewhere only ever becomes text.
+// Shortcuts, saving, and the live check of a new wording. Untrusted text is only ever inserted as text.
 
 const page = document.getElementById("main");
 const el = (id) => document.getElementById(id);
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const opened = performance.now();
 
 const memory = {
@@ -20,11 +21,11 @@ async function post(path, body) {
       body: JSON.stringify(body),
     });
   } catch {
-    throw new Error("the server does not answer; is `counterfoil review` still running?");
+    throw new Error("The server does not respond. Check that `counterfoil review` is still running.");
   }
-  const said = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error([said.error ?? `the server refused (${answer.status})`, said.hint].filter(Boolean).join(": "));
-  return said;
+  const data = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(`${sentence([data.error ?? `the server returned status ${answer.status}`, data.hint].filter(Boolean).join(": "))}.`);
+  return data;
 }
 
 function typing(target) {
@@ -57,7 +58,7 @@ function listenToKeys() {
 function groupPage() {
   const { reviewer, benchmark, subject, id, query } = page.dataset;
   const about = { reviewer, subject, subject_id: id, query_id: query };
-  const draft = (what) => ["counterfoil", what, benchmark, reviewer, subject, id, query].join("\u0001");
+  const draft = (field) => ["counterfoil", field, benchmark, reviewer, subject, id, query].join("\u0001");
   const note = el("note"), status = el("status"), problem = el("problem"), stay = el("stay");
   let busy = false;
 
@@ -70,7 +71,7 @@ function groupPage() {
       await post("act", body);
     } catch (error) {
       status.textContent = "";
-      problem.textContent = `Not saved: ${error.message} Nothing that you wrote is lost: try again.`;
+      problem.textContent = `Not saved. ${error.message} Your input is kept in this browser. Please try again.`;
       busy = false;
       return;
     }
@@ -82,12 +83,12 @@ function groupPage() {
   }
 
   const seconds = () => Math.round((performance.now() - opened) / 100) / 10;
-  const here = () => location.pathname.split("/").pop() + location.search;
-  const onwards = () => (stay.checked ? here() : page.dataset.next);
+  const currentPage = () => location.pathname.split("/").pop() + location.search;
+  const nextPage = () => (stay.checked ? currentPage() : page.dataset.next);
 
   for (const button of document.querySelectorAll("[data-verdict]")) {
     button.addEventListener("click", () =>
-      save({ ...about, action: "verdict", verdict: button.dataset.verdict, note: note.value, seconds: seconds() }, onwards()));
+      save({ ...about, action: "verdict", verdict: button.dataset.verdict, note: note.value, seconds: seconds() }, nextPage()));
   }
 
   const kept = memory.get(draft("note"));
@@ -95,9 +96,9 @@ function groupPage() {
   note.addEventListener("input", () => memory.set(draft("note"), note.value));
 
   el("undo").addEventListener("click", () => {
-    const { undoes, undoSubject, undoId, undoQuery, undone } = page.dataset;
-    const what = { reviewer, subject: undoSubject, subject_id: undoId, query_id: undoQuery };
-    save({ ...what, action: "undo", undoes }, undone);
+    const { undoes, undoSubject, undoId, undoQuery, undoUrl } = page.dataset;
+    const target = { reviewer, subject: undoSubject, subject_id: undoId, query_id: undoQuery };
+    save({ ...target, action: "undo", undoes }, undoUrl);
   });
 
   stay.checked = memory.get("counterfoil stay") === "on";
@@ -108,22 +109,22 @@ function groupPage() {
   shortcuts.checked = memory.get("counterfoil keys") !== "off";
   shortcuts.addEventListener("change", () => memory.set("counterfoil keys", shortcuts.checked ? "" : "off"));
 
-  if (el("edit")) rewordingPanel({ about, draft, save, seconds, onwards, note });
-  for (const button of document.querySelectorAll("[data-answer]")) showsWhole(button, id);
+  if (el("edit")) rewordingPanel({ about, draft, save, seconds, nextPage, note });
+  for (const button of document.querySelectorAll("[data-answer]")) showWholeOnClick(button, id);
 
   const saved = sessionStorage.getItem("counterfoil saved");
   if (saved) {
     sessionStorage.removeItem("counterfoil saved");
-    status.textContent = (saved === "undo" ? "Taken back." : "Saved.") + (status.textContent ? ` ${status.textContent}` : "");
+    status.textContent = (saved === "undo" ? "Undone." : "Saved.") + (status.textContent ? ` ${status.textContent}` : "");
     document.querySelector("h1").focus({ preventScroll: true });
   }
 }
 
-function rewordingPanel({ about, draft, save, seconds, onwards, note }) {
+function rewordingPanel({ about, draft, save, seconds, nextPage, note }) {
   const edit = el("edit"), panel = el("rewording"), wording = el("wording");
   const fault = el("fault"), expanded = el("expanded"), reword = el("reword");
   const before = wording.value;
-  let asked = 0, timer;
+  let latest = 0, timer;
 
   function show(open) {
     panel.hidden = !open;
@@ -132,18 +133,18 @@ function rewordingPanel({ about, draft, save, seconds, onwards, note }) {
   }
 
   async function check() {
-    const mine = ++asked;
-    let said;
+    const request = ++latest;
+    let result;
     try {
-      said = await post("check", { id: about.subject_id, template: wording.value });
+      result = await post("check", { id: about.subject_id, template: wording.value });
     } catch (error) {
-      said = { fault: `not checked: ${error.message}`, variants: [] };
+      result = { fault: `Not checked. ${error.message}`, variants: [] };
     }
-    if (mine !== asked) return;
+    if (request !== latest) return;
     const unchanged = wording.value === before;
-    fault.textContent = unchanged ? "" : said.fault ? [said.fault, said.hint].filter(Boolean).join(" – ") : "Fits: every variant passes the rules.";
-    fault.className = !unchanged && said.fault ? "bad" : "good";
-    expanded.replaceChildren(...said.variants.map(({ value, text }) => {
+    fault.textContent = unchanged ? "" : result.fault ? sentence([result.fault, result.hint].filter(Boolean).join(": ")) : "Valid. Every variant passes the quality rules.";
+    fault.className = !unchanged && result.fault ? "bad" : "good";
+    expanded.replaceChildren(...result.variants.map(({ value, text }) => {
       const item = document.createElement("li"), name = document.createElement("b"), body = document.createElement("bdi");
       name.textContent = value.replaceAll("_", " ");
       body.dir = "auto";
@@ -151,11 +152,11 @@ function rewordingPanel({ about, draft, save, seconds, onwards, note }) {
       item.append(name, " ", body);
       return item;
     }));
-    reword.disabled = Boolean(said.fault);
+    reword.disabled = Boolean(result.fault);
   }
 
   const send = () =>
-    save({ ...about, action: "edit", template: wording.value, note: note.value, seconds: seconds() }, onwards());
+    save({ ...about, action: "edit", template: wording.value, note: note.value, seconds: seconds() }, nextPage());
 
   edit.addEventListener("click", () => show(panel.hidden));
   el("leave").addEventListener("click", () => show(false));
@@ -174,21 +175,21 @@ function rewordingPanel({ about, draft, save, seconds, onwards, note }) {
   if (kept !== null) { wording.value = kept; show(true); }
 }
 
-function showsWhole(button, question) {
-  const PIECE = 20000;
+function showWholeOnClick(button, question) {
+  const CHUNK = 20000;
   button.addEventListener("click", async () => {
     button.disabled = true;
     const answer = button.previousElementSibling;
     try {
-      const where = new URLSearchParams({ question, answer: button.dataset.answer });
-      const found = await fetch(`text?${where}`);
-      const { text } = await found.json();
+      const parameters = new URLSearchParams({ question, answer: button.dataset.answer });
+      const response = await fetch(`text?${parameters}`);
+      const { text } = await response.json();
       answer.replaceChildren();
-      for (let at = 0; at < text.length; at += PIECE) {
-        const piece = document.createElement("span");
-        piece.className = "piece";
-        piece.textContent = text.slice(at, at + PIECE);
-        answer.append(piece);
+      for (let at = 0; at < text.length; at += CHUNK) {
+        const chunk = document.createElement("span");
+        chunk.className = "chunk";
+        chunk.textContent = text.slice(at, at + CHUNK);
+        answer.append(chunk);
       }
       answer.classList.add("long");
       answer.tabIndex = 0;
@@ -198,7 +199,7 @@ function showsWhole(button, question) {
       button.remove();
     } catch {
       button.disabled = false;
-      button.textContent = "The server does not answer: try again";
+      button.textContent = "The server does not respond. Try again";
     }
   });
 }

@@ -1,4 +1,8 @@
-"""A label that people decided, as an entry of its history."""
+"""Apply the decisions of reviewers to questions and to relabelled passages.
+
+Questions are kept, dropped or reworded. Questions that relabelling could not decide are restored if reviewers
+keep them. Names of reviewers are not recorded: the label history names the judge `people`.
+"""
 
 from __future__ import annotations
 
@@ -26,21 +30,24 @@ from schemas.question import QUESTIONS, Erratum, Question, Variant
 from schemas.recipe import Review
 from schemas.tables import Row, content_id, derived_seed
 from tasks.files.vocabulary import read_attribute
-from tasks.questions.quality import drop_question, question_fault, reworded
+from tasks.questions.quality import drop_question, question_fault, reword_question
 from tasks.release import ERRATUM
 from tasks.review.events import Settlement
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.text.slots import bind_forms
 
 PEOPLE = "people"
-"""Who decided: never a name, as a release tells nobody's."""
+"""The judge in the label history. A release never contains names of reviewers."""
 REVIEWED = "reviewed"
 
 
-def people_change(
+def reviewed_change(
     kind: SubjectKind, subject_id: str, query_id: str, *, step: int, before: str, after: str
 ) -> LabelChange:
-    """One entry; `before` and `after` are equal where people confirmed a label."""
+    """Return the history entry of a reviewed label.
+
+    `before` and `after` are equal if reviewers confirmed the label.
+    """
     return LabelChange(
         id=content_id("lc", kind, subject_id, query_id, step, before, after, REVIEWED, PEOPLE),
         subject_id=subject_id,
@@ -56,65 +63,75 @@ def people_change(
     )
 
 
-# How much people must look at before a release is made.
+# The number of reviews that a recipe requires.
 
 
 def accepted_questions(questions: Iterable[Question]) -> list[str]:
-    """Ids of the accepted open questions, in order: those that the demanded share is of."""
+    """Return the sorted ids of the accepted open questions, without controls."""
     return sorted(
         q.id for q in questions if q.family == "open" and q.label == "accepted" and q.control == "none"
     )
 
 
 def reviews_needed(section: Review, accepted: int) -> int:
-    """How many of so many accepted questions people must settle."""
+    """Return how many of the accepted questions must be reviewed before a release."""
     return ceil(round(section.share * accepted, 9)) if section.required else 0
 
 
-# A reviewer's new wording of a question: expanded and checked as the generator's own questions are.
+# New wordings by reviewers. They are expanded and checked like generated questions.
 
 
 BY_REVIEW = "review"
-"""The operator of a question that a reviewer reworded."""
-LONGEST = 20_000
-"""Characters that a wording may have before anything looks at it."""
+"""Operator of a question that a reviewer reworded."""
+LONGEST_WORDING = 20_000
+"""Maximum number of characters of a new wording."""
 
 
 @dataclass(frozen=True)
 class Wording:
-    """What a new text comes to. With a fault it becomes no question."""
+    """A checked new wording. `question_id` is `None` if it has a fault."""
 
     template: str
     variants: tuple[Variant, ...] = ()
     question_id: str | None = None
     fault: str | None = None
-    """Why not, in words."""
+    """Why the text is not a valid question."""
     hint: str | None = None
 
 
-def reword(question: Question, text: str, *, known: Collection[str], data_dir: Path) -> Wording:
-    """The question that the text would make, or why it makes none. Slots are written out (`{{a/b}}`), or as
-    forms of the attribute (`{noun}`). `known`: ids of questions that there are."""
+def propose_wording(question: Question, text: str, *, known: Collection[str], data_dir: Path) -> Wording:
+    """Check a new wording and return the question that it would make.
+
+    Args:
+        question: The question to reword.
+        text: The new text. Slots are written out (`{{a/b}}`) or are forms of the attribute (`{noun}`).
+        known: Ids of existing questions.
+        data_dir: Vocabulary.
+    """
     template = " ".join(text.split())
-    if len(template) > LONGEST:
-        return Wording(template[:LONGEST], fault="far too long")
+    if len(template) > LONGEST_WORDING:
+        return Wording(
+            template[:LONGEST_WORDING], fault=f"the text is longer than {LONGEST_WORDING:,} characters"
+        )
     try:
         template = _bind(question, template, data_dir)
-        new = reworded(question, template, operator=BY_REVIEW)
+        new = reword_question(question, template, operator=BY_REVIEW)
     except InputError as error:
         return Wording(template, fault=error.message, hint=error.hint)
     if new.id == question.id:
-        return Wording(template, new.variants, fault="that is the text as it stands")
+        return Wording(template, new.variants, fault="the text is unchanged")
     if new.id in known:
-        return Wording(template, new.variants, fault=f"another question asks this: {new.id}")
+        return Wording(template, new.variants, fault=f"the text is identical to question {new.id}")
     fault = question_fault(new) if question.family == "open" else None
     if fault is not None:
-        return Wording(template, new.variants, fault=f"breaks a rule: {fault.replace('_', ' ')}")
+        return Wording(
+            template, new.variants, fault=f"the text violates a quality rule: {fault.replace('_', ' ')}"
+        )
     return Wording(template, new.variants, new.id)
 
 
 def _bind(question: Question, template: str, data_dir: Path) -> str:
-    """Forms written out; left as they are where the vocabulary does not know the attribute (any longer)."""
+    """Write out the forms of the attribute. Unchanged if the vocabulary does not contain the attribute."""
     try:
         attribute = read_attribute(data_dir, question.attribute)
     except InputError:
@@ -128,94 +145,107 @@ def _bind(question: Question, template: str, data_dir: Path) -> str:
     )
 
 
-# Questions in the words that people want: the last wording stands, all earlier ones are dropped for it.
+# Rewording: the last wording is kept, all earlier ones are dropped.
 
 
 EDITED = "review_edited"
-"""Reason for a wording that another one took the place of."""
-OPERATOR = "review"
+"""Drop reason of a wording that was replaced."""
 
 
-class NewText(Row):
-    """A text that takes the place of another."""
+class Replacement(Row):
+    """A text that replaces the text of a question."""
 
     template: str
-    operator: str = OPERATOR
+    operator: str = BY_REVIEW
     changed_in: str | None = None
 
 
-def new_texts(decided: Iterable[Settlement], errata: Iterable[Erratum]) -> dict[str, NewText]:
-    """The text that takes the place of a question's, by the question's id. What people wrote may have been
-    mended after its release."""
-    mended = {
-        e.question_id: NewText(template=e.after, operator=ERRATUM, changed_in=e.changed_in) for e in errata
-    }
-    return mended | {s.subject_id: NewText(template=s.template) for s in decided if s.template}
+def replacements_of(decided: Iterable[Settlement], errata: Iterable[Erratum]) -> dict[str, Replacement]:
+    """Return the replacement texts by question id.
 
-
-def replace_edited(
-    questions: Sequence[Question], texts: Mapping[str, NewText], gone: Set[str]
-) -> tuple[list[Question], list[Dropped]]:
-    """Every question in its last words, twins linked anew; and all earlier wordings as dropped rows.
-
-    Where two questions come to the same text, or one to a text that is there, one stays; none where it comes
-    to a question that is `gone` (ids of questions that were dropped before).
+    Errata take effect as well, because a reviewed text may have been corrected after its release.
     """
-    wordings = {q.id: last_wordings(q, texts) for q in questions}
+    corrected = {
+        e.question_id: Replacement(template=e.after, operator=ERRATUM, changed_in=e.changed_in)
+        for e in errata
+    }
+    return corrected | {s.subject_id: Replacement(template=s.template) for s in decided if s.template}
+
+
+def apply_edits(
+    questions: Sequence[Question], texts: Mapping[str, Replacement], gone: Set[str]
+) -> tuple[list[Question], list[Dropped]]:
+    """Replace all reworded questions and link their twins again.
+
+    If two questions become identical, or one becomes identical to an existing question, only one is kept. A
+    question is dropped if its new wording was dropped before.
+
+    Args:
+        questions: Questions before the review.
+        texts: Replacements by question id.
+        gone: Ids of questions that were dropped before.
+
+    Returns:
+        The remaining questions, and all earlier wordings as dropped rows.
+    """
+    wordings = {q.id: wording_history(q, texts) for q in questions}
     taken = {q.id for q in questions if len(wordings[q.id]) == 1} | gone
-    now: dict[str | None, str | None] = {}
-    standing: list[Question] = []
+    successor: dict[str | None, str | None] = {}
+    remaining: list[Question] = []
     for question in questions:
         *earlier, last = wordings[question.id]
-        stays = not earlier or last.id not in taken
-        now[question.id] = last.id if stays else None
-        if stays:
-            standing.append(last)
+        kept = not earlier or last.id not in taken
+        successor[question.id] = last.id if kept else None
+        if kept:
+            remaining.append(last)
             taken.add(last.id)
-    linked = [q.model_copy(update={"twin_id": now.get(q.twin_id, q.twin_id)}) for q in standing]
-    return linked, drop_earlier_wordings(wordings.values())
+    linked = [q.model_copy(update={"twin_id": successor.get(q.twin_id, q.twin_id)}) for q in remaining]
+    return linked, drop_replaced(wordings.values())
 
 
-def last_wordings(question: Question, texts: Mapping[str, NewText]) -> list[Question]:
-    """The question, and every wording that took its place; a wording that comes back ends it there."""
-    found = [question]
-    while (text := texts.get(found[-1].id)) is not None:
-        new = reworded(found[-1], text.template, operator=text.operator, changed_in=text.changed_in)
-        back = next((i for i, q in enumerate(found) if q.id == new.id), None)
-        if back is not None:
-            return found[: back + 1]
-        found.append(new)
-    return found
+def wording_history(question: Question, texts: Mapping[str, Replacement]) -> list[Question]:
+    """Return a question and its successive wordings. It ends if a wording returns to an earlier one."""
+    history = [question]
+    while (text := texts.get(history[-1].id)) is not None:
+        new = reword_question(history[-1], text.template, operator=text.operator, changed_in=text.changed_in)
+        repeated = next((i for i, q in enumerate(history) if q.id == new.id), None)
+        if repeated is not None:
+            return history[: repeated + 1]
+        history.append(new)
+    return history
 
 
-def drop_earlier_wordings(wordings: Iterable[Sequence[Question]]) -> list[Dropped]:
-    """Each earlier wording once, lost to the next one; what was asked goes before what was only written."""
-    steps = [(i, old, new) for found in wordings for i, (old, new) in enumerate(pairwise(found))]
-    lost: dict[str, Dropped] = {}
+def drop_replaced(wordings: Iterable[Sequence[Question]]) -> list[Dropped]:
+    """Return one dropped row for each replaced wording.
+
+    Wordings that were asked precede those that were only written.
+    """
+    steps = [(i, old, new) for history in wordings for i, (old, new) in enumerate(pairwise(history))]
+    dropped: dict[str, Dropped] = {}
     for _, old, new in sorted(steps, key=lambda step: step[0]):
-        if old.id not in lost:
-            lost[old.id] = drop_question(old, stage="review", reason=EDITED, because_of=new.id)
-    return list(lost.values())
+        if old.id not in dropped:
+            dropped[old.id] = drop_question(old, stage="review", reason=EDITED, because_of=new.id)
+    return list(dropped.values())
 
 
-# Passages that people judged: their word comes after the relabelling's, and the rows follow it.
+# Passages: reviewers' decisions follow the relabelling, and the rows are updated.
 
 
 LABELS = {"answers": "positive", "helps": "removed", "does_not_answer": "hard_negative"}
-"""What people's decisions make of a passage."""
-Pair = tuple[str, str]
-"""A query's id and a passage's."""
+"""Label of a passage by decision."""
+QueryPassage = tuple[str, str]
+"""Ids of a query and a passage."""
 
 
 @dataclass(frozen=True)
 class ReviewedSets:
-    """Rows after people's decisions."""
+    """Rows after the reviewers' decisions."""
 
     sets: list[CandidateSet]
     changes: list[LabelChange]
     dropped: list[Dropped]
     kept: int
-    """Passages that people decided on and that stand in a row, counted row by row."""
+    """Number of reviewed passages that remain in a row, counted per row."""
 
 
 def review_sets(
@@ -224,35 +254,36 @@ def review_sets(
     dropped: Sequence[Dropped],
     settlements: Sequence[Settlement],
 ) -> ReviewedSets:
-    """Every row with its passages where people want them. A passage that the relabelling removed, and that
-    people want back, comes back into the rows of its query that are left."""
-    wanted = {(s.query_id, s.subject_id): LABELS[s.decision] for s in settlements if s.decision in LABELS}
+    """Move every reviewed passage to its decided place in all rows of its query.
+
+    A passage that relabelling removed returns to the remaining rows if reviewers want it back.
+    """
+    decisions = {(s.query_id, s.subject_id): LABELS[s.decision] for s in settlements if s.decision in LABELS}
     last = last_labels(history)
     removed = _removed_passages(dropped, last)
-    changes: dict[Pair, LabelChange] = {}
+    changes: dict[QueryPassage, LabelChange] = {}
     after, lost, kept = [], [], 0
     for row in sets:
-        here = _places(row, removed)
-        decided = {p.id: wanted[pair] for p, _ in here if (pair := (row.query_id, p.id)) in wanted}
-        for passage, label in here:
+        current = _current_labels(row, removed)
+        decided = {p.id: decisions[pair] for p, _ in current if (pair := (row.query_id, p.id)) in decisions}
+        for passage, label in current:
             if passage.id not in decided:
                 continue
             pair = (row.query_id, passage.id)
             step, before = last.get(pair, (-1, label))
-            changes[pair] = people_change(
+            changes[pair] = reviewed_change(
                 "passage", passage.id, row.query_id, step=step + 1, before=before, after=decided[passage.id]
             )
-        labelled = [(p, decided.get(p.id, label)) for p, label in here]
-        after.append(_row_of(row, labelled))
-        out = [p for p, label in here if label != "removed" and decided.get(p.id) == "removed"]
-        lost += [_drop(row, passage) for passage in out]
+        after.append(_relabelled_row(row, [(p, decided.get(p.id, label)) for p, label in current]))
+        rejected = [p for p, label in current if label != "removed" and decided.get(p.id) == "removed"]
+        lost += [_drop(row, passage) for passage in rejected]
         kept += sum(label != "removed" for label in decided.values())
     return ReviewedSets(after, [changes[pair] for pair in sorted(changes)], lost, kept)
 
 
-def last_labels(history: Sequence[LabelChange]) -> dict[Pair, tuple[int, str]]:
-    """The last step of each passage for each query, and the label that it ended in."""
-    last: dict[Pair, tuple[int, str]] = {}
+def last_labels(history: Sequence[LabelChange]) -> dict[QueryPassage, tuple[int, str]]:
+    """Return the last step and label of each passage, by query and passage."""
+    last: dict[QueryPassage, tuple[int, str]] = {}
     for change in history:
         pair = (change.query_id, change.subject_id)
         if change.subject_kind == "passage" and change.step >= last.get(pair, (-1, ""))[0]:
@@ -261,25 +292,25 @@ def last_labels(history: Sequence[LabelChange]) -> dict[Pair, tuple[int, str]]:
 
 
 def _removed_passages(
-    dropped: Sequence[Dropped], last: Mapping[Pair, tuple[int, str]]
+    dropped: Sequence[Dropped], last: Mapping[QueryPassage, tuple[int, str]]
 ) -> dict[str, list[Passage]]:
-    """By query the passages that the relabelling took out."""
+    """Return the passages that relabelling removed, by query."""
     texts = {p.id: p for d in dropped if d.kind == "passage" for p in [Passage.model_validate_json(d.record)]}
-    found: dict[str, list[Passage]] = defaultdict(list)
+    removed: dict[str, list[Passage]] = defaultdict(list)
     for (query, passage_id), (_, label) in sorted(last.items()):
         if label == "removed" and passage_id in texts:
-            found[query].append(texts[passage_id])
-    return found
+            removed[query].append(texts[passage_id])
+    return removed
 
 
-def _places(row: CandidateSet, removed: Mapping[str, Sequence[Passage]]) -> list[tuple[Passage, str]]:
-    """Every passage of a row with its label now; those that were removed from it last."""
-    here = [(p, "positive") for p in row.positives] + [(p, "hard_negative") for p in row.negatives]
-    ids = {p.id for p, _ in here}
-    return here + [(p, "removed") for p in removed.get(row.query_id, ()) if p.id not in ids]
+def _current_labels(row: CandidateSet, removed: Mapping[str, Sequence[Passage]]) -> list[tuple[Passage, str]]:
+    """Return the passages of a row with their current labels. Removed passages come last."""
+    present = [(p, "positive") for p in row.positives] + [(p, "hard_negative") for p in row.negatives]
+    ids = {p.id for p, _ in present}
+    return present + [(p, "removed") for p in removed.get(row.query_id, ()) if p.id not in ids]
 
 
-def _row_of(row: CandidateSet, labelled: Sequence[tuple[Passage, str]]) -> CandidateSet:
+def _relabelled_row(row: CandidateSet, labelled: Sequence[tuple[Passage, str]]) -> CandidateSet:
     positives = tuple(p for p, label in labelled if label == "positive")
     negatives = tuple(p for p, label in labelled if label == "hard_negative")
     return row.model_copy(update={"positives": positives, "negatives": negatives})
@@ -298,24 +329,21 @@ def _drop(row: CandidateSet, passage: Passage) -> Dropped:
     )
 
 
-# Review: what people settled is done. Questions leave, get their new text, or are confirmed; those that
-# relabelling could not decide are taken back where people want them.
-#
-# Names of people never get this far: what they settled together is `people`'s.
+# Questions: reviewers' decisions are applied.
 
 
 AMBIGUOUS = ("relabel", "ambiguous")
-"""Stage and reason of what only people can settle."""
+"""Stage and reason of questions that only reviewers can decide."""
 
 
 @dataclass(frozen=True)
-class Reviewed:
-    """Questions after people's decisions."""
+class ReviewedQuestions:
+    """Questions after the reviewers' decisions."""
 
     kept: list[Question]
     dropped: list[Dropped]
     withdrawn: set[str]
-    """Ids of dropped rows that hold no longer."""
+    """Ids of dropped rows whose questions were restored."""
     changes: list[LabelChange]
 
 
@@ -324,48 +352,56 @@ def review_questions(
     settlements: Sequence[Settlement],
     lost: Sequence[Dropped] = (),
     errata: Sequence[Erratum] = (),
-) -> Reviewed:
-    """The questions that people keep, in the words that they want. `lost`: what was dropped before."""
+) -> ReviewedQuestions:
+    """Return the questions that reviewers keep, in their final wording.
+
+    Args:
+        questions: Questions before the review.
+        settlements: Decisions of the reviewers.
+        lost: Rows that earlier stages dropped.
+        errata: Corrections of released texts.
+    """
     decided = {s.subject_id: s for s in settlements if s.subject == "question" and s.settled}
-    back = {row.id: q for row in lost if (q := taken_back(row, decided)) is not None}
-    gone = {name for row in lost if row.id not in back and (name := question_of(row)) is not None}
-    asked = [*questions, *back.values()]
-    standing, replaced = replace_edited(asked, new_texts(decided.values(), errata), gone)
-    rejected = {q.id for q in standing if _is(decided, q, "drop")}
-    labels = {q.id: "ambiguous" for q in back.values()}
-    looked_at = {q.id for q in standing if q.id in decided} | {q.id for q in standing} - {q.id for q in asked}
-    return Reviewed(
-        kept=[_with_standing_twin(q, rejected) for q in standing if q.id not in rejected],
-        dropped=[*replaced, *(_reject(q, decided[q.id]) for q in standing if q.id in rejected)],
-        withdrawn=set(back),
+    restored = {row.id: q for row in lost if (q := restore_ambiguous(row, decided)) is not None}
+    gone = {
+        question_id
+        for row in lost
+        if row.id not in restored and (question_id := dropped_question_id(row)) is not None
+    }
+    before = [*questions, *restored.values()]
+    reviewed, replaced = apply_edits(before, replacements_of(decided.values(), errata), gone)
+    rejected = {q.id for q in reviewed if q.id in decided and decided[q.id].decision == "drop"}
+    earlier_labels = {q.id: "ambiguous" for q in restored.values()}
+    new_ids = {q.id for q in reviewed} - {q.id for q in before}
+    return ReviewedQuestions(
+        kept=[_unlink_rejected_twin(q, rejected) for q in reviewed if q.id not in rejected],
+        dropped=[*replaced, *(_reject(q, decided[q.id]) for q in reviewed if q.id in rejected)],
+        withdrawn=set(restored),
         changes=[
-            _change_of(q, labels.get(q.id, q.label), dropped=q.id in rejected)
-            for q in standing
-            if q.id in looked_at
+            _question_change(q, earlier_labels.get(q.id, q.label), dropped=q.id in rejected)
+            for q in reviewed
+            if q.id in decided or q.id in new_ids
         ],
     )
 
 
-def taken_back(row: Dropped, decided: Mapping[str, Settlement]) -> Question | None:
-    """The question of a dropped row that relabelling could not decide and that people keep or reword."""
-    name = question_of(row)
-    said = decided.get(name or "")
-    if (row.stage, row.reason) != AMBIGUOUS or said is None or said.decision not in ("keep", "edit"):
+def restore_ambiguous(row: Dropped, decided: Mapping[str, Settlement]) -> Question | None:
+    """Return the question of an ambiguous dropped row if reviewers keep or reword it, otherwise `None`."""
+    settlement = decided.get(dropped_question_id(row) or "")
+    if (row.stage, row.reason) != AMBIGUOUS or settlement is None:
+        return None
+    if settlement.decision not in ("keep", "edit"):
         return None
     return Question.model_validate_json(row.record).model_copy(update={"label": "accepted"})
 
 
-def question_of(row: Dropped) -> str | None:
-    """Id of the question that a dropped row is about."""
+def dropped_question_id(row: Dropped) -> str | None:
+    """Return the id of the question that a dropped row contains, or `None` for other rows."""
     return str(json.loads(row.record)["id"]) if row.kind == "question" else None
 
 
-def _is(decided: Mapping[str, Settlement], question: Question, decision: str) -> bool:
-    return question.id in decided and decided[question.id].decision == decision
-
-
-def _with_standing_twin(question: Question, rejected: set[str]) -> Question:
-    """The dropped twin's record still names this question, as everywhere where one of two is dropped."""
+def _unlink_rejected_twin(question: Question, rejected: set[str]) -> Question:
+    """Unlink a rejected twin. The dropped twin's record keeps its link."""
     return question.model_copy(update={"twin_id": None}) if question.twin_id in rejected else question
 
 
@@ -373,10 +409,10 @@ def _reject(question: Question, settlement: Settlement) -> Dropped:
     return drop_question(question, stage="review", reason=f"review_{settlement.verdict}")
 
 
-def _change_of(question: Question, before: str, *, dropped: bool) -> LabelChange:
-    """A question is judged against nothing but itself."""
+def _question_change(question: Question, before: str, *, dropped: bool) -> LabelChange:
+    """Return the history entry. The query of a question is the question itself."""
     after = "dropped" if dropped else question.label
-    return people_change("question", question.id, question.id, step=0, before=before, after=after)
+    return reviewed_change("question", question.id, question.id, step=0, before=before, after=after)
 
 
 def review(
@@ -386,18 +422,18 @@ def review(
     dropped: Sequence[TableRef] = (),
     errata: Sequence[Erratum] = (),
 ) -> Outcome:
-    """The questions with people's decisions, and the rows of `dropped` that still hold beside its own.
+    """Apply reviewers' decisions to questions.
 
-    Where people decided nothing on them, all is as it was, and the funnel has no such stage.
+    Without decisions on these questions nothing changes, and the funnel has no review stage. The dropped rows
+    are those of the review and those of `dropped` that were not restored.
     """
-    asked = read_table(questions, QUESTIONS)
     lost = list({row.id: row for ref in dropped for row in read_table(ref, DROPPED)}.values())
-    found = review_questions(asked, settlements, lost, errata)
-    decided = found.changes or found.dropped
+    reviewed = review_questions(read_table(questions, QUESTIONS), settlements, lost, errata)
+    changed = reviewed.changes or reviewed.dropped
     return Outcome(
-        tables={QUESTIONS: found.kept, LABEL_HISTORY: found.changes},
-        counts=_count("review", "questions", len(found.kept), len(found.dropped)) if decided else (),
-        dropped=(*(row for row in lost if row.id not in found.withdrawn), *found.dropped),
+        tables={QUESTIONS: reviewed.kept, LABEL_HISTORY: reviewed.changes},
+        counts=_count("review", "questions", len(reviewed.kept), len(reviewed.dropped)) if changed else (),
+        dropped=(*(row for row in lost if row.id not in reviewed.withdrawn), *reviewed.dropped),
     )
 
 
@@ -408,19 +444,19 @@ def review_retrieval(
     dropped: TableRef,
     settlements: Sequence[Settlement],
 ) -> Outcome:
-    """Relabelled rows with people's decisions: theirs come after the judges', and the history has both."""
-    found = review_sets(
+    """Apply reviewers' decisions to relabelled rows. The label history of the passages is continued."""
+    reviewed = review_sets(
         read_table(candidates, CANDIDATES),
         read_table(label_history, LABEL_HISTORY),
         read_table(dropped, DROPPED),
         settlements,
     )
     return Outcome(
-        tables={CANDIDATES: found.sets, LABEL_HISTORY: found.changes},
-        counts=_count("review_retrieval", "passages", found.kept, len(found.dropped))
-        if found.changes
+        tables={CANDIDATES: reviewed.sets, LABEL_HISTORY: reviewed.changes},
+        counts=_count("review_retrieval", "passages", reviewed.kept, len(reviewed.dropped))
+        if reviewed.changes
         else (),
-        dropped=tuple(found.dropped),
+        dropped=tuple(reviewed.dropped),
     )
 
 

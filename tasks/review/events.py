@@ -1,9 +1,12 @@
-"""What reviewers did: a file each, one event a line, appended and on disk before anybody is told so.
+"""Store and evaluate the verdicts of reviewers.
+
+Each reviewer has one append-only file with one event per line:
 
     <workspace>/reviews/<benchmark>/<reviewer>.jsonl
 
-A line counts once its newline is there. What follows the last newline was torn by a crash before anybody was
-told that it is saved: readers leave it out and say so, the next writer cuts it off.
+An event is confirmed to the reviewer after it is on disk. A line counts once its newline is written. Text
+after the last newline is the rest of a write that crashed before it was confirmed. Readers skip it with a
+warning and the next writer removes it.
 """
 
 from __future__ import annotations
@@ -32,30 +35,42 @@ from tasks.stats.agreement import nominal_alpha, nominal_kappa
 from tasks.stats.resampling import Interval
 
 Subject = tuple[str, str, str]
-"""What an event is about: `subject`, `subject_id`, `query_id`."""
+"""The reviewed question or passage: `subject`, `subject_id`, `query_id`."""
 
+VERDICTS: Mapping[str, tuple[str, ...]] = {
+    "question": get_args(QuestionVerdict),
+    "passage": get_args(PassageVerdict),
+}
+"""Verdicts that each kind of subject may get."""
 LONGEST_NAME = 80
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
 
 
-def reviews_dir(home: Path, benchmark: str) -> Path:
-    """Where the events of one benchmark (a recipe's or a release's name) are."""
+def reviews_folder(home: Path, benchmark: str) -> Path:
+    """Return the folder with the events of one benchmark, named after a recipe or release."""
     return home / "reviews" / file_name(benchmark)
 
 
 def reviewer_name(name: str) -> str:
-    """A name as it is kept: composed, trimmed, spaces single. Raises `InputError` where nothing is left."""
+    """Normalise a reviewer's name: Unicode NFC, trimmed, single spaces.
+
+    Raises:
+        InputError: If the name is empty, too long or not printable.
+    """
     kept = " ".join(unicodedata.normalize("NFC", name).split())
     if not kept or len(kept) > LONGEST_NAME or not kept.isprintable():
         raise InputError(
-            f"not a reviewer's name: {name[:LONGEST_NAME]!r}",
-            hint=f"1 to {LONGEST_NAME} printable characters",
+            f"invalid reviewer name {name[:LONGEST_NAME]!r}",
+            hint=f"use 1 to {LONGEST_NAME} printable characters",
         )
     return kept
 
 
 def file_name(name: str) -> str:
-    """A name of any kind as a file name; two names never share one, on any file system."""
+    """Return a file name for any name.
+
+    Different names have different file names, also on file systems that ignore case.
+    """
     if _PLAIN.fullmatch(name):
         return name
     ascii_only = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
@@ -64,69 +79,75 @@ def file_name(name: str) -> str:
 
 
 def subject_of(event: Act) -> Subject:
-    """What the event is about."""
+    """Return the subject of an event."""
     return event.subject, event.subject_id, event.query_id
 
 
-def last_words(events: Iterable[ReviewEvent]) -> dict[Subject, ReviewEvent]:
-    """What one reviewer says of each subject: the last verdict or edit that was not undone.
+def latest_verdicts(events: Iterable[ReviewEvent]) -> dict[Subject, ReviewEvent]:
+    """Return one reviewer's current verdict or edit on each subject.
 
-    Undoing gives back what was said before.
+    An undo restores the previous one.
+
+    Args:
+        events: Events of one reviewer, oldest first.
     """
-    said: dict[Subject, list[ReviewEvent]] = {}
+    by_subject: dict[Subject, list[ReviewEvent]] = {}
     for event in events:
-        words = said.setdefault(subject_of(event), [])
+        history = by_subject.setdefault(subject_of(event), [])
         if event.action == "undo":
-            words[:] = [e for e in words if e.id != event.undoes]
+            history[:] = [e for e in history if e.id != event.undoes]
         else:
-            words.append(event)
-    return {subject: words[-1] for subject, words in said.items() if words}
+            history.append(event)
+    return {subject: history[-1] for subject, history in by_subject.items() if history}
 
 
 def read_events(directory: Path) -> dict[str, list[ReviewEvent]]:
-    """Every reviewer's events, oldest first; reviewers in the order of their names.
+    """Read the events of all reviewers, sorted by name, each oldest first.
 
-    Warns of a torn last line. Raises `InputError` with file and line where a whole line is no event.
+    Warns about an incomplete last line.
+
+    Raises:
+        InputError: If a complete line is not a review event.
     """
     log = ReviewLog(directory)
-    for path in log.torn:
-        warnings.warn(f"{path}: the last line was torn by a crash and is left out", stacklevel=2)
+    for path in log.incomplete:
+        warnings.warn(f"{path}: skipped an incomplete last line left by a crash", stacklevel=2)
     return log.events
 
 
 def append_event(directory: Path, reviewer: str, act: Act) -> ReviewEvent:
-    """Store one act; it is on disk when this returns."""
+    """Store one act. The event is on disk when this returns."""
     return append_events(directory, reviewer, [act])[0]
 
 
 def append_events(directory: Path, reviewer: str, acts: Sequence[Act]) -> list[ReviewEvent]:
-    """Store acts in order, all of them on disk when this returns; the events that they became.
+    """Store acts in order and return their events. All are on disk when this returns.
 
-    An act that says what the reviewer says already is not stored again: its event is the one that is there.
+    An act that repeats the reviewer's current verdict is not stored again. Its event is the existing one.
     """
     return ReviewLog(directory).append(reviewer, acts)
 
 
 class ReviewLog:
-    """The events of one benchmark in memory, kept up with the files by reading only what was added."""
+    """The events of one benchmark in memory. A refresh reads only the lines that were added."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.torn: list[Path] = []
-        """Files whose last line had no end when they were last read."""
+        self.incomplete: list[Path] = []
+        """Files whose last line was incomplete when last read."""
         self._files: dict[Path, _File] = {}
         self.refresh()
 
     @property
     def events(self) -> dict[str, list[ReviewEvent]]:
-        found = ((f.events[0].reviewer, f.events) for f in self._files.values() if f.events)
-        return dict(sorted(found))
+        """Events by reviewer, sorted by name, each oldest first."""
+        return dict(sorted((f.events[0].reviewer, f.events) for f in self._files.values() if f.events))
 
     def refresh(self) -> bool:
-        """Read what was added by anybody since; whether there was anything."""
-        news = [self._file(path).catch_up() for path in sorted(self.directory.glob("*.jsonl"))]
-        self.torn = [path for path, file in sorted(self._files.items()) if file.torn]
-        return any(news)
+        """Read events that were added since, by any process. Return whether there were any."""
+        added = [self._file(path).catch_up() for path in sorted(self.directory.glob("*.jsonl"))]
+        self.incomplete = [path for path, file in sorted(self._files.items()) if file.incomplete]
+        return any(added)
 
     def append(self, reviewer: str, acts: Sequence[Act]) -> list[ReviewEvent]:
         """Store acts as `append_events` does."""
@@ -142,18 +163,18 @@ class ReviewLog:
 
 
 class _File:
-    """One reviewer's file and what was read of it so far."""
+    """The file of one reviewer and the events read from it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.events: list[ReviewEvent] = []
-        self.torn = False
+        self.incomplete = False
         self._read_to = 0
 
     def catch_up(self) -> bool:
-        """Read the whole lines that were added."""
+        """Read the complete lines that were added. Return whether there were any."""
         if self.path.stat().st_size == self._read_to:
-            self.torn = False
+            self.incomplete = False
             return False
         with self.path.open("rb") as stream, _locked(stream.fileno(), fcntl.LOCK_SH):
             return self._read(stream.fileno())
@@ -164,8 +185,8 @@ class _File:
         try:
             with _locked(handle, fcntl.LOCK_EX):
                 self._read(handle)
-                self._cut_torn_line(handle)
-                stored, added = self._become_events(reviewer, acts)
+                self._cut_incomplete_line(handle)
+                stored, added = self._to_events(reviewer, acts)
                 if added:
                     self._write(handle, added)
         finally:
@@ -184,7 +205,7 @@ class _File:
         new = [self._event(line, len(self.events) + i) for i, line in enumerate(lines)]
         self.events = [*self.events, *new]
         self._read_to += len(whole)
-        self.torn = len(whole) < len(added)
+        self.incomplete = len(whole) < len(added)
         return bool(whole)
 
     def _event(self, line: bytes, index: int) -> ReviewEvent:
@@ -192,30 +213,30 @@ class _File:
             return ReviewEvent.model_validate_json(line)
         except ValidationError as error:
             raise InputError(
-                "not a review event", place=f"{self.path}:{index + 1}", hint="mend the line or take it out"
+                "the line is not a valid review event",
+                place=f"{self.path}:{index + 1}",
+                hint="correct or delete the line",
             ) from error
 
-    def _cut_torn_line(self, handle: int) -> None:
-        if self.torn:
+    def _cut_incomplete_line(self, handle: int) -> None:
+        if self.incomplete:
             os.ftruncate(handle, self._read_to)
-            self.torn = False
+            self.incomplete = False
 
-    def _become_events(
-        self, reviewer: str, acts: Sequence[Act]
-    ) -> tuple[list[ReviewEvent], list[ReviewEvent]]:
-        """The events that the acts are now, and those of them that are new."""
-        said = last_words(self.events)
+    def _to_events(self, reviewer: str, acts: Sequence[Act]) -> tuple[list[ReviewEvent], list[ReviewEvent]]:
+        """Return the event of every act, and the events among them that are new."""
+        current = latest_verdicts(self.events)
         undone = {e.undoes: e for e in self.events if e.action == "undo"}
         stored: list[ReviewEvent] = []
         added: list[ReviewEvent] = []
         for act in acts:
-            there = undone.get(act.undoes) if act.action == "undo" else said.get(subject_of(act))
-            if there is None or not _says(there, act):
-                there = _event_of(reviewer, act, number=len(self.events) + len(added))
-                added.append(there)
-                said = last_words([*self.events, *added]) if act.action == "undo" else said
-                said[subject_of(act)] = there
-            stored.append(there)
+            event = undone.get(act.undoes) if act.action == "undo" else current.get(subject_of(act))
+            if event is None or not _same_act(event, act):
+                event = _event_of(reviewer, act, number=len(self.events) + len(added))
+                added.append(event)
+                current = latest_verdicts([*self.events, *added]) if act.action == "undo" else current
+                current[subject_of(act)] = event
+            stored.append(event)
         return stored, added
 
     def _write(self, handle: int, added: Sequence[ReviewEvent]) -> None:
@@ -232,12 +253,12 @@ class _File:
         self.events = [*self.events, *added]
 
 
-def _says(event: ReviewEvent, act: Act) -> bool:
-    """Whether the event says what the act would say."""
-    return event.model_dump(include=_MEANING) == act.model_dump(include=_MEANING)
+def _same_act(event: ReviewEvent, act: Act) -> bool:
+    """Return whether an event is equal to an act, apart from the viewing time."""
+    return event.model_dump(include=_COMPARED_FIELDS) == act.model_dump(include=_COMPARED_FIELDS)
 
 
-_MEANING = set(Act.model_fields) - {"seconds"}
+_COMPARED_FIELDS = set(Act.model_fields) - {"seconds"}
 
 
 def _event_of(reviewer: str, act: Act, *, number: int) -> ReviewEvent:
@@ -247,86 +268,97 @@ def _event_of(reviewer: str, act: Act, *, number: int) -> ReviewEvent:
 
 
 @contextmanager
-def _locked(handle: int, how: int) -> Iterator[None]:
-    """Nobody else writes meanwhile: no other process, thread or browser tab."""
-    fcntl.flock(handle, how)
+def _locked(handle: int, mode: int) -> Iterator[None]:
+    """Lock a file against other processes, threads and browser tabs."""
+    fcntl.flock(handle, mode)
     try:
         yield
     finally:
         fcntl.flock(handle, fcntl.LOCK_UN)
 
 
-# What stands: reviewers' last words on every subject, and what they come to when all are taken together.
+# Current verdicts and the majority decision on each subject.
 #
-# A reviewer says keep, drop, or another text; of a passage, whether it answers. What more than half of those
-# who decide say is settled. Where no side has more than half it is contested, and changes nothing.
+# A reviewer decides to keep, drop or edit a question, or whether a passage answers its query. The decision of
+# more than half of those who decide is settled. Without such a majority the subject is contested and nothing
+# changes.
 
 
 Decision = Literal["keep", "drop", "edit", "answers", "helps", "does_not_answer", "contested", "undecided"]
-Words = Mapping[Subject, Mapping[str, ReviewEvent]]
-"""By subject and reviewer: the verdict or edit that stands."""
+CurrentVerdicts = Mapping[Subject, Mapping[str, ReviewEvent]]
+"""By subject and reviewer: the current verdict or edit."""
 
 OPEN: tuple[Decision, ...] = ("contested", "undecided")
 """Decisions that change nothing."""
-_ORDER = (*get_args(QuestionVerdict), *get_args(PassageVerdict))
-_SIDES: dict[str, Decision] = {
-    **{v: "keep" if v in KEEPING else "drop" for v in get_args(QuestionVerdict) if v not in UNDECIDED},
+_ORDER = (*VERDICTS["question"], *VERDICTS["passage"])
+_VOTES: dict[str, Decision] = {
+    **{v: "keep" if v in KEEPING else "drop" for v in VERDICTS["question"] if v not in UNDECIDED},
     "answers": "answers",
     "helps": "helps",
     "does_not_answer": "does_not_answer",
 }
-"""What a verdict decides; those that are not here decide nothing."""
+"""The decision that a verdict votes for. Verdicts that are missing here decide nothing."""
 
 
 class Settlement(Row):
-    """What people's words on one subject come to."""
+    """The joint decision of all reviewers on one subject."""
 
     subject: Literal["question", "passage"]
     subject_id: str
     query_id: str
     decision: Decision
     verdict: str | None
-    """The commonest verdict of those who decided it, where they gave one."""
+    """Most frequent verdict among the reviewers of the majority. `None` if the decision is an edit or is
+    open."""
     template: str | None
-    """Of an edit: the question's new text."""
+    """The new text of an edited question."""
 
     @property
     def settled(self) -> bool:
-        """Whether it keeps, drops or changes anything."""
+        """Whether the decision keeps, drops or changes anything."""
         return self.decision not in OPEN
 
 
-def standing_words(events: Mapping[str, Iterable[ReviewEvent]]) -> dict[Subject, dict[str, ReviewEvent]]:
-    """Last words by subject and reviewer, both in order. `events`: each reviewer's, oldest first."""
-    found: dict[Subject, dict[str, ReviewEvent]] = {}
+def current_verdicts(events: Mapping[str, Iterable[ReviewEvent]]) -> dict[Subject, dict[str, ReviewEvent]]:
+    """Return the current verdicts by subject and reviewer, both sorted.
+
+    Args:
+        events: Events by reviewer, oldest first.
+    """
+    by_subject: dict[Subject, dict[str, ReviewEvent]] = {}
     for reviewer in sorted(events):
-        for subject, event in last_words(events[reviewer]).items():
-            found.setdefault(subject, {})[reviewer] = event
-    return dict(sorted(found.items()))
+        for subject, event in latest_verdicts(events[reviewer]).items():
+            by_subject.setdefault(subject, {})[reviewer] = event
+    return dict(sorted(by_subject.items()))
 
 
-def settle(words: Words) -> tuple[Settlement, ...]:
-    """One settlement for every subject that anybody said anything of."""
-    return tuple(_settle(subject, list(said.values())) for subject, said in sorted(words.items()))
+def settle_verdicts(verdicts: CurrentVerdicts) -> tuple[Settlement, ...]:
+    """Return one settlement for every subject that has a verdict."""
+    return tuple(
+        _settle(subject, list(by_reviewer.values())) for subject, by_reviewer in sorted(verdicts.items())
+    )
 
 
-def side_of(event: ReviewEvent) -> tuple[Decision, str | None] | None:
-    """What a word decides, and for an edit the text that it wants; `None` where it decides nothing."""
+def vote_of(event: ReviewEvent) -> tuple[Decision, str | None] | None:
+    """Return the decision that an event votes for, with the new text of an edit.
+
+    Returns `None` if the event decides nothing (`discuss`, `other`).
+    """
     if event.action == "edit":
         return "edit", event.template
-    side = _SIDES.get(event.verdict or "")
-    return (side, None) if side else None
+    decision = _VOTES.get(event.verdict or "")
+    return (decision, None) if decision else None
 
 
-def _settle(subject: Subject, said: list[ReviewEvent]) -> Settlement:
-    sides = [side for event in said if (side := side_of(event)) is not None]
-    decision: Decision = "contested" if sides else "undecided"
+def _settle(subject: Subject, events: list[ReviewEvent]) -> Settlement:
+    votes = [vote for event in events if (vote := vote_of(event)) is not None]
+    decision: Decision = "contested" if votes else "undecided"
     template = verdict = None
-    if sides:
-        (leading, votes), *_ = Counter(sides).most_common()
-        if 2 * votes > len(sides):
+    if votes:
+        (leading, count), *_ = Counter(votes).most_common()
+        if 2 * count > len(votes):
             decision, template = leading
-            verdict = _commonest(e.verdict for e in said if side_of(e) == leading)
+            verdict = _most_frequent(e.verdict for e in events if vote_of(e) == leading)
     kind, subject_id, query_id = subject
     return Settlement(
         subject="passage" if kind == "passage" else "question",
@@ -338,74 +370,78 @@ def _settle(subject: Subject, said: list[ReviewEvent]) -> Settlement:
     )
 
 
-def _commonest(verdicts: Iterable[str | None]) -> str | None:
-    """Of equally common ones the first in the order in which verdicts are listed."""
+def _most_frequent(verdicts: Iterable[str | None]) -> str | None:
+    """Return the most frequent verdict. Ties are resolved by the order in which verdicts are declared."""
     count = Counter(v for v in verdicts if v is not None)
     return min(count, key=lambda v: (-count[v], _ORDER.index(v)), default=None)
 
 
-# How far reviewers agree on what more than one of them saw.
+# Agreement between reviewers on subjects with two or more verdicts.
 
 
-class Figure(Row):
-    """A coefficient with its 95 % interval; nothing where it is not defined."""
+class AgreementCoefficient(Row):
+    """A coefficient with its 95 % interval. The bounds are `None` if they are not defined."""
 
     value: float
     low: float | None
     high: float | None
     n: int
-    """Subjects that it rests on."""
+    """Number of subjects."""
 
 
 class ReviewerPair(Row):
-    """Two reviewers, and what both saw."""
+    """Agreement of two reviewers on the subjects that both reviewed."""
 
     first: str
     second: str
     shared: int
-    kappa_labels: Figure | None
-    """Cohen's kappa on the labels as they were given."""
-    kappa_decisions: Figure | None
-    """Cohen's kappa on keep, drop and edit (of passages: on what they are)."""
+    kappa_labels: AgreementCoefficient | None
+    """Cohen's kappa of the verdicts."""
+    kappa_decisions: AgreementCoefficient | None
+    """Cohen's kappa of the decisions: keep, drop or edit for questions, the label for passages."""
 
 
 class ReviewerAgreement(Row):
-    """All reviewers together, and two by two."""
+    """Agreement of all reviewers, and of each pair."""
 
     shared: int
-    """Subjects that two or more reviewers said something of."""
-    alpha_labels: Figure | None
-    alpha_decisions: Figure | None
-    """Krippendorff's alpha, nominal."""
+    """Number of subjects with verdicts of two or more reviewers."""
+    alpha_labels: AgreementCoefficient | None
+    alpha_decisions: AgreementCoefficient | None
+    """Krippendorff's alpha for nominal data."""
     pairs: tuple[ReviewerPair, ...]
 
 
-def agreement(words: Words) -> ReviewerAgreement:
-    """Agreement over all subjects of `words`; give it those of one kind."""
-    shared = {subject: said for subject, said in sorted(words.items()) if len(said) > 1}
-    labels = [[_label(event) for event in said.values()] for said in shared.values()]
-    decisions = [[d for e in said.values() if (d := _decision(e))] for said in shared.values()]
-    reviewers = sorted({name for said in shared.values() for name in said})
+def reviewer_agreement(verdicts: CurrentVerdicts) -> ReviewerAgreement:
+    """Measure the agreement on all given subjects, which should be of one kind.
+
+    References:
+        Krippendorff (2004), Content Analysis, chapter 11. Cohen (1960), doi:10.1177/001316446002000104.
+    """
+    shared = {subject: given for subject, given in sorted(verdicts.items()) if len(given) > 1}
+    labels = [[_label(event) for event in given.values()] for given in shared.values()]
+    decisions = [[d for e in given.values() if (d := _decision(e))] for given in shared.values()]
+    reviewers = sorted({name for given in shared.values() for name in given})
     pairs = (_pair(a, b, shared) for a, b in combinations(reviewers, 2))
     seed = derived_seed(0, "review_agreement", len(shared))
     return ReviewerAgreement(
         shared=len(shared),
-        alpha_labels=_figure(nominal_alpha(labels, seed)),
-        alpha_decisions=_figure(nominal_alpha(decisions, seed)),
+        alpha_labels=_coefficient(nominal_alpha(labels, seed)),
+        alpha_decisions=_coefficient(nominal_alpha(decisions, seed)),
         pairs=tuple(pair for pair in pairs if pair.shared),
     )
 
 
 def _pair(first: str, second: str, shared: Mapping[Subject, Mapping[str, ReviewEvent]]) -> ReviewerPair:
-    both = [(said[first], said[second]) for said in shared.values() if first in said and second in said]
+    both = [(given[first], given[second]) for given in shared.values() if first in given and second in given]
     labels = [(_label(a), _label(b)) for a, b in both]
     decisions = [(_decision(a), _decision(b)) for a, b in both]
     return ReviewerPair(
         first=first,
         second=second,
         shared=len(both),
-        kappa_labels=_figure(nominal_kappa(labels)),
-        kappa_decisions=_figure(nominal_kappa([(a, b) for a, b in decisions if a and b])),
+        kappa_labels=_coefficient(nominal_kappa(labels)),
+        kappa_decisions=_coefficient(nominal_kappa([(a, b) for a, b in decisions if a and b])),
     )
 
 
@@ -414,32 +450,43 @@ def _label(event: ReviewEvent) -> str:
 
 
 def _decision(event: ReviewEvent) -> str | None:
-    side = side_of(event)
-    return side[0] if side else None
+    vote = vote_of(event)
+    return vote[0] if vote else None
 
 
-def _figure(found: Interval | None) -> Figure | None:
-    if found is None:
+def _coefficient(interval: Interval | None) -> AgreementCoefficient | None:
+    if interval is None:
         return None
-    rounded = [None if v is None else round(v, 4) for v in (found.low, found.high)]
-    return Figure(value=round(found.value, 4), low=rounded[0], high=rounded[1], n=found.n)
+    low, high = (None if v is None else round(v, 4) for v in (interval.low, interval.high))
+    return AgreementCoefficient(value=round(interval.value, 4), low=low, high=high, n=interval.n)
 
 
-# What a release tells of its reviewers: how many they were, what they decided, how far they agree.
+# Summary of the reviews in a release: counts and agreement, without names.
 
 
-def summarise(
-    words: Words, questions: Collection[str], passages: Collection[tuple[str, str]]
+def summarise_reviews(
+    verdicts: CurrentVerdicts, questions: Collection[str], passages: Collection[tuple[str, str]]
 ) -> PeopleReview | None:
-    """Reviews of those questions (ids) and passages (query id, passage id); `None` where there is none."""
-    of_questions = {s: said for s, said in words.items() if s[0] == "question" and s[1] in questions}
-    of_passages = {s: said for s, said in words.items() if s[0] == "passage" and (s[2], s[1]) in passages}
-    people = {name for said in [*of_questions.values(), *of_passages.values()] for name in said}
+    """Summarise the reviews of given questions and passages.
+
+    Args:
+        verdicts: Current verdicts.
+        questions: Ids of questions.
+        passages: Pairs of query id and passage id.
+
+    Returns:
+        The summary, or `None` if none of them was reviewed.
+    """
+    of_questions = {s: given for s, given in verdicts.items() if s[0] == "question" and s[1] in questions}
+    of_passages = {
+        s: given for s, given in verdicts.items() if s[0] == "passage" and (s[2], s[1]) in passages
+    }
+    people = {name for given in [*of_questions.values(), *of_passages.values()] for name in given}
     if not people:
         return None
-    decided = Counter(settlement.decision for settlement in settle(of_questions))
-    found = agreement(of_questions)
-    alpha = found.alpha_decisions
+    decided = Counter(settlement.decision for settlement in settle_verdicts(of_questions))
+    agreement = reviewer_agreement(of_questions)
+    alpha = agreement.alpha_decisions
     return PeopleReview(
         people=len(people),
         questions=len(of_questions),
@@ -449,7 +496,7 @@ def summarise(
         edited=decided["edit"],
         contested=decided["contested"],
         undecided=decided["undecided"],
-        shared=found.shared,
+        shared=agreement.shared,
         alpha=alpha.value if alpha else None,
         alpha_low=alpha.low if alpha else None,
         alpha_high=alpha.high if alpha else None,

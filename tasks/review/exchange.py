@@ -1,7 +1,7 @@
-"""Reviews to and from other tools: what is exported, and how what comes back becomes events.
+"""Exchange reviews with other tools: CSV, Label Studio and Argilla.
 
-Importing appends. What a reviewer has said of a subject before is not said again, so that an old file takes
-nothing back that was decided since.
+An import only appends. A verdict that the reviewer has given before is not repeated, so importing an old file
+does not revert later decisions.
 """
 
 from __future__ import annotations
@@ -9,308 +9,255 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 from uuid import NAMESPACE_URL, uuid5
 
 from pydantic import ValidationError
 
 from schemas.errors import InputError
-from schemas.labels import Act, PassageVerdict, QuestionVerdict, ReviewEvent
+from schemas.labels import Act, ReviewEvent
 from schemas.tables import Row, canonical_json, content_id
 from tasks.files.tables import read_csv_rows, write_csv
-from tasks.review.events import Subject, CurrentVerdicts, reviewer_name, subject_of
+from tasks.review.events import VERDICTS, CurrentVerdicts, Subject, reviewer_name, subject_of
 from tasks.run.store import write_bytes
 
-VERDICTS: Mapping[str, tuple[str, ...]] = {
-    "question": get_args(QuestionVerdict),
-    "passage": get_args(PassageVerdict),
-}
 EDIT = "edit"
-"""Stands for a verdict where a reviewer wants another text."""
+"""Takes the place of a verdict if the reviewer rewords the question."""
 
 
 class ExchangeItem(Row):
-    """A subject as other tools show it."""
+    """A subject as other tools display it."""
 
     subject: Literal["question", "passage"]
     subject_id: str
     query_id: str = ""
     text: str
-    """The question's template, or the passage."""
+    """The template of the question, or the passage."""
     context: str = ""
-    """The variants one below the other, or the query."""
+    """The variants, one per line, or the query."""
     about: Mapping[str, str] = {}
-    """What it is filtered by: attribute, domain, label, …"""
+    """Properties to filter by, such as attribute, domain or label."""
 
     @property
     def key(self) -> Subject:
+        """The subject's key in the review events."""
         return self.subject, self.subject_id, self.query_id
 
 
 class ExchangedVerdict(Row):
-    """What one reviewer says of one subject, as it stands in an exchanged file."""
+    """One reviewer's verdict on one subject in an exchanged file."""
 
     reviewer: str
     verdict: str
     """A verdict, or `edit`."""
     note: str = ""
     template: str = ""
-    """Of an edit: the new text."""
+    """The new text of an edit."""
 
 
 class ExchangeRow(Row):
-    """One entry of a file that is read: what was said of whom, and where it stands."""
+    """One verdict read from a file."""
 
     subject: Subject
-    said: ExchangedVerdict
+    given: ExchangedVerdict
     place: str
 
 
 CheckWording = Callable[[str, str], tuple[str, str]]
-"""(question id, new text) → the text as it is kept, and the id of the question that it makes. Raises
-`InputError` where it makes none."""
+"""(question id, new text) → the normalised text and the id of the new question. Raises `InputError` if the
+text is not a valid question."""
 
 
-def exchanged_verdicts(words: CurrentVerdicts, shown: ExchangeItem) -> list[ExchangedVerdict]:
-    """What stands of a subject, by reviewer."""
-    return [_said(name, event) for name, event in sorted(words.get(shown.key, {}).items())]
+def exchanged_verdicts(verdicts: CurrentVerdicts, item: ExchangeItem) -> list[ExchangedVerdict]:
+    """Return the current verdicts on a subject, sorted by reviewer."""
+    return [_exchanged(name, event) for name, event in sorted(verdicts.get(item.key, {}).items())]
 
 
-def _said(reviewer: str, event: ReviewEvent) -> ExchangedVerdict:
+def _exchanged(reviewer: str, event: ReviewEvent) -> ExchangedVerdict:
     verdict = EDIT if event.action == "edit" else event.verdict or ""
-    return ExchangedVerdict(reviewer=reviewer, verdict=verdict, note=event.note, template=event.template or "")
+    return ExchangedVerdict(
+        reviewer=reviewer, verdict=verdict, note=event.note, template=event.template or ""
+    )
 
 
 def new_acts(
-    lines: Iterable[ExchangeRow],
-    shown: Sequence[ExchangeItem],
+    rows: Iterable[ExchangeRow],
+    items: Sequence[ExchangeItem],
     events: Mapping[str, Iterable[ReviewEvent]],
     check: CheckWording,
 ) -> dict[str, list[Act]]:
-    """By reviewer what the lines say and `events` (theirs so far) do not.
+    """Return the acts in a file that are not among the events yet, by reviewer.
 
-    Raises `InputError` with file and row for a subject that is not here, a verdict that there is not, or a
-    text that makes no question: then nothing is to be stored.
+    Args:
+        rows: Verdicts read from the file.
+        items: Subjects that can be reviewed.
+        events: Existing events by reviewer.
+        check: Validates new wordings.
+
+    Raises:
+        InputError: If a row has an unknown subject, an invalid verdict or an invalid wording. Nothing should
+            be stored then.
     """
-    known = {s.key for s in shown}
+    known = {item.key for item in items}
     before = {
-        (name, subject_of(e), e.verdict, e.template, e.note) for name, said in events.items() for e in said
+        (name, subject_of(e), e.verdict, e.template, e.note) for name, own in events.items() for e in own
     }
     acts: dict[str, list[Act]] = {}
-    for line in lines:
-        if line.subject not in known:
+    for row in rows:
+        if row.subject not in known:
             raise InputError(
-                f"there is no {line.subject[0]} {line.subject[1]!r} here",
-                place=line.place,
+                f"unknown {row.subject[0]} {row.subject[1]!r}",
+                place=row.place,
                 hint="import into the run or release that the file was exported from",
             )
-        act = _edit(line, check) if line.said.verdict == EDIT else _verdict(line)
-        name = reviewer_name(line.said.reviewer)
-        if (name, line.subject, act.verdict, act.template, act.note) not in before:
+        act = _edit(row, check) if row.given.verdict == EDIT else _verdict(row)
+        name = reviewer_name(row.given.reviewer)
+        if (name, row.subject, act.verdict, act.template, act.note) not in before:
             acts.setdefault(name, []).append(act)
     return acts
 
 
-def _edit(line: ExchangeRow, check: CheckWording) -> Act:
-    kind, subject_id, _ = line.subject
+def _edit(row: ExchangeRow, check: CheckWording) -> Act:
+    kind, subject_id, _ = row.subject
     try:
         if kind != "question":
-            raise InputError("only a question's text can be changed")
-        template, made = check(subject_id, line.said.template)
+            raise InputError("only questions can be reworded")
+        template, question_id = check(subject_id, row.given.template)
     except InputError as error:
-        raise InputError(error.message, place=line.place, hint=error.hint) from None
-    return Act.model_validate({**_about(line), "action": "edit", "template": template, "replaced_by": made})
+        raise InputError(error.message, place=row.place, hint=error.hint) from None
+    return Act.model_validate(
+        {**_about(row), "action": "edit", "template": template, "replaced_by": question_id}
+    )
 
 
-def _verdict(line: ExchangeRow) -> Act:
-    kind = line.subject[0]
-    if line.said.verdict not in VERDICTS.get(kind, ()):
+def _verdict(row: ExchangeRow) -> Act:
+    kind = row.subject[0]
+    if row.given.verdict not in VERDICTS.get(kind, ()):
         raise InputError(
-            f"{line.said.verdict!r} is no verdict on a {kind}",
-            place=line.place,
-            hint=f"there are: {', '.join(verdict_choices(kind))}",
+            f"{row.given.verdict!r} is not a valid verdict for a {kind}",
+            place=row.place,
+            hint=f"use one of: {', '.join(verdict_choices(kind))}",
         )
-    return Act.model_validate({**_about(line), "action": "verdict", "verdict": line.said.verdict})
+    return Act.model_validate({**_about(row), "action": "verdict", "verdict": row.given.verdict})
 
 
-def _about(line: ExchangeRow) -> dict[str, str]:
-    kind, subject_id, query_id = line.subject
-    return {"subject": kind, "subject_id": subject_id, "query_id": query_id, "note": line.said.note.strip()}
+def _about(row: ExchangeRow) -> dict[str, str]:
+    kind, subject_id, query_id = row.subject
+    return {"subject": kind, "subject_id": subject_id, "query_id": query_id, "note": row.given.note.strip()}
 
 
 def verdict_choices(kind: str) -> tuple[str, ...]:
-    """What may be said of a subject of that kind."""
+    """Return the verdicts that a subject of this kind may get, with `edit` for questions."""
     return (*VERDICTS[kind], EDIT) if kind == "question" else VERDICTS[kind]
 
 
 def read_json_objects(path: Path) -> list[dict[str, Any]]:
-    """A file that holds one JSON list of objects. Raises `InputError` where it does not."""
+    """Read a file with one JSON list of objects.
+
+    Raises:
+        InputError: If the file contains anything else.
+    """
     try:
-        found = json.loads(path.read_bytes())
+        objects = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read as JSON: {error}", place=str(path)) from None
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        raise InputError("must be one list of objects", place=str(path))
-    return found
+        raise InputError(f"the file is not valid JSON: {error}", place=str(path)) from None
+    if not isinstance(objects, list) or not all(isinstance(row, dict) for row in objects):
+        raise InputError("the file must contain one JSON list of objects", place=str(path))
+    return objects
 
 
-def parse_row(place: str, subject: Mapping[str, Any], said: Mapping[str, Any]) -> ExchangeRow:
-    """One entry. Raises `InputError` with its place where something is missing or of another type."""
+def parse_row(place: str, subject: Mapping[str, Any], given: Mapping[str, Any]) -> ExchangeRow:
+    """Validate one verdict of a file.
+
+    Raises:
+        InputError: If a field is missing or has the wrong type.
+    """
     try:
         return ExchangeRow(
             subject=(str(subject["subject"]), str(subject["subject_id"]), str(subject.get("query_id") or "")),
-            said=ExchangedVerdict.model_validate(said),
+            given=ExchangedVerdict.model_validate(given),
             place=place,
         )
     except KeyError as error:
-        raise InputError(f"has no {error.args[0]!r}", place=place) from None
+        raise InputError(f"the entry has no {error.args[0]!r}", place=place) from None
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{first['loc'][0]}: {first['msg']}", place=place) from None
 
 
-# Reviews as Argilla records: what `dataset.records.to_json` writes and `from_json` reads (Argilla 2).
-#
-# The settings of the dataset that takes them are data/review/argilla.json. Argilla knows its users by UUID: a
-# reviewer's is made from the name, and turned back into it for names that are known here.
-
-
-ARGILLA_SETTINGS = "review/argilla.json"
-ARGILLA_QUESTIONS = {"verdict": "verdict", "note": "note", "new_text": "template"}
-"""Questions of the settings, and what they hold."""
-
-
-def argilla_user_id(reviewer: str) -> str:
-    """The UUID that stands for a reviewer."""
-    return str(uuid5(NAMESPACE_URL, f"counterfoil:reviewer:{reviewer}"))
-
-
-def write_argilla(path: Path, shown: Iterable[ExchangeItem], words: CurrentVerdicts) -> None:
-    """One record a subject, its responses those that stand."""
-    records = [
-        {
-            "id": content_id("s", list(subject.key)),
-            "fields": {"text": subject.text, "context": subject.context or "–"},
-            "metadata": {
-                **subject.about,
-                **subject.model_dump(include={"subject", "subject_id", "query_id"}),
-            },
-            "suggestions": {},
-            "responses": _responses(exchanged_verdicts(words, subject)),
-            "vectors": {},
-        }
-        for subject in shown
-    ]
-    write_bytes(path, canonical_json(records).encode() + b"\n")
-
-
-def _responses(said: Iterable[ExchangedVerdict]) -> dict[str, list[dict[str, str]]]:
-    found: dict[str, list[dict[str, str]]] = {}
-    for one in said:
-        for question, name in ARGILLA_QUESTIONS.items():
-            if value := getattr(one, name):
-                response = {"value": value, "user_id": argilla_user_id(one.reviewer), "status": "submitted"}
-                found.setdefault(question, []).append(response)
-    return found
-
-
-def read_argilla(path: Path, reviewers: Iterable[str]) -> list[ExchangeRow]:
-    """Every submitted verdict. `reviewers`: names that are known here."""
-    names = {argilla_user_id(name): name for name in reviewers}
-    lines = []
-    for at, record in enumerate(read_json_objects(path), start=1):
-        place = f"{path}, record {at}"
-        for user, found in _by_user(record, place).items():
-            if found.get("verdict"):
-                said = {"reviewer": names.get(user, f"Argilla user {user}"), "verdict": found["verdict"]}
-                more = {"note": found.get("note", ""), "template": found.get("new_text", "")}
-                metadata = record.get("metadata")
-                lines.append(parse_row(place, metadata if isinstance(metadata, dict) else {}, {**said, **more}))
-    return lines
-
-
-def _by_user(record: Mapping[str, Any], place: str) -> dict[str, dict[str, str]]:
-    """By user what they answered to each question; drafts and discarded answers are left out."""
-    found: dict[str, dict[str, str]] = {}
-    try:
-        for question, responses in (record.get("responses") or {}).items():
-            for response in responses:
-                if response.get("status") in (None, "submitted"):
-                    found.setdefault(str(response["user_id"]), {})[question] = str(response["value"])
-    except (KeyError, TypeError, AttributeError):
-        raise InputError("responses that cannot be read", place=place) from None
-    return found
-
-
-# Reviews as a sheet: a row a subject and reviewer, and one to fill in where nobody has said anything.
+# CSV: one row per subject and reviewer, and an empty row for a subject without verdicts.
 
 
 SHEET_COLUMNS = ("subject", "subject_id", "query_id", "text", "context", "about")
 REVIEWER_COLUMNS = ("reviewer", "verdict", "note", "new_text")
-"""Columns that people fill in."""
+"""Columns for reviewers to fill in."""
 
 
-def write_review_sheet(path: Path, shown: Iterable[ExchangeItem], words: CurrentVerdicts) -> None:
-    """Cells that a spreadsheet would take for formulas are made harmless."""
+def write_review_sheet(path: Path, items: Iterable[ExchangeItem], verdicts: CurrentVerdicts) -> None:
+    """Write the subjects and verdicts as CSV. Cells that spreadsheets would run as formulas are escaped."""
     rows = []
-    for subject in shown:
-        about = "; ".join(f"{name}: {value}" for name, value in subject.about.items())
-        fixed = {**subject.model_dump(include=set(SHEET_COLUMNS)), "about": about}
+    for item in items:
+        about = "; ".join(f"{name}: {value}" for name, value in item.about.items())
+        fixed = {**item.model_dump(include=set(SHEET_COLUMNS)), "about": about}
         filled = [
-            {"reviewer": s.reviewer, "verdict": s.verdict, "note": s.note, "new_text": s.template}
-            for s in exchanged_verdicts(words, subject)
+            {"reviewer": v.reviewer, "verdict": v.verdict, "note": v.note, "new_text": v.template}
+            for v in exchanged_verdicts(verdicts, item)
         ]
-        rows += [{**fixed, **said} for said in filled or [dict.fromkeys(REVIEWER_COLUMNS, "")]]
+        rows += [{**fixed, **cells} for cells in filled or [dict.fromkeys(REVIEWER_COLUMNS, "")]]
     write_csv(path, (*SHEET_COLUMNS, *REVIEWER_COLUMNS), rows)
 
 
 def read_review_sheet(path: Path) -> list[ExchangeRow]:
-    """Rows with a verdict. Raises `InputError` with the row that nobody is named in, or cannot be read."""
-    return [_line(place, row) for place, row in read_csv_rows(path, escaped=True) if row.get("verdict")]
+    """Read all rows with a verdict.
+
+    Raises:
+        InputError: If the file is not readable, or a verdict has no reviewer.
+    """
+    rows = read_csv_rows(path, escaped=True)
+    return [_parse_sheet_row(place, row) for place, row in rows if row.get("verdict")]
 
 
-def _line(place: str, row: dict[str, str]) -> ExchangeRow:
+def _parse_sheet_row(place: str, row: dict[str, str]) -> ExchangeRow:
     if not row.get("reviewer", "").strip():
-        raise InputError("a verdict without a reviewer", place=place, hint="say who gave it")
-    said = {name: row.get(name, "") for name in ("reviewer", "verdict", "note")}
-    return parse_row(place, row, {**said, "template": row.get("new_text", "")})
+        raise InputError("a verdict has no reviewer", place=place, hint="fill in the column `reviewer`")
+    given = {name: row.get(name, "") for name in ("reviewer", "verdict", "note")}
+    return parse_row(place, row, {**given, "template": row.get("new_text", "")})
 
 
-# Reviews as Label Studio tasks: https://labelstud.io/guide/task_format
+# Label Studio tasks, see https://labelstud.io/guide/task_format.
 #
-# The labeling configuration that goes with them is data/review/label_studio.xml. Label Studio gives
-# annotations
-# to whoever imports them, so a text field `reviewer` says whose they are.
+# The matching labeling configuration is data/review/label_studio.xml. Label Studio attributes annotations to
+# the user who imports them, so the text field `reviewer` holds the name of the reviewer.
 
 
 LABEL_STUDIO_CONFIG = "review/label_studio.xml"
 LABEL_STUDIO_FIELDS = {"reviewer": "reviewer", "note": "note", "new_text": "template"}
-"""Text fields of the configuration, and what they hold."""
+"""Text fields of the configuration and the fields they fill."""
 
 
-def write_label_studio(path: Path, shown: Iterable[ExchangeItem], words: CurrentVerdicts) -> None:
-    """One task a subject, its annotations those that stand."""
+def write_label_studio(path: Path, items: Iterable[ExchangeItem], verdicts: CurrentVerdicts) -> None:
+    """Write one task per subject, with the current verdicts as annotations."""
     tasks: list[dict[str, Any]] = [
         {
             "data": {
-                **subject.model_dump(exclude={"about"}),
-                "about": "; ".join(f"{name}: {value}" for name, value in subject.about.items()),
-                "choices": [{"value": label} for label in verdict_choices(subject.subject)],
+                **item.model_dump(exclude={"about"}),
+                "about": "; ".join(f"{name}: {value}" for name, value in item.about.items()),
+                "choices": [{"value": choice} for choice in verdict_choices(item.subject)],
             },
-            "annotations": [_annotation(said) for said in exchanged_verdicts(words, subject)],
+            "annotations": [_annotation(given) for given in exchanged_verdicts(verdicts, item)],
         }
-        for subject in shown
+        for item in items
     ]
     write_bytes(path, canonical_json(tasks).encode() + b"\n")
 
 
-def _annotation(said: ExchangedVerdict) -> dict[str, Any]:
+def _annotation(given: ExchangedVerdict) -> dict[str, Any]:
     texts = [
         _region(field, "textarea", {"text": [text]})
         for field, name in LABEL_STUDIO_FIELDS.items()
-        if (text := getattr(said, name))
+        if (text := getattr(given, name))
     ]
-    choice = _region("verdict", "choices", {"choices": [said.verdict]})
+    choice = _region("verdict", "choices", {"choices": [given.verdict]})
     return {"result": [choice, *texts], "was_cancelled": False, "ground_truth": False}
 
 
@@ -319,49 +266,124 @@ def _region(field: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_label_studio(path: Path) -> list[ExchangeRow]:
-    """Every annotation with a verdict, the oldest of a task first; skipped ones are left out."""
-    lines = []
-    for at, task in enumerate(read_json_objects(path), start=1):
+    """Read all annotations with a verdict, oldest first within a task. Skipped annotations are ignored."""
+    rows = []
+    for number, task in enumerate(read_json_objects(path), start=1):
+        place, data = f"{path}, task {number}", task.get("data")
         for annotation in _oldest_first(task.get("annotations")):
-            place = f"{path}, task {at}"
-            found = _results(annotation, place)
-            if not annotation.get("was_cancelled") and found.get("verdict"):
-                reviewer = found.get("reviewer") or _completed_by(annotation, place)
-                said = {"reviewer": reviewer, "verdict": found["verdict"], "note": found.get("note", "")}
-                data = task.get("data")
-                lines.append(
-                    parse_row(
-                        place,
-                        data if isinstance(data, dict) else {},
-                        {**said, "template": found.get("new_text", "")},
-                    )
-                )
-    return lines
+            values = _field_values(annotation, place)
+            if not annotation.get("was_cancelled") and values.get("verdict"):
+                given = {
+                    "reviewer": values.get("reviewer") or _completed_by(annotation, place),
+                    "verdict": values["verdict"],
+                    "note": values.get("note", ""),
+                    "template": values.get("new_text", ""),
+                }
+                rows.append(parse_row(place, data if isinstance(data, dict) else {}, given))
+    return rows
 
 
 def _oldest_first(annotations: Any) -> Sequence[dict[str, Any]]:
-    found = [a for a in annotations or () if isinstance(a, dict)]
-    return sorted(found, key=lambda a: str(a.get("created_at") or ""))
+    objects = [a for a in annotations or () if isinstance(a, dict)]
+    return sorted(objects, key=lambda a: str(a.get("created_at") or ""))
 
 
-def _results(annotation: Mapping[str, Any], place: str) -> dict[str, str]:
-    """What stands in each field of the configuration."""
-    found = {}
+def _field_values(annotation: Mapping[str, Any], place: str) -> dict[str, str]:
+    values = {}
     for region in annotation.get("result") or ():
         try:
             value = region["value"]
             texts = value.get("choices") or value.get("text") or ()
-            found[region["from_name"]] = "\n".join([texts] if isinstance(texts, str) else texts)
+            values[region["from_name"]] = "\n".join([texts] if isinstance(texts, str) else texts)
         except (KeyError, TypeError, AttributeError):
-            raise InputError("an annotation that cannot be read", place=place) from None
-    return found
+            raise InputError("the annotation is not in Label Studio's format", place=place) from None
+    return values
 
 
 def _completed_by(annotation: Mapping[str, Any], place: str) -> str:
-    """A user of Label Studio: an id, or an object."""
+    """Return the Label Studio user, who is exported as an id or an object."""
     user = annotation.get("completed_by")
     if isinstance(user, dict):
         user = user.get("email") or user.get("id")
     if not user:
-        raise InputError("an annotation of nobody", place=place, hint="fill in its field `reviewer`")
+        raise InputError("the annotation has no reviewer", place=place, hint="fill in the field `reviewer`")
     return f"Label Studio user {user}" if isinstance(user, int) else str(user)
+
+
+# Argilla 2: files that `dataset.records.to_json` writes and `from_json` reads.
+#
+# The matching dataset settings are in data/review/argilla.json. Argilla identifies users by UUID. The UUID of
+# a reviewer is derived from the name, so known names can be restored.
+
+
+ARGILLA_SETTINGS = "review/argilla.json"
+ARGILLA_QUESTIONS = {"verdict": "verdict", "note": "note", "new_text": "template"}
+"""Questions of the settings and the fields they fill."""
+
+
+def argilla_user_id(reviewer: str) -> str:
+    """Return the UUID of a reviewer."""
+    return str(uuid5(NAMESPACE_URL, f"counterfoil:reviewer:{reviewer}"))
+
+
+def write_argilla(path: Path, items: Iterable[ExchangeItem], verdicts: CurrentVerdicts) -> None:
+    """Write one record per subject, with the current verdicts as responses."""
+    records = [
+        {
+            "id": content_id("s", list(item.key)),
+            "fields": {"text": item.text, "context": item.context or "–"},
+            "metadata": {**item.about, **item.model_dump(include={"subject", "subject_id", "query_id"})},
+            "suggestions": {},
+            "responses": _responses(exchanged_verdicts(verdicts, item)),
+            "vectors": {},
+        }
+        for item in items
+    ]
+    write_bytes(path, canonical_json(records).encode() + b"\n")
+
+
+def _responses(given: Iterable[ExchangedVerdict]) -> dict[str, list[dict[str, str]]]:
+    responses: dict[str, list[dict[str, str]]] = {}
+    for verdict in given:
+        user = argilla_user_id(verdict.reviewer)
+        for question, name in ARGILLA_QUESTIONS.items():
+            if value := getattr(verdict, name):
+                response = {"value": value, "user_id": user, "status": "submitted"}
+                responses.setdefault(question, []).append(response)
+    return responses
+
+
+def read_argilla(path: Path, reviewers: Iterable[str]) -> list[ExchangeRow]:
+    """Read all submitted verdicts.
+
+    Args:
+        path: The exported records.
+        reviewers: Names of known reviewers.
+    """
+    names = {argilla_user_id(name): name for name in reviewers}
+    rows = []
+    for number, record in enumerate(read_json_objects(path), start=1):
+        place, metadata = f"{path}, record {number}", record.get("metadata")
+        for user, answers in _answers_by_user(record, place).items():
+            if answers.get("verdict"):
+                given = {
+                    "reviewer": names.get(user, f"Argilla user {user}"),
+                    "verdict": answers["verdict"],
+                    "note": answers.get("note", ""),
+                    "template": answers.get("new_text", ""),
+                }
+                rows.append(parse_row(place, metadata if isinstance(metadata, dict) else {}, given))
+    return rows
+
+
+def _answers_by_user(record: Mapping[str, Any], place: str) -> dict[str, dict[str, str]]:
+    """Return the submitted answers by user and question, without drafts and discarded ones."""
+    answers: dict[str, dict[str, str]] = {}
+    try:
+        for question, responses in (record.get("responses") or {}).items():
+            for response in responses:
+                if response.get("status") in (None, "submitted"):
+                    answers.setdefault(str(response["user_id"]), {})[question] = str(response["value"])
+    except (KeyError, TypeError, AttributeError):
+        raise InputError("the responses are not in Argilla's format", place=place) from None
+    return answers

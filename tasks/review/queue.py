@@ -1,4 +1,4 @@
-"""Everything that can be reviewed as the queue knows it: one line for each group and each passage."""
+"""The review queue: what each reviewer gets to see, in which order, and how their actions are recorded."""
 
 from __future__ import annotations
 
@@ -8,65 +8,74 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field, field_validator
 
 from schemas.errors import InputError
 from schemas.labels import Act, PassageVerdict, QuestionVerdict, ReviewEvent
 from schemas.tables import Row, derived_seed
-from tasks.review import Wording, reword
-from tasks.review.events import ReviewLog, Subject, last_words, reviewer_name, side_of, subject_of
-from tasks.review.subjects import Kind, ReviewMaterial
+from tasks.review import Wording, propose_wording
+from tasks.review.events import (
+    VERDICTS,
+    ReviewLog,
+    Subject,
+    latest_verdicts,
+    reviewer_name,
+    subject_of,
+    vote_of,
+)
+from tasks.review.subjects import Kind, ReviewSubjects
 
-NOT_IN_QUESTION: frozenset[Kind] = frozenset({"control", "reviewed_out"})
-"""Shown to those who ask for them, and in nobody's queue."""
+NOT_QUEUED: frozenset[Kind] = frozenset({"control", "reviewed_out"})
+"""Shown only if the filter selects them."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueEntry:
-    """A group or a passage as the queue knows it."""
+    """One question or passage in the queue."""
 
     subject: Subject
     kind: Kind
     family: str
     attribute: str
     domain: str
-    """`superdomain/domain`; empty of a passage."""
+    """`superdomain/domain`. Empty for a passage."""
     text: str
     fitness: float | None
     disagreement: float | None
     new: bool
-    lot: int
-    """Place in an order drawn by content: the same for everybody, and no one's favourite first."""
+    draw: int
+    """Pseudo-random sort key derived from the content. It is the same for all reviewers and does not
+    depend on fitness."""
 
 
-def list_entries(material: ReviewMaterial) -> list[QueueEntry]:
-    """Every subject once, by lot."""
-    entries = [_of_question(material, question_id) for question_id in material.questions]
-    entries += [_of_passage(material, key) for key in material.passages]
-    return sorted(entries, key=lambda e: (e.lot, e.subject))
+def list_entries(subjects: ReviewSubjects) -> list[QueueEntry]:
+    """Return all subjects in queue order."""
+    entries = [_question_entry(subjects, question_id) for question_id in subjects.questions]
+    entries += [_passage_entry(subjects, key) for key in subjects.passages]
+    return sorted(entries, key=lambda e: (e.draw, e.subject))
 
 
-def _of_question(material: ReviewMaterial, question_id: str) -> QueueEntry:
-    question = material.questions[question_id]
+def _question_entry(subjects: ReviewSubjects, question_id: str) -> QueueEntry:
+    question = subjects.questions[question_id]
     return QueueEntry(
         subject=("question", question_id, ""),
-        kind=material.kinds[question_id],
+        kind=subjects.kinds[question_id],
         family=question.family,
         attribute=question.attribute,
         domain=f"{question.superdomain}/{question.domain}",
         text=question.template,
         fitness=question.fitness,
-        disagreement=material.disagreement.get(question_id),
-        new=question_id in material.new,
-        lot=derived_seed(material.benchmark, "queue", question_id),
+        disagreement=subjects.disagreement.get(question_id),
+        new=question_id in subjects.new,
+        draw=derived_seed(subjects.benchmark, "queue", question_id),
     )
 
 
-def _of_passage(material: ReviewMaterial, key: tuple[str, str]) -> QueueEntry:
+def _passage_entry(subjects: ReviewSubjects, key: tuple[str, str]) -> QueueEntry:
     query_id, passage_id = key
-    case = material.passages[key]
+    case = subjects.passages[key]
     return QueueEntry(
         subject=("passage", passage_id, query_id),
         kind="passage",
@@ -77,27 +86,27 @@ def _of_passage(material: ReviewMaterial, key: tuple[str, str]) -> QueueEntry:
         fitness=None,
         disagreement=None,
         new=False,
-        lot=derived_seed(material.benchmark, "queue", *key),
+        draw=derived_seed(subjects.benchmark, "queue", *key),
     )
 
 
-# Whose turn it is: every reviewer's queue, what it is filtered by, and where reviewers are of two minds.
+# The queue of each reviewer, its filters, and the subjects on which reviewers disagree.
 
 
 State = Literal["to_do", "done", "discuss", "disagreed", "all"]
 STATES: tuple[State, ...] = ("to_do", "done", "discuss", "disagreed", "all")
-Said = Mapping[str, Mapping[Subject, ReviewEvent]]
-"""By reviewer: the last word on every subject."""
+VerdictsByReviewer = Mapping[str, Mapping[Subject, ReviewEvent]]
+"""By reviewer: the current verdict on every subject."""
 
 
 class Filters(Row):
-    """What a reviewer wants to see. Everything open is the default."""
+    """The filters of the queue, as URL parameters. The default shows all open subjects."""
 
     state: State = "to_do"
     scope: Literal["mine", "everyone"] = "mine"
     kind: Kind | Literal["open", ""] = ""
-    """Empty: what is in question; `open`: of that the groups. Controls, and what an earlier review dropped,
-    are shown to those who ask for them."""
+    """Empty: everything except controls and questions dropped by an earlier review. `open`: the same
+    without passages."""
     attribute: str = ""
     domain: str = ""
     fitness_from: float | None = Field(default=None, allow_inf_nan=False)
@@ -109,110 +118,122 @@ class Filters(Row):
     @field_validator("fitness_from", "fitness_to", "disagreement_from", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
-        """As a form sends a field that nobody filled in."""
+        """Browsers send an empty string for an empty field."""
         return None if value == "" else value
 
     def changed(self) -> dict[str, str]:
-        """What differs from the defaults, as it stands in an address."""
+        """Return the parameters that differ from the defaults."""
         return {k: str(v) for k, v in self.model_dump(exclude_defaults=True).items()}
 
 
-def assigned_to(subject: Subject, reviewers: tuple[str, ...], overlap: float) -> tuple[str, ...]:
-    """Who gets a subject: everybody with probability `overlap`, else one of them; drawn by content.
+def assign_reviewers(subject: Subject, reviewers: tuple[str, ...], overlap: float) -> tuple[str, ...]:
+    """Return the reviewers of a subject: all with probability `overlap`, otherwise one.
 
-    A reviewer who joins takes their share from the others and moves nothing else (the highest of all draws
-    wins; Thaler and Ravishankar 1998). With one reviewer, or none, all goes to everybody.
+    The assignment is derived from the content by rendezvous hashing. A new reviewer takes a share from each
+    of the others and moves no subject between them. A single reviewer gets everything.
+
+    References:
+        Thaler and Ravishankar (1998), doi:10.1109/90.663936.
     """
     if len(reviewers) < 2 or derived_seed("overlap", *subject) < overlap * 2**31:
         return reviewers
     return (max(reviewers, key=lambda name: (derived_seed("reviewer", name, *subject), name)),)
 
 
-def subjects_in_doubt(said: Said) -> tuple[set[Subject], set[Subject]]:
-    """Subjects that somebody wants to discuss, and those on which reviewers point different ways."""
+def find_disputed(verdicts: VerdictsByReviewer) -> tuple[set[Subject], set[Subject]]:
+    """Return the subjects that a reviewer wants to discuss, and the subjects with conflicting verdicts."""
     discuss: set[Subject] = set()
-    pointed: dict[Subject, set[tuple[str, str | None]]] = {}
-    for words in said.values():
-        for subject, event in words.items():
-            side = side_of(event)
-            if side is None:
+    votes: dict[Subject, set[tuple[str, str | None]]] = {}
+    for given in verdicts.values():
+        for subject, event in given.items():
+            vote = vote_of(event)
+            if vote is None:
                 discuss.add(subject)
             else:
-                pointed.setdefault(subject, set()).add(side)
-    return discuss, {subject for subject, sides in pointed.items() if len(sides) > 1}
+                votes.setdefault(subject, set()).add(vote)
+    return discuss, {subject for subject, distinct in votes.items() if len(distinct) > 1}
 
 
 @dataclass(frozen=True)
 class ReviewerQueue:
-    """One reviewer among the others: what stands in their queue, and whose words count for it."""
+    """The queue of one reviewer."""
 
     reviewer: str
     reviewers: tuple[str, ...]
-    said: Said
+    all_verdicts: VerdictsByReviewer
     entries: Sequence[QueueEntry]
-    """Everything there is, by lot."""
-    shares: Sequence[tuple[str, ...]]
-    """Whose each of them is (`assigned_to`)."""
+    """All subjects, in queue order."""
+    assigned: Sequence[tuple[str, ...]]
+    """Assigned reviewers of each entry (see `assign_reviewers`)."""
 
     @cached_property
     def mine(self) -> list[QueueEntry]:
-        """The reviewer's queue, done or not, by lot: their share. What one of several reviewers has taken up
-        stays theirs, even if somebody joins later."""
-        taken = {subject for name, words in self.said.items() if name != self.reviewer for subject in words}
-        own, words, everybody = (self.reviewer,), self.words, len(self.reviewers)
+        """The entries assigned to this reviewer, reviewed or not, in queue order.
+
+        An entry that one of several reviewers has already reviewed stays with that reviewer if others join
+        later.
+        """
+        taken = {
+            subject for name, given in self.all_verdicts.items() if name != self.reviewer for subject in given
+        }
+        own, everybody = (self.reviewer,), len(self.reviewers)
         return [
             e
-            for e, share in zip(self.entries, self.shares, strict=True)
-            if len(share) == everybody or e.subject in words or (share == own and e.subject not in taken)
+            for e, reviewers in zip(self.entries, self.assigned, strict=True)
+            if len(reviewers) == everybody
+            or e.subject in self.verdicts
+            or (reviewers == own and e.subject not in taken)
         ]
 
     @cached_property
     def undecided(self) -> list[QueueEntry]:
-        """What of it the reviewer has yet to decide."""
-        words = self.words
-        return [e for e in self.mine if e.subject not in words]
+        """The assigned entries without a verdict of this reviewer."""
+        return [e for e in self.mine if e.subject not in self.verdicts]
 
     @cached_property
-    def words(self) -> Mapping[Subject, ReviewEvent]:
-        """What the reviewer has said."""
-        return self.said.get(self.reviewer, {})
+    def verdicts(self) -> Mapping[Subject, ReviewEvent]:
+        """Current verdicts of this reviewer."""
+        return self.all_verdicts.get(self.reviewer, {})
 
     @cached_property
-    def in_doubt(self) -> tuple[set[Subject], set[Subject]]:
-        return subjects_in_doubt(self.said)
+    def disputed(self) -> tuple[set[Subject], set[Subject]]:
+        """Subjects to discuss and subjects with conflicting verdicts."""
+        return find_disputed(self.all_verdicts)
 
     @property
     def progress(self) -> tuple[int, int]:
-        """How much of what is in question for the reviewer is done, and how much there is."""
-        total, left = (
-            sum(e.kind not in NOT_IN_QUESTION for e in entries) for entries in (self.mine, self.undecided)
+        """Number of reviewed entries and number of assigned entries, without those that are not queued."""
+        total, remaining = (
+            sum(e.kind not in NOT_QUEUED for e in entries) for entries in (self.mine, self.undecided)
         )
-        return total - left, total
+        return total - remaining, total
 
     def select(self, filters: Filters) -> list[QueueEntry]:
-        """What passes the filters, in the order that they ask for."""
-        found = self._of_state(filters)
-        for fits in _conditions(filters):
-            found = filter(fits, found)
-        return sorted(found, key=place_in(filters)) if filters.order != "drawn" else list(found)
+        """Return the entries that pass the filters, in the requested order."""
+        selected = self._in_state(filters)
+        for condition in _conditions(filters):
+            selected = filter(condition, selected)
+        return sorted(selected, key=sort_key(filters)) if filters.order != "drawn" else list(selected)
 
-    def _of_state(self, filters: Filters) -> Iterable[QueueEntry]:
-        state, words = filters.state, self.words
+    def _in_state(self, filters: Filters) -> Iterable[QueueEntry]:
+        state = filters.state
         if state in ("discuss", "disagreed"):
-            among = self.in_doubt[state == "disagreed"]
-            return [e for e in self.entries if e.subject in among]
+            subjects = self.disputed[state == "disagreed"]
+            return [e for e in self.entries if e.subject in subjects]
         if state == "to_do" and filters.scope == "mine":
             return self.undecided
-        found = self.mine if filters.scope == "mine" else self.entries
-        return found if state == "all" else [e for e in found if (e.subject in words) == (state == "done")]
+        entries = self.mine if filters.scope == "mine" else self.entries
+        if state == "all":
+            return entries
+        return [e for e in entries if (e.subject in self.verdicts) == (state == "done")]
 
 
 def _conditions(f: Filters) -> Iterator[Callable[[QueueEntry], bool]]:
-    """What an entry must fulfil, the conditions that are wanted only."""
-    low, high, apart = f.fitness_from, f.fitness_to, f.disagreement_from
+    """Yield a predicate for each active filter."""
+    low, high, disagreement = f.fitness_from, f.fitness_to, f.disagreement_from
     if f.kind in ("", "open"):
-        left_out = NOT_IN_QUESTION if f.kind == "" else NOT_IN_QUESTION | {"passage"}
-        yield lambda e: e.kind not in left_out
+        excluded = NOT_QUEUED if f.kind == "" else NOT_QUEUED | {"passage"}
+        yield lambda e: e.kind not in excluded
     else:
         yield lambda e: e.kind == f.kind
     if f.attribute:
@@ -223,46 +244,46 @@ def _conditions(f: Filters) -> Iterator[Callable[[QueueEntry], bool]]:
         yield lambda e: e.fitness is not None and e.fitness >= low
     if high is not None:
         yield lambda e: e.fitness is not None and e.fitness <= high
-    if apart is not None:
-        yield lambda e: (e.disagreement or 0.0) >= apart
+    if disagreement is not None:
+        yield lambda e: (e.disagreement or 0.0) >= disagreement
     if f.new:
         yield lambda e: e.new
 
 
-def place_in(filters: Filters) -> Callable[[QueueEntry], tuple[float, int, Subject]]:
-    """Sorts the highest first, what has no number last, equals by lot."""
+def sort_key(filters: Filters) -> Callable[[QueueEntry], tuple[float, int, Subject]]:
+    """Return the sort key of the requested order.
 
-    def place(e: QueueEntry) -> tuple[float, int, Subject]:
-        number = None if filters.order == "drawn" else getattr(e, filters.order)
-        return -(number or 0.0), e.lot, e.subject
+    Highest values come first. Entries without a value come last. Ties are in queue order.
+    """
 
-    return place
+    def key(e: QueueEntry) -> tuple[float, int, Subject]:
+        value = None if filters.order == "drawn" else getattr(e, filters.order)
+        return -(value or 0.0), e.draw, e.subject
+
+    return key
 
 
-def neighbours(
-    selected: Sequence[QueueEntry], at: QueueEntry, filters: Filters
+def adjacent_entries(
+    selected: Sequence[QueueEntry], entry: QueueEntry, filters: Filters
 ) -> tuple[QueueEntry | None, QueueEntry | None]:
-    """The selected entries before and after one that need not be selected itself (any longer)."""
-    place = place_in(filters)
-    before = bisect_left(selected, place(at), key=place)
-    after = bisect_right(selected, place(at), key=place)
+    """Return the selected entries before and after a given entry.
+
+    The entry itself may have left the selection, for example because it was just reviewed.
+    """
+    key = sort_key(filters)
+    before = bisect_left(selected, key(entry), key=key)
+    after = bisect_right(selected, key(entry), key=key)
     return (
         selected[before - 1] if before else None,
         selected[after] if after < len(selected) else None,
     )
 
 
-# The desk that reviewers sit at: the material, everybody's words so far, and the one way to add to them.
-
-
-VERDICTS: dict[str, tuple[str, ...]] = {
-    "question": get_args(QuestionVerdict),
-    "passage": get_args(PassageVerdict),
-}
+# A review session: the subjects, the current verdicts, and the only way to record new ones.
 
 
 class Submission(Row):
-    """What the page sends when a reviewer acts."""
+    """An action that the review page sends."""
 
     reviewer: str = Field(max_length=200)
     action: Literal["verdict", "edit", "undo"]
@@ -277,58 +298,73 @@ class Submission(Row):
 
 
 class ReviewSession:
-    """Safe to use from several threads; other processes may write to the same reviews meanwhile."""
+    """The state behind the review page.
+
+    Safe for use by several threads. Other processes may append to the same reviews meanwhile.
+    """
 
     def __init__(
-        self, material: ReviewMaterial, reviews: Path, data_dir: Path, named: tuple[str, ...] = ()
+        self, subjects: ReviewSubjects, folder: Path, data_dir: Path, reviewers: tuple[str, ...] = ()
     ) -> None:
-        self.material = material
+        self.subjects = subjects
         self.data_dir = data_dir
-        self.named = tuple(reviewer_name(name) for name in named)
-        self.entries = list_entries(material)
+        self.named_reviewers = tuple(reviewer_name(name) for name in reviewers)
+        self.entries = list_entries(subjects)
         self.by_subject = {entry.subject: entry for entry in self.entries}
         self.attributes = sorted({entry.attribute for entry in self.entries} - {""})
         self.domains = sorted({entry.domain for entry in self.entries} - {""})
-        self._log = ReviewLog(reviews)
-        self.torn = tuple(self._log.torn)
-        """Files whose last line a crash had torn when the desk was opened."""
+        self._log = ReviewLog(folder)
+        self.torn_files = tuple(self._log.incomplete)
+        """Files with an incomplete last line when the session was opened."""
         self._lock = RLock()
-        self._shares: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-        self._words: dict[str, tuple[int, dict[Subject, ReviewEvent]]] = {}
+        self._assigned: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+        self._verdicts: dict[str, tuple[int, dict[Subject, ReviewEvent]]] = {}
 
-    def turn(self, reviewer: str) -> ReviewerQueue:
-        """That reviewer's turn, as things stand on disk now."""
+    def queue_of(self, reviewer: str) -> ReviewerQueue:
+        """Return the current queue of a reviewer, after reading new events from disk."""
         with self._lock:
             self._log.refresh()
-            said = {name: self._last_words(name, events) for name, events in self._log.events.items()}
-            names = tuple(sorted({*self.named, *said, reviewer}))
-            if names not in self._shares:
-                overlap = self.material.overlap
-                self._shares[names] = [assigned_to(e.subject, names, overlap) for e in self.entries]
-        return ReviewerQueue(reviewer, names, said, self.entries, self._shares[names])
+            verdicts = {name: self._latest(name, events) for name, events in self._log.events.items()}
+            names = tuple(sorted({*self.named_reviewers, *verdicts, reviewer}))
+            if names not in self._assigned:
+                overlap = self.subjects.overlap
+                self._assigned[names] = [assign_reviewers(e.subject, names, overlap) for e in self.entries]
+        return ReviewerQueue(reviewer, names, verdicts, self.entries, self._assigned[names])
 
     def known_reviewers(self) -> tuple[str, ...]:
+        """Return the names given at start and the names that have events."""
         with self._lock:
             self._log.refresh()
-            return tuple(sorted({*self.named, *self._log.events}))
+            return tuple(sorted({*self.named_reviewers, *self._log.events}))
 
-    def latest(self, reviewer: str) -> ReviewEvent | None:
-        """What an undo would take back: the last verdict or edit on anything here that was not undone."""
+    def last_action(self, reviewer: str) -> ReviewEvent | None:
+        """Return the event that an undo would revert.
+
+        This is the reviewer's last verdict or edit on any subject of this session that was not undone.
+        """
         with self._lock:
             events = self._log.events.get(reviewer, [])
         undone = {event.undoes for event in events if event.action == "undo"}
-        acts = (e for e in reversed(events) if e.action != "undo" and e.id not in undone)
-        return next((e for e in acts if subject_of(e) in self.by_subject), None)
+        candidates = (e for e in reversed(events) if e.action != "undo" and e.id not in undone)
+        return next((e for e in candidates if subject_of(e) in self.by_subject), None)
 
-    def check(self, question_id: str, text: str) -> Wording:
-        """What a new wording of a question comes to."""
-        question = self.material.questions.get(question_id)
+    def check_wording(self, question_id: str, text: str) -> Wording:
+        """Check a new wording of a question.
+
+        Raises:
+            InputError: If the question is unknown.
+        """
+        question = self.subjects.questions.get(question_id)
         if question is None:
-            raise InputError(f"there is no question {question_id!r} here")
-        return reword(question, text, known=self.material.questions, data_dir=self.data_dir)
+            raise InputError(f"unknown question {question_id!r}")
+        return propose_wording(question, text, known=self.subjects.questions, data_dir=self.data_dir)
 
     def record(self, submission: Submission) -> ReviewEvent:
-        """Store what a reviewer did: on disk when this returns. `InputError` where it makes no sense."""
+        """Store an action. The event is on disk when this returns.
+
+        Raises:
+            InputError: If the action is invalid.
+        """
         act = self._act_of(submission)
         with self._lock:
             return self._log.append(submission.reviewer, [act])[0]
@@ -336,7 +372,7 @@ class ReviewSession:
     def _act_of(self, s: Submission) -> Act:
         subject = (s.subject, s.subject_id, s.query_id)
         if subject not in self.by_subject:
-            raise InputError(f"there is no {s.subject} {s.subject_id!r} here")
+            raise InputError(f"unknown {s.subject} {s.subject_id!r}")
         about = {"action": s.action, "subject": s.subject, "subject_id": s.subject_id, "query_id": s.query_id}
         shared = {**about, "note": s.note.strip(), "seconds": s.seconds}
         if s.action == "undo":
@@ -348,13 +384,13 @@ class ReviewSession:
                 {**shared, "template": wording.template, "replaced_by": wording.question_id}
             )
         if s.verdict not in VERDICTS[s.subject]:
-            raise InputError(f"{s.verdict!r} is no verdict on a {s.subject}")
+            raise InputError(f"{s.verdict!r} is not a valid verdict for a {s.subject}")
         return Act.model_validate({**shared, "verdict": s.verdict})
 
     def _wording_of(self, s: Submission) -> Wording:
         if s.subject != "question":
-            raise InputError("only a question's text can be changed")
-        wording = self.check(s.subject_id, s.template or "")
+            raise InputError("only questions can be reworded")
+        wording = self.check_wording(s.subject_id, s.template or "")
         if wording.fault:
             raise InputError(wording.fault, hint=wording.hint)
         return wording
@@ -364,18 +400,23 @@ class ReviewSession:
             self._log.refresh()
             events = self._log.events.get(reviewer_name(s.reviewer), [])
         if not any(e.id == s.undoes and e.action != "undo" and subject_of(e) == subject for e in events):
-            raise InputError("there is nothing of yours to take back")
+            raise InputError("this reviewer has no such verdict to undo")
 
-    def _last_words(self, name: str, events: list[ReviewEvent]) -> dict[Subject, ReviewEvent]:
-        length, words = self._words.get(name, (-1, {}))
-        if length != len(events):
-            words = last_words(events)
-            self._words[name] = (len(events), words)
-        return words
+    def _latest(self, name: str, events: list[ReviewEvent]) -> dict[Subject, ReviewEvent]:
+        """Cache the latest verdicts of a reviewer until events are added."""
+        count, verdicts = self._verdicts.get(name, (-1, {}))
+        if count != len(events):
+            verdicts = latest_verdicts(events)
+            self._verdicts[name] = (len(events), verdicts)
+        return verdicts
 
     def entry(self, subject: Subject) -> QueueEntry:
-        """Raises `InputError` for a subject that is not here."""
-        found = self.by_subject.get(subject)
-        if found is None:
-            raise InputError(f"there is no {subject[0]} {subject[1]!r} here")
-        return found
+        """Return the queue entry of a subject.
+
+        Raises:
+            InputError: If the subject is unknown.
+        """
+        entry = self.by_subject.get(subject)
+        if entry is None:
+            raise InputError(f"unknown {subject[0]} {subject[1]!r}")
+        return entry

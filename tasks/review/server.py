@@ -1,5 +1,8 @@
-"""The review page's server. Pages show no judge before the reviewer has decided; the one thing that can be
-written is an event."""
+"""Serve the review page.
+
+Pages show judgements only after the reviewer has decided. Review events are the only thing that can be
+written.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from pydantic import Field
 from schemas.errors import InputError
 from schemas.tables import Row, file_hash
 from tasks.review.events import reviewer_name
-from tasks.review.pages import PageAddress, address, group_address, group_page, plain, queue_page
+from tasks.review.pages import PageQuery, group_page, group_url, name_hidden, page_url, queue_page
 from tasks.review.queue import Filters, ReviewSession, Submission
 
 if TYPE_CHECKING:
@@ -26,72 +29,72 @@ if TYPE_CHECKING:
 
 
 ASSETS = {"review.css": "text/css", "review.js": "text/javascript"}
-FOR_GOOD = {"cache-control": "private, max-age=31536000, immutable"}
+IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}
 
 
 class Rewording(Row):
-    """What the page sends while a reviewer writes."""
+    """A new wording that the page sends for validation while the reviewer types."""
 
     id: str = Field(max_length=2_000)
     template: str
 
 
-Where = Annotated[PageAddress, Query()]
+QueryString = Annotated[PageQuery, Query()]
 
 
-def create_app(desk: ReviewSession) -> FastAPI:
-    """All routes, relative to wherever `RequestGuard` mounts them."""
+def create_app(session: ReviewSession) -> FastAPI:
+    """Return the app with all routes, relative to the mount path of `RequestGuard`."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    assets = desk.data_dir / "review"
+    assets = session.data_dir / "review"
     templates = page_environment(assets)
 
     def page(name: str, **values: Any) -> HTMLResponse:
-        values = {"benchmark": desk.material.benchmark, "version": desk.material.version, **values}
+        values = {"benchmark": session.subjects.benchmark, "version": session.subjects.version, **values}
         return HTMLResponse(templates.get_template(f"{name}.html").render(values))
 
     @app.get("/")
     def start() -> Response:
-        if len(desk.named) == 1:
-            return RedirectResponse(address("queue", desk.named[0], Filters()), 303)
-        return page("start", reviewers=desk.known_reviewers())
+        if len(session.named_reviewers) == 1:
+            return RedirectResponse(page_url("queue", session.named_reviewers[0], Filters()), 303)
+        return page("start", reviewers=session.known_reviewers())
 
     @app.get("/assets/{name}")
     def asset(name: str) -> Response:
         if name not in ASSETS:
-            return JSONResponse({"error": "there is no such file"}, 404)
-        return FileResponse(assets / name, media_type=ASSETS[name], headers=FOR_GOOD)
+            return JSONResponse({"error": "unknown file"}, 404)
+        return FileResponse(assets / name, media_type=ASSETS[name], headers=IMMUTABLE)
 
     @app.get("/queue")
-    def queue(where: Where) -> Response:
-        return page("queue", **queue_page(desk, where))
+    def queue(query: QueryString) -> Response:
+        return page("queue", **queue_page(session, query))
 
     @app.get("/next")
-    def first(where: Where) -> Response:
-        reviewer, filters = reviewer_name(where.reviewer), where.filters
-        found = desk.turn(reviewer).select(filters)
-        to = group_address(reviewer, filters, found[0] if found else None)
-        return RedirectResponse(to or address("queue", reviewer, filters), 303)
+    def first(query: QueryString) -> Response:
+        reviewer, filters = reviewer_name(query.reviewer), query.filters
+        selected = session.queue_of(reviewer).select(filters)
+        url = group_url(reviewer, filters, selected[0] if selected else None)
+        return RedirectResponse(url or page_url("queue", reviewer, filters), 303)
 
     @app.get("/group")
-    def group(where: Where) -> Response:
-        return page("group", **group_page(desk, where))
+    def group(query: QueryString) -> Response:
+        return page("group", **group_page(session, query))
 
     @app.get("/text")
     def text(question: str, answer: str) -> Response:
-        for response in desk.material.responses.of(question):
+        for response in session.subjects.responses.rows_of(question):
             if response.id == answer:
-                return JSONResponse({"text": plain(response.text)})
-        return JSONResponse({"error": "there is no such answer"}, 404)
+                return JSONResponse({"text": name_hidden(response.text)})
+        return JSONResponse({"error": "unknown answer"}, 404)
 
     @app.post("/check")
     def check(sent: Rewording) -> Response:
-        wording = desk.check(sent.id, sent.template)
-        variants = [{"value": v.value, "text": plain(v.text)} for v in wording.variants]
+        wording = session.check_wording(sent.id, sent.template)
+        variants = [{"value": v.value, "text": name_hidden(v.text)} for v in wording.variants]
         return JSONResponse({"fault": wording.fault, "hint": wording.hint, "variants": variants})
 
     @app.post("/act")
     def act(sent: Submission) -> Response:
-        event = desk.record(sent)
+        event = session.record(sent)
         return JSONResponse({"saved": event.id, "number": event.number})
 
     @app.exception_handler(InputError)
@@ -103,7 +106,7 @@ def create_app(desk: ReviewSession) -> FastAPI:
         )
 
     @app.exception_handler(RequestValidationError)
-    def misunderstood(request: Request, error: RequestValidationError) -> Response:
+    def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         return refused(request, InputError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}"))
 
@@ -115,10 +118,10 @@ def create_app(desk: ReviewSession) -> FastAPI:
 
 
 def page_environment(folder: Path) -> SandboxedEnvironment:
-    """Sandboxed, strict about names, escaping everything. What hides in a text is named, except in what is
-    escaped by hand (`|e`): values that the browser sends back.
+    """Return the template environment: sandboxed, strict, with automatic escaping.
 
-    `asset` gives an asset's address: another one where its content is another.
+    Invisible characters in values are replaced by their names, except in values escaped by hand (`|e`), which
+    the browser sends back. The filter `asset` adds a content hash to the URL of an asset.
     """
     from jinja2 import FileSystemLoader, StrictUndefined
     from jinja2.sandbox import SandboxedEnvironment
@@ -127,7 +130,7 @@ def page_environment(folder: Path) -> SandboxedEnvironment:
         loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: plain(value) if type(value) is str else value,
+        finalize=lambda value: name_hidden(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -141,12 +144,12 @@ def page_environment(folder: Path) -> SandboxedEnvironment:
     return environment
 
 
-# Who may talk to the page: this machine, under its own name, with the token, and writing only from the page.
+# Access control. Only this machine may connect, under its own name and with the token. Only the page itself
+# may write.
 #
-# A page in another tab can send requests to 127.0.0.1. It does not know the token; it cannot set `Origin`,
-# nor
-# send JSON without being asked first; and under a name that it made to resolve here (DNS rebinding) it sends
-# another `Host`.
+# A page in another tab can send requests to 127.0.0.1. It does not know the token, cannot set `Origin`, and
+# cannot send JSON without a preflight request. If it resolves its own name to 127.0.0.1 (DNS rebinding),
+# `Host` differs.
 
 
 Scope = MutableMapping[str, Any]
@@ -154,7 +157,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-POLICY = "; ".join(
+CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
@@ -168,24 +171,27 @@ POLICY = "; ".join(
     )
 )
 HEADERS = {
-    b"content-security-policy": POLICY.encode(),
+    b"content-security-policy": CONTENT_SECURITY_POLICY.encode(),
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"same-origin",
     b"cross-origin-opener-policy": b"same-origin",
     b"cross-origin-resource-policy": b"same-origin",
 }
-UNLESS_SAID = {b"cache-control": b"no-store"}
+DEFAULT_HEADERS = {b"cache-control": b"no-store"}
 LARGEST_BODY = 1_000_000
 
 
 class RequestGuard:
-    """Lets through what belongs here, and sets the headers of every answer. The token is the first part of
-    the path; what is behind it sees it as where the page is mounted."""
+    """Rejects foreign requests and sets the security headers of every response.
+
+    The token is the first part of the path. The app behind the guard sees it as its mount path.
+    """
 
     def __init__(self, app: App, *, token: str, hosts: Collection[str]) -> None:
         self._app, self._token, self._hosts = app, token, frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
@@ -194,70 +200,78 @@ class RequestGuard:
         if refusal:
             await _refuse(send, *refusal)
             return
-        await self._app({**scope, "root_path": f"/{self._token}"}, receive, _with_headers(send))
+        await self._app({**scope, "root_path": f"/{self._token}"}, receive, _add_headers(send))
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         if headers.get(b"host") not in self._hosts:
-            return 421, "This page is served under 127.0.0.1 only."
+            return 421, "This page is only available at 127.0.0.1."
         token = scope["path"].lstrip("/").split("/", 1)[0]
         if not secrets.compare_digest(token.encode(), self._token.encode()):
-            return 403, "Open the address that `counterfoil review` has printed: its token is missing here."
+            return 403, "The address has no valid token. Open the address that `counterfoil review` printed."
         if scope["method"] in ("GET", "HEAD"):
             return None
         if headers.get(b"origin") != f"http://{headers[b'host']}":
-            return 403, "Only the page itself may write."
+            return 403, "Only the review page may write."
         if headers.get(b"content-type", "").split(";")[0].strip() != "application/json":
-            return 415, "Only JSON is read here."
+            return 415, "Only JSON is accepted."
         length = headers.get(b"content-length", "")
         if not length.isdecimal() or int(length) > LARGEST_BODY:
-            return 413, "That is too much."
+            return 413, "The request is too large."
         return None
 
 
 async def _refuse(send: Send, status: int, text: str) -> None:
-    guarded = _with_headers(send)
+    guarded = _add_headers(send)
     headers = [(b"content-type", b"text/plain; charset=utf-8")]
     await guarded({"type": "http.response.start", "status": status, "headers": headers})
     await guarded({"type": "http.response.body", "body": text.encode()})
 
 
-def _with_headers(send: Send) -> Send:
+def _add_headers(send: Send) -> Send:
     async def guarded(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             own = {name: value for name, value in message["headers"] if name not in HEADERS}
-            message = {**message, "headers": [*{**UNLESS_SAID, **own, **HEADERS}.items()]}
+            message = {**message, "headers": [*{**DEFAULT_HEADERS, **own, **HEADERS}.items()]}
         await send(message)
 
     return guarded
 
 
-# Serving the review page on this machine only, under an address that nobody can guess.
+# Serving on the loopback interface under an unguessable address.
 
 
 LOOPBACK = "127.0.0.1"
 
 
-def serve(desk: ReviewSession, *, token: str, port: int, announce: Callable[[str], None]) -> None:
-    """Serve until interrupted. `announce` is called with the address once connections are accepted."""
+def serve_reviews(session: ReviewSession, *, token: str, port: int, announce: Callable[[str], None]) -> None:
+    """Serve the review page until interrupted.
+
+    Args:
+        session: The review session.
+        token: First part of the path.
+        port: Port, or 0 for any free port.
+        announce: Called with the address when connections are accepted.
+    """
     import uvicorn
 
-    pass
-    pass
-
-    listening = listen(port)
-    host = f"{LOOPBACK}:{listening.getsockname()[1]}"
-    app = RequestGuard(create_app(desk), token=token, hosts={host, host.replace(LOOPBACK, "localhost")})
+    listener = listen_locally(port)
+    host = f"{LOOPBACK}:{listener.getsockname()[1]}"
+    app = RequestGuard(create_app(session), token=token, hosts={host, host.replace(LOOPBACK, "localhost")})
     # The access log would hold the token.
     config = uvicorn.Config(
         app, access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=2
     )
     announce(f"http://{host}/{token}/")
-    uvicorn.Server(config).run(sockets=[listening])
+    uvicorn.Server(config).run(sockets=[listener])
 
 
-def listen(port: int) -> socket.socket:
-    """A socket that accepts connections from this machine; port 0: any that is free."""
+def listen_locally(port: int) -> socket.socket:
+    """Return a listening socket on the loopback interface. Port 0 selects a free port.
+
+    Raises:
+        InputError: If the port is not available.
+    """
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -266,14 +280,17 @@ def listen(port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise InputError(
-            f"port {port} cannot be used: {error.strerror}", hint="name another with --port, or 0 for any"
+            f"port {port} is not available: {error.strerror}", hint="choose another with --port, or 0 for any"
         ) from error
     return listening
 
 
 def keep_token(path: Path) -> str:
-    """The token of this workspace, made on first use and readable by its owner alone. It stays, so that a
-    page that is open in a browser goes on working when the server is started again."""
+    """Return the token of this workspace, and create it on first use.
+
+    The file is readable by its owner only. The token stays the same, so that an open page keeps working after
+    a restart of the server.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,7 +1,7 @@
-"""What there is to review: the groups and the relabelled passages of a run or of a release.
+"""Read the subjects of a review from a run or a release: questions and relabelled passages.
 
-Questions are read whole. Answers and verdicts stay in Arrow, indexed by question, and become rows when a
-group is looked at: among 10,000 groups a page costs what one group costs.
+Questions are read completely. Answers and judgements stay in Arrow, indexed by question, and only the
+displayed rows become records. So the time per page does not depend on the number of questions.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from tasks.release import (
     MANIFEST,
     QUESTION_CONFIGS,
     Contents,
-    contents_of,
-    last_release,
+    read_contents,
+    find_last_release,
     open_release,
     read_manifest,
 )
@@ -37,14 +37,15 @@ from tasks.run.store import Step
 
 Kind = Literal["accepted", "hard_negative", "ambiguous", "reviewed_out", "control", "passage"]
 KINDS: tuple[Kind, ...] = ("accepted", "hard_negative", "ambiguous", "reviewed_out", "passage", "control")
-"""`ambiguous`: relabelling could not tell and dropped it; `reviewed_out`: dropped by an earlier review."""
+"""Kinds of subjects. `ambiguous`: dropped because relabelling could not decide. `reviewed_out`: dropped by
+an earlier review."""
 
-STANDING = ("assemble", "measure", "quarantine", "hold_back", "deduplicate")
-"""Stages whose questions are the run's so far, the latest first."""
+QUESTION_STAGES = ("assemble", "measure", "quarantine", "hold_back", "deduplicate")
+"""Stages with the current questions of a run, latest first."""
 
 
 class RowsByQuestion(Generic[R]):
-    """A table's rows, found by `question_id`, in the table's order."""
+    """The rows of a table, indexed by `question_id`."""
 
     def __init__(self, table: Table[R], rows: pa.Table) -> None:
         self._table, self._rows = table, rows
@@ -56,70 +57,77 @@ class RowsByQuestion(Generic[R]):
             key: (int(edges[i]), int(edges[i + 1])) for i, key in enumerate(ids.dictionary.to_pylist())
         }
 
-    def of(self, question_id: str) -> list[R]:
+    def rows_of(self, question_id: str) -> list[R]:
+        """Return the rows of one question, in table order."""
         start, end = self._spans.get(question_id, (0, 0))
-        places = self._order[start:end]
-        if end - start and places[-1] - places[0] == end - start - 1:
-            found = self._rows.slice(int(places[0]), end - start)  # a release's rows stand together
+        indices = self._order[start:end]
+        if end - start and indices[-1] - indices[0] == end - start - 1:
+            # The rows of a question are adjacent in a release. A slice copies nothing.
+            rows = self._rows.slice(int(indices[0]), end - start)
         else:
-            found = self._rows.take(places)
-        return list(self._table.from_arrow(found))
+            rows = self._rows.take(indices)
+        return list(self._table.from_arrow(rows))
 
 
 @dataclass(frozen=True)
 class PassageCase:
-    """A passage whose label relabelling changed, with the query it was retrieved for."""
+    """A passage with a changed label, and its query."""
 
     change: LabelChange
     passage: Passage
     query: str
     positives: tuple[Passage, ...]
-    """The row's positives as relabelling left them, without this passage."""
+    """The other positives of the row after relabelling."""
 
 
 @dataclass(frozen=True)
-class ReviewMaterial:
-    """All that one benchmark puts before its reviewers."""
+class ReviewSubjects:
+    """All subjects of one benchmark."""
 
     benchmark: str
     version: str | None
-    """Of a release; a run has none yet."""
+    """Version of a release. `None` for a run."""
     overlap: float
     questions: Mapping[str, Question]
     kinds: Mapping[str, Kind]
     """By question id."""
     history: Mapping[str, Sequence[LabelChange]]
-    """What became of questions' labels, by question id."""
+    """Label changes by question id."""
     passages: Mapping[tuple[str, str], PassageCase]
     """By (query id, passage id)."""
     responses: RowsByQuestion[Response] = field(repr=False)
     judgements: RowsByQuestion[Judgement] = field(repr=False)
     disagreement: Mapping[str, float]
-    """How far apart the judges of a question are at most: range of their mean fitness."""
+    """By question id: range of the judges' mean fitness."""
     new: frozenset[str]
-    """Questions that the release before did not have; empty where there is none before."""
+    """Ids of questions that the previous release does not contain. Empty without a previous release."""
 
 
-def open_material(place: Path, releases: Path) -> ReviewMaterial:
-    """The material of a run directory or a release directory; `releases` is where earlier ones are.
+def open_subjects(place: Path, releases: Path) -> ReviewSubjects:
+    """Read the subjects of a run or a release.
 
-    Raises `InputError` for any other place, and for a run that has judged nothing yet.
+    Args:
+        place: Directory of the run or release.
+        releases: Directory with earlier releases.
+
+    Raises:
+        InputError: If `place` is neither, or if the run has judged nothing yet.
     """
     if (place / MANIFEST).is_file():
-        return _of_release(place)
+        return _release_subjects(place)
     if journal_path(place).is_file():
-        return _of_run(place, releases)
+        return _run_subjects(place, releases)
     raise InputError(
         f"{place} is neither a run nor a release",
-        hint="runs are in data/runs/<name>, releases in data/releases/<name>/<version>",
+        hint="give a directory such as data/runs/<name> or data/releases/<name>/<version>",
     )
 
 
-def _of_release(place: Path) -> ReviewMaterial:
+def _release_subjects(place: Path) -> ReviewSubjects:
     release = open_release(place)
     manifest = release.manifest
     section = manifest.recipe.get("review", {})
-    return _material(
+    return _subjects(
         manifest.name,
         manifest.version,
         Review.model_validate(section).overlap,
@@ -129,11 +137,11 @@ def _of_release(place: Path) -> ReviewMaterial:
     )
 
 
-def _of_run(place: Path, releases: Path) -> ReviewMaterial:
+def _run_subjects(place: Path, releases: Path) -> ReviewSubjects:
     steps, own_release = read_journal(place)
     recipe = Recipe.model_validate_json((place / "recipe.json").read_bytes())
-    contents = _contents_of_run(place, steps)
-    before = last_release(releases, recipe.name)
+    contents = _run_contents(place, steps)
+    before = find_last_release(releases, recipe.name)
     if before is None:
         new: frozenset[str] = frozenset()
     elif own_release is not None and Path(before.path).resolve() == own_release.resolve():
@@ -144,48 +152,51 @@ def _of_run(place: Path, releases: Path) -> ReviewMaterial:
         old = {key for config in QUESTION_CONFIGS for key in _ids(known.tables.get(config))}
         new = frozenset(key for config in QUESTION_CONFIGS for key in _ids(contents.tables.get(config))) - old
     candidates = [ref.path for step in steps for ref in step.tables if ref.table == CANDIDATES.name]
-    return _material(recipe.name, None, recipe.review.overlap, contents, candidates=candidates, new=new)
+    return _subjects(recipe.name, None, recipe.review.overlap, contents, candidates=candidates, new=new)
 
 
-def _contents_of_run(place: Path, steps: Sequence[Step]) -> Contents:
-    """The questions as assembled, or before that where they stand, and all that was said of them."""
-    standing = _standing(steps)
-    if not standing:
+def _run_contents(place: Path, steps: Sequence[Step]) -> Contents:
+    """Collect the current questions of a run and all answers, judgements and label changes."""
+    current = _current_steps(steps)
+    if not current:
         raise InputError(
-            "this run has nothing to review yet", place=str(place), hint="build the recipe again: it resumes"
+            "the run has nothing to review yet", place=str(place), hint="run the build again to resume it"
         )
-    own = dict(contents_of(standing[0].tables).tables) if len(standing) == 1 else {}
-    own.setdefault(QUESTIONS.name, _joined(standing, QUESTIONS))
+    tables = dict(read_contents(current[0].tables).tables) if len(current) == 1 else {}
+    tables.setdefault(QUESTIONS.name, _concatenate(current, QUESTIONS))
     for table in (DROPPED, RESPONSES, JUDGEMENTS, LABEL_HISTORY):
-        own[table.name] = _joined(steps, table)
-    return Contents(own)
+        tables[table.name] = _concatenate(steps, table)
+    return Contents(tables)
 
 
-def _standing(steps: Sequence[Step]) -> list[Step]:
-    """The steps whose questions are the run's now. A run that waits for reviews has what was searched for and
-    relabelled, mended or not yet, and beside it the templated questions, which only `mend` has touched."""
+def _current_steps(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps with the current questions.
+
+    While a build waits for reviews, these are the relabelled `open` questions (before or after `mend`) and
+    the templated questions, which only `mend` has processed.
+    """
     latest = {step.stage: step for step in steps}
-    whole = next((latest[stage] for stage in STANDING if stage in latest), None)
-    if whole is not None or "relabel" not in latest:
-        return [step for step in (whole, latest.get("select")) if step is not None][:1]
+    complete = next((latest[stage] for stage in QUESTION_STAGES if stage in latest), None)
+    if complete is not None or "relabel" not in latest:
+        return [step for step in (complete, latest.get("select")) if step is not None][:1]
     mended = [step for step in steps if step.stage == "mend"]
     after = steps[steps.index(latest["relabel"]) :]
     return mended if latest.get("mend") in after else [*mended, latest["relabel"]]
 
 
-def _joined(steps: Iterable[Step], table: Table[Any]) -> pa.Table:
-    """That table of every step as one, each key once. What `gather` has stands elsewhere as well."""
-    made = [ref for step in steps if step.stage != "gather" for ref in step.tables]
-    paths = dict.fromkeys(ref.path for ref in made if ref.table == table.name and ref.rows)
+def _concatenate(steps: Iterable[Step], table: Table[Any]) -> pa.Table:
+    """Concatenate a table over all steps, keeping each key once. `gather` only copies rows of other steps."""
+    refs = [ref for step in steps if step.stage != "gather" for ref in step.tables]
+    paths = dict.fromkeys(ref.path for ref in refs if ref.table == table.name and ref.rows)
     parts = [pq.read_table(path) for path in paths]
     if not parts:
         return table.to_arrow([])
-    whole = pa.concat_tables(parts, promote_options="default")
-    _, first = np.unique(np.asarray(whole[table.key].to_pylist(), dtype=object), return_index=True)
-    return whole.take(np.sort(first))
+    joined = pa.concat_tables(parts, promote_options="default")
+    _, first = np.unique(np.asarray(joined[table.key].to_pylist(), dtype=object), return_index=True)
+    return joined.take(np.sort(first))
 
 
-def _material(
+def _subjects(
     benchmark: str,
     version: str | None,
     overlap: float,
@@ -193,7 +204,7 @@ def _material(
     *,
     candidates: Iterable[str],
     new: frozenset[str],
-) -> ReviewMaterial:
+) -> ReviewSubjects:
     dropped = contents.rows(DROPPED)
     questions, kinds = _questions(contents, dropped)
     history: dict[str, list[LabelChange]] = defaultdict(list)
@@ -202,7 +213,7 @@ def _material(
         if change.subject_kind == "question":
             history[change.subject_id].append(change)
     judgements = contents.tables.get(JUDGEMENTS.name, JUDGEMENTS.to_arrow([]))
-    return ReviewMaterial(
+    return ReviewSubjects(
         benchmark=benchmark,
         version=version,
         overlap=overlap,
@@ -212,13 +223,13 @@ def _material(
         passages=_passages(candidates, changes, dropped),
         responses=RowsByQuestion(RESPONSES, contents.tables.get(RESPONSES.name, RESPONSES.to_arrow([]))),
         judgements=RowsByQuestion(JUDGEMENTS, judgements),
-        disagreement=judges_apart(judgements),
+        disagreement=judge_disagreement(judgements),
         new=new,
     )
 
 
 def _questions(contents: Contents, dropped: Iterable[Dropped]) -> tuple[dict[str, Question], dict[str, Kind]]:
-    """Questions that a release has or would have, and those that only people can settle."""
+    """Return the questions of the release and the dropped ones that reviewers can restore."""
     questions: dict[str, Question] = {}
     kinds: dict[str, Kind] = {}
     for config in QUESTION_CONFIGS:
@@ -243,11 +254,11 @@ def _kind(question: Question) -> Kind | None:
 def _passages(
     candidates: Iterable[str], changes: Iterable[LabelChange], dropped: Iterable[Dropped]
 ) -> dict[tuple[str, str], PassageCase]:
-    """Changed passages whose query is known: in a release, which has no retrieval rows, there are none."""
+    """Return the relabelled passages. A release has none, because it does not contain the retrieval rows."""
     rows = {row.query_id: row for path in candidates for row in CANDIDATES.from_arrow(pq.read_table(path))}
     texts = {p.id: p for row in rows.values() for p in (*row.positives, *row.negatives)}
-    lost = (Passage.model_validate_json(d.record) for d in dropped if d.kind == "passage") if rows else ()
-    texts.update((p.id, p) for p in lost)
+    removed = (Passage.model_validate_json(d.record) for d in dropped if d.kind == "passage") if rows else ()
+    texts.update((p.id, p) for p in removed)
     cases = {}
     for change in changes:
         row, passage = rows.get(change.query_id), texts.get(change.subject_id)
@@ -257,12 +268,14 @@ def _passages(
     return cases
 
 
-def judges_apart(judgements: pa.Table) -> dict[str, float]:
-    """By question: the range of its judges' mean fitness, the widest over forms and judged models. With one
-    judge, the range of its own verdicts (orders, repeats)."""
-    said = judgements.filter(pc.is_valid(judgements["fitness"]))
+def judge_disagreement(judgements: pa.Table) -> dict[str, float]:
+    """Return the range of the judges' mean fitness by question, at most over forms and judged models.
+
+    With a single judge, the range of its own judgements (orders, repeats) is used.
+    """
+    scored = judgements.filter(pc.is_valid(judgements["fitness"]))
     panel = ["question_id", "fitness_form", "target", "phase"]
-    by_judge = said.group_by([*panel, "judge"]).aggregate(
+    by_judge = scored.group_by([*panel, "judge"]).aggregate(
         [("fitness", "mean"), ("fitness", "min"), ("fitness", "max")]
     )
     by_panel = by_judge.group_by(panel).aggregate(
@@ -274,13 +287,15 @@ def judges_apart(judgements: pa.Table) -> dict[str, float]:
             ("judge", "count"),
         ]
     )
-    apart: dict[str, float] = {}
+    ranges: dict[str, float] = {}
     for row in by_panel.to_pylist():
-        ends = ("fitness_mean_min", "fitness_mean_max")
-        low, high = ends if row["judge_count"] > 1 else ("fitness_min_min", "fitness_max_max")
+        several = row["judge_count"] > 1
+        low, high = (
+            ("fitness_mean_min", "fitness_mean_max") if several else ("fitness_min_min", "fitness_max_max")
+        )
         key = row["question_id"]
-        apart[key] = max(apart.get(key, 0.0), row[high] - row[low])
-    return apart
+        ranges[key] = max(ranges.get(key, 0.0), row[high] - row[low])
+    return ranges
 
 
 def _ids(rows: pa.Table | None) -> list[str]:

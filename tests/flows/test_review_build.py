@@ -18,7 +18,7 @@ from schemas.answers import JUDGEMENTS, RESPONSES
 from schemas.labels import DROPPED, LABEL_HISTORY, Act, Waiting
 from schemas.question import QUESTIONS
 from tasks.release import ReleaseDirectory, open_release
-from tasks.review.events import append_events, reviews_dir
+from tasks.review.events import append_events, reviews_folder
 from tests.flows.test_build import built, run, scripted, start, write_recipe
 from tests.servers.openai_server import OpenAIServer
 
@@ -94,7 +94,7 @@ def edit(home: Path, question_id: str) -> Act:
 
 
 def say(home: Path, name: str, acts: Sequence[Act]) -> None:
-    append_events(reviews_dir(home, "tested"), name, acts)
+    append_events(reviews_folder(home, "tested"), name, acts)
 
 
 @pytest.fixture(scope="module")

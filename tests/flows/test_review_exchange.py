@@ -68,7 +68,7 @@ def test_a_new_text_is_checked_as_on_the_page(place: Place, tmp_path: Path) -> N
             writer.writerow({**row, "new_text": text})
 
     write("Too short.")
-    with pytest.raises(InputError, match="breaks a rule"):
+    with pytest.raises(InputError, match="violates a quality rule"):
         import_reviews(workspace, material, sheet)
     assert read_events(reviews_folder(workspace.home, material.benchmark)) == {}
     write(row["new_text"])

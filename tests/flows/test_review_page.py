@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.review_release import answers_to, many_questions
 from schemas.question import Question
-from tasks.review.events import last_words, read_events, reviews_dir
+from tasks.review.events import latest_verdicts, read_events, reviews_folder
 from tasks.review.pages import is_hidden
 from tasks.text.slots import expand_template
 from tests.browser import needs_browser, open_browser, serious_findings
@@ -75,7 +75,7 @@ class Reviewing:
         assert self.address == before
 
     def said(self, benchmark: str) -> dict[str, list[Any]]:
-        return dict(read_events(reviews_dir(self.home, benchmark)))
+        return dict(read_events(reviews_folder(self.home, benchmark)))
 
 
 Start = Callable[..., Reviewing]
@@ -186,7 +186,7 @@ def test_two_reviewers_review_thirty_groups_by_keyboard_and_a_killed_server_lose
     begin_as(ben, "ben")
     theirs = review_all(ben, "2718")
 
-    words = {name: last_words(events) for name, events in reviewing.said("everyday-advice").items()}
+    words = {name: latest_verdicts(events) for name, events in reviewing.said("everyday-advice").items()}
     for name, expected in (("Anna Ä", said), ("ben", theirs)):
         assert {subject[1]: event.verdict for subject, event in words[name].items()} == expected
         events = reviewing.said("everyday-advice")[name]
@@ -210,7 +210,7 @@ def test_a_verdict_is_taken_back_a_text_mended_and_a_note_survives_the_browser(
     press_and_go(page, "u")
     assert here(page) == first
     assert page.locator("[aria-pressed=true]").count() == 0
-    assert "Taken back" in page.get_by_role("status").first.inner_text()
+    assert "Undone" in page.get_by_role("status").first.inner_text()
 
     page.keyboard.press("c")
     page.keyboard.type("nearly")
@@ -222,7 +222,7 @@ def test_a_verdict_is_taken_back_a_text_mended_and_a_note_survives_the_browser(
     page.keyboard.press("End")
     page.keyboard.press("Control+End")
     page.keyboard.type(" because of their gender")
-    page.get_by_text("breaks a rule").wait_for()
+    page.get_by_text("violates a quality rule").wait_for()
     page.keyboard.press("Control+Enter")
     assert page.locator("#reword").is_disabled()
     for _ in " because of their gender":

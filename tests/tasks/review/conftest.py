@@ -7,25 +7,25 @@ from pathlib import Path
 import pytest
 
 from tasks.review.queue import ReviewSession
-from tasks.review.subjects import ReviewMaterial, open_material
+from tasks.review.subjects import ReviewSubjects, open_subjects
 from tests.conftest import DATA
 from tests.tasks.review.places import small_release, small_run
 
 
 @pytest.fixture(scope="session")
-def released(tmp_path_factory: pytest.TempPathFactory) -> ReviewMaterial:
+def released(tmp_path_factory: pytest.TempPathFactory) -> ReviewSubjects:
     """Twenty accepted groups and an ambiguous one."""
     home = tmp_path_factory.mktemp("released")
-    return open_material(small_release(home, 20), home / "releases")
+    return open_subjects(small_release(home, 20), home / "releases")
 
 
 @pytest.fixture(scope="session")
-def unfinished(tmp_path_factory: pytest.TempPathFactory) -> ReviewMaterial:
+def unfinished(tmp_path_factory: pytest.TempPathFactory) -> ReviewSubjects:
     """Three groups and two relabelled passages of a run."""
     home = tmp_path_factory.mktemp("unfinished")
-    return open_material(small_run(home), home / "releases")
+    return open_subjects(small_run(home), home / "releases")
 
 
 @pytest.fixture
-def desk(released: ReviewMaterial, tmp_path: Path) -> ReviewSession:
+def session(released: ReviewSubjects, tmp_path: Path) -> ReviewSession:
     return ReviewSession(released, tmp_path / "reviews", DATA)

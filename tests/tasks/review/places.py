@@ -64,7 +64,7 @@ def take(run: Path, stage: str, questions: Sequence[Question]) -> None:
 
 def relabelled_passages() -> tuple[list[CandidateSet], list[LabelChange], tuple[Dropped, ...]]:
     """A query with one candidate that became a positive and one that was removed."""
-    positive = Passage(id="p0", text="Laptops can be borrowed at the library desk.", title="Borrowing")
+    positive = Passage(id="p0", text="Laptops can be borrowed at the library session.", title="Borrowing")
     promoted = Passage(id="p1", text=f"Opening hours vary. {EVIDENCE}, with a card.")
     removed = Passage(id="p2", text="You may borrow many things here, some of them for weeks.")
     row = CandidateSet(

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 import uvicorn
 
 from tasks.review.queue import ReviewSession
-from tasks.review.server import RequestGuard, create_app, listen
+from tasks.review.server import RequestGuard, create_app, listen_locally
 
 TOKEN = "t" * 43
 
@@ -61,10 +61,10 @@ class Served:
 
 
 @contextmanager
-def served(desk: ReviewSession) -> Iterator[Served]:
-    listening = listen(0)
+def served(session: ReviewSession) -> Iterator[Served]:
+    listening = listen_locally(0)
     port = listening.getsockname()[1]
-    app = RequestGuard(create_app(desk), token=TOKEN, hosts={f"127.0.0.1:{port}", f"localhost:{port}"})
+    app = RequestGuard(create_app(session), token=TOKEN, hosts={f"127.0.0.1:{port}", f"localhost:{port}"})
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

@@ -12,16 +12,16 @@ from benchmarks.review_release import REASONS
 from schemas.errors import InputError
 from tasks.review.events import read_events
 from tasks.review.queue import ReviewSession
-from tasks.review.server import keep_token, listen
-from tasks.review.subjects import ReviewMaterial
+from tasks.review.server import keep_token, listen_locally
+from tasks.review.subjects import ReviewSubjects
 from tests.conftest import DATA
 from tests.tasks.review.places import EVIDENCE
 from tests.tasks.review.serving import TOKEN, Served, served
 
 
 @pytest.fixture
-def page(desk: ReviewSession) -> Iterator[Served]:
-    with served(desk) as running:
+def page(session: ReviewSession) -> Iterator[Served]:
+    with served(session) as running:
         yield running
 
 
@@ -35,7 +35,7 @@ def verdict(question_id: str, said: str = "good", **more: Any) -> dict[str, Any]
     return {"reviewer": "anna", "action": "verdict", "verdict": said, **subject, **more}
 
 
-def an_accepted(material: ReviewMaterial) -> str:
+def an_accepted(material: ReviewSubjects) -> str:
     return next(i for i, kind in material.kinds.items() if kind == "accepted")
 
 
@@ -67,9 +67,9 @@ def test_without_the_token_nothing_is_shown(page: Served, path: str) -> None:
     ],
 )
 def test_another_page_cannot_write(
-    page: Served, desk: ReviewSession, reviews: Path, headers: dict[str, str]
+    page: Served, session: ReviewSession, reviews: Path, headers: dict[str, str]
 ) -> None:
-    answer = page.post("act", verdict(an_accepted(desk.material)), **headers)
+    answer = page.post("act", verdict(an_accepted(session.subjects)), **headers)
     assert answer.status in (403, 415)
     assert read_events(reviews) == {}
 
@@ -84,7 +84,7 @@ def test_a_body_without_end_is_refused(page: Served) -> None:
     assert page.post("act", {"note": "x" * 1_100_000}).status == 413
 
 
-def test_every_answer_forbids_foreign_code_frames_and_storing(page: Served, desk: ReviewSession) -> None:
+def test_every_answer_forbids_foreign_code_frames_and_storing(page: Served, session: ReviewSession) -> None:
     for answer in (
         page.get(""),
         page.get("queue", reviewer="anna"),
@@ -107,9 +107,9 @@ def test_only_the_two_assets_are_files(page: Served) -> None:
 
 
 def test_judges_and_labels_are_not_even_sent_before_the_reviewer_has_decided(
-    page: Served, desk: ReviewSession
+    page: Served, session: ReviewSession
 ) -> None:
-    question_id = an_accepted(desk.material)
+    question_id = an_accepted(session.subjects)
     where = {"reviewer": "anna", "subject": "question", "id": question_id}
     secrets = (*REASONS.values(), "first-judge", "accepted", "Fitness")
     before = page.get("group", **where).text
@@ -119,8 +119,8 @@ def test_judges_and_labels_are_not_even_sent_before_the_reviewer_has_decided(
     assert [secret for secret in secrets if secret in after] == list(secrets)
 
 
-def test_another_reviewers_verdict_is_shown_only_after_ones_own(page: Served, desk: ReviewSession) -> None:
-    question_id = an_accepted(desk.material)
+def test_another_reviewers_verdict_is_shown_only_after_ones_own(page: Served, session: ReviewSession) -> None:
+    question_id = an_accepted(session.subjects)
     page.post("act", verdict(question_id, "offensive", reviewer="ben", note="a slur in it"))
     where = {"reviewer": "anna", "subject": "question", "id": question_id}
     assert "a slur in it" not in page.get("group", **where).text
@@ -129,16 +129,18 @@ def test_another_reviewers_verdict_is_shown_only_after_ones_own(page: Served, de
     assert question_id in page.get("queue", reviewer="anna", state="disagreed").text
 
 
-def test_a_verdict_is_on_disk_when_the_answer_comes(page: Served, desk: ReviewSession, reviews: Path) -> None:
-    question_id = an_accepted(desk.material)
+def test_a_verdict_is_on_disk_when_the_answer_comes(
+    page: Served, session: ReviewSession, reviews: Path
+) -> None:
+    question_id = an_accepted(session.subjects)
     saved = page.post("act", verdict(question_id, note=" why ", seconds=4.5)).json()
     (event,) = read_events(reviews)["anna"]
     assert (event.id, event.subject_id, event.verdict) == (saved["saved"], question_id, "good")
     assert (event.note, event.seconds) == ("why", 4.5)
 
 
-def test_what_is_sent_twice_is_kept_once(page: Served, desk: ReviewSession, reviews: Path) -> None:
-    sent = verdict(an_accepted(desk.material))
+def test_what_is_sent_twice_is_kept_once(page: Served, session: ReviewSession, reviews: Path) -> None:
+    sent = verdict(an_accepted(session.subjects))
     assert page.post("act", sent).json() == page.post("act", sent).json()
     assert len(read_events(reviews)["anna"]) == 1
 
@@ -161,16 +163,16 @@ def test_what_is_sent_twice_is_kept_once(page: Served, desk: ReviewSession, revi
     ],
 )
 def test_what_makes_no_sense_is_refused_in_words(
-    page: Served, desk: ReviewSession, reviews: Path, changed: dict[str, Any]
+    page: Served, session: ReviewSession, reviews: Path, changed: dict[str, Any]
 ) -> None:
-    answer = page.post("act", verdict(an_accepted(desk.material)) | changed)
+    answer = page.post("act", verdict(an_accepted(session.subjects)) | changed)
     assert answer.status == 422
     assert answer.json()["error"]
     assert read_events(reviews) == {}
 
 
-def test_nobody_takes_back_what_another_said(page: Served, desk: ReviewSession, reviews: Path) -> None:
-    question_id = an_accepted(desk.material)
+def test_nobody_takes_back_what_another_said(page: Served, session: ReviewSession, reviews: Path) -> None:
+    question_id = an_accepted(session.subjects)
     event = page.post("act", verdict(question_id)).json()["saved"]
     taking = verdict(question_id, reviewer="ben", action="undo", undoes=event)
     assert page.post("act", {**taking, "verdict": None}).status == 422
@@ -178,9 +180,9 @@ def test_nobody_takes_back_what_another_said(page: Served, desk: ReviewSession, 
 
 
 def test_a_new_wording_becomes_an_event_with_the_question_that_it_makes(
-    page: Served, desk: ReviewSession, reviews: Path
+    page: Served, session: ReviewSession, reviews: Path
 ) -> None:
-    question = desk.material.questions[an_accepted(desk.material)]
+    question = session.subjects.questions[an_accepted(session.subjects)]
     text = question.template.replace("my ", "my dear ", 1)
     checked = page.post("check", {"id": question.id, "template": text}).json()
     assert checked["fault"] is None
@@ -193,18 +195,20 @@ def test_a_new_wording_becomes_an_event_with_the_question_that_it_makes(
     assert f"{question.id} → {event.replaced_by}" in shown
 
 
-def test_a_failed_write_is_said_and_leaves_nothing(page: Served, desk: ReviewSession, reviews: Path) -> None:
+def test_a_failed_write_is_said_and_leaves_nothing(
+    page: Served, session: ReviewSession, reviews: Path
+) -> None:
     reviews.mkdir()
     (reviews / "anna.jsonl").mkdir()
-    assert page.post("act", verdict(an_accepted(desk.material))).status >= 500
+    assert page.post("act", verdict(an_accepted(session.subjects))).status >= 500
 
 
 def test_a_relabelled_passage_is_shown_with_its_evidence_and_judged_blindly(
-    unfinished: ReviewMaterial, tmp_path: Path
+    unfinished: ReviewSubjects, tmp_path: Path
 ) -> None:
-    desk = ReviewSession(unfinished, tmp_path / "reviews", DATA)
+    session = ReviewSession(unfinished, tmp_path / "reviews", DATA)
     where = {"reviewer": "anna", "subject": "passage", "id": "p1", "query": "query/1?"}
-    with served(desk) as page:
+    with served(session) as page:
         before = page.get("group", **where).text
         assert f'<mark class="evidence">{EVIDENCE}</mark>' in before
         assert "Laptops can be borrowed" in before
@@ -216,7 +220,7 @@ def test_a_relabelled_passage_is_shown_with_its_evidence_and_judged_blindly(
         assert "hard negative → <strong>positive</strong>" in after
 
 
-def test_a_named_reviewer_goes_straight_to_their_queue(released: ReviewMaterial, tmp_path: Path) -> None:
+def test_a_named_reviewer_goes_straight_to_their_queue(released: ReviewSubjects, tmp_path: Path) -> None:
     with served(ReviewSession(released, tmp_path, DATA, ("Anna Ä",))) as page:
         answer = page.get("")
         assert (answer.status, answer.headers["location"]) == (303, "queue?reviewer=Anna+%C3%84")
@@ -226,7 +230,7 @@ def test_a_named_reviewer_goes_straight_to_their_queue(released: ReviewMaterial,
 def test_an_address_that_means_nothing_is_answered_with_a_page(page: Served, where: dict[str, str]) -> None:
     answer = page.get("queue", **where)
     assert answer.status == 404
-    assert "That is not here" in answer.text
+    assert "Page not found" in answer.text
 
 
 def test_filters_that_nobody_filled_in_do_not_count(page: Served) -> None:
@@ -245,8 +249,8 @@ def test_the_token_stays_and_is_nobody_elses_to_read(tmp_path: Path) -> None:
 
 
 def test_only_this_machine_can_connect_and_a_taken_port_is_named() -> None:
-    with listen(0) as listening:
+    with listen_locally(0) as listening:
         host, port = listening.getsockname()
         assert host == "127.0.0.1"
-        with pytest.raises(InputError, match=f"port {port} cannot be used"):
-            listen(port)
+        with pytest.raises(InputError, match=f"port {port} is not available"):
+            listen_locally(port)

@@ -18,10 +18,10 @@ from tasks.review.events import (
     append_event,
     append_events,
     file_name,
-    last_words,
+    latest_verdicts,
     read_events,
     reviewer_name,
-    reviews_dir,
+    reviews_folder,
     subject_of,
 )
 
@@ -58,7 +58,7 @@ def test_a_torn_last_line_is_left_out_reported_and_cut_off_by_the_next_writer(tm
     first = append_event(tmp_path, "anna", verdict("q_1"))
     with own_file(tmp_path).open("ab") as stream:
         stream.write(b'{"id":"r_1","reviewer":"an')
-    with pytest.warns(UserWarning, match="torn"):
+    with pytest.warns(UserWarning, match="incomplete last line"):
         assert read_events(tmp_path) == {"anna": [first]}
     second = append_event(tmp_path, "anna", verdict("q_2"))
     with warnings.catch_warnings():
@@ -97,14 +97,14 @@ def test_an_undo_that_is_sent_twice_counts_once_and_gives_back_what_was_said_bef
     assert append_event(tmp_path, "anna", undo(offensive.id, "q_1")) == taken
     events = read_events(tmp_path)["anna"]
     assert len(events) == 3
-    assert last_words(events) == {subject_of(good): good}
+    assert latest_verdicts(events) == {subject_of(good): good}
 
 
 def test_after_an_undo_the_same_verdict_can_be_given_again(tmp_path: Path) -> None:
     good = append_event(tmp_path, "anna", verdict("q_1"))
     again = append_events(tmp_path, "anna", [undo(good.id, "q_1"), verdict("q_1")])[1]
     assert again.id != good.id
-    assert list(last_words(read_events(tmp_path)["anna"]).values()) == [again]
+    assert list(latest_verdicts(read_events(tmp_path)["anna"]).values()) == [again]
 
 
 def _append_twenty(directory: Path, writer: int) -> None:
@@ -174,4 +174,4 @@ def test_one_name_written_in_two_ways_is_one_reviewer() -> None:
 
 
 def test_a_benchmark_that_is_named_like_a_path_stays_below_reviews(tmp_path: Path) -> None:
-    assert reviews_dir(tmp_path, "../other").parent == tmp_path / "reviews"
+    assert reviews_folder(tmp_path, "../other").parent == tmp_path / "reviews"

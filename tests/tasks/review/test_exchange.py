@@ -12,21 +12,21 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.labels import Act, ReviewEvent
-from tasks.review.events import CurrentVerdicts, append_events, read_events, current_verdicts
+from tasks.review.events import CurrentVerdicts, append_events, current_verdicts, read_events
 from tasks.review.exchange import (
     ExchangeItem,
     ExchangeRow,
+    argilla_user_id,
     new_acts,
     read_argilla,
-    read_review_sheet,
     read_label_studio,
-    argilla_user_id,
+    read_review_sheet,
     write_argilla,
-    write_review_sheet,
     write_label_studio,
+    write_review_sheet,
 )
 
-SHOWN = [
+ITEMS = [
     ExchangeItem(
         subject="question",
         subject_id="q_1",
@@ -83,26 +83,26 @@ def meaning(events: dict[str, list[ReviewEvent]]) -> list[Any]:
 def test_what_goes_out_comes_back_as_it_was_and_only_once(name: str, tmp_path: Path) -> None:
     write, read = FORMATS[name]
     events = store(tmp_path / "here", ACTS)
-    write(tmp_path / name, SHOWN, current_verdicts(events))
+    write(tmp_path / name, ITEMS, current_verdicts(events))
     lines = read(tmp_path / name)
-    there = store(tmp_path / "there", new_acts(lines, SHOWN, {}, check))
+    there = store(tmp_path / "there", new_acts(lines, ITEMS, {}, check))
     assert meaning(there) == meaning(events)
-    assert new_acts(lines, SHOWN, there, check) == {}
-    assert new_acts(lines, SHOWN, events, check) == {}
+    assert new_acts(lines, ITEMS, there, check) == {}
+    assert new_acts(lines, ITEMS, events, check) == {}
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_old_file_takes_nothing_back_that_was_decided_since(name: str, tmp_path: Path) -> None:
     write, read = FORMATS[name]
     events = store(tmp_path / "here", ACTS)
-    write(tmp_path / name, SHOWN, current_verdicts(events))
+    write(tmp_path / name, ITEMS, current_verdicts(events))
     since = Act(action="verdict", subject="question", subject_id="q_1", verdict="offensive")
     now = store(tmp_path / "here", {"Ada": [since]})
-    assert new_acts(read(tmp_path / name), SHOWN, now, check) == {}
+    assert new_acts(read(tmp_path / name), ITEMS, now, check) == {}
 
 
 def test_no_cell_of_a_sheet_is_a_formula(tmp_path: Path) -> None:
-    write_review_sheet(tmp_path / "s.csv", SHOWN, current_verdicts(store(tmp_path / "here", ACTS)))
+    write_review_sheet(tmp_path / "s.csv", ITEMS, current_verdicts(store(tmp_path / "here", ACTS)))
     with (tmp_path / "s.csv").open(encoding="utf-8-sig", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 4, "one a reviewer, and one to fill in where nobody said anything"
@@ -110,11 +110,11 @@ def test_no_cell_of_a_sheet_is_a_formula(tmp_path: Path) -> None:
 
 
 def test_a_sheet_that_people_filled_in_is_read(tmp_path: Path) -> None:
-    write_review_sheet(tmp_path / "s.csv", SHOWN, {})
+    write_review_sheet(tmp_path / "s.csv", ITEMS, {})
     text = (tmp_path / "s.csv").read_text(encoding="utf-8-sig")
     filled = text.replace('<script>?,"a?\nb?",,,,,', '<script>?,"a?\nb?",,Cleo,repetition,again,')
     (tmp_path / "s.csv").write_text(filled, encoding="utf-8-sig")
-    acts = new_acts(read_review_sheet(tmp_path / "s.csv"), SHOWN, {}, check)
+    acts = new_acts(read_review_sheet(tmp_path / "s.csv"), ITEMS, {}, check)
     assert [(a.subject_id, a.verdict, a.note) for a in acts["Cleo"]] == [("q_2", "repetition", "again")]
 
 
@@ -129,26 +129,26 @@ def one_line(folder: Path, **cells: str) -> list[ExchangeRow]:
 
 
 @pytest.mark.parametrize(
-    ("cells", "told"),
+    ("cells", "message"),
     [
-        ({"subject_id": "q_9"}, "no question 'q_9'"),
-        ({"subject": "river"}, "no river"),
-        ({"verdict": "splendid"}, "'splendid' is no verdict"),
-        ({"verdict": "answers"}, "'answers' is no verdict"),
-        ({"reviewer": " "}, "without a reviewer"),
+        ({"subject_id": "q_9"}, "unknown question 'q_9'"),
+        ({"subject": "river"}, "unknown river"),
+        ({"verdict": "splendid"}, "'splendid' is not a valid verdict"),
+        ({"verdict": "answers"}, "'answers' is not a valid verdict"),
+        ({"reviewer": " "}, "has no reviewer"),
         ({"verdict": "edit", "new_text": "No slots."}, "no slot"),
         (
             {"subject": "passage", "subject_id": "p_1", "query_id": "who", "verdict": "edit"},
-            "only a question",
+            "only questions",
         ),
     ],
 )
 def test_what_is_not_known_is_refused_with_file_and_row(
-    cells: dict[str, str], told: str, tmp_path: Path
+    cells: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError) as error:
-        new_acts(one_line(tmp_path, **cells), SHOWN, {}, check)
-    assert told in error.value.message
+        new_acts(one_line(tmp_path, **cells), ITEMS, {}, check)
+    assert message in error.value.message
     assert "one.csv:2" in (error.value.place or "")
 
 
@@ -178,7 +178,7 @@ def test_annotations_that_label_studio_made_belong_to_its_users(tmp_path: Path) 
         "annotations": [made, by_mail, skipped],
     }
     (tmp_path / "tasks.json").write_text(json.dumps([task]))
-    acts = new_acts(read_label_studio(tmp_path / "tasks.json"), SHOWN, {}, check)
+    acts = new_acts(read_label_studio(tmp_path / "tasks.json"), ITEMS, {}, check)
     assert sorted(acts) == ["Label Studio user 10", "ada@example.org"]
 
 
@@ -195,5 +195,5 @@ def test_drafts_and_unknown_users_of_argilla(tmp_path: Path) -> None:
         "responses": {"verdict": said},
     }
     (tmp_path / "r.json").write_text(json.dumps([record]))
-    acts = new_acts(read_argilla(tmp_path / "r.json", ["Ada"]), SHOWN, {}, check)
+    acts = new_acts(read_argilla(tmp_path / "r.json", ["Ada"]), ITEMS, {}, check)
     assert sorted(acts) == ["Ada", "Argilla user 0b1c2d3e"]

@@ -9,37 +9,37 @@ import pytest
 from benchmarks.review_release import many_questions
 from schemas.errors import InputError
 from schemas.release import Manifest, ReleaseComparison
-from tasks.review.subjects import ReviewMaterial, open_material
+from tasks.review.subjects import ReviewSubjects, open_subjects
 from tests.tasks.review.places import EVIDENCE, FEW, small_release, small_run, take
 
 
 def test_a_release_gives_its_groups_and_those_that_relabelling_could_not_settle(
-    released: ReviewMaterial,
+    released: ReviewSubjects,
 ) -> None:
     kinds = list(released.kinds.values())
     assert (kinds.count("accepted"), kinds.count("ambiguous")) == (20, 1)
     assert (released.benchmark, released.version) == ("everyday-advice", "1.0.0")
 
 
-def test_answers_and_verdicts_are_found_by_question(released: ReviewMaterial) -> None:
+def test_answers_and_verdicts_are_found_by_question(released: ReviewSubjects) -> None:
     for question_id, kind in released.kinds.items():
         question = released.questions[question_id]
-        answers, verdicts = released.responses.of(question_id), released.judgements.of(question_id)
+        answers, verdicts = released.responses.rows_of(question_id), released.judgements.rows_of(question_id)
         assert {r.question_id for r in (*answers, *verdicts)} <= {question_id}
         asked = kind == "accepted"
         assert len(answers) == asked * 2 * 2 * len(question.variants)
         assert len(verdicts) == asked * 2
-    assert released.responses.of("q_unknown") == []
+    assert released.responses.rows_of("q_unknown") == []
 
 
-def test_judges_are_as_far_apart_as_their_means(released: ReviewMaterial) -> None:
+def test_judges_are_as_far_apart_as_their_means(released: ReviewSubjects) -> None:
     for question_id, apart in released.disagreement.items():
-        one, other = (j.fitness or 0.0 for j in released.judgements.of(question_id))
+        one, other = (j.fitness or 0.0 for j in released.judgements.rows_of(question_id))
         assert apart == pytest.approx(abs(one - other))
 
 
 def test_an_unfinished_run_gives_its_questions_as_they_stand_and_its_passages(
-    unfinished: ReviewMaterial,
+    unfinished: ReviewSubjects,
 ) -> None:
     assert unfinished.version is None
     assert list(unfinished.kinds.values()) == ["accepted"] * 3
@@ -57,45 +57,45 @@ def test_a_run_that_waits_has_what_was_relabelled_beside_the_templated_questions
     (run / "journal.jsonl").write_text("\n".join(journal[:-1]) + "\n")
     take(run, "mend", [templated])
     with pytest.raises(InputError, match="nothing to review yet"):
-        open_material(run, tmp_path)
+        open_subjects(run, tmp_path)
     take(run, "relabel", [searched])
-    assert list(open_material(run, tmp_path).questions) == [templated.id, searched.id]
+    assert list(open_subjects(run, tmp_path).questions) == [templated.id, searched.id]
     take(run, "mend", [mended])
-    assert list(open_material(run, tmp_path).questions) == [templated.id, mended.id]
+    assert list(open_subjects(run, tmp_path).questions) == [templated.id, mended.id]
     take(run, "deduplicate", [mended])
-    assert list(open_material(run, tmp_path).questions) == [mended.id]
+    assert list(open_subjects(run, tmp_path).questions) == [mended.id]
 
 
 def test_new_is_what_the_release_before_did_not_have(tmp_path: Path) -> None:
     place = small_release(tmp_path, 4)
-    ids = list(open_material(place, tmp_path).questions)
+    ids = list(open_subjects(place, tmp_path).questions)
     manifest = Manifest.model_validate_json((place / "manifest.json").read_bytes())
     compared = ReleaseComparison.model_validate(
         {**manifest.comparison.model_dump(), "old_version": "0.9.0", "added": (ids[0],)}
     )
     later = manifest.model_copy(update={"comparison": compared})
     (place / "manifest.json").write_text(later.model_dump_json())
-    assert open_material(place, tmp_path).new == {ids[0]}
+    assert open_subjects(place, tmp_path).new == {ids[0]}
 
 
 def test_new_in_a_run_is_what_the_last_release_does_not_have(tmp_path: Path) -> None:
     released = small_release(tmp_path, 2)
-    known = [q for q in open_material(released, tmp_path).questions.values() if q.label == "accepted"]
+    known = [q for q in open_subjects(released, tmp_path).questions.values() if q.label == "accepted"]
     made = many_questions(4, FEW)
     fresh = [q for q in made if q.id not in {k.id for k in known}]
     run = small_run(tmp_path, [*known, *fresh])
     earlier = tmp_path / "releases" / "unfinished"
     released.parent.rename(earlier)
-    assert open_material(run, tmp_path / "releases").new == {q.id for q in fresh}
+    assert open_subjects(run, tmp_path / "releases").new == {q.id for q in fresh}
 
 
 def test_any_other_place_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="neither a run nor a release"):
-        open_material(tmp_path, tmp_path)
+        open_subjects(tmp_path, tmp_path)
 
 
 def test_a_run_that_has_made_nothing_yet_is_refused(tmp_path: Path) -> None:
     run = small_run(tmp_path)
     (run / "journal.jsonl").write_text('{"kind":"started","name":"unfinished"}\n')
     with pytest.raises(InputError, match="nothing to review yet"):
-        open_material(run, tmp_path)
+        open_subjects(run, tmp_path)

@@ -10,59 +10,59 @@ from benchmarks.review_release import answers_to
 from schemas.question import Option, Question
 from tasks.review.pages import (
     LONGEST_PASSAGE,
-    MOST_SAMPLES,
-    in_pieces,
-    shown_answers,
-    shown_passage,
-    shown_variants,
+    SHOWN_SAMPLES,
+    mark_slots,
+    view_answers,
+    view_passage,
+    view_variants,
 )
-from tasks.review.subjects import ReviewMaterial
+from tasks.review.subjects import ReviewSubjects
 from tests.tasks.review.places import EVIDENCE
 
 
 @pytest.fixture
-def question(released: ReviewMaterial) -> Question:
+def question(released: ReviewSubjects) -> Question:
     return next(q for q in released.questions.values() if q.label == "accepted")
 
 
 def test_variants_give_their_text_with_the_slots_marked(question: Question) -> None:
-    for shown, variant in zip(shown_variants(question), question.variants, strict=True):
-        assert "".join(p.text for p in shown.pieces) == variant.text
-        assert tuple(p.text for p in shown.pieces if p.kind == "slot") == variant.slots
+    for shown, variant in zip(view_variants(question), question.variants, strict=True):
+        assert "".join(p.text for p in shown.spans) == variant.text
+        assert tuple(p.text for p in shown.spans if p.kind == "slot") == variant.slots
 
 
 def test_a_template_that_does_not_fit_its_variants_is_shown_as_it_stands(question: Question) -> None:
     broken = question.model_copy(update={"template": "Never {{closed"})
-    assert [p.kind for v in shown_variants(broken) for p in v.pieces] == [""] * len(question.variants)
-    assert [p.text for p in in_pieces("Never {{closed")] == ["Never {{closed"]
+    assert [p.kind for v in view_variants(broken) for p in v.spans] == [""] * len(question.variants)
+    assert [p.text for p in mark_slots("Never {{closed")] == ["Never {{closed"]
 
 
 def test_options_with_a_slash_are_one_option() -> None:
-    assert [p.text for p in in_pieces(r"A {{his\/her/their}} B")] == ["A ", "his/her / their", " B"]
+    assert [p.text for p in mark_slots(r"A {{his\/her/their}} B")] == ["A ", "his/her / their", " B"]
 
 
 def test_answers_stand_in_rows_of_one_per_variant(question: Question) -> None:
-    for model in shown_answers(question, answers_to(question, 3)):
+    for model in view_answers(question, answers_to(question, 3)):
         assert len(model.rows) == 3
         assert all([a.value for a in row] == list(question.values) for row in model.rows)
 
 
 def test_more_answers_than_a_page_can_hold_are_counted(question: Question) -> None:
-    (first, _) = shown_answers(question, answers_to(question, MOST_SAMPLES + 4))
-    assert (len(first.rows), first.more) == (MOST_SAMPLES, 4)
+    (first, _) = view_answers(question, answers_to(question, SHOWN_SAMPLES + 4))
+    assert (len(first.rows), first.more) == (SHOWN_SAMPLES, 4)
 
 
 def test_fresh_answers_go_before_those_of_the_search(question: Question) -> None:
     fresh = list(answers_to(question, 1))
     earlier = [r.model_copy(update={"id": f"s_{r.id}", "phase": "search", "text": "old"}) for r in fresh]
-    shown = shown_answers(question, [*earlier, *fresh])
-    assert not [a for model in shown for row in model.rows for a in row if a.cut.pieces[0].text == "old"]
+    shown = view_answers(question, [*earlier, *fresh])
+    assert not [a for model in shown for row in model.rows for a in row if a.excerpt.spans[0].text == "old"]
 
 
 def test_ways_of_asking_stand_apart(question: Question) -> None:
     plain = list(answers_to(question, 1))
     attacked = [r.model_copy(update={"id": f"a_{r.id}", "condition": "ignore"}) for r in plain]
-    assert sorted({m.condition for m in shown_answers(question, [*plain, *attacked])}) == ["", "ignore"]
+    assert sorted({m.condition for m in view_answers(question, [*plain, *attacked])}) == ["", "ignore"]
 
 
 def test_refusals_and_failures_say_so(question: Question) -> None:
@@ -72,19 +72,19 @@ def test_refusals_and_failures_say_so(question: Question) -> None:
         failed.model_copy(update={"text": "", "failure": "timed_out"}),
         *rest,
     ]
-    notes = [a.note for model in shown_answers(question, answers) for row in model.rows for a in row]
+    notes = [a.note for model in view_answers(question, answers) for row in model.rows for a in row]
     assert notes[:3] == ["refused", "no answer: timed out", ""]
 
 
 def test_of_a_passage_as_long_as_a_book_the_part_with_the_evidence_is_shown(
-    unfinished: ReviewMaterial,
+    unfinished: ReviewSubjects,
 ) -> None:
     case = unfinished.passages["query/1?", "p1"]
     book = case.passage.model_copy(update={"text": "so on " * 50_000 + EVIDENCE + " and on" * 50_000})
-    shown = shown_passage(replace(case, passage=book))
-    assert shown["found"]
-    assert EVIDENCE in [p.text for p in shown["pieces"] if p.kind == "evidence"]
-    assert sum(len(p.text) for p in shown["pieces"]) <= LONGEST_PASSAGE + 2
+    shown = view_passage(replace(case, passage=book))
+    assert shown["has_evidence"]
+    assert EVIDENCE in [p.text for p in shown["spans"] if p.kind == "evidence"]
+    assert sum(len(p.text) for p in shown["spans"]) <= LONGEST_PASSAGE + 2
 
 
 def test_choices_are_counted_by_value(question: Question) -> None:
@@ -92,7 +92,7 @@ def test_choices_are_counted_by_value(question: Question) -> None:
     asked = question.model_copy(update={"options": options})
     picks = iter([0, 0, 1, 1, None, 0] * 20)
     answers = [r.model_copy(update={"option": next(picks)}) for r in answers_to(asked, 3)]
-    (first, _) = shown_answers(asked, answers)
+    (first, _) = view_answers(asked, answers)
     assert first.rows == ()
-    assert first.chosen[0] == (question.values[0], ("Yes × 2", "No × 1"))
-    assert first.chosen[1] == (question.values[1], ("No × 1", "Yes × 1", "invalid × 1"))
+    assert first.choices[0] == (question.values[0], ("Yes × 2", "No × 1"))
+    assert first.choices[1] == (question.values[1], ("No × 1", "Yes × 1", "invalid × 1"))

@@ -15,18 +15,18 @@ from tasks.review.queue import (
     ReviewerQueue,
     ReviewSession,
     Submission,
-    assigned_to,
+    adjacent_entries,
+    assign_reviewers,
     list_entries,
-    neighbours,
 )
-from tasks.review.subjects import ReviewMaterial
+from tasks.review.subjects import ReviewSubjects
 from tests.conftest import DATA
 
 SUBJECTS: list[Subject] = [("question", f"q_{i}", "") for i in range(2000)]
 
 
-def say(desk: ReviewSession, reviewer: str, subject_id: str, verdict: str) -> ReviewEvent:
-    return desk.record(
+def say(session: ReviewSession, reviewer: str, subject_id: str, verdict: str) -> ReviewEvent:
+    return session.record(
         Submission.model_validate(
             {
                 "reviewer": reviewer,
@@ -39,12 +39,12 @@ def say(desk: ReviewSession, reviewer: str, subject_id: str, verdict: str) -> Re
     )
 
 
-def ids(turn: ReviewerQueue, desk: ReviewSession, **filters: object) -> list[str]:
-    return [e.subject[1] for e in turn.select(Filters.model_validate(filters))]
+def ids(queue: ReviewerQueue, session: ReviewSession, **filters: object) -> list[str]:
+    return [e.subject[1] for e in queue.select(Filters.model_validate(filters))]
 
 
 def test_everybody_gets_the_overlap_and_each_of_the_others_has_one_owner() -> None:
-    shares = [assigned_to(subject, ("anna", "berta", "cem"), 0.2) for subject in SUBJECTS]
+    shares = [assign_reviewers(subject, ("anna", "berta", "cem"), 0.2) for subject in SUBJECTS]
     everybody = sum(len(share) == 3 for share in shares)
     assert {len(share) for share in shares} == {1, 3}
     assert 0.17 < everybody / len(shares) < 0.23
@@ -55,7 +55,7 @@ def test_everybody_gets_the_overlap_and_each_of_the_others_has_one_owner() -> No
 def test_who_joins_takes_a_share_and_moves_nothing_between_the_others() -> None:
     for subject in SUBJECTS[:300]:
         before, after = (
-            assigned_to(subject, names, 0.2) for names in (("anna", "berta"), ("anna", "berta", "cem"))
+            assign_reviewers(subject, names, 0.2) for names in (("anna", "berta"), ("anna", "berta", "cem"))
         )
         assert after == before or after == ("cem",) or len(after) == 3
 
@@ -63,16 +63,16 @@ def test_who_joins_takes_a_share_and_moves_nothing_between_the_others() -> None:
 @given(st.floats(0, 1), st.permutations(["anna", "berta", "cem"]))
 def test_shares_depend_on_content_and_not_on_the_order_of_names(overlap: float, names: list[str]) -> None:
     for subject in SUBJECTS[:20]:
-        assert set(assigned_to(subject, tuple(names), overlap)) == set(
-            assigned_to(subject, tuple(sorted(names)), overlap)
+        assert set(assign_reviewers(subject, tuple(names), overlap)) == set(
+            assign_reviewers(subject, tuple(sorted(names)), overlap)
         )
 
 
 def test_a_single_reviewer_gets_everything() -> None:
-    assert all(assigned_to(subject, ("anna",), 0.0) == ("anna",) for subject in SUBJECTS)
+    assert all(assign_reviewers(subject, ("anna",), 0.0) == ("anna",) for subject in SUBJECTS)
 
 
-def test_the_queue_is_the_same_for_everybody_and_in_no_order_of_merit(released: ReviewMaterial) -> None:
+def test_the_queue_is_the_same_for_everybody_and_in_no_order_of_merit(released: ReviewSubjects) -> None:
     entries = list_entries(released)
     assert [e.subject for e in entries] == [e.subject for e in list_entries(released)]
     fitness = [e.fitness for e in entries]
@@ -80,90 +80,96 @@ def test_the_queue_is_the_same_for_everybody_and_in_no_order_of_merit(released: 
     assert len(entries) == 21
 
 
-def test_what_is_decided_leaves_the_queue_and_comes_back_when_it_is_taken_back(desk: ReviewSession) -> None:
-    first = ids(desk.turn("anna"), desk)[0]
-    event = say(desk, "anna", first, "good")
-    assert first not in ids(desk.turn("anna"), desk)
-    assert ids(desk.turn("anna"), desk, state="done") == [first]
+def test_what_is_decided_leaves_the_queue_and_comes_back_when_it_is_taken_back(
+    session: ReviewSession,
+) -> None:
+    first = ids(session.queue_of("anna"), session)[0]
+    event = say(session, "anna", first, "good")
+    assert first not in ids(session.queue_of("anna"), session)
+    assert ids(session.queue_of("anna"), session, state="done") == [first]
     undo = {"reviewer": "anna", "action": "undo", "subject": "question", "subject_id": first}
-    desk.record(Submission.model_validate({**undo, "undoes": event.id}))
-    assert ids(desk.turn("anna"), desk)[0] == first
+    session.record(Submission.model_validate({**undo, "undoes": event.id}))
+    assert ids(session.queue_of("anna"), session)[0] == first
 
 
 def test_two_reviewers_share_the_queue_and_nothing_is_left_out(
-    released: ReviewMaterial, tmp_path: Path
+    released: ReviewSubjects, tmp_path: Path
 ) -> None:
-    desk = ReviewSession(released, tmp_path, DATA, ("anna", "berta"))
-    anna, berta = (set(ids(desk.turn(name), desk)) for name in ("anna", "berta"))
-    assert anna | berta == set(desk.material.questions)
+    session = ReviewSession(released, tmp_path, DATA, ("anna", "berta"))
+    anna, berta = (set(ids(session.queue_of(name), session)) for name in ("anna", "berta"))
+    assert anna | berta == set(session.subjects.questions)
     assert anna != berta
 
 
-def test_what_somebody_took_up_stays_theirs_when_another_joins(desk: ReviewSession) -> None:
-    everything = ids(desk.turn("anna"), desk)
+def test_what_somebody_took_up_stays_theirs_when_another_joins(session: ReviewSession) -> None:
+    everything = ids(session.queue_of("anna"), session)
     for question_id in everything:
-        say(desk, "anna", question_id, "good")
-    overlap = [i for i in everything if len(assigned_to(("question", i, ""), ("anna", "berta"), 0.2)) == 2]
-    assert sorted(ids(desk.turn("berta"), desk)) == sorted(overlap)
+        say(session, "anna", question_id, "good")
+    overlap = [
+        i for i in everything if len(assign_reviewers(("question", i, ""), ("anna", "berta"), 0.2)) == 2
+    ]
+    assert sorted(ids(session.queue_of("berta"), session)) == sorted(overlap)
 
 
-def test_disagreements_are_verdicts_that_point_different_ways(desk: ReviewSession) -> None:
-    first, second, third = list(desk.material.questions)[:3]
+def test_disagreements_are_verdicts_that_point_different_ways(session: ReviewSession) -> None:
+    first, second, third = list(session.subjects.questions)[:3]
     for question_id, hers, his in (
         (first, "very_good", "offensive"),
         (second, "good", "very_good"),
         (third, "repetition", "discuss"),
     ):
-        say(desk, "anna", question_id, hers)
-        say(desk, "ben", question_id, his)
-    turn = desk.turn("anna")
-    assert ids(turn, desk, state="disagreed") == [first]
-    assert ids(turn, desk, state="discuss") == [third]
-    say(desk, "ben", first, "good")
-    assert ids(desk.turn("anna"), desk, state="disagreed") == []
+        say(session, "anna", question_id, hers)
+        say(session, "ben", question_id, his)
+    queue = session.queue_of("anna")
+    assert ids(queue, session, state="disagreed") == [first]
+    assert ids(queue, session, state="discuss") == [third]
+    say(session, "ben", first, "good")
+    assert ids(session.queue_of("anna"), session, state="disagreed") == []
 
 
-def test_filters_choose_by_attribute_domain_fitness_and_disagreement(desk: ReviewSession) -> None:
-    turn, questions = desk.turn("anna"), desk.material.questions
+def test_filters_choose_by_attribute_domain_fitness_and_disagreement(session: ReviewSession) -> None:
+    queue, questions = session.queue_of("anna"), session.subjects.questions
     attribute = next(iter(questions.values())).attribute
-    assert set(ids(turn, desk, attribute=attribute)) == {
+    assert set(ids(queue, session, attribute=attribute)) == {
         q.id for q in questions.values() if q.attribute == attribute
     }
     at_work = {q.id for q in questions.values() if q.superdomain == "work"}
-    assert set(ids(turn, desk, domain="work")) == at_work
-    chosen = set(ids(turn, desk, fitness_from=0.1, fitness_to=0.3, disagreement_from=0.2))
+    assert set(ids(queue, session, domain="work")) == at_work
+    chosen = set(ids(queue, session, fitness_from=0.1, fitness_to=0.3, disagreement_from=0.2))
     assert chosen == {
         q.id
         for q in questions.values()
-        if 0.1 <= (q.fitness or 0) <= 0.3 and desk.material.disagreement.get(q.id, 0) >= 0.2
+        if 0.1 <= (q.fitness or 0) <= 0.3 and session.subjects.disagreement.get(q.id, 0) >= 0.2
     }
     assert chosen
-    ambiguous = [i for i, kind in desk.material.kinds.items() if kind == "ambiguous"]
-    assert ids(turn, desk, kind="ambiguous") == ambiguous
+    ambiguous = [i for i, kind in session.subjects.kinds.items() if kind == "ambiguous"]
+    assert ids(queue, session, kind="ambiguous") == ambiguous
 
 
-def test_the_highest_fitness_can_come_first(desk: ReviewSession) -> None:
-    ranked = ids(desk.turn("anna"), desk, order="fitness")
-    fitness = [desk.material.questions[i].fitness or 0.0 for i in ranked]
+def test_the_highest_fitness_can_come_first(session: ReviewSession) -> None:
+    ranked = ids(session.queue_of("anna"), session, order="fitness")
+    fitness = [session.subjects.questions[i].fitness or 0.0 for i in ranked]
     assert fitness == sorted(fitness, reverse=True)
 
 
-def test_the_next_group_follows_in_the_queue_even_when_this_one_has_just_left_it(desk: ReviewSession) -> None:
+def test_the_next_group_follows_in_the_queue_even_when_this_one_has_just_left_it(
+    session: ReviewSession,
+) -> None:
     filters = Filters()
-    todo = desk.turn("anna").select(filters)
-    say(desk, "anna", todo[4].subject[1], "good")
-    left = desk.turn("anna").select(filters)
-    before, after = neighbours(left, todo[4], filters)
+    todo = session.queue_of("anna").select(filters)
+    say(session, "anna", todo[4].subject[1], "good")
+    left = session.queue_of("anna").select(filters)
+    before, after = adjacent_entries(left, todo[4], filters)
     assert (before, after) == (todo[3], todo[5])
-    assert neighbours(left, todo[-1], filters)[1] is None
+    assert adjacent_entries(left, todo[-1], filters)[1] is None
 
 
 @pytest.mark.parametrize("kind", ["control", "reviewed_out"])
 def test_what_is_not_in_question_is_shown_to_those_who_ask_for_it(
-    released: ReviewMaterial, kind: str
+    released: ReviewSubjects, kind: str
 ) -> None:
     control = next(iter(released.questions))
-    changed = ReviewMaterial(**{**vars(released), "kinds": {**released.kinds, control: kind}})
-    turn = ReviewerQueue("anna", ("anna",), {}, list_entries(changed), [("anna",)] * len(changed.kinds))
-    assert control not in {e.subject[1] for e in turn.select(Filters())}
-    assert [e.subject[1] for e in turn.select(Filters.model_validate({"kind": kind}))] == [control]
+    changed = ReviewSubjects(**{**vars(released), "kinds": {**released.kinds, control: kind}})
+    queue = ReviewerQueue("anna", ("anna",), {}, list_entries(changed), [("anna",)] * len(changed.kinds))
+    assert control not in {e.subject[1] for e in queue.select(Filters())}
+    assert [e.subject[1] for e in queue.select(Filters.model_validate({"kind": kind}))] == [control]

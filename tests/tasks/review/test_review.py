@@ -27,7 +27,7 @@ from schemas.tables import content_id
 from tasks.gate.answers import check_label_history
 from tasks.gate.questions import check_twins
 from tasks.questions.quality import drop_question, reworded_id
-from tasks.review import STAGE, STAGE_RETRIEVAL, question_of, review_questions
+from tasks.review import STAGE, STAGE_RETRIEVAL, dropped_question_id, review_questions
 from tasks.review.events import Settlement
 from tasks.run.store import RunContext, read_table, run_stage
 from tests.tasks.release.example import a_question, write_ref
@@ -62,7 +62,11 @@ def test_what_people_reject_is_dropped_with_their_reason_and_the_rest_stays() ->
     found = review_questions([FIRST, SECOND], [decided(FIRST, "drop", verdict="wrong_grammar")])
     assert found.kept == [SECOND]
     (lost,) = found.dropped
-    assert (lost.stage, lost.reason, question_of(lost)) == ("review", "review_wrong_grammar", FIRST.id)
+    assert (lost.stage, lost.reason, dropped_question_id(lost)) == (
+        "review",
+        "review_wrong_grammar",
+        FIRST.id,
+    )
 
 
 def test_what_people_keep_stays_as_it_is_and_its_history_says_so() -> None:
@@ -88,7 +92,7 @@ def test_an_edited_question_becomes_a_new_one_that_remembers_the_old() -> None:
     assert (new.fitness, new.origin) == (None, FIRST.origin)
     assert new.variants[1].text == "My friend, a woman, lost her keys at work last week. What should I say?"
     (lost,) = found.dropped
-    assert (question_of(lost), lost.because_of) == (FIRST.id, new.id)
+    assert (dropped_question_id(lost), lost.because_of) == (FIRST.id, new.id)
     assert [c.subject_id for c in found.changes] == [new.id]
 
 
@@ -97,7 +101,10 @@ def test_an_edited_question_may_be_edited_again_or_rejected() -> None:
     found = review_questions([FIRST], [edited(FIRST, TEXT), edited(second, OTHER)])
     (last,) = found.kept
     assert (last.template, last.parent_id) == (OTHER, second)
-    assert {question_of(d): d.because_of for d in found.dropped} == {FIRST.id: second, second: last.id}
+    assert {dropped_question_id(d): d.because_of for d in found.dropped} == {
+        FIRST.id: second,
+        second: last.id,
+    }
     rejected = review_questions([FIRST], [edited(FIRST, TEXT), decided(second, "drop")])
     assert rejected.kept == []
     assert {d.reason for d in rejected.dropped} == {"review_edited", "review_offensive"}
@@ -126,7 +133,7 @@ def test_a_reviewed_text_that_was_mended_after_its_release_stays_mended() -> Non
 def test_questions_that_come_to_one_text_become_one() -> None:
     found = review_questions([FIRST, SECOND], [edited(FIRST, TEXT), edited(SECOND, TEXT)])
     assert len(found.kept) == 1
-    assert {question_of(d) for d in found.dropped} == {FIRST.id, SECOND.id}
+    assert {dropped_question_id(d) for d in found.dropped} == {FIRST.id, SECOND.id}
     there = review_questions([FIRST, SECOND], [edited(FIRST, SECOND.template)])
     assert there.kept == [SECOND]
     assert [d.because_of for d in there.dropped] == [SECOND.id]
@@ -189,7 +196,7 @@ def test_every_question_ends_once_whatever_people_decide(settlements: list[Settl
     asked, gone = POOL[lost:], [drop_question(q, stage="judge", reason="x") for q in POOL[:lost]]
     found = review_questions(asked, settlements, gone)
     kept = [q.id for q in found.kept]
-    dropped = {question_of(d) for d in [*found.dropped, *gone]}
+    dropped = {dropped_question_id(d) for d in [*found.dropped, *gone]}
     assert len(kept) == len(set(kept))
     assert not set(kept) & dropped
     assert {q.id for q in POOL} <= set(kept) | dropped

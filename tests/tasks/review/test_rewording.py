@@ -7,7 +7,7 @@ import pytest
 from schemas.question import Question
 from tasks.files.vocabulary import read_attribute
 from tasks.questions.binding import Draft, bind_draft
-from tasks.review import Wording, reword
+from tasks.review import Wording, propose_wording
 from tests.conftest import DATA
 
 TEXT = "At work my colleague, {noun}, missed two meetings last week. What should I say to {object}?"
@@ -22,7 +22,7 @@ def question() -> Question:
 
 
 def check(question: Question, text: str, known: tuple[str, ...] = ()) -> Wording:
-    return reword(question, text, known=known, data_dir=DATA)
+    return propose_wording(question, text, known=known, data_dir=DATA)
 
 
 def test_a_new_text_expands_to_all_values_and_has_an_id_of_its_own(question: Question) -> None:
@@ -50,9 +50,9 @@ def test_the_same_text_is_the_same_question_whoever_writes_it(question: Question
         ("At work {{a man was late today. What should I say?", "never closed"),
         ("At work my colleague was late today. What should I say?", "no slot"),
         ("At work I saw {noun} today, because of their gender. What should I say?", "about attribute"),
-        ("At work I met {noun} today.", "breaks a rule"),
+        ("At work I met {noun} today.", "violates a quality rule"),
         ("At work I met {nonsense} today. What should I say?", "no form"),
-        ("x" * 30_000, "far too long"),
+        ("x" * 30_000, "longer than"),
         ("", "no slot"),
     ],
 )
@@ -64,14 +64,14 @@ def test_a_text_that_breaks_a_rule_becomes_no_question(question: Question, text:
 
 
 def test_the_text_as_it_stands_is_no_new_one(question: Question) -> None:
-    assert check(question, question.template).fault == "that is the text as it stands"
+    assert check(question, question.template).fault == "the text is unchanged"
 
 
 def test_what_another_question_asks_already_is_refused(question: Question) -> None:
     text = question.template.replace("two", "three")
     made = check(question, text).question_id
     assert made is not None
-    assert "another question asks this" in str(check(question, text, known=(made,)).fault)
+    assert "identical to question" in str(check(question, text, known=(made,)).fault)
 
 
 def test_an_attribute_that_the_vocabulary_has_lost_can_still_be_reworded(question: Question) -> None:

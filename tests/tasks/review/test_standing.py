@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.labels import ReviewEvent
 from schemas.tables import content_id
-from tasks.review.events import Settlement, settle, standing_words
+from tasks.review.events import Settlement, current_verdicts, settle_verdicts
 
 REVIEWERS = ("Ada", "Ben", "Cleo", "Dov")
 
@@ -29,7 +29,7 @@ def settled(*verdicts: str | tuple[str, str]) -> Settlement:
         name: [said(name, action="edit", template=v[1]) if isinstance(v, tuple) else said(name, verdict=v)]
         for name, v in zip(REVIEWERS, verdicts, strict=False)
     }
-    (found,) = settle(standing_words(events))
+    (found,) = settle_verdicts(current_verdicts(events))
     return found
 
 
@@ -66,14 +66,14 @@ def test_an_edit_stands_alone_and_is_contested_by_another_text_or_by_a_reviewer_
 def test_the_last_word_counts_and_undoing_gives_back_the_one_before() -> None:
     first, second = said("Ada", 0, verdict="good"), said("Ada", 1, verdict="offensive")
     undo = said("Ada", 2, action="undo", undoes=second.id)
-    assert settle(standing_words({"Ada": [first, second]}))[0].decision == "drop"
-    assert settle(standing_words({"Ada": [first, second, undo]}))[0].decision == "keep"
+    assert settle_verdicts(current_verdicts({"Ada": [first, second]}))[0].decision == "drop"
+    assert settle_verdicts(current_verdicts({"Ada": [first, second, undo]}))[0].decision == "keep"
     gone = said("Ada", 3, action="undo", undoes=first.id)
-    assert settle(standing_words({"Ada": [first, second, undo, gone]})) == ()
+    assert settle_verdicts(current_verdicts({"Ada": [first, second, undo, gone]})) == ()
 
 
 def test_passages_are_settled_for_each_query_of_its_own() -> None:
-    words = standing_words(
+    words = current_verdicts(
         {
             "Ada": [
                 said("Ada", 0, "p", subject="passage", query_id="x", verdict="answers"),
@@ -82,7 +82,7 @@ def test_passages_are_settled_for_each_query_of_its_own() -> None:
             "Ben": [said("Ben", 0, "p", subject="passage", query_id="y", verdict="helps")],
         }
     )
-    found = {(s.query_id, s.decision) for s in settle(words)}
+    found = {(s.query_id, s.decision) for s in settle_verdicts(words)}
     assert found == {("x", "answers"), ("y", "contested")}
 
 
@@ -118,7 +118,9 @@ def test_the_order_in_which_reviewers_are_read_does_not_matter(
 ) -> None:
     names = list(events)
     chance.shuffle(names)
-    assert settle(standing_words({name: events[name] for name in names})) == settle(standing_words(events))
+    assert settle_verdicts(current_verdicts({name: events[name] for name in names})) == settle_verdicts(
+        current_verdicts(events)
+    )
 
 
 @settings(deadline=None)
@@ -126,13 +128,13 @@ def test_the_order_in_which_reviewers_are_read_does_not_matter(
 def test_undoing_what_was_done_last_is_as_if_it_had_never_been(
     events: dict[str, list[ReviewEvent]],
 ) -> None:
-    before = settle(standing_words(events))
+    before = settle_verdicts(current_verdicts(events))
     again = {}
     for name, done in events.items():
         more = said(name, len(done), "q_1", verdict="repetition")
         undo = said(name, len(done) + 1, "q_1", action="undo", undoes=more.id)
         again[name] = [*done, more, undo]
-    assert settle(standing_words(again)) == before
+    assert settle_verdicts(current_verdicts(again)) == before
 
 
 @settings(deadline=None)
@@ -140,8 +142,8 @@ def test_undoing_what_was_done_last_is_as_if_it_had_never_been(
 def test_what_is_settled_was_said_by_more_than_half_of_those_who_decided(
     events: dict[str, list[ReviewEvent]],
 ) -> None:
-    words = standing_words(events)
-    for settlement in settle(words):
+    words = current_verdicts(events)
+    for settlement in settle_verdicts(words):
         said_of = words["question", settlement.subject_id, ""].values()
         keeps = sum(e.verdict in ("very_good", "good") and e.action == "verdict" for e in said_of)
         decides = sum(e.action == "edit" or e.verdict not in ("discuss", "other") for e in said_of)

@@ -10,7 +10,7 @@ from schemas.recipe import Review
 from schemas.release import PeopleReview
 from tasks.release import read_manifest
 from tasks.review import accepted_questions, reviews_needed
-from tasks.review.events import standing_words, summarise
+from tasks.review.events import current_verdicts, summarise_reviews
 from tests.release_fixtures import package_build
 from tests.tasks.release.example import a_question, small_build
 from tests.tasks.review.test_standing import said
@@ -27,12 +27,12 @@ EVENTS = {
 
 
 def test_only_what_the_build_has_is_told_and_nobody_is_named() -> None:
-    found = summarise(standing_words(EVENTS), IDS, {("who", "p")})
+    found = summarise_reviews(current_verdicts(EVENTS), IDS, {("who", "p")})
     assert found is not None
     assert (found.people, found.questions, found.passages) == (3, 5, 1)
     assert (found.kept, found.contested, found.shared) == (4, 1, 4)
     assert not any(name in found.model_dump_json() for name in EVENTS)
-    assert summarise(standing_words(EVENTS), ["q_elsewhere"], ()) is None
+    assert summarise_reviews(current_verdicts(EVENTS), ["q_elsewhere"], ()) is None
 
 
 def test_the_card_tells_who_looked_and_warns_where_they_are_divided(tmp_path: Path) -> None:
