@@ -23,7 +23,7 @@ from tasks.files.records import BadRows
 from tasks.files.retrieval import Source, detect_format, read_candidate_sets
 from tasks.files.vocabulary import input_path, read_attributes
 from tasks.judges.verdicts import AnswerGroup, group_answers
-from tasks.judges.words import masked_words, read_group_words
+from tasks.judges.words import read_group_words, words_to_mask
 from tasks.models import ModelSettings, run_async
 from tasks.models.prompts import Prompt, read_prompt
 from tasks.questions.quality import drop_question
@@ -145,7 +145,7 @@ def question_passage(
     `extra` holds `answers[model][variant][sample]` and the words that name the group."""
     answers = [[[r.text for r in variant] for variant in group.answers] for group in groups]
     attribute = vocabulary.attributes[question.attribute]
-    hidden = masked_words(attribute, question, vocabulary.group_words)
+    hidden = words_to_mask(attribute, question, vocabulary.group_words)
     lines = [f"Question: {question.template}"]
     for group in answers:
         for variant, texts in zip(question.variants, group, strict=True):
@@ -353,7 +353,7 @@ def dropped_passages(row: RelabelledRow) -> Iterable[Dropped]:
 
 STAGE_RETRIEVAL = Stage(
     "relabel_retrieval",
-    2,
+    3,
     run=relabel_retrieval,
     reads=("relabel", "models"),
     vocabulary=("prompts", "lexicons"),
