@@ -75,7 +75,7 @@ async def _ask(name: str, model: ModelName, texts: Sequence[str], settings: Mode
     price = settings.price(name)
     limits = settings.limits(name)
     key = api_key(model, settings) or "none"
-    worst = price.cost_usd(sum(estimate_tokens(text) for text in texts), 0)
+    worst = price.cost_usd(sum(estimate_tokens(text) for text in texts), 0, calls=len(texts))
     ledger = ledger_of(settings.run_dir, settings.budget_usd)
     if not ledger.reserve(worst):
         left = max(0.0, ledger.limit_usd - ledger.spent_usd())
@@ -110,5 +110,5 @@ async def _ask(name: str, model: ModelName, texts: Sequence[str], settings: Mode
         hint = "see the server's log: does it serve embeddings of this model?"
         raise ModelError(f"no embeddings: {said}", place=name, hint=hint) from None
     finally:
-        ledger.settle(worst, price.cost_usd(used, 0))
+        ledger.settle(worst, price.cost_usd(used, 0, calls=len(texts)))
         await client.close()

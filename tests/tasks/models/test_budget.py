@@ -20,7 +20,7 @@ from schemas.recipe import Limits
 from tasks.files.yaml import read_yaml
 from tasks.models.budget import SLICE, Ledger, ledger_of
 from tasks.models.names import parse_model_name
-from tasks.models.prices import FREE, PriceList, price_of
+from tasks.models.prices import FREE, PriceList, TokenPrice, price_of
 from tasks.models.protocol import Completion, Failure
 from tests.servers.openai_server import TRUNCATED, OpenAIServer, Reply
 from tests.tasks.models.asking import DATA, answers, questions, settings_for
@@ -40,11 +40,47 @@ def priced_settings(place: Path, budget_usd: float, **more: object):  # type: ig
     )
 
 
-def test_known_models_have_prices_with_a_source_and_a_date() -> None:
-    models = read_yaml(DATA / "prices.yaml", PriceList).models
-    assert models["gpt-5-mini"].cost_usd(1_000_000, 1_000_000) == 2.25
-    assert models["gpt-5-mini"].cost_usd(1_000_000, 0, tokens_in_cached=1_000_000) == 0.025
-    assert all(price.source.startswith("https://") for price in models.values())
+def listed_in(path: Path, name: str, *, batch: bool = False) -> TokenPrice:
+    batched = (name,) if batch else ()
+    return price_of(parse_model_name(name), configured=name, free=(), prices_path=path, batch=batched)
+
+
+def test_the_library_knows_prices_of_common_models() -> None:
+    price = listed_in(DATA / "prices.yaml", "openai:gpt-5-mini")
+    assert price.cost_usd(1_000_000, 1_000_000, calls=1000) == 2.25
+    assert price.cost_usd(1_000_000, 0, tokens_in_cached=1_000_000, calls=1000) == 0.025
+    assert price.source.startswith("genai-prices ")
+
+
+def test_batches_have_the_price_of_the_batch_api() -> None:
+    batched = listed_in(DATA / "prices.yaml", "openai:gpt-5-mini", batch=True)
+    assert (batched.input, batched.output) == (0.125, 1.0)
+    assert batched.as_of is not None
+
+
+def test_long_prompts_cost_more_and_many_short_ones_do_not() -> None:
+    price = listed_in(DATA / "prices.yaml", "openai:gpt-5.4")
+    assert price.cost_usd(300_000, 0) == pytest.approx(2 * 0.3 * price.input)
+    assert price.cost_usd(300_000, 0, calls=100) == pytest.approx(0.3 * price.input)
+
+
+def test_own_prices_take_precedence_over_the_library(tmp_path: Path) -> None:
+    own = tmp_path / "prices.yaml"
+    own.write_text(
+        'batch: 0.5\nmodels: {gpt-5-mini: {input: 7, output: 8, source: "a contract", as_of: "2026-01-01"}}'
+    )
+    assert listed_in(own, "openai:gpt-5-mini-2025-08-07").input == 7
+    assert listed_in(own, "openai:gpt-5-mini", batch=True).output == 4
+    assert listed_in(own, "openai:gpt-5").input == 1.25
+
+
+def test_a_server_has_the_prices_of_its_provider() -> None:
+    name = "openai:deepseek-chat@https://api.deepseek.com/v1"
+    assert 0 < listed_in(DATA / "prices.yaml", name).input < listed_in(DATA / "prices.yaml", name).output
+
+
+def test_the_shipped_price_list_is_valid() -> None:
+    assert read_yaml(DATA / "prices.yaml", PriceList).batch == 0.5
 
 
 def test_dated_snapshots_cost_what_the_model_costs_and_own_servers_are_free() -> None:

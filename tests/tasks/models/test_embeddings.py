@@ -37,7 +37,7 @@ def test_what_embeddings_cost_is_within_the_budget(tmp_path):
     prices.write_text("models: {test-model: {input: 1000.0, output: 0, source: here, as_of: '2026-01-01'}}")
     with OpenAIServer(embeddings=by_length) as server:
         name = server.model()
-        with pytest.raises(BudgetError, match="is not known"):
+        with pytest.raises(BudgetError, match="is unknown"):
             embed_texts(name, ["a b"], settings(tmp_path))
         with pytest.raises(BudgetError, match="may cost"):
             embed_texts(name, ["a b"] * 99, settings(tmp_path, budget_usd=0.01, prices_path=prices))
