@@ -32,15 +32,10 @@ from schemas.question import Question
 from schemas.recipe import Bar, Recipe
 from tasks.expand import expand_family
 from tasks.families.effects import Slice, correct_for_multiplicity
-from tasks.judge import ask_judge
+from tasks.families.open import compare_groups, question_effects, shared_effect
+from tasks.judge import run_judge
 from tasks.judges.verdicts import AnswerGroup, group_answers
-from tasks.measure.open_questions import (
-    compare_groups,
-    holdout_fitness,
-    question_effects,
-    shared_effect,
-    verdict_effects,
-)
+from tasks.measure.verdicts import holdout_fitness, verdict_effects
 from tasks.run.store import RunContext
 from tests.servers.openai_server import OpenAIServer
 from tests.servers.scripted_judges import ScriptedJudge
@@ -73,7 +68,7 @@ def ask(groups: Sequence[AnswerGroup], recipe: Recipe, seed: int) -> list[Judgem
             cache_path=str(Path(folder) / "answers.sqlite"),
             budget_usd=0.0,
         )
-        return ask_judge(context, judge, groups, attributes())
+        return run_judge(context, judge, groups, attributes())
 
 
 def fitness_of(kind: Kind | None, size: str, questions: Sequence[Question]) -> list[float]:

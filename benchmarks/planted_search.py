@@ -18,19 +18,13 @@ from tasks.evolve import STAGE as MUTATE
 from tasks.evolve.select import STAGE as SELECT
 from tasks.expand import STAGE as EXPAND
 from tasks.families.effects import correct_for_multiplicity
+from tasks.families.open import compare_groups, question_effects, shared_effects, slice_effects
 from tasks.judge import STAGE as JUDGE
 from tasks.judges.divergence import word_vectors
 from tasks.judges.panel import SCREEN, deciding_form
 from tasks.judges.verdicts import group_answers
-from tasks.judges.words import mask_words, masked_words
-from tasks.measure.open_questions import (
-    compare_groups,
-    holdout_fitness,
-    question_effects,
-    shared_effects,
-    slice_effects,
-    verdict_effects,
-)
+from tasks.judges.words import mask_words, words_to_mask
+from tasks.measure.verdicts import holdout_fitness, verdict_effects
 from tasks.run.store import RunContext, Stage, Step, TableRef, read_table, run_stage
 from tests.simulated.target import SimulatedTarget, Unit
 
@@ -175,7 +169,7 @@ def hold_out(context: RunContext, target: SimulatedTarget, archive: TableRef) ->
 def true_excess(target: SimulatedTarget, question: Question, samples: int = 200) -> float:
     """The excess over so many answers per value: as good as the truth."""
     texts = [target.answer(v.text, f"truth {v.index} {k}") for v in question.variants for k in range(samples)]
-    hidden = masked_words(attributes()[question.attribute], question, words().groups)
+    hidden = words_to_mask(attributes()[question.attribute], question, words().groups)
     vectors = word_vectors([mask_words(text, hidden) for text in texts])
     alike = vectors @ vectors.T
     owner = np.repeat(np.arange(len(question.variants)), samples)

@@ -7,12 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.answers import Effect, Response
 from schemas.errors import InputError
@@ -28,6 +26,7 @@ from tasks.files.yaml import read_yaml
 from tasks.models.protocol import Message
 from tasks.questions.binding import Draft
 from tasks.questions.composition import DraftPair
+from tasks.stats.hypothesis_tests import t_test_against_zero
 from tasks.stats.resampling import Interval, mean_with_interval, sign_flip_p_value
 from tasks.text.slots import Slot
 
@@ -55,33 +54,6 @@ def association_score(counts: Assignments) -> float:
     stigma = counts.stigma_negative / (counts.stigma_negative + counts.stigma_positive + SMOOTHING)
     default = counts.default_positive / (counts.default_negative + counts.default_positive + SMOOTHING)
     return stigma + default - 1
-
-
-@dataclass(frozen=True)
-class TTest:
-    """Mean of scores against 0. `t` and `p_value` are NaN for fewer than two scores; t is infinite where
-    all scores are the same and not 0."""
-
-    mean: float
-    t: float
-    p_value: float
-    n: int
-
-
-def t_test_against_zero(scores: Sequence[float]) -> TTest:
-    """One-sample t-test (two-sided)."""
-    n = len(scores)
-    mean = float(np.mean(scores)) if n else nan
-    if n < 2:
-        return TTest(mean, nan, nan, n)
-    spread = float(np.std(scores, ddof=1))
-    if spread <= 1e-12 * max(1.0, abs(mean)):
-        t = 0.0 if mean == 0 else float(np.copysign(np.inf, mean))
-        return TTest(mean, t, 1.0 if mean == 0 else 0.0, n)
-    from scipy.stats import ttest_1samp
-
-    result = ttest_1samp(scores, 0.0)
-    return TTest(mean, float(result.statistic), float(result.pvalue), n)
 
 
 # The association score over recorded word assignments, as LLM-IAT wrote them (arXiv 2402.04105).
@@ -185,41 +157,6 @@ def measure_associations(answers: Sequence[str], test: AssociationTest) -> dict[
 
 
 # Paired scores of two sides: the t-test after outliers are removed (RedditBias, arXiv 2106.03521).
-
-
-OUTLIER_SD = 3.0
-
-
-@dataclass(frozen=True)
-class Paired:
-    """Differences (first minus second) of the pairs that were kept, in their order, and the t-test."""
-
-    differences: tuple[float, ...]
-    kept: tuple[bool, ...]
-    """By pair."""
-    test: TTest
-
-    @property
-    def removed(self) -> int:
-        """Pairs that were left out."""
-        return len(self.kept) - len(self.differences)
-
-
-def paired_t_test(first: Sequence[float], second: Sequence[float]) -> Paired:
-    """Two-sided. A pair is left out where either score is more than 3 standard deviations from the mean of
-    its side, both over all pairs; of ten pairs or fewer none can be."""
-    one, other = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    kept = within(one) & within(other)
-    differences = tuple(float(d) for d in (one - other)[kept])
-    return Paired(differences, tuple(bool(k) for k in kept), t_test_against_zero(differences))
-
-
-def within(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which scores are no outliers."""
-    if len(scores) < 2:
-        return np.ones(len(scores), dtype=bool)
-    distance = np.abs(scores - scores.mean())
-    return np.asarray(distance <= OUTLIER_SD * scores.std(ddof=1) + 1e-12)
 
 
 # Word associations: which term is given to which word (LLM-IAT, arXiv 2402.04105).

@@ -18,7 +18,7 @@ from schemas.vocabulary import Attribute
 from tasks.families import Answered, Method
 from tasks.families.effects import Slice, effect_of, slices_of
 from tasks.files.vocabulary import read_lexicon, vocabulary_dir
-from tasks.judges.divergence import sentiment_of, words_of
+from tasks.judges.divergence import sentiment_score, split_words
 from tasks.stats.resampling import mean_with_interval, sign_flip_p_value
 from tasks.stats.spread import group_spread
 
@@ -74,9 +74,9 @@ def tone_of(answer: str, beginning: str, group: str, words: RegardWords) -> Tone
     completions = [name.sub(" ", text) for text in completions_of(answer, beginning)]
     if not completions:
         return None
-    said = [set(words_of(text)) for text in completions]
+    said = [set(split_words(text)) for text in completions]
     return Tone(
-        sentiment=fmean(sentiment_of(text) for text in completions),
+        sentiment=fmean(sentiment_score(text) for text in completions),
         regard=fmean(_sign(len(s & words.well) - len(s & words.ill)) for s in said),
         toxicity=fmean(bool(s & words.toxic) for s in said),
     )

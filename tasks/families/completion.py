@@ -30,9 +30,8 @@ from tasks.families.shared import invalid_share, order_effect
 from tasks.files.tables import plain_answer, read_csv_rows
 from tasks.files.vocabulary import GIVEN, read_templates, read_triples
 from tasks.questions.binding import Draft
-from tasks.questions.composition import DraftPair, template_pairs
-from tasks.stats.resampling import DRAWS, Floats, cluster_bootstrap, p_value
-from tasks.stats.resampling import EXACT_UP_TO_PERMUTATION as EXACT_UP_TO
+from tasks.questions.composition import DraftPair, make_template_pairs
+from tasks.stats.resampling import DRAWS, MAX_EXACT, Floats, cluster_bootstrap, p_value
 from tasks.text.slots import Slot
 
 Triple = tuple[str, str, str]
@@ -51,7 +50,7 @@ def crossed_pairs(
     lists = {name: read_triples(data_dir, name).triples for name in sorted(names)}
     return [
         replace(pair, explicit=draft)
-        for pair in template_pairs(data_dir, "completion", spec, attributes)
+        for pair in make_template_pairs(data_dir, "completion", spec, attributes)
         for draft in _crossed(pair, items[pair.explicit.template_id or ""], lists)
     ]
 
@@ -147,7 +146,7 @@ def side_flip_p_value(tables: ArrayLike, seed: int) -> float:
 
 def _flips(n: int, seed: int) -> NDArray[np.float64]:
     """0/1 per question, array (ways, n); the first row flips nothing."""
-    if 2**n <= EXACT_UP_TO:
+    if 2**n <= MAX_EXACT:
         return ((np.arange(2**n)[:, None] >> np.arange(n)) & 1).astype(float)
     drawn = np.random.default_rng(seed).integers(0, 2, size=(DRAWS, n))
     return np.vstack([np.zeros(n), drawn]).astype(float)
@@ -319,7 +318,9 @@ def side_by_choice(answered: Answered, values: frozenset[str] | None = None) -> 
     return table
 
 
-def released(answered: Sequence[Answered], attributes: Mapping[str, Attribute]) -> Figures:
+def released(
+    answered: Sequence[Answered], attributes: Mapping[str, Attribute], data_dir: Path
+) -> Figures:
     """The figures of recorded completions, from a release's own answers."""
     roles = {relative: role for role, relative in CHOICES.items()}
     found = []

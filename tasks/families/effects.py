@@ -1,4 +1,4 @@
-"""Effects: a number, the slice it holds for, its interval and how surprising it is."""
+"""Effects: estimates with their slice, interval, p-value and false discovery rate."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any, Literal
 from schemas.answers import PLAIN, Effect
 from schemas.question import Question
 from schemas.tables import content_id, derived_seed
+from tasks.stats.hypothesis_tests import q_values
 from tasks.stats.resampling import Interval
-from tasks.stats.tests import q_values
 
 Level = Literal["question", "domain", "superdomain", "attribute", "family", "control", "overall"]
 
 EVERY = "all"
-"""Stands where a slice is not limited to one attribute, family or model."""
+"""Attribute, family or model of a slice that is not limited to one."""
 
 
 @dataclass(frozen=True, order=True)
 class Slice:
-    """What an effect holds for."""
+    """The questions, model and condition that an effect is estimated on."""
 
     level: Level
     name: str
@@ -32,13 +32,13 @@ class Slice:
     condition: str = PLAIN
 
     def seed(self, metric: str) -> int:
-        """A seed for resampling this slice."""
-        where = (self.level, self.name, self.family, self.attribute, self.model, self.condition)
-        return derived_seed("effect", *where, metric)
+        """Return the seed for resampling a metric on this slice."""
+        key = (self.level, self.name, self.family, self.attribute, self.model, self.condition)
+        return derived_seed("effect", *key, metric)
 
 
 def slices_of(question: Question, model: str, condition: str = PLAIN) -> list[Slice]:
-    """The slices that a question counts for."""
+    """Return the slices that a question counts for. Questions that were not accepted count for none."""
     if question.control != "none":
         return [Slice("control", question.control, question.family, EVERY, model, condition)]
     if question.label != "accepted":
@@ -53,21 +53,20 @@ def slices_of(question: Question, model: str, condition: str = PLAIN) -> list[Sl
 
 
 def effect_of(
-    where: Slice, metric: str, unit: str, interval: Interval, p_value: float | None = None
+    slice_: Slice, metric: str, unit: str, interval: Interval, p_value: float | None = None
 ) -> Effect | None:
-    """The effect, not yet corrected; `None` where it is not defined (nothing varied)."""
+    """Build an effect without its q-value. Return `None` if the estimate is undefined."""
     if not isfinite(interval.value):
         return None
+    key = (slice_.level, slice_.name, slice_.family, slice_.attribute, slice_.model, slice_.condition)
     return Effect(
-        id=content_id(
-            "e", where.level, where.name, where.family, where.attribute, where.model, where.condition, metric
-        ),
-        level=where.level,
-        name=where.name,
-        family=where.family,
-        attribute=where.attribute,
-        model=where.model,
-        condition=where.condition,
+        id=content_id("e", *key, metric),
+        level=slice_.level,
+        name=slice_.name,
+        family=slice_.family,
+        attribute=slice_.attribute,
+        model=slice_.model,
+        condition=slice_.condition,
         metric=metric,
         unit=unit,
         value=interval.value,
@@ -80,8 +79,10 @@ def effect_of(
 
 
 def correct_for_multiplicity(effects: Iterable[Effect]) -> list[Effect]:
-    """Every effect with its q, Benjamini-Hochberg within its level; sorted. Controls are no discoveries:
-    they are tested, but share no level with what they are the floor of."""
+    """Add Benjamini-Hochberg q-values and sort the effects.
+
+    Each level is corrected by itself. So controls, which are no discoveries, do not affect other levels.
+    """
     by_level: dict[str, list[Effect]] = defaultdict(list)
     for effect in effects:
         by_level[effect.level].append(effect)
@@ -95,9 +96,6 @@ def correct_for_multiplicity(effects: Iterable[Effect]) -> list[Effect]:
     )
 
 
-# How a metric is reported: its value, its interval, what it rests on.
-
-
 def figure(
     value: float | None,
     low: float | None = None,
@@ -106,8 +104,11 @@ def figure(
     n: int,
     clusters: int | None = None,
 ) -> dict[str, Any]:
-    """`value`, `low`, `high`, `n`; `None` where it is not defined. `clusters`: independent units, where they
-    are fewer than rows."""
+    """Return a metric as it is reported: `value`, `low`, `high`, `n` and, if given, `clusters`.
+
+    Numbers that are not finite become `None`. `clusters` is the number of independent units, if it is smaller
+    than the number of rows `n`.
+    """
     numbers = {"value": value, "low": low, "high": high}
-    shown: dict[str, Any] = {k: v if v is None or isfinite(v) else None for k, v in numbers.items()}
-    return shown | {"n": n} | ({} if clusters is None else {"clusters": clusters})
+    reported: dict[str, Any] = {k: v if v is None or isfinite(v) else None for k, v in numbers.items()}
+    return reported | {"n": n} | ({} if clusters is None else {"clusters": clusters})

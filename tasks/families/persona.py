@@ -28,8 +28,9 @@ from tasks.families.effects import Slice, effect_of, figure
 from tasks.families.shared import invalid_share, order_effect, placed_option
 from tasks.files.tables import plain_answer, read_csv_rows
 from tasks.models.protocol import Message
+from tasks.stats.hypothesis_tests import mcnemar_p_value
 from tasks.stats.resampling import mean_with_interval, sign_flip_p_value
-from tasks.stats.tests import mcnemar_p_value, share_with_interval
+from tasks.stats.shares import share_with_interval
 
 COLUMNS = ("item", "persona", "gold", "response")
 INSTRUCTION = "instruction"

@@ -20,9 +20,9 @@ from tasks.families import Answered, Figures, Method, Recorded
 from tasks.families.effects import Slice, effect_of, figure
 from tasks.families.shared import invalid_share, order_effect, placed_option
 from tasks.files.tables import plain_answer, read_csv_rows
-from tasks.questions.composition import DraftPair, draw_pairs, template_pairs
+from tasks.questions.composition import DraftPair, draw_pairs, make_template_pairs
 from tasks.stats.resampling import Interval, mean_with_interval
-from tasks.stats.spread import Cell, Floats, deal, deal_matched, spread_of
+from tasks.stats.spread import Floats, TemplateAnswers, deal, deal_matched, spread_of_templates
 
 COLUMNS = ("template", "task", "group", "gold", "response")
 EVERY_TASK = "all"
@@ -72,7 +72,7 @@ def measure_tasks(answers: Sequence[TaskAnswer]) -> dict[str, Any]:
 
 def _measure(task: str, valid: Sequence[TaskAnswer]) -> dict[str, Any]:
     seed = derived_seed("task_accuracy", task)
-    spread = spread_of(_cells(valid), seed)
+    spread = spread_of_templates(_cells(valid), seed)
     if spread is None:
         nothing = figure(None, n=0)
         return {"max_min": nothing, "max_min_excess": nothing | {"p_value": None}, "accuracy": nothing}
@@ -96,7 +96,7 @@ def _figure(interval: Interval, n: int) -> dict[str, Any]:
     return figure(interval.value, interval.low, interval.high, n=n, clusters=interval.n)
 
 
-def _cells(valid: Sequence[TaskAnswer]) -> Iterator[Cell]:
+def _cells(valid: Sequence[TaskAnswer]) -> Iterator[TemplateAnswers]:
     """Templates in which two groups or more were answered for. Rows of one template are dealt freely: nothing
     says which names were matched."""
     by_template: dict[tuple[str, str], list[TaskAnswer]] = defaultdict(list)
@@ -107,7 +107,7 @@ def _cells(valid: Sequence[TaskAnswer]) -> Iterator[Cell]:
         if len(names) > 1:
             groups = deal([names.index(a.group) for a in rows], derived_seed("deal", task, template))
             right = np.array([float(bool(a.right)) for a in rows])
-            yield Cell(f"{task}/{template}", right, np.ones(len(rows)), groups)
+            yield TemplateAnswers(f"{task}/{template}", right, np.ones(len(rows)), groups)
 
 
 # Tasks whose answer cannot depend on the name in them: is it found as often for every group? After CALM
@@ -125,7 +125,7 @@ told from chance."""
 def pairs(recipe: Recipe, data_dir: Path, spec: Family, attributes: Sequence[Attribute]) -> list[DraftPair]:
     """Every template with every name: one question for each place in the lists, so that groups are matched.
     `questions` draws templates first, then names."""
-    bare = template_pairs(data_dir, "task_accuracy", spec, attributes)
+    bare = make_template_pairs(data_dir, "task_accuracy", spec, attributes)
     for attribute in attributes:
         names_in(attribute)
     if not spec.questions:
@@ -175,7 +175,7 @@ def effects(
     between groups within a template: as it is (`max_min`) and beyond chance (`max_min_excess`)."""
     whole = by_template(inside)
     made = [invalid_share(where, whole), order_effect(where, whole), *_accuracies(where, whole)]
-    spread = spread_of(cells_of(inside), where.seed("max_min"))
+    spread = spread_of_templates(cells_of(inside), where.seed("max_min"))
     if spread is not None:
         made.append(effect_of(where, "max_min", SHARE, spread.raw))
         made.append(effect_of(where, "max_min_excess", SHARE, spread.excess, spread.p_value))
@@ -214,7 +214,7 @@ def template_of(answered: Answered) -> str:
     return answered.question.template_id or answered.question.id
 
 
-def cells_of(inside: Sequence[Answered]) -> Iterator[Cell]:
+def cells_of(inside: Sequence[Answered]) -> Iterator[TemplateAnswers]:
     """Templates by attribute and kind, with the answers to all their names; those without any left out."""
     gathered: dict[tuple[str, str, str], list[Answered]] = defaultdict(list)
     for a in inside:
@@ -223,7 +223,7 @@ def cells_of(inside: Sequence[Answered]) -> Iterator[Cell]:
         right, answers = np.concatenate([_by_name(a) for a in questions], axis=1)
         if answers.any():
             deals = [deal_matched(_names_of(a)) for a in questions]
-            yield Cell(template, right, answers, np.concatenate(deals, axis=1))
+            yield TemplateAnswers(template, right, answers, np.concatenate(deals, axis=1))
 
 
 def _names_of(answered: Answered) -> tuple[str, ...]:

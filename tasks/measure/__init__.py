@@ -1,118 +1,73 @@
-"""The families' metrics over a release's own answers."""
+"""Measure: compute effects with intervals and tests for every slice, from a build's or recorded answers."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Response
+from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES
 from schemas.errors import InputError
 from schemas.labels import StageCounts
 from schemas.question import QUESTIONS, Question
 from schemas.vocabulary import Attribute
-from tasks.families import Answered, Recorded, method_of
+from tasks.families import Answered, Figures, Recorded, method_of
 from tasks.families.effects import correct_for_multiplicity, figure
+from tasks.families.open import (
+    ComparedGroup,
+    compare_groups,
+    question_effects,
+    shared_effects,
+    slice_effects,
+)
 from tasks.families.shared import family_effects, gather_answers
 from tasks.files.vocabulary import read_attributes, vocabulary_dir
 from tasks.judges.divergence import read_divergence_words
 from tasks.judges.panel import SCREEN, deciding_form
 from tasks.judges.verdicts import group_answers
-from tasks.measure.open_questions import (
-    ComparedGroup,
-    compare_groups,
+from tasks.measure.verdicts import (
     holdout_fitness,
     judge_effects,
     length_controlled_effects,
-    question_effects,
-    shared_effects,
     shrinkage,
-    slice_effects,
     verdict_effects,
 )
 from tasks.release import MANIFEST, open_release
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 
-
-def measure_release(family: str, path: Path, data_dir: Path) -> dict[str, Any]:
-    """A family's metric over a release directory, or a file inside one. Raises `InputError` where it is no
-    release, or holds no answers of that family."""
-    root = next((p for p in (path, *path.parents) if (p / MANIFEST).is_file()), path)
-    contents = open_release(root).contents
-    questions = {q.id: q for q in contents.rows(QUESTIONS) if q.family == family}
-    answers = [r for r in contents.rows(RESPONSES) if r.question_id in questions]
-    if not answers:
-        raise InputError(f"the release has no answers of family {family!r}", place=str(root))
-    attributes = {
-        a.id: a for a in read_attributes(data_dir, sorted({q.attribute for q in questions.values()}))
-    }
-    if family == "open":
-        return _measure_open(list(questions.values()), answers, attributes, data_dir)
-    answered = gather_answers(questions, answers)
-    released = method_of(family).released
-    return released(answered, attributes) if released else effect_figures(answered, attributes)
-
-
-def effect_figures(answered: Sequence[Answered], attributes: Mapping[str, Attribute]) -> dict[str, Any]:
-    """The family's effects by metric, model, attribute and condition (left out where there is one only)."""
-    found: dict[str, Any] = {}
-    for e in family_effects(answered, attributes):
-        if e.level in ("attribute", "family", "overall"):
-            slot = found.setdefault(e.metric, {}).setdefault(e.model, {}).setdefault(e.name, {})
-            slot[e.condition] = figure(e.value, e.low, e.high, n=e.n) | {"p_value": e.p_value, "unit": e.unit}
-    return found
-
-
-def _measure_open(
-    questions: Sequence[Question],
-    answers: Sequence[Response],
-    attributes: Mapping[str, Attribute],
-    data_dir: Path,
-) -> dict[str, Any]:
-    """`divergence` by model and attribute, over hold-out answers."""
-    groups = group_answers(questions, [r for r in answers if r.phase == "holdout"])
-    found: dict[str, dict[str, Any]] = defaultdict(dict)
-    for e in slice_effects(compare_groups(groups, attributes, read_divergence_words(data_dir))):
-        if e.level == "attribute" and e.metric == "divergence":
-            found[e.model][e.attribute] = figure(e.value, e.low, e.high, n=e.n) | {"p_value": e.p_value}
-    return {"divergence": dict(found)}
-
-
-# Measure: what fresh answers show, over which slice, how surely, and what remains of the selection.
-
-
 VOCABULARY = vocabulary_dir()
 
 
-def measure(context: RunContext, questions: TableRef, responses: TableRef, judgements: TableRef) -> Outcome:
-    """Effects of every slice, and the questions with their hold-out effect.
+# The stage.
 
-    Open questions are measured on hold-out answers only; forced choices on all answers, because no answer
-    decided whether they were kept.
+
+def measure(context: RunContext, questions: TableRef, responses: TableRef, judgements: TableRef) -> Outcome:
+    """Compute the effects of every slice and record each question's hold-out effect.
+
+    Open questions are measured on hold-out answers only, because their search answers decided whether they
+    were kept. The other families are measured on all answers.
     """
     asked = {q.id: q for q in read_table(questions, QUESTIONS)}
     answers = read_table(responses, RESPONSES)
     verdicts = read_table(judgements, JUDGEMENTS)
     data_dir = Path(context.data_dir)
-    attributes = {a.id: a for a in read_attributes(data_dir, sorted({q.attribute for q in asked.values()}))}
+    attributes = _attributes_of(asked.values(), data_dir)
     form = deciding_form(context.recipe, data_dir)
 
-    fresh = [r for r in answers if r.phase == "holdout"]
     open_questions = [q for q in asked.values() if q.family == "open"]
-    groups = group_answers(open_questions, fresh)
-    control_length = context.recipe.judging.length_control
-    compared = compare_groups(groups, attributes, read_divergence_words(data_dir))
+    groups = group_answers(open_questions, [r for r in answers if r.phase == "holdout"])
+    length_groups = groups if context.recipe.judging.length_control else ()
+    words = read_divergence_words(data_dir)
+    compared = compare_groups(groups, attributes, words)
     again = holdout_fitness((j for j in verdicts if j.question_id in asked), form)
 
     effects = correct_for_multiplicity(
         [
             *question_effects(compared),
             *slice_effects(compared),
-            *shared_effects(groups, attributes, read_divergence_words(data_dir)),
+            *shared_effects(groups, attributes, words),
             *verdict_effects(asked, verdicts, form),
-            *length_controlled_effects(asked, verdicts, groups if control_length else (), form),
+            *length_controlled_effects(asked, verdicts, length_groups, form),
             *family_effects(gather_answers(asked, answers), attributes),
             *shrinkage(asked.values(), again, form),
             *judge_effects(j for j in verdicts if j.question_id in asked),
@@ -126,19 +81,22 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
 
 
 def mean_excess(compared: Iterable[ComparedGroup]) -> dict[str, float]:
-    """By question, over targets. Unlike fitness it may be negative: it is not cut off at what was hoped."""
-    found: dict[str, list[float]] = {}
+    """Return the mean excess distance by question, over targets. Unlike fitness, it may be negative."""
+    excesses: dict[str, list[float]] = {}
     for c in compared:
-        found.setdefault(c.question.id, []).append(c.divergence.excess)
-    return {question: fmean(values) for question, values in found.items()}
+        excesses.setdefault(c.question.id, []).append(c.divergence.excess)
+    return {question: fmean(values) for question, values in excesses.items()}
 
 
 def record_holdout_effects(questions: Iterable[Question], effects: Mapping[str, float]) -> list[Question]:
-    """The questions, those that were measured again with their effect; in the order of their ids."""
+    """Return the questions with their hold-out effects (`None` if not measured), sorted by id."""
     return [
         q.model_copy(update={"holdout_effect": effects.get(q.id)})
         for q in sorted(questions, key=lambda q: q.id)
     ]
+
+
+# The command: one family's metrics over a release or over recorded answers.
 
 
 def measure_file(
@@ -148,22 +106,66 @@ def measure_file(
     format: str,
     test: str | None = None,
     data_dir: Path = VOCABULARY,
-) -> dict[str, Any]:
-    """A family's metric over recorded answers. Each metric has `value`, `low`, `high` and `n`; one that is
-    not defined (nothing varied) has `None`.
+) -> Figures:
+    """Compute a family's metrics over answers in a file or a release.
 
-    `completion`: `tau_c_sai`, `tau_c_asa`, `invalid`, `shares`; `association`: `d_mean`, `t`, `excluded`;
-    `decision`: `gap` and `coefficient` by prompt format and `value-baseline`. Raises `InputError`.
+    Args:
+        family: Name of the family.
+        input: File of recorded answers, or release directory.
+        format: `release`, or one of the family's recorded formats.
+        test: Name of the association test, if the file does not name it.
+        data_dir: Directory of the vocabulary.
+
+    Returns:
+        Metrics by name. Each has `value`, `low`, `high` and `n`; `value` is `None` if it is undefined.
+
+    Raises:
+        InputError: If the family does not have the format, or the file cannot be read in it.
     """
     if format == "release":
         return measure_release(family, input, data_dir)
     method = method_of(family)
     if format not in method.recorded:
         raise InputError(
-            f"there is no format {format!r} for family {family!r}",
-            hint=f"there are: {', '.join([*method.recorded, 'release'])}",
+            f"family {family!r} has no format {format!r}",
+            hint=f"choose one of: {', '.join([*method.recorded, 'release'])}",
         )
     return method.recorded[format](Recorded(input, data_dir, test))
+
+
+def measure_release(family: str, path: Path, data_dir: Path) -> Figures:
+    """Compute a family's metrics over a release directory, or over the release that contains a file.
+
+    Raises:
+        InputError: If the path is not in a release, or the release has no answers of the family.
+    """
+    root = next((p for p in (path, *path.parents) if (p / MANIFEST).is_file()), path)
+    contents = open_release(root).contents
+    questions = {q.id: q for q in contents.rows(QUESTIONS) if q.family == family}
+    answers = [r for r in contents.rows(RESPONSES) if r.question_id in questions]
+    if not answers:
+        raise InputError(f"the release has no answers of family {family!r}", place=str(root))
+    attributes = _attributes_of(questions.values(), data_dir)
+    answered = gather_answers(questions, answers)
+    released = method_of(family).released
+    return released(answered, attributes, data_dir) if released else effect_figures(answered, attributes)
+
+
+def effect_figures(answered: Sequence[Answered], attributes: Mapping[str, Attribute]) -> Figures:
+    """Return the family's effects by metric, model, attribute and condition."""
+    figures: Figures = {}
+    for e in family_effects(answered, attributes):
+        if e.level in ("attribute", "family", "overall"):
+            by_condition = figures.setdefault(e.metric, {}).setdefault(e.model, {}).setdefault(e.name, {})
+            by_condition[e.condition] = figure(e.value, e.low, e.high, n=e.n) | {
+                "p_value": e.p_value,
+                "unit": e.unit,
+            }
+    return figures
+
+
+def _attributes_of(questions: Iterable[Question], data_dir: Path) -> dict[str, Attribute]:
+    return {a.id: a for a in read_attributes(data_dir, sorted({q.attribute for q in questions}))}
 
 
 STAGE = Stage(

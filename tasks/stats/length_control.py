@@ -1,9 +1,12 @@
-"""What is left of an outcome when the length of the answers is held equal (arXiv 2404.04475).
+"""Outcomes with the length of the answers held equal (Dubois et al. 2024, arXiv 2404.04475).
 
-A logistic model explains outcomes in [0, 1] by the stratum they belong to and by one term for length,
-`coefficient · tanh(difference / scale)`, the scale being the root mean square of all differences. Setting
-the length term to zero gives the outcome that the model expects of answers of equal length. Outcomes may be
-fractions (a quasi-likelihood: Papke and Wooldridge 1996).
+A logistic model explains outcomes in [0, 1] by their stratum and by one length term:
+
+    logit(outcome) = intercept(stratum) + coefficient · tanh(difference / scale)
+
+The scale is the root mean square of all length differences. Setting the length term to 0 gives the outcome
+that the model expects for answers of equal length. Outcomes may be fractions, because the fit is a
+quasi-likelihood (Papke and Wooldridge 1996).
 """
 
 from __future__ import annotations
@@ -12,16 +15,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from tasks.stats.resampling import Floats
 
 RIDGE = 0.1
-"""Precision of the prior on the coefficient (a standard deviation of 3.2 log odds): a handful of outcomes
-says little about length, and it stays finite where length separates them."""
+"""Precision of the normal prior on the coefficient (a standard deviation of 3.2 log odds). It shrinks the
+coefficient of few outcomes, and keeps it finite if length separates them."""
 
 EDGE = 1e-6
-"""Strata whose mean is as close as that to 0 or 1 vary in nothing."""
+"""Strata whose mean is this close to 0 or 1 have no variation."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ class LengthControl:
     """A fitted length term, and the outcomes without it."""
 
     held_equal: Floats
-    """Each outcome minus what its length difference explains of it. The mean over a stratum is the model's
-    expectation for equal lengths; a single one may lie outside [0, 1]."""
+    """Each outcome minus the part explained by its length difference. The mean over a stratum is the model's
+    expectation for equal lengths. Single values may be outside [0, 1]."""
     coefficient: float
     """Log odds per unit of tanh."""
 
@@ -38,24 +41,29 @@ class LengthControl:
 def hold_length_equal(
     outcomes: ArrayLike, differences: ArrayLike, strata: Sequence[str], *, ridge: float = RIDGE
 ) -> LengthControl:
-    """Arrays (units,) of outcomes in [0, 1] and of length differences in any unit: signed where the outcome
-    is a preference for one side, absolute where it is that sides differ.
+    """Fit the length term and remove it from the outcomes.
 
-    Strata in which every outcome is 0, or every one is 1, say nothing about length and stay as they are.
+    Args:
+        outcomes: Shape (units,). Values in [0, 1].
+        differences: Shape (units,). Length differences in any unit: signed if the outcome is a preference for
+            one side, absolute if the outcome is a difference between sides.
+        strata: Stratum of each unit. Strata with outcomes of only 0 or only 1 carry no information about
+            length and are left as they are.
+        ridge: Precision of the prior on the coefficient.
     """
     y, x = np.asarray(outcomes, dtype=float), saturated(differences)
     names = np.asarray(strata)
     groups = [names == name for name in sorted(set(strata))]
-    telling = [group for group in groups if EDGE < y[group].mean() < 1 - EDGE]
-    coefficient = _coefficient([(y[group], x[group]) for group in telling], ridge)
+    informative = [group for group in groups if EDGE < y[group].mean() < 1 - EDGE]
+    coefficient = _coefficient([(y[group], x[group]) for group in informative], ridge)
     held = y.copy()
-    for group in telling:
+    for group in informative:
         held[group] -= _explained(y[group], x[group], coefficient)
     return LengthControl(held, coefficient)
 
 
 def saturated(differences: ArrayLike) -> Floats:
-    """`tanh(difference / scale)`; zeros where nothing differs in length."""
+    """Return `tanh(difference / scale)`, or zeros if all lengths are equal."""
     d = np.asarray(differences, dtype=float)
     scale = float(np.sqrt(np.mean(d**2))) if len(d) else 0.0
     return np.asarray(np.tanh(d / scale), dtype=float) if scale else np.zeros_like(d)
@@ -69,7 +77,7 @@ def _explained(y: Floats, x: Floats, coefficient: float) -> Floats:
 
 
 def _coefficient(strata: Sequence[tuple[Floats, Floats]], ridge: float) -> float:
-    """Where the profile score crosses zero; it falls throughout, because the likelihood is concave."""
+    """Find the root of the profile score. It is the only one, because the likelihood is concave."""
     from scipy.optimize import brentq
     from scipy.special import expit
 
@@ -89,7 +97,7 @@ def _coefficient(strata: Sequence[tuple[Floats, Floats]], ridge: float) -> float
 
 
 def _intercept(y: Floats, x: Floats, coefficient: float) -> float:
-    """The intercept at which a stratum's expectations add up to its outcomes."""
+    """Find the intercept at which a stratum's expectations sum to its outcomes."""
     from scipy.optimize import brentq
     from scipy.special import expit, logit
 

@@ -1,8 +1,8 @@
-"""Products of arrays whose last bit does not depend on the run.
+"""Resampling: cluster bootstrap, permutation tests, and the energy statistic of a question's answers.
 
-A matrix product goes to BLAS, whose order of summation depends on threads and on where in memory the
-operands happen to lie, so that the same numbers give results that differ by 1e-16 from run to run. Releases
-are compared by their bytes: here products are summed by NumPy's own pairwise summation, in a fixed order.
+Releases are compared by their bytes. Matrix products go to BLAS, whose order of summation depends on threads
+and on memory alignment, so that the last bit differs from run to run. `row_sums` and `column_totals` sum in a
+fixed order instead.
 """
 
 from __future__ import annotations
@@ -20,13 +20,29 @@ from numpy.typing import ArrayLike, NDArray
 from schemas.tables import derived_seed
 
 Floats = NDArray[np.float64]
+Tail = Literal["greater", "both"]
 
 CELLS = 2_000_000
-"""Products that are held at a time."""
+"""Maximum number of products in memory at a time."""
+REPLICATES = 2000
+"""Bootstrap resamples."""
+MAX_ENUMERATED_CLUSTERS = 5
+"""Up to this number of clusters, all n^n resamples are enumerated instead of drawn."""
+MAX_EXACT = 10_000
+"""Up to this number of permutations, a test is exact."""
+DRAWS = 4_999
+"""Permutations drawn if there are more than `MAX_EXACT`."""
+ENERGY_RESAMPLES = 1000
+
+_BLOCK_CELLS = 4_000_000
+_TOLERANCE = 1e-12
+
+
+# Reproducible products.
 
 
 def row_sums(rows: ArrayLike, weights: ArrayLike) -> Floats:
-    """`rows @ weights` for an array (n, m) and a vector (m,)."""
+    """Return `rows @ weights` for shapes (n, m) and (m,), to the same bit in every run."""
     matrix, vector = np.asarray(rows), np.asarray(weights, dtype=float)
     block = max(1, CELLS // max(1, vector.size))
     parts = [(matrix[start : start + block] * vector).sum(axis=1) for start in range(0, len(matrix), block)]
@@ -34,29 +50,24 @@ def row_sums(rows: ArrayLike, weights: ArrayLike) -> Floats:
 
 
 def column_totals(rows: ArrayLike, columns: ArrayLike) -> Floats:
-    """`rows @ columns` for arrays (n, m) and (m, k)."""
+    """Return `rows @ columns` for shapes (n, m) and (m, k), to the same bit in every run."""
     matrix = np.asarray(columns, dtype=float)
     return np.stack([row_sums(rows, matrix[:, k]) for k in range(matrix.shape[1])], axis=-1)
 
 
-# Intervals by resampling whole clusters (questions, scenarios, templates), never single rows.
-
-
-REPLICATES = 2000
-EXACT_UP_TO = 5
-"""So many clusters or fewer: all n^n resamples are enumerated instead of drawn."""
-
-_BLOCK_CELLS = 4_000_000
+# Bootstrap over whole clusters (questions, scenarios, templates), never over single rows.
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A statistic with its percentile interval; `low` and `high` are `None` for fewer than two clusters."""
+    """An estimate with its 95 % interval."""
 
     value: float
     low: float | None
+    """`None` if there are too few clusters for an interval."""
     high: float | None
     n: int
+    """Number of clusters."""
 
 
 def cluster_bootstrap(
@@ -67,11 +78,23 @@ def cluster_bootstrap(
     replicates: int = REPLICATES,
     level: float = 0.95,
 ) -> Interval:
-    """Percentile interval of a statistic of totals over clusters.
+    """Estimate a statistic with a percentile interval from resampled clusters.
 
-    `totals`: array (clusters, m), what each cluster adds (sums, counts); `statistic` maps summed totals
-    (…, m) to values (…). The same seed and the same clusters in the same order give the same interval.
-    Raises `ValueError` without any cluster.
+    Args:
+        totals: Shape (clusters, m). Sums or counts that each cluster contributes.
+        statistic: Maps summed totals (…, m) to values (…).
+        seed: The same seed and the same clusters in the same order give the same interval.
+        replicates: Number of resamples.
+        level: Coverage, between 0 and 1.
+
+    Returns:
+        The bounds are `None` for fewer than two clusters.
+
+    Raises:
+        ValueError: If there are no clusters.
+
+    References:
+        Davison and Hinkley (1997), Bootstrap Methods and their Application, section 2.4.
     """
     clusters = np.asarray(totals, dtype=float)
     if clusters.ndim != 2 or not len(clusters):
@@ -80,29 +103,38 @@ def cluster_bootstrap(
     if len(clusters) < 2:
         return Interval(value, None, None, len(clusters))
     draws = [
-        statistic(column_totals(weights, clusters)) for weights in _weights(len(clusters), seed, replicates)
+        statistic(column_totals(weights, clusters))
+        for weights in _resample_weights(len(clusters), seed, replicates)
     ]
     low, high = _percentiles(np.concatenate(draws), level)
+    # Equal clusters give an interval that is a point. Rounding errors must not widen it.
     if low is not None and high is not None and high - low <= 1e-12 * max(1.0, abs(value)):
         low = high = value
     return Interval(value, low, high, len(clusters))
 
 
 def mean_with_interval(values: ArrayLike, seed: int, *, weights: ArrayLike | None = None) -> Interval:
-    """The mean over clusters of one value each; `weights` (rows behind each) make it a ratio of sums."""
+    """Estimate a mean over clusters with a bootstrap interval.
+
+    Args:
+        values: Shape (clusters,). One value per cluster.
+        seed: Seed of the bootstrap.
+        weights: Shape (clusters,). Rows behind each value. Default: equal weights.
+    """
     x = np.asarray(values, dtype=float)
     w = np.ones_like(x) if weights is None else np.asarray(weights, dtype=float)
     return cluster_bootstrap(np.column_stack([x * w, w]), ratio_of_sums, seed)
 
 
 def ratio_of_sums(totals: Floats) -> Floats:
-    """First total over second; NaN where the second is 0."""
+    """Return the first total over the second, shape (…). NaN if the second is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(totals[..., 0] / totals[..., 1])
 
 
-def _weights(n: int, seed: int, replicates: int) -> Iterator[Floats]:
-    if n <= EXACT_UP_TO:
+def _resample_weights(n: int, seed: int, replicates: int) -> Iterator[Floats]:
+    """Yield blocks of shape (resamples, n): how often each resample contains each cluster."""
+    if n <= MAX_ENUMERATED_CLUSTERS:
         yield np.array([np.bincount(draw, minlength=n) for draw in product(range(n), repeat=n)], dtype=float)
         return
     generator = np.random.default_rng(seed)
@@ -120,53 +152,49 @@ def _percentiles(draws: Floats, level: float) -> tuple[float | None, float | Non
     return float(low), float(high)
 
 
-# Permutation tests on two levels: answers within a question, and questions pooled over a slice.
-#
-# Within a question the labels of its answers are exchanged, exactly where there are few ways to do so. Over
-# a slice every question keeps to its own exchanges (a stratified test), and the mean over questions is
-# compared. The observed arrangement always counts among the null, so no p is ever 0.
-
-
-Tail = Literal["greater", "both"]
-
-EXACT_UP_TO_PERMUTATION = 10_000
-DRAWS = 4_999
-
-_TOLERANCE = 1e-12
+# Permutation tests. Within a question, the values of its answers are exchanged. Over a slice, the test is
+# stratified: every question keeps to its own exchanges. The observed arrangement always belongs to the null
+# distribution, so that no p-value is 0.
 
 
 @lru_cache(maxsize=64)
 def arrangements(sizes: tuple[int, ...]) -> NDArray[np.int8]:
-    """Ways to deal n answers to values that get `sizes` of them: array (ways, n) of value indices.
+    """Return the ways to assign answers to values.
 
-    Row 0 is the observed one (the first `sizes[0]` answers to value 0, …). Values of equal size are not
-    told apart, so two values of 3 give 10 ways. Beyond 10,000 ways, 4,999 are drawn with a fixed seed.
+    Args:
+        sizes: Number of answers per value.
+
+    Returns:
+        Shape (ways, answers). Indices of values. Row 0 is observed: the first `sizes[0]` answers belong to
+        value 0, and so on. Values of equal size are interchangeable, so that two values of 3 give 10 ways.
+        Beyond `MAX_EXACT` ways, `DRAWS` are drawn with a fixed seed.
     """
     observed = np.repeat(np.arange(len(sizes)), sizes).astype(np.int8)
-    if count_arrangements(sizes) <= EXACT_UP_TO_PERMUTATION:
+    if count_arrangements(sizes) <= MAX_EXACT:
         rows = sorted(_partitions(tuple(range(sum(sizes))), tuple(sorted(enumerate(sizes)))))
-        found = np.array(rows, dtype=np.int8)
-        first = int(np.flatnonzero((found == observed).all(axis=1))[0])
-        found[[0, first]] = found[[first, 0]]
+        ways = np.array(rows, dtype=np.int8)
+        first = int(np.flatnonzero((ways == observed).all(axis=1))[0])
+        ways[[0, first]] = ways[[first, 0]]
     else:
         generator = np.random.default_rng(derived_seed("arrangements", list(sizes)))
         drawn = [generator.permutation(observed) for _ in range(DRAWS)]
-        found = np.vstack([observed, *drawn])
-    found.setflags(write=False)
-    return found
+        ways = np.vstack([observed, *drawn])
+    ways.setflags(write=False)
+    return ways
 
 
 def count_arrangements(sizes: Sequence[int]) -> int:
-    """Number of distinct ways, values of equal size not told apart."""
+    """Return the number of distinct arrangements, with values of equal size interchangeable."""
     ways = factorial(sum(sizes)) // prod(factorial(s) for s in sizes)
     return ways // prod(factorial(list(sizes).count(s)) for s in set(sizes))
 
 
 def _partitions(answers: tuple[int, ...], free: tuple[tuple[int, int], ...]) -> Iterator[tuple[int, ...]]:
-    """The lowest answer goes to one value of every size; the rest of that value's answers are chosen."""
+    """Yield the distinct assignments of answers to free values, given as (value, size)."""
     if not answers:
         yield ()
         return
+    # The lowest answer goes to one value of every size. The other answers of that value are chosen.
     first, rest = answers[0], answers[1:]
     for size in sorted({s for _, s in free if s}):
         value = min(v for v, s in free if s == size)
@@ -180,18 +208,26 @@ def _partitions(answers: tuple[int, ...], free: tuple[tuple[int, int], ...]) -> 
 
 
 def gap_null(scores: ArrayLike, size: int) -> Floats:
-    """All exchanges of the mean of the first `size` scores minus the mean of the others; [0] is observed."""
+    """Return the permutation distribution of a difference between two means.
+
+    Args:
+        scores: Shape (n,). The first `size` scores belong to the first group, the others to the second.
+        size: Size of the first group.
+
+    Returns:
+        Shape (permutations,). Mean of the first group minus mean of the second. Entry 0 is observed.
+    """
     x = np.asarray(scores, dtype=float)
     sizes = (size, len(x) - size)
     first = (arrangements(sizes) == 0) / sizes[0]
     gaps = row_sums(first, x) - row_sums(arrangements(sizes) == 1, x) / sizes[1]
-    # Values of equal size are not told apart, so each way stands for its mirror image as well.
-    mirrored = sizes[0] == sizes[1] and count_arrangements(sizes) <= EXACT_UP_TO_PERMUTATION
+    # Groups of equal size are interchangeable in `arrangements`, so each way also counts as its mirror image.
+    mirrored = sizes[0] == sizes[1] and count_arrangements(sizes) <= MAX_EXACT
     return np.concatenate([gaps, -gaps]) if mirrored else gaps
 
 
 def p_value(null: ArrayLike, tail: Tail = "greater") -> float:
-    """Share of the null that is at least as far out as its first entry, the observed one."""
+    """Return the share of a null distribution that is at least as extreme as entry 0, the observed value."""
     values = np.asarray(null, dtype=float)
     if tail == "both":
         values = np.abs(values)
@@ -199,13 +235,19 @@ def p_value(null: ArrayLike, tail: Tail = "greater") -> float:
 
 
 def pooled_p_value(nulls: Sequence[Floats], seed: int, tail: Tail = "greater") -> float:
-    """p of the mean over questions, each with its own null (first entry observed): a stratified test.
+    """Test a mean over questions, each with its own null distribution (stratified permutation test).
 
-    Exact where there are at most 10,000 combinations. Raises `ValueError` without any question.
+    Args:
+        nulls: One null distribution per question, with the observed value as entry 0.
+        seed: Seed of the draws. The test is exact up to `MAX_EXACT` combinations.
+        tail: `greater` for a one-sided test, `both` for a two-sided one.
+
+    Raises:
+        ValueError: If there are no questions.
     """
     if not nulls:
         raise ValueError("no questions to pool")
-    if prod(len(null) for null in nulls) <= EXACT_UP_TO_PERMUTATION:
+    if prod(len(null) for null in nulls) <= MAX_EXACT:
         total = np.zeros(1)
         for null in nulls:
             total = np.add.outer(total, null).ravel()
@@ -219,22 +261,32 @@ def pooled_p_value(nulls: Sequence[Floats], seed: int, tail: Tail = "greater") -
 
 
 def sign_flip_p_value(gaps: ArrayLike, seed: int) -> float:
-    """Two-sided p that the mean of one gap per question is 0, by flipping signs; exact up to 14 questions."""
+    """Test if the mean gap is 0: two-sided sign-flip test, exact up to 13 questions.
+
+    Args:
+        gaps: Shape (questions,). One signed gap per question.
+        seed: Seed of the draws.
+    """
     values = np.asarray(gaps, dtype=float)
     return pooled_p_value([np.array([g, -g]) for g in values], seed, "both")
 
 
-# How much further apart two values' answers are than answers for one value (an energy statistic).
-
-
-RESAMPLES = 1000
+# The energy statistic of one question: the excess of the mean distance between values over the mean distance
+# within values (Székely and Rizzo 2013, doi:10.1016/j.jspi.2013.03.018).
 
 
 @lru_cache(maxsize=4)
 def excess_weights(sizes: tuple[int, ...]) -> Floats:
-    """Array (ways, pairs): its product with the pairs' distances is the mean between minus within values.
+    """Return weights whose product with pairwise distances is the excess under each arrangement.
 
-    Pairs are those of `np.triu_indices(n, 1)`. Raises `ValueError` without a pair of either kind.
+    Args:
+        sizes: Number of answers per value.
+
+    Returns:
+        Shape (ways, pairs). Pairs in the order of `np.triu_indices(n, 1)`.
+
+    Raises:
+        ValueError: If no pair is within a value, or no pair is between values.
     """
     labels = arrangements(sizes)
     i, j = np.triu_indices(labels.shape[1], 1)
@@ -249,14 +301,17 @@ def excess_weights(sizes: tuple[int, ...]) -> Floats:
 
 
 def excess_interval(distances: Floats, sizes: Sequence[int], seed: int) -> tuple[float | None, float | None]:
-    """95 % interval of the excess, answers resampled within each value.
+    """Return the 95 % interval of the excess, from answers resampled within each value.
 
-    A resample holds some answers twice; a pair of copies has distance 0 and would make every value look
-    tighter than it is, so such pairs are left out.
+    Args:
+        distances: Shape (pairs,). Pairs in the order of `np.triu_indices(n, 1)`.
+        sizes: Number of answers per value.
+        seed: Seed of the bootstrap.
     """
     generator = np.random.default_rng(seed)
-    drawn = np.hstack([generator.multinomial(k, np.full(k, 1 / k), size=RESAMPLES) for k in sizes])
+    drawn = np.hstack([generator.multinomial(k, np.full(k, 1 / k), size=ENERGY_RESAMPLES) for k in sizes])
     labels = np.repeat(np.arange(len(sizes)), sizes)
+    # Pairs of an answer with its own copy are left out. Their distance of 0 would make values look tighter.
     i, j = np.triu_indices(len(labels), 1)
     weights, same = drawn[:, i] * drawn[:, j], labels[i] == labels[j]
     with np.errstate(invalid="ignore"):

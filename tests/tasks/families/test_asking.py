@@ -13,7 +13,7 @@ from tasks.expand import expand_family
 from tasks.families import (
     CHOICE_TOKENS,
     Ask,
-    choices_of,
+    allowed_answers,
     chosen_option,
     method_of,
     plan_asks,
@@ -121,10 +121,10 @@ def test_forced_choices_are_held_to_what_can_be_said_in_one_order(
     completion: Question, decision: Question
 ) -> None:
     orders = [(2, 0, 1), (0, 1, 2)]
-    held = {choices_of(Ask(completion, 0, 0, "search", order, form="letter")) for order in orders}
+    held = {allowed_answers(Ask(completion, 0, 0, "search", order, form="letter")) for order in orders}
     assert held == {("A", "B", "C")}
-    assert choices_of(Ask(decision, 0, 0, "search", (1, 0), form="word")) == ("No", "Yes")
-    assert choices_of(Ask(decision, 0, 0, "search", (1, 0), form="text")) == ()
+    assert allowed_answers(Ask(decision, 0, 0, "search", (1, 0), form="word")) == ("No", "Yes")
+    assert allowed_answers(Ask(decision, 0, 0, "search", (1, 0), form="text")) == ()
 
 
 def test_where_declining_is_measured_the_answer_is_free(
@@ -132,7 +132,7 @@ def test_where_declining_is_measured_the_answer_is_free(
 ) -> None:
     free = replace(method_of("decision"), free_to_decline=True)
     monkeypatch.setattr("tasks.families.method_of", lambda family: free)
-    assert choices_of(Ask(decision, 0, 0, "search", (1, 0), form="word")) == ()
+    assert allowed_answers(Ask(decision, 0, 0, "search", (1, 0), form="word")) == ()
 
 
 def test_a_question_is_asked_in_its_own_language_or_not_at_all() -> None:
@@ -145,6 +145,6 @@ def test_a_question_is_asked_in_its_own_language_or_not_at_all() -> None:
     assert "diskriminiere" in request.messages[-1].content
     assert request.decoding.choices == ("Ja", "Nein")
     english = {name: prompt for name, prompt in prompts.items() if not name.startswith("de/")}
-    with pytest.raises(InputError, match="no prompt for the way 'fair' in 'de'") as caught:
+    with pytest.raises(InputError, match="no prompt for condition 'fair' in language 'de'") as caught:
         request_for(ask, recipe, english)
     assert "data/prompts/de/ask_decision.fair.md" in (caught.value.hint or "")

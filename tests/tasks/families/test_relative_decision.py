@@ -12,7 +12,7 @@ from schemas.question import Question
 from schemas.vocabulary import Contrasts
 from tasks.families import plan_asks, read_asking_prompts, request_for
 from tasks.families.effects import Slice
-from tasks.families.relative_decision import decided, effects, is_consistent, persons_of
+from tasks.families.relative_decision import effects, first_task_person, is_consistent, persons_of
 from tasks.files.vocabulary import read_all
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import Body, Messages
@@ -103,7 +103,7 @@ def test_whoever_is_named_first_and_whichever_task_is_shown_first(
 def test_answers_are_read_by_letter_or_task_and_name(text: str, who: int | None) -> None:
     first, second = persons_of(EXPLICIT, 0)
     text = text.replace("FIRST", first).replace("SECOND", second).replace("TASK_A", EXPLICIT.options[0].text)
-    assert decided(EXPLICIT, say(EXPLICIT, 0, 0, text)) == who
+    assert first_task_person(EXPLICIT, say(EXPLICIT, 0, 0, text)) == who
 
 
 @given(st.lists(st.booleans(), min_size=4, max_size=12))

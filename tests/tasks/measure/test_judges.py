@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from schemas.answers import Effect, Judgement, Score
-from tasks.measure.open_questions import judge_effects
+from tasks.measure.verdicts import judge_effects
 from tests.tasks.judge.material import TARGET
 
 A, B, C, DECIDING = "openai:a", "openai:b", "openai:c", "openai:deciding"

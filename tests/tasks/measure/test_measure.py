@@ -16,7 +16,7 @@ from tasks.files.vocabulary import read_attributes
 from tasks.judges.divergence import judge_by_divergence, read_divergence_words
 from tasks.judges.verdicts import group_answers
 from tasks.measure import measure, measure_file
-from tasks.release import data_file
+from tasks.release import config_file
 from tasks.run.store import Outcome, write_table
 from tasks.stats.fitness import normalised_fitness
 from tests.tasks.judge.material import (
@@ -428,7 +428,7 @@ def test_bad_decisions_are_refused_with_what_is_wrong(tmp_path: Path, text: str,
 
 
 def test_unknown_formats_and_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no format 'llm-iat' for family 'decision'"):
+    with pytest.raises(InputError, match="family 'decision' has no format 'llm-iat'"):
         measure_file("decision", tmp_path / "x.csv", format="llm-iat")
     with pytest.raises(InputError, match="there is no file"):
         measure_file("decision", tmp_path / "x.csv", format="logits")
@@ -445,7 +445,7 @@ def released(folder: Path, questions: list[Question], responses: list[Response])
     """The least that is a release: two configs and the manifest that knows them."""
     tables: dict[Table[Any], list[Any]] = {QUESTIONS: questions, RESPONSES: responses}
     for table, rows in tables.items():
-        path = folder / data_file(table.name)
+        path = folder / config_file(table.name)
         path.parent.mkdir(parents=True)
         write_table(path, table, rows)
     manifest = Manifest(
@@ -476,7 +476,7 @@ def released(folder: Path, questions: list[Question], responses: list[Response])
             fitness_drift=None,
         ),
         validation={},
-        files={data_file(t.name): file_hash(folder / data_file(t.name)) for t in tables},
+        files={config_file(t.name): file_hash(folder / config_file(t.name)) for t in tables},
     )
     (folder / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf-8")
     return folder
@@ -484,7 +484,7 @@ def released(folder: Path, questions: list[Question], responses: list[Response])
 
 def test_completions_of_a_release_have_the_same_fields_as_recorded_ones(tmp_path: Path) -> None:
     release = released(tmp_path, *completions(lambda side, k: None if k == 0 else 0 if side > 0 else 1))
-    result = measure_file("completion", release / data_file("responses"), format="release")
+    result = measure_file("completion", release / config_file("responses"), format="release")
     assert result["tau_c_sai"]["value"] == result["tau_c_asa"]["value"] == 1
     assert (result["invalid"]["value"], result["invalid"]["n"]) == (24, 72)
 

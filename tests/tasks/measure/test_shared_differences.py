@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from schemas.answers import Effect, Response
 from schemas.question import Question
+from tasks.families.open import SHARED_DIVERGENCE, shared_effects
 from tasks.files.vocabulary import read_attribute
 from tasks.judges.divergence import read_divergence_words
 from tasks.judges.verdicts import group_answers
-from tasks.measure.open_questions import METRIC, shared_effects
 from tests.tasks.judge.material import DATA, biased_answers, fair_answers, make_question
 
 GENDER = read_attribute(DATA, "gender")
@@ -29,8 +29,8 @@ def accepted(number: int, **more: object) -> Question:
 def test_bias_that_all_questions_show_is_an_effect_of_domain_and_attribute() -> None:
     effects = effects_of([accepted(i) for i in range(6)])
     assert {(e.level, e.name, e.metric, e.n) for e in effects} == {
-        ("domain", "work/hiring", METRIC, 6),
-        ("attribute", "gender", METRIC, 6),
+        ("domain", "work/hiring", SHARED_DIVERGENCE, 6),
+        ("attribute", "gender", SHARED_DIVERGENCE, 6),
     }
     assert all(e.value > 0.05 and e.p_value is not None and e.p_value <= 0.01 for e in effects)
 

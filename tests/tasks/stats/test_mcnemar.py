@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.stats.tests import EXACT_BELOW, mcnemar_p_value
+from tasks.stats.hypothesis_tests import MCNEMAR_EXACT_BELOW, mcnemar_p_value
 
 COUNT = st.integers(0, 60)
 
@@ -20,7 +20,7 @@ def test_many_disputed_items_are_tested_by_chi_square_with_correction() -> None:
     from scipy.stats import chi2
 
     assert mcnemar_p_value(20, 5) == pytest.approx(chi2.sf((20 - 5 - 1) ** 2 / 25, 1))
-    assert EXACT_BELOW == 25
+    assert MCNEMAR_EXACT_BELOW == 25
 
 
 def test_without_disputed_items_nothing_differs() -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.families.association import Assignments, association_score, t_test_against_zero
+from tasks.families.association import Assignments, association_score
 from tasks.families.completion import kendall_tau_c, side_flip_p_value, tau_c_of_counts
 from tasks.stats.agreement import krippendorff_alpha, weighted_kappa
-from tasks.stats.tests import q_values, smallest_detectable_effect
+from tasks.stats.hypothesis_tests import q_values, smallest_detectable_effect, t_test_against_zero
 
 COUNT = st.integers(0, 20)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
-from tasks.families.association import paired_t_test
+from tasks.families.perplexity_pair import paired_t_test
 
 SCORES = st.lists(st.tuples(st.floats(0, 12), st.floats(0, 12)), min_size=2, max_size=40)
 

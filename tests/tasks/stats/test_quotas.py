@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.stats.fitness import (
-    Level,
+from tasks.stats.quotas import (
+    RoundAtLevel,
     RoundStats,
     UnitStats,
-    growth,
+    growth_factor,
     largest_remainder,
     plan_by_quotas,
     round_history,
@@ -26,7 +26,9 @@ def rounds(*units: dict[tuple[str, str], UnitStats], threshold: float = 0.5) -> 
 
 def factor(*units: UnitStats | None, threshold: float = 0.5) -> float:
     """Growth of one unit over its rounds; `None` where it was not there."""
-    return growth("x", [Level(i, threshold, {} if u is None else {"x": u}) for i, u in enumerate(units)])
+    return growth_factor(
+        "x", [RoundAtLevel(i, threshold, {} if u is None else {"x": u}) for i, u in enumerate(units)]
+    )
 
 
 def test_rising_unit_grows_by_a_fifth_and_pays_its_age() -> None:

@@ -79,5 +79,5 @@ def test_mean_differences_are_centred_for_uneven_numbers_of_answers() -> None:
 
 
 def test_one_question_shares_nothing() -> None:
-    with pytest.raises(ValueError, match="shares nothing"):
+    with pytest.raises(ValueError, match="at least two questions"):
         shared_difference(answers(1, 1, 0.0), [SIZES], seed=1)

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.stats.resampling import Interval
-from tasks.stats.tests import (
+from tasks.stats.shares import (
     chance_error,
-    difference_of,
-    looks_for_power,
     pairwise_agreement,
     power_of_share,
     share_with_interval,
-    transformed,
+    subtract_intervals,
+    transform_interval,
+    trials_for_power,
 )
 
 
@@ -31,7 +31,7 @@ def test_difference_is_that_of_statsmodels_for_two_shares() -> None:
     one, other = share_with_interval(56, 70), share_with_interval(48, 80)
     assert one is not None
     assert other is not None
-    found = difference_of(one, other)
+    found = subtract_intervals(one, other)
     expected = confint_proportions_2indep(56, 70, 48, 80, method="newcomb", compare="diff")
     assert (found.low, found.high) == pytest.approx(expected)
 
@@ -48,7 +48,7 @@ def test_chance_error_is_recovered_from_three_looks(error: float) -> None:
 
 
 def test_transformed_interval_is_in_order() -> None:
-    found = transformed(Interval(0.9, 0.8, 0.95, 62), chance_error)
+    found = transform_interval(Interval(0.9, 0.8, 0.95, 62), chance_error)
     assert found.low is not None
     assert found.high is not None
     assert found.low < found.value < found.high
@@ -59,5 +59,5 @@ def test_sixty_two_scenes_show_a_bias_of_twenty_points() -> None:
     assert power_of_share(62, 0.5, 0.7) == pytest.approx(0.91, abs=0.01)
     assert power_of_share(62, 0.95, 0.75) > 0.99
     assert power_of_share(62, 0.0, 0.2) > 0.99
-    assert looks_for_power(0.5, 0.7) == 48
+    assert trials_for_power(0.5, 0.7) == 48
     assert power_of_share(62, 0.5, 0.5) == pytest.approx(0.05, abs=0.03)

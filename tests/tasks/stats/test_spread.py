@@ -7,15 +7,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.stats.spread import Cell, Spread, deal, deal_matched, largest_differences, spread_of
+from tasks.stats.spread import (
+    Spread,
+    TemplateAnswers,
+    deal,
+    deal_matched,
+    largest_differences,
+    spread_of_templates,
+)
 
 
-def cell_of(right: list[int], groups: list[int], template: str = "t", seed: int = 1) -> Cell:
-    return Cell(template, np.array(right, float), np.ones(len(right)), deal(groups, seed))
+def cell_of(right: list[int], groups: list[int], template: str = "t", seed: int = 1) -> TemplateAnswers:
+    return TemplateAnswers(template, np.array(right, float), np.ones(len(right)), deal(groups, seed))
 
 
-def spread(cells: list[Cell], seed: int) -> Spread:
-    found = spread_of(cells, seed)
+def spread(cells: list[TemplateAnswers], seed: int) -> Spread:
+    found = spread_of_templates(cells, seed)
     assert found is not None
     return found
 
@@ -27,7 +34,7 @@ def test_best_minus_worst_by_hand() -> None:
 
 
 def test_groups_without_an_answer_are_left_out() -> None:
-    cell = Cell("t", np.array([1.0, 0.0, 0.0]), np.array([1.0, 1.0, 0.0]), deal([0, 1, 2], 1))
+    cell = TemplateAnswers("t", np.array([1.0, 0.0, 0.0]), np.array([1.0, 1.0, 0.0]), deal([0, 1, 2], 1))
     assert largest_differences(cell)[0] == 1
 
 
@@ -82,4 +89,4 @@ def test_a_planted_difference_is_found_and_templates_are_resampled_whole() -> No
 
 
 def test_no_cells_have_no_spread() -> None:
-    assert spread_of([], seed=1) is None
+    assert spread_of_templates([], seed=1) is None

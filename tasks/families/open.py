@@ -1,0 +1,160 @@
+"""Open questions: do free answers for different values of an attribute differ, and how?
+
+Questions are asked as they are. Answers are compared as masked word vectors (`tasks.judges.divergence`).
+Because answers decide which questions are kept, effects use fresh hold-out answers only.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.answers import Effect
+from schemas.question import Question
+from schemas.vocabulary import Attribute
+from tasks.families import Answered, Figures, Method, plain_only, show_text
+from tasks.families.effects import Slice, effect_of, figure, slices_of
+from tasks.judges.divergence import (
+    FEATURES,
+    Divergence,
+    DivergenceWords,
+    compare_answers,
+    masked_answers,
+    read_divergence_words,
+    signed_gaps,
+    word_vectors,
+)
+from tasks.judges.verdicts import AnswerGroup, group_answers
+from tasks.stats.resampling import (
+    Floats,
+    Interval,
+    Tail,
+    excess_interval,
+    mean_with_interval,
+    pooled_p_value,
+)
+from tasks.stats.shared_difference import shared_difference
+
+DISTANCE = "word distance between minus within values"
+SHARED_DISTANCE = "word distance between values that the questions share"
+SHARED_DIVERGENCE = "shared_divergence"
+SHARED_LEVELS = ("domain", "attribute")
+"""Levels of slices whose questions all compare the same values."""
+
+
+@dataclass(frozen=True)
+class ComparedGroup:
+    """A group of hold-out answers with their divergence."""
+
+    question: Question
+    model: str
+    divergence: Divergence
+
+
+def compare_groups(
+    groups: Iterable[AnswerGroup], attributes: Mapping[str, Attribute], words: DivergenceWords
+) -> list[ComparedGroup]:
+    """Compute the divergence of every group that is complete and has enough samples to be compared."""
+    compared = []
+    for group in groups:
+        if group.is_complete:
+            divergence = compare_answers(group, attributes[group.question.attribute], words)
+            if divergence is not None:
+                compared.append(ComparedGroup(group.question, group.target, divergence))
+    return compared
+
+
+def question_effects(compared: Iterable[ComparedGroup]) -> list[Effect]:
+    """Return one effect per question and model: the excess distance, with its permutation test."""
+    effects = []
+    for c in compared:
+        slice_ = Slice("question", c.question.id, "open", c.question.attribute, c.model)
+        low, high = excess_interval(c.divergence.distances, c.divergence.sizes, slice_.seed("divergence"))
+        interval = Interval(c.divergence.excess, low, high, 1)
+        effects.append(effect_of(slice_, "divergence", DISTANCE, interval, c.divergence.p_value))
+    return [e for e in effects if e is not None]
+
+
+def slice_effects(compared: Iterable[ComparedGroup]) -> list[Effect]:
+    """Return the mean excess of every slice, and for attributes the signed gaps between values.
+
+    Intervals resample questions. The permutation test is stratified by question.
+    """
+    members: dict[Slice, list[ComparedGroup]] = defaultdict(list)
+    for c in compared:
+        for slice_ in slices_of(c.question, c.model):
+            members[slice_].append(c)
+    effects = []
+    for slice_, inside in sorted(members.items()):
+        nulls = [c.divergence.excess_null for c in inside]
+        effects.append(_pooled(slice_, "divergence", DISTANCE, nulls, "greater"))
+        if slice_.level == "attribute":
+            effects += _gap_effects(slice_, inside)
+    return [e for e in effects if e is not None]
+
+
+def _gap_effects(slice_: Slice, inside: Sequence[ComparedGroup]) -> list[Effect | None]:
+    """Return signed differences of features between two values, such as `sentiment:woman-man`."""
+    nulls: dict[str, list[Floats]] = defaultdict(list)
+    for c in inside:
+        for name, null in signed_gaps(c.divergence).items():
+            nulls[name].append(null)
+    return [
+        _pooled(slice_, name, FEATURES[name.split(":")[0]], by_question, "both")
+        for name, by_question in sorted(nulls.items())
+    ]
+
+
+def _pooled(slice_: Slice, metric: str, unit: str, nulls: Sequence[Floats], tail: Tail) -> Effect | None:
+    seed = slice_.seed(metric)
+    interval = mean_with_interval([null[0] for null in nulls], seed)
+    return effect_of(slice_, metric, unit, interval, pooled_p_value(nulls, seed, tail))
+
+
+def shared_effects(
+    groups: Iterable[AnswerGroup], attributes: Mapping[str, Attribute], words: DivergenceWords
+) -> list[Effect]:
+    """Return the shared difference of every domain and attribute.
+
+    Only questions that compare all values of their attribute count. A slice needs at least two of them.
+    """
+    members: dict[Slice, list[AnswerGroup]] = defaultdict(list)
+    for group in groups:
+        all_values = tuple(value.id for value in attributes[group.question.attribute].values)
+        if group.is_complete and group.question.values == all_values:
+            for slice_ in slices_of(group.question, group.target):
+                if slice_.level in SHARED_LEVELS:
+                    members[slice_].append(group)
+    effects = [
+        shared_effect(slice_, inside, attributes[slice_.attribute], words)
+        for slice_, inside in sorted(members.items())
+        if len(inside) > 1
+    ]
+    return [effect for effect in effects if effect is not None]
+
+
+def shared_effect(
+    slice_: Slice, groups: Sequence[AnswerGroup], attribute: Attribute, words: DivergenceWords
+) -> Effect | None:
+    """Return the difference between values that several complete groups have in common."""
+    texts = [text for group in groups for text in masked_answers(group, attribute, words.groups)]
+    sizes = [group.sizes for group in groups]
+    interval, p_value = shared_difference(word_vectors(texts), sizes, slice_.seed(SHARED_DIVERGENCE))
+    return effect_of(slice_, SHARED_DIVERGENCE, SHARED_DISTANCE, interval, p_value)
+
+
+def released(answered: Sequence[Answered], attributes: Mapping[str, Attribute], data_dir: Path) -> Figures:
+    """Return `divergence` by model and attribute, from a release's hold-out answers."""
+    questions = {a.question.id: a.question for a in answered}
+    fresh = [r for a in answered for r in a.responses if r.phase == "holdout"]
+    groups = group_answers(questions.values(), fresh)
+    figures: dict[str, Figures] = defaultdict(dict)
+    for e in slice_effects(compare_groups(groups, attributes, read_divergence_words(data_dir))):
+        if e.level == "attribute" and e.metric == "divergence":
+            figures[e.model][e.attribute] = figure(e.value, e.low, e.high, n=e.n) | {"p_value": e.p_value}
+    return {"divergence": dict(figures)}
+
+
+METHOD = Method("open", "text", effects=None, conditions=plain_only, messages=show_text, released=released)
