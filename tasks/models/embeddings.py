@@ -1,7 +1,7 @@
-"""Embeddings: what texts mean, as unit vectors. The only door to embedding models.
+"""Embeddings: texts as unit vectors. This is the only door to embedding models.
 
-`embedded:wordllama-256` (extra `semantic`) averages word vectors in this process, with no network: its
-weights come with the package. `openai:NAME[@ENDPOINT]` asks a server's `/embeddings` route.
+`embedded:wordllama-256` (extra `semantic`) averages word vectors in this process, without a network: its
+weights come with the package. `openai:NAME[@ENDPOINT]` uses the `/embeddings` route of a server.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ TIMEOUT_S = 120.0
 
 
 def check_embedder(name: str, settings: ModelSettings) -> None:
-    """Raise `InputError` or `BudgetError` for a model that cannot be asked, before anything is spent."""
+    """Check an embedding model without the network.
+
+    Raises:
+        InputError: If the model is not installed, gives no embeddings, or has no API key.
+        BudgetError: If its price is unknown.
+    """
     if name == STATIC:
         _static_model()
         return
@@ -46,8 +51,15 @@ def check_embedder(name: str, settings: ModelSettings) -> None:
 
 
 def embed_texts(name: str, texts: Sequence[str], settings: ModelSettings) -> Vectors:
-    """A vector of length 1 for each text, shape (n, d). Raises `BudgetError` where it may cost more than is
-    left, `ModelError` where the server fails."""
+    """Embed texts.
+
+    Returns:
+        Vectors of length 1, shape (n, d).
+
+    Raises:
+        BudgetError: If the call may cost more than is left.
+        ModelError: If the server fails.
+    """
     check_embedder(name, settings)
     if name == STATIC:
         return np.asarray(_static_model().embed(list(texts), norm=True), np.float32)
@@ -58,7 +70,7 @@ def embed_texts(name: str, texts: Sequence[str], settings: ModelSettings) -> Vec
 
 @cache
 def _static_model() -> Any:
-    """Word vectors of 256 numbers (github.com/dleemiller/WordLlama, MIT licence), from its package alone."""
+    """Load word vectors of 256 dimensions (github.com/dleemiller/WordLlama, MIT) from the package alone."""
     try:
         import wordllama  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ImportError:
@@ -71,6 +83,7 @@ def _static_model() -> Any:
 
 
 async def _ask(name: str, model: ModelName, texts: Sequence[str], settings: ModelSettings) -> Vectors:
+    """Return raw vectors from a server, and settle their cost."""
     assert model.endpoint is not None
     price = settings.price(name)
     limits = settings.limits(name)
@@ -82,33 +95,35 @@ async def _ask(name: str, model: ModelName, texts: Sequence[str], settings: Mode
         raise BudgetError(
             f"embedding {len(texts):,} texts may cost ${worst:.4f}, and ${left:.4f} of the budget is left",
             place=name,
-            hint="raise the budget, or turn the semantic stage off",
+            hint="raise the budget, or switch semantic deduplication off",
         )
     client = chat_client(model.endpoint, key, limits.max_in_flight)
     client = client.with_options(max_retries=ATTEMPTS - 1, timeout=TIMEOUT_S)
-    gate, used = asyncio.Semaphore(limits.max_in_flight), 0
+    semaphore, used = asyncio.Semaphore(limits.max_in_flight), 0
 
-    async def batch(some: Sequence[str]) -> Vectors:
+    async def embed_batch(part: Sequence[str]) -> Vectors:
         nonlocal used
-        async with gate:
+        async with semaphore:
             answer = await client.embeddings.create(
-                model=model.name, input=list(some), encoding_format="float"
+                model=model.name, input=list(part), encoding_format="float"
             )
         used += answer.usage.total_tokens if answer.usage else 0
-        by_place = sorted(answer.data, key=lambda item: item.index)
-        if [item.index for item in by_place] != list(range(len(some))):
-            raise ModelError(f"{origin(model.endpoint or '')} did not answer for every text", place=name)
-        return np.array([item.embedding for item in by_place], np.float32)
+        in_order = sorted(answer.data, key=lambda item: item.index)
+        if [item.index for item in in_order] != list(range(len(part))):
+            raise ModelError(
+                f"{origin(model.endpoint or '')} did not return a vector for every text", place=name
+            )
+        return np.array([item.embedding for item in in_order], np.float32)
 
     import openai
 
     try:
         batches = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
-        return np.concatenate(await asyncio.gather(*map(batch, batches)))
+        return np.concatenate(await asyncio.gather(*map(embed_batch, batches)))
     except openai.OpenAIError as error:
-        said = without_keys(getattr(error, "message", type(error).__name__), key)
-        hint = "see the server's log: does it serve embeddings of this model?"
-        raise ModelError(f"no embeddings: {said}", place=name, hint=hint) from None
+        reason = without_keys(getattr(error, "message", type(error).__name__), key)
+        hint = "read the server's log, and check that it serves embeddings of this model"
+        raise ModelError(f"the server gave no embeddings: {reason}", place=name, hint=hint) from None
     finally:
         ledger.settle(worst, price.cost_usd(used, 0, calls=len(texts)))
         await client.close()

@@ -1,4 +1,8 @@
-"""Which models are related: they belong to one family."""
+"""Families of related models.
+
+Judges favour answers that related models wrote (arXiv 2404.13076). The models that write questions, answer
+them and judge the answers should therefore be of different families.
+"""
 
 from __future__ import annotations
 
@@ -19,31 +23,36 @@ _QUANTISED = re.compile(
 
 
 class ModelFamilies(BaseModel):
-    """data/model_families.yaml"""
+    """Content of `data/model_families.yaml`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     families: dict[str, tuple[str, ...]]
-    """Words that names of a family's models hold, lower case."""
+    """Lower-case words that the model names of each family contain."""
 
 
 def read_model_families(data_dir: Path) -> ModelFamilies:
+    """Read `model_families.yaml` of the vocabulary folder."""
     return read_yaml(data_dir / "model_families.yaml", ModelFamilies)
 
 
 def model_family(name: str, known: ModelFamilies) -> frozenset[str]:
-    """The families that a model belongs to, by its name in a recipe: mostly one; several for a model of one
-    family that was trained on another's answers (`DeepSeek-R1-Distill-Qwen-32B`). A model of no known family
-    is its own: the name without organisation, tag and quantisation."""
+    """Return the families of a model, by its name in a recipe.
+
+    Most models have one. A model of one family that was trained on answers of another has several
+    (`DeepSeek-R1-Distill-Qwen-32B`). A model of no known family forms its own: the name without organisation,
+    tag and quantisation.
+    """
     bare = _bare(name)
-    by_word = {word: family for family, words in known.families.items() for word in words}
-    listed = "|".join(re.escape(word) for word in sorted(by_word, key=lambda word: (-len(word), word)))
-    found = re.findall(rf"(?<![a-z0-9])(?:{listed})(?![a-z])", bare)
+    by_word = {word: family for family, listed in known.families.items() for word in listed}
+    pattern = "|".join(re.escape(word) for word in sorted(by_word, key=lambda word: (-len(word), word)))
+    words = re.findall(rf"(?<![a-z0-9])(?:{pattern})(?![a-z])", bare)
     own = _QUANTISED.sub("", bare.partition(":")[0])
-    return frozenset(by_word[word] for word in found) or frozenset({own})
+    return frozenset(by_word[word] for word in words) or frozenset({own})
 
 
 def _bare(name: str) -> str:
-    """`openai:Qwen/Qwen3-32B@http://…` is `qwen3-32b`; a recording is the model it names after `#`."""
+    """Return the model part of a name: `openai:Qwen/Qwen3-32B@http://…` becomes `qwen3-32b`. A recording has
+    the model after `#`."""
     model = parse_model_name(name)
     if model.backend == "replay" and "#" in model.name:
         return _bare(model.name.partition("#")[2])
@@ -51,23 +60,30 @@ def _bare(name: str) -> str:
 
 
 def refuse_shared_families(models: Models, data_dir: Path) -> None:
-    """Raise `InputError` where two of generator, targets and judges are related and the recipe does not allow
-    it (`models.may_share_family`). Rules such as `recombine` and `divergence` are of no family."""
+    """Check that generator, targets and judges are of different families.
+
+    Rules such as `recombine` and `divergence` have no family.
+
+    Raises:
+        InputError: If two of them are related and `models.may_share_family` is not set.
+    """
     if models.may_share_family:
         return
     known = read_model_families(data_dir)
-    for place, one, does, other in _pairs(models):
+    for place, one, role, other in _pairs(models):
         shared = sorted(model_family(one, known) & model_family(other, known))
         if shared:
             raise InputError(
-                f"{one} {does} {other}, and both are of the family {shared[0]!r}: models favour their own",
+                f"{one} {role} {other}, and both belong to the family {shared[0]!r}: "
+                "models favour their own family",
                 place=place,
                 hint="choose another model for one of them, or set `models.may_share_family: true`",
             )
 
 
 def _pairs(models: Models) -> Iterator[tuple[str, str, str, str]]:
-    """(place, model, what it does to, other model), rules left out."""
+    """Yield (place in the recipe, model, its role towards the other, other model) for models, without
+    rules."""
     targets = dict.fromkeys((*models.targets, *models.holdout_targets))
     judges = [(f"models.{place}", name) for place, names in _judges(models) for name in names if ":" in name]
     for place, judge in judges:

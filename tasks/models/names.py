@@ -1,4 +1,4 @@
-"""Model names: `backend:name[@endpoint]`, as recipes and the command line write them."""
+"""Model names as recipes and the command line write them: `backend:name[@endpoint]`."""
 
 from __future__ import annotations
 
@@ -27,27 +27,28 @@ EXAMPLES = (
 
 @dataclass(frozen=True, slots=True)
 class ModelName:
-    """A parsed name. `endpoint` is the base URL of an OpenAI-compatible server, path included; or several of
-    them in their alphabet's order, with commas between, that serve the same model."""
+    """A parsed model name."""
 
     backend: BackendName
     name: str
     endpoint: str | None = None
+    """Base URL of an OpenAI-compatible server with its path, or several sorted and comma-separated URLs of
+    servers of the same model."""
 
     def __str__(self) -> str:
         return f"{self.backend}:{self.name}" + (f"@{self.endpoint}" if self.endpoint else "")
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """Where calls go: none for a model without a server, one, or several that share the load."""
+        """Return the endpoints: none for a model without a server, one, or several that share the load."""
         return tuple(self.endpoint.split(",")) if self.endpoint else ()
 
     def at_each(self) -> tuple[ModelName, ...]:
-        """The same model at each of its endpoints alone."""
+        """Return the same model at each of its endpoints alone."""
         return tuple(ModelName(self.backend, self.name, endpoint) for endpoint in self.endpoints)
 
     def resolved(self) -> ModelName:
-        """With the endpoint that calls go to: its own, `OPENAI_BASE_URL`, or OpenAI's."""
+        """Return the name with the endpoint that is used: its own, `OPENAI_BASE_URL`, or OpenAI's."""
         if self.backend != "openai" or self.endpoint:
             return self
         endpoint = os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI_ENDPOINT
@@ -55,37 +56,44 @@ class ModelName:
 
 
 def parse_model_name(text: str) -> ModelName:
-    """Read a model's name. An endpoint starts at the last `@http://` or `@https://`; without a path it
-    means `/v1`; several stand with commas between them. Raises `InputError` for an unknown backend, an
-    unknown embedded model, a bad endpoint."""
+    """Parse a model name.
+
+    An endpoint starts at the last `@http://` or `@https://`. Without a path it means `/v1`. Several endpoints
+    are separated by commas.
+
+    Raises:
+        InputError: If the backend or the embedded model is unknown, or the endpoint is invalid.
+    """
     backend, colon, rest = text.partition(":")
     if not colon or backend not in get_args(BackendName):
-        raise InputError(f"there is no model backend {backend!r}", place=_masked(text), hint=EXAMPLES)
-    # a recording says behind `#` whose answers are meant, by that model's whole name
-    whole = backend == "replay" and "#" in rest
-    cut = -1 if whole else max(rest.rfind("@http://"), rest.rfind("@https://"))
+        raise InputError(f"unknown model backend {backend!r}", place=_masked(text), hint=EXAMPLES)
+    # After `#` a recording names one of its models in full.
+    names_model = backend == "replay" and "#" in rest
+    cut = -1 if names_model else max(rest.rfind("@http://"), rest.rfind("@https://"))
     name, endpoint = (rest, None) if cut < 0 else (rest[:cut], rest[cut + 1 :])
     if not name or name != name.strip():
-        raise InputError("the model has no name", place=_masked(text), hint=EXAMPLES)
+        raise InputError("the model name is empty", place=_masked(text), hint=EXAMPLES)
     if backend == "openai":
         if endpoint is None and re.search(r"@[^@/]*(:\d+|localhost)", name):
             raise InputError(
-                "the endpoint does not begin with http:// or https://", place=_masked(text), hint=EXAMPLES
+                "the endpoint must start with http:// or https://", place=_masked(text), hint=EXAMPLES
             )
         endpoint = endpoint and _checked_endpoints(endpoint, text)
     elif endpoint is not None:
-        raise InputError(f"a model of `{backend}:` has no endpoint", place=_masked(text), hint=EXAMPLES)
+        raise InputError(
+            f"a model of the backend `{backend}` has no endpoint", place=_masked(text), hint=EXAMPLES
+        )
     if backend == "embedded" and name not in EMBEDDED_MODELS:
         raise InputError(
-            f"there is no embedded model {name!r}",
+            f"unknown embedded model {name!r}",
             place=text,
-            hint=f"there is: {', '.join(EMBEDDED_MODELS)}",
+            hint=f"available: {', '.join(EMBEDDED_MODELS)}",
         )
     return ModelName(cast(BackendName, backend), name, endpoint)
 
 
 def is_loopback(endpoint: str) -> bool:
-    """Whether a URL points at this machine."""
+    """Return whether a URL points at this machine."""
     host = urlsplit(endpoint).hostname or ""
     try:
         return host == "localhost" or ip_address(host).is_loopback
@@ -94,13 +102,13 @@ def is_loopback(endpoint: str) -> bool:
 
 
 def origin(endpoint: str) -> str:
-    """`scheme://host[:port]` of a URL, as `api_keys` in a recipe names endpoints."""
+    """Return `scheme://host[:port]` of a URL, the form of the keys of `api_keys` in a recipe."""
     parts = urlsplit(endpoint)
     return f"{parts.scheme}://{parts.netloc}".lower()
 
 
 def _checked_endpoints(endpoints: str, place: str) -> str:
-    """One order for one set, so that a list is the same model however it is written."""
+    """Return the endpoints in sorted order, so that the order in a recipe does not matter."""
     each = {_checked_endpoint(endpoint, place) for endpoint in re.split(r",(?=https?://)", endpoints)}
     return ",".join(sorted(each))
 
@@ -116,21 +124,23 @@ def _checked_endpoint(endpoint: str, place: str) -> str:
         raise InputError("the endpoint is not a valid http(s) URL", place=place, hint=EXAMPLES)
     if parts.username is not None or parts.password is not None:
         raise InputError(
-            "the endpoint holds a user name or password",
+            "the endpoint contains a user name or password",
             place=place,
             hint="put the key in an environment variable and name it under `api_keys` in the recipe",
         )
     if "," in endpoint:
         raise InputError(
-            "the endpoint holds a comma", place=place, hint="each of several begins with http:// or https://"
+            "the endpoint contains a comma", place=place, hint="start every endpoint with http:// or https://"
         )
     if parts.query or parts.fragment:
-        raise InputError("the endpoint has a query or a fragment", place=place, hint="end it at its path")
+        raise InputError(
+            "the endpoint has a query or a fragment", place=place, hint="remove everything after the path"
+        )
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/') or '/v1'}"
 
 
 def _masked(text: str) -> str:
-    """Without what may be a password or a key in a URL."""
+    """Remove parts of a URL that may hold a password or a key."""
     return re.sub(r"(https?://)[^/\s]*@", r"\1***@", re.sub(r"[?#].*", "", text))
 
 
@@ -138,37 +148,42 @@ def _masked(text: str) -> str:
 # writes questions, answers them and judges the answers should be of different families.
 
 
-# Models in a folder of this machine: where they are, and what they are, whatever the folder is called.
-
+# Models in local folders
 
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
 BLOCKS, BLOCK = 64, 1 << 16
-"""How much of a file of weights is read to tell it from others: so many blocks of so many bytes."""
+"""Number and size in bytes of the blocks of a weights file that are hashed."""
 
 
 def model_folder(model: ModelName) -> Path | None:
-    """The folder that a model's name means; `None` for a name on the Hub. Raises `InputError` where there is
-    no such folder, or no model in it."""
+    """Return the folder of a local model, or `None` for a name on the Hub.
+
+    Raises:
+        InputError: If the name is a path without a folder, or the folder holds no model.
+    """
     folder = Path(model.name).expanduser()
     if not folder.is_dir():
         if folder.is_absolute() or model.name.startswith((".", "~")) or model.name.count("/") > 1:
             raise InputError(
-                "there is no such model folder", place=str(model), hint="check the path in the recipe"
+                "the model folder does not exist", place=str(model), hint="check the path in the recipe"
             )
         return None
     if not (folder / "config.json").is_file():
         raise InputError(
-            "the folder holds no model: there is no config.json in it",
+            "the folder contains no model: config.json is missing",
             place=str(model),
-            hint="give the folder that `save_pretrained` or the Hub's client wrote",
+            hint="name a folder that `save_pretrained` or the Hub client wrote",
         )
     return folder
 
 
 def cache_name(model: ModelName, engine: Mapping[str, object]) -> str:
-    """The name that a model's answers are kept under: its own, or for a folder what is in it. How the engine
-    is set up belongs to it, because precision and quantisation change answers. Several endpoints are said to
-    serve the same model: which they are, and how many, does not count."""
+    """Return the name under which the answers of a model are cached.
+
+    For a folder this is a hash of its content. The engine arguments are part of the name, because precision
+    and quantisation change answers. Several endpoints serve the same model by definition, so neither their
+    addresses nor their number is part of it.
+    """
     if len(model.endpoints) > 1:
         return f"{model.backend}:{model.name}@several"
     if model.backend != "vllm":
@@ -179,8 +194,11 @@ def cache_name(model: ModelName, engine: Mapping[str, object]) -> str:
 
 
 def fingerprint_folder(folder: Path) -> str:
-    """`sha256:…` of what decides a model's answers: configuration, tokenizer and chat template in full; of
-    each file of weights its size and blocks at equal distances (training changes all of a tensor)."""
+    """Return `sha256:…` over everything that determines the answers of a local model.
+
+    Configuration, tokenizer and chat template are hashed in full. Of each file of weights the size and blocks
+    at equal distances are hashed: training changes every part of a tensor.
+    """
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
         if path.suffix in WEIGHTS or path.suffix in (".json", ".jinja", ".model", ".txt"):

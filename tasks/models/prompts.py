@@ -1,7 +1,8 @@
-"""Prompts are files: `data/prompts/<name>.md` with a `# system` and a `# user` part.
+"""Prompt files: `data/prompts/<name>.md` with a `# system` and a `# user` part. This module is their only
+reader.
 
-They are filled by plain substitution of `$name`, in one pass, so that nothing that is filled in is ever
-read as a placeholder. What comes from outside (questions, passages, answers) goes in through `fence`.
+`$name` is replaced in one pass, so that a placeholder inside a value is not replaced. Text from outside
+(questions, passages, answers) goes through `fence`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tasks.models.protocol import Message
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt file: its two parts and its hash, which goes into the manifest."""
+    """A prompt file: its two parts, and its hash for the manifest."""
 
     name: str
     system: str
@@ -26,7 +27,11 @@ class Prompt:
     sha256: str
 
     def fill(self, **values: str) -> tuple[Message, ...]:
-        """The messages, with every `$name` replaced. A name without a value is a `KeyError`."""
+        """Return the messages with every `$name` replaced.
+
+        Raises:
+            KeyError: If a name has no value.
+        """
         messages = []
         if self.system:
             messages.append(Message("system", Template(self.system).substitute(values)))
@@ -35,7 +40,11 @@ class Prompt:
 
 
 def read_prompt(data_dir: Path, name: str) -> Prompt:
-    """Read `data/prompts/<name>.md`. Raises `InputError` when it is absent or has no `# user` part."""
+    """Read `prompts/<name>.md` of the vocabulary folder.
+
+    Raises:
+        InputError: If the file does not exist or has no `# user` part.
+    """
     path = data_dir / "prompts" / f"{name}.md"
     if not path.is_file():
         raise InputError(f"there is no prompt {name!r}", place=str(path))
@@ -47,6 +56,6 @@ def read_prompt(data_dir: Path, name: str) -> Prompt:
 
 
 def fence(text: str, label: str = "text") -> str:
-    """Untrusted text between marks that it cannot contain, so that it cannot close its own fence."""
+    """Return untrusted text between marks that it cannot contain, so that it cannot close its own fence."""
     mark = content_hash([label, text])[:12]
     return f"<{label} id={mark}>\n{text}\n</{label} id={mark}>"

@@ -1,4 +1,4 @@
-"""The one protocol: requests go in, each comes back as a `Completion` or a `Failure`, never as nothing."""
+"""The protocol of models: every request comes back as a `Completion` or a `Failure`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ FailureKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """One message of a chat."""
+
     role: Role
     content: str
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How the answer is drawn. All of it is part of the cache key."""
+    """How the answer is sampled. Every field is part of the cache key."""
 
     max_tokens: int
     temperature: float = 1.0
@@ -32,9 +34,9 @@ class Decoding:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     top_logprobs: int = 0
-    """How many alternatives per token to return with their ln p; 0: none."""
+    """Number of alternatives per token to return with their ln p."""
     choices: tuple[str, ...] = ()
-    """The only answers that are allowed, for servers that can be held to them; empty: any."""
+    """The only allowed answers, for servers that can enforce them. Empty: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +49,18 @@ class JsonSchema:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call. `tag` is the caller's own key for the row and is not part of the cache key."""
+    """One call."""
 
     tag: str
+    """Key of the row, chosen by the caller. Not part of the cache key."""
     messages: tuple[Message, ...]
     decoding: Decoding
     sample: int = 0
     json_schema: JsonSchema | None = None
     stage: str = ""
-    """Which stage pays; for the cost table only."""
+    """Stage that the cost is attributed to. For the cost table only."""
     score_prompt: bool = False
-    """Nothing is to be answered: how likely is the text of the last message itself, as plain text?"""
+    """Return the log-probabilities of the last message as plain text, instead of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
+    """An answer."""
+
     tag: str
     text: str
     finish_reason: str | None
@@ -78,25 +83,27 @@ class Completion:
     tokens_in: int
     tokens_out: int
     cost_usd: float
-    """At the price list; the same whether it came from the cache or not."""
+    """Cost by the price list, the same for answers from the cache."""
     cached: bool
     refusal: bool = False
-    """The server itself marked the answer as a refusal (`message.refusal` or a content filter)."""
+    """The server marked the answer as a refusal (`message.refusal` or a content filter)."""
     logprobs: tuple[TokenLogprob, ...] = ()
     tokens_in_cached: int = 0
-    """Of `tokens_in`, those that the provider billed at its own prompt cache's price."""
+    """Part of `tokens_in` that the provider billed at the price of its prompt cache."""
     option_logprobs: tuple[float, ...] = ()
-    """ln p of each option in the order shown; only recorded answers carry it (see `replay`)."""
+    """ln p of each option in the order shown. Only recorded answers have it, see `replay`."""
     prompt_logprobs: tuple[float, ...] = ()
-    """ln p of each token of the given text but its first, where `Request.score_prompt` asked for it."""
+    """ln p of each token of the given text except the first, if `Request.score_prompt` is set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
+    """A request without an answer after all attempts."""
+
     tag: str
     kind: FailureKind
     message: str
-    """Never holds a key, a header or a query string."""
+    """Never contains a key, a header or a query string."""
     attempts: int
 
 
@@ -104,7 +111,7 @@ Outcome = Completion | Failure
 
 
 def response_tag(question_id: str, variant: int, phase: str, sample: int, condition: str = "plain") -> str:
-    """The tag of a request for one answer, and the key by which `replay` finds the recorded one."""
+    """Return the tag of a request for one answer. `replay` finds the recorded answer by it."""
     return f"{question_id}/{variant}/{phase}/{sample}/{condition}"
 
 
@@ -112,105 +119,112 @@ class Model(Protocol):
     """Anything that answers requests: a server, a recording, an engine in this process."""
 
     name: str
-    """As the recipe names it."""
+    """The name in the recipe."""
     data_dir: Path
-    """Vocabulary directory, with the prompts in `prompts/`."""
+    """Vocabulary folder, with the prompts in `prompts/`."""
     failures: FailureCount
-    """Calls for structured answers since it was opened, and those that failed."""
+    """Calls for structured answers since the model was opened, and their failures."""
 
     def complete(self, requests: Iterable[Request]) -> AsyncIterator[Outcome]:
-        """Answer every request, in the order of completion; exactly one outcome a request."""
+        """Answer every request, in the order of completion, with one outcome per request."""
         ...
+
+        """Release connections and write pending answers."""
 
     async def close(self) -> None: ...
 
 
-# What a backend is: it tries one request once. Patience, money and memory are other layers' business.
-
-
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """A try that gave no answer."""
+    """An attempt that gave no answer."""
 
     kind: FailureKind
     message: str
-    """Never holds a key, a header or a query string."""
+    """Never contains a key, a header or a query string."""
     final: bool = False
-    """Another try cannot help."""
+    """Another attempt cannot help."""
     retry_after_s: float | None = None
     overload: bool = False
-    """The server has more to do than it can: ask it less at a time."""
+    """The server is overloaded: fewer requests should be in flight."""
     may_be_billed: bool = False
-    """The server may have answered; the answer was lost."""
+    """The server may have answered, and the answer was lost."""
 
 
 Try = Callable[[Request], Awaitable[Completion | FailedAttempt]]
 
 
 class Backend(Protocol):
-    """Where answers come from."""
+    """A source of answers. Retries, budget and cache are the business of other layers."""
 
     async def ask(self, request: Request) -> Completion | FailedAttempt:
-        """One try. Costs are filled in later: `cost_usd` is 0 here."""
+        """Make one attempt. `cost_usd` is 0 here; it is filled in later."""
         ...
+
+        """Release connections."""
 
     async def close(self) -> None: ...
 
 
 def estimate_tokens(text: str) -> int:
-    """Tokens of a text where nobody counted them: one per four UTF-8 bytes, rounded up.
+    """Estimate the number of tokens of a text: one per four UTF-8 bytes, rounded up.
 
-    English averages about 4 bytes a token in current byte-pair vocabularies; other scripts use fewer
-    characters but more bytes a token, so counting bytes errs on the high side for them.
+    English averages about 4 bytes per token in current byte-pair vocabularies. Other scripts use fewer
+    characters but more bytes per token, so the estimate is too high for them.
     """
     return -(-len(text.encode("utf-8", "replace")) // 4)
 
 
 def estimate_prompt_tokens(messages: tuple[Message, ...]) -> int:
-    """As `estimate_tokens`, with 4 tokens a message for the chat format around it."""
+    """Estimate the number of tokens of a prompt, with 4 tokens per message for the chat format."""
     return sum(4 + estimate_tokens(message.content) for message in messages)
-
-
-# When failed calls stop a stage. Nothing is written then: the answers that came are in the cache, and the
-# same command asks for the others.
 
 
 @dataclass
 class FailureCount:
-    """The calls that were made, and those of them that failed."""
+    """Number of calls and of failures. Too many failures stop a stage.
+
+    The stage writes no table then. Answers that were received are in the cache, and the same command asks for
+    the others.
+    """
 
     tolerated: float
-    """Share that may fail."""
+    """Largest share of failures."""
     calls: int = 0
     kinds: Counter[FailureKind] = field(default_factory=Counter)
     first: dict[FailureKind, str] = field(default_factory=dict)
-    """The first failure of each kind: whose it was, and what it said."""
+    """The first failure of each kind: model and message."""
 
     @property
     def failed(self) -> int:
+        """Return the number of failed calls."""
         return self.kinds.total()
 
     def add(self, model: str, outcome: Outcome) -> None:
-        """One call, and what came of it."""
+        """Count one call."""
         self.calls += 1
         if isinstance(outcome, Failure):
             self.kinds[outcome.kind] += 1
             self.first.setdefault(outcome.kind, f"{model}: {outcome.message}")
 
     def refuse(self) -> None:
-        """Raise `BudgetError` where a call could not be paid, `ModelError` where too many failed."""
+        """Check the failures.
+
+        Raises:
+            BudgetError: If the budget did not cover a call.
+            ModelError: If too many calls failed.
+        """
         if "budget" in self.kinds:
             raise BudgetError(
-                f"the budget ran out with {self.kinds['budget']} calls of {self.calls} left to make",
+                f"the budget ran out: {self.kinds['budget']} of {self.calls} calls were not made",
                 place=self.first["budget"],
-                hint="raise `budget.usd` (or --budget) and run the same command again: answers that came are "
-                "kept",
+                hint="raise `budget.usd` (or --budget) and run the same command again: "
+                "received answers are kept",
             )
         if self.failed > self.tolerated * self.calls:
             kinds = ", ".join(f"{n} × {kind}" for kind, n in self.kinds.most_common())
             raise ModelError(
                 f"{self.failed} of {self.calls} calls failed ({kinds}); {self.tolerated:.0%} are tolerated",
                 place=next(iter(self.first.values())),
-                hint="mend the endpoint and run the same command again: answers that came are not paid "
-                "twice; or raise the recipe's validate.max_failure_rate",
+                hint="repair the endpoint and run the same command again: received answers are not paid for "
+                "twice; or raise validate.max_failure_rate in the recipe",
             )

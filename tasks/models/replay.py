@@ -1,8 +1,8 @@
-"""Recorded answers: `replay:answers.parquet` answers from the `responses` table of a run or release, so that
-an analysis can be repeated without asking, or paying, again.
+"""Recorded answers: `replay:answers.parquet` answers from the `responses` table of a run or release.
 
-A request finds its answer by its tag (`protocol.response_tag`), which a recorded row yields as well. Where
-the file holds answers of several models, `replay:answers.parquet#<model>` says whose are meant.
+An analysis can be repeated in this way without calls or costs. A request finds its answer by its tag
+(`protocol.response_tag`), which is computed from the recorded row as well. If the file contains answers of
+several models, `replay:answers.parquet#<model>` selects one.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ COLUMNS = (
 
 
 class Replay:
-    """Answers from one Parquet file. Raises `InputError` where the file is not a table of responses, or
-    holds several models' answers and none is named."""
+    """A `Backend` over one Parquet file.
+
+    Raises `InputError` if the file is no table of responses, or contains several models and none is named.
+    """
 
     def __init__(self, source: str) -> None:
         path, _, model = source.partition("#")
@@ -35,9 +37,10 @@ class Replay:
         self._rows = {response_tag(*key): row for row, key in enumerate(zip(*columns, strict=True))}
 
     async def ask(self, request: Request) -> Completion | FailedAttempt:
+        """Return the recorded answer, or a final failure if there is none."""
         row = self._rows.get(request.tag)
         if row is None:
-            message = f"{self.path.name} holds no answer for {request.tag}"
+            message = f"{self.path.name} contains no answer for {request.tag}"
             return FailedAttempt("bad_request", message, final=True)
         record: dict[str, Any] = self._table.slice(row, 1).to_pylist()[0]
         if record["failure"]:
@@ -53,16 +56,21 @@ class Replay:
             cost_usd=0.0,
             cached=True,
             refusal=record["refused"],
-            option_logprobs=_as_shown(record["option_logprobs"], record["option_order"]),
+            option_logprobs=_in_shown_order(record["option_logprobs"], record["option_order"]),
             prompt_logprobs=_as_one_token(record["log_perplexity"]),
         )
 
     async def close(self) -> None:
-        return None
+        """Do nothing."""
+        return
 
 
 def find_recording(path: str) -> Path:
-    """The file that a `replay:` name means: itself, or `responses.parquet` in that directory."""
+    """Return the file of a `replay:` name: the file itself, or `responses.parquet` in a folder.
+
+    Raises:
+        InputError: If there is no such file.
+    """
     place = Path(path.partition("#")[0])
     file = place / "responses.parquet" if place.is_dir() else place
     if not file.is_file():
@@ -85,53 +93,58 @@ def _read(path: Path, model: str) -> Any:
         table = None
     if table is None or set(COLUMNS) - set(table.column_names):
         raise InputError(
-            "this is not a table of recorded answers",
+            "this file is not a table of recorded answers",
             place=str(path),
             hint="name the responses.parquet of a run or a release",
         )
     models = sorted(set(table["model"].to_pylist()))
     if model and model not in models:
-        raise InputError(f"{path.name} holds no answers of {model!r}", hint=f"it holds: {', '.join(models)}")
+        hint = f"it contains answers of: {', '.join(models)}"
+        raise InputError(f"{path.name} contains no answers of {model!r}", hint=hint)
     if not model and len(models) > 1:
         raise InputError(
-            f"{path.name} holds the answers of {len(models)} models",
+            f"{path.name} contains answers of {len(models)} models",
             place=str(path),
-            hint=f"say whose: `replay:{path.name}#<model>` with one of {', '.join(models)}",
+            hint=f"select one: `replay:{path.name}#<model>` with {', '.join(models)}",
         )
     return table.filter(pc.equal(table["model"], model)) if model else table
 
 
 def _as_one_token(log_perplexity: float | None) -> tuple[float, ...]:
-    """A text's mean stands for its tokens, which are not recorded."""
+    """Return the mean as the only value, because single tokens are not recorded."""
     return () if log_perplexity is None else (-log_perplexity,)
 
 
-def _as_shown(logprobs: list[float] | None, order: list[int] | None) -> tuple[float, ...]:
-    """From the question's order to the order in which the options were shown."""
+def _in_shown_order(logprobs: list[float] | None, order: list[int] | None) -> tuple[float, ...]:
+    """Reorder from the order of the question to the order in which the options were shown."""
     if not logprobs:
         return ()
     return tuple(logprobs[option] for option in order or range(len(logprobs)))
 
 
-# Reading probabilities: of each option from the first token's alternatives, and of a whole text.
+# Probabilities of options and of whole texts
 
-
-LEAST_LOGPROB = math.log(1e-10)
-"""No option is said to be less likely than this."""
+MIN_LOGPROB = math.log(1e-10)
+"""Lower bound of the log-probability of an option."""
 _AROUND = " \t\r\n\"'`*_()[]{}<>.,:;!?-–—▁Ġ"
-"""What may stand around a label in a token without changing what it means."""
+"""Characters around a label in a token that do not change its meaning."""
 
 
 def option_logprobs(completion: Completion, labels: Sequence[str]) -> tuple[float, ...] | None:
-    """ln p of each label ("A", "B", … or "yes", "no"), in the order of `labels`; not renormalised.
+    """Return ln p of each label, in the order of `labels`, not renormalised.
 
-    The probabilities of a label's surface forms (case, space, quotes and punctuation around it) are added.
-    Tokens before the answer that are only space or punctuation are skipped. A label that is not among the
-    alternatives gets the least upper bound that they give: it can be no likelier than the least likely one
-    listed, nor than what they leave over; and no label gets less than `LEAST_LOGPROB`.
+    The probabilities come from the alternatives of the first token that is not only space or punctuation.
+    Those of the surface forms of a label (case, space, quotes and punctuation around it) are added. A label
+    that is not among the alternatives gets the smallest upper bound that follows from them: it cannot be more
+    likely than the least likely alternative, nor than the probability that they leave over.
 
-    `None` where there are no logprobs, or where no label is among the alternatives: then nothing is known.
-    Recorded answers (`replay`) carry their options' logprobs and are given back as they are.
+    Args:
+        completion: An answer with log-probabilities.
+        labels: Labels such as "A", "B" or "yes", "no".
+
+    Returns:
+        `None` if there are no logprobs or no label is among the alternatives. Recorded answers carry the
+        logprobs of their options, which are returned unchanged. No value is below `MIN_LOGPROB`.
     """
     if len(completion.option_logprobs) == len(labels) and labels:
         return completion.option_logprobs
@@ -139,8 +152,8 @@ def option_logprobs(completion: Completion, labels: Sequence[str]) -> tuple[floa
     if token is None:
         return None
     listed = _alternatives(token)
-    wanted = [label.strip(_AROUND).casefold() for label in labels]
-    masses = [math.fsum(p for text, p in listed if text == label) for label in wanted]
+    normalised = [label.strip(_AROUND).casefold() for label in labels]
+    masses = [math.fsum(p for text, p in listed if text == label) for label in normalised]
     if not any(masses):
         return None
     bound = min(min(p for _, p in listed), max(0.0, 1 - math.fsum(p for _, p in listed)))
@@ -148,17 +161,17 @@ def option_logprobs(completion: Completion, labels: Sequence[str]) -> tuple[floa
 
 
 def log_perplexity(completion: Completion) -> float | None:
-    """Mean −ln p over the tokens of a scored text; `None` where no text was scored."""
+    """Return the mean of -ln p over the tokens of a scored text, or `None` if no text was scored."""
     logprobs = completion.prompt_logprobs
     return -math.fsum(logprobs) / len(logprobs) if logprobs else None
 
 
 def _alternatives(token: TokenLogprob) -> list[tuple[str, float]]:
-    """Surface forms with their probabilities, the generated token among them."""
+    """Return surface forms with their probabilities, the generated token included."""
     listed = dict(token.top)
     listed.setdefault(token.token, token.logprob)
     return [(text.strip(_AROUND).casefold(), math.exp(min(0.0, lp))) for text, lp in listed.items()]
 
 
 def _ln(probability: float) -> float:
-    return max(LEAST_LOGPROB, min(0.0, math.log(probability))) if probability > 0 else LEAST_LOGPROB
+    return max(MIN_LOGPROB, min(0.0, math.log(probability))) if probability > 0 else MIN_LOGPROB

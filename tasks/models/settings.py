@@ -1,4 +1,4 @@
-"""What a model needs besides its name: directories, budget, limits and API keys."""
+"""Settings of a run that models need: directories, budget, limits, and the names of API key variables."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tasks.run.store import RunContext
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What a model needs to know beside its name. Holds names of keys, never keys."""
+    """Settings that models of one run share. Contains names of environment variables, never keys."""
 
     data_dir: Path
-    """Holds `prices.yaml` and `prompts/`."""
+    """The vocabulary folder with `prices.yaml` and `prompts/`."""
     run_dir: Path
-    """Where the run's spending is recorded."""
+    """Folder of the spending record and the open batches."""
     cache_path: Path
     budget_usd: float = 0.0
     free: frozenset[str] = frozenset()
@@ -30,16 +30,17 @@ class ModelSettings:
     """Environment variable by endpoint (`http://host:port`)."""
     limits: Callable[[str], Limits] = lambda name: Limits()
     engine: Mapping[str, Any] = field(default_factory=dict)
-    """vLLM's own engine arguments, for models of `vllm:`."""
+    """Engine arguments of vLLM, for models of the backend `vllm`."""
     batch: frozenset[str] = frozenset()
     """Models that are asked through the Batch API."""
     max_failure_rate: float = Validate().max_failure_rate
-    """Share of the calls for structured answers that may fail."""
+    """Largest tolerated share of failed calls for structured answers."""
     prices_path: Path | None = None
-    """Default: `prices.yaml` in `data_dir`."""
+    """`None`: `prices.yaml` in `data_dir`."""
 
     @classmethod
     def of(cls, context: RunContext) -> ModelSettings:
+        """Return the settings of a run."""
         recipe = context.recipe
         return cls(
             data_dir=Path(context.data_dir),
@@ -55,7 +56,11 @@ class ModelSettings:
         )
 
     def price(self, name: str) -> TokenPrice:
-        """What the model costs; raises `BudgetError` where that is not known."""
+        """Return the price of a model.
+
+        Raises:
+            BudgetError: If it is unknown.
+        """
         prices = self.prices_path or self.data_dir / "prices.yaml"
         return price_of(
             parse_model_name(name), configured=name, free=self.free, prices_path=prices, batch=self.batch
@@ -63,7 +68,7 @@ class ModelSettings:
 
 
 def api_key_variable(model: ModelName, settings: ModelSettings) -> str | None:
-    """The environment variable that holds the key for a resolved model, if one is configured."""
+    """Return the environment variable with the key of a resolved model, or `None` if none is configured."""
     if model.endpoint is None:
         return None
     place = origin(model.endpoint)
@@ -75,7 +80,11 @@ def api_key_variable(model: ModelName, settings: ModelSettings) -> str | None:
 
 
 def api_key(model: ModelName, settings: ModelSettings) -> str | None:
-    """The key for a resolved model. Raises `InputError` where one is needed and not set."""
+    """Return the API key of a resolved model, or `None` if it needs none.
+
+    Raises:
+        InputError: If a key is required and its variable is not set.
+    """
     variable = api_key_variable(model, settings)
     value = os.environ.get(variable, "").strip() if variable else ""
     assert model.endpoint is not None
@@ -85,6 +94,6 @@ def api_key(model: ModelName, settings: ModelSettings) -> str | None:
         raise InputError(
             f"the environment variable {variable} is not set",
             place=str(model),
-            hint=f"it holds the key for {place}: `export {variable}=…`",
+            hint=f"set it to the API key for {place}: `export {variable}=…`",
         )
     return value or None

@@ -1,9 +1,8 @@
-"""vLLM in this process (extra `[vllm]`): one engine per model, which batches whatever is in flight.
+"""vLLM in this process (extra `vllm`): one engine per model, which batches all requests in flight.
 
-An engine takes long to start, so it lives until the process ends, on an event loop of its own: every stage
-that opens the model asks the same one. Prefix caching is on, which pays where many questions share their
-beginning. Batching changes the order of floating-point sums, so a sampled answer is the same again from the
-cache, not from the engine.
+An engine takes long to start, so it runs until the process ends, on an event loop of its own, and every stage
+that opens the model uses it. Prefix caching is on, because many questions share their beginning. Batching
+changes the order of floating-point sums, so a sampled answer is only repeatable from the cache.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from schemas.errors import InputError, ModelError
 from tasks.models.names import ModelName, fingerprint_folder, model_folder
 from tasks.models.protocol import Completion, FailedAttempt, Message, Request, TokenLogprob
 
-MOST_ALTERNATIVES = 20
-"""Alternatives per token that an engine is ready to return."""
-STOPPED_S = 30.0
-"""So long the end of a process waits for an engine."""
+MAX_ALTERNATIVES = 20
+"""Largest number of alternatives per token that an engine returns."""
+STOP_TIMEOUT_S = 30.0
+"""Seconds that the end of a process waits for an engine to stop."""
 QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",
 }
-"""Set before vLLM is imported, unless the environment says otherwise: its log must not mix with what we
-print, and a process with threads must not be forked."""
+"""Set before vLLM is imported, unless the environment has other values. Its log must not mix with the output
+of this project, and a process with threads must not be forked."""
 
 
 class VLLMModel:
@@ -44,11 +43,12 @@ class VLLMModel:
         self._engine = engine
 
     async def ask(self, request: Request) -> Completion | FailedAttempt:
+        """Make one attempt on the engine's event loop."""
         answer = self._engine.answer(request)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer, self._engine.loop))
 
     async def close(self) -> None:
-        """The engine stays for the next stage."""
+        """Do nothing: the engine stays for the next stage."""
 
 
 @dataclass
@@ -61,15 +61,15 @@ class Engine:
     _numbers: Any = field(default_factory=itertools.count, repr=False)
 
     async def answer(self, request: Request) -> Completion | FailedAttempt:
-        """One try, on the engine's loop."""
+        """Make one attempt. Runs on the engine's loop."""
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
             prompt = self._prompt(request)
-            room = self.vllm.model_config.max_model_len
-            if len(prompt) + request.decoding.max_tokens > room and not request.score_prompt:
-                return too_long(len(prompt), request.decoding.max_tokens, room)
+            context = self.vllm.model_config.max_model_len
+            if len(prompt) + request.decoding.max_tokens > context and not request.score_prompt:
+                return context_exceeded(len(prompt), request.decoding.max_tokens, context)
             output = None
             async for output in self.vllm.generate(  # noqa: B007
                 {"prompt_token_ids": prompt}, sampling(request), str(next(self._numbers))
@@ -77,15 +77,13 @@ class Engine:
                 pass
         except EngineDeadError:
             forget_engine(self)
-            return FailedAttempt(
-                "server", "the engine stopped; vLLM's own message stands in the log", final=True
-            )
+            return FailedAttempt("server", "the engine stopped; vLLM's log contains the reason", final=True)
         except (VLLMClientError, ValueError) as error:
             return FailedAttempt("bad_request", f"vLLM: {_first_line(error)}", final=True)
         return read_output(output, request, self.revision)
 
     def _prompt(self, request: Request) -> list[int]:
-        """Token ids. `ValueError` where the chat template does not take these messages."""
+        """Return token ids. Raise `ValueError` if the chat template rejects the messages."""
         from jinja2 import TemplateError
 
         tokenizer = self.vllm.get_tokenizer()
@@ -105,27 +103,35 @@ _starting = threading.Lock()
 
 
 def vllm_engine(model: ModelName, arguments: Mapping[str, Any]) -> Engine:
-    """The engine of a model, started on first use and stopped when the process ends. Raises `InputError`
-    without vLLM or the folder, and `ModelError` where the engine does not start."""
+    """Return the engine of a model. It is started on first use and stopped when the process ends.
+
+    Raises:
+        InputError: If vLLM is not installed or the folder does not exist.
+        ModelError: If the engine does not start.
+    """
     check_vllm(model)
     key = json.dumps([str(model), arguments], sort_keys=True)
     with _starting:
         if key not in _engines:
             engine = _start(model, arguments)
-            if not _engines:  # only now: what vLLM has its processes waited for must run after ours
+            if not _engines:  # only now, so that it runs before the exit handlers of vLLM
                 atexit.register(_stop_all)
             _engines[key] = engine
         return _engines[key]
 
 
 def forget_engine(engine: Engine) -> None:
-    """Whoever opens the model next starts another."""
+    """Discard an engine, so that the next caller starts another."""
     for key in [key for key, known in _engines.items() if known is engine]:
         _engines.pop(key, None)
 
 
 def check_vllm(model: ModelName) -> None:
-    """What can be known before an engine starts: vLLM is installed, the folder is there."""
+    """Check that vLLM is installed and the model folder exists, without starting an engine.
+
+    Raises:
+        InputError: If not.
+    """
     if importlib.util.find_spec("vllm") is None:
         raise InputError(
             "vLLM is not installed in this environment",
@@ -150,7 +156,7 @@ def _start(model: ModelName, arguments: Mapping[str, Any]) -> Engine:
         raise ModelError(
             f"vLLM did not start: {_first_line(error)}",
             place=str(model),
-            hint="its own message stands above; where memory ran out, set `models.engine` in the recipe, for "
+            hint="its own message is above; if memory ran out, set `models.engine` in the recipe, for "
             "example {max_model_len: 8192, gpu_memory_utilization: 0.8}",
         ) from None
 
@@ -160,16 +166,16 @@ async def _engine(model: str, arguments: Mapping[str, Any]) -> Any:
     from vllm.platforms import current_platform
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    settings = {"enable_prefix_caching": True, "max_logprobs": MOST_ALTERNATIVES, "disable_log_stats": True}
-    if current_platform.is_cpu():  # its engine dies of a seeded request whose prompt is read in pieces
+    settings = {"enable_prefix_caching": True, "max_logprobs": MAX_ALTERNATIVES, "disable_log_stats": True}
+    if current_platform.is_cpu():  # The CPU engine crashes on a seeded request with chunked prefill.
         settings["enable_chunked_prefill"] = False
     return AsyncLLM.from_engine_args(AsyncEngineArgs(model=model, **{**settings, **arguments}))
 
 
 def _stop_all() -> None:
-    """Each on its own loop, where nothing else then notices that the engine is gone."""
+    """Stop each engine on its own loop, where nothing else notices that the engine is gone."""
     for engine in _engines.values():
-        asyncio.run_coroutine_threadsafe(_stop(engine), engine.loop).result(STOPPED_S)
+        asyncio.run_coroutine_threadsafe(_stop(engine), engine.loop).result(STOP_TIMEOUT_S)
     _engines.clear()
 
 
@@ -178,21 +184,22 @@ async def _stop(engine: Engine) -> None:
 
 
 def sampling(request: Request) -> Any:
-    """`vllm.SamplingParams` of a request."""
+    """Return `vllm.SamplingParams` of a request."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     arguments = sampling_arguments(request)
-    held_to = arguments.pop("structured_outputs", None)
+    constraint = arguments.pop("structured_outputs", None)
     return SamplingParams(
         **arguments,
-        structured_outputs=StructuredOutputsParams(**held_to) if held_to else None,
+        structured_outputs=StructuredOutputsParams(**constraint) if constraint else None,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
 
 def sampling_arguments(request: Request) -> dict[str, Any]:
-    """How a request is drawn, in vLLM's names. To score a text, one token is drawn and thrown away."""
+    """Return the sampling parameters of a request under vLLM's names. To score a text, one token is generated
+    and discarded."""
     decoding = request.decoding
     if request.score_prompt:
         return {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
@@ -212,7 +219,7 @@ def sampling_arguments(request: Request) -> dict[str, Any]:
 
 
 def read_output(output: Any, request: Request, revision: str | None) -> Completion | FailedAttempt:
-    """A finished `RequestOutput` as a completion."""
+    """Convert a finished `RequestOutput` to a completion."""
     tokens_in = len(output.prompt_token_ids or ())
     if request.score_prompt:
         logprobs = prompt_logprobs(output.prompt_token_ids, output.prompt_logprobs or ())
@@ -240,7 +247,7 @@ def read_output(output: Any, request: Request, revision: str | None) -> Completi
 def token_logprobs(
     token_ids: Sequence[int], steps: Sequence[Mapping[int, Any]], alternatives: int
 ) -> tuple[TokenLogprob, ...]:
-    """What was drawn at each step, and the likeliest alternatives by rank."""
+    """Return the token generated at each step, with the most likely alternatives by rank."""
     return tuple(
         TokenLogprob(
             _text(step[token]),
@@ -257,19 +264,19 @@ def token_logprobs(
 
 
 def prompt_logprobs(token_ids: Sequence[int], steps: Sequence[Mapping[int, Any] | None]) -> tuple[float, ...]:
-    """ln p of each token of a text but its first."""
+    """Return ln p of each token of a text except the first."""
     pairs = list(zip(token_ids, steps, strict=False))[1:]
     return tuple(min(0.0, float(step[token].logprob)) for token, step in pairs if step)
 
 
 def as_dicts(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """Messages as chat templates take them."""
+    """Return messages in the form that chat templates take."""
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def too_long(tokens: int, wanted: int, room: int) -> FailedAttempt:
-    """As vLLM's server says it: an answer would be cut short before its own limit."""
-    message = f"{tokens} tokens of prompt and {wanted} of answer do not fit into a context of {room}"
+def context_exceeded(prompt: int, answer: int, context: int) -> FailedAttempt:
+    """Return the failure of a request that does not fit into the context. vLLM's server rejects it too."""
+    message = f"{prompt} tokens of prompt and {answer} of answer do not fit into a context of {context}"
     return FailedAttempt("bad_request", message, final=True)
 
 

@@ -76,7 +76,7 @@ def test_a_recorded_failure_is_that_failure_again_and_what_was_not_asked_is_one(
     missing = found["q_1/7/search/0/plain"]
     assert isinstance(missing, Failure)
     assert missing.kind == "bad_request"
-    assert "a.parquet holds no answer for q_1/7/search/0/plain" in missing.message
+    assert "a.parquet contains no answer for q_1/7/search/0/plain" in missing.message
 
 
 def test_of_several_models_one_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.models.protocol import Completion, TokenLogprob
-from tasks.models.replay import LEAST_LOGPROB, option_logprobs
+from tasks.models.replay import MIN_LOGPROB, option_logprobs
 
 
 def completion(*tokens: dict[str, float], options: tuple[float, ...] = ()) -> Completion:
@@ -50,7 +50,7 @@ def test_a_label_that_is_not_listed_gets_its_least_upper_bound() -> None:
     assert option_logprobs(completion({"yes": 0.5, "Sure": 0.01}), ["yes", "no"]) == pytest.approx(
         (math.log(0.5), math.log(0.01))
     )
-    assert option_logprobs(completion({"yes": 1.0}), ["yes", "no"]) == (0.0, LEAST_LOGPROB)
+    assert option_logprobs(completion({"yes": 1.0}), ["yes", "no"]) == (0.0, MIN_LOGPROB)
 
 
 def test_without_logprobs_or_without_any_label_nothing_is_known() -> None:
@@ -71,4 +71,4 @@ def test_probabilities_are_probabilities(tops: dict[str, float]) -> None:
     token = TokenLogprob(next(iter(tops)), next(iter(tops.values())), tuple(tops.items()))
     answer = Completion("t", "", None, None, 0, 0, 0.0, False, logprobs=(token,))
     found = option_logprobs(answer, ["A", "B", "C"])
-    assert found is None or all(LEAST_LOGPROB <= lp <= 0 for lp in found)
+    assert found is None or all(MIN_LOGPROB <= lp <= 0 for lp in found)

@@ -13,7 +13,7 @@ from schemas.errors import InputError
 from tasks.models.names import cache_name, model_folder, parse_model_name
 from tasks.models.preflight import check_models
 from tasks.models.protocol import Completion, Decoding, FailedAttempt, JsonSchema, Message, Request
-from tasks.models.vllm import read_output, sampling_arguments, too_long
+from tasks.models.vllm import context_exceeded, read_output, sampling_arguments
 from tests.tasks.models.asking import settings_for
 
 without_vllm = pytest.mark.skipif(
@@ -113,9 +113,9 @@ def test_a_request_that_the_engine_gave_up_is_no_answer() -> None:
 
 
 def test_what_does_not_fit_is_refused_for_good() -> None:
-    setback = too_long(4000, 200, 4096)
-    assert (setback.kind, setback.final) == ("bad_request", True)
-    assert "4096" in setback.message
+    failure = context_exceeded(4000, 200, 4096)
+    assert (failure.kind, failure.final) == ("bad_request", True)
+    assert "4096" in failure.message
 
 
 def test_a_folder_is_known_by_its_content_not_by_its_name(tmp_path: Path) -> None:
@@ -142,9 +142,9 @@ def test_a_name_on_the_hub_is_kept_as_it_is() -> None:
 
 
 def test_a_missing_or_empty_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such model folder"):
+    with pytest.raises(InputError, match="model folder does not exist"):
         model_folder(parse_model_name(f"vllm:{tmp_path}/nowhere"))
-    with pytest.raises(InputError, match=r"no config\.json"):
+    with pytest.raises(InputError, match=r"config\.json is missing"):
         model_folder(parse_model_name(f"vllm:{tmp_path}"))
 
 

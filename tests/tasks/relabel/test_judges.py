@@ -191,7 +191,7 @@ def test_a_judge_that_cannot_be_paid_to_the_end_stops_and_goes_on_from_there(set
             return await relabel_sets([row(f"{OFF} {n}") for n in range(20)], judge, Policy())
 
     with OpenAIServer(paid) as server:
-        with pytest.raises(BudgetError, match=r"the budget ran out with \d+ calls of 40 left to make"):
+        with pytest.raises(BudgetError, match=r"the budget ran out: \d+ of 40 calls were not made"):
             asyncio.run(run(server, 0.015))
         assert 0 < (sent := len(server.requests)) < 21
         assert asyncio.run(run(server, 1.0)).counts["abstained"] == 0
