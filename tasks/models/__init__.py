@@ -152,8 +152,7 @@ async def connect_backend(model: ModelName, settings: ModelSettings, limits: Lim
 
 
 async def _with_client(answer: Callable[[Request], Awaitable[Outcome]], request: Request) -> Outcome:
-    """Import the client before the first request: outside its timeout, and not at all if the cache
-    answers."""
+    """Import the client before the first request, outside its timeout, and only if the cache misses."""
     import_client()
     return await answer(request)
 

@@ -1,12 +1,12 @@
-"""The pace that a server bears without saying so, learnt from what it refuses (429).
+"""The request rate that a server accepts, inferred from its refusals (429).
 
-CUBIC (Ha, Rhee & Xu 2008; RFC 9438) on requests a second instead of a window, as the AWS SDKs limit
-themselves, with two changes. The ceiling is not the pace at which the refusal came but what the server
-accepted since the last one, its pauses counted in: for a token bucket, as for requests a minute, that is the
-limit itself. And the curve runs over requests, not seconds, so that what looking for the limit costs is a
-share of the requests, whatever the limit.
+The algorithm is CUBIC (Ha, Rhee & Xu 2008; RFC 9438) on requests per second instead of a window, as in the
+AWS SDKs, with two changes. The ceiling is the rate that the server accepted since the last refusal, pauses
+included, and not the rate at which the refusal came: for a token bucket, as for requests per minute, this is
+the limit itself. And the curve runs over requests instead of seconds, so that the cost of probing is a share
+of the requests, whatever the limit.
 
-Refusals that fewer requests do not lessen are weather, not a limit: then nothing is held back.
+If fewer requests do not reduce the refusals, they do not depend on the rate, and no rate is enforced.
 """
 
 from __future__ import annotations
@@ -18,143 +18,158 @@ from dataclasses import dataclass, field
 from tasks.run.retries import Backoff
 
 CUT = 0.1
-"""Share by which the pace falls below the ceiling at a refusal."""
-PLATEAU, IN_FLIGHT_FOLD, SHORTEST = 150, 12, 5
-"""Requests until the pace is at the ceiling again; as many above it look for a higher one, then ever faster.
-More where more are in flight, which is how many a refusal may cost; fewer where fewer were measured."""
-RISEN = 3.0
-"""Plateaus without a refusal after which the limit must have risen."""
-ENOUGH = 20
-"""Accepted requests that make a measurement."""
-LEAST = 0.7
-"""Without a measurement, a cut leaves so much of the pace."""
+"""Share by which the rate falls below the ceiling after a refusal."""
+PLATEAU, PLATEAU_PER_IN_FLIGHT, SHORTEST_PLATEAU = 150, 12, 5
+"""Requests until the rate is back at the ceiling. The same number probes above it, then the rate rises ever
+faster. The plateau is longer with more requests in flight, because a refusal may cost all of them, and
+shorter if fewer requests were measured."""
+PROBE_PLATEAUS = 3.0
+"""Number of plateaus without a refusal after which the limit must have risen."""
+MIN_ACCEPTED = 20
+"""Accepted requests that are needed for a measurement."""
+MIN_RATE_SHARE = 0.7
+"""Share of the rate that a cut without a measurement leaves."""
 FUTILE_CUTS = 5
-"""Cuts in a row that did not help."""
-RECENT, MOSTLY = 20, 0.5
-"""Share of the last outcomes, so many or twice as many as are in flight: a server that refuses more than that
-has a limit, and no weather. Refusals come at once and answers later, so fewer outcomes show too many."""
-LATE_S = 0.05
-"""So late a busy machine may wake us."""
+"""Cuts in a row without effect, after which refusals count as independent of the rate."""
+MIN_WINDOW, MOSTLY_REFUSED = 20, 0.5
+"""A server that refuses more than this share of the last outcomes has a rate limit. The window is at least
+`MIN_WINDOW` outcomes, and twice the requests in flight. Refusals arrive before answers, so a shorter window
+would show too many."""
+MAX_LAG_S = 0.05
+"""Delay with which a busy machine may wake the caller."""
 PAUSE = Backoff(first_s=0.25, longest_s=5.0)
 
 
 @dataclass
-class Pace:
-    """Requests a second for one model, on the caller's clock: every method takes `now`, in seconds."""
+class AdaptiveRate:
+    """Rate limit of one model, in requests per second.
+
+    Every method takes `now`, in seconds on the caller's clock.
+    """
 
     started: float
-    """When the count of what was accepted began."""
+    """Start of the current measurement."""
     rate: float | None = None
-    """Requests a second; `None`: as many as the caller likes."""
+    """Requests per second. `None`: no limit."""
     cuts: int = 0
-    """How often the pace has been cut. A refusal of what was sent before the last cut does not cut again."""
-    weather: bool = False
-    """Refusals do not depend on the pace."""
+    """Number of cuts so far. A refusal of a request from before the last cut does not cut again."""
+    rate_independent: bool = False
+    """Refusals do not depend on the rate."""
     _ceiling: float = math.inf
-    _before: tuple[float, int] = (0.0, 0)
-    """When the count before this one began, and how many it was."""
+    _previous: tuple[float, int] = (0.0, 0)
+    """Start and accepted requests of the previous measurement."""
     _next_at: float = 0.0
     _accepted: int = 0
-    """Since the last cut."""
-    _tested: int = 0
-    """Of those sent since the last cut, how many had to wait for their turn."""
+    """Accepted requests since the last cut."""
+    _paced: int = 0
+    """Requests since the last cut that had to wait."""
     _waited: bool = False
-    _plateau: float = SHORTEST
-    _short: int = 0
-    """Cuts in a row with fewer than `ENOUGH` accepted before them."""
-    _refusals: int = 0
-    """Cuts in a row with nothing accepted before them."""
-    _times: deque[float] = field(default_factory=lambda: deque(maxlen=4 * PLATEAU))
-    """When the last requests were accepted."""
-    _refused_share: float = 0.0
-    """Of the last outcomes, exponentially weighted."""
-    _memory: float = RECENT
+    _plateau: float = SHORTEST_PLATEAU
+    _short_cuts: int = 0
+    """Cuts in a row with fewer than `MIN_ACCEPTED` accepted requests before them."""
+    _refusal_streak: int = 0
+    """Cuts in a row with no accepted request before them."""
+    _accepted_at: deque[float] = field(default_factory=lambda: deque(maxlen=4 * PLATEAU))
+    """Times of the last accepted requests."""
+    _refusal_share: float = 0.0
+    """Exponentially weighted share of refusals among the last outcomes."""
+    _window: float = MIN_WINDOW
 
     def wait_s(self, now: float) -> float:
-        """Seconds until the next request may be sent."""
+        """Return the seconds until the next request may be sent."""
         wait = max(0.0, self._next_at - now)
         self._waited = self._waited or wait > 0
         return wait
 
     def sent(self, now: float) -> None:
-        """A request goes out. One that is a little late does not delay those behind it."""
-        if self._refusals:
-            self._next_at = now + PAUSE.longest_s  # one at a time, until one is taken
+        """Record that a request was sent. One that is a little late does not delay those behind it."""
+        if self._refusal_streak:
+            self._next_at = now + PAUSE.longest_s  # one request at a time, until one is accepted
         if self.rate is None:
             return
         gap = 1 / self.rate
-        self._next_at = max(self._next_at, now - max(gap, LATE_S)) + gap
-        self._tested += self._waited
+        self._next_at = max(self._next_at, now - max(gap, MAX_LAG_S)) + gap
+        self._paced += self._waited
         self._waited = False
-        self.rate = self._on_the_curve()
+        self.rate = self._rate_on_curve()
 
     def accepted(self, now: float) -> bool:
-        """The server took a request. Whether the next one may be sent sooner than was said before."""
-        self._refused_share -= self._refused_share / self._memory
+        """Record that the server accepted a request.
+
+        Return whether the next one may be sent earlier than announced.
+        """
+        self._refusal_share -= self._refusal_share / self._window
         self._accepted += 1
-        self._times.append(now)
-        if self._refusals:  # it refused everything for a while, and that while counts
-            started, accepted = self._before
-            if accepted >= ENOUGH:
+        self._accepted_at.append(now)
+        if self._refusal_streak:  # the server refused everything, and that time counts
+            started, accepted = self._previous
+            if accepted >= MIN_ACCEPTED:
                 self._ceiling = min(self._ceiling, accepted / (now - started))
-            self._refusals, self._next_at = 0, now
+            self._refusal_streak, self._next_at = 0, now
             return True
         return False
 
     def refused(self, now: float, cuts: int, retry_after_s: float | None, in_flight: int) -> None:
-        """The server refused a request that was sent after `cuts` cuts, one of so many `in_flight`."""
-        self._memory = max(RECENT, 2.0 * in_flight)
-        self._refused_share += (1 - self._refused_share) / self._memory
-        if self.weather and self._refused_share > MOSTLY:
-            self.weather = False
-            self._begin(now)
-        elif not self.weather and cuts == self.cuts:
+        """Record a refusal.
+
+        Args:
+            now: The time.
+            cuts: Value of `cuts` when the request was sent.
+            retry_after_s: Requested wait.
+            in_flight: Number of requests in flight.
+        """
+        self._window = max(MIN_WINDOW, 2.0 * in_flight)
+        self._refusal_share += (1 - self._refusal_share) / self._window
+        if self.rate_independent and self._refusal_share > MOSTLY_REFUSED:
+            self.rate_independent = False
+            self._reset(now)
+        elif not self.rate_independent and cuts == self.cuts:
             self._cut(now, retry_after_s, in_flight)
 
     def _cut(self, now: float, retry_after_s: float | None, in_flight: int) -> None:
         self.cuts += 1
-        pause = self._pause_s() if retry_after_s is None else retry_after_s
+        pause = self._own_pause_s() if retry_after_s is None else retry_after_s
         self._next_at = now + pause
         if not self._accepted:
-            self._refusals += 1
+            self._refusal_streak += 1
             return
-        measured = self._measured(now + pause)
-        short = self._accepted < ENOUGH and self.rate is not None
-        self._short = self._short + 1 if short else 0
-        if self._short == FUTILE_CUTS:
-            self._short = 0
-            if self._refused_share <= MOSTLY:
-                self.weather, self.rate, self._next_at = True, None, now
+        measured = self._measured_rate(now + pause)
+        short = self._accepted < MIN_ACCEPTED and self.rate is not None
+        self._short_cuts = self._short_cuts + 1 if short else 0
+        if self._short_cuts == FUTILE_CUTS:
+            self._short_cuts = 0
+            if self._refusal_share <= MOSTLY_REFUSED:
+                self.rate_independent, self.rate, self._next_at = True, None, now
                 return
-        self._before = (self.started, self._accepted)
+        self._previous = (self.started, self._accepted)
         if self.rate is not None and short:
-            measured = min(max(measured, self.rate * LEAST), self.rate)
+            measured = min(max(measured, self.rate * MIN_RATE_SHARE), self.rate)
         self._ceiling = measured
-        least = SHORTEST if self.rate is None else ENOUGH
-        self._plateau = min(max(PLATEAU, IN_FLIGHT_FOLD * in_flight), max(least, self._accepted))
-        self._begin(now + pause)
-        self.rate = self._on_the_curve()
+        minimum = SHORTEST_PLATEAU if self.rate is None else MIN_ACCEPTED
+        self._plateau = min(max(PLATEAU, PLATEAU_PER_IN_FLIGHT * in_flight), max(minimum, self._accepted))
+        self._reset(now + pause)
+        self.rate = self._rate_on_curve()
 
-    def _measured(self, now: float) -> float:
-        """Accepted a second since the last cut; or in the later half, where the limit has risen meanwhile."""
+    def _measured_rate(self, now: float) -> float:
+        """Return the accepted requests per second since the last cut, or in the later half if higher."""
         whole = self._accepted / max(1e-3, now - self.started)
         later = self._accepted // 2
-        if later < ENOUGH or later >= len(self._times):
+        if later < MIN_ACCEPTED or later >= len(self._accepted_at):
             return whole
-        return max(whole, later / max(1e-3, now - self._times[-later]))
+        return max(whole, later / max(1e-3, now - self._accepted_at[-later]))
 
-    def _begin(self, now: float) -> None:
-        self.started, self._accepted, self._tested, self._refusals = now, 0, 0, 0
+    def _reset(self, now: float) -> None:
+        self.started, self._accepted, self._paced, self._refusal_streak = now, 0, 0, 0
 
-    def _pause_s(self) -> float:
-        """Where the server does not say: none, unless it refuses everything."""
+    def _own_pause_s(self) -> float:
+        """Return the pause if the server requests none: 0 unless it refuses everything."""
         if self._accepted:
             return 0.0
-        return PAUSE.wait_s(self._refusals + 1)
+        return PAUSE.wait_s(self._refusal_streak + 1)
 
-    def _on_the_curve(self) -> float:
-        plateaus = self._tested / self._plateau
-        if plateaus >= RISEN:
-            self._ceiling *= (1 + CUT * (RISEN - 1) ** 3) / (1 - CUT)
-            self._tested, plateaus = 0, 0.0
+    def _rate_on_curve(self) -> float:
+        plateaus = self._paced / self._plateau
+        if plateaus >= PROBE_PLATEAUS:
+            self._ceiling *= (1 + CUT * (PROBE_PLATEAUS - 1) ** 3) / (1 - CUT)
+            self._paced, plateaus = 0, 0.0
         return self._ceiling * (1 + CUT * (plateaus - 1) ** 3)

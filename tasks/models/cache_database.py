@@ -210,8 +210,7 @@ FRESH_S = 15.0
 
 
 class Claims:
-    """The claims of one worker: requests that it is about to send, so that no two workers pay for one
-    request.
+    """The requests that one worker is about to send, so that no two workers pay for one request.
 
     A claim expires after `EXPIRY_S` and is renewed while its request is in flight. If a worker dies, its
     claims expire and others take them over; at once if the worker ran on the same machine. A claim that
@@ -282,8 +281,10 @@ class Claims:
         return set(connection.execute(select(table.c.key).where(mine)).scalars())
 
     def _delete_of_dead_workers(self, keys: set[str], connection: sqlalchemy.Connection) -> bool:
-        """Delete the claims on these keys by workers of this machine that have ended. Return whether there
-        were any."""
+        """Delete the claims on these keys by workers of this machine that have ended.
+
+        Return whether there were any.
+        """
         from sqlalchemy import select
 
         table = claims()

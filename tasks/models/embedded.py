@@ -1,5 +1,4 @@
-"""The embedded model: a small language model from PyPI that llama.cpp runs in this process, without network
-or compiler.
+"""The embedded model: a small language model that llama.cpp runs in this process.
 
 llama.cpp serves it on loopback in the OpenAI protocol, so it shares `OpenAIChat` with other servers. One
 server runs per core, each with one slot, one thread and no prompt cache. Batching requests or reusing a

@@ -1,9 +1,10 @@
-"""How hard a model may be asked: one limiter per model and process, shared by all threads and event loops.
+"""Limits on the requests to a model: one limiter per model and process, shared by all threads.
 
-Requests and tokens a minute are token buckets (a sixth of a minute may come in one burst); what a server
-bears without saying so is learnt (`adaptive_rate`). How many requests are in flight follows the server:
-additive increase, multiplicative decrease (Jacobson 1988) between 1 and `max_in_flight`, where more than one
-in ten finds it overloaded. A `Retry-After` stops the whole model, not only the request that received it.
+Requests and tokens per minute are token buckets with bursts of a sixth of a minute. Unannounced rate limits
+are inferred from 429 responses (`adaptive_rate`). The number of requests in flight adapts to the server
+between 1 and `max_in_flight`: additive increase, multiplicative decrease (Jacobson 1988) if more than one in
+ten requests finds it overloaded. A `Retry-After` pauses the whole model, not only the request that received
+it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from threading import Lock
 
 from schemas.errors import ModelError
 from schemas.recipe import Limits
-from tasks.models.adaptive_rate import Pace
+from tasks.models.adaptive_rate import AdaptiveRate
 from tasks.models.protocol import (
     Completion,
     FailedAttempt,
@@ -32,14 +33,18 @@ from tasks.models.protocol import (
 from tasks.run.progress import say
 from tasks.run.retries import Backoff, Retries, RetryPolicy
 
-OVERLOADED = 0.1
-"""Share of the last outcomes, twice as many as may be in flight, that makes an overload. Fewer may hang or
-fail for their own reasons; over fewer outcomes they look too many when they are given up between answers."""
+OVERLOAD_SHARE = 0.1
+"""Share of overloads among the last outcomes that cuts the window. Fewer requests may hang or fail for their
+own reasons. The average covers twice as many outcomes as may be in flight: timeouts arrive between answers,
+so a shorter one would show too many."""
 
 
 @dataclass
-class Bucket:
-    """A token bucket. A demand larger than the bucket is met when it is full, and leaves it in debt."""
+class TokenBucket:
+    """A token bucket.
+
+    A demand larger than the bucket is met when the bucket is full, and leaves it negative.
+    """
 
     per_minute: int
     level: float = 0.0
@@ -50,7 +55,7 @@ class Bucket:
         self.level = self.size
 
     def wait_s(self, amount: float, now: float) -> float:
-        """Seconds until `amount` may be taken."""
+        """Return the seconds until `amount` may be taken."""
         self.level = min(self.size, self.level + (now - self.updated) * self.per_minute / 60)
         self.updated = now
         missing = min(amount, self.size) - self.level
@@ -61,42 +66,42 @@ class Bucket:
 class RequestSlot:
     """One request in flight."""
 
-    window: int
-    """How often the window had been cut when the request was sent."""
-    pace: int
-    """How often the pace had been cut."""
+    window_cuts: int
+    """Number of cuts of the window when the request was sent."""
+    rate_cuts: int
+    """Number of cuts of the rate when the request was sent."""
     tokens: int
 
 
 class QueuedWaiter:
-    """Somebody's turn, which may come from any thread."""
+    """A queued waiter. Any thread may wake it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.comes: asyncio.Future[None] = loop.create_future()
-        self.called = False
+        self.signal: asyncio.Future[None] = loop.create_future()
+        self.woken = False
 
-    def call(self) -> bool:
-        """False where nobody waits for it any more."""
+    def wake(self) -> bool:
+        """Wake the waiter. Return False if it does not wait any more."""
         try:
-            here = asyncio.get_running_loop() is self._loop
+            same_loop = asyncio.get_running_loop() is self._loop
         except RuntimeError:  # a thread without a loop
-            here = False
-        if here and self.comes.done():
+            same_loop = False
+        if same_loop and self.signal.done():
             return False
         try:
-            if here:
-                self._come()
+            if same_loop:
+                self._resolve()
             else:
-                self._loop.call_soon_threadsafe(self._come)
+                self._loop.call_soon_threadsafe(self._resolve)
         except RuntimeError:  # its loop is closed
             return False
-        self.called = True
+        self.woken = True
         return True
 
-    def _come(self) -> None:
-        if not self.comes.done():
-            self.comes.set_result(None)
+    def _resolve(self) -> None:
+        if not self.signal.done():
+            self.signal.set_result(None)
 
 
 class Limiter:
@@ -105,87 +110,88 @@ class Limiter:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.window = float(limits.max_in_flight)
-        """How many requests may be in flight now."""
+        """Number of requests that may be in flight now."""
         self.in_flight = 0
-        self._slow_from = 0.0
-        """Up to here the window grows by one an answer (slow start), then by one a round."""
+        self._slow_start_until = 0.0
+        """Below this value the window grows by one per answer (slow start), above it by one per round
+        trip."""
         self._cuts = 0
-        self._share_overloaded = 0.0
+        self._overload_share = 0.0
         self._paused_until = 0.0
         now = time.monotonic()
         rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
-        self._requests = Bucket(rpm, updated=now) if rpm else None
-        self._tokens = Bucket(tpm, updated=now) if tpm else None
-        self.pace = Pace(now)
+        self._requests = TokenBucket(rpm, updated=now) if rpm else None
+        self._tokens = TokenBucket(tpm, updated=now) if tpm else None
+        self.rate = AdaptiveRate(now)
         self._answered_at = now
-        self._out_of_reach_since: float | None = None
-        self._told_until = 0.0
+        self._unreached_since: float | None = None
+        self._next_report = 0.0
         self._waiting: deque[QueuedWaiter] = deque()
-        self._called = 0
-        """Waiters who were called and have not looked yet."""
+        self._woken = 0
+        """Waiters that were woken and have not checked again."""
         self._sleeper: QueuedWaiter | None = None
-        """Who waits for the clock. Only the first in the queue does; the others wait for the one before."""
+        """The waiter that waits for the clock: the first in the queue."""
         self._lock = Lock()
 
     @asynccontextmanager
     async def slot(self, tokens: int) -> AsyncIterator[RequestSlot]:
-        """Wait until a request of about so many tokens may be sent; hold its place while it is in flight."""
+        """Wait until a request of about `tokens` tokens may be sent, and hold a slot for it."""
         slot = await self._enter(tokens)
         try:
             yield slot
         finally:
             with self._lock:
                 self.in_flight -= 1
-                self._wake()
+                self._wake_next()
 
     async def _enter(self, tokens: int) -> RequestSlot:
-        """In the order of coming: who was called keeps a place until it has looked."""
-        called = False
+        """Queue in the order of arrival. A woken waiter keeps its place until it has checked again."""
+        woken = False
         while True:
             with self._lock:
-                self._called -= called
-                if self._sleeper or not self._has_room() or (self._waiting and not called):
-                    turn = QueuedWaiter(asyncio.get_running_loop())
-                    (self._waiting.appendleft if called else self._waiting.append)(turn)
-                    self._wake()
+                self._woken -= woken
+                if self._sleeper or not self._has_free_slot() or (self._waiting and not woken):
+                    waiter = QueuedWaiter(asyncio.get_running_loop())
+                    (self._waiting.appendleft if woken else self._waiting.append)(waiter)
+                    self._wake_next()
                     wait = None
                 else:
                     wait = self._wait_s(tokens, time.monotonic())
                     if wait <= 0:
-                        return self._taken(tokens)
-                    self._sleeper = turn = QueuedWaiter(asyncio.get_running_loop())
+                        return self._take_slot(tokens)
+                    self._sleeper = waiter = QueuedWaiter(asyncio.get_running_loop())
             if wait is None:
-                await self._turn_comes(turn)
+                await self._wait_for_turn(waiter)
             else:
-                await self._sleep(turn, wait)
-            called = True
+                await self._sleep(waiter, wait)
+            woken = True
 
-    def _has_room(self) -> bool:
-        return self.in_flight + self._called < max(1, int(self.window))
+    def _has_free_slot(self) -> bool:
+        return self.in_flight + self._woken < max(1, int(self.window))
 
-    async def _sleep(self, turn: QueuedWaiter, seconds: float) -> None:
-        """Until it is time, or until that time has changed."""
+    async def _sleep(self, waiter: QueuedWaiter, seconds: float) -> None:
+        """Wait for the given time, or until that time has changed."""
         try:
-            await asyncio.wait([turn.comes], timeout=seconds)
+            await asyncio.wait([waiter.signal], timeout=seconds)
         except BaseException:
             with self._lock:
                 self._sleeper = None
-                self._wake()
+                self._wake_next()
             raise
         with self._lock:
             self._sleeper = None
-            self._called += 1
+            self._woken += 1
 
-    async def _turn_comes(self, turn: QueuedWaiter) -> None:
+    async def _wait_for_turn(self, waiter: QueuedWaiter) -> None:
         try:
-            await turn.comes
+            await waiter.signal
         except BaseException:
             with self._lock:
-                if turn.called:
-                    self._called -= 1
+                if waiter.woken:
+                    self._woken -= 1
                 else:
-                    self._waiting = deque(other for other in self._waiting if other is not turn)
-                self._wake()
+                    self._waiting = deque(other for other in self._waiting if other is not waiter)
+                self._wake_next()
             raise
 
     def _wait_s(self, tokens: int, now: float) -> float:
@@ -193,95 +199,95 @@ class Limiter:
             self._paused_until - now,
             self._requests.wait_s(1, now) if self._requests else 0.0,
             self._tokens.wait_s(tokens, now) if self._tokens else 0.0,
-            self.pace.wait_s(now),
+            self.rate.wait_s(now),
         )
 
-    def _taken(self, tokens: int) -> RequestSlot:
+    def _take_slot(self, tokens: int) -> RequestSlot:
         self.in_flight += 1
         if self._requests:
             self._requests.level -= 1
         if self._tokens:
             self._tokens.level -= tokens
-        self.pace.sent(time.monotonic())
-        self._wake()
-        return RequestSlot(self._cuts, self.pace.cuts, tokens)
+        self.rate.sent(time.monotonic())
+        self._wake_next()
+        return RequestSlot(self._cuts, self.rate.cuts, tokens)
 
-    def _wake(self) -> None:
-        """Call the next waiter, where there is a place; who takes it lets the one behind look."""
-        if self._sleeper or not self._has_room():
+    def _wake_next(self) -> None:
+        """Wake the first waiter if a slot is free. It wakes the one behind it after it took the slot."""
+        if self._sleeper or not self._has_free_slot():
             return
         while self._waiting:
-            if self._waiting.popleft().call():
-                self._called += 1
+            if self._waiting.popleft().wake():
+                self._woken += 1
                 return
 
     def succeeded(self, slot: RequestSlot, tokens: int) -> None:
-        """An answer came; `tokens` is what it really took."""
+        """Record an answer. `tokens` is the real number of tokens."""
         with self._lock:
             if self._tokens:
                 self._tokens.level += slot.tokens - tokens
-            self._let_through()
-            self._share_overloaded -= self._share_overloaded / max(1.0, 2 * self.window)
-            step = 1.0 if self.window < self._slow_from else 1 / max(1.0, self.window)
+            self._accepted()
+            self._overload_share -= self._overload_share / max(1.0, 2 * self.window)
+            step = 1.0 if self.window < self._slow_start_until else 1 / max(1.0, self.window)
             self.window = min(float(self.limits.max_in_flight), self.window + step)
-            self._wake()
+            self._wake_next()
 
-    def declined(self) -> None:
-        """The server let a request through and will have none of it (400 and the like)."""
+    def rejected(self) -> None:
+        """Record a request that the server accepted and found invalid (status 400 and similar)."""
         with self._lock:
-            self._let_through()
+            self._accepted()
 
-    def _let_through(self) -> None:
+    def _accepted(self) -> None:
         self._answered_at = time.monotonic()
-        if self.pace.accepted(self._answered_at):
-            self._rouse()
+        if self.rate.accepted(self._answered_at):
+            self._wake_sleeper()
 
     def refused(self, slot: RequestSlot, retry_after_s: float | None) -> None:
-        """Too many requests, the server says (429)."""
+        """Record a refusal (429)."""
         with self._lock:
-            self.pace.refused(time.monotonic(), slot.pace, retry_after_s, self.in_flight)
-            self._rouse()
+            self.rate.refused(time.monotonic(), slot.rate_cuts, retry_after_s, self.in_flight)
+            self._wake_sleeper()
 
-    def _rouse(self) -> None:
+    def _wake_sleeper(self) -> None:
         if self._sleeper:
-            self._sleeper.call()
+            self._sleeper.wake()
 
     def overloaded(self, slot: RequestSlot) -> None:
-        """The server could not keep up. Requests sent before the last cut do not cut again."""
+        """Record that the server could not keep up. Requests from before the last cut do not cut again."""
         with self._lock:
-            if slot.window != self._cuts:
+            if slot.window_cuts != self._cuts:
                 return
-            self._share_overloaded += (1 - self._share_overloaded) / max(1.0, 2 * self.window)
-            if self._share_overloaded > OVERLOADED:
+            self._overload_share += (1 - self._overload_share) / max(1.0, 2 * self.window)
+            if self._overload_share > OVERLOAD_SHARE:
                 self._cuts += 1
-                self._share_overloaded = 0.0
-                self._slow_from = self.window / 2
+                self._overload_share = 0.0
+                self._slow_start_until = self.window / 2
                 self.window = max(1.0, min(self.window, self.in_flight) / 2)
 
     def silent_s(self, now: float) -> float:
-        """Seconds since the server last answered anything."""
+        """Return the seconds since the server last answered any request."""
         return now - self._answered_at
 
-    def out_of_reach_s(self, now: float, *, reached: bool) -> float:
-        """Seconds since the first of the tries that did not reach the server, where none has since."""
+    def unreached_s(self, now: float, *, reached: bool) -> float:
+        """Return the seconds for which the server has not been reached. 0 if it is `reached` now."""
         with self._lock:
             if reached:
-                self._out_of_reach_since = None
+                self._unreached_since = None
                 return 0.0
-            if self._out_of_reach_since is None:
-                self._out_of_reach_since = now
-            return now - self._out_of_reach_since
+            if self._unreached_since is None:
+                self._unreached_since = now
+            return now - self._unreached_since
 
     def may_report(self, now: float, seconds: float) -> bool:
-        """Whether to tell why nothing moves: not again for so many seconds."""
+        """Return whether a wait may be reported now. Reports are at least `seconds` apart."""
         with self._lock:
-            news = now >= self._told_until
-            if news:
-                self._told_until = now + seconds
-            return news
+            due = now >= self._next_report
+            if due:
+                self._next_report = now + seconds
+            return due
 
     def pause(self, seconds: float) -> None:
-        """Send nothing to this model for so long."""
+        """Send nothing to this model for `seconds`."""
         with self._lock:
             self._paused_until = max(self._paused_until, time.monotonic() + seconds)
 
@@ -291,7 +297,7 @@ _limiters_lock = Lock()
 
 
 def limiter_of(model: str, limits: Limits) -> Limiter:
-    """This process's limiter of a model."""
+    """Return this process's limiter of a model."""
     with _limiters_lock:
         return _limiters.setdefault((model, limits), Limiter(limits))
 
@@ -353,7 +359,7 @@ async def _try_once(ask: Try, limiter: Limiter, request: Request, tokens: int) -
         except TimeoutError:
             message = f"no answer within {limiter.limits.timeout_s:g} s"
             result = FailedAttempt("timeout", message, overload=True)
-        limiter.out_of_reach_s(time.monotonic(), reached=not _is_unreached(result))
+        limiter.unreached_s(time.monotonic(), reached=not _is_unreached(result))
         if isinstance(result, Completion):
             limiter.succeeded(slot, result.tokens_in + result.tokens_out)
             return result
@@ -364,7 +370,7 @@ async def _try_once(ask: Try, limiter: Limiter, request: Request, tokens: int) -
             limiter.overloaded(slot)
             limiter.pause(wait or 0.0)
         elif result.kind == "bad_request":
-            limiter.declined()
+            limiter.rejected()
         return result
 
 
@@ -374,7 +380,7 @@ def _is_unreached(result: Completion | FailedAttempt) -> bool:
 
 def _unreached_wait_s(limiter: Limiter, failure: FailedAttempt) -> float:
     """Return the seconds until the next attempt. Raise `ModelError` if the outage is too long."""
-    outage_s = limiter.out_of_reach_s(time.monotonic(), reached=False)
+    outage_s = limiter.unreached_s(time.monotonic(), reached=False)
     if outage_s >= limiter.limits.outage_s:
         raise ModelError(
             f"{failure.message}; the server could not be reached for {outage_s:.0f} s",

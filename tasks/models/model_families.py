@@ -51,8 +51,10 @@ def model_family(name: str, known: ModelFamilies) -> frozenset[str]:
 
 
 def _bare(name: str) -> str:
-    """Return the model part of a name: `openai:Qwen/Qwen3-32B@http://…` becomes `qwen3-32b`. A recording has
-    the model after `#`."""
+    """Return the model part of a name: `openai:Qwen/Qwen3-32B@http://…` becomes `qwen3-32b`.
+
+    A recording has the model after `#`.
+    """
     model = parse_model_name(name)
     if model.backend == "replay" and "#" in model.name:
         return _bare(model.name.partition("#")[2])
@@ -82,8 +84,7 @@ def refuse_shared_families(models: Models, data_dir: Path) -> None:
 
 
 def _pairs(models: Models) -> Iterator[tuple[str, str, str, str]]:
-    """Yield (place in the recipe, model, its role towards the other, other model) for models, without
-    rules."""
+    """Yield (place in the recipe, model, its role towards the other, other model)."""
     targets = dict.fromkeys((*models.targets, *models.holdout_targets))
     judges = [(f"models.{place}", name) for place, names in _judges(models) for name in names if ":" in name]
     for place, judge in judges:

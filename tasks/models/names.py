@@ -144,10 +144,6 @@ def _masked(text: str) -> str:
     return re.sub(r"(https?://)[^/\s]*@", r"\1***@", re.sub(r"[?#].*", "", text))
 
 
-# Which models are related. Judges favour answers that their own kind wrote (arXiv 2404.13076), so whoever
-# writes questions, answers them and judges the answers should be of different families.
-
-
 # Models in local folders
 
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
@@ -216,9 +212,3 @@ def _parts(file: BinaryIO, size: int, whole: bool) -> Iterator[bytes]:
     for i in range(BLOCKS):
         file.seek(i * (size - BLOCK) // (BLOCKS - 1))
         yield file.read(BLOCK)
-
-
-# What a call costs: data/prices.yaml, in USD per million tokens.
-
-
-# What models need to know beside their names: places, money, limits, and where the keys are.

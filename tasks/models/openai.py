@@ -1,8 +1,7 @@
-"""The short way to a chat completion: the openai client's address, headers and key, without the objects that
-it makes and copies for every call, which cost more than the call itself.
+"""Models behind an OpenAI-compatible server: OpenAI, vLLM, TGI, llama.cpp, Ollama, OpenRouter.
 
-Retries, limits and types are the layers' above; a proxy from the environment is the client's business, so
-where one stands in between there is no short way (`Wire.of` is `None`).
+Chat completions are posted directly over a connection pool with the address, headers and key of the openai
+client. The objects that the client creates and copies per call cost more CPU time than the call itself.
 """
 
 from __future__ import annotations
@@ -40,12 +39,13 @@ if TYPE_CHECKING:
 
 
 CONNECT_S = 30.0
-KEPT_ALIVE_S = 4.0
-"""Servers close idle connections after 5 s and more; one that closes as we send costs a try."""
+KEEP_ALIVE_S = 4.0
+"""Servers close idle connections after 5 s or more. A connection that closes while we send costs an
+attempt."""
 
 
 class Reply(NamedTuple):
-    """What a server answered, whatever its status."""
+    """A server's response, whatever its status."""
 
     status: int
     content: bytes
@@ -53,7 +53,7 @@ class Reply(NamedTuple):
 
 
 class Wire:
-    """A pool of connections to one server. Belongs to the event loop that it is first used in."""
+    """A pool of connections to one server. Belongs to the event loop of its first use."""
 
     def __init__(self, client: openai.AsyncOpenAI, connections: int) -> None:
         self._client = client
@@ -63,11 +63,16 @@ class Wire:
 
     @classmethod
     def of(cls, client: openai.AsyncOpenAI, connections: int) -> Wire | None:
-        """The short way to the client's server, where there is one."""
+        """Return a pool for the client's server, or `None` if the client must use a proxy."""
         return None if _behind_a_proxy(str(client.base_url)) else cls(client, connections)
 
     async def post(self, body: dict[str, Any]) -> Reply:
-        """One call. Raises `aiohttp.ClientError` or `OSError` where the connection fails."""
+        """Make one call.
+
+        Raises:
+            aiohttp.ClientError: If the connection fails.
+            OSError: If the connection fails.
+        """
         import orjson
 
         session = self._session or self._open()
@@ -75,6 +80,7 @@ class Wire:
             return Reply(response.status, await response.read(), response.headers.get("retry-after"))
 
     async def close(self) -> None:
+        """Close the connections."""
         if self._session is not None:
             await self._session.close()
 
@@ -84,7 +90,7 @@ class Wire:
         given = self._client.default_headers.items()
         headers = {name: value for name, value in given if isinstance(value, str)}
         connector = aiohttp.TCPConnector(
-            limit=self._connections, keepalive_timeout=KEPT_ALIVE_S, ssl=tls_context()
+            limit=self._connections, keepalive_timeout=KEEP_ALIVE_S, ssl=tls_context()
         )
         self._session = aiohttp.ClientSession(
             headers=headers,
@@ -97,7 +103,10 @@ class Wire:
 
 @lru_cache(maxsize=1)
 def tls_context() -> ssl.SSLContext:
-    """Which certificates are trusted, as the openai client has it; read once, because that takes a while."""
+    """Return the trusted certificates, as the openai client configures them.
+
+    Read once, because that is slow.
+    """
     import httpx2
 
     return httpx2.create_ssl_context()
@@ -110,24 +119,21 @@ def _behind_a_proxy(url: str) -> bool:
     return parts.scheme in proxies or "all" in proxies
 
 
-# Models behind an OpenAI-compatible server: OpenAI itself, vLLM, TGI, llama.cpp, Ollama, OpenRouter, …
-
-
 NO_KEY = "not-needed"
-"""Sent where no key is configured: many servers ask for none, and the protocol has no way to send none."""
+"""Sent if no key is configured. Many servers need none, and the protocol cannot omit it."""
 
 _dialects: dict[tuple[str, str], Dialect] = {}
 _dialects_lock = Lock()
 
 
 def dialect_of(endpoint: str, name: str) -> Dialect:
-    """What this process has learnt of a model's server."""
+    """Return this process's knowledge of a model's server."""
     with _dialects_lock:
         return _dialects.setdefault((endpoint, name), Dialect.of(endpoint))
 
 
 class OpenAIChat:
-    """One model of one server. Belongs to the event loop that it is first used in."""
+    """One model of one server. Belongs to the event loop of its first use."""
 
     def __init__(
         self, name: str, endpoint: str, *, api_key: str | None, connections: int, schema_prompt: str
@@ -142,7 +148,7 @@ class OpenAIChat:
 
     @cached_property
     def _client(self) -> openai.AsyncOpenAI:
-        """Made for the first call: where every answer is in the cache, nothing of it is imported."""
+        """Created on the first call, so that nothing is imported if the cache has every answer."""
         return chat_client(self.endpoint, self._api_key, self._connections)
 
     @cached_property
@@ -150,9 +156,12 @@ class OpenAIChat:
         return Wire.of(self._client, self._connections)
 
     async def ask(self, request: Request) -> Completion | FailedAttempt:
-        """One try. A parameter that the server does not know is left out from then on, and asked again."""
-        if (request.decoding.choices or request.score_prompt) and (setback := await self._learn_owner()):
-            return setback
+        """Make one attempt.
+
+        A parameter that the server does not support is left out from then on, and the call repeated.
+        """
+        if (request.decoding.choices or request.score_prompt) and (failure := await self._learn_owner()):
+            return failure
         if request.score_prompt:
             root = self.endpoint.removesuffix("/v1")
             return await score_text(request, self.name, self._dialect.owner, self._call, root)
@@ -168,10 +177,10 @@ class OpenAIChat:
                 return _filtered(request)
             parameter = refused_parameter(response.status, error, body)
             if parameter is None or not self._dialect.give_up(parameter, body):
-                return self._setback(response, error)
+                return self._failure(response, error)
 
     async def _learn_owner(self) -> FailedAttempt | None:
-        """Ask once what kind of server this is: only some can be held to choices."""
+        """Ask the server once for its kind: only some can be restricted to choices."""
         async with self._learning:
             if self._dialect.owner is None:
                 response = await self._send("GET", "/models", None)
@@ -181,31 +190,34 @@ class OpenAIChat:
         return None
 
     async def models_status(self) -> int | FailedAttempt:
-        """HTTP status of `GET /models`: whether the server is there, before anything is spent."""
+        """Return the HTTP status of `GET /models`, to check a server without costs."""
         response = await self._send("GET", "/models", None)
         return response if isinstance(response, FailedAttempt) else response.status
 
     async def close(self) -> None:
+        """Close the connections."""
         if "_wire" in vars(self) and self._wire is not None:
             await self._wire.close()
         if "_client" in vars(self):
             await self._client.close()
 
     async def _call(self, path: str, body: dict[str, Any]) -> Any:
-        """The JSON that another route answers, or a setback."""
+        """Post to another route and return its JSON, or a failure."""
         response = await self._send("POST", path, body)
         if isinstance(response, FailedAttempt):
             return response
         if response.status >= 400:
-            return self._setback(response, _error_of(response))
+            return self._failure(response, _error_of(response))
         return _json(response)
 
     async def _post(self, body: dict[str, Any]) -> Reply | FailedAttempt:
         return await self._send("POST", "/chat/completions", body)
 
     async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> Reply | FailedAttempt:
-        """The raw response, whatever its status. Errors of the client hold the request with its headers,
-        so they end here."""
+        """Return the raw response, whatever its status.
+
+        Errors of the client contain request headers, so they end here.
+        """
         import aiohttp
         import httpx2
         import openai
@@ -218,25 +230,25 @@ class OpenAIChat:
         except openai.APIStatusError as error:
             return _reply(error.response)
         except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
-            reason = _root(error)
-            message = f"the connection to {self._place} failed ({type(reason).__name__})"
-            return FailedAttempt("connection", message, may_be_billed=not _never_sent(reason))
+            cause = _root(error)
+            message = f"the connection to {self._place} failed ({type(cause).__name__})"
+            return FailedAttempt("connection", message, may_be_billed=not _never_sent(cause))
 
     def _read(self, response: Reply, request: Request) -> Completion | FailedAttempt:
         payload = _json(response)
         if payload is None:
-            message = f"{self._place} answered {response.status} with what is not JSON"
+            message = f"{self._place} answered {response.status} without valid JSON"
             return FailedAttempt("malformed", message, may_be_billed=True)
         return read_completion(payload, request)
 
-    def _setback(self, response: Reply, error: dict[str, Any]) -> FailedAttempt:
+    def _failure(self, response: Reply, error: dict[str, Any]) -> FailedAttempt:
         status = response.status
         exhausted = error.get("code") == "insufficient_quota"
         kind = _kind_of(status)
-        said = "" if kind == "unauthorized" else self._clean(str(error.get("message") or ""))
+        reason = "" if kind == "unauthorized" else self._clean(str(error.get("message") or ""))
         return FailedAttempt(
             kind,
-            f"{self._place} answered {status}" + (f": {said}" if said else ""),
+            f"{self._place} answered {status}" + (f": {reason}" if reason else ""),
             final=exhausted or kind in ("bad_request", "unauthorized"),
             retry_after_s=parse_retry_after(response.retry_after, time.time()),
             overload=status in (408, 503, 529),
@@ -252,7 +264,10 @@ class OpenAIChat:
 
 @lru_cache(maxsize=256)
 def without_keys(text: str, api_key: str) -> str:
-    """A server's words without keys, query strings, or length. In a storm it says the same ones often."""
+    """Return the text of a server without keys and query strings, shortened.
+
+    Cached, because many failures repeat it.
+    """
     text = redact_secrets(text[:4000], api_key)
     text = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 ***", text)
     text = re.sub(r"\bsk-[\w*-]+", "***", text)
@@ -262,16 +277,17 @@ def without_keys(text: str, api_key: str) -> str:
 
 @lru_cache(maxsize=1)
 def import_client() -> None:
-    """Half a second and more, which no call's time limit is to pay for."""
+    """Import the client packages. This takes more than half a second and must not count towards a timeout."""
     for name in ("aiohttp", "httpx2", "openai"):
         importlib.import_module(name)
 
 
 def chat_client(endpoint: str, api_key: str, connections: int) -> openai.AsyncOpenAI:
-    """The client without its own retries and timeouts (ours hold for the whole of a try).
+    """Return a client without its own retries and timeouts.
 
-    `max_connections` must be a number: `None` silently means 100 with this transport. Proxies from the
-    environment never stand between us and this machine, and OpenAI's organisation headers go to OpenAI only.
+    Ours cover a whole attempt. `max_connections` must be a number: `None` means 100 with this transport.
+    Proxies of the environment are not used for this machine, and the organisation headers of OpenAI are sent
+    to OpenAI only.
     """
     import httpx2
     import openai
@@ -292,7 +308,7 @@ def chat_client(endpoint: str, api_key: str, connections: int) -> openai.AsyncOp
 
 
 def read_schema_prompt(data_dir: Path) -> str:
-    """What is added to the last message where a server cannot be told the schema; with `$schema` in it."""
+    """Return the text with `$schema` for the last message on servers without structured output."""
     from tasks.models.prompts import read_prompt
 
     return read_prompt(data_dir, "json_answer").user
@@ -303,7 +319,7 @@ def _reply(response: httpx2.Response) -> Reply:
 
 
 def _root(error: BaseException) -> BaseException:
-    """What really happened: this transport reports a closed connection as a timeout."""
+    """Return the original cause: this transport reports a closed connection as a timeout."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error
@@ -324,7 +340,7 @@ def _kind_of(status: int) -> FailureKind:
 
 
 def _error_of(response: Reply) -> dict[str, Any]:
-    """The error object of a response, however the server wraps it; empty where it sent a page."""
+    """Return the error object of a response, however the server wraps it. Empty for an HTML page."""
     payload = _json(response)
     if payload is None:
         return {}
@@ -333,7 +349,7 @@ def _error_of(response: Reply) -> dict[str, Any]:
 
 
 def _json(response: Reply) -> Any:
-    """The body; `None` where it is not JSON."""
+    """Return the body, or `None` if it is not JSON."""
     import orjson
 
     try:
@@ -343,5 +359,5 @@ def _json(response: Reply) -> Any:
 
 
 def _filtered(request: Request) -> Completion:
-    """A prompt that the server's content filter stopped: a refusal, not a failure."""
+    """Return a refusal: the server's content filter stopped the prompt."""
     return Completion(request.tag, "", "content_filter", None, 0, 0, 0.0, False, refusal=True)

@@ -1,8 +1,9 @@
-"""What was handed to a Batch API and is not collected yet, on disk: `<run>/batches/<id>.json`, one per job.
+"""Models behind OpenAI's Batch API: half the price, and answers within a day.
 
-A job is written down before it is handed over, and again with the provider's id before anything waits for it.
-So after a kill the next process finds every job, asks the provider for it by our id where its own is missing,
-and hands nothing over twice. A job belongs to who holds its lock, which goes with the process.
+`BatchModel` is a backend like any other: every request waits for its answer. Requests that arrive together
+are submitted together, as soon as no more arrive. Submitted batches are recorded on disk (`JobFolder`), so
+that after a kill the same requests find their batch again. A request that failed or expired in a batch is
+submitted again with the next one, up to `limits.attempts` times.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas.errors import InputError, ModelError
 from schemas.recipe import Limits
-from tasks.models.budget import ROUNDING_USD, Ledger
+from tasks.models.budget import ROUNDING_USD, Ledger, over_budget
 from tasks.models.cache import fingerprint
 from tasks.models.openai import chat_client, without_keys
 from tasks.models.openai_format import Dialect, read_completion, refused_parameter, request_body
@@ -43,30 +44,35 @@ if TYPE_CHECKING:
 
 
 class BatchJob(BaseModel):
-    """Requests that were handed over together."""
+    """Requests that were submitted together."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     id: str
-    """Ours; the provider keeps it beside its own."""
+    """Our id. The provider stores it with the batch."""
     model: str
-    """With its endpoint."""
+    """The model with its endpoint."""
     keys: tuple[str, ...]
     """Fingerprints of the requests, which are also their `custom_id`s."""
     reserved_usd: float
-    """Set aside in the run's ledger when it was written down."""
+    """Reserved in the run's ledger when the job was written."""
     batch_id: str | None = None
-    """The provider's, as soon as it has given one."""
+    """The provider's id, once it has assigned one."""
 
 
 class JobFolder:
-    """The jobs of one run. Holds the locks of those that are its own."""
+    """The open batches of one run: `<run>/batches/<id>.json`, one file per job.
+
+    A job is written before it is submitted, and again with the provider's id before anything waits for it.
+    After a kill the next process finds every job, asks the provider for the id if it is missing, and submits
+    nothing twice. A job belongs to the process that holds its lock. The lock ends with the process.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         self.path = run_dir / "batches"
         self._locks: dict[str, TextIO] = {}
 
     def begin(self, model: str, keys: tuple[str, ...], reserved_usd: float) -> BatchJob:
-        """A new job, written down."""
+        """Create, lock and write a job."""
         self.path.mkdir(parents=True, exist_ok=True)
         job = BatchJob(id=token_hex(12), model=model, keys=keys, reserved_usd=reserved_usd)
         self._lock(job.id)
@@ -74,10 +80,11 @@ class JobFolder:
         return job
 
     def write(self, job: BatchJob) -> None:
+        """Write a job."""
         write_bytes(self._file(job.id), job.model_dump_json().encode())
 
     def take_over(self, model: str) -> list[BatchJob]:
-        """Jobs of a model that nobody holds, in the order of their ids; they are held from now on."""
+        """Lock and return the jobs of a model that no process holds, in the order of their ids."""
         jobs = []
         for file in sorted(self.path.glob("*.json")):
             if self._lock(file.stem):
@@ -88,18 +95,19 @@ class JobFolder:
                     self.release(file.stem)
         return jobs
 
-    def forget(self, id: str) -> None:
-        """The job is collected, and its answers are kept elsewhere."""
+    def delete(self, id: str) -> None:
+        """Delete a job whose answers are stored elsewhere."""
         self._file(id).unlink(missing_ok=True)
         self._file(id).with_suffix(".lock").unlink(missing_ok=True)
         self.release(id)
 
     def release(self, id: str) -> None:
-        """Whoever comes next may take it over."""
+        """Release the lock of a job, so that another process may take it over."""
         if lock := self._locks.pop(id, None):
             lock.close()
 
     def release_all(self) -> None:
+        """Release all locks."""
         for id in list(self._locks):
             self.release(id)
 
@@ -117,7 +125,7 @@ class JobFolder:
         return True
 
     def _read(self, file: Path) -> BatchJob | None:
-        """`None` where another process has just collected it."""
+        """Return the job, or `None` if another process has just deleted it."""
         try:
             return BatchJob.model_validate_json(file.read_bytes())
         except FileNotFoundError:
@@ -126,43 +134,43 @@ class JobFolder:
             raise InputError(
                 "the record of a batch cannot be read",
                 place=str(file),
-                hint="delete it: its requests are then handed over, and paid, again",
+                hint="delete it: its requests are then submitted and paid for again",
             ) from None
 
 
-# The Batch API's side of things: files in the JSON-lines format go up, batches run, files come down.
-#
-# Uploads and looks are tried again by the client; the creation of a batch is not, because a batch that was
-# created twice is paid twice: whoever creates one looks first whether it is there.
+# The provider
 
-
-OURS = "counterfoil_job"
-"""Under this name the provider keeps our id of a batch."""
-ENDED = ("completed", "failed", "expired", "cancelled")
+JOB_ID_KEY = "counterfoil_job"
+"""Key of our id in the metadata of a batch."""
+END_STATES = ("completed", "failed", "expired", "cancelled")
 POLL = Backoff(first_s=1.0, longest_s=60.0)
 CREATE_POLICY = RetryPolicy(attempts=5, backoff=POLL)
-GIVEN_UP_S = 3600.0
-"""So long a provider that cannot be reached is asked again."""
-LOOKED_THROUGH = 500
-"""Batches, newest first, among which one of ours is looked for."""
+MAX_OUTAGE_S = 3600.0
+"""Seconds for which a provider that cannot be reached is polled."""
+MAX_LISTED = 500
+"""Number of batches, newest first, that are searched for one of ours."""
 
 
 class BatchServer:
-    """Files and batches of one provider. Raises `ModelError` where it refuses or cannot be reached."""
+    """Files and batches of one provider. Methods raise `ModelError` if it refuses or cannot be reached.
+
+    The client retries uploads and queries. It does not retry the creation of a batch, because a batch that is
+    created twice is paid twice: before another attempt, the provider's list is searched for the first.
+    """
 
     def __init__(self, endpoint: str, api_key: str) -> None:
         self._endpoint = endpoint
         self._api_key = api_key
         self._client: AsyncOpenAI = chat_client(endpoint, api_key, connections=4)
-        self._patient = self._client.with_options(max_retries=CREATE_POLICY.attempts - 1, timeout=600.0)
+        self._retrying = self._client.with_options(max_retries=CREATE_POLICY.attempts - 1, timeout=600.0)
 
     async def submit(self, job_id: str, lines: bytes) -> str:
-        """Hand requests over, one a line; returns the provider's id of the batch."""
+        """Submit requests, one per line, and return the provider's id of the batch."""
         try:
-            file = await self._patient.files.create(file=(f"{job_id}.jsonl", lines), purpose="batch")
+            file = await self._retrying.files.create(file=(f"{job_id}.jsonl", lines), purpose="batch")
             return await self._create(job_id, file.id)
         except Exception as error:
-            raise self._explained("takes no batch", error) from None
+            raise self._model_error("rejects batches", error) from None
 
     async def _create(self, job_id: str, file_id: str) -> str:
         import openai
@@ -174,90 +182,98 @@ class BatchServer:
                     input_file_id=file_id,
                     endpoint="/v1/chat/completions",
                     completion_window="24h",
-                    metadata={OURS: job_id},
+                    metadata={JOB_ID_KEY: job_id},
                     timeout=120.0,
                 )
                 return batch.id
             except (openai.APIConnectionError, openai.APIStatusError, OSError) as error:
                 wait_s = retries.next_wait_s()
-                if wait_s is None or not _passing(error):
+                if wait_s is None or not _is_transient(error):
                     raise
             await asyncio.sleep(wait_s)
-            if found := await self._look_for(job_id):
+            if found := await self._search(job_id):
                 return found
 
     async def find(self, job_id: str) -> str | None:
-        """The provider's id of a batch that an earlier process may have created."""
+        """Return the provider's id of a batch that an earlier process may have created."""
         try:
-            return await self._look_for(job_id)
+            return await self._search(job_id)
         except Exception as error:
-            raise self._explained("does not list its batches", error) from None
+            raise self._model_error("does not list its batches", error) from None
 
-    async def _look_for(self, job_id: str) -> str | None:
+    async def _search(self, job_id: str) -> str | None:
         seen = 0
-        async for batch in self._patient.batches.list(limit=100):
-            if (batch.metadata or {}).get(OURS) == job_id:
+        async for batch in self._retrying.batches.list(limit=100):
+            if (batch.metadata or {}).get(JOB_ID_KEY) == job_id:
                 return batch.id
             seen += 1
-            if seen == LOOKED_THROUGH:
+            if seen == MAX_LISTED:
                 break
         return None
 
     async def watch(self, batch_id: str) -> AsyncIterator[Batch]:
-        """A batch again and again, less and less often, until it has ended; nothing where there is none."""
-        unreached = 0.0
+        """Yield the state of a batch, at growing intervals, until it has ended.
+
+        Yield nothing if it does not exist.
+        """
+        unreached_s = 0.0
         for look in count(1):
             pause = POLL.wait_s(look)
             try:
-                batch = await self._patient.batches.retrieve(batch_id)
+                batch = await self._retrying.batches.retrieve(batch_id)
             except Exception as error:
                 if getattr(error, "status_code", None) == 404:
                     return
-                unreached += pause
-                if not _passing(error) or unreached > GIVEN_UP_S:
-                    raise self._explained(f"does not tell of batch {batch_id}", error) from None
+                unreached_s += pause
+                if not _is_transient(error) or unreached_s > MAX_OUTAGE_S:
+                    raise self._model_error(f"does not return batch {batch_id}", error) from None
             else:
-                unreached = 0.0
+                unreached_s = 0.0
                 yield batch
-                if batch.status in ENDED:
+                if batch.status in END_STATES:
                     return
             await asyncio.sleep(pause)
 
     async def lines(self, file_id: str | None) -> list[dict[str, Any]]:
-        """A result file; none where there is no file. Lines that are not JSON are left out."""
+        """Return the lines of a result file.
+
+        Without a file there are none, and lines that are not JSON are skipped.
+        """
         if not file_id:
             return []
         try:
-            content = (await self._patient.files.content(file_id)).content
+            content = (await self._retrying.files.content(file_id)).content
         except Exception as error:
-            raise self._explained(f"does not hand out {file_id}", error) from None
-        return [line for raw in content.splitlines() if isinstance(line := _json(raw), dict)]
+            raise self._model_error(f"does not return file {file_id}", error) from None
+        return [line for raw in content.splitlines() if isinstance(line := _parse_json(raw), dict)]
 
     async def close(self) -> None:
+        """Close the connections."""
         await self._client.close()
 
     def clean(self, text: str) -> str:
+        """Remove keys from the text of the provider."""
         return without_keys(text, self._api_key)
 
-    def _explained(self, what: str, error: Exception) -> ModelError:
-        """Without the client's own error, which holds the request with its headers."""
+    def _model_error(self, what: str, error: Exception) -> ModelError:
+        """Translate an error of the client, which contains the request's headers."""
         status = getattr(error, "status_code", None)
         body = getattr(error, "body", None)
-        said = str(body.get("message") or "") if isinstance(body, dict) else ""
-        reason = f"it answers {status} {self.clean(said)}".strip() if status else type(error).__name__
-        hint = "run the same command again: what was handed over is collected, not handed over again"
+        message = str(body.get("message") or "") if isinstance(body, dict) else ""
+        reason = f"it answers {status} {self.clean(message)}".strip() if status else type(error).__name__
+        hint = "run the same command again: submitted batches are collected, not submitted again"
         if status == 404:
-            hint = "take the model out of `models.batch` if this provider has no Batch API"
+            hint = "remove the model from `models.batch` if this provider has no Batch API"
         return ModelError(f"the provider {what}: {reason}", place=self._endpoint, hint=hint)
 
 
-def _passing(error: Exception) -> bool:
-    """Whether it may be better later: the connection, a busy or broken server."""
+def _is_transient(error: Exception) -> bool:
+    """Return whether the failure may pass: a broken connection, a busy or failing server."""
     status = getattr(error, "status_code", None)
     return status is None or status in (408, 409, 425, 429) or status >= 500
 
 
-def _json(raw: bytes) -> Any:
+def _parse_json(raw: bytes) -> Any:
     import orjson
 
     try:
@@ -266,39 +282,32 @@ def _json(raw: bytes) -> Any:
         return None
 
 
-# Models behind OpenAI's Batch API: half the price, and an answer within a day instead of at once.
-#
-# A backend like any other: every request waits for its own answer. Requests that come together are handed
-# over
-# together, as soon as no more come; what was handed over is on disk (see `batch_jobs`), so after a kill the
-# same requests find their batch again. A request that failed in a batch, or that ran out of time, is asked
-# again in the next one; how often, `limits.attempts` says.
+# The model
 
-
-MOST_REQUESTS, MOST_BYTES = 50_000, 190_000_000
-"""What one batch may hold; the provider's own limits are 50,000 and 200 MB."""
-IN_FLIGHT = 20_000
-"""Requests that wait for batches at a time: a few kilobytes of memory each."""
-LINGER_S = 1.0
-"""When no request has come for so long, those that wait are handed over."""
+MAX_REQUESTS, MAX_BYTES = 50_000, 190_000_000
+"""Largest batch. The provider's own limits are 50,000 requests and 200 MB."""
+MAX_WAITING = 20_000
+"""Requests that wait for batches at a time. Each takes a few kilobytes of memory."""
+QUIET_S = 1.0
+"""Queued requests are submitted when no request has arrived for this time."""
 WEEK_S = 7 * 86_400.0
-BUSY = ("token_limit_exceeded", "rate_limit_exceeded")
-"""Why a provider may refuse a batch that it would take later."""
-BUSY_S = 300.0
+BUSY_CODES = ("token_limit_exceeded", "rate_limit_exceeded")
+"""Error codes of batches that the provider may accept later."""
+BUSY_WAIT_S = 300.0
 
 Result = dict[str, Any] | FailedAttempt | Exception
-"""A line of a result file, or why there is none."""
-ANYBODY = Request("", (), Decoding(0))
+"""A line of a result file, or the reason why there is none."""
+NO_REQUEST = Request("", (), Decoding(0))
 
 
 def batch_limits(limits: Limits) -> Limits:
-    """A provider's limits on calls a minute do not hold for batches, nor does our patience with one call."""
+    """Return the limits for batches. Limits per minute and the timeout of a call do not apply to them."""
     changes = {"requests_per_minute": None, "tokens_per_minute": None, "timeout_s": WEEK_S}
-    return limits.model_copy(update={**changes, "max_in_flight": IN_FLIGHT})
+    return limits.model_copy(update={**changes, "max_in_flight": MAX_WAITING})
 
 
 class BatchModel:
-    """A `Backend`. Reserves and pays by the batch, at the Batch API's price."""
+    """A `Backend`. Reserves and pays per batch, at the Batch API's price."""
 
     def __init__(
         self,
@@ -320,54 +329,57 @@ class BatchModel:
         self._schema_prompt = schema_prompt
         self._ledger = ledger
         self._price = price
-        self._expected: dict[str, asyncio.Future[Result]] = {}
-        """By fingerprint, what was handed over or waits to be."""
+        self._answers: dict[str, asyncio.Future[Result]] = {}
+        """By fingerprint: requests that were submitted or are queued."""
         self._queue: dict[str, Request] = {}
         self._open: dict[str, BatchJob] = {}
-        """Jobs whose money is not settled."""
+        """Jobs whose reservation is not settled."""
         self._collected: list[BatchJob] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._begun: asyncio.Task[None] | None = None
-        self._handing: asyncio.Task[None] | None = None
+        self._takeover: asyncio.Task[None] | None = None
+        self._submitting: asyncio.Task[None] | None = None
 
     async def ask(self, request: Request) -> Completion | FailedAttempt:
-        """Wait for the answer, a day or more if need be. Raises `ModelError` where the provider does not take
-        batches, or refuses or cancels this one."""
+        """Wait for the answer, for a day or longer.
+
+        Raises:
+            ModelError: If the provider does not accept batches, or refuses or cancels this one.
+        """
         if request.score_prompt:
             return FailedAttempt("bad_request", "the Batch API does not score a given text", final=True)
-        if self._begun is None:
-            self._begun = asyncio.create_task(self._take_over())
-        await asyncio.shield(self._begun)
+        if self._takeover is None:
+            self._takeover = asyncio.create_task(self._adopt_jobs())
+        await asyncio.shield(self._takeover)
         key = fingerprint(self._resolved, request)
-        if key not in self._expected:
-            self._expect(key)
+        if key not in self._answers:
+            self._register(key)
             self._queue[key] = request
-            if self._handing is None or self._handing.done():
-                self._handing = self._start(self._hand_over())
-        result = await asyncio.shield(self._expected[key])
-        self._expected.pop(key, None)
+            if self._submitting is None or self._submitting.done():
+                self._submitting = self._start_task(self._submit_queue())
+        result = await asyncio.shield(self._answers[key])
+        self._answers.pop(key, None)
         if isinstance(result, Exception):
             raise result
         return result if isinstance(result, FailedAttempt) else self._read(result, request)
 
     async def close(self) -> None:
-        """Leave what is not collected to the next process."""
-        begun = [self._begun] if self._begun else []
-        for task in (*self._tasks, *begun):
+        """Leave open batches to the next process."""
+        takeover = [self._takeover] if self._takeover else []
+        for task in (*self._tasks, *takeover):
             task.cancel()
-        await asyncio.gather(*self._tasks, *begun, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *takeover, return_exceptions=True)
         for job in self._open.values():
             self._ledger.leave(job.reserved_usd)
         await self._server.close()
 
     def forget_collected(self) -> None:
-        """After `close`, when the answers that were given are on disk: their jobs are done with."""
+        """Delete collected jobs. Call it after `close`, once their answers are on disk."""
         for job in self._collected:
-            self._jobs.forget(job.id)
+            self._jobs.delete(job.id)
         self._jobs.release_all()
 
-    async def _take_over(self) -> None:
-        """Wait for the jobs of earlier processes, too; those that never reached the provider are void."""
+    async def _adopt_jobs(self) -> None:
+        """Follow the jobs of earlier processes. Those that never reached the provider are void."""
         for job in self._jobs.take_over(self._resolved):
             self._ledger.adopt(job.reserved_usd)
             self._open[job.id] = job
@@ -377,45 +389,45 @@ class BatchModel:
             else:
                 self._settle(job, 0.0)
 
-    async def _hand_over(self) -> None:
-        """Hand over what waits, as far as there is money for it."""
+    async def _submit_queue(self) -> None:
+        """Submit queued requests as far as the budget allows."""
         while self._queue:
-            await self._until_no_more_come()
-            while group := self._next_group():
-                await self._submit(group)
-            self._refuse_what_is_too_dear()
+            await self._wait_until_quiet()
+            while group := self._next_batch():
+                await self._submit_batch(group)
+            self._refuse_unaffordable()
 
-    async def _until_no_more_come(self) -> None:
+    async def _wait_until_quiet(self) -> None:
         waiting = 0
         while waiting != len(self._queue):
             waiting = len(self._queue)
-            await asyncio.sleep(LINGER_S)
+            await asyncio.sleep(QUIET_S)
 
-    def _refuse_what_is_too_dear(self) -> None:
-        """What waits is more than is left: unless other calls hold money that they may give back."""
+    def _refuse_unaffordable(self) -> None:
+        """Refuse requests that exceed the budget, unless other calls hold money that they may give back."""
         for key, request in list(self._queue.items()):
-            worst = self._worst(request)
-            if self._ledger.reserved_usd <= ROUNDING_USD or worst > self._ledger.limit_usd:
+            worst_usd = self._worst_case_usd(request)
+            if self._ledger.reserved_usd <= ROUNDING_USD or worst_usd > self._ledger.limit_usd:
                 del self._queue[key]
-                self._give({key: self._too_dear(worst)})
+                self._deliver({key: over_budget(self._ledger, worst_usd)})
 
-    def _next_group(self) -> dict[str, tuple[bytes, float]]:
-        """The next requests that fit into one batch and into the budget, as lines with what is reserved."""
+    def _next_batch(self) -> dict[str, tuple[bytes, float]]:
+        """Return the next requests that fit into one batch and the budget: line and reserved USD by key."""
         group: dict[str, tuple[bytes, float]] = {}
         size = 0
         for key, request in list(self._queue.items()):
             line = self._line(key, request)
             size += len(line)
-            full = len(group) == MOST_REQUESTS or size > MOST_BYTES
-            worst = self._worst(request)
-            if (group and full) or not self._ledger.reserve(worst):
+            full = len(group) == MAX_REQUESTS or size > MAX_BYTES
+            worst_usd = self._worst_case_usd(request)
+            if (group and full) or not self._ledger.reserve(worst_usd):
                 break
-            group[key] = (line, worst)
+            group[key] = (line, worst_usd)
             del self._queue[key]
         return group
 
-    async def _submit(self, group: dict[str, tuple[bytes, float]]) -> None:
-        reserved = sum(worst for _, worst in group.values())
+    async def _submit_batch(self, group: dict[str, tuple[bytes, float]]) -> None:
+        reserved = sum(worst_usd for _, worst_usd in group.values())
         job = self._jobs.begin(self._resolved, tuple(group), reserved)
         self._open[job.id] = job
         batch_id = await self._server.submit(job.id, b"".join(line for line, _ in group.values()))
@@ -424,17 +436,19 @@ class BatchModel:
 
     def _follow(self, job: BatchJob, batch_id: str) -> None:
         for key in job.keys:
-            if key not in self._expected:
-                self._expect(key)
-        self._start(self._collect(job, batch_id))
+            if key not in self._answers:
+                self._register(key)
+        self._start_task(self._collect(job, batch_id))
 
     async def _collect(self, job: BatchJob, batch_id: str) -> None:
-        """Wait for the end of a batch, then give everybody what is theirs: answers before errors, which end
-        the stage."""
-        batch = await self._ended(job, batch_id)
+        """Wait for the end of a batch and deliver its results.
+
+        Answers go first, because an error ends the stage.
+        """
+        batch = await self._wait_for_end(job, batch_id)
         if batch is None:
             self._settle(job, job.reserved_usd)
-            self._give(
+            self._deliver(
                 dict.fromkeys(job.keys, FailedAttempt("server", f"the provider lost batch {batch_id}"))
             )
             return
@@ -442,12 +456,12 @@ class BatchModel:
         lines = [*failed, *await self._server.lines(batch.output_file_id)]
         found: dict[str, Result] = {str(line.get("custom_id")): line for line in lines}
         self._settle(job, sum(self._cost(line) for line in lines))
-        self._give({key: found[key] for key in job.keys if key in found})
-        missing = self._missing(batch)
-        self._give({key: missing for key in job.keys if key not in found})
+        self._deliver({key: found[key] for key in job.keys if key in found})
+        missing = self._missing_result(batch)
+        self._deliver({key: missing for key in job.keys if key not in found})
 
-    async def _ended(self, job: BatchJob, batch_id: str) -> Batch | None:
-        """`None` where the provider does not know the batch any more."""
+    async def _wait_for_end(self, job: BatchJob, batch_id: str) -> Batch | None:
+        """Return the ended batch, or `None` if the provider does not know it any more."""
         batch = None
         with track(f"{self._name}: batch {batch_id}", len(job.keys)) as bar:
             shown = 0
@@ -463,44 +477,46 @@ class BatchModel:
         del self._open[job.id]
         self._collected.append(job)
 
-    def _missing(self, batch: Batch) -> FailedAttempt | ModelError:
-        """Why a batch that has ended says nothing of a request."""
+    def _missing_result(self, batch: Batch) -> FailedAttempt | ModelError:
+        """Return the reason why an ended batch has no result for a request."""
         if batch.status == "expired":
-            return FailedAttempt("timeout", f"batch {batch.id} ran out of time")
+            return FailedAttempt("timeout", f"batch {batch.id} expired")
         if batch.status == "completed":
-            return FailedAttempt("malformed", f"the results of batch {batch.id} lack it", may_be_billed=True)
+            return FailedAttempt(
+                "malformed", f"the results of batch {batch.id} do not contain the request", may_be_billed=True
+            )
         errors = (batch.errors and batch.errors.data) or []
-        if errors and all(error.code in BUSY for error in errors):
-            return FailedAttempt("server", f"batch {batch.id} was put off", retry_after_s=BUSY_S)
-        said = self._server.clean("; ".join(_said(error.line, error.message) for error in errors[:3]))
+        if errors and all(error.code in BUSY_CODES for error in errors):
+            return FailedAttempt("server", f"batch {batch.id} was postponed", retry_after_s=BUSY_WAIT_S)
+        reason = self._server.clean("; ".join(_describe(error.line, error.message) for error in errors[:3]))
         return ModelError(
             f"the provider {'refused' if batch.status == 'failed' else 'cancelled'} a batch"
-            + (f": {said}" if said else ""),
+            + (f": {reason}" if reason else ""),
             place=f"{batch.id} of {self._resolved}",
-            hint="mend the cause and run the same command again: answers that came are kept, the rest is "
-            "handed over anew",
+            hint="remove the cause and run the same command again: received answers are kept, the others are "
+            "submitted again",
         )
 
     def _read(self, line: dict[str, Any], request: Request) -> Completion | FailedAttempt:
-        """What a line of a result file says."""
+        """Read one line of a result file."""
         status, payload = _response(line)
         if status and status < 400:
             return read_completion(payload, request)
         error = _error(line, payload)
         if error.get("code") == "content_filter":
             return Completion(request.tag, "", "content_filter", None, 0, 0, 0.0, False, refusal=True)
-        said = self._server.clean(str(error.get("message") or error.get("code") or "no reason given"))
-        asked = request_body(self._name, request, replace(self._dialect, refused=set()), self._schema_prompt)
-        parameter = refused_parameter(status, error, asked)
-        mended = parameter is not None and self._dialect.give_up(parameter, asked)
+        reason = self._server.clean(str(error.get("message") or error.get("code") or "no reason given"))
+        body = request_body(self._name, request, replace(self._dialect, refused=set()), self._schema_prompt)
+        parameter = refused_parameter(status, error, body)
+        adapted = parameter is not None and self._dialect.give_up(parameter, body)
         kind = _kind(status, str(error.get("code")))
         return FailedAttempt(
-            kind, f"the batch answered {status or 'nothing'}: {said}", final=_final(kind, mended)
+            kind, f"the batch answered {status or 'nothing'}: {reason}", final=_final(kind, adapted)
         )
 
     def _cost(self, line: dict[str, Any]) -> float:
         status, payload = _response(line)
-        answer = read_completion(payload, ANYBODY) if status and status < 400 else None
+        answer = read_completion(payload, NO_REQUEST) if status and status < 400 else None
         if not isinstance(answer, Completion):
             return 0.0
         return self._price.cost_usd(answer.tokens_in, answer.tokens_out, answer.tokens_in_cached)
@@ -512,42 +528,35 @@ class BatchModel:
         entry = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body}
         return orjson.dumps(entry) + b"\n"
 
-    def _worst(self, request: Request) -> float:
+    def _worst_case_usd(self, request: Request) -> float:
         return self._price.cost_usd(estimate_prompt_tokens(request.messages), request.decoding.max_tokens)
 
-    def _too_dear(self, worst: float) -> FailedAttempt:
-        left = max(0.0, self._ledger.limit_usd - self._ledger.spent_usd())
-        message = (
-            f"the budget of ${self._ledger.limit_usd:g} has ${left:.4f} left; this call may need ${worst:.4f}"
-        )
-        return FailedAttempt("budget", message, final=True)
+    def _register(self, key: str) -> None:
+        self._answers[key] = asyncio.get_running_loop().create_future()
 
-    def _expect(self, key: str) -> None:
-        self._expected[key] = asyncio.get_running_loop().create_future()
-
-    def _give(self, results: dict[str, Result]) -> None:
+    def _deliver(self, results: dict[str, Result]) -> None:
         for key, result in results.items():
-            answer = self._expected.get(key)
+            answer = self._answers.get(key)
             if answer and not answer.done():
                 answer.set_result(result)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """In the background; an error of it reaches everybody who waits."""
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run work in the background. An error reaches every waiting request."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._finished)
+        task.add_done_callback(self._task_done)
         return task
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Exception):
             self._queue.clear()
-            self._give(dict.fromkeys(self._expected, error))
+            self._deliver(dict.fromkeys(self._answers, error))
 
 
 def _response(line: dict[str, Any]) -> tuple[int, Any]:
-    """Status (0: none) and body of a line's response."""
+    """Return status (0: none) and body of a line's response."""
     response = line.get("response")
     if not isinstance(response, dict):
         return 0, None
@@ -556,22 +565,22 @@ def _response(line: dict[str, Any]) -> tuple[int, Any]:
 
 
 def _error(line: dict[str, Any], payload: Any) -> dict[str, Any]:
-    """The error object of a line, the server's or the Batch API's own."""
+    """Return the error object of a line, the server's or the Batch API's own."""
     body = payload.get("error", payload) if isinstance(payload, dict) else None
     error = body or line.get("error")
     return error if isinstance(error, dict) else {"message": str(error or "")}
 
 
 def _kind(status: int, code: str) -> FailureKind:
-    """Never `rate_limit`: how fast a provider takes single calls says nothing of its batches."""
+    """Return the kind of a failure, never `rate_limit`: that limit does not apply to batches."""
     if status == 408 or (not status and "expired" in code):
         return "timeout"
     return "bad_request" if 400 <= status < 500 and status != 429 else "server"
 
 
-def _final(kind: FailureKind, mended: bool) -> bool:
-    return kind == "bad_request" and not mended
+def _final(kind: FailureKind, adapted: bool) -> bool:
+    return kind == "bad_request" and not adapted
 
 
-def _said(line: int | None, message: str | None) -> str:
+def _describe(line: int | None, message: str | None) -> str:
     return (f"line {line}: " if line else "") + (message or "no reason given")

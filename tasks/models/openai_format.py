@@ -1,7 +1,7 @@
-"""The OpenAI chat format: a request as a JSON body, a JSON body as a completion.
+"""The OpenAI chat format: a request becomes a JSON body, a JSON body becomes a completion.
 
-Servers that call themselves compatible leave things out (usage, logprobs, ids) or null; what is not needed
-is not asked for, and what is missing is estimated or empty, never an error.
+Servers that call themselves compatible omit fields (usage, logprobs, ids) or set them to null. Optional
+fields are only requested if they are needed, and missing ones are estimated or empty.
 """
 
 from __future__ import annotations
@@ -38,27 +38,28 @@ OPTIONAL_PARAMETERS = (
 
 @dataclass
 class Dialect:
-    """Which optional parameters a server turned out not to take; learnt from its 400s, kept per model.
+    """Optional parameters that a server does not support. Learnt from its 400 responses, kept per model.
 
-    Without `response_format` the schema is written into the last message instead. `max_tokens` and
-    `max_completion_tokens` stand for each other. `temperature` and `top_p` are given up only where they
-    are 1, the protocol's default: anything else would be another measurement.
+    Without `response_format` the schema is written into the last message. `max_tokens` and
+    `max_completion_tokens` replace each other. `temperature` and `top_p` are only given up if they are 1, the
+    default of the protocol: any other value would change the measurement.
     """
 
     length: str = "max_tokens"
     refused: set[str] = field(default_factory=set)
     owner: str | None = None
-    """Who the server says owns the model (`owned_by`): `llamacpp` and `vllm` can be held to choices, each in
-    its own way. `None`: not asked yet; empty: it does not say."""
+    """Owner of the model according to the server (`owned_by`). `llamacpp` and `vllm` can be restricted to
+    choices, each in its own way. `None`: not asked yet. Empty: the server does not state it."""
 
     @classmethod
     def of(cls, endpoint: str) -> Dialect:
+        """Return the initial dialect of an endpoint."""
         if endpoint == OPENAI_ENDPOINT:
             return cls("max_completion_tokens", owner="openai")
         return cls()
 
     def give_up(self, parameter: str, body: dict[str, Any]) -> bool:
-        """Do without a parameter from now on. False where that cannot be done."""
+        """Stop sending a parameter. Return False if that is not possible."""
         if parameter in ("max_tokens", "max_completion_tokens"):
             return self._swap_length(parameter)
         if parameter in ("temperature", "top_p") and body.get(parameter) != 1:
@@ -69,16 +70,23 @@ class Dialect:
     def _swap_length(self, parameter: str) -> bool:
         if parameter != self.length:
             return True
-        other = "max_completion_tokens" if parameter == "max_tokens" else "max_tokens"
-        if other in self.refused:
+        replacement = "max_completion_tokens" if parameter == "max_tokens" else "max_tokens"
+        if replacement in self.refused:
             return False
         self.refused.add(parameter)
-        self.length = other
+        self.length = replacement
         return True
 
 
 def request_body(model: str, request: Request, dialect: Dialect, schema_prompt: str) -> dict[str, Any]:
-    """The JSON body of one call. `schema_prompt` (with `$schema`) stands in for missing structured output."""
+    """Return the JSON body of one call.
+
+    Args:
+        model: Name of the model on the server.
+        request: The request.
+        dialect: Parameters that the server supports.
+        schema_prompt: Text with `$schema` that replaces structured output on servers without it.
+    """
     decoding, schema = request.decoding, request.json_schema
     messages = [{"role": m.role, "content": m.content} for m in request.messages]
     body: dict[str, Any] = {
@@ -105,9 +113,9 @@ def request_body(model: str, request: Request, dialect: Dialect, schema_prompt: 
 
 
 def schema_fields(choices: Sequence[str], owner: str | None) -> dict[str, Any]:
-    """The parameter that lets a server say nothing but one of the choices; none for servers that have none.
+    """Return the parameter that restricts a server to the choices, or nothing for servers without one.
 
-    The probabilities that llama.cpp returns are those before its grammar is applied, so they do not change.
+    llama.cpp returns the probabilities from before its grammar is applied, so they do not change.
     """
     if owner == "llamacpp":
         return {"grammar": "root ::= " + " | ".join(json.dumps(c, ensure_ascii=False) for c in choices)}
@@ -117,7 +125,7 @@ def schema_fields(choices: Sequence[str], owner: str | None) -> dict[str, Any]:
 
 
 def read_owner(payload: Any, model: str) -> str:
-    """`owned_by` of the model in a list of models, or of the first one; empty where it is not said."""
+    """Return `owned_by` of the model in a list of models, or of the first model. Empty if it is missing."""
     listed = payload.get("data") if isinstance(payload, dict) else None
     entries = [e for e in listed if isinstance(e, dict)] if isinstance(listed, list) else []
     entry = next((e for e in entries if e.get("id") == model), entries[0] if entries else {})
@@ -133,7 +141,7 @@ _UNSUPPORTED = re.compile(
 
 
 def refused_parameter(status: int, error: dict[str, Any], body: dict[str, Any]) -> str | None:
-    """The optional parameter that a 4xx says the server does not take, if that is what it says."""
+    """Return the optional parameter that a 4xx response rejects, or `None` if it rejects none."""
     message = str(error.get("message") or "")
     if status not in (400, 403, 422, 501) or not (
         _UNSUPPORTED.search(message) or "unsupported" in str(error.get("code"))
@@ -149,11 +157,11 @@ def refused_parameter(status: int, error: dict[str, Any], body: dict[str, Any]) 
 
 
 def read_completion(payload: Any, request: Request) -> Completion | FailedAttempt:
-    """A 200's JSON as a completion; without choices it is a `malformed` setback."""
+    """Read the JSON of a 200 response. Without choices the result is a `malformed` failure."""
     choice = _first(payload.get("choices")) if isinstance(payload, dict) else None
     message = choice.get("message") if choice else None
     if choice is None or not isinstance(message, dict):
-        return FailedAttempt("malformed", "the server's answer holds no choice", may_be_billed=True)
+        return FailedAttempt("malformed", "the server's answer contains no choice", may_be_billed=True)
     refusal = message.get("refusal")
     finish = choice.get("finish_reason")
     text = _text(message.get("content")) or (refusal if isinstance(refusal, str) else "")
@@ -206,17 +214,10 @@ def _logprobs(value: Any) -> tuple[TokenLogprob, ...]:
         return ()
 
 
-# How likely a given text is to a model, token by token, as plain text: no chat format stands around it.
-#
-# Two ways, by server. llama.cpp returns no probabilities of a prompt, so its own tokens of the text are asked
-# for one after the other: each is forced by a bias and comes back with its ln p from before the bias. Others
-# (vLLM, SGLang) repeat the prompt with its probabilities (`echo`). The first token has no ln p, because
-# nothing
-# stands before it.
-
+# Scoring a given text
 
 Call = Callable[[str, dict[str, Any]], Awaitable[Any]]
-"""Posts a JSON body to a path: the JSON that came back, or a `FailedAttempt`."""
+"""Posts a JSON body to a path. Returns the JSON of the response, or a `FailedAttempt`."""
 
 FORCED = 10_000.0
 """A bias that leaves a token no alternative."""
@@ -225,17 +226,35 @@ FORCED = 10_000.0
 async def score_text(
     request: Request, model: str, owner: str | None, call: Call, root: str
 ) -> Completion | FailedAttempt:
-    """The completion with `prompt_logprobs` of the last message's text. `root` is the server's address,
-    without the protocol's version. A final `bad_request` where the server cannot, or there is one token."""
+    """Return a completion with `prompt_logprobs` of the text in the last message.
+
+    No chat format surrounds it.
+
+    llama.cpp returns no probabilities of a prompt. There, each token of the text is forced by a bias, one
+    call per token, and comes back with its ln p from before the bias. Other servers (vLLM, SGLang) repeat the
+    prompt with its probabilities (`echo`). The first token has no ln p, because nothing precedes it.
+
+    Args:
+        request: The request.
+        model: Name of the model on the server.
+        owner: See `Dialect.owner`.
+        call: Posts a JSON body to a path.
+        root: Address of the server without the version of the protocol.
+
+    Returns:
+        A final `bad_request` failure if the server cannot score texts, or the text has fewer than two tokens.
+    """
     text = request.messages[-1].content
-    found = await (
+    scored = await (
         _forced_token_by_token(text, model, call, root) if owner == "llamacpp" else _echoed(text, model, call)
     )
-    if isinstance(found, FailedAttempt):
-        if found.kind != "bad_request":
-            return found
-        return replace(found, message=f"the server does not score a given text: {found.message}", final=True)
-    logprobs, revision, tokens = found
+    if isinstance(scored, FailedAttempt):
+        if scored.kind != "bad_request":
+            return scored
+        return replace(
+            scored, message=f"the server does not score a given text: {scored.message}", final=True
+        )
+    logprobs, revision, tokens = scored
     if not logprobs:
         return FailedAttempt("bad_request", "a text of fewer than two tokens has no perplexity", final=True)
     return Completion(
@@ -252,7 +271,7 @@ async def score_text(
 
 
 Scored = tuple[tuple[float, ...], str | None, int]
-"""ln p of each token after the first; the server's name for the model; how many tokens there are."""
+"""ln p of each token after the first, the server's name of the model, and the number of tokens."""
 
 
 async def _forced_token_by_token(text: str, model: str, call: Call, root: str) -> Scored | FailedAttempt:
@@ -262,7 +281,7 @@ async def _forced_token_by_token(text: str, model: str, call: Call, root: str) -
         return tokens
     logprobs, revision = [], None
     for i in range(1, len(tokens)):
-        asked = {
+        body = {
             "model": model,
             "prompt": tokens[:i],
             "max_tokens": 1,
@@ -271,7 +290,7 @@ async def _forced_token_by_token(text: str, model: str, call: Call, root: str) -
             "logit_bias": {str(tokens[i]): FORCED},
             "cache_prompt": False,
         }
-        payload = await call("/completions", asked)
+        payload = await call("/completions", body)
         if isinstance(payload, FailedAttempt):
             return payload
         try:
@@ -280,7 +299,7 @@ async def _forced_token_by_token(text: str, model: str, call: Call, root: str) -
         except (KeyError, IndexError, TypeError, ValueError):
             return _malformed()
         if forced != tokens[i]:
-            return FailedAttempt("bad_request", "it takes no `logit_bias`", final=True)
+            return FailedAttempt("bad_request", "it does not accept `logit_bias`", final=True)
         logprobs.append(min(0.0, logprob))
     return tuple(logprobs), revision, len(tokens)
 
@@ -315,4 +334,4 @@ async def _echoed(text: str, model: str, call: Call) -> Scored | FailedAttempt:
 
 
 def _malformed() -> FailedAttempt:
-    return FailedAttempt("malformed", "the server's answer holds no probabilities", may_be_billed=True)
+    return FailedAttempt("malformed", "the server's answer contains no probabilities", may_be_billed=True)

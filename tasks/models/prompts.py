@@ -1,5 +1,6 @@
-"""Prompt files: `data/prompts/<name>.md` with a `# system` and a `# user` part. This module is their only
-reader.
+"""Prompt files: `data/prompts/<name>.md` with a `# system` and a `# user` part.
+
+This module is their only reader.
 
 `$name` is replaced in one pass, so that a placeholder inside a value is not replaced. Text from outside
 (questions, passages, answers) goes through `fence`.

@@ -131,7 +131,9 @@ class Model(Protocol):
 
         """Release connections and write pending answers."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Release connections, and write pending answers."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,9 @@ class Backend(Protocol):
 
         """Release connections."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Release connections, and write pending answers."""
+        ...
 
 
 def estimate_tokens(text: str) -> int:

@@ -198,8 +198,10 @@ def sampling(request: Request) -> Any:
 
 
 def sampling_arguments(request: Request) -> dict[str, Any]:
-    """Return the sampling parameters of a request under vLLM's names. To score a text, one token is generated
-    and discarded."""
+    """Return the sampling parameters of a request under vLLM's names.
+
+    To score a text, one token is generated and discarded.
+    """
     decoding = request.decoding
     if request.score_prompt:
         return {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}

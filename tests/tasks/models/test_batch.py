@@ -41,8 +41,8 @@ models:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "LINGER_S", 0.05)
-    monkeypatch.setattr(batch, "IN_FLIGHT", 200)
+    monkeypatch.setattr(batch, "QUIET_S", 0.05)
+    monkeypatch.setattr(batch, "MAX_WAITING", 200)
     monkeypatch.setattr(batch_server, "POLL", Backoff(0.02, 60.0))
     monkeypatch.setattr("tasks.models.limits.BACKOFF", Backoff(0.01, 30.0, jitter=True))
 
@@ -110,11 +110,11 @@ def test_what_the_budget_does_not_cover_is_never_handed_over(tmp_path: Path) -> 
 
 
 def test_too_many_requests_or_bytes_are_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "MOST_REQUESTS", 4)
+    monkeypatch.setattr(batch, "MAX_REQUESTS", 4)
     with OpenAIServer(batches=BatchRoutes()) as server:
         assert len(texts(answers(server.model(), batched(tmp_path, server), questions(10)))) == 10
         assert sorted(len(created.lines) for created in server.batches.created) == [2, 4, 4]
-    monkeypatch.setattr(batch, "MOST_BYTES", 600)
+    monkeypatch.setattr(batch, "MAX_BYTES", 600)
     with OpenAIServer(batches=BatchRoutes()) as server:
         assert len(texts(answers(server.model(), batched(tmp_path / "b", server), questions(5)))) == 5
         assert all(len(content) <= 600 for content in list(server.batches.files.values())[:1])
@@ -180,7 +180,7 @@ def test_a_file_that_does_not_pass_validation_stops_the_stage_with_its_line(tmp_
 def test_a_batch_that_is_put_off_is_handed_over_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "BUSY_S", 0.05)
+    monkeypatch.setattr(batch, "BUSY_WAIT_S", 0.05)
     routes = BatchRoutes(faults=[refused("too much is waiting", code="token_limit_exceeded")])
     with OpenAIServer(batches=routes) as server:
         assert len(texts(answers(server.model(), batched(tmp_path, server), questions(3)))) == 3
@@ -199,7 +199,7 @@ def test_a_batch_that_somebody_cancelled_stops_the_stage_and_keeps_its_answers(t
 def test_a_provider_without_batches_says_so(tmp_path: Path) -> None:
     with (
         OpenAIServer() as server,
-        pytest.raises(ModelError, match="takes no batch: it answers 404") as caught,
+        pytest.raises(ModelError, match="rejects batches: it answers 404") as caught,
     ):
         answers(server.model(), batched(tmp_path, server), questions(1))
     assert "models.batch" in str(caught.value)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.recipe import Limits
-from tasks.models.limits import Bucket, Limiter, limiter_of
+from tasks.models.limits import Limiter, TokenBucket, limiter_of
 from tasks.models.protocol import Completion, Failure
 from tests.servers.openai_server import HANG, Fault, HiddenLimit, OpenAIServer, status, storm
 from tests.tasks.models.asking import answers, questions, settings_for
@@ -23,7 +23,7 @@ from tests.tasks.models.asking import answers, questions, settings_for
 def test_a_bucket_never_gives_more_than_its_rate_and_one_burst(
     per_minute: int, demands: list[tuple[float, int]]
 ) -> None:
-    bucket, now, taken, largest = Bucket(per_minute), 0.0, 0.0, 0.0
+    bucket, now, taken, largest = TokenBucket(per_minute), 0.0, 0.0, 0.0
     bucket.level = bucket.size
     for pause, amount in demands:
         now += pause
@@ -35,7 +35,7 @@ def test_a_bucket_never_gives_more_than_its_rate_and_one_burst(
 
 
 def test_a_demand_larger_than_the_bucket_is_met_when_it_is_full() -> None:
-    bucket = Bucket(60, level=10.0)
+    bucket = TokenBucket(60, level=10.0)
     assert bucket.wait_s(1000, 0.0) == 0.0
     bucket.level -= 1000
     assert bucket.wait_s(1, 0.0) == pytest.approx(991)
@@ -208,7 +208,7 @@ def test_every_request_has_one_outcome_in_bad_weather(tmp_path: Path) -> None:
 
 def test_requests_that_are_declined_do_not_slow_the_others() -> None:
     limiter = Limiter(Limits(max_in_flight=8))
-    limiter.pace.refused(limiter.pace.started, limiter.pace.cuts, None, 1)
-    assert limiter.pace.wait_s(time.monotonic()) > 0
-    limiter.declined()
-    assert limiter.pace.wait_s(time.monotonic()) == 0
+    limiter.rate.refused(limiter.rate.started, limiter.rate.cuts, None, 1)
+    assert limiter.rate.wait_s(time.monotonic()) > 0
+    limiter.rejected()
+    assert limiter.rate.wait_s(time.monotonic()) == 0

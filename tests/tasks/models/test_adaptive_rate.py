@@ -11,7 +11,7 @@ from itertools import count
 
 import pytest
 
-from tasks.models.adaptive_rate import Pace
+from tasks.models.adaptive_rate import AdaptiveRate
 
 WORKERS = 64
 Server = Callable[[float], float | None]
@@ -66,7 +66,7 @@ class Found:
 
 def play(server: Server, seconds: float, *, latency: float, says_when: bool = True) -> Found:
     """As many workers as may be in flight ask without a rest, as the limiter lets them."""
-    pace, found = Pace(0.0), Found([])
+    pace, found = AdaptiveRate(0.0), Found([])
     dice, number = random.Random(0), count()
     queue: deque[int] = deque()
     events: list[tuple[float, int, str, int]] = []
@@ -159,7 +159,7 @@ def test_a_server_that_refuses_everything_is_asked_one_at_a_time() -> None:
 
 
 def test_old_refusals_do_not_cut_again() -> None:
-    pace = Pace(0.0)
+    pace = AdaptiveRate(0.0)
     for _ in range(30):
         pace.accepted(1.0)
     for _ in range(30):
@@ -170,13 +170,13 @@ def test_old_refusals_do_not_cut_again() -> None:
 
 
 def test_refusals_that_come_before_the_answers_are_still_weather() -> None:
-    pace = Pace(0.0, weather=True)
+    pace = AdaptiveRate(0.0, rate_independent=True)
     for second in range(20):
         for _ in range(60):
             pace.refused(float(second), pace.cuts, None, 256)
         for _ in range(196):
             pace.accepted(second + 0.05)
-    assert pace.weather
+    assert pace.rate_independent
     for _ in range(600):
         pace.refused(30.0, pace.cuts, None, 256)
-    assert not pace.weather
+    assert not pace.rate_independent
