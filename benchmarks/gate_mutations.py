@@ -30,10 +30,10 @@ from schemas.question import Question, question_id
 from schemas.tables import content_id, file_hash
 from tasks.checks.catalogue import Problem
 from tasks.checks.release_files import open_release_files
-from tasks.gate.examination import TABLES, KnownVocabulary, examine
-from tasks.gate.great_expectations import FAULTS, Failing, Frame, run_suite
-from tasks.gate.whole import ASSEMBLED
-from tasks.release import MANIFEST, data_file
+from tasks.gate.completeness import ASSEMBLED_TABLES
+from tasks.gate.examination import TABLES, GateContext, examine
+from tasks.gate.great_expectations import FAULTS, FailingByCheck, Frame, run_suite
+from tasks.release import MANIFEST, config_file
 from tasks.text.slots import expand_template
 
 Record = dict[str, Any]
@@ -44,7 +44,7 @@ class Case:
     """Tables as records that can be changed, and what they are held against."""
 
     tables: dict[str, list[Record]]
-    knowledge: KnownVocabulary
+    knowledge: GateContext
     reshape: dict[str, Callable[[pa.Table], pa.Table]] = field(default_factory=dict)
     """Changes of a table's columns, once its rows are Arrow."""
 
@@ -54,7 +54,7 @@ class Case:
 
     def count_again(self) -> None:
         """Make the counts of `assemble` those of the rows that are there."""
-        there = {stage: len(self.tables[table]) for stage, table in ASSEMBLED.items()}
+        there = {stage: len(self.tables[table]) for stage, table in ASSEMBLED_TABLES.items()}
         counts = tuple(
             c.model_copy(update={"rows": there[c.stage], "kept": there[c.stage]}) if c.stage in there else c
             for c in self.knowledge.counts
@@ -799,7 +799,7 @@ def a_question_is_in_two_configs(path: Path) -> None:
 
 @corrupts("canary_absent", release=True)
 def a_row_lost_its_canary(path: Path) -> None:
-    file = path / data_file("controls")
+    file = path / config_file("controls")
     table = pq.read_table(file)
     canaries = pa.array([None, *table["canary"].to_pylist()[1:]], pa.string())
     pq.write_table(table.set_column(table.column_names.index("canary"), "canary", canaries), file)
@@ -1171,7 +1171,7 @@ Answer = tuple[list[Problem], SuiteResult]
 _answers: dict[tuple[str, ...], Answer] = {}
 
 
-def _remembered(frame: Frame, known: Mapping[str, pa.Array], failing: Failing) -> Answer:
+def _remembered(frame: Frame, known: Mapping[str, pa.Array], failing: FailingByCheck) -> Answer:
     """A frame that a change left alone was put to its suite before, and gets the same answer."""
     ids = str(known["questions"].to_pylist()) if frame.references else ""
     key = (frame.name, str(frame.rows.to_pylist()), ids)
@@ -1180,7 +1180,7 @@ def _remembered(frame: Frame, known: Mapping[str, pa.Array], failing: Failing) -
     return _answers[key]
 
 
-def _no_suite(frame: Frame, known: Mapping[str, pa.Array], failing: Failing) -> Answer:
+def _no_suite(frame: Frame, known: Mapping[str, pa.Array], failing: FailingByCheck) -> Answer:
     return [], SuiteResult(table=frame.name, rows=frame.rows.num_rows, expectations=0, failed=0, result="{}")
 
 

@@ -13,14 +13,14 @@ from schemas.gate import Passport, Quarantine
 from schemas.question import QUESTIONS, Question
 from schemas.release import ClearOf, HoldBack, Manifest, PeopleReview, ReleaseComparison
 from schemas.tables import content_hash, file_hash
-from tasks.gate.examination import KnownVocabulary
+from tasks.gate.examination import GateContext
 from tasks.release import (
     CONFIGS,
     CONTROLS,
     HARD_NEGATIVES,
-    canary_of,
-    data_file,
-    release_table,
+    config_file,
+    derive_canary,
+    to_release_table,
     write_parquet,
 )
 
@@ -28,14 +28,14 @@ NAME = "good"
 VERSION = "1.0.0"
 
 
-def write_release(path: Path, tables: Tables, knowledge: KnownVocabulary, *, misplace: bool = False) -> None:
+def write_release(path: Path, tables: Tables, knowledge: GateContext, *, misplace: bool = False) -> None:
     """Write it. `misplace`: a control stands among the questions."""
     shutil.rmtree(path, ignore_errors=True)
     configs = _split(tables, misplace=misplace)
     for config, rows in configs.items():
-        table = release_table(config, CONFIGS[config].to_arrow(rows), canary_of(NAME))
-        write_parquet(path / data_file(config), table)
-    (path / "CANARY.md").write_text(f"canary GUID {canary_of(NAME)}\n")
+        table = to_release_table(config, CONFIGS[config].to_arrow(rows), derive_canary(NAME))
+        write_parquet(path / config_file(config), table)
+    (path / "CANARY.md").write_text(f"canary GUID {derive_canary(NAME)}\n")
     for page in ("README.md", "CHANGELOG.md"):
         (path / page).write_text(f"{page}\n")
     (path / "evals").mkdir()
@@ -62,7 +62,7 @@ def _split(tables: Tables, *, misplace: bool) -> Tables:
 
 
 def _harness() -> dict[str, Any]:
-    files = {name: data_file(name) for name in (QUESTIONS.name, CONTROLS.name)}
+    files = {name: config_file(name) for name in (QUESTIONS.name, CONTROLS.name)}
     return {"name": NAME, "version": VERSION, "tag": f"v{VERSION}", "files": files}
 
 
@@ -96,7 +96,7 @@ def _review() -> PeopleReview:
     )
 
 
-def _manifest(knowledge: KnownVocabulary, rows: dict[str, int], files: dict[str, str]) -> Manifest:
+def _manifest(knowledge: GateContext, rows: dict[str, int], files: dict[str, str]) -> Manifest:
     recipe = {"name": NAME, "validate": {"max_failure_rate": knowledge.max_failure_rate}}
     return Manifest(
         name=NAME,
@@ -113,7 +113,7 @@ def _manifest(knowledge: KnownVocabulary, rows: dict[str, int], files: dict[str,
         cost=(),
         judged_by=(JUDGE,),
         passports=(_passport(),),
-        canary=canary_of(NAME),
+        canary=derive_canary(NAME),
         comparison=ReleaseComparison(
             old_version=None,
             new_version=VERSION,

@@ -16,7 +16,7 @@ from schemas.question import Option, Question
 from schemas.tables import canonical_json, content_id
 from schemas.vocabulary import Attribute
 from tasks.files.vocabulary import read_attribute, read_rubric
-from tasks.gate.examination import KnownVocabulary, known_vocabulary_words
+from tasks.gate.examination import GateContext, read_language_words
 from tasks.questions.binding import Draft, bind_draft, link_twins
 from tasks.questions.quality import drop_question
 from tasks.stats.fitness import normalised_fitness
@@ -43,7 +43,7 @@ DECISION = (Option(text="Yes", role="yes"), Option(text="No", role="no"))
 Tables = dict[str, list[Any]]
 
 
-def good_tables() -> tuple[Tables, KnownVocabulary]:
+def good_tables() -> tuple[Tables, GateContext]:
     """Rows by table, and what they are held against."""
     questions = list(_questions())
     dropped = [
@@ -65,17 +65,17 @@ def good_tables() -> tuple[Tables, KnownVocabulary]:
     return tables, _knowledge(tables)
 
 
-def _knowledge(tables: Tables) -> KnownVocabulary:
+def _knowledge(tables: Tables) -> GateContext:
     rubric = read_rubric(DATA, "four_scores")
     made = [
         *(q.id for q in tables["questions"]),
         *(json.loads(d.record)["id"] for d in tables["dropped"]),
     ]
     kept, lost = len(tables["questions"]), len(tables["dropped"])
-    return KnownVocabulary(
+    return GateContext(
         attributes={name: _attribute(name) for name in ("gender", "race", "placebo")},
         scales={("four_scores", c.id): (float(c.low), float(c.high)) for c in rubric.criteria},
-        words=known_vocabulary_words(DATA),
+        words=read_language_words(DATA),
         max_failure_rate=0.05,
         counts=(
             _counts("deduplicate", "questions", kept + lost, kept),

@@ -25,7 +25,7 @@ from benchmarks.good_tables import good_tables
 from schemas.answers import RESPONSES
 from schemas.question import QUESTIONS
 from tasks.gate.answers import check_responses
-from tasks.gate.great_expectations import Expected, Frame, expected_of, frames_of, run_suite
+from tasks.gate.great_expectations import Expectation, Frame, derive_suite, run_suite, split_frames
 from tasks.text.faults import GARBLED, PERSONAL_DATA
 
 PATTERNS = {"garbled_answer": GARBLED, "personal_data_in_answer": PERSONAL_DATA}
@@ -46,7 +46,7 @@ def many_responses(rows: int) -> tuple[pa.Table, pa.Table]:
     return many, QUESTIONS.to_arrow(tables["questions"])
 
 
-def failing_rows_in_sql(e: Expected) -> str:
+def failing_rows_in_sql(e: Expectation) -> str:
     """The number of rows that fail an expectation, as an aggregate of one SELECT."""
     a, c = e.arguments, f'"{e.column}"'
     if e.kind == "unique":
@@ -77,9 +77,9 @@ def timed(work: Callable[[], Any]) -> tuple[float, float]:
 def compare(rows: int) -> dict[str, Any]:
     """Seconds of both, and their ratio."""
     responses, questions = many_responses(rows)
-    frame: Frame = next(f for f in frames_of(RESPONSES, responses) if f.name == "responses")
+    frame: Frame = next(f for f in split_frames(RESPONSES, responses) if f.name == "responses")
     known = questions["id"].combine_chunks()
-    suite = [e for e in expected_of(frame) if e.kind != "rows"]
+    suite = [e for e in derive_suite(frame) if e.kind != "rows"]
     database = duckdb.connect()
     database.register("responses", frame.rows)
     database.register("known", pa.table({"id": known}))

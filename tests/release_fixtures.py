@@ -12,7 +12,7 @@ from schemas.release import ReleaseComparison
 from tasks.package import package
 from tasks.package.assemble import STAGE as ASSEMBLE
 from tasks.package.compare import STAGE as COMPARE
-from tasks.release import last_release
+from tasks.release import find_last_release
 from tasks.run.store import run_stage
 from tests.tasks.release.example import PASSED, RECORD, Build, a_context, large_build, small_build
 
@@ -24,7 +24,7 @@ def package_build(home: Path, build: Build, recipe: dict[str, Any] | None = None
     context = a_context(home, **(recipe or {}))
     releases = home / "releases"
     tables = run_stage(ASSEMBLE, context, **build.write(home / "in")).tables
-    previous = last_release(releases, context.recipe.name)
+    previous = find_last_release(releases, context.recipe.name)
     notes = run_stage(COMPARE, context, assembled=list(tables), previous=previous).notes
     arguments = {
         "comparison": ReleaseComparison.model_validate_json(notes),

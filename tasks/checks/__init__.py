@@ -1,0 +1,1 @@
+"""Checks that the gate and publishing share."""

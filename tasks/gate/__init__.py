@@ -1,5 +1,4 @@
-"""Validate: the gate before a release. It says what is wrong with which rows; whether to stop is decided
-by `raise_if_failed`."""
+"""The validate stage: the checks that every release must pass."""
 
 from __future__ import annotations
 
@@ -25,17 +24,10 @@ from schemas.gate import (
 )
 from schemas.labels import DROPPED, LABEL_HISTORY, StageCounts
 from schemas.question import QUESTIONS
-from tasks.checks.catalogue import Problem, problem
-from tasks.checks.release_files import open_release_files, tables_of
+from tasks.checks.catalogue import Problem, report_rows
+from tasks.checks.release_files import merge_question_configs, open_release_files
 from tasks.files.vocabulary import vocabulary_dir
-from tasks.gate.examination import (
-    Examination,
-    KnownVocabulary,
-    examine,
-    known_attributes,
-    known_scales,
-    known_vocabulary_words,
-)
+from tasks.gate.examination import Examination, GateContext, examine, read_gate_context
 from tasks.gate.foreign import examine_dataset, read_layouts
 from tasks.gate.great_expectations import write_pages
 from tasks.release import MANIFEST
@@ -43,8 +35,8 @@ from tasks.run.journal import funnel, journal_path, read_journal
 from tasks.run.store import Outcome, RunContext, Stage, Step, TableRef, read_table, write_bytes
 
 VOCABULARY = vocabulary_dir()
-SHOWN = 10
-"""Findings that fit on one screen, two lines each."""
+MAX_SHOWN = 10
+"""Maximum number of findings in an error message. Each takes two lines."""
 
 Refs = TableRef | Sequence[TableRef] | None
 
@@ -64,58 +56,83 @@ def validate(
     counts: Sequence[StageCounts] = (),
     quarantine: Quarantine | None = None,
 ) -> Outcome:
-    """Put every check to the tables that are given; raises nothing.
+    """Run every check on the given tables. Failures are reported, not raised (see `raise_if_failed`).
 
-    `generated`: the tables of all stages that made questions; every one of them must have ended somewhere.
-    `quarantine`: what became of the questions that failed before they were measured.
-    The tables written are the findings, all failing rows, and what Great Expectations said; the verdict is in
-    the notes (`validation_of`).
+    Args:
+        context: The run.
+        questions: Accepted questions.
+        hard_negatives: Questions that are hard negatives.
+        controls: Questions that are controls.
+        responses: Answers to the questions.
+        judgements: Verdicts on the answers.
+        label_history: Changes of labels.
+        dropped: Dropped rows of all stages.
+        effects: Measured effects.
+        generated: Tables of all stages that generated questions. Each of these questions must be in one
+        place.
+        counts: Rows in and out of each stage.
+        quarantine: Result of the quarantine.
+
+    Returns:
+        The findings, all failing rows, the results of Great Expectations, and the `Validation` in the notes.
     """
     given = {
-        QUESTIONS.name: [*_listed(questions), *_listed(hard_negatives), *_listed(controls)],
-        RESPONSES.name: _listed(responses),
-        JUDGEMENTS.name: _listed(judgements),
-        LABEL_HISTORY.name: _listed(label_history),
-        EFFECTS.name: _listed(effects),
-        DROPPED.name: _listed(dropped),
+        QUESTIONS.name: [*_as_list(questions), *_as_list(hard_negatives), *_as_list(controls)],
+        RESPONSES.name: _as_list(responses),
+        JUDGEMENTS.name: _as_list(judgements),
+        LABEL_HISTORY.name: _as_list(label_history),
+        EFFECTS.name: _as_list(effects),
+        DROPPED.name: _as_list(dropped),
     }
-    tables = {name: read_parts(refs) for name, refs in given.items() if refs}
-    made = frozenset(
+    tables = {name: read_concatenated(refs) for name, refs in given.items() if refs}
+    generated_ids = frozenset(
         name
-        for ref in _listed(generated)
+        for ref in _as_list(generated)
         for name in pq.read_table(ref.path, columns=["id"])["id"].to_pylist()
     )
     recipe = context.recipe
-    knowledge = KnownVocabulary(
-        attributes=known_attributes(Path(context.data_dir), tables),
-        scales=known_scales(Path(context.data_dir), tables),
-        words=known_vocabulary_words(Path(context.data_dir)),
+    facts = read_gate_context(
+        Path(context.data_dir),
+        tables,
         max_failure_rate=recipe.validation.max_failure_rate,
         counts=tuple(counts),
-        generated=made,
+        generated=generated_ids,
         may_lose_elsewhere=bool(recipe.deduplicate.against),
     )
-    return _outcome(examine(tables, knowledge).with_problems(left_in(quarantine)))
+    return _outcome(examine(tables, facts).with_problems(check_quarantine_limit(quarantine)))
 
 
-def left_in(quarantine: Quarantine | None) -> list[Problem]:
-    """That more questions failed than the recipe lets be taken out, so that none was."""
+STAGE = Stage(
+    "validate",
+    2,
+    run=validate,
+    reads=("validation", "deduplicate"),
+    vocabulary=("attributes", "lexicons", "rubrics"),
+)
+
+
+def check_quarantine_limit(quarantine: Quarantine | None) -> list[Problem]:
+    """Report that more questions fail than the limit of the recipe, so that none was quarantined."""
     if quarantine is None or quarantine.taken == quarantine.failing:
         return []
     detail = (
         f"{quarantine.failing} of {quarantine.questions}; validate.max_quarantine_rate is {quarantine.limit}"
     )
-    return problem("questions", "too_many_to_quarantine", quarantine.checks, detail=detail)
+    return report_rows("questions", "too_many_to_quarantine", quarantine.checks, detail=detail)
 
 
-def _listed(refs: Refs) -> list[TableRef]:
+def _as_list(refs: Refs) -> list[TableRef]:
     if refs is None:
         return []
     return [refs] if isinstance(refs, TableRef) else list(refs)
 
 
-def read_parts(refs: Iterable[TableRef]) -> pa.Table:
-    """One table of several parts. A row that stands in two parts counts once, but not twice in one part."""
+def read_concatenated(refs: Iterable[TableRef]) -> pa.Table:
+    """Read several tables as one.
+
+    Rows that an earlier table has are left out. Repeated rows within a table are kept, so that they are
+    reported.
+    """
     parts: list[pa.Table] = []
     seen: set[str] = set()
     for ref in refs:
@@ -129,134 +146,132 @@ def read_parts(refs: Iterable[TableRef]) -> pa.Table:
 
 
 def _outcome(examination: Examination) -> Outcome:
-    verdict = examination.validation
-    counts = StageCounts(
-        stage="validate", unit="tables", rows=len(verdict.rows), kept=len(verdict.rows), dropped=0, failed=0
-    )
+    validation = examination.validation
+    tables = len(validation.rows)
+    counts = StageCounts(stage="validate", unit="tables", rows=tables, kept=tables, dropped=0, failed=0)
     return Outcome(
         tables={
-            VALIDATION: verdict.findings,
+            VALIDATION: validation.findings,
             FAILING_ROWS: examination.failing,
             SUITE_RESULTS: examination.suites,
         },
         counts=(counts,),
-        notes=verdict.model_dump_json(),
+        notes=validation.model_dump_json(),
     )
 
 
-def validation_of(step: Step) -> Validation:
-    """The verdict of a finished step."""
+def read_validation(step: Step) -> Validation:
+    """Return the validation of a finished step."""
     return Validation.model_validate_json(step.notes)
 
 
-def suite_results_of(step: Step) -> list[SuiteResult]:
-    """What Great Expectations said, for `write_data_docs`."""
+def read_suite_results(step: Step) -> list[SuiteResult]:
+    """Return the results of Great Expectations of a finished step, for `write_data_docs`."""
     return read_table(step.table(SUITE_RESULTS.name), SUITE_RESULTS)
 
 
-def raise_if_failed(validation: Validation, where: str | Path | None = None) -> None:
-    """Raise `GateError` with the errors on one screen; `where` is the file with all failing rows."""
+def raise_if_failed(validation: Validation, failing_rows: str | Path | None = None) -> None:
+    """Raise `GateError` if the validation has errors.
+
+    Args:
+        validation: The validation.
+        failing_rows: File with all failing rows, for the error message.
+    """
     if validation.passed:
         return
     errors = [f for f in validation.findings if f.severity == "error"]
-    told = [line for f in errors[:SHOWN] for line in told_of(f)]
-    if len(errors) > SHOWN:
-        told.append(f"  … and {len(errors) - SHOWN} more")
+    lines = [line for f in errors[:MAX_SHOWN] for line in format_finding(f)]
+    if len(errors) > MAX_SHOWN:
+        lines.append(f"  … and {len(errors) - MAX_SHOWN} more")
     plural = "s" if len(errors) != 1 else ""
     raise GateError(
-        "\n".join([f"validation found {len(errors)} error{plural}:", *told]),
-        place=str(where) if where else None,
-        hint="that file holds every failing row: mend what they name and build again (finished steps are "
-        "kept); validate.on_failure says whether questions that fail may be taken out instead"
-        if where
-        else "mend what the lines above name",
+        "\n".join([f"validation found {len(errors)} error{plural}:", *lines]),
+        place=str(failing_rows) if failing_rows else None,
+        hint="the file lists every failing row. Correct their sources and build again (finished steps are "
+        "reused), or set `validate.on_failure: quarantine` to leave failing questions out"
+        if failing_rows
+        else "correct the rows above",
     )
 
 
-def told_of(finding: Finding) -> list[str]:
-    """What is wrong, where, and one example of it: two lines."""
+def format_finding(finding: Finding) -> list[str]:
+    """Return a finding as two lines: the problem, and examples of the failing rows."""
     rows = "1 row" if finding.count == 1 else f"{finding.count} rows"
     examples = ", ".join(finding.examples[: 1 if finding.excerpt else 3])
-    said = f" “{finding.excerpt}”" if finding.excerpt else ""
+    excerpt = f" “{finding.excerpt}”" if finding.excerpt else ""
     more = ", …" if (finding.count > 1 and finding.excerpt) or finding.count > 3 else ""
     return [
         f"  {finding.table} · {finding.check} · {rows}: {finding.message}",
-        f"      {examples}{said}{more}",
+        f"      {examples}{excerpt}{more}",
     ]
 
 
 def write_data_docs(results: Iterable[SuiteResult], out: Path, data_dir: Path = VOCABULARY) -> list[Path]:
-    """Great Expectations' pages, one a table, under stable names and the same to the byte every time."""
+    """Write the pages of Great Expectations, one per table. Equal results give equal bytes."""
     return write_pages(results, out, data_dir)
 
 
+def write_failing_rows(rows: Iterable[FailingRow], place: Path) -> None:
+    """Write the failing rows, one JSON object per line."""
+    lines = (row.model_dump_json() for row in rows)
+    write_bytes(place, "".join(f"{line}\n" for line in lines).encode())
+
+
 def validate_path(path: Path, data_dir: Path = VOCABULARY) -> Validation:
-    """The verdict of `examine_path`."""
+    """Return the validation of `examine_path`."""
     return examine_path(path, data_dir).validation
 
 
 def examine_path(path: Path, data_dir: Path = VOCABULARY) -> Examination:
-    """The gate on a release directory, a run directory, or any dataset. Raises `InputError` where nothing can
-    be read."""
+    """Run every check on a release directory, a run directory, or any dataset.
+
+    Raises:
+        InputError: If the path has nothing to check.
+    """
     if not path.exists():
         raise InputError(
-            f"there is no {path}", hint="give a release or a run directory, or a dataset file or folder"
+            f"{path} does not exist", hint="give a release or a run directory, or a dataset file or folder"
         )
     if (path / MANIFEST).is_file() or (path / "data" / QUESTIONS.name).is_dir():
         return _examine_release(path, data_dir)
     if journal_path(path).is_file():
         return _examine_run(path, data_dir)
-    return examine_dataset(path, KnownVocabulary(), read_layouts(data_dir))
+    return examine_dataset(path, GateContext(), read_layouts(data_dir))
 
 
 def _examine_release(path: Path, data_dir: Path) -> Examination:
     files = open_release_files(path)
-    tables = tables_of(files.configs)
+    tables = merge_question_configs(files.configs)
     recipe = files.manifest.recipe if files.manifest else {}
     counts = files.manifest.counts if files.manifest else ()
-    found = examine(tables, _knowledge_of(tables, recipe, counts, data_dir))
-    return found.with_problems(files.problems)
+    examination = examine(tables, _recorded_context(tables, recipe, counts, data_dir))
+    return examination.with_problems(files.problems)
 
 
 def _examine_run(path: Path, data_dir: Path) -> Examination:
-    """What the latest build of a run assembled. Raises `InputError` where it did not come to that."""
+    """Check the tables that the latest build of a run assembled."""
     steps, _ = read_journal(path)
     at = next((i for i, step in enumerate(steps) if step.stage == "assemble"), None)
     if at is None:
         raise InputError(
-            f"the run {path.name} has assembled nothing yet",
+            f"the run {path.name} has not assembled its tables yet",
             place=str(path),
-            hint="build the recipe again: it resumes; `counterfoil show` tells how far it came",
+            hint="build the recipe again to resume. `counterfoil show` shows the finished steps",
         )
     configs = {ref.table: pq.read_table(ref.path) for ref in steps[at].tables}
     recipe = json.loads((path / "recipe.json").read_bytes())
-    tables = tables_of(configs)
-    return examine(tables, _knowledge_of(tables, recipe, funnel(steps[: at + 1]), data_dir))
+    tables = merge_question_configs(configs)
+    return examine(tables, _recorded_context(tables, recipe, funnel(steps[: at + 1]), data_dir))
 
 
-def _knowledge_of(
+def _recorded_context(
     tables: dict[str, pa.Table], recipe: dict[str, Any], counts: tuple[StageCounts, ...], data_dir: Path
-) -> KnownVocabulary:
-    return KnownVocabulary(
-        attributes=known_attributes(data_dir, tables),
-        scales=known_scales(data_dir, tables),
-        words=known_vocabulary_words(data_dir),
+) -> GateContext:
+    """Return the context of a recorded recipe, which may be of another program version."""
+    return read_gate_context(
+        data_dir,
+        tables,
         max_failure_rate=recipe.get("validate", {}).get("max_failure_rate"),
         counts=counts,
         may_lose_elsewhere=bool(recipe.get("deduplicate", {}).get("against")),
     )
-
-
-def write_failing_rows(rows: Iterable[FailingRow], place: Path) -> None:
-    """All failing rows, one JSON object a line."""
-    lines = (row.model_dump_json() for row in rows)
-    write_bytes(place, "".join(f"{line}\n" for line in lines).encode())
-
-
-STAGE = Stage(
-    "validate",
-    2,
-    run=validate,
-    reads=("validation", "deduplicate"),
-    vocabulary=("attributes", "lexicons", "rubrics"),
-)

@@ -1,4 +1,8 @@
-"""What each column must be, derived from the schemas: the suites as data, before any library sees them."""
+"""Check single columns with Great Expectations. This is the only module that imports the library.
+
+The suites are derived from the schemas. Severities are those of the catalogue, because the library counts a
+run as failed even if only a warning fails.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ import pyarrow.compute as pc
 
 from schemas.gate import SuiteResult
 from schemas.tables import Row, Table, arrow_type, canonical_json
-from tasks.checks.catalogue import CHECKS, OWN, Problem, problem
+from tasks.checks.catalogue import CHECKS, TABLE_CHECKS, Problem, report_rows
 from tasks.stats.fitness import FORMS
 from tasks.text.faults import has_unfilled_slot, holds_personal_data, is_garbled
 
@@ -31,15 +35,16 @@ Kind = Literal[
 
 
 @dataclass(frozen=True)
-class Expected:
-    """One expectation of one column: the check that it stands for, and the arguments of its kind.
+class Expectation:
+    """An expectation for a column.
 
-    `between` and `lengths` take `low` and `high`, `in_set` takes `values`, `matches` takes `pattern`,
-    `known` takes `table`. `rows` is of no column: no row of the table may fail the check, which looks at
-    several columns or tables.
+    `between` and `lengths` take `low` and `high`, `in_set` takes `values`, `matches` takes `pattern`, and
+    `known` takes `table`. `rows` has no column: it expects that no row fails a check that uses several
+    columns or tables.
     """
 
     check: str
+    """Name of the check that fails if the expectation does."""
     column: str
     kind: Kind
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -53,16 +58,19 @@ class Frame:
     """`questions`, or `questions.variants`."""
     table: str
     key: str
-    """The column whose value tells a person which row failed."""
+    """Column that identifies the rows in the problems."""
     unique: bool
+    """Whether the key must be unique."""
     row: type[Row]
     references: tuple[tuple[str, str], ...]
     rows: pa.Table
 
 
-def frames_of(table: Table[Any], rows: pa.Table) -> Iterator[Frame]:
-    """The table's own scalar columns, then one frame for every column of nested records."""
-    nested = {name: inner for name, f in table.row.model_fields.items() if (inner := _nested(f.annotation))}
+def split_frames(table: Table[Any], rows: pa.Table) -> Iterator[Frame]:
+    """Yield the scalar columns of a table, then one frame per column of nested records."""
+    nested = {
+        name: inner for name, f in table.row.model_fields.items() if (inner := _nested_row_type(f.annotation))
+    }
     scalars = [
         n for n in table.row.model_fields if n in rows.column_names and _is_scalar(rows.schema.field(n))
     ]
@@ -96,38 +104,38 @@ def _is_scalar(column: pa.Field) -> bool:
     return not pa.types.is_nested(column.type)
 
 
-def _nested(annotation: Any) -> type[Row] | None:
+def _nested_row_type(annotation: Any) -> type[Row] | None:
     args = get_args(annotation)
     if get_origin(annotation) is tuple and isinstance(args[0], type) and issubclass(args[0], Row):
         return args[0]
     return None
 
 
-def expected_of(frame: Frame) -> list[Expected]:
-    """The suite of a frame: what its row type declares, then what is known about single columns."""
+def derive_suite(frame: Frame) -> list[Expectation]:
+    """Derive the expectations of a frame from its row type, its references and `COLUMNS`."""
     suite = []
     if frame.unique:
-        suite.append(Expected("key_repeated", frame.key, "unique"))
+        suite.append(Expectation("key_repeated", frame.key, "unique"))
         if frame.key == "id":
-            suite.append(Expected("id_malformed", "id", "matches", {"pattern": _id_pattern(frame.table)}))
+            suite.append(Expectation("id_malformed", "id", "matches", {"pattern": _id_pattern(frame.table)}))
     for column, declared in frame.row.model_fields.items():
         if column in frame.rows.column_names:
-            suite += _declared(frame.name, column, declared.annotation)
+            suite += _derive_expectations(frame.name, column, declared.annotation)
     for column, target in frame.references:
-        suite.append(Expected("reference_broken", column, "known", {"table": target.split(".")[0]}))
+        suite.append(Expectation("reference_broken", column, "known", {"table": target.split(".")[0]}))
     suite = [e for e in suite + COLUMNS.get(frame.name, []) if e.column in frame.rows.column_names]
-    return suite + [Expected(check, "", "rows") for check in OWN.get(frame.name, ())]
+    return suite + [Expectation(check, "", "rows") for check in TABLE_CHECKS.get(frame.name, ())]
 
 
-def _declared(frame: str, column: str, annotation: Any) -> Iterator[Expected]:
-    """Not null unless optional; one of a literal's values; not empty unless it may be."""
+def _derive_expectations(frame: str, column: str, annotation: Any) -> Iterator[Expectation]:
+    """Yield the expectations that follow from the type of a column."""
     inner = _without_none(annotation)
     if inner is annotation:
-        yield Expected("value_missing", column, "not_null")
+        yield Expectation("value_missing", column, "not_null")
     if get_origin(inner) is Literal:
-        yield Expected("value_not_allowed", column, "in_set", {"values": get_args(inner)})
+        yield Expectation("value_not_allowed", column, "in_set", {"values": get_args(inner)})
     elif arrow_type(inner) == pa.string() and (frame, column) not in MAY_BE_EMPTY:
-        yield Expected("text_empty", column, "lengths", {"low": 1})
+        yield Expectation("text_empty", column, "lengths", {"low": 1})
 
 
 def _without_none(annotation: Any) -> Any:
@@ -160,68 +168,65 @@ MAY_BE_EMPTY = {
 }
 
 
-def _between(column: str, low: float, high: float | None = None) -> Expected:
-    return Expected("out_of_range", column, "between", {"low": low, "high": high})
+def _between(column: str, low: float, high: float | None = None) -> Expectation:
+    return Expectation("out_of_range", column, "between", {"low": low, "high": high})
 
 
-def _passes(check: str, *columns: str) -> list[Expected]:
-    return [Expected(check, column, "passes") for column in columns]
+def _passing(check: str, *columns: str) -> list[Expectation]:
+    return [Expectation(check, column, "passes") for column in columns]
 
 
 LANGUAGE_TAG = r"^[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*$"
 
-COLUMNS: dict[str, list[Expected]] = {
+COLUMNS: dict[str, list[Expectation]] = {
     "questions": [
         _between("round", 0),
-        Expected("not_json", "composition", "json"),
-        Expected("language_malformed", "language", "matches", {"pattern": LANGUAGE_TAG}),
-        *_passes("garbled_text", "template", "superdomain", "domain", "topic"),
+        Expectation("not_json", "composition", "json"),
+        Expectation("language_malformed", "language", "matches", {"pattern": LANGUAGE_TAG}),
+        *_passing("garbled_text", "template", "superdomain", "domain", "topic"),
     ],
     "questions.variants": [
         _between("index", 0),
         _between("valence", -1, 1),
-        Expected("text_too_long", "text", "lengths", {"high": 4000}),
-        *_passes("garbled_text", "text"),
-        *_passes("slot_unfilled", "text"),
-        *_passes("personal_data", "text"),
+        Expectation("text_too_long", "text", "lengths", {"high": 4000}),
+        *_passing("garbled_text", "text"),
+        *_passing("slot_unfilled", "text"),
+        *_passing("personal_data", "text"),
     ],
     "questions.options": [
         _between("valence", -1, 1),
-        Expected("text_too_long", "text", "lengths", {"high": 500}),
-        *_passes("garbled_text", "text"),
-        *_passes("slot_unfilled", "text"),
-        *_passes("personal_data", "text"),
+        Expectation("text_too_long", "text", "lengths", {"high": 500}),
+        *_passing("garbled_text", "text"),
+        *_passing("slot_unfilled", "text"),
+        *_passing("personal_data", "text"),
     ],
     "responses": [
         *(_between(c, 0) for c in ("variant", "sample", "tokens_in", "tokens_out", "cost_usd", "option")),
-        *_passes("garbled_answer", "text"),
-        *_passes("personal_data_in_answer", "text"),
+        *_passing("garbled_answer", "text"),
+        *_passing("personal_data_in_answer", "text"),
     ],
     "judgements": [
         *(_between(c, 0) for c in ("repeat", "tokens_in", "tokens_out", "cost_usd")),
         _between("p_value", 0, 1),
-        Expected("value_not_allowed", "fitness_form", "in_set", {"values": tuple(FORMS)}),
+        Expectation("value_not_allowed", "fitness_form", "in_set", {"values": tuple(FORMS)}),
     ],
     "label_history": [_between("step", 0)],
     "dropped": [
         _between("similarity", 0, 100),
-        Expected("not_json", "record", "json"),
-        *_passes("personal_data_in_dropped", "text"),
+        Expectation("not_json", "record", "json"),
+        *_passing("personal_data_in_dropped", "text"),
     ],
     "effects": [_between("p_value", 0, 1), _between("q_value", 0, 1), _between("n", 1)],
 }
-"""What the row types do not say, by frame."""
+"""Expectations by frame that do not follow from the row types."""
 
 
-# Great Expectations: the only door to it. Puts a frame's suite to its rows and reads the answer.
-#
-# Severity is ours: the library calls a run failed when a mere warning fails, so its own verdict is not used.
+# Running suites
 
+FaultDetector = Callable[[pa.Array], pa.Array]
+"""Returns whether each text is faulty. Null is not faulty."""
 
-Fault = Callable[[pa.Array], pa.Array]
-"""Which texts are at fault; null is not."""
-
-FAULTS: dict[str, Fault] = {
+FAULTS: dict[str, FaultDetector] = {
     "garbled_text": is_garbled,
     "garbled_answer": is_garbled,
     "garbled_cell": is_garbled,
@@ -233,22 +238,33 @@ FAULTS: dict[str, Fault] = {
 }
 
 EXAMPLES = 3
+"""Number of failing rows in a suite result."""
 
-Failing = Mapping[str, Sequence[str]]
-"""Failing rows by check, of the checks that look at more than one column."""
+FailingByCheck = Mapping[str, Sequence[str]]
+"""Failing rows of the checks that use more than one column."""
 
 _known: dict[str, pa.Array] = {}
-"""Ids by table, for the run in hand: expectations are plain data and cannot carry them."""
+"""Valid ids by table for the current run. Expectations are plain data and cannot hold them."""
 _failing: dict[str, Sequence[str]] = {}
+"""Failing rows by check for the current run."""
 
 
 def run_suite(
-    frame: Frame, known: Mapping[str, pa.Array], failing: Failing, suite: Sequence[Expected] | None = None
+    frame: Frame,
+    known: Mapping[str, pa.Array],
+    failing: FailingByCheck,
+    suite: Sequence[Expectation] | None = None,
 ) -> tuple[list[Problem], SuiteResult]:
-    """Put the frame's suite (or another one) to its rows. `known` holds the ids that references may name,
-    `failing` what the other checks found in this table: it is in the result, not among the problems."""
+    """Check the rows of a frame against its suite.
+
+    Args:
+        frame: The frame.
+        known: Valid ids of references by table.
+        failing: Problems of other checks of this table. They become part of the result, not of the problems.
+        suite: Expectations to use instead of the derived ones.
+    """
     gx = great_expectations()
-    expected = list(suite if suite is not None else expected_of(frame))
+    expectations = list(suite if suite is not None else derive_suite(frame))
     batch = (
         _context()
         .data_sources.add_or_update_pandas("tables")
@@ -260,17 +276,17 @@ def run_suite(
     _known.update(known)
     _failing.clear()
     _failing.update(failing)
-    answer = batch.validate(
-        gx.ExpectationSuite(name=frame.name, expectations=[_expectation(e) for e in expected]),
+    result_set = batch.validate(
+        gx.ExpectationSuite(name=frame.name, expectations=[_to_library(e) for e in expectations]),
         result_format={"result_format": "COMPLETE"},
     )
-    _refuse_crashes(frame, answer)
-    problems = [p for result in answer.results for p in _problems(frame, result)]
-    return problems, _suite_result(frame, answer)
+    _raise_on_crash(frame, result_set)
+    problems = [p for result in result_set.results for p in _problems(frame, result)]
+    return problems, _suite_result(frame, result_set)
 
 
 def great_expectations(part: str = "") -> Any:
-    """The library or a part of it, imported when it is first needed: no analytics, no chatter."""
+    """Import the library, or one of its modules, on first use. Analytics and logging are turned off."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     module = import_module(f"great_expectations{part}")
     for name in ("great_expectations", "great_expectations.data_context.types.base"):  # sets its own level
@@ -280,7 +296,7 @@ def great_expectations(part: str = "") -> Any:
 
 @cache
 def _context() -> Any:
-    """A context that lives in memory and shows no progress bars."""
+    """Return a context in memory without progress bars."""
     context = great_expectations().get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False, "metric_calculations": False}
     return context
@@ -288,7 +304,7 @@ def _context() -> Any:
 
 @cache
 def _column_expectation() -> Any:
-    """Our own expectation: the values of a column pass one of our checks, or name a known row."""
+    """Return an expectation class: the values of a column pass a check of ours, or reference a known row."""
     great_expectations()
     from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
     from great_expectations.expectations.expectation import ColumnMapExpectation
@@ -309,7 +325,7 @@ def _column_expectation() -> Any:
             import pandas as pd
 
             values = pa.array(column, type=pa.string())
-            passes = _names_known(values, known_in) if known_in else pc.invert(FAULTS[fault](values))
+            passes = _is_known(values, known_in) if known_in else pc.invert(FAULTS[fault](values))
             return pd.Series(pc.fill_null(passes, True).to_numpy(zero_copy_only=False), index=column.index)
 
     class ExpectColumnValuesToPassCheck(ColumnMapExpectation):
@@ -325,7 +341,7 @@ def _column_expectation() -> Any:
 
 @cache
 def _table_expectation() -> Any:
-    """Our own expectation of whole rows: none fails one of our checks that look at groups or other tables."""
+    """Return an expectation class: no row fails a given check that uses several columns or tables."""
     great_expectations()
     from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
     from great_expectations.expectations.expectation import BatchExpectation
@@ -349,33 +365,33 @@ def _table_expectation() -> Any:
 
         def _validate(self, metrics: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
             rows = metrics["table.rows_failing_check"]
-            return {"success": not rows, "result": {"observed_value": _told(rows)}}
+            return {"success": not rows, "result": {"observed_value": _summarise_rows(rows)}}
 
     return ExpectTableRowsToPassCheck
 
 
-def _told(rows: Sequence[str]) -> str:
+def _summarise_rows(rows: Sequence[str]) -> str:
     examples = ", ".join(rows[:EXAMPLES]) + (", …" if len(rows) > EXAMPLES else "")
     return f"{len(rows)} failing" + (f": {examples}" if rows else "")
 
 
-def _names_known(values: pa.Array, table: str) -> pa.Array:
+def _is_known(values: pa.Array, table: str) -> pa.Array:
     return pc.or_(
         pc.is_null(values), pc.is_in(values, value_set=_known.get(table, pa.array([], pa.string())))
     )
 
 
-def _expectation(expected: Expected) -> Any:
-    """The library's expectation for one of ours, with our check's name, severity and sentence."""
+def _to_library(expectation: Expectation) -> Any:
+    """Convert an expectation to one of the library, with the name, severity and description of its check."""
     gxe = great_expectations(".expectations")
-    a, check = expected.arguments, CHECKS[expected.check]
+    a, check = expectation.arguments, CHECKS[expectation.check]
     severity = "critical" if check.severity == "error" else "warning"
-    noted = {"meta": {"check": expected.check}, "notes": f"{expected.check}: {check.says}"}
-    if expected.kind == "rows":
+    metadata = {"meta": {"check": expectation.check}, "notes": f"{expectation.check}: {check.description}"}
+    if expectation.kind == "rows":
         return _table_expectation()(
-            check=expected.check, severity=severity, description=f"never: {check.says}", **noted
+            check=expectation.check, severity=severity, description=f"never: {check.description}", **metadata
         )
-    make = {
+    build = {
         "unique": gxe.ExpectColumnValuesToBeUnique,
         "not_null": gxe.ExpectColumnValuesToNotBeNull,
         "in_set": partial(gxe.ExpectColumnValuesToBeInSet, value_set=list(a.get("values", ()))),
@@ -387,17 +403,19 @@ def _expectation(expected: Expected) -> Any:
             gxe.ExpectColumnValueLengthsToBeBetween, min_value=a.get("low"), max_value=a.get("high")
         ),
         "json": gxe.ExpectColumnValuesToBeJsonParseable,
-        "passes": partial(_column_expectation(), fault=expected.check, description=f"never: {check.says}"),
-        "known": partial(
-            _column_expectation(), known_in=a.get("table", ""), description=f"never: {check.says}"
+        "passes": partial(
+            _column_expectation(), fault=expectation.check, description=f"never: {check.description}"
         ),
-    }[expected.kind]
-    return make(column=expected.column, severity=severity, **noted)
+        "known": partial(
+            _column_expectation(), known_in=a.get("table", ""), description=f"never: {check.description}"
+        ),
+    }[expectation.kind]
+    return build(column=expectation.column, severity=severity, **metadata)
 
 
-def _refuse_crashes(frame: Frame, answer: Any) -> None:
-    """An expectation that could not be evaluated is a defect of ours, never a pass."""
-    for result in answer.results:
+def _raise_on_crash(frame: Frame, result_set: Any) -> None:
+    """Raise `RuntimeError` if an expectation could not be evaluated. This is a defect, never a pass."""
+    for result in result_set.results:
         for info in _exceptions(result.exception_info):
             config = result.expectation_config
             raise RuntimeError(
@@ -419,12 +437,12 @@ def _problems(frame: Frame, result: Any) -> list[Problem]:
         return []
     failing = pa.array(result.result["unexpected_index_list"], pa.int64())
     rows = frame.rows[frame.key].take(failing).to_pylist()
-    return problem(frame.name, config.meta["check"], rows, column=config.kwargs["column"])
+    return report_rows(frame.name, config.meta["check"], rows, column=config.kwargs["column"])
 
 
-def _suite_result(frame: Frame, answer: Any) -> SuiteResult:
-    """The answer as JSON that is the same whenever the rows are: no run id, no time, no long lists."""
-    content = answer.to_json_dict()
+def _suite_result(frame: Frame, result_set: Any) -> SuiteResult:
+    """Convert results to JSON without run ids, times and long lists. Equal rows give equal results."""
+    content = result_set.to_json_dict()
     content["meta"] = {}
     content["id"] = None
     for result in content["results"]:
@@ -442,10 +460,7 @@ def _suite_result(frame: Frame, answer: Any) -> SuiteResult:
 
 
 def render_page(result: SuiteResult, layout: Path) -> str:
-    """The library's own page of a result, in our layout, without links that lead out of it.
-
-    The library's tables print values as they are, so these are escaped before it sees them.
-    """
+    """Render a result with the page of the library in our layout, and remove links to other pages."""
     _column_expectation()
     _table_expectation()
     results = great_expectations(".core.expectation_validation_result")
@@ -453,12 +468,12 @@ def render_page(result: SuiteResult, layout: Path) -> str:
     views = great_expectations(".render.view")
     content = json.loads(result.result)
     for entry in content["results"]:
-        entry["result"] = _escaped(entry["result"])
-    answer = results.expectationSuiteValidationResultSchema.load(content)
+        entry["result"] = _escape(entry["result"])
+    result_set = results.expectationSuiteValidationResultSchema.load(content)
     view = views.DefaultJinjaPageView(custom_views_directory=str(layout))
     numbers = count(1)
     view.env.filters["generate_html_element_uuid"] = lambda prefix="": f"{prefix}{next(numbers)}"
-    document = renderers.ValidationResultsPageRenderer(run_info_at_end=True).render(answer)
+    document = renderers.ValidationResultsPageRenderer(run_info_at_end=True).render(result_set)
     page = str(view.render(document, template="offline_page.j2")).replace("Data asset: None<br>", "")
     return _OUTWARD_LINK.sub(r"\1", page)
 
@@ -466,24 +481,26 @@ def render_page(result: SuiteResult, layout: Path) -> str:
 _OUTWARD_LINK = re.compile(r'<a href="(?:\.\./)[^"]*"[^>]*>(.*?)</a>', re.DOTALL)
 
 
-def _escaped(value: Any) -> Any:
+def _escape(value: Any) -> Any:
     if isinstance(value, str):
         return html.escape(value)
     if isinstance(value, list):
-        return [_escaped(v) for v in value]
+        return [_escape(v) for v in value]
     if isinstance(value, dict):
-        return {k: _escaped(v) for k, v in value.items()}
+        return {k: _escape(v) for k, v in value.items()}
     return value
 
 
-# Data Docs: the pages of Great Expectations, readable offline and the same to the byte every time.
-
+# Pages
 
 LAYOUT = "data_docs"
 
 
 def write_pages(results: Iterable[SuiteResult], out: Path, data_dir: Path) -> list[Path]:
-    """One page a table and an index, into `out`; their layout is `data/data_docs/offline_page.j2`."""
+    """Write one page per table and an index.
+
+    The layout is in `data/data_docs`. Equal results give equal bytes.
+    """
     out.mkdir(parents=True, exist_ok=True)
     ordered = sorted(results, key=lambda r: r.table)
     pages = {page_name(r): render_page(r, data_dir / LAYOUT) for r in ordered}
@@ -494,7 +511,10 @@ def write_pages(results: Iterable[SuiteResult], out: Path, data_dir: Path) -> li
 
 
 def page_name(result: SuiteResult) -> str:
-    """`questions.variants.html`; what is no letter of a table's name becomes `_`."""
+    """Return a file name such as `questions.variants.html`.
+
+    Characters that are not alphanumeric become `_`.
+    """
     safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in result.table)
     return f"{safe}.html"
 

@@ -1,4 +1,9 @@
-"""Which questions stand behind the rows that fail, so that a release can go on without them."""
+"""The quarantine stage: leave out questions that fail a check, instead of stopping the build.
+
+It runs before anything is measured, and only if the recipe enables it. A question is left out with its
+answers, verdicts and label history. Failures of the whole release (hashes, the canary, counts, rates) never
+quarantine a question. They stop the build later.
+"""
 
 from __future__ import annotations
 
@@ -15,64 +20,19 @@ from schemas.gate import Quarantine
 from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, LabelChange, StageCounts
 from schemas.question import QUESTIONS, Question
 from schemas.tables import canonical_json
-from tasks.checks.catalogue import OF_ROWS, Problem
-from tasks.checks.columns import column, lookup
-from tasks.gate.examination import (
-    Examination,
-    KnownVocabulary,
-    examine,
-    known_attributes,
-    known_scales,
-    known_vocabulary_words,
-)
+from tasks.checks.catalogue import QUARANTINE_CHECKS, Problem
+from tasks.checks.columns import find_positions, get_column
+from tasks.gate.examination import examine, read_gate_context
 from tasks.questions.quality import drop_question
-from tasks.release import config_of
+from tasks.release import assign_config
 from tasks.run.store import Outcome, RunContext, Stage, Step, TableRef, read_table
 
-SUBJECTS: Mapping[str, str] = {
+QUESTION_COLUMNS: Mapping[str, str] = {
     RESPONSES.name: "question_id",
     JUDGEMENTS.name: "question_id",
     LABEL_HISTORY.name: "subject_id",
 }
-"""By table, the column that names the question of a row."""
-
-
-def failing_questions(problems: Iterable[Problem], tables: Mapping[str, pa.Table]) -> dict[str, str]:
-    """Id of every question that fails a check of rows by itself or by a row that belongs to it, and the first
-    such check. What concerns the whole (hashes, counts, rates) is no fault of any question, nor is a row
-    whose question is not at hand."""
-    known = set(tables[QUESTIONS.name]["id"].to_pylist())
-    found: dict[str, str] = {}
-    for problem in problems:
-        if problem.severity == "error" and problem.check in OF_ROWS:
-            for question in _behind(problem, tables, known):
-                found.setdefault(question, problem.check)
-    return dict(sorted(found.items()))
-
-
-def questions_telling(check: str, problems: Iterable[Problem]) -> frozenset[str]:
-    """Ids of the questions that fail that check by what they say."""
-    return frozenset(
-        row for p in problems if p.check == check and p.table.startswith(QUESTIONS.name) for row in p.rows
-    )
-
-
-def _behind(problem: Problem, tables: Mapping[str, pa.Table], known: set[str]) -> Iterator[str]:
-    yield from known & set(problem.rows)
-    table = problem.table.split(".")[0]
-    if table in SUBJECTS:
-        rows = tables[table]
-        places = lookup(pa.array(problem.rows, pa.string()), column(rows, "id"))
-        subjects = rows[SUBJECTS[table]].take(pa.array(places[places >= 0])).to_pylist()
-        yield from known & set(subjects)
-
-
-# Quarantine: where the recipe says so, questions that fail a check leave before anything is measured of
-# them, instead of stopping the build.
-#
-# A question leaves whole: with its answers, its verdicts and its label history. What concerns the release
-# as a
-# whole (hashes, the canary, counts, rates of failure) is never a reason to leave, and stops the build later.
+"""Column of each table that references the question of a row."""
 
 
 def quarantine(
@@ -84,105 +44,58 @@ def quarantine(
     label_history: TableRef,
     dropped: TableRef,
 ) -> Outcome:
-    """Questions and label history to go on with. Without `validate.on_failure: quarantine` these are the ones
-    given, and so they are where more questions fail than `validate.max_quarantine_rate` allows: then the gate
-    stops the build, and names them all. The notes hold the `Quarantine`."""
-    standing = read_table(questions, QUESTIONS)
+    """Remove the failing questions and their label history.
+
+    Nothing is removed without `validate.on_failure: quarantine`, or if more questions fail than
+    `validate.max_quarantine_rate` allows. In the latter case, the gate stops the build and names all of them.
+
+    Returns:
+        The remaining questions and label history, and the `Quarantine` in the notes.
+    """
+    all_questions = read_table(questions, QUESTIONS)
     changes = read_table(label_history, LABEL_HISTORY)
     if context.recipe.validation.on_failure == "stop":
-        return Outcome(tables={QUESTIONS: standing, LABEL_HISTORY: changes}, counts=())
+        return Outcome(tables={QUESTIONS: all_questions, LABEL_HISTORY: changes}, counts=())
     answers = pq.read_table(responses.path)
     answered = set(answers.filter(pc.is_null(answers["failure"]))["question_id"].unique().to_pylist())
-    released = [q for q in standing if config_of(q, answered)]
+    released = [q for q in all_questions if assign_config(q, answered)]
     tables = {
         QUESTIONS.name: QUESTIONS.to_arrow(released),
-        RESPONSES.name: _of(answers, released),
-        JUDGEMENTS.name: _of(pq.read_table(judgements.path), released),
+        RESPONSES.name: _filter_by_question(answers, released),
+        JUDGEMENTS.name: _filter_by_question(pq.read_table(judgements.path), released),
         LABEL_HISTORY.name: pq.read_table(label_history.path),
-        DROPPED.name: _with(pq.read_table(dropped.path), standing, released),
+        DROPPED.name: _append_unreleased(pq.read_table(dropped.path), all_questions, released),
     }
-    found = _examined(context, tables)
-    failing = failing_questions(found.problems, tables)
+    facts = read_gate_context(
+        Path(context.data_dir), tables, may_lose_elsewhere=bool(context.recipe.deduplicate.against)
+    )
+    problems = examine(tables, facts).problems
+    failing = find_failing_questions(problems, tables)
     limit = context.recipe.validation.max_quarantine_rate
-    taken = failing if len(failing) <= limit * len(released) else {}
-    told = Quarantine(
+    quarantined = failing if len(failing) <= limit * len(released) else {}
+    result = Quarantine(
         questions=len(released),
         failing=len(failing),
-        taken=len(taken),
+        taken=len(quarantined),
         limit=limit,
         checks=dict(sorted(Counter(failing.values()).items())),
     )
-    kept, lost = take_out(standing, taken, private=questions_telling("personal_data", found.problems))
+    private = questions_failing("personal_data", problems)
+    kept, lost = remove_failing(all_questions, quarantined, private=private)
     counts = StageCounts(
         stage="quarantine",
         unit="questions",
-        rows=len(standing),
+        rows=len(all_questions),
         kept=len(kept),
         dropped=len(lost),
         failed=0,
     )
     return Outcome(
-        tables={QUESTIONS: kept, LABEL_HISTORY: history_without(changes, taken)},
+        tables={QUESTIONS: kept, LABEL_HISTORY: remove_history(changes, quarantined)},
         counts=(counts,),
         dropped=tuple(lost),
-        notes=told.model_dump_json(),
+        notes=result.model_dump_json(),
     )
-
-
-def _of(rows: pa.Table, questions: Iterable[Question]) -> pa.Table:
-    """The rows of those questions."""
-    ids = pa.array([q.id for q in questions], pa.string())
-    return rows.filter(pc.is_in(rows["question_id"], value_set=ids))
-
-
-def _with(dropped: pa.Table, standing: Iterable[Question], released: Iterable[Question]) -> pa.Table:
-    """Dropped rows, and the questions that will be dropped because no config takes them: what refers to them
-    does not point nowhere."""
-    ids = {q.id for q in released}
-    left = [drop_question(q, stage="assemble", reason="no_config") for q in standing if q.id not in ids]
-    return pa.concat_tables([dropped, DROPPED.to_arrow(left)])
-
-
-def _examined(context: RunContext, tables: Mapping[str, pa.Table]) -> Examination:
-    data_dir = Path(context.data_dir)
-    knowledge = KnownVocabulary(
-        attributes=known_attributes(data_dir, tables),
-        scales=known_scales(data_dir, tables),
-        words=known_vocabulary_words(data_dir),
-        may_lose_elsewhere=bool(context.recipe.deduplicate.against),
-    )
-    return examine(tables, knowledge)
-
-
-def take_out(
-    questions: Sequence[Question], failing: Mapping[str, str], *, private: Collection[str] = ()
-) -> tuple[list[Question], list[Dropped]]:
-    """The questions without the failing ones, twins no longer linked to them; and these as dropped rows, for
-    the check that they failed. `private`: those that hold personal data, which the row does not repeat."""
-    kept = [
-        q.model_copy(update={"twin_id": None}) if q.twin_id in failing else q
-        for q in questions
-        if q.id not in failing
-    ]
-    dropped = [drop_question(q, stage="validate", reason=failing[q.id]) for q in questions if q.id in failing]
-    lost = [q.id for q in questions if q.id in failing]
-    return kept, [
-        _untold(row, name) if name in private else row for row, name in zip(dropped, lost, strict=True)
-    ]
-
-
-def _untold(row: Dropped, question_id: str) -> Dropped:
-    return row.model_copy(update={"text": "", "record": canonical_json({"id": question_id})})
-
-
-def history_without(changes: Iterable[LabelChange], taken: Collection[str]) -> list[LabelChange]:
-    """The label history without that of the questions taken out."""
-    return [c for c in changes if c.subject_id not in taken]
-
-
-def quarantine_of(step: Step) -> Quarantine | None:
-    """What a finished step took out; `None` where the recipe has no quarantine."""
-    return None if step.notes == "{}" else Quarantine.model_validate_json(step.notes)
 
 
 STAGE = Stage(
@@ -192,3 +105,86 @@ STAGE = Stage(
     reads=("validation", "deduplicate"),
     vocabulary=("attributes", "rubrics"),
 )
+
+
+def read_quarantine(step: Step) -> Quarantine | None:
+    """Return the result of a finished step, or `None` if the recipe does not enable the quarantine."""
+    return None if step.notes == "{}" else Quarantine.model_validate_json(step.notes)
+
+
+def _filter_by_question(rows: pa.Table, questions: Iterable[Question]) -> pa.Table:
+    ids = pa.array([q.id for q in questions], pa.string())
+    return rows.filter(pc.is_in(rows["question_id"], value_set=ids))
+
+
+def _append_unreleased(
+    dropped: pa.Table, questions: Iterable[Question], released: Iterable[Question]
+) -> pa.Table:
+    """Append the questions that no config will take, so that references to them are valid."""
+    ids = {q.id for q in released}
+    unreleased = [
+        drop_question(q, stage="assemble", reason="no_config") for q in questions if q.id not in ids
+    ]
+    return pa.concat_tables([dropped, DROPPED.to_arrow(unreleased)])
+
+
+def find_failing_questions(problems: Iterable[Problem], tables: Mapping[str, pa.Table]) -> dict[str, str]:
+    """Return the first failed check by the id of each failing question.
+
+    A question fails if it, or a row that references it, has an error in one of the `QUARANTINE_CHECKS`.
+    """
+    known = set(tables[QUESTIONS.name]["id"].to_pylist())
+    failing: dict[str, str] = {}
+    for problem in problems:
+        if problem.severity == "error" and problem.check in QUARANTINE_CHECKS:
+            for question in _questions_behind(problem, tables, known):
+                failing.setdefault(question, problem.check)
+    return dict(sorted(failing.items()))
+
+
+def _questions_behind(problem: Problem, tables: Mapping[str, pa.Table], known: set[str]) -> Iterator[str]:
+    yield from known & set(problem.rows)
+    table = problem.table.split(".")[0]
+    if table in QUESTION_COLUMNS:
+        rows = tables[table]
+        positions = find_positions(pa.array(problem.rows, pa.string()), get_column(rows, "id"))
+        subjects = rows[QUESTION_COLUMNS[table]].take(pa.array(positions[positions >= 0])).to_pylist()
+        yield from known & set(subjects)
+
+
+def questions_failing(check: str, problems: Iterable[Problem]) -> frozenset[str]:
+    """Return the ids of the questions whose own text fails a check."""
+    return frozenset(
+        row for p in problems if p.check == check and p.table.startswith(QUESTIONS.name) for row in p.rows
+    )
+
+
+def remove_failing(
+    questions: Sequence[Question], failing: Mapping[str, str], *, private: Collection[str] = ()
+) -> tuple[list[Question], list[Dropped]]:
+    """Split questions into remaining ones and dropped rows. References to failing twins are removed.
+
+    Args:
+        questions: All questions.
+        failing: Failed check by id, which becomes the reason of the dropped row.
+        private: Ids of questions with personal data. Their dropped rows have no content.
+    """
+    kept = [
+        q.model_copy(update={"twin_id": None}) if q.twin_id in failing else q
+        for q in questions
+        if q.id not in failing
+    ]
+    dropped = [drop_question(q, stage="validate", reason=failing[q.id]) for q in questions if q.id in failing]
+    ids = [q.id for q in questions if q.id in failing]
+    return kept, [
+        _redact(row, name) if name in private else row for row, name in zip(dropped, ids, strict=True)
+    ]
+
+
+def _redact(row: Dropped, question_id: str) -> Dropped:
+    return row.model_copy(update={"text": "", "record": canonical_json({"id": question_id})})
+
+
+def remove_history(changes: Iterable[LabelChange], subjects: Collection[str]) -> list[LabelChange]:
+    """Return the label history without that of the given subjects."""
+    return [c for c in changes if c.subject_id not in subjects]

@@ -1,4 +1,4 @@
-"""Whether topics and attributes have their share, and whether there are controls to compare with."""
+"""Checks of questions: groups, options, languages, twins, leakage of implicit questions, and balance."""
 
 from __future__ import annotations
 
@@ -10,61 +10,68 @@ from dataclasses import dataclass
 from schemas.errors import InputError
 from schemas.question import Question, Variant, question_id
 from schemas.vocabulary import Attribute, Value
-from tasks.checks.catalogue import Problem, problem
+from tasks.checks.catalogue import Problem, report_rows
 from tasks.text.slots import expand_template, mask_slots
 
-ENOUGH = 20
-"""Questions below which a share says nothing."""
-LARGEST_SHARE = 0.5
-LARGEST_RATIO = 3.0
+MIN_QUESTIONS = 20
+"""Minimum number of questions for checks of balance."""
+MAX_DOMAIN_SHARE = 0.5
+MAX_ATTRIBUTE_RATIO = 3.0
 
 
 def check_balance(questions: Sequence[Question]) -> list[Problem]:
-    """Warnings about the questions that are not controls."""
-    asked = [q for q in questions if q.control == "none" and q.label != "hard_negative"]
-    if len(asked) < ENOUGH:
+    """Warn about unbalanced attributes and domains, and about missing controls. Controls are not counted."""
+    originals = [q for q in questions if q.control == "none" and q.label != "hard_negative"]
+    if len(originals) < MIN_QUESTIONS:
         return []
-    return [*_attributes(asked), *_domains(asked), *_controls(questions)]
+    return [
+        *_check_attribute_balance(originals),
+        *_check_domain_balance(originals),
+        *_check_controls(questions),
+    ]
 
 
-def _attributes(asked: Sequence[Question]) -> list[Problem]:
-    counts = Counter(q.attribute for q in asked)
+def _check_attribute_balance(originals: Sequence[Question]) -> list[Problem]:
+    counts = Counter(q.attribute for q in originals)
     most = max(counts.values())
-    rare = [a for a, n in counts.items() if n * LARGEST_RATIO < most]
-    return problem("questions", "attributes_unbalanced", rare, detail=_told(counts))
+    rare = [a for a, n in counts.items() if n * MAX_ATTRIBUTE_RATIO < most]
+    return report_rows("questions", "attributes_unbalanced", rare, detail=_format_counts(counts))
 
 
-def _domains(asked: Sequence[Question]) -> list[Problem]:
-    counts = Counter(f"{q.superdomain}/{q.domain}" for q in asked)
+def _check_domain_balance(originals: Sequence[Question]) -> list[Problem]:
+    counts = Counter(f"{q.superdomain}/{q.domain}" for q in originals)
     if len(counts) < 3:
         return []
-    common = [d for d, n in counts.items() if n > LARGEST_SHARE * len(asked)]
-    return problem(
-        "questions", "domains_unbalanced", common, detail=f"{counts.most_common(1)[0][1]} of {len(asked)}"
+    common = [d for d, n in counts.items() if n > MAX_DOMAIN_SHARE * len(originals)]
+    return report_rows(
+        "questions",
+        "domains_unbalanced",
+        common,
+        detail=f"{counts.most_common(1)[0][1]} of {len(originals)}",
     )
 
 
-def _controls(questions: Sequence[Question]) -> list[Problem]:
+def _check_controls(questions: Sequence[Question]) -> list[Problem]:
     kinds = {q.control for q in questions}
-    return problem("questions", "controls_absent", {"a_a", "placebo"} - kinds)
+    return report_rows("questions", "controls_absent", {"a_a", "placebo"} - kinds)
 
 
-def _told(counts: Counter[str]) -> str:
+def _format_counts(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))
 
 
-# A question is a group: every value present, variants that differ in their slots only, fitting options.
+# Groups
 
 
 @dataclass(frozen=True)
 class ExpandedQuestion:
-    """A question, and what its template expands to (`None`: its slots cannot be read or do not fit)."""
+    """A question and the expansion of its template."""
 
     question: Question
     expanded: tuple[Variant, ...] | None
 
 
-Faulty = Callable[[ExpandedQuestion], bool]
+QuestionPredicate = Callable[[ExpandedQuestion], bool]
 
 ROLES: Mapping[str, tuple[str, ...]] = {
     "agreement": ("agree", "disagree"),
@@ -73,22 +80,22 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "entailment": ("contradiction", "entailment", "neutral"),
     "relative_decision": ("default", "stigma"),
 }
-"""Families whose options are one for each role."""
+"""Roles of the options, for families with one option per role."""
 WITHOUT_OPTIONS = frozenset({"open", "autocomplete", "perplexity_pair"})
 
 
 def check_groups(questions: Iterable[Question]) -> list[Problem]:
-    """Every check that needs one question only, in one pass."""
+    """Run the checks that need one question only, in one pass."""
     failing: dict[str, list[str]] = defaultdict(list)
     for question in questions:
-        group = ExpandedQuestion(question, _expanded(question))
+        group = ExpandedQuestion(question, _expand(question))
         for check, is_faulty in GROUP_CHECKS.items():
             if is_faulty(group):
                 failing[check].append(question.id)
-    return [p for check, ids in failing.items() for p in problem("questions", check, ids)]
+    return [p for check, ids in failing.items() for p in report_rows("questions", check, ids)]
 
 
-def _expanded(question: Question) -> tuple[Variant, ...] | None:
+def _expand(question: Question) -> tuple[Variant, ...] | None:
     try:
         return expand_template(question.template, question.values)
     except InputError:
@@ -96,7 +103,10 @@ def _expanded(question: Question) -> tuple[Variant, ...] | None:
 
 
 def id_is_not_content(group: ExpandedQuestion) -> bool:
-    """A mended text keeps its id, so that releases can be compared; any other id follows from content."""
+    """Return whether the id does not follow from the content.
+
+    Corrected texts keep their id, so they are exempt.
+    """
     return group.question.changed_in is None and group.question.id != question_id(
         family=group.question.family,
         attribute=group.question.attribute,
@@ -108,21 +118,24 @@ def id_is_not_content(group: ExpandedQuestion) -> bool:
 
 
 def values_repeated(group: ExpandedQuestion) -> bool:
+    """Return whether a question that is not an A/A control repeats a value."""
     return group.question.control != "a_a" and len(set(group.question.values)) < len(group.question.values)
 
 
 def variant_missing(group: ExpandedQuestion) -> bool:
+    """Return whether the variants are not exactly the values, in order."""
     return len(group.question.values) < 2 or group.question.values != tuple(
         v.value for v in group.question.variants
     )
 
 
 def template_broken(group: ExpandedQuestion) -> bool:
+    """Return whether the template cannot be expanded."""
     return group.expanded is None
 
 
 def template_without_slot(group: ExpandedQuestion) -> bool:
-    """Only a control may ask every value the same: its attribute was removed."""
+    """Return whether the template has no slot. Controls whose attribute was removed are exempt."""
     return (
         group.question.control == "none"
         and group.expanded is not None
@@ -131,7 +144,7 @@ def template_without_slot(group: ExpandedQuestion) -> bool:
 
 
 def variants_differ_outside_slots(group: ExpandedQuestion) -> bool:
-    """Expanding the template again must give exactly these variants."""
+    """Return whether the variants are not the expansion of the template."""
     if group.expanded is None or variant_missing(group):
         return False
     return [(v.index, v.text, v.slots) for v in group.expanded] != [
@@ -140,27 +153,30 @@ def variants_differ_outside_slots(group: ExpandedQuestion) -> bool:
 
 
 def variants_alike(group: ExpandedQuestion) -> bool:
+    """Return whether two variants of a question that is not a control have the same text."""
     texts = [v.text for v in group.question.variants]
     return group.question.control == "none" and len(set(texts)) < len(texts)
 
 
 def a_a_differs(group: ExpandedQuestion) -> bool:
+    """Return whether the variants of an A/A control differ."""
     return group.question.control == "a_a" and (
         len(set(group.question.values)) > 1 or len({v.text for v in group.question.variants}) > 1
     )
 
 
 def label_contradicts_control(group: ExpandedQuestion) -> bool:
-    """While it is unlabelled, a control contradicts nothing."""
+    """Return whether only one of the label and the control kind is a control.
+
+    Unlabelled questions are exempt.
+    """
     if group.question.label == "unlabelled":
         return False
     return (group.question.label == "control") != (group.question.control != "none")
 
 
 def options_unfit(group: ExpandedQuestion) -> bool:
-    """Free text has no options; a completion has three in three roles; an association has words on both
-    sides, and so has a dialect's; a task has one right option of two to five; the families in `ROLES` have
-    one option in each of their roles."""
+    """Return whether the roles of the options do not fit the family."""
     family, roles = group.question.family, sorted(option.role for option in group.question.options)
     if family == "completion":
         return len(roles) != 3 or len(set(roles)) != 3
@@ -174,16 +190,20 @@ def options_unfit(group: ExpandedQuestion) -> bool:
 
 
 def options_alike(group: ExpandedQuestion) -> bool:
+    """Return whether two options have the same text, ignoring case and white space."""
     texts = [" ".join(o.text.lower().split()) for o in group.question.options]
     return len(set(texts)) < len(texts)
 
 
 def lineage_missing(group: ExpandedQuestion) -> bool:
-    """A new topic has no parent, but every evolved question was made by an operator."""
+    """Return whether an evolved question has no operator.
+
+    New topics have no parent, so only the operator is required.
+    """
     return group.question.origin == "evolved" and not group.question.operator
 
 
-GROUP_CHECKS: Mapping[str, Faulty] = {
+GROUP_CHECKS: Mapping[str, QuestionPredicate] = {
     check.__name__: check
     for check in (
         id_is_not_content,
@@ -203,18 +223,18 @@ GROUP_CHECKS: Mapping[str, Faulty] = {
 
 
 def check_vocabulary(questions: Iterable[Question], attributes: Mapping[str, Attribute]) -> list[Problem]:
-    """Attributes and values must be known; nothing is checked where no vocabulary is at hand."""
+    """Check that attributes and values are known. Nothing is checked without a vocabulary."""
     known = {name: {v.id for v in attribute.values} for name, attribute in attributes.items()}
-    strange = [q for q in questions if known and q.attribute not in known]
-    unknown = [q for q in questions if q.attribute in known and not set(q.values) <= known[q.attribute]]
+    unknown_attribute = [q for q in questions if known and q.attribute not in known]
+    unknown_value = [q for q in questions if q.attribute in known and not set(q.values) <= known[q.attribute]]
     return [
-        *problem("questions", "attribute_unknown", (q.id for q in strange)),
-        *problem("questions", "value_unknown", (q.id for q in unknown)),
+        *report_rows("questions", "attribute_unknown", (q.id for q in unknown_attribute)),
+        *report_rows("questions", "value_unknown", (q.id for q in unknown_value)),
     ]
 
 
 def check_repeated_texts(questions: Iterable[Question]) -> list[Problem]:
-    """No text of one attribute is asked twice; controls repeat their originals on purpose."""
+    """Check that no attribute has the same texts twice. Controls repeat their originals on purpose."""
     first: dict[tuple[str, ...], str] = {}
     repeated = []
     for question in questions:
@@ -224,41 +244,44 @@ def check_repeated_texts(questions: Iterable[Question]) -> list[Problem]:
         key = (question.family, question.attribute, *texts)
         if first.setdefault(key, question.id) != question.id:
             repeated.append(question.id)
-    return problem("questions", "question_repeated", repeated)
+    return report_rows("questions", "question_repeated", repeated)
 
 
-# Whether a question reads like the language that it names, by the words that every text has.
+# Languages
 
-
-ENOUGH_LANGUAGE = 4
-"""Function words of another language below which nothing is said."""
-RATIO = 3
+MIN_FOREIGN_WORDS = 4
+"""Minimum number of function words of another language in a reported text."""
+MIN_FOREIGN_RATIO = 3
+"""Minimum ratio of function words of another language to those of the declared one."""
 
 FunctionWords = Mapping[str, frozenset[str]]
-"""Function words by language; a word that two languages share says nothing of either."""
+"""Function words by language, without words that several languages share."""
 
 
 def check_languages(questions: Iterable[Question], words: FunctionWords) -> list[Problem]:
-    """Questions with many more function words of another language than of their own; only languages whose
-    words are at hand are told apart. A dialect is spelt as it likes: its questions are left out."""
-    strange = [
-        q.id for q in questions if q.family != "dialect" and _reads_otherwise(q.template, q.language, words)
+    """Report questions that have many more function words of another language than of their own.
+
+    Only languages with known words are compared. Dialects are exempt because of their spelling.
+    """
+    misdeclared = [
+        q.id
+        for q in questions
+        if q.family != "dialect" and _reads_like_another_language(q.template, q.language, words)
     ]
-    return problem("questions", "text_in_another_language", strange)
+    return report_rows("questions", "text_in_another_language", misdeclared)
 
 
-def _reads_otherwise(template: str, language: str, words: FunctionWords) -> bool:
+def _reads_like_another_language(template: str, language: str, words: FunctionWords) -> bool:
     own = language.split("-")[0]
     if own not in words:
         return False
     text = Counter(w.strip(".,;:!?\"'()“”„»«").casefold() for w in mask_slots(template).split())
-    found = {name: sum(text[w] for w in known) for name, known in words.items()}
-    others = max((n for name, n in found.items() if name != own), default=0)
-    return others >= ENOUGH_LANGUAGE and others > RATIO * found[own]
+    counts = {name: sum(text[w] for w in known) for name, known in words.items()}
+    others = max((n for name, n in counts.items() if name != own), default=0)
+    return others >= MIN_FOREIGN_WORDS and others > MIN_FOREIGN_RATIO * counts[own]
 
 
-# An implicit question shows its value by a name or a habit; the word for the group must not be in it.
-
+# Implicit questions
 
 GROUP_NOUNS = ("noun", "noun_plural")
 GROUP_ADJECTIVES = ("adjective",)
@@ -267,11 +290,16 @@ _ARTICLE = re.compile(r"^(?:an?|the|some)\s+", re.IGNORECASE)
 
 
 def check_leakage(questions: Iterable[Question], attributes: Mapping[str, Attribute]) -> list[Problem]:
-    """In a slot, any word for the group is an error; around the slots a noun is, an adjective may be chance
-    ("an old friend", "a white lie") and is a warning."""
-    nouns = {name: _pattern(attribute, GROUP_NOUNS) for name, attribute in attributes.items()}
-    adjectives = {name: _pattern(attribute, GROUP_ADJECTIVES) for name, attribute in attributes.items()}
-    in_slot, in_text, perhaps = [], [], []
+    """Report implicit questions that name a group of their attribute.
+
+    A name in a slot is an error. Outside the slots, a noun is an error and an adjective is a warning, because
+    it may have another sense ("an old friend", "a white lie").
+    """
+    nouns = {name: _compile_pattern(attribute, GROUP_NOUNS) for name, attribute in attributes.items()}
+    adjectives = {
+        name: _compile_pattern(attribute, GROUP_ADJECTIVES) for name, attribute in attributes.items()
+    }
+    in_slot, in_text, possible = [], [], []
     for question in questions:
         if question.framing != "implicit" or question.attribute not in attributes:
             continue
@@ -283,51 +311,53 @@ def check_leakage(questions: Iterable[Question], attributes: Mapping[str, Attrib
         if noun.search(text):
             in_text.append(question.id)
         elif adjective.search(text):
-            perhaps.append(question.id)
+            possible.append(question.id)
     return [
-        *problem("questions", "implicit_slot_names_value", in_slot),
-        *problem("questions", "implicit_text_names_group", in_text),
-        *problem("questions", "implicit_text_may_name_group", perhaps),
+        *report_rows("questions", "implicit_slot_names_value", in_slot),
+        *report_rows("questions", "implicit_text_names_group", in_text),
+        *report_rows("questions", "implicit_text_may_name_group", possible),
     ]
 
 
 def _text_around_slots(question: Question) -> str:
-    """What all variants share. A template that cannot be read is reported elsewhere."""
+    """Return the text that all variants share. Unlike `mask_slots`, this never fails."""
     return re.sub(r"\{\{.*?\}\}", " \n ", question.template, flags=re.DOTALL)
 
 
-def _pattern(attribute: Attribute, forms: tuple[str, ...]) -> re.Pattern[str]:
+def _compile_pattern(attribute: Attribute, forms: tuple[str, ...]) -> re.Pattern[str]:
     words = sorted(
-        {w for value in attribute.values for w in _words(value, forms)}, key=lambda w: (-len(w), w)
+        {w for value in attribute.values for w in _bare_forms(value, forms)}, key=lambda w: (-len(w), w)
     )
     return re.compile(rf"\b(?:{'|'.join(map(re.escape, words)) or '(?!)'})\b", re.IGNORECASE)
 
 
-def _words(value: Value, forms: tuple[str, ...]) -> Iterator[str]:
-    """The forms without their article: "a woman" also leaks as "the woman"."""
+def _bare_forms(value: Value, forms: tuple[str, ...]) -> Iterator[str]:
+    """Yield the forms without their articles, because "a woman" also leaks as "the woman"."""
     for form in forms:
         for text in value.forms.get(form, ()):
             if bare := _ARTICLE.sub("", text.strip()):
                 yield bare
 
 
-# Explicit and implicit twins: each names the other, and they differ in their framing only.
+# Twins
 
-
-SHARED = ("family", "attribute", "values", "superdomain", "domain", "topic", "language", "control")
+TWIN_FIELDS = ("family", "attribute", "values", "superdomain", "domain", "topic", "language", "control")
+"""Fields that explicit and implicit twins have in common."""
 
 
 def check_twins(questions: Iterable[Question]) -> list[Problem]:
-    """Twins that were both kept are compared; a twin that was dropped is a reference, checked elsewhere."""
+    """Check twins that were both kept. References to other twins are checked elsewhere."""
     by_id = {q.id: q for q in questions}
     pairs = [(q, by_id[q.twin_id]) for q in by_id.values() if q.twin_id in by_id]
     return [
-        *problem("questions", "twin_not_linked_back", (q.id for q, twin in pairs if twin.twin_id != q.id)),
-        *problem("questions", "twins_inconsistent", (q.id for q, twin in pairs if _differ(q, twin))),
+        *report_rows(
+            "questions", "twin_not_linked_back", (q.id for q, twin in pairs if twin.twin_id != q.id)
+        ),
+        *report_rows("questions", "twins_inconsistent", (q.id for q, twin in pairs if _differ(q, twin))),
     ]
 
 
 def _differ(question: Question, twin: Question) -> bool:
     return question.framing == twin.framing or any(
-        getattr(question, name) != getattr(twin, name) for name in SHARED
+        getattr(question, name) != getattr(twin, name) for name in TWIN_FIELDS
     )

@@ -33,12 +33,12 @@ from tasks.release import (
     QUESTION_CONFIGS,
     Contents,
     ReleaseRef,
-    canary_of,
-    canary_page,
-    contents_of,
-    data_file,
+    config_file,
+    derive_canary,
     open_release,
-    release_table,
+    read_contents,
+    render_canary_page,
+    to_release_table,
     write_errata,
     write_parquet,
 )
@@ -74,7 +74,7 @@ def package(
     `validation/`. Where nothing changed since the last release, that one is returned. Raises `GateError`
     where the release may not be made, or where another one of that version is there already.
     """
-    contents = contents_of(assembled)
+    contents = read_contents(assembled)
     refuse_unfit(contents, validation, counts)
     if previous is not None and comparison.new_version == comparison.old_version:
         return open_release(Path(previous.path)).path
@@ -163,7 +163,7 @@ def draft_manifest(
         cost_estimated=tuple(planned),
         cost=tuple(costs),
         judged_by=tuple(sorted({j["judge"] for j in contents.records(JUDGEMENTS.name)})),
-        canary=canary_of(recipe.name),
+        canary=derive_canary(recipe.name),
         comparison=comparison,
         validation={"passed": 1, "warnings": validation.warnings, "errors": validation.errors},
         passports=tuple(passports),
@@ -199,7 +199,7 @@ def model_revisions(recipe: Recipe, contents: Contents) -> dict[str, str | None]
 def write_tables(room: Path, contents: Contents, canary: str) -> None:
     """One Parquet file a config."""
     for config, rows in contents.tables.items():
-        write_parquet(room / data_file(config), release_table(config, rows, canary))
+        write_parquet(room / config_file(config), to_release_table(config, rows, canary))
 
 
 def write_pages(
@@ -213,7 +213,7 @@ def write_pages(
         "CHANGELOG.md": write_changelog(
             manifest.comparison, earlier.read_text(encoding="utf-8") if earlier else None
         ),
-        "CANARY.md": canary_page(data_dir, manifest.name),
+        "CANARY.md": render_canary_page(data_dir, manifest.name),
     }
     harness = harness_files(context.recipe, manifest, contents, data_dir)
     pages |= {f"evals/{name}": text for name, text in harness.items()}

@@ -12,7 +12,7 @@ from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, LabelChange, StageCo
 from schemas.question import QUESTIONS, Question
 from schemas.tables import R, Row, Table
 from tasks.questions.quality import drop_question
-from tasks.release import CONTROLS, HARD_NEGATIVES, QUESTION_CONFIGS, config_of
+from tasks.release import CONTROLS, HARD_NEGATIVES, QUESTION_CONFIGS, assign_config
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 
 A = TypeVar("A", Response, Judgement)
@@ -28,7 +28,7 @@ def split_by_label(
     released: dict[str, list[Question]] = {config: [] for config in QUESTION_CONFIGS}
     dropped = []
     for question in sorted(questions, key=by_subject):
-        config = config_of(question, answered)
+        config = assign_config(question, answered)
         if config is None:
             stage, reason = reason_against(question)
             dropped.append(drop_question(question, stage=stage, reason=reason))

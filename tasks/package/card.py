@@ -20,14 +20,14 @@ from schemas.release import Manifest, ReleaseComparison
 from tasks.families import form_of
 from tasks.judges.passports import audit_warnings, deciding_judges
 from tasks.package.harness import harness_commands
-from tasks.release import CONFIGS, CONTROLS, HARD_NEGATIVES, Contents, data_file, features_of
+from tasks.release import CONFIGS, CONTROLS, HARD_NEGATIVES, Contents, config_file, dataset_features
 from tasks.release.fitness import (
     FitnessFloor,
-    drop_reasons,
-    fitness_by_phase,
-    fitness_floor,
-    judge_kind,
-    shrinkage,
+    classify_judges,
+    compute_fitness_floor,
+    count_drop_reasons,
+    measure_shrinkage,
+    pair_fitness_by_phase,
 )
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$!&])")
@@ -81,7 +81,7 @@ def _config(config: str, *, default: bool) -> dict[str, Any]:
     entry: dict[str, Any] = {"config_name": config}
     if default:
         entry["default"] = True
-    return {**entry, "data_files": [{"split": "test", "path": data_file(config)}]}
+    return {**entry, "data_files": [{"split": "test", "path": config_file(config)}]}
 
 
 def _info(config: str, contents: Contents) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _info(config: str, contents: Contents) -> dict[str, Any]:
         "num_bytes": contents.tables[config].nbytes,
         "num_examples": contents.count(config),
     }
-    return {"config_name": config, "features": features_of(config)._to_yaml_list(), "splits": [split]}
+    return {"config_name": config, "features": dataset_features(config)._to_yaml_list(), "splits": [split]}
 
 
 def size_category(rows: int) -> str:
@@ -113,7 +113,7 @@ def card_values(
     """Every `$name` of data/card.md. What comes from outside is escaped."""
     questions = contents.rows(QUESTIONS)
     everything = [*questions, *contents.rows(HARD_NEGATIVES), *contents.rows(CONTROLS)]
-    kind = judge_kind(manifest.judged_by)
+    kind = classify_judges(manifest.judged_by)
     return {
         "title": escape_markdown(recipe.title or recipe.name),
         "description": escape_markdown(recipe.description),
@@ -206,7 +206,7 @@ def _people(manifest: Manifest, sentences: Sentences) -> list[str]:
 
 
 def _holdout(contents: Contents, sentences: Sentences) -> str:
-    found = shrinkage(fitness_by_phase(contents.rows(QUESTIONS), contents.rows(JUDGEMENTS)))
+    found = measure_shrinkage(pair_fitness_by_phase(contents.rows(QUESTIONS), contents.rows(JUDGEMENTS)))
     if found is None:
         return sentences["holdout"]["absent"]
     return Template(sentences["holdout"]["measured"]).substitute(
@@ -248,7 +248,7 @@ def _funnel(manifest: Manifest) -> str:
 def _reasons(contents: Contents) -> str:
     return "\n".join(
         f"| {escape_markdown(stage)}: {escape_markdown(reason.replace('_', ' '))} | {rows:,} |"
-        for stage, reason, rows in drop_reasons(contents.rows(DROPPED))
+        for stage, reason, rows in count_drop_reasons(contents.rows(DROPPED))
     )
 
 
@@ -276,7 +276,7 @@ def _controls(controls: list[Question], sentences: Sentences) -> str:
         a_a=f"{count['a_a']:,}",
         placebo=f"{count['placebo']:,}",
         neutral=f"{count['neutral']:,}",
-        floor=_floor(fitness_floor(controls), sentences),
+        floor=_floor(compute_fitness_floor(controls), sentences),
     )
 
 

@@ -16,14 +16,14 @@ from schemas.tables import derived_seed
 from tasks.release import (
     CONFIGS,
     ERRATUM,
-    FIRST,
+    FIRST_VERSION,
     QUESTION_CONFIGS,
     Contents,
     ReleaseRef,
-    contents_of,
-    next_version,
+    bump_version,
     open_release,
     parse_version,
+    read_contents,
 )
 from tasks.run.store import Outcome, RunContext, Stage, TableRef
 from tasks.stats.resampling import mean_with_interval
@@ -247,14 +247,14 @@ def compare_releases(old: Contents, new: Contents, old_version: str) -> ReleaseC
         ),
     )
     bump = required_bump(changes, measured_again=measured_again(old, new, mended | set(pairs.values())))
-    return changes.model_copy(update={"bump": bump, "new_version": next_version(old_version, bump)})
+    return changes.model_copy(update={"bump": bump, "new_version": bump_version(old_version, bump)})
 
 
 def first_release() -> ReleaseComparison:
     """There is nothing to compare with."""
     return ReleaseComparison(
         old_version=None,
-        new_version=FIRST,
+        new_version=FIRST_VERSION,
         bump="first",
         added=(),
         removed=(),
@@ -338,7 +338,7 @@ def with_recipe(comparison: ReleaseComparison, old: Mapping[str, Any], recipe: R
     comparison = comparison.model_copy(update={"other_changes": told})
     if comparison.bump != "none" or comparison.old_version is None:
         return comparison
-    version = next_version(comparison.old_version, "patch")
+    version = bump_version(comparison.old_version, "patch")
     return comparison.model_copy(update={"bump": "patch", "new_version": version})
 
 
@@ -358,7 +358,7 @@ def with_wanted_version(comparison: ReleaseComparison, wanted: str | None) -> Re
 
 def compare(context: RunContext, *, assembled: Sequence[TableRef], previous: ReleaseRef | None) -> Outcome:
     """The comparison with the last release (`last_release` finds it), as JSON in the notes."""
-    new = contents_of(assembled)
+    new = read_contents(assembled)
     if previous is None:
         comparison = first_release()
     else:

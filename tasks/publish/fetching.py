@@ -11,16 +11,16 @@ import yaml
 
 from schemas.errors import InputError, PublishError
 from schemas.release import Manifest
-from tasks.checks.release_files import check_hashes, open_release_files
+from tasks.checks.release_files import check_listed_files, open_release_files
 from tasks.publish.hub import Hub, with_retries
-from tasks.release import data_file, read_manifest
-from tasks.release.references import HubRef, commit_file, fetched_release, parse_reference
+from tasks.release import config_file, read_manifest
+from tasks.release.references import HubRef, commit_file, find_fetched_release, parse_reference
 from tasks.run.store import sync_directory, write_bytes
 
 
 def differing_files(path: Path, manifest: Manifest) -> list[str]:
     """`file: what is wrong with it`, sorted; empty where every byte is the one that was released."""
-    return sorted(f"{row}: {found.message}" for found in check_hashes(path, manifest) for row in found.rows)
+    return sorted(f"{row}: {found.message}" for found in check_listed_files(path, manifest) for row in found.rows)
 
 
 def differences(path: Path) -> list[str]:
@@ -36,16 +36,16 @@ def columns_unlike_card(path: Path) -> list[str]:
 
     lines = []
     for name, features in _promised(path).items():
-        file = path / data_file(name)
+        file = path / config_file(name)
         if not file.is_file():
-            lines.append(f"{data_file(name)}: the card names this config, and there is no such file")
+            lines.append(f"{config_file(name)}: the card names this config, and there is no such file")
             continue
         try:
             columns = pq.read_schema(file)
         except (OSError, ValueError):
             continue  # told already, as a file that cannot be read
         if not columns.equals(Features._from_yaml_list(features).arrow_schema, check_metadata=False):
-            lines.append(f"{data_file(name)}: the columns are not those that the card promises")
+            lines.append(f"{config_file(name)}: the columns are not those that the card promises")
     return lines
 
 
@@ -69,7 +69,7 @@ def fetch_release(ref: str, cache_dir: Path, hub: Hub | None = None) -> Path:
     tag never moves. Raises `InputError` where there is none, `PublishError` where it cannot be had whole.
     """
     wanted = parse_reference(ref)
-    found = fetched_release(ref, cache_dir)
+    found = find_fetched_release(ref, cache_dir)
     if found is not None:
         return found
     asked = hub or Hub()

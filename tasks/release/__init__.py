@@ -1,4 +1,4 @@
-"""The canary: a GUID in every question row and in CANARY.md, by which training data can be searched."""
+"""Release directories: configs, canary, versions, errata, and how they are read and verified."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from string import Template
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,26 +25,6 @@ from tasks.run.store import TableRef
 
 if TYPE_CHECKING:
     from datasets import Features
-
-
-CANARY_COLUMN = "canary"
-
-_RELEASE_LINES = uuid.UUID("5b0c54bb-8f43-5f2c-9a40-4a2c56d7c0f1")
-
-
-def canary_of(name: str) -> str:
-    """The GUID of a release line: the same in all of its versions, on every machine."""
-    return str(uuid.uuid5(_RELEASE_LINES, name))
-
-
-def canary_page(data_dir: Path, name: str) -> str:
-    """CANARY.md, from data/canary.md."""
-    template = (data_dir / "canary.md").read_text(encoding="utf-8")
-    return Template(template).substitute(name=name, canary=canary_of(name))
-
-
-# The configs of a release: one table each, one file each, always in this order.
-
 
 HARD_NEGATIVES: Table[Question] = Table("hard_negatives", Question, "id", QUESTIONS.references)
 CONTROLS: Table[Question] = Table("controls", Question, "id", QUESTIONS.references)
@@ -64,18 +44,182 @@ CONFIGS: Mapping[str, Table[Any]] = MappingProxyType(
         )
     }
 )
+"""The configs of a release in their fixed order. Each is one table and one file."""
 QUESTION_CONFIGS = (QUESTIONS.name, HARD_NEGATIVES.name, CONTROLS.name)
-"""Configs whose rows are questions. They carry the canary."""
+"""Configs with question rows. Their rows have the canary."""
+
+MANIFEST = "manifest.json"
+ERRATA = "errata.jsonl"
+"""File with every text that was corrected since the first version, oldest first."""
+ERRATUM = "erratum"
+"""Operator of a question whose text was corrected after a release."""
+FIRST_VERSION = "0.1.0"
+CANARY_COLUMN = "canary"
+_CANARY_NAMESPACE = uuid.UUID("5b0c54bb-8f43-5f2c-9a40-4a2c56d7c0f1")
 
 
-def data_file(config: str) -> str:
-    """Where a config's rows are, inside a release."""
+# Reading
+
+
+class ReleaseRef(Row):
+    """The path of a release and the hash of its manifest, which holds the hashes of all other files."""
+
+    path: str
+    sha256: str
+    """Of the manifest."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The tables of a release by config, without the canary column."""
+
+    tables: Mapping[str, pa.Table]
+
+    def rows(self, table: Table[R]) -> list[R]:
+        """Return the rows of a config, or none if the release does not have it."""
+        found = self.tables.get(table.name)
+        return list(table.from_arrow(found)) if found is not None else []
+
+    def records(self, config: str) -> list[dict[str, Any]]:
+        """Return the rows of a config without validation, for releases of any program version."""
+        found = self.tables.get(config)
+        records: list[dict[str, Any]] = found.to_pylist() if found is not None else []
+        return records
+
+    def count(self, config: str) -> int:
+        """Return the number of rows of a config."""
+        found = self.tables.get(config)
+        return found.num_rows if found is not None else 0
+
+
+@dataclass(frozen=True)
+class ReleaseDirectory:
+    """A release on disk whose files match its manifest."""
+
+    path: Path
+    manifest: Manifest
+    contents: Contents
+
+
+def open_release(path: Path) -> ReleaseDirectory:
+    """Open a release directory and verify its files.
+
+    Raises:
+        InputError: If it is not a release, or a file does not match the manifest.
+    """
+    manifest = read_manifest(path)
+    check_files(path, manifest)
+    tables = {config: _read_config(path, config) for config in CONFIGS if config in manifest.rows}
+    return ReleaseDirectory(path, manifest, Contents(tables))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read the manifest of a release without verifying the files.
+
+    Raises:
+        InputError: If the manifest is missing or invalid.
+    """
+    place = path / MANIFEST
+    try:
+        return Manifest.model_validate_json(place.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(
+            f"{path} is not a release: it has no {MANIFEST}",
+            hint="give the directory of one version, such as releases/<name>/1.0.0",
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"the manifest cannot be read: {field}: {first['msg']}",
+            place=str(place),
+            hint="it was edited by hand or written by a newer version of counterfoil",
+        ) from None
+
+
+class FileDifferences(NamedTuple):
+    """Relative paths of files that differ from the manifest."""
+
+    missing: list[str]
+    changed: list[str]
+    unlisted: list[str]
+
+
+def compare_files(path: Path, manifest: Manifest) -> FileDifferences:
+    """Compare the files of a release with its manifest.
+
+    Hidden files are ignored, because version control and the Hub client put theirs next to a download. So is
+    the bytecode that Python writes if the files in evals/ are run.
+    """
+    missing, changed = [], []
+    for name, sha256 in sorted(manifest.files.items()):
+        inside = PurePosixPath(name)
+        if inside.is_absolute() or ".." in inside.parts or not (path / name).is_file():
+            missing.append(name)
+        elif file_hash(path / name) != sha256:
+            changed.append(name)
+    files = (file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file())
+    visible = [file.as_posix() for file in files if not any(map(_is_ignored, file.parts))]
+    listed = {*manifest.files, MANIFEST}
+    return FileDifferences(missing, changed, [name for name in visible if name not in listed])
+
+
+def _is_ignored(part: str) -> bool:
+    return part.startswith(".") or part == "__pycache__"
+
+
+def check_files(path: Path, manifest: Manifest) -> None:
+    """Raise `InputError` if a file is missing, changed, or not in the manifest."""
+    hint = "restore the release from where it was published, or build it again"
+    differences = compare_files(path, manifest)
+    for name in differences.missing:
+        raise InputError(f"the release lacks {name}", place=str(path), hint=hint)
+    for name in differences.changed:
+        raise InputError(f"{name} is not the file that was released", place=str(path / name), hint=hint)
+    for name in differences.unlisted:
+        file = path / name
+        raise InputError(f"{file.name} does not belong to the release", place=str(file), hint=hint)
+
+
+def _read_config(path: Path, config: str) -> pa.Table:
+    table = pq.read_table(path / config_file(config))
+    if CANARY_COLUMN in table.column_names:
+        table = table.drop_columns([CANARY_COLUMN])
+    return table.replace_schema_metadata(None)
+
+
+def find_last_release(releases: Path, name: str) -> ReleaseRef | None:
+    """Return the highest version of a release that has a manifest, or `None`."""
+    manifests = [p for p in (releases / name).glob(f"*/{MANIFEST}") if is_version(p.parent.name)]
+    if not manifests:
+        return None
+    newest = max(manifests, key=lambda p: parse_version(p.parent.name))
+    return ReleaseRef(path=str(newest.parent), sha256=file_hash(newest))
+
+
+def read_contents(refs: Iterable[TableRef]) -> Contents:
+    """Read the assembled tables of a run, in the order of the configs."""
+    by_name = {ref.table: ref for ref in refs}
+    return Contents({name: pq.read_table(by_name[name].path) for name in CONFIGS if name in by_name})
+
+
+# Configs
+
+
+def config_file(config: str) -> str:
+    """Return the path of the data file of a config, relative to the release."""
     return f"data/{config}/test-00000-of-00001.parquet"
 
 
-def config_of(question: Question, answered: Collection[str]) -> str | None:
-    """Where a question is released. A question of a templated family needs no label, only answers: nothing
-    was searched for, so nothing is selected."""
+def assign_config(question: Question, answered: Collection[str]) -> str | None:
+    """Return the config that a question is released in, or `None` if it is not released.
+
+    Questions of templated families need no label, only answers, because they are not selected by a search.
+
+    Args:
+        question: The question.
+        answered: Ids of the questions with answers.
+    """
     if question.control != "none":
         return CONTROLS.name
     if question.label == "hard_negative":
@@ -85,17 +229,54 @@ def config_of(question: Question, answered: Collection[str]) -> str | None:
     return None
 
 
-# errata.jsonl of a release: every text that was mended since the first version, oldest first.
+def dataset_features(config: str) -> Features:
+    """Return the features of a config for `datasets`, including the canary."""
+    from datasets import Features
+
+    schema = CONFIGS[config].arrow_schema
+    if config in QUESTION_CONFIGS:
+        schema = schema.append(pa.field(CANARY_COLUMN, pa.string()))
+    return Features.from_arrow_schema(schema)
 
 
-ERRATA = "errata.jsonl"
+def to_release_table(config: str, rows: pa.Table, canary: str) -> pa.Table:
+    """Add the canary and the `huggingface` schema metadata to the rows of a config."""
+    if config in QUESTION_CONFIGS:
+        rows = rows.append_column(CANARY_COLUMN, pa.array([canary] * rows.num_rows, pa.string()))
+    return rows.cast(dataset_features(config).arrow_schema)
 
-ERRATUM = "erratum"
-"""Operator of a question whose text was corrected after a release."""
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write and sync a data file: zstd, page index, content-defined chunks. Equal rows give equal bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(
+        path, table.schema, compression="zstd", write_page_index=True, use_content_defined_chunking=True
+    ) as writer:
+        if table.num_rows:  # `datasets` rejects a row group without rows
+            writer.write_table(table)
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+# Canary
+
+
+def derive_canary(name: str) -> str:
+    """Return the canary GUID of a release name. It is the same for all versions, on every machine."""
+    return str(uuid.uuid5(_CANARY_NAMESPACE, name))
+
+
+def render_canary_page(data_dir: Path, name: str) -> str:
+    """Return the content of CANARY.md, which explains the GUID. Training data can be searched for it."""
+    template = (data_dir / "canary.md").read_text(encoding="utf-8")
+    return Template(template).substitute(name=name, canary=derive_canary(name))
+
+
+# Errata
 
 
 def read_errata(release: Path | None) -> tuple[Erratum, ...]:
-    """A release's errata; none where there is no release, or nothing was mended."""
+    """Return the errata of a release. They are empty if there is no release or no erratum."""
     place = release / ERRATA if release else None
     if place is None or not place.is_file():
         return ()
@@ -103,20 +284,21 @@ def read_errata(release: Path | None) -> tuple[Erratum, ...]:
 
 
 def write_errata(release: Path, errata: Iterable[Erratum]) -> None:
-    """The file, where there is anything to write."""
+    """Write the errata of a release. Write no file if there are none."""
     lines = [erratum.model_dump_json() + "\n" for erratum in errata]
     if lines:
         (release / ERRATA).write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
-# Version numbers: `major.minor.patch`, and which one follows from what changed.
-
-
-FIRST = "0.1.0"
+# Versions
 
 
 def parse_version(text: str) -> tuple[int, int, int]:
-    """(major, minor, patch). Raises `InputError` where the text is no such version."""
+    """Parse a version to (major, minor, patch).
+
+    Raises:
+        InputError: If the text is not a version.
+    """
     numbers = text.split(".")
     if len(numbers) != 3 or not all(n.isascii() and n.isdigit() for n in numbers):
         raise InputError(f"{text!r} is not a version", hint="write it as `major.minor.patch`, e.g. 1.2.0")
@@ -125,6 +307,7 @@ def parse_version(text: str) -> tuple[int, int, int]:
 
 
 def is_version(text: str) -> bool:
+    """Return whether the text is a version."""
     try:
         parse_version(text)
     except InputError:
@@ -132,8 +315,8 @@ def is_version(text: str) -> bool:
     return True
 
 
-def next_version(old: str, bump: Bump) -> str:
-    """The version after `old`; the same one where nothing changed."""
+def bump_version(old: str, bump: Bump) -> str:
+    """Return the version after `old`. It is `old` itself if nothing changed."""
     major, minor, patch = parse_version(old)
     match bump:
         case "major":
@@ -145,154 +328,4 @@ def next_version(old: str, bump: Bump) -> str:
         case "none":
             return old
         case "first":
-            return FIRST
-
-
-# A config's Parquet file: the same bytes for the same rows, and features that `datasets` understands.
-
-
-def features_of(config: str) -> Features:
-    """What `datasets` calls the columns of a config, the canary included."""
-    from datasets import Features
-
-    schema = CONFIGS[config].arrow_schema
-    if config in QUESTION_CONFIGS:
-        schema = schema.append(pa.field(CANARY_COLUMN, pa.string()))
-    return Features.from_arrow_schema(schema)
-
-
-def release_table(config: str, rows: pa.Table, canary: str) -> pa.Table:
-    """A config's rows as they are released: with the canary and the `huggingface` schema metadata."""
-    if config in QUESTION_CONFIGS:
-        rows = rows.append_column(CANARY_COLUMN, pa.array([canary] * rows.num_rows, pa.string()))
-    return rows.cast(features_of(config).arrow_schema)
-
-
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """zstd, page index, content-defined chunks; on disk when this returns.
-
-    An empty table gets no row group at all: `datasets` refuses a row group of no rows.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with pq.ParquetWriter(
-        path, table.schema, compression="zstd", write_page_index=True, use_content_defined_chunking=True
-    ) as writer:
-        if table.num_rows:
-            writer.write_table(table)
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-
-
-# Reading a release: its manifest and its tables, after every byte was checked against the manifest.
-
-
-MANIFEST = "manifest.json"
-
-
-class ReleaseRef(Row):
-    """Where a release is, and the sha256 of its manifest, which holds those of all its files."""
-
-    path: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Contents:
-    """The tables of a release by config, without the canary column."""
-
-    tables: Mapping[str, pa.Table]
-
-    def rows(self, table: Table[R]) -> list[R]:
-        """The rows of one config; none where this release has no such config."""
-        found = self.tables.get(table.name)
-        return list(table.from_arrow(found)) if found is not None else []
-
-    def records(self, config: str) -> list[dict[str, Any]]:
-        """The rows of one config as they are, whichever program version wrote them."""
-        found = self.tables.get(config)
-        records: list[dict[str, Any]] = found.to_pylist() if found is not None else []
-        return records
-
-    def count(self, config: str) -> int:
-        found = self.tables.get(config)
-        return found.num_rows if found is not None else 0
-
-
-@dataclass(frozen=True)
-class ReleaseDirectory:
-    """A release on disk whose files are what its manifest says."""
-
-    path: Path
-    manifest: Manifest
-    contents: Contents
-
-
-def contents_of(refs: Iterable[TableRef]) -> Contents:
-    """The assembled tables of a run, in the order of the configs."""
-    by_name = {ref.table: ref for ref in refs}
-    return Contents({name: pq.read_table(by_name[name].path) for name in CONFIGS if name in by_name})
-
-
-def open_release(path: Path) -> ReleaseDirectory:
-    """Open a release directory. Raises `InputError` where it is none, or a file is not the one released."""
-    manifest = read_manifest(path)
-    check_files(path, manifest)
-    tables = {config: _read_config(path, config) for config in CONFIGS if config in manifest.rows}
-    return ReleaseDirectory(path, manifest, Contents(tables))
-
-
-def read_manifest(path: Path) -> Manifest:
-    """A release's manifest, unchecked. Raises `InputError` where there is none that can be read."""
-    place = path / MANIFEST
-    try:
-        return Manifest.model_validate_json(place.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(
-            f"{path} is not a release: it has no {MANIFEST}",
-            hint="give the directory of one version, such as releases/<name>/1.0.0",
-        ) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"the manifest cannot be read: {where}: {first['msg']}",
-            place=str(place),
-            hint="it was changed by hand, or written by a newer version of counterfoil",
-        ) from None
-
-
-def check_files(path: Path, manifest: Manifest) -> None:
-    """Raise `InputError` naming the first file that is missing, changed, or not in the manifest.
-
-    Hidden files are not looked at: version control and the Hub's client keep theirs beside a download; nor is
-    the bytecode that Python leaves where the files in evals/ are run.
-    """
-    hint = "restore the release from where it was published, or build it again"
-    for name, sha256 in sorted(manifest.files.items()):
-        file = path / name
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or not file.is_file():
-            raise InputError(f"the release lacks {name}", place=str(path), hint=hint)
-        if file_hash(file) != sha256:
-            raise InputError(f"{name} is not the file that was released", place=str(file), hint=hint)
-    known = {*manifest.files, MANIFEST}
-    for file in sorted(path.rglob("*")):
-        inside = file.relative_to(path)
-        hidden = any(part.startswith(".") or part == "__pycache__" for part in inside.parts)
-        if file.is_file() and not hidden and inside.as_posix() not in known:
-            raise InputError(f"{file.name} does not belong to the release", place=str(file), hint=hint)
-
-
-def _read_config(path: Path, config: str) -> pa.Table:
-    table = pq.read_table(path / data_file(config))
-    if CANARY_COLUMN in table.column_names:
-        table = table.drop_columns([CANARY_COLUMN])
-    return table.replace_schema_metadata(None)
-
-
-def last_release(releases: Path, name: str) -> ReleaseRef | None:
-    """The highest version of that name that has a manifest, if there is any."""
-    found = [p for p in (releases / name).glob(f"*/{MANIFEST}") if is_version(p.parent.name)]
-    if not found:
-        return None
-    newest = max(found, key=lambda p: parse_version(p.parent.name))
-    return ReleaseRef(path=str(newest.parent), sha256=file_hash(newest))
+            return FIRST_VERSION

@@ -1,4 +1,4 @@
-"""What a release says of itself, read from its tables: the card and the report tell the same numbers."""
+"""Figures of a release that the card and the report share, computed from its tables."""
 
 from __future__ import annotations
 
@@ -14,30 +14,34 @@ from schemas.question import Question
 from tasks.judges.panel import SCREEN, settle_panel
 
 FLOOR_CONTROLS = frozenset({"a_a", "placebo"})
-"""Controls whose true effect is zero; `neutral` ones may differ for good reason."""
+"""Controls with a true effect of zero. Answers to `neutral` controls may differ for good reason."""
 
 JudgeKind = Literal["divergence", "models", "mixed", "none"]
 
 
 @dataclass(frozen=True)
 class FitnessFloor:
-    """What fitness controls reach by chance: the 95th percentile of `controls` judged ones."""
+    """The fitness that controls reach by chance."""
 
     value: float
+    """95th percentile."""
     controls: int
+    """Number of judged controls."""
 
 
 @dataclass(frozen=True)
 class Shrinkage:
-    """Mean fitness of selected questions in the search, and on fresh samples (the winner's curse)."""
+    """The loss of fitness of selected questions on fresh samples (the winner's curse)."""
 
     search: float
+    """Mean fitness in the search."""
     holdout: float
+    """Mean fitness on hold-out samples."""
     questions: int
 
 
-def fitness_floor(controls: Iterable[Question]) -> FitnessFloor | None:
-    """The next value that occurs at or above the 95th percentile; `None` where no control was judged."""
+def compute_fitness_floor(controls: Iterable[Question]) -> FitnessFloor | None:
+    """Return the 95th percentile of the fitness of controls, or `None` without judged controls."""
     judged = sorted(q.fitness for q in controls if q.control in FLOOR_CONTROLS and q.fitness is not None)
     if not judged:
         return None
@@ -45,35 +49,35 @@ def fitness_floor(controls: Iterable[Question]) -> FitnessFloor | None:
     return FitnessFloor(judged[rank], len(judged))
 
 
-def fitness_by_phase(
+def pair_fitness_by_phase(
     questions: Iterable[Question], judgements: Sequence[Judgement]
 ) -> list[tuple[float, float]]:
-    """(search, hold-out) fitness of every accepted question that was judged again, by question id."""
-    form = deciding_fitness_form(judgements)
-    again = settle_panel((j for j in judgements if j.phase == "holdout"), form) if form else {}
+    """Return the (search, hold-out) fitness of each accepted question with both, sorted by question id."""
+    form = select_fitness_form(judgements)
+    holdout = settle_panel((j for j in judgements if j.phase == "holdout"), form) if form else {}
     return [
-        (q.fitness, again[q.id])
+        (q.fitness, holdout[q.id])
         for q in sorted(questions, key=lambda q: q.id)
-        if q.label == "accepted" and q.fitness is not None and q.id in again
+        if q.label == "accepted" and q.fitness is not None and q.id in holdout
     ]
 
 
-def deciding_fitness_form(judgements: Iterable[Judgement]) -> str | None:
-    """The form that the released scores are in: where a model judged, its verdicts go before the screen."""
+def select_fitness_form(judgements: Iterable[Judgement]) -> str | None:
+    """Return the fitness form of the released scores. Verdicts of models take precedence over the screen."""
     forms = sorted({j.fitness_form for j in judgements}, key=lambda form: (form == SCREEN, form))
     return forms[0] if forms else None
 
 
-def shrinkage(phases: Sequence[tuple[float, float]]) -> Shrinkage | None:
-    """The means over questions, each counting once; `None` where none was judged again."""
+def measure_shrinkage(phases: Sequence[tuple[float, float]]) -> Shrinkage | None:
+    """Return the mean fitness in both phases, or `None` if no question has both."""
     if not phases:
         return None
     search, holdout = (fmean(side) for side in zip(*phases, strict=True))
     return Shrinkage(search, holdout, len(phases))
 
 
-def judge_kind(judges: Sequence[str]) -> JudgeKind:
-    """Whether people, models or a statistic decided: the reader must be told which."""
+def classify_judges(judges: Sequence[str]) -> JudgeKind:
+    """Return whether models, a statistic or both decided."""
     if not judges:
         return "none"
     if SCREEN not in judges:
@@ -81,7 +85,7 @@ def judge_kind(judges: Sequence[str]) -> JudgeKind:
     return "divergence" if len(judges) == 1 else "mixed"
 
 
-def drop_reasons(dropped: Iterable[Dropped]) -> list[tuple[str, str, int]]:
-    """(stage, reason, rows), the most frequent first."""
+def count_drop_reasons(dropped: Iterable[Dropped]) -> list[tuple[str, str, int]]:
+    """Return (stage, reason, rows), most frequent first."""
     counts = Counter((d.stage, d.reason) for d in dropped)
     return [(stage, reason, n) for (stage, reason), n in sorted(counts.items(), key=lambda c: (-c[1], c[0]))]

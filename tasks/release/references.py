@@ -1,4 +1,4 @@
-"""References to published releases: `org/name@v1.2.0`, resolved offline once fetched."""
+"""References to published releases, such as `org/name@v1.2.0`. Fetched releases are found offline."""
 
 from __future__ import annotations
 
@@ -14,53 +14,67 @@ _REF = re.compile(r"([A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*)@([A-Za-z0-9][\w.-]
 
 
 class Versioned(Protocol):
+    """A record with a version."""
+
     @property
-    def version(self) -> str: ...
+    def version(self) -> str:
+        """Version as `major.minor.patch`."""
+        ...
 
 
 @dataclass(frozen=True)
 class HubRef:
-    """A dataset and one of its tags."""
+    """A dataset of the Hub and one of its tags."""
 
     repo: str
     tag: str
 
     @classmethod
     def of(cls, text: str) -> HubRef | None:
-        """`org/name@tag`; `None` for everything else, and for a path that is there."""
-        found = _REF.fullmatch(text)
-        return cls(found[1], found[2]) if found and not Path(text).exists() else None
+        """Parse `org/name@tag`. Return `None` for any other text, and for an existing path."""
+        match = _REF.fullmatch(text)
+        return cls(match[1], match[2]) if match and not Path(text).exists() else None
 
-    def fits(self, found: Versioned) -> bool:
-        """Whether a release is the one that a version's tag promises."""
+    def fits(self, release: Versioned) -> bool:
+        """Return whether a release has the version of the tag. Tags that are not versions fit any release."""
         version = self.tag.removeprefix("v")
-        return not is_version(version) or found.version == version
+        return not is_version(version) or release.version == version
 
 
-def fetched_release(ref: str, cache_dir: Path) -> Path | None:
-    """The directory of a release that `fetch_release` left there, found offline."""
-    wanted = parse_reference(ref)
-    note = commit_file(wanted, cache_dir)
-    home = cache_dir / wanted.repo / note.read_text(encoding="ascii") if note.is_file() else None
+def find_fetched_release(ref: str, cache_dir: Path) -> Path | None:
+    """Return the directory of a release in the cache, or `None` if it was not fetched."""
+    parsed = parse_reference(ref)
+    note = commit_file(parsed, cache_dir)
+    home = cache_dir / parsed.repo / note.read_text(encoding="ascii") if note.is_file() else None
     return home if home is not None and home.is_dir() else None
 
 
-def place_of(place: str, cache_dir: Path) -> Path:
-    """A path as it is; a published release as it was fetched. Raises `InputError` where it was not."""
+def resolve_place(place: str, cache_dir: Path) -> Path:
+    """Return a path unchanged, and the directory of a fetched release for a reference.
+
+    Raises:
+        InputError: If the release was not fetched.
+    """
     if HubRef.of(place) is None:
         return Path(place)
-    found = fetched_release(place, cache_dir)
-    if found is None:
+    directory = find_fetched_release(place, cache_dir)
+    if directory is None:
         raise InputError(f"{place} was not fetched yet", hint="`counterfoil build` fetches it")
-    return found
+    return directory
 
 
 def parse_reference(ref: str) -> HubRef:
-    wanted = HubRef.of(ref)
-    if wanted is None:
-        raise InputError(f"{ref!r} is no published release", hint="write it as org/name@v1.0.0")
-    return wanted
+    """Parse a reference.
+
+    Raises:
+        InputError: If the text is not a reference.
+    """
+    parsed = HubRef.of(ref)
+    if parsed is None:
+        raise InputError(f"{ref!r} is not a published release", hint="write it as org/name@v1.0.0")
+    return parsed
 
 
-def commit_file(wanted: HubRef, cache_dir: Path) -> Path:
-    return cache_dir / wanted.repo / f"{wanted.tag}.commit"
+def commit_file(ref: HubRef, cache_dir: Path) -> Path:
+    """Return the path of the file that records the commit of a fetched tag."""
+    return cache_dir / ref.repo / f"{ref.tag}.commit"

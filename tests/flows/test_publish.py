@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import DatasetCard
 
-from tasks.release import CONFIGS, data_file
+from tasks.release import CONFIGS, config_file
 from tests.conftest import PROJECT
 from tests.release_fixtures import package_build
 from tests.servers.hub_server import KILL_AFTER, Fault, HubServer, Received
@@ -112,7 +112,7 @@ def test_published_verified_loaded(hub: HubServer, release: Path, tmp_path: Path
 
 
 def loads_as_it_was_written(hub: HubServer, release: Path, home: Path) -> None:
-    rows = {c: pq.read_metadata(release / data_file(c)).num_rows for c in CONFIGS}
+    rows = {c: pq.read_metadata(release / config_file(c)).num_rows for c in CONFIGS}
     filled = [config for config in CONFIGS if rows[config]]
     done = subprocess.run(
         [sys.executable, "-c", LOAD, REPO, *filled],

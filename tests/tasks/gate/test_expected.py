@@ -8,12 +8,12 @@ from schemas.answers import RESPONSES
 from schemas.question import QUESTIONS
 from tasks.checks.catalogue import CHECKS
 from tasks.gate.examination import TABLES
-from tasks.gate.great_expectations import COLUMNS, Expected, expected_of, frames_of
+from tasks.gate.great_expectations import COLUMNS, Expectation, derive_suite, split_frames
 
 
-def suite(table: str, frame: str) -> list[Expected]:
-    (found,) = (f for f in frames_of(TABLES[table], TABLES[table].to_arrow([])) if f.name == frame)
-    return expected_of(found)
+def suite(table: str, frame: str) -> list[Expectation]:
+    (found,) = (f for f in split_frames(TABLES[table], TABLES[table].to_arrow([])) if f.name == frame)
+    return derive_suite(found)
 
 
 def test_optional_columns_may_be_null_and_others_may_not() -> None:
@@ -28,7 +28,7 @@ def test_literals_become_value_sets() -> None:
 
 
 def test_nested_records_have_a_suite_of_their_own() -> None:
-    names = [f.name for f in frames_of(QUESTIONS, QUESTIONS.to_arrow([]))]
+    names = [f.name for f in split_frames(QUESTIONS, QUESTIONS.to_arrow([]))]
     assert names == ["questions", "questions.variants", "questions.options"]
     assert ("slot_unfilled", "text") in {
         (e.check, e.column) for e in suite("questions", "questions.variants")
@@ -50,5 +50,5 @@ def test_what_is_added_by_hand_names_columns_that_exist(frame: str) -> None:
 
 @pytest.mark.parametrize("table", sorted(TABLES))
 def test_every_expectation_is_in_the_catalogue(table: str) -> None:
-    frames = frames_of(TABLES[table], TABLES[table].to_arrow([]))
-    assert {e.check for f in frames for e in expected_of(f)} <= set(CHECKS)
+    frames = split_frames(TABLES[table], TABLES[table].to_arrow([]))
+    assert {e.check for f in frames for e in derive_suite(f)} <= set(CHECKS)

@@ -11,7 +11,7 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.gate import Finding, Validation
-from tasks.gate.examination import KnownVocabulary
+from tasks.gate.examination import GateContext
 from tasks.gate.foreign import examine_dataset, read_layouts
 from tests.conftest import DATA, SHARED
 
@@ -19,7 +19,7 @@ GOOD = [{"id": f"a{i}", "prompt": f"Why is the man number {i} late?", "label": "
 
 
 def checked(path: Path) -> dict[str, Finding]:
-    return {f.check: f for f in examine_dataset(path, KnownVocabulary()).validation.findings}
+    return {f.check: f for f in examine_dataset(path, GateContext()).validation.findings}
 
 
 def jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -71,7 +71,7 @@ def test_lists_of_texts_are_read(tmp_path: Path) -> None:
 def test_folder_of_files_is_one_dataset(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(GOOD), tmp_path / "a.parquet")
     jsonl(tmp_path / "b.jsonl", [{"question": "Is it {noun}?"}])
-    examined = examine_dataset(tmp_path, KnownVocabulary())
+    examined = examine_dataset(tmp_path, GateContext())
     assert examined.validation.rows == {"a.parquet": 5, "b.jsonl": 1}
     assert [f.table for f in examined.validation.findings] == ["b.jsonl"]
 
@@ -85,7 +85,7 @@ def test_file_without_rows_does_not_pass(tmp_path: Path) -> None:
 def test_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text('{"a": 1, ')
     with pytest.raises(InputError, match=name):
-        examine_dataset(tmp_path / name, KnownVocabulary())
+        examine_dataset(tmp_path / name, GateContext())
 
 
 LAYOUTS = read_layouts(DATA)
@@ -112,7 +112,7 @@ CAB = {
 
 
 def recognised(path: Path) -> tuple[Validation, dict[str, Finding]]:
-    verdict = examine_dataset(path, KnownVocabulary(), LAYOUTS).validation
+    verdict = examine_dataset(path, GateContext(), LAYOUTS).validation
     return verdict, {f.check: f for f in verdict.findings}
 
 
@@ -173,8 +173,8 @@ def test_list_of_objects_is_a_dataset_and_one_object_is_none(tmp_path: Path) -> 
     (tmp_path / "a.json").write_text(json.dumps(GOOD))
     assert checked(tmp_path / "a.json") == {}
     (tmp_path / "b.json").write_text(json.dumps({"rows": 3}))
-    with pytest.raises(InputError, match=r"b\.json is JSON, but not rows"):
-        examine_dataset(tmp_path / "b.json", KnownVocabulary())
+    with pytest.raises(InputError, match=r"b\.json is JSON but not a list of rows"):
+        examine_dataset(tmp_path / "b.json", GateContext())
 
 
 def test_column_without_a_name_and_nested_columns_are_read(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_column_without_a_name_and_nested_columns_are_read(tmp_path: Path) -> No
 def test_empty_and_undecodable_files_are_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.csv").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.csv"):
-        examine_dataset(tmp_path / "a.csv", KnownVocabulary())
+        examine_dataset(tmp_path / "a.csv", GateContext())
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not there")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,11 @@ from benchmarks.gate_mutations import (
 )
 from benchmarks.good_release import write_release
 from benchmarks.good_tables import good_tables
-from tasks.checks.catalogue import CHECKS, FOREIGN
+from tasks.checks.catalogue import CHECKS, DATASET_CHECKS
 from tasks.gate import validate_path
 from tasks.gate.examination import examine
-from tests.conftest import PROJECT
 
-ELSEWHERE = {*FOREIGN, "too_many_to_quarantine"}
+ELSEWHERE = {*DATASET_CHECKS, "too_many_to_quarantine"}
 """Checks of datasets that are not ours, and of what a quarantine leaves: they have their own tests."""
 
 
@@ -50,15 +48,6 @@ def test_corruptions_and_harmless_changes_are_many() -> None:
 
 def test_every_check_of_the_catalogue_has_a_corruption() -> None:
     assert {c.check for c in CHANGES if c.check} | ELSEWHERE == set(CHECKS)
-
-
-def test_document_lists_exactly_these_changes() -> None:
-    document = (PROJECT / "docs" / "gate.md").read_text(encoding="utf-8")
-    corruptions, harmless = document.split("## Corruptions")[1].split("## Harmless changes")
-    told = re.findall(r"^\| (.+?) \| `(\w+)` \| yes \|$", corruptions, flags=re.MULTILINE)
-    assert told == [(c.name.replace("_", " "), c.check) for c in CHANGES if c.check]
-    quiet = re.findall(r"^\| (.+?) \| nothing \|$", harmless, flags=re.MULTILINE)
-    assert quiet == [c.name.replace("_", " ") for c in CHANGES if not c.check]
 
 
 def test_corruptions_of_groups_and_tables_are_each_caught_alone(monkeypatch: pytest.MonkeyPatch) -> None:

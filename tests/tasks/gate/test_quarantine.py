@@ -13,9 +13,9 @@ from benchmarks.good_tables import Tables, good_tables
 from schemas.gate import Quarantine
 from schemas.labels import DROPPED, LABEL_HISTORY, check_reconciled
 from schemas.question import QUESTIONS, Question
-from tasks.checks.catalogue import CHECKS, OF_ROWS, Problem
-from tasks.gate import left_in
-from tasks.gate.quarantine import STAGE, failing_questions, quarantine_of, take_out
+from tasks.checks.catalogue import CHECKS, QUARANTINE_CHECKS, Problem
+from tasks.gate import check_quarantine_limit
+from tasks.gate.quarantine import STAGE, find_failing_questions, read_quarantine, remove_failing
 from tasks.run.store import RunContext, Step, read_table, run_stage
 from tasks.text.slots import expand_template
 from tests.tasks.gate.test_validate import refs_of
@@ -48,7 +48,7 @@ def test_a_question_that_fails_leaves_whole_and_says_why(
     spoilt = with_sentence(tables["questions"][hard], "The cafÃ© was closed.")
     tables["questions"][hard] = spoilt
     step = quarantined(tmp_path / "a", make_context, tables)
-    told = quarantine_of(step)
+    told = read_quarantine(step)
     assert told is not None
     assert (told.questions, told.failing, told.taken) == (62, 1, 1)
     assert told.checks == {"garbled_text": 1}
@@ -75,7 +75,7 @@ def test_a_faulty_answer_takes_its_question_with_it(
 def test_a_twin_that_stays_no_longer_names_the_one_that_left(tables: Tables) -> None:
     questions: list[Question] = tables["questions"]
     gone = next(q for q in questions if q.framing == "implicit")
-    kept, _ = take_out(questions, {gone.id: "implicit_text_names_group"})
+    kept, _ = remove_failing(questions, {gone.id: "implicit_text_names_group"})
     stayed = next(q for q in kept if q.id == gone.twin_id)
     assert stayed.twin_id is None
 
@@ -96,12 +96,12 @@ def test_more_than_the_recipe_allows_stay_and_the_gate_says_so(
     for i in (0, 2):
         tables["questions"][i] = with_sentence(tables["questions"][i], "The cafÃ© was closed.")
     step = quarantined(tmp_path / "a", make_context, tables, max_quarantine_rate=0.02)
-    told = quarantine_of(step)
+    told = read_quarantine(step)
     assert told is not None
     assert (told.failing, told.taken) == (2, 0)
     assert len(read_table(step.table("questions"), QUESTIONS)) == 62
     assert read_table(step.table("dropped"), DROPPED) == []
-    (problem,) = left_in(told)
+    (problem,) = check_quarantine_limit(told)
     assert problem.check == "too_many_to_quarantine"
     assert problem.severity == "error"
     assert "2 of 62" in problem.message
@@ -112,7 +112,7 @@ def test_without_a_quarantine_in_the_recipe_nothing_is_looked_at(
 ) -> None:
     tables["questions"][0] = with_sentence(tables["questions"][0], "The cafÃ© was closed.")
     step = quarantined(tmp_path / "a", make_context, tables, on_failure="stop")
-    assert quarantine_of(step) is None
+    assert read_quarantine(step) is None
     assert step.counts == ()
     assert read_table(step.table("questions"), QUESTIONS) == tables["questions"]
 
@@ -123,7 +123,7 @@ def test_a_question_that_would_not_be_released_is_no_case_for_it(
     at = next(i for i, q in enumerate(tables["questions"]) if q.label == "accepted")
     spoilt = with_sentence(tables["questions"][at], "The cafÃ© was closed.")
     tables["questions"][at] = spoilt.model_copy(update={"label": "unlabelled"})
-    told = quarantine_of(quarantined(tmp_path / "a", make_context, tables))
+    told = read_quarantine(quarantined(tmp_path / "a", make_context, tables))
     assert told is not None
     assert (told.questions, told.failing) == (61, 0)
 
@@ -133,14 +133,14 @@ def test_what_concerns_the_whole_is_no_fault_of_a_question(tables: Tables) -> No
     rows = (tables["questions"][0].id,)
     whole = ("question_lost", "question_from_nowhere", "too_many_failures", "canary_absent", "file_changed")
     for check in whole:
-        assert failing_questions([Problem("questions", check, rows)], arrow) == {}
-    assert failing_questions([Problem("questions", "variant_missing", rows)], arrow) == {
+        assert find_failing_questions([Problem("questions", check, rows)], arrow) == {}
+    assert find_failing_questions([Problem("questions", "variant_missing", rows)], arrow) == {
         rows[0]: "variant_missing"
     }
-    assert set(CHECKS) > OF_ROWS
+    assert set(CHECKS) > QUARANTINE_CHECKS
 
 
 def test_all_that_failed_were_taken_and_the_gate_has_nothing_to_add() -> None:
     told = Quarantine(questions=100, failing=2, taken=2, limit=0.02, checks={"garbled_text": 2})
-    assert left_in(told) == []
-    assert left_in(None) == []
+    assert check_quarantine_limit(told) == []
+    assert check_quarantine_limit(None) == []

@@ -18,13 +18,13 @@ from tasks.gate import (
     STAGE,
     examine_path,
     raise_if_failed,
-    suite_results_of,
+    read_suite_results,
+    read_validation,
     validate_path,
-    validation_of,
     write_data_docs,
     write_failing_rows,
 )
-from tasks.gate.examination import TABLES, KnownVocabulary, excerpt
+from tasks.gate.examination import TABLES, GateContext, excerpt
 from tasks.release import CONFIGS
 from tasks.run.journal import note_step, start_journal
 from tasks.run.store import Outcome, RunContext, Step, TableRef, read_table, run_stage, write_step
@@ -46,27 +46,27 @@ def validated(place: Path, make_context: ContextMaker, tables: Tables, **more: A
 
 
 @pytest.fixture
-def good() -> tuple[Tables, KnownVocabulary]:
+def good() -> tuple[Tables, GateContext]:
     return good_tables()
 
 
 @pytest.fixture
-def answered(good: tuple[Tables, KnownVocabulary]) -> Tables:
+def answered(good: tuple[Tables, GateContext]) -> Tables:
     """Questions and responses only: most of the gate's time goes into suites of columns."""
     return {name: good[0][name] for name in ("questions", "responses")}
 
 
 @pytest.fixture
-def asked(good: tuple[Tables, KnownVocabulary]) -> Tables:
+def asked(good: tuple[Tables, GateContext]) -> Tables:
     """Questions only."""
     return {"questions": good[0]["questions"]}
 
 
 def test_good_tables_pass_and_say_how_much_was_looked_at(
-    tmp_path: Path, make_context: ContextMaker, good: tuple[Tables, KnownVocabulary]
+    tmp_path: Path, make_context: ContextMaker, good: tuple[Tables, GateContext]
 ) -> None:
     tables, knowledge = good
-    verdict = validation_of(validated(tmp_path / "a", make_context, tables, counts=knowledge.counts))
+    verdict = read_validation(validated(tmp_path / "a", make_context, tables, counts=knowledge.counts))
     assert verdict.passed
     assert verdict.findings == ()
     assert verdict.expectations > 150
@@ -85,7 +85,7 @@ def test_stage_reports_but_does_not_raise_and_the_gate_names_the_file(
     assert ("variant_missing", first.id) in {(f.check, f.row) for f in failing}
     where = step.table("failing_rows").path
     with pytest.raises(GateError, match="variant_missing") as raised:
-        raise_if_failed(validation_of(step), where)
+        raise_if_failed(read_validation(step), where)
     assert raised.value.place == where
     assert raised.value.exit_code == 3
     assert first.id in raised.value.message
@@ -98,7 +98,7 @@ def test_warnings_alone_do_not_stop_a_release_and_all_their_rows_are_kept(
         r.model_copy(update={"text": "Write to jo@example.org"}) for r in answered["responses"]
     ]
     step = validated(tmp_path / "a", make_context, answered)
-    verdict = validation_of(step)
+    verdict = read_validation(step)
     assert verdict.passed
     (finding,) = verdict.findings
     assert (finding.check, finding.severity) == ("personal_data_in_answer", "warning")
@@ -113,12 +113,12 @@ def test_generated_question_that_ends_nowhere_is_lost(
     generated = refs_of(tmp_path / "generated", asked)["questions"]
     gone = asked["questions"].pop()
     step = validated(tmp_path / "a", make_context, asked, generated=[generated])
-    lost = [f for f in validation_of(step).findings if f.check == "question_lost"]
+    lost = [f for f in read_validation(step).findings if f.check == "question_lost"]
     assert [f.examples for f in lost] == [(gone.id,)]
 
 
 def test_absent_tables_are_not_missed(tmp_path: Path, make_context: ContextMaker, asked: Tables) -> None:
-    verdict = validation_of(validated(tmp_path / "a", make_context, asked))
+    verdict = read_validation(validated(tmp_path / "a", make_context, asked))
     assert verdict.passed
     assert set(verdict.rows) == {"questions", "dropped"}
 
@@ -138,7 +138,7 @@ def test_data_docs_are_the_same_to_the_byte_and_readable_offline(
 ) -> None:
     evil = "<script>alert(1)</script> jo@example.org"
     answered["responses"][0] = answered["responses"][0].model_copy(update={"text": evil})
-    results = suite_results_of(validated(tmp_path / "a", make_context, answered))
+    results = read_suite_results(validated(tmp_path / "a", make_context, answered))
     pages = [write_data_docs(results, tmp_path / name) for name in ("x", "y")]
     names = [p.name for p in pages[0]]
     assert names[0] == "dropped.html"
@@ -175,7 +175,7 @@ def test_summary_is_json_with_the_verdict() -> None:
 
 
 def test_table_of_ours_in_another_format_is_recognised(
-    tmp_path: Path, good: tuple[Tables, KnownVocabulary]
+    tmp_path: Path, good: tuple[Tables, GateContext]
 ) -> None:
     rows = [q.model_dump(mode="json") for q in good[0]["questions"] if q.label != "hard_negative"]
     rows[0]["variants"][0]["text"] = "changed"
@@ -188,9 +188,9 @@ def test_table_of_ours_in_another_format_is_recognised(
 
 
 def test_path_without_anything_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nothing to validate"):
+    with pytest.raises(InputError, match="has no files to validate"):
         validate_path(tmp_path)
-    with pytest.raises(InputError, match="there is no"):
+    with pytest.raises(InputError, match="does not exist"):
         validate_path(tmp_path / "absent")
 
 
@@ -200,7 +200,7 @@ def test_a_run_is_validated_by_what_its_latest_build_assembled(
     context = make_context()
     start_journal(context)
     run = Path(context.run_dir)
-    with pytest.raises(InputError, match="has assembled nothing yet"):
+    with pytest.raises(InputError, match="has not assembled its tables yet"):
         validate_path(run)
     by_config: Tables = {"questions": [], "hard_negatives": [], "controls": []}
     for question in asked["questions"]:

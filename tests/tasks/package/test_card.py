@@ -13,7 +13,7 @@ import yaml
 from schemas.gate import Finding, Quarantine
 from schemas.release import ClearOf
 from tasks.package.card import escape_markdown, size_category
-from tasks.release import CONFIGS, data_file, read_manifest
+from tasks.release import CONFIGS, config_file, read_manifest
 from tests.release_fixtures import package_build
 from tests.tasks.release.example import PASSED, a_judgement, small_build
 
@@ -28,7 +28,7 @@ def test_row_counts_match_the_files(large_release: Path) -> None:
     told = dict(re.findall(r"^\| `(\w+)` \|.*\| ([\d,]+) \|$", body, flags=re.MULTILINE))
     assert set(told) == set(CONFIGS)
     for config, rows in told.items():
-        assert int(rows.replace(",", "")) == pq.read_metadata(large_release / data_file(config)).num_rows
+        assert int(rows.replace(",", "")) == pq.read_metadata(large_release / config_file(config)).num_rows
 
 
 def test_nothing_is_left_to_fill_in(large_release: Path) -> None:

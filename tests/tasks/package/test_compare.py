@@ -17,7 +17,7 @@ from schemas.release import Bump, ReleaseComparison
 from schemas.tables import Row, Table
 from tasks.package.compare import STAGE, compare_releases, first_release, with_recipe, with_wanted_version
 from tasks.questions.quality import drop_question
-from tasks.release import CONFIGS, CONTROLS, HARD_NEGATIVES, Contents, next_version
+from tasks.release import CONFIGS, CONTROLS, HARD_NEGATIVES, Contents, bump_version
 from tasks.run.store import run_stage
 from tests.tasks.release.example import a_context, a_judgement, a_question, a_response, an_effect, small_build
 
@@ -133,7 +133,7 @@ def test_changed_drop_record_alone_is_a_patch() -> None:
     ("bump", "version"), [("major", "2.0.0"), ("minor", "1.3.0"), ("patch", "1.2.4"), ("none", "1.2.3")]
 )
 def test_next_version(bump: Bump, version: str) -> None:
-    assert next_version("1.2.3", bump) == version
+    assert bump_version("1.2.3", bump) == version
 
 
 def test_version_below_what_the_changes_need_is_refused() -> None:

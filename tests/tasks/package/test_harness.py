@@ -21,7 +21,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.release import data_file, open_release
+from tasks.release import config_file, open_release
 from tests.conftest import DATA
 from tests.release_fixtures import package_build
 from tests.servers.hub_server import HubServer
@@ -147,7 +147,7 @@ def test_card_tells_the_commands(small_release: Path) -> None:
 
 
 def test_tables_beside_the_files_are_read_first(paired: Any, small_release: Path) -> None:
-    assert paired.table_file("questions") == small_release / data_file("questions")
+    assert paired.table_file("questions") == small_release / config_file("questions")
 
 
 def test_files_alone_read_the_tag_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

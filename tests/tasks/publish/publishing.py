@@ -19,7 +19,7 @@ from tasks.publish import Published, publish
 from tasks.publish import hub as door
 from tasks.publish import hub as hub_errors
 from tasks.publish.hub import Hub
-from tasks.release import data_file
+from tasks.release import config_file
 from tasks.run.retries import Backoff, RetryPolicy
 from tests.servers.hub_server import HubServer
 
@@ -38,7 +38,7 @@ def write_release(
 ) -> Path:
     """A card, one table, a manifest. The first version has a page that later ones no longer have."""
     path = home / name / version
-    place = path / data_file("questions")
+    place = path / config_file("questions")
     place.parent.mkdir(parents=True)
     pq.write_table(pa.table({"id": ["q_1"], "text": [version + note]}), place)
     (path / "README.md").write_text(CARD % version)

@@ -13,7 +13,7 @@ from schemas.question import QUESTIONS
 from tasks.deduplicate import STAGE as DEDUPLICATE
 from tasks.publish import publish
 from tasks.publish.fetching import fetch_release
-from tasks.release.references import HubRef, fetched_release, place_of
+from tasks.release.references import HubRef, find_fetched_release, resolve_place
 from tasks.run.store import RunContext, run_stage
 from tests.release_fixtures import package_build
 from tests.servers.hub_server import DROP, STALE, HubServer
@@ -61,10 +61,10 @@ def test_fetched_version_is_found_without_the_hub(before: HubServer, tmp_path: P
         asked = len(hub.requests)
         assert fetch_release(REF, tmp_path / "cache", publisher(hub)) == place
         assert len(hub.requests) == asked
-    assert fetched_release(REF, tmp_path / "cache") == place_of(REF, tmp_path / "cache") == place
-    assert fetched_release(f"{REPO}@v9.9.9", tmp_path / "cache") is None
+    assert find_fetched_release(REF, tmp_path / "cache") == resolve_place(REF, tmp_path / "cache") == place
+    assert find_fetched_release(f"{REPO}@v9.9.9", tmp_path / "cache") is None
     with pytest.raises(InputError, match="was not fetched yet"):
-        place_of(f"{REPO}@v9.9.9", tmp_path / "cache")
+        resolve_place(f"{REPO}@v9.9.9", tmp_path / "cache")
 
 
 def test_fault_at_any_request_leaves_all_or_nothing(before: HubServer, tmp_path: Path, release: Path) -> None:
@@ -86,7 +86,7 @@ def test_fault_at_any_request_leaves_all_or_nothing(before: HubServer, tmp_path:
 def test_file_that_arrives_wrongly_is_not_kept(before: HubServer, tmp_path: Path) -> None:
     with HubServer(tmp_path, like=before) as hub:
         hub.faults = lambda received: STALE if received.route == "download" else None
-        with pytest.raises(PublishError, match=r"questions.*hash is not the one") as refused:
+        with pytest.raises(PublishError, match=r"questions.*hash is not the hash in the manifest") as refused:
             fetch_release(REF, tmp_path / "cache", publisher(hub))
     assert "counterfoil verify" in (refused.value.hint or "")
     assert list((tmp_path / "cache" / REPO).iterdir()) == []

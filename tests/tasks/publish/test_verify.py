@@ -14,13 +14,13 @@ from schemas.errors import InputError, PublishError
 from schemas.release import Manifest
 from schemas.tables import file_hash
 from tasks.publish import publish, raise_if_different, verify
-from tasks.release import data_file
+from tasks.release import config_file
 from tests.release_fixtures import package_build
 from tests.servers.hub_server import HubServer
 from tests.tasks.publish.publishing import REPO, impatient_client, publisher
 from tests.tasks.release.example import small_build
 
-QUESTIONS_FILE = data_file("questions")
+QUESTIONS_FILE = config_file("questions")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -14,7 +14,7 @@ import yaml
 from datasets import Features
 from huggingface_hub import DatasetCard, constants
 
-from tasks.release import CONFIGS, QUESTION_CONFIGS, data_file, read_manifest
+from tasks.release import CONFIGS, QUESTION_CONFIGS, config_file, read_manifest
 from tests.servers.hub_server import HubServer
 from tests.tasks.publish.publishing import impatient_client
 
@@ -59,7 +59,7 @@ READERS: dict[str, Callable[[Path], tuple[list[str], Records]]] = {
 def test_every_config_is_read_with_all_its_rows_and_columns(reader: str, small_release: Path) -> None:
     rows = read_manifest(small_release).rows
     for config in CONFIGS:
-        path = small_release / data_file(config)
+        path = small_release / config_file(config)
         names, records = READERS[reader](path)
         assert names == pq.read_schema(path).names, config
         assert len(records) == rows[config], config
@@ -67,7 +67,7 @@ def test_every_config_is_read_with_all_its_rows_and_columns(reader: str, small_r
 
 @pytest.mark.parametrize("reader", READERS)
 def test_what_is_nested_is_read_as_it_was_written(reader: str, small_release: Path) -> None:
-    path = small_release / data_file("questions")
+    path = small_release / config_file("questions")
     _, records = READERS[reader](path)
     for found, written in zip(records, pq.read_table(path).to_pylist(), strict=True):
         assert [v["text"] for v in found["variants"]] == [v["text"] for v in written["variants"]]
@@ -79,7 +79,7 @@ def test_what_is_nested_is_read_as_it_was_written(reader: str, small_release: Pa
 
 def test_a_question_is_joined_with_its_answers_in_sql(small_release: Path) -> None:
     duckdb = pytest.importorskip("duckdb", reason=ABSENT.format(name="duckdb"))
-    asked, answers = (str(small_release / data_file(c)) for c in ("questions", "responses"))
+    asked, answers = (str(small_release / config_file(c)) for c in ("questions", "responses"))
     (found,) = duckdb.execute(
         "SELECT count(*) FROM read_parquet(?) r JOIN read_parquet(?) q ON r.question_id = q.id",
         [answers, asked],
@@ -92,17 +92,17 @@ def test_features_of_card_and_file_are_one(large_release: Path) -> None:
     card = DatasetCard.load(large_release / "README.md").data.to_dict()
     told = {info["config_name"]: info for info in card["dataset_info"]}
     for config, info in told.items():
-        schema = pq.read_schema(large_release / data_file(config))
+        schema = pq.read_schema(large_release / config_file(config))
         assert Features._from_yaml_list(info["features"]) == Features.from_arrow_schema(schema), config
         without = schema.remove_metadata()
         assert Features.from_arrow_schema(without).arrow_schema.remove_metadata() == without, config
-    assert set(told) == {c for c in CONFIGS if pq.read_metadata(large_release / data_file(c)).num_rows}
+    assert set(told) == {c for c in CONFIGS if pq.read_metadata(large_release / config_file(c)).num_rows}
     assert {c for c in told if "canary" in str(told[c]["features"])} == set(QUESTION_CONFIGS)
 
 
 def test_manifest_counts_what_is_in_the_files(large_release: Path) -> None:
     rows = read_manifest(large_release).rows
-    assert rows == {c: pq.read_metadata(large_release / data_file(c)).num_rows for c in CONFIGS}
+    assert rows == {c: pq.read_metadata(large_release / config_file(c)).num_rows for c in CONFIGS}
 
 
 def test_card_passes_the_hubs_own_validation(

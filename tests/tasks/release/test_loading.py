@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import yaml
 from huggingface_hub import DatasetCard
 
-from tasks.release import CONFIGS, data_file, features_of, release_table
+from tasks.release import CONFIGS, config_file, dataset_features, to_release_table
 
 LOAD = """
 import json, sys
@@ -40,8 +40,8 @@ def test_every_config_loads_offline_with_its_features(large_release: Path, tmp_p
     loaded = yaml.safe_load(done.stdout)
     for config in CONFIGS:
         rows, features = loaded[config]
-        assert rows == pq.read_metadata(large_release / data_file(config)).num_rows, config
-        assert features == features_of(config)._to_yaml_list(), config
+        assert rows == pq.read_metadata(large_release / config_file(config)).num_rows, config
+        assert features == dataset_features(config)._to_yaml_list(), config
     assert loaded["default"] == loaded["questions"][0]
 
 
@@ -50,7 +50,7 @@ def test_empty_config_keeps_its_columns(tmp_path: Path) -> None:
 
     for config, table in CONFIGS.items():
         path = tmp_path / f"{config}.parquet"
-        write_parquet(path, release_table(config, table.to_arrow([]), "canary"))
+        write_parquet(path, to_release_table(config, table.to_arrow([]), "canary"))
         rows = pq.read_table(path)
         assert rows.num_rows == 0
         assert rows.schema.names[: len(table.arrow_schema)] == table.arrow_schema.names
@@ -58,7 +58,7 @@ def test_empty_config_keeps_its_columns(tmp_path: Path) -> None:
 
 
 def test_parquet_has_pages_that_can_be_found_and_is_compressed(large_release: Path) -> None:
-    file = pq.ParquetFile(large_release / data_file("responses"))
+    file = pq.ParquetFile(large_release / config_file("responses"))
     column = file.metadata.row_group(0).column(0)
     assert column.compression == "ZSTD"
     assert column.has_offset_index
@@ -74,8 +74,8 @@ def test_card_is_one_that_the_hub_can_read(large_release: Path) -> None:
     assert data["configs"][0] == {
         "config_name": "questions",
         "default": True,
-        "data_files": [{"split": "test", "path": data_file("questions")}],
+        "data_files": [{"split": "test", "path": config_file("questions")}],
     }
     for info in data["dataset_info"]:
-        rows = pq.read_metadata(large_release / data_file(info["config_name"])).num_rows
+        rows = pq.read_metadata(large_release / config_file(info["config_name"])).num_rows
         assert info["splits"][0]["num_examples"] == rows

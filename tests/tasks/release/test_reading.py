@@ -9,7 +9,7 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.question import QUESTIONS
-from tasks.release import canary_of, last_release, open_release
+from tasks.release import derive_canary, find_last_release, open_release
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def copy(small_release: Path, tmp_path: Path) -> Path:
 def test_rows_come_back_without_the_canary(small_release: Path) -> None:
     release = open_release(small_release)
     assert len(release.contents.rows(QUESTIONS)) == release.manifest.rows["questions"] == 2
-    assert release.manifest.canary == canary_of("everyday-advice")
+    assert release.manifest.canary == derive_canary("everyday-advice")
 
 
 def test_changed_file_is_named(copy: Path) -> None:
@@ -71,7 +71,7 @@ def test_last_release_is_the_highest_version_not_the_last_by_name(tmp_path: Path
         (tmp_path / "line" / version).mkdir(parents=True)
         (tmp_path / "line" / version / "manifest.json").write_text("{}")
     (tmp_path / "line" / "1.0.0").mkdir()
-    found = last_release(tmp_path, "line")
+    found = find_last_release(tmp_path, "line")
     assert found is not None
     assert Path(found.path).name == "0.10.0"
-    assert last_release(tmp_path, "another") is None
+    assert find_last_release(tmp_path, "another") is None
