@@ -5,7 +5,7 @@ Then they are changed in ways that do no harm, which must not be told at all.
 
     python -m benchmarks.gate_mutations [--json | --markdown] [--quick]
 
-`--markdown` prints the tables of docs/gate.md.
+`--markdown` prints the results as tables. docs/gate.md lists the changes.
 """
 
 from __future__ import annotations
