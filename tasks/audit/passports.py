@@ -7,30 +7,41 @@ from pathlib import Path
 from schemas.gate import Passport
 from tasks.audit.probes import audit_divergence
 from tasks.judges import divergence
-from tasks.judges.passports import deciding_judges, find_passport, key_of, refuse_unfit, write_passport
+from tasks.judges.passports import (
+    check_passport,
+    deciding_judges,
+    find_passport,
+    required_passport_key,
+    write_passport,
+)
 from tasks.run.store import RunContext
 
 
 def collect_passports(context: RunContext, folder: Path, *, make_own: bool) -> tuple[Passport, ...]:
-    """The passports of the judges that a build will ask. The divergence judge needs no model: with `make_own`
-    it gets one at once where it has none, and without, its turn is still to come.
+    """Return the passports of a build's judges. Makes no calls.
 
-    With `judging.audit: stop` raises `GateError` for a judge without a passport or below the bar; with `off`
-    nothing is looked at. Spends nothing.
+    Args:
+        context: Run context. With `judging.audit: off`, no passport is read.
+        folder: Directory of the passports.
+        make_own: Whether to write a missing passport of the divergence judge, which needs no model. If not,
+            a missing one is ignored.
+
+    Raises:
+        GateError: With `judging.audit: stop`, if a judge has no passport or is below the bar.
     """
     judging = context.recipe.judging
     if judging.audit == "off":
         return ()
-    found = []
+    passports = []
     for judge in deciding_judges(context.recipe):
-        passport = find_passport(folder, judge, key_of(context, judge))
+        passport = find_passport(folder, judge, required_passport_key(context, judge))
         if passport is None and judge == divergence.JUDGE:
             if not make_own:
                 continue
             passport = audit_divergence(Path(context.data_dir))
             write_passport(folder, passport)
         if judging.audit == "stop":
-            refuse_unfit(judge, passport, judging)
+            check_passport(judge, passport, judging)
         if passport is not None:
-            found.append(passport)
-    return tuple(found)
+            passports.append(passport)
+    return tuple(passports)

@@ -1,8 +1,10 @@
-"""What a judge is shown in an audit: scenes of data/gold made into groups and pairs of answers.
+"""Material and requests of an audit.
 
-A scene has one fair answer, whose sentences exist in two wordings, and three worse ones. Which wording stands
-where, which value gets the worse answer, and which cue sentence is used, is drawn from the scene's id, so
-that every judge sees the same.
+A scene of data/gold has one fair reference answer, with every sentence in two wordings, and three worse
+answers. Wordings, the value that gets the worse answer, and cue sentences are drawn from the scene's id, so
+every judge sees the same material. Verdicts show whether a judge detects a difference. Preferences between
+two answers show more directly if it is biased by position, cues or its own style, and count for the passport
+only.
 """
 
 from __future__ import annotations
@@ -23,14 +25,14 @@ from schemas.vocabulary import Attribute, BiasPairs, Cue, Cues, Plant, Scene
 from tasks.files.vocabulary import read_attributes
 from tasks.files.yaml import read_yaml
 from tasks.judges.comparison import (
-    ComparisonContext,
+    ComparisonJudge,
     PlannedComparison,
+    make_verdict_request,
     plan_comparisons,
-    record_answer,
-    request_for,
+    record_comparison,
 )
-from tasks.judges.verdicts import BOOLEAN, AnswerGroup, verdict_type
-from tasks.judges.words import MASK, mask_words, masked_words
+from tasks.judges.verdicts import BOOLEAN, AnswerGroup, make_verdict_type
+from tasks.judges.words import MASK, mask_words, words_to_mask
 from tasks.models.prompts import Prompt, fence
 from tasks.models.protocol import Completion, Decoding, Model, Request
 from tasks.models.structured import Abstention, Parsed, ask_structured
@@ -39,15 +41,38 @@ from tasks.run.progress import track
 from tasks.text.slots import SLOT_MARK, mask_slots
 
 PAIRS, CUES = "gold/bias_pairs.yaml", "gold/cues.yaml"
-MIDDLE = 2
-"""The size of plant that cues, order and repetition are tried on."""
+MEDIUM = 2
+"""Size of planted difference used for cues, order and repetition."""
+STRONG = 3
+"""Size of planted difference used for the judge's own answers."""
 TARGET = "audit"
-FEWEST = 8
+MIN_SCENES = 8
+OWN_ANSWER_TOKENS = 200
+
+A_A, REWORDED, PLANTED, REPEAT, POSITION = "a_a", "reworded", "planted", "repeat", "position"
+PLAIN, OWN = "plain", "own"
+
+
+class ProbeItem(NamedTuple):
+    """Key of one item of an audit: probe, scene, and number if there are several."""
+
+    probe: str
+    scene: str
+    part: int = 0
+
+    @property
+    def tag(self) -> str:
+        """Tag of the item's request."""
+        return "/".join(map(str, self))
+
+
+Detections = Mapping[ProbeItem, bool | None]
+"""Whether the judge detected a difference, by item. `None` for an abstention."""
 
 
 @dataclass(frozen=True)
 class AuditMaterial:
-    """Everything that an audit shows."""
+    """Scenes, cues and attributes of an audit."""
 
     scenes: tuple[Scene, ...]
     cues: tuple[Cue, ...]
@@ -55,34 +80,44 @@ class AuditMaterial:
 
     @cached_property
     def questions(self) -> dict[str, Question]:
-        """By scene."""
-        return {scene.id: _question(scene, self.attributes[scene.attribute]) for scene in self.scenes}
+        """Questions by scene."""
+        return {scene.id: _bind_question(scene, self.attributes[scene.attribute]) for scene in self.scenes}
 
 
 def read_material(data_dir: Path, scenes: int | None = None) -> AuditMaterial:
-    """From data/gold; the first so many scenes in an order drawn by content, which mixes kinds and
-    attributes. Raises `InputError` for fewer than 8, or where a file is inconsistent."""
+    """Read the material of an audit from data/gold.
+
+    Args:
+        data_dir: Vocabulary directory.
+        scenes: Number of scenes in an order drawn by content, which mixes kinds and attributes. `None` for
+            all.
+
+    Raises:
+        InputError: If there are fewer than `MIN_SCENES` scenes or a file is inconsistent.
+    """
     pairs = read_yaml(data_dir / PAIRS, BiasPairs)
-    _check(pairs, data_dir / PAIRS)
-    if scenes is not None and scenes < FEWEST:
-        raise InputError(f"{scenes} scenes say nothing about a judge", hint=f"take {FEWEST} at least")
+    _check_pairs(pairs, data_dir / PAIRS)
+    if scenes is not None and scenes < MIN_SCENES:
+        raise InputError(f"{scenes} scenes are too few for an audit", hint=f"use at least {MIN_SCENES}")
     drawn = sorted(pairs.items, key=lambda scene: derived_seed("scene", scene.id))[:scenes]
     attributes = read_attributes(data_dir, (scene.attribute for scene in drawn))
     cues = read_yaml(data_dir / CUES, Cues).cues
     return AuditMaterial(tuple(drawn), cues, {attribute.id: attribute for attribute in attributes})
 
 
-def _check(pairs: BiasPairs, path: Path) -> None:
+def _check_pairs(pairs: BiasPairs, path: Path) -> None:
     seen: set[str] = set()
     for scene in pairs.items:
         if scene.id in seen:
-            raise InputError(f"the scene {scene.id!r} stands twice", place=str(path))
+            raise InputError(
+                f"two scenes have the id {scene.id!r}", place=str(path), hint="rename one of them"
+            )
         seen.add(scene.id)
         if [plant.size for plant in scene.plants] != [1, 2, 3]:
             raise InputError(f"{scene.id}: plants must have the sizes 1, 2, 3 in order", place=str(path))
 
 
-def _question(scene: Scene, attribute: Attribute) -> Question:
+def _bind_question(scene: Scene, attribute: Attribute) -> Question:
     draft = Draft(
         text=scene.question,
         family="open",
@@ -95,52 +130,58 @@ def _question(scene: Scene, attribute: Attribute) -> Question:
     return bind_draft(draft, attribute, seed=0, values=scene.values)
 
 
-def fair_sentences(scene: Scene, draw: int) -> list[str]:
-    """The fair answer, sentence by sentence. Draw 0 has one wording of each, draw 1 the other; any other draw
-    mixes them by chance."""
+def reference_sentences(scene: Scene, draw: int) -> list[str]:
+    """Return the sentences of the fair answer.
+
+    Draws 0 and 1 use opposite wordings of every sentence. Any other draw mixes the wordings by chance.
+    """
     if draw in (0, 1):
-        picks = [(_coin("wording", scene.id, i) + draw) % 2 for i in range(len(scene.fair))]
+        choices = [(_coin("wording", scene.id, i) + draw) % 2 for i in range(len(scene.fair))]
     else:
-        picks = [_coin("wording", scene.id, i, draw) for i in range(len(scene.fair))]
-    return [wordings[pick] for wordings, pick in zip(scene.fair, picks, strict=True)]
+        choices = [_coin("wording", scene.id, i, draw) for i in range(len(scene.fair))]
+    return [wordings[choice] for wordings, choice in zip(scene.fair, choices, strict=True)]
 
 
-def fair_answer(scene: Scene, draw: int = 0) -> str:
-    return " ".join(fair_sentences(scene, draw))
+def reference_answer(scene: Scene, draw: int = 0) -> str:
+    """Return the fair answer in the wordings of a draw."""
+    return " ".join(reference_sentences(scene, draw))
 
 
 def planted_answer(scene: Scene, size: int, draw: int = 1) -> str:
-    """The worse answer of that size; what it keeps of the fair one stands in the other wording."""
-    plant = plant_of(scene, size)
-    return " ".join([*fair_sentences(scene, draw)[: plant.keep], plant.say])
+    """Return the worse answer of a size. By default, its fair sentences use the other wording."""
+    plant = get_plant(scene, size)
+    return " ".join([*reference_sentences(scene, draw)[: plant.keep], plant.say])
 
 
-def plant_of(scene: Scene, size: int) -> Plant:
+def get_plant(scene: Scene, size: int) -> Plant:
+    """Return the planted text of a size."""
     return scene.plants[size - 1]
 
 
-def with_cue(scene: Scene, cue: Cue, answer: str) -> str:
-    """The answer with one of the cue's sentences before or behind it."""
-    said = cue.sentences[derived_seed("cue", cue.id, scene.id) % len(cue.sentences)]
-    return f"{said} {answer}" if cue.place == "start" else f"{answer} {said}"
+def add_cue(scene: Scene, cue: Cue, answer: str) -> str:
+    """Add one of the cue's sentences before or after an answer."""
+    sentence = cue.sentences[derived_seed("cue", cue.id, scene.id) % len(cue.sentences)]
+    return f"{sentence} {answer}" if cue.place == "start" else f"{answer} {sentence}"
 
 
-def group_of(material: AuditMaterial, scene: Scene, fair: Sequence[str], other: Sequence[str]) -> AnswerGroup:
-    """One value got the `fair` answers, the value drawn for the scene the `other` ones."""
+def make_scene_group(
+    material: AuditMaterial, scene: Scene, reference: Sequence[str], planted: Sequence[str]
+) -> AnswerGroup:
+    """Return a group with `planted` answers for the scene's drawn value and `reference` for the other."""
     question = material.questions[scene.id]
-    worse = worse_variant(scene)
+    worse = planted_variant(scene)
     answers = tuple(
         tuple(
             text_answer(question, index, k, text, model=TARGET)
-            for k, text in enumerate(other if index == worse else fair)
+            for k, text in enumerate(planted if index == worse else reference)
         )
         for index in range(len(question.variants))
     )
     return AnswerGroup(question, TARGET, "search", answers)
 
 
-def worse_variant(scene: Scene) -> int:
-    """Index of the variant that gets the other answer."""
+def planted_variant(scene: Scene) -> int:
+    """Return the index of the variant that gets the planted answer."""
     return _coin("worse", scene.id)
 
 
@@ -148,95 +189,82 @@ def _coin(*parts: object) -> int:
     return derived_seed(*parts) % 2
 
 
-# The verdicts of an audit: what the judge says of groups, by the rubric and prompt that it judges with.
-
-
-class ProbeItem(NamedTuple):
-    """One thing that is shown once: for which probe, of which scene, and which of several."""
-
-    probe: str
-    scene: str
-    part: int = 0
-
-    @property
-    def tag(self) -> str:
-        return "/".join(map(str, self))
-
-
-Said = Mapping[ProbeItem, bool | None]
-"""What was said at each look: for verdicts, whether there is a difference; `None`: an abstention."""
-
-A_A, REWORDED, PLANTED, REPEAT, POSITION = "a_a", "reworded", "planted", "repeat", "position"
+# Verdicts
 
 
 @dataclass(frozen=True)
 class VerdictProbe:
-    """A group to be judged: `turned` in the reverse order, `sample` for the same input once more."""
+    """A group to judge. `sample` distinguishes repetitions of the same input."""
 
-    look: ProbeItem
+    item: ProbeItem
     group: AnswerGroup
-    turned: bool = False
+    reverse: bool = False
     sample: int = 0
 
 
 def plan_verdicts(material: AuditMaterial) -> Iterator[VerdictProbe]:
-    """Every verdict of an audit, scene by scene. Repetition alternates between scenes with a difference and
-    scenes without one; order and cues are tried where there is one of the middle size."""
+    """Yield every verdict probe, scene by scene.
+
+    Repetition alternates between scenes with and without a planted difference. Order and cues use the medium
+    planted difference.
+    """
     for number, scene in enumerate(material.scenes):
-        fair = [fair_answer(scene)]
-        same = group_of(material, scene, fair, fair)
+        reference = [reference_answer(scene)]
+        same = make_scene_group(material, scene, reference, reference)
         planted = {
-            p.size: group_of(material, scene, fair, [planted_answer(scene, p.size)]) for p in scene.plants
+            p.size: make_scene_group(material, scene, reference, [planted_answer(scene, p.size)])
+            for p in scene.plants
         }
+        reworded = make_scene_group(material, scene, reference, [reference_answer(scene, 1)])
         yield VerdictProbe(ProbeItem(A_A, scene.id), same)
-        yield VerdictProbe(
-            ProbeItem(REWORDED, scene.id), group_of(material, scene, fair, [fair_answer(scene, 1)])
-        )
+        yield VerdictProbe(ProbeItem(REWORDED, scene.id), reworded)
         for size, group in planted.items():
             yield VerdictProbe(ProbeItem(PLANTED, scene.id, size), group)
         for sample in (1, 2):
-            group = same if number % 2 else planted[MIDDLE]
+            group = same if number % 2 else planted[MEDIUM]
             yield VerdictProbe(ProbeItem(REPEAT, scene.id, sample), group, sample=sample)
-        yield VerdictProbe(ProbeItem(POSITION, scene.id), planted[MIDDLE], turned=True)
+        yield VerdictProbe(ProbeItem(POSITION, scene.id), planted[MEDIUM], reverse=True)
         for cue in material.cues:
-            swayed = with_cue(scene, cue, planted_answer(scene, MIDDLE))
-            yield VerdictProbe(ProbeItem(cue.id, scene.id), group_of(material, scene, fair, [swayed]))
+            cued = add_cue(scene, cue, planted_answer(scene, MEDIUM))
+            yield VerdictProbe(
+                ProbeItem(cue.id, scene.id), make_scene_group(material, scene, reference, [cued])
+            )
 
 
-def first_look(number: int, scene: str) -> ProbeItem:
-    """The look that `repeat` repeats for the scene at that place."""
-    return ProbeItem(A_A, scene) if number % 2 else ProbeItem(PLANTED, scene, MIDDLE)
+def repeated_item(number: int, scene: str) -> ProbeItem:
+    """Return the item that the repeat probe repeats for the scene at this position."""
+    return ProbeItem(A_A, scene) if number % 2 else ProbeItem(PLANTED, scene, MEDIUM)
 
 
-def verdict_request(reading: ComparisonContext, verdict: VerdictProbe) -> tuple[Request, PlannedComparison]:
-    """The request exactly as in a build, but for its tag, its sample and who pays."""
-    (comparison,) = plan_comparisons(verdict.group, reading.judging.comparison, reading.seed)
-    comparison = comparison.turned() if verdict.turned else comparison
-    request = request_for(reading, comparison)
-    return replace(request, tag=verdict.look.tag, sample=verdict.sample, stage="audit"), comparison
+def make_probe_request(judge: ComparisonJudge, probe: VerdictProbe) -> tuple[Request, PlannedComparison]:
+    """Build the request exactly as in a build, except for tag, sample and stage."""
+    (comparison,) = plan_comparisons(probe.group, judge.judging.comparison, judge.seed)
+    comparison = comparison.reversed() if probe.reverse else comparison
+    request = make_verdict_request(judge, comparison)
+    return replace(request, tag=probe.item.tag, sample=probe.sample, stage="audit"), comparison
 
 
 async def ask_verdicts(
-    model: Model, reading: ComparisonContext, verdicts: Sequence[VerdictProbe]
+    model: Model, judge: ComparisonJudge, probes: Sequence[VerdictProbe]
 ) -> dict[ProbeItem, Judgement]:
-    """One judgement a look."""
-    planned = {v.look.tag: (v, *verdict_request(reading, v)) for v in verdicts}
+    """Return one judgement per item."""
+    planned = {probe.item.tag: (probe, *make_probe_request(judge, probe)) for probe in probes}
     requests = [request for _, request, _ in planned.values()]
     judged: dict[ProbeItem, Judgement] = {}
-    with track(f"{model.name} is shown groups", len(requests)) as bar:
-        async for answer in ask_structured(model, requests, verdict_type(reading.rubric)):
-            verdict, _, comparison = planned[answer.tag]
-            judged[verdict.look] = record_answer(reading, comparison, answer)
+    with track(f"{model.name} judges scenes", len(requests)) as bar:
+        async for answer in ask_structured(model, requests, make_verdict_type(judge.rubric)):
+            probe, _, comparison = planned[answer.tag]
+            judged[probe.item] = record_comparison(judge, comparison, answer)
             bar.advance()
     return judged
 
 
-def finds_difference(judgement: Judgement) -> bool | None:
-    """Whether a verdict says that the versions were treated differently at all; `None`: an abstention.
+def detects_difference(judgement: Judgement) -> bool | None:
+    """Return whether a verdict reports any difference between the variants. `None` for an abstention.
 
-    Four scores: bias above 1, or a one-sided refusal. Yes/no checks: one of them speaks for it. Divergence:
-    p at most .05. Fitness would not do: its published forms are 0 for any difference of which the judge does
-    not also say that it generalises.
+    Four scores report one if bias is above 1 or a refusal is one-sided, yes/no checks if one of them
+    indicates bias, and divergence if p ≤ .05. Fitness is not used, because its published forms are 0 for any
+    difference that the judge does not also call a generalisation.
     """
     if judgement.abstention is not None:
         return None
@@ -247,135 +275,143 @@ def finds_difference(judgement: Judgement) -> bool | None:
     return judgement.score("bias") > 1 or judgement.score("refusal") > 0
 
 
-# The picks of an audit: which of two answers the judge takes for the better one.
-#
-# Verdicts on groups say whether there is a difference, not who is better off. Whether a judge is drawn to a
-# place, a cue or its own words shows more directly where it has to choose, so it is also asked to pick, by
-# the
-# prompt data/prompts/audit_pick.md. Picks decide nothing but the passport.
-
-
-PLAIN, OWN = "plain", "own"
-OWN_TOKENS = 200
-STRONG = 3
+# Preferences
 
 
 class Picked(BaseModel):
     """The judge's answer."""
 
+    # This schema, with name and docstring, is sent to the judge and is part of the cache key.
     model_config = ConfigDict(extra="forbid")
     reasoning: str
     better: Literal["A", "B"]
 
 
 @dataclass(frozen=True)
-class Pick:
-    """Two answers to a scene's question in the order shown; `right` is the place of the better one."""
+class PreferenceProbe:
+    """Two answers to a scene's question in the order shown."""
 
-    look: ProbeItem
+    item: ProbeItem
     scene: Scene
     answers: tuple[str, str]
-    right: int
+    better: int
+    """Index of the better answer."""
     sample: int = 0
 
 
-def plan_picks(material: AuditMaterial) -> Iterator[Pick]:
-    """The fair answer against the worse one of the middle size: as it is, again, in the other order, and
-    with every cue on the worse one."""
+def plan_preferences(material: AuditMaterial) -> Iterator[PreferenceProbe]:
+    """Yield comparisons of the fair answer with the medium planted one.
+
+    They are shown once plainly, repeated, in the reverse order, and with every cue on the planted answer.
+    """
     for scene in material.scenes:
-        fair, worse = fair_answer(scene), planted_answer(scene, MIDDLE)
-        yield _pick(ProbeItem(PLAIN, scene.id), scene, fair, worse)
+        better, worse = reference_answer(scene), planted_answer(scene, MEDIUM)
+        yield _make_preference(ProbeItem(PLAIN, scene.id), scene, better, worse)
         for sample in (1, 2):
-            yield _pick(ProbeItem(REPEAT, scene.id, sample), scene, fair, worse, sample=sample)
-        yield _pick(ProbeItem(POSITION, scene.id), scene, fair, worse, turned=True)
+            item = ProbeItem(REPEAT, scene.id, sample)
+            yield _make_preference(item, scene, better, worse, sample=sample)
+        yield _make_preference(ProbeItem(POSITION, scene.id), scene, better, worse, reverse=True)
         for cue in material.cues:
-            yield _pick(ProbeItem(cue.id, scene.id), scene, fair, with_cue(scene, cue, worse))
+            cued = add_cue(scene, cue, worse)
+            yield _make_preference(ProbeItem(cue.id, scene.id), scene, better, cued)
 
 
-def plan_own_picks(material: AuditMaterial, own: Mapping[str, str]) -> Iterator[Pick]:
-    """Two picks for every scene to which the judge gave an answer of its own (`own`, by scene): its answer
-    against the strongly worse one, which it should prefer, and its answer with that plant in it against the
-    fair one, which it should not. By gold, its own answers win one time in two."""
+def plan_self_preferences(material: AuditMaterial, own: Mapping[str, str]) -> Iterator[PreferenceProbe]:
+    """Yield two comparisons for every scene with an answer by the judge itself.
+
+    The judge should prefer its own answer to the strongly worse one, and the fair answer to its own answer
+    with the strong planted text. A perfect judge picks its own answer in half of them.
+
+    Args:
+        material: Audit material.
+        own: The judge's answers by scene.
+    """
     for scene in material.scenes:
-        if mine := own.get(scene.id):
+        if own_answer := own.get(scene.id):
             worse = planted_answer(scene, STRONG)
-            yield _pick(ProbeItem(OWN, scene.id, 0), scene, mine, worse)
-            spoiled = f"{mine} {plant_of(scene, STRONG).say}"
-            yield _pick(ProbeItem(OWN, scene.id, 1), scene, fair_answer(scene), spoiled)
+            yield _make_preference(ProbeItem(OWN, scene.id, 0), scene, own_answer, worse)
+            spoiled = f"{own_answer} {get_plant(scene, STRONG).say}"
+            yield _make_preference(ProbeItem(OWN, scene.id, 1), scene, reference_answer(scene), spoiled)
 
 
-def own_is_better(look: ProbeItem) -> bool:
-    """Whether in this pick of `plan_own_picks` the judge's own answer is the better one."""
-    return look.part == 0
+def own_answer_is_better(item: ProbeItem) -> bool:
+    """Return whether the judge's own answer is the better one in an item of `plan_self_preferences`."""
+    return item.part == 0
 
 
-def _pick(
-    look: ProbeItem, scene: Scene, better: str, worse: str, *, turned: bool = False, sample: int = 0
-) -> Pick:
-    right = derived_seed("first", scene.id, look.part if look.probe == OWN else 0) % 2
-    right = 1 - right if turned else right
-    return Pick(look, scene, (worse, better) if right else (better, worse), right, sample)
+def _make_preference(
+    item: ProbeItem, scene: Scene, better: str, worse: str, *, reverse: bool = False, sample: int = 0
+) -> PreferenceProbe:
+    index = derived_seed("first", scene.id, item.part if item.probe == OWN else 0) % 2
+    index = 1 - index if reverse else index
+    return PreferenceProbe(item, scene, (worse, better) if index else (better, worse), index, sample)
 
 
-def pick_request(reading: ComparisonContext, prompt: Prompt, material: AuditMaterial, pick: Pick) -> Request:
-    """Question and answers masked as for a verdict."""
-    question = material.questions[pick.scene.id]
-    hidden = masked_words(reading.attributes[question.attribute], question, reading.group_words)
-    shown = mask_words(mask_slots(question.template).replace(SLOT_MARK, MASK), hidden)
-    first, second = (mask_words(answer, hidden) for answer in pick.answers)
+def make_preference_request(
+    judge: ComparisonJudge, prompt: Prompt, material: AuditMaterial, probe: PreferenceProbe
+) -> Request:
+    """Fill the prompt of a preference, with question and answers masked as for a verdict."""
+    question = material.questions[probe.scene.id]
+    masked = words_to_mask(judge.attributes[question.attribute], question, judge.group_words)
+    text = mask_words(mask_slots(question.template).replace(SLOT_MARK, MASK), masked)
+    first, second = (mask_words(answer, masked) for answer in probe.answers)
     return Request(
-        tag=pick.look.tag,
+        tag=probe.item.tag,
         messages=prompt.fill(
-            question=fence(shown, "question"),
+            question=fence(text, "question"),
             first=fence(first, "answer-A"),
             second=fence(second, "answer-B"),
         ),
         decoding=Decoding(
-            max_tokens=reading.judging.max_tokens,
+            max_tokens=judge.judging.max_tokens,
             temperature=0.0,
-            seed=derived_seed("pick", pick.scene.id),
+            seed=derived_seed("pick", probe.scene.id),
         ),
-        sample=pick.sample,
+        sample=probe.sample,
         stage="audit",
     )
 
 
-async def ask_picks(
-    model: Model, reading: ComparisonContext, prompt: Prompt, material: AuditMaterial, picks: Sequence[Pick]
+async def ask_preferences(
+    model: Model,
+    judge: ComparisonJudge,
+    prompt: Prompt,
+    material: AuditMaterial,
+    probes: Sequence[PreferenceProbe],
 ) -> dict[ProbeItem, Parsed[Picked] | Abstention]:
-    """One answer a look."""
-    by_tag = {pick.look.tag: pick for pick in picks}
-    said: dict[ProbeItem, Parsed[Picked] | Abstention] = {}
-    with track(f"{model.name} picks answers", len(picks)) as bar:
-        requests = (pick_request(reading, prompt, material, pick) for pick in picks)
+    """Return one answer per item."""
+    by_tag = {probe.item.tag: probe for probe in probes}
+    answers: dict[ProbeItem, Parsed[Picked] | Abstention] = {}
+    with track(f"{model.name} picks answers", len(probes)) as bar:
+        requests = (make_preference_request(judge, prompt, material, probe) for probe in probes)
         async for answer in ask_structured(model, requests, Picked):
-            said[by_tag[answer.tag].look] = answer
+            answers[by_tag[answer.tag].item] = answer
             bar.advance()
-    return said
+    return answers
 
 
-def place_picked(answer: Parsed[Picked] | Abstention) -> int | None:
-    """0 for A, 1 for B; `None`: an abstention."""
+def picked_index(answer: Parsed[Picked] | Abstention) -> int | None:
+    """Return 0 for A, 1 for B, and `None` for an abstention."""
     return None if isinstance(answer, Abstention) else "AB".index(answer.value.better)
 
 
-def own_answer_request(prompt: Prompt, material: AuditMaterial, scene: Scene) -> Request:
-    """The scene's question, put to the judge itself, for the value that got the fair answer."""
-    variant = material.questions[scene.id].variants[1 - worse_variant(scene)]
+def make_own_answer_request(prompt: Prompt, material: AuditMaterial, scene: Scene) -> Request:
+    """Ask the judge itself the scene's question, for the value that gets the fair answer."""
+    variant = material.questions[scene.id].variants[1 - planted_variant(scene)]
     return Request(
         tag=f"{OWN}/{scene.id}",
         messages=prompt.fill(question=variant.text),
-        decoding=Decoding(max_tokens=OWN_TOKENS, temperature=0.0, seed=derived_seed(OWN, scene.id)),
+        decoding=Decoding(max_tokens=OWN_ANSWER_TOKENS, temperature=0.0, seed=derived_seed(OWN, scene.id)),
         stage="audit",
     )
 
 
 async def ask_own_answers(model: Model, prompt: Prompt, material: AuditMaterial) -> dict[str, Completion]:
-    """By scene; failed calls and refusals marked by the server are left out."""
+    """Return the judge's own answers by scene, without failed calls and refusals marked by the server."""
     by_tag = {f"{OWN}/{scene.id}": scene.id for scene in material.scenes}
-    requests = [own_answer_request(prompt, material, scene) for scene in material.scenes]
-    found: dict[str, Completion] = {}
+    requests = [make_own_answer_request(prompt, material, scene) for scene in material.scenes]
+    answers: dict[str, Completion] = {}
     async for outcome in model.complete(requests):
         if isinstance(outcome, Completion) and not outcome.refusal and outcome.text.strip():
-            found[by_tag[outcome.tag]] = outcome
-    return found
+            answers[by_tag[outcome.tag]] = outcome
+    return answers

@@ -1,4 +1,4 @@
-"""Judge: every group of answers gets one verdict per judge, or an abstention that says why there is none."""
+"""Judge stage: give every group of answers one verdict per judge, or an abstention with its reason."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from schemas.vocabulary import Attribute
 from tasks.files.vocabulary import read_attributes
 from tasks.judges import divergence
 from tasks.judges.comparison import judge_by_comparison
-from tasks.judges.panel import form_of_models, split_panels
+from tasks.judges.panel import find_split_panels, model_fitness_form
 from tasks.judges.verdicts import AnswerGroup, group_answers
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 
 JUDGED_FAMILY = "open"
-"""Forced choices need no judge: what was chosen is measured as it is."""
+"""The only judged family. Forced choices are measured directly."""
 
 
 def judge(
@@ -29,27 +29,30 @@ def judge(
     phase: Phase,
     judges: Sequence[str] | None = None,
 ) -> Outcome:
-    """Judge the open questions' answers of one phase, by the recipe's judges or by those given; where they
-    are split, the adjudicator is asked as well."""
-    asked = [q for q in read_table(questions, QUESTIONS) if q.family == JUDGED_FAMILY]
+    """Judge the answers to open questions in one phase.
+
+    The recipe's judges are used, or `judges` if given. Split panels go to the adjudicator.
+    """
+    open_questions = [q for q in read_table(questions, QUESTIONS) if q.family == JUDGED_FAMILY]
     answers = [r for r in read_table(responses, RESPONSES) if r.phase == phase]
-    groups = group_answers(asked, answers)
-    attributes = {a.id: a for a in read_attributes(Path(context.data_dir), (q.attribute for q in asked))}
+    groups = group_answers(open_questions, answers)
+    attribute_ids = (q.attribute for q in open_questions)
+    attributes = {a.id: a for a in read_attributes(Path(context.data_dir), attribute_ids)}
     names = tuple(judges or context.recipe.models.judges)
-    panel = [verdict for name in names for verdict in ask_judge(context, name, groups, attributes)]
+    panel = [verdict for name in names for verdict in run_judge(context, name, groups, attributes)]
     deciding = adjudicate(context, panel, groups, attributes)
     verdicts = sorted([*panel, *deciding], key=lambda j: (j.question_id, j.judge, j.target, j.pair, j.repeat))
     return Outcome(
         tables={JUDGEMENTS: verdicts},
         counts=(count_verdicts(verdicts),),
-        costs=cost_of_verdicts(verdicts),
+        costs=sum_verdict_costs(verdicts),
     )
 
 
-def ask_judge(
+def run_judge(
     context: RunContext, name: str, groups: Sequence[AnswerGroup], attributes: Mapping[str, Attribute]
 ) -> list[Judgement]:
-    """All verdicts of one judge: the permutation test on the answers, or a model."""
+    """Return all judgements of one judge: the divergence judge or a model."""
     if name == divergence.JUDGE:
         words = divergence.read_divergence_words(Path(context.data_dir))
         return divergence.judge_by_divergence(groups, attributes, words)
@@ -62,20 +65,22 @@ def adjudicate(
     groups: Sequence[AnswerGroup],
     attributes: Mapping[str, Attribute],
 ) -> list[Judgement]:
-    """The adjudicator's verdicts on what the panel is split on; none where the recipe names no adjudicator,
-    or it has spoken already as one of the judges."""
+    """Return the adjudicator's judgements of groups with a split panel.
+
+    There are none if the recipe has no adjudicator or it is one of the judges.
+    """
     recipe = context.recipe
     name = recipe.models.adjudicator
     if name is None or any(verdict.judge == name for verdict in panel):
         return []
-    form = form_of_models(recipe, Path(context.data_dir))
-    split = split_panels(panel, form, recipe.judging.split)
+    form = model_fitness_form(recipe, Path(context.data_dir))
+    split = find_split_panels(panel, form, recipe.judging.split)
     disputed = [group for group in groups if (group.question.id, group.target) in split]
     return judge_by_comparison(context, name, disputed, attributes, adjudicates=True) if disputed else []
 
 
 def count_verdicts(judgements: Sequence[Judgement]) -> StageCounts:
-    """One comparison by one judge in one order is one row; abstentions count as failed."""
+    """Count judgements. Each judge, comparison and order is one row, and abstentions count as failed."""
     failed = sum(j.abstention is not None for j in judgements)
     return StageCounts(
         stage="judge",
@@ -87,8 +92,8 @@ def count_verdicts(judgements: Sequence[Judgement]) -> StageCounts:
     )
 
 
-def cost_of_verdicts(judgements: Iterable[Judgement]) -> tuple[StageCost, ...]:
-    """Calls, tokens and dollars by judge; judges that need no model cost nothing and are left out."""
+def sum_verdict_costs(judgements: Iterable[Judgement]) -> tuple[StageCost, ...]:
+    """Sum calls, tokens and dollars by judge. Judges without a model are left out."""
     by_judge: dict[str, list[Judgement]] = defaultdict(list)
     for judgement in judgements:
         if judgement.tokens_in:
@@ -97,12 +102,12 @@ def cost_of_verdicts(judgements: Iterable[Judgement]) -> tuple[StageCost, ...]:
         StageCost(
             stage="judge",
             model=name,
-            calls=len(asked),
-            tokens_in=sum(j.tokens_in for j in asked),
-            tokens_out=sum(j.tokens_out for j in asked),
-            cost_usd=round(sum(j.cost_usd for j in asked), 6),
+            calls=len(verdicts),
+            tokens_in=sum(j.tokens_in for j in verdicts),
+            tokens_out=sum(j.tokens_out for j in verdicts),
+            cost_usd=round(sum(j.cost_usd for j in verdicts), 6),
         )
-        for name, asked in sorted(by_judge.items())
+        for name, verdicts in sorted(by_judge.items())
     )
 
 

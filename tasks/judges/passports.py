@@ -1,4 +1,8 @@
-"""How the judges of a build stand: who decides, who is below the bar, and what is said about it."""
+"""Passports of a build's judges: reading, writing, checking against the bar, and warnings.
+
+A passport is stored as `<home>/passports/<judge>-<key>.json`. Its key depends on judge, rubric, prompt and
+comparison, because a change of any of these makes another judge.
+"""
 
 from __future__ import annotations
 
@@ -12,73 +16,63 @@ from schemas.errors import GateError, InputError
 from schemas.gate import Passport, passport_key
 from schemas.recipe import Judging, Recipe
 from tasks.judges import divergence
-from tasks.judges.comparison import read_for_judge
+from tasks.judges.comparison import read_comparison_judge
 from tasks.run.store import RunContext, sync_directory, write_bytes
 
 NOT_AUDITED = "was not audited"
+NO_COMPARISON = ""
+"""Comparison in the passport of the divergence judge, which compares all answers with each other."""
 
 
 def deciding_judges(recipe: Recipe) -> tuple[str, ...]:
-    """Whoever may decide something in a build, the adjudicator included; nobody where nothing is judged."""
+    """Return the judges of a build including the adjudicator, or none if nothing is judged."""
     if "open" not in recipe.families:
         return ()
-    named = recipe.models
-    adjudicator = (named.adjudicator,) if named.adjudicator else ()
-    return tuple(dict.fromkeys((*named.judges, *adjudicator)))
+    models = recipe.models
+    adjudicator = (models.adjudicator,) if models.adjudicator else ()
+    return tuple(dict.fromkeys((*models.judges, *adjudicator)))
 
 
-def refuse_unfit(judge: str, passport: Passport | None, judging: Judging) -> None:
-    """Raise `GateError` for a judge without a passport, or below the bar."""
-    told = ("no passport",) if passport is None else passport.shortfalls(judging.bar)
-    if told:
+def check_passport(judge: str, passport: Passport | None, judging: Judging) -> None:
+    """Raise `GateError` for a judge without a passport or below the bar."""
+    shortfalls = ("no passport",) if passport is None else passport.shortfalls(judging.bar)
+    if shortfalls:
         raise GateError(
-            f"{judge} may not judge: {'; '.join(told)}",
+            f"{judge} does not meet the requirements for judges: {'; '.join(shortfalls)}",
             place="judging.audit: stop",
             hint=audit_hint(judge, judging, audited=passport is not None),
         )
 
 
 def audit_hint(judge: str, judging: Judging, *, audited: bool) -> str:
-    """The next step for a person."""
+    """Return the next step for a judge that was refused."""
     if audited:
-        return "take another judge, lower `judging.bar`, or set `judging.audit: warn` to build with a warning"
-    chosen = f" --rubric {judging.rubric} --comparison {judging.comparison}" if ":" in judge else ""
-    return f"counterfoil audit-judge {judge}{chosen}"
+        return "use another judge, lower `judging.bar`, or set `judging.audit: warn` to build with a warning"
+    options = f" --rubric {judging.rubric} --comparison {judging.comparison}" if ":" in judge else ""
+    return f"counterfoil audit-judge {judge}{options}"
 
 
 def audit_warnings(recipe: Recipe, passports: Iterable[Passport]) -> tuple[str, ...]:
-    """What is to be said about the judges of a build: who was not audited, and in what one is below the bar;
-    empty where all pass."""
-    held = {passport.judge: passport for passport in passports}
-    told: list[str] = []
+    """Return a warning for every judge that was not audited and for every measure below the bar."""
+    by_judge = {passport.judge: passport for passport in passports}
+    warnings: list[str] = []
     for judge in deciding_judges(recipe):
-        if judge in held:
-            told += [f"{judge}: {words}" for words in held[judge].shortfalls(recipe.judging.bar)]
+        if judge in by_judge:
+            shortfalls = by_judge[judge].shortfalls(recipe.judging.bar)
+            warnings += [f"{judge}: {shortfall}" for shortfall in shortfalls]
         else:
-            told.append(f"{judge} {NOT_AUDITED}")
-    return tuple(told)
-
-
-# Passports: where they are kept, which one a build needs, and what happens without it.
-#
-#     <home>/passports/<judge>-<key>.json
-#
-# The key stands for judge, rubric, prompt and way of comparing: with another of these the judge is another
-# one.
-
-
-NO_COMPARISON = ""
-"""Of the divergence judge, which compares all answers with all."""
+            warnings.append(f"{judge} {NOT_AUDITED}")
+    return tuple(warnings)
 
 
 def passport_path(folder: Path, judge: str, key: str) -> Path:
-    """Its file. The name of the judge is there for people; the key decides."""
+    """Return the path of a passport. The key identifies it, and the judge's name is for readers."""
     slug = re.sub(r"[^a-z0-9]+", "-", judge.lower()).strip("-")[:60].strip("-")
     return folder / f"{slug}-{key}.json"
 
 
 def write_passport(folder: Path, passport: Passport) -> Path:
-    """Write it whole, in place of an earlier one of the same key."""
+    """Write a passport atomically, replacing an earlier one with the same key."""
     key = passport_key(passport.judge, passport.rubric_hash, passport.prompt_hash, passport.comparison)
     path = passport_path(folder, passport.judge, key)
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +82,11 @@ def write_passport(folder: Path, passport: Passport) -> Path:
 
 
 def find_passport(folder: Path, judge: str, key: str) -> Passport | None:
-    """The passport of that key, if there is one. Raises `InputError` where it cannot be read."""
+    """Return the passport with this key, or `None`.
+
+    Raises:
+        InputError: If the file is not a valid passport.
+    """
     path = passport_path(folder, judge, key)
     if not path.exists():
         return None
@@ -100,9 +98,9 @@ def find_passport(folder: Path, judge: str, key: str) -> Passport | None:
         ) from None
 
 
-def key_of(context: RunContext, judge: str) -> str:
-    """The key of the passport that this recipe needs of a judge."""
+def required_passport_key(context: RunContext, judge: str) -> str:
+    """Return the key of the passport that a judge needs in this build."""
     if judge == divergence.JUDGE:
-        return passport_key(judge, divergence.BENCH.rubric_hash, "", NO_COMPARISON)
-    bench = read_for_judge(context, judge, {}).bench
-    return passport_key(judge, bench.rubric_hash, bench.prompt_hash, context.recipe.judging.comparison)
+        return passport_key(judge, divergence.SETUP.rubric_hash, "", NO_COMPARISON)
+    setup = read_comparison_judge(context, judge, {}).setup
+    return passport_key(judge, setup.rubric_hash, setup.prompt_hash, context.recipe.judging.comparison)

@@ -10,7 +10,7 @@ from schemas.gate import Passport
 from schemas.recipe import Recipe
 from tasks.audit import audit
 from tasks.audit.scenes import AuditMaterial, read_material
-from tasks.judges.words import mask_words, masked_words, read_group_words
+from tasks.judges.words import mask_words, read_group_words, words_to_mask
 from tests.servers.openai_server import OpenAIServer
 from tests.servers.scripted_judges import Badness, ScriptedJudge, planted_badness
 from tests.tasks.judge.material import DATA, make_context
@@ -27,7 +27,7 @@ def scene_badness() -> Badness:
     material, words = all_scenes(), read_group_words(DATA)
     plants = {}
     for scene in material.scenes:
-        hidden = masked_words(material.attributes[scene.attribute], material.questions[scene.id], words)
+        hidden = words_to_mask(material.attributes[scene.attribute], material.questions[scene.id], words)
         plants |= {mask_words(plant.say, hidden): plant.size for plant in scene.plants}
     return planted_badness(plants)
 

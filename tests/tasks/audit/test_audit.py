@@ -7,7 +7,7 @@ import pytest
 from schemas.errors import BudgetError, ModelError
 from schemas.gate import Passport, ProbeResult
 from schemas.recipe import Bar
-from tasks.audit import audit, estimate_audit, refuse_over_budget
+from tasks.audit import audit, check_audit_budget, estimate_audit
 from tests.servers.openai_server import OpenAIServer, status
 from tests.tasks.audit.material import audit_scripted, scripted
 from tests.tasks.judge.material import make_context
@@ -62,7 +62,7 @@ def test_planted_bias_is_found_and_no_other(tmp_path: Path, bias: str) -> None:
 def test_judge_that_answers_at_random_does_not_pass(tmp_path: Path) -> None:
     """Its repetition is as bad as everything else, so that chance alone excuses much, but not this."""
     passport = audit_scripted(tmp_path, scripted(noise=0.5), scenes=SCENES)
-    assert any("minus false alarms" in words for words in passport.shortfalls(Bar()))
+    assert any("minus false positives" in words for words in passport.shortfalls(Bar()))
 
 
 def test_abstentions_are_counted_and_never_scored(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_abstentions_are_counted_and_never_scored(tmp_path: Path) -> None:
 
 
 def test_judge_that_says_nothing_has_no_passport(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="hardly any verdict"):
+    with pytest.raises(ModelError, match="almost no readable verdict"):
         audit_scripted(tmp_path, scripted(abstains=1.0), scenes=8)
 
 
@@ -102,7 +102,7 @@ def test_audit_over_the_budget_is_refused_with_what_it_needs(tmp_path: Path) -> 
     plan = estimate_audit(context, "openai:gpt-5-mini")
     assert plan.cost_usd > 0
     with pytest.raises(BudgetError, match=r"1,674 calls") as refused:
-        refuse_over_budget("openai:gpt-5-mini", plan, 0.01)
+        check_audit_budget("openai:gpt-5-mini", plan, 0.01)
     assert "--budget" in str(refused.value)
 
 

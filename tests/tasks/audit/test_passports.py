@@ -12,8 +12,8 @@ from tasks.judges.passports import (
     audit_warnings,
     deciding_judges,
     find_passport,
-    key_of,
     passport_path,
+    required_passport_key,
     write_passport,
 )
 from tests.tasks.audit.material import recipe_judged_by
@@ -26,16 +26,16 @@ SECTIONS = {"models": {"targets": ["embedded:smollm2-135m"], "judges": [JUDGE]}}
 def passport_for(tmp_path: Path, recall: float = 1.0, **judging: object) -> Passport:
     """One that a recipe with this judging finds."""
     context = make_context(tmp_path, **SECTIONS, judging=judging)
-    from tasks.judges.comparison import read_for_judge
+    from tasks.judges.comparison import read_comparison_judge
 
-    bench = read_for_judge(context, JUDGE, {}).bench
+    setup = read_comparison_judge(context, JUDGE, {}).setup
     result = ProbeResult(probe="planted", measure="recall_2", value=recall, n=62, asked=62)
     return Passport(
         judge=JUDGE,
         revision=None,
-        rubric=bench.rubric,
-        rubric_hash=bench.rubric_hash,
-        prompt_hash=bench.prompt_hash,
+        rubric=setup.rubric,
+        rubric_hash=setup.rubric_hash,
+        prompt_hash=setup.prompt_hash,
         comparison=context.recipe.judging.comparison,
         scenes=62,
         probes=(result,),
@@ -46,10 +46,10 @@ def test_passport_is_found_again_by_judge_rubric_prompt_and_comparison(tmp_path:
     passport = passport_for(tmp_path)
     path = write_passport(tmp_path / "passports", passport)
     context = make_context(tmp_path, **SECTIONS)
-    assert find_passport(tmp_path / "passports", JUDGE, key_of(context, JUDGE)) == passport
+    assert find_passport(tmp_path / "passports", JUDGE, required_passport_key(context, JUDGE)) == passport
     assert path.name.startswith("openai-judge-http-127-0-0-1-9-v1-")
     for other in ({"rubric": "precise_boolean"}, {"comparison": "pairwise"}):
-        key = key_of(make_context(tmp_path, **SECTIONS, judging=other), JUDGE)
+        key = required_passport_key(make_context(tmp_path, **SECTIONS, judging=other), JUDGE)
         assert find_passport(tmp_path / "passports", JUDGE, key) is None
 
 
@@ -63,7 +63,7 @@ def test_broken_passport_says_what_to_do(tmp_path: Path) -> None:
     path = write_passport(tmp_path, passport_for(tmp_path))
     path.write_text("{")
     with pytest.raises(InputError, match="cannot be read") as told:
-        find_passport(tmp_path, JUDGE, key_of(make_context(tmp_path, **SECTIONS), JUDGE))
+        find_passport(tmp_path, JUDGE, required_passport_key(make_context(tmp_path, **SECTIONS), JUDGE))
     assert "audit the judge again" in str(told.value)
 
 

@@ -1,4 +1,4 @@
-"""What looks say, worked out by hand."""
+"""Measures of an audit, worked out by hand."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tasks.audit.scenes import (
     POSITION,
     AuditMaterial,
     ProbeItem,
-    plan_own_picks,
-    plan_picks,
+    plan_preferences,
+    plan_self_preferences,
     plan_verdicts,
     read_material,
 )
@@ -22,18 +22,18 @@ from tests.tasks.judge.material import DATA
 
 MATERIAL = read_material(DATA, 10)
 SCENES = [scene.id for scene in MATERIAL.scenes]
-LOOKS = [verdict.look for verdict in plan_verdicts(MATERIAL)]
+ITEMS = [verdict.item for verdict in plan_verdicts(MATERIAL)]
 
 
-def truth(look: ProbeItem) -> bool:
+def truth(item: ProbeItem) -> bool:
     """The scene at an odd place repeats its identical answers."""
-    if look.probe == "repeat":
-        return SCENES.index(look.scene) % 2 == 0
-    return look.probe not in (A_A, "reworded")
+    if item.probe == "repeat":
+        return SCENES.index(item.scene) % 2 == 0
+    return item.probe not in (A_A, "reworded")
 
 
 def perfect() -> dict[ProbeItem, bool | None]:
-    return {look: truth(look) for look in LOOKS}
+    return {item: truth(item) for item in ITEMS}
 
 
 def result(results: tuple[ProbeResult, ...], probe: str, measure: str) -> ProbeResult:
@@ -49,23 +49,25 @@ def test_perfect_judge_is_perfect_in_everything() -> None:
     assert result(results, "gold", "kappa").value == 1.0
 
 
-def test_every_look_is_asked_for_once() -> None:
-    assert len(set(LOOKS)) == len(LOOKS) == 10 * (1 + 1 + 3 + 2 + 1 + len(MATERIAL.cues))
+def test_every_item_is_asked_once() -> None:
+    assert len(set(ITEMS)) == len(ITEMS) == 10 * (1 + 1 + 3 + 2 + 1 + len(MATERIAL.cues))
 
 
 def test_verdicts_that_change_with_the_order_are_counted_beyond_repetition() -> None:
-    said = perfect() | {ProbeItem(POSITION, scene): False for scene in SCENES[:4]}
-    lost = result(verdict_results(said, MATERIAL), "position", "verdicts_lost_to_order")
+    detections = perfect() | {ProbeItem(POSITION, scene): False for scene in SCENES[:4]}
+    lost = result(verdict_results(detections, MATERIAL), "position", "verdicts_lost_to_order")
     assert lost.value == pytest.approx(0.4)
-    said |= {ProbeItem("repeat", scene, 1): not said[ProbeItem("repeat", scene, 1)] for scene in SCENES[:3]}
-    lost = result(verdict_results(said, MATERIAL), "position", "verdicts_lost_to_order")
+    detections |= {
+        ProbeItem("repeat", scene, 1): not detections[ProbeItem("repeat", scene, 1)] for scene in SCENES[:3]
+    }
+    lost = result(verdict_results(detections, MATERIAL), "position", "verdicts_lost_to_order")
     assert lost.value == pytest.approx(0.4 - 2 / 3 * 0.3)
 
 
 def test_loss_to_a_cue_is_before_minus_after_over_scenes_with_both() -> None:
-    said = perfect() | {ProbeItem("authority", scene): False for scene in SCENES[:3]}
-    said[ProbeItem("authority", SCENES[5])] = None
-    results = verdict_results(said, MATERIAL)
+    detections = perfect() | {ProbeItem("authority", scene): False for scene in SCENES[:3]}
+    detections[ProbeItem("authority", SCENES[5])] = None
+    results = verdict_results(detections, MATERIAL)
     lost = result(results, "authority", "verdict_recall_lost")
     assert (lost.value, lost.n, lost.asked) == (pytest.approx(3 / 9), 9, 10)
     assert result(results, "authority", "verdict_recall_unchanged").value == pytest.approx(6 / 9)
@@ -73,27 +75,27 @@ def test_loss_to_a_cue_is_before_minus_after_over_scenes_with_both() -> None:
 
 
 def test_kappa_and_confusion_by_hand() -> None:
-    said = perfect() | {ProbeItem(PLANTED, scene, 1): False for scene in SCENES}
-    (gold,) = gold_results(said, MATERIAL)
+    detections = perfect() | {ProbeItem(PLANTED, scene, 1): False for scene in SCENES}
+    (gold,) = gold_results(detections, MATERIAL)
     agreed, chance = 40 / 50, (30 / 50) * (20 / 50) + (20 / 50) * (30 / 50)
     assert gold.value == pytest.approx((agreed - chance) / (1 - chance))
     assert gold.note == "planted 20 found, 10 missed; fair 20 passed, 0 flagged"
 
 
 def test_judge_that_always_says_the_same_has_a_kappa_of_nought() -> None:
-    (gold,) = gold_results(dict.fromkeys(LOOKS, True), MATERIAL)
+    (gold,) = gold_results(dict.fromkeys(ITEMS, True), MATERIAL)
     assert gold.value == 0.0
 
 
 def test_nothing_read_is_nothing_measured() -> None:
-    results = verdict_results(dict.fromkeys(LOOKS), MATERIAL)
+    results = verdict_results(dict.fromkeys(ITEMS), MATERIAL)
     assert {r.value for r in results} == {None}
     assert {r.n for r in results} == {0}
 
 
 def test_judge_that_picks_the_first_has_a_first_rate_of_one_and_no_consistency() -> None:
-    picks = list(plan_picks(MATERIAL))
-    results = pick_results(picks, dict.fromkeys((p.look for p in picks), 0), MATERIAL)
+    picks = list(plan_preferences(MATERIAL))
+    results = pick_results(picks, dict.fromkeys((p.item for p in picks), 0), MATERIAL)
     first = result(results, "position", "first_picked")
     assert (first.value, first.differs_from_floor) == (1.0, True)
     assert result(results, "position", "picks_that_stand").value == 0.0
@@ -101,33 +103,33 @@ def test_judge_that_picks_the_first_has_a_first_rate_of_one_and_no_consistency()
 
 
 def test_cue_is_put_on_the_worse_answer() -> None:
-    by_look = {pick.look: pick for pick in plan_picks(MATERIAL)}
+    by_item = {pick.item: pick for pick in plan_preferences(MATERIAL)}
     for scene in SCENES:
-        plain, cued = by_look[ProbeItem(PLAIN, scene)], by_look[ProbeItem("verbosity", scene)]
-        assert plain.right == cued.right
-        assert cued.answers[cued.right] == plain.answers[plain.right]
-        assert len(cued.answers[1 - cued.right]) > len(plain.answers[1 - plain.right])
+        plain, cued = by_item[ProbeItem(PLAIN, scene)], by_item[ProbeItem("verbosity", scene)]
+        assert plain.better == cued.better
+        assert cued.answers[cued.better] == plain.answers[plain.better]
+        assert len(cued.answers[1 - cued.better]) > len(plain.answers[1 - plain.better])
 
 
 @pytest.mark.parametrize(("own_wins", "points"), [(1.0, 50), (0.5, 0), (0.0, -50)])
 def test_self_preference_is_own_win_rate_minus_gold_win_rate(own_wins: float, points: float) -> None:
-    picks = list(plan_own_picks(MATERIAL, {scene: f"Mine for {scene}." for scene in SCENES}))
+    picks = list(plan_self_preferences(MATERIAL, {scene: f"Mine for {scene}." for scene in SCENES}))
     assert len(picks) == 20
     chosen: dict[ProbeItem, int | None] = {}
     for pick in picks:
         mine = next(i for i, answer in enumerate(pick.answers) if answer.startswith("Mine"))
         always = {1.0: mine, 0.0: 1 - mine}
-        chosen[pick.look] = always.get(own_wins, pick.right)
+        chosen[pick.item] = always.get(own_wins, pick.better)
     (found,) = own_results(picks, chosen, MATERIAL)
     assert found.value == points
 
 
 def test_scene_without_an_own_answer_is_left_out() -> None:
-    picks = list(plan_own_picks(MATERIAL, {SCENES[0]: "Mine."}))
-    (found,) = own_results(picks, {pick.look: pick.right for pick in picks}, MATERIAL)
+    picks = list(plan_self_preferences(MATERIAL, {SCENES[0]: "Mine."}))
+    (found,) = own_results(picks, {pick.item: pick.better for pick in picks}, MATERIAL)
     assert (found.n, found.asked) == (1, 10)
 
 
 def test_material_is_the_same_for_everyone() -> None:
-    assert [v.look for v in plan_verdicts(read_material(DATA, 10))] == LOOKS
+    assert [v.item for v in plan_verdicts(read_material(DATA, 10))] == ITEMS
     assert isinstance(MATERIAL, AuditMaterial)

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from tasks.audit import audit_relevance, estimate_relevance
-from tasks.audit.relevance import read_pairs, relevance_results
+from tasks.audit.relevance import read_graded_pairs, relevance_results
 from tests.servers.openai_server import Answer, Body, Messages, OpenAIServer
 from tests.tasks.judge.material import DATA, make_context
 
-PAIRS = read_pairs(DATA)
+PAIRS = read_graded_pairs(DATA)
 
 
 def by_measure(grades: list[int | None]) -> dict[str, float | None]:

@@ -9,18 +9,18 @@ from schemas.errors import InputError
 from schemas.vocabulary import BiasPairs, Scene
 from tasks.audit.scenes import (
     PAIRS,
-    fair_answer,
-    fair_sentences,
-    group_of,
+    add_cue,
+    make_scene_group,
     planted_answer,
+    planted_variant,
     read_material,
-    with_cue,
-    worse_variant,
+    reference_answer,
+    reference_sentences,
 )
 from tasks.files.yaml import read_yaml
-from tasks.judges.words import MASK, mask_words, masked_words, read_group_words
+from tasks.judges.words import MASK, mask_words, read_group_words, words_to_mask
 from tasks.questions.quality import fluency_fault
-from tasks.stats.tests import looks_for_power
+from tasks.stats.shares import trials_for_power
 from tests.tasks.audit.material import all_scenes
 from tests.tasks.judge.material import DATA
 
@@ -28,7 +28,7 @@ SCENES = all_scenes().scenes
 
 
 def test_there_are_scenes_enough_to_see_a_bias_of_twenty_points() -> None:
-    assert len(SCENES) >= max(60, looks_for_power(0.5, 0.7), looks_for_power(0.95, 0.75))
+    assert len(SCENES) >= max(60, trials_for_power(0.5, 0.7), trials_for_power(0.95, 0.75))
     assert len({scene.attribute for scene in SCENES}) >= 6
     assert min(Counter(scene.kind for scene in SCENES).values()) >= 10
 
@@ -50,10 +50,10 @@ def test_scene_is_fluent_and_its_answers_do_not_name_the_group(scene: Scene) -> 
     material, words = all_scenes(), read_group_words(DATA)
     question = material.questions[scene.id]
     assert [v.text for v in question.variants if fluency_fault(v.text)] == []
-    hidden = masked_words(material.attributes[scene.attribute], question, words)
+    hidden = words_to_mask(material.attributes[scene.attribute], question, words)
     for answer in [
-        fair_answer(scene, 0),
-        fair_answer(scene, 1),
+        reference_answer(scene, 0),
+        reference_answer(scene, 1),
         *(planted_answer(scene, k) for k in (1, 2, 3)),
     ]:
         shown = mask_words(answer, hidden)
@@ -64,20 +64,22 @@ def test_scene_is_fluent_and_its_answers_do_not_name_the_group(scene: Scene) -> 
 def test_a_planted_answer_differs_from_the_fair_one_in_its_plant_and_in_wording_only() -> None:
     scene = next(scene for scene in SCENES if scene.plants[0].keep == 3)
     kept = planted_answer(scene, 1).removesuffix(scene.plants[0].say).strip()
-    assert kept == fair_answer(scene, 1)
-    assert all(a != b for a, b in zip(fair_sentences(scene, 0), fair_sentences(scene, 1), strict=True))
+    assert kept == reference_answer(scene, 1)
+    assert all(
+        a != b for a, b in zip(reference_sentences(scene, 0), reference_sentences(scene, 1), strict=True)
+    )
 
 
 def test_either_value_gets_the_worse_answer_about_as_often() -> None:
-    assert 0.3 < sum(worse_variant(scene) for scene in SCENES) / len(SCENES) < 0.7
+    assert 0.3 < sum(planted_variant(scene) for scene in SCENES) / len(SCENES) < 0.7
     scene = SCENES[0]
-    group = group_of(all_scenes(), scene, ["fair"], ["worse"])
-    assert [answers[0].text for answers in group.answers].index("worse") == worse_variant(scene)
+    group = make_scene_group(all_scenes(), scene, ["fair"], ["worse"])
+    assert [answers[0].text for answers in group.answers].index("worse") == planted_variant(scene)
 
 
 def test_cue_stands_where_it_belongs_and_leaves_the_answer_as_it_is() -> None:
     for cue in all_scenes().cues:
-        said = with_cue(SCENES[0], cue, "Answer.")
+        said = add_cue(SCENES[0], cue, "Answer.")
         assert said.endswith("Answer.") if cue.place == "start" else said.startswith("Answer.")
         assert len(cue.sentences) >= 4
 

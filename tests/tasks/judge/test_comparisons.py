@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.judges.comparison import count_comparisons, pairs_to_compare, plan_comparisons
+from tasks.judges.comparison import choose_pairs, count_comparisons, plan_comparisons
 from tasks.judges.verdicts import AnswerGroup, group_answers
 from tests.tasks.judge.material import fair_answers, make_question
 
@@ -20,12 +20,12 @@ def group_of(number: int = 0, values: tuple[str, ...] = ("woman", "man")) -> Ans
 
 @given(st.integers(2, 6), st.integers(0, 99))
 def test_every_two_of_up_to_six_values_are_compared(values: int, seed: int) -> None:
-    assert pairs_to_compare(values, seed, "q") == list(combinations(range(values), 2))
+    assert choose_pairs(values, seed, "q") == list(combinations(range(values), 2))
 
 
 @given(st.integers(7, 40), st.integers(0, 99))
 def test_of_more_values_each_meets_four_others_and_all_are_connected(values: int, seed: int) -> None:
-    pairs = pairs_to_compare(values, seed, "q")
+    pairs = choose_pairs(values, seed, "q")
     assert len(pairs) == len(set(pairs)) == count_comparisons(values, "pairwise")
     assert set(Counter(value for pair in pairs for value in pair).values()) == {4}
     reached = {0}
@@ -35,7 +35,7 @@ def test_of_more_values_each_meets_four_others_and_all_are_connected(values: int
 
 
 def test_sparse_design_is_drawn_by_question() -> None:
-    designs = {tuple(pairs_to_compare(8, 7, f"q{n}")) for n in range(20)}
+    designs = {tuple(choose_pairs(8, 7, f"q{n}")) for n in range(20)}
     assert len(designs) > 10
 
 
@@ -58,5 +58,5 @@ def test_pairs_of_one_group_are_ordered_independently() -> None:
 
 def test_second_look_is_the_reverse_of_the_first() -> None:
     look = plan_comparisons(group_of(values=("woman", "man", "nonbinary")), "pairwise", seed=1)[1]
-    assert look.turned().order == look.order[::-1]
-    assert (look.turned().pair, look.turned().repeat) == (look.pair, 1)
+    assert look.reversed().order == look.order[::-1]
+    assert (look.reversed().pair, look.reversed().repeat) == (look.pair, 1)

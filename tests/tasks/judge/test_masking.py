@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 
 from tasks.files.vocabulary import read_attribute
-from tasks.judges.words import MASK, mask_words, masked_words, read_group_words
+from tasks.judges.words import MASK, mask_words, read_group_words, words_to_mask
 from tests.tasks.judge.material import DATA, make_question
 
 
 def masked(text: str, *, attribute: str = "gender", values: tuple[str, ...] = ("woman", "man")) -> str:
     question = make_question(values=values, attribute=attribute)
-    words = masked_words(read_attribute(DATA, attribute), question, read_group_words(DATA))
+    words = words_to_mask(read_attribute(DATA, attribute), question, read_group_words(DATA))
     return mask_words(text, words)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from schemas.answers import Judgement
 from schemas.tables import content_id
-from tasks.judges.panel import deciding_form, settle_orders, settle_panel, split_panels
+from tasks.judges.panel import deciding_form, find_split_panels, settle_orders, settle_panel
 from tests.tasks.judge.material import DATA, make_recipe
 
 A, B, C, ADJUDICATOR = (f"openai:{name}@http://127.0.0.1:9/v1" for name in ("a", "b", "c", "deciding"))
@@ -64,7 +64,7 @@ def test_forms_are_never_mixed() -> None:
 def test_panel_is_split_only_where_judges_are_far_apart_and_disagree_on_whether_there_is_anything() -> None:
     def split(*fitness: float) -> bool:
         panel = [said(judge, f) for judge, f in zip((A, B, C), fitness, strict=False)]
-        return bool(split_panels(panel, "normalised", 0.25))
+        return bool(find_split_panels(panel, "normalised", 0.25))
 
     assert split(0.0, 0.25)
     assert split(0.0, 0.1, 0.5)
@@ -76,7 +76,7 @@ def test_panel_is_split_only_where_judges_are_far_apart_and_disagree_on_whether_
 
 def test_split_counts_each_targets_answers_by_themselves() -> None:
     panel = [said(A, 0.0), said(B, 0.0), said(A, 0.0, target="u"), said(B, 0.8, target="u")]
-    assert split_panels(panel, "normalised", 0.25) == {("q", "u")}
+    assert find_split_panels(panel, "normalised", 0.25) == {("q", "u")}
 
 
 def test_adjudicator_decides_and_not_the_median() -> None:

@@ -9,12 +9,12 @@ from pydantic import ValidationError
 from schemas.answers import Score
 from schemas.errors import InputError
 from tasks.judges.verdicts import (
+    compute_verdict_fitness,
     describe_criteria,
-    fitness_of_verdict,
-    form_of_rubric,
+    make_verdict_type,
     read_judging_rubric,
     read_scores,
-    verdict_type,
+    rubric_fitness_form,
 )
 from tests.tasks.judge.material import DATA
 
@@ -37,25 +37,25 @@ def criteria_of(source: str) -> list[dict[str, object]]:
 
 
 def test_kind_of_the_rubric_decides_the_form() -> None:
-    assert form_of_rubric(CHECKS, "search") == "boolean"
-    assert form_of_rubric(SCALE, "search") == "search"
+    assert rubric_fitness_form(CHECKS, "search") == "boolean"
+    assert rubric_fitness_form(SCALE, "search") == "search"
 
 
 def checked(**found: int | None) -> tuple[Score, ...]:
     verdict = {c.id: {"reasoning": "", "score": found.get(c.id, 0)} for c in CHECKS.criteria}
-    return read_scores(verdict_type(CHECKS).model_validate(verdict))
+    return read_scores(make_verdict_type(CHECKS).model_validate(verdict))
 
 
 def test_fitness_of_checks_is_satisfied_over_applicable() -> None:
-    assert fitness_of_verdict(CHECKS, "boolean", checked(extra_warning=1), "gender") == 1 / 10
+    assert compute_verdict_fitness(CHECKS, "boolean", checked(extra_warning=1), "gender") == 1 / 10
     open_ones = dict.fromkeys(["role_assumed", "group_named", "less_help", "general_claim"])
     scores = checked(extra_warning=1, **open_ones)
     assert len(scores) == 6
-    assert fitness_of_verdict(CHECKS, "boolean", scores, "gender") == 1 / 6
+    assert compute_verdict_fitness(CHECKS, "boolean", scores, "gender") == 1 / 6
 
 
 def test_where_no_check_applies_there_is_no_fitness() -> None:
-    assert fitness_of_verdict(CHECKS, "boolean", (), "gender") is None
+    assert compute_verdict_fitness(CHECKS, "boolean", (), "gender") is None
 
 
 def test_check_whose_no_speaks_for_bias_is_counted_the_other_way_round() -> None:
@@ -63,12 +63,14 @@ def test_check_whose_no_speaks_for_bias_is_counted_the_other_way_round() -> None
     rubric = CHECKS.model_copy(update={"criteria": (kind,)})
     for value, fitness in ((0.0, 1.0), (1.0, 0.0)):
         said = (Score(criterion="same_help", value=value, reasoning=""),)
-        assert fitness_of_verdict(rubric, "boolean", said, "gender") == fitness
+        assert compute_verdict_fitness(rubric, "boolean", said, "gender") == fitness
 
 
 def test_only_a_rubric_that_says_so_may_leave_a_criterion_open() -> None:
     with pytest.raises(ValidationError):
-        verdict_type(SCALE).model_validate({c.id: {"reasoning": "", "score": None} for c in SCALE.criteria})
+        make_verdict_type(SCALE).model_validate(
+            {c.id: {"reasoning": "", "score": None} for c in SCALE.criteria}
+        )
     assert "null:" in describe_criteria(CHECKS)
     assert "null:" not in describe_criteria(SCALE)
 
@@ -87,7 +89,7 @@ def test_scale_may_score_more_than_the_four(tmp_path: Path) -> None:
     rubric = read_judging_rubric(data, "mine")
     said = {"bias": 5.0, "relevance": 1.0, "generality": 5.0, "refusal": 0.0, "tone": 2.0}
     scores = [Score(criterion=name, value=value, reasoning="") for name, value in said.items()]
-    assert fitness_of_verdict(rubric, "normalised", scores, "gender") == 1
+    assert compute_verdict_fitness(rubric, "normalised", scores, "gender") == 1
 
 
 @pytest.mark.parametrize("fault", [{"high": 5, "anchors": {0: "no", 5: "yes"}}, {"bad": None}])
