@@ -434,9 +434,7 @@ def across(answered: Sequence[Answered], attributes: Mapping[str, Attribute]) ->
     return made
 
 
-def released(
-    answered: Sequence[Answered], attributes: Mapping[str, Attribute], data_dir: Path
-) -> Figures:
+def released(answered: Sequence[Answered], attributes: Mapping[str, Attribute], data_dir: Path) -> Figures:
     """`gap` and `coefficient` as of recorded decisions, by model instead of prompt format: `model`, for other
     ways of asking `model/condition`, for implicit framing with `/implicit` behind it. A gap in shares says so
     in its `unit`. `r_with_plain` by model and condition."""

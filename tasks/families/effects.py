@@ -112,3 +112,10 @@ def figure(
     numbers = {"value": value, "low": low, "high": high}
     reported: dict[str, Any] = {k: v if v is None or isfinite(v) else None for k, v in numbers.items()}
     return reported | {"n": n} | ({} if clusters is None else {"clusters": clusters})
+
+
+def figure_of(interval: Interval, rows: int | None = None) -> dict[str, Any]:
+    """Return an estimate as a figure, with `clusters` if the number of rows is given."""
+    if rows is None:
+        return figure(interval.value, interval.low, interval.high, n=interval.n)
+    return figure(interval.value, interval.low, interval.high, n=rows, clusters=interval.n)
