@@ -210,11 +210,8 @@ def _valid_from(info: ModelInfo, batched: bool, noon: datetime) -> str | None:
     """Return the latest start date among the prices that are valid now."""
     from genai_prices.types import StartDateConstraint
 
-    conditional = info.prices if isinstance(info.prices, list) else []
-    variants = [v for v in info.price_variants or () if batched and v.when == BATCH]
-    starts = [
-        entry.constraint.start_date
-        for entry in (*conditional, *variants)
-        if isinstance(entry.constraint, StartDateConstraint) and entry.constraint.active(noon)
-    ]
+    constraints = [entry.constraint for entry in info.prices] if isinstance(info.prices, list) else []
+    if batched:
+        constraints += [variant.constraint for variant in info.price_variants or () if variant.when == BATCH]
+    starts = [c.start_date for c in constraints if isinstance(c, StartDateConstraint) and c.active(noon)]
     return max(starts).isoformat() if starts else None

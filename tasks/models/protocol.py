@@ -129,8 +129,6 @@ class Model(Protocol):
         """Answer every request, in the order of completion, with one outcome per request."""
         ...
 
-        """Release connections and write pending answers."""
-
     async def close(self) -> None:
         """Release connections, and write pending answers."""
         ...
@@ -162,10 +160,8 @@ class Backend(Protocol):
         """Make one attempt. `cost_usd` is 0 here; it is filled in later."""
         ...
 
-        """Release connections."""
-
     async def close(self) -> None:
-        """Release connections, and write pending answers."""
+        """Release connections."""
         ...
 
 
