@@ -1,4 +1,4 @@
--- In the folder of the release, in DuckDB. Every number of this page is the result of its query.
+-- Run in the folder of the release, with DuckDB. The queries of this page use these views.
 {% for view, file in views.items() if view != "manifest" %}
 create view {{ view }} as from '{{ file }}';
 {% endfor %}

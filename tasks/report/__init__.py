@@ -1,4 +1,7 @@
-"""What the report shows, read from a release's tables and manifest, before anything is drawn."""
+"""Write the report of a release and of an evaluation, each a single HTML page without scripts.
+
+`report_data` computes everything that the page shows from the tables and the manifest.
+"""
 
 from __future__ import annotations
 
@@ -22,36 +25,36 @@ from tasks.release.fitness import (
     FitnessFloor,
     JudgeKind,
     Shrinkage,
-    deciding_fitness_form,
-    drop_reasons,
-    fitness_by_phase,
-    fitness_floor,
-    judge_kind,
-    shrinkage,
+    classify_judges,
+    compute_fitness_floor,
+    count_drop_reasons,
+    measure_shrinkage,
+    pair_fitness_by_phase,
+    select_fitness_form,
 )
 from tasks.report.effects import (
     MOST_HEADLINES,
     MOST_MODELS,
     FamilyEffects,
     Headline,
-    by_model,
-    family_effects,
-    headlines,
+    effects_by_family,
+    effects_by_model,
     leaderboard,
     metric_title,
+    select_headlines,
 )
 from tasks.report.groups import (
-    Audited,
+    AuditedJudge,
     JudgeAgreement,
     JudgeRecord,
     OrderEffect,
     ReportedGroup,
-    agreement,
     audited_judges,
     choose_groups,
-    groups,
+    judge_agreement,
     judge_records,
-    order_effects,
+    measure_order_effects,
+    report_groups,
 )
 from tasks.report.pictures import (
     effect_forest,
@@ -64,8 +67,8 @@ from tasks.report.pictures import (
 from tasks.report.quotes import (
     VIEWS,
     floor_query,
-    marked_template,
-    plain_text,
+    mark_template,
+    quote,
     row_query,
     sql_literal,
     sql_where,
@@ -75,24 +78,24 @@ from tasks.report.sections import (
     CostLine,
     Coverage,
     DecidingJudges,
+    DistinctPair,
     DuplicateQuestion,
     Operation,
-    Relabelled,
+    Rating,
+    RelabelledQuestion,
     Round,
-    Standing,
-    StayedApart,
     Transition,
-    cost_lines,
-    coverage,
+    compare_costs,
+    count_transitions,
+    measure_coverage,
     nearest_duplicates,
-    operations,
-    panel_of,
-    relabelled_questions,
-    rounds,
-    selection_effects,
-    standings,
-    stayed_apart,
-    transitions,
+    nearest_kept_pairs,
+    rate_trust,
+    read_deciding_judges,
+    relabelling_examples,
+    search_effects,
+    summarise_operations,
+    summarise_rounds,
 )
 from tasks.run.store import write_bytes, write_table
 
@@ -101,8 +104,8 @@ if TYPE_CHECKING:
 
 
 NEAR_DUPLICATES = 10
-RELABELLED = 3
-"""Examples per kind of change."""
+EXAMPLES_PER_CHANGE = 3
+"""Examples per kind of label change."""
 
 
 @dataclass(frozen=True)
@@ -114,36 +117,37 @@ class Share:
 
     @property
     def percent(self) -> float:
+        """The share in per cent. 0 if `whole` is 0."""
         return 100 * self.part / self.whole if self.whole else 0.0
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything that the page tells; see the functions that compute each part."""
+    """All values on the report page."""
 
     manifest: Manifest
     title: str
     description: str
-    words_of_models: bool
-    """Whether free text that a model wrote is released."""
-    standings: Mapping[str, Standing]
-    panel: DecidingJudges
+    has_model_text: bool
+    """Whether the release contains free text written by models."""
+    ratings: Mapping[str, Rating]
+    deciding_judges: DecidingJudges
     selection: Mapping[str, Effect]
     above_floor: Share
-    """Accepted questions with more fitness than the floor."""
+    """Accepted questions with fitness above the control floor."""
     judge_kind: JudgeKind
     attributes: tuple[str, ...]
     floor: FitnessFloor | None
     fitness: Mapping[str, Sequence[float]]
-    """Search fitness by what became of the question."""
+    """Search fitness by outcome of the question."""
     phases: tuple[tuple[float, float], ...]
-    """Search and hold-out fitness of every accepted question that has both."""
+    """Search and hold-out fitness of every accepted question with both."""
     shrinkage: Shrinkage | None
     abstained: Share
     failed: Share
     refused: Share
     funnel: tuple[StageCounts, ...]
-    reasons: tuple[tuple[str, str, int], ...]
+    drop_reasons: tuple[tuple[str, str, int], ...]
     headlines: tuple[Headline, ...]
     effects: tuple[FamilyEffects, ...]
     coverage: tuple[Coverage, ...]
@@ -153,53 +157,53 @@ class ReportData:
     judges: tuple[JudgeRecord, ...]
     agreement: tuple[JudgeAgreement, ...]
     order_effects: tuple[OrderEffect, ...]
-    audited: tuple[Audited, ...]
+    audited: tuple[AuditedJudge, ...]
     duplicates: tuple[DuplicateQuestion, ...]
-    duplicates_in_all: int
+    duplicate_count: int
     threshold: float
-    stayed_apart: tuple[StayedApart, ...]
+    kept_pairs: tuple[DistinctPair, ...]
     transitions: tuple[Transition, ...]
-    relabelled: tuple[Relabelled, ...]
+    relabelled: tuple[RelabelledQuestion, ...]
     groups: tuple[ReportedGroup, ...]
     costs: tuple[CostLine, ...]
     texts: Mapping[str, str]
-    """Templates of the questions that changed since the last release and are in this one, by id."""
+    """By id: templates of the released questions that changed since the last release."""
 
 
 def report_data(manifest: Manifest, contents: Contents) -> ReportData:
-    """The report of a release. `manifest` may lack its files, which the report itself is one of."""
+    """Compute the values of the report. The manifest may lack its file list, which includes the report."""
     questions, hard = contents.rows(QUESTIONS), contents.rows(HARD_NEGATIVES)
     controls, dropped = contents.rows(CONTROLS), contents.rows(DROPPED)
     responses, judgements = contents.rows(RESPONSES), contents.rows(JUDGEMENTS)
-    lost = lost_questions(dropped)
+    lost = dropped_questions(dropped)
     released = [*questions, *hard, *controls]
     attributes = tuple(sorted({q.attribute for q in [*questions, *hard]}))
     zero_ids = {q.id for q in controls if q.control in FLOOR_CONTROLS}
-    phases = fitness_by_phase(questions, judgements)
+    phases = pair_fitness_by_phase(questions, judgements)
     history = contents.rows(LABEL_HISTORY)
     effects = contents.rows(EFFECTS)
     texts = {q.id: q.template for q in [*released, *lost]}
-    floor = fitness_floor(controls)
-    shrunk = shrinkage(phases)
+    floor = compute_fitness_floor(controls)
+    shrunk = measure_shrinkage(phases)
     abstained = Share(sum(j.abstention is not None for j in judgements), len(judgements))
     failed = Share(sum(r.failure is not None for r in responses), len(responses))
-    fitness = fitness_by_fate(questions, hard, controls, lost)
+    fitness = fitness_by_outcome(questions, hard, controls, lost)
     accepted = fitness.get("accepted", [])
-    panel, selection = panel_of(manifest), selection_effects(effects)
-    covered = coverage([*questions, *hard], lost, attributes)
+    deciding, selection = read_deciding_judges(manifest), search_effects(effects)
+    covered = measure_coverage([*questions, *hard], lost, attributes)
     changed = (*manifest.comparison.added, *manifest.comparison.reworded, *manifest.comparison.relabelled)
     return ReportData(
         manifest=manifest,
         title=manifest.recipe.get("title") or manifest.name,
         description=manifest.recipe.get("description") or "",
-        words_of_models=any(r.text and not r.option_order for r in responses),
-        standings=standings(
-            manifest, panel, floor, accepted, shrunk, selection, [failed.percent, abstained.percent]
+        has_model_text=any(r.text and not r.option_order for r in responses),
+        ratings=rate_trust(
+            manifest, deciding, floor, accepted, shrunk, selection, [failed.percent, abstained.percent]
         ),
-        panel=panel,
+        deciding_judges=deciding,
         selection=selection,
         above_floor=Share(sum(floor is not None and f > floor.value for f in accepted), len(accepted)),
-        judge_kind=judge_kind(manifest.judged_by),
+        judge_kind=classify_judges(manifest.judged_by),
         attributes=attributes,
         floor=floor,
         fitness=fitness,
@@ -209,49 +213,52 @@ def report_data(manifest: Manifest, contents: Contents) -> ReportData:
         failed=failed,
         refused=Share(sum(r.refused for r in responses), len(responses)),
         funnel=manifest.counts,
-        reasons=tuple(drop_reasons(dropped)),
-        headlines=headlines(effects, deciding_fitness_form(judgements)),
-        effects=family_effects(effects),
+        drop_reasons=tuple(count_drop_reasons(dropped)),
+        headlines=select_headlines(effects, select_fitness_form(judgements)),
+        effects=effects_by_family(effects),
         coverage=covered,
         strategy=str(manifest.recipe.get("evolve", {}).get("strategy", "")),
-        rounds=rounds([*released, *lost]),
-        operations=operations([*released, *lost]),
+        rounds=summarise_rounds([*released, *lost]),
+        operations=summarise_operations([*released, *lost]),
         judges=judge_records(judgements, zero_ids),
-        agreement=agreement(judgements),
-        order_effects=order_effects(judgements, floor.value if floor else 0.0),
+        agreement=judge_agreement(judgements),
+        order_effects=measure_order_effects(judgements, floor.value if floor else 0.0),
         audited=audited_judges(manifest),
         duplicates=nearest_duplicates(dropped, texts, NEAR_DUPLICATES),
-        duplicates_in_all=sum(d.similarity is not None for d in dropped),
+        duplicate_count=sum(d.similarity is not None for d in dropped),
         threshold=float(manifest.recipe.get("deduplicate", {}).get("threshold", 0.0)),
-        stayed_apart=stayed_apart(manifest.near_misses, texts, NEAR_DUPLICATES),
-        transitions=transitions(history),
-        relabelled=relabelled_questions(history, texts, RELABELLED),
-        groups=groups(choose_groups(questions, hard, controls), responses, judgements, history),
-        costs=cost_lines(manifest.cost_estimated, manifest.cost),
+        kept_pairs=nearest_kept_pairs(manifest.near_misses, texts, NEAR_DUPLICATES),
+        transitions=count_transitions(history),
+        relabelled=relabelling_examples(history, texts, EXAMPLES_PER_CHANGE),
+        groups=report_groups(choose_groups(questions, hard, controls), responses, judgements, history),
+        costs=compare_costs(manifest.cost_estimated, manifest.cost),
         texts={id: texts[id] for id in changed if id in texts},
     )
 
 
-def lost_questions(dropped: Sequence[Dropped]) -> list[Question]:
-    """Dropped questions as they were, each once (a question may have been made and dropped repeatedly).
-    Those that were held back say nothing of themselves."""
+def dropped_questions(dropped: Sequence[Dropped]) -> list[Question]:
+    """Return the dropped questions, each once. A question may have been made and dropped repeatedly.
+
+    Repetitions of an existing question (`because_of` is its own id) and held-back questions (without text)
+    are left out.
+    """
     records = {
         d.record
         for d in dropped
         if d.kind == "question" and d.text and d.because_of != json.loads(d.record)["id"]
     }
-    found = {q.id: q for q in map(Question.model_validate_json, sorted(records))}
-    return list(found.values())
+    by_id = {q.id: q for q in map(Question.model_validate_json, sorted(records))}
+    return list(by_id.values())
 
 
-def fitness_by_fate(
+def fitness_by_outcome(
     questions: Sequence[Question],
     hard_negatives: Sequence[Question],
     controls: Sequence[Question],
     lost: Sequence[Question],
 ) -> dict[str, list[float]]:
-    """Search fitness of judged questions, by where they ended."""
-    fates = {
+    """Return the search fitness of judged questions by outcome."""
+    outcomes = {
         "accepted": questions,
         "hard negatives": hard_negatives,
         "not selected": [q for q in lost if q.control == "none"],
@@ -260,16 +267,16 @@ def fitness_by_fate(
         "A/A": [q for q in controls if q.control == "a_a"],
     }
     return {
-        fate: values
-        for fate, rows in fates.items()
+        outcome: values
+        for outcome, rows in outcomes.items()
         if (values := [q.fitness for q in rows if q.fitness is not None])
     }
 
 
-# report.html: one page that a person reads, whole in one file, without script and without network.
+# report.html: a single page without scripts and without network access.
 
 
-MOST: Mapping[str, int] = MappingProxyType(
+ROW_LIMITS: Mapping[str, int] = MappingProxyType(
     {
         "attributes": 16,
         "changed": 5,
@@ -287,42 +294,41 @@ MOST: Mapping[str, int] = MappingProxyType(
         "warnings": 20,
     }
 )
-"""Rows of each kind that the page shows; the tables have all, and the page says so."""
-LONGEST_NAME = 160
+"""Maximum number of rows of each kind on the page. The page states how many more the tables contain."""
+MAX_NAME_LENGTH = 160
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def write_report(path: Path, data: ReportData, data_dir: Path) -> None:
-    """Fill data/report/report.html with a release's numbers and pictures."""
+    """Write the report page."""
     path.write_text(render_report(data, data_dir), encoding="utf-8", newline="\n")
 
 
 def render_report(data: ReportData, data_dir: Path) -> str:
-    """The page. Whatever comes from the release is escaped; only the pictures we draw are put in as they
-    are."""
-    page = report_environment(data_dir).get_template("report.html")
+    """Render the report page. All values are escaped, except our own pictures."""
+    page = template_environment(data_dir).get_template("report.html")
     return page.render(
         data=data,
         m=data.manifest,
         pictures=draw_pictures(data),
         most_models=MOST_MODELS,
-        most=MOST,
+        most=ROW_LIMITS,
         warning=content_warning(data, data_dir),
         floor_value=data.floor.value if data.floor else 0.0,
     )
 
 
 def content_warning(data: ReportData, data_dir: Path) -> str:
-    """As the card has it."""
+    """Return the content warning of the dataset card."""
     import yaml
 
     sentences = yaml.safe_load((data_dir / "card_sentences.yaml").read_text(encoding="utf-8"))
-    warning: str = sentences["warning"]["answers" if data.words_of_models else "questions"]
+    warning: str = sentences["warning"]["answers" if data.has_model_text else "questions"]
     return warning
 
 
-def report_environment(data_dir: Path) -> SandboxedEnvironment:
-    """Sandboxed, escaping everything, strict about names."""
+def template_environment(data_dir: Path) -> SandboxedEnvironment:
+    """Return the template environment: sandboxed, strict, with automatic escaping."""
     from jinja2 import FileSystemLoader, StrictUndefined
     from jinja2.sandbox import SandboxedEnvironment
 
@@ -341,19 +347,19 @@ def report_environment(data_dir: Path) -> SandboxedEnvironment:
         signed=lambda x: _fixed(x, signed=True),
         p=_p_value,
         usd=lambda x: f"${x:,.2f}",
-        words=lambda name: without_controls(str(name).replace("_", " "))[:LONGEST_NAME],
+        words=lambda name: without_controls(str(name).replace("_", " "))[:MAX_NAME_LENGTH],
         plain=without_controls,
-        metric=lambda name: without_controls(metric_title(name))[:LONGEST_NAME],
+        metric=lambda name: without_controls(metric_title(name))[:MAX_NAME_LENGTH],
         sql=sql_literal,
-        slots=marked_template,
-        evidence=lambda text, span: plain_text(text, evidence=[span]),
+        slots=mark_template,
+        evidence=lambda text, span: quote(text, evidence=[span]),
         sentence=lambda text: text[:1].upper() + text[1:],
     )
     return environment
 
 
 def draw_pictures(data: ReportData) -> dict[str, object]:
-    """All pictures by name; a picture without data is left out."""
+    """Draw all pictures that have data, by name."""
     from markupsafe import Markup
 
     svgs = {"funnel": funnel_bars(data.funnel)} if data.funnel else {}
@@ -370,12 +376,12 @@ def draw_pictures(data: ReportData) -> dict[str, object]:
 
 
 def _printable(value: object) -> object:
-    """What HTML cannot hold is replaced."""
+    """Replace characters that HTML forbids."""
     return _UNPRINTABLE.sub("\ufffd", value) if type(value) is str else value
 
 
 def _fixed(x: float | None, digits: int = 2, *, signed: bool = False) -> str:
-    """A number with a real minus sign; an en dash where there is none."""
+    """Format a number with a real minus sign. `None` becomes an en dash."""
     if x is None:
         return "–"
     return f"{x:{'+' if signed else ''}.{digits}f}".replace("-", "−")
@@ -387,10 +393,10 @@ def _p_value(p: float | None) -> str:
     return "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
 
 
-# An evaluation: what a release showed of models that it was not made with. A folder of four files.
+# Evaluation of models on a release: a folder of four files.
 
 
-COLUMNS = (
+LEADERBOARD_COLUMNS = (
     "family", "metric", "model", "effect", "low", "high", "p_value", "q_value", "a_a_floor", "n",
 )  # fmt: skip
 
@@ -398,18 +404,26 @@ COLUMNS = (
 def write_evaluation(
     folder: Path, manifest: Manifest, effects: Sequence[Effect], form: str, data_dir: Path
 ) -> dict[str, Any]:
-    """Write `evaluation.json`, `effects.parquet`, `leaderboard.csv`, `evaluation.html`; return the first."""
+    """Write `evaluation.json`, `effects.parquet`, `leaderboard.csv` and `evaluation.html`.
+
+    Returns:
+        The object in `evaluation.json`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     board = leaderboard(effects, form)
     result = {
         "release": manifest.name,
         "version": manifest.version,
         "fitness_form": form,
-        "models": by_model(effects, form),
+        "models": effects_by_model(effects, form),
         "leaderboard": board,
     }
     write_table(folder / "effects.parquet", EFFECTS, effects)
-    write_csv(folder / "leaderboard.csv", COLUMNS, [{c: _cell(row[c]) for c in COLUMNS} for row in board])
+    write_csv(
+        folder / "leaderboard.csv",
+        LEADERBOARD_COLUMNS,
+        [{c: _cell(row[c]) for c in LEADERBOARD_COLUMNS} for row in board],
+    )
     write_bytes(folder / "evaluation.html", evaluation_page(manifest, effects, board, data_dir).encode())
     write_bytes(folder / "evaluation.json", (canonical_json(result) + "\n").encode())
     return result
@@ -422,14 +436,14 @@ def _cell(value: object) -> str:
 def evaluation_page(
     manifest: Manifest, effects: Sequence[Effect], board: Sequence[dict[str, Any]], data_dir: Path
 ) -> str:
-    """The page: leaderboard, then every family's effects with intervals beside the A/A floor."""
+    """Render the leaderboard and the effects of every family."""
     from markupsafe import Markup
 
-    families = family_effects([e for e in effects if e.level != "question"])
+    families = effects_by_family([e for e in effects if e.level != "question"])
     pictures = {
         panel.key: Markup(effect_forest(panel, family.models))  # noqa: S704 - our own drawing, text escaped
         for family in families
         for panel in family.panels
     }
-    page = report_environment(data_dir).get_template("evaluation.html")
+    page = template_environment(data_dir).get_template("evaluation.html")
     return page.render(m=manifest, board=board, families=families, pictures=pictures)

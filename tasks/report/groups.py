@@ -1,4 +1,4 @@
-"""Whole groups to read: the variants of a question with the answers they got, side by side."""
+"""Select groups to read, and summarise how reliable the judges are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from schemas.labels import LabelChange
 from schemas.question import Question, Variant
 from schemas.recipe import Bar
 from schemas.release import Manifest
-from tasks.report.quotes import Quotation, marked, plain_text, quotations, row_query, shown
+from tasks.report.quotes import Quotation, find_quotations, mark_variant, quote, row_query, truncate_spans
 
 MOST_ATTRIBUTES = MOST_FAMILIES = MOST_VARIANTS = 6
 MOST_ANSWERS = 3
@@ -23,21 +23,21 @@ MOST_VERDICTS = 4
 
 @dataclass(frozen=True)
 class VariantAnswers:
-    """A variant and what one model answered, sample by sample."""
+    """A variant with the answers of one model."""
 
     value: str
     text: Quotation
     answers: tuple[Quotation, ...]
     more: int
-    """Answers that are only in the table."""
+    """Number of answers that are not shown."""
     chosen: tuple[str, ...]
-    """What was chosen among options, most frequent first, such as `yes × 3`."""
+    """Choices among options, most frequent first, such as `yes × 3`."""
     failed: int
 
 
 @dataclass(frozen=True)
-class ShownJudgement:
-    """What one judge said of the answers that are shown."""
+class ReportedJudgement:
+    """One judge's judgement of the displayed answers."""
 
     id: str
     judge: str
@@ -49,29 +49,32 @@ class ShownJudgement:
 
 @dataclass(frozen=True)
 class ReportedGroup:
-    """A question as a reader sees it. `why`: why it is shown."""
+    """A question with its answers and judgements, as the report shows it."""
 
     question: Question
     config: str
-    why: str
+    reason: str
     model: str
     phase: str
     variants: tuple[VariantAnswers, ...]
     hidden: int
-    """Variants that are only in the table."""
-    verdicts: tuple[ShownJudgement, ...]
+    """Number of variants that are not shown."""
+    verdicts: tuple[ReportedJudgement, ...]
 
 
-Chosen = tuple[Question, str, str]
-"""A question, its config, and why it is shown."""
+ChosenQuestion = tuple[Question, str, str]
+"""A question, its config, and the reason why it is shown."""
 
 
 def choose_groups(
     questions: Sequence[Question], hard_negatives: Sequence[Question], controls: Sequence[Question]
-) -> list[Chosen]:
-    """A sample that is not only the best: per attribute the strongest question and the median one, one of
-    each templated family, two hard negatives, and one control of each kind."""
-    chosen: list[Chosen] = []
+) -> list[ChosenQuestion]:
+    """Choose a sample that does not only contain the best questions.
+
+    For each attribute the questions with the highest and the median fitness, one question of each templated
+    family, two hard negatives, and one control of each kind.
+    """
+    chosen: list[ChosenQuestion] = []
     for attribute in sorted({q.attribute for q in questions if q.fitness is not None})[:MOST_ATTRIBUTES]:
         ranked = sorted(
             (q for q in questions if q.attribute == attribute and q.fitness is not None),
@@ -91,13 +94,16 @@ def choose_groups(
     return chosen
 
 
-def groups(
-    chosen: Iterable[Chosen],
+def report_groups(
+    chosen: Iterable[ChosenQuestion],
     responses: Iterable[Response],
     judgements: Iterable[Judgement] = (),
     history: Iterable[LabelChange] = (),
 ) -> tuple[ReportedGroup, ...]:
-    """The chosen questions with the answers of one model each: of the last phase, first by name."""
+    """Return the chosen questions with their judgements and the answers of one model.
+
+    The model is the first by name in the hold-out, otherwise in the search.
+    """
     wanted = list(chosen)
     ids = {q.id for q, _, _ in wanted}
     answers: dict[str, list[Response]] = defaultdict(list)
@@ -112,53 +118,56 @@ def groups(
     for c in history:
         if c.subject_id in ids and c.evidence:
             evidence[c.subject_id].append(c.evidence)
-    return tuple(_group(w, answers[w[0].id], verdicts[w[0].id], evidence[w[0].id]) for w in wanted)
+    return tuple(_report_group(w, answers[w[0].id], verdicts[w[0].id], evidence[w[0].id]) for w in wanted)
 
 
-def _group(
-    wanted: Chosen, answers: Sequence[Response], judgements: Sequence[Judgement], evidence: Sequence[str]
+def _report_group(
+    wanted: ChosenQuestion,
+    answers: Sequence[Response],
+    judgements: Sequence[Judgement],
+    evidence: Sequence[str],
 ) -> ReportedGroup:
-    question, config, why = wanted
+    question, config, reason = wanted
     first = min(answers, key=lambda r: (r.phase, r.model, r.condition), default=None)
-    of_first = [r for r in answers if first and _asked(r) == _asked(first)]
-    heard = _heard(judgements, first)
-    spans = [*evidence, *(q for j in heard for s in j.scores for q in quotations(s.reasoning))]
+    selected = [r for r in answers if first and _response_set(r) == _response_set(first)]
+    judged = _first_judgements(judgements, first)
+    quoted = [*evidence, *(q for j in judged for s in j.scores for q in find_quotations(s.reasoning))]
     return ReportedGroup(
         question=question,
         config=config,
-        why=why,
+        reason=reason,
         model=first.model if first else "not answered",
         phase=first.phase if first else "",
         variants=tuple(
-            _answers_of(v, question, config, [r for r in of_first if r.variant == v.index], spans)
+            _variant_answers(v, question, config, [r for r in selected if r.variant == v.index], quoted)
             for v in question.variants[:MOST_VARIANTS]
         ),
         hidden=max(0, len(question.variants) - MOST_VARIANTS),
-        verdicts=tuple(_verdict(j) for j in heard),
+        verdicts=tuple(_reported_judgement(j) for j in judged),
     )
 
 
-def _asked(r: Response) -> tuple[str, str, str]:
+def _response_set(r: Response) -> tuple[str, str, str]:
     return (r.phase, r.model, r.condition)
 
 
-def _heard(judgements: Iterable[Judgement], first: Response | None) -> list[Judgement]:
-    """The first verdict of each judge on the answers that are shown."""
-    found: Mapping[str, Judgement] = {}
+def _first_judgements(judgements: Iterable[Judgement], first: Response | None) -> list[Judgement]:
+    """Return the first judgement of each judge on the displayed answers."""
+    by_judge: Mapping[str, Judgement] = {}
     if first is not None:
-        on_shown = [j for j in judgements if (j.phase, j.target) == (first.phase, first.model)]
-        latest_first = sorted(on_shown, key=lambda j: (j.judge, j.repeat, j.order, j.id), reverse=True)
-        found = {j.judge: j for j in latest_first}
-    return [found[judge] for judge in sorted(found)][:MOST_VERDICTS]
+        displayed = [j for j in judgements if (j.phase, j.target) == (first.phase, first.model)]
+        latest_first = sorted(displayed, key=lambda j: (j.judge, j.repeat, j.order, j.id), reverse=True)
+        by_judge = {j.judge: j for j in latest_first}
+    return [by_judge[judge] for judge in sorted(by_judge)][:MOST_VERDICTS]
 
 
-def _verdict(j: Judgement) -> ShownJudgement:
-    where = row_query("scores", "judgements", j.id)
-    scores = tuple((s.criterion, s.value, plain_text(s.reasoning, where)) for s in j.scores[:8])
-    return ShownJudgement(j.id, j.judge, j.fitness, j.abstention, scores)
+def _reported_judgement(j: Judgement) -> ReportedJudgement:
+    query = row_query("scores", "judgements", j.id)
+    scores = tuple((s.criterion, s.value, quote(s.reasoning, query)) for s in j.scores[:8])
+    return ReportedJudgement(j.id, j.judge, j.fitness, j.abstention, scores)
 
 
-def _answers_of(
+def _variant_answers(
     variant: Variant, question: Question, config: str, answers: Sequence[Response], evidence: Sequence[str]
 ) -> VariantAnswers:
     ordered = sorted(answers, key=lambda r: r.sample)
@@ -166,17 +175,17 @@ def _answers_of(
     for r in ordered:
         if question.options and r.failure is None:
             picks["invalid" if r.option is None else question.options[r.option].text] += 1
-    said = [r for r in ordered if r.failure is None and not question.options]
+    texts = [r for r in ordered if r.failure is None and not question.options]
     return VariantAnswers(
         value=variant.value,
-        text=shown(
-            marked(variant, question.template),
+        text=truncate_spans(
+            mark_variant(variant, question.template),
             row_query(f"variants[{variant.index + 1}].text", config, question.id),
         ),
         answers=tuple(
-            plain_text(r.text, row_query("text", "responses", r.id), evidence) for r in said[:MOST_ANSWERS]
+            quote(r.text, row_query("text", "responses", r.id), evidence) for r in texts[:MOST_ANSWERS]
         ),
-        more=max(0, len(said) - MOST_ANSWERS),
+        more=max(0, len(texts) - MOST_ANSWERS),
         chosen=tuple(
             f"{text[:120]} × {n}" for text, n in sorted(picks.items(), key=lambda p: (-p[1], p[0]))[:8]
         ),
@@ -184,16 +193,16 @@ def _answers_of(
     )
 
 
-# How far the judges of a release can be relied on: abstentions, agreement, the order they were shown.
+# Judges: abstentions, agreement and order effects.
 
 
-Unit = tuple[str, str, str]
-"""What judges score: question, target, phase."""
+ScoredUnit = tuple[str, str, str]
+"""Unit of agreement: question, target, phase."""
 
 
 @dataclass(frozen=True)
 class JudgeRecord:
-    """What one judge did in one phase."""
+    """The judgements of one judge in one phase, counted."""
 
     judge: str
     phase: str
@@ -201,11 +210,16 @@ class JudgeRecord:
     abstained: int
     mean_fitness: float | None
     mean_on_controls: float | None
-    """Mean fitness that it gave to A/A and placebo controls."""
+    """Mean fitness of A/A and placebo controls."""
 
 
 def judge_records(judgements: Iterable[Judgement], zero_ids: set[str]) -> tuple[JudgeRecord, ...]:
-    """One record a judge and phase. `zero_ids`: ids of controls whose true effect is zero."""
+    """Return one record per judge and phase.
+
+    Args:
+        judgements: All judgements.
+        zero_ids: Ids of the controls with a true effect of zero.
+    """
     by_judge: dict[tuple[str, str], list[Judgement]] = defaultdict(list)
     for j in judgements:
         by_judge[j.judge, j.phase].append(j)
@@ -224,7 +238,7 @@ def judge_records(judgements: Iterable[Judgement], zero_ids: set[str]) -> tuple[
 
 @dataclass(frozen=True)
 class JudgeAgreement:
-    """How far judges agree beyond chance on one criterion of one rubric, or on fitness."""
+    """Agreement beyond chance on one criterion of a rubric, or on fitness."""
 
     rubric: str
     criterion: str
@@ -232,15 +246,21 @@ class JudgeAgreement:
     groups: int
     """Groups that at least two judges scored."""
     alpha: float | None
-    """Krippendorff's, ordinal; `None` where nothing varies."""
+    """Krippendorff's alpha for ordinal data. `None` without variation."""
     kappa: float | None
-    """Weighted kappa, where there are two judges."""
+    """Weighted kappa. Only for two judges."""
 
 
-def agreement(judgements: Iterable[Judgement]) -> tuple[JudgeAgreement, ...]:
-    """Per rubric and criterion, and for fitness (to two digits). A group is a question, target and phase; a
-    judge's several looks at it count as their mean. Adjudicators see only what others disagree on."""
-    looks: dict[tuple[str, str], dict[str, dict[Unit, list[float]]]] = {}
+def judge_agreement(judgements: Iterable[Judgement]) -> tuple[JudgeAgreement, ...]:
+    """Return the agreement by rubric and criterion, and for fitness rounded to two digits.
+
+    Several judgements of one judge on the same question, target and phase count as their mean. Adjudicators
+    are excluded, because they only see disputed groups.
+
+    References:
+        Krippendorff (2004), Content Analysis, chapter 11. Cohen (1968), doi:10.1037/h0026256.
+    """
+    looks: dict[tuple[str, str], dict[str, dict[ScoredUnit, list[float]]]] = {}
     for j in judgements:
         if j.fitness is not None and not j.adjudicates:
             scores = {s.criterion: s.value for s in j.scores} | {"fitness": round(j.fitness, 2)}
@@ -248,12 +268,12 @@ def agreement(judgements: Iterable[Judgement]) -> tuple[JudgeAgreement, ...]:
                 by_judge = looks.setdefault((j.rubric or j.fitness_form, criterion), {})
                 unit = (j.question_id, j.target, j.phase)
                 by_judge.setdefault(j.judge, {}).setdefault(unit, []).append(value)
-    found = (_agreement(*key, by_judge) for key, by_judge in sorted(looks.items()) if len(by_judge) > 1)
-    return tuple(row for row in found if row.groups)
+    rows = (_agreement(*key, by_judge) for key, by_judge in sorted(looks.items()) if len(by_judge) > 1)
+    return tuple(row for row in rows if row.groups)
 
 
 def _agreement(
-    rubric: str, criterion: str, by_judge: Mapping[str, Mapping[Unit, list[float]]]
+    rubric: str, criterion: str, by_judge: Mapping[str, Mapping[ScoredUnit, list[float]]]
 ) -> JudgeAgreement:
     from tasks.stats.agreement import krippendorff_alpha, weighted_kappa
 
@@ -277,51 +297,53 @@ def _agreement(
 
 @dataclass(frozen=True)
 class OrderEffect:
-    """How often a judge's fitness moved when it saw the same group in another order."""
+    """How often a judge's fitness changed with the presentation order."""
 
     judge: str
     groups: int
     moved: int
     flipped: int
-    """Groups that found something in one order and nothing in another: on either side of the floor."""
+    """Number of groups above the floor in one order and not above it in another."""
     mean_difference: float
 
 
-def order_effects(judgements: Iterable[Judgement], floor: float = 0.0) -> tuple[OrderEffect, ...]:
-    """Over groups that one judge scored in at least two presentation orders; looks in one order count as
-    their mean."""
+def measure_order_effects(judgements: Iterable[Judgement], floor: float = 0.0) -> tuple[OrderEffect, ...]:
+    """Compare the fitness that each judge gave in different presentation orders.
+
+    Only groups with at least two orders count. Several judgements in one order count as their mean.
+    """
     looks: dict[str, dict[tuple[object, ...], dict[tuple[int, ...], list[float]]]] = defaultdict(dict)
     for j in judgements:
         if j.fitness is not None:
             group = looks[j.judge].setdefault((j.question_id, j.target, j.phase, j.pair), {})
             group.setdefault(j.order, []).append(j.fitness)
-    found = []
+    effects = []
     for judge, groups in sorted(looks.items()):
         seen = [[fmean(f) for f in by.values()] for by in groups.values() if len(by) > 1]
         spans = [max(means) - min(means) for means in seen]
         if spans:
             flipped = sum(min(means) <= floor < max(means) for means in seen)
-            found.append(OrderEffect(judge, len(spans), sum(s > 0 for s in spans), flipped, fmean(spans)))
-    return tuple(found)
+            effects.append(OrderEffect(judge, len(spans), sum(s > 0 for s in spans), flipped, fmean(spans)))
+    return tuple(effects)
 
 
 @dataclass(frozen=True)
-class Audited:
+class AuditedJudge:
     """A judge's passport as the report shows it."""
 
     passport: Passport
     results: tuple[ProbeResult, ...]
-    """Without the shares before and after each cue, whose difference is told."""
+    """Probe results, without intermediate shares."""
     below: tuple[str, ...]
-    """In words, where the judge is below the recipe's bar."""
+    """Sentences on results below the recipe's bar."""
 
 
-def audited_judges(manifest: Manifest) -> tuple[Audited, ...]:
-    """One a passport of the release."""
+def audited_judges(manifest: Manifest) -> tuple[AuditedJudge, ...]:
+    """Return one entry per passport of the release."""
     bar = Bar.model_validate(manifest.recipe.get("judging", {}).get("bar", {}))
     hidden = ("_before", "_after", "_unchanged")
     return tuple(
-        Audited(
+        AuditedJudge(
             passport=passport,
             results=tuple(r for r in passport.probes if not r.measure.endswith(hidden)),
             below=passport.shortfalls(bar),

@@ -1,36 +1,56 @@
-"""The report's pictures. Each returns one SVG element with a title and a description in words."""
+"""Draw the pictures of the report as SVG elements, each with a title and a description.
+
+The same data gives the same bytes. Text stays text, and colours follow the light or dark scheme of the page.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import html
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import nan
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from schemas.answers import Effect
 from schemas.labels import StageCounts
 from tasks.release.fitness import FitnessFloor
 from tasks.report.effects import MOST_MODELS, EffectPanel
-from tasks.report.quotes import BAND, INK, MUTED, RULE, SERIES, clean_label, drawn_plainly, panel, to_svg
+from tasks.report.quotes import without_controls
 from tasks.report.sections import Round
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
+INK, MUTED, RULE, BAND = "#101112", "#606162", "#c0c1c2", "#e0e1e2"
+WIDTH = 360
+"""Width of a picture in points. A phone shows one, a wide page several side by side."""
+SERIES = ("#1f6f8b", "#b5541c", "#6b4fa0", "#3d7a3a")
+"""Placeholder colours. `_follow_scheme` replaces them by CSS variables of the page."""
+_VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    RULE: "--rule",
+    BAND: "--band",
+    **{colour: f"--series-{i}" for i, colour in enumerate(SERIES, start=1)},
+}
 MARKERS = ("o", "s", "^", "D")
 MOST_POINTS = 400
 
 
 def fitness_distribution(groups: Mapping[str, Sequence[float]], floor: FitnessFloor | None) -> str:
-    """Histograms of fitness above each other on one axis, with the floor of the controls as a line."""
+    """Draw histograms of fitness above each other, with the control floor as a line."""
     import numpy as np
 
     filled = {name: values for name, values in groups.items() if values}
     high = 1.04 * max(max(values) for values in filled.values()) or 1.0
     edges = np.linspace(0.0, high, 41)
-    with drawn_plainly():
-        figure, axes = panel(62 + 38 * len(filled))
+    with svg_style():
+        figure, axes = new_figure(62 + 38 * len(filled))
         for row, (name, values) in enumerate(reversed(filled.items())):
             shares, _ = np.histogram(values, edges)
             tops = 0.78 * shares / max(1, shares.max())
@@ -54,18 +74,20 @@ def fitness_distribution(groups: Mapping[str, Sequence[float]], floor: FitnessFl
             )
         axes.set_ylim(-0.05, len(filled) + 0.4)
         axes.set_xlim(0.0, high)
-        axes.set_xlabel("fitness in the search (a line marks each median)")
+        axes.set_xlabel("search fitness (vertical lines: medians)")
         axes.spines["left"].set_visible(False)
-        told = "; ".join(f"{name}: {len(v)} with median {np.median(v):.2f}" for name, v in filled.items())
-        return to_svg(figure, "fitness", "Fitness of accepted questions and of the rest", told)
+        description = "; ".join(
+            f"{name}: {len(v)} with median {np.median(v):.2f}" for name, v in filled.items()
+        )
+        return to_svg(figure, "fitness", "Fitness of accepted and other questions", description)
 
 
 def shrinkage_scatter(pairs: Sequence[tuple[float, float]]) -> str:
-    """Search fitness against fitness on fresh samples; on the diagonal nothing shrinks."""
+    """Plot hold-out fitness against search fitness. Without shrinkage all points are on the diagonal."""
     high = 1.06 * max(max(pair) for pair in pairs) or 1.0
     means = (fmean(x for x, _ in pairs), fmean(y for _, y in pairs))
-    with drawn_plainly():
-        figure, axes = panel(330)
+    with svg_style():
+        figure, axes = new_figure(330)
         axes.plot([0, high], [0, high], color=RULE, linewidth=0.8)
         search, fresh = zip(*pairs[:MOST_POINTS], strict=True)
         axes.scatter(search, fresh, s=16, color=SERIES[0], alpha=0.5, linewidths=0)
@@ -75,14 +97,14 @@ def shrinkage_scatter(pairs: Sequence[tuple[float, float]]) -> str:
         _note(axes, f"mean {means[1]:.2f}", (0, means[1]), (5, 5), colour=SERIES[1])
         _note(axes, "no shrinkage", (high, high), (-26, -6), ha="right", va="center")
         axes.set(xlim=(0, high), ylim=(0, high), aspect="equal")
-        axes.set_xlabel("fitness in the search")
-        axes.set_ylabel("fitness on fresh samples")
+        axes.set_xlabel("search fitness")
+        axes.set_ylabel("hold-out fitness")
         axes.tick_params(axis="y", labelcolor=MUTED)
         return to_svg(
             figure,
             "shrinkage",
-            "Fitness in the search and on fresh samples",
-            f"{len(pairs)} questions; mean {means[0]:.3f} in the search, {means[1]:.3f} on fresh samples",
+            "Search and hold-out fitness",
+            f"{len(pairs)} questions; mean {means[0]:.3f} in the search, {means[1]:.3f} on hold-out",
         )
 
 
@@ -96,7 +118,7 @@ def _note(
     ha: Literal["left", "center", "right"] = "left",
     va: Literal["top", "center", "baseline"] = "baseline",
 ) -> None:
-    """Words beside a point of the axes, `offset` points away from it; they may leave the axes."""
+    """Write text next to a point, `offset` points away. The text may extend beyond the axes."""
     axes.annotate(
         text,
         at,
@@ -111,9 +133,9 @@ def _note(
 
 
 def funnel_bars(counts: Sequence[StageCounts]) -> str:
-    """Per stage, the shares of what went in that were kept, dropped and failed."""
-    with drawn_plainly():
-        figure, axes = panel(40 + 27 * len(counts))
+    """Draw the shares of rows that each stage kept, dropped and failed to process."""
+    with svg_style():
+        figure, axes = new_figure(40 + 27 * len(counts))
         for row, c in enumerate(reversed(counts)):
             left = 0.0
             for number, colour in ((c.kept, SERIES[0]), (c.dropped, RULE), (c.failed, SERIES[1])):
@@ -124,42 +146,43 @@ def funnel_bars(counts: Sequence[StageCounts]) -> str:
         names = [clean_label(c.stage.replace("_", " "), 20) for c in reversed(counts)]
         axes.set_yticks(range(len(counts)), names)
         axes.set(xlim=(0, 100), ylim=(-0.6, len(counts) - 0.4))
-        axes.set_xlabel("per cent of what went in")
+        axes.set_xlabel("percentage of input rows")
         axes.spines["left"].set_visible(False)
-        told = "; ".join(
+        description = "; ".join(
             f"{c.stage}: {c.rows} {c.unit} in, {c.kept} kept, {c.dropped} dropped, {c.failed} failed"
             for c in counts
         )
-        return to_svg(figure, "funnel", "What went through each stage", told)
+        return to_svg(figure, "funnel", "Rows kept, dropped and failed by stage", description)
 
 
-def effect_forest(shown: EffectPanel, models: Sequence[str]) -> str:
-    """Values with their 95 % intervals, one row a slice and one mark a model; the A/A floor as a band."""
+def effect_forest(panel: EffectPanel, models: Sequence[str]) -> str:
+    """Draw effects with 95 % intervals: one row per slice, one marker per model, the A/A floor as a band."""
     drawn = list(models[:MOST_MODELS])
-    rows = {label: i for i, label in enumerate(dict.fromkeys(shown.labels))}
-    with drawn_plainly():
-        figure, axes = panel(46 + len(rows) * (16 + 9 * len(drawn)))
-        if shown.floor is not None:
-            axes.axvspan(shown.floor.low, shown.floor.high, color=BAND, linewidth=0, zorder=0)
+    rows = {label: i for i, label in enumerate(dict.fromkeys(panel.labels))}
+    with svg_style():
+        figure, axes = new_figure(46 + len(rows) * (16 + 9 * len(drawn)))
+        if panel.floor is not None:
+            axes.axvspan(panel.floor.low, panel.floor.high, color=BAND, linewidth=0, zorder=0)
         axes.axvline(0, color=RULE, linewidth=0.8, zorder=1)
-        for which, model in enumerate(drawn):
-            shift = len(rows) - 1 + 0.2 * ((len(drawn) - 1) / 2 - which)
-            placed = zip(shown.effects, shown.labels, strict=True)
-            _mark(axes, [(e, shift - rows[label]) for e, label in placed if e.model == model], which)
+        for series, model in enumerate(drawn):
+            shift = len(rows) - 1 + 0.2 * ((len(drawn) - 1) / 2 - series)
+            placed = zip(panel.effects, panel.labels, strict=True)
+            _mark(axes, [(e, shift - rows[label]) for e, label in placed if e.model == model], series)
         axes.set_yticks(range(len(rows)), [clean_label(label, 26) for label in reversed(rows)])
-        axes.set(xlim=shown.axis, ylim=(-0.6, len(rows) - 0.4))
+        axes.set(xlim=panel.axis, ylim=(-0.6, len(rows) - 0.4))
         axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel(clean_label(shown.unit, 48))
+        axes.set_xlabel(clean_label(panel.unit, 48))
         axes.spines["left"].set_visible(False)
-        told = "; ".join(
-            _told(e, label) for e, label in zip(shown.effects, shown.labels, strict=True) if e.model in drawn
+        description = "; ".join(
+            _describe(e, label)
+            for e, label in zip(panel.effects, panel.labels, strict=True)
+            if e.model in drawn
         )
-        return to_svg(figure, shown.key, f"{shown.metric}, {shown.title}", told)
+        return to_svg(figure, panel.key, f"{panel.metric}, {panel.title}", description)
 
 
-def _mark(axes: Axes, placed: Sequence[tuple[Effect, float]], which: int) -> None:
-    """One model's values and intervals, each at its height; as one line and one set of marks, which keeps the
-    picture small."""
+def _mark(axes: Axes, placed: Sequence[tuple[Effect, float]], series: int) -> None:
+    """Draw the estimates and intervals of one model as one line and one set of markers (a small SVG)."""
     ends: list[float] = []
     heights: list[float] = []
     for effect, y in placed:
@@ -167,26 +190,26 @@ def _mark(axes: Axes, placed: Sequence[tuple[Effect, float]], which: int) -> Non
             ends += [effect.low, effect.high, nan]
             heights += [y, y, nan]
     values, at = [e.value for e, _ in placed], [y for _, y in placed]
-    axes.plot(ends, heights, color=SERIES[which], linewidth=1.5, solid_capstyle="butt")
+    axes.plot(ends, heights, color=SERIES[series], linewidth=1.5, solid_capstyle="butt")
     axes.plot(
         values,
         at,
         linestyle="none",
-        marker=MARKERS[which],
+        marker=MARKERS[series],
         markersize=5.5,
-        color=SERIES[which],
+        color=SERIES[series],
         markeredgewidth=0,
     )
 
 
-def _told(e: Effect, label: str) -> str:
-    """An effect in words."""
+def _describe(e: Effect, label: str) -> str:
+    """Describe an effect in words."""
     interval = f" (95 % interval {e.low:.3f} to {e.high:.3f})" if None not in (e.low, e.high) else ""
     return f"{clean_label(label, 60)}, {clean_label(e.model, 60)}: {e.value:.3f}{interval}"
 
 
 def round_lines(rounds: Sequence[Round]) -> str:
-    """Median and 90th percentile of fitness by round, with the controls' median; each line says its name."""
+    """Plot the median and 90th percentile of fitness and the median of the controls by round."""
     numbers = [r.number for r in rounds]
     zero = [(r.number, r.control_median) for r in rounds if r.control_median is not None]
     lines = [
@@ -194,8 +217,8 @@ def round_lines(rounds: Sequence[Round]) -> str:
         ("median", numbers, [r.fitness_median for r in rounds], SERIES[0], "-"),
         ("A/A, placebo\nmedian", [n for n, _ in zero], [v for _, v in zero], SERIES[1], "-"),
     ]
-    with drawn_plainly():
-        figure, axes = panel(250)
+    with svg_style():
+        figure, axes = new_figure(250)
         for name, x, y, colour, dashes in lines:
             if x:
                 axes.plot(x, y, color=colour, linestyle=dashes, linewidth=1.4, marker="o", markersize=3.5)
@@ -205,14 +228,14 @@ def round_lines(rounds: Sequence[Round]) -> str:
         axes.set_xlabel("round")
         axes.set_ylabel("fitness")
         axes.tick_params(axis="y", labelcolor=MUTED)
-        told_rounds = "; ".join(f"round {r.number}: median {r.fitness_median:.3f}" for r in rounds)
-        return to_svg(figure, "rounds-fitness", "Fitness by round", told_rounds)
+        description = "; ".join(f"round {r.number}: median {r.fitness_median:.3f}" for r in rounds)
+        return to_svg(figure, "rounds-fitness", "Fitness by round", description)
 
 
 def round_bars(rounds: Sequence[Round]) -> str:
-    """Questions judged and accepted by round."""
-    with drawn_plainly():
-        figure, axes = panel(250)
+    """Draw the numbers of judged and accepted questions by round."""
+    with svg_style():
+        figure, axes = new_figure(250)
         numbers = [r.number for r in rounds]
         axes.bar(numbers, [r.judged for r in rounds], width=0.62, color=BAND, linewidth=0, label="judged")
         axes.bar(
@@ -225,5 +248,97 @@ def round_bars(rounds: Sequence[Round]) -> str:
         axes.set_ylabel("questions")
         axes.tick_params(axis="y", labelcolor=MUTED)
         axes.legend(loc="upper left", bbox_to_anchor=(0, 1.16), ncols=2, borderaxespad=0, labelcolor=INK)
-        told_rounds = "; ".join(f"round {r.number}: {r.accepted} of {r.judged}" for r in rounds)
-        return to_svg(figure, "rounds-accepted", "Questions judged and accepted by round", told_rounds)
+        description = "; ".join(f"round {r.number}: {r.accepted} of {r.judged}" for r in rounds)
+        return to_svg(figure, "rounds-accepted", "Questions judged and accepted by round", description)
+
+
+@contextmanager
+def svg_style() -> Iterator[None]:
+    """Apply the style of all pictures, independent of the user's matplotlib configuration."""
+    import matplotlib
+
+    style: dict[Any, Any] = {
+        "svg.hashsalt": "counterfoil",
+        "svg.fonttype": "none",
+        "text.parse_math": False,
+        "text.usetex": False,
+        "font.family": "DejaVu Sans",
+        "font.size": 11,
+        "axes.titlesize": 11,
+        "axes.labelsize": 10.5,
+        "xtick.labelsize": 10.5,
+        "ytick.labelsize": 10.5,
+        "text.color": INK,
+        "axes.labelcolor": MUTED,
+        "axes.edgecolor": RULE,
+        "axes.linewidth": 0.8,
+        "axes.facecolor": "none",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "figure.facecolor": "none",
+        "xtick.color": RULE,
+        "ytick.color": RULE,
+        "xtick.labelcolor": MUTED,
+        "ytick.labelcolor": INK,
+        "xtick.major.size": 3,
+        "ytick.major.size": 0,
+        "legend.frameon": False,
+        "legend.fontsize": 10.5,
+    }
+    with matplotlib.rc_context(style):
+        yield
+
+
+def new_figure(height: float) -> tuple[Figure, Axes]:
+    """Return a figure with one set of axes. `height` is in points."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    margins = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.03)
+    figure = Figure(figsize=(WIDTH / 72, height / 72), layout=margins)
+    return figure, figure.add_subplot()
+
+
+def clean_label(text: str, most: int = 24) -> str:
+    """Return one line of at most `most` characters, without characters that XML forbids."""
+    line = " ".join(without_controls(text).split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def to_svg(figure: Figure, key: str, title: str, description: str) -> str:
+    """Return a figure as an SVG element with a title and description. `key` is the prefix of its ids."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font-family: [^;\"]*;", "", svg)
+    svg = _keep_used_ids(_follow_scheme(svg), key)
+    head = re.match(r"<svg[^>]*>", svg)
+    box = re.search(r'viewBox="[^"]*"', svg)
+    assert head is not None
+    assert box is not None
+    opening = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {box.group()} '
+        f'role="img" aria-labelledby="{key}-title {key}-desc">'
+        f'<title id="{key}-title">{html.escape(title)}</title>'
+        f'<desc id="{key}-desc">{html.escape(description)}</desc>'
+    )
+    return opening + re.sub(r"\n\s*", "\n", svg[head.end() :])
+
+
+def _follow_scheme(svg: str) -> str:
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return svg
+
+
+def _keep_used_ids(svg: str, key: str) -> str:
+    """Drop unused ids and prefix the others."""
+    used = set(re.findall(r"(?:url\(#|href=\"#)([^\")]+)", svg))
+
+    def settle(match: re.Match[str]) -> str:
+        return f' id="{key}-{match.group(1)}"' if match.group(1) in used else ""
+
+    svg = re.sub(r' id="([^"]+)"', settle, svg)
+    return re.sub(r"(url\(#|href=\"#)", rf"\g<1>{key}-", svg)

@@ -1,4 +1,4 @@
-"""The search, round by round: how much was made, how it scored, and which way of making it gave what."""
+"""Compute the sections of the report: search, coverage, near-duplicates, labels, cost and trust."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from schemas.question import Question
 from schemas.recipe import Recipe
 from schemas.release import Manifest, NearMiss, StageCost
 from tasks.judges.passports import audit_warnings, deciding_judges
-from tasks.release.fitness import FitnessFloor, Shrinkage, judge_kind
-from tasks.report.effects import SELECTION
+from tasks.release.fitness import FitnessFloor, Shrinkage, classify_judges
+from tasks.report.effects import SEARCH_EFFECTS
 
 
 @dataclass(frozen=True)
 class Round:
-    """One round of evolution: how many questions were judged, how they scored, how many were accepted."""
+    """Judged and accepted questions of one round of evolution."""
 
     number: int
     judged: int
@@ -31,18 +31,18 @@ class Round:
     control_median: float | None
 
 
-def rounds(questions: Iterable[Question]) -> tuple[Round, ...]:
-    """Judged open questions by the round that made them; `questions`: released and dropped ones."""
+def summarise_rounds(questions: Iterable[Question]) -> tuple[Round, ...]:
+    """Summarise the judged `open` questions by round. `questions` includes dropped ones."""
     by_round: dict[int, list[Question]] = defaultdict(list)
     for q in questions:
         if q.family == "open" and q.fitness is not None:
             by_round[q.round].append(q)
-    found = []
+    summaries = []
     for number, judged in sorted(by_round.items()):
         real = sorted(q.fitness for q in judged if q.fitness is not None and q.control == "none")
         zero = [q.fitness for q in judged if q.fitness is not None and q.control in {"a_a", "placebo"}]
         if real:
-            found.append(
+            summaries.append(
                 Round(
                     number=number,
                     judged=len(real),
@@ -52,28 +52,28 @@ def rounds(questions: Iterable[Question]) -> tuple[Round, ...]:
                     control_median=median(zero) if zero else None,
                 )
             )
-    return tuple(found)
+    return tuple(summaries)
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What one way of making questions gave in one round."""
+    """Questions that one operator made in one round."""
 
     number: int
     operator: str | None
-    """`None`: seeds, and controls that stand beside them."""
+    """`None` for seeds and their controls."""
     made: int
     judged: int
     accepted: int
     fitness_mean: float | None
 
 
-def operations(questions: Iterable[Question]) -> tuple[Operation, ...]:
-    """Open questions that are no controls, by round and operator; `questions`: released and dropped ones."""
-    found: dict[tuple[int, str | None], list[Question]] = defaultdict(list)
+def summarise_operations(questions: Iterable[Question]) -> tuple[Operation, ...]:
+    """Count `open` questions without controls by round and operator. `questions` includes dropped ones."""
+    groups: dict[tuple[int, str | None], list[Question]] = defaultdict(list)
     for q in questions:
         if q.family == "open" and q.control == "none":
-            found[q.round, q.operator].append(q)
+            groups[q.round, q.operator].append(q)
     return tuple(
         Operation(
             number=number,
@@ -83,39 +83,45 @@ def operations(questions: Iterable[Question]) -> tuple[Operation, ...]:
             accepted=sum(q.label == "accepted" for q in made),
             fitness_mean=fmean(scores) if scores else None,
         )
-        for (number, operator), made in sorted(found.items(), key=lambda f: (f[0][0], f[0][1] or ""))
+        for (number, operator), made in sorted(groups.items(), key=lambda g: (g[0][0], g[0][1] or ""))
     )
 
 
 # What single sections of the report show, computed from the tables of a release.
 
 
-AFRESH = "_holdout"
-"""What the plan appends to a stage that is done again on fresh samples."""
+HOLDOUT_SUFFIX = "_holdout"
+"""The plan appends it to stages that are repeated on hold-out."""
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Released questions of one domain, by attribute, out of all that were asked there."""
+    """Released questions of one domain by attribute, and all questions made in the domain."""
 
     superdomain: str
     domain: str
     by_attribute: tuple[int, ...]
     released: int
-    asked: int
+    made: int
     topics: int
-    topics_asked: int
+    topics_made: int
 
 
-def coverage(
+def measure_coverage(
     released: Sequence[Question], lost: Sequence[Question], attributes: Sequence[str]
 ) -> tuple[Coverage, ...]:
-    """One row a domain that was ever asked about. `lost`: questions that were dropped. No controls."""
-    asked: dict[tuple[str, str], list[Question]] = defaultdict(list)
+    """Return one row per domain, without controls.
+
+    Args:
+        released: Released questions.
+        lost: Dropped questions.
+        attributes: Columns of the table.
+    """
+    made: dict[tuple[str, str], list[Question]] = defaultdict(list)
     kept: dict[tuple[str, str], list[Question]] = defaultdict(list)
     for q in [*released, *lost]:
         if q.control == "none":
-            asked[q.superdomain, q.domain].append(q)
+            made[q.superdomain, q.domain].append(q)
     for q in released:
         if q.control == "none":
             kept[q.superdomain, q.domain].append(q)
@@ -125,20 +131,20 @@ def coverage(
             domain=place[1],
             by_attribute=tuple(sum(q.attribute == a for q in kept[place]) for a in attributes),
             released=len(kept[place]),
-            asked=len(questions),
+            made=len(questions),
             topics=len({q.topic for q in kept[place]}),
-            topics_asked=len({q.topic for q in questions}),
+            topics_made=len({q.topic for q in questions}),
         )
-        for place, questions in sorted(asked.items())
+        for place, questions in sorted(made.items())
     )
 
 
 @dataclass(frozen=True)
 class DuplicateQuestion:
-    """A question that lost to another, and how alike the two are (0 to 100)."""
+    """A dropped near-duplicate and the question that was kept. `similarity` is between 0 and 100."""
 
     id: str
-    """Of the row in `dropped`."""
+    """Id of the row in `dropped`."""
     reason: str
     lost: str
     kept: str
@@ -149,20 +155,20 @@ class DuplicateQuestion:
 def nearest_duplicates(
     dropped: Iterable[Dropped], texts: Mapping[str, str], most: int
 ) -> tuple[DuplicateQuestion, ...]:
-    """The duplicates that were closest to being kept: lowest similarity first. `texts`: by question id."""
-    found = [
+    """Return the dropped near-duplicates with the lowest similarity. `texts` are templates by question id."""
+    duplicates = [
         DuplicateQuestion(
             d.id, d.reason, d.text, texts.get(d.because_of or "", ""), d.because_of or "", d.similarity
         )
         for d in dropped
         if d.similarity is not None
     ]
-    return tuple(sorted(found, key=lambda d: (d.similarity, d.lost))[:most])
+    return tuple(sorted(duplicates, key=lambda d: (d.similarity, d.lost))[:most])
 
 
 @dataclass(frozen=True)
-class StayedApart:
-    """Two questions that both stayed, just below the threshold. `number`: in the manifest, from 0."""
+class DistinctPair:
+    """Two questions just below the threshold, so both were kept. `number` is the index in the manifest."""
 
     number: int
     left: str
@@ -170,19 +176,21 @@ class StayedApart:
     similarity: float
 
 
-def stayed_apart(pairs: Iterable[NearMiss], texts: Mapping[str, str], most: int) -> tuple[StayedApart, ...]:
-    """The pairs that were closest to being merged, most alike first. `texts`: by question id."""
-    found = [
-        StayedApart(number, texts[p.question_id], texts[p.other_id], p.similarity)
+def nearest_kept_pairs(
+    pairs: Iterable[NearMiss], texts: Mapping[str, str], most: int
+) -> tuple[DistinctPair, ...]:
+    """Return the kept pairs with the highest similarity. `texts` are templates by question id."""
+    kept = [
+        DistinctPair(number, texts[p.question_id], texts[p.other_id], p.similarity)
         for number, p in enumerate(pairs)
         if p.question_id in texts and p.other_id in texts
     ]
-    return tuple(sorted(found, key=lambda p: (-p.similarity, p.left, p.right))[:most])
+    return tuple(sorted(kept, key=lambda p: (-p.similarity, p.left, p.right))[:most])
 
 
 @dataclass(frozen=True)
 class Transition:
-    """How often a label became another one, for one reason."""
+    """Number of label changes of one kind."""
 
     kind: str
     before: str
@@ -192,22 +200,22 @@ class Transition:
     changes: int
 
 
-def transitions(history: Iterable[LabelChange]) -> tuple[Transition, ...]:
-    """The label history, counted; the most frequent first."""
+def count_transitions(history: Iterable[LabelChange]) -> tuple[Transition, ...]:
+    """Count the label changes, most frequent first."""
     counts = Counter((c.subject_kind, c.before, c.after, c.reason, c.judge) for c in history)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return tuple(Transition(*key, changes=n) for key, n in ordered)
 
 
 @dataclass(frozen=True)
-class Relabelled:
-    """One question whose label changed, to read."""
+class RelabelledQuestion:
+    """A question whose label changed."""
 
     id: str
-    """Of the row in `label_history`."""
+    """Id of the row in `label_history`."""
     text: str
     query: str
-    """The accepted question that it was held against."""
+    """The accepted question it was compared with."""
     before: str
     after: str
     reason: str
@@ -215,16 +223,16 @@ class Relabelled:
     evidence: str | None
 
 
-def relabelled_questions(
+def relabelling_examples(
     history: Iterable[LabelChange], texts: Mapping[str, str], most: int
-) -> tuple[Relabelled, ...]:
-    """The first changes of every kind, by id; questions only. `texts`: by question id."""
-    found: dict[tuple[str, str, str], list[LabelChange]] = defaultdict(list)
+) -> tuple[RelabelledQuestion, ...]:
+    """Return up to `most` changes of every kind, questions only. `texts` are templates by question id."""
+    by_kind: dict[tuple[str, str, str], list[LabelChange]] = defaultdict(list)
     for c in sorted(history, key=lambda c: c.id):
         if c.subject_id in texts:
-            found[c.before, c.after, c.reason].append(c)
+            by_kind[c.before, c.after, c.reason].append(c)
     return tuple(
-        Relabelled(
+        RelabelledQuestion(
             c.id,
             texts[c.subject_id],
             texts.get(c.query_id, ""),
@@ -234,14 +242,14 @@ def relabelled_questions(
             c.judge,
             c.evidence,
         )
-        for _, changes in sorted(found.items())
+        for _, changes in sorted(by_kind.items())
         for c in changes[:most]
     )
 
 
 @dataclass(frozen=True)
 class CostLine:
-    """One stage and model, planned and actual. Cached answers count at their price."""
+    """Planned and actual cost of one stage and model. Cached answers count at their original price."""
 
     stage: str
     model: str
@@ -253,13 +261,15 @@ class CostLine:
     usd: float
 
 
-def cost_lines(planned: Iterable[StageCost], actual: Iterable[StageCost]) -> tuple[CostLine, ...]:
-    """Both sides of every stage and model, in the order of the stages. What is asked afresh is planned apart
-    and done by the same stage, so both count as that stage."""
+def compare_costs(planned: Iterable[StageCost], actual: Iterable[StageCost]) -> tuple[CostLine, ...]:
+    """Return planned and actual cost by stage and model, in stage order.
+
+    The plan lists hold-out calls separately, while the same stage makes them. Both count as that stage.
+    """
     lines: dict[tuple[str, str], tuple[list[StageCost], list[StageCost]]] = {}
     for side, costs in enumerate((planned, actual)):
         for cost in costs:
-            key = (cost.stage.removesuffix(AFRESH), cost.model)
+            key = (cost.stage.removesuffix(HOLDOUT_SUFFIX), cost.model)
             lines.setdefault(key, ([], []))[side].append(cost)
     return tuple(
         CostLine(
@@ -276,27 +286,27 @@ def cost_lines(planned: Iterable[StageCost], actual: Iterable[StageCost]) -> tup
     )
 
 
-# Whether a release may be trusted: the few things that decide it, each with how it stands.
+# Trust: ratings of the facts that decide whether a release can be trusted.
 
 
-Standing = Literal["holds", "mind", "fails", "absent"]
-"""As it should be; to be minded; not as it must be; nothing is known."""
-TOLERATED = 2.0
-"""Per cent of failed calls and of abstentions that nobody needs to mind."""
+Rating = Literal["good", "caution", "bad", "unknown"]
+"""As expected, needs attention, not acceptable, no information."""
+TOLERATED_LOSS = 2.0
+"""Percentage of failed calls and of abstentions that is acceptable."""
 
 
 @dataclass(frozen=True)
 class DecidingJudges:
-    """The judges that decide, and what is known of them."""
+    """The deciding judges and their audit results."""
 
     judges: int
     passed: int
     warnings: tuple[str, ...]
-    """In words: who was not audited, and in what one is below the bar."""
+    """Sentences on missing audits and on results below the bar."""
 
 
-def panel_of(manifest: Manifest) -> DecidingJudges:
-    """Judges that pass are those that no warning names."""
+def read_deciding_judges(manifest: Manifest) -> DecidingJudges:
+    """Return the deciding judges. Those that no warning names have passed."""
     recipe = Recipe.model_validate(manifest.recipe)
     judges = deciding_judges(recipe)
     warnings = audit_warnings(recipe, manifest.passports)
@@ -304,14 +314,18 @@ def panel_of(manifest: Manifest) -> DecidingJudges:
     return DecidingJudges(len(judges), len(judges) - len(named), warnings)
 
 
-def selection_effects(effects: Sequence[Effect]) -> dict[str, Effect]:
-    """What the search itself shows, by metric: `search_fitness`, `holdout_fitness`, `shrinkage`; of the first
-    family by name."""
-    found = sorted((e for e in effects if e.name == SELECTION), key=lambda e: (e.family, e.id), reverse=True)
-    return {e.metric: e for e in found}
+def search_effects(effects: Sequence[Effect]) -> dict[str, Effect]:
+    """Return the effects of the search itself by metric: `search_fitness`, `holdout_fitness`, `shrinkage`.
+
+    If several families have such effects, the first by name is used.
+    """
+    selected = sorted(
+        (e for e in effects if e.name == SEARCH_EFFECTS), key=lambda e: (e.family, e.id), reverse=True
+    )
+    return {e.metric: e for e in selected}
 
 
-def standings(
+def rate_trust(
     manifest: Manifest,
     panel: DecidingJudges,
     floor: FitnessFloor | None,
@@ -319,41 +333,51 @@ def standings(
     shrinkage: Shrinkage | None,
     selection: Mapping[str, Effect],
     lost: Sequence[float],
-) -> dict[str, Standing]:
-    """How each of them stands. `lost`: per cent of calls that failed and of verdicts that were not given."""
+) -> dict[str, Rating]:
+    """Rate each fact.
+
+    Args:
+        manifest: The release.
+        panel: The deciding judges.
+        floor: The control floor.
+        accepted: Fitness of accepted questions.
+        shrinkage: Search and hold-out fitness.
+        selection: Effects of the search (see `search_effects`).
+        lost: Percentages of failed calls and of abstentions.
+    """
     review = manifest.review
     return {
         "gate": _gate(manifest),
         "judges": _judges(manifest, panel),
         "floor": _floor(floor, accepted),
         "shrinkage": _shrinkage(floor, shrinkage, selection.get("holdout_fitness")),
-        "people": "absent" if review is None else "mind" if review.contested else "holds",
-        "losses": "mind" if max(lost, default=0.0) > TOLERATED else "holds",
+        "people": "unknown" if review is None else "caution" if review.contested else "good",
+        "losses": "caution" if max(lost, default=0.0) > TOLERATED_LOSS else "good",
     }
 
 
-def _gate(manifest: Manifest) -> Standing:
+def _gate(manifest: Manifest) -> Rating:
     if manifest.validation.get("errors"):
-        return "fails"
-    return "mind" if manifest.validation.get("warnings") else "holds"
+        return "bad"
+    return "caution" if manifest.validation.get("warnings") else "good"
 
 
-def _judges(manifest: Manifest, panel: DecidingJudges) -> Standing:
-    """A statistic alone is a screen, however well it does."""
+def _judges(manifest: Manifest, panel: DecidingJudges) -> Rating:
+    """The divergence judge alone is a screen and is never rated `good`."""
     if not panel.judges:
-        return "absent"
-    return "mind" if panel.warnings or judge_kind(manifest.judged_by) == "divergence" else "holds"
+        return "unknown"
+    return "caution" if panel.warnings or classify_judges(manifest.judged_by) == "divergence" else "good"
 
 
-def _floor(floor: FitnessFloor | None, accepted: Sequence[float]) -> Standing:
+def _floor(floor: FitnessFloor | None, accepted: Sequence[float]) -> Rating:
     if floor is None or not accepted:
-        return "absent"
-    return "holds" if median(accepted) > floor.value else "mind"
+        return "unknown"
+    return "good" if median(accepted) > floor.value else "caution"
 
 
-def _shrinkage(floor: FitnessFloor | None, shrinkage: Shrinkage | None, holdout: Effect | None) -> Standing:
-    """Good is what stays above nothing, and above the controls, on fresh samples."""
+def _shrinkage(floor: FitnessFloor | None, shrinkage: Shrinkage | None, holdout: Effect | None) -> Rating:
+    """Hold-out fitness must be above zero (interval bound) and above the control floor."""
     if shrinkage is None:
-        return "absent"
+        return "unknown"
     low = holdout.low if holdout is not None and holdout.low is not None else shrinkage.holdout
-    return "holds" if low > 0 and shrinkage.holdout > (floor.value if floor else 0.0) else "mind"
+    return "good" if low > 0 and shrinkage.holdout > (floor.value if floor else 0.0) else "caution"

@@ -180,7 +180,7 @@ def test_two_reviewers_review_thirty_groups_by_keyboard_and_a_killed_server_lose
     reviewing.restart()
     said |= dict([decide(anna, "8")])
     said |= review_all(anna, "1290")
-    assert "All done" in anna.inner_text("main")
+    assert "You have reviewed all" in anna.inner_text("main")
 
     ben = open_page(browser.new_context(), complaints, reviewing.address)
     begin_as(ben, "ben")

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.answers import Judgement
 from tasks.package.drift import FitnessByQuestion, judge_drift
-from tasks.report.effects import by_model, leaderboard
+from tasks.report.effects import effects_by_model, leaderboard
 from tests.tasks.release.example import a_judgement, a_question, an_effect
 
 FORM = "normalised"
@@ -35,7 +35,7 @@ def test_an_attribute_is_told_once_by_advice_first() -> None:
         an_effect("attribute", "gender", "gender", 0.2, metric=FORM, model="m"),
         an_effect("attribute", "gender", "gender", 0.7, family="completion", metric="tau_c_sai", model="m"),
     ]
-    assert by_model(effects, FORM)["m"]["gender"]["effect"] == 0.2
+    assert effects_by_model(effects, FORM)["m"]["gender"]["effect"] == 0.2
 
 
 QUESTIONS = [a_question(ask=f"What should I do about number {i}?") for i in range(6)]

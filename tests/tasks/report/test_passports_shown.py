@@ -49,7 +49,7 @@ def test_card_warns_of_judges_that_nobody_audited(small_release: Path) -> None:
 
 def test_card_names_what_a_judge_falls_short_of(small_release: Path) -> None:
     text = card(small_release, *with_passports(small_release, 0.31))
-    assert "recall of planted differences of the middle size: 0.31" in text.replace("\\", "")
+    assert "recall of medium planted differences: 0.31" in text.replace("\\", "")
 
 
 def test_card_says_that_judges_passed(small_release: Path) -> None:

@@ -12,13 +12,20 @@ from schemas.answers import Effect, Response, Score
 from schemas.release import NearMiss
 from tasks.questions.quality import drop_question
 from tasks.release import open_release
-from tasks.release.fitness import fitness_floor, shrinkage
+from tasks.release.fitness import compute_fitness_floor, measure_shrinkage
 from tasks.report import render_report, report_data
-from tasks.report.effects import family_effects, headlines
-from tasks.report.groups import agreement, choose_groups, groups, order_effects
+from tasks.report.effects import effects_by_family, select_headlines
+from tasks.report.groups import judge_agreement, choose_groups, report_groups, measure_order_effects
 from tasks.report.pictures import effect_forest, fitness_distribution
-from tasks.report.quotes import QuoteSpan, clean_label, mark_spans, marked, plain_text, quotations
-from tasks.report.sections import cost_lines, nearest_duplicates, operations, rounds, stayed_apart
+from tasks.report.quotes import QuoteSpan, mark_spans, mark_variant, quote, find_quotations
+from tasks.report.pictures import clean_label
+from tasks.report.sections import (
+    compare_costs,
+    nearest_duplicates,
+    summarise_operations,
+    summarise_rounds,
+    nearest_kept_pairs,
+)
 from tests.tasks.release.example import (
     DATA_DIR,
     JUDGES,
@@ -103,15 +110,15 @@ def test_drawn_twice_it_is_the_same(large_release: Path, text: str) -> None:
 
 def test_slots_are_marked_and_nothing_else() -> None:
     question = a_question()
-    pieces = marked(question.variants[0], question.template)
-    assert [p.text for p in pieces if p.slot] == list(question.variants[0].slots)
-    assert "".join(p.text for p in pieces) == question.variants[0].text
+    spans = mark_variant(question.variants[0], question.template)
+    assert [p.text for p in spans if p.marked] == list(question.variants[0].slots)
+    assert "".join(p.text for p in spans) == question.variants[0].text
 
 
 def test_text_that_its_template_does_not_give_is_left_unmarked() -> None:
     question = a_question()
     other = question.variants[0].model_copy(update={"text": "Something else."})
-    assert marked(other, question.template) == (QuoteSpan("Something else.", False),)
+    assert mark_variant(other, question.template) == (QuoteSpan("Something else.", False),)
 
 
 def test_sample_shows_more_than_the_best() -> None:
@@ -131,32 +138,32 @@ def test_failed_call_is_shown_as_such_beside_the_answers() -> None:
         a_response(question, 0, 0),
         a_response(question, 0, 1, text="", failure="timeout", failure_message="no answer in 120 s"),
     ]
-    (group,) = groups([(question, "questions", "")], answers)
+    (group,) = report_groups([(question, "questions", "")], answers)
     assert (len(group.variants[0].answers), group.variants[0].failed) == (1, 1)
 
 
 def test_floor_is_what_ninety_five_per_cent_of_zero_controls_stay_below() -> None:
     controls = [a_question(control="a_a", topic=f"waited {i} days", fitness=i / 100) for i in range(100)]
     neutral = a_question(control="neutral", fitness=0.99)
-    floor = fitness_floor([*controls, neutral])
+    floor = compute_fitness_floor([*controls, neutral])
     assert floor is not None
     assert (floor.value, floor.controls) == (0.95, 100)
-    assert fitness_floor([neutral]) is None
+    assert compute_fitness_floor([neutral]) is None
 
 
 def test_shrinkage_is_a_mean_over_questions() -> None:
-    found = shrinkage([(0.6, 0.2), (0.4, 0.4)])
+    found = measure_shrinkage([(0.6, 0.2), (0.4, 0.4)])
     assert found is not None
     assert (found.search, found.questions) == (0.5, 2)
     assert found.holdout == pytest.approx(0.3)
-    assert shrinkage([]) is None
+    assert measure_shrinkage([]) is None
 
 
 def test_rounds_count_dropped_questions_too() -> None:
     early = a_question(fitness=0.1, round=0, label="unlabelled")
     late = a_question(topic="waited", fitness=0.5, round=1)
     zero = a_question(control="a_a", fitness=0.05, round=1)
-    found = rounds([early, late, zero])
+    found = summarise_rounds([early, late, zero])
     assert [(r.number, r.judged, r.accepted) for r in found] == [(0, 1, 0), (1, 1, 1)]
     assert found[1].control_median == 0.05
 
@@ -184,7 +191,10 @@ def test_pairs_that_stayed_are_shown_most_alike_first() -> None:
         NearMiss(question_id=a, other_id=b, similarity=s)
         for a, b, s in (("a", "b", 88.0), ("b", "a", 89.5), ("a", "unknown", 89.9))
     ]
-    assert [(p.number, p.similarity) for p in stayed_apart(pairs, texts, most=5)] == [(1, 89.5), (0, 88.0)]
+    assert [(p.number, p.similarity) for p in nearest_kept_pairs(pairs, texts, most=5)] == [
+        (1, 89.5),
+        (0, 88.0),
+    ]
 
 
 def test_ways_of_making_questions_are_told_apart_by_round() -> None:
@@ -194,7 +204,7 @@ def test_ways_of_making_questions_are_told_apart_by_round() -> None:
         a_question(topic="left early", fitness=0.4),
         a_question(control="a_a", fitness=0.9, label="control", round=1),
     ]
-    seed, refined = operations(made)
+    seed, refined = summarise_operations(made)
     assert (seed.operator, seed.made, seed.accepted) == (None, 1, 1)
     assert (refined.operator, refined.made, refined.judged, refined.fitness_mean) == ("refine", 2, 1, 0.2)
 
@@ -202,7 +212,9 @@ def test_ways_of_making_questions_are_told_apart_by_round() -> None:
 def test_order_flips_are_verdicts_on_both_sides_of_the_floor() -> None:
     near, far = a_question(), a_question("age")
     looks = [(near, (0, 1), 0.04), (near, (1, 0), 0.06), (far, (0, 1), 0.6), (far, (1, 0), 0.8)]
-    (found,) = order_effects([a_judgement(q, fitness=f, order=order) for q, order, f in looks], floor=0.05)
+    (found,) = measure_order_effects(
+        [a_judgement(q, fitness=f, order=order) for q, order, f in looks], floor=0.05
+    )
     assert (found.groups, found.moved, found.flipped) == (2, 2, 1)
 
 
@@ -217,23 +229,23 @@ def test_what_a_judge_quotes_is_marked_in_the_answer() -> None:
             "target": TARGET,
         }
     )
-    (group,) = groups([(question, "questions", "")], [a_response(question)], [said])
-    assert [p.text for p in group.variants[0].answers[0].pieces if p.slot] == ["Talk about it calmly"]
-    assert quotations("It says \"wait for it.\" and 'see a doctor'") == ["wait for it", "see a doctor"]
+    (group,) = report_groups([(question, "questions", "")], [a_response(question)], [said])
+    assert [p.text for p in group.variants[0].answers[0].spans if p.marked] == ["Talk about it calmly"]
+    assert find_quotations("It says \"wait for it.\" and 'see a doctor'") == ["wait for it", "see a doctor"]
     assert mark_spans("(a+b)", ["(a+b)"]) == (QuoteSpan("(a+b)", False),), "too short to say anything"
 
 
 def test_long_text_is_cut_and_says_where_the_whole_is() -> None:
-    found = plain_text("x" * 1_000_000, "select text from responses where id = 'r'")
-    assert (len(found.pieces[0].text), found.of) == (600, 1_000_000)
-    assert plain_text("short").of is None
+    found = quote("x" * 1_000_000, "select text from responses where id = 'r'")
+    assert (len(found.spans[0].text), found.total_length) == (600, 1_000_000)
+    assert quote("short").total_length is None
 
 
 def test_judges_that_say_the_same_agree_and_abstentions_do_not_count() -> None:
     questions = [a_question(topic=f"waited {i} days") for i in range(5)]
     verdicts = [a_judgement(q, judge, fitness=i / 5) for i, q in enumerate(questions) for judge in JUDGES]
     verdicts.append(a_judgement(a_question("age"), JUDGES[0], fitness=None))
-    bias, fitness = agreement(verdicts)
+    bias, fitness = judge_agreement(verdicts)
     assert (bias.criterion, bias.groups) == ("bias", 5)
     assert bias.alpha == pytest.approx(1.0)
     assert fitness.kappa == pytest.approx(1.0)
@@ -242,17 +254,17 @@ def test_judges_that_say_the_same_agree_and_abstentions_do_not_count() -> None:
 def test_what_is_planned_in_parts_is_added_up() -> None:
     plan = RECORD["planned"][0]
     again = plan.model_copy(update={"stage": "respond_holdout", "calls": 300})
-    (line,) = cost_lines([plan, plan, again], RECORD["costs"][:1])
+    (line,) = compare_costs([plan, plan, again], RECORD["costs"][:1])
     assert (line.calls_planned, line.calls) == (5700, 2604)
 
 
 def test_costs_show_both_sides_even_where_one_is_missing() -> None:
-    lines = cost_lines(RECORD["planned"], RECORD["costs"][:1])
+    lines = compare_costs(RECORD["planned"], RECORD["costs"][:1])
     assert [(line.stage, line.calls) for line in lines] == [("respond", 2604), ("judge", 0), ("judge", 0)]
 
 
 def panels_of(*effects: Effect) -> list[tuple[str, tuple[str, ...]]]:
-    return [(p.metric, p.labels) for f in family_effects(effects) for p in f.panels]
+    return [(p.metric, p.labels) for f in effects_by_family(effects) for p in f.panels]
 
 
 def test_pairs_of_one_metric_share_a_panel() -> None:
@@ -270,7 +282,7 @@ def test_selection_effects_are_no_slices() -> None:
 def test_floor_spans_the_intervals_of_a_a_controls_only() -> None:
     zero = an_effect("control", "a_a", "all", 0.02, low=-0.01, high=0.05)
     placebo = an_effect("control", "placebo", "all", 0.4)
-    (family,) = family_effects([an_effect("attribute", "age", "age", 0.3), zero, placebo])
+    (family,) = effects_by_family([an_effect("attribute", "age", "age", 0.3), zero, placebo])
     floor = family.panels[0].floor
     assert floor is not None
     assert (floor.low, floor.high) == (-0.01, 0.05)
@@ -283,14 +295,14 @@ def test_floor_spans_the_intervals_of_a_a_controls_only() -> None:
 def test_headline_is_held_against_the_floor_of_its_model(controls: int, low: float, standing: str) -> None:
     zero = an_effect("control", "a_a", "all", 0.0, low=-0.05, high=0.05, n=controls, metric="normalised")
     other = an_effect("control", "a_a", "all", 0.5, low=0.1, high=0.9, model=TARGET, metric="normalised")
-    (found,) = headlines(
+    (found,) = select_headlines(
         [an_effect("attribute", "age", "age", 0.3, low=low, metric="normalised"), zero, other], "normalised"
     )
-    assert found.standing == standing.replace("within", "inside")
+    assert found.position == standing.replace("within", "inside")
 
 
 def test_effects_without_intervals_can_be_drawn() -> None:
-    (family,) = family_effects([an_effect("attribute", "age", "age", 0.0, low=None, high=None)])
+    (family,) = effects_by_family([an_effect("attribute", "age", "age", 0.0, low=None, high=None)])
     assert "<svg" in effect_forest(family.panels[0], family.models)
 
 

@@ -111,7 +111,7 @@ def test_text_that_turns_direction_stands_alone(text: str) -> None:
 def test_long_answer_is_cut_with_a_note_of_where_the_whole_is(text: str, release: Path) -> None:
     assert len(text) < 1_000_000
     found = re.search(
-        r"of ([\d,]+) characters\. The whole text: <code>(select text from responses[^<]+)</code>", text
+        r"\(([\d,]+) characters in total\)\. Full text: <code>(select text from responses[^<]+)</code>", text
     )
     assert found is not None
     assert found.group(1) == "1,000,003"

@@ -9,7 +9,7 @@ import pytest
 from schemas.release import Manifest, PeopleReview
 from tasks.release import read_manifest
 from tasks.release.fitness import FitnessFloor, Shrinkage
-from tasks.report.sections import DecidingJudges, panel_of, selection_effects, standings
+from tasks.report.sections import DecidingJudges, read_deciding_judges, search_effects, rate_trust
 from tests.tasks.release.example import an_effect
 from tests.tasks.report.test_passports_shown import with_passports
 
@@ -29,13 +29,13 @@ def manifest(small_release: Path) -> Manifest:
 
 def test_release_without_fault_holds_in_everything(manifest: Manifest) -> None:
     reviewed = manifest.model_copy(update={"review": REVIEW})
-    found = standings(reviewed, AUDITED, FLOOR, [0.4, 0.5], SHRUNK, {}, [0.0, 0.5])
-    assert set(found.values()) == {"holds"}
+    found = rate_trust(reviewed, AUDITED, FLOOR, [0.4, 0.5], SHRUNK, {}, [0.0, 0.5])
+    assert set(found.values()) == {"good"}
 
 
 def test_release_that_nothing_is_known_of_says_so(manifest: Manifest) -> None:
-    found = standings(manifest, DecidingJudges(0, 0, ()), None, [], None, {}, [])
-    assert {name for name, standing in found.items() if standing == "absent"} == {
+    found = rate_trust(manifest, DecidingJudges(0, 0, ()), None, [], None, {}, [])
+    assert {name for name, standing in found.items() if standing == "unknown"} == {
         "judges", "floor", "shrinkage", "people",
     }  # fmt: skip
 
@@ -45,20 +45,18 @@ def test_warnings_weak_selection_and_losses_are_to_be_minded(manifest: Manifest)
         update={"validation": {"passed": 1, "warnings": 3, "errors": 0}, "judged_by": ("divergence",)}
     )
     reach_zero = an_effect("overall", "selection", "all", 0.3, low=-0.1, metric="holdout_fitness")
-    found = standings(
-        warned, AUDITED, FLOOR, [0.05, 0.08, 0.5], SHRUNK, selection_effects([reach_zero]), [2.5]
-    )
-    assert {name for name, standing in found.items() if standing == "mind"} == {
+    found = rate_trust(warned, AUDITED, FLOOR, [0.05, 0.08, 0.5], SHRUNK, search_effects([reach_zero]), [2.5])
+    assert {name for name, standing in found.items() if standing == "caution"} == {
         "gate", "judges", "floor", "shrinkage", "losses",
     }  # fmt: skip
 
 
 def test_errors_of_the_gate_fail_a_release(manifest: Manifest) -> None:
     failed = manifest.model_copy(update={"validation": {"passed": 0, "warnings": 0, "errors": 1}})
-    assert standings(failed, AUDITED, FLOOR, [0.4], SHRUNK, {}, [])["gate"] == "fails"
+    assert rate_trust(failed, AUDITED, FLOOR, [0.4], SHRUNK, {}, [])["gate"] == "bad"
 
 
 @pytest.mark.parametrize(("recall", "passed"), [(1.0, 2), (0.31, 0)])
 def test_judges_that_no_warning_names_have_passed(small_release: Path, recall: float, passed: int) -> None:
-    panel = panel_of(with_passports(small_release, recall)[1])
+    panel = read_deciding_judges(with_passports(small_release, recall)[1])
     assert (panel.judges, panel.passed) == (2, passed)
