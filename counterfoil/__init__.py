@@ -12,10 +12,10 @@ Importing this package loads nothing heavy. Every function works in a notebook, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from counterfoil.internals import check_packages, outside_event_loop
+from counterfoil.internals import check_packages, outside_event_loop, run_command
 
 check_packages()
 
@@ -41,7 +41,8 @@ __all__ = [
     "verify",
 ]
 
-PathLike = str | Path
+Place = str | PathLike[str]
+"""A path. A `Release` is one, too."""
 
 
 def __getattr__(name: str) -> Any:
@@ -52,7 +53,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'counterfoil' has no attribute {name!r}")
 
 
-def plan(recipe: PathLike) -> Plan:
+def plan(recipe: Place) -> Plan:
     """Estimate a build: rows, calls, tokens and dollars. Send nothing.
 
     Args:
@@ -65,27 +66,16 @@ def plan(recipe: PathLike) -> Plan:
         InputError: If the recipe, or a file or model that it names, is not usable.
     """
     from counterfoil.results import Plan
-    from flows.prepare import prepare
 
-    return Plan(outside_event_loop(lambda: prepare(Path(recipe), budget_usd=None, reach=False).estimate))
+    return Plan(run_command("plan", recipe=recipe))
 
 
-def build(
-    recipe: PathLike,
-    *,
-    out: PathLike | None = None,
-    runner: str = "threads",
-    budget_usd: float | None = None,
-    fresh: bool = False,
-) -> Release:
+def build(recipe: Place, **options: Any) -> Release:
     """Build a release from a recipe. A stopped build resumes when it is called again.
 
     Args:
         recipe: Path of the recipe.
-        out: Folder for releases. The default is `data/releases`.
-        runner: Where the stages run: `threads`, `dask` or `ray`.
-        budget_usd: Limit in dollars. The default is the recipe's.
-        fresh: Discard finished steps. Answers stay cached.
+        **options: The options of `counterfoil build`: `out`, `runner`, `budget_usd`, `wait`, `fresh`.
 
     Returns:
         The validated release.
@@ -93,21 +83,10 @@ def build(
     Raises:
         CounterfoilError: One of its subclasses, with the exit code of the command line in `exit_code`.
     """
-    from flows.run import run_build
-
-    result = outside_event_loop(
-        lambda: run_build(
-            Path(recipe),
-            out=Path(out) if out else None,
-            runner=runner,
-            budget_usd=budget_usd,
-            fresh=fresh,
-        )
-    )
-    return open_release(result["release"])
+    return open_release(run_command("build", recipe=recipe, **options)["release"])
 
 
-def open_release(release: PathLike) -> Release:
+def open_release(release: Place) -> Release:
     """Open a release and verify its files.
 
     Args:
@@ -122,7 +101,7 @@ def open_release(release: PathLike) -> Release:
     return outside_event_loop(lambda: Release(open_directory(fetch(release))))
 
 
-def evaluate(release: PathLike | Release, models: Sequence[str], **options: Any) -> dict[str, Any]:
+def evaluate(release: Place, models: str | Sequence[str], **options: Any) -> dict[str, Any]:
     """Ask models the questions of a release and measure their answers.
 
     Args:
@@ -134,30 +113,23 @@ def evaluate(release: PathLike | Release, models: Sequence[str], **options: Any)
     Returns:
         The fields of `counterfoil evaluate --json`.
     """
-    from counterfoil.results import directory_of
-    from flows.evaluate import evaluate as run
-
-    return outside_event_loop(lambda: run(str(directory_of(release)), list(models), **options))
+    return dict(run_command("evaluate", release=release, models=models, **options))
 
 
-def relabel(input: PathLike, *, judge: str | Sequence[str] = (), **options: Any) -> dict[str, Any]:
+def relabel(input: Place, **options: Any) -> dict[str, Any]:
     """Find false negatives in a retrieval training set and write the cleaned set.
 
     Args:
         input: File or folder of the retrieval set.
-        judge: `lexical` (the default), one model, or several.
-        **options: The options of `counterfoil relabel`: `out`, `strategy`, `truth`, `mode`, …
+        **options: The options of `counterfoil relabel`: `judge`, `out`, `strategy`, `truth`, `mode`, …
 
     Returns:
         The fields of `counterfoil relabel --json`.
     """
-    from flows.run import run_relabel
-
-    judges = (judge,) if isinstance(judge, str) else tuple(judge)
-    return outside_event_loop(lambda: run_relabel(Path(input), judges=judges, **_with_paths(options)))
+    return dict(run_command("relabel", input=input, **options))
 
 
-def deduplicate(input: PathLike, *, text: str, out: PathLike, **options: Any) -> dict[str, Any]:
+def deduplicate(input: Place, *, text: str, out: Place, **options: Any) -> dict[str, Any]:
     """Remove near-duplicates from a Parquet, JSONL or CSV file.
 
     Args:
@@ -169,51 +141,44 @@ def deduplicate(input: PathLike, *, text: str, out: PathLike, **options: Any) ->
     Returns:
         The fields of `counterfoil deduplicate --json`.
     """
-    from flows.run import run_deduplicate
-
-    options = _with_paths(options)
-    return outside_event_loop(lambda: run_deduplicate(Path(input), text=text, out=Path(out), **options))
+    return dict(run_command("deduplicate", input=input, text=text, out=out, **options))
 
 
-def measure(family: str, input: PathLike, *, format: str, test: str | None = None) -> dict[str, Any]:
+def measure(family: str, input: Place, *, format: str, test: str | None = None) -> dict[str, Any]:
     """Compute the metric of a family from recorded answers.
 
     Args:
         family: Such as `completion`, `association` or `decision`.
-        input: The file of answers, or a release directory.
+        input: The file of answers, or a release.
         format: How the answers were recorded, such as `subtler-biases`, or `release`.
         test: Name of the association test, if the file does not name it.
 
     Returns:
         Each metric with `value`, `low`, `high` and `n`.
     """
-    from tasks.measure import measure_file
-
-    return outside_event_loop(lambda: measure_file(family, Path(input), format=format, test=test))
+    return dict(run_command("measure", family=family, input=input, format=format, test=test))
 
 
-def diff(old: PathLike | Release, new: PathLike | Release) -> dict[str, Any]:
+def diff(old: Place, new: Place) -> dict[str, Any]:
     """Compare two releases by stable ids.
 
     Returns:
         The fields of `counterfoil diff --json`.
     """
-    from counterfoil.results import directory_of
-    from tasks.package.compare import diff_releases
-
-    return dict(outside_event_loop(lambda: diff_releases(directory_of(old), directory_of(new))))
+    return dict(run_command("diff", old=old, new=new))
 
 
-def validate(path: PathLike | Release) -> dict[str, Any]:
+def validate(path: Place, *, out: Place | None = None) -> dict[str, Any]:
     """Check a release, a run, or a file of another bias benchmark.
+
+    Args:
+        path: A release, a run directory, or a file.
+        out: File for every failing row.
 
     Returns:
         The fields of `counterfoil validate --json`. `passed` is false if a check failed.
     """
-    from counterfoil.results import directory_of
-    from tasks.gate import examine_path
-
-    return dict(outside_event_loop(lambda: examine_path(directory_of(path)).validation.summary()))
+    return dict(run_command("validate", path=path, out=out).summary())
 
 
 def audit_judge(judge: str, **options: Any) -> dict[str, Any]:
@@ -226,13 +191,11 @@ def audit_judge(judge: str, **options: Any) -> dict[str, Any]:
     Returns:
         The fields of `counterfoil audit-judge --json`.
     """
-    from flows.audit import run_audit
-
-    return dict(outside_event_loop(lambda: run_audit(judge, **options)))
+    return dict(run_command("audit-judge", judge=judge, **options))
 
 
 def publish(
-    release: PathLike | Release, repo: str | None = None, *, private: bool = False, pr: bool = False
+    release: Place, repo: str | None = None, *, private: bool = False, pr: bool = False
 ) -> dict[str, Any]:
     """Publish a release to the Hugging Face Hub: all of it or nothing.
 
@@ -245,19 +208,14 @@ def publish(
     Returns:
         The fields of `counterfoil publish --json`.
     """
-    from counterfoil.results import directory_of
-    from flows.publish import run_publish
-
-    return outside_event_loop(
-        lambda: run_publish(directory_of(release), repo, private=private, propose=pr, token_block=None)
-    )
+    return dict(run_command("publish", release=release, repo=repo, private=private, pr=pr))
 
 
-def verify(release: PathLike) -> bool:
+def verify(release: Place) -> bool:
     """Recompute every hash of a release and compare it with the manifest.
 
     Args:
-        release: A directory, or a published release as `org/name@tag`.
+        release: A release, its directory, or a published release as `org/name@tag`.
 
     Returns:
         True. A difference raises an error.
@@ -265,31 +223,16 @@ def verify(release: PathLike) -> bool:
     Raises:
         PublishError: If anything differs. The message lists every difference.
     """
-    from flows.publish import run_verify
     from tasks.publish import raise_if_different
 
-    outside_event_loop(lambda: raise_if_different(run_verify(str(release), token_block=None)))
+    raise_if_different(run_command("verify", release=release))
     return True
 
 
-def show(path: PathLike | Release) -> dict[str, Any]:
+def show(place: Place) -> dict[str, Any]:
     """Describe a run or a release: counts per stage, places, and the next step.
 
     Returns:
         The fields of `counterfoil show --json`.
     """
-    from counterfoil.results import directory_of
-    from flows.run import describe
-
-    return outside_event_loop(lambda: describe(directory_of(path)))
-
-
-def _with_paths(options: dict[str, Any]) -> dict[str, Any]:
-    """Turn text into paths for the options that name files."""
-    files = ("out", "verdicts", "truth", "corpus", "positives", "audited")
-    found = {
-        name: Path(value) if name in files and value is not None else value for name, value in options.items()
-    }
-    if "against" in found:
-        found["against"] = tuple(Path(path) for path in found["against"])
-    return found
+    return dict(run_command("show", place=place))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import threading
 from asyncio import get_running_loop
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -56,3 +57,22 @@ def outside_event_loop(call: Callable[[], T]) -> T:
     if errors:
         raise errors[0]
     return results[0]
+
+
+def run_command(name: str, **options: Any) -> Any:
+    """Run a command with its options, also from a running event loop.
+
+    Args:
+        name: Name of the command, such as `audit-judge`.
+        **options: Its options. A release may be given as a `Release`.
+
+    Raises:
+        InputError: If an option is unknown or invalid.
+    """
+    from flows.commands import call
+
+    values = {
+        option: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for option, value in options.items()
+    }
+    return outside_event_loop(lambda: call(name, **values))

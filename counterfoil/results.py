@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,9 @@ class Release:
 
     directory: ReleaseDirectory
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
     @property
     def path(self) -> Path:
         """Directory of the release."""
@@ -110,16 +114,11 @@ class Release:
         return f"Release({self.manifest.name} {self.version}, {self.path})"
 
 
-def fetch(release: str | Path) -> Path:
+def fetch(release: str | os.PathLike[str]) -> Path:
     """Return the directory of a release. A published one is downloaded once."""
-    if HubRef.of(str(release)) is None:
+    if HubRef.of(os.fspath(release)) is None:
         return Path(release)
     from flows.workspace import open_workspace
     from tasks.publish.fetching import fetch_release
 
-    return fetch_release(str(release), open_workspace().hub_cache)
-
-
-def directory_of(release: str | Path | Release) -> Path:
-    """Return the directory of an open release, a path, or a published release."""
-    return release.path if isinstance(release, Release) else fetch(release)
+    return fetch_release(os.fspath(release), open_workspace().hub_cache)

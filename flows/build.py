@@ -7,27 +7,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 from prefect import flow
-from pydantic import Field
 
 from flows import engine as steps
 from flows.engine import show_effects, show_funnel
 from flows.evolve import evolve
+from flows.options import takes
 from flows.prepare import PreparedBuild, prepare
 from flows.reviews import Reviews, require_review, wait_for_people
 from schemas.answers import RESPONSES
 from schemas.errors import ReviewError
+from schemas.options import BuildOptions
 from schemas.recipe import Recipe
 from schemas.release import ClearOf, HoldBack, NearMiss, PeopleReview, RelabelledPassage, ReleaseComparison
 from tasks.files.vocabulary import input_path
-from tasks.gate import raise_if_failed, suite_results_of, validation_of, write_data_docs
-from tasks.gate.quarantine import quarantine_of
+from tasks.gate import raise_if_failed, read_suite_results, read_validation, write_data_docs
+from tasks.gate.quarantine import read_quarantine
 from tasks.relabel.file import fingerprint_input
-from tasks.release import ReleaseRef, last_release, read_errata
-from tasks.release.hold_back import HELD, private_files, write_hold_back
-from tasks.release.references import place_of
+from tasks.release import ReleaseRef, find_last_release, read_errata
+from tasks.release.hold_back import HELD, list_private_files, write_hold_back
+from tasks.release.references import resolve_place
 from tasks.run.journal import funnel, note_release, start_journal, total_costs
 from tasks.run.store import RunContext, Step, TableRef, read_table, run_lock, vocabulary_hashes
 
@@ -38,29 +38,21 @@ from tasks.run.store import RunContext, Step, TableRef, read_table, run_lock, vo
 
 
 @flow(name="build", persist_result=False)
-def build(
-    recipe: str,
-    out: str | None = None,
-    budget_usd: Annotated[float | None, Field(ge=0)] = None,
-    wait: bool = False,
-) -> str:
-    """Turn a recipe into a validated release and return its path. Run again, it resumes.
+@takes(BuildOptions)
+def build(options: BuildOptions) -> str:
+    """Build a validated release from a recipe and return its path.
 
-    Args:
-        recipe: Path of the recipe, such as data/recipes/quickstart.yaml.
-        out: Folder for releases; data/releases where none is given.
-        budget_usd: Dollars that the build may cost; the recipe's where none are given.
-        wait: Where the recipe demands reviews, wait here until they are there, rather than suspend the run.
+    An interrupted build resumes when run again.
     """
-    prepared = prepare(Path(recipe), budget_usd=budget_usd, reach=True)
-    releases = Path(out) if out else prepared.workspace.releases
+    prepared = prepare(options.recipe, budget_usd=options.budget_usd, reach=True)
+    releases = options.out or prepared.workspace.releases
     with run_lock(Path(prepared.context.run_dir)):
         while True:
             start_journal(prepared.context)
             try:
                 return build_release(prepared, releases)
             except ReviewError as missing:
-                wait_for_people(prepared.workspace, prepared.context, missing, poll=wait)
+                wait_for_people(prepared.workspace, prepared.context, missing, poll=options.wait)
 
 
 def build_release(prepared: PreparedBuild, releases: Path) -> str:
@@ -68,7 +60,7 @@ def build_release(prepared: PreparedBuild, releases: Path) -> str:
     holds in every build."""
     context = prepared.context
     reviews = Reviews.read(prepared.workspace.home, context.recipe.name)
-    previous = last_release(releases, context.recipe.name)
+    previous = find_last_release(releases, context.recipe.name)
     errata = read_errata(Path(previous.path)) if previous else ()
     expanded = steps.expand(context, families=context.recipe.templated_families)
     mended = steps.mend(context, questions=expanded.table("questions"), errata=errata)
@@ -104,7 +96,7 @@ def build_release(prepared: PreparedBuild, releases: Path) -> str:
         questions=unique.table("questions"),
         label_history=[s.table("label_history") for s in (relabelled, *files, templated, seen, *passages)],
         dropped=dropped_in(templated, choices, *files, *passages, seen, unique, fresh, verdicts),
-        earlier=private_files(prepared.workspace.hold_back / context.recipe.name),
+        earlier=list_private_files(prepared.workspace.hold_back / context.recipe.name),
         previous=previous,
     )
     sound = steps.quarantine(
@@ -139,9 +131,9 @@ def build_release(prepared: PreparedBuild, releases: Path) -> str:
         **{ref.table: ref for ref in assembled.tables},
         generated=generated,
         counts=funnel([*taken, assembled]),
-        quarantine=quarantine_of(sound),
+        quarantine=read_quarantine(sound),
     )
-    raise_if_failed(validation_of(checked), where=checked.table("failing_rows").path)
+    raise_if_failed(read_validation(checked), failing_rows=checked.table("failing_rows").path)
     apart = PrivateShare(unique, public, sound, everything.table("responses"))
     people = reviews.summary([templated, seen], files)
     return finish(
@@ -174,7 +166,7 @@ def retrieval_files(recipe: Recipe) -> list[dict[str, str]]:
 def earlier_content(context: RunContext) -> list[str]:
     """Hashes of the releases and files that the questions must stay clear of."""
     against = context.recipe.deduplicate.against
-    return [fingerprint_input(place_of(place, context.hub_cache)) for place in against]
+    return [fingerprint_input(resolve_place(place, context.hub_cache)) for place in against]
 
 
 @dataclass(frozen=True)
@@ -225,7 +217,7 @@ def finish(
         context,
         assembled=assembled.tables,
         comparison=comparison,
-        validation=validation_of(checked),
+        validation=read_validation(checked),
         counts=funnel(taken),
         costs=total_costs(taken),
         planned=prepared.estimate.costs,
@@ -236,11 +228,11 @@ def finish(
         passports=prepared.passports,
         clear_of=apart.clear_of(),
         hold_back=apart.keep(private),
-        quarantine=quarantine_of(apart.sound),
+        quarantine=read_quarantine(apart.sound),
         review=people,
         near_misses=apart.near_misses(),
         passages=passage_examples(taken),
-        write_data_docs=partial(write_data_docs, suite_results_of(checked)),
+        write_data_docs=partial(write_data_docs, read_suite_results(checked)),
     )
     note_release(context, release)
     show_funnel(funnel(taken))

@@ -1,23 +1,23 @@
-"""Deduplicate a table on more than this process: the parts of the work are Prefect tasks."""
+"""The Prefect flow of `deduplicate`: the parts of the work run on a task runner."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
 from flows.engine import submit_each
-from tasks.deduplicate.file import deduplicate_file
+from flows.files import deduplicate_table
+from flows.options import takes
+from schemas.options import DeduplicateOptions
 
 
-@flow(name="deduplicate", persist_result=False, validate_parameters=False)
-def deduplicate(input: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """Remove near-duplicates from a Parquet, JSON lines or CSV file, on this flow's task runner. Every worker
-    must see the output folder under the same path.
+@flow(name="deduplicate", persist_result=False)
+@takes(DeduplicateOptions)
+def deduplicate(options: DeduplicateOptions) -> dict[str, Any]:
+    """Remove near-duplicates from a Parquet, JSON Lines or CSV file.
 
-    Args:
-        input: The file.
-        options: As `tasks.deduplicate.file.deduplicate_file` takes them.
+    Every worker must see the input and the output folder under the same absolute path.
     """
-    return deduplicate_file(input, **{**options, "out": options["out"].resolve()}, each=submit_each)
+    paths = {"input": options.input.resolve(), "out": options.out.resolve()}
+    return deduplicate_table(options.model_copy(update=paths), run_parts=submit_each)

@@ -48,7 +48,7 @@ from schemas.labels import StageCounts
 from schemas.release import RefreshDecision
 from tasks.models import CALLS
 from tasks.package.card import escape_markdown
-from tasks.release import data_file
+from tasks.release import config_file
 from tasks.run.journal import note_step
 from tasks.run.store import RunContext, Stage, Step, TableRef, read_table, run_stage
 
@@ -87,7 +87,9 @@ def show_effects(effects: TableRef, release: Path) -> None:
         for e in shown[:MOST_EFFECTS]
     ]
     more = (
-        f" ({len(shown) - MOST_EFFECTS} more in {data_file('effects')})" if len(shown) > MOST_EFFECTS else ""
+        f" ({len(shown) - MOST_EFFECTS} more in {config_file('effects')})"
+        if len(shown) > MOST_EFFECTS
+        else ""
     )
     create_table_artifact(key=f"{_KEY}-effects", table=rows, description=f"Effects{more}")
     create_markdown_artifact(
@@ -152,7 +154,7 @@ def task_runner(name: str, workspace: Workspace) -> Iterator[Any]:
 
 
 def submit_each(job: Callable[[P], R], parts: Sequence[P], /) -> list[R]:
-    """Run a job on every part as Prefect tasks, on the task runner of the calling flow (`Each` for deduplication)."""
+    """Run a job on every part as Prefect tasks on the task runner of the calling flow."""
     from prefect import task
     from prefect.cache_policies import NO_CACHE
 
@@ -362,9 +364,9 @@ PAGES = ("canary.md", "card.md", "card_sentences.yaml", "evals", "report")
 VOCABULARY = tuple(sorted({name for stage in STAGES for name in stage.vocabulary} | set(PAGES)))
 """Files and folders under data/ that a build depends on."""
 
-adopt = as_task(tasks.mend.STAGE)
-mend = as_task(tasks.mend.STAGE_MEND)
-reopen = as_task(tasks.mend.STAGE_REOPEN)
+adopt = as_task(tasks.mend.ADOPT_STAGE)
+mend = as_task(tasks.mend.MEND_STAGE)
+reopen = as_task(tasks.mend.REOPEN_STAGE)
 expand = as_task(tasks.expand.STAGE)
 mutate = as_task(tasks.evolve.STAGE)
 respond = as_task(tasks.respond.STAGE)

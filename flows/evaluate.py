@@ -1,20 +1,17 @@
-"""Evaluate: a release's questions are put to models, afresh; what they show is measured as in a build.
-
-Parameters are documented under `Args:`, from where Prefect puts them on its form.
-"""
+"""Evaluate models with a release, and judge the answers of a release again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
-from pydantic import Field
 
 from flows import engine as steps
+from flows.options import takes
 from flows.workspace import Workspace, open_workspace
 from schemas.answers import EFFECTS, JUDGEMENTS
+from schemas.options import EvaluateOptions, RejudgeOptions
 from schemas.question import QUESTIONS
 from schemas.recipe import Recipe
 from schemas.release import Manifest
@@ -24,100 +21,92 @@ from tasks.models import ModelSettings
 from tasks.models.preflight import preflight
 from tasks.package.drift import FLOOR_CONTROLS, FitnessByQuestion, judge_drift
 from tasks.release import MANIFEST, ReleaseRef, open_release, read_manifest
-from tasks.release.hold_back import private_file
+from tasks.release.hold_back import check_private_file
 from tasks.report import write_evaluation
 from tasks.run.store import RunContext, Step, TableRef, read_table, run_lock, write_bytes, write_table
 
 
 @flow(name="evaluate", persist_result=False)
-def evaluate(
-    release: str,
-    models: Annotated[list[str], Field(min_length=1)],
-    judges: list[str] | None = None,
-    samples: Annotated[int, Field(ge=2, le=1000)] = 4,
-    out: str | None = None,
-    budget_usd: Annotated[float, Field(ge=0)] = 0.0,
-    free: list[str] | None = None,
-    hold_back: str | None = None,
-) -> dict[str, Any]:
-    """Ask models a release's questions and controls; return and write what they show. Run again, it resumes.
+@takes(EvaluateOptions)
+def evaluate(options: EvaluateOptions) -> dict[str, Any]:
+    """Ask models the questions and controls of a release, and write and return what is measured.
 
-    Args:
-        release: Directory of a release.
-        models: Models to ask, such as openai:gpt-5-mini.
-        judges: Who judges the answers; the release's own judges where none are given.
-        samples: Fresh answers per variant of an advice question.
-        out: Folder for the result; data/evaluations/<name>-<version> where none is given.
-        budget_usd: Dollars that the evaluation may cost.
-        free: Models that cost nothing (your own server).
-        hold_back: Private file of the release: its questions are asked in the place of the released ones.
+    An interrupted run resumes when run again.
     """
     workspace = open_workspace()
-    manifest = read_manifest(Path(release))
-    recipe = evaluation_recipe(manifest, models, judges or [], samples, free or [])
-    context = evaluation_context(workspace, manifest, recipe, budget_usd)
-    private = private_file(Path(hold_back), manifest) if hold_back else None
-    reach_models(context)
+    manifest = read_manifest(options.release)
+    recipe = evaluation_recipe(manifest, options)
+    context = evaluation_context(workspace, manifest, recipe, options.budget_usd)
+    private = check_private_file(options.hold_back, manifest) if options.hold_back else None
+    check_run_models(context)
     with run_lock(Path(context.run_dir)):
-        measured = measure_models(context, release_ref(Path(release)), private)
+        measured = measure_models(context, release_ref(options.release), private)
     effects = read_table(measured.table("effects"), EFFECTS)
     name = f"{manifest.name}-{manifest.version}" + ("-hold-back" if private else "")
-    folder = Path(out) if out else workspace.home / "evaluations" / name
+    folder = options.out or workspace.home / "evaluations" / name
     form = deciding_form(recipe, workspace.vocabulary)
     return write_evaluation(folder, manifest, effects, form, workspace.vocabulary) | {"folder": str(folder)}
 
 
-def evaluation_recipe(
-    manifest: Manifest, models: Sequence[str], judges: Sequence[str], samples: int, free: Sequence[str]
-) -> Recipe:
-    """The release's own recipe with other models in it; nothing is searched for."""
-    said = Recipe.model_validate(manifest.recipe)
-    named = {"targets": list(models), "holdout_targets": [], "generator": "recombine"}
-    judged = {"judges": list(judges)} if judges else {}
+def evaluation_recipe(manifest: Manifest, options: EvaluateOptions) -> Recipe:
+    """Return the recipe of the release with other models and without a search."""
+    original = Recipe.model_validate(manifest.recipe)
+    targets = {"targets": list(options.models), "holdout_targets": [], "generator": "recombine"}
+    judges = {"judges": list(options.judges)} if options.judges else {}
     changed: dict[str, Any] = {
-        "name": f"{said.name}-evaluation",
-        "models": said.models.model_dump(mode="json") | named | judged,
-        "holdout": {"samples": samples},
-        "evolve": said.evolve.model_dump(mode="json") | {"rounds": 0},
-        "budget": {"usd": 0.0, "free": [*said.budget.free, *free]},
+        "name": f"{original.name}-evaluation",
+        "models": original.models.model_dump(mode="json") | targets | judges,
+        "holdout": {"samples": options.samples},
+        "evolve": original.evolve.model_dump(mode="json") | {"rounds": 0},
+        "budget": {"usd": 0.0, "free": [*original.budget.free, *options.free]},
     }
-    return Recipe.model_validate(said.model_dump(mode="json", by_alias=True) | changed)
+    return Recipe.model_validate(original.model_dump(mode="json", by_alias=True) | changed)
 
 
 def evaluation_context(
     workspace: Workspace, manifest: Manifest, recipe: Recipe, budget_usd: float
 ) -> RunContext:
-    """A run directory of the release's own, for these models and judges."""
-    asked = content_hash([manifest.recipe_hash, manifest.version, recipe.models.model_dump(mode="json")])
+    """Return the context of an evaluation. Its run directory depends on the release and the models."""
+    key = content_hash([manifest.recipe_hash, manifest.version, recipe.models.model_dump(mode="json")])
     context = workspace.context(recipe, budget_usd=budget_usd)
-    place = workspace.runs / f"{manifest.name}-{manifest.version}-evaluation-{asked[:12]}"
-    return context.model_copy(update={"run_dir": str(place)})
+    run_dir = workspace.runs / f"{manifest.name}-{manifest.version}-evaluation-{key[:12]}"
+    return context.model_copy(update={"run_dir": str(run_dir)})
 
 
-def reach_models(context: RunContext) -> None:
-    """What is wrong with the models is told before anything is spent."""
+def check_run_models(context: RunContext) -> None:
+    """Check the targets and judges of a run before anything is spent.
+
+    Raises:
+        InputError: If a model cannot be used.
+        BudgetError: If the price of a model is unknown.
+    """
     models = context.recipe.models
     names = [n for n in (*models.targets, *models.judges, models.adjudicator or "") if ":" in n]
-    settings = ModelSettings.of(context)
-    preflight(names, settings)
+    preflight(names, ModelSettings.of(context))
 
 
 def release_ref(path: Path) -> ReleaseRef:
-    """The release as stages name it."""
+    """Return the reference to a release that stages take."""
     return ReleaseRef(path=str(path.resolve()), sha256=file_hash(path / MANIFEST))
 
 
 def measure_models(context: RunContext, release: ReleaseRef, private: TableRef | None = None) -> Step:
-    """The sentence of an evaluation."""
+    """Ask, judge and measure.
+
+    Args:
+        context: Context of the evaluation.
+        release: The release.
+        private: Questions that replace the released ones.
+    """
     advice = steps.adopt(context, release=release, part="open", hold_back=private)
     choices = steps.adopt(context, release=release, part="templated", hold_back=private)
-    fresh = steps.respond(context, questions=advice.table("questions"), phase="holdout")
+    advised = steps.respond(context, questions=advice.table("questions"), phase="holdout")
     chosen = steps.respond(context, questions=choices.table("questions"), phase="search")
     verdicts = steps.judge(
-        context, questions=advice.table("questions"), responses=fresh.table("responses"), phase="holdout"
+        context, questions=advice.table("questions"), responses=advised.table("responses"), phase="holdout"
     )
     questions = steps.gather(context, parts=[advice.table("questions"), choices.table("questions")])
-    answers = steps.gather(context, parts=[fresh.table("responses"), chosen.table("responses")])
+    answers = steps.gather(context, parts=[advised.table("responses"), chosen.table("responses")])
     return steps.measure(
         context,
         questions=questions.table("questions"),
@@ -126,65 +115,53 @@ def measure_models(context: RunContext, release: ReleaseRef, private: TableRef |
     )
 
 
-# Rejudge: the answers of a release are judged once more, by another judge; nobody is asked again.
-#
-# Parameters are documented under `Args:`, from where Prefect puts them on its form.
+# Rejudge: new judges, the same answers.
 
 
 @flow(name="rejudge", persist_result=False)
-def rejudge(
-    release: str,
-    judges: Annotated[list[str], Field(min_length=1)],
-    out: str | None = None,
-    budget_usd: Annotated[float, Field(ge=0)] = 0.0,
-    free: list[str] | None = None,
-) -> dict[str, Any]:
-    """Judge a release's hold-out answers again and report the drift. Run again, it resumes.
+@takes(RejudgeOptions)
+def rejudge(options: RejudgeOptions) -> dict[str, Any]:
+    """Judge the hold-out answers of a release again, and write and return the drift.
 
-    Args:
-        release: Directory of a release.
-        judges: Who judges now: divergence, or models.
-        out: Folder for the result; data/rejudgements/<name>-<version> where none is given.
-        budget_usd: Dollars that the judges may cost.
-        free: Models that cost nothing (your own server).
+    An interrupted run resumes when run again.
     """
     workspace = open_workspace()
-    before = open_release(Path(release))
-    recipe = rejudging_recipe(before.manifest, judges, free or [])
-    asked = content_hash([before.manifest.recipe_hash, before.manifest.version, judges])
-    place = workspace.runs / f"{before.manifest.name}-{before.manifest.version}-rejudging-{asked[:12]}"
-    context = workspace.context(recipe, budget_usd=budget_usd).model_copy(update={"run_dir": str(place)})
-    reach_models(context)
-    with run_lock(place):
-        given = steps.adopt(context, release=release_ref(before.path), part="open", answers=True)
+    before = open_release(options.release)
+    recipe = rejudging_recipe(before.manifest, options)
+    name = f"{before.manifest.name}-{before.manifest.version}"
+    key = content_hash([before.manifest.recipe_hash, before.manifest.version, list(options.judges)])
+    run_dir = workspace.runs / f"{name}-rejudging-{key[:12]}"
+    context = workspace.context(recipe, budget_usd=options.budget_usd)
+    context = context.model_copy(update={"run_dir": str(run_dir)})
+    check_run_models(context)
+    with run_lock(run_dir):
+        adopted = steps.adopt(context, release=release_ref(before.path), part="open", answers=True)
         verdicts = steps.judge(
             context,
-            questions=given.table("questions"),
-            responses=given.table("responses"),
+            questions=adopted.table("questions"),
+            responses=adopted.table("responses"),
             phase="holdout",
         )
-    questions = read_table(given.table("questions"), QUESTIONS)
-    said = read_table(verdicts.table("judgements"), JUDGEMENTS)
+    questions = read_table(adopted.table("questions"), QUESTIONS)
+    judgements = read_table(verdicts.table("judgements"), JUDGEMENTS)
     controls = {q.id for q in questions if q.control in FLOOR_CONTROLS}
-    old_recipe = Recipe.model_validate(before.manifest.recipe)
-    old_form = deciding_form(old_recipe, workspace.vocabulary)
+    old_form = deciding_form(Recipe.model_validate(before.manifest.recipe), workspace.vocabulary)
     old = FitnessByQuestion.of(before.contents.rows(JUDGEMENTS), old_form, controls)
-    new = FitnessByQuestion.of(said, deciding_form(recipe, workspace.vocabulary), controls)
-    name = f"{before.manifest.name}-{before.manifest.version}"
-    folder = Path(out) if out else workspace.home / "rejudgements" / name
-    folder.mkdir(parents=True, exist_ok=True)
+    new = FitnessByQuestion.of(judgements, deciding_form(recipe, workspace.vocabulary), controls)
     result = {"release": before.manifest.name, "version": before.manifest.version} | judge_drift(
         questions, old, new
     )
-    write_table(folder / "judgements.parquet", JUDGEMENTS, said)
+    folder = options.out or workspace.home / "rejudgements" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_table(folder / "judgements.parquet", JUDGEMENTS, judgements)
     write_bytes(folder / "drift.json", (canonical_json(result) + "\n").encode())
     return result | {"folder": str(folder)}
 
 
-def rejudging_recipe(manifest: Manifest, judges: list[str], free: list[str]) -> Recipe:
-    """The release's own recipe with other judges."""
-    said = Recipe.model_validate(manifest.recipe).model_dump(mode="json", by_alias=True)
-    said["models"] |= {"judges": judges, "adjudicator": None}
-    said["budget"] = {"usd": 0.0, "free": [*said["budget"]["free"], *free]}
-    said["name"] = f"{said['name']}-rejudging"
-    return Recipe.model_validate(said)
+def rejudging_recipe(manifest: Manifest, options: RejudgeOptions) -> Recipe:
+    """Return the recipe of the release with other judges."""
+    recipe = Recipe.model_validate(manifest.recipe).model_dump(mode="json", by_alias=True)
+    recipe["models"] |= {"judges": list(options.judges), "adjudicator": None}
+    recipe["budget"] = {"usd": 0.0, "free": [*recipe["budget"]["free"], *options.free]}
+    recipe["name"] = f"{recipe['name']}-rejudging"
+    return Recipe.model_validate(recipe)

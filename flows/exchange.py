@@ -10,20 +10,20 @@ from flows.reviews import resume_if_enough
 from flows.workspace import Workspace
 from schemas.errors import InputError
 from tasks.review import propose_wording
-from tasks.review.events import append_events, read_events, reviews_folder, current_verdicts
+from tasks.review.events import append_events, current_verdicts, read_events, reviews_folder
 from tasks.review.exchange import (
-    LABEL_STUDIO_CONFIG,
     ARGILLA_SETTINGS,
+    LABEL_STUDIO_CONFIG,
     CheckWording,
     ExchangeItem,
     ExchangeRow,
     new_acts,
     read_argilla,
-    read_review_sheet,
     read_label_studio,
+    read_review_sheet,
     write_argilla,
-    write_review_sheet,
     write_label_studio,
+    write_review_sheet,
 )
 from tasks.review.subjects import ReviewSubjects
 from tasks.run.store import write_bytes
@@ -65,7 +65,7 @@ def import_reviews(
     return {
         "read": len(lines),
         "new": sum(map(len, stored.values())),
-        "reviewers": len({line.said.reviewer for line in lines}),
+        "reviewers": len({line.given.reviewer for line in lines}),
         "resumed": resume_if_enough(workspace, material.benchmark),
     }
 
@@ -128,7 +128,9 @@ def check_in(workspace: Workspace, material: ReviewSubjects) -> CheckWording:
     """Rewordings are checked as on the page; one that makes a question that is there is that question."""
 
     def check(question_id: str, text: str) -> tuple[str, str]:
-        found = propose_wording(material.questions[question_id], text, known=(), data_dir=workspace.vocabulary)
+        found = propose_wording(
+            material.questions[question_id], text, known=(), data_dir=workspace.vocabulary
+        )
         if found.question_id is None:
             raise InputError(f"the new text: {found.fault}", hint=found.hint)
         return found.template, found.question_id

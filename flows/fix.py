@@ -1,4 +1,4 @@
-"""Fix: one wrong text is mended, and the release becomes the next patch release."""
+"""Correct the text of one question and make a patch release."""
 
 from __future__ import annotations
 
@@ -11,36 +11,34 @@ from prefect import flow
 
 from flows import engine as steps
 from flows.evaluate import release_ref
+from flows.options import takes
 from flows.workspace import Workspace, open_workspace
 from schemas.errors import InputError
+from schemas.options import FixOptions
 from schemas.question import Erratum
 from schemas.recipe import Recipe
 from schemas.release import Manifest, ReleaseComparison
 from schemas.tables import content_hash
-from tasks.gate import raise_if_failed, suite_results_of, validation_of, write_data_docs
+from tasks.gate import raise_if_failed, read_suite_results, read_validation, write_data_docs
 from tasks.mend import write_erratum
-from tasks.release import last_release, open_release, read_errata
+from tasks.release import find_last_release, open_release, read_errata
 from tasks.run.journal import funnel
 from tasks.run.store import RunContext, Step, run_lock
 
 
 @flow(name="fix", persist_result=False)
-def fix(question_id: str, text: str, reason: str, release: str, out: str | None = None) -> dict[str, Any]:
-    """Replace a question's text and release the result as the next patch version.
+@takes(FixOptions)
+def fix(options: FixOptions) -> dict[str, Any]:
+    """Replace the text of a question and release the result as the next patch version.
 
-    Answers to the old text, and verdicts on them, leave with it: the next build asks the mended question.
-
-    Args:
-        question_id: Id of the released question.
-        text: Its template as it should be, slots and all.
-        reason: Why, for the errata.
-        release: Directory of the last release.
-        out: Folder for releases; the one that holds the release where none is given.
+    Answers to the old text and verdicts on them are removed. The next build asks the corrected question.
     """
     workspace = open_workspace()
-    before = open_release(Path(release))
-    erratum = write_erratum(before.contents, before.manifest.version, question_id, text, reason)
-    releases = Path(out) if out else before.path.resolve().parent.parent
+    before = open_release(options.release)
+    erratum = write_erratum(
+        before.contents, before.manifest.version, options.question_id, options.text, options.reason
+    )
+    releases = options.out or before.path.resolve().parent.parent
     refuse_overtaken(releases, before.manifest)
     context = workspace.context(recipe_of(before.manifest)).model_copy(
         update={"run_dir": str(run_place(workspace, before.manifest, erratum.mended_id))}
@@ -55,7 +53,7 @@ def fix(question_id: str, text: str, reason: str, release: str, out: str | None 
             context,
             assembled=mended.assembled.tables,
             comparison=mended.comparison,
-            validation=validation_of(mended.checked),
+            validation=read_validation(mended.checked),
             counts=funnel(mended.taken),
             costs=(),
             planned=(),
@@ -70,12 +68,12 @@ def fix(question_id: str, text: str, reason: str, release: str, out: str | None 
             review=before.manifest.review,
             near_misses=before.manifest.near_misses,
             passages=before.manifest.passages,
-            write_data_docs=partial(write_data_docs, suite_results_of(mended.checked)),
+            write_data_docs=partial(write_data_docs, read_suite_results(mended.checked)),
         )
     return {
         "release": str(place),
         "version": place.name,
-        "question": question_id,
+        "question": options.question_id,
         "mended": erratum.mended_id,
         "errata": len(errata),
     }
@@ -118,7 +116,7 @@ def mend_release(context: RunContext, release: Path, erratum: Erratum) -> Mended
         generated=[mended.table("questions")],
         counts=funnel(taken),
     )
-    raise_if_failed(validation_of(checked), where=checked.table("failing_rows").path)
+    raise_if_failed(read_validation(checked), failing_rows=checked.table("failing_rows").path)
     compared = steps.compare(context, assembled=assembled.tables, previous=release_ref(release))
     comparison = ReleaseComparison.model_validate_json(compared.notes)
     return Mended((*taken, checked), assembled, checked, comparison)
@@ -132,7 +130,7 @@ def recipe_of(manifest: Manifest) -> Recipe:
 
 def refuse_overtaken(releases: Path, manifest: Manifest) -> None:
     """Only the last release can be followed. Raises `InputError` naming it."""
-    newest = last_release(releases, manifest.name)
+    newest = find_last_release(releases, manifest.name)
     if newest is not None and Path(newest.path).name != manifest.version:
         raise InputError(
             f"{manifest.name} {manifest.version} is not the last release",

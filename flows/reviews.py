@@ -20,8 +20,16 @@ from schemas.errors import ReviewError
 from schemas.labels import CANDIDATES, DROPPED, LABEL_HISTORY, Waiting
 from schemas.question import QUESTIONS
 from schemas.release import PeopleReview
-from tasks.review import accepted_questions, question_of, reviews_needed
-from tasks.review.events import Settlement, Words, read_events, reviews_dir, settle, standing_words, summarise
+from tasks.review import accepted_questions, dropped_question_id, reviews_needed
+from tasks.review.events import (
+    CurrentVerdicts,
+    Settlement,
+    current_verdicts,
+    read_events,
+    reviews_folder,
+    settle_verdicts,
+    summarise_reviews,
+)
 from tasks.run.progress import track
 from tasks.run.store import RunContext, Step, TableRef, read_table, write_bytes
 
@@ -32,14 +40,14 @@ POLL_S = 2.0
 class Reviews:
     """What people said of one benchmark, and what it comes to."""
 
-    words: Words
+    words: CurrentVerdicts
     settlements: tuple[Settlement, ...]
 
     @classmethod
     def read(cls, home: Path, benchmark: str) -> Reviews:
         """Raises `InputError` with file and line where a line is no event."""
-        words = standing_words(read_events(reviews_dir(home, benchmark)))
-        return cls(words, settle(words))
+        words = current_verdicts(read_events(reviews_folder(home, benchmark)))
+        return cls(words, settle_verdicts(words))
 
     def on(self, subject: str) -> list[Settlement]:
         """What is settled of questions, or of passages."""
@@ -56,8 +64,8 @@ class Reviews:
             return None
         questions = {q.id for step in reviewed for q in read_table(step.table("questions"), QUESTIONS)}
         dropped = [row for step in reviewed for row in read_table(step.table("dropped"), DROPPED)]
-        questions |= {name for row in dropped if (name := question_of(row)) is not None}
-        return summarise(self.words, questions, _passages(files))
+        questions |= {name for row in dropped if (name := dropped_question_id(row)) is not None}
+        return summarise_reviews(self.words, questions, _passages(files))
 
 
 def _passages(files: Sequence[Step]) -> set[tuple[str, str]]:

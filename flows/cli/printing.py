@@ -25,6 +25,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from schemas.gate import Validation
+from schemas.options import RecipeOptions
+from schemas.recipe import Recipe
 from tasks.run.progress import show_on
 
 OUT = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
@@ -40,8 +43,11 @@ def plain(text: str, limit: int = 300) -> Text:
 
 
 def print_json(result: Any) -> None:
-    """Exactly one JSON object on stdout."""
-    data = result.model_dump(mode="json") if isinstance(result, BaseModel) else result
+    """Print exactly one JSON object to stdout."""
+    if isinstance(result, Validation):
+        data: Any = result.summary()
+    else:
+        data = result.model_dump(mode="json") if isinstance(result, BaseModel) else result
     sys.stdout.write(json.dumps(data, ensure_ascii=False, default=str) + "\n")
 
 
@@ -136,7 +142,7 @@ def print_plan(plan: Any) -> None:
 
 def print_summary(result: Mapping[str, Any]) -> None:
     """What was made, the funnel, three example groups, where it is and how to load it."""
-    from flows.run import example_groups
+    from flows.show import example_groups
 
     release = Path(result["release"])
     OUT.print(f"\n[bold]{escape(release.parent.name)} {result['version']}[/bold]  is ready\n")
@@ -272,6 +278,16 @@ def print_place(result: Mapping[str, Any]) -> None:
     for name, path in result["places"].items():
         OUT.print(f"{name:9} {escape(str(path))}")
     OUT.print(f"next      {escape(str(result['next']))}")
+
+
+def print_recipe(options: RecipeOptions, as_json: bool) -> None:
+    """Print the recipe schema as JSON or as text."""
+    if as_json:
+        print_json(Recipe.model_json_schema(by_alias=True))
+    elif options.explain:
+        print_recipe_keys(Recipe)
+    else:
+        OUT.print("Example recipes are in data/recipes/. Every key: counterfoil recipe --explain")
 
 
 def print_recipe_keys(model: type[BaseModel], prefix: str = "") -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows import cli as cli
-from flows.cli.options import HINTS, machine_error
+from flows.cli.errors import HINTS, machine_error
 
 
 @pytest.mark.parametrize("number", HINTS)

@@ -24,11 +24,14 @@ IN_PARTS = """
 import json, sys
 from pathlib import Path
 from flows.run import run_deduplicate
+from schemas.options import DeduplicateOptions
+from tasks.deduplicate.file import deduplicate_file
+deduplicate_file.__kwdefaults__["rows_per_part"] = 12_000
 folder, out, runner = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] or None
-print(json.dumps(run_deduplicate(
-    folder / "in.parquet", text="text", group="group", slots=["slot"], rank="score",
-    against=[folder / "old.parquet"], out=out, runner=runner, rows_per_part=12_000,
-)))
+print(json.dumps(run_deduplicate(DeduplicateOptions(
+    input=folder / "in.parquet", text="text", group="group", slots=["slot"], rank="score",
+    against=[folder / "old.parquet"], out=out, runner=runner,
+))))
 """
 
 

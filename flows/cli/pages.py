@@ -1,0 +1,67 @@
+"""Commands that serve pages until they are stopped: `review` and `serve`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from flows.cli.printing import print_figures, print_json
+from flows.workspace import open_workspace
+from schemas.options import ReviewOptions, ServeOptions
+
+
+def run_review(options: ReviewOptions, as_json: bool) -> None:
+    """Serve the review page, or export or import reviews."""
+    from tasks.review.subjects import open_subjects
+
+    workspace = open_workspace()
+    subjects = open_subjects(options.place, workspace.releases)
+    if options.export_to or options.import_from:
+        from flows.exchange import export_reviews, import_reviews
+
+        result: dict[str, Any] = {}
+        if options.import_from:
+            result |= import_reviews(workspace, subjects, options.import_from, options.format)
+        if options.export_to:
+            result |= export_reviews(workspace, subjects, options.export_to, options.format)
+        print_json(result) if as_json else print_figures(result)
+        return
+    from flows.reviews import resuming
+    from tasks.review.events import reviews_folder
+    from tasks.review.queue import ReviewSession
+    from tasks.review.server import keep_token, serve
+
+    folder = reviews_folder(workspace.home, subjects.benchmark)
+    session = ReviewSession(subjects, folder, workspace.vocabulary, options.reviewers)
+    for file in session.torn_files:
+        click.echo(f"{file}: the incomplete last line is ignored; it was never confirmed as saved", err=True)
+    click.echo(f"{len(session.entries):,} to review; verdicts are saved in {folder}", err=True)
+    click.echo("Open the address below in a browser. Stop with Ctrl-C.", err=True)
+    token = keep_token(workspace.home / "reviews" / ".token")
+
+    def announce(address: str) -> None:
+        click.echo(json.dumps({"address": address}) if as_json else address)
+
+    with resuming(workspace, subjects.benchmark):
+        serve(session, token=token, port=options.port, announce=announce)
+
+
+def run_serve(options: ServeOptions, as_json: bool) -> None:
+    """Run the deployments of prefect.yaml until stopped."""
+    from flows.engine import serve
+
+    recipe = {"recipe": str(options.recipe.resolve())} if options.recipe else {}
+    with_recipe = [name for name in ("build", "refresh") if not options.only or name in options.only]
+    click.echo(
+        f"Prefect: http://127.0.0.1:{options.port}, or the server of PREFECT_API_URL. Stop with Ctrl-C.",
+        err=True,
+    )
+    serve(
+        open_workspace(),
+        port=options.port,
+        limit=options.limit,
+        only=options.only,
+        parameters={name: recipe for name in with_recipe if recipe},
+    )

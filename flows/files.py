@@ -1,0 +1,111 @@
+"""Commands on one file: relabel a retrieval set, deduplicate a table, paraphrase a template file.
+
+They run without Prefect, because starting Prefect takes longer than most files.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.workspace import Workspace, open_workspace, read_recipe
+from schemas.options import DeduplicateOptions, RelabelOptions, RewordOptions
+
+if TYPE_CHECKING:
+    from tasks.models.settings import ModelSettings
+
+
+def run_relabel(options: RelabelOptions) -> dict[str, Any]:
+    """Relabel a retrieval set and return its report with the fields of `relabel --json`.
+
+    Raises:
+        InputError: If an option, the input or a model is not usable. Models are checked first.
+        BudgetError: If the limit is reached.
+    """
+    from tasks.models.preflight import preflight
+    from tasks.relabel.file import relabel_file
+
+    settings = _model_settings("relabel", options.input, options.budget_usd, options.free)
+    preflight([name for name in options.judges if ":" in name and not options.verdicts], settings)
+    values = {name: getattr(options, name) for name in RelabelOptions.model_fields}
+    for name in ("input", "budget_usd", "free"):
+        del values[name]
+    return relabel_file(options.input, settings=settings, **values)
+
+
+def deduplicate_table(options: DeduplicateOptions, **run_parts: Any) -> dict[str, Any]:
+    """Deduplicate a table and return the fields of `deduplicate --json`.
+
+    Args:
+        options: Options of the command.
+        **run_parts: `run_parts`, the function that runs the parts of the work. The default is one after the
+            other.
+    """
+    from tasks.deduplicate.file import deduplicate_file
+    from tasks.deduplicate.semantic import SemanticOptions
+
+    semantic = None
+    if options.semantic is not None:
+        settings = _model_settings("deduplicate", options.input, options.budget_usd, options.free)
+        semantic = SemanticOptions(options.embedder, options.semantic, settings)
+    return deduplicate_file(
+        options.input,
+        text=options.text,
+        slots=options.slots,
+        group=options.group,
+        rank=options.rank,
+        threshold=options.threshold,
+        against=options.against,
+        out=options.out,
+        second_search=semantic,
+        **run_parts,
+    )
+
+
+def run_reword(options: RewordOptions) -> dict[str, Any]:
+    """Paraphrase the premises of a template file, and write those that fool a target.
+
+    Raises:
+        InputError: If the file, the recipe or a model is not usable.
+        BudgetError: If the calls may cost more than the rest of the recipe's budget.
+    """
+    import yaml
+
+    from schemas.vocabulary import Themes
+    from tasks.evolve.reword import reword
+    from tasks.files.yaml import read_yaml
+    from tasks.models.preflight import preflight
+    from tasks.models.settings import ModelSettings
+    from tasks.run.store import run_lock, write_bytes
+
+    workspace, recipe = open_workspace(), read_recipe(options.recipe)
+    run_dir = workspace.runs / f"{recipe.name}-reword-{options.file.stem}"
+    context = workspace.context(recipe).model_copy(update={"run_dir": str(run_dir)})
+    themes = read_yaml(options.file, Themes)
+    models = [name for name in (recipe.models.generator, *recipe.models.targets) if ":" in name]
+    preflight(models, ModelSettings.of(context))
+    with run_lock(run_dir):
+        result = reword(context, themes, options.count)
+    text = yaml.safe_dump(
+        result.themes.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
+    )
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(options.out, text.encode())
+    reasons = Counter(wording.reason for wording in result.discarded)
+    return {"out": str(options.out), "kept": result.kept, "discarded": dict(sorted(reasons.items()))}
+
+
+def _model_settings(command: str, input: Path, budget_usd: float, free: tuple[str, ...]) -> ModelSettings:
+    """Return the model settings of a command on one file. Its spending is recorded per file."""
+    from schemas.tables import content_hash
+    from tasks.models.settings import ModelSettings
+
+    workspace: Workspace = open_workspace()
+    return ModelSettings(
+        data_dir=workspace.vocabulary,
+        run_dir=workspace.runs / f"{command}-{content_hash(str(input.resolve()))[:12]}",
+        cache_path=workspace.cache,
+        budget_usd=budget_usd,
+        free=frozenset(free),
+    )

@@ -1,0 +1,112 @@
+"""Describe a run or a release, for `counterfoil show` and for the summary of a build."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.reviews import read_waiting
+from schemas.answers import RESPONSES
+from schemas.errors import InputError
+from schemas.labels import StageCounts
+from schemas.question import QUESTIONS, Question
+from tasks.models.budget import spent_in
+from tasks.release import CONTROLS, HARD_NEGATIVES, MANIFEST, open_release
+from tasks.run.journal import calls_sent, funnel, journal_path, read_journal, total_costs
+from tasks.run.store import Step
+
+
+def describe(place: Path) -> dict[str, Any]:
+    """Describe a run directory or a release directory with the fields of `show --json`.
+
+    Raises:
+        InputError: If the directory is neither.
+    """
+    if (place / MANIFEST).is_file():
+        return _describe_release(place)
+    if journal_path(place).is_file():
+        return _describe_run(place)
+    raise InputError(
+        f"{place} is neither a run nor a release",
+        hint="runs are in data/runs/<name>, releases in data/releases/<name>/<version>",
+    )
+
+
+def _describe_release(place: Path) -> dict[str, Any]:
+    manifest = open_release(place).manifest
+    return {
+        "name": f"{manifest.name} {manifest.version}",
+        "state": "release; every file matches the manifest",
+        "counts": counts_by_stage(manifest.counts),
+        "rows": manifest.rows,
+        "places": {"release": str(place), "report": str(place / "report.html")},
+        "next": f'datasets.load_dataset("{place}", "questions")',
+    }
+
+
+def _describe_run(place: Path) -> dict[str, Any]:
+    steps, release = read_journal(place)
+    places = {"run": str(place)}
+    if release is not None:
+        places |= {"release": str(release), "report": str(release / "report.html")}
+    return {
+        "name": place.name,
+        "state": "finished" if release else _unfinished(place, steps),
+        "counts": counts_by_stage(funnel(steps)),
+        "places": places,
+        "next": f"counterfoil show {release}" if release else "build the recipe again to resume",
+    }
+
+
+def _unfinished(place: Path, steps: Sequence[Step]) -> str:
+    if waiting := read_waiting(place):
+        share = f"{waiting.needed:,} of {len(waiting.questions):,} accepted questions"
+        return f"waiting for reviews of {share}: `counterfoil review {place}`"
+    return f"not finished; the last finished step is {steps[-1].stage if steps else 'none'}"
+
+
+def describe_build(run_dir: Path, release: Path) -> dict[str, Any]:
+    """Describe a finished build with the fields of `build --json`."""
+    steps, _ = read_journal(run_dir)
+    sent = calls_sent(run_dir)
+    calls = sum(cost.calls for cost in total_costs(steps))
+    return {
+        "release": str(release),
+        "version": release.name,
+        "run": str(run_dir),
+        "counts": counts_by_stage(funnel(steps)),
+        "calls": {"sent": sent, "cached": max(0, calls - sent)},
+        "cost_usd": spent_in(run_dir),
+    }
+
+
+def counts_by_stage(counts: Sequence[StageCounts]) -> dict[str, dict[str, int]]:
+    """Return the funnel with the fields of `--json`."""
+    return {c.stage: {"in": c.rows, "kept": c.kept, "dropped": c.dropped, "failed": c.failed} for c in counts}
+
+
+def example_groups(release: Path, count: int) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Return some groups of a release as (kind, template, [(value, answer)]).
+
+    Accepted advice questions come first, by fitness. Hard negatives and controls follow.
+    """
+    contents = open_release(release).contents
+    ranked = [q for config in (QUESTIONS, HARD_NEGATIVES, CONTROLS) for q in _ranked(contents.rows(config))]
+    answers: dict[tuple[str, int], str] = {}
+    for response in contents.rows(RESPONSES):
+        answers.setdefault((response.question_id, response.variant), response.text)
+    return [(_kind(q), q.template, _answers_of(q, answers)) for q in ranked[:count]]
+
+
+def _ranked(questions: list[Question]) -> list[Question]:
+    return sorted((q for q in questions if q.family == "open"), key=lambda q: (-(q.fitness or 0.0), q.id))
+
+
+def _kind(question: Question) -> str:
+    kinds = {"a_a": "A/A control", "placebo": "placebo control", "neutral": "neutral control"}
+    return kinds.get(question.control, question.label.replace("_", " "))
+
+
+def _answers_of(question: Question, answers: dict[tuple[str, int], str]) -> list[tuple[str, str]]:
+    return [(v.value, answers.get((question.id, v.index), "(no answer)")) for v in question.variants]

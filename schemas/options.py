@@ -1,0 +1,442 @@
+"""The options of every command, declared once.
+
+The command line, the Prefect parameters and the Python API are generated from these models. An option that is
+also a key of the recipe takes its default, its limits and its description from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from schemas.recipe import (
+    Budget,
+    Comparison,
+    Deduplicate,
+    Holdout,
+    Relabel,
+    RelabelMode,
+    RelabelStrategy,
+    RetrievalFile,
+    Semantic,
+    TooFewNegatives,
+)
+
+
+@dataclass(frozen=True)
+class Argument:
+    """Mark an option that the command line takes by its position."""
+
+    metavar: str | None = None
+
+
+@dataclass(frozen=True)
+class OffSwitch:
+    """Mark an option that is on by default and has a switch on the command line to turn it off."""
+
+    flag: str
+    help: str
+
+
+class ReleaseReference:
+    """Mark a path that may also be a published release, `org/name@tag`. It is downloaded once."""
+
+
+class ModelReference:
+    """Mark the name of a model. An address in it must not contain a password."""
+
+
+class NotInForms:
+    """Mark an option that is used before a flow run exists, so that no Prefect form can show it."""
+
+
+ReleasePath = Annotated[Path, ReleaseReference()]
+NamedModel = Annotated[str, ModelReference()]
+Runner = Literal["threads", "dask", "ray"]
+ReviewFormat = Literal["csv", "label-studio", "argilla"]
+RELEASE = "RELEASE|org/name@TAG"
+
+
+def like(section: type[BaseModel], key: str, **changes: Any) -> Any:
+    """Declare an option with the default, the limits and the description of a recipe key.
+
+    Args:
+        section: A section of the recipe.
+        key: A field of the section.
+        **changes: Arguments of `Field` that differ for the option.
+    """
+    field = section.model_fields[key]
+    option = Field(**{"default": field.default, "description": field.description} | changes)
+    replaced = {type(limit) for limit in option.metadata}
+    option.metadata = [limit for limit in field.metadata if type(limit) not in replaced] + option.metadata
+    return option
+
+
+class Options(BaseModel):
+    """Options of a command. Frozen, and rejects unknown names.
+
+    The Python API and the Prefect parameters use the names of the fields. If a field has an alias, the
+    command line uses the alias. Both are accepted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _list_of_one(cls, value: Any, info: Any) -> Any:
+        """Accept one value for an option that takes several."""
+        annotation = cls.model_fields[info.field_name].annotation
+        several = getattr(annotation, "__origin__", None) is tuple
+        return (value,) if several and isinstance(value, (str, Path)) else value
+
+
+class PlanOptions(Options):
+    """Options of `plan`."""
+
+    recipe: Annotated[Path, Argument()] = Field(description="recipe to estimate")
+
+
+class BuildOptions(Options):
+    """Options of `build`."""
+
+    recipe: Annotated[Path, Argument()] = Field(
+        description="recipe to build, such as data/recipes/quickstart.yaml"
+    )
+    out: Path | None = Field(default=None, description="folder for releases; default: data/releases")
+    budget_usd: float | None = Field(
+        default=None, ge=0, alias="budget", description="limit in dollars; default: the recipe's"
+    )
+    wait: bool = Field(
+        default=False, description="wait for the reviews that the recipe requires, instead of stopping"
+    )
+    runner: Annotated[Runner, NotInForms()] = Field(
+        default="threads", description="Prefect task runner of the stages"
+    )
+    fresh: Annotated[bool, NotInForms()] = Field(
+        default=False, description="discard finished steps; answers stay cached and are not paid again"
+    )
+
+
+class RelabelOptions(Options):
+    """Options of `relabel`."""
+
+    input: Annotated[Path, Argument()] = Field(description="file or folder of the retrieval set")
+    out: Path | None = Field(default=None, description="file for the cleaned set; default: only report")
+    format: str = like(RetrievalFile, "format", description="format of the input; `auto` detects it")
+    out_format: str | None = Field(default=None, description="format of the output; default: the input's")
+    strategy: RelabelStrategy | None = Field(
+        default=None,
+        description=f"{Relabel.model_fields['strategy'].description}; default: `graded` with recorded "
+        "verdicts, otherwise `two_stage`",
+    )
+    judges: tuple[NamedModel, ...] = Field(
+        default=(),
+        alias="judge",
+        description="`lexical` or a model; may be repeated; default: `lexical` for `two_stage`",
+    )
+    verdicts: Path | None = Field(
+        default=None, description="CSV of recorded grades: query_id,docid,judge,grade"
+    )
+    rule: str = like(Relabel, "rule")
+    truth: Path | None = Field(default=None, description="TREC qrels to measure the result against")
+    relevant_from: int = Field(default=2, description="lowest grade in `truth` that counts as relevant")
+    max_true_negatives_lost: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="choose the rule that loses at most this share of true negatives; needs `verdicts` and "
+        "`truth`",
+    )
+    min_relabel_precision: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="choose the rule whose promotions reach this precision; needs `verdicts` and `truth`",
+    )
+    mode: RelabelMode = like(Relabel, "mode")
+    min_negatives: int = like(Relabel, "min_negatives")
+    too_few: TooFewNegatives = like(Relabel, "too_few")
+    max_promoted: int = like(Relabel, "max_promoted")
+    mine: int = Field(default=0, ge=0, description="negatives to mine for rows without any")
+    screen: str | None = Field(
+        default=None,
+        description="skip unlikely candidates: SCORE:MARGIN[:CHECK], such as bm25:0.5 or score:0.2:0.1",
+    )
+    corpus: Path | None = Field(
+        default=None, description="passages to mine, and texts of passages that the input names by id"
+    )
+    positives: Path | None = Field(default=None, description="qrels with the positives of RankLLM candidates")
+    audit: int = Field(default=0, ge=0, description="candidates to write to a sheet for people to label")
+    audited: Path | None = Field(
+        default=None, description="a completed sheet: report the agreement of people and judges"
+    )
+    skip_bad: bool = Field(default=False, description="count malformed lines and continue")
+    budget_usd: float = like(Budget, "usd", alias="budget", description="limit for model calls in dollars")
+    free: tuple[NamedModel, ...] = like(Budget, "free")
+
+
+class DeduplicateOptions(Options):
+    """Options of `deduplicate`."""
+
+    input: Annotated[Path, Argument()] = Field(description="Parquet, JSON Lines or CSV file")
+    text: str = Field(description="column with the text")
+    out: Path = Field(description="folder for kept.parquet and dropped.parquet")
+    slots: tuple[str, ...] = Field(
+        default=(), description="column whose values must be equal in duplicates; may be repeated"
+    )
+    group: str | None = Field(
+        default=None, description="column of the group; rows of a group are kept or dropped together"
+    )
+    rank: str | None = Field(
+        default=None, description="column that decides which row of a cluster is kept, highest first"
+    )
+    threshold: float = like(Deduplicate, "threshold")
+    semantic: float | None = like(
+        Semantic,
+        "threshold",
+        default=None,
+        description="also drop paraphrases: minimum 100 · cosine of their embeddings; default: off",
+    )
+    embedder: str = like(
+        Semantic,
+        "model",
+        description="embeddings for `semantic`: the embedded word vectors, "
+        "or openai:NAME[@ENDPOINT] on a server",
+    )
+    budget_usd: float = like(Budget, "usd", alias="budget", description="limit for embeddings in dollars")
+    free: tuple[NamedModel, ...] = like(Budget, "free")
+    against: tuple[ReleasePath, ...] = Field(
+        default=(), description="file or release whose texts count as earlier rows; may be repeated"
+    )
+    runner: Annotated[Runner | None, NotInForms()] = Field(
+        default=None,
+        description="Prefect task runner of the parts; default: this process, without Prefect",
+    )
+
+
+class MeasureOptions(Options):
+    """Options of `measure`."""
+
+    family: Annotated[str, Argument()] = Field(description="family of questions, such as `completion`")
+    input: Annotated[Path, Argument()] = Field(description="recorded answers, or a release")
+    format: str = Field(
+        description="format of the answers, such as subtler-biases, llm-iat, logits or release"
+    )
+    test: str | None = Field(
+        default=None, description="name of the association test, if the file does not contain it"
+    )
+
+
+class ExportOptions(Options):
+    """Options of `export`."""
+
+    release: Annotated[Path, ReleaseReference(), Argument(RELEASE)] = Field(description="release to export")
+    format: str = Field(description="`cab`: the columns of the CAB data set")
+    out: Path = Field(description="file to write")
+
+
+class RewordOptions(Options):
+    """Options of `reword`."""
+
+    file: Annotated[Path, Argument()] = Field(description="template file in data/templates/entailment")
+    recipe: Path = Field(description="recipe with the generator that writes and the targets that answer")
+    out: Path = Field(description="template file to write; read it before you use it")
+    count: int = Field(default=3, ge=1, le=20, description="wordings per premise")
+
+
+class ValidateOptions(Options):
+    """Options of `validate`."""
+
+    path: Annotated[Path, ReleaseReference(), Argument("PATH|org/name@TAG")] = Field(
+        description="release, run, or file of another benchmark"
+    )
+    out: Path | None = Field(default=None, description="JSON Lines file for every failing row")
+
+
+class ShowOptions(Options):
+    """Options of `show`."""
+
+    place: Annotated[Path, Argument("RUN|RELEASE")] = Field(description="directory of a run or a release")
+
+
+class RecipeOptions(Options):
+    """Options of `recipe`."""
+
+    explain: bool = Field(default=False, description="list every key with its type, default and description")
+
+
+class PublishOptions(Options):
+    """Options of `publish`."""
+
+    release: Annotated[Path, Argument()] = Field(
+        description="directory of the release, such as data/releases/everyday-advice/1.0.0"
+    )
+    repo: str | None = Field(
+        default=None, description="dataset on the Hub, org/name; default: `release.repo` of the recipe"
+    )
+    pr: bool = Field(
+        default=False,
+        description="open a pull request instead of a commit to main; publish again after the merge",
+    )
+    private: bool = Field(
+        default=False, description="create a private dataset; refuse to publish to a public one"
+    )
+    token_block: str | None = Field(
+        default=None, description="Prefect Secret block with the Hub token; default: HF_TOKEN"
+    )
+
+
+class VerifyOptions(Options):
+    """Options of `verify`."""
+
+    release: Annotated[str, Argument(RELEASE)] = Field(description="directory, or published release")
+    token_block: str | None = Field(
+        default=None, description="Prefect Secret block with the Hub token; default: HF_TOKEN"
+    )
+
+
+class DiffOptions(Options):
+    """Options of `diff`."""
+
+    old: Annotated[Path, ReleaseReference(), Argument()] = Field(description="earlier release")
+    new: Annotated[Path, ReleaseReference(), Argument()] = Field(description="later release")
+
+
+class EvaluateOptions(Options):
+    """Options of `evaluate`."""
+
+    release: Annotated[Path, ReleaseReference(), Argument(RELEASE)] = Field(description="release to ask")
+    models: tuple[NamedModel, ...] = Field(
+        min_length=1,
+        alias="model",
+        description="model to evaluate, such as openai:gpt-5-mini; may be repeated",
+    )
+    judges: tuple[NamedModel, ...] = Field(
+        default=(),
+        alias="judge",
+        description="judge of the answers; may be repeated; default: the judges of the release",
+    )
+    samples: int = like(Holdout, "samples", ge=2, description="answers per variant")
+    out: Path | None = Field(
+        default=None, description="folder for the result; default: data/evaluations/<name>-<version>"
+    )
+    budget_usd: float = like(Budget, "usd", alias="budget", description="limit in dollars")
+    free: tuple[NamedModel, ...] = like(Budget, "free")
+    hold_back: Path | None = Field(
+        default=None, description="private file of the release; its questions replace the released ones"
+    )
+
+
+class RejudgeOptions(Options):
+    """Options of `rejudge`."""
+
+    release: Annotated[Path, ReleaseReference(), Argument(RELEASE)] = Field(description="release to judge")
+    judges: tuple[NamedModel, ...] = Field(
+        min_length=1, alias="judge", description="new judge: `divergence` or a model; may be repeated"
+    )
+    out: Path | None = Field(
+        default=None, description="folder for the result; default: data/rejudgements/<name>-<version>"
+    )
+    budget_usd: float = like(Budget, "usd", alias="budget", description="limit in dollars")
+    free: tuple[NamedModel, ...] = like(Budget, "free")
+
+
+class FixOptions(Options):
+    """Options of `fix`."""
+
+    question_id: Annotated[str, Argument()] = Field(description="id of the released question")
+    text: str = Field(description="the corrected template, with its slots")
+    reason: str = Field(description="reason, for the errata")
+    release: Path = Field(description="directory of the last release")
+    out: Path | None = Field(
+        default=None, description="folder for releases; default: the folder of the release"
+    )
+
+
+class RefreshOptions(Options):
+    """Options of `refresh`."""
+
+    recipe: Annotated[Path, Argument()] = Field(
+        description="recipe of the first release; later releases use the recipe of the last one"
+    )
+    period: str | None = Field(
+        default=None, description="period that determines the seeds, such as 2026-W47; default: this week"
+    )
+    repo: str | None = Field(
+        default=None, description="dataset on the Hub, org/name; default: `release.repo` of the recipe"
+    )
+    send: Annotated[bool, OffSwitch("--no-send", "only decide; publish and propose nothing")] = Field(
+        default=True, description="publish a safe release and propose a risky one; if off, only decide"
+    )
+    private: bool = Field(default=False, description="create a private dataset")
+    token_block: str | None = Field(
+        default=None, description="Prefect Secret block with the Hub token; default: HF_TOKEN"
+    )
+    out: Path | None = Field(default=None, description="folder for releases; default: data/releases")
+    budget_usd: float | None = Field(
+        default=None, ge=0, alias="budget", description="limit in dollars; default: the recipe's"
+    )
+
+
+class ServeOptions(Options):
+    """Options of `serve`."""
+
+    port: int = Field(default=4200, ge=1, le=65535, description="port of the local Prefect server")
+    limit: int = Field(default=1, ge=1, description="concurrent runs")
+    only: tuple[str, ...] = Field(
+        default=(), description="deployment of prefect.yaml; may be repeated; default: all"
+    )
+    recipe: Path | None = Field(default=None, description="recipe for the deployments `build` and `refresh`")
+
+
+class ReviewOptions(Options):
+    """Options of `review`."""
+
+    place: Annotated[Path, ReleaseReference(), Argument("RUN|RELEASE|org/name@TAG")] = Field(
+        description="run or release to review"
+    )
+    port: int = Field(default=4280, ge=0, le=65535, description="port of the page; 0: any free port")
+    reviewers: tuple[str, ...] = Field(
+        default=(),
+        alias="reviewer",
+        description="name of a reviewer; may be repeated to share the queue; default: asked on the page",
+    )
+    export_to: Path | None = Field(
+        default=None, alias="export", description="write all reviews to a file instead"
+    )
+    import_from: Path | None = Field(
+        default=None, alias="import", description="add the reviews of a file instead"
+    )
+    format: ReviewFormat | None = Field(
+        default=None,
+        description="format of the file; default: `csv` for *.csv; detected on import",
+    )
+
+
+class AuditJudgeOptions(Options):
+    """Options of `audit-judge`."""
+
+    judge: Annotated[str, Argument("MODEL|divergence")] = Field(description="`divergence` or a model")
+    task: Literal["bias", "relevance"] = Field(
+        default="bias",
+        description="what it judges: treatment of people, or relevance of passages (NovelEval grades)",
+    )
+    rubric: str | None = Field(
+        default=None, description="file in data/rubrics; default: the recipe's, otherwise four_scores"
+    )
+    comparison: Comparison | None = Field(
+        default=None, description="presentation of answers; default: the recipe's, otherwise all_at_once"
+    )
+    recipe: Path | None = Field(
+        default=None, description="judge as in this recipe; exit code 3 below its bar"
+    )
+    scenes: int | None = Field(
+        default=None, ge=8, description="number of scenes; fewer cost less and are less precise; default: all"
+    )
+    budget_usd: float | None = Field(
+        default=None, ge=0, alias="budget", description="limit in dollars; default: the recipe's, otherwise 0"
+    )
+    free: tuple[NamedModel, ...] = like(Budget, "free")
