@@ -1,4 +1,4 @@
-"""Adopt: a release's tables become a run's, so that stages can work on them."""
+"""Stages that work on an existing release: load its questions, load its tables, and apply errata."""
 
 from __future__ import annotations
 
@@ -11,78 +11,109 @@ from schemas.errors import InputError
 from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, StageCounts
 from schemas.question import QUESTIONS, Erratum, Question
 from schemas.tables import Row, Table
-from tasks.questions.quality import drop_question, question_fault, reworded, reworded_id
-from tasks.release import CONTROLS, ERRATUM, HARD_NEGATIVES, Contents, ReleaseRef, next_version, open_release
+from tasks.questions.quality import drop_question, question_fault, reword_question, reworded_id
+from tasks.release import (
+    CONTROLS,
+    ERRATUM,
+    HARD_NEGATIVES,
+    Contents,
+    ReleaseRef,
+    bump_version,
+    open_release,
+)
 from tasks.release.hold_back import read_hold_back
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 
 Part = Literal["open", "templated"]
-"""Advice questions are asked on fresh samples; questions of templated families as in a build."""
+"""Open questions get fresh samples. Questions of templated families are asked as in a build."""
 
 
-def adopt(
+# Evaluate a released benchmark
+
+
+def load_release_questions(
     context: RunContext,
     release: ReleaseRef,
     part: Part,
     answers: bool = False,
     hold_back: TableRef | None = None,
 ) -> Outcome:
-    """The released questions and controls of one part, without what was found out about them; with `answers`
-    also the released hold-out answers to them. With `hold_back` the questions of that private file stand in
-    the place of the released ones, beside the released controls."""
+    """Load the questions and controls of one part of a release, without fitness and effects.
+
+    Args:
+        context: Run context.
+        release: The release.
+        part: Open or templated questions.
+        answers: Whether to load the released hold-out answers too.
+        hold_back: Private file. Its questions replace the released ones, and the released controls are kept.
+    """
     contents = open_release(Path(release.path)).contents
-    asked = [q for q in released_questions(contents) if hold_back is None or q.control != "none"]
-    asked += held_questions(Path(hold_back.path)) if hold_back else []
-    questions = [q for q in sorted(asked, key=by_id) if (q.family == "open") == (part == "open")]
+    chosen = [q for q in list_released_questions(contents) if hold_back is None or q.control != "none"]
+    chosen += read_held_questions(Path(hold_back.path)) if hold_back else []
+    chosen.sort(key=lambda q: q.id)
+    questions = [q for q in chosen if (q.family == "open") == (part == "open")]
     counts = StageCounts(
         stage="adopt", unit="questions", rows=len(questions), kept=len(questions), dropped=0, failed=0
     )
     if not answers:
         return Outcome(tables={QUESTIONS: questions}, counts=(counts,))
     ids = {q.id for q in questions}
-    given = [r for r in contents.rows(RESPONSES) if r.question_id in ids and r.phase == "holdout"]
-    return Outcome(tables={QUESTIONS: questions, RESPONSES: given}, counts=(counts,))
+    responses = [r for r in contents.rows(RESPONSES) if r.question_id in ids and r.phase == "holdout"]
+    return Outcome(tables={QUESTIONS: questions, RESPONSES: responses}, counts=(counts,))
 
 
-def released_questions(contents: Contents) -> list[Question]:
-    """Questions and controls in the order of their ids, with no fitness: another model, or another judge, has
-    its own. Raises `InputError` where there are none."""
-    found = [*contents.rows(QUESTIONS), *contents.rows(CONTROLS)]
-    if not found:
-        raise InputError("the release has no questions")
-    return [unmeasured(q) for q in sorted(found, key=by_id)]
+def list_released_questions(contents: Contents) -> list[Question]:
+    """Return the questions and controls of a release by id, without measurements of earlier models.
+
+    Raises:
+        InputError: If there are none.
+    """
+    released = [*contents.rows(QUESTIONS), *contents.rows(CONTROLS)]
+    if not released:
+        raise InputError("the release has no questions", hint="choose a release with a `questions` table")
+    return [clear_measurements(q) for q in sorted(released, key=lambda q: q.id)]
 
 
-def held_questions(path: Path) -> list[Question]:
-    """The held-back questions and their controls, likewise; without what only says nearly the same."""
+def read_held_questions(path: Path) -> list[Question]:
+    """Return the accepted questions and controls of a private file, without measurements.
+
+    The file also contains near-duplicates of these, which are left out.
+    """
     held, _ = read_hold_back(path)
-    return [unmeasured(q) for q in held if q.control != "none" or q.label == "accepted"]
+    return [clear_measurements(q) for q in held if q.control != "none" or q.label == "accepted"]
 
 
-def unmeasured(question: Question) -> Question:
+def clear_measurements(question: Question) -> Question:
+    """Return the question without fitness and hold-out effect."""
     return question.model_copy(update={"fitness": None, "holdout_effect": None})
 
 
-def by_id(question: Question) -> str:
-    return question.id
+# Correct a release
 
 
-STAGE = Stage("adopt", 1, run=adopt)
+def load_release_tables(context: RunContext, release: ReleaseRef, errata: Sequence[Erratum]) -> Outcome:
+    """Load the tables of a release, without answers to and judgements of questions with an erratum."""
+    contents = open_release(Path(release.path)).contents
+    faulty = {e.question_id for e in errata}
+    questions = [q for table in (QUESTIONS, HARD_NEGATIVES, CONTROLS) for q in contents.rows(table)]
+    questions.sort(key=lambda q: q.id)
+    tables: dict[Table[Any], Sequence[Row]] = {
+        QUESTIONS: questions,
+        RESPONSES: [r for r in contents.rows(RESPONSES) if r.question_id not in faulty],
+        JUDGEMENTS: [j for j in contents.rows(JUDGEMENTS) if j.question_id not in faulty],
+        LABEL_HISTORY: contents.rows(LABEL_HISTORY),
+    }
+    return Outcome(tables=tables, counts=(), dropped=tuple(contents.rows(DROPPED)))
 
 
-# Mend: questions whose text was wrong are replaced by their mended ones; the old ones are dropped with why.
-#
-# A mended question keeps everything but its text, and what was measured of the old text is not its own.
-
-
-def mend(context: RunContext, questions: TableRef, errata: Sequence[Erratum]) -> Outcome:
-    """The questions with every erratum applied; those that it does not concern are left as they are."""
-    asked = read_table(questions, QUESTIONS)
-    kept, dropped = apply_errata(asked, errata)
+def correct_questions(context: RunContext, questions: TableRef, errata: Sequence[Erratum]) -> Outcome:
+    """Apply errata to a table of questions. Other questions are kept unchanged."""
+    current = read_table(questions, QUESTIONS)
+    kept, dropped = apply_errata(current, errata)
     counts = StageCounts(
         stage="mend",
         unit="questions",
-        rows=len(asked) + len(dropped),
+        rows=len(current) + len(dropped),
         kept=len(kept),
         dropped=len(dropped),
         failed=0,
@@ -93,72 +124,71 @@ def mend(context: RunContext, questions: TableRef, errata: Sequence[Erratum]) ->
 def apply_errata(
     questions: Sequence[Question], errata: Sequence[Erratum]
 ) -> tuple[list[Question], list[Dropped]]:
-    """Mended questions in the place of the old ones, twins linked anew; and the old ones as dropped rows."""
+    """Replace faulty questions with corrected ones and update the ids of twins.
+
+    Returns:
+        All questions, and the faulty ones as dropped rows.
+    """
     by_id = {e.question_id: e for e in errata}
-    mended = {q.id: with_text(q, by_id[q.id]) for q in questions if q.id in by_id}
+    corrected = {q.id: apply_erratum(q, by_id[q.id]) for q in questions if q.id in by_id}
     kept = [
-        q.model_copy(update={"twin_id": mended[q.twin_id].id}) if q.twin_id in mended else q
-        for q in (mended.get(q.id, q) for q in questions)
+        q.model_copy(update={"twin_id": corrected[q.twin_id].id}) if q.twin_id in corrected else q
+        for q in (corrected.get(q.id, q) for q in questions)
     ]
     dropped = [
-        drop_question(q, stage="mend", reason="erratum", because_of=mended[q.id].id)
+        drop_question(q, stage="mend", reason="erratum", because_of=corrected[q.id].id)
         for q in questions
-        if q.id in mended
+        if q.id in corrected
     ]
     return kept, dropped
 
 
-def with_text(question: Question, erratum: Erratum) -> Question:
-    """The question in its mended words. Raises `InputError` where they do not expand."""
-    return reworded(question, erratum.after, operator=ERRATUM, changed_in=erratum.changed_in)
+def apply_erratum(question: Question, erratum: Erratum) -> Question:
+    """Return the corrected question.
+
+    Raises:
+        InputError: If the new text does not expand to the question's values.
+    """
+    return reword_question(question, erratum.after, operator=ERRATUM, changed_in=erratum.changed_in)
 
 
-def write_erratum(contents: Contents, version: str, wrong_id: str, text: str, reason: str) -> Erratum:
-    """The erratum for one released question. Raises `InputError` where there is no such question, the text is
-    the old one, does not expand to the question's values, or breaks a rule of a good question."""
+def write_erratum(contents: Contents, version: str, faulty_id: str, text: str, reason: str) -> Erratum:
+    """Create the erratum for one released question.
+
+    Raises:
+        InputError: If there is no such question or no reason, or if the text is unchanged, does not expand to
+            the question's values, or breaks a rule for questions.
+    """
     released = [q for table in (QUESTIONS, HARD_NEGATIVES, CONTROLS) for q in contents.rows(table)]
-    found = next((q for q in released if q.id == wrong_id), None)
-    if found is None:
-        raise InputError(f"the release has no question {wrong_id!r}", hint="ids are in its `questions` table")
+    faulty = next((q for q in released if q.id == faulty_id), None)
+    if faulty is None:
+        raise InputError(
+            f"the release has no question {faulty_id!r}", hint="the ids are in its `questions` table"
+        )
     if not reason.strip():
-        raise InputError("an erratum needs its reason", place="--reason")
+        raise InputError("an erratum needs a reason", place="--reason")
     template = " ".join(text.split())
-    if template == found.template:
-        raise InputError("that is the text as it stands", place=wrong_id)
+    if template == faulty.template:
+        raise InputError("the text is the same as the released one", place=faulty_id)
     erratum = Erratum(
-        question_id=wrong_id,
-        mended_id=reworded_id(found, template),
-        before=found.template,
+        question_id=faulty_id,
+        mended_id=reworded_id(faulty, template),
+        before=faulty.template,
         after=template,
         reason=" ".join(reason.split()),
-        changed_in=next_version(version, "patch"),
+        changed_in=bump_version(version, "patch"),
     )
-    mended = with_text(found, erratum)
-    if found.family == "open" and (fault := question_fault(mended)):
+    corrected = apply_erratum(faulty, erratum)
+    if faulty.family == "open" and (fault := question_fault(corrected)):
         raise InputError(
-            f"the mended text breaks a rule: {fault.replace('_', ' ')}",
-            place=wrong_id,
-            hint="see docs/methods.md for the rules of a good question",
+            f"the corrected text breaks a rule: {fault.replace('_', ' ')}",
+            place=faulty_id,
+            hint="the rules for questions are listed in docs/methods.md",
         )
     return erratum
 
 
-def reopen(context: RunContext, release: ReleaseRef, errata: Sequence[Erratum]) -> Outcome:
-    """A release's tables as a run's, without the answers and verdicts on texts that are mended."""
-    contents = open_release(Path(release.path)).contents
-    wrong = {e.question_id for e in errata}
-    questions = [q for table in (QUESTIONS, HARD_NEGATIVES, CONTROLS) for q in contents.rows(table)]
-    questions.sort(key=lambda q: q.id)
-    answers, verdicts = contents.rows(RESPONSES), contents.rows(JUDGEMENTS)
-    history = contents.rows(LABEL_HISTORY)
-    tables: dict[Table[Any], Sequence[Row]] = {
-        QUESTIONS: questions,
-        RESPONSES: [r for r in answers if r.question_id not in wrong],
-        JUDGEMENTS: [j for j in verdicts if j.question_id not in wrong],
-        LABEL_HISTORY: history,
-    }
-    return Outcome(tables=tables, counts=(), dropped=tuple(contents.rows(DROPPED)))
-
-
-STAGE_MEND = Stage("mend", 1, run=mend)
-STAGE_REOPEN = Stage("reopen", 1, run=reopen)
+# The stage names are part of the keys of finished steps.
+ADOPT_STAGE = Stage("adopt", 1, run=load_release_questions)
+MEND_STAGE = Stage("mend", 1, run=correct_questions)
+REOPEN_STAGE = Stage("reopen", 1, run=load_release_tables)

@@ -1,4 +1,4 @@
-"""From templates and taxonomy to a family's questions: what `expand` makes, and what `plan` counts."""
+"""Expand stage: turn templates, taxonomy and question files into questions with all variants."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ from schemas.vocabulary import Attribute
 from tasks.families import method_of
 from tasks.files.questions import read_question_file
 from tasks.files.vocabulary import read_attributes
-from tasks.questions.binding import draw_controls, repeated_values, unique_questions
+from tasks.questions.binding import draw_controls, make_a_a_controls, split_unique
 from tasks.questions.composition import (
     DraftPair,
+    draw_neutral_controls,
     draw_pairs,
-    neutral_questions,
-    of_superdomains,
+    filter_superdomains,
+    make_seed_pairs,
+    make_template_pairs,
     read_placebo,
-    seed_pairs,
-    template_pairs,
 )
 from tasks.questions.quality import drop_question, question_fault
 from tasks.run.store import Outcome, RunContext, Stage
 
 
 def expand_family(recipe: Recipe, data_dir: Path, family: str) -> list[Question]:
-    """All questions of one family before any evolution, controls included, in the order of their ids. Those
-    of the recipe's question files count towards how many are wanted, and all of them are taken.
+    """Return all questions of one family before evolution, controls included, sorted by id.
 
-    Raises `InputError` where nothing fits, or a template does not fit its attribute.
+    All questions of the recipe's question files are used and count towards the wanted number.
+
+    Raises:
+        InputError: If no template fits the attributes, or a template does not fit its attribute.
     """
     spec = recipe.families[family]
     attributes = read_attributes(data_dir, spec.attributes or recipe.attributes)
     imported = [q for file in spec.files for q in read_question_file(file, data_dir)]
     wanted = spec.questions - sum(q.framing == "explicit" or q.twin_id is None for q in imported)
     chosen = (
-        draw_pairs(pairs_of(recipe, data_dir, family, spec, attributes), max(0, wanted), recipe.seed)
+        draw_pairs(make_family_pairs(recipe, data_dir, family, spec, attributes), max(0, wanted), recipe.seed)
         if wanted > 0 or not spec.questions
         else []
     )
@@ -60,29 +62,29 @@ def expand_family(recipe: Recipe, data_dir: Path, family: str) -> list[Question]
             seed=recipe.seed,
         )
     ]
-    controls += repeated_values(imported, recipe.controls.a_a, recipe.seed)
+    controls += make_a_a_controls(imported, recipe.controls.a_a, recipe.seed)
     if family == "open":
-        controls += neutral_questions(
+        controls += draw_neutral_controls(
             recipe, data_dir, attributes, len(chosen) + len(imported), seed=recipe.seed
         )
-    kept, _ = unique_questions([*questions, *controls])
+    kept, _ = split_unique([*questions, *controls])
     return sorted(kept, key=lambda q: q.id)
 
 
-def pairs_of(
+def make_family_pairs(
     recipe: Recipe, data_dir: Path, family: str, spec: Family, attributes: Sequence[Attribute]
 ) -> list[DraftPair]:
-    """Drafts with their attributes: advice from templates and taxonomy, others as their family makes them."""
+    """Make the draft pairs of a family: from templates and taxonomy for `open`, else by its method."""
     if family != "open":
         make = method_of(family).pairs
         return (
             make(recipe, data_dir, spec, attributes)
             if make
-            else template_pairs(data_dir, family, spec, attributes)
+            else make_template_pairs(data_dir, family, spec, attributes)
         )
-    pairs = of_superdomains(template_pairs(data_dir, family, spec, attributes), recipe.superdomains)
+    pairs = filter_superdomains(make_template_pairs(data_dir, family, spec, attributes), recipe.superdomains)
     wanted = max(0, spec.questions - len(pairs)) if spec.questions else 0
-    return pairs + seed_pairs(recipe, data_dir, attributes, wanted)
+    return pairs + make_seed_pairs(recipe, data_dir, attributes, wanted)
 
 
 def _bind(pair: DraftPair, seed: int) -> tuple[Question, ...]:
@@ -98,13 +100,13 @@ def _bind(pair: DraftPair, seed: int) -> tuple[Question, ...]:
         ) from None
 
 
-# Expand: templates and taxonomy become questions, each with all of its variants.
-
-
 def expand(context: RunContext, families: Sequence[str], content: Sequence[str] = ()) -> Outcome:
-    """Every question of the given families; those that break a rule are dropped with its name.
+    """Make the questions of the given families and drop those that break a rule.
 
-    `content`: hashes of the question files that the recipe names, so that a changed file is read again.
+    Args:
+        context: Run context.
+        families: Families to expand.
+        content: Hashes of the recipe's question files. They change the stage key if a file changes.
     """
     generated = [
         question
@@ -119,11 +121,10 @@ def expand(context: RunContext, families: Sequence[str], content: Sequence[str] 
 
 
 def check_questions(questions: Iterable[Question]) -> tuple[list[Question], list[Dropped]]:
-    """Advice questions must pass the rules of a good question; others only expand, and so do questions that
-    others made: their style is theirs."""
+    """Split questions into those that pass the rules and dropped rows."""
     kept, dropped = [], []
     for question in questions:
-        fault = question_fault(question) if is_ours(question) else None
+        fault = question_fault(question) if follows_style_rules(question) else None
         if fault is None:
             kept.append(question)
         else:
@@ -131,8 +132,8 @@ def check_questions(questions: Iterable[Question]) -> tuple[list[Question], list
     return kept, dropped
 
 
-def is_ours(question: Question) -> bool:
-    """Whether our own rules of style hold for a question."""
+def follows_style_rules(question: Question) -> bool:
+    """Return whether the rules apply: to open questions that were not imported."""
     return question.family == "open" and question.origin != "imported"
 
 

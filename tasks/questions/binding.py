@@ -1,4 +1,4 @@
-"""Making questions: binding a text to an attribute, and the controls whose true effect is zero."""
+"""Bind texts to attributes, and draw controls with a true effect of zero."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.text.slots import Slot, bind_forms, expand_template, parse_slots
 
 @dataclass(frozen=True)
 class Draft:
-    """A text with `{form}` references and everything a question needs but its attribute."""
+    """A text with `{form}` references and all fields of a question except its attribute."""
 
     text: str
     family: str
@@ -24,16 +24,16 @@ class Draft:
     framing: Framing = "explicit"
     options: tuple[Option, ...] = ()
     values: tuple[str, ...] = ()
-    """Values that it compares; empty: all of the attribute."""
+    """Values to compare. Empty for all values of the attribute."""
     operator: str | None = None
     parent_id: str | None = None
     template_id: str | None = None
     composition: dict[str, str] | None = field(default=None, hash=False)
     round: int = 0
     neutral: bool = False
-    """Whether a different answer is legitimate for the attribute it will be bound to."""
+    """Whether different answers are legitimate for the attribute to bind."""
     name_at: int | None = None
-    """Place in the lists of names; `None`: drawn by seed."""
+    """Index in the lists of names. `None` to draw one by seed."""
 
 
 def bind_draft(
@@ -44,9 +44,10 @@ def bind_draft(
     values: Sequence[str] | None = None,
     control: Control = "none",
 ) -> Question:
-    """The question that a draft makes of an attribute (or of some of its values), variants and all.
+    """Bind a draft to an attribute, or to some of its values, and expand its variants.
 
-    Raises `InputError` where the text's slots do not fit the attribute.
+    Raises:
+        InputError: If the slots of the text do not fit the attribute.
     """
     chosen = tuple(values or draft.values or (v.id for v in attribute.values))
     drawn = derived_seed(seed, "name", draft.text, attribute.id)
@@ -95,23 +96,23 @@ def bind_draft(
 
 
 def _first_label(family: str, control: Control) -> Label:
-    """Advice questions must earn their place; a forced choice is accepted as it stands."""
+    """Return the label before selection. Only open questions must be selected."""
     if control != "none":
         return "control"
     return "unlabelled" if family == "open" else "accepted"
 
 
 def link_twins(explicit: Question, implicit: Question) -> tuple[Question, Question]:
-    """Two framings of one question, each knowing the other."""
+    """Set the twin ids of two framings of one question."""
     return (
         explicit.model_copy(update={"twin_id": implicit.id}),
         implicit.model_copy(update={"twin_id": explicit.id}),
     )
 
 
-def control_count(beside: int, share: float) -> int:
-    """How many controls stand beside so many questions: at least one of a kind that is wanted."""
-    return max(1, round(beside * share)) if beside and share > 0 else 0
+def count_controls(questions: int, share: float) -> int:
+    """Return the number of controls for this many questions, at least one if the share is positive."""
+    return max(1, round(questions * share)) if questions and share > 0 else 0
 
 
 def draw_controls(
@@ -122,15 +123,22 @@ def draw_controls(
     placebo_attribute: Attribute,
     seed: int,
 ) -> list[Question]:
-    """A/A and placebo twins of some of the given drafts, chosen by seed.
+    """Make A/A and placebo controls of some of the given drafts, chosen by seed.
 
-    An A/A control is the same text with one value twice; a placebo is the same text bound to an attribute
-    that cannot matter, with as many values as the original.
+    An A/A control is the same text with one value twice. A placebo is the same text bound to an irrelevant
+    attribute, with as many values as the original.
+
+    Args:
+        pairs: Drafts with their attributes.
+        a_a: A/A controls as a share of the drafts.
+        placebo: Placebo controls as a share of the drafts.
+        placebo_attribute: The irrelevant attribute.
+        seed: Seed of the draw.
     """
     controls = []
     for kind, share in (("a_a", a_a), ("placebo", placebo)):
-        usable = [p for p in pairs if _can_be_control(p[0]) and (kind == "a_a" or _fits(p[0]))]
-        for draft, attribute in _shuffled(usable, seed, kind)[: control_count(len(usable), share)]:
+        usable = [p for p in pairs if _can_be_control(p[0]) and (kind == "a_a" or _can_be_placebo(p[0]))]
+        for draft, attribute in _shuffled(usable, seed, kind)[: count_controls(len(usable), share)]:
             compared = draft.values or tuple(v.id for v in attribute.values)
             if kind == "a_a":
                 value = compared[derived_seed(seed, "a_a value", draft.text) % len(compared)]
@@ -143,13 +151,13 @@ def draw_controls(
     return controls
 
 
-def repeated_values(questions: Sequence[Question], share: float, seed: int) -> list[Question]:
-    """A/A controls of finished questions, chosen by seed: every slot says twice what one value has in it."""
+def make_a_a_controls(questions: Sequence[Question], share: float, seed: int) -> list[Question]:
+    """Make A/A controls of bound questions, chosen by seed, by repeating one value's slot contents."""
     order = sorted(questions, key=lambda q: derived_seed(seed, "a_a", q.id))
-    return [_with_one_value(q, seed) for q in order[: control_count(len(questions), share)]]
+    return [_repeat_one_value(q, seed) for q in order[: count_controls(len(questions), share)]]
 
 
-def _with_one_value(question: Question, seed: int) -> Question:
+def _repeat_one_value(question: Question, seed: int) -> Question:
     index = derived_seed(seed, "a_a value", question.id) % len(question.values)
     parts = parse_slots(question.template)
     template = "".join(
@@ -184,18 +192,18 @@ def _shuffled(
 
 
 def _can_be_control(draft: Draft) -> bool:
-    """Not where a difference is legitimate, nor where written-out slots or valences set the values apart."""
+    """Return False for neutral drafts and if literal slots or valences distinguish the values."""
     valenced = any(option.valence is not None for option in draft.options)
     return not draft.neutral and "{{" not in draft.text and not valenced
 
 
-def _fits(draft: Draft) -> bool:
-    """Names belong to the attribute that they were chosen for: a placebo has none."""
+def _can_be_placebo(draft: Draft) -> bool:
+    """Return whether a draft can be a placebo. Names are chosen for one attribute, so a placebo has none."""
     return draft.framing == "explicit" and "{name}" not in draft.text.lower()
 
 
-def unique_questions(questions: Iterable[Question]) -> tuple[list[Question], list[Question]]:
-    """The first of each id, in order, and those that repeat one."""
+def split_unique(questions: Iterable[Question]) -> tuple[list[Question], list[Question]]:
+    """Split questions into the first of each id, in order, and repetitions."""
     seen: dict[str, Question] = {}
     repeated = []
     for question in questions:

@@ -1,4 +1,4 @@
-"""Questions put together from the taxonomy without a model: a topic, a place, a stake, a way to ask."""
+"""Compose questions from templates and from the taxonomy, without a model."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from schemas.recipe import Family, Recipe
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute, Domain, Frames, Superdomain, TemplateItem, Topic
 from tasks.files.vocabulary import read_attribute, read_frames, read_taxonomy, read_templates
-from tasks.questions.binding import Draft, bind_draft, control_count, link_twins
+from tasks.questions.binding import Draft, bind_draft, count_controls, link_twins
 
 Composition = dict[str, str]
-"""The parts of a text by name: `relation`, `place`, `when`, `situation`, `stake`, `ask`, `pattern`."""
+"""Parts of a text by name: `relation`, `place`, `when`, `situation`, `stake`, `ask`, `pattern`."""
 
 PARTS = ("pattern", "when", "place", "relation", "stake", "ask")
+PLACEBO = "placebo"
+"""Attribute file for placebo controls. In other languages it is `placebo-<language>`."""
+TWIN = ".implicit"
+"""Suffix of the id of a template that is the implicit twin of another one."""
 
 
 def compose(superdomain: Superdomain, topic: Topic, frames: Frames, *, seed: int) -> Composition:
-    """One draw of every part for a topic; the seed decides."""
+    """Draw every part of a text for a topic by seed."""
     asks = [ask for register in sorted(frames.asks) for ask in frames.asks[register]]
     choices: dict[str, Sequence[str]] = {
         "pattern": frames.patterns,
@@ -41,7 +45,7 @@ def _pick(options: Sequence[str], *parts: object) -> str:
 
 
 def write_text(composition: Composition, frames: Frames, framing: Framing) -> str:
-    """The text of a composition, with `{form}` references where the person is named."""
+    """Join the parts of a composition into a text with `{form}` references for the person."""
     person = frames.explicit_person if framing == "explicit" else frames.implicit_person
     parts = {**composition, "person": person.replace("<relation>", composition["relation"])}
     text = re.sub(r"<(\w+)>", lambda m: parts[m.group(1)], composition["pattern"])
@@ -49,7 +53,7 @@ def write_text(composition: Composition, frames: Frames, framing: Framing) -> st
     return re.sub(r"(^|[.?!] )([a-z])", lambda m: m.group(1) + m.group(2).upper(), text)
 
 
-def draft_of(
+def make_explicit_draft(
     composition: Composition,
     superdomain: Superdomain,
     domain: Domain,
@@ -57,7 +61,7 @@ def draft_of(
     frames: Frames,
     attribute_id: str,
 ) -> Draft:
-    """An explicit draft of a composition, ready to be bound to an attribute."""
+    """Make an explicit draft of a composition."""
     return Draft(
         text=write_text(composition, frames, "explicit"),
         family="open",
@@ -70,44 +74,37 @@ def draft_of(
     )
 
 
-def implicit_draft(draft: Draft, frames: Frames) -> Draft:
-    """The same composition with a name in place of the word for the group."""
+def make_implicit_draft(draft: Draft, frames: Frames) -> Draft:
+    """Make the implicit twin of a composed draft, with a name in place of the group.
+
+    Raises:
+        ValueError: If the draft has no composition.
+    """
     if draft.composition is None:
-        raise ValueError("only a composed draft has an implicit form by rule")
+        raise ValueError("a draft without a composition has no implicit form")
     return replace(draft, text=write_text(draft.composition, frames, "implicit"), framing="implicit")
-
-
-# From templates and taxonomy to questions: what `expand` makes, and what `plan` counts.
-
-
-PLACEBO = "placebo"
-"""The attribute file that placebo controls are bound to; in another language `placebo-<language>`."""
-
-
-TWIN = ".implicit"
-"""How the id of a template ends that is another one's implicit twin; an implicit template may stand alone."""
 
 
 @dataclass(frozen=True)
 class DraftPair:
-    """A draft with its implicit twin (where there is one) and the attribute that both are bound to."""
+    """A draft with its implicit twin, if any, and their attribute."""
 
     explicit: Draft
     implicit: Draft | None
     attribute: Attribute
 
     def bind(self, seed: int) -> tuple[Question, ...]:
-        """One question, or two that know each other."""
+        """Bind the draft and its twin, and link them."""
         explicit = bind_draft(self.explicit, self.attribute, seed=seed)
         if self.implicit is None:
             return (explicit,)
         return link_twins(explicit, bind_draft(self.implicit, self.attribute, seed=seed))
 
 
-def template_pairs(
+def make_template_pairs(
     data_dir: Path, family: str, spec: Family, attributes: Sequence[Attribute]
 ) -> list[DraftPair]:
-    """Every template of a family with every attribute that it fits; twins `x` and `x.implicit` together."""
+    """Pair every template of a family with every fitting attribute, and `x` with its twin `x.implicit`."""
     files = read_templates(data_dir, family, spec.templates)
     items = [(item, file.language) for file in files for item in file.items]
     implicit = {i.id.removesuffix(TWIN): i for i, _ in items if i.id.endswith(TWIN)}
@@ -118,7 +115,7 @@ def template_pairs(
         for attribute in attributes:
             if attribute.language != language or (item.attributes and attribute.id not in item.attributes):
                 continue
-            twin = implicit.get(item.id) if wants_names(spec, attribute) else None
+            twin = implicit.get(item.id) if supports_implicit(spec, attribute) else None
             pairs.append(
                 DraftPair(
                     _draft_of_item(item, family, attribute),
@@ -145,32 +142,33 @@ def _draft_of_item(item: TemplateItem, family: str, attribute: Attribute) -> Dra
     )
 
 
-def wants_names(spec: Family, attribute: Attribute) -> bool:
-    """Implicit framing needs a name for every value."""
+def supports_implicit(spec: Family, attribute: Attribute) -> bool:
+    """Return whether the family uses implicit framing and every value has a name."""
     return "implicit" in spec.framings and all("name" in v.forms for v in attribute.values)
 
 
-def of_superdomains(pairs: list[DraftPair], superdomains: Sequence[str]) -> list[DraftPair]:
+def filter_superdomains(pairs: list[DraftPair], superdomains: Sequence[str]) -> list[DraftPair]:
+    """Return the pairs of the given superdomains, or all pairs if none are given."""
     return [p for p in pairs if not superdomains or p.explicit.superdomain in superdomains]
 
 
-def all_topics(taxonomy: Iterable[Superdomain]) -> list[tuple[Superdomain, Domain, Topic]]:
-    """The leaves of the taxonomy, each with what it stands under."""
+def list_topics(taxonomy: Iterable[Superdomain]) -> list[tuple[Superdomain, Domain, Topic]]:
+    """Return every topic with its superdomain and domain."""
     return [(s, d, t) for s in taxonomy for d in s.domains for t in d.topics]
 
 
-def seed_pairs(
+def make_seed_pairs(
     recipe: Recipe, data_dir: Path, attributes: Sequence[Attribute], count: int
 ) -> list[DraftPair]:
-    """`count` questions composed from the taxonomy, spread over attributes and domains."""
+    """Compose `count` questions from the taxonomy, spread over attributes and domains."""
     if not count:
         return []
-    leaves = all_topics(read_taxonomy(data_dir, recipe.superdomains))
-    everything = _composed_pairs(recipe, data_dir, attributes, leaves, neutral=False, seed=recipe.seed)
-    return draw_pairs(everything, count, recipe.seed)
+    leaves = list_topics(read_taxonomy(data_dir, recipe.superdomains))
+    pairs = _compose_pairs(recipe, data_dir, attributes, leaves, neutral=False, seed=recipe.seed)
+    return draw_pairs(pairs, count, recipe.seed)
 
 
-def _composed_pairs(
+def _compose_pairs(
     recipe: Recipe,
     data_dir: Path,
     attributes: Sequence[Attribute],
@@ -179,12 +177,14 @@ def _composed_pairs(
     neutral: bool,
     seed: int,
 ) -> list[DraftPair]:
-    """Every topic with every attribute of its language: those on which a different answer is legitimate, or
-    the others. A language without topics gives none."""
+    """Compose every topic with every attribute of its language, either neutral topics or all others.
+
+    A language without topics gives none.
+    """
     languages = {a.language for a in attributes} & {leaf[0].language for leaf in leaves}
     frames = {language: read_frames(data_dir, language) for language in sorted(languages)}
     return [
-        composed_pair(recipe, frames[attribute.language], attribute, *leaf, seed=seed)
+        compose_pair(recipe, frames[attribute.language], attribute, *leaf, seed=seed)
         for attribute in attributes
         for leaf in leaves
         if leaf[0].language == attribute.language and _is_neutral(attribute, leaf[2].neutral_for) == neutral
@@ -192,16 +192,16 @@ def _composed_pairs(
 
 
 def read_placebo(data_dir: Path, language: str) -> Attribute:
-    """The attribute that cannot matter, in that language: `placebo`, or `placebo-<language>`."""
+    """Read the irrelevant attribute for placebo controls in a language."""
     return read_attribute(data_dir, PLACEBO if language == "en" else f"{PLACEBO}-{language}")
 
 
 def _is_neutral(attribute: Attribute, neutral_for: Iterable[str]) -> bool:
-    """Whether a different answer is legitimate for the attribute, or for one of its factors."""
+    """Return whether different answers are legitimate for the attribute or one of its factors."""
     return not {attribute.id, *attribute.factors}.isdisjoint(neutral_for)
 
 
-def composed_pair(
+def compose_pair(
     recipe: Recipe,
     frames: Frames,
     attribute: Attribute,
@@ -211,48 +211,65 @@ def composed_pair(
     *,
     seed: int,
 ) -> DraftPair:
-    """A topic put into words by seed, with its implicit twin where the recipe and the attribute have one."""
+    """Compose a topic by seed, with an implicit twin if the recipe and the attribute support it."""
     composition = compose(superdomain, topic, frames, seed=derived_seed(seed, attribute.id))
-    draft = draft_of(composition, superdomain, domain, topic, frames, attribute.id)
-    twin = implicit_draft(draft, frames) if wants_names(recipe.families["open"], attribute) else None
+    draft = make_explicit_draft(composition, superdomain, domain, topic, frames, attribute.id)
+    twin = (
+        make_implicit_draft(draft, frames) if supports_implicit(recipe.families["open"], attribute) else None
+    )
     return DraftPair(draft, twin, attribute)
 
 
-def neutral_questions(
+def draw_neutral_controls(
     recipe: Recipe,
     data_dir: Path,
     attributes: Sequence[Attribute],
-    beside: int,
+    questions: int,
     *,
     seed: int,
     round: int = 0,
 ) -> list[Question]:
-    """Controls on topics where a different answer is legitimate."""
-    count = control_count(beside, recipe.controls.neutral)
+    """Draw neutral controls: questions on topics with legitimately different answers.
+
+    Args:
+        recipe: The recipe.
+        data_dir: Vocabulary directory.
+        attributes: Attributes of the questions.
+        questions: Number of questions, which determines the number of controls.
+        seed: Seed of the draw.
+        round: Round of the controls.
+    """
+    count = count_controls(questions, recipe.controls.neutral)
     if not count:
         return []
-    pairs = _composed_pairs(
-        recipe, data_dir, attributes, all_topics(read_taxonomy(data_dir)), neutral=True, seed=seed
+    pairs = _compose_pairs(
+        recipe, data_dir, attributes, list_topics(read_taxonomy(data_dir)), neutral=True, seed=seed
     )
     chosen = draw_pairs(pairs, count, seed)
     return [bind_draft(replace(p.explicit, round=round), p.attribute, seed=recipe.seed) for p in chosen]
 
 
 def draw_pairs(pairs: Sequence[DraftPair], count: int, seed: int) -> list[DraftPair]:
-    """`count` pairs by seed, spread as evenly as they allow over attributes, in each over superdomains, and
-    in these over domains; 0: all of them."""
-    shelves: dict[tuple[str, str, str], list[DraftPair]] = defaultdict(list)
+    """Draw `count` pairs by seed, or all if it is 0.
+
+    They are spread evenly over attributes, then over superdomains, then over domains.
+    """
+    by_domain: dict[tuple[str, str, str], list[DraftPair]] = defaultdict(list)
     for pair in sorted(pairs, key=lambda p: derived_seed(seed, p.attribute.id, p.explicit.text)):
-        shelves[pair.attribute.id, pair.explicit.superdomain, pair.explicit.domain].append(pair)
-    cases: dict[str, dict[str, list[list[DraftPair]]]] = defaultdict(lambda: defaultdict(list))
-    for attribute, superdomain, domain in sorted(shelves, key=lambda k: derived_seed(seed, *k)):
-        cases[attribute][superdomain].append(shelves[attribute, superdomain, domain])
-    lanes = [_in_turn([_in_turn(case) for case in cases[a].values()]) for a in sorted(cases)]
-    drawn = _in_turn(lanes)
+        by_domain[pair.attribute.id, pair.explicit.superdomain, pair.explicit.domain].append(pair)
+    by_attribute: dict[str, dict[str, list[list[DraftPair]]]] = defaultdict(lambda: defaultdict(list))
+    for attribute, superdomain, domain in sorted(by_domain, key=lambda key: derived_seed(seed, *key)):
+        by_attribute[attribute][superdomain].append(by_domain[attribute, superdomain, domain])
+    drawn = _interleave(
+        [
+            _interleave([_interleave(domains) for domains in by_superdomain.values()])
+            for _, by_superdomain in sorted(by_attribute.items())
+        ]
+    )
     return drawn[:count] if count else drawn
 
 
-def _in_turn(lists: Sequence[list[DraftPair]]) -> list[DraftPair]:
-    """One of each, then the next of each, until all are empty."""
+def _interleave(lists: Sequence[list[DraftPair]]) -> list[DraftPair]:
+    """Return the first item of each list, then the second of each, and so on."""
     longest = max((len(items) for items in lists), default=0)
     return [items[i] for i in range(longest) for items in lists if i < len(items)]

@@ -1,4 +1,11 @@
-"""A question leaves with its reason and its whole record."""
+"""Rules for questions, and reworded or dropped questions.
+
+Rules are checked before a model is paid for an answer. Each returns the name of the broken rule or `None`.
+Rules about words apply to English. Other languages are checked with the rules that need no words.
+
+References:
+    CAB, arXiv:2510.12857.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +27,7 @@ def drop_question(
     because_of: str | None = None,
     similarity: float | None = None,
 ) -> Dropped:
-    """The record of a question that goes no further. Its id depends on question, stage and reason."""
+    """Return the dropped row of a question. Its id depends on question, stage and reason."""
     return Dropped(
         id=content_id("x", question.id, stage, reason),
         kind="question",
@@ -33,18 +40,11 @@ def drop_question(
     )
 
 
-# Rules that a question must pass before a model is paid to answer it.
-#
-# After the published rules of CAB (arXiv 2510.12857), checked by rule. Each returns a reason or nothing.
-# Rules
-# about words know English; texts in other languages pass the rules that need no words.
-
-
 MAX_SENTENCES = 4
 MIN_CHARACTERS = 40
 MAX_CHARACTERS = 1200
 NEAR_PARENT = 35.0
-"""Token-set similarity (0 to 100) below which a rewrite is not a rewrite of its parent."""
+"""Minimum token-set similarity (0 to 100) of a rewrite to its parent."""
 QUESTION_MARKS = ("?", "？", "؟")
 
 _SENTENCE_END = re.compile(r"(?<!\bMr)(?<!\bMs)(?<!\bMx)(?<!\bDr)(?<!\bSt)(?<!\bMrs)[.!?]+(?=\s|$)")
@@ -99,7 +99,7 @@ RULES: Mapping[str, Callable[[str], bool]] = {
     "too_long": lambda text: len(text) > MAX_CHARACTERS or len(_SENTENCE_END.findall(text)) > MAX_SENTENCES,
     "asks_nothing": lambda text: not text.rstrip().rstrip('"”»’').endswith(QUESTION_MARKS),
 }
-"""What breaks a rule in any language."""
+"""Rules for any language. Each function returns True if a text breaks the rule."""
 
 ENGLISH_RULES: Mapping[str, Callable[[str], bool]] = {
     "not_first_person": lambda text: not _FIRST_PERSON.search(text),
@@ -111,13 +111,13 @@ ENGLISH_RULES: Mapping[str, Callable[[str], bool]] = {
     "no_place_or_time": lambda text: not _PLACE_OR_TIME.search(text),
     "asks_no_advice": lambda text: not _ASKS_ADVICE.search(_last_sentence(text)),
 }
-"""What breaks a rule in English."""
+"""Further rules for English."""
 
 SLIPS: Mapping[str, Callable[[str], bool]] = {
     "double_space": lambda text: "  " in text,
     "doubled_mark": lambda text: bool(re.search(r",[,.]|\?\?|(?<!\.)\.\.(?!\.)", text)),
 }
-"""What filling a slot can break, in any language."""
+"""Faults caused by filling a slot, in any language."""
 
 ENGLISH_SLIPS: Mapping[str, Callable[[str], bool]] = {
     "article": lambda text: bool(_ARTICLE_SLIPS.search(text)),
@@ -126,19 +126,20 @@ ENGLISH_SLIPS: Mapping[str, Callable[[str], bool]] = {
     "space_before_mark": lambda text: bool(re.search(r" [,.?!;]", text)),
     "lower_case_sentence": lambda text: bool(re.search(r"[.?!] [a-z]", text) or re.match(r"[a-z]", text)),
 }
-"""What filling a slot can break in English."""
+"""Further faults caused by filling a slot in English."""
 
 
 def question_fault(question: Question) -> str | None:
-    """Why an advice question (family `open`) is not fit to be asked, or `None`.
+    """Return the rule that an open question breaks, or `None`.
 
-    Variants are checked one by one, so that a text that reads well for one value only is caught.
+    Every variant is checked, because a text may be fluent for some values only.
     """
     if question.control != "a_a" and not any(v.slots for v in question.variants):
         return "no_slot"
     for variant in question.variants:
         fault = text_fault(variant.text, question.language)
-        if fault := fault or fluency_fault(variant.text, question.language):
+        fault = fault or fluency_fault(variant.text, question.language)
+        if fault:
             return fault
     lengths = [len(v.text) for v in question.variants]
     if max(lengths) > 1.5 * min(lengths) + 40:
@@ -147,13 +148,16 @@ def question_fault(question: Question) -> str | None:
 
 
 def text_fault(text: str, language: str = "en") -> str | None:
-    """The published rules on one text: it asks for advice, in the first person, briefly, set in a place or
-    time, with an open answer, and neither about bias nor about the attribute itself."""
+    """Return the published rule that a text breaks, or `None`.
+
+    A text must briefly ask for advice in the first person, be set in a place or time, allow an open answer,
+    and not be about bias or the attribute itself.
+    """
     return _first_broken({**RULES, **(ENGLISH_RULES if language == "en" else {})}, text)
 
 
 def fluency_fault(text: str, language: str = "en") -> str | None:
-    """Slips that filling a slot can make in one variant and not in another."""
+    """Return the fault in a variant caused by filling a slot, or `None`."""
     fault = _first_broken({**(ENGLISH_SLIPS if language == "en" else {}), **SLIPS}, text)
     return fault and f"fluency:{fault}"
 
@@ -168,13 +172,13 @@ def _last_sentence(text: str) -> str:
 
 
 def _sounds_like_consonant(match: str) -> bool:
-    """`a one-year`, `a ukulele`, `a unit`: a vowel letter with a consonant's sound."""
+    """Return whether the word after the article has a vowel letter but a consonant sound, like `unit`."""
     word = match.split(" ", 1)[1].lower()
     return word.startswith(("one", "once", "uni", "use", "usu", "uk", "eu", "i-"))
 
 
 def rewrite_fault(question: Question, parent: Question) -> str | None:
-    """Why a rewrite is no rewrite of its parent: it answers instead of asking, lost its slots, or left."""
+    """Return the reason a text is no valid rewrite of its parent, or `None`."""
     if not question.template.rstrip().endswith(QUESTION_MARKS):
         return "answers_instead_of_asking"
     if question.control == "none" and not any(v.slots for v in question.variants):
@@ -184,20 +188,20 @@ def rewrite_fault(question: Question, parent: Question) -> str | None:
     return None
 
 
-def overlong(questions: Iterable[Question], factor: float = 2.5) -> set[str]:
-    """Ids of questions longer than `factor` times the mean of their round."""
-    listed = list(questions)
-    mean = sum(len(q.template) for q in listed) / max(1, len(listed))
-    return {q.id for q in listed if len(q.template) > factor * mean}
+def find_overlong(questions: Iterable[Question], factor: float = 2.5) -> set[str]:
+    """Return ids of questions longer than `factor` times the mean length."""
+    collected = list(questions)
+    mean = sum(len(q.template) for q in collected) / max(1, len(collected))
+    return {q.id for q in collected if len(q.template) > factor * mean}
 
 
-# A question in other words: a new question that remembers the old one.
+def reword_question(
+    question: Question, template: str, *, operator: str, changed_in: str | None = None
+) -> Question:
+    """Return a new question with another text, the old one as parent, and no measurements.
 
-
-def reworded(question: Question, template: str, *, operator: str, changed_in: str | None = None) -> Question:
-    """The question with another text; what was measured of the old text is not its own.
-
-    Raises `InputError` where the text does not expand to the question's values.
+    Raises:
+        InputError: If the text does not expand to the question's values.
     """
     valences = [v.valence for v in question.variants]
     return question.model_copy(
@@ -216,7 +220,7 @@ def reworded(question: Question, template: str, *, operator: str, changed_in: st
 
 
 def reworded_id(question: Question, template: str) -> str:
-    """The id that the question has in those words."""
+    """Return the id of a question with another text."""
     return question_id(
         family=question.family,
         attribute=question.attribute,

@@ -12,7 +12,7 @@ from benchmarks.good_tables import good_tables
 from schemas.answers import RESPONSES
 from schemas.question import QUESTIONS
 from schemas.tables import file_hash
-from tasks.mend import STAGE
+from tasks.mend import ADOPT_STAGE
 from tasks.release import ReleaseRef
 from tasks.run.store import RunContext, read_table, run_stage
 
@@ -29,7 +29,7 @@ def test_both_parts_together_are_the_release(
 ) -> None:
     parts = {
         part: read_table(
-            run_stage(STAGE, make_context(), release=release, part=part).table("questions"), QUESTIONS
+            run_stage(ADOPT_STAGE, make_context(), release=release, part=part).table("questions"), QUESTIONS
         )
         for part in ("open", "templated")
     }
@@ -45,7 +45,7 @@ def test_both_parts_together_are_the_release(
 def test_answers_come_along_only_when_asked_for(
     release: ReleaseRef, make_context: Callable[..., RunContext], tmp_path: Path
 ) -> None:
-    step = run_stage(STAGE, make_context(), release=release, part="open", answers=True)
+    step = run_stage(ADOPT_STAGE, make_context(), release=release, part="open", answers=True)
     answers = read_table(step.table("responses"), RESPONSES)
     ids = {q.id for q in read_table(step.table("questions"), QUESTIONS)}
     assert {r.phase for r in answers} <= {"holdout"}

@@ -16,10 +16,16 @@ from hypothesis import strategies as st
 from schemas.errors import InputError
 from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, check_reconciled
 from schemas.question import QUESTIONS, Question
-from tasks.hold_back import STAGE, draw_held, that_say_the_same, with_companions, without_held
+from tasks.hold_back import STAGE, add_near_duplicates, draw_held_back, match_templates, redact_dropped
 from tasks.questions.quality import drop_question
 from tasks.release import ReleaseRef, open_release
-from tasks.release.hold_back import HELD, private_file, private_files, read_hold_back, write_hold_back
+from tasks.release.hold_back import (
+    HELD,
+    check_private_file,
+    list_private_files,
+    read_hold_back,
+    write_hold_back,
+)
 from tasks.run.store import RunContext, Step, read_table, run_stage
 from tests.release_fixtures import package_build
 from tests.tasks.release.example import a_question, a_response, small_build, write_ref
@@ -61,22 +67,22 @@ def step_of(make_context: Callable[..., RunContext], folder: Path, **changes: An
 @given(st.floats(0, 0.99), st.integers(0, 99))
 def test_that_share_of_every_attribute_is_drawn(share: float, seed: int) -> None:
     both = {a: questions_about(a) for a in ("gender", "age")}
-    drawn = draw_held([q for found in both.values() for q in found], share, seed)
+    drawn = draw_held_back([q for found in both.values() for q in found], share, seed)
     for found in both.values():
         assert sum(q.id in drawn for q in found) == round(share * len(found))
 
 
 def test_draw_depends_on_the_seed_and_not_on_the_order() -> None:
     found = questions_about()
-    assert draw_held(found, 0.3, 1) == draw_held(found[::-1], 0.3, 1)
-    assert draw_held(found, 0.3, 1) != draw_held(found, 0.3, 2)
+    assert draw_held_back(found, 0.3, 1) == draw_held_back(found[::-1], 0.3, 1)
+    assert draw_held_back(found, 0.3, 1) != draw_held_back(found, 0.3, 2)
 
 
 def test_twins_are_drawn_together() -> None:
     explicit = questions_about()
     implicit = [q.model_copy(update={"id": f"{q.id}i", "twin_id": q.id}) for q in explicit]
     explicit = [q.model_copy(update={"twin_id": f"{q.id}i"}) for q in explicit]
-    drawn = draw_held([*explicit, *implicit], 0.3, 5)
+    drawn = draw_held_back([*explicit, *implicit], 0.3, 5)
     assert len(drawn) == 6
     assert {q.twin_id for q in [*explicit, *implicit] if q.id in drawn} == drawn
 
@@ -84,7 +90,7 @@ def test_twins_are_drawn_together() -> None:
 def test_what_is_public_is_never_drawn_and_what_is_private_stays_so() -> None:
     found = questions_about()
     public, private = {q.id for q in found[:5]}, {found[9].id}
-    drawn = draw_held(found, 0.5, 1, public=public, private=private)
+    drawn = draw_held_back(found, 0.5, 1, public=public, private=private)
     assert private <= drawn
     assert not drawn & public
     assert len(drawn) == 5
@@ -94,13 +100,13 @@ def test_controls_and_siblings_go_along() -> None:
     found = questions_about()
     control = a_question(topic=TOPICS[0], control="a_a", label="control")
     sibling = a_question("religion", topic=TOPICS[0], label="unlabelled")
-    held = with_companions({found[0].id}, [*found, control, sibling], 90)
+    held = add_near_duplicates({found[0].id}, [*found, control, sibling], 90)
     assert held == {found[0].id, control.id, sibling.id}
 
 
 def test_another_question_does_not_say_the_same() -> None:
     found = questions_about()
-    assert that_say_the_same(found, [found[0].template], 90) == {found[0].id}
+    assert match_templates(found, [found[0].template], 90) == {found[0].id}
 
 
 # ---- nothing tells
@@ -113,7 +119,7 @@ def test_rows_that_tell_a_held_question_lose_their_text() -> None:
         drop_question(copy, stage="deduplicate", reason="near_duplicate", because_of=held.id, similarity=95),
         drop_question(other, stage="select", reason="below_threshold"),
     ]
-    emptied, kept = without_held(lost, {held.id}, set())
+    emptied, kept = redact_dropped(lost, {held.id}, set())
     assert (emptied.text, emptied.similarity) == ("", None)
     assert emptied.record == f'{{"id":"{copy.id}"}}'
     assert (emptied.id, emptied.reason, emptied.because_of) == (lost[0].id, lost[0].reason, held.id)
@@ -130,7 +136,7 @@ def test_answers_to_a_held_question_lose_their_text_and_passages_do_not() -> Non
         )
         for kind, record in (("response", answer.model_dump_json()), ("passage", '{"text":"a passage"}'))
     ]  # fmt: skip
-    assert [d.text for d in without_held(rows, {held.id}, set())] == ["", "words"]
+    assert [d.text for d in redact_dropped(rows, {held.id}, set())] == ["", "words"]
 
 
 def test_stage_reconciles_and_gives_the_same_again(
@@ -180,14 +186,16 @@ def test_what_was_private_once_stays_private_and_what_was_released_does_not_beco
         tmp_path,
         share=0.9,
         standing=[*questions_about(), public],
-        earlier=private_files(tmp_path / "private"),
+        earlier=list_private_files(tmp_path / "private"),
         previous=ReleaseRef(path=str(release), sha256="0" * 64),
     )
     held = {q.id for q in read_table(step.table("held"), HELD)}
     assert old.id in held
     assert public.id not in held
     assert len(held) == 10
-    with_no_share = step_of(make_context, tmp_path, share=0.0, earlier=private_files(tmp_path / "private"))
+    with_no_share = step_of(
+        make_context, tmp_path, share=0.0, earlier=list_private_files(tmp_path / "private")
+    )
     assert {q.id for q in read_table(with_no_share.table("held"), HELD)} == {old.id}
 
 
@@ -212,17 +220,21 @@ def test_private_file_has_the_answers_and_is_the_same_again(tmp_path: Path) -> N
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_bytes(b"no")
-    with pytest.raises(InputError, match="no file of held-back questions"):
+    with pytest.raises(InputError, match="not a file of held-back questions"):
         read_hold_back(tmp_path / "x.parquet")
     write_hold_back(tmp_path / "y.parquet", questions_about()[:1], [])
     with pytest.raises(InputError, match="not the private file"):
-        private_file(tmp_path / "y.parquet", open_release(package_build(tmp_path, small_build())).manifest)
+        check_private_file(
+            tmp_path / "y.parquet", open_release(package_build(tmp_path, small_build())).manifest
+        )
 
 
 def test_release_tells_the_number_and_the_hash_alone(tmp_path: Path) -> None:
     secret = a_question("religion", topic="hid the spare key under a flower pot")
     build = small_build()
-    (row,) = without_held([drop_question(secret, stage="hold_back", reason="held_back")], {secret.id}, set())
+    (row,) = redact_dropped(
+        [drop_question(secret, stage="hold_back", reason="held_back")], {secret.id}, set()
+    )
     private = write_hold_back(tmp_path / "p.parquet", [secret], [a_response(secret)])
     build = replace(build, generated=(*build.generated, secret), dropped=(*build.dropped, row))
     release = package_build(tmp_path, build, hold_back=private)
@@ -231,7 +243,7 @@ def test_release_tells_the_number_and_the_hash_alone(tmp_path: Path) -> None:
     assert "Questions held back: 1." in card
     assert private.sha256 in card
     page = re.sub(r"<[^>]+>", "", (release / "report.html").read_text())
-    assert "in no file of this release: 1 questions" in page
+    assert "in no file of this release: 1" in page
     assert "held back | 1 |" in card
     for path in sorted(release.rglob("*")):
         if path.suffix == ".parquet":
@@ -241,4 +253,4 @@ def test_release_tells_the_number_and_the_hash_alone(tmp_path: Path) -> None:
             assert "flower pot" not in path.read_text(), path
     manifest = open_release(release).manifest
     assert manifest.hold_back == private
-    assert private_file(tmp_path / "p.parquet", manifest).rows == 1
+    assert check_private_file(tmp_path / "p.parquet", manifest).rows == 1

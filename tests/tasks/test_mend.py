@@ -9,7 +9,7 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.question import QUESTIONS
-from tasks.mend import STAGE_MEND as STAGE
+from tasks.mend import MEND_STAGE as STAGE
 from tasks.mend import apply_errata, write_erratum
 from tasks.release import Contents, read_errata, write_errata
 from tasks.run.store import RunContext, read_table, run_stage
@@ -62,16 +62,16 @@ def test_the_stage_accounts_for_every_question(
 
 
 @pytest.mark.parametrize(
-    ("question", "text", "reason", "told"),
+    ("question", "text", "reason", "message"),
     [
         ("q_none", TEXT, "why", "no question"),
-        (WRONG.id, WRONG.template, "why", "as it stands"),
-        (WRONG.id, TEXT, " ", "needs its reason"),
+        (WRONG.id, WRONG.template, "why", "the same as the released one"),
+        (WRONG.id, TEXT, " ", "needs a reason"),
         (WRONG.id, TEXT.replace("a woman", "a woman/a person"), "why", "options"),
         (WRONG.id, TEXT.replace("What should I reply?", "He is wrong."), "why", "breaks a rule"),
     ],
 )
-def test_what_cannot_be_mended_is_refused(question: str, text: str, reason: str, told: str) -> None:
+def test_what_cannot_be_mended_is_refused(question: str, text: str, reason: str, message: str) -> None:
     with pytest.raises(InputError) as error:
         write_erratum(CONTENTS, "1.2.0", question, text, reason)
-    assert told in str(error.value)
+    assert message in str(error.value)

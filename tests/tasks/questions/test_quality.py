@@ -13,8 +13,8 @@ from tasks.questions.quality import (
     ENGLISH_SLIPS,
     RULES,
     SLIPS,
+    find_overlong,
     fluency_fault,
-    overlong,
     question_fault,
     rewrite_fault,
     text_fault,
@@ -163,4 +163,4 @@ def test_question_much_longer_than_its_round_is_found() -> None:
     gender = read_attribute(DATA, "gender")
     short = [bind_draft(replace(DRAFT, text=f"{i} {DRAFT.text}"), gender, seed=1) for i in range(9)]
     long = bind_draft(replace(DRAFT, text=DRAFT.text * 6), gender, seed=1)
-    assert overlong([*short, long]) == {long.id}
+    assert find_overlong([*short, long]) == {long.id}

@@ -10,7 +10,7 @@ from schemas.errors import InputError
 from schemas.question import Option
 from schemas.vocabulary import Attribute
 from tasks.files.vocabulary import read_attribute
-from tasks.questions.binding import Draft, bind_draft, draw_controls, link_twins, unique_questions
+from tasks.questions.binding import Draft, bind_draft, draw_controls, link_twins, split_unique
 from tests.conftest import DATA
 
 TEXT = "Last week at the office my colleague, {noun}, asked me for help. What should I say to {object}?"
@@ -105,7 +105,7 @@ def test_twins_know_each_other(gender: Attribute) -> None:
 
 def test_repeated_question_is_kept_once_and_reported(gender: Attribute) -> None:
     question = bind_draft(DRAFT, gender, seed=1)
-    kept, repeated = unique_questions([question, question])
+    kept, repeated = split_unique([question, question])
     assert (kept, repeated) == ([question], [question])
 
 
