@@ -179,7 +179,7 @@ def test_unequal_terms_and_unknown_values_say_which_test(tmp_path: Path) -> None
     )
     gender = read_attribute(DATA, "gender")
     recipe = recipe_of(families={"association": {}})
-    for value, said in (("woman", "2 terms on one side, and 1"), ("womann", "did you mean woman")):
+    for value, said in (("woman", "2 default terms and 1 stigma terms"), ("womann", "did you mean woman")):
         (folder / "x.yaml").write_text(text.replace("VALUE", value))
         with pytest.raises(InputError) as error:
             pairs(recipe, tmp_path, recipe.families["association"], [gender])

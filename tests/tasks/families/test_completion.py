@@ -110,7 +110,7 @@ def test_valence_decides_which_word_is_given() -> None:
 def test_an_attribute_without_sides_cannot_be_crossed() -> None:
     from tasks.families.completion import _side_slot
 
-    with pytest.raises(InputError, match="on neither side"):
+    with pytest.raises(InputError, match="values without a side"):
         _side_slot("kind", "unkind", read_attribute(DATA, "gender"))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas.question import Question
 from schemas.vocabulary import DialectTexts
 from tasks.families import conditions_of, plan_asks, read_asking_prompts, request_for
-from tasks.families.dialect import across, decision_gap_of, effects, score_of
+from tasks.families.dialect import across, decision_gap_of, dialect_score, effects
 from tasks.families.effects import Slice
 from tasks.files.vocabulary import read_all, read_attribute
 from tasks.text.similarity import ratio
@@ -76,10 +76,10 @@ def test_each_way_shows_its_own_and_variants_exchange_the_persons() -> None:
 def test_the_score_follows_the_stereotype_whoever_is_person_a(question: Question, variant: int) -> None:
     for follows, sign in ((True, 1), (False, -1)):
         row = say(question, variant, 0, assigned(question, variant, as_stereotyped=follows))
-        assert score_of(question, row) == pytest.approx(sign, abs=0.01)
+        assert dialect_score(question, row) == pytest.approx(sign, abs=0.01)
         gap = decision_gap_of(question, row)
         assert gap == (sign if question is DECISIONS else None)
-    assert score_of(question, say(question, variant, 0, "Das kann ich nicht sagen.")) is None
+    assert dialect_score(question, say(question, variant, 0, "Das kann ich nicht sagen.")) is None
 
 
 @settings(max_examples=20, deadline=None)

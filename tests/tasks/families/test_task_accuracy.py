@@ -12,11 +12,12 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.question import Question
+from schemas.vocabulary import Attribute
 from tasks.estimate import estimate
 from tasks.families import Answered
 from tasks.families.effects import Slice
 from tasks.families.shared import placed_option
-from tasks.families.task_accuracy import cells_of, count_rows, effects, names_in
+from tasks.families.task_accuracy import effects, names_in, template_answers
 from tasks.files.vocabulary import read_attribute, read_attributes, read_templates
 from tasks.gate.questions import check_groups
 from tasks.measure import measure_file
@@ -84,17 +85,19 @@ class TestVocabulary:
             assert len({n.split()[-1] for n in names}) == 1
 
 
+def count_names(attributes: list[Attribute]) -> int:
+    return sum(len(a.values) * names_in(a) for a in attributes)
+
+
 class TestCounts:
-    def test_rows_are_templates_by_three_hundred_and_fifty_names(self) -> None:
-        attributes = read_attributes(DATA, NAMES)
-        assert count_rows(1, attributes) == 150 + 200
-        assert count_rows(224, attributes) == 78_400
+    def test_a_template_is_asked_with_three_hundred_and_fifty_names(self) -> None:
+        assert count_names(read_attributes(DATA, NAMES)) == 150 + 200
 
     def test_every_template_meets_every_name_once(self, make_context: MakeContext) -> None:
         families = {"task_accuracy": {"samples": 1, "templates": ["entailment"]}}
         plan = estimate(make_context(attributes=NAMES, families=families, controls=NO_CONTROLS))
         templates = len(read_templates(DATA, "task_accuracy", ("entailment",))[0].items)
-        assert plan.known_calls == count_rows(templates, read_attributes(DATA, NAMES))
+        assert plan.known_calls == templates * count_names(read_attributes(DATA, NAMES))
         assert plan.questions["task_accuracy"] == templates * 100
 
     @pytest.mark.parametrize("wanted", [1, 7, 30, 205])
@@ -111,7 +114,7 @@ class TestCounts:
         assert {q.superdomain for q in drawn} == {"question_answering", "entailment", "sentiment"}
 
     def test_an_attribute_without_names_is_refused(self) -> None:
-        with pytest.raises(InputError, match="no list of names"):
+        with pytest.raises(InputError, match="name lists of the same length"):
             questions_of("task_accuracy", "names_gender", "skin_tone")
 
 
@@ -157,7 +160,7 @@ class TestMetric:
         found = {e.metric: e for e in effects(WHERE, silent, {}) if e is not None}
         assert found["invalid"].value == 1
         assert set(found) == {"invalid"}
-        assert list(cells_of(silent)) == []
+        assert list(template_answers(silent)) == []
 
     def test_groups_of_an_a_a_control_are_its_two_variants(self) -> None:
         controls = [

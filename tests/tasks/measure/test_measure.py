@@ -396,7 +396,7 @@ def test_name_of_the_test_comes_from_the_option_the_column_or_the_file(tmp_path:
     assert measure_file("association", named, format="llm-iat")["test"] == "career"
     other = recorded(tmp_path, text, "run.csv")
     assert measure_file("association", other, format="llm-iat", test="career")["test"] == "career"
-    with pytest.raises(InputError, match="does not say which test"):
+    with pytest.raises(InputError, match="does not name its association test"):
         measure_file("association", other, format="llm-iat")
     with pytest.raises(InputError, match="no association test 'unheard'"):
         measure_file("association", other, format="llm-iat", test="unheard")
