@@ -1,9 +1,9 @@
-# Two commands: `make quickstart` sets up and runs the main job, `make test` sets up and passes the tests.
+# `make quickstart` installs the project and builds a small release. `make test` installs it and runs the tests.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 UV     := $(BIN)/uv
-# uv does not read pip's settings: hand it the index that pip was told to use, if any.
+# uv ignores the settings of pip, so pass the package index on if one is set.
 INSTALL := $(if $(PIP_INDEX_URL),UV_DEFAULT_INDEX=$(PIP_INDEX_URL)) $(UV) pip install --quiet --python $(BIN)/python --no-deps
 LOCK    := $(UV) pip compile --quiet --universal --python-version 3.11 --override requirements-overrides.txt \
            --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml
@@ -18,7 +18,7 @@ setup: $(VENV)/.ready
 test: $(VENV)/.ready-dev
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests
 
-# With the older Prefect and FastAPI that vLLM forces upon an environment.
+# Run the tests with the older Prefect and FastAPI that vLLM requires.
 test-older:
 	@.ci/older-set $(VENV)-older
 

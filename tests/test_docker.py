@@ -1,4 +1,4 @@
-"""The image and the services: what they name is there, what they start is a command, no secret is inside."""
+"""The image and the services: files and commands that they name exist, and they contain no secret."""
 
 from __future__ import annotations
 
@@ -37,32 +37,40 @@ def instructions(name: str) -> list[str]:
 
 
 def copied() -> list[str]:
-    """Sources of COPY that come from the build context."""
+    """Return the sources of COPY in the build context."""
     found = [rest.split() for rest in instructions("COPY")]
     return [source for words in found if not words[0].startswith("--from") for source in words[:-1]]
 
 
 def ignored(path: str) -> bool:
-    """Whether .dockerignore keeps a path, or a folder that it is in, out of the build context."""
+    """Return whether .dockerignore excludes a path or one of its parents from the build context."""
     patterns = (PROJECT / ".dockerignore").read_text().split()
     places = [p.as_posix() for p in (PurePosixPath(path), *PurePosixPath(path).parents)]
     return any(fnmatch(place, pattern) for place in places for pattern in patterns)
 
 
 @pytest.mark.parametrize("source", sorted(set(copied())))
-def test_what_is_copied_is_there_and_not_ignored(source: str) -> None:
+def test_copied_files_exist_and_are_not_ignored(source: str) -> None:
     assert (PROJECT / source).exists()
     assert not ignored(source)
 
 
-def test_image_has_every_package_and_all_that_setup_reads() -> None:
+def test_image_has_every_package_and_every_file_of_the_setup() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
-    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    assert {*packages, "data", "prefect.yaml"} <= set(copied())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert {*wheel["only-include"], *wheel["force-include"]} <= set(copied())
     assert {project["project"]["readme"], *project["project"]["license-files"]} <= set(copied())
     recipe = re.search(r"^\$\(VENV\)/\.ready: (.+?) \|", (PROJECT / "Makefile").read_text(), re.MULTILINE)
     assert recipe
     assert set(recipe.group(1).split()) <= set(copied())
+
+
+def test_installing_stage_has_the_files_that_the_wheel_includes() -> None:
+    """An editable installation fails without them."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    install = DOCKERFILE.split("RUN make setup")[0]
+    for path in project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]:
+        assert re.search(rf"^COPY .*\b{re.escape(path)}\b", install, re.MULTILINE), path
 
 
 def test_targets_of_make_in_the_image_exist() -> None:
@@ -73,7 +81,7 @@ def test_targets_of_make_in_the_image_exist() -> None:
                 assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), target
 
 
-def test_entrypoint_is_the_projects_command_and_nobody_runs_as_root() -> None:
+def test_entrypoint_is_the_command_of_the_project_and_runs_unprivileged() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     (entrypoint,) = (json.loads(e) for e in instructions("ENTRYPOINT"))
     assert entrypoint[0] in project["project"]["scripts"]
@@ -85,8 +93,8 @@ def test_entrypoint_is_the_projects_command_and_nobody_runs_as_root() -> None:
 @pytest.mark.parametrize(
     "made", ["runs", "cache", "releases", "hold_back", "passports", "reviews", "prefect"]
 )
-def test_what_a_user_made_never_gets_into_an_image(made: str) -> None:
-    """Above all not what is held back."""
+def test_files_of_users_are_never_in_the_image(made: str) -> None:
+    """Held-back questions must stay private."""
     assert ignored(f"data/{made}/anything")
     assert ignored(".env")
     for folder in ("recipes", "evals"):
@@ -97,7 +105,7 @@ def test_what_a_user_made_never_gets_into_an_image(made: str) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_command_of_our_services_is_one(name: str) -> None:
+def test_commands_of_our_services_exist(name: str) -> None:
     service = SERVICES[name]
     if service.get("entrypoint") == ["prefect"]:
         command = [str(Path(sys.executable).with_name("prefect")), *service["command"], "--help"]
@@ -109,7 +117,7 @@ def test_command_of_our_services_is_one(name: str) -> None:
         command_.make_parser(context).parse_args(list(arguments))
 
 
-def test_every_service_tells_how_it_is_and_waits_for_what_it_needs() -> None:
+def test_every_service_has_a_health_check_and_waits_for_its_dependencies() -> None:
     for name, service in SERVICES.items():
         test = service["healthcheck"]["test"]
         assert test[0] == "CMD", name
@@ -120,14 +128,14 @@ def test_every_service_tells_how_it_is_and_waits_for_what_it_needs() -> None:
             assert wanted == {"condition": "service_healthy"}
 
 
-def test_services_find_each_other() -> None:
+def test_services_address_existing_services() -> None:
     for name, service in SERVICES.items():
         for value in service.get("environment", {}).values():
             for host in re.findall(r"(?:://|@)([a-z]+):\d+", str(value)):
-                assert host in SERVICES, f"{name} looks for {host}"
+                assert host in SERVICES, f"{name} addresses {host}"
 
 
-def test_volumes_and_files_that_services_mount_exist() -> None:
+def test_mounted_volumes_and_files_exist() -> None:
     for service in SERVICES.values():
         for volume in service.get("volumes", ()):
             source = volume.split(":")[0]
@@ -137,7 +145,7 @@ def test_volumes_and_files_that_services_mount_exist() -> None:
     assert home["COUNTERFOIL_HOME"] in mounted
 
 
-def test_secrets_are_named_and_never_given() -> None:
+def test_secrets_are_named_but_have_no_value() -> None:
     example = (PROJECT / ".env.example").read_text()
     named = dict(line.split("=", 1) for line in example.splitlines() if line and not line.startswith("#"))
     assert set(named.values()) == {""}
@@ -148,12 +156,12 @@ def test_secrets_are_named_and_never_given() -> None:
                 assert VARIABLE.fullmatch(value), variable
 
 
-def test_only_this_machine_reaches_the_page() -> None:
+def test_ports_are_reachable_from_this_machine_only() -> None:
     for service in SERVICES.values():
         for port in service.get("ports", ()):
             assert port.startswith("127.0.0.1:")
 
 
-def test_nothing_is_asked_of_a_gpu_unless_it_is_wanted() -> None:
+def test_gpu_is_used_only_on_request() -> None:
     assert SERVICES["vllm"]["profiles"] == ["gpu"]
     assert not [name for name, s in SERVICES.items() if "vllm" in s.get("depends_on", {})]
