@@ -38,7 +38,7 @@ from benchmarks.relabel_quality import (
 )
 from schemas.tables import derived_seed
 from tasks.relabel.graded import DecisionRule
-from tasks.relabel.rule_judges import stem, words
+from tasks.relabel.rule_judges import stem, split_words
 from tasks.stats.resampling import cluster_bootstrap
 
 FOLDS, RIDGE = 5, 1.0
@@ -76,7 +76,7 @@ def ranks(pair: Pair, others: Sequence[Pair]) -> list[float]:
 def overlap(pair: Pair, positive: Pair) -> list[float]:
     """Shares of words in common with the positive (Jaccard, containment) and with the query; lengths."""
     mine, theirs, asked = (
-        {stem(w) for w in words(text)} for text in (pair["text"], positive["text"], pair["query"])
+        {stem(w) for w in split_words(text)} for text in (pair["text"], positive["text"], pair["query"])
     )
     both = len(mine & theirs)
     shares = [both / max(1, len(mine | theirs)), both / max(1, min(len(mine), len(theirs)))]

@@ -31,10 +31,10 @@ from tasks.files.retrieval_rows import make_passage, make_set
 from tasks.models import ModelSettings
 from tasks.relabel.cascade import parse_text_verdict
 from tasks.relabel.decisions import Policy, Relabelling
-from tasks.relabel.file import screening
+from tasks.relabel.file import screening_step
 from tasks.relabel.graded import DecisionRule, Grades, GradeScale, estimate_reliability, relevance_votes
 from tasks.relabel.judges import open_judges
-from tasks.relabel.mining import MinedPool, Screen
+from tasks.relabel.mining import PassagePool, Screen
 from tasks.relabel.quality import COUNTED, METRICS, QueryCounts
 from tasks.relabel.two_stage import relabel_by_grades, relabel_sets
 
@@ -162,7 +162,7 @@ def by_reliability(bench: Bench) -> Iterator[dict[str, Any]]:
 
 def screens(bench: Bench) -> list[dict[str, Any]]:
     """What a BM25 screen saves, and how many relevant ones it hides, at several margins."""
-    pool = MinedPool(p for row in bench.rows for p in (*row.positives, *row.negatives))
+    pool = PassagePool(p for row in bench.rows for p in (*row.positives, *row.negatives))
     grades, lines = recorded_grades(bench, TWO_TIER), []
     for margin in (0.1, 0.25, 0.5, 0.75):
         screen = Screen("bm25", margin, check=0.0)
@@ -171,7 +171,7 @@ def screens(bench: Bench) -> list[dict[str, Any]]:
             grades,
             DecisionRule.parse(BASELINE),
             Policy(),
-            screen=screening(screen, pool),
+            screen=screening_step(screen, pool),
         )
         tally = QueryCounts(bench.qrels, 2)
         tally.add(found.rows)

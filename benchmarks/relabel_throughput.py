@@ -113,10 +113,10 @@ def bare(source: str, judge: str, calls: int) -> dict[str, Any]:
     import httpx2
     import openai
 
-    from tasks.judges.relevance import answers_query
+    from tasks.judges.relevance import read_query_criterion
     from tasks.models.prompts import fence
 
-    prompt = answers_query(PROJECT / "data").evidence
+    prompt = read_query_criterion(PROJECT / "data").evidence
     rows = [json.loads(line) for line in Path(source).read_text().splitlines()]
     shape = {"type": "object", "properties": {"evidence": {"type": "string"}}, "required": ["evidence"]}
     shape |= {"additionalProperties": False}

@@ -14,10 +14,10 @@ from statistics import fmean
 from schemas.answers import text_answer
 from schemas.question import Question
 from tasks.evolve import generate as fluency
-from tasks.evolve.generate import messages_for
-from tasks.evolve.jobs import OPERATOR_SHARES, WritingJob, place_of
+from tasks.evolve.generate import generator_messages
+from tasks.evolve.jobs import OPERATOR_SHARES, WritingJob, choose_topic_path
 from tasks.files.vocabulary import read_attributes, read_taxonomy
-from tasks.judges.comparison import plan_comparisons, read_for_judge, request_for
+from tasks.judges.comparison import plan_comparisons, read_comparison_judge, make_verdict_request
 from tasks.judges.relevance import (
     ComparisonQuestion,
     Evidence,
@@ -26,7 +26,7 @@ from tasks.judges.relevance import (
     comparison_messages,
     passage_messages,
     ranking_messages,
-    treats_unequally,
+    read_treatment_criterion,
 )
 from tasks.judges.verdicts import AnswerGroup
 from tasks.models.prompts import read_prompt
@@ -110,10 +110,10 @@ def _judge_prompts(context: RunContext, groups: Sequence[AnswerGroup]) -> Iterab
         return
     names = sorted({group.question.attribute for group in groups})
     attributes = {a.id: a for a in read_attributes(Path(context.data_dir), names)}
-    reading = read_for_judge(context, judge, attributes)
+    reading = read_comparison_judge(context, judge, attributes)
     for group in groups:
         for comparison in plan_comparisons(group, reading.judging.comparison, reading.seed):
-            yield request_for(reading, comparison).messages
+            yield make_verdict_request(reading, comparison).messages
 
 
 def _generator_prompts(context: RunContext, seeds: Sequence[Question]) -> Iterable[tuple[Message, ...]]:
@@ -124,20 +124,20 @@ def _generator_prompts(context: RunContext, seeds: Sequence[Question]) -> Iterab
     for question in seeds:
         for operator in OPERATOR_SHARES:
             job = WritingJob((question.superdomain, question.domain), operator, question, question.attribute)
-            place = place_of(job, taxonomy, seeds, seed)
-            yield messages_for(data_dir, job, attributes[question.attribute], place, ())
+            place = choose_topic_path(job, taxonomy, seeds, seed)
+            yield generator_messages(data_dir, job, attributes[question.attribute], place, ())
 
 
 def _fluency_prompts(context: RunContext, seeds: Sequence[Question]) -> Iterable[tuple[Message, ...]]:
-    prompt = read_prompt(Path(context.data_dir), fluency.PROMPT)
+    prompt = read_prompt(Path(context.data_dir), fluency.FLUENCY_PROMPT)
     for question in seeds:
-        yield fluency.request_for(context.recipe, prompt, question).messages
+        yield fluency.make_fluency_request(context.recipe, prompt, question).messages
 
 
 def _relabel_sizes(context: RunContext, groups: Sequence[AnswerGroup]) -> dict[str, float]:
     data_dir, passages = Path(context.data_dir), context.recipe.relabel.candidates + 1
     vocabulary = PoolVocabulary.read(data_dir, (group.question for group in groups))
-    criterion = treats_unequally(data_dir)
+    criterion = read_treatment_criterion(data_dir)
     grade, compare = (
         read_prompt(data_dir, prompt_for(f"relabel_{n}", "question")) for n in ("grade", "compare")
     )

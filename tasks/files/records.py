@@ -45,14 +45,14 @@ class BadRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class LocatedRecord:
     """A record with where it stands, for error messages."""
 
     place: str
     record: Record
 
 
-def read_records(path: Path, bad: BadRows) -> Iterator[Placed]:
+def read_records(path: Path, bad: BadRows) -> Iterator[LocatedRecord]:
     """Every record of a file or folder, in order."""
     if not path.exists():
         raise InputError(f"there is no file {path}", hint="check the path")
@@ -134,7 +134,7 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
         raise InputError(f"{path.name} is damaged or not complete: {error}", place=str(path)) from None
 
 
-def _read_lines(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[Placed]:
+def _read_lines(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[LocatedRecord]:
     for number, line in enumerate(stream, start=1):
         text = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
         if not text:
@@ -146,24 +146,24 @@ def _read_lines(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[Placed]
             bad.report(f"not a JSON line: {error.msg}", place)
             continue
         if isinstance(record, dict):
-            yield Placed(place, record)
+            yield LocatedRecord(place, record)
         else:
             bad.report("a line has to hold a JSON object", place)
 
 
-def _read_array(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[Placed]:
+def _read_array(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[LocatedRecord]:
     try:
         records = orjson.loads(stream.read())
     except orjson.JSONDecodeError as error:
         raise InputError(f"not JSON: {error.msg}", place=f"{path}:{error.lineno}") from None
     for number, record in enumerate(records if isinstance(records, list) else [records], start=1):
         if isinstance(record, dict):
-            yield Placed(f"{path}: entry {number}", record)
+            yield LocatedRecord(f"{path}: entry {number}", record)
         else:
             bad.report("an entry has to be a JSON object", f"{path}: entry {number}")
 
 
-def _read_tsv(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[Placed]:
+def _read_tsv(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[LocatedRecord]:
     for number, line in enumerate(stream, start=1):
         try:
             fields = line.decode("utf-8").rstrip("\r\n").split("\t")
@@ -175,10 +175,10 @@ def _read_tsv(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[Placed]:
         if len(fields) != len(TSV_COLUMNS):
             bad.report(f"{len(fields)} columns instead of query, positive, negative", f"{path}:{number}")
             continue
-        yield Placed(f"{path}:{number}", dict(zip(TSV_COLUMNS, fields, strict=True)))
+        yield LocatedRecord(f"{path}:{number}", dict(zip(TSV_COLUMNS, fields, strict=True)))
 
 
-def _read_parquet(path: Path) -> Iterator[Placed]:
+def _read_parquet(path: Path) -> Iterator[LocatedRecord]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -189,15 +189,15 @@ def _read_parquet(path: Path) -> Iterator[Placed]:
         raise InputError(f"not a readable Parquet file: {error}", place=str(path)) from None
 
 
-def _rows(batches: Iterable[Any], path: Path) -> Iterator[Placed]:
+def _rows(batches: Iterable[Any], path: Path) -> Iterator[LocatedRecord]:
     number = 0
     for batch in batches:
         for record in batch.to_pylist():
             number += 1
-            yield Placed(f"{path}: row {number}", record)
+            yield LocatedRecord(f"{path}: row {number}", record)
 
 
-def _read_folder(path: Path) -> Iterator[Placed]:
+def _read_folder(path: Path) -> Iterator[LocatedRecord]:
     """A dataset saved by `datasets` (one split), or a folder of Parquet files."""
     import pyarrow as pa
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from schemas.errors import InputError
 from schemas.labels import CandidateSet, Passage
-from tasks.files.records import BadRows, Placed, Record, container_of, read_records, write_records
+from tasks.files.records import BadRows, LocatedRecord, Record, container_of, read_records, write_records
 from tasks.files.retrieval_beir import find_jsonl, passage_store, read_beir, write_beir
 from tasks.files.retrieval_pairs import (
     negative_columns,
@@ -148,7 +148,7 @@ def _row_reader(source: Source) -> Callable[[Record], CandidateSet]:
 
 
 def _read_rows(
-    records: Iterable[Placed], read: Callable[[Record], CandidateSet], bad: BadRows
+    records: Iterable[LocatedRecord], read: Callable[[Record], CandidateSet], bad: BadRows
 ) -> Iterator[CandidateSet]:
     for placed in records:
         try:

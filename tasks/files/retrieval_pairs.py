@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from schemas.labels import CandidateSet, Passage
-from tasks.files.records import BadRows, Placed, Record
+from tasks.files.records import BadRows, LocatedRecord, Record
 from tasks.files.retrieval_rows import (
     BadRecordError,
     columns_of,
@@ -94,7 +94,7 @@ def write_labeled_list(row: CandidateSet) -> Record:
     return {query: row.query, passages: texts, "labels": labels} | columns_of(row)
 
 
-def read_labeled_pairs(records: Iterable[Placed], bad: BadRows) -> Iterator[CandidateSet]:
+def read_labeled_pairs(records: Iterable[LocatedRecord], bad: BadRows) -> Iterator[CandidateSet]:
     """`query, passage, label` with labels 0 and 1; neighbouring rows of one query are one set."""
     for names, rows in _groups(records, bad):
         entries = [
@@ -117,7 +117,7 @@ def write_labeled_pairs(row: CandidateSet) -> Iterator[Record]:
         yield {query: row.query, passage: entry.text, "label": kind(label)} | columns_of(entry)
 
 
-def read_triplets(records: Iterable[Placed], bad: BadRows) -> Iterator[CandidateSet]:
+def read_triplets(records: Iterable[LocatedRecord], bad: BadRows) -> Iterator[CandidateSet]:
     """`anchor, positive, negative`; neighbouring rows of one query are one set."""
     for names, rows in _groups(records, bad):
         positives = dict.fromkeys(row[names[1]] for row in rows)
@@ -148,7 +148,7 @@ def write_triplets(row: CandidateSet) -> Iterator[Record]:
                 yield {query: row.query, positive: passage.text, "negative": negative.text}
 
 
-def _groups(records: Iterable[Placed], bad: BadRows) -> Iterator[tuple[tuple[str, str], list[Record]]]:
+def _groups(records: Iterable[LocatedRecord], bad: BadRows) -> Iterator[tuple[tuple[str, str], list[Record]]]:
     """Neighbouring records with the same query, with the names of their two columns."""
     names: tuple[str, str] | None = None
     rows: list[Record] = []

@@ -38,7 +38,7 @@ _SLOT = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class SettledQuestion:
+class LabelledQuestion:
     """What a candidate question is now: `accepted`, `ambiguous`, `hard_negative` or `unlabelled` (the judge
     abstained), with the verdict that says so and the accepted question it was compared with."""
 
@@ -71,7 +71,7 @@ class PoolVocabulary:
         )
 
 
-def candidate_sets(
+def pool_candidate_sets(
     questions: Sequence[Question], responses: Iterable[Response], vocabulary: PoolVocabulary, nearest: int
 ) -> list[CandidateSet]:
     """One set for each accepted question that has near misses, in the order of ids. Controls, forced choices
@@ -95,12 +95,12 @@ def nearest_questions(question: Question, pool: Iterable[Question], nearest: int
     """The most similar questions of the same attribute and family: token-set similarity outside the slots,
     ties by id."""
     alike = [q for q in pool if (q.attribute, q.family) == (question.attribute, question.family)]
-    text = outside_slots(question)
-    ranked = sorted(alike, key=lambda q: (-token_set_ratio(text, outside_slots(q)), q.id))
+    text = text_outside_slots(question)
+    ranked = sorted(alike, key=lambda q: (-token_set_ratio(text, text_outside_slots(q)), q.id))
     return ranked[:nearest]
 
 
-def outside_slots(question: Question) -> str:
+def text_outside_slots(question: Question) -> str:
     """The question's words, without those that vary."""
     return " ".join(_SLOT.sub(" ", question.template).lower().split())
 
@@ -158,10 +158,10 @@ def question_passage(
     )
 
 
-LABELS = {"promoted": "accepted", "removed": "ambiguous", "kept": "hard_negative", "abstained": "unlabelled"}
+LABEL_BY_OUTCOME = {"promoted": "accepted", "removed": "ambiguous", "kept": "hard_negative", "abstained": "unlabelled"}
 
 
-def settle_questions(rows: Iterable[RelabelledRow], questions: Iterable[Question]) -> list[SettledQuestion]:
+def label_questions(rows: Iterable[RelabelledRow], questions: Iterable[Question]) -> list[LabelledQuestion]:
     """One label for each candidate question. A question that is near several accepted ones keeps a label only
     where all comparisons agree; where they do not, any evidence makes it ambiguous, and an abstention leaves
     it unlabelled."""
@@ -175,14 +175,14 @@ def settle_questions(rows: Iterable[RelabelledRow], questions: Iterable[Question
     return [_settle(by_id[name], verdicts) for name, verdicts in sorted(found.items())]
 
 
-def _settle(question: Question, verdicts: Sequence[tuple[CandidateVerdict, str]]) -> SettledQuestion:
+def _settle(question: Question, verdicts: Sequence[tuple[CandidateVerdict, str]]) -> LabelledQuestion:
     outcomes = {verdict.outcome for verdict, _ in verdicts}
     outcome = verdicts[0][0].outcome if len(outcomes) == 1 else _mixed(outcomes)
     chosen = next((pair for pair in verdicts if pair[0].outcome == outcome), None)
     if chosen is None:
         first, because_of = verdicts[0]
         chosen = CandidateVerdict("removed", "comparisons_disagree", first.evidence), because_of
-    return SettledQuestion(question, LABELS[outcome], *chosen)
+    return LabelledQuestion(question, LABEL_BY_OUTCOME[outcome], *chosen)
 
 
 def _mixed(outcomes: Set[str]) -> str:
@@ -209,9 +209,9 @@ def relabel(context: RunContext, questions: TableRef, responses: TableRef) -> Ou
     rows = read_table(questions, QUESTIONS)
     vocabulary = PoolVocabulary.read(Path(context.data_dir), rows)
     answers = read_table(responses, RESPONSES)
-    sets = candidate_sets(rows, answers, vocabulary, context.recipe.relabel.candidates)
+    sets = pool_candidate_sets(rows, answers, vocabulary, context.recipe.relabel.candidates)
     relabelling, costs = run_async(judge_sets(context, sets, "question"))
-    settled = settle_questions(relabelling.rows, rows)
+    settled = label_questions(relabelling.rows, rows)
     judge = "+".join(relabelling.judged_by)
     return Outcome(
         tables={
@@ -237,7 +237,7 @@ async def judge_sets(
         return await relabel_rows(sets, job, strategy), strategy.costs()
 
 
-def relabelled_questions(rows: Iterable[Question], settled: Iterable[SettledQuestion]) -> list[Question]:
+def relabelled_questions(rows: Iterable[Question], settled: Iterable[LabelledQuestion]) -> list[Question]:
     """All questions that are left, in their order, with their labels now."""
     labels = {s.question.id: s.label for s in settled}
     return [
@@ -247,7 +247,7 @@ def relabelled_questions(rows: Iterable[Question], settled: Iterable[SettledQues
     ]
 
 
-def question_change(settled: SettledQuestion, judge: str) -> LabelChange:
+def question_change(settled: LabelledQuestion, judge: str) -> LabelChange:
     """The entry in the history of a question whose label is another now."""
     return label_change(
         subject=settled.question.id,
@@ -261,12 +261,12 @@ def question_change(settled: SettledQuestion, judge: str) -> LabelChange:
     )
 
 
-def drop_ambiguous(settled: SettledQuestion) -> Dropped:
+def drop_ambiguous(settled: LabelledQuestion) -> Dropped:
     """A question that shows the harm, but less directly than an accepted one."""
     return drop_question(settled.question, stage="relabel", reason="ambiguous", because_of=settled.because_of)
 
 
-def count_questions(settled: Sequence[SettledQuestion]) -> StageCounts:
+def count_questions(settled: Sequence[LabelledQuestion]) -> StageCounts:
     """Candidates in, kept with a label, dropped as ambiguous, left open by the judge."""
     dropped = sum(s.label == "ambiguous" for s in settled)
     failed = sum(s.label == "unlabelled" for s in settled)

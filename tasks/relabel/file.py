@@ -45,45 +45,45 @@ from tasks.relabel.graded import (
     RuleTrial,
     choose_rule,
     describe_judges,
-    grade_live,
+    request_grades,
     read_grades,
 )
 from tasks.relabel.judges import open_comparers, open_graders, open_judges
 from tasks.relabel.mining import (
-    MinedPool,
+    PassagePool,
     Screen,
     backfill,
-    given_score,
+    recorded_score,
     screen_candidates,
-    with_mined_negatives,
+    fill_empty_rows,
 )
 from tasks.relabel.quality import (
     COUNTED,
     AuditLine,
-    Observed,
+    RunStatistics,
     QueryCounts,
     audit_lines,
-    compare_with_people,
-    draw_lines,
+    agreement_with_people,
+    sample_lines,
     read_qrels,
-    read_sheet,
-    write_sheet,
+    read_audit_sheet,
+    write_audit_sheet,
 )
 from tasks.relabel.two_stage import (
-    Elsewhere,
+    PositiveTexts,
     Screening,
     plan_rows,
     relabel_by_grades,
     relabel_in_cascade,
     relabel_with_panel,
-    settle_by_grades,
+    apply_decision_rule,
 )
 from tasks.run.progress import track
 from tasks.run.store import write_bytes
 from tasks.text.normalize import normalise_for_match
 
 T = TypeVar("T")
-ROWS_A_PART = 500
+ROWS_PER_PART = 500
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def _hash(text: str) -> int:
 
 
 Strategy = Literal["two_stage", "cascade", "graded"]
-Relabeller = Callable[[Sequence[CandidateSet], Elsewhere, Screening], Awaitable[Relabelling]]
+Relabeller = Callable[[Sequence[CandidateSet], PositiveTexts, Screening], Awaitable[Relabelling]]
 
 
 @dataclass(frozen=True)
@@ -253,13 +253,13 @@ class OpenStrategy:
 
 
 @dataclass(frozen=True)
-class Work:
+class PartContext:
     """What every part is done with."""
 
     job: RelabelJob
     strategy: OpenStrategy
     known: KnownPositives
-    pool: MinedPool | None
+    pool: PassagePool | None
     """The corpus, where one was named."""
     tally: QueryCounts | None
     parts: Parts | None
@@ -267,21 +267,21 @@ class Work:
     """What people answered on an audit sheet, by (row, docid)."""
 
 
-def mined_pool(source: Source, job: RelabelJob, bad: BadRows) -> MinedPool | None:
+def open_pool(source: Source, job: RelabelJob, bad: BadRows) -> PassagePool | None:
     """The corpus as a pool, where one was named and something is to be searched in it."""
     if source.corpus is None or not job.needs_pool:
         return None
-    return MinedPool(passage for passage in read_corpus(source.corpus, bad))
+    return PassagePool(passage for passage in read_corpus(source.corpus, bad))
 
 
-async def relabel_part(rows: Sequence[CandidateSet], work: Work, number: int) -> Summary:
+async def relabel_part(rows: Sequence[CandidateSet], work: PartContext, number: int) -> Summary:
     """Relabel some rows, write them as a part, say what they add up to."""
     before = work.strategy.costs()
     relabelling = await relabel_rows(rows, work.job, work.strategy, work.known, work.pool)
     tally = QueryCounts(work.tally.qrels, work.tally.relevant_from) if work.tally else None
     if tally:
         tally.add(relabelling.rows)
-    observed = Observed.of(relabelling, costs_since(before, work.strategy.costs()))
+    observed = RunStatistics.of(relabelling, costs_since(before, work.strategy.costs()))
     summary = Summary(
         count_rows(relabelling.rows),
         relabelling.judged_by,
@@ -309,38 +309,38 @@ def costs_since(before: Sequence[StageCost], now: Sequence[StageCost]) -> list[S
     ]
 
 
-def _lines_for_people(relabelling: Relabelling, work: Work) -> list[AuditLine]:
+def _lines_for_people(relabelling: Relabelling, work: PartContext) -> list[AuditLine]:
     """What may come on the sheet, and what people have answered already."""
     lines = list(audit_lines(relabelling.rows)) if work.job.audit or work.answers else []
     answered = [line for line in lines if (line.row, line.docid) in work.answers]
-    return sorted({*draw_lines(lines, work.job.audit), *answered})
+    return sorted({*sample_lines(lines, work.job.audit), *answered})
 
 
 async def relabel_rows(
     rows: Sequence[CandidateSet],
     job: RelabelJob,
     strategy: OpenStrategy,
-    known: Elsewhere = None,
-    pool: MinedPool | None = None,
+    known: PositiveTexts = None,
+    pool: PassagePool | None = None,
 ) -> Relabelling:
     """Mine where there are no negatives, relabel, fill up where too few are left. Without a `pool` the
     passages of these rows are one."""
     if job.needs_pool and pool is None:
-        pool = MinedPool(p for row in rows for p in (*row.positives, *row.negatives))
-    screen = screening(job.screen, pool)
+        pool = PassagePool(p for row in rows for p in (*row.positives, *row.negatives))
+    screen = screening_step(job.screen, pool)
     if job.mine and pool:
-        rows = with_mined_negatives(rows, pool, job.mine)
+        rows = fill_empty_rows(rows, pool, job.mine)
     relabelling = await strategy.relabel(rows, known, screen)
     if job.policy.too_few != "backfill" or pool is None:
         return relabelling
     return await backfill(relabelling, pool, job.policy, lambda sets: strategy.relabel(sets, known, None))
 
 
-def screening(screen: Screen | None, pool: MinedPool | None) -> Screening:
+def screening_step(screen: Screen | None, pool: PassagePool | None) -> Screening:
     """The screen as a step of planning; `None` where there is none."""
     if screen is None:
         return None
-    score = pool.score if screen.by == "bm25" and pool else given_score
+    score = pool.score if screen.by == "bm25" and pool else recorded_score
     return lambda plans: screen_candidates(plans, screen, score)
 
 
@@ -367,10 +367,10 @@ async def open_strategy(
         async with open_graders(job.judges, settings, subject) as graders:
 
             async def by_grades(
-                rows: Sequence[CandidateSet], known: Elsewhere, screen: Screening
+                rows: Sequence[CandidateSet], known: PositiveTexts, screen: Screening
             ) -> Relabelling:
                 plans: list[Plan] = plan_rows(rows, job.policy, known, screen)
-                return settle_by_grades(plans, await grade_live(plans, graders), job.rule, job.policy)
+                return apply_decision_rule(plans, await request_grades(plans, graders), job.rule, job.policy)
 
             yield OpenStrategy(by_grades, lambda: tuple(c for grader in graders for c in grader.costs()))
 
@@ -378,7 +378,7 @@ async def open_strategy(
 def _recorded_strategy(job: RelabelJob, verdicts: Path) -> OpenStrategy:
     recorded = read_grades(verdicts, job.judges, job.scales)
 
-    async def by_record(rows: Sequence[CandidateSet], known: Elsewhere, screen: Screening) -> Relabelling:
+    async def by_record(rows: Sequence[CandidateSet], known: PositiveTexts, screen: Screening) -> Relabelling:
         return relabel_by_grades(rows, recorded, job.rule, job.policy, known, screen)
 
     return OpenStrategy(by_record, lambda: ())
@@ -397,7 +397,7 @@ def job_key(source: Source, job: RelabelJob, settings: ModelSettings) -> str:
         "policy": asdict(job.policy),
         "rule": asdict(job.rule),
         "prompts": [file_hash(path) for path in prompts],
-        "rows_a_part": ROWS_A_PART,
+        "rows_a_part": ROWS_PER_PART,
     }
     return content_hash(described)
 
@@ -500,7 +500,7 @@ def _at_operating_point(
     if not job.truth:
         raise InputError("an operating point is chosen with known grades", hint=_NEEDS)
     trial = RuleTrial(grades, read_qrels(job.truth), job.relevant_from, job.policy)
-    for rows in chunked(read_candidate_sets(source, bad), ROWS_A_PART):
+    for rows in chunked(read_candidate_sets(source, bad), ROWS_PER_PART):
         trial.add(rows)
     rule, notes["operating_point"] = choose_rule(trial, limits)
     return replace(job, rule=rule), notes
@@ -515,21 +515,21 @@ async def _relabel_source(
     tally = QueryCounts(read_qrels(job.truth), job.relevant_from) if job.truth else None
     counts: Counter[str] = Counter(count_rows(()))
     judged_by: set[str] = set()
-    observed = Observed()
+    observed = RunStatistics()
     lines: list[AuditLine] = []
-    pool = mined_pool(source, job, BadRows(bad.skip))
-    answers = read_sheet(job.audited) if job.audited else {}
+    pool = open_pool(source, job, BadRows(bad.skip))
+    answers = read_audit_sheet(job.audited) if job.audited else {}
     async with open_strategy(job, settings) as strategy:
         with track("relabelling rows", None) as bar:
-            for number, rows in enumerate(chunked(read_candidate_sets(source, bad), ROWS_A_PART)):
+            for number, rows in enumerate(chunked(read_candidate_sets(source, bad), ROWS_PER_PART)):
                 summary = parts.find(number) if parts else None
                 if summary is None:
                     summary = await relabel_part(
-                        rows, Work(job, strategy, known, pool, tally, parts, answers), number
+                        rows, PartContext(job, strategy, known, pool, tally, parts, answers), number
                     )
                 counts.update(summary.counts)
                 judged_by.update(summary.judged_by)
-                observed.merge(Observed.from_dict(summary.observed))
+                observed.merge(RunStatistics.from_dict(summary.observed))
                 lines += [AuditLine(**line) for line in summary.audit]
                 if tally:
                     tally.merge(summary.truth)
@@ -541,10 +541,10 @@ async def _relabel_source(
         result["report"]["screen"] |= tally.estimates(COUNTED[-1:])
     if parts and out:
         if job.audit:
-            write_sheet(out.with_name(f"{out.name}.audit.csv"), draw_lines(lines, job.audit))
+            write_audit_sheet(out.with_name(f"{out.name}.audit.csv"), sample_lines(lines, job.audit))
         result |= _write_results(parts, out, out_format, source)
     if answers:
-        result["audit"] = compare_with_people(lines, answers)
+        result["audit"] = agreement_with_people(lines, answers)
     return result | (tally.estimates() if tally else {})
 
 

@@ -1,8 +1,8 @@
-"""Pointwise grades, recorded or asked live, turned into verdicts by a rule that is written down.
+"""Turn pointwise grades, recorded or new, into verdicts with a written rule.
 
-A rule has two sentences: who must agree, and on what, before a candidate is promoted; and before it is
-removed. The default is the two-tier rule: promoted when *every* judge gives its *top* grade, removed when
-*any* judge calls it *relevant* (on a scale of 0 to 3: from 2; on a binary scale: 1).
+A rule has two parts: which judges must give which grade before a candidate is promoted, and before it is
+removed. The default promotes if *every* judge gives its *top* grade, and removes if *any* judge calls it
+*relevant* (from 2 on a scale of 0 to 3, 1 on a binary scale).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from schemas.labels import CandidateSet
 from schemas.tables import derived_seed
 from tasks.files.tables import cell_error, read_csv_rows
 from tasks.judges.relevance import EvidenceQuestion
-from tasks.relabel.decisions import ALLOWED, CandidateVerdict, Outcome, Plan, Policy, find_hard_negatives
+from tasks.relabel.decisions import CandidateVerdict, Outcome, Plan, Policy, decide_by_rule
 from tasks.relabel.quality import COUNTED, METRICS, Qrels, QueryCounts
 
 if TYPE_CHECKING:
@@ -30,28 +30,43 @@ if TYPE_CHECKING:
 
 Quorum = Literal["all", "majority", "any"]
 Level = Literal["top", "relevant", "marginal"]
+QUORUMS: tuple[Quorum, ...] = ("all", "majority", "any")
+LEVELS: tuple[Level, ...] = ("top", "relevant", "marginal")
+
+FOLDS = 5
+"""Folds of the cross-validation that evaluates the choice of a rule."""
+MAX_ROUNDS = 500
+TOLERANCE = 1e-8
+PRIOR = 1.0
+"""Pseudo-counts per cell of the Dawid–Skene model: no judge is taken to be infallible."""
+
+
+# --- grades and rules -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class GradeScale:
-    """The grades of one judge: 0 to `top`; from `relevant` on a passage answers the query."""
+    """The grades of one judge, 0 to `top`. From `relevant`, a passage answers the query."""
 
     top: int
     relevant: int
 
     @classmethod
     def up_to(cls, top: int) -> GradeScale:
-        """Binary, or graded with the usual cut (2 of 3)."""
+        """Return a binary scale, or a graded one with the usual cut (2 of 3)."""
         return cls(top, 1 if top <= 1 else (top + 1) // 2)
 
     def reaches(self, grade: int, level: Level) -> bool:
-        """Whether a grade is at that level or above."""
+        """Return whether a grade is at a level or above it."""
         return grade >= {"top": self.top, "relevant": self.relevant, "marginal": 1}[level]
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionRule:
-    """`all:top/any:relevant` in words: promote when all say top, remove when any says relevant."""
+    """A rule such as `all:top/any:relevant`.
+
+    This one promotes a candidate if all judges give the top grade, and removes it if any calls it relevant.
+    """
 
     promote_by: Quorum = "all"
     promote_at: Level = "top"
@@ -60,14 +75,13 @@ class DecisionRule:
 
     @classmethod
     def parse(cls, text: str) -> DecisionRule:
-        """Read `QUORUM:LEVEL/QUORUM:LEVEL`; `InputError` says what there is."""
+        """Parse `QUORUM:LEVEL/QUORUM:LEVEL`. Raise `InputError` with the valid names."""
         parts = text.replace("/", ":").split(":")
-        quorums, levels = ("all", "majority", "any"), ("top", "relevant", "marginal")
-        if len(parts) != 4 or {parts[0], parts[2]} - set(quorums) or {parts[1], parts[3]} - set(levels):
+        if len(parts) != 4 or {parts[0], parts[2]} - set(QUORUMS) or {parts[1], parts[3]} - set(LEVELS):
             raise InputError(
                 f"not a decision rule: {text!r}",
-                hint="write promote/remove as QUORUM:LEVEL/QUORUM:LEVEL, e.g. all:top/any:relevant; "
-                f"quorums: {', '.join(quorums)}; levels: {', '.join(levels)}",
+                hint="write promotion/removal as QUORUM:LEVEL/QUORUM:LEVEL, e.g. all:top/any:relevant; "
+                f"quorums: {', '.join(QUORUMS)}; levels: {', '.join(LEVELS)}",
             )
         return cls(*parts)  # type: ignore[arg-type]
 
@@ -75,8 +89,11 @@ class DecisionRule:
         return f"{self.promote_by}:{self.promote_at}/{self.remove_by}:{self.remove_at}"
 
     def outcome(self, grades: Mapping[str, int | None], scales: Mapping[str, GradeScale]) -> Outcome:
-        """What the grades of one candidate call for. A grade that is missing can neither make all agree nor
-        clear the candidate: without it nothing is promoted, and "no judge objects" is an abstention."""
+        """Return the outcome for the grades of one candidate.
+
+        A missing grade (`None`) counts against every quorum. If it prevents a verdict, the outcome is an
+        abstention, not `kept`: a judge without a grade has not cleared the candidate.
+        """
         known = {judge: grade for judge, grade in grades.items() if grade is not None}
         if not known:
             return "abstained"
@@ -102,12 +119,12 @@ class Grades:
     by_pair: Mapping[tuple[str, str], Mapping[str, int]]
 
     def of(self, query_id: str, passage_id: str) -> dict[str, int | None]:
-        """Every judge's grade of one pair; `None` where there is none."""
-        found = self.by_pair.get((query_id, passage_id), {})
-        return {judge: found.get(judge) for judge in self.judges}
+        """Return the grade of each judge for one pair, `None` if it is missing."""
+        grades = self.by_pair.get((query_id, passage_id), {})
+        return {judge: grades.get(judge) for judge in self.judges}
 
     def votes(self, query_id: str, passage_id: str) -> dict[str, bool | None]:
-        """Whether every judge calls one pair relevant; `None` where it gave no grade."""
+        """Return by judge whether it calls one pair relevant, `None` if it gave no grade."""
         return {
             judge: None if grade is None else self.scales[judge].reaches(grade, "relevant")
             for judge, grade in self.of(query_id, passage_id).items()
@@ -115,8 +132,18 @@ class Grades:
 
 
 def read_grades(path: Path, judges: Sequence[str] = (), scales: Mapping[str, int] | None = None) -> Grades:
-    """A CSV `query_id,docid,judge,grade`. `judges`: only these; `scales`: a judge's top grade, where the file
-    does not happen to hold it."""
+    """Read recorded grades from a CSV file with the columns `query_id,docid,judge,grade`.
+
+    Args:
+        path: The file. Lines without a grade are skipped.
+        judges: Only these judges. Default: all, in alphabetical order.
+        scales: Top grades by judge, for judges whose top grade does not occur in the file.
+
+    Raises:
+        InputError: If a grade is not a whole number from 0, if a judge gives a pair two grades, or if a judge
+        has
+            no grades.
+    """
     by_pair: dict[tuple[str, str], dict[str, int]] = {}
     tops: dict[str, int] = {}
     for place, record in read_csv_rows(path, ("query_id", "docid", "judge", "grade")):
@@ -134,7 +161,11 @@ def read_grades(path: Path, judges: Sequence[str] = (), scales: Mapping[str, int
     tops.update({judge: top for judge, top in (scales or {}).items() if judge in tops})
     unknown = [judge for judge in judges if judge not in tops]
     if unknown or not tops:
-        raise InputError(f"no verdicts of {unknown[0] if unknown else 'any judge'}", place=str(path))
+        raise InputError(
+            f"the file has no verdicts of {unknown[0] if unknown else 'any judge'}",
+            place=str(path),
+            hint="check the column judge",
+        )
     names = tuple(judges) or tuple(sorted(tops))
     return Grades(names, {judge: GradeScale.up_to(tops[judge]) for judge in names}, by_pair)
 
@@ -152,57 +183,57 @@ def _grade(text: str, place: str) -> int | None:
 
 
 class Grader(Protocol):
-    """Grades single passages from 0 to 3; `None` is an abstention."""
+    """A judge that grades single passages from 0 to 3. `None` is an abstention."""
 
     name: str
 
     async def grade(self, questions: Sequence[EvidenceQuestion]) -> list[int | None]: ...
 
 
-async def grade_live(plans: Sequence[Plan], graders: Sequence[Grader]) -> Grades:
-    """Ask for the grades of what rules left open, and of the positives of such rows."""
+async def request_grades(plans: Sequence[Plan], graders: Sequence[Grader]) -> Grades:
+    """Ask for the grades of undecided candidates, and of the positives of their rows."""
     by_pair: dict[tuple[str, str], dict[str, int]] = {}
-    asked = {
-        (plan.row.query_id, passage.id): (plan.row.query, passage)
+    questions = {
+        (plan.row.query_id, passage.id): EvidenceQuestion(plan.row.query, passage)
         for plan in plans
-        if plan.asked
+        if plan.undecided
         for passage in (
             *(plan.row.positives[i] for i in plan.positives),
-            *(plan.row.negatives[i] for i in plan.asked),
+            *(plan.row.negatives[i] for i in plan.undecided),
         )
     }
     for grader in graders:
-        found = await grader.grade([EvidenceQuestion(query, passage) for query, passage in asked.values()])
-        for pair, grade in zip(asked, found, strict=True):
+        grades = await grader.grade(list(questions.values()))
+        for pair, grade in zip(questions, grades, strict=True):
             if grade is not None:
                 by_pair.setdefault(pair, {})[grader.name] = grade
     names = tuple(grader.name for grader in graders)
     return Grades(names, dict.fromkeys(names, GradeScale.up_to(3)), by_pair)
 
 
-def settle_grades(plan: Plan, grades: Grades, rule: DecisionRule, policy: Policy) -> list[CandidateVerdict]:
-    """One verdict for each negative of a row, rules first."""
+def graded_verdicts(plan: Plan, grades: Grades, rule: DecisionRule, policy: Policy) -> list[CandidateVerdict]:
+    """Return one verdict per negative of a row. Rules take precedence."""
     return [
-        plan.decided.get(index) or _settle(plan.row, index, grades, rule, policy)
+        plan.decided.get(index) or _graded_verdict(plan.row, index, grades, rule, policy)
         for index in range(len(plan.row.negatives))
     ]
 
 
-def _settle(
+def _graded_verdict(
     row: CandidateSet, index: int, grades: Grades, rule: DecisionRule, policy: Policy
 ) -> CandidateVerdict:
-    given = grades.of(row.query_id, row.negatives[index].id)
-    outcome = rule.outcome(given, grades.scales)
-    reason = "no_grade" if outcome == "abstained" else "graded " + _in_words(given)
-    return CandidateVerdict(ALLOWED[policy.mode].get(outcome, outcome), reason)
+    own = grades.of(row.query_id, row.negatives[index].id)
+    outcome = rule.outcome(own, grades.scales)
+    reason = "no_grade" if outcome == "abstained" else "graded " + _format_grades(own)
+    return policy.restrict(CandidateVerdict(outcome, reason))
 
 
-def _in_words(grades: Mapping[str, int | None]) -> str:
+def _format_grades(grades: Mapping[str, int | None]) -> str:
     return ", ".join(f"{judge}={'?' if grade is None else grade}" for judge, grade in grades.items())
 
 
-def doubted_positives(rows: Iterable[CandidateSet], grades: Grades, rule: DecisionRule) -> set[str]:
-    """Ids of rows none of whose graded positives any judge calls relevant: a person should look at them."""
+def rows_with_doubted_positives(rows: Iterable[CandidateSet], grades: Grades, rule: DecisionRule) -> set[str]:
+    """Return the ids of rows whose graded positives no judge calls relevant. A person should check them."""
     doubted = set()
     for row in rows:
         outcomes = [rule.outcome(grades.of(row.query_id, p.id), grades.scales) for p in row.positives]
@@ -212,35 +243,30 @@ def doubted_positives(rows: Iterable[CandidateSet], grades: Grades, rule: Decisi
     return doubted
 
 
-# The operating point: which decision rule, when so much may be lost and so much precision is wanted.
+# --- the choice of a rule ---------------------------------------------------------------------------------
 #
-# Every rule over the judges at hand is tried on rows with known grades. Chosen is the one that leaves the
-# fewest false negatives among those that keep to the limits. How good the choice is, is measured by
-# cross-validation: queries are dealt into folds, the rule is chosen on the others and measured on the fold,
-# so
-# that no query has a say in the rule that it is measured with.
-
-
-FOLDS = 5
-QUORUMS: tuple[Quorum, ...] = ("all", "majority", "any")
-LEVELS: tuple[Level, ...] = ("top", "relevant", "marginal")
+# Every rule over the judges is tried on rows with known grades. The rule with the fewest false negatives
+# among those within the limits is chosen. Cross-validation evaluates the choice: a fold is measured with the
+# rule that was chosen without its queries.
 
 
 @dataclass(frozen=True)
 class RuleLimits:
-    """What a rule has to keep to; `None`: no limit."""
+    """Limits that a rule must meet. `None`: no limit."""
 
     max_true_negatives_lost: float | None = None
     min_relabel_precision: float | None = None
 
     @property
     def are_set(self) -> bool:
-        """Whether there is any."""
+        """Whether any limit is set."""
         return self != RuleLimits()
 
     def allow(self, cells: Sequence[int]) -> bool:
-        """Whether summed counts (see `truth.Tally`) keep to the limits. A rule that promotes nothing has no
-        precision, and does not satisfy one that is wanted."""
+        """Return whether summed counts (`QueryCounts.by_query`) meet the limits.
+
+        A rule that promotes nothing has no precision, and does not meet a limit on it.
+        """
         promoted, lost = _share(cells, "relabel_precision"), _share(cells, "true_negatives_lost")
         if self.min_relabel_precision is not None and (promoted or 0.0) < self.min_relabel_precision:
             return False
@@ -249,69 +275,81 @@ class RuleLimits:
 
 @dataclass
 class RuleTrial:
-    """All rules on the same rows: counts by rule and query."""
+    """All rules on the same rows, with counts by rule and query."""
 
     grades: Grades
     qrels: Qrels
     relevant_from: int
     policy: Policy
-    tallies: dict[DecisionRule, QueryCounts] = field(default_factory=dict)
+    counts: dict[DecisionRule, QueryCounts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for parts in product(QUORUMS, LEVELS, QUORUMS, LEVELS):
-            self.tallies[DecisionRule(*parts)] = QueryCounts(self.qrels, self.relevant_from)
+            self.counts[DecisionRule(*parts)] = QueryCounts(self.qrels, self.relevant_from)
 
     def add(self, rows: Iterable[CandidateSet]) -> None:
         """Try every rule on some rows."""
-        for plan in find_hard_negatives(list(rows), self.policy):
+        for plan in decide_by_rule(list(rows), self.policy):
             known = [self.qrels.get((plan.row.query_id, p.id)) for p in plan.row.negatives]
-            for rule, tally in self.tallies.items():
-                verdicts = settle_grades(plan, self.grades, rule, self.policy)
+            for rule, counts in self.counts.items():
+                verdicts = graded_verdicts(plan, self.grades, rule, self.policy)
                 for grade, verdict in zip(known, verdicts, strict=True):
                     if grade is not None:
-                        tally.count(plan.row.query_id, grade, verdict.outcome)
+                        counts.count(plan.row.query_id, grade, verdict.outcome)
 
     def choose(self, limits: RuleLimits, *, without: frozenset[str] = frozenset()) -> DecisionRule | None:
-        """The rule with the fewest false negatives left that keeps to the limits, leaving some queries out;
-        ties go to what loses less, then to the rule's own order."""
-        found = []
-        for order, (rule, tally) in enumerate(self.tallies.items()):
-            cells = _summed(cells for query, cells in tally.by_query.items() if query not in without)
+        """Return the rule within the limits that leaves the fewest false negatives, or `None`.
+
+        Ties go to the rule that loses fewer true negatives, then to the first one.
+
+        Args:
+            limits: Limits on the summed counts.
+            without: Queries to leave out.
+        """
+        candidates = []
+        for order, (rule, counts) in enumerate(self.counts.items()):
+            cells = _sum_cells(cells for query, cells in counts.by_query.items() if query not in without)
             if limits.allow(cells):
                 left, lost = _share(cells, "false_negative_rate_after"), _share(cells, "true_negatives_lost")
-                found.append((1.0 if left is None else left, lost or 0.0, order, rule))
-        return min(found)[3] if found else None
+                candidates.append((1.0 if left is None else left, lost or 0.0, order, rule))
+        return min(candidates)[3] if candidates else None
 
 
 def choose_rule(trial: RuleTrial, limits: RuleLimits) -> tuple[DecisionRule, dict[str, Any]]:
-    """The rule for these limits and how it does on queries that had no say in it. `InputError` where no rule
-    keeps to them."""
+    """Choose the rule that meets the limits, and evaluate the choice by cross-validation.
+
+    Returns:
+        The rule, and a report with the estimates on held-out queries.
+
+    Raises:
+        InputError: If no rule meets the limits.
+    """
     rule = trial.choose(limits)
     if rule is None:
         raise InputError(
-            "no decision rule keeps to these limits",
-            hint="allow more true negatives to be lost, or ask for less precision",
+            "no decision rule meets these limits",
+            hint="raise --max-true-negatives-lost or lower --min-relabel-precision",
         )
-    held_out, unmet = QueryCounts(trial.qrels, trial.relevant_from), 0
-    queries = sorted({query for tally in trial.tallies.values() for query in tally.by_query})
+    held_out, folds_without_rule = QueryCounts(trial.qrels, trial.relevant_from), 0
+    queries = sorted({query for counts in trial.counts.values() for query in counts.by_query})
     for fold in _folds(queries):
         chosen = trial.choose(limits, without=fold)
-        unmet += chosen is None
+        folds_without_rule += chosen is None
         if chosen is not None:
-            held_out.merge({q: c for q, c in trial.tallies[chosen].by_query.items() if q in fold})
+            held_out.merge({q: c for q, c in trial.counts[chosen].by_query.items() if q in fold})
     return rule, {
         "rule": str(rule),
-        "folds_without_a_rule": unmet,
+        "folds_without_a_rule": folds_without_rule,
         "held_out": held_out.estimates(),
-        "trade_off": trade_off(trial),
+        "trade_off": pareto_front(trial),
     }
 
 
-def trade_off(trial: RuleTrial) -> list[dict[str, Any]]:
-    """The rules that no other beats both in true negatives lost and in false negatives left, on all rows."""
+def pareto_front(trial: RuleTrial) -> list[dict[str, Any]]:
+    """Return the rules that no other rule beats in both true negatives lost and false negatives left."""
     points = []
-    for rule, tally in trial.tallies.items():
-        cells = _summed(tally.by_query.values())
+    for rule, counts in trial.counts.items():
+        cells = _sum_cells(counts.by_query.values())
         shares = {name: _share(cells, name) for name in METRICS}
         lost, left = shares["true_negatives_lost"], shares["false_negative_rate_after"]
         points.append((lost or 0.0, 1.0 if left is None else left, str(rule), shares["relabel_precision"]))
@@ -330,11 +368,11 @@ def trade_off(trial: RuleTrial) -> list[dict[str, Any]]:
 
 
 def _folds(queries: Sequence[str]) -> list[frozenset[str]]:
-    dealt = sorted(queries, key=lambda query: (derived_seed("fold", query), query))
-    return [frozenset(dealt[i::FOLDS]) for i in range(min(FOLDS, len(dealt)))]
+    shuffled = sorted(queries, key=lambda query: (derived_seed("fold", query), query))
+    return [frozenset(shuffled[i::FOLDS]) for i in range(min(FOLDS, len(shuffled)))]
 
 
-def _summed(rows: Iterable[Sequence[int]]) -> list[int]:
+def _sum_cells(rows: Iterable[Sequence[int]]) -> list[int]:
     total = [0] * 2 * len(COUNTED)
     for cells in rows:
         total = [a + b for a, b in zip(total, cells, strict=True)]
@@ -342,39 +380,27 @@ def _summed(rows: Iterable[Sequence[int]]) -> list[int]:
 
 
 def _share(cells: Sequence[int], metric: str) -> float | None:
-    at = 2 * METRICS.index(metric)
-    return cells[at] / cells[at + 1] if cells[at + 1] else None
+    position = 2 * METRICS.index(metric)
+    return cells[position] / cells[position + 1] if cells[position + 1] else None
 
 
-# How far judges agree, and how reliable each is when nobody knows the truth.
-#
-# Agreement is Cohen's kappa of every two judges on "relevant or not". Reliability is the model of Dawid and
-# Skene (1979), here with two classes: a candidate is relevant with probability π; judge j says so with
-# probability α_j (sensitivity) where it is and 1 − β_j (β specificity) where it is not; judges err
-# independently of each other given the truth. Expectation–maximisation starts from the share of judges that
-# said yes. It takes at least three judges, and it is as right as the independence is: judges that share a
-# blind spot vouch for each other.
+# --- agreement and reliability of the judges --------------------------------------------------------------
 
 
-ROUNDS = 500
-CLOSE = 1e-8
-PRIOR = 1.0
-"""One imagined yes and one imagined no a cell: no judge is taken to be infallible."""
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """What the model makes of the judges."""
-
-    prevalence: float
-    sensitivity: Mapping[str, float]
-    specificity: Mapping[str, float]
-    relevant: tuple[float, ...]
-    """Probability that a pair is relevant, in the order of the pairs."""
+def describe_judges(grades: Grades) -> dict[str, Any]:
+    """Return the agreement of the judges over all graded pairs and, for three or more, their reliability."""
+    votes = relevance_votes(grades, sorted(grades.by_pair))
+    estimate = estimate_reliability(grades, votes)
+    reliability = estimate and {
+        "prevalence": estimate.prevalence,
+        "sensitivity": dict(estimate.sensitivity),
+        "specificity": dict(estimate.specificity),
+    }
+    return {"kappa": pairwise_kappa(grades, votes), "reliability": reliability}
 
 
 def relevance_votes(grades: Grades, pairs: Sequence[tuple[str, str]]) -> Floats:
-    """Array (pairs, judges): 1 relevant, 0 not, NaN no grade."""
+    """Return an array (pairs, judges): 1 relevant, 0 not relevant, NaN no grade."""
     import numpy as np
 
     votes = np.full((len(pairs), len(grades.judges)), np.nan)
@@ -386,21 +412,49 @@ def relevance_votes(grades: Grades, pairs: Sequence[tuple[str, str]]) -> Floats:
 
 
 def pairwise_kappa(grades: Grades, votes: Floats) -> dict[str, float | None]:
-    """Cohen's kappa of every two judges on the pairs that both graded; `None` where nothing varies."""
+    """Return Cohen's kappa of every two judges on the pairs that both graded, `None` if no vote varies."""
     import numpy as np
 
     from tasks.stats.agreement import weighted_kappa
 
-    found: dict[str, float | None] = {}
+    kappas: dict[str, float | None] = {}
     for (i, left), (j, right) in combinations(enumerate(grades.judges), 2):
         both = ~np.isnan(votes[:, [i, j]]).any(axis=1)
         kappa = weighted_kappa(votes[both, i].tolist(), votes[both, j].tolist())
-        found[f"{left} ~ {right}"] = None if np.isnan(kappa) else kappa
-    return found
+        kappas[f"{left} ~ {right}"] = None if np.isnan(kappa) else kappa
+    return kappas
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Estimated error rates of the judges."""
+
+    prevalence: float
+    """Share of relevant pairs."""
+    sensitivity: Mapping[str, float]
+    specificity: Mapping[str, float]
+    relevant: tuple[float, ...]
+    """Probability that each pair is relevant, in the order of the pairs."""
 
 
 def estimate_reliability(grades: Grades, votes: Floats) -> Reliability | None:
-    """Dawid–Skene by expectation–maximisation; `None` for fewer than three judges or without votes."""
+    """Estimate the judges' error rates without known grades, by expectation–maximisation.
+
+    A pair is relevant with probability π. Judge j calls a relevant pair relevant with probability α_j
+    (sensitivity), an irrelevant one with 1 − β_j (β_j: specificity). Given the truth, judges are taken to err
+    independently: judges that share a blind spot vouch for each other. The start is the share of judges that
+    call a pair relevant.
+
+    Args:
+        grades: Names the judges.
+        votes: Shape (pairs, judges), see `relevance_votes`.
+
+    Returns:
+        The estimate, or `None` with fewer than three judges or without votes.
+
+    References:
+        Dawid and Skene (1979), doi:10.2307/2346806.
+    """
     import numpy as np
 
     if len(grades.judges) < 3 or not (~np.isnan(votes)).any():
@@ -410,16 +464,16 @@ def estimate_reliability(grades: Grades, votes: Floats) -> Reliability | None:
     no = np.where(given, 1.0 - votes, 0.0)
     share = yes.sum(axis=1) / np.maximum(given.sum(axis=1), 1)
     relevant = np.where(given.any(axis=1), share, 0.5)
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ROUNDS):
         prevalence = (relevant.sum() + PRIOR) / (len(relevant) + 2 * PRIOR)
         sensitivity = (relevant @ yes + PRIOR) / (relevant @ given + 2 * PRIOR)
         specificity = ((1 - relevant) @ no + PRIOR) / ((1 - relevant) @ given + 2 * PRIOR)
-        is_so = np.log(prevalence) + yes @ np.log(sensitivity) + no @ np.log(1 - sensitivity)
-        is_not = np.log(1 - prevalence) + yes @ np.log(1 - specificity) + no @ np.log(specificity)
-        updated = 1 / (1 + np.exp(np.clip(is_not - is_so, -700, 700)))
-        moved = float(np.abs(updated - relevant).max())
+        log_relevant = np.log(prevalence) + yes @ np.log(sensitivity) + no @ np.log(1 - sensitivity)
+        log_irrelevant = np.log(1 - prevalence) + yes @ np.log(1 - specificity) + no @ np.log(specificity)
+        updated = 1 / (1 + np.exp(np.clip(log_irrelevant - log_relevant, -700, 700)))
+        change = float(np.abs(updated - relevant).max())
         relevant = updated
-        if moved < CLOSE:
+        if change < TOLERANCE:
             break
     return Reliability(
         float(prevalence),
@@ -427,15 +481,3 @@ def estimate_reliability(grades: Grades, votes: Floats) -> Reliability | None:
         dict(zip(grades.judges, map(float, specificity), strict=True)),
         tuple(map(float, relevant)),
     )
-
-
-def describe_judges(grades: Grades) -> dict[str, Any]:
-    """Agreement and, for three judges or more, reliability without gold, over all pairs that were graded."""
-    votes = relevance_votes(grades, sorted(grades.by_pair))
-    found = estimate_reliability(grades, votes)
-    reliability = found and {
-        "prevalence": found.prevalence,
-        "sensitivity": dict(found.sensitivity),
-        "specificity": dict(found.specificity),
-    }
-    return {"kappa": pairwise_kappa(grades, votes), "reliability": reliability}

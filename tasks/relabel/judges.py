@@ -1,4 +1,4 @@
-"""What makes a candidate a false negative, as prompts and the types of their answers."""
+"""Open the judges of a relabelling by name."""
 
 from __future__ import annotations
 
@@ -11,21 +11,12 @@ from tasks.judges.relevance import (
     ModelComparer,
     ModelGrader,
     ModelJudge,
-    answers_query,
-    treats_unequally,
+    read_query_criterion,
+    read_treatment_criterion,
 )
 from tasks.models import ModelSettings, open_model
 from tasks.models.prompts import read_prompt
 from tasks.relabel.rule_judges import LexicalJudge, SentenceJudge, read_function_words
-
-# The judge that is a language model: prompts in, checked answers out, abstentions counted.
-#
-# Every span is checked against its passage. One that does not occur there is asked for once more, and after
-# that the judge has abstained.
-
-
-# Judges by name, open for the length of a block.
-
 
 RULE_JUDGES = {"passage": LexicalJudge.name, "question": SentenceJudge.name}
 """The judge without a model, by subject."""
@@ -60,9 +51,9 @@ async def open_judges(
             elif name == LexicalJudge.name:
                 judges.append(LexicalJudge(read_function_words(settings.data_dir)))
             else:
-                criterion = criterion or (treats_unequally if subject == "question" else answers_query)(
-                    settings.data_dir
-                )
+                criterion = criterion or (
+                    read_treatment_criterion if subject == "question" else read_query_criterion
+                )(settings.data_dir)
                 model = await stack.enter_async_context(open_model(name, settings))
                 judges.append(ModelJudge(model, criterion))
         yield judges
@@ -93,7 +84,7 @@ async def open_graders(
 
 
 def prompt_for(name: str, subject: str) -> str:
-    """The prompt file for `passage`s or `question`s."""
+    """Return the name of a prompt for `passage`s or `question`s."""
     return f"{name}_question" if subject == "question" else name
 
 

@@ -1,8 +1,11 @@
-"""Hard negatives out of a pool of passages: BM25, with a margin below the positive.
+"""Mine hard negatives from a pool of passages with BM25, and screen candidates before they are judged.
 
-A mined passage may score at most `pos − |pos|·m` (m = .05), where `pos` is the query's score for its best
-positive in the pool: what scores as high as the positive is likely to answer, too (positive-aware mining,
-NV-Retriever, arXiv 2407.15831). What is mined is a candidate like any other: it is relabelled before use.
+A mined passage may score at most `pos − |pos|·m` (m = .05), with `pos` the query's score for its best
+positive in the pool: a passage that scores as high as the positive probably answers the query, too. Mined
+passages are relabelled like all others before they are used.
+
+References:
+    Positive-aware mining: NV-Retriever, arXiv 2407.15831.
 """
 
 from __future__ import annotations
@@ -23,122 +26,146 @@ from tasks.relabel.decisions import (
     Relabelling,
     label_change,
 )
-from tasks.relabel.rule_judges import stem, words
+from tasks.relabel.rule_judges import split_words, stem
 from tasks.text.normalize import normalise_for_match
 
 MARGIN = 0.05
-TRIES = 3
-"""So many candidates are mined for every negative that is missing, because some will answer."""
+MINED_PER_MISSING = 3
+"""Candidates mined per missing negative. Some of them will turn out to answer the query."""
+
+Score = Callable[[str, Passage], float | None]
+"""Scores a passage for a query. A passage without a score (`None`) is not screened."""
 
 
-class MinedPool:
-    """An index over passages, each text once. Held in memory, as long as it is used."""
+# --- mining -----------------------------------------------------------------------------------------------
+
+
+class PassagePool:
+    """A BM25 index over passages, in memory. Repeated texts are indexed once."""
 
     def __init__(self, passages: Iterable[Passage]) -> None:
         import bm25s
 
         self._passages = {normalise_for_match(p.text): p for p in passages if p.text.strip()}
-        self._place = {text: place for place, text in enumerate(self._passages)}
+        self._position = {text: position for position, text in enumerate(self._passages)}
         self._texts = list(self._passages)
         self._index = bm25s.BM25()
-        self._last: tuple[str | None, Sequence[float]] = (None, ())
+        self._last_query: str | None = None
+        self._last_scores: Sequence[float] = ()
         if self._texts:
-            self._index.index([_tokens(text) for text in self._texts], show_progress=False)
+            self._index.index([_stems(text) for text in self._texts], show_progress=False)
 
     def score(self, query: str, passage: Passage) -> float | None:
-        """BM25 of a passage of the pool for a query; `None` for one that is not in it, or a query without
-        words. The query that was asked last is remembered."""
-        place = self._place.get(normalise_for_match(passage.text))
-        if place is None or not self._scores_of(query):
+        """Return the BM25 score of a passage, `None` if it is not in the pool or the query has no words."""
+        position = self._position.get(normalise_for_match(passage.text))
+        if position is None:
             return None
-        return float(self._last[1][place])
+        scores = self._cached_scores(query)
+        return float(scores[position]) if len(scores) else None
 
-    def _scores_of(self, query: str) -> bool:
-        if self._last[0] != query:
-            tokens = _tokens(query)
-            self._last = (query, self._index.get_scores(tokens) if tokens and self._texts else ())
-        return len(self._last[1]) > 0
+    def _cached_scores(self, query: str) -> Sequence[float]:
+        # A row's candidates are scored one after the other, so the last query is enough.
+        if self._last_query != query:
+            stems = _stems(query)
+            self._last_query = query
+            self._last_scores = self._index.get_scores(stems) if stems and self._texts else ()
+        return self._last_scores
 
     def nearest(self, row: CandidateSet, count: int, margin: float = MARGIN) -> list[Passage]:
-        """The best matches for a row's query that are not in the row and stay below the margin; ties in the
-        order of the pool. Passages that share no word with the query are none."""
+        """Return the best matches for a row's query that are not in the row, best first.
+
+        Args:
+            row: Its positives set the ceiling of scores.
+            count: Maximum number of passages.
+            margin: Minimum distance below the best positive, as a share of its score.
+
+        Returns:
+            Passages that share a word with the query. Ties are in the order of the pool.
+        """
         import numpy as np
 
-        tokens = _tokens(row.query)
-        if not self._texts or not tokens:
+        stems = _stems(row.query)
+        if not self._texts or not stems:
             return []
-        scores = self._index.get_scores(tokens)
+        scores = self._index.get_scores(stems)
         own = {normalise_for_match(p.text) for p in (*row.positives, *row.negatives)}
-        positives = [self._place.get(normalise_for_match(p.text)) for p in row.positives]
-        known = [float(scores[place]) for place in positives if place is not None]
+        positions = [self._position.get(normalise_for_match(p.text)) for p in row.positives]
+        known = [float(scores[position]) for position in positions if position is not None]
         ceiling = max(known) - abs(max(known)) * margin if known else np.inf
-        found: list[Passage] = []
-        for place in np.argsort(-scores, kind="stable"):
-            if len(found) == count or scores[place] <= 0:
+        mined: list[Passage] = []
+        for position in np.argsort(-scores, kind="stable"):
+            if len(mined) == count or scores[position] <= 0:
                 break
-            if scores[place] <= ceiling and self._texts[place] not in own:
-                found.append(self._passages[self._texts[place]])
-        return found
+            if scores[position] <= ceiling and self._texts[position] not in own:
+                mined.append(self._passages[self._texts[position]])
+        return mined
 
 
-def _tokens(text: str) -> list[str]:
-    return [stem(word) for word in words(text)]
+def _stems(text: str) -> list[str]:
+    return [stem(word) for word in split_words(text)]
 
 
-def with_mined_negatives(rows: Sequence[CandidateSet], pool: MinedPool, count: int) -> list[CandidateSet]:
-    """Rows without negatives get so many from the pool; the others stay as they are."""
+def fill_empty_rows(rows: Sequence[CandidateSet], pool: PassagePool, count: int) -> list[CandidateSet]:
+    """Add up to `count` mined negatives to each row without negatives. Other rows stay unchanged."""
     return [row if row.negatives else _with_negatives(row, pool.nearest(row, count)) for row in rows]
 
 
 def _with_negatives(row: CandidateSet, negatives: Sequence[Passage]) -> CandidateSet:
     mined = tuple(passage.model_copy(update={"score": None}) for passage in negatives)
-    name = content_id("set", row.id, "mined", [passage.id for passage in mined])
-    return row.model_copy(update={"id": name, "negatives": mined})
+    identifier = content_id("set", row.id, "mined", [passage.id for passage in mined])
+    return row.model_copy(update={"id": identifier, "negatives": mined})
+
+
+# --- backfilling ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Shortage:
-    """A row that is left with too few negatives, and the candidates that may stand in."""
+    """A row with too few negatives left, and the mined candidates for the missing ones."""
 
     row: RelabelledRow
-    asked: CandidateSet
+    candidates: CandidateSet
     missing: int
 
 
 async def backfill(
     relabelling: Relabelling,
-    pool: MinedPool,
+    pool: PassagePool,
     policy: Policy,
     relabel: Callable[[Sequence[CandidateSet]], Awaitable[Relabelling]],
 ) -> Relabelling:
-    """Fill rows that have fewer than `min_negatives` left with mined ones that the judges let stand."""
-    short = [found for row in relabelling.rows if (found := _shortage(row, pool, policy)) is not None]
-    if not short:
+    """Add mined negatives that the judges keep to rows with fewer than `min_negatives` left."""
+    shortages = [s for row in relabelling.rows if (s := _shortage(row, pool, policy)) is not None]
+    if not shortages:
         return relabelling
-    judged = await relabel([shortage.asked for shortage in short])
+    judged = await relabel([shortage.candidates for shortage in shortages])
     judge = "+".join(relabelling.judged_by)
-    filled = {id(s.row): _filled(s, answer, judge) for s, answer in zip(short, judged.rows, strict=True)}
+    filled = {
+        id(shortage.row): _fill_row(shortage, answer, judge)
+        for shortage, answer in zip(shortages, judged.rows, strict=True)
+    }
     return replace(relabelling, rows=tuple(filled.get(id(row), row) for row in relabelling.rows))
 
 
-def _shortage(row: RelabelledRow, pool: MinedPool, policy: Policy) -> Shortage | None:
+def _shortage(row: RelabelledRow, pool: PassagePool, policy: Policy) -> Shortage | None:
     if row.after is None or not row.before.negatives:
         return None
     missing = policy.min_negatives - len(row.after.negatives)
     if missing <= 0:
         return None
-    return Shortage(row, _with_negatives(row.before, pool.nearest(row.before, TRIES * missing)), missing)
+    mined = pool.nearest(row.before, MINED_PER_MISSING * missing)
+    return Shortage(row, _with_negatives(row.before, mined), missing)
 
 
-def _filled(shortage: Shortage, answer: RelabelledRow, judge: str) -> RelabelledRow:
+def _fill_row(shortage: Shortage, judged: RelabelledRow, judge: str) -> RelabelledRow:
     row = shortage.row
     assert row.after is not None
-    stand = [
+    kept = [
         passage
-        for passage, verdict in zip(answer.before.negatives, answer.verdicts, strict=True)
+        for passage, verdict in zip(judged.before.negatives, judged.verdicts, strict=True)
         if verdict.outcome == "kept"
     ][: shortage.missing]
-    after = row.after.model_copy(update={"negatives": (*row.after.negatives, *stand)})
+    after = row.after.model_copy(update={"negatives": (*row.after.negatives, *kept)})
     changes = tuple(
         label_change(
             subject=passage.id,
@@ -150,27 +177,21 @@ def _filled(shortage: Shortage, answer: RelabelledRow, judge: str) -> Relabelled
             verdict=CandidateVerdict("kept", "backfilled"),
             judge=judge,
         )
-        for passage in stand
+        for passage in kept
     )
-    return replace(row, after=after, changes=(*row.changes, *changes), backfilled=len(stand))
+    return replace(row, after=after, changes=(*row.changes, *changes), backfilled=len(kept))
 
 
-# A cheap screen: candidates that score far below their positive are left alone without asking anybody.
+# --- the screen -------------------------------------------------------------------------------------------
 #
-# Screened out is what scores below `pos − |pos|·margin`, where `pos` is the lowest score of the row's
-# positives: by `bm25` over the passages at hand, or by the `score`s that the file came with. Such a candidate
-# keeps its label. What that saves is counted; what it costs is measured: a share of them (`check`, drawn by
-# content) is judged all the same, and how many of those turn out relevant estimates what was missed among the
-# rest. With known grades it is counted outright.
-
-
-Score = Callable[[str, Passage], float | None]
-"""The score of a passage for a query; `None`: it has none, and is not screened."""
+# Candidates that score below `pos − |pos|·margin` keep their label without a judge, with `pos` the lowest
+# score of the row's positives. To estimate how many false negatives this misses, a share of them is judged
+# all the same. With known grades, they are counted.
 
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """Which score, how far below the positive, and which share of what is screened out is judged anyway."""
+    """The score, the margin below the positive, and the share of screened candidates to judge anyway."""
 
     by: Literal["bm25", "score"] = "bm25"
     margin: float = 0.5
@@ -178,7 +199,7 @@ class Screen:
 
     @classmethod
     def parse(cls, text: str) -> Screen:
-        """Read `bm25:0.5` or `score:0.2:0.1` (the score, its margin, and the share that is checked)."""
+        """Parse `SCORE:MARGIN[:CHECK]`, such as `bm25:0.5`. Raise `InputError` with the valid form."""
         by, *numbers = text.split(":")
         try:
             values = [float(number) for number in numbers]
@@ -193,24 +214,24 @@ class Screen:
 
 
 def screen_candidates(plans: Sequence[Plan], screen: Screen, score: Score) -> list[Plan]:
-    """The plans without the candidates that need not be asked about."""
-    return [_screened(plan, screen, score) for plan in plans]
+    """Take the candidates out of the plans that score too low to be judged."""
+    return [_screen_row(plan, screen, score) for plan in plans]
 
 
-def _screened(plan: Plan, screen: Screen, score: Score) -> Plan:
+def _screen_row(plan: Plan, screen: Screen, score: Score) -> Plan:
     row = plan.row
     positives = [score(row.query, row.positives[i]) for i in plan.positives]
     known = [value for value in positives if value is not None]
     if not known:
         return plan
     floor = min(known) - abs(min(known)) * screen.margin
-    far = [i for i in plan.asked if _is_below(score(row.query, row.negatives[i]), floor)]
-    checked = tuple(i for i in far if _is_checked(row, row.negatives[i], screen.check))
-    out = [i for i in far if i not in checked]
+    low = [i for i in plan.undecided if _is_below(score(row.query, row.negatives[i]), floor)]
+    checked = tuple(i for i in low if _is_checked(row, row.negatives[i], screen.check))
+    out = [i for i in low if i not in checked]
     return replace(
         plan,
         decided={**plan.decided, **{i: CandidateVerdict("kept", SCREENED_OUT) for i in out}},
-        asked=tuple(i for i in plan.asked if i not in out),
+        undecided=tuple(i for i in plan.undecided if i not in out),
         screen_checked=checked,
     )
 
@@ -223,19 +244,19 @@ def _is_checked(row: CandidateSet, passage: Passage, share: float) -> bool:
     return derived_seed("screen check", row.query, passage.id) % 1_000_000 < share * 1_000_000
 
 
-def given_score(query: str, passage: Passage) -> float | None:
-    """The score that the file came with."""
+def recorded_score(query: str, passage: Passage) -> float | None:
+    """Return the score in the file. It has the signature of `Score`."""
     return passage.score
 
 
-def missed_of(row: RelabelledRow) -> int:
-    """How many of a row's checked candidates turned out relevant, though the screen had let them be."""
+def count_missed(row: RelabelledRow) -> int:
+    """Count the checked candidates of a row that are relevant: the screen would have missed them."""
     return sum(row.verdicts[i].outcome in ("promoted", "removed") for i in row.screen_checked)
 
 
 def describe_screen(screened_out: int, checked: int, missed: int) -> dict[str, Any]:
-    """Calls saved, and the share of relevant ones among those that were checked, with Wilson's interval."""
-    low, high = _wilson(missed, checked) if checked else (None, None)
+    """Return the calls saved, and the share of relevant candidates among the checked, with its interval."""
+    low, high = _wilson_interval(missed, checked) if checked else (None, None)
     share = missed / checked if checked else None
     return {
         "spared": screened_out,
@@ -244,8 +265,8 @@ def describe_screen(screened_out: int, checked: int, missed: int) -> dict[str, A
     }
 
 
-def _wilson(hits: int, of: int) -> tuple[float, float]:
+def _wilson_interval(hits: int, total: int) -> tuple[float, float]:
     from scipy.stats import binomtest
 
-    interval = binomtest(hits, of).proportion_ci(method="wilson")
+    interval = binomtest(hits, total).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)

@@ -1,7 +1,7 @@
-"""A sheet for people: some candidates to label by hand, and how far the judges agree with that.
+"""Describe and evaluate a relabelling: run statistics, audit sheets for people, and metrics with known
+grades.
 
-The sheet does not say what the judges decided. Which candidates are on it depends on their content only, so
-that the same file gives the same sheet. Cells that a spreadsheet would take for a formula get an apostrophe.
+All figures are sums over rows, so that the parts of a file can be added up.
 """
 
 from __future__ import annotations
@@ -20,51 +20,193 @@ from schemas.tables import content_hash, derived_seed
 from tasks.files.records import open_text
 from tasks.files.tables import cell_error, read_csv_rows, write_csv
 from tasks.relabel.decisions import SCREENED_OUT, RelabelledRow, Relabelling
-from tasks.relabel.mining import describe_screen, missed_of
+from tasks.relabel.mining import count_missed, describe_screen
 
+RANKED = ("ranked_above_positive", "evidence_below_positive", "tied_with_positive", "order_flip")
+"""Reasons of verdicts that come from a ranking."""
 COLUMNS = ("row", "docid", "query", "passage", "answers")
+"""Columns of an audit sheet. People fill in the last one."""
 ANSWERS = {"yes": 1, "y": 1, "1": 1, "no": 0, "n": 0, "0": 0}
+METRICS = (
+    "relabel_precision",
+    "false_negative_rate_before",
+    "false_negative_rate_after",
+    "true_negatives_lost",
+)
+COUNTED = (*METRICS, "relevant_screened_out")
+"""The last one is the share of relevant candidates among those that a screen kept from the judges."""
+
+Qrels = Mapping[tuple[str, str], int]
+"""Grades of people by (query id, passage id)."""
+
+
+# --- run statistics ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class RunStatistics:
+    """Sums over rows: reasons, flags, lengths of evidence, agreement, the screen, and costs."""
+
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Candidates by the first word of their reason."""
+    flags: Counter[str] = field(default_factory=Counter)
+    spans: Counter[str] = field(default_factory=Counter)
+    """Spans of evidence by length in characters."""
+    agreement: dict[str, list[int]] = field(default_factory=dict)
+    screen: Counter[str] = field(default_factory=Counter)
+    costs: dict[str, list[float]] = field(default_factory=dict)
+    """By judge: calls, tokens in, tokens out, dollars."""
+
+    @classmethod
+    def of(cls, relabelling: Relabelling, costs: Iterable[StageCost] = ()) -> RunStatistics:
+        """Return the statistics of some rows."""
+        sums = cls(agreement={pair: list(votes) for pair, votes in relabelling.agreement.items()})
+        for row in relabelling.rows:
+            sums.reasons.update(verdict.reason.split(" ")[0] for verdict in row.verdicts)
+            sums.spans.update(str(len(v.evidence)) for v in row.verdicts if v.evidence is not None)
+            sums.flags.update(row.flags)
+            sums.screen.update(checked=len(row.screen_checked), missed=count_missed(row))
+        for cost in costs:
+            sums.costs[cost.model] = [cost.calls, cost.tokens_in, cost.tokens_out, cost.cost_usd]
+        return sums
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> RunStatistics:
+        """Return the statistics that `to_dict` wrote."""
+        counters = {name: Counter(record[name]) for name in ("reasons", "flags", "spans", "screen")}
+        return cls(**counters, agreement=dict(record["agreement"]), costs=dict(record["costs"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-serialisable form."""
+        return {each.name: dict(getattr(self, each.name)) for each in fields(self)}
+
+    def merge(self, other: RunStatistics) -> None:
+        """Add the statistics of other rows."""
+        for name in ("reasons", "flags", "spans", "screen"):
+            getattr(self, name).update(getattr(other, name))
+        for pair, votes in other.agreement.items():
+            own = self.agreement.get(pair, [0] * 4)
+            self.agreement[pair] = [a + b for a, b in zip(own, votes, strict=True)]
+        for judge, spent in other.costs.items():
+            self.costs[judge] = [a + b for a, b in zip(self.costs.get(judge, [0] * 4), spent, strict=True)]
+
+    def describe(self, rows: int) -> dict[str, Any]:
+        """Return the section `report` of the result for a run over `rows` rows."""
+        return {
+            "by_reason": dict(sorted(self.reasons.items())),
+            "rows_for_review": self.flags["review"],
+            "rows_ambiguous": self.flags["ambiguous"],
+            "agreement": {pair: kappa_of_counts(votes) for pair, votes in sorted(self.agreement.items())},
+            "evidence_characters": length_quantiles(self.spans),
+            "order_flips": {
+                "flipped": self.reasons["order_flip"],
+                "ranked": sum(self.reasons[reason] for reason in RANKED),
+            },
+            "cost": {judge: _describe_cost(spent, rows) for judge, spent in sorted(self.costs.items())},
+            "screen": describe_screen(
+                self.reasons["screened_out"], self.screen["checked"], self.screen["missed"]
+            ),
+        }
+
+
+def count_agreement(votes: Iterable[Mapping[str, bool | None]]) -> dict[str, tuple[int, int, int, int]]:
+    """Count the votes of every two judges, see `Relabelling.agreement`. Abstentions are left out."""
+    cells: dict[str, list[int]] = {}
+    for vote in votes:
+        for left, right in combinations(vote, 2):
+            one, other = vote[left], vote[right]
+            if one is not None and other is not None:
+                cells.setdefault(f"{left} ~ {right}", [0] * 4)[2 * (not one) + (not other)] += 1
+    return {pair: (a, b, c, d) for pair, (a, b, c, d) in cells.items()}
+
+
+def kappa_of_counts(votes: Iterable[int]) -> dict[str, Any]:
+    """Return Cohen's kappa of two judges and its cells. Kappa is `None` if no vote varies.
+
+    Args:
+        votes: Candidates called relevant by both, only the first, only the second, neither.
+    """
+    both, left, right, neither = votes
+    n = both + left + right + neither
+    expected = ((both + left) * (both + right) + (right + neither) * (left + neither)) / n**2 if n else 1.0
+    kappa = ((both + neither) / n - expected) / (1 - expected) if expected < 1 else None
+    return {"kappa": kappa, "both_yes": both, "only_first": left, "only_second": right, "both_no": neither}
+
+
+def length_quantiles(lengths: Mapping[str, int]) -> dict[str, int | None]:
+    """Return number, median, 90th percentile and maximum of lengths with their counts."""
+    n, quantiles = sum(lengths.values()), {}
+    for name, share in (("median", 0.5), ("p90", 0.9), ("max", 1.0)):
+        seen = 0
+        for length, count in sorted((int(length), count) for length, count in lengths.items()):
+            seen += count
+            if seen >= share * n:
+                quantiles[name] = length
+                break
+    return {
+        "n": n,
+        "median": quantiles.get("median"),
+        "p90": quantiles.get("p90"),
+        "max": quantiles.get("max"),
+    }
+
+
+def _describe_cost(spent: Iterable[float], rows: int) -> dict[str, float]:
+    calls, tokens_in, tokens_out, dollars = spent
+    return {
+        "calls": calls,
+        "tokens_in": tokens_in,
+        "tokens_out": tokens_out,
+        "cost_usd": round(dollars, 6),
+        "calls_per_row": round(calls / max(1, rows), 3),
+        "cost_usd_per_row": round(dollars / max(1, rows), 8),
+    }
+
+
+# --- audit sheets -----------------------------------------------------------------------------------------
+#
+# The sheet does not show the judges' verdicts. The sample depends on the content of the candidates only, so
+# that the same file gives the same sheet.
 
 
 @dataclass(frozen=True, order=True, slots=True)
 class AuditLine:
-    """One candidate, and whether the judges took it for an answer (`None`: they abstained)."""
+    """One candidate of the audit."""
 
     draw: str
+    """Hash that orders the sample."""
     row: str
     docid: str
     query: str
     passage: str
     judged: int | None
+    """1 if the judges called it relevant, else 0. `None`: they abstained."""
 
 
 def audit_lines(rows: Iterable[RelabelledRow]) -> Iterator[AuditLine]:
-    """Every candidate that a judge had a say in."""
+    """Yield every candidate that a judge saw."""
     for row in rows:
-        for at, (passage, verdict) in enumerate(zip(row.before.negatives, row.verdicts, strict=True)):
-            if at in row.rule_decided:
+        for index, (passage, verdict) in enumerate(zip(row.before.negatives, row.verdicts, strict=True)):
+            if index in row.rule_decided:
                 continue
             judged = {"abstained": None, "kept": int(verdict.evidence is not None)}.get(verdict.outcome, 1)
             draw = content_hash(["audit", row.before.id, passage.id])
             yield AuditLine(draw, row.before.id, passage.id, row.before.query, passage.text, judged)
 
 
-def draw_lines(lines: Iterable[AuditLine], count: int) -> list[AuditLine]:
-    """A random sample by content: the smallest hashes. Samples of parts can be drawn from again."""
+def sample_lines(lines: Iterable[AuditLine], count: int) -> list[AuditLine]:
+    """Sample the lines with the smallest hashes. A sample of several samples equals a sample of all lines."""
     return heapq.nsmallest(count, lines)
 
 
-def write_sheet(path: Path, lines: Iterable[AuditLine]) -> None:
-    """A CSV with an empty column `answers`, to be filled with yes or no."""
-    write_csv(
-        path,
-        COLUMNS,
-        (dict(zip(COLUMNS, (x.row, x.docid, x.query, x.passage, ""), strict=True)) for x in lines),
-    )
+def write_audit_sheet(path: Path, lines: Iterable[AuditLine]) -> None:
+    """Write a CSV file with an empty column `answers`, to fill in with yes or no."""
+    rows = ((line.row, line.docid, line.query, line.passage, "") for line in lines)
+    write_csv(path, COLUMNS, (dict(zip(COLUMNS, row, strict=True)) for row in rows))
 
 
-def read_sheet(path: Path) -> dict[tuple[str, str], int]:
-    """Return people's answers (1 yes, 0 no) by (row, docid), without the lines that nobody filled in.
+def read_audit_sheet(path: Path) -> dict[tuple[str, str], int]:
+    """Return people's answers (1 yes, 0 no) by (row, docid). Lines without an answer are skipped.
 
     Raises:
         InputError: If an answer is neither yes nor no, or if a candidate has both.
@@ -82,8 +224,10 @@ def read_sheet(path: Path) -> dict[tuple[str, str], int]:
     return answers
 
 
-def compare_with_people(lines: Iterable[AuditLine], answers: dict[tuple[str, str], int]) -> dict[str, Any]:
-    """Cohen's kappa and the share of equal answers; abstentions of the judges are counted apart."""
+def agreement_with_people(
+    lines: Iterable[AuditLine], answers: Mapping[tuple[str, str], int]
+) -> dict[str, Any]:
+    """Return Cohen's kappa and the share of equal answers. Abstentions of the judges are counted apart."""
     from tasks.stats.agreement import weighted_kappa
 
     both = [
@@ -99,147 +243,16 @@ def compare_with_people(lines: Iterable[AuditLine], answers: dict[tuple[str, str
     }
 
 
-# What a relabelling run has to say for itself: the funnel by reason, how judges agree, what a row costs,
-# how long evidence is, how often the order of a ranking decided, what the screen saved and missed.
+# --- metrics with known grades ----------------------------------------------------------------------------
 #
-# Everything is a sum over rows, so that parts of a file add up.
-
-
-RANKED = ("ranked_above_positive", "evidence_below_positive", "tied_with_positive", "order_flip")
-
-
-@dataclass
-class Observed:
-    """Sums over rows."""
-
-    reasons: Counter[str] = field(default_factory=Counter)
-    """Candidates by the reason of their verdict; `graded …` counts as `graded`."""
-    flags: Counter[str] = field(default_factory=Counter)
-    spans: Counter[str] = field(default_factory=Counter)
-    """Spans of evidence by their length in characters."""
-    agreement: dict[str, list[int]] = field(default_factory=dict)
-    screen: Counter[str] = field(default_factory=Counter)
-    costs: dict[str, list[float]] = field(default_factory=dict)
-    """By judge: calls, tokens in, tokens out, dollars."""
-
-    @classmethod
-    def of(cls, relabelling: Relabelling, costs: Iterable[StageCost] = ()) -> Observed:
-        """What some rows add."""
-        found = cls(agreement={pair: list(votes) for pair, votes in relabelling.agreement.items()})
-        for row in relabelling.rows:
-            found.reasons.update(verdict.reason.split(" ")[0] for verdict in row.verdicts)
-            found.spans.update(str(len(v.evidence)) for v in row.verdicts if v.evidence is not None)
-            found.flags.update(row.flags)
-            found.screen.update(checked=len(row.screen_checked), missed=missed_of(row))
-        for cost in costs:
-            found.costs[cost.model] = [cost.calls, cost.tokens_in, cost.tokens_out, cost.cost_usd]
-        return found
-
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> Observed:
-        """Read what `to_dict` wrote."""
-        counters = {name: Counter(record[name]) for name in ("reasons", "flags", "spans", "screen")}
-        return cls(**counters, agreement=dict(record["agreement"]), costs=dict(record["costs"]))
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {each.name: dict(getattr(self, each.name)) for each in fields(self)}
-
-    def merge(self, other: Observed) -> None:
-        """Add the sums of other rows."""
-        for name in ("reasons", "flags", "spans", "screen"):
-            getattr(self, name).update(getattr(other, name))
-        for pair, votes in other.agreement.items():
-            self.agreement[pair] = [
-                a + b for a, b in zip(self.agreement.get(pair, [0] * 4), votes, strict=True)
-            ]
-        for judge, spent in other.costs.items():
-            self.costs[judge] = [a + b for a, b in zip(self.costs.get(judge, [0] * 4), spent, strict=True)]
-
-    def describe(self, rows: int) -> dict[str, Any]:
-        """The report."""
-        return {
-            "by_reason": dict(sorted(self.reasons.items())),
-            "rows_for_review": self.flags["review"],
-            "rows_ambiguous": self.flags["ambiguous"],
-            "agreement": {pair: kappa_of(votes) for pair, votes in sorted(self.agreement.items())},
-            "evidence_characters": quantiles(self.spans),
-            "order_flips": {
-                "flipped": self.reasons["order_flip"],
-                "ranked": sum(self.reasons[reason] for reason in RANKED),
-            },
-            "cost": {judge: _cost_of(values, rows) for judge, values in sorted(self.costs.items())},
-            "screen": describe_screen(
-                self.reasons["screened_out"], self.screen["checked"], self.screen["missed"]
-            ),
-        }
-
-
-def agreement_of(votes: Iterable[Mapping[str, bool | None]]) -> dict[str, tuple[int, int, int, int]]:
-    """Agreement of every two judges, see `Relabelling.agreement`; abstentions count nowhere."""
-    cells: dict[str, list[int]] = {}
-    for vote in votes:
-        for left, right in combinations(vote, 2):
-            one, other = vote[left], vote[right]
-            if one is not None and other is not None:
-                cells.setdefault(f"{left} ~ {right}", [0] * 4)[2 * (not one) + (not other)] += 1
-    return {pair: (a, b, c, d) for pair, (a, b, c, d) in cells.items()}
-
-
-def kappa_of(votes: Iterable[int]) -> dict[str, Any]:
-    """Cohen's kappa of a table of four (yes-yes, yes-no, no-yes, no-no); `None` where nothing varies."""
-    from tasks.stats.agreement import kappa_of_votes
-
-    yes, left, right, no = votes
-    kappa = kappa_of_votes(yes, left, right, no)
-    return {"kappa": kappa, "both_yes": yes, "only_first": left, "only_second": right, "both_no": no}
-
-
-def quantiles(lengths: Mapping[str, int]) -> dict[str, int | None]:
-    """Number, median, ninth decile and maximum of counted lengths."""
-    n, found = sum(lengths.values()), {}
-    for name, share in (("median", 0.5), ("p90", 0.9), ("max", 1.0)):
-        seen = 0
-        for length, count in sorted((int(length), count) for length, count in lengths.items()):
-            seen += count
-            if seen >= share * n:
-                found[name] = length
-                break
-    return {"n": n, "median": found.get("median"), "p90": found.get("p90"), "max": found.get("max")}
-
-
-def _cost_of(values: Iterable[float], rows: int) -> dict[str, float]:
-    calls, tokens_in, tokens_out, dollars = values
-    return {
-        "calls": calls,
-        "tokens_in": tokens_in,
-        "tokens_out": tokens_out,
-        "cost_usd": round(dollars, 6),
-        "calls_per_row": round(calls / max(1, rows), 3),
-        "cost_usd_per_row": round(dollars / max(1, rows), 8),
-    }
-
-
-# How good a relabelling is, where human grades are known: four numbers with intervals over queries.
-#
-# `relabel_precision`: share of the promoted that are relevant. `false_negative_rate_before`, `_after`: share
-# of the hard negatives that are relevant, as they came and as they are left. `true_negatives_lost`: share of
-# the candidates with grade 0 that were promoted or removed, the hidden cost. Candidates without a grade count
-# nowhere. Intervals are percentiles of a bootstrap that draws whole queries.
-
-
-METRICS = (
-    "relabel_precision",
-    "false_negative_rate_before",
-    "false_negative_rate_after",
-    "true_negatives_lost",
-)
-COUNTED = (*METRICS, "relevant_screened_out")
-"""The last is the share of relevant candidates among those that a screen kept from the judges."""
+# `relabel_precision`: share of relevant candidates among the promoted. `false_negative_rate_before`,
+# `_after`: share of relevant candidates among the hard negatives, before and after. `true_negatives_lost`:
+# share of the candidates with grade 0 that were promoted or removed, the hidden cost. Candidates without a
+# grade are left out. Intervals are percentiles of a bootstrap over queries.
 
 
 class ShareEstimate(TypedDict):
-    """A share with its 95 % interval; `n` is its denominator. All `None` where there was nothing to count."""
+    """A share with its 95 % interval and denominator `n`. With `n` = 0 the others are `None`."""
 
     value: float | None
     low: float | None
@@ -247,19 +260,16 @@ class ShareEstimate(TypedDict):
     n: int
 
 
-Qrels = Mapping[tuple[str, str], int]
-
-
 @dataclass
 class QueryCounts:
-    """Counts by query: for each metric (hits, of how many)."""
+    """Counts by query: for each of `COUNTED`, hits and denominator."""
 
     qrels: Qrels
     relevant_from: int = 2
     by_query: dict[str, list[int]] = field(default_factory=dict)
 
     def add(self, rows: Iterable[RelabelledRow]) -> None:
-        """Count the candidates of some rows. In a dropped row nothing is left, and nothing was promoted."""
+        """Count the candidates of some rows. Those of a dropped row count as removed."""
         for row in rows:
             for passage, verdict in zip(row.before.negatives, row.verdicts, strict=True):
                 grade = self.qrels.get((row.before.query_id, passage.id))
@@ -271,51 +281,58 @@ class QueryCounts:
         """Count one candidate with a known grade."""
         cells = self.by_query.setdefault(query_id, [0] * 2 * len(COUNTED))
         relevant, left = grade >= self.relevant_from, outcome in ("kept", "abstained")
-        for metric, hit, counts in (
+        for metric, hit, in_denominator in (
             (0, relevant, outcome == "promoted"),
             (1, relevant, True),
             (2, relevant, left),
             (3, not left, grade == 0),
             (4, relevant, screened),
         ):
-            cells[2 * metric] += hit and counts
-            cells[2 * metric + 1] += counts
+            cells[2 * metric] += hit and in_denominator
+            cells[2 * metric + 1] += in_denominator
 
     def merge(self, by_query: Mapping[str, Sequence[int]]) -> None:
         """Add the counts of other rows."""
         for query_id, cells in by_query.items():
-            mine = self.by_query.setdefault(query_id, [0] * 2 * len(COUNTED))
-            self.by_query[query_id] = [a + b for a, b in zip(mine, cells, strict=True)]
+            own = self.by_query.setdefault(query_id, [0] * 2 * len(COUNTED))
+            self.by_query[query_id] = [a + b for a, b in zip(own, cells, strict=True)]
 
     def estimates(self, names: Sequence[str] = METRICS) -> dict[str, ShareEstimate]:
-        """The four metrics, or those that are named."""
+        """Return the named metrics with intervals."""
         from tasks.stats.resampling import cluster_bootstrap, ratio_of_sums
 
         cells = [self.by_query[query] for query in sorted(self.by_query)]
-        found: dict[str, ShareEstimate] = {}
+        estimates: dict[str, ShareEstimate] = {}
         for name in names:
             i = COUNTED.index(name)
             pairs = [row[2 * i : 2 * i + 2] for row in cells]
-            n = sum(of for _, of in pairs)
+            n = sum(total for _, total in pairs)
             if n == 0:
-                found[name] = {"value": None, "low": None, "high": None, "n": 0}
+                estimates[name] = {"value": None, "low": None, "high": None, "n": 0}
                 continue
             seed = derived_seed("relabel truth", name)
             interval = cluster_bootstrap(pairs, ratio_of_sums, seed)
-            found[name] = {"value": interval.value, "low": interval.low, "high": interval.high, "n": n}
-        return found
+            estimates[name] = {"value": interval.value, "low": interval.low, "high": interval.high, "n": n}
+        return estimates
 
 
 def read_qrels(path: Path) -> dict[tuple[str, str], int]:
-    """TREC qrels `qid 0 docid grade`, or BEIR's `query-id corpus-id score` with its header."""
+    """Read grades by (query id, passage id).
+
+    Args:
+        path: TREC qrels (`qid 0 docid grade`), or BEIR's (`query-id corpus-id score`, with a header).
+
+    Raises:
+        InputError: If a line is invalid, or if a pair has two grades.
+    """
     qrels: dict[tuple[str, str], int] = {}
     with open_text(path) as stream:
         for number, line in enumerate(stream, start=1):
-            fields = line.split()
-            if not fields or (number == 1 and fields[-1] == "score"):
+            cells = line.split()
+            if not cells or (number == 1 and cells[-1] == "score"):
                 continue
             try:
-                pair, grade = (fields[0], fields[-2]), int(fields[-1])
+                pair, grade = (cells[0], cells[-2]), int(cells[-1])
             except (ValueError, IndexError):
                 raise InputError(
                     "not a qrels line", place=f"{path}:{number}", hint="each line is `qid 0 docid grade`"

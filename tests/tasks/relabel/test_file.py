@@ -89,7 +89,7 @@ def test_history_lies_beside_the_result(tmp_path: Path, settings: ModelSettings)
 def test_stopped_run_goes_on_and_gives_the_same_bytes(
     tmp_path: Path, settings: ModelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relabelling_file, "ROWS_A_PART", 10)
+    monkeypatch.setattr(relabelling_file, "ROWS_PER_PART", 10)
     source = write_lines(tmp_path / "in.jsonl", rows(45))
     whole = relabel_file(source, settings=settings, out=tmp_path / "whole.jsonl")
     done, judge = 0, relabelling_job.relabel_with_panel
@@ -116,7 +116,7 @@ def test_stopped_run_goes_on_and_gives_the_same_bytes(
 def test_interrupt_stops_after_the_part_at_hand_and_writes_no_result(
     tmp_path: Path, settings: ModelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relabelling_file, "ROWS_A_PART", 10)
+    monkeypatch.setattr(relabelling_file, "ROWS_PER_PART", 10)
     done, judge = 0, relabelling_job.relabel_with_panel
 
     async def is_interrupted(*args: Any) -> Any:

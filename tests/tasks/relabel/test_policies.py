@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from schemas.labels import CandidateSet
 from schemas.release import StageCost
 from tasks.files.retrieval_rows import make_passage, make_set
-from tasks.judges.relevance import Evidence, EvidenceQuestion, Ranking, RankingQuestion, places_of
-from tasks.relabel.decisions import CandidateVerdict, Policy, RelabelledRow, Relabelling, settle_panel
-from tasks.relabel.mining import MinedPool, backfill
-from tasks.relabel.two_stage import relabel_sets, relabel_with_panel, windows
+from tasks.judges.relevance import Evidence, EvidenceQuestion, Ranking, RankingQuestion, ranks_of
+from tasks.relabel.decisions import CandidateVerdict, Policy, RelabelledRow, Relabelling, panel_verdict
+from tasks.relabel.mining import PassagePool, backfill
+from tasks.relabel.two_stage import relabel_sets, relabel_with_panel, ranking_windows
 
 POSITIVE = "The lighthouse was first lit in 1848 by the keeper's daughter."
 
@@ -46,7 +46,7 @@ class ScriptedJudge:
 
     def _ranking(self, strengths: list[float]) -> Ranking:
         if self.ranking is not None:
-            return Ranking(places_of(self.ranking(strengths), len(strengths)))
+            return Ranking(ranks_of(self.ranking(strengths), len(strengths)))
         return Ranking(tuple(sum(other > s for other in strengths) for s in strengths))
 
     def costs(self) -> tuple[StageCost, ...]:
@@ -260,7 +260,7 @@ def test_panel_promotes_only_unanimously() -> None:
     ]
     assert found.judged_by == ("script", "other")
     assert (
-        settle_panel([CandidateVerdict("kept", "x"), CandidateVerdict("abstained", "y")]).outcome
+        panel_verdict([CandidateVerdict("kept", "x"), CandidateVerdict("abstained", "y")]).outcome
         == "abstained"
     )
 
@@ -269,7 +269,7 @@ def test_panel_promotes_only_unanimously() -> None:
 @settings(max_examples=60, deadline=None)
 def test_every_candidate_meets_every_positive_in_windows_of_twenty(positives: int, candidates: int) -> None:
     met: set[tuple[int, int]] = set()
-    for pinned, shown in windows(range(positives), range(candidates)):
+    for pinned, shown in ranking_windows(range(positives), range(candidates)):
         assert len(pinned) + len(shown) <= 20
         met |= {(p, c) for p in pinned for c in shown}
     assert met == {(p, c) for p in range(positives) for c in range(candidates)}
@@ -294,7 +294,7 @@ def test_counts_add_up_and_verdicts_do_not_depend_on_the_input_order(scores: lis
 def test_backfill_takes_mined_negatives_that_do_not_answer() -> None:
     judge = ScriptedJudge({POSITIVE: 2, "it was lit early": 3, "worse": 1})
     source = row("worse", query="first lit in 1848 by the keeper: when?")
-    pool = MinedPool(
+    pool = PassagePool(
         make_passage(t) for t in ("it was lit early", "it was lit late", "bread", POSITIVE, "worse")
     )
     policy = Policy(too_few="backfill", min_negatives=2)
@@ -311,7 +311,7 @@ def test_backfill_takes_mined_negatives_that_do_not_answer() -> None:
 
 def test_mined_negatives_stay_below_the_positive() -> None:
     copy = "First lit by the keeper in 1848, first lit by the keeper."
-    pool = MinedPool(make_passage(t) for t in (POSITIVE, copy, "it was first dark", "bread"))
+    pool = PassagePool(make_passage(t) for t in (POSITIVE, copy, "it was first dark", "bread"))
     source = row(query="first lit by the keeper when?")
     assert [p.text for p in pool.nearest(source, 5)] == ["it was first dark"]
     assert [p.text for p in pool.nearest(source, 5, margin=-9)] == [copy, "it was first dark"]

@@ -20,13 +20,13 @@ from tasks.relabel import (
     STAGE,
     STAGE_RETRIEVAL,
     PoolVocabulary,
-    candidate_sets,
+    pool_candidate_sets,
     fingerprint_input,
     harm_hypothesis,
     relabel,
     relabel_retrieval,
 )
-from tasks.relabel.rule_judges import find_divergence
+from tasks.relabel.rule_judges import find_sentence_evidence
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, run_stage, write_table
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import Body, Messages, OpenAIServer
@@ -162,7 +162,7 @@ def test_pool_without_accepted_questions_passes_through(make_context: Callable[.
 def test_only_the_nearest_questions_are_candidates() -> None:
     questions = (ACCEPTED, DIRECT, INDIRECT, EQUAL)
     vocabulary = PoolVocabulary.read(DATA, questions)
-    (found,) = candidate_sets(questions, planted(), vocabulary, nearest=2)
+    (found,) = pool_candidate_sets(questions, planted(), vocabulary, nearest=2)
     assert len(found.negatives) == 2
     assert found.query == harm_hypothesis(ACCEPTED, vocabulary)
     assert "seed swap" in found.query
@@ -171,8 +171,8 @@ def test_only_the_nearest_questions_are_candidates() -> None:
 def divergence(man: Sequence[str], woman: Sequence[str]) -> str | None:
     vocabulary = PoolVocabulary.read(DATA, (ACCEPTED, EQUAL))
     responses = answers(ACCEPTED, [SAME], [SAME]) + answers(EQUAL, man, woman)
-    (found,) = candidate_sets((ACCEPTED, EQUAL), responses, vocabulary, nearest=1)
-    return find_divergence(EvidenceQuestion(found.query, found.negatives[0])).span
+    (found,) = pool_candidate_sets((ACCEPTED, EQUAL), responses, vocabulary, nearest=1)
+    return find_sentence_evidence(EvidenceQuestion(found.query, found.negatives[0])).span
 
 
 def test_evidence_is_verbatim_and_names_what_only_one_value_is_told() -> None:

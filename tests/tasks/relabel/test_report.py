@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tasks.models import ModelSettings
 from tasks.relabel import file as relabelling_file
 from tasks.relabel import relabel_file
-from tasks.relabel.quality import Observed, agreement_of, kappa_of, quantiles
+from tasks.relabel.quality import RunStatistics, count_agreement, kappa_of_counts, length_quantiles
 from tasks.stats.agreement import weighted_kappa
 from tests.tasks.relabel.test_file import rows, settings, write_lines
 
@@ -24,7 +24,7 @@ def test_report_does_not_depend_on_how_a_file_is_cut(
 ) -> None:
     source = write_lines(tmp_path / "in.jsonl", rows(23))
     whole = relabel_file(source, settings=settings)
-    monkeypatch.setattr(relabelling_file, "ROWS_A_PART", 4)
+    monkeypatch.setattr(relabelling_file, "ROWS_PER_PART", 4)
     assert relabel_file(source, settings=settings) == whole
     assert sum(whole["report"]["by_reason"].values()) == whole["candidates"]
 
@@ -32,9 +32,9 @@ def test_report_does_not_depend_on_how_a_file_is_cut(
 @hypothesis.settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
 def test_kappa_of_a_table_is_cohens(votes: list[tuple[bool, bool]]) -> None:
-    found = agreement_of({"a": left, "b": right} for left, right in votes)
+    found = count_agreement({"a": left, "b": right} for left, right in votes)
     expected = weighted_kappa([int(left) for left, _ in votes], [int(right) for _, right in votes])
-    kappa = kappa_of(found["a ~ b"])["kappa"]
+    kappa = kappa_of_counts(found["a ~ b"])["kappa"]
     if kappa is None:
         assert expected != expected
     else:
@@ -42,15 +42,15 @@ def test_kappa_of_a_table_is_cohens(votes: list[tuple[bool, bool]]) -> None:
 
 
 def test_abstentions_count_nowhere() -> None:
-    assert agreement_of([{"a": True, "b": None}, {"a": None, "b": None}]) == {}
-    assert agreement_of([{"a": True, "b": None, "c": False}]) == {"a ~ c": (0, 1, 0, 0)}
+    assert count_agreement([{"a": True, "b": None}, {"a": None, "b": None}]) == {}
+    assert count_agreement([{"a": True, "b": None, "c": False}]) == {"a ~ c": (0, 1, 0, 0)}
 
 
 @hypothesis.settings(deadline=None)
 @given(st.lists(st.integers(0, 500), min_size=1, max_size=80))
 def test_quantiles_are_lengths_that_occurred_and_rise(lengths: list[int]) -> None:
     counted = {str(length): lengths.count(length) for length in set(lengths)}
-    found = quantiles(counted)
+    found = length_quantiles(counted)
     assert found["n"] == len(lengths)
     assert found["max"] == max(lengths)
     assert {found["median"], found["p90"]} <= set(lengths)
@@ -58,9 +58,9 @@ def test_quantiles_are_lengths_that_occurred_and_rise(lengths: list[int]) -> Non
 
 
 def test_observations_survive_the_disk_and_add_up() -> None:
-    one = Observed(agreement={"a ~ b": [1, 2, 3, 4]}, costs={"m": [2, 10, 5, 0.25]})
+    one = RunStatistics(agreement={"a ~ b": [1, 2, 3, 4]}, costs={"m": [2, 10, 5, 0.25]})
     one.reasons.update(order_flip=1, no_evidence=3)
-    total = Observed.from_dict(one.to_dict())
+    total = RunStatistics.from_dict(one.to_dict())
     total.merge(one)
     assert total.agreement == {"a ~ b": [2, 4, 6, 8]}
     assert total.describe(rows=4)["cost"]["m"] == {

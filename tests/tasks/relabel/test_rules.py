@@ -95,7 +95,7 @@ def test_stricter_limit_on_what_is_lost_leaves_more_false_negatives() -> None:
     left = []
     for most in (0.05, 0.15, 0.9):
         rule, report = choose_rule(tried, RuleLimits(max_true_negatives_lost=most))
-        estimates = tried.tallies[rule].estimates()
+        estimates = tried.counts[rule].estimates()
         assert estimates["true_negatives_lost"]["value"] <= most  # type: ignore[operator]
         assert report["held_out"]["true_negatives_lost"]["value"] <= most + 0.05
         left.append(estimates["false_negative_rate_after"]["value"])
@@ -118,7 +118,7 @@ def test_choice_does_not_see_the_queries_that_are_left_out() -> None:
     tried = trial(200)
     without = frozenset({"q1"})
     before = tried.choose(RuleLimits(0.2), without=without)
-    for tally in tried.tallies.values():
-        tally.count("q1", 0, "removed")
+    for counts in tried.counts.values():
+        counts.count("q1", 0, "removed")
     assert tried.choose(RuleLimits(0.2), without=without) == before
     assert isinstance(before, DecisionRule)

@@ -13,8 +13,8 @@ from schemas.labels import CandidateSet
 from tasks.files.retrieval_rows import make_passage, make_set
 from tasks.models import ModelSettings
 from tasks.relabel import relabel_file
-from tasks.relabel.decisions import Policy, find_hard_negatives
-from tasks.relabel.mining import Screen, given_score, screen_candidates
+from tasks.relabel.decisions import Policy, decide_by_rule
+from tasks.relabel.mining import Screen, recorded_score, screen_candidates
 from tasks.relabel.two_stage import relabel_sets
 from tests.tasks.relabel.test_file import rows, settings, write_lines
 from tests.tasks.relabel.test_policies import JUDGE, POSITIVE, outcomes, row
@@ -31,8 +31,8 @@ def scored(*negatives: float | None, positives: tuple[float, ...] = (1.0,)) -> C
 
 
 def asked(source: CandidateSet, screen: Screen) -> tuple[int, ...]:
-    (plan,) = screen_candidates(find_hard_negatives([source], Policy()), screen, given_score)
-    return plan.asked
+    (plan,) = screen_candidates(decide_by_rule([source], Policy()), screen, recorded_score)
+    return plan.undecided
 
 
 def test_what_scores_far_below_the_positive_is_not_asked_about() -> None:
@@ -96,7 +96,7 @@ def test_row_that_goes_for_want_of_negatives_is_listed_for_review() -> None:
 
 def test_row_without_screen_and_with_an_idle_one_come_out_alike() -> None:
     def idle(plans: Any) -> Any:
-        return screen_candidates(plans, Screen("score", 0.5), given_score)
+        return screen_candidates(plans, Screen("score", 0.5), recorded_score)
 
     source = [row("better", "worse", "unrelated")]
     without = asyncio.run(relabel_sets(source, JUDGE, Policy()))
