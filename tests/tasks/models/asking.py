@@ -1,4 +1,4 @@
-"""What the tests of this folder share: settings, requests, and asking a model to the end."""
+"""Helpers of the tests of this folder: settings, requests, and asking a model until the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DATA = Path(__file__).resolve().parents[3] / "data"
 def settings_for(
     place: Path, *free: str, budget_usd: float = 0.0, limits: Limits | None = None, **more: object
 ) -> ModelSettings:
-    """Settings with their own run directory and cache; `free` names models without a price."""
+    """Return settings with their own run folder and cache. `free` names models without a price."""
     settings = ModelSettings(
         data_dir=DATA,
         run_dir=place / "run",
@@ -41,7 +41,7 @@ def questions(count: int) -> list[Request]:
 
 
 def answers(name: str, settings: ModelSettings, requests: Iterable[Request]) -> dict[str, Outcome]:
-    """Every outcome by its tag; fails where a request has two."""
+    """Return every outcome by its tag. Fail if a request has two."""
 
     async def ask() -> dict[str, Outcome]:
         found: dict[str, Outcome] = {}

@@ -1,4 +1,4 @@
-"""The pace finds a server's limit, follows it, and tells bad weather from it. On a virtual clock."""
+"""The adaptive rate finds and follows a server's limit, and recognises unrelated refusals."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tasks.models.adaptive_rate import AdaptiveRate
 
 WORKERS = 64
 Server = Callable[[float], float | None]
-"""Takes a request at a time: `None`, or seconds to wait."""
+"""Receives one request at a time. Returns `None` if it accepts, or the seconds to wait."""
 
 
 @dataclass
 class Bucket:
-    """Takes `rate` requests a second, one second's worth in a burst."""
+    """Accepts `rate` requests per second, with bursts of one second."""
 
     rate: float
     level: float = 0.0
@@ -37,7 +37,7 @@ class Bucket:
 
 @dataclass
 class Minutes:
-    """Takes so many requests in each minute by the clock."""
+    """Accepts a number of requests in each calendar minute."""
 
     requests: int
     taken: dict[int, int] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Minutes:
 
 @dataclass
 class Found:
-    """What came of it: when each answer came, and whether it was one."""
+    """The outcome: time of each response, and whether it was an answer."""
 
     answers: list[tuple[float, bool]]
 
@@ -65,7 +65,7 @@ class Found:
 
 
 def play(server: Server, seconds: float, *, latency: float, says_when: bool = True) -> Found:
-    """As many workers as may be in flight ask without a rest, as the limiter lets them."""
+    """Run as many workers as may be in flight. Each sends as fast as the limiter allows."""
     pace, found = AdaptiveRate(0.0), Found([])
     dice, number = random.Random(0), count()
     queue: deque[int] = deque()
@@ -95,20 +95,20 @@ def play(server: Server, seconds: float, *, latency: float, says_when: bool = Tr
                 at(now, "ask")
         else:
             in_flight -= 1
-            told = server(now)
-            found.answers.append((now, told is None))
-            if told is None:
+            requested = server(now)
+            found.answers.append((now, requested is None))
+            if requested is None:
                 pace.accepted(now)
             else:
-                pace.refused(now, cuts, told if says_when else None, in_flight)
-            at(now + (0.0 if told is None else told if says_when else dice.uniform(0, 0.5)), "ask")
+                pace.refused(now, cuts, requested if says_when else None, in_flight)
+            at(now + (0.0 if requested is None else requested if says_when else dice.uniform(0, 0.5)), "ask")
     return found
 
 
 @pytest.mark.parametrize("says_when", [True, False])
 @pytest.mark.parametrize("latency", [0.05, 0.5])
 @pytest.mark.parametrize("rate", [2, 10, 40])
-def test_a_hidden_limit_is_found_and_kept_to(rate: float, latency: float, says_when: bool) -> None:
+def test_an_unannounced_limit_is_found_and_respected(rate: float, latency: float, says_when: bool) -> None:
     settled, end = 1500 / rate, 3000 / rate
     found = play(Bucket(rate), end, latency=latency, says_when=says_when)
     assert 0.9 * rate <= found.rate(settled, end) <= 1.02 * rate
@@ -146,10 +146,12 @@ def test_a_limit_that_falls_is_followed() -> None:
     assert found.refused(120, 300) <= 0.02
 
 
-@pytest.mark.parametrize("told", [0.1, None])
-def test_refusals_that_slowness_does_not_lessen_hold_nothing_back(told: float | None) -> None:
+@pytest.mark.parametrize("requested", [0.1, None])
+def test_refusals_that_do_not_depend_on_the_rate_reduce_nothing(requested: float | None) -> None:
     dice = random.Random(3)
-    found = play(lambda now: 0.1 if dice.random() < 0.2 else None, 15, latency=0.05, says_when=bool(told))
+    found = play(
+        lambda now: 0.1 if dice.random() < 0.2 else None, 15, latency=0.05, says_when=bool(requested)
+    )
     assert found.rate(8, 15) >= 300
 
 
@@ -169,7 +171,7 @@ def test_old_refusals_do_not_cut_again() -> None:
     assert 12 <= pace.rate <= 15
 
 
-def test_refusals_that_come_before_the_answers_are_still_weather() -> None:
+def test_refusals_that_arrive_before_answers_stay_rate_independent() -> None:
     pace = AdaptiveRate(0.0, rate_independent=True)
     for second in range(20):
         for _ in range(60):

@@ -1,4 +1,4 @@
-"""Batches are handed over once, collected however they end, and paid at their price."""
+"""Batches are submitted once, collected however they end, and paid for at their price."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ models:
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "QUIET_S", 0.05)
     monkeypatch.setattr(batch, "MAX_WAITING", 200)
     monkeypatch.setattr(batch_server, "POLL", Backoff(0.02, 60.0))
@@ -48,7 +48,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def batched(place: Path, server: OpenAIServer, **more: object) -> ModelSettings:
-    """Settings with which the server's model is asked through its Batch API, for nothing."""
+    """Return settings that ask the server's model through its Batch API, free of charge."""
     free = () if "prices_path" in more else (server.model(),)
     return settings_for(place, *free, batch=frozenset({server.model()}), **more)  # type: ignore[arg-type]
 
@@ -59,11 +59,11 @@ def texts(outcomes: dict[str, Outcome]) -> dict[str, str]:
 
 
 def sent(server: OpenAIServer) -> list[str]:
-    """The fingerprint of every line of every batch."""
+    """Return the fingerprint of every line of every batch."""
     return [key for created in server.batches.created for key in created.custom_ids]
 
 
-def test_a_batch_answers_what_the_chat_route_answers(tmp_path: Path) -> None:
+def test_a_batch_returns_the_same_answers_as_the_chat_route(tmp_path: Path) -> None:
     with OpenAIServer(batches=BatchRoutes()) as server:
         live = answers(server.model(), settings_for(tmp_path / "live", server.model()), questions(20))
         before = len(server.requests)
@@ -73,7 +73,7 @@ def test_a_batch_answers_what_the_chat_route_answers(tmp_path: Path) -> None:
         assert [len(created.lines) for created in server.batches.created] == [20]
 
 
-def test_answers_of_a_batch_are_kept_so_that_later_runs_ask_nobody(tmp_path: Path) -> None:
+def test_answers_of_a_batch_are_cached_for_later_runs(tmp_path: Path) -> None:
     with OpenAIServer(batches=BatchRoutes()) as server:
         first = answers(server.model(), batched(tmp_path, server), questions(5))
         again = answers(server.model(), batched(tmp_path, server), questions(5))
@@ -94,8 +94,8 @@ def test_a_batch_costs_half_and_the_ledger_knows(tmp_path: Path) -> None:
         assert spent_in(tmp_path / "run") == pytest.approx(3 * each)
 
 
-def test_what_the_budget_does_not_cover_is_never_handed_over(tmp_path: Path) -> None:
-    """Twenty tokens at most, at half of 0.01 $ each: a call may need 0.1 $ and some, and costs 0.005 $."""
+def test_requests_beyond_the_budget_are_never_submitted(tmp_path: Path) -> None:
+    """A call has at most twenty tokens at $0.005: it may need a little over $0.1, and costs $0.005."""
     prices = tmp_path / "prices.yaml"
     prices.write_text(PRICES)
     with OpenAIServer(Reply("word", usage=(0, 1)), batches=BatchRoutes()) as server:
@@ -146,7 +146,7 @@ def test_a_parameter_that_the_model_does_not_take_is_left_out_from_then_on(tmp_p
         assert "seed" not in second.lines[0]["body"]
 
 
-def test_what_was_done_when_a_batch_ran_out_of_time_is_kept_and_the_rest_asked_again(tmp_path: Path) -> None:
+def test_answers_of_an_expired_batch_are_kept_and_the_rest_is_submitted_again(tmp_path: Path) -> None:
     routes = BatchRoutes(faults=[expires(after=3)])
     with OpenAIServer(batches=routes) as server:
         assert len(texts(answers(server.model(), batched(tmp_path, server), questions(8)))) == 8
@@ -196,7 +196,7 @@ def test_a_batch_that_somebody_cancelled_stops_the_stage_and_keeps_its_answers(t
         assert [len(created.lines) for created in routes.created] == [5, 3]
 
 
-def test_a_provider_without_batches_says_so(tmp_path: Path) -> None:
+def test_a_provider_without_batches_is_reported(tmp_path: Path) -> None:
     with (
         OpenAIServer() as server,
         pytest.raises(ModelError, match="rejects batches: it answers 404") as caught,
@@ -223,7 +223,7 @@ def test_looks_that_fail_are_repeated(tmp_path: Path) -> None:
         assert len(routes.created) == 1
 
 
-def test_a_batch_whose_creation_was_not_confirmed_is_not_created_twice(tmp_path: Path) -> None:
+def test_a_batch_without_confirmation_is_not_created_twice(tmp_path: Path) -> None:
     routes = BatchRoutes(faults=[unanswered()])
     with OpenAIServer(batches=routes) as server:
         assert len(texts(answers(server.model(), batched(tmp_path, server), questions(2)))) == 2
@@ -239,7 +239,7 @@ def test_text_scoring_is_refused_not_sent(tmp_path: Path) -> None:
 
 
 def interrupt(server: OpenAIServer, settings: ModelSettings, count: int, until: Callable[[], bool]) -> None:
-    """Ask, and go away once `until` holds; as a process does that is told to stop."""
+    """Ask, and stop once `until` is true, like a process that is terminated."""
 
     async def collect(model: OpenModel) -> None:
         async for _ in model.complete(questions(count)):
@@ -274,7 +274,7 @@ def test_who_comes_after_an_interruption_collects_and_hands_nothing_over_twice(t
         assert spent_in(tmp_path / "run") == pytest.approx(8 * 0.5 * (10 * 1000 + 4 * 10_000) / 1e6)
 
 
-def test_a_job_whose_batch_was_never_confirmed_is_found_at_the_provider(tmp_path: Path) -> None:
+def test_a_job_without_confirmation_is_found_at_the_provider(tmp_path: Path) -> None:
     """The process ended between the creation of the batch and the note of its id."""
     routes = BatchRoutes()
     with OpenAIServer(batches=routes) as server:

@@ -1,4 +1,4 @@
-"""A stage that asks in batches, killed while it waits: the next process collects what was handed over."""
+"""A stage is killed while it waits for a batch, and the next process collects the batch."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def asked(context: RunContext) -> TableRef:
 
 
 def kill_once_it_waits(context: RunContext, questions: TableRef, routes: BatchRoutes) -> None:
-    """SIGKILL to a process that has looked at its batch once."""
+    """Send SIGKILL to a process that has polled its batch once."""
     script = [sys.executable, "-c", STAGE_IN_A_PROCESS, context.model_dump_json(by_alias=True)]
     process = subprocess.Popen([*script, questions.model_dump_json()], cwd=PROJECT)
     deadline = time.monotonic() + 60

@@ -83,7 +83,7 @@ def test_the_shipped_price_list_is_valid() -> None:
     assert read_yaml(DATA / "prices.yaml", PriceList).batch == 0.5
 
 
-def test_dated_snapshots_cost_what_the_model_costs_and_own_servers_are_free() -> None:
+def test_dated_snapshots_have_the_price_of_the_model_and_own_servers_are_free() -> None:
     def price(name: str, *free: str) -> object:
         return price_of(parse_model_name(name), configured=name, free=free, prices_path=DATA / "prices.yaml")
 
@@ -111,7 +111,7 @@ def test_a_build_stops_at_its_budget(tmp_path: Path) -> None:
     assert "$0.004" in failed[0].message
 
 
-def test_what_was_spent_is_remembered_by_the_next_start_and_cached_answers_cost_nothing(
+def test_spending_survives_a_restart_and_cached_answers_cost_nothing(
     tmp_path: Path,
 ) -> None:
     with OpenAIServer(Reply("yes", usage=(100, 10))) as server:
@@ -134,7 +134,7 @@ def test_a_lost_answer_counts_because_it_may_be_billed(tmp_path: Path) -> None:
     assert spent == pytest.approx(USD_PER_ANSWER + 2 * worst)
 
 
-def test_what_was_never_sent_costs_nothing(tmp_path: Path) -> None:
+def test_requests_that_were_not_sent_cost_nothing(tmp_path: Path) -> None:
     with OpenAIServer("yes") as server:
         gone = server.model()
     limits = Limits(outage_s=0.1)
@@ -210,7 +210,7 @@ def test_processes_share_one_budget(tmp_path: Path) -> None:
     assert sum(int(worker.communicate(timeout=60)[0]) for worker in workers) == 100
 
 
-def test_after_a_kill_the_record_says_too_much_never_too_little(tmp_path: Path) -> None:
+def test_after_a_kill_the_record_is_never_too_low(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from tasks.models.budget import Ledger\n"
         "ledger = Ledger(Path(sys.argv[1]) / 'spend.json', 1.0)\n"

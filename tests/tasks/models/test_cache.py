@@ -1,4 +1,4 @@
-"""What was answered once is not asked again, whoever was killed in between."""
+"""An answered request is not sent again, also after a kill."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _child(server: OpenAIServer, place: Path, count: int) -> subprocess.Popen[by
     return subprocess.Popen(command, cwd=DATA.parent)
 
 
-def test_after_a_kill_at_most_one_batch_and_what_was_in_flight_is_sent_again(tmp_path: Path) -> None:
+def test_after_a_kill_at_most_one_batch_and_the_requests_in_flight_are_sent_again(tmp_path: Path) -> None:
     count = 1000
     with OpenAIServer("yes", latency_s=0.01) as server:
         child = _child(server, tmp_path, count)
@@ -166,7 +166,7 @@ def test_no_secret_is_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert b"sk-very-secret" not in stored
 
 
-def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_a_damaged_file_is_reported_with_the_next_step(tmp_path: Path) -> None:
     path = tmp_path / "cache.sqlite"
     path.write_bytes(b"this is no database, and has never been one. " * 100)
     with pytest.raises(InputError, match="move the file away") as caught:

@@ -1,4 +1,4 @@
-"""Two workers never pay for one request, whatever becomes of either, in a file as on a database server."""
+"""Two workers never pay for the same request, in a file and on a database server."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture(params=["file", pytest.param("postgres", marks=needs_postgres)])
 def database(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """An empty cache: a file in `tmp_path`, or a database server."""
+    """Return an empty cache: a file in `tmp_path`, or a database server."""
     if request.param == "postgres":
         monkeypatch.setenv(CACHE_URL, request.getfixturevalue("postgres").url)
     engine = open_engine(cache_url(tmp_path / "cache.sqlite"))
@@ -86,7 +86,7 @@ def test_workers_that_ask_the_same_ask_it_once_between_them(database: Engine, tm
     assert rows(database, "claims") == 0
 
 
-def test_what_a_killed_worker_was_asking_is_taken_over(database: Engine, tmp_path: Path) -> None:
+def test_requests_of_a_killed_worker_are_taken_over(database: Engine, tmp_path: Path) -> None:
     with OpenAIServer(latency_s=0.05) as server:
         killed = worker(server, tmp_path, 500)
         while len(server.requests) < 250 and killed.poll() is None:
@@ -135,7 +135,7 @@ def test_a_long_request_stays_claimed(
         assert len(server.requests) == 2
 
 
-def test_what_failed_for_one_worker_another_asks_itself(database: Engine, tmp_path: Path) -> None:
+def test_a_request_that_failed_for_one_worker_is_sent_by_another(database: Engine, tmp_path: Path) -> None:
     with (
         OpenAIServer(faults=[(status(400),), None], latency_s=0.3) as server,
         ThreadPoolExecutor(2) as threads,
@@ -197,7 +197,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("given", WRONG.values(), ids=WRONG.keys())
-def test_a_wrong_address_is_told_without_its_password(
+def test_a_wrong_address_is_reported_without_its_password(
     given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CACHE_URL, given)
@@ -209,7 +209,7 @@ def test_a_wrong_address_is_told_without_its_password(
 
 
 @needs_postgres
-def test_a_wrong_password_is_told_but_not_shown(
+def test_a_wrong_password_is_reported_and_not_shown(
     postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CACHE_URL, postgres.url.replace(PASSWORD, "pass-w0rd"))

@@ -1,4 +1,4 @@
-"""What can be known before anything is spent is known then, and no key ever shows."""
+"""Problems are reported before anything is spent, and no key is ever shown."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_loopback_server_gets_the_key_that_is_meant_for_it(
         assert server.requests[0].headers["authorization"] == sent
 
 
-def test_the_openai_key_is_never_sent_to_a_server_that_nobody_named(
+def test_the_openai_key_is_never_sent_to_an_unknown_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
@@ -108,7 +108,7 @@ def test_a_model_without_endpoint_uses_the_configured_base(
         assert server.answered == 1
 
 
-def test_ping_finds_servers_that_are_there(tmp_path: Path) -> None:
+def test_ping_accepts_running_servers(tmp_path: Path) -> None:
     with OpenAIServer() as server, OpenAIServer(models_status=404) as shy:
         run_async(ping([server.model(), server.model("b"), shy.model(), "embedded:smollm2-135m"],
                        settings_for(tmp_path)))  # fmt: skip
@@ -116,7 +116,7 @@ def test_ping_finds_servers_that_are_there(tmp_path: Path) -> None:
         assert not server.requests
 
 
-def test_ping_names_the_server_that_is_not_there(tmp_path: Path) -> None:
+def test_ping_names_the_missing_server(tmp_path: Path) -> None:
     with OpenAIServer() as server:
         gone = server.model()
     with pytest.raises(InputError, match=r"connection to http://127\.0\.0\.1:\d+ failed") as caught:
@@ -124,14 +124,12 @@ def test_ping_names_the_server_that_is_not_there(tmp_path: Path) -> None:
     assert "start the server" in str(caught.value)
 
 
-def test_ping_does_not_trust_a_proxy_without_a_server_behind_it(tmp_path: Path) -> None:
+def test_ping_rejects_a_proxy_without_a_server(tmp_path: Path) -> None:
     with OpenAIServer(models_status=502) as server, pytest.raises(InputError, match="answers 502"):
         run_async(ping([server.model()], settings_for(tmp_path)))
 
 
-def test_ping_says_when_the_key_is_wrong_without_showing_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ping_reports_a_wrong_key_without_showing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong")
     with OpenAIServer(api_key="sk-right") as server, pytest.raises(InputError) as caught:
         run_async(ping([server.model()], settings_for(tmp_path)))
@@ -141,7 +139,7 @@ def test_ping_says_when_the_key_is_wrong_without_showing_it(
 
 
 class Heard:
-    """A sink that keeps what is said."""
+    """A sink that stores its lines."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -161,7 +159,7 @@ class Heard:
 
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The lines that are said to whoever watches; short waits are, too."""
+    """Return the lines of the progress display, short waits included."""
     sink = Heard()
     monkeypatch.setattr(progress, "_sink", sink)
     monkeypatch.setattr(retries, "REPORT_FROM_S", 0.5)
@@ -169,7 +167,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def gone_after(server: OpenAIServer, calls: int, back_after_s: float | None) -> threading.Thread:
-    """Stops the server after so many calls; another takes its place later, if at all."""
+    """Stop the server after `calls` calls, and start another after `back_after_s` seconds, if given."""
 
     def work() -> None:
         while len(server.requests) < calls:
@@ -197,9 +195,7 @@ def test_a_server_that_is_gone_for_a_while_costs_no_attempts(tmp_path: Path) -> 
     assert all(isinstance(outcome, Completion) for outcome in found.values())
 
 
-def test_a_server_that_stays_away_stops_the_stage_and_what_it_said_is_kept(
-    tmp_path: Path, heard: list[str]
-) -> None:
+def test_a_long_outage_stops_the_stage_and_keeps_the_answers(tmp_path: Path, heard: list[str]) -> None:
     server = OpenAIServer("yes", latency_s=0.01).__enter__()
     limits = Limits(max_in_flight=4, attempts=3, timeout_s=10, outage_s=1.0)
     settings = settings_for(tmp_path, server.model(), limits=limits)
@@ -219,7 +215,7 @@ def test_a_server_that_stays_away_stops_the_stage_and_what_it_said_is_kept(
         assert again.answered <= 60 - server.answered
 
 
-def test_a_long_wait_that_the_server_asks_for_is_told_once(tmp_path: Path, heard: list[str]) -> None:
+def test_a_long_requested_wait_is_reported_once(tmp_path: Path, heard: list[str]) -> None:
     busy = [status(429, retry_after="1", message="too busy")] * 4
     with OpenAIServer("yes", faults=busy) as server:
         settings = settings_for(tmp_path, server.model(), limits=Limits(max_in_flight=4))

@@ -1,4 +1,4 @@
-"""The embedded model really answers, and says the same again whatever else it is asked meanwhile."""
+"""The embedded model answers, with the same text whatever else runs at the same time."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_process_that_used_it_is_silent_and_ends(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
 
 
-def test_without_the_extra_the_error_says_how_to_install_it(
+def test_without_the_extra_the_error_explains_the_installation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "WEIGHTS", {"smollm2-135m": ("no_such_package", "x.gguf")})

@@ -1,4 +1,4 @@
-"""Embeddings come as unit vectors, in the order of the texts, from a server or from this process."""
+"""Embeddings are unit vectors in the order of the texts, from a server or from this process."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_a_server_is_asked_in_batches_and_its_vectors_are_put_in_order(tmp_path)
     assert np.allclose(vectors, [[1, 0] if t[0] == "x" else [0.6, 0.8] for t in texts])
 
 
-def test_what_embeddings_cost_is_within_the_budget(tmp_path):
+def test_embeddings_stay_within_the_budget(tmp_path):
     prices = tmp_path / "prices.yaml"
     prices.write_text("models: {test-model: {input: 1000.0, output: 0, source: here, as_of: '2026-01-01'}}")
     with OpenAIServer(embeddings=by_length) as server:
@@ -46,7 +46,7 @@ def test_what_embeddings_cost_is_within_the_budget(tmp_path):
     assert spent_in(tmp_path / "run") == pytest.approx(18 * 1000 / 1e6, abs=0.011)
 
 
-def test_a_server_without_embeddings_is_told_so(tmp_path):
+def test_a_server_without_embeddings_is_reported(tmp_path):
     with OpenAIServer("hello") as server:
         name = server.model()
         with pytest.raises(ModelError, match="no embeddings"):
@@ -58,7 +58,7 @@ def test_models_that_give_no_embeddings_are_refused(tmp_path):
         embed_texts("replay:answers.parquet", ["a"], settings(tmp_path))
 
 
-def test_the_embedded_vectors_know_what_is_alike(tmp_path):
+def test_the_embedded_vectors_rank_similar_texts_first(tmp_path):
     pytest.importorskip("wordllama", reason="the extra `semantic` is not installed")
     texts = [
         "how can i say no to my boss, who wants me to work on sunday?",

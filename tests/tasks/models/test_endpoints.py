@@ -1,4 +1,4 @@
-"""One model behind several endpoints: who is asked, who is left alone, and whose answers they are."""
+"""Several endpoints of one model share the load, and dead ones are skipped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DONE = Completion("t", "yes", "stop", None, 1, 1, 0.0, False)
 
 @dataclass
 class Scripted:
-    """A backend that says what it is told to."""
+    """A backend with scripted results."""
 
     says: Completion | FailedAttempt = DONE
     asked: int = 0
@@ -94,7 +94,7 @@ def test_an_endpoint_that_is_back_takes_its_share_again() -> None:
     assert stage.a.asked >= 15
 
 
-def test_one_that_refuses_is_left_alone_for_as_long_as_it_says() -> None:
+def test_an_endpoint_that_refuses_is_skipped_for_the_requested_time() -> None:
     stage = Stage(a=Scripted(BUSY))
     assert stage.ask(10) == [DONE] * 10
     stage.clock.now = 4.9
@@ -102,22 +102,22 @@ def test_one_that_refuses_is_left_alone_for_as_long_as_it_says() -> None:
     assert stage.a.asked == 1
 
 
-def test_where_all_refuse_the_model_waits_for_the_first_that_comes_back() -> None:
+def test_if_all_refuse_the_model_waits_for_the_first_to_return() -> None:
     stage = Stage(a=Scripted(BUSY), b=Scripted(FailedAttempt("rate_limit", "too many", retry_after_s=2.0)))
-    (said,) = stage.ask()
-    assert isinstance(said, FailedAttempt)
-    assert said.retry_after_s == 2.0
+    (result,) = stage.ask()
+    assert isinstance(result, FailedAttempt)
+    assert result.retry_after_s == 2.0
     assert stage.asked() == (1, 1)
 
 
-def test_what_may_have_been_answered_is_not_asked_elsewhere_in_the_same_try() -> None:
+def test_a_request_that_may_be_answered_is_not_sent_elsewhere() -> None:
     lost = FailedAttempt("connection", "broke off", may_be_billed=True)
     stage = Stage(a=Scripted(lost))
     assert stage.ask() == [lost]
     assert stage.asked() == (1, 0)
 
 
-def test_a_request_that_is_wrong_is_wrong_everywhere() -> None:
+def test_an_invalid_request_is_not_sent_elsewhere() -> None:
     bad = FailedAttempt("bad_request", "no", final=True)
     stage = Stage(a=Scripted(bad))
     assert stage.ask() == [bad]

@@ -1,4 +1,4 @@
-"""What decides an answer is in its key; how, when and by whom it is asked is not."""
+"""The cache key covers everything that changes an answer and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exactly one JSON object is found, or the reason why not; what is cut off is never completed by guessing."""
+"""Exactly one JSON object is found, or the problem is reported. Nothing is guessed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_anything_else_is_refused_with_its_reason(text: str, problem: str) -> No
         ('Sure: {"a": {"b": 1}', {"a": {"b": 1}}),
     ],
 )
-def test_a_cut_off_object_keeps_what_is_whole(text: str, value: dict[str, object]) -> None:
+def test_a_truncated_object_keeps_its_complete_members(text: str, value: dict[str, object]) -> None:
     assert find_json_object(text, cut_off=True) == value
 
 

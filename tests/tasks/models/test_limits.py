@@ -1,4 +1,4 @@
-"""A model is asked no harder than it may be, and backs off when it cannot keep up."""
+"""Requests stay within the limits, and back off if the server cannot keep up."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_window_halves_on_overload_once_a_round_and_grows_by_one_a_round() -
     asyncio.run(play())
 
 
-def test_after_an_overload_with_few_in_flight_the_window_is_soon_where_it_would_be() -> None:
+def test_after_an_overload_with_few_in_flight_the_window_recovers_quickly() -> None:
     async def play() -> None:
         limiter = Limiter(Limits(max_in_flight=64))
         slot = await limiter._enter(1)
@@ -79,7 +79,7 @@ def test_after_an_overload_with_few_in_flight_the_window_is_soon_where_it_would_
     asyncio.run(play())
 
 
-def test_what_hangs_for_its_own_reasons_may_be_given_up_all_at_once() -> None:
+def test_simultaneous_timeouts_are_no_overload() -> None:
     async def play() -> None:
         limiter = Limiter(Limits(max_in_flight=256))
         slot = await limiter._enter(1)
@@ -95,7 +95,7 @@ def test_what_hangs_for_its_own_reasons_may_be_given_up_all_at_once() -> None:
     asyncio.run(play())
 
 
-def test_who_came_first_goes_first_and_one_who_leaves_the_queue_holds_nobody_up() -> None:
+def test_waiters_are_served_in_order_and_one_that_leaves_blocks_nobody() -> None:
     order: list[int] = []
 
     async def play() -> None:
@@ -142,7 +142,7 @@ def test_one_limiter_a_model_and_process() -> None:
 
 
 @pytest.mark.parametrize("says_when", [True, False])
-def test_a_hidden_limit_is_kept_to(tmp_path: Path, says_when: bool) -> None:
+def test_an_unannounced_limit_is_respected(tmp_path: Path, says_when: bool) -> None:
     limits = Limits(max_in_flight=16, attempts=20, timeout_s=10)
     hidden = HiddenLimit(per_minute=3600, says_when=says_when)
     with OpenAIServer("yes", limit=hidden) as server:
@@ -163,7 +163,7 @@ def test_a_storm_of_429s_loses_nothing(tmp_path: Path) -> None:
         assert len(server.requests) == 160
 
 
-def test_a_server_that_only_ever_says_wait_is_given_up(tmp_path: Path) -> None:
+def test_a_server_that_always_refuses_is_given_up(tmp_path: Path) -> None:
     limits = Limits(max_in_flight=4, attempts=2, timeout_s=10)
     with OpenAIServer("yes", faults=lambda n, b: status(429, retry_after="0.01")) as server:
         settings = settings_for(tmp_path, server.model(), limits=limits)
@@ -174,7 +174,7 @@ def test_a_server_that_only_ever_says_wait_is_given_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "fault", [status(429, retry_after="86400"), status(429, error_code="insufficient_quota")]
 )
-def test_a_wait_until_tomorrow_is_not_waited_for(tmp_path: Path, fault: Fault) -> None:
+def test_a_day_long_requested_wait_ends_the_retries(tmp_path: Path, fault: Fault) -> None:
     with OpenAIServer("yes", faults=[fault] * 9) as server:
         found = answers(server.model(), settings_for(tmp_path, server.model()), questions(1))
     assert [(o.kind, o.attempts) for o in found.values() if isinstance(o, Failure)] == [("rate_limit", 1)]
@@ -191,14 +191,14 @@ def test_attempts_bound_the_tries(tmp_path: Path) -> None:
         assert outcome.attempts == 2
 
 
-def test_what_cannot_be_helped_is_not_tried_again(tmp_path: Path) -> None:
+def test_final_failures_are_not_retried(tmp_path: Path) -> None:
     for code in (400, 401, 404):
         with OpenAIServer("yes", faults=[status(code)] * 9) as server:
             answers(server.model(), settings_for(tmp_path, server.model()), questions(1))
             assert len(server.requests) == 1
 
 
-def test_every_request_has_one_outcome_in_bad_weather(tmp_path: Path) -> None:
+def test_every_request_has_one_outcome_among_random_faults(tmp_path: Path) -> None:
     weather = storm(0.3, status(500), status(429, retry_after="0.05"), status(400), seed=5)
     with OpenAIServer("yes", faults=weather) as server:
         found = answers(server.model(), settings_for(tmp_path, server.model()), questions(60))

@@ -45,7 +45,7 @@ QWEN, LLAMA = (
         ("openai:own-7b:free@http://h:3/v1", {"own-7b"}),
     ],
 )
-def test_family_is_told_by_the_name(name: str, families: set[str]) -> None:
+def test_family_follows_from_the_name(name: str, families: set[str]) -> None:
     assert model_family(name, KNOWN) == families
 
 
@@ -97,7 +97,7 @@ def test_models_of_different_families_and_rules_pass(changes: dict[str, Any]) ->
     refuse_shared_families(roles(**changes), DATA)
 
 
-def test_no_word_stands_for_two_families() -> None:
+def test_no_word_belongs_to_two_families() -> None:
     words = [word for family in KNOWN.families.values() for word in family]
     assert len(set(words)) == len(words)
     assert all(word == word.lower() for word in words)

@@ -1,4 +1,4 @@
-"""Model names hold slashes, colons and at-signs; only the last `@http(s)://` begins an endpoint."""
+"""Model names contain slashes, colons and at-signs; only the last `@http(s)://` starts an endpoint."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_names_are_read(text: str, expected: ModelName) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("gpt-5-mini", "unknown model backend"),
         ("azure:gpt", "unknown model backend 'azure'"),
@@ -50,8 +50,8 @@ def test_names_are_read(text: str, expected: ModelName) -> None:
         ("replay:x@http://a/v1", "has no endpoint"),
     ],
 )
-def test_wrong_names_say_what_is_wrong_and_what_is_right(text: str, says: str) -> None:
-    with pytest.raises(InputError, match=says) as caught:
+def test_invalid_names_are_explained_with_examples(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
         parse_model_name(text)
     assert caught.value.hint
 
@@ -87,7 +87,7 @@ def test_loopback_and_origin() -> None:
     assert origin("http://GPU:8000/v1") == "http://gpu:8000"
 
 
-def test_a_recording_says_whose_answers_are_meant_by_that_models_whole_name() -> None:
+def test_a_recording_selects_a_model_by_its_full_name() -> None:
     model = parse_model_name("replay:answers.parquet#openai:m@http://localhost:1/v1")
     assert (model.backend, model.endpoint) == ("replay", None)
     assert model.name == "answers.parquet#openai:m@http://localhost:1/v1"

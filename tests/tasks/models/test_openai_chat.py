@@ -1,4 +1,4 @@
-"""Every way in which a server can answer, or not, becomes a completion or a typed failure."""
+"""Every response of a server, and its absence, becomes a completion or a typed failure."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_without_max_tokens_the_length_is_limited_by_its_other_name(tmp_path: Pa
         assert server.requests[-1].body["max_completion_tokens"] == 20
 
 
-def test_where_neither_name_of_the_length_is_taken_the_call_fails_and_stays_limited(tmp_path: Path) -> None:
+def test_if_no_length_parameter_is_supported_the_call_fails(tmp_path: Path) -> None:
     with OpenAIServer("yes", rejects=("max_tokens", "max_completion_tokens")) as server:
         for _ in range(2):
             assert isinstance(ask_one(server, tmp_path, question(1)), Failure)
@@ -177,7 +177,7 @@ def test_without_structured_output_the_schema_is_in_the_prompt(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("temperature", "kept"), [(1.0, False), (0.3, True)])
-def test_a_temperature_is_given_up_only_where_that_changes_nothing(
+def test_a_temperature_is_given_up_only_if_that_changes_nothing(
     tmp_path: Path, temperature: float, kept: bool
 ) -> None:
     request = Request("t", (Message("user", "hi"),), Decoding(5, temperature=temperature))
@@ -187,12 +187,12 @@ def test_a_temperature_is_given_up_only_where_that_changes_nothing(
 
 
 def test_a_400_about_something_else_is_a_failure_with_the_servers_words(tmp_path: Path) -> None:
-    said = "This model's maximum context length is 10 tokens; you asked for max_tokens=20."
-    with OpenAIServer("yes", faults=lambda n, b: status(400, message=said)) as server:
+    message = "This model's maximum context length is 10 tokens; you asked for max_tokens=20."
+    with OpenAIServer("yes", faults=lambda n, b: status(400, message=message)) as server:
         outcome = ask_one(server, tmp_path, question(1))
         assert len(server.requests) == 1
     assert isinstance(outcome, Failure)
-    assert said in outcome.message
+    assert message in outcome.message
 
 
 @pytest.mark.parametrize("fault", [LEAK_KEY, status(401), status(500), DISCONNECT, MALFORMED])
@@ -226,9 +226,7 @@ def test_other_servers_never_see_openai_account_headers(
         assert "mine" not in str(server.requests[0].headers)
 
 
-def test_a_proxy_never_stands_between_us_and_this_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_is_never_used_for_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     with OpenAIServer("yes") as server:
@@ -264,7 +262,7 @@ def test_requests_are_drawn_as_they_are_needed(tmp_path: Path) -> None:
 
 
 def held(number: int = 1) -> Request:
-    """A question whose answer may be one of two words only."""
+    """Return a question with two allowed answers."""
     decoding = Decoding(8, seed=number, choices=("No", 'Yes "sir"'))
     return Request(f"t{number}", (Message("user", f"question {number}"),), decoding)
 
@@ -278,7 +276,7 @@ def held(number: int = 1) -> Request:
         (None, {}),
     ],
 )
-def test_a_server_is_held_to_choices_in_its_own_way_or_not_at_all(
+def test_choices_are_enforced_in_the_way_of_the_server_or_not_at_all(
     tmp_path: Path, owned_by: str | None, sent: dict[str, object]
 ) -> None:
     with OpenAIServer("No", owned_by=owned_by) as server:
@@ -291,7 +289,7 @@ def test_a_server_is_held_to_choices_in_its_own_way_or_not_at_all(
         assert [r.path for r in server.other_requests] == ["/v1/models"]
 
 
-def test_a_server_that_is_not_asked_to_choose_is_not_asked_what_it_is(tmp_path: Path) -> None:
+def test_the_kind_of_server_is_only_asked_for_choices(tmp_path: Path) -> None:
     with OpenAIServer("No", owned_by="vllm") as server:
         ask_one(server, tmp_path, question(1))
         assert server.other_requests == []

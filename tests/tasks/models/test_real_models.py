@@ -1,4 +1,4 @@
-"""What every real model in reach must do, whichever backend it stands behind.
+"""Requirements that every reachable real model must meet, whatever its backend.
 
 The embedded model is asked wherever it is installed. Others are named in the environment:
 `COUNTERFOIL_TEST_MODELS="vllm:/models/smollm2 openai:smollm2@http://127.0.0.1:8000/v1"`, with vLLM's engine
@@ -108,7 +108,7 @@ def test_a_text_is_scored_token_by_token(name: str, settings: ModelSettings) -> 
     assert len(found["likely"].prompt_logprobs) == found["likely"].tokens_in - 1
 
 
-def test_what_does_not_fit_into_the_context_fails_for_good(name: str, settings: ModelSettings) -> None:
+def test_a_prompt_beyond_the_context_is_a_final_failure(name: str, settings: ModelSettings) -> None:
     found: dict[str, Outcome] = answers(name, settings, [asked("t", "word " * 9000)])
     failure = found["t"]
     assert isinstance(failure, Failure)

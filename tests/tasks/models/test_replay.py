@@ -1,4 +1,4 @@
-"""Recorded answers answer again, to the letter, and cost nothing."""
+"""Recorded answers are returned unchanged, and cost nothing."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_recorded_answer_comes_back_without_cost(tmp_path: Path) -> None:
     assert ask(f"replay:{tmp_path}", tmp_path, 0) == {"q_1/0/search/0/plain": first}
 
 
-def test_a_recorded_failure_is_that_failure_again_and_what_was_not_asked_is_one(tmp_path: Path) -> None:
+def test_recorded_failures_and_missing_answers_are_failures(tmp_path: Path) -> None:
     path = record(tmp_path / "a.parquet", row(0, failure="timeout"))
     found = ask(f"replay:{path}", tmp_path, 0, 7)
     assert found["q_1/0/search/0/plain"] == Failure("q_1/0/search/0/plain", "timeout", "it was late", 1)

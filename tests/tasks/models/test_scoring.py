@@ -1,4 +1,4 @@
-"""The probability of an option is the mass of all the ways to write it."""
+"""The probability of an option is the sum over all ways to write it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.models.replay import MIN_LOGPROB, option_logprobs
 
 
 def completion(*tokens: dict[str, float], options: tuple[float, ...] = ()) -> Completion:
-    """Tokens by the probabilities of their alternatives; the first of each is the one that was drawn."""
+    """Return a completion with the given alternatives per token. The first one is the generated token."""
     logprobs = tuple(
         TokenLogprob(
             next(iter(token)),

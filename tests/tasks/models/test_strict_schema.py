@@ -1,4 +1,4 @@
-"""Schemas are what strict servers accept and grammars enforce."""
+"""Schemas have the form that strict servers accept and grammars enforce."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A typed answer, or an abstention that says why: never a default score."""
+"""A typed answer, or an abstention with a reason, and never a default score."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_valid_answer_is_parsed_and_the_schema_was_sent(tmp_path: Path) -> Non
     assert form["schema"]["properties"]["score"]["enum"] == [1, 2, 3, 4, 5]
 
 
-def test_an_unusable_answer_is_asked_for_again_with_what_was_wrong(tmp_path: Path) -> None:
+def test_an_unusable_answer_is_repaired_with_its_problem(tmp_path: Path) -> None:
     def judge(messages: Messages, body: Body) -> Reply:
         return Reply(GOOD if len(messages) == 3 else '{"why": "rude", "score": 9}', usage=(10, 5))
 
@@ -77,9 +77,7 @@ def test_an_unusable_answer_is_asked_for_again_with_what_was_wrong(tmp_path: Pat
     "answer",
     ["The score is four.", '{"score": 4}', '{"why": "x", "score": "4"}', '{"why": "x", "score": true}', ""],
 )
-def test_what_stays_unusable_is_an_abstention_after_a_bounded_number_of_tries(
-    tmp_path: Path, answer: str
-) -> None:
+def test_an_answer_that_stays_unusable_is_an_abstention(tmp_path: Path, answer: str) -> None:
     with OpenAIServer(answer) as server:
         (result,) = verdicts(server, tmp_path, questions(1), repairs=2).values()
         assert len(server.requests) == 3
@@ -98,7 +96,7 @@ def test_a_refusal_is_an_abstention_and_is_not_asked_again(tmp_path: Path, fault
 
 
 @pytest.mark.parametrize(("text", "tries"), [(None, 1), (" ", 1), ('{"why": "ru', 2)])
-def test_an_answer_that_the_length_cuts_off_is_asked_for_again_only_where_it_had_begun(
+def test_a_truncated_answer_is_repaired_only_if_it_has_text(
     tmp_path: Path, text: str | None, tries: int
 ) -> None:
     with OpenAIServer(Reply(text, finish_reason="length")) as server:
@@ -146,7 +144,7 @@ def test_a_repaired_answer_is_remembered_too(tmp_path: Path) -> None:
     assert all(r.spent.cached for r in again.values())
 
 
-def test_every_request_has_exactly_one_result_whatever_the_answers(tmp_path: Path) -> None:
+def test_every_request_has_exactly_one_result(tmp_path: Path) -> None:
     def judge(messages: Messages, body: Body) -> str:
         number: int = body["seed"] % 4
         kinds = [GOOD, "prose", "```json\n" + GOOD + "\n```", GOOD + GOOD]
@@ -164,7 +162,7 @@ def test_tags_must_be_unique(tmp_path: Path) -> None:
         verdicts(server, tmp_path, [question(1), question(1)])
 
 
-def test_a_cut_off_answer_counts_where_only_its_last_words_are_missing() -> None:
+def test_a_truncated_answer_counts_if_only_its_last_words_are_missing() -> None:
     cut = json.dumps({"score": 4, "why": "it is rude"})[:-6]
     assert parse_answer(cut, Verdict, cut_off=True) == Verdict(why="it is ", score=4)
     with pytest.raises(ValueError, match="score: Field required"):

@@ -1,4 +1,4 @@
-"""A given text's own probability: from servers that repeat it, and from the embedded model token by token."""
+"""Log-probabilities of a given text: from servers that repeat it, and from llama.cpp token by token."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_echoed_probabilities_are_those_of_the_text_alone(tmp_path: Path) -> Non
         assert server.requests == []
 
 
-def test_a_server_without_the_route_is_said_to_be_unable_at_once(tmp_path: Path) -> None:
+def test_a_server_without_the_route_fails_at_once(tmp_path: Path) -> None:
     with OpenAIServer() as server:
         settings = settings_for(tmp_path, server.model())
         (outcome,) = answers(server.model(), settings, [scored("a", "one two")]).values()
@@ -80,7 +80,7 @@ ECHO: dict[str, Any] = {
         ),
     ],
 )
-def test_what_holds_no_probabilities_is_no_score(payload: Any, kind: str) -> None:
+def test_a_response_without_probabilities_is_no_score(payload: Any, kind: str) -> None:
     async def call(path: str, body: dict[str, Any]) -> Any:
         return payload
 

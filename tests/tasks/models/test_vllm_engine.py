@@ -1,4 +1,4 @@
-"""What vLLM is asked for and what is read from it; without vLLM, what a person is told."""
+"""Parameters that are sent to vLLM, results that are read from it, and errors without vLLM."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ without_vllm = pytest.mark.skipif(
 
 @dataclass(frozen=True)
 class Entry:
-    """One of vLLM's alternatives."""
+    """One alternative of vLLM."""
 
     logprob: float
     rank: int
@@ -61,7 +61,7 @@ def key(folder: Path, **engine: object) -> str:
     return cache_name(parse_model_name(f"vllm:{folder}"), engine)
 
 
-def test_how_an_answer_is_drawn_is_said_in_vllms_words() -> None:
+def test_decoding_becomes_sampling_parameters() -> None:
     asked = request(temperature=0.7, top_p=0.9, seed=4, stop=("\n",), top_logprobs=5)
     assert sampling_arguments(asked) == {
         "max_tokens": 9,
@@ -94,7 +94,7 @@ def test_a_given_text_is_scored_with_the_probabilities_of_its_own_tokens() -> No
     assert alone.final
 
 
-def test_alternatives_come_by_rank_and_the_drawn_token_stands_apart() -> None:
+def test_alternatives_are_ordered_by_rank_without_the_generated_token() -> None:
     step = {40: Entry(-3.0, 7, "rare"), 1: Entry(-0.2, 1, "a"), 2: Entry(-1.9, 2, None)}
     output = Finished([1, 2], [Answer("rare", (40,), "length", [step])])
     found = read_output(output, request(top_logprobs=2), "sha256:1")
@@ -112,7 +112,7 @@ def test_a_request_that_the_engine_gave_up_is_no_answer() -> None:
     assert not found.final
 
 
-def test_what_does_not_fit_is_refused_for_good() -> None:
+def test_a_prompt_beyond_the_context_is_a_final_failure() -> None:
     failure = context_exceeded(4000, 200, 4096)
     assert (failure.kind, failure.final) == ("bad_request", True)
     assert "4096" in failure.message
@@ -127,7 +127,7 @@ def test_a_folder_is_known_by_its_content_not_by_its_name(tmp_path: Path) -> Non
     assert key(one) != key(one, dtype="float32")
 
 
-def test_weights_that_changed_anywhere_are_other_weights(tmp_path: Path) -> None:
+def test_any_change_of_the_weights_changes_the_fingerprint(tmp_path: Path) -> None:
     size = 20 << 20
     weights = bytes(size)
     trained = bytearray(weights)
@@ -141,7 +141,7 @@ def test_a_name_on_the_hub_is_kept_as_it_is() -> None:
     assert cache_name(name, {}) == "vllm:Qwen/Qwen3-8B"
 
 
-def test_a_missing_or_empty_folder_is_told(tmp_path: Path) -> None:
+def test_a_missing_or_empty_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="model folder does not exist"):
         model_folder(parse_model_name(f"vllm:{tmp_path}/nowhere"))
     with pytest.raises(InputError, match=r"config\.json is missing"):
@@ -149,7 +149,7 @@ def test_a_missing_or_empty_folder_is_told(tmp_path: Path) -> None:
 
 
 @without_vllm
-def test_without_vllm_the_way_to_it_is_told(tmp_path: Path) -> None:
+def test_without_vllm_the_error_explains_the_installation(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="vLLM is not installed") as caught:
         check_models([f"vllm:{model(tmp_path)}"], settings_for(tmp_path))
     assert "openai:" in str(caught.value)
