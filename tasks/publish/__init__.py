@@ -1,4 +1,9 @@
-"""A release on its way: checked before it leaves, and known by the sha256 of its manifest."""
+"""Publish releases to the Hugging Face Hub, and verify published ones.
+
+A release is one commit, which is downloaded and compared before it is tagged. If publishing is interrupted,
+the Hub shows either the previous release or the complete new one. Every step looks at the state of the Hub
+first, so repeating the command completes it.
+"""
 
 from __future__ import annotations
 
@@ -14,123 +19,415 @@ from pydantic import ValidationError
 from schemas.errors import GateError, InputError, PublishError
 from schemas.release import Manifest
 from schemas.tables import Row, file_hash
-from tasks.publish.fetching import commit_of, differences, differing_files
+from tasks.publish.fetching import find_differences, find_differing_files, resolve_commit
 from tasks.publish.hub import (
-    Committed,
+    ConflictError,
     Hub,
-    NotThereError,
-    OvertakenError,
+    NewCommit,
+    NotFoundError,
     RepositoryState,
-    check_name,
+    check_repo_name,
     with_retries,
 )
 from tasks.release import MANIFEST, is_version, parse_version, read_manifest
 from tasks.release.references import HubRef
 from tasks.run.progress import track
 
+INITIAL_FILES = frozenset({"README.md"})
+"""Files that a new dataset may have, besides hidden ones."""
+
 
 @dataclass(frozen=True)
 class ReleaseUpload:
-    """A release that may be published: its files are what its manifest says, and the gate passed."""
+    """A release that passed the gate and matches its manifest."""
 
     path: Path
     manifest: Manifest
-    seal: str
-    """sha256 of manifest.json, which holds those of all other files."""
+    manifest_sha256: str
+    """Identifies the release, because the manifest holds the hashes of all other files."""
 
     @property
     def tag(self) -> str:
+        """The tag of the release."""
         return f"v{self.manifest.version}"
 
     @property
     def title(self) -> str:
-        """Of the commit that brings it."""
+        """The title of the commit."""
         return f"{self.manifest.name} {self.manifest.version}"
 
     @property
     def files(self) -> dict[str, Path]:
+        """Local files by path in the repository."""
         return {name: self.path / name for name in (*sorted(self.manifest.files), MANIFEST)}
 
 
-def pack(release: Path) -> ReleaseUpload:
-    """The release, checked. Raises `GateError` if it never passed the gate, `PublishError` if it changed."""
+class Published(Row):
+    """A release on the Hub."""
+
+    repo: str
+    version: str
+    commit: str
+    tag: str | None
+    """`None` for a pull request. It is tagged if `publish` runs again after the merge."""
+    url: str
+    files: int
+    new: bool
+    """Whether the Hub was changed."""
+
+
+def publish(release: Path, repo: str, hub: Hub, *, private: bool = False, propose: bool = False) -> Published:
+    """Publish a release directory as a version of a dataset.
+
+    Args:
+        release: The release directory.
+        repo: The dataset, such as `org/name`. It is created if it does not exist.
+        hub: The client.
+        private: Whether the dataset must be private.
+        propose: Whether to open a pull request instead.
+
+    Raises:
+        InputError: If there is no release or no token.
+        GateError: If the release did not pass the gate.
+        PublishError: If it conflicts with the state of the dataset, or cannot be uploaded or verified.
+    """
+    check_repo_name(repo)
+    upload = prepare_upload(release)
+    if not hub.has_token:
+        raise InputError("publishing needs a token", hint="set HF_TOKEN, or run `hf auth login`")
+    with track(f"publishing {repo} {upload.tag}", None):
+        return with_retries(partial(publish_missing, upload, repo, hub, private=private, propose=propose))
+
+
+def prepare_upload(release: Path) -> ReleaseUpload:
+    """Check a release before it is uploaded.
+
+    Raises:
+        GateError: If it did not pass the gate.
+        PublishError: If its files were changed.
+    """
     manifest = read_manifest(release)
     if manifest.validation.get("passed") != 1 or manifest.validation.get("errors") != 0:
         raise GateError(
             "the release has not passed validation",
             place=str(release / MANIFEST),
-            hint="`counterfoil validate` says what to mend; build it again then",
+            hint="run `counterfoil validate` to see the errors. Correct them and build the release again",
         )
-    refuse_different(
-        differing_files(release, manifest),
-        f"{release} is not what was released",
-        hint="restore it, or build it again: finished steps are kept",
+    raise_differences(
+        find_differing_files(release, manifest),
+        f"{release} was changed after it was released",
+        hint="restore it, or build it again (finished steps are reused)",
     )
     return ReleaseUpload(release, manifest, file_hash(release / MANIFEST))
 
 
-def seal_of(manifest: bytes | None) -> str | None:
-    """What tells one release from every other; `None` where there is none."""
+def publish_missing(upload: ReleaseUpload, repo: str, hub: Hub, *, private: bool, propose: bool) -> Published:
+    """Do the steps that the state of the Hub lacks. Repeating this is safe after any failure."""
+    state = open_dataset(repo, hub, private=private)
+    if upload.tag in state.tags:
+        return confirm_tag(upload, repo, hub, state)
+    published = hub.read_file(repo, state.main, MANIFEST)
+    if hash_manifest(published) == upload.manifest_sha256:
+        verify_commit(upload, repo, hub, state.main)
+        return add_tag(upload, repo, hub, state.main)
+    if propose and (number := find_open_proposal(upload, repo, hub, state)):
+        return confirm_proposal(upload, repo, hub, number, state.proposals[number])
+    refuse_conflict(upload, repo, hub, state, published)
+    commit = commit_upload(upload, repo, hub, state.main, propose=propose)
+    verify_commit(upload, repo, hub, commit.oid)
+    if propose:
+        return _published(upload, repo, commit.oid, None, commit.url, new=True)
+    return add_tag(upload, repo, hub, commit.oid)
+
+
+def open_dataset(repo: str, hub: Hub, *, private: bool) -> RepositoryState:
+    """Return the state of a dataset. Create it if it does not exist.
+
+    Raises:
+        InputError: If it must be private but is public.
+    """
+    try:
+        state = hub.read_state(repo)
+    except NotFoundError:
+        hub.create(repo, private=private)
+        state = hub.read_state(repo)
+    if private and not hub.is_private(repo):
+        raise InputError(
+            f"{repo} is public, but --private is set",
+            hint="make it private in its settings on the Hub, or leave --private out",
+        )
+    return state
+
+
+def commit_upload(upload: ReleaseUpload, repo: str, hub: Hub, parent: str, *, propose: bool) -> NewCommit:
+    """Commit all files of the release, and delete those that it does not have."""
+    removed = exclude_hidden(hub.list_files(repo, parent)) - upload.files.keys()
+    return hub.commit(
+        repo, add=upload.files, delete=removed, message=upload.title, parent=parent, propose=propose
+    )
+
+
+def add_tag(upload: ReleaseUpload, repo: str, hub: Hub, commit: str) -> Published:
+    """Tag the commit. If the tag was created at the same time, verify it instead."""
+    try:
+        hub.tag(repo, upload.tag, commit)
+    except ConflictError:
+        return confirm_tag(upload, repo, hub, hub.read_state(repo))
+    return _published(upload, repo, commit, upload.tag, tag_url(hub, repo, upload.tag), new=True)
+
+
+def confirm_tag(upload: ReleaseUpload, repo: str, hub: Hub, state: RepositoryState) -> Published:
+    """Verify that the existing tag points to this release. Raise `PublishError` if it does not."""
+    commit = state.tags[upload.tag]
+    if hash_manifest(hub.read_file(repo, commit, MANIFEST)) != upload.manifest_sha256:
+        raise PublishError(
+            f"the tag {upload.tag} of {repo} is another release",
+            hint="a tag never moves. Build again from the published release, which gives the next version",
+        )
+    verify_commit(upload, repo, hub, commit)
+    return _published(upload, repo, commit, upload.tag, tag_url(hub, repo, upload.tag), new=False)
+
+
+def find_open_proposal(upload: ReleaseUpload, repo: str, hub: Hub, state: RepositoryState) -> int | None:
+    """Return the number of the open pull request with this release, or `None`."""
+    for number, head in sorted(state.proposals.items()):
+        manifest = hub.read_file(repo, head, MANIFEST)
+        if hash_manifest(manifest) == upload.manifest_sha256 and hub.is_open(repo, number):
+            return number
+    return None
+
+
+def confirm_proposal(upload: ReleaseUpload, repo: str, hub: Hub, number: int, head: str) -> Published:
+    """Verify that the pull request has the complete release. Raise `PublishError` if it does not."""
+    verify_commit(upload, repo, hub, head)
+    return _published(upload, repo, head, None, f"{hub.page(repo)}/discussions/{number}", new=False)
+
+
+def tag_url(hub: Hub, repo: str, tag: str) -> str:
+    """Return the URL of a tag of a dataset."""
+    return f"{hub.page(repo)}/tree/{tag}"
+
+
+def _published(
+    upload: ReleaseUpload, repo: str, commit: str, tag: str | None, url: str, *, new: bool
+) -> Published:
+    return Published(
+        repo=repo,
+        version=upload.manifest.version,
+        commit=commit,
+        tag=tag,
+        url=url,
+        files=len(upload.files),
+        new=new,
+    )
+
+
+# Verifying commits
+
+
+def verify_commit(upload: ReleaseUpload, repo: str, hub: Hub, commit: str) -> None:
+    """Download a commit and compare all files with the release, twice if they differ.
+
+    Raises:
+        PublishError: If files differ. The commit is reverted first if it is ours, the last of main, and not
+        tagged.
+    """
+    differences = compare_download(upload, repo, hub, commit)
+    if differences:
+        differences = compare_download(upload, repo, hub, commit)
+    reverted = bool(differences) and revert_commit(upload, repo, hub, commit)
+    raise_differences(
+        differences,
+        f"the files of {repo} at {commit[:12]} are not those of the release",
+        hint="the commit was taken back. Run the same command again"
+        if reverted
+        else "the files on the Hub were changed or stored wrongly. Restore them, or publish the next version",
+    )
+
+
+def compare_download(upload: ReleaseUpload, repo: str, hub: Hub, commit: str) -> list[str]:
+    """Download a commit and return one line per file that differs from the release."""
+    with TemporaryDirectory(prefix="counterfoil-") as folder:
+        hub.download(repo, commit, Path(folder))
+        lines = find_differing_files(Path(folder), upload.manifest)
+        manifest = Path(folder) / MANIFEST
+        if not manifest.is_file() or file_hash(manifest) != upload.manifest_sha256:
+            lines.append(f"{MANIFEST}: it is not the manifest of this release")
+        return lines
+
+
+def revert_commit(upload: ReleaseUpload, repo: str, hub: Hub, commit: str) -> bool:
+    """Restore the previous files of main. Return `False` if the commit is not ours or not the last."""
+    state = hub.read_state(repo)
+    if state.main != commit or commit in state.tags.values():
+        return False
+    last, previous, *_ = [*hub.list_commits(repo, commit), None, None]
+    if last is None or previous is None or last.title != upload.title:
+        return False
+    hub.restore(repo, to=previous.oid, parent=commit, message=f"Take back {upload.title}")
+    return True
+
+
+def hash_manifest(manifest: bytes | None) -> str | None:
+    """Return the hash that identifies a release, or `None` without a manifest."""
     return sha256(manifest).hexdigest() if manifest is not None else None
 
 
-def refuse_different(lines: Sequence[str], what: str, *, hint: str) -> None:
-    """Raise `PublishError` with one line a file, where there is any."""
+def raise_differences(lines: Sequence[str], message: str, *, hint: str) -> None:
+    """Raise `PublishError` with one line per difference, if there is any."""
     if lines:
-        raise PublishError("\n".join([f"{what}:", *(f"  {line}" for line in lines)]), hint=hint)
+        raise PublishError("\n".join([f"{message}:", *(f"  {line}" for line in lines)]), hint=hint)
 
 
-# Verify: recompute what a release promises. Anyone can, for a directory or a published version.
+def exclude_hidden(files: Iterable[str]) -> set[str]:
+    """Return the files that are not hidden. Hidden files belong to the Hub."""
+    return {name for name in files if not any(part.startswith(".") for part in name.split("/"))}
+
+
+# Conflicts
+
+
+def refuse_conflict(
+    upload: ReleaseUpload, repo: str, hub: Hub, state: RepositoryState, content: bytes | None
+) -> None:
+    """Raise `PublishError` unless main has exactly the release that this one was compared with.
+
+    Args:
+        upload: The release to publish.
+        repo: The dataset.
+        hub: The client.
+        state: State of the dataset.
+        content: The manifest on main, or `None` if there is none.
+    """
+    if content is None:
+        return refuse_foreign_files(repo, hub, state)
+    published = parse_manifest(content, repo)
+    ours, compared = upload.manifest, upload.manifest.comparison
+    if published.name != ours.name:
+        raise PublishError(
+            f"{repo} has the releases of {published.name!r}, not of {ours.name!r}",
+            hint="give the dataset of this release, or a new one",
+        )
+    same = compared.old_manifest in (None, hash_manifest(content))
+    if published.version != compared.old_version or not same:
+        raise PublishError(
+            f"{repo} is at {published.version}, but this release was compared with "
+            + ("nothing" if compared.old_version is None else f"a local build of {compared.old_version}"),
+            hint="put the published release into the releases folder and build again to compare them",
+        )
+    refuse_unfinished(published, repo, hub, state)
+    return None
+
+
+def refuse_foreign_files(repo: str, hub: Hub, state: RepositoryState) -> None:
+    """Raise `PublishError` if a dataset without a release has files or version tags."""
+    foreign = exclude_hidden(hub.list_files(repo, state.main)) - INITIAL_FILES
+    if foreign or any(is_version(tag.removeprefix("v")) for tag in state.tags):
+        named = ", ".join(sorted(foreign)[:5]) or "tagged versions"
+        raise PublishError(
+            f"{repo} is not empty and has no counterfoil release: {named}",
+            hint="publishing would replace it. Give another name with --repo",
+        )
+
+
+def refuse_unfinished(published: Manifest, repo: str, hub: Hub, state: RepositoryState) -> None:
+    """Raise `PublishError` if main is not the latest tagged version without further changes."""
+    tag = f"v{published.version}"
+    versions = [t.removeprefix("v") for t in state.tags if t.startswith("v") and is_version(t[1:])]
+    if tag not in state.tags:
+        raise PublishError(
+            f"{repo} is at {published.version}, which has no tag because it was not published completely",
+            hint="publish that release again to complete it, then publish this one",
+        )
+    if max(versions, key=parse_version) != published.version:
+        raise PublishError(
+            f"{repo} is at {published.version}, but has a higher version",
+            hint="bring main to the latest version on the Hub first",
+        )
+    if state.tags[tag] != state.main:
+        tagged, current = hub.list_files(repo, state.tags[tag]), hub.list_files(repo, state.main)
+        names = exclude_hidden(tagged) | exclude_hidden(current)
+        changed = sorted(name for name in names if tagged.get(name) != current.get(name))
+        if changed:
+            raise PublishError(
+                f"main of {repo} was changed since {tag}: {', '.join(changed[:5])}",
+                hint="publishing would undo the change. Add it to the build, and revert it on the Hub",
+            )
+
+
+def parse_manifest(content: bytes, repo: str) -> Manifest:
+    """Parse a published manifest. Raise `PublishError` if it is invalid."""
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError:
+        raise PublishError(
+            f"the manifest of {repo} cannot be read",
+            hint="it was edited by hand or written by a newer version of counterfoil",
+        ) from None
+
+
+# Verifying releases
 
 
 class Verified(Row):
-    """What was found. `differences` has one line for every file that is not as promised."""
+    """The result of a verification."""
 
     release: str
     name: str
     version: str
     commit: str | None
-    """The one that the tag names; `None` for a directory."""
+    """Commit of the tag. `None` for a directory."""
     files: int
     rows: dict[str, int]
     verified: bool
     differences: tuple[str, ...]
+    """One line per difference from the manifest or the card."""
 
 
 def verify(release: str, open_hub: Callable[[], Hub] = Hub) -> Verified:
-    """A directory, or `org/name@v1.2.0`, freshly downloaded; only for that a Hub is opened.
+    """Verify a release directory, or a fresh download of a published release.
 
-    Raises `InputError` where there is no release, `PublishError` where the Hub cannot be reached.
+    Args:
+        release: A directory, or a reference such as `org/name@v1.2.0`.
+        open_hub: Creates the client for a reference.
+
+    Raises:
+        InputError: If the release does not exist.
+        PublishError: If the Hub cannot be reached.
     """
     ref = HubRef.of(release)
     if ref is None:
         return verify_directory(Path(release), release)
     hub = open_hub()
-    commit = with_retries(lambda: commit_of(ref, hub))
+    commit = with_retries(lambda: resolve_commit(ref, hub))
 
-    def fetch_and_verify() -> Verified:
-        with TemporaryDirectory(prefix="counterfoil-") as room:
-            hub.download(ref.repo, commit, Path(room))
-            return verify_directory(Path(room), release)
+    def download_and_verify() -> Verified:
+        with TemporaryDirectory(prefix="counterfoil-") as folder:
+            hub.download(ref.repo, commit, Path(folder))
+            return verify_directory(Path(folder), release)
 
     with track(f"downloading {release}", None):
-        found = with_retries(fetch_and_verify)
-    wrong = [f"manifest.json: it is that of {found.version}, not of {ref.tag}"] if not ref.fits(found) else []
-    return found.model_copy(
+        result = with_retries(download_and_verify)
+    mismatch = []
+    if not ref.fits(result):
+        mismatch.append(f"manifest.json: it is the manifest of {result.version}, not of {ref.tag}")
+    return result.model_copy(
         update={
             "commit": commit,
-            "differences": (*wrong, *found.differences),
-            "verified": found.verified and not wrong,
+            "differences": (*mismatch, *result.differences),
+            "verified": result.verified and not mismatch,
         }
     )
 
 
 def verify_directory(path: Path, name: str) -> Verified:
-    """Every sha256 of the manifest, row counts, the canary, the columns."""
+    """Verify the hashes, row counts, canary and columns of a release directory."""
     if not path.is_dir():
-        raise InputError(f"there is no release {name}", hint="give a release directory, or org/name@v1.0.0")
+        raise InputError(
+            f"the release {name} does not exist", hint="give a release directory, or org/name@v1.0.0"
+        )
     manifest: Manifest = read_manifest(path)
-    lines = differences(path)
+    lines = find_differences(path)
     return Verified(
         release=name,
         name=manifest.name,
@@ -143,262 +440,11 @@ def verify_directory(path: Path, name: str) -> Verified:
     )
 
 
-def raise_if_different(found: Verified) -> None:
-    """Raise `PublishError` where anything differs; the lines are told by who calls."""
-    if found.differences:
-        count = len(found.differences)
+def raise_if_different(result: Verified) -> None:
+    """Raise `PublishError` if the release differs. The caller prints the differences."""
+    if result.differences:
+        count = len(result.differences)
         raise PublishError(
-            f"{found.release} is not what its manifest says: {count} difference{'s' if count != 1 else ''}",
-            hint="each line names a file; take the release from where it was published",
+            f"{result.release} does not match its manifest: {count} difference{'s' if count != 1 else ''}",
+            hint="each line names a file. Download the release again from where it was published",
         )
-
-
-# Conflicts: a release goes only where the very release is that it was compared with.
-
-
-BLANK = frozenset({"README.md"})
-"""What a new dataset may hold, beside hidden files, without being someone's data."""
-
-
-def refuse_conflict(
-    parcel: ReleaseUpload, repo: str, hub: Hub, shown: RepositoryState, content: bytes | None
-) -> None:
-    """Raise `PublishError` unless main shows the very release that this one was compared with. `content`:
-    the manifest that main shows."""
-    if content is None:
-        return refuse_strangers(repo, hub, shown)
-    there = parse_manifest(content, repo)
-    ours, compared = parcel.manifest, parcel.manifest.comparison
-    if there.name != ours.name:
-        raise PublishError(
-            f"{repo} holds the releases of {there.name!r}, not of {ours.name!r}",
-            hint="give the dataset of this release line, or a new one",
-        )
-    same = compared.old_manifest in (None, seal_of(content))
-    if there.version != compared.old_version or not same:
-        raise PublishError(
-            f"{repo} is at {there.version}; this release was compared with "
-            + ("nothing" if compared.old_version is None else f"{compared.old_version} as it was built here"),
-            hint="build again with the published release in the releases folder, so that they are compared",
-        )
-    refuse_unfinished(there, repo, hub, shown)
-    return None
-
-
-def refuse_strangers(repo: str, hub: Hub, shown: RepositoryState) -> None:
-    """Raise `PublishError` where a dataset without a release holds files, or versions."""
-    strangers = visible(hub.files(repo, shown.main)) - BLANK
-    if strangers or any(is_version(tag.removeprefix("v")) for tag in shown.tags):
-        named = ", ".join(sorted(strangers)[:5]) or "tagged versions"
-        raise PublishError(
-            f"{repo} is not empty and shows no release of ours: {named}",
-            hint="publishing would replace it: give another name with --repo",
-        )
-
-
-def refuse_unfinished(there: Manifest, repo: str, hub: Hub, shown: RepositoryState) -> None:
-    """Raise `PublishError` where what main shows is not, or not only, the latest tagged version."""
-    tag = f"v{there.version}"
-    versions = [t.removeprefix("v") for t in shown.tags if t.startswith("v") and is_version(t[1:])]
-    if tag not in shown.tags:
-        raise PublishError(
-            f"{repo} shows {there.version}, which has no tag: it was not published to the end",
-            hint="publish that release again, which finishes it; then this one",
-        )
-    if max(versions, key=parse_version) != there.version:
-        raise PublishError(
-            f"{repo} has a higher version than the {there.version} that it shows",
-            hint="bring main to the latest version on the Hub first",
-        )
-    if shown.tags[tag] != shown.main:
-        then, now = hub.files(repo, shown.tags[tag]), hub.files(repo, shown.main)
-        changed = sorted(name for name in visible(then) | visible(now) if then.get(name) != now.get(name))
-        if changed:
-            raise PublishError(
-                f"main of {repo} was changed since {tag}: {', '.join(changed[:5])}",
-                hint="publishing would undo that: bring the change into the build, and undo it on the Hub",
-            )
-
-
-def parse_manifest(content: bytes, repo: str) -> Manifest:
-    try:
-        return Manifest.model_validate_json(content)
-    except ValidationError:
-        raise PublishError(
-            f"the manifest that {repo} shows cannot be read",
-            hint="it was changed by hand, or written by a newer version of counterfoil",
-        ) from None
-
-
-def visible(files: Iterable[str]) -> set[str]:
-    """Without hidden files: they are the Hub's own."""
-    return {name for name in files if not any(part.startswith(".") for part in name.split("/"))}
-
-
-# Publish: a release goes to the Hub whole. One commit, read back byte by byte, then the tag.
-#
-# Interrupted anywhere, the Hub shows the release before or the whole new one; done again, what is missing is
-# done. So a failure that may pass is met by doing it again: it looks at what is there first.
-
-
-class Published(Row):
-    """Where a release is on the Hub now."""
-
-    repo: str
-    version: str
-    commit: str
-    tag: str | None
-    """`None` for a pull request: it is tagged when it was merged and `publish` is run again."""
-    url: str
-    files: int
-    new: bool
-    """Whether anything had to be done."""
-
-
-def publish(release: Path, repo: str, hub: Hub, *, private: bool = False, propose: bool = False) -> Published:
-    """Publish a release directory as a version of the dataset `repo`, or propose it as a pull request.
-
-    Raises `InputError` or `GateError` where it is no release that may be published, and `PublishError` for a
-    conflict, for what cannot be verified, and where the Hub cannot be reached.
-    """
-    check_name(repo)
-    parcel = pack(release)
-    if not hub.has_token:
-        raise InputError("there is no token to publish with", hint="set HF_TOKEN, or run `hf auth login`")
-    with track(f"publishing {repo} {parcel.tag}", None):
-        return with_retries(partial(do_what_is_missing, parcel, repo, hub, private=private, propose=propose))
-
-
-def do_what_is_missing(
-    parcel: ReleaseUpload, repo: str, hub: Hub, *, private: bool, propose: bool
-) -> Published:
-    """Look at the Hub, do what is not there yet. Safe to repeat, whatever became of the last try."""
-    shown = open_dataset(repo, hub, private=private)
-    if parcel.tag in shown.tags:
-        return confirm_tagged(parcel, repo, hub, shown)
-    there = hub.read(repo, shown.main, MANIFEST)
-    if seal_of(there) == parcel.seal:
-        read_back(parcel, repo, hub, shown.main)
-        return give_tag(parcel, repo, hub, shown.main)
-    if propose and (number := open_proposal(parcel, repo, hub, shown)):
-        return confirm_proposed(parcel, repo, hub, number, shown.proposals[number])
-    refuse_conflict(parcel, repo, hub, shown, there)
-    made = send(parcel, repo, hub, shown.main, propose=propose)
-    read_back(parcel, repo, hub, made.oid)
-    if propose:
-        return _published(parcel, repo, made.oid, None, made.url, new=True)
-    return give_tag(parcel, repo, hub, made.oid)
-
-
-def open_dataset(repo: str, hub: Hub, *, private: bool) -> RepositoryState:
-    """What the dataset shows; it is created if it is not there. Raises `InputError` for a public one that
-    is to be private."""
-    try:
-        shown = hub.look(repo)
-    except NotThereError:
-        hub.create(repo, private=private)
-        shown = hub.look(repo)
-    if private and not hub.is_private(repo):
-        raise InputError(
-            f"{repo} is public, and --private was asked for",
-            hint="make it private in its settings on the Hub, or leave --private out",
-        )
-    return shown
-
-
-def confirm_tagged(parcel: ReleaseUpload, repo: str, hub: Hub, shown: RepositoryState) -> Published:
-    """The version is there. Raises `PublishError` where it is another release: a tag never moves."""
-    commit = shown.tags[parcel.tag]
-    if seal_of(hub.read(repo, commit, MANIFEST)) != parcel.seal:
-        raise PublishError(
-            f"{repo} has a {parcel.tag} already, and it is another release",
-            hint="a tag never moves: build against what is published, which makes the next version",
-        )
-    read_back(parcel, repo, hub, commit)
-    return _published(parcel, repo, commit, parcel.tag, tree_page(hub, repo, parcel.tag), new=False)
-
-
-def send(parcel: ReleaseUpload, repo: str, hub: Hub, parent: str, *, propose: bool) -> Committed:
-    """One commit with every file, and without those that are no longer in the release."""
-    gone = visible(hub.files(repo, parent)) - parcel.files.keys()
-    return hub.commit(
-        repo, add=parcel.files, delete=gone, message=parcel.title, parent=parent, propose=propose
-    )
-
-
-def open_proposal(parcel: ReleaseUpload, repo: str, hub: Hub, shown: RepositoryState) -> int | None:
-    """The number of the open pull request that brings this release, if there is one."""
-    for number, head in sorted(shown.proposals.items()):
-        if seal_of(hub.read(repo, head, MANIFEST)) == parcel.seal and hub.is_open(repo, number):
-            return number
-    return None
-
-
-def confirm_proposed(parcel: ReleaseUpload, repo: str, hub: Hub, number: int, head: str) -> Published:
-    """The pull request is there. Raises `PublishError` where it does not bring the whole release."""
-    read_back(parcel, repo, hub, head)
-    return _published(parcel, repo, head, None, f"{hub.page(repo)}/discussions/{number}", new=False)
-
-
-def read_back(parcel: ReleaseUpload, repo: str, hub: Hub, commit: str) -> None:
-    """Download everything and compare every sha256, twice where one differs. Raises `PublishError`; where
-    the commit is ours and main's last, and has no tag yet, it is taken back first."""
-    wrong = downloaded_wrong(parcel, repo, hub, commit) and downloaded_wrong(parcel, repo, hub, commit)
-    taken_back = bool(wrong) and take_back(parcel, repo, hub, commit)
-    refuse_different(
-        wrong,
-        f"what {repo} holds at {commit[:12]} is not the release",
-        hint="the commit was taken back; run the same command again"
-        if taken_back
-        else "the Hub's files were changed or kept wrongly: restore them there, or publish the next version",
-    )
-
-
-def take_back(parcel: ReleaseUpload, repo: str, hub: Hub, commit: str) -> bool:
-    """Make main show again what it showed before. `False` where that commit is not ours to take back."""
-    shown = hub.look(repo)
-    if shown.main != commit or commit in shown.tags.values():
-        return False
-    last, before, *_ = [*hub.history(repo, commit), None, None]
-    if last is None or before is None or last.title != parcel.title:
-        return False
-    hub.restore(repo, to=before.oid, parent=commit, message=f"Take back {parcel.title}")
-    return True
-
-
-def downloaded_wrong(parcel: ReleaseUpload, repo: str, hub: Hub, commit: str) -> list[str]:
-    """One line for every file that came back otherwise than it is here."""
-    with TemporaryDirectory(prefix="counterfoil-") as room:
-        hub.download(repo, commit, Path(room))
-        lines = differing_files(Path(room), parcel.manifest)
-        manifest = Path(room) / MANIFEST
-        if not manifest.is_file() or file_hash(manifest) != parcel.seal:
-            lines.append(f"{MANIFEST}: it is not the one of this release")
-        return lines
-
-
-def give_tag(parcel: ReleaseUpload, repo: str, hub: Hub, commit: str) -> Published:
-    """Tag the commit, unless someone who published the same was faster."""
-    try:
-        hub.tag(repo, parcel.tag, commit)
-    except OvertakenError:
-        return confirm_tagged(parcel, repo, hub, hub.look(repo))
-    return _published(parcel, repo, commit, parcel.tag, tree_page(hub, repo, parcel.tag), new=True)
-
-
-def tree_page(hub: Hub, repo: str, tag: str) -> str:
-    return f"{hub.page(repo)}/tree/{tag}"
-
-
-def _published(
-    parcel: ReleaseUpload, repo: str, commit: str, tag: str | None, url: str, *, new: bool
-) -> Published:
-    return Published(
-        repo=repo,
-        version=parcel.manifest.version,
-        commit=commit,
-        tag=tag,
-        url=url,
-        files=len(parcel.files),
-        new=new,
-    )

@@ -1,4 +1,8 @@
-"""What the Hub's refusals and failures mean: try again, give up, or tell a person what to mend."""
+"""The client of the Hugging Face Hub. This is the only module that imports huggingface_hub.
+
+It handles datasets only. Errors name the action that failed, and never contain the token. Files are uploaded
+through Xet if the endpoint offers it, or else through Git LFS.
+"""
 
 from __future__ import annotations
 
@@ -27,31 +31,33 @@ T = TypeVar("T")
 
 RETRY_POLICY = RetryPolicy(attempts=5, backoff=Backoff(first_s=1.0, longest_s=60.0), longest_wait_s=120.0)
 
-PASSING = frozenset({408, 429, 500, 502, 503, 504})
-CONFLICTS = frozenset({409, 412})
-_SPENT = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)")
+TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+"""HTTP statuses of failures that may not recur."""
+CONFLICT_STATUSES = frozenset({409, 412})
+"""HTTP statuses of changes by others since the state was read."""
+_EXHAUSTED_LIMIT = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)")
 _QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 
 
-class PassingError(Exception):
-    """A failure that may be gone in a moment."""
+class TransientError(Exception):
+    """A failure that may not recur."""
 
     def __init__(self, message: str, wait_s: float | None = None) -> None:
         super().__init__(message)
         self.wait_s = wait_s
-        """What the Hub asked to wait."""
+        """Requested wait in seconds."""
 
 
-class NotThereError(InputError):
-    """The Hub has no such dataset, revision or file, or does not show it to this token."""
+class NotFoundError(InputError):
+    """The dataset, revision or file does not exist, or is not visible with this token."""
 
 
-class OvertakenError(PublishError):
-    """Someone else was faster."""
+class ConflictError(PublishError):
+    """Someone else changed the dataset at the same time."""
 
 
 def with_retries(action: Callable[[], T]) -> T:
-    """Call `action` until it succeeds. Retry after every `PassingError`.
+    """Call `action` until it succeeds. Retry after every `TransientError`.
 
     Args:
         action: Safe to repeat: it looks at the state of the Hub before it changes anything.
@@ -63,71 +69,85 @@ def with_retries(action: Callable[[], T]) -> T:
     while True:
         try:
             return action()
-        except PassingError as fault:
+        except TransientError as fault:
             message, requested_s = str(fault), fault.wait_s
         wait_s = retries.next_wait_s(requested_s)
         if wait_s is None:
             break
         time.sleep(wait_s)
     if RETRY_POLICY.is_too_long(requested_s):
-        message += f" (it asks to wait {requested_s:.0f} s)"
-    raise PublishError(message, hint="run the same command again: it goes on where this one stopped")
+        message += f" (it requests a wait of {requested_s:.0f} s)"
+    raise PublishError(message, hint="run the same command again to continue")
 
 
-def hub_error_of(error: Exception, what: str, secret: str | None) -> Exception:
-    """The error to raise instead. `secret` and what stands behind the `?` of addresses is left out."""
+def convert_error(error: Exception, action: str, secret: str | None) -> Exception:
+    """Convert an error of the client to one of ours.
+
+    Args:
+        error: The error.
+        action: Description of the call, for the message.
+        secret: The token. It is redacted, and so are the query strings of URLs.
+
+    Returns:
+        The error to raise. Unknown errors are returned unchanged.
+    """
     if isinstance(error, CounterfoilError):
         return error
     causes = list(_causes(error))
-    passing = next((cause for cause in causes if isinstance(cause, PassingError)), None)
+    passing = next((cause for cause in causes if isinstance(cause, TransientError)), None)
     if passing is not None:
-        return PassingError(f"{what}: {passing}", passing.wait_s)
+        return TransientError(f"{action}: {passing}", passing.wait_s)
     if any(type(cause).__name__ == "OfflineModeIsEnabled" for cause in causes):
-        return InputError(f"{what}: HF_HUB_OFFLINE is set", hint="unset it, or set it to 0")
+        return InputError(f"{action}: HF_HUB_OFFLINE is set", hint="unset it, or set it to 0")
     answered = next((c for c in causes if getattr(c, "response", None) is not None), None)
     if answered is not None:
-        return _refusal(answered, what, secret)
-    if any(_is_passing(cause) for cause in causes):
-        return PassingError(f"{what}: the Hub cannot be reached, or does not answer")
+        return _convert_response(answered, action, secret)
+    if any(_is_transient(cause) for cause in causes):
+        return TransientError(f"{action}: the Hub cannot be reached or does not answer")
     if isinstance(error, (ValueError, RuntimeError)):
-        return PublishError(f"{what}: {_clean(str(error), secret)}", hint="nothing was changed on the Hub")
+        return PublishError(
+            f"{action}: {_redact_message(str(error), secret)}", hint="nothing was changed on the Hub"
+        )
     return error
 
 
-def _refusal(error: BaseException, what: str, secret: str | None) -> Exception:
+def _convert_response(error: BaseException, action: str, secret: str | None) -> Exception:
     response: Any = getattr(error, "response")  # noqa: B009
     status = int(response.status_code)
-    said = _clean(str(getattr(error, "server_message", None) or "no reason given"), secret)
-    told = f"{what}: the Hub answered {status}: {said}"
-    if status in PASSING:
+    reason = _redact_message(str(getattr(error, "server_message", None) or "no reason given"), secret)
+    message = f"{action}: the Hub answered {status}: {reason}"
+    if status in TRANSIENT_STATUSES:
         headers = response.headers
-        return PassingError(told, _wait_s(headers.get("Retry-After"), headers.get("RateLimit")))
-    if status in CONFLICTS:
-        return OvertakenError(told, hint="run the same command again: it says what is there now")
+        return TransientError(message, _wait_s(headers.get("Retry-After"), headers.get("RateLimit")))
+    if status in CONFLICT_STATUSES:
+        return ConflictError(message, hint="run the same command again to see the current state")
     if status == 404:
-        return NotThereError(told, hint="check the name; a private dataset needs a token that may read it")
+        return NotFoundError(message, hint="check the name. A private dataset needs a token with read access")
     if status in (401, 403):
-        return InputError(told, hint="set HF_TOKEN to a token that may do this (`hf auth login` keeps one)")
-    return PublishError(told, hint="nothing was changed by this request")
+        return InputError(
+            message, hint="set HF_TOKEN to a token with this permission, or run `hf auth login`"
+        )
+    return PublishError(message, hint="this request changed nothing")
 
 
-def refuse_long_wait(response: Any) -> None:
-    """Raise `PassingError` where a Hub that is busy asks for a wait that nobody sits through: its client
-    would."""
+def reject_long_wait(response: Any) -> None:
+    """Raise `TransientError` if a busy Hub requests a long wait. The client would sleep through it."""
     wait_s = _wait_s(response.headers.get("Retry-After"), response.headers.get("RateLimit"))
-    if response.status_code in PASSING and RETRY_POLICY.is_too_long(wait_s):
-        raise PassingError(f"the Hub answered {response.status_code}", wait_s)
+    if response.status_code in TRANSIENT_STATUSES and RETRY_POLICY.is_too_long(wait_s):
+        raise TransientError(f"the Hub answered {response.status_code}", wait_s)
 
 
 def _wait_s(retry_after: str | None, rate_limit: str | None = None) -> float | None:
     """Return the requested wait in seconds: `Retry-After: 30`, or `RateLimit: "api";r=0;t=30`."""
-    spent = _SPENT.search(rate_limit or "")
-    return float(spent[1]) if spent else parse_retry_after(retry_after, time.time())
+    exhausted = _EXHAUSTED_LIMIT.search(rate_limit or "")
+    return float(exhausted[1]) if exhausted else parse_retry_after(retry_after, time.time())
 
 
-def _is_passing(error: BaseException) -> bool:
-    """Connections that fail, answers that are no JSON, downloads that end too early. Failures of this
-    machine's own files carry an `errno` and are not."""
+def _is_transient(error: BaseException) -> bool:
+    """Return whether a connection failed, a download was truncated, or an answer is not JSON.
+
+    Errors of local files have an `errno` and are not transient.
+    """
     if any(kind.__name__ == "TransportError" for kind in type(error).__mro__):
         return True
     if isinstance(error, (ConnectionError, TimeoutError, json.JSONDecodeError)):
@@ -137,61 +157,59 @@ def _is_passing(error: BaseException) -> bool:
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     seen: list[BaseException] = []
-    found: BaseException | None = error
-    while found is not None and found not in seen:
-        yield found
-        seen.append(found)
-        found = found.__cause__ or found.__context__
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        yield cause
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
 
 
-def _clean(text: str, secret: str | None) -> str:
+def _redact_message(text: str, secret: str | None) -> str:
     return redact_secrets(_QUERY.sub(r"\1", " ".join(text.split())), secret)
 
 
-# The Hub: the only door to huggingface_hub. Datasets only; every call says what it does in its errors.
-#
-# Uploads go through Xet where the endpoint offers it, else by git-LFS.
-
+# Client
 
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 MAIN = "main"
 TIMEOUT_S = 120.0
-"""For one answer of the Hub; without one, its client waits for ever."""
+"""Timeout per Hub request in seconds. The client has none of its own."""
 
 
 @dataclass(frozen=True)
 class RepositoryState:
-    """What a dataset shows: commits by their ids."""
+    """The commits of the branch, tags and pull requests of a dataset."""
 
     main: str
     tags: Mapping[str, str]
     proposals: Mapping[int, str]
-    """Heads of pull requests, open or not."""
+    """Last commit of each pull request, open or not."""
 
 
 @dataclass(frozen=True)
-class HubCommit:
-    """A commit of the past."""
+class PastCommit:
+    """A commit in the history of a dataset."""
 
     oid: str
     title: str
 
 
 @dataclass(frozen=True)
-class Committed:
-    """A commit that was made, and where a person can look at it: it, or its pull request."""
+class NewCommit:
+    """A commit that was just made."""
 
     oid: str
     url: str
+    """Page of the commit, or of its pull request."""
 
 
 class Hub:
-    """One endpoint (`HF_ENDPOINT`), seen with one token (`HF_TOKEN`, or the one of `hf auth login`)."""
+    """A client for one endpoint (`HF_ENDPOINT`) and one token (`HF_TOKEN`, or that of `hf auth login`)."""
 
     def __init__(self, token: str | None = None, endpoint: str | None = None) -> None:
         from huggingface_hub import HfApi, get_token
 
-        _settle_client()
+        _configure_client()
         self._token = token or get_token()
         self._api = HfApi(
             endpoint=(endpoint or os.environ.get("HF_ENDPOINT") or None),
@@ -201,26 +219,32 @@ class Hub:
 
     @property
     def has_token(self) -> bool:
+        """Whether there is a token."""
         return self._token is not None
 
     def page(self, repo: str) -> str:
-        """The dataset's page."""
+        """Return the URL of a dataset."""
         return f"{self._api.endpoint}/datasets/{repo}"
 
     def create(self, repo: str, *, private: bool) -> None:
-        """Create the dataset if it is not there."""
-        self._ask(
+        """Create a dataset if it does not exist."""
+        self._call(
             f"creating {repo}",
             lambda: self._api.create_repo(repo, repo_type="dataset", private=private or None, exist_ok=True),
         )
 
     def is_private(self, repo: str) -> bool:
-        info = self._ask(f"looking at {repo}", lambda: self._api.dataset_info(repo))
+        """Return whether a dataset is private."""
+        info = self._call(f"looking at {repo}", lambda: self._api.dataset_info(repo))
         return bool(info.private)
 
-    def look(self, repo: str) -> RepositoryState:
-        """Where the dataset's branch, tags and pull requests are. Raises `NotThereError`."""
-        refs = self._ask(
+    def read_state(self, repo: str) -> RepositoryState:
+        """Return the commits of a dataset.
+
+        Raises:
+            NotFoundError: If the dataset does not exist.
+        """
+        refs = self._call(
             f"looking at {repo}",
             lambda: self._api.list_repo_refs(repo, repo_type="dataset", include_pull_requests=True),
         )
@@ -230,11 +254,15 @@ class Hub:
             proposals={int(r.ref.rsplit("/", 1)[-1]): r.target_commit for r in refs.pull_requests or []},
         )
 
-    def files(self, repo: str, revision: str) -> dict[str, str]:
-        """Path to git's id, for every file of a revision. Refuses paths that lead out of a folder."""
+    def list_files(self, repo: str, revision: str) -> dict[str, str]:
+        """Return the Git object id of each file of a revision.
+
+        Raises:
+            PublishError: If a path leads out of the repository.
+        """
         from huggingface_hub.hf_api import RepoFile
 
-        listed = self._ask(
+        listed = self._call(
             f"listing {repo}",
             lambda: list(
                 self._api.list_repo_tree(repo, recursive=True, revision=revision, repo_type="dataset")
@@ -243,43 +271,43 @@ class Hub:
         files = {entry.path: entry.blob_id for entry in listed if isinstance(entry, RepoFile)}
         for path in files:
             if "\\" in path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-                raise PublishError(f"{repo} holds a file with the unsafe name {path!r}")
+                raise PublishError(f"{repo} has a file with the unsafe name {path!r}")
         return files
 
-    def history(self, repo: str, commit: str) -> list[HubCommit]:
-        """A commit and those before it, the last first."""
-        commits = self._ask(
+    def list_commits(self, repo: str, commit: str) -> list[PastCommit]:
+        """Return a commit and its ancestors, latest first."""
+        commits = self._call(
             f"reading the history of {repo}",
             lambda: self._api.list_repo_commits(repo, repo_type="dataset", revision=commit),
         )
-        return [HubCommit(c.commit_id, c.title) for c in commits]
+        return [PastCommit(c.commit_id, c.title) for c in commits]
 
-    def read(self, repo: str, commit: str, path: str) -> bytes | None:
-        """A small file's content, fresh from the Hub; `None` where the commit has no such file."""
-        with TemporaryDirectory(prefix="counterfoil-") as room:
+    def read_file(self, repo: str, commit: str, path: str) -> bytes | None:
+        """Return the content of a small file without the cache, or `None` if the commit does not have it."""
+        with TemporaryDirectory(prefix="counterfoil-") as temporary:
             try:
-                place = self._ask(
+                place = self._call(
                     f"reading {path} of {repo}",
                     lambda: self._api.hf_hub_download(
                         repo,
                         path,
                         repo_type="dataset",
                         revision=commit,
-                        cache_dir=room,
+                        cache_dir=temporary,
                         etag_timeout=min(10.0, TIMEOUT_S),
                     ),
                 )
-            except NotThereError:
+            except NotFoundError:
                 return None
             return Path(place).read_bytes()
 
     def is_open(self, repo: str, number: int) -> bool:
-        """Whether a pull request still waits for someone to merge it."""
-        found = self._ask(
+        """Return whether a pull request is open."""
+        details = self._call(
             f"looking at pull request {number} of {repo}",
             lambda: self._api.get_discussion_details(repo, number, repo_type="dataset"),
         )
-        return found.status in ("open", "draft")
+        return details.status in ("open", "draft")
 
     def commit(
         self,
@@ -290,37 +318,56 @@ class Hub:
         message: str,
         parent: str,
         propose: bool,
-    ) -> Committed:
-        """One commit on main, or a pull request. Raises `OvertakenError` where main is not at `parent`."""
+    ) -> NewCommit:
+        """Commit changes to main, or open a pull request.
+
+        Args:
+            repo: The dataset.
+            add: Local files by path in the repository.
+            delete: Paths to delete.
+            message: Commit message.
+            parent: Expected last commit of main.
+            propose: Whether to open a pull request.
+
+        Raises:
+            ConflictError: If main is not at `parent`.
+        """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         with ExitStack() as open_files:
             operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = []
             xet = self._offers_xet(repo, None if propose else MAIN)
             for name, path in sorted(add.items()):
-                # The client takes every file through Xet, offered or not, except those that are open.
+                # The client uploads all files through Xet except open ones, even if the endpoint lacks it.
                 content = path if xet else open_files.enter_context(path.open("rb"))
                 operations.append(CommitOperationAdd(name, content))
             operations += [CommitOperationDelete(name) for name in sorted(delete)]
             return self._commit(repo, operations, message, parent, propose)
 
     def restore(self, repo: str, *, to: str, parent: str, message: str) -> None:
-        """One commit that makes main, which is at `parent`, show again what it showed at the commit `to`."""
+        """Commit the files of an earlier commit to main.
+
+        Args:
+            repo: The dataset.
+            to: The earlier commit.
+            parent: Expected last commit of main.
+            message: Commit message.
+        """
         from huggingface_hub import CommitOperationCopy, CommitOperationDelete
 
-        then, now = self.files(repo, to), self.files(repo, parent)
+        old, current = self.list_files(repo, to), self.list_files(repo, parent)
         operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
             CommitOperationCopy(name, name, src_revision=to)
-            for name in sorted(then)
-            if now.get(name) != then[name]
+            for name in sorted(old)
+            if current.get(name) != old[name]
         ]
-        operations += [CommitOperationDelete(name) for name in sorted(now.keys() - then.keys())]
+        operations += [CommitOperationDelete(name) for name in sorted(current.keys() - old.keys())]
         self._commit(repo, operations, message, parent, propose=False)
 
     def _commit(
         self, repo: str, operations: list[Any], message: str, parent: str, propose: bool
-    ) -> Committed:
-        made = self._ask(
+    ) -> NewCommit:
+        commit = self._call(
             f"the commit to {repo}",
             lambda: self._api.create_commit(
                 repo,
@@ -331,33 +378,37 @@ class Hub:
                 create_pr=propose,
             ),
         )
-        return Committed(made.oid, made.pr_url or str(made.commit_url))
+        return NewCommit(commit.oid, commit.pr_url or str(commit.commit_url))
 
     def tag(self, repo: str, tag: str, commit: str) -> None:
-        """Tag a commit. Raises `OvertakenError` where the tag is there already: a tag never moves."""
-        self._ask(
+        """Tag a commit.
+
+        Raises:
+            ConflictError: If the tag exists.
+        """
+        self._call(
             f"the tag {tag} of {repo}",
             lambda: self._api.create_tag(repo, tag=tag, revision=commit, repo_type="dataset"),
         )
 
     def download(self, repo: str, commit: str, to: Path) -> None:
-        """All files of a commit, fresh from the Hub: nothing is taken from a cache."""
-        self.files(repo, commit)
-        with TemporaryDirectory(prefix="counterfoil-") as room:
-            self._ask(
+        """Download all files of a commit without the cache."""
+        self.list_files(repo, commit)
+        with TemporaryDirectory(prefix="counterfoil-") as temporary:
+            self._call(
                 f"downloading {repo}",
                 lambda: self._api.snapshot_download(
                     repo,
                     repo_type="dataset",
                     revision=commit,
                     local_dir=to,
-                    cache_dir=room,
+                    cache_dir=temporary,
                     etag_timeout=min(10.0, TIMEOUT_S),
                 ),
             )
 
     def _offers_xet(self, repo: str, revision: str | None) -> bool:
-        """Whether this endpoint hands out what an upload through Xet starts with."""
+        """Return whether the endpoint issues tokens for uploads through Xet."""
         from huggingface_hub import get_session
         from huggingface_hub.utils._headers import build_hf_headers
         from huggingface_hub.utils._http import hf_raise_for_status
@@ -371,54 +422,63 @@ class Hub:
             endpoint=self._api.endpoint,
         )
 
-        def offered() -> bool:
+        def is_offered() -> bool:
             headers = build_hf_headers(token=self._token or False)
-            answer = get_session().get(url, params={} if revision else {"create_pr": "1"}, headers=headers)
-            if answer.status_code == 404:
+            response = get_session().get(url, params={} if revision else {"create_pr": "1"}, headers=headers)
+            if response.status_code == 404:
                 return False
-            hf_raise_for_status(answer)
+            hf_raise_for_status(response)
             return True
 
-        return self._ask(f"preparing an upload to {repo}", offered)
+        return self._call(f"preparing an upload to {repo}", is_offered)
 
-    def _ask(self, what: str, call: Callable[[], T]) -> T:
-        """Raises the errors of `hub_errors`, `InputError` or `PublishError`; none has the token in it."""
+    def _call(self, action: str, call: Callable[[], T]) -> T:
+        """Call the client and convert its errors."""
         try:
             return call()
         except Exception as error:
-            told = hub_error_of(error, what, self._token)
-        raise told from None
+            converted = convert_error(error, action, self._token)
+        # Outside of `except`, so that the original error with its token is not the context.
+        raise converted from None
 
 
-def check_name(repo: str) -> None:
-    """Raise `InputError` where that is no name of a dataset."""
+def check_repo_name(repo: str) -> None:
+    """Raise `InputError` if the text is not a dataset name."""
     if not _NAME.fullmatch(repo):
-        raise InputError(f"{repo!r} is no name of a dataset", hint="names are like org/everyday-advice")
+        raise InputError(f"{repo!r} is not a dataset name", hint="write it like org/everyday-advice")
 
 
 @cache
-def _settle_client() -> None:
-    """Once a process: answers are waited for in bounds; no bars, and no addresses with signatures in logs."""
+def _configure_client() -> None:
+    """Set timeouts, and turn off progress bars and logs, which contain signed URLs. Once per process."""
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils._http import default_client_factory
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    def bounded() -> Any:
+    def create_client() -> Any:
         client = default_client_factory()
         client.event_hooks = {
-            "request": [*client.event_hooks["request"], _bound_waiting],
-            "response": [refuse_long_wait],
+            "request": [*client.event_hooks["request"], _set_default_timeouts],
+            "response": [reject_long_wait],
         }
         return client
 
-    set_client_factory(bounded)
+    set_client_factory(create_client)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     disable_progress_bars()
 
 
-def _bound_waiting(request: Any) -> None:
-    """Some calls of the client ask for no bound at all, whatever the session's is."""
-    asked = request.extensions.get("timeout", {})
+def _set_default_timeouts(request: Any) -> None:
+    """Set the timeouts of a request that has none. Some calls of the client ignore those of the session."""
+    timeouts = request.extensions.get("timeout", {})
     request.extensions["timeout"] = {
-        part: asked.get(part) or TIMEOUT_S for part in ("connect", "read", "write", "pool")
+        part: timeouts.get(part) or TIMEOUT_S for part in ("connect", "read", "write", "pool")
     }
+
+
+def read_card_metadata(path: Path) -> dict[str, Any] | None:
+    """Return the metadata of a dataset card, or `None` if it has none."""
+    from huggingface_hub import metadata_load
+
+    metadata: dict[str, Any] | None = metadata_load(path)
+    return metadata

@@ -86,7 +86,7 @@ def test_fault_at_any_request_leaves_all_or_nothing(before: HubServer, tmp_path:
 def test_file_that_arrives_wrongly_is_not_kept(before: HubServer, tmp_path: Path) -> None:
     with HubServer(tmp_path, like=before) as hub:
         hub.faults = lambda received: STALE if received.route == "download" else None
-        with pytest.raises(PublishError, match=r"questions.*hash is not the hash in the manifest") as refused:
+        with pytest.raises(PublishError, match=r"questions.*is not the hash in the manifest") as refused:
             fetch_release(REF, tmp_path / "cache", publisher(hub))
     assert "counterfoil verify" in (refused.value.hint or "")
     assert list((tmp_path / "cache" / REPO).iterdir()) == []
@@ -95,13 +95,13 @@ def test_file_that_arrives_wrongly_is_not_kept(before: HubServer, tmp_path: Path
 def test_tag_that_is_not_there_names_those_that_are(before: HubServer, tmp_path: Path) -> None:
     with HubServer(tmp_path, like=before) as hub, pytest.raises(InputError, match=r"no tag 'v7'") as refused:
         fetch_release(f"{REPO}@v7", tmp_path / "cache", publisher(hub))
-    assert refused.value.hint == "its tags: v0.1.0"
+    assert refused.value.hint == "available tags: v0.1.0"
 
 
 def test_version_tag_on_another_release_is_refused(before: HubServer, tmp_path: Path) -> None:
     with HubServer(tmp_path, like=before) as hub:
         hub.repos[REPO].tags["v3.0.0"] = hub.repos[REPO].main
-        with pytest.raises(PublishError, match="is not what its manifest says"):
+        with pytest.raises(PublishError, match="does not match its manifest"):
             fetch_release(f"{REPO}@v3.0.0", tmp_path / "cache", publisher(hub))
 
 

@@ -13,12 +13,12 @@ from schemas.errors import CounterfoilError, InputError, PublishError
 from schemas.tables import file_hash
 from tasks.publish import hub as hub_errors
 from tasks.publish.hub import (
+    ConflictError,
     Hub,
-    NotThereError,
-    OvertakenError,
-    PassingError,
-    hub_error_of,
-    refuse_long_wait,
+    NotFoundError,
+    TransientError,
+    convert_error,
+    reject_long_wait,
     with_retries,
 )
 from tasks.run.retries import Backoff, RetryPolicy
@@ -124,7 +124,7 @@ def test_file_name_that_leads_outside_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("token", "told"), [("hf_reader", "answered 403"), ("hf_unknown", "answered 401"), (None, "no token")]
+    ("token", "told"), [("hf_reader", "answered 403"), ("hf_unknown", "answered 401"), (None, "needs a token")]
 )
 def test_token_that_may_not_write_is_told_with_what_to_do(
     token: str | None, told: str, hub: HubServer, release: Path, monkeypatch: pytest.MonkeyPatch
@@ -144,17 +144,17 @@ def test_private_dataset_is_not_there_for_strangers(
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     publish_to(hub, release, private=True)
     with pytest.raises(InputError):
-        Hub(None, hub.url).look(REPO)
-    assert Hub("hf_reader", hub.url).look(REPO).tags
+        Hub(None, hub.url).read_state(REPO)
+    assert Hub("hf_reader", hub.url).read_state(REPO).tags
 
 
 def test_conflict_is_one_of_its_own(hub: HubServer, release: Path) -> None:
     done = publish_to(hub, release)
     door = publisher(hub)
-    with pytest.raises(OvertakenError):
+    with pytest.raises(ConflictError):
         door.tag(REPO, "v0.1.0", done.commit)
-    with pytest.raises(NotThereError):
-        door.look("org/nothing-here")
+    with pytest.raises(NotFoundError):
+        door.read_state("org/nothing-here")
 
 
 def test_hub_that_is_offline_by_setting_says_which_setting(
@@ -162,7 +162,7 @@ def test_hub_that_is_offline_by_setting_says_which_setting(
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="HF_HUB_OFFLINE is set"):
-        publisher(hub).look(REPO)
+        publisher(hub).read_state(REPO)
 
 
 def test_card_that_the_hub_refuses_is_told_before_anything_is_sent(hub: HubServer, tmp_path: Path) -> None:
@@ -185,10 +185,10 @@ def test_token_is_in_no_error_even_where_the_hub_repeats_it(tmp_path: Path, rele
         done = publish_to(hub, release)
         door = publisher(hub)
         for refused in (
-            lambda: door.look("org/nothing-here"),
+            lambda: door.read_state("org/nothing-here"),
             lambda: door.tag(REPO, "v0.1.0", done.commit),
-            lambda: door.history(REPO, "0" * 40),
-            lambda: Hub("hf_unknown", hub.url).look(REPO),
+            lambda: door.list_commits(REPO, "0" * 40),
+            lambda: Hub("hf_unknown", hub.url).read_state(REPO),
         ):
             with pytest.raises(CounterfoilError) as error:
                 refused()
@@ -200,7 +200,7 @@ def test_token_is_in_no_error_even_where_the_hub_repeats_it(tmp_path: Path, rele
 
 
 def test_signature_of_an_address_is_left_out() -> None:
-    error = hub_error_of(ValueError("PUT https://storage/x?X-Signature=abc failed"), "the upload", None)
+    error = convert_error(ValueError("PUT https://storage/x?X-Signature=abc failed"), "the upload", None)
     assert "X-Signature" not in str(error)
     assert "https://storage/x" in str(error)
 
@@ -218,7 +218,7 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_waits_grow_and_end(naps: list[float]) -> None:
     def fails() -> None:
-        raise PassingError("the Hub answered 500")
+        raise TransientError("the Hub answered 500")
 
     with pytest.raises(PublishError, match="answered 500") as given_up:
         with_retries(fails)
@@ -234,7 +234,7 @@ def test_hub_is_given_the_time_that_it_asks_for_within_reason(naps: list[float])
         wait_s = next(asked, None)
         if wait_s is None:
             return "done"
-        raise PassingError("the Hub answered 429", wait_s)
+        raise TransientError("the Hub answered 429", wait_s)
 
     assert with_retries(busy) == "done"
     assert naps == [30, 7]
@@ -252,16 +252,16 @@ def test_hub_is_given_the_time_that_it_asks_for_within_reason(naps: list[float])
 def test_client_may_not_sleep_for_an_hour(headers: dict[str, str]) -> None:
     import httpx2
 
-    with pytest.raises(PassingError) as busy:
-        refuse_long_wait(httpx2.Response(429, headers=headers))
+    with pytest.raises(TransientError) as busy:
+        reject_long_wait(httpx2.Response(429, headers=headers))
     assert busy.value.wait_s == 3600
-    refuse_long_wait(httpx2.Response(200, headers=headers))
-    refuse_long_wait(httpx2.Response(429, headers={"Retry-After": "5", "RateLimit": '"api";r=9;t=3600'}))
+    reject_long_wait(httpx2.Response(200, headers=headers))
+    reject_long_wait(httpx2.Response(429, headers={"Retry-After": "5", "RateLimit": '"api";r=9;t=3600'}))
 
 
 def test_failure_of_this_machine_is_not_blamed_on_the_hub() -> None:
     full = OSError(28, "No space left on device")
-    assert hub_error_of(full, "downloading", None) is full
+    assert convert_error(full, "downloading", None) is full
 
 
 def test_publishing_gives_up_on_a_hub_that_stays_down(tmp_path: Path, release: Path) -> None:

@@ -172,7 +172,7 @@ def test_release_that_did_not_pass_the_gate_is_refused(
 def test_name_that_is_no_dataset_is_refused(name: str, hub: HubServer, releases: tuple[Path, Path]) -> None:
     from tasks.publish import publish
 
-    with pytest.raises(InputError, match="no name of a dataset"):
+    with pytest.raises(InputError, match="not a dataset name"):
         publish(releases[0], name, publisher(hub))
     assert not hub.requests
 
@@ -196,7 +196,7 @@ def test_release_that_was_compared_with_another_one_is_refused(before: HubServer
     first_too = write_release(tmp_path / "first", "0.3.0")
     with HubServer(tmp_path, like=before) as hub:
         for release in (later, first_too):
-            with pytest.raises(PublishError, match=r"is at 0\.1\.0; this release was compared with"):
+            with pytest.raises(PublishError, match=r"is at 0\.1\.0, but this release was compared with"):
                 publish_to(hub, release)
         assert hub.history(REPO) == before.history(REPO)
 
@@ -206,7 +206,7 @@ def test_dataset_of_another_line_or_with_someones_data_is_left_alone(
 ) -> None:
     other = write_release(tmp_path, "0.1.0", name="another-line")
     with HubServer(tmp_path, like=before) as hub:
-        with pytest.raises(PublishError, match="holds the releases of 'everyday-advice'"):
+        with pytest.raises(PublishError, match="has the releases of 'everyday-advice'"):
             publish_to(hub, write_release(tmp_path, "0.2.0", name="another-line", previous=other))
         hub.create(REPO)
         hub.edit(REPO, "train.csv", b"a,b\n")
@@ -270,7 +270,7 @@ def test_private_dataset_is_made_private_and_a_public_one_refused(
     assert hub.repos[REPO].private
     publish_to(hub, releases[1], private=True)
     hub.repos[REPO].private = False
-    with pytest.raises(InputError, match="is public, and --private"):
+    with pytest.raises(InputError, match="is public, but --private"):
         publish_to(hub, releases[1], private=True)
 
 

@@ -83,7 +83,7 @@ def test_canary_that_went_is_noticed(copy: Path) -> None:
     rewrite(copy, lambda table: table.drop_columns(["canary"]))
     lines = verify(str(copy)).differences
     assert any("canary" in line for line in lines)
-    assert any("columns are not those that the card promises" in line for line in lines)
+    assert any("columns are not those of the card" in line for line in lines)
 
 
 def test_column_of_another_type_is_noticed(copy: Path) -> None:
@@ -107,10 +107,10 @@ def test_published_release_is_verified_from_the_hub(release: Path, tmp_path: Pat
         edited = verify(f"{REPO}@edited", lambda: publisher(hub))
         assert [line.split(":")[0] for line in edited.differences] == ["report.html"]
         moved = verify(f"{REPO}@v2.0.0", lambda: publisher(hub))
-        assert moved.differences == ("manifest.json: it is that of 0.1.0, not of v2.0.0",)
+        assert moved.differences == ("manifest.json: it is the manifest of 0.1.0, not of v2.0.0",)
 
 
 @pytest.mark.parametrize("place", ["nowhere", "org/name@v1.0.0/x"])
 def test_place_without_a_release_is_told(place: str) -> None:
-    with pytest.raises(InputError, match="there is no release"):
+    with pytest.raises(InputError, match="does not exist"):
         verify(place)
