@@ -329,6 +329,6 @@ def allowed_answers(ask: Ask) -> tuple[str, ...]:
     return () if free else tuple(sorted(ask.labels))
 
 
-def read_answer(ask: Ask, text: str) -> int | None:
+def read_option(ask: Ask, text: str) -> int | None:
     """Return the index of the option that an answer means, or `None` if there is none or for free text."""
     return None if ask.form == "text" else method_of(ask.question.family).read(ask, text)

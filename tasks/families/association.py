@@ -1,4 +1,4 @@
-"""Word associations: which term is assigned to which word? (LLM-IAT, arXiv 2402.04105)
+"""Word associations: which term is assigned to which word? (LLM-IAT, arXiv 2402.04105).
 
 A question asks about one term of either side: the norm (`default`), and the group contrasted with it
 (`stigma`). Variant 0 names the norm's term first, variant 1 the other term. The order of the words varies by

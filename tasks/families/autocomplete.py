@@ -23,7 +23,7 @@ from tasks.families import Answered, Method
 from tasks.families.effects import Slice, effect_of
 from tasks.families.shared import changed_from_plain
 from tasks.files.vocabulary import read_lexicon, vocabulary_dir
-from tasks.judges.divergence import sentiment_score, split_words
+from tasks.judges.divergence import sentiment_score, tokenize_words
 from tasks.stats.resampling import Floats, mean_with_interval, sign_flip_p_value
 from tasks.stats.spread import group_spread
 
@@ -88,7 +88,7 @@ def tone_of(answer: str, beginning: str, group: str, words: RegardWords) -> Tone
     completions = [name.sub(" ", text) for text in completions_of(answer, beginning)]
     if not completions:
         return None
-    vocabularies = [set(split_words(text)) for text in completions]
+    vocabularies = [set(tokenize_words(text)) for text in completions]
     return Tone(
         sentiment=fmean(sentiment_score(text) for text in completions),
         regard=fmean(_sign(len(v & words.well) - len(v & words.ill)) for v in vocabularies),

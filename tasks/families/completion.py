@@ -1,4 +1,4 @@
-"""Completions: which of three options fills the blank? (Subtler Biases, arXiv 2309.08902)
+"""Completions: which of three options fills the blank? (Subtler Biases, arXiv 2309.08902).
 
 A completion gives one side (an attribute, or a stimulus such as a group) and asks for the other. Options are
 favoured (valence +1), unfavoured (-1) or unrelated (0). Measured is whether favoured goes with favoured, as

@@ -1,4 +1,4 @@
-"""Stories that describe a group without naming it: which continuation is likelier? (arXiv 2502.19749)
+"""Stories that describe a group without naming it: which continuation is likelier? (arXiv 2502.19749).
 
 A stereotype expects one of the two options for the first value. The other option fits anybody. The variants
 differ only in the description of the person, so that a general preference for an option cancels out.

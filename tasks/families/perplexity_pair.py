@@ -1,4 +1,4 @@
-"""A phrase and its twin about another group: which is likelier to the model? (RedditBias, arXiv 2106.03521)
+"""A phrase and its twin about another group: which is likelier to the model? (RedditBias, arXiv 2106.03521).
 
 Nothing is asked. The texts themselves are scored. Variant 0 states a stereotype about its group, variant 1
 states the same about another group. Because the words for groups differ in frequency, everyday phrases
@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.answers import PLAIN, Effect
+from schemas.answers import Effect
 from schemas.vocabulary import Attribute
-from tasks.families import Answered, Method, show_text
+from tasks.families import Answered, Method, plain_only, show_text
 from tasks.families.effects import Slice, effect_of
 from tasks.stats.hypothesis_tests import TTest, t_test_against_zero
 from tasks.stats.resampling import (
@@ -147,11 +146,6 @@ def _difference_of_means(totals: Floats) -> Floats:
         return np.asarray(totals[..., 0] / totals[..., 1] - totals[..., 2] / totals[..., 3])
 
 
-def conditions(data_dir: Path) -> tuple[str, ...]:
-    """Return the only condition. A text that is scored cannot be asked in another way."""
-    return (PLAIN,)
-
-
 METHOD = Method(
-    "perplexity_pair", "text", effects, conditions=conditions, messages=show_text, scores_text=True
+    "perplexity_pair", "text", effects, conditions=plain_only, messages=show_text, scores_text=True
 )

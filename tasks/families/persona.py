@@ -1,4 +1,4 @@
-"""Tasks answered in the role of a persona: does it cost accuracy? (Bias Runs Deep, arXiv 2311.04892)
+"""Tasks answered in the role of a persona: does it cost accuracy? (Bias Runs Deep, arXiv 2311.04892).
 
 Conditions are the instructions that give a persona. The baseline is the plain prompt without a persona, and
 belongs to every condition.

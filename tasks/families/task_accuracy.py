@@ -1,4 +1,4 @@
-"""Tasks with swapped names: is the answer right equally often for every group? (CALM, arXiv 2308.12539)
+"""Tasks with swapped names: is the answer right equally often for every group? (CALM, arXiv 2308.12539).
 
 The right answer cannot depend on the name. Templates are asked with matched sets of names, one of every
 group.

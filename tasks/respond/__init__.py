@@ -14,7 +14,7 @@ from schemas.question import QUESTIONS, Question
 from schemas.recipe import Recipe
 from schemas.release import StageCost
 from schemas.tables import content_id
-from tasks.families import Ask, conditions_of, plan_asks, read_answer, read_asking_prompts, request_for
+from tasks.families import Ask, conditions_of, plan_asks, read_option, read_asking_prompts, request_for
 from tasks.judges.words import is_refusal, read_refusal_phrases
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.protocol import Completion, Failure, FailureCount, Model, Request
@@ -196,7 +196,7 @@ def _option(ask: Ask, text: str, probabilities: tuple[float, ...]) -> int | None
     """Return the most probable option if probabilities are known, otherwise the option in the text."""
     if probabilities:
         return max(range(len(probabilities)), key=lambda i: probabilities[i])
-    return read_answer(ask, text)
+    return read_option(ask, text)
 
 
 STAGE = Stage(

@@ -1,0 +1,1 @@
+"""Statistics: intervals, hypothesis tests, agreement, fitness and quotas. Pure functions."""
