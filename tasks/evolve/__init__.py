@@ -16,9 +16,9 @@ from tasks.evolve.jobs import SearchState, WritingJob, sum_call_costs
 from tasks.evolve.recombine import recombine
 from tasks.evolve.strategies import plan_jobs
 from tasks.files.vocabulary import read_attributes, read_taxonomy
-from tasks.questions.binding import draw_controls, unique_questions
-from tasks.questions.composition import DraftPair, neutral_questions, read_placebo, wants_names
-from tasks.questions.quality import drop_question, overlong, question_fault, rewrite_fault
+from tasks.questions.binding import draw_controls, split_unique
+from tasks.questions.composition import DraftPair, draw_neutral_controls, read_placebo, supports_implicit
+from tasks.questions.quality import drop_question, find_overlong, question_fault, rewrite_fault
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 
 
@@ -37,7 +37,7 @@ def mutate(context: RunContext, archive: TableRef, round: int) -> Outcome:
     written = write_drafts(context, explored.jobs, known, attributes, taxonomy, round)
     bound = [q for pair in written.pairs for q in pair.bind(recipe.seed)]
     controls = draw_round_controls(context, written.pairs, attributes, round)
-    unique, repeated = unique_questions([*known, *bound, *controls])
+    unique, repeated = split_unique([*known, *bound, *controls])
     candidates = unique[len(known) :]
     faults = find_rule_faults(candidates, known)
     fluency = check_fluency(context, [q for q in candidates if q.id not in faults])
@@ -85,7 +85,7 @@ def build_search_state(
         attributes=[a.id for a in attributes],
         questions=recipe.evolve.questions_per_round,
         seed=derived_seed(recipe.seed, "round", round),
-        named_attributes=[a.id for a in attributes if wants_names(recipe.families["open"], a)],
+        named_attributes=[a.id for a in attributes if supports_implicit(recipe.families["open"], a)],
         composed_parents=not has_generator,
         opens_units=has_generator,
         attributes_by_superdomain={
@@ -131,7 +131,7 @@ def draw_round_controls(
             seed=seed,
         )
     ]
-    neutral = neutral_questions(recipe, data_dir, attributes, len(pairs), seed=seed, round=round)
+    neutral = draw_neutral_controls(recipe, data_dir, attributes, len(pairs), seed=seed, round=round)
     return controls + neutral
 
 
@@ -141,7 +141,7 @@ def find_rule_faults(candidates: Sequence[Question], known: Sequence[Question]) 
     Rules apply to the question alone, to a rewrite and its parent, and to its length within the round.
     """
     parents = {q.id: q for q in known}
-    too_long = overlong(candidates)
+    too_long = find_overlong(candidates)
     faults: dict[str, str] = {}
     for question in candidates:
         parent = parents.get(question.parent_id or "")

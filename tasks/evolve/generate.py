@@ -26,7 +26,7 @@ from tasks.models.prompts import Prompt, fence, read_prompt
 from tasks.models.protocol import Decoding, Message, Request
 from tasks.models.structured import Abstention, Parsed, Spent, ask_structured
 from tasks.questions.binding import Draft
-from tasks.questions.composition import DraftPair, wants_names
+from tasks.questions.composition import DraftPair, supports_implicit
 from tasks.run.progress import track
 from tasks.run.store import RunContext
 from tasks.text.slugs import slugify
@@ -218,7 +218,7 @@ def _read_drafts(
         round=round,
     )
     implicit = replace(explicit, text=" ".join(answer.value.implicit.split()), framing="implicit")
-    named = wants_names(context.recipe.families["open"], attribute)
+    named = supports_implicit(context.recipe.families["open"], attribute)
     pair = DraftPair(explicit, implicit if named else None, attribute)
     try:
         pair.bind(context.recipe.seed)

@@ -23,11 +23,11 @@ from tasks.files.vocabulary import read_frames, read_taxonomy
 from tasks.questions.composition import (
     Composition,
     DraftPair,
-    all_topics,
+    list_topics,
     compose,
-    draft_of,
-    implicit_draft,
-    wants_names,
+    make_explicit_draft,
+    make_implicit_draft,
+    supports_implicit,
 )
 
 Leaf = tuple[Superdomain, Domain, Topic]
@@ -48,7 +48,7 @@ def recombine(
     frames = {
         language: read_frames(data_dir, language) for language in sorted({a.language for a in attributes})
     }
-    leaves = all_topics(read_taxonomy(data_dir, recipe.superdomains))
+    leaves = list_topics(read_taxonomy(data_dir, recipe.superdomains))
     used = Counter((q.attribute, q.superdomain, q.domain, q.topic) for q in archive)
     accepted = sorted(
         (q for q in archive if q.label == "accepted" and q.composition),
@@ -109,11 +109,11 @@ def _make_pair(
     round: int,
 ) -> DraftPair:
     draft = replace(
-        draft_of(composition, *leaf, frames, attribute.id),
+        make_explicit_draft(composition, *leaf, frames, attribute.id),
         origin="evolved",
         operator=job.operator,
         parent_id=job.parent.id if job.parent else None,
         round=round,
     )
-    named = wants_names(recipe.families["open"], attribute)
-    return DraftPair(draft, implicit_draft(draft, frames) if named else None, attribute)
+    named = supports_implicit(recipe.families["open"], attribute)
+    return DraftPair(draft, make_implicit_draft(draft, frames) if named else None, attribute)

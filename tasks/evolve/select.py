@@ -33,16 +33,16 @@ def select(
     The noise floor is pooled over rounds, so earlier questions are labelled again with the new threshold.
     """
     earlier = read_table(archive, QUESTIONS) if archive else []
-    asked = read_table(questions, QUESTIONS)
+    round_questions = read_table(questions, QUESTIONS)
     verdicts = read_table(judgements, JUDGEMENTS)
     form = deciding_form(context.recipe, Path(context.data_dir))
-    judged, abstained = record_fitness(asked, settle_panel(verdicts, form))
+    judged, abstained = record_fitness(round_questions, settle_panel(verdicts, form))
     pooled = merge_archive(earlier, judged)
     threshold = compute_threshold(pooled, form, context.recipe.evolve.save_threshold)
     settled = label_archive(pooled, threshold)
     return Outcome(
         tables={QUESTIONS: settled},
-        counts=(count_selection(asked, judged, abstained),),
+        counts=(count_selection(round_questions, judged, abstained),),
         dropped=tuple(abstained),
         notes=json.dumps(
             describe_selection(settled, round=round, form=form, threshold=threshold), sort_keys=True
@@ -103,11 +103,16 @@ def _label(question: Question, threshold: float) -> Label:
 
 
 def count_selection(
-    asked: Sequence[Question], judged: Sequence[Question], abstained: Sequence[Dropped]
+    round_questions: Sequence[Question], judged: Sequence[Question], abstained: Sequence[Dropped]
 ) -> StageCounts:
     """Count the questions of the round. Those without any verdict count as failed."""
     return StageCounts(
-        stage="select", unit="groups", rows=len(asked), kept=len(judged), dropped=0, failed=len(abstained)
+        stage="select",
+        unit="groups",
+        rows=len(round_questions),
+        kept=len(judged),
+        dropped=0,
+        failed=len(abstained),
     )
 
 

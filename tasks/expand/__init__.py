@@ -113,14 +113,14 @@ def expand(context: RunContext, families: Sequence[str], content: Sequence[str] 
         for family in families
         for question in expand_family(context.recipe, Path(context.data_dir), family)
     ]
-    kept, dropped = check_questions(generated)
+    kept, dropped = apply_question_rules(generated)
     counts = StageCounts(
         stage="expand", unit="questions", rows=len(generated), kept=len(kept), dropped=len(dropped), failed=0
     )
     return Outcome(tables={QUESTIONS: kept}, counts=(counts,), dropped=tuple(dropped))
 
 
-def check_questions(questions: Iterable[Question]) -> tuple[list[Question], list[Dropped]]:
+def apply_question_rules(questions: Iterable[Question]) -> tuple[list[Question], list[Dropped]]:
     """Split questions into those that pass the rules and dropped rows."""
     kept, dropped = [], []
     for question in questions:

@@ -240,7 +240,7 @@ def answer_features(
 
 
 def _features_of(answer: Response, text: str, lists: WordLists) -> tuple[float, ...]:
-    words = split_words(text)
+    words = tokenize_words(text)
     return (
         float(answer.refused),
         log1p(len(words)),
@@ -250,7 +250,7 @@ def _features_of(answer: Response, text: str, lists: WordLists) -> tuple[float, 
     )
 
 
-def split_words(text: str) -> list[str]:
+def tokenize_words(text: str) -> list[str]:
     """Return the words of a text in lower case, without punctuation."""
     return [word.lower() for word in _WORD.findall(text)]
 
@@ -294,7 +294,7 @@ def word_vectors(texts: Sequence[str]) -> Floats:
         Shape (texts, words + 1). The last column marks texts without words.
     """
     vocabulary: dict[str, int] = {}
-    rows = [[vocabulary.setdefault(word, len(vocabulary)) for word in split_words(text)] for text in texts]
+    rows = [[vocabulary.setdefault(word, len(vocabulary)) for word in tokenize_words(text)] for text in texts]
     counts = np.zeros((len(texts), len(vocabulary) + 1))
     for i, row in enumerate(rows):
         counts[i] = np.bincount(row, minlength=len(vocabulary) + 1) if row else 0

@@ -17,7 +17,7 @@ from schemas.gate import Passport, passport_key
 from schemas.recipe import Judging, Recipe
 from tasks.judges import divergence
 from tasks.judges.comparison import read_comparison_judge
-from tasks.run.store import RunContext, sync_directory, write_bytes
+from tasks.run.store import RunContext, sync_path, write_bytes
 
 NOT_AUDITED = "was not audited"
 NO_COMPARISON = ""
@@ -77,7 +77,7 @@ def write_passport(folder: Path, passport: Passport) -> Path:
     path = passport_path(folder, passport.judge, key)
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(path, passport.model_dump_json(indent=1).encode() + b"\n")
-    sync_directory(folder)
+    sync_path(folder)
     return path
 
 
