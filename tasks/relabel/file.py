@@ -1,7 +1,9 @@
-"""Work on a long file in parts that are finished whole or not at all, so that a stopped run goes on.
+"""Relabel a retrieval file of any size, in parts, so that a stopped run resumes.
 
-.<out>.parts/job.json              what the parts belong to: another job starts afresh
-.<out>.parts/00000/                sets.jsonl, changes.jsonl, review.jsonl, summary.json
+Finished parts are kept beside the result until it is written:
+
+    .<out>.parts/job.json      key of the job; another job starts afresh
+    .<out>.parts/00000/        sets.jsonl, changes.jsonl, review.jsonl, summary.json
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import shutil
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -45,183 +47,55 @@ from tasks.relabel.graded import (
     RuleTrial,
     choose_rule,
     describe_judges,
-    request_grades,
     read_grades,
+    request_grades,
 )
 from tasks.relabel.judges import open_comparers, open_graders, open_judges
 from tasks.relabel.mining import (
     PassagePool,
     Screen,
     backfill,
+    fill_empty_rows,
     recorded_score,
     screen_candidates,
-    fill_empty_rows,
 )
 from tasks.relabel.quality import (
     COUNTED,
     AuditLine,
-    RunStatistics,
+    Qrels,
     QueryCounts,
-    audit_lines,
+    RunStatistics,
     agreement_with_people,
-    sample_lines,
-    read_qrels,
+    audit_lines,
     read_audit_sheet,
+    read_qrels,
+    sample_lines,
     write_audit_sheet,
 )
 from tasks.relabel.two_stage import (
     PositiveTexts,
     Screening,
+    apply_decision_rule,
     plan_rows,
     relabel_by_grades,
     relabel_in_cascade,
     relabel_with_panel,
-    apply_decision_rule,
 )
 from tasks.run.progress import track
 from tasks.run.store import write_bytes
 from tasks.text.normalize import normalise_for_match
 
 T = TypeVar("T")
-ROWS_PER_PART = 500
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a part adds to the totals."""
-
-    counts: dict[str, int]
-    judged_by: Sequence[str] = ()
-    truth: dict[str, list[int]] = field(default_factory=dict)
-    """Counts by query id, see `truth.Tally`."""
-    audit: Sequence[dict[str, Any]] = ()
-    """Candidates for the sheet that people fill in, see `audit.AuditLine`."""
-    observed: dict[str, Any] = field(default_factory=dict)
-    """See `report.Observed`."""
-
-    def to_json(self) -> bytes:
-        return orjson.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: bytes) -> Summary:
-        return cls(**orjson.loads(text))
-
-
-class Parts:
-    """The finished parts of one job, in order."""
-
-    def __init__(self, home: Path, job: str) -> None:
-        self.home = home
-        marker = home / "job.json"
-        if not marker.is_file() or marker.read_text() != job:
-            shutil.rmtree(home, ignore_errors=True)
-            home.mkdir(parents=True)
-            write_bytes(marker, job.encode())
-
-    def find(self, number: int) -> Summary | None:
-        """The summary of a part, if it is finished."""
-        path = self._place(number) / "summary.json"
-        return Summary.from_json(path.read_bytes()) if path.is_file() else None
-
-    def write(self, number: int, rows: Sequence[RelabelledRow], summary: Summary) -> None:
-        """Write a part under a temporary name, then give it its own."""
-        room = Path(tempfile.mkdtemp(prefix=".part-", dir=self.home))
-        _write_lines(room / "sets.jsonl", (r.after.model_dump_json() for r in rows if r.after is not None))
-        _write_lines(room / "changes.jsonl", (c.model_dump_json() for r in rows for c in r.changes))
-        _write_lines(room / "review.jsonl", (_review(r) for r in rows if r.flags))
-        write_bytes(room / "summary.json", summary.to_json())
-        os.rename(room, self._place(number))
-
-    def sets(self) -> Iterator[CandidateSet]:
-        """Every row that is left, in order."""
-        return (CandidateSet.model_validate_json(line) for line in self._lines("sets.jsonl"))
-
-    def changes(self) -> Iterator[LabelChange]:
-        """Every label change, in order."""
-        return (LabelChange.model_validate_json(line) for line in self._lines("changes.jsonl"))
-
-    def review(self) -> Iterator[dict[str, object]]:
-        """The flagged rows, in order."""
-        return (orjson.loads(line) for line in self._lines("review.jsonl"))
-
-    def remove(self) -> None:
-        """Forget all parts: the result is written."""
-        shutil.rmtree(self.home)
-
-    def _place(self, number: int) -> Path:
-        return self.home / f"{number:05}"
-
-    def _lines(self, name: str) -> Iterator[str]:
-        for part in sorted(p for p in self.home.iterdir() if p.name.isdigit()):
-            with (part / name).open(encoding="utf-8") as stream:
-                yield from stream
-
-
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        for line in lines:
-            stream.write(line + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _review(row: RelabelledRow) -> str:
-    record = {
-        "id": row.before.id,
-        "query_id": row.before.query_id,
-        "query": row.before.query,
-        "flags": row.flags,
-        "dropped": row.after is None,
-    }
-    return orjson.dumps(record).decode()
-
-
-def chunked(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one shorter."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
-
-
-# All positives of a file, by hash: 8 bytes each, so that "is this negative a positive elsewhere?" has an
-# answer for files that do not fit in memory.
-
-
-class KnownPositives:
-    """A container of normalised texts. Two texts share a hash once in 2^64."""
-
-    def __init__(self, sets: Iterable[CandidateSet]) -> None:
-        import numpy as np
-
-        hashes = array("Q")
-        for row in sets:
-            hashes.extend(_hash(normalise_for_match(passage.text)) for passage in row.positives)
-        self._hashes = np.unique(np.frombuffer(hashes, dtype=np.uint64)) if hashes else np.empty(0, np.uint64)
-
-    def __contains__(self, text: object) -> bool:
-        import numpy as np
-
-        wanted = np.uint64(_hash(str(text)))
-        at = int(np.searchsorted(self._hashes, wanted))
-        return at < len(self._hashes) and bool(self._hashes[at] == wanted)
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(
-        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big"
-    )
-
-
-# What a file is relabelled with, and how one part of it is done.
-
-
 Strategy = Literal["two_stage", "cascade", "graded"]
-Relabeller = Callable[[Sequence[CandidateSet], PositiveTexts, Screening], Awaitable[Relabelling]]
+RelabelRows = Callable[[Sequence[CandidateSet], PositiveTexts, Screening], Awaitable[Relabelling]]
+
+ROWS_PER_PART = 500
+_NEEDS_GRADES = "give --verdicts (grades of judges) and --truth (grades of people)"
 
 
 @dataclass(frozen=True)
 class RelabelJob:
-    """Everything that the result depends on, beside the rows."""
+    """The options that the result depends on."""
 
     strategy: Strategy
     judges: tuple[str, ...]
@@ -238,182 +112,12 @@ class RelabelJob:
 
     @property
     def needs_pool(self) -> bool:
-        """Whether passages have to be searched."""
+        """Whether passages are searched with BM25."""
         mines = self.mine > 0 or self.policy.too_few == "backfill"
         return mines or (self.screen is not None and self.screen.by == "bm25")
 
 
-@dataclass(frozen=True)
-class OpenStrategy:
-    """A strategy with its judges at hand."""
-
-    relabel: Relabeller
-    costs: Callable[[], tuple[StageCost, ...]]
-    """What its models have spent so far."""
-
-
-@dataclass(frozen=True)
-class PartContext:
-    """What every part is done with."""
-
-    job: RelabelJob
-    strategy: OpenStrategy
-    known: KnownPositives
-    pool: PassagePool | None
-    """The corpus, where one was named."""
-    tally: QueryCounts | None
-    parts: Parts | None
-    answers: dict[tuple[str, str], int]
-    """What people answered on an audit sheet, by (row, docid)."""
-
-
-def open_pool(source: Source, job: RelabelJob, bad: BadRows) -> PassagePool | None:
-    """The corpus as a pool, where one was named and something is to be searched in it."""
-    if source.corpus is None or not job.needs_pool:
-        return None
-    return PassagePool(passage for passage in read_corpus(source.corpus, bad))
-
-
-async def relabel_part(rows: Sequence[CandidateSet], work: PartContext, number: int) -> Summary:
-    """Relabel some rows, write them as a part, say what they add up to."""
-    before = work.strategy.costs()
-    relabelling = await relabel_rows(rows, work.job, work.strategy, work.known, work.pool)
-    tally = QueryCounts(work.tally.qrels, work.tally.relevant_from) if work.tally else None
-    if tally:
-        tally.add(relabelling.rows)
-    observed = RunStatistics.of(relabelling, costs_since(before, work.strategy.costs()))
-    summary = Summary(
-        count_rows(relabelling.rows),
-        relabelling.judged_by,
-        tally.by_query if tally else {},
-        [asdict(line) for line in _lines_for_people(relabelling, work)],
-        observed.to_dict(),
-    )
-    if work.parts:
-        work.parts.write(number, relabelling.rows, summary)
-    return summary
-
-
-def costs_since(before: Sequence[StageCost], now: Sequence[StageCost]) -> list[StageCost]:
-    """What was spent between two looks at the same judges."""
-    return [
-        new.model_copy(
-            update={
-                "calls": new.calls - old.calls,
-                "tokens_in": new.tokens_in - old.tokens_in,
-                "tokens_out": new.tokens_out - old.tokens_out,
-                "cost_usd": new.cost_usd - old.cost_usd,
-            }
-        )
-        for old, new in zip(before, now, strict=True)
-    ]
-
-
-def _lines_for_people(relabelling: Relabelling, work: PartContext) -> list[AuditLine]:
-    """What may come on the sheet, and what people have answered already."""
-    lines = list(audit_lines(relabelling.rows)) if work.job.audit or work.answers else []
-    answered = [line for line in lines if (line.row, line.docid) in work.answers]
-    return sorted({*sample_lines(lines, work.job.audit), *answered})
-
-
-async def relabel_rows(
-    rows: Sequence[CandidateSet],
-    job: RelabelJob,
-    strategy: OpenStrategy,
-    known: PositiveTexts = None,
-    pool: PassagePool | None = None,
-) -> Relabelling:
-    """Mine where there are no negatives, relabel, fill up where too few are left. Without a `pool` the
-    passages of these rows are one."""
-    if job.needs_pool and pool is None:
-        pool = PassagePool(p for row in rows for p in (*row.positives, *row.negatives))
-    screen = screening_step(job.screen, pool)
-    if job.mine and pool:
-        rows = fill_empty_rows(rows, pool, job.mine)
-    relabelling = await strategy.relabel(rows, known, screen)
-    if job.policy.too_few != "backfill" or pool is None:
-        return relabelling
-    return await backfill(relabelling, pool, job.policy, lambda sets: strategy.relabel(sets, known, None))
-
-
-def screening_step(screen: Screen | None, pool: PassagePool | None) -> Screening:
-    """The screen as a step of planning; `None` where there is none."""
-    if screen is None:
-        return None
-    score = pool.score if screen.by == "bm25" and pool else recorded_score
-    return lambda plans: screen_candidates(plans, screen, score)
-
-
-@asynccontextmanager
-async def open_strategy(
-    job: RelabelJob, settings: ModelSettings, subject: str = "passage"
-) -> AsyncIterator[OpenStrategy]:
-    """The strategy of a job, for `passage`s or `question`s, with its judges open."""
-    if job.strategy == "two_stage":
-        async with open_judges(job.judges, settings, subject) as judges:
-            yield OpenStrategy(
-                lambda rows, known, screen: relabel_with_panel(rows, judges, job.policy, known, screen),
-                lambda: tuple(cost for judge in judges for cost in judge.costs()),
-            )
-    elif job.strategy == "cascade":
-        async with open_comparers(job.judges, settings, subject) as comparers:
-            yield OpenStrategy(
-                lambda rows, known, screen: relabel_in_cascade(rows, comparers, job.policy, known, screen),
-                lambda: tuple(cost for judge in comparers for cost in judge.costs()),
-            )
-    elif job.verdicts:
-        yield _recorded_strategy(job, job.verdicts)
-    else:
-        async with open_graders(job.judges, settings, subject) as graders:
-
-            async def by_grades(
-                rows: Sequence[CandidateSet], known: PositiveTexts, screen: Screening
-            ) -> Relabelling:
-                plans: list[Plan] = plan_rows(rows, job.policy, known, screen)
-                return apply_decision_rule(plans, await request_grades(plans, graders), job.rule, job.policy)
-
-            yield OpenStrategy(by_grades, lambda: tuple(c for grader in graders for c in grader.costs()))
-
-
-def _recorded_strategy(job: RelabelJob, verdicts: Path) -> OpenStrategy:
-    recorded = read_grades(verdicts, job.judges, job.scales)
-
-    async def by_record(rows: Sequence[CandidateSet], known: PositiveTexts, screen: Screening) -> Relabelling:
-        return relabel_by_grades(rows, recorded, job.rule, job.policy, known, screen)
-
-    return OpenStrategy(by_record, lambda: ())
-
-
-def job_key(source: Source, job: RelabelJob, settings: ModelSettings) -> str:
-    """What the finished parts of a stopped run belong to."""
-    prompts = sorted((settings.data_dir / "prompts").glob("relabel_*.md"))
-    described = {
-        "format": source.format,
-        "input": fingerprint_input(source.path),
-        "beside": [file_hash(p) for p in (source.corpus, job.verdicts, job.truth, job.audited) if p],
-        "relevant": sorted([*pair, grade] for pair, grade in (source.relevant or {}).items()),
-        "strategy": [job.strategy, job.judges, job.scales, job.relevant_from, job.mine, job.audit],
-        "screen": asdict(job.screen) if job.screen else None,
-        "policy": asdict(job.policy),
-        "rule": asdict(job.rule),
-        "prompts": [file_hash(path) for path in prompts],
-        "rows_a_part": ROWS_PER_PART,
-    }
-    return content_hash(described)
-
-
-def fingerprint_input(path: Path) -> str:
-    """A hash of a file, or of all files of a folder."""
-    if path.is_file():
-        return file_hash(path)
-    files = sorted(p for p in path.rglob("*") if p.is_file())
-    return content_hash([[p.relative_to(path).as_posix(), file_hash(p)] for p in files])
-
-
-# Relabel a retrieval file: read in parts, relabel, write; resumable, and never all in memory.
-
-
-_NEEDS = "give --verdicts (grades of judges) and --truth (grades of people)"
+# --- a whole file -----------------------------------------------------------------------------------------
 
 
 def relabel_file(
@@ -444,19 +148,44 @@ def relabel_file(
     out_format: str | None = None,
     skip_bad: bool = False,
 ) -> dict[str, Any]:
-    """Clean a retrieval set; returns the counts, and with `truth` how good they are.
+    """Relabel a retrieval set.
 
-    `judges`: `lexical` (the default) or models; with `verdicts` the names of recorded judges. `mine`: so many
-    negatives for rows without any; they and those of `backfill` come out of `corpus`, else out of the rows
-    around. `screen` is `bm25:MARGIN[:CHECK]` or `score:…` (see `screen.Screen`). `corpus` also holds the
-    passages of formats that name them by id. `positives` are qrels that say which candidates of a RankLLM
-    request are positives. `audit`: so many candidates go on a sheet for people, `<out>.audit.csv`;
-    `audited` is such a sheet, filled in. Beside `out` stand `<out>.label_history.parquet` and
-    `<out>.review.jsonl`. `lost` in the result says what the format of `out` has no room for.
+    Args:
+        input: File or folder of the set.
+        settings: Where models, their cache and their limits are found.
+        format: Format of the input; `auto` detects it.
+        strategy: Default: `graded` with `verdicts`, else `two_stage`.
+        judges: `lexical` (default) or models. With `verdicts`, the names of recorded judges.
+        verdicts: CSV file of recorded grades.
+        rule: Decision rule over grades, see `DecisionRule`.
+        scales: Top grades of recorded judges whose top grade does not occur in `verdicts`.
+        truth: Qrels of people, to evaluate the result.
+        relevant_from: Lowest relevant grade in `truth`.
+        mode: Which changes are allowed.
+        min_negatives: Minimum number of negatives per row.
+        too_few: What happens to rows with fewer.
+        max_promoted: Rows with more promotions are flagged.
+        mine: Negatives to mine for rows without any.
+        screen: `bm25:MARGIN[:CHECK]` or `score:MARGIN[:CHECK]`, see `Screen`.
+        max_true_negatives_lost: Limit for the choice of a rule, which then replaces `rule`.
+        min_relabel_precision: Another limit.
+        corpus: Passages by id, for formats without texts. Negatives are mined from it; default: the rows.
+        positives: Qrels that mark the positives among the candidates of RankLLM requests.
+        audit: Candidates to write to a sheet for people, `<out>.audit.csv`.
+        audited: Such a sheet, filled in.
+        out: Target file. `<out>.label_history.parquet` and `<out>.review.jsonl` are written beside it.
+        out_format: Format of `out`; default: that of the input.
+        skip_bad: Skip and count rows that cannot be read.
+
+    Returns:
+        Counts, a report, and with `truth` the metrics. `lost` counts what the format of `out` cannot hold.
+
+    Raises:
+        InputError: If a file or an option is invalid.
     """
     strategy = strategy or ("graded" if verdicts else "two_stage")
     if verdicts and strategy != "graded":
-        raise InputError(f"recorded verdicts do not go with {strategy}", hint="use --strategy graded")
+        raise InputError(f"strategy {strategy} cannot use recorded verdicts", hint="use --strategy graded")
     job = RelabelJob(
         strategy=strategy,
         judges=tuple(judges) or (("lexical",) if strategy == "two_stage" else ()),
@@ -472,33 +201,33 @@ def relabel_file(
         audited=audited,
     )
     if audit and out is None:
-        raise InputError("the audit sheet lies beside the result", hint="say where, with --out")
-    relevant = read_qrels(positives) if positives else None
-    found = detect_format(input) if format == "auto" else check_format(format)
-    source = Source(input, found, corpus, relevant)
+        raise InputError("the audit sheet is written beside the result", hint="give --out")
+    input_format = detect_format(input) if format == "auto" else check_format(format)
+    source = Source(input, input_format, corpus, read_qrels(positives) if positives else None)
     limits = RuleLimits(max_true_negatives_lost, min_relabel_precision)
     if out is not None:
-        check_target(out, out_format or found)
-    job, notes = _at_operating_point(source, job, limits, BadRows(skip_bad))
-    result = run_async(_relabel_source(source, job, settings, out, out_format or found, BadRows(skip_bad)))
+        check_target(out, out_format or input_format)
+    job, notes = _choose_operating_point(source, job, limits, BadRows(skip_bad))
+    result = run_async(
+        _relabel_source(source, job, settings, out, out_format or input_format, BadRows(skip_bad))
+    )
     return result | notes
 
 
-def _at_operating_point(
+def _choose_operating_point(
     source: Source, job: RelabelJob, limits: RuleLimits, bad: BadRows
 ) -> tuple[RelabelJob, dict[str, Any]]:
-    """The job with the rule that keeps to the limits, where there are any; and what is to be said of it and
-    of the recorded judges."""
+    """Return the job with the rule that meets the limits, and notes on the recorded judges and the choice."""
     if not job.verdicts:
         if limits.are_set:
-            raise InputError("an operating point is chosen among rules over recorded grades", hint=_NEEDS)
+            raise InputError("limits choose a rule over recorded grades", hint=_NEEDS_GRADES)
         return job, {}
     grades = read_grades(job.verdicts, job.judges, job.scales)
     notes: dict[str, Any] = {"judges": describe_judges(grades)}
     if not limits.are_set:
         return job, notes
     if not job.truth:
-        raise InputError("an operating point is chosen with known grades", hint=_NEEDS)
+        raise InputError("limits choose a rule with known grades", hint=_NEEDS_GRADES)
     trial = RuleTrial(grades, read_qrels(job.truth), job.relevant_from, job.policy)
     for rows in chunked(read_candidate_sets(source, bad), ROWS_PER_PART):
         trial.add(rows)
@@ -512,40 +241,30 @@ async def _relabel_source(
     check_format(out_format)
     known = KnownPositives(read_candidate_sets(source, BadRows(bad.skip)))
     parts = Parts(out.with_name(f".{out.name}.parts"), job_key(source, job, settings)) if out else None
-    tally = QueryCounts(read_qrels(job.truth), job.relevant_from) if job.truth else None
-    counts: Counter[str] = Counter(count_rows(()))
-    judged_by: set[str] = set()
-    observed = RunStatistics()
-    lines: list[AuditLine] = []
     pool = open_pool(source, job, BadRows(bad.skip))
     answers = read_audit_sheet(job.audited) if job.audited else {}
+    qrels = read_qrels(job.truth) if job.truth else None
+    total = Totals(QueryCounts(qrels, job.relevant_from) if qrels is not None else None)
     async with open_strategy(job, settings) as strategy:
+        context = PartContext(job, strategy, known, pool, qrels, answers)
         with track("relabelling rows", None) as bar:
             for number, rows in enumerate(chunked(read_candidate_sets(source, bad), ROWS_PER_PART)):
                 summary = parts.find(number) if parts else None
                 if summary is None:
-                    summary = await relabel_part(
-                        rows, PartContext(job, strategy, known, pool, tally, parts, answers), number
-                    )
-                counts.update(summary.counts)
-                judged_by.update(summary.judged_by)
-                observed.merge(RunStatistics.from_dict(summary.observed))
-                lines += [AuditLine(**line) for line in summary.audit]
-                if tally:
-                    tally.merge(summary.truth)
+                    relabelling, summary = await relabel_part(rows, context)
+                    if parts:
+                        parts.write(number, relabelling.rows, summary)
+                total.add(summary)
                 bar.advance(len(rows))
-                await asyncio.sleep(0)  # a judge that never waits would not let an interrupt through
-    result: dict[str, Any] = dict(counts) | {"rows_skipped": bad.count, "judged_by": sorted(judged_by)}
-    result["report"] = observed.describe(counts["rows"])
-    if tally and job.screen:
-        result["report"]["screen"] |= tally.estimates(COUNTED[-1:])
+                await asyncio.sleep(0)  # a judge that never waits would block interrupts
+    result = total.describe(job, bad.count)
     if parts and out:
         if job.audit:
-            write_audit_sheet(out.with_name(f"{out.name}.audit.csv"), sample_lines(lines, job.audit))
+            write_audit_sheet(out.with_name(f"{out.name}.audit.csv"), sample_lines(total.lines, job.audit))
         result |= _write_results(parts, out, out_format, source)
     if answers:
-        result["audit"] = agreement_with_people(lines, answers)
-    return result | (tally.estimates() if tally else {})
+        result["audit"] = agreement_with_people(total.lines, answers)
+    return result | (total.truth.estimates() if total.truth else {})
 
 
 def _write_results(parts: Parts, out: Path, out_format: str, source: Source) -> dict[str, Any]:
@@ -559,3 +278,348 @@ def _write_results(parts: Parts, out: Path, out_format: str, source: Source) -> 
     write_records(history, lambda: (c.model_dump() for c in parts.changes()), LABEL_HISTORY.arrow_schema)
     parts.remove()
     return {"written": written, "lost": dict(sorted(lost.items()))}
+
+
+def open_pool(source: Source, job: RelabelJob, bad: BadRows) -> PassagePool | None:
+    """Index the corpus if there is one and the job searches it."""
+    if source.corpus is None or not job.needs_pool:
+        return None
+    return PassagePool(passage for passage in read_corpus(source.corpus, bad))
+
+
+def job_key(source: Source, job: RelabelJob, settings: ModelSettings) -> str:
+    """Return the key of a job. Finished parts are reused by a run with the same key only."""
+    prompts = sorted((settings.data_dir / "prompts").glob("relabel_*.md"))
+    described = {
+        "format": source.format,
+        "input": fingerprint_input(source.path),
+        "beside": [file_hash(p) for p in (source.corpus, job.verdicts, job.truth, job.audited) if p],
+        "relevant": sorted([*pair, grade] for pair, grade in (source.relevant or {}).items()),
+        "strategy": [job.strategy, job.judges, job.scales, job.relevant_from, job.mine, job.audit],
+        "screen": asdict(job.screen) if job.screen else None,
+        "policy": asdict(job.policy),
+        "rule": asdict(job.rule),
+        "prompts": [file_hash(path) for path in prompts],
+        "rows_a_part": ROWS_PER_PART,
+    }
+    return content_hash(described)
+
+
+def fingerprint_input(path: Path) -> str:
+    """Return a hash of a file, or of all files of a folder."""
+    if path.is_file():
+        return file_hash(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    return content_hash([[p.relative_to(path).as_posix(), file_hash(p)] for p in files])
+
+
+# --- one part ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PartContext:
+    """The inputs that all parts share."""
+
+    job: RelabelJob
+    strategy: OpenStrategy
+    known: KnownPositives
+    pool: PassagePool | None
+    """Index of the corpus. `None`: the passages of each part are searched instead."""
+    qrels: Qrels | None
+    answers: Mapping[tuple[str, str], int]
+    """People's answers on an audit sheet, by (row, docid)."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The figures of one part."""
+
+    counts: dict[str, int]
+    judged_by: Sequence[str] = ()
+    truth: dict[str, list[int]] = field(default_factory=dict)
+    """See `QueryCounts.by_query`."""
+    audit: Sequence[dict[str, Any]] = ()
+    """Fields of `AuditLine`."""
+    observed: dict[str, Any] = field(default_factory=dict)
+    """See `RunStatistics.to_dict`."""
+
+    def to_json(self) -> bytes:
+        """Return the summary as JSON."""
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Summary:
+        """Return the summary that `to_json` wrote."""
+        return cls(**orjson.loads(text))
+
+
+@dataclass
+class Totals:
+    """The figures of a file, summed over its parts."""
+
+    truth: QueryCounts | None
+    counts: Counter[str] = field(default_factory=lambda: Counter(count_rows(())))
+    judged_by: set[str] = field(default_factory=set)
+    statistics: RunStatistics = field(default_factory=RunStatistics)
+    lines: list[AuditLine] = field(default_factory=list)
+
+    def add(self, summary: Summary) -> None:
+        """Add the figures of one part."""
+        self.counts.update(summary.counts)
+        self.judged_by.update(summary.judged_by)
+        self.statistics.merge(RunStatistics.from_dict(summary.observed))
+        self.lines += [AuditLine(**line) for line in summary.audit]
+        if self.truth:
+            self.truth.merge(summary.truth)
+
+    def describe(self, job: RelabelJob, rows_skipped: int) -> dict[str, Any]:
+        """Return the counts and the report of a run."""
+        result: dict[str, Any] = dict(self.counts)
+        result |= {"rows_skipped": rows_skipped, "judged_by": sorted(self.judged_by)}
+        result["report"] = self.statistics.describe(self.counts["rows"])
+        if self.truth and job.screen:
+            result["report"]["screen"] |= self.truth.estimates(COUNTED[-1:])
+        return result
+
+
+async def relabel_part(rows: Sequence[CandidateSet], context: PartContext) -> tuple[Relabelling, Summary]:
+    """Relabel the rows of one part and sum them up."""
+    job = context.job
+    costs_before = context.strategy.costs()
+    relabelling = await relabel_rows(rows, job, context.strategy, context.known, context.pool)
+    truth = QueryCounts(context.qrels, job.relevant_from) if context.qrels is not None else None
+    if truth:
+        truth.add(relabelling.rows)
+    costs = cost_difference(costs_before, context.strategy.costs())
+    summary = Summary(
+        count_rows(relabelling.rows),
+        relabelling.judged_by,
+        truth.by_query if truth else {},
+        [asdict(line) for line in _audit_lines_of_part(relabelling, context)],
+        RunStatistics.of(relabelling, costs).to_dict(),
+    )
+    return relabelling, summary
+
+
+def cost_difference(before: Sequence[StageCost], after: Sequence[StageCost]) -> list[StageCost]:
+    """Return the costs of the same judges between two points in time."""
+    return [
+        new.model_copy(
+            update={
+                "calls": new.calls - old.calls,
+                "tokens_in": new.tokens_in - old.tokens_in,
+                "tokens_out": new.tokens_out - old.tokens_out,
+                "cost_usd": new.cost_usd - old.cost_usd,
+            }
+        )
+        for old, new in zip(before, after, strict=True)
+    ]
+
+
+def _audit_lines_of_part(relabelling: Relabelling, context: PartContext) -> list[AuditLine]:
+    """Return a sample for the audit sheet, and the lines that people have answered."""
+    lines = list(audit_lines(relabelling.rows)) if context.job.audit or context.answers else []
+    answered = [line for line in lines if (line.row, line.docid) in context.answers]
+    return sorted({*sample_lines(lines, context.job.audit), *answered})
+
+
+async def relabel_rows(
+    rows: Sequence[CandidateSet],
+    job: RelabelJob,
+    strategy: OpenStrategy,
+    known: PositiveTexts = None,
+    pool: PassagePool | None = None,
+) -> Relabelling:
+    """Mine negatives for rows without any, relabel all rows, and backfill rows with too few left.
+
+    Args:
+        rows: The candidate sets.
+        job: The options.
+        strategy: The strategy with its judges.
+        known: Normalised positives of the whole file.
+        pool: Passages to search. Default: those of `rows`.
+    """
+    if job.needs_pool and pool is None:
+        pool = PassagePool(p for row in rows for p in (*row.positives, *row.negatives))
+    screen = screening_step(job.screen, pool)
+    if job.mine and pool:
+        rows = fill_empty_rows(rows, pool, job.mine)
+    relabelling = await strategy.relabel(rows, known, screen)
+    if job.policy.too_few != "backfill" or pool is None:
+        return relabelling
+    return await backfill(relabelling, pool, job.policy, lambda sets: strategy.relabel(sets, known, None))
+
+
+def screening_step(screen: Screen | None, pool: PassagePool | None) -> Screening:
+    """Return the screen as a function of plans, or `None` if there is no screen."""
+    if screen is None:
+        return None
+    score = pool.score if screen.by == "bm25" and pool else recorded_score
+    return lambda plans: screen_candidates(plans, screen, score)
+
+
+# --- strategies -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OpenStrategy:
+    """A strategy with its open judges."""
+
+    relabel: RelabelRows
+    costs: Callable[[], tuple[StageCost, ...]]
+    """Costs of its models so far."""
+
+
+@asynccontextmanager
+async def open_strategy(
+    job: RelabelJob, settings: ModelSettings, subject: str = "passage"
+) -> AsyncIterator[OpenStrategy]:
+    """Open the judges of a job's strategy, for `passage`s or `question`s."""
+    if job.strategy == "two_stage":
+        async with open_judges(job.judges, settings, subject) as judges:
+            yield OpenStrategy(
+                lambda rows, known, screen: relabel_with_panel(rows, judges, job.policy, known, screen),
+                lambda: tuple(cost for judge in judges for cost in judge.costs()),
+            )
+    elif job.strategy == "cascade":
+        async with open_comparers(job.judges, settings, subject) as comparers:
+            yield OpenStrategy(
+                lambda rows, known, screen: relabel_in_cascade(rows, comparers, job.policy, known, screen),
+                lambda: tuple(cost for judge in comparers for cost in judge.costs()),
+            )
+    elif job.verdicts:
+        yield _strategy_with_recorded_grades(job, job.verdicts)
+    else:
+        async with open_graders(job.judges, settings, subject) as graders:
+
+            async def by_grades(
+                rows: Sequence[CandidateSet], known: PositiveTexts, screen: Screening
+            ) -> Relabelling:
+                plans: list[Plan] = plan_rows(rows, job.policy, known, screen)
+                return apply_decision_rule(plans, await request_grades(plans, graders), job.rule, job.policy)
+
+            yield OpenStrategy(by_grades, lambda: tuple(c for grader in graders for c in grader.costs()))
+
+
+def _strategy_with_recorded_grades(job: RelabelJob, verdicts: Path) -> OpenStrategy:
+    recorded = read_grades(verdicts, job.judges, job.scales)
+
+    async def by_recorded_grades(
+        rows: Sequence[CandidateSet], known: PositiveTexts, screen: Screening
+    ) -> Relabelling:
+        return relabel_by_grades(rows, recorded, job.rule, job.policy, known, screen)
+
+    return OpenStrategy(by_recorded_grades, lambda: ())
+
+
+# --- storage of parts -------------------------------------------------------------------------------------
+
+
+class Parts:
+    """The finished parts of one job, in order."""
+
+    def __init__(self, folder: Path, job: str) -> None:
+        """Open the folder. Parts of a job with another key are deleted."""
+        self.folder = folder
+        marker = folder / "job.json"
+        if not marker.is_file() or marker.read_text() != job:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            write_bytes(marker, job.encode())
+
+    def find(self, number: int) -> Summary | None:
+        """Return the summary of a part, or `None` if it is not finished."""
+        path = self._part(number) / "summary.json"
+        return Summary.from_json(path.read_bytes()) if path.is_file() else None
+
+    def write(self, number: int, rows: Sequence[RelabelledRow], summary: Summary) -> None:
+        """Write a part atomically."""
+        temporary = Path(tempfile.mkdtemp(prefix=".part-", dir=self.folder))
+        sets = (row.after.model_dump_json() for row in rows if row.after is not None)
+        _write_lines(temporary / "sets.jsonl", sets)
+        _write_lines(temporary / "changes.jsonl", (c.model_dump_json() for row in rows for c in row.changes))
+        _write_lines(temporary / "review.jsonl", (_review_record(row) for row in rows if row.flags))
+        write_bytes(temporary / "summary.json", summary.to_json())
+        os.rename(temporary, self._part(number))
+
+    def sets(self) -> Iterator[CandidateSet]:
+        """Yield the rows that were not dropped."""
+        return (CandidateSet.model_validate_json(line) for line in self._lines("sets.jsonl"))
+
+    def changes(self) -> Iterator[LabelChange]:
+        """Yield the label changes."""
+        return (LabelChange.model_validate_json(line) for line in self._lines("changes.jsonl"))
+
+    def review(self) -> Iterator[dict[str, object]]:
+        """Yield the flagged rows."""
+        return (orjson.loads(line) for line in self._lines("review.jsonl"))
+
+    def remove(self) -> None:
+        """Delete all parts."""
+        shutil.rmtree(self.folder)
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"{number:05}"
+
+    def _lines(self, name: str) -> Iterator[str]:
+        for part in sorted(p for p in self.folder.iterdir() if p.name.isdigit()):
+            with (part / name).open(encoding="utf-8") as stream:
+                yield from stream
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    with path.open("w", encoding="utf-8") as stream:
+        for line in lines:
+            stream.write(line + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _review_record(row: RelabelledRow) -> str:
+    record = {
+        "id": row.before.id,
+        "query_id": row.before.query_id,
+        "query": row.before.query,
+        "flags": row.flags,
+        "dropped": row.after is None,
+    }
+    return orjson.dumps(record).decode()
+
+
+def chunked(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield lists of `size` items. The last one may be shorter."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+# --- positives of the whole file --------------------------------------------------------------------------
+
+
+class KnownPositives:
+    """The normalised positives of a file, as 8-byte hashes, to recognise in-batch conflicts in any size of
+    file.
+
+    Two texts share a hash with probability 2^−64.
+    """
+
+    def __init__(self, sets: Iterable[CandidateSet]) -> None:
+        import numpy as np
+
+        hashes = array("Q")
+        for row in sets:
+            hashes.extend(_hash_text(normalise_for_match(passage.text)) for passage in row.positives)
+        self._hashes = np.unique(np.frombuffer(hashes, dtype=np.uint64)) if hashes else np.empty(0, np.uint64)
+
+    def __contains__(self, text: object) -> bool:
+        """Return whether a normalised text is a positive of any row."""
+        import numpy as np
+
+        wanted = np.uint64(_hash_text(str(text)))
+        position = int(np.searchsorted(self._hashes, wanted))
+        return position < len(self._hashes) and bool(self._hashes[position] == wanted)
+
+
+def _hash_text(text: str) -> int:
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
