@@ -398,7 +398,7 @@ def test_name_of_the_test_comes_from_the_option_the_column_or_the_file(tmp_path:
     assert measure_file("association", other, format="llm-iat", test="career")["test"] == "career"
     with pytest.raises(InputError, match="does not name its association test"):
         measure_file("association", other, format="llm-iat")
-    with pytest.raises(InputError, match="no association test 'unheard'"):
+    with pytest.raises(InputError, match="unknown association test 'unheard'"):
         measure_file("association", other, format="llm-iat", test="unheard")
 
 
