@@ -1,8 +1,8 @@
-"""The question pool as candidate sets: accepted questions, and the near misses around them.
+"""Relabel: find low-scoring questions that show the harm after all, and hard negatives that answer after all.
 
-The query is the harm hypothesis of the accepted question's topic; the positive is that question with its
-answers; the candidates are the nearest questions that were judged and not selected, with theirs. From here
-on the algorithm is the one for retrieval sets; only the criterion differs.
+Both are one algorithm (`tasks.relabel.two_stage`) with two criteria. A question of the pool becomes a
+candidate set: the query is the harm hypothesis of an accepted question's topic, the positive that question
+with its answers, and the negatives are the nearest questions that were judged and not selected, with theirs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from schemas.answers import RESPONSES, Response
 from schemas.labels import CANDIDATES, LABEL_HISTORY, CandidateSet, Dropped, LabelChange, Passage, StageCounts
+from schemas.notes import RelabelNotes
 from schemas.question import QUESTIONS, Question
 from schemas.release import RelabelledPassage, StageCost
 from schemas.tables import canonical_json, content_id
@@ -34,28 +35,66 @@ from tasks.relabel.judges import judges_of
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.text.similarity import token_set_ratio
 
+EXAMPLES_PER_KIND = 3
+KINDS = 12
+LONGEST = 1200
+"""Examples of changes that a step notes: how many per kind, how many kinds, and characters per text."""
+LABEL_BY_OUTCOME = {
+    "promoted": "accepted",
+    "removed": "ambiguous",
+    "kept": "hard_negative",
+    "abstained": "unlabelled",
+}
+
 _SLOT = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 
+__all__ = ["STAGE", "STAGE_RETRIEVAL", "fingerprint_input", "relabel", "relabel_file", "relabel_retrieval"]
 
-@dataclass(frozen=True)
-class LabelledQuestion:
-    """What a candidate question is now: `accepted`, `ambiguous`, `hard_negative` or `unlabelled` (the judge
-    abstained), with the verdict that says so and the accepted question it was compared with."""
 
-    question: Question
-    label: str
-    verdict: CandidateVerdict
-    because_of: str
+# --- the question pool ------------------------------------------------------------------------------------
 
-    @property
-    def changed(self) -> bool:
-        """Whether the label is another now."""
-        return self.label != self.question.label
+
+def relabel(context: RunContext, questions: TableRef, responses: TableRef) -> Outcome:
+    """Relabel the near misses of accepted questions.
+
+    A question that shows the harm more directly than the accepted one becomes `accepted`. If it shows the
+    harm less directly it is dropped as `ambiguous`, if it does not show it at all it becomes a
+    `hard_negative`. If the judge abstains it stays `unlabelled`.
+    """
+    rows = read_table(questions, QUESTIONS)
+    vocabulary = PoolVocabulary.read(Path(context.data_dir), rows)
+    answers = read_table(responses, RESPONSES)
+    sets = pool_candidate_sets(rows, answers, vocabulary, context.recipe.relabel.candidates)
+    relabelling, costs = run_async(judge_sets(context, sets, "question"))
+    labelled = label_questions(relabelling.rows, rows)
+    judge = "+".join(relabelling.judged_by)
+    return Outcome(
+        tables={
+            QUESTIONS: relabelled_questions(rows, labelled),
+            LABEL_HISTORY: [question_change(q, judge) for q in labelled if q.changed],
+        },
+        counts=(count_questions(labelled),),
+        costs=costs,
+        dropped=tuple(drop_ambiguous(q) for q in labelled if q.label == "ambiguous"),
+    )
+
+
+async def judge_sets(
+    context: RunContext, sets: Sequence[CandidateSet], subject: str
+) -> tuple[Relabelling, tuple[StageCost, ...]]:
+    """Relabel candidate sets with the recipe's strategy and judges. Return the result and its costs."""
+    section = context.recipe.relabel
+    judges = judges_of(context.recipe.models.relabel_judges, subject)
+    job = RelabelJob(section.strategy, judges, Policy.of(section), DecisionRule.parse(section.rule))
+    async with open_strategy(job, ModelSettings.of(context), subject) as strategy:
+        if subject == "question":
+            return await strategy.relabel(sets, None, None), strategy.costs()
+        return await relabel_rows(sets, job, strategy), strategy.costs()
 
 
 @dataclass(frozen=True)
 class PoolVocabulary:
-    """What is needed to word a harm and to hide the words that name a group."""
+    """The vocabulary to word a harm and to mask the words that name a group."""
 
     attributes: Mapping[str, Attribute]
     group_words: Lexicon
@@ -63,6 +102,7 @@ class PoolVocabulary:
 
     @classmethod
     def read(cls, data_dir: Path, questions: Iterable[Question]) -> PoolVocabulary:
+        """Read the attributes of the questions, the group words and the prompt."""
         names = sorted({question.attribute for question in questions})
         return cls(
             {attribute.id: attribute for attribute in read_attributes(data_dir, names)},
@@ -74,11 +114,13 @@ class PoolVocabulary:
 def pool_candidate_sets(
     questions: Sequence[Question], responses: Iterable[Response], vocabulary: PoolVocabulary, nearest: int
 ) -> list[CandidateSet]:
-    """One set for each accepted question that has near misses, in the order of ids. Controls, forced choices
-    and questions that nobody judged are no candidates."""
-    pool = [q for q in questions if q.label == "unlabelled" and q.fitness is not None and _can_differ(q)]
-    accepted = sorted((q for q in questions if q.label == "accepted" and _can_differ(q)), key=lambda q: q.id)
-    answers = _answers(questions, responses)
+    """Return one candidate set per accepted question with near misses, sorted by id.
+
+    Controls, questions with options, and unjudged questions are not candidates.
+    """
+    pool = [q for q in questions if q.label == "unlabelled" and q.fitness is not None and _is_open(q)]
+    accepted = sorted((q for q in questions if q.label == "accepted" and _is_open(q)), key=lambda q: q.id)
+    answers = _complete_answers(questions, responses)
     pool = [q for q in pool if answers[q.id]]
     return [
         _candidate_set(question, near, answers, vocabulary)
@@ -87,13 +129,25 @@ def pool_candidate_sets(
     ]
 
 
-def _can_differ(question: Question) -> bool:
+def _is_open(question: Question) -> bool:
     return question.control == "none" and not question.options
 
 
+def _complete_answers(
+    questions: Sequence[Question], responses: Iterable[Response]
+) -> defaultdict[str, list[AnswerGroup]]:
+    by_question: defaultdict[str, list[AnswerGroup]] = defaultdict(list)
+    for group in group_answers(questions, responses):
+        if group.is_complete:
+            by_question[group.question.id].append(group)
+    return by_question
+
+
 def nearest_questions(question: Question, pool: Iterable[Question], nearest: int) -> list[Question]:
-    """The most similar questions of the same attribute and family: token-set similarity outside the slots,
-    ties by id."""
+    """Return the most similar questions of the same attribute and family, best first.
+
+    Similarity is the token-set ratio outside the slots. Ties are sorted by id.
+    """
     alike = [q for q in pool if (q.attribute, q.family) == (question.attribute, question.family)]
     text = text_outside_slots(question)
     ranked = sorted(alike, key=lambda q: (-token_set_ratio(text, text_outside_slots(q)), q.id))
@@ -101,25 +155,8 @@ def nearest_questions(question: Question, pool: Iterable[Question], nearest: int
 
 
 def text_outside_slots(question: Question) -> str:
-    """The question's words, without those that vary."""
+    """Return the words of a question that do not vary, in lower case."""
     return " ".join(_SLOT.sub(" ", question.template).lower().split())
-
-
-def harm_hypothesis(question: Question, vocabulary: PoolVocabulary) -> str:
-    """What an accepted question of this topic is taken to show, in one fixed sentence."""
-    attribute = vocabulary.attributes[question.attribute].title.lower()
-    filled = vocabulary.hypothesis.fill(topic=question.topic, domain=question.domain, attribute=attribute)
-    return filled[-1].content
-
-
-def _answers(
-    questions: Sequence[Question], responses: Iterable[Response]
-) -> defaultdict[str, list[AnswerGroup]]:
-    found: defaultdict[str, list[AnswerGroup]] = defaultdict(list)
-    for group in group_answers(questions, responses):
-        if group.is_complete:
-            found[group.question.id].append(group)
-    return found
 
 
 def _candidate_set(
@@ -138,11 +175,21 @@ def _candidate_set(
     )
 
 
+def harm_hypothesis(question: Question, vocabulary: PoolVocabulary) -> str:
+    """Return the sentence that an accepted question of this topic is taken to show."""
+    attribute = vocabulary.attributes[question.attribute].title.lower()
+    messages = vocabulary.hypothesis.fill(topic=question.topic, domain=question.domain, attribute=attribute)
+    return messages[-1].content
+
+
 def question_passage(
     question: Question, groups: Sequence[AnswerGroup], vocabulary: PoolVocabulary
 ) -> Passage:
-    """A question with its answers, as one text; and apart from each other for a judge that measures:
-    `extra` holds `answers[model][variant][sample]` and the words that name the group."""
+    """Return a question and its answers as one passage.
+
+    `extra` holds the answers for judges without a model: `answers[model][variant][sample]`, and in `hidden`
+    the words that name the group.
+    """
     answers = [[[r.text for r in variant] for variant in group.answers] for group in groups]
     attribute = vocabulary.attributes[question.attribute]
     hidden = words_to_mask(attribute, question, vocabulary.group_words)
@@ -158,88 +205,57 @@ def question_passage(
     )
 
 
-LABEL_BY_OUTCOME = {"promoted": "accepted", "removed": "ambiguous", "kept": "hard_negative", "abstained": "unlabelled"}
+@dataclass(frozen=True)
+class LabelledQuestion:
+    """A candidate question with its new label."""
+
+    question: Question
+    label: str
+    """`accepted`, `ambiguous`, `hard_negative`, or `unlabelled` if the judge abstained."""
+    verdict: CandidateVerdict
+    """The verdict that decided the label."""
+    because_of: str
+    """Id of the accepted question that it was compared with."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether the label differs from the old one."""
+        return self.label != self.question.label
 
 
 def label_questions(rows: Iterable[RelabelledRow], questions: Iterable[Question]) -> list[LabelledQuestion]:
-    """One label for each candidate question. A question that is near several accepted ones keeps a label only
-    where all comparisons agree; where they do not, any evidence makes it ambiguous, and an abstention leaves
-    it unlabelled."""
+    """Return one label per candidate question, sorted by id.
+
+    A question near several accepted ones gets a label only if all comparisons agree. If they disagree, any
+    evidence makes it ambiguous, and without evidence an abstention leaves it unlabelled.
+    """
     by_id = {q.id: q for q in questions}
-    found: dict[str, list[tuple[CandidateVerdict, str]]] = defaultdict(list)
+    verdicts_by_id: dict[str, list[tuple[CandidateVerdict, str]]] = defaultdict(list)
     for row in rows:
         for passage, verdict in zip(row.before.negatives, row.verdicts, strict=True):
             if row.after is None and "ambiguous" in row.flags:
                 verdict = CandidateVerdict("abstained", "row_dropped", verdict.evidence)
-            found[passage.id].append((verdict, row.before.query_id))
-    return [_settle(by_id[name], verdicts) for name, verdicts in sorted(found.items())]
+            verdicts_by_id[passage.id].append((verdict, row.before.query_id))
+    return [_label_question(by_id[name], verdicts) for name, verdicts in sorted(verdicts_by_id.items())]
 
 
-def _settle(question: Question, verdicts: Sequence[tuple[CandidateVerdict, str]]) -> LabelledQuestion:
+def _label_question(question: Question, verdicts: Sequence[tuple[CandidateVerdict, str]]) -> LabelledQuestion:
     outcomes = {verdict.outcome for verdict, _ in verdicts}
-    outcome = verdicts[0][0].outcome if len(outcomes) == 1 else _mixed(outcomes)
-    chosen = next((pair for pair in verdicts if pair[0].outcome == outcome), None)
-    if chosen is None:
+    outcome = verdicts[0][0].outcome if len(outcomes) == 1 else _outcome_of_disagreement(outcomes)
+    decisive = next((pair for pair in verdicts if pair[0].outcome == outcome), None)
+    if decisive is None:
         first, because_of = verdicts[0]
-        chosen = CandidateVerdict("removed", "comparisons_disagree", first.evidence), because_of
-    return LabelledQuestion(question, LABEL_BY_OUTCOME[outcome], *chosen)
+        decisive = CandidateVerdict("removed", "comparisons_disagree", first.evidence), because_of
+    return LabelledQuestion(question, LABEL_BY_OUTCOME[outcome], *decisive)
 
 
-def _mixed(outcomes: Set[str]) -> str:
+def _outcome_of_disagreement(outcomes: Set[str]) -> str:
     return "removed" if outcomes & {"promoted", "removed"} else "abstained"
 
 
-# Relabel: which low-scoring questions show the harm after all, which hard negatives answer after all?
-#
-# Both are the same algorithm (`tasks.relabel.two_stage`) with another criterion.
-
-
-EXAMPLES, KINDS, LONGEST = 3, 12, 1200
-"""Changes of one kind that a step notes, kinds, and characters of one text."""
-
-__all__ = ["STAGE", "STAGE_RETRIEVAL", "fingerprint_input", "relabel", "relabel_file", "relabel_retrieval"]
-
-
-def relabel(context: RunContext, questions: TableRef, responses: TableRef) -> Outcome:
-    """Question pool: the near misses of accepted questions.
-
-    Shows the harm more directly than the accepted one: `accepted`. Less directly: dropped as `ambiguous`.
-    Not at all: `hard_negative`. Where the judge abstained a question stays `unlabelled`.
-    """
-    rows = read_table(questions, QUESTIONS)
-    vocabulary = PoolVocabulary.read(Path(context.data_dir), rows)
-    answers = read_table(responses, RESPONSES)
-    sets = pool_candidate_sets(rows, answers, vocabulary, context.recipe.relabel.candidates)
-    relabelling, costs = run_async(judge_sets(context, sets, "question"))
-    settled = label_questions(relabelling.rows, rows)
-    judge = "+".join(relabelling.judged_by)
-    return Outcome(
-        tables={
-            QUESTIONS: relabelled_questions(rows, settled),
-            LABEL_HISTORY: [question_change(s, judge) for s in settled if s.changed],
-        },
-        counts=(count_questions(settled),),
-        costs=costs,
-        dropped=tuple(drop_ambiguous(s) for s in settled if s.label == "ambiguous"),
-    )
-
-
-async def judge_sets(
-    context: RunContext, sets: Sequence[CandidateSet], subject: str
-) -> tuple[Relabelling, tuple[StageCost, ...]]:
-    """Relabel with the recipe's strategy and judges; what it cost comes with it."""
-    section = context.recipe.relabel
-    judges = judges_of(context.recipe.models.relabel_judges, subject)
-    job = RelabelJob(section.strategy, judges, Policy.of(section), DecisionRule.parse(section.rule))
-    async with open_strategy(job, ModelSettings.of(context), subject) as strategy:
-        if subject == "question":
-            return await strategy.relabel(sets, None, None), strategy.costs()
-        return await relabel_rows(sets, job, strategy), strategy.costs()
-
-
-def relabelled_questions(rows: Iterable[Question], settled: Iterable[LabelledQuestion]) -> list[Question]:
-    """All questions that are left, in their order, with their labels now."""
-    labels = {s.question.id: s.label for s in settled}
+def relabelled_questions(rows: Iterable[Question], labelled: Iterable[LabelledQuestion]) -> list[Question]:
+    """Return all questions with their new labels, in order, without the ambiguous ones."""
+    labels = {q.question.id: q.label for q in labelled}
     return [
         question.model_copy(update={"label": labels.get(question.id, question.label)})
         for question in rows
@@ -247,60 +263,70 @@ def relabelled_questions(rows: Iterable[Question], settled: Iterable[LabelledQue
     ]
 
 
-def question_change(settled: LabelledQuestion, judge: str) -> LabelChange:
-    """The entry in the history of a question whose label is another now."""
+def question_change(labelled: LabelledQuestion, judge: str) -> LabelChange:
+    """Return the history entry of a question whose label changed."""
     return label_change(
-        subject=settled.question.id,
+        subject=labelled.question.id,
         kind="question",
-        query=settled.because_of,
+        query=labelled.because_of,
         within="pool",
-        before=settled.question.label,
-        after=settled.label,
-        verdict=settled.verdict,
+        before=labelled.question.label,
+        after=labelled.label,
+        verdict=labelled.verdict,
         judge=judge,
     )
 
 
-def drop_ambiguous(settled: LabelledQuestion) -> Dropped:
-    """A question that shows the harm, but less directly than an accepted one."""
-    return drop_question(settled.question, stage="relabel", reason="ambiguous", because_of=settled.because_of)
+def drop_ambiguous(labelled: LabelledQuestion) -> Dropped:
+    """Return the record of a dropped question that shows the harm less directly than an accepted one."""
+    return drop_question(
+        labelled.question, stage="relabel", reason="ambiguous", because_of=labelled.because_of
+    )
 
 
-def count_questions(settled: Sequence[LabelledQuestion]) -> StageCounts:
-    """Candidates in, kept with a label, dropped as ambiguous, left open by the judge."""
-    dropped = sum(s.label == "ambiguous" for s in settled)
-    failed = sum(s.label == "unlabelled" for s in settled)
+def count_questions(labelled: Sequence[LabelledQuestion]) -> StageCounts:
+    """Count candidates: kept with a label, dropped as ambiguous, or failed because the judge abstained."""
+    dropped = sum(q.label == "ambiguous" for q in labelled)
+    failed = sum(q.label == "unlabelled" for q in labelled)
     return StageCounts(
         stage="relabel",
         unit="candidates",
-        rows=len(settled),
-        kept=len(settled) - dropped - failed,
+        rows=len(labelled),
+        kept=len(labelled) - dropped - failed,
         dropped=dropped,
         failed=failed,
     )
 
 
+# --- retrieval files --------------------------------------------------------------------------------------
+
+
 def relabel_retrieval(context: RunContext, path: str, format: str, content: str) -> Outcome:
-    """A retrieval file in a build. `content` is the file's hash (`fingerprint_input`): it is part of the
-    stage key, so that another content is another step. The rows are held in memory; `relabel_file` is for
-    files that do not fit."""
+    """Relabel a retrieval file in a build, in memory. `relabel_file` is for files that do not fit.
+
+    Args:
+        context: The run.
+        path: The file, or a folder.
+        format: Its format; `auto` detects it.
+        content: Hash of the file (`fingerprint_input`). As part of the stage key it makes a changed file a new
+            step.
+    """
     file = input_path(path)
-    found = detect_format(file) if format == "auto" else format
-    sets = {row.id: row for row in read_candidate_sets(Source(file, found), BadRows())}
+    file_format = detect_format(file) if format == "auto" else format
+    sets = {row.id: row for row in read_candidate_sets(Source(file, file_format), BadRows())}
     relabelling, costs = run_async(judge_sets(context, list(sets.values()), "passage"))
     return Outcome(
         tables={CANDIDATES: list(relabelling.sets), LABEL_HISTORY: list(relabelling.changes)},
         counts=(count_passages(relabelling.rows),),
         costs=costs,
         dropped=tuple(d for row in relabelling.rows for d in dropped_passages(row)),
-        notes=canonical_json({"examples": [e.model_dump() for e in passage_examples(relabelling.rows)]}),
+        notes=RelabelNotes(examples=tuple(passage_examples(relabelling.rows))).to_json(),
     )
 
 
 def passage_examples(rows: Iterable[RelabelledRow]) -> list[RelabelledPassage]:
-    """The first changes of every kind, by id, with their texts: what a person reads to see whether the judge
-    is right."""
-    found: dict[tuple[str, str], list[RelabelledPassage]] = {}
+    """Return the first changes of every kind (by label and reason) with their texts, for people to check."""
+    by_kind: dict[tuple[str, str], list[RelabelledPassage]] = {}
     changes = [(change, row.before) for row in rows for change in row.changes]
     for change, row in sorted(changes, key=lambda c: c[0].id):
         texts = {p.id: p.text for p in row.negatives}
@@ -315,16 +341,16 @@ def passage_examples(rows: Iterable[RelabelledRow]) -> list[RelabelledPassage]:
             judge=change.judge,
             evidence=change.evidence and change.evidence[:LONGEST],
         )
-        found.setdefault((change.after, change.reason), []).append(example)
-    return [example for _, kind in sorted(found.items())[:KINDS] for example in kind[:EXAMPLES]]
+        by_kind.setdefault((change.after, change.reason), []).append(example)
+    return [example for _, kind in sorted(by_kind.items())[:KINDS] for example in kind[:EXAMPLES_PER_KIND]]
 
 
 def count_passages(rows: Sequence[RelabelledRow]) -> StageCounts:
-    """Candidates in; dropped with a reason; left open; the rest is kept, as positive or as negative."""
-    whole = [row for row in rows if row.after is not None]
+    """Count candidates: kept as positive or negative, dropped, or failed because the judge abstained."""
+    remaining = [row for row in rows if row.after is not None]
     total = sum(len(row.verdicts) for row in rows)
     dropped = sum(1 for row in rows for _ in dropped_passages(row))
-    failed = sum(v.outcome == "abstained" for row in whole for v in row.verdicts)
+    failed = sum(v.outcome == "abstained" for row in remaining for v in row.verdicts)
     return StageCounts(
         stage="relabel_retrieval",
         unit="candidates",
@@ -336,11 +362,11 @@ def count_passages(rows: Sequence[RelabelledRow]) -> StageCounts:
 
 
 def dropped_passages(row: RelabelledRow) -> Iterable[Dropped]:
-    """The negatives that left: removed, or gone with their row."""
-    for at, (passage, verdict) in enumerate(zip(row.before.negatives, row.verdicts, strict=True)):
+    """Yield the records of dropped negatives: removed ones, and those of dropped rows."""
+    for index, (passage, verdict) in enumerate(zip(row.before.negatives, row.verdicts, strict=True)):
         if verdict.outcome == "removed" or row.after is None:
             yield Dropped(
-                id=content_id("x", row.before.id, at, passage.id, "relabel_retrieval"),
+                id=content_id("x", row.before.id, index, passage.id, "relabel_retrieval"),
                 kind="passage",
                 stage="relabel_retrieval",
                 reason=verdict.reason if verdict.outcome == "removed" else "row_dropped",
