@@ -92,9 +92,13 @@ class Judge(Protocol):
 
     name: str
 
-    async def find_evidence(self, questions: Sequence[EvidenceQuestion]) -> list[Evidence]: ...
+    async def find_evidence(self, questions: Sequence[EvidenceQuestion]) -> list[Evidence]:
+        """Find the evidence in passages."""
+        ...
 
-    async def rank(self, questions: Sequence[RankingQuestion]) -> list[Ranking]: ...
+    async def rank(self, questions: Sequence[RankingQuestion]) -> list[Ranking]:
+        """Rank spans."""
+        ...
 
     def costs(self) -> tuple[StageCost, ...]:
         """Return the costs so far, or nothing for a judge without a model."""

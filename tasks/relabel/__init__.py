@@ -308,8 +308,8 @@ def relabel_retrieval(context: RunContext, path: str, format: str, content: str)
         context: The run.
         path: The file, or a folder.
         format: Its format; `auto` detects it.
-        content: Hash of the file (`fingerprint_input`). As part of the stage key it makes a changed file a new
-            step.
+        content: Hash of the file (`fingerprint_input`). It makes a changed file a
+            new step, because it is part of the stage key.
     """
     file = input_path(path)
     file_format = detect_format(file) if format == "auto" else format

@@ -26,7 +26,9 @@ class Comparer(Protocol):
 
     name: str
 
-    async def compare(self, questions: Sequence[ComparisonQuestion]) -> list[RowComparison]: ...
+    async def compare(self, questions: Sequence[ComparisonQuestion]) -> list[RowComparison]:
+        """Compare passages with positives."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -597,10 +597,9 @@ def chunked(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 class KnownPositives:
-    """The normalised positives of a file, as 8-byte hashes, to recognise in-batch conflicts in any size of
-    file.
+    """The normalised positives of a file, as 8-byte hashes, to recognise in-batch conflicts.
 
-    Two texts share a hash with probability 2^−64.
+    Hashes let files of any size fit into memory. Two texts share a hash with probability 2^−64.
     """
 
     def __init__(self, sets: Iterable[CandidateSet]) -> None:

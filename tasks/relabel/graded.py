@@ -141,8 +141,7 @@ def read_grades(path: Path, judges: Sequence[str] = (), scales: Mapping[str, int
 
     Raises:
         InputError: If a grade is not a whole number from 0, if a judge gives a pair two grades, or if a judge
-        has
-            no grades.
+            has no grades.
     """
     by_pair: dict[tuple[str, str], dict[str, int]] = {}
     tops: dict[str, int] = {}
@@ -187,7 +186,9 @@ class Grader(Protocol):
 
     name: str
 
-    async def grade(self, questions: Sequence[EvidenceQuestion]) -> list[int | None]: ...
+    async def grade(self, questions: Sequence[EvidenceQuestion]) -> list[int | None]:
+        """Grade passages."""
+        ...
 
 
 async def request_grades(plans: Sequence[Plan], graders: Sequence[Grader]) -> Grades:

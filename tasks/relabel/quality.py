@@ -1,5 +1,4 @@
-"""Describe and evaluate a relabelling: run statistics, audit sheets for people, and metrics with known
-grades.
+"""Describe and evaluate a relabelling: run statistics, audit sheets, and metrics with known grades.
 
 All figures are sums over rows, so that the parts of a file can be added up.
 """
