@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from schemas.errors import InputError
 from schemas.labels import Dropped, StageCounts
+from schemas.notes import DeduplicationNotes, PairNote
 from schemas.question import QUESTIONS, Question
 from schemas.release import ClearOf
-from schemas.tables import canonical_json
 from tasks.deduplicate.rows import ColumnRoles, rows_to_units
 from tasks.deduplicate.semantic import SemanticOptions
 from tasks.files.tables import read_table_file
@@ -27,7 +27,7 @@ from tasks.near_duplicates.parts import PartRunner, run_sequentially
 from tasks.near_duplicates.units import Deduplication, Duplicate, Unit, find_duplicates
 from tasks.questions.quality import drop_question
 from tasks.release import CONTROLS, HARD_NEGATIVES, QUESTION_CONFIGS, open_release, read_manifest
-from tasks.release.references import place_of
+from tasks.release.references import resolve_place
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.text.normalize import normalise_for_match
 from tasks.text.slots import mask_slots, slot_columns
@@ -60,7 +60,7 @@ def deduplicate(
     """
     rows = read_table(questions, QUESTIONS)
     settings = context.recipe.deduplicate
-    released, texts = read_earlier(place_of(place, context.hub_cache) for place in settings.against)
+    released, texts = read_earlier(resolve_place(place, context.hub_cache) for place in settings.against)
     work_dir = Path(context.run_dir)
     work_dir.mkdir(parents=True, exist_ok=True)
     find = partial(
@@ -83,9 +83,7 @@ def deduplicate(
             ),
         ),
         dropped=tuple(dropped),
-        notes=canonical_json(
-            {"clear_of": [c.model_dump() for c in clear_of], **borderline_pairs(comparison)}
-        ),
+        notes=describe_comparison(comparison, clear_of).to_json(),
     )
 
 
@@ -211,24 +209,23 @@ def semantic_options(context: RunContext) -> SemanticOptions | None:
     return SemanticOptions(semantic.model, semantic.threshold, ModelSettings.of(context))
 
 
-def borderline_pairs(comparison: Deduplication) -> dict[str, object]:
-    """Return the pairs around the threshold by id.
+def describe_comparison(comparison: Deduplication, clear_of: Sequence[ClearOf]) -> DeduplicationNotes:
+    """Return the overlaps and the pairs around the threshold by id.
 
     Texts are left out, because some questions may be held back.
     """
-    merged = [
-        {"id": d.unit.id, "other": d.because_of.id, "similarity": round(d.similarity, 2), "kind": d.kind}
-        for d in comparison.least_similar(EXAMPLES)
-    ]
-    missed = [
-        {"id": m.unit.id, "other": m.other.id, "similarity": round(m.similarity, 2)}
-        for m in comparison.near_misses[:EXAMPLES]
-    ]
-    return {
-        "duplicate_ratio": round(comparison.duplicate_ratio, 6),
-        "least_similar": merged,
-        "near_misses": missed,
-    }
+    return DeduplicationNotes(
+        clear_of=tuple(clear_of),
+        duplicate_ratio=round(comparison.duplicate_ratio, 6),
+        least_similar=tuple(
+            PairNote(id=d.unit.id, other=d.because_of.id, similarity=round(d.similarity, 2), kind=d.kind)
+            for d in comparison.least_similar(EXAMPLES)
+        ),
+        near_misses=tuple(
+            PairNote(id=m.unit.id, other=m.other.id, similarity=round(m.similarity, 2))
+            for m in comparison.near_misses[:EXAMPLES]
+        ),
+    )
 
 
 def count_overlaps(earlier: Iterable[Unit], dropped: Iterable[Dropped]) -> list[ClearOf]:

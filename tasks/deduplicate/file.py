@@ -6,7 +6,6 @@ is bounded by the size of a part plus a few numbers per row.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -37,6 +36,7 @@ from tasks.files.tables import TableFile
 from tasks.near_duplicates.parts import Indices, PartRunner, TextFiles, run_sequentially
 from tasks.near_duplicates.search import SearchFactory
 from tasks.near_duplicates.units import KINDS, UnitOutcomes, drop_reason, resolve_duplicates
+from tasks.run.store import sync_path
 
 NO_TEXT = "no_text"
 """Reason code of rows without text. They are dropped and never compared."""
@@ -267,9 +267,8 @@ def _atomic_parquet(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]
     try:
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             yield writer
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        sync_path(temporary)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

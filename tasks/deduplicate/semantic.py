@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import InputError
-from tasks.models.settings import ModelSettings
 from tasks.models.embeddings import embed_texts
+from tasks.models.settings import ModelSettings
 from tasks.near_duplicates.parts import Indices, PartRunner, TextFiles, read_array, split_by_cost
 from tasks.near_duplicates.search import Matches, MatchSearch
 

@@ -18,7 +18,7 @@ from tasks.checks.release_files import check_listed_files, open_release_files
 from tasks.publish.hub import Hub, read_card_metadata, with_retries
 from tasks.release import config_file, read_manifest
 from tasks.release.references import HubRef, commit_file, find_fetched_release, parse_reference
-from tasks.run.store import sync_path, write_bytes
+from tasks.run.store import rename_directory, write_bytes
 
 
 def find_differing_files(path: Path, manifest: Manifest) -> list[str]:
@@ -117,7 +117,6 @@ def _download(ref: HubRef, commit: str, home: Path, hub: Hub) -> None:
                 hint=f"run counterfoil verify {ref.repo}@{ref.tag}",
             )
         if not home.is_dir():
-            temporary.rename(home)
-            sync_path(home.parent)
+            rename_directory(temporary, home)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

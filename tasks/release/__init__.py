@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from schemas.labels import DROPPED, LABEL_HISTORY
 from schemas.question import QUESTIONS, Erratum, Question
 from schemas.release import Bump, Manifest
 from schemas.tables import R, Row, Table, file_hash
-from tasks.run.store import TableRef
+from tasks.run.store import TableRef, sync_path
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -254,8 +253,7 @@ def write_parquet(path: Path, table: pa.Table) -> None:
     ) as writer:
         if table.num_rows:  # `datasets` rejects a row group without rows
             writer.write_table(table)
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
+    sync_path(path)
 
 
 # Canary
