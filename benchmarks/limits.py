@@ -1,11 +1,11 @@
-"""Does a model's limiter find a limit that the server tells nobody, and follow it when it changes?
+"""Does the limiter of a model find an unannounced rate limit, and follow it when it changes?
 
     python benchmarks/limits.py [--rates 40 80 30] [--settle 20] [--measure 20] [--json]
 
-A server on the loopback (its own process) takes so many requests a second and answers 429 beyond them, once
-with `Retry-After` and once without. 64 requests are kept waiting. The limit is the first rate; after it was
-measured, the next. Per rate: requests answered a second beside the limit, and the share of 429s among all
-that was sent while it was measured.
+A server on loopback, in its own process, accepts a fixed number of requests per second and answers 429 beyond
+it, once with `Retry-After` and once without. 64 requests are always waiting. The limit is the first rate, and
+after each measurement the next one. Per rate the benchmark reports the answered requests per second next to
+the limit, and the share of 429 responses among all requests of the measurement.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ IN_FLIGHT, LATENCY_S = 64, 0.05
 
 
 def ask_until(stop: threading.Event, url: str, place: Path) -> None:
-    """Ask new questions without a rest."""
+    """Send new questions without a pause."""
     name = f"openai:test-model@{url}"
     settings = ModelSettings(
         data_dir=PROJECT / "data",
@@ -57,7 +57,7 @@ def ask_until(stop: threading.Event, url: str, place: Path) -> None:
 
 
 def follow(rates: list[float], says_when: bool, settle_s: float, measure_s: float) -> list[dict[str, Any]]:
-    """What came of each rate in turn."""
+    """Return the result of each rate in turn."""
     found, stop = [], threading.Event()
     with (
         tempfile.TemporaryDirectory() as place,

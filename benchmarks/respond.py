@@ -1,17 +1,18 @@
-"""How fast does the `respond` stage ask, beside a bare loop over the same client and beside its peers?
+"""How fast is the `respond` stage, compared with a bare loop over the same client and with its peers?
 
     python benchmarks/respond.py [--quick] [--peers] [--storm] [--prefect] [--memory 10000 100000] [--json]
 
-A server on the loopback (benchmarks/loopback.py, its own process) answers after a fixed time. The stage reads
-its questions from a Parquet file, asks with cache, budget, limits and retries, and writes its rows; the bare
-loop is `openai` with `DefaultAioHttpClient` and integer limits, which drops the answers. Every measurement is
-a process of its own; CPU seconds are its own, from the first request's making to the last row's writing,
-imports left out. `ratio_to_bare_client` is requests a CPU second against the bare loop's, the worst over the
-grid. Peers are installed once, each into its own environment under --environments, and then work offline.
+A server on loopback (benchmarks/loopback.py, in its own process) answers after a fixed time. The stage reads
+its questions from a Parquet file, asks with cache, budget, limits and retries, and writes its rows. The bare
+loop is `openai` with `DefaultAioHttpClient` and integer limits, and discards the answers. Every measurement
+is a process of its own. CPU seconds are those of that process, from the first request to the last written
+row, without imports. `ratio_to_bare_client` is requests per CPU second divided by that of the bare loop, the
+worst of the grid. Peers are installed once, each into its own environment under --environments, and then work
+offline.
 
-A cached re-run is a new process that finds all answers in the cache and is in a run of its own; beside
-curator's it is timed as a person waits for it, imports included (`cached_process_s`). `finished_step_s` is
-the same stage in the same run, which is found done; that is what curator does with an unchanged dataset.
+A cached re-run is a new process and a new run that finds all answers in the cache. The comparison with
+curator measures wall-clock time with imports (`cached_process_s`). `finished_step_s` is the same stage in the
+same run, whose step is already finished; curator does the same with an unchanged dataset.
 """
 
 from __future__ import annotations
@@ -325,7 +326,7 @@ def cost_of_cache(room: Path, count: int, bare_cpu_ms: float) -> Result:
 def through_a_storm(room: Path, latency_s: float, count: int, says_when: bool) -> Result:
     """Beside the clean run. What hangs is given up after 1 s, or 2 s where an answer takes half a second. The
     waits that the server asks for are divided by the requests that are worked on at a time."""
-    from tasks.models import AT_A_TIME
+    from tasks.models import CONCURRENCY_FACTOR
 
     with Loopback(latency_s=latency_s) as server:
         clean = in_own_process("stage", questions_in(room, count), server.url, 256, count)
@@ -333,7 +334,7 @@ def through_a_storm(room: Path, latency_s: float, count: int, says_when: bool) -
         what = "storm" if latency_s < 0.1 else "slow_storm"
         storm = in_own_process(what, questions_in(room, count), server.url, 256, count)
         counts = server.counts()
-    waits_s = WAIT_S * counts["429"] / (AT_A_TIME * 256) if says_when else 0.0
+    waits_s = WAIT_S * counts["429"] / (CONCURRENCY_FACTOR * 256) if says_when else 0.0
     return {
         "latency_s": latency_s,
         "prompts": count,
