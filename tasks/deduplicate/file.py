@@ -35,7 +35,7 @@ from tasks.deduplicate.rows import (
 from tasks.files.tables import TableFile
 from tasks.near_duplicates.parts import Indices, PartRunner, TextFiles, run_sequentially
 from tasks.near_duplicates.search import SearchFactory
-from tasks.near_duplicates.units import KINDS, UnitOutcomes, drop_reason, resolve_duplicates
+from tasks.near_duplicates.units import KINDS, UnitOutcomes, duplicate_reason, resolve_duplicates
 from tasks.run.store import sync_path
 
 NO_TEXT = "no_text"
@@ -201,7 +201,7 @@ def row_verdicts(
     parts: Sequence[RowPart],
 ) -> Verdicts:
     """Derive the verdict on each of `count` rows from the outcome of its unit."""
-    reasons = (*KINDS, *(drop_reason(KINDS[0], name) for name in sources), NO_TEXT)
+    reasons = (*KINDS, *(duplicate_reason(KINDS[0], name) for name in sources), NO_TEXT)
     verdicts = Verdicts(
         dropped=np.zeros(count, np.bool_),
         winner=np.full(count, -1, np.int64),

@@ -29,7 +29,7 @@ from tasks.checks.release_files import merge_question_configs, open_release_file
 from tasks.files.vocabulary import vocabulary_dir
 from tasks.gate.examination import Examination, GateContext, examine, read_gate_context
 from tasks.gate.foreign import examine_dataset, read_layouts
-from tasks.gate.great_expectations import write_pages
+from tasks.gate.great_expectations import write_suite_pages
 from tasks.release import MANIFEST
 from tasks.run.journal import funnel, journal_path, read_journal
 from tasks.run.store import Outcome, RunContext, Stage, Step, TableRef, read_table, write_bytes
@@ -170,12 +170,12 @@ def read_suite_results(step: Step) -> list[SuiteResult]:
     return read_table(step.table(SUITE_RESULTS.name), SUITE_RESULTS)
 
 
-def raise_if_failed(validation: Validation, failing_rows: str | Path | None = None) -> None:
+def raise_if_failed(validation: Validation, place: str | Path | None = None) -> None:
     """Raise `GateError` if the validation has errors.
 
     Args:
         validation: The validation.
-        failing_rows: File with all failing rows, for the error message.
+        place: File with all failing rows, for the error message.
     """
     if validation.passed:
         return
@@ -186,10 +186,10 @@ def raise_if_failed(validation: Validation, failing_rows: str | Path | None = No
     plural = "s" if len(errors) != 1 else ""
     raise GateError(
         "\n".join([f"validation found {len(errors)} error{plural}:", *lines]),
-        place=str(failing_rows) if failing_rows else None,
+        place=str(place) if place else None,
         hint="the file lists every failing row. Correct their sources and build again (finished steps are "
         "reused), or set `validate.on_failure: quarantine` to leave failing questions out"
-        if failing_rows
+        if place
         else "correct the rows above",
     )
 
@@ -208,7 +208,7 @@ def format_finding(finding: Finding) -> list[str]:
 
 def write_data_docs(results: Iterable[SuiteResult], out: Path, data_dir: Path = VOCABULARY) -> list[Path]:
     """Write the pages of Great Expectations, one per table. Equal results give equal bytes."""
-    return write_pages(results, out, data_dir)
+    return write_suite_pages(results, out, data_dir)
 
 
 def write_failing_rows(rows: Iterable[FailingRow], place: Path) -> None:

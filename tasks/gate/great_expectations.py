@@ -496,7 +496,7 @@ def _escape(value: Any) -> Any:
 LAYOUT = "data_docs"
 
 
-def write_pages(results: Iterable[SuiteResult], out: Path, data_dir: Path) -> list[Path]:
+def write_suite_pages(results: Iterable[SuiteResult], out: Path, data_dir: Path) -> list[Path]:
     """Write one page per table and an index.
 
     The layout is in `data/data_docs`. Equal results give equal bytes.

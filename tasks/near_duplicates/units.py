@@ -55,16 +55,16 @@ class Duplicate:
     @property
     def reason(self) -> str:
         """The reason code of the drop."""
-        return drop_reason(self.kind, self.because_of.source)
+        return duplicate_reason(self.kind, self.because_of.source)
 
 
-def drop_reason(kind: Kind, source: str | None) -> str:
+def duplicate_reason(kind: Kind, source: str | None) -> str:
     """Return the reason code of a unit that lost to a unit of `source`."""
     return kind if source is None else f"overlaps:{source}"
 
 
 @dataclass(frozen=True, slots=True)
-class NearMiss:
+class NearMissPair:
     """Two kept units whose similarity is just below the threshold."""
 
     unit: Unit
@@ -82,7 +82,7 @@ class Deduplication:
     """Best first."""
     pairs_verified: int
     """Number of pairs whose `ratio` was computed."""
-    near_misses: tuple[NearMiss, ...]
+    near_misses: tuple[NearMissPair, ...]
     """Most similar first."""
 
     @property
@@ -161,7 +161,7 @@ def _to_deduplication(ranked: Sequence[Unit], outcomes: UnitOutcomes) -> Dedupli
             if best != i
         ),
         pairs_verified=outcomes.pairs_verified,
-        near_misses=tuple(NearMiss(ranked[a], ranked[b], similarity) for a, b, similarity in near),
+        near_misses=tuple(NearMissPair(ranked[a], ranked[b], similarity) for a, b, similarity in near),
     )
 
 

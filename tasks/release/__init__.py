@@ -107,7 +107,7 @@ def open_release(path: Path) -> ReleaseDirectory:
         InputError: If it is not a release, or a file does not match the manifest.
     """
     manifest = read_manifest(path)
-    check_files(path, manifest)
+    check_release_files(path, manifest)
     tables = {config: _read_config(path, config) for config in CONFIGS if config in manifest.rows}
     return ReleaseDirectory(path, manifest, Contents(tables))
 
@@ -167,7 +167,7 @@ def _is_ignored(part: str) -> bool:
     return part.startswith(".") or part == "__pycache__"
 
 
-def check_files(path: Path, manifest: Manifest) -> None:
+def check_release_files(path: Path, manifest: Manifest) -> None:
     """Raise `InputError` if a file is missing, changed, or not in the manifest."""
     hint = "restore the release from where it was published, or build it again"
     differences = compare_files(path, manifest)
