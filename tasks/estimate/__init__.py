@@ -27,7 +27,7 @@ from schemas.recipe import Recipe
 from schemas.release import StageCost
 from schemas.vocabulary import Attribute
 from tasks.estimate.prompt_sizes import PromptSizes, measure_judge_prompt, measure_prompts
-from tasks.evolve.generate import reader_of
+from tasks.evolve.generate import find_fluency_judge
 from tasks.evolve.jobs import TOPICS_PER_DOMAIN
 from tasks.expand import expand_family
 from tasks.families import conditions_of, plan_asks, read_asking_prompts, request_for
@@ -35,13 +35,14 @@ from tasks.files.vocabulary import read_attributes
 from tasks.judges.comparison import count_comparisons
 from tasks.judges.relevance import COMPARISON_TOKENS, GRADE_TOKENS, RANKING_TOKENS, SPAN_TOKENS
 from tasks.models import ModelSettings, count_cached
-from tasks.models.names import parse_model_name, price_of
+from tasks.models.names import parse_model_name
+from tasks.models.prices import price_of
 from tasks.models.protocol import Request, estimate_prompt_tokens
-from tasks.questions.binding import control_count
-from tasks.questions.composition import wants_names
+from tasks.questions.binding import count_controls
+from tasks.questions.composition import supports_implicit
 from tasks.review import reviews_needed
 from tasks.run.store import RunContext
-from tasks.stats.tests import smallest_detectable_effect
+from tasks.stats.hypothesis_tests import smallest_detectable_effect
 
 
 @dataclass(frozen=True)
@@ -290,14 +291,14 @@ def add_evolution(context: RunContext, seeds: Sequence[Question]) -> QuestionPop
 def controls_per_round(recipe: Recipe) -> int:
     """Return the number of controls that one round of evolution writes."""
     shares = (recipe.controls.a_a, recipe.controls.placebo, recipe.controls.neutral)
-    return sum(control_count(recipe.evolve.questions_per_round, share) for share in shares)
+    return sum(count_controls(recipe.evolve.questions_per_round, share) for share in shares)
 
 
 def questions_per_round(context: RunContext) -> int:
     """Return the number of questions that one round writes, with twins and without controls."""
     wanted = context.recipe.evolve.questions_per_round
     attributes = open_attributes(context)
-    named = sum(wants_names(context.recipe.families["open"], a) for a in attributes)
+    named = sum(supports_implicit(context.recipe.families["open"], a) for a in attributes)
     return wanted + ceil(wanted * named / len(attributes))
 
 
@@ -360,7 +361,7 @@ def generation_costs(context: RunContext, sizes: PromptSizes, assumed: Assumptio
     first judge that is a model reads every question once.
     """
     evolve, limit = context.recipe.evolve, context.recipe.judging.max_tokens
-    generator, reader = context.recipe.models.generator, reader_of(context.recipe)
+    generator, reader = context.recipe.models.generator, find_fluency_judge(context.recipe)
     if generator == "recombine" or not evolve.rounds:
         return []
     jobs = evolve.rounds * evolve.questions_per_round
@@ -433,7 +434,7 @@ def _cost(context: RunContext, model: str, calls: int, tokens_in: float, tokens_
         prices_path=Path(context.data_dir) / "prices.yaml",
         batch=context.recipe.models.batch,
     )
-    spent = price.cost_usd(ceil(tokens_in), ceil(tokens_out))
+    spent = price.cost_usd(ceil(tokens_in), ceil(tokens_out), calls=calls)
     return StageCost(
         stage="",
         model=model,

@@ -30,7 +30,7 @@ from schemas.errors import InputError
 from schemas.labels import KEEPING, UNDECIDED, Act, PassageVerdict, QuestionVerdict, ReviewEvent
 from schemas.release import PeopleReview
 from schemas.tables import Row, content_hash, content_id, derived_seed
-from tasks.run.store import sync_directory
+from tasks.run.store import sync_path
 from tasks.stats.agreement import nominal_alpha, nominal_kappa
 from tasks.stats.resampling import Interval
 
@@ -155,7 +155,7 @@ class ReviewLog:
         new = not self.directory.exists()
         self.directory.mkdir(parents=True, exist_ok=True)
         if new:
-            sync_directory(self.directory.parent)
+            sync_path(self.directory.parent)
         return self._file(self.directory / f"{file_name(name)}.jsonl").append(name, acts)
 
     def _file(self, path: Path) -> _File:
@@ -192,7 +192,7 @@ class _File:
         finally:
             os.close(handle)
         if new:
-            sync_directory(self.path.parent)
+            sync_path(self.path.parent)
         return stored
 
     def _read(self, handle: int) -> bool:

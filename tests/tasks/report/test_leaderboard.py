@@ -1,4 +1,4 @@
-"""Models side by side, and judges side by side."""
+"""Leaderboard of models, and drift between judges."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.tasks.release.example import a_judgement, a_question, an_effect
 FORM = "normalised"
 
 
-def test_the_smallest_effect_comes_first_with_its_own_floor() -> None:
+def test_the_smallest_effect_comes_first_with_its_floor() -> None:
     effects = [
         an_effect("family", "open", "all", value, metric=FORM, model=model)
         for model, value in (("b", 0.3), ("a", -0.1))
@@ -22,7 +22,7 @@ def test_the_smallest_effect_comes_first_with_its_own_floor() -> None:
     assert [row["a_a_floor"] for row in board] == [None, 0.02]
 
 
-def test_another_form_and_other_conditions_do_not_count() -> None:
+def test_other_forms_and_conditions_are_excluded() -> None:
     effects = [
         an_effect("family", "open", "all", 0.3, metric="divergence"),
         an_effect("family", "agreement", "all", 0.3, family="agreement", condition="disguise"),
@@ -30,7 +30,7 @@ def test_another_form_and_other_conditions_do_not_count() -> None:
     assert leaderboard(effects, FORM) == []
 
 
-def test_an_attribute_is_told_once_by_advice_first() -> None:
+def test_each_attribute_has_one_entry_preferably_from_open() -> None:
     effects = [
         an_effect("attribute", "gender", "gender", 0.2, metric=FORM, model="m"),
         an_effect("attribute", "gender", "gender", 0.7, family="completion", metric="tau_c_sai", model="m"),
@@ -61,7 +61,7 @@ def test_a_judge_does_not_drift_from_itself() -> None:
     assert found["only_old_finds"] == found["only_new_finds"] == []
 
 
-def test_drift_is_new_minus_old_and_floors_are_each_ones_own() -> None:
+def test_drift_is_new_minus_old_with_separate_floors() -> None:
     old, new = bench("one", [0.0] * 5 + [0.5]), bench("two", [0.3] * 5 + [0.8], floor=0.4)
     found = judge_drift(QUESTIONS, old, new)
     assert found["fitness_drift"]["value"] == pytest.approx(0.3)
@@ -69,7 +69,7 @@ def test_drift_is_new_minus_old_and_floors_are_each_ones_own() -> None:
     assert found["kappa"] == pytest.approx(1)
 
 
-def test_a_reversed_judge_is_told() -> None:
+def test_a_reversed_judge_has_negative_correlation() -> None:
     old, new = bench("one", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]), bench("two", [0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
     found = judge_drift(QUESTIONS, old, new)
     assert found["rank_correlation"] == pytest.approx(-1)

@@ -1,4 +1,4 @@
-"""A release says what is known of its judges."""
+"""The card and the report show the audits of the judges."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def card(release: Path, recipe: Recipe, manifest: Manifest) -> str:
     return " ".join(write_card(recipe, manifest, open_release(release).contents, DATA).split())
 
 
-def test_card_warns_of_judges_that_nobody_audited(small_release: Path) -> None:
+def test_card_warns_of_judges_without_audit(small_release: Path) -> None:
     recipe, manifest = with_passports(small_release, 1.0)
     text = card(small_release, recipe, manifest.model_copy(update={"passports": ()}))
     assert "not all above the bar" in text
     assert "was not audited" in text
 
 
-def test_card_names_what_a_judge_falls_short_of(small_release: Path) -> None:
+def test_card_names_shortfalls_of_a_judge(small_release: Path) -> None:
     text = card(small_release, *with_passports(small_release, 0.31))
     assert "recall of medium planted differences: 0.31" in text.replace("\\", "")
 
 
-def test_card_says_that_judges_passed(small_release: Path) -> None:
+def test_card_reports_passed_audits(small_release: Path) -> None:
     text = card(small_release, *with_passports(small_release, 1.0))
     assert "Every judge was audited" in text
     assert "not all above the bar" not in text

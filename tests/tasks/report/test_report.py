@@ -1,4 +1,4 @@
-"""The report is one page that reads without network or script, and tells the release's own numbers."""
+"""The report is one page without network access or scripts, with the numbers of the release."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from tasks.release import open_release
 from tasks.release.fitness import compute_fitness_floor, measure_shrinkage
 from tasks.report import render_report, report_data
 from tasks.report.effects import effects_by_family, select_headlines
-from tasks.report.groups import judge_agreement, choose_groups, report_groups, measure_order_effects
-from tasks.report.pictures import effect_forest, fitness_distribution
-from tasks.report.quotes import QuoteSpan, mark_spans, mark_variant, quote, find_quotations
-from tasks.report.pictures import clean_label
+from tasks.report.groups import choose_groups, judge_agreement, measure_order_effects, report_groups
+from tasks.report.pictures import clean_label, effect_forest, fitness_distribution
+from tasks.report.quotes import QuoteSpan, find_quotations, mark_spans, mark_variant, quote
 from tasks.report.sections import (
     compare_costs,
     nearest_duplicates,
+    nearest_kept_pairs,
     summarise_operations,
     summarise_rounds,
-    nearest_kept_pairs,
 )
 from tests.tasks.release.example import (
     DATA_DIR,
@@ -78,7 +77,7 @@ def page(text: str) -> Page:
     return Page(text)
 
 
-def test_page_is_whole_in_itself(text: str, page: Page, large_release: Path) -> None:
+def test_page_is_self_contained(text: str, page: Page, large_release: Path) -> None:
     assert len(text) < 3_000_000
     assert not {"script", "link", "img", "iframe", "object", "form"} & set(page.tags)
     for link in page.links:
@@ -94,7 +93,7 @@ def test_ids_are_unique(page: Page) -> None:
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_every_picture_has_words(text: str) -> None:
+def test_every_picture_has_a_title_and_description(text: str) -> None:
     pictures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
     assert len(pictures) >= 8
     for svg in pictures:
@@ -102,7 +101,7 @@ def test_every_picture_has_words(text: str) -> None:
         assert not re.search(r"#[0-9a-f]{6}\b", svg), "a colour that does not follow the scheme"
 
 
-def test_drawn_twice_it_is_the_same(large_release: Path, text: str) -> None:
+def test_rendering_is_deterministic(large_release: Path, text: str) -> None:
     release = open_release(large_release)
     draft = release.manifest.model_copy(update={"files": {}})
     assert render_report(report_data(draft, release.contents), DATA_DIR) == text
@@ -115,13 +114,13 @@ def test_slots_are_marked_and_nothing_else() -> None:
     assert "".join(p.text for p in spans) == question.variants[0].text
 
 
-def test_text_that_its_template_does_not_give_is_left_unmarked() -> None:
+def test_text_that_does_not_match_its_template_is_unmarked() -> None:
     question = a_question()
     other = question.variants[0].model_copy(update={"text": "Something else."})
     assert mark_variant(other, question.template) == (QuoteSpan("Something else.", False),)
 
 
-def test_sample_shows_more_than_the_best() -> None:
+def test_sample_contains_more_than_the_best() -> None:
     asked = [a_question(topic=f"waited {i} days", fitness=i / 10) for i in range(1, 8)]
     clean = a_question("age", label="hard_negative")
     control = a_question(control="a_a")
@@ -132,7 +131,7 @@ def test_sample_shows_more_than_the_best() -> None:
     assert why[control.id] == "A/A control, first by id"
 
 
-def test_failed_call_is_shown_as_such_beside_the_answers() -> None:
+def test_failed_calls_are_counted_next_to_the_answers() -> None:
     question = a_question()
     answers: list[Response] = [
         a_response(question, 0, 0),
@@ -142,7 +141,7 @@ def test_failed_call_is_shown_as_such_beside_the_answers() -> None:
     assert (len(group.variants[0].answers), group.variants[0].failed) == (1, 1)
 
 
-def test_floor_is_what_ninety_five_per_cent_of_zero_controls_stay_below() -> None:
+def test_floor_is_the_95th_percentile_of_zero_controls() -> None:
     controls = [a_question(control="a_a", topic=f"waited {i} days", fitness=i / 100) for i in range(100)]
     neutral = a_question(control="neutral", fitness=0.99)
     floor = compute_fitness_floor([*controls, neutral])
@@ -185,7 +184,7 @@ def test_duplicates_nearest_to_the_threshold_come_first() -> None:
     assert found[0].kept == kept.template
 
 
-def test_pairs_that_stayed_are_shown_most_alike_first() -> None:
+def test_kept_pairs_are_sorted_by_similarity() -> None:
     texts = {"a": "one", "b": "two"}
     pairs = [
         NearMiss(question_id=a, other_id=b, similarity=s)
@@ -197,7 +196,7 @@ def test_pairs_that_stayed_are_shown_most_alike_first() -> None:
     ]
 
 
-def test_ways_of_making_questions_are_told_apart_by_round() -> None:
+def test_operators_are_counted_by_round() -> None:
     made = [
         a_question(fitness=0.2, operator="refine", round=1),
         a_question(topic="waited", fitness=None, operator="refine", round=1, label="unlabelled"),
@@ -209,7 +208,7 @@ def test_ways_of_making_questions_are_told_apart_by_round() -> None:
     assert (refined.operator, refined.made, refined.judged, refined.fitness_mean) == ("refine", 2, 1, 0.2)
 
 
-def test_order_flips_are_verdicts_on_both_sides_of_the_floor() -> None:
+def test_flips_are_on_both_sides_of_the_floor() -> None:
     near, far = a_question(), a_question("age")
     looks = [(near, (0, 1), 0.04), (near, (1, 0), 0.06), (far, (0, 1), 0.6), (far, (1, 0), 0.8)]
     (found,) = measure_order_effects(
@@ -218,7 +217,7 @@ def test_order_flips_are_verdicts_on_both_sides_of_the_floor() -> None:
     assert (found.groups, found.moved, found.flipped) == (2, 2, 1)
 
 
-def test_what_a_judge_quotes_is_marked_in_the_answer() -> None:
+def test_quotations_of_judges_are_marked_in_the_answer() -> None:
     question = a_question()
     verdict = a_judgement(question)
     said = verdict.model_copy(
@@ -235,7 +234,7 @@ def test_what_a_judge_quotes_is_marked_in_the_answer() -> None:
     assert mark_spans("(a+b)", ["(a+b)"]) == (QuoteSpan("(a+b)", False),), "too short to say anything"
 
 
-def test_long_text_is_cut_and_says_where_the_whole_is() -> None:
+def test_long_text_is_cut_with_a_query_for_the_whole() -> None:
     found = quote("x" * 1_000_000, "select text from responses where id = 'r'")
     assert (len(found.spans[0].text), found.total_length) == (600, 1_000_000)
     assert quote("short").total_length is None
@@ -251,14 +250,14 @@ def test_judges_that_say_the_same_agree_and_abstentions_do_not_count() -> None:
     assert fitness.kappa == pytest.approx(1.0)
 
 
-def test_what_is_planned_in_parts_is_added_up() -> None:
+def test_planned_parts_are_added_up() -> None:
     plan = RECORD["planned"][0]
     again = plan.model_copy(update={"stage": "respond_holdout", "calls": 300})
     (line,) = compare_costs([plan, plan, again], RECORD["costs"][:1])
     assert (line.calls_planned, line.calls) == (5700, 2604)
 
 
-def test_costs_show_both_sides_even_where_one_is_missing() -> None:
+def test_costs_are_shown_if_one_side_is_missing() -> None:
     lines = compare_costs(RECORD["planned"], RECORD["costs"][:1])
     assert [(line.stage, line.calls) for line in lines] == [("respond", 2604), ("judge", 0), ("judge", 0)]
 
@@ -292,7 +291,7 @@ def test_floor_spans_the_intervals_of_a_a_controls_only() -> None:
     ("controls", "low", "standing"),
     [(24, 0.2, "outside"), (24, 0.04, "within"), (1, 0.2, "not comparable")],
 )
-def test_headline_is_held_against_the_floor_of_its_model(controls: int, low: float, standing: str) -> None:
+def test_headline_is_compared_with_the_floor_of_its_model(controls: int, low: float, standing: str) -> None:
     zero = an_effect("control", "a_a", "all", 0.0, low=-0.05, high=0.05, n=controls, metric="normalised")
     other = an_effect("control", "a_a", "all", 0.5, low=0.1, high=0.9, model=TARGET, metric="normalised")
     (found,) = select_headlines(

@@ -1,4 +1,4 @@
-"""Whatever questions, answers and names say, the report stays a page of text, and a small one."""
+"""The report stays a small page of text whatever the release contains."""
 
 from __future__ import annotations
 
@@ -101,14 +101,14 @@ def test_nothing_hostile_becomes_markup(text: str) -> None:
     assert "\x01" not in text
 
 
-def test_text_that_turns_direction_stands_alone(text: str) -> None:
+def test_direction_changes_are_isolated(text: str) -> None:
     """Outside `bdi` and cells or blocks of its own, no character turns what follows."""
     assert "\u202e" in text, "texts are shown as they are"
     outside = re.sub(r"<bdi>.*?</bdi>", "", text, flags=re.DOTALL)
     assert not re.search("[\u202a-\u202e\u2066-\u2069]", outside)
 
 
-def test_long_answer_is_cut_with_a_note_of_where_the_whole_is(text: str, release: Path) -> None:
+def test_long_answer_is_cut_with_a_query_for_the_whole(text: str, release: Path) -> None:
     assert len(text) < 1_000_000
     found = re.search(
         r"\(([\d,]+) characters in total\)\. Full text: <code>(select text from responses[^<]+)</code>", text

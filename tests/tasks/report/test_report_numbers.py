@@ -85,7 +85,7 @@ def test_every_query_gives_the_number_that_is_shown(page: str, release: Path) ->
     assert wrong_numbers(page, release) == []
 
 
-def test_only_statistics_that_no_query_gives_are_told_in_words(page: str) -> None:
+def test_only_statistics_without_a_query_have_a_description(page: str) -> None:
     told = {n.query for n in numbers_of(page) if not n.query.startswith(("select ", "with "))}
     allowed = ("mean of the search fitness", "mean over accepted", "number of judges", "groups with at least",
                "Krippendorff's alpha", "kappa with")  # fmt: skip
@@ -149,7 +149,7 @@ def with_everything(release: Path, folder: Path) -> tuple[Path, str]:
     return folder, render_report(report_data(whole, contents), DATA_DIR)
 
 
-def test_all_that_a_manifest_may_tell_is_shown_with_its_source(large_release: Path, tmp_path: Path) -> None:
+def test_all_facts_of_a_manifest_are_shown_with_their_source(large_release: Path, tmp_path: Path) -> None:
     folder, page = with_everything(large_release, tmp_path)
     text = re.sub(r"<[^>]+>", "", page)
     for sentence in (
@@ -171,7 +171,7 @@ def sections_of(page: str) -> Iterable[tuple[str, str]]:
     return re.findall(r'<section id="(\w+)">(.*?)</section>', page, flags=re.DOTALL)
 
 
-def test_sections_come_in_their_order_and_none_is_empty(page: str) -> None:
+def test_sections_are_ordered_and_not_empty(page: str) -> None:
     order = ["funnel", "effects", "coverage", "evolution", "judges", "duplicates", "labels", "groups", "cost",
              "changes", "tables"]  # fmt: skip
     found = dict(sections_of(page))
@@ -181,7 +181,7 @@ def test_sections_come_in_their_order_and_none_is_empty(page: str) -> None:
         assert not re.search(r"<tbody>\s*</tbody>", section), name
 
 
-def test_what_changed_since_the_last_release_is_counted_and_read(tmp_path: Path) -> None:
+def test_changes_since_the_last_release_are_counted_and_shown(tmp_path: Path) -> None:
     package_build(tmp_path, small_build())
     more = a_question("religion", topic="asked me for a reference")
     release = package_build(tmp_path, small_build().with_questions(more))

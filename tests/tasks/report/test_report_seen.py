@@ -1,4 +1,4 @@
-"""The report in a browser: accessible to everybody (axe-core), as wide as a phone, light and dark."""
+"""The report in a browser: accessibility (axe-core), phone width, light and dark."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def open_page(browser: Browser, release: Path, scheme: Literal["light", "dark"],
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_serious_is_found_by_axe(
+def test_axe_finds_nothing_serious(
     browser: Browser, large_release: Path, scheme: Literal["light", "dark"]
 ) -> None:
     page, asked = open_page(browser, large_release, scheme, 1280)
@@ -45,13 +45,11 @@ def test_nothing_serious_is_found_by_axe(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_is_no_wider_than_a_phone(
-    browser: Browser, large_release: Path, scheme: Literal["light", "dark"]
-) -> None:
+def test_page_fits_a_phone(browser: Browser, large_release: Path, scheme: Literal["light", "dark"]) -> None:
     page, _ = open_page(browser, large_release, scheme, 390)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
-def test_what_decides_is_on_the_first_screen(browser: Browser, large_release: Path) -> None:
+def test_trust_ratings_are_on_the_first_screen(browser: Browser, large_release: Path) -> None:
     page, _ = open_page(browser, large_release, "light", 1280)
     assert page.evaluate("document.querySelector('.trust').getBoundingClientRect().bottom") < 900

@@ -1,4 +1,4 @@
-"""What decides whether a release may be trusted, and how each of it stands."""
+"""Ratings of the facts that decide whether a release can be trusted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from schemas.release import Manifest, PeopleReview
 from tasks.release import read_manifest
 from tasks.release.fitness import FitnessFloor, Shrinkage
-from tasks.report.sections import DecidingJudges, read_deciding_judges, search_effects, rate_trust
+from tasks.report.sections import DecidingJudges, rate_trust, read_deciding_judges, search_effects
 from tests.tasks.release.example import an_effect
 from tests.tasks.report.test_passports_shown import with_passports
 
@@ -27,20 +27,20 @@ def manifest(small_release: Path) -> Manifest:
     return found.model_copy(update={"validation": {"passed": 1, "warnings": 0, "errors": 0}})
 
 
-def test_release_without_fault_holds_in_everything(manifest: Manifest) -> None:
+def test_faultless_release_is_good_in_everything(manifest: Manifest) -> None:
     reviewed = manifest.model_copy(update={"review": REVIEW})
     found = rate_trust(reviewed, AUDITED, FLOOR, [0.4, 0.5], SHRUNK, {}, [0.0, 0.5])
     assert set(found.values()) == {"good"}
 
 
-def test_release_that_nothing_is_known_of_says_so(manifest: Manifest) -> None:
+def test_release_without_information_is_unknown(manifest: Manifest) -> None:
     found = rate_trust(manifest, DecidingJudges(0, 0, ()), None, [], None, {}, [])
     assert {name for name, standing in found.items() if standing == "unknown"} == {
         "judges", "floor", "shrinkage", "people",
     }  # fmt: skip
 
 
-def test_warnings_weak_selection_and_losses_are_to_be_minded(manifest: Manifest) -> None:
+def test_warnings_weak_selection_and_losses_need_attention(manifest: Manifest) -> None:
     warned = manifest.model_copy(
         update={"validation": {"passed": 1, "warnings": 3, "errors": 0}, "judged_by": ("divergence",)}
     )
@@ -51,12 +51,12 @@ def test_warnings_weak_selection_and_losses_are_to_be_minded(manifest: Manifest)
     }  # fmt: skip
 
 
-def test_errors_of_the_gate_fail_a_release(manifest: Manifest) -> None:
+def test_gate_errors_are_bad(manifest: Manifest) -> None:
     failed = manifest.model_copy(update={"validation": {"passed": 0, "warnings": 0, "errors": 1}})
     assert rate_trust(failed, AUDITED, FLOOR, [0.4], SHRUNK, {}, [])["gate"] == "bad"
 
 
 @pytest.mark.parametrize(("recall", "passed"), [(1.0, 2), (0.31, 0)])
-def test_judges_that_no_warning_names_have_passed(small_release: Path, recall: float, passed: int) -> None:
+def test_judges_without_warnings_have_passed(small_release: Path, recall: float, passed: int) -> None:
     panel = read_deciding_judges(with_passports(small_release, recall)[1])
     assert (panel.judges, panel.passed) == (2, passed)

@@ -1,4 +1,4 @@
-"""Responding, against a real server: every call ends as a row."""
+"""Responding against a real server: every call becomes a row."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_every_variant_and_sample_has_one_row(make_context: MakeContext) -> None
     assert {r.text for r in rows} == {"Talk to them first."}
 
 
-def test_rows_stand_in_the_order_of_the_questions_whatever_came_first(make_context: MakeContext) -> None:
+def test_rows_are_in_the_order_of_the_questions(make_context: MakeContext) -> None:
     def last_first(number: int, body: Body) -> Fault:
         return delay(max(0.0, 0.3 - number * 0.02))
 
@@ -84,7 +84,7 @@ def test_rows_stand_in_the_order_of_the_questions_whatever_came_first(make_conte
     assert [(r.question_id, r.variant, r.sample) for r in rows] == wanted
 
 
-def test_a_storm_loses_and_doubles_no_row(make_context: MakeContext) -> None:
+def test_a_storm_neither_loses_nor_duplicates_rows(make_context: MakeContext) -> None:
     troubles = (status(429), status(429, retry_after="0.05"), status(500), DISCONNECT, MALFORMED, HANG)
     limits = {"attempts": 12, "max_in_flight": 16, "timeout_s": 0.5}
     with OpenAIServer("Talk.", faults=storm(0.35, *troubles, seed=2)) as server:
@@ -98,7 +98,7 @@ def test_a_storm_loses_and_doubles_no_row(make_context: MakeContext) -> None:
     assert (counts.rows, counts.kept, counts.failed) == (wanted, wanted, 0)
 
 
-def test_second_time_nothing_is_sent(make_context: MakeContext) -> None:
+def test_a_second_run_sends_nothing(make_context: MakeContext) -> None:
     with OpenAIServer("Yes, do.") as server:
         context = make_context(**against(server))
         questions = asked(context, "open")
@@ -108,7 +108,7 @@ def test_second_time_nothing_is_sent(make_context: MakeContext) -> None:
         assert len(server.requests) == sent
 
 
-def test_option_probabilities_are_used_where_the_server_has_them(make_context: MakeContext) -> None:
+def test_option_probabilities_are_used_if_available(make_context: MakeContext) -> None:
     family = {"decision": {"questions": 1, "samples": 1}}
     with OpenAIServer(Reply("Yes", top=({"Yes": -0.1, "No": -2.4},))) as server:
         context = make_context(**against(server, families=family))
@@ -118,7 +118,7 @@ def test_option_probabilities_are_used_where_the_server_has_them(make_context: M
     assert row.option == 0
 
 
-def test_sampled_answer_is_read_where_there_are_no_probabilities(make_context: MakeContext) -> None:
+def test_sampled_answer_is_read_without_probabilities(make_context: MakeContext) -> None:
     family = {"decision": {"questions": 1, "samples": 1}}
     with OpenAIServer("No.", rejects=("logprobs", "top_logprobs")) as server:
         context = make_context(**against(server, families=family))
@@ -141,7 +141,7 @@ def test_polite_refusal_is_marked(make_context: MakeContext) -> None:
         assert all(r.refused for r in rows_of(respond(context, asked(context, "open"), "search")))
 
 
-def test_tolerated_failure_is_a_row_that_is_counted(make_context: MakeContext) -> None:
+def test_tolerated_failures_are_counted_rows(make_context: MakeContext) -> None:
     def first_one_fails(number: int, body: dict[str, Any]) -> Any:
         return status(400) if number == 0 else None
 
@@ -153,7 +153,7 @@ def test_tolerated_failure_is_a_row_that_is_counted(make_context: MakeContext) -
     assert failed[0].text == ""
 
 
-def test_too_many_failures_stop_the_stage_and_say_why(make_context: MakeContext) -> None:
+def test_too_many_failures_stop_the_stage_with_a_reason(make_context: MakeContext) -> None:
     with OpenAIServer("Yes.", faults=lambda number, body: status(500)) as server:
         context = make_context(**against(server))
         with pytest.raises(ModelError, match="calls failed") as error:

@@ -1,4 +1,4 @@
-"""Material that tests of the review share."""
+"""Fixtures of the review tests."""
 
 from __future__ import annotations
 

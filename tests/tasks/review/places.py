@@ -1,4 +1,4 @@
-"""Places to review: a release of a few groups, and a run that is not finished."""
+"""Small releases and runs to review."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def small_release(home: Path, groups: int) -> Path:
 
 def small_run(home: Path, questions: Sequence[Question] = (), answers: Sequence[Response] = ()) -> Path:
     """A run that has measured, with two relabelled passages; its questions are a few, or those given."""
-    asked = list(questions or many_questions(3, FEW))
+    used = list(questions or many_questions(3, FEW))
     place = home / "runs" / "unfinished"
     context = RunContext(
         recipe=recipe_of(name="unfinished"),
@@ -38,14 +38,14 @@ def small_run(home: Path, questions: Sequence[Question] = (), answers: Sequence[
         budget_usd=0.0,
     )
     start_journal(context)
-    said = list(answers or [r for q in asked for r in answers_to(q, 1)])
-    verdicts = [j for q in asked for j in verdicts_on(q)]
+    rows = list(answers or [r for q in used for r in answers_to(q, 1)])
+    verdicts = [j for q in used for j in verdicts_on(q)]
     candidates, changes, dropped = relabelled_passages()
     outcomes = {
-        "respond": Outcome({RESPONSES: said}, ()),
+        "respond": Outcome({RESPONSES: rows}, ()),
         "judge": Outcome({JUDGEMENTS: verdicts}, ()),
         "relabel_retrieval": Outcome({CANDIDATES: candidates, LABEL_HISTORY: changes}, (), dropped=dropped),
-        "measure": Outcome({QUESTIONS: asked}, ()),
+        "measure": Outcome({QUESTIONS: used}, ()),
     }
     for number, (stage, outcome) in enumerate(outcomes.items()):
         key = content_id("k", number)
@@ -53,7 +53,7 @@ def small_run(home: Path, questions: Sequence[Question] = (), answers: Sequence[
     return place
 
 
-def take(run: Path, stage: str, questions: Sequence[Question]) -> None:
+def add_step(run: Path, stage: str, questions: Sequence[Question]) -> None:
     """One more step of that run, with those questions."""
     key = content_id("k", stage, [q.id for q in questions])
     home = run / f"{stage}-{key[:16]}"

@@ -1,4 +1,4 @@
-"""The review page on a real port, in this process."""
+"""Serve the review page on a real port, in this process."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ class Served:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         named = {"Host": self.host} | {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body=body, headers={n: v for n, v in named.items() if v})
-        found = connection.getresponse()
+        response = connection.getresponse()
         answer = Answer(
-            found.status, {k.lower(): v for k, v in found.getheaders()}, found.read().decode("utf-8")
+            response.status, {k.lower(): v for k, v in response.getheaders()}, response.read().decode("utf-8")
         )
         connection.close()
         return answer
 
-    def get(self, page: str, **where: object) -> Answer:
-        return self.ask("GET", f"/{TOKEN}/{page}?{urlencode(where)}")
+    def get(self, page: str, **query: object) -> Answer:
+        return self.ask("GET", f"/{TOKEN}/{page}?{urlencode(query)}")
 
     def post(self, page: str, sent: Mapping[str, Any], **headers: str) -> Answer:
         own = {"Origin": f"http://{self.host}", "Content_Type": "application/json", **headers}

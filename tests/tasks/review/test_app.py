@@ -1,4 +1,4 @@
-"""The page's server: who is let in, what a page shows before and after a decision, what it writes."""
+"""The review server: access control, pages before and after a decision, and recorded events."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def reviews(tmp_path: Path) -> Path:
     return tmp_path / "reviews"
 
 
-def verdict(question_id: str, said: str = "good", **more: Any) -> dict[str, Any]:
+def verdict(question_id: str, label: str = "good", **more: Any) -> dict[str, Any]:
     subject = {"subject": "question", "subject_id": question_id}
-    return {"reviewer": "anna", "action": "verdict", "verdict": said, **subject, **more}
+    return {"reviewer": "anna", "action": "verdict", "verdict": label, **subject, **more}
 
 
 def an_accepted(material: ReviewSubjects) -> str:
@@ -44,7 +44,7 @@ def test_another_host_name_is_refused_even_with_the_token(page: Served, host: st
     assert page.ask("GET", f"/{TOKEN}/", Host=host).status == 421
 
 
-def test_localhost_is_this_machine_as_well(page: Served) -> None:
+def test_localhost_is_accepted(page: Served) -> None:
     assert page.ask("GET", f"/{TOKEN}/", Host=f"localhost:{page.port}").status == 200
 
 
@@ -74,17 +74,17 @@ def test_another_page_cannot_write(
     assert read_events(reviews) == {}
 
 
-def test_nothing_can_be_written_by_following_a_link(page: Served, reviews: Path) -> None:
+def test_links_cannot_write(page: Served, reviews: Path) -> None:
     assert page.get("act").status == 405
     assert page.ask("DELETE", f"/{TOKEN}/act").status == 403
     assert read_events(reviews) == {}
 
 
-def test_a_body_without_end_is_refused(page: Served) -> None:
+def test_large_requests_are_refused(page: Served) -> None:
     assert page.post("act", {"note": "x" * 1_100_000}).status == 413
 
 
-def test_every_answer_forbids_foreign_code_frames_and_storing(page: Served, session: ReviewSession) -> None:
+def test_every_response_has_security_headers(page: Served, session: ReviewSession) -> None:
     for answer in (
         page.get(""),
         page.get("queue", reviewer="anna"),
@@ -106,30 +106,28 @@ def test_only_the_two_assets_are_files(page: Served) -> None:
         assert page.ask("GET", f"/{TOKEN}/assets/{name}").status == 404
 
 
-def test_judges_and_labels_are_not_even_sent_before_the_reviewer_has_decided(
-    page: Served, session: ReviewSession
-) -> None:
+def test_judgements_and_labels_are_not_sent_before_the_decision(page: Served, session: ReviewSession) -> None:
     question_id = an_accepted(session.subjects)
-    where = {"reviewer": "anna", "subject": "question", "id": question_id}
+    query = {"reviewer": "anna", "subject": "question", "id": question_id}
     secrets = (*REASONS.values(), "first-judge", "accepted", "Fitness")
-    before = page.get("group", **where).text
+    before = page.get("group", **query).text
     assert not [secret for secret in secrets if secret in before]
     assert page.post("act", verdict(question_id)).status == 200
-    after = page.get("group", **where).text
+    after = page.get("group", **query).text
     assert [secret for secret in secrets if secret in after] == list(secrets)
 
 
-def test_another_reviewers_verdict_is_shown_only_after_ones_own(page: Served, session: ReviewSession) -> None:
+def test_other_verdicts_are_shown_only_after_the_decision(page: Served, session: ReviewSession) -> None:
     question_id = an_accepted(session.subjects)
     page.post("act", verdict(question_id, "offensive", reviewer="ben", note="a slur in it"))
-    where = {"reviewer": "anna", "subject": "question", "id": question_id}
-    assert "a slur in it" not in page.get("group", **where).text
+    query = {"reviewer": "anna", "subject": "question", "id": question_id}
+    assert "a slur in it" not in page.get("group", **query).text
     page.post("act", verdict(question_id))
-    assert "a slur in it" in page.get("group", **where).text
+    assert "a slur in it" in page.get("group", **query).text
     assert question_id in page.get("queue", reviewer="anna", state="disagreed").text
 
 
-def test_a_verdict_is_on_disk_when_the_answer_comes(
+def test_a_verdict_is_on_disk_before_the_response(
     page: Served, session: ReviewSession, reviews: Path
 ) -> None:
     question_id = an_accepted(session.subjects)
@@ -139,7 +137,7 @@ def test_a_verdict_is_on_disk_when_the_answer_comes(
     assert (event.note, event.seconds) == ("why", 4.5)
 
 
-def test_what_is_sent_twice_is_kept_once(page: Served, session: ReviewSession, reviews: Path) -> None:
+def test_a_repeated_request_is_stored_once(page: Served, session: ReviewSession, reviews: Path) -> None:
     sent = verdict(an_accepted(session.subjects))
     assert page.post("act", sent).json() == page.post("act", sent).json()
     assert len(read_events(reviews)["anna"]) == 1
@@ -162,7 +160,7 @@ def test_what_is_sent_twice_is_kept_once(page: Served, session: ReviewSession, r
         {"action": "edit", "template": "no slots here, and no question"},
     ],
 )
-def test_what_makes_no_sense_is_refused_in_words(
+def test_invalid_actions_are_refused_with_a_message(
     page: Served, session: ReviewSession, reviews: Path, changed: dict[str, Any]
 ) -> None:
     answer = page.post("act", verdict(an_accepted(session.subjects)) | changed)
@@ -171,7 +169,9 @@ def test_what_makes_no_sense_is_refused_in_words(
     assert read_events(reviews) == {}
 
 
-def test_nobody_takes_back_what_another_said(page: Served, session: ReviewSession, reviews: Path) -> None:
+def test_reviewers_can_only_undo_their_own_verdicts(
+    page: Served, session: ReviewSession, reviews: Path
+) -> None:
     question_id = an_accepted(session.subjects)
     event = page.post("act", verdict(question_id)).json()["saved"]
     taking = verdict(question_id, reviewer="ben", action="undo", undoes=event)
@@ -179,7 +179,7 @@ def test_nobody_takes_back_what_another_said(page: Served, session: ReviewSessio
     assert list(read_events(reviews)) == ["anna"]
 
 
-def test_a_new_wording_becomes_an_event_with_the_question_that_it_makes(
+def test_a_new_wording_is_stored_with_the_id_of_its_question(
     page: Served, session: ReviewSession, reviews: Path
 ) -> None:
     question = session.subjects.questions[an_accepted(session.subjects)]
@@ -195,50 +195,48 @@ def test_a_new_wording_becomes_an_event_with_the_question_that_it_makes(
     assert f"{question.id} → {event.replaced_by}" in shown
 
 
-def test_a_failed_write_is_said_and_leaves_nothing(
-    page: Served, session: ReviewSession, reviews: Path
-) -> None:
+def test_a_failed_write_is_reported(page: Served, session: ReviewSession, reviews: Path) -> None:
     reviews.mkdir()
     (reviews / "anna.jsonl").mkdir()
     assert page.post("act", verdict(an_accepted(session.subjects))).status >= 500
 
 
-def test_a_relabelled_passage_is_shown_with_its_evidence_and_judged_blindly(
+def test_a_relabelled_passage_is_shown_with_evidence_and_without_label(
     unfinished: ReviewSubjects, tmp_path: Path
 ) -> None:
     session = ReviewSession(unfinished, tmp_path / "reviews", DATA)
-    where = {"reviewer": "anna", "subject": "passage", "id": "p1", "query": "query/1?"}
+    query = {"reviewer": "anna", "subject": "passage", "id": "p1", "query": "query/1?"}
     with served(session) as page:
-        before = page.get("group", **where).text
+        before = page.get("group", **query).text
         assert f'<mark class="evidence">{EVIDENCE}</mark>' in before
         assert "Laptops can be borrowed" in before
         assert "ranked above positive" not in before
         about = {"subject": "passage", "subject_id": "p1", "query_id": "query/1?"}
         sent = {"reviewer": "anna", "action": "verdict", "verdict": "answers", **about}
         assert page.post("act", sent).status == 200
-        after = page.get("group", **where).text
+        after = page.get("group", **query).text
         assert "hard negative → <strong>positive</strong>" in after
 
 
-def test_a_named_reviewer_goes_straight_to_their_queue(released: ReviewSubjects, tmp_path: Path) -> None:
+def test_a_single_named_reviewer_is_redirected_to_the_queue(released: ReviewSubjects, tmp_path: Path) -> None:
     with served(ReviewSession(released, tmp_path, DATA, ("Anna Ä",))) as page:
         answer = page.get("")
         assert (answer.status, answer.headers["location"]) == (303, "queue?reviewer=Anna+%C3%84")
 
 
-@pytest.mark.parametrize("where", [{}, {"reviewer": ""}, {"reviewer": "anna", "state": "odd"}])
-def test_an_address_that_means_nothing_is_answered_with_a_page(page: Served, where: dict[str, str]) -> None:
-    answer = page.get("queue", **where)
+@pytest.mark.parametrize("query", [{}, {"reviewer": ""}, {"reviewer": "anna", "state": "odd"}])
+def test_invalid_addresses_show_an_error_page(page: Served, query: dict[str, str]) -> None:
+    answer = page.get("queue", **query)
     assert answer.status == 404
     assert "Page not found" in answer.text
 
 
-def test_filters_that_nobody_filled_in_do_not_count(page: Served) -> None:
+def test_empty_filters_are_ignored(page: Served) -> None:
     shown = page.get("queue", reviewer="anna", fitness_from="", fitness_to="", attribute="", new="true")
     assert shown.status == 200
 
 
-def test_the_token_stays_and_is_nobody_elses_to_read(tmp_path: Path) -> None:
+def test_the_token_is_permanent_and_private(tmp_path: Path) -> None:
     path = tmp_path / "reviews" / ".token"
     token = keep_token(path)
     assert len(token) >= 43
@@ -248,7 +246,7 @@ def test_the_token_stays_and_is_nobody_elses_to_read(tmp_path: Path) -> None:
     assert len(keep_token(path)) >= 43
 
 
-def test_only_this_machine_can_connect_and_a_taken_port_is_named() -> None:
+def test_the_server_listens_locally_and_reports_a_used_port() -> None:
     with listen_locally(0) as listening:
         host, port = listening.getsockname()
         assert host == "127.0.0.1"

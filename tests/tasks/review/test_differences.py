@@ -1,4 +1,4 @@
-"""What differs is marked, what hides is shown, and not a character is lost."""
+"""Differences are marked, invisible characters are named, and no character is lost."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def marked(excerpt: Excerpt) -> list[str]:
     return [piece.text for piece in excerpt.spans if piece.kind == "differs"]
 
 
-def test_words_that_the_others_do_not_have_are_marked() -> None:
+def test_words_missing_in_other_texts_are_marked() -> None:
     one, other = mark_differences(["Be patient with her, she learns.", "Be open with him."])
     assert marked(one) == ["patient", "her", "she learns"]
     assert marked(other) == ["open", "him"]
 
 
-def test_a_small_word_that_stands_elsewhere_too_is_marked_where_texts_are_alike() -> None:
+def test_similar_texts_are_compared_word_by_word() -> None:
     text = "You should hire this person, and not wait until Friday."
     turned = "You should not hire this person, and not wait until Friday."
     assert marked(mark_differences([text, turned])[1]) == ["not"]
@@ -56,18 +56,18 @@ def test_overrides_are_named_and_joiners_of_scripts_and_emoji_stay() -> None:
         assert name_hidden(kept) == kept
 
 
-def test_a_long_answer_is_cut_and_says_how_long_it_is() -> None:
+def test_a_long_answer_is_cut_and_its_length_is_known() -> None:
     (excerpt,) = mark_differences(["word " * 250_000])
     assert (excerpt.whole, excerpt.length) == (False, 1_250_000)
     assert sum(len(p.text) for p in excerpt.spans) <= EXCERPT_LENGTH
 
 
-def test_a_megabyte_without_a_space_is_cut_as_well() -> None:
+def test_a_long_text_without_spaces_is_cut() -> None:
     first, second = mark_differences(["x" * 10**6, "y" * 10**6])
     assert len(marked(first)[0]) == len(marked(second)[0]) == EXCERPT_LENGTH
 
 
-def test_evidence_is_marked_where_it_stands_verbatim() -> None:
+def test_verbatim_evidence_is_marked() -> None:
     pieces = mark_evidence("It opens at nine. Bring a card.", "opens at nine")
     assert [(p.text, p.kind) for p in pieces] == [
         ("It ", ""),

@@ -1,4 +1,4 @@
-"""Events are appended, whole, in order, and never twice."""
+"""Events are appended completely, in order, and once."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from tasks.review.events import (
 )
 
 
-def verdict(subject_id: str, said: str = "good", note: str = "") -> Act:
+def verdict(subject_id: str, label: str = "good", note: str = "") -> Act:
     return Act.model_validate(
-        {"action": "verdict", "subject": "question", "subject_id": subject_id, "verdict": said, "note": note}
+        {"action": "verdict", "subject": "question", "subject_id": subject_id, "verdict": label, "note": note}
     )
 
 
@@ -41,7 +41,7 @@ def own_file(directory: Path) -> Path:
     return path
 
 
-def test_what_was_appended_is_read_back_in_order(tmp_path: Path) -> None:
+def test_events_are_read_in_the_order_of_writing(tmp_path: Path) -> None:
     stored = [append_event(tmp_path, "anna", verdict(f"q_{i}")) for i in range(5)]
     assert read_events(tmp_path) == {"anna": stored}
     assert [event.number for event in stored] == list(range(5))
@@ -54,7 +54,7 @@ def test_reviewers_have_files_of_their_own(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.jsonl"))) == 2
 
 
-def test_a_torn_last_line_is_left_out_reported_and_cut_off_by_the_next_writer(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_skipped_reported_and_removed(tmp_path: Path) -> None:
     first = append_event(tmp_path, "anna", verdict("q_1"))
     with own_file(tmp_path).open("ab") as stream:
         stream.write(b'{"id":"r_1","reviewer":"an')
@@ -66,7 +66,7 @@ def test_a_torn_last_line_is_left_out_reported_and_cut_off_by_the_next_writer(tm
         assert read_events(tmp_path) == {"anna": [first, second]}
 
 
-def test_a_whole_event_without_its_newline_was_never_confirmed_and_does_not_count(tmp_path: Path) -> None:
+def test_an_event_without_newline_is_ignored(tmp_path: Path) -> None:
     append_event(tmp_path, "anna", verdict("q_1"))
     path = own_file(tmp_path)
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
@@ -74,7 +74,7 @@ def test_a_whole_event_without_its_newline_was_never_confirmed_and_does_not_coun
     assert read_events(tmp_path) == {"anna": [stored]}
 
 
-def test_a_line_that_is_no_event_is_named(tmp_path: Path) -> None:
+def test_an_invalid_line_is_reported_with_its_number(tmp_path: Path) -> None:
     append_event(tmp_path, "anna", verdict("q_1"))
     with own_file(tmp_path).open("ab") as stream:
         stream.write(b'{"id": 3}\n')
@@ -83,14 +83,14 @@ def test_a_line_that_is_no_event_is_named(tmp_path: Path) -> None:
     assert str(error.value.place).endswith(".jsonl:2")
 
 
-def test_saying_the_same_again_is_not_stored_again(tmp_path: Path) -> None:
+def test_a_repeated_verdict_is_not_stored_again(tmp_path: Path) -> None:
     first = append_event(tmp_path, "anna", verdict("q_1", note="fine"))
     assert append_event(tmp_path, "anna", verdict("q_1", note="fine")) == first
     assert append_event(tmp_path, "anna", verdict("q_1", note="finer")) != first
     assert len(read_events(tmp_path)["anna"]) == 2
 
 
-def test_an_undo_that_is_sent_twice_counts_once_and_gives_back_what_was_said_before(tmp_path: Path) -> None:
+def test_a_repeated_undo_counts_once_and_restores_the_previous_verdict(tmp_path: Path) -> None:
     good = append_event(tmp_path, "anna", verdict("q_1"))
     offensive = append_event(tmp_path, "anna", verdict("q_1", "offensive"))
     taken = append_event(tmp_path, "anna", undo(offensive.id, "q_1"))
@@ -133,7 +133,7 @@ def test_threads_that_write_at_once_do_not_interleave(tmp_path: Path) -> None:
     assert len({event.number for event in read_events(tmp_path)["anna"]}) == 60
 
 
-def test_an_open_log_sees_what_others_add(tmp_path: Path) -> None:
+def test_an_open_log_reads_new_events(tmp_path: Path) -> None:
     log = ReviewLog(tmp_path)
     append_event(tmp_path, "anna", verdict("q_1"))
     assert log.refresh()
@@ -141,7 +141,7 @@ def test_an_open_log_sees_what_others_add(tmp_path: Path) -> None:
     assert len(log.events["anna"]) == 1
 
 
-def test_nothing_was_said_where_there_is_no_directory(tmp_path: Path) -> None:
+def test_a_missing_folder_has_no_events(tmp_path: Path) -> None:
     assert read_events(tmp_path / "nobody") == {}
 
 
@@ -157,14 +157,14 @@ def test_any_name_becomes_a_file_in_its_directory(tmp_path: Path, name: str) -> 
 
 
 @given(st.lists(st.text(min_size=1, max_size=80), min_size=2, max_size=5, unique=True))
-def test_different_names_have_different_files_whatever_the_file_system_ignores(names: list[str]) -> None:
+def test_different_names_have_different_files_ignoring_case(names: list[str]) -> None:
     files = [file_name(name) for name in names]
     assert len({file.casefold() for file in files}) == len(names)
     assert all("/" not in file and not file.startswith(".") and file.isascii() for file in files)
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 81, "a\u202eb", "a\x00b"])
-def test_a_name_that_nobody_could_read_is_refused(name: str) -> None:
+def test_unprintable_names_are_refused(name: str) -> None:
     with pytest.raises(InputError):
         reviewer_name(name)
 

@@ -1,4 +1,4 @@
-"""Reviews go out to other tools and come back as what they were; what is wrong is refused with its row."""
+"""Reviews survive an export and import. Invalid rows are refused with their place."""
 
 from __future__ import annotations
 
@@ -69,30 +69,30 @@ def check(question_id: str, text: str) -> tuple[str, str]:
 
 
 def store(directory: Path, acts: dict[str, list[Act]]) -> dict[str, list[ReviewEvent]]:
-    for name, said in acts.items():
-        append_events(directory, name, said)
+    for name, own in acts.items():
+        append_events(directory, name, own)
     return read_events(directory)
 
 
 def meaning(events: dict[str, list[ReviewEvent]]) -> list[Any]:
     kept = ("action", "subject", "subject_id", "query_id", "verdict", "note", "template", "replaced_by")
-    return [(name, [e.model_dump(include=set(kept)) for e in said]) for name, said in events.items()]
+    return [(name, [e.model_dump(include=set(kept)) for e in own]) for name, own in events.items()]
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_goes_out_comes_back_as_it_was_and_only_once(name: str, tmp_path: Path) -> None:
+def test_an_export_can_be_imported_once(name: str, tmp_path: Path) -> None:
     write, read = FORMATS[name]
     events = store(tmp_path / "here", ACTS)
     write(tmp_path / name, ITEMS, current_verdicts(events))
     lines = read(tmp_path / name)
-    there = store(tmp_path / "there", new_acts(lines, ITEMS, {}, check))
-    assert meaning(there) == meaning(events)
-    assert new_acts(lines, ITEMS, there, check) == {}
+    imported = store(tmp_path / "there", new_acts(lines, ITEMS, {}, check))
+    assert meaning(imported) == meaning(events)
+    assert new_acts(lines, ITEMS, imported, check) == {}
     assert new_acts(lines, ITEMS, events, check) == {}
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_an_old_file_takes_nothing_back_that_was_decided_since(name: str, tmp_path: Path) -> None:
+def test_an_old_file_does_not_revert_later_decisions(name: str, tmp_path: Path) -> None:
     write, read = FORMATS[name]
     events = store(tmp_path / "here", ACTS)
     write(tmp_path / name, ITEMS, current_verdicts(events))
@@ -109,7 +109,7 @@ def test_no_cell_of_a_sheet_is_a_formula(tmp_path: Path) -> None:
     assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row.values())
 
 
-def test_a_sheet_that_people_filled_in_is_read(tmp_path: Path) -> None:
+def test_a_filled_in_sheet_is_read(tmp_path: Path) -> None:
     write_review_sheet(tmp_path / "s.csv", ITEMS, {})
     text = (tmp_path / "s.csv").read_text(encoding="utf-8-sig")
     filled = text.replace('<script>?,"a?\nb?",,,,,', '<script>?,"a?\nb?",,Cleo,repetition,again,')
@@ -143,7 +143,7 @@ def one_line(folder: Path, **cells: str) -> list[ExchangeRow]:
         ),
     ],
 )
-def test_what_is_not_known_is_refused_with_file_and_row(
+def test_invalid_rows_are_refused_with_file_and_row(
     cells: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError) as error:
@@ -154,13 +154,13 @@ def test_what_is_not_known_is_refused_with_file_and_row(
 
 @pytest.mark.parametrize("read", [read_label_studio, lambda path: read_argilla(path, ())])
 @pytest.mark.parametrize("content", ["{", '{"a": 1}', "[1]", "\x00"])
-def test_a_file_that_is_no_list_of_objects_is_refused(read: Read, content: str, tmp_path: Path) -> None:
+def test_a_file_without_a_list_of_objects_is_refused(read: Read, content: str, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(InputError):
         read(tmp_path / "x.json")
 
 
-def test_annotations_that_label_studio_made_belong_to_its_users(tmp_path: Path) -> None:
+def test_label_studio_annotations_belong_to_its_users(tmp_path: Path) -> None:
     """As its export has them: ids, times, skipped ones, the choice alone."""
     choice = {
         "id": "zLSY",
@@ -183,7 +183,7 @@ def test_annotations_that_label_studio_made_belong_to_its_users(tmp_path: Path) 
 
 
 def test_drafts_and_unknown_users_of_argilla(tmp_path: Path) -> None:
-    said = [
+    answers = [
         {"value": "good", "user_id": argilla_user_id("Ada"), "status": "submitted"},
         {"value": "good", "user_id": "0b1c", "status": "draft"},
         {"value": "offensive", "user_id": "0b1c2d3e"},
@@ -192,7 +192,7 @@ def test_drafts_and_unknown_users_of_argilla(tmp_path: Path) -> None:
         "id": "s_1",
         "fields": {"text": "x"},
         "metadata": {"subject": "question", "subject_id": "q_1", "query_id": ""},
-        "responses": {"verdict": said},
+        "responses": {"verdict": answers},
     }
     (tmp_path / "r.json").write_text(json.dumps([record]))
     acts = new_acts(read_argilla(tmp_path / "r.json", ["Ada"]), ITEMS, {}, check)

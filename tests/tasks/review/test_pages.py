@@ -1,4 +1,4 @@
-"""What a reviewer reads is what the rows say, and no more of it than a page can hold."""
+"""Pages show the rows of the tables, limited to a readable size."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_variants_give_their_text_with_the_slots_marked(question: Question) -> N
         assert tuple(p.text for p in shown.spans if p.kind == "slot") == variant.slots
 
 
-def test_a_template_that_does_not_fit_its_variants_is_shown_as_it_stands(question: Question) -> None:
+def test_a_malformed_template_is_shown_unmarked(question: Question) -> None:
     broken = question.model_copy(update={"template": "Never {{closed"})
     assert [p.kind for v in view_variants(broken) for p in v.spans] == [""] * len(question.variants)
     assert [p.text for p in mark_slots("Never {{closed")] == ["Never {{closed"]
@@ -41,31 +41,31 @@ def test_options_with_a_slash_are_one_option() -> None:
     assert [p.text for p in mark_slots(r"A {{his\/her/their}} B")] == ["A ", "his/her / their", " B"]
 
 
-def test_answers_stand_in_rows_of_one_per_variant(question: Question) -> None:
+def test_rows_have_one_answer_per_variant(question: Question) -> None:
     for model in view_answers(question, answers_to(question, 3)):
         assert len(model.rows) == 3
         assert all([a.value for a in row] == list(question.values) for row in model.rows)
 
 
-def test_more_answers_than_a_page_can_hold_are_counted(question: Question) -> None:
+def test_omitted_answers_are_counted(question: Question) -> None:
     (first, _) = view_answers(question, answers_to(question, SHOWN_SAMPLES + 4))
     assert (len(first.rows), first.more) == (SHOWN_SAMPLES, 4)
 
 
-def test_fresh_answers_go_before_those_of_the_search(question: Question) -> None:
+def test_holdout_answers_replace_those_of_the_search(question: Question) -> None:
     fresh = list(answers_to(question, 1))
     earlier = [r.model_copy(update={"id": f"s_{r.id}", "phase": "search", "text": "old"}) for r in fresh]
     shown = view_answers(question, [*earlier, *fresh])
     assert not [a for model in shown for row in model.rows for a in row if a.excerpt.spans[0].text == "old"]
 
 
-def test_ways_of_asking_stand_apart(question: Question) -> None:
+def test_conditions_are_shown_separately(question: Question) -> None:
     plain = list(answers_to(question, 1))
     attacked = [r.model_copy(update={"id": f"a_{r.id}", "condition": "ignore"}) for r in plain]
     assert sorted({m.condition for m in view_answers(question, [*plain, *attacked])}) == ["", "ignore"]
 
 
-def test_refusals_and_failures_say_so(question: Question) -> None:
+def test_refusals_and_failures_have_notes(question: Question) -> None:
     refused, failed, *rest = list(answers_to(question, 1))
     answers = [
         refused.model_copy(update={"refused": True}),
@@ -76,7 +76,7 @@ def test_refusals_and_failures_say_so(question: Question) -> None:
     assert notes[:3] == ["refused", "no answer: timed out", ""]
 
 
-def test_of_a_passage_as_long_as_a_book_the_part_with_the_evidence_is_shown(
+def test_the_part_of_a_long_passage_with_the_evidence_is_shown(
     unfinished: ReviewSubjects,
 ) -> None:
     case = unfinished.passages["query/1?", "p1"]

@@ -1,4 +1,4 @@
-"""Queues are shared out by content, and show what a reviewer asks for."""
+"""Queues are assigned by content and can be filtered."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def ids(queue: ReviewerQueue, session: ReviewSession, **filters: object) -> list
     return [e.subject[1] for e in queue.select(Filters.model_validate(filters))]
 
 
-def test_everybody_gets_the_overlap_and_each_of_the_others_has_one_owner() -> None:
+def test_the_overlap_goes_to_all_and_the_rest_to_one_reviewer() -> None:
     shares = [assign_reviewers(subject, ("anna", "berta", "cem"), 0.2) for subject in SUBJECTS]
     everybody = sum(len(share) == 3 for share in shares)
     assert {len(share) for share in shares} == {1, 3}
@@ -52,7 +52,7 @@ def test_everybody_gets_the_overlap_and_each_of_the_others_has_one_owner() -> No
     assert all(0.28 < owned.count(name) / len(owned) < 0.39 for name in ("anna", "berta", "cem"))
 
 
-def test_who_joins_takes_a_share_and_moves_nothing_between_the_others() -> None:
+def test_a_new_reviewer_moves_nothing_between_the_others() -> None:
     for subject in SUBJECTS[:300]:
         before, after = (
             assign_reviewers(subject, names, 0.2) for names in (("anna", "berta"), ("anna", "berta", "cem"))
@@ -61,7 +61,7 @@ def test_who_joins_takes_a_share_and_moves_nothing_between_the_others() -> None:
 
 
 @given(st.floats(0, 1), st.permutations(["anna", "berta", "cem"]))
-def test_shares_depend_on_content_and_not_on_the_order_of_names(overlap: float, names: list[str]) -> None:
+def test_assignment_does_not_depend_on_the_order_of_names(overlap: float, names: list[str]) -> None:
     for subject in SUBJECTS[:20]:
         assert set(assign_reviewers(subject, tuple(names), overlap)) == set(
             assign_reviewers(subject, tuple(sorted(names)), overlap)
@@ -72,7 +72,7 @@ def test_a_single_reviewer_gets_everything() -> None:
     assert all(assign_reviewers(subject, ("anna",), 0.0) == ("anna",) for subject in SUBJECTS)
 
 
-def test_the_queue_is_the_same_for_everybody_and_in_no_order_of_merit(released: ReviewSubjects) -> None:
+def test_the_queue_order_is_fixed_and_independent_of_fitness(released: ReviewSubjects) -> None:
     entries = list_entries(released)
     assert [e.subject for e in entries] == [e.subject for e in list_entries(released)]
     fitness = [e.fitness for e in entries]
@@ -80,7 +80,7 @@ def test_the_queue_is_the_same_for_everybody_and_in_no_order_of_merit(released: 
     assert len(entries) == 21
 
 
-def test_what_is_decided_leaves_the_queue_and_comes_back_when_it_is_taken_back(
+def test_a_decided_entry_leaves_the_queue_and_returns_after_undo(
     session: ReviewSession,
 ) -> None:
     first = ids(session.queue_of("anna"), session)[0]
@@ -92,16 +92,14 @@ def test_what_is_decided_leaves_the_queue_and_comes_back_when_it_is_taken_back(
     assert ids(session.queue_of("anna"), session)[0] == first
 
 
-def test_two_reviewers_share_the_queue_and_nothing_is_left_out(
-    released: ReviewSubjects, tmp_path: Path
-) -> None:
+def test_two_reviewers_cover_the_whole_queue(released: ReviewSubjects, tmp_path: Path) -> None:
     session = ReviewSession(released, tmp_path, DATA, ("anna", "berta"))
     anna, berta = (set(ids(session.queue_of(name), session)) for name in ("anna", "berta"))
     assert anna | berta == set(session.subjects.questions)
     assert anna != berta
 
 
-def test_what_somebody_took_up_stays_theirs_when_another_joins(session: ReviewSession) -> None:
+def test_a_reviewed_entry_stays_with_its_reviewer(session: ReviewSession) -> None:
     everything = ids(session.queue_of("anna"), session)
     for question_id in everything:
         say(session, "anna", question_id, "good")
@@ -111,7 +109,7 @@ def test_what_somebody_took_up_stays_theirs_when_another_joins(session: ReviewSe
     assert sorted(ids(session.queue_of("berta"), session)) == sorted(overlap)
 
 
-def test_disagreements_are_verdicts_that_point_different_ways(session: ReviewSession) -> None:
+def test_conflicting_verdicts_are_disagreements(session: ReviewSession) -> None:
     first, second, third = list(session.subjects.questions)[:3]
     for question_id, hers, his in (
         (first, "very_good", "offensive"),
@@ -152,7 +150,7 @@ def test_the_highest_fitness_can_come_first(session: ReviewSession) -> None:
     assert fitness == sorted(fitness, reverse=True)
 
 
-def test_the_next_group_follows_in_the_queue_even_when_this_one_has_just_left_it(
+def test_the_next_entry_is_known_after_the_current_one_left_the_queue(
     session: ReviewSession,
 ) -> None:
     filters = Filters()
@@ -165,9 +163,7 @@ def test_the_next_group_follows_in_the_queue_even_when_this_one_has_just_left_it
 
 
 @pytest.mark.parametrize("kind", ["control", "reviewed_out"])
-def test_what_is_not_in_question_is_shown_to_those_who_ask_for_it(
-    released: ReviewSubjects, kind: str
-) -> None:
+def test_entries_that_are_not_queued_can_be_selected(released: ReviewSubjects, kind: str) -> None:
     control = next(iter(released.questions))
     changed = ReviewSubjects(**{**vars(released), "kinds": {**released.kinds, control: kind}})
     queue = ReviewerQueue("anna", ("anna",), {}, list_entries(changed), [("anna",)] * len(changed.kinds))

@@ -1,4 +1,4 @@
-"""Reviewing: what people settled is done to the questions and passages, and to nothing else."""
+"""Settled decisions are applied to questions and passages."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def twins() -> tuple[Question, Question]:
 # ---- questions
 
 
-def test_what_people_reject_is_dropped_with_their_reason_and_the_rest_stays() -> None:
+def test_rejected_questions_are_dropped_with_their_reason() -> None:
     found = review_questions([FIRST, SECOND], [decided(FIRST, "drop", verdict="wrong_grammar")])
     assert found.kept == [SECOND]
     (lost,) = found.dropped
@@ -69,7 +69,7 @@ def test_what_people_reject_is_dropped_with_their_reason_and_the_rest_stays() ->
     )
 
 
-def test_what_people_keep_stays_as_it_is_and_its_history_says_so() -> None:
+def test_kept_questions_get_a_history_entry() -> None:
     found = review_questions([FIRST, SECOND], [decided(FIRST, "keep", verdict="good")])
     assert found.kept == [FIRST, SECOND]
     (change,) = found.changes
@@ -78,12 +78,12 @@ def test_what_people_keep_stays_as_it_is_and_its_history_says_so() -> None:
 
 
 @pytest.mark.parametrize("decision", ["contested", "undecided"])
-def test_what_is_not_settled_changes_nothing(decision: str) -> None:
+def test_open_decisions_change_nothing(decision: str) -> None:
     found = review_questions([FIRST], [decided(FIRST, decision, verdict="good")])
     assert (found.kept, found.dropped, found.changes) == ([FIRST], [], [])
 
 
-def test_an_edited_question_becomes_a_new_one_that_remembers_the_old() -> None:
+def test_an_edited_question_is_a_child_of_the_original() -> None:
     found = review_questions([FIRST, SECOND], [edited(FIRST, TEXT)])
     new, other = found.kept
     assert other == SECOND
@@ -110,13 +110,13 @@ def test_an_edited_question_may_be_edited_again_or_rejected() -> None:
     assert {d.reason for d in rejected.dropped} == {"review_edited", "review_offensive"}
 
 
-def test_a_text_that_is_edited_back_stays_what_it_was() -> None:
+def test_reverting_an_edit_restores_the_question() -> None:
     back = [edited(FIRST, TEXT), edited(reworded_id(FIRST, TEXT), FIRST.template)]
     found = review_questions([FIRST], back)
     assert (found.kept, found.dropped) == ([FIRST], [])
 
 
-def test_a_reviewed_text_that_was_mended_after_its_release_stays_mended() -> None:
+def test_an_erratum_of_a_reviewed_text_is_kept() -> None:
     wrong = reworded_id(FIRST, TEXT)
     erratum = Erratum(
         question_id=wrong,
@@ -130,7 +130,7 @@ def test_a_reviewed_text_that_was_mended_after_its_release_stays_mended() -> Non
     assert (mended.template, mended.operator, mended.changed_in) == (OTHER, "erratum", "1.0.1")
 
 
-def test_questions_that_come_to_one_text_become_one() -> None:
+def test_identical_edits_are_merged() -> None:
     found = review_questions([FIRST, SECOND], [edited(FIRST, TEXT), edited(SECOND, TEXT)])
     assert len(found.kept) == 1
     assert {dropped_question_id(d) for d in found.dropped} == {FIRST.id, SECOND.id}
@@ -139,14 +139,14 @@ def test_questions_that_come_to_one_text_become_one() -> None:
     assert [d.because_of for d in there.dropped] == [SECOND.id]
 
 
-def test_an_edit_to_a_question_that_was_dropped_before_makes_none() -> None:
+def test_an_edit_to_a_dropped_question_is_dropped() -> None:
     gone = drop_question(SECOND, stage="deduplicate", reason="near_duplicate", because_of=FIRST.id)
     found = review_questions([FIRST], [edited(FIRST, SECOND.template)], [gone])
     assert found.kept == []
     assert [d.because_of for d in found.dropped] == [SECOND.id]
 
 
-def test_a_twin_follows_an_edit_and_stays_alone_where_the_other_is_rejected() -> None:
+def test_a_twin_is_linked_to_an_edit_and_unlinked_after_a_rejection() -> None:
     explicit, implicit = twins()
     followed = review_questions([explicit, implicit], [edited(explicit, TEXT)]).kept
     assert check_twins(followed) == []
@@ -155,7 +155,7 @@ def test_a_twin_follows_an_edit_and_stays_alone_where_the_other_is_rejected() ->
     assert (alone.id, alone.twin_id) == (implicit.id, None)
 
 
-def test_what_relabelling_could_not_decide_is_accepted_where_people_keep_it() -> None:
+def test_ambiguous_questions_are_restored_if_kept() -> None:
     ambiguous = drop_question(SECOND, stage="relabel", reason="ambiguous", because_of=FIRST.id)
     found = review_questions([FIRST], [decided(SECOND, "keep", verdict="good")], [ambiguous])
     assert [(q.id, q.label) for q in found.kept] == [(FIRST.id, "accepted"), (SECOND.id, "accepted")]
@@ -167,7 +167,7 @@ def test_what_relabelling_could_not_decide_is_accepted_where_people_keep_it() ->
     assert (new.parent_id, new.label) == (SECOND.id, "accepted")
 
 
-def test_an_edit_that_does_not_expand_is_refused() -> None:
+def test_an_invalid_edit_is_refused() -> None:
     with pytest.raises(InputError, match="options"):
         review_questions([FIRST], [edited(FIRST, "Is {{a man/a woman/a child}} late?")])
 
@@ -192,7 +192,7 @@ def some_settlements(draw: st.DrawFn) -> list[Settlement]:
 
 @settings(deadline=None)
 @given(some_settlements(), st.integers(0, 3))
-def test_every_question_ends_once_whatever_people_decide(settlements: list[Settlement], lost: int) -> None:
+def test_every_question_is_kept_or_dropped_exactly_once(settlements: list[Settlement], lost: int) -> None:
     asked, gone = POOL[lost:], [drop_question(q, stage="judge", reason="x") for q in POOL[:lost]]
     found = review_questions(asked, settlements, gone)
     kept = [q.id for q in found.kept]
@@ -214,7 +214,7 @@ def questions_step(make_context: Callable[..., RunContext], folder: Path, **inpu
     return run_stage(STAGE, make_context(), questions=ref, **{"settlements": [], **inputs})
 
 
-def test_without_reviews_the_stage_leaves_every_byte_and_no_trace_in_the_funnel(
+def test_without_reviews_the_stage_changes_nothing(
     tmp_path: Path, make_context: Callable[..., RunContext]
 ) -> None:
     before = write_ref(tmp_path / "before.parquet", QUESTIONS, [FIRST, SECOND])
@@ -223,7 +223,7 @@ def test_without_reviews_the_stage_leaves_every_byte_and_no_trace_in_the_funnel(
     assert (step.counts, step.table("label_history").rows, step.table("dropped").rows) == ((), 0, 0)
 
 
-def test_the_stage_counts_what_it_made_and_hands_on_what_was_dropped_before(
+def test_the_stage_counts_rows_and_keeps_earlier_drops(
     tmp_path: Path, make_context: Callable[..., RunContext]
 ) -> None:
     ambiguous = drop_question(POOL[0], stage="relabel", reason="ambiguous", because_of=FIRST.id)
@@ -241,7 +241,7 @@ def test_the_stage_counts_what_it_made_and_hands_on_what_was_dropped_before(
     assert reasons == {"not_judged", "review_edited", "review_offensive"}
 
 
-def test_a_settlement_of_another_question_leaves_the_result_as_it_is(
+def test_settlements_of_other_questions_change_nothing(
     tmp_path: Path, make_context: Callable[..., RunContext]
 ) -> None:
     one = questions_step(make_context, tmp_path)
@@ -312,7 +312,7 @@ def passages_step(
     return row, changes, step
 
 
-def test_peoples_verdicts_on_passages_come_after_the_relabelling(
+def test_verdicts_on_passages_follow_the_relabelling(
     tmp_path: Path, make_context: Callable[..., RunContext]
 ) -> None:
     row, changes, step = passages_step(
@@ -339,7 +339,9 @@ def test_a_positive_that_does_not_answer_becomes_a_negative(
     assert (changes["p"].before, changes["p"].after) == ("positive", "hard_negative")
 
 
-def test_without_verdicts_the_rows_stay(tmp_path: Path, make_context: Callable[..., RunContext]) -> None:
+def test_without_verdicts_the_rows_are_unchanged(
+    tmp_path: Path, make_context: Callable[..., RunContext]
+) -> None:
     row, changes, step = passages_step(make_context, tmp_path, {})
     assert (row, changes, step.counts) == (ROW, {}, ())
     assert pq.read_table(step.table("dropped").path).num_rows == 0

@@ -1,4 +1,4 @@
-"""A reviewer's text becomes a question only if the generator's own could."""
+"""New wordings pass the same checks as generated questions."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def test_a_new_text_expands_to_all_values_and_has_an_id_of_its_own(question: Que
     assert all("missed a meeting" in v.text for v in wording.variants)
 
 
-def test_forms_may_stand_for_slots(question: Question) -> None:
+def test_forms_of_the_attribute_are_expanded(question: Question) -> None:
     wording = check(question, TEXT.replace("two meetings", "a meeting"))
     assert wording == check(question, question.template.replace("two meetings", "a meeting"))
 
 
-def test_the_same_text_is_the_same_question_whoever_writes_it(question: Question) -> None:
+def test_the_same_text_is_the_same_question(question: Question) -> None:
     text = question.template.replace("two", "three")
     assert check(question, text) == check(question, f"  {text}\n")
 
@@ -56,24 +56,24 @@ def test_the_same_text_is_the_same_question_whoever_writes_it(question: Question
         ("", "no slot"),
     ],
 )
-def test_a_text_that_breaks_a_rule_becomes_no_question(question: Question, text: str, fault: str) -> None:
+def test_an_invalid_text_makes_no_question(question: Question, text: str, fault: str) -> None:
     wording = check(question, text)
     assert wording.fault is not None
     assert fault in wording.fault
     assert wording.question_id is None
 
 
-def test_the_text_as_it_stands_is_no_new_one(question: Question) -> None:
+def test_an_unchanged_text_is_refused(question: Question) -> None:
     assert check(question, question.template).fault == "the text is unchanged"
 
 
-def test_what_another_question_asks_already_is_refused(question: Question) -> None:
+def test_the_text_of_another_question_is_refused(question: Question) -> None:
     text = question.template.replace("two", "three")
     made = check(question, text).question_id
     assert made is not None
     assert "identical to question" in str(check(question, text, known=(made,)).fault)
 
 
-def test_an_attribute_that_the_vocabulary_has_lost_can_still_be_reworded(question: Question) -> None:
+def test_questions_with_an_unknown_attribute_can_be_reworded(question: Question) -> None:
     lost = question.model_copy(update={"attribute": "gone"})
     assert check(lost, question.template.replace("two", "three")).fault is None

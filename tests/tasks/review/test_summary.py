@@ -1,4 +1,4 @@
-"""What a release tells of its reviewers, and how much a recipe demands of them."""
+"""The review summary of a release, and the number of required reviews."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tasks.review import accepted_questions, reviews_needed
 from tasks.review.events import current_verdicts, summarise_reviews
 from tests.release_fixtures import package_build
 from tests.tasks.release.example import a_question, small_build
-from tests.tasks.review.test_standing import said
+from tests.tasks.review.test_settlements import an_event
 
 IDS = [f"q_{i}" for i in range(6)]
 EVENTS = {
-    "Ada": [said("Ada", i, name, verdict="good" if i else "offensive") for i, name in enumerate(IDS[:4])],
-    "Ben": [said("Ben", i, name, verdict="good") for i, name in enumerate(IDS[:5])],
+    "Ada": [an_event("Ada", i, name, verdict="good" if i else "offensive") for i, name in enumerate(IDS[:4])],
+    "Ben": [an_event("Ben", i, name, verdict="good") for i, name in enumerate(IDS[:5])],
     "Cleo": [
-        said("Cleo", 0, "p", subject="passage", query_id="who", verdict="answers"),
-        said("Cleo", 1, "q_gone", verdict="good"),
+        an_event("Cleo", 0, "p", subject="passage", query_id="who", verdict="answers"),
+        an_event("Cleo", 1, "q_gone", verdict="good"),
     ],
 }
 
 
-def test_only_what_the_build_has_is_told_and_nobody_is_named() -> None:
+def test_the_summary_covers_the_build_and_has_no_names() -> None:
     found = summarise_reviews(current_verdicts(EVENTS), IDS, {("who", "p")})
     assert found is not None
     assert (found.people, found.questions, found.passages) == (3, 5, 1)
@@ -35,7 +35,7 @@ def test_only_what_the_build_has_is_told_and_nobody_is_named() -> None:
     assert summarise_reviews(current_verdicts(EVENTS), ["q_elsewhere"], ()) is None
 
 
-def test_the_card_tells_who_looked_and_warns_where_they_are_divided(tmp_path: Path) -> None:
+def test_the_card_reports_reviews_and_warns_of_disagreement(tmp_path: Path) -> None:
     seen = PeopleReview(
         people=3,
         questions=1200,
@@ -58,7 +58,7 @@ def test_the_card_tells_who_looked_and_warns_where_they_are_divided(tmp_path: Pa
     assert read_manifest(release).review == seen
 
 
-def test_a_card_without_reviews_says_nothing_of_them(tmp_path: Path) -> None:
+def test_a_card_without_reviews_does_not_mention_them(tmp_path: Path) -> None:
     card = (package_build(tmp_path, small_build()) / "README.md").read_text(encoding="utf-8")
     assert "Looked at by people" not in card
     assert "divided" not in card

@@ -1,4 +1,4 @@
-"""What a run and a release put before reviewers."""
+"""Subjects of a review, read from runs and releases."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from benchmarks.review_release import many_questions
 from schemas.errors import InputError
 from schemas.release import Manifest, ReleaseComparison
 from tasks.review.subjects import ReviewSubjects, open_subjects
-from tests.tasks.review.places import EVIDENCE, FEW, small_release, small_run, take
+from tests.tasks.review.places import EVIDENCE, FEW, add_step, small_release, small_run
 
 
-def test_a_release_gives_its_groups_and_those_that_relabelling_could_not_settle(
+def test_a_release_contains_accepted_and_ambiguous_questions(
     released: ReviewSubjects,
 ) -> None:
     kinds = list(released.kinds.values())
@@ -32,13 +32,13 @@ def test_answers_and_verdicts_are_found_by_question(released: ReviewSubjects) ->
     assert released.responses.rows_of("q_unknown") == []
 
 
-def test_judges_are_as_far_apart_as_their_means(released: ReviewSubjects) -> None:
+def test_disagreement_is_the_range_of_the_judges_means(released: ReviewSubjects) -> None:
     for question_id, apart in released.disagreement.items():
         one, other = (j.fitness or 0.0 for j in released.judgements.rows_of(question_id))
         assert apart == pytest.approx(abs(one - other))
 
 
-def test_an_unfinished_run_gives_its_questions_as_they_stand_and_its_passages(
+def test_an_unfinished_run_contains_questions_and_passages(
     unfinished: ReviewSubjects,
 ) -> None:
     assert unfinished.version is None
@@ -50,23 +50,23 @@ def test_an_unfinished_run_gives_its_questions_as_they_stand_and_its_passages(
     assert (promoted.change.after, removed.change.after) == ("positive", "removed")
 
 
-def test_a_run_that_waits_has_what_was_relabelled_beside_the_templated_questions(tmp_path: Path) -> None:
+def test_a_waiting_run_contains_relabelled_and_templated_questions(tmp_path: Path) -> None:
     templated, searched, mended = many_questions(3, FEW)
     run = small_run(tmp_path, [templated])
     journal = (run / "journal.jsonl").read_text().splitlines()
     (run / "journal.jsonl").write_text("\n".join(journal[:-1]) + "\n")
-    take(run, "mend", [templated])
+    add_step(run, "mend", [templated])
     with pytest.raises(InputError, match="nothing to review yet"):
         open_subjects(run, tmp_path)
-    take(run, "relabel", [searched])
+    add_step(run, "relabel", [searched])
     assert list(open_subjects(run, tmp_path).questions) == [templated.id, searched.id]
-    take(run, "mend", [mended])
+    add_step(run, "mend", [mended])
     assert list(open_subjects(run, tmp_path).questions) == [templated.id, mended.id]
-    take(run, "deduplicate", [mended])
+    add_step(run, "deduplicate", [mended])
     assert list(open_subjects(run, tmp_path).questions) == [mended.id]
 
 
-def test_new_is_what_the_release_before_did_not_have(tmp_path: Path) -> None:
+def test_questions_missing_in_the_previous_release_are_new(tmp_path: Path) -> None:
     place = small_release(tmp_path, 4)
     ids = list(open_subjects(place, tmp_path).questions)
     manifest = Manifest.model_validate_json((place / "manifest.json").read_bytes())
@@ -78,7 +78,7 @@ def test_new_is_what_the_release_before_did_not_have(tmp_path: Path) -> None:
     assert open_subjects(place, tmp_path).new == {ids[0]}
 
 
-def test_new_in_a_run_is_what_the_last_release_does_not_have(tmp_path: Path) -> None:
+def test_questions_of_a_run_are_compared_with_the_last_release(tmp_path: Path) -> None:
     released = small_release(tmp_path, 2)
     known = [q for q in open_subjects(released, tmp_path).questions.values() if q.label == "accepted"]
     made = many_questions(4, FEW)
@@ -94,7 +94,7 @@ def test_any_other_place_is_refused(tmp_path: Path) -> None:
         open_subjects(tmp_path, tmp_path)
 
 
-def test_a_run_that_has_made_nothing_yet_is_refused(tmp_path: Path) -> None:
+def test_a_run_without_questions_is_refused(tmp_path: Path) -> None:
     run = small_run(tmp_path)
     (run / "journal.jsonl").write_text('{"kind":"started","name":"unfinished"}\n')
     with pytest.raises(InputError, match="nothing to review yet"):

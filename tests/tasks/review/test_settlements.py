@@ -1,4 +1,4 @@
-"""What stands: last words count, a majority settles, a tie keeps and drops nothing."""
+"""Current verdicts and settled decisions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.review.events import Settlement, current_verdicts, settle_verdicts
 REVIEWERS = ("Ada", "Ben", "Cleo", "Dov")
 
 
-def said(reviewer: str, number: int = 0, subject_id: str = "q_1", **parts: Any) -> ReviewEvent:
+def an_event(reviewer: str, number: int = 0, subject_id: str = "q_1", **parts: Any) -> ReviewEvent:
     """One event; a verdict on a question unless told otherwise."""
     fields = {"action": "verdict", "subject": "question", "subject_id": subject_id, **parts}
     return ReviewEvent(
@@ -26,7 +26,11 @@ def said(reviewer: str, number: int = 0, subject_id: str = "q_1", **parts: Any) 
 def settled(*verdicts: str | tuple[str, str]) -> Settlement:
     """What the verdicts of as many reviewers on one question come to; `("edit", text)` is an edit."""
     events = {
-        name: [said(name, action="edit", template=v[1]) if isinstance(v, tuple) else said(name, verdict=v)]
+        name: [
+            an_event(name, action="edit", template=v[1])
+            if isinstance(v, tuple)
+            else an_event(name, verdict=v)
+        ]
         for name, v in zip(REVIEWERS, verdicts, strict=False)
     }
     (found,) = settle_verdicts(current_verdicts(events))
@@ -47,7 +51,7 @@ def settled(*verdicts: str | tuple[str, str]) -> Settlement:
         (["discuss", "good"], "keep", "good"),
     ],
 )
-def test_more_than_half_of_those_who_decide_settle_it(
+def test_a_majority_of_those_who_decide_settles(
     verdicts: list[str], decision: str, verdict: str | None
 ) -> None:
     found = settled(*verdicts)
@@ -55,7 +59,7 @@ def test_more_than_half_of_those_who_decide_settle_it(
     assert found.settled == (decision in ("keep", "drop"))
 
 
-def test_an_edit_stands_alone_and_is_contested_by_another_text_or_by_a_reviewer_who_keeps_the_old() -> None:
+def test_an_edit_is_contested_by_another_text_or_a_keep() -> None:
     assert settled(("edit", "A?")).template == "A?"
     assert settled(("edit", "A?"), ("edit", "A?"), "good").decision == "edit"
     assert settled(("edit", "A?"), ("edit", "B?")).decision == "contested"
@@ -64,25 +68,25 @@ def test_an_edit_stands_alone_and_is_contested_by_another_text_or_by_a_reviewer_
 
 
 def test_the_last_word_counts_and_undoing_gives_back_the_one_before() -> None:
-    first, second = said("Ada", 0, verdict="good"), said("Ada", 1, verdict="offensive")
-    undo = said("Ada", 2, action="undo", undoes=second.id)
+    first, second = an_event("Ada", 0, verdict="good"), an_event("Ada", 1, verdict="offensive")
+    undo = an_event("Ada", 2, action="undo", undoes=second.id)
     assert settle_verdicts(current_verdicts({"Ada": [first, second]}))[0].decision == "drop"
     assert settle_verdicts(current_verdicts({"Ada": [first, second, undo]}))[0].decision == "keep"
-    gone = said("Ada", 3, action="undo", undoes=first.id)
+    gone = an_event("Ada", 3, action="undo", undoes=first.id)
     assert settle_verdicts(current_verdicts({"Ada": [first, second, undo, gone]})) == ()
 
 
 def test_passages_are_settled_for_each_query_of_its_own() -> None:
-    words = current_verdicts(
+    verdicts = current_verdicts(
         {
             "Ada": [
-                said("Ada", 0, "p", subject="passage", query_id="x", verdict="answers"),
-                said("Ada", 1, "p", subject="passage", query_id="y", verdict="does_not_answer"),
+                an_event("Ada", 0, "p", subject="passage", query_id="x", verdict="answers"),
+                an_event("Ada", 1, "p", subject="passage", query_id="y", verdict="does_not_answer"),
             ],
-            "Ben": [said("Ben", 0, "p", subject="passage", query_id="y", verdict="helps")],
+            "Ben": [an_event("Ben", 0, "p", subject="passage", query_id="y", verdict="helps")],
         }
     )
-    found = {(s.query_id, s.decision) for s in settle_verdicts(words)}
+    found = {(s.query_id, s.decision) for s in settle_verdicts(verdicts)}
     assert found == {("x", "answers"), ("y", "contested")}
 
 
@@ -101,21 +105,19 @@ def histories(draw: st.DrawFn) -> dict[str, list[ReviewEvent]]:
             if what == "undo" and events:
                 undone = draw(st.sampled_from(events))
                 parts = {"action": "undo", "undoes": undone.id, "subject_id": undone.subject_id}
-                events.append(said(name, number, **parts))
+                events.append(an_event(name, number, **parts))
             elif what == "edit":
                 text = draw(st.sampled_from(["A?", "B?"]))
-                events.append(said(name, number, subject, action="edit", template=text))
+                events.append(an_event(name, number, subject, action="edit", template=text))
             else:
-                events.append(said(name, number, subject, verdict=draw(verdicts)))
+                events.append(an_event(name, number, subject, verdict=draw(verdicts)))
         found[name] = events
     return found
 
 
 @settings(deadline=None)
 @given(histories(), st.randoms())
-def test_the_order_in_which_reviewers_are_read_does_not_matter(
-    events: dict[str, list[ReviewEvent]], chance: Any
-) -> None:
+def test_the_order_of_reviewers_does_not_matter(events: dict[str, list[ReviewEvent]], chance: Any) -> None:
     names = list(events)
     chance.shuffle(names)
     assert settle_verdicts(current_verdicts({name: events[name] for name in names})) == settle_verdicts(
@@ -125,26 +127,26 @@ def test_the_order_in_which_reviewers_are_read_does_not_matter(
 
 @settings(deadline=None)
 @given(histories())
-def test_undoing_what_was_done_last_is_as_if_it_had_never_been(
+def test_undo_restores_the_previous_settlement(
     events: dict[str, list[ReviewEvent]],
 ) -> None:
     before = settle_verdicts(current_verdicts(events))
     again = {}
     for name, done in events.items():
-        more = said(name, len(done), "q_1", verdict="repetition")
-        undo = said(name, len(done) + 1, "q_1", action="undo", undoes=more.id)
+        more = an_event(name, len(done), "q_1", verdict="repetition")
+        undo = an_event(name, len(done) + 1, "q_1", action="undo", undoes=more.id)
         again[name] = [*done, more, undo]
     assert settle_verdicts(current_verdicts(again)) == before
 
 
 @settings(deadline=None)
 @given(histories())
-def test_what_is_settled_was_said_by_more_than_half_of_those_who_decided(
+def test_settled_decisions_have_a_majority(
     events: dict[str, list[ReviewEvent]],
 ) -> None:
-    words = current_verdicts(events)
-    for settlement in settle_verdicts(words):
-        said_of = words["question", settlement.subject_id, ""].values()
-        keeps = sum(e.verdict in ("very_good", "good") and e.action == "verdict" for e in said_of)
-        decides = sum(e.action == "edit" or e.verdict not in ("discuss", "other") for e in said_of)
+    verdicts = current_verdicts(events)
+    for settlement in settle_verdicts(verdicts):
+        given = verdicts["question", settlement.subject_id, ""].values()
+        keeps = sum(e.verdict in ("very_good", "good") and e.action == "verdict" for e in given)
+        decides = sum(e.action == "edit" or e.verdict not in ("discuss", "other") for e in given)
         assert (settlement.decision == "keep") == (2 * keeps > decides)
