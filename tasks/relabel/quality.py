@@ -125,10 +125,10 @@ def kappa_of_counts(votes: Iterable[int]) -> dict[str, Any]:
     Args:
         votes: Candidates called relevant by both, only the first, only the second, neither.
     """
+    from tasks.stats.agreement import kappa_of_votes
+
     both, left, right, neither = votes
-    n = both + left + right + neither
-    expected = ((both + left) * (both + right) + (right + neither) * (left + neither)) / n**2 if n else 1.0
-    kappa = ((both + neither) / n - expected) / (1 - expected) if expected < 1 else None
+    kappa = kappa_of_votes(both, left, right, neither)
     return {"kappa": kappa, "both_yes": both, "only_first": left, "only_second": right, "both_no": neither}
 
 
