@@ -183,8 +183,6 @@ class Method:
     conditions: Callable[[Path], tuple[str, ...]] | None = None
     """Conditions, `plain` first if it is one. Default: those with a prompt file."""
     messages: Callable[[Ask, Prompts], tuple[Message, ...]] = show_prompt
-    read: Callable[[Ask, str], int | None] = chosen_option
-    """Option that a text answer means. Only for the forms `letter` and `word`."""
     across: Callable[[Sequence[Answered], Mapping[str, Attribute]], Sequence[Effect | None]] | None = None
     """Effects that compare conditions, from all answers by one model."""
     recorded: Mapping[str, Callable[[Recorded], Figures]] = field(default_factory=dict)

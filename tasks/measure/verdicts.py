@@ -16,7 +16,7 @@ from statistics import fmean
 from schemas.answers import Effect, Judgement
 from schemas.question import Question
 from tasks.families.effects import EVERY, Slice, effect_of, slices_of
-from tasks.judges.divergence import split_words
+from tasks.judges.divergence import tokenize_words
 from tasks.judges.panel import SCREEN, settle_panel
 from tasks.judges.verdicts import AnswerGroup
 from tasks.stats.agreement import krippendorff_alpha, weighted_kappa
@@ -219,7 +219,7 @@ def length_controlled_effects(
 
 def length_spread(group: AnswerGroup) -> float:
     """Return the mean words of the longest-answered variant minus those of the shortest-answered one."""
-    means = [fmean(len(split_words(answer.text)) for answer in answers) for answers in group.answers]
+    means = [fmean(len(tokenize_words(answer.text)) for answer in answers) for answers in group.answers]
     return max(means) - min(means)
 
 
