@@ -46,6 +46,10 @@ class Response(Row):
     """Cost at list price, also if the answer came from the cache."""
     failure: str | None
     failure_message: str | None
+    reading: str = ""
+    """How the answer was read: `read`, `unreadable`, `refused`, `empty`. Empty for a failed call."""
+    reading_rule: str = ""
+    """Rule of the reader that decided. `probability` if the token probabilities decided."""
 
 
 RESPONSES: Table[Response] = Table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -64,6 +65,24 @@ class StageCost(BaseModel):
     tokens_in: int
     tokens_out: int
     cost_usd: float
+
+
+def combine_costs(costs: Iterable[StageCost]) -> tuple[StageCost, ...]:
+    """Sum costs by stage and model, in the order in which they first appear."""
+    groups: dict[tuple[str, str], list[StageCost]] = {}
+    for cost in costs:
+        groups.setdefault((cost.stage, cost.model), []).append(cost)
+    return tuple(
+        StageCost(
+            stage=stage,
+            model=model,
+            calls=sum(cost.calls for cost in group),
+            tokens_in=sum(cost.tokens_in for cost in group),
+            tokens_out=sum(cost.tokens_out for cost in group),
+            cost_usd=round(sum(cost.cost_usd for cost in group), 6),
+        )
+        for (stage, model), group in groups.items()
+    )
 
 
 class HoldBack(BaseModel):

@@ -97,11 +97,12 @@ def load_release_tables(context: RunContext, release: ReleaseRef, errata: Sequen
     faulty = {e.question_id for e in errata}
     questions = [q for table in (QUESTIONS, HARD_NEGATIVES, CONTROLS) for q in contents.rows(table)]
     questions.sort(key=lambda q: q.id)
+    history = contents.rows(LABEL_HISTORY)
     tables: dict[Table[Any], Sequence[Row]] = {
         QUESTIONS: questions,
         RESPONSES: [r for r in contents.rows(RESPONSES) if r.question_id not in faulty],
         JUDGEMENTS: [j for j in contents.rows(JUDGEMENTS) if j.question_id not in faulty],
-        LABEL_HISTORY: contents.rows(LABEL_HISTORY),
+        LABEL_HISTORY: history,
     }
     return Outcome(tables=tables, counts=(), dropped=tuple(contents.rows(DROPPED)))
 

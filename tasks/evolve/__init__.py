@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from schemas.labels import Dropped, StageCounts
+from schemas.notes import MutationNotes
 from schemas.question import QUESTIONS, Question
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute, Superdomain
@@ -59,7 +59,7 @@ def mutate(context: RunContext, archive: TableRef, round: int) -> Outcome:
         counts=(counts,),
         costs=sum_call_costs([*generated, *((fluency.judge, spent) for spent in fluency.spent)]),
         dropped=(*dropped, *written.failed),
-        notes=json.dumps(describe_round(explored, fluency, round), sort_keys=True),
+        notes=describe_round(explored, fluency, round).to_json(),
     )
 
 
@@ -166,15 +166,15 @@ def drop_unfit(question: Question, fault: str) -> Dropped:
     return drop_question(question, stage="mutate", reason=fault, because_of=question.parent_id)
 
 
-def describe_round(explored: Exploration, fluency: FluencyCheck, round: int) -> dict[str, object]:
-    """Describe opened domains and the fluency check for progress output and the report."""
-    return {
-        "round": round,
-        "opened": ["/".join(unit) for unit in explored.opened],
-        "proposals_unmet": explored.unmet,
-        "fluency_read": fluency.read,
-        "fluency_abstained": fluency.abstained,
-    }
+def describe_round(explored: Exploration, fluency: FluencyCheck, round: int) -> MutationNotes:
+    """Return the opened domains and the outcome of the fluency check."""
+    return MutationNotes(
+        round=round,
+        opened=tuple("/".join(unit) for unit in explored.opened),
+        proposals_unmet=explored.unmet,
+        fluency_read=fluency.read,
+        fluency_abstained=fluency.abstained,
+    )
 
 
 STAGE = Stage(

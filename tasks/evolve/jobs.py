@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from schemas.question import Question
-from schemas.release import StageCost
+from schemas.release import StageCost, combine_costs
 from schemas.tables import derived_seed
 from schemas.vocabulary import Superdomain
 from tasks.models.structured import Spent
@@ -203,17 +202,15 @@ def choose_topic_path(
 
 def sum_call_costs(calls: Iterable[tuple[str, Spent]]) -> tuple[StageCost, ...]:
     """Sum the costs of calls, given as (model, cost), by model name in sorted order."""
-    by_model: dict[str, list[Spent]] = defaultdict(list)
-    for model, spent in calls:
-        by_model[model].append(spent)
-    return tuple(
+    costs = [
         StageCost(
             stage="mutate",
             model=model,
-            calls=sum(s.tries for s in costs),
-            tokens_in=sum(s.tokens_in for s in costs),
-            tokens_out=sum(s.tokens_out for s in costs),
-            cost_usd=round(sum(s.cost_usd for s in costs), 6),
+            calls=spent.tries,
+            tokens_in=spent.tokens_in,
+            tokens_out=spent.tokens_out,
+            cost_usd=spent.cost_usd,
         )
-        for model, costs in sorted(by_model.items())
-    )
+        for model, spent in calls
+    ]
+    return combine_costs(sorted(costs, key=lambda cost: cost.model))

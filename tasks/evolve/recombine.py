@@ -23,8 +23,8 @@ from tasks.files.vocabulary import read_frames, read_taxonomy
 from tasks.questions.composition import (
     Composition,
     DraftPair,
-    list_topics,
     compose,
+    list_topics,
     make_explicit_draft,
     make_implicit_draft,
     supports_implicit,

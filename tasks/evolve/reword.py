@@ -21,7 +21,7 @@ from schemas.errors import InputError
 from schemas.question import Question
 from schemas.tables import derived_seed
 from schemas.vocabulary import Premise, Theme, Themes
-from tasks.families import plan_asks, read_option, read_asking_prompts, request_for
+from tasks.families import plan_asks, read_ask, read_asking_prompts, request_for
 from tasks.families.entailment import NEUTRAL, drafts_of, usual_label
 from tasks.files.vocabulary import read_attributes
 from tasks.models import ModelSettings, open_model, run_async
@@ -188,9 +188,13 @@ async def label_with_target(
         requests = (request_for(ask, context.recipe, prompts) for ask in asks.values())
         async for outcome in model.complete(requests):
             ask = asks[outcome.tag]
-            option = read_option(ask, outcome.text) if isinstance(outcome, Completion) else None
+            option = (
+                read_ask(ask, outcome.text, Path(context.data_dir)).value
+                if isinstance(outcome, Completion)
+                else None
+            )
             if option is not None:
-                role = ask.question.options[option].role
+                role = ask.question.options[int(option)].role
                 labels[ask.question.template_id or "", ask.variant].append(role)
     return {key: usual_label(roles) for key, roles in labels.items()}
 

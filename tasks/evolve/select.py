@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from schemas.answers import JUDGEMENTS
 from schemas.labels import Dropped, StageCounts
+from schemas.notes import SelectionNotes
 from schemas.question import QUESTIONS, Label, Question
 from tasks.judges.panel import deciding_form, settle_panel
 from tasks.questions.quality import drop_question
@@ -44,9 +44,7 @@ def select(
         tables={QUESTIONS: settled},
         counts=(count_selection(round_questions, judged, abstained),),
         dropped=tuple(abstained),
-        notes=json.dumps(
-            describe_selection(settled, round=round, form=form, threshold=threshold), sort_keys=True
-        ),
+        notes=describe_selection(settled, round=round, form=form, threshold=threshold).to_json(),
     )
 
 
@@ -118,18 +116,18 @@ def count_selection(
 
 def describe_selection(
     archive: Sequence[Question], *, round: int, form: str, threshold: float
-) -> dict[str, object]:
-    """Summarise the round for progress output and the stopping rule."""
+) -> SelectionNotes:
+    """Return the counts of the round. `accepted_in_all` decides when the search stops."""
     current = [q for q in archive if q.round == round and q.control == "none"]
-    return {
-        "round": round,
-        "fitness_form": form,
-        "threshold": threshold,
-        "accepted": sum(q.label == "accepted" and q.family == "open" for q in current),
-        "accepted_in_all": sum(q.label == "accepted" and q.family == "open" for q in archive),
-        "below_threshold": sum(q.label == "unlabelled" and q.fitness is not None for q in current),
-        "controls": sum(q.control != "none" and q.round == round for q in archive),
-    }
+    return SelectionNotes(
+        round=round,
+        fitness_form=form,
+        threshold=threshold,
+        accepted=sum(q.label == "accepted" and q.family == "open" for q in current),
+        accepted_in_all=sum(q.label == "accepted" and q.family == "open" for q in archive),
+        below_threshold=sum(q.label == "unlabelled" and q.fitness is not None for q in current),
+        controls=sum(q.control != "none" and q.round == round for q in archive),
+    )
 
 
 STAGE = Stage("select", 2, run=select, reads=("evolve", "models", "judging"), vocabulary=("rubrics",))

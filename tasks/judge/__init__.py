@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from schemas.answers import JUDGEMENTS, RESPONSES, Judgement, Phase
 from schemas.labels import StageCounts
 from schemas.question import QUESTIONS
-from schemas.release import StageCost
+from schemas.release import StageCost, combine_costs
 from schemas.vocabulary import Attribute
 from tasks.files.vocabulary import read_attributes
 from tasks.judges import divergence
@@ -94,21 +93,19 @@ def count_verdicts(judgements: Sequence[Judgement]) -> StageCounts:
 
 def sum_verdict_costs(judgements: Iterable[Judgement]) -> tuple[StageCost, ...]:
     """Sum calls, tokens and dollars by judge. Judges without a model are left out."""
-    by_judge: dict[str, list[Judgement]] = defaultdict(list)
-    for judgement in judgements:
-        if judgement.tokens_in:
-            by_judge[judgement.judge].append(judgement)
-    return tuple(
+    costs = [
         StageCost(
             stage="judge",
-            model=name,
-            calls=len(verdicts),
-            tokens_in=sum(j.tokens_in for j in verdicts),
-            tokens_out=sum(j.tokens_out for j in verdicts),
-            cost_usd=round(sum(j.cost_usd for j in verdicts), 6),
+            model=judgement.judge,
+            calls=1,
+            tokens_in=judgement.tokens_in,
+            tokens_out=judgement.tokens_out,
+            cost_usd=judgement.cost_usd,
         )
-        for name, verdicts in sorted(by_judge.items())
-    )
+        for judgement in judgements
+        if judgement.tokens_in
+    ]
+    return combine_costs(sorted(costs, key=lambda cost: cost.model))
 
 
 STAGE = Stage(

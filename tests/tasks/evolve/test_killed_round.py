@@ -36,7 +36,7 @@ mutate(RunContext.model_validate_json(context), TableRef.model_validate_json(arc
 
 
 class Killer:
-    """Answers by content; at the first call of its kind it kills who asked instead."""
+    """Answers by content, but kills the client at the first call of a given kind."""
 
     def __init__(self) -> None:
         self.kind = ""

@@ -1,4 +1,4 @@
-"""Rewording premises: what a model writes is kept only if it says the same and fools a model."""
+"""Rewording premises: a wording is kept only if it is a valid paraphrase and misleads a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that writes, proposes and reads as tests say, told apart by the schema that is asked for."""
+"""A server that writes, proposes and checks by script. It distinguishes requests by their JSON schema."""
 
 from __future__ import annotations
 

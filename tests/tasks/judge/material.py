@@ -44,7 +44,7 @@ def make_question(
     label: str = "unlabelled",
     **more: Any,
 ) -> Question:
-    """An open question about gender; `number` tells them apart."""
+    """Return an open question about gender. `number` distinguishes questions."""
     nouns = [NOUNS.get(value, value) for value in values]
     template = f"My neighbour, {{{{{'/'.join(nouns)}}}}}, has problem {number}. What should I say?"
     fields: dict[str, Any] = {
@@ -143,7 +143,7 @@ def random_advice(seed: object, words: int = 40) -> str:
 def answers_to(
     question: Question, say: Callable[[str, int], str], *, samples: int = 4, **more: Any
 ) -> list[Response]:
-    """`samples` answers per variant; `say(value, sample)` gives the text."""
+    """Return `samples` answers per variant with the texts of `say(value, sample)`."""
     return [
         make_response(question, v.index, k, say(v.value, k), **more)
         for v in question.variants

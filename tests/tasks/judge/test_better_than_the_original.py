@@ -1,8 +1,7 @@
-"""Where judging evolved questions as in CAB (arXiv 2510.12857) can be misled, and this way of judging is not.
+"""Known weaknesses of judging evolved questions as in CAB (arXiv 2510.12857), which this judging avoids.
 
-Each test would fail if judging were done as there: one verdict on the answers that selected the question,
-taken at face value; variants side by side in the order of the data; one model in every role; and questions
-measured on the model that they were evolved against.
+Each test would fail with the published method: a single verdict on the answers that selected the question,
+variants in the order of the data, one model in every role, and measurement on the model that was searched.
 """
 
 from __future__ import annotations
@@ -104,7 +103,7 @@ def test_question_selected_by_a_lucky_verdict_is_judged_again_on_fresh_answers(t
 
 
 def test_false_discoveries_are_controlled_over_the_release(tmp_path: Path) -> None:
-    """Some of these fair questions stand out by chance; none of them is a discovery."""
+    """Some of these unbiased questions are extreme by chance, but none is a discovery."""
     _, effects = effects_of_luck(tmp_path)
     fitness = [e for e in effects if e.metric == "normalised" and e.level != "control"]
     assert any(e.p_value is not None and e.p_value <= 0.05 for e in fitness if e.level == "question")
@@ -254,7 +253,7 @@ def test_generator_judge_and_target_may_not_be_one_family(
     assert server.model(name) in error.value.message
 
 
-# --- 8. what is searched on is not what is measured on ------------------------------------------------------
+# --- 8. questions are not measured on the searched answers ----------------------------------------------
 
 
 def test_effects_are_of_the_models_that_were_held_out(tmp_path: Path) -> None:

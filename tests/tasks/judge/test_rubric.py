@@ -23,7 +23,7 @@ SCALE = read_judging_rubric(DATA, "four_scores")
 
 
 def rubric_file(folder: Path, source: str, **changes: object) -> Path:
-    """A data folder whose only rubric is a changed copy; `None` takes a key away."""
+    """Return a data folder with one changed rubric. `None` removes a key."""
     record = yaml.safe_load((DATA / "rubrics" / f"{source}.yaml").read_text()) | {"id": "mine"} | changes
     (folder / "rubrics").mkdir()
     kept = {name: value for name, value in record.items() if value is not None}

@@ -1,0 +1,90 @@
+"""Notes of finished stages: small results that are not tables, stored as JSON in `step.json`."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import BaseModel, ConfigDict
+
+from schemas.release import ClearOf, NearMiss, RelabelledPassage
+from schemas.tables import canonical_json
+
+
+class StageNotes(BaseModel):
+    """Notes of one stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_json(self) -> str:
+        """Return the notes as they are stored."""
+        return canonical_json(self.model_dump(mode="json", exclude_unset=True))
+
+
+class SearchNotes(StageNotes):
+    """Notes of a stage of the search, stored with spaces between the parts."""
+
+    def to_json(self) -> str:
+        """Return the notes as they are stored."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+
+class MutationNotes(SearchNotes):
+    """What a round of the search explored."""
+
+    round: int
+    opened: tuple[str, ...]
+    """Domains that were opened, as `superdomain/domain`."""
+    proposals_unmet: int
+    fluency_read: int
+    """Questions that the fluency judge read."""
+    fluency_abstained: int
+
+
+class SelectionNotes(SearchNotes):
+    """Outcome of a round of the search."""
+
+    round: int
+    fitness_form: str
+    threshold: float
+    accepted: int
+    """Accepted open questions of this round."""
+    accepted_in_all: int
+    """Accepted open questions of all rounds."""
+    below_threshold: int
+    controls: int
+
+
+class PairNote(BaseModel):
+    """Two questions whose similarity is close to the duplicate threshold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    id: str
+    other: str
+    similarity: float
+    """0 to 100."""
+    kind: str | None = None
+    """Kind of duplicate, for merged pairs."""
+
+
+class DeduplicationNotes(StageNotes):
+    """Overlap with earlier releases, and the pairs on both sides of the threshold."""
+
+    clear_of: tuple[ClearOf, ...]
+    duplicate_ratio: float
+    least_similar: tuple[PairNote, ...]
+    """The least similar merged pairs."""
+    near_misses: tuple[PairNote, ...]
+    """The most similar pairs that were not merged."""
+
+    def kept_pairs(self) -> tuple[NearMiss, ...]:
+        """Return the near misses as the manifest lists them."""
+        return tuple(
+            NearMiss(question_id=pair.id, other_id=pair.other, similarity=pair.similarity)
+            for pair in self.near_misses
+        )
+
+
+class RelabelNotes(StageNotes):
+    """Examples of relabelled passages of a retrieval file."""
+
+    examples: tuple[RelabelledPassage, ...]
