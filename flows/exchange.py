@@ -132,7 +132,7 @@ def check_in(workspace: Workspace, material: ReviewSubjects) -> CheckWording:
             material.questions[question_id], text, known=(), data_dir=workspace.vocabulary
         )
         if found.question_id is None:
-            raise InputError(f"the new text: {found.fault}", hint=found.hint)
+            raise InputError(found.fault or "the new text is invalid", hint=found.hint)
         return found.template, found.question_id
 
     return check

@@ -31,7 +31,7 @@ def run_review(options: ReviewOptions, as_json: bool) -> None:
     from flows.reviews import resuming
     from tasks.review.events import reviews_folder
     from tasks.review.queue import ReviewSession
-    from tasks.review.server import keep_token, serve
+    from tasks.review.server import keep_token, serve_reviews
 
     folder = reviews_folder(workspace.home, subjects.benchmark)
     session = ReviewSession(subjects, folder, workspace.vocabulary, options.reviewers)
@@ -45,7 +45,7 @@ def run_review(options: ReviewOptions, as_json: bool) -> None:
         click.echo(json.dumps({"address": address}) if as_json else address)
 
     with resuming(workspace, subjects.benchmark):
-        serve(session, token=token, port=options.port, announce=announce)
+        serve_reviews(session, token=token, port=options.port, announce=announce)
 
 
 def run_serve(options: ServeOptions, as_json: bool) -> None:

@@ -27,9 +27,9 @@ from tasks.release import (
     MANIFEST,
     QUESTION_CONFIGS,
     Contents,
-    read_contents,
     find_last_release,
     open_release,
+    read_contents,
     read_manifest,
 )
 from tasks.run.journal import journal_path, read_journal
