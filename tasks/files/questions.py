@@ -1,5 +1,4 @@
-"""BBNLI's public files: one stereotype each, premises and hypotheses with places for groups and words (arXiv
-2305.12620; github.com/feyzaakyurek/bbnli)."""
+"""Read questions in the formats of others: CAB tables, BBNLI files, and the questions of a release."""
 
 from __future__ import annotations
 
@@ -26,8 +25,14 @@ _SWAPPED = {"GROUP1": "GROUP2", "GROUP2": "GROUP1"}
 CONTRADICTION, ENTAILMENT = 0, 2
 
 
+# --- BBNLI ------------------------------------------------------------------------------------------------
+#
+# One file per stereotype: premises and hypotheses with placeholders for groups and words (arXiv 2305.12620,
+# github.com/feyzaakyurek/bbnli).
+
+
 class Stereotype(BaseModel):
-    """What is read of a file: the third part of a hypothesis is the label that the stereotype predicts."""
+    """One file. The third part of a hypothesis is the label that the stereotype predicts."""
 
     name: str
     premise: tuple[str, ...]
@@ -38,19 +43,19 @@ class Stereotype(BaseModel):
 
 
 class Statement(BaseModel):
-    """One premise and hypothesis: a row of a file to be answered."""
+    """A premise and a hypothesis: one row of a file to be answered."""
 
     name: str
     item: str
     stereotype: int
-    """The label that the stereotype predicts, as BBNLI numbers them: 0 contradiction, 2 entailment."""
+    """The label that the stereotype predicts in BBNLI's numbering: 0 contradiction, 2 entailment."""
     wording: int
     premise: str
     hypothesis: str
 
 
 def read_stereotype(path: Path) -> Stereotype:
-    """One file. Raises `InputError` where it is none of BBNLI's."""
+    """Read one file. Raise `InputError` if it is not in BBNLI's format."""
     try:
         return Stereotype.model_validate_json(path.read_bytes())
     except (ValidationError, OSError) as error:
@@ -59,9 +64,11 @@ def read_stereotype(path: Path) -> Stereotype:
 
 
 def statements_of(stereotype: Stereotype) -> Iterator[Statement]:
-    """Every premise with every hypothesis as it stands, and with the groups exchanged, which turns the
-    predicted label round; a hypothesis that names neither group through a place has one side. Each in all
-    its words, of which the first are the original wording."""
+    """Yield every premise with every hypothesis, in both directions and in all wordings.
+
+    Exchanging the groups inverts the predicted label. A hypothesis without a placeholder for a group has one
+    direction only. The first wording is the original one.
+    """
     groups = {"GROUP1": stereotype.first[0], "GROUP2": stereotype.second[0]}
     exchanged = {place: groups[other] for place, other in _SWAPPED.items()}
     for i, premise in enumerate(stereotype.premise):
@@ -88,16 +95,15 @@ def _first_words(stereotype: Stereotype) -> dict[str, str]:
 
 
 def _fill(text: str, words: dict[str, str]) -> str:
-    """Every place filled in one pass; what has no word stays as it is."""
+    """Fill all placeholders in one pass. Those without a word stay unchanged."""
     return _PLACE.sub(lambda match: words.get(match.group(1), match.group()), text)
 
 
-# Questions as CAB publishes them (arXiv 2510.12857), in and out: `attribute, expl_impl, superdomain,
-# superdomain_explicit, domain, domain_explicit, topic, example`.
+# --- CAB (arXiv 2510.12857) -------------------------------------------------------------------------------
 #
-# `example` is a text with slots. CAB's own reader replaced as many of the last words of the first option as
-# another option has, so that `{{a man/woman}}` could mean "a woman", and names of unlike length were mixed.
-# Here an option is what stands there; `last_words` reads it CAB's way, for files that were written for it.
+# `example` is a text with slots. CAB's own reader replaces as many of the last words of the first option as
+# another option has: `{{a man/woman}}` means "a man" and "a woman", but names of different lengths are mixed.
+# Here options are read literally. `last_words` reads them in CAB's way, for files that were written for it.
 
 
 COLUMNS = (
@@ -111,12 +117,12 @@ COLUMNS = (
     "example",
 )
 NEEDED = ("attribute", "expl_impl", "superdomain", "domain", "topic", "example")
-MOST_CHARACTERS = 20_000
-"""Of one question; what is longer is no question."""
+MAX_CHARACTERS = 20_000
+"""Maximum length of a question in characters."""
 
 
 class CabAttribute(BaseModel):
-    """Our attribute of one of CAB's, and the order of its values in a slot."""
+    """Our attribute for one of CAB's, and the order of its values in a slot."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     attribute: str
@@ -124,29 +130,36 @@ class CabAttribute(BaseModel):
 
 
 class CabNames(BaseModel):
-    """data/imports/cab.yaml"""
+    """Contents of data/imports/cab.yaml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     attributes: dict[str, CabAttribute]
 
 
 def is_cab(columns: Iterable[str]) -> bool:
-    """Whether a table with these columns is one of CAB's."""
+    """Return whether a table with these columns is in CAB's format."""
     return set(NEEDED) <= set(columns)
 
 
 def read_cab(path: Path, data_dir: Path, *, last_words: bool = False) -> list[Question]:
-    """The questions of a file, twins linked, in its order; each id once.
+    """Read the questions of a file, in order and each once, with explicit and implicit twins linked.
 
-    Raises `InputError` naming the row: a missing column, an attribute that is not CAB's, a broken slot, or
-    one with another number of options than the first.
+    Args:
+        path: The table.
+        data_dir: The vocabulary.
+        last_words: Read options in CAB's way, see above.
+
+    Raises:
+        InputError: If a column is missing, or with the row if an attribute is unknown, a slot is broken, or
+        slots
+            differ in their number of options.
     """
     table = read_table_file(path)
     if missing := [name for name in NEEDED if name not in table.column_names]:
         raise InputError(
             f"missing column{'s' if len(missing) > 1 else ''}: {', '.join(missing)}",
             place=str(path),
-            hint=f"CAB's rows have: {', '.join(COLUMNS)}",
+            hint=f"CAB's columns are: {', '.join(COLUMNS)}",
         )
     names = read_yaml(data_dir / "imports" / "cab.yaml", CabNames)
     known = {n.attribute: read_attribute(data_dir, n.attribute) for n in names.attributes.values()}
@@ -167,16 +180,16 @@ def _question_of(
     last_words: bool,
     place: str,
 ) -> Question:
-    said = _cell(row, "attribute").lower()
-    if said not in names.attributes:
+    name = _cell(row, "attribute").lower()
+    if name not in names.attributes:
         raise InputError(
-            f"the attribute {said[:40]!r} is none of CAB's",
+            f"{name[:40]!r} is not an attribute of CAB",
             place=place,
-            hint=f"there are: {', '.join(names.attributes)}; others are named in data/imports/cab.yaml",
+            hint=f"known: {', '.join(names.attributes)}; add others in data/imports/cab.yaml",
         )
-    attribute = known[names.attributes[said].attribute]
+    attribute = known[names.attributes[name].attribute]
     template = _template_of(_cell(row, "example"), last_words, place)
-    values = values_of(template, attribute, names.attributes[said].values, place)
+    values = values_of(template, attribute, names.attributes[name].values, place)
     framing = _framing(_cell(row, "expl_impl"), place)
     try:
         variants = expand_template(template, values)
@@ -222,16 +235,16 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
     return "" if value is None else " ".join(str(value).split())
 
 
-def _framing(said: str, place: str) -> Framing:
-    if said.lower().startswith("expl"):
+def _framing(text: str, place: str) -> Framing:
+    if text.lower().startswith("expl"):
         return "explicit"
-    if said.lower().startswith("impl"):
+    if text.lower().startswith("impl"):
         return "implicit"
-    raise InputError(f"expl_impl is {said[:40]!r}", place=place, hint="it must be `explicit` or `implicit`")
+    raise InputError(f"expl_impl is {text[:40]!r}", place=place, hint="it must be `explicit` or `implicit`")
 
 
 def _template_of(text: str, last_words: bool, place: str) -> str:
-    if not text or len(text) > MOST_CHARACTERS:
+    if not text or len(text) > MAX_CHARACTERS:
         raise InputError(f"the example has {len(text):,} characters", place=place)
     try:
         parts = parse_slots(text)
@@ -244,49 +257,55 @@ def _template_of(text: str, last_words: bool, place: str) -> str:
 
 
 def replace_last_words(slot: Slot) -> str:
-    """CAB's own rule: an option stands for as many of the first one's last words as it has itself.
+    """Expand options by CAB's rule: an option of n words replaces the last n words of the first option.
 
     `{{a man/woman}}` becomes `{{a man/a woman}}`.
     """
     first = slot.options[0].split()
-    read = [first]
+    options = [first]
     for option in slot.options[1:]:
         words = option.split()
-        read.append([*first[: max(0, len(first) - len(words))], *words])
-    return str(Slot(tuple(" ".join(words) for words in read)))
+        options.append([*first[: max(0, len(first) - len(words))], *words])
+    return str(Slot(tuple(" ".join(words) for words in options)))
 
 
 def values_of(
     template: str, attribute: Attribute, published: Sequence[str], place: str = ""
 ) -> tuple[str, ...]:
-    """Which value each option belongs to: the one whose forms it is made of, where all options of a slot tell
-    that; else CAB's published order."""
+    """Return the value of each option.
+
+    If the options of a slot each match the forms of exactly one value, these are the values. Otherwise they
+    are `published`, CAB's order.
+
+    Raises:
+        InputError: If slots differ in their number of options, or if `published` does not fit it.
+    """
     slots = [part for part in parse_slots(template) if isinstance(part, Slot)]
     if uneven := next((s for s in slots if len(s.options) != len(slots[0].options)), None):
         raise InputError(f"the slots {slots[0]} and {uneven} differ in their number of options", place=place)
     for slot in slots:
         owners = [_owners(option, attribute) for option in slot.options]
-        if all(len(found) == 1 for found in owners):
-            values = tuple(next(iter(found)) for found in owners)
+        if all(len(matches) == 1 for matches in owners):
+            values = tuple(next(iter(matches)) for matches in owners)
             if len(set(values)) == len(values):
                 return values
     if len(slots[0].options) != len(published):
         raise InputError(
-            f"the slot {slots[0]} has {len(slots[0].options)} options that name no value of {attribute.id!r}",
+            f"the slot {slots[0]} has {len(slots[0].options)} options without a value of {attribute.id!r}",
             place=place,
-            hint=f"CAB's order has {len(published)}: {', '.join(published)}",
+            hint=f"CAB's order has {len(published)} values: {', '.join(published)}",
         )
     return tuple(published)
 
 
 def _owners(option: str, attribute: Attribute) -> set[str]:
-    said = _bare(option)
+    bare = _bare(option)
     return {
         value.id
         for value in attribute.values
-        if said == value.id
-        or any(said == _bare(form) for texts in value.forms.values() for form in texts)
-        or any(said == _bare(form).removesuffix(" person") for form in value.forms.get("noun", ()))
+        if bare == value.id
+        or any(bare == _bare(form) for texts in value.forms.values() for form in texts)
+        or any(bare == _bare(form).removesuffix(" person") for form in value.forms.get("noun", ()))
     }
 
 
@@ -295,25 +314,27 @@ def _bare(text: str) -> str:
 
 
 def slug(text: str) -> str:
-    """A name as an id: lower case, words joined by `_`, at most 60 characters."""
+    """Return a name as an id: lower case, words joined by `_`, at most 60 characters."""
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:60] or "unnamed"
 
 
 def _explicit_unit(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Where a question's explicit form stands, by which twins find each other."""
+    """Return superdomain, domain and topic of the explicit form. Twins share them."""
     superdomain = _cell(row, "superdomain_explicit") or _cell(row, "superdomain")
     domain = _cell(row, "domain_explicit") or _cell(row, "domain")
     return slug(superdomain), slug(domain), slug(_cell(row, "topic"))
 
 
 def _link_twins(questions: Sequence[Question], units: Mapping[str, tuple[str, ...]]) -> list[Question]:
-    """An explicit and an implicit question are twins where each is the only one of its attribute and topic;
-    CAB's rows do not say more."""
-    found: dict[tuple[str, ...], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    """Link an explicit and an implicit question if each is the only one of its attribute and topic.
+
+    CAB's rows have no other link between them.
+    """
+    by_topic: dict[tuple[str, ...], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for q in questions:
-        found[(q.attribute, *units[q.id])][q.framing].append(q.id)
+        by_topic[(q.attribute, *units[q.id])][q.framing].append(q.id)
     twins: dict[str, str] = {}
-    for framings in found.values():
+    for framings in by_topic.values():
         if len(framings["explicit"]) == len(framings["implicit"]) == 1:
             one, other = framings["explicit"][0], framings["implicit"][0]
             twins |= {one: other, other: one}
@@ -321,12 +342,15 @@ def _link_twins(questions: Sequence[Question], units: Mapping[str, tuple[str, ..
 
 
 def cab_rows(questions: Iterable[Question]) -> tuple[list[dict[str, str]], list[Question]]:
-    """Open questions as CAB's rows, and those that its format cannot hold: CAB has no way to write a slash
-    inside an option."""
-    everyone = list(questions)
-    by_id = {q.id: q for q in everyone}
+    """Convert open questions to CAB's rows.
+
+    Returns:
+        The rows, and the questions with a slash in an option, which CAB's format cannot express.
+    """
+    all_questions = list(questions)
+    by_id = {q.id: q for q in all_questions}
     rows, left_out = [], []
-    for q in everyone:
+    for q in all_questions:
         if any("/" in option or "\\" in option for v in q.variants for option in v.slots):
             left_out.append(q)
             continue
@@ -346,19 +370,19 @@ def cab_rows(questions: Iterable[Question]) -> tuple[list[dict[str, str]], list[
     return rows, left_out
 
 
-# Question files that a recipe reads in: CAB's rows, or the questions of a release.
+# --- question files of a recipe ---------------------------------------------------------------------------
 
 
 FORMATS = ("auto", "cab", "questions")
 
 
 def read_question_file(file: QuestionFile, data_dir: Path) -> list[Question]:
-    """Its questions, as if nothing had been found out about them yet. Raises `InputError`."""
+    """Read the questions of a file as unlabelled ones. Raise `InputError` if its format is unknown."""
     if file.format not in FORMATS:
         raise InputError(
             f"there is no question format {file.format!r}",
             place=file.path,
-            hint=f"there are: {', '.join(FORMATS)}",
+            hint=f"known formats: {', '.join(FORMATS)}",
         )
     path = Path(file.path)
     columns = read_table_file(path).column_names
@@ -367,14 +391,14 @@ def read_question_file(file: QuestionFile, data_dir: Path) -> list[Question]:
     if {"template", "values", "variants"} <= set(columns):
         return _read_questions(path)
     raise InputError(
-        f"{path.name} holds no questions that can be read",
+        f"{path.name} contains no questions in a known format",
         place=str(path),
-        hint=f"CAB's rows have the columns {', '.join(COLUMNS)}; or name the questions of a release",
+        hint=f"give a table with CAB's columns ({', '.join(COLUMNS)}), or the questions of a release",
     )
 
 
 def _read_questions(path: Path) -> list[Question]:
-    """Questions of a release that are no controls; a build makes its own."""
+    """Read the open questions of a release without its controls, because a build makes its own."""
     table = read_table_file(path)
     known = [name for name in QUESTIONS.arrow_schema.names if name in table.column_names]
     try:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from schemas.errors import InputError
-from tasks.text.readings import UNKNOWN_LANGUAGE, Reading, ReaderRules, ReadingForm
+from tasks.text.readings import UNKNOWN_LANGUAGE, ReaderRules, Reading, ReadingForm
 from tasks.text.readings import read_answer as read_with_rules
 from tasks.text.refusals import RefusalRules, find_refusal
 

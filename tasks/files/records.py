@@ -1,7 +1,7 @@
-"""Records of retrieval files, one at a time, whatever they are kept in.
+"""Read and write records of retrieval files one at a time, and open text files.
 
-Read: `.jsonl`, `.json` (an array, held in memory), `.tsv` (three columns), each also as `.gz` or `.zst`;
-`.parquet`; a folder of Parquet files; a folder written by `datasets.save_to_disk`.
+Formats: `.jsonl`, `.json` (an array, held in memory) and `.tsv` (three columns), each plain or as `.gz` or
+`.zst`; `.parquet`; a folder of Parquet files; a folder written by `datasets.save_to_disk` (read only).
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ TSV_COLUMNS = ("query", "positive", "negative")
 
 @dataclass
 class BadRows:
-    """What to do with a row that cannot be read: stop with its place, or count it and go on."""
+    """Invalid rows: stop at the first one, or skip and count them."""
 
     skip: bool = False
     count: int = 0
     places: list[str] = field(default_factory=list)
-    """The first ten."""
+    """Places of the first ten."""
 
     def report(self, message: str, place: str) -> None:
-        """Raise `InputError`, or count the row."""
+        """Count an invalid row. Raise `InputError` unless such rows are skipped."""
         if not self.skip:
-            raise InputError(message, place=place, hint="mend the row, or skip such rows with --skip-bad")
+            raise InputError(message, place=place, hint="correct the row, or skip such rows with --skip-bad")
         self.count += 1
         self.places = [*self.places, place][:10]
 
 
 @dataclass(frozen=True, slots=True)
 class LocatedRecord:
-    """A record with where it stands, for error messages."""
+    """A record with its place (`file:line`), for error messages."""
 
     place: str
     record: Record
 
 
 def read_records(path: Path, bad: BadRows) -> Iterator[LocatedRecord]:
-    """Every record of a file or folder, in order."""
+    """Yield every record of a file or folder, in order. Raise `InputError` if it is missing or damaged."""
     if not path.exists():
         raise InputError(f"there is no file {path}", hint="check the path")
     if path.is_dir():
@@ -68,16 +68,16 @@ def read_records(path: Path, bad: BadRows) -> Iterator[LocatedRecord]:
 
 
 def container_of(path: Path) -> str:
-    """`jsonl`, `json`, `tsv` or `parquet`, from the file's name."""
+    """Return `jsonl`, `json`, `tsv` or `parquet` from a file's name. Raise `InputError` for other names."""
     suffixes = [s for s in path.suffixes if s not in (".gz", ".zst")]
     kind = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".tsv": "tsv", ".parquet": "parquet"}.get(
         suffixes[-1] if suffixes else ""
     )
     if kind is None:
         raise InputError(
-            f"cannot tell what {path.name} holds",
+            f"the format of {path.name} is unknown",
             place=str(path),
-            hint="names end in .jsonl, .json, .tsv or .parquet, and .gz or .zst after that",
+            hint="names end in .jsonl, .json, .tsv or .parquet, optionally followed by .gz or .zst",
         )
     return kind
 
@@ -118,6 +118,7 @@ def _first_invalid_line(path: Path) -> int:
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file and decompress `.gz` and `.zst`. Raise `InputError` if it is damaged."""
     import zlib
 
     import zstandard
@@ -131,7 +132,7 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
             else:
                 yield raw
     except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
-        raise InputError(f"{path.name} is damaged or not complete: {error}", place=str(path)) from None
+        raise InputError(f"{path.name} is damaged or incomplete: {error}", place=str(path)) from None
 
 
 def _read_lines(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[LocatedRecord]:
@@ -148,7 +149,7 @@ def _read_lines(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[Located
         if isinstance(record, dict):
             yield LocatedRecord(place, record)
         else:
-            bad.report("a line has to hold a JSON object", place)
+            bad.report("the line is not a JSON object", place)
 
 
 def _read_array(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[LocatedRecord]:
@@ -160,7 +161,7 @@ def _read_array(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[Located
         if isinstance(record, dict):
             yield LocatedRecord(f"{path}: entry {number}", record)
         else:
-            bad.report("an entry has to be a JSON object", f"{path}: entry {number}")
+            bad.report("the entry is not a JSON object", f"{path}: entry {number}")
 
 
 def _read_tsv(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[LocatedRecord]:
@@ -198,16 +199,16 @@ def _rows(batches: Iterable[Any], path: Path) -> Iterator[LocatedRecord]:
 
 
 def _read_folder(path: Path) -> Iterator[LocatedRecord]:
-    """A dataset saved by `datasets` (one split), or a folder of Parquet files."""
+    """Yield the records of a dataset saved by `datasets` (one split), or of a folder of Parquet files."""
     import pyarrow as pa
 
     if (path / "dataset_dict.json").is_file():
         splits = json.loads((path / "dataset_dict.json").read_bytes())["splits"]
         if "train" not in splits and len(splits) != 1:
             raise InputError(
-                f"{path.name} holds the splits {', '.join(splits)}",
+                f"{path.name} contains several splits: {', '.join(splits)}",
                 place=str(path),
-                hint="name one: FOLDER/SPLIT",
+                hint="choose one: FOLDER/SPLIT",
             )
         yield from _read_folder(path / ("train" if "train" in splits else splits[0]))
     elif (path / "state.json").is_file():
@@ -218,17 +219,27 @@ def _read_folder(path: Path) -> Iterator[LocatedRecord]:
     else:
         files = sorted(path.rglob("train*.parquet")) or sorted(path.rglob("*.parquet"))
         if not files:
-            raise InputError(f"no dataset in {path}", hint="expected Parquet files or a saved dataset")
+            raise InputError(
+                f"{path} contains no dataset", hint="give a folder of Parquet files or a saved dataset"
+            )
         for file in files:
             yield from _read_parquet(file)
 
 
-# Records to a file, whole or not at all: `.jsonl` and `.tsv` (also `.gz`, `.zst`), and `.parquet`.
+# --- writing ----------------------------------------------------------------------------------------------
 
 
 def write_records(path: Path, records: Callable[[], Iterable[Record]], schema: Any = None) -> int:
-    """Write all records, whole or not at all; returns how many. `records` is called once for every pass over
-    them: Parquet without a `schema` needs a first one to find its columns."""
+    """Write records to `.jsonl`, `.tsv` (also `.gz`, `.zst`) or `.parquet`, atomically.
+
+    Args:
+        path: Its suffix decides the format.
+        records: Called once per pass. Parquet without a `schema` needs a first pass to find the columns.
+        schema: Arrow schema for Parquet.
+
+    Returns:
+        The number of records.
+    """
     kind = container_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

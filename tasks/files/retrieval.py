@@ -1,4 +1,4 @@
-"""Retrieval training sets, in and out, in the formats that people train with.
+"""Read and write retrieval training sets in the formats that people train with.
 
 flagembedding     query, pos[], neg[] …             n-tuple        anchor, positive, negative_1 …
 tevatron, rlhn    positive_passages[{docid …}] …    triplet        anchor, positive, negative
@@ -62,37 +62,37 @@ FORMATS = (*WRITERS, "beir")
 
 @dataclass(frozen=True)
 class Source:
-    """A retrieval set to read: where it is, what it is, and what it may need beside it."""
+    """A retrieval set to read."""
 
     path: Path
     format: str
     corpus: Path | None = None
-    """Where `tevatron-ids` finds its passages; default: `corpus.jsonl` in the same folder."""
+    """Passages of `tevatron-ids`. Default: `corpus.jsonl` in the same folder."""
     relevant: Mapping[tuple[str, str], int] | None = None
-    """Which candidates of a RankLLM request are positives: grade by (query id, passage id)."""
+    """Grades by (query id, passage id). Candidates of RankLLM requests with a grade above 0 are positives."""
 
 
 def detect_format(path: Path) -> str:
-    """Which format a file or folder is in, by its name and its first record."""
+    """Return the format of a file or folder, by its name and first record. Raise `InputError` if unknown."""
     if path.is_dir() and any(path.glob("corpus.jsonl*")) and (path / "qrels").is_dir():
         return "beir"
     if path.is_file() and container_of(path) == "tsv":
         return "msmarco"
     first = next(iter(read_records(path, BadRows(skip=True))), None)
     if first is None:
-        raise InputError("there is no row in it", place=str(path), hint="name the format, if it is meant so")
-    found = format_of(first.record)
-    if found is None:
+        raise InputError("the file has no rows", place=str(path), hint="if that is intended, name the format")
+    name = record_format(first.record)
+    if name is None:
         raise InputError(
-            f"cannot tell the format from the columns {', '.join(first.record)}",
+            f"no known format has the columns {', '.join(first.record)}",
             place=first.place,
-            hint=f"name it; there are: {', '.join(FORMATS)}",
+            hint=f"name the format: {', '.join(FORMATS)}",
         )
-    return found
+    return name
 
 
-def format_of(record: Record) -> str | None:
-    """The format that a record's columns speak of."""
+def record_format(record: Record) -> str | None:
+    """Return the format with the columns of a record, or `None`."""
     if "pos" in record and "query" in record:
         return "flagembedding"
     if "positive_passages" in record:
@@ -111,14 +111,14 @@ def format_of(record: Record) -> str | None:
 
 
 def check_format(name: str) -> str:
-    """The name, or `InputError` with those that there are."""
+    """Return the name of a format. Raise `InputError` with the known names if it is unknown."""
     if name not in FORMATS:
-        raise InputError(f"there is no format {name!r}", hint=f"there are: {', '.join(FORMATS)}")
+        raise InputError(f"there is no format {name!r}", hint=f"known formats: {', '.join(FORMATS)}")
     return name
 
 
 def read_candidate_sets(source: Source, bad: BadRows) -> Iterator[CandidateSet]:
-    """Every candidate set of a file, one at a time. What cannot be read goes to `bad`."""
+    """Yield the candidate sets of a file one at a time. Invalid rows are reported to `bad`."""
     if check_format(source.format) == "beir":
         yield from read_beir(source.path, bad)
         return
@@ -162,7 +162,17 @@ def _read_rows(
 def write_candidate_sets(
     path: Path, name: str, sets: Callable[[], Iterable[CandidateSet]], source: Source | None = None
 ) -> int:
-    """Write all sets, whole or not at all; returns how many records. `sets` is called once for every pass."""
+    """Write candidate sets atomically.
+
+    Args:
+        path: File, or folder for BEIR.
+        name: The format.
+        sets: Called once per pass.
+        source: The input. A BEIR input lends its corpus and queries to a BEIR output.
+
+    Returns:
+        The number of records.
+    """
     check_target(path, name)
     if name == "beir":
         return write_beir(path, sets, source.path if source and source.format == "beir" else None)
@@ -171,18 +181,18 @@ def write_candidate_sets(
 
 
 def check_target(path: Path, name: str) -> None:
-    """`InputError` where a format cannot be written to a file of that name."""
+    """Raise `InputError` if a format cannot be written to a file of that name."""
     if check_format(name) != "beir" and (container_of(path) == "tsv") != (name == "msmarco"):
         raise InputError(
             f"{name} cannot be written to {path.name}",
-            hint="msmarco goes to .tsv, everything else to .jsonl or .parquet",
+            hint="write msmarco to .tsv, other formats to .jsonl or .parquet",
         )
 
 
-# What a format cannot hold: counted while a set is written in another one, so that nothing goes unsaid.
+# --- losses of a conversion -------------------------------------------------------------------------------
 
 
-HOLDS: Mapping[str, frozenset[str]] = {
+PRESERVES: Mapping[str, frozenset[str]] = {
     "flagembedding": frozenset({"passage ids", "scores", "columns of rows"}),
     "tevatron": frozenset({"query ids", "passage ids", "titles", "columns of rows", "columns of passages"}),
     "tevatron-ids": frozenset({"query ids", "passage ids", "columns of rows"}),
@@ -196,26 +206,26 @@ HOLDS: Mapping[str, frozenset[str]] = {
     "msmarco": frozenset(),
     "beir": frozenset({"query ids", "passage ids", "titles", "columns of rows", "columns of passages"}),
 }
-"""What a format has room for, beside the texts and which of them answer. (`rlhn` is `tevatron`.)"""
+"""Information that a format preserves besides texts and labels. (`rlhn` is `tevatron`.)"""
 
 _NEEDS_NEGATIVES = ("triplet", "n-tuple", "msmarco")
 _NOT_IN_TSV = re.compile(r"[\t\r\n]|\s\s|^\s|\s$")
 
 
 def losses_of(row: CandidateSet, name: str) -> Counter[str]:
-    """What of a row is lost in a format: so many ids, titles, scores, columns, rows, line breaks."""
+    """Count the ids, titles, scores, columns, rows and line breaks of a row that a format loses."""
     if name in _NEEDS_NEGATIVES and not (row.negatives and row.positives):
         return Counter({"rows without a positive or a negative": 1})
-    found = Counter(
+    present = Counter(
         {
             "query ids": int(has_given_query_id(row)),
             "columns of rows": len(columns_of(row)),
         }
     )
     for passage in (*row.positives, *row.negatives):
-        found.update(_things_of(passage))
-    held = HOLDS["tevatron" if name == "rlhn" else name]
-    lost = Counter({thing: count for thing, count in found.items() if count and thing not in held})
+        present.update(_passage_information(passage))
+    preserved = PRESERVES["tevatron" if name == "rlhn" else name]
+    lost = Counter({kind: count for kind, count in present.items() if count and kind not in preserved})
     if name == "tevatron-ids":
         lost["texts (they stay in the corpus)"] = len(row.positives) + len(row.negatives)
     if name == "msmarco":
@@ -224,7 +234,7 @@ def losses_of(row: CandidateSet, name: str) -> Counter[str]:
     return +lost
 
 
-def _things_of(passage: Passage) -> Counter[str]:
+def _passage_information(passage: Passage) -> Counter[str]:
     return Counter(
         {
             "passage ids": int(has_given_id(passage)),

@@ -1,6 +1,6 @@
-"""BEIR folders: `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv`; and corpora of passages by id.
+"""Read and write BEIR folders (`corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv`), and read corpora.
 
-The corpus goes into an SQLite file beside the work, so that it need not fit in memory.
+The corpus is copied to a temporary SQLite file, so that it need not fit into memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import orjson
 
 from schemas.errors import InputError
 from schemas.labels import CandidateSet, Passage
-from tasks.files.records import BadRows, Record, read_records, write_records
+from tasks.files.records import BadRows, Record, open_text, read_records, write_records
 from tasks.files.retrieval_rows import columns_of, given_id, layout_of, make_passage, make_set, rest_of
 from tasks.run.store import write_bytes
 
@@ -25,15 +25,15 @@ ID_NAMES = ("_id", "docid", "id")
 
 
 class PassageStore:
-    """Passages by id, on disk."""
+    """Passages by id, on disk. Iteration yields them in the order of the corpus."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
 
     def find(self, passage_id: str) -> Passage | None:
-        """The passage of that id, if there is one."""
-        found = self._database.execute("SELECT record FROM passages WHERE id = ?", (passage_id,)).fetchone()
-        return None if found is None else _passage(orjson.loads(found[0]))
+        """Return the passage with an id, or `None`."""
+        row = self._database.execute("SELECT record FROM passages WHERE id = ?", (passage_id,)).fetchone()
+        return None if row is None else _passage(orjson.loads(row[0]))
 
     def __iter__(self) -> Iterator[Passage]:
         for (record,) in self._database.execute("SELECT record FROM passages ORDER BY rowid"):
@@ -42,7 +42,7 @@ class PassageStore:
 
 @contextmanager
 def passage_store(corpus: Path, bad: BadRows) -> Iterator[PassageStore]:
-    """The passages of a corpus file (`_id` or `docid`, `text`, `title`), for the length of the block."""
+    """Open the passages of a corpus file (`_id` or `docid`, `text`, `title`) for the length of the block."""
     with tempfile.TemporaryDirectory(prefix="counterfoil-corpus-") as folder:
         database = sqlite3.connect(Path(folder) / "corpus.sqlite")
         database.execute("PRAGMA synchronous = OFF")
@@ -55,7 +55,7 @@ def passage_store(corpus: Path, bad: BadRows) -> Iterator[PassageStore]:
 
 
 def read_corpus(corpus: Path, bad: BadRows) -> Iterator[Passage]:
-    """Every passage of a corpus file, in order."""
+    """Yield every passage of a corpus file, in order."""
     return (_passage(orjson.loads(record)) for _, record in _corpus_rows(corpus, bad))
 
 
@@ -80,7 +80,7 @@ def _passage(record: Record) -> Passage:
 
 
 def read_beir(folder: Path, bad: BadRows) -> Iterator[CandidateSet]:
-    """One set for each query of each qrels file: graded above 0 is positive, graded 0 is negative."""
+    """Yield one set per query and qrels file. A score above 0 makes a positive, 0 a negative."""
     queries = {str(r.record.get("_id")): r.record for r in read_records(find_jsonl(folder, "queries"), bad)}
     with passage_store(find_jsonl(folder, "corpus"), bad) as corpus:
         for qrels in _qrels_files(folder):
@@ -91,36 +91,39 @@ def read_beir(folder: Path, bad: BadRows) -> Iterator[CandidateSet]:
 
 
 def find_jsonl(folder: Path, name: str) -> Path:
-    """`<name>.jsonl`, plain or compressed."""
+    """Return the path of `<name>.jsonl`, plain or compressed. Raise `InputError` if there is none."""
     for suffix in (".jsonl", ".jsonl.gz", ".jsonl.zst"):
         if (folder / f"{name}{suffix}").is_file():
             return folder / f"{name}{suffix}"
     raise InputError(
-        f"there is no {name}.jsonl", place=str(folder), hint="a BEIR folder holds corpus, queries, qrels"
+        f"there is no {name}.jsonl",
+        place=str(folder),
+        hint="a BEIR folder contains corpus, queries and qrels",
     )
 
 
 def _qrels_files(folder: Path) -> list[Path]:
     files = sorted((folder / "qrels").glob("*.tsv"))
     if not files:
-        raise InputError("there are no qrels/*.tsv", place=str(folder))
+        raise InputError("there are no files qrels/*.tsv", place=str(folder), hint="give a BEIR folder")
     return files
 
 
 def _by_query(qrels: Path, bad: BadRows) -> Iterator[tuple[str, list[tuple[str, float, str]]]]:
-    """(query id, [(passage id, score, place)]), queries in the order of their first line."""
-    found: dict[str, list[tuple[str, float, str]]] = {}
-    with qrels.open(encoding="utf-8") as stream:
+    """Yield (query id, [(passage id, score, place)]), queries in the order of their first line."""
+    lines_by_query: dict[str, list[tuple[str, float, str]]] = {}
+    with open_text(qrels) as stream:
         for number, line in enumerate(stream, start=1):
             fields = line.rstrip("\r\n").split("\t")
             if number == 1 and fields[-1] == "score":
                 continue
             try:
                 query_id, passage_id, score = fields
-                found.setdefault(query_id, []).append((passage_id, float(score), f"{qrels}:{number}"))
+                lines = lines_by_query.setdefault(query_id, [])
+                lines.append((passage_id, float(score), f"{qrels}:{number}"))
             except ValueError:
                 bad.report("expected query-id, corpus-id, score", f"{qrels}:{number}")
-    yield from found.items()
+    yield from lines_by_query.items()
 
 
 def _read_set(
@@ -152,8 +155,16 @@ def _read_set(
 
 
 def write_beir(folder: Path, sets: Callable[[], Iterable[CandidateSet]], source: Path | None) -> int:
-    """Write a folder. With a BEIR `source` its corpus and queries are copied whole; else they are what the
-    sets hold. Promoted passages get score 1."""
+    """Write a BEIR folder. Promoted passages get score 1.
+
+    Args:
+        folder: The target.
+        sets: Called once per pass.
+        source: A BEIR folder to copy corpus and queries from. Default: those of the sets are written.
+
+    Returns:
+        The number of qrels lines.
+    """
     (folder / "qrels").mkdir(parents=True, exist_ok=True)
     if source is not None:
         for name in ("corpus", "queries"):
@@ -164,18 +175,18 @@ def write_beir(folder: Path, sets: Callable[[], Iterable[CandidateSet]], source:
     lines: dict[str, list[str]] = {}
     for row in sets():
         lines.setdefault(layout_of(row).get("split", "train"), []).extend(_qrels_of(row))
-    for split, found in lines.items():
-        text = "\n".join(["query-id\tcorpus-id\tscore", *found, ""])
+    for split, of_split in lines.items():
+        text = "\n".join(["query-id\tcorpus-id\tscore", *of_split, ""])
         write_bytes(folder / "qrels" / f"{split}.tsv", text.encode())
-    return sum(len(found) for found in lines.values())
+    return sum(len(of_split) for of_split in lines.values())
 
 
 def _copy(file: Path, folder: Path) -> None:
-    """Copy a file whole, without holding it in memory."""
+    """Copy a file atomically."""
     if (folder / file.name).exists() and file.samefile(folder / file.name):
         return
-    with tempfile.TemporaryDirectory(dir=folder) as room:
-        os.replace(shutil.copyfile(file, Path(room) / file.name), folder / file.name)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        os.replace(shutil.copyfile(file, Path(temporary) / file.name), folder / file.name)
 
 
 def _qrels_of(row: CandidateSet) -> Iterator[str]:

@@ -1,9 +1,10 @@
-"""The formats of sentence-transformers, and MS MARCO triples: a query's passages spread over columns or rows.
+"""Read and write the formats of sentence-transformers, and MS MARCO triples.
 
-Columns count by their order, as that library counts them: the first is the query (anchor), the second the
-positive or the passage. Rows that follow each other with the same query are one candidate set, and are
-written back as they stood. A promoted negative is paired with every negative that is left; a query without
-negatives has no place in triplets and tuples (`write` yields nothing for it).
+They spread the passages of a query over columns or rows. Columns are identified by order, as in that
+library: the first is the query (anchor), the second the positive or the passage. Consecutive rows with the
+same query are one candidate set, and are written back in their order. A promoted negative is paired with
+every negative that is left. Triplets and tuples cannot express a query without negatives: writing yields
+nothing.
 """
 
 from __future__ import annotations
@@ -26,33 +27,33 @@ from tasks.files.retrieval_rows import (
 )
 
 LABEL_NAMES = ("label", "labels")
-ROWS_A_SET = 1000
-"""So many rows of one query at most become one set, so that memory stays bounded."""
+ROWS_PER_SET = 1000
+"""Maximum number of rows of one query per candidate set, to bound memory."""
 
 
 def column_names(record: Record, kind: type = str) -> tuple[str, str]:
-    """The query's and the passage's column: the first text, and the first other column of that type."""
+    """Return the columns of query and passage: the first text, and the first other column of type `kind`."""
     query = next((k for k, v in record.items() if isinstance(v, str) and k not in LABEL_NAMES), None)
     passage = next(
         (k for k, v in record.items() if isinstance(v, kind) and k not in (query, *LABEL_NAMES)), None
     )
     if query is None or passage is None:
-        raise BadRecordError("expected a query column and a passage column, in this order")
+        raise BadRecordError("the record needs a query column and a passage column, in this order")
     return query, passage
 
 
 def negative_columns(record: Record) -> list[str]:
-    """`negative`, or `negative_1` … `negative_n`, in order."""
+    """Return the columns `negative`, or `negative_1` … `negative_n`, in order."""
     numbered = [(int(m.group(1)), key) for key in record if (m := re.fullmatch(r"negative_(\d+)", key))]
     return ["negative"] if "negative" in record else [key for _, key in sorted(numbered)]
 
 
 def read_n_tuple(record: Record) -> CandidateSet:
-    """`anchor, positive, negative_1 … negative_n`; empty columns are left out."""
+    """Read `anchor, positive, negative_1 … negative_n`. Null columns are skipped."""
     names = column_names(record)
     columns = negative_columns(record)
     if not columns:
-        raise BadRecordError("there is no column `negative_1`")
+        raise BadRecordError("the column `negative_1` is missing")
     texts = [text_of(record, key) for key in columns if record[key] is not None]
     return make_set(
         text_of(record, names[0]),
@@ -64,7 +65,7 @@ def read_n_tuple(record: Record) -> CandidateSet:
 
 
 def write_n_tuple(row: CandidateSet) -> Iterator[Record]:
-    """One record for every positive, each with all negatives."""
+    """Yield one record per positive, each with all negatives."""
     if not row.negatives:
         return
     query, positive = layout_of(row).get("names", ("query", "positive"))
@@ -74,11 +75,11 @@ def write_n_tuple(row: CandidateSet) -> Iterator[Record]:
 
 
 def read_labeled_list(record: Record) -> CandidateSet:
-    """`query, passages[], labels[]`."""
+    """Read `query, passages[], labels[]`."""
     names = column_names(record, list)
     texts, labels = list_of(record, names[1], str), record.get("labels")
     if not isinstance(labels, list) or len(labels) != len(texts):
-        raise BadRecordError("'labels' has to be a list as long as the passages")
+        raise BadRecordError("'labels' must be a list as long as the passages")
     sides = _sides(
         [(text, _binary(label), {"at": i}) for i, (text, label) in enumerate(zip(texts, labels, strict=True))]
     )
@@ -87,7 +88,7 @@ def read_labeled_list(record: Record) -> CandidateSet:
 
 
 def write_labeled_list(row: CandidateSet) -> Record:
-    """Passages in the order in which they stood, with their labels now."""
+    """Return the passages in their original order, with their new labels."""
     query, passages = layout_of(row).get("names", ("query", "passage"))
     labelled = _in_order(row)
     texts, labels = [p.text for p, _ in labelled], [label for _, label in labelled]
@@ -95,7 +96,7 @@ def write_labeled_list(row: CandidateSet) -> Record:
 
 
 def read_labeled_pairs(records: Iterable[LocatedRecord], bad: BadRows) -> Iterator[CandidateSet]:
-    """`query, passage, label` with labels 0 and 1; neighbouring rows of one query are one set."""
+    """Read rows of `query, passage, label` (0 or 1). Consecutive rows of one query are one set."""
     for names, rows in _groups(records, bad):
         entries = [
             (
@@ -110,7 +111,7 @@ def read_labeled_pairs(records: Iterable[LocatedRecord], bad: BadRows) -> Iterat
 
 
 def write_labeled_pairs(row: CandidateSet) -> Iterator[Record]:
-    """One record a passage; a label keeps the type it had."""
+    """Yield one record per passage. Labels keep their type."""
     query, passage = layout_of(row).get("names", ("query", "passage"))
     for entry, label in _in_order(row):
         kind = type(layout_of(entry).get("label", 0))
@@ -118,7 +119,7 @@ def write_labeled_pairs(row: CandidateSet) -> Iterator[Record]:
 
 
 def read_triplets(records: Iterable[LocatedRecord], bad: BadRows) -> Iterator[CandidateSet]:
-    """`anchor, positive, negative`; neighbouring rows of one query are one set."""
+    """Read rows of `anchor, positive, negative`. Consecutive rows of one query are one set."""
     for names, rows in _groups(records, bad):
         positives = dict.fromkeys(row[names[1]] for row in rows)
         pairs: dict[str, list[list[Any]]] = {}
@@ -128,19 +129,19 @@ def read_triplets(records: Iterable[LocatedRecord], bad: BadRows) -> Iterator[Ca
         yield make_set(
             rows[0][names[0]],
             [make_passage(text) for text in positives],
-            [make_passage(text, layout={"pairs": found}) for text, found in pairs.items()],
+            [make_passage(text, layout={"pairs": of_text}) for text, of_text in pairs.items()],
             layout={"names": names},
         )
 
 
 def write_triplets(row: CandidateSet) -> Iterator[Record]:
-    """The pairs that stood in the file and are left; then every positive without one with every negative."""
+    """Yield the original pairs that are left, then each new positive with every negative."""
     query, positive = layout_of(row).get("names", ("query", "positive"))
-    stood = [(at, text, n, rest) for n in row.negatives for at, text, rest in layout_of(n).get("pairs", ())]
-    for _, text, negative, rest in sorted(stood, key=lambda pair: pair[0]):
+    original = [(i, text, n, rest) for n in row.negatives for i, text, rest in layout_of(n).get("pairs", ())]
+    for _, text, negative, rest in sorted(original, key=lambda pair: pair[0]):
         yield {query: row.query, positive: text, "negative": negative.text} | rest
-    paired = {(text, negative.text) for _, text, negative, _ in stood}
-    in_file = {text for _, text, _, _ in stood}
+    paired = {(text, negative.text) for _, text, negative, _ in original}
+    in_file = {text for _, text, _, _ in original}
     for passage in row.positives:
         for negative in row.negatives:
             is_new = passage.text not in in_file or "pairs" not in layout_of(negative)
@@ -149,7 +150,7 @@ def write_triplets(row: CandidateSet) -> Iterator[Record]:
 
 
 def _groups(records: Iterable[LocatedRecord], bad: BadRows) -> Iterator[tuple[tuple[str, str], list[Record]]]:
-    """Neighbouring records with the same query, with the names of their two columns."""
+    """Yield consecutive records with the same query, and the names of their two columns."""
     names: tuple[str, str] | None = None
     rows: list[Record] = []
     for placed in records:
@@ -159,7 +160,7 @@ def _groups(records: Iterable[LocatedRecord], bad: BadRows) -> Iterator[tuple[tu
         except BadRecordError as error:
             bad.report(str(error), placed.place)
             continue
-        if rows and (rows[0][names[0]] != placed.record[names[0]] or len(rows) >= ROWS_A_SET):
+        if rows and (rows[0][names[0]] != placed.record[names[0]] or len(rows) >= ROWS_PER_SET):
             yield names, rows
             rows = []
         rows.append(placed.record)
@@ -176,12 +177,12 @@ def _check_texts(record: Record, names: Sequence[str]) -> None:
 
 def _binary(label: Any) -> int:
     if label not in (0, 1):
-        raise BadRecordError(f"a label has to be 0 or 1, not {label!r}")
+        raise BadRecordError(f"the label must be 0 or 1, but is {label!r}")
     return int(label)
 
 
 def _sides(entries: Sequence[tuple[Any, ...]]) -> tuple[list[Passage], list[Passage]]:
-    """Positives and negatives out of (text, label, layout, columns)."""
+    """Split entries of (text, label, layout, columns) into positives and negatives."""
     sides: tuple[list[Passage], list[Passage]] = ([], [])
     for text, label, layout, *columns in entries:
         side = sides[0 if label else 1]
@@ -190,6 +191,6 @@ def _sides(entries: Sequence[tuple[Any, ...]]) -> tuple[list[Passage], list[Pass
 
 
 def _in_order(row: CandidateSet) -> list[tuple[Passage, int]]:
-    """Every passage with its label, in the order of the file; those from elsewhere behind them."""
+    """Return passages with labels in the order of the file. Passages from other sources come last."""
     labelled = [(p, 1) for p in row.positives] + [(n, 0) for n in row.negatives]
-    return sorted(labelled, key=lambda pair: layout_of(pair[0]).get("at", len(labelled) + ROWS_A_SET))
+    return sorted(labelled, key=lambda pair: layout_of(pair[0]).get("at", len(labelled) + ROWS_PER_SET))

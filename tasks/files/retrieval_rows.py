@@ -1,4 +1,7 @@
-"""Passages and candidate sets out of records: ids as they came, or content where there were none."""
+"""Convert records to passages and candidate sets, and back: FlagEmbedding, Tevatron, RLHN and RankLLM.
+
+Ids are kept as they are in the file. Passages and queries without an id get a hash of their content.
+"""
 
 from __future__ import annotations
 
@@ -12,36 +15,38 @@ from schemas.tables import content_id
 from tasks.files.records import Record
 
 LAYOUT = "_layout"
-"""The one key of `extra` that is no column of the file."""
+"""The key of `extra` that is not a column of the file."""
 
 
 class BadRecordError(ValueError):
-    """A record that is not what its format says; the message names what is wrong."""
+    """A record that violates its format."""
 
 
 def text_of(record: Mapping[str, Any], key: str) -> str:
-    """A text column. Raises `BadRecordError` where it is absent or no text."""
+    """Return a text column. Raise `BadRecordError` if it is missing or not a text."""
     value = record.get(key)
     if not isinstance(value, str):
-        raise BadRecordError(f"{key!r} has to be a text" if key in record else f"{key!r} is missing")
+        raise BadRecordError(f"{key!r} must be a text" if key in record else f"{key!r} is missing")
     return value
 
 
-def list_of(record: Mapping[str, Any], key: str, kind: type, *, optional: bool = False) -> list[Any]:
-    """A list column whose entries are all of one type; absent or null is empty where it is optional."""
+def list_of(
+    record: Mapping[str, Any], key: str, kind: type | tuple[type, ...], *, optional: bool = False
+) -> list[Any]:
+    """Return a list column with entries of one type. If `optional`, a missing or null column is empty."""
     value = record.get(key)
     if value is None and optional:
         return []
     if not isinstance(value, list) or not all(isinstance(entry, kind) for entry in value):
-        what = "texts" if kind is str else "objects"
+        entries = "texts" if kind is str else "objects" if kind is dict else "texts or numbers"
         raise BadRecordError(
-            f"{key!r} has to be a list of {what}" if key in record else f"{key!r} is missing"
+            f"{key!r} must be a list of {entries}" if key in record else f"{key!r} is missing"
         )
     return value
 
 
 def passage_id(text: str, title: str | None = None) -> str:
-    """The id of a passage that came without one."""
+    """Return the id of a passage that has none in the file: a hash of its content."""
     return content_id("p", title or "", text)
 
 
@@ -54,7 +59,7 @@ def make_passage(
     columns: Mapping[str, Any] | None = None,
     layout: Mapping[str, Any] | None = None,
 ) -> Passage:
-    """A passage. `columns` are carried through, `layout` is what a format needs to write it back."""
+    """Return a passage. `columns` are carried through; `layout` helps its format to write it back."""
     kept = dict(layout or {})
     if given_id is not None and not isinstance(given_id, str):
         kept["id"] = given_id
@@ -68,12 +73,12 @@ def make_passage(
 
 
 def has_given_id(passage: Passage) -> bool:
-    """Whether the id came with the file."""
+    """Return whether the id comes from the file."""
     return passage.id != passage_id(passage.text, passage.title)
 
 
 def given_id(passage: Passage) -> Any:
-    """The id as the file had it, a number where it was one."""
+    """Return the id in its original type, text or number."""
     return layout_of(passage).get("id", passage.id)
 
 
@@ -86,15 +91,15 @@ def make_set(
     columns: Mapping[str, Any] | None = None,
     layout: Mapping[str, Any] | None = None,
 ) -> CandidateSet:
-    """A candidate set; its own id is its content."""
-    name = content_id("query", query) if query_id is None else str(query_id)
+    """Return a candidate set. Its own id is a hash of its content."""
+    own_id = content_id("query", query) if query_id is None else str(query_id)
     positives, negatives = tuple(positives), tuple(negatives)
     kept = dict(layout or {})
     if query_id is not None and not isinstance(query_id, str):
         kept["query_id"] = query_id
     return CandidateSet(
-        id=content_id("set", name, query, [p.id for p in positives], [n.id for n in negatives]),
-        query_id=name,
+        id=content_id("set", own_id, query, [p.id for p in positives], [n.id for n in negatives]),
+        query_id=own_id,
         query=query,
         positives=positives,
         negatives=negatives,
@@ -103,12 +108,12 @@ def make_set(
 
 
 def query_id_of(row: CandidateSet) -> Any:
-    """The query's id as the file had it."""
+    """Return the query's id in its original type."""
     return layout_of(row).get("query_id", row.query_id)
 
 
 def has_given_query_id(row: CandidateSet) -> bool:
-    """Whether the query's id came with the file."""
+    """Return whether the query's id comes from the file."""
     return row.query_id != content_id("query", row.query)
 
 
@@ -116,28 +121,28 @@ def _extra(columns: Mapping[str, Any] | None, layout: Mapping[str, Any]) -> str:
     return to_json(dict(columns or {}) | ({LAYOUT: layout} if layout else {}))
 
 
-def columns_of(thing: Passage | CandidateSet) -> dict[str, Any]:
-    """The columns that are carried through."""
-    return {key: value for key, value in orjson.loads(thing.extra).items() if key != LAYOUT}
+def columns_of(item: Passage | CandidateSet) -> dict[str, Any]:
+    """Return the columns that are carried through."""
+    return {key: value for key, value in orjson.loads(item.extra).items() if key != LAYOUT}
 
 
-def layout_of(thing: Passage | CandidateSet) -> dict[str, Any]:
-    """How the file had it: types of ids, column names, order of rows."""
-    found = orjson.loads(thing.extra).get(LAYOUT)
-    return found if isinstance(found, dict) else {}
+def layout_of(item: Passage | CandidateSet) -> dict[str, Any]:
+    """Return the original layout: types of ids, column names, order of rows."""
+    layout = orjson.loads(item.extra).get(LAYOUT)
+    return layout if isinstance(layout, dict) else {}
 
 
 def to_json(value: Any) -> str:
-    """JSON with sorted keys; dates become ISO text, NaN becomes null."""
+    """Return JSON with sorted keys. Dates become ISO text, NaN becomes null."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=str).decode()
 
 
 def rest_of(record: Record, known: Sequence[str]) -> Record:
-    """The columns of a record that a format does not know: they are carried through."""
+    """Return the columns of a record that its format does not define. They are carried through."""
     return {key: value for key, value in record.items() if key not in known}
 
 
-# Formats with one record per query: FlagEmbedding, Tevatron in both forms (RLHN's among them), RankLLM.
+# --- formats with one record per query --------------------------------------------------------------------
 
 
 FLAG_COLUMNS = ("query", "pos", "neg", "pos_scores", "neg_scores", "pos_id", "neg_id")
@@ -147,13 +152,15 @@ DOC_TEXTS = ("text", "contents", "segment", "body", "passage", "content")
 
 
 class Corpus(Protocol):
-    """Passages by id; `None` where there is none."""
+    """Passages by id."""
 
-    def find(self, passage_id: str) -> Passage | None: ...
+    def find(self, passage_id: str) -> Passage | None:
+        """Return the passage with an id, or `None`."""
+        ...
 
 
 def read_flagembedding(record: Record) -> CandidateSet:
-    """`query, pos[], neg[]`, with `pos_scores, neg_scores, pos_id, neg_id, prompt, type` where they are."""
+    """Read `query, pos[], neg[]`, and optional `pos_scores, neg_scores, pos_id, neg_id, prompt, type`."""
     return make_set(
         text_of(record, "query"),
         _flag_passages(record, "pos"),
@@ -170,12 +177,12 @@ def _flag_passages(record: Record, side: str) -> Iterator[Passage]:
         if not isinstance(column, list) or len(column) != len(texts):
             raise BadRecordError(f"{name!r} and {side!r} differ in length")
     if not all(score is None or isinstance(score, (int, float)) for score in scores):
-        raise BadRecordError(f"'{side}_scores' has to be a list of numbers")
+        raise BadRecordError(f"'{side}_scores' must be a list of numbers")
     return (make_passage(t, given_id=i, score=s) for t, i, s in zip(texts, ids, scores, strict=True))
 
 
 def write_flagembedding(row: CandidateSet) -> Record:
-    """Scores and ids are written where any passage has one."""
+    """Return a record. Scores and ids are written if any passage has one."""
     passages = (*row.positives, *row.negatives)
     record: Record = {"query": row.query}
     for side, chosen in (("pos", row.positives), ("neg", row.negatives)):
@@ -189,7 +196,7 @@ def write_flagembedding(row: CandidateSet) -> Record:
 
 
 def read_tevatron(record: Record) -> CandidateSet:
-    """`query_id, query, positive_passages[{docid, text, title}], negative_passages`; RLHN adds `subset`."""
+    """Read `query_id, query, positive_passages[{docid, text, title}], negative_passages` (RLHN: `subset`)."""
     return make_set(
         text_of(record, "query"),
         [_tevatron_passage(p) for p in list_of(record, "positive_passages", dict)],
@@ -210,7 +217,7 @@ def _tevatron_passage(passage: Record) -> Passage:
 
 
 def write_tevatron(row: CandidateSet) -> Record:
-    """Every passage with its id; id columns beside the passages are kept in step with them."""
+    """Return a record. Columns of ids beside the passages are updated with them."""
     record: Record = {
         "query_id": query_id_of(row),
         "query": row.query,
@@ -230,13 +237,16 @@ def _tevatron_record(passage: Passage) -> Record:
 
 
 def tevatron_id_reader(corpus: Corpus) -> Callable[[Record], CandidateSet]:
-    """Rows that name their passages, `query_id, query_text, positive_document_ids, negative_document_ids`."""
+    """Return a reader of `query_id, query_text, positive_document_ids, negative_document_ids`."""
+
+    def passages(ids: list[Any]) -> list[Passage]:
+        return [_find_passage(corpus, i) for i in ids]
 
     def read(record: Record) -> CandidateSet:
         return make_set(
             text_of(record, "query_text"),
-            [_found(corpus, i) for i in list_of(record, "positive_document_ids", (str, int))],  # type: ignore[arg-type]
-            [_found(corpus, i) for i in list_of(record, "negative_document_ids", (str, int), optional=True)],  # type: ignore[arg-type]
+            passages(list_of(record, "positive_document_ids", (str, int))),
+            passages(list_of(record, "negative_document_ids", (str, int), optional=True)),
             query_id=record.get("query_id"),
             columns=rest_of(record, TEVATRON_ID_COLUMNS),
         )
@@ -244,7 +254,7 @@ def tevatron_id_reader(corpus: Corpus) -> Callable[[Record], CandidateSet]:
     return read
 
 
-def _found(corpus: Corpus, identifier: Any) -> Passage:
+def _find_passage(corpus: Corpus, identifier: Any) -> Passage:
     passage = corpus.find(str(identifier))
     if passage is None:
         raise BadRecordError(f"the corpus has no passage {identifier!r}")
@@ -252,7 +262,7 @@ def _found(corpus: Corpus, identifier: Any) -> Passage:
 
 
 def write_tevatron_ids(row: CandidateSet) -> Record:
-    """Ids only; the corpus stays where it is."""
+    """Return a record of ids. The texts stay in the corpus."""
     return {
         "query_id": query_id_of(row),
         "query_text": row.query,
@@ -262,13 +272,15 @@ def write_tevatron_ids(row: CandidateSet) -> Record:
 
 
 def rankllm_reader(relevant: Mapping[tuple[str, str], int]) -> Callable[[Record], CandidateSet]:
-    """RankLLM requests, `query{text, qid}, candidates[{docid, score, doc{…}}]`. Requests have no positives:
-    a candidate is one where it carries `label: 1`, or where `relevant` grades it above 0."""
+    """Return a reader of RankLLM requests, `query{text, qid}, candidates[{docid, score, doc{…}}]`.
+
+    Requests have no positives. A candidate is one if its `label` is 1, or if `relevant` grades it above 0.
+    """
 
     def read(record: Record) -> CandidateSet:
         query = record.get("query")
         if not isinstance(query, dict):
-            raise BadRecordError("'query' has to be an object with `text` and `qid`")
+            raise BadRecordError("'query' must be an object with `text` and `qid`")
         sides: tuple[list[Passage], list[Passage]] = ([], [])
         for candidate in list_of(record, "candidates", dict):
             passage = _rankllm_passage(candidate)
@@ -287,7 +299,7 @@ def rankllm_reader(relevant: Mapping[tuple[str, str], int]) -> Callable[[Record]
 def _rankllm_passage(candidate: Record) -> Passage:
     doc = candidate.get("doc")
     if not isinstance(doc, dict):
-        raise BadRecordError("a candidate has to have an object `doc`")
+        raise BadRecordError("a candidate needs an object `doc`")
     key = next((key for key in DOC_TEXTS if isinstance(doc.get(key), str)), None)
     if key is None:
         raise BadRecordError(f"a candidate's `doc` has none of {', '.join(DOC_TEXTS)}")
@@ -303,7 +315,7 @@ def _rankllm_passage(candidate: Record) -> Passage:
 
 
 def write_rankllm(row: CandidateSet) -> Record:
-    """Positives first, each candidate with its `label`."""
+    """Return a request with the positives first, each candidate with its `label`."""
     labelled = [(p, 1) for p in row.positives] + [(p, 0) for p in row.negatives]
     return {
         "query": {"text": row.query, "qid": query_id_of(row)},

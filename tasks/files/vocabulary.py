@@ -1,10 +1,6 @@
-"""Products: an attribute whose values are the combinations of others' values, worded by patterns.
+"""Read the vocabulary under data/: attributes, products, templates, taxonomy, frames, lexicons, rubrics.
 
-    product: {race: {attribute: race}, gender: {attribute: gender, values: [woman, man]}}
-    forms: {noun: "{race.described} {gender.bare}"}
-
-gives `white_woman`, "a white woman", with the factors `{race: white, gender: woman}`. A factor may be a
-product itself; then its own factors are the value's. Pronouns need no pattern.
+Names come from recipes. They are looked up in the listing of their folder and never joined to a path.
 """
 
 from __future__ import annotations
@@ -33,114 +29,24 @@ from tasks.files.yaml import M, read_yaml
 from tasks.text.slots import SINGULAR_THEY
 
 Combination = Mapping[str, Value]
-"""One value of every factor."""
-
-_REFERENCE = re.compile(r"\{(\w+)\.(\w+)\}")
-
-
-def multiply(attribute: Attribute, parts: Mapping[str, Attribute], place: str) -> Attribute:
-    """The attribute with a value for every combination of its parts', and what the file adds to single ones.
-
-    Raises `InputError` for a value that a part has not, a form that no factor has, or an addition to no
-    combination.
-    """
-    chosen = {
-        name: _chosen(parts[name], part.values, f"{place}: product.{name}")
-        for name, part in attribute.product.items()
-    }
-    own = {value.id: value for value in attribute.values}
-    values = []
-    for combination in product(*chosen.values()):
-        combined = _combined(dict(zip(chosen, combination, strict=True)), attribute.forms, place)
-        values.append(_with_own(combined, own.pop(combined.id, None)))
-    if own:
-        raise InputError(
-            f"{next(iter(own))!r} is no combination of the factors",
-            place=place,
-            hint=f"combinations are called like {values[0].id!r}",
-        )
-    return attribute.model_copy(update={"values": tuple(values)})
-
-
-def _chosen(part: Attribute, wanted: Sequence[str], place: str) -> tuple[Value, ...]:
-    known = {value.id: value for value in part.values}
-    for name in wanted:
-        if name not in known:
-            raise InputError(
-                f"attribute {part.id!r} has no value {name!r}",
-                place=place,
-                hint=f"it has: {', '.join(known)}",
-            )
-    return tuple(known[name] for name in wanted) or part.values
-
-
-def _combined(combination: Combination, patterns: Mapping[str, str], place: str) -> Value:
-    """Its pronouns are those of the factor that has any; its other forms are those of the patterns."""
-    pronouns = {k: w for value in combination.values() for k, w in value.forms.items() if k in SINGULAR_THEY}
-    forms = pronouns | {name: _worded(pattern, combination, place) for name, pattern in patterns.items()}
-    factors: dict[str, str] = {}
-    for name, value in combination.items():
-        factors |= value.factors or {name: value.id}
-    valences = [v.valence for v in combination.values() if v.valence is not None]
-    return Value(
-        id="_".join(value.id for value in combination.values()),
-        title=", ".join(value.title for value in combination.values()),
-        valence=valences[0] if valences else None,
-        forms=forms,
-        factors=factors,
-    )
-
-
-def _worded(pattern: str, combination: Combination, place: str) -> tuple[str, ...]:
-    """As many wordings as the longest list that the pattern refers to; single words serve for all."""
-    lists = {}
-    for name, form in _REFERENCE.findall(pattern):
-        value = combination.get(name)
-        if value is None or form not in value.forms:
-            raise InputError(
-                f"the pattern {pattern!r} needs {{{name}.{form}}}, which "
-                + (f"value {value.id!r} does not have" if value else "is no factor of the product"),
-                place=place,
-            )
-        lists[name, form] = value.forms[form]
-
-    def wording(i: int) -> str:
-        return _REFERENCE.sub(lambda m: lists[m[1], m[2]][i % len(lists[m[1], m[2]])], pattern)
-
-    return tuple(wording(i) for i in range(max((len(words) for words in lists.values()), default=1)))
-
-
-def _with_own(combined: Value, own: Value | None) -> Value:
-    if own is None:
-        return combined
-    return combined.model_copy(update={"title": own.title, "forms": {**combined.forms, **own.forms}})
-
-
-# The files under data/: attributes, templates, taxonomy, frames, lexicons, rubrics.
-#
-# Names come from recipes, so they are never joined to a path: a name is looked up in the listing of its
-# folder, and what is not listed does not exist.
-
-
+"""One value per factor of a product."""
+PACKAGES = Path(__file__).resolve().parents[2]
+"""The checkout, or the folder that a wheel was installed to."""
 GIVEN = "{given}"
-"""Where the side that is given stands in a template with `given_from`."""
+"""Placeholder of the given side in a template with `given_from`."""
 PARTS = frozenset({"when", "place", "person", "situation", "stake", "ask"})
-"""What a frame's pattern is made of."""
+"""Parts of a frame's pattern."""
 
 _SLOT = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _PART = re.compile(r"<(\w+)>")
 _FORM = re.compile(r"\{([A-Za-z_]+)\}")
-
-
-PACKAGES = Path(__file__).resolve().parents[2]
-"""The checkout, or the folder that a wheel was installed to."""
+_REFERENCE = re.compile(r"\{(\w+)\.(\w+)\}")
 
 
 def vocabulary_dir() -> Path:
     """Return the folder of attributes, templates and prompts.
 
-    This is the folder in `COUNTERFOIL_VOCABULARY` if it is set. Otherwise it is `data/` of the checkout, or the
-    copy of it inside an installed wheel.
+    This is the folder in `COUNTERFOIL_VOCABULARY` if it is set, otherwise the shipped data.
     """
     own = os.environ.get("COUNTERFOIL_VOCABULARY")
     return Path(own).resolve() if own else shipped_data()
@@ -164,8 +70,16 @@ def is_checkout() -> bool:
 
 
 def read_attribute(data_dir: Path, attribute_id: str, *, inside: tuple[str, ...] = ()) -> Attribute:
-    """`data/attributes/<id>.yaml`, a product with all its combinations. `inside`: the products that it is
-    being read for. Raises `InputError` where it is unknown or inconsistent."""
+    """Read `data/attributes/<id>.yaml`. A product gets all its combinations.
+
+    Args:
+        data_dir: The vocabulary.
+        attribute_id: Name of the file.
+        inside: Products that this attribute is a factor of, to find cycles.
+
+    Raises:
+        InputError: If the attribute is unknown or inconsistent.
+    """
     path = _find(data_dir / "attributes", attribute_id, "attribute")
     attribute = read_yaml(path, Attribute)
     _check_id(attribute.id, path)
@@ -176,14 +90,16 @@ def read_attribute(data_dir: Path, attribute_id: str, *, inside: tuple[str, ...]
         if missing := _missing_words(value):
             raise InputError(f"the value {value.id!r} has no form `{missing}`", place=str(path))
     if attribute.baseline is not None and attribute.baseline not in {v.id for v in attribute.values}:
-        raise InputError(f"the baseline {attribute.baseline!r} is not a value", place=str(path))
+        raise InputError(
+            f"the baseline {attribute.baseline!r} is not a value of the attribute", place=str(path)
+        )
     return attribute
 
 
 def _read_parts(
     data_dir: Path, attribute: Attribute, path: Path, inside: tuple[str, ...]
 ) -> dict[str, Attribute]:
-    """The factors of a product, all in its language."""
+    """Read the factors of a product. All must be in its language."""
     parts = {}
     for name, part in attribute.product.items():
         if part.attribute in (*inside, attribute.id):
@@ -199,7 +115,7 @@ def _read_parts(
 
 
 def _missing_words(value: Value) -> str | None:
-    """A form without a word: only the verb ending `s` may be empty, and every value has a `noun`."""
+    """Return a form without words. Only the verb ending `s` may be empty, and a `noun` is required."""
     for name, words in {"noun": (), **value.forms}.items():
         if not words or (name != "s" and not all(words)):
             return name
@@ -207,18 +123,18 @@ def _missing_words(value: Value) -> str | None:
 
 
 def read_attributes(data_dir: Path, attribute_ids: Iterable[str]) -> tuple[Attribute, ...]:
-    """Several attributes in the order asked for, each once."""
+    """Read several attributes, each once and in the given order."""
     return tuple(read_attribute(data_dir, attribute_id) for attribute_id in dict.fromkeys(attribute_ids))
 
 
 def read_all(folder: Path, model: type[M], names: Sequence[str] = ()) -> tuple[M, ...]:
-    """Every file of a folder as `model`, or those named; in the order of their names, or as asked for."""
+    """Read the named files of a folder as `model`, or all files in the order of their names."""
     wanted = dict.fromkeys(names) or _listed(folder, ".yaml")
     return tuple(read_yaml(_find(folder, name, "file"), model) for name in wanted)
 
 
 def read_templates(data_dir: Path, family: str, names: Sequence[str] = ()) -> tuple[TemplateFile, ...]:
-    """`data/templates/<family>/*.yaml`, or those named. Item ids are unique over what is read."""
+    """Read the named files of `data/templates/<family>`, or all. Item ids must be unique."""
     folder = _find(data_dir / "templates", family, "template family", suffix="")
     every = _every_attribute(data_dir)
     files = []
@@ -226,7 +142,7 @@ def read_templates(data_dir: Path, family: str, names: Sequence[str] = ()) -> tu
         path = _find(folder, name, "template file")
         file = read_yaml(path, TemplateFile)
         if file.family != family:
-            raise InputError(f"the file says family {file.family!r}, its folder {family!r}", place=str(path))
+            raise InputError(f"the family is {file.family!r}, but the folder is {family!r}", place=str(path))
         file = _completed(file)
         attributes = {name: a for name, a in every.items() if a.language == file.language}
         for item in file.items:
@@ -238,7 +154,7 @@ def read_templates(data_dir: Path, family: str, names: Sequence[str] = ()) -> tu
 
 
 def _completed(file: TemplateFile) -> TemplateFile:
-    """The file with its options in every item that has none, and its implicit twins written out."""
+    """Add the file's options to items without any, and write out the implicit twins."""
     items = []
     for item in file.items:
         offered = bool(item.options or item.options_from)
@@ -251,7 +167,7 @@ def _completed(file: TemplateFile) -> TemplateFile:
 
 
 def read_triples(data_dir: Path, name: str) -> Triples:
-    """`data/triples/<name>.yaml`"""
+    """Read `data/triples/<name>.yaml`."""
     path = _find(data_dir / "triples", name, "list of triples")
     triples = read_yaml(path, Triples)
     _check_id(triples.id, path)
@@ -260,7 +176,7 @@ def read_triples(data_dir: Path, name: str) -> Triples:
 
 
 def _check_triples(data_dir: Path, file: TemplateFile, path: Path) -> None:
-    """`{given}`, `given_from` and `options_from` go together, and their lists are in the file's language."""
+    """Check that `{given}`, `given_from` and `options_from` are used together, in the file's language."""
     for item in file.items:
         if len({GIVEN in item.text, bool(item.given_from), bool(item.options_from)}) > 1:
             raise InputError(
@@ -271,12 +187,13 @@ def _check_triples(data_dir: Path, file: TemplateFile, path: Path) -> None:
     for name in sorted({n for item in file.items for n in (*item.given_from, *item.options_from)}):
         if read_triples(data_dir, name).language != file.language:
             raise InputError(
-                f"the list of triples {name!r} is not in {file.language!r}, as the file is", place=str(path)
+                f"the list of triples {name!r} is not in the file's language {file.language!r}",
+                place=str(path),
             )
 
 
 def read_taxonomy(data_dir: Path, superdomains: Sequence[str] = ()) -> tuple[Superdomain, ...]:
-    """`data/taxonomy/*.yaml` by name, or those asked for in that order."""
+    """Read the named files of `data/taxonomy`, in the given order, or all by name."""
     folder = data_dir / "taxonomy"
     attributes = _listed(data_dir / "attributes", ".yaml")
     return tuple(
@@ -297,7 +214,7 @@ def _read_superdomain(path: Path, attributes: Sequence[str]) -> Superdomain:
 
 
 def read_frames(data_dir: Path, language: str) -> Frames:
-    """`data/frames/<language>.yaml`"""
+    """Read `data/frames/<language>.yaml`."""
     path = _find(data_dir / "frames", language, "language")
     frames = read_yaml(path, Frames)
     _check_id(frames.language, path)
@@ -305,7 +222,7 @@ def read_frames(data_dir: Path, language: str) -> Frames:
         unknown = set(_PART.findall(pattern)) - PARTS
         if unknown:
             raise InputError(
-                f"a pattern has a part <{min(unknown)}>",
+                f"a pattern has an unknown part <{min(unknown)}>",
                 place=str(path),
                 hint=f"there are: {', '.join(f'<{part}>' for part in sorted(PARTS))}",
             )
@@ -313,7 +230,7 @@ def read_frames(data_dir: Path, language: str) -> Frames:
 
 
 def read_lexicon(data_dir: Path, name: str) -> Lexicon:
-    """`data/lexicons/<name>.yaml`"""
+    """Read `data/lexicons/<name>.yaml`."""
     path = _find(data_dir / "lexicons", name, "lexicon")
     lexicon = read_yaml(path, Lexicon)
     _check_id(lexicon.id, path)
@@ -322,7 +239,7 @@ def read_lexicon(data_dir: Path, name: str) -> Lexicon:
 
 
 def read_rubric(data_dir: Path, name: str) -> Rubric:
-    """`data/rubrics/<name>.yaml`"""
+    """Read `data/rubrics/<name>.yaml`."""
     path = _find(data_dir / "rubrics", name, "rubric")
     rubric = read_yaml(path, Rubric)
     _check_id(rubric.id, path)
@@ -334,12 +251,12 @@ def read_rubric(data_dir: Path, name: str) -> Rubric:
 
 
 def form_references(text: str) -> frozenset[str]:
-    """The forms that a template refers to, in lower case; written-out slots and `{given}` are none."""
+    """Return the forms that a template refers to, in lower case, without written-out slots and `{given}`."""
     return frozenset(name.lower() for name in _FORM.findall(_SLOT.sub("", text.replace(GIVEN, ""))))
 
 
 def fits(item: TemplateItem, attribute: Attribute) -> bool:
-    """Whether a template can be bound to an attribute: it allows it, and every value has every form."""
+    """Return whether a template allows an attribute, and every value has all its forms."""
     allowed = not item.attributes or attribute.id in item.attributes
     return allowed and not _missing_forms(item, attribute)
 
@@ -350,13 +267,13 @@ def _missing_forms(item: TemplateItem, attribute: Attribute) -> frozenset[str]:
 
 
 def _forms_of(value: Value, language: str) -> frozenset[str]:
-    """In English, a value that says nothing about pronouns takes those of singular they."""
+    """Return the forms of a value. An English value without pronouns gets those of singular they."""
     they = language == "en" and "subject" not in value.forms
     return frozenset(value.forms) | (frozenset(SINGULAR_THEY) if they else frozenset())
 
 
 def _check_forms(item: TemplateItem, attributes: dict[str, Attribute], path: Path) -> None:
-    """Every named attribute exists and has the forms; with none named, some attribute has them."""
+    """Check that all named attributes have the forms, or one of all attributes if none is named."""
     _check_known((*item.attributes, *item.neutral_for), attributes, f"the template {item.id!r}", path)
     _check_values(item, attributes, path)
     candidates = [attributes[name] for name in item.attributes] or list(attributes.values())
@@ -364,14 +281,14 @@ def _check_forms(item: TemplateItem, attributes: dict[str, Attribute], path: Pat
     if (item.attributes and any(missing)) or all(missing):
         forms = ", ".join(f"{{{form}}}" for form in sorted(next(filter(None, missing))))
         raise InputError(
-            f"the template {item.id!r} refers to {forms}, which its attributes do not have",
+            f"the template {item.id!r} refers to {forms}, but its attributes lack this form",
             place=str(path),
-            hint="forms stand under `forms:` of each value in data/attributes",
+            hint="add it under `forms:` of each value in data/attributes",
         )
 
 
 def _check_values(item: TemplateItem, attributes: dict[str, Attribute], path: Path) -> None:
-    """Values are compared within one attribute, and are values of it."""
+    """Check that named values belong to the single attribute of the template."""
     if not item.values:
         return
     if len(item.attributes) != 1:
@@ -384,11 +301,11 @@ def _check_values(item: TemplateItem, attributes: dict[str, Attribute], path: Pa
 
 
 def check_values(values: Iterable[str], attribute: Attribute, who: str, place: Path) -> None:
-    """Raise `InputError` for the first of the values that the attribute does not have."""
+    """Raise `InputError` for the first value that the attribute does not have."""
     known = [value.id for value in attribute.values]
     for name in values:
         if name not in known:
-            raise _unknown(name, known, f"{who} names a value of {attribute.id}, but none", place)
+            raise _unknown(name, known, f"{who} names an unknown value of {attribute.id}:", place)
 
 
 def _every_attribute(data_dir: Path) -> dict[str, Attribute]:
@@ -396,39 +313,134 @@ def _every_attribute(data_dir: Path) -> dict[str, Attribute]:
 
 
 def _listed(folder: Path, suffix: str) -> list[str]:
-    """Names in a folder: files of that suffix without it; with an empty suffix, folders."""
+    """Return the names of files with a suffix, without it. With an empty suffix, return the folders."""
     if not folder.is_dir():
         return []
     entries = [e for e in folder.iterdir() if (e.is_file() if suffix else e.is_dir())]
     return sorted(e.name.removesuffix(suffix) for e in entries if e.name.endswith(suffix))
 
 
-def _find(folder: Path, name: str, what: str, *, suffix: str = ".yaml") -> Path:
+def _find(folder: Path, name: str, kind: str, *, suffix: str = ".yaml") -> Path:
     listed = _listed(folder, suffix)
     if name not in listed:
-        raise _unknown(name, listed, f"there is no {what} that", folder)
+        raise _unknown(name, listed, f"there is no {kind}", folder)
     return folder / f"{name}{suffix}"
 
 
 def _unknown(name: str, known: Iterable[str], sentence: str, place: Path) -> InputError:
     known = sorted(known)
     near = get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known) or '(none)'}"
-    return InputError(f"{sentence} is called {name!r}", place=str(place), hint=hint)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or '(none)'}"
+    return InputError(f"{sentence} {name!r}", place=str(place), hint=hint)
 
 
 def _check_known(names: Iterable[str], attributes: Collection[str], who: str, place: Path) -> None:
     for name in names:
         if name not in attributes:
-            raise _unknown(name, attributes, f"{who} names an attribute, but none", place)
+            raise _unknown(name, attributes, f"{who} names an unknown attribute", place)
 
 
 def _check_id(found: str, path: Path) -> None:
     if found != path.stem:
-        raise InputError(f"the file is called {path.stem!r}, its id is {found!r}", place=str(path))
+        raise InputError(f"the file name is {path.stem!r}, but the id is {found!r}", place=str(path))
 
 
-def _check_unique(what: str, ids: Iterable[str], place: Path) -> None:
-    twice = [name for name, count in Counter(ids).items() if count > 1]
-    if twice:
-        raise InputError(f"the {what} id {twice[0]!r} stands twice", place=str(place))
+def _check_unique(kind: str, ids: Iterable[str], place: Path) -> None:
+    repeated = [name for name, count in Counter(ids).items() if count > 1]
+    if repeated:
+        raise InputError(f"the {kind} id {repeated[0]!r} occurs twice", place=str(place))
+
+
+# --- products ---------------------------------------------------------------------------------------------
+#
+# The values of a product are the combinations of the values of other attributes, worded by patterns:
+#
+#     product: {race: {attribute: race}, gender: {attribute: gender, values: [woman, man]}}
+#     forms: {noun: "{race.described} {gender.bare}"}
+#
+# gives `white_woman`, "a white woman", with the factors `{race: white, gender: woman}`. If a factor is a
+# product, its own factors become those of the value. Pronouns need no pattern.
+
+
+def multiply(attribute: Attribute, parts: Mapping[str, Attribute], place: str) -> Attribute:
+    """Return a product with a value per combination of its factors, and the additions of its file.
+
+    Args:
+        attribute: The product as it is in its file.
+        parts: The attribute of each factor.
+        place: The file, for error messages.
+
+    Raises:
+        InputError: If a factor lacks a value or a form, or if the file adds to a value that is no
+        combination.
+    """
+    chosen = {
+        name: _chosen(parts[name], part.values, f"{place}: product.{name}")
+        for name, part in attribute.product.items()
+    }
+    own = {value.id: value for value in attribute.values}
+    values = []
+    for combination in product(*chosen.values()):
+        combined = _combined(dict(zip(chosen, combination, strict=True)), attribute.forms, place)
+        values.append(_with_own(combined, own.pop(combined.id, None)))
+    if own:
+        raise InputError(
+            f"{next(iter(own))!r} is not a combination of the factors",
+            place=place,
+            hint=f"ids of combinations look like {values[0].id!r}",
+        )
+    return attribute.model_copy(update={"values": tuple(values)})
+
+
+def _chosen(part: Attribute, wanted: Sequence[str], place: str) -> tuple[Value, ...]:
+    known = {value.id: value for value in part.values}
+    for name in wanted:
+        if name not in known:
+            raise InputError(
+                f"attribute {part.id!r} has no value {name!r}",
+                place=place,
+                hint=f"it has: {', '.join(known)}",
+            )
+    return tuple(known[name] for name in wanted) or part.values
+
+
+def _combined(combination: Combination, patterns: Mapping[str, str], place: str) -> Value:
+    """Return the value of a combination. Pronouns come from a factor, other forms from patterns."""
+    pronouns = {k: w for value in combination.values() for k, w in value.forms.items() if k in SINGULAR_THEY}
+    forms = pronouns | {name: _worded(pattern, combination, place) for name, pattern in patterns.items()}
+    factors: dict[str, str] = {}
+    for name, value in combination.items():
+        factors |= value.factors or {name: value.id}
+    valences = [v.valence for v in combination.values() if v.valence is not None]
+    return Value(
+        id="_".join(value.id for value in combination.values()),
+        title=", ".join(value.title for value in combination.values()),
+        valence=valences[0] if valences else None,
+        forms=forms,
+        factors=factors,
+    )
+
+
+def _worded(pattern: str, combination: Combination, place: str) -> tuple[str, ...]:
+    """Fill a pattern once per entry of the longest list that it refers to. Shorter lists are repeated."""
+    lists = {}
+    for name, form in _REFERENCE.findall(pattern):
+        value = combination.get(name)
+        if value is None or form not in value.forms:
+            raise InputError(
+                f"the pattern {pattern!r} needs {{{name}.{form}}}, but "
+                + (f"value {value.id!r} does not have it" if value else "the product has no such factor"),
+                place=place,
+            )
+        lists[name, form] = value.forms[form]
+
+    def wording(i: int) -> str:
+        return _REFERENCE.sub(lambda m: lists[m[1], m[2]][i % len(lists[m[1], m[2]])], pattern)
+
+    return tuple(wording(i) for i in range(max((len(words) for words in lists.values()), default=1)))
+
+
+def _with_own(combined: Value, own: Value | None) -> Value:
+    if own is None:
+        return combined
+    return combined.model_copy(update={"title": own.title, "forms": {**combined.forms, **own.forms}})

@@ -16,7 +16,7 @@ MAX_BYTES = 16 << 20
 
 
 def read_yaml(path: Path, model: type[M], *, hint: str | None = None) -> M:
-    """Parse one YAML file into `model`. Raises `InputError` with `file:line:column` and what to do."""
+    """Read a YAML file into `model`. Raise `InputError` with `file:line:column` and a hint."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path.name} is larger than {MAX_BYTES >> 20} MiB", place=str(path))
@@ -29,14 +29,14 @@ def read_yaml(path: Path, model: type[M], *, hint: str | None = None) -> M:
 
 
 def parse_yaml(text: str, model: type[M], *, place: str, hint: str | None = None) -> M:
-    """As `read_yaml`, from a string; `place` names it in errors."""
+    """Parse a YAML text into `model`. `place` names it in errors."""
     try:
         data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader subclass
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"{place}:{mark.line + 1}:{mark.column + 1}" if mark else place
+        position = f"{place}:{mark.line + 1}:{mark.column + 1}" if mark else place
         problem = getattr(error, "problem", None) or "not valid YAML"
-        raise InputError(f"not readable as YAML: {problem}", place=where, hint=hint) from None
+        raise InputError(f"not readable as YAML: {problem}", place=position, hint=hint) from None
     except RecursionError:
         raise InputError("nested too deeply", place=place) from None
     if not isinstance(data, dict):
@@ -51,7 +51,7 @@ _FastLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoade
 
 
 class _UniqueKeyLoader(_FastLoader):  # type: ignore[valid-type,misc]
-    """A safe loader that refuses a key given twice instead of keeping the last one."""
+    """A safe loader that refuses repeated keys instead of keeping the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -59,7 +59,7 @@ class _UniqueKeyLoader(_FastLoader):  # type: ignore[valid-type,misc]
             key = key_node.value
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                    None, None, f"the key {key!r} occurs twice", key_node.start_mark
                 )
             seen.add(key)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
@@ -71,22 +71,22 @@ def _explain(
 ) -> InputError:
     first = error.errors()[0]
     path = tuple(p for p in first["loc"] if not _is_union_tag(p))
-    found, mark = _locate(node, path)
+    value, mark = _locate(node, path)
     key = ".".join(str(p) for p in path) or "(top)"
     message = first["msg"].removeprefix("Value error, ")
     hint = f"`counterfoil recipe --explain` lists every key of a {model.__name__.lower()}"
     if model.__name__ != "Recipe":
         hint = "compare it with the other files in the same folder"
     if first["type"] == "extra_forbidden":
-        message = "this key is not known" + _suggestion(str(path[-1]), model, path[:-1])
+        message = "unknown key" + _suggestion(str(path[-1]), model, path[:-1])
     elif first["type"] == "missing":
-        message = "this key is missing"
+        message = "missing key"
     more = error.error_count() - 1
     if more:
         message += f" (and {more} more mistake{'s' if more > 1 else ''} in this file)"
     line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-    unknown = first["type"] == "extra_forbidden"  # its value may be anything: a key, a password
-    shown = "" if found is None or unknown else f" (it is {found!r})"
+    secret = first["type"] == "extra_forbidden"  # the value of an unknown key may be a password
+    shown = "" if value is None or secret else f" (it is {value!r})"
     return InputError(f"{key}: {message}{shown}", place=f"{place}{line}", hint=hint)
 
 
@@ -95,7 +95,7 @@ def _is_union_tag(part: Any) -> bool:
 
 
 def _locate(node: yaml.Node | None, path: tuple[Any, ...]) -> tuple[str | None, Any]:
-    """The scalar at `path` (if it is one) and the position of the deepest part that exists."""
+    """Return the scalar at `path`, if it is one, and the position of the deepest part that exists."""
     mark = node.start_mark if node is not None else None
     for part in path:
         if isinstance(node, yaml.MappingNode):

@@ -70,7 +70,7 @@ def relabel(context: RunContext, questions: TableRef, responses: TableRef) -> Ou
     judge = "+".join(relabelling.judged_by)
     return Outcome(
         tables={
-            QUESTIONS: relabelled_questions(rows, labelled),
+            QUESTIONS: questions_with_labels(rows, labelled),
             LABEL_HISTORY: [question_change(q, judge) for q in labelled if q.changed],
         },
         counts=(count_questions(labelled),),
@@ -253,7 +253,7 @@ def _outcome_of_disagreement(outcomes: Set[str]) -> str:
     return "removed" if outcomes & {"promoted", "removed"} else "abstained"
 
 
-def relabelled_questions(rows: Iterable[Question], labelled: Iterable[LabelledQuestion]) -> list[Question]:
+def questions_with_labels(rows: Iterable[Question], labelled: Iterable[LabelledQuestion]) -> list[Question]:
     """Return all questions with their new labels, in order, without the ambiguous ones."""
     labels = {q.question.id: q.label for q in labelled}
     return [

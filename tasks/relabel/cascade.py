@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tasks.judges.relevance import ComparisonQuestion, RowComparison
-from tasks.relabel.decisions import CandidateVerdict, Plan, Policy
+from tasks.relabel.decisions import CandidateVerdict, Policy, RowPlan
 
 PASSAGES_PER_CALL = 25
 
@@ -48,7 +48,7 @@ class CascadeResult:
         return self.verdicts_by_judge.get(self.judge, {})
 
 
-async def compare_in_cascade(plans: Sequence[Plan], judges: Sequence[Comparer]) -> list[CascadeResult]:
+async def compare_in_cascade(plans: Sequence[RowPlan], judges: Sequence[Comparer]) -> list[CascadeResult]:
     """Compare the rows with each judge in turn.
 
     A judge sees only the rows that the previous one flagged or abstained on.
@@ -67,7 +67,7 @@ def _needs_next_judge(verdicts: dict[int, CandidateVerdict]) -> bool:
     return any(verdict.outcome != "kept" for verdict in verdicts.values())
 
 
-async def _compare(plans: Sequence[Plan], judge: Comparer) -> list[dict[int, CandidateVerdict]]:
+async def _compare(plans: Sequence[RowPlan], judge: Comparer) -> list[dict[int, CandidateVerdict]]:
     calls = [
         (number, plan.undecided[start : start + PASSAGES_PER_CALL])
         for number, plan in enumerate(plans)
@@ -80,7 +80,7 @@ async def _compare(plans: Sequence[Plan], judge: Comparer) -> list[dict[int, Can
     return rows
 
 
-def _question(plan: Plan, indices: Sequence[int]) -> ComparisonQuestion:
+def _question(plan: RowPlan, indices: Sequence[int]) -> ComparisonQuestion:
     positives = tuple(plan.row.positives[i] for i in plan.positives)
     return ComparisonQuestion(plan.row.query, positives, tuple(plan.row.negatives[i] for i in indices))
 
@@ -105,7 +105,7 @@ def _comparison_verdict(comparison: RowComparison, identifier: int) -> Candidate
 
 
 def cascade_verdicts(
-    plan: Plan, judged: dict[int, CandidateVerdict], policy: Policy
+    plan: RowPlan, judged: dict[int, CandidateVerdict], policy: Policy
 ) -> tuple[list[CandidateVerdict], bool]:
     """Combine the verdicts of rules and judge on one row.
 

@@ -82,7 +82,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RowPlan:
     """A row with the verdicts of the rules and the candidates that are left for the judges."""
 
     row: CandidateSet
@@ -101,7 +101,7 @@ class Plan:
 
 def decide_by_rule(
     rows: Sequence[CandidateSet], policy: Policy, known_positives: Container[str] | None = None
-) -> list[Plan]:
+) -> list[RowPlan]:
     """Plan each row: remove copies of a positive, repeated and empty negatives; abstain on over-long ones.
 
     Args:
@@ -115,7 +115,7 @@ def decide_by_rule(
     return [_plan(row, policy, known) for row in rows]
 
 
-def _plan(row: CandidateSet, policy: Policy, known: Container[str]) -> Plan:
+def _plan(row: CandidateSet, policy: Policy, known: Container[str]) -> RowPlan:
     readable = tuple(
         i for i, p in enumerate(row.positives) if 0 < len(p.text.strip()) <= policy.max_characters
     )
@@ -133,7 +133,7 @@ def _plan(row: CandidateSet, policy: Policy, known: Container[str]) -> Plan:
             conflicts.append(negative.id)
     undecided = tuple(i for i in range(len(row.negatives)) if i not in decided)
     flags = ("no_positive",) * (not readable) + ("no_negatives",) * (not row.negatives)
-    return Plan(row, readable, decided, undecided, flags, tuple(conflicts))
+    return RowPlan(row, readable, decided, undecided, flags, tuple(conflicts))
 
 
 def _rule_verdict(
@@ -198,7 +198,7 @@ def panel_verdict(verdicts: Sequence[CandidateVerdict]) -> CandidateVerdict:
 
 
 def apply_verdicts(
-    plan: Plan,
+    plan: RowPlan,
     verdicts: Sequence[CandidateVerdict],
     policy: Policy,
     *,
@@ -218,7 +218,7 @@ def apply_verdicts(
         if verdict.outcome in LABEL_AFTER
     )
     judged = (verdict for index, verdict in enumerate(verdicts) if index not in plan.decided)
-    reason = drop_reason(policy, judged, len(pairs), len(left))
+    reason = row_drop_reason(policy, judged, len(pairs), len(left))
     return RelabelledRow(
         before=row,
         after=None if drop or reason else after,
@@ -231,7 +231,7 @@ def apply_verdicts(
     )
 
 
-def drop_reason(policy: Policy, judged: Iterable[CandidateVerdict], before: int, left: int) -> str | None:
+def row_drop_reason(policy: Policy, judged: Iterable[CandidateVerdict], before: int, left: int) -> str | None:
     """Return why a row is dropped, or `None` to keep it.
 
     In mode `remove_row` a row is dropped if a judge found a false negative in it. With `drop_row` it is

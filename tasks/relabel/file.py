@@ -40,7 +40,7 @@ from tasks.files.retrieval import (
 )
 from tasks.files.retrieval_beir import read_corpus
 from tasks.models import ModelSettings, run_async
-from tasks.relabel.decisions import Mode, Plan, Policy, RelabelledRow, Relabelling, TooFew, count_rows
+from tasks.relabel.decisions import Mode, Policy, RelabelledRow, Relabelling, RowPlan, TooFew, count_rows
 from tasks.relabel.graded import (
     DecisionRule,
     RuleLimits,
@@ -495,7 +495,7 @@ async def open_strategy(
             async def by_grades(
                 rows: Sequence[CandidateSet], known: PositiveTexts, screen: Screening
             ) -> Relabelling:
-                plans: list[Plan] = plan_rows(rows, job.policy, known, screen)
+                plans: list[RowPlan] = plan_rows(rows, job.policy, known, screen)
                 return apply_decision_rule(plans, await request_grades(plans, graders), job.rule, job.policy)
 
             yield OpenStrategy(by_grades, lambda: tuple(c for grader in graders for c in grader.costs()))

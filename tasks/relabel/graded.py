@@ -18,7 +18,7 @@ from schemas.labels import CandidateSet
 from schemas.tables import derived_seed
 from tasks.files.tables import cell_error, read_csv_rows
 from tasks.judges.relevance import EvidenceQuestion
-from tasks.relabel.decisions import CandidateVerdict, Outcome, Plan, Policy, decide_by_rule
+from tasks.relabel.decisions import CandidateVerdict, Outcome, Policy, RowPlan, decide_by_rule
 from tasks.relabel.quality import COUNTED, METRICS, Qrels, QueryCounts
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class Grader(Protocol):
         ...
 
 
-async def request_grades(plans: Sequence[Plan], graders: Sequence[Grader]) -> Grades:
+async def request_grades(plans: Sequence[RowPlan], graders: Sequence[Grader]) -> Grades:
     """Ask for the grades of undecided candidates, and of the positives of their rows."""
     by_pair: dict[tuple[str, str], dict[str, int]] = {}
     questions = {
@@ -212,7 +212,9 @@ async def request_grades(plans: Sequence[Plan], graders: Sequence[Grader]) -> Gr
     return Grades(names, dict.fromkeys(names, GradeScale.up_to(3)), by_pair)
 
 
-def graded_verdicts(plan: Plan, grades: Grades, rule: DecisionRule, policy: Policy) -> list[CandidateVerdict]:
+def graded_verdicts(
+    plan: RowPlan, grades: Grades, rule: DecisionRule, policy: Policy
+) -> list[CandidateVerdict]:
     """Return one verdict per negative of a row. Rules take precedence."""
     return [
         plan.decided.get(index) or _graded_verdict(plan.row, index, grades, rule, policy)

@@ -20,10 +20,10 @@ from schemas.tables import content_id, derived_seed
 from tasks.relabel.decisions import (
     SCREENED_OUT,
     CandidateVerdict,
-    Plan,
     Policy,
     RelabelledRow,
     Relabelling,
+    RowPlan,
     label_change,
 )
 from tasks.relabel.rule_judges import split_words, stem
@@ -213,12 +213,12 @@ class Screen:
         return cls(by, *values)  # type: ignore[arg-type]
 
 
-def screen_candidates(plans: Sequence[Plan], screen: Screen, score: Score) -> list[Plan]:
+def screen_candidates(plans: Sequence[RowPlan], screen: Screen, score: Score) -> list[RowPlan]:
     """Take the candidates out of the plans that score too low to be judged."""
     return [_screen_row(plan, screen, score) for plan in plans]
 
 
-def _screen_row(plan: Plan, screen: Screen, score: Score) -> Plan:
+def _screen_row(plan: RowPlan, screen: Screen, score: Score) -> RowPlan:
     row = plan.row
     positives = [score(row.query, row.positives[i]) for i in plan.positives]
     known = [value for value in positives if value is not None]

@@ -19,10 +19,10 @@ from tasks.judges.relevance import Evidence, EvidenceQuestion, Judge, RankingQue
 from tasks.relabel.cascade import Comparer, cascade_verdicts, compare_in_cascade
 from tasks.relabel.decisions import (
     CandidateVerdict,
-    Plan,
     Policy,
     Relabelling,
     RelativeRank,
+    RowPlan,
     apply_verdicts,
     decide_by_rule,
     evidence_verdict,
@@ -38,7 +38,7 @@ STEP = 10
 
 PositiveTexts = Container[str] | None
 """Normalised positives of a whole file. `None`: only those of the rows at hand are known."""
-Screening = Callable[[Sequence[Plan]], list[Plan]] | None
+Screening = Callable[[Sequence[RowPlan]], list[RowPlan]] | None
 """Takes candidates out that need no judge (`mining.screen_candidates`)."""
 
 
@@ -50,7 +50,7 @@ def plan_rows(
     policy: Policy,
     known_positives: PositiveTexts = None,
     screen: Screening = None,
-) -> list[Plan]:
+) -> list[RowPlan]:
     """Decide without any call: by rule, then by the screen if there is one."""
     plans = decide_by_rule(sets, policy, known_positives)
     return screen(plans) if screen else plans
@@ -128,7 +128,7 @@ def relabel_by_grades(
 
 
 def apply_decision_rule(
-    plans: Sequence[Plan], grades: Grades, rule: DecisionRule, policy: Policy
+    plans: Sequence[RowPlan], grades: Grades, rule: DecisionRule, policy: Policy
 ) -> Relabelling:
     """Relabel planned rows with a rule over grades."""
     judge = "+".join(grades.judges)
@@ -183,7 +183,7 @@ class RowEvidence:
 
 
 async def _judge_in_two_stages(
-    plans: Sequence[Plan], judge: Judge, policy: Policy
+    plans: Sequence[RowPlan], judge: Judge, policy: Policy
 ) -> list[tuple[list[CandidateVerdict], tuple[str, ...]]]:
     """Return the verdicts of one judge on each row, and the row's flags."""
     evidence = await extract_evidence(plans, judge)
@@ -194,7 +194,7 @@ async def _judge_in_two_stages(
     ]
 
 
-async def extract_evidence(plans: Sequence[Plan], judge: Judge) -> list[RowEvidence]:
+async def extract_evidence(plans: Sequence[RowPlan], judge: Judge) -> list[RowEvidence]:
     """Ask for the evidence of every passage that the rules left undecided, and of the positives.
 
     Rows without a readable positive or without undecided negatives are skipped.
@@ -213,13 +213,13 @@ async def extract_evidence(plans: Sequence[Plan], judge: Judge) -> list[RowEvide
     return rows
 
 
-def _question(plan: Plan, is_positive: bool, index: int) -> EvidenceQuestion:
+def _question(plan: RowPlan, is_positive: bool, index: int) -> EvidenceQuestion:
     passages = plan.row.positives if is_positive else plan.row.negatives
     return EvidenceQuestion(plan.row.query, passages[index])
 
 
 def candidate_verdicts(
-    plan: Plan, evidence: RowEvidence, ranks: dict[int, RelativeRank], policy: Policy
+    plan: RowPlan, evidence: RowEvidence, ranks: dict[int, RelativeRank], policy: Policy
 ) -> list[CandidateVerdict]:
     """Return one verdict per negative of a row. Rules take precedence."""
     return [
@@ -229,7 +229,7 @@ def candidate_verdicts(
 
 
 def _candidate_verdict(
-    index: int, plan: Plan, evidence: RowEvidence, ranks: dict[int, RelativeRank], policy: Policy
+    index: int, plan: RowPlan, evidence: RowEvidence, ranks: dict[int, RelativeRank], policy: Policy
 ) -> CandidateVerdict:
     if not plan.positives:
         return CandidateVerdict("abstained", "no_positive")
@@ -272,7 +272,7 @@ class _Window:
     """(is a positive, index of the passage), in the order shown."""
 
 
-def spans_to_rank(plan: Plan, evidence: RowEvidence) -> RowSpans:
+def spans_to_rank(plan: RowPlan, evidence: RowEvidence) -> RowSpans:
     """Return the spans of a row that must be ranked. None if either side has no evidence."""
     positives, candidates = evidence.positive_spans, evidence.negative_spans
     if not candidates or not positives:

@@ -106,12 +106,12 @@ def test_a_product_of_products_has_the_factors_of_its_parts(tmp_path: Path) -> N
     [
         ("values: [woman, man]", "values: [woman, child]", "no value 'child'"),
         ("{gender.bare}", "{gender.colour}", "'woman' does not have"),
-        ("{gender.bare}", "{sex.bare}", "is no factor"),
+        ("{gender.bare}", "{sex.bare}", "no such factor"),
         ("attribute: size", "attribute: both", "a factor of itself"),
-        ("attribute: size", "attribute: sise", "called 'sise'"),
+        ("attribute: size", "attribute: sise", "attribute 'sise'"),
         ('  noun: "{size.described} {gender.bare}"\n', "", "has no form `noun`"),
         ("baseline: tall_man", "baseline: man_tall", "is not a value"),
-        ("forms:\n", "values: [{id: x_y, title: X, forms: {}}]\nforms:\n", "'x_y' is no combination"),
+        ("forms:\n", "values: [{id: x_y, title: X, forms: {}}]\nforms:\n", "'x_y' is not a combination"),
         ("title: Both", "title: Both\nlanguage: fr", "is in 'en', the product in 'fr'"),
     ],
 )

@@ -16,7 +16,7 @@ from tasks.files.retrieval_rows import make_passage, make_set
 from tasks.judges.relevance import Evidence, EvidenceQuestion, Ranking, RankingQuestion, ranks_of
 from tasks.relabel.decisions import CandidateVerdict, Policy, RelabelledRow, Relabelling, panel_verdict
 from tasks.relabel.mining import PassagePool, backfill
-from tasks.relabel.two_stage import relabel_sets, relabel_with_panel, ranking_windows
+from tasks.relabel.two_stage import ranking_windows, relabel_sets, relabel_with_panel
 
 POSITIVE = "The lighthouse was first lit in 1848 by the keeper's daughter."
 

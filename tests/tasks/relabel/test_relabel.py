@@ -20,9 +20,9 @@ from tasks.relabel import (
     STAGE,
     STAGE_RETRIEVAL,
     PoolVocabulary,
-    pool_candidate_sets,
     fingerprint_input,
     harm_hypothesis,
+    pool_candidate_sets,
     relabel,
     relabel_retrieval,
 )
