@@ -161,21 +161,21 @@ def _fill_defaults(table: Table[Any], rows: pa.Table) -> pa.Table:
     return rows
 
 
-def _is_compatible(found: pa.DataType, declared: pa.DataType) -> bool:
+def _is_compatible(actual: pa.DataType, declared: pa.DataType) -> bool:
     """Return whether types differ in layout only. A column of nulls fits any type."""
-    if pa.types.is_null(found):
+    if pa.types.is_null(actual):
         return True
-    if pa.types.is_dictionary(found):
-        return _is_compatible(found.value_type, declared)
-    if _is_list(found) and _is_list(declared):
-        return _is_compatible(found.value_type, declared.value_type)
-    if pa.types.is_struct(found) and pa.types.is_struct(declared):
-        return [f.name for f in found] == [f.name for f in declared] and all(
-            _is_compatible(f.type, d.type) for f, d in zip(found, declared, strict=True)
+    if pa.types.is_dictionary(actual):
+        return _is_compatible(actual.value_type, declared)
+    if _is_list(actual) and _is_list(declared):
+        return _is_compatible(actual.value_type, declared.value_type)
+    if pa.types.is_struct(actual) and pa.types.is_struct(declared):
+        return [f.name for f in actual] == [f.name for f in declared] and all(
+            _is_compatible(f.type, d.type) for f, d in zip(actual, declared, strict=True)
         )
     if _is_text(declared):
-        return _is_text(found)
-    return bool(found == declared)
+        return _is_text(actual)
+    return bool(actual == declared)
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -261,7 +261,7 @@ class ForeignDataset:
         return [f.name for f in self.rows.schema if f.name != ROW_NUMBER and not pa.types.is_nested(f.type)]
 
     @property
-    def asked(self) -> list[str]:
+    def prompts(self) -> list[str]:
         """Columns that are shown to a model."""
         if self.layout is not None:
             return list(self.layout.asked)
@@ -306,15 +306,15 @@ def _derive_suite(foreign: ForeignDataset, column: str) -> Iterator[Expectation]
     yield Expectation("garbled_cell", column, "passes")
     if column not in foreign.templates:
         yield Expectation("slot_unfilled", column, "passes")
-    asked = column in foreign.asked
-    yield Expectation("personal_data" if asked else "personal_data_in_cell", column, "passes")
+    is_prompt = column in foreign.prompts
+    yield Expectation("personal_data" if is_prompt else "personal_data_in_cell", column, "passes")
 
 
 def _foreign_excerpts(foreign: ForeignDataset, problems: Iterable[Problem]) -> Excerpts:
     """Return excerpts of the failing column, or else of the first column that a model is shown."""
     texts: dict[tuple[str, str | None, str], str] = {}
     for p in problems:
-        shown = next((c for c in (p.column, *foreign.asked) if c in foreign.columns), None)
+        shown = next((c for c in (p.column, *foreign.prompts) if c in foreign.columns), None)
         numbers = [row for row in p.rows if row.isdecimal()] if shown else []
         cells = foreign.rows[shown].take([int(n) - 1 for n in numbers]).to_pylist() if numbers else []
         texts |= {(p.table, p.column, n): excerpt(text) for n, text in zip(numbers, cells, strict=True)}

@@ -76,19 +76,19 @@ class Contents:
 
     def rows(self, table: Table[R]) -> list[R]:
         """Return the rows of a config, or none if the release does not have it."""
-        found = self.tables.get(table.name)
-        return list(table.from_arrow(found)) if found is not None else []
+        rows = self.tables.get(table.name)
+        return list(table.from_arrow(rows)) if rows is not None else []
 
     def records(self, config: str) -> list[dict[str, Any]]:
         """Return the rows of a config without validation, for releases of any program version."""
-        found = self.tables.get(config)
-        records: list[dict[str, Any]] = found.to_pylist() if found is not None else []
+        rows = self.tables.get(config)
+        records: list[dict[str, Any]] = rows.to_pylist() if rows is not None else []
         return records
 
     def count(self, config: str) -> int:
         """Return the number of rows of a config."""
-        found = self.tables.get(config)
-        return found.num_rows if found is not None else 0
+        rows = self.tables.get(config)
+        return rows.num_rows if rows is not None else 0
 
 
 @dataclass(frozen=True)

@@ -69,10 +69,10 @@ def find_span(passage: str, span: str) -> tuple[int, int] | None:
     at = passage.find(span)
     if at >= 0:
         return at, at + len(span)
-    found = _find_pieces(passage, span, repair=False)
-    if found is None and (_BROKEN.search(passage) or _BROKEN.search(span)):
-        found = _find_pieces(passage, span, repair=True)
-    return found
+    offsets = _find_pieces(passage, span, repair=False)
+    if offsets is None and (_BROKEN.search(passage) or _BROKEN.search(span)):
+        offsets = _find_pieces(passage, span, repair=True)
+    return offsets
 
 
 def _find_pieces(passage: str, span: str, *, repair: bool) -> tuple[int, int] | None:
