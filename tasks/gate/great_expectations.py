@@ -161,11 +161,14 @@ ID_PREFIXES = {
 MAY_BE_EMPTY = {
     ("responses", "text"),
     ("responses", "failure_message"),
+    ("responses", "reading"),  # failed calls, and releases of earlier versions
+    ("responses", "reading_rule"),
     ("dropped", "text"),
     ("judgements", "prompt_hash"),  # the divergence judge has no prompt
     ("judgements.scores", "reasoning"),
     ("label_history", "evidence"),
 }
+"""Text columns that may be empty, by frame."""
 
 
 def _between(column: str, low: float, high: float | None = None) -> Expectation:
