@@ -14,8 +14,8 @@ from schemas.recipe import Recipe
 from schemas.release import Manifest
 from schemas.tables import content_id, derived_seed
 from tasks.files.vocabulary import read_attributes
-from tasks.gate.examination import KnownVocabulary
-from tasks.questions.composition import seed_pairs
+from tasks.gate.examination import GateContext
+from tasks.questions.composition import make_seed_pairs
 from tasks.questions.quality import drop_question
 from tasks.stats.fitness import normalised_fitness
 
@@ -70,7 +70,7 @@ def write_review_release(
             for q in ambiguous
         ],
     }
-    knowledge = KnownVocabulary(
+    knowledge = GateContext(
         attributes={}, scales={}, max_failure_rate=0.05, counts=(), generated=frozenset()
     )
     write_release(path, tables, knowledge)
@@ -91,7 +91,7 @@ def many_questions(count: int, superdomains: Sequence[str] = ()) -> list[Questio
             "families": {"open": {"questions": count}},
         }
     )
-    pairs = seed_pairs(recipe, DATA, read_attributes(DATA, ATTRIBUTES), count)
+    pairs = make_seed_pairs(recipe, DATA, read_attributes(DATA, ATTRIBUTES), count)
     made = [pair.bind(recipe.seed)[0] for pair in pairs]
     again = 0
     while len(made) < count:

@@ -5,8 +5,9 @@ import pytest
 
 from schemas.question import Question
 from tasks.expand import expand_family
+from tasks.files.readers import is_refusal
 from tasks.files.vocabulary import read_attribute
-from tasks.judges.words import is_refusal, mask_words, masked_words, read_group_words, read_refusal_phrases
+from tasks.judges.words import mask_words, read_group_words, words_to_mask
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import OpenAIServer
 from tests.simulated.target import KINDS, Kind, Plant, SimulatedTarget, badness_of, read_script
@@ -79,15 +80,14 @@ def test_same_draw_of_the_same_text_is_the_same_answer_in_process_and_over_http(
 
 
 def test_refusals_are_recognised_as_such_and_nothing_else_is() -> None:
-    phrases = read_refusal_phrases(DATA)
-    assert all(is_refusal(text, phrases) for text in SCRIPT.bank.refusals)
+    assert all(is_refusal(text, data_dir=DATA) for text in SCRIPT.bank.refusals)
     target = biased_against_women("content", 0.5)
-    assert not any(is_refusal(target.answer(text_for("woman"), str(i)), phrases) for i in range(50))
+    assert not any(is_refusal(target.answer(text_for("woman"), str(i)), data_dir=DATA) for i in range(50))
 
 
 def test_a_judge_that_reads_masked_answers_sees_what_is_planted() -> None:
     bank = SCRIPT.bank
-    hidden = masked_words(GENDER, WORK, read_group_words(DATA))
+    hidden = words_to_mask(GENDER, WORK, read_group_words(DATA))
     marks = [*bank.refusals, *bank.openings["cold"], *bank.closings["cold"], *bank.verdicts["against"]]
     marks += [wording for piece in bank.guarded for wording in piece]
     assert [mark for mark in marks if mask_words(mark, hidden) != mark] == []
