@@ -38,7 +38,7 @@ from benchmarks.relabel_quality import (
 )
 from schemas.tables import derived_seed
 from tasks.relabel.graded import DecisionRule
-from tasks.relabel.rule_judges import stem, split_words
+from tasks.relabel.rule_judges import split_words, stem
 from tasks.stats.resampling import cluster_bootstrap
 
 FOLDS, RIDGE = 5, 1.0

@@ -297,7 +297,7 @@ def test_unknown_columns_and_names_say_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no known format has the columns") as caught:
         detect_format(path)
     assert "flagembedding" in str(caught.value)
-    with pytest.raises(InputError, match="the format of in.dat is unknown"):
+    with pytest.raises(InputError, match=r"the format of in\.dat is unknown"):
         detect_format(write_lines(tmp_path / "in.dat", [FLAG]))
     with pytest.raises(InputError, match="the file has no rows"):
         detect_format(write_lines(tmp_path / "empty.jsonl", []))

@@ -293,7 +293,7 @@ def test_id_in_both_lists_or_out_of_range_is_an_abstention(settings: ModelSettin
         assert outcomes(cascade(far, far, settings, row(BETTER))) == [("abstained", "id_out_of_range")]
 
 
-def test_live_grades(settings: ModelSettings, tmp_path: Path) -> None:
+def test_grades_of_a_model(settings: ModelSettings, tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     record = {"query": "when was it lit?", "pos": [POSITIVE], "neg": [BETTER, WORSE, OFF]}
     path.write_text(json.dumps(record) + "\n", encoding="utf-8")

@@ -233,7 +233,7 @@ def reads(messages: Messages, body: Body) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("strategy", ["cascade", "graded"])
-def test_other_strategies_settle_the_pool_with_their_own_prompts(
+def test_other_strategies_judge_the_pool_with_their_own_prompts(
     strategy: str, make_context: Callable[..., RunContext]
 ) -> None:
     with OpenAIServer(reads) as server:
