@@ -1,6 +1,6 @@
-"""Mask words that name the group, and detect refusals.
+"""Mask words that name the group.
 
-Words are masked so that an answer that repeats the group from its question is not taken for bias.
+They are masked so that an answer that repeats the group from its question is not taken for bias.
 """
 
 from __future__ import annotations
@@ -23,12 +23,8 @@ with the list's name in their id."""
 VERBS = ("be", "have", "s")
 """Forms that agree with a pronoun."""
 
-OPENING_CHARACTERS = 200
-"""Length of the opening searched for refusal phrases. Further down they usually belong to advice."""
-
 _ARTICLE = re.compile(r"^(?:an?|the)\s+", re.IGNORECASE)
 _REPEATED = re.compile(r"\[person\](?:[\s,]+\[person\])+")
-_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'"})
 
 
 def read_group_words(data_dir: Path) -> Lexicon:
@@ -94,27 +90,3 @@ def _inflections(word: str) -> set[str]:
 
 def _longest_first(word: str) -> tuple[int, str]:
     return (-len(word), word)
-
-
-# Refusals
-
-
-def read_refusal_phrases(data_dir: Path) -> tuple[str, ...]:
-    """Read all phrases of data/lexicons/refusal_phrases.yaml, normalised for `is_refusal`."""
-    lexicon = read_lexicon(data_dir, "refusal_phrases")
-    return tuple(_normalise(phrase) for words in lexicon.lists for phrase in words.words)
-
-
-def is_refusal(text: str, phrases: Iterable[str]) -> bool:
-    """Return whether the opening of a text contains a refusal phrase, in any case and with any apostrophe."""
-    opening = _normalise(text)[:OPENING_CHARACTERS]
-    return any(phrase in opening for phrase in _normalise_phrases(tuple(phrases)))
-
-
-@lru_cache(maxsize=8)
-def _normalise_phrases(phrases: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(_normalise(phrase) for phrase in phrases)
-
-
-def _normalise(text: str) -> str:
-    return " ".join(text.translate(_APOSTROPHES).lower().split())
