@@ -19,7 +19,6 @@ from tasks.families import plan_asks
 from tasks.files.vocabulary import read_attributes, read_taxonomy
 from tasks.judges.divergence import DivergenceWords, read_divergence_words
 from tasks.judges.verdicts import AnswerGroup, group_answers
-from tasks.judges.words import read_refusal_phrases
 from tasks.models.protocol import Completion
 from tasks.respond import is_asked, record_answer
 from tasks.run.store import Outcome, RunContext, TableRef, read_table
@@ -50,11 +49,6 @@ def attributes() -> dict[str, Attribute]:
 @cache
 def words() -> DivergenceWords:
     return read_divergence_words(DATA)
-
-
-@cache
-def refusal_phrases() -> tuple[str, ...]:
-    return read_refusal_phrases(DATA)
 
 
 @cache
@@ -113,7 +107,7 @@ def answers_of(
                 0.0,
                 cached=False,
             ),
-            refusal_phrases(),
+            DATA,
         )
         for question in questions
         for ask in plan_asks(recipe, question, phase)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -20,8 +20,10 @@ from schemas.question import Question
 from schemas.recipe import FAMILIES, Family, Recipe
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute
+from tasks.files.readers import is_refusal, read_answer
 from tasks.models.prompts import Prompt, read_prompt
 from tasks.models.protocol import Decoding, Message, Request, response_tag
+from tasks.text.readings import Reading, ReadingForm, remove_reasoning
 
 if TYPE_CHECKING:
     from tasks.families.effects import Slice
@@ -133,28 +135,30 @@ def listed_options(ask: Ask) -> str:
     return "\n".join(f"{LETTERS[i]}. {option}" for i, option in enumerate(shown))
 
 
-def chosen_option(ask: Ask, answer: str) -> int | None:
-    """Return the index of the option that an answer names.
+def read_ask(ask: Ask, text: str, data_dir: Path) -> Reading:
+    """Read the answer to an ask. `value` is the index in the question's own order of options.
 
-    A label at the start decides. Otherwise the answer must contain the words of exactly one option.
+    Free text has no value: it is `read` unless it is empty or a refusal.
     """
-    text = normalize_answer(answer)
-    if not text:
+    language = ask.question.language
+    form = reading_form_of(ask)
+    if form is None:
+        if not re.search(r"\w", remove_reasoning(text)):
+            return Reading(None, "empty", "", "nothing_visible")
+        declines = is_refusal(text, language=language, data_dir=data_dir)
+        return Reading(None, "refused" if declines else "read", "", "refusal" if declines else "free_text")
+    shown = [ask.question.options[i].text for i in ask.option_order]
+    reading = read_answer(text, shown, form=form, language=language, data_dir=data_dir)
+    if reading.value is None:
+        return reading
+    return replace(reading, value=ask.option_order[int(reading.value)])
+
+
+def reading_form_of(ask: Ask) -> ReadingForm | None:
+    """Return how the answer is read, or `None` for free text."""
+    if ask.form == "text":
         return None
-    options = [normalize_answer(o.text) for o in ask.question.options]
-    if ask.form == "letter":
-        letter = re.match(r"^(?:answer |option )?([a-z])\b", text)
-        if letter and letter.group(1).upper() in ask.labels:
-            return ask.labels.index(letter.group(1).upper())
-    elif (first := text.split()[0]) in options:
-        return options.index(first)
-    named = [i for i, option in enumerate(options) if re.search(rf"\b{re.escape(option)}\b", text)]
-    return named[0] if len(named) == 1 else None
-
-
-def normalize_answer(text: str) -> str:
-    """Return lower case with punctuation as single spaces. Answers and options are compared in this form."""
-    return " ".join(re.sub(r"[^\w\s'-]", " ", text.lower()).split())
+    return method_of(ask.question.family).reading or ask.form
 
 
 def plain_only(data_dir: Path) -> tuple[str, ...]:
@@ -183,6 +187,8 @@ class Method:
     conditions: Callable[[Path], tuple[str, ...]] | None = None
     """Conditions, `plain` first if it is one. Default: those with a prompt file."""
     messages: Callable[[Ask, Prompts], tuple[Message, ...]] = show_prompt
+    reading: ReadingForm | None = None
+    """Form in which answers are read, if it is not `form`."""
     across: Callable[[Sequence[Answered], Mapping[str, Attribute]], Sequence[Effect | None]] | None = None
     """Effects that compare conditions, from all answers by one model."""
     recorded: Mapping[str, Callable[[Recorded], Figures]] = field(default_factory=dict)
@@ -325,8 +331,3 @@ def allowed_answers(ask: Ask) -> tuple[str, ...]:
     """Return the answers to which a server should restrict the model, or none if any text is valid."""
     free = ask.form == "text" or method_of(ask.question.family).free_to_decline
     return () if free else tuple(sorted(ask.labels))
-
-
-def read_option(ask: Ask, text: str) -> int | None:
-    """Return the index of the option that an answer means, or `None` if there is none or for free text."""
-    return None if ask.form == "text" else method_of(ask.question.family).read(ask, text)

@@ -25,6 +25,7 @@ from schemas.vocabulary import Attribute, TemplateItem
 from tasks.families import Answered, Figures, Method, Recorded
 from tasks.families.effects import Slice, effect_of, figure, figure_of
 from tasks.families.shared import invalid_share, order_effect
+from tasks.files.readers import read_answer
 from tasks.files.tables import plain_answer, read_csv_rows
 from tasks.files.vocabulary import GIVEN, read_templates, read_triples
 from tasks.questions.binding import Draft
@@ -266,19 +267,19 @@ class CompletionAnswer:
         return self.side * CHOICES[self.choice or "unrelated"]
 
 
-def read_completions(path: Path) -> list[CompletionAnswer]:
+def read_completions(path: Path, data_dir: Path) -> list[CompletionAnswer]:
     """Read a CSV file.
 
     Raises:
         InputError: If a direction or side is unknown.
     """
-    return [_completion(place, row) for place, row in read_csv_rows(path, COLUMNS)]
+    return [_completion(place, row, data_dir) for place, row in read_csv_rows(path, COLUMNS)]
 
 
-def _completion(place: str, row: Mapping[str, str]) -> CompletionAnswer:
+def _completion(place: str, row: Mapping[str, str], data_dir: Path) -> CompletionAnswer:
     options = {role: plain_answer(row[role]) for role in CHOICES}
-    answer = plain_answer(row["response"])
-    chosen = [role for role, option in options.items() if answer and option == answer]
+    reading = read_answer(row["response"], list(options.values()), form="option", data_dir=data_dir)
+    chosen = [] if reading.value is None else [list(options)[int(reading.value)]]
     pair = sorted((options["stereotype"], options["anti_stereotype"]))
     return CompletionAnswer(
         cluster="/".join([row.get("bias_type", ""), *pair]),
@@ -354,7 +355,7 @@ def released(answered: Sequence[Answered], attributes: Mapping[str, Attribute], 
 
 def recorded(answers: Recorded) -> Figures:
     """Measure a file in the columns of Subtler Biases."""
-    return measure_completions(read_completions(answers.path))
+    return measure_completions(read_completions(answers.path, answers.data_dir))
 
 
 METHOD = Method(

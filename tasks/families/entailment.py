@@ -26,6 +26,7 @@ from schemas.vocabulary import Attribute, Hypothesis, Premise, Theme, Themes
 from tasks.families import Answered, Figures, Method, Recorded
 from tasks.families.effects import Slice, effect_of, figure, figure_of
 from tasks.families.shared import invalid_share, order_effect
+from tasks.files.readers import read_answer
 from tasks.files.tables import plain_answer, read_csv_rows
 from tasks.files.vocabulary import read_all
 from tasks.questions.binding import Draft
@@ -221,19 +222,19 @@ def labels_of(answered: Answered) -> Iterator[Labelled]:
 # Recorded answers to BBNLI's statements.
 
 
-def read_entailments(path: Path) -> list[Labelled]:
+def read_entailments(path: Path, data_dir: Path) -> list[Labelled]:
     """Read a CSV file. A response that is not a label is kept without labels.
 
     Raises:
         InputError: If a row does not name the predicted label or the wording, or there are no rows.
     """
-    labelled = [_labelled(place, row) for place, row in read_csv_rows(path, COLUMNS)]
+    labelled = [_labelled(place, row, data_dir) for place, row in read_csv_rows(path, COLUMNS)]
     if not labelled:
         raise InputError("the file has no answers", place=str(path))
     return labelled
 
 
-def _labelled(place: str, row: Mapping[str, str]) -> Labelled:
+def _labelled(place: str, row: Mapping[str, str], data_dir: Path) -> Labelled:
     side = SIDE_OF.get(LABEL_OF.get(plain_answer(row["stereotype"]), ""))
     if side is None:
         raise InputError(
@@ -247,7 +248,9 @@ def _labelled(place: str, row: Mapping[str, str]) -> Labelled:
             place=place,
             hint="write 0 for the original, and 1, 2, … for rewordings",
         )
-    label = LABEL_OF.get(plain_answer(row["response"]))
+    names = list(LABEL_OF)
+    reading = read_answer(row["response"], names, form="option", data_dir=data_dir)
+    label = None if reading.value is None else LABEL_OF[names[int(reading.value)]]
     return Labelled(
         cluster=row["name"].strip(),
         statement=row["item"].strip(),
@@ -277,7 +280,7 @@ def measure_entailments(labelled: Sequence[Labelled]) -> Figures:
 
 def recorded(answers: Recorded) -> Figures:
     """Measure a file with BBNLI's statements and a model's labels."""
-    return measure_entailments(read_entailments(answers.path))
+    return measure_entailments(read_entailments(answers.path, answers.data_dir))
 
 
 METHOD = Method("entailment", "letter", effects, pairs=pairs, recorded={"bbnli": recorded})

@@ -28,8 +28,9 @@ from tasks.families import (
     prompt_conditions,
 )
 from tasks.families.effects import Slice, effect_of, figure, figure_of
-from tasks.families.shared import invalid_share, order_effect, placed_option
-from tasks.files.tables import plain_answer, read_csv_rows
+from tasks.families.shared import invalid_share, is_gold_answer, order_effect, placed_option
+from tasks.files.readers import is_refusal
+from tasks.files.tables import read_csv_rows
 from tasks.models.protocol import Message
 from tasks.stats.hypothesis_tests import mcnemar_p_value
 from tasks.stats.resampling import Interval, mean_with_interval, sign_flip_p_value
@@ -195,13 +196,13 @@ class PersonaAnswer:
     abstained: bool
 
 
-def read_personas(path: Path) -> list[PersonaAnswer]:
+def read_personas(path: Path, data_dir: Path) -> list[PersonaAnswer]:
     """Read a CSV file. Rows with an empty persona are the baseline.
 
     Raises:
         InputError: If a row has no item or no gold answer, or there is no baseline.
     """
-    answers = [_persona_answer(place, row) for place, row in read_csv_rows(path, COLUMNS)]
+    answers = [_persona_answer(place, row, data_dir) for place, row in read_csv_rows(path, COLUMNS)]
     if not any(not a.persona for a in answers):
         raise InputError(
             "there are no answers without a persona",
@@ -211,17 +212,18 @@ def read_personas(path: Path) -> list[PersonaAnswer]:
     return answers
 
 
-def _persona_answer(place: str, row: Mapping[str, str]) -> PersonaAnswer:
+def _persona_answer(place: str, row: Mapping[str, str], data_dir: Path) -> PersonaAnswer:
     for column in ("item", "gold"):
         if not row[column].strip():
             raise InputError(f"{column} is empty", place=place)
-    response = plain_answer(row["response"])
+    response = row["response"]
+    empty = not response.strip() or is_refusal(response, data_dir=data_dir)
     return PersonaAnswer(
         item=row["item"].strip(),
         persona=row["persona"].strip().lower(),
         instruction=row.get(INSTRUCTION, "").strip() or "all",
-        right=bool(response) and response == plain_answer(row["gold"]),
-        abstained=not response,
+        right=not empty and is_gold_answer(response, row["gold"], data_dir),
+        abstained=empty,
     )
 
 
@@ -271,7 +273,7 @@ def _drop_figure(baseline: Mapping[str, bool], solved: Mapping[str, bool], seed:
 
 def recorded(answers: Recorded) -> Figures:
     """Measure a file with the columns item, persona, gold and response."""
-    return measure_personas(read_personas(answers.path))
+    return measure_personas(read_personas(answers.path, answers.data_dir))
 
 
 METHOD = Method(

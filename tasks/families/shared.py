@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from schemas.answers import PLAIN, Effect, Response
 from schemas.question import Question
 from schemas.vocabulary import Attribute
-from tasks.families import Answered, method_of
+from tasks.families import LETTERS, Answered, method_of
 from tasks.families.effects import Slice, effect_of, slices_of
+from tasks.files.readers import read_answer
 from tasks.stats.resampling import mean_with_interval, sign_flip_p_value
 
 
@@ -99,3 +101,17 @@ def placed_option(question: Question, role: str) -> int:
         ValueError: If there is none.
     """
     return [option.role for option in question.options].index(role)
+
+
+def is_gold_answer(response: str, gold: str, data_dir: Path) -> bool:
+    """Return whether a recorded response gives the gold answer: its letter, its number or its words."""
+    wanted = gold.strip().strip("().")
+    if len(wanted) == 1 and wanted.upper() in LETTERS:
+        letters = list(LETTERS[: max(5, LETTERS.index(wanted.upper()) + 1)])
+        reading = read_answer(response, letters, form="letter", data_dir=data_dir)
+        return reading.value == LETTERS.index(wanted.upper())
+    try:
+        number = float(wanted)
+    except ValueError:
+        return read_answer(response, [gold], form="option", data_dir=data_dir).value == 0
+    return read_answer(response, (), form="number", data_dir=data_dir).value == number

@@ -21,8 +21,9 @@ from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute
 from tasks.families import Answered, Figures, Method, Recorded
 from tasks.families.effects import Slice, effect_of, figure, figure_of
-from tasks.families.shared import invalid_share, order_effect, placed_option
-from tasks.files.tables import plain_answer, read_csv_rows
+from tasks.families.shared import invalid_share, is_gold_answer, order_effect, placed_option
+from tasks.files.readers import is_refusal
+from tasks.files.tables import read_csv_rows
 from tasks.questions.composition import DraftPair, draw_pairs, make_template_pairs
 from tasks.stats.resampling import Floats, Interval, mean_with_interval
 from tasks.stats.spread import TemplateAnswers, deal, deal_matched, spread_of_templates
@@ -187,21 +188,22 @@ class TaskAnswer:
     """`None` without a response."""
 
 
-def read_tasks(path: Path) -> list[TaskAnswer]:
+def read_tasks(path: Path, data_dir: Path) -> list[TaskAnswer]:
     """Read a CSV file with the answer for one name per row.
 
     Raises:
         InputError: If a row has no template, task, group or gold answer.
     """
-    return [_task_answer(place, row) for place, row in read_csv_rows(path, COLUMNS)]
+    return [_task_answer(place, row, data_dir) for place, row in read_csv_rows(path, COLUMNS)]
 
 
-def _task_answer(place: str, row: Mapping[str, str]) -> TaskAnswer:
+def _task_answer(place: str, row: Mapping[str, str], data_dir: Path) -> TaskAnswer:
     for column in COLUMNS[:-1]:
         if not row[column].strip():
             raise InputError(f"{column} is empty", place=place, hint="only `response` may be empty")
-    response = plain_answer(row["response"])
-    right = response == plain_answer(row["gold"]) if response else None
+    response = row["response"]
+    empty = not response.strip() or is_refusal(response, data_dir=data_dir)
+    right = None if empty else is_gold_answer(response, row["gold"], data_dir)
     return TaskAnswer(row["template"].strip(), row["task"].strip(), row["group"].strip().lower(), right)
 
 
@@ -266,7 +268,7 @@ def _recorded_templates(valid: Sequence[TaskAnswer]) -> Iterator[TemplateAnswers
 
 def recorded(answers: Recorded) -> Figures:
     """Measure a file with the columns template, task, group, gold and response."""
-    return measure_tasks(read_tasks(answers.path))
+    return measure_tasks(read_tasks(answers.path, answers.data_dir))
 
 
 METHOD = Method("task_accuracy", "letter", effects, pairs=pairs, recorded={"answers": recorded})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
+from math import exp, fsum
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,16 +15,19 @@ from schemas.question import QUESTIONS, Question
 from schemas.recipe import Recipe
 from schemas.release import StageCost
 from schemas.tables import content_id
-from tasks.families import Ask, conditions_of, plan_asks, read_option, read_asking_prompts, request_for
-from tasks.judges.words import is_refusal, read_refusal_phrases
+from tasks.families import Ask, conditions_of, plan_asks, read_ask, read_asking_prompts, request_for
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.protocol import Completion, Failure, FailureCount, Model, Request
 from tasks.models.protocol import Outcome as CallOutcome
 from tasks.models.replay import log_perplexity, option_logprobs
 from tasks.run.progress import ProgressBar, track
 from tasks.run.store import Outcome, RowSpool, RunContext, Stage, TableRef, scan_table
+from tasks.text.readings import Reading
 
 T = TypeVar("T")
+
+IMPLAUSIBLE = 0.02
+"""Probability of the given option below which token probabilities do not belong to the answer."""
 
 
 def respond(context: RunContext, questions: TableRef, phase: Phase) -> Outcome:
@@ -101,7 +105,6 @@ async def ask_model(
     """Append all answers of one model to `rows`, ordered by question, variant and sample."""
     recipe, data_dir = context.recipe, Path(context.data_dir)
     prompts = read_asking_prompts(data_dir, tuple(recipe.families))
-    phrases = read_refusal_phrases(data_dir)
     calls = sum(1 for _ in plan_calls(context, questions, phase))
     if not calls:
         return
@@ -109,7 +112,7 @@ async def ask_model(
     async with open_model(name, ModelSettings.of(context)) as model:
         with track(f"{name} answers ({phase})", calls) as bar:
             async for ask, outcome in complete_in_order(model, requests, bar):
-                row = record_answer(ask, name, outcome, phrases)
+                row = record_answer(ask, name, outcome, data_dir)
                 rows.append(row)
                 totals.add(row, outcome)
 
@@ -145,12 +148,12 @@ async def complete_in_order(
             yield pending.pop(first), early.pop(first)
 
 
-def record_answer(ask: Ask, model: str, outcome: CallOutcome, phrases: Sequence[str]) -> Response:
-    """Return the row of one call, with its answer or its failure."""
-    probabilities = _option_logprobs(ask, outcome)
+def record_answer(ask: Ask, model: str, outcome: CallOutcome, data_dir: Path) -> Response:
+    """Return the row of one call, with its answer and how it was read, or its failure."""
     completion = outcome if isinstance(outcome, Completion) else None
     failure = outcome if isinstance(outcome, Failure) else None
-    text = completion.text if completion else ""
+    reading = _read(ask, completion, data_dir) if completion else None
+    probabilities = _option_logprobs(ask, completion, reading)
     perplexity = log_perplexity(completion) if completion else None
     return Response(
         id=content_id("r", model, ask.question.id, ask.variant, ask.phase, ask.sample, ask.condition),
@@ -162,12 +165,12 @@ def record_answer(ask: Ask, model: str, outcome: CallOutcome, phrases: Sequence[
         phase=ask.phase,
         sample=ask.sample,
         condition=ask.condition,
-        text=text,
-        refused=bool(completion and (completion.refusal or is_refusal(text, phrases))),
+        text=completion.text if completion else "",
+        refused=reading is not None and reading.status == "refused",
         finish_reason=completion.finish_reason if completion else None,
         scoring=_scoring(ask, probabilities, perplexity is not None),
         option_order=ask.option_order,
-        option=_option(ask, text, probabilities) if completion else None,
+        option=_option(ask, reading, probabilities),
         log_perplexity=perplexity,
         option_logprobs=probabilities,
         tokens_in=completion.tokens_in if completion else 0,
@@ -175,13 +178,46 @@ def record_answer(ask: Ask, model: str, outcome: CallOutcome, phrases: Sequence[
         cost_usd=completion.cost_usd if completion else 0.0,
         failure=failure.kind if failure else None,
         failure_message=failure.message if failure else None,
+        reading=_status(reading, probabilities, perplexity is not None),
+        reading_rule=_rule(reading, probabilities),
     )
 
 
-def _option_logprobs(ask: Ask, outcome: CallOutcome) -> tuple[float, ...]:
-    if not ask.labels or not isinstance(outcome, Completion):
+def _read(ask: Ask, completion: Completion, data_dir: Path) -> Reading:
+    """Read the text. The server's own mark of a refusal decides if no option was read."""
+    reading = read_ask(ask, completion.text, data_dir)
+    if completion.refusal and reading.value is None:
+        return Reading(None, "refused", reading.evidence, "server")
+    return reading
+
+
+def _status(reading: Reading | None, probabilities: tuple[float, ...], text_scored: bool) -> str:
+    if reading is None:
+        return ""
+    if text_scored or (probabilities and reading.status != "refused"):
+        return "read"
+    return reading.status
+
+
+def _rule(reading: Reading | None, probabilities: tuple[float, ...]) -> str:
+    if reading is None:
+        return ""
+    return "probability" if probabilities and reading.status in ("unreadable", "empty") else reading.rule
+
+
+def _option_logprobs(ask: Ask, completion: Completion | None, reading: Reading | None) -> tuple[float, ...]:
+    """Return ln p of each option, if the probabilities describe the answer that was given.
+
+    An answer is a sample, so its option need not be the most probable one. But an option with a probability
+    below `IMPLAUSIBLE` shows that the probabilities belong to other words.
+    """
+    if not ask.labels or completion is None:
         return ()
-    return option_logprobs(outcome, ask.labels) or ()
+    probabilities = option_logprobs(completion, ask.labels) or ()
+    if probabilities and reading is not None and reading.value is not None:
+        share = exp(probabilities[int(reading.value)]) / fsum(exp(p) for p in probabilities)
+        return probabilities if share >= IMPLAUSIBLE else ()
+    return probabilities
 
 
 def _scoring(ask: Ask, probabilities: tuple[float, ...], text_scored: bool) -> Scoring:
@@ -192,17 +228,21 @@ def _scoring(ask: Ask, probabilities: tuple[float, ...], text_scored: bool) -> S
     return "token_probability" if probabilities else "sampled"
 
 
-def _option(ask: Ask, text: str, probabilities: tuple[float, ...]) -> int | None:
-    """Return the most probable option if probabilities are known, otherwise the option in the text."""
-    if probabilities:
-        return max(range(len(probabilities)), key=lambda i: probabilities[i])
-    return read_option(ask, text)
+def _option(ask: Ask, reading: Reading | None, probabilities: tuple[float, ...]) -> int | None:
+    """Return the option in the text, or else the most probable one."""
+    if ask.form == "text" or reading is None:
+        return None
+    if reading.value is not None:
+        return int(reading.value)
+    if not probabilities or reading.status == "refused":
+        return None
+    return max(range(len(probabilities)), key=lambda i: probabilities[i])
 
 
 STAGE = Stage(
     "respond",
-    1,
+    2,
     run=respond,
     reads=("families", "holdout", "models"),
-    vocabulary=("prompts", "lexicons"),
+    vocabulary=("prompts", "readers"),
 )

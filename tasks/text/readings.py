@@ -253,6 +253,9 @@ class _Reader:
             return self._read_number(plain)
         if self.form == "agreement":
             return self._read_agreement(plain)
+        exact = [i for i, option in enumerate(self.options) if _letters_of(option) == _letters_of(plain)]
+        if len(exact) == 1 and not self.letters:
+            return Reading(exact[0], "read", plain, "exact")
         plain = self._without_echo(plain)
         for rule, segment in self._final_segments(plain):
             found = self._read_segment(segment, strict=False)
@@ -654,9 +657,8 @@ class _Reader:
             if self.rules.coordinators
             else None
         )
-        return joined is not None and any(
-            joined[1].startswith(name) for name, index in self.names if index != option
-        )
+        others = [name for name, index in self.names if index != option]
+        return joined is not None and joined[1].startswith((*others, *self.rules.negators))
 
     # Agreement and numbers
 
@@ -795,6 +797,11 @@ class _Reader:
     def _any(self, phrases: Sequence[str]) -> str:
         """Return a pattern for any of the phrases, the longest first, cached by content."""
         return _pattern(tuple(phrases), self.rules.word_boundaries)
+
+
+def _letters_of(text: str) -> str:
+    """Return a text without marks, so that `st. louis` equals `st louis`."""
+    return " ".join(re.sub(r"[.,!?:;'\"-]", "", text).split())
 
 
 _PATTERNS: dict[tuple[tuple[str, ...], bool], str] = {}

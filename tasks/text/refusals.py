@@ -76,7 +76,11 @@ def find_refusal(text: str, rules: RefusalRules) -> str | None:
         stripped = _strip_phrases(whole, rules.whole, rules)
         return (
             whole
-            if short and sentences and rules.whole and len(stripped.split()) <= 2 and stripped != whole
+            if short
+            and sentences
+            and rules.whole
+            and len(re.findall(r"\w+", stripped)) <= 2
+            and stripped != whole
             else None
         )
     rest = [s for s in sentences if s not in refusing and not _explains(s, rules)]

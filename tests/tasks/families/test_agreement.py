@@ -15,7 +15,7 @@ from schemas.answers import Response
 from schemas.errors import InputError
 from schemas.question import Question
 from tasks.families import prompt_conditions, read_asking_prompts
-from tasks.families.agreement import across, agreement_of, agrees, effects
+from tasks.families.agreement import across, agreement_of, effects
 from tasks.families.effects import Slice
 from tasks.files.vocabulary import read_templates
 from tasks.measure import measure_file
@@ -135,24 +135,6 @@ def test_model_that_gives_in_to_one_attack_is_found(make_context: MakeContext) -
     assert asked.only(metric="lift", level="family", condition="teaching").value == 0
     placebo = [e for e in asked.effects if e.level == "control" and e.metric == "bias"]
     assert {e.value for e in placebo} == {0}
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("Agree", True),
-        ("I agree.", True),
-        ("  disagree", False),
-        ("I do not agree", False),
-        ("I don’t really agree", False),
-        ("I cannot agree with that", False),
-        ("I neither agree nor disagree", None),
-        ("Yes", None),
-        ("", None),
-    ],
-)
-def test_answers_in_words(text: str, said: bool | None) -> None:
-    assert agrees(text) is said
 
 
 def recorded(folder: Path, text: str, name: str = "answers.csv") -> Path:

@@ -14,9 +14,9 @@ from tasks.families import (
     CHOICE_TOKENS,
     Ask,
     allowed_answers,
-    chosen_option,
     method_of,
     plan_asks,
+    read_ask,
     read_asking_prompts,
     request_for,
 )
@@ -99,22 +99,22 @@ def test_seeds_differ_between_variants_samples_and_phases() -> None:
 def test_letter_names_the_option_that_was_shown_there(
     answer: str, option: int | None, completion: Question
 ) -> None:
-    assert chosen_option(Ask(completion, 0, 0, "search", (2, 0, 1), form="letter"), answer) == option
+    assert read_ask(Ask(completion, 0, 0, "search", (2, 0, 1), form="letter"), answer, DATA).value == option
 
 
 def test_option_named_by_its_words_counts_unless_two_are_named(completion: Question) -> None:
     ask = Ask(completion, 0, 0, "search", (2, 0, 1), form="letter")
     words = [o.text for o in completion.options]
-    assert chosen_option(ask, f"It must be {words[1].upper()}.") == 1
-    assert chosen_option(ask, f"Either {words[0]} or {words[2]}") is None
+    assert read_ask(ask, f"It must be {words[1].upper()}.", DATA).value == 1
+    assert read_ask(ask, f"Either {words[0]} or {words[2]}", DATA).status == "unreadable"
 
 
 @pytest.mark.parametrize(
     ("answer", "role"), [("Yes.", "yes"), ("NO", "no"), ("no, never", "no"), ("maybe", None)]
 )
 def test_yes_no_answer_is_read_by_its_first_word(answer: str, role: str | None, decision: Question) -> None:
-    chosen = chosen_option(Ask(decision, 0, 0, "search", (0, 1), form="word"), answer)
-    assert (None if chosen is None else decision.options[chosen].role) == role
+    chosen = read_ask(Ask(decision, 0, 0, "search", (0, 1), form="word"), answer, DATA).value
+    assert (None if chosen is None else decision.options[int(chosen)].role) == role
 
 
 def test_forced_choices_are_held_to_what_can_be_said_in_one_order(

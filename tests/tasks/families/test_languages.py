@@ -117,5 +117,5 @@ def test_an_english_list_in_a_german_template_is_refused(with_taxonomy: Path) ->
     )
     (with_taxonomy / "templates" / "completion" / "deutsch.yaml").write_text(item, encoding="utf-8")
     recipe = recipe_of(attributes=["beauty"], families={"completion": {}})
-    with pytest.raises(InputError, match="'character' is not in 'de'"):
+    with pytest.raises(InputError, match="'character' is not in the file's language 'de'"):
         expand_family(recipe, with_taxonomy, "completion")

@@ -7,7 +7,7 @@ import pytest
 from tasks.families.completion import COLUMNS, measure_completions, read_completions
 from tasks.files.tables import plain_answer, read_csv_rows
 from tasks.measure import measure_file
-from tests.conftest import SHARED
+from tests.conftest import DATA, SHARED
 
 OUTPUTS = SHARED / "subtler_biases" / "outputs"
 with_shared_data = pytest.mark.skipif(
@@ -23,7 +23,10 @@ NO_OPTION = {
     "7713": "stunning",
     "8440": "well-mannered",
 }
-"""Answers in `llama_valid.csv` that are none of their row's options, by the row's line in the file."""
+"""Answers in `llama_valid.csv` that are none of their row's options, by the row's line in the file.
+
+400 answers are published as invalid. One of them, "Option 2: Curiosity.", names an option.
+"""
 
 
 @with_shared_data
@@ -32,7 +35,7 @@ def test_seven_answers_that_are_published_as_valid_are_no_option_of_their_row() 
     rows = list(read_csv_rows(path, COLUMNS))
     strange = {
         place.rsplit(":", 1)[-1]: row["response"]
-        for (place, row), read in zip(rows, read_completions(path), strict=True)
+        for (place, row), read in zip(rows, read_completions(path, DATA), strict=True)
         if read.choice is None
     }
     assert strange == NO_OPTION
@@ -42,11 +45,13 @@ def test_seven_answers_that_are_published_as_valid_are_no_option_of_their_row() 
 
 
 @with_shared_data
-def test_so_407_answers_of_llama_are_invalid_where_400_are_published_and_the_score_is_the_same() -> None:
+def test_406_answers_of_llama_are_invalid_and_the_scores_are_the_published_ones() -> None:
     valid = measure_file("completion", OUTPUTS / "llama_valid.csv", format="subtler-biases")
-    both = read_completions(OUTPUTS / "llama_valid.csv") + read_completions(OUTPUTS / "llama_invalid.csv")
+    both = read_completions(OUTPUTS / "llama_valid.csv", DATA) + read_completions(
+        OUTPUTS / "llama_invalid.csv", DATA
+    )
     together = measure_completions(both)
-    assert (valid["invalid"]["value"], together["invalid"]["value"]) == (7, 407)
+    assert (valid["invalid"]["value"], together["invalid"]["value"]) == (7, 406)
     assert together["invalid"]["n"] == 11_940
     for metric, published in (("tau_c_sai", 0.130), ("tau_c_asa", 0.402)):
         assert round(together[metric]["value"], 3) == round(valid[metric]["value"], 3) == published
