@@ -1,10 +1,12 @@
-"""What `plan` and `build` do before anything is spent: read, check, estimate."""
+"""Build: a recipe goes in, a verified release comes out.
+
+Each call of `steps` is a Prefect task that runs a stage or finds its finished step. Stages pass references to
+tables, never rows.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -16,25 +18,29 @@ from flows.evolve import evolve
 from flows.options import takes
 from flows.prepare import PreparedBuild, prepare
 from flows.reviews import Reviews, require_review, wait_for_people
-from schemas.answers import RESPONSES
+from schemas.answers import RESPONSES, Response
 from schemas.errors import ReviewError
+from schemas.notes import DeduplicationNotes, RelabelNotes
 from schemas.options import BuildOptions
+from schemas.question import Erratum, Question
 from schemas.recipe import Recipe
-from schemas.release import ClearOf, HoldBack, NearMiss, PeopleReview, RelabelledPassage, ReleaseComparison
+from schemas.release import ReleaseComparison
 from tasks.files.vocabulary import input_path
 from tasks.gate import raise_if_failed, read_suite_results, read_validation, write_data_docs
 from tasks.gate.quarantine import read_quarantine
+from tasks.package import Findings, Provenance
 from tasks.relabel.file import fingerprint_input
 from tasks.release import ReleaseRef, find_last_release, read_errata
 from tasks.release.hold_back import HELD, list_private_files, write_hold_back
 from tasks.release.references import resolve_place
-from tasks.run.journal import funnel, note_release, start_journal, total_costs
+from tasks.run.journal import note_release, start_journal
+from tasks.run.ledger import BuildLedger
 from tasks.run.store import RunContext, Step, TableRef, read_table, run_lock, vocabulary_hashes
 
-# Build: a recipe goes in, a verified release comes out.
-#
-# Each call below is a Prefect task that does its stage or finds it done; what they hand on are references to
-# tables, never rows. Parameters are documented under `Args:`, from where Prefect puts them on its form.
+GENERATING = ("expand", "mutate", "mend", "review")
+"""Stages whose tables contain every question that was ever made."""
+LABELLING = ("relabel", "relabel_retrieval", "review", "review_retrieval")
+"""Stages that change labels."""
 
 
 @flow(name="build", persist_result=False)
@@ -56,107 +62,266 @@ def build(options: BuildOptions) -> str:
 
 
 def build_release(prepared: PreparedBuild, releases: Path) -> str:
-    """The sentence of the pipeline. What was mended since the first release stays mended; what people decided
-    holds in every build."""
-    context = prepared.context
-    reviews = Reviews.read(prepared.workspace.home, context.recipe.name)
-    previous = find_last_release(releases, context.recipe.name)
-    errata = read_errata(Path(previous.path)) if previous else ()
-    expanded = steps.expand(context, families=context.recipe.templated_families)
-    mended = steps.mend(context, questions=expanded.table("questions"), errata=errata)
-    review = partial(steps.review, context, settlements=reviews.on("question"), errata=errata)
-    templated = review(questions=mended.table("questions"), dropped=dropped_in(expanded, mended))
-    choices = steps.respond(context, questions=templated.table("questions"), phase="search")
-    evolved = evolve.fn(context)  # inside this flow, so that its tasks run on this flow's task runner
-    answers = steps.gather(context, parts=[*evolved.tables("responses"), choices.table("responses")])
-
-    relabelled = steps.relabel(context, questions=evolved.archive, responses=answers.table("responses"))
-    files = [steps.relabel_retrieval(context, **f) for f in retrieval_files(context.recipe)]
-    passages = [review_passages(context, f, reviews) for f in files]
-    searched = steps.mend(context, questions=relabelled.table("questions"), errata=errata)
-    require_review(context, reviews, searched.table("questions"))
-    seen = review(
-        questions=searched.table("questions"), dropped=dropped_in(*evolved.steps, relabelled, searched)
-    )
-    pool = steps.gather(context, parts=[seen.table("questions"), templated.table("questions")])
-    unique = steps.deduplicate(context, questions=pool.table("questions"), content=earlier_content(context))
-
-    fresh = steps.respond(context, questions=unique.table("questions"), phase="holdout")
-    verdicts = steps.judge(
-        context, questions=unique.table("questions"), responses=fresh.table("responses"), phase="holdout"
-    )
-    everything = steps.gather(context, parts=[answers.table("responses"), fresh.table("responses")])
-    judged = steps.gather(context, parts=[*evolved.tables("judgements"), verdicts.table("judgements")])
-    before = [
-        *(expanded, mended, templated, choices, *evolved.steps, relabelled, *files, *passages, searched),
-        *(seen, unique, fresh, verdicts),
-    ]
-    public = steps.hold_back(
-        context,
-        questions=unique.table("questions"),
-        label_history=[s.table("label_history") for s in (relabelled, *files, templated, seen, *passages)],
-        dropped=dropped_in(templated, choices, *files, *passages, seen, unique, fresh, verdicts),
-        earlier=list_private_files(prepared.workspace.hold_back / context.recipe.name),
-        previous=previous,
-    )
-    sound = steps.quarantine(
-        context,
-        questions=public.table("questions"),
-        responses=everything.table("responses"),
-        judgements=judged.table("judgements"),
-        label_history=public.table("label_history"),
-        dropped=public.table("dropped"),
-    )
-    measured = steps.measure(
-        context,
-        questions=sound.table("questions"),
-        responses=everything.table("responses"),
-        judgements=judged.table("judgements"),
-    )
-    taken = [*before, public, sound, measured]
-    generated = [s.table("questions") for s in (expanded, mended, templated, searched, seen)]
-    generated += evolved.generated()
-    assembled = steps.assemble(
-        context,
-        generated=generated,
-        questions=measured.table("questions"),
-        responses=[everything.table("responses")],
-        judgements=[judged.table("judgements")],
-        label_history=[sound.table("label_history")],
-        dropped=dropped_in(public, sound, measured),
-        effects=measured.table("effects"),
-    )
-    checked = steps.validate(
-        context,
-        **{ref.table: ref for ref in assembled.tables},
-        generated=generated,
-        counts=funnel([*taken, assembled]),
-        quarantine=read_quarantine(sound),
-    )
-    raise_if_failed(read_validation(checked), failing_rows=checked.table("failing_rows").path)
-    apart = PrivateShare(unique, public, sound, everything.table("responses"))
-    people = reviews.summary([templated, seen], files)
-    return finish(
-        prepared, assembled, checked, [*taken, assembled, checked], releases, previous, apart, people
-    )
+    """Run the pipeline. Earlier corrections and the decisions of reviewers are applied again."""
+    run = BuildRun.start(prepared, releases)
+    templated = run.ask_templates()
+    archive = run.search()
+    run.relabel_files()
+    seen = run.review_search(archive)
+    unique = run.deduplicate([seen, templated])
+    answers = run.ask_again(unique)
+    public = run.hold_back(unique)
+    sound = run.quarantine(public, answers)
+    measured = run.measure(sound, answers)
+    assembled = run.assemble(sound, measured, answers)
+    checked = run.validate(assembled, sound)
+    held = read_held_back(public, answers)
+    return run.package(assembled, checked, sound, held)
 
 
-def dropped_in(*taken: Step) -> list[TableRef]:
-    """What those steps dropped. A review takes up what was dropped before it, and says what of that holds."""
-    return [step.table("dropped") for step in taken]
+@dataclass(frozen=True)
+class Answers:
+    """All responses and judgements of a build."""
+
+    responses: TableRef
+    judgements: TableRef
 
 
-def review_passages(context: RunContext, relabelled: Step, reviews: Reviews) -> Step:
-    """A relabelled retrieval file with people's verdicts on its passages."""
-    return steps.review_retrieval(
-        context,
-        **{ref.table: ref for ref in relabelled.tables},
-        settlements=reviews.on("passage"),
-    )
+HeldBack = tuple[list[Question], list[Response]]
+
+
+@dataclass(frozen=True)
+class BuildRun:
+    """One pass of a build. Each method is a chapter of the pipeline and records its steps in the ledger."""
+
+    prepared: PreparedBuild
+    releases: Path
+    reviews: Reviews
+    previous: ReleaseRef | None
+    errata: tuple[Erratum, ...]
+    ledger: BuildLedger = field(default_factory=BuildLedger)
+
+    @classmethod
+    def start(cls, prepared: PreparedBuild, releases: Path) -> BuildRun:
+        """Read the reviews of the benchmark, its last release and the errata."""
+        name = prepared.context.recipe.name
+        previous = find_last_release(releases, name)
+        errata = tuple(read_errata(Path(previous.path))) if previous else ()
+        return cls(prepared, releases, Reviews.read(prepared.workspace.home, name), previous, errata)
+
+    @property
+    def context(self) -> RunContext:
+        """Context of the run."""
+        return self.prepared.context
+
+    def ask_templates(self) -> Step:
+        """Expand the templates, apply errata and reviews, and ask the questions."""
+        add = partial(self.ledger.add, part="templates")
+        families = self.context.recipe.templated_families
+        expanded = add(steps.expand(self.context, families=families))
+        mended = add(steps.mend(self.context, questions=expanded.table("questions"), errata=self.errata))
+        reviewed = self._review(mended, part="templates")
+        add(steps.respond(self.context, questions=reviewed.table("questions"), phase="search"))
+        return reviewed
+
+    def search(self) -> TableRef:
+        """Search for open questions and relabel their near misses."""
+        # Called as a function, so that its tasks run on the task runner of this flow.
+        evolved = evolve.fn(self.context)
+        for step in evolved.steps:
+            self.ledger.add(step, part="search")
+        responses = self._gather("responses", "respond")
+        relabelled = steps.relabel(self.context, questions=evolved.archive, responses=responses)
+        self.ledger.add(relabelled, part="search")
+        return relabelled.table("questions")
+
+    def relabel_files(self) -> None:
+        """Relabel the retrieval files of the recipe and apply the reviews of passages."""
+        files = [
+            self.ledger.add(steps.relabel_retrieval(self.context, **file))
+            for file in retrieval_files(self.context.recipe)
+        ]
+        for relabelled in files:
+            reviewed = steps.review_retrieval(
+                self.context,
+                **{ref.table: ref for ref in relabelled.tables},
+                settlements=self.reviews.on("passage"),
+            )
+            self.ledger.add(reviewed)
+
+    def review_search(self, archive: TableRef) -> Step:
+        """Apply errata and reviews to the questions of the search.
+
+        Raises:
+            ReviewError: If the recipe requires more reviews.
+        """
+        mended = steps.mend(self.context, questions=archive, errata=self.errata)
+        self.ledger.add(mended, part="search")
+        require_review(self.context, self.reviews, mended.table("questions"))
+        return self._review(mended, part="search")
+
+    def _review(self, step: Step, part: str) -> Step:
+        """Apply reviews. The result contains the dropped rows of the part, some of them with a new reason."""
+        dropped = self.ledger.tables("dropped", part=part)
+        reviewed = steps.review(
+            self.context,
+            questions=step.table("questions"),
+            dropped=dropped,
+            settlements=self.reviews.on("question"),
+            errata=self.errata,
+        )
+        return self.ledger.add(reviewed, part=part, replaces=dropped)
+
+    def deduplicate(self, parts: list[Step]) -> Step:
+        """Remove near-duplicates among the questions of all parts, and overlap with earlier releases."""
+        pool = steps.gather(self.context, parts=[step.table("questions") for step in parts])
+        return self.ledger.add(
+            steps.deduplicate(
+                self.context, questions=pool.table("questions"), content=earlier_content(self.context)
+            )
+        )
+
+    def ask_again(self, unique: Step) -> Answers:
+        """Answer and judge the selected questions on fresh samples. Return all answers of the build."""
+        questions = unique.table("questions")
+        fresh = self.ledger.add(steps.respond(self.context, questions=questions, phase="holdout"))
+        self.ledger.add(
+            steps.judge(
+                self.context, questions=questions, responses=fresh.table("responses"), phase="holdout"
+            )
+        )
+        return Answers(self._gather("responses", "respond"), self._gather("judgements", "judge"))
+
+    def hold_back(self, unique: Step) -> Step:
+        """Separate the questions that stay private."""
+        dropped = self.ledger.tables("dropped")
+        private = self.prepared.workspace.hold_back / self.context.recipe.name
+        public = steps.hold_back(
+            self.context,
+            questions=unique.table("questions"),
+            label_history=self.ledger.tables("label_history", stages=LABELLING),
+            dropped=dropped,
+            earlier=list_private_files(private),
+            previous=self.previous,
+        )
+        return self.ledger.add(public, replaces=dropped)
+
+    def quarantine(self, public: Step, answers: Answers) -> Step:
+        """Remove questions that would fail a check, if the recipe says so."""
+        return self.ledger.add(
+            steps.quarantine(
+                self.context,
+                questions=public.table("questions"),
+                responses=answers.responses,
+                judgements=answers.judgements,
+                label_history=public.table("label_history"),
+                dropped=public.table("dropped"),
+            )
+        )
+
+    def measure(self, sound: Step, answers: Answers) -> Step:
+        """Measure the effects."""
+        return self.ledger.add(
+            steps.measure(
+                self.context,
+                questions=sound.table("questions"),
+                responses=answers.responses,
+                judgements=answers.judgements,
+            )
+        )
+
+    def assemble(self, sound: Step, measured: Step, answers: Answers) -> Step:
+        """Make the tables of the release."""
+        return self.ledger.add(
+            steps.assemble(
+                self.context,
+                generated=self._generated(),
+                questions=measured.table("questions"),
+                responses=[answers.responses],
+                judgements=[answers.judgements],
+                label_history=[sound.table("label_history")],
+                dropped=self.ledger.tables("dropped"),
+                effects=measured.table("effects"),
+            )
+        )
+
+    def validate(self, assembled: Step, sound: Step) -> Step:
+        """Check the tables of the release.
+
+        Raises:
+            GateError: If a check failed.
+        """
+        checked = steps.validate(
+            self.context,
+            **{ref.table: ref for ref in assembled.tables},
+            generated=self._generated(),
+            counts=self.ledger.funnel(),
+            quarantine=read_quarantine(sound),
+        )
+        raise_if_failed(read_validation(checked), checked.table("failing_rows").path)
+        return self.ledger.add(checked)
+
+    def package(self, assembled: Step, checked: Step, sound: Step, held: HeldBack) -> str:
+        """Decide the version, write the private file and the release, and return its path."""
+        compared = steps.compare(self.context, assembled=assembled.tables, previous=self.previous)
+        comparison = compared.read_notes(ReleaseComparison)
+        private = self.prepared.workspace.hold_back / self.context.recipe.name
+        provenance = Provenance(
+            comparison=comparison,
+            previous=self.previous,
+            vocabulary=vocabulary_hashes(Path(self.context.data_dir), steps.VOCABULARY),
+            counts=self.ledger.funnel(),
+            costs=self.ledger.costs(),
+            planned=self.prepared.estimate.costs,
+            passports=self.prepared.passports,
+            errata=self.errata,
+        )
+        (pairs,) = self.ledger.notes("deduplicate", DeduplicationNotes)
+        files = self.ledger.notes("relabel_retrieval", RelabelNotes)
+        findings = Findings(
+            validation=read_validation(checked),
+            clear_of=pairs.clear_of,
+            near_misses=pairs.kept_pairs(),
+            passages=[example for notes in files for example in notes.examples],
+            hold_back=write_hold_back(private / f"{comparison.new_version}.parquet", *held),
+            quarantine=read_quarantine(sound),
+            review=self.reviews.summary(self._steps_of("review"), self._steps_of("relabel_retrieval")),
+        )
+        release = steps.package(
+            self.context,
+            assembled.tables,
+            provenance,
+            findings,
+            releases=self.releases,
+            write_data_docs=partial(write_data_docs, read_suite_results(checked)),
+        )
+        note_release(self.context, release)
+        show_funnel(self.ledger.funnel())
+        show_effects(assembled.table("effects"), release)
+        return str(release)
+
+    def _steps_of(self, stage: str) -> list[Step]:
+        return [step for step in self.ledger.steps if step.stage == stage]
+
+    def _generated(self) -> list[TableRef]:
+        return self.ledger.tables("questions", stages=GENERATING)
+
+    def _gather(self, name: str, stage: str) -> TableRef:
+        """Return all rows of a stage so far as one table."""
+        parts = self.ledger.tables(name, stages=[stage])
+        return steps.gather(self.context, parts=parts).table(name)
+
+
+def read_held_back(public: Step, answers: Answers) -> HeldBack:
+    """Return the held-back questions and their answers."""
+    held = read_table(public.table("held"), HELD)
+    ids = {question.id for question in held}
+    responses = read_table(answers.responses, RESPONSES) if held else []
+    return held, [response for response in responses if response.question_id in ids]
 
 
 def retrieval_files(recipe: Recipe) -> list[dict[str, str]]:
-    """The recipe's retrieval files, by place and content."""
+    """Return path, format and content hash of the retrieval files of a recipe."""
     return [
         {"path": f.path, "format": f.format, "content": fingerprint_input(input_path(f.path))}
         for f in recipe.relabel.files
@@ -164,83 +329,6 @@ def retrieval_files(recipe: Recipe) -> list[dict[str, str]]:
 
 
 def earlier_content(context: RunContext) -> list[str]:
-    """Hashes of the releases and files that the questions must stay clear of."""
+    """Return the hashes of the releases and files that the questions must not overlap."""
     against = context.recipe.deduplicate.against
     return [fingerprint_input(resolve_place(place, context.hub_cache)) for place in against]
-
-
-@dataclass(frozen=True)
-class PrivateShare:
-    """What a release tells of questions that are not in it."""
-
-    unique: Step
-    """Compared them with earlier releases."""
-    public: Step
-    """Held some of them back."""
-    sound: Step
-    """Took out those that fail a check, where the recipe says so."""
-    answers: TableRef
-
-    def clear_of(self) -> list[ClearOf]:
-        return [ClearOf.model_validate(c) for c in json.loads(self.unique.notes)["clear_of"]]
-
-    def near_misses(self) -> list[NearMiss]:
-        return [
-            NearMiss(question_id=m["id"], other_id=m["other"], similarity=m["similarity"])
-            for m in json.loads(self.unique.notes)["near_misses"]
-        ]
-
-    def keep(self, place: Path) -> HoldBack | None:
-        """Write the private file, where anything is held back."""
-        held = read_table(self.public.table("held"), HELD)
-        ids = {q.id for q in held}
-        said = [r for r in read_table(self.answers, RESPONSES) if r.question_id in ids] if held else []
-        return write_hold_back(place, held, said)
-
-
-def finish(
-    prepared: PreparedBuild,
-    assembled: Step,
-    checked: Step,
-    taken: Sequence[Step],
-    releases: Path,
-    previous: ReleaseRef | None,
-    apart: PrivateShare,
-    people: PeopleReview | None,
-) -> str:
-    """The version, then the directory."""
-    context = prepared.context
-    compared = steps.compare(context, assembled=assembled.tables, previous=previous)
-    comparison = ReleaseComparison.model_validate_json(compared.notes)
-    private = prepared.workspace.hold_back / context.recipe.name / f"{comparison.new_version}.parquet"
-    release = steps.package(
-        context,
-        assembled=assembled.tables,
-        comparison=comparison,
-        validation=read_validation(checked),
-        counts=funnel(taken),
-        costs=total_costs(taken),
-        planned=prepared.estimate.costs,
-        vocabulary=vocabulary_hashes(Path(context.data_dir), steps.VOCABULARY),
-        previous=previous,
-        releases=releases,
-        errata=read_errata(Path(previous.path)) if previous else (),
-        passports=prepared.passports,
-        clear_of=apart.clear_of(),
-        hold_back=apart.keep(private),
-        quarantine=read_quarantine(apart.sound),
-        review=people,
-        near_misses=apart.near_misses(),
-        passages=passage_examples(taken),
-        write_data_docs=partial(write_data_docs, read_suite_results(checked)),
-    )
-    note_release(context, release)
-    show_funnel(funnel(taken))
-    show_effects(next(ref for ref in assembled.tables if ref.table == "effects"), release)
-    return str(release)
-
-
-def passage_examples(taken: Sequence[Step]) -> list[RelabelledPassage]:
-    """What relabelling shows of the recipe's retrieval files."""
-    noted = [json.loads(s.notes)["examples"] for s in taken if s.stage == "relabel_retrieval"]
-    return [RelabelledPassage.model_validate(example) for file in noted for example in file]

@@ -1,6 +1,6 @@
-"""What Prefect's page shows of a run: the funnel, the effects, the way to the report.
+"""Prefect: stages as tasks, task runners, deployments, and artifacts on the page of a run.
 
-Summaries only; the truth is in the run directory and in the release.
+Prefect's result cache is off. The key of a stage (see `tasks.run.store`) decides whether it runs again.
 """
 
 from __future__ import annotations
@@ -55,93 +55,113 @@ from tasks.run.store import RunContext, Stage, Step, TableRef, read_table, run_s
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
-
-MOST_EFFECTS = 60
-MOST_REVIEWED = 100
-_KEY = "counterfoil"
-
-
-def show_funnel(counts: Sequence[StageCounts]) -> None:
-    """The funnel as a table."""
-    create_table_artifact(
-        key=f"{_KEY}-funnel",
-        table=[c.model_dump() for c in counts],
-        description="What went into each stage, and what became of it",
-    )
-
-
-def show_effects(effects: TableRef, release: Path) -> None:
-    """Effects of attributes and families, and where the report is."""
-    shown = [e for e in read_table(effects, EFFECTS) if e.level in ("attribute", "family")]
-    rows = [
-        {
-            "family": e.family,
-            "slice": e.name,
-            "metric": e.metric,
-            "model": e.model,
-            "value": round(e.value, 4),
-            "low": e.low,
-            "high": e.high,
-            "q": e.q_value,
-        }
-        for e in shown[:MOST_EFFECTS]
-    ]
-    more = (
-        f" ({len(shown) - MOST_EFFECTS} more in {config_file('effects')})"
-        if len(shown) > MOST_EFFECTS
-        else ""
-    )
-    create_table_artifact(key=f"{_KEY}-effects", table=rows, description=f"Effects{more}")
-    create_markdown_artifact(
-        key=f"{_KEY}-release",
-        markdown=f"Release `{release.name}` of `{release.parent.name}`: "
-        f"[report]({(release / 'report.html').resolve().as_uri()})",
-    )
-
-
-def show_review(done: int, needed: int, accepted: int, *, command: str) -> None:
-    """How much of what people must look at has a settled verdict, and how to go on."""
-    lines = [f"**{done:,} of {needed:,} reviewed** ({accepted:,} accepted questions in all)", ""]
-    if done < needed:
-        lines += [
-            "The build waits for people:",
-            "",
-            f"    {command}",
-            "",
-            "It goes on when enough are settled.",
-        ]
-    create_markdown_artifact(key=f"{_KEY}-review", markdown="\n".join(lines))
-
-
-def show_decision(decision: RefreshDecision, release: str) -> None:
-    """What a refresh decided, why, and what people should look at."""
-    lines = [f"**{decision.verdict}**: {escape_markdown(release)}", ""]
-    lines += [f"- {escape_markdown(reason)}" for reason in decision.reasons]
-    if decision.review:
-        lines += ["", "| look at | why |", "|---|---|"]
-        lines += [
-            f"| {escape_markdown(r.subject)} | {escape_markdown(r.why)} |" for r in decision.review[:100]
-        ]
-    create_markdown_artifact(key=f"{_KEY}-refresh", markdown="\n".join(lines))
-
-
-# Where the work of a flow runs: threads of this process, or a Dask or Ray cluster.
-#
-# Dask and Ray ask a Prefect server from every worker. Where none is named (`PREFECT_API_URL`), one is started
-# on this machine and stopped with the run, and so is a cluster, unless the environment names one
-# (`DASK_SCHEDULER_ADDRESS`, `RAY_ADDRESS`). Workers must see the same folders as this process.
-
-
 P = TypeVar("P")
 R = TypeVar("R")
+
+
+def take_step(stage: Stage, context: RunContext, inputs: dict[str, Any]) -> Step:
+    """Run a stage, or find its finished step, and append it to the journal. Workers import this function."""
+    before = CALLS.sent
+    done = run_stage(stage, context, **inputs)
+    note_step(context, done, sent=CALLS.sent - before)
+    return done
+
+
+def as_task(stage: Stage) -> Callable[..., Step]:
+    """Return a function that runs a stage as a Prefect task on the task runner of the flow."""
+
+    @task(name=stage.name, cache_policy=NO_CACHE, persist_result=False)
+    def step(context: RunContext, inputs: dict[str, Any]) -> Step:
+        return take_step(stage, context, inputs)
+
+    def run(context: RunContext, **inputs: Any) -> Step:
+        return step.submit(context, inputs).result()
+
+    return run
+
+
+def in_parts(stage: Stage) -> Callable[..., Step]:
+    """Return a function that runs a stage in the flow itself, with the parts of its work as tasks."""
+    own = replace(stage, run=partial(stage.run, run_parts=submit_each))
+
+    def run(context: RunContext, **inputs: Any) -> Step:
+        return take_step(own, context, inputs)
+
+    return run
+
+
+def submit_each(job: Callable[[P], R], parts: Sequence[P], /) -> list[R]:
+    """Run a job on every part as Prefect tasks on the task runner of the calling flow."""
+    named = task(name=job.__name__, cache_policy=NO_CACHE, persist_result=False)(_do)
+    futures = [named.submit(job, part) for part in parts]
+    return [future.result() for future in futures]
+
+
+def _do(job: Callable[[Any], Any], part: Any) -> Any:
+    return job(part)
+
+
+STAGES = (
+    tasks.expand.STAGE,
+    tasks.evolve.STAGE,
+    tasks.respond.STAGE,
+    tasks.judge.STAGE,
+    tasks.evolve.select.STAGE,
+    tasks.relabel.STAGE,
+    tasks.relabel.STAGE_RETRIEVAL,
+    tasks.deduplicate.STAGE,
+    tasks.measure.STAGE,
+    tasks.gate.STAGE,
+)
+PAGES = ("canary.md", "card.md", "card_sentences.yaml", "evals", "report")
+"""Files and folders under data/ that the pages of a release are written from."""
+VOCABULARY = tuple(sorted({name for stage in STAGES for name in stage.vocabulary} | set(PAGES)))
+"""Files and folders under data/ that a build depends on."""
+
+adopt = as_task(tasks.mend.ADOPT_STAGE)
+mend = as_task(tasks.mend.MEND_STAGE)
+reopen = as_task(tasks.mend.REOPEN_STAGE)
+expand = as_task(tasks.expand.STAGE)
+mutate = as_task(tasks.evolve.STAGE)
+respond = as_task(tasks.respond.STAGE)
+judge = as_task(tasks.judge.STAGE)
+select = as_task(tasks.evolve.select.STAGE)
+gather = as_task(tasks.package.assemble.STAGE_GATHER)
+relabel = as_task(tasks.relabel.STAGE)
+relabel_retrieval = as_task(tasks.relabel.STAGE_RETRIEVAL)
+review = as_task(tasks.review.STAGE)
+review_retrieval = as_task(tasks.review.STAGE_RETRIEVAL)
+deduplicate = in_parts(tasks.deduplicate.STAGE)
+hold_back = as_task(tasks.hold_back.STAGE)
+quarantine = as_task(tasks.gate.quarantine.STAGE)
+measure = as_task(tasks.measure.STAGE)
+assemble = as_task(tasks.package.assemble.STAGE)
+validate = as_task(tasks.gate.STAGE)
+compare = as_task(tasks.package.compare.STAGE)
+package = task(name="package", cache_policy=NO_CACHE, persist_result=False)(tasks.package.package)
+
+
+# Task runners: threads of this process, or a Dask or Ray cluster.
+#
+# The workers of Dask and Ray call a Prefect server. Without `PREFECT_API_URL`, one is started for the run.
+# A cluster is started, too, unless `DASK_SCHEDULER_ADDRESS` or `RAY_ADDRESS` names one. Workers must see the
+# same folders.
+
 RAY_OBJECT_STORE_BYTES = 256 << 20
-"""What tasks hand to each other are places on disk."""
+"""Small, because tasks pass references to files."""
 
 
 @contextmanager
 def task_runner(name: str, workspace: Workspace) -> Iterator[Any]:
-    """Prefect's task runner of that name, quiet, for as long as the block lasts. Raises `InputError` naming
-    the extra that it needs."""
+    """Yield a Prefect task runner.
+
+    Args:
+        name: `threads`, `dask` or `ray`.
+        workspace: The workspace.
+
+    Raises:
+        InputError: If the extra of the runner is not installed.
+    """
     if name != "threads" and find_spec(f"prefect_{name}") is None:
         raise InputError(
             f"--runner {name} needs the extra [{name}]",
@@ -153,28 +173,12 @@ def task_runner(name: str, workspace: Workspace) -> Iterator[Any]:
         yield make()
 
 
-def submit_each(job: Callable[[P], R], parts: Sequence[P], /) -> list[R]:
-    """Run a job on every part as Prefect tasks on the task runner of the calling flow."""
-    from prefect import task
-    from prefect.cache_policies import NO_CACHE
-
-    named = task(name=job.__name__, cache_policy=NO_CACHE, persist_result=False)(_do)
-    futures = [named.submit(job, part) for part in parts]
-    return [future.result() for future in futures]
-
-
-def _do(job: Callable[[Any], Any], part: Any) -> Any:
-    return job(part)
-
-
 @contextmanager
 def _server(workspace: Workspace) -> Iterator[None]:
-    pass
-
-    with socket.socket() as found:
-        found.bind((LOOPBACK, 0))
-        port = found.getsockname()[1]
-    before = signal.signal(signal.SIGTERM, _leave)  # or the server would outlive a run that is terminated
+    with socket.socket() as free:
+        free.bind((LOOPBACK, 0))
+        port = free.getsockname()[1]
+    before = signal.signal(signal.SIGTERM, _leave)  # otherwise the server would outlive a terminated run
     try:
         with prefect_server(workspace, port):
             yield
@@ -217,21 +221,26 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-# Serve: the deployments of prefect.yaml on one machine, with one command, until it is stopped.
-#
-# Where no Prefect server is named (`PREFECT_API_URL`), one is started on this machine, and its page told.
-
+# Deployments: run those of prefect.yaml on this computer until stopped.
 
 DEPLOYMENTS = PROJECT / "prefect.yaml"
 START_S = 180.0
+"""Seconds to wait for a Prefect server to start."""
 LOOPBACK = "127.0.0.1"
 
 
 def serve(
     workspace: Workspace, *, port: int, limit: int, only: Sequence[str] = (), parameters: dict[str, Any]
 ) -> None:
-    """Register the deployments (or those named) and run what is scheduled or asked for. `parameters` replace
-    those of prefect.yaml, by deployment. Returns when it is interrupted."""
+    """Serve deployments until interrupted.
+
+    Args:
+        workspace: The workspace.
+        port: Port of the local Prefect server, if `PREFECT_API_URL` names none.
+        limit: Number of concurrent runs.
+        only: Names of deployments. The default is all.
+        parameters: By deployment, parameters that replace those of prefect.yaml.
+    """
     with prefect_server(workspace, port):
         from prefect import serve as serve_deployments
 
@@ -240,15 +249,20 @@ def serve(
 
 
 def read_deployments(path: Path, only: Sequence[str], parameters: dict[str, Any]) -> list[RunnerDeployment]:
-    """What prefect.yaml says, as deployments that this process runs. Raises `InputError` for a name that is
-    not there."""
+    """Return the deployments of prefect.yaml for this process.
+
+    Raises:
+        InputError: If a name is unknown.
+    """
     import yaml
     from prefect.flows import load_flow_from_entrypoint
 
     entries = {e["name"]: e for e in yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"]}
     if unknown := [name for name in (*only, *parameters) if name not in entries]:
         raise InputError(
-            f"there is no deployment {unknown[0]!r}", place=str(path), hint=f"there are: {', '.join(entries)}"
+            f"there is no deployment {unknown[0]!r}",
+            place=str(path),
+            hint=f"the deployments are {', '.join(entries)}",
         )
     made: list[Any] = [
         load_flow_from_entrypoint(entry["entrypoint"]).to_deployment(
@@ -268,8 +282,8 @@ def read_deployments(path: Path, only: Sequence[str], parameters: dict[str, Any]
 def _limit_of(entry: dict[str, Any]) -> Any:
     from prefect.client.schemas.objects import ConcurrencyLimitConfig
 
-    said = entry.get("concurrency_limit")
-    return ConcurrencyLimitConfig.model_validate(said) if isinstance(said, dict) else said
+    limit = entry.get("concurrency_limit")
+    return ConcurrencyLimitConfig.model_validate(limit) if isinstance(limit, dict) else limit
 
 
 def _cron_of(entry: dict[str, Any]) -> list[str] | None:
@@ -279,9 +293,9 @@ def _cron_of(entry: dict[str, Any]) -> list[str] | None:
 
 @contextmanager
 def prefect_server(workspace: Workspace, port: int) -> Iterator[str]:
-    """The API's address: that of `PREFECT_API_URL`, or of a server that lives as long as the block."""
-    if said := os.environ.get("PREFECT_API_URL"):
-        yield said
+    """Yield the address of `PREFECT_API_URL`, or of a server that runs as long as the block."""
+    if address := os.environ.get("PREFECT_API_URL"):
+        yield address
         return
     home = workspace.home / "prefect"
     home.mkdir(parents=True, exist_ok=True)
@@ -308,80 +322,82 @@ def _wait_until_it_answers(address: str, process: subprocess.Popen[bytes], log: 
                 return
         except (URLError, OSError):
             time.sleep(0.5)
-    raise InputError("the Prefect server did not start", place=str(log), hint="is the --port taken?")
+    raise InputError(
+        "the Prefect server did not start",
+        place=str(log),
+        hint="check whether another program uses the --port",
+    )
 
 
-# Every stage as a Prefect task. Prefect appears in this package and nowhere else.
-#
-# Prefect's own result cache stays off: a stage's key (see `tasks.run.store`) decides whether it runs again.
+# Artifacts on the page of a run. They are summaries of the run directory and of the release.
+
+MOST_EFFECTS = 60
+"""Effects in the table of a run."""
+MOST_REVIEWED = 100
+"""Items to review in the artifact of a refresh."""
+_KEY = "counterfoil"
 
 
-def take_step(stage: Stage, context: RunContext, inputs: dict[str, Any]) -> Step:
-    """Do a stage or find it done, and note it in the run's journal. Importable, so that workers find it."""
-    before = CALLS.sent
-    done = run_stage(stage, context, **inputs)
-    note_step(context, done, sent=CALLS.sent - before)
-    return done
+def show_funnel(counts: Sequence[StageCounts]) -> None:
+    """Show the funnel as a table."""
+    create_table_artifact(
+        key=f"{_KEY}-funnel",
+        table=[c.model_dump() for c in counts],
+        description="Rows of each stage: in, kept, dropped, failed",
+    )
 
 
-def as_task(stage: Stage) -> Callable[..., Step]:
-    """The stage as a call that runs a Prefect task on the flow's task runner (threads, Dask, Ray)."""
+def show_effects(effects: TableRef, release: Path) -> None:
+    """Show the effects of attributes and families, and a link to the report."""
+    shown = [e for e in read_table(effects, EFFECTS) if e.level in ("attribute", "family")]
+    rows = [
+        {
+            "family": e.family,
+            "slice": e.name,
+            "metric": e.metric,
+            "model": e.model,
+            "value": round(e.value, 4),
+            "low": e.low,
+            "high": e.high,
+            "q": e.q_value,
+        }
+        for e in shown[:MOST_EFFECTS]
+    ]
+    more = (
+        f" ({len(shown) - MOST_EFFECTS} more in {config_file('effects')})"
+        if len(shown) > MOST_EFFECTS
+        else ""
+    )
+    create_table_artifact(key=f"{_KEY}-effects", table=rows, description=f"Effects{more}")
+    create_markdown_artifact(
+        key=f"{_KEY}-release",
+        markdown=f"Release `{release.name}` of `{release.parent.name}`: "
+        f"[report]({(release / 'report.html').resolve().as_uri()})",
+    )
 
-    @task(name=stage.name, cache_policy=NO_CACHE, persist_result=False)
-    def step(context: RunContext, inputs: dict[str, Any]) -> Step:
-        return take_step(stage, context, inputs)
 
-    def run(context: RunContext, **inputs: Any) -> Step:
-        return step.submit(context, inputs).result()
-
-    return run
-
-
-def in_parts(stage: Stage) -> Callable[..., Step]:
-    """The stage as a call in the flow itself, so that the parts of its work are the tasks."""
-    own = replace(stage, run=partial(stage.run, run_parts=submit_each))
-
-    def run(context: RunContext, **inputs: Any) -> Step:
-        return take_step(own, context, inputs)
-
-    return run
+def show_review(done: int, needed: int, accepted: int, *, command: str) -> None:
+    """Show how many of the required questions are reviewed, and the next command."""
+    lines = [f"**{done:,} of {needed:,} reviewed** ({accepted:,} accepted questions in all)", ""]
+    if done < needed:
+        lines += [
+            "The build waits for reviews:",
+            "",
+            f"    {command}",
+            "",
+            "It resumes when enough questions are reviewed.",
+        ]
+    create_markdown_artifact(key=f"{_KEY}-review", markdown="\n".join(lines))
 
 
-STAGES = (
-    tasks.expand.STAGE,
-    tasks.evolve.STAGE,
-    tasks.respond.STAGE,
-    tasks.judge.STAGE,
-    tasks.evolve.select.STAGE,
-    tasks.relabel.STAGE,
-    tasks.relabel.STAGE_RETRIEVAL,
-    tasks.deduplicate.STAGE,
-    tasks.measure.STAGE,
-    tasks.gate.STAGE,
-)
-PAGES = ("canary.md", "card.md", "card_sentences.yaml", "evals", "report")
-"""What the pages of a release are written from."""
-VOCABULARY = tuple(sorted({name for stage in STAGES for name in stage.vocabulary} | set(PAGES)))
-"""Files and folders under data/ that a build depends on."""
-
-adopt = as_task(tasks.mend.ADOPT_STAGE)
-mend = as_task(tasks.mend.MEND_STAGE)
-reopen = as_task(tasks.mend.REOPEN_STAGE)
-expand = as_task(tasks.expand.STAGE)
-mutate = as_task(tasks.evolve.STAGE)
-respond = as_task(tasks.respond.STAGE)
-judge = as_task(tasks.judge.STAGE)
-select = as_task(tasks.evolve.select.STAGE)
-gather = as_task(tasks.package.assemble.STAGE_GATHER)
-relabel = as_task(tasks.relabel.STAGE)
-relabel_retrieval = as_task(tasks.relabel.STAGE_RETRIEVAL)
-review = as_task(tasks.review.STAGE)
-review_retrieval = as_task(tasks.review.STAGE_RETRIEVAL)
-deduplicate = in_parts(tasks.deduplicate.STAGE)
-hold_back = as_task(tasks.hold_back.STAGE)
-quarantine = as_task(tasks.gate.quarantine.STAGE)
-measure = as_task(tasks.measure.STAGE)
-assemble = as_task(tasks.package.assemble.STAGE)
-validate = as_task(tasks.gate.STAGE)
-compare = as_task(tasks.package.compare.STAGE)
-package = task(name="package", cache_policy=NO_CACHE, persist_result=False)(tasks.package.package)
+def show_decision(decision: RefreshDecision, release: str) -> None:
+    """Show the decision of a refresh, its reasons, and the items to review."""
+    lines = [f"**{decision.verdict}**: {escape_markdown(release)}", ""]
+    lines += [f"- {escape_markdown(reason)}" for reason in decision.reasons]
+    if decision.review:
+        lines += ["", "| item | reason |", "|---|---|"]
+        lines += [
+            f"| {escape_markdown(r.subject)} | {escape_markdown(r.why)} |"
+            for r in decision.review[:MOST_REVIEWED]
+        ]
+    create_markdown_artifact(key=f"{_KEY}-refresh", markdown="\n".join(lines))

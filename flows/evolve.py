@@ -1,13 +1,13 @@
-"""Evolve: mutate, ask, judge, select; round after round. Round 0 asks the seeds."""
+"""Search for questions: rounds of mutate, respond, judge and select. Round 0 asks the seeds."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from prefect import flow
 
 from flows import engine as steps
+from schemas.notes import SelectionNotes
 from schemas.recipe import Recipe
 from schemas.tables import Row
 from tasks.relabel.file import fingerprint_input
@@ -15,24 +15,17 @@ from tasks.run.store import RunContext, Step, TableRef
 
 
 class Evolved(Row):
-    """What evolution leaves: the archive of judged questions, and every step that led to it."""
+    """Result of the search."""
 
     archive: TableRef
+    """Judged questions of all rounds."""
     steps: tuple[Step, ...]
-
-    def tables(self, name: str) -> tuple[TableRef, ...]:
-        """The tables of that name, step by step."""
-        return tuple(ref for step in self.steps for ref in step.tables if ref.table == name)
-
-    def generated(self) -> tuple[TableRef, ...]:
-        """The questions that were made, round by round."""
-        made = [s for s in self.steps if s.stage in ("expand", "mutate")]
-        return tuple(s.table("questions") for s in made)
+    """Every step, in the order in which they were taken."""
 
 
 @flow(name="evolve", persist_result=False)
 def evolve(context: RunContext) -> Evolved:
-    """All rounds of the recipe; each sub-step is found done when it was done before."""
+    """Run all rounds of the recipe. Finished steps are not run again."""
     fresh = steps.expand(
         context, families=context.recipe.evolved_families, content=question_content(context.recipe)
     )
@@ -63,12 +56,12 @@ def evolve(context: RunContext) -> Evolved:
 
 
 def question_content(recipe: Recipe) -> list[str]:
-    """Hashes of the question files that the recipe reads in."""
+    """Return the hashes of the question files of the recipe."""
     files = [file for family in recipe.families.values() for file in family.files]
     return [fingerprint_input(Path(file.path)) for file in files]
 
 
 def enough_saved(context: RunContext, chosen: Step) -> bool:
-    """Whether as many questions are accepted as the recipe asks for."""
+    """Return whether `evolve.max_saved` questions are accepted."""
     wanted = context.recipe.evolve.max_saved
-    return wanted is not None and int(json.loads(chosen.notes)["accepted_in_all"]) >= wanted
+    return wanted is not None and chosen.read_notes(SelectionNotes).accepted_in_all >= wanted

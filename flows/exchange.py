@@ -34,11 +34,16 @@ FORMATS = ("csv", "label-studio", "argilla")
 def export_reviews(
     workspace: Workspace, material: ReviewSubjects, path: Path, format: str | None = None
 ) -> dict[str, Any]:
-    """Write everything that can be reviewed, with what was said of it. For Label Studio and Argilla, what
-    their projects are set up with is written beside it."""
+    """Write all subjects with their verdicts. For Label Studio and Argilla, also write the project settings.
+
+    Raises:
+        InputError: If the format is not given and the file does not end in .csv.
+    """
     chosen = format or ("csv" if path.suffix == ".csv" else None)
     if chosen is None:
-        raise InputError("say in which format", place=str(path), hint=f"--format {'|'.join(FORMATS)}")
+        raise InputError(
+            "the format of the file is not known", place=str(path), hint=f"--format {'|'.join(FORMATS)}"
+        )
     shown = subjects_of(material)
     words = current_verdicts(read_events(reviews_folder(workspace.home, material.benchmark)))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,8 +60,10 @@ def export_reviews(
 def import_reviews(
     workspace: Workspace, material: ReviewSubjects, path: Path, format: str | None = None
 ) -> dict[str, Any]:
-    """Append what a file says and the reviews do not; all of it or, where a row is wrong, nothing. A flow run
-    that waits for these reviews is resumed when enough are there."""
+    """Append the new verdicts of a file. If a row is wrong, nothing is appended.
+
+    A flow run that waits for these reviews is resumed if enough are reviewed.
+    """
     directory = reviews_folder(workspace.home, material.benchmark)
     events = read_events(directory)
     lines = read_lines(path, format or format_of(path), tuple(events))
@@ -71,14 +78,14 @@ def import_reviews(
 
 
 def read_lines(path: Path, format: str, reviewers: tuple[str, ...]) -> list[ExchangeRow]:
-    """What stands in an exchanged file."""
+    """Return the rows of an exchanged file."""
     if format == "argilla":
         return read_argilla(path, reviewers)
     return (read_review_sheet if format == "csv" else read_label_studio)(path)
 
 
 def format_of(path: Path) -> str:
-    """The format of a file that is there."""
+    """Detect the format of a file. Raise `InputError` if it is none of them."""
     if path.suffix == ".csv":
         return "csv"
     try:
@@ -86,14 +93,14 @@ def format_of(path: Path) -> str:
         return next(name for name, key in (("label-studio", "data"), ("argilla", "fields")) if key in first)
     except (OSError, ValueError, LookupError, TypeError, StopIteration):
         raise InputError(
-            "neither a sheet, nor tasks of Label Studio, nor records of Argilla",
+            "the file is not a review sheet, a Label Studio export or an Argilla export",
             place=str(path),
-            hint=f"--format {'|'.join(FORMATS)} says which it is",
+            hint=f"name its format with --format {'|'.join(FORMATS)}",
         ) from None
 
 
 def subjects_of(material: ReviewSubjects) -> list[ExchangeItem]:
-    """All that can be reviewed but the controls, questions first, in the order of ids."""
+    """Return all subjects except controls, questions first, sorted by id."""
     questions = [
         ExchangeItem(
             subject="question",
@@ -125,7 +132,10 @@ def subjects_of(material: ReviewSubjects) -> list[ExchangeItem]:
 
 
 def check_in(workspace: Workspace, material: ReviewSubjects) -> CheckWording:
-    """Rewordings are checked as on the page; one that makes a question that is there is that question."""
+    """Return a function that checks a new wording as the review page does.
+
+    A wording that equals an existing question gets the id of that question.
+    """
 
     def check(question_id: str, text: str) -> tuple[str, str]:
         found = propose_wording(

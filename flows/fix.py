@@ -21,8 +21,9 @@ from schemas.release import Manifest, ReleaseComparison
 from schemas.tables import content_hash
 from tasks.gate import raise_if_failed, read_suite_results, read_validation, write_data_docs
 from tasks.mend import write_erratum
+from tasks.package import Findings, Provenance
 from tasks.release import find_last_release, open_release, read_errata
-from tasks.run.journal import funnel
+from tasks.run.ledger import BuildLedger
 from tasks.run.store import RunContext, Step, run_lock
 
 
@@ -45,29 +46,24 @@ def fix(options: FixOptions) -> dict[str, Any]:
     )
     with run_lock(Path(context.run_dir)):
         mended = mend_release(context, before.path, erratum)
-        if mended.comparison.new_version != erratum.changed_in:  # more changed than a text
+        if mended.comparison.new_version != erratum.changed_in:  # more than a text changed
             erratum = erratum.model_copy(update={"changed_in": mended.comparison.new_version})
             mended = mend_release(context, before.path, erratum)
         errata = (*read_errata(before.path), erratum)
+        provenance = Provenance(
+            comparison=mended.comparison,
+            previous=release_ref(before.path),
+            vocabulary=before.manifest.vocabulary,
+            counts=mended.ledger.funnel(),
+            passports=before.manifest.passports,
+            errata=errata,
+        )
         place = steps.package(
             context,
-            assembled=mended.assembled.tables,
-            comparison=mended.comparison,
-            validation=read_validation(mended.checked),
-            counts=funnel(mended.taken),
-            costs=(),
-            planned=(),
-            vocabulary=before.manifest.vocabulary,
-            previous=release_ref(before.path),
+            mended.assembled.tables,
+            provenance,
+            Findings.again(before.manifest, read_validation(mended.checked)),
             releases=releases,
-            errata=errata,
-            passports=before.manifest.passports,
-            clear_of=before.manifest.clear_of,
-            hold_back=before.manifest.hold_back,
-            quarantine=before.manifest.quarantine,
-            review=before.manifest.review,
-            near_misses=before.manifest.near_misses,
-            passages=before.manifest.passages,
             write_data_docs=partial(write_data_docs, read_suite_results(mended.checked)),
         )
     return {
@@ -80,65 +76,70 @@ def fix(options: FixOptions) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Mended:
-    """A release's tables with one text mended, checked and compared with what they were."""
+class MendedRelease:
+    """The corrected tables of a release, checked and compared with the release."""
 
-    taken: tuple[Step, ...]
+    ledger: BuildLedger
     assembled: Step
     checked: Step
     comparison: ReleaseComparison
 
 
-def mend_release(context: RunContext, release: Path, erratum: Erratum) -> Mended:
-    """The sentence of a fix."""
-    opened = steps.reopen(context, release=release_ref(release), errata=[erratum])
-    mended = steps.mend(context, questions=opened.table("questions"), errata=[erratum])
-    measured = steps.measure(
-        context,
-        questions=mended.table("questions"),
-        responses=opened.table("responses"),
-        judgements=opened.table("judgements"),
+def mend_release(context: RunContext, release: Path, erratum: Erratum) -> MendedRelease:
+    """Open a release, correct one text, and measure, assemble, check and compare the result."""
+    ledger = BuildLedger()
+    opened = ledger.add(steps.reopen(context, release=release_ref(release), errata=[erratum]))
+    mended = ledger.add(steps.mend(context, questions=opened.table("questions"), errata=[erratum]))
+    measured = ledger.add(
+        steps.measure(
+            context,
+            questions=mended.table("questions"),
+            responses=opened.table("responses"),
+            judgements=opened.table("judgements"),
+        )
     )
-    assembled = steps.assemble(
-        context,
-        generated=[mended.table("questions")],
-        questions=measured.table("questions"),
-        responses=[opened.table("responses")],
-        judgements=[opened.table("judgements")],
-        label_history=[opened.table("label_history")],
-        dropped=[opened.table("dropped"), mended.table("dropped")],
-        effects=measured.table("effects"),
+    assembled = ledger.add(
+        steps.assemble(
+            context,
+            generated=[mended.table("questions")],
+            questions=measured.table("questions"),
+            responses=[opened.table("responses")],
+            judgements=[opened.table("judgements")],
+            label_history=[opened.table("label_history")],
+            dropped=[opened.table("dropped"), mended.table("dropped")],
+            effects=measured.table("effects"),
+        )
     )
-    taken = (opened, mended, measured, assembled)
     checked = steps.validate(
         context,
         **{ref.table: ref for ref in assembled.tables},
         generated=[mended.table("questions")],
-        counts=funnel(taken),
+        counts=ledger.funnel(),
     )
-    raise_if_failed(read_validation(checked), failing_rows=checked.table("failing_rows").path)
+    raise_if_failed(read_validation(checked), checked.table("failing_rows").path)
     compared = steps.compare(context, assembled=assembled.tables, previous=release_ref(release))
-    comparison = ReleaseComparison.model_validate_json(compared.notes)
-    return Mended((*taken, checked), assembled, checked, comparison)
+    ledger.add(checked)
+    return MendedRelease(ledger, assembled, checked, compared.read_notes(ReleaseComparison))
 
 
 def recipe_of(manifest: Manifest) -> Recipe:
-    """The recipe of a release, without a version of its own: the changes decide."""
-    said = Recipe.model_validate(manifest.recipe)
-    return said.model_copy(update={"release": said.release.model_copy(update={"version": None})})
+    """Return the recipe of a release without its version, because the changes decide the new one."""
+    recipe = Recipe.model_validate(manifest.recipe)
+    return recipe.model_copy(update={"release": recipe.release.model_copy(update={"version": None})})
 
 
 def refuse_overtaken(releases: Path, manifest: Manifest) -> None:
-    """Only the last release can be followed. Raises `InputError` naming it."""
+    """Raise `InputError` if a later release exists."""
     newest = find_last_release(releases, manifest.name)
     if newest is not None and Path(newest.path).name != manifest.version:
         raise InputError(
             f"{manifest.name} {manifest.version} is not the last release",
             place=newest.path,
-            hint="fix the last one: a version follows one other",
+            hint="fix the last release",
         )
 
 
 def run_place(workspace: Workspace, manifest: Manifest, mended_id: str) -> Path:
+    """Return the run directory of a fix."""
     key = content_hash([manifest.recipe_hash, manifest.version, mended_id])[:12]
     return workspace.runs / f"{manifest.name}-{manifest.version}-fix-{key}"

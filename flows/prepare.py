@@ -1,4 +1,4 @@
-"""Prepare a build: read the recipe, check it, estimate it. Nothing is spent here."""
+"""Prepare a build: read, check and estimate its recipe. Nothing is spent."""
 
 from __future__ import annotations
 
@@ -24,20 +24,27 @@ from tasks.run.store import RunContext
 
 @dataclass(frozen=True)
 class PreparedBuild:
-    """A recipe that can be built, and what that will take."""
+    """A checked recipe with its estimate."""
 
     workspace: Workspace
     context: RunContext
     estimate: BuildEstimate
     passports: tuple[Passport, ...]
-    """Of the judges, where they were audited."""
+    """Passports of the audited judges."""
 
 
 def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> PreparedBuild:
-    """Read the recipe, check its models, templates and prices, estimate it.
+    """Read a recipe, check its models, templates, files and prices, and estimate it.
 
-    With `reach` also refuse an estimate over the budget and knock at every endpoint. Raises `InputError`,
-    `BudgetError`, or `GateError` for a judge that may not judge; nothing has been spent then.
+    Args:
+        recipe_path: Path of the recipe.
+        budget_usd: Limit in dollars. The default is the recipe's.
+        reach: Also download earlier releases, compare the estimate with the budget, and call every endpoint.
+
+    Raises:
+        InputError: If something in the recipe is not usable.
+        BudgetError: If the estimate is over the budget, or a price is unknown.
+        GateError: If a judge is below the bar and the recipe stops then.
     """
     workspace = open_workspace()
     recipe = read_recipe(recipe_path)
@@ -59,20 +66,23 @@ def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> Prep
 
 
 def check_judges(recipe: Recipe, data_dir: Path) -> None:
-    """What judging needs before anything is spent: a rubric that yields a fitness, an adjudicator that is
-    none of the judges, and nobody who judges their own family."""
+    """Check the rubric, the adjudicator, and that no model judges its own family.
+
+    Raises:
+        InputError: If the rubric gives no fitness, the adjudicator is a judge, or families are shared.
+    """
     read_judging_rubric(data_dir, recipe.judging.rubric)
     if recipe.models.adjudicator in recipe.models.judges:
         raise InputError(
-            f"{recipe.models.adjudicator} cannot settle what it is split on itself",
+            f"{recipe.models.adjudicator} is a judge and the adjudicator",
             place="models.adjudicator",
-            hint="name a model that is not among `models.judges`",
+            hint="choose an adjudicator that is not in `models.judges`",
         )
     refuse_shared_families(recipe.models, data_dir)
 
 
 def check_files(recipe: Recipe) -> None:
-    """Files that the recipe names must be there before anything is spent."""
+    """Raise `InputError` if a file of the recipe does not exist."""
     for place, path in [
         *(("relabel.files", f.path) for f in recipe.relabel.files),
         *(("deduplicate.against", a) for a in recipe.deduplicate.against if HubRef.of(a) is None),
@@ -84,12 +94,12 @@ def check_files(recipe: Recipe) -> None:
     ]:
         if not input_path(path).exists():
             raise InputError(
-                f"there is no {path}", place=place, hint="paths are relative to where the command is run"
+                f"there is no {path}", place=place, hint="paths are relative to the working directory"
             )
 
 
 def fetch_earlier(context: RunContext) -> None:
-    """Published releases that the questions must stay clear of (`org/name@v1.0.0`), once and for all."""
+    """Download the published releases that the questions must not overlap (`org/name@v1.0.0`)."""
     for place in context.recipe.deduplicate.against:
         if HubRef.of(place) is not None:
             fetch_release(place, context.hub_cache)

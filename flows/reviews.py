@@ -1,7 +1,7 @@
-"""People in a build: what they decided, how much of it a recipe demands, and waiting until it is there.
+"""Reviews in a build: decisions of people, the number that a recipe requires, and waiting for them.
 
-A build that lacks reviews stops, suspends its flow run, or waits. Each time it goes on by starting from the
-beginning with every stage found done, which is how a build resumes anyway.
+A build that lacks reviews stops, suspends its flow run, or waits. It resumes from the beginning, with the
+finished steps skipped, as after any interruption.
 """
 
 from __future__ import annotations
@@ -34,32 +34,37 @@ from tasks.run.progress import track
 from tasks.run.store import RunContext, Step, TableRef, read_table, write_bytes
 
 POLL_S = 2.0
+"""Seconds between two checks."""
 
 
 @dataclass(frozen=True)
 class Reviews:
-    """What people said of one benchmark, and what it comes to."""
+    """Verdicts of people on one benchmark, and the decisions that follow from them."""
 
     words: CurrentVerdicts
     settlements: tuple[Settlement, ...]
 
     @classmethod
     def read(cls, home: Path, benchmark: str) -> Reviews:
-        """Raises `InputError` with file and line where a line is no event."""
+        """Read the reviews of a benchmark. Raise `InputError` with file and line if a line is not valid."""
         words = current_verdicts(read_events(reviews_folder(home, benchmark)))
         return cls(words, settle_verdicts(words))
 
     def on(self, subject: str) -> list[Settlement]:
-        """What is settled of questions, or of passages."""
+        """Return the decisions on a kind of subject: `question` or `passage`."""
         return [s for s in self.settlements if s.subject == subject and s.settled]
 
     def settled_among(self, questions: Iterable[str]) -> int:
-        """How many of those questions have a settled verdict."""
+        """Return how many of the questions have a decision."""
         return len({s.subject_id for s in self.on("question")} & set(questions))
 
     def summary(self, reviewed: Sequence[Step], files: Sequence[Step]) -> PeopleReview | None:
-        """What a release tells of them. `reviewed`: the steps that took people's decisions on questions;
-        `files`: those that relabelled retrieval files."""
+        """Return the summary for a release, or None without reviews.
+
+        Args:
+            reviewed: Steps that applied reviews to questions.
+            files: Steps that relabelled retrieval files.
+        """
         if not self.words:
             return None
         questions = {q.id for step in reviewed for q in read_table(step.table("questions"), QUESTIONS)}
@@ -76,7 +81,7 @@ def _passages(files: Sequence[Step]) -> set[tuple[str, str]]:
 
 
 def require_review(context: RunContext, reviews: Reviews, questions: TableRef) -> None:
-    """Raise `ReviewError` where the recipe demands more reviews of the accepted questions than there are."""
+    """Raise `ReviewError` if the recipe requires more reviews of the accepted questions."""
     from flows.engine import show_review
 
     section, run_dir = context.recipe.review, Path(context.run_dir)
@@ -98,16 +103,26 @@ def require_review(context: RunContext, reviews: Reviews, questions: TableRef) -
         return
     _write(run_dir, waiting)
     raise ReviewError(
-        f"{done} of {waiting.needed} reviewed: people must settle so many of the {len(accepted)} accepted "
-        "questions before a release is made",
+        f"{done} of {waiting.needed} reviewed: {waiting.needed} of the {len(accepted)} accepted questions "
+        "must be reviewed before a release",
         place=str(run_dir),
-        hint=f"`counterfoil review {run_dir}`; then run the same command again: it goes on where it stopped",
+        hint=f"`counterfoil review {run_dir}`; then run the same command again to resume",
     )
 
 
 def wait_for_people(workspace: Workspace, context: RunContext, missing: ReviewError, *, poll: bool) -> None:
-    """With `poll`, return when enough is reviewed. Else suspend the flow run, where it belongs to a
-    deployment that can start it again; or raise what is missing."""
+    """Wait for reviews.
+
+    Args:
+        workspace: The workspace.
+        context: Context of the run.
+        missing: Error to raise if the build cannot wait.
+        poll: Return when enough is reviewed. Otherwise the flow run is suspended if it belongs to a
+            deployment, which can start it again.
+
+    Raises:
+        ReviewError: If the build neither polls nor belongs to a deployment.
+    """
     run_dir = Path(context.run_dir)
     waiting = read_waiting(run_dir)
     if waiting is None:
@@ -132,7 +147,7 @@ def _poll(workspace: Workspace, waiting: Waiting) -> None:
 
 
 def _suspend(run_dir: Path, waiting: Waiting) -> None:
-    """Prefect's signal ends the flow run here; it is started again when it is resumed."""
+    """Suspend the flow run. Prefect ends it here with an exception and starts it again on resume."""
     from prefect.context import FlowRunContext
     from prefect.flow_runs import suspend_flow_run
     from prefect.settings import PREFECT_API_URL
@@ -140,15 +155,18 @@ def _suspend(run_dir: Path, waiting: Waiting) -> None:
     run = getattr(FlowRunContext.get(), "flow_run", None)
     if run is None or run.deployment_id is None:
         return
-    said = PREFECT_API_URL.value()
-    api = said if said and not urlsplit(said).password else None
+    address = PREFECT_API_URL.value()
+    api = address if address and not urlsplit(address).password else None
     _write(run_dir, waiting.model_copy(update={"flow_run": str(run.id), "api": api}))
     suspend_flow_run(key=f"review-{run.run_count}")
 
 
 def resume_if_enough(workspace: Workspace, benchmark: str) -> bool:
-    """Resume the flow run that waits for reviews of the benchmark, if there is one and enough are there;
-    whether it was resumed now. A Prefect server that cannot be reached is tried again the next time."""
+    """Resume the flow run that waits for reviews of a benchmark, if enough are reviewed.
+
+    Returns:
+        Whether it was resumed. If the Prefect server is not reachable, a later call tries again.
+    """
     waiting = read_waiting(workspace.runs / benchmark)
     if waiting is None or waiting.flow_run is None or _settled(workspace, waiting) < waiting.needed:
         return False
@@ -171,8 +189,7 @@ def resume_if_enough(workspace: Workspace, benchmark: str) -> bool:
 
 @contextmanager
 def resuming(workspace: Workspace, benchmark: str) -> Iterator[None]:
-    """While the block runs, and once more when it ends, a flow run that waits for reviews is resumed as soon
-    as enough are there."""
+    """Check for a waiting flow run while the block runs, and once at its end, and resume it when possible."""
     ended = Event()
 
     def watch() -> None:
@@ -190,7 +207,7 @@ def resuming(workspace: Workspace, benchmark: str) -> Iterator[None]:
 
 
 def read_waiting(run_dir: Path) -> Waiting | None:
-    """What the build of that run directory waits for; `None` where it does not wait."""
+    """Return what the build of a run directory waits for, or None if it does not wait."""
     place = _place(run_dir)
     return Waiting.model_validate_json(place.read_bytes()) if place.exists() else None
 

@@ -1,7 +1,7 @@
-"""Where things are: the vocabulary, the runs, the answer cache, the releases.
+"""The folders of a user: vocabulary, runs, answer cache and releases.
 
-Everything lives under the project's `data/` folder, or under `COUNTERFOIL_HOME` where that is set; the
-vocabulary there, or in the folder `COUNTERFOIL_VOCABULARY`.
+They are in `data/` of the project, or in `COUNTERFOIL_HOME` if it is set. `COUNTERFOIL_VOCABULARY` names
+another folder for the vocabulary.
 """
 
 from __future__ import annotations
@@ -20,40 +20,43 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folders of one user."""
+    """The folders of a user."""
 
     vocabulary: Path
     home: Path
 
     @property
     def runs(self) -> Path:
+        """Folder of run directories."""
         return self.home / "runs"
 
     @property
     def releases(self) -> Path:
+        """Folder of releases."""
         return self.home / "releases"
 
     @property
     def hold_back(self) -> Path:
-        """Questions that are kept private, by release."""
+        """Folder of private questions, by release."""
         return self.home / "hold_back"
 
     @property
     def passports(self) -> Path:
-        """Of judges that were audited."""
+        """Folder of the passports of audited judges."""
         return self.home / "passports"
 
     @property
     def cache(self) -> Path:
+        """Path of the answer cache."""
         return self.home / "cache" / "answers.sqlite"
 
     @property
     def hub_cache(self) -> Path:
-        """Where published releases are that were fetched."""
+        """Folder of downloaded releases."""
         return self.cache.parent / "hub"
 
     def context(self, recipe: Recipe, *, budget_usd: float | None = None) -> RunContext:
-        """What the stages of a build of this recipe may know."""
+        """Return the context of a build of a recipe."""
         return RunContext(
             recipe=recipe,
             run_dir=str(self.runs / recipe.name),
@@ -64,7 +67,7 @@ class Workspace:
 
 
 def open_workspace() -> Workspace:
-    """The workspace of this process."""
+    """Return the workspace of this process."""
     home = os.environ.get("COUNTERFOIL_HOME") or (PROJECT if is_checkout() else Path.cwd()) / "data"
     return Workspace(vocabulary_dir(), Path(home).resolve())
 
@@ -91,9 +94,9 @@ def shipped_recipes() -> list[str]:
 
 
 def quiet_prefect(workspace: Workspace) -> None:
-    """Prefect's own settings, before it is imported: private, and silent on a person's terminal.
+    """Configure Prefect, before it is imported, to send no telemetry and to print nothing.
 
-    A server that the user has set up (`PREFECT_API_URL`, or a profile of their own) is left alone.
+    A server that the user has configured (`PREFECT_API_URL` or a profile) is used unchanged.
     """
     quiet = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

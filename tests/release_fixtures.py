@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from schemas.release import ReleaseComparison
-from tasks.package import package
+from tasks.package import Findings, Provenance, package
 from tasks.package.assemble import STAGE as ASSEMBLE
 from tasks.package.compare import STAGE as COMPARE
 from tasks.release import find_last_release
@@ -20,7 +21,7 @@ Packager = Callable[..., Path]
 
 
 def package_build(home: Path, build: Build, recipe: dict[str, Any] | None = None, **other: Any) -> Path:
-    """Assemble, compare with what is in `home`, package; everything as a build does it."""
+    """Assemble, compare with the releases in `home`, and package, as a build does."""
     context = a_context(home, **(recipe or {}))
     releases = home / "releases"
     tables = run_stage(ASSEMBLE, context, **build.write(home / "in")).tables
@@ -35,11 +36,15 @@ def package_build(home: Path, build: Build, recipe: dict[str, Any] | None = None
         **RECORD,
         **other,
     }
-    return package(context, assembled=tables, **arguments)
+    records = [
+        record(**{f.name: arguments.pop(f.name) for f in fields(record) if f.name in arguments})
+        for record in (Provenance, Findings)
+    ]
+    return package(context, tables, *records, **arguments)
 
 
 def write_one_page(out: Path) -> None:
-    """Stands for Data Docs."""
+    """Write a page in place of Data Docs."""
     out.mkdir()
     (out / "index.html").write_text("<p>what was expected</p>", encoding="utf-8")
 

@@ -18,8 +18,8 @@ from tasks.families import read_asking_prompts
 from tasks.files.questions import COLUMNS, cab_rows
 from tasks.files.tables import write_csv
 from tasks.files.vocabulary import read_attribute
-from tasks.judges.words import masked_words, read_group_words
-from tasks.release import CONTROLS, Contents, data_file, open_release
+from tasks.judges.words import read_group_words, words_to_mask
+from tasks.release import CONTROLS, Contents, config_file, open_release
 
 
 def export_release(release: Path, *, format: str, out: Path) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def harness_files(recipe: Recipe, manifest: Manifest, contents: Contents, data_d
         "version": manifest.version,
         "repo": recipe.release.repo,
         "tag": f"v{manifest.version}",
-        "files": {t.name: data_file(t.name) for t in (QUESTIONS, CONTROLS) if contents.count(t.name)},
+        "files": {t.name: config_file(t.name) for t in (QUESTIONS, CONTROLS) if contents.count(t.name)},
         "families": {f: kinds[f] | {"rows": _rows(f, asked)} for f in families},
         "prompts": prompts_of(asked, kinds, data_dir),
         "hidden_words": hidden_words([q for q in asked if kinds[q.family]["form"] == "text"], data_dir),
@@ -124,5 +124,5 @@ def hidden_words(asked: Iterable[Question], data_dir: Path) -> dict[str, list[st
     attributes = {name: read_attribute(data_dir, name) for name in {q.attribute for q in questions}}
     found: dict[str, set[str]] = defaultdict(set)
     for q in questions:
-        found[q.attribute].update(masked_words(attributes[q.attribute], q, group_words))
+        found[q.attribute].update(words_to_mask(attributes[q.attribute], q, group_words))
     return {a: sorted(words, key=lambda w: (-len(w), w)) for a, words in sorted(found.items())}

@@ -1,4 +1,4 @@
-"""The run's journal: which steps the latest build has taken, in order. `show` reads it."""
+"""The journal of a run: the steps of the latest build, in order. `counterfoil show` reads it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from schemas.labels import StageCounts
-from schemas.release import StageCost
+from schemas.release import StageCost, combine_costs
 from tasks.run.store import RunContext, Step, find_step, write_bytes
 
 
@@ -19,17 +19,18 @@ class JournalEntry(BaseModel):
     kind: str
     """`started`, `step` or `released`."""
     name: str
-    """The recipe, the step's directory, or the release's path."""
+    """Name of the recipe, directory of the step, or path of the release."""
     sent: int = 0
-    """Calls that the step sent; answers from the cache, and steps found done, send none."""
+    """Calls that the step sent. Cached answers and skipped steps send none."""
 
 
 def journal_path(run_dir: Path) -> Path:
+    """Return the path of the journal in a run directory."""
     return run_dir / "journal.jsonl"
 
 
 def start_journal(context: RunContext) -> None:
-    """Forget the last build's steps (the steps themselves stay) and begin with the recipe."""
+    """Start a new journal with the recipe. Finished steps stay in the run directory."""
     run_dir = Path(context.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     write_bytes(run_dir / "recipe.json", context.recipe.model_dump_json(indent=1, by_alias=True).encode())
@@ -42,7 +43,7 @@ def note_step(context: RunContext, step: Step, sent: int = 0) -> None:
 
 
 def note_release(context: RunContext, release: Path) -> None:
-    """Append that the build ended in a release."""
+    """Append the release."""
     _append(Path(context.run_dir), JournalEntry(kind="released", name=str(release)))
 
 
@@ -56,9 +57,9 @@ def _line(entry: JournalEntry) -> bytes:
 
 
 def read_journal(run_dir: Path) -> tuple[list[Step], Path | None]:
-    """The steps of the latest build in order, and its release if it came to one.
+    """Return the steps of the latest build in order, and its release, or None if it is not finished.
 
-    A torn last line (the machine stopped while writing) is left out.
+    An incomplete last line, left by a crash, is ignored.
     """
     steps: list[Step] = []
     release = None
@@ -71,7 +72,7 @@ def read_journal(run_dir: Path) -> tuple[list[Step], Path | None]:
 
 
 def calls_sent(run_dir: Path) -> int:
-    """Calls that the latest build has sent so far."""
+    """Return the number of calls that the latest build has sent so far."""
     return sum(entry.sent for entry in _entries(run_dir))
 
 
@@ -85,7 +86,7 @@ def _entries(run_dir: Path) -> Iterator[JournalEntry]:
 
 
 def funnel(steps: Iterable[Step]) -> tuple[StageCounts, ...]:
-    """Counts by stage, rounds added up, in the order in which stages were first reached."""
+    """Return the counts by stage, summed over rounds, in the order in which stages were first reached."""
     totals: dict[str, StageCounts] = {}
     for step in steps:
         for c in step.counts:
@@ -106,21 +107,5 @@ def _add(a: StageCounts, b: StageCounts) -> StageCounts:
 
 
 def total_costs(steps: Iterable[Step]) -> tuple[StageCost, ...]:
-    """Costs by stage and model, rounds added up."""
-    totals: dict[tuple[str, str], StageCost] = {}
-    for step in steps:
-        for c in step.costs:
-            t = totals.get((c.stage, c.model))
-            totals[c.stage, c.model] = (
-                c
-                if t is None
-                else StageCost(
-                    stage=c.stage,
-                    model=c.model,
-                    calls=t.calls + c.calls,
-                    tokens_in=t.tokens_in + c.tokens_in,
-                    tokens_out=t.tokens_out + c.tokens_out,
-                    cost_usd=round(t.cost_usd + c.cost_usd, 6),
-                )
-            )
-    return tuple(totals.values())
+    """Return the costs by stage and model, summed over rounds."""
+    return combine_costs(cost for step in steps for cost in step.costs)

@@ -1,4 +1,4 @@
-"""Progress of long work. Silent unless a person's terminal (or another sink) listens."""
+"""Progress of long work. Nothing is shown until a sink, such as the terminal, is set."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ from typing import Protocol
 
 
 class ProgressBar(Protocol):
-    """Something that can be moved on."""
+    """A progress bar."""
 
-    def advance(self, steps: int = 1) -> None: ...
+    def advance(self, steps: int = 1) -> None:
+        """Advance the bar."""
 
 
 class Sink(Protocol):
-    """Something that can show bars and lines: the terminal, a log, nothing. Lines may hold others' words."""
+    """Shows bars and lines: a terminal or a log. Lines may contain untrusted text."""
 
-    def open(self, title: str, total: int | None) -> ProgressBar: ...
+    def open(self, title: str, total: int | None) -> ProgressBar:
+        """Open a bar."""
 
-    def close(self, bar: ProgressBar) -> None: ...
+    def close(self, bar: ProgressBar) -> None:
+        """Close a bar."""
 
-    def say(self, line: str) -> None: ...
+    def say(self, line: str) -> None:
+        """Show a line."""
 
 
 class _Silent:
@@ -41,14 +45,19 @@ _sink: Sink = _Silent()
 
 
 def show_on(sink: Sink) -> None:
-    """From now on show progress there."""
+    """Show progress on a sink from now on."""
     global _sink
     _sink = sink
 
 
 @contextmanager
 def track(title: str, total: int | None) -> Iterator[ProgressBar]:
-    """A bar for the length of the block: `with track("asking", 200) as bar: bar.advance()`."""
+    """Show a bar while the block runs.
+
+    Args:
+        title: Title of the bar.
+        total: Number of steps, or None if it is unknown.
+    """
     sink = _sink
     bar = sink.open(title, total)
     try:
@@ -58,5 +67,5 @@ def track(title: str, total: int | None) -> Iterator[ProgressBar]:
 
 
 def say(line: str) -> None:
-    """One line for whoever watches: why nothing moves."""
+    """Show one line, such as the reason for a pause."""
     _sink.say(line)

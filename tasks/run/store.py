@@ -1,4 +1,12 @@
-"""Rows that are too many to hold on their way to a table: written as they come, read back as they stand."""
+"""The run directory: finished steps, their tables, and files that are written completely or not at all.
+
+    <run>/<stage>-<key>/            one finished step, written under a temporary name and renamed
+        <table>.parquet …           its tables
+        step.json                   its key, counts, costs and notes
+
+A step whose key exists is not run again. A directory gets its final name after everything in it is on disk,
+so that an incomplete step is never found.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel
 
 from schemas.errors import InputError
 from schemas.labels import DROPPED, Dropped, StageCounts, check_reconciled
@@ -23,12 +32,15 @@ from schemas.release import StageCost
 from schemas.tables import R, Row, Table, content_hash, file_hash
 
 ROW_GROUP = 4096
-"""Rows that are held in memory before they are written."""
+"""Number of rows that a spool holds in memory before it writes them."""
 
 
 class RowSpool(Collection[R], Generic[R]):
-    """Rows of one table, appended in order. They lie in a file without a name, so that nothing is left of
-    them when the process dies; what is read or saved cannot be appended to any more."""
+    """Rows of one table, appended in order, that need not fit in memory.
+
+    They are kept in an unnamed temporary file, so that nothing remains if the process dies. Rows cannot be
+    appended after they were read or saved.
+    """
 
     def __init__(self, table: Table[R], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +53,7 @@ class RowSpool(Collection[R], Generic[R]):
     def append(self, row: R) -> None:
         """Add one row at the end."""
         if not self._writer.is_open:
-            raise ValueError("these rows were read already: they are complete")
+            raise ValueError("rows cannot be appended after they were read or saved")
         self._group.append(row)
         self._rows += 1
         if len(self._group) == ROW_GROUP:
@@ -84,22 +96,18 @@ class RowSpool(Collection[R], Generic[R]):
             self._writer.close()
 
 
-# The run directory: stage keys, whole-or-nothing writes, and where every table is.
-#
-#     <run>/<stage>-<key>/            one finished step; written under a temporary name, then renamed
-#         <table>.parquet …           its tables
-#         step.json                   what it was made from, its counts and costs
-#
-# A step whose key is already there is not run again. Nothing half-written is ever found, because a
-# directory only gets its name when everything in it is on disk.
+# Steps and stages.
 
 
 SCANNED = 1024
-"""Rows that are read together."""
+"""Number of rows that are read at a time."""
+
+
+N = TypeVar("N", bound=BaseModel)
 
 
 class TableRef(Row):
-    """Where a table is and what is in it. This, not the rows, is what steps hand to each other."""
+    """Reference to a table: path, number of rows and hash. Stages pass references, never rows."""
 
     table: str
     path: str
@@ -116,19 +124,23 @@ class Step(Row):
     counts: tuple[StageCounts, ...]
     costs: tuple[StageCost, ...]
     notes: str = "{}"
-    """JSON object: small results that are not tables."""
+    """Small results that are not tables, as a JSON object. See `schemas.notes`."""
 
     def table(self, name: str) -> TableRef:
-        """The table of that name; `KeyError` where the step has none."""
+        """Return the table of a name. Raise `KeyError` if the step has none."""
         for ref in self.tables:
             if ref.table == name:
                 return ref
         raise KeyError(f"{self.stage} has no table {name!r}")
 
+    def read_notes(self, model: type[N]) -> N:
+        """Return the notes as a record."""
+        return model.model_validate_json(self.notes)
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage returns: its tables with their rows (a `RowSpool` where they are many), counts, costs."""
+    """Result of a stage. Rows of large tables are a `RowSpool`."""
 
     tables: Mapping[Table[Any], Collection[Row]]
     counts: tuple[StageCounts, ...]
@@ -138,39 +150,37 @@ class Outcome:
 
 
 class RunContext(Row):
-    """What every stage may know: the recipe and three places. Picklable; no clients, no secrets."""
+    """The recipe and three paths, for every stage. Picklable, without clients and secrets."""
 
     recipe: Recipe
     run_dir: str
     data_dir: str
-    """The vocabulary: attributes, templates, prompts, …"""
+    """Folder of the vocabulary: attributes, templates, prompts and so on."""
     cache_path: str
     budget_usd: float
 
     @property
     def hub_cache(self) -> Path:
-        """Where published releases are that were fetched."""
+        """Folder of downloaded releases."""
         return Path(self.cache_path).parent / "hub"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A verb of the pipeline: its name, its version and the function that does it.
-
-    Raise `version` whenever the same input would give another result: it is part of the stage key.
-    `reads` names the recipe sections that the result depends on; others do not invalidate it.
-    """
+    """A stage of the pipeline."""
 
     name: str
     version: int
+    """Part of the stage key. Increase it when the same input gives a different result."""
     run: Callable[..., Outcome] = field(repr=False)
     reads: tuple[str, ...] = ()
+    """Recipe sections that the result depends on. Changes of other sections do not invalidate it."""
     vocabulary: tuple[str, ...] = ()
-    """Files or folders under data/ whose content the result depends on."""
+    """Files and folders under data/ that the result depends on."""
 
 
 def stage_key(stage: Stage, context: RunContext, inputs: Mapping[str, Any]) -> str:
-    """sha256 over the stage, its recipe sections, its vocabulary and its inputs' hashes (hex)."""
+    """Return the sha256 (hex) of the stage, its recipe sections, its vocabulary, the seed and its inputs."""
     recipe = context.recipe.model_dump(mode="json", by_alias=False)
     return content_hash(
         {
@@ -185,7 +195,7 @@ def stage_key(stage: Stage, context: RunContext, inputs: Mapping[str, Any]) -> s
 
 
 def _input_fingerprint(value: Any) -> Any:
-    """Tables count by content, not by place, so that a run can be moved."""
+    """Return what identifies an input. A table is identified by its hash, so that a run can be moved."""
     if isinstance(value, TableRef):
         return value.sha256
     if isinstance(value, (list, tuple)):
@@ -196,7 +206,7 @@ def _input_fingerprint(value: Any) -> Any:
 
 
 def vocabulary_hashes(data_dir: Path, names: Sequence[str]) -> dict[str, str]:
-    """Relative path to sha256 for every file under the named files and folders of data/."""
+    """Return the sha256 of every file under the named files and folders of data/, by relative path."""
     hashes = {}
     for name in names:
         place = data_dir / name
@@ -207,7 +217,13 @@ def vocabulary_hashes(data_dir: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def run_stage(stage: Stage, context: RunContext, **inputs: Any) -> Step:
-    """Do a stage, or find it done. `inputs` are table references and plain JSON-able values."""
+    """Run a stage, or return its finished step if the key exists.
+
+    Args:
+        stage: The stage.
+        context: Context of the run.
+        **inputs: Table references and JSON values.
+    """
     key = stage_key(stage, context, inputs)
     home = Path(context.run_dir) / f"{stage.name}-{key[:16]}"
     found = find_step(home)
@@ -219,7 +235,10 @@ def run_stage(stage: Stage, context: RunContext, **inputs: Any) -> Step:
 
 
 def find_step(home: Path) -> Step | None:
-    """The finished step in that directory, if there is one and its tables are whole."""
+    """Return the finished step of a directory, or None if there is none.
+
+    A step whose tables are missing or changed is deleted.
+    """
     marker = home / "step.json"
     if not marker.exists():
         return None
@@ -232,13 +251,13 @@ def find_step(home: Path) -> Step | None:
 
 
 def write_step(home: Path, stage: str, key: str, outcome: Outcome) -> Step:
-    """Write a step's tables under a temporary name, sync them, give the directory its name."""
+    """Write a step under a temporary name, then rename its directory."""
     home.parent.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=home.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=home.parent))
     try:
         refs = []
         for table, rows in {**outcome.tables, DROPPED: outcome.dropped}.items():
-            path = room / f"{table.name}.parquet"
+            path = temporary / f"{table.name}.parquet"
             write_table(path, table, rows)
             refs.append(
                 TableRef(
@@ -256,34 +275,32 @@ def write_step(home: Path, stage: str, key: str, outcome: Outcome) -> Step:
             costs=outcome.costs,
             notes=outcome.notes,
         )
-        write_bytes(room / "step.json", step.model_dump_json(indent=1).encode())
+        write_bytes(temporary / "step.json", step.model_dump_json(indent=1).encode())
         if home.exists():
             shutil.rmtree(home)
-        os.rename(room, home)
-        sync_directory(home.parent)
+        rename_directory(temporary, home)
     except BaseException:
-        shutil.rmtree(room, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
     return step
 
 
 def write_table(path: Path, table: Table[R], rows: Collection[R]) -> None:
-    """Rows to one Parquet file (zstd), on disk when this returns."""
+    """Write rows to a Parquet file (zstd) and sync it to disk."""
     if isinstance(rows, RowSpool):
         rows.save(path)
     else:
         pq.write_table(table.to_arrow(rows), path, compression="zstd")
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
+    sync_path(path)
 
 
 def read_table(ref: TableRef, table: Table[R]) -> list[R]:
-    """All rows of a referenced table."""
+    """Return all rows of a table."""
     return list(scan_table(ref, table))
 
 
 def scan_table(ref: TableRef, table: Table[R]) -> Iterator[R]:
-    """The rows of a referenced table one after the other, a few thousand in memory."""
+    """Yield the rows of a table, with at most `SCANNED` of them in memory."""
     if ref.table != table.name:
         raise ValueError(f"{ref.path} holds {ref.table}, not {table.name}")
     with pq.ParquetFile(ref.path) as file:
@@ -292,7 +309,7 @@ def scan_table(ref: TableRef, table: Table[R]) -> Iterator[R]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole: temporary name, fsync, rename."""
+    """Write a file completely or not at all: temporary name, fsync, rename."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -305,8 +322,20 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
-def sync_directory(path: Path) -> None:
-    """Make a rename in this directory durable."""
+def rename_directory(temporary: Path, home: Path) -> None:
+    """Give a complete, synced directory its final name, durably."""
+    os.rename(temporary, home)
+    sync_path(home.parent)
+
+
+def sync_tree(root: Path) -> None:
+    """Sync a directory and everything in it to disk."""
+    for path in [*sorted(root.rglob("*")), root]:
+        sync_path(path)
+
+
+def sync_path(path: Path) -> None:
+    """Sync a file to disk, or the names in a directory."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -316,7 +345,11 @@ def sync_directory(path: Path) -> None:
 
 @contextmanager
 def run_lock(run_dir: Path) -> Iterator[None]:
-    """Only one build at a time in one run directory; the lock goes with the process."""
+    """Hold the lock of a run directory. It ends with the process.
+
+    Raises:
+        InputError: If another process holds it.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / ".lock").open("w") as stream:
         try:
@@ -325,13 +358,13 @@ def run_lock(run_dir: Path) -> Iterator[None]:
             raise InputError(
                 "another build of this recipe is running",
                 place=str(run_dir),
-                hint="wait for it, or give this recipe another `name`",
+                hint="wait until it ends, or give this recipe another `name`",
             ) from None
         yield
 
 
 def forget_run(run_dir: Path) -> None:
-    """Delete everything in a run directory. Raises `InputError` while a build is at work in it."""
+    """Delete everything in a run directory. Raise `InputError` if a build is running in it."""
     with run_lock(run_dir):
         for path in run_dir.iterdir():
             if path.name != ".lock":

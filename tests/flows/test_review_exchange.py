@@ -82,7 +82,7 @@ def test_a_new_text_is_checked_as_on_the_page(place: Place, tmp_path: Path) -> N
 def test_a_file_of_no_known_kind_is_refused(place: Place, tmp_path: Path) -> None:
     workspace, material = place
     (tmp_path / "x.json").write_text(json.dumps([{"what": 1}]))
-    with pytest.raises(InputError, match="neither a sheet"):
+    with pytest.raises(InputError, match="not a review sheet"):
         import_reviews(workspace, material, tmp_path / "x.json")
-    with pytest.raises(InputError, match="say in which format"):
+    with pytest.raises(InputError, match="format of the file"):
         export_reviews(workspace, material, tmp_path / "x.json")

@@ -112,7 +112,7 @@ def test_pairs_of_which_one_is_not_released_are_not_told(tmp_path: Path) -> None
 def test_another_release_of_that_version_is_refused(tmp_path: Path) -> None:
     first = package_build(tmp_path, small_build())
     other = replace(small_build(), history=())
-    with pytest.raises(GateError, match="there already and is not the same"):
+    with pytest.raises(GateError, match="exists and is different"):
         package_build(tmp_path, other, previous=None, comparison=open_release(first).manifest.comparison)
 
 
