@@ -11,20 +11,21 @@ Importing this package loads nothing heavy. Every function works in a notebook, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib.util
+import os
+import threading
+from asyncio import get_running_loop
+from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any
-
-from counterfoil.internals import check_packages, outside_event_loop, run_command
-
-check_packages()
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from counterfoil.results import Plan, Release, ReleaseTable
+    from counterfoil.results import BuildPlan, OpenedRelease, ReleaseTable
 
 __all__ = [
-    "Plan",
-    "Release",
+    "BuildPlan",
+    "OpenedRelease",
     "ReleaseTable",
     "audit_judge",
     "build",
@@ -41,19 +42,47 @@ __all__ = [
     "verify",
 ]
 
+T = TypeVar("T")
+
+PACKAGES = ("flows", "schemas", "tasks")
+
+
+def check_packages() -> None:
+    """Raise `ImportError` if another module hides one of the internal packages.
+
+    Raises:
+        ImportError: If `flows`, `schemas` or `tasks` is not the one that belongs to Counterfoil. The message
+            names the file that hides it.
+    """
+    home = Path(__file__).resolve().parent.parent
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        origin = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+        if origin != home / name / "__init__.py":
+            place = origin or "nothing: the installation is incomplete"
+            raise ImportError(
+                f"counterfoil needs its own package `{name}`, but Python found {place}. "
+                "Rename that module, or remove its folder from the import path.",
+                name=name,
+                path=str(origin) if origin else None,
+            )
+
+
+check_packages()
+
 Place = str | PathLike[str]
-"""A path. A `Release` is one, too."""
+"""A path. An `OpenedRelease` is one, too."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Plan", "Release", "ReleaseTable"):
+    if name in ("BuildPlan", "OpenedRelease", "ReleaseTable"):
         from counterfoil import results
 
         return getattr(results, name)
     raise AttributeError(f"module 'counterfoil' has no attribute {name!r}")
 
 
-def plan(recipe: Place) -> Plan:
+def plan(recipe: Place) -> BuildPlan:
     """Estimate a build: rows, calls, tokens and dollars. Send nothing.
 
     Args:
@@ -65,12 +94,12 @@ def plan(recipe: Place) -> Plan:
     Raises:
         InputError: If the recipe, or a file or model that it names, is not usable.
     """
-    from counterfoil.results import Plan
+    from counterfoil.results import BuildPlan
 
-    return Plan(run_command("plan", recipe=recipe))
+    return BuildPlan(run_command("plan", recipe=recipe))
 
 
-def build(recipe: Place, **options: Any) -> Release:
+def build(recipe: Place, **options: Any) -> OpenedRelease:
     """Build a release from a recipe. A stopped build resumes when it is called again.
 
     Args:
@@ -86,7 +115,7 @@ def build(recipe: Place, **options: Any) -> Release:
     return open_release(run_command("build", recipe=recipe, **options)["release"])
 
 
-def open_release(release: Place) -> Release:
+def open_release(release: Place) -> OpenedRelease:
     """Open a release and verify its files.
 
     Args:
@@ -95,10 +124,10 @@ def open_release(release: Place) -> Release:
     Raises:
         InputError: If there is no such release, or a file differs from the manifest.
     """
-    from counterfoil.results import Release, fetch
+    from counterfoil.results import OpenedRelease, fetch
     from tasks.release import open_release as open_directory
 
-    return outside_event_loop(lambda: Release(open_directory(fetch(release))))
+    return outside_event_loop(lambda: OpenedRelease(open_directory(fetch(release))))
 
 
 def evaluate(release: Place, models: str | Sequence[str], **options: Any) -> dict[str, Any]:
@@ -236,3 +265,45 @@ def show(place: Place) -> dict[str, Any]:
         The fields of `counterfoil show --json`.
     """
     return dict(run_command("show", place=place))
+
+
+def outside_event_loop(call: Callable[[], T]) -> T:
+    """Return the result of a call, made in a thread of its own if this one runs an event loop."""
+    try:
+        get_running_loop()
+    except RuntimeError:
+        return call()
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="counterfoil")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def run_command(name: str, **options: Any) -> Any:
+    """Run a command with its options, also from a running event loop.
+
+    Args:
+        name: Name of the command, such as `audit-judge`.
+        **options: Its options. A release may be given as an `OpenedRelease`.
+
+    Raises:
+        InputError: If an option is unknown or invalid.
+    """
+    from flows.commands import call
+
+    values = {
+        option: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for option, value in options.items()
+    }
+    return outside_event_loop(lambda: call(name, **values))

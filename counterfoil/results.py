@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BuildPlan:
     """The estimate of a build. `print(plan)` shows it as a table."""
 
     estimate: BuildEstimate
@@ -69,7 +69,7 @@ class ReleaseTable:
 
 
 @dataclass(frozen=True)
-class Release:
+class OpenedRelease:
     """A release whose files match its manifest. Its tables are attributes: `release.questions`."""
 
     directory: ReleaseDirectory
@@ -111,7 +111,7 @@ class Release:
         return [*super().__dir__(), *self.tables]
 
     def __repr__(self) -> str:
-        return f"Release({self.manifest.name} {self.version}, {self.path})"
+        return f"OpenedRelease({self.manifest.name} {self.version}, {self.path})"
 
 
 def fetch(release: str | os.PathLike[str]) -> Path:
