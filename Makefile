@@ -8,7 +8,7 @@ INSTALL := $(if $(PIP_INDEX_URL),UV_DEFAULT_INDEX=$(PIP_INDEX_URL)) $(UV) pip in
 LOCK    := $(UV) pip compile --quiet --universal --python-version 3.11 --override requirements-overrides.txt \
            --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml
 
-.PHONY: quickstart setup test test-older lint types check lock clean
+.PHONY: quickstart setup test test-all test-older lint types check lock clean
 
 quickstart: setup
 	@$(BIN)/counterfoil build data/recipes/quickstart.yaml
@@ -17,6 +17,10 @@ setup: $(VENV)/.ready
 
 test: $(VENV)/.ready-dev
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests
+
+# Run all tests, also those that take minutes: kills, schedules, Dask and Ray, long servers.
+test-all: test
+	@$(BIN)/python -m pytest -n auto --dist load -m slow tests
 
 # Run the tests with the older Prefect and FastAPI that vLLM requires.
 test-older:

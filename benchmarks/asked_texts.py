@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.similar_texts import shuffled
 from tasks.files.vocabulary import read_frames, read_taxonomy
 from tasks.questions.composition import compose, write_text
+from tests.material.similar_texts import shuffled
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 PEOPLE = {"{noun}": "a retired nurse", "{object}": "them", "{subject}": "they", "{possessive}": "their"}

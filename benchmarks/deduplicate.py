@@ -31,19 +31,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.asked_texts import asked_texts
 from benchmarks.deduplicate_peers import PEERS
-from benchmarks.similar_texts import families, similar_texts
 from tasks.deduplicate.file import deduplicate_file
 from tasks.text.normalize import normalise_for_match
-from tasks.text.similarity import paired_ratios, ratio_matrix
+from tasks.text.similarity import paired_ratios
+from tests.material.similar_texts import THRESHOLD, compare_all, families, similar_texts
 
-THRESHOLD = 90.0
-BLOCK = 500
 PEERS_FILE = Path(__file__).with_name("deduplicate_peers.py")
 TARGETS: dict[str, tuple[str, float]] = {
     "recall_words": ("at least", 1.0),
@@ -56,28 +53,6 @@ TARGETS: dict[str, tuple[str, float]] = {
     "seconds_at_1m": ("at most", 120),
     "gb_at_1m": ("at most", 4),
 }
-
-
-def matching_pairs(texts: Sequence[str], threshold: float = THRESHOLD) -> set[tuple[int, int]]:
-    """Every pair (i < j) with `ratio` ≥ threshold, by brute force."""
-    return compare_all(texts, range(len(texts)), threshold)[0]
-
-
-def compare_all(
-    texts: Sequence[str], rows: Sequence[int], threshold: float = THRESHOLD
-) -> tuple[set[tuple[int, int]], float]:
-    """Every pair (i < j) with `ratio` ≥ threshold of which one is among these rows, and the CPU seconds that
-    `cdist` takes for all pairs of the texts once, extrapolated from these rows."""
-    pairs = set()
-    started = time.process_time()
-    for start in range(0, len(rows), BLOCK):
-        some = rows[start : start + BLOCK]
-        scores = ratio_matrix([texts[i] for i in some], texts, cutoff=threshold)
-        for a, b in np.argwhere(scores).tolist():
-            if some[a] != b:
-                pairs.add((min(some[a], b), max(some[a], b)))
-    seconds = (time.process_time() - started) * len(texts) / max(1, len(rows)) / 2
-    return pairs, seconds
 
 
 def run_deduplication(path: Path) -> dict[str, Any]:

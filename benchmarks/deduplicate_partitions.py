@@ -24,8 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks.similar_texts import similar_texts, vocabulary
 from tasks.text.similarity import paired_ratios
+from tests.material.similar_texts import similar_texts, vocabulary
 
 BLOCK = 250_000
 THRESHOLD = 90.0

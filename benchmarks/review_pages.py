@@ -24,13 +24,13 @@ from urllib.request import Request, urlopen
 
 import uvicorn
 
-from benchmarks.good_tables import DATA
-from benchmarks.review_release import write_review_release
 from schemas.labels import KEEPING
 from tasks.review.events import Act, append_events
 from tasks.review.queue import ReviewSession
 from tasks.review.server import App, Receive, RequestGuard, Scope, Send, create_app, listen_locally
 from tasks.review.subjects import open_subjects
+from tests.material.good_tables import DATA
+from tests.material.review_release import write_review_release
 
 TOKEN = "t" * 43
 REVIEWERS = ("anna", "ben")

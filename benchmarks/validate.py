@@ -21,12 +21,12 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.good_tables import good_tables
 from schemas.answers import RESPONSES
 from schemas.question import QUESTIONS
 from tasks.gate.answers import check_responses
 from tasks.gate.great_expectations import Expectation, Frame, derive_suite, run_suite, split_frames
 from tasks.text.faults import GARBLED, PERSONAL_DATA
+from tests.material.good_tables import good_tables
 
 PATTERNS = {"garbled_answer": GARBLED, "personal_data_in_answer": PERSONAL_DATA}
 

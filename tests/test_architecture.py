@@ -34,10 +34,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("flows",),
     ("flows.cli", "counterfoil"),
 )
-"""Folders from the lowest layer to the highest. A folder imports lower layers and, among tools, its own layer.
+"""Folders from the lowest layer to the highest.
 
-The layer of stages is the eighth: no stage imports another. `tasks.estimate` is above the stages, because a plan
-calls the functions of every stage without running it.
+A folder imports lower layers and, among tools, its own layer. The eighth layer holds the stages: no stage
+imports another. `tasks.estimate` is above the stages, because a plan calls the functions of every stage
+without running it.
 """
 STAGES = LAYERS[7]
 DOORS = {
@@ -175,6 +176,13 @@ def test_no_module_is_a_page_of_its_neighbour() -> None:
         and folder_of(name) not in ("flows", "flows.cli")
     ]
     assert not pages
+
+
+def test_no_test_imports_a_benchmark() -> None:
+    tests = (PROJECT / "tests").rglob("*.py")
+    assert not [
+        place(path) for path in tests if any(m.split(".")[0] == "benchmarks" for m in imports_of(path))
+    ]
 
 
 @pytest.mark.parametrize("stage", STAGES)

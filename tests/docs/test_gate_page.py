@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from benchmarks.gate_mutations import CHANGES
 from tasks.checks.catalogue import CHECKS
 from tests.conftest import PROJECT
+from tests.material.gate_mutations import CHANGES
 
 PAGE = (PROJECT / "docs" / "gate.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `(\w+)` \| (error|warning) \|(?: (.+) \|)?$", re.MULTILINE)

@@ -232,6 +232,7 @@ def test_built_again_it_is_the_same_release_and_nothing_is_sent(
     assert again["calls"]["sent"] == 0
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_ends_in_the_same_bytes_and_pays_nothing_twice(
     finished: Finished, server: OpenAIServer, tmp_path: Path
 ) -> None:
@@ -267,6 +268,7 @@ def test_interrupted_build_says_so_and_can_be_resumed(server: OpenAIServer, tmp_
     assert "run the same command again" in err
 
 
+@pytest.mark.slow
 def test_storm_of_faults_ends_in_a_whole_release(tmp_path: Path) -> None:
     from tests.servers.openai_server import DISCONNECT, MALFORMED, NO_USAGE, TRUNCATED, WRONG_ID, delay
 

@@ -72,6 +72,7 @@ def test_private_questions_are_asked_in_the_place_of_the_released_ones(
     assert not [q["id"] for q in released if q["variants"][0]["text"] in asked]
 
 
+@pytest.mark.slow
 def test_built_again_the_same_stays_private(home: Path, release: Path, private: Path) -> None:
     before = private.read_bytes()
     assert built(home, home / "recipe.yaml")["release"] == str(release)

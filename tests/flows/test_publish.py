@@ -184,6 +184,7 @@ def test_token_is_nowhere_in_what_the_command_says(release: Path, tmp_path: Path
             assert token not in out + err
 
 
+@pytest.mark.slow
 def test_flow_takes_the_token_from_a_secret_block_and_keeps_it_secret(
     hub: HubServer, release: Path, tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ def vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COUNTERFOIL_VOCABULARY", str(own))
 
 
+@pytest.mark.slow
 def test_a_question_that_fails_stops_the_build_or_is_taken_out(tmp_path: Path, vocabulary: None) -> None:
     asked = {"decision": {"questions": 0, "samples": 1, "templates": ["work_and_money"]}}
     parts = {"families": asked, "evolve": {"rounds": 0}, "relabel": {}, "holdout": {"samples": 0}}

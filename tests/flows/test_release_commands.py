@@ -80,6 +80,7 @@ def test_other_models_answer_the_same_questions(home: Path, release: Path, serve
     assert server.answered == asked
 
 
+@pytest.mark.slow
 def test_another_judge_sees_the_same_answers(home: Path, release: Path, server: OpenAIServer) -> None:
     asked = server.answered
     result = done(home, "rejudge", release, "--judge", "divergence", "--out", home / "drift")
@@ -97,6 +98,7 @@ def test_a_release_does_not_differ_from_itself(home: Path, release: Path) -> Non
     assert result["score_drift"]["value"] == 0
 
 
+@pytest.mark.slow
 def test_a_mended_text_makes_a_patch_and_stays_mended(home: Path, recipe: Path, release: Path) -> None:
     before = bytes_of(str(release))
     wrong = next(q for q in questions_of(release) if q["family"] == "open")

@@ -203,6 +203,7 @@ def test_manifest_and_card_say_how_many_looked_at_what(
     assert not (reviewed.home / "runs" / "tested" / "waiting.json").exists()
 
 
+@pytest.mark.slow
 def test_the_same_reviews_give_the_same_release_and_ask_nobody(
     reviewed: Reviewed, server: OpenAIServer
 ) -> None:
@@ -212,6 +213,7 @@ def test_the_same_reviews_give_the_same_release_and_ask_nobody(
     assert len(server.requests) == sent
 
 
+@pytest.mark.slow
 def test_another_verdict_asks_only_what_it_brings_back(reviewed: Reviewed, server: OpenAIServer) -> None:
     release = reviewed.release
     say(reviewed.home, NAMES[0], [verdict(reviewed.dropped, "very_good")])
@@ -225,6 +227,7 @@ def test_another_verdict_asks_only_what_it_brings_back(reviewed: Reviewed, serve
     assert 0 < len(server.requests) - sent <= fresh + 2 * verdicts
 
 
+@pytest.mark.slow
 def test_with_wait_the_build_goes_on_by_itself(server: OpenAIServer, tmp_path: Path) -> None:
     recipe = recipe_at(tmp_path, server, required=True, share=0.2)
     process = start(tmp_path, "build", recipe, "--wait", "--json")

@@ -17,6 +17,8 @@ from tests.flows.test_review_build import recipe_at, waiting_at
 from tests.flows.test_schedule import ask, free_port, wait_for
 from tests.servers.openai_server import OpenAIServer
 
+pytestmark = pytest.mark.slow
+
 Served = tuple[str, Path, subprocess.Popen[str]]
 
 

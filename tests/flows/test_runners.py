@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.similar_texts import similar_texts
 from tests.conftest import PROJECT
 from tests.flows.test_build import heed_interrupts
+from tests.material.similar_texts import similar_texts
 
 WORDS = ["cat", "dog"]
 IN_PARTS = """
@@ -77,7 +77,14 @@ def in_one_process(folder: Path) -> tuple[dict[str, Any], list[bytes]]:
     return found
 
 
-@pytest.mark.parametrize("runner", ["threads", "dask", "ray"])
+@pytest.mark.parametrize(
+    "runner",
+    [
+        "threads",
+        pytest.param("dask", marks=pytest.mark.slow),
+        pytest.param("ray", marks=pytest.mark.slow),
+    ],
+)
 def test_every_runner_makes_what_one_process_makes(
     folder: Path, in_one_process: tuple[dict[str, Any], list[bytes]], runner: str
 ) -> None:

@@ -17,6 +17,8 @@ import pytest
 from tests.flows.test_build import scripted, start, write_recipe
 from tests.servers.openai_server import OpenAIServer
 
+pytestmark = pytest.mark.slow
+
 LONG_S = 400
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.good_release import write_release
-from benchmarks.good_tables import good_tables
 from schemas.answers import RESPONSES
 from schemas.question import QUESTIONS
 from schemas.tables import file_hash
 from tasks.mend import ADOPT_STAGE
 from tasks.release import ReleaseRef
 from tasks.run.store import RunContext, read_table, run_stage
+from tests.material.good_release import write_release
+from tests.material.good_tables import good_tables
 
 
 @pytest.fixture(scope="module")

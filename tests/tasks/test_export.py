@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.good_release import write_release
-from benchmarks.good_tables import good_tables
 from schemas.errors import InputError
 from tasks.expand import expand_family
 from tasks.package.harness import export_release
 from tests.conftest import DATA, recipe_of
+from tests.material.good_release import write_release
+from tests.material.good_tables import good_tables
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.good_release import write_release
-from benchmarks.good_tables import good_tables
-from benchmarks.similar_texts import families, similar_texts
 from schemas.errors import InputError
 from schemas.labels import check_reconciled
 from schemas.question import QUESTIONS, Question
@@ -20,6 +17,9 @@ from tasks.deduplicate.file import deduplicate_file
 from tasks.questions.binding import Draft, bind_draft, link_twins
 from tasks.run.store import TableRef, read_table, run_stage, write_table
 from tests.conftest import recipe_of
+from tests.material.good_release import write_release
+from tests.material.good_tables import good_tables
+from tests.material.similar_texts import families, similar_texts
 
 TEXT = "{noun} next door asks me to lend {object} the ladder for the weekend. Should I agree, and how?"
 REWORDED = TEXT.replace("for the weekend", "over the weekend")

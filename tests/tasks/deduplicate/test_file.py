@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.similar_texts import similar_texts
 from tasks.deduplicate import file as deduplicating
 from tasks.deduplicate.file import deduplicate_file
 from tasks.near_duplicates import search as near_duplicates
+from tests.material.similar_texts import similar_texts
 
 
 def backwards(job: Callable[[Any], Any], parts: Sequence[Any], /) -> list[Any]:

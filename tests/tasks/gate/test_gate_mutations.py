@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gate_mutations import (
+from tasks.checks.catalogue import CHECKS, DATASET_CHECKS
+from tasks.gate import validate_path
+from tasks.gate.examination import examine
+from tests.material.gate_mutations import (
     CHANGES,
     SUITE_CHECKS,
     Case,
@@ -17,11 +20,8 @@ from benchmarks.gate_mutations import (
     columns_with_defaults_are_not_there_yet,
     measure,
 )
-from benchmarks.good_release import write_release
-from benchmarks.good_tables import good_tables
-from tasks.checks.catalogue import CHECKS, DATASET_CHECKS
-from tasks.gate import validate_path
-from tasks.gate.examination import examine
+from tests.material.good_release import write_release
+from tests.material.good_tables import good_tables
 
 ELSEWHERE = {*DATASET_CHECKS, "too_many_to_quarantine"}
 """Checks of datasets that are not ours, and of what a quarantine leaves: they have their own tests."""
@@ -52,7 +52,7 @@ def test_every_check_of_the_catalogue_has_a_corruption() -> None:
 
 def test_corruptions_of_groups_and_tables_are_each_caught_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "benchmarks.gate_mutations.CHANGES", [c for c in CHANGES if c.check not in SUITE_CHECKS]
+        "tests.material.gate_mutations.CHANGES", [c for c in CHANGES if c.check not in SUITE_CHECKS]
     )
     missed = [told for told in measure(quick=True) if not told.as_wanted]
     assert missed == []

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.good_tables import Tables, good_tables
 from schemas.gate import Quarantine
 from schemas.labels import DROPPED, LABEL_HISTORY, check_reconciled
 from schemas.question import QUESTIONS, Question
@@ -18,6 +17,7 @@ from tasks.gate import check_quarantine_limit
 from tasks.gate.quarantine import STAGE, find_failing_questions, read_quarantine, remove_failing
 from tasks.run.store import RunContext, Step, read_table, run_stage
 from tasks.text.slots import expand_template
+from tests.material.good_tables import Tables, good_tables
 from tests.tasks.gate.test_validate import refs_of
 
 ContextMaker = Callable[..., RunContext]

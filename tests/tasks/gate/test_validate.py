@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.good_tables import Tables, good_tables
 from schemas.errors import GateError, InputError
 from schemas.gate import FAILING_ROWS, Validation
 from schemas.labels import DROPPED, Dropped
@@ -28,6 +27,7 @@ from tasks.gate.examination import TABLES, GateContext, excerpt
 from tasks.release import CONFIGS
 from tasks.run.journal import note_step, start_journal
 from tasks.run.store import Outcome, RunContext, Step, TableRef, read_table, run_stage, write_step
+from tests.material.good_tables import Tables, good_tables
 
 ContextMaker = Callable[..., RunContext]
 

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.deduplicate import matching_pairs
-from benchmarks.similar_texts import families, similar_texts
 from tasks.near_duplicates import search as near_duplicates
 from tasks.near_duplicates.parts import TextFiles
 from tasks.near_duplicates.search import GreedySelection, Matches, select_distinct, select_greedily
+from tests.material.similar_texts import families, matching_pairs, similar_texts
 
 
 def thinned(
@@ -40,6 +39,7 @@ def test_short_texts_are_thinned_as_by_brute_force(texts, threshold):
     assert thinned(texts, threshold).kept.tolist() == by_brute_force(texts, threshold)
 
 
+@pytest.mark.slow
 def test_recall_is_one_against_brute_force_at_ten_thousand():
     texts = list(dict.fromkeys(similar_texts(10_000, seed=1, words=22)[0]))
     result = thinned(texts)

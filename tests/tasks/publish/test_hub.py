@@ -124,7 +124,8 @@ def test_file_name_that_leads_outside_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("token", "told"), [("hf_reader", "answered 403"), ("hf_unknown", "answered 401"), (None, "needs a token")]
+    ("token", "told"),
+    [("hf_reader", "answered 403"), ("hf_unknown", "answered 401"), (None, "needs a token")],
 )
 def test_token_that_may_not_write_is_told_with_what_to_do(
     token: str | None, told: str, hub: HubServer, release: Path, monkeypatch: pytest.MonkeyPatch

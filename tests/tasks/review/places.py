@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.review_release import answers_to, many_questions, verdicts_on, write_review_release
 from schemas.answers import JUDGEMENTS, RESPONSES, Response
 from schemas.labels import CANDIDATES, LABEL_HISTORY, CandidateSet, Dropped, LabelChange, Passage
 from schemas.question import QUESTIONS, Question
@@ -13,6 +12,7 @@ from schemas.tables import content_id
 from tasks.run.journal import JournalEntry, note_step, start_journal
 from tasks.run.store import Outcome, RunContext, write_step
 from tests.conftest import DATA, recipe_of
+from tests.material.review_release import answers_to, many_questions, verdicts_on, write_review_release
 
 FEW = ("food", "work")
 """Superdomains that are enough for a few questions, and are read in no time."""

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks.review_release import REASONS
 from schemas.errors import InputError
 from tasks.review.events import read_events
 from tasks.review.queue import ReviewSession
 from tasks.review.server import keep_token, listen_locally
 from tasks.review.subjects import ReviewSubjects
 from tests.conftest import DATA
+from tests.material.review_release import REASONS
 from tests.tasks.review.places import EVIDENCE
 from tests.tasks.review.serving import TOKEN, Served, served
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.review_release import answers_to
 from schemas.question import Option, Question
 from tasks.review.pages import (
     LONGEST_PASSAGE,
@@ -17,6 +16,7 @@ from tasks.review.pages import (
     view_variants,
 )
 from tasks.review.subjects import ReviewSubjects
+from tests.material.review_release import answers_to
 from tests.tasks.review.places import EVIDENCE
 
 

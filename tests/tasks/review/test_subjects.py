@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.review_release import many_questions
 from schemas.errors import InputError
 from schemas.release import Manifest, ReleaseComparison
 from tasks.review.subjects import ReviewSubjects, open_subjects
+from tests.material.review_release import many_questions
 from tests.tasks.review.places import EVIDENCE, FEW, add_step, small_release, small_run
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import yaml
 
-from benchmarks.good_tables import EARLIER, JUDGE, Tables
 from schemas.gate import Passport, Quarantine
 from schemas.question import QUESTIONS, Question
 from schemas.release import ClearOf, HoldBack, Manifest, PeopleReview, ReleaseComparison
@@ -23,6 +22,7 @@ from tasks.release import (
     to_release_table,
     write_parquet,
 )
+from tests.material.good_tables import EARLIER, JUDGE, Tables
 
 NAME = "good"
 VERSION = "1.0.0"

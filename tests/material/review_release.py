@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks.good_release import write_release
-from benchmarks.good_tables import DATA, Tables
 from schemas.answers import Judgement, Response, Score, text_answer
 from schemas.question import Question, Variant
 from schemas.recipe import Recipe
@@ -18,6 +16,8 @@ from tasks.gate.examination import GateContext
 from tasks.questions.composition import make_seed_pairs
 from tasks.questions.quality import drop_question
 from tasks.stats.fitness import normalised_fitness
+from tests.material.good_release import write_release
+from tests.material.good_tables import DATA, Tables
 
 NAME = "everyday-advice"
 ATTRIBUTES = ("gender", "age", "religion", "disability", "nationality", "race")
@@ -70,9 +70,7 @@ def write_review_release(
             for q in ambiguous
         ],
     }
-    knowledge = GateContext(
-        attributes={}, scales={}, max_failure_rate=0.05, counts=(), generated=frozenset()
-    )
+    knowledge = GateContext(attributes={}, scales={}, max_failure_rate=0.05, counts=(), generated=frozenset())
     write_release(path, tables, knowledge)
     place = path / "manifest.json"
     manifest = Manifest.model_validate_json(place.read_bytes())

@@ -21,7 +21,7 @@ from tasks.questions.binding import Draft, bind_draft, link_twins
 from tasks.questions.quality import drop_question
 from tasks.stats.fitness import normalised_fitness
 
-DATA = Path(__file__).resolve().parent.parent / "data"
+DATA = Path(__file__).resolve().parents[2] / "data"
 MODEL = "openai:small-model"
 JUDGE = "openai:judge-model"
 EARLIER = "good@0.9.0"

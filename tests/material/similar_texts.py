@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
+
+from tasks.text.similarity import ratio_matrix
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # What stands twice is drawn twice as often.
@@ -109,3 +112,31 @@ EDITS: tuple[Callable[[str, random.Random, Sequence[str]], str], ...] = (
     _reworded,
     _typos,
 )
+
+
+THRESHOLD = 90.0
+
+
+BLOCK = 500
+
+
+def matching_pairs(texts: Sequence[str], threshold: float = THRESHOLD) -> set[tuple[int, int]]:
+    """Every pair (i < j) with `ratio` ≥ threshold, by brute force."""
+    return compare_all(texts, range(len(texts)), threshold)[0]
+
+
+def compare_all(
+    texts: Sequence[str], rows: Sequence[int], threshold: float = THRESHOLD
+) -> tuple[set[tuple[int, int]], float]:
+    """Every pair (i < j) with `ratio` ≥ threshold of which one is among these rows, and the CPU seconds that
+    `cdist` takes for all pairs of the texts once, extrapolated from these rows."""
+    pairs = set()
+    started = time.process_time()
+    for start in range(0, len(rows), BLOCK):
+        some = rows[start : start + BLOCK]
+        scores = ratio_matrix([texts[i] for i in some], texts, cutoff=threshold)
+        for a, b in np.argwhere(scores).tolist():
+            if some[a] != b:
+                pairs.add((min(some[a], b), max(some[a], b)))
+    seconds = (time.process_time() - started) * len(texts) / max(1, len(rows)) / 2
+    return pairs, seconds

@@ -1,0 +1,1 @@
+"""Material that tests and benchmarks share: example tables, releases and texts."""

@@ -1,0 +1,56 @@
+"""The quick run of each benchmark ends, and its figures hold. They are run as anyone runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.conftest import PROJECT
+
+pytestmark = pytest.mark.slow
+
+
+def run(*command: str) -> dict[str, Any]:
+    """Run a benchmark module and return its JSON output."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "--json"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_gate_catches_every_corruption() -> None:
+    found = run("benchmarks.gate_mutations", "--quick")
+    assert found["caught"] == found["corruptions"]
+    assert found["not_flagged"] == found["harmless"]
+
+
+@pytest.mark.parametrize("benchmark", ["benchmarks.chaos", "benchmarks.planted_bias"])
+def test_quick_run_ends_well(benchmark: str) -> None:
+    assert run(benchmark, "--quick")
+
+
+def test_calls_are_measured_with_a_bare_loop_beside_them() -> None:
+    arguments = (
+        "--quick",
+        "--prompts",
+        "200",
+        "--in-flight",
+        "16",
+        "--latency",
+        "0",
+        "--memory",
+        "200",
+        "400",
+    )
+    assert run("benchmarks.respond", *arguments)
