@@ -1,0 +1,1 @@
+"""Prefect flows, the commands and the command line."""

@@ -9,7 +9,7 @@ from prefect import flow
 
 from flows import engine as steps
 from flows.options import takes
-from flows.workspace import Workspace, open_workspace
+from flows.workspace import Workspace, open_workspace, read_recipe
 from schemas.answers import EFFECTS, JUDGEMENTS
 from schemas.options import EvaluateOptions, RejudgeOptions
 from schemas.question import QUESTIONS
@@ -22,7 +22,9 @@ from tasks.models.preflight import preflight
 from tasks.package.drift import FLOOR_CONTROLS, FitnessByQuestion, judge_drift
 from tasks.release import MANIFEST, ReleaseRef, open_release, read_manifest
 from tasks.release.hold_back import check_private_file
+from tasks.release.measuring import NO_TARGET, choose_judges, measuring_recipe, stored_form_judges
 from tasks.report import write_evaluation
+from tasks.run.paths import inside
 from tasks.run.store import RunContext, Step, TableRef, read_table, run_lock, write_bytes, write_table
 
 
@@ -43,24 +45,19 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         measured = measure_models(context, release_ref(options.release), private)
     effects = read_table(measured.table("effects"), EFFECTS)
     name = f"{manifest.name}-{manifest.version}" + ("-hold-back" if private else "")
-    folder = options.out or workspace.home / "evaluations" / name
+    folder = options.out or inside(workspace.home, "evaluations", name)
     form = deciding_form(recipe, workspace.vocabulary)
     return write_evaluation(folder, manifest, effects, form, workspace.vocabulary) | {"folder": str(folder)}
 
 
 def evaluation_recipe(manifest: Manifest, options: EvaluateOptions) -> Recipe:
-    """Return the recipe of the release with other models and without a search."""
-    original = Recipe.model_validate(manifest.recipe)
-    targets = {"targets": list(options.models), "holdout_targets": [], "generator": "recombine"}
-    judges = {"judges": list(options.judges)} if options.judges else {}
-    changed: dict[str, Any] = {
-        "name": f"{original.name}-evaluation",
-        "models": original.models.model_dump(mode="json") | targets | judges,
-        "holdout": {"samples": options.samples},
-        "evolve": original.evolve.model_dump(mode="json") | {"rounds": 0},
-        "budget": {"usd": 0.0, "free": [*original.budget.free, *options.free]},
-    }
-    return Recipe.model_validate(original.model_dump(mode="json", by_alias=True) | changed)
+    """Return a recipe that measures like the release, with the models of the user and without a search."""
+    own = read_recipe(options.recipe) if options.recipe else None
+    judges = choose_judges(manifest, options.judges, own)
+    models = {"targets": list(options.models), "holdout_targets": [], "generator": "recombine", **judges}
+    recipe = measuring_recipe(manifest, models, own=own, free=options.free)
+    holdout = recipe.holdout.model_copy(update={"samples": options.samples})
+    return recipe.model_copy(update={"name": f"{recipe.name}-evaluation", "holdout": holdout})
 
 
 def evaluation_context(
@@ -69,7 +66,7 @@ def evaluation_context(
     """Return the context of an evaluation. Its run directory depends on the release and the models."""
     key = content_hash([manifest.recipe_hash, manifest.version, recipe.models.model_dump(mode="json")])
     context = workspace.context(recipe, budget_usd=budget_usd)
-    run_dir = workspace.runs / f"{manifest.name}-{manifest.version}-evaluation-{key[:12]}"
+    run_dir = inside(workspace.runs, f"{manifest.name}-{manifest.version}-evaluation-{key[:12]}")
     return context.model_copy(update={"run_dir": str(run_dir)})
 
 
@@ -81,7 +78,8 @@ def check_run_models(context: RunContext) -> None:
         BudgetError: If the price of a model is unknown.
     """
     models = context.recipe.models
-    names = [n for n in (*models.targets, *models.judges, models.adjudicator or "") if ":" in n]
+    named = (*models.targets, *models.judges, models.adjudicator or "")
+    names = [name for name in named if ":" in name and name != NO_TARGET]
     preflight(names, ModelSettings.of(context))
 
 
@@ -130,7 +128,7 @@ def rejudge(options: RejudgeOptions) -> dict[str, Any]:
     recipe = rejudging_recipe(before.manifest, options)
     name = f"{before.manifest.name}-{before.manifest.version}"
     key = content_hash([before.manifest.recipe_hash, before.manifest.version, list(options.judges)])
-    run_dir = workspace.runs / f"{name}-rejudging-{key[:12]}"
+    run_dir = inside(workspace.runs, f"{name}-rejudging-{key[:12]}")
     context = workspace.context(recipe, budget_usd=options.budget_usd)
     context = context.model_copy(update={"run_dir": str(run_dir)})
     check_run_models(context)
@@ -145,13 +143,13 @@ def rejudge(options: RejudgeOptions) -> dict[str, Any]:
     questions = read_table(adopted.table("questions"), QUESTIONS)
     judgements = read_table(verdicts.table("judgements"), JUDGEMENTS)
     controls = {q.id for q in questions if q.control in FLOOR_CONTROLS}
-    old_form = deciding_form(Recipe.model_validate(before.manifest.recipe), workspace.vocabulary)
+    old_form = recorded_form(before.manifest, workspace)
     old = FitnessByQuestion.of(before.contents.rows(JUDGEMENTS), old_form, controls)
     new = FitnessByQuestion.of(judgements, deciding_form(recipe, workspace.vocabulary), controls)
     result = {"release": before.manifest.name, "version": before.manifest.version} | judge_drift(
         questions, old, new
     )
-    folder = options.out or workspace.home / "rejudgements" / name
+    folder = options.out or inside(workspace.home, "rejudgements", name)
     folder.mkdir(parents=True, exist_ok=True)
     write_table(folder / "judgements.parquet", JUDGEMENTS, judgements)
     write_bytes(folder / "drift.json", (canonical_json(result) + "\n").encode())
@@ -159,9 +157,14 @@ def rejudge(options: RejudgeOptions) -> dict[str, Any]:
 
 
 def rejudging_recipe(manifest: Manifest, options: RejudgeOptions) -> Recipe:
-    """Return the recipe of the release with other judges."""
-    recipe = Recipe.model_validate(manifest.recipe).model_dump(mode="json", by_alias=True)
-    recipe["models"] |= {"judges": list(options.judges), "adjudicator": None}
-    recipe["budget"] = {"usd": 0.0, "free": [*recipe["budget"]["free"], *options.free]}
-    recipe["name"] = f"{recipe['name']}-rejudging"
-    return Recipe.model_validate(recipe)
+    """Return a recipe that measures like the release, with the judges of the user."""
+    own = read_recipe(options.recipe) if options.recipe else None
+    models = {"targets": [NO_TARGET], "judges": list(options.judges), "adjudicator": None}
+    recipe = measuring_recipe(manifest, models, own=own, free=options.free)
+    return recipe.model_copy(update={"name": f"{recipe.name}-rejudging"})
+
+
+def recorded_form(manifest: Manifest, workspace: Workspace) -> str:
+    """Return the form of fitness that decided in the release."""
+    models = {"targets": [NO_TARGET], "judges": stored_form_judges(manifest)}
+    return deciding_form(measuring_recipe(manifest, models), workspace.vocabulary)

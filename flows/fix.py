@@ -23,7 +23,9 @@ from tasks.gate import raise_if_failed, read_suite_results, read_validation, wri
 from tasks.mend import write_erratum
 from tasks.package import Findings, Provenance
 from tasks.release import find_last_release, open_release, read_errata
+from tasks.release.measuring import recorded_recipe
 from tasks.run.ledger import BuildLedger
+from tasks.run.paths import inside
 from tasks.run.store import RunContext, Step, run_lock
 
 
@@ -41,7 +43,8 @@ def fix(options: FixOptions) -> dict[str, Any]:
     )
     releases = options.out or before.path.resolve().parent.parent
     refuse_overtaken(releases, before.manifest)
-    context = workspace.context(recipe_of(before.manifest)).model_copy(
+    # The recipe is only recorded again: no stage of a fix opens a model, and nothing may be spent.
+    context = workspace.context(recipe_of(before.manifest), budget_usd=0.0).model_copy(
         update={"run_dir": str(run_place(workspace, before.manifest, erratum.mended_id))}
     )
     with run_lock(Path(context.run_dir)):
@@ -124,7 +127,7 @@ def mend_release(context: RunContext, release: Path, erratum: Erratum) -> Mended
 
 def recipe_of(manifest: Manifest) -> Recipe:
     """Return the recipe of a release without its version, because the changes decide the new one."""
-    recipe = Recipe.model_validate(manifest.recipe)
+    recipe = recorded_recipe(manifest)
     return recipe.model_copy(update={"release": recipe.release.model_copy(update={"version": None})})
 
 
@@ -142,4 +145,4 @@ def refuse_overtaken(releases: Path, manifest: Manifest) -> None:
 def run_place(workspace: Workspace, manifest: Manifest, mended_id: str) -> Path:
     """Return the run directory of a fix."""
     key = content_hash([manifest.recipe_hash, manifest.version, mended_id])[:12]
-    return workspace.runs / f"{manifest.name}-{manifest.version}-fix-{key}"
+    return inside(workspace.runs, f"{manifest.name}-{manifest.version}-fix-{key}")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
 from flows.options import takes
+from flows.workspace import open_workspace
 from schemas.errors import InputError
 from schemas.options import PublishOptions, VerifyOptions
 from tasks.publish import Verified, raise_if_different, verify
 from tasks.publish import publish as publish_release
 from tasks.publish.hub import Hub
 from tasks.release import read_manifest
+from tasks.run.paths import is_inside
+from tasks.text.printable import printable
 
 
 @flow(name="publish", persist_result=False)
@@ -33,12 +38,31 @@ def run_publish(options: PublishOptions) -> dict[str, Any]:
         InputError: If neither the options nor the recipe name a dataset.
         PublishError: If the dataset on the Hub conflicts with the release.
     """
-    repo = options.repo or read_manifest(options.release).recipe.get("release", {}).get("repo")
-    if not repo:
-        raise InputError("the recipe names no dataset on the Hub", hint="add --repo org/name")
+    repo = options.repo or recorded_repo(options.release)
     hub = open_hub(options.token_block)
     published = publish_release(options.release, repo, hub, private=options.private, propose=options.pr)
     return published.model_dump(mode="json")
+
+
+def recorded_repo(release: Path) -> str:
+    """Return the dataset that the recipe of a release names, if the release is in the folder of releases.
+
+    A release elsewhere may be downloaded, and must not decide what is written with the token of the user.
+
+    Raises:
+        InputError: If the recipe names no dataset, or the release is elsewhere.
+    """
+    repo = read_manifest(release).recipe.get("release", {}).get("repo")
+    if not isinstance(repo, str) or not repo:
+        raise InputError("the recipe names no dataset on the Hub", hint="add --repo org/name")
+    if not is_inside(open_workspace().releases, release):
+        raise InputError(
+            f"the recipe of the release names the dataset {printable(repo)}, but the release is not in your "
+            "folder of releases",
+            place=str(release),
+            hint=f"if that is the dataset to publish to, add --repo {shlex.quote(printable(repo))}",
+        )
+    return repo
 
 
 def run_verify(options: VerifyOptions) -> Verified:
@@ -62,7 +86,7 @@ def read_secret(block: str) -> str:
     Raises:
         InputError: If there is no such block.
     """
-    from flows.workspace import open_workspace, quiet_prefect
+    from flows.workspace import quiet_prefect
 
     quiet_prefect(open_workspace())
     from prefect.blocks.system import Secret

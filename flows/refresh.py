@@ -21,6 +21,7 @@ from tasks.files.tables import write_csv
 from tasks.package.compare import decide
 from tasks.publish import publish as publish_release
 from tasks.release import ReleaseDirectory, find_last_release, open_release
+from tasks.release.measuring import continued_recipe
 from tasks.run.store import write_bytes
 
 PERIOD = "%G-W%V"
@@ -67,9 +68,11 @@ def refresh(options: RefreshOptions) -> dict[str, Any]:
 def next_recipe(written: Recipe, before: ReleaseDirectory | None, period: str) -> Recipe:
     """Return the recipe of the last release, or the written one for the first release, with a new seed.
 
-    The comparison with the last release decides the version.
+    The last release decides what is measured. Models, keys, limits, budget and paths are those of the written
+    recipe, because the release may have been downloaded. The comparison with the last release decides the
+    version.
     """
-    recipe = Recipe.model_validate(before.manifest.recipe) if before else written
+    recipe = continued_recipe(before.manifest, written) if before else written
     return recipe.model_copy(
         update={
             "seed": derived_seed(written.seed, "refresh", period) % 2**31,

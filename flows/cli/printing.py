@@ -1,4 +1,4 @@
-"""What a person sees on the terminal. Text from outside is printed as text: no markup, no control codes."""
+"""Print results and progress on the terminal. Untrusted text is printed without markup and control codes."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from schemas.recipe import Recipe
 from tasks.run.progress import show_on
 
 OUT = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-"""Wraps at words on a terminal, never in a file or pipe."""
+"""Wraps at words on a terminal, but not in a file or pipe."""
 ERR = Console(stderr=True, highlight=False)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def plain(text: str, limit: int = 300) -> Text:
-    """Untrusted text, shortened, without control characters, never read as markup."""
+    """Return untrusted text on one line, shortened, without control characters, not read as markup."""
     shown = " ".join(_CONTROL.sub("�", text).split())
     return Text(shown if len(shown) <= limit else shown[: limit - 1] + "…")
 
@@ -60,7 +60,7 @@ class _Bar:
 
 
 class _Terminal:
-    """Bars on stderr; plain lines where stderr is no terminal."""
+    """Show bars on stderr, or plain lines if stderr is not a terminal."""
 
     def __init__(self) -> None:
         self.progress = Progress(
@@ -96,11 +96,12 @@ class _Terminal:
 
 
 def show_progress() -> None:
-    """From now on, long work shows bars on stderr."""
+    """Show bars on stderr for long work from now on."""
     show_on(_Terminal())
 
 
 def table(*columns: str, numbers: Sequence[int] = ()) -> Table:
+    """Return an empty table. `numbers` are the indices of right-aligned columns."""
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for i, column in enumerate(columns):
         made.add_column(column, justify="right" if i in numbers else "left")
@@ -108,7 +109,7 @@ def table(*columns: str, numbers: Sequence[int] = ()) -> Table:
 
 
 def print_plan(plan: Any) -> None:
-    """The estimate as a table: what will be asked, what it may cost, and what at most."""
+    """Print an estimate: calls, tokens and expected and highest cost."""
     rows = table("stage", "rows", "calls", "tokens in", "tokens out", "USD", numbers=range(1, 6))
     for s in plan.stages:
         rows.add_row(
@@ -125,23 +126,23 @@ def print_plan(plan: Any) -> None:
         OUT.print(f"  {escape(model)}: ${usd:.4f}")
     if plan.highest_cost_usd > plan.total_cost_usd:
         OUT.print(
-            f"${plan.highest_cost_usd:.2f} were everything that is searched for accepted, and every verdict "
-            "asked for twice"
+            f"at most ${plan.highest_cost_usd:.2f}, if the search accepts every question and every verdict "
+            "is retried"
         )
     if plan.highest_cost_usd > plan.budget_usd >= plan.total_cost_usd:
-        OUT.print("should the budget end before the build, it stops, and goes on with a higher one")
-    cached = f"{plan.cached_calls:,} of the first {plan.known_calls:,} calls are in the cache already"
+        OUT.print("if the budget is used up, the build stops; it resumes with a higher budget")
+    cached = f"{plan.cached_calls:,} of the first {plan.known_calls:,} calls are in the cache"
     OUT.print(cached)
     for place in plan.clear_of:
-        OUT.print(f"stays clear of {escape(place)}")
+        OUT.print(f"checked for overlap with {escape(place)}")
     if plan.reviews:
-        OUT.print(f"waits until people have settled about {plan.reviews:,} accepted questions")
+        OUT.print(f"waits for reviews of about {plan.reviews:,} accepted questions")
     for attribute, effect in sorted(plan.smallest_detectable_effect.items()):
         OUT.print(f"smallest detectable effect, {attribute}: {effect:.2f} standard deviations")
 
 
 def print_summary(result: Mapping[str, Any]) -> None:
-    """What was made, the funnel, three example groups, where it is and how to load it."""
+    """Print the version, the funnel, three example groups, and how to load the release."""
     from flows.show import example_groups
 
     release = Path(result["release"])
@@ -164,7 +165,7 @@ def print_summary(result: Mapping[str, Any]) -> None:
 
 
 def print_funnel(counts: Mapping[str, Mapping[str, int]]) -> None:
-    """One line a stage; every line adds up."""
+    """Print one line per stage."""
     rows = table("stage", "in", "kept", "dropped", "failed", numbers=range(1, 5))
     for stage, c in counts.items():
         rows.add_row(stage, f"{c['in']:,}", f"{c['kept']:,}", f"{c['dropped']:,}", f"{c['failed']:,}")
@@ -172,7 +173,7 @@ def print_funnel(counts: Mapping[str, Mapping[str, int]]) -> None:
 
 
 def print_figures(result: Mapping[str, Any]) -> None:
-    """Names and figures, one a line."""
+    """Print one name and value per line."""
     rows = table("", "", numbers=(1,))
     for name, value in result.items():
         shown = f"{value:,.4g}" if isinstance(value, float) else str(value)
@@ -181,7 +182,7 @@ def print_figures(result: Mapping[str, Any]) -> None:
 
 
 def print_metrics(result: Mapping[str, Any]) -> None:
-    """Metrics with their intervals; nested ones with their keys."""
+    """Print metrics with their intervals. Nested names are joined."""
     rows = table("metric", "value", "95 % interval", "n", numbers=(1, 2, 3))
     for name, value in _flatten(result):
         if isinstance(value, Mapping):
@@ -205,7 +206,7 @@ def _flatten(result: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any
 
 
 def print_relabelling(result: Mapping[str, Any]) -> None:
-    """The counts of a relabelled file, its report, and its quality where the truth was given."""
+    """Print the counts and the report of a relabelled file, and its quality if the truth is known."""
     counts = {name: value for name, value in result.items() if isinstance(value, int)}
     print_figures(counts)
     report = result["report"]
@@ -220,12 +221,12 @@ def print_relabelling(result: Mapping[str, Any]) -> None:
         **{name: result[name] for name in ("audit", "lost") if result.get(name)},
         **({"held out": point["held_out"]} if (point := result.get("operating_point")) else {}),
     }
-    told = {name: value for name, value in notes.items() if _says_something(value)}
-    if told:
+    shown = {name: value for name, value in notes.items() if _is_informative(value)}
+    if shown:
         OUT.print("\nreport", style="bold")
-        print_metrics(told)
+        print_metrics(shown)
     if point:
-        OUT.print(plain(f"\nrule of the operating point: {point['rule']}"))
+        OUT.print(plain(f"\nchosen rule: {point['rule']}"))
         for at in point["trade_off"]:
             lost, left = at["true_negatives_lost"], at["false_negative_rate_after"]
             OUT.print(plain(f"  lost {lost:.3f}, false negatives left {left:.3f}  {at['rule']}"))
@@ -235,16 +236,16 @@ def print_relabelling(result: Mapping[str, Any]) -> None:
         print_metrics(truth)
 
 
-def _says_something(value: Mapping[str, Any]) -> bool:
+def _is_informative(value: Mapping[str, Any]) -> bool:
     return any(part not in (0, None, {}) for part in value.values())
 
 
 FINDINGS = 12
-"""That fit on one screen."""
+"""Findings that fit on one screen."""
 
 
 def print_validation(result: Any) -> None:
-    """What was looked at; then findings, errors first, each with what one of its rows says."""
+    """Print the checked tables, then the findings, errors first, each with an excerpt of one row."""
     for name, rows in result.rows.items():
         looks_like = f", looks like {result.layouts[name]}" if name in result.layouts else ""
         OUT.print(plain(f"{name}: {rows} rows{looks_like}"), style="dim")
@@ -254,24 +255,24 @@ def print_validation(result: Any) -> None:
         OUT.print(
             Text(f"{finding.severity:8}", style=style) + plain(f"{finding.table}: {finding.message} · {rows}")
         )
-        said = f" “{finding.excerpt}”" if finding.excerpt else ""
-        examples = ", ".join(finding.examples[: 1 if said else 3])
-        OUT.print(Text(" " * 8) + plain(f"{finding.check}: {examples}{said}"))
+        excerpt = f" “{finding.excerpt}”" if finding.excerpt else ""
+        examples = ", ".join(finding.examples[: 1 if excerpt else 3])
+        OUT.print(Text(" " * 8) + plain(f"{finding.check}: {examples}{excerpt}"))
     if len(result.findings) > FINDINGS:
-        OUT.print(plain(f"… and {len(result.findings) - FINDINGS} more findings (--json tells them all)"))
+        OUT.print(plain(f"… and {len(result.findings) - FINDINGS} more findings (--json lists all)"))
     verdict = "[green]passed[/green]" if result.passed else "[red]did not pass[/red]"
     errors, warnings = (
-        _counted(n, what) for n, what in ((result.errors, "error"), (result.warnings, "warning"))
+        _counted(n, noun) for n, noun in ((result.errors, "error"), (result.warnings, "warning"))
     )
     OUT.print(f"{verdict}: {errors}, {warnings}; {result.expectations} expectations")
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def print_place(result: Mapping[str, Any]) -> None:
-    """A run's or release's funnel, its places, and what is left to do."""
+    """Print the funnel of a run or release, its files, and the next step."""
     OUT.print(f"[bold]{escape(str(result['name']))}[/bold]  {escape(str(result['state']))}\n")
     print_funnel(result["counts"])
     OUT.print()
@@ -291,15 +292,15 @@ def print_recipe(options: RecipeOptions, as_json: bool) -> None:
 
 
 def print_recipe_keys(model: type[BaseModel], prefix: str = "") -> None:
-    """Every key of a recipe with its type, default and meaning."""
+    """Print every key of a recipe with its type, default and description."""
     for name, field in model.model_fields.items():
         key = prefix + (field.alias or name)
         section = _section(field.annotation)
         default = (
             "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
         )
-        told = "" if section else f"  {_type_name(field.annotation)}, {default}"
-        OUT.print(Text(key, style="bold") + Text(told))
+        kind = "" if section else f"  {_type_name(field.annotation)}, {default}"
+        OUT.print(Text(key, style="bold") + Text(kind))
         doc = field.description or (section.__doc__ if section else "") or ""
         if doc:
             OUT.print(Text("    " + " ".join(doc.split()), style="dim"))
@@ -345,32 +346,30 @@ def _type_name(annotation: Any) -> str:
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
-# What a person sees of an audit: a line a measure, and a line a cue.
+# Audits: one line per measure, and one line per cue.
 
 
 Measures = Mapping[str, Mapping[str, Any]]
 
 
 def print_audit(result: Mapping[str, Any]) -> None:
-    """The probes, the cues, what is below the bar, and where the passport is."""
+    """Print the probes, the cues, the results below the bar, and the path of the passport."""
     cues = {name: found for name, found in result["probes"].items() if "verdict_recall_lost" in found}
     print_measures({name: found for name, found in result["probes"].items() if name not in cues})
     if cues:
-        OUT.print(
-            "\nA cue on the worse answer: what was right without and with it, and what it took", style="bold"
-        )
+        OUT.print("\nAccuracy without and with a cue on the worse answer", style="bold")
         print_cues(cues)
-    OUT.print("! the interval leaves out what no bias would give", style="dim")
+    OUT.print("! the interval excludes the value without bias", style="dim")
     for words in result["below_the_bar"]:
         OUT.print(plain(f"below the bar: {words}"), style="yellow")
     if "planted" in result["probes"] and not result["below_the_bar"]:
-        OUT.print("[green]above the bar[/green] in everything that it names")
+        OUT.print("[green]above the bar[/green] in every measure")
     OUT.print(plain(f"{result['calls']:,} answers, cost ${result['cost_usd']:.2f}"))
     OUT.print(plain(f"passport  {result['passport']}", 1000), soft_wrap=True)
 
 
 def print_measures(probes: Mapping[str, Measures]) -> None:
-    """A line a measure. `!` marks an interval that leaves out 0 (½ for first places)."""
+    """Print one line per measure. `!` marks an interval that excludes 0 (½ for first places)."""
     rows = table("probe", "measure", "value", "95 % interval", "n", "", numbers=(2, 3, 4))
     for probe, measures in probes.items():
         for name, found in measures.items():
@@ -380,7 +379,7 @@ def print_measures(probes: Mapping[str, Measures]) -> None:
                 _number(found["value"]),
                 _interval(found),
                 f"{found['n']}" + (f" of {found['asked']}" if found["n"] < found["asked"] else ""),
-                "!" if _stands_out(found) else "",
+                "!" if _excludes_floor(found) else "",
             )
     OUT.print(rows)
     for found in probes["gold"].values():
@@ -389,7 +388,7 @@ def print_measures(probes: Mapping[str, Measures]) -> None:
 
 
 def print_cues(cues: Mapping[str, Measures]) -> None:
-    """A line a cue and a way of asking."""
+    """Print one line per cue and kind of question."""
     rows = table(
         "cue", "asked for", "before", "after", "lost", "95 % interval", "unchanged", "", numbers=range(2, 7)
     )
@@ -404,12 +403,12 @@ def print_cues(cues: Mapping[str, Measures]) -> None:
                 _number(lost["value"]),
                 _interval(lost),
                 _number(measures[f"{measure}_unchanged"]["value"]),
-                "!" if _stands_out(lost) else "",
+                "!" if _excludes_floor(lost) else "",
             )
     OUT.print(rows)
 
 
-def _stands_out(found: Mapping[str, Any]) -> bool:
+def _excludes_floor(found: Mapping[str, Any]) -> bool:
     floor, low, high = found["floor"], found["low"], found["high"]
     return None not in (floor, low, high) and not low <= floor <= high
 
@@ -422,41 +421,41 @@ def _interval(found: Mapping[str, Any]) -> str:
     return "" if found["low"] is None else f"{_number(found['low'])} … {_number(found['high'])}"
 
 
-# What deduplication found, for people: the figures, and pairs on either side of the threshold.
+# Deduplication: counts, and pairs on both sides of the threshold.
 
 
-SHOWN = 3
-PAIRS = {"least_similar": "least similar that were merged", "near_misses": "most similar that both stayed"}
+SHOWN_PAIRS = 3
+PAIRS = {"least_similar": "least similar merged pairs", "near_misses": "most similar kept pairs"}
 
 
 def print_deduplication(result: Mapping[str, Any]) -> None:
-    """Figures first, then the pairs by which to judge the threshold."""
+    """Print the counts, then pairs that help to choose the threshold."""
     figures = {name: value for name, value in result.items() if name not in PAIRS}
     reasons = {f"dropped as {name}": n for name, n in figures.pop("reasons").items()}
     print_figures(figures | reasons)
     for name, title in PAIRS.items():
         if result[name]:
             rows = table(title, "", numbers=(0,))
-            for pair in result[name][:SHOWN]:
+            for pair in result[name][:SHOWN_PAIRS]:
                 rows.add_row(f"{pair['similarity']:.2f}", plain(f"{pair['id']}: {pair['text']}"))
                 rows.add_row("", plain(f"{pair['other']}: {pair['other_text']}"))
             OUT.print(rows)
 
 
-# What a person sees of comparisons and evaluations.
+# Comparisons and evaluations.
 
 
-SHOWN_PRINTING_RELEASES = 5
+SHOWN_IDS = 5
 
 
 def print_diff(result: Mapping[str, Any]) -> None:
-    """Versions, counts by kind of change with some ids, and how scores moved."""
+    """Print versions, counts of changes with some ids, and the drift of scores."""
     OUT.print(f"[bold]{result['old_version']} → {result['new_version']}[/bold] ({result['bump']})")
-    rows = table("change", "questions", "some of them", numbers=(1,))
+    rows = table("change", "questions", "examples", numbers=(1,))
     for kind in ("added", "removed", "reworded", "relabelled"):
         ids = result[kind]
-        more = " …" if len(ids) > SHOWN_PRINTING_RELEASES else ""
-        rows.add_row(kind, f"{len(ids):,}", plain(" ".join(ids[:SHOWN_PRINTING_RELEASES]) + more))
+        more = " …" if len(ids) > SHOWN_IDS else ""
+        rows.add_row(kind, f"{len(ids):,}", plain(" ".join(ids[:SHOWN_IDS]) + more))
     rows.add_row("in both", f"{result['common']:,}", "")
     OUT.print(rows)
     for change in (*result["schema_changes"], *result["other_changes"]):
@@ -464,13 +463,13 @@ def print_diff(result: Mapping[str, Any]) -> None:
     drift = result["score_drift"]
     if drift["n"]:
         OUT.print(
-            f"fitness moved by {drift['value']:+.3f} ({drift['low']:+.3f} to {drift['high']:+.3f}) "
-            f"over {drift['n']:,} questions that both judged"
+            f"fitness changed by {drift['value']:+.3f} ({drift['low']:+.3f} to {drift['high']:+.3f}) "
+            f"over {drift['n']:,} questions judged in both"
         )
 
 
 def print_evaluation(result: Mapping[str, Any]) -> None:
-    """The leaderboard, and where the rest is."""
+    """Print the leaderboard and the folder of the result."""
     columns = ("family", "metric", "model", "effect", "95 % interval", "A/A", "q", "n")
     rows = table(*columns, numbers=(3, 5, 6, 7))
     for row in result["leaderboard"]:
@@ -490,7 +489,7 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
 
 
 def print_drift(result: Mapping[str, Any]) -> None:
-    """Both benches side by side, and how far they agree."""
+    """Print old and new judges side by side, and their agreement."""
     rows = table("", "judges", "fitness", "floor", "mean", "found", numbers=(3, 4, 5))
     for name in ("old", "new"):
         side = result[name]
@@ -499,35 +498,35 @@ def print_drift(result: Mapping[str, Any]) -> None:
         rows.add_row(name, judges, side["fitness_form"], f"{side['floor']:.3f}", mean, str(side["found"]))
     OUT.print(rows)
     drift, kappa, rank = (result[key] for key in ("fitness_drift", "kappa", "rank_correlation"))
-    said = [f"{result['questions']:,} questions judged by both"]
+    agreement = [f"{result['questions']:,} questions judged by both"]
     if drift is not None:
-        said.append(f"fitness {drift['value']:+.3f} ({drift['low']:+.3f} to {drift['high']:+.3f})")
-    said.append("rank correlation " + ("not defined" if rank is None else f"{rank:.2f}"))
-    said.append("kappa " + ("not defined" if kappa is None else f"{kappa:.2f}"))
-    OUT.print("; ".join(said))
+        agreement.append(f"fitness {drift['value']:+.3f} ({drift['low']:+.3f} to {drift['high']:+.3f})")
+    agreement.append("rank correlation " + ("not defined" if rank is None else f"{rank:.2f}"))
+    agreement.append("kappa " + ("not defined" if kappa is None else f"{kappa:.2f}"))
+    OUT.print("; ".join(agreement))
     for name in ("old", "new"):
         if ids := result[f"only_{name}_finds"]:
-            OUT.print(plain(f"found by the {name} judges only: {' '.join(ids[:SHOWN_PRINTING_RELEASES])}"))
+            OUT.print(plain(f"found by the {name} judges only: {' '.join(ids[:SHOWN_IDS])}"))
     OUT.print(plain(f"verdicts and figures: {result['folder']}"))
 
 
 def print_published(result: Mapping[str, Any]) -> None:
-    """What is where now, and what is left to do."""
-    done = "is published" if result["new"] else "was there already, and is whole"
+    """Print the dataset, commit and tag of a release, and the next step."""
+    done = "is published" if result["new"] else "was already published and is complete"
     if result["tag"] is None:
-        done = "is proposed" if result["new"] else "was proposed already, and is whole"
-    OUT.print(plain(f"{result['repo']} {result['version']} {done}: {result['files']} files read back"))
+        done = "is proposed" if result["new"] else "was already proposed and is complete"
+    OUT.print(plain(f"{result['repo']} {result['version']} {done}: {result['files']} files verified"))
     OUT.print(plain(f"commit    {result['commit']}"))
     OUT.print(
-        plain(f"tag       {result['tag'] or 'none yet: publish again when the pull request is merged'}")
+        plain(f"tag       {result['tag'] or 'none yet: publish again after the pull request is merged'}")
     )
     OUT.print(plain(f"url       {result['url']}"))
 
 
 def print_verified(result: Any) -> None:
-    """One line for every file that differs, or that all is well."""
+    """Print one line per different file, or that all files match."""
     for line in result.differences:
         OUT.print(plain(line), soft_wrap=True)
     if result.verified:
-        told = f"{result.files} files, {sum(result.rows.values()):,} rows"
-        OUT.print(plain(f"{result.release} is {result.name} {result.version}, whole: {told}"))
+        size = f"{result.files} files, {sum(result.rows.values()):,} rows"
+        OUT.print(plain(f"{result.release} is {result.name} {result.version} and complete: {size}"))

@@ -1,4 +1,4 @@
-"""Assemble: what is left becomes the tables of a release, and every question is accounted for."""
+"""Assemble the tables of a release, and account for every question."""
 
 from __future__ import annotations
 
@@ -18,13 +18,18 @@ from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 A = TypeVar("A", Response, Judgement)
 
 Released = Mapping[str, Sequence[Question]]
-"""Questions by the config that they are released in."""
+"""Questions by config."""
 
 
 def split_by_label(
     questions: Iterable[Question], answered: Collection[str]
 ) -> tuple[dict[str, list[Question]], list[Dropped]]:
-    """Every question to its config, or out with the reason why it has none. `answered`: question ids."""
+    """Assign every question to its config. Drop the others with a reason.
+
+    Args:
+        questions: Questions with their labels.
+        answered: Ids of questions with at least one answer.
+    """
     released: dict[str, list[Question]] = {config: [] for config in QUESTION_CONFIGS}
     dropped = []
     for question in sorted(questions, key=by_subject):
@@ -38,7 +43,7 @@ def split_by_label(
 
 
 def reason_against(question: Question) -> tuple[str, str]:
-    """Stage and reason for a question that no config takes."""
+    """Return the stage and the reason of a question without a config."""
     if question.family != "open":
         return "respond", "not_answered"
     if question.fitness is None:
@@ -47,17 +52,20 @@ def reason_against(question: Question) -> tuple[str, str]:
 
 
 def account_for(generated: Iterable[Question], released: Released, dropped: Iterable[Dropped]) -> None:
-    """Raise `GateError` naming the first question that does not end in exactly one place.
+    """Check that every question is either released in one config or dropped.
 
-    A dropped row that lost to its own id says that a question was made twice, and is no end of its own.
+    A dropped row with its own id as `because_of` is a repetition and does not count.
+
+    Raises:
+        GateError: If a question is in no place or in several.
     """
     ends: dict[str, set[str]] = {question_id: set() for question_id in sorted({q.id for q in generated})}
     for config, questions in released.items():
         for question in questions:
             if question.id not in ends:
                 raise GateError(
-                    f"question {question.id} is released in {config}, but no stage made it",
-                    hint="give `assemble` the tables of every stage that makes questions",
+                    f"question {question.id} is released in {config}, but no stage generated it",
+                    hint="pass the tables of every stage that generates questions to `assemble`",
                 )
             ends[question.id].add(config)
     for question_id, because_of in lost_questions(dropped):
@@ -65,20 +73,20 @@ def account_for(generated: Iterable[Question], released: Released, dropped: Iter
             ends[question_id].add(DROPPED.name)
     for question_id, places in ends.items():
         if len(places) != 1:
-            where = " and ".join(sorted(places)) if places else "nowhere: neither released nor dropped"
+            found = "in " + " and ".join(sorted(places)) if places else "neither released nor dropped"
             raise GateError(
-                f"question {question_id} must end in one place, and ends in {where}",
-                hint="this is a defect of a stage: please report it with the run directory",
+                f"question {question_id} must be in exactly one place, but is {found}",
+                hint="this is a bug in a stage: please report it with the run directory",
             )
 
 
 def lost_questions(dropped: Iterable[Dropped]) -> list[tuple[str, str | None]]:
-    """(id of the question, id of what it lost to) of every dropped question."""
+    """Return (question id, `because_of`) of every dropped question."""
     return [(json.loads(d.record)["id"], d.because_of) for d in dropped if d.kind == "question"]
 
 
 def gather(refs: Iterable[TableRef], table: Table[R]) -> list[R]:
-    """All rows of several tables, each key once. Raises `GateError` where two rows of one key differ."""
+    """Return the rows of several tables, each key once. Raise `GateError` if rows of a key differ."""
     rows: dict[Any, R] = {}
     for ref in refs:
         for row in read_table(ref, table):
@@ -91,32 +99,38 @@ def gather(refs: Iterable[TableRef], table: Table[R]) -> list[R]:
 
 
 def of_released(rows: Iterable[A], released: Released) -> list[A]:
-    """Responses or judgements of the questions that are released."""
+    """Return the responses or judgements of released questions."""
     ids = {question.id for questions in released.values() for question in questions}
     return [row for row in rows if row.question_id in ids]
 
 
 def by_subject(q: Question) -> tuple[Any, ...]:
+    """Sort key of questions."""
     return (q.family, q.attribute, q.superdomain, q.domain, q.topic, q.control, q.framing, q.id)
 
 
 def by_answerer(r: Response) -> tuple[Any, ...]:
+    """Sort key of responses."""
     return (r.question_id, r.phase, r.model, r.variant, r.sample, r.id)
 
 
 def by_judge(j: Judgement) -> tuple[Any, ...]:
+    """Sort key of judgements."""
     return (j.question_id, j.phase, j.judge, j.target, j.repeat, j.order, j.id)
 
 
 def by_step(c: LabelChange) -> tuple[Any, ...]:
+    """Sort key of label changes."""
     return (c.query_id, c.subject_id, c.step, c.id)
 
 
 def by_reason(d: Dropped) -> tuple[Any, ...]:
+    """Sort key of dropped rows."""
     return (d.stage, d.reason, d.kind, d.id)
 
 
 def by_slice(e: Effect) -> tuple[Any, ...]:
+    """Sort key of effects."""
     return (e.level, e.name, e.family, e.attribute, e.model, e.metric, e.id)
 
 
@@ -131,16 +145,27 @@ def assemble(
     dropped: Sequence[TableRef],
     effects: TableRef | None,
 ) -> Outcome:
-    """The release's tables, one a config, sorted.
+    """Make the tables of a release, one per config, sorted.
 
-    `generated`: what every stage that makes questions kept; `questions`: where they stand now, with labels;
-    `dropped`: what every stage dropped. Answers and verdicts go with their question: those of questions
-    that are not released stay in the run directory, and are counted.
+    Answers and judgements of questions that are not released stay in the run directory, and are counted.
+
+    Args:
+        context: Context of the run.
+        generated: Questions of every stage that generates some.
+        questions: The final questions with their labels.
+        responses: Responses of all stages.
+        judgements: Judgements of all stages.
+        label_history: Label changes.
+        dropped: Dropped rows of all stages.
+        effects: Measured effects.
+
+    Raises:
+        GateError: If a question is not accounted for, or rows with the same key differ.
     """
     answers = gather(responses, RESPONSES)
     verdicts = gather(judgements, JUDGEMENTS)
-    standing = read_table(questions, QUESTIONS)
-    released, left = split_by_label(standing, {r.question_id for r in answers if r.failure is None})
+    labelled = read_table(questions, QUESTIONS)
+    released, left = split_by_label(labelled, {r.question_id for r in answers if r.failure is None})
     lost = gather(dropped, DROPPED) + left
     account_for(gather_generated(generated), released, lost)
     kept_answers = sorted(of_released(answers, released), key=by_answerer)
@@ -158,7 +183,7 @@ def assemble(
             LABEL_HISTORY: history,
         },
         counts=(
-            _counts("assemble", "questions", len(standing), len(standing) - len(left)),
+            _counts("assemble", "questions", len(labelled), len(labelled) - len(left)),
             _counts("assemble_responses", "responses", len(answers), len(kept_answers)),
             _counts("assemble_judgements", "judgements", len(verdicts), len(kept_verdicts)),
         ),
@@ -167,7 +192,7 @@ def assemble(
 
 
 def gather_generated(refs: Iterable[TableRef]) -> list[Question]:
-    """Every question that was ever made, once: scores and labels may differ between its tables."""
+    """Return every generated question once. Its scores and labels may differ between the tables."""
     return list({q.id: q for ref in refs for q in read_table(ref, QUESTIONS)}.values())
 
 
@@ -178,7 +203,7 @@ def _counts(stage: str, unit: str, rows: int, kept: int) -> StageCounts:
 STAGE = Stage("assemble", 1, run=assemble)
 
 
-# Gather: the tables of several steps become one. A row that stands in more than one counts once.
+# Gather: merge the tables of several steps.
 
 
 TABLES: dict[str, Table[Any]] = {
@@ -186,10 +211,11 @@ TABLES: dict[str, Table[Any]] = {
 }
 
 
-def gather_gather(context: RunContext, parts: Sequence[TableRef]) -> Outcome:
-    """One table of all rows of the parts, in the order of their keys; of equal keys the last part wins.
+def gather_tables(context: RunContext, parts: Sequence[TableRef]) -> Outcome:
+    """Merge tables of one kind, sorted by key. Of rows with the same key, the last is kept.
 
-    `parts` hold one kind of table. Raises `ValueError` for none, or for a mixture.
+    Raises:
+        ValueError: If there are no parts, or parts of several kinds.
     """
     (name,) = {part.table for part in parts}
     table = TABLES[name]
@@ -203,4 +229,4 @@ def gather_gather(context: RunContext, parts: Sequence[TableRef]) -> Outcome:
     return Outcome(tables={table: ordered}, counts=())
 
 
-STAGE_GATHER = Stage("gather", 1, run=gather_gather)
+STAGE_GATHER = Stage("gather", 1, run=gather_tables)

@@ -1,4 +1,4 @@
-"""Text from outside, made harmless for a Markdown page."""
+"""The card (README.md) and the changelog of a release."""
 
 from __future__ import annotations
 
@@ -34,11 +34,8 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$!&])")
 
 
 def escape_markdown(text: str) -> str:
-    """One line in which nothing is markup: no HTML, link, emphasis, table cell or heading."""
+    """Return text as one line without markup: no HTML, link, emphasis, table cell or heading."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
-
-
-# The card (README.md): front matter that the Hub and `datasets` read, and a body that people read.
 
 
 Sentences = Mapping[str, Mapping[str, str]]
@@ -49,7 +46,7 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 
 
 def write_card(recipe: Recipe, manifest: Manifest, contents: Contents, data_dir: Path) -> str:
-    """README.md of a release: front matter, then data/card.md with its values filled in."""
+    """Return the README.md of a release: front matter, then data/card.md with its values."""
     matter = yaml.safe_dump(
         front_matter(recipe, manifest, contents), sort_keys=False, allow_unicode=True, width=1000
     )
@@ -61,7 +58,7 @@ def write_card(recipe: Recipe, manifest: Manifest, contents: Contents, data_dir:
 
 
 def front_matter(recipe: Recipe, manifest: Manifest, contents: Contents) -> dict[str, Any]:
-    """What machines read. Configs without rows are left out, because `datasets` cannot load them."""
+    """Return the front matter. Configs without rows are left out, because `datasets` cannot load them."""
     filled = [config for config in CONFIGS if contents.count(config)]
     questions = [q for config in (QUESTIONS, HARD_NEGATIVES, CONTROLS) for q in contents.rows(config)]
     tags = [*TAGS, "not-for-all-audiences"] if has_free_text(contents) else list(TAGS)
@@ -94,12 +91,12 @@ def _info(config: str, contents: Contents) -> dict[str, Any]:
 
 
 def size_category(rows: int) -> str:
-    """The Hub's name for a number of rows."""
+    """Return the size category of the Hub for a number of rows."""
     return next((name for limit, name in SIZES if rows < limit), "1M<n<10M")
 
 
 def has_free_text(contents: Contents) -> bool:
-    """Whether models' own words are released; nobody has read them all."""
+    """Return whether free text of models is released."""
     families = {q.id: q.family for config in QUESTION_TABLES for q in contents.rows(config)}
     return any(
         r["text"] and form_of(families.get(r["question_id"], "open")) == "text"
@@ -110,7 +107,7 @@ def has_free_text(contents: Contents) -> bool:
 def card_values(
     recipe: Recipe, manifest: Manifest, contents: Contents, sentences: Sentences
 ) -> dict[str, str]:
-    """Every `$name` of data/card.md. What comes from outside is escaped."""
+    """Return the value of every `$name` of data/card.md. Untrusted text is escaped."""
     questions = contents.rows(QUESTIONS)
     everything = [*questions, *contents.rows(HARD_NEGATIVES), *contents.rows(CONTROLS)]
     kind = classify_judges(manifest.judged_by)
@@ -145,7 +142,7 @@ def card_values(
 
 
 def _family_notes(questions: Iterable[Question], sentences: Sentences) -> str:
-    """What each family asks and how its numbers are read."""
+    """Describe each family and its metric."""
     families = sorted({q.family for q in questions})
     return "\n".join(
         f"- **{family.replace('_', ' ')}**: {' '.join(sentences['families'][family].split())}"
@@ -170,7 +167,7 @@ def _load_arguments(recipe: Recipe, manifest: Manifest) -> str:
 
 
 def _generator(recipe: Recipe, questions: Iterable[Question]) -> str:
-    """Who wrote the questions that were not written as templates."""
+    """Describe the sources of the questions."""
     sources = ["templates"] if any(q.template_id for q in questions) else []
     if "open" in recipe.families:
         model = recipe.models.generator
@@ -180,7 +177,7 @@ def _generator(recipe: Recipe, questions: Iterable[Question]) -> str:
 
 
 def _audit(recipe: Recipe, manifest: Manifest, sentences: Sentences) -> list[str]:
-    """How the judges stand: nothing where nothing was judged."""
+    """Describe the audit of the judges, if there are judgements."""
     if not deciding_judges(recipe) or not manifest.judged_by:
         return []
     if not (warnings := audit_warnings(recipe, manifest.passports)):
@@ -190,19 +187,19 @@ def _audit(recipe: Recipe, manifest: Manifest, sentences: Sentences) -> list[str
 
 
 def _people(manifest: Manifest, sentences: Sentences) -> list[str]:
-    """What people looked at, and where they are divided: nothing where nobody looked."""
-    if (seen := manifest.review) is None:
+    """Describe the reviews and the agreement of reviewers, if there are reviews."""
+    if (review := manifest.review) is None:
         return []
     words = sentences["review"]
-    figures = {name: f"{value:,}" for name, value in seen.model_dump(exclude_none=True).items()}
-    told = [Template(words["looked"]).substitute(figures)]
-    if seen.alpha is None or seen.alpha_low is None:
-        told.append(Template(words["unmeasured"]).substitute(figures))
+    figures = {name: f"{value:,}" for name, value in review.model_dump(exclude_none=True).items()}
+    sentences_of_review = [Template(words["looked"]).substitute(figures)]
+    if review.alpha is None or review.alpha_low is None:
+        sentences_of_review.append(Template(words["unmeasured"]).substitute(figures))
     else:
-        alpha = f"{seen.alpha:.2f} (95 % interval {seen.alpha_low:.2f} to {seen.alpha_high:.2f})"
-        told.append(Template(words["agreement"]).substitute(figures, alpha=alpha))
-    warning = [Template(words["contested"]).substitute(figures)] if seen.contested else []
-    return [" ".join(told), *(f"> {line}" for line in warning)]
+        alpha = f"{review.alpha:.2f} (95 % interval {review.alpha_low:.2f} to {review.alpha_high:.2f})"
+        sentences_of_review.append(Template(words["agreement"]).substitute(figures, alpha=alpha))
+    warning = [Template(words["contested"]).substitute(figures)] if review.contested else []
+    return [" ".join(sentences_of_review), *(f"> {line}" for line in warning)]
 
 
 def _holdout(contents: Contents, sentences: Sentences) -> str:
@@ -215,7 +212,7 @@ def _holdout(contents: Contents, sentences: Sentences) -> str:
 
 
 def _apart(manifest: Manifest, sentences: Sentences) -> str:
-    """What the questions were compared with, and how many of them are not here."""
+    """Describe the comparison with earlier releases, and the held-back questions."""
     told = [
         Template(sentences["apart"]["clear_of"]).substitute(
             name=escape_markdown(c.name), compared=f"{c.compared:,}", overlapping=f"{c.overlapping:,}"
@@ -231,7 +228,7 @@ def _apart(manifest: Manifest, sentences: Sentences) -> str:
 
 
 def _harness(commands: Sequence[str], sentences: Sentences) -> str:
-    """The commands that run the release's tasks."""
+    """Describe how to run the harness files."""
     if not commands:
         return sentences["harness"]["absent"]
     return "\n".join([sentences["harness"]["present"], "", "```bash", *commands, "```"])
@@ -253,7 +250,7 @@ def _reasons(contents: Contents) -> str:
 
 
 def _gate(manifest: Manifest, sentences: Sentences) -> str:
-    """What the gate warned of, and what it took out."""
+    """Describe the warnings of the gate and the quarantined questions."""
     told = [sentences["gate"]["warned" if manifest.warnings else "clean"]]
     if manifest.warnings:
         told.append("\n".join(f"- {_warning(f)}" for f in manifest.warnings))
@@ -287,16 +284,16 @@ def _floor(floor: FitnessFloor | None, sentences: Sentences) -> str:
 
 
 def _citation(recipe: Recipe, manifest: Manifest) -> str:
-    """A BibTeX entry in a fenced block; characters of the title that could end either are left out."""
+    """Return a BibTeX entry. Characters that could end the entry or its code block are removed."""
     title = _line(recipe.title or recipe.name)
     for character in "{}\\`<>":
         title = title.replace(character, "")
-    where = recipe.release.homepage or (
+    address = recipe.release.homepage or (
         f"https://huggingface.co/datasets/{recipe.release.repo}" if recipe.release.repo else None
     )
     lines = [f"@misc{{{manifest.name},", f"  title = {{{title}}},", f"  version = {{{manifest.version}}},"]
-    if where:
-        lines.append(f"  howpublished = {{{_line(where)}}},")
+    if address:
+        lines.append(f"  howpublished = {{{_line(address)}}},")
     return "\n".join([*lines, "  note = {Built with Counterfoil}", "}"])
 
 
@@ -304,23 +301,23 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-# CHANGELOG.md: what changed in this version, on top of what changed before.
+# CHANGELOG.md: the changes of this version above those of earlier versions.
 
 
 SHOWN = 50
-"""Ids that are written out per kind of change; the manifest has all of them."""
+"""Ids shown per kind of change. The manifest has all of them."""
 
 _TITLE = "# Changes\n"
 
 
 def write_changelog(comparison: ReleaseComparison, earlier: str | None) -> str:
-    """The page. `earlier`: the last release's, whose sections are kept."""
+    """Return CHANGELOG.md. `earlier` is that of the previous release, which is kept below."""
     past = earlier.removeprefix(_TITLE).strip("\n") if earlier else ""
     return "\n".join([_TITLE, version_section(comparison), *([past, ""] if past else [])])
 
 
 def version_section(comparison: ReleaseComparison) -> str:
-    """One version: every kind of change with its count and ids."""
+    """Return the section of a version: every kind of change with count and ids."""
     lines = [f"## {comparison.new_version}", ""]
     if comparison.old_version is None:
         return "\n".join([*lines, "First release.", ""])
@@ -332,7 +329,7 @@ def version_section(comparison: ReleaseComparison) -> str:
     lines += [f"- {escape_markdown(change)}" for change in comparison.schema_changes]
     lines += [f"- {escape_markdown(change)}" for change in comparison.other_changes]
     if comparison.fitness_drift is not None:
-        common = f"{comparison.common:,} questions that both versions have"
+        common = f"{comparison.common:,} questions in both versions"
         lines.append(f"- Mean change of fitness over the {common}: {comparison.fitness_drift:+.3f}")
     return "\n".join([*lines, ""])
 

@@ -1,4 +1,4 @@
-"""Decide what becomes of a refreshed release: nothing, a look by people, or publication."""
+"""Compare two releases: changes by stable ids, the next version, and whether a refresh is safe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from schemas.answers import EFFECTS, Effect
 from schemas.errors import GateError
-from schemas.recipe import Recipe
 from schemas.release import Bump, RefreshDecision, ReleaseComparison, ReviewItem
 from schemas.tables import derived_seed
 from tasks.release import (
@@ -29,14 +28,22 @@ from tasks.run.store import Outcome, RunContext, Stage, TableRef
 from tasks.stats.resampling import mean_with_interval
 
 SLICES = ("attribute", "family")
-"""Levels whose movement is a finding; single questions move by chance."""
+"""Levels of effects that are compared. Effects of single questions vary by chance."""
 MOST_REMOVED = 0.5
-"""Share of the old questions that may go before people have to look."""
+"""Share of the old questions that may be removed without a review."""
 
 
 def decide(comparison: ReleaseComparison, old: Contents | None, new: Contents) -> RefreshDecision:
-    """`unchanged` where the comparison finds nothing; `risky` where labels, metrics or columns changed, an
-    effect of an attribute or family left its old interval, or most old questions are gone; else `safe`."""
+    """Decide whether a refreshed release is unchanged, safe or risky.
+
+    It is risky if labels, metrics or columns changed, if the intervals of an old and a new effect of an
+    attribute or family do not overlap, or if most old questions are removed.
+
+    Args:
+        comparison: Comparison of the releases.
+        old: Tables of the last release, or None for the first one.
+        new: Tables of the new release.
+    """
     if comparison.bump == "none":
         return RefreshDecision(
             verdict="unchanged", reasons=("nothing differs from the last release",), review=()
@@ -52,13 +59,14 @@ def decide(comparison: ReleaseComparison, old: Contents | None, new: Contents) -
 
 
 def moved_effects(old: Iterable[Effect], new: Iterable[Effect]) -> list[ReviewItem]:
-    """Effects of attributes and families whose old and new 95 % intervals do not meet."""
+    """Return effects of attributes and families whose old and new 95 % intervals do not overlap."""
     before = {_slice(e): e for e in old if e.level in SLICES}
     found = []
     for after in new:
-        was = before.get(_slice(after))
-        if was is not None and _apart(was, after):
-            why = f"{was.value:+.3f} ({was.low:+.3f} to {was.high:+.3f}) became {after.value:+.3f}"
+        old_effect = before.get(_slice(after))
+        if old_effect is not None and _apart(old_effect, after):
+            interval = f"({old_effect.low:+.3f} to {old_effect.high:+.3f})"
+            why = f"{old_effect.value:+.3f} {interval} became {after.value:+.3f}"
             subject = f"{after.name} · {after.metric} · {after.model}"
             found.append(ReviewItem(kind="effect_moved", subject=subject, why=why))
     return found
@@ -112,28 +120,28 @@ def _what_changed(comparison: ReleaseComparison) -> str:
         "removed": len(comparison.removed),
         "reworded": len(comparison.reworded),
     }
-    told = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
-    return f"{comparison.bump} change: {told or 'answers or scores'}; no effect left its interval"
+    changes = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
+    return f"{comparison.bump} change: {changes or 'answers or scores'}; no effect left its interval"
 
 
-# Differences between the tables of two releases, whichever program versions wrote them.
+# Differences between the tables of two releases, which different program versions may have written.
 
 
 Records = Mapping[str, Mapping[str, Any]]
-"""Question rows by id, as they were written: an older release may lack a column."""
+"""Question rows by id. An older release may lack a column."""
 
 
 TEXT = ("template", "variants", "options")
-"""Columns that make up what a question says."""
+"""Columns with the text of a question."""
 
 
 def question_records(contents: Contents) -> Records:
-    """Every released question by id, whichever config it is in."""
+    """Return every released question of all configs by id."""
     return {row["id"]: row for config in QUESTION_CONFIGS for row in contents.records(config)}
 
 
 def measured_again(old: Contents, new: Contents, mended: Collection[str]) -> bool:
-    """Whether questions whose text stands were answered or scored otherwise than before."""
+    """Return whether answers or scores of questions with unchanged text differ."""
     if not mended and _lines(old, new, "effects") != _lines(new, old, "effects"):
         return True
     return any(
@@ -145,7 +153,7 @@ def measured_again(old: Contents, new: Contents, mended: Collection[str]) -> boo
 
 
 def column_changes(old: Contents, new: Contents) -> list[str]:
-    """Columns that came, went, or hold another type."""
+    """Return added and removed columns, and columns with another type."""
     changes = []
     for config in CONFIGS:
         before, after = column_types(old, config), column_types(new, config)
@@ -161,14 +169,17 @@ def column_changes(old: Contents, new: Contents) -> list[str]:
 
 
 def column_types(contents: Contents, config: str) -> dict[str, pa.DataType]:
+    """Return the type of every column of a config."""
     table = contents.tables.get(config)
     return {field.name: field.type for field in table.schema} if table is not None else {}
 
 
 def instrument_changes(old: Contents, new: Contents, *, mended: bool = False) -> list[str]:
-    """Judges that came or went, and metrics that went: scores are not comparable across such a change.
-    A metric that came leaves the others as they are; and one may go along with the answers to a mended
-    text."""
+    """Return added and removed judges, and removed metrics. Scores are not comparable across such a change.
+
+    An added metric does not affect the others. With `mended`, a metric may be gone because the answers to a
+    corrected text were removed, and is not reported.
+    """
     judges = _lost_and_found(_judges(old), _judges(new))
     metrics, _ = _differences(_metrics(old), _metrics(new))
     return judges + [f"metric {name} is no longer reported" for name in metrics if not mended]
@@ -196,8 +207,10 @@ def _lost_and_found(old: set[str], new: set[str]) -> list[str]:
 
 
 def row_changes(old: Contents, new: Contents) -> list[str]:
-    """Per config: how many rows came, went or hold something else. Of questions only what else is known of
-    them counts here: their ids, texts and labels are compared one by one."""
+    """Return per config the numbers of added, removed and changed rows.
+
+    Ids, texts and labels of questions are compared elsewhere. Only their other columns count here.
+    """
     changes = []
     for config, table in CONFIGS.items():
         before, after = ({r[table.key]: r for r in _lines(a, b, config)} for a, b in ((old, new), (new, old)))
@@ -206,31 +219,31 @@ def row_changes(old: Contents, new: Contents) -> list[str]:
             "removed": len(before.keys() - after.keys()),
             "with other content": sum(before[key] != after[key] for key in before.keys() & after.keys()),
         }
-        told = [f"{n:,} {word}" for word, n in numbers.items() if n]
+        counts = [f"{n:,} {word}" for word, n in numbers.items() if n]
         if config in QUESTION_CONFIGS:
-            told = [t for t in told if t.endswith("content")]
-        if told:
-            changes.append(f"{config}: rows " + ", ".join(told))
+            counts = [count for count in counts if count.endswith("content")]
+        if counts:
+            changes.append(f"{config}: rows " + ", ".join(counts))
     return changes
 
 
 def _lines(contents: Contents, other: Contents, config: str) -> list[dict[str, Any]]:
-    """A config's rows, in the columns that both sides have: others are the schema's matter."""
+    """Return the rows of a config with the columns that both releases have."""
     shared = column_types(contents, config).keys() & column_types(other, config).keys()
     if config in QUESTION_CONFIGS:
         shared = shared - {*TEXT, "label"}
     return [{name: row[name] for name in sorted(shared)} for row in contents.records(config)]
 
 
-# Compare: what changed since the last release, by stable ids, and which version number follows.
+# Compare: changes since the last release by stable ids, and the next version.
 
 
 def compare_releases(old: Contents, new: Contents, old_version: str) -> ReleaseComparison:
-    """What changed from `old` to `new`; the version is the least that the policy allows."""
+    """Compare two releases. The new version is the lowest that the version policy allows."""
     before, after = question_records(old), question_records(new)
     common = before.keys() & after.keys()
     pairs = pair_reworded(before, after)
-    mended = {i for i in common if said(before[i]) != said(after[i])} | pairs.keys()
+    mended = {i for i in common if text_of(before[i]) != text_of(after[i])} | pairs.keys()
     changes = ReleaseComparison(
         old_version=old_version,
         new_version=old_version,
@@ -251,7 +264,7 @@ def compare_releases(old: Contents, new: Contents, old_version: str) -> ReleaseC
 
 
 def first_release() -> ReleaseComparison:
-    """There is nothing to compare with."""
+    """Return the comparison of a first release."""
     return ReleaseComparison(
         old_version=None,
         new_version=FIRST_VERSION,
@@ -267,8 +280,11 @@ def first_release() -> ReleaseComparison:
 
 
 def required_bump(changes: ReleaseComparison, *, measured_again: bool) -> Bump:
-    """Labels, metrics or schema: major. Questions that came or went, or were measured again: minor. Mended
-    texts with what follows from them, or records of what was dropped: patch."""
+    """Return the part of the version that the changes increase.
+
+    Changed labels, metrics, judges or columns need a major version. Added, removed or newly measured
+    questions need a minor one. Corrected texts and other changes need a patch.
+    """
     if changes.relabelled or changes.schema_changes:
         return "major"
     if changes.added or changes.removed or measured_again:
@@ -276,43 +292,43 @@ def required_bump(changes: ReleaseComparison, *, measured_again: bool) -> Bump:
     return "patch" if changes.reworded or changes.other_changes else "none"
 
 
-def said(question: Mapping[str, Any]) -> list[Any]:
-    """What a question says, without where it comes from and how it scored."""
+def text_of(question: Mapping[str, Any]) -> list[Any]:
+    """Return the text columns of a question."""
     return [question.get(column) for column in TEXT]
 
 
 def pair_reworded(before: Records, after: Records) -> dict[str, str]:
-    """New id to old id of questions that say the same thing in other words.
+    """Return the old id of each reworded question by its new id.
 
-    A text is part of the id, so a mended question has a new one. It is known by its lineage (template or
-    composition, and what it is bound to), where exactly one question of that lineage went and one came; or
-    it says itself which one it mends.
+    The text is part of the id, so a reworded question has a new id. It is recognised by its lineage (template
+    or composition, with its binding), if exactly one question of the lineage was removed and one was added. A
+    corrected question names the old one itself.
     """
-    gone = by_lineage(before[i] for i in sorted(before.keys() - after.keys()))
-    came = by_lineage(after[i] for i in sorted(after.keys() - before.keys()))
+    removed = by_lineage(before[i] for i in sorted(before.keys() - after.keys()))
+    added = by_lineage(after[i] for i in sorted(after.keys() - before.keys()))
     mended = {
         i: after[i]["parent_id"]
         for i in sorted(after.keys() - before.keys())
         if after[i].get("operator") == ERRATUM and after[i]["parent_id"] in before.keys() - after.keys()
     }
     return mended | {
-        came[key][0]: gone[key][0] for key in gone if len(gone[key]) == 1 and len(came.get(key, ())) == 1
+        added[key][0]: ids[0] for key, ids in removed.items() if len(ids) == len(added.get(key, ())) == 1
     }
 
 
 def by_lineage(questions: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], list[str]]:
-    """Ids of questions that stem from a template or a composition, by lineage."""
-    found: dict[tuple[Any, ...], list[str]] = {}
+    """Return the ids of questions with a template or a composition, by lineage."""
+    lineages: dict[tuple[Any, ...], list[str]] = {}
     for q in questions:
         if q.get("template_id") or q.get("composition"):
             binding = (q["family"], q["attribute"], q["framing"], q["control"], tuple(q["values"]))
             key = (q.get("template_id"), q.get("composition"), *binding)
-            found.setdefault(key, []).append(q["id"])
-    return found
+            lineages.setdefault(key, []).append(q["id"])
+    return lineages
 
 
 def relabelled_questions(before: Records, after: Records, reworded: Mapping[str, str]) -> list[str]:
-    """Ids (the new ones) of questions that carry another label than before."""
+    """Return the new ids of questions with another label than before."""
     return sorted(
         i
         for i, question in after.items()
@@ -321,21 +337,22 @@ def relabelled_questions(before: Records, after: Records, reworded: Mapping[str,
 
 
 def mean_drift(pairs: Sequence[tuple[float | None, float | None]]) -> float | None:
-    """Mean of new − old where both are there."""
+    """Return the mean of new − old over the pairs without None, or None if there are none."""
     moves = [new - old for old, new in pairs if old is not None and new is not None]
     return sum(moves) / len(moves) if moves else None
 
 
-def with_recipe(comparison: ReleaseComparison, old: Mapping[str, Any], recipe: Recipe) -> ReleaseComparison:
-    """Tell what the card says otherwise than before; such a change alone is a patch."""
-    new = recipe.model_dump(mode="json", by_alias=True)
-    changed = [key for key in ("title", "description") if old.get(key) != new[key]]
+def with_recipe(
+    comparison: ReleaseComparison, old: Mapping[str, Any], new: Mapping[str, Any]
+) -> ReleaseComparison:
+    """Add changes of title, description, licence and homepage. Such a change alone needs a patch version."""
+    changed = [key for key in ("title", "description") if old.get(key) != new.get(key)]
     terms = ("licence", "homepage")
-    changed += [key for key in terms if old.get("release", {}).get(key) != new["release"][key]]
+    changed += [key for key in terms if old.get("release", {}).get(key) != new.get("release", {}).get(key)]
     if not changed:
         return comparison
-    told = (*comparison.other_changes, "card: another " + ", another ".join(changed))
-    comparison = comparison.model_copy(update={"other_changes": told})
+    changes = (*comparison.other_changes, "card: another " + ", another ".join(changed))
+    comparison = comparison.model_copy(update={"other_changes": changes})
     if comparison.bump != "none" or comparison.old_version is None:
         return comparison
     version = bump_version(comparison.old_version, "patch")
@@ -343,7 +360,7 @@ def with_recipe(comparison: ReleaseComparison, old: Mapping[str, Any], recipe: R
 
 
 def with_wanted_version(comparison: ReleaseComparison, wanted: str | None) -> ReleaseComparison:
-    """The version that the recipe asks for. Raises `GateError` where the changes need a higher one."""
+    """Set the version of the recipe. Raise `GateError` if the changes need a higher one."""
     if wanted is None:
         return comparison
     if comparison.bump != "first" and parse_version(wanted) < parse_version(comparison.new_version):
@@ -357,25 +374,31 @@ def with_wanted_version(comparison: ReleaseComparison, wanted: str | None) -> Re
 
 
 def compare(context: RunContext, *, assembled: Sequence[TableRef], previous: ReleaseRef | None) -> Outcome:
-    """The comparison with the last release (`last_release` finds it), as JSON in the notes."""
+    """Compare the assembled tables with the last release. The comparison is in the notes."""
     new = read_contents(assembled)
     if previous is None:
         comparison = first_release()
     else:
         old = open_release(Path(previous.path))
         comparison = compare_releases(old.contents, new, old.manifest.version)
-        comparison = with_recipe(comparison, old.manifest.recipe, context.recipe)
+        comparison = with_recipe(
+            comparison, old.manifest.recipe, context.recipe.model_dump(mode="json", by_alias=True)
+        )
         comparison = comparison.model_copy(update={"old_manifest": previous.sha256})
     comparison = with_wanted_version(comparison, context.recipe.release.version)
     return Outcome(tables={}, counts=(), notes=comparison.model_dump_json())
 
 
 def diff_releases(old: Path, new: Path) -> dict[str, Any]:
-    """The comparison of two release directories: `bump` is what the changes need, `new_version` what follows
-    from that, and `score_drift` the mean change of fitness (new − old) with its interval."""
+    """Compare two release directories.
+
+    Returns:
+        The fields of a `ReleaseComparison`, with `released_as`, the version of the new release, and
+        `score_drift`, the mean change of fitness (new − old) with its interval.
+    """
     before, after = open_release(old), open_release(new)
     comparison = compare_releases(before.contents, after.contents, before.manifest.version)
-    comparison = with_recipe(comparison, before.manifest.recipe, Recipe.model_validate(after.manifest.recipe))
+    comparison = with_recipe(comparison, before.manifest.recipe, after.manifest.recipe)
     return comparison.model_dump(mode="json") | {
         "released_as": after.manifest.version,
         "score_drift": score_drift(before.contents, after.contents),
@@ -383,7 +406,7 @@ def diff_releases(old: Path, new: Path) -> dict[str, Any]:
 
 
 def score_drift(old: Contents, new: Contents) -> dict[str, Any]:
-    """Mean change of fitness over the questions that both judged, with a bootstrap interval over them."""
+    """Return the mean change of fitness over questions judged in both, with a bootstrap interval."""
     before, after = question_records(old), question_records(new)
     moves = [
         after[i]["fitness"] - before[i]["fitness"]

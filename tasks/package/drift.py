@@ -1,4 +1,4 @@
-"""Drift: what another judge finds in the same answers, against what the release's judges found."""
+"""Drift between two panels of judges of the same answers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from tasks.stats.resampling import Interval, mean_with_interval
 
 FLOOR_CONTROLS = frozenset({"a_a", "placebo"})
 FLOOR_PERCENTILE = 95
+"""Percentile of the controls that is the noise floor."""
 
 
 @dataclass(frozen=True)
 class FitnessByQuestion:
-    """One side: fitness by question, in which form, and above which value something was found."""
+    """Fitness by question as judged by one panel, and its noise floor."""
 
     judges: tuple[str, ...]
     form: str
@@ -31,23 +32,28 @@ class FitnessByQuestion:
 
     @classmethod
     def of(cls, judgements: Iterable[Judgement], form: str, controls: set[str]) -> FitnessByQuestion:
-        """The verdicts on hold-out answers in one form; the floor is the controls' 95th percentile."""
-        said = [j for j in judgements if j.phase == "holdout" and j.fitness_form == form]
-        fitness = settle_panel(said, form)
+        """Return the fitness from hold-out judgements. The floor is the 95th percentile of the controls."""
+        verdicts = [j for j in judgements if j.phase == "holdout" and j.fitness_form == form]
+        fitness = settle_panel(verdicts, form)
         zero = [value for question, value in fitness.items() if question in controls]
         floor = float(np.percentile(zero, FLOOR_PERCENTILE, method="higher")) if zero else FORMS[form].clean
-        return cls(tuple(sorted({j.judge for j in said})), form, fitness, floor)
+        return cls(tuple(sorted({j.judge for j in verdicts})), form, fitness, floor)
 
     def finds(self, question: str) -> bool:
+        """Return whether the fitness of a question is above the floor."""
         return self.fitness[question] > self.floor
 
 
 def judge_drift(
     questions: Sequence[Question], old: FitnessByQuestion, new: FitnessByQuestion
 ) -> dict[str, Any]:
-    """How far two benches agree on the questions that both judged: `rank_correlation` (Spearman), `kappa` on
-    whether something was found above each one's own floor, and, where their forms are the same,
-    `fitness_drift` (new − old). Lists the questions that only one of them finds."""
+    """Compare two panels on the questions that both judged.
+
+    Returns:
+        `rank_correlation` (Spearman), `kappa` on whether fitness is above the floor of the panel, and
+        `fitness_drift` (mean of new − old), which is None if the forms of fitness differ. `only_old_finds`
+        and `only_new_finds` list questions above the floor of one panel only.
+    """
     common = sorted(
         q.id for q in questions if q.control == "none" and q.id in old.fitness and q.id in new.fitness
     )
@@ -71,11 +77,11 @@ def judge_drift(
     }
 
 
-def _side(bench: FitnessByQuestion, fitness: Sequence[float], found: Sequence[int]) -> dict[str, Any]:
+def _side(panel: FitnessByQuestion, fitness: Sequence[float], found: Sequence[int]) -> dict[str, Any]:
     return {
-        "judges": list(bench.judges),
-        "fitness_form": bench.form,
-        "floor": bench.floor,
+        "judges": list(panel.judges),
+        "fitness_form": panel.form,
+        "floor": panel.floor,
         "mean_fitness": float(np.mean(fitness)) if fitness else None,
         "found": sum(found),
     }
@@ -88,7 +94,7 @@ def _figure(interval: Interval | None) -> dict[str, Any] | None:
 
 
 def _rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """`None` where one side gives all questions the same."""
+    """Return Spearman's correlation, or None if all values of a panel are equal."""
     from scipy.stats import spearmanr
 
     if len({o for o, _ in pairs}) < 2 or len({n for _, n in pairs}) < 2:

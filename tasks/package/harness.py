@@ -1,4 +1,4 @@
-"""Export: a release's questions in a format that others read."""
+"""Harness files of a release, and export of its questions to other formats."""
 
 from __future__ import annotations
 
@@ -23,10 +23,16 @@ from tasks.release import CONTROLS, Contents, config_file, open_release
 
 
 def export_release(release: Path, *, format: str, out: Path) -> dict[str, Any]:
-    """Write the open questions of a release as CAB's rows (CSV). Returns how many were written, and how many
-    the format cannot hold. Raises `InputError` where the release, or the format, is none."""
+    """Write the open questions of a release as a CSV file with the columns of CAB.
+
+    Returns:
+        The numbers of written questions and of questions that the format cannot hold.
+
+    Raises:
+        InputError: If the format is unknown, the file is not a .csv, or there are no open questions.
+    """
     if format != "cab":
-        raise InputError(f"there is no export format {format!r}", hint="there is: cab")
+        raise InputError(f"there is no export format {format!r}", hint="the only format is cab")
     if out.suffix.lower() != ".csv":
         raise InputError(
             f"{out.name} is not named .csv", place=str(out), hint="give --out a name ending in .csv"
@@ -41,16 +47,15 @@ def export_release(release: Path, *, format: str, out: Path) -> dict[str, Any]:
 
 # Harness files (evals/): a release as a task of Inspect and of lm-evaluation-harness.
 #
-# The Python files are copied as they are and know nothing of this project; everything about one release,
-# texts
-# from outside included, is in `evals/eval.yaml`, which they read as data.
+# The Python files are copied unchanged and do not import this project. They read everything about a release,
+# including untrusted text, from `evals/eval.yaml`.
 
 
 PYTHON = ("counterfoil_inspect.py", "paired.py")
 
 
 def harness_files(recipe: Recipe, manifest: Manifest, contents: Contents, data_dir: Path) -> dict[str, str]:
-    """Text of every file of `evals/` by its name there; none where no harness can ask what is released."""
+    """Return the text of every file of `evals/` by name, or nothing if no harness can ask the families."""
     kinds = read_kinds(data_dir)
     families = families_asked(contents, kinds)
     if not families:
@@ -76,13 +81,13 @@ def harness_files(recipe: Recipe, manifest: Manifest, contents: Contents, data_d
 
 
 def families_asked(contents: Contents, kinds: Mapping[str, Any]) -> list[str]:
-    """Families of the release that a harness can ask, in the order of data/evals/families.yaml."""
+    """Return the families that a harness can ask, in the order of data/evals/families.yaml."""
     released = {q["family"] for q in contents.records(QUESTIONS.name)}
     return [family for family in kinds if family in released]
 
 
 def harness_commands(manifest: Manifest, contents: Contents, data_dir: Path) -> list[str]:
-    """One command for each task that stands in evals/ and reads answers."""
+    """Return the commands that run the tasks of evals/."""
     kinds = read_kinds(data_dir)
     families = families_asked(contents, kinds)
     script = "evals/counterfoil_inspect.py"
@@ -93,21 +98,21 @@ def harness_commands(manifest: Manifest, contents: Contents, data_dir: Path) -> 
 
 
 def read_kinds(data_dir: Path) -> dict[str, dict[str, Any]]:
-    """data/evals/families.yaml"""
+    """Read data/evals/families.yaml."""
     text = (data_dir / "evals" / "families.yaml").read_text(encoding="utf-8")
     kinds: dict[str, dict[str, Any]] = yaml.safe_load(text)
     return kinds
 
 
 def _rows(family: str, asked: Iterable[Question]) -> dict[str, int]:
-    """Questions by kind of control."""
+    """Count the questions by kind of control."""
     return dict(sorted(Counter(q.control for q in asked if q.family == family).items()))
 
 
 def prompts_of(
     asked: Sequence[Question], kinds: Mapping[str, Mapping[str, Any]], data_dir: Path
 ) -> dict[str, dict[str, dict[str, str]]]:
-    """What the release's answers were asked for with, by family and language. Advice is asked for plainly."""
+    """Return the prompts by family and language. Advice is asked for without a prompt."""
     found: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
     pairs = sorted({(q.family, q.language) for q in asked if kinds[q.family]["form"] != "text"})
     prompts = read_asking_prompts(data_dir, sorted({family for family, _ in pairs}))
@@ -118,7 +123,7 @@ def prompts_of(
 
 
 def hidden_words(asked: Iterable[Question], data_dir: Path) -> dict[str, list[str]]:
-    """By attribute, the words that name the person asked about, longest first."""
+    """Return by attribute the words that name the group, longest first."""
     group_words = read_group_words(data_dir)
     questions = list(asked)
     attributes = {name: read_attribute(data_dir, name) for name in {q.attribute for q in questions}}

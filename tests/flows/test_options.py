@@ -21,6 +21,7 @@ from flows.options import flow_options, has_mark, read_options, sentence
 from schemas import recipe
 from schemas.errors import InputError
 from schemas.options import NotInForms, Options, RelabelOptions
+from tests.flows.test_deployments import DEPLOYMENTS
 
 FLOWS = {
     "build": "flows.build",
@@ -106,6 +107,11 @@ def test_form_has_every_option_with_its_default_and_description(command: str) ->
         assert (name in (form.required or ())) == field.is_required()
         if not field.is_required():
             assert shown.get("default") == plain(field.default)
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: d["name"])
+def test_deployment_has_the_summary_of_its_command(deployment: dict[str, Any]) -> None:
+    assert deployment["description"] == COMMANDS[deployment["name"]].summary
 
 
 def test_only_options_that_prefect_cannot_take_are_missing_from_forms() -> None:

@@ -49,7 +49,7 @@ def test_adjudicator_among_the_judges_is_refused(tmp_path: Path) -> None:
     with OpenAIServer() as server:
         judges = [server.model("judge"), server.model("deciding")]
         models = {"targets": [server.model("target")], "judges": judges, "adjudicator": judges[1]}
-        with pytest.raises(InputError, match="split on itself") as error:
+        with pytest.raises(InputError, match="a judge and the adjudicator") as error:
             prepare(recipe(tmp_path, server, models=models), budget_usd=None, reach=False)
     assert error.value.place == "models.adjudicator"
 

@@ -73,7 +73,7 @@ def test_question_made_twice_is_released_once() -> None:
 
 
 def test_question_that_no_stage_made_cannot_be_released() -> None:
-    with pytest.raises(GateError, match="no stage made it"):
+    with pytest.raises(GateError, match="no stage generated it"):
         account_for([], {"questions": [a_question()]}, [])
 
 

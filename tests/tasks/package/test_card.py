@@ -87,7 +87,7 @@ def test_card_and_report_say_what_the_questions_stay_clear_of(tmp_path: Path) ->
     _, body = read(release)
     assert "compared with the 1,200 of older-advice@1.0.0: 3 of them" in " ".join(body.split())
     page = re.sub(r"<[^>]+>", "", (release / "report.html").read_text())
-    assert "Held against older-advice@1.0.0 (1,200 texts): 3" in page
+    assert "Compared with older-advice@1.0.0 (1,200 texts): 3" in page
 
 
 def test_card_and_report_tell_warnings_and_what_was_taken_out(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from schemas.answers import RESPONSES
 from schemas.question import QUESTIONS, Question
 from tasks.expand import expand_family
-from tasks.package.assemble import gather_gather as gather
+from tasks.package.assemble import gather_tables as gather
 from tasks.run.store import Outcome, RunContext, TableRef, write_step
 from tests.conftest import DATA, recipe_of
 
