@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ from tasks.publish import Verified, raise_if_different, verify
 from tasks.publish import publish as publish_release
 from tasks.publish.hub import Hub
 from tasks.release import read_manifest
-from tasks.run.paths import is_inside
-from tasks.text.printable import printable
 
 
 @flow(name="publish", persist_result=False)
@@ -45,23 +42,16 @@ def run_publish(options: PublishOptions) -> dict[str, Any]:
 
 
 def recorded_repo(release: Path) -> str:
-    """Return the dataset that the recipe of a release names, if the release is in the folder of releases.
+    """Return the dataset that the recipe of a release names.
 
-    A release elsewhere may be downloaded, and must not decide what is written with the token of the user.
+    Publishing never replaces a dataset of another name, so a foreign release cannot overwrite anything.
 
     Raises:
-        InputError: If the recipe names no dataset, or the release is elsewhere.
+        InputError: If the recipe names no dataset.
     """
     repo = read_manifest(release).recipe.get("release", {}).get("repo")
     if not isinstance(repo, str) or not repo:
         raise InputError("the recipe names no dataset on the Hub", hint="add --repo org/name")
-    if not is_inside(open_workspace().releases, release):
-        raise InputError(
-            f"the recipe of the release names the dataset {printable(repo)}, but the release is not in your "
-            "folder of releases",
-            place=str(release),
-            hint=f"if that is the dataset to publish to, add --repo {shlex.quote(printable(repo))}",
-        )
     return repo
 
 

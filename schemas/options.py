@@ -75,6 +75,13 @@ def like(section: type[BaseModel], key: str, **changes: Any) -> Any:
     return option
 
 
+OWN_RECIPE: Any = Field(
+    default=None,
+    description="a recipe of yours, whose judges, keys, limits, free models and engine options apply. "
+    "Those of the release never do",
+)
+
+
 class Options(BaseModel):
     """Options of a command. Frozen, and rejects unknown names.
 
@@ -317,8 +324,10 @@ class EvaluateOptions(Options):
     judges: tuple[NamedModel, ...] = Field(
         default=(),
         alias="judge",
-        description="judge of the answers; may be repeated; default: the judges of the release",
+        description="judge of the answers; may be repeated; default: the judges of `recipe`, or the judge of "
+        "the release if that is `divergence`",
     )
+    recipe: Path | None = OWN_RECIPE
     samples: int = like(Holdout, "samples", ge=2, description="answers per variant")
     out: Path | None = Field(
         default=None, description="folder for the result; default: data/evaluations/<name>-<version>"
@@ -337,6 +346,7 @@ class RejudgeOptions(Options):
     judges: tuple[NamedModel, ...] = Field(
         min_length=1, alias="judge", description="new judge: `divergence` or a model; may be repeated"
     )
+    recipe: Path | None = OWN_RECIPE
     out: Path | None = Field(
         default=None, description="folder for the result; default: data/rejudgements/<name>-<version>"
     )

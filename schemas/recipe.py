@@ -17,6 +17,8 @@ ModelName = Annotated[
     ),
 ]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
+MAX_COUNT = 1_000_000_000
+"""Upper bound of numbers of questions, rows and rounds."""
 
 Strategy = Literal["quotas", "map_elites", "thompson", "random"]
 Comparison = Literal["all_at_once", "pairwise"]
@@ -278,7 +280,10 @@ class Validate(Section):
     """Settings of the gate."""
 
     max_failure_rate: float = Field(
-        default=0.02, ge=0, le=1, description="tolerated share of failed calls or abstentions"
+        default=0.02,
+        ge=0,
+        le=1,
+        description="tolerated share of failed calls. Answers without content count against `min_coverage`",
     )
     on_failure: Literal["stop", "quarantine"] = Field(
         default="stop",
@@ -289,6 +294,23 @@ class Validate(Section):
         ge=0,
         le=1,
         description="highest share of questions to quarantine; if more fail, the build stops",
+    )
+    min_coverage: float = Field(
+        default=0.8,
+        ge=0,
+        le=1,
+        description="smallest share of readable answers, of all asked for; an effect below it is not measured",
+    )
+    below_coverage: Literal["stop", "report"] = Field(
+        default="stop",
+        description="if a whole family is not measured: `stop` the build, or `report` it in the release",
+    )
+    min_judged: float = Field(
+        default=0.9,
+        ge=0,
+        le=1,
+        description="smallest share of usable answers of a judge or generator, of all asked for; below it the "
+        "build stops",
     )
 
 
@@ -322,6 +344,14 @@ class Limits(Section):
         ge=0,
         description="seconds that a server may be unreachable before the build stops",
     )
+    patience_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="seconds that a server may refuse every request before the build stops",
+    )
+    max_answer_mb: float = Field(
+        default=8.0, gt=0, description="largest answer in megabytes, decompressed; larger ones are failures"
+    )
 
 
 class Budget(Section):
@@ -339,12 +369,15 @@ class Release(Section):
     """Name, licence and version of the release."""
 
     repo: str | None = Field(
-        default=None, pattern=r"^[\w.-]+/[\w.-]+$", description="`org/name` on the Hub, shown in the card"
+        default=None,
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*$",
+        max_length=128,
+        description="`org/name` on the Hub, shown in the card",
     )
     licence: str = Field(default="cc-by-4.0", description="licence identifier of the Hub")
     version: str | None = Field(
         default=None,
-        pattern=r"^\d+\.\d+\.\d+$",
+        pattern=r"^(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})$",
         description="default: follows from the changes since the last one",
     )
     homepage: str | None = None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from schemas.gate import Finding, Passport, Quarantine
 from schemas.labels import StageCounts
+from schemas.recipe import MAX_COUNT, Slug
 from schemas.tables import Row
 
 Bump = Literal["none", "patch", "minor", "major", "first"]
@@ -158,6 +161,42 @@ class PeopleReview(BaseModel):
     alpha_high: float | None
 
 
+RECIPE_SECTIONS = (
+    "models",
+    "families",
+    "evolve",
+    "judging",
+    "controls",
+    "holdout",
+    "relabel",
+    "deduplicate",
+    "review",
+    "validate",
+    "limits",
+    "model_limits",
+    "api_keys",
+    "budget",
+    "release",
+)
+"""Sections of a recipe that are mappings. A manifest in which one is not a mapping cannot be read."""
+MAX_PATH = 512
+"""Longest path of a file in a release, in characters."""
+
+
+def is_safe_path(name: str) -> bool:
+    """Return whether a path is relative, in its shortest form, and cannot leave its folder."""
+    path = PurePosixPath(name)
+    return (
+        0 < len(name) <= MAX_PATH
+        and name.isprintable()
+        and "\\" not in name
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and path.as_posix() == name
+        and name != "."
+    )
+
+
 class Manifest(BaseModel):
     """Inputs, costs and file hashes of a release.
 
@@ -167,7 +206,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     format_version: int = 1
-    name: str
+    name: Slug
     version: str
     counterfoil_version: str
     recipe: dict[str, Any]
@@ -204,3 +243,42 @@ class Manifest(BaseModel):
     """Summary of the human review, or `None` without one."""
     files: dict[str, str]
     """sha256 of every other file, by path inside the release."""
+
+    @field_validator("version")
+    @classmethod
+    def _version_is_three_numbers(cls, version: str) -> str:
+        if not re.fullmatch(r"(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){2}", version):
+            raise ValueError("it is not written as `major.minor.patch`, e.g. 1.2.0")
+        return version
+
+    @field_validator("files")
+    @classmethod
+    def _files_are_inside(cls, files: dict[str, str]) -> dict[str, str]:
+        unsafe = [name for name in files if not is_safe_path(name)]
+        if unsafe:
+            raise ValueError(f"{unsafe[0][:80]!r} is not the path of a file inside the release")
+        wrong = [name for name, sha256 in files.items() if not re.fullmatch(r"[0-9a-f]{64}", sha256)]
+        if wrong:
+            raise ValueError(f"the value of {wrong[0][:80]!r} is not a sha256")
+        return files
+
+    @field_validator("rows")
+    @classmethod
+    def _rows_are_counts(cls, rows: dict[str, int]) -> dict[str, int]:
+        wrong = [c for c, n in rows.items() if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", c) or n < 0]
+        if wrong or any(n > MAX_COUNT for n in rows.values()):
+            raise ValueError("it must hold names of tables and their numbers of rows")
+        return rows
+
+    @field_validator("recipe")
+    @classmethod
+    def _recipe_has_the_shape_of_one(cls, recipe: dict[str, Any]) -> dict[str, Any]:
+        """Check the types that readers rely on. The recipe may be of another version of the program."""
+        wrong = [key for key in RECIPE_SECTIONS if not isinstance(recipe.get(key, {}), dict)]
+        wrong += [key for key in ("name", "title", "description") if not isinstance(recipe.get(key, ""), str)]
+        families = recipe.get("families", {})
+        if isinstance(families, dict) and any(not isinstance(family, dict) for family in families.values()):
+            wrong.append("families")
+        if wrong:
+            raise ValueError(f"the section {wrong[0]!r} has the wrong type")
+        return recipe

@@ -268,10 +268,11 @@ def _recorded_context(
     tables: dict[str, pa.Table], recipe: dict[str, Any], counts: tuple[StageCounts, ...], data_dir: Path
 ) -> GateContext:
     """Return the context of a recorded recipe, which may be of another program version."""
+    rate = recipe.get("validate", {}).get("max_failure_rate")
     return read_gate_context(
         data_dir,
         tables,
-        max_failure_rate=recipe.get("validate", {}).get("max_failure_rate"),
+        max_failure_rate=rate if isinstance(rate, (int, float)) and 0 <= rate <= 1 else None,
         counts=counts,
         may_lose_elsewhere=bool(recipe.get("deduplicate", {}).get("against")),
     )

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from schemas.answers import JUDGEMENTS, RESPONSES, Judgement, Response
 from schemas.errors import InputError
@@ -126,15 +127,22 @@ def open_subjects(place: Path, releases: Path) -> ReviewSubjects:
 def _release_subjects(place: Path) -> ReviewSubjects:
     release = open_release(place)
     manifest = release.manifest
-    section = manifest.recipe.get("review", {})
     return _subjects(
         manifest.name,
         manifest.version,
-        Review.model_validate(section).overlap,
+        read_overlap(manifest.recipe.get("review", {})),
         release.contents,
         candidates=(),
         new=frozenset(manifest.comparison.added if manifest.comparison.old_version else ()),
     )
+
+
+def read_overlap(section: Mapping[str, Any]) -> float:
+    """Return the share of the queue that all reviewers see. The default replaces an invalid one."""
+    try:
+        return Review.model_validate({k: v for k, v in section.items() if k == "overlap"}).overlap
+    except ValidationError:
+        return Review().overlap
 
 
 def _run_subjects(place: Path, releases: Path) -> ReviewSubjects:

@@ -155,7 +155,7 @@ def test_another_licence_alone_is_a_patch(tmp_path: Path) -> None:
     recipe = a_context(tmp_path).recipe
     old = recipe.model_copy(update={"release": recipe.release.model_copy(update={"licence": "cc0-1.0"})})
     same = changed(contents(ONE), contents(ONE))
-    found = with_recipe(same, old.model_dump(mode="json", by_alias=True), recipe)
+    found = with_recipe(same, *(r.model_dump(mode="json", by_alias=True) for r in (old, recipe)))
     assert (found.bump, found.new_version, found.other_changes) == (
         "patch",
         "1.2.4",
