@@ -356,7 +356,7 @@ def show_effects(effects: TableRef, release: Path) -> None:
             "slice": e.name,
             "metric": e.metric,
             "model": e.model,
-            "value": round(e.value, 4),
+            "value": None if e.value is None else round(e.value, 4),
             "low": e.low,
             "high": e.high,
             "q": e.q_value,
