@@ -22,18 +22,21 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
+from schemas.errors import ModelError
 from schemas.recipe import Limits
 from tasks.models.budget import Ledger, ledger_of, within_budget
 from tasks.models.cache import ResponseCache, fingerprint
 from tasks.models.cache_database import cache_exists
+from tasks.models.capabilities import capabilities_of, keep_capabilities
+from tasks.models.circuit_breaker import CircuitBreaker
 from tasks.models.endpoints import SharedLoad
 from tasks.models.limits import limiter_of, send_with_retries
 from tasks.models.names import ModelName, cache_name, parse_model_name
-from tasks.models.openai import NO_KEY, OpenAIChat, dialect_of, import_client, read_schema_prompt
+from tasks.models.openai import NO_KEY, OpenAIChat, import_client, read_schema_prompt
 from tasks.models.openai_batch import BatchModel, BatchServer, JobFolder, batch_limits
 from tasks.models.prices import FREE, TokenPrice
 from tasks.models.protocol import Backend, Completion, FailureCount, Outcome, Request
-from tasks.models.settings import ModelSettings, api_key
+from tasks.models.settings import ModelSettings, api_key, api_key_variable
 
 __all__ = ["ModelSettings", "OpenModel", "count_cached", "open_model", "run_async"]
 
@@ -83,7 +86,10 @@ async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenMo
     backend = batches or await connect_backend(resolved, settings, limits)
     # Batches reserve and pay by themselves.
     ask = backend.ask if batches or price == FREE else within_budget(backend.ask, ledger, price)
-    answer = partial(send_with_retries, ask, limiter_of(str(resolved), limits))
+    # Batches are not probed, because a day passes between a request and its answer.
+    probed = not batches and resolved.backend != "replay"
+    breaker = CircuitBreaker(name, limits, probe=probed)
+    answer = partial(send_with_retries, ask, limiter_of(str(resolved), limits), breaker)
     model = OpenModel(
         name,
         cache_name(resolved, settings.engine),
@@ -98,10 +104,13 @@ async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenMo
     try:
         yield model
     finally:
+        breaker.close()
         await model.close()
         if batches:
             batches.forget_collected()
         ledger.close()
+        for endpoint in resolved.endpoints:
+            keep_capabilities(settings.run_dir, name, capabilities_of(endpoint, resolved.name))
 
 
 def connect_batches(
@@ -114,7 +123,7 @@ def connect_batches(
         str(model),
         BatchServer(model.endpoint, api_key(model, settings) or NO_KEY),
         JobFolder(settings.run_dir),
-        dialect=dialect_of(model.endpoint, model.name),
+        capabilities=capabilities_of(model.endpoint, model.name),
         schema_prompt=read_schema_prompt(settings.data_dir),
         ledger=ledger,
         price=price,
@@ -144,6 +153,8 @@ async def connect_backend(model: ModelName, settings: ModelSettings, limits: Lim
             api_key=api_key(single, settings),
             connections=limits.max_in_flight,
             schema_prompt=prompt,
+            key_variable=api_key_variable(single, settings),
+            max_answer_mb=limits.max_answer_mb,
         )
         for single in model.at_each()
         for endpoint in single.endpoints
@@ -302,7 +313,7 @@ class OpenModel:
 class _Finished:
     """The last entry of a result queue, with the error that stopped the workers."""
 
-    error: Exception | None
+    error: BaseException | None
 
 
 async def map_concurrently(
@@ -310,21 +321,26 @@ async def map_concurrently(
 ) -> AsyncIterator[R]:
     """Apply `work` to `limit` items at a time and yield the results in the order of completion.
 
-    Items are drawn one by one, and no faster than results are consumed.
+    Items are drawn one by one, and no faster than results are consumed. After a `ModelError` the work in
+    progress is finished and no further item is drawn. Any other error stops it at once.
     """
     results: asyncio.Queue[R | _Finished] = asyncio.Queue(maxsize=limit)
+    stopped = False
 
     async def worker() -> None:
         for item in items:
             await results.put(await work(item))
+            if stopped:
+                return
 
     async def watch_workers() -> None:
-        error = None
-        try:
-            await asyncio.gather(*workers)
-        except Exception as caught:
-            error = caught
-        await results.put(_Finished(error))
+        nonlocal stopped
+        done, pending = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+        errors = [error for error in (task.exception() for task in done) if error is not None]
+        if pending and isinstance(errors[0], ModelError):
+            stopped = True
+            await asyncio.wait(pending)
+        await results.put(_Finished(errors[0] if errors else None))
 
     workers = [asyncio.create_task(worker()) for _ in range(limit)]
     watcher = asyncio.create_task(watch_workers())

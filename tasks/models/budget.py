@@ -157,6 +157,8 @@ def within_budget(ask: Try, ledger: Ledger, price: TokenPrice) -> Try:
             result = await ask(request)
             if isinstance(result, Completion):
                 actual = price.cost_usd(result.tokens_in, result.tokens_out, result.tokens_in_cached)
+            elif result.usage is not None:
+                actual = price.cost_usd(*result.usage)
             elif not result.may_be_billed:
                 actual = 0.0
             return result

@@ -34,6 +34,7 @@ from tasks.models.cache_database import (
     place_of,
     without_password,
 )
+from tasks.models.empty_answers import require_content
 from tasks.models.protocol import Completion, Request, TokenLogprob
 from tasks.run.retries import Backoff, Retries, RetryPolicy
 
@@ -268,7 +269,7 @@ def _encode(key: str, completion: Completion) -> bytes:
 
 
 def _decode(key: str, answer: bytes) -> Completion | None:
-    """Return the answer, or `None` if it is damaged."""
+    """Return the answer, or `None` if it is damaged or carries no content."""
     import orjson
 
     checksum, content = answer[:4], answer[4:]
@@ -281,7 +282,8 @@ def _decode(key: str, answer: bytes) -> Completion | None:
     )
     for name in ("option_logprobs", "prompt_logprobs"):
         values[name] = tuple(values[name])
-    return Completion(**values)
+    completion = Completion(**values)
+    return completion if require_content(completion) is completion else None
 
 
 VERSION = 1

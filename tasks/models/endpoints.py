@@ -82,7 +82,7 @@ class SharedLoad:
         finally:
             endpoint.in_flight -= 1
         if isinstance(result, FailedAttempt) and _is_retryable_elsewhere(result):
-            endpoint.leave(self._clock(), result.retry_after_s)
+            endpoint.leave(self._clock(), AWAY.longest_s if result.stops else result.retry_after_s)
         else:
             endpoint.failures, endpoint.away_until = 0, 0.0
         return result
@@ -96,6 +96,6 @@ class SharedLoad:
 
 
 def _is_retryable_elsewhere(failure: FailedAttempt) -> bool:
-    """Return whether another endpoint may answer: this one is unavailable or overloaded."""
+    """Return whether another endpoint may answer: this one is unavailable, overloaded or misconfigured."""
     busy = failure.kind in ("connection", "rate_limit") or failure.overload
-    return busy and not failure.final
+    return failure.stops or (busy and not failure.final)

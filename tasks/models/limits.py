@@ -21,7 +21,9 @@ from threading import Lock
 from schemas.errors import ModelError
 from schemas.recipe import Limits
 from tasks.models.adaptive_rate import AdaptiveRate
+from tasks.models.circuit_breaker import CircuitBreaker
 from tasks.models.protocol import (
+    EMPTY_KINDS,
     Completion,
     FailedAttempt,
     Failure,
@@ -312,32 +314,44 @@ LONGEST_UNREACHED_WAIT_S = 5.0
 RATE_LIMITED_WEIGHT = 0.25
 """Share of an attempt that a rate-limited call counts as. The request is not at fault, and a burst of 429
 responses must not use its attempts up. Four times `limits.attempts` is still the bound."""
-REPORT_FROM_S, REPORT_EVERY_S = 5.0, 30.0
+REPORT_FROM_S, REPORT_EVERY_S = 5.0, 10.0
 """Waits of at least this length are reported to the progress display; an outage is reported this often."""
 
 
-async def send_with_retries(ask: Try, limiter: Limiter, request: Request) -> Outcome:
+EMPTY_ATTEMPTS = 3
+"""Attempts of a call whose answers have no content. Every one is paid for."""
+
+
+async def send_with_retries(ask: Try, limiter: Limiter, breaker: CircuitBreaker, request: Request) -> Outcome:
     """Send a request within the limits, and retry it up to `limits.attempts` times.
 
     A server that cannot be reached at all is retried for `limits.outage_s`, whatever the number of attempts:
     nothing has been asked yet.
 
     Raises:
-        ModelError: If the server cannot be reached for longer than `limits.outage_s`.
+        ModelError: If the breaker stops the model, or the server cannot be reached for longer than
+            `limits.outage_s`.
     """
+    await breaker.admit()
+    outcome = await _outcome_of(ask, limiter, breaker, request)
+    breaker.finished(outcome)
+    return outcome
+
+
+async def _outcome_of(ask: Try, limiter: Limiter, breaker: CircuitBreaker, request: Request) -> Outcome:
     retries = Retries(RetryPolicy(limiter.limits.attempts, BACKOFF, LONGEST_REQUESTED_WAIT_S))
     tokens = estimate_prompt_tokens(request.messages) + request.decoding.max_tokens
     while True:
-        result = await _try_once(ask, limiter, request, tokens)
+        result = await _try_once(ask, limiter, breaker, request, tokens)
         if isinstance(result, Completion):
             return result
         if _is_unreached(result):
-            await asyncio.sleep(_unreached_wait_s(limiter, result))
+            await breaker.sleep(_unreached_wait_s(limiter, breaker, result))
             continue
         requested_s = result.retry_after_s
         wait_s = retries.next_wait_s(
             requested_s,
-            weight=RATE_LIMITED_WEIGHT if _is_rate_limited(result) else 1.0,
+            weight=_weight(result, limiter.limits.attempts),
             silent_s=limiter.silent_s(time.monotonic()),
         )
         message = f"{result.message}; it asks to wait {requested_s or 0.0:.0f} s"
@@ -348,11 +362,14 @@ async def send_with_retries(ask: Try, limiter: Limiter, request: Request) -> Out
             )
         if requested_s is not None:
             _report(limiter, requested_s, message, every_s=requested_s)
-        await asyncio.sleep(wait_s)
+        await breaker.sleep(wait_s)
 
 
-async def _try_once(ask: Try, limiter: Limiter, request: Request, tokens: int) -> Completion | FailedAttempt:
-    async with limiter.slot(tokens) as slot:
+async def _try_once(
+    ask: Try, limiter: Limiter, breaker: CircuitBreaker, request: Request, tokens: int
+) -> Completion | FailedAttempt:
+    async with breaker.guarded(limiter.slot(tokens)) as slot:
+        breaker.check()
         try:
             async with asyncio.timeout(limiter.limits.timeout_s):
                 result = await ask(request)
@@ -362,6 +379,7 @@ async def _try_once(ask: Try, limiter: Limiter, request: Request, tokens: int) -
         limiter.unreached_s(time.monotonic(), reached=not _is_unreached(result))
         if isinstance(result, Completion):
             limiter.succeeded(slot, result.tokens_in + result.tokens_out)
+            breaker.attempted(result)
             return result
         wait = result.retry_after_s if (result.retry_after_s or 0.0) <= LONGEST_REQUESTED_WAIT_S else None
         if result.kind == "rate_limit" and not result.final:
@@ -369,23 +387,34 @@ async def _try_once(ask: Try, limiter: Limiter, request: Request, tokens: int) -
         elif result.overload:
             limiter.overloaded(slot)
             limiter.pause(wait or 0.0)
-        elif result.kind == "bad_request":
+        elif result.kind in ("bad_request", *EMPTY_KINDS):
             limiter.rejected()
+        breaker.attempted(result)
         return result
+
+
+def _weight(failure: FailedAttempt, attempts: int) -> float:
+    """Return the share of an attempt that a failure counts as."""
+    if failure.kind in EMPTY_KINDS:
+        return max(1.0, attempts / EMPTY_ATTEMPTS)
+    return RATE_LIMITED_WEIGHT if _is_rate_limited(failure) else 1.0
 
 
 def _is_unreached(result: Completion | FailedAttempt) -> bool:
     return isinstance(result, FailedAttempt) and result.kind == "connection" and not result.may_be_billed
 
 
-def _unreached_wait_s(limiter: Limiter, failure: FailedAttempt) -> float:
-    """Return the seconds until the next attempt. Raise `ModelError` if the outage is too long."""
+def _unreached_wait_s(limiter: Limiter, breaker: CircuitBreaker, failure: FailedAttempt) -> float:
+    """Return the seconds until the next attempt. Stop the model if the outage is too long."""
     outage_s = limiter.unreached_s(time.monotonic(), reached=False)
     if outage_s >= limiter.limits.outage_s:
-        raise ModelError(
-            f"{failure.message}; the server could not be reached for {outage_s:.0f} s",
-            hint="start the server and run the same command again: received answers are kept; "
-            "or raise limits.outage_s",
+        breaker.stop(
+            ModelError(
+                f"{failure.message}; the server could not be reached for {outage_s:.0f} s",
+                place=breaker.model,
+                hint="start the server and run the same command again: received answers are kept; "
+                "or raise limits.outage_s",
+            )
         )
     left_s = limiter.limits.outage_s - outage_s
     message = f"{failure.message}, for {outage_s:.0f} s so far; retrying for another {left_s:.0f} s"

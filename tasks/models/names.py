@@ -96,9 +96,10 @@ def is_loopback(endpoint: str) -> bool:
     """Return whether a URL points at this machine."""
     host = urlsplit(endpoint).hostname or ""
     try:
-        return host == "localhost" or ip_address(host).is_loopback
+        address = ip_address(host)
+        return address.is_loopback or address.is_unspecified
     except ValueError:
-        return False
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def origin(endpoint: str) -> str:
@@ -136,7 +137,13 @@ def _checked_endpoint(endpoint: str, place: str) -> str:
         raise InputError(
             "the endpoint has a query or a fragment", place=place, hint="remove everything after the path"
         )
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/') or '/v1'}"
+    path = parts.path.rstrip("/")
+    if path.endswith("/completions"):
+        base = f"{parts.scheme}://{parts.netloc}{path.removesuffix('/completions').removesuffix('/chat')}"
+        raise InputError(
+            "the endpoint is the address of one route, not of the API", place=place, hint=f"write {base}"
+        )
+    return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
 
 
 def _masked(text: str) -> str:

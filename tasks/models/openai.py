@@ -8,27 +8,44 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import re
-import socket
 import ssl
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from schemas.recipe import Limits
+from tasks.models.capabilities import capabilities_of, read_refusal
 from tasks.models.names import OPENAI_ENDPOINT, is_loopback, origin
 from tasks.models.openai_format import (
-    Dialect,
+    error_in_answer,
+    has_reasoning,
     read_completion,
+    read_model_names,
     read_owner,
-    refused_parameter,
     request_body,
     score_text,
 )
-from tasks.models.protocol import Completion, FailedAttempt, FailureKind, Request
+from tasks.models.protocol import Completion, FailedAttempt, Request
+from tasks.models.server_errors import (
+    SMALL_BODY,
+    causes,
+    connection_fix,
+    error_object,
+    is_before_request,
+    is_moderation,
+    kind_of,
+    likely_fix,
+    retry_delay_s,
+    stops_all,
+)
 from tasks.run.retries import parse_retry_after
 from tasks.text.redaction import redact_secrets
 
@@ -39,6 +56,7 @@ if TYPE_CHECKING:
 
 
 CONNECT_S = 30.0
+MAX_ANSWER_MB: float = Limits().max_answer_mb
 KEEP_ALIVE_S = 4.0
 """Servers close idle connections after 5 s or more. A connection that closes while we send costs an
 attempt."""
@@ -50,34 +68,55 @@ class Reply(NamedTuple):
     status: int
     content: bytes
     retry_after: str | None
+    date: str | None = None
+    """The server's own clock, to compare a `Retry-After` with."""
+    location: str | None = None
+    """Target of a redirect."""
+
+
+class AnswerTooLargeError(Exception):
+    """An answer exceeded the limit. The rest of it was not read."""
 
 
 class Wire:
     """A pool of connections to one server. Belongs to the event loop of its first use."""
 
-    def __init__(self, client: openai.AsyncOpenAI, connections: int) -> None:
+    def __init__(self, client: openai.AsyncOpenAI, connections: int, max_bytes: int) -> None:
         self._client = client
         self._url = f"{client.base_url}chat/completions"
         self._connections = connections
+        self._max_bytes = max_bytes
         self._session: aiohttp.ClientSession | None = None
 
     @classmethod
-    def of(cls, client: openai.AsyncOpenAI, connections: int) -> Wire | None:
+    def of(cls, client: openai.AsyncOpenAI, connections: int, max_bytes: int) -> Wire | None:
         """Return a pool for the client's server, or `None` if the client must use a proxy."""
-        return None if _behind_a_proxy(str(client.base_url)) else cls(client, connections)
+        return None if _behind_a_proxy(str(client.base_url)) else cls(client, connections, max_bytes)
 
     async def post(self, body: dict[str, Any]) -> Reply:
-        """Make one call.
+        """Make one call. Redirects are not followed.
 
         Raises:
+            AnswerTooLargeError: If the decompressed answer exceeds the limit.
             aiohttp.ClientError: If the connection fails.
             OSError: If the connection fails.
         """
-        import orjson
-
         session = self._session or self._open()
-        async with session.post(self._url, data=orjson.dumps(body)) as response:
-            return Reply(response.status, await response.read(), response.headers.get("retry-after"))
+        async with session.post(self._url, data=_as_json(body), allow_redirects=False) as response:
+            content = bytearray()
+            async for part in response.content.iter_any():
+                content += part
+                if len(content) > self._max_bytes:
+                    response.close()
+                    raise AnswerTooLargeError
+            headers = response.headers
+            return Reply(
+                response.status,
+                bytes(content),
+                headers.get("retry-after"),
+                headers.get("date"),
+                headers.get("location"),
+            )
 
     async def close(self) -> None:
         """Close the connections."""
@@ -122,38 +161,39 @@ def _behind_a_proxy(url: str) -> bool:
 NO_KEY = "not-needed"
 """Sent if no key is configured. Many servers need none, and the protocol cannot omit it."""
 
-_dialects: dict[tuple[str, str], Dialect] = {}
-_dialects_lock = Lock()
-
-
-def dialect_of(endpoint: str, name: str) -> Dialect:
-    """Return this process's knowledge of a model's server."""
-    with _dialects_lock:
-        return _dialects.setdefault((endpoint, name), Dialect.of(endpoint))
-
 
 class OpenAIChat:
     """One model of one server. Belongs to the event loop of its first use."""
 
     def __init__(
-        self, name: str, endpoint: str, *, api_key: str | None, connections: int, schema_prompt: str
+        self,
+        name: str,
+        endpoint: str,
+        *,
+        api_key: str | None,
+        connections: int,
+        schema_prompt: str,
+        key_variable: str | None = None,
+        max_answer_mb: float = MAX_ANSWER_MB,
     ) -> None:
         self.name = name
         self.endpoint = endpoint
+        self.capabilities = capabilities_of(endpoint, name)
         self._api_key = api_key or NO_KEY
+        self._key_variable = key_variable
         self._schema_prompt = schema_prompt
         self._connections = connections
+        self._max_bytes = int(max_answer_mb * 1_000_000)
         self._learning = asyncio.Lock()
-        self._dialect = dialect_of(endpoint, name)
 
     @cached_property
     def _client(self) -> openai.AsyncOpenAI:
         """Created on the first call, so that nothing is imported if the cache has every answer."""
-        return chat_client(self.endpoint, self._api_key, self._connections)
+        return chat_client(self.endpoint, self._api_key, self._connections, self._max_bytes)
 
     @cached_property
     def _wire(self) -> Wire | None:
-        return Wire.of(self._client, self._connections)
+        return Wire.of(self._client, self._connections, self._max_bytes)
 
     async def ask(self, request: Request) -> Completion | FailedAttempt:
         """Make one attempt.
@@ -164,35 +204,45 @@ class OpenAIChat:
             return failure
         if request.score_prompt:
             root = self.endpoint.removesuffix("/v1")
-            return await score_text(request, self.name, self._dialect.owner, self._call, root)
+            return await score_text(request, self.name, self.capabilities.owner, self._call, root)
         while True:
-            body = request_body(self.name, request, self._dialect, self._schema_prompt)
+            body = request_body(self.name, request, self.capabilities, self._schema_prompt)
             response = await self._post(body)
             if isinstance(response, FailedAttempt):
                 return response
-            if response.status < 400:
-                return self._read(response, request)
-            error = _error_of(response)
-            if error.get("code") == "content_filter":
+            payload = _json(response)
+            status, error = response.status, {}
+            if status < 300:
+                failed = error_in_answer(payload)
+                if failed is None:
+                    return self._read(response, payload, request)
+                status, error = failed
+            elif status >= 400:
+                error = _error_of(response, payload)
+            if is_moderation(status, error):
                 return _filtered(request)
-            parameter = refused_parameter(response.status, error, body)
-            if parameter is None or not self._dialect.give_up(parameter, body):
-                return self._failure(response, error)
+            refusal = read_refusal(status, error, body)
+            if refusal is None or not self.capabilities.give_up(refusal, body):
+                return self._failure(response._replace(status=status), error, len(_as_json(body)))
 
     async def _learn_owner(self) -> FailedAttempt | None:
         """Ask the server once for its kind: only some can be restricted to choices."""
         async with self._learning:
-            if self._dialect.owner is None:
+            if self.capabilities.owner is None:
                 response = await self._send("GET", "/models", None)
                 if isinstance(response, FailedAttempt):
                     return response
-                self._dialect.owner = read_owner(_json(response), self.name) if response.status < 300 else ""
+                self.capabilities.owner = (
+                    read_owner(_json(response), self.name) if response.status < 300 else ""
+                )
         return None
 
-    async def models_status(self) -> int | FailedAttempt:
-        """Return the HTTP status of `GET /models`, to check a server without costs."""
+    async def list_models(self) -> tuple[int, tuple[str, ...]] | FailedAttempt:
+        """Return the HTTP status of `GET /models` and the listed names, to check a server without costs."""
         response = await self._send("GET", "/models", None)
-        return response if isinstance(response, FailedAttempt) else response.status
+        if isinstance(response, FailedAttempt):
+            return response
+        return response.status, read_model_names(_json(response)) if response.status < 300 else ()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -206,8 +256,9 @@ class OpenAIChat:
         response = await self._send("POST", path, body)
         if isinstance(response, FailedAttempt):
             return response
-        if response.status >= 400:
-            return self._failure(response, _error_of(response))
+        if response.status >= 300:
+            failure = self._failure(response, _error_of(response, _json(response)), SMALL_BODY)
+            return replace(failure, stops=False) if response.status in (404, 405) else failure
         return _json(response)
 
     async def _post(self, body: dict[str, Any]) -> Reply | FailedAttempt:
@@ -230,28 +281,74 @@ class OpenAIChat:
         except openai.APIStatusError as error:
             return _reply(error.response)
         except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
-            cause = _root(error)
-            message = f"the connection to {self._place} failed ({type(cause).__name__})"
-            return FailedAttempt("connection", message, may_be_billed=not _never_sent(cause))
+            return self._lost_connection(error)
+        except AnswerTooLargeError as error:
+            return self._lost_connection(error)
 
-    def _read(self, response: Reply, request: Request) -> Completion | FailedAttempt:
-        payload = _json(response)
+    def _lost_connection(self, error: BaseException) -> FailedAttempt:
+        original = list(causes(error))
+        if any(isinstance(cause, AnswerTooLargeError) for cause in original):
+            return FailedAttempt(
+                "too_large",
+                f"{self._place} sent an answer of more than {self._max_bytes / 1e6:g} MB",
+                final=True,
+                may_be_billed=True,
+                hint="read the server's log; if its answers are this long, raise `limits.max_answer_mb`",
+            )
+        fix = connection_fix(error, self.endpoint)
+        return FailedAttempt(
+            "connection",
+            f"the connection to {self._place} failed ({_describe_error(original)})",
+            may_be_billed=not is_before_request(error),
+            stops=fix is not None,
+            hint=fix,
+        )
+
+    def _read(self, response: Reply, payload: Any, request: Request) -> Completion | FailedAttempt:
         if payload is None:
             message = f"{self._place} answered {response.status} without valid JSON"
             return FailedAttempt("malformed", message, may_be_billed=True)
-        return read_completion(payload, request)
+        result = read_completion(payload, request)
+        if not self.capabilities.reasoning and has_reasoning(payload):
+            self.capabilities.reasoning = True
+        if isinstance(result, FailedAttempt):
+            return replace(result, message=f"{self._place}: {result.message}")
+        return result
 
-    def _failure(self, response: Reply, error: dict[str, Any]) -> FailedAttempt:
+    def _failure(self, response: Reply, error: dict[str, Any], body_size: int) -> FailedAttempt:
         status = response.status
-        exhausted = error.get("code") == "insufficient_quota"
-        kind = _kind_of(status)
+        if 300 <= status < 400:
+            return self._redirected(response)
+        kind = kind_of(status, error)
         reason = "" if kind == "unauthorized" else self._clean(str(error.get("message") or ""))
+        stops = stops_all(status, error, body_size)
+        wait = parse_retry_after(response.retry_after, _server_time(response.date))
         return FailedAttempt(
             kind,
             f"{self._place} answered {status}" + (f": {reason}" if reason else ""),
-            final=exhausted or kind in ("bad_request", "unauthorized"),
-            retry_after_s=parse_retry_after(response.retry_after, time.time()),
+            final=stops or kind in ("bad_request", "unauthorized", "quota"),
+            retry_after_s=retry_delay_s(error) if wait is None else wait,
             overload=status in (408, 503, 529),
+            stops=stops,
+            hint=likely_fix(
+                status,
+                error,
+                endpoint=self.endpoint,
+                model=self.name,
+                key_variable=self._key_variable,
+            ),
+        )
+
+    def _redirected(self, response: Reply) -> FailedAttempt:
+        target = urljoin(self.endpoint, response.location or "")
+        place = origin(target) if urlsplit(target).netloc else "another address"
+        return FailedAttempt(
+            "bad_request",
+            f"{self._place} answered {response.status} and redirects to {self._clean(place)}; redirects are "
+            "not followed, because the prompt and the key would go with them",
+            final=True,
+            stops=True,
+            hint=likely_fix(response.status, {}, endpoint=self.endpoint, model=self.name, key_variable=None),
         )
 
     @property
@@ -282,8 +379,10 @@ def import_client() -> None:
         importlib.import_module(name)
 
 
-def chat_client(endpoint: str, api_key: str, connections: int) -> openai.AsyncOpenAI:
-    """Return a client without its own retries and timeouts.
+def chat_client(
+    endpoint: str, api_key: str, connections: int, max_bytes: int = int(MAX_ANSWER_MB * 1_000_000)
+) -> openai.AsyncOpenAI:
+    """Return a client without its own retries and timeouts. It follows no redirects.
 
     Ours cover a whole attempt. `max_connections` must be a number: `None` means 100 with this transport.
     Proxies of the environment are not used for this machine, and the organisation headers of OpenAI are sent
@@ -298,6 +397,8 @@ def chat_client(endpoint: str, api_key: str, connections: int) -> openai.AsyncOp
         timeout=httpx2.Timeout(None, connect=30.0),
         trust_env=not is_loopback(endpoint),
         verify=tls_context(),
+        follow_redirects=False,
+        event_hooks={"response": [partial(_read_within, max_bytes)]},
     )
     headers: dict[str, Any] = {"Authorization": f"Bearer {api_key}"}
     if origin(endpoint) != origin(OPENAI_ENDPOINT):
@@ -314,47 +415,76 @@ def read_schema_prompt(data_dir: Path) -> str:
     return read_prompt(data_dir, "json_answer").user
 
 
+async def _read_within(max_bytes: int, response: httpx2.Response) -> None:
+    """Read an answer up to the limit, before the client reads it without one."""
+    size = 0
+    parts = []
+    async for part in response.aiter_bytes():
+        size += len(part)
+        if size > max_bytes:
+            await response.aclose()
+            raise AnswerTooLargeError
+        parts.append(part)
+    response._content = b"".join(parts)
+
+
 def _reply(response: httpx2.Response) -> Reply:
-    return Reply(response.status_code, response.content, response.headers.get("retry-after"))
+    headers = response.headers
+    return Reply(
+        response.status_code,
+        response.content,
+        headers.get("retry-after"),
+        headers.get("date"),
+        headers.get("location"),
+    )
 
 
-def _root(error: BaseException) -> BaseException:
+def _describe_error(chain: Sequence[BaseException]) -> str:
     """Return the original cause: this transport reports a closed connection as a timeout."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
+    cause = chain[-1]
+    detail = getattr(cause, "verify_message", None) or getattr(cause, "reason", None)
+    return f"{type(cause).__name__}: {detail}" if isinstance(detail, str) else type(cause).__name__
 
 
-def _never_sent(reason: BaseException) -> bool:
-    return isinstance(reason, (ConnectionRefusedError, socket.gaierror))
+def _server_time(date: str | None) -> float:
+    """Return the server's clock as Unix time, or this machine's if the server does not state it."""
+    try:
+        return parsedate_to_datetime(date).timestamp() if date else time.time()
+    except (TypeError, ValueError, OverflowError):
+        return time.time()
 
 
-def _kind_of(status: int) -> FailureKind:
-    if status in (401, 403):
-        return "unauthorized"
-    if status == 408:
-        return "timeout"
-    if status in (425, 429):
-        return "rate_limit"
-    return "server" if status >= 500 else "bad_request"
+def _error_of(response: Reply, payload: Any) -> dict[str, Any]:
+    """Return the error object of a response, or its plain text. Empty for an HTML page."""
+    if payload is not None:
+        return error_object(payload)
+    text = response.content[:2000].decode("utf-8", "replace").strip()
+    return {} if text.startswith("<") else {"message": text}
 
 
-def _error_of(response: Reply) -> dict[str, Any]:
-    """Return the error object of a response, however the server wraps it. Empty for an HTML page."""
-    payload = _json(response)
-    if payload is None:
-        return {}
-    error = payload.get("error", payload) if isinstance(payload, dict) else payload
-    return error if isinstance(error, dict) else {"message": error}
+def _as_json(body: dict[str, Any]) -> bytes:
+    import orjson
+
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # a lone surrogate
+        return json.dumps(body).encode()
 
 
 def _json(response: Reply) -> Any:
-    """Return the body, or `None` if it is not JSON."""
+    """Return the body, or `None` if it is not JSON.
+
+    A byte order mark, NaN, a bad byte or a lone surrogate does not lose an answer.
+    """
     import orjson
 
     try:
         return orjson.loads(response.content)
     except orjson.JSONDecodeError:
+        pass
+    try:
+        return json.loads(response.content.decode("utf-8-sig", "replace"), strict=False)
+    except (ValueError, RecursionError):
         return None
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
@@ -23,8 +22,9 @@ from schemas.errors import InputError, ModelError
 from schemas.recipe import Limits
 from tasks.models.budget import ROUNDING_USD, Ledger, over_budget
 from tasks.models.cache import fingerprint
+from tasks.models.capabilities import Capabilities, read_refusal
 from tasks.models.openai import chat_client, without_keys
-from tasks.models.openai_format import Dialect, read_completion, refused_parameter, request_body
+from tasks.models.openai_format import read_completion, request_body
 from tasks.models.prices import TokenPrice
 from tasks.models.protocol import (
     Completion,
@@ -34,6 +34,7 @@ from tasks.models.protocol import (
     Request,
     estimate_prompt_tokens,
 )
+from tasks.models.server_errors import is_moderation
 from tasks.run.progress import track
 from tasks.run.retries import Backoff, Retries, RetryPolicy
 from tasks.run.store import write_bytes
@@ -316,7 +317,7 @@ class BatchModel:
         server: BatchServer,
         jobs: JobFolder,
         *,
-        dialect: Dialect,
+        capabilities: Capabilities,
         schema_prompt: str,
         ledger: Ledger,
         price: TokenPrice,
@@ -325,7 +326,7 @@ class BatchModel:
         self._resolved = resolved
         self._server = server
         self._jobs = jobs
-        self._dialect = dialect
+        self._capabilities = capabilities
         self._schema_prompt = schema_prompt
         self._ledger = ledger
         self._price = price
@@ -503,12 +504,12 @@ class BatchModel:
         if status and status < 400:
             return read_completion(payload, request)
         error = _error(line, payload)
-        if error.get("code") == "content_filter":
+        if is_moderation(status, error):
             return Completion(request.tag, "", "content_filter", None, 0, 0, 0.0, False, refusal=True)
         reason = self._server.clean(str(error.get("message") or error.get("code") or "no reason given"))
-        body = request_body(self._name, request, replace(self._dialect, refused=set()), self._schema_prompt)
-        parameter = refused_parameter(status, error, body)
-        adapted = parameter is not None and self._dialect.give_up(parameter, body)
+        body = request_body(self._name, request, Capabilities(self._capabilities.length), self._schema_prompt)
+        refusal = read_refusal(status, error, body)
+        adapted = refusal is not None and self._capabilities.give_up(refusal, body)
         kind = _kind(status, str(error.get("code")))
         return FailedAttempt(
             kind, f"the batch answered {status or 'nothing'}: {reason}", final=_final(kind, adapted)
@@ -517,14 +518,16 @@ class BatchModel:
     def _cost(self, line: dict[str, Any]) -> float:
         status, payload = _response(line)
         answer = read_completion(payload, NO_REQUEST) if status and status < 400 else None
-        if not isinstance(answer, Completion):
+        if isinstance(answer, FailedAttempt):
+            return self._price.cost_usd(*answer.usage) if answer.usage else 0.0
+        if answer is None:
             return 0.0
         return self._price.cost_usd(answer.tokens_in, answer.tokens_out, answer.tokens_in_cached)
 
     def _line(self, key: str, request: Request) -> bytes:
         import orjson
 
-        body = request_body(self._name, request, self._dialect, self._schema_prompt)
+        body = request_body(self._name, request, self._capabilities, self._schema_prompt)
         entry = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body}
         return orjson.dumps(entry) + b"\n"
 

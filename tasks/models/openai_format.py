@@ -7,12 +7,14 @@ fields are only requested if they are needed, and missing ones are estimated or 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from tasks.models.names import OPENAI_ENDPOINT
+from tasks.models.capabilities import Capabilities
+from tasks.models.empty_answers import require_content
 from tasks.models.protocol import (
     Completion,
     FailedAttempt,
@@ -22,77 +24,26 @@ from tasks.models.protocol import (
     estimate_tokens,
 )
 
-OPTIONAL_PARAMETERS = (
-    "response_format",
-    "structured_outputs",
-    "grammar",
-    "top_logprobs",
-    "logprobs",
-    "seed",
-    "max_completion_tokens",
-    "max_tokens",
-    "temperature",
-    "top_p",
-)
 
-
-@dataclass
-class Dialect:
-    """Optional parameters that a server does not support. Learnt from its 400 responses, kept per model.
-
-    Without `response_format` the schema is written into the last message. `max_tokens` and
-    `max_completion_tokens` replace each other. `temperature` and `top_p` are only given up if they are 1, the
-    default of the protocol: any other value would change the measurement.
-    """
-
-    length: str = "max_tokens"
-    refused: set[str] = field(default_factory=set)
-    owner: str | None = None
-    """Owner of the model according to the server (`owned_by`). `llamacpp` and `vllm` can be restricted to
-    choices, each in its own way. `None`: not asked yet. Empty: the server does not state it."""
-
-    @classmethod
-    def of(cls, endpoint: str) -> Dialect:
-        """Return the initial dialect of an endpoint."""
-        if endpoint == OPENAI_ENDPOINT:
-            return cls("max_completion_tokens", owner="openai")
-        return cls()
-
-    def give_up(self, parameter: str, body: dict[str, Any]) -> bool:
-        """Stop sending a parameter. Return False if that is not possible."""
-        if parameter in ("max_tokens", "max_completion_tokens"):
-            return self._swap_length(parameter)
-        if parameter in ("temperature", "top_p") and body.get(parameter) != 1:
-            return False
-        self.refused |= {"logprobs", "top_logprobs"} if "logprobs" in parameter else {parameter}
-        return True
-
-    def _swap_length(self, parameter: str) -> bool:
-        if parameter != self.length:
-            return True
-        replacement = "max_completion_tokens" if parameter == "max_tokens" else "max_tokens"
-        if replacement in self.refused:
-            return False
-        self.refused.add(parameter)
-        self.length = replacement
-        return True
-
-
-def request_body(model: str, request: Request, dialect: Dialect, schema_prompt: str) -> dict[str, Any]:
+def request_body(
+    model: str, request: Request, capabilities: Capabilities, schema_prompt: str
+) -> dict[str, Any]:
     """Return the JSON body of one call.
 
     Args:
         model: Name of the model on the server.
         request: The request.
-        dialect: Parameters that the server supports.
+        capabilities: What the server supports.
         schema_prompt: Text with `$schema` that replaces structured output on servers without it.
     """
     decoding, schema = request.decoding, request.json_schema
     messages = [{"role": m.role, "content": m.content} for m in request.messages]
+    if not capabilities.system_role:
+        messages = without_system_role(messages)
     body: dict[str, Any] = {
         "model": model,
         "messages": messages,
-        dialect.length: decoding.max_tokens,
+        capabilities.length: decoding.max_tokens,
         "temperature": decoding.temperature,
         "top_p": decoding.top_p,
     }
@@ -101,15 +52,33 @@ def request_body(model: str, request: Request, dialect: Dialect, schema_prompt: 
     if decoding.stop:
         body["stop"] = list(decoding.stop)
     if decoding.top_logprobs:
-        body |= {"logprobs": True, "top_logprobs": decoding.top_logprobs}
+        most = capabilities.most_logprobs or decoding.top_logprobs
+        body |= {"logprobs": True, "top_logprobs": min(most, decoding.top_logprobs)}
     if decoding.choices:
-        body |= schema_fields(decoding.choices, dialect.owner)
-    if schema and "response_format" not in dialect.refused:
-        form = {"name": schema.name, "schema": schema.schema, "strict": True}
-        body["response_format"] = {"type": "json_schema", "json_schema": form}
-    elif schema:
-        messages[-1]["content"] += "\n\n" + schema_prompt.replace("$schema", json.dumps(schema.schema))
-    return {name: value for name, value in body.items() if name not in dialect.refused}
+        body |= schema_fields(decoding.choices, capabilities.owner)
+    if schema:
+        if capabilities.structured == "json_schema":
+            form = {"name": schema.name, "schema": schema.schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        else:
+            prompt = schema_prompt.replace("$schema", json.dumps(schema.schema))
+            messages[-1]["content"] += "\n\n" + prompt
+        if capabilities.structured == "json_object":
+            body["response_format"] = {"type": "json_object"}
+    return {name: value for name, value in body.items() if name not in capabilities.refused}
+
+
+def without_system_role(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the messages with the system text before the text of the first user message."""
+    system = "\n\n".join(m["content"] for m in messages if m["role"] == "system")
+    others = [dict(m) for m in messages if m["role"] != "system"]
+    first = next((m for m in others if m["role"] == "user"), None)
+    if not system:
+        return others
+    if first is None:
+        return [{"role": "user", "content": system}, *others]
+    first["content"] = f"{system}\n\n{first['content']}"
+    return others
 
 
 def schema_fields(choices: Sequence[str], owner: str | None) -> dict[str, Any]:
@@ -124,51 +93,45 @@ def schema_fields(choices: Sequence[str], owner: str | None) -> dict[str, Any]:
     return {}
 
 
+def read_model_names(payload: Any) -> tuple[str, ...]:
+    """Return the names in a list of models. Empty if the server has no such list."""
+    return tuple(str(entry["id"]) for entry in _model_entries(payload) if entry.get("id"))
+
+
+def _model_entries(payload: Any) -> list[dict[str, Any]]:
+    listed = payload.get("data") if isinstance(payload, dict) else None
+    return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+
+
 def read_owner(payload: Any, model: str) -> str:
     """Return `owned_by` of the model in a list of models, or of the first model. Empty if it is missing."""
-    listed = payload.get("data") if isinstance(payload, dict) else None
-    entries = [e for e in listed if isinstance(e, dict)] if isinstance(listed, list) else []
+    entries = _model_entries(payload)
     entry = next((e for e in entries if e.get("id") == model), entries[0] if entries else {})
     owner = entry.get("owned_by")
     return owner if isinstance(owner, str) else ""
 
 
-_UNSUPPORTED = re.compile(
-    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra inputs?"
-    r"|unavailable|not available|invalid parameter|not implemented|disabled",
-    re.IGNORECASE,
-)
-
-
-def refused_parameter(status: int, error: dict[str, Any], body: dict[str, Any]) -> str | None:
-    """Return the optional parameter that a 4xx response rejects, or `None` if it rejects none."""
-    message = str(error.get("message") or "")
-    if status not in (400, 403, 422, 501) or not (
-        _UNSUPPORTED.search(message) or "unsupported" in str(error.get("code"))
-    ):
-        return None
-    named = str(error.get("param") or "")
-    for parameter in OPTIONAL_PARAMETERS:
-        if parameter in body and (
-            named.split(".")[0] == parameter or re.search(rf"\b{parameter}\b", message)
-        ):
-            return parameter
-    return None
+REFUSAL_FINISHES = ("content_filter", "refusal", "safety", "guardrail_intervened", "prohibited_content")
+"""Values of `finish_reason` with which servers mark that a filter or the model itself refused."""
 
 
 def read_completion(payload: Any, request: Request) -> Completion | FailedAttempt:
-    """Read the JSON of a 200 response. Without choices the result is a `malformed` failure."""
+    """Read the JSON of a 200 response.
+
+    Returns:
+        A `malformed` failure without choices, and a failure of `empty_answers` without content.
+    """
     choice = _first(payload.get("choices")) if isinstance(payload, dict) else None
     message = choice.get("message") if choice else None
     if choice is None or not isinstance(message, dict):
         return FailedAttempt("malformed", "the server's answer contains no choice", may_be_billed=True)
     refusal = message.get("refusal")
     finish = choice.get("finish_reason")
-    text = _text(message.get("content")) or (refusal if isinstance(refusal, str) else "")
+    text = _text(message.get("content")) or (_clean(refusal) if isinstance(refusal, str) else "")
     usage = payload.get("usage") if isinstance(payload.get("usage"), dict) else {}
     details = usage.get("prompt_tokens_details")
     revision = payload.get("model")
-    return Completion(
+    completion = Completion(
         tag=request.tag,
         text=text,
         finish_reason=finish if isinstance(finish, str) else None,
@@ -177,10 +140,48 @@ def read_completion(payload: Any, request: Request) -> Completion | FailedAttemp
         tokens_out=_count(usage.get("completion_tokens"), estimate_tokens(text)),
         cost_usd=0.0,
         cached=False,
-        refusal=bool(refusal) or finish == "content_filter",
+        refusal=bool(refusal) or str(finish).lower() in REFUSAL_FINISHES,
         logprobs=_logprobs(choice.get("logprobs")),
         tokens_in_cached=_count(details.get("cached_tokens"), 0) if isinstance(details, dict) else 0,
     )
+    if finish == "error":
+        spent = (completion.tokens_in, completion.tokens_out, completion.tokens_in_cached)
+        return FailedAttempt("server", "the server stopped the answer with an error", usage=spent)
+    return require_content(completion, _other_content(message))
+
+
+def has_reasoning(payload: Any) -> bool:
+    """Return whether an answer contains reasoning, in a field of its own or in its text."""
+    choice = _first(payload.get("choices")) if isinstance(payload, dict) else None
+    message = choice.get("message") if choice else None
+    if not isinstance(message, dict):
+        return False
+    return any(message.get(name) for name in REASONING_FIELDS) or "<think>" in _text(message.get("content"))
+
+
+REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
+
+
+def _other_content(message: dict[str, Any]) -> str:
+    """Return what a message without content carries, for an error message."""
+    if _text(message.get("content")).strip():
+        return ""
+    if any(message.get(name) for name in REASONING_FIELDS):
+        return "it contains only reasoning"
+    return "it contains only tool calls" if message.get("tool_calls") else ""
+
+
+def error_in_answer(payload: Any) -> tuple[int, dict[str, Any]] | None:
+    """Return status and error object of a 200 response that is an error, or `None` if it is an answer."""
+    if not isinstance(payload, dict):
+        return None
+    choice = _first(payload.get("choices"))
+    error = payload.get("error") if choice is None else choice.get("error")
+    if not error:
+        return None
+    error = error if isinstance(error, dict) else {"message": str(error)}
+    code = str(error.get("code") or error.get("status") or "")
+    return (int(code) if re.fullmatch(r"[45]\d\d", code) else 502), error
 
 
 def _first(value: Any) -> dict[str, Any] | None:
@@ -189,12 +190,22 @@ def _first(value: Any) -> dict[str, Any] | None:
 
 def _text(content: Any) -> str:
     if isinstance(content, list):
-        return "".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
-    return content if isinstance(content, str) else ""
+        parts = (p.get("text") for p in content if isinstance(p, dict) and p.get("type") != "thinking")
+        return _clean("".join(part for part in parts if isinstance(part, str)))
+    return _clean(content) if isinstance(content, str) else ""
+
+
+def _clean(text: str) -> str:
+    """Replace lone surrogates, which cannot be stored, and remove a byte order mark."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.removeprefix("\ufeff")
 
 
 def _count(value: Any, default: int) -> int:
-    return value if isinstance(value, int) and value >= 0 else default
+    return value if isinstance(value, int) and value >= 0 and not isinstance(value, bool) else default
 
 
 def _logprobs(value: Any) -> tuple[TokenLogprob, ...]:
@@ -204,14 +215,26 @@ def _logprobs(value: Any) -> tuple[TokenLogprob, ...]:
     try:
         return tuple(
             TokenLogprob(
-                str(entry["token"]),
-                float(entry["logprob"]),
-                tuple((str(t["token"]), float(t["logprob"])) for t in entry.get("top_logprobs") or ()),
+                _clean(str(entry["token"])),
+                _finite(entry["logprob"]),
+                tuple(
+                    (_clean(str(t["token"])), _finite(t["logprob"])) for t in entry.get("top_logprobs") or ()
+                ),
             )
             for entry in content
         )
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return ()
+
+
+def _finite(logprob: Any) -> float:
+    """Return ln p. Minus infinity and values that are no numbers become a very small probability."""
+    value = float(LEAST_LOGPROB if logprob is None else logprob)
+    return value if math.isfinite(value) else LEAST_LOGPROB
+
+
+LEAST_LOGPROB = -9999.0
+"""ln p that the OpenAI API itself gives to tokens that are practically impossible."""
 
 
 # Scoring a given text

@@ -107,14 +107,15 @@ async def _ping_one(model: ModelName, settings: ModelSettings) -> None:
     server = OpenAIChat(model.name, model.endpoint, api_key=key, connections=1, schema_prompt="")
     try:
         async with asyncio.timeout(PING_TIMEOUT_S):
-            status = await server.models_status()
+            listed = await server.list_models()
     except TimeoutError:
-        status = FailedAttempt("timeout", f"{place} did not answer within {PING_TIMEOUT_S:g} s")
+        listed = FailedAttempt("timeout", f"{place} did not answer within {PING_TIMEOUT_S:g} s")
     finally:
         await server.close()
-    if isinstance(status, FailedAttempt):
-        hint = "start the server, or correct the endpoint in the recipe"
-        raise InputError(status.message, place=str(model), hint=hint)
+    if isinstance(listed, FailedAttempt):
+        hint = listed.hint or "start the server, or correct the endpoint in the recipe"
+        raise InputError(listed.message, place=str(model), hint=hint)
+    status, _ = listed
     if status >= 500:
         hint = "read the server's log, or correct the endpoint in the recipe"
         raise InputError(f"{place} answers {status}", place=str(model), hint=hint)

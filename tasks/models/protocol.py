@@ -12,8 +12,22 @@ from schemas.errors import BudgetError, ModelError
 
 Role = Literal["system", "user", "assistant"]
 FailureKind = Literal[
-    "rate_limit", "server", "connection", "timeout", "bad_request", "unauthorized", "budget", "malformed"
+    "rate_limit",
+    "server",
+    "connection",
+    "timeout",
+    "bad_request",
+    "unauthorized",
+    "budget",
+    "malformed",
+    "empty",
+    "truncated_reasoning",
+    "too_large",
+    "quota",
 ]
+EMPTY_KINDS: tuple[FailureKind, ...] = ("empty", "truncated_reasoning")
+"""Failures of calls that were answered, but without content. They lower the coverage of an effect, and do not
+count against `validate.max_failure_rate`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +162,12 @@ class FailedAttempt:
     """The server is overloaded: fewer requests should be in flight."""
     may_be_billed: bool = False
     """The server may have answered, and the answer was lost."""
+    stops: bool = False
+    """Every other request to this model would fail in the same way: the key, quota or address is wrong."""
+    hint: str | None = None
+    """Next step for the user, if the cause is known."""
+    usage: tuple[int, int, int] | None = None
+    """Tokens in, out, and from the provider's prompt cache, of an answer that was received and is useless."""
 
 
 Try = Callable[[Request], Awaitable[Completion | FailedAttempt]]
@@ -196,8 +216,13 @@ class FailureCount:
 
     @property
     def failed(self) -> int:
-        """Return the number of failed calls."""
+        """Return the number of failed calls, answers without content included."""
         return self.kinds.total()
+
+    @property
+    def empty(self) -> int:
+        """Return the number of calls that were answered without content."""
+        return sum(self.kinds[kind] for kind in EMPTY_KINDS)
 
     def add(self, model: str, outcome: Outcome) -> None:
         """Count one call."""
@@ -208,6 +233,8 @@ class FailureCount:
 
     def refuse(self) -> None:
         """Check the failures.
+
+        Answers without content count only if no call gave an answer with content.
 
         Raises:
             BudgetError: If the budget did not cover a call.
@@ -220,7 +247,9 @@ class FailureCount:
                 hint="raise `budget.usd` (or --budget) and run the same command again: "
                 "received answers are kept",
             )
-        if self.failed > self.tolerated * self.calls:
+        if self.failed - self.empty > self.tolerated * self.calls or (
+            self.failed == self.calls > 0 and self.tolerated < 1
+        ):
             kinds = ", ".join(f"{n} × {kind}" for kind, n in self.kinds.most_common())
             raise ModelError(
                 f"{self.failed} of {self.calls} calls failed ({kinds}); {self.tolerated:.0%} are tolerated",

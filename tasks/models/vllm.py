@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.errors import InputError, ModelError
+from tasks.models.empty_answers import require_content
 from tasks.models.names import ModelName, fingerprint_folder, model_folder
 from tasks.models.protocol import Completion, FailedAttempt, Message, Request, TokenLogprob
 
@@ -233,7 +234,7 @@ def read_output(output: Any, request: Request, revision: str | None) -> Completi
     answer = output.outputs[0]
     if answer.finish_reason not in ("stop", "length"):
         return FailedAttempt("server", f"the engine gave the request up ({answer.finish_reason})")
-    return Completion(
+    completion = Completion(
         tag=request.tag,
         text=answer.text,
         finish_reason=answer.finish_reason,
@@ -244,6 +245,7 @@ def read_output(output: Any, request: Request, revision: str | None) -> Completi
         cached=False,
         logprobs=token_logprobs(answer.token_ids, answer.logprobs or (), request.decoding.top_logprobs),
     )
+    return require_content(completion)
 
 
 def token_logprobs(

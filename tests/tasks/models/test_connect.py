@@ -216,7 +216,7 @@ def test_a_long_outage_stops_the_stage_and_keeps_the_answers(tmp_path: Path, hea
 
 
 def test_a_long_requested_wait_is_reported_once(tmp_path: Path, heard: list[str]) -> None:
-    busy = [status(429, retry_after="1", message="too busy")] * 4
+    busy = [status(429, retry_after="1", message="too busy")]
     with OpenAIServer("yes", faults=busy) as server:
         settings = settings_for(tmp_path, server.model(), limits=Limits(max_in_flight=4))
         assert len(answers(server.model(), settings, questions(8))) == 8

@@ -75,7 +75,7 @@ def test_an_unusable_answer_is_repaired_with_its_problem(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "answer",
-    ["The score is four.", '{"score": 4}', '{"why": "x", "score": "4"}', '{"why": "x", "score": true}', ""],
+    ["The score is four.", '{"score": 4}', '{"why": "x", "score": "4"}', '{"why": "x", "score": true}'],
 )
 def test_an_answer_that_stays_unusable_is_an_abstention(tmp_path: Path, answer: str) -> None:
     with OpenAIServer(answer) as server:
@@ -95,15 +95,23 @@ def test_a_refusal_is_an_abstention_and_is_not_asked_again(tmp_path: Path, fault
     assert result.reason == "refused"
 
 
-@pytest.mark.parametrize(("text", "tries"), [(None, 1), (" ", 1), ('{"why": "ru', 2)])
-def test_a_truncated_answer_is_repaired_only_if_it_has_text(
-    tmp_path: Path, text: str | None, tries: int
+@pytest.mark.parametrize("text", [None, " "])
+def test_an_answer_that_ends_before_it_began_is_a_failure_and_is_not_repaired(
+    tmp_path: Path, text: str | None
 ) -> None:
-    with OpenAIServer(Reply(text, finish_reason="length")) as server:
+    replies = iter([Reply(GOOD), Reply(text, finish_reason="length")])
+    with OpenAIServer(lambda messages, body: next(replies)) as server:
+        found = verdicts(server, tmp_path, questions(2)).values()
+        assert len(server.requests) == 2
+    assert [r.reason for r in found if isinstance(r, Abstention)] == ["failed:truncated_reasoning"]
+
+
+def test_a_truncated_answer_with_text_is_repaired(tmp_path: Path) -> None:
+    with OpenAIServer(Reply('{"why": "ru', finish_reason="length")) as server:
         (result,) = verdicts(server, tmp_path, questions(1)).values()
-        assert len(server.requests) == tries
+        assert len(server.requests) == 2
     assert isinstance(result, Abstention)
-    assert (result.reason, result.spent.tries) == ("truncated", tries)
+    assert (result.reason, result.spent.tries) == ("truncated", 2)
 
 
 def test_a_polite_refusal_in_prose_is_never_a_score(tmp_path: Path) -> None:

@@ -1,0 +1,272 @@
+"""What a server can do with a model: learnt from the requests that it refuses, once per model.
+
+A refused parameter is left out from then on, or replaced by the next best: `max_completion_tokens` by
+`max_tokens`, a strict schema by JSON mode and then by the schema in the prompt, the system role by the first
+user message. Every change is recorded, because it can change the answers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+from tasks.models.names import OPENAI_ENDPOINT
+from tasks.run.store import write_bytes
+
+StructuredOutput = Literal["json_schema", "json_object", "prompt"]
+"""How a JSON schema is sent: enforced by the server, as JSON mode with the schema in the prompt, or only in
+the prompt."""
+
+OPTIONAL_PARAMETERS = (
+    "response_format",
+    "structured_outputs",
+    "grammar",
+    "top_logprobs",
+    "logprobs",
+    "seed",
+    "max_completion_tokens",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "stop",
+    "reasoning_effort",
+    "chat_template_kwargs",
+)
+REQUIRED = ("model", "messages")
+FILE = "capabilities.json"
+
+
+@dataclass
+class Capabilities:
+    """What a server supports for one model, as far as it is known. Kept per model and process."""
+
+    length: str = "max_tokens"
+    """Name of the token limit."""
+    refused: set[str] = field(default_factory=set)
+    """Parameters that are not sent."""
+    owner: str | None = None
+    """Owner of the model according to the server (`owned_by`). `llamacpp` and `vllm` can be restricted to
+    choices, each in its own way. `None`: not asked yet. Empty: the server does not state it."""
+    system_role: bool = True
+    """Whether system messages are accepted. If not, their text precedes the first user message."""
+    structured: StructuredOutput = "json_schema"
+    most_logprobs: int | None = None
+    """Largest number of alternatives per token. `None`: no limit is known."""
+    reasoning: bool = False
+    """Whether an answer had reasoning in a field of its own or in a `<think>` block."""
+    changes: dict[str, str] = field(default_factory=dict)
+    """What is sent differently from what was requested, by parameter, as a sentence."""
+
+    @classmethod
+    def of(cls, endpoint: str) -> Capabilities:
+        """Return what is assumed of an endpoint before the first request."""
+        if endpoint == OPENAI_ENDPOINT:
+            return cls("max_completion_tokens", owner="openai")
+        return cls()
+
+    def give_up(self, refusal: Refusal, body: Mapping[str, Any]) -> bool:
+        """Adapt to a refusal. Return False if the request cannot be sent in another form."""
+        name = refusal.parameter
+        if name == "system":
+            self.system_role = False
+            self.changes["system"] = "system role refused: its text precedes the first user message"
+            return True
+        if name in ("max_tokens", "max_completion_tokens"):
+            return self._swap_length(name)
+        if name == "response_format":
+            return self._weaken_format(refusal, body)
+        if "logprobs" in name:
+            return self._limit_logprobs(refusal, body)
+        self.refused.add(name)
+        self.changes[name] = _dropped(name, body.get(name))
+        return True
+
+    def _swap_length(self, name: str) -> bool:
+        if name != self.length:
+            return True
+        other = "max_completion_tokens" if name == "max_tokens" else "max_tokens"
+        if other in self.refused:
+            return False
+        self.refused.add(name)
+        self.length = other
+        return True
+
+    def _weaken_format(self, refusal: Refusal, body: Mapping[str, Any]) -> bool:
+        sent = str((body.get("response_format") or {}).get("type"))
+        if sent != self.structured:  # sent before another request learnt better
+            return True
+        weaker = sent == "json_schema" and refusal.value_only
+        self.structured = "json_object" if weaker else "prompt"
+        if not weaker:
+            self.refused.add("response_format")
+        self.changes["response_format"] = f"{sent} refused, schema in the prompt" + (
+            " with JSON mode" if weaker else ""
+        )
+        return True
+
+    def _limit_logprobs(self, refusal: Refusal, body: Mapping[str, Any]) -> bool:
+        asked = int(body.get("top_logprobs") or 0)
+        if refusal.limit is not None and 0 < refusal.limit < asked:
+            self.most_logprobs = min(refusal.limit, self.most_logprobs or refusal.limit)
+            self.changes["top_logprobs"] = f"{asked} alternatives requested, at most {refusal.limit} allowed"
+            return True
+        self.refused |= {"logprobs", "top_logprobs"}
+        self.changes["logprobs"] = "log-probabilities requested and not available"
+        return True
+
+    def describe(self) -> dict[str, Any]:
+        """Return the record that `counterfoil models` prints and the run keeps."""
+        fixed = "temperature" in self.refused
+        return {
+            "system_role": self.system_role,
+            "temperature": "server default" if fixed else "free",
+            "token_limit": self.length,
+            "seed": "seed" not in self.refused,
+            "logprobs": False if "logprobs" in self.refused else self.most_logprobs or True,
+            "response_format": self.structured,
+            "reasoning": self.reasoning,
+            "owner": self.owner,
+            "changes": dict(sorted(self.changes.items())),
+        }
+
+
+def _dropped(name: str, value: Any) -> str:
+    shown = json.dumps(value, ensure_ascii=False) if isinstance(value, (int, float, str)) else "value"
+    return f"{name} {shown[:60]} requested, server default used"
+
+
+_known: dict[tuple[str, str], Capabilities] = {}
+_known_lock = Lock()
+
+
+def capabilities_of(endpoint: str, name: str) -> Capabilities:
+    """Return this process's knowledge of a model's server."""
+    with _known_lock:
+        return _known.setdefault((endpoint, name), Capabilities.of(endpoint))
+
+
+# Keeping what was learnt with the run
+
+
+def keep_capabilities(run_dir: Path, model: str, capabilities: Capabilities) -> None:
+    """Write what was learnt about a model into the run directory, if anything was."""
+    if not (capabilities.changes or capabilities.refused or capabilities.reasoning):
+        return
+    with _known_lock:
+        kept = read_capabilities(run_dir)
+        if kept.get(model) == (record := capabilities.describe()):
+            return
+        run_dir.mkdir(parents=True, exist_ok=True)
+        content = json.dumps({**kept, model: record}, indent=1, sort_keys=True, ensure_ascii=False)
+        write_bytes(run_dir / FILE, content.encode())
+
+
+def read_capabilities(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """Return the records of a run by model. Empty if nothing was learnt."""
+    try:
+        kept = json.loads((run_dir / FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+# Reading a refusal
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A parameter that a server refused."""
+
+    parameter: str
+    """A parameter of the request, or `system` for the system role."""
+    value_only: bool = False
+    """The parameter is known, and only this value of it is refused."""
+    limit: int | None = None
+    """The largest value that is allowed."""
+
+
+_UNSUPPORTED = re.compile(
+    r"unsupported|not support|doesn.t support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed"
+    r"|extra[_ ]?(inputs?|forbidden|fields?)|unavailable|not available|invalid (parameter|value|schema)"
+    r"|not implemented|disabled|not enabled|must be one of|supported values|input should be|only the default"
+    r"|strictly positive|must be (in|between|at least|at most|greater|less|positive)|out of range"
+    r"|deprecated|cannot be (used|set|specified)|greater than max|max(imum)? allowed|is not a valid"
+    r"|incompatible|no such (field|parameter)",
+    re.IGNORECASE,
+)
+_VALUE = re.compile(
+    r"json_schema|invalid (value|schema)|supported values|must be one of|input should be|\btype\b",
+    re.IGNORECASE,
+)
+_LENGTH = re.compile(
+    r"context (length|window|size)|too (large|long|high|many)|maximum (context|length|number)|exceed|reduce"
+    r"|at most \d+ (completion )?tokens",
+    re.IGNORECASE,
+)
+_SYSTEM = re.compile(
+    r"system (role|prompt|message|instruction)s?\b.*(not|un)|(developer|system) instruction"
+    r"|roles? must alternate|only user(,| and| or) ?(model|assistant)|unexpected role.{0,12}system"
+    r"|(role|messages).{0,40}(not|un)\w* .{0,20}.system|does not support.{0,20}system"
+    r"|system role not supported|first message.{0,40}user",
+    re.IGNORECASE | re.DOTALL,
+)
+_LIMIT = re.compile(
+    r"(?:at most|max(?:imum)?(?: allowed| value)?(?: is| of)?|less than or equal to|<=|no more than"
+    r"|between \d+ and|\[0, ?)\s*:?\s*(\d+)",
+    re.IGNORECASE,
+)
+
+
+def read_refusal(status: int, error: Mapping[str, Any], body: Mapping[str, Any]) -> Refusal | None:
+    """Return the part of a request that a response refuses, or `None` if it refuses none.
+
+    Servers name it in `param`, in the `loc` of FastAPI's errors, or only in the message. A limit on the
+    length that is too large for the context is not a refusal: the request itself does not fit.
+
+    Args:
+        status: HTTP status. 500 counts for chat templates, and if the message names a parameter.
+        error: The error object.
+        body: The request.
+    """
+    if status not in (400, 403, 404, 415, 422, 500, 501):
+        return None
+    message = str(error.get("message") or "")
+    named = _named(error, message)
+    roles = {str(part.get("role")) for part in body.get("messages", ()) if isinstance(part, Mapping)}
+    if "system" in roles and (_SYSTEM.search(message) or named.startswith("messages")):
+        return Refusal("system")
+    code = f"{error.get('code')} {error.get('type')}"
+    if not (_UNSUPPORTED.search(message) or "unsupported" in code or "extra_forbidden" in code):
+        return None
+    for parameter in _sent(body):
+        if named.split(".")[0] == parameter or re.search(rf"\b{re.escape(parameter)}\b", message):
+            if parameter.startswith("max_") and _LENGTH.search(message):
+                continue
+            limit = _LIMIT.search(message)
+            return Refusal(parameter, bool(_VALUE.search(message)), int(limit[1]) if limit else None)
+    if "response_format" in body and re.search(r"json_(schema|object)|structured output", message):
+        return Refusal("response_format", True)
+    if "logprobs" in body and re.search(r"log[- ]?prob", message, re.IGNORECASE):
+        limit = _LIMIT.search(message)
+        return Refusal("logprobs", limit=int(limit[1]) if limit else None)
+    return None
+
+
+def _sent(body: Mapping[str, Any]) -> list[str]:
+    """Return the optional parameters of a request, those of this module first."""
+    known = [name for name in OPTIONAL_PARAMETERS if name in body]
+    return known + [name for name in body if name not in known and name not in REQUIRED]
+
+
+def _named(error: Mapping[str, Any], message: str) -> str:
+    """Return the path of the refused field, such as `messages.0.role`. Empty if it is not named."""
+    named = error.get("param") or error.get("field")
+    if isinstance(named, str) and named:
+        return named.removeprefix("body.").replace("[", ".")
+    found = re.search(r"['\"]?loc['\"]?: ?[(\[]['\"]body['\"], ?([^)\]]+)", message)
+    return ".".join(re.findall(r"[\w-]+", found[1])) if found else ""
