@@ -18,7 +18,9 @@ ModelName = Annotated[
 ]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 MAX_COUNT = 1_000_000_000
-"""Upper bound of numbers of questions, rows and rounds."""
+"""Upper bound of every number in a recipe."""
+MAX_TEXT = 20_000
+"""Longest text in a recipe, in characters."""
 
 Strategy = Literal["quotas", "map_elites", "thompson", "random"]
 Comparison = Literal["all_at_once", "pairwise"]
@@ -30,7 +32,13 @@ TooFewNegatives = Literal["keep_row", "drop_row", "backfill"]
 class Section(BaseModel):
     """Part of a recipe. Frozen, and rejects unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        str_max_length=MAX_TEXT,
+    )
 
 
 class Models(Section):
@@ -111,10 +119,15 @@ class Family(Section):
     """Settings of one question family."""
 
     questions: int = Field(
-        default=0, ge=0, description="number of questions to draw, without twins and controls; 0: all"
+        default=0,
+        ge=0,
+        le=MAX_COUNT,
+        description="number of questions to draw, without twins and controls; 0: all",
     )
     samples: int = Field(default=3, ge=1, le=1000, description="answers per variant")
-    max_tokens: int = Field(default=300, ge=1, description="length limit of an answer in tokens")
+    max_tokens: int = Field(
+        default=300, ge=1, le=MAX_COUNT, description="length limit of an answer in tokens"
+    )
     temperature: float = Field(default=1.0, ge=0, le=2, description="sampling temperature of the answers")
     framings: tuple[Literal["explicit", "implicit"], ...] = Field(
         default=("explicit",),
@@ -137,7 +150,9 @@ class Evolve(Section):
     """Search for questions in rounds of mutate, respond, judge and select. Applies to the family `open`."""
 
     rounds: int = Field(default=0, ge=0, le=100, description="rounds after round 0, which asks the seeds")
-    questions_per_round: int = Field(default=200, ge=1, description="without twins and controls")
+    questions_per_round: int = Field(
+        default=200, ge=1, le=MAX_COUNT, description="without twins and controls"
+    )
     strategy: Strategy = Field(
         default="thompson",
         description="`thompson` samples domains and operators by their success; `quotas` allocates questions "
@@ -152,6 +167,7 @@ class Evolve(Section):
     max_tokens: int = Field(
         default=400,
         ge=50,
+        le=MAX_COUNT,
         description="length limit of the generator's answers in tokens; reasoning models need more",
     )
     save_threshold: float | None = Field(
@@ -162,7 +178,7 @@ class Evolve(Section):
         "the A/A and placebo controls so far",
     )
     max_saved: int | None = Field(
-        default=None, ge=1, description="accepted questions after which the search stops"
+        default=None, ge=1, le=MAX_COUNT, description="accepted questions after which the search stops"
     )
     fitness: Literal["normalised", "search"] = Field(
         default="normalised", description="published formula that turns scores into fitness"
@@ -194,10 +210,13 @@ class Judging(Section):
         default="all_at_once", description="show all variants side by side, or two at a time"
     )
     split: float = Field(
-        default=0.25, ge=0, description="minimum range of the judges' fitness for a split panel"
+        default=0.25, ge=0, le=MAX_COUNT, description="minimum range of the judges' fitness for a split panel"
     )
     max_tokens: int = Field(
-        default=900, ge=50, description="length limit of a verdict in tokens; reasoning models need more"
+        default=900,
+        ge=50,
+        le=MAX_COUNT,
+        description="length limit of a verdict in tokens; reasoning models need more",
     )
     length_control: bool = Field(default=True, description="also report effects adjusted for answer length")
     audit: Literal["off", "warn", "stop"] = Field(
@@ -247,12 +266,16 @@ class Relabel(Section):
         description="for `graded`: agreement and grade needed to promote / to remove",
     )
     candidates: int = Field(default=5, ge=1, le=100, description="mined near misses per accepted question")
-    min_negatives: int = Field(default=1, ge=0, description="minimum number of negatives per row")
+    min_negatives: int = Field(
+        default=1, ge=0, le=MAX_COUNT, description="minimum number of negatives per row"
+    )
     too_few: TooFewNegatives = Field(
         default="keep_row",
         description="for rows with fewer than `min_negatives`; `backfill` mines others from the file",
     )
-    max_promoted: int = Field(default=7, ge=1, description="rows with more promotions are flagged ambiguous")
+    max_promoted: int = Field(
+        default=7, ge=1, le=MAX_COUNT, description="rows with more promotions are flagged ambiguous"
+    )
     files: tuple[RetrievalFile, ...] = ()
 
 
@@ -299,7 +322,7 @@ class Validate(Section):
         default=0.8,
         ge=0,
         le=1,
-        description="smallest share of readable answers, of all asked for; an effect below it is not measured",
+        description="smallest share of readable answers, of all asked; an effect below it is not measured",
     )
     below_coverage: Literal["stop", "report"] = Field(
         default="stop",
@@ -309,8 +332,8 @@ class Validate(Section):
         default=0.9,
         ge=0,
         le=1,
-        description="smallest share of usable answers of a judge or generator, of all asked for; below it the "
-        "build stops",
+        description="smallest share of usable answers of a judge or generator, of all asked; below it "
+        "the build stops",
     )
 
 
@@ -335,22 +358,27 @@ class Limits(Section):
     max_in_flight: int = Field(
         default=64, ge=1, le=4096, description="concurrent calls, reduced if throttled"
     )
-    requests_per_minute: int | None = Field(default=None, ge=1, description="default: no limit")
-    tokens_per_minute: int | None = Field(default=None, ge=1, description="default: no limit")
-    timeout_s: float = Field(default=120.0, gt=0, description="timeout per attempt in seconds")
+    requests_per_minute: int | None = Field(default=None, ge=1, le=MAX_COUNT, description="default: no limit")
+    tokens_per_minute: int | None = Field(default=None, ge=1, le=MAX_COUNT, description="default: no limit")
+    timeout_s: float = Field(default=120.0, gt=0, le=MAX_COUNT, description="timeout per attempt in seconds")
     attempts: int = Field(default=6, ge=1, le=50, description="attempts per call, including the first")
     outage_s: float = Field(
         default=300.0,
         ge=0,
+        le=MAX_COUNT,
         description="seconds that a server may be unreachable before the build stops",
     )
     patience_s: float = Field(
         default=120.0,
         gt=0,
+        le=MAX_COUNT,
         description="seconds that a server may refuse every request before the build stops",
     )
     max_answer_mb: float = Field(
-        default=8.0, gt=0, description="largest answer in megabytes, decompressed; larger ones are failures"
+        default=8.0,
+        gt=0,
+        le=MAX_COUNT,
+        description="largest answer in megabytes, decompressed; larger ones are failures",
     )
 
 
@@ -358,7 +386,10 @@ class Budget(Section):
     """Spending limit."""
 
     usd: float = Field(
-        default=0.0, ge=0, description="maximum cost of the build in dollars, resumed runs included"
+        default=0.0,
+        ge=0,
+        le=MAX_COUNT,
+        description="maximum cost of the build in dollars, resumed runs included",
     )
     free: tuple[str, ...] = Field(
         default=(), description="models without cost, such as your own server; embedded and replay are free"

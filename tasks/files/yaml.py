@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +15,12 @@ from schemas.errors import InputError
 M = TypeVar("M", bound=BaseModel)
 
 MAX_BYTES = 16 << 20
+MAX_DEPTH = 64
+"""Deepest nesting. A parser that recurses would end the process on far deeper texts."""
+MAX_FAULTS = 20
+"""Most mistakes of a file that an error lists."""
+MAX_NODES = 2_000_000
+"""Most values after aliases (`*name`) and merge keys (`<<`) are expanded."""
 
 
 def read_yaml(path: Path, model: type[M], *, hint: str | None = None) -> M:
@@ -30,21 +38,78 @@ def read_yaml(path: Path, model: type[M], *, hint: str | None = None) -> M:
 
 def parse_yaml(text: str, model: type[M], *, place: str, hint: str | None = None) -> M:
     """Parse a YAML text into `model`. `place` names it in errors."""
-    try:
-        data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader subclass
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        position = f"{place}:{mark.line + 1}:{mark.column + 1}" if mark else place
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise InputError(f"not readable as YAML: {problem}", place=position, hint=hint) from None
-    except RecursionError:
-        raise InputError("nested too deeply", place=place) from None
+    data = load_yaml(text, place=place, hint=hint)
     if not isinstance(data, dict):
         raise InputError("expected a mapping (`key: value` lines) at the top", place=place, hint=hint)
     try:
         return model.model_validate(data)
     except ValidationError as error:
         raise _explain(error, yaml.compose(text, Loader=_FastLoader), model, place) from None
+
+
+def load_yaml(text: str, *, place: str, hint: str | None = None) -> Any:
+    """Parse a YAML text of unknown origin. Its size and depth are checked before it is loaded.
+
+    Raises:
+        InputError: If it is not YAML, too large, nested too deeply, or has a value that cannot be read.
+    """
+    if len(text) > MAX_BYTES:
+        raise InputError(f"the text is larger than {MAX_BYTES >> 20} MiB", place=place)
+    try:
+        check_expansion(text, place)
+        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader subclass
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        position = f"{place}:{mark.line + 1}:{mark.column + 1}" if mark else place
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not valid YAML"
+        raise InputError(f"not readable as YAML: {problem}", place=position, hint=hint) from None
+    except RecursionError:
+        raise InputError("nested too deeply", place=place) from None
+    except (ValueError, OverflowError, TypeError, AttributeError, LookupError) as error:
+        # The loader raises these for dates such as 2026-99-99 and for numbers of thousands of digits.
+        problem = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise InputError(f"a value cannot be read: {problem}", place=place, hint=hint) from None
+
+
+def check_expansion(text: str, place: str) -> None:
+    """Raise `InputError` if a YAML text is nested too deeply, or too large after its aliases are expanded.
+
+    The events of the parser are read one after the other, so the check itself needs no recursion.
+    """
+    anchors: dict[str, _Extent] = {}
+    opened: list[_Extent] = []
+    for event in yaml.parse(text, Loader=_FastLoader):
+        where = f"{place}:{event.start_mark.line + 1}"
+        ended = None
+        if isinstance(event, yaml.CollectionStartEvent):
+            opened.append(_Extent(event.anchor))
+        elif isinstance(event, yaml.ScalarEvent):
+            ended = _Extent(event.anchor)
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor not in anchors:
+                raise InputError(f"the alias *{event.anchor} names nothing before it", place=where)
+            ended = replace(anchors[event.anchor], anchor=None)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            ended = opened.pop()
+        if ended is not None:
+            if ended.anchor is not None:
+                anchors[ended.anchor] = ended
+            if opened:
+                opened[-1].nodes += ended.nodes
+                opened[-1].depth = max(opened[-1].depth, ended.depth + 1)
+        if len(opened) + (ended.depth if ended else 0) > MAX_DEPTH:
+            raise InputError(f"nested more than {MAX_DEPTH} levels deep", place=where)
+        if max(ended.nodes if ended else 0, opened[-1].nodes if opened else 0) > MAX_NODES:
+            raise InputError(f"more than {MAX_NODES:,} values after its aliases are expanded", place=where)
+
+
+@dataclass
+class _Extent:
+    """Number of values and levels of a part of a YAML text."""
+
+    anchor: str | None
+    nodes: int = 1
+    depth: int = 1
 
 
 _FastLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -56,6 +121,10 @@ class _UniqueKeyLoader(_FastLoader):  # type: ignore[valid-type,misc]
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be a text, not a list or a mapping", key_node.start_mark
+                )
             key = key_node.value
             if key in seen:
                 raise yaml.constructor.ConstructorError(
@@ -69,25 +138,40 @@ class _UniqueKeyLoader(_FastLoader):  # type: ignore[valid-type,misc]
 def _explain(
     error: ValidationError, node: yaml.Node | None, model: type[BaseModel], place: str
 ) -> InputError:
-    first = error.errors()[0]
-    path = tuple(p for p in first["loc"] if not _is_union_tag(p))
-    value, mark = _locate(node, path)
-    key = ".".join(str(p) for p in path) or "(top)"
-    message = first["msg"].removeprefix("Value error, ")
+    faults = list(_faults(error, node, model, place))
     hint = f"`counterfoil recipe --explain` lists every key of a {model.__name__.lower()}"
     if model.__name__ != "Recipe":
         hint = "compare it with the other files in the same folder"
-    if first["type"] == "extra_forbidden":
-        message = "unknown key" + _suggestion(str(path[-1]), model, path[:-1])
-    elif first["type"] == "missing":
-        message = "missing key"
-    more = error.error_count() - 1
-    if more:
+    message, position = faults[0]
+    further = [f"  {also} ({at.removeprefix(f'{place}:')})" for also, at in faults[1:MAX_FAULTS]]
+    if further:
+        more = len(faults) - 1
         message += f" (and {more} more mistake{'s' if more > 1 else ''} in this file)"
-    line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-    secret = first["type"] == "extra_forbidden"  # the value of an unknown key may be a password
-    shown = "" if value is None or secret else f" (it is {value!r})"
-    return InputError(f"{key}: {message}{shown}", place=f"{place}{line}", hint=hint)
+        further += [f"  … and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
+    return InputError("\n".join([message, *further]), place=position, hint=hint)
+
+
+def _faults(
+    error: ValidationError, node: yaml.Node | None, model: type[BaseModel], place: str
+) -> Iterator[tuple[str, str]]:
+    """Yield the message and the place of each mistake, one per place."""
+    seen = set()
+    for fault in error.errors(include_url=False):
+        path = tuple(p for p in fault["loc"] if not _is_union_tag(p))
+        if path in seen:  # the other members of a union
+            continue
+        seen.add(path)
+        value, mark = _locate(node, path)
+        key = ".".join(str(p) for p in path) or "(top)"
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            message = "unknown key" + _suggestion(str(path[-1]), model, path[:-1])
+        elif fault["type"] == "missing":
+            message = "missing key"
+        secret = fault["type"] == "extra_forbidden"  # the value of an unknown key may be a password
+        shown = "" if value is None or secret else f" (it is {value!r})"
+        line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        yield f"{key}: {message}{shown}", f"{place}{line}"
 
 
 def _is_union_tag(part: Any) -> bool:
