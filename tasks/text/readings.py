@@ -6,9 +6,10 @@ This module needs the standard library only, because a copy of it is part of eve
 The order of the rules:
 
 1. Reasoning, markup and quotes are removed.
-2. An explicit final answer wins over everything before it.
-3. An option's own words win over its letter. A letter counts only if it cannot be an article or a list mark.
-4. A negated option is not an answer.
+2. An explicit final answer, or a correction, wins over everything before it.
+3. An option that is alone in its line, sentence or clause is the answer, unless another one is alone as well.
+4. Otherwise all mentions count, except negated, compared and merely discussed ones. An option's own words win
+   over a letter. A letter counts only if it cannot be an article or a part of a name.
 5. More than one option is no answer. Nothing is guessed.
 """
 
@@ -16,9 +17,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
-from functools import cached_property
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cache, cached_property
+from itertools import islice
 from typing import Any, Literal
 
 ReadingForm = Literal["letter", "word", "option", "agreement", "number"]
@@ -29,6 +32,12 @@ ReadingStatus = Literal["read", "unreadable", "refused", "empty"]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 LONGEST = 20_000
 """Characters that are read. The end of a longer answer is kept, because a final answer is at the end."""
+MOST_MENTIONS = 80
+"""Mentions of options that are weighed. An answer with more of them, and no final answer, is unreadable."""
+MOST_PHRASES = 20
+"""Phrases such as `the answer is` that are followed, counted from the end."""
+LONGEST_CLAUSE = 200
+"""Characters of a clause that can be an answer on its own, and of the context of an option."""
 
 
 @dataclass(frozen=True)
@@ -46,66 +55,125 @@ class Reading:
 
 @dataclass(frozen=True)
 class ReaderRules:
-    """Words of one language that the reader knows. The files are in data/readers."""
+    """Words of one language that the reader knows. The files are in data/readers, with examples in en.yaml."""
 
     language: str = ""
     word_boundaries: bool = True
     """Whether words are separated by spaces."""
     articles: tuple[str, ...] = ()
-    final_strong: tuple[str, ...] = ()
-    final_weak: tuple[str, ...] = ()
-    final_links: tuple[str, ...] = ()
+    letter_words: tuple[str, ...] = ()
+    """Letters that are words of the language, such as `a` and `i`."""
     letter_names: tuple[str, ...] = ()
-    not_negations: tuple[str, ...] = ()
+    """Words before a letter that is an option, such as `option`."""
+    after_letter: tuple[str, ...] = ()
+    """Words after a letter that is an option, such as `is`. Before other words, `a` is an article."""
+    not_letters: tuple[str, ...] = ()
+    """Words before a letter that is a part of a name, such as `vitamin`."""
+    final_strong: tuple[str, ...] = ()
+    """Names of the answer, such as `final answer`."""
+    final_weak: tuple[str, ...] = ()
+    """Other openings of an answer, such as `i choose`."""
+    final_links: tuple[str, ...] = ()
+    """Words between such a phrase and the option."""
+    corrections: tuple[str, ...] = ()
+    fillers: tuple[str, ...] = ()
+    """Words that may surround an option that is alone in its clause."""
+    undecided: tuple[str, ...] = ()
+    """Words of an answer that decides for no option, such as `both`."""
+    unknown: tuple[str, ...] = ()
+    """Wordings of an option such as `cannot be determined`."""
     negators: tuple[str, ...] = ()
+    not_negations: tuple[str, ...] = ()
+    """Phrases that hold a negator and negate nothing."""
     contrasts: tuple[str, ...] = ()
+    """Words before the option that was not chosen, such as `rather than`."""
+    concessions: tuple[str, ...] = ()
+    """Openings of a clause that grants something, such as `although`."""
     clause_ends: tuple[str, ...] = ()
+    """Words at which the scope of a negation ends."""
     reasons: tuple[str, ...] = ()
     wrong: tuple[str, ...] = ()
+    """Words that reject the option before them."""
+    right: tuple[str, ...] = ()
+    """Words that confirm the option before them."""
     coordinators: tuple[str, ...] = ()
-    fillers: tuple[str, ...] = ()
     idioms: tuple[str, ...] = ()
+    """Phrases in which a word is not an option, such as `kind of`."""
     yes: tuple[str, ...] = ()
     no: tuple[str, ...] = ()
     yes_openings: tuple[str, ...] = ()
     no_openings: tuple[str, ...] = ()
     no_followers: tuple[str, ...] = ()
+    """Words after `no` if it is an answer. Before other words it is a determiner. Empty: all words."""
     agree: tuple[str, ...] = ()
     disagree: tuple[str, ...] = ()
     neutral: tuple[str, ...] = ()
-    agreement_breakers: tuple[str, ...] = ()
-    """Phrases that name both sides, such as `agree or disagree`."""
-    halves: tuple[str, ...] = ()
-    """Words of half an agreement, such as `partially`."""
-    of_total: tuple[str, ...] = ()
+    both_sides: tuple[str, ...] = ()
+    """Phrases that name both sides or half of one, such as `agree or disagree` and `partially`."""
     first_person: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    """Words for other people, whose opinion is not the answer."""
+    intensifiers: tuple[str, ...] = ()
+    """Words of a strong opinion, such as `strongly`."""
     number_names: tuple[str, ...] = ()
     numbers: dict[str, int] = field(default_factory=dict)
-    number_ranges: tuple[str, ...] = ()
+    totals: tuple[str, ...] = ()
+    """Words between a score and its maximum, such as `out of`."""
+    scales: tuple[str, ...] = ()
+    """Words before a range that is a scale, such as `on a scale of`."""
+    range_words: tuple[str, ...] = ()
+    """Words between the ends of a range."""
+    ordinals: tuple[str, ...] = ()
+    """Endings of an ordinal number, such as `rd`."""
     decimal_comma: bool = False
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> ReaderRules:
-        """Make rules from the content of a file. Words are folded like answers are."""
+        """Make rules from the content of a file. Words are folded like answers are.
+
+        Raises:
+            ValueError: If a key is unknown.
+        """
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known - {"refusal"})
         if unknown:
             raise ValueError(f"unknown keys: {', '.join(unknown)}")
-        folded = {
-            name: tuple(fold(str(word)) for word in value) if isinstance(value, (list, tuple)) else value
-            for name, value in values.items()
-            if name in known
-        }
-        return cls(**folded)
+        return cls(**{name: _fold_words(value) for name, value in values.items() if name in known})
 
-    @cached_property
-    def boundary(self) -> str:
-        """Pattern on both sides of a word."""
-        return r"(?<!\w){}(?!\w)" if self.word_boundaries else "{}"
+    def pattern(self, *names: str) -> re.Pattern[str]:
+        """Return the pattern of the phrases of some fields. It matches nothing without phrases."""
+        phrases = tuple(phrase for name in names for phrase in getattr(self, name))
+        return phrase_pattern(phrases, self.word_boundaries)
+
+
+def _fold_words(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return tuple(fold(str(word)) for word in value)
+    if isinstance(value, dict):
+        return {fold(str(word)): number for word, number in value.items()}
+    return value
 
 
 UNKNOWN_LANGUAGE = ReaderRules()
 """Rules for a language without a file: letters that cannot be misread, and exact options."""
+
+
+@cache
+def phrase_pattern(phrases: tuple[str, ...], word_boundaries: bool) -> re.Pattern[str]:
+    """Return a pattern for any of the phrases, the longest first."""
+    ordered = sorted(set(phrases), key=lambda phrase: (-len(phrase), phrase))
+    words = [p for p in ordered if word_boundaries and re.fullmatch(r"\w(.*\w)?", p)]
+    others = [p for p in ordered if p not in words]
+    parts = [rf"(?<!\w)(?:{_alternatives(words)})(?!\w)"] if words else []
+    for phrase in others:
+        left = r"(?<!\w)" if word_boundaries and re.match(r"\w", phrase) else ""
+        right = r"(?!\w)" if word_boundaries and re.search(r"\w$", phrase) else ""
+        parts.append(left + _alternatives([phrase]) + right)
+    return re.compile(f"(?:{'|'.join(parts)})" if parts else r"(?!)")
+
+
+def _alternatives(phrases: Sequence[str]) -> str:
+    return "|".join(re.escape(phrase).replace(r"\ ", r"\s") for phrase in phrases)
 
 
 def read_answer(
@@ -128,23 +196,32 @@ def read_answer(
     """
     visible = remove_reasoning(text)
     plain = clean(visible)
-    if not re.search(r"\w", plain):
-        return Reading(None, "empty", "", "no_content" if not text.strip() else "nothing_visible")
-    reader = _Reader(tuple(options), form, rules)
-    return reader.read(visible, plain)
+    if not any(unicodedata.category(ch)[0] in "LNS" for ch in plain):
+        return Reading(None, "empty", "", "nothing_visible" if text.strip() else "no_content")
+    plain = _without_symbols(plain)
+    if form == "number":
+        return _NumberReader(rules).read(plain)
+    reader = _AgreementReader if form == "agreement" else _OptionReader
+    return reader(options, form, rules).read(plain)
+
+
+def _unreadable(rule: str, evidence: str = "") -> Reading:
+    return Reading(None, "unreadable", evidence[:80], rule)
 
 
 # --- Clean the text -----------------------------------------------------------------------------------------
 
-_REASONING = re.compile(
-    r"<(think|thinking|thought|reasoning|analysis|scratchpad|reflection)>.*?</\1>", re.S | re.I
+_FINAL = "\x02"
+"""Stands for a mark that the answer follows, such as `\\boxed`."""
+_THOUGHT_TAG = re.compile(
+    r"[<\[◁](/?)(?:\w{1,20}:)?(think|thinking|thought|thoughts|reasoning|analysis|scratchpad|reflection)[>\]▷]",
+    re.I,
 )
-_OPEN_REASONING = re.compile(r"<(think|thinking|thought|reasoning|analysis|scratchpad)>.*\Z", re.S | re.I)
-_CLOSED_REASONING = re.compile(r"\A.*</(think|thinking|thought|reasoning|analysis|scratchpad)>", re.S | re.I)
-_FINAL_CHANNEL = re.compile(r".*<\|channel\|>\s*final\s*(?:<\|[a-z_]+\|>[^<]*)*?<\|message\|>", re.S | re.I)
-_ANY_CHANNEL = re.compile(r"<\|channel\|>\s*(?:analysis|commentary).*\Z", re.S | re.I)
-_BARE_CHANNEL = re.compile(r"\Aanalysis.*assistantfinal", re.S)
-_SPECIAL = re.compile(r"<\|[^|<>]{1,40}\|>|</?s>|\[/?INST\]")
+_FINAL_CHANNEL = re.compile(
+    r"<\|channel\|>\s*final\b[^<]{0,40}(?:<\|constrain\|>[^<]{0,40})?<\|message\|>", re.I
+)
+_OTHER_CHANNEL = re.compile(r"<\|channel\|>\s*(?:analysis|commentary)", re.I)
+_SPECIAL = re.compile(r"<\|[^|<>]{1,40}\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>")
 
 
 def remove_reasoning(text: str) -> str:
@@ -152,52 +229,183 @@ def remove_reasoning(text: str) -> str:
 
     An opened and never closed reasoning block leaves nothing.
     """
-    text = text[-LONGEST:]
-    if _FINAL_CHANNEL.match(text):
-        text = _FINAL_CHANNEL.sub("", text, count=1)
-    text = _ANY_CHANNEL.sub("", text)
-    text = _BARE_CHANNEL.sub("", text)
-    text = _REASONING.sub(" ", text)
-    text = _CLOSED_REASONING.sub(" ", text)
-    text = _OPEN_REASONING.sub(" ", text)
-    return _SPECIAL.sub(" ", text).strip()
+    finals = list(_FINAL_CHANNEL.finditer(text))
+    text = text[finals[-1].end() :] if finals else text
+    other = _OTHER_CHANNEL.search(text)
+    text = text[: other.start()] if other else text
+    if text.startswith("analysis") and "assistantfinal" in text:
+        text = text.rpartition("assistantfinal")[2]
+    return _SPECIAL.sub(" ", "".join(_outside_thoughts(text))).strip()
 
 
-_TAGS = re.compile(r"<(answer|final_answer|final|choice|option|response)>(.*?)</\1>", re.S | re.I)
-_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
-_LATEX_TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit)\s*\{([^{}]*)\}")
-_JSON_KEY = re.compile(r"[\"'](\w[\w ]{0,20})[\"']\s*:\s*")
-_FENCE = re.compile(r"```[\w+-]*\n?|~~~[\w+-]*\n?")
+def _outside_thoughts(text: str) -> list[str]:
+    """Return the parts outside of tags such as `<think>`. A closing tag without an opening one ends reasoning."""
+    kept: list[str] = []
+    start, opened = 0, ""
+    for tag in _THOUGHT_TAG.finditer(text):
+        closes, name = bool(tag[1]), tag[2].casefold()
+        if not opened and not closes:
+            kept.append(text[start : tag.start()])
+            opened = name
+        elif closes and (not opened or opened == name):
+            kept = [*kept, " "] if opened else []
+            start, opened = tag.end(), ""
+    return kept if opened else [*kept, text[start:]]
+
+
+_TAGS = re.compile(r"<(answer|final_answer|final|choice|option|response)>(.{0,2000}?)</\1>", re.S | re.I)
+_OPEN_TAG = re.compile(r"<(?:answer|final_answer)>", re.I)
+_BOXED = re.compile(r"\\f?boxed\s?\{((?:[^{}]|\{[^{}]*\})*)\}")
+_LATEX_TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit)\s?\{([^{}]*)\}")
+_FRACTION = re.compile(r"\\[dt]?frac\s?\{(\d{1,9})\}\s?\{(\d{1,9})\}")
+_JSON_KEY = re.compile(r"[\"'](\w[\w ]{0,20})[\"']\s?:")
+_FENCE = re.compile(r"```[\w+-]{0,20}\n?|~~~[\w+-]{0,20}\n?")
+_HASHED = re.compile(r"^####\s?(?=[-$(\d]|[A-Za-z]\W{0,3}$)", re.M)
 _QUOTES = str.maketrans(
-    {"‘": "'", "’": "'", "‚": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "`": " "}
+    {
+        **dict.fromkeys("‘’‚´", "'"),
+        **dict.fromkeys("“”„«»「」『』《》", '"'),
+        **{"`": " ", "\u2212": "-", "؟": "?", "،": ",", "؛": ";", "、": ",", "\u200f": "", "\u200e": ""},
+    }
 )
 
 
 def fold(text: str) -> str:
     """Return the text in compatibility form and lower case, with plain quotes."""
     folded = unicodedata.normalize("NFKC", text.translate(_QUOTES)).casefold().translate(_QUOTES)
-    return "".join(ch for ch in folded if unicodedata.category(ch) not in ("Cf", "Mn") or ch == "\u0307")
+    return "".join(ch for ch in folded if unicodedata.category(ch) not in ("Cf", "Mn"))
 
 
 def clean(text: str) -> str:
     """Return the text without markup, folded, with one space between words and one line per line."""
-    text = _TAGS.sub(r"\nanswer: \2\n", text)
+    text = text[-LONGEST:].replace(_FINAL, "")
     text = _LATEX_TEXT.sub(r"\1", text)
-    text = _BOXED.sub(r"\nfinal answer: \1\n", text)
-    text = _JSON_KEY.sub(r"\n\1: ", text)
+    text = _FRACTION.sub(lambda m: str(int(m[1]) / int(m[2])) if int(m[2]) else m[0], text)
+    text = _HASHED.sub(_FINAL, text)
+    text = _TAGS.sub(lambda m: f"\n{_FINAL}{m[2].strip()}\n", text)
+    text = _OPEN_TAG.sub(f"\n{_FINAL}", text)
+    text = _BOXED.sub(rf"\n{_FINAL}\1\n", text)
+    text = _JSON_KEY.sub(lambda m: "\n" + m[1].replace("_", " ") + ": ", text)
     text = _FENCE.sub("\n", text)
     text = re.sub(r"\\[\[\]()]|\$+", " ", text)
     text = re.sub(r"</?[a-zA-Z][^<>]{0,80}>", " ", text)
     text = fold(text)
-    text = re.sub(r"\*+|(?<!\w)_+|_+(?!\w)|^\s*#+\s*|^\s*>+\s*|~~", " ", text, flags=re.M)
-    text = re.sub(r"\s*[\u2013\u2014]\s*", " - ", text)
-    text = re.sub(r'"', " ", text)
-    text = re.sub(r"(?<!\w)'|'(?!\w)", " ", text)
+    text = re.sub(r"\*+|(?<!\w)_+|_+(?!\w)|^\s*#+\s|^\s*>+\s|~~|[{}]", " ", text, flags=re.M)
+    text = re.sub(r"[\u2013\u2014]", " - ", text)
+    text = re.sub(r'"|(?<!\w)\'|\'(?!\w)', " ", text)
     lines = (" ".join(line.split()) for line in text.splitlines())
     return "\n".join(line for line in lines if line)
 
 
-# --- Find options -------------------------------------------------------------------------------------------
+_CROSS, _CHECK = "❌✗✘🚫❎", "✅✔☑"
+
+
+def _without_symbols(plain: str) -> str:
+    """Remove emojis. Lines with a cross are removed if another line has a check mark."""
+    lines = plain.split("\n")
+    if any(ch in plain for ch in _CHECK):
+        lines = [line for line in lines if not any(ch in line for ch in _CROSS)]
+    text = "".join(" " if unicodedata.category(ch) == "So" else ch for ch in "\n".join(lines))
+    return "\n".join(" ".join(line.split()) for line in text.split("\n"))
+
+
+# --- Split the text -----------------------------------------------------------------------------------------
+
+_SENTENCE_END = re.compile(r"[!?;]+|\.+(?=\s|$|[^\w\s])|。|\n")
+_CLAUSE_END = re.compile(r"[!?;:,()\[\]\n。]|\.+(?=\s|$|[^\w\s])|…|\s-\s")
+_LIST_MARK = re.compile(r"^\s?(?:\(?\d{1,2}[.)]|[-•·])\s(?=\S)", re.M)
+
+
+def _split(text: str, end: re.Pattern[str]) -> Iterator[str]:
+    """Yield the parts of a text, each with the mark that ends it."""
+    start = 0
+    for mark in end.finditer(text):
+        yield text[start : mark.end()]
+        start = mark.end()
+    yield text[start:]
+
+
+def _bare(text: str) -> str:
+    """Return a text without marks at its ends."""
+    return text.strip(" .!?:;,()[]\n。…-=" + _FINAL)
+
+
+# --- Follow phrases that name the answer --------------------------------------------------------------------
+
+
+class _Reader:
+    """Finds final answers."""
+
+    def __init__(self, rules: ReaderRules) -> None:
+        self.rules = rules
+
+    def final_segments(self, plain: str) -> Iterator[tuple[str, str]]:
+        """Yield what follows each phrase that names the answer: strong phrases first, the last one first."""
+        strong = [(m.end(), "final_answer") for m in re.finditer(_FINAL, plain)]
+        strong += [
+            (m.end(), "final_answer")
+            for m in self.rules.pattern("final_strong").finditer(plain)
+            if self._announces(plain, m.end()) and not self._is_negated_phrase(plain, m.start())
+        ]
+        strong += [(end, "correction") for end in self._corrections(plain)]
+        weak = [
+            (m.end(), "choice")
+            for m in self.rules.pattern("final_weak").finditer(plain)
+            if not self._is_negated_phrase(plain, m.start())
+        ]
+        for positions in (strong, weak):
+            for end, rule in sorted(positions, reverse=True)[:MOST_PHRASES]:
+                segment = self._after(plain, end)
+                if segment:
+                    yield rule, segment
+
+    def _corrections(self, plain: str) -> list[int]:
+        return [m.end() for m in self.rules.pattern("corrections").finditer(plain) if m.start()]
+
+    def _announces(self, plain: str, end: int) -> bool:
+        """Whether a word like `answer` is followed by a colon, a link or nothing else in its line."""
+        rest = plain[end : end + 40].lstrip(" ")
+        return (
+            not rest
+            or rest[0] in ":=-\n(" + _FINAL
+            or self.rules.pattern("final_links").match(rest) is not None
+        )
+
+    def _is_negated_phrase(self, plain: str, start: int) -> bool:
+        before = re.split(r"[\n.,;:!?]", plain[max(0, start - 30) : start])[-1]
+        if self.rules.word_boundaries:
+            before = " ".join(before.split()[-3:])
+        return self._negates(before)
+
+    def _negates(self, clause: str) -> bool:
+        clause = self.rules.pattern("not_negations").sub(" ", clause)
+        return self.rules.pattern("negators").search(clause) is not None
+
+    def _after(self, plain: str, start: int) -> str:
+        """Return the sentence that follows, without links such as `is`."""
+        rest = plain[start : start + 2 * LONGEST_CLAUSE]
+        links = self.rules.pattern("final_links")
+        while True:
+            rest = rest.lstrip(" \n:=,-" + _FINAL)
+            link = links.match(rest)
+            if link is None or not link[0]:
+                break
+            rest = rest[link.end() :]
+        end = _SENTENCE_END.search(rest, 1)
+        if end is None:
+            return rest
+        following = _SENTENCE_END.search(rest, end.end() + 1)
+        if re.fullmatch(r"\W*[a-z]\W*", rest[: end.end()]) and "\n" not in end[0]:  # "B. a nurse"
+            return rest[: following.start()] if following else rest
+        return rest[: end.start()]
+
+    def _before_reason(self, sentence: str) -> str:
+        """Return what precedes a reason, as in `B, because the surgeon …`."""
+        reason = self.rules.pattern("reasons").search(sentence)
+        return sentence[: reason.start()] if reason and _bare(sentence[: reason.start()]) else sentence
+
+
+# --- Options ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -208,613 +416,695 @@ class _Mention:
     start: int
     end: int
     rule: str
+    """`possible` for a letter that may be something else."""
     negated: bool = False
+    affirmed: bool = False
+    aside: bool = False
+    """Whether it is in a reason or a concession, or one of several that are only discussed."""
 
 
-_SENTENCE_END = re.compile(r"[.!?;。！？；]+(?=\s|$|[^\w\s])|[。！？；]|\n")
-_LIST_MARK = re.compile(r"^\s*(?:\(?\d{1,2}[.)]|[-•*·])\s+", re.M)
+_LETTER = r"(?<![a-zß-ɏ0-9_'])(?<![a-z0-9][-&/+@#])([a-{last}])(?![a-zß-ɏ0-9_'+#])(?![-&/@][a-z0-9])"
 
 
-class _Reader:
-    """Reads one answer."""
+class _OptionReader(_Reader):
+    """Reads which option is named, by its words or its letter."""
 
-    def __init__(self, options: tuple[str, ...], form: ReadingForm, rules: ReaderRules) -> None:
-        self.rules = rules
+    def __init__(self, options: Sequence[str], form: str, rules: ReaderRules) -> None:
+        super().__init__(rules)
         self.form = form
-        self.options = tuple(clean(option).strip(" .!:;,") for option in options)
-        self.names = self._names()
-        self.letters = len(options) if form in ("letter", "agreement") else 0
-        yes_no = [self._yes_no(option) for option in self.options]
-        self.yes_no = tuple(yes_no) if {"yes", "no"} <= set(yes_no) else ()
-
-    # Words of the options
-
-    def _names(self) -> list[tuple[str, int]]:
-        """Pair every wording of an option with its index. Wordings that two options share are left out."""
-        found: dict[str, set[int]] = {}
-        for index, option in enumerate(self.options):
-            for wording in {option, self._without_article(option)}:
-                if wording:
-                    found.setdefault(wording, set()).add(index)
-        unique = [(name, next(iter(indices))) for name, indices in found.items() if len(indices) == 1]
-        return sorted(unique, key=lambda pair: -len(pair[0]))
-
-    def _without_article(self, option: str) -> str:
-        first, _, rest = option.partition(" ")
-        return rest if rest and first in self.rules.articles else option
+        self.options = tuple(_bare(clean(option)) for option in options)
+        self.kinds = tuple(self._yes_no(option) for option in self.options)
+        self.is_yes_no = {"yes", "no"} <= set(self.kinds)
+        self.letter = ""
+        if options and form in ("letter", "agreement"):
+            self.letter = _LETTER.format(last=LETTERS[min(len(options), 26) - 1])
 
     def _yes_no(self, option: str) -> str:
         return "yes" if option in self.rules.yes else "no" if option in self.rules.no else ""
 
+    @cached_property
+    def names(self) -> dict[str, int]:
+        """Wordings of the options with their index, the longest first. Shared wordings are left out."""
+        found: dict[str, set[int]] = {}
+        unknown = self.rules.pattern("unknown")
+        unknown_options = [i for i, option in enumerate(self.options) if unknown.search(option)]
+        for index, option in enumerate(self.options):
+            wordings = {option, self._without_article(option)}
+            if unknown_options == [index]:
+                wordings |= set(self.rules.unknown)
+            for wording in wordings - {""}:
+                found.setdefault(wording, set()).add(index)
+        unique = {name: min(indices) for name, indices in found.items() if len(indices) == 1}
+        return dict(sorted(unique.items(), key=lambda pair: -len(pair[0])))
+
+    @cached_property
+    def exact(self) -> dict[str, int]:
+        """Wordings of the options if they are alone: also `yeah` for yes."""
+        words = dict(self.names)
+        for kind, names in (
+            ("yes", self.rules.yes + self.rules.yes_openings),
+            ("no", self.rules.no + self.rules.no_openings),
+        ):
+            if self.is_yes_no:
+                words |= {name: self.kinds.index(kind) for name in names}
+        return words
+
+    def _without_article(self, words: str) -> str:
+        first, _, rest = words.partition(" ")
+        if rest and first in self.rules.articles:
+            return rest
+        for article in self.rules.articles:
+            if article.endswith("'") and words.startswith(article):
+                return words[len(article) :]
+        return words
+
     # The rules in their order
 
-    def read(self, visible: str, plain: str) -> Reading:
-        if self.form == "number":
-            return self._read_number(plain)
-        if self.form == "agreement":
-            return self._read_agreement(plain)
-        exact = [i for i, option in enumerate(self.options) if _letters_of(option) == _letters_of(plain)]
-        if len(exact) == 1 and not self.letters:
-            return Reading(exact[0], "read", plain, "exact")
-        plain = self._without_echo(plain)
-        for rule, segment in self._final_segments(plain):
-            found = self._read_segment(segment, strict=False)
+    def read(self, plain: str) -> Reading:
+        """Return the reading of a cleaned answer."""
+        return self.read_options(plain) or _unreadable("no_option")
+
+    def read_options(self, plain: str) -> Reading | None:
+        """Return the reading, or `None` if no option is named."""
+        plain = self._without_questions(self._without_echo(plain))
+        for rule, segment in self.final_segments(plain):
+            found = self._read_final(segment)
             if found is not None:
-                return Reading(found.value, found.status, found.evidence, rule)
-        opening = self._read_opening(plain)
-        if opening is not None:
-            return opening
-        found = self._read_segment(plain, strict=True)
-        if found is not None:
-            return found
-        return Reading(None, "unreadable", "", "no_option")
+                return replace(found, rule=rule)
+        mentions = self._mentions(plain)
+        if mentions is None:
+            return _unreadable("several_options", plain)
+        alone = self._read_alone(plain)
+        affirmed = {m.option for m in mentions if m.affirmed}
+        if alone is not None:
+            return alone if affirmed <= {alone.value} else _unreadable("several_options", plain)
+        return self._decide(plain, mentions)
+
+    def _corrections(self, plain: str) -> list[int]:
+        """Also `No: B`, if `no` is not an option."""
+        found = super()._corrections(plain)
+        if not self.is_yes_no:
+            words = phrase_pattern(self.rules.no, self.rules.word_boundaries)
+            found += [
+                m.end()
+                for m in words.finditer(plain)
+                if re.search(r"[.,;:!?\n-]\s?$", plain[max(0, m.start() - 2) : m.start()])
+                and plain[m.end() : m.end() + 1] in (",", ":", ";", ".")
+            ]
+        return found
 
     def _without_echo(self, plain: str) -> str:
         """Drop a repeated list of options, if more follows."""
-        if self.form != "letter":
+        if not self.letter:
             return plain
         lines = plain.split("\n")
-        echoes = [line for line in lines if self._is_echo(line)]
+        echoes = {line for line in lines if self._is_echo(line)}
         rest = [line for line in lines if line not in echoes]
-        return "\n".join(rest) if len(set(echoes)) > 1 and rest else plain
+        return "\n".join(rest) if len(echoes) > 1 and rest else plain
 
     def _is_echo(self, line: str) -> bool:
-        marked = re.match(r"^\W*([a-z])\s*[).:\]-]\s*(.+?)\W*$", line)
-        if marked is None or LETTERS.index(marked[1]) >= len(self.options):
-            return False
-        return marked[2].strip() == self.options[LETTERS.index(marked[1])]
+        marked = re.match(r"\W{0,3}([a-z])\s?[).:\]-]\s?(.+)$", line)
+        index = LETTERS.index(marked[1]) if marked else len(self.options)
+        return marked is not None and index < len(self.options) and _bare(marked[2]) == self.options[index]
 
-    # Final answers
+    def _without_questions(self, plain: str) -> str:
+        """Drop questions, such as a repeated one, if anything else is answered."""
+        sentences = list(_split(plain, _SENTENCE_END))
+        rest = [s for s in sentences if not s.endswith("?")]
+        return "".join(rest) if any(_bare(s) for s in rest) else plain
 
-    def _final_segments(self, plain: str) -> Iterable[tuple[str, str]]:
-        """Yield what follows each phrase that names the answer: strong phrases first, the last one first."""
-        for rule, phrases in (("final_answer", self.rules.final_strong), ("choice", self.rules.final_weak)):
-            if not phrases:
+    def _read_final(self, segment: str) -> Reading | None:
+        """Read what follows a phrase such as `the answer is`."""
+        segment = self._before_reason(segment)
+        alone = self._read_alone(segment)
+        if alone is not None:
+            return alone
+        leading = self._leading_letter(segment)
+        mentions = self._mentions(segment)
+        if mentions is None:
+            return _unreadable("several_options", segment)
+        if leading is not None:
+            return leading
+        found = self._decide(segment, mentions)
+        if found is None and self.rules.pattern("undecided").search(segment):
+            return _unreadable("undecided", segment)
+        return found
+
+    def _leading_letter(self, segment: str) -> Reading | None:
+        """Read a letter at the very start of a final answer: `B, as the text mentions a surgeon`."""
+        found = re.match(rf"[\s(\[]*{self.letter}", segment) if self.letter else None
+        if found is None or self._is_word(segment, found.start(1), found.end(1)):
+            return None
+        rest = segment[found.end() :].lstrip(")] ")
+        joined = re.match(r"[,/&]|" + self.rules.pattern("coordinators").pattern, rest)
+        if joined is not None and re.match(rf"\W*{self.letter}", rest[joined.end() :]):
+            return None
+        option = LETTERS.index(found[1])
+        tail = rest[:LONGEST_CLAUSE]
+        if self._rejects(tail) or any(
+            tail.startswith(name) for name in self.names if self.names[name] != option
+        ):
+            return None
+        words = [m for m in self._word_mentions(tail) if m.option != option]
+        if re.match(r"[.:-]\s", tail) and words and words[0].start <= 2:
+            return None
+        return Reading(option, "read", found[1], "letter")
+
+    # An option that is alone
+
+    def _read_alone(self, text: str) -> Reading | None:
+        """Read the option that is alone in its line, sentence or clause. `None` if there is none, or several."""
+        found: dict[int, str] = {}
+        for option, words in self._alone_in(text):
+            found.setdefault(option, words)
+        if len(found) != 1:
+            return None
+        option, words = next(iter(found.items()))
+        return Reading(option, "read", words, "alone")
+
+    def _alone_in(self, text: str) -> Iterator[tuple[int, str]]:
+        """Yield every option that is alone, from the whole text down to clauses."""
+        for line in text.split("\n"):
+            if (found := self._alone(line)) is not None:
+                yield found
                 continue
-            pattern = self._any(phrases)
-            for found in reversed(list(re.finditer(pattern, plain))):
-                if rule == "final_answer" and not self._announces(plain, found):
+            for sentence in _split(line, _SENTENCE_END):
+                if (found := self._alone(sentence)) is not None:
+                    yield found
                     continue
-                segment = self._after(plain, found.end())
-                if segment and not self._is_negated_phrase(plain, found.start()):
-                    yield rule, segment
+                previous = ""
+                for clause in _split(sentence, _CLAUSE_END):
+                    if (found := self._alone(clause)) is not None and not self._labels_wrong(previous):
+                        yield found
+                    previous = clause
 
-    def _announces(self, plain: str, found: re.Match[str]) -> bool:
-        """Whether a word like `answer` is followed by a colon, a link or nothing else in its line."""
-        rest = plain[found.end() :]
-        if re.match(r"\s*(?:[:=\-]|\n|\()", rest):
-            return True
-        if re.match(r"\s*(?:is|was|are|would|will|has|must|should|might|'s|'d)(?!\w)", rest):
-            return True
-        return bool(self._links and re.match(rf"\s*(?:{self._links})", rest)) or not rest.strip()
-
-    def _is_negated_phrase(self, plain: str, start: int) -> bool:
-        before = plain[max(0, start - 25) : start].split("\n")[-1]
-        return (
-            bool(re.search(r"(?:not|n't|never|no|cannot)\s*(?:\w+\s*)?$", before))
-            if self.rules.negators
-            else False
+    def _labels_wrong(self, clause: str) -> bool:
+        """Whether a clause such as `Wrong answer:` rejects what follows."""
+        return clause.endswith(":") and (
+            self._negates(clause) or self.rules.pattern("wrong").search(clause) is not None
         )
 
-    @cached_property
-    def _links(self) -> str:
-        return self._any(self.rules.final_links) if self.rules.final_links else ""
-
-    def _after(self, plain: str, start: int) -> str:
-        """Return the sentence that follows, without links such as `is`."""
-        rest = plain[start:].lstrip(" \n:=-,.(")
-        while True:
-            link = re.match(rf"(?:{self._links})[\s:,]*", rest) if self._links else None
-            if link is None or not link[0]:
-                break
-            rest = rest[link.end() :].lstrip(" \n:=-,(")
-        end = _SENTENCE_END.search(rest, 1)
-        if end is not None and re.fullmatch(r"\W*[a-z]\W*", rest[: end.end()]):
-            following = _SENTENCE_END.search(rest, end.end() + 1)  # "B. a nurse": the words belong to it
-            end = following if following is not None and "\n" not in rest[end.start() : end.end()] else end
-        return rest[: end.start()] if end is not None else rest
-
-    # One segment of the answer
-
-    def _read_segment(self, segment: str, *, strict: bool) -> Reading | None:
-        """Read one stretch of text. `None` means that it names no option.
-
-        Args:
-            segment: The text.
-            strict: Whether a letter needs a mark or a name. At the start of a final answer it needs none.
-        """
-        head = self._before_reason(segment)
-        if head != segment:
-            found = self._read_segment(head, strict=strict)
-            if found is not None:
-                return found
-        words = self._word_mentions(segment)
-        kept = {m.option for m in words if not m.negated}
-        letters = self._letter_mentions(segment, strict=strict) if self.letters else []
-        named = {m.option for m in letters if not m.negated}
-        if len(kept) == 1:
-            return self._reading(segment, next(m for m in words if not m.negated))
-        if len(kept) > 1:
-            leading = [m for m in letters if not m.negated and m.rule == "letter_leading"]
-            if len({m.option for m in leading}) == 1 and len(named) == 1 and not strict:
-                return self._reading(segment, leading[0])
-            return Reading(None, "unreadable", segment[:80], "several_options")
-        if len(named) == 1:
-            return self._reading(segment, next(m for m in letters if not m.negated))
-        if len(named) > 1:
-            return Reading(None, "unreadable", segment[:80], "several_options")
+    def _alone(self, clause: str) -> tuple[int, str] | None:
+        if len(clause) > LONGEST_CLAUSE + max(map(len, self.options), default=0):
+            return None
+        words = _bare(_LIST_MARK.sub("", clause))
+        for words in (words, _bare(self._without_fillers(words))):
+            for name in (words, self._without_article(words)):
+                if name in self.exact:
+                    return self.exact[name], name
+            lettered = (
+                re.fullmatch(rf"{self.letter}\s?(?:[).:\],=-]\s?)+(.*)", words) if self.letter else None
+            )
+            if lettered is not None and self.exact.get(_bare(lettered[2])) is not None:
+                return self.exact[_bare(lettered[2])], lettered[2]
+            letter = re.fullmatch(self.letter, words) if self.letter else None
+            if letter is not None:
+                return LETTERS.index(letter[1]), letter[1]
         return None
 
-    def _before_reason(self, segment: str) -> str:
-        """Return what stands before a reason, as in `B, because the surgeon …`, if it is one sentence."""
-        if not self.rules.reasons or _SENTENCE_END.search(segment.rstrip(" .!?\n")):
-            return segment
-        found = re.search(self._any(self.rules.reasons), segment)
-        return segment[: found.start()] if found is not None and segment[: found.start()].strip() else segment
+    def _without_fillers(self, words: str) -> str:
+        """Remove words such as `probably` and `option` from both ends."""
+        fillers = self._filler_words
+        while (found := fillers.match(words)) is not None and found[0]:
+            words = words[found.end() :].lstrip(" ,:-")
+        while (last := self._last_filler(words)) is not None:
+            words = words[:last].rstrip(" ,:-")
+        return words
+
+    @cached_property
+    def _filler_words(self) -> re.Pattern[str]:
+        return self.rules.pattern("fillers", "final_strong", "final_weak", "final_links", "letter_names")
+
+    def _last_filler(self, words: str) -> int | None:
+        ends = [m.start() for m in self._filler_words.finditer(words) if m.end() == len(words) and m[0]]
+        return ends[0] if ends else None
+
+    # All mentions
+
+    def _decide(self, segment: str, mentions: Sequence[_Mention]) -> Reading | None:
+        """Return the only option that is not negated, compared or merely discussed."""
+        kept = [m for m in mentions if not m.negated]
+        affirmed = [m for m in kept if m.affirmed]
+        if len({m.option for m in affirmed}) == 1:
+            return self._reading(segment, affirmed[0])
+        kept = [m for m in kept if not m.aside] or [m for m in kept if m.rule != "possible"]
+        words = [m for m in kept if m.rule == "option_words"]
+        letters = [m for m in kept if m.rule not in ("option_words", "possible")]
+        if words:
+            others = {m.option for m in kept if m.rule != "possible"} - {words[0].option}
+            if not others or self._follow_letters(segment, words, letters):
+                return self._reading(segment, words[0])
+            return _unreadable("several_options", segment)
+        if not letters:
+            return None
+        if len({m.option for m in kept}) > 1:
+            return _unreadable("several_options", segment)
+        return self._reading(segment, letters[0])
+
+    @staticmethod
+    def _follow_letters(segment: str, words: Sequence[_Mention], letters: Sequence[_Mention]) -> bool:
+        """Whether one option's words follow the letter of another, as in `B. a surgeon`."""
+        return len({m.option for m in words}) == 1 and all(
+            re.fullmatch(r"[\s).:\]]*(?:\w+\s)?", segment[m.end : words[0].start]) for m in letters
+        )
 
     @staticmethod
     def _reading(segment: str, mention: _Mention) -> Reading:
         return Reading(mention.option, "read", segment[mention.start : mention.end], mention.rule)
 
-    def _word_mentions(self, segment: str) -> list[_Mention]:
-        """Find the options' own words, the longest first."""
-        hidden = list(self._blank(segment, self.rules.idioms))
-        mentions: list[_Mention] = []
-        for name, option in self.names:
-            for found in re.finditer(self.rules.boundary.format(re.escape(name)), "".join(hidden)):
-                if self.yes_no and not self._is_yes_no_answer(segment, found, option):
-                    continue
-                if self.form == "letter" and len(name) == 1 and name.isascii():
-                    continue
-                hidden[found.start() : found.end()] = "\0" * len(found[0])
-                negated = self._is_negated(segment, found.start(), found.end())
-                mentions.append(_Mention(option, found.start(), found.end(), "option_words", negated))
-        return sorted(mentions, key=lambda m: m.start)
-
-    def _blank(self, segment: str, phrases: Sequence[str]) -> str:
-        """Hide phrases in which a word is not an option."""
-        for phrase in phrases:
-            if any(phrase == name for name, _ in self.names):
-                continue
-            segment = re.sub(
-                self.rules.boundary.format(re.escape(phrase)), lambda m: "\0" * len(m[0]), segment
+    def _mentions(self, segment: str) -> list[_Mention] | None:
+        """Find and weigh all mentions in their order. `None` if there are too many."""
+        found = sorted(
+            [*self._word_mentions(segment), *self._letter_mentions(segment)], key=lambda m: m.start
+        )
+        if len(found) > MOST_MENTIONS:
+            return None
+        ends = [0, *(m.end() for m in _SENTENCE_END.finditer(segment)), len(segment)]
+        weighed = []
+        for i, mention in enumerate(found):
+            at = bisect_right(ends, mention.start)
+            before = segment[max(ends[at - 1], mention.start - LONGEST_CLAUSE) : mention.start]
+            stop = min(
+                ends[at] if at < len(ends) else len(segment),
+                found[i + 1].start if i + 1 < len(found) else len(segment),
+                mention.end + LONGEST_CLAUSE,
             )
-        return segment
+            earlier = any(ends[at - 1] <= m.start for m in found[:i])
+            weighed.append(self._weigh(mention, before, segment[mention.end : stop], earlier=earlier))
+        return self._weigh_groups(segment, weighed)
 
-    def _is_yes_no_answer(self, segment: str, found: re.Match[str], option: int) -> bool:
-        """Whether `no` is an answer, not a determiner as in `no reason`."""
-        if self.yes_no[option] != "no" or not self.rules.no_followers:
-            return True
-        rest = segment[found.end() :]
-        if not rest.strip() or not re.match(r"\s*\w", rest):
-            return True
-        word = re.match(r"\s*([\w']+)", rest)
-        return word is not None and word[1] in self.rules.no_followers + self.rules.coordinators
+    def _weigh(self, mention: _Mention, before: str, after: str, *, earlier: bool) -> _Mention:
+        tail = self._tail(after)
+        reason = earlier and self.rules.pattern("reasons").search(before) is not None
+        return replace(
+            mention,
+            negated=self._negated_before(before) or self._rejects(tail),
+            affirmed=not self.is_yes_no and not self._negates(tail) and self._confirms(tail),
+            aside=reason or self._concedes(before),
+        )
 
-    def _letter_mentions(self, segment: str, *, strict: bool) -> list[_Mention]:
-        """Find letters of options that cannot be articles, list marks or parts of words."""
-        last = LETTERS[self.letters - 1]
-        letter = rf"[a-{last}]"
-        text = _LIST_MARK.sub(lambda m: " " * len(m[0]), segment)
-        patterns = [
-            ("letter_alone", rf"(?:^|(?<=[\n.!?;]))[\s(\[]*({letter})[)\]]?\s*(?=$|\n|[.!?,;](?:\s|$))"),
-            (
-                "letter_marked",
-                rf"[(\[]\s*({letter})\s*[)\]]|(?:(?<=^)|(?<=[\s\n]))({letter})(?:\)|\.(?=\s|$)|:)",
-            ),
-        ]
-        copula = r"(?:is|was|seems|fits|looks|sounds|makes|would|appears|because|since)"
-        patterns.append(("letter_subject", rf"(?:^|(?<=[\n.!?;,] )|(?<=\n))({letter})\s+{copula}(?!\w)"))
-        if self.rules.letter_names:
-            names = self._any(self.rules.letter_names)
-            patterns.append(
-                ("letter_named", rf"(?:{names})\s*:?\s*[(\[]?\s*({letter})[)\]]?(?![\w'])(?!\s+\w+ing\b)")
+    def _concedes(self, before: str) -> bool:
+        """Whether the clause before a mention opens with a word such as `although`."""
+        found = list(self.rules.pattern("concessions").finditer(before))
+        return bool(found) and "," not in before[found[-1].end() :]
+
+    def _tail(self, after: str) -> str:
+        """Return the clause that follows a mention, up to the next mention, comma or conjunction."""
+        marks = (
+            r"(?<=.),|\n|"
+            + self.rules.pattern("clause_ends", "reasons", "coordinators", "concessions").pattern
+        )
+        end = re.search(marks, after)
+        return after[: end.start()] if end else after
+
+    def _rejects(self, tail: str) -> bool:
+        """Whether an option is called wrong, or is the subject of a negation: `B is wrong`, `B does not fit`."""
+        tail = self.rules.pattern("not_negations").sub(" ", tail)
+        near, words = (
+            (r".{0,6}?", r".{0,2}?")
+            if not self.rules.word_boundaries
+            else (
+                r"(?:[\w']+\s){0,3}?",
+                r"(?:[\w']+\s)?",
             )
-        if not strict:
-            patterns.insert(0, ("letter_leading", rf"^\W*({letter})(?![\w'])"))
-        mentions: dict[int, _Mention] = {}
-        for rule, pattern in patterns:
-            for found in re.finditer(pattern, text):
-                group = next(i for i in range(1, (found.re.groups or 1) + 1) if found.group(i))
-                start, end = found.start(group), found.end(group)
-                if rule in ("letter_named", "letter_leading") and self._is_article(text, start, end):
-                    continue
-                if start in mentions:
-                    continue
-                negated = self._is_negated(segment, start, end)
-                mentions[start] = _Mention(LETTERS.index(text[start:end]), start, end, rule, negated)
-        self._add_coordinated(text, segment, letter, mentions)
-        return sorted(mentions.values(), key=lambda m: m.start)
-
-    def _add_coordinated(self, text: str, segment: str, letter: str, mentions: dict[int, _Mention]) -> None:
-        """Find letters that are joined to a found one: `A or B`, `A/B`, `A and B`."""
-        if not self.rules.coordinators:
-            joins = r"/|&|,"
-        else:
-            joins = "|".join([self._any(self.rules.coordinators), "/", "&", ","])
-        negations = self._any((*self.rules.contrasts, "not")) if self.rules.contrasts else "not"
-        join = rf"\s*[)\]]?\s*(?:,?\s*(?:{joins}))\s*(?:{negations}\s+)?[(\[]?\s*({letter})(?![\w'])"
-        for mention in list(mentions.values()):
-            found = re.compile(join).match(text, mention.end)
-            if found is not None and found.start(1) not in mentions:
-                start, end = found.start(1), found.end(1)
-                if self._is_article(text, start, end):
-                    continue
-                mentions[start] = _Mention(
-                    LETTERS.index(found[1]),
-                    start,
-                    end,
-                    "letter_joined",
-                    self._is_negated(segment, start, end),
-                )
-        before = rf"(?<![\w'])({letter})\s*[)\]]?\s*(?:{joins})\s*[(\[]?\s*$"
-        for mention in list(mentions.values()):
-            head = text[: mention.start]
-            found = re.search(before, head)
-            if found is not None and found.start(1) not in mentions:
-                start, end = found.start(1), found.end(1)
-                mentions[start] = _Mention(
-                    LETTERS.index(found[1]),
-                    start,
-                    end,
-                    "letter_joined",
-                    self._is_negated(segment, start, end),
-                )
-
-    def _is_article(self, text: str, start: int, end: int) -> bool:
-        """Whether the letter is an article: `a nurse`. Also `i` as a pronoun."""
-        letter = text[start:end]
-        followed = re.match(r"\s+([\w'-]+)", text[end:])
-        if followed is None:
-            return False
-        if letter in self.rules.articles or letter == "i":
-            connectors = {
-                "because",
-                "since",
-                "is",
-                "as",
-                "would",
-                "seems",
-                "but",
-                "for",
-                "and",
-                "or",
-                "over",
-                "rather",
-                "than",
-                "instead",
-                "not",
-                "if",
-                "fits",
-                "was",
-                "given",
-                "here",
-                "best",
-                "to",
-                "in",
-            }
-            return followed[1] not in connectors
-        return False
-
-    # Negation
-
-    def _is_negated(self, segment: str, start: int, end: int) -> bool:
-        """Whether an option is in the scope of a negation or a contrast, or is called wrong."""
-        return self._negated_before(segment, start) or self._negated_after(segment, end)
-
-    def _negated_before(self, segment: str, start: int) -> bool:
-        rules = self.rules
-        if not rules.negators:
-            return False
-        sentence = _SENTENCE_END.split(segment[:start])[-1]
-        sentence = self._without_phrases(sentence, rules.not_negations)
-        clause = self._last_clause(sentence)
-        if not rules.word_boundaries:
-            return any(clause.rstrip().endswith(word) or word in clause[-12:] for word in rules.negators)
-        if re.search(self._any(rules.negators), clause):
+        )
+        opening = r"[)\]]*\s?[:=-]?\s?"
+        if re.match(rf"{opening}{near}{self.rules.pattern('wrong').pattern}(?!-)", tail):
             return True
-        if re.search(r"n't(?!\w)", clause):
-            return True
-        near = " ".join(clause.split()[-4:])
-        if rules.contrasts and re.search(self._any(rules.contrasts), near):
-            return True
-        return False
+        found = re.match(rf"{opening}{words}{self.rules.pattern('negators').pattern}", tail)
+        rest = tail[found.end() :].split() if found else []
+        return found is not None and (
+            tail.strip() == found[0].strip() or any(w not in self.rules.articles for w in rest)
+        )
+
+    def _confirms(self, tail: str) -> bool:
+        near = r"(?:[\w']+\s){0,3}?" if self.rules.word_boundaries else r".{0,6}?"
+        return (
+            re.match(rf"[)\]]*\s?[:=-]?\s?{near}{self.rules.pattern('right').pattern}(?!-)", tail) is not None
+        )
+
+    def _negated_before(self, before: str) -> bool:
+        """Whether an option is in the scope of a negation or a contrast that precedes it."""
+        clause = self._last_clause(self.rules.pattern("not_negations").sub(" ", before))
+        near = " ".join(clause.split()[-4:]) if self.rules.word_boundaries else clause[-6:]
+        if not self.rules.word_boundaries:
+            clause = clause[-12:]
+        return (
+            self.rules.pattern("negators").search(clause) is not None
+            or self.rules.pattern("contrasts").search(near) is not None
+        )
 
     def _last_clause(self, sentence: str) -> str:
         """Return the part of a sentence that a negation before the option would have to be in."""
-        ends = self.rules.clause_ends
+        compared = [m.span() for m in self.rules.pattern("contrasts").finditer(sentence)]
         cut = 0
-        if ends:
-            for found in re.finditer(self._any(ends), sentence):
-                cut = max(cut, found.start() if " " in found[0] or "'" in found[0] else found.end())
-        for found in re.finditer(r",(?!\d)|:| - ", sentence):
+        for found in self.rules.pattern("clause_ends").finditer(sentence):
+            if not any(start <= found.start() and found.end() <= end for start, end in compared):
+                cut = found.end()
+        for found in re.finditer(r",(?!\d)|:|\s-\s", sentence):
             if not self._continues_list(sentence[found.end() :]):
                 cut = max(cut, found.end())
         return sentence[cut:]
 
     def _continues_list(self, rest: str) -> bool:
         """Whether what follows a comma is one more item of a list, not a new clause."""
-        rest = rest.strip()
-        if not rest:
-            return False
         words = rest.split()
-        return len(words) <= 4 and any(word in ("or", "nor") for word in words)
+        return 0 < len(words) <= 4 and self.rules.pattern("coordinators").search(rest) is not None
 
-    def _negated_after(self, segment: str, end: int) -> bool:
-        rules = self.rules
-        rest = segment[end:]
-        if not rules.wrong:
-            return False
-        wrong = self._any(rules.wrong)
-        copula = r"(?:is|are|was|were|seems|would be|looks|sounds|'s|may be|might be)"
-        if re.match(rf"[)\]]?\s*(?:\w+\s+)?{copula}\s+(?:\w+\s+)?(?:{wrong})", rest):
-            return True
-        return bool(
-            re.match(
-                r"[)\]]?\s*(?:is|are|was|were|does|do|would|should|can|could|will)\s*(?:not|n't)(?!\w)(?!\s+only)",
-                rest,
-            )
-        ) or bool(
-            re.match(
-                r"[)\]]?\s*(?:isn't|aren't|wasn't|weren't|doesn't|don't|wouldn't|shouldn't|can't|cannot|couldn't|won't)(?!\w)",
-                rest,
-            )
-        )
+    def _weigh_groups(self, segment: str, mentions: list[_Mention]) -> list[_Mention]:
+        """Treat joined options alike: in `A, B and C are wrong` all are. Joined options are only discussed."""
+        weighed: list[_Mention] = []
+        for group in self._groups(segment, mentions):
+            negated = group[0].negated or group[-1].negated
+            group = [replace(m, negated=m.negated or negated) for m in group]
+            if len({m.option for m in group}) > 1:
+                accepted = any(m.rule != "possible" for m in group)
+                rules = ["letter_joined" if m.rule == "possible" and accepted else m.rule for m in group]
+                group = [replace(m, rule=rule, aside=True) for m, rule in zip(group, rules, strict=True)]
+            elif any(m.affirmed for m in group):
+                group = [replace(m, affirmed=True) for m in group]
+            weighed += group
+        return weighed
 
-    def _without_phrases(self, text: str, phrases: Sequence[str]) -> str:
-        return re.sub(self._any(phrases), " ", text) if phrases else text
-
-    # The opening of an answer
-
-    def _read_opening(self, plain: str) -> Reading | None:
-        """Read an option at the very start, if no other option answers on its own later."""
-        first = re.match(r"^[\s\W]*", plain)
-        start = first.end() if first is not None else 0
-        body = plain[start:]
-        lettered = self._read_opening_letter(plain)
-        if lettered is not None:
-            return lettered
-        candidates = [
-            (name, option) for name, option in self.names if not (self.form == "letter" and len(name) == 1)
+    def _groups(self, segment: str, mentions: Sequence[_Mention]) -> list[list[_Mention]]:
+        """Group neighbours that are joined by `and`, `or` or, in a longer list, a comma."""
+        joins = [
+            self._join(segment[m.end : n.start], m, n) for m, n in zip(mentions, mentions[1:], strict=False)
         ]
-        candidates += self._yes_no_openings()
-        for name, option in sorted(candidates, key=lambda pair: -len(pair[0])):
-            found = re.match(self.rules.boundary.format(re.escape(name)), body)
-            if found is None:
-                continue
-            rest = body[found.end() :]
-            if not re.match(r"\s*(?:$|[.,!:;)\n]|-\s)", rest):
-                continue
-            if self._answers_again(rest, option):
-                return Reading(None, "unreadable", body[:80], "several_options")
-            return Reading(option, "read", name, "opening")
-        return None
+        listed = False
+        for i in range(len(joins) - 1, -1, -1):
+            listed = joins[i] == "and" or (listed and joins[i] == "comma")
+            if joins[i] == "comma" and not listed:
+                joins[i] = ""
+        groups: list[list[_Mention]] = []
+        for i, mention in enumerate(mentions):
+            if i and joins[i - 1]:
+                groups[-1].append(mention)
+            else:
+                groups.append([mention])
+        return groups
 
-    def _read_opening_letter(self, plain: str) -> Reading | None:
-        """Read a marked letter at the very start: `B`, `(B)`, `B.`, `B: a nurse`, `B, because …`."""
-        if not self.letters:
-            return None
-        last = LETTERS[self.letters - 1]
-        text = _LIST_MARK.sub(lambda m: " " * len(m[0]), plain)
-        found = re.match(rf"^[\s(\[]*([a-{last}])(?![\w'])\s*([)\].:,-]|$|\n)", text)
-        if found is None:
-            return None
-        option = LETTERS.index(found[1])
-        rest = text[found.end() :]
-        line = re.split(r"[\n]|(?<=[.!?])\s", rest.strip(), maxsplit=1)[0].strip(" .!?:;,)-")
-        named = [index for name, index in self.names if line == name and len(name) > 1]
-        if named and named[0] != option:
-            return Reading(named[0], "read", line, "option_words")
-        others = [m for m in self._letter_mentions(rest, strict=True) if m.option != option and not m.negated]
-        if (
-            others
-            or self._answers_again(rest, option)
-            or self._is_negated(text, found.start(1), found.end(1))
-        ):
-            return Reading(None, "unreadable", plain[:80], "several_options")
-        return Reading(option, "read", found[1], "opening")
-
-    def _yes_no_openings(self) -> list[tuple[str, int]]:
-        found = []
-        for option, kind in enumerate(self.yes_no):
-            words = self.rules.yes + self.rules.yes_openings if kind == "yes" else ()
-            words = self.rules.no + self.rules.no_openings if kind == "no" else words
-            found += [(word, option) for word in words]
-        return found
-
-    def _answers_again(self, rest: str, option: int) -> bool:
-        """Whether another option stands alone in a later clause: `Yes. Actually, no.`"""
-        for clause in re.split(r"[.,!?:;()\n]| - ", rest):
-            words = clause
-            for filler in sorted(self.rules.fillers, key=len, reverse=True):
-                words = re.sub(self.rules.boundary.format(re.escape(filler)), " ", words)
-            words = " ".join(words.split())
-            others = [(name, index) for name, index in self.names if index != option]
-            if any(words == name for name, _ in others):
-                return True
-        joined = (
-            re.match(rf"\s*,?\s*(?:{self._any(self.rules.coordinators)})\s*(.*)", rest)
-            if self.rules.coordinators
-            else None
-        )
-        others = [name for name, index in self.names if index != option]
-        return joined is not None and joined[1].startswith((*others, *self.rules.negators))
-
-    # Agreement and numbers
-
-    def _read_agreement(self, plain: str) -> Reading:
-        """Read a stance: the option itself, a final answer, what the first person says, or the only
-        stance."""
-        for name, option in self.names:
-            if re.fullmatch(rf"\W*{re.escape(name)}\W*", plain):
-                return Reading(option, "read", name, "exact")
-        segments = [*self._final_segments(plain), ("first_person", self._first_person_part(plain))]
-        for rule, segment in [*segments, ("agreement", plain)]:
-            stances = self._stances(segment)
-            if len(stances) == 1:
-                return self._stance_reading(stances, rule)
-        if not self._stances(plain):
-            return self._read_letter(plain) or self._no_stance(plain)
-        return self._no_stance(plain)
-
-    def _read_letter(self, plain: str) -> Reading | None:
-        """Read the letter of an option, or the first word of an answer such as `Yes, …`."""
-        for rule, segment in self._final_segments(plain):
-            found = self._read_segment(segment, strict=False)
-            if found is not None:
-                return Reading(found.value, found.status, found.evidence, rule)
-        return self._read_opening(plain) or self._read_segment(plain, strict=True)
-
-    def _stance_reading(self, stances: dict[str, str], rule: str) -> Reading:
-        stance, words = next(iter(stances.items()))
-        option = self._sides().get(stance)
-        if option is None:
-            return Reading(None, "unreadable", words, "no_such_option")
-        return Reading(option, "read", words, rule)
-
-    def _no_stance(self, plain: str) -> Reading:
-        several = len(self._stances(plain)) > 1
-        return Reading(
-            None, "unreadable", plain[:80] if several else "", "several_options" if several else "no_option"
-        )
-
-    def _first_person_part(self, plain: str) -> str:
-        """Return the clauses in which the model speaks of itself: `While some agree, I disagree`."""
-        if not self.rules.first_person:
+    def _join(self, gap: str, one: _Mention, other: _Mention) -> str:
+        if len(gap) > 40 or "\n" in gap:
             return ""
-        clauses = re.split(r"(?<=[.!?;,:\n])\s*", plain)
-        return " ".join(c for c in clauses if re.search(self._any(self.rules.first_person), c))
+        if one.option == other.option:
+            return "same" if re.fullmatch(r"[\s():\[\].,-]*", gap) else ""
+        rest = self.rules.pattern("articles", "letter_names").sub(" ", gap)
+        if re.fullmatch(r"[)\]\s]*,[(\[\s]*", rest):
+            return "comma"
+        marks = r"/|&|" + self.rules.pattern("coordinators").pattern
+        return "and" if re.fullmatch(rf"[)\]\s]*,?\s?(?:{marks})[(\[\s]*", rest) else ""
 
-    def _sides(self) -> dict[str, int]:
-        """Map each stance to its option. A graded scale has no single option for a stance."""
+    def _word_mentions(self, segment: str) -> list[_Mention]:
+        """Find the options' own words, the longest first."""
+        idioms = tuple(idiom for idiom in self.rules.idioms if idiom not in self.names)
+        hidden = phrase_pattern(idioms, self.rules.word_boundaries).sub(lambda m: "\0" * len(m[0]), segment)
+        mentions: list[_Mention] = []
+        for name, option in self.names.items():
+            if len(name) == 1 and ((self.letter and name.isascii()) or not self.rules.word_boundaries):
+                continue  # a letter, or a character that is part of many words
+            pieces, last = [], 0
+            for found in re.finditer(self._name_pattern(name), hidden):
+                if self.kinds[option] == "no" and self.is_yes_no and not self._is_no(segment, found.end()):
+                    continue
+                mentions.append(_Mention(option, found.start(), found.end(), "option_words"))
+                pieces += [hidden[last : found.start()], "\0" * len(found[0])]
+                last = found.end()
+                if len(mentions) > MOST_MENTIONS:
+                    return mentions
+            hidden = "".join(pieces) + hidden[last:]
+        return mentions
+
+    def _name_pattern(self, name: str) -> str:
+        return (
+            rf"(?<!\w)(?<!\w-){re.escape(name)}(?!\w)(?!-\w)"
+            if self.rules.word_boundaries
+            else re.escape(name)
+        )
+
+    def _is_no(self, segment: str, end: int) -> bool:
+        """Whether `no` is an answer, not a determiner as in `no reason`."""
+        word = re.match(r"\s?([\w']+)", segment[end : end + 40])
+        followers = self.rules.no_followers + self.rules.coordinators
+        return word is None or not self.rules.no_followers or word[1] in followers
+
+    # Letters
+
+    def _letter_mentions(self, segment: str) -> list[_Mention]:
+        """Find letters of options that cannot be articles, list marks or parts of words."""
+        mentions: list[_Mention] = []
+        if not self.letter:
+            return mentions
+        for found in re.finditer(self.letter, segment):
+            rule = self._letter_rule(segment, found.start(), found.end())
+            if rule:
+                mentions.append(_Mention(LETTERS.index(found[1]), found.start(), found.end(), rule))
+            if len(mentions) > MOST_MENTIONS:
+                break
+        return mentions
+
+    def _letter_rule(self, segment: str, start: int, end: int) -> str:
+        """Return the rule by which a letter is an option: empty if it is none, `possible` if it may be one."""
+        before = segment[max(0, start - 60) : start].rpartition("\n")[2]
+        after = segment[end : end + 60].partition("\n")[0]
+        previous = before.rstrip(" ([")
+        is_enclosed = before.endswith(("(", "[")) and after.startswith((")", "]"))
+        if is_enclosed:
+            return "letter_marked"
+        if self._ends_with("not_letters", previous) or self._is_word(segment, start, end):
+            return ""
+        if self._ends_with("letter_names", previous.rstrip(" :")):
+            return "letter_named"
+        if re.match(r"[)\]]|\s?:", after) or re.match(r"\s?(?:[.!?;。…]|$)", after):
+            return "letter_marked"
+        if segment[start] in self.rules.first_person:
+            return ""
+        opens = not previous or previous[-1] in ".!?;:,。-" or self._ends_with("fillers", previous)
+        opens = opens or self._ends_with("clause_ends", previous) or self._ends_with("concessions", previous)
+        if opens and self.rules.pattern("after_letter").match(after.lstrip(" ,")):
+            return "letter_subject"
+        return "possible"
+
+    def _ends_with(self, name: str, before: str) -> bool:
+        """Whether a text ends with a phrase of a field."""
+        if not self.rules.word_boundaries:
+            return before.endswith(getattr(self.rules, name)) if getattr(self.rules, name) else False
+        return any(
+            before.endswith(phrase) and not before[: -len(phrase)][-1:].isalnum()
+            for phrase in getattr(self.rules, name)
+        )
+
+    def _is_word(self, segment: str, start: int, end: int) -> bool:
+        """Whether the letter is a word of the language: `a nurse`, `I think`."""
+        if segment[start:end] not in self.rules.letter_words:
+            return False
+        rest = segment[end : end + 40]
+        return re.match(r"\s[\w'-]", rest) is not None and not self.rules.pattern("after_letter").match(
+            rest[1:]
+        )
+
+
+# --- Agreement ----------------------------------------------------------------------------------------------
+
+
+class _AgreementReader(_OptionReader):
+    """Reads whether somebody agrees. A negation turns one stance into the other."""
+
+    def read(self, plain: str) -> Reading:
+        """Return the reading of a cleaned answer."""
+        if _bare(plain) in self.names:
+            return Reading(self.names[_bare(plain)], "read", _bare(plain), "alone")
+        plain = self._without_questions(plain)
+        for rule, segment in self.final_segments(plain):
+            found = self._read_stance(segment, rule) or self._read_final(segment)
+            if found is not None:
+                return replace(found, rule=rule)
+        stance = self._read_stance(plain, "agreement")
+        named = self.read_options(plain) if stance is None else self._read_alone(plain)
+        if stance is None or named is None or named.value is None:
+            return stance or named or _unreadable("no_option")
+        return stance if stance.value in (named.value, None) else _unreadable("several_options", plain)
+
+    @cached_property
+    def exact(self) -> dict[str, int]:
+        """Wordings of the options if they are alone: also yes and no."""
+        words = dict(self.names)
+        for stance, names in (
+            ("agree", self.rules.yes + self.rules.yes_openings),
+            ("disagree", self.rules.no + self.rules.no_openings),
+        ):
+            if len(self.sides.get(stance, ())) == 1:
+                words |= {name: self.sides[stance][0] for name in names if name not in words}
+        return words
+
+    @cached_property
+    def sides(self) -> dict[str, list[int]]:
+        """Options of each stance. A graded scale has several."""
         found: dict[str, list[int]] = {}
         for index, option in enumerate(self.options):
-            stances = self._stances(option) or self._yes_no_stance(option)
-            if len(stances) == 1:
-                found.setdefault(next(iter(stances)), []).append(index)
-        return {stance: indices[0] for stance, indices in found.items() if len(indices) == 1}
+            stances = self._stances(option)
+            kind = {"yes": "agree", "no": "disagree", "": ""}[self._yes_no(option)]
+            stance = next(iter(stances)) if len(stances) == 1 else kind
+            if stance:
+                found.setdefault(stance, []).append(index)
+        return found
 
-    def _yes_no_stance(self, option: str) -> dict[str, str]:
-        kind = self._yes_no(option)
-        return {"agree": option} if kind == "yes" else {"disagree": option} if kind == "no" else {}
+    def _word_mentions(self, segment: str) -> list[_Mention]:
+        """Find no words if the options are stances, which `_stances` finds."""
+        return [] if self.sides else super()._word_mentions(segment)
+
+    def _read_stance(self, text: str, rule: str) -> Reading | None:
+        """Return the only stance of a text. `None` if it takes none."""
+        stances = self._stances(text)
+        if not stances:
+            return None
+        if len(stances) > 1:
+            return _unreadable("several_options", text)
+        stance, words = next(iter(stances.items()))
+        options = self.sides.get(stance, [])
+        if len(options) > 1:
+            options = [i for i in options if self._is_strong(self.options[i]) == self._is_strong(words)]
+        if len(options) != 1:
+            return _unreadable("no_such_option", words)
+        return Reading(options[0], "read", words, rule)
+
+    def _is_strong(self, words: str) -> bool:
+        return self.rules.pattern("intensifiers").search(words) is not None
 
     def _stances(self, text: str) -> dict[str, str]:
-        """Return the stances that a text takes, with their words. A negation turns one into the other."""
-        rules = self.rules
-        if rules.agreement_breakers and re.search(self._any(rules.agreement_breakers), text):
-            neutral = re.search(self._any(rules.neutral), text) if rules.neutral else None
-            rest = self._without_phrases(text, rules.agreement_breakers)
-            stances = {} if neutral else self._stances(rest)
-            halves = re.search(self._any(rules.halves), text) if rules.halves else None
-            if len(stances) == 1 and halves is None:
-                return stances
-            return {"neutral": neutral[0]} if neutral else {"agree": "", "disagree": ""}
+        """Return the stances that a text takes, with their sentences. Those of other people do not count."""
         found: dict[str, str] = {}
-        hidden = text
-        for stance, phrases in (
-            ("neutral", rules.neutral),
-            ("disagree", rules.disagree),
-            ("agree", rules.agree),
-        ):
-            if not phrases:
+        for sentence in _split(text, _SENTENCE_END):
+            if self.rules.pattern("both_sides").search(sentence):
+                both = {"agree": sentence, "disagree": sentence}
+                found |= {"neutral": sentence} if self.rules.pattern("neutral").search(sentence) else both
                 continue
-            for match in list(re.finditer(self._any(phrases), hidden)):
-                negated = stance != "neutral" and self._negated_before(text, match.start())
-                turned = {"agree": "disagree", "disagree": "agree"}[stance] if negated else stance
-                words = match[0]
-                if negated:
-                    words = text[max(0, match.start() - 12) : match.end()].strip()
-                found.setdefault(turned, words)
-                hidden = hidden[: match.start()] + "\0" * len(match[0]) + hidden[match.end() :]
+            hidden = sentence
+            for stance in ("neutral", "disagree", "agree"):
+                for match in islice(self.rules.pattern(stance).finditer(hidden), MOST_MENTIONS):
+                    before = sentence[max(0, match.start() - LONGEST_CLAUSE) : match.start()]
+                    clause = self._last_clause(self.rules.pattern("not_negations").sub(" ", before))
+                    if not self._is_of_others(clause):
+                        found.setdefault(self._turned(stance, clause), sentence)
+                hidden = self.rules.pattern(stance).sub(lambda m: "\0" * len(m[0]), hidden)
         return found
 
-    def _read_number(self, plain: str) -> Reading:
-        named = [("number_named", self._after(plain, found.end())) for found in self._number_names(plain)]
-        for rule, segment in [*self._final_segments(plain), *named]:
-            values = self._numbers_in(self._before_reason(segment))
-            if len(values) == 1:
-                return Reading(values[0][0], "read", values[0][1], rule)
-        lines = [line for line in plain.split("\n") if line.strip()]
-        for segment, rule in ((lines[-1], "last_line"), (lines[0], "first_line"), (plain, "number")):
-            values = self._numbers_in(segment)
-            if len({value for value, _ in values}) == 1 and (
-                rule == "number" or re.match(r"^\W*[-+]?[\d.,]+\W*$", segment)
-            ):
-                return Reading(values[0][0], "read", values[0][1], rule)
-        return Reading(None, "unreadable", plain[:80] if self._numbers_in(plain) else "", "no_single_number")
+    def _turned(self, stance: str, clause: str) -> str:
+        """Return a stance, or the other one if it is negated. A negated strong one is neither."""
+        if stance == "neutral" or not self._negates(clause):
+            return stance
+        if self._is_strong(clause):
+            return "neither"
+        return {"agree": "disagree", "disagree": "agree"}[stance]
 
-    def _number_names(self, plain: str) -> list[re.Match[str]]:
-        names = self.rules.number_names
-        return list(reversed(list(re.finditer(self._any(names), plain)))) if names else []
+    def _is_of_others(self, clause: str) -> bool:
+        others = self.rules.pattern("others").search(clause)
+        return others is not None and not self.rules.pattern("first_person").search(clause)
 
-    def _numbers_in(self, text: str) -> list[tuple[float, str]]:
-        """Find numbers. `7 out of 10` is 7; a range is two numbers."""
-        total = self._any(self.rules.of_total) if self.rules.of_total else "/"
-        text = re.sub(
-            rf"((?<![\w.,])[-+]?\d+(?:[.,]\d+)?)\s*(?:{total}|/)\s*\d+(?:[.,]\d+)?(?!\w)", r"\1", text
-        )
-        found = [
-            (self._value(match[0]), match[0])
-            for match in re.finditer(r"(?<![\w.,])[-+]?\d+(?:[.,]\d+)*(?![\w])", text)
+
+# --- Numbers ------------------------------------------------------------------------------------------------
+
+_DIGITS = re.compile(r"(?<![a-zß-ɏ0-9_.,])[-+]?\d[\d.,]*(?<![.,])([a-zß-ɏ]*)")
+_LABELLED = re.compile(r"^[^\d\n:]{1,30}\d{1,3}\s?:\s?(?=\S)", re.M)
+_LARGEST_FRACTION = 4
+"""Up to this denominator `1/2` is a fraction. Above it, `7/10` is a score with its maximum."""
+
+
+class _NumberReader(_Reader):
+    """Reads a single number."""
+
+    def read(self, plain: str) -> Reading:
+        """Return the reading of a cleaned answer."""
+        named = [
+            ("number_named", self._after(plain, m.end()))
+            for m in reversed(list(self.rules.pattern("number_names").finditer(plain))[-MOST_PHRASES:])
         ]
-        if not found and self.rules.numbers:
-            words = re.finditer(self._any(tuple(self.rules.numbers)), text)
-            found = [(float(self.rules.numbers[match[0]]), match[0]) for match in words]
+        finals = list(self.final_segments(plain))
+        strong = [pair for pair in finals if pair[0] != "choice"]
+        weak = [pair for pair in finals if pair[0] == "choice"]
+        lines = [line for line in plain.split("\n") if re.fullmatch(r"\W*[\d.,]+\W*", line)]
+        last = [("last_line", lines[-1])] if lines and lines[-1] == plain.split("\n")[-1] else []
+        sentence = [("number", self._before_reason(plain))] if "\n" not in plain else []
+        for rule, segment in [*strong, *named, *weak, *last, *sentence, ("number", plain)]:
+            values = self._numbers_in(self._before_reason(segment) if rule != "number" else segment)
+            if len(values) == 1:
+                value, words = next(iter(values.items()))
+                return Reading(value, "read", words, rule)
+            if len(values) > 1 and rule == "final_answer":
+                break
+        return _unreadable("no_single_number", plain if re.search(r"\d", plain) else "")
+
+    def _numbers_in(self, text: str) -> dict[float, str]:
+        """Find the different numbers of a text with their words. `7 out of 10` is 7, a range is two numbers."""
+        text = self._without_scales(text).rpartition("=")[2]
+        for pattern in (_LIST_MARK, _LABELLED):
+            shorter = pattern.sub("", text)
+            text = shorter if re.search(r"\d", shorter) else text
+        text = self._without_totals(text)
+        found: dict[float, str] = {}
+        for match in _DIGITS.finditer(text):
+            if match[1] in self.rules.ordinals:
+                continue
+            value = self._value(match[0].removesuffix(match[1]))
+            if value is None or match[1] in ("k", "m", "b", "bn", "x"):
+                return {}
+            found.setdefault(value, match[0])
+        return found or self._words_in(text)
+
+    def _without_scales(self, text: str) -> str:
+        """Remove ranges that describe the scale, such as `on a scale of 1 to 10`."""
+        words = self.rules.pattern("range_words").pattern
+        return re.sub(rf"{self.rules.pattern('scales').pattern}\s?\d+\s?(?:-|{words})\s?\d+", " ", text)
+
+    def _without_totals(self, text: str) -> str:
+        """Remove the maximum of a score, and replace a fraction by its value."""
+        number = r"\d{1,9}(?:[.,]\d{1,4})?"
+        text = re.sub(
+            rf"(?<![\w.,])({number})\s?{self.rules.pattern('totals').pattern}\s?{number}(?!\w)", r"\1", text
+        )
+        return re.sub(r"(?<![\w.,/])(\d{1,9}(?:[.,]\d{1,4})?)\s?/\s?(\d{1,9})(?![\w/])", self._of_slash, text)
+
+    @staticmethod
+    def _of_slash(found: re.Match[str]) -> str:
+        total = int(found[2])
+        if total > _LARGEST_FRACTION or not total or not found[1].isdigit():
+            return found[1]
+        return str(int(found[1]) / total)
+
+    def _words_in(self, text: str) -> dict[float, str]:
+        """Find a number that is written in words, as in `twenty-five`, in a short text."""
+        if self.rules.word_boundaries and len(text.split()) > 7:
+            return {}
+        words = phrase_pattern(tuple(self.rules.numbers), self.rules.word_boundaries)
+        joins = phrase_pattern(self.rules.coordinators, self.rules.word_boundaries).pattern
+        found: dict[float, str] = {}
+        for run in re.finditer(rf"{words.pattern}(?:[\s-]?(?:{joins}\s)?{words.pattern})*", text):
+            value = self._sum([self.rules.numbers[word] for word in words.findall(run[0])])
+            if value is None:
+                return {}
+            found.setdefault(value, run[0])
         return found
 
-    def _value(self, digits: str) -> float:
-        """Return the value of a number with the marks of the language."""
+    @staticmethod
+    def _sum(values: Sequence[int]) -> float | None:
+        """Add `twenty` and `five`, multiply `two` and `hundred`. `None` for a row such as `three five`."""
+        total, last = 0, 0
+        for value in values:
+            if value >= 100:
+                total = max(total, 1) * value
+            elif last and not (last >= 20 and last % 10 == 0 and value < min(last, 100)):
+                return None
+            else:
+                total += value
+            last = value
+        return float(total)
+
+    def _value(self, digits: str) -> float | None:
+        """Return the value of a number with the marks of the language. `None` if they are unclear."""
         decimal, thousands = (",", ".") if self.rules.decimal_comma else (".", ",")
         if re.fullmatch(
             rf"[-+]?\d{{1,3}}(?:{re.escape(thousands)}\d{{3}})+(?:{re.escape(decimal)}\d+)?", digits
         ):
             digits = digits.replace(thousands, "")
         digits = digits.replace(",", ".")
-        if digits.count(".") > 1:
-            digits = digits.replace(".", "")
-        return float(digits)
-
-    def _any(self, phrases: Sequence[str]) -> str:
-        """Return a pattern for any of the phrases, the longest first, cached by content."""
-        return _pattern(tuple(phrases), self.rules.word_boundaries)
-
-
-def _letters_of(text: str) -> str:
-    """Return a text without marks, so that `st. louis` equals `st louis`."""
-    return " ".join(re.sub(r"[.,!?:;'\"-]", "", text).split())
-
-
-_PATTERNS: dict[tuple[tuple[str, ...], bool], str] = {}
-
-
-def _pattern(phrases: tuple[str, ...], boundaries: bool) -> str:
-    key = (phrases, boundaries)
-    if key not in _PATTERNS:
-        parts = []
-        for phrase in sorted(phrases, key=len, reverse=True):
-            escaped = re.escape(phrase).replace(r"\ ", r"\s+")
-            left = r"(?<![\w])" if boundaries and re.match(r"\w", phrase) else ""
-            right = r"(?!\w)" if boundaries and re.search(r"\w$", phrase) else ""
-            parts.append(left + escaped + right)
-        _PATTERNS[key] = "(?:" + "|".join(parts) + ")"
-    return _PATTERNS[key]
+        return float(digits) if digits.count(".") <= 1 else None
