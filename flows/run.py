@@ -49,7 +49,7 @@ def run_build(options: BuildOptions) -> dict[str, Any]:
     run_dir = workspace.runs / read_recipe(options.recipe).name
     if options.fresh:
         forget_run(run_dir)
-    from flows.engine import task_runner
+    from flows.server import task_runner
 
     with task_runner(options.runner, workspace) as runner:
         from flows.build import build
@@ -64,7 +64,7 @@ def run_deduplicate(options: DeduplicateOptions) -> dict[str, Any]:
         from flows.files import deduplicate_table
 
         return deduplicate_table(options)
-    from flows.engine import task_runner
+    from flows.server import task_runner
 
     with task_runner(options.runner, open_workspace()) as runner:
         from flows.deduplicate import deduplicate

@@ -50,7 +50,7 @@ def run_review(options: ReviewOptions, as_json: bool) -> None:
 
 def run_serve(options: ServeOptions, as_json: bool) -> None:
     """Run the deployments of prefect.yaml until stopped."""
-    from flows.engine import serve
+    from flows.server import serve
 
     recipe = {"recipe": str(options.recipe.resolve())} if options.recipe else {}
     with_recipe = [name for name in ("build", "refresh") if not options.only or name in options.only]

@@ -217,7 +217,7 @@ def test_numbers_of_the_report_are_those_of_the_tables(finished: Finished) -> No
     assert {"funnel", "effects", "coverage", "evolution", "judges", "labels", "groups", "cost"} <= dict(
         sections_of(page)
     ).keys()
-    assert "Passages of retrieval files that were relabelled" in page
+    assert "Relabelled passages of retrieval files" in page
     assert wrong_numbers(page, release) == []
 
 
