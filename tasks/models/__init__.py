@@ -302,7 +302,10 @@ class OpenModel:
     async def _send(self, request: Request) -> Outcome:
         CALLS.increment()
         outcome = await self._answer(request)
-        return self._priced(outcome) if isinstance(outcome, Completion) else outcome
+        if isinstance(outcome, Completion):
+            return self._priced(outcome)
+        usd = self._price.cost_usd(outcome.tokens_in, outcome.tokens_out, 0) if outcome.tokens_out else 0.0
+        return replace(outcome, cost_usd=usd) if usd else outcome
 
     def _priced(self, completion: Completion) -> Completion:
         usd = self._price.cost_usd(completion.tokens_in, completion.tokens_out, completion.tokens_in_cached)

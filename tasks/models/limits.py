@@ -340,6 +340,7 @@ async def send_with_retries(ask: Try, limiter: Limiter, breaker: CircuitBreaker,
 
 async def _outcome_of(ask: Try, limiter: Limiter, breaker: CircuitBreaker, request: Request) -> Outcome:
     retries = Retries(RetryPolicy(limiter.limits.attempts, BACKOFF, LONGEST_REQUESTED_WAIT_S))
+    received = [0, 0]
     tokens = estimate_prompt_tokens(request.messages) + request.decoding.max_tokens
     while True:
         result = await _try_once(ask, limiter, breaker, request, tokens)
@@ -348,6 +349,8 @@ async def _outcome_of(ask: Try, limiter: Limiter, breaker: CircuitBreaker, reque
         if _is_unreached(result):
             await breaker.sleep(_unreached_wait_s(limiter, breaker, result))
             continue
+        if result.usage is not None:
+            received = [received[0] + result.usage[0], received[1] + result.usage[1]]
         requested_s = result.retry_after_s
         wait_s = retries.next_wait_s(
             requested_s,
@@ -358,7 +361,11 @@ async def _outcome_of(ask: Try, limiter: Limiter, breaker: CircuitBreaker, reque
         if result.final or wait_s is None:
             too_long = retries.policy.is_too_long(requested_s)
             return Failure(
-                request.tag, result.kind, message if too_long else result.message, retries.failures
+                request.tag,
+                result.kind,
+                message if too_long else result.message,
+                retries.failures,
+                *received,
             )
         if requested_s is not None:
             _report(limiter, requested_s, message, every_s=requested_s)

@@ -211,7 +211,7 @@ class OpenAIChat:
             if isinstance(response, FailedAttempt):
                 return response
             payload = _json(response)
-            status, error = response.status, {}
+            status, error = response.status, dict[str, Any]()
             if status < 300:
                 failed = error_in_answer(payload)
                 if failed is None:

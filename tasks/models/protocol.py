@@ -119,6 +119,10 @@ class Failure:
     message: str
     """Never contains a key, a header or a query string."""
     attempts: int
+    tokens_in: int = 0
+    tokens_out: int = 0
+    """Tokens of the answers without content that were received."""
+    cost_usd: float = 0.0
 
 
 Outcome = Completion | Failure

@@ -8,12 +8,16 @@ several models, `replay:answers.parquet#<model>` selects one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from schemas.errors import InputError
+from tasks.models.empty_answers import require_content
 from tasks.models.protocol import Completion, FailedAttempt, FailureKind, Request, TokenLogprob, response_tag
+from tasks.text.readings import remove_reasoning
 
 COLUMNS = (
     "question_id", "variant", "phase", "sample", "condition", "model", "revision", "text", "refused",
@@ -46,7 +50,7 @@ class Replay:
         if record["failure"]:
             kind = record["failure"] if record["failure"] in get_args(FailureKind) else "malformed"
             return FailedAttempt(cast(FailureKind, kind), record["failure_message"] or "", final=True)
-        return Completion(
+        completion = Completion(
             tag=request.tag,
             text=record["text"],
             finish_reason=record["finish_reason"],
@@ -59,6 +63,8 @@ class Replay:
             option_logprobs=_in_shown_order(record["option_logprobs"], record["option_order"]),
             prompt_logprobs=_as_one_token(record["log_perplexity"]),
         )
+        result = require_content(completion)
+        return replace(result, final=True) if isinstance(result, FailedAttempt) else result
 
     async def close(self) -> None:
         """Do nothing."""
@@ -126,38 +132,132 @@ def _in_shown_order(logprobs: list[float] | None, order: list[int] | None) -> tu
 
 MIN_LOGPROB = math.log(1e-10)
 """Lower bound of the log-probability of an option."""
+MIN_OPTION_MASS = 0.5
+"""Smallest probability of all options together for which single ones are used. Below it the model was about
+to write something else."""
 _AROUND = " \t\r\n\"'`*_()[]{}<>.,:;!?-–—▁Ġ"
 """Characters around a label in a token that do not change its meaning."""
+_SPECIAL_TOKEN = re.compile(r"<\|[^|<>]*\|>|</?s>|<(end_of_turn|eos|pad)>")
+_REASONING_END = re.compile(
+    r"</(think|thinking|thought|reasoning|analysis|scratchpad)>|<\|channel\|>\s*final\s*<\|message\|>"
+    r"|assistantfinal|◁/think▷",
+    re.IGNORECASE,
+)
+LONGEST_TRAIL = 3
+"""Tokens that may follow the answer, such as a stop word that the server removed from the text."""
 
 
-def option_logprobs(completion: Completion, labels: Sequence[str]) -> tuple[float, ...] | None:
-    """Return ln p of each label, in the order of `labels`, not renormalised.
+@dataclass(frozen=True, slots=True)
+class OptionScores:
+    """Probabilities of the options at the first token of an answer."""
 
-    The probabilities come from the alternatives of the first token that is not only space or punctuation.
-    Those of the surface forms of a label (case, space, quotes and punctuation around it) are added. A label
-    that is not among the alternatives gets the smallest upper bound that follows from them: it cannot be more
-    likely than the least likely alternative, nor than the probability that they leave over.
+    logprobs: tuple[float, ...] | None
+    """ln p of each option in the order asked for, not renormalised. `None` if they may not be used."""
+    mass: float | None
+    """Summed probability of the options that are listed. `None` if no token could be found."""
+    reason: str = ""
+    """Why `logprobs` is `None`: `no logprobs`, `not aligned`, `no option listed` or `low mass`."""
+
+
+def score_options(
+    completion: Completion, labels: Sequence[str], min_mass: float = MIN_OPTION_MASS
+) -> OptionScores:
+    """Return the probabilities of options, if they describe the visible answer.
+
+    They come from the alternatives of the first visible token that is not only space or punctuation. Tokens
+    of the model's reasoning are skipped. The probabilities of the surface forms of a label (case, space,
+    quotes and punctuation around it) are added. A label that is not among the alternatives gets the smallest
+    upper bound that follows from them: it cannot be more likely than the least likely alternative, nor than
+    the probability that they leave over.
 
     Args:
         completion: An answer with log-probabilities.
         labels: Labels such as "A", "B" or "yes", "no".
+        min_mass: Smallest summed probability of the listed options.
 
     Returns:
-        `None` if there are no logprobs or no label is among the alternatives. Recorded answers carry the
-        logprobs of their options, which are returned unchanged. No value is below `MIN_LOGPROB`.
+        No value is below `MIN_LOGPROB`. Recorded answers carry the logprobs of their options, which were
+        checked when they were recorded and are returned unchanged.
     """
     if len(completion.option_logprobs) == len(labels) and labels:
-        return completion.option_logprobs
-    token = next((t for t in completion.logprobs if t.token.strip(_AROUND)), None)
+        recorded = completion.option_logprobs
+        return OptionScores(recorded, min(1.0, math.fsum(map(math.exp, recorded))))
+    if not completion.logprobs:
+        return OptionScores(None, None, "no logprobs")
+    token = first_visible_token(completion)
     if token is None:
-        return None
+        return OptionScores(None, None, "not aligned")
     listed = _alternatives(token)
     normalised = [label.strip(_AROUND).casefold() for label in labels]
     masses = [math.fsum(p for text, p in listed if text == label) for label in normalised]
-    if not any(masses):
-        return None
+    mass = min(1.0, math.fsum(masses))
+    if not mass:
+        return OptionScores(None, 0.0, "no option listed")
+    if mass < min_mass:
+        return OptionScores(None, mass, "low mass")
     bound = min(min(p for _, p in listed), max(0.0, 1 - math.fsum(p for _, p in listed)))
-    return tuple(_ln(mass if mass > 0 else bound) for mass in masses)
+    return OptionScores(tuple(_ln(mass if mass > 0 else bound) for mass in masses), mass)
+
+
+def option_logprobs(
+    completion: Completion, labels: Sequence[str], min_mass: float = MIN_OPTION_MASS
+) -> tuple[float, ...] | None:
+    """Return ln p of each label, or `None` if it is unknown, see `score_options`."""
+    return score_options(completion, labels, min_mass).logprobs
+
+
+def first_visible_token(completion: Completion) -> TokenLogprob | None:
+    """Return the first token of the visible answer with more than space and punctuation.
+
+    Some servers list the tokens of the reasoning as well, although the text does not contain it.
+
+    Returns:
+        `None` if the tokens do not contain the answer.
+    """
+    tokens = [
+        token for token in completion.logprobs if not _SPECIAL_TOKEN.fullmatch(token.token.strip())
+    ] or list(completion.logprobs)
+    visible = _plain(remove_reasoning(completion.text))
+    start = _visible_start([_plain(token.token) for token in tokens], visible) if visible else 0
+    if start is None:
+        return None
+    end = 0
+    for token in tokens:
+        end += len(_plain(token.token))
+        if end > start and token.token.strip(_AROUND):
+            return token
+    return None
+
+
+def _visible_start(tokens: Sequence[str], visible: str) -> int | None:
+    """Return the position of the visible answer in the joined tokens, or `None` if it is not in them."""
+    joined = "".join(tokens)
+    endings = list(_REASONING_END.finditer(joined))
+    base = endings[-1].end() if endings else 0
+    rest = joined[base:]
+    start = base + len(rest) - len(rest.lstrip())
+    rest = rest.strip()
+    if rest.startswith(visible):
+        trail = sum(1 for _ in _after(tokens, start + len(visible)))
+        if endings or trail <= LONGEST_TRAIL:
+            return start
+    if rest and visible.startswith(rest):  # fewer tokens are listed than the answer has
+        return start
+    return base + joined[base:].rstrip().rfind(visible) if rest.endswith(visible) else None
+
+
+def _after(tokens: Sequence[str], position: int) -> Iterator[str]:
+    """Yield the tokens that begin at or behind a position and are not only space."""
+    begin = 0
+    for token in tokens:
+        if begin >= position and token.strip():
+            yield token
+        begin += len(token)
+
+
+def _plain(text: str) -> str:
+    """Return a text or token with ordinary spaces and line breaks, not the marks of a tokenizer."""
+    return text.replace("▁", " ").replace("Ġ", " ").replace("Ċ", "\n")
 
 
 def log_perplexity(completion: Completion) -> float | None:

@@ -10,12 +10,22 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from tasks.models.prompts import Prompt, read_prompt
-from tasks.models.protocol import Completion, Failure, JsonSchema, Message, Model, Outcome, Request
+from tasks.models.protocol import (
+    EMPTY_KINDS,
+    Completion,
+    Failure,
+    JsonSchema,
+    Message,
+    Model,
+    Outcome,
+    Request,
+)
+from tasks.text.readings import remove_reasoning
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -38,14 +48,14 @@ class Spent:
     cached: bool = True
     """Every try came from the cache."""
 
-    def plus(self, completion: Completion) -> Spent:
-        """Return the sum with one more completion."""
+    def plus(self, answer: Completion | Failure) -> Spent:
+        """Return the sum with one more answer, with or without content."""
         return Spent(
             self.tries + 1,
-            self.tokens_in + completion.tokens_in,
-            self.tokens_out + completion.tokens_out,
-            self.cost_usd + completion.cost_usd,
-            self.cached and completion.cached,
+            self.tokens_in + answer.tokens_in,
+            self.tokens_out + answer.tokens_out,
+            self.cost_usd + answer.cost_usd,
+            self.cached and isinstance(answer, Completion) and answer.cached,
         )
 
 
@@ -87,8 +97,7 @@ async def ask_structured(
     Raises:
         BudgetError: After the last result, if the budget did not cover every call.
         ModelError: After the last result, if too many of the model's calls have failed so far
-            (`Model.failures`). Another run may answer them, so they are no abstentions. Requests that the
-            server rejects (status 400 and similar) are.
+            (`Model.failures`). Answers without content do not count, they are abstentions.
     """
     schema = strict_schema(answer_type)
     in_progress: dict[str, tuple[Request, Spent]] = {}
@@ -107,7 +116,7 @@ async def ask_structured(
         to_repair = []
         async for outcome in model.complete(register(pending)):
             request, spent = in_progress.pop(outcome.tag)
-            if not (isinstance(outcome, Failure) and outcome.kind == "bad_request"):
+            if not (isinstance(outcome, Failure) and outcome.kind in EMPTY_KINDS):
                 model.failures.add(model.name, outcome)
             result = _read(outcome, spent, answer_type)
             if isinstance(result, Abstention) and round_ < repairs and _is_repairable(outcome, result):
@@ -121,7 +130,10 @@ async def ask_structured(
 
 def _read(outcome: Outcome, spent: Spent, answer_type: type[M]) -> Parsed[M] | Abstention:
     if isinstance(outcome, Failure):
-        return Abstention(outcome.tag, f"failed:{outcome.kind}", outcome.message, None, spent)
+        if outcome.tokens_out:
+            spent = spent.plus(outcome)
+        reason = "truncated" if outcome.kind == "truncated_reasoning" else f"failed:{outcome.kind}"
+        return Abstention(outcome.tag, reason, outcome.message, None, spent)
     spent = spent.plus(outcome)
     if outcome.refusal:
         return Abstention(outcome.tag, "refused", outcome.text[:LONGEST_QUOTE], outcome.revision, spent)
@@ -134,13 +146,8 @@ def _read(outcome: Outcome, spent: Spent, answer_type: type[M]) -> Parsed[M] | A
 
 
 def _is_repairable(outcome: Outcome, result: Abstention) -> bool:
-    """Return whether another try may help.
-
-    A truncated answer without any text comes from a model that used its length up on reasoning, and it would
-    do so again.
-    """
-    has_text = isinstance(outcome, Completion) and bool(outcome.text.strip())
-    return result.reason == "unparsable" or (result.reason == "truncated" and has_text)
+    """Return whether another try may help. Only an answer can be repaired."""
+    return isinstance(outcome, Completion) and result.reason in ("unparsable", "truncated")
 
 
 def _repair(request: Request, answer: str, problem: str, prompt: Prompt) -> Request:
@@ -166,12 +173,24 @@ def parse_answer(text: str, answer_type: type[M], *, cut_off: bool = False) -> M
         ValueError: If the text is invalid. The message states the problem.
     """
     found = find_json_object(text, cut_off=cut_off)
+    if cut_off:
+        _require_lists(found, answer_type)
     try:
         return answer_type.model_validate_json(_to_json(found), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the answer"
         raise ValueError(f"{place}: {first['msg']}") from None
+
+
+def _require_lists(found: dict[str, Any], answer_type: type[BaseModel]) -> None:
+    """Raise `ValueError` if a truncated answer ends inside or before a list.
+
+    A list that is not there must not be taken for an empty one.
+    """
+    for name, field in answer_type.model_fields.items():
+        if get_origin(field.annotation) in (list, tuple, set) and (field.alias or name) not in found:
+            raise ValueError(f"{name}: the answer ends before this list is complete")
 
 
 def _to_json(value: object) -> bytes:
@@ -184,17 +203,19 @@ def _to_json(value: object) -> bytes:
 
 
 def find_json_object(text: str, *, cut_off: bool = False) -> dict[str, Any]:
-    """Return the only JSON object in a text. Code fences and prose around it are ignored.
+    """Return the last complete JSON object in a text. Reasoning, code fences and prose around it are ignored.
+
+    Trailing commas, single quotes and comments, as small models write them, are repaired.
 
     Args:
         text: A model's answer.
         cut_off: The text ends where the length limit was reached. An object without its end is closed then,
-            and a member that may be incomplete (a last number, a key without a value) is left out.
+            and a member that may be incomplete (a last number, a list, a key without a value) is left out.
 
     Raises:
-        ValueError: If the text does not contain exactly one object. The message is written for people and
-            models to read.
+        ValueError: If the text contains no object. The message is written for people and models to read.
     """
+    text = remove_reasoning(text) if "<" in text or "assistantfinal" in text else text
     found: list[dict[str, Any]] = []
     start = text.find("{")
     while start >= 0:
@@ -203,15 +224,65 @@ def find_json_object(text: str, *, cut_off: bool = False) -> dict[str, Any]:
         except _AmbiguousError:
             raise
         except DECODER_ERRORS:
-            if cut_off and not found:
+            value, end = _repaired(text, start)
+            if value is None and cut_off:
                 return _close(text[start:])
-            value, end = None, start + 1
         if isinstance(value, dict):
             found.append(value)
         start = text.find("{", end)
-    if len(found) != 1:
-        raise ValueError(f"expected one JSON object, found {len(found) or 'none'}")
-    return found[0]
+    if not found:
+        raise ValueError("expected one JSON object, found none")
+    return next((value for value in reversed(found) if value), found[-1])
+
+
+LONGEST_REPAIR = 20_000
+"""Characters of an object that are repaired at most."""
+
+
+def _repaired(text: str, start: int) -> tuple[Any, int]:
+    """Return a malformed object after its repair and the position behind it, or `None`.
+
+    Only an object with a closing bracket is repaired, so that nothing is added to it.
+    """
+    end = _end_of_object(text, start)
+    if end is None:
+        return None, start + 1
+    import json_repair
+
+    repaired = json_repair.loads(text[start:end], skip_json_loads=True)
+    return (repaired, end) if isinstance(repaired, dict) and repaired else (None, start + 1)
+
+
+def _end_of_object(text: str, start: int) -> int | None:
+    """Return the position behind the bracket that closes an object, or `None` if it is not closed."""
+    depth, quote, i = 0, "", start
+    while i < min(len(text), start + LONGEST_REPAIR):
+        char = text[i]
+        if char == "\\":
+            i += 1
+        elif quote:
+            quote = "" if char == quote and _closes(text, i) else quote
+        elif char == '"' or (char == "'" and _opens(text, i)):
+            quote = char
+        elif char in "{[":
+            depth += 1
+        elif char in "}]":
+            depth -= 1
+            if not depth:
+                return i + 1
+        i += 1
+    return None
+
+
+def _opens(text: str, position: int) -> bool:
+    """Return whether a single quote begins a string and is no apostrophe."""
+    before = text[:position].rstrip()[-1:]
+    return before in "{[,:"
+
+
+def _closes(text: str, position: int) -> bool:
+    """Return whether a quote ends a string: a separator or bracket follows."""
+    return text[position + 1 :].lstrip()[:1] in ("", ",", ":", "}", "]", "/")
 
 
 class _AmbiguousError(ValueError):
@@ -235,10 +306,12 @@ def _reject_constant(name: str) -> NoReturn:
 
 
 def _close(text: str) -> dict[str, Any]:
-    """Close an object that was cut off."""
-    closers, in_string, complete = _open_parts(text)
-    candidates = [text + '"' + closers] if in_string else []
-    candidates += [text[:complete].rstrip().rstrip(",") + _open_parts(text[:complete])[0]]
+    """Close an object that was cut off. A list that was cut off is left out with its key."""
+    parts = _open_parts(text)
+    candidates = [text + '"' + parts.closers] if parts.in_string and parts.in_list is None else []
+    complete = parts.complete if parts.in_list is None else parts.in_list
+    kept = text[:complete].rstrip().rstrip(",")
+    candidates += [kept + _open_parts(kept).closers]
     for candidate in candidates:
         try:
             value = _decoder().decode(candidate)
@@ -249,14 +322,21 @@ def _close(text: str) -> dict[str, Any]:
     raise ValueError("the JSON object ends in the middle")
 
 
-def _open_parts(text: str) -> tuple[str, bool, int]:
-    """Scan the brackets and strings of a JSON text that was cut off.
+class _OpenParts(NamedTuple):
+    """The state at the end of a JSON text that was cut off."""
 
-    Returns:
-        The closing brackets that are missing, whether the text ends inside a string, and the length up to the
-        end of the last complete member.
-    """
-    stack: list[str] = []
+    closers: str
+    """The closing brackets that are missing."""
+    in_string: bool
+    complete: int
+    """Length up to the end of the last complete member."""
+    in_list: int | None
+    """Length up to the member that holds the outermost open list. `None`: no list is open."""
+
+
+def _open_parts(text: str) -> _OpenParts:
+    """Scan the brackets and strings of a JSON text that was cut off."""
+    stack: list[tuple[str, int]] = []
     in_string = escaped = False
     complete = 1
     for i, char in enumerate(text):
@@ -270,14 +350,15 @@ def _open_parts(text: str) -> tuple[str, bool, int]:
         elif char == '"':
             in_string = True
         elif char in "{[":
-            stack.append("}" if char == "{" else "]")
+            stack.append(("}" if char == "{" else "]", complete))
             complete = i + 1
         elif char in "}]" and stack:
             stack.pop()
             complete = i + 1
         elif char == ",":
             complete = i
-    return "".join(reversed(stack)), in_string, complete
+    in_list = next((start for closer, start in stack if closer == "]"), None)
+    return _OpenParts("".join(closer for closer, _ in reversed(stack)), in_string, complete, in_list)
 
 
 # Strict JSON schemas

@@ -164,7 +164,7 @@ def test_refused_unparsable_and_failed_verdicts_are_abstentions(tmp_path: Path, 
     assert outcome.counts[0].failed == 1
 
 
-@pytest.mark.parametrize("fault", [MALFORMED, HANG, status(500), status(401)])
+@pytest.mark.parametrize("fault", [MALFORMED, HANG, status(500)])
 def test_a_judge_that_does_not_work_stops_the_stage_and_is_asked_again(tmp_path: Path, fault: Fault) -> None:
     questions = [make_question(n) for n in range(10)]
     answers = [answer for question in questions for answer in fair_answers(question)]

@@ -103,7 +103,7 @@ def test_an_answer_that_ends_before_it_began_is_a_failure_and_is_not_repaired(
     with OpenAIServer(lambda messages, body: next(replies)) as server:
         found = verdicts(server, tmp_path, questions(2)).values()
         assert len(server.requests) == 2
-    assert [r.reason for r in found if isinstance(r, Abstention)] == ["failed:truncated_reasoning"]
+    assert [r.reason for r in found if isinstance(r, Abstention)] == ["truncated"]
 
 
 def test_a_truncated_answer_with_text_is_repaired(tmp_path: Path) -> None:
@@ -121,17 +121,14 @@ def test_a_polite_refusal_in_prose_is_never_a_score(tmp_path: Path) -> None:
     assert result.reason == "unparsable"
 
 
-def test_a_failed_call_is_an_abstention_of_its_kind(tmp_path: Path) -> None:
-    with OpenAIServer(GOOD, faults=lambda n, b: status(400)) as server:
-        (result,) = verdicts(server, tmp_path, questions(1)).values()
-    assert isinstance(result, Abstention)
-    assert result.reason == "failed:bad_request"
-
-
-def test_a_few_calls_may_fail(tmp_path: Path) -> None:
-    with OpenAIServer(GOOD, faults=[status(500)]) as server:
+@pytest.mark.parametrize(("code", "kind"), [(500, "server"), (400, "bad_request")])
+def test_a_few_calls_may_fail_and_are_abstentions_of_their_kind(tmp_path: Path, code: int, kind: str) -> None:
+    with OpenAIServer(GOOD, faults=[None, status(code)]) as server:
         found = verdicts(server, tmp_path, questions(50))
-    assert [r.reason for r in found.values() if isinstance(r, Abstention)] == ["failed:server"]
+    assert [r.reason for r in found.values() if isinstance(r, Abstention)] == [f"failed:{kind}"]
+
+
+def test_too_many_failed_calls_stop_the_stage(tmp_path: Path) -> None:
     with OpenAIServer(GOOD, faults=[status(500)] * 2) as server, pytest.raises(ModelError) as caught:
         verdicts(server, tmp_path, questions(50))
     assert "2 of 50 calls failed (2 × server); 2% are tolerated" in str(caught.value)
@@ -155,7 +152,7 @@ def test_a_repaired_answer_is_remembered_too(tmp_path: Path) -> None:
 def test_every_request_has_exactly_one_result(tmp_path: Path) -> None:
     def judge(messages: Messages, body: Body) -> str:
         number: int = body["seed"] % 4
-        kinds = [GOOD, "prose", "```json\n" + GOOD + "\n```", GOOD + GOOD]
+        kinds = [GOOD, "prose", "```json\n" + GOOD + "\n```", GOOD + '{"score": 4}']
         return kinds[number]
 
     with OpenAIServer(judge) as server:
@@ -168,6 +165,17 @@ def test_every_request_has_exactly_one_result(tmp_path: Path) -> None:
 def test_tags_must_be_unique(tmp_path: Path) -> None:
     with OpenAIServer(GOOD) as server, pytest.raises(ValueError, match="two requests have the tag"):
         verdicts(server, tmp_path, [question(1), question(1)])
+
+
+class Compared(BaseModel):
+    better: list[int]
+    worse: list[int] = []
+
+
+@pytest.mark.parametrize("text", ['{"better": [], "worse": [', '{"better": [], "wor', '{"better": [1'])
+def test_a_list_that_was_cut_off_is_not_taken_for_an_empty_one(text: str) -> None:
+    with pytest.raises(ValueError, match=r"worse|better"):
+        parse_answer(text, Compared, cut_off=True)
 
 
 def test_a_truncated_answer_counts_if_only_its_last_words_are_missing() -> None:

@@ -156,7 +156,7 @@ def test_tolerated_failures_are_counted_rows(make_context: MakeContext) -> None:
 def test_too_many_failures_stop_the_stage_with_a_reason(make_context: MakeContext) -> None:
     with OpenAIServer("Yes.", faults=lambda number, body: status(500)) as server:
         context = make_context(**against(server))
-        with pytest.raises(ModelError, match="calls failed") as error:
+        with pytest.raises(ModelError, match="the first 20 calls all failed") as error:
             respond(context, asked(context, "open"), "search")
     assert error.value.exit_code == 5
 
