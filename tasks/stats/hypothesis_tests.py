@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from math import nan, sqrt
+from math import inf, isfinite, nan, sqrt
 from statistics import NormalDist
+from sys import float_info
 
 import numpy as np
+
+from tasks.stats.intervals import cluster_totals
 
 MCNEMAR_EXACT_BELOW = 25
 """Number of discordant items below which McNemar's test is exact."""
@@ -19,27 +23,60 @@ class TTest:
 
     mean: float
     t: float
-    """NaN for fewer than two scores. Infinite if all scores are equal and not 0."""
+    """NaN for fewer than two clusters. Infinite if all scores are equal and not 0."""
     p_value: float
-    """Two-sided. NaN for fewer than two scores."""
+    """Two-sided, never 0. NaN for fewer than two clusters."""
     n: int
+    """Number of clusters."""
 
 
-def t_test_against_zero(scores: Sequence[float]) -> TTest:
-    """Run a two-sided one-sample t-test of the mean against 0."""
-    n = len(scores)
-    mean = float(np.mean(scores)) if n else nan
+def t_test_against_zero(scores: Sequence[float], *, clusters: Sequence[Hashable] | None = None) -> TTest:
+    """Run a two-sided one-sample t-test of the mean against 0.
+
+    Args:
+        scores: One score per row.
+        clusters: Cluster of each row. Clusters are independent, and each counts once, with the mean of its
+            rows. Default: every row is independent of the others.
+
+    Returns:
+        The test. If all clusters have the same mean, its p-value is that of a sign test, `2 · 2^-n`.
+    """
+    if not len(scores):
+        return TTest(nan, nan, nan, 0)
+    totals = cluster_totals(scores, clusters=clusters)
+    means = totals[:, 0] / totals[:, 1]
+    n, mean = len(means), float(means.mean())
     if n < 2:
         return TTest(mean, nan, nan, n)
-    deviation = float(np.std(scores, ddof=1))
-    # SciPy warns about equal scores and returns NaN or a huge t from rounding errors.
+    deviation = float(np.std(means, ddof=1))
+    # Equal scores deviate by rounding errors only.
     if deviation <= 1e-12 * max(1.0, abs(mean)):
-        t = 0.0 if mean == 0 else float(np.copysign(np.inf, mean))
-        return TTest(mean, t, 1.0 if mean == 0 else 0.0, n)
-    from scipy.stats import ttest_1samp
+        deviation = 0.0
+    t = t_statistic(mean, deviation / sqrt(n))
+    return TTest(mean, t, t_p_value(mean, deviation / sqrt(n), n), n)
 
-    result = ttest_1samp(scores, 0.0)
-    return TTest(mean, float(result.statistic), float(result.pvalue), n)
+
+def t_statistic(value: float, standard_error: float) -> float:
+    """Return value / standard error. Infinite without a standard error, unless the value is 0."""
+    if standard_error:
+        return value / standard_error
+    return 0.0 if value == 0 else float(np.copysign(inf, value))
+
+
+def t_p_value(value: float, standard_error: float, clusters: int) -> float:
+    """Return the two-sided p-value of an estimate, by Student's t with `clusters - 1` degrees of freedom.
+
+    It is never 0. Without a standard error, it is that of a sign test, `2 · 2^-clusters`. NaN for fewer than
+    two clusters.
+    """
+    if clusters < 2:
+        return nan
+    from scipy.special import stdtr
+
+    t = t_statistic(value, standard_error)
+    # Equal estimates in all clusters are tested by their signs alone.
+    p = float(2 * stdtr(clusters - 1, -abs(t))) if isfinite(t) else 2.0 ** (1 - min(clusters, 1000))
+    return max(p, float_info.min)
 
 
 def mcnemar_p_value(only_first: int, only_second: int) -> float:
@@ -79,6 +116,27 @@ def q_values(p_values: Sequence[float | None]) -> list[float | None]:
         return [None] * len(p_values)
     corrected = iter(false_discovery_control(tested, method="bh").tolist())
     return [None if p is None else next(corrected) for p in p_values]
+
+
+def q_values_by_family(p_values: Sequence[float | None], families: Sequence[Hashable]) -> list[float | None]:
+    """Control the false discovery rate within each family of tests.
+
+    Args:
+        p_values: `None` means not tested.
+        families: Family of each test, for example its model and the question that it answers. Tests of
+            another family never change a q-value.
+
+    Returns:
+        The q-values, in the same order.
+    """
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for i, family in enumerate(families):
+        members[family].append(i)
+    corrected: list[float | None] = [None] * len(p_values)
+    for inside in members.values():
+        for i, q in zip(inside, q_values([p_values[i] for i in inside]), strict=True):
+            corrected[i] = q
+    return corrected
 
 
 def smallest_detectable_effect(

@@ -7,7 +7,7 @@ fixed order instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, product
@@ -260,14 +260,21 @@ def pooled_p_value(nulls: Sequence[Floats], seed: int, tail: Tail = "greater") -
     return p_value(sums, tail)
 
 
-def sign_flip_p_value(gaps: ArrayLike, seed: int) -> float:
-    """Test if the mean gap is 0: two-sided sign-flip test, exact up to 13 questions.
+def sign_flip_p_value(gaps: ArrayLike, seed: int, *, clusters: Sequence[Hashable] | None = None) -> float:
+    """Test if the mean gap is 0: two-sided sign-flip test, exact up to 13 clusters.
 
     Args:
         gaps: Shape (questions,). One signed gap per question.
         seed: Seed of the draws.
+        clusters: Cluster of each question. The gaps of one cluster change their sign together. Default:
+            every question is independent of the others.
     """
     values = np.asarray(gaps, dtype=float)
+    if clusters is not None:
+        sums: dict[Hashable, float] = {}
+        for cluster, value in zip(clusters, values.tolist(), strict=True):
+            sums[cluster] = sums.get(cluster, 0.0) + value
+        values = np.array(list(sums.values()))
     return pooled_p_value([np.array([g, -g]) for g in values], seed, "both")
 
 
