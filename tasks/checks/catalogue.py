@@ -147,6 +147,9 @@ EFFECT_CHECKS: dict[str, Check] = {
     "interval_inverted": Check("error", "the low end of an interval is above its high end"),
     "interval_misses_value": Check("warning", "the interval does not contain its value"),
     "interval_half_open": Check("error", "an interval has only one end"),
+    "effect_without_value": Check(
+        "error", "an effect has no value or no units, or was not measured and still has a number or no reason"
+    ),
     "q_below_p": Check("error", "a corrected p-value is smaller than the raw p-value"),
     "effect_of_nothing": Check("error", "the effect is of a question that does not exist"),
 }
@@ -176,6 +179,7 @@ FILE_CHECKS: dict[str, Check] = {
     "file_absent": Check("error", "a file of the manifest is missing"),
     "file_changed": Check("error", "the hash of a file is not the hash in the manifest"),
     "file_unlisted": Check("error", "a file is not in the manifest"),
+    "file_linked": Check("error", "a file is a symbolic link or no regular file"),
     "file_unreadable": Check("error", "the file cannot be read"),
     "row_count_differs": Check("error", "the number of rows of a config is not the number in the manifest"),
     "canary_absent": Check("error", "the canary is missing from its file or from rows"),

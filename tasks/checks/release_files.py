@@ -6,14 +6,12 @@ No hash covers the manifest itself. So its judges, passports and counts are comp
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-import yaml
 
 from schemas.answers import JUDGEMENTS
 from schemas.errors import InputError
@@ -23,6 +21,8 @@ from schemas.release import Manifest
 from schemas.tables import content_hash
 from tasks.checks.catalogue import Problem, report_rows
 from tasks.checks.columns import select_ids, to_mask
+from tasks.files.bounded import read_parquet
+from tasks.files.yaml import load_yaml
 from tasks.release import (
     CANARY_COLUMN,
     CONFIGS,
@@ -33,12 +33,18 @@ from tasks.release import (
     compare_files,
     config_file,
     derive_canary,
+    is_machine_error,
     read_manifest,
 )
+from tasks.run.paths import is_inside
+from tasks.text.printable import printable
 
 Configs = Mapping[str, pa.Table]
 Fault = tuple[str, str]
 """A field of the manifest and its fault."""
+
+HARNESS = "evals/eval.yaml"
+MAX_PAGE_BYTES = 1 << 20
 
 LABELS = {
     QUESTIONS.name: ("accepted", "unlabelled"),
@@ -59,40 +65,52 @@ class ReleaseFiles:
 
 
 def open_release_files(path: Path) -> ReleaseFiles:
-    """Read and check a release directory. Unreadable files are reported as problems, not raised."""
+    """Read and check a release directory. Nothing in it makes this fail: every fault is a problem."""
     configs, unreadable = _read_configs(path)
-    broken = report_rows("files", "file_unreadable", unreadable)
     try:
         manifest = read_manifest(path)
     except InputError as error:
-        return ReleaseFiles(
-            None,
-            configs,
-            (*broken, *report_rows("files", "manifest_unreadable", [MANIFEST], detail=error.message)),
-        )
-    problems = [
-        *broken,
-        *check_listed_files(path, manifest),
-        *check_row_counts(manifest, configs),
-        *check_canary(path, manifest, configs),
-        *check_configs(configs),
-        *check_manifest(manifest, configs),
-        *check_harness(path, manifest),
-    ]
-    return ReleaseFiles(manifest, configs, tuple(problems))
+        detail = printable(error.message, 300)
+        unread = report_rows("files", "manifest_unreadable", [MANIFEST], detail=detail)
+        return ReleaseFiles(None, configs, (*unreadable, *unread))
+    checks: tuple[tuple[str, Callable[[], list[Problem]]], ...] = (
+        (MANIFEST, lambda: check_listed_files(path, manifest)),
+        (MANIFEST, lambda: check_row_counts(manifest, configs)),
+        ("CANARY.md", lambda: check_canary(path, manifest, configs)),
+        (config_file(QUESTIONS.name), lambda: check_configs(configs)),
+        (MANIFEST, lambda: check_manifest(manifest, configs)),
+        (HARNESS, lambda: check_harness(path, manifest)),
+    )
+    problems = [problem for name, check in checks for problem in _run_check(name, check)]
+    return ReleaseFiles(manifest, configs, (*unreadable, *problems))
 
 
-def _read_configs(path: Path) -> tuple[dict[str, pa.Table], list[str]]:
-    configs, unreadable = {}, []
+def _run_check(name: str, check: Callable[[], list[Problem]]) -> list[Problem]:
+    """Run a check. Content of an unexpected kind makes it fail, which is a problem of the file."""
+    try:
+        return check()
+    except Exception as error:
+        if is_machine_error(error):
+            raise
+        detail = f"its content cannot be checked: {printable(f'{type(error).__name__}: {error}', 200)}"
+        return report_rows("files", "file_unreadable", [name], detail=detail)
+
+
+def _read_configs(path: Path) -> tuple[dict[str, pa.Table], list[Problem]]:
+    configs, problems = {}, []
     for config in CONFIGS:
-        file = path / config_file(config)
-        if not file.is_file():
+        name = config_file(config)
+        file = path / name
+        if not file.is_file() or not is_inside(path, file):
             continue
         try:
-            configs[config] = pq.read_table(file).replace_schema_metadata(None)
-        except (pa.ArrowException, OSError):
-            unreadable.append(config_file(config))
-    return configs, unreadable
+            configs[config] = read_parquet(file)
+        except Exception as error:
+            if is_machine_error(error):
+                raise
+            message = error.message if isinstance(error, InputError) else ""
+            problems += report_rows("files", "file_unreadable", [name], detail=message)
+    return configs, problems
 
 
 def check_listed_files(path: Path, manifest: Manifest) -> list[Problem]:
@@ -102,6 +120,7 @@ def check_listed_files(path: Path, manifest: Manifest) -> list[Problem]:
         *report_rows("files", "file_absent", differences.missing),
         *report_rows("files", "file_changed", differences.changed),
         *report_rows("files", "file_unlisted", differences.unlisted),
+        *report_rows("files", "file_linked", differences.linked),
     ]
 
 
@@ -119,13 +138,19 @@ def check_canary(path: Path, manifest: Manifest, configs: Configs) -> list[Probl
     """Check that the canary of the manifest is in CANARY.md and in every question row."""
     page = path / "CANARY.md"
     without = []
-    if not page.is_file() or manifest.canary not in page.read_text(encoding="utf-8", errors="replace"):
+    if not _page_has(page, manifest.canary):
         without.append(page.name)
     for config in QUESTION_CONFIGS:
         rows = configs.get(config)
         if rows is not None and not _all_rows_carry(rows, manifest.canary):
             without.append(config_file(config))
     return report_rows("files", "canary_absent", without)
+
+
+def _page_has(page: Path, canary: str) -> bool:
+    if page.is_symlink() or not page.is_file() or page.stat().st_size > MAX_PAGE_BYTES:
+        return False
+    return canary in page.read_text(encoding="utf-8", errors="replace")
 
 
 def _all_rows_carry(rows: pa.Table, canary: str) -> bool:
@@ -151,20 +176,20 @@ def check_configs(configs: Configs) -> list[Problem]:
 
 def check_harness(path: Path, manifest: Manifest) -> list[Problem]:
     """Check that the files in evals/ read the tables of this version."""
-    place = path / "evals" / "eval.yaml"
-    if not place.is_file():
+    place = path / HARNESS
+    if not place.is_file() or not is_inside(path, place):
         return []
     try:
-        content = yaml.safe_load(place.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+        content = load_yaml(place.read_text(encoding="utf-8"), place=HARNESS)
+    except (InputError, UnicodeDecodeError):
         content = None
     pinned = {"name": manifest.name, "version": manifest.version, "tag": f"v{manifest.version}"}
     is_pinned = isinstance(content, dict) and all(
         content.get(name) == value for name, value in pinned.items()
     )
     files = content.get("files") if isinstance(content, dict) else None
-    exist = isinstance(files, dict) and all(name in manifest.files for name in files.values())
-    wrong = [] if is_pinned and exist else ["evals/eval.yaml"]
+    exist = isinstance(files, dict) and all(str(name) in manifest.files for name in files.values())
+    wrong = [] if is_pinned and exist else [HARNESS]
     return report_rows("files", "harness_of_another_release", wrong)
 
 

@@ -49,7 +49,10 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     schema = read_schema(path)
     if columns is not None:
         schema = pa.schema([schema.field(name) for name in columns])
-    return pa.Table.from_batches(list(scan_parquet(path, columns)), schema)
+    try:
+        return pa.Table.from_batches(list(scan_parquet(path, columns)), schema)
+    except pa.ArrowMemoryError:  # damaged lengths ask for any amount of memory
+        raise _too_large(path, "data for more memory than is free", f"{max_bytes() >> 20:,} MB") from None
 
 
 def read_schema(path: Path) -> pa.Schema:

@@ -14,8 +14,6 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pydantic import ValidationError
-
 from schemas.errors import GateError, InputError, PublishError
 from schemas.release import Manifest
 from schemas.tables import Row, file_hash
@@ -29,7 +27,7 @@ from tasks.publish.hub import (
     check_repo_name,
     with_retries,
 )
-from tasks.release import MANIFEST, is_version, parse_version, read_manifest
+from tasks.release import MANIFEST, is_version, parse_manifest, parse_version, read_manifest
 from tasks.release.references import HubRef
 from tasks.run.progress import track
 
@@ -301,7 +299,7 @@ def refuse_conflict(
     """
     if content is None:
         return refuse_foreign_files(repo, hub, state)
-    published = parse_manifest(content, repo)
+    published = parse_published_manifest(content, repo)
     ours, compared = upload.manifest, upload.manifest.comparison
     if published.name != ours.name:
         raise PublishError(
@@ -355,15 +353,15 @@ def refuse_unfinished(published: Manifest, repo: str, hub: Hub, state: Repositor
             )
 
 
-def parse_manifest(content: bytes, repo: str) -> Manifest:
+def parse_published_manifest(content: bytes, repo: str) -> Manifest:
     """Parse a published manifest. Raise `PublishError` if it is invalid."""
     try:
-        return Manifest.model_validate_json(content)
-    except ValidationError:
+        return parse_manifest(content, repo)
+    except InputError as error:
         raise PublishError(
             f"the manifest of {repo} cannot be read",
             hint="it was edited by hand or written by a newer version of counterfoil",
-        ) from None
+        ) from error
 
 
 # Verifying releases
@@ -421,13 +419,34 @@ def verify(release: str, open_hub: Callable[[], Hub] = Hub) -> Verified:
 
 
 def verify_directory(path: Path, name: str) -> Verified:
-    """Verify the hashes, row counts, canary and columns of a release directory."""
+    """Verify the hashes, row counts, canary and columns of a release directory.
+
+    Every fault of the content is a line of the result. An unreadable manifest has no name and no version.
+
+    Raises:
+        InputError: If the directory does not exist or has no manifest.
+    """
     if not path.is_dir():
         raise InputError(
             f"the release {name} does not exist", hint="give a release directory, or org/name@v1.0.0"
         )
-    manifest: Manifest = read_manifest(path)
     lines = find_differences(path)
+    try:
+        manifest = read_manifest(path)
+    except InputError as error:
+        if not (path / MANIFEST).exists():
+            raise
+        lines = sorted({*lines, f"{MANIFEST}: {error.message}"})
+        return Verified(
+            release=name,
+            name="",
+            version="",
+            commit=None,
+            files=0,
+            rows={},
+            verified=False,
+            differences=tuple(lines),
+        )
     return Verified(
         release=name,
         name=manifest.name,

@@ -5,61 +5,121 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
-import pyarrow.parquet as pq
-import yaml
+import pyarrow as pa
 
 from schemas.errors import InputError, PublishError
 from schemas.release import Manifest
 from tasks.checks.release_files import check_listed_files, open_release_files
-from tasks.publish.hub import Hub, read_card_metadata, with_retries
-from tasks.release import config_file, read_manifest
+from tasks.files.bounded import read_schema
+from tasks.files.yaml import load_yaml
+from tasks.publish.hub import Hub, with_retries
+from tasks.release import CONFIGS, config_file, read_manifest
 from tasks.release.references import HubRef, commit_file, find_fetched_release, parse_reference
+from tasks.run.paths import inside
 from tasks.run.store import rename_directory, write_bytes
+from tasks.text.printable import printable
+
+CARD = "README.md"
+MAX_CARD_BYTES = 16 << 20
 
 
 def find_differing_files(path: Path, manifest: Manifest) -> list[str]:
     """Return one line per file that differs from the manifest, sorted."""
     problems = check_listed_files(path, manifest)
-    return sorted(f"{row}: {problem.message}" for problem in problems for row in problem.rows)
+    return sorted(
+        f"{printable(row)}: {printable(problem.message)}" for problem in problems for row in problem.rows
+    )
 
 
 def find_differences(path: Path) -> list[str]:
     """Return one line per difference in files, row counts, the canary, and the columns of the card."""
     problems = [p for p in open_release_files(path).problems if p.table == "files"]
-    lines = {f"{row}: {p.message}" for p in problems for row in p.rows}
-    return sorted(lines | set(compare_columns_with_card(path)))
+    lines = {f"{printable(row)}: {printable(p.message)}" for p in problems for row in p.rows}
+    is_card_changed = any(CARD in p.rows for p in problems)
+    return sorted(lines if is_card_changed else lines | set(compare_columns_with_card(path)))
 
 
 def compare_columns_with_card(path: Path) -> list[str]:
     """Return one line per config whose columns are not those in the `dataset_info` of the card."""
-    from datasets import Features
-
+    card = path / CARD
+    if card.is_symlink() or not card.is_file():
+        return []  # `open_release_files` reports it
+    try:
+        described = read_card_features(card)
+    except InputError as error:
+        return [f"{CARD}: the front matter cannot be read: {printable(error.message, 300)}"]
     lines = []
-    for name, features in _card_features(path).items():
-        file = path / config_file(name)
-        if not file.is_file():
-            lines.append(f"{config_file(name)}: the card names this config, but the file does not exist")
+    for config in CONFIGS:
+        file, name = path / config_file(config), config_file(config)
+        if not file.is_file() or file.is_symlink():
+            if config in described:
+                lines.append(f"{name}: the card names this config, but the file does not exist")
+            continue
+        if config not in described:
+            lines.append(f"{name}: the card does not describe the columns of this config")
             continue
         try:
-            columns = pq.read_schema(file)
-        except (OSError, ValueError):
+            columns = read_schema(file)
+        except (OSError, ValueError, InputError):
             continue  # `open_release_files` reports unreadable files
-        if not columns.equals(Features._from_yaml_list(features).arrow_schema, check_metadata=False):
-            lines.append(f"{config_file(name)}: the columns are not those of the card")
-    return lines
+        expected = described[config]
+        if expected is None:
+            lines.append(f"{name}: the description of its columns in the card cannot be read")
+        elif not columns.equals(expected, check_metadata=False):
+            lines.append(f"{name}: the columns are not those of the card")
+    unknown = sorted(printable(name, 80) for name in described if name not in CONFIGS)
+    return lines + [f"{CARD}: it describes {name!r}, which is no config of a release" for name in unknown]
 
 
-def _card_features(path: Path) -> dict[str, list[dict[str, object]]]:
-    """Return the features of each config in the card. They are empty if the card cannot be read."""
+def read_card_features(card: Path) -> dict[str, pa.Schema | None]:
+    """Return the columns of each config that a card describes. `None` if a description cannot be read.
+
+    Raises:
+        InputError: If the front matter is not readable, or describes no configs.
+    """
+    from datasets import Features
+
+    infos = read_card_metadata(card).get("dataset_info", [])
+    infos = [infos] if isinstance(infos, dict) else infos
+    if not isinstance(infos, list) or not infos or not all(isinstance(info, dict) for info in infos):
+        raise InputError("`dataset_info` is not a list of configs", place=str(card))
+    described: dict[str, pa.Schema | None] = {}
+    for info in infos:
+        name = str(info.get("config_name"))
+        if name in described:
+            raise InputError(f"`dataset_info` describes {name!r} twice", place=str(card))
+        try:
+            described[name] = Features._from_yaml_list(info["features"]).arrow_schema
+        except Exception:  # the library checks nothing, so any error may come out
+            described[name] = None
+    return described
+
+
+def read_card_metadata(card: Path) -> dict[str, Any]:
+    """Return the front matter of a card.
+
+    Raises:
+        InputError: If there is none, or it is not valid YAML of a reasonable size and depth.
+    """
+    if card.stat().st_size > MAX_CARD_BYTES:
+        raise InputError(f"{CARD} is larger than {MAX_CARD_BYTES >> 20} MiB", place=str(card))
     try:
-        infos = (read_card_metadata(path / "README.md") or {}).get("dataset_info", [])
-        return {info["config_name"]: info["features"] for info in infos}
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
-        return {}
+        text = card.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{CARD} is not UTF-8 text (byte {error.start})", place=str(card)) from None
+    found = re.match(r"---[ \t]*\n(.*?)\n---[ \t]*(\n|\Z)", text, re.DOTALL)
+    if found is None:
+        raise InputError("it does not begin with `---`", place=str(card))
+    metadata = load_yaml(found[1], place=str(card))
+    if not isinstance(metadata, dict):
+        raise InputError("it is not a mapping", place=str(card))
+    return metadata
 
 
 def fetch_release(ref: str, cache_dir: Path, hub: Hub | None = None) -> Path:
@@ -83,7 +143,7 @@ def fetch_release(ref: str, cache_dir: Path, hub: Hub | None = None) -> Path:
     folder = cache_dir / reference.repo
     folder.mkdir(parents=True, exist_ok=True)
     commit = with_retries(lambda: resolve_commit(reference, client))
-    home = folder / commit
+    home = inside(folder, commit)
     if not home.is_dir():
         with_retries(lambda: _download(reference, commit, home, client))
     write_bytes(commit_file(reference, cache_dir), commit.encode())

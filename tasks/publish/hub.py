@@ -474,11 +474,3 @@ def _set_default_timeouts(request: Any) -> None:
     request.extensions["timeout"] = {
         part: timeouts.get(part) or TIMEOUT_S for part in ("connect", "read", "write", "pool")
     }
-
-
-def read_card_metadata(path: Path) -> dict[str, Any] | None:
-    """Return the metadata of a dataset card, or `None` if it has none."""
-    from huggingface_hub import metadata_load
-
-    metadata: dict[str, Any] | None = metadata_load(path)
-    return metadata

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +23,10 @@ from schemas.labels import DROPPED, LABEL_HISTORY
 from schemas.question import QUESTIONS, Erratum, Question
 from schemas.release import Bump, Manifest
 from schemas.tables import R, Row, Table, file_hash
+from tasks.files.bounded import read_parquet
+from tasks.run.paths import inside
 from tasks.run.store import TableRef, sync_path
+from tasks.text.printable import printable
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -48,6 +54,11 @@ QUESTION_CONFIGS = (QUESTIONS.name, HARD_NEGATIVES.name, CONTROLS.name)
 """Configs with question rows. Their rows have the canary."""
 
 MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 64 << 20
+MACHINE_ERRORS = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EIO}
+)
+"""Numbers of errors that the machine causes, not the content of a file."""
 ERRATA = "errata.jsonl"
 """File with every text that was corrected since the first version, oldest first."""
 ERRATUM = "erratum"
@@ -75,9 +86,21 @@ class Contents:
     tables: Mapping[str, pa.Table]
 
     def rows(self, table: Table[R]) -> list[R]:
-        """Return the rows of a config, or none if the release does not have it."""
+        """Return the rows of a config, or none if the release does not have it.
+
+        Raises:
+            InputError: If a row is not valid in this version of the program.
+        """
         rows = self.tables.get(table.name)
-        return list(table.from_arrow(rows)) if rows is not None else []
+        try:
+            return list(table.from_arrow(rows)) if rows is not None else []
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            column = printable(".".join(str(part) for part in first["loc"]), 100)
+            raise InputError(
+                f"a row of {table.name} is not valid: {column}: {printable(first['msg'], 200)}",
+                hint="`counterfoil validate` lists the faults of the release",
+            ) from None
 
     def records(self, config: str) -> list[dict[str, Any]]:
         """Return the rows of a config without validation, for releases of any program version."""
@@ -108,7 +131,15 @@ def open_release(path: Path) -> ReleaseDirectory:
     """
     manifest = read_manifest(path)
     check_release_files(path, manifest)
-    tables = {config: _read_config(path, config) for config in CONFIGS if config in manifest.rows}
+    configs = [config for config in CONFIGS if config in manifest.rows]
+    for config in configs:  # a table that no hash covers could be anything
+        if config_file(config) not in manifest.files:
+            raise InputError(
+                f"the manifest names the table {config!r}, but not its file",
+                place=str(path / MANIFEST),
+                hint="restore the release from where it was published, or build it again",
+            )
+    tables = {config: _read_config(path, config) for config in configs}
     return ReleaseDirectory(path, manifest, Contents(tables))
 
 
@@ -119,21 +150,42 @@ def read_manifest(path: Path) -> Manifest:
         InputError: If the manifest is missing or invalid.
     """
     place = path / MANIFEST
-    try:
-        return Manifest.model_validate_json(place.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+    if not place.exists() and not place.is_symlink():
         raise InputError(
             f"{path} is not a release: it has no {MANIFEST}",
             hint="give the directory of one version, such as releases/<name>/1.0.0",
-        ) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        )
+    if place.is_symlink() or not place.is_file():
+        raise InputError(f"the manifest cannot be read: {MANIFEST} is not a regular file", place=str(place))
+    if place.stat().st_size > MAX_MANIFEST_BYTES:
         raise InputError(
-            f"the manifest cannot be read: {field}: {first['msg']}",
-            place=str(place),
+            f"the manifest cannot be read: it is larger than {MAX_MANIFEST_BYTES >> 20} MiB", place=str(place)
+        )
+    return parse_manifest(place.read_bytes(), str(place))
+
+
+def parse_manifest(content: bytes, place: str) -> Manifest:
+    """Parse the bytes of a manifest. The parser bounds the depth of the JSON itself.
+
+    Raises:
+        InputError: If the manifest is invalid.
+    """
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = printable(".".join(str(part) for part in first["loc"]), 200)
+        message = printable(first["msg"].removeprefix("Value error, "), 300)
+        raise InputError(
+            f"the manifest cannot be read: {field + ': ' if field else ''}{message}",
+            place=place,
             hint="it was edited by hand or written by a newer version of counterfoil",
         ) from None
+
+
+def is_machine_error(error: BaseException) -> bool:
+    """Return whether the machine caused an error (memory, disk, permission), not the content of a file."""
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) in MACHINE_ERRORS
 
 
 class FileDifferences(NamedTuple):
@@ -142,6 +194,9 @@ class FileDifferences(NamedTuple):
     missing: list[str]
     changed: list[str]
     unlisted: list[str]
+    linked: list[str]
+    """Symbolic links, which could lead out of the release, and other things that are neither files nor
+    folders."""
 
 
 def compare_files(path: Path, manifest: Manifest) -> FileDifferences:
@@ -150,27 +205,51 @@ def compare_files(path: Path, manifest: Manifest) -> FileDifferences:
     Hidden files are ignored, because version control and the Hub client put theirs next to a download. So is
     the bytecode that Python writes if the files in evals/ are run.
     """
+    files, linked = _list_files(path)
+    under_link = [name for name in manifest.files if any(map(linked.__contains__, _parents(name)))]
     missing, changed = [], []
     for name, sha256 in sorted(manifest.files.items()):
-        inside = PurePosixPath(name)
-        if inside.is_absolute() or ".." in inside.parts or not (path / name).is_file():
+        if name in linked or name in under_link:
+            continue
+        if name not in files and not (path / name).is_file():
             missing.append(name)
         elif file_hash(path / name) != sha256:
             changed.append(name)
-    files = (file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file())
-    visible = [file.as_posix() for file in files if not any(map(_is_ignored, file.parts))]
     listed = {*manifest.files, MANIFEST}
-    return FileDifferences(missing, changed, [name for name in visible if name not in listed])
+    unlisted = [name for name in sorted(files) if name not in listed and not _is_ignored(name)]
+    visible = [name for name in sorted(linked) if name in listed or not _is_ignored(name)]
+    return FileDifferences(missing, changed, unlisted, visible)
 
 
-def _is_ignored(part: str) -> bool:
-    return part.startswith(".") or part == "__pycache__"
+def _list_files(path: Path) -> tuple[set[str], set[str]]:
+    """Return the regular files of a folder, and everything that is neither a file nor a folder."""
+    files, others = set(), set()
+    for folder, folders, names in os.walk(path):
+        for name in (*folders, *names):
+            entry = Path(folder, name)
+            mode = entry.lstat().st_mode
+            relative = entry.relative_to(path).as_posix()
+            if stat.S_ISREG(mode):
+                files.add(relative)
+            elif not stat.S_ISDIR(mode):
+                others.add(relative)
+    return files, others
+
+
+def _parents(name: str) -> list[str]:
+    return [parent.as_posix() for parent in PurePosixPath(name).parents]
+
+
+def _is_ignored(name: str) -> bool:
+    return any(part.startswith(".") or part == "__pycache__" for part in PurePosixPath(name).parts)
 
 
 def check_release_files(path: Path, manifest: Manifest) -> None:
-    """Raise `InputError` if a file is missing, changed, or not in the manifest."""
+    """Raise `InputError` if a file is missing, changed, a link, or not in the manifest."""
     hint = "restore the release from where it was published, or build it again"
     differences = compare_files(path, manifest)
+    for name in differences.linked:
+        raise InputError(f"{name} is a link, not a file", place=str(path / name), hint=hint)
     for name in differences.missing:
         raise InputError(f"the release lacks {name}", place=str(path), hint=hint)
     for name in differences.changed:
@@ -181,15 +260,26 @@ def check_release_files(path: Path, manifest: Manifest) -> None:
 
 
 def _read_config(path: Path, config: str) -> pa.Table:
-    table = pq.read_table(path / config_file(config))
+    place = path / config_file(config)
+    try:
+        table = read_parquet(place)
+    except (pa.ArrowException, OSError) as error:
+        if is_machine_error(error):
+            raise
+        raise InputError(
+            f"{config_file(config)} cannot be read: {printable(str(error), 200)}",
+            place=str(place),
+            hint="the file is damaged. Download the release again from where it was published",
+        ) from None
     if CANARY_COLUMN in table.column_names:
         table = table.drop_columns([CANARY_COLUMN])
-    return table.replace_schema_metadata(None)
+    return table
 
 
 def find_last_release(releases: Path, name: str) -> ReleaseRef | None:
     """Return the highest version of a release that has a manifest, or `None`."""
-    manifests = [p for p in (releases / name).glob(f"*/{MANIFEST}") if is_version(p.parent.name)]
+    home = inside(releases, name)
+    manifests = [p for p in home.glob(f"*/{MANIFEST}") if is_version(p.parent.name)]
     if not manifests:
         return None
     newest = max(manifests, key=lambda p: parse_version(p.parent.name))
@@ -278,7 +368,16 @@ def read_errata(release: Path | None) -> tuple[Erratum, ...]:
     place = release / ERRATA if release else None
     if place is None or not place.is_file():
         return ()
-    return tuple(Erratum.model_validate_json(line) for line in place.read_bytes().splitlines() if line)
+    if place.stat().st_size > MAX_MANIFEST_BYTES:
+        raise InputError(f"{ERRATA} is larger than {MAX_MANIFEST_BYTES >> 20} MiB", place=str(place))
+    try:
+        return tuple(Erratum.model_validate_json(line) for line in place.read_bytes().splitlines() if line)
+    except ValidationError as error:
+        raise InputError(
+            f"{ERRATA} cannot be read: {printable(error.errors(include_url=False)[0]['msg'], 200)}",
+            place=str(place),
+            hint="restore the release from where it was published",
+        ) from None
 
 
 def write_errata(release: Path, errata: Iterable[Erratum]) -> None:

@@ -14,6 +14,7 @@ from schemas.errors import InputError
 from schemas.question import QUESTIONS, Question
 from schemas.release import HoldBack, Manifest
 from schemas.tables import Table, file_hash
+from tasks.files.bounded import read_parquet
 from tasks.run.store import TableRef, write_bytes
 
 HELD: Table[Question] = Table("held", Question, "id")
@@ -49,7 +50,7 @@ def read_hold_back(path: Path) -> tuple[list[Question], list[Response]]:
         InputError: If it is not a private file.
     """
     try:
-        table = pq.read_table(path)
+        table = read_parquet(path)
         answers = [Response.model_validate(r) for rows in table[ANSWERS_COLUMN].to_pylist() for r in rows]
         return list(QUESTIONS.from_arrow(table.drop_columns([ANSWERS_COLUMN]))), answers
     except (OSError, KeyError, pa.ArrowInvalid, ValueError) as error:

@@ -654,6 +654,16 @@ def an_interval_has_one_end(case: Case) -> None:
     case.tables["effects"][0]["low"] = None
 
 
+@corrupts("effect_without_value")
+def an_effect_has_no_value(case: Case) -> None:
+    case.tables["effects"][0] |= {"value": None, "low": None, "high": None}
+
+
+@corrupts("effect_without_value")
+def an_unmeasured_effect_has_a_number(case: Case) -> None:
+    case.tables["effects"][0] |= {"status": "not_measured", "reason": "coverage: 1 of 9 answers could be read"}
+
+
 @corrupts("q_below_p")
 def a_correction_made_it_better(case: Case) -> None:
     case.tables["effects"][0] |= {"p_value": 0.5, "q_value": 0.04}
@@ -763,6 +773,12 @@ def a_file_was_edited(path: Path) -> None:
 @corrupts("file_unlisted", release=True)
 def a_file_was_added(path: Path) -> None:
     (path / "data" / "extra.csv").write_text("a,b\n")
+
+
+@corrupts("file_linked", release=True)
+def a_file_was_replaced_by_a_link(path: Path) -> None:
+    (path / "CHANGELOG.md").unlink()
+    (path / "CHANGELOG.md").symlink_to("/etc/hostname")
 
 
 @corrupts("file_unreadable", release=True)
