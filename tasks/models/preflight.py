@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
 
 from schemas.errors import InputError
 from tasks.models import run_async
 from tasks.models.names import ModelName, origin, parse_model_name
-from tasks.models.openai import OpenAIChat
-from tasks.models.protocol import FailedAttempt
+from tasks.models.openai import OpenAIChat, import_client
+from tasks.models.protocol import Decoding, FailedAttempt, Message, Request
 from tasks.models.settings import ModelSettings, api_key, api_key_variable
 
+T = TypeVar("T")
+
 PING_TIMEOUT_S = 15.0
+TINY = Request("ping", (Message("user", "Say yes."),), Decoding(16))
+"""Question to a server that does not list the model."""
 
 
 def preflight(names: Iterable[str], settings: ModelSettings) -> None:
@@ -74,18 +79,19 @@ def _check_model(name: str, settings: ModelSettings) -> None:
 
 
 async def ping(names: Iterable[str], settings: ModelSettings) -> None:
-    """Check that every server answers and accepts the API key.
+    """Check that every server answers, accepts the API key and knows its model.
 
-    A model with several endpoints passes if one of them answers.
+    A server that does not list the model is asked one tiny question. A model with several endpoints passes if
+    one of them answers.
 
     Raises:
-        InputError: If a server cannot be reached, fails, or rejects the key.
+        InputError: If a server cannot be reached, fails, or rejects the key or the model.
     """
     seen = set()
     for name in names:
         model = parse_model_name(name).resolved()
-        if model.backend == "openai" and model.endpoint not in seen:
-            seen.add(model.endpoint)
+        if model.backend == "openai" and str(model) not in seen:
+            seen.add(str(model))
             await _ping_any(model, settings)
 
 
@@ -102,24 +108,46 @@ async def _ping_any(model: ModelName, settings: ModelSettings) -> None:
 
 async def _ping_one(model: ModelName, settings: ModelSettings) -> None:
     assert model.endpoint is not None
-    place = origin(model.endpoint)
-    key = api_key(model, settings)
-    server = OpenAIChat(model.name, model.endpoint, api_key=key, connections=1, schema_prompt="")
+    import_client()
+    variable = api_key_variable(model, settings)
+    server = OpenAIChat(
+        model.name,
+        model.endpoint,
+        api_key=api_key(model, settings),
+        connections=1,
+        schema_prompt="",
+        key_variable=variable,
+    )
     try:
-        async with asyncio.timeout(PING_TIMEOUT_S):
-            listed = await server.list_models()
-    except TimeoutError:
-        listed = FailedAttempt("timeout", f"{place} did not answer within {PING_TIMEOUT_S:g} s")
+        await _ask_server(server, model, variable)
     finally:
         await server.close()
+
+
+async def _ask_server(server: OpenAIChat, model: ModelName, variable: str | None) -> None:
+    place = origin(server.endpoint)
+    listed = await _in_time(server.list_models(), place)
     if isinstance(listed, FailedAttempt):
         hint = listed.hint or "start the server, or correct the endpoint in the recipe"
         raise InputError(listed.message, place=str(model), hint=hint)
-    status, _ = listed
+    status, names = listed
     if status >= 500:
         hint = "read the server's log, or correct the endpoint in the recipe"
         raise InputError(f"{place} answers {status}", place=str(model), hint=hint)
     if status in (401, 403):
-        variable = api_key_variable(model, settings)
         hint = f"check {variable}" if variable else "name the key's variable under `api_keys` in the recipe"
         raise InputError(f"{place} does not accept the API key", place=str(model), hint=hint)
+    if model.name in names:
+        return
+    answer = await _in_time(server.ask(TINY), place)
+    if isinstance(answer, FailedAttempt) and answer.stops:
+        others = f"; the server lists {', '.join(names[:5])}" if names else ""
+        raise InputError(answer.message, place=str(model), hint=f"{answer.hint or 'repair it'}{others}")
+
+
+async def _in_time(call: Coroutine[Any, Any, T | FailedAttempt], place: str) -> T | FailedAttempt:
+    try:
+        async with asyncio.timeout(PING_TIMEOUT_S):
+            return await call
+    except TimeoutError:
+        return FailedAttempt("timeout", f"{place} did not answer within {PING_TIMEOUT_S:g} s")
