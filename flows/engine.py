@@ -1,19 +1,22 @@
-"""Prefect: stages as tasks, and artifacts on the page of a run.
+"""Run stages, in this process or as Prefect tasks, and show artifacts on the page of a run.
 
-Prefect's result cache is off. The key of a stage (see `tasks.run.store`) decides whether it runs again.
+Inside a Prefect flow every stage is a task. Without a flow the same functions run the stages directly, and
+no Prefect server is started. Prefect's result cache is off: the key of a stage (see `tasks.run.store`)
+decides whether it runs again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
 
 import tasks.deduplicate
 import tasks.evolve
@@ -40,9 +43,6 @@ from tasks.release import config_file
 from tasks.run.journal import note_step
 from tasks.run.store import RunContext, Stage, Step, TableRef, read_table, run_stage
 
-if TYPE_CHECKING:
-    pass
-
 P = TypeVar("P")
 R = TypeVar("R")
 
@@ -55,17 +55,34 @@ def take_step(stage: Stage, context: RunContext, inputs: dict[str, Any]) -> Step
     return done
 
 
-def as_task(stage: Stage) -> Callable[..., Step]:
-    """Return a function that runs a stage as a Prefect task on the task runner of the flow."""
+def on_prefect() -> bool:
+    """Return whether the caller runs in a Prefect flow."""
+    return FlowRunContext.get() is not None
 
-    @task(name=stage.name, cache_policy=NO_CACHE, persist_result=False)
-    def step(context: RunContext, inputs: dict[str, Any]) -> Step:
-        return take_step(stage, context, inputs)
+
+def as_task(stage: Stage) -> Callable[..., Step]:
+    """Return a function that runs a stage: as a task inside a flow, directly without one."""
 
     def run(context: RunContext, **inputs: Any) -> Step:
-        return step.submit(context, inputs).result()
+        if not on_prefect():
+            return take_step(stage, context, inputs)
+        named = task(
+            name=stage.name,
+            task_run_name=run_name(stage, inputs),
+            tags=[_KEY, context.recipe.name],
+            cache_policy=NO_CACHE,
+            persist_result=False,
+        )(take_step)
+        return named.submit(stage, context, inputs).result()
 
     return run
+
+
+def run_name(stage: Stage, inputs: Mapping[str, Any]) -> str:
+    """Return the name of a task run, such as `respond · search` or `mutate · round 2`."""
+    details = [str(inputs["phase"])] if "phase" in inputs else []
+    details += [f"round {inputs['round']}"] if "round" in inputs else []
+    return " · ".join([stage.name, *details])
 
 
 def in_parts(stage: Stage) -> Callable[..., Step]:
@@ -73,7 +90,7 @@ def in_parts(stage: Stage) -> Callable[..., Step]:
     own = replace(stage, run=partial(stage.run, run_parts=submit_each))
 
     def run(context: RunContext, **inputs: Any) -> Step:
-        return take_step(own, context, inputs)
+        return take_step(own if on_prefect() else stage, context, inputs)
 
     return run
 
@@ -126,7 +143,14 @@ measure = as_task(tasks.measure.STAGE)
 assemble = as_task(tasks.package.assemble.STAGE)
 validate = as_task(tasks.gate.STAGE)
 compare = as_task(tasks.package.compare.STAGE)
-package = task(name="package", cache_policy=NO_CACHE, persist_result=False)(tasks.package.package)
+
+
+def package(*records: Any, **options: Any) -> Path:
+    """Write the release, as a task inside a flow."""
+    if not on_prefect():
+        return tasks.package.package(*records, **options)
+    named = task(name="package", cache_policy=NO_CACHE, persist_result=False)(tasks.package.package)
+    return Path(named(*records, **options))
 
 
 # Artifacts on the page of a run. They are summaries of the run directory and of the release.
@@ -140,6 +164,8 @@ _KEY = "counterfoil"
 
 def show_funnel(counts: Sequence[StageCounts]) -> None:
     """Show the funnel as a table."""
+    if not on_prefect():
+        return
     create_table_artifact(
         key=f"{_KEY}-funnel",
         table=[c.model_dump() for c in counts],
@@ -149,6 +175,8 @@ def show_funnel(counts: Sequence[StageCounts]) -> None:
 
 def show_effects(effects: TableRef, release: Path) -> None:
     """Show the effects of attributes and families, and a link to the report."""
+    if not on_prefect():
+        return
     shown = [e for e in read_table(effects, EFFECTS) if e.level in ("attribute", "family")]
     rows = [
         {
@@ -178,6 +206,8 @@ def show_effects(effects: TableRef, release: Path) -> None:
 
 def show_review(done: int, needed: int, accepted: int, *, command: str) -> None:
     """Show how many of the required questions are reviewed, and the next command."""
+    if not on_prefect():
+        return
     lines = [f"**{done:,} of {needed:,} reviewed** ({accepted:,} accepted questions in all)", ""]
     if done < needed:
         lines += [
@@ -192,6 +222,8 @@ def show_review(done: int, needed: int, accepted: int, *, command: str) -> None:
 
 def show_decision(decision: RefreshDecision, release: str) -> None:
     """Show the decision of a refresh, its reasons, and the items to review."""
+    if not on_prefect():
+        return
     lines = [f"**{decision.verdict}**: {escape_markdown(release)}", ""]
     lines += [f"- {escape_markdown(reason)}" for reason in decision.reasons]
     if decision.review:

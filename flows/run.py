@@ -5,12 +5,11 @@ Prefect and the stages are imported inside the functions, so that `plan` and `sh
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.options import flow_parameters
-from flows.workspace import open_workspace, quiet_prefect, read_recipe
+from flows.workspace import has_prefect_server, open_workspace, quiet_prefect, read_recipe
 from schemas.errors import GateError
 from schemas.options import (
     BuildOptions,
@@ -49,12 +48,10 @@ def run_build(options: BuildOptions) -> dict[str, Any]:
     run_dir = workspace.runs / read_recipe(options.recipe).name
     if options.fresh:
         forget_run(run_dir)
-    from flows.server import task_runner
+    quiet_prefect(workspace)
+    from flows.build import build
 
-    with task_runner(options.runner, workspace) as runner:
-        from flows.build import build
-
-        release = build.with_options(task_runner=runner)(**flow_parameters(options))
+    release = _run_flow(build, options, runner=options.runner, prefect=options.prefect)
     return describe_build(run_dir, Path(release))
 
 
@@ -78,7 +75,7 @@ def run_evaluate(options: EvaluateOptions) -> dict[str, Any]:
     quiet_prefect(open_workspace())
     from flows.evaluate import evaluate
 
-    return _run_flow(evaluate, options)
+    return dict(_run_flow(evaluate, options, prefect=options.prefect))
 
 
 def run_rejudge(options: RejudgeOptions) -> dict[str, Any]:
@@ -86,7 +83,7 @@ def run_rejudge(options: RejudgeOptions) -> dict[str, Any]:
     quiet_prefect(open_workspace())
     from flows.evaluate import rejudge
 
-    return _run_flow(rejudge, options)
+    return dict(_run_flow(rejudge, options, prefect=options.prefect))
 
 
 def run_fix(options: FixOptions) -> dict[str, Any]:
@@ -94,7 +91,7 @@ def run_fix(options: FixOptions) -> dict[str, Any]:
     quiet_prefect(open_workspace())
     from flows.fix import fix
 
-    return _run_flow(fix, options)
+    return dict(_run_flow(fix, options, prefect=options.prefect))
 
 
 def run_refresh(options: RefreshOptions) -> dict[str, Any]:
@@ -102,18 +99,31 @@ def run_refresh(options: RefreshOptions) -> dict[str, Any]:
     quiet_prefect(open_workspace())
     from flows.refresh import refresh
 
-    return _run_flow(refresh, options)
+    return dict(_run_flow(refresh, options, prefect=options.prefect))
 
 
-def _run_flow(flow: Callable[..., dict[str, Any]], options: Options) -> dict[str, Any]:
-    return flow(**flow_parameters(options))
+def _run_flow(flow: Any, options: Options, *, runner: str = "threads", prefect: bool = False) -> Any:
+    """Run a flow on Prefect, or call its function if no server is configured and none is needed."""
+    if not (prefect or runner != "threads" or has_prefect_server()):
+        return flow.fn(**flow_parameters(options))
+    from flows.server import task_runner
+
+    with task_runner(runner, open_workspace()) as chosen:
+        return flow.with_options(task_runner=chosen)(**flow_parameters(options))
 
 
 def run_measure(options: MeasureOptions) -> dict[str, Any]:
     """Measure recorded answers."""
     from tasks.measure import measure_file
 
-    return measure_file(options.family, options.input, format=options.format, test=options.test)
+    return measure_file(
+        options.family,
+        options.input,
+        format=options.format,
+        test=options.test,
+        min_coverage=options.min_coverage,
+        baselines=options.baselines,
+    )
 
 
 def run_export(options: ExportOptions) -> dict[str, Any]:

@@ -7,6 +7,7 @@ another folder for the vocabulary.
 from __future__ import annotations
 
 import os
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,10 +111,22 @@ def quiet_prefect(workspace: Workspace) -> None:
         "PREFECT_CLI_PROMPT": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # slow machines need more than 20
     }
-    own_server = "PREFECT_API_URL" in os.environ or (Path.home() / ".prefect" / "profiles.toml").exists()
-    if not own_server:
+    if not has_prefect_server():
         prefect_home = workspace.runs / ".prefect"
         prefect_home.mkdir(parents=True, exist_ok=True)
         quiet["PREFECT_HOME"] = str(prefect_home)
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
+
+
+def has_prefect_server() -> bool:
+    """Return whether the user has configured a Prefect server, by `PREFECT_API_URL` or a profile."""
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    try:
+        home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")
+        profiles = tomllib.loads((home / "profiles.toml").read_text(encoding="utf-8"))
+    except (OSError, RuntimeError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return False
+    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active", "")
+    return "PREFECT_API_URL" in profiles.get("profiles", {}).get(active, {})

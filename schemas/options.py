@@ -23,6 +23,7 @@ from schemas.recipe import (
     RetrievalFile,
     Semantic,
     TooFewNegatives,
+    Validate,
 )
 
 
@@ -124,6 +125,10 @@ class BuildOptions(Options):
     )
     fresh: Annotated[bool, NotInForms()] = Field(
         default=False, description="discard finished steps; answers stay cached and are not paid again"
+    )
+    prefect: Annotated[bool, NotInForms()] = Field(
+        default=False,
+        description="run on Prefect, which starts a temporary server if none is configured",
     )
 
 
@@ -235,6 +240,17 @@ class MeasureOptions(Options):
     test: str | None = Field(
         default=None, description="name of the association test, if the file does not contain it"
     )
+    min_coverage: float = like(
+        Validate,
+        "min_coverage",
+        description="smallest share of usable rows of a file; a figure below it is not measured",
+    )
+    baselines: tuple[str, ...] = Field(
+        default=(),
+        alias="baseline",
+        description="value that the others are compared with, as COLUMN=VALUE; may be repeated; default: "
+        "the published one",
+    )
 
 
 class ExportOptions(Options):
@@ -252,6 +268,18 @@ class RewordOptions(Options):
     recipe: Path = Field(description="recipe with the generator that writes and the targets that answer")
     out: Path = Field(description="template file to write; read it before you use it")
     count: int = Field(default=3, ge=1, le=20, description="wordings per premise")
+
+
+class ModelsOptions(Options):
+    """Options of `models`."""
+
+    model: Annotated[str, Argument("RECIPE|MODEL")] = Field(
+        description="recipe whose models to report on, or one model"
+    )
+    probe: bool = Field(
+        default=False,
+        description="send up to four tiny requests to every server; otherwise report what the last run learnt",
+    )
 
 
 class ValidateOptions(Options):
@@ -337,6 +365,10 @@ class EvaluateOptions(Options):
     hold_back: Path | None = Field(
         default=None, description="private file of the release; its questions replace the released ones"
     )
+    prefect: Annotated[bool, NotInForms()] = Field(
+        default=False,
+        description="run on Prefect, which starts a temporary server if none is configured",
+    )
 
 
 class RejudgeOptions(Options):
@@ -352,6 +384,10 @@ class RejudgeOptions(Options):
     )
     budget_usd: float = like(Budget, "usd", alias="budget", description="limit in dollars")
     free: tuple[NamedModel, ...] = like(Budget, "free")
+    prefect: Annotated[bool, NotInForms()] = Field(
+        default=False,
+        description="run on Prefect, which starts a temporary server if none is configured",
+    )
 
 
 class FixOptions(Options):
@@ -363,6 +399,10 @@ class FixOptions(Options):
     release: Path = Field(description="directory of the last release")
     out: Path | None = Field(
         default=None, description="folder for releases; default: the folder of the release"
+    )
+    prefect: Annotated[bool, NotInForms()] = Field(
+        default=False,
+        description="run on Prefect, which starts a temporary server if none is configured",
     )
 
 
@@ -388,6 +428,10 @@ class RefreshOptions(Options):
     out: Path | None = Field(default=None, description="folder for releases; default: data/releases")
     budget_usd: float | None = Field(
         default=None, ge=0, alias="budget", description="limit in dollars; default: the recipe's"
+    )
+    prefect: Annotated[bool, NotInForms()] = Field(
+        default=False,
+        description="run on Prefect, which starts a temporary server if none is configured",
     )
 
 

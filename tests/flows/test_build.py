@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,10 @@ def scripted(messages: list[dict[str, Any]], body: dict[str, Any]) -> Any:
     chance = random.Random(hashlib.sha256(said.encode()).digest())
     schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
     if schema is None:
+        if options := re.findall(r"^(?:([A-Z])\. .+|Yes|No)$", messages[-1]["content"], re.MULTILINE):
+            return chance.choice(
+                [letter or word for letter, word in zip(options, ("Yes", "No", ""), strict=False)]
+            )
         words = [
             "ask",
             "them",
@@ -230,6 +235,22 @@ def test_built_again_it_is_the_same_release_and_nothing_is_sent(
     assert again["release"] == result["release"]
     assert len(server.requests) == sent
     assert again["calls"]["sent"] == 0
+
+
+@pytest.mark.slow
+def test_on_prefect_the_release_has_the_same_bytes(
+    finished: Finished, server: OpenAIServer, tmp_path: Path
+) -> None:
+    _, _, direct = finished
+    recipe = write_recipe(tmp_path / "recipe.yaml", server)
+    done = run(tmp_path, "build", recipe, "--json", "--prefect")
+    assert done.returncode == 0, done.stderr
+    assert bytes_of(json.loads(done.stdout)["release"]) == bytes_of(direct["release"])
+
+
+def test_no_prefect_server_is_started_for_a_build_on_one_machine(finished: Finished) -> None:
+    home, _, _ = finished
+    assert not list((home / "runs" / ".prefect").glob("*.db"))
 
 
 @pytest.mark.slow
