@@ -104,6 +104,13 @@ _ALL = (
         check="flows.run:require_passed",
     ),
     Command("show", "Show the counts of a run or a release, its files and the next step.", "print_place"),
+    Command(
+        "models",
+        "Show what the server of each model supports, and problems. Exit with 5 if one cannot be used.",
+        "print_models",
+        run="flows.model_reports:run_models",
+        check="flows.model_reports:require_usable",
+    ),
     Command("recipe", "Show the recipe schema.", run="flows.cli.printing:print_recipe"),
     Command(
         "publish",

@@ -147,6 +147,7 @@ def print_summary(result: Mapping[str, Any]) -> None:
 
     release = Path(result["release"])
     OUT.print(f"\n[bold]{escape(release.parent.name)} {result['version']}[/bold]  is ready\n")
+    print_coverage(result["coverage"])
     print_funnel(result["counts"])
     calls = result["calls"]
     OUT.print(
@@ -162,6 +163,16 @@ def print_summary(result: Mapping[str, Any]) -> None:
     OUT.print(f"report    {escape(str(report))}", soft_wrap=True)
     load = f'datasets.load_dataset("{escape(str(release))}", "questions")'
     OUT.print(f"load      [green]{load}[/green]", soft_wrap=True)
+
+
+def print_coverage(coverage: Mapping[str, Any]) -> None:
+    """Print what was not measured, then the coverage of answers and judges."""
+    from tasks.report.coverage import describe_coverage
+
+    for line in describe_coverage(coverage):
+        is_gap = line.startswith(("not measured", "unequal"))
+        OUT.print(plain(line, 1000), style="yellow" if is_gap else "", soft_wrap=True)
+    OUT.print()
 
 
 def print_funnel(counts: Mapping[str, Mapping[str, int]]) -> None:
@@ -182,10 +193,15 @@ def print_figures(result: Mapping[str, Any]) -> None:
 
 
 def print_metrics(result: Mapping[str, Any]) -> None:
-    """Print metrics with their intervals. Nested names are joined."""
+    """Print metrics with their intervals, then notes and reasons. Nested names are joined."""
     rows = table("metric", "value", "95 % interval", "n", numbers=(1, 2, 3))
+    remarks = []
     for name, value in _flatten(result):
-        if isinstance(value, Mapping):
+        if isinstance(value, list):
+            remarks += value
+        elif isinstance(value, Mapping):
+            if value.get("reason"):
+                remarks.append(f"{name} is not measured: {value['reason']}")
             low, high = value.get("low"), value.get("high")
             interval = "" if low is None or high is None else f"{low:.3f} … {high:.3f}"
             shown = "–" if value["value"] is None else f"{value['value']:.3f}"
@@ -193,6 +209,8 @@ def print_metrics(result: Mapping[str, Any]) -> None:
         else:
             rows.add_row(plain(name), f"{value:.4g}" if isinstance(value, float) else str(value), "", "")
     OUT.print(rows)
+    for remark in remarks:
+        OUT.print(plain(str(remark)))
 
 
 def _flatten(result: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -274,6 +292,8 @@ def _counted(number: int, noun: str) -> str:
 def print_place(result: Mapping[str, Any]) -> None:
     """Print the funnel of a run or release, its files, and the next step."""
     OUT.print(f"[bold]{escape(str(result['name']))}[/bold]  {escape(str(result['state']))}\n")
+    if "coverage" in result:
+        print_coverage(result["coverage"])
     print_funnel(result["counts"])
     OUT.print()
     for name, path in result["places"].items():
@@ -366,6 +386,25 @@ def print_audit(result: Mapping[str, Any]) -> None:
         OUT.print("[green]above the bar[/green] in every measure")
     OUT.print(plain(f"{result['calls']:,} answers, cost ${result['cost_usd']:.2f}"))
     OUT.print(plain(f"passport  {result['passport']}", 1000), soft_wrap=True)
+
+
+def print_models(result: Mapping[str, Any]) -> None:
+    """Print the capabilities and problems of each model."""
+    for entry in result["models"]:
+        OUT.print(plain(entry["name"], 1000), style="bold")
+        known = entry["capabilities"]
+        if known:
+            changes = {"changes": None, "owner": None}
+            figures = {name: value for name, value in known.items() if name not in changes}
+            print_figures({name: _in_words(value) for name, value in figures.items()})
+        elif entry["usable"]:
+            OUT.print("nothing was learnt yet: add --probe to ask the server", style="dim")
+        for problem in entry["problems"]:
+            OUT.print(plain(problem, 1000), style="yellow")
+
+
+def _in_words(value: Any) -> Any:
+    return ("yes" if value else "no") if isinstance(value, bool) else value
 
 
 def print_measures(probes: Mapping[str, Measures]) -> None:

@@ -22,6 +22,9 @@ or `storm(rate, *faults, seed=…)`. Several faults on one request compose: `(de
     OpenAIServer("yes", faults=[status(429, retry_after="1"), DISCONNECT, None, MALFORMED])
     OpenAIServer("yes", faults=storm(0.3, status(429), status(500), TRUNCATED, seed=7))
 
+`raw(body, code, **headers)` sends any response, `message(content=…)` an answer with exactly these fields
+of the message, `endless()` a body without an end.
+
 **Switches.** `api_key="…"` demands it; `rejects=("seed",)` answers 400 to requests with that parameter;
 `latency_s` holds for all; `models`, `owned_by` and `revision` are what it reports; `models_status` is the
 status of the models route. `scores=` adds the completions route: a function from a text to the ln p of its
@@ -41,6 +44,7 @@ import hashlib
 import json
 import random
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -73,6 +77,8 @@ FaultKind = Literal[
     "no_logprobs",
     "cut_off",
     "leak_key",
+    "raw",
+    "endless",
 ]
 
 
@@ -88,6 +94,31 @@ class Fault:
     message: str = "something went wrong"
     param: str | None = None
     error_code: str | None = None
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def raw(body: object, code: int = 200, **headers: str) -> Fault:
+    """Return a response with this body: bytes and text as they are, anything else as JSON.
+
+    Underscores in the names of headers stand for hyphens.
+    """
+    if not isinstance(body, bytes):
+        body = (body if isinstance(body, str) else json.dumps(body)).encode()
+    named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+    return Fault("raw", code=code, body=body, headers=named)
+
+
+def message(code: int = 200, finish_reason: str = "stop", usage: object = None, **fields: object) -> Fault:
+    """Return an answer whose message has exactly these fields."""
+    choice = {"index": 0, "message": {"role": "assistant", **fields}, "finish_reason": finish_reason}
+    usage = usage or {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    return raw({"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage}, code)
+
+
+def endless(encoding: str = "") -> Fault:
+    """Return a 200 whose body never ends. With `gzip` it is compressed."""
+    return Fault("endless", message=encoding)
 
 
 def delay(seconds: float) -> Fault:
@@ -513,6 +544,11 @@ async def _break(request: web.Request, faults: dict[FaultKind, Fault]) -> web.St
     if "disconnect" in faults:
         _close(request)
         return web.Response()
+    if "raw" in faults:
+        fault = faults["raw"]
+        return web.Response(status=fault.code, body=fault.body, headers=dict(fault.headers))
+    if "endless" in faults:
+        return await _send_endlessly(request, faults["endless"].message)
     if "leak_key" in faults:
         return _error(400, f"bad request with Authorization: {request.headers.get('Authorization')}")
     if "html_error" in faults:
@@ -527,6 +563,17 @@ async def _break(request: web.Request, faults: dict[FaultKind, Fault]) -> web.St
             response.headers["Location"] = fault.location
         return response
     return None
+
+
+async def _send_endlessly(request: web.Request, encoding: str) -> web.StreamResponse:
+    headers = {"Content-Type": "application/json"} | ({"Content-Encoding": encoding} if encoding else {})
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    packer = zlib.compressobj(wbits=31)
+    while True:
+        part = b" " * 1_000_000
+        await response.write((packer.compress(part) + packer.flush(zlib.Z_SYNC_FLUSH)) if encoding else part)
+        await asyncio.sleep(0)
 
 
 def _close(request: web.Request) -> None:
