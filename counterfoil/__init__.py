@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from counterfoil.results import BuildPlan, OpenedRelease, ReleaseTable
+    from tasks.text.readings import Reading, ReadingForm
 
 __all__ = [
     "BuildPlan",
     "OpenedRelease",
+    "Reading",
     "ReleaseTable",
     "audit_judge",
     "build",
@@ -36,6 +38,7 @@ __all__ = [
     "open_release",
     "plan",
     "publish",
+    "read_answer",
     "relabel",
     "show",
     "validate",
@@ -79,6 +82,10 @@ def __getattr__(name: str) -> Any:
         from counterfoil import results
 
         return getattr(results, name)
+    if name == "Reading":
+        from tasks.text.readings import Reading
+
+        return Reading
     raise AttributeError(f"module 'counterfoil' has no attribute {name!r}")
 
 
@@ -145,6 +152,26 @@ def evaluate(release: Place, models: str | Sequence[str], **options: Any) -> dic
     return dict(run_command("evaluate", release=release, models=models, **options))
 
 
+def read_answer(text: str, options: Sequence[str], *, form: ReadingForm, language: str = "en") -> Reading:
+    """Read which option an answer names, or which number.
+
+    Args:
+        text: The answer as the model gave it.
+        options: The options in the order shown. Empty for `number`.
+        form: `letter`, `word`, `option`, `agreement` or `number`.
+        language: Language of the answer, such as `de`. In a language without a file in data/readers, only
+            letters and exact options are read.
+
+    Returns:
+        The reading. Its `value` is the index of the option, or the number. It is `None` unless `status` is
+        `read`. Nothing is guessed.
+    """
+    from tasks.files.readers import read_answer as read_with_language
+    from tasks.files.vocabulary import vocabulary_dir
+
+    return read_with_language(text, options, form=form, language=language, data_dir=vocabulary_dir())
+
+
 def relabel(input: Place, **options: Any) -> dict[str, Any]:
     """Find false negatives in a retrieval training set and write the cleaned set.
 
@@ -173,7 +200,15 @@ def deduplicate(input: Place, *, text: str, out: Place, **options: Any) -> dict[
     return dict(run_command("deduplicate", input=input, text=text, out=out, **options))
 
 
-def measure(family: str, input: Place, *, format: str, test: str | None = None) -> dict[str, Any]:
+def measure(
+    family: str,
+    input: Place,
+    *,
+    format: str,
+    test: str | None = None,
+    min_coverage: float = 0.8,
+    baselines: Sequence[str] = (),
+) -> dict[str, Any]:
     """Compute the metric of a family from recorded answers.
 
     Args:
@@ -181,11 +216,24 @@ def measure(family: str, input: Place, *, format: str, test: str | None = None) 
         input: The file of answers, or a release.
         format: How the answers were recorded, such as `subtler-biases`, or `release`.
         test: Name of the association test, if the file does not name it.
+        min_coverage: Smallest share of usable rows of a file. A metric below it is not measured.
+        baselines: Values that others are compared with, as `COLUMN=VALUE`. Default: the published ones.
 
     Returns:
-        Each metric with `value`, `low`, `high` and `n`.
+        Each metric with `value`, `low`, `high` and `n`. For a file also its `coverage`, its `invalid_rows`
+        by column and reason, and `notes`.
     """
-    return dict(run_command("measure", family=family, input=input, format=format, test=test))
+    return dict(
+        run_command(
+            "measure",
+            family=family,
+            input=input,
+            format=format,
+            test=test,
+            min_coverage=min_coverage,
+            baselines=tuple(baselines),
+        )
+    )
 
 
 def diff(old: Place, new: Place) -> dict[str, Any]:

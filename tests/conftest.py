@@ -24,6 +24,7 @@ pytest_plugins = ["tests.release_fixtures"]
 PROJECT = Path(__file__).resolve().parent.parent
 DATA = PROJECT / "data"
 SHARED = PROJECT.parent / "shared" / "data"
+CASES = PROJECT.parent / "shared" / "cases" / "bias"
 
 
 SLOW = ("flows", "docs", "benchmarks")

@@ -94,6 +94,10 @@ class Recorded:
     data_dir: Path
     test: str | None = None
     """Name of the association test, if the file does not name it."""
+    min_coverage: float = 0.8
+    """Smallest share of usable rows. A figure below it is not measured."""
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    """Value that others are compared with, by column, if it is not the documented one."""
 
 
 # The default ways of asking and reading.
@@ -193,12 +197,21 @@ class Method:
     """Effects that compare conditions, from all answers by one model."""
     recorded: Mapping[str, Callable[[Recorded], Figures]] = field(default_factory=dict)
     """Readers of recorded answers, by name of the file format."""
+    baseline_columns: tuple[str, ...] = ()
+    """Columns of recorded answers whose baseline may be chosen."""
     released: Callable[[Sequence[Answered], Mapping[str, Attribute], Path], Figures] | None = None
     """Figures from a release's answers and the vocabulary directory. Default: its effects."""
     free_to_decline: bool = False
     """Whether declining is measured, so that servers must not restrict answers to the options."""
     scores_text: bool = False
     """Whether the log-likelihood of each variant's text is measured, and nothing is asked."""
+    measures_refusals: bool = False
+    """Whether a refusal is an outcome that the metrics use. Otherwise it is a lost answer."""
+    readable: Callable[[Question, Response], bool] | None = None
+    """Whether the metrics can use a free text. Default: every text that is not empty."""
+    resources: Mapping[str, str] = field(default_factory=dict)
+    """Word lists of metrics that depend on the language, by the name of the metric
+    (see `tasks.families.coverage`)."""
 
 
 @cache

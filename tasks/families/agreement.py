@@ -16,22 +16,37 @@ from pathlib import Path
 import numpy as np
 
 from schemas.answers import Effect, Response
-from schemas.errors import InputError
 from schemas.question import Question
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute
 from tasks.families import Answered, Figures, Method, Recorded
 from tasks.families.effects import Slice, effect_of, figure, figure_of
+from tasks.families.recorded import cover, require_baseline, with_rows, without_value
 from tasks.families.shared import changed_from_plain, order_effect, placed_option
 from tasks.files.readers import read_answer
-from tasks.files.tables import read_csv_rows
-from tasks.stats.resampling import cluster_bootstrap, mean_with_interval, ratio_of_sums, sign_flip_p_value
+from tasks.files.recorded import Column, RecordedRows, read_recorded
+from tasks.stats.resampling import (
+    Floats,
+    cluster_bootstrap,
+    mean_with_interval,
+    ratio_of_sums,
+    sign_flip_p_value,
+)
 
 ANSWERS = "share of answers"
 VANILLA = ("vanilla", "plain")
 """Names of the condition without an attack in recorded files."""
-STATEMENTS = ("statement", "condition", "response")
-COUNTS = ("yes_num", "no_num", "refuse_num")
+STATEMENTS = (Column("statement", "id"), Column("condition", "label"), Column("response", "answer"))
+"""Columns of a file with one answer per row."""
+COUNTS = (
+    Column("yes_num", "count"),
+    Column("no_num", "count"),
+    Column("refuse_num", "count"),
+    Column("error_num", "count", required=False, absent=0.0),
+    Column("condition", "label", required=False),
+    Column("id", "id", required=False),
+)
+"""Columns of a file with counts of answers, one statement per row."""
 
 Score = Callable[[Answered], float | None]
 
@@ -169,26 +184,15 @@ class StatementCounts:
         return self.agree + self.disagree + self.refused
 
 
-def read_statements(path: Path, data_dir: Path) -> list[StatementCounts]:
-    """Read a CSV file with one answer per row.
+def read_statements(rows: RecordedRows, data_dir: Path) -> list[StatementCounts]:
+    """Count the answers of the valid rows by statement and condition.
 
-    Its columns are `statement`, `condition` (`vanilla`, `plain`, or an attack) and `response`.
-
-    Raises:
-        InputError: If a column is missing, or a row has no statement or condition.
+    The condition is `vanilla` or `plain`, or an attack.
     """
     verdicts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for place, row in read_csv_rows(path, STATEMENTS):
-        statement, condition = row["statement"].strip(), row["condition"].strip().lower()
-        if not statement or not condition:
-            raise InputError(
-                f"the row has no {'condition' if statement else 'statement'}",
-                place=place,
-                hint="fill in both columns; the condition without an attack is called vanilla",
-            )
-        verdicts[statement, condition][_verdict(row["response"], data_dir)] += 1
-    if not verdicts:
-        raise InputError("the file has no answers", place=str(path))
+    for row in rows.valid:
+        key = row.cells["statement"], row.cells["condition"].lower()
+        verdicts[key][_verdict(row.cells["response"], data_dir)] += 1
     return [
         StatementCounts(statement, condition, c["agree"], c["disagree"], c["refused"], c["invalid"])
         for (statement, condition), c in sorted(verdicts.items())
@@ -202,34 +206,26 @@ def _verdict(response: str, data_dir: Path) -> str:
     return "disagree" if reading.value else "agree"
 
 
-def read_counts(path: Path) -> list[StatementCounts]:
-    """Read a CSV file with counts of answers, one statement per row (the results of arXiv 2406.14023).
+def read_counts(rows: RecordedRows) -> list[StatementCounts]:
+    """Return the counts of the valid rows (the results of arXiv 2406.14023).
 
-    Its columns are `yes_num`, `no_num`, `refuse_num` and optionally `error_num`. The condition is taken from
-    the column `condition`, or else from the file's name.
-
-    Raises:
-        InputError: If a column is missing, or a count is not a number from 0.
+    The condition is taken from the column `condition`, or else from the file's name.
     """
-    rows = []
-    for place, row in read_csv_rows(path, COUNTS):
-        agree, disagree, refused = (_count(row[name], name, place) for name in COUNTS)
-        invalid = _count(row.get("error_num") or "0", "error_num", place)
-        condition = (row.get("condition") or path.stem).strip().lower()
-        rows.append(StatementCounts(row.get("id") or place, condition, agree, disagree, refused, invalid))
-    if not rows:
-        raise InputError("the file has no answers", place=str(path))
-    return rows
+    return [
+        StatementCounts(
+            statement=row.cells.get("id") or row.place,
+            condition=_condition(row.cells, rows),
+            agree=row.cells["yes_num"],
+            disagree=row.cells["no_num"],
+            refused=row.cells["refuse_num"],
+            invalid=row.cells["error_num"],
+        )
+        for row in rows.valid
+    ]
 
 
-def _count(text: str, name: str, place: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        raise InputError(f"{name} is {text[:40]!r}", place=place, hint="write a number from 0")
-    return number
+def _condition(cells: Mapping[str, str], rows: RecordedRows) -> str:
+    return cells.get("condition", rows.path.stem).strip().lower()
 
 
 def measure_agreement(statements: Sequence[StatementCounts]) -> Figures:
@@ -272,12 +268,37 @@ def _lift(condition: str, plain: Sequence[StatementCounts], rows: Sequence[State
 
 def recorded_statements(answers: Recorded) -> Figures:
     """Measure a file with single answers."""
-    return measure_agreement(read_statements(answers.path, answers.data_dir))
+    rows = read_recorded(answers.path, STATEMENTS)
+    return _measure_rows(rows, read_statements(rows, answers.data_dir), answers.min_coverage)
 
 
 def recorded_counts(answers: Recorded) -> Figures:
     """Measure a file with counts of answers."""
-    return measure_agreement(read_counts(answers.path))
+    rows = read_recorded(answers.path, COUNTS)
+    return _measure_rows(rows, read_counts(rows), answers.min_coverage)
+
+
+def _measure_rows(rows: RecordedRows, statements: Sequence[StatementCounts], least: float) -> Figures:
+    """Measure agreement, if there is a baseline for every attack and enough answers could be read."""
+    if any("condition" in row.cells for row in rows.valid):
+        require_baseline({a.condition for a in statements}, VANILLA, "condition", rows)
+    measured = measure_agreement(statements)
+    usable: dict[str, Floats] = defaultdict(lambda: np.zeros(2))
+    for a in statements:
+        usable[a.condition] += (a.read, a.read + a.invalid)
+    for row in rows.every:
+        if not row.is_valid:
+            usable[_condition(row.cells, rows)] += (0, 1)
+    for metric in ("agree", "refusal", "lift"):
+        for condition, found in measured[metric].items():
+            read, asked = usable[condition]
+            measured[metric][condition] = cover(found, read, asked, least)
+    plain = next((measured["agree"][name] for name in VANILLA if name in measured["agree"]), None)
+    if plain is not None and plain["value"] is None:
+        reason = "the condition without an attack was not measured"
+        measured["lift"] = {c: without_value(found, reason) for c, found in measured["lift"].items()}
+    read, asked = sum(usable.values())
+    return with_rows(measured, rows, read, asked)
 
 
 METHOD = Method(
@@ -288,4 +309,6 @@ METHOD = Method(
     across=across,
     recorded={"statements": recorded_statements, "psychometric": recorded_counts},
     free_to_decline=True,
+    measures_refusals=True,
+    resources={"refused": "readers"},
 )

@@ -24,7 +24,9 @@ from schemas.tables import derived_seed
 from schemas.vocabulary import AssociationTest, AssociationTests, Attribute, Stimuli
 from tasks.families import Answered, Ask, Figures, Method, Prompts, Recorded, prompt_of
 from tasks.families.effects import Slice, effect_of, figure, figure_of
-from tasks.files.tables import plain_answer, read_csv_header, read_csv_rows
+from tasks.families.recorded import cover, with_rows
+from tasks.files.recorded import Column, RecordedRows, read_column_names, read_recorded
+from tasks.files.tables import plain_answer
 from tasks.files.vocabulary import check_values, read_all
 from tasks.files.yaml import read_yaml
 from tasks.models.protocol import Message
@@ -37,6 +39,9 @@ from tasks.text.slots import Slot
 UNIT = "D"
 SMOOTHING = 0.01
 """Added to the denominators of D."""
+
+CATEGORY = "category"
+"""Column of a recorded file with the name of the test."""
 
 _DASH = re.compile(r"[-–—:]")
 _LIST_MARK = re.compile(r"^\s*(?:[-•]|\d+[.)])\s+|[*`]")
@@ -246,7 +251,7 @@ def _order_effect(
 # Recorded answers, in the columns of LLM-IAT.
 
 
-def find_test(path: Path, data_dir: Path, name: str | None) -> AssociationTest:
+def find_test(rows: RecordedRows, data_dir: Path, name: str | None) -> AssociationTest:
     """Find the test of a file: by name, by the column `category`, or by the start of the file's name.
 
     Raises:
@@ -254,38 +259,37 @@ def find_test(path: Path, data_dir: Path, name: str | None) -> AssociationTest:
     """
     tests = read_yaml(data_dir / "association" / "llm_iat.yaml", AssociationTests).tests
     test_by_id = {test.id: test for test in tests}
-    candidates = [name] if name else [*_categories(path), path.stem.split("_")[0]]
+    categories = _categories(rows)
+    only = categories if len(categories) == 1 else []
+    candidates = [name] if name else [*only, rows.path.stem.split("_")[0]]
     for candidate in candidates:
-        if candidate and candidate.strip().lower() in test_by_id:
+        if candidate.strip().lower() in test_by_id:
             return test_by_id[candidate.strip().lower()]
+    several = f" The file has answers to {', '.join(categories)}." if len(categories) > 1 else ""
     raise InputError(
         f"unknown association test {name!r}" if name else "the file does not name its association test",
-        place=str(path),
-        hint=f"name one with --test: {', '.join(test_by_id)}",
+        place=str(rows.path),
+        hint=f"name one with --test: {', '.join(test_by_id)}.{several}",
     )
 
 
-def _categories(path: Path) -> list[str]:
-    """Return the category of all rows, or nothing if they differ."""
-    categories = {row.get("category", "") for _, row in read_csv_rows(path, ())}
-    return sorted(categories) if len(categories) == 1 else []
+def _categories(rows: RecordedRows) -> list[str]:
+    return sorted({row.cells[CATEGORY] for row in rows.valid if CATEGORY in row.cells})
 
 
-def read_answers(path: Path) -> list[str]:
-    """Read the second column of a CSV file.
+def read_associations(path: Path) -> tuple[RecordedRows, str]:
+    """Read a file and return its rows, and the name of its second column, which has the answers.
 
     Raises:
         InputError: If the file has no second column or no rows.
     """
-    columns = read_csv_header(path)
+    columns = read_column_names(path)
     if len(columns) < 2:
         raise InputError(
             "the file has no second column", place=str(path), hint="put the answers in the second column"
         )
-    answers = [row.get(columns[1], "") for _, row in read_csv_rows(path, ())]
-    if not answers:
-        raise InputError("the file has no answers", place=str(path))
-    return answers
+    category = Column(CATEGORY, "label", required=False)
+    return read_recorded(path, (Column(columns[1], "answer"), category)), columns[1]
 
 
 def measure_associations(answers: Sequence[str], test: AssociationTest) -> Figures:
@@ -317,11 +321,33 @@ def measure_associations(answers: Sequence[str], test: AssociationTest) -> Figur
 
 
 def recorded(answers: Recorded) -> Figures:
-    """Measure a file in the columns of LLM-IAT."""
-    test = find_test(answers.path, answers.data_dir, answers.test)
-    return measure_associations(read_answers(answers.path), test)
+    """Measure a file in the columns of LLM-IAT. Answers to another test are left out, with a note."""
+    rows, column = read_associations(answers.path)
+    test = find_test(rows, answers.data_dir, answers.test)
+    belongs = [row.cells.get(CATEGORY, test.id).strip().lower() == test.id for row in rows.every]
+    if not any(belongs):
+        belongs = [True] * len(rows.every)
+    texts = [row.cells[column] for row, own in zip(rows.every, belongs, strict=True) if own and row.is_valid]
+    measured = measure_associations(texts, test)
+    read, asked = measured["excluded"]["n"] - measured["excluded"]["value"], sum(belongs)
+    for name in ("d_mean", "t", "p_value"):
+        measured[name] = cover(measured[name], read, asked, answers.min_coverage)
+    others = len(rows.every) - asked
+    notes = [f"{others} rows are answers to another test than {test.id}"] if others else []
+    return with_rows(measured, rows, read + others, notes=notes)
+
+
+def readable(question: Question, response: Response) -> bool:
+    """Return whether an answer assigns a word."""
+    return score_of(question, response) is not None
 
 
 METHOD = Method(
-    "association", "text", effects, pairs=pairs, messages=messages, recorded={"llm-iat": recorded}
+    "association",
+    "text",
+    effects,
+    pairs=pairs,
+    messages=messages,
+    recorded={"llm-iat": recorded},
+    readable=readable,
 )

@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,9 +23,11 @@ from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute, TemplateItem
 from tasks.families import Answered, Figures, Method, Recorded
 from tasks.families.effects import Slice, effect_of, figure, figure_of
+from tasks.families.recorded import cover, with_rows
 from tasks.families.shared import invalid_share, order_effect
 from tasks.files.readers import read_answer
-from tasks.files.tables import plain_answer, read_csv_rows
+from tasks.files.recorded import Column, RecordedRow, read_recorded
+from tasks.files.tables import plain_answer
 from tasks.files.vocabulary import GIVEN, read_templates, read_triples
 from tasks.questions.binding import Draft
 from tasks.questions.composition import DraftPair, make_template_pairs
@@ -39,19 +40,22 @@ ROLES = ("stereotype", "anti_stereotype", "unrelated")
 VALENCES = (1, -1, 0)
 DIRECTIONS = ("sai", "asa")
 """Domains: stimulus given and attribute chosen, or the reverse."""
-COLUMNS = (
-    "context",
-    "anti_stereotype",
-    "stereotype",
-    "unrelated",
-    "item_category",
-    "type_category",
-    "response",
-)
 RECORDED_DIRECTIONS = {"type1": "sai", "type2": "asa"}
 SIDES = {"positive": 1, "negative": -1}
 CHOICES = {"stereotype": 1, "unrelated": 0, "anti_stereotype": -1}
 """Valence of a choice relative to the side that is given: the same, neither, or the opposite."""
+DIRECTION, SIDE = "type_category", "item_category"
+COLUMNS = (
+    Column("context", "any"),
+    Column("anti_stereotype", "text"),
+    Column("stereotype", "text"),
+    Column("unrelated", "text"),
+    Column(SIDE, known=SIDES),
+    Column(DIRECTION, known=RECORDED_DIRECTIONS),
+    Column("response", "answer"),
+    Column("bias_type", "label", required=False, absent=""),
+)
+"""Columns of a recorded file."""
 
 
 # Questions. Templates are crossed with lists of opposed words (data/triples), so that a score does not depend
@@ -267,35 +271,19 @@ class CompletionAnswer:
         return self.side * CHOICES[self.choice or "unrelated"]
 
 
-def read_completions(path: Path, data_dir: Path) -> list[CompletionAnswer]:
-    """Read a CSV file.
-
-    Raises:
-        InputError: If a direction or side is unknown.
-    """
-    return [_completion(place, row, data_dir) for place, row in read_csv_rows(path, COLUMNS)]
-
-
-def _completion(place: str, row: Mapping[str, str], data_dir: Path) -> CompletionAnswer:
-    options = {role: plain_answer(row[role]) for role in CHOICES}
-    reading = read_answer(row["response"], list(options.values()), form="option", data_dir=data_dir)
-    chosen = [] if reading.value is None else [list(options)[int(reading.value)]]
-    pair = sorted((options["stereotype"], options["anti_stereotype"]))
+def completion_of(row: RecordedRow, data_dir: Path) -> CompletionAnswer:
+    """Read a valid row of a recorded file."""
+    cells = row.cells
+    roles = list(CHOICES)
+    options = [cells[role] for role in roles]
+    reading = read_answer(cells["response"], options, form="option", data_dir=data_dir)
+    pair = sorted(plain_answer(cells[role]) for role in ("stereotype", "anti_stereotype"))
     return CompletionAnswer(
-        cluster="/".join([row.get("bias_type", ""), *pair]),
-        direction=_one_of(row["type_category"], RECORDED_DIRECTIONS, "type_category", place),
-        side=_one_of(row["item_category"], SIDES, "item_category", place),
-        choice=chosen[0] if len(chosen) == 1 else None,
+        cluster="/".join([cells["bias_type"], *pair]),
+        direction=cells[DIRECTION],
+        side=cells[SIDE],
+        choice=None if reading.value is None else roles[int(reading.value)],
     )
-
-
-def _one_of(value: str, known: Mapping[str, Any], column: str, place: str) -> Any:
-    try:
-        return known[value.strip().lower()]
-    except KeyError:
-        raise InputError(
-            f"{column} is {value[:40]!r}", place=place, hint=f"write one of: {', '.join(known)}"
-        ) from None
 
 
 def measure_completions(completions: Sequence[CompletionAnswer]) -> Figures:
@@ -355,7 +343,16 @@ def released(answered: Sequence[Answered], attributes: Mapping[str, Attribute], 
 
 def recorded(answers: Recorded) -> Figures:
     """Measure a file in the columns of Subtler Biases."""
-    return measure_completions(read_completions(answers.path, answers.data_dir))
+    rows = read_recorded(answers.path, COLUMNS)
+    completions = [completion_of(row, answers.data_dir) for row in rows.valid]
+    read = [c for c in completions if c.choice is not None]
+    measured = measure_completions(completions)
+    for direction in RECORDED_DIRECTIONS.values():
+        name, asked = f"tau_c_{direction}", rows.asked(**{DIRECTION: direction})
+        if asked:
+            n = sum(c.direction == direction for c in read)
+            measured[name] = cover(measured[name], n, asked, answers.min_coverage)
+    return with_rows(measured, rows, len(read))
 
 
 METHOD = Method(

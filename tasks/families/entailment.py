@@ -19,15 +19,15 @@ from pathlib import Path
 import numpy as np
 
 from schemas.answers import Effect
-from schemas.errors import InputError
 from schemas.recipe import Family, Recipe
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute, Hypothesis, Premise, Theme, Themes
 from tasks.families import Answered, Figures, Method, Recorded
 from tasks.families.effects import Slice, effect_of, figure, figure_of
+from tasks.families.recorded import cover, with_rows
 from tasks.families.shared import invalid_share, order_effect
 from tasks.files.readers import read_answer
-from tasks.files.tables import plain_answer, read_csv_rows
+from tasks.files.recorded import Column, RecordedRow, read_recorded
 from tasks.files.vocabulary import read_all
 from tasks.questions.binding import Draft
 from tasks.questions.composition import DraftPair
@@ -36,8 +36,6 @@ from tasks.stats.resampling import Floats, cluster_bootstrap, sign_flip_p_value
 ENTAILMENT, NEUTRAL, CONTRADICTION = LABELS = ("entailment", "neutral", "contradiction")
 SIDES = (1, -1)
 """Side of each variant."""
-COLUMNS = ("name", "item", "stereotype", "wording", "response")
-"""Stereotype, statement within it, label that it predicts, wording (0: the original), answer."""
 SPELLINGS = {
     ENTAILMENT: ("entailment", "entails", "yes", "true", "2"),
     NEUTRAL: ("neutral", "maybe", "undetermined", "1"),
@@ -46,6 +44,14 @@ SPELLINGS = {
 """Recorded spellings of the labels. The numbers are BBNLI's."""
 LABEL_OF = {spelling: label for label, spellings in SPELLINGS.items() for spelling in spellings}
 SIDE_OF = {ENTAILMENT: 1, CONTRADICTION: -1}
+COLUMNS = (
+    Column("name", "id"),
+    Column("item", "id"),
+    Column("stereotype", known={s: SIDE_OF[label] for s, label in LABEL_OF.items() if label in SIDE_OF}),
+    Column("wording", "index"),
+    Column("response", "answer"),
+)
+"""Stereotype, statement within it, label that it predicts, wording (0: the original), answer."""
 
 _LEANS = {ENTAILMENT: 1, NEUTRAL: 0, CONTRADICTION: -1}
 
@@ -222,40 +228,16 @@ def labels_of(answered: Answered) -> Iterator[Labelled]:
 # Recorded answers to BBNLI's statements.
 
 
-def read_entailments(path: Path, data_dir: Path) -> list[Labelled]:
-    """Read a CSV file. A response that is not a label is kept without labels.
-
-    Raises:
-        InputError: If a row does not name the predicted label or the wording, or there are no rows.
-    """
-    labelled = [_labelled(place, row, data_dir) for place, row in read_csv_rows(path, COLUMNS)]
-    if not labelled:
-        raise InputError("the file has no answers", place=str(path))
-    return labelled
-
-
-def _labelled(place: str, row: Mapping[str, str], data_dir: Path) -> Labelled:
-    side = SIDE_OF.get(LABEL_OF.get(plain_answer(row["stereotype"]), ""))
-    if side is None:
-        raise InputError(
-            f"stereotype is {row['stereotype'][:40]!r}",
-            place=place,
-            hint="write the label that the stereotype predicts: entailment or contradiction",
-        )
-    if not row["wording"].strip().isdecimal():
-        raise InputError(
-            f"wording is {row['wording'][:40]!r}",
-            place=place,
-            hint="write 0 for the original, and 1, 2, … for rewordings",
-        )
+def labelled_of(row: RecordedRow, data_dir: Path) -> Labelled:
+    """Read a valid row of a file. A response that is not a label gives no labels."""
     names = list(LABEL_OF)
-    reading = read_answer(row["response"], names, form="option", data_dir=data_dir)
+    reading = read_answer(row.cells["response"], names, form="option", data_dir=data_dir)
     label = None if reading.value is None else LABEL_OF[names[int(reading.value)]]
     return Labelled(
-        cluster=row["name"].strip(),
-        statement=row["item"].strip(),
-        side=side,
-        wording=int(row["wording"]),
+        cluster=row.cells["name"],
+        statement=row.cells["item"],
+        side=row.cells["stereotype"],
+        wording=row.cells["wording"],
         labels=(label,) if label else (),
     )
 
@@ -280,7 +262,13 @@ def measure_entailments(labelled: Sequence[Labelled]) -> Figures:
 
 def recorded(answers: Recorded) -> Figures:
     """Measure a file with BBNLI's statements and a model's labels."""
-    return measure_entailments(read_entailments(answers.path, answers.data_dir))
+    rows = read_recorded(answers.path, COLUMNS)
+    labelled = [labelled_of(row, answers.data_dir) for row in rows.valid]
+    read = sum(len(x.labels) for x in labelled)
+    measured = measure_entailments(labelled)
+    for metric in METRICS:
+        measured[metric] = cover(measured[metric], read, rows.asked(), answers.min_coverage)
+    return with_rows(measured, rows, read)
 
 
 METHOD = Method("entailment", "letter", effects, pairs=pairs, recorded={"bbnli": recorded})

@@ -28,9 +28,10 @@ from tasks.families import (
     prompt_conditions,
 )
 from tasks.families.effects import Slice, effect_of, figure, figure_of
+from tasks.families.recorded import cover, with_rows, without_value
 from tasks.families.shared import invalid_share, is_gold_answer, order_effect, placed_option
 from tasks.files.readers import is_refusal
-from tasks.files.tables import read_csv_rows
+from tasks.files.recorded import Column, RecordedRow, RecordedRows, read_recorded
 from tasks.models.protocol import Message
 from tasks.stats.hypothesis_tests import mcnemar_p_value
 from tasks.stats.resampling import Interval, mean_with_interval, sign_flip_p_value
@@ -41,9 +42,16 @@ NO_PERSONA = "no_persona"
 """Value of the attribute `persona` for the baseline."""
 GOLD = "gold"
 SOLVED = "share of items solved"
-COLUMNS = ("item", "persona", "gold", "response")
 INSTRUCTION = "instruction"
 """Optional column: the instruction that gave the persona. Each is measured by itself."""
+COLUMNS = (
+    Column("item", "id"),
+    Column("persona", "label", blank=""),
+    Column("gold", "text"),
+    Column("response", "answer"),
+    Column(INSTRUCTION, "label", required=False, absent="all"),
+)
+"""Columns of a recorded file. Rows without a persona are the baseline."""
 
 
 # Asking.
@@ -194,36 +202,39 @@ class PersonaAnswer:
     instruction: str
     right: bool
     abstained: bool
+    """Without a response, or with a refusal."""
+    answered: bool = True
+    """Whether there is a response."""
 
 
-def read_personas(path: Path, data_dir: Path) -> list[PersonaAnswer]:
-    """Read a CSV file. Rows with an empty persona are the baseline.
+def read_personas(rows: RecordedRows, data_dir: Path) -> list[PersonaAnswer]:
+    """Read the valid rows of a file. Rows with an empty persona are the baseline.
 
     Raises:
-        InputError: If a row has no item or no gold answer, or there is no baseline.
+        InputError: If there is no baseline.
     """
-    answers = [_persona_answer(place, row, data_dir) for place, row in read_csv_rows(path, COLUMNS)]
-    if not any(not a.persona for a in answers):
+    answers = [_persona_answer(row, data_dir) for row in rows.valid]
+    if all(a.persona for a in answers):
+        personas = ", ".join(sorted({a.persona for a in answers}))
         raise InputError(
             "there are no answers without a persona",
-            place=str(path),
-            hint="add the baseline: rows with nothing in the column `persona`",
+            place=str(rows.path),
+            hint=f"the personas are: {personas}. Add the baseline: rows with nothing in the column `persona`",
         )
     return answers
 
 
-def _persona_answer(place: str, row: Mapping[str, str], data_dir: Path) -> PersonaAnswer:
-    for column in ("item", "gold"):
-        if not row[column].strip():
-            raise InputError(f"{column} is empty", place=place)
-    response = row["response"]
-    empty = not response.strip() or is_refusal(response, data_dir=data_dir)
+def _persona_answer(row: RecordedRow, data_dir: Path) -> PersonaAnswer:
+    response = row.cells["response"]
+    empty = not response.strip()
+    abstained = empty or is_refusal(response, data_dir=data_dir)
     return PersonaAnswer(
-        item=row["item"].strip(),
-        persona=row["persona"].strip().lower(),
-        instruction=row.get(INSTRUCTION, "").strip() or "all",
-        right=not empty and is_gold_answer(response, row["gold"], data_dir),
-        abstained=empty,
+        item=row.cells["item"],
+        persona=row.cells["persona"].lower(),
+        instruction=row.cells[INSTRUCTION],
+        right=not abstained and is_gold_answer(response, row.cells["gold"], data_dir),
+        abstained=abstained,
+        answered=not empty,
     )
 
 
@@ -273,7 +284,33 @@ def _drop_figure(baseline: Mapping[str, bool], solved: Mapping[str, bool], seed:
 
 def recorded(answers: Recorded) -> Figures:
     """Measure a file with the columns item, persona, gold and response."""
-    return measure_personas(read_personas(answers.path, answers.data_dir))
+    rows = read_recorded(answers.path, COLUMNS)
+    read = read_personas(rows, answers.data_dir)
+    measured = measure_personas(read)
+    least = answers.min_coverage
+    plain, asked = [a for a in read if not a.persona], rows.asked(persona="")
+    measured["baseline"] = cover(measured["baseline"], _answered(plain), asked, least)
+    unpaired = 0
+    items = {a.item for a in plain}
+    for instruction, by_persona in measured["accuracy"].items():
+        drops = measured["drop"][instruction]
+        for persona in by_persona:
+            own = [a for a in read if (a.instruction, a.persona) == (instruction, persona)]
+            asked = sum(
+                (row.cells.get(INSTRUCTION), row.cells.get("persona", "").lower()) == (instruction, persona)
+                for row in rows.every
+            )
+            for figures in (by_persona, drops):
+                figures[persona] = cover(figures[persona], _answered(own), asked, least)
+            if measured["baseline"]["value"] is None:
+                drops[persona] = without_value(drops[persona], "the baseline was not measured")
+            unpaired += len({a.item for a in own} - items)
+    notes = [f"{unpaired} items of personas have no baseline and count in no drop"] if unpaired else []
+    return with_rows(measured, rows, _answered(read), notes=notes)
+
+
+def _answered(answers: Sequence[PersonaAnswer]) -> int:
+    return sum(a.answered for a in answers)
 
 
 METHOD = Method(
@@ -284,4 +321,5 @@ METHOD = Method(
     messages=messages,
     recorded={"answers": recorded},
     free_to_decline=True,
+    measures_refusals=True,
 )

@@ -21,9 +21,10 @@ from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute
 from tasks.families import Answered, Figures, Method, Recorded
 from tasks.families.effects import Slice, effect_of, figure, figure_of
+from tasks.families.recorded import cover, with_rows
 from tasks.families.shared import invalid_share, is_gold_answer, order_effect, placed_option
 from tasks.files.readers import is_refusal
-from tasks.files.tables import read_csv_rows
+from tasks.files.recorded import Column, RecordedRow, read_recorded
 from tasks.questions.composition import DraftPair, draw_pairs, make_template_pairs
 from tasks.stats.resampling import Floats, Interval, mean_with_interval
 from tasks.stats.spread import TemplateAnswers, deal, deal_matched, spread_of_templates
@@ -34,7 +35,14 @@ SHARE = "share of right answers"
 MIN_NAMES = 10
 """Minimum number of matched sets of names per drawn template. With one set, the spread between groups cannot
 be told from chance."""
-COLUMNS = ("template", "task", "group", "gold", "response")
+COLUMNS = (
+    Column("template", "id"),
+    Column("task", "label"),
+    Column("group", "label"),
+    Column("gold", "text"),
+    Column("response", "answer"),
+)
+"""Columns of a recorded file."""
 EVERY_TASK = "all"
 
 
@@ -188,23 +196,12 @@ class TaskAnswer:
     """`None` without a response."""
 
 
-def read_tasks(path: Path, data_dir: Path) -> list[TaskAnswer]:
-    """Read a CSV file with the answer for one name per row.
-
-    Raises:
-        InputError: If a row has no template, task, group or gold answer.
-    """
-    return [_task_answer(place, row, data_dir) for place, row in read_csv_rows(path, COLUMNS)]
-
-
-def _task_answer(place: str, row: Mapping[str, str], data_dir: Path) -> TaskAnswer:
-    for column in COLUMNS[:-1]:
-        if not row[column].strip():
-            raise InputError(f"{column} is empty", place=place, hint="only `response` may be empty")
-    response = row["response"]
-    empty = not response.strip() or is_refusal(response, data_dir=data_dir)
-    right = None if empty else is_gold_answer(response, row["gold"], data_dir)
-    return TaskAnswer(row["template"].strip(), row["task"].strip(), row["group"].strip().lower(), right)
+def task_answer_of(row: RecordedRow, data_dir: Path) -> TaskAnswer:
+    """Read a valid row of a file, with the answer for one name."""
+    cells = row.cells
+    empty = not cells["response"].strip() or is_refusal(cells["response"], data_dir=data_dir)
+    right = None if empty else is_gold_answer(cells["response"], cells["gold"], data_dir)
+    return TaskAnswer(cells["template"], cells["task"], cells["group"].lower(), right)
 
 
 def measure_tasks(answers: Sequence[TaskAnswer]) -> Figures:
@@ -268,7 +265,25 @@ def _recorded_templates(valid: Sequence[TaskAnswer]) -> Iterator[TemplateAnswers
 
 def recorded(answers: Recorded) -> Figures:
     """Measure a file with the columns template, task, group, gold and response."""
-    return measure_tasks(read_tasks(answers.path, answers.data_dir))
+    rows = read_recorded(answers.path, COLUMNS)
+    read = [task_answer_of(row, answers.data_dir) for row in rows.valid]
+    valid = [a for a in read if a.right is not None]
+    try:
+        measured = measure_tasks(read)
+    except InputError as error:
+        raise InputError(error.message, place=str(answers.path), hint=error.hint) from None
+    for metric in ("max_min", "max_min_excess", "accuracy"):
+        for task, found in measured[metric].items():
+            every = task == EVERY_TASK
+            asked = rows.asked() if every else rows.asked(task=task)
+            n = sum(every or a.task == task for a in valid)
+            measured[metric][task] = cover(found, n, asked, answers.min_coverage)
+    groups: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for a in valid:
+        groups[a.task, a.template].add(a.group)
+    single = sum(len(names) < 2 for names in groups.values())
+    notes = [f"{single} templates have answers for one group only and count in no spread"] if single else []
+    return with_rows(measured, rows, len(valid), notes=notes)
 
 
 METHOD = Method("task_accuracy", "letter", effects, pairs=pairs, recorded={"answers": recorded})

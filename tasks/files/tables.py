@@ -234,12 +234,12 @@ def read_csv_rows(
             ) from None
 
 
-def read_csv_header(path: Path) -> list[str]:
+def read_csv_header(path: Path, *, delimiter: str = ",") -> list[str]:
     """Return the column names, none if the file is empty. Raises `InputError` like `read_csv_rows`."""
     csv.field_size_limit(LARGEST_CELL)
     with open_text(path) as stream:
         try:
-            return next(csv.reader(stream, strict=True), [])
+            return next(csv.reader(stream, delimiter=delimiter, strict=True), [])
         except csv.Error as error:
             raise InputError(f"not readable as CSV: {error}", place=f"{path}:1") from None
 

@@ -80,6 +80,63 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
     return Outcome(tables={EFFECTS: effects, QUESTIONS: measured}, counts=(counts,))
 
 
+def cover_effects(
+    context: RunContext,
+    questions: Mapping[str, Question],
+    responses: Sequence[Response],
+    open_effects: Sequence[Effect],
+    attributes: Mapping[str, Attribute],
+) -> list[Effect]:
+    """Compute the effects of the other families, and return all effects with their coverage.
+
+    Raises:
+        ModelError: If no answers of a family reach `validate.min_coverage`, unless
+            `validate.below_coverage` is `report`.
+    """
+    validation = context.recipe.validation
+    rule = CoverageRule(validation.min_coverage, Path(context.data_dir))
+    coverage = Coverage(questions, measured_responses(questions, responses))
+    if validation.below_coverage == "stop":
+        raise_if_families_below(rule.families_below(coverage), validation.min_coverage)
+    answered = gather_answers(questions, responses)
+    covered = [
+        *rule.apply([*open_effects, *effects_of_slices(answered, attributes)], coverage),
+        *rule.apply(effects_across_conditions(answered, attributes), coverage, across=True),
+    ]
+    return [*covered, *rule.unmeasured_slices(coverage, covered)]
+
+
+def measured_responses(
+    questions: Mapping[str, Question], responses: Iterable[Response]
+) -> Iterator[Response]:
+    """Yield the responses that effects are computed from. Open questions count on hold-out only."""
+    for r in responses:
+        question = questions.get(r.question_id)
+        if question is not None and (question.family != "open" or r.phase == "holdout"):
+            yield r
+
+
+def raise_if_families_below(below: Mapping[str, Sequence[tuple[Slice, str]]], min_coverage: float) -> None:
+    """Raise `ModelError` if there are families without any slice that reaches `validate.min_coverage`."""
+    if not below:
+        return
+    names = ", ".join(repr(family) for family in sorted(below))
+    lines = [
+        f"{family}, {slice_.attribute}, {slice_.model}"
+        + (f", {slice_.condition}" if slice_.condition != PLAIN else "")
+        + f": {reason.removeprefix('coverage: ')}"
+        for family, found in sorted(below.items())
+        for slice_, reason in found[:MOST_REASONS]
+    ]
+    raise ModelError(
+        f"too few answers can be read to measure {names}; {min_coverage:.0%} are required "
+        "(validate.min_coverage)",
+        place="\n      ".join(lines),
+        hint="read some answers with `counterfoil preview RECIPE --send`; raise `max_tokens` of the family "
+        "if they are cut off, or set `validate.below_coverage: report` to release the other families",
+    )
+
+
 def mean_excess(compared: Iterable[ComparedGroup]) -> dict[str, float]:
     """Return the mean excess distance by question, over targets. Unlike fitness, it may be negative."""
     excesses: dict[str, list[float]] = {}
@@ -105,6 +162,8 @@ def measure_file(
     *,
     format: str,
     test: str | None = None,
+    min_coverage: float = 0.8,
+    baselines: Sequence[str] = (),
     data_dir: Path = VOCABULARY,
 ) -> Figures:
     """Compute a family's metrics over answers in a file or a release.
@@ -114,6 +173,8 @@ def measure_file(
         input: File of recorded answers, or release directory.
         format: `release`, or one of the family's recorded formats.
         test: Name of the association test, if the file does not name it.
+        min_coverage: Smallest share of usable rows of a file. A figure below it is not measured.
+        baselines: Values that others are compared with, as `COLUMN=VALUE`. Default: the documented ones.
         data_dir: Directory of the vocabulary.
 
     Returns:
@@ -130,7 +191,22 @@ def measure_file(
             f"family {family!r} has no format {format!r}",
             hint=f"choose one of: {', '.join([*method.recorded, 'release'])}",
         )
-    return method.recorded[format](Recorded(input, data_dir, test))
+    chosen = _chosen_baselines(baselines, method.baseline_columns, family)
+    return method.recorded[format](Recorded(input, data_dir, test, min_coverage, chosen))
+
+
+def _chosen_baselines(texts: Sequence[str], columns: Sequence[str], family: str) -> dict[str, str]:
+    chosen = {}
+    for text in texts:
+        column, equals, value = text.partition("=")
+        if not equals or not value.strip() or column.strip() not in columns:
+            allowed = f"write COLUMN=VALUE with one of the columns {', '.join(columns)}"
+            raise InputError(
+                f"{text!r} is not a baseline of family {family!r}",
+                hint=allowed if columns else "leave the option out: the family has a fixed baseline",
+            )
+        chosen[column.strip()] = value.strip()
+    return chosen
 
 
 def measure_release(family: str, path: Path, data_dir: Path) -> Figures:

@@ -47,6 +47,7 @@ RECIPE_KEYS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
     ("deduplicate", "embedder", recipe.Semantic, "model"),
     ("evaluate", "samples", recipe.Holdout, "samples"),
     ("evaluate", "budget_usd", recipe.Budget, "usd"),
+    ("measure", "min_coverage", recipe.Validate, "min_coverage"),
     ("rejudge", "budget_usd", recipe.Budget, "usd"),
 )
 """Options that are also recipe keys: command, option, section, key."""

@@ -149,7 +149,9 @@ def test_recorded_answers_give_rates_refusals_and_lift(tmp_path: Path) -> None:
         "s1,Vanilla,Disagree\ns1,vanilla,agree\ns2,vanilla,\"I'm sorry, but I can't say\"\n"
         "s1,mental,AGREE.\ns1,mental,I agree\ns2,mental,disagree\ns3,mental,Hm\n"
     )
-    result = measure_file("agreement", recorded(tmp_path, rows), format="statements")
+    path = recorded(tmp_path, rows)
+    assert measure_file("agreement", path, format="statements")["agree"]["mental"]["value"] is None
+    result = measure_file("agreement", path, format="statements", min_coverage=0.75)
     assert result["agree"]["vanilla"]["value"] == pytest.approx(1 / 3)
     assert result["refusal"]["vanilla"]["value"] == pytest.approx(1 / 3)
     assert result["agree"]["mental"]["value"] == pytest.approx(2 / 3)
@@ -170,8 +172,8 @@ def test_counts_as_the_paper_recorded_them(tmp_path: Path) -> None:
     ("format", "text", "said"),
     [
         ("statements", "statement,response\na,b\n", "missing column: condition"),
-        ("statements", "statement,condition,response\n,vanilla,agree\n", "no statement"),
-        ("statements", "statement,condition,response\ns,,agree\n", "no condition"),
+        ("statements", "statement,condition,response\n,vanilla,agree\n", "statement is empty"),
+        ("statements", "statement,condition,response\ns,,agree\n", "condition is empty"),
         ("statements", "statement,condition,response\n", "no answers"),
         ("psychometric", "yes_num,no_num\n1,2\n", "missing column: refuse_num"),
         ("psychometric", "yes_num,no_num,refuse_num\nmany,2,0\n", "yes_num is 'many'"),

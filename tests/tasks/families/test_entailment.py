@@ -196,7 +196,7 @@ def test_statements_of_bbnli_are_measured(tmp_path: Path) -> None:
 
 def test_labels_are_read_however_they_are_written(tmp_path: Path) -> None:
     rows = "a,1,entailment,0,Yes.\na,1,contradiction,0,contradiction\na,2,2,0,maybe\na,3,0,0,perhaps\n"
-    result = measure_file("entailment", recorded(tmp_path, HEADER + rows), format="bbnli")
+    result = measure_file("entailment", recorded(tmp_path, HEADER + rows), format="bbnli", min_coverage=0.7)
     assert result["bias"]["value"] == pytest.approx(2 / 3)
     assert result["accuracy"]["value"] == pytest.approx(1 / 3)
     assert (result["invalid"]["value"], result["invalid"]["n"]) == (1, 4)

@@ -182,12 +182,21 @@ def recorded(folder: Path, text: str) -> Path:
 
 
 def test_recorded_answers_are_paired_by_item(tmp_path: Path) -> None:
-    rows = "".join(f"i{i},,B,B\ni{i},A monk,B,{'B' if i < 10 else ''}\n" for i in range(40))
+    refusal = '"I\'m sorry, but I cannot answer."'
+    rows = "".join(f"i{i},,B,B\ni{i},A monk,B,{'B' if i < 10 else refusal}\n" for i in range(40))
     result = measure_file("persona", recorded(tmp_path, HEADER + rows), format="answers")
     assert result["baseline"]["value"] == 1
     assert result["drop"]["all"]["a monk"]["value"] == pytest.approx(0.75)
     assert result["drop"]["all"]["a monk"]["p_value"] < 1e-6
     assert result["abstention"]["all"]["a monk"]["value"] == 30
+
+
+def test_empty_responses_are_no_abstentions_that_a_drop_can_rest_on(tmp_path: Path) -> None:
+    rows = "".join(f"i{i},,B,B\ni{i},a monk,B,{'B' if i < 10 else ''}\n" for i in range(40))
+    result = measure_file("persona", recorded(tmp_path, HEADER + rows), format="answers")
+    drop = result["drop"]["all"]["a monk"]
+    assert (drop["value"], drop["status"], drop["read"], drop["asked"]) == (None, "not_measured", 10, 40)
+    assert result["invalid_rows"] == {"response": {"missing": 30}}
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,9 @@ def test_recorded_answers_are_measured_by_task(tmp_path: Path) -> None:
 
 def test_recorded_rows_without_an_answer_are_counted(tmp_path: Path) -> None:
     rows = "t,qa,a,B,\nt,qa,a,B,B\nt,qa,b,B,B\n"
-    result = measure_file("task_accuracy", recorded(tmp_path, HEADER + rows), format="answers")
+    path = recorded(tmp_path, HEADER + rows)
+    assert measure_file("task_accuracy", path, format="answers")["accuracy"]["all"]["value"] is None
+    result = measure_file("task_accuracy", path, format="answers", min_coverage=0.6)
     assert (result["invalid"]["value"], result["invalid"]["n"]) == (1, 3)
     assert result["accuracy"]["all"]["value"] == 1
 
@@ -252,7 +254,7 @@ def test_recorded_rows_without_an_answer_are_counted(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("template,task,group\n", "missing columns: gold, response"),
-        (HEADER, "no two groups"),
+        (HEADER, "no answers"),
         (HEADER + "t,qa,a,B,B\n", "no two groups"),
         (HEADER + "t,qa,,B,B\n", "group is empty"),
         (HEADER + "t,qa,a,,B\n", "gold is empty"),

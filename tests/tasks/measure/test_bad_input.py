@@ -195,21 +195,26 @@ def test_an_answer_that_is_two_options_at_once_is_invalid(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("column", [4, 5])
 @pytest.mark.parametrize("value", ["", "positiv", "type3"])
-def test_an_unknown_side_or_direction_is_refused_with_its_line(
+def test_a_row_with_an_unknown_side_or_direction_is_invalid_and_named(
     tmp_path: Path, column: int, value: str
 ) -> None:
     rows = [row[:] for row in COMPLETIONS]
     rows[3][column] = value
-    error = refused(tmp_path, "completion", "subtler-biases", as_csv(rows))
-    assert str(error.place).endswith(":4")
-    assert error.hint
+    result = measured(tmp_path, "completion", "subtler-biases", as_csv(rows))
+    assert result["invalid_rows"] == {rows[0][column]: {"unknown value" if value else "missing": 1}}
+    assert result["notes"][0].startswith(f"line 4: {rows[0][column]} is ")
+    assert (result["coverage"]["value"], result["coverage"]["n"]) == (0.75, 4)
 
 
 @pytest.mark.parametrize("value", ["", "high", "nan", "inf", "1,5", "0x10"])
-def test_a_logit_that_is_no_number_is_refused_with_its_line(tmp_path: Path, value: str) -> None:
+def test_a_row_whose_logit_is_no_number_is_invalid_and_named(tmp_path: Path, value: str) -> None:
     rows = [row[:] for row in DECISIONS]
     rows[2][4] = value
-    assert str(refused(tmp_path, "decision", "logits", as_csv(rows)).place).endswith(":3")
+    result = measured(tmp_path, "decision", "logits", as_csv(rows))
+    reason = "missing" if value in ("", "nan") else "not a number"
+    assert result["invalid_rows"] == {"yes_logit": {reason: 1}}
+    assert result["notes"][0].startswith("line 3: yes_logit is ")
+    assert (result["gap"]["default"]["Black-white"]["value"], result["coverage"]["n"]) == (1, 6)
 
 
 def with_runaway(rows: Rows, at: int, characters: int) -> str:
@@ -221,10 +226,10 @@ def with_runaway(rows: Rows, at: int, characters: int) -> str:
 def test_an_answer_that_runs_away_is_read(tmp_path: Path, family: str, name: str) -> None:
     rows = GOOD[family, name]
     content = with_runaway(rows, 1 if name == "llm-iat" else len(rows[0]) - 1, 400_000)
+    result = measured(tmp_path, family, name, content)
+    assert result["coverage"]["value"] <= 1
     if name in ("logits", "psychometric"):
-        assert str(refused(tmp_path, family, name, content).place).endswith(":2")
-    else:
-        assert measured(tmp_path, family, name, content)
+        assert result["invalid_rows"][rows[0][-1]] in ({"not a number": 1}, {"not a number from 0": 1})
 
 
 def test_an_answer_of_forty_megabytes_is_invalid(tmp_path: Path) -> None:

@@ -360,7 +360,8 @@ def test_answers_in_another_case_with_full_stops_count_and_others_are_invalid(tm
         "c,rude,kind,tall,positive,type1,\n"
         "c,rude,kind,tall,positive,type1,something else\n"
     )
-    result = measure_file("completion", recorded(tmp_path, HEADER + rows), format="subtler-biases")
+    path = recorded(tmp_path, HEADER + rows)
+    result = measure_file("completion", path, format="subtler-biases", min_coverage=0.5)
     assert result["tau_c_sai"]["value"] == 1
     assert (result["invalid"]["value"], result["invalid"]["n"]) == (2, 4)
     assert result["tau_c_asa"]["value"] is None
@@ -385,7 +386,7 @@ def test_bad_completions_are_refused_with_what_is_wrong(tmp_path: Path, text: st
 def test_unparsable_assignments_are_excluded_and_counted(tmp_path: Path) -> None:
     lines = "Home-REBECCA\nben – career\nnonsense\noffice: Ben"
     text = f',0,category\n0,"{lines}",career\n1,I would rather not.,career\n2,,career\n'
-    result = measure_file("association", recorded(tmp_path, text), format="llm-iat")
+    result = measure_file("association", recorded(tmp_path, text), format="llm-iat", min_coverage=0.3)
     assert (result["excluded"]["value"], result["d_mean"]["n"]) == (2, 1)
     assert result["d_mean"]["value"] == pytest.approx(1 / 1.01 + 2 / 2.01 - 1)
 
@@ -405,9 +406,13 @@ def test_name_of_the_test_comes_from_the_option_the_column_or_the_file(tmp_path:
 LOGITS = "decision_question_id,gender,yes_logit,no_logit\n"
 
 
-def test_decisions_without_prompt_format_or_known_baseline_are_measured(tmp_path: Path) -> None:
+def test_decisions_without_prompt_format_are_measured_against_a_chosen_baseline(tmp_path: Path) -> None:
     rows = "".join(f"{s},{g},{s + (g == 'b')},0\n" for s in range(4) for g in ("a", "b"))
-    result = measure_file("decision", recorded(tmp_path, LOGITS + rows), format="logits")
+    path = recorded(tmp_path, LOGITS + rows)
+    with pytest.raises(InputError, match="has no baseline 'male' or 'man'") as caught:
+        measure_file("decision", path, format="logits")
+    assert "the values are: a, b" in str(caught.value.hint)
+    result = measure_file("decision", path, format="logits", baselines=["gender=a"])
     assert result["gap"]["default"]["b-a"] == {"value": 1, "low": 1, "high": 1, "n": 4}
     assert result["coefficient"]["default"]["b-a"]["value"] == pytest.approx(1)
 
@@ -416,8 +421,9 @@ def test_decisions_without_prompt_format_or_known_baseline_are_measured(tmp_path
     ("text", "said"),
     [
         (LOGITS + "1,male,high,0\n", "yes_logit is 'high'"),
-        (LOGITS + "1,male,nan,0\n", "not a number"),
-        (LOGITS, "no decisions"),
+        (LOGITS + "1,male,inf,0\n", "not a number"),
+        (LOGITS + "1,male,nan,0\n", "missing"),
+        (LOGITS, "no answers"),
         ("decision_question_id,yes_logit,no_logit\n1,2,3\n", "one of race, gender, age"),
         ("gender\nmale\n", "missing columns: decision_question_id"),
     ],

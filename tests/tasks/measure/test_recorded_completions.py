@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.families.completion import COLUMNS, measure_completions, read_completions
-from tasks.files.tables import plain_answer, read_csv_rows
+from tasks.families.completion import COLUMNS, CompletionAnswer, completion_of, measure_completions
+from tasks.files.recorded import read_recorded
+from tasks.files.tables import plain_answer
 from tasks.measure import measure_file
 from tests.conftest import DATA, SHARED
 
@@ -29,27 +30,30 @@ NO_OPTION = {
 """
 
 
+def completions(name: str) -> list[CompletionAnswer]:
+    return [completion_of(row, DATA) for row in read_recorded(OUTPUTS / name, COLUMNS).valid]
+
+
 @with_shared_data
 def test_seven_answers_that_are_published_as_valid_are_no_option_of_their_row() -> None:
     path = OUTPUTS / "llama_valid.csv"
-    rows = list(read_csv_rows(path, COLUMNS))
+    rows = read_recorded(path, COLUMNS).valid
     strange = {
-        place.rsplit(":", 1)[-1]: row["response"]
-        for (place, row), read in zip(rows, read_completions(path, DATA), strict=True)
-        if read.choice is None
+        row.place.rsplit(":", 1)[-1]: row.cells["response"]
+        for row in rows
+        if completion_of(row, DATA).choice is None
     }
     assert strange == NO_OPTION
-    assert {row["bias_type"] for place, row in rows if place.rsplit(":", 1)[-1] in NO_OPTION} == {"beauty"}
-    words = {plain_answer(row[c]) for _, row in rows for c in ("stereotype", "anti_stereotype")}
+    types = {row.cells["bias_type"] for row in rows if row.place.rsplit(":", 1)[-1] in NO_OPTION}
+    assert types == {"beauty"}
+    words = {plain_answer(row.cells[c]) for row in rows for c in ("stereotype", "anti_stereotype")}
     assert set(NO_OPTION.values()) <= words | {"well-mannered"}
 
 
 @with_shared_data
 def test_406_answers_of_llama_are_invalid_and_the_scores_are_the_published_ones() -> None:
     valid = measure_file("completion", OUTPUTS / "llama_valid.csv", format="subtler-biases")
-    both = read_completions(OUTPUTS / "llama_valid.csv", DATA) + read_completions(
-        OUTPUTS / "llama_invalid.csv", DATA
-    )
+    both = completions("llama_valid.csv") + completions("llama_invalid.csv")
     together = measure_completions(both)
     assert (valid["invalid"]["value"], together["invalid"]["value"]) == (7, 406)
     assert together["invalid"]["n"] == 11_940
