@@ -6,25 +6,34 @@ Formats: `.jsonl`, `.json` (an array, held in memory) and `.tsv` (three columns)
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import json
 import os
+import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
-import orjson
-
 from schemas.errors import InputError
+from tasks.files.values import Nanoseconds, dump_json, parse_json
 
 Record = dict[str, Any]
 BATCH = 1000
 TSV_COLUMNS = ("query", "positive", "negative")
+_TSV_HEADERS = frozenset(
+    (
+        *("query", "question", "anchor", "qid", "query_text", "positive", "pos", "passage", "answer"),
+        *("positive_passage", "pid", "negative", "neg", "negative_passage", "negative_1"),
+    )
+)
+_SPLITS = ("train", "validation", "valid", "dev", "test")
+_SPLIT_FILE = re.compile(r"^(?P<split>[A-Za-z]\w*?)(-\d{5}-of-\d{5})?$")
 
 
 @dataclass
@@ -35,6 +44,15 @@ class BadRows:
     count: int = 0
     places: list[str] = field(default_factory=list)
     """Places of the first ten."""
+    repeated: int = 0
+    """Ids that a corpus or a list of queries has more than once. The last record counts."""
+    repeated_ids: list[str] = field(default_factory=list)
+    """The first ten."""
+
+    def repeat(self, name: str) -> None:
+        """Count an id that a file has more than once."""
+        self.repeated += 1
+        self.repeated_ids = [*self.repeated_ids, name][:10]
 
     def report(self, message: str, place: str) -> None:
         """Count an invalid row. Raise `InputError` unless such rows are skipped."""
@@ -52,12 +70,22 @@ class LocatedRecord:
     record: Record
 
 
-def read_records(path: Path, bad: BadRows) -> Iterator[LocatedRecord]:
-    """Yield every record of a file or folder, in order. Raise `InputError` if it is missing or damaged."""
+def read_records(path: Path, bad: BadRows, split: str | None = None) -> Iterator[LocatedRecord]:
+    """Yield every record of a file or folder, in order.
+
+    Args:
+        path: The file or folder.
+        bad: Takes invalid rows.
+        split: The split to read, for folders with several.
+
+    Raises:
+        InputError: If the input is missing, damaged or not UTF-8, or has several splits and none is named.
+    """
     if not path.exists():
         raise InputError(f"there is no file {path}", hint="check the path")
     if path.is_dir():
-        yield from _read_folder(path)
+        for file in _dataset_files(path, split):
+            yield from _read_arrow(file) if file.suffix == ".arrow" else _read_parquet(file)
         return
     kind = container_of(path)
     if kind == "parquet":
@@ -99,21 +127,55 @@ def open_text(path: Path) -> Iterator[TextIO]:
         raise InputError(f"there is no file {path}", hint="check the path") from None
     except IsADirectoryError:
         raise InputError(f"{path} is a folder", hint="give a file") from None
-    except UnicodeDecodeError:
-        place = f"{path}:{_first_invalid_line(path)}"
-        raise InputError(
-            f"{path.name} is not a UTF-8 text file", place=place, hint="save it as UTF-8"
-        ) from None
+    except UnicodeError:
+        raise encoding_error(path) from None
 
 
-def _first_invalid_line(path: Path) -> int:
+_MARKS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+"""Byte-order marks of other encodings. The mark of UTF-32 begins with that of UTF-16."""
+
+
+def encoding_error(path: Path) -> InputError:
+    """Return the error for a text file that is not UTF-8, with the first invalid byte and its line."""
     with open_bytes(path) as stream:
         for number, line in enumerate(stream, start=1):
             try:
                 line.decode("utf-8")
-            except UnicodeDecodeError:
-                return number
-    return 0
+            except UnicodeDecodeError as error:
+                return InputError(
+                    f"{path.name} is not a UTF-8 text file: {describe_encoding(line, error)}",
+                    place=f"{path}:{number}",
+                    hint=_conversion_hint(line),
+                )
+    return InputError(f"{path.name} is not a UTF-8 text file", place=str(path), hint="save it as UTF-8")
+
+
+def describe_encoding(line: bytes, error: UnicodeDecodeError) -> str:
+    """Describe the byte that is not UTF-8, and the encoding that the line probably has."""
+    encoding = _probable_encoding(line)
+    return f"byte 0x{line[error.start]:02x} at position {error.start + 1} (it looks like {encoding})"
+
+
+def _probable_encoding(line: bytes) -> str:
+    marked = next((name for mark, name in _MARKS.items() if line.startswith(mark)), None)
+    return marked or ("UTF-16" if b"\x00" in line else "Latin-1")
+
+
+def _conversion_hint(line: bytes) -> str:
+    name = {"UTF-16": "UTF-16", "Latin-1": "ISO-8859-1"}[_probable_encoding(line)]
+    return f"save it as UTF-8, e.g. iconv -f {name} -t UTF-8 FILE > NEW_FILE"
+
+
+def check_utf8(path: Path) -> None:
+    """Raise `InputError` with the first invalid byte and its line if a text file is not UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with open_bytes(path) as stream:
+        try:
+            while block := stream.read(1 << 20):
+                decoder.decode(block)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            raise encoding_error(path) from None
 
 
 @contextmanager
@@ -137,26 +199,53 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
 
 def _read_lines(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[LocatedRecord]:
     for number, line in enumerate(stream, start=1):
-        text = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
+        text = line.removeprefix(codecs.BOM_UTF8).strip() if number == 1 else line.strip()
         if not text:
             continue
         place = f"{path}:{number}"
+        if number == 1 and _probable_encoding(line) == "UTF-16":
+            raise encoding_error(path)
         try:
-            record = orjson.loads(text)
-        except orjson.JSONDecodeError as error:
-            bad.report(f"not a JSON line: {error.msg}", place)
+            text.decode("utf-8")
+            record = parse_json(text)
+        except UnicodeDecodeError as error:
+            bad.report(f"not UTF-8: {describe_encoding(line.strip(), error)}", place)
+            continue
+        except ValueError as error:
+            bad.report(f"not a JSON line: {getattr(error, 'msg', error)}", place)
             continue
         if isinstance(record, dict):
             yield LocatedRecord(place, record)
         else:
-            bad.report("the line is not a JSON object", place)
+            bad.report(_not_an_object(record), place)
+
+
+def _not_an_object(record: Any) -> str:
+    if isinstance(record, list) and record and all(isinstance(part, int) for part in record):
+        return "the line is not a JSON object, but a list of ids (ColBERT triples); the texts are needed"
+    return "the line is not a JSON object"
+
+
+def holds_array(path: Path) -> bool:
+    """Return whether a `.json` file contains one array, and not one object per line."""
+    with open_bytes(path) as stream:
+        start = stream.read(4096).removeprefix(codecs.BOM_UTF8).lstrip()
+    return start.startswith(b"[") or not start
 
 
 def _read_array(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[LocatedRecord]:
+    text = stream.read().removeprefix(codecs.BOM_UTF8)
     try:
-        records = orjson.loads(stream.read())
-    except orjson.JSONDecodeError as error:
-        raise InputError(f"not JSON: {error.msg}", place=f"{path}:{error.lineno}") from None
+        text.decode("utf-8")
+        records = parse_json(text)
+    except UnicodeDecodeError:
+        raise encoding_error(path) from None
+    except ValueError as error:
+        if not holds_array(path):
+            yield from _read_lines(io.BytesIO(text), path, bad)
+            return
+        place = f"{path}:{getattr(error, 'lineno', 1)}"
+        raise InputError(f"not JSON: {getattr(error, 'msg', error)}", place=place) from None
     for number, record in enumerate(records if isinstance(records, list) else [records], start=1):
         if isinstance(record, dict):
             yield LocatedRecord(f"{path}: entry {number}", record)
@@ -164,19 +253,41 @@ def _read_array(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[Located
             bad.report("the entry is not a JSON object", f"{path}: entry {number}")
 
 
+def tsv_header(path: Path) -> bytes | None:
+    """Return the header line of a TSV file, or `None` if its first line is a row."""
+    with open_bytes(path) as stream:
+        first = stream.readline()
+    cells = first.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace").rstrip("\r\n").split("\t")
+    is_header = len(cells) > 1 and all(cell.strip().lower() in _TSV_HEADERS for cell in cells)
+    return first.rstrip(b"\r\n") + b"\n" if is_header else None
+
+
 def _read_tsv(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[LocatedRecord]:
+    has_header = tsv_header(path) is not None
     for number, line in enumerate(stream, start=1):
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+            if _probable_encoding(line) == "UTF-16":
+                raise encoding_error(path)
+            if has_header:
+                continue
+        place = f"{path}:{number}"
         try:
             fields = line.decode("utf-8").rstrip("\r\n").split("\t")
-        except UnicodeDecodeError:
-            bad.report("not UTF-8", f"{path}:{number}")
+        except UnicodeDecodeError as error:
+            bad.report(f"not UTF-8: {describe_encoding(line, error)}", place)
             continue
         if fields == [""]:
             continue
         if len(fields) != len(TSV_COLUMNS):
-            bad.report(f"{len(fields)} columns instead of query, positive, negative", f"{path}:{number}")
+            bad.report(f"{len(fields)} columns instead of query, positive, negative", place)
             continue
-        yield LocatedRecord(f"{path}:{number}", dict(zip(TSV_COLUMNS, fields, strict=True)))
+        if all(cell.strip().isdigit() for cell in fields):
+            bad.report(
+                "the line has ids only (query, positive, negative); relabelling needs the texts", place
+            )
+            continue
+        yield LocatedRecord(place, dict(zip(TSV_COLUMNS, fields, strict=True)))
 
 
 def _read_parquet(path: Path) -> Iterator[LocatedRecord]:
@@ -190,52 +301,117 @@ def _read_parquet(path: Path) -> Iterator[LocatedRecord]:
         raise InputError(f"not a readable Parquet file: {error}", place=str(path)) from None
 
 
+def _read_arrow(path: Path) -> Iterator[LocatedRecord]:
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as batches:
+            yield from _rows(batches, path)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"not a readable Arrow file: {error}", place=str(path)) from None
+
+
 def _rows(batches: Iterable[Any], path: Path) -> Iterator[LocatedRecord]:
     number = 0
     for batch in batches:
-        for record in batch.to_pylist():
+        columns = {
+            name: _python_values(column)
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        }
+        for index in range(batch.num_rows):
             number += 1
+            record = {name: values[index] for name, values in columns.items()}
             yield LocatedRecord(f"{path}: row {number}", record)
 
 
-def _read_folder(path: Path) -> Iterator[LocatedRecord]:
-    """Yield the records of a dataset saved by `datasets` (one split), or of a folder of Parquet files."""
+def _python_values(column: Any) -> list[Any]:
+    """Return the values of an Arrow column. Times with nanoseconds become `Nanoseconds`."""
     import pyarrow as pa
 
+    kind = column.type
+    if (pa.types.is_temporal(kind)) and getattr(kind, "unit", "") == "ns":
+        values = column.cast(pa.int64()).to_pylist()
+        return [None if value is None else Nanoseconds(value) for value in values]
+    values_of_column: list[Any] = column.to_pylist()
+    return values_of_column
+
+
+# --- datasets in folders ----------------------------------------------------------------------------------
+
+
+def _dataset_files(path: Path, split: str | None) -> list[Path]:
+    """Return the files of one split: Arrow files saved by `datasets`, or the Parquet files of a folder."""
     if (path / "dataset_dict.json").is_file():
         splits = json.loads((path / "dataset_dict.json").read_bytes())["splits"]
-        if "train" not in splits and len(splits) != 1:
-            raise InputError(
-                f"{path.name} contains several splits: {', '.join(splits)}",
-                place=str(path),
-                hint="choose one: FOLDER/SPLIT",
-            )
-        yield from _read_folder(path / ("train" if "train" in splits else splits[0]))
-    elif (path / "state.json").is_file():
-        for entry in json.loads((path / "state.json").read_bytes())["_data_files"]:
-            file = path / Path(entry["filename"]).name
-            with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as batches:
-                yield from _rows(batches, file)
-    else:
-        files = sorted(path.rglob("train*.parquet")) or sorted(path.rglob("*.parquet"))
-        if not files:
-            raise InputError(
-                f"{path} contains no dataset", hint="give a folder of Parquet files or a saved dataset"
-            )
-        for file in files:
-            yield from _read_parquet(file)
+        return _dataset_files(path / choose_split(path, splits, split), None)
+    if (path / "state.json").is_file():
+        entries = json.loads((path / "state.json").read_bytes())["_data_files"]
+        return [path / Path(entry["filename"]).name for entry in entries]
+    files = sorted(path.rglob("*.parquet"))
+    if not files:
+        raise InputError(
+            f"{path} contains no dataset", hint="give a folder of Parquet files or a saved dataset"
+        )
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        match = _SPLIT_FILE.match(file.stem)
+        is_split = match is not None and (match[2] or file.stem in _SPLITS)
+        by_split.setdefault(match["split"] if match and is_split else "", []).append(file)
+    if set(by_split) == {""}:
+        return files
+    return by_split[choose_split(path, list(by_split), split)]
+
+
+def choose_split(path: Path, splits: list[str], split: str | None) -> str:
+    """Return the split to read. Raise `InputError` if there are several and none is named."""
+    if split is None and len(splits) == 1:
+        return splits[0]
+    if split is None or split not in splits:
+        problem = "contains several splits" if split is None else f"has no split {split!r}"
+        raise InputError(
+            f"{path.name} {problem}: {', '.join(splits)}",
+            place=str(path),
+            hint="choose one with --split, and run once per split",
+        )
+    return split
+
+
+def arrow_schema(path: Path, split: str | None = None) -> Any:
+    """Return the Arrow schema of a Parquet file or a saved dataset, `None` for text formats."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if path.is_dir() and (path / "qrels").is_dir():
+        return None
+    if path.is_dir():
+        path = _dataset_files(path, split)[0]
+    if path.suffix == ".arrow":
+        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as batches:
+            return batches.schema
+    return pq.read_schema(path) if path.suffix == ".parquet" else None
 
 
 # --- writing ----------------------------------------------------------------------------------------------
 
 
-def write_records(path: Path, records: Callable[[], Iterable[Record]], schema: Any = None) -> int:
-    """Write records to `.jsonl`, `.tsv` (also `.gz`, `.zst`) or `.parquet`, atomically.
+def write_records(
+    path: Path,
+    records: Callable[[], Iterable[Record]],
+    schema: Any = None,
+    *,
+    like: Any = None,
+    header: bytes | None = None,
+    array: bool = True,
+) -> int:
+    """Write records to `.jsonl`, `.json`, `.tsv` (also `.gz`, `.zst`) or `.parquet`, atomically.
 
     Args:
         path: Its suffix decides the format.
         records: Called once per pass. Parquet without a `schema` needs a first pass to find the columns.
         schema: Arrow schema for Parquet.
+        like: Arrow schema of the input. Columns with the same name keep their type.
+        header: First line of a TSV file.
+        array: Write a `.json` file as one array, and not as one object per line.
 
     Returns:
         The number of records.
@@ -247,9 +423,10 @@ def write_records(path: Path, records: Callable[[], Iterable[Record]], schema: A
     temporary = Path(name)
     try:
         if kind == "parquet":
-            written = _write_parquet(temporary, records, schema or _schema_of(records()))
+            written = _write_parquet(temporary, records, schema or schema_of(records, like))
         else:
-            written = _write_text(temporary, path.suffix, _lines_of(kind, records()))
+            kind = "jsonl" if kind == "json" and not array else kind
+            written = _write_text(temporary, path.suffix, kind, records(), header)
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.chmod(0o644)
@@ -260,16 +437,21 @@ def write_records(path: Path, records: Callable[[], Iterable[Record]], schema: A
     return written
 
 
+_BREAKS_TSV = str.maketrans("\t\r\n", "   ")
+
+
 def _lines_of(kind: str, records: Iterable[Record]) -> Iterator[bytes]:
     for record in records:
         if kind == "tsv":
-            fields = (" ".join(str(record[column]).split()) for column in TSV_COLUMNS)
+            fields = (str(record[column]).translate(_BREAKS_TSV) for column in TSV_COLUMNS)
             yield "\t".join(fields).encode() + b"\n"
         else:
-            yield orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE, default=str)
+            yield dump_json(record, newline=True)
 
 
-def _write_text(path: Path, suffix: str, lines: Iterable[bytes]) -> int:
+def _write_text(
+    path: Path, suffix: str, kind: str, records: Iterable[Record], header: bytes | None = None
+) -> int:
     import zstandard
 
     written = 0
@@ -279,19 +461,81 @@ def _write_text(path: Path, suffix: str, lines: Iterable[bytes]) -> int:
             stream = gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0)
         elif suffix == ".zst":
             stream = zstandard.ZstdCompressor().stream_writer(raw, closefd=False)
-        for line in lines:
+        if header is not None:
+            stream.write(header)
+        for line in _lines_of(kind, records):
+            if kind == "json":
+                line = (b",\n" if written else b"[\n") + line.rstrip(b"\n")
             stream.write(line)
             written += 1
+        if kind == "json":
+            stream.write(b"\n]\n" if written else b"[]\n")
         if stream is not raw:
             stream.close()
     return written
 
 
-def _schema_of(records: Iterable[Record]) -> Any:
+ID_COLUMNS = frozenset(
+    (
+        *("query_id", "qid", "docid", "_id", "id", "pos_id", "neg_id", "positive_document_ids"),
+        *("negative_document_ids", "positive_passage_ids", "negative_passage_ids"),
+    )
+)
+"""Columns that become text in Parquet if some of their values are texts and others numbers."""
+
+
+def schema_of(records: Callable[[], Iterable[Record]], like: Any = None) -> Any:
+    """Return the Arrow schema of records. Ids of several types become text.
+
+    Args:
+        records: Called once or twice.
+        like: Arrow schema of the input. Columns with the same name keep their type.
+
+    Raises:
+        InputError: If a column has values of several types that no Arrow type holds.
+    """
     import pyarrow as pa
 
-    schemas = [pa.Table.from_pylist(rows).schema for rows in _batches(records)]
+    known = {} if like is None else {name: like.field(name) for name in like.names}
+    try:
+        found = _inferred_schema(records(), known)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        try:
+            found = _inferred_schema(map(with_text_ids, records()), known)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise InputError(
+                f"a column has values of several types, which Parquet cannot hold: {error}",
+                hint="write to a .jsonl file, or make the values of the column alike",
+            ) from None
+    if not known:
+        return found
+    fields = [*known.values(), *(found.field(name) for name in found.names if name not in known)]
+    metadata = like.metadata if len(fields) == len(known) else None
+    return pa.schema(fields, metadata=metadata)
+
+
+def _inferred_schema(records: Iterable[Record], known: Mapping[str, Any]) -> Any:
+    import pyarrow as pa
+
+    schemas = []
+    for rows in _batches(records):
+        names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in known]
+        columns = {name: pa.array([row.get(name) for row in rows]) for name in names}
+        schemas.append(pa.schema([(name, column.type) for name, column in columns.items()]))
     return pa.unify_schemas(schemas, promote_options="permissive") if schemas else pa.schema([])
+
+
+def with_text_ids(record: Record) -> Record:
+    """Return a record with all ids as text."""
+    return {key: _text_ids(value, key in ID_COLUMNS) for key, value in record.items()}
+
+
+def _text_ids(value: Any, is_id: bool) -> Any:
+    if isinstance(value, dict):
+        return with_text_ids(value)
+    if isinstance(value, list):
+        return [_text_ids(part, is_id) for part in value]
+    return str(value) if is_id and isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _write_parquet(path: Path, records: Callable[[], Iterable[Record]], schema: Any) -> int:
@@ -301,9 +545,28 @@ def _write_parquet(path: Path, records: Callable[[], Iterable[Record]], schema: 
     written = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for rows in _batches(records()):
-            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+            columns = [_column([row.get(field.name) for row in rows], field) for field in schema]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
             written += len(rows)
     return written
+
+
+def _column(values: list[Any], field: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, type=field.type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        if field.name in ID_COLUMNS or pa.types.is_nested(field.type):
+            try:
+                texts = [_text_ids(value, field.name in ID_COLUMNS) for value in values]
+                return pa.array(texts, type=field.type)
+            except (pa.ArrowInvalid, pa.ArrowTypeError):
+                pass
+        raise InputError(
+            f"the column {field.name!r} cannot be written as {field.type}: {error}",
+            hint="write to a .jsonl file instead",
+        ) from None
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:

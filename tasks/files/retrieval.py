@@ -9,15 +9,28 @@ beir              a folder                          msmarco        query <tab> p
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from schemas.errors import InputError
 from schemas.labels import CandidateSet, Passage
-from tasks.files.records import BadRows, LocatedRecord, Record, container_of, read_records, write_records
+from tasks.files.records import (
+    BadRows,
+    LocatedRecord,
+    Record,
+    arrow_schema,
+    container_of,
+    holds_array,
+    read_records,
+    schema_of,
+    tsv_header,
+    write_records,
+)
 from tasks.files.retrieval_beir import find_jsonl, passage_store, read_beir, write_beir
 from tasks.files.retrieval_pairs import (
     negative_columns,
@@ -27,6 +40,7 @@ from tasks.files.retrieval_pairs import (
     read_triplets,
     write_labeled_list,
     write_labeled_pairs,
+    write_msmarco,
     write_n_tuple,
     write_triplets,
 )
@@ -55,7 +69,7 @@ WRITERS: Mapping[str, Callable[[CandidateSet], Iterable[Record]]] = {
     "triplet": write_triplets,
     "labeled-pair": write_labeled_pairs,
     "labeled-list": lambda row: (write_labeled_list(row),),
-    "msmarco": write_triplets,
+    "msmarco": write_msmarco,
 }
 FORMATS = (*WRITERS, "beir")
 
@@ -68,17 +82,22 @@ class Source:
     format: str
     corpus: Path | None = None
     """Passages of `tevatron-ids`. Default: `corpus.jsonl` in the same folder."""
-    relevant: Mapping[tuple[str, str], int] | None = None
+    relevant: Mapping[tuple[str, str], float] | None = None
     """Grades by (query id, passage id). Candidates of RankLLM requests with a grade above 0 are positives."""
+    split: str | None = None
+    """The split to read, for folders with several."""
 
 
-def detect_format(path: Path) -> str:
+def detect_format(path: Path, split: str | None = None) -> str:
     """Return the format of a file or folder, by its name and first record. Raise `InputError` if unknown."""
     if path.is_dir() and any(path.glob("corpus.jsonl*")) and (path / "qrels").is_dir():
         return "beir"
     if path.is_file() and container_of(path) == "tsv":
         return "msmarco"
-    first = next(iter(read_records(path, BadRows(skip=True))), None)
+    bad = BadRows(skip=True)
+    first = next(iter(read_records(path, bad, split)), None)
+    if first is None and bad.count:
+        next(iter(read_records(path, BadRows(), split)), None)  # raises the error of the first row
     if first is None:
         raise InputError("the file has no rows", place=str(path), hint="if that is intended, name the format")
     name = record_format(first.record)
@@ -101,11 +120,12 @@ def record_format(record: Record) -> str | None:
         return "tevatron-ids"
     if "candidates" in record and isinstance(record.get("query"), dict):
         return "rankllm"
-    if isinstance(record.get("labels"), list):
+    columns = [name for name in negative_columns(record) if isinstance(record[name], (str, type(None)))]
+    if isinstance(record.get("labels"), list) and not columns:
         return "labeled-list"
-    if "label" in record:
+    if "label" in record and not columns:
         return "labeled-pair"
-    if columns := negative_columns(record):
+    if columns:
         return "triplet" if columns == ["negative"] else "n-tuple"
     return None
 
@@ -120,14 +140,14 @@ def check_format(name: str) -> str:
 def read_candidate_sets(source: Source, bad: BadRows) -> Iterator[CandidateSet]:
     """Yield the candidate sets of a file one at a time. Invalid rows are reported to `bad`."""
     if check_format(source.format) == "beir":
-        yield from read_beir(source.path, bad)
+        yield from read_beir(source.path, bad, source.split)
         return
-    records = read_records(source.path, bad)
+    records = read_records(source.path, bad, source.split)
     match source.format:
         case "triplet" | "msmarco":
             yield from read_triplets(records, bad)
         case "labeled-pair":
-            yield from read_labeled_pairs(records, bad)
+            yield from read_labeled_pairs(records, bad, positive_label(source))
         case "tevatron-ids":
             corpus = source.corpus or find_jsonl(source.path.parent, "corpus")
             with passage_store(corpus, bad) as passages:
@@ -159,6 +179,34 @@ def _read_rows(
         yield row
 
 
+_POSITIVE_NAME = re.compile(
+    r"^(positive|pos|relevant|good|yes|true|match|duplicate|entailment|answers?|correct|perfect)$", re.I
+)
+
+
+def positive_label(source: Source) -> int:
+    """Return the label of positives: 1, or 0 if the dataset's label names call label 0 the positive one.
+
+    Raises:
+        InputError: If both labels have the name of a positive one.
+    """
+    schema = arrow_schema(source.path, source.split)
+    metadata = (schema.metadata or {}) if schema is not None else {}
+    features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    label = features.get("label")
+    names = label.get("names") if isinstance(label, dict) else None
+    if not isinstance(names, list) or len(names) != 2:
+        return 1
+    positive = [bool(_POSITIVE_NAME.match(str(name))) for name in names]
+    if all(positive):
+        raise InputError(
+            f"the label names {names[0]} and {names[1]} both mean positive",
+            place=str(source.path),
+            hint="rename the labels of the dataset",
+        )
+    return 0 if positive[0] else 1
+
+
 def write_candidate_sets(
     path: Path, name: str, sets: Callable[[], Iterable[CandidateSet]], source: Source | None = None
 ) -> int:
@@ -168,7 +216,8 @@ def write_candidate_sets(
         path: File, or folder for BEIR.
         name: The format.
         sets: Called once per pass.
-        source: The input. A BEIR input lends its corpus and queries to a BEIR output.
+        source: The input. A BEIR input lends its corpus and queries to a BEIR output, a TSV file its header,
+            and the columns of a Parquet file or a saved dataset keep their types.
 
     Returns:
         The number of records.
@@ -176,8 +225,49 @@ def write_candidate_sets(
     check_target(path, name)
     if name == "beir":
         return write_beir(path, sets, source.path if source and source.format == "beir" else None)
+    records = records_of(name, sets)
+    kind = container_of(path)
+    if kind == "parquet":
+        return write_records(path, records, like=_like(source, name))
+    is_tsv = source is not None and source.path.is_file() and container_of(source.path) == "tsv"
+    header = tsv_header(source.path) if kind == "tsv" and source is not None and is_tsv else None
+    return write_records(path, records, header=header, array=_is_array(path, source))
+
+
+def _is_array(path: Path, source: Source | None) -> bool:
+    """Return whether `.json` is written as one array: always, unless the input has one object per line."""
+    if container_of(path) != "json":
+        return False
+    has_lines = source is not None and source.path.is_file() and container_of(source.path) == "json"
+    return not (has_lines and source is not None and not holds_array(source.path))
+
+
+def records_of(name: str, sets: Callable[[], Iterable[CandidateSet]]) -> Callable[[], Iterator[Record]]:
+    """Return a function that yields the records of candidate sets in a format."""
     write = WRITERS[name]
-    return write_records(path, lambda: (record for row in sets() for record in write(row)))
+    return lambda: (record for row in sets() for record in write(row))
+
+
+def _like(source: Source | None, name: str) -> Any:
+    """Return the Arrow schema of the input. Of another format, only the columns that are carried through."""
+    schema = arrow_schema(source.path, source.split) if source is not None else None
+    if schema is None or source is None or source.format == name:
+        return schema
+    import pyarrow as pa
+
+    return pa.schema([field for field in schema if not _DEFINED.match(field.name)])
+
+
+_DEFINED = re.compile(
+    r"^(query|query_id|query_text|pos|neg|(pos|neg)_(id|scores)|anchor|passages?|labels?|candidates"
+    r"|(positive|negative)(_.*)?)$"
+)
+"""Columns that some format defines."""
+
+
+def check_parquet(source: Source, name: str, bad: BadRows) -> None:
+    """Raise `InputError` if Parquet cannot hold the columns of the input, before anything is judged."""
+    schema_of(records_of(name, lambda: read_candidate_sets(source, bad)), _like(source, name))
 
 
 def check_target(path: Path, name: str) -> None:
@@ -209,7 +299,7 @@ PRESERVES: Mapping[str, frozenset[str]] = {
 """Information that a format preserves besides texts and labels. (`rlhn` is `tevatron`.)"""
 
 _NEEDS_NEGATIVES = ("triplet", "n-tuple", "msmarco")
-_NOT_IN_TSV = re.compile(r"[\t\r\n]|\s\s|^\s|\s$")
+_NOT_IN_TSV = re.compile(r"[\t\r\n]")
 
 
 def losses_of(row: CandidateSet, name: str) -> Counter[str]:
@@ -230,7 +320,7 @@ def losses_of(row: CandidateSet, name: str) -> Counter[str]:
         lost["texts (they stay in the corpus)"] = len(row.positives) + len(row.negatives)
     if name == "msmarco":
         texts = (row.query, *(p.text for p in (*row.positives, *row.negatives)))
-        lost["line breaks, tabs and runs of spaces"] = sum(bool(_NOT_IN_TSV.search(t)) for t in texts)
+        lost["line breaks and tabs"] = sum(bool(_NOT_IN_TSV.search(t)) for t in texts)
     return +lost
 
 

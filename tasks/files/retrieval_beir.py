@@ -5,20 +5,33 @@ The corpus is copied to a temporary SQLite file, so that it need not fit into me
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-import orjson
+from typing import Any
 
 from schemas.errors import InputError
 from schemas.labels import CandidateSet, Passage
+from schemas.tables import content_id
 from tasks.files.records import BadRows, Record, open_text, read_records, write_records
-from tasks.files.retrieval_rows import columns_of, given_id, layout_of, make_passage, make_set, rest_of
+from tasks.files.retrieval_rows import (
+    columns_of,
+    given_id,
+    layout_of,
+    make_passage,
+    make_set,
+    passage_id,
+    query_id_of,
+    read_title,
+    rest_of,
+    title_column,
+)
+from tasks.files.values import decode_value, dump_json, encode_value, parse_json
 from tasks.run.store import write_bytes
 
 ID_NAMES = ("_id", "docid", "id")
@@ -33,11 +46,11 @@ class PassageStore:
     def find(self, passage_id: str) -> Passage | None:
         """Return the passage with an id, or `None`."""
         row = self._database.execute("SELECT record FROM passages WHERE id = ?", (passage_id,)).fetchone()
-        return None if row is None else _passage(orjson.loads(row[0]))
+        return None if row is None else _passage(_decoded(row[0]))
 
     def __iter__(self) -> Iterator[Passage]:
         for (record,) in self._database.execute("SELECT record FROM passages ORDER BY rowid"):
-            yield _passage(orjson.loads(record))
+            yield _passage(_decoded(record))
 
 
 @contextmanager
@@ -47,7 +60,13 @@ def passage_store(corpus: Path, bad: BadRows) -> Iterator[PassageStore]:
         database = sqlite3.connect(Path(folder) / "corpus.sqlite")
         database.execute("PRAGMA synchronous = OFF")
         database.execute("CREATE TABLE passages (id TEXT PRIMARY KEY, record BLOB)")
-        database.executemany("INSERT OR REPLACE INTO passages VALUES (?, ?)", _corpus_rows(corpus, bad))
+        for identifier, record in _corpus_rows(corpus, bad):
+            try:
+                database.execute("INSERT INTO passages VALUES (?, ?)", (identifier, record))
+            except sqlite3.IntegrityError:
+                # The last one counts, as in BEIR's own loader.
+                bad.repeat(f"{corpus.name}: {identifier}")
+                database.execute("UPDATE passages SET record = ? WHERE id = ?", (record, identifier))
         try:
             yield PassageStore(database)
         finally:
@@ -56,7 +75,7 @@ def passage_store(corpus: Path, bad: BadRows) -> Iterator[PassageStore]:
 
 def read_corpus(corpus: Path, bad: BadRows) -> Iterator[Passage]:
     """Yield every passage of a corpus file, in order."""
-    return (_passage(orjson.loads(record)) for _, record in _corpus_rows(corpus, bad))
+    return (_passage(_decoded(record)) for _, record in _corpus_rows(corpus, bad))
 
 
 def _corpus_rows(corpus: Path, bad: BadRows) -> Iterator[tuple[str, bytes]]:
@@ -65,25 +84,37 @@ def _corpus_rows(corpus: Path, bad: BadRows) -> Iterator[tuple[str, bytes]]:
         if identifier is None or not isinstance(placed.record.get("text"), str):
             bad.report("a passage of the corpus needs `_id` (or `docid`) and `text`", placed.place)
             continue
-        yield str(identifier), orjson.dumps(placed.record, default=str)
+        yield str(identifier), dump_json(encode_value(placed.record))
+
+
+def _decoded(record: bytes) -> Record:
+    decoded: Record = decode_value(parse_json(record))
+    return decoded
 
 
 def _passage(record: Record) -> Passage:
-    title = record.get("title")
+    title, layout = read_title(record["title"]) if "title" in record else (None, {})
     name = next(name for name in ID_NAMES if name in record)
     return make_passage(
         record["text"],
         given_id=record[name],
-        title=title if isinstance(title, str) else None,
+        title=title,
         columns=rest_of(record, (name, "text", "title")),
+        layout=layout,
     )
 
 
-def read_beir(folder: Path, bad: BadRows) -> Iterator[CandidateSet]:
-    """Yield one set per query and qrels file. A score above 0 makes a positive, 0 a negative."""
-    queries = {str(r.record.get("_id")): r.record for r in read_records(find_jsonl(folder, "queries"), bad)}
+def read_beir(folder: Path, bad: BadRows, split: str | None = None) -> Iterator[CandidateSet]:
+    """Yield one set per query and qrels file. A grade above 0 makes a positive, others a negative."""
+    queries: dict[str, Record] = {}
+    file = find_jsonl(folder, "queries")
+    for placed in read_records(file, bad):
+        query_id = str(placed.record.get("_id"))
+        if query_id in queries:
+            bad.repeat(f"{file.name}: {query_id}")
+        queries[query_id] = placed.record
     with passage_store(find_jsonl(folder, "corpus"), bad) as corpus:
-        for qrels in _qrels_files(folder):
+        for qrels in _qrels_files(folder, split):
             for query_id, lines in _by_query(qrels, bad):
                 row = _read_set(query_id, lines, queries, corpus, qrels, bad)
                 if row is not None:
@@ -102,33 +133,54 @@ def find_jsonl(folder: Path, name: str) -> Path:
     )
 
 
-def _qrels_files(folder: Path) -> list[Path]:
-    files = sorted((folder / "qrels").glob("*.tsv"))
+def _qrels_files(folder: Path, split: str | None) -> list[Path]:
+    files = sorted((folder / "qrels").glob(f"{split or '*'}.tsv"))
     if not files:
-        raise InputError("there are no files qrels/*.tsv", place=str(folder), hint="give a BEIR folder")
+        raise InputError(
+            f"there is no file qrels/{split or '*'}.tsv", place=str(folder), hint="give a BEIR folder"
+        )
     return files
 
 
-def _by_query(qrels: Path, bad: BadRows) -> Iterator[tuple[str, list[tuple[str, float, str]]]]:
-    """Yield (query id, [(passage id, score, place)]), queries in the order of their first line."""
-    lines_by_query: dict[str, list[tuple[str, float, str]]] = {}
+Judged = tuple[str, str, int]
+"""Passage id, grade as text, and number of the line in the qrels file."""
+
+
+def _by_query(qrels: Path, bad: BadRows) -> Iterator[tuple[str, list[Judged]]]:
+    """Yield (query id, lines), queries in the order of their first line.
+
+    Lines have three columns (query, passage, grade) or four (TREC: with an unused second one).
+    """
+    lines_by_query: dict[str, list[Judged]] = {}
     with open_text(qrels) as stream:
         for number, line in enumerate(stream, start=1):
-            fields = line.rstrip("\r\n").split("\t")
-            if number == 1 and fields[-1] == "score":
+            text = line.rstrip("\r\n")
+            fields = text.split("\t") if "\t" in text else text.split()
+            if not fields or (number == 1 and not _is_grade(fields[-1])):
                 continue
-            try:
-                query_id, passage_id, score = fields
-                lines = lines_by_query.setdefault(query_id, [])
-                lines.append((passage_id, float(score), f"{qrels}:{number}"))
-            except ValueError:
+            if len(fields) not in (3, 4) or not _is_grade(fields[-1]):
                 bad.report("expected query-id, corpus-id, score", f"{qrels}:{number}")
+                continue
+            lines_by_query.setdefault(fields[0], []).append((fields[-2], fields[-1], number))
     yield from lines_by_query.items()
+
+
+def _is_grade(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _has_trec_columns(qrels: Path) -> bool:
+    with open_text(qrels) as stream:
+        text = stream.readline().rstrip("\r\n")
+    return len(text.split("\t") if "\t" in text else text.split()) == 4
 
 
 def _read_set(
     query_id: str,
-    lines: list[tuple[str, float, str]],
+    lines: Sequence[Judged],
     queries: dict[str, Record],
     corpus: PassageStore,
     qrels: Path,
@@ -136,15 +188,15 @@ def _read_set(
 ) -> CandidateSet | None:
     query = queries.get(query_id)
     if query is None or not isinstance(query.get("text"), str):
-        bad.report(f"there is no query {query_id!r}", lines[0][2])
+        bad.report(f"there is no query {query_id!r}", f"{qrels}:{lines[0][2]}")
         return None
     sides: tuple[list[Passage], list[Passage]] = ([], [])
-    for passage_id, score, place in lines:
-        passage = corpus.find(passage_id)
+    for passage_id_, grade, number in lines:
+        passage = corpus.find(passage_id_)
         if passage is None:
-            bad.report(f"the corpus has no passage {passage_id!r}", place)
+            bad.report(f"the corpus has no passage {passage_id_!r}", f"{qrels}:{number}")
             continue
-        sides[0 if score > 0 else 1].append(passage.model_copy(update={"score": score}))
+        sides[0 if float(grade) > 0 else 1].append(_graded(passage, grade, number))
     return make_set(
         query["text"],
         *sides,
@@ -154,8 +206,16 @@ def _read_set(
     )
 
 
+def _graded(passage: Passage, grade: str, line: int) -> Passage:
+    extra = parse_json(passage.extra.encode())
+    extra["_layout"] = extra.get("_layout", {}) | {"grade": grade, "line": line}
+    return passage.model_copy(
+        update={"score": float(grade), "extra": dump_json(extra, sort_keys=True).decode()}
+    )
+
+
 def write_beir(folder: Path, sets: Callable[[], Iterable[CandidateSet]], source: Path | None) -> int:
-    """Write a BEIR folder. Promoted passages get score 1.
+    """Write a BEIR folder. Promoted passages get grade 1, others keep theirs.
 
     Args:
         folder: The target.
@@ -166,19 +226,45 @@ def write_beir(folder: Path, sets: Callable[[], Iterable[CandidateSet]], source:
         The number of qrels lines.
     """
     (folder / "qrels").mkdir(parents=True, exist_ok=True)
+    ids = _Ids(keep_all=source is not None)
     if source is not None:
         for name in ("corpus", "queries"):
             _copy(find_jsonl(source, name), folder)
     else:
-        write_records(folder / "corpus.jsonl", lambda: _corpus_of(sets()))
-        write_records(folder / "queries.jsonl", lambda: _queries_of(sets()))
-    lines: dict[str, list[str]] = {}
+        write_records(folder / "corpus.jsonl", lambda: _corpus_of(sets(), ids))
+        write_records(folder / "queries.jsonl", lambda: _queries_of(sets(), ids))
+    lines: dict[str, list[tuple[float, str]]] = {}
     for row in sets():
-        lines.setdefault(layout_of(row).get("split", "train"), []).extend(_qrels_of(row))
+        lines.setdefault(layout_of(row).get("split", "train"), []).extend(_qrels_of(row, ids))
     for split, of_split in lines.items():
-        text = "\n".join(["query-id\tcorpus-id\tscore", *of_split, ""])
+        texts = [text for _, text in sorted(of_split, key=lambda line: line[0])]
+        in_trec = source is not None and _has_trec_columns(source / "qrels" / f"{split}.tsv")
+        if in_trec:
+            texts = [text.replace("\t", "\t0\t", 1) for text in texts]
+        header = [] if in_trec else ["query-id\tcorpus-id\tscore"]
+        text = "\n".join([*header, *texts, ""])
         write_bytes(folder / "qrels" / f"{split}.tsv", text.encode())
     return sum(len(of_split) for of_split in lines.values())
+
+
+class _Ids:
+    """Ids of a written corpus. A text gets a hash as its id if another text has the given one."""
+
+    def __init__(self, keep_all: bool = False) -> None:
+        self._keep_all = keep_all
+        self._texts: dict[str, int] = {}
+
+    def of_passage(self, passage: Passage) -> str:
+        return self._id(str(given_id(passage)), passage_id(passage.text, passage.title))
+
+    def of_query(self, row: CandidateSet) -> str:
+        return self._id(str(query_id_of(row)), content_id("query", row.query))
+
+    def _id(self, given: str, by_text: str) -> str:
+        if self._keep_all:
+            return given
+        is_free = self._texts.setdefault(given, hash(by_text)) == hash(by_text)
+        return given if given.strip() and "\t" not in given and is_free else by_text
 
 
 def _copy(file: Path, folder: Path) -> None:
@@ -189,28 +275,32 @@ def _copy(file: Path, folder: Path) -> None:
         os.replace(shutil.copyfile(file, Path(temporary) / file.name), folder / file.name)
 
 
-def _qrels_of(row: CandidateSet) -> Iterator[str]:
-    for passage in row.positives:
-        score = passage.score if passage.score is not None and passage.score > 0 else 1
-        yield f"{row.query_id}\t{given_id(passage)}\t{score:g}"
-    for passage in row.negatives:
-        yield f"{row.query_id}\t{given_id(passage)}\t0"
+def _qrels_of(row: CandidateSet, ids: _Ids) -> Iterator[tuple[float, str]]:
+    """Yield the lines with their position in the input. Lines of other passages come last."""
+    query_id = ids.of_query(row)
+    for passage, is_positive in [(p, True) for p in row.positives] + [(n, False) for n in row.negatives]:
+        layout = layout_of(passage)
+        grade = layout.get("grade", "1" if is_positive else "0")
+        if (float(grade) > 0) != is_positive:
+            grade = "1" if is_positive else "0"
+        yield layout.get("line", math.inf), f"{query_id}\t{ids.of_passage(passage)}\t{grade}"
 
 
-def _corpus_of(sets: Iterable[CandidateSet]) -> Iterator[Record]:
+def _corpus_of(sets: Iterable[CandidateSet], ids: _Ids) -> Iterator[Record]:
     seen = set()
     for row in sets:
         for passage in (*row.positives, *row.negatives):
-            if passage.id not in seen:
-                seen.add(passage.id)
-                yield {"_id": passage.id, "title": passage.title or "", "text": passage.text} | columns_of(
-                    passage
-                )
+            identifier = ids.of_passage(passage)
+            if identifier not in seen:
+                seen.add(identifier)
+                title: dict[str, Any] = title_column(passage, default={"title": ""})
+                yield {"_id": identifier} | title | {"text": passage.text} | columns_of(passage)
 
 
-def _queries_of(sets: Iterable[CandidateSet]) -> Iterator[Record]:
+def _queries_of(sets: Iterable[CandidateSet], ids: _Ids) -> Iterator[Record]:
     seen = set()
     for row in sets:
-        if row.query_id not in seen:
-            seen.add(row.query_id)
-            yield {"_id": row.query_id, "text": row.query} | columns_of(row)
+        identifier = ids.of_query(row)
+        if identifier not in seen:
+            seen.add(identifier)
+            yield {"_id": identifier, "text": row.query} | columns_of(row)

@@ -4,7 +4,7 @@ They spread the passages of a query over columns or rows. Columns are identified
 library: the first is the query (anchor), the second the positive or the passage. Consecutive rows with the
 same query are one candidate set, and are written back in their order. A promoted negative is paired with
 every negative that is left. Triplets and tuples cannot express a query without negatives: writing yields
-nothing.
+nothing, and the caller writes the row to a side file.
 """
 
 from __future__ import annotations
@@ -20,11 +20,16 @@ from tasks.files.retrieval_rows import (
     columns_of,
     layout_of,
     list_of,
+    lists_beside,
+    lists_layout,
     make_passage,
     make_set,
     rest_of,
     text_of,
+    with_lists,
+    write_lists,
 )
+from tasks.files.values import decode_value, encode_value
 
 LABEL_NAMES = ("label", "labels")
 ROWS_PER_SET = 1000
@@ -43,9 +48,22 @@ def column_names(record: Record, kind: type = str) -> tuple[str, str]:
 
 
 def negative_columns(record: Record) -> list[str]:
-    """Return the columns `negative`, or `negative_1` … `negative_n`, in order."""
+    """Return the columns `negative` and `negative_1` … `negative_n` that hold texts, in order."""
     numbered = [(int(m.group(1)), key) for key in record if (m := re.fullmatch(r"negative_(\d+)", key))]
-    return ["negative"] if "negative" in record else [key for _, key in sorted(numbered)]
+    return ["negative"] * ("negative" in record) + [key for _, key in sorted(numbered)]
+
+
+def _names(row: CandidateSet, kind: type, default: tuple[str, str]) -> tuple[str, str]:
+    """Return the names of the columns of query and passage: those of the input if it has the same shape.
+
+    Args:
+        row: The candidate set.
+        kind: `str` for formats with one passage per column, `list` for a column of passages.
+        default: Names for inputs of another shape.
+    """
+    layout = layout_of(row)
+    names = layout.get("names")
+    return (names[0], names[1]) if names and layout.get("kind", "str") == kind.__name__ else default
 
 
 def read_n_tuple(record: Record) -> CandidateSet:
@@ -54,24 +72,61 @@ def read_n_tuple(record: Record) -> CandidateSet:
     columns = negative_columns(record)
     if not columns:
         raise BadRecordError("the column `negative_1` is missing")
-    texts = [text_of(record, key) for key in columns if record[key] is not None]
+    given = [key for key in columns if record[key] is not None]
+    rest = rest_of(record, (*names, *columns))
+    lists = lists_beside(_without_gaps(rest, columns, record), [True] + [False] * len(given))
+    layout: dict[str, Any] = {"names": names, "width": len(columns)} | lists_layout(lists)
+    if given != [f"negative_{i}" for i in range(1, len(columns) + 1)]:
+        layout["columns"] = columns
+    if len(given) < len(columns):
+        layout["padded"] = True
     return make_set(
         text_of(record, names[0]),
-        [make_passage(text_of(record, names[1]))],
-        [make_passage(text) for text in texts],
-        columns=rest_of(record, (*names, *columns)),
-        layout={"names": names},
+        with_lists([make_passage(text_of(record, names[1]))], lists.positives),
+        with_lists([make_passage(text_of(record, key)) for key in given], lists.negatives),
+        columns=lists.columns,
+        layout=layout,
     )
+
+
+def _without_gaps(rest: Record, columns: Sequence[str], record: Record) -> Record:
+    """Return the columns with lists as long as all passages without the entries of null columns."""
+    kept = [True] + [record[key] is not None for key in columns]
+    if all(kept):
+        return rest
+    return {
+        name: [entry for entry, is_kept in zip(value, kept, strict=True) if is_kept]
+        if isinstance(value, list) and len(value) == len(kept)
+        else value
+        for name, value in rest.items()
+    }
+
+
+def tuple_width(row: CandidateSet) -> int | None:
+    """Return the number of negatives that an n-tuple had, `None` for other formats and tuples with gaps."""
+    layout = layout_of(row)
+    width = layout.get("width")
+    return None if layout.get("padded") or width is None else int(width)
 
 
 def write_n_tuple(row: CandidateSet) -> Iterator[Record]:
     """Yield one record per positive, each with all negatives."""
-    if not row.negatives:
+    layout = layout_of(row)
+    if not row.negatives and not layout.get("padded"):
         return
-    query, positive = layout_of(row).get("names", ("query", "positive"))
-    negatives = {f"negative_{i}": n.text for i, n in enumerate(row.negatives, start=1)}
+    query, positive = _names(row, str, ("query", "positive"))
+    names = layout.get("columns", [])
+    names = [*names, *(f"negative_{i}" for i in range(1, len(row.negatives) + 1))]
+    names = list(dict.fromkeys(names))[: max(len(row.negatives), len(layout.get("columns", [])))]
+    texts = [n.text for n in row.negatives]
+    padding = [None] * (len(names) - len(texts)) if layout.get("padded") else []
+    negatives = dict(zip(names, [*texts, *padding], strict=False))
     for passage in row.positives:
-        yield {query: row.query, positive: passage.text} | negatives | columns_of(row)
+        lists = write_lists(row, [passage], row.negatives, [passage, *row.negatives])
+        lists = {
+            name: [*value, *padding] if len(value) > len(texts) else value for name, value in lists.items()
+        }
+        yield {query: row.query, positive: passage.text} | negatives | columns_of(row) | lists
 
 
 def read_labeled_list(record: Record) -> CandidateSet:
@@ -80,29 +135,55 @@ def read_labeled_list(record: Record) -> CandidateSet:
     texts, labels = list_of(record, names[1], str), record.get("labels")
     if not isinstance(labels, list) or len(labels) != len(texts):
         raise BadRecordError("'labels' must be a list as long as the passages")
+    binary = [_binary(label) for label in labels]
     sides = _sides(
-        [(text, _binary(label), {"at": i}) for i, (text, label) in enumerate(zip(texts, labels, strict=True))]
+        [
+            (text, label, {"at": i} | _label_type(given))
+            for i, (text, label, given) in enumerate(zip(texts, binary, labels, strict=True))
+        ]
     )
-    rest = rest_of(record, (*names, "labels"))
-    return make_set(text_of(record, names[0]), *sides, columns=rest, layout={"names": names})
+    lists = lists_beside(rest_of(record, (*names, "labels")), [label == 1 for label in binary])
+    return make_set(
+        text_of(record, names[0]),
+        with_lists(sides[0], lists.positives),
+        with_lists(sides[1], lists.negatives),
+        columns=lists.columns,
+        layout={"names": names, "kind": "list"} | lists_layout(lists),
+    )
+
+
+def _label_type(label: Any) -> dict[str, Any]:
+    return {} if type(label) is int else {"label": label}
 
 
 def write_labeled_list(row: CandidateSet) -> Record:
-    """Return the passages in their original order, with their new labels."""
-    query, passages = layout_of(row).get("names", ("query", "passage"))
+    """Return the passages in their original order, with their new labels. Labels keep their type."""
+    query, passages = _names(row, list, ("query", "passage"))
     labelled = _in_order(row)
-    texts, labels = [p.text for p, _ in labelled], [label for _, label in labelled]
-    return {query: row.query, passages: texts, "labels": labels} | columns_of(row)
+    texts = [p.text for p, _ in labelled]
+    kinds = {type(layout_of(p).get("label", 0)) for p, _ in labelled if "at" in layout_of(p)}
+    kind = kinds.pop() if len(kinds) == 1 else int
+    labels = [kind(label) for _, label in labelled]
+    lists = write_lists(row, row.positives, row.negatives, [p for p, _ in labelled])
+    return {query: row.query, passages: texts, "labels": labels} | columns_of(row) | lists
 
 
-def read_labeled_pairs(records: Iterable[LocatedRecord], bad: BadRows) -> Iterator[CandidateSet]:
-    """Read rows of `query, passage, label` (0 or 1). Consecutive rows of one query are one set."""
+def read_labeled_pairs(
+    records: Iterable[LocatedRecord], bad: BadRows, positive_label: int = 1
+) -> Iterator[CandidateSet]:
+    """Read rows of `query, passage, label` (0 or 1). Consecutive rows of one query are one set.
+
+    Args:
+        records: The rows.
+        bad: Takes invalid rows.
+        positive_label: The label of positives. It is 0 if the dataset names label 0 so.
+    """
     for names, rows in _groups(records, bad):
         entries = [
             (
                 row[names[1]],
-                _binary(row.get("label")),
-                {"at": i, "label": row["label"]},
+                int(_binary(row.get("label")) == positive_label),
+                {"at": i, "label": row["label"]} | ({"flipped": True} if positive_label == 0 else {}),
                 rest_of(row, (*names, "label")),
             )
             for i, row in enumerate(rows)
@@ -112,19 +193,21 @@ def read_labeled_pairs(records: Iterable[LocatedRecord], bad: BadRows) -> Iterat
 
 def write_labeled_pairs(row: CandidateSet) -> Iterator[Record]:
     """Yield one record per passage. Labels keep their type."""
-    query, passage = layout_of(row).get("names", ("query", "passage"))
+    query, passage = _names(row, str, ("query", "passage"))
+    is_flipped = any(layout_of(p).get("flipped") for p in (*row.positives, *row.negatives))
     for entry, label in _in_order(row):
         kind = type(layout_of(entry).get("label", 0))
-        yield {query: row.query, passage: entry.text, "label": kind(label)} | columns_of(entry)
+        value = kind(1 - label if is_flipped else label)
+        yield {query: row.query, passage: entry.text, "label": value} | columns_of(entry)
 
 
 def read_triplets(records: Iterable[LocatedRecord], bad: BadRows) -> Iterator[CandidateSet]:
     """Read rows of `anchor, positive, negative`. Consecutive rows of one query are one set."""
-    for names, rows in _groups(records, bad):
+    for names, rows in _groups(records, bad, "negative"):
         positives = dict.fromkeys(row[names[1]] for row in rows)
         pairs: dict[str, list[list[Any]]] = {}
         for i, row in enumerate(rows):
-            rest = rest_of(row, (*names, "negative"))
+            rest = encode_value(rest_of(row, (*names, "negative")))
             pairs.setdefault(row["negative"], []).append([i, row[names[1]], rest])
         yield make_set(
             rows[0][names[0]],
@@ -136,10 +219,20 @@ def read_triplets(records: Iterable[LocatedRecord], bad: BadRows) -> Iterator[Ca
 
 def write_triplets(row: CandidateSet) -> Iterator[Record]:
     """Yield the original pairs that are left, then each new positive with every negative."""
-    query, positive = layout_of(row).get("names", ("query", "positive"))
+    yield from _triplets(row, *_names(row, str, ("query", "positive")))
+
+
+def write_msmarco(row: CandidateSet) -> Iterator[Record]:
+    """Yield triplets with the columns of a TSV file."""
+    yield from _triplets(row, "query", "positive")
+
+
+def _triplets(row: CandidateSet, query: str, positive: str) -> Iterator[Record]:
     original = [(i, text, n, rest) for n in row.negatives for i, text, rest in layout_of(n).get("pairs", ())]
+    kept = {passage.text for passage in row.positives}
     for _, text, negative, rest in sorted(original, key=lambda pair: pair[0]):
-        yield {query: row.query, positive: text, "negative": negative.text} | rest
+        if text in kept:
+            yield {query: row.query, positive: text, "negative": negative.text} | decode_value(rest)
     paired = {(text, negative.text) for _, text, negative, _ in original}
     in_file = {text for _, text, _, _ in original}
     for passage in row.positives:
@@ -149,14 +242,22 @@ def write_triplets(row: CandidateSet) -> Iterator[Record]:
                 yield {query: row.query, positive: passage.text, "negative": negative.text}
 
 
-def _groups(records: Iterable[LocatedRecord], bad: BadRows) -> Iterator[tuple[tuple[str, str], list[Record]]]:
-    """Yield consecutive records with the same query, and the names of their two columns."""
+def _groups(
+    records: Iterable[LocatedRecord], bad: BadRows, third: str = "label"
+) -> Iterator[tuple[tuple[str, str], list[Record]]]:
+    """Yield consecutive records with the same query, and the names of their two columns.
+
+    Args:
+        records: The rows.
+        bad: Takes invalid rows.
+        third: The column beside the two: `label`, or `negative`.
+    """
     names: tuple[str, str] | None = None
     rows: list[Record] = []
     for placed in records:
         try:
             names = names or column_names(placed.record)
-            _check_texts(placed.record, names)
+            _check_columns(placed.record, names, third)
         except BadRecordError as error:
             bad.report(str(error), placed.place)
             continue
@@ -168,14 +269,16 @@ def _groups(records: Iterable[LocatedRecord], bad: BadRows) -> Iterator[tuple[tu
         yield names, rows
 
 
-def _check_texts(record: Record, names: Sequence[str]) -> None:
-    for name in (*names, *(["negative"] if "label" not in record else [])):
+def _check_columns(record: Record, names: Sequence[str], third: str) -> None:
+    for name in (*names, *(["negative"] if third == "negative" else [])):
         text_of(record, name)
-    if "label" in record:
-        _binary(record["label"])
+    if third == "label":
+        _binary(record.get("label"))
 
 
 def _binary(label: Any) -> int:
+    if isinstance(label, str) and label.strip() in ("0", "1"):
+        return int(label)
     if label not in (0, 1):
         raise BadRecordError(f"the label must be 0 or 1, but is {label!r}")
     return int(label)
