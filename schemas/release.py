@@ -193,6 +193,7 @@ def is_safe_path(name: str) -> bool:
         and not path.is_absolute()
         and ".." not in path.parts
         and path.as_posix() == name
+        and all(len(part.encode()) <= 255 for part in path.parts)
         and name != "."
     )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +13,14 @@ from typing import Any, NamedTuple
 import yaml
 
 from schemas.errors import InputError
+from tasks.text import readings
 from tasks.text.readings import UNKNOWN_LANGUAGE, ReaderRules, Reading, ReadingForm
 from tasks.text.readings import read_answer as read_with_rules
 from tasks.text.refusals import RefusalRules, find_refusal
+
+
+LANGUAGE_TAG = re.compile(r"[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8}){0,8}")
+"""The language of a row is data, so it must not be a path."""
 
 
 class LanguageRules(NamedTuple):
@@ -36,7 +44,8 @@ def read_language_rules(data_dir: Path, language: str) -> LanguageRules:
         InputError: If the file is not valid.
     """
     folder = data_dir / "readers"
-    known = [name for name in (language, language.split("-")[0]) if (folder / f"{name}.yaml").is_file()]
+    names = (language, language.split("-")[0]) if LANGUAGE_TAG.fullmatch(language) else ()
+    known = [name for name in names if (folder / f"{name}.yaml").is_file()]
     if not known:
         return LanguageRules(UNKNOWN_LANGUAGE, RefusalRules(), is_known=False)
     path = folder / f"{known[0]}.yaml"
@@ -74,3 +83,70 @@ def read_answer(
 def is_refusal(text: str, *, language: str = "en", data_dir: Path) -> bool:
     """Return whether an answer declines and gives nothing else. Without rules for the language: false."""
     return find_refusal(text, read_language_rules(data_dir, language).refusals) is not None
+
+
+# --- A copy for the harness files of a release ---------------------------------------------------------------
+
+_COPIED = ("readings.py", "refusals.py")
+_HEADER = '''"""How the answers to this release were read: a copy of Counterfoil's reader. Generated, not edited.
+
+Needs the standard library only. `read_in_language` reads an answer in one of the languages of the release.
+Apache-2.0.
+"""
+
+from __future__ import annotations
+'''
+_FOOTER = '''
+
+def read_in_language(text: str, options: Sequence[str], *, form: ReadingForm, language: str = "en") -> Reading:
+    """Read an answer with the rules of its language. `value` is the index of the option, or the number."""
+    answers, refusals = RULES.get(language, (UNKNOWN_LANGUAGE, RefusalRules()))
+    reading = read_answer(text, options, form=form, rules=answers)
+    if reading.status == "unreadable" and (sentence := find_refusal(text, refusals)) is not None:
+        return Reading(None, "refused", sentence, "refusal")
+    return reading
+'''
+
+
+def harness_source(languages: Iterable[str], data_dir: Path) -> str:
+    """Return one Python module with the reader, the refusals and the rules of some languages.
+
+    The module needs nothing of this project, so that a harness can load it from a release.
+
+    Args:
+        languages: Language tags. Those without a file are read with `UNKNOWN_LANGUAGE`.
+        data_dir: The vocabulary folder.
+    """
+    folder = Path(readings.__file__).parent
+    trees = [ast.parse((folder / name).read_text(encoding="utf-8")) for name in _COPIED]
+    imports = {ast.unparse(node): None for tree in trees for node in tree.body if _is_shared_import(node)}
+    bodies = [ast.unparse(_without_imports(tree)) for tree in trees]
+    known = {name: read_language_rules(data_dir, name) for name in sorted(set(languages))}
+    rules = [
+        f"    {name!r}: (\n        {_literal(rules.answers)},\n        {_literal(rules.refusals)},\n    ),"
+        for name, rules in known.items()
+        if rules.is_known
+    ]
+    table = "\n".join(["RULES = {", *rules, "}"])
+    return "\n".join([_HEADER, *imports, "", *bodies, "", table, _FOOTER])
+
+
+def _is_shared_import(node: ast.stmt) -> bool:
+    """Whether a statement imports from the standard library."""
+    if isinstance(node, ast.ImportFrom):
+        return not (node.module or "").startswith(("tasks", "__future__"))
+    return isinstance(node, ast.Import)
+
+
+def _without_imports(tree: ast.Module) -> ast.Module:
+    """Return a module without its docstring and imports."""
+    body = [node for node in tree.body[1:] if not isinstance(node, (ast.Import, ast.ImportFrom))]
+    return ast.Module(body=body, type_ignores=[])
+
+
+def _literal(rules: ReaderRules | RefusalRules) -> str:
+    """Return the expression that makes the rules. Fields with their default are left out."""
+    plain = type(rules)()
+    values = {f.name: getattr(rules, f.name) for f in fields(rules)}
+    changed = {name: value for name, value in values.items() if value != getattr(plain, name)}
+    return f"{type(rules).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
