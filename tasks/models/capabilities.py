@@ -196,11 +196,11 @@ _UNSUPPORTED = re.compile(
     r"|not implemented|disabled|not enabled|must be one of|supported values|input should be|only the default"
     r"|strictly positive|must be (in|between|at least|at most|greater|less|positive)|out of range"
     r"|deprecated|cannot be (used|set|specified)|greater than max|max(imum)? allowed|is not a valid"
-    r"|incompatible|no such (field|parameter)",
+    r"|incompatible|no such (field|parameter)|allowed values|must be '|leave it unset",
     re.IGNORECASE,
 )
 _VALUE = re.compile(
-    r"json_schema|invalid (value|schema)|supported values|must be one of|input should be|\btype\b",
+    r"json_schema|invalid (value|schema)|(supported|allowed) values|must be one of|input should be|\btype\b",
     re.IGNORECASE,
 )
 _LENGTH = re.compile(
@@ -233,7 +233,7 @@ def read_refusal(status: int, error: Mapping[str, Any], body: Mapping[str, Any])
         error: The error object.
         body: The request.
     """
-    if status not in (400, 403, 404, 415, 422, 500, 501):
+    if status not in (400, 403, 404, 415, 422, 424, 500, 501):
         return None
     message = str(error.get("message") or "")
     named = _named(error, message)

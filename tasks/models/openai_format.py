@@ -111,8 +111,17 @@ def read_owner(payload: Any, model: str) -> str:
     return owner if isinstance(owner, str) else ""
 
 
-REFUSAL_FINISHES = ("content_filter", "refusal", "safety", "guardrail_intervened", "prohibited_content")
+REFUSAL_FINISHES = (
+    "content_filter",
+    "refusal",
+    "safety",
+    "guardrail_intervened",
+    "prohibited_content",
+    "sensitive",
+)
 """Values of `finish_reason` with which servers mark that a filter or the model itself refused."""
+FAILED_FINISHES = ("error", "network_error", "insufficient_system_resource")
+"""Values of `finish_reason` of answers that the server could not finish."""
 
 
 def read_completion(payload: Any, request: Request) -> Completion | FailedAttempt:
@@ -144,7 +153,7 @@ def read_completion(payload: Any, request: Request) -> Completion | FailedAttemp
         logprobs=_logprobs(choice.get("logprobs")),
         tokens_in_cached=_count(details.get("cached_tokens"), 0) if isinstance(details, dict) else 0,
     )
-    if finish == "error":
+    if finish in FAILED_FINISHES:
         spent = (completion.tokens_in, completion.tokens_out, completion.tokens_in_cached)
         return FailedAttempt("server", "the server stopped the answer with an error", usage=spent)
     return require_content(completion, _other_content(message))

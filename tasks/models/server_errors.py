@@ -77,7 +77,29 @@ def error_object(payload: Any) -> dict[str, Any]:
         return _of_details(error)
     if not isinstance(error, dict):
         return {**payload, "message": str(error)}
+    return _with_inner(error)
+
+
+def _with_inner(error: dict[str, Any]) -> dict[str, Any]:
+    """Return an error with the error of a server behind it: a gateway may quote that as JSON."""
+    metadata = error.get("metadata")
+    quoted = metadata.get("raw") if isinstance(metadata, Mapping) else None
+    for part in (error.get("message"), quoted):
+        inner = _parsed(part)
+        if isinstance(inner, (dict, list)):
+            found = error_object(inner)
+            if found.get("message"):
+                return {**error, **{name: value for name, value in found.items() if value is not None}}
     return error
+
+
+def _parsed(part: Any) -> Any:
+    if not isinstance(part, str) or not part.lstrip().startswith(("{", "[")):
+        return part
+    try:
+        return json.loads(part)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _of_details(details: list[Any]) -> dict[str, Any]:

@@ -110,10 +110,23 @@ def test_a_model_without_endpoint_uses_the_configured_base(
 
 def test_ping_accepts_running_servers(tmp_path: Path) -> None:
     with OpenAIServer() as server, OpenAIServer(models_status=404) as shy:
-        run_async(ping([server.model(), server.model("b"), shy.model(), "embedded:smollm2-135m"],
-                       settings_for(tmp_path)))  # fmt: skip
+        names = [server.model(), server.model(), shy.model(), "embedded:smollm2-135m"]
+        run_async(ping(names, settings_for(tmp_path)))
         assert [r.path for r in server.other_requests] == ["/v1/models"]
         assert not server.requests
+        assert len(shy.requests) == 1, "it lists no models, so the model is asked"
+
+
+def test_ping_asks_an_unlisted_model_one_tiny_question(tmp_path: Path) -> None:
+    with OpenAIServer("yes") as server:
+        run_async(ping([server.model("another-name")], settings_for(tmp_path)))
+        (request,) = server.requests
+        assert request.body["max_tokens"] <= 16
+    unknown = status(404, message="The model `other` does not exist.", error_code="model_not_found")
+    with OpenAIServer("yes", faults=[unknown]) as server, pytest.raises(InputError) as caught:
+        run_async(ping([server.model("other")], settings_for(tmp_path)))
+    assert "The model `other` does not exist." in str(caught.value)
+    assert "the server lists test-model" in str(caught.value)
 
 
 def test_ping_names_the_missing_server(tmp_path: Path) -> None:
