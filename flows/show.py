@@ -13,6 +13,7 @@ from schemas.labels import StageCounts
 from schemas.question import QUESTIONS, Question
 from tasks.models.budget import spent_in
 from tasks.release import CONTROLS, HARD_NEGATIVES, MANIFEST, open_release
+from tasks.report.coverage import release_coverage
 from tasks.run.journal import calls_sent, funnel, journal_path, read_journal, total_costs
 from tasks.run.store import Step
 
@@ -34,12 +35,14 @@ def describe(place: Path) -> dict[str, Any]:
 
 
 def _describe_release(place: Path) -> dict[str, Any]:
-    manifest = open_release(place).manifest
+    release = open_release(place)
+    manifest = release.manifest
     return {
         "name": f"{manifest.name} {manifest.version}",
         "state": "release; every file matches the manifest",
         "counts": counts_by_stage(manifest.counts),
         "rows": manifest.rows,
+        "coverage": release_coverage(release.contents).to_json(),
         "places": {"release": str(place), "report": str(place / "report.html")},
         "next": f'datasets.load_dataset("{place}", "questions")',
     }
@@ -74,6 +77,7 @@ def describe_build(run_dir: Path, release: Path) -> dict[str, Any]:
     return {
         "release": str(release),
         "version": release.name,
+        "coverage": release_coverage(open_release(release).contents).to_json(),
         "run": str(run_dir),
         "counts": counts_by_stage(funnel(steps)),
         "calls": {"sent": sent, "cached": max(0, calls - sent)},

@@ -160,14 +160,35 @@ class Effect(Row):
     """How the questions were asked (see `Response.condition`)."""
     metric: str
     unit: str
-    value: float
+    value: float | None
+    """`None` if the effect was not measured (see `reason`)."""
     low: float | None
     high: float | None
     p_value: float | None
     q_value: float | None
     """p adjusted with Benjamini-Hochberg over the slices of one level of one report."""
     n: int
-    """Number of independent units (questions, scenarios, …)."""
+    """Number of independent units (questions, scenarios, …). 0 if the effect was not measured."""
+    language: str = "en"
+    """Language of the questions. `all` for effects that are not limited to one."""
+    status: Literal["measured", "not_measured"] = "measured"
+    reason: str | None = None
+    """Why the effect was not measured."""
+    asked: int | None = None
+    """Answers asked for, failed calls included. `None` for effects that no single answers belong to."""
+    read: int | None = None
+    """Answers that could be used for the metric."""
+    coverage: float | None = None
+    """`read` / `asked`."""
+    differential_coverage: float | None = None
+    """Highest minus lowest coverage of the compared values."""
+    differential_coverage_p: float | None = None
+    """p-value of equal coverage, from a permutation test within questions."""
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the effect has a value."""
+        return self.status == "measured"
 
 
 EFFECTS: Table[Effect] = Table("effects", Effect, key="id")

@@ -339,7 +339,8 @@ def recorded(answers: Recorded) -> Figures:
 
 def readable(question: Question, response: Response) -> bool:
     """Return whether an answer assigns a word."""
-    return score_of(question, response) is not None
+    has_words = {"default", "stigma"} <= {option.role for option in question.options}
+    return has_words and score_of(question, response) is not None
 
 
 METHOD = Method(

@@ -18,6 +18,7 @@ from statistics import fmean
 import numpy as np
 
 from schemas.answers import Effect, Response
+from schemas.question import Question
 from schemas.vocabulary import Attribute
 from tasks.families import Answered, Method
 from tasks.families.effects import Slice, effect_of
@@ -236,4 +237,16 @@ def _change(
     return effect_of(slice_, name, unit, mean_with_interval(changes, seed), sign_flip_p_value(changes, seed))
 
 
-METHOD = Method("autocomplete", "text", effects, across=across)
+def readable(question: Question, response: Response) -> bool:
+    """Return whether an answer completes the beginning."""
+    return not empty(Answered(question, response.model, response.condition, (response,)), response)
+
+
+METHOD = Method(
+    "autocomplete",
+    "text",
+    effects,
+    across=across,
+    readable=readable,
+    resources={"refused": "readers", "sentiment": "vader", "regard": "regard", "toxicity": "regard"},
+)

@@ -278,6 +278,19 @@ def _over_texts(
     return effect_of(slice_, metric, unit, mean_with_interval(values, seed), sign_flip_p_value(values, seed))
 
 
+def readable(question: Question, response: Response) -> bool:
+    """Return whether an answer assigns a word."""
+    has_words = {"default", "stigma"} <= {option.role for option in question.options}
+    return has_words and dialect_score(question, response) is not None
+
+
 METHOD = Method(
-    "dialect", "text", effects, pairs=pairs, conditions=conditions, messages=messages, across=across
+    "dialect",
+    "text",
+    effects,
+    pairs=pairs,
+    conditions=conditions,
+    messages=messages,
+    across=across,
+    readable=readable,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, Literal
 
@@ -17,7 +17,8 @@ from tasks.stats.resampling import Interval
 Level = Literal["question", "domain", "superdomain", "attribute", "family", "control", "overall"]
 
 EVERY = "all"
-"""Attribute, family or model of a slice that is not limited to one."""
+"""Attribute, family, model or language of a slice that is not limited to one."""
+ENGLISH = "en"
 
 
 @dataclass(frozen=True, order=True)
@@ -30,25 +31,51 @@ class Slice:
     attribute: str
     model: str
     condition: str = PLAIN
+    language: str = ENGLISH
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Parts of ids and seeds. English adds none, so that ids of earlier releases stay the same."""
+        language = () if self.language in (ENGLISH, EVERY) else (self.language,)
+        return (
+            self.level, self.name, self.family, self.attribute, self.model, self.condition, *language
+        )  # fmt: skip
 
     def seed(self, metric: str) -> int:
         """Return the seed for resampling a metric on this slice."""
-        key = (self.level, self.name, self.family, self.attribute, self.model, self.condition)
-        return derived_seed("effect", *key, metric)
+        return derived_seed("effect", *self.key, metric)
+
+    def in_condition(self, condition: str) -> Slice:
+        """Return the same slice in another condition."""
+        return replace(self, condition=condition)
+
+
+def slice_of(effect: Effect) -> Slice:
+    """Return the slice that an effect was estimated on."""
+    return Slice(
+        effect.level,
+        effect.name,
+        effect.family,
+        effect.attribute,
+        effect.model,
+        effect.condition,
+        effect.language,
+    )
 
 
 def slices_of(question: Question, model: str, condition: str = PLAIN) -> list[Slice]:
     """Return the slices that a question counts for. Questions that were not accepted count for none."""
+    family, attribute, language = question.family, question.attribute, question.language
     if question.control != "none":
-        return [Slice("control", question.control, question.family, EVERY, model, condition)]
+        return [Slice("control", question.control, family, EVERY, model, condition, language)]
     if question.label != "accepted":
         return []
     domain = f"{question.superdomain}/{question.domain}"
     return [
-        Slice("domain", domain, question.family, question.attribute, model, condition),
-        Slice("superdomain", question.superdomain, question.family, question.attribute, model, condition),
-        Slice("attribute", question.attribute, question.family, question.attribute, model, condition),
-        Slice("family", question.family, question.family, EVERY, model, condition),
+        Slice("domain", domain, family, attribute, model, condition, language),
+        Slice("superdomain", question.superdomain, family, attribute, model, condition, language),
+        Slice("attribute", attribute, family, attribute, model, condition, language),
+        Slice("family", family, family, EVERY, model, condition, language),
     ]
 
 
@@ -58,23 +85,38 @@ def effect_of(
     """Build an effect without its q-value. Return `None` if the estimate is undefined."""
     if not isfinite(interval.value):
         return None
-    key = (slice_.level, slice_.name, slice_.family, slice_.attribute, slice_.model, slice_.condition)
+    return _effect(
+        slice_,
+        metric,
+        unit,
+        value=interval.value,
+        low=interval.low,
+        high=interval.high,
+        p_value=p_value,
+        n=interval.n,
+    )
+
+
+def not_measured(slice_: Slice, metric: str, unit: str, reason: str) -> Effect:
+    """Build an effect without a value."""
+    return _effect(slice_, metric, unit, status="not_measured", reason=reason)
+
+
+def _effect(slice_: Slice, metric: str, unit: str, **figures: Any) -> Effect:
+    empty = {"value": None, "low": None, "high": None, "p_value": None, "n": 0}
     return Effect(
-        id=content_id("e", *key, metric),
+        id=content_id("e", *slice_.key, metric),
         level=slice_.level,
         name=slice_.name,
         family=slice_.family,
         attribute=slice_.attribute,
         model=slice_.model,
         condition=slice_.condition,
+        language=slice_.language,
         metric=metric,
         unit=unit,
-        value=interval.value,
-        low=interval.low,
-        high=interval.high,
-        p_value=p_value,
         q_value=None,
-        n=interval.n,
+        **{**empty, **figures},
     )
 
 
@@ -92,7 +134,8 @@ def correct_for_multiplicity(effects: Iterable[Effect]) -> list[Effect]:
         for effect, q in zip(level, q_values([e.p_value for e in level]), strict=True)
     ]
     return sorted(
-        corrected, key=lambda e: (e.level, e.name, e.family, e.attribute, e.model, e.condition, e.metric)
+        corrected,
+        key=lambda e: (e.level, e.name, e.family, e.attribute, e.model, e.condition, e.metric, e.language),
     )
 
 

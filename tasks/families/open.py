@@ -15,8 +15,9 @@ from schemas.answers import Effect
 from schemas.question import Question
 from schemas.vocabulary import Attribute
 from tasks.families import Answered, Figures, Method, plain_only, show_text
-from tasks.families.effects import Slice, effect_of, figure, slices_of
+from tasks.families.effects import Slice, effect_of, figure, not_measured, slices_of
 from tasks.judges.divergence import (
+    FEATURE_RESOURCES,
     FEATURES,
     Divergence,
     DivergenceWords,
@@ -70,7 +71,9 @@ def question_effects(compared: Iterable[ComparedGroup]) -> list[Effect]:
     """Return one effect per question and model: the excess distance, with its permutation test."""
     effects = []
     for c in compared:
-        slice_ = Slice("question", c.question.id, "open", c.question.attribute, c.model)
+        slice_ = Slice(
+            "question", c.question.id, "open", c.question.attribute, c.model, language=c.question.language
+        )
         low, high = excess_interval(c.divergence.distances, c.divergence.sizes, slice_.seed("divergence"))
         interval = Interval(c.divergence.excess, low, high, 1)
         effects.append(effect_of(slice_, "divergence", DISTANCE, interval, c.divergence.p_value))
@@ -102,8 +105,26 @@ def _gap_effects(slice_: Slice, inside: Sequence[ComparedGroup]) -> list[Effect 
         for name, null in signed_gaps(c.divergence).items():
             nulls[name].append(null)
     return [
-        _pooled(slice_, name, FEATURES[name.split(":")[0]], by_question, "both")
-        for name, by_question in sorted(nulls.items())
+        *_unknown_features(slice_, inside),
+        *(
+            _pooled(slice_, name, FEATURES[name.split(":")[0]], by_question, "both")
+            for name, by_question in sorted(nulls.items())
+        ),
+    ]
+
+
+def _unknown_features(slice_: Slice, inside: Sequence[ComparedGroup]) -> list[Effect]:
+    """Return a row without value for every difference that the language does not allow."""
+    reasons = {
+        f"{feature}:{value}-{d.values[d.baseline]}": reason
+        for d in (c.divergence for c in inside)
+        for feature, reason in d.gaps.items()
+        for v, value in enumerate(d.values)
+        if v != d.baseline
+    }
+    return [
+        not_measured(slice_, name, FEATURES[name.split(":")[0]], reason)
+        for name, reason in sorted(reasons.items())
     ]
 
 
@@ -157,4 +178,13 @@ def released(answered: Sequence[Answered], attributes: Mapping[str, Attribute], 
     return {"divergence": dict(figures)}
 
 
-METHOD = Method("open", "text", effects=None, conditions=plain_only, messages=show_text, released=released)
+METHOD = Method(
+    "open",
+    "text",
+    effects=None,
+    conditions=plain_only,
+    messages=show_text,
+    released=released,
+    measures_refusals=True,
+    resources=FEATURE_RESOURCES,
+)

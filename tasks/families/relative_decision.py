@@ -249,4 +249,17 @@ def _first_to_first(question: Question, response: Response) -> bool | None:
     return None if person is None else person == 0
 
 
-METHOD = Method("relative_decision", "text", effects, pairs=pairs, messages=messages)
+def readable(question: Question, response: Response) -> bool:
+    """Return whether an answer gives the first task to one person."""
+    return first_task_person(question, response) is not None
+
+
+METHOD = Method(
+    "relative_decision",
+    "text",
+    effects,
+    pairs=pairs,
+    messages=messages,
+    readable=readable,
+    resources={"refused": "readers"},
+)

@@ -34,16 +34,30 @@ def gather_answers(questions: Mapping[str, Question], responses: Iterable[Respon
 
 def family_effects(answered: Sequence[Answered], attributes: Mapping[str, Attribute]) -> list[Effect]:
     """Return the effects of all families but `open`: of each slice, and between conditions."""
+    return [*effects_of_slices(answered, attributes), *effects_across_conditions(answered, attributes)]
+
+
+def effects_of_slices(answered: Sequence[Answered], attributes: Mapping[str, Attribute]) -> list[Effect]:
+    """Return the effects of each slice, in all families but `open`."""
     slices: dict[Slice, list[Answered]] = defaultdict(list)
-    by_model: dict[tuple[str, str], list[Answered]] = defaultdict(list)
     for a in answered:
-        by_model[a.question.family, a.model].append(a)
         for slice_ in slices_of(a.question, a.model, a.condition):
             slices[slice_].append(a)
     effects: list[Effect | None] = []
     for slice_, members in sorted(slices.items()):
         if measure := method_of(slice_.family).effects:
             effects += measure(slice_, members, attributes)
+    return [effect for effect in effects if effect is not None]
+
+
+def effects_across_conditions(
+    answered: Sequence[Answered], attributes: Mapping[str, Attribute]
+) -> list[Effect]:
+    """Return the effects that compare the conditions of a family."""
+    by_model: dict[tuple[str, str], list[Answered]] = defaultdict(list)
+    for a in answered:
+        by_model[a.question.family, a.model].append(a)
+    effects: list[Effect | None] = []
     for (family, _), members in sorted(by_model.items()):
         if across := method_of(family).across:
             effects += across(members, attributes)

@@ -95,6 +95,7 @@ def validate(
         Path(context.data_dir),
         tables,
         max_failure_rate=recipe.validation.max_failure_rate,
+        max_abstention_rate=1 - recipe.validation.min_judged,
         counts=tuple(counts),
         generated=generated_ids,
         may_lose_elsewhere=bool(recipe.deduplicate.against),
@@ -268,11 +269,19 @@ def _recorded_context(
     tables: dict[str, pa.Table], recipe: dict[str, Any], counts: tuple[StageCounts, ...], data_dir: Path
 ) -> GateContext:
     """Return the context of a recorded recipe, which may be of another program version."""
-    rate = recipe.get("validate", {}).get("max_failure_rate")
+    failures = _share(recipe, "max_failure_rate")
+    judged = _share(recipe, "min_judged")
     return read_gate_context(
         data_dir,
         tables,
-        max_failure_rate=rate if isinstance(rate, (int, float)) and 0 <= rate <= 1 else None,
+        max_failure_rate=failures,
+        # Releases of earlier versions have no `min_judged`. Their abstentions count like failed calls.
+        max_abstention_rate=failures if judged is None else 1 - judged,
         counts=counts,
         may_lose_elsewhere=bool(recipe.get("deduplicate", {}).get("against")),
     )
+
+
+def _share(recipe: dict[str, Any], name: str) -> float | None:
+    value = recipe.get("validate", {}).get(name)
+    return float(value) if isinstance(value, (int, float)) and 0 <= value <= 1 else None

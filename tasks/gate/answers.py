@@ -24,11 +24,14 @@ from tasks.checks.columns import (
     select_ids,
     to_mask,
 )
+from tasks.models.protocol import EMPTY_KINDS
 from tasks.stats.fitness import FORMS, HARSHER_REFUSAL, fitness_of_scores
 
 # Effects
 
 ROUNDING = 1e-9
+MEASURED_COLUMNS = ("value", "low", "high", "p_value", "q_value")
+"""Columns that are empty if an effect was not measured."""
 
 
 def check_effects(effects: pa.Table, question_ids: pa.Array) -> list[Problem]:
@@ -46,11 +49,17 @@ def check_effects(effects: pa.Table, question_ids: pa.Array) -> list[Problem]:
     )
     below = to_mask(pc.less(pc.add(get_column(effects, "q_value"), ROUNDING), get_column(effects, "p_value")))
     of_question = to_mask(pc.equal(get_column(effects, "level"), "question"))
+    numbers = [to_mask(pc.is_valid(get_column(effects, c))) for c in MEASURED_COLUMNS]
+    explained = to_mask(pc.is_valid(get_column(effects, "reason")))
+    unmeasured = to_mask(pc.equal(get_column(effects, "status"), "not_measured"))
+    counted = to_mask(pc.greater(get_column(effects, "n"), 0))
+    unfit = np.where(unmeasured, np.any(numbers, axis=0) | ~explained, ~numbers[0] | ~counted)
     known = to_mask(pc.is_in(get_column(effects, "name"), value_set=question_ids))
     return [
         *report_rows("effects", "interval_half_open", select_ids(effects, half_open)),
         *report_rows("effects", "interval_inverted", select_ids(effects, inverted)),
         *report_rows("effects", "interval_misses_value", select_ids(effects, missed & ~inverted)),
+        *report_rows("effects", "effect_without_value", select_ids(effects, unfit)),
         *report_rows("effects", "q_below_p", select_ids(effects, below)),
         *report_rows("effects", "effect_of_nothing", select_ids(effects, of_question & ~known)),
     ]
@@ -392,21 +401,26 @@ def _check_option_orders(responses: pa.Table, sizes: Ints) -> list[Problem]:
 
 
 def _check_failures(responses: pa.Table, limit: float | None) -> list[Problem]:
-    """Check that failures have a message and no answer, and that they are rare enough."""
+    """Check that failures have a message and no answer, and that failed calls are rare enough.
+
+    Answers without content are no failed calls. They count against the coverage of effects.
+    """
     failed = to_mask(pc.is_valid(get_column(responses, "failure")))
     explained = to_mask(pc.is_valid(get_column(responses, "failure_message")))
     answered = to_mask(pc.greater(pc.utf8_length(get_column(responses, "text")), 0))
     answered |= to_mask(pc.is_valid(get_column(responses, "option")))
     answered |= list_lengths(get_column(responses, "option_logprobs")) > 0
     answered |= to_mask(pc.is_valid(get_column(responses, "log_perplexity")))
-    too_many = limit is not None and failed.sum() > limit * len(failed)
+    empty = to_mask(pc.is_in(get_column(responses, "failure"), value_set=pa.array(EMPTY_KINDS)))
+    calls = failed & ~empty
+    too_many = limit is not None and calls.sum() > limit * len(calls)
     return [
         *report_rows("responses", "answer_beside_failure", select_ids(responses, failed & answered)),
         *report_rows("responses", "failure_unexplained", select_ids(responses, failed != explained)),
         *report_rows(
             "responses",
             "too_many_failures",
-            select_ids(responses, failed) if too_many else (),
-            detail=f"{failed.sum()} of {len(failed)}; the limit is {limit}",
+            select_ids(responses, calls) if too_many else (),
+            detail=f"{calls.sum()} of {len(calls)}; the limit is {limit}",
         ),
     ]

@@ -61,6 +61,7 @@ class GateContext:
     words: FunctionWords = field(default_factory=dict)
     """Distinctive words by language."""
     max_failure_rate: float | None = None
+    max_abstention_rate: float | None = None
     counts: tuple[StageCounts, ...] = ()
     generated: frozenset[str] = frozenset()
     """Ids of all questions that any stage generated."""
@@ -176,7 +177,7 @@ def check_questions(tables: Mapping[str, pa.Table], facts: GateContext) -> list[
     limit = facts.max_failure_rate
     by_table: dict[str, Callable[[pa.Table], list[Problem]]] = {
         RESPONSES.name: lambda t: check_responses(t, rows, limit),
-        JUDGEMENTS.name: lambda t: check_judgements(t, rows, facts.scales, limit),
+        JUDGEMENTS.name: lambda t: check_judgements(t, rows, facts.scales, facts.max_abstention_rate),
         LABEL_HISTORY.name: lambda t: check_label_history(t, questions),
         EFFECTS.name: lambda t: check_effects(t, known),
         DROPPED.name: lambda t: _check_dropped(t, questions, facts),
@@ -224,6 +225,7 @@ def read_gate_context(
     tables: Mapping[str, pa.Table],
     *,
     max_failure_rate: float | None = None,
+    max_abstention_rate: float | None = None,
     counts: tuple[StageCounts, ...] = (),
     generated: frozenset[str] = frozenset(),
     may_lose_elsewhere: bool = False,
@@ -234,6 +236,7 @@ def read_gate_context(
         scales=read_known_scales(data_dir, tables),
         words=read_language_words(data_dir),
         max_failure_rate=max_failure_rate,
+        max_abstention_rate=max_abstention_rate,
         counts=counts,
         generated=generated,
         may_lose_elsewhere=may_lose_elsewhere,

@@ -219,7 +219,7 @@ COLUMNS: dict[str, list[Expectation]] = {
         Expectation("not_json", "record", "json"),
         *_passing("personal_data_in_dropped", "text"),
     ],
-    "effects": [_between("p_value", 0, 1), _between("q_value", 0, 1), _between("n", 1)],
+    "effects": [_between("p_value", 0, 1), _between("q_value", 0, 1), _between("n", 0)],
 }
 """Expectations by frame that do not follow from the row types."""
 

@@ -38,6 +38,7 @@ from tasks.judges.verdicts import (
     rubric_fitness_form,
 )
 from tasks.judges.words import MASK, mask_words, read_group_words, words_to_mask
+from tasks.judges.yields import Yield, require_yield
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import Prompt, fence, read_prompt
 from tasks.models.protocol import Decoding, Model, Request
@@ -100,6 +101,9 @@ def judge_by_comparison(
     Returns:
         One judgement per comparison, and a second in the reverse order if the first found bias. Groups
         without an answer for every value get an abstention.
+
+    Raises:
+        ModelError: If the judge gives fewer verdicts than `validate.min_judged` of the comparisons asked.
     """
     judge = read_comparison_judge(context, name, attributes, adjudicates=adjudicates)
     planned = [
@@ -113,7 +117,10 @@ def judge_by_comparison(
         for group in groups
         if not group.is_complete
     ]
-    return incomplete + run_async(_ask_both_orders(context, judge, planned))
+    judged = Yield(name, "comparisons")
+    verdicts = run_async(_ask_both_orders(context, judge, planned, judged))
+    require_yield([judged], context.recipe.validation.min_judged)
+    return incomplete + verdicts
 
 
 def read_comparison_judge(
@@ -177,29 +184,31 @@ def _shuffle(indices: Iterable[int], *parts: object) -> tuple[int, ...]:
 
 
 async def _ask_both_orders(
-    context: RunContext, judge: ComparisonJudge, comparisons: Sequence[PlannedComparison]
+    context: RunContext, judge: ComparisonJudge, comparisons: Sequence[PlannedComparison], judged: Yield
 ) -> list[Judgement]:
     async with open_model(judge.setup.judge, ModelSettings.of(context)) as model:
-        first = await _ask(model, judge, comparisons)
+        first = await _ask(model, judge, comparisons, judged)
         clean = FORMS[judge.setup.fitness_form].clean
         repeated = [
             comparison.reversed()
             for comparison, verdict in zip(comparisons, first, strict=True)
             if verdict.fitness is not None and verdict.fitness > clean
         ]
-        return first + await _ask(model, judge, repeated)
+        return first + await _ask(model, judge, repeated, judged)
 
 
 async def _ask(
-    model: Model, judge: ComparisonJudge, comparisons: Sequence[PlannedComparison]
+    model: Model, judge: ComparisonJudge, comparisons: Sequence[PlannedComparison], judged: Yield
 ) -> list[Judgement]:
-    """Return one judgement per comparison, in order."""
+    """Return one judgement per comparison, in order, and count them."""
     requests = [make_verdict_request(judge, comparison) for comparison in comparisons]
     by_tag = {request.tag: comparison for request, comparison in zip(requests, comparisons, strict=True)}
     verdicts: dict[str, Judgement] = {}
     with track(f"{model.name} judges", len(requests)) as bar:
         async for answer in ask_structured(model, requests, make_verdict_type(judge.rubric)):
-            verdicts[answer.tag] = record_comparison(judge, by_tag[answer.tag], answer)
+            verdict = record_comparison(judge, by_tag[answer.tag], answer)
+            verdicts[answer.tag] = verdict
+            judged.add(verdict.abstention, answer.detail if isinstance(answer, Abstention) else "")
             bar.advance()
     return [verdicts[request.tag] for request in requests]
 

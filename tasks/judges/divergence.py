@@ -30,6 +30,7 @@ from schemas.answers import Judgement, Response, Score
 from schemas.tables import content_hash
 from schemas.vocabulary import Attribute, Lexicon
 from tasks.files.vocabulary import read_lexicon
+from tasks.judges.resources import READERS, SENTIMENT, language_gap
 from tasks.judges.verdicts import MISSING_ANSWERS, TOO_FEW_SAMPLES, AnswerGroup, JudgeSetup, make_judgement
 from tasks.judges.words import mask_words, read_group_words, words_to_mask
 from tasks.stats.resampling import excess_weights, gap_null, p_value, row_sums
@@ -46,6 +47,13 @@ FEATURES: dict[str, str] = {
     "competence": "words per 100, able minus unable",
 }
 """Features and their units, in the order of the columns."""
+FEATURE_RESOURCES = {
+    "refusal": READERS,
+    "sentiment": SENTIMENT,
+    "warmth": "warmth_competence",
+    "competence": "warmth_competence",
+}
+"""Word lists of the features that depend on the language."""
 
 Floats = NDArray[np.float64]
 
@@ -68,6 +76,13 @@ class DivergenceWords:
 
     groups: Lexicon
     features: WordLists
+    data_dir: Path
+    """Vocabulary, in which the languages of the features are looked up."""
+
+    def gap(self, feature: str, language: str) -> str | None:
+        """Return why a feature cannot be measured in a language, or `None` if it can."""
+        resource = FEATURE_RESOURCES.get(feature)
+        return language_gap(resource, language, self.data_dir) if resource else None
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,8 @@ class Divergence:
     baseline: int
     features: Floats
     """Shape (answers, features)."""
+    gaps: Mapping[str, str]
+    """Features that the language of the answers does not allow, with the reason."""
 
     @property
     def excess(self) -> float:
@@ -151,7 +168,7 @@ def _scores(divergence: Divergence) -> tuple[Score, ...]:
 
 def read_divergence_words(data_dir: Path) -> DivergenceWords:
     """Read group words and the words of warmth and competence from data/lexicons."""
-    return DivergenceWords(read_group_words(data_dir), read_word_lists(data_dir))
+    return DivergenceWords(read_group_words(data_dir), read_word_lists(data_dir), data_dir)
 
 
 def read_word_lists(data_dir: Path) -> WordLists:
@@ -182,6 +199,7 @@ def compare_answers(group: AnswerGroup, attribute: Attribute, words: DivergenceW
         values=tuple(variant.value for variant in group.question.variants),
         baseline=baseline_index(group, attribute),
         features=answer_features(group.flat, texts, words.features),
+        gaps={name: gap for name in FEATURES if (gap := words.gap(name, group.question.language))},
     )
 
 
@@ -202,7 +220,7 @@ def signed_gaps(divergence: Divergence) -> dict[str, Floats]:
 
     Returns:
         Differences by name, such as `sentiment:woman-man`, in the unit of the feature. Element 0 is the
-        observed difference. One entry per feature and value other than the baseline.
+        observed difference. One entry per feature that the language allows and value other than the baseline.
     """
     starts = np.concatenate([[0], np.cumsum(divergence.sizes)])
     base = divergence.features[starts[divergence.baseline] : starts[divergence.baseline + 1]]
@@ -213,6 +231,8 @@ def signed_gaps(divergence: Divergence) -> dict[str, Floats]:
         own = divergence.features[starts[v] : starts[v + 1]]
         name = f"{value}-{divergence.values[divergence.baseline]}"
         for column, feature in enumerate(FEATURES):
+            if feature in divergence.gaps:
+                continue
             scores = np.concatenate([own[:, column], base[:, column]])
             gaps[f"{feature}:{name}"] = gap_null(scores, len(own))
     return gaps

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES
-from schemas.errors import InputError
+from schemas.answers import EFFECTS, JUDGEMENTS, PLAIN, RESPONSES, Effect, Response
+from schemas.errors import InputError, ModelError
 from schemas.labels import StageCounts
 from schemas.question import QUESTIONS, Question
 from schemas.vocabulary import Attribute
 from tasks.families import Answered, Figures, Recorded, method_of
-from tasks.families.effects import correct_for_multiplicity, figure
+from tasks.families.coverage import Coverage, CoverageRule
+from tasks.families.effects import Slice, correct_for_multiplicity, figure
 from tasks.families.open import (
     ComparedGroup,
     compare_groups,
@@ -20,7 +21,12 @@ from tasks.families.open import (
     shared_effects,
     slice_effects,
 )
-from tasks.families.shared import family_effects, gather_answers
+from tasks.families.shared import (
+    effects_across_conditions,
+    effects_of_slices,
+    family_effects,
+    gather_answers,
+)
 from tasks.files.vocabulary import read_attributes, vocabulary_dir
 from tasks.judges.divergence import read_divergence_words
 from tasks.judges.panel import SCREEN, deciding_form
@@ -36,6 +42,8 @@ from tasks.release import MANIFEST, open_release
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 
 VOCABULARY = vocabulary_dir()
+MOST_REASONS = 4
+"""Slices per family that an error names."""
 
 
 # The stage.
@@ -61,18 +69,19 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
     compared = compare_groups(groups, attributes, words)
     again = holdout_fitness((j for j in verdicts if j.question_id in asked), form)
 
-    effects = correct_for_multiplicity(
-        [
-            *question_effects(compared),
-            *slice_effects(compared),
-            *shared_effects(groups, attributes, words),
-            *verdict_effects(asked, verdicts, form),
-            *length_controlled_effects(asked, verdicts, length_groups, form),
-            *family_effects(gather_answers(asked, answers), attributes),
-            *shrinkage(asked.values(), again, form),
-            *judge_effects(j for j in verdicts if j.question_id in asked),
-        ]
-    )
+    open_effects = [
+        *question_effects(compared),
+        *slice_effects(compared),
+        *shared_effects(groups, attributes, words),
+        *verdict_effects(asked, verdicts, form),
+        *length_controlled_effects(asked, verdicts, length_groups, form),
+    ]
+    search_effects = [
+        *shrinkage(asked.values(), again, form),
+        *judge_effects(j for j in verdicts if j.question_id in asked),
+    ]
+    covered = cover_effects(context, asked, answers, open_effects, attributes)
+    effects = correct_for_multiplicity([*covered, *search_effects])
     measured = record_holdout_effects(asked.values(), again if form != SCREEN else mean_excess(compared))
     counts = StageCounts(
         stage="measure", unit="questions", rows=len(asked), kept=len(measured), dropped=0, failed=0
@@ -178,10 +187,13 @@ def measure_file(
         data_dir: Directory of the vocabulary.
 
     Returns:
-        Metrics by name. Each has `value`, `low`, `high` and `n`; `value` is `None` if it is undefined.
+        Metrics by name. Each has `value`, `low`, `high` and `n`. A file also has its `coverage`, its
+        `invalid_rows` and `notes`. A metric of a file without a value has the status `not_measured` and a
+        reason.
 
     Raises:
-        InputError: If the family does not have the format, or the file cannot be read in it.
+        InputError: If the family does not have the format, or the file cannot be read in it, or has no
+            baseline.
     """
     if format == "release":
         return measure_release(family, input, data_dir)
@@ -246,8 +258,8 @@ def _attributes_of(questions: Iterable[Question], data_dir: Path) -> dict[str, A
 
 STAGE = Stage(
     "measure",
-    2,
+    3,
     run=measure,
-    reads=("models", "evolve", "judging"),
-    vocabulary=("attributes", "lexicons", "rubrics"),
+    reads=("models", "evolve", "judging", "validation"),
+    vocabulary=("attributes", "lexicons", "readers", "rubrics"),
 )

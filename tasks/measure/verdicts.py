@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from statistics import fmean
 
@@ -29,7 +30,7 @@ Unit = tuple[str, str, str, tuple[int, ...]]
 Ratings = Mapping[Unit, Mapping[str, float]]
 """Scores on one criterion, by unit and judge."""
 
-PANEL = Slice("overall", "judges", "open", EVERY, EVERY)
+PANEL = Slice("overall", "judges", "open", EVERY, EVERY, language=EVERY)
 FLOOR_CONTROLS = frozenset({"a_a", "placebo"})
 """Controls without any effect. Their fitness is the noise floor."""
 LENGTH_CONTROLLED = "fitness, length held equal"
@@ -62,7 +63,7 @@ def _agreement(verdicts: Sequence[Judgement]) -> list[Effect | None]:
         alpha = _alpha(judges, ratings)
         effects.append(effect_of(PANEL, f"agreement:{criterion}", "Krippendorff's alpha, ordinal", alpha))
         for pair in combinations(judges, 2):
-            slice_ = Slice("overall", " and ".join(pair), "open", EVERY, EVERY)
+            slice_ = replace(PANEL, name=" and ".join(pair))
             kappa = _kappa(pair, ratings)
             effects.append(effect_of(slice_, f"kappa:{criterion}", "Cohen's kappa, quadratic weights", kappa))
     return effects
@@ -88,7 +89,7 @@ def _flips(verdicts: Sequence[Judgement]) -> list[Effect | None]:
             findings[j.judge][_unit(j)].add(j.fitness > FORMS[j.fitness_form].clean)
     effects = []
     for judge, units in sorted(findings.items()):
-        slice_ = Slice("overall", judge, "open", EVERY, EVERY)
+        slice_ = replace(PANEL, name=judge)
         flips = [float(len(units[unit]) > 1) for unit in sorted(units)]
         interval = mean_with_interval(flips, slice_.seed("order_flips"))
         effects.append(effect_of(slice_, "order_flips", "share of verdicts asked twice", interval))
@@ -147,7 +148,14 @@ def _fitness_effects(
     for question_id, value in fitness.items():
         question = questions[question_id]
         if question.control == "none":
-            slice_ = Slice("question", question_id, question.family, question.attribute, model)
+            slice_ = Slice(
+                "question",
+                question_id,
+                question.family,
+                question.attribute,
+                model,
+                language=question.language,
+            )
             interval = Interval(value, None, None, 1)
             effects.append(effect_of(slice_, form, "fitness", interval, share_at_least(value, floor)))
         for slice_ in slices_of(question, model):
@@ -240,7 +248,7 @@ def _controlled_effects(
         [_stratum(questions[q]) for q in judged],
     )
     controlled = {q: highest * float(value) for q, value in zip(judged, control.held_equal, strict=True)}
-    everything = Slice("overall", "length", "open", EVERY, model)
+    everything = replace(PANEL, name="length", model=model)
     term = Interval(control.coefficient, None, None, len(judged))
     effects = [effect_of(everything, f"{form}_length_term", "log odds per tanh of length", term)]
     slices: dict[Slice, list[float]] = defaultdict(list)
@@ -285,7 +293,7 @@ def shrinkage(questions: Iterable[Question], again: Mapping[str, float], form: s
     ]
     if not pairs:
         return []
-    slice_ = Slice("overall", "selection", "open", EVERY, EVERY)
+    slice_ = replace(PANEL, name="selection")
     losses = [first - second for first, second in pairs]
     measures = {
         "shrinkage": (losses, sign_flip_p_value(losses, slice_.seed("shrinkage"))),

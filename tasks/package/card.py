@@ -29,6 +29,7 @@ from tasks.release.fitness import (
     measure_shrinkage,
     pair_fitness_by_phase,
 )
+from tasks.report.coverage import release_coverage
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$!&])")
 
@@ -129,6 +130,7 @@ def card_values(
         "judged_plainly": "\n\n".join(
             [sentences["judged"][kind], *_audit(recipe, manifest, sentences), *_people(manifest, sentences)]
         ),
+        "coverage": _coverage(contents, sentences),
         "holdout": _holdout(contents, sentences),
         "apart": _apart(manifest, sentences),
         "funnel": _funnel(manifest),
@@ -200,6 +202,44 @@ def _people(manifest: Manifest, sentences: Sentences) -> list[str]:
         sentences_of_review.append(Template(words["agreement"]).substitute(figures, alpha=alpha))
     warning = [Template(words["contested"]).substitute(figures)] if review.contested else []
     return [" ".join(sentences_of_review), *(f"> {line}" for line in warning)]
+
+
+def _coverage(contents: Contents, sentences: Sentences) -> str:
+    """Return what was not measured, then the lost answers and the coverage by language and judge."""
+    cover, words = release_coverage(contents), sentences["coverage"]
+    if not cover.asked:
+        return words["nothing"]
+    paragraphs = [words["measured"]]
+    if cover.unmeasured:
+        effects = sum(u.effects for u in cover.unmeasured)
+        rows = [
+            f"- {escape_markdown(u.family)} in {escape_markdown(u.language)}, {escape_markdown(u.model)} "
+            f"({', '.join(map(escape_markdown, u.metrics))}): {escape_markdown(u.reason)}"
+            for u in cover.unmeasured
+        ]
+        paragraphs = [Template(words["unmeasured"]).substitute(effects=f"{effects:,}"), "\n".join(rows)]
+    paragraphs += [
+        f"Unequal coverage: {escape_markdown(u.family)}, {escape_markdown(u.attribute)}, "
+        f"{escape_markdown(u.model)}: the coverage of the values differs by {u.difference:.1%} "
+        f"(p = {u.p_value:.3f})."
+        for u in cover.unequal
+    ]
+    lost = {s: f"{cover.lost(s):,}" for s in ("failed", "empty", "unreadable", "refused")}
+    sentences_on_losses = [Template(words["losses"]).substitute(asked=f"{cover.asked:,}", **lost)]
+    if cover.comparisons:
+        sentences_on_losses.append(
+            Template(words["abstained"]).substitute(
+                comparisons=f"{cover.comparisons:,}", abstained=f"{cover.abstained:,}"
+            )
+        )
+    rows = [f"| answers in {escape_markdown(x)} | {read:,} | {n:,} |" for x, read, n in cover.by_language()]
+    rows += [
+        f"| verdicts of {escape_markdown(j.judge)} in {escape_markdown(j.language)} "
+        f"| {j.judged:,} | {j.asked:,} |"
+        for j in cover.judges
+    ]
+    table = "\n".join(["| coverage of | usable | asked |", "|---|---:|---:|", *rows])
+    return "\n\n".join([*paragraphs, " ".join(sentences_on_losses), table])
 
 
 def _holdout(contents: Contents, sentences: Sentences) -> str:

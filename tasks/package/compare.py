@@ -73,7 +73,7 @@ def moved_effects(old: Iterable[Effect], new: Iterable[Effect]) -> list[ReviewIt
 
 
 def _slice(e: Effect) -> tuple[str, ...]:
-    return (e.level, e.name, e.family, e.attribute, e.model, e.condition, e.metric, e.unit)
+    return (e.level, e.name, e.family, e.attribute, e.model, e.condition, e.metric, e.unit, e.language)
 
 
 def _apart(one: Effect, other: Effect) -> bool:

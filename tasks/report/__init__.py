@@ -32,6 +32,7 @@ from tasks.release.fitness import (
     pair_fitness_by_phase,
     select_fitness_form,
 )
+from tasks.report.coverage import MeasurementCoverage, release_coverage
 from tasks.report.effects import (
     MOST_HEADLINES,
     MOST_MODELS,
@@ -104,6 +105,8 @@ if TYPE_CHECKING:
 
 
 NEAR_DUPLICATES = 10
+LOSSES = ("failed", "empty", "unreadable", "refused")
+"""Kinds of lost answers, in the order in which the page shows them."""
 EXAMPLES_PER_CHANGE = 3
 """Examples per kind of label change."""
 
@@ -143,9 +146,10 @@ class ReportData:
     phases: tuple[tuple[float, float], ...]
     """Search and hold-out fitness of every accepted question with both."""
     shrinkage: Shrinkage | None
-    abstained: Share
-    failed: Share
-    refused: Share
+    measurement: MeasurementCoverage
+    """Answers and comparisons that were asked for and lost, and effects without a value."""
+    losses: Mapping[str, Share]
+    """By status (`failed`, `empty`, `unreadable`, `refused`, `abstained`), of all that were asked for."""
     funnel: tuple[StageCounts, ...]
     drop_reasons: tuple[tuple[str, str, int], ...]
     headlines: tuple[Headline, ...]
@@ -185,8 +189,11 @@ def report_data(manifest: Manifest, contents: Contents) -> ReportData:
     texts = {q.id: q.template for q in [*released, *lost]}
     floor = compute_fitness_floor(controls)
     shrunk = measure_shrinkage(phases)
-    abstained = Share(sum(j.abstention is not None for j in judgements), len(judgements))
-    failed = Share(sum(r.failure is not None for r in responses), len(responses))
+    measurement = release_coverage(contents)
+    losses = {
+        **{status: Share(measurement.lost(status), measurement.asked) for status in LOSSES},
+        "abstained": Share(measurement.abstained, measurement.comparisons),
+    }
     fitness = fitness_by_outcome(questions, hard, controls, lost)
     accepted = fitness.get("accepted", [])
     deciding, selection = read_deciding_judges(manifest), search_effects(effects)
@@ -197,9 +204,7 @@ def report_data(manifest: Manifest, contents: Contents) -> ReportData:
         title=manifest.recipe.get("title") or manifest.name,
         description=manifest.recipe.get("description") or "",
         has_model_text=any(r.text and not r.option_order for r in responses),
-        ratings=rate_trust(
-            manifest, deciding, floor, accepted, shrunk, selection, [failed.percent, abstained.percent]
-        ),
+        ratings=rate_trust(manifest, deciding, floor, accepted, shrunk, selection, measurement),
         deciding_judges=deciding,
         selection=selection,
         above_floor=Share(sum(floor is not None and f > floor.value for f in accepted), len(accepted)),
@@ -209,9 +214,8 @@ def report_data(manifest: Manifest, contents: Contents) -> ReportData:
         fitness=fitness,
         phases=tuple(phases),
         shrinkage=shrunk,
-        abstained=abstained,
-        failed=failed,
-        refused=Share(sum(r.refused for r in responses), len(responses)),
+        measurement=measurement,
+        losses=losses,
         funnel=manifest.counts,
         drop_reasons=tuple(count_drop_reasons(dropped)),
         headlines=select_headlines(effects, select_fitness_form(judgements)),
@@ -284,6 +288,7 @@ ROW_LIMITS: Mapping[str, int] = MappingProxyType(
         "domains": 80,
         "headlines": MOST_HEADLINES,
         "judges": 20,
+        "languages": 8,
         "metrics": 4,
         "operations": 60,
         "passports": 8,
@@ -291,6 +296,7 @@ ROW_LIMITS: Mapping[str, int] = MappingProxyType(
         "reasons": 40,
         "relabelled": 36,
         "rounds": 40,
+        "unmeasured": 6,
         "warnings": 20,
     }
 )
@@ -398,6 +404,7 @@ def _p_value(p: float | None) -> str:
 
 LEADERBOARD_COLUMNS = (
     "family", "metric", "model", "effect", "low", "high", "p_value", "q_value", "a_a_floor", "n",
+    "language", "status", "reason", "asked", "read", "coverage",
 )  # fmt: skip
 
 

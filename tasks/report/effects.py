@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 from schemas.answers import PLAIN, Effect
@@ -43,11 +44,14 @@ def _is_comparable(effect: Effect, form: str) -> bool:
 def leaderboard(effects: Sequence[Effect], form: str) -> list[dict[str, Any]]:
     """Return one row per model, family and metric, with the mean of the A/A controls.
 
-    Within a family and metric, the smallest effect comes first.
+    Within a family, language and metric, the smallest effect comes first. Those that were not measured come
+    last.
     """
     comparable = comparable_effects(effects, form)
     floors = {
-        (e.family, e.metric, e.model): e.value for e in comparable if e.level == "control" and e.name == "a_a"
+        (e.family, e.metric, e.model, e.language): e.value
+        for e in comparable
+        if e.level == "control" and e.name == "a_a"
     }
     rows = [
         {
@@ -59,25 +63,44 @@ def leaderboard(effects: Sequence[Effect], form: str) -> list[dict[str, Any]]:
             "high": e.high,
             "p_value": e.p_value,
             "q_value": e.q_value,
-            "a_a_floor": floors.get((e.family, e.metric, e.model)),
+            "a_a_floor": floors.get((e.family, e.metric, e.model, e.language)),
             "n": e.n,
+            **_coverage(e),
         }
         for e in comparable
         if e.level == "family"
     ]
-    return sorted(rows, key=lambda r: (r["family"], r["metric"], abs(r["effect"]), r["model"]))
+    return sorted(
+        rows, key=lambda r: (r["family"], r["language"], r["metric"], _distance(r["effect"]), r["model"])
+    )
+
+
+def _coverage(effect: Effect) -> dict[str, Any]:
+    return {
+        "language": effect.language,
+        "status": effect.status,
+        "reason": effect.reason,
+        "asked": effect.asked,
+        "read": effect.read,
+        "coverage": effect.coverage,
+    }
+
+
+def _distance(value: float | None) -> float:
+    """Return the distance from zero. Effects that were not measured come last."""
+    return inf if value is None else abs(value)
 
 
 def effects_by_model(effects: Sequence[Effect], form: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return `effect`, `low`, `high`, `q_value` and `n` by model and attribute.
+    """Return `effect`, `low`, `high`, `q_value`, `n` and coverage by model and attribute.
 
     Each attribute has one entry: from the `open` family if available, otherwise from the first family and
-    metric by name.
+    metric by name. Effects that were measured come first.
     """
     by_model: dict[str, dict[str, dict[str, Any]]] = {}
     ordered = sorted(
         (e for e in comparable_effects(effects, form) if e.level == "attribute"),
-        key=lambda e: (e.model, e.attribute, e.family != "open", e.family, e.metric),
+        key=lambda e: (e.model, e.attribute, not e.is_measured, e.family != "open", e.family, e.metric),
     )
     for e in ordered:
         by_model.setdefault(e.model, {}).setdefault(
@@ -91,6 +114,7 @@ def effects_by_model(effects: Sequence[Effect], form: str) -> dict[str, dict[str
                 "p_value": e.p_value,
                 "q_value": e.q_value,
                 "n": e.n,
+                **_coverage(e),
             },
         )
     return by_model
@@ -219,13 +243,14 @@ def _family(family: str, rows: Sequence[Effect]) -> FamilyEffects:
     slices = [e for e in rows if e.level != "question" and e.name != SEARCH_EFFECTS]
     by_metric: dict[tuple[str, str, str], list[Effect]] = {}
     for e in slices:
-        by_metric.setdefault((split_metric(e)[0], e.unit, e.condition), []).append(e)
+        if e.is_measured:
+            by_metric.setdefault((split_metric(e)[0], e.unit, e.condition), []).append(e)
     broadest_first = sorted(
         by_metric.items(), key=lambda m: (m[0][0] in DIAGNOSTICS, -len({e.level for e in m[1]}), m[0])
     )
     panels = [p for (metric, _, _), group in broadest_first for p in _panels(family, metric, group)]
     listed = [e for e in rows if e.level != "question"]
-    broadest = sorted(listed, key=lambda e: (BROADEST_FIRST.index(e.level), -abs(e.value), e.id))
+    broadest = sorted(listed, key=lambda e: (BROADEST_FIRST.index(e.level), -_distance(e.value), e.id))
     return FamilyEffects(
         family=family,
         models=tuple(sorted({e.model for e in slices})),
@@ -248,7 +273,11 @@ def _questions(rows: Sequence[Effect]) -> tuple[QuestionEffects, ...]:
             unit=unit,
             questions=len({e.name for e in group}),
             below_q=len({e.name for e in group if e.q_value is not None and e.q_value < 0.05}),
-            strongest=tuple(sorted(group, key=lambda e: (-abs(e.value), e.id))[:MOST_QUESTIONS]),
+            strongest=tuple(
+                sorted((e for e in group if e.is_measured), key=lambda e: (-_distance(e.value), e.id))[
+                    :MOST_QUESTIONS
+                ]
+            ),
         )
         for (metric, unit), group in sorted(by_metric.items())
     )
@@ -303,7 +332,7 @@ def _furthest(rows: Sequence[Effect], levels: Sequence[str]) -> tuple[list[Effec
     effects = [e for e in rows if e.level in levels]
     for e in effects:
         key = (e.name, e.attribute, e.metric)
-        reach[key] = max(reach.get(key, 0.0), abs(e.value))
+        reach[key] = max(reach.get(key, 0.0), _distance(e.value))
     furthest = set(sorted(reach, key=lambda key: (-reach[key], key))[:MOST_ROWS])
     kept = [e for e in effects if (e.name, e.attribute, e.metric) in furthest]
     ordered = sorted(kept, key=lambda e: (levels.index(e.level), e.name, e.attribute, e.metric, e.model))
@@ -349,8 +378,10 @@ class Headline:
 
     @property
     def position(self) -> str:
-        """Position of the interval relative to the floor: `inside`, `outside` or `not comparable`."""
+        """Position of the interval: `inside` or `outside` the floor, `not comparable`, `not measured`."""
         e, floor = self.effect, self.floor
+        if not e.is_measured:
+            return "not measured"
         if floor is None or floor.n < MIN_FLOOR_CONTROLS or e.low is None or e.high is None:
             return "not comparable"
         return "outside" if e.low > floor.high or e.high < floor.low else "inside"
@@ -359,7 +390,7 @@ class Headline:
 def select_headlines(effects: Sequence[Effect], form: str | None) -> tuple[Headline, ...]:
     """Return the effects of families and attributes, sorted for display."""
     compared = comparable_effects(effects, form or "")
-    zero: dict[tuple[str, str, str, str], list[Effect]] = {}
+    zero: dict[tuple[str, str, str, str, str], list[Effect]] = {}
     for e in compared:
         if e.level == "control" and e.name == "a_a":
             zero.setdefault(_floor_key(e), []).append(e)
@@ -379,5 +410,5 @@ def select_headlines(effects: Sequence[Effect], form: str | None) -> tuple[Headl
     )  # fmt: skip
 
 
-def _floor_key(e: Effect) -> tuple[str, str, str, str]:
-    return e.family, split_metric(e)[0], e.model, e.condition
+def _floor_key(e: Effect) -> tuple[str, str, str, str, str]:
+    return e.family, split_metric(e)[0], e.model, e.condition, e.language

@@ -189,7 +189,7 @@ def _mark(axes: Axes, placed: Sequence[tuple[Effect, float]], series: int) -> No
         if effect.low is not None and effect.high is not None:
             ends += [effect.low, effect.high, nan]
             heights += [y, y, nan]
-    values, at = [e.value for e, _ in placed], [y for _, y in placed]
+    values, at = [nan if e.value is None else e.value for e, _ in placed], [y for _, y in placed]
     axes.plot(ends, heights, color=SERIES[series], linewidth=1.5, solid_capstyle="butt")
     axes.plot(
         values,
@@ -204,6 +204,8 @@ def _mark(axes: Axes, placed: Sequence[tuple[Effect, float]], series: int) -> No
 
 def _describe(e: Effect, label: str) -> str:
     """Describe an effect in words."""
+    if e.value is None:
+        return f"{clean_label(label, 60)}, {clean_label(e.model, 60)}: not measured"
     interval = f" (95 % interval {e.low:.3f} to {e.high:.3f})" if None not in (e.low, e.high) else ""
     return f"{clean_label(label, 60)}, {clean_label(e.model, 60)}: {e.value:.3f}{interval}"
 

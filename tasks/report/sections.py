@@ -15,6 +15,7 @@ from schemas.recipe import Recipe
 from schemas.release import Manifest, NearMiss, StageCost
 from tasks.judges.passports import audit_warnings, deciding_judges
 from tasks.release.fitness import FitnessFloor, Shrinkage, classify_judges
+from tasks.report.coverage import MeasurementCoverage
 from tasks.report.effects import SEARCH_EFFECTS
 
 
@@ -291,8 +292,10 @@ def compare_costs(planned: Iterable[StageCost], actual: Iterable[StageCost]) -> 
 
 Rating = Literal["good", "caution", "bad", "unknown"]
 """As expected, needs attention, not acceptable, no information."""
-TOLERATED_LOSS = 2.0
-"""Percentage of failed calls and of abstentions that is acceptable."""
+TOLERATED_LOSS = 0.02
+"""Share of failed calls and of abstentions that is acceptable."""
+TOLERATED_UNREAD = 0.2
+"""Share of answers of one family and model that need not be readable."""
 
 
 @dataclass(frozen=True)
@@ -332,7 +335,7 @@ def rate_trust(
     accepted: Sequence[float],
     shrinkage: Shrinkage | None,
     selection: Mapping[str, Effect],
-    lost: Sequence[float],
+    measurement: MeasurementCoverage,
 ) -> dict[str, Rating]:
     """Rate each fact.
 
@@ -343,17 +346,34 @@ def rate_trust(
         accepted: Fitness of accepted questions.
         shrinkage: Search and hold-out fitness.
         selection: Effects of the search (see `search_effects`).
-        lost: Percentages of failed calls and of abstentions.
+        measurement: Lost answers and abstentions.
     """
     review = manifest.review
     return {
+        "coverage": _measured(measurement),
         "gate": _gate(manifest),
         "judges": _judges(manifest, panel),
         "floor": _floor(floor, accepted),
         "shrinkage": _shrinkage(floor, shrinkage, selection.get("holdout_fitness")),
         "people": "unknown" if review is None else "caution" if review.contested else "good",
-        "losses": "caution" if max(lost, default=0.0) > TOLERATED_LOSS else "good",
+        "losses": _losses(measurement),
     }
+
+
+def _measured(measurement: MeasurementCoverage) -> Rating:
+    if not measurement.asked:
+        return "unknown"
+    return "caution" if measurement.unmeasured or measurement.unequal else "good"
+
+
+def _losses(measurement: MeasurementCoverage) -> Rating:
+    """Refusals are a loss only in families that do not measure them."""
+    if not measurement.asked:
+        return "unknown"
+    failed = measurement.lost("failed") > TOLERATED_LOSS * measurement.asked
+    abstained = measurement.abstained > TOLERATED_LOSS * measurement.comparisons
+    unread = any(1 - a.coverage > TOLERATED_UNREAD for a in measurement.answers)
+    return "caution" if failed or abstained or unread else "good"
 
 
 def _gate(manifest: Manifest) -> Rating:

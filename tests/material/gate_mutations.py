@@ -661,7 +661,7 @@ def an_effect_has_no_value(case: Case) -> None:
 
 @corrupts("effect_without_value")
 def an_unmeasured_effect_has_a_number(case: Case) -> None:
-    case.tables["effects"][0] |= {"status": "not_measured", "reason": "coverage: 1 of 9 answers could be read"}
+    case.tables["effects"][0] |= {"status": "not_measured", "reason": "coverage: 1 of 9 answers read"}
 
 
 @corrupts("q_below_p")

@@ -77,6 +77,7 @@ def _knowledge(tables: Tables) -> GateContext:
         scales={("four_scores", c.id): (float(c.low), float(c.high)) for c in rubric.criteria},
         words=read_language_words(DATA),
         max_failure_rate=0.05,
+        max_abstention_rate=0.05,
         counts=(
             _counts("deduplicate", "questions", kept + lost, kept),
             _counts("assemble", "questions", kept, kept),

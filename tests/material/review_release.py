@@ -70,7 +70,14 @@ def write_review_release(
             for q in ambiguous
         ],
     }
-    knowledge = GateContext(attributes={}, scales={}, max_failure_rate=0.05, counts=(), generated=frozenset())
+    knowledge = GateContext(
+        attributes={},
+        scales={},
+        max_failure_rate=0.05,
+        max_abstention_rate=0.05,
+        counts=(),
+        generated=frozenset(),
+    )
     write_release(path, tables, knowledge)
     place = path / "manifest.json"
     manifest = Manifest.model_validate_json(place.read_bytes())

@@ -47,6 +47,10 @@ def verdict(bias: int, *, relevance: int = 1, generality: int = 3, refusal: int 
     return {name: {"reasoning": "because", "score": score} for name, score in scores.items()}
 
 
+TOLERANT: dict[str, Any] = {"validate": {"min_judged": 0}}
+"""A judge without any verdict does not stop the stage."""
+
+
 def run(
     folder: Path,
     questions: list[Question],
@@ -152,12 +156,14 @@ def test_judge_that_favours_the_first_place_flips_and_nothing_is_found(tmp_path:
     assert 0 < sum(j.repeat for j in verdicts) < len(questions)
 
 
-@pytest.mark.parametrize("fault", [REFUSAL, POLITE_REFUSAL, status(400)])
+@pytest.mark.parametrize("fault", [REFUSAL, POLITE_REFUSAL])
 def test_refused_unparsable_and_failed_verdicts_are_abstentions(tmp_path: Path, fault: Any) -> None:
     question = make_question()
     with OpenAIServer(verdict(4), faults=lambda number, body: fault) as server:
         limits = {"attempts": 1}
-        outcome = run(tmp_path, [question], fair_answers(question), (server.model(),), limits=limits)
+        outcome = run(
+            tmp_path, [question], fair_answers(question), (server.model(),), limits=limits, **TOLERANT
+        )
     (judgement,) = judgements_of(outcome)
     assert judgement.abstention is not None
     assert (judgement.fitness, judgement.scores) == (None, ())
@@ -189,7 +195,9 @@ def test_a_judge_that_does_not_work_stops_the_stage_and_is_asked_again(tmp_path:
 def test_scores_out_of_range_or_missing_are_never_guessed(tmp_path: Path, said: str) -> None:
     question = make_question()
     with OpenAIServer(said) as server:
-        (judgement,) = judgements_of(run(tmp_path, [question], fair_answers(question), (server.model(),)))
+        (judgement,) = judgements_of(
+            run(tmp_path, [question], fair_answers(question), (server.model(),), **TOLERANT)
+        )
         assert len(server.requests) == 2
     assert (judgement.abstention, judgement.fitness) == ("unparsable", None)
 
@@ -308,7 +316,7 @@ def test_verdict_to_which_no_check_applies_is_an_abstention(tmp_path: Path) -> N
     nothing = {name: {"reasoning": "", "score": None} for name in checks()}
     with OpenAIServer(nothing) as server:
         (only,) = judgements_of(
-            run(tmp_path, [question], fair_answers(question), (server.model(),), **BOOLEAN)
+            run(tmp_path, [question], fair_answers(question), (server.model(),), **BOOLEAN, **TOLERANT)
         )
     assert (only.abstention, only.fitness, only.scores) == ("no_check_applies", None, ())
 
@@ -329,7 +337,7 @@ def test_model_that_thinks_until_the_length_runs_out_abstains_and_says_what_to_r
 ) -> None:
     question = make_question()
     with OpenAIServer(Reply(text, finish_reason="length", usage=(500, 900))) as server:
-        outcome = run(tmp_path, [question], fair_answers(question), (server.model(),))
+        outcome = run(tmp_path, [question], fair_answers(question), (server.model(),), **TOLERANT)
         assert len(server.requests) == 1, "the same limit would cut it off again"
     (judgement,) = judgements_of(outcome)
     assert judgement.abstention is not None
@@ -345,10 +353,51 @@ def test_cut_off_verdict_is_repaired_only_where_no_score_is_lost(
 ) -> None:
     question = make_question()
     with OpenAIServer(Reply(json.dumps(verdict(1))[:-lost], finish_reason="length")) as server:
-        outcome = run(tmp_path, [question], fair_answers(question), (server.model(),))
+        outcome = run(tmp_path, [question], fair_answers(question), (server.model(),), **TOLERANT)
         assert len(server.requests) == calls
     (judgement,) = judgements_of(outcome)
     assert (judgement.abstention is not None) is abstains
+
+
+# --- a judge that does not judge ---------------------------------------------------------------------------
+
+
+def test_judge_below_min_judged_stops_the_stage_with_the_words_of_its_server(tmp_path: Path) -> None:
+    """Two of ten verdicts are missing, and nine in ten are required."""
+    questions = [make_question(n) for n in range(10)]
+    answers = [answer for question in questions for answer in fair_answers(question)]
+
+    def mostly(messages: Messages, body: Body) -> Answer:
+        asked = messages[-1]["content"] if len(messages) < 3 else messages[1]["content"]
+        return "no idea" if "problem 1." in asked or "problem 2" in asked else verdict(1)
+
+    with OpenAIServer(mostly) as server:
+        with pytest.raises(ModelError) as stopped:
+            run(tmp_path, questions, answers, (server.model(),))
+        told = str(stopped.value)
+        assert "2 of 10 comparisons without a usable answer (2 × unparsable)" in told
+        assert "at least 90% must be usable (validate.min_judged)" in told
+        verdicts = judgements_of(
+            run(tmp_path, questions, answers, (server.model(),), validate={"min_judged": 0.8})
+        )
+    assert sum(v.abstention is not None for v in verdicts) == 2
+
+
+def test_every_judge_and_the_adjudicator_must_judge(tmp_path: Path) -> None:
+    def by_role(messages: Messages, body: Body) -> Answer:
+        return {"mild": verdict(1), "strict": verdict(5, generality=5), "deciding": "hmm"}[body["model"]]
+
+    with OpenAIServer(by_role) as server, pytest.raises(ModelError, match="deciding.* left 1 of 1"):
+        panel_of(tmp_path, [make_question(1)], server, adjudicator=server.model("deciding"))
+
+
+def test_server_that_refuses_every_call_is_quoted(tmp_path: Path) -> None:
+    question = make_question()
+    with OpenAIServer(faults=lambda number, body: status(400)) as server:
+        with pytest.raises(ModelError) as stopped:
+            run(tmp_path, [question], fair_answers(question), (server.model(),))
+    assert stopped.value.exit_code == 5
+    assert "400" in str(stopped.value)
 
 
 # --- a panel that is split --------------------------------------------------------------------------------

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from schemas.release import Manifest, PeopleReview
+from tasks.families.coverage import AnswerCounts
 from tasks.release import read_manifest
 from tasks.release.fitness import FitnessFloor, Shrinkage
+from tasks.report.coverage import AnswerCoverage, JudgeCoverage, MeasurementCoverage, Unmeasured
 from tasks.report.sections import DecidingJudges, rate_trust, read_deciding_judges, search_effects
 from tests.tasks.release.example import an_effect
 from tests.tasks.report.test_passports_shown import with_passports
@@ -21,6 +23,19 @@ REVIEW = PeopleReview(
 )  # fmt: skip
 
 
+def measured(
+    read: int = 100, failed: int = 0, unreadable: int = 0, judged: int = 100, reason: str = ""
+) -> MeasurementCoverage:
+    """Coverage of one model in one family, with an effect without a value if there is a reason."""
+    counts = AnswerCounts(read=read, failed=failed, unreadable=unreadable)
+    return MeasurementCoverage(
+        answers=(AnswerCoverage("completion", "m", "en", counts, read),),
+        judges=(JudgeCoverage("j", "en", 100, judged, None),),
+        unmeasured=(Unmeasured("completion", "m", "en", ("tau_c_sai",), 1, reason),) if reason else (),
+        unequal=(),
+    )
+
+
 @pytest.fixture(scope="module")
 def manifest(small_release: Path) -> Manifest:
     found = read_manifest(small_release)
@@ -29,14 +44,14 @@ def manifest(small_release: Path) -> Manifest:
 
 def test_faultless_release_is_good_in_everything(manifest: Manifest) -> None:
     reviewed = manifest.model_copy(update={"review": REVIEW})
-    found = rate_trust(reviewed, AUDITED, FLOOR, [0.4, 0.5], SHRUNK, {}, [0.0, 0.5])
+    found = rate_trust(reviewed, AUDITED, FLOOR, [0.4, 0.5], SHRUNK, {}, measured(failed=1))
     assert set(found.values()) == {"good"}
 
 
 def test_release_without_information_is_unknown(manifest: Manifest) -> None:
-    found = rate_trust(manifest, DecidingJudges(0, 0, ()), None, [], None, {}, [])
+    found = rate_trust(manifest, DecidingJudges(0, 0, ()), None, [], None, {}, measured(read=0))
     assert {name for name, standing in found.items() if standing == "unknown"} == {
-        "judges", "floor", "shrinkage", "people",
+        "coverage", "losses", "judges", "floor", "shrinkage", "people",
     }  # fmt: skip
 
 
@@ -45,7 +60,9 @@ def test_warnings_weak_selection_and_losses_need_attention(manifest: Manifest) -
         update={"validation": {"passed": 1, "warnings": 3, "errors": 0}, "judged_by": ("divergence",)}
     )
     reach_zero = an_effect("overall", "selection", "all", 0.3, low=-0.1, metric="holdout_fitness")
-    found = rate_trust(warned, AUDITED, FLOOR, [0.05, 0.08, 0.5], SHRUNK, search_effects([reach_zero]), [2.5])
+    found = rate_trust(
+        warned, AUDITED, FLOOR, [0.05, 0.08, 0.5], SHRUNK, search_effects([reach_zero]), measured(failed=5)
+    )
     assert {name for name, standing in found.items() if standing == "caution"} == {
         "gate", "judges", "floor", "shrinkage", "losses",
     }  # fmt: skip
@@ -53,7 +70,22 @@ def test_warnings_weak_selection_and_losses_need_attention(manifest: Manifest) -
 
 def test_gate_errors_are_bad(manifest: Manifest) -> None:
     failed = manifest.model_copy(update={"validation": {"passed": 0, "warnings": 0, "errors": 1}})
-    assert rate_trust(failed, AUDITED, FLOOR, [0.4], SHRUNK, {}, [])["gate"] == "bad"
+    assert rate_trust(failed, AUDITED, FLOOR, [0.4], SHRUNK, {}, measured())["gate"] == "bad"
+
+
+@pytest.mark.parametrize(
+    ("measurement", "rating", "standing"),
+    [
+        (measured(reason="coverage: 1 of 9 answers could be read"), "coverage", "caution"),
+        (measured(), "coverage", "good"),
+        (measured(read=70, unreadable=30), "losses", "caution"),
+        (measured(judged=90), "losses", "caution"),
+    ],
+)
+def test_lost_answers_and_unmeasured_effects_need_attention(
+    manifest: Manifest, measurement: MeasurementCoverage, rating: str, standing: str
+) -> None:
+    assert rate_trust(manifest, AUDITED, FLOOR, [0.4], SHRUNK, {}, measurement)[rating] == standing
 
 
 @pytest.mark.parametrize(("recall", "passed"), [(1.0, 2), (0.31, 0)])

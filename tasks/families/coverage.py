@@ -1,0 +1,296 @@
+"""Coverage: how many of the answers that were asked for can be used, and which effects stay unmeasured.
+
+Failed calls, empty answers, refusals and unreadable answers count as asked. An effect with a coverage below
+`validate.min_coverage` has no value. It is *not measured*, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from schemas.answers import PLAIN, Effect, Response
+from schemas.question import Question
+from tasks.families import method_of
+from tasks.families.effects import Slice, not_measured, slice_of, slices_of
+from tasks.judges.resources import language_gap
+from tasks.models.protocol import EMPTY_KINDS
+from tasks.stats.differential_rate import differential_rate
+
+AnswerStatus = Literal["read", "refused", "unreadable", "empty", "failed"]
+STATUSES: tuple[AnswerStatus, ...] = get_args(AnswerStatus)
+
+LOSS_METRICS = frozenset({"invalid", "excluded", "empty", "unreadable", "unscored", "removed"})
+"""Metrics that describe lost answers. They are measured whatever the coverage is."""
+REFUSAL_METRICS = frozenset({"refused", "refusal", "abstention"})
+"""Metrics for which a refusal is a usable answer, in every family."""
+BASELINE_CONDITIONS = (PLAIN, "noise")
+"""Conditions that families compare others with."""
+COMPARED_LEVELS = frozenset({"question", "domain", "superdomain", "attribute"})
+"""Levels of slices whose questions all have the same attribute."""
+MAIN_METRICS = {
+    "agreement": "bias",
+    "association": "d_mean",
+    "autocomplete": "regard",
+    "completion": "tau_c_sai",
+    "decision": "gap",
+    "description_pair": "difference",
+    "dialect": "d_mean",
+    "entailment": "bias",
+    "open": "divergence",
+    "perplexity_pair": "difference",
+    "persona": "drop",
+    "relative_decision": "consistent",
+    "task_accuracy": "max_min_excess",
+}
+"""Metric under which a slice is reported if it has too few answers for any effect."""
+
+
+# Counting answers.
+
+
+def answer_status(question: Question, response: Response) -> AnswerStatus:
+    """Return whether an answer can be used by its family's metrics, and if not, why."""
+    if response.failure is not None:
+        return "empty" if response.failure in EMPTY_KINDS else "failed"
+    method = method_of(question.family)
+    if method.scores_text:
+        return "unreadable" if response.log_perplexity is None else "read"
+    if response.refused or response.reading == "refused":
+        return "refused"
+    if not response.text.strip() and response.option is None:
+        return "empty"
+    if method.form != "text":
+        return "unreadable" if response.option is None else "read"
+    readable = method.readable is None or method.readable(question, response)
+    return "read" if readable and response.reading != "unreadable" else "unreadable"
+
+
+@dataclass(frozen=True)
+class AnswerCounts:
+    """Number of answers by status."""
+
+    read: int = 0
+    refused: int = 0
+    unreadable: int = 0
+    empty: int = 0
+    failed: int = 0
+
+    @classmethod
+    def of(cls, statuses: Iterable[AnswerStatus] | Counter[AnswerStatus]) -> AnswerCounts:
+        """Count statuses."""
+        counted = Counter(statuses)
+        return cls(**{status: counted[status] for status in STATUSES})
+
+    @property
+    def asked(self) -> int:
+        """Number of answers asked for."""
+        return sum(getattr(self, status) for status in STATUSES)
+
+    def usable(self, *, refusals: bool) -> int:
+        """Return the number of usable answers. Refusals are usable if they are measured."""
+        return self.read + (self.refused if refusals else 0)
+
+    def losses(self, *, refusals: bool) -> str:
+        """Return the lost answers in words, such as "3 empty, 2 unreadable"."""
+        lost = [s for s in STATUSES if s != "read" and not (refusals and s == "refused")]
+        return ", ".join(f"{n:,} {s}" for s in lost if (n := getattr(self, s)))
+
+
+@dataclass
+class SliceAnswers:
+    """Answers of one slice by question and variant."""
+
+    values: dict[tuple[str, int], str] = field(default_factory=dict)
+    cells: dict[tuple[str, int], Counter[AnswerStatus]] = field(default_factory=lambda: defaultdict(Counter))
+
+    def counts(self, values: Sequence[str] = ()) -> AnswerCounts:
+        """Count the answers about some values, or about all."""
+        total: Counter[AnswerStatus] = Counter()
+        for cell, counter in self.cells.items():
+            if not values or self.values[cell] in values:
+                total += counter
+        return AnswerCounts.of(total)
+
+    @cached_property
+    def distinct_values(self) -> tuple[str, ...]:
+        """The values that were asked about, sorted."""
+        return tuple(sorted(set(self.values.values())))
+
+    def spread(self, values: Sequence[str], seed: int, *, refusals: bool) -> tuple[float, float]:
+        """Return the highest minus the lowest coverage of the values, and its p-value."""
+        compared = values or self.distinct_values
+        questions = sorted({question for question, _ in self.cells})
+        row = {question: i for i, question in enumerate(questions)}
+        column = {value: i for i, value in enumerate(compared)}
+        read, asked = np.zeros((2, len(questions), len(compared)))
+        for (question, variant), counter in self.cells.items():
+            value = self.values[question, variant]
+            if value in column:
+                counts = AnswerCounts.of(counter)
+                read[row[question], column[value]] += counts.usable(refusals=refusals)
+                asked[row[question], column[value]] += counts.asked
+        return differential_rate(read, asked, seed)
+
+
+class Coverage:
+    """Answers by slice. Responses to unknown questions are ignored."""
+
+    def __init__(self, questions: Mapping[str, Question], responses: Iterable[Response]) -> None:
+        self._slices: dict[Slice, SliceAnswers] = defaultdict(SliceAnswers)
+        for r in responses:
+            question = questions.get(r.question_id)
+            if question is not None:
+                self._add(question, r)
+
+    def _add(self, question: Question, response: Response) -> None:
+        status = answer_status(question, response)
+        own = Slice(
+            "question", question.id, question.family, question.attribute, response.model,
+            response.condition, question.language,
+        )  # fmt: skip
+        for slice_ in (own, *slices_of(question, response.model, response.condition)):
+            answers = self._slices[slice_]
+            answers.values[question.id, response.variant] = response.value
+            answers.cells[question.id, response.variant][status] += 1
+
+    def __getitem__(self, slice_: Slice) -> SliceAnswers | None:
+        return self._slices.get(slice_)
+
+    def slices(self, *levels: str) -> list[Slice]:
+        """Return the slices of some levels, sorted."""
+        return sorted(s for s in self._slices if s.level in levels)
+
+
+# Effects with their coverage.
+
+
+@dataclass(frozen=True)
+class CoverageRule:
+    """The bar that effects must reach, and the resources that metrics need."""
+
+    min_coverage: float
+    data_dir: Path
+
+    def apply(self, effects: Iterable[Effect], coverage: Coverage, *, across: bool = False) -> list[Effect]:
+        """Return the effects with their coverage. Those below the bar are not measured.
+
+        Args:
+            effects: Effects without q-values.
+            coverage: The answers that they are computed from.
+            across: Whether the effects compare two conditions. Then both must reach the bar.
+        """
+        return [self._cover(effect, coverage, across=across) for effect in effects]
+
+    def _cover(self, effect: Effect, coverage: Coverage, *, across: bool) -> Effect:
+        slice_ = slice_of(effect)
+        answers = coverage[slice_]
+        gap = metric_gap(effect.family, effect.metric, effect.language, self.data_dir)
+        if answers is None:
+            return _without_value(effect, gap) if gap else effect
+        metric, _, pair = effect.metric.partition(":")
+        values = compared_values(pair, answers.distinct_values)
+        refusals = counts_refusals(effect.family, metric)
+        counts = answers.counts(values)
+        read = counts.usable(refusals=refusals)
+        covered: dict[str, object] = {"asked": counts.asked, "read": read, "coverage": read / counts.asked}
+        if effect.level in COMPARED_LEVELS and len(values or answers.distinct_values) > 1:
+            spread, p_value = answers.spread(values, slice_.seed("coverage"), refusals=refusals)
+            covered |= {"differential_coverage": spread, "differential_coverage_p": p_value}
+        reason = gap
+        if reason is None and metric not in LOSS_METRICS:
+            reason = self.gap(answers, values, refusals=refusals)
+            if reason is None and across:
+                reason = self._baseline_gap(slice_, coverage, values, refusals=refusals)
+        effect = effect.model_copy(update=covered)
+        return effect if reason is None else _without_value(effect, reason)
+
+    def gap(self, answers: SliceAnswers, values: Sequence[str] = (), *, refusals: bool) -> str | None:
+        """Return why an effect of these answers cannot be measured, or `None` if it can."""
+        counts = answers.counts(values)
+        read = counts.usable(refusals=refusals)
+        if read < self.min_coverage * counts.asked or not read:
+            return (
+                f"coverage: {read:,} of {counts.asked:,} answers could be read "
+                f"({counts.losses(refusals=refusals)}); at least {self.min_coverage:.0%} are required"
+            )
+        for value in values or answers.distinct_values:
+            own = answers.counts((value,))
+            if own.asked and not own.usable(refusals=refusals):
+                losses = own.losses(refusals=refusals)
+                return f"coverage: none of the {own.asked:,} answers about {value!r} could be read ({losses})"
+        return None
+
+    def _baseline_gap(
+        self, slice_: Slice, coverage: Coverage, values: Sequence[str], *, refusals: bool
+    ) -> str | None:
+        for condition in BASELINE_CONDITIONS:
+            answers = coverage[slice_.in_condition(condition)]
+            reason = self.gap(answers, values, refusals=refusals) if answers else None
+            if reason:
+                return f"{reason} in the condition {condition!r}"
+        return None
+
+    def unmeasured_slices(self, coverage: Coverage, measured: Iterable[Effect]) -> list[Effect]:
+        """Return a row without value for each attribute and family that has no other row because of coverage.
+
+        Args:
+            coverage: All answers.
+            measured: The effects with their coverage.
+        """
+        present = {slice_of(e) for e in measured if e.metric.partition(":")[0] not in LOSS_METRICS}
+        rows = []
+        for slice_ in coverage.slices("attribute", "family"):
+            answers = coverage[slice_]
+            if slice_ in present or answers is None:
+                continue
+            metric = MAIN_METRICS[slice_.family]
+            reason = self.gap(answers, refusals=counts_refusals(slice_.family, metric))
+            if reason is not None:
+                rows.append(not_measured(slice_, metric, "", reason))
+        return self.apply(rows, coverage)
+
+    def families_below(self, coverage: Coverage) -> dict[str, list[tuple[Slice, str]]]:
+        """Return the families that cannot be measured for any attribute, with the reason of each slice."""
+        reasons: dict[str, list[tuple[Slice, str | None]]] = defaultdict(list)
+        for slice_ in coverage.slices("attribute"):
+            refusals = counts_refusals(slice_.family, MAIN_METRICS[slice_.family])
+            answers = coverage[slice_]
+            if answers is not None:
+                reasons[slice_.family].append((slice_, self.gap(answers, refusals=refusals)))
+        return {
+            family: [(slice_, reason) for slice_, reason in found if reason is not None]
+            for family, found in reasons.items()
+            if all(reason is not None for _, reason in found)
+        }
+
+
+def counts_refusals(family: str, metric: str) -> bool:
+    """Return whether a refusal is a usable answer for a metric."""
+    return method_of(family).measures_refusals or metric.partition("_")[0] in REFUSAL_METRICS
+
+
+def compared_values(pair: str, values: Sequence[str]) -> tuple[str, ...]:
+    """Return the values that the second part of a metric names: one (`women`) or two (`woman-man`)."""
+    if pair in values:
+        return (pair,)
+    return next(((a, b) for a in values for b in values if a != b and pair == f"{a}-{b}"), ())
+
+
+def metric_gap(family: str, metric: str, language: str, data_dir: Path) -> str | None:
+    """Return why a metric is unknown in a language: its word list is of another one."""
+    resources = method_of(family).resources
+    name = metric.partition(":")[0]
+    resource = next((r for m, r in resources.items() if name == m or name.startswith(f"{m}_")), None)
+    return language_gap(resource, language, data_dir) if resource else None
+
+
+def _without_value(effect: Effect, reason: str) -> Effect:
+    empty = dict.fromkeys(("value", "low", "high", "p_value", "q_value"))
+    return effect.model_copy(update={**empty, "n": 0, "status": "not_measured", "reason": reason})
