@@ -4,42 +4,74 @@ A logistic model explains outcomes in [0, 1] by their stratum and by one length 
 
     logit(outcome) = intercept(stratum) + coefficient · tanh(difference / scale)
 
-The scale is the root mean square of all length differences. Setting the length term to 0 gives the outcome
-that the model expects for answers of equal length. Outcomes may be fractions, because the fit is a
-quasi-likelihood (Papke and Wooldridge 1996).
+The scale is the root mean square of all length differences. Setting every difference to one reference gives
+the outcome that the model expects for answers whose lengths differ by the reference only. Outcomes may be
+fractions, because the fit is a quasi-likelihood (Papke and Wooldridge 1996).
+
+Intervals refit the whole model without each cluster, so they contain the uncertainty of the coefficient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from tasks.stats.resampling import Floats
+from tasks.stats.intervals import MIN_CLUSTERS, is_lumpy, transformed_interval
+from tasks.stats.resampling import Floats, Interval
 
 RIDGE = 0.1
 """Precision of the normal prior on the coefficient (a standard deviation of 3.2 log odds). It shrinks the
 coefficient of few outcomes, and keeps it finite if length separates them."""
 
+WIDEST = 1.2
+"""Largest ratio between the standard errors of the controlled and the uncontrolled mean if length has no
+effect. Beyond that, the lengths do not tell the effect of length from the effect of the value, and the
+controlled mean is not measured. The ratio depends on lengths alone, so that a sample is never chosen by its
+outcomes."""
+
 EDGE = 1e-6
 """Strata whose mean is this close to 0 or 1 have no variation."""
+
+MAX_GROUPS = 400
+"""Maximum number of refits. With more clusters, several of them are left out together."""
+_BINOMIAL_VARIANCE = 0.2
+_STEPS = 60
+_LONGEST_STEP = 2.0
+_FARTHEST_INTERCEPT = 30.0
 
 
 @dataclass(frozen=True)
 class LengthControl:
     """A fitted length term, and the outcomes without it."""
 
+    outcomes: Floats
+    lengths: Floats
+    """Length term of each unit, 0 at the reference."""
+    spread: float
+    """Sum of squares of the length term within strata, with the prior's share."""
     held_equal: Floats
-    """Each outcome minus the part explained by its length difference. The mean over a stratum is the model's
-    expectation for equal lengths. Single values may be outside [0, 1]."""
+    """Each outcome minus the part explained by its length difference from the reference. The mean over a
+    stratum is the model's expectation at the reference. Single values may be outside [0, 1]."""
     coefficient: float
     """Log odds per unit of tanh."""
+    group: NDArray[np.int64]
+    """Shape (units,). Group of clusters that each unit is left out with."""
+    refitted: Floats
+    """Shape (groups, units). `held_equal` by the fit without each group."""
 
 
 def hold_length_equal(
-    outcomes: ArrayLike, differences: ArrayLike, strata: Sequence[str], *, ridge: float = RIDGE
+    outcomes: ArrayLike,
+    differences: ArrayLike,
+    strata: Sequence[str],
+    *,
+    reference: float = 0.0,
+    clusters: Sequence[Hashable] | None = None,
+    ridge: float = RIDGE,
 ) -> LengthControl:
     """Fit the length term and remove it from the outcomes.
 
@@ -49,17 +81,24 @@ def hold_length_equal(
             one side, absolute if the outcome is a difference between sides.
         strata: Stratum of each unit. Strata with outcomes of only 0 or only 1 carry no information about
             length and are left as they are.
+        reference: Length difference at which outcomes are expected, in the same unit. If absolute differences
+            occur by chance alone, their mean over controls is a better reference than 0, which no unit has.
+        clusters: Cluster of each unit. Default: every unit is independent of the others.
         ridge: Precision of the prior on the coefficient.
     """
-    y, x = np.asarray(outcomes, dtype=float), saturated(differences)
-    names = np.asarray(strata)
-    groups = [names == name for name in sorted(set(strata))]
-    informative = [group for group in groups if EDGE < y[group].mean() < 1 - EDGE]
-    coefficient = _coefficient([(y[group], x[group]) for group in informative], ridge)
-    held = y.copy()
-    for group in informative:
-        held[group] -= _explained(y[group], x[group], coefficient)
-    return LengthControl(held, coefficient)
+    y, d = np.asarray(outcomes, dtype=float), np.asarray(differences, dtype=float)
+    scale = float(np.sqrt(np.mean(d**2))) if len(d) else 0.0
+    x = saturated(d)
+    centre = float(np.tanh(reference / scale)) if scale else 0.0
+    _, stratum = np.unique(np.asarray(strata), return_inverse=True)
+    group = _groups(len(y), clusters)
+    kept = (np.arange(int(group.max()) + 1)[:, None] != group[None, :]).astype(float)
+    weights = np.vstack([np.ones(len(y)), kept])
+    held, coefficients = _fit(y, x - centre, stratum.astype(np.int64), weights, ridge)
+    x = x - centre
+    spread = sum(float(((x[own] - x[own].mean()) ** 2).sum()) for own in _members(stratum))
+    spread += ridge / _BINOMIAL_VARIANCE
+    return LengthControl(y, x, spread, held[0], float(coefficients[0]), group, held[1:])
 
 
 def saturated(differences: ArrayLike) -> Floats:
@@ -69,46 +108,106 @@ def saturated(differences: ArrayLike) -> Floats:
     return np.asarray(np.tanh(d / scale), dtype=float) if scale else np.zeros_like(d)
 
 
-def _explained(y: Floats, x: Floats, coefficient: float) -> Floats:
-    from scipy.special import expit
+def controlled_interval(control: LengthControl, members: Sequence[int]) -> Interval:
+    """Estimate the mean over a slice with lengths held equal.
 
-    intercept = _intercept(y, x, coefficient)
-    return np.asarray(expit(intercept + coefficient * x) - expit(intercept), dtype=float)
+    Args:
+        control: The fit over all units.
+        members: Indices of the units of the slice.
+
+    Returns:
+        The bounds are `None` if the controlled mean is not measured: fewer than `MIN_CLUSTERS` clusters,
+        outcomes that mostly repeat one value, or an `inflation` above `WIDEST`.
+    """
+    inside = np.asarray(members, dtype=np.int64)
+    value = float(control.held_equal[inside].mean())
+    owners = control.group[inside]
+    own = np.unique(owners)
+    not_measured = Interval(value, None, None, len(own))
+    lumpy = len(own) < MIN_CLUSTERS or is_lumpy(control.outcomes[inside])
+    if lumpy or inflation(control, members) > WIDEST:
+        return not_measured
+    left_out = control.group[None, inside] != np.arange(len(control.refitted))[:, None]
+    counts = left_out.sum(axis=1)
+    without = (control.refitted[:, inside] * left_out).sum(axis=1) / counts
+    total = _jackknife_error(without)
+    pseudo = value + (len(own) - 1) * (value - without[own])
+    interval = transformed_interval(value, pseudo)
+    # Units outside the slice contribute through the coefficient alone. Their part widens both sides alike.
+    factor = max(1.0, total / (float(np.std(pseudo, ddof=1)) / sqrt(len(own)) or total))
+    assert interval.low is not None
+    assert interval.high is not None
+    low, high = value - factor * (value - interval.low), value + factor * (interval.high - value)
+    return Interval(value, low, high, len(own))
 
 
-def _coefficient(strata: Sequence[tuple[Floats, Floats]], ridge: float) -> float:
-    """Find the root of the profile score. It is the only one, because the likelihood is concave."""
-    from scipy.optimize import brentq
-    from scipy.special import expit
+def inflation(control: LengthControl, members: Sequence[int]) -> float:
+    """Return how many times the control of length widens the interval of a slice's mean, if it has no effect.
 
-    def score(coefficient: float) -> float:
-        total = -ridge * coefficient
-        for y, x in strata:
-            total += float((x * (y - expit(_intercept(y, x, coefficient) + coefficient * x))).sum())
-        return total
-
-    at_zero = score(0.0)
-    if abs(at_zero) < 1e-9:
-        return 0.0
-    bound = 1.0 if at_zero > 0 else -1.0
-    while score(bound) * at_zero > 0:
-        bound *= 2
-    return float(brentq(score, 0.0, bound, xtol=1e-10))
+    With lengths x, their mean m over the n units of the slice, and S the sum of squares within strata:
+    `sqrt(1 + n m² / S)`.
+    """
+    lengths = control.lengths[np.asarray(members, dtype=np.int64)]
+    return sqrt(1 + len(lengths) * float(lengths.mean()) ** 2 / max(control.spread, 1e-12))
 
 
-def _intercept(y: Floats, x: Floats, coefficient: float) -> float:
-    """Find the intercept at which a stratum's expectations sum to its outcomes."""
-    from scipy.optimize import brentq
+def _jackknife_error(without: Floats) -> float:
+    n = len(without)
+    return sqrt((n - 1) / n * float(((without - without.mean()) ** 2).sum()))
+
+
+def _members(stratum: NDArray[np.int64]) -> list[NDArray[np.bool_]]:
+    return [stratum == s for s in range(int(stratum.max()) + 1)]
+
+
+def _groups(units: int, clusters: Sequence[Hashable] | None) -> NDArray[np.int64]:
+    places: dict[Hashable, int] = {}
+    names: Sequence[Hashable] = range(units) if clusters is None else clusters
+    index = [places.setdefault(name, len(places)) for name in names]
+    return np.asarray(index, dtype=np.int64) % MAX_GROUPS
+
+
+def _fit(
+    y: Floats, x: Floats, stratum: NDArray[np.int64], weights: Floats, ridge: float
+) -> tuple[Floats, Floats]:
+    """Fit the model once per row of weights, by Newton's method on intercepts and coefficient.
+
+    Args:
+        y: Shape (units,). Outcomes.
+        x: Shape (units,). Length term, 0 at the reference.
+        stratum: Shape (units,). Index of each unit's stratum.
+        weights: Shape (fits, units).
+        ridge: Precision of the prior on the coefficient.
+
+    Returns:
+        Outcomes without the length term, shape (fits, units), and coefficients, shape (fits,).
+    """
     from scipy.special import expit, logit
 
-    middle, reach = float(logit(y.mean())), abs(coefficient) + 1e-6
-    if not coefficient:
-        return middle
-    return float(
-        brentq(
-            lambda intercept: float((expit(intercept + coefficient * x) - y).sum()),
-            middle - reach,
-            middle + reach,
-            xtol=1e-12,
-        )
-    )
+    columns = _members(stratum)
+    sizes = np.stack([weights[:, c].sum(axis=1) for c in columns], axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = np.stack([(weights[:, c] * y[c]).sum(axis=1) for c in columns], axis=1) / sizes
+    informative = (means > EDGE) & (means < 1 - EDGE)
+    intercepts = logit(np.where(informative, means, 0.5))
+    coefficient = np.zeros(len(weights))
+    active = weights * informative[:, stratum]
+    for _ in range(_STEPS):
+        expected = expit(intercepts[:, stratum] + coefficient[:, None] * x)
+        residual, slope = active * (y - expected), active * expected * (1 - expected)
+        gradient = np.stack([residual[:, c].sum(axis=1) for c in columns], axis=1)
+        curvature = np.stack([slope[:, c].sum(axis=1) for c in columns], axis=1) + 1e-12
+        cross = np.stack([(slope[:, c] * x[c]).sum(axis=1) for c in columns], axis=1)
+        score = (residual * x).sum(axis=1) - ridge * coefficient
+        # The coefficient by the Schur complement of the intercepts.
+        information = (slope * x**2).sum(axis=1) + ridge - (cross**2 / curvature).sum(axis=1)
+        step = (score - (cross * gradient / curvature).sum(axis=1)) / np.maximum(information, 1e-9)
+        step = np.clip(step, -_LONGEST_STEP, _LONGEST_STEP)
+        moves = np.clip((gradient - cross * step[:, None]) / curvature, -_LONGEST_STEP, _LONGEST_STEP)
+        coefficient = coefficient + step
+        intercepts = np.clip(intercepts + moves, -_FARTHEST_INTERCEPT, _FARTHEST_INTERCEPT)
+        if max(float(np.abs(step).max()), float(np.abs(moves).max())) < 1e-10:
+            break
+    base = intercepts[:, stratum]
+    explained = expit(base + coefficient[:, None] * x) - expit(base)
+    return y - explained * informative[:, stratum], coefficient
