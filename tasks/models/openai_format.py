@@ -115,9 +115,9 @@ REFUSAL_FINISHES = (
     "content_filter",
     "refusal",
     "safety",
+    "sensitive",
     "guardrail_intervened",
     "prohibited_content",
-    "sensitive",
 )
 """Values of `finish_reason` with which servers mark that a filter or the model itself refused."""
 FAILED_FINISHES = ("error", "network_error", "insufficient_system_resource")
