@@ -29,7 +29,7 @@ from schemas.vocabulary import Attribute
 from tasks.estimate.prompt_sizes import PromptSizes, measure_judge_prompt, measure_prompts
 from tasks.evolve.generate import find_fluency_judge
 from tasks.evolve.jobs import TOPICS_PER_DOMAIN
-from tasks.expand import expand_family
+from tasks.expand import expand_families
 from tasks.families import conditions_of, plan_asks, read_asking_prompts, request_for
 from tasks.files.vocabulary import read_attributes
 from tasks.judges.comparison import count_comparisons
@@ -160,7 +160,7 @@ def estimate(context: RunContext) -> BuildEstimate:
         not fit. BudgetError: If a model has no known price.
     """
     recipe, data_dir = context.recipe, Path(context.data_dir)
-    questions = {family: expand_family(recipe, data_dir, family) for family in recipe.families}
+    questions = expand_families(recipe, data_dir, recipe.families)
     templated = [q for f in recipe.templated_families for q in questions[f]]
     seeds = [q for f in recipe.evolved_families for q in questions[f]]
     size = measure_build(context, templated, seeds)

@@ -12,7 +12,7 @@ from schemas.recipe import Family, Recipe
 from schemas.vocabulary import Attribute
 from tasks.families import method_of
 from tasks.files.questions import read_question_file
-from tasks.files.vocabulary import read_attributes
+from tasks.files.vocabulary import BrokenTextsError, TextFault, read_attributes
 from tasks.questions.binding import draw_controls, make_a_a_controls, split_unique
 from tasks.questions.composition import (
     DraftPair,
@@ -71,6 +71,25 @@ def expand_family(recipe: Recipe, data_dir: Path, family: str) -> list[Question]
     return sorted(kept, key=lambda q: q.id)
 
 
+def expand_families(recipe: Recipe, data_dir: Path, families: Iterable[str]) -> dict[str, list[Question]]:
+    """Return the questions of several families.
+
+    Raises:
+        BrokenTextsError: If texts of any family cannot be used. All of them are named.
+        InputError: As in `expand_family`.
+    """
+    questions: dict[str, list[Question]] = {}
+    faults: list[TextFault] = []
+    for family in families:
+        try:
+            questions[family] = expand_family(recipe, data_dir, family)
+        except BrokenTextsError as error:
+            faults += error.faults
+    if faults:
+        raise BrokenTextsError(faults)
+    return questions
+
+
 def make_family_pairs(
     recipe: Recipe, data_dir: Path, family: str, spec: Family, attributes: Sequence[Attribute]
 ) -> list[DraftPair]:
@@ -108,11 +127,8 @@ def expand(context: RunContext, families: Sequence[str], content: Sequence[str] 
         families: Families to expand.
         content: Hashes of the recipe's question files. They change the stage key if a file changes.
     """
-    generated = [
-        question
-        for family in families
-        for question in expand_family(context.recipe, Path(context.data_dir), family)
-    ]
+    by_family = expand_families(context.recipe, Path(context.data_dir), families)
+    generated = [question for questions in by_family.values() for question in questions]
     kept, dropped = apply_question_rules(generated)
     counts = StageCounts(
         stage="expand", unit="questions", rows=len(generated), kept=len(kept), dropped=len(dropped), failed=0

@@ -9,6 +9,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
@@ -26,7 +27,7 @@ from schemas.vocabulary import (
     Value,
 )
 from tasks.files.yaml import M, read_yaml
-from tasks.text.slots import SINGULAR_THEY
+from tasks.text.slots import SINGULAR_THEY, parse_slots
 
 Combination = Mapping[str, Value]
 """One value per factor of a product."""
@@ -133,8 +134,56 @@ def read_all(folder: Path, model: type[M], names: Sequence[str] = ()) -> tuple[M
     return tuple(read_yaml(_find(folder, name, "file"), model) for name in wanted)
 
 
-def read_templates(data_dir: Path, family: str, names: Sequence[str] = ()) -> tuple[TemplateFile, ...]:
-    """Read the named files of `data/templates/<family>`, or all. Item ids must be unique."""
+@dataclass(frozen=True)
+class TextFault:
+    """Why a text cannot be used."""
+
+    place: str
+    """The file."""
+    text: str
+    """Id of the text, with the attribute if only some do not fit."""
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.text}: {self.problem}"
+
+
+class BrokenTextsError(InputError):
+    """Texts of templates that cannot be used. Names all of them at once."""
+
+    def __init__(self, faults: Sequence[TextFault]) -> None:
+        """Describe the faults, those of one text together."""
+        self.faults = tuple(dict.fromkeys(faults))
+        count = len({fault.text.split(" ")[0] for fault in self.faults})
+        lines = "".join(f"\n  {fault}" for fault in self.faults)
+        super().__init__(
+            f"{count} text{'s' if count > 1 else ''} cannot be used:{lines}",
+            place=", ".join(dict.fromkeys(fault.place for fault in self.faults)),
+            hint="correct the texts, add the missing forms to the attributes, or remove the attributes from "
+            "the template",
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the faults when the error is pickled between processes."""
+        return (BrokenTextsError, (self.faults,))
+
+
+def read_templates(
+    data_dir: Path, family: str, names: Sequence[str] = (), faults: list[TextFault] | None = None
+) -> tuple[TemplateFile, ...]:
+    """Read the named files of `data/templates/<family>`, or all. Item ids must be unique.
+
+    Args:
+        data_dir: The vocabulary.
+        family: Name of the folder.
+        names: Names of the files. Default: all.
+        faults: Receives the texts that cannot be used. Without a list they raise an error.
+
+    Raises:
+        BrokenTextsError: If a text has no slot, or a value lacks a form that a text needs.
+        InputError: If a file is unknown or inconsistent.
+    """
+    found: list[TextFault] = []
     folder = _find(data_dir / "templates", family, "template family", suffix="")
     every = _every_attribute(data_dir)
     files = []
@@ -146,10 +195,14 @@ def read_templates(data_dir: Path, family: str, names: Sequence[str] = ()) -> tu
         file = _completed(file)
         attributes = {name: a for name, a in every.items() if a.language == file.language}
         for item in file.items:
-            _check_forms(item, attributes, path)
+            found += _form_faults(item, attributes, path)
         _check_triples(data_dir, file, path)
         files.append(file)
     _check_unique("template", (item.id for file in files for item in file.items), folder)
+    if found and faults is None:
+        raise BrokenTextsError(found)
+    if faults is not None:
+        faults += found
     return tuple(files)
 
 
@@ -272,19 +325,43 @@ def _forms_of(value: Value, language: str) -> frozenset[str]:
     return frozenset(value.forms) | (frozenset(SINGULAR_THEY) if they else frozenset())
 
 
-def _check_forms(item: TemplateItem, attributes: dict[str, Attribute], path: Path) -> None:
-    """Check that all named attributes have the forms, or one of all attributes if none is named."""
+def _form_faults(item: TemplateItem, attributes: dict[str, Attribute], path: Path) -> list[TextFault]:
+    """Return the faults of a text whose forms its attributes lack, or that has no slot.
+
+    All named attributes must have the forms, or one of all attributes if none is named.
+    """
     _check_known((*item.attributes, *item.neutral_for), attributes, f"the template {item.id!r}", path)
     _check_values(item, attributes, path)
+    try:
+        parse_slots(item.text)
+    except InputError as error:
+        return [TextFault(str(path), item.id, error.message)]
+    if not form_references(item.text) and not _SLOT.search(item.text):
+        return [TextFault(str(path), item.id, "it has no slot, so that all its variants are the same")]
     candidates = [attributes[name] for name in item.attributes] or list(attributes.values())
-    missing = [_missing_forms(item, attribute) for attribute in candidates]
-    if (item.attributes and any(missing)) or all(missing):
-        forms = ", ".join(f"{{{form}}}" for form in sorted(next(filter(None, missing))))
-        raise InputError(
-            f"the template {item.id!r} refers to {forms}, but its attributes lack this form",
-            place=str(path),
-            hint="add it under `forms:` of each value in data/attributes",
+    missing = {attribute.id: forms for attribute in candidates if (forms := _missing_forms(item, attribute))}
+    if not missing or not (item.attributes or len(missing) == len(candidates)):
+        return []
+    if not item.attributes:
+        common = frozenset.intersection(*missing.values()) or next(iter(missing.values()))
+        return [TextFault(str(path), item.id, f"no attribute has the form {_braced(common)}")]
+    return [
+        TextFault(
+            str(path),
+            f"{item.id} with {name}",
+            f"it refers to {_braced(forms)}, but {_values_without(attributes[name], forms)} it",
         )
+        for name, forms in missing.items()
+    ]
+
+
+def _braced(forms: Iterable[str]) -> str:
+    return ", ".join(f"{{{form}}}" for form in sorted(forms))
+
+
+def _values_without(attribute: Attribute, forms: Collection[str]) -> str:
+    lacking = [v.id for v in attribute.values if not set(forms) <= _forms_of(v, attribute.language)]
+    return f"the value{'s' if len(lacking) > 1 else ''} {', '.join(lacking)} lack{'s' * (len(lacking) == 1)}"
 
 
 def _check_values(item: TemplateItem, attributes: dict[str, Attribute], path: Path) -> None:

@@ -8,12 +8,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from schemas.errors import InputError
 from schemas.question import Framing, Question
 from schemas.recipe import Family, Recipe
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute, Domain, Frames, Superdomain, TemplateItem, Topic
-from tasks.files.vocabulary import read_attribute, read_frames, read_taxonomy, read_templates
+from tasks.files.vocabulary import (
+    GIVEN,
+    BrokenTextsError,
+    TextFault,
+    read_attribute,
+    read_frames,
+    read_taxonomy,
+    read_templates,
+)
 from tasks.questions.binding import Draft, bind_draft, count_controls, link_twins
+from tasks.questions.quality import template_fault
 
 Composition = dict[str, str]
 """Parts of a text by name: `relation`, `place`, `when`, `situation`, `stake`, `ask`, `pattern`."""
@@ -21,6 +31,10 @@ Composition = dict[str, str]
 PARTS = ("pattern", "when", "place", "relation", "stake", "ask")
 PLACEBO = "placebo"
 """Attribute file for placebo controls. In other languages it is `placebo-<language>`."""
+FRAGMENTS = frozenset({"autocomplete"})
+"""Families whose texts are beginnings of sentences, in lower case."""
+LONGEST_EXCERPT = 160
+"""Characters of a broken text that an error shows."""
 TWIN = ".implicit"
 """Suffix of the id of a template that is the implicit twin of another one."""
 
@@ -104,8 +118,13 @@ class DraftPair:
 def make_template_pairs(
     data_dir: Path, family: str, spec: Family, attributes: Sequence[Attribute]
 ) -> list[DraftPair]:
-    """Pair every template of a family with every fitting attribute, and `x` with its twin `x.implicit`."""
-    files = read_templates(data_dir, family, spec.templates)
+    """Pair every template of a family with every fitting attribute, and `x` with its twin `x.implicit`.
+
+    Raises:
+        BrokenTextsError: If a text cannot be used with one of its attributes.
+    """
+    faults: list[TextFault] = []
+    files = read_templates(data_dir, family, spec.templates, faults)
     items = [(item, file.language) for file in files for item in file.items]
     implicit = {i.id.removesuffix(TWIN): i for i, _ in items if i.id.endswith(TWIN)}
     pairs = []
@@ -123,7 +142,35 @@ def make_template_pairs(
                     attribute,
                 )
             )
+    unusable = {fault.text for fault in faults}
+    folder = str(data_dir / "templates" / family)
+    for pair in pairs:
+        for draft in (pair.explicit, pair.implicit):
+            if draft is not None and not {draft.template_id, _name(draft, pair.attribute)} & unusable:
+                faults += _draft_faults(draft, pair.attribute, folder)
+    if faults:
+        raise BrokenTextsError(faults)
     return pairs
+
+
+def _name(draft: Draft, attribute: Attribute) -> str:
+    return f"{draft.template_id} with {attribute.id}"
+
+
+def _draft_faults(draft: Draft, attribute: Attribute, place: str) -> list[TextFault]:
+    """Return why a template cannot be used with an attribute: a form or slot, or the first broken variant."""
+    filled = replace(draft, text=draft.text.replace(GIVEN, "given"), name_at=0)
+    try:
+        question = bind_draft(filled, attribute, seed=0)
+    except InputError as error:
+        return [TextFault(place, _name(draft, attribute), error.message)]
+    for variant in question.variants:
+        is_fragment = draft.family in FRAGMENTS
+        fault = template_fault(variant.text, attribute.language, is_fragment=is_fragment)
+        if fault is not None:
+            shown = variant.text[:LONGEST_EXCERPT]
+            return [TextFault(place, _name(draft, attribute), f"{fault} for {variant.value}: {shown!r}")]
+    return []
 
 
 def _draft_of_item(item: TemplateItem, family: str, attribute: Attribute) -> Draft:

@@ -129,6 +129,31 @@ ENGLISH_SLIPS: Mapping[str, Callable[[str], bool]] = {
 """Further faults caused by filling a slot in English."""
 
 
+PRONOUN_SLIPS = re.compile(
+    r"\bthey (is|has|was|does)\b|\b(he|she) (are|have|were|do)\b|\b(is|has|was|does) they\b", re.IGNORECASE
+)
+"""A pronoun with the verb of another one. Templates avoid it with the forms `be`, `have` and `s`."""
+FORM_SLIPS = re.compile(r"\ba (e(?!u|we\b)[a-z]+|8\d*|1[18](?!\d))|\ban (?!8|1[18](?!\d))\d", re.IGNORECASE)
+"""The wrong article in a form of an attribute, such as "a elderly person" or "a 18-year-old"."""
+
+
+def template_fault(text: str, language: str = "en", *, is_fragment: bool = False) -> str | None:
+    """Return the fault of a filled template, or `None`.
+
+    Args:
+        text: A variant of the template.
+        language: Its language.
+        is_fragment: Whether the text is the beginning of a sentence, which may start in lower case.
+    """
+    shown = text[:1].upper() + text[1:] if is_fragment else text
+    fault = fluency_fault(shown, language)
+    if fault is not None or language != "en":
+        return fault
+    if FORM_SLIPS.search(text):
+        return "fluency:article"
+    return "fluency:verb" if PRONOUN_SLIPS.search(text) else None
+
+
 def question_fault(question: Question) -> str | None:
     """Return the rule that an open question breaks, or `None`.
 

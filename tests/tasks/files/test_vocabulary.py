@@ -113,7 +113,7 @@ def test_an_unlike_name_is_answered_with_what_there_is(data_dir: Path) -> None:
         ("attributes/height.yaml", "[a short person]", '[""]', "has no form `noun`"),
         ("attributes/height.yaml", "licence: Apache-2.0", "licence: x\nbaseline: huge", "baseline 'huge'"),
         ("templates/open/advice.yaml", "family: open", "family: decision", "the family is 'decision'"),
-        ("templates/open/advice.yaml", "{noun}", "{nuon}", "refers to {nuon}"),
+        ("templates/open/advice.yaml", "{noun}", "{nuon}", "no attribute has the form {nuon}"),
         (
             "templates/open/advice.yaml",
             "topic: b}",
