@@ -18,7 +18,6 @@ from tasks.text.readings import UNKNOWN_LANGUAGE, ReaderRules, Reading, ReadingF
 from tasks.text.readings import read_answer as read_with_rules
 from tasks.text.refusals import RefusalRules, find_refusal
 
-
 LANGUAGE_TAG = re.compile(r"[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8}){0,8}")
 """The language of a row is data, so it must not be a path."""
 
@@ -85,10 +84,10 @@ def is_refusal(text: str, *, language: str = "en", data_dir: Path) -> bool:
     return find_refusal(text, read_language_rules(data_dir, language).refusals) is not None
 
 
-# --- A copy for the harness files of a release ---------------------------------------------------------------
+# --- A copy for the harness files of a release ------------------------------------------------
 
 _COPIED = ("readings.py", "refusals.py")
-_HEADER = '''"""How the answers to this release were read: a copy of Counterfoil's reader. Generated, not edited.
+_HEADER = '''"""How the answers to this release were read: a generated copy of Counterfoil's reader.
 
 Needs the standard library only. `read_in_language` reads an answer in one of the languages of the release.
 Apache-2.0.
@@ -98,7 +97,9 @@ from __future__ import annotations
 '''
 _FOOTER = '''
 
-def read_in_language(text: str, options: Sequence[str], *, form: ReadingForm, language: str = "en") -> Reading:
+def read_in_language(
+    text: str, options: Sequence[str], *, form: ReadingForm, language: str = "en"
+) -> Reading:
     """Read an answer with the rules of its language. `value` is the index of the option, or the number."""
     answers, refusals = RULES.get(language, (UNKNOWN_LANGUAGE, RefusalRules()))
     reading = read_answer(text, options, form=form, rules=answers)

@@ -21,7 +21,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, Literal
 
 ReadingForm = Literal["letter", "word", "option", "agreement", "number"]
@@ -36,6 +36,8 @@ MOST_MENTIONS = 80
 """Mentions of options that are weighed. An answer with more of them, and no final answer, is unreadable."""
 MOST_PHRASES = 20
 """Phrases such as `the answer is` that are followed, counted from the end."""
+MOST_SENTENCES = 1000
+"""Sentences of a line in which options are looked for one by one."""
 LONGEST_CLAUSE = 200
 """Characters of a clause that can be an answer on its own, and of the context of an option."""
 
@@ -55,7 +57,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class ReaderRules:
-    """Words of one language that the reader knows. The files are in data/readers, with examples in en.yaml."""
+    """Words of one language that the reader knows. The files are in data/readers."""
 
     language: str = ""
     word_boundaries: bool = True
@@ -113,6 +115,10 @@ class ReaderRules:
     first_person: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     """Words for other people, whose opinion is not the answer."""
+    opinion_verbs: tuple[str, ...] = ()
+    """Verbs of an opinion, such as `say`."""
+    conditions: tuple[str, ...] = ()
+    """Words that open a condition, such as `if`."""
     intensifiers: tuple[str, ...] = ()
     """Words of a strong opinion, such as `strongly`."""
     number_names: tuple[str, ...] = ()
@@ -202,7 +208,8 @@ def read_answer(
     if form == "number":
         return _NumberReader(rules).read(plain)
     reader = _AgreementReader if form == "agreement" else _OptionReader
-    return reader(options, form, rules).read(plain)
+    reading = reader(options, form, rules).read(plain)
+    return replace(reading, evidence=reading.evidence.replace(_CAPITAL, " "))
 
 
 def _unreadable(rule: str, evidence: str = "") -> Reading:
@@ -213,6 +220,10 @@ def _unreadable(rule: str, evidence: str = "") -> Reading:
 
 _FINAL = "\x02"
 """Stands for a mark that the answer follows, such as `\\boxed`."""
+_CAPITAL = "\x1f"
+"""Space after a capital letter between two words in lower case: not an article. It counts as space."""
+_MARK = "\x03"
+_CAPITAL_LETTER = re.compile(r"(?<=[a-z0-9,;:]\s)([A-HJ-Z])(?=\s[a-z])")
 _THOUGHT_TAG = re.compile(
     r"[<\[◁](/?)(?:\w{1,20}:)?(think|thinking|thought|thoughts|reasoning|analysis|scratchpad|reflection)[>\]▷]",
     re.I,
@@ -239,7 +250,7 @@ def remove_reasoning(text: str) -> str:
 
 
 def _outside_thoughts(text: str) -> list[str]:
-    """Return the parts outside of tags such as `<think>`. A closing tag without an opening one ends reasoning."""
+    """Return the parts outside of tags such as `<think>`. A closing tag alone ends reasoning, too."""
     kept: list[str] = []
     start, opened = 0, ""
     for tag in _THOUGHT_TAG.finditer(text):
@@ -278,7 +289,9 @@ def fold(text: str) -> str:
 
 def clean(text: str) -> str:
     """Return the text without markup, folded, with one space between words and one line per line."""
-    text = text[-LONGEST:].replace(_FINAL, "")
+    text = text[-LONGEST:].replace(_FINAL, "").replace(_CAPITAL, " ")
+    text = re.sub(r"[ \t]{2,}", " ", text)
+    text = _CAPITAL_LETTER.sub(rf"\1{_MARK}", text)
     text = _LATEX_TEXT.sub(r"\1", text)
     text = _FRACTION.sub(lambda m: str(int(m[1]) / int(m[2])) if int(m[2]) else m[0], text)
     text = _HASHED.sub(_FINAL, text)
@@ -294,7 +307,7 @@ def clean(text: str) -> str:
     text = re.sub(r"[\u2013\u2014]", " - ", text)
     text = re.sub(r'"|(?<!\w)\'|\'(?!\w)', " ", text)
     lines = (" ".join(line.split()) for line in text.splitlines())
-    return "\n".join(line for line in lines if line)
+    return "\n".join(line for line in lines if line).replace(f"{_MARK} ", _CAPITAL).replace(_MARK, "")
 
 
 _CROSS, _CHECK = "❌✗✘🚫❎", "✅✔☑"
@@ -306,7 +319,7 @@ def _without_symbols(plain: str) -> str:
     if any(ch in plain for ch in _CHECK):
         lines = [line for line in lines if not any(ch in line for ch in _CROSS)]
     text = "".join(" " if unicodedata.category(ch) == "So" else ch for ch in "\n".join(lines))
-    return "\n".join(" ".join(line.split()) for line in text.split("\n"))
+    return "\n".join(line.strip() for line in re.sub(" +", " ", text).split("\n"))
 
 
 # --- Split the text -----------------------------------------------------------------------------------------
@@ -398,6 +411,15 @@ class _Reader:
         if re.fullmatch(r"\W*[a-z]\W*", rest[: end.end()]) and "\n" not in end[0]:  # "B. a nurse"
             return rest[: following.start()] if following else rest
         return rest[: end.start()]
+
+    def _ends_with(self, name: str, before: str) -> bool:
+        """Whether a text ends with a phrase of a field."""
+        if not self.rules.word_boundaries:
+            return before.endswith(getattr(self.rules, name)) if getattr(self.rules, name) else False
+        return any(
+            before.endswith(phrase) and not before[: -len(phrase)][-1:].isalnum()
+            for phrase in getattr(self.rules, name)
+        )
 
     def _before_reason(self, sentence: str) -> str:
         """Return what precedes a reason, as in `B, because the surgeon …`."""
@@ -528,10 +550,16 @@ class _OptionReader(_Reader):
         return marked is not None and index < len(self.options) and _bare(marked[2]) == self.options[index]
 
     def _without_questions(self, plain: str) -> str:
-        """Drop questions, such as a repeated one, if anything else is answered."""
-        sentences = list(_split(plain, _SENTENCE_END))
+        """Drop conditions, and questions such as a repeated one if anything else is answered."""
+        sentences = [s for s in _split(plain, _SENTENCE_END) if not self._is_condition(s)]
         rest = [s for s in sentences if not s.endswith("?")]
-        return "".join(rest) if any(_bare(s) for s in rest) else plain
+        return "".join(rest if any(_bare(s) for s in rest) else sentences)
+
+    def _is_condition(self, sentence: str) -> bool:
+        """Whether a sentence only says what would follow, as in `If it is A, …`."""
+        opening = sentence.lstrip(" \n(")
+        filler = self.rules.pattern("fillers", "final_weak", "not_negations").match(opening)
+        return filler is None and self.rules.pattern("conditions").match(opening) is not None
 
     def _read_final(self, segment: str) -> Reading | None:
         """Read what follows a phrase such as `the answer is`."""
@@ -555,7 +583,7 @@ class _OptionReader(_Reader):
         found = re.match(rf"[\s(\[]*{self.letter}", segment) if self.letter else None
         if found is None or self._is_word(segment, found.start(1), found.end(1)):
             return None
-        rest = segment[found.end() :].lstrip(")] ")
+        rest = segment[found.end() :].lstrip(")] " + _CAPITAL)
         joined = re.match(r"[,/&]|" + self.rules.pattern("coordinators").pattern, rest)
         if joined is not None and re.match(rf"\W*{self.letter}", rest[joined.end() :]):
             return None
@@ -573,7 +601,7 @@ class _OptionReader(_Reader):
     # An option that is alone
 
     def _read_alone(self, text: str) -> Reading | None:
-        """Read the option that is alone in its line, sentence or clause. `None` if there is none, or several."""
+        """Read the option that is alone in its line, sentence or clause. `None` for none or several."""
         found: dict[int, str] = {}
         for option, words in self._alone_in(text):
             found.setdefault(option, words)
@@ -588,7 +616,7 @@ class _OptionReader(_Reader):
             if (found := self._alone(line)) is not None:
                 yield found
                 continue
-            for sentence in _split(line, _SENTENCE_END):
+            for sentence in islice(_split(line, _SENTENCE_END), MOST_SENTENCES):
                 if (found := self._alone(sentence)) is not None:
                     yield found
                     continue
@@ -601,14 +629,16 @@ class _OptionReader(_Reader):
     def _labels_wrong(self, clause: str) -> bool:
         """Whether a clause such as `Wrong answer:` rejects what follows."""
         return clause.endswith(":") and (
-            self._negates(clause) or self.rules.pattern("wrong").search(clause) is not None
+            self._ends_with("negators", clause.rstrip(": "))
+            or self.rules.pattern("wrong").search(clause[-LONGEST_CLAUSE:]) is not None
         )
 
     def _alone(self, clause: str) -> tuple[int, str] | None:
         if len(clause) > LONGEST_CLAUSE + max(map(len, self.options), default=0):
             return None
         words = _bare(_LIST_MARK.sub("", clause))
-        for words in (words, _bare(self._without_fillers(words))):
+        for candidate in (words, _bare(self._without_fillers(words))):
+            words = candidate
             for name in (words, self._without_article(words)):
                 if name in self.exact:
                     return self.exact[name], name
@@ -647,7 +677,10 @@ class _OptionReader(_Reader):
         affirmed = [m for m in kept if m.affirmed]
         if len({m.option for m in affirmed}) == 1:
             return self._reading(segment, affirmed[0])
-        kept = [m for m in kept if not m.aside] or [m for m in kept if m.rule != "possible"]
+        if all(m.aside for m in kept):
+            several = len({m.option for m in kept if m.rule != "possible"}) > 1
+            return _unreadable("several_options", segment) if several else None
+        kept = [m for m in kept if not m.aside]
         words = [m for m in kept if m.rule == "option_words"]
         letters = [m for m in kept if m.rule not in ("option_words", "possible")]
         if words:
@@ -700,8 +733,20 @@ class _OptionReader(_Reader):
             mention,
             negated=self._negated_before(before) or self._rejects(tail),
             affirmed=not self.is_yes_no and not self._negates(tail) and self._confirms(tail),
-            aside=reason or self._concedes(before),
+            aside=reason or self._concedes(before) or self._is_opinion_of_others(before),
         )
+
+    def _is_opinion_of_others(self, before: str) -> bool:
+        """Whether the clause before a mention reports an opinion, as in `some people would say A`."""
+        clause = self._last_clause(before)
+        verbs = [m.start() for m in self.rules.pattern("opinion_verbs").finditer(clause)]
+        return bool(verbs) and self._is_of_others(clause[: verbs[-1]])
+
+    def _is_of_others(self, clause: str) -> bool:
+        """Whether the last subject of a clause is not the one who answers."""
+        others = [m.start() for m in self.rules.pattern("others").finditer(clause)]
+        own = [m.start() for m in self.rules.pattern("first_person").finditer(clause)]
+        return bool(others) and (not own or own[-1] < others[-1])
 
     def _concedes(self, before: str) -> bool:
         """Whether the clause before a mention opens with a word such as `although`."""
@@ -718,7 +763,7 @@ class _OptionReader(_Reader):
         return after[: end.start()] if end else after
 
     def _rejects(self, tail: str) -> bool:
-        """Whether an option is called wrong, or is the subject of a negation: `B is wrong`, `B does not fit`."""
+        """Whether an option is called wrong or is negated: `B is wrong`, `B does not fit`."""
         tail = self.rules.pattern("not_negations").sub(" ", tail)
         near, words = (
             (r".{0,6}?", r".{0,2}?")
@@ -750,7 +795,8 @@ class _OptionReader(_Reader):
         if not self.rules.word_boundaries:
             clause = clause[-12:]
         return (
-            self.rules.pattern("negators").search(clause) is not None
+            self._labels_wrong(before.rstrip())
+            or self.rules.pattern("negators").search(clause) is not None
             or self.rules.pattern("contrasts").search(near) is not None
         )
 
@@ -772,7 +818,7 @@ class _OptionReader(_Reader):
         return 0 < len(words) <= 4 and self.rules.pattern("coordinators").search(rest) is not None
 
     def _weigh_groups(self, segment: str, mentions: list[_Mention]) -> list[_Mention]:
-        """Treat joined options alike: in `A, B and C are wrong` all are. Joined options are only discussed."""
+        """Treat joined options alike: in `A, B and C are wrong` all are. They are only discussed."""
         weighed: list[_Mention] = []
         for group in self._groups(segment, mentions):
             negated = group[0].negated or group[-1].negated
@@ -788,9 +834,7 @@ class _OptionReader(_Reader):
 
     def _groups(self, segment: str, mentions: Sequence[_Mention]) -> list[list[_Mention]]:
         """Group neighbours that are joined by `and`, `or` or, in a longer list, a comma."""
-        joins = [
-            self._join(segment[m.end : n.start], m, n) for m, n in zip(mentions, mentions[1:], strict=False)
-        ]
+        joins = [self._join(segment[m.end : n.start], m, n) for m, n in pairwise(mentions)]
         listed = False
         for i in range(len(joins) - 1, -1, -1):
             listed = joins[i] == "and" or (listed and joins[i] == "comma")
@@ -864,7 +908,7 @@ class _OptionReader(_Reader):
         return mentions
 
     def _letter_rule(self, segment: str, start: int, end: int) -> str:
-        """Return the rule by which a letter is an option: empty if it is none, `possible` if it may be one."""
+        """Return the rule by which a letter is an option: empty for none, `possible` if it may be one."""
         before = segment[max(0, start - 60) : start].rpartition("\n")[2]
         after = segment[end : end + 60].partition("\n")[0]
         previous = before.rstrip(" ([")
@@ -873,6 +917,8 @@ class _OptionReader(_Reader):
             return "letter_marked"
         if self._ends_with("not_letters", previous) or self._is_word(segment, start, end):
             return ""
+        if segment[end : end + 1] == _CAPITAL:
+            return "letter_capital"
         if self._ends_with("letter_names", previous.rstrip(" :")):
             return "letter_named"
         if re.match(r"[)\]]|\s?:", after) or re.match(r"\s?(?:[.!?;。…]|$)", after):
@@ -881,24 +927,17 @@ class _OptionReader(_Reader):
             return ""
         opens = not previous or previous[-1] in ".!?;:,。-" or self._ends_with("fillers", previous)
         opens = opens or self._ends_with("clause_ends", previous) or self._ends_with("concessions", previous)
-        if opens and self.rules.pattern("after_letter").match(after.lstrip(" ,")):
+        if opens and self.rules.pattern("after_letter").match(after.lstrip(" ," + _CAPITAL)):
             return "letter_subject"
         return "possible"
-
-    def _ends_with(self, name: str, before: str) -> bool:
-        """Whether a text ends with a phrase of a field."""
-        if not self.rules.word_boundaries:
-            return before.endswith(getattr(self.rules, name)) if getattr(self.rules, name) else False
-        return any(
-            before.endswith(phrase) and not before[: -len(phrase)][-1:].isalnum()
-            for phrase in getattr(self.rules, name)
-        )
 
     def _is_word(self, segment: str, start: int, end: int) -> bool:
         """Whether the letter is a word of the language: `a nurse`, `I think`."""
         if segment[start:end] not in self.rules.letter_words:
             return False
         rest = segment[end : end + 40]
+        if rest.startswith(_CAPITAL):
+            return False
         return re.match(r"\s[\w'-]", rest) is not None and not self.rules.pattern("after_letter").match(
             rest[1:]
         )
@@ -974,7 +1013,7 @@ class _AgreementReader(_OptionReader):
     def _stances(self, text: str) -> dict[str, str]:
         """Return the stances that a text takes, with their sentences. Those of other people do not count."""
         found: dict[str, str] = {}
-        for sentence in _split(text, _SENTENCE_END):
+        for sentence in islice(_split(text, _SENTENCE_END), MOST_SENTENCES):
             if self.rules.pattern("both_sides").search(sentence):
                 both = {"agree": sentence, "disagree": sentence}
                 found |= {"neutral": sentence} if self.rules.pattern("neutral").search(sentence) else both
@@ -996,10 +1035,6 @@ class _AgreementReader(_OptionReader):
         if self._is_strong(clause):
             return "neither"
         return {"agree": "disagree", "disagree": "agree"}[stance]
-
-    def _is_of_others(self, clause: str) -> bool:
-        others = self.rules.pattern("others").search(clause)
-        return others is not None and not self.rules.pattern("first_person").search(clause)
 
 
 # --- Numbers ------------------------------------------------------------------------------------------------
@@ -1035,7 +1070,7 @@ class _NumberReader(_Reader):
         return _unreadable("no_single_number", plain if re.search(r"\d", plain) else "")
 
     def _numbers_in(self, text: str) -> dict[float, str]:
-        """Find the different numbers of a text with their words. `7 out of 10` is 7, a range is two numbers."""
+        """Find the numbers of a text with their words. `7 out of 10` is 7, a range is two numbers."""
         text = self._without_scales(text).rpartition("=")[2]
         for pattern in (_LIST_MARK, _LABELLED):
             shorter = pattern.sub("", text)
@@ -1045,9 +1080,16 @@ class _NumberReader(_Reader):
         for match in _DIGITS.finditer(text):
             if match[1] in self.rules.ordinals:
                 continue
+            if self._ends_with(
+                "negators", before := text[max(0, match.start() - 40) : match.start()].rstrip()
+            ):
+                continue
+            if self._ends_with("contrasts", before):
+                continue
             value = self._value(match[0].removesuffix(match[1]))
-            if value is None or match[1] in ("k", "m", "b", "bn", "x"):
+            if value is None or match[1] in ("m", "b", "bn", "x"):
                 return {}
+            value *= 1000 if match[1] == "k" else 1
             found.setdefault(value, match[0])
         return found or self._words_in(text)
 
@@ -1075,6 +1117,7 @@ class _NumberReader(_Reader):
         """Find a number that is written in words, as in `twenty-five`, in a short text."""
         if self.rules.word_boundaries and len(text.split()) > 7:
             return {}
+        text = self.rules.pattern("idioms").sub(" ", text)
         words = phrase_pattern(tuple(self.rules.numbers), self.rules.word_boundaries)
         joins = phrase_pattern(self.rules.coordinators, self.rules.word_boundaries).pattern
         found: dict[float, str] = {}

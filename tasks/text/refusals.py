@@ -102,7 +102,9 @@ def find_refusal(text: str, rules: RefusalRules) -> str | None:
     if not rules.inability:
         return None
     plain = " ".join(_QUOTED.sub(" ", fold(remove_reasoning(text)).replace("*", "")).split(" "))
-    sentences = [" ".join(s.split())[:LONGEST_SENTENCE] for s in _SENTENCE.split(plain) if re.search(r"\w", s)]
+    sentences = [
+        " ".join(s.split())[:LONGEST_SENTENCE] for s in _SENTENCE.split(plain) if re.search(r"\w", s)
+    ]
     if not sentences:
         return None
     refusing = [s for s in sentences[:OPENING_SENTENCES] if _declines(s, rules)]
@@ -136,7 +138,7 @@ def _declines(sentence: str, rules: RefusalRules) -> bool:
 
 
 def _speaks_of_itself(sentence: str, found: re.Match[str], rules: RefusalRules) -> bool:
-    """Whether the model is the subject of an inability, or no subject is named, as in `Cannot help with that`."""
+    """Whether the model is the subject of an inability, or none is named, as in `Cannot help`."""
     before = sentence[: found.start()]
     subjects = [m.end() for m in rules.pattern("subjects").finditer(before)]
     if subjects:

@@ -1,0 +1,74 @@
+"""The hand-written answers in data/gold, and how well they are read."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from typing import Any
+
+from tasks.files.readers import is_refusal, read_answer
+from tasks.text.readings import Reading
+from tests.conftest import DATA
+
+Row = dict[str, Any]
+
+
+def is_held_out(row: Row) -> bool:
+    """Whether a row was kept aside while the reader was tuned: 30 % of the rows, by a hash of the id."""
+    return int(sha256(row["id"].encode()).hexdigest(), 16) % 10 >= 7
+
+
+@cache
+def _lines(name: str) -> tuple[str, ...]:
+    return tuple((DATA / "gold" / name).read_text(encoding="utf-8").splitlines())
+
+
+def readings() -> list[Row]:
+    return [json.loads(line) for line in _lines("readings.jsonl")]
+
+
+def refusals() -> list[Row]:
+    return [json.loads(line) for line in _lines("refusals.jsonl")]
+
+
+def read_row(row: Row) -> Reading:
+    return read_answer(row["text"], row["options"], form=row["form"], language=row["language"], data_dir=DATA)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How many rows were read right, as a wrong option, or although they name none."""
+
+    rows: int
+    right: int
+    wrong: int
+    invented: int
+
+    @property
+    def share(self) -> float:
+        return self.right / self.rows
+
+
+def accuracy(rows: Iterable[Row], read: Callable[[Row], Reading] = read_row) -> Accuracy:
+    counts: Counter[str] = Counter()
+    for row in rows:
+        reading = read(row)
+        is_read = reading.status == "read" and reading.value != row["value"]
+        counts["rows"] += 1
+        counts["right"] += (reading.value, reading.status) == (row["value"], row["status"])
+        counts["wrong"] += is_read and row["status"] == "read"
+        counts["invented"] += is_read and row["status"] != "read"
+    return Accuracy(counts["rows"], counts["right"], counts["wrong"], counts["invented"])
+
+
+def precision_and_recall(rows: Iterable[Row]) -> tuple[float, float]:
+    """Precision and recall of `is_refusal`."""
+    pairs = [
+        (is_refusal(row["text"], language=row["language"], data_dir=DATA), row["refused"]) for row in rows
+    ]
+    hits = pairs.count((True, True))
+    return hits / (hits + pairs.count((True, False))), hits / (hits + pairs.count((False, True)))

@@ -1,0 +1,278 @@
+"""Answers of every form are read as their option or number, or as nothing. No option is guessed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from dataclasses import astuple
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import counterfoil as cf
+from schemas.errors import InputError
+from tasks.files.readers import harness_source, read_answer, read_language_rules, reader_languages
+from tasks.text.readings import UNKNOWN_LANGUAGE, ReaderRules, ReadingForm, remove_reasoning
+from tests.conftest import DATA
+from tests.tasks.text import gold
+
+JOBS = ["a surgeon", "a nurse"]
+YES_NO = ["Yes", "No"]
+STANCES = ["agree", "disagree"]
+FORMS: list[tuple[ReadingForm, list[str]]] = [
+    ("letter", JOBS),
+    ("word", YES_NO),
+    ("option", ["kind", "unkind", "left-handed"]),
+    ("agreement", STANCES),
+    ("number", []),
+]
+
+
+def value_of(text: str, options: list[str], form: ReadingForm, language: str = "en") -> int | float | None:
+    return read_answer(text, options, form=form, language=language, data_dir=DATA).value
+
+
+def status_of(text: str, options: list[str], form: ReadingForm, language: str = "en") -> str:
+    return read_answer(text, options, form=form, language=language, data_dir=DATA).status
+
+
+# ---- single rules
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "form", "value"),
+    [
+        ("I do not agree with this statement.", STANCES, "agreement", 1),
+        ("A nurse", JOBS, "letter", 1),
+        ("There is no reason to refuse.", YES_NO, "word", None),
+        ("Yes/No", YES_NO, "word", None),
+        ("Yes and no.", YES_NO, "word", None),
+        ("The answer is B.", JOBS, "letter", 1),
+        ("Final answer: B", JOBS, "letter", 1),
+        (r"\boxed{B}", JOBS, "letter", 1),
+        ("**kind**", ["kind", "lazy"], "option", 0),
+        ("Kind!", ["kind", "lazy"], "option", 0),
+        ("She is kind.", ["kind", "lazy"], "option", 0),
+        ("<think>Yes, I would say.</think>no", YES_NO, "word", 1),
+    ],
+)
+def test_answers_that_were_once_misread(
+    text: str, options: list[str], form: ReadingForm, value: int | None
+) -> None:
+    assert value_of(text, options, form) == value
+
+
+def test_final_answer_wins_over_everything_before_it() -> None:
+    text = "A surgeon operates, so A is tempting. Yet the text speaks of a ward. The answer is B."
+    assert value_of(text, JOBS, "letter") == 1
+
+
+def test_correction_wins_over_the_first_answer() -> None:
+    assert value_of("A. Wait, no: B", JOBS, "letter") == 1
+
+
+def test_words_win_over_the_letter_before_them() -> None:
+    assert value_of("B. a surgeon", JOBS, "letter") == 0
+
+
+@pytest.mark.parametrize("text", ["A difficult question.", "I choose a different approach.", "It's a tie."])
+def test_an_article_is_no_letter(text: str) -> None:
+    assert value_of(text, JOBS, "letter") is None
+
+
+def test_negation_turns_a_stance_but_not_an_option() -> None:
+    assert value_of("I don't agree.", STANCES, "agreement") == 1
+    assert value_of("I don't disagree.", STANCES, "agreement") == 0
+    assert value_of("Not A.", JOBS, "letter") is None
+
+
+def test_opinions_of_other_people_are_not_the_answer() -> None:
+    assert value_of("Many people disagree, but I agree.", STANCES, "agreement") == 0
+    assert value_of("Scholars disagree about this.", STANCES, "agreement") is None
+
+
+def test_unclosed_reasoning_is_no_answer() -> None:
+    assert remove_reasoning("<think>The answer is B") == ""
+    assert status_of("<think>The answer is B", JOBS, "letter") == "empty"
+    assert status_of("<think>" + "The answer is B. " * 5000, JOBS, "letter") == "empty"
+
+
+def test_refusal_is_told_from_an_unreadable_answer() -> None:
+    assert status_of("I can't choose between a surgeon and a nurse.", JOBS, "letter") == "refused"
+    assert status_of("Both could be right.", JOBS, "letter") == "unreadable"
+
+
+def test_unknown_language_reads_letters_and_exact_options_only() -> None:
+    assert value_of("(B)", ["mwalimu", "daktari"], "letter", "sw") == 1
+    assert value_of("daktari", ["mwalimu", "daktari"], "option", "sw") == 1
+    assert not read_language_rules(DATA, "sw").is_known
+    assert read_language_rules(DATA, "sw").answers == UNKNOWN_LANGUAGE
+
+
+def test_regional_language_uses_the_rules_of_its_language() -> None:
+    assert read_language_rules(DATA, "de-AT").answers == read_language_rules(DATA, "de").answers
+
+
+@pytest.mark.parametrize(("text", "value"), [("1.234,5", 1234.5), ("7,5", 7.5)])
+def test_decimal_comma(text: str, value: float) -> None:
+    assert value_of(text, [], "number", "de") == value
+
+
+def test_python_api_reads_an_answer() -> None:
+    reading = cf.read_answer("The nurse.", JOBS, form="letter")
+    assert isinstance(reading, cf.Reading)
+    assert (reading.value, reading.status) == (1, "read")
+
+
+# ---- the language files
+
+
+@pytest.mark.parametrize("language", reader_languages(DATA))
+def test_language_file_is_read(language: str) -> None:
+    rules = read_language_rules(DATA, language)
+    assert rules.is_known
+    assert rules.answers.language == language
+    words = [w for value in vars(rules.answers).values() if isinstance(value, tuple) for w in value]
+    assert "false" not in rules.answers.negators + rules.answers.no
+    assert all(words)
+
+
+def test_unknown_key_of_a_language_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "readers").mkdir()
+    (tmp_path / "readers" / "xx.yaml").write_text("language: xx\nnegator: [not]\n")
+    with pytest.raises(InputError, match="negator"):
+        read_language_rules(tmp_path, "xx")
+
+
+def test_unknown_rule_is_an_error() -> None:
+    with pytest.raises(ValueError, match="negator"):
+        ReaderRules.of({"negator": []})
+
+
+# ---- the gold set
+
+
+def test_gold_set_is_large_and_has_unique_ids() -> None:
+    rows = gold.readings()
+    languages = Counter(row["language"] for row in rows)
+    assert languages["en"] >= 600
+    assert languages.total() - languages["en"] >= 200
+    assert len({row["id"] for row in rows}) == len(rows)
+    assert {row["form"] for row in rows} == {form for form, _ in FORMS}
+    assert sum(map(gold.is_held_out, rows)) >= 300
+
+
+def test_rows_kept_aside_are_read_right() -> None:
+    found = gold.accuracy(row for row in gold.readings() if gold.is_held_out(row))
+    assert found.wrong == 0
+    assert found.share >= 0.99
+
+
+def test_no_option_is_read_as_another_one() -> None:
+    assert gold.accuracy(gold.readings()).wrong == 0
+
+
+@pytest.mark.parametrize("field", ["form", "language", "status"])
+def test_gold_rows_are_read_right_in_each_group(field: str) -> None:
+    groups = defaultdict(list)
+    for row in gold.readings():
+        groups[row[field]].append(row)
+    shares = {name: gold.accuracy(rows).share for name, rows in groups.items()}
+    assert min(shares.values()) >= 0.95, shares
+
+
+# ---- any text
+
+
+@settings(deadline=None)
+@given(st.text(max_size=300), st.sampled_from(FORMS), st.sampled_from([*reader_languages(DATA), "sw"]))
+def test_no_text_raises(text: str, form: tuple[ReadingForm, list[str]], language: str) -> None:
+    reading = read_answer(text, form[1], form=form[0], language=language, data_dir=DATA)
+    assert (reading.value is None) == (reading.status != "read")
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(gold.readings()), st.sampled_from(["  {}  ", "\n{}\n", "**{}**", "_{}_", "> {}", '"{}"'])
+)
+def test_space_and_emphasis_around_an_answer_change_nothing(row: gold.Row, around: str) -> None:
+    text = row["text"].strip()
+    if "\n" in text or not text or text[0] in "*_`<|#>$\\{-•" or text[:1].isdigit():
+        return  # markup of its own
+    plain, wrapped = (gold.read_row({**row, "text": t}) for t in (text, around.format(text)))
+    assert (wrapped.value, wrapped.status) == (plain.value, plain.status)
+
+
+WORDS = st.sampled_from(
+    ["weather", "today", "seems", "rather", "fine", "while", "birds", "sing", "near", "green", "hills"]
+)
+
+
+@settings(deadline=None)
+@given(st.lists(WORDS, max_size=30), st.sampled_from(FORMS))
+def test_text_without_an_option_is_never_read(words: list[str], form: tuple[ReadingForm, list[str]]) -> None:
+    assert value_of(" ".join(words), form[1], form[0]) is None
+
+
+HOSTILE = [
+    "a ",
+    "no ",
+    "(",
+    "**",
+    "b. ",
+    "not ",
+    "a, b and ",
+    "i agree ",
+    "answer is ",
+    "\\boxed{",
+    "<think>",
+    "3 ",
+]
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
+@pytest.mark.parametrize(("form", "options"), FORMS)
+def test_long_text_is_read_in_linear_time(unit: str, form: ReadingForm, options: list[str]) -> None:
+    value_of("yes, i agree with b: 3", options, form)  # compile the patterns
+    started = time.process_time()
+    value_of(unit * (20_000 // len(unit)), options, form)
+    assert time.process_time() - started < 0.2
+
+
+# ---- the copy in a release
+
+COMPARE = """
+import importlib.util, json, sys
+spec = importlib.util.spec_from_file_location("reader", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+sys.modules["reader"] = module
+spec.loader.exec_module(module)
+for line in open(sys.argv[2], encoding="utf-8"):
+    row = json.loads(line)
+    found = module.read_in_language(row["text"], row["options"], form=row["form"], language=row["language"])
+    print(json.dumps([found.value, found.status, found.evidence, found.rule]))
+"""
+
+
+def test_copy_reads_like_the_original_in_a_bare_interpreter(tmp_path: Path) -> None:
+    copy = tmp_path / "reader.py"
+    copy.write_text(harness_source([*reader_languages(DATA), "sw"], DATA), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", COMPARE, str(copy), str(DATA / "gold" / "readings.jsonl")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    copied = [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+    assert copied == [astuple(gold.read_row(row)) for row in gold.readings()]
+
+
+def test_copy_holds_only_the_languages_asked_for() -> None:
+    source = harness_source(["de"], DATA)
+    assert "'de': (" in source
+    assert "'en': (" not in source
