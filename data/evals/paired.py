@@ -7,8 +7,10 @@ between the answers to the variants of one question. Apache-2.0.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
@@ -98,23 +100,29 @@ def seed_of(question: Question, variant: int, sample: int) -> int:
     return int(sha256(f"{question['id']}:{variant}:{sample}".encode()).hexdigest()[:7], 16)
 
 
+def load_reader() -> Any:
+    """Load reader.py from this folder by its path, because a harness may not have the folder on its path."""
+    name = f"counterfoil_reader_{sha256(str(HERE).encode()).hexdigest()[:8]}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, HERE / "reader.py")
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{HERE / 'reader.py'} cannot be loaded")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
 def read_choice(question: Question, order: Sequence[int], answer: str) -> int | None:
-    """Index of the option that an answer names by its letter or its words; none where it names none, or
-    several."""
-    said = _plain(answer)
-    options = [_plain(option["text"]) for option in question["options"]]
-    if by_letter(question):
-        letter = re.match(r"(?:(?:the )?(?:correct )?(?:answer|option)(?: is)? )?([a-z])(?: |$)", said)
-        if letter and LETTERS.index(letter.group(1).upper()) < len(order):
-            return order[LETTERS.index(letter.group(1).upper())]
-    elif said.split(" ")[0] in options:
-        return options.index(said.split(" ")[0])
-    named = [i for i, option in enumerate(options) if re.search(rf"\b{re.escape(option)}\b", said)]
-    return named[0] if len(named) == 1 else None
+    """Return the index of the option that an answer names, read like the release's own answers were.
 
-
-def _plain(text: str) -> str:
-    return " ".join(re.sub(r"[^\w\s'-]", " ", text.lower()).split())
+    `None` if the answer names no option, or several.
+    """
+    shown = [question["options"][i]["text"] for i in order]
+    form = ABOUT["families"][question["family"]]["form"]
+    language = question.get("language") or "en"
+    reading = load_reader().read_in_language(answer, shown, form=form, language=language)
+    return None if reading.value is None else order[int(reading.value)]
 
 
 # ---- measuring: answers are given variant by variant

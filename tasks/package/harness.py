@@ -16,6 +16,7 @@ from schemas.recipe import Recipe
 from schemas.release import Manifest
 from tasks.families import read_asking_prompts
 from tasks.files.questions import COLUMNS, cab_rows
+from tasks.files.readers import harness_source
 from tasks.files.tables import write_csv
 from tasks.files.vocabulary import read_attribute
 from tasks.judges.words import read_group_words, words_to_mask
@@ -48,7 +49,8 @@ def export_release(release: Path, *, format: str, out: Path) -> dict[str, Any]:
 # Harness files (evals/): a release as a task of Inspect and of lm-evaluation-harness.
 #
 # The Python files are copied unchanged and do not import this project. They read everything about a release,
-# including untrusted text, from `evals/eval.yaml`.
+# including untrusted text, from `evals/eval.yaml`. `reader.py` is the reader of the
+# build, with the rules of the release's languages.
 
 
 PYTHON = ("counterfoil_inspect.py", "paired.py")
@@ -74,6 +76,7 @@ def harness_files(recipe: Recipe, manifest: Manifest, contents: Contents, data_d
     files = {"eval.yaml": yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=1000)}
     folder = data_dir / "evals"
     files |= {name: (folder / name).read_text(encoding="utf-8") for name in PYTHON}
+    files["reader.py"] = harness_source({q.language for q in asked}, data_dir)
     for name in (name for f in families for name in kinds[f].get("lm_eval", ())):
         task = Template((folder / name).read_text(encoding="utf-8"))
         files[name] = task.substitute(name=manifest.name, version=manifest.version)

@@ -28,7 +28,6 @@ from tests.servers.hub_server import HubServer
 from tests.tasks.publish.publishing import REPO, impatient_client, publish_to
 from tests.tasks.release.example import a_question, a_response, small_build
 
-ENVIRONMENTS = os.environ.get("COUNTERFOIL_HARNESSES")
 NUMBERS = count()
 GROUPS = st.lists(st.lists(st.integers(0, 3), min_size=2, max_size=4), min_size=2, max_size=4)
 
@@ -61,6 +60,7 @@ def test_release_has_the_tasks_of_its_families(small_release: Path) -> None:
         "lm_eval_decision.yaml",
         "lm_eval_decision_likelihood.yaml",
         "paired.py",
+        "reader.py",
     }
     about = yaml.safe_load((small_release / "evals" / "eval.yaml").read_text())
     assert (about["name"], about["tag"], about["repo"]) == (
@@ -210,8 +210,10 @@ def test_every_option_is_shown_first_once(paired: Any, decision: dict[str, Any])
         ("no", 1),
         ("**No**, because", 1),
         ("I would say yes", 0),
-        ("yes and no", 0),
+        ("yes and no", None),
         ("Either yes or no", None),
+        ("There is no reason to refuse.", None),
+        ("<think>yes</think>no", 1),
         ("", None),
     ],
 )
@@ -298,20 +300,3 @@ def test_likelihoods_count_as_shares_of_the_options_shown(paired: Any, decision:
     assert doc["labels"] == ["No", "Yes"]
     _, _, shares = paired.item_of(doc, [(math.log(0.2), False), (math.log(0.6), True)])
     assert shares == pytest.approx([0.75, 0.25])
-
-
-@pytest.mark.skipif(
-    not ENVIRONMENTS,
-    reason="COUNTERFOIL_HARNESSES names no folder with the environments that benchmarks/harnesses.py makes",
-)
-def test_both_harnesses_find_what_is_there(tmp_path: Path) -> None:
-    from benchmarks import harnesses
-
-    home = Path(ENVIRONMENTS or "")
-    release = package_build(tmp_path, small_build())
-    with harnesses.serve("biased", release) as endpoint:
-        found = harnesses.run_inspect(home / "inspect" / "bin", release, endpoint, tmp_path / "out", 2)
-        found |= harnesses.run_lm_eval(home / "lm_eval" / "bin", release, endpoint, tmp_path / "out")
-    assert found["advice.words.a_a"] == 0
-    assert found["advice.words.none"] == pytest.approx(1)
-    assert found["decisions.gap.none"] == found["lm_eval.decision.gap"] == 0
