@@ -9,6 +9,7 @@ from schemas.errors import InputError
 from schemas.labels import Dropped, StageCounts
 from schemas.question import QUESTIONS, Question
 from schemas.recipe import Family, Recipe
+from schemas.tables import content_id
 from schemas.vocabulary import Attribute
 from tasks.families import method_of
 from tasks.files.questions import read_question_file
@@ -37,7 +38,7 @@ def expand_family(recipe: Recipe, data_dir: Path, family: str) -> list[Question]
     """
     spec = recipe.families[family]
     attributes = read_attributes(data_dir, spec.attributes or recipe.attributes)
-    imported = [q for file in spec.files for q in read_question_file(file, data_dir)]
+    imported, _ = split_unique(read_imported(spec, data_dir))
     wanted = spec.questions - sum(q.framing == "explicit" or q.twin_id is None for q in imported)
     chosen = (
         draw_pairs(make_family_pairs(recipe, data_dir, family, spec, attributes), max(0, wanted), recipe.seed)
@@ -69,6 +70,21 @@ def expand_family(recipe: Recipe, data_dir: Path, family: str) -> list[Question]
         )
     kept, _ = split_unique([*questions, *controls])
     return sorted(kept, key=lambda q: q.id)
+
+
+def read_imported(spec: Family, data_dir: Path) -> list[Question]:
+    """Return the questions of a family's files, repeated rows included."""
+    return [q for file in spec.files for q in read_question_file(file, data_dir)]
+
+
+def drop_repeated_rows(questions: Iterable[Question]) -> list[Dropped]:
+    """Return a dropped row for every question of a file that repeats an earlier one."""
+    _, repeated = split_unique(questions)
+    dropped = []
+    for number, question in enumerate(repeated):
+        row = drop_question(question, stage="expand", reason="repeated_row", because_of=question.id)
+        dropped.append(row.model_copy(update={"id": content_id("x", row.id, str(number))}))
+    return dropped
 
 
 def expand_families(recipe: Recipe, data_dir: Path, families: Iterable[str]) -> dict[str, list[Question]]:
@@ -130,8 +146,12 @@ def expand(context: RunContext, families: Sequence[str], content: Sequence[str] 
     by_family = expand_families(context.recipe, Path(context.data_dir), families)
     generated = [question for questions in by_family.values() for question in questions]
     kept, dropped = apply_question_rules(generated)
+    for family in families:
+        files = read_imported(context.recipe.families[family], Path(context.data_dir))
+        dropped += drop_repeated_rows(files)
+    rows = len(kept) + len(dropped)
     counts = StageCounts(
-        stage="expand", unit="questions", rows=len(generated), kept=len(kept), dropped=len(dropped), failed=0
+        stage="expand", unit="questions", rows=rows, kept=len(kept), dropped=len(dropped), failed=0
     )
     return Outcome(tables={QUESTIONS: kept}, counts=(counts,), dropped=tuple(dropped))
 
@@ -155,7 +175,7 @@ def follows_style_rules(question: Question) -> bool:
 
 STAGE = Stage(
     "expand",
-    2,
+    3,
     run=expand,
     reads=("attributes", "superdomains", "families", "controls"),
     vocabulary=(

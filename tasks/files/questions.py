@@ -104,6 +104,7 @@ def _fill(text: str, words: dict[str, str]) -> str:
 # `example` is a text with slots. CAB's own reader replaces as many of the last words of the first option as
 # another option has: `{{a man/woman}}` means "a man" and "a woman", but names of different lengths are mixed.
 # Here options are read literally. `last_words` reads them in CAB's way, for files that were written for it.
+# The value of an option is found by its words, never by its position.
 
 
 COLUMNS = (
@@ -117,23 +118,23 @@ COLUMNS = (
     "example",
 )
 NEEDED = ("attribute", "expl_impl", "superdomain", "domain", "topic", "example")
+VERB_FORMS = frozenset({"be", "have", "s"})
+"""Forms that are no words of a value."""
+TITLES = frozenset({"mr", "mrs", "ms", "mx", "dr", "prof", "mr.", "mrs.", "ms.", "mx.", "dr.", "prof."})
+MOST_ROWS = 20
+"""Failing rows that an error names."""
 MAX_CHARACTERS = 20_000
 """Maximum length of a question in characters."""
-
-
-class CabAttribute(BaseModel):
-    """Our attribute for one of CAB's, and the order of its values in a slot."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    attribute: str
-    values: tuple[str, ...]
 
 
 class CabNames(BaseModel):
     """Contents of data/imports/cab.yaml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    attributes: dict[str, CabAttribute]
+    attributes: dict[str, str]
+    """Our attribute for each of CAB's."""
+    words: dict[str, dict[str, tuple[str, ...]]] = {}
+    """Words of values that the attribute files do not have, by attribute and value."""
 
 
 def is_cab(columns: Iterable[str]) -> bool:
@@ -142,17 +143,19 @@ def is_cab(columns: Iterable[str]) -> bool:
 
 
 def read_cab(path: Path, data_dir: Path, *, last_words: bool = False) -> list[Question]:
-    """Read the questions of a file, in order and each once, with explicit and implicit twins linked.
+    """Read the questions of a file, one per row, with explicit and implicit twins linked.
 
     Args:
         path: The table.
         data_dir: The vocabulary.
         last_words: Read options in CAB's way, see above.
 
+    Returns:
+        The questions in the order of the file. Repeated rows give the same question again.
+
     Raises:
-        InputError: If a column is missing, or with the row if an attribute is unknown, a slot is broken, or
-        slots
-            differ in their number of options.
+        InputError: If a column is missing. Also with all failing rows if an attribute is unknown, a slot is
+            broken, or its options do not belong to distinct values by their words.
     """
     table = read_table_file(path)
     if missing := [name for name in NEEDED if name not in table.column_names]:
@@ -161,73 +164,109 @@ def read_cab(path: Path, data_dir: Path, *, last_words: bool = False) -> list[Qu
             place=str(path),
             hint=f"CAB's columns are: {', '.join(COLUMNS)}",
         )
-    names = read_yaml(data_dir / "imports" / "cab.yaml", CabNames)
-    known = {n.attribute: read_attribute(data_dir, n.attribute) for n in names.attributes.values()}
+    reader = _CabReader(data_dir, last_words)
     rows = table.select([c for c in COLUMNS if c in table.column_names]).to_pylist()
-    questions: dict[str, Question] = {}
+    questions: list[Question] = []
     explicit_units: dict[str, tuple[str, ...]] = {}
+    errors: list[InputError] = []
     for number, row in enumerate(rows, start=1):
-        question = _question_of(row, names, known, last_words, f"{path}, row {number}")
-        questions.setdefault(question.id, question)
-        explicit_units[question.id] = _explicit_unit(row)
-    return _link_twins(list(questions.values()), explicit_units)
+        try:
+            question = reader.question_of(row, f"{path}, row {number}")
+        except InputError as error:
+            errors.append(error)
+            continue
+        questions.append(question)
+        explicit_units.setdefault(question.id, _explicit_unit(row))
+    if errors:
+        raise _all_errors(errors)
+    unique = {q.id: q for q in reversed(questions)}
+    linked = {q.id: q for q in _link_twins(list(reversed(unique.values())), explicit_units)}
+    return [linked[q.id] for q in questions]
 
 
-def _question_of(
-    row: Mapping[str, Any],
-    names: CabNames,
-    known: Mapping[str, Attribute],
-    last_words: bool,
-    place: str,
-) -> Question:
-    name = _cell(row, "attribute").lower()
-    if name not in names.attributes:
-        raise InputError(
-            f"{name[:40]!r} is not an attribute of CAB",
-            place=place,
-            hint=f"known: {', '.join(names.attributes)}; add others in data/imports/cab.yaml",
-        )
-    attribute = known[names.attributes[name].attribute]
-    template = _template_of(_cell(row, "example"), last_words, place)
-    values = values_of(template, attribute, names.attributes[name].values, place)
-    framing = _framing(_cell(row, "expl_impl"), place)
-    try:
-        variants = expand_template(template, values)
-    except InputError as error:
-        raise InputError(error.message, place=place, hint=error.hint) from None
-    return Question(
-        id=question_id(
+def _all_errors(errors: Sequence[InputError]) -> InputError:
+    """Return one error that names every failing row."""
+    if len(errors) == 1:
+        return errors[0]
+    lines = [f"\n  {e.place}: {e.message}" for e in errors[:MOST_ROWS]]
+    rest = len(errors) - len(lines)
+    more = f"\n  and {rest} more rows" if rest else ""
+    hints = dict.fromkeys(e.hint for e in errors if e.hint)
+    return InputError(
+        f"{len(errors)} rows cannot be used:{''.join(lines)}{more}",
+        place=errors[0].place,
+        hint="; ".join(list(hints)[:3]) or None,
+    )
+
+
+class _CabReader:
+    """Makes questions of rows. Attributes are read once."""
+
+    def __init__(self, data_dir: Path, last_words: bool) -> None:
+        self._data_dir = data_dir
+        self._names = read_yaml(data_dir / "imports" / "cab.yaml", CabNames)
+        self._last_words = last_words
+        self._words: dict[str, ValueWords] = {}
+
+    def question_of(self, row: Mapping[str, Any], place: str) -> Question:
+        """Return the question of a row. Raise `InputError` if it cannot be used."""
+        words = self._value_words(_cell(row, "attribute").lower(), place)
+        attribute = words.attribute
+        template = _template_of(_cell(row, "example"), self._last_words, place)
+        framing = _framing(_cell(row, "expl_impl"), place)
+        values = values_of(template, words, place)
+        try:
+            variants = expand_template(template, values)
+        except InputError as error:
+            raise InputError(error.message, place=place, hint=error.hint) from None
+        return Question(
+            id=question_id(
+                family="open",
+                attribute=attribute.id,
+                framing=framing,
+                control="none",
+                template=template,
+                values=values,
+            ),
             family="open",
             attribute=attribute.id,
             framing=framing,
             control="none",
+            superdomain=slug(_cell(row, "superdomain")),
+            domain=slug(_cell(row, "domain")),
+            topic=slug(_cell(row, "topic")),
+            language="en",
             template=template,
             values=values,
-        ),
-        family="open",
-        attribute=attribute.id,
-        framing=framing,
-        control="none",
-        superdomain=slug(_cell(row, "superdomain")),
-        domain=slug(_cell(row, "domain")),
-        topic=slug(_cell(row, "topic")),
-        language="en",
-        template=template,
-        values=values,
-        variants=variants,
-        options=(),
-        origin="imported",
-        operator=None,
-        parent_id=None,
-        twin_id=None,
-        template_id=None,
-        composition=None,
-        round=0,
-        label="unlabelled",
-        fitness=None,
-        holdout_effect=None,
-        changed_in=None,
-    )
+            variants=variants,
+            options=(),
+            origin="imported",
+            operator=None,
+            parent_id=None,
+            twin_id=None,
+            template_id=None,
+            composition=None,
+            round=0,
+            label="unlabelled",
+            fitness=None,
+            holdout_effect=None,
+            changed_in=None,
+        )
+
+    def _value_words(self, name: str, place: str) -> ValueWords:
+        own = self._names.attributes.get(name, name)
+        if own not in self._words:
+            try:
+                attribute = read_attribute(self._data_dir, own)
+            except InputError:
+                raise InputError(
+                    f"{name[:40]!r} is not an attribute of CAB or of the vocabulary",
+                    place=place,
+                    hint=f"CAB has: {', '.join(self._names.attributes)}; add others in data/attributes, or "
+                    "under another name in data/imports/cab.yaml",
+                ) from None
+            self._words[own] = ValueWords(attribute, self._names.words.get(own, {}))
+        return self._words[own]
 
 
 def _cell(row: Mapping[str, Any], name: str) -> str:
@@ -269,48 +308,119 @@ def replace_last_words(slot: Slot) -> str:
     return str(Slot(tuple(" ".join(words) for words in options)))
 
 
-def values_of(
-    template: str, attribute: Attribute, published: Sequence[str], place: str = ""
-) -> tuple[str, ...]:
-    """Return the value of each option.
+class ValueWords:
+    """The words by which an attribute's values are recognised."""
 
-    If the options of a slot each match the forms of exactly one value, these are the values. Otherwise they
-    are `published`, CAB's order.
+    def __init__(self, attribute: Attribute, more: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Collect the words of the attribute's file and `more` words by value."""
+        self.attribute = attribute
+        self._whole: dict[str, set[str]] = defaultdict(set)
+        self._single: dict[str, set[str]] = defaultdict(set)
+        self._given: dict[str, set[str]] = defaultdict(set)
+        for value in attribute.values:
+            for form, texts in value.forms.items():
+                for text in texts if form not in VERB_FORMS else ():
+                    self._add(value.id, text)
+                    if form == "name":
+                        self._given[_bare(text).split()[0]].add(value.id)
+            for text in (value.id, value.id.replace("_", " "), value.title, *(more or {}).get(value.id, ())):
+                self._add(value.id, text)
+
+    def _add(self, value: str, text: str) -> None:
+        bare = _bare(text)
+        for spelling in {bare, bare.removesuffix(" person")} - {""}:
+            self._whole[spelling].add(value)
+            if " " not in spelling:
+                self._single[spelling].add(value)
+
+    def owners(self, option: str) -> set[str]:
+        """Return the values that an option's words belong to. Empty if they are unknown.
+
+        The whole option counts first, then a given name at its start, then single words.
+        """
+        bare = _bare(option)
+        if bare in self._whole:
+            return set(self._whole[bare])
+        words = re.findall(r"[\w'-]+", bare)
+        first = next((w for w in words if w not in TITLES), "")
+        if first in self._given:
+            return set(self._given[first])
+        found = [self._single[w] for w in words if w in self._single]
+        return set.intersection(*found) if found else set()
+
+
+def values_of(template: str, words: ValueWords, place: str = "") -> tuple[str, ...]:
+    """Return the value of each option by its words. Option *i* of every slot belongs to the same value.
 
     Raises:
-        InputError: If slots differ in their number of options, or if `published` does not fit it.
+        InputError: If slots differ in their number of options, two slots contradict each other, two options
+            belong to one value, or no slot has a known word for an option.
     """
     slots = [part for part in parse_slots(template) if isinstance(part, Slot)]
+    attribute = words.attribute
     if uneven := next((s for s in slots if len(s.options) != len(slots[0].options)), None):
-        raise InputError(f"the slots {slots[0]} and {uneven} differ in their number of options", place=place)
-    for slot in slots:
-        owners = [_owners(option, attribute) for option in slot.options]
-        if all(len(matches) == 1 for matches in owners):
-            values = tuple(next(iter(matches)) for matches in owners)
-            if len(set(values)) == len(values):
-                return values
-    if len(slots[0].options) != len(published):
         raise InputError(
-            f"the slot {slots[0]} has {len(slots[0].options)} options without a value of {attribute.id!r}",
+            f"the slots {slots[0]} and {uneven} differ in their number of options",
             place=place,
-            hint=f"CAB's order has {len(published)} values: {', '.join(published)}",
+            hint="give every slot one option per value",
         )
-    return tuple(published)
+    candidates = []
+    for i in range(len(slots[0].options)):
+        found: set[str] = set()
+        since = slots[0]
+        for slot in slots:
+            owners = words.owners(slot.options[i])
+            if found and owners and not found & owners:
+                raise InputError(
+                    f"the slots {since} and {slot} contradict each other: {since.options[i]!r} is "
+                    f"{_either(found)}, {slot.options[i]!r} is {_either(owners)}",
+                    place=place,
+                    hint="write the values of all slots in the same order",
+                )
+            if owners:
+                found, since = (found & owners or owners), slot
+        candidates.append(found)
+    values = _settle(candidates)
+    unknown = [i for i, value in enumerate(values) if value is None]
+    if unknown:
+        texts = ", ".join(repr(slots[0].options[i]) for i in unknown)
+        known = ", ".join(value.id for value in attribute.values)
+        raise InputError(
+            f"the slot {slots[0]}: {texts} cannot be matched to a value of {attribute.id!r}",
+            place=place,
+            hint=f"use words of data/attributes/{attribute.id}.yaml ({known}), or add words in "
+            "data/imports/cab.yaml",
+        )
+    chosen = tuple(str(value) for value in values)
+    for value in chosen:
+        if chosen.count(value) > 1:
+            same = [slots[0].options[i] for i, other in enumerate(chosen) if other == value]
+            raise InputError(
+                f"the slot {slots[0]}: {' and '.join(map(repr, same))} are both {value!r}",
+                place=place,
+                hint="give each option another value",
+            )
+    return chosen
 
 
-def _owners(option: str, attribute: Attribute) -> set[str]:
-    bare = _bare(option)
-    return {
-        value.id
-        for value in attribute.values
-        if bare == value.id
-        or any(bare == _bare(form) for texts in value.forms.values() for form in texts)
-        or any(bare == _bare(form).removesuffix(" person") for form in value.forms.get("noun", ()))
-    }
+def _settle(candidates: Sequence[set[str]]) -> list[str | None]:
+    """Return the only candidate of each option, leaving out those that are certain for another option."""
+    certain = {next(iter(c)) for c in candidates if len(c) == 1}
+    settled = []
+    for c in candidates:
+        rest = c if len(c) == 1 else c - certain
+        settled.append(next(iter(rest)) if len(rest) == 1 else None)
+    return settled
+
+
+def _either(values: Iterable[str]) -> str:
+    return " or ".join(sorted(values))
 
 
 def _bare(text: str) -> str:
-    return re.sub(r"^(?:an?|the)\s+", "", " ".join(text.lower().split()))
+    """Return a text in lower case without article, possessive ending and marks around it."""
+    plain = " ".join(text.lower().replace("\u2019", "'").split()).strip(".,;:!?")
+    return re.sub(r"^(?:an?|the)\s+", "", plain).removesuffix("'s")
 
 
 def slug(text: str) -> str:

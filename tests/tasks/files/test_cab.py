@@ -9,10 +9,11 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.question import Question
-from tasks.files.questions import COLUMNS, cab_rows, read_cab, replace_last_words, values_of
+from tasks.expand import drop_repeated_rows
+from tasks.files.questions import COLUMNS, ValueWords, cab_rows, read_cab, replace_last_words, values_of
 from tasks.files.vocabulary import read_attribute
 from tasks.text.slots import Slot
-from tests.conftest import DATA
+from tests.conftest import CASES, DATA
 
 PLAIN = {
     "attribute": "gender",
@@ -56,7 +57,7 @@ def test_values_follow_the_words_and_not_the_place(tmp_path: Path) -> None:
     assert question.values == ("woman", "man")
 
 
-def test_names_take_the_published_order(tmp_path: Path) -> None:
+def test_given_names_are_words_of_a_value(tmp_path: Path) -> None:
     text = "My boss {{John/Mary Ann}} calls. What now?"
     (question,) = read(tmp_path, {**PLAIN, "expl_impl": "implicit", "example": text})
     assert question.values == ("man", "woman")
@@ -114,7 +115,11 @@ def test_a_slash_in_an_option_has_no_place_in_the_format(tmp_path: Path) -> None
         ({"expl_impl": "both"}, "expl_impl"),
         ({"example": "Nothing varies here. What now?"}, "no slot"),
         ({"example": "A {{man/woman}} and {{he/she/they}}. What now?"}, "differ in their number"),
-        ({"example": "A {{red/green/blue}} thing. What now?"}, "3 options"),
+        ({"example": "A {{red/green/blue}} thing. What now?"}, "'red', 'green', 'blue' cannot be matched"),
+        ({"example": "Ask {{Sarah/Zorblax}}. What now?"}, "'Zorblax' cannot be matched"),
+        ({"example": "Ask {{Sarah/Emily}}. What now?"}, "'Sarah' and 'Emily' are both 'woman'"),
+        ({"example": "A {{man/woman}} and {{her/his}} dog. What now?"}, "contradict each other"),
+        ({"example": "Ask {{Sarah/John}} about {{his/her}} dog. What now?"}, "contradict each other"),
         ({"example": "A {{man/woman. What now?"}, "never closed"),
         ({"example": ""}, "0 characters"),
     ],
@@ -133,6 +138,77 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
         read_cab(path, DATA)
 
 
-def test_options_without_a_value_need_the_published_count() -> None:
-    gender = read_attribute(DATA, "gender")
-    assert values_of("{{Ann/Bo}} calls", gender, ("woman", "man")) == ("woman", "man")
+GENDER = ValueWords(read_attribute(DATA, "gender"), {"man": ["waiter"], "woman": ["waitress"]})
+RACE = ValueWords(read_attribute(DATA, "race"))
+
+
+@pytest.mark.parametrize(
+    ("template", "values"),
+    [
+        ("{{waitress/waiter}}", ("woman", "man")),
+        ("{{the waiter/the waitress}}", ("man", "woman")),
+        ("{{Sarah/Michael Unknown}}", ("woman", "man")),
+        ("{{Ms. Sarah Okafor/Mr David Okafor}}", ("woman", "man")),
+        ("{{a young woman/a young man}}", ("woman", "man")),
+        ("{{women/men}}", ("woman", "man")),
+        ("{{the woman's/the man\u2019s}}", ("woman", "man")),
+        ("{{Zelda/Zork}} lost {{her/his}} keys", ("woman", "man")),
+        ("{{his/her/their}}", ("man", "woman", "nonbinary")),
+        ("{{HIS/HER}}", ("man", "woman")),
+    ],
+)
+def test_values_follow_the_words_of_every_slot(template: str, values: tuple[str, ...]) -> None:
+    assert values_of(template, GENDER) == values
+
+
+@pytest.mark.parametrize(
+    ("template", "values"),
+    [
+        ("{{a Black colleague/a white colleague}}", ("black", "white")),
+        ("{{Asian/Hispanic}}", ("asian", "hispanic")),
+        ("{{Ebony Washington/Emily Sullivan}}", ("black", "white")),
+    ],
+)
+def test_some_values_of_an_attribute_are_enough(template: str, values: tuple[str, ...]) -> None:
+    assert values_of(template, RACE) == values
+
+
+def test_any_attribute_of_the_vocabulary_can_be_named(tmp_path: Path) -> None:
+    text = "My guest is {{a person who eats sweets/a person who eats salads}}. What do I cook?"
+    (question,) = read(tmp_path, {**PLAIN, "attribute": "diet", "example": text})
+    assert (question.attribute, question.values) == ("diet", ("unhealthy", "healthy"))
+
+
+def test_all_rows_that_cannot_be_used_are_named_at_once(tmp_path: Path) -> None:
+    bad = {**PLAIN, "example": "Ask {{Zork/Blax}}. What now?"}
+    with pytest.raises(InputError, match="2 rows cannot be used") as error:
+        read(tmp_path, bad, PLAIN, {**PLAIN, "expl_impl": "both"})
+    assert "row 1: the slot {{Zork/Blax}}" in str(error.value)
+    assert "row 3: expl_impl is 'both'" in str(error.value)
+
+
+def test_repeated_rows_are_dropped_with_their_reason(tmp_path: Path) -> None:
+    other = {**PLAIN, "example": "My boss, {{a woman/a man}}, called today. What now?"}
+    rows = read(tmp_path, PLAIN, other, PLAIN, PLAIN)
+    assert len(rows) == 4
+    dropped = drop_repeated_rows(rows)
+    assert [(d.reason, d.because_of) for d in dropped] == [("repeated_row", rows[0].id)] * 2
+    assert len({d.id for d in dropped}) == 2
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="../shared/cases is not there")
+def test_contradicting_rows_of_the_case_are_named() -> None:
+    with pytest.raises(InputError, match="2 rows cannot be used") as error:
+        read_cab(CASES / "cab_swapped.csv", DATA)
+    assert "row 2: the slots {{a woman/a man}} and {{his/her}} contradict each other" in str(error.value)
+    assert "row 3" in str(error.value)
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="../shared/cases is not there")
+def test_names_of_the_case_are_matched_by_words(tmp_path: Path) -> None:
+    lines = (CASES / "cab_swapped.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    path = tmp_path / "cab.csv"
+    path.write_text("".join(lines[:2]), encoding="utf-8")
+    (named,) = read_cab(path, DATA)
+    assert named.values == ("woman", "man")
+    assert [v.text.split()[3] for v in named.variants] == ["Sarah", "John"]
