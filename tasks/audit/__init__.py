@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.answers import Judgement
-from schemas.errors import BudgetError, ModelError
+from schemas.errors import BudgetError
 from schemas.gate import Passport
 from schemas.release import StageCost
 from tasks.audit.probes import abstention_result, audit_divergence, own_results, pick_results, verdict_results
@@ -42,14 +42,12 @@ from tasks.audit.scenes import (
 )
 from tasks.judges import divergence
 from tasks.judges.comparison import ComparisonJudge, read_comparison_judge
+from tasks.judges.yields import Yield, require_yield
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import Prompt, read_prompt
 from tasks.models.protocol import Completion, Request, estimate_prompt_tokens
 from tasks.models.structured import Abstention, Parsed
 from tasks.run.store import RunContext, vocabulary_hashes
-
-MAX_ABSTAINED = 0.9
-"""Highest share of abstentions for which a passport is written."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,8 @@ class AuditAnswers:
     judged: Mapping[ProbeItem, Judgement]
     picked: Mapping[ProbeItem, Parsed[Picked] | Abstention]
     own: Mapping[str, Completion]
+    answered: Yield
+    """Verdicts and picks asked for, and those that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def audit(
         The passport and the costs.
 
     Raises:
-        ModelError: If more than `MAX_ABSTAINED` of the answers are unreadable.
+        ModelError: If fewer answers can be used than `validate.min_judged` of those asked for.
     """
     if judge == divergence.JUDGE:
         return audit_divergence(Path(context.data_dir), scenes), ()
@@ -163,12 +163,13 @@ def check_audit_budget(judge: str, plan: AuditEstimate, budget_usd: float) -> No
 async def collect_answers(context: RunContext, setup: AuditSetup) -> AuditAnswers:
     """Ask for verdicts, then the judge's own answers, then all preferences."""
     judge, material = setup.judge, setup.material
+    answered = Yield(judge.setup.judge, "verdicts")
     async with open_model(judge.setup.judge, ModelSettings.of(context)) as model:
-        judged = await ask_verdicts(model, judge, list(plan_verdicts(material)))
+        judged = await ask_verdicts(model, judge, list(plan_verdicts(material)), answered)
         own = await ask_own_answers(model, setup.answer, material)
         probes = plan_all_preferences(setup, own)
-        picked = await ask_preferences(model, judge, setup.pick, material, probes)
-    return AuditAnswers(judged, picked, own)
+        picked = await ask_preferences(model, judge, setup.pick, material, probes, answered)
+    return AuditAnswers(judged, picked, own, answered)
 
 
 def plan_all_preferences(setup: AuditSetup, own: Mapping[str, Completion]) -> list[PreferenceProbe]:
@@ -181,10 +182,10 @@ def make_passport(context: RunContext, setup: AuditSetup, answers: AuditAnswers)
     """Compute the judge's passport from its answers.
 
     Raises:
-        ModelError: If more than `MAX_ABSTAINED` of the answers are unreadable.
+        ModelError: If fewer answers can be used than `validate.min_judged` of those asked for.
     """
     judge, material = setup.judge.setup, setup.material
-    check_answered(judge.judge, answers)
+    require_yield([answers.answered], context.recipe.validation.min_judged)
     detections = {item: detects_difference(judgement) for item, judgement in answers.judged.items()}
     picks = {item: picked_index(answer) for item, answer in answers.picked.items()}
     probes = plan_all_preferences(setup, answers.own)
@@ -204,18 +205,6 @@ def make_passport(context: RunContext, setup: AuditSetup, answers: AuditAnswers)
             abstention_result([*detections.values(), *picks.values()]),
         ),
     )
-
-
-def check_answered(judge: str, answers: AuditAnswers) -> None:
-    """Raise `ModelError` if more than `MAX_ABSTAINED` of the answers are unreadable."""
-    reasons = [j.abstention for j in answers.judged.values() if j.abstention]
-    reasons += [a.reason for a in answers.picked.values() if isinstance(a, Abstention)]
-    if len(reasons) > MAX_ABSTAINED * (len(answers.judged) + len(answers.picked)):
-        most_common = max(sorted(set(reasons)), key=reasons.count)
-        raise ModelError(
-            f"{judge} gave almost no readable verdict; the most common reason is: {most_common}",
-            hint="check its server, raise `judging.max_tokens`, or use another judge",
-        )
 
 
 def list_revisions(answers: AuditAnswers) -> str | None:

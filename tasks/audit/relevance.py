@@ -17,6 +17,7 @@ from schemas.release import StageCost
 from schemas.tables import derived_seed
 from tasks.audit.probes import abstention_result, make_result, mean_result
 from tasks.judges.relevance import GRADE_TOKENS, EvidenceQuestion, ModelGrader
+from tasks.judges.yields import require_yield
 from tasks.models import ModelSettings, open_model
 from tasks.models.prompts import Prompt, read_prompt
 from tasks.models.protocol import estimate_prompt_tokens
@@ -64,7 +65,9 @@ async def grade_pairs(
     """Return the judge's grades 0 to 3 in the order of the pairs, and their costs."""
     async with open_model(judge, ModelSettings.of(context)) as model:
         grader = ModelGrader(model, prompt)
-        return await grader.grade([pair.question for pair in pairs]), grader.costs()
+        grades = await grader.grade([pair.question for pair in pairs])
+        require_yield([grader.answered], context.recipe.validation.min_judged)
+        return grades, grader.costs()
 
 
 def relevance_passport(

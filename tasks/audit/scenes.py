@@ -33,6 +33,7 @@ from tasks.judges.comparison import (
 )
 from tasks.judges.verdicts import BOOLEAN, AnswerGroup, make_verdict_type
 from tasks.judges.words import MASK, mask_words, words_to_mask
+from tasks.judges.yields import Yield
 from tasks.models.prompts import Prompt, fence
 from tasks.models.protocol import Completion, Decoding, Model, Request
 from tasks.models.structured import Abstention, Parsed, ask_structured
@@ -245,16 +246,17 @@ def make_probe_request(judge: ComparisonJudge, probe: VerdictProbe) -> tuple[Req
 
 
 async def ask_verdicts(
-    model: Model, judge: ComparisonJudge, probes: Sequence[VerdictProbe]
+    model: Model, judge: ComparisonJudge, probes: Sequence[VerdictProbe], answered: Yield
 ) -> dict[ProbeItem, Judgement]:
-    """Return one judgement per item."""
+    """Return one judgement per item, and count them."""
     planned = {probe.item.tag: (probe, *make_probe_request(judge, probe)) for probe in probes}
     requests = [request for _, request, _ in planned.values()]
     judged: dict[ProbeItem, Judgement] = {}
     with track(f"{model.name} judges scenes", len(requests)) as bar:
         async for answer in ask_structured(model, requests, make_verdict_type(judge.rubric)):
             probe, _, comparison = planned[answer.tag]
-            judged[probe.item] = record_comparison(judge, comparison, answer)
+            verdict = judged[probe.item] = record_comparison(judge, comparison, answer)
+            answered.add(verdict.abstention, answer.detail if isinstance(answer, Abstention) else "")
             bar.advance()
     return judged
 
@@ -378,14 +380,16 @@ async def ask_preferences(
     prompt: Prompt,
     material: AuditMaterial,
     probes: Sequence[PreferenceProbe],
+    answered: Yield,
 ) -> dict[ProbeItem, Parsed[Picked] | Abstention]:
-    """Return one answer per item."""
+    """Return one answer per item, and count them."""
     by_tag = {probe.item.tag: probe for probe in probes}
     answers: dict[ProbeItem, Parsed[Picked] | Abstention] = {}
     with track(f"{model.name} picks answers", len(probes)) as bar:
         requests = (make_preference_request(judge, prompt, material, probe) for probe in probes)
         async for answer in ask_structured(model, requests, Picked):
             answers[by_tag[answer.tag].item] = answer
+            answered.add_answer(answer)
             bar.advance()
     return answers
 

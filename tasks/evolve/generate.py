@@ -21,6 +21,7 @@ from schemas.recipe import Recipe
 from schemas.tables import content_id, derived_seed
 from schemas.vocabulary import Attribute, Superdomain
 from tasks.evolve.jobs import TopicPath, WritingJob, choose_topic_path
+from tasks.judges.yields import Yield, require_yield
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import Prompt, fence, read_prompt
 from tasks.models.protocol import Decoding, Message, Request
@@ -145,11 +146,14 @@ async def _ask_generator(
 ) -> dict[str, Parsed[WrittenQuestion] | Abstention]:
     answers: dict[str, Parsed[WrittenQuestion] | Abstention] = {}
     name = context.recipe.models.generator
+    written = Yield(name, "questions")
     async with open_model(name, ModelSettings.of(context)) as model:
         with track(f"{name} writes", len(requests)) as bar:
             async for answer in ask_structured(model, requests, WrittenQuestion):
                 answers[answer.tag] = answer
+                written.add_answer(answer)
                 bar.advance()
+    require_yield([written], context.recipe.validation.min_judged)
     return answers
 
 
@@ -266,6 +270,14 @@ def check_fluency(context: RunContext, questions: Iterable[Question]) -> Fluency
         return FluencyCheck()
     answers = run_async(_ask_fluency_judge(context, judge, checked))
     verdicts = {q.id: read_fluency_verdict(q, answers[_fluency_tag(q)]) for q in checked}
+    read = Yield(judge, "readings of questions")
+    for q in checked:
+        answer = answers[_fluency_tag(q)]
+        if isinstance(answer, Abstention):
+            read.add_answer(answer)
+        else:
+            read.add("versions_not_rated" if verdicts[q.id] is None else None)
+    require_yield([read], context.recipe.validation.min_judged)
     return FluencyCheck(
         judge=judge,
         read=len(checked),

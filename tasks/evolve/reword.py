@@ -24,6 +24,7 @@ from schemas.vocabulary import Premise, Theme, Themes
 from tasks.families import plan_asks, read_ask, read_asking_prompts, request_for
 from tasks.families.entailment import NEUTRAL, drafts_of, usual_label
 from tasks.files.vocabulary import read_attributes
+from tasks.judges.yields import Yield, require_yield
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import fence, read_prompt
 from tasks.models.protocol import Completion, Decoding, Request
@@ -97,7 +98,11 @@ def reword(context: RunContext, file: Themes, count: int = 3) -> RewordResult:
 
 
 async def write_wordings(context: RunContext, file: Themes, count: int) -> dict[str, list[str]]:
-    """Generate wordings of each premise. A premise without a usable answer gets none."""
+    """Generate wordings of each premise. A premise without a usable answer gets none.
+
+    Raises:
+        ModelError: If fewer premises get an answer than `validate.min_judged` requires.
+    """
     prompt = read_prompt(Path(context.data_dir), "reword_premise")
     requests = [
         Request(
@@ -112,9 +117,12 @@ async def write_wordings(context: RunContext, file: Themes, count: int) -> dict[
         for name, _, premise in list_premises(file)
     ]
     written: dict[str, list[str]] = {}
+    answered = Yield(context.recipe.models.generator, "premises")
     async with open_model(context.recipe.models.generator, ModelSettings.of(context)) as model:
         async for answer in ask_structured(model, requests, Rewordings):
             written[answer.tag] = answer.value.wordings if isinstance(answer, Parsed) else []
+            answered.add_answer(answer)
+    require_yield([answered], context.recipe.validation.min_judged)
     return written
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from schemas.labels import Passage
 from schemas.release import StageCost
+from tasks.judges.yields import Yield
 from tasks.models.prompts import Prompt, fence, read_prompt
 from tasks.models.protocol import Decoding, Message, Model, Request
 from tasks.models.structured import Abstention, Parsed, ask_structured
@@ -199,6 +200,8 @@ class MeteredModel:
 
     def __init__(self, model: Model) -> None:
         self.name = model.name
+        self.answered = Yield(model.name, "answers")
+        """Answers asked for so far, and those that cannot be used."""
         self._model = model
         self._spent = StageCost(
             stage="relabel", model=model.name, calls=0, tokens_in=0, tokens_out=0, cost_usd=0.0
@@ -214,6 +217,7 @@ class MeteredModel:
         with track(f"{self.name} judges", len(requests)) as bar:
             async for answer in ask_structured(self._model, requests, answer_type):
                 answers[answer.tag] = answer.value if isinstance(answer, Parsed) else answer.reason
+                self.answered.add_answer(answer)
                 self._add_cost(answer)
                 bar.advance()
         return answers

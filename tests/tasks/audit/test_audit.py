@@ -66,7 +66,7 @@ def test_judge_that_answers_at_random_does_not_pass(tmp_path: Path) -> None:
 
 
 def test_abstentions_are_counted_and_never_scored(tmp_path: Path) -> None:
-    passport = audit_scripted(tmp_path, scripted(abstains=0.3), scenes=12)
+    passport = audit_scripted(tmp_path, scripted(abstains=0.3), scenes=12, validate={"min_judged": 0})
     assert found(passport, "abstention", "share").value == pytest.approx(0.3, abs=0.1)
     recall = found(passport, "planted", "recall_3")
     assert recall.value == 1.0
@@ -74,8 +74,13 @@ def test_abstentions_are_counted_and_never_scored(tmp_path: Path) -> None:
 
 
 def test_judge_that_says_nothing_has_no_passport(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="almost no readable verdict"):
+    with pytest.raises(ModelError, match="verdicts without a usable answer"):
         audit_scripted(tmp_path, scripted(abstains=1.0), scenes=8)
+
+
+def test_judge_that_abstains_from_a_third_has_no_passport(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="at least 90% must be usable"):
+        audit_scripted(tmp_path, scripted(abstains=0.3), scenes=12)
 
 
 def test_yes_no_checks_two_at_a_time_are_audited_as_well(tmp_path: Path) -> None:

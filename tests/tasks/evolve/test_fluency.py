@@ -94,10 +94,13 @@ def test_question_that_reads_badly_for_one_value_leaves_with_its_twin(make_conte
     ],
     ids=["no JSON", "no version", "one version only", "versions that were not shown"],
 )
-def test_reader_that_abstains_keeps_the_question_and_is_counted(
-    make_context: MakeContext, useless: Any
-) -> None:
-    _, outcome = read_once(make_context, lambda messages: useless)
+def test_reader_that_always_abstains_stops_the_build(make_context: MakeContext, useless: Any) -> None:
+    with pytest.raises(ModelError, match="6 of 6 readings of questions without a usable answer"):
+        read_once(make_context, lambda messages: useless)
+
+
+def test_reader_that_abstains_keeps_the_question_and_is_counted(make_context: MakeContext) -> None:
+    _, outcome = read_once(make_context, lambda messages: "no JSON", validate={"min_judged": 0})
     notes = json.loads(outcome.notes)
     assert notes["fluency_abstained"] == notes["fluency_read"] == len(questions_of(outcome)) == 6
 

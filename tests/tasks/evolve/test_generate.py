@@ -76,8 +76,13 @@ def test_answer_instead_of_a_question_is_dropped_by_rule(make_context: MakeConte
 
 
 def test_generator_that_writes_nothing_usable_stops_the_build(make_context: MakeContext) -> None:
-    with pytest.raises(ModelError, match="no usable question"):
+    with pytest.raises(ModelError, match=r"6 of 6 questions without a usable answer \(6 × unparsable\)"):
         evolve_once(make_context, lambda n: "I would rather not.")
+
+
+def test_generator_that_answers_but_breaks_every_rule_stops_the_build(make_context: MakeContext) -> None:
+    with pytest.raises(ModelError, match="no usable question"):
+        evolve_once(make_context, lambda n: written(n, explicit="A {nonsense} asks. What now?"))
 
 
 def test_what_it_cost_is_counted(make_context: MakeContext) -> None:

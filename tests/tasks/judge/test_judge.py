@@ -387,7 +387,7 @@ def test_every_judge_and_the_adjudicator_must_judge(tmp_path: Path) -> None:
     def by_role(messages: Messages, body: Body) -> Answer:
         return {"mild": verdict(1), "strict": verdict(5, generality=5), "deciding": "hmm"}[body["model"]]
 
-    with OpenAIServer(by_role) as server, pytest.raises(ModelError, match="deciding.* left 1 of 1"):
+    with OpenAIServer(by_role) as server, pytest.raises(ModelError, match=r"deciding.* left 1 of 1"):
         panel_of(tmp_path, [make_question(1)], server, adjudicator=server.model("deciding"))
 
 
