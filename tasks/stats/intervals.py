@@ -28,7 +28,7 @@ SHARE: Bounds = (0.0, 1.0)
 SIGNED_SHARE: Bounds = (-1.0, 1.0)
 """Range of a difference between two shares, and of every other score in [-1, 1]."""
 
-MIN_CLUSTERS = 6
+MIN_CLUSTERS = 7
 """Below this number of clusters an estimate has no interval."""
 MIN_DEVIATING = 8
 """If values repeat, at least this many clusters must differ from the most frequent value for an interval by

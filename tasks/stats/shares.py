@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import comb, hypot, sqrt
-from statistics import NormalDist
 
 from tasks.stats.resampling import Interval
 
@@ -13,28 +12,30 @@ MAX_TRIALS = 400
 
 
 def share_with_interval(hits: int, n: int, *, level: float = 0.95) -> Interval | None:
-    """Estimate a share with Wilson's score interval.
+    """Estimate a share with the exact interval of Clopper and Pearson.
 
-    The interval stays within [0, 1], and has a width even if all outcomes are the same.
+    The interval covers at least `level` for every number of trials, and has a width even if all outcomes are
+    the same. Trials must be independent.
 
     Returns:
         `None` if `n` is 0.
 
     References:
-        Wilson (1927), doi:10.2307/2276774.
+        Clopper and Pearson (1934), doi:10.1093/biomet/26.4.404.
     """
     if not n:
         return None
-    low, high = _wilson(hits, n, NormalDist().inv_cdf(0.5 + level / 2))
+    low, high = _exact(hits, n, level)
     return Interval(hits / n, low, high, n)
 
 
-def _wilson(hits: int, n: int, z: float) -> tuple[float, float]:
-    # (p + z²/2n ± z · sqrt(p(1 - p)/n + z²/4n²)) / (1 + z²/n)
-    share = hits / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
+def _exact(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    from scipy.special import betaincinv
+
+    tail = (1 - level) / 2
+    low = float(betaincinv(hits, n - hits + 1, tail)) if hits else 0.0
+    high = float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
+    return low, high
 
 
 def exact_share(hits: int, n: int, chance: float = 0.5) -> tuple[Interval, float]:
@@ -53,15 +54,15 @@ def exact_share(hits: int, n: int, chance: float = 0.5) -> tuple[Interval, float
     """
     from scipy.stats import binomtest
 
-    test = binomtest(hits, n, chance)
-    interval = test.proportion_ci(0.95, method="exact")
-    return Interval(hits / n, float(interval.low), float(interval.high), n), float(test.pvalue)
+    low, high = _exact(hits, n)
+    return Interval(hits / n, low, high, n), float(binomtest(hits, n, chance).pvalue)
 
 
 def subtract_intervals(first: Interval, second: Interval) -> Interval:
     """Return the difference of two independent estimates, with an interval from their intervals.
 
-    For two shares with Wilson intervals, this is Newcombe's hybrid score interval.
+    For two shares with score intervals, this would be Newcombe's hybrid interval. With exact intervals it
+    covers at least as often.
 
     References:
         Zou and Donner (2008), doi:10.1002/sim.3095 (MOVER).
@@ -110,11 +111,10 @@ def chance_error(identical_of_three: float) -> float:
 
 
 def power_of_share(n: int, floor: float, truth: float) -> float:
-    """Return the probability that the Wilson interval of n outcomes with share `truth` excludes `floor`."""
+    """Return the probability that the exact interval of n outcomes with share `truth` excludes `floor`."""
     power = 0.0
-    z = NormalDist().inv_cdf(0.975)
     for hits in range(n + 1):
-        low, high = _wilson(hits, n, z)
+        low, high = _exact(hits, n)
         if not low <= floor <= high:
             power += comb(n, hits) * truth**hits * (1 - truth) ** (n - hits)
     return power

@@ -1,0 +1,89 @@
+"""Tests against controls with the same number of versions, and of two measurements of the same questions."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tasks.stats.intervals import Bounds, mean_interval
+from tasks.stats.resampling import Floats, Interval, gap_null, pooled_p_value, sign_flip_p_value
+
+
+@dataclass(frozen=True)
+class MatchedTest:
+    """Scores compared with the controls that they are comparable to."""
+
+    p_value: float | None
+    """One-sided. `None` if no score has a matching control."""
+    compared: int
+    """Number of scores with a matching control."""
+    unmatched: int
+    """Number of scores without one. They are not part of the test."""
+
+
+def matched_rank_test(
+    scores: Mapping[Hashable, Sequence[float]], controls: Mapping[Hashable, Sequence[float]], seed: int
+) -> MatchedTest:
+    """Test if scores are higher than those of matching controls: stratified Mann-Whitney test.
+
+    The score of a question without any effect grows with its number of versions, because the largest of many
+    differences is large. So every score is ranked among controls with the same number of versions, in the
+    same framing and family. Ranks are permuted within these strata.
+
+    Args:
+        scores: Scores by stratum, one per independent question or twin family.
+        controls: Scores of controls without an effect, by stratum.
+        seed: Seed of the draws.
+
+    References:
+        Van Elteren (1960), "On the combination of independent two-sample tests of Wilcoxon".
+    """
+    nulls, compared = [], 0
+    for stratum in sorted(scores, key=repr):
+        values, floor = scores[stratum], controls.get(stratum, ())
+        if len(values) and len(floor):
+            nulls.append(_rank_sum_null(values, floor))
+            compared += len(values)
+    unmatched = sum(len(values) for values in scores.values()) - compared
+    return MatchedTest(pooled_p_value(nulls, seed) if nulls else None, compared, unmatched)
+
+
+def _rank_sum_null(values: Sequence[float], floor: Sequence[float]) -> Floats:
+    """Return van Elteren's weighted sum of ranks under permutation. Entry 0 is observed."""
+    from scipy.stats import rankdata
+
+    ranks = np.asarray(rankdata([*values, *floor]), dtype=float)
+    # A mean rank difference g of k values and m controls is a sum of ranks W = (g + total/m) · km/(k + m).
+    scale = len(values) * len(floor) / (len(ranks) * (len(ranks) + 1))
+    return np.asarray(gap_null(ranks, len(values)) * scale, dtype=float)
+
+
+def paired_change(
+    old: Mapping[str, float],
+    new: Mapping[str, float],
+    seed: int,
+    *,
+    clusters: Mapping[str, Hashable] | None = None,
+    bounds: Bounds | None = None,
+) -> tuple[Interval, float] | None:
+    """Estimate the mean change of the questions that were measured twice, and test it.
+
+    Args:
+        old: Earlier scores by question.
+        new: Later scores by question.
+        seed: Seed of the sign-flip test.
+        clusters: Twin family of each question. Default: every question is independent of the others.
+        bounds: Lowest and highest possible change.
+
+    Returns:
+        New minus old with its interval, and its two-sided p-value. `None` without common questions.
+    """
+    common = sorted(old.keys() & new.keys())
+    if not common:
+        return None
+    changes = [new[i] - old[i] for i in common]
+    names = None if clusters is None else [clusters[i] for i in common]
+    interval = mean_interval(changes, clusters=names, bounds=bounds)
+    return interval, sign_flip_p_value(changes, seed, clusters=names)
