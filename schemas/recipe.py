@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 ModelName = Annotated[
     str,
@@ -38,6 +46,35 @@ class Section(BaseModel):
         protected_namespaces=(),
         allow_inf_nan=False,
         str_max_length=MAX_TEXT,
+    )
+
+
+class Reasoning(Section):
+    """How much a model thinks before it answers."""
+
+    effort: Literal["none", "minimal", "low", "medium", "high"] | None = Field(
+        default=None, description="sent as `reasoning_effort`; default: the server's"
+    )
+    max_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="tokens for thinking, added to the length limit of the answer; servers count both",
+    )
+
+
+class ModelOptions(Section):
+    """What is sent to one model in place of the usual values. Part of the cache key."""
+
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, description="default: 0 for judges, 1 for other models"
+    )
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="length limit of the visible answer; default: that of the stage"
+    )
+    reasoning: Reasoning = Reasoning()
+    extra_body: dict[str, Any] = Field(
+        default={},
+        description="more fields of the request, such as {chat_template_kwargs: {enable_thinking: false}}",
     )
 
 
@@ -82,6 +119,24 @@ class Models(Section):
         description="whether generator, targets and judges may be of one model family; models favour their "
         "own family",
     )
+    options: dict[ModelName, ModelOptions] = Field(
+        default={}, description="requests to single `openai:` models: length, temperature, reasoning"
+    )
+
+    @model_validator(mode="after")
+    def _options_belong_to_a_model(self) -> Models:
+        for name in self.options:
+            if not name.startswith("openai:") or name not in self.all_names():
+                raise ValueError(f"models.options: {name!r} is not an `openai:` model of this recipe")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty_options(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `options` out if there are none, so that keys of finished steps stay valid."""
+        values: dict[str, Any] = dump(self)
+        if not values.get("options"):
+            values.pop("options", None)
+        return values
 
     @model_validator(mode="after")
     def _batches_go_to_a_provider(self) -> Models:

@@ -23,7 +23,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from schemas.errors import ModelError
-from schemas.recipe import Limits
+from schemas.recipe import Limits, ModelOptions
 from tasks.models.budget import Ledger, ledger_of, within_budget
 from tasks.models.cache import ResponseCache, fingerprint
 from tasks.models.cache_database import cache_exists
@@ -36,7 +36,7 @@ from tasks.models.openai import NO_KEY, OpenAIChat, import_client, read_schema_p
 from tasks.models.openai_batch import BatchModel, BatchServer, JobFolder, batch_limits
 from tasks.models.prices import FREE, TokenPrice
 from tasks.models.protocol import Backend, Completion, FailureCount, Outcome, Request
-from tasks.models.settings import ModelSettings, api_key, api_key_variable
+from tasks.models.settings import ModelSettings, api_key, api_key_variable, with_options
 
 __all__ = ["ModelSettings", "OpenModel", "count_cached", "open_model", "run_async"]
 
@@ -100,6 +100,7 @@ async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenMo
         price=price,
         concurrency=limits.max_in_flight * (1 if batched else CONCURRENCY_FACTOR),
         failures=FailureCount(settings.max_failure_rate),
+        options=settings.options.get(name),
     )
     try:
         yield model
@@ -203,6 +204,7 @@ class OpenModel:
         price: TokenPrice,
         concurrency: int,
         failures: FailureCount,
+        options: ModelOptions | None = None,
     ) -> None:
         self.name = name
         self.data_dir = data_dir
@@ -211,6 +213,7 @@ class OpenModel:
         self._answer = answer
         self._backend = backend
         self._cache = cache
+        self._options = options
         self._price = price
         self._concurrency = concurrency
         self._in_progress: dict[str, _InProgress] = {}
@@ -224,7 +227,7 @@ class OpenModel:
             async for outcome in map_concurrently(iter(requests), self._send, self._concurrency):
                 yield outcome
             return
-        lookups = self._look_up(requests)
+        lookups = self._look_up(with_options(request, self._options) for request in requests)
         async for outcome in map_concurrently(lookups, self._recall_or_ask, self._concurrency):
             yield outcome
 
@@ -363,7 +366,9 @@ def count_cached(name: str, requests: Iterable[Request], settings: ModelSettings
     if not cache_exists(settings.cache_path):
         return 0
     resolved = cache_name(parse_model_name(name).resolved(), settings.engine)
-    cache, stream, count = ResponseCache(settings.cache_path), iter(requests), 0
+    options = settings.options.get(name)
+    cache, count = ResponseCache(settings.cache_path), 0
+    stream = (with_options(request, options) for request in requests)
     try:
         while chunk := list(islice(stream, LOOKUP_CHUNK)):
             keys = [fingerprint(resolved, request) for request in chunk]

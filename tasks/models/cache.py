@@ -294,8 +294,8 @@ def fingerprint(model: str, request: Request) -> str:
     """Return the cache key of a request: sha256 (hex) over everything that can change the answer.
 
     These are the model with its resolved endpoint, the messages, the decoding (length, temperature, top-p,
-    seed, stop words, alternatives, choices if any), the JSON schema, whether a given text is scored, and the
-    sample index: the second answer to a question is another answer.
+    seed, stop words, alternatives, choices and further fields if any), the JSON schema, whether a given text
+    is scored, and the sample index: the second answer to a question is another answer.
 
     Ignored on purpose:
 
@@ -320,7 +320,11 @@ def fingerprint(model: str, request: Request) -> str:
             model,
             [[message.role, message.content] for message in request.messages],
             [decoding.max_tokens, float(decoding.temperature), float(decoding.top_p), decoding.seed],
-            [list(decoding.stop), decoding.top_logprobs, *filter(None, [list(decoding.choices)])],
+            [
+                list(decoding.stop),
+                decoding.top_logprobs,
+                *filter(None, [list(decoding.choices), decoding.extra]),
+            ],
             [schema.name, json.dumps(schema.schema)] if schema else None,  # in order: answers follow it
             request.sample,
             *(["score_prompt"] if request.score_prompt else []),

@@ -65,6 +65,8 @@ def request_body(
             messages[-1]["content"] += "\n\n" + prompt
         if capabilities.structured == "json_object":
             body["response_format"] = {"type": "json_object"}
+    if decoding.extra:
+        body |= json.loads(decoding.extra)
     return {name: value for name, value in body.items() if name not in capabilities.refused}
 
 

@@ -10,13 +10,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from schemas.errors import BudgetError, CounterfoilError
+from schemas.recipe import ModelOptions
 from tasks.models import connect_backend
 from tasks.models.capabilities import Capabilities, capabilities_of, keep_capabilities, read_capabilities
 from tasks.models.names import ModelName, parse_model_name
 from tasks.models.openai import OpenAIChat, import_client
 from tasks.models.preflight import check_models
 from tasks.models.protocol import Completion, Decoding, FailedAttempt, Message, Request
-from tasks.models.settings import ModelSettings
+from tasks.models.settings import ModelSettings, with_options
 from tasks.models.structured import parse_answer, strict_schema
 
 PROBE_TIMEOUT_S = 60.0
@@ -52,6 +53,7 @@ class _Probe:
 
     chat: OpenAIChat
     timeout_s: float
+    options: ModelOptions | None = None
     requests: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -59,7 +61,7 @@ class _Probe:
         self.requests += 1
         try:
             async with asyncio.timeout(self.timeout_s):
-                return await self.chat.ask(request)
+                return await self.chat.ask(with_options(request, self.options))
         except TimeoutError:
             return FailedAttempt("timeout", f"no answer within {self.timeout_s:g} s")
 
@@ -100,7 +102,7 @@ async def _probe_server(name: str, model: ModelName, settings: ModelSettings) ->
     single = model.at_each()[0]
     backend = await connect_backend(single, settings, limits)
     assert isinstance(backend, OpenAIChat)
-    probe = _Probe(backend, min(PROBE_TIMEOUT_S, limits.timeout_s))
+    probe = _Probe(backend, min(PROBE_TIMEOUT_S, limits.timeout_s), settings.options.get(name))
     try:
         usable = await _ask_probes(probe)
     finally:

@@ -51,6 +51,8 @@ class Decoding:
     """Number of alternatives per token to return with their ln p."""
     choices: tuple[str, ...] = ()
     """The only allowed answers, for servers that can enforce them. Empty: any."""
+    extra: str = ""
+    """More fields of the request as a JSON object, for a server with parameters of its own. Empty: none."""
 
 
 @dataclass(frozen=True, slots=True)

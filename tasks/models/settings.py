@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import InputError
-from schemas.recipe import Limits, Validate
+from schemas.recipe import Limits, ModelOptions, Validate
 from tasks.models.names import OPENAI_ENDPOINT, ModelName, is_loopback, origin, parse_model_name
 from tasks.models.prices import TokenPrice, price_of
+from tasks.models.protocol import Request
 from tasks.run.store import RunContext
 
 
@@ -31,6 +33,8 @@ class ModelSettings:
     limits: Callable[[str], Limits] = lambda name: Limits()
     engine: Mapping[str, Any] = field(default_factory=dict)
     """Engine arguments of vLLM, for models of the backend `vllm`."""
+    options: Mapping[str, ModelOptions] = field(default_factory=dict)
+    """What is sent to single models in place of the usual values."""
     batch: frozenset[str] = frozenset()
     """Models that are asked through the Batch API."""
     max_failure_rate: float = Validate().max_failure_rate
@@ -51,6 +55,7 @@ class ModelSettings:
             api_keys=recipe.api_keys,
             limits=recipe.limits_of,
             engine=recipe.models.engine,
+            options=recipe.models.options,
             batch=frozenset(recipe.models.batch),
             max_failure_rate=recipe.validation.max_failure_rate,
         )
@@ -65,6 +70,27 @@ class ModelSettings:
         return price_of(
             parse_model_name(name), configured=name, free=self.free, prices_path=prices, batch=self.batch
         )
+
+
+def with_options(request: Request, options: ModelOptions | None) -> Request:
+    """Return the request as it is sent to a model with options of its own.
+
+    The length limit that is sent is the limit of the visible answer plus the tokens for thinking, because
+    servers count both.
+    """
+    if options is None:
+        return request
+    decoding, reasoning = request.decoding, options.reasoning
+    extra = dict(options.extra_body)
+    if reasoning.effort is not None:
+        extra["reasoning_effort"] = reasoning.effort
+    changed = replace(
+        decoding,
+        max_tokens=(options.max_tokens or decoding.max_tokens) + reasoning.max_tokens,
+        temperature=decoding.temperature if options.temperature is None else options.temperature,
+        extra=json.dumps(extra, sort_keys=True) if extra else "",
+    )
+    return replace(request, decoding=changed)
 
 
 def api_key_variable(model: ModelName, settings: ModelSettings) -> str | None:

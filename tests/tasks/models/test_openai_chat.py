@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from schemas.errors import ModelError
-from schemas.recipe import Limits
-from tasks.models import open_model, run_async
+from schemas.recipe import Limits, ModelOptions
+from tasks.models import count_cached, open_model, run_async
 from tasks.models.capabilities import read_capabilities
 from tasks.models.protocol import Completion, Decoding, Failure, JsonSchema, Message, Outcome, Request
 from tests.servers.openai_server import (
@@ -304,3 +305,33 @@ def test_a_grammar_that_the_server_does_not_take_is_left_out_from_then_on(tmp_pa
     with OpenAIServer("No", owned_by="llamacpp", rejects=("grammar",)) as server:
         assert isinstance(ask_one(server, tmp_path, held()), Completion)
         assert ["grammar" in r.body for r in server.requests] == [True, False]
+
+
+def test_a_model_gets_the_options_of_the_recipe(tmp_path: Path) -> None:
+    options = ModelOptions.model_validate(
+        {
+            "temperature": 0.6,
+            "max_tokens": 50,
+            "reasoning": {"effort": "low", "max_tokens": 1000},
+            "extra_body": {"chat_template_kwargs": {"enable_thinking": False}},
+        }
+    )
+    with OpenAIServer("yes") as server:
+        plain = settings_for(tmp_path, server.model(), limits=ONCE)
+        changed = replace(plain, options={server.model(): options})
+        for settings in (plain, changed, changed):
+            answers(server.model(), settings, [question(1)])
+        first, second = (r.body for r in server.requests)
+        assert count_cached(server.model(), [question(1)], changed) == 1
+    assert (first["max_tokens"], second["max_tokens"], second["temperature"]) == (20, 1050, 0.6)
+    assert second["reasoning_effort"] == "low"
+    assert second["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+def test_an_option_that_the_server_refuses_is_left_out(tmp_path: Path) -> None:
+    options = ModelOptions.model_validate({"reasoning": {"effort": "low"}})
+    with OpenAIServer("yes", rejects=("reasoning_effort",)) as server:
+        settings = settings_for(tmp_path, server.model(), limits=ONCE)
+        settings = replace(settings, options={server.model(): options})
+        (outcome,) = answers(server.model(), settings, [question(1)]).values()
+    assert isinstance(outcome, Completion)
