@@ -9,6 +9,7 @@ from prefect import flow
 
 from flows import engine as steps
 from flows.options import takes
+from flows.outputs import Outputs, existing, protect
 from flows.workspace import Workspace, open_workspace, read_recipe
 from schemas.answers import EFFECTS, JUDGEMENTS
 from schemas.options import EvaluateOptions, RejudgeOptions
@@ -27,6 +28,9 @@ from tasks.report import write_evaluation
 from tasks.run.paths import inside
 from tasks.run.store import RunContext, Step, TableRef, read_table, run_lock, write_bytes, write_table
 
+EVALUATION_FILES = ("evaluation.json", "effects.parquet", "leaderboard.csv", "evaluation.html")
+REJUDGEMENT_FILES = ("judgements.parquet", "drift.json")
+
 
 @flow(name="evaluate", persist_result=False)
 @takes(EvaluateOptions)
@@ -40,14 +44,21 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     recipe = evaluation_recipe(manifest, options)
     context = evaluation_context(workspace, manifest, recipe, options.budget_usd)
     private = check_private_file(options.hold_back, manifest) if options.hold_back else None
-    check_run_models(context)
-    with run_lock(Path(context.run_dir)):
-        measured = measure_models(context, release_ref(options.release), private)
-    effects = read_table(measured.table("effects"), EFFECTS)
     name = f"{manifest.name}-{manifest.version}" + ("-hold-back" if private else "")
     folder = options.out or inside(workspace.home, "evaluations", name)
-    form = deciding_form(recipe, workspace.vocabulary)
-    return write_evaluation(folder, manifest, effects, form, workspace.vocabulary) | {"folder": str(folder)}
+    outputs = Outputs(
+        tuple(folder / file for file in EVALUATION_FILES) if options.out else (),
+        folder=folder,
+        inputs=existing((options.release, options.hold_back, options.recipe)),
+    )
+    with protect(outputs, "evaluate", options, workspace.home):
+        check_run_models(context)
+        with run_lock(Path(context.run_dir)):
+            measured = measure_models(context, release_ref(options.release), private)
+        effects = read_table(measured.table("effects"), EFFECTS)
+        form = deciding_form(recipe, workspace.vocabulary)
+        result = write_evaluation(folder, manifest, effects, form, workspace.vocabulary)
+    return result | {"folder": str(folder)}
 
 
 def evaluation_recipe(manifest: Manifest, options: EvaluateOptions) -> Recipe:
@@ -131,28 +142,34 @@ def rejudge(options: RejudgeOptions) -> dict[str, Any]:
     run_dir = inside(workspace.runs, f"{name}-rejudging-{key[:12]}")
     context = workspace.context(recipe, budget_usd=options.budget_usd)
     context = context.model_copy(update={"run_dir": str(run_dir)})
-    check_run_models(context)
-    with run_lock(run_dir):
-        adopted = steps.adopt(context, release=release_ref(before.path), part="open", answers=True)
-        verdicts = steps.judge(
-            context,
-            questions=adopted.table("questions"),
-            responses=adopted.table("responses"),
-            phase="holdout",
-        )
-    questions = read_table(adopted.table("questions"), QUESTIONS)
-    judgements = read_table(verdicts.table("judgements"), JUDGEMENTS)
-    controls = {q.id for q in questions if q.control in FLOOR_CONTROLS}
-    old_form = recorded_form(before.manifest, workspace)
-    old = FitnessByQuestion.of(before.contents.rows(JUDGEMENTS), old_form, controls)
-    new = FitnessByQuestion.of(judgements, deciding_form(recipe, workspace.vocabulary), controls)
-    result = {"release": before.manifest.name, "version": before.manifest.version} | judge_drift(
-        questions, old, new
-    )
     folder = options.out or inside(workspace.home, "rejudgements", name)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_table(folder / "judgements.parquet", JUDGEMENTS, judgements)
-    write_bytes(folder / "drift.json", (canonical_json(result) + "\n").encode())
+    outputs = Outputs(
+        tuple(folder / file for file in REJUDGEMENT_FILES) if options.out else (),
+        folder=folder,
+        inputs=existing((options.release, options.recipe)),
+    )
+    with protect(outputs, "rejudge", options, workspace.home):
+        check_run_models(context)
+        with run_lock(run_dir):
+            adopted = steps.adopt(context, release=release_ref(before.path), part="open", answers=True)
+            verdicts = steps.judge(
+                context,
+                questions=adopted.table("questions"),
+                responses=adopted.table("responses"),
+                phase="holdout",
+            )
+        questions = read_table(adopted.table("questions"), QUESTIONS)
+        judgements = read_table(verdicts.table("judgements"), JUDGEMENTS)
+        controls = {q.id for q in questions if q.control in FLOOR_CONTROLS}
+        old_form = recorded_form(before.manifest, workspace)
+        old = FitnessByQuestion.of(before.contents.rows(JUDGEMENTS), old_form, controls)
+        new = FitnessByQuestion.of(judgements, deciding_form(recipe, workspace.vocabulary), controls)
+        result = {"release": before.manifest.name, "version": before.manifest.version} | judge_drift(
+            questions, old, new
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_table(folder / "judgements.parquet", JUDGEMENTS, judgements)
+        write_bytes(folder / "drift.json", (canonical_json(result) + "\n").encode())
     return result | {"folder": str(folder)}
 
 

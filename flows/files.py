@@ -9,7 +9,17 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.outputs import (
+    Outputs,
+    backup,
+    check_target_file,
+    check_writable,
+    existing,
+    output_lock,
+    protect,
+)
 from flows.workspace import Workspace, open_workspace, read_recipe
+from schemas.errors import InputError
 from schemas.options import DeduplicateOptions, RelabelOptions, RewordOptions
 
 if TYPE_CHECKING:
@@ -29,9 +39,41 @@ def run_relabel(options: RelabelOptions) -> dict[str, Any]:
     settings = _model_settings("relabel", options.input, options.budget_usd, options.free)
     preflight([name for name in options.judges if ":" in name and not options.verdicts], settings)
     values = {name: getattr(options, name) for name in RelabelOptions.model_fields}
-    for name in ("input", "budget_usd", "free"):
+    for name in ("input", "budget_usd", "free", "overwrite", "in_place"):
         del values[name]
-    return relabel_file(options.input, settings=settings, **values)
+    if options.in_place:
+        if options.out is not None or not options.input.is_file():
+            raise InputError(
+                "--in-place replaces one input file",
+                place=str(options.input),
+                hint="leave out --out" if options.out is not None else "name a file, or use --out",
+            )
+        with output_lock(options.input), backup(options.input) as copy:
+            check_target_file(options.input)
+            check_writable(options.input.parent)
+            result = relabel_file(options.input, settings=settings, **values | {"out": options.input})
+        return result | {"backup": str(copy)}
+    if options.out is None:
+        return relabel_file(options.input, settings=settings, **values)
+    with protect(relabel_outputs(options, options.out), "relabel", options, open_workspace().home):
+        return relabel_file(options.input, settings=settings, **values)
+
+
+def relabel_outputs(options: RelabelOptions, out: Path) -> Outputs:
+    """Return the files that a relabelling writes and reads."""
+    beside_input = (options.corpus, options.verdicts, options.truth, options.positives, options.audited)
+    beside = [out.with_name(f"{out.name}.review.jsonl")]
+    if options.audit:
+        beside.append(out.with_name(f"{out.name}.audit.csv"))
+    is_folder = out.is_dir() or not out.suffix  # BEIR
+    qrels = tuple(out / "qrels" / f"{split}.tsv" for split in ("train", "dev", "test"))
+    files = (out / "corpus.jsonl", out / "queries.jsonl", *qrels) if is_folder else (out,)
+    return Outputs(
+        files=(*files, *beside),
+        folder=out if is_folder else None,
+        inputs=existing((options.input, *beside_input)),
+        appended=(out.with_name(f"{out.name}.label_history.parquet"),),
+    )
 
 
 def deduplicate_table(options: DeduplicateOptions, **run_parts: Any) -> dict[str, Any]:
@@ -42,6 +84,16 @@ def deduplicate_table(options: DeduplicateOptions, **run_parts: Any) -> dict[str
         **run_parts: `run_parts`, the function that runs the parts of the work. The default is one after the
             other.
     """
+    outputs = Outputs(
+        files=(options.out / "kept.parquet", options.out / "dropped.parquet"),
+        folder=options.out,
+        inputs=existing((options.input, *options.against)),
+    )
+    with protect(outputs, "deduplicate", options, open_workspace().home):
+        return _deduplicate_table(options, **run_parts)
+
+
+def _deduplicate_table(options: DeduplicateOptions, **run_parts: Any) -> dict[str, Any]:
     from tasks.deduplicate.file import deduplicate_file
     from tasks.deduplicate.semantic import SemanticOptions
 
@@ -84,14 +136,13 @@ def run_reword(options: RewordOptions) -> dict[str, Any]:
     context = workspace.context(recipe).model_copy(update={"run_dir": str(run_dir)})
     themes = read_yaml(options.file, Themes)
     models = [name for name in (recipe.models.generator, *recipe.models.targets) if ":" in name]
-    preflight(models, ModelSettings.of(context))
-    with run_lock(run_dir):
+    outputs = Outputs((options.out,), inputs=existing((options.file, options.recipe)))
+    with protect(outputs, "reword", options, workspace.home), run_lock(run_dir):
+        preflight(models, ModelSettings.of(context))
         result = reword(context, themes, options.count)
-    text = yaml.safe_dump(
-        result.themes.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
-    )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(options.out, text.encode())
+        content = result.themes.model_dump(mode="json")
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+        write_bytes(options.out, text.encode())
     reasons = Counter(wording.reason for wording in result.discarded)
     return {"out": str(options.out), "kept": result.kept, "discarded": dict(sorted(reasons.items()))}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.options import flow_parameters
+from flows.outputs import Outputs, existing, protect
 from flows.workspace import has_prefect_server, open_workspace, quiet_prefect, read_recipe
 from schemas.errors import GateError
 from schemas.options import (
@@ -130,7 +131,9 @@ def run_export(options: ExportOptions) -> dict[str, Any]:
     """Write the questions of a release in another format."""
     from tasks.package.harness import export_release
 
-    return export_release(options.release, format=options.format, out=options.out)
+    outputs = Outputs((options.out,), inputs=existing((options.release,)))
+    with protect(outputs, "export", options, open_workspace().home):
+        return export_release(options.release, format=options.format, out=options.out)
 
 
 def run_diff(options: DiffOptions) -> dict[str, Any]:
@@ -151,8 +154,11 @@ def run_validate(options: ValidateOptions) -> Validation:
     """Check a release, a run or a file, and write its failing rows if `out` is given."""
     from tasks.gate import examine_path, write_failing_rows
 
-    examination = examine_path(options.path)
-    if options.out is not None:
+    if options.out is None:
+        return examine_path(options.path).validation
+    outputs = Outputs((options.out,), inputs=existing((options.path,)))
+    with protect(outputs, "validate", options, open_workspace().home):
+        examination = examine_path(options.path)
         write_failing_rows(examination.failing, options.out)
     return examination.validation
 

@@ -76,6 +76,10 @@ def like(section: type[BaseModel], key: str, **changes: Any) -> Any:
     return option
 
 
+OVERWRITE: Any = Field(
+    default=False,
+    description="replace files that another command, or this one with other options, has written",
+)
 OWN_RECIPE: Any = Field(
     default=None,
     description="a recipe of yours, whose judges, keys, limits, free models and engine options apply. "
@@ -137,6 +141,10 @@ class RelabelOptions(Options):
 
     input: Annotated[Path, Argument()] = Field(description="file or folder of the retrieval set")
     out: Path | None = Field(default=None, description="file for the cleaned set; default: only report")
+    overwrite: bool = OVERWRITE
+    in_place: bool = Field(
+        default=False, description="replace the input file; a copy is kept beside it as NAME.bak"
+    )
     format: str = like(RetrievalFile, "format", description="format of the input; `auto` detects it")
     out_format: str | None = Field(default=None, description="format of the output; default: the input's")
     strategy: RelabelStrategy | None = Field(
@@ -152,7 +160,11 @@ class RelabelOptions(Options):
     verdicts: Path | None = Field(
         default=None, description="CSV of recorded grades: query_id,docid,judge,grade"
     )
-    rule: str = like(Relabel, "rule")
+    rule: str | None = Field(
+        default=None,
+        description=f"{Relabel.model_fields['rule'].description}, or `weighted`; default: `weighted` with three "
+        "or more recorded judges, otherwise all:top/any:relevant",
+    )
     truth: Path | None = Field(default=None, description="TREC qrels to measure the result against")
     relevant_from: int = Field(default=2, description="lowest grade in `truth` that counts as relevant")
     max_true_negatives_lost: float | None = Field(
@@ -188,6 +200,30 @@ class RelabelOptions(Options):
     skip_bad: bool = Field(default=False, description="count malformed lines and continue")
     budget_usd: float = like(Budget, "usd", alias="budget", description="limit for model calls in dollars")
     free: tuple[NamedModel, ...] = like(Budget, "free")
+    exactly: int | None = Field(
+        default=None,
+        ge=1,
+        description="negatives of every written n-tuple or triplet set; rows are filled by mining, or go to a "
+        "side file",
+    )
+    split: str | None = Field(default=None, description="split to read, for folders with several")
+    min_judged: float = Field(
+        default=0.9, ge=0, le=1, description="smallest share of candidates that the judges must decide"
+    )
+    allow_abstentions: bool = Field(
+        default=False, description="write the result even if the judges decide fewer candidates"
+    )
+    soft_labels: bool = Field(
+        default=False,
+        description="write a probability or mean grade per passage in the score or label field of the format",
+    )
+    plan: bool = Field(
+        default=False, description="only estimate calls, tokens, cost and time; nothing is asked or written"
+    )
+    limit: int | None = Field(default=None, ge=1, description="relabel only the first rows")
+    sample: int | None = Field(default=None, ge=1, description="relabel only so many random rows")
+    seed: int = Field(default=0, ge=0, description="seed of `sample`")
+    max_in_flight: int | None = Field(default=None, ge=1, le=4096, description="concurrent calls per model")
 
 
 class DeduplicateOptions(Options):
@@ -196,6 +232,7 @@ class DeduplicateOptions(Options):
     input: Annotated[Path, Argument()] = Field(description="Parquet, JSON Lines or CSV file")
     text: str = Field(description="column with the text")
     out: Path = Field(description="folder for kept.parquet and dropped.parquet")
+    overwrite: bool = OVERWRITE
     slots: tuple[str, ...] = Field(
         default=(), description="column whose values must be equal in duplicates; may be repeated"
     )
@@ -259,6 +296,7 @@ class ExportOptions(Options):
     release: Annotated[Path, ReleaseReference(), Argument(RELEASE)] = Field(description="release to export")
     format: str = Field(description="`cab`: the columns of the CAB data set")
     out: Path = Field(description="file to write")
+    overwrite: bool = OVERWRITE
 
 
 class RewordOptions(Options):
@@ -267,6 +305,7 @@ class RewordOptions(Options):
     file: Annotated[Path, Argument()] = Field(description="template file in data/templates/entailment")
     recipe: Path = Field(description="recipe with the generator that writes and the targets that answer")
     out: Path = Field(description="template file to write; read it before you use it")
+    overwrite: bool = OVERWRITE
     count: int = Field(default=3, ge=1, le=20, description="wordings per premise")
 
 
@@ -289,6 +328,7 @@ class ValidateOptions(Options):
         description="release, run, or file of another benchmark"
     )
     out: Path | None = Field(default=None, description="JSON Lines file for every failing row")
+    overwrite: bool = OVERWRITE
 
 
 class ShowOptions(Options):
@@ -360,6 +400,7 @@ class EvaluateOptions(Options):
     out: Path | None = Field(
         default=None, description="folder for the result; default: data/evaluations/<name>-<version>"
     )
+    overwrite: bool = OVERWRITE
     budget_usd: float = like(Budget, "usd", alias="budget", description="limit in dollars")
     free: tuple[NamedModel, ...] = like(Budget, "free")
     hold_back: Path | None = Field(
@@ -382,6 +423,7 @@ class RejudgeOptions(Options):
     out: Path | None = Field(
         default=None, description="folder for the result; default: data/rejudgements/<name>-<version>"
     )
+    overwrite: bool = OVERWRITE
     budget_usd: float = like(Budget, "usd", alias="budget", description="limit in dollars")
     free: tuple[NamedModel, ...] = like(Budget, "free")
     prefect: Annotated[bool, NotInForms()] = Field(

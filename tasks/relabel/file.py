@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeVar
 import orjson
 
 from schemas.errors import InputError
-from schemas.labels import LABEL_HISTORY, CandidateSet, LabelChange
+from schemas.labels import CandidateSet, LabelChange
 from schemas.release import StageCost
 from schemas.tables import content_hash, file_hash
 from tasks.files.records import BadRows, write_records
@@ -50,6 +50,7 @@ from tasks.relabel.graded import (
     read_grades,
     request_grades,
 )
+from tasks.relabel.history import append_history
 from tasks.relabel.judges import open_comparers, open_graders, open_judges
 from tasks.relabel.mining import (
     PassagePool,
@@ -275,7 +276,7 @@ def _write_results(parts: Parts, out: Path, out_format: str, source: Source) -> 
             lost.update(losses_of(row, out_format))
     write_records(out.with_name(f"{out.name}.review.jsonl"), parts.review)
     history = out.with_name(f"{out.name}.label_history.parquet")
-    write_records(history, lambda: (c.model_dump() for c in parts.changes()), LABEL_HISTORY.arrow_schema)
+    append_history(history, parts.changes)
     parts.remove()
     return {"written": written, "lost": dict(sorted(lost.items()))}
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from schemas.errors import InputError
 from schemas.labels import DROPPED, Dropped, StageCounts, check_reconciled
@@ -226,7 +227,7 @@ def run_stage(stage: Stage, context: RunContext, **inputs: Any) -> Step:
     """
     key = stage_key(stage, context, inputs)
     home = Path(context.run_dir) / f"{stage.name}-{key[:16]}"
-    found = find_step(home)
+    found = find_step(home, key)
     if found is not None:
         return found
     outcome = stage.run(context, **inputs)
@@ -234,18 +235,36 @@ def run_stage(stage: Stage, context: RunContext, **inputs: Any) -> Step:
     return write_step(home, stage.name, key, outcome)
 
 
-def find_step(home: Path) -> Step | None:
+def find_step(home: Path, key: str | None = None) -> Step | None:
     """Return the finished step of a directory, or None if there is none.
 
-    A step whose tables are missing or changed is deleted.
+    A directory is deleted, so that the step runs again, if its description is damaged, if it describes
+    another step than its name, or if its tables are missing or changed.
+
+    Args:
+        home: The directory.
+        key: The full key of the step, if it is known. The name of the directory has its beginning.
     """
     marker = home / "step.json"
     if not marker.exists():
         return None
-    step = Step.model_validate_json(marker.read_bytes())
+    step = _read_step(home, marker)
+    if step is None or (key is not None and step.key != key):
+        shutil.rmtree(home)
+        return None
+    return step
+
+
+def _read_step(home: Path, marker: Path) -> Step | None:
+    try:
+        step = Step.model_validate_json(marker.read_bytes())
+    except ValidationError:
+        return None
+    names = [ref.table for ref in step.tables]
+    if home.name != f"{step.stage}-{step.key[:16]}" or not all(re.fullmatch(r"[a-z0-9_]+", n) for n in names):
+        return None
     tables = tuple(ref.model_copy(update={"path": str(home / f"{ref.table}.parquet")}) for ref in step.tables)
     if any(not Path(ref.path).exists() or file_hash(Path(ref.path)) != ref.sha256 for ref in tables):
-        shutil.rmtree(home)
         return None
     return step.model_copy(update={"tables": tables})
 

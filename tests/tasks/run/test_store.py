@@ -104,6 +104,12 @@ def test_failing_stage_leaves_nothing_behind(make_context: MakeContext) -> None:
     assert not list(Path(context.run_dir).glob("*"))
 
 
+OUTCOME = Outcome(
+    tables={LABEL_HISTORY: [CHANGE]},
+    counts=(StageCounts(stage="s", unit="questions", rows=1, kept=1, dropped=0, failed=0),),
+)
+
+
 def test_damaged_table_is_not_believed(tmp_path: Path) -> None:
     home = tmp_path / "s-0"
     write_step(home, "s", "0", Outcome(tables={LABEL_HISTORY: [CHANGE]}, counts=counted()))
@@ -114,12 +120,35 @@ def test_damaged_table_is_not_believed(tmp_path: Path) -> None:
 
 
 def test_moved_run_is_found(tmp_path: Path) -> None:
-    home = tmp_path / "s-0"
-    write_step(home, "s", "0", Outcome(tables={LABEL_HISTORY: [CHANGE]}, counts=counted()))
-    home.rename(tmp_path / "moved")
-    step = find_step(tmp_path / "moved")
+    write_step(tmp_path / "run" / "s-0", "s", "0", OUTCOME)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    step = find_step(tmp_path / "moved" / "s-0")
     assert step is not None
     assert read_table(step.table("label_history"), LABEL_HISTORY) == [CHANGE]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b'{"stage": "s"}'])
+def test_damaged_description_of_a_step_is_not_believed(tmp_path: Path, content: bytes) -> None:
+    write_step(tmp_path / "s-0", "s", "0", OUTCOME)
+    (tmp_path / "s-0" / "step.json").write_bytes(content)
+    assert find_step(tmp_path / "s-0") is None
+    assert not (tmp_path / "s-0").exists()
+
+
+def test_swapped_steps_are_not_believed(tmp_path: Path) -> None:
+    for key in ("a", "b"):
+        write_step(tmp_path / f"s-{key}", "s", key, OUTCOME)
+    (tmp_path / "s-a").rename(tmp_path / "x")
+    (tmp_path / "s-b").rename(tmp_path / "s-a")
+    (tmp_path / "x").rename(tmp_path / "s-b")
+    assert find_step(tmp_path / "s-a") is None
+    assert find_step(tmp_path / "s-b") is None
+
+
+def test_step_with_another_full_key_is_done_again(tmp_path: Path) -> None:
+    write_step(tmp_path / "s-0", "s", "0", OUTCOME)
+    assert find_step(tmp_path / "s-0", "0") is not None
+    assert find_step(tmp_path / "s-0", "01") is None
 
 
 def test_same_rows_give_the_same_bytes(tmp_path: Path) -> None:

@@ -1,0 +1,209 @@
+"""No command overwrites its input, or a file that it has not written itself."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flows.cli import main
+from flows.outputs import output_lock
+from schemas.errors import InputError
+from tests.security.hostile import copy_release
+
+ROWS = [
+    {
+        "query": f"who wrote book {i}",
+        "pos": [f"Book {i} was written by writer {i}."],
+        "neg": [f"Writer {i} wrote book {i}.", f"A river runs through town {i}.", f"Stone {i} is heavy."],
+    }
+    for i in range(12)
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COUNTERFOIL_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return path
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    (tmp_path / "io").mkdir()
+    pq.write_table(pa.table({"text": ["one text", "one text", "another"]}), tmp_path / "io" / "kept.parquet")
+    return tmp_path / "io" / "kept.parquet"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["counterfoil", *map(str, arguments)])
+    try:
+        main()
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
+    return 0
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    paths = (p for p in folder.rglob("*") if p.is_file() and "home" not in p.relative_to(folder).parts)
+    return {str(p.relative_to(folder)): p.read_bytes() for p in paths}
+
+
+def test_inputs_are_not_overwritten(
+    source: Path,
+    table: Path,
+    small_release: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    release = copy_release(small_release, tmp_path)
+    (tmp_path / "link.jsonl").symlink_to(source)
+    os.link(source, tmp_path / "hard.jsonl")
+    before = contents(tmp_path)
+    for arguments in (
+        ("relabel", source, "--out", source),
+        ("relabel", source, "--out", source, "--overwrite"),
+        ("relabel", source, "--out", tmp_path / "x" / ".." / "train.jsonl"),
+        ("relabel", source, "--out", tmp_path / "link.jsonl"),
+        ("relabel", source, "--out", tmp_path / "hard.jsonl"),
+        ("relabel", tmp_path / "link.jsonl", "--out", source),
+        ("deduplicate", table, "--text", "text", "--out", table.parent),
+        ("deduplicate", table, "--text", "text", "--out", table.parent, "--overwrite"),
+        ("validate", release, "--out", release / "manifest.json"),
+        ("validate", release, "--out", release / "new.jsonl"),
+        ("validate", source, "--out", source),
+        ("export", release, "--format", "cab", "--out", release / "README.md"),
+        ("evaluate", release, "--model", "openai:x", "--judge", "divergence", "--out", release / "evals"),
+    ):
+        assert run(monkeypatch, *arguments) == 2, arguments
+        assert contents(tmp_path) == before, arguments
+    assert "is an input of this command" in capsys.readouterr().err
+
+
+def test_results_of_other_jobs_are_not_overwritten(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "clean.jsonl"
+    out.write_text("mine")
+    assert run(monkeypatch, "relabel", source, "--out", out) == 2
+    assert out.read_text() == "mine"
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(monkeypatch, "relabel", source, "--out", out, "--overwrite") == 0
+    written = out.read_bytes()
+    assert run(monkeypatch, "relabel", source, "--out", out) == 0
+    assert out.read_bytes() == written
+    assert run(monkeypatch, "relabel", source, "--out", out, "--mode", "filter") == 2
+    with out.open("ab") as stream:
+        stream.write(b"edited by hand\n")
+    assert run(monkeypatch, "relabel", source, "--out", out) == 2
+    assert out.read_bytes().endswith(b"edited by hand\n")
+
+
+def test_relabelling_in_place_keeps_a_backup_and_the_whole_history(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = source.read_bytes()
+    assert run(monkeypatch, "relabel", source, "--in-place", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert Path(result["backup"]).read_bytes() == original
+    assert source.read_bytes() != original
+    history = tmp_path / "train.jsonl.label_history.parquet"
+    first = pq.read_table(history).to_pylist()
+    assert first
+    cleaned = source.read_bytes()
+    assert run(monkeypatch, "relabel", source, "--in-place") == 0
+    assert (tmp_path / "train.jsonl.bak").read_bytes() == original
+    assert (tmp_path / "train.jsonl.bak1").read_bytes() == cleaned
+    assert pq.read_table(history).to_pylist()[: len(first)] == first
+
+
+def test_foreign_file_in_place_of_a_history_is_not_replaced(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = tmp_path / "clean.jsonl.label_history.parquet"
+    history.write_bytes(b"something else")
+    assert run(monkeypatch, "relabel", source, "--out", tmp_path / "clean.jsonl") == 2
+    assert history.read_bytes() == b"something else"
+
+
+def test_failed_in_place_run_leaves_the_file_and_no_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"query": "x"')
+    assert run(monkeypatch, "relabel", broken, "--in-place") == 2
+    assert {name for name in contents(tmp_path) if not name.startswith(".")} == {"broken.jsonl"}
+
+
+@pytest.mark.parametrize("target", ["folder", "missing/under/file.txt/x", "pipe"])
+def test_target_that_is_no_file_is_named(
+    source: Path,
+    tmp_path: Path,
+    target: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "missing" / "under").mkdir(parents=True)
+    (tmp_path / "missing" / "under" / "file.txt").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    place = tmp_path / target
+    assert run(monkeypatch, "validate", source, "--out", place) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert "next:" in error
+
+
+def hold(place: Path, seconds: float, ready: Any) -> None:
+    with output_lock(place):
+        ready.set()
+        time.sleep(seconds)
+
+
+def test_two_runs_do_not_write_one_output(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "clean.jsonl"
+    ready = multiprocessing.Event()
+    other = multiprocessing.Process(target=hold, args=(out, 60.0, ready))
+    other.start()
+    try:
+        assert ready.wait(30)
+        assert run(monkeypatch, "relabel", source, "--out", out) == 2
+        assert "another run is writing this output" in capsys.readouterr().err
+    finally:
+        other.kill()
+        other.join()
+    assert run(monkeypatch, "relabel", source, "--out", out) == 0  # the lock ended with the process
+    assert not list(tmp_path.glob(".*.lock"))
+
+
+def test_lock_of_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".x.lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises((InputError, OSError)), output_lock(tmp_path / "x"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_same_evaluation_may_run_again(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "faults.jsonl"
+    assert run(monkeypatch, "validate", source, "--out", out) in (0, 3)
+    assert run(monkeypatch, "validate", source, "--out", out) in (0, 3)
+    shutil.rmtree(tmp_path / "home" / "outputs")
+    assert run(monkeypatch, "validate", source, "--out", out) == 2
