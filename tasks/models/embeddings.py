@@ -28,6 +28,8 @@ STATIC = "embedded:wordllama-256"
 BATCH = 128
 ATTEMPTS = 6
 TIMEOUT_S = 120.0
+MAX_BYTES = 64_000_000
+"""Largest answer. 128 vectors of 4,096 numbers are about 12 MB as text."""
 
 
 def check_embedder(name: str, settings: ModelSettings) -> None:
@@ -97,7 +99,7 @@ async def _ask(name: str, model: ModelName, texts: Sequence[str], settings: Mode
             place=name,
             hint="raise the budget, or switch semantic deduplication off",
         )
-    client = chat_client(model.endpoint, key, limits.max_in_flight)
+    client = chat_client(model.endpoint, key, limits.max_in_flight, MAX_BYTES)
     client = client.with_options(max_retries=ATTEMPTS - 1, timeout=TIMEOUT_S)
     semaphore, used = asyncio.Semaphore(limits.max_in_flight), 0
 

@@ -379,10 +379,8 @@ def import_client() -> None:
         importlib.import_module(name)
 
 
-def chat_client(
-    endpoint: str, api_key: str, connections: int, max_bytes: int = int(MAX_ANSWER_MB * 1_000_000)
-) -> openai.AsyncOpenAI:
-    """Return a client without its own retries and timeouts. It follows no redirects.
+def chat_client(endpoint: str, api_key: str, connections: int, max_bytes: int) -> openai.AsyncOpenAI:
+    """Return a client without its own retries and timeouts. It follows no redirects, and reads `max_bytes`.
 
     Ours cover a whole attempt. `max_connections` must be a number: `None` means 100 with this transport.
     Proxies of the environment are not used for this machine, and the organisation headers of OpenAI are sent

@@ -152,6 +152,10 @@ MAX_LISTED = 500
 """Number of batches, newest first, that are searched for one of ours."""
 
 
+LARGEST_FILE = 2_000_000_000
+"""Bytes of a file of results. A file of requests has at most 190 MB."""
+
+
 class BatchServer:
     """Files and batches of one provider. Methods raise `ModelError` if it refuses or cannot be reached.
 
@@ -162,7 +166,7 @@ class BatchServer:
     def __init__(self, endpoint: str, api_key: str) -> None:
         self._endpoint = endpoint
         self._api_key = api_key
-        self._client: AsyncOpenAI = chat_client(endpoint, api_key, connections=4)
+        self._client: AsyncOpenAI = chat_client(endpoint, api_key, connections=4, max_bytes=LARGEST_FILE)
         self._retrying = self._client.with_options(max_retries=CREATE_POLICY.attempts - 1, timeout=600.0)
 
     async def submit(self, job_id: str, lines: bytes) -> str:

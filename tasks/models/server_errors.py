@@ -233,7 +233,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         wrapped = getattr(current, "os_error", None)
         if isinstance(wrapped, BaseException) and wrapped is not current:
             yield wrapped
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+        current = current.__cause__
 
 
 def is_before_request(error: BaseException) -> bool:

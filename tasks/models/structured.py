@@ -6,7 +6,7 @@ An answer that cannot be read is an abstention, never a default value.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -83,7 +83,12 @@ class Abstention:
 
 
 async def ask_structured(
-    model: Model, requests: Iterable[Request], answer_type: type[M], *, repairs: int = 1
+    model: Model,
+    requests: Iterable[Request],
+    answer_type: type[M],
+    *,
+    repairs: int = 1,
+    parse: Callable[[str, bool], M] | None = None,
 ) -> AsyncIterator[Parsed[M] | Abstention]:
     """Ask every request for an `answer_type` and yield one result per request, in the order of completion.
 
@@ -93,6 +98,8 @@ async def ask_structured(
         answer_type: Type of the answer.
         repairs: How often an answer that does not validate is asked for again, with the problem. Refusals and
             failed calls are not repeated. Repairs are sent after all other requests.
+        parse: Reads an answer from its text, and is told whether the text was cut off. It raises `ValueError`
+            if it cannot. The default is `parse_answer`.
 
     Raises:
         BudgetError: After the last result, if the budget did not cover every call.
@@ -118,7 +125,7 @@ async def ask_structured(
             request, spent = in_progress.pop(outcome.tag)
             if not (isinstance(outcome, Failure) and outcome.kind in EMPTY_KINDS):
                 model.failures.add(model.name, outcome)
-            result = _read(outcome, spent, answer_type)
+            result = _read(outcome, spent, answer_type, parse)
             if isinstance(result, Abstention) and round_ < repairs and _is_repairable(outcome, result):
                 assert isinstance(outcome, Completion)
                 prompt = _repair_prompt(model.data_dir)
@@ -128,7 +135,9 @@ async def ask_structured(
     model.failures.refuse()
 
 
-def _read(outcome: Outcome, spent: Spent, answer_type: type[M]) -> Parsed[M] | Abstention:
+def _read(
+    outcome: Outcome, spent: Spent, answer_type: type[M], parse: Callable[[str, bool], M] | None
+) -> Parsed[M] | Abstention:
     if isinstance(outcome, Failure):
         if outcome.tokens_out:
             spent = spent.plus(outcome)
@@ -138,7 +147,12 @@ def _read(outcome: Outcome, spent: Spent, answer_type: type[M]) -> Parsed[M] | A
     if outcome.refusal:
         return Abstention(outcome.tag, "refused", outcome.text[:LONGEST_QUOTE], outcome.revision, spent)
     try:
-        value = parse_answer(outcome.text, answer_type, cut_off=outcome.finish_reason == "length")
+        cut_off = outcome.finish_reason == "length"
+        value = (
+            parse(outcome.text, cut_off)
+            if parse is not None
+            else parse_answer(outcome.text, answer_type, cut_off=cut_off)
+        )
     except ValueError as error:
         reason = "truncated" if outcome.finish_reason == "length" else "unparsable"
         return Abstention(outcome.tag, reason, str(error), outcome.revision, spent)

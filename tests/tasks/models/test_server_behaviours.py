@@ -6,9 +6,16 @@ took. `stops` means that the stage ends with a `ModelError` (exit code 5) after 
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Callable, Iterable
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +25,7 @@ from schemas.errors import ModelError
 from schemas.recipe import Limits
 from tasks.models.capabilities import read_capabilities
 from tasks.models.protocol import Completion, Decoding, Failure, JsonSchema, Message, Outcome, Request
+from tasks.models.server_errors import is_before_request
 from tests.servers.openai_server import Body, Fault, OpenAIServer, Reply, endless, message, moved, raw, status
 from tests.tasks.models.asking import answers, settings_for
 
@@ -440,3 +448,92 @@ def test_a_connection_that_cannot_work_stops_at_once(tmp_path: Path, endpoint: s
         with pytest.raises(ModelError, match=r"write http://|no such host|connection") as caught:
             answers(name, settings_for(tmp_path, name, limits=LIMITS), requests(3))
     assert "failed" in str(caught.value)
+
+
+# Through a proxy, another client sends the calls
+
+
+@pytest.fixture
+def proxied(monkeypatch: pytest.MonkeyPatch) -> Callable[[OpenAIServer], str]:
+    """Return a function that puts a server in the place of a proxy, and returns the name of a far model."""
+
+    def use(server: OpenAIServer) -> str:
+        for name in ("HTTP_PROXY", "http_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{server.port}")
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        return "openai:test-model@http://models.example:8000/v1"
+
+    return use
+
+
+@pytest.mark.parametrize("fault", [endless(), endless("gzip")])
+def test_the_size_of_answers_is_limited_behind_a_proxy(
+    tmp_path: Path, proxied: Callable[[OpenAIServer], str], fault: Fault
+) -> None:
+    with OpenAIServer("Yes", faults=once(fault)) as server:
+        name = proxied(server)
+        settings = settings_for(tmp_path, name, limits=LIMITS)
+        first, second = (answers(name, settings, [request(n)])[f"t{n}"] for n in range(2))
+    assert isinstance(first, Failure)
+    assert first.kind == "too_large"
+    assert isinstance(second, Completion)
+
+
+def test_redirects_are_refused_behind_a_proxy(tmp_path: Path, proxied: Callable[[OpenAIServer], str]) -> None:
+    with OpenAIServer("Yes", faults=always(moved("http://elsewhere.example/v1"))) as server:
+        name = proxied(server)
+        with pytest.raises(ModelError, match=r"redirects to http://elsewhere\.example"):
+            answers(name, settings_for(tmp_path, name, limits=LIMITS), [request()])
+        assert len(server.requests) == 1
+
+
+# Connections that fail before anything was sent
+
+
+@pytest.mark.parametrize(
+    ("cause", "before"),
+    [
+        (ConnectionRefusedError(111, "refused"), True),
+        (OSError(errno.ENETUNREACH, "no network"), True),
+        (OSError(errno.EHOSTUNREACH, "no route"), True),
+        (socket.gaierror(socket.EAI_AGAIN, "try again"), True),
+        (ssl.SSLCertVerificationError(1, "self-signed"), True),
+        (ConnectionResetError(104, "reset"), False),
+        (BrokenPipeError(32, "pipe"), False),
+    ],
+)
+def test_nothing_was_asked_if_the_connection_never_came_about(cause: OSError, before: bool) -> None:
+    with pytest.raises(RuntimeError) as wrapped:
+        raise RuntimeError("connection error") from cause
+    assert is_before_request(wrapped.value) is before
+
+
+def test_an_untrusted_certificate_names_what_to_set(tmp_path: Path) -> None:
+    with tls_server(tmp_path) as port:
+        name = f"openai:m@https://localhost:{port}/v1"
+        with pytest.raises(ModelError, match="SSLCertVerificationError") as caught:
+            answers(name, settings_for(tmp_path, name, limits=LIMITS), requests(3))
+    assert "SSL_CERT_FILE" in str(caught.value)
+
+
+@contextmanager
+def tls_server(folder: Path) -> Iterator[int]:
+    """Serve TLS with a certificate that nobody trusts, and yield the port."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1",
+         "-keyout", str(key), "-out", str(certificate)],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield int(server.server_port)
+    finally:
+        server.shutdown()
