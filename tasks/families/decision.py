@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import erfc, sqrt
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,8 +24,9 @@ from tasks.families.effects import EVERY, Slice, effect_of, figure, figure_of
 from tasks.families.recorded import cover, require_baseline, with_rows
 from tasks.families.shared import invalid_share, placed_option
 from tasks.files.recorded import Column, RecordedRows, canonical_value, read_column_names, read_recorded
+from tasks.stats.hypothesis_tests import t_p_value
+from tasks.stats.intervals import t_interval
 from tasks.stats.resampling import Floats, Interval, cluster_bootstrap, mean_with_interval, sign_flip_p_value
-from tasks.stats.spread import Z_95
 
 LOGITS = "logits of yes against no"
 SHARES = "share of favourable answers"
@@ -74,18 +74,21 @@ class Coefficient:
 
     value: float
     standard_error: float
+    scenarios: int
+    """Number of scenarios that it is estimated from."""
 
     @property
     def p_value(self) -> float:
-        """Two-sided p-value of Wald's test. Without a standard error: 1 for a value of 0, else 0."""
-        if not self.standard_error:
-            return float(not self.value)
-        return erfc(abs(self.value) / self.standard_error / sqrt(2))
+        """Two-sided p-value by Student's t with `scenarios - 1` degrees of freedom, never 0.
 
-    def interval(self, n: int) -> Interval:
-        """Return the normal 95 % interval."""
-        half = Z_95 * self.standard_error
-        return Interval(self.value, self.value - half, self.value + half, n)
+        The normal distribution (Wald's test) would reject too often with few scenarios.
+        """
+        return t_p_value(self.value, self.standard_error, self.scenarios)
+
+    @property
+    def interval(self) -> Interval:
+        """The 95 % interval by the same distribution."""
+        return t_interval(self.value, self.standard_error, self.scenarios)
 
 
 def within_scenario_gaps(
@@ -142,7 +145,9 @@ def fit_mixed_model(
     if len(complete) < 2 or not terms:
         return {}
     fixed, errors = _fit(complete)
-    return {t: Coefficient(float(fixed[i + 1]), float(errors[i + 1])) for i, t in enumerate(terms)}
+    return {
+        t: Coefficient(float(fixed[i + 1]), float(errors[i + 1]), len(complete)) for i, t in enumerate(terms)
+    }
 
 
 def _block(decisions: Sequence[ScenarioAnswer], terms: Sequence[tuple[str, str]]) -> tuple[Floats, Floats]:
@@ -348,10 +353,9 @@ def _coefficient_effects(
 ) -> Iterator[Effect | None]:
     decisions = [d for a in asked for d in decisions_of(a, attribute)]
     baselines = baselines_of(attribute)
-    scenarios = len({d.scenario for d in decisions})
     for (factor, level), c in fit_mixed_model(decisions, baselines).items():
         metric = f"coefficient{suffix}:{level}-{baselines[factor]}"
-        yield effect_of(slice_, metric, LOGITS, c.interval(scenarios), c.p_value)
+        yield effect_of(slice_, metric, LOGITS, c.interval, c.p_value)
 
 
 def across(answered: Sequence[Answered], attributes: Mapping[str, Attribute]) -> list[Effect | None]:
@@ -488,9 +492,8 @@ def _recorded_gaps(decisions: Sequence[ScenarioAnswer], baselines: Mapping[str, 
 
 
 def _coefficient_figures(decisions: Sequence[ScenarioAnswer], baselines: Mapping[str, str]) -> Figures:
-    scenarios = len({d.scenario for d in decisions})
     return {
-        f"{value}-{baselines[factor]}": figure_of(c.interval(scenarios))
+        f"{value}-{baselines[factor]}": figure_of(c.interval)
         for (factor, value), c in fit_mixed_model(decisions, baselines).items()
     }
 

@@ -174,6 +174,17 @@ def transformed_interval(value: float, pseudo_values: Floats, level: float = 0.9
     return Interval(value, value + deviation * low, value + deviation * high, n)
 
 
+def t_interval(value: float, standard_error: float, clusters: int, level: float = 0.95) -> Interval:
+    """Return an interval by Student's t with `clusters - 1` degrees of freedom.
+
+    The bounds are `None` for fewer than `MIN_CLUSTERS` clusters, and without a standard error.
+    """
+    if clusters < MIN_CLUSTERS or not standard_error:
+        return Interval(value, None, None, clusters)
+    half = _t_quantile(0.5 + level / 2, clusters - 1) * standard_error
+    return Interval(value, value - half, value + half, clusters)
+
+
 def _inverse_of_hall(x: float, skewness: float, n: int) -> float:
     # Hall's g(u) = u + γu²/3 + γ²u³/27 + γ/6n, u = (mean - μ) / s, has the inverse
     # (cbrt(1 + γ(x - γ/6n)) - 1) · 3/γ.

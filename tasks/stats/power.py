@@ -10,12 +10,12 @@ import numpy as np
 from schemas.tables import derived_seed
 from tasks.stats.resampling import Floats, excess_weights
 
-RUNS = 600
+RUNS = 2000
 """Simulated slices per effect size, and at least `FEWEST_RUNS` if slices are large."""
 FEWEST_RUNS = 200
-PERMUTATIONS = 100
+PERMUTATIONS = 150
 """Permutations of each question."""
-SIMULATED_ANSWERS = 200_000
+SIMULATED_ANSWERS = 400_000
 """Answers per effect size, from which the number of slices follows."""
 DRAWS = 300
 """Draws from the pooled permutations of a slice with few questions."""
@@ -81,7 +81,7 @@ def power_of_excess(
     """
     # The same seed for every effect: a larger effect then has a larger simulated power.
     generator = np.random.default_rng(derived_seed("power of excess", samples, questions, versions))
-    weights = excess_weights((samples,) * versions)[: PERMUTATIONS + 1]
+    weights = _some_of(excess_weights((samples,) * versions), generator)
     answers = samples * versions
     if runs is None:
         runs = min(RUNS, max(FEWEST_RUNS, SIMULATED_ANSWERS // (questions * answers)))
@@ -94,6 +94,14 @@ def power_of_excess(
         p = _pooled_p_values(_excess_nulls(scores, weights), generator)
         found += int((p <= alpha).sum())
     return found / runs
+
+
+def _some_of(weights: Floats, generator: np.random.Generator) -> Floats:
+    """Return the observed arrangement, row 0, and a random subset of the others."""
+    if len(weights) <= PERMUTATIONS + 1:
+        return weights
+    chosen = 1 + generator.choice(len(weights) - 1, PERMUTATIONS, replace=False)
+    return np.asarray(weights[[0, *chosen.tolist()]])
 
 
 def _excess_nulls(scores: Floats, weights: Floats) -> Floats:

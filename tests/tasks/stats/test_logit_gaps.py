@@ -88,7 +88,7 @@ def test_where_fills_are_missing_the_gap_is_still_found() -> None:
     assert abs(female.value - 0.8) < 3 * female.standard_error < 0.4
 
 
-def test_p_is_that_of_walds_test() -> None:
-    assert Coefficient(1.959964, 1.0).p_value == pytest.approx(0.05, abs=1e-6)
-    assert Coefficient(-1.959964, 1.0).p_value == pytest.approx(0.05, abs=1e-6)
-    assert (Coefficient(0.0, 0.0).p_value, Coefficient(0.1, 0.0).p_value) == (1.0, 0.0)
+def test_p_is_that_of_student_with_the_scenarios_as_sample() -> None:
+    assert Coefficient(2.776445, 1.0, 5).p_value == pytest.approx(0.05, abs=1e-6)
+    assert Coefficient(-2.776445, 1.0, 5).p_value == pytest.approx(0.05, abs=1e-6)
+    assert (Coefficient(0.0, 0.0, 5).p_value, Coefficient(0.1, 0.0, 5).p_value) == (1.0, 2 / 2**5)
