@@ -608,10 +608,14 @@ class _OptionReader(_Reader):
         if len(found) != 1:
             return None
         option, words = next(iter(found.items()))
-        return Reading(option, "read", words, "alone")
+        return Reading(option, "read", words, "alone") if words else None
 
     def _alone_in(self, text: str) -> Iterator[tuple[int, str]]:
-        """Yield every option that is alone, from the whole text down to clauses."""
+        """Yield every option that is alone, from the whole text down to clauses.
+
+        An option in a clause such as `or a nurse` contradicts the others. It has no words, because it is no
+        answer by itself.
+        """
         for line in text.split("\n"):
             if (found := self._alone(line)) is not None:
                 yield found
@@ -624,7 +628,16 @@ class _OptionReader(_Reader):
                 for clause in _split(sentence, _CLAUSE_END):
                     if (found := self._alone(clause)) is not None and not self._labels_wrong(previous):
                         yield found
+                    elif (joined := self._joined(clause)) is not None:
+                        yield joined, ""
                     previous = clause
+
+    def _joined(self, clause: str) -> int | None:
+        """Return the option of a clause that opens with a conjunction."""
+        words = clause.lstrip()
+        conjunction = self.rules.pattern("coordinators").match(words)
+        found = self._alone(words[conjunction.end() :]) if conjunction else None
+        return found[0] if found else None
 
     def _labels_wrong(self, clause: str) -> bool:
         """Whether a clause such as `Wrong answer:` rejects what follows."""
@@ -773,6 +786,8 @@ class _OptionReader(_Reader):
                 r"(?:[\w']+\s)?",
             )
         )
+        if self._is_labelled(tail, self.rules.no):
+            return True
         opening = r"[)\]]*\s?[:=-]?\s?"
         if re.match(rf"{opening}{near}{self.rules.pattern('wrong').pattern}(?!-)", tail):
             return True
@@ -782,7 +797,14 @@ class _OptionReader(_Reader):
             tail.strip() == found[0].strip() or any(w not in self.rules.articles for w in rest)
         )
 
+    def _is_labelled(self, tail: str, words: tuple[str, ...]) -> bool:
+        """Whether an option in a list is followed by yes or no, as in `B) a nurse - yes`."""
+        label = re.fullmatch(r"[)\]]*\s?[:=-]\s?(.{1,20}?)[.!]*\n?", tail)
+        return label is not None and not self.is_yes_no and label[1] in words
+
     def _confirms(self, tail: str) -> bool:
+        if self._is_labelled(tail, self.rules.yes):
+            return True
         near = r"(?:[\w']+\s){0,3}?" if self.rules.word_boundaries else r".{0,6}?"
         return (
             re.match(rf"[)\]]*\s?[:=-]?\s?{near}{self.rules.pattern('right').pattern}(?!-)", tail) is not None
@@ -826,7 +848,10 @@ class _OptionReader(_Reader):
             if len({m.option for m in group}) > 1:
                 accepted = any(m.rule != "possible" for m in group)
                 rules = ["letter_joined" if m.rule == "possible" and accepted else m.rule for m in group]
-                group = [replace(m, rule=rule, aside=True) for m, rule in zip(group, rules, strict=True)]
+                group = [
+                    replace(m, rule=rule, aside=True, affirmed=False)
+                    for m, rule in zip(group, rules, strict=True)
+                ]
             elif any(m.affirmed for m in group):
                 group = [replace(m, affirmed=True) for m in group]
             weighed += group
@@ -842,7 +867,8 @@ class _OptionReader(_Reader):
                 joins[i] = ""
         groups: list[list[_Mention]] = []
         for i, mention in enumerate(mentions):
-            if i and joins[i - 1]:
+            is_several = bool(groups) and len({m.option for m in groups[-1]}) > 1
+            if i and joins[i - 1] and not (joins[i - 1] == "same" and is_several):
                 groups[-1].append(mention)
             else:
                 groups.append([mention])
@@ -1023,6 +1049,8 @@ class _AgreementReader(_OptionReader):
                 for match in islice(self.rules.pattern(stance).finditer(hidden), MOST_MENTIONS):
                     before = sentence[max(0, match.start() - LONGEST_CLAUSE) : match.start()]
                     clause = self._last_clause(self.rules.pattern("not_negations").sub(" ", before))
+                    if not self._last_clause(before + match[0]):  # "… and disagree"
+                        clause = ""
                     if not self._is_of_others(clause):
                         found.setdefault(self._turned(stance, clause), sentence)
                 hidden = self.rules.pattern(stance).sub(lambda m: "\0" * len(m[0]), hidden)
@@ -1118,6 +1146,7 @@ class _NumberReader(_Reader):
         if self.rules.word_boundaries and len(text.split()) > 7:
             return {}
         text = self.rules.pattern("idioms").sub(" ", text)
+        text = re.sub(rf"(?:{self.rules.pattern('totals').pattern})\s[^\W\d]+", " ", text)
         words = phrase_pattern(tuple(self.rules.numbers), self.rules.word_boundaries)
         joins = phrase_pattern(self.rules.coordinators, self.rules.word_boundaries).pattern
         found: dict[float, str] = {}

@@ -27,6 +27,7 @@ SHORT_WORDS = 12
 LONGEST_SENTENCE = 600
 """Characters of a sentence that are read."""
 _SENTENCE = re.compile(r"(?<=[.!?。])\s+|(?<=。)|\n+")
+_MARKUP = re.compile(r"[*#>~]+|(?<!\w)_+|_+(?!\w)")
 _QUOTED = re.compile(r'"[^"\n]{0,300}"')
 
 
@@ -101,7 +102,9 @@ def find_refusal(text: str, rules: RefusalRules) -> str | None:
     """
     if not rules.inability:
         return None
-    plain = " ".join(_QUOTED.sub(" ", fold(remove_reasoning(text)).replace("*", "")).split(" "))
+    plain = _MARKUP.sub(" ", fold(remove_reasoning(text))).strip()
+    is_quoted = plain.startswith('"') and plain.endswith('"') and plain.count('"') == 2
+    plain = plain.strip('"') if is_quoted else _QUOTED.sub(" ", plain)
     sentences = [
         " ".join(s.split())[:LONGEST_SENTENCE] for s in _SENTENCE.split(plain) if re.search(r"\w", s)
     ]
@@ -145,6 +148,8 @@ def _speaks_of_itself(sentence: str, found: re.Match[str], rules: RefusalRules) 
         return rules.pattern("others").search(before[subjects[-1] :]) is None
     if rules.pattern("subjects").search(found[0]):
         return True
+    if rules.pattern("others").search(found[0]):
+        return False
     opening = rules.pattern("openers").sub(" ", before)
     return not re.search(r"\w", opening)
 
