@@ -12,7 +12,7 @@ from pathlib import Path
 from schemas.answers import JUDGEMENTS, RESPONSES
 from schemas.errors import GateError
 from schemas.gate import Passport, Quarantine, Validation
-from schemas.labels import StageCounts, check_reconciled
+from schemas.labels import DROPPED, StageCounts, check_reconciled
 from schemas.question import QUESTIONS, Erratum
 from schemas.recipe import Recipe
 from schemas.release import (
@@ -42,6 +42,7 @@ from tasks.release import (
     write_errata,
     write_parquet,
 )
+from tasks.release.fitness import count_drop_reasons
 from tasks.report import report_data, write_report
 from tasks.run.store import RunContext, TableRef, rename_directory, sync_tree
 
@@ -148,11 +149,24 @@ def refuse_unfit(contents: Contents, validation: Validation, counts: Iterable[St
             hint="correct what the findings name and build again; finished steps are kept",
         )
     if not contents.count(QUESTIONS.name):
+        reasons = count_drop_reasons(contents.rows(DROPPED))[:3]
+        lost = ", ".join(f"{rows:,} × {reason} ({stage})" for stage, reason, rows in reasons)
         raise GateError(
-            "no question is left to release",
-            hint="`counterfoil show` lists the dropped questions by stage; draw more questions, or run more "
-            "rounds of the search",
+            f"no question is left to release{describe_verdicts(counts)}",
+            place=f"dropped: {lost}" if lost else None,
+            hint="if the judges found nothing, test them with `counterfoil audit-judge`, or lower "
+            "`evolve.save_threshold`; otherwise draw more questions. `counterfoil show` lists the dropped "
+            "questions by stage",
         )
+
+
+def describe_verdicts(counts: Iterable[StageCounts]) -> str:
+    """Return how many verdicts and abstentions the judges gave, as the end of a sentence."""
+    judged = [c for c in counts if c.stage == "judge"]
+    verdicts, abstained = sum(c.kept for c in judged), sum(c.failed for c in judged)
+    if not verdicts + abstained:
+        return ""
+    return f": judges gave {verdicts:,} verdicts, abstained in {abstained:,}, and accepted no question"
 
 
 def draft_manifest(

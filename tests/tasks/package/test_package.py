@@ -156,6 +156,9 @@ def test_release_without_a_question_is_refused(tmp_path: Path) -> None:
     empty = replace(build, standing=rejected, responses=())
     with pytest.raises(GateError, match="no question is left"):
         package_build(tmp_path, empty)
+    judged = (StageCounts(stage="judge", unit="groups", rows=5, kept=4, dropped=0, failed=1),)
+    with pytest.raises(GateError, match="judges gave 4 verdicts, abstained in 1, and accepted no question"):
+        package_build(tmp_path, empty, counts=judged)
 
 
 def test_hostile_text_is_only_text(tmp_path: Path) -> None:
