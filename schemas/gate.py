@@ -199,7 +199,10 @@ class Quarantine(Row):
 
 
 class MatchedRows(BaseModel):
-    """Rows that agree in the columns `by` should hold every combination of the columns `every`."""
+    """Rows that agree in the columns `by` should hold every combination of the columns `every`.
+
+    Columns of `every` that a dataset lacks do not count.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     by: tuple[str, ...]
@@ -222,6 +225,10 @@ class Layout(BaseModel):
     differ: tuple[tuple[str, ...], ...] = ()
     """Sets of columns that must differ within a row."""
     sets: MatchedRows | None = None
+    nested: str | None = None
+    """Column that may hold several rows as lists or records, as on the Hub."""
+    class_labels: dict[str, tuple[str, ...]] = {}
+    """Names of classes that may be stored as integers, by column."""
 
 
 class Layouts(BaseModel):

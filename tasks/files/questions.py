@@ -164,7 +164,7 @@ def read_cab(path: Path, data_dir: Path, *, last_words: bool = False) -> list[Qu
             place=str(path),
             hint=f"CAB's columns are: {', '.join(COLUMNS)}",
         )
-    reader = _CabReader(data_dir, last_words)
+    reader = CabReader(data_dir, last_words=last_words)
     rows = table.select([c for c in COLUMNS if c in table.column_names]).to_pylist()
     questions: list[Question] = []
     explicit_units: dict[str, tuple[str, ...]] = {}
@@ -199,10 +199,11 @@ def _all_errors(errors: Sequence[InputError]) -> InputError:
     )
 
 
-class _CabReader:
-    """Makes questions of rows. Attributes are read once."""
+class CabReader:
+    """Makes questions of CAB's rows. Attributes are read once."""
 
-    def __init__(self, data_dir: Path, last_words: bool) -> None:
+    def __init__(self, data_dir: Path, *, last_words: bool = False) -> None:
+        """Read the names of CAB's attributes."""
         self._data_dir = data_dir
         self._names = read_yaml(data_dir / "imports" / "cab.yaml", CabNames)
         self._last_words = last_words

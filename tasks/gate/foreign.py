@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +21,9 @@ from schemas.tables import Row, Table
 from tasks.checks.catalogue import Excerpts, Problem, report_rows
 from tasks.checks.columns import Mask, get_column, to_mask
 from tasks.files.tables import read_safely, read_table_file
+from tasks.files.vocabulary import vocabulary_dir
 from tasks.files.yaml import read_yaml
+from tasks.gate.benchmarks import benchmark_faults, class_names, unnest
 from tasks.gate.examination import TABLES, Examination, GateContext, examine, excerpt
 from tasks.gate.great_expectations import Expectation, Frame, run_suite
 from tasks.text.slots import parse_slots
@@ -35,7 +39,9 @@ def detect_layout(names: Collection[str], layouts: Iterable[Layout]) -> Layout |
     return next((layout for layout in layouts if set(layout.columns) <= set(names)), None)
 
 
-def check_layout(name: str, rows: pa.Table, layout: Layout, number: str) -> list[Problem]:
+def check_layout(
+    name: str, rows: pa.Table, layout: Layout, number: str, data_dir: Path | None = None
+) -> list[Problem]:
     """Check a dataset against its format.
 
     Args:
@@ -43,6 +49,7 @@ def check_layout(name: str, rows: pa.Table, layout: Layout, number: str) -> list
         rows: The rows.
         layout: The format.
         number: Column that identifies the rows in the problems.
+        data_dir: The vocabulary. Default: the one in use.
     """
     numbers = rows[number].to_pylist()
 
@@ -61,6 +68,9 @@ def check_layout(name: str, rows: pa.Table, layout: Layout, number: str) -> list
         problems += report("template_broken", _with_broken_slots(rows, c), c)
     if layout.sets is not None:
         problems += _incomplete_sets(name, rows, layout.sets)
+    cells = list(zip(numbers, rows.drop_columns([number]).to_pylist(), strict=True))
+    for fault in benchmark_faults(layout.id, cells, data_dir or vocabulary_dir()):
+        problems += report_rows(name, fault.check, fault.rows, column=fault.column, detail=fault.detail)
     return problems
 
 
@@ -92,13 +102,28 @@ def _incomplete_sets(name: str, rows: pa.Table, sets: MatchedRows) -> list[Probl
 
     The values are those that occur in the dataset.
     """
-    combinations_expected = prod(pc.count_distinct(rows[c]).as_py() for c in sets.every)
-    distinct = rows.group_by([*sets.by, *sets.every]).aggregate([])
-    counts = distinct.group_by(list(sets.by)).aggregate([([], "count_all")])
-    incomplete = counts.filter(pc.less(counts["count_all"], combinations_expected)).to_pylist()
-    keys = (" · ".join(str(row[c]) for c in sets.by) for row in incomplete)
-    detail = f"{' × '.join(sets.every)} has {combinations_expected} combinations"
+    every = [c for c in sets.every if c in rows.column_names]
+    values = [sorted(v for v in set(rows[c].to_pylist()) if v is not None) for c in every]
+    expected = prod(map(len, values))
+    present: dict[tuple[Any, ...], set[tuple[Any, ...]]] = defaultdict(set)
+    columns = [rows[c].to_pylist() for c in (*sets.by, *every)]
+    for row in zip(*columns, strict=True):
+        present[row[: len(sets.by)]].add(row[len(sets.by) :])
+    incomplete = {key: found for key, found in present.items() if len(_complete(found)) < expected}
+    detail = f"{' × '.join(every)} has {expected} combinations"
+    for key, found in list(incomplete.items())[:1]:
+        missing = next((c for c in product(*values) if c not in found), None)
+        detail += f"; {_joined(key)} lacks {_joined(missing)}" if missing else ""
+    keys = sorted(map(_joined, incomplete))
     return report_rows(name, "set_incomplete", keys, column=", ".join(sets.by), detail=detail)
+
+
+def _complete(found: Iterable[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
+    return {cells for cells in found if None not in cells}
+
+
+def _joined(cells: Iterable[Any]) -> str:
+    return " · ".join(map(str, cells))
 
 
 SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
@@ -136,7 +161,7 @@ def examine_dataset(path: Path, facts: GateContext, layouts: Sequence[Layout] = 
     texts, layouts_found = dict(examination.texts), {name: table.name for name, table in known_tables.items()}
     for name, rows in tables.items():
         if name not in known_tables:
-            foreign = ForeignDataset(name, _number_rows(rows), detect_layout(rows.column_names, layouts))
+            foreign = _as_dataset(name, rows, layouts)
             foreign_problems, results = _examine_foreign(foreign)
             problems += foreign_problems
             suites += results
@@ -196,6 +221,7 @@ def _read_json(file: Path) -> pa.Table:
         content = json.loads(file.read_bytes())
     except ValueError:
         return read_table_file(file)
+    content = _rows_of_tasks(content)
     if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
         try:
             return pa.Table.from_pylist(content)
@@ -208,6 +234,14 @@ def _read_json(file: Path) -> pa.Table:
         place=str(file),
         hint="give a list of objects, or one object per line",
     )
+
+
+def _rows_of_tasks(content: Any) -> Any:
+    """Return the rows of a file that lists them by task under `data`, as StereoSet does, with their task."""
+    tasks = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(tasks, dict) or not all(isinstance(rows, list) for rows in tasks.values()):
+        return content
+    return [row | {"task": task} for task, rows in tasks.items() for row in rows if isinstance(row, dict)]
 
 
 def _read_parquet(file: Path) -> pa.Table:
@@ -274,12 +308,49 @@ class ForeignDataset:
         return [c for c in self.columns if c in known or c.lower() in TEMPLATE_COLUMNS]
 
 
-def _number_rows(rows: pa.Table) -> pa.Table:
-    """Add row numbers, and join lists of texts to one text. Other lists are kept."""
+def _as_dataset(name: str, rows: pa.Table, layouts: Sequence[Layout]) -> ForeignDataset:
+    """Detect the format of a dataset. Nested rows are unfolded, and class labels get their names."""
+    numbered = rows.append_column(ROW_NUMBER, pa.array(range(1, rows.num_rows + 1), pa.int64()))
+    for layout in layouts:
+        unfolded = _unfold(rows, layout.nested) if layout.nested else None
+        if unfolded is not None and set(layout.columns) <= set(unfolded.column_names):
+            numbered = unfolded
+            break
+    found = detect_layout(numbered.column_names, layouts)
+    for column, names in (found.class_labels if found else {}).items():
+        position = numbered.column_names.index(column)
+        texts = [_as_label(value, names) for value in numbered[column].to_pylist()]
+        numbered = numbered.set_column(position, column, pa.array(texts, pa.string()))
+    return ForeignDataset(name, _join_lists(numbered), found)
+
+
+def _as_label(value: Any, names: tuple[str, ...]) -> str | None:
+    return None if value is None else str(class_names(value, names))
+
+
+def _unfold(rows: pa.Table, column: str) -> pa.Table | None:
+    """Return one row per element of a nested column with the numbers of their rows, or `None` without it."""
+    prefix = f"{column}."
+    parts = [c for c in rows.column_names if c.startswith(prefix)]
+    if column in rows.column_names and pa.types.is_list(rows.schema.field(column).type):
+        records = rows.to_pylist()
+    elif parts and all(pa.types.is_list(rows.schema.field(c).type) for c in parts):
+        records = [
+            {k: v for k, v in row.items() if k not in parts}
+            | {column: {c.removeprefix(prefix): row[c] or [] for c in parts}}
+            for row in rows.to_pylist()
+        ]
+    else:
+        return None
+    return pa.Table.from_pylist([row | {ROW_NUMBER: number} for number, row in unnest(records, column)])
+
+
+def _join_lists(rows: pa.Table) -> pa.Table:
+    """Join lists of texts to one text. Other lists are kept."""
     for i, field in enumerate(rows.schema):
         if pa.types.is_list(field.type) and is_text_type(field.type.value_type):
             rows = rows.set_column(i, field.name, pc.binary_join(rows[field.name], "\n"))
-    return rows.append_column(ROW_NUMBER, pa.array(range(1, rows.num_rows + 1), pa.int64()))
+    return rows
 
 
 def _examine_foreign(foreign: ForeignDataset) -> tuple[list[Problem], list[SuiteResult]]:
@@ -313,10 +384,14 @@ def _derive_suite(foreign: ForeignDataset, column: str) -> Iterator[Expectation]
 def _foreign_excerpts(foreign: ForeignDataset, problems: Iterable[Problem]) -> Excerpts:
     """Return excerpts of the failing column, or else of the first column that a model is shown."""
     texts: dict[tuple[str, str | None, str], str] = {}
+    positions: dict[str, int] = {}
+    for position, number in enumerate(foreign.rows[ROW_NUMBER].to_pylist()):
+        positions.setdefault(str(number), position)
     for p in problems:
         shown = next((c for c in (p.column, *foreign.prompts) if c in foreign.columns), None)
-        numbers = [row for row in p.rows if row.isdecimal()] if shown else []
-        cells = foreign.rows[shown].take([int(n) - 1 for n in numbers]).to_pylist() if numbers else []
+        # Sets are named by their key, which may look like the number of a row.
+        numbers = [r for r in p.rows if r in positions] if shown and p.check != "set_incomplete" else []
+        cells = foreign.rows[shown].take([positions[n] for n in numbers]).to_pylist() if numbers else []
         texts |= {(p.table, p.column, n): excerpt(text) for n, text in zip(numbers, cells, strict=True)}
     return texts
 

@@ -119,7 +119,9 @@ def recognised(path: Path) -> tuple[Validation, dict[str, Finding]]:
 def test_bbq_is_recognised_and_its_sets_have_four_rows(tmp_path: Path) -> None:
     combinations = [(p, c) for p in ("neg", "nonneg") for c in ("ambig", "disambig")]
     rows = [
-        BBQ | {"question_polarity": p, "context_condition": c, "context": f"{BBQ['context']} {p} {c}"}
+        BBQ
+        | {"question_polarity": p, "context_condition": c, "context": f"{BBQ['context']} {p} {c}"}
+        | {"label": 2 if c == "ambig" else 0}
         for p, c in combinations
     ]
     verdict, found = recognised(jsonl(tmp_path / "age.jsonl", rows))
@@ -152,7 +154,7 @@ def test_stereoset_needs_all_three_labels_of_a_context(tmp_path: Path) -> None:
     said = {
         "stereotype": "The nurse is kind.",
         "anti-stereotype": "The nurse is rude.",
-        "unrelated": "A blue nurse.",
+        "unrelated": "The nurse is blue.",
     }
     rows = [row | {"sentence": s, "gold_label": label} for label, s in said.items()]
     assert recognised(jsonl(tmp_path / "a.jsonl", rows))[1] == {}
