@@ -162,8 +162,8 @@ class RelabelOptions(Options):
     )
     rule: str | None = Field(
         default=None,
-        description=f"{Relabel.model_fields['rule'].description}, or `weighted`; default: `weighted` with three "
-        "or more recorded judges, otherwise all:top/any:relevant",
+        description=f"{Relabel.model_fields['rule'].description}, or `weighted`; default: `weighted` with "
+        "three or more recorded judges, otherwise all:top/any:relevant",
     )
     truth: Path | None = Field(default=None, description="TREC qrels to measure the result against")
     relevant_from: int = Field(default=2, description="lowest grade in `truth` that counts as relevant")
@@ -203,8 +203,8 @@ class RelabelOptions(Options):
     exactly: int | None = Field(
         default=None,
         ge=1,
-        description="negatives of every written n-tuple or triplet set; rows are filled by mining, or go to a "
-        "side file",
+        description="negatives of every written n-tuple or triplet set; rows are filled by mining, or go to "
+        "a side file",
     )
     split: str | None = Field(default=None, description="split to read, for folders with several")
     min_judged: float = Field(

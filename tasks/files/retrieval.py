@@ -49,6 +49,7 @@ from tasks.files.retrieval_rows import (
     columns_of,
     has_given_id,
     has_given_query_id,
+    layout_of,
     rankllm_reader,
     read_flagembedding,
     read_tevatron,
@@ -304,7 +305,8 @@ _NOT_IN_TSV = re.compile(r"[\t\r\n]")
 
 def losses_of(row: CandidateSet, name: str) -> Counter[str]:
     """Count the ids, titles, scores, columns, rows and line breaks of a row that a format loses."""
-    if name in _NEEDS_NEGATIVES and not (row.negatives and row.positives):
+    is_padded = name == "n-tuple" and bool(layout_of(row).get("padded"))
+    if name in _NEEDS_NEGATIVES and not ((row.negatives or is_padded) and row.positives):
         return Counter({"rows without a positive or a negative": 1})
     present = Counter(
         {

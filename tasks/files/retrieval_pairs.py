@@ -163,7 +163,7 @@ def write_labeled_list(row: CandidateSet) -> Record:
     texts = [p.text for p, _ in labelled]
     kinds = {type(layout_of(p).get("label", 0)) for p, _ in labelled if "at" in layout_of(p)}
     kind = kinds.pop() if len(kinds) == 1 else int
-    labels = [kind(label) for _, label in labelled]
+    labels = [layout_of(p).get("soft", kind(label)) for p, label in labelled]
     lists = write_lists(row, row.positives, row.negatives, [p for p, _ in labelled])
     return {query: row.query, passages: texts, "labels": labels} | columns_of(row) | lists
 
@@ -197,7 +197,7 @@ def write_labeled_pairs(row: CandidateSet) -> Iterator[Record]:
     is_flipped = any(layout_of(p).get("flipped") for p in (*row.positives, *row.negatives))
     for entry, label in _in_order(row):
         kind = type(layout_of(entry).get("label", 0))
-        value = kind(1 - label if is_flipped else label)
+        value = layout_of(entry).get("soft", kind(1 - label if is_flipped else label))
         yield {query: row.query, passage: entry.text, "label": value} | columns_of(entry)
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from schemas.labels import CandidateSet, Passage
 from schemas.tables import content_id
 from tasks.files.parallel_lists import LISTS, ParallelLists, UnclearListError, entry_of, split_lists
 from tasks.files.records import Record
 from tasks.files.values import decode_value, dump_json, encode_value, parse_json
+
+SomeItem = TypeVar("SomeItem", Passage, CandidateSet)
 
 LAYOUT = "_layout"
 """The key of `extra` that is not a column of the file."""
@@ -163,6 +165,13 @@ def layout_of(item: Passage | CandidateSet) -> dict[str, Any]:
     """Return the original layout: types of ids, column names, order of rows."""
     layout = parse_json(item.extra.encode()).get(LAYOUT)
     return layout if isinstance(layout, dict) else {}
+
+
+def with_extra(item: SomeItem, layout: Mapping[str, Any], columns: Mapping[str, Any]) -> SomeItem:
+    """Return an item with an updated layout and more columns. A layout entry of `None` is removed."""
+    merged = layout_of(item) | dict(layout)
+    kept = {key: value for key, value in merged.items() if value is not None or key == "soft"}
+    return item.model_copy(update={"extra": _extra(columns_of(item) | dict(columns), kept)})
 
 
 def to_json(value: Any) -> str:

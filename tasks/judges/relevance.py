@@ -6,15 +6,26 @@ is asked once more, and abstains after a second wrong quotation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
 
 from schemas.labels import Passage
 from schemas.release import StageCost
+from tasks.judges.judge_answers import (
+    ComparedIds,
+    RankedIds,
+    flatten,
+    read_comparison,
+    read_grade,
+    read_ranking,
+    read_spans,
+    unquoted,
+)
 from tasks.judges.yields import Yield
 from tasks.models.prompts import Prompt, fence, read_prompt
 from tasks.models.protocol import Decoding, Message, Model, Request
@@ -22,7 +33,8 @@ from tasks.models.structured import Abstention, Parsed, ask_structured
 from tasks.run.progress import track
 from tasks.text.normalize import find_span
 
-NO_ANSWER = "NO_ANSWER"
+TOO_LONG = "passage_too_long"
+"""Reason of an abstention on a call that exceeds the context of the model and cannot be split further."""
 NOT_VERBATIM = "span_not_in_passage"
 SPAN_TOKENS = 400
 RANKING_TOKENS = 400
@@ -68,6 +80,8 @@ class Ranking:
     """The rank of every span shown. 0 is best, equal ranks are ties, `None` is an abstention on that span."""
 
     ranks: tuple[int | None, ...]
+    too_long: bool = False
+    """The spans are too long for one call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +100,10 @@ class RowComparison:
     better: frozenset[int] = frozenset()
     worse: frozenset[int] = frozenset()
     abstention: str | None = None
+    unknown: frozenset[int] = frozenset()
+    """Ids that the answer left open, because it was cut off or the passage was too long."""
+    too_long: frozenset[int] = frozenset()
+    """Ids among `unknown` whose passages are too long for the model."""
 
 
 class Judge(Protocol):
@@ -120,7 +138,7 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra=_omit_description)
 
 
-A = TypeVar("A", bound=Answer)
+R = TypeVar("R")
 
 
 class EvidenceAnswer(Answer):
@@ -128,21 +146,11 @@ class EvidenceAnswer(Answer):
 
     evidence: str
 
-    @property
-    def spans(self) -> tuple[str, ...]:
-        """The span, or nothing."""
-        return () if self.evidence.strip() == NO_ANSWER else (self.evidence,)
-
 
 class EvidenceListAnswer(Answer):
     """Several spans."""
 
     evidence: list[str]
-
-    @property
-    def spans(self) -> tuple[str, ...]:
-        """The spans without `NO_ANSWER`."""
-        return tuple(span for span in self.evidence if span.strip() != NO_ANSWER)
 
 
 class RankingAnswer(Answer):
@@ -211,12 +219,22 @@ class MeteredModel:
         """Return calls, tokens and dollars so far."""
         return (self._spent.model_copy(update={"cost_usd": round(self._spent.cost_usd, 6)}),)
 
-    async def ask(self, requests: Sequence[Request], answer_type: type[A]) -> dict[str, A | str]:
-        """Return answers by request tag. An abstention is returned as its reason."""
-        answers: dict[str, A | str] = {}
+    async def ask(
+        self, requests: Sequence[Request], answer_type: type[Answer], parse: Callable[[str, bool], R]
+    ) -> dict[str, R | str]:
+        """Return answers by request tag. An abstention is returned as its reason.
+
+        Args:
+            requests: The requests.
+            answer_type: The type whose JSON schema is sent.
+            parse: Reads an answer, and is told whether it was cut off.
+        """
+        answers: dict[str, R | str] = {}
+        untyped = cast(Any, parse)  # the parsed value replaces the validated object
         with track(f"{self.name} judges", len(requests)) as bar:
-            async for answer in ask_structured(self._model, requests, answer_type):
-                answers[answer.tag] = answer.value if isinstance(answer, Parsed) else answer.reason
+            async for answer in ask_structured(self._model, requests, answer_type, parse=untyped):
+                value = answer.value if isinstance(answer, Parsed) else _reason(answer)
+                answers[answer.tag] = cast(Any, value)
                 self.answered.add_answer(answer)
                 self._add_cost(answer)
                 bar.advance()
@@ -232,6 +250,19 @@ class MeteredModel:
                 "cost_usd": before.cost_usd + spent.cost_usd,
             }
         )
+
+
+_CONTEXT = re.compile(
+    r"context.{0,20}(length|window|size)|maximum.{0,20}(context|length)|too (long|large|many tokens)"
+    r"|exceeds?.{0,40}(tokens|context|length)|max_model_len",
+    re.IGNORECASE,
+)
+
+
+def _reason(abstention: Abstention) -> str:
+    """Return the reason of an abstention, `TOO_LONG` if the prompt exceeds the context of the model."""
+    failed = abstention.reason in ("failed:bad_request", "failed:too_large")
+    return TOO_LONG if failed and _CONTEXT.search(abstention.detail) else abstention.reason
 
 
 class ModelJudge(MeteredModel):
@@ -254,7 +285,7 @@ class ModelJudge(MeteredModel):
             _request(str(i), passage_messages(prompt, question), SPAN_TOKENS, sample)
             for i, question in questions.items()
         ]
-        answers = await self.ask(requests, self._criterion.answer)
+        answers = await self.ask(requests, self._criterion.answer, read_spans)
         return {i: _verify_spans(q, answers[str(i)]) for i, q in questions.items()}
 
     async def rank(self, questions: Sequence[RankingQuestion]) -> list[Ranking]:
@@ -263,7 +294,7 @@ class ModelJudge(MeteredModel):
             _request(str(i), ranking_messages(self._criterion.ranking, q), RANKING_TOKENS)
             for i, q in enumerate(questions)
         ]
-        answers = await self.ask(requests, RankingAnswer)
+        answers = await self.ask(requests, RankingAnswer, read_ranking)
         return [_ranking(question, answers[str(i)]) for i, question in enumerate(questions)]
 
 
@@ -275,13 +306,24 @@ class ModelComparer(MeteredModel):
         self._prompt = prompt
 
     async def compare(self, questions: Sequence[ComparisonQuestion]) -> list[RowComparison]:
-        """Compare with one call per question."""
+        """Compare with one call per question. A call that is too long for the model is split in two."""
         requests = [
             _request(str(i), comparison_messages(self._prompt, question), COMPARISON_TOKENS)
             for i, question in enumerate(questions)
         ]
-        answers = await self.ask(requests, ComparisonAnswer)
-        return [_comparison(question, answers[str(i)]) for i, question in enumerate(questions)]
+        answers = await self.ask(requests, ComparisonAnswer, read_comparison)
+        results = [_comparison(question, answers[str(i)]) for i, question in enumerate(questions)]
+        too_long = [
+            i
+            for i, result in enumerate(results)
+            if result.abstention == TOO_LONG and _can_be_split(questions[i])
+        ]
+        halves = [half for i in too_long for half in _halves(questions[i])]
+        compared = await self.compare(halves) if halves else []
+        for position, i in enumerate(too_long):
+            first = len(halves[2 * position].passages)
+            results[i] = _joined(compared[2 * position], compared[2 * position + 1], first, questions[i])
+        return results
 
 
 class ModelGrader(MeteredModel):
@@ -297,9 +339,9 @@ class ModelGrader(MeteredModel):
             _request(str(i), passage_messages(self._prompt, question), GRADE_TOKENS)
             for i, question in enumerate(questions)
         ]
-        answers = await self.ask(requests, GradeAnswer)
+        answers = await self.ask(requests, GradeAnswer, read_grade)
         in_order = [answers[str(i)] for i in range(len(questions))]
-        return [None if isinstance(answer, str) else answer.grade for answer in in_order]
+        return [None if isinstance(answer, str) else answer for answer in in_order]
 
 
 # --- messages and checks ----------------------------------------------------------------------------------
@@ -341,39 +383,97 @@ def _numbered(texts: Sequence[str], label: str) -> str:
     return "\n\n".join(f"[{i}]\n{fence(text, label)}" for i, text in enumerate(texts, start=1))
 
 
-def _verify_spans(question: EvidenceQuestion, answer: EvidenceAnswer | EvidenceListAnswer | str) -> Evidence:
+def _verify_spans(question: EvidenceQuestion, answer: tuple[str, ...] | str) -> Evidence:
     """Return the spans as they occur in the passage. One span that does not occur spoils the whole answer."""
     if isinstance(answer, str):
         return Evidence(None, abstention=answer)
     text = _with_title(question.passage)
-    positions = [find_span(text, span) for span in answer.spans if span.strip()]
+    positions = [find_span(text, span) or find_span(text, unquoted(span)) for span in answer]
     if any(position is None for position in positions):
         return Evidence(None, abstention=NOT_VERBATIM)
     spans = [text[position[0] : position[1]] for position in positions if position is not None]
     return Evidence("\n".join(spans) if spans else None)
 
 
-def _ranking(question: RankingQuestion, answer: RankingAnswer | str) -> Ranking:
+def _ranking(question: RankingQuestion, answer: RankedIds | str) -> Ranking:
     if isinstance(answer, str):
-        return Ranking((None,) * len(question.spans))
-    return Ranking(ranks_of(answer.ranking, len(question.spans)))
+        return Ranking((None,) * len(question.spans), too_long=answer == TOO_LONG)
+    return Ranking(ranks_of(answer.groups, len(question.spans)))
 
 
-def ranks_of(ranking: Sequence[int], shown: int) -> tuple[int | None, ...]:
-    """Return the rank of each span shown, from a judge's list of ids (from 1, best first).
+def ranks_of(ranking: Sequence[int | Sequence[int]], shown: int) -> tuple[int | None, ...]:
+    """Return the rank of each span shown, from a judge's ids or groups of tied ids (from 1, best first).
 
     Ids that are missing, repeated or out of range get no rank. Nothing is appended in the order shown,
     because that would reward the spans shown first.
     """
-    valid = [identifier for identifier in ranking if 1 <= identifier <= shown]
-    unique = [identifier for identifier in valid if valid.count(identifier) == 1]
-    rank = {identifier: position for position, identifier in enumerate(unique)}
+    groups = [(group,) if isinstance(group, int) else tuple(group) for group in ranking]
+    given = flatten(groups)
+    rank: dict[int, int] = {}
+    for group in groups:
+        valid = [i for i in group if 1 <= i <= shown and given.count(i) == 1]
+        rank |= dict.fromkeys(valid, len(rank))
     return tuple(rank.get(identifier) for identifier in range(1, shown + 1))
 
 
-def _comparison(question: ComparisonQuestion, answer: ComparisonAnswer | str) -> RowComparison:
+def _comparison(question: ComparisonQuestion, answer: ComparedIds | str) -> RowComparison:
     if isinstance(answer, str):
         return RowComparison(abstention=answer)
-    if any(not 1 <= i <= len(question.passages) for i in (*answer.better, *answer.worse)):
+    return comparison_of(answer, len(question.passages))
+
+
+def comparison_of(answer: ComparedIds, count: int) -> RowComparison:
+    """Return the comparison of `count` passages.
+
+    Ids that were not shown are left out. An answer that names only such ids is an abstention.
+    """
+    shown = frozenset(range(1, count + 1))
+    better, worse = answer.better & shown, answer.worse & shown
+    if (answer.better or answer.worse) and not (better or worse):
         return RowComparison(abstention="id_out_of_range")
-    return RowComparison(frozenset(answer.better), frozenset(answer.worse))
+    unknown = shown - better - worse if answer.cut_off else frozenset()
+    return RowComparison(better, worse, unknown=unknown)
+
+
+SHORTEST_POSITIVE = 500
+"""Characters to which the positives of a call that is too long are cut at most."""
+
+
+def _can_be_split(question: ComparisonQuestion) -> bool:
+    return len(question.passages) > 1 or _longest_positive(question) > SHORTEST_POSITIVE
+
+
+def _longest_positive(question: ComparisonQuestion) -> int:
+    return max((len(p.text) for p in question.positives), default=0)
+
+
+def _halves(question: ComparisonQuestion) -> tuple[ComparisonQuestion, ComparisonQuestion]:
+    """Split a question by its passages. With one passage, the positives are cut instead."""
+    middle = len(question.passages) // 2
+    if middle == 0:
+        size = max(SHORTEST_POSITIVE, _longest_positive(question) // 2)
+        shorter = tuple(p.model_copy(update={"text": p.text[:size]}) for p in question.positives)
+        return replace(question, positives=shorter), replace(question, passages=())
+    first, second = question.passages[:middle], question.passages[middle:]
+    return replace(question, passages=first), replace(question, passages=second)
+
+
+def _joined(
+    first: RowComparison, second: RowComparison, offset: int, question: ComparisonQuestion
+) -> RowComparison:
+    """Join the comparisons of two halves. An abstention leaves the passages of its half unknown."""
+    parts: dict[str, frozenset[int]] = {}
+    sizes = (offset, len(question.passages) - offset)
+    reasons = {part.abstention for part in (first, second)} - {None, TOO_LONG}
+    for name in ("better", "worse", "unknown", "too_long"):
+        ids: set[int] = set()
+        for part, start, size in zip((first, second), (0, offset), sizes, strict=True):
+            own = getattr(part, name)
+            everything = name == "unknown" or (name == "too_long" and part.abstention == TOO_LONG)
+            if part.abstention is not None and everything:
+                own = range(1, size + 1)
+            ids |= {identifier + start for identifier in own}
+        parts[name] = frozenset(ids)
+    if reasons and not (parts["better"] | parts["worse"]) and len(parts["unknown"]) == len(question.passages):
+        return RowComparison(abstention=sorted(map(str, reasons))[0])
+    return RowComparison(**parts)

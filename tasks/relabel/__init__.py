@@ -25,6 +25,7 @@ from tasks.files.retrieval import Source, detect_format, read_candidate_sets
 from tasks.files.vocabulary import input_path, read_attributes
 from tasks.judges.verdicts import AnswerGroup, group_answers
 from tasks.judges.words import read_group_words, words_to_mask
+from tasks.judges.yields import require_yield
 from tasks.models import ModelSettings, run_async
 from tasks.models.prompts import Prompt, read_prompt
 from tasks.questions.quality import drop_question
@@ -32,6 +33,7 @@ from tasks.relabel.decisions import CandidateVerdict, Policy, RelabelledRow, Rel
 from tasks.relabel.file import RelabelJob, fingerprint_input, open_strategy, relabel_file, relabel_rows
 from tasks.relabel.graded import DecisionRule
 from tasks.relabel.judges import judges_of
+from tasks.relabel.survey import Survey
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.text.similarity import token_set_ratio
 
@@ -82,14 +84,21 @@ def relabel(context: RunContext, questions: TableRef, responses: TableRef) -> Ou
 async def judge_sets(
     context: RunContext, sets: Sequence[CandidateSet], subject: str
 ) -> tuple[Relabelling, tuple[StageCost, ...]]:
-    """Relabel candidate sets with the recipe's strategy and judges. Return the result and its costs."""
+    """Relabel candidate sets with the recipe's strategy and judges. Return the result and its costs.
+
+    Raises:
+        ModelError: If a judge gives fewer answers than `validate.min_judged` of those asked for.
+    """
     section = context.recipe.relabel
     judges = judges_of(context.recipe.models.relabel_judges, subject)
     job = RelabelJob(section.strategy, judges, Policy.of(section), DecisionRule.parse(section.rule))
     async with open_strategy(job, ModelSettings.of(context), subject) as strategy:
         if subject == "question":
-            return await strategy.relabel(sets, None, None), strategy.costs()
-        return await relabel_rows(sets, job, strategy), strategy.costs()
+            relabelling = await strategy.relabel(sets, None, None)
+        else:
+            relabelling = await relabel_rows(sets, job, strategy)
+        require_yield(strategy.answered(), context.recipe.validation.min_judged)
+        return relabelling, strategy.costs()
 
 
 @dataclass(frozen=True)
@@ -313,8 +322,9 @@ def relabel_retrieval(context: RunContext, path: str, format: str, content: str)
     """
     file = input_path(path)
     file_format = detect_format(file) if format == "auto" else format
-    sets = {row.id: row for row in read_candidate_sets(Source(file, file_format), BadRows())}
-    relabelling, costs = run_async(judge_sets(context, list(sets.values()), "passage"))
+    rows = list(read_candidate_sets(Source(file, file_format), BadRows()))
+    sets = list(Survey(rows).with_own_ids(rows))
+    relabelling, costs = run_async(judge_sets(context, sets, "passage"))
     return Outcome(
         tables={CANDIDATES: list(relabelling.sets), LABEL_HISTORY: list(relabelling.changes)},
         counts=(count_passages(relabelling.rows),),
@@ -379,14 +389,14 @@ def dropped_passages(row: RelabelledRow) -> Iterable[Dropped]:
 
 STAGE_RETRIEVAL = Stage(
     "relabel_retrieval",
-    3,
+    4,
     run=relabel_retrieval,
     reads=("relabel", "models"),
     vocabulary=("prompts", "lexicons"),
 )
 STAGE = Stage(
     "relabel",
-    2,
+    3,
     run=relabel,
     reads=("relabel", "models"),
     vocabulary=("prompts", "lexicons", "attributes"),

@@ -10,13 +10,13 @@ References:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tasks.judges.relevance import ComparisonQuestion, RowComparison
-from tasks.relabel.decisions import CandidateVerdict, Policy, RowPlan
+from tasks.judges.judge_answers import read_comparison
+from tasks.judges.relevance import TOO_LONG, ComparisonQuestion, RowComparison, comparison_of
+from tasks.relabel.decisions import CandidateVerdict, Policy, RowPlan, cut_passage
 
 PASSAGES_PER_CALL = 25
 
@@ -81,7 +81,7 @@ async def _compare(plans: Sequence[RowPlan], judge: Comparer) -> list[dict[int, 
 
 
 def _question(plan: RowPlan, indices: Sequence[int]) -> ComparisonQuestion:
-    positives = tuple(plan.row.positives[i] for i in plan.positives)
+    positives = tuple(cut_passage(plan.row.positives[i], Policy().max_characters) for i in plan.positives)
     return ComparisonQuestion(plan.row.query, positives, tuple(plan.row.negatives[i] for i in indices))
 
 
@@ -93,6 +93,10 @@ def comparison_verdicts(comparison: RowComparison, shown: int) -> list[Candidate
 
 
 def _comparison_verdict(comparison: RowComparison, identifier: int) -> CandidateVerdict:
+    if identifier in comparison.too_long:
+        return CandidateVerdict("abstained", TOO_LONG)
+    if identifier in comparison.unknown:
+        return CandidateVerdict("abstained", "truncated")
     match identifier in comparison.better, identifier in comparison.worse:
         case True, True:
             return CandidateVerdict("abstained", "in_both_lists")
@@ -122,25 +126,14 @@ def cascade_verdicts(
     return verdicts, flagged > policy.max_promoted
 
 
-_LISTS = {
-    name: re.compile(rf"<{name}>(.*?)</{name}>", re.DOTALL | re.IGNORECASE) for name in ("better", "worse")
-}
-_DOCUMENT = re.compile(r"(?:doc\s*)?\(?\b(\d+)\b\)?", re.IGNORECASE)
-
-
 def parse_text_verdict(text: str, shown: int) -> RowComparison:
     """Parse a verdict in RLHN's text form, `<better>… [Doc (3)] </better> <worse>… [] </worse>`.
 
     Returns:
-        The comparison. It is an abstention if a list is missing or an id was not shown.
+        The comparison. It is an abstention if a list is missing. Ids that were not shown are left out.
     """
-    ids_by_list = {}
-    for name, pattern in _LISTS.items():
-        match = pattern.search(text)
-        bracket = re.search(r"\[(.*?)\]", match.group(1), re.DOTALL) if match else None
-        if bracket is None:
-            return RowComparison(abstention="unparsable_verdict")
-        ids_by_list[name] = frozenset(int(number) for number in _DOCUMENT.findall(bracket.group(1)))
-    if any(not 1 <= identifier <= shown for ids in ids_by_list.values() for identifier in ids):
-        return RowComparison(abstention="id_out_of_range")
-    return RowComparison(ids_by_list["better"], ids_by_list["worse"])
+    try:
+        ids = read_comparison(text, False)
+    except ValueError:
+        return RowComparison(abstention="unparsable_verdict")
+    return comparison_of(ids, shown)

@@ -6,7 +6,6 @@ strategies turn its answers into verdicts, and apply the verdicts to the row.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +14,7 @@ from typing import Literal
 from schemas.labels import CandidateSet, LabelChange, Passage, SubjectKind
 from schemas.recipe import Relabel
 from schemas.tables import content_id
-from tasks.text.normalize import normalise_for_match
-from tasks.text.similarity import ratio
+from tasks.relabel.same_text import is_near_duplicate, match_key, query_key
 
 Mode = Literal["both", "relabel", "filter", "remove_row"]
 TooFew = Literal["keep_row", "drop_row", "backfill"]
@@ -28,8 +26,8 @@ Votes = tuple[int, int, int, int]
 
 SCREENED_OUT = "screened_out"
 """Reason of candidates that a screen keeps from the judges."""
-NEAR_DUPLICATE = 95.0
-"""Minimum rapidfuzz ratio (0 to 100) of a negative and the positive that it copies, both normalised."""
+KNOWN_POSITIVE = "positive_of_same_query"
+"""Reason of negatives that are a positive of the same query somewhere else in the file."""
 LABEL_AFTER = {"promoted": "positive", "removed": "removed"}
 VERDICT_BY_RANK: Mapping[RelativeRank, tuple[Outcome, str]] = {
     "above": ("promoted", "ranked_above_positive"),
@@ -65,7 +63,7 @@ class Policy:
     max_promoted: int = 7
     """A row with more promotions is flagged `ambiguous`. The cascade drops it."""
     max_characters: int = 20_000
-    """Longer passages are not sent to judges. Their verdict is an abstention."""
+    """Longer negatives are not sent to judges. Their verdict is an abstention. Longer positives are cut."""
 
     @classmethod
     def of(cls, section: Relabel) -> Policy:
@@ -87,7 +85,7 @@ class RowPlan:
 
     row: CandidateSet
     positives: tuple[int, ...]
-    """Indices of the positives that a judge can read."""
+    """Indices of the positives that a judge can read: those with a text. Long ones are cut."""
     decided: dict[int, CandidateVerdict]
     """Verdicts by rule, by index of the negative."""
     undecided: tuple[int, ...]
@@ -104,66 +102,65 @@ def decide_by_rule(
 ) -> list[RowPlan]:
     """Plan each row: remove copies of a positive, repeated and empty negatives; abstain on over-long ones.
 
+    The texts decide. Ids are not compared, because many files number them per list or leave them empty.
+
     Args:
         rows: The candidate sets.
         policy: Its `max_characters` is the limit for passages.
-        known_positives: Normalised positives of the whole file. Default: those of `rows`.
+        known_positives: Keys of the positives of the whole file (`match_key` and `query_key`). Default: those
+            of `rows`.
     """
     known = known_positives
     if known is None:
-        known = {normalise_for_match(p.text) for row in rows for p in row.positives}
+        keys = [(row.query, match_key(p.text)) for row in rows for p in row.positives]
+        known = {key for _, key in keys} | {query_key(query, key) for query, key in keys}
     return [_plan(row, policy, known) for row in rows]
 
 
 def _plan(row: CandidateSet, policy: Policy, known: Container[str]) -> RowPlan:
-    readable = tuple(
-        i for i, p in enumerate(row.positives) if 0 < len(p.text.strip()) <= policy.max_characters
-    )
-    own = {normalise_for_match(p.text): p for p in row.positives if p.text.strip()}
+    readable = tuple(i for i, p in enumerate(row.positives) if p.text.strip())
+    own = {match_key(p.text): p for p in row.positives if p.text.strip()}
     decided: dict[int, CandidateVerdict] = {}
     conflicts: list[str] = []
     seen: set[str] = set()
     for index, negative in enumerate(row.negatives):
-        text = normalise_for_match(negative.text)
-        verdict = _rule_verdict(negative, text, own, seen, policy)
-        seen |= {text, negative.id}
+        key = match_key(negative.text)
+        verdict = _rule_verdict(negative, key, own, seen, policy)
+        if verdict is None and query_key(row.query, key) in known:
+            verdict = CandidateVerdict("removed", KNOWN_POSITIVE)
+        seen.add(key)
         if verdict is not None:
             decided[index] = verdict
-        elif text in known:
+        elif key in known:
             conflicts.append(negative.id)
     undecided = tuple(i for i in range(len(row.negatives)) if i not in decided)
+    cut = any(len(p.text) > policy.max_characters for p in row.positives)
     flags = ("no_positive",) * (not readable) + ("no_negatives",) * (not row.negatives)
-    return RowPlan(row, readable, decided, undecided, flags, tuple(conflicts))
+    return RowPlan(row, readable, decided, undecided, flags + ("positive_cut",) * cut, tuple(conflicts))
 
 
 def _rule_verdict(
-    negative: Passage, text: str, own: dict[str, Passage], seen: set[str], policy: Policy
+    negative: Passage, key: str, own: dict[str, Passage], seen: set[str], policy: Policy
 ) -> CandidateVerdict | None:
-    if not text:
+    if not key:
         return CandidateVerdict("removed", "empty_passage")
     if len(negative.text) > policy.max_characters:
         return CandidateVerdict("abstained", "passage_too_long")
-    if text in own or any(negative.id == positive.id for positive in own.values()):
+    if key in own:
         return CandidateVerdict("removed", "duplicate_of_positive")
-    if text in seen or negative.id in seen:
+    if key in seen:
         return CandidateVerdict("removed", "repeated_negative")
-    if any(is_near_duplicate(text, positive) for positive in own):
+    if any(is_near_duplicate(negative.text, positive.text) for positive in own.values()):
         return CandidateVerdict("removed", "near_duplicate_of_positive")
     return None
 
 
-def is_near_duplicate(text: str, other: str) -> bool:
-    """Return whether two normalised texts are nearly identical and contain the same numbers.
-
-    Numbers must match because "founded in 1884" is a hard negative of "founded in 1848".
-    """
-    if min(len(text), len(other)) * 200 < NEAR_DUPLICATE * (len(text) + len(other)):
-        return False  # the ratio cannot reach the bar with such different lengths
-    return ratio(text, other) >= NEAR_DUPLICATE and _numbers(text) == _numbers(other)
-
-
-def _numbers(text: str) -> list[str]:
-    return re.findall(r"\d+", text)
+def cut_passage(passage: Passage, size: int) -> Passage:
+    """Return a passage with at most about `size` characters: its beginning and its end."""
+    if len(passage.text) <= size:
+        return passage
+    half = size // 2
+    return passage.model_copy(update={"text": f"{passage.text[:half]}\n…\n{passage.text[-half:]}"})
 
 
 # --- after the calls: verdicts ----------------------------------------------------------------------------
@@ -212,8 +209,11 @@ def apply_verdicts(
     promoted = tuple(passage for passage, verdict in pairs if verdict.outcome == "promoted")
     left = tuple(passage for passage, verdict in pairs if verdict.outcome in ("kept", "abstained"))
     after = row.model_copy(update={"positives": (*row.positives, *promoted), "negatives": left})
+    ids = Counter(passage.id for passage in row.negatives)
     changes = tuple(
-        _passage_change(row, passage, verdict, "rule" if index in plan.decided else judge)
+        _passage_change(
+            row, passage, verdict, "rule" if index in plan.decided else judge, index * (ids[passage.id] > 1)
+        )
         for index, (passage, verdict) in enumerate(pairs)
         if verdict.outcome in LABEL_AFTER
     )
@@ -252,7 +252,7 @@ def row_flags(policy: Policy, verdicts: Sequence[CandidateVerdict], flags: Seque
 
 
 def _passage_change(
-    row: CandidateSet, passage: Passage, verdict: CandidateVerdict, judge: str
+    row: CandidateSet, passage: Passage, verdict: CandidateVerdict, judge: str, place: int
 ) -> LabelChange:
     return label_change(
         subject=passage.id,
@@ -263,6 +263,7 @@ def _passage_change(
         after=LABEL_AFTER[verdict.outcome],
         verdict=verdict,
         judge=judge,
+        place=place,
     )
 
 
@@ -276,10 +277,15 @@ def label_change(
     after: str,
     verdict: CandidateVerdict,
     judge: str,
+    place: int = 0,
 ) -> LabelChange:
-    """Return the first history entry of a subject for one query. Its id is a hash of the change."""
+    """Return the first history entry of a subject for one query. Its id is a hash of the change.
+
+    `place` tells subjects with the same id apart: the position of the passage in its row.
+    """
+    parts = (kind, subject, query, within, 0, before, after, verdict.reason, judge)
     return LabelChange(
-        id=content_id("lc", kind, subject, query, within, 0, before, after, verdict.reason, judge),
+        id=content_id("lc", *parts, *([place] if place else [])),
         subject_id=subject,
         subject_kind=kind,
         query_id=query,
@@ -314,6 +320,8 @@ class RelabelledRow:
     """Indices of negatives that the screen would skip, and that were judged to estimate its losses."""
     backfilled: int = 0
     """Negatives mined because too few were left."""
+    soft_labels: Mapping[str, float | None] = field(default_factory=dict)
+    """Probability or mean grade by `match_key` of the passage. Empty for strategies without grades."""
 
 
 @dataclass(frozen=True, slots=True)

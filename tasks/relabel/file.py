@@ -9,13 +9,22 @@ Finished parts are kept beside the result until it is written:
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
+import random
 import shutil
 import tempfile
-from array import array
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -24,14 +33,16 @@ from typing import Any, Literal, TypeVar
 
 import orjson
 
-from schemas.errors import InputError
+from schemas.errors import InputError, ModelError
 from schemas.labels import CandidateSet, LabelChange
+from schemas.recipe import Limits
 from schemas.release import StageCost
 from schemas.tables import content_hash, file_hash
-from tasks.files.records import BadRows, write_records
+from tasks.files.records import BadRows, container_of, write_records
 from tasks.files.retrieval import (
     Source,
     check_format,
+    check_parquet,
     check_target,
     detect_format,
     losses_of,
@@ -39,12 +50,17 @@ from tasks.files.retrieval import (
     write_candidate_sets,
 )
 from tasks.files.retrieval_beir import read_corpus
+from tasks.judges.relevance import MeteredModel
+from tasks.judges.yields import Yield
 from tasks.models import ModelSettings, run_async
 from tasks.relabel.decisions import Mode, Policy, RelabelledRow, Relabelling, RowPlan, TooFew, count_rows
 from tasks.relabel.graded import (
+    WEIGHTED,
     DecisionRule,
+    Rule,
     RuleLimits,
     RuleTrial,
+    WeightedVote,
     choose_rule,
     describe_judges,
     read_grades,
@@ -60,6 +76,8 @@ from tasks.relabel.mining import (
     recorded_score,
     screen_candidates,
 )
+from tasks.relabel.output import FIXED_WIDTH, Fitting, check_soft_labels, with_soft_labels
+from tasks.relabel.planning import plan_job_rows, record_rates
 from tasks.relabel.quality import (
     COUNTED,
     AuditLine,
@@ -68,11 +86,13 @@ from tasks.relabel.quality import (
     RunStatistics,
     agreement_with_people,
     audit_lines,
+    describe_grades,
     read_audit_sheet,
     read_qrels,
     sample_lines,
     write_audit_sheet,
 )
+from tasks.relabel.survey import Survey
 from tasks.relabel.two_stage import (
     PositiveTexts,
     Screening,
@@ -82,15 +102,16 @@ from tasks.relabel.two_stage import (
     relabel_in_cascade,
     relabel_with_panel,
 )
-from tasks.run.progress import track
+from tasks.run.progress import say, track
 from tasks.run.store import write_bytes
-from tasks.text.normalize import normalise_for_match
 
 T = TypeVar("T")
 Strategy = Literal["two_stage", "cascade", "graded"]
 RelabelRows = Callable[[Sequence[CandidateSet], PositiveTexts, Screening], Awaitable[Relabelling]]
 
 ROWS_PER_PART = 500
+DEFAULT_RULE = "all:top/any:relevant"
+MIN_JUDGED = 0.9
 _NEEDS_GRADES = "give --verdicts (grades of judges) and --truth (grades of people)"
 
 
@@ -101,7 +122,7 @@ class RelabelJob:
     strategy: Strategy
     judges: tuple[str, ...]
     policy: Policy
-    rule: DecisionRule
+    rule: Rule
     scales: dict[str, int] = field(default_factory=dict)
     verdicts: Path | None = None
     truth: Path | None = None
@@ -110,12 +131,51 @@ class RelabelJob:
     screen: Screen | None = None
     audit: int = 0
     audited: Path | None = None
+    exactly: int | None = None
+    soft_labels: bool = False
+    out_format: str = ""
+    selection: Selection = field(default_factory=lambda: Selection())
+
+    @property
+    def fill_to(self) -> int:
+        """Number of negatives up to which mined ones are added. 0: none are."""
+        if self.exactly is not None:
+            return max(self.exactly, self.policy.min_negatives)
+        return self.policy.min_negatives if self.policy.too_few == "backfill" else 0
 
     @property
     def needs_pool(self) -> bool:
         """Whether passages are searched with BM25."""
-        mines = self.mine > 0 or self.policy.too_few == "backfill"
+        mines = self.mine > 0 or self.fill_to > 0
         return mines or (self.screen is not None and self.screen.by == "bm25")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows of a trial run."""
+
+    limit: int | None = None
+    """Only the first rows."""
+    sample: int | None = None
+    """Only some random rows, in their order."""
+    seed: int = 0
+
+    def choose(self, rows: Iterable[CandidateSet], total: int) -> Iterator[CandidateSet]:
+        """Yield the chosen rows.
+
+        Args:
+            rows: All rows.
+            total: Their number.
+        """
+        chosen = None
+        if self.sample is not None and self.sample < total:
+            chosen = set(random.Random(self.seed).sample(range(total), self.sample))
+        selected = (row for number, row in enumerate(rows) if chosen is None or number in chosen)
+        return islice(selected, self.limit)
+
+    def count(self, total: int) -> int:
+        """Return the number of chosen rows."""
+        return min(n for n in (total, self.limit, self.sample) if n is not None)
 
 
 # --- a whole file -----------------------------------------------------------------------------------------
@@ -129,7 +189,7 @@ def relabel_file(
     strategy: Strategy | None = None,
     judges: Sequence[str] = (),
     verdicts: Path | None = None,
-    rule: str = "all:top/any:relevant",
+    rule: str | None = None,
     scales: dict[str, int] | None = None,
     truth: Path | None = None,
     relevant_from: int = 2,
@@ -148,6 +208,16 @@ def relabel_file(
     out: Path | None = None,
     out_format: str | None = None,
     skip_bad: bool = False,
+    exactly: int | None = None,
+    split: str | None = None,
+    min_judged: float = MIN_JUDGED,
+    allow_abstentions: bool = False,
+    soft_labels: bool = False,
+    plan: bool = False,
+    limit: int | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+    max_in_flight: int | None = None,
 ) -> dict[str, Any]:
     """Relabel a retrieval set.
 
@@ -158,7 +228,8 @@ def relabel_file(
         strategy: Default: `graded` with `verdicts`, else `two_stage`.
         judges: `lexical` (default) or models. With `verdicts`, the names of recorded judges.
         verdicts: CSV file of recorded grades.
-        rule: Decision rule over grades, see `DecisionRule`.
+        rule: Decision rule over grades, see `DecisionRule`, or `weighted`. Default: `weighted` with three or
+            more recorded judges, else `DEFAULT_RULE`.
         scales: Top grades of recorded judges whose top grade does not occur in `verdicts`.
         truth: Qrels of people, to evaluate the result.
         relevant_from: Lowest relevant grade in `truth`.
@@ -177,12 +248,23 @@ def relabel_file(
         out: Target file. `<out>.label_history.parquet` and `<out>.review.jsonl` are written beside it.
         out_format: Format of `out`; default: that of the input.
         skip_bad: Skip and count rows that cannot be read.
+        exactly: Number of negatives of every written n-tuple or triplet set. Rows are filled by mining.
+        split: Split to read, for folders with several.
+        min_judged: Smallest share of candidates that the judges must decide.
+        allow_abstentions: Write the result even if fewer are decided.
+        soft_labels: Write a probability or mean grade per passage.
+        plan: Only estimate calls, tokens, costs and time. Nothing is asked or written.
+        limit: Only the first rows.
+        sample: Only random rows.
+        seed: Seed of the sample.
+        max_in_flight: Concurrent calls per model.
 
     Returns:
         Counts, a report, and with `truth` the metrics. `lost` counts what the format of `out` cannot hold.
 
     Raises:
         InputError: If a file or an option is invalid.
+        ModelError: If the judges decide fewer candidates than `min_judged`.
     """
     strategy = strategy or ("graded" if verdicts else "two_stage")
     if verdicts and strategy != "graded":
@@ -191,7 +273,7 @@ def relabel_file(
         strategy=strategy,
         judges=tuple(judges) or (("lexical",) if strategy == "two_stage" else ()),
         policy=Policy(mode, min_negatives, too_few, max_promoted),
-        rule=DecisionRule.parse(rule),
+        rule=DecisionRule.parse(DEFAULT_RULE if rule in (None, WEIGHTED) else str(rule)),
         scales=scales or {},
         verdicts=verdicts,
         truth=truth,
@@ -200,85 +282,202 @@ def relabel_file(
         screen=Screen.parse(screen) if screen else None,
         audit=audit,
         audited=audited,
+        exactly=exactly,
+        soft_labels=soft_labels,
+        selection=Selection(limit, sample, seed),
     )
     if audit and out is None:
         raise InputError("the audit sheet is written beside the result", hint="give --out")
-    input_format = detect_format(input) if format == "auto" else check_format(format)
-    source = Source(input, input_format, corpus, read_qrels(positives) if positives else None)
+    input_format = detect_format(input, split) if format == "auto" else check_format(format)
+    source = Source(input, input_format, corpus, read_qrels(positives) if positives else None, split)
     limits = RuleLimits(max_true_negatives_lost, min_relabel_precision)
-    if out is not None:
-        check_target(out, out_format or input_format)
-    job, notes = _choose_operating_point(source, job, limits, BadRows(skip_bad))
-    result = run_async(
-        _relabel_source(source, job, settings, out, out_format or input_format, BadRows(skip_bad))
-    )
+    job = replace(job, out_format=check_format(out_format or input_format))
+    _check_output(source, job, out, BadRows(skip_bad))
+    if max_in_flight is not None:
+        settings = replace(settings, limits=_with_max_in_flight(settings.limits, max_in_flight))
+    job, notes = _choose_operating_point(source, job, limits, BadRows(skip_bad), rule)
+    if plan:
+        return plan_job(source, job, settings, BadRows(skip_bad))
+    required = None if allow_abstentions else min_judged
+    result = run_async(_relabel_source(source, job, settings, out, BadRows(skip_bad), required))
     return result | notes
 
 
+def _with_max_in_flight(limits: Callable[[str], Limits], count: int) -> Callable[[str], Limits]:
+    return lambda name: limits(name).model_copy(update={"max_in_flight": count})
+
+
+def _check_output(source: Source, job: RelabelJob, out: Path | None, bad: BadRows) -> None:
+    """Raise `InputError` for options that the output cannot satisfy, before anything is judged."""
+    if job.exactly is not None and job.out_format not in FIXED_WIDTH:
+        raise InputError(
+            f"{job.out_format} has no fixed number of negatives",
+            hint=f"use --exactly with {', '.join(FIXED_WIDTH)}",
+        )
+    if job.soft_labels:
+        check_soft_labels(job.out_format, job.strategy == "graded")
+    if out is None:
+        return
+    check_target(out, job.out_format)
+    if job.out_format != "beir" and container_of(out) == "parquet":
+        check_parquet(source, job.out_format, bad)
+
+
 def _choose_operating_point(
-    source: Source, job: RelabelJob, limits: RuleLimits, bad: BadRows
+    source: Source, job: RelabelJob, limits: RuleLimits, bad: BadRows, rule: str | None
 ) -> tuple[RelabelJob, dict[str, Any]]:
-    """Return the job with the rule that meets the limits, and notes on the recorded judges and the choice."""
+    """Return the job with its rule, and notes on the recorded judges and the choice.
+
+    The rule is the one that meets the limits, the given one, or by default the weighted vote for three or
+    more judges.
+    """
     if not job.verdicts:
         if limits.are_set:
             raise InputError("limits choose a rule over recorded grades", hint=_NEEDS_GRADES)
+        if rule == WEIGHTED:
+            raise InputError("the weighted vote needs recorded grades", hint="give --verdicts")
         return job, {}
     grades = read_grades(job.verdicts, job.judges, job.scales)
     notes: dict[str, Any] = {"judges": describe_judges(grades)}
     if not limits.are_set:
+        weighted = WeightedVote.fit(grades) if rule in (None, WEIGHTED) else None
+        if weighted is not None:
+            notes["judges"] |= {"weighted_vote": weighted.describe()}
+            return replace(job, rule=weighted), notes
+        if rule == WEIGHTED:
+            raise InputError("the weighted vote needs at least three judges", hint="choose another --rule")
         return job, notes
     if not job.truth:
         raise InputError("limits choose a rule with known grades", hint=_NEEDS_GRADES)
     trial = RuleTrial(grades, read_qrels(job.truth), job.relevant_from, job.policy)
     for rows in chunked(read_candidate_sets(source, bad), ROWS_PER_PART):
         trial.add(rows)
-    rule, notes["operating_point"] = choose_rule(trial, limits)
-    return replace(job, rule=rule), notes
+    chosen, notes["operating_point"] = choose_rule(trial, limits)
+    return replace(job, rule=chosen), notes
 
 
 async def _relabel_source(
-    source: Source, job: RelabelJob, settings: ModelSettings, out: Path | None, out_format: str, bad: BadRows
+    source: Source,
+    job: RelabelJob,
+    settings: ModelSettings,
+    out: Path | None,
+    bad: BadRows,
+    min_judged: float | None,
 ) -> dict[str, Any]:
-    check_format(out_format)
-    known = KnownPositives(read_candidate_sets(source, BadRows(bad.skip)))
-    parts = Parts(out.with_name(f".{out.name}.parts"), job_key(source, job, settings)) if out else None
-    pool = open_pool(source, job, BadRows(bad.skip))
     answers = read_audit_sheet(job.audited) if job.audited else {}
     qrels = read_qrels(job.truth) if job.truth else None
+    matches = matches_of(source, job, qrels, answers)
+    first_pass = BadRows(bad.skip)
+    survey = Survey(matches.observe(read_candidate_sets(source, first_pass)))
+    matches.check()
+    warnings = file_warnings(first_pass, qrels, job)
+    for warning in warnings:
+        say(f"warning: {warning}")
+    parts = Parts(out.with_name(f".{out.name}.parts"), job_key(source, job, settings)) if out else None
+    pool = open_pool(source, job, BadRows(bad.skip))
     total = Totals(QueryCounts(qrels, job.relevant_from) if qrels is not None else None)
+    rows_chosen = job.selection.count(survey.rows)
+    asked_anew: Counter[str] = Counter()
+    started = time.monotonic()
     async with open_strategy(job, settings) as strategy:
-        context = PartContext(job, strategy, known, pool, qrels, answers)
-        with track("relabelling rows", None) as bar:
-            for number, rows in enumerate(chunked(read_candidate_sets(source, bad), ROWS_PER_PART)):
+        context = PartContext(job, strategy, survey, pool, qrels, answers)
+        with track("relabelling rows", rows_chosen) as bar:
+            rows_with_ids = survey.with_own_ids(read_candidate_sets(source, bad))
+            chosen = job.selection.choose(rows_with_ids, survey.rows)
+            for number, rows in enumerate(chunked(chosen, ROWS_PER_PART)):
                 summary = parts.find(number) if parts else None
                 if summary is None:
                     relabelling, summary = await relabel_part(rows, context)
+                    asked_anew.update({judge: int(spent[0]) for judge, spent in summary.costs.items()})
                     if parts:
                         parts.write(number, relabelling.rows, summary)
                 total.add(summary)
                 bar.advance(len(rows))
                 await asyncio.sleep(0)  # a judge that never waits would block interrupts
+    record_rates(settings.run_dir, asked_anew, time.monotonic() - started)
+    try:
+        check_judged(total.statistics, min_judged)
+    except ModelError:
+        if parts:
+            parts.remove()
+        raise
     result = total.describe(job, bad.count)
+    result |= {"id_clashes": survey.id_clashes, "rows_left_out": survey.rows - rows_chosen}
     if parts and out:
         if job.audit:
             write_audit_sheet(out.with_name(f"{out.name}.audit.csv"), sample_lines(total.lines, job.audit))
-        result |= _write_results(parts, out, out_format, source)
+        written = _write_results(parts, out, source, job, total.statistics)
+        warnings += written.pop("warnings")
+        result |= written
+    if warnings:
+        result["warnings"] = warnings
     if answers:
         result["audit"] = agreement_with_people(total.lines, answers)
     return result | (total.truth.estimates() if total.truth else {})
 
 
-def _write_results(parts: Parts, out: Path, out_format: str, source: Source) -> dict[str, Any]:
-    written = write_candidate_sets(out, out_format, parts.sets, source)
-    lost: Counter[str] = Counter()
-    if out_format != source.format:
-        for row in parts.sets():
-            lost.update(losses_of(row, out_format))
+def check_judged(statistics: RunStatistics, min_judged: float | None) -> None:
+    """Raise `ModelError` if the judges decided too few of the candidates that they were asked about."""
+    asked, judged = statistics.judging["asked"], statistics.judging["judged"]
+    if min_judged is None or not asked or judged >= min_judged * asked:
+        return
+    reason, count = statistics.abstentions.most_common(1)[0]
+    raise ModelError(
+        f"the judges decided only {judged} of {asked} candidates ({judged / asked:.0%}); the most frequent "
+        f"reason is {reason} ({count}). Nothing was written",
+        hint="check the judge, lower --min-judged, or accept it with --allow-abstentions",
+    )
+
+
+def file_warnings(bad: BadRows, qrels: Qrels | None, job: RelabelJob) -> list[str]:
+    """Return warnings about the input and the truth."""
+    warnings = []
+    if bad.repeated:
+        names = ", ".join(bad.repeated_ids)
+        warnings.append(f"{bad.repeated} repeated ids, of which the last record counts: {names}")
+    if qrels is not None and (warning := describe_grades(qrels, job.relevant_from)):
+        warnings.append(warning)
+    return warnings
+
+
+def _write_results(
+    parts: Parts, out: Path, source: Source, job: RelabelJob, statistics: RunStatistics
+) -> dict[str, Any]:
+    rows = Fitting(parts.sets, job.out_format, source.format, job.exactly)
+    rows.prepare()
+    written = write_candidate_sets(out, job.out_format, rows.fitting, source)
+    unwritable = out.with_name(f"{out.name}.unwritable.jsonl")
+    unwritable.unlink(missing_ok=True)
+    lost = Counter({f"rows dropped: {reason}": n for reason, n in statistics.dropped_rows.items()})
+    lost.update(rows.lost)
+    if rows.negatives_cut:
+        lost["negatives beyond --exactly"] = rows.negatives_cut
+    if job.out_format != source.format:
+        for row in rows.fitting():
+            lost.update(losses_of(row, job.out_format))
     write_records(out.with_name(f"{out.name}.review.jsonl"), parts.review)
     history = out.with_name(f"{out.name}.label_history.parquet")
     append_history(history, parts.changes)
+    result: dict[str, Any] = {
+        "written": written,
+        "lost": dict(sorted(lost.items())),
+        "rows_written": rows.rows_written,
+        "rows_unwritable": rows.lost.total(),
+        "warnings": rows.warnings,
+    }
+    if rows.lost:
+        write_records(unwritable, rows.unwritable)
+        result["unwritable"] = unwritable.name
     parts.remove()
-    return {"written": written, "lost": dict(sorted(lost.items()))}
+    return result
+
+
+def plan_job(source: Source, job: RelabelJob, settings: ModelSettings, bad: BadRows) -> dict[str, Any]:
+    """Return the estimated calls, tokens, cost and time of a job, without any call."""
+    survey = Survey(read_candidate_sets(source, BadRows(bad.skip)))
+    rows = job.selection.choose(read_candidate_sets(source, bad), survey.rows)
+    plans = (plan for chunk in chunked(rows, ROWS_PER_PART) for plan in plan_rows(chunk, job.policy, survey))
+    return plan_job_rows(plans, job.strategy, () if job.verdicts else job.judges, settings)
 
 
 def open_pool(source: Source, job: RelabelJob, bad: BadRows) -> PassagePool | None:
@@ -300,6 +499,8 @@ def job_key(source: Source, job: RelabelJob, settings: ModelSettings) -> str:
         "screen": asdict(job.screen) if job.screen else None,
         "policy": asdict(job.policy),
         "rule": asdict(job.rule),
+        "output": [job.exactly, job.soft_labels, job.out_format if job.soft_labels else ""],
+        "selection": [source.split, *asdict(job.selection).values()],
         "prompts": [file_hash(path) for path in prompts],
         "rows_a_part": ROWS_PER_PART,
     }
@@ -314,6 +515,63 @@ def fingerprint_input(path: Path) -> str:
     return content_hash([[p.relative_to(path).as_posix(), file_hash(p)] for p in files])
 
 
+# --- files beside the input -------------------------------------------------------------------------------
+
+
+@dataclass
+class Matches:
+    """Whether grades and answers beside the input belong to its rows."""
+
+    pairs: dict[str, Collection[tuple[str, str]]]
+    """Pairs (query id, passage id) by option."""
+    rows: Collection[str] = ()
+    """Ids of rows on an audit sheet."""
+    found: set[str] = field(default_factory=set)
+    example: tuple[str, str] | None = None
+    """A pair of the input."""
+
+    def observe(self, sets: Iterable[CandidateSet]) -> Iterator[CandidateSet]:
+        """Yield the sets and remember which files match."""
+        for row in sets:
+            if row.id in self.rows:
+                self.found.add("--audited")
+            for option, pairs in self.pairs.items():
+                for passage in () if option in self.found else (*row.positives, *row.negatives):
+                    self.example = self.example or (row.query_id, passage.id)
+                    if (row.query_id, passage.id) in pairs:
+                        self.found.add(option)
+                        break
+            yield row
+
+    def check(self) -> None:
+        """Raise `InputError` for all files that match nothing."""
+        options = [*self.pairs, *(["--audited"] if self.rows else [])]
+        missing = [option for option in options if option not in self.found]
+        if not missing:
+            return
+        of_file = (
+            f" (a pair of the input is {self.example[0]!r}, {self.example[1]!r})" if self.example else ""
+        )
+        raise InputError(
+            f"nothing in {' and '.join(missing)} matches a row of the input",
+            hint=f"query ids and passage ids must be the same as in the input{of_file}",
+        )
+
+
+def matches_of(
+    source: Source, job: RelabelJob, qrels: Qrels | None, answers: Mapping[tuple[str, str], int]
+) -> Matches:
+    """Return what is compared with the rows of the input."""
+    pairs: dict[str, Collection[tuple[str, str]]] = {}
+    if qrels is not None:
+        pairs["--truth"] = qrels.keys()
+    if job.verdicts:
+        pairs["--verdicts"] = read_grades(job.verdicts, job.judges, job.scales).by_pair.keys()
+    if source.relevant is not None:
+        pairs["--positives"] = source.relevant.keys()
+    return Matches(pairs, {row for row, _ in answers})
+
+
 # --- one part ---------------------------------------------------------------------------------------------
 
 
@@ -323,7 +581,7 @@ class PartContext:
 
     job: RelabelJob
     strategy: OpenStrategy
-    known: KnownPositives
+    known: PositiveTexts
     pool: PassagePool | None
     """Index of the corpus. `None`: the passages of each part are searched instead."""
     qrels: Qrels | None
@@ -343,6 +601,12 @@ class Summary:
     """Fields of `AuditLine`."""
     observed: dict[str, Any] = field(default_factory=dict)
     """See `RunStatistics.to_dict`."""
+
+    @property
+    def costs(self) -> dict[str, list[float]]:
+        """Calls, tokens in, tokens out and dollars by judge."""
+        costs: dict[str, list[float]] = self.observed.get("costs", {})
+        return costs
 
     def to_json(self) -> bytes:
         """Return the summary as JSON."""
@@ -388,6 +652,10 @@ async def relabel_part(rows: Sequence[CandidateSet], context: PartContext) -> tu
     job = context.job
     costs_before = context.strategy.costs()
     relabelling = await relabel_rows(rows, job, context.strategy, context.known, context.pool)
+    if job.soft_labels:
+        judge = "+".join(relabelling.judged_by)
+        labelled = tuple(with_soft_labels(row, job.out_format, judge) for row in relabelling.rows)
+        relabelling = replace(relabelling, rows=labelled)
     truth = QueryCounts(context.qrels, job.relevant_from) if context.qrels is not None else None
     if truth:
         truth.add(relabelling.rows)
@@ -446,9 +714,10 @@ async def relabel_rows(
     if job.mine and pool:
         rows = fill_empty_rows(rows, pool, job.mine)
     relabelling = await strategy.relabel(rows, known, screen)
-    if job.policy.too_few != "backfill" or pool is None:
+    if not job.fill_to or pool is None:
         return relabelling
-    return await backfill(relabelling, pool, job.policy, lambda sets: strategy.relabel(sets, known, None))
+    policy = replace(job.policy, min_negatives=job.fill_to)
+    return await backfill(relabelling, pool, policy, lambda sets: strategy.relabel(sets, known, None))
 
 
 def screening_step(screen: Screen | None, pool: PassagePool | None) -> Screening:
@@ -469,6 +738,12 @@ class OpenStrategy:
     relabel: RelabelRows
     costs: Callable[[], tuple[StageCost, ...]]
     """Costs of its models so far."""
+    models: Sequence[object] = ()
+    """Its open judges. Those that are models are `MeteredModel`s."""
+
+    def answered(self) -> list[Yield]:
+        """Return how many answers each model was asked for, and how many cannot be used."""
+        return [judge.answered for judge in self.models if isinstance(judge, MeteredModel)]
 
 
 @asynccontextmanager
@@ -481,12 +756,14 @@ async def open_strategy(
             yield OpenStrategy(
                 lambda rows, known, screen: relabel_with_panel(rows, judges, job.policy, known, screen),
                 lambda: tuple(cost for judge in judges for cost in judge.costs()),
+                judges,
             )
     elif job.strategy == "cascade":
         async with open_comparers(job.judges, settings, subject) as comparers:
             yield OpenStrategy(
                 lambda rows, known, screen: relabel_in_cascade(rows, comparers, job.policy, known, screen),
                 lambda: tuple(cost for judge in comparers for cost in judge.costs()),
+                comparers,
             )
     elif job.verdicts:
         yield _strategy_with_recorded_grades(job, job.verdicts)
@@ -499,7 +776,9 @@ async def open_strategy(
                 plans: list[RowPlan] = plan_rows(rows, job.policy, known, screen)
                 return apply_decision_rule(plans, await request_grades(plans, graders), job.rule, job.policy)
 
-            yield OpenStrategy(by_grades, lambda: tuple(c for grader in graders for c in grader.costs()))
+            yield OpenStrategy(
+                by_grades, lambda: tuple(c for grader in graders for c in grader.costs()), graders
+            )
 
 
 def _strategy_with_recorded_grades(job: RelabelJob, verdicts: Path) -> OpenStrategy:
@@ -592,34 +871,3 @@ def chunked(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk
-
-
-# --- positives of the whole file --------------------------------------------------------------------------
-
-
-class KnownPositives:
-    """The normalised positives of a file, as 8-byte hashes, to recognise in-batch conflicts.
-
-    Hashes let files of any size fit into memory. Two texts share a hash with probability 2^−64.
-    """
-
-    def __init__(self, sets: Iterable[CandidateSet]) -> None:
-        import numpy as np
-
-        hashes = array("Q")
-        for row in sets:
-            hashes.extend(_hash_text(normalise_for_match(passage.text)) for passage in row.positives)
-        self._hashes = np.unique(np.frombuffer(hashes, dtype=np.uint64)) if hashes else np.empty(0, np.uint64)
-
-    def __contains__(self, text: object) -> bool:
-        """Return whether a normalised text is a positive of any row."""
-        import numpy as np
-
-        wanted = np.uint64(_hash_text(str(text)))
-        position = int(np.searchsorted(self._hashes, wanted))
-        return position < len(self._hashes) and bool(self._hashes[position] == wanted)
-
-
-def _hash_text(text: str) -> int:
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big")

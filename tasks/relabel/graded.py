@@ -7,6 +7,7 @@ removed. The default promotes if *every* judge gives its *top* grade, and remove
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, product
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from schemas.errors import InputError
-from schemas.labels import CandidateSet
+from schemas.labels import CandidateSet, Passage
 from schemas.tables import derived_seed
+from tasks.files.retrieval_rows import passage_id
 from tasks.files.tables import cell_error, read_csv_rows
 from tasks.judges.relevance import EvidenceQuestion
-from tasks.relabel.decisions import CandidateVerdict, Outcome, Policy, RowPlan, decide_by_rule
+from tasks.relabel.decisions import CandidateVerdict, Outcome, Policy, RowPlan, cut_passage, decide_by_rule
 from tasks.relabel.quality import COUNTED, METRICS, Qrels, QueryCounts
 
 if TYPE_CHECKING:
@@ -117,6 +119,12 @@ class Grades:
     judges: tuple[str, ...]
     scales: Mapping[str, GradeScale]
     by_pair: Mapping[tuple[str, str], Mapping[str, int]]
+    by_text: bool = False
+    """The keys of `by_pair` are query and passage as texts, not as ids."""
+
+    def key(self, row: CandidateSet, passage: Passage) -> tuple[str, str]:
+        """Return the key of a passage of a row in `by_pair`."""
+        return _text_key(row, passage) if self.by_text else (row.query_id, passage.id)
 
     def of(self, query_id: str, passage_id: str) -> dict[str, int | None]:
         """Return the grade of each judge for one pair, `None` if it is missing."""
@@ -173,12 +181,17 @@ def _grade(text: str, place: str) -> int | None:
     if not text.strip():
         return None
     try:
-        grade = int(text)
+        value = float(text)
     except ValueError:
-        grade = -1
+        value = -1.0
+    grade = int(value) if math.isfinite(value) and value == int(value) else -1
     if grade < 0:
         raise cell_error(place, "grade", text, "grades are whole numbers from 0")
     return grade
+
+
+def _text_key(row: CandidateSet, passage: Passage) -> tuple[str, str]:
+    return row.query, passage_id(passage.text, passage.title)
 
 
 class Grader(Protocol):
@@ -195,7 +208,9 @@ async def request_grades(plans: Sequence[RowPlan], graders: Sequence[Grader]) ->
     """Ask for the grades of undecided candidates, and of the positives of their rows."""
     by_pair: dict[tuple[str, str], dict[str, int]] = {}
     questions = {
-        (plan.row.query_id, passage.id): EvidenceQuestion(plan.row.query, passage)
+        _text_key(plan.row, passage): EvidenceQuestion(
+            plan.row.query, cut_passage(passage, Policy().max_characters)
+        )
         for plan in plans
         if plan.undecided
         for passage in (
@@ -209,12 +224,10 @@ async def request_grades(plans: Sequence[RowPlan], graders: Sequence[Grader]) ->
             if grade is not None:
                 by_pair.setdefault(pair, {})[grader.name] = grade
     names = tuple(grader.name for grader in graders)
-    return Grades(names, dict.fromkeys(names, GradeScale.up_to(3)), by_pair)
+    return Grades(names, dict.fromkeys(names, GradeScale.up_to(3)), by_pair, by_text=True)
 
 
-def graded_verdicts(
-    plan: RowPlan, grades: Grades, rule: DecisionRule, policy: Policy
-) -> list[CandidateVerdict]:
+def graded_verdicts(plan: RowPlan, grades: Grades, rule: Rule, policy: Policy) -> list[CandidateVerdict]:
     """Return one verdict per negative of a row. Rules take precedence."""
     return [
         plan.decided.get(index) or _graded_verdict(plan.row, index, grades, rule, policy)
@@ -223,9 +236,9 @@ def graded_verdicts(
 
 
 def _graded_verdict(
-    row: CandidateSet, index: int, grades: Grades, rule: DecisionRule, policy: Policy
+    row: CandidateSet, index: int, grades: Grades, rule: Rule, policy: Policy
 ) -> CandidateVerdict:
-    own = grades.of(row.query_id, row.negatives[index].id)
+    own = grades.of(*grades.key(row, row.negatives[index]))
     outcome = rule.outcome(own, grades.scales)
     reason = "no_grade" if outcome == "abstained" else "graded " + _format_grades(own)
     return policy.restrict(CandidateVerdict(outcome, reason))
@@ -235,15 +248,123 @@ def _format_grades(grades: Mapping[str, int | None]) -> str:
     return ", ".join(f"{judge}={'?' if grade is None else grade}" for judge, grade in grades.items())
 
 
-def rows_with_doubted_positives(rows: Iterable[CandidateSet], grades: Grades, rule: DecisionRule) -> set[str]:
+def rows_with_doubted_positives(rows: Iterable[CandidateSet], grades: Grades, rule: Rule) -> set[str]:
     """Return the ids of rows whose graded positives no judge calls relevant. A person should check them."""
     doubted = set()
     for row in rows:
-        outcomes = [rule.outcome(grades.of(row.query_id, p.id), grades.scales) for p in row.positives]
+        outcomes = [rule.outcome(grades.of(*grades.key(row, p)), grades.scales) for p in row.positives]
         known = [outcome for outcome in outcomes if outcome != "abstained"]
         if known and all(outcome == "kept" for outcome in known):
             doubted.add(row.id)
     return doubted
+
+
+# --- the weighted vote ------------------------------------------------------------------------------------
+
+
+WEIGHTED = "weighted"
+"""Name of the rule, and the default for three or more recorded judges."""
+REMOVE_FROM = 0.5
+"""Posterior of relevance from which a candidate is removed. Chosen on TREC DL 2019, see docs/methods.md."""
+DEPENDENCE = 0.5
+"""Exponent of the likelihood. Judges share blind spots, so their votes count less than independent ones."""
+LEAST_INFORMATIVE = 0.2
+MOST_YES = 0.9
+"""A judge is named if sensitivity + specificity − 1 is lower, or its share of yes is higher."""
+
+
+@dataclass(frozen=True)
+class WeightedVote:
+    """A vote in which each judge counts by its estimated error rates.
+
+    A candidate is removed if it is relevant with probability `REMOVE_FROM` or more. It is promoted if, in
+    addition, every judge that is not down-weighted gives its top grade.
+    """
+
+    prevalence: float
+    sensitivity: Mapping[str, float]
+    specificity: Mapping[str, float]
+    down_weighted: tuple[str, ...]
+    """Judges that call nearly everything relevant, or vote nearly at random. They promote nothing."""
+
+    @classmethod
+    def fit(cls, grades: Grades) -> WeightedVote | None:
+        """Estimate the error rates from all recorded grades. `None` with fewer than three judges."""
+        votes = relevance_votes(grades, sorted(grades.by_pair))
+        estimate = estimate_reliability(grades, votes, dependence=DEPENDENCE)
+        if estimate is None:
+            return None
+        given = ~_isnan(votes)
+        shares = {
+            judge: float(votes[given[:, j], j].mean()) if given[:, j].any() else 0.0
+            for j, judge in enumerate(grades.judges)
+        }
+        weak = tuple(
+            judge
+            for judge in grades.judges
+            if estimate.sensitivity[judge] + estimate.specificity[judge] - 1 < LEAST_INFORMATIVE
+            or shares[judge] > MOST_YES
+        )
+        return cls(estimate.prevalence, estimate.sensitivity, estimate.specificity, weak)
+
+    def __str__(self) -> str:
+        return WEIGHTED
+
+    def probability(self, grades: Mapping[str, int | None], scales: Mapping[str, GradeScale]) -> float | None:
+        """Return the probability that a candidate is relevant, `None` without any grade."""
+        log_odds, votes = math.log(self.prevalence) - math.log1p(-self.prevalence), 0
+        for judge, grade in grades.items():
+            if grade is None:
+                continue
+            votes += 1
+            alpha, beta = self.sensitivity[judge], self.specificity[judge]
+            is_yes = scales[judge].reaches(grade, "relevant")
+            ratio = alpha / (1 - beta) if is_yes else (1 - alpha) / beta
+            log_odds += DEPENDENCE * math.log(ratio)
+        return 1 / (1 + math.exp(-log_odds)) if votes else None
+
+    def outcome(self, grades: Mapping[str, int | None], scales: Mapping[str, GradeScale]) -> Outcome:
+        """Return the outcome for the grades of one candidate.
+
+        With fewer than half of the judges' grades, a candidate that would be kept is an abstention.
+        """
+        probability = self.probability(grades, scales)
+        if probability is None:
+            return "abstained"
+        known = {judge: grade for judge, grade in grades.items() if grade is not None}
+        if probability < REMOVE_FROM:
+            return "kept" if 2 * len(known) >= len(grades) else "abstained"
+        trusted = [judge for judge in grades if judge not in self.down_weighted]
+        all_top = all(judge in known and scales[judge].reaches(known[judge], "top") for judge in trusted)
+        return "promoted" if trusted and all_top and probability >= 1 - REMOVE_FROM else "removed"
+
+    def describe(self) -> dict[str, Any]:
+        """Return the weights for the report: ln likelihood ratio of a yes, by judge."""
+        weights = {
+            judge: DEPENDENCE * math.log(self.sensitivity[judge] / (1 - self.specificity[judge]))
+            for judge in self.sensitivity
+        }
+        return {"rule": WEIGHTED, "weights": weights, "down_weighted": list(self.down_weighted)}
+
+
+Rule = DecisionRule | WeightedVote
+
+
+def _isnan(votes: Floats) -> Any:
+    import numpy as np
+
+    return np.isnan(votes)
+
+
+def soft_label(own: Mapping[str, int | None], scales: Mapping[str, GradeScale], rule: Rule) -> float | None:
+    """Return the probability that a passage is relevant, or its mean grade on a scale of 0 to 1.
+
+    The weighted vote gives a probability, other rules the mean over the judges that gave a grade.
+    """
+    if isinstance(rule, WeightedVote):
+        return rule.probability(own, scales)
+    known = [grade / scales[judge].top for judge, grade in own.items() if grade is not None]
+    return sum(known) / len(known) if known else None
 
 
 # --- the choice of a rule ---------------------------------------------------------------------------------
@@ -440,7 +561,7 @@ class Reliability:
     """Probability that each pair is relevant, in the order of the pairs."""
 
 
-def estimate_reliability(grades: Grades, votes: Floats) -> Reliability | None:
+def estimate_reliability(grades: Grades, votes: Floats, *, dependence: float = 1.0) -> Reliability | None:
     """Estimate the judges' error rates without known grades, by expectation–maximisation.
 
     A pair is relevant with probability π. Judge j calls a relevant pair relevant with probability α_j
@@ -451,6 +572,7 @@ def estimate_reliability(grades: Grades, votes: Floats) -> Reliability | None:
     Args:
         grades: Names the judges.
         votes: Shape (pairs, judges), see `relevance_votes`.
+        dependence: Exponent of the likelihood, 1 for independent judges.
 
     Returns:
         The estimate, or `None` with fewer than three judges or without votes.
@@ -471,8 +593,10 @@ def estimate_reliability(grades: Grades, votes: Floats) -> Reliability | None:
         prevalence = (relevant.sum() + PRIOR) / (len(relevant) + 2 * PRIOR)
         sensitivity = (relevant @ yes + PRIOR) / (relevant @ given + 2 * PRIOR)
         specificity = ((1 - relevant) @ no + PRIOR) / ((1 - relevant) @ given + 2 * PRIOR)
-        log_relevant = np.log(prevalence) + yes @ np.log(sensitivity) + no @ np.log(1 - sensitivity)
-        log_irrelevant = np.log(1 - prevalence) + yes @ np.log(1 - specificity) + no @ np.log(specificity)
+        for_relevant = yes @ np.log(sensitivity) + no @ np.log(1 - sensitivity)
+        for_irrelevant = yes @ np.log(1 - specificity) + no @ np.log(specificity)
+        log_relevant = np.log(prevalence) + dependence * for_relevant
+        log_irrelevant = np.log(1 - prevalence) + dependence * for_irrelevant
         updated = 1 / (1 + np.exp(np.clip(log_irrelevant - log_relevant, -700, 700)))
         change = float(np.abs(updated - relevant).max())
         relevant = updated

@@ -27,7 +27,7 @@ from tasks.relabel.decisions import (
     label_change,
 )
 from tasks.relabel.rule_judges import split_words, stem
-from tasks.text.normalize import normalise_for_match
+from tasks.relabel.same_text import match_key
 
 MARGIN = 0.05
 MINED_PER_MISSING = 3
@@ -46,18 +46,19 @@ class PassagePool:
     def __init__(self, passages: Iterable[Passage]) -> None:
         import bm25s
 
-        self._passages = {normalise_for_match(p.text): p for p in passages if p.text.strip()}
+        self._passages = {match_key(p.text): p for p in passages if p.text.strip()}
         self._position = {text: position for position, text in enumerate(self._passages)}
         self._texts = list(self._passages)
         self._index = bm25s.BM25()
         self._last_query: str | None = None
         self._last_scores: Sequence[float] = ()
         if self._texts:
-            self._index.index([_stems(text) for text in self._texts], show_progress=False)
+            stems = [_stems(passage.text) for passage in self._passages.values()]
+            self._index.index(stems, show_progress=False)
 
     def score(self, query: str, passage: Passage) -> float | None:
         """Return the BM25 score of a passage, `None` if it is not in the pool or the query has no words."""
-        position = self._position.get(normalise_for_match(passage.text))
+        position = self._position.get(match_key(passage.text))
         if position is None:
             return None
         scores = self._cached_scores(query)
@@ -88,8 +89,8 @@ class PassagePool:
         if not self._texts or not stems:
             return []
         scores = self._index.get_scores(stems)
-        own = {normalise_for_match(p.text) for p in (*row.positives, *row.negatives)}
-        positions = [self._position.get(normalise_for_match(p.text)) for p in row.positives]
+        own = {match_key(p.text) for p in (*row.positives, *row.negatives)}
+        positions = [self._position.get(match_key(p.text)) for p in row.positives]
         known = [float(scores[position]) for position in positions if position is not None]
         ceiling = max(known) - abs(max(known)) * margin if known else np.inf
         mined: list[Passage] = []

@@ -6,9 +6,10 @@ All figures are sums over rows, so that the parts of a file can be added up.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypedDict
@@ -18,7 +19,7 @@ from schemas.release import StageCost
 from schemas.tables import content_hash, derived_seed
 from tasks.files.records import open_text
 from tasks.files.tables import cell_error, read_csv_rows, write_csv
-from tasks.relabel.decisions import SCREENED_OUT, RelabelledRow, Relabelling
+from tasks.relabel.decisions import KNOWN_POSITIVE, SCREENED_OUT, RelabelledRow, Relabelling
 from tasks.relabel.mining import count_missed, describe_screen
 
 RANKED = ("ranked_above_positive", "evidence_below_positive", "tied_with_positive", "order_flip")
@@ -35,7 +36,15 @@ METRICS = (
 COUNTED = (*METRICS, "relevant_screened_out")
 """The last one is the share of relevant candidates among those that a screen kept from the judges."""
 
-Qrels = Mapping[tuple[str, str], int]
+COUNTERS = ("reasons", "flags", "spans", "screen", "judging", "abstentions", "dropped_rows")
+"""Counters of `RunStatistics`."""
+DROPPING = ("false_negative", "too_few_negatives", "ambiguous")
+"""Flags that drop a row."""
+EXAMPLES = 20
+LONGEST = 300
+"""Masked passages that the report names, and characters of each."""
+
+Qrels = Mapping[tuple[str, str], float]
 """Grades of people by (query id, passage id)."""
 
 
@@ -55,6 +64,14 @@ class RunStatistics:
     screen: Counter[str] = field(default_factory=Counter)
     costs: dict[str, list[float]] = field(default_factory=dict)
     """By judge: calls, tokens in, tokens out, dollars."""
+    judging: Counter[str] = field(default_factory=Counter)
+    """Candidates that judges were `asked` about, and those that were `judged`."""
+    abstentions: Counter[str] = field(default_factory=Counter)
+    """Candidates without a verdict, by reason."""
+    dropped_rows: Counter[str] = field(default_factory=Counter)
+    """Dropped rows by reason."""
+    masked: list[dict[str, str]] = field(default_factory=list)
+    """The first negatives that are a positive of the same query elsewhere in the file."""
 
     @classmethod
     def of(cls, relabelling: Relabelling, costs: Iterable[StageCost] = ()) -> RunStatistics:
@@ -65,24 +82,46 @@ class RunStatistics:
             sums.spans.update(str(len(v.evidence)) for v in row.verdicts if v.evidence is not None)
             sums.flags.update(row.flags)
             sums.screen.update(checked=len(row.screen_checked), missed=count_missed(row))
+            sums._count_judging(row)
         for cost in costs:
             sums.costs[cost.model] = [cost.calls, cost.tokens_in, cost.tokens_out, cost.cost_usd]
         return sums
 
+    def _count_judging(self, row: RelabelledRow) -> None:
+        if row.after is None:
+            self.dropped_rows.update([next((f for f in row.flags if f in DROPPING), "other")])
+        for index, (passage, verdict) in enumerate(zip(row.before.negatives, row.verdicts, strict=True)):
+            if verdict.reason == KNOWN_POSITIVE and len(self.masked) < EXAMPLES:
+                self.masked.append(
+                    {"query": row.before.query, "passage_id": passage.id, "passage": passage.text[:LONGEST]}
+                )
+            if index in row.rule_decided or verdict.reason == "no_positive":
+                continue
+            is_judged = verdict.outcome != "abstained"
+            self.judging.update(asked=1, judged=int(is_judged))
+            if not is_judged:
+                self.abstentions[verdict.reason] += 1
+
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> RunStatistics:
         """Return the statistics that `to_dict` wrote."""
-        counters = {name: Counter(record[name]) for name in ("reasons", "flags", "spans", "screen")}
-        return cls(**counters, agreement=dict(record["agreement"]), costs=dict(record["costs"]))
+        counters = {name: Counter(record[name]) for name in COUNTERS}
+        return cls(
+            **counters,
+            agreement=dict(record["agreement"]),
+            costs=dict(record["costs"]),
+            masked=list(record["masked"]),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-serialisable form."""
-        return {each.name: dict(getattr(self, each.name)) for each in fields(self)}
+        return asdict(self) | {name: dict(getattr(self, name)) for name in COUNTERS}
 
     def merge(self, other: RunStatistics) -> None:
         """Add the statistics of other rows."""
-        for name in ("reasons", "flags", "spans", "screen"):
+        for name in COUNTERS:
             getattr(self, name).update(getattr(other, name))
+        self.masked = [*self.masked, *other.masked][:EXAMPLES]
         for pair, votes in other.agreement.items():
             own = self.agreement.get(pair, [0] * 4)
             self.agreement[pair] = [a + b for a, b in zip(own, votes, strict=True)]
@@ -105,6 +144,18 @@ class RunStatistics:
             "screen": describe_screen(
                 self.reasons["screened_out"], self.screen["checked"], self.screen["missed"]
             ),
+            "judged": self.describe_judging(),
+            "known_positives": {"n": self.reasons[KNOWN_POSITIVE], "passages": self.masked},
+        }
+
+    def describe_judging(self) -> dict[str, Any]:
+        """Return how many candidates judges were asked about, how many got a verdict, and why others not."""
+        asked, judged = self.judging["asked"], self.judging["judged"]
+        return {
+            "asked": asked,
+            "judged": judged,
+            "share": judged / asked if asked else None,
+            "abstentions": dict(sorted(self.abstentions.items())),
         }
 
 
@@ -246,8 +297,8 @@ def agreement_with_people(
 #
 # `relabel_precision`: share of relevant candidates among the promoted. `false_negative_rate_before`,
 # `_after`: share of relevant candidates among the hard negatives, before and after. `true_negatives_lost`:
-# share of the candidates with grade 0 that were promoted or removed, the hidden cost. Candidates without a
-# grade are left out. Intervals are percentiles of a bootstrap over queries.
+# share of the candidates with grade 0 or below that were promoted or removed, the hidden cost. Candidates
+# without a grade are left out. Intervals are percentiles of a bootstrap over queries.
 
 
 class ShareEstimate(TypedDict):
@@ -276,7 +327,7 @@ class QueryCounts:
                     outcome = "removed" if row.after is None else verdict.outcome
                     self.count(row.before.query_id, grade, outcome, verdict.reason == SCREENED_OUT)
 
-    def count(self, query_id: str, grade: int, outcome: str, screened: bool = False) -> None:
+    def count(self, query_id: str, grade: float, outcome: str, screened: bool = False) -> None:
         """Count one candidate with a known grade."""
         cells = self.by_query.setdefault(query_id, [0] * 2 * len(COUNTED))
         relevant, left = grade >= self.relevant_from, outcome in ("kept", "abstained")
@@ -284,7 +335,7 @@ class QueryCounts:
             (0, relevant, outcome == "promoted"),
             (1, relevant, True),
             (2, relevant, left),
-            (3, not left, grade == 0),
+            (3, not left, grade <= 0),
             (4, relevant, screened),
         ):
             cells[2 * metric] += hit and in_denominator
@@ -315,31 +366,69 @@ class QueryCounts:
         return estimates
 
 
-def read_qrels(path: Path) -> dict[tuple[str, str], int]:
-    """Read grades by (query id, passage id).
+def read_qrels(path: Path) -> dict[tuple[str, str], float]:
+    """Read grades by (query id, passage id). Ids are kept as they are.
 
     Args:
-        path: TREC qrels (`qid 0 docid grade`), or BEIR's (`query-id corpus-id score`, with a header).
+        path: TREC qrels (`qid 0 docid grade`), or BEIR's (`query-id corpus-id score`), with tabs or spaces,
+            with or without a header.
 
     Raises:
-        InputError: If a line is invalid, or if a pair has two grades.
+        InputError: If a line is invalid, if a pair has two grades, or if it is a run file.
     """
-    qrels: dict[tuple[str, str], int] = {}
+    qrels: dict[tuple[str, str], float] = {}
     with open_text(path) as stream:
         for number, line in enumerate(stream, start=1):
-            cells = line.split()
-            if not cells or (number == 1 and cells[-1] == "score"):
+            text, place = line.rstrip("\r\n"), f"{path}:{number}"
+            cells = text.split("\t") if "\t" in text else text.split()
+            if not text.strip() or (number == 1 and _is_header(cells)):
                 continue
-            try:
-                pair, grade = (cells[0], cells[-2]), int(cells[-1])
-            except (ValueError, IndexError):
-                raise InputError(
-                    "not a qrels line", place=f"{path}:{number}", hint="each line is `qid 0 docid grade`"
-                ) from None
+            pair, grade = _qrels_line(cells, place)
             if qrels.setdefault(pair, grade) != grade:
                 raise InputError(
-                    f"{pair[1]!r} has the grades {qrels[pair]} and {grade} for query {pair[0]!r}",
-                    place=f"{path}:{number}",
+                    f"{pair[1]!r} has the grades {qrels[pair]:g} and {grade:g} for query {pair[0]!r}",
+                    place=place,
                     hint="keep one of the two lines",
                 )
     return qrels
+
+
+def _qrels_line(cells: Sequence[str], place: str) -> tuple[tuple[str, str], float]:
+    if len(cells) == 6:
+        raise InputError(
+            "this is a run file (query, Q0, document, rank, score, tag), not qrels",
+            place=place,
+            hint="give the file with the grades of people; each line is `qid 0 docid grade`",
+        )
+    grade = _number(cells[-1])
+    if len(cells) not in (3, 4) or grade is None:
+        raise InputError("not a qrels line", place=place, hint="each line is `qid 0 docid grade`")
+    return (cells[0], cells[-2]), int(grade) if grade == int(grade) else grade
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    return len(cells) in (3, 4) and _number(cells[-1]) is None and cells[0].lower() in _HEADERS
+
+
+_HEADERS = frozenset(
+    ("query-id", "query_id", "queryid", "qid", "query", "topic", "topic_id", "topicid", "q_id", "#qid", "id")
+)
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def describe_grades(qrels: Qrels, relevant_from: float) -> str | None:
+    """Return a warning if no grade of the qrels counts as relevant, otherwise `None`."""
+    highest = max(qrels.values(), default=0)
+    if highest >= relevant_from or highest <= 0:
+        return None
+    return (
+        f"the highest grade in the truth is {highest:g}, so that nothing is relevant from {relevant_from:g}; "
+        f"use --relevant-from {math.ceil(highest):g}"
+    )

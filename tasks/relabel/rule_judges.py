@@ -36,8 +36,17 @@ MAX_SPANS = 3
 Sentences = list[tuple[str, str]]
 """Pairs (verbatim sentence, masked and lower-cased sentence)."""
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[。！？｡])[」』”’）]*\s*|\n+")
 _WORD = re.compile(r"[^\W_]+")
+_UNSPACED = re.compile(
+    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff]+)"
+)
+"""Scripts without spaces between words: Thai, Lao, Burmese, Khmer, Japanese kana and Chinese characters."""
+_FUNCTION_CHARACTERS = frozenset(
+    "的了是在和与及或也就都而但谁吗呢吧啊哪何什么怎为之其于被把由从到对對はをにがでともかへのや"
+)
+"""Bigrams with one of these characters say as little as function words do."""
 
 
 class LexicalJudge:
@@ -62,7 +71,11 @@ class LexicalJudge:
         return ()
 
     def _best_sentence(self, question: EvidenceQuestion) -> Evidence:
-        wanted = frozenset(stem(w) for w in split_words(question.query) if w not in self.function_words)
+        wanted = frozenset(
+            stem(w)
+            for w in split_words(question.query)
+            if w not in self.function_words and not _FUNCTION_CHARACTERS & set(w)
+        )
         if not wanted:
             return Evidence(None, abstention="query_without_content_words")
         sentences = split_sentences(question.passage.text)
@@ -159,8 +172,22 @@ def split_sentences(text: str) -> list[str]:
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words and numbers of a text in lower case."""
-    return _WORD.findall(text.lower())
+    """Return the words and numbers of a text in lower case.
+
+    Scripts without spaces between words are split into overlapping pairs of characters.
+    """
+    words = _WORD.findall(text.lower())
+    if text.isascii():
+        return words
+    return [part for word in words for run in _UNSPACED.split(word) for part in _parts_of_run(run)]
+
+
+def _parts_of_run(run: str) -> list[str]:
+    if not run:
+        return []
+    if not _UNSPACED.match(run) or len(run) == 1:
+        return [run]
+    return [run[i : i + 2] for i in range(len(run) - 1)]
 
 
 @lru_cache(maxsize=65_536)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from schemas.labels import CandidateSet
 from schemas.tables import derived_seed
@@ -24,12 +24,14 @@ from tasks.relabel.decisions import (
     RelativeRank,
     RowPlan,
     apply_verdicts,
+    cut_passage,
     decide_by_rule,
     evidence_verdict,
     panel_verdict,
 )
-from tasks.relabel.graded import DecisionRule, Grades, graded_verdicts, rows_with_doubted_positives
+from tasks.relabel.graded import Grades, Rule, graded_verdicts, rows_with_doubted_positives, soft_label
 from tasks.relabel.quality import count_agreement
+from tasks.relabel.same_text import match_key
 
 WINDOW = 20
 """Spans per ranking."""
@@ -37,7 +39,7 @@ STEP = 10
 """Candidates by which the window moves on: the published setting for sets larger than a window."""
 
 PositiveTexts = Container[str] | None
-"""Normalised positives of a whole file. `None`: only those of the rows at hand are known."""
+"""Keys of the positives of a whole file. `None`: only those of the rows at hand are known."""
 Screening = Callable[[Sequence[RowPlan]], list[RowPlan]] | None
 """Takes candidates out that need no judge (`mining.screen_candidates`)."""
 
@@ -118,7 +120,7 @@ async def relabel_in_cascade(
 def relabel_by_grades(
     sets: Sequence[CandidateSet],
     grades: Grades,
-    rule: DecisionRule,
+    rule: Rule,
     policy: Policy,
     known_positives: PositiveTexts = None,
     screen: Screening = None,
@@ -127,24 +129,30 @@ def relabel_by_grades(
     return apply_decision_rule(plan_rows(sets, policy, known_positives, screen), grades, rule, policy)
 
 
-def apply_decision_rule(
-    plans: Sequence[RowPlan], grades: Grades, rule: DecisionRule, policy: Policy
-) -> Relabelling:
+def apply_decision_rule(plans: Sequence[RowPlan], grades: Grades, rule: Rule, policy: Policy) -> Relabelling:
     """Relabel planned rows with a rule over grades."""
     judge = "+".join(grades.judges)
     doubted = rows_with_doubted_positives([plan.row for plan in plans], grades, rule)
     rows = [
-        apply_verdicts(
-            plan,
-            graded_verdicts(plan, grades, rule, policy),
-            policy,
-            judge=judge,
-            flags=("review",) if plan.row.id in doubted else (),
+        replace(
+            apply_verdicts(
+                plan,
+                graded_verdicts(plan, grades, rule, policy),
+                policy,
+                judge=judge,
+                flags=("review",) if plan.row.id in doubted else (),
+            ),
+            soft_labels={
+                match_key(passage.text): soft_label(
+                    grades.of(*grades.key(plan.row, passage)), grades.scales, rule
+                )
+                for passage in (*plan.row.positives, *plan.row.negatives)
+            },
         )
         for plan in plans
     ]
     votes = (
-        grades.votes(plan.row.query_id, plan.row.negatives[i].id) for plan in plans for i in plan.undecided
+        grades.votes(*grades.key(plan.row, plan.row.negatives[i])) for plan in plans for i in plan.undecided
     )
     return Relabelling(tuple(rows), grades.judges, count_agreement(votes))
 
@@ -186,7 +194,7 @@ async def _judge_in_two_stages(
     plans: Sequence[RowPlan], judge: Judge, policy: Policy
 ) -> list[tuple[list[CandidateVerdict], tuple[str, ...]]]:
     """Return the verdicts of one judge on each row, and the row's flags."""
-    evidence = await extract_evidence(plans, judge)
+    evidence = await extract_evidence(plans, judge, policy)
     ranks = await rank_candidates(list(map(spans_to_rank, plans, evidence)), judge)
     return [
         (candidate_verdicts(plan, row_evidence, row_ranks, policy), review_flags(row_evidence))
@@ -194,7 +202,9 @@ async def _judge_in_two_stages(
     ]
 
 
-async def extract_evidence(plans: Sequence[RowPlan], judge: Judge) -> list[RowEvidence]:
+async def extract_evidence(
+    plans: Sequence[RowPlan], judge: Judge, policy: Policy | None = None
+) -> list[RowEvidence]:
     """Ask for the evidence of every passage that the rules left undecided, and of the positives.
 
     Rows without a readable positive or without undecided negatives are skipped.
@@ -206,16 +216,18 @@ async def extract_evidence(plans: Sequence[RowPlan], judge: Judge) -> list[RowEv
         for is_positive, indices in ((True, plan.positives), (False, plan.undecided))
         for index in indices
     ]
-    answers = await judge.find_evidence([_question(plans[n], positive, i) for n, positive, i in passages])
+    size = (policy or Policy()).max_characters
+    questions = [_question(plans[n], positive, i, size) for n, positive, i in passages]
+    answers = await judge.find_evidence(questions)
     rows = [RowEvidence({}, {}) for _ in plans]
     for (number, is_positive, index), evidence in zip(passages, answers, strict=True):
         (rows[number].positives if is_positive else rows[number].negatives)[index] = evidence
     return rows
 
 
-def _question(plan: RowPlan, is_positive: bool, index: int) -> EvidenceQuestion:
-    passages = plan.row.positives if is_positive else plan.row.negatives
-    return EvidenceQuestion(plan.row.query, passages[index])
+def _question(plan: RowPlan, is_positive: bool, index: int, size: int) -> EvidenceQuestion:
+    passage = cut_passage(plan.row.positives[index], size) if is_positive else plan.row.negatives[index]
+    return EvidenceQuestion(plan.row.query, passage)
 
 
 def candidate_verdicts(

@@ -37,7 +37,6 @@ FLOWS = {
 API = {name.replace("_", "-"): name for name in counterfoil.__all__ if name.replace("_", "-") in COMMANDS}
 RECIPE_KEYS: tuple[tuple[str, str, type[BaseModel], str], ...] = (
     ("relabel", "format", recipe.RetrievalFile, "format"),
-    ("relabel", "rule", recipe.Relabel, "rule"),
     ("relabel", "mode", recipe.Relabel, "mode"),
     ("relabel", "min_negatives", recipe.Relabel, "min_negatives"),
     ("relabel", "too_few", recipe.Relabel, "too_few"),

@@ -375,7 +375,6 @@ def test_files_that_cannot_be_used_are_refused_with_the_reason(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message) as caught:
-        detect_format(tmp_path / name)
         list(read_candidate_sets(Source(tmp_path / name, "msmarco"), BadRows()))
     assert caught.value.place == f"{tmp_path / name}:1"
 

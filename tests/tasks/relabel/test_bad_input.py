@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import InputError
@@ -41,14 +42,18 @@ def test_malformed_line_or_encoding_stops_with_its_number_or_is_skipped(
     assert relabel_file(path, settings=settings, skip_bad=True)["rows_skipped"] == 1
 
 
-def test_ids_repeated_in_a_row_are_removed_once_and_rows_repeated_are_kept(
+def test_repeated_texts_are_removed_once_but_repeated_ids_and_rows_are_kept(
     tmp_path: Path, settings: ModelSettings
 ) -> None:
-    twice = ROW | {"negative_passages": [{"docid": "n", "text": "Bread."}, {"docid": "n", "text": "Rain."}]}
+    negatives = [{"docid": "n", "text": t} for t in ("Bread.", "Rain.", "Bread.")]
+    twice = ROW | {"negative_passages": negatives}
     found = relabelled(tmp_path, settings, twice, twice)
-    assert (found["rows"], found["filtered"]) == (2, 2)
+    assert (found["rows"], found["filtered"], found["id_clashes"]) == (2, 2, 1)
     assert found["report"]["by_reason"]["repeated_negative"] == 2
-    assert [[n["docid"] for n in row["negative_passages"]] for row in written(tmp_path)] == [["n"], ["n"]]
+    texts = [[n["text"] for n in row["negative_passages"]] for row in written(tmp_path)]
+    assert texts == [["Bread.", "Rain."]] * 2
+    history = pq.read_table(tmp_path / "out.jsonl.label_history.parquet")["id"].to_pylist()
+    assert len(set(history)) == len(history) == 2
 
 
 def test_row_without_positives_is_written_as_it_came(tmp_path: Path, settings: ModelSettings) -> None:

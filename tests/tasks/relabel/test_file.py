@@ -323,7 +323,7 @@ def test_two_tier_rule_on_trec_dl_2019(tmp_path: Path, settings: ModelSettings) 
             pair = json.loads(line)
             by_query[pair["qid"]].append(pair)
     rng, records = random.Random(19), []
-    for _ in range(20):
+    for again in range(20):
         for pairs in by_query.values():
             best = [p for p in pairs if p["human_grade"] == 3]
             if not best:
@@ -332,7 +332,9 @@ def test_two_tier_rule_on_trec_dl_2019(tmp_path: Path, settings: ModelSettings) 
             near = [
                 p for p in pairs if p["ranks"].get("SPLADE_P_P_ENSEMBLE_DISTIL", 99) <= 50 and p != positive
             ]
-            records.append(_row(positive, rng.sample(near, min(10, len(near)))))
+            # Other texts of the query, so that the positive of one row is not masked in the others.
+            asked = positive | {"query": f"{positive['query']} {again}"}
+            records.append(_row(asked, rng.sample(near, min(10, len(near)))))
     pairs = [p for found in by_query.values() for p in found]
     verdicts = [(p["qid"], p["docid"], j, g) for p in pairs for j, g in p["llm"].items() if g is not None]
     truth = tmp_path / "qrels"

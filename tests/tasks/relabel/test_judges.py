@@ -319,6 +319,7 @@ def test_judge_that_always_refuses_changes_nothing_and_loses_nothing(
                 strategy=strategy,  # type: ignore[arg-type]
                 judges=(server.model(),),
                 out=out,
+                allow_abstentions=True,
             )
         assert (found["candidates"], found["abstained"]) == (3, 3)
         assert json.loads(out.read_text(encoding="utf-8")) == record

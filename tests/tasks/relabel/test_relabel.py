@@ -204,12 +204,12 @@ def test_retrieval_file_in_a_build(make_context: Callable[..., RunContext], tmp_
     context = make_context(recipe_of(relabel={"files": [{"path": str(path)}]}))
     inputs = {"path": str(path), "format": "auto", "content": fingerprint_input(path)}
     step = run_stage(STAGE_RETRIEVAL, context, **inputs)
-    assert step.table("candidates").rows == 2
-    assert step.table("label_history").rows == 6
+    assert step.table("candidates").rows == 3
+    assert step.table("label_history").rows == 9
     check_reconciled(step.counts)
-    assert (step.counts[0].rows, step.counts[0].dropped) == (8, 4)
+    assert (step.counts[0].rows, step.counts[0].dropped) == (12, 6)
     found = relabel_retrieval(context, **inputs)
-    assert len({row.id for row in found.tables[CANDIDATES]}) == 2  # type: ignore[attr-defined]
+    assert len({row.id for row in found.tables[CANDIDATES]}) == 3  # type: ignore[attr-defined]
     examples = [RelabelledPassage.model_validate(e) for e in json.loads(step.notes)["examples"]]
     assert all(e.passage in str(ROW["negative_passages"]) for e in examples)
     assert {e.after for e in examples} == {"positive", "removed"}

@@ -1,0 +1,184 @@
+"""Read the answers of judges as people write them: JSON, lists, chains such as `[2] > [1]`, plain text.
+
+Ids may be numbers, texts, `[3]` or `Doc (3)`. Reasoning before the answer is skipped.
+
+References:
+    The forms are those that the parsers of RankLLM and RLHN accept (github.com/castorini/rank_llm; arXiv
+    2505.16967).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.models.structured import find_json_object
+
+NO_ANSWER = "NO_ANSWER"
+
+_REASONING = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
+_REASONING_END = re.compile(r"</(?:think|thinking|reasoning)>", re.IGNORECASE)
+_ID = r"(?:doc(?:ument)?|passage|evidence|span)?\s*[\[(]?\s*\d+\s*[\])]?"
+_CHAIN = re.compile(rf"{_ID}(?:\s*[>=,]\s*{_ID})*", re.IGNORECASE)
+_RANKED = re.compile(rf"{_ID}(?:\s*[>=]\s*{_ID})+", re.IGNORECASE)
+_ONE_ID = re.compile(rf"^\s*{_ID}\s*\.?\s*$", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+")
+_LISTS = {
+    name: re.compile(rf"<{name}>(.*?)(?:</{name}>|$)", re.DOTALL | re.IGNORECASE)
+    for name in ("better", "worse")
+}
+_NO_ANSWER = re.compile(r"^[\W_]*no[\s_-]?answer[\W_]*$", re.IGNORECASE)
+_QUOTES = ('""', "''", "“”", "‘’", "„“", "«»", "``")
+
+
+@dataclass(frozen=True)
+class RankedIds:
+    """Groups of ids, best first. The ids of one group are tied."""
+
+    groups: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class ComparedIds:
+    """Ids of the two lists. If the answer was cut off, ids that are in neither are unknown."""
+
+    better: frozenset[int]
+    worse: frozenset[int]
+    cut_off: bool = False
+
+
+def without_reasoning(text: str) -> str:
+    """Return an answer without the reasoning before it."""
+    text = _REASONING.sub(" ", text)
+    return _REASONING_END.split(text)[-1].strip()
+
+
+def read_ranking(text: str, cut_off: bool) -> RankedIds:
+    """Read a ranking. Raise `ValueError` if there is none."""
+    text = without_reasoning(text)
+    value = _json_member(text, "ranking", cut_off)
+    groups = _groups_of(value) if value is not None else _chain_in(text)
+    if not groups:
+        raise ValueError("expected a ranking of ids, best first, such as [2, 1, 3]")
+    return RankedIds(tuple(groups))
+
+
+def _chain_in(text: str) -> list[tuple[int, ...]]:
+    """Return the last chain of a text, or a list that is the whole last line."""
+    chains = [match.group() for match in _RANKED.finditer(text)]
+    if chains:
+        return _groups_of(chains[-1])
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = lines[-1].strip("`") if lines else ""
+    inner = re.sub(r"[\"']", "", last).strip()
+    if inner.startswith("[") and inner.endswith("]") and inner.count("[") == 1:
+        inner = inner[1:-1]
+    return _groups_of(inner) if _CHAIN.fullmatch(inner) else []
+
+
+def _groups_of(value: Any) -> list[tuple[int, ...]]:
+    """Return the groups of a list of ids, or of a chain as text."""
+    if isinstance(value, bool) or value is None:
+        return []
+    if isinstance(value, int):
+        return [(value,)]
+    if isinstance(value, str):
+        groups = [tuple(map(int, _NUMBER.findall(part))) for part in re.split("[>,]", value)]
+        return [group for group in groups if group]
+    if isinstance(value, list):
+        found = []
+        for part in value:
+            inner = _groups_of(part)
+            found += [tuple(i for group in inner for i in group)] if isinstance(part, list) else inner
+        return [group for group in found if group]
+    return []
+
+
+def read_comparison(text: str, cut_off: bool) -> ComparedIds:
+    """Read the two lists of a comparison. Raise `ValueError` if one is missing, or if nothing was named."""
+    text = without_reasoning(text)
+    lists: dict[str, frozenset[int] | None] = {}
+    found = _json_object(text, cut_off)
+    for name in ("better", "worse"):
+        if found is not None:
+            value = found.get(name)
+            lists[name] = _ids_of(value) if isinstance(value, list) else None
+        else:
+            match = _LISTS[name].search(text)
+            bracket = re.search(r"\[(.*)\]", match.group(1), re.DOTALL) if match else None
+            lists[name] = _ids_of(bracket.group(1)) if bracket else None
+    better, worse = lists["better"], lists["worse"]
+    if cut_off and not (better or worse):
+        raise ValueError("the answer was cut off before it named a passage")
+    if not cut_off and (better is None or worse is None):
+        raise ValueError("expected the lists `better` and `worse` of ids")
+    return ComparedIds(better or frozenset(), worse or frozenset(), cut_off)
+
+
+def _ids_of(value: Any) -> frozenset[int]:
+    parts = value if isinstance(value, list) else [value]
+    return frozenset(
+        int(number)
+        for part in parts
+        if not isinstance(part, bool)
+        for number in _NUMBER.findall(str(part) if isinstance(part, (int, str)) else "")
+    )
+
+
+def read_grade(text: str, cut_off: bool) -> int:
+    """Read a grade from 0 to 3. Raise `ValueError` if there is none."""
+    text = without_reasoning(text)
+    value = _json_member(text, "grade", cut_off)
+    match = re.fullmatch(r"\W*(?:grade\W*)?([0-3])\W*", str(text if value is None else value), re.IGNORECASE)
+    if match is None or isinstance(value, bool):
+        raise ValueError("expected a grade from 0 to 3")
+    return int(match.group(1))
+
+
+def read_spans(text: str, cut_off: bool) -> tuple[str, ...]:
+    """Read evidence: spans, none for `NO_ANSWER`. Raise `ValueError` if the answer is empty or unreadable."""
+    text = without_reasoning(text)
+    value = _json_member(text, "evidence", cut_off)
+    if value is None and "{" in text:
+        raise ValueError("expected one JSON object with `evidence`")
+    given = [text] if value is None else value if isinstance(value, list) else [value]
+    if not all(isinstance(span, str) for span in given):
+        raise ValueError("`evidence` must be text")
+    if value == [] and not cut_off:
+        return ()
+    if not any(span.strip() for span in given):
+        raise ValueError("the evidence is empty; write NO_ANSWER if there is none")
+    return tuple(span for span in given if span.strip() and not is_no_answer(span))
+
+
+def is_no_answer(span: str) -> bool:
+    """Return whether a span says that there is no answer, with or without quotes and a full stop."""
+    return _NO_ANSWER.match(span) is not None
+
+
+def unquoted(span: str) -> str:
+    """Return a span without the quotes around it."""
+    span = span.strip()
+    for left, right in _QUOTES:
+        if len(span) > 2 and span.startswith(left) and span.rstrip(".").endswith(right):
+            return span.rstrip(".")[1:-1].strip()
+    return span
+
+
+def _json_object(text: str, cut_off: bool) -> dict[str, Any] | None:
+    try:
+        return find_json_object(text, cut_off=cut_off)
+    except ValueError:
+        return None
+
+
+def _json_member(text: str, name: str, cut_off: bool) -> Any:
+    found = _json_object(text, cut_off)
+    return None if found is None else found.get(name)
+
+
+def flatten(groups: Sequence[Sequence[int]]) -> list[int]:
+    """Return the ids of all groups, in order."""
+    return [identifier for group in groups for identifier in group]

@@ -1,0 +1,142 @@
+"""Estimate the calls, tokens, cost and time of a relabelling before anything is asked."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.judges.relevance import (
+    ComparisonQuestion,
+    EvidenceQuestion,
+    comparison_messages,
+    passage_messages,
+)
+from tasks.models import ModelSettings
+from tasks.models.prompts import read_prompt
+from tasks.models.protocol import estimate_prompt_tokens
+from tasks.relabel.cascade import PASSAGES_PER_CALL
+from tasks.relabel.decisions import RowPlan
+from tasks.run.store import write_bytes
+
+TOKENS_OUT = {"evidence": 60, "rank": 40, "compare": 30, "grade": 10}
+"""Typical length of an answer, by kind of call."""
+WITH_EVIDENCE = 0.38
+"""Share of hard negatives that contain an answer, by which the rankings are estimated (ARHN: 3.8 of 10)."""
+SPAN_TOKENS = 40
+"""Typical length of a span in a ranking."""
+NOT_MEASURED = "not measured: run the judge once, e.g. with --limit 50"
+RATE_FILE = "relabel_rate.json"
+
+
+def plan_job_rows(
+    plans: Iterable[RowPlan], strategy: str, judges: Sequence[str], settings: ModelSettings
+) -> dict[str, Any]:
+    """Return the estimate for planned rows.
+
+    Args:
+        plans: The rows after the rules.
+        strategy: `two_stage`, `cascade` or `graded`.
+        judges: The judges. Those without a model cost nothing.
+        settings: Prices, prompts, and the folder with the measured rate.
+
+    Returns:
+        `calls`, `tokens_in`, `tokens_out`, `cost_usd` and `seconds`, also by judge. `seconds` is `None` until
+        a run with the judge has measured its rate. The cascade is estimated as if the first judge flagged
+        every row, which is the upper bound.
+    """
+    prompts = {
+        name: read_prompt(settings.data_dir, f"relabel_{name}")
+        for name in ("evidence", "rank", "compare", "grade")
+    }
+    rows = candidates = by_rule = 0
+    calls, tokens_in, tokens_out = 0, 0, 0
+    rank_size = estimate_prompt_tokens(prompts["rank"].fill(query="", evidence=""))
+    for plan in plans:
+        rows += 1
+        candidates += len(plan.row.negatives)
+        by_rule += len(plan.decided)
+        if not plan.undecided or not (plan.positives or strategy == "graded"):
+            continue
+        positives = [plan.row.positives[i] for i in plan.positives]
+        negatives = [plan.row.negatives[i] for i in plan.undecided]
+        if strategy == "cascade":
+            for start in range(0, len(negatives), PASSAGES_PER_CALL):
+                shown = tuple(negatives[start : start + PASSAGES_PER_CALL])
+                question = ComparisonQuestion(plan.row.query, tuple(positives), shown)
+                calls += 1
+                tokens_in += estimate_prompt_tokens(comparison_messages(prompts["compare"], question))
+                tokens_out += TOKENS_OUT["compare"]
+            continue
+        kind = "evidence" if strategy == "two_stage" else "grade"
+        for passage in (*positives, *negatives):
+            calls += 1
+            tokens_in += estimate_prompt_tokens(
+                passage_messages(prompts[kind], EvidenceQuestion(plan.row.query, passage))
+            )
+            tokens_out += TOKENS_OUT[kind]
+        if strategy == "two_stage":
+            spans = len(positives) + math.ceil(WITH_EVIDENCE * len(negatives))
+            windows = 2 * math.ceil(spans / 20)
+            calls += windows
+            tokens_in += windows * (rank_size + SPAN_TOKENS * min(20, spans))
+            tokens_out += windows * TOKENS_OUT["rank"]
+    by_judge = {
+        judge: _judge_estimate(judge, calls, tokens_in, tokens_out, settings)
+        for judge in judges
+        if ":" in judge
+    }
+    seconds = [estimate["seconds"] for estimate in by_judge.values()]
+    return {
+        "plan": True,
+        "rows": rows,
+        "candidates": candidates,
+        "decided_by_rule": by_rule,
+        **{
+            name: sum(estimate[name] for estimate in by_judge.values())
+            for name in ("calls", "tokens_in", "tokens_out")
+        },
+        "cost_usd": round(sum(estimate["cost_usd"] for estimate in by_judge.values()), 6),
+        "seconds": None if None in seconds else round(sum(seconds), 1),
+        "seconds_reason": "not measured: run the judge once, e.g. with --limit 50"
+        if None in seconds
+        else None,
+        "by_judge": by_judge,
+    }
+
+
+def _judge_estimate(
+    judge: str, calls: int, tokens_in: int, tokens_out: int, settings: ModelSettings
+) -> dict[str, Any]:
+    rate = read_rates(settings.run_dir).get(judge)
+    return {
+        "calls": calls,
+        "tokens_in": tokens_in,
+        "tokens_out": tokens_out,
+        "cost_usd": round(settings.price(judge).cost_usd(tokens_in, tokens_out, calls=max(1, calls)), 6),
+        "calls_per_second": rate,
+        "seconds": None if rate is None else round(calls / rate, 1),
+    }
+
+
+# --- the measured rate ------------------------------------------------------------------------------------
+
+
+def read_rates(run_dir: Path) -> Mapping[str, float]:
+    """Return the calls per second that earlier runs measured, by judge."""
+    path = run_dir / RATE_FILE
+    if not path.is_file():
+        return {}
+    rates: dict[str, float] = json.loads(path.read_bytes())
+    return rates
+
+
+def record_rates(run_dir: Path, calls: Mapping[str, float], seconds: float) -> None:
+    """Record the calls per second of a run. Judges without calls keep their rate."""
+    measured = {judge: number / seconds for judge, number in calls.items() if number and seconds > 0}
+    if measured:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        rates = {**read_rates(run_dir), **measured}
+        write_bytes(run_dir / RATE_FILE, json.dumps(rates, sort_keys=True).encode())

@@ -1,0 +1,139 @@
+"""Read a whole file once before anything is judged: its positives, its ids, and what is beside it.
+
+Everything is kept as 8-byte hashes in files, so that memory stays bounded. Two texts share a hash with
+probability 2^−64.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from schemas.labels import CandidateSet
+from schemas.tables import content_id
+from tasks.files.retrieval_rows import has_given_id, passage_id
+from tasks.relabel.same_text import match_key, query_key
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Hashes = NDArray[np.uint64]
+
+BUFFER = 1 << 17
+"""Hashes that are held before they are written."""
+
+
+class HashFile:
+    """A multiset of texts, as sorted hashes in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._buffer = array("Q")
+        self._sorted: Hashes | None = None
+
+    def add(self, text: str) -> None:
+        """Add a text."""
+        self._buffer.append(hash_text(text))
+        if len(self._buffer) >= BUFFER:
+            self._flush()
+
+    def _flush(self) -> None:
+        with self._path.open("ab") as stream:
+            self._buffer.tofile(stream)
+        self._buffer = array("Q")
+
+    def hashes(self) -> Hashes:
+        """Return all hashes, sorted. Nothing can be added afterwards."""
+        import numpy as np
+
+        if self._sorted is None:
+            self._flush()
+            if self._path.stat().st_size:
+                self._sorted = np.memmap(self._path, dtype=np.uint64, mode="r+")
+                self._sorted.sort()
+            else:
+                self._sorted = np.empty(0, np.uint64)
+        return self._sorted
+
+    def __contains__(self, text: object) -> bool:
+        """Return whether a text was added."""
+        import numpy as np
+
+        hashes, wanted = self.hashes(), np.uint64(hash_text(str(text)))
+        position = int(np.searchsorted(hashes, wanted))
+        return position < len(hashes) and bool(hashes[position] == wanted)
+
+    def distinct(self) -> int:
+        """Return the number of different texts."""
+        hashes = self.hashes()
+        return int((hashes[1:] != hashes[:-1]).sum()) + 1 if len(hashes) else 0
+
+    def repeated(self) -> set[int]:
+        """Return the hashes of the texts that were added more than once."""
+        hashes = self.hashes()
+        return {int(value) for value in hashes[1:][hashes[1:] == hashes[:-1]]}
+
+
+def hash_text(text: str) -> int:
+    """Return an 8-byte hash."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+class Survey:
+    """The positives of a file, and figures on its rows and ids.
+
+    It contains `match_key(text)` of every positive, and `query_key` of every positive of a query.
+    """
+
+    def __init__(self, sets: Iterable[CandidateSet], folder: Path | None = None) -> None:
+        """Read all sets.
+
+        Args:
+            sets: The sets of the file.
+            folder: Where hashes are kept. Default: a temporary folder, deleted with this object.
+        """
+        self._temporary = tempfile.TemporaryDirectory(prefix="counterfoil-survey-", dir=folder)
+        place = Path(self._temporary.name)
+        self._positives = HashFile(place / "positives")
+        self._ids, self._texts_by_id = HashFile(place / "ids"), HashFile(place / "texts")
+        self._rows = HashFile(place / "rows")
+        self.rows = 0
+        for row in sets:
+            self.rows += 1
+            self._add(row)
+        self.id_clashes = self._texts_by_id.distinct() - self._ids.distinct()
+        """Given ids that several texts have, counted once per further text."""
+        self._repeated_rows = self._rows.repeated()
+
+    def _add(self, row: CandidateSet) -> None:
+        self._rows.add(row.id)
+        for passage in row.positives:
+            key = match_key(passage.text)
+            self._positives.add(key)
+            self._positives.add(query_key(row.query, key))
+        for passage in (*row.positives, *row.negatives):
+            if has_given_id(passage):
+                self._ids.add(passage.id)
+                self._texts_by_id.add(f"{passage.id}\x1f{passage_id(passage.text, passage.title)}")
+
+    def __contains__(self, key: object) -> bool:
+        """Return whether a text is a positive of any row, or a positive of one query."""
+        return key in self._positives
+
+    def with_own_ids(self, sets: Iterable[CandidateSet]) -> Iterator[CandidateSet]:
+        """Yield the sets. Rows that occur several times get ids of their own, so that changes differ."""
+        seen: Counter[int] = Counter()
+        for row in sets:
+            key = hash_text(row.id)
+            if key in self._repeated_rows:
+                seen[key] += 1
+                if seen[key] > 1:
+                    row = row.model_copy(update={"id": content_id("set", row.id, seen[key])})
+            yield row
