@@ -9,6 +9,10 @@ RAISE_LIMIT = (
     "the length limit was used up before the answer began: raise the model's `max_tokens`, or lower its "
     "reasoning effort"
 )
+CHECK_MODEL = (
+    "try the model with `counterfoil models MODEL --probe`, and check its chat template and its reasoning "
+    "settings"
+)
 HEAD = 1000
 """Characters of a very long answer that are kept with its end, because they may open a reasoning block."""
 
@@ -41,4 +45,6 @@ def require_content(completion: Completion, detail: str = "") -> Completion | Fa
         message = f"the answer has no content ({held}): its length limit was reached before it began"
         return FailedAttempt("truncated_reasoning", message, final=True, hint=RAISE_LIMIT, usage=usage)
     reason = f", finish reason {completion.finish_reason!r}" if completion.finish_reason else ""
-    return FailedAttempt("empty", f"the answer has no content ({held}{reason})", usage=usage)
+    return FailedAttempt(
+        "empty", f"the answer has no content ({held}{reason})", hint=CHECK_MODEL, usage=usage
+    )

@@ -320,7 +320,7 @@ class OpenAIChat:
         if 300 <= status < 400:
             return self._redirected(response)
         kind = kind_of(status, error)
-        reason = "" if kind == "unauthorized" else self._clean(str(error.get("message") or ""))
+        reason = self._clean(str(error.get("message") or ""))
         stops = stops_all(status, error, body_size)
         wait = parse_retry_after(response.retry_after, _server_time(response.date))
         return FailedAttempt(

@@ -187,7 +187,7 @@ def likely_fix(
     """Return the next step that most likely repairs a failure that stops a stage."""
     message = str(error.get("message") or "")
     if is_quota(status, error):
-        return "add credit to the account or wait until its quota is renewed, then run the same command again"
+        return "add credit to the account, or wait until its quota is renewed"
     if status in (401, 403):
         variable = f"check {key_variable}" if key_variable else "name the key's variable under `api_keys`"
         return f"{variable}; the key must be valid for {urlsplit(endpoint).netloc} and for this model"
