@@ -12,14 +12,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from flows.workspace import PROJECT, Workspace, quiet_prefect
+from flows.processes import end_with_parent
+from flows.workspace import PROJECT, Workspace, has_prefect_server, quiet_prefect
 from schemas.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def task_runner(name: str, workspace: Workspace) -> Iterator[Any]:
         )
     make = {"threads": _threads, "dask": _dask, "ray": _ray}[name]
     quiet_prefect(workspace)
-    with nullcontext() if name == "threads" else _server(workspace):
+    with nullcontext() if has_prefect_server() else _server(workspace):
         yield make()
 
 
@@ -64,16 +65,8 @@ def _server(workspace: Workspace) -> Iterator[None]:
     with socket.socket() as free:
         free.bind((LOOPBACK, 0))
         port = free.getsockname()[1]
-    before = signal.signal(signal.SIGTERM, _leave)  # otherwise the server would outlive a terminated run
-    try:
-        with prefect_server(workspace, port):
-            yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _leave(*_: object) -> None:
-    sys.exit(128 + signal.SIGTERM)
+    with prefect_server(workspace, port):
+        yield
 
 
 def _threads() -> Any:
@@ -115,6 +108,10 @@ DEPLOYMENTS = PROJECT / "prefect.yaml"
 
 START_S = 180.0
 """Seconds to wait for a Prefect server to start."""
+
+
+END_S = 2.0
+"""Seconds in which a Prefect server may end by itself."""
 
 
 LOOPBACK = "127.0.0.1"
@@ -190,19 +187,52 @@ def prefect_server(workspace: Workspace, port: int) -> Iterator[str]:
         return
     home = workspace.home / "prefect"
     home.mkdir(parents=True, exist_ok=True)
-    own = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)]
+    password = server_password(workspace)
+    own = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_API_AUTH_STRING": password,
+        "PREFECT_API_AUTH_STRING": password,
+    }
+    command = [sys.executable, "-m", "flows.guarded_api", "--host", LOOPBACK, "--port", str(port)]
     with (home / "server.log").open("ab") as log:
         process = subprocess.Popen(
-            command, env={**os.environ, **own}, stdout=log, stderr=log, start_new_session=True
+            command,
+            env={**os.environ, **own},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=end_with_parent(),
         )
     try:
         os.environ.update(own | {"PREFECT_API_URL": f"http://{LOOPBACK}:{port}/api"})
         _wait_until_it_answers(f"http://{LOOPBACK}:{port}/api/health", process, home / "server.log")
         yield os.environ["PREFECT_API_URL"]
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
+        _end(process)
+
+
+def server_password(workspace: Workspace) -> str:
+    """Return `user:password` of the local Prefect server. It is generated once and kept in the home folder.
+
+    `PREFECT_SERVER_API_AUTH_STRING` replaces it.
+    """
+    from tasks.review.server import keep_token
+
+    own = os.environ.get("PREFECT_SERVER_API_AUTH_STRING", "")
+    return (
+        own if own.partition(":")[2] else f"counterfoil:{keep_token(workspace.home / 'prefect' / '.token')}"
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=END_S)
+            return
 
 
 def _wait_until_it_answers(address: str, process: subprocess.Popen[bytes], log: Path) -> None:

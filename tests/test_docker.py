@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tomllib
 from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import click
@@ -107,14 +107,23 @@ def test_files_of_users_are_never_in_the_image(made: str) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_commands_of_our_services_exist(name: str) -> None:
     service = SERVICES[name]
-    if service.get("entrypoint") == ["prefect"]:
-        command = [str(Path(sys.executable).with_name("prefect")), *service["command"], "--help"]
+    if "entrypoint" in service:
+        _, *module = service["entrypoint"]
+        command = [sys.executable, *module, *service["command"], "--help"]
         assert subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 0
     else:
         name, *arguments = service["command"]
         command_ = cli.commands[name]
         context = click.Context(command_, info_name=name)
         command_.make_parser(context).parse_args(list(arguments))
+
+
+def test_server_and_worker_share_a_password_that_must_be_set() -> None:
+    server, worker = (SERVICES[name]["environment"] for name in ("prefect", "worker"))
+    password = "counterfoil:${PREFECT_PASSWORD:?set it in .env}"
+    assert server["PREFECT_SERVER_API_AUTH_STRING"] == worker["PREFECT_API_AUTH_STRING"] == password
+    assert f"http://{server['COUNTERFOIL_API_HOSTS']}/api" == worker["PREFECT_API_URL"]
+    assert "PREFECT_PASSWORD=" in (PROJECT / ".env.example").read_text()
 
 
 def test_every_service_has_a_health_check_and_waits_for_its_dependencies() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import click
@@ -50,16 +51,23 @@ def run_review(options: ReviewOptions, as_json: bool) -> None:
 
 def run_serve(options: ServeOptions, as_json: bool) -> None:
     """Run the deployments of prefect.yaml until stopped."""
-    from flows.server import serve
+    from flows.server import serve, server_password
 
+    workspace = open_workspace()
     recipe = {"recipe": str(options.recipe.resolve())} if options.recipe else {}
     with_recipe = [name for name in ("build", "refresh") if not options.only or name in options.only]
     click.echo(
         f"Prefect: http://127.0.0.1:{options.port}, or the server of PREFECT_API_URL. Stop with Ctrl-C.",
         err=True,
     )
+    if not os.environ.get("PREFECT_API_URL"):
+        click.echo(
+            f"Sign in with {server_password(workspace)}\n"
+            "Other programs need it in PREFECT_API_AUTH_STRING. Whoever has it can start runs as you.",
+            err=True,
+        )
     serve(
-        open_workspace(),
+        workspace,
         port=options.port,
         limit=options.limit,
         only=options.only,

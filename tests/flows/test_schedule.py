@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import subprocess
@@ -22,6 +23,13 @@ pytestmark = pytest.mark.slow
 LONG_S = 400
 
 
+TOKEN = "0" * 40
+HEADERS = {
+    "content-type": "application/json",
+    "authorization": "Basic " + base64.b64encode(f"counterfoil:{TOKEN}".encode()).decode(),
+}
+
+
 def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -31,7 +39,7 @@ def free_port() -> int:
 
 def ask(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    request = Request(f"{api}/{path}", data=data, headers={"content-type": "application/json"})
+    request = Request(f"{api}/{path}", data=data, headers=HEADERS)
     with urlopen(request, timeout=20) as answer:
         return json.load(answer)
 
@@ -60,6 +68,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
         changes: dict[str, Any] = {"families": families, "evolve": {"rounds": 0}, "relabel": {}}
         recipe = write_recipe(home / "recipe.yaml", server, **changes)
         port = free_port()
+        (home / "prefect").mkdir()
+        (home / "prefect" / ".token").write_text(TOKEN)
         process = start(home, "serve", "--port", port, "--only", "refresh", "--recipe", recipe)
         try:
             yield f"http://127.0.0.1:{port}/api", home, process

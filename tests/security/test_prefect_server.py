@@ -1,0 +1,174 @@
+"""The local Prefect server answers its own page with its token, and no other page of the browser."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.guarded_api import OriginGuard
+from flows.server import prefect_server, server_password
+from flows.workspace import Workspace
+from tests.browser import CHROMIUM, FLAGS, needs_browser
+from tests.conftest import DATA
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]]:
+    """Yield the port and the password of a running server."""
+    workspace = Workspace(DATA, tmp_path_factory.mktemp("home"))
+    before = dict(os.environ)
+    os.environ.pop("PREFECT_API_URL", None)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    try:
+        with prefect_server(workspace, port):
+            yield port, server_password(workspace)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def ask(
+    port: int, path: str, method: str = "GET", body: Any = None, **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    content = None if body is None else json.dumps(body)
+    connection.request(method, path, content, {"Content-Type": "application/json", **named})
+    answer = connection.getresponse()
+    return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+
+
+def signed(password: str) -> str:
+    return "Basic " + base64.b64encode(password.encode()).decode()
+
+
+def count_flows(port: int, password: str) -> int:
+    status, _, body = ask(port, "/api/flows/count", "POST", {}, Authorization=signed(password))
+    assert status == 200
+    return int(body)
+
+
+def test_requests_need_the_password(served: tuple[int, str]) -> None:
+    port, password = served
+    assert ask(port, "/api/flows/count", "POST", {})[0] == 401
+    assert ask(port, "/api/flows/count", "POST", {}, Authorization=signed("counterfoil:x"))[0] == 401
+    assert count_flows(port, password) == 0
+    assert len(password.partition(":")[2]) >= 32
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:4200", "127.0.0.1:1", "127.0.0.1"])
+def test_other_hosts_are_refused(served: tuple[int, str], host: str) -> None:
+    port, password = served
+    assert ask(port, "/api/health", Host=host)[0] == 403
+    assert ask(port, "/api/flows/count", "POST", {}, Host=host, Authorization=signed(password))[0] == 403
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "https://127.0.0.1"])
+def test_other_origins_are_refused(served: tuple[int, str], origin: str) -> None:
+    port, password = served
+    body = {"name": "planted"}
+    status, headers, _ = ask(port, "/api/flows/", "POST", body, Origin=origin, Authorization=signed(password))
+    assert status == 403
+    assert "access-control-allow-origin" not in headers
+    preflight = {"Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "authorization"}
+    status, headers, _ = ask(port, "/api/flows/", "OPTIONS", None, Origin=origin, **preflight)
+    assert (status, headers.get("access-control-allow-origin")) == (403, None)
+    assert count_flows(port, password) == 0
+
+
+def test_own_page_is_answered(served: tuple[int, str]) -> None:
+    port, password = served
+    own = f"http://127.0.0.1:{port}"
+    assert ask(port, "/api/flows/count", "POST", {}, Origin=own, Authorization=signed(password))[0] == 200
+
+
+def test_password_is_kept_for_its_owner_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
+    workspace = Workspace(DATA, tmp_path)
+    first = server_password(workspace)
+    assert server_password(workspace) == first
+    assert (tmp_path / "prefect" / ".token").stat().st_mode & 0o077 == 0
+
+
+def test_doubled_and_missing_hosts_are_refused() -> None:
+    guard = OriginGuard(None, ["127.0.0.1:4200"])  # type: ignore[arg-type]
+    good = (b"host", b"127.0.0.1:4200")
+    assert guard.is_allowed([good])
+    assert not guard.is_allowed([])
+    assert not guard.is_allowed([good, (b"host", b"evil.example")])
+    assert not guard.is_allowed([good, (b"sec-fetch-site", b"cross-site")])
+
+
+ATTACK = """<script>
+const api = "http://127.0.0.1:%d/api";
+const headers = {"Content-Type": "application/json"};
+const flow = JSON.stringify({name: "planted"});
+async function attempt(name, ...request) {
+  try {
+    const answer = await fetch(...request);
+    return [name, answer.type, answer.status, answer.type === "opaque" ? "" : await answer.text()];
+  } catch (error) { return [name, "failed", 0, ""]; }
+}
+window.attacks = Promise.all([
+  attempt("read", api + "/admin/version"),
+  attempt("json", api + "/flows/", {method: "POST", body: flow, headers}),
+  attempt("plain", api + "/flows/", {method: "POST", body: flow, mode: "no-cors"}),
+  attempt("cookies", api + "/flows/", {method: "POST", body: flow, mode: "no-cors", credentials: "include"}),
+]);
+</script>"""
+
+
+class _Page(BaseHTTPRequestHandler):
+    def __init__(self, *arguments: Any, content: bytes, **other: Any) -> None:
+        self.content = content
+        super().__init__(*arguments, **other)
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+
+@needs_browser
+def test_page_of_another_origin_can_neither_read_nor_start_anything(served: tuple[int, str]) -> None:
+    from playwright.sync_api import sync_playwright
+
+    port, password = served
+    page_server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Page, content=(ATTACK % port).encode()))
+    threading.Thread(target=page_server.serve_forever, daemon=True).start()
+    rebinding = "--host-resolver-rules=MAP evil.example 127.0.0.1"
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, rebinding])
+            page = browser.new_page()
+            page.goto(f"http://evil.example:{page_server.server_port}/")
+            results = {name: rest for name, *rest in page.evaluate("window.attacks")}
+            assert results["read"] == ["failed", 0, ""]
+            assert results["json"] == ["failed", 0, ""]
+            assert all(results[name][2] == "" for name in ("plain", "cookies"))
+            # The name of the page now leads to the server itself (DNS rebinding).
+            answer = page.goto(f"http://evil.example:{port}/api/admin/version")
+            assert answer is not None
+            assert answer.status == 403
+            browser.close()
+    finally:
+        page_server.shutdown()
+        page_server.server_close()
+    assert count_flows(port, password) == 0
