@@ -50,7 +50,7 @@ def test_examples_run_inside_an_event_loop(checkout: Path) -> None:
     assert (checkout / "clean.jsonl").is_file()
 
 
-@pytest.mark.parametrize("name", sorted(set(counterfoil.__all__) - {"Plan", "Release", "ReleaseTable"}))
+@pytest.mark.parametrize("name", [name for name in counterfoil.__all__ if name.islower()])
 def test_every_public_function_has_an_example(name: str) -> None:
     assert any(f"cf.{name}(" in code for _, code in BLOCKS)
 

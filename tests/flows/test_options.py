@@ -120,7 +120,8 @@ def test_only_options_that_prefect_cannot_take_are_missing_from_forms() -> None:
         for command in FLOWS
         for name in fields_of(command).keys() - flow_options(COMMANDS[command].model).keys()
     }
-    assert missing == {("build", "runner"), ("build", "fresh"), ("deduplicate", "runner")}
+    on_prefect = {(command, "prefect") for command in ("build", "evaluate", "rejudge", "fix", "refresh")}
+    assert missing == on_prefect | {("build", "runner"), ("build", "fresh"), ("deduplicate", "runner")}
 
 
 @pytest.mark.parametrize("command", API)

@@ -18,6 +18,8 @@ def test_only_a_profile_makes_it_a_persons_own_prefect(
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".prefect").mkdir()  # Prefect makes it whenever it is used at all
     if profile:
-        (tmp_path / ".prefect" / "profiles.toml").write_text('active = "mine"\n')
+        (tmp_path / ".prefect" / "profiles.toml").write_text(
+            'active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "http://127.0.0.1:1/api"\n'
+        )
     quiet_prefect(Workspace(vocabulary=tmp_path, home=tmp_path / "counterfoil"))
     assert ("PREFECT_HOME" in os.environ) is not profile
