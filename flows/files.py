@@ -37,7 +37,8 @@ def run_relabel(options: RelabelOptions) -> dict[str, Any]:
     from tasks.relabel.file import relabel_file
 
     settings = _model_settings("relabel", options.input, options.budget_usd, options.free)
-    preflight([name for name in options.judges if ":" in name and not options.verdicts], settings)
+    if not options.plan:
+        preflight([name for name in options.judges if ":" in name and not options.verdicts], settings)
     values = {name: getattr(options, name) for name in RelabelOptions.model_fields}
     for name in ("input", "budget_usd", "free", "overwrite", "in_place"):
         del values[name]

@@ -225,8 +225,13 @@ def _flatten(result: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any
 
 def print_relabelling(result: Mapping[str, Any]) -> None:
     """Print the counts and the report of a relabelled file, and its quality if the truth is known."""
-    counts = {name: value for name, value in result.items() if isinstance(value, int)}
+    counts = {name: value for name, value in result.items() if type(value) is int}
     print_figures(counts)
+    if result.get("plan"):
+        seconds = result["seconds"]
+        time = result["seconds_reason"] if seconds is None else f"{seconds:.0f} s"
+        OUT.print(plain(f"\nestimate: ${result['cost_usd']:.2f}, time: {time}"))
+        return
     report = result["report"]
     OUT.print("\nwhy", style="bold")
     print_figures(report["by_reason"])
@@ -239,7 +244,17 @@ def print_relabelling(result: Mapping[str, Any]) -> None:
         **{name: result[name] for name in ("audit", "lost") if result.get(name)},
         **({"held out": point["held_out"]} if (point := result.get("operating_point")) else {}),
     }
+    if vote := result.get("judges", {}).get("weighted_vote"):
+        notes["weight of a yes"] = vote["weights"]
     shown = {name: value for name, value in notes.items() if _is_informative(value)}
+    for masked in report["known_positives"]["passages"]:
+        OUT.print(
+            plain(f"masked, a positive of the same query: {masked['query']} · {masked['passage'][:80]}")
+        )
+    for name in vote["down_weighted"] if vote else ():
+        OUT.print(plain(f"down-weighted, it says yes to nearly everything or votes at random: {name}"))
+    if "unwritable" in result:
+        OUT.print(plain(f"rows without a place in the format: {result['unwritable']}"))
     if shown:
         OUT.print("\nreport", style="bold")
         print_metrics(shown)

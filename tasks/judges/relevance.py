@@ -6,7 +6,6 @@ is asked once more, and abstains after a second wrong quotation.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -252,17 +251,9 @@ class MeteredModel:
         )
 
 
-_CONTEXT = re.compile(
-    r"context.{0,20}(length|window|size)|maximum.{0,20}(context|length)|too (long|large|many tokens)"
-    r"|exceeds?.{0,40}(tokens|context|length)|max_model_len",
-    re.IGNORECASE,
-)
-
-
 def _reason(abstention: Abstention) -> str:
     """Return the reason of an abstention, `TOO_LONG` if the prompt exceeds the context of the model."""
-    failed = abstention.reason in ("failed:bad_request", "failed:too_large")
-    return TOO_LONG if failed and _CONTEXT.search(abstention.detail) else abstention.reason
+    return TOO_LONG if abstention.reason == "failed:context_length" else abstention.reason
 
 
 class ModelJudge(MeteredModel):

@@ -6,6 +6,7 @@ An answer that cannot be read is an abstention, never a default value.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -75,8 +76,8 @@ class Abstention:
 
     tag: str
     reason: str
-    """`refused`, `unparsable`, `truncated` (unparsable because the length limit was reached) or
-    `failed:<kind>`."""
+    """`refused`, `unparsable`, `truncated` (unparsable because the length limit was reached),
+    `failed:context_length` (the prompt is longer than the context) or `failed:<kind>`."""
     detail: str
     revision: str | None
     spent: Spent
@@ -104,7 +105,8 @@ async def ask_structured(
     Raises:
         BudgetError: After the last result, if the budget did not cover every call.
         ModelError: After the last result, if too many of the model's calls have failed so far
-            (`Model.failures`). Answers without content do not count, they are abstentions.
+            (`Model.failures`). Answers without content and prompts longer than the context do not count,
+            they are abstentions.
     """
     schema = strict_schema(answer_type)
     in_progress: dict[str, tuple[Request, Spent]] = {}
@@ -123,7 +125,7 @@ async def ask_structured(
         to_repair = []
         async for outcome in model.complete(register(pending)):
             request, spent = in_progress.pop(outcome.tag)
-            if not (isinstance(outcome, Failure) and outcome.kind in EMPTY_KINDS):
+            if not isinstance(outcome, Failure) or not _is_abstention(outcome):
                 model.failures.add(model.name, outcome)
             result = _read(outcome, spent, answer_type, parse)
             if isinstance(result, Abstention) and round_ < repairs and _is_repairable(outcome, result):
@@ -135,6 +137,23 @@ async def ask_structured(
     model.failures.refuse()
 
 
+_CONTEXT = re.compile(
+    r"context.{0,20}(length|window|size)|maximum.{0,20}(context|model|sequence).{0,10}length"
+    r"|(prompt|input|request).{0,30}too (long|large|many tokens)|exceeds?.{0,40}(tokens|context|length)"
+    r"|max_model_len",
+    re.IGNORECASE,
+)
+
+
+def _is_abstention(failure: Failure) -> bool:
+    return failure.kind in EMPTY_KINDS or exceeds_context(failure)
+
+
+def exceeds_context(outcome: Failure) -> bool:
+    """Return whether a server rejected a prompt because it is longer than the model's context."""
+    return outcome.kind == "bad_request" and _CONTEXT.search(outcome.message) is not None
+
+
 def _read(
     outcome: Outcome, spent: Spent, answer_type: type[M], parse: Callable[[str, bool], M] | None
 ) -> Parsed[M] | Abstention:
@@ -142,6 +161,7 @@ def _read(
         if outcome.tokens_out:
             spent = spent.plus(outcome)
         reason = "truncated" if outcome.kind == "truncated_reasoning" else f"failed:{outcome.kind}"
+        reason = "failed:context_length" if exceeds_context(outcome) else reason
         return Abstention(outcome.tag, reason, outcome.message, None, spent)
     spent = spent.plus(outcome)
     if outcome.refusal:
