@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from prefect import flow
-
 from flows import engine as steps
 from flows.engine import show_effects, show_funnel
 from flows.evolve import evolve
+from flows.lazy_flow import lazy_flow
 from flows.options import takes
 from flows.prepare import PreparedBuild, prepare
 from flows.reviews import Reviews, require_review, wait_for_people
@@ -43,7 +42,7 @@ LABELLING = ("relabel", "relabel_retrieval", "review", "review_retrieval")
 """Stages that change labels."""
 
 
-@flow(name="build", persist_result=False)
+@lazy_flow("build")
 @takes(BuildOptions)
 def build(options: BuildOptions) -> str:
     """Build a validated release from a recipe and return its path.

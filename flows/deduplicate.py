@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow
-
 from flows.engine import submit_each
 from flows.files import deduplicate_table
+from flows.lazy_flow import lazy_flow
 from flows.options import takes
 from schemas.options import DeduplicateOptions
 
 
-@flow(name="deduplicate", persist_result=False)
+@lazy_flow("deduplicate")
 @takes(DeduplicateOptions)
 def deduplicate(options: DeduplicateOptions) -> dict[str, Any]:
     """Remove near-duplicates from a Parquet, JSON Lines or CSV file.

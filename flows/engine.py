@@ -7,16 +7,12 @@ decides whether it runs again.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-
-from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext
 
 import tasks.deduplicate
 import tasks.evolve
@@ -34,10 +30,12 @@ import tasks.package.compare
 import tasks.relabel
 import tasks.respond
 import tasks.review
+from flows.lazy_flow import TAG
 from schemas.answers import EFFECTS
 from schemas.labels import StageCounts
 from schemas.release import RefreshDecision
 from tasks.models import CALLS
+from tasks.models.budget import spent_in
 from tasks.package.card import escape_markdown
 from tasks.release import config_file
 from tasks.run.journal import note_step
@@ -57,7 +55,19 @@ def take_step(stage: Stage, context: RunContext, inputs: dict[str, Any]) -> Step
 
 def on_prefect() -> bool:
     """Return whether the caller runs in a Prefect flow."""
+    if "prefect" not in sys.modules:
+        return False
+    from prefect.context import FlowRunContext
+
     return FlowRunContext.get() is not None
+
+
+def as_prefect_task(function: Callable[..., R], name: str, **options: Any) -> Any:
+    """Return a Prefect task. Prefect's own cache and stored results are off."""
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+
+    return task(name=name, cache_policy=NO_CACHE, persist_result=False, **options)(function)
 
 
 def as_task(stage: Stage) -> Callable[..., Step]:
@@ -66,14 +76,11 @@ def as_task(stage: Stage) -> Callable[..., Step]:
     def run(context: RunContext, **inputs: Any) -> Step:
         if not on_prefect():
             return take_step(stage, context, inputs)
-        named = task(
-            name=stage.name,
-            task_run_name=run_name(stage, inputs),
-            tags=[_KEY, context.recipe.name],
-            cache_policy=NO_CACHE,
-            persist_result=False,
-        )(take_step)
-        return named.submit(stage, context, inputs).result()
+        name, tags = run_name(stage, inputs), [TAG, context.recipe.name]
+        named = as_prefect_task(take_step, stage.name, task_run_name=name, tags=tags)
+        step: Step = named.submit(stage, context, inputs).result()
+        log_step(name, step, context)
+        return step
 
     return run
 
@@ -97,7 +104,7 @@ def in_parts(stage: Stage) -> Callable[..., Step]:
 
 def submit_each(job: Callable[[P], R], parts: Sequence[P], /) -> list[R]:
     """Run a job on every part as Prefect tasks on the task runner of the calling flow."""
-    named = task(name=job.__name__, cache_policy=NO_CACHE, persist_result=False)(_do)
+    named = as_prefect_task(_do, job.__name__)
     futures = [named.submit(job, part) for part in parts]
     return [future.result() for future in futures]
 
@@ -149,7 +156,7 @@ def package(*records: Any, **options: Any) -> Path:
     """Write the release, as a task inside a flow."""
     if not on_prefect():
         return tasks.package.package(*records, **options)
-    named = task(name="package", cache_policy=NO_CACHE, persist_result=False)(tasks.package.package)
+    named = as_prefect_task(tasks.package.package, "package")
     return Path(named(*records, **options))
 
 
@@ -159,15 +166,35 @@ MOST_EFFECTS = 60
 """Effects in the table of a run."""
 MOST_REVIEWED = 100
 """Items to review in the artifact of a refresh."""
-_KEY = "counterfoil"
+
+
+def log_step(name: str, step: Step, context: RunContext) -> None:
+    """Write the counts of a step, and the cost of the run, to the log of the flow run."""
+    from prefect import get_run_logger
+
+    spent = spent_in(Path(context.run_dir))
+    budget = f" of {context.budget_usd:.2f}" if context.budget_usd is not None else ""
+    counts = "; ".join(
+        f"{c.rows:,} in, {c.kept:,} kept, {c.dropped:,} dropped, {c.failed:,} failed" for c in step.counts
+    )
+    calls = sum(cost.calls for cost in step.costs)
+    get_run_logger().info(
+        "%s: %s; %s calls; cost so far %.4f%s USD", name, counts or "no rows", f"{calls:,}", spent, budget
+    )
+
+
+def _artifacts() -> Any:
+    from prefect import artifacts
+
+    return artifacts
 
 
 def show_funnel(counts: Sequence[StageCounts]) -> None:
     """Show the funnel as a table."""
     if not on_prefect():
         return
-    create_table_artifact(
-        key=f"{_KEY}-funnel",
+    _artifacts().create_table_artifact(
+        key=f"{TAG}-funnel",
         table=[c.model_dump() for c in counts],
         description="Rows of each stage: in, kept, dropped, failed",
     )
@@ -196,9 +223,9 @@ def show_effects(effects: TableRef, release: Path) -> None:
         if len(shown) > MOST_EFFECTS
         else ""
     )
-    create_table_artifact(key=f"{_KEY}-effects", table=rows, description=f"Effects{more}")
-    create_markdown_artifact(
-        key=f"{_KEY}-release",
+    _artifacts().create_table_artifact(key=f"{TAG}-effects", table=rows, description=f"Effects{more}")
+    _artifacts().create_markdown_artifact(
+        key=f"{TAG}-release",
         markdown=f"Release `{release.name}` of `{release.parent.name}`: "
         f"[report]({(release / 'report.html').resolve().as_uri()})",
     )
@@ -217,7 +244,7 @@ def show_review(done: int, needed: int, accepted: int, *, command: str) -> None:
             "",
             "It resumes when enough questions are reviewed.",
         ]
-    create_markdown_artifact(key=f"{_KEY}-review", markdown="\n".join(lines))
+    _artifacts().create_markdown_artifact(key=f"{TAG}-review", markdown="\n".join(lines))
 
 
 def show_decision(decision: RefreshDecision, release: str) -> None:
@@ -232,4 +259,4 @@ def show_decision(decision: RefreshDecision, release: str) -> None:
             f"| {escape_markdown(r.subject)} | {escape_markdown(r.why)} |"
             for r in decision.review[:MOST_REVIEWED]
         ]
-    create_markdown_artifact(key=f"{_KEY}-refresh", markdown="\n".join(lines))
+    _artifacts().create_markdown_artifact(key=f"{TAG}-refresh", markdown="\n".join(lines))

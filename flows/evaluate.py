@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
-
 from flows import engine as steps
+from flows.lazy_flow import lazy_flow
 from flows.options import takes
 from flows.outputs import Outputs, existing, protect
 from flows.workspace import Workspace, open_workspace, read_recipe
@@ -32,7 +31,7 @@ EVALUATION_FILES = ("evaluation.json", "effects.parquet", "leaderboard.csv", "ev
 REJUDGEMENT_FILES = ("judgements.parquet", "drift.json")
 
 
-@flow(name="evaluate", persist_result=False)
+@lazy_flow("evaluate")
 @takes(EvaluateOptions)
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     """Ask models the questions and controls of a release, and write and return what is measured.
@@ -127,7 +126,7 @@ def measure_models(context: RunContext, release: ReleaseRef, private: TableRef |
 # Rejudge: new judges, the same answers.
 
 
-@flow(name="rejudge", persist_result=False)
+@lazy_flow("rejudge")
 @takes(RejudgeOptions)
 def rejudge(options: RejudgeOptions) -> dict[str, Any]:
     """Judge the hold-out answers of a release again, and write and return the drift.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import flow
-
 from flows import engine as steps
+from flows.lazy_flow import lazy_flow
 from schemas.notes import SelectionNotes
 from schemas.recipe import Recipe
 from schemas.tables import Row
@@ -23,7 +22,7 @@ class Evolved(Row):
     """Every step, in the order in which they were taken."""
 
 
-@flow(name="evolve", persist_result=False)
+@lazy_flow("evolve")
 def evolve(context: RunContext) -> Evolved:
     """Run all rounds of the recipe. Finished steps are not run again."""
     fresh = steps.expand(

@@ -7,10 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
-
 from flows import engine as steps
 from flows.evaluate import release_ref
+from flows.lazy_flow import lazy_flow
 from flows.options import takes
 from flows.workspace import Workspace, open_workspace
 from schemas.errors import InputError
@@ -29,7 +28,7 @@ from tasks.run.paths import inside
 from tasks.run.store import RunContext, Step, run_lock
 
 
-@flow(name="fix", persist_result=False)
+@lazy_flow("fix")
 @takes(FixOptions)
 def fix(options: FixOptions) -> dict[str, Any]:
     """Replace the text of a question and release the result as the next patch version.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
-
+from flows.lazy_flow import lazy_flow
 from flows.options import takes
 from flows.workspace import open_workspace
 from schemas.errors import InputError
@@ -17,7 +16,7 @@ from tasks.publish.hub import Hub
 from tasks.release import read_manifest
 
 
-@flow(name="publish", persist_result=False)
+@lazy_flow("publish")
 @takes(PublishOptions)
 def publish(options: PublishOptions) -> dict[str, Any]:
     """Publish a release to the Hub and return its commit and tag.

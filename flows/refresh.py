@@ -6,10 +6,9 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
-
 from flows.build import build
 from flows.engine import show_decision
+from flows.lazy_flow import lazy_flow
 from flows.options import takes
 from flows.publish import open_hub
 from flows.workspace import Workspace, open_workspace, read_recipe
@@ -28,7 +27,7 @@ PERIOD = "%G-W%V"
 """A week. All refreshes of a week ask the same questions, so that their answers come from the cache."""
 
 
-@flow(name="refresh", persist_result=False)
+@lazy_flow("refresh")
 @takes(RefreshOptions)
 def refresh(options: RefreshOptions) -> dict[str, Any]:
     """Build the next release of a recipe and compare it with the last one.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow
-
 from flows.files import run_relabel
+from flows.lazy_flow import lazy_flow
 from flows.options import takes
 from schemas.options import RelabelOptions
 
 
-@flow(name="relabel", persist_result=False)
+@lazy_flow("relabel")
 @takes(RelabelOptions)
 def relabel(options: RelabelOptions) -> dict[str, Any]:
     """Find false negatives in a retrieval training set, write the cleaned set and return the report.

@@ -5,13 +5,21 @@ Commands import their options and functions when they run, so that `--help` and 
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from flows.commands import COMMANDS, Command, load
+from flows.processes import StopSignals, kill_descendants, stop_on_signals
 from schemas.errors import CounterfoilError, ReviewError
+from tasks.text.printable import strip_controls
+
+CLOSED_PIPE = 128 + 13
+"""Exit code if the reader of the output ended first: that of a shell after SIGPIPE."""
+INTERRUPTED = "\ninterrupted: run the same command again to resume"
 
 
 class OptionsCommand(click.Command):
@@ -30,7 +38,11 @@ class OptionsCommand(click.Command):
         return super().get_params(ctx)
 
     def invoke(self, ctx: click.Context) -> None:
-        """Run the command and print its result."""
+        """Check the machine, run the command and print its result."""
+        from flows.machine import check_machine
+        from flows.workspace import open_workspace
+
+        check_machine(self.command.name, open_workspace().home)
         from flows.cli.printing import print_json, show_progress
         from flows.options import read_options
 
@@ -44,6 +56,7 @@ class OptionsCommand(click.Command):
             return
         result = command.function(options)
         print_json(result) if as_json else load(f"flows.cli.printing:{command.show}")(result)
+        sys.stdout.flush()  # an error of the output is reported here, and not when Python ends
         if command.check:
             load(command.check)(options, result)
 
@@ -62,27 +75,53 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line. A `CounterfoilError` is printed without a traceback and sets the exit code."""
-    try:
-        cli.main(standalone_mode=False)
-    except CounterfoilError as error:
+    with stop_on_signals() as stopped:
+        try:
+            cli.main(standalone_mode=False)
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            if stopped.first is None:
+                _exit_for(error)
+        except BaseException:  # Prefect has its own exception for a signal
+            if stopped.first is None:
+                raise
+        if stopped.first is not None:
+            _exit_stopped(stopped)
+
+
+def _exit_for(error: BaseException) -> None:
+    """Print an error and exit with its code. An error without an explanation is raised."""
+    if isinstance(error, CounterfoilError):
         stop_with(error)
-    except click.ClickException as error:
+    if isinstance(error, click.exceptions.Exit):
+        sys.exit(error.exit_code)
+    if isinstance(error, click.ClickException):
         error.show()
         sys.exit(2)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        click.echo("\ninterrupted: run the same command again to resume", err=True)
+    if isinstance(error, (KeyboardInterrupt, click.exceptions.Abort)):
+        click.echo(INTERRUPTED, err=True)
         sys.exit(130)
-    except Exception as error:
-        from flows.cli.errors import machine_error
+    if not isinstance(error, Exception):
+        raise error
+    if isinstance(error, BrokenPipeError):  # such as `counterfoil show … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(CLOSED_PIPE)
+    from flows.cli.errors import machine_error
 
-        if (refused := machine_error(error)) is None:
-            raise
-        stop_with(refused)
+    if (refused := machine_error(error)) is None:
+        raise error
+    stop_with(refused)
+
+
+def _exit_stopped(stopped: StopSignals) -> None:
+    with suppress(OSError):
+        click.echo(INTERRUPTED, err=True)
+    kill_descendants(wait_s=1.0)
+    sys.exit(stopped.exit_code)
 
 
 def stop_with(error: CounterfoilError) -> Any:
     """Print an error and exit with its code."""
     waiting = isinstance(error, ReviewError)
     kind = click.style("waiting: ", fg="yellow") if waiting else click.style("error: ", fg="red", bold=True)
-    click.echo(kind + str(error), err=True)
+    click.echo(kind + strip_controls(str(error)), err=True)
     sys.exit(error.exit_code)

@@ -21,11 +21,11 @@ def test_flow_cleans_a_set_like_the_command(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_every_parameter_of_the_form_is_described() -> None:
-    assert all("description" in p for p in relabel.parameters.model_dump()["properties"].values())
+    assert all("description" in p for p in relabel.prefect().parameters.model_dump()["properties"].values())
 
 
 def test_deployment_names_parameters_that_the_flow_has() -> None:
     deployments = yaml.safe_load((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
     (found,) = [d for d in deployments if d["name"] == "relabel"]
-    assert set(found["parameters"]) <= set(relabel.parameters.model_dump()["properties"])
-    assert found["entrypoint"] == "flows/relabel.py:relabel"
+    assert set(found["parameters"]) <= set(relabel.prefect().parameters.model_dump()["properties"])
+    assert found["entrypoint"] == "flows/deployed.py:relabel"
