@@ -271,12 +271,8 @@ def check_fluency(context: RunContext, questions: Iterable[Question]) -> Fluency
     answers = run_async(_ask_fluency_judge(context, judge, checked))
     verdicts = {q.id: read_fluency_verdict(q, answers[_fluency_tag(q)]) for q in checked}
     read = Yield(judge, "readings of questions")
-    for q in checked:
-        answer = answers[_fluency_tag(q)]
-        if isinstance(answer, Abstention):
-            read.add_answer(answer)
-        else:
-            read.add("versions_not_rated" if verdicts[q.id] is None else None)
+    for answer in answers.values():
+        read.add_answer(answer)
     require_yield([read], context.recipe.validation.min_judged)
     return FluencyCheck(
         judge=judge,

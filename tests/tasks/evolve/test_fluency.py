@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from schemas.errors import ModelError
 from tasks.evolve.generate import find_fluency_judge
 from tasks.run.store import Outcome, RunContext
 from tests.conftest import recipe_of
@@ -94,15 +95,17 @@ def test_question_that_reads_badly_for_one_value_leaves_with_its_twin(make_conte
     ],
     ids=["no JSON", "no version", "one version only", "versions that were not shown"],
 )
-def test_reader_that_always_abstains_stops_the_build(make_context: MakeContext, useless: Any) -> None:
-    with pytest.raises(ModelError, match="6 of 6 readings of questions without a usable answer"):
-        read_once(make_context, lambda messages: useless)
-
-
-def test_reader_that_abstains_keeps_the_question_and_is_counted(make_context: MakeContext) -> None:
-    _, outcome = read_once(make_context, lambda messages: "no JSON", validate={"min_judged": 0})
+def test_reader_that_abstains_keeps_the_question_and_is_counted(
+    make_context: MakeContext, useless: Any
+) -> None:
+    _, outcome = read_once(make_context, lambda messages: useless, validate={"min_judged": 0})
     notes = json.loads(outcome.notes)
     assert notes["fluency_abstained"] == notes["fluency_read"] == len(questions_of(outcome)) == 6
+
+
+def test_reader_without_any_readable_answer_stops_the_build(make_context: MakeContext) -> None:
+    with pytest.raises(ModelError, match="6 of 6 readings of questions without a usable answer"):
+        read_once(make_context, lambda messages: "no JSON")
 
 
 def test_what_reading_cost_is_recorded_for_the_judge(make_context: MakeContext) -> None:
