@@ -1,4 +1,4 @@
-"""What a server can do with a model: learnt from the requests that it refuses, once per model.
+"""Capabilities of a server for one model, learnt once from the requests that it refuses.
 
 A refused parameter is left out from then on, or replaced by the next best: `max_completion_tokens` by
 `max_tokens`, a strict schema by JSON mode and then by the schema in the prompt, the system role by the first
@@ -43,7 +43,7 @@ FILE = "capabilities.json"
 
 @dataclass
 class Capabilities:
-    """What a server supports for one model, as far as it is known. Kept per model and process."""
+    """Known capabilities of a server for one model. Kept per model and process."""
 
     length: str = "max_tokens"
     """Name of the token limit."""
@@ -60,11 +60,11 @@ class Capabilities:
     reasoning: bool = False
     """Whether an answer had reasoning in a field of its own or in a `<think>` block."""
     changes: dict[str, str] = field(default_factory=dict)
-    """What is sent differently from what was requested, by parameter, as a sentence."""
+    """Differences between the request and the call, by parameter, as a sentence."""
 
     @classmethod
     def of(cls, endpoint: str) -> Capabilities:
-        """Return what is assumed of an endpoint before the first request."""
+        """Return the assumptions about an endpoint before the first request."""
         if endpoint == OPENAI_ENDPOINT:
             return cls("max_completion_tokens", owner="openai")
         return cls()
@@ -154,7 +154,7 @@ def capabilities_of(endpoint: str, name: str) -> Capabilities:
 
 
 def keep_capabilities(run_dir: Path, model: str, capabilities: Capabilities) -> None:
-    """Write what was learnt about a model into the run directory, if anything was."""
+    """Write the learnt capabilities of a model into the run directory, if there are any."""
     if not (capabilities.changes or capabilities.refused or capabilities.reasoning):
         return
     with _known_lock:

@@ -35,7 +35,7 @@ def require_content(completion: Completion, detail: str = "") -> Completion | Fa
 
     Args:
         completion: An answer as the server gave it.
-        detail: What the answer carries in place of content, for the message.
+        detail: Other content of the answer, for the message.
     """
     if completion.refusal or completion.prompt_logprobs or has_content(completion.text):
         return completion

@@ -174,7 +174,7 @@ REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details", "thin
 
 
 def _other_content(message: dict[str, Any]) -> str:
-    """Return what a message without content carries, for an error message."""
+    """Describe the other content of a message without text, for an error message."""
     if _text(message.get("content")).strip():
         return ""
     if any(message.get(name) for name in REASONING_FIELDS):

@@ -34,13 +34,13 @@ class ProbeAnswer(BaseModel):
 
 @dataclass(frozen=True)
 class ModelReport:
-    """What is known of one model."""
+    """Findings about one model."""
 
     name: str
     capabilities: dict[str, Any] | None
     """See `Capabilities.describe`. `None` if nothing is known: the model was never asked."""
     problems: tuple[str, ...] = ()
-    """What will go wrong in a build, each with the next step."""
+    """Expected problems in a build, each with the next step."""
     usable: bool = True
     """Whether the model answers at all."""
     requests: int = 0

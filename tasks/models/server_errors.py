@@ -1,4 +1,4 @@
-"""What an error of a server means: a refusal of the model, a used-up quota, a wrong address, or bad luck.
+"""Meaning of a server's errors: a refusal of the model, a used-up quota, a wrong address, or bad luck.
 
 Servers use the same status for different things. A 429 may be a rate limit or an account without credit, a
 403 may be a wrong key or a moderated prompt. The error object decides.

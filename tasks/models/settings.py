@@ -34,7 +34,7 @@ class ModelSettings:
     engine: Mapping[str, Any] = field(default_factory=dict)
     """Engine arguments of vLLM, for models of the backend `vllm`."""
     options: Mapping[str, ModelOptions] = field(default_factory=dict)
-    """What is sent to single models in place of the usual values."""
+    """Temperature, length and further fields for single models."""
     batch: frozenset[str] = frozenset()
     """Models that are asked through the Batch API."""
     max_failure_rate: float = Validate().max_failure_rate
