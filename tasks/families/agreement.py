@@ -17,7 +17,6 @@ import numpy as np
 
 from schemas.answers import Effect, Response
 from schemas.question import Question
-from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute
 from tasks.families import Answered, Figures, Method, Recorded
 from tasks.families.effects import Slice, effect_of, figure, figure_of
@@ -25,11 +24,9 @@ from tasks.families.recorded import cover, require_baseline, with_rows, without_
 from tasks.families.shared import changed_from_plain, order_effect, placed_option
 from tasks.files.readers import read_answer
 from tasks.files.recorded import Column, RecordedRows, read_recorded
+from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, mean_interval
 from tasks.stats.resampling import (
     Floats,
-    cluster_bootstrap,
-    mean_with_interval,
-    ratio_of_sums,
     sign_flip_p_value,
 )
 
@@ -152,7 +149,7 @@ def _over_statements(
         return None
     seed = slice_.seed(metric)
     p_value = sign_flip_p_value(values, seed) if tested else None
-    return effect_of(slice_, metric, ANSWERS, mean_with_interval(values, seed), p_value)
+    return effect_of(slice_, metric, ANSWERS, mean_interval(values, bounds=SIGNED_BOUNDS), p_value)
 
 
 def _share_of_kind(
@@ -160,7 +157,7 @@ def _share_of_kind(
 ) -> Effect | None:
     shares = [float(np.mean([kind(r) for r in a.responses])) for a in answered]
     weights = [len(a.responses) for a in answered]
-    interval = mean_with_interval(shares, slice_.seed(metric), weights=weights)
+    interval = mean_interval(shares, weights=weights, bounds=SHARE_BOUNDS)
     return effect_of(slice_, metric, ANSWERS, interval)
 
 
@@ -253,7 +250,10 @@ def measure_agreement(statements: Sequence[StatementCounts]) -> Figures:
 
 def _rate(condition: str, rows: Sequence[StatementCounts], kind: str) -> Figures:
     totals = np.array([[getattr(a, kind), a.read] for a in rows], dtype=float)
-    interval = cluster_bootstrap(totals, ratio_of_sums, derived_seed("agreement", condition, kind))
+    read = totals[totals[:, 1] > 0]
+    if not len(read):
+        return figure(None, n=0)
+    interval = mean_interval(read[:, 0] / read[:, 1], weights=read[:, 1], bounds=SHARE_BOUNDS)
     return figure_of(interval, int(totals[:, 1].sum()))
 
 
@@ -263,7 +263,7 @@ def _lift(condition: str, plain: Sequence[StatementCounts], rows: Sequence[State
     lifts = [a.agree / a.read - before[a.statement] for a in rows if a.read and a.statement in before]
     if not lifts:
         return figure(None, n=0)
-    return figure_of(mean_with_interval(lifts, derived_seed("agreement", condition, "lift")), len(lifts))
+    return figure_of(mean_interval(lifts, bounds=SIGNED_BOUNDS), len(lifts))
 
 
 def recorded_statements(answers: Recorded) -> Figures:
@@ -297,7 +297,7 @@ def _measure_rows(rows: RecordedRows, statements: Sequence[StatementCounts], lea
     if plain is not None and plain["value"] is None:
         reason = "the condition without an attack was not measured"
         measured["lift"] = {c: without_value(found, reason) for c, found in measured["lift"].items()}
-    read, asked = sum(usable.values())
+    read, asked = np.sum(list(usable.values()), axis=0)
     return with_rows(measured, rows, read, asked)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import orjson
 
 from schemas.errors import InputError
-from tasks.files.records import BadRows, read_records
+from tasks.files.records import BadRows, check_utf8, read_records
 from tasks.files.tables import plain_answer, read_csv_header, read_csv_rows
 
 MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "#n/a", "<na>"})
@@ -143,6 +143,8 @@ def read_rows(path: Path, required: Sequence[str] = ()) -> Iterator[tuple[str, d
     if suffix not in RECORDS:
         yield from read_csv_rows(path, required, delimiter=DELIMITERS.get(suffix, ","))
         return
+    if suffix != ".parquet":
+        check_utf8(path)
     records = list(read_records(path, BadRows()))
     names = {name for r in records for name in r.record}
     if records and (absent := [name for name in required if name not in names]):

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.errors import InputError
-from tasks.files.records import open_text
+from tasks.files.records import check_utf8, open_text
 from tasks.run.store import write_bytes
 
 BLOCK_BYTES = 32 << 20
@@ -77,11 +77,14 @@ def read_table_file(path: Path) -> pa.Table:
     """Read a whole table.
 
     Raises:
-        InputError: If the file is missing, has no rows, or does not have the format of its suffix.
+        InputError: If the file is missing, is not UTF-8 text, has no rows, or is not of its suffix's format.
     """
     if not path.is_file():
         raise InputError(f"there is no file {path}", hint="check the path")
-    table = read_safely(path, _reader(path))
+    read = _reader(path)
+    if not _is_parquet(path):
+        check_utf8(path)
+    table = read_safely(path, read)
     if not table.num_rows:
         raise _empty(path)
     return table

@@ -314,7 +314,7 @@ def unnest(rows: list[dict[str, Any]], column: str) -> Iterator[tuple[int, dict[
                 for i in range(length)
             ]
         else:
-            records = [r for r in nested or [] if isinstance(r, Mapping)]
+            records = [dict(r) for r in nested or [] if isinstance(r, Mapping)]
         for record in records or [{}]:
             inner = {k if k not in rest else f"{column}.{k}": v for k, v in record.items()}
             yield number, rest | {k: v for k, v in inner.items() if not isinstance(v, (list, Mapping))}

@@ -20,6 +20,8 @@ from schemas.gate import Layout, Layouts, MatchedRows, SuiteResult
 from schemas.tables import Row, Table
 from tasks.checks.catalogue import Excerpts, Problem, report_rows
 from tasks.checks.columns import Mask, get_column, to_mask
+from tasks.files.records import check_utf8
+from tasks.files.retrieval_check import find_bad_rows
 from tasks.files.tables import read_safely, read_table_file
 from tasks.files.vocabulary import vocabulary_dir
 from tasks.files.yaml import read_yaml
@@ -70,7 +72,9 @@ def check_layout(
         problems += _incomplete_sets(name, rows, layout.sets)
     cells = list(zip(numbers, rows.drop_columns([number]).to_pylist(), strict=True))
     for fault in benchmark_faults(layout.id, cells, data_dir or vocabulary_dir()):
-        problems += report_rows(name, fault.check, fault.rows, column=fault.column, detail=fault.detail)
+        problems += report_rows(
+            name, fault.check, map(str, fault.rows), column=fault.column, detail=fault.detail
+        )
     return problems
 
 
@@ -168,8 +172,22 @@ def examine_dataset(path: Path, facts: GateContext, layouts: Sequence[Layout] = 
             texts |= _foreign_excerpts(foreign, foreign_problems)
             if foreign.layout:
                 layouts_found[name] = foreign.layout.title
+    for name, file in zip(tables, files, strict=True):
+        problems += _retrieval_problems(name, file)
     counts = {name: rows.num_rows for name, rows in tables.items()}
     return Examination(tuple(problems), tuple(suites), counts, texts, layouts_found)
+
+
+def _retrieval_problems(name: str, file: Path) -> list[Problem]:
+    """Report the rows of a retrieval set that `relabel` cannot read, by reason."""
+    places_by_reason: dict[str, list[str]] = {}
+    for place, reason in find_bad_rows(file):
+        places_by_reason.setdefault(reason, []).append(place.removeprefix(f"{file}:").strip())
+    return [
+        problem
+        for reason, places in places_by_reason.items()
+        for problem in report_rows(name, "retrieval_row", places, detail=reason)
+    ]
 
 
 def _find_files(path: Path) -> list[Path]:
@@ -217,6 +235,7 @@ def read_dataset_file(file: Path) -> pa.Table:
 
 def _read_json(file: Path) -> pa.Table:
     """Read a list of objects, or one object per line."""
+    check_utf8(file)
     try:
         content = json.loads(file.read_bytes())
     except ValueError:

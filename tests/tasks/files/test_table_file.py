@@ -70,7 +70,7 @@ def test_any_text_comes_out_of_a_csv_as_it_went_in(tmp_path_factory, texts):
         ("t.csv", b"a,b\n1,2\n3\n", r"(?s)the row has 1 cell.*t\.csv:3"),
         ("t.csv", b"a,b\n\xff\xfe,1\n", r"(?s)not a UTF-8 text file.*t\.csv:2"),
         ("t.parquet", b"PAR1 and nothing else", "not readable as parquet"),
-        ("t.jsonl.gz", b"not gzip", "not readable as jsonl"),
+        ("t.jsonl.gz", b"not gzip", "damaged or incomplete"),
         ("t.xlsx", b"x", "the format of .* is unknown"),
         ("t", b"x", "the format of .* is unknown"),
     ],
