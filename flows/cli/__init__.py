@@ -38,6 +38,14 @@ class OptionsCommand(click.Command):
         return super().get_params(ctx)
 
     def invoke(self, ctx: click.Context) -> None:
+        """Run the command. If the reader of the output ends first (`… | head`), end without a message."""
+        try:
+            self.run_checked(ctx)
+        except BrokenPipeError:  # click would end with code 1
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(CLOSED_PIPE)
+
+    def run_checked(self, ctx: click.Context) -> None:
         """Check the machine, run the command and print its result."""
         from flows.machine import check_machine
         from flows.workspace import open_workspace
@@ -102,9 +110,6 @@ def _exit_for(error: BaseException) -> None:
         sys.exit(130)
     if not isinstance(error, Exception):
         raise error
-    if isinstance(error, BrokenPipeError):  # such as `counterfoil show … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(CLOSED_PIPE)
     from flows.cli.errors import machine_error
 
     if (refused := machine_error(error)) is None:

@@ -23,6 +23,11 @@ HINTS = {
 }
 UNEXPLAINED = re.compile(r"without (setting an )?exception")
 """Message of CPython if memory ran out before it could create the exception."""
+DATABASE_ERRORS = re.compile(
+    r"database or disk is full|unable to open database file|attempt to write a readonly database"
+    r"|disk I/O error"
+)
+"""Messages of SQLite if the machine refused."""
 AND_THEN = "then run the same command again to resume"
 
 
@@ -35,6 +40,11 @@ def machine_error(error: BaseException) -> MachineError | None:
             return MachineError(
                 f"Python failed ({cause}), probably because memory ran out",
                 hint=f"{HINTS[errno.ENOMEM]}, {AND_THEN}",
+            )
+        if DATABASE_ERRORS.search(str(cause)):
+            return MachineError(
+                f"the answer cache failed: {DATABASE_ERRORS.search(str(cause))[0]}",  # type: ignore[index]
+                hint=f"free space on that disk and check the permissions, {AND_THEN}",
             )
         if isinstance(cause, OSError) and cause.errno in HINTS:
             return MachineError(

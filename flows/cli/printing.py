@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import sys
 import types
@@ -30,7 +32,16 @@ from schemas.options import RecipeOptions
 from schemas.recipe import Recipe
 from tasks.run.progress import show_on
 
-OUT = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+class PipeConsole(Console):
+    """A console that reports a closed pipe like other output does."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise `BrokenPipeError`. Rich itself would end the program with exit code 1."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+OUT = PipeConsole(highlight=False, soft_wrap=not sys.stdout.isatty())
 """Wraps at words on a terminal, but not in a file or pipe."""
 ERR = Console(stderr=True, highlight=False)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

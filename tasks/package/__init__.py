@@ -30,6 +30,7 @@ from tasks.package.card import write_card, write_changelog
 from tasks.package.harness import harness_files
 from tasks.release import (
     MANIFEST,
+    MANIFEST_HASH,
     QUESTION_CONFIGS,
     Contents,
     ReleaseRef,
@@ -45,6 +46,7 @@ from tasks.release import (
 from tasks.release.fitness import count_drop_reasons
 from tasks.report import report_data, write_report
 from tasks.run.store import RunContext, TableRef, rename_directory, sync_tree
+from tasks.text.printable import strip_controls
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,9 @@ def write_pages(
     pages |= {f"evals/{name}": text for name, text in harness.items()}
     for name, text in pages.items():
         (root / name).parent.mkdir(exist_ok=True)
-        (root / name).write_text(text, encoding="utf-8", newline="\n")
+        # Texts of a recipe may hold any character.
+        shown = strip_controls(text) if name.endswith(".md") else text
+        (root / name).write_text(shown, encoding="utf-8", newline="\n")
     write_report(root / "report.html", report_data(manifest, contents), data_dir)
 
 
@@ -261,6 +265,7 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
     }
     complete = manifest.model_copy(update={"files": files})
     (root / MANIFEST).write_bytes(complete.model_dump_json(indent=1).encode() + b"\n")
+    (root / MANIFEST_HASH).write_text(f"{file_hash(root / MANIFEST)}  {MANIFEST}\n", encoding="ascii")
 
 
 def give_name(temporary: Path, home: Path) -> Path:

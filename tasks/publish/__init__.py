@@ -27,7 +27,7 @@ from tasks.publish.hub import (
     check_repo_name,
     with_retries,
 )
-from tasks.release import MANIFEST, is_version, parse_manifest, parse_version, read_manifest
+from tasks.release import MANIFEST, MANIFEST_HASH, is_version, parse_manifest, parse_version, read_manifest
 from tasks.release.references import HubRef
 from tasks.run.progress import track
 
@@ -57,7 +57,9 @@ class ReleaseUpload:
     @property
     def files(self) -> dict[str, Path]:
         """Local files by path in the repository."""
-        return {name: self.path / name for name in (*sorted(self.manifest.files), MANIFEST)}
+        names = [*sorted(self.manifest.files), MANIFEST]
+        names += [MANIFEST_HASH] if (self.path / MANIFEST_HASH).is_file() else []
+        return {name: self.path / name for name in names}
 
 
 class Published(Row):
@@ -168,7 +170,7 @@ def commit_upload(upload: ReleaseUpload, repo: str, hub: Hub, parent: str, *, pr
 def add_tag(upload: ReleaseUpload, repo: str, hub: Hub, commit: str) -> Published:
     """Tag the commit. If the tag was created at the same time, verify it instead."""
     try:
-        hub.tag(repo, upload.tag, commit)
+        hub.tag(repo, upload.tag, commit, f"sha256 of {MANIFEST}: {upload.manifest_sha256}")
     except ConflictError:
         return confirm_tag(upload, repo, hub, hub.read_state(repo))
     return _published(upload, repo, commit, upload.tag, tag_url(hub, repo, upload.tag), new=True)

@@ -19,7 +19,7 @@ from tasks.checks.release_files import check_listed_files, open_release_files
 from tasks.files.bounded import read_schema
 from tasks.files.yaml import load_yaml
 from tasks.publish.hub import Hub, with_retries
-from tasks.release import CONFIGS, config_file, read_manifest
+from tasks.release import CONFIGS, config_file, describe_hash_difference, read_manifest
 from tasks.release.references import HubRef, commit_file, find_fetched_release, parse_reference
 from tasks.run.paths import inside
 from tasks.run.store import rename_directory, write_bytes
@@ -41,6 +41,8 @@ def find_differences(path: Path) -> list[str]:
     """Return one line per difference in files, row counts, the canary, and the columns of the card."""
     problems = [p for p in open_release_files(path).problems if p.table == "files"]
     lines = {f"{printable(row)}: {printable(p.message)}" for p in problems for row in p.rows}
+    if difference := describe_hash_difference(path):
+        lines.add(difference)
     is_card_changed = any(CARD in p.rows for p in problems)
     return sorted(lines if is_card_changed else lines | set(compare_columns_with_card(path)))
 

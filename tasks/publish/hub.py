@@ -380,15 +380,17 @@ class Hub:
         )
         return NewCommit(commit.oid, commit.pr_url or str(commit.commit_url))
 
-    def tag(self, repo: str, tag: str, commit: str) -> None:
-        """Tag a commit.
+    def tag(self, repo: str, tag: str, commit: str, message: str | None = None) -> None:
+        """Tag a commit, with a message.
 
         Raises:
             ConflictError: If the tag exists.
         """
         self._call(
             f"the tag {tag} of {repo}",
-            lambda: self._api.create_tag(repo, tag=tag, revision=commit, repo_type="dataset"),
+            lambda: self._api.create_tag(
+                repo, tag=tag, tag_message=message, revision=commit, repo_type="dataset"
+            ),
         )
 
     def download(self, repo: str, commit: str, to: Path) -> None:

@@ -54,6 +54,8 @@ QUESTION_CONFIGS = (QUESTIONS.name, HARD_NEGATIVES.name, CONTROLS.name)
 """Configs with question rows. Their rows have the canary."""
 
 MANIFEST = "manifest.json"
+MANIFEST_HASH = "manifest.sha256"
+"""File with the hash of the manifest, as `sha256sum --check` reads it. Older releases have none."""
 MAX_MANIFEST_BYTES = 64 << 20
 MACHINE_ERRORS = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EIO}
@@ -188,6 +190,18 @@ def is_machine_error(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or getattr(error, "errno", None) in MACHINE_ERRORS
 
 
+def describe_hash_difference(path: Path) -> str | None:
+    """Return the difference between the manifest and its hash file, or `None` without one."""
+    place, manifest = path / MANIFEST_HASH, path / MANIFEST
+    if not place.is_file() or place.is_symlink() or not manifest.is_file() or manifest.is_symlink():
+        return None
+    with place.open("rb") as stream:
+        words = stream.read(200).split()
+    if words == [file_hash(manifest).encode(), MANIFEST.encode()]:
+        return None
+    return f"{MANIFEST}: it is not the manifest whose hash is in {MANIFEST_HASH}"
+
+
 class FileDifferences(NamedTuple):
     """Relative paths of files that differ from the manifest."""
 
@@ -215,7 +229,7 @@ def compare_files(path: Path, manifest: Manifest) -> FileDifferences:
             missing.append(name)
         elif file_hash(path / name) != sha256:
             changed.append(name)
-    listed = {*manifest.files, MANIFEST}
+    listed = {*manifest.files, MANIFEST, MANIFEST_HASH}
     unlisted = [name for name in sorted(files) if name not in listed and not _is_ignored(name)]
     visible = [name for name in sorted(linked) if name in listed or not _is_ignored(name)]
     return FileDifferences(missing, changed, unlisted, visible)

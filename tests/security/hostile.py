@@ -31,6 +31,7 @@ def change_manifest(release: Path, change: Callable[[Json], Any]) -> Path:
             if os.path.isfile(release / name):  # never an error, also for names that no disk can have
                 manifest["files"][name] = file_hash(release / name)
     place.write_text(json.dumps(manifest, ensure_ascii=False), encoding="utf-8")
+    (release / "manifest.sha256").write_text(f"{file_hash(place)}  manifest.json\n")
     return release
 
 

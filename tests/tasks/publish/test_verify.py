@@ -45,6 +45,7 @@ def sign_again(path: Path) -> None:
     manifest = Manifest.model_validate_json(place.read_bytes())
     files = {name: file_hash(path / name) for name in manifest.files}
     place.write_text(manifest.model_copy(update={"files": files}).model_dump_json())
+    (path / "manifest.sha256").write_text(f"{file_hash(place)}  manifest.json\n")
 
 
 def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
@@ -72,6 +73,16 @@ def test_every_file_that_differs_has_one_line(copy: Path) -> None:
     with pytest.raises(PublishError) as refused:
         raise_if_different(found)
     assert refused.value.exit_code == 6
+
+
+def test_manifest_is_protected_by_its_hash(copy: Path) -> None:
+    place = copy / "manifest.json"
+    assert (copy / "manifest.sha256").read_text() == f"{file_hash(place)}  manifest.json\n"
+    place.write_bytes(place.read_bytes() + b" ")
+    expected = "manifest.json: it is not the manifest whose hash is in manifest.sha256"
+    assert verify(str(copy)).differences == (expected,)
+    (copy / "manifest.sha256").unlink()  # releases of earlier versions have none
+    assert verify(str(copy)).verified
 
 
 def test_row_that_went_is_noticed_under_a_manifest_that_was_signed_again(copy: Path) -> None:
