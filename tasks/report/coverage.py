@@ -172,7 +172,8 @@ class MeasurementCoverage:
 def describe_coverage(coverage: Mapping[str, Any]) -> list[str]:
     """Return the field `coverage` of `show --json` as lines: effects without a value come first."""
     lines = [
-        f"not measured: {u['effects']:,} effects of {u['family']} in {u['language']}, {u['model']}: "
+        f"not measured: {u['family']} in {u['language']}, {u['model']}, "
+        f"{u['effects']:,} effect{'s' if u['effects'] != 1 else ''}: "
         f"{u['reason']}"
         for u in coverage["not_measured"]
     ]
