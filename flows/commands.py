@@ -111,6 +111,12 @@ _ALL = (
         run="flows.model_reports:run_models",
         check="flows.model_reports:require_usable",
     ),
+    Command(
+        "prune",
+        "Remove old runs, downloaded releases and an unused answer cache.",
+        "print_figures",
+        run="flows.prune:run_prune",
+    ),
     Command("recipe", "Show the recipe schema.", run="flows.cli.printing:print_recipe"),
     Command(
         "publish",

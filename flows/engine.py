@@ -31,6 +31,7 @@ import tasks.relabel
 import tasks.respond
 import tasks.review
 from flows.lazy_flow import TAG
+from flows.releases_server import report_url
 from schemas.answers import EFFECTS
 from schemas.labels import StageCounts
 from schemas.release import RefreshDecision
@@ -226,8 +227,7 @@ def show_effects(effects: TableRef, release: Path) -> None:
     _artifacts().create_table_artifact(key=f"{TAG}-effects", table=rows, description=f"Effects{more}")
     _artifacts().create_markdown_artifact(
         key=f"{TAG}-release",
-        markdown=f"Release `{release.name}` of `{release.parent.name}`: "
-        f"[report]({(release / 'report.html').resolve().as_uri()})",
+        markdown=f"Release `{release.name}` of `{release.parent.name}`: [report]({report_url(release)})",
     )
 
 

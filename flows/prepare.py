@@ -9,6 +9,7 @@ from pathlib import Path
 from flows.workspace import Workspace, open_workspace, read_recipe
 from schemas.errors import InputError
 from schemas.gate import Passport
+from schemas.places import explain_remote
 from schemas.recipe import Recipe
 from tasks.audit.passports import collect_passports
 from tasks.estimate import BuildEstimate, estimate, refuse_over_budget
@@ -92,6 +93,8 @@ def check_files(recipe: Recipe) -> None:
             for file in family.files
         ),
     ]:
+        if reason := explain_remote(path):
+            raise InputError(reason, place=place)
         if not input_path(path).exists():
             raise InputError(
                 f"there is no {path}", place=place, hint="paths are relative to the working directory"

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -80,10 +81,28 @@ def _watch(read: int, stopped: StopSignals) -> None:
         if again:
             _end_now(stopped.exit_code)
         again = True
+        _interrupt_workers()
         timer = threading.Timer(GRACE_S, _end_now, [stopped.exit_code])
         timer.daemon = True
         timer.start()
     os.close(read)
+
+
+def _interrupt_workers() -> None:
+    """Raise `KeyboardInterrupt` in the threads that run a stage, which close their answer caches then."""
+    main = threading.main_thread().ident
+    for ident, frame in sys._current_frames().items():
+        if ident != main and _is_in_stage(frame):
+            interrupt = ctypes.py_object(KeyboardInterrupt)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), interrupt)
+
+
+def _is_in_stage(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).startswith("tasks."):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _end_now(code: int) -> None:

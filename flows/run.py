@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.lazy_flow import TAG, subject
 from flows.options import flow_parameters
 from flows.outputs import Outputs, existing, protect
 from flows.workspace import has_prefect_server, open_workspace, quiet_prefect, read_recipe
@@ -67,8 +68,7 @@ def run_deduplicate(options: DeduplicateOptions) -> dict[str, Any]:
     with task_runner(options.runner, open_workspace()) as runner:
         from flows.deduplicate import deduplicate
 
-        result: dict[str, Any] = deduplicate.with_options(task_runner=runner)(**flow_parameters(options))
-        return result
+        return dict(_on_prefect(deduplicate, options, runner))
 
 
 def run_evaluate(options: EvaluateOptions) -> dict[str, Any]:
@@ -110,7 +110,15 @@ def _run_flow(flow: Any, options: Options, *, runner: str = "threads", prefect: 
     from flows.server import task_runner
 
     with task_runner(runner, open_workspace()) as chosen:
-        return flow.with_options(task_runner=chosen)(**flow_parameters(options))
+        return _on_prefect(flow, options, chosen)
+
+
+def _on_prefect(flow: Any, options: Options, runner: Any) -> Any:
+    from prefect import tags
+
+    parameters = flow_parameters(options)
+    with tags(TAG, subject(parameters)):
+        return flow.prefect().with_options(task_runner=runner)(**parameters)
 
 
 def run_measure(options: MeasureOptions) -> dict[str, Any]:

@@ -16,12 +16,16 @@ from contextlib import contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+from flows.lazy_flow import subject
 from flows.processes import end_with_parent
-from flows.workspace import PROJECT, Workspace, has_prefect_server, quiet_prefect
+from flows.releases_server import serve_releases
+from flows.workspace import PROJECT, Workspace, configured_server, quiet_prefect
 from schemas.errors import InputError
+from tasks.files.vocabulary import is_checkout, shipped_data
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
@@ -56,7 +60,9 @@ def task_runner(name: str, workspace: Workspace) -> Iterator[Any]:
         )
     make = {"threads": _threads, "dask": _dask, "ray": _ray}[name]
     quiet_prefect(workspace)
-    with nullcontext() if has_prefect_server() else _server(workspace):
+    if address := configured_server():
+        check_reachable(address)
+    with nullcontext() if address else _server(workspace):
         yield make()
 
 
@@ -103,14 +109,19 @@ def _cores() -> int:
 # Deployments: run those of prefect.yaml on this computer until stopped.
 
 
-DEPLOYMENTS = PROJECT / "prefect.yaml"
+DEPLOYMENTS = PROJECT / ("prefect.yaml" if is_checkout() else "counterfoil/prefect.yaml")
+"""In a checkout, or in the installed package."""
 
 
 START_S = 180.0
 """Seconds to wait for a Prefect server to start."""
 
 
-END_S = 2.0
+REACH_S = 10.0
+"""Seconds in which a configured Prefect server must answer."""
+
+
+END_S = 1.0
 """Seconds in which a Prefect server may end by itself."""
 
 
@@ -129,42 +140,71 @@ def serve(
         only: Names of deployments. The default is all.
         parameters: By deployment, parameters that replace those of prefect.yaml.
     """
-    with prefect_server(workspace, port):
+    check_names(DEPLOYMENTS, (*only, *parameters))
+    with prefect_server(workspace, port), serve_releases(workspace.releases):
         from prefect import serve as serve_deployments
 
-        chosen = read_deployments(DEPLOYMENTS, only, parameters)
+        chosen = read_deployments(DEPLOYMENTS, only, parameters, workspace)
         serve_deployments(*chosen, limit=limit, print_starting_message=False)
 
 
-def read_deployments(path: Path, only: Sequence[str], parameters: dict[str, Any]) -> list[RunnerDeployment]:
-    """Return the deployments of prefect.yaml for this process.
+def check_names(path: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the entries of prefect.yaml by name.
 
     Raises:
         InputError: If a name is unknown.
     """
     import yaml
-    from prefect.flows import load_flow_from_entrypoint
 
     entries = {e["name"]: e for e in yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"]}
-    if unknown := [name for name in (*only, *parameters) if name not in entries]:
+    if unknown := [name for name in names if name not in entries]:
         raise InputError(
             f"there is no deployment {unknown[0]!r}",
             place=str(path),
             hint=f"the deployments are {', '.join(entries)}",
         )
-    made: list[Any] = [
-        load_flow_from_entrypoint(entry["entrypoint"]).to_deployment(
-            name=name,
-            description=entry["description"],
-            tags=entry["tags"],
-            parameters=entry["parameters"] | parameters.get(name, {}),
-            concurrency_limit=_limit_of(entry),
-            cron=_cron_of(entry),
+    return entries
+
+
+def read_deployments(
+    path: Path, only: Sequence[str], parameters: dict[str, Any], workspace: Workspace
+) -> list[RunnerDeployment]:
+    """Return the deployments of prefect.yaml for this process.
+
+    Raises:
+        InputError: If a name is unknown.
+    """
+    from prefect.deployments.runner import RunnerDeployment
+
+    entries = check_names(path, (*only, *parameters))
+    made: list[Any] = []
+    for name, entry in entries.items():
+        if only and name not in only:
+            continue
+        defaults = {key: place_of(value, workspace) for key, value in entry["parameters"].items()}
+        values = defaults | parameters.get(name, {})
+        made.append(
+            RunnerDeployment.from_entrypoint(
+                # A module path, so that runs start in any folder.
+                entry["entrypoint"].replace("/", ".").replace(".py:", "."),
+                name=name,
+                description=entry["description"],
+                tags=[*entry["tags"], subject(values)],
+                parameters=values,
+                concurrency_limit=_limit_of(entry),
+                cron=_cron_of(entry),
+            )
         )
-        for name, entry in entries.items()
-        if not only or name in only
-    ]
     return made
+
+
+def place_of(value: Any, workspace: Workspace) -> Any:
+    """Return an absolute path for a default that begins with `data/`: of the user, or shipped."""
+    if not (isinstance(value, str) and value.startswith("data/")):
+        return value
+    inside = value.removeprefix("data/")
+    shipped = shipped_data() / inside
+    return str(shipped if shipped.exists() else workspace.home / inside)
 
 
 def _limit_of(entry: dict[str, Any]) -> Any:
@@ -183,6 +223,7 @@ def _cron_of(entry: dict[str, Any]) -> list[str] | None:
 def prefect_server(workspace: Workspace, port: int) -> Iterator[str]:
     """Yield the address of `PREFECT_API_URL`, or of a server that runs as long as the block."""
     if address := os.environ.get("PREFECT_API_URL"):
+        check_reachable(address)
         yield address
         return
     home = workspace.home / "prefect"
@@ -243,8 +284,30 @@ def _wait_until_it_answers(address: str, process: subprocess.Popen[bytes], log: 
                 return
         except (URLError, OSError):
             time.sleep(0.5)
+    if b"Can't locate revision" in log.read_bytes()[-20_000:]:
+        raise InputError(
+            "a newer version of Prefect has written its database",
+            place=str(log.parent / "prefect.db"),
+            hint="update Prefect, or move that file away: it holds only the pages of earlier runs",
+        )
     raise InputError(
         "the Prefect server did not start",
         place=str(log),
         hint="check whether another program uses the --port",
     )
+
+
+def check_reachable(address: str) -> None:
+    """Raise `InputError` if no Prefect server answers at an address. Any HTTP status is an answer."""
+    try:
+        with urlopen(f"{address.rstrip('/')}/health", timeout=REACH_S):  # noqa: S310 - checked by Prefect, too
+            return
+    except HTTPError:
+        return
+    except (OSError, ValueError) as error:
+        host = urlsplit(address)
+        raise InputError(
+            f"no Prefect server answers: {getattr(error, 'reason', error)}",
+            place=f"{host.scheme}://{host.hostname}{f':{host.port}' if host.port else ''}{host.path}",
+            hint="start that server, or unset PREFECT_API_URL (or the profile) to run without Prefect",
+        ) from None

@@ -11,6 +11,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.errors import InputError
+from schemas.places import explain_remote
 from schemas.recipe import Recipe
 from tasks.files.vocabulary import is_checkout, shipped_data, vocabulary_dir
 from tasks.files.yaml import read_yaml
@@ -68,7 +70,13 @@ class Workspace:
 
 
 def open_workspace() -> Workspace:
-    """Return the workspace of this process."""
+    """Return the workspace of this process.
+
+    Raises:
+        InputError: If `COUNTERFOIL_HOME` is an address of object storage.
+    """
+    if reason := explain_remote(os.environ.get("COUNTERFOIL_HOME", "")):
+        raise InputError(f"COUNTERFOIL_HOME: {reason}")
     home = os.environ.get("COUNTERFOIL_HOME") or (PROJECT if is_checkout() else Path.cwd()) / "data"
     return Workspace(vocabulary_dir(), Path(home).resolve())
 
@@ -121,12 +129,18 @@ def quiet_prefect(workspace: Workspace) -> None:
 
 def has_prefect_server() -> bool:
     """Return whether the user has configured a Prefect server, by `PREFECT_API_URL` or a profile."""
-    if os.environ.get("PREFECT_API_URL"):
-        return True
+    return configured_server() is not None
+
+
+def configured_server() -> str | None:
+    """Return the address of the Prefect server that the user has configured, or None."""
+    if address := os.environ.get("PREFECT_API_URL"):
+        return address
     try:
         home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")
         profiles = tomllib.loads((home / "profiles.toml").read_text(encoding="utf-8"))
     except (OSError, RuntimeError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        return False
+        return None
     active = os.environ.get("PREFECT_PROFILE") or profiles.get("active", "")
-    return "PREFECT_API_URL" in profiles.get("profiles", {}).get(active, {})
+    address = profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
+    return str(address) if address else None

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from schemas.places import explain_remote
 from schemas.recipe import (
     Budget,
     Comparison,
@@ -99,9 +100,13 @@ class Options(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _list_of_one(cls, value: Any, info: Any) -> Any:
-        """Accept one value for an option that takes several."""
+        """Accept one value for an option that takes several. Refuse addresses of object storage."""
         annotation = cls.model_fields[info.field_name].annotation
         several = getattr(annotation, "__origin__", None) is tuple
+        if "Path" in str(annotation):
+            for place in value if isinstance(value, (list, tuple)) else [value]:
+                if reason := explain_remote(place):
+                    raise ValueError(reason)
         return (value,) if several and isinstance(value, (str, Path)) else value
 
 
@@ -368,6 +373,14 @@ class VerifyOptions(Options):
     """Options of `verify`."""
 
     release: Annotated[str, Argument(RELEASE)] = Field(description="directory, or published release")
+
+    @field_validator("release")
+    @classmethod
+    def _is_local(cls, value: str) -> str:
+        if reason := explain_remote(value):
+            raise ValueError(reason)
+        return value
+
     token_block: str | None = Field(
         default=None, description="Prefect Secret block with the Hub token; default: HF_TOKEN"
     )
@@ -536,3 +549,17 @@ class AuditJudgeOptions(Options):
         default=None, ge=0, alias="budget", description="limit in dollars; default: the recipe's, otherwise 0"
     )
     free: tuple[NamedModel, ...] = like(Budget, "free")
+
+
+class PruneOptions(Options):
+    """Options of `prune`."""
+
+    keep: int | None = Field(
+        default=None, ge=0, description="keep the newest N runs and the newest N downloaded releases"
+    )
+    older_than: str | None = Field(
+        default=None,
+        pattern=r"^\d{1,5}[dhw]$",
+        description="remove only what nothing was written to for this time, such as 30d, 12h or 8w",
+    )
+    dry_run: bool = Field(default=False, description="only list what would be removed")

@@ -98,7 +98,7 @@ def test_every_option_is_described(command: str) -> None:
 @pytest.mark.parametrize("command", FLOWS)
 def test_form_has_every_option_with_its_default_and_description(command: str) -> None:
     flow = getattr(import_module(FLOWS[command]), command)
-    form = flow.parameters
+    form = flow.prefect().parameters
     fields = fields_of(command)
     assert list(form.properties) == [n for n, field in fields.items() if not has_mark(field, NotInForms)]
     for name, shown in form.properties.items():
