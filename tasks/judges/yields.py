@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from schemas.errors import ModelError
 from tasks.models.structured import Abstention, Parsed
@@ -37,10 +38,12 @@ class Yield:
             self.reasons[reason] += 1
             self.first.setdefault(reason, detail)
 
-    def add_answer(self, answer: Parsed[object] | Abstention) -> None:
+    def add_answer(self, answer: Parsed[Any] | Abstention) -> None:
         """Count the answer to a structured question."""
-        is_usable = isinstance(answer, Parsed)
-        self.add(None if is_usable else answer.reason, "" if is_usable else answer.detail)
+        if isinstance(answer, Abstention):
+            self.add(answer.reason, answer.detail)
+        else:
+            self.add(None)
 
     def describe(self) -> str:
         """Return the number of abstentions and their reasons, most frequent first."""
