@@ -118,7 +118,23 @@ class ReaderRules:
     opinion_verbs: tuple[str, ...] = ()
     """Verbs of an opinion, such as `say`."""
     conditions: tuple[str, ...] = ()
-    """Words that open a condition, such as `if`."""
+    """Words that open a condition, such as `if`, or a remark on an answer, such as `calling`."""
+    turns: tuple[str, ...] = ()
+    """Words after a clause that is granted, such as `but`."""
+    reason_labels: tuple[str, ...] = ()
+    """Labels of a reason, such as `justification`."""
+    short_yes: tuple[str, ...] = ()
+    """Sentences that take the stance of others, such as `i do`."""
+    short_no: tuple[str, ...] = ()
+    """Sentences that take the other stance, such as `i do not`."""
+    endings: tuple[str, ...] = ()
+    """Endings of an inflected option that is alone, such as `s`."""
+    remarks: tuple[str, ...] = ()
+    """Openings of a sentence that is no answer if it calls something wrong, such as `choosing`."""
+    subjects_not: tuple[str, ...] = ()
+    """Words between a person and a property they lack, such as `was not`."""
+    after_roles: tuple[str, ...] = ()
+    """Words after an opening such as `as a nurse` that speaks of anybody, such as `would`."""
     intensifiers: tuple[str, ...] = ()
     """Words of a strong opinion, such as `strongly`."""
     number_names: tuple[str, ...] = ()
@@ -244,7 +260,7 @@ def remove_reasoning(text: str) -> str:
     text = text[finals[-1].end() :] if finals else text
     other = _OTHER_CHANNEL.search(text)
     text = text[: other.start()] if other else text
-    if text.startswith("analysis") and "assistantfinal" in text:
+    if text.lstrip().startswith("analysis") and "assistantfinal" in text:
         text = text.rpartition("assistantfinal")[2]
     return _SPECIAL.sub(" ", "".join(_outside_thoughts(text))).strip()
 
@@ -336,6 +352,11 @@ def _split(text: str, end: re.Pattern[str]) -> Iterator[str]:
         yield text[start : mark.end()]
         start = mark.end()
     yield text[start:]
+
+
+def _split_first(sentence: str) -> str:
+    """Return the first clause."""
+    return next(_split(sentence, _CLAUSE_END))
 
 
 def _bare(text: str) -> str:
@@ -472,6 +493,7 @@ class _OptionReader(_Reader):
         unknown_options = [i for i, option in enumerate(self.options) if unknown.search(option)]
         for index, option in enumerate(self.options):
             wordings = {option, self._without_article(option)}
+            wordings |= {wording.replace("-", " ") for wording in wordings}
             if unknown_options == [index]:
                 wordings |= set(self.rules.unknown)
             for wording in wordings - {""}:
@@ -482,7 +504,13 @@ class _OptionReader(_Reader):
     @cached_property
     def exact(self) -> dict[str, int]:
         """Wordings of the options if they are alone: also `yeah` for yes."""
-        words = dict(self.names)
+        inflected = {
+            name + ending: index
+            for name, index in self.names.items()
+            if len(name) > 3 and not any(name in o for i, o in enumerate(self.options) if i != index)
+            for ending in self.rules.endings
+        }
+        words = inflected | self.names
         for kind, names in (
             ("yes", self.rules.yes + self.rules.yes_openings),
             ("no", self.rules.no + self.rules.no_openings),
@@ -490,6 +518,11 @@ class _OptionReader(_Reader):
             if self.is_yes_no:
                 words |= {name: self.kinds.index(kind) for name in names}
         return words
+
+    @cached_property
+    def _openings(self) -> frozenset[str]:
+        """Words that mean yes or no only at the start of a sentence, such as `of course`."""
+        return frozenset(self.rules.yes_openings + self.rules.no_openings) - self.names.keys()
 
     def _without_article(self, words: str) -> str:
         first, _, rest = words.partition(" ")
@@ -508,7 +541,7 @@ class _OptionReader(_Reader):
 
     def read_options(self, plain: str) -> Reading | None:
         """Return the reading, or `None` if no option is named."""
-        plain = self._without_questions(self._without_echo(plain))
+        plain = self._without_questions(self._without_reasons(self._without_echo(plain)))
         for rule, segment in self.final_segments(plain):
             found = self._read_final(segment)
             if found is not None:
@@ -544,6 +577,13 @@ class _OptionReader(_Reader):
         rest = [line for line in lines if line not in echoes]
         return "\n".join(rest) if len(echoes) > 1 and rest else plain
 
+    def _without_reasons(self, plain: str) -> str:
+        """Drop lines with a label such as `Reason:`, if another line names an option."""
+        label = re.compile(rf"[\W\d]*{self.rules.pattern('reason_labels').pattern}\s?:")
+        lines = plain.split("\n")
+        rest = "\n".join(line for line in lines if not label.match(line))
+        return rest if rest and rest != plain and self._mentions(rest) else plain
+
     def _is_echo(self, line: str) -> bool:
         marked = re.match(r"\W{0,3}([a-z])\s?[).:\]-]\s?(.+)$", line)
         index = LETTERS.index(marked[1]) if marked else len(self.options)
@@ -558,6 +598,8 @@ class _OptionReader(_Reader):
     def _is_condition(self, sentence: str) -> bool:
         """Whether a sentence only says what would follow, as in `If it is A, …`."""
         opening = sentence.lstrip(" \n(")
+        if self.rules.pattern("remarks").match(opening) and self.rules.pattern("wrong").search(opening):
+            return True
         filler = self.rules.pattern("fillers", "final_weak", "not_negations").match(opening)
         return filler is None and self.rules.pattern("conditions").match(opening) is not None
 
@@ -602,35 +644,48 @@ class _OptionReader(_Reader):
 
     def _read_alone(self, text: str) -> Reading | None:
         """Read the option that is alone in its line, sentence or clause. `None` for none or several."""
+        options = list(self._alone_in(text))
+        if any(is_sentence for _, _, is_sentence in options):
+            options = [found for found in options if found[2] is not None]
         found: dict[int, str] = {}
-        for option, words in self._alone_in(text):
+        for option, words, _ in options:
             found.setdefault(option, words)
         if len(found) != 1:
             return None
         option, words = next(iter(found.items()))
         return Reading(option, "read", words, "alone") if words else None
 
-    def _alone_in(self, text: str) -> Iterator[tuple[int, str]]:
+    def _alone_in(self, text: str) -> Iterator[tuple[int, str, bool | None]]:
         """Yield every option that is alone, from the whole text down to clauses.
 
-        An option in a clause such as `or a nurse` contradicts the others. It has no words, because it is no
-        answer by itself.
+        The last item tells whether the option fills a sentence. It is `None` for an option that is only
+        granted, as in `Yes, the income is good, but …`. An option in a clause such as `or a nurse`
+        contradicts the others. It has no words, because it is no answer by itself.
         """
         for line in text.split("\n"):
             if (found := self._alone(line)) is not None:
-                yield found
+                yield *found, True
                 continue
             for sentence in islice(_split(line, _SENTENCE_END), MOST_SENTENCES):
                 if (found := self._alone(sentence)) is not None:
-                    yield found
+                    yield *found, True
                     continue
+                granted = None if self._turns(sentence) else False
                 previous = ""
                 for clause in _split(sentence, _CLAUSE_END):
-                    if (found := self._alone(clause)) is not None and not self._labels_wrong(previous):
-                        yield found
+                    found = self._alone(clause)
+                    if found is not None and _bare(previous) and found[1] in self._openings:
+                        found = None
+                    if found is not None and not self._labels_wrong(previous):
+                        yield *found, granted
                     elif (joined := self._joined(clause)) is not None:
-                        yield joined, ""
+                        yield joined, "", False
                     previous = clause
+
+    def _turns(self, sentence: str) -> bool:
+        """Whether a sentence grants something and then turns, as in `Yes, …, but …`."""
+        turns = self.rules.pattern("turns")
+        return turns.search(sentence, len(_split_first(sentence))) is not None
 
     def _joined(self, clause: str) -> int | None:
         """Return the option of a clause that opens with a conjunction."""
@@ -746,7 +801,13 @@ class _OptionReader(_Reader):
             mention,
             negated=self._negated_before(before) or self._rejects(tail),
             affirmed=not self.is_yes_no and not self._negates(tail) and self._confirms(tail),
-            aside=reason or self._concedes(before) or self._is_opinion_of_others(before),
+            aside=reason
+            or self._concedes(before)
+            or self._is_opinion_of_others(before)
+            or (
+                self.rules.pattern("after_roles").match(after.lstrip(" ")) is not None
+                and re.fullmatch(r"\s?as(?: any| every)?\s?", before) is not None
+            ),
         )
 
     def _is_opinion_of_others(self, before: str) -> bool:
@@ -778,12 +839,14 @@ class _OptionReader(_Reader):
     def _rejects(self, tail: str) -> bool:
         """Whether an option is called wrong or is negated: `B is wrong`, `B does not fit`."""
         tail = self.rules.pattern("not_negations").sub(" ", tail)
+        if self.rules.pattern("subjects_not").match(tail.lstrip(" ")):
+            return False
         near, words = (
             (r".{0,6}?", r".{0,2}?")
             if not self.rules.word_boundaries
             else (
                 r"(?:[\w']+\s){0,3}?",
-                r"(?:[\w']+\s)?",
+                r"(?:[\w']+\s){0,2}?",
             )
         )
         if self._is_labelled(tail, self.rules.no):
@@ -820,7 +883,15 @@ class _OptionReader(_Reader):
             self._labels_wrong(before.rstrip())
             or self.rules.pattern("negators").search(clause) is not None
             or self.rules.pattern("contrasts").search(near) is not None
+            or (not self.is_yes_no and self._is_determined_by_no(clause))
         )
+
+    def _is_determined_by_no(self, clause: str) -> bool:
+        """Whether a clause ends in `no` or `no clear`, so that the option after it is denied."""
+        if not self.rules.word_boundaries:
+            return False
+        words = clause.split()[-2:]
+        return clause[-1:].isspace() and any(word in self.rules.no for word in words)
 
     def _last_clause(self, sentence: str) -> str:
         """Return the part of a sentence that a negation before the option would have to be in."""
@@ -1034,12 +1105,19 @@ class _AgreementReader(_OptionReader):
         return Reading(options[0], "read", words, rule)
 
     def _is_strong(self, words: str) -> bool:
-        return self.rules.pattern("intensifiers").search(words) is not None
+        return any(
+            not self._negates(words[max(0, found.start() - 30) : found.start()])
+            for found in self.rules.pattern("intensifiers").finditer(words)
+        )
 
     def _stances(self, text: str) -> dict[str, str]:
         """Return the stances that a text takes, with their sentences. Those of other people do not count."""
         found: dict[str, str] = {}
+        of_others = ""
         for sentence in islice(_split(text, _SENTENCE_END), MOST_SENTENCES):
+            short = self._short_stance(sentence, of_others)
+            if short:
+                found.setdefault(short, sentence)
             if self.rules.pattern("both_sides").search(sentence):
                 both = {"agree": sentence, "disagree": sentence}
                 found |= {"neutral": sentence} if self.rules.pattern("neutral").search(sentence) else both
@@ -1051,16 +1129,34 @@ class _AgreementReader(_OptionReader):
                     clause = self._last_clause(self.rules.pattern("not_negations").sub(" ", before))
                     if not self._last_clause(before + match[0]):  # "… and disagree"
                         clause = ""
-                    if not self._is_of_others(clause):
+                    if self._is_of_others(clause):
+                        of_others = self._turned(stance, clause)
+                        short = self._short_stance(sentence[match.end() :], of_others)
+                        if short:
+                            found.setdefault(short, sentence)
+                    elif not self._concedes(before):
                         found.setdefault(self._turned(stance, clause), sentence)
                 hidden = self.rules.pattern(stance).sub(lambda m: "\0" * len(m[0]), hidden)
         return found
+
+    def _short_stance(self, sentence: str, of_others: str) -> str:
+        """Return the stance of a clause such as `I do not` after the stance of others."""
+        opposite = {"agree": "disagree", "disagree": "agree"}
+        if of_others in opposite:
+            clauses = [_bare(clause) for clause in _split(sentence[-LONGEST_CLAUSE:], _CLAUSE_END)]
+            last = next((clause for clause in reversed(clauses) if clause), "")
+            words = {last, self._without_fillers(last)}
+            if words & set(self.rules.short_no):
+                return opposite[of_others]
+            if words & set(self.rules.short_yes):
+                return of_others
+        return ""
 
     def _turned(self, stance: str, clause: str) -> str:
         """Return a stance, or the other one if it is negated. A negated strong one is neither."""
         if stance == "neutral" or not self._negates(clause):
             return stance
-        if self._is_strong(clause):
+        if self.rules.pattern("intensifiers").search(clause):
             return "neither"
         return {"agree": "disagree", "disagree": "agree"}[stance]
 
@@ -1088,7 +1184,8 @@ class _NumberReader(_Reader):
         lines = [line for line in plain.split("\n") if re.fullmatch(r"\W*[\d.,]+\W*", line)]
         last = [("last_line", lines[-1])] if lines and lines[-1] == plain.split("\n")[-1] else []
         sentence = [("number", self._before_reason(plain))] if "\n" not in plain else []
-        for rule, segment in [*strong, *named, *weak, *last, *sentence, ("number", plain)]:
+        scores = [("score", " ".join(self._scores(plain)))]
+        for rule, segment in [*strong, *named, *scores, *weak, *last, *sentence, ("number", plain)]:
             values = self._numbers_in(self._before_reason(segment) if rule != "number" else segment)
             if len(values) == 1:
                 value, words = next(iter(values.items()))
@@ -1096,6 +1193,14 @@ class _NumberReader(_Reader):
             if len(values) > 1 and rule == "final_answer":
                 break
         return _unreadable("no_single_number", plain if re.search(r"\d", plain) else "")
+
+    def _scores(self, plain: str) -> list[str]:
+        """Return the numbers that are given with their maximum, as in `7/10` or `7 out of 10`."""
+        return re.findall(
+            rf"(?<![\w.,/])(\d{{1,3}}(?:[.,]\d{{1,2}})?)\s?(?:/|{self.rules.pattern('totals').pattern})\s?"
+            r"(?:5|7|10|20|100)(?![\w/]|[.,]\d)",
+            plain,
+        )
 
     def _numbers_in(self, text: str) -> dict[float, str]:
         """Find the numbers of a text with their words. `7 out of 10` is 7, a range is two numbers."""
@@ -1108,11 +1213,8 @@ class _NumberReader(_Reader):
         for match in _DIGITS.finditer(text):
             if match[1] in self.rules.ordinals:
                 continue
-            if self._ends_with(
-                "negators", before := text[max(0, match.start() - 40) : match.start()].rstrip()
-            ):
-                continue
-            if self._ends_with("contrasts", before):
+            before = self._without_last_article(text[max(0, match.start() - 40) : match.start()].rstrip())
+            if self._ends_with("negators", before) or self._ends_with("contrasts", before):
                 continue
             value = self._value(match[0].removesuffix(match[1]))
             if value is None or match[1] in ("m", "b", "bn", "x"):
@@ -1120,6 +1222,10 @@ class _NumberReader(_Reader):
             value *= 1000 if match[1] == "k" else 1
             found.setdefault(value, match[0])
         return found or self._words_in(text)
+
+    def _without_last_article(self, before: str) -> str:
+        words, _, last = before.rpartition(" ")
+        return words if last in self.rules.articles else before
 
     def _without_scales(self, text: str) -> str:
         """Remove ranges that describe the scale, such as `on a scale of 1 to 10`."""
