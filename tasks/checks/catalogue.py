@@ -191,6 +191,7 @@ FILE_CHECKS: dict[str, Check] = {
 DATASET_CHECKS: dict[str, Check] = {
     "cell_missing": Check("warning", "cells are empty"),
     "column_empty": Check("warning", "the column has no values"),
+    "retrieval_row": Check("error", "the row cannot be read as a row of a retrieval set"),
     "value_unexpected": Check("error", "the format does not have this value"),
     "texts_alike": Check("error", "two texts of a row that must differ are the same"),
     "set_incomplete": Check("warning", "sets of matched rows are incomplete"),

@@ -161,7 +161,8 @@ def is_no_answer(span: str) -> bool:
 def unquoted(span: str) -> str:
     """Return a span without the quotes around it."""
     span = span.strip()
-    for left, right in _QUOTES:
+    for pair in _QUOTES:
+        left, right = pair[0], pair[1]
         if len(span) > 2 and span.startswith(left) and span.rstrip(".").endswith(right):
             return span.rstrip(".")[1:-1].strip()
     return span

@@ -234,7 +234,7 @@ class MeteredModel:
             async for answer in ask_structured(self._model, requests, answer_type, parse=untyped):
                 value = answer.value if isinstance(answer, Parsed) else _reason(answer)
                 answers[answer.tag] = cast(Any, value)
-                self.answered.add_answer(answer)
+                self.answered.add_answer(cast(Any, answer))
                 self._add_cost(answer)
                 bar.advance()
         return answers
@@ -467,4 +467,6 @@ def _joined(
         parts[name] = frozenset(ids)
     if reasons and not (parts["better"] | parts["worse"]) and len(parts["unknown"]) == len(question.passages):
         return RowComparison(abstention=sorted(map(str, reasons))[0])
-    return RowComparison(**parts)
+    return RowComparison(
+        parts["better"], parts["worse"], unknown=parts["unknown"], too_long=parts["too_long"]
+    )

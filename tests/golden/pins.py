@@ -282,7 +282,10 @@ def relabel_pins() -> Iterable[tuple[str, Pin]]:
         "example, screened": (example, ("--screen", "bm25:0.5:0.5", "--mode", "remove_row")),
         "recorded grades": (
             Path("in.jsonl"),
-            ("--verdicts", "{folder}/grades.csv", "--truth", "{folder}/qrels", "--too-few", "drop_row"),
+            (
+                *("--verdicts", "{folder}/grades.csv", "--truth", "{folder}/qrels"),
+                *("--too-few", "drop_row", "--allow-abstentions"),
+            ),
         ),
     }
     for name, (input, options) in cases.items():
