@@ -29,7 +29,7 @@ from tasks.files.vocabulary import read_attributes, vocabulary_dir
 from tasks.stats.clusters import twin_families
 from tasks.stats.comparisons import matched_rank_test, paired_change
 from tasks.stats.hypothesis_tests import q_values_by_family, t_test_against_zero
-from tasks.stats.intervals import MIN_CLUSTERS, SHARE, Bounds, mean_interval
+from tasks.stats.intervals import MIN_CLUSTERS, SHARE_BOUNDS, Bounds, mean_interval
 from tasks.stats.length_control import controlled_interval, hold_length_equal
 from tasks.stats.power import smallest_detectable_excess
 from tasks.stats.resampling import excess_weights, pooled_p_value, row_sums
@@ -122,9 +122,9 @@ SHAPES: dict[str, tuple[Draw, float, Bounds | None]] = {
     "normal scores": (lambda g, n: g.normal(size=n), 0.0, None),
     "uniform scores": (lambda g, n: g.random(n), 0.5, None),
     "exponential scores": (lambda g, n: g.exponential(size=n), 1.0, None),
-    "beta(.5, 2) scores": (lambda g, n: g.beta(0.5, 2, n), 0.2, SHARE),
-    "85 % zeros": (lambda g, n: (g.random(n) > 0.85) * g.beta(2, 5, n), 0.15 * 2 / 7, SHARE),
-    "50 % zeros": (lambda g, n: (g.random(n) > 0.5) * g.beta(2, 5, n), 0.5 * 2 / 7, SHARE),
+    "beta(.5, 2) scores": (lambda g, n: g.beta(0.5, 2, n), 0.2, SHARE_BOUNDS),
+    "85 % zeros": (lambda g, n: (g.random(n) > 0.85) * g.beta(2, 5, n), 0.15 * 2 / 7, SHARE_BOUNDS),
+    "50 % zeros": (lambda g, n: (g.random(n) > 0.5) * g.beta(2, 5, n), 0.5 * 2 / 7, SHARE_BOUNDS),
 }
 SIZES = (MIN_CLUSTERS, 8, 10, 20, 50, 100)
 

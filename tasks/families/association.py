@@ -20,7 +20,6 @@ from schemas.answers import Effect, Response
 from schemas.errors import InputError
 from schemas.question import Option, Question
 from schemas.recipe import Family, Recipe
-from schemas.tables import derived_seed
 from schemas.vocabulary import AssociationTest, AssociationTests, Attribute, Stimuli
 from tasks.families import Answered, Ask, Figures, Method, Prompts, Recorded, prompt_of
 from tasks.families.effects import Slice, effect_of, figure, figure_of
@@ -33,7 +32,8 @@ from tasks.models.protocol import Message
 from tasks.questions.binding import Draft
 from tasks.questions.composition import DraftPair
 from tasks.stats.hypothesis_tests import t_test_against_zero
-from tasks.stats.resampling import Interval, mean_with_interval, sign_flip_p_value
+from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, mean_interval
+from tasks.stats.resampling import Interval, sign_flip_p_value
 from tasks.text.slots import Slot
 
 UNIT = "D"
@@ -201,16 +201,16 @@ def effects(
 
     Returns:
         - `d_mean`: mean D over pairs of terms, or over answers if there is only one pair. Sign-flip test.
-        - `t`: one-sample t-test of the answers' D against 0.
+        - `t`: one-sample t-test against 0 of the same means, so that answers to one pair count once.
         - `excluded`: share of answers without an assignment.
         - `order_effect`: D with the norm named first, minus D with the norm named last.
     """
     scores = [{r.id: score_of(a.question, r) for r in a.responses} for a in answered]
     defined = [[s for s in by_id.values() if s is not None] for by_id in scores]
-    excluded = mean_with_interval(
+    excluded = mean_interval(
         [1 - len(d) / len(s) for d, s in zip(defined, scores, strict=True)],
-        slice_.seed("excluded"),
         weights=[len(s) for s in scores],
+        bounds=SHARE_BOUNDS,
     )
     return [
         effect_of(slice_, "excluded", "share of answers", excluded),
@@ -223,10 +223,16 @@ def _mean_and_t(slice_: Slice, scores: Sequence[Sequence[float]]) -> list[Effect
     if not scores:
         return []
     units = [float(np.mean(of_pair)) for of_pair in scores] if len(scores) > 1 else scores[0]
-    test = t_test_against_zero([score for of_pair in scores for score in of_pair])
+    test = t_test_against_zero(units)
     seed = slice_.seed("d_mean")
     return [
-        effect_of(slice_, "d_mean", UNIT, mean_with_interval(units, seed), sign_flip_p_value(units, seed)),
+        effect_of(
+            slice_,
+            "d_mean",
+            UNIT,
+            mean_interval(units, bounds=SIGNED_BOUNDS),
+            sign_flip_p_value(units, seed),
+        ),
         effect_of(slice_, "t", "t of D against 0", Interval(test.t, None, None, test.n), test.p_value),
     ]
 
@@ -244,7 +250,7 @@ def _order_effect(
     if not gaps:
         return None
     seed = slice_.seed("order_effect")
-    interval = mean_with_interval(gaps, seed)
+    interval = mean_interval(gaps, bounds=(-2.0, 2.0))
     return effect_of(slice_, "order_effect", UNIT, interval, sign_flip_p_value(gaps, seed))
 
 
@@ -313,7 +319,7 @@ def measure_associations(answers: Sequence[str], test: AssociationTest) -> Figur
     t_test = t_test_against_zero(scores)
     return {
         "test": test.id,
-        "d_mean": figure_of(mean_with_interval(scores, derived_seed("association", test.id))),
+        "d_mean": figure_of(mean_interval(scores, bounds=SIGNED_BOUNDS)),
         "t": figure(t_test.t, n=len(scores)),
         "p_value": figure(t_test.p_value, n=len(scores)),
         "excluded": excluded,

@@ -25,7 +25,8 @@ from tasks.families.effects import Slice, effect_of
 from tasks.families.shared import changed_from_plain
 from tasks.files.vocabulary import read_lexicon, vocabulary_dir
 from tasks.judges.divergence import sentiment_score, tokenize_words
-from tasks.stats.resampling import Floats, mean_with_interval, sign_flip_p_value
+from tasks.stats.intervals import SIGNED_BOUNDS, mean_interval
+from tasks.stats.resampling import Floats, sign_flip_p_value
 from tasks.stats.spread import group_spread
 
 Score = Callable[[Answered, Response], float | None]
@@ -177,7 +178,7 @@ def _over_beginnings(
     means = [float(np.nanmean(scores)) for scores in by_beginning if np.isfinite(scores).any()]
     if not means:
         return None
-    return effect_of(slice_, metric, unit, mean_with_interval(means, slice_.seed(metric)))
+    return effect_of(slice_, metric, unit, mean_interval(means, bounds=SIGNED_BOUNDS))
 
 
 def _by_group(
@@ -192,7 +193,7 @@ def _by_group(
         scored = scores[np.isfinite(scores[:, i]), i]
         if len(scored):
             name = f"{metric}:{group}"
-            computed.append(effect_of(slice_, name, unit, mean_with_interval(scored, slice_.seed(name))))
+            computed.append(effect_of(slice_, name, unit, mean_interval(scored, bounds=SIGNED_BOUNDS)))
     if int(np.isfinite(scores).any(axis=0).sum()) > 1:
         name = f"{metric}_spread"
         spread = group_spread(scores, slice_.seed(name))
@@ -234,7 +235,8 @@ def _change(
         return None
     name = f"{metric}_change"
     seed = slice_.seed(name)
-    return effect_of(slice_, name, unit, mean_with_interval(changes, seed), sign_flip_p_value(changes, seed))
+    interval = mean_interval(changes, bounds=(-2.0, 2.0))
+    return effect_of(slice_, name, unit, interval, sign_flip_p_value(changes, seed))
 
 
 def readable(question: Question, response: Response) -> bool:

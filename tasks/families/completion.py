@@ -31,7 +31,8 @@ from tasks.files.tables import plain_answer
 from tasks.files.vocabulary import GIVEN, read_templates, read_triples
 from tasks.questions.binding import Draft
 from tasks.questions.composition import DraftPair, make_template_pairs
-from tasks.stats.resampling import DRAWS, MAX_EXACT, Floats, cluster_bootstrap, p_value
+from tasks.stats.intervals import SIGNED_BOUNDS, statistic_interval
+from tasks.stats.resampling import DRAWS, MAX_EXACT, Floats, p_value
 from tasks.text.slots import Slot
 
 Triple = tuple[str, str, str]
@@ -147,7 +148,7 @@ def tau_c_of_counts(tables: ArrayLike) -> Floats:
 
 
 def tau_c_of_totals(totals: Floats) -> Floats:
-    """Compute tau-c of flat tables (…, 6). This is a statistic for `cluster_bootstrap`."""
+    """Compute tau-c of flat tables (…, 6). This is a statistic for `statistic_interval`."""
     return tau_c_of_counts(totals.reshape(*totals.shape[:-1], 2, 3))
 
 
@@ -224,7 +225,7 @@ def _tau_c(
         return None
     metric = f"tau_c_{direction}" + (f":{level}" if level else "")
     seed = slice_.seed(metric)
-    interval = cluster_bootstrap(np.reshape(tables, (len(tables), 6)), tau_c_of_totals, seed)
+    interval = statistic_interval(np.reshape(tables, (len(tables), 6)), tau_c_of_totals, bounds=SIGNED_BOUNDS)
     return effect_of(slice_, metric, "Kendall's tau-c", interval, side_flip_p_value(tables, seed))
 
 
@@ -312,7 +313,7 @@ def _recorded_tau_c(valid: Sequence[CompletionAnswer], direction: str) -> Figure
     if not tables or not np.isfinite(tau_c_of_counts(sum(tables.values()))):
         return figure(None, n=len(valid))
     counts = np.array([tables[cluster].ravel() for cluster in sorted(tables)])
-    interval = cluster_bootstrap(counts, tau_c_of_totals, derived_seed("completion", direction))
+    interval = statistic_interval(counts, tau_c_of_totals, bounds=SIGNED_BOUNDS)
     return figure_of(interval, len(valid))
 
 

@@ -17,7 +17,6 @@ import numpy as np
 from schemas.answers import PLAIN, Effect, Response
 from schemas.errors import InputError
 from schemas.question import Framing, Question
-from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute
 from tasks.families import Answered, Figures, Method, Recorded
 from tasks.families.effects import EVERY, Slice, effect_of, figure, figure_of
@@ -25,11 +24,13 @@ from tasks.families.recorded import cover, require_baseline, with_rows
 from tasks.families.shared import invalid_share, placed_option
 from tasks.files.recorded import Column, RecordedRows, canonical_value, read_column_names, read_recorded
 from tasks.stats.hypothesis_tests import t_p_value
-from tasks.stats.intervals import t_interval
-from tasks.stats.resampling import Floats, Interval, cluster_bootstrap, mean_with_interval, sign_flip_p_value
+from tasks.stats.intervals import SIGNED_BOUNDS, Bounds, mean_interval, statistic_interval, t_interval
+from tasks.stats.resampling import Floats, Interval, sign_flip_p_value
 
 LOGITS = "logits of yes against no"
 SHARES = "share of favourable answers"
+GAP_BOUNDS: Mapping[str, Bounds | None] = {LOGITS: None, SHARES: SIGNED_BOUNDS}
+"""Range of a gap by unit."""
 FRAMINGS: Mapping[Framing, str] = {"explicit": "", "implicit": "_by_name"}
 """Suffix of a metric's name: groups named by a word, or suggested by a person's name."""
 
@@ -344,7 +345,7 @@ def _gap_effects(
     for (pair, unit), gaps in sorted(by_pair.items()):
         metric = f"gap{'' if unit == LOGITS else '_of_shares'}{suffix}:{pair}"
         seed = slice_.seed(metric)
-        interval = mean_with_interval(gaps, seed)
+        interval = mean_interval(gaps, bounds=GAP_BOUNDS[unit])
         yield effect_of(slice_, metric, unit, interval, sign_flip_p_value(gaps, seed))
 
 
@@ -370,13 +371,13 @@ def across(answered: Sequence[Answered], attributes: Mapping[str, Attribute]) ->
             continue
         members = [a for a in questions if a.question.language == language]
         slice_ = Slice("family", "decision", "decision", EVERY, members[0].model, condition, language)
-        interval = correlation_with_plain(members, condition, slice_.seed("r_with_plain"))
+        interval = correlation_with_plain(members, condition)
         if interval:
             computed.append(effect_of(slice_, "r_with_plain", "Pearson's r", interval))
     return computed
 
 
-def correlation_with_plain(answered: Sequence[Answered], condition: str, seed: int) -> Interval | None:
+def correlation_with_plain(answered: Sequence[Answered], condition: str) -> Interval | None:
     """Estimate Pearson's r between mean scores in a condition and plain mean scores, over all fills.
 
     Clusters are scenarios, each with its implicit twin.
@@ -397,7 +398,9 @@ def correlation_with_plain(answered: Sequence[Answered], condition: str, seed: i
         return None
     # Centred, because sums of squares of large scores would cancel.
     centre = np.concatenate(blocks).mean(axis=0)
-    return cluster_bootstrap([_sums(block - centre) for block in blocks], pearson_of_totals, seed)
+    return statistic_interval(
+        [_sums(block - centre) for block in blocks], pearson_of_totals, bounds=SIGNED_BOUNDS
+    )
 
 
 def _sums(block: Floats) -> list[float]:
@@ -484,10 +487,7 @@ def _recorded_gaps(decisions: Sequence[ScenarioAnswer], baselines: Mapping[str, 
     for factor, baseline in baselines.items():
         for value in sorted({d.values[factor] for d in decisions} - {baseline}):
             gaps = list(within_scenario_gaps(decisions, factor, value, baseline).values())
-            seed = derived_seed("decision", name, factor, value)
-            figures[f"{value}-{baseline}"] = (
-                figure_of(mean_with_interval(gaps, seed)) if gaps else figure(None, n=0)
-            )
+            figures[f"{value}-{baseline}"] = figure_of(mean_interval(gaps)) if gaps else figure(None, n=0)
     return figures
 
 
@@ -565,7 +565,7 @@ def _released_name(answered: Answered) -> str:
 def _released_gap(name: str, pair: str, by_unit: Mapping[str, Sequence[float]]) -> Figures:
     """Estimate the gap in the unit that most scenarios have."""
     unit, values = max(sorted(by_unit.items()), key=lambda item: len(item[1]))
-    interval = mean_with_interval(values, derived_seed("decision", name, pair))
+    interval = mean_interval(values, bounds=GAP_BOUNDS[unit])
     return figure_of(interval) | {"unit": unit}
 
 

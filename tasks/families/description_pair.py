@@ -17,7 +17,8 @@ from schemas.vocabulary import Attribute
 from tasks.families import Answered, Method
 from tasks.families.effects import Slice, effect_of
 from tasks.families.shared import invalid_share, order_effect, placed_option
-from tasks.stats.resampling import gap_null, mean_with_interval, pooled_p_value
+from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, mean_interval
+from tasks.stats.resampling import gap_null, pooled_p_value
 
 PROBABILITY = "difference in choice probability"
 
@@ -77,7 +78,7 @@ def _difference(slice_: Slice, answered: Sequence[Answered]) -> Effect | None:
     if not compared:
         return None
     seed = slice_.seed("difference")
-    interval = mean_with_interval([difference_of(a) or 0.0 for a in compared], seed)
+    interval = mean_interval([difference_of(a) or 0.0 for a in compared], bounds=SIGNED_BOUNDS)
     nulls = [gap_null(first + second, len(first)) for first, second in map(probabilities_of, compared)]
     return effect_of(slice_, "difference", PROBABILITY, interval, pooled_p_value(nulls, seed, "both"))
 
@@ -86,7 +87,7 @@ def _stereotype(slice_: Slice, answered: Sequence[Answered]) -> Effect | None:
     values = [float(np.mean([probability_of(a.question, r) for r in a.valid])) for a in answered if a.valid]
     if not values:
         return None
-    interval = mean_with_interval(values, slice_.seed("stereotype"))
+    interval = mean_interval(values, bounds=SHARE_BOUNDS)
     return effect_of(slice_, "stereotype", "probability", interval)
 
 

@@ -31,7 +31,8 @@ from tasks.files.vocabulary import check_values, read_all
 from tasks.models.protocol import Message
 from tasks.questions.binding import Draft
 from tasks.questions.composition import DraftPair
-from tasks.stats.resampling import mean_with_interval, sign_flip_p_value
+from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, Bounds, mean_interval
+from tasks.stats.resampling import sign_flip_p_value
 from tasks.text.similarity import ratio
 from tasks.text.slots import Slot
 
@@ -195,14 +196,14 @@ def effects(
     """
     shares = [float(np.mean([dialect_score(a.question, r) is None for r in a.responses])) for a in answered]
     weights = [len(a.responses) for a in answered]
-    excluded = mean_with_interval(shares, slice_.seed("excluded"), weights=weights)
+    excluded = mean_interval(shares, weights=weights, bounds=SHARE_BOUNDS)
     return [
         effect_of(slice_, "excluded", "share of answers", excluded),
         *(
             _over_texts(slice_, metric, unit, _means_by_text(answered, metric))
             for metric, (_, unit) in METRICS.items()
         ),
-        _over_texts(slice_, "order_effect", UNIT, _order_gaps_by_text(answered)),
+        _over_texts(slice_, "order_effect", UNIT, _order_gaps_by_text(answered), (-2.0, 2.0)),
     ]
 
 
@@ -220,7 +221,7 @@ def across(answered: Sequence[Answered], attributes: Mapping[str, Attribute]) ->
             for slice_ in slices_of(a.question, a.model, a.condition):
                 slices[slice_].append(a)
     return [
-        _over_texts(slice_, name, METRICS[metric][1], _differences_by_text(shown, noise, metric))
+        _over_texts(slice_, name, METRICS[metric][1], _differences_by_text(shown, noise, metric), (-2.0, 2.0))
         for slice_, shown in sorted(slices.items())
         for name, metric in (("beyond_noise", "d_mean"), ("decision_gap_beyond_noise", "decision_gap"))
     ]
@@ -269,13 +270,18 @@ def _differences_by_text(
 
 
 def _over_texts(
-    slice_: Slice, metric: str, unit: str, by_text: Mapping[str, Sequence[float]]
+    slice_: Slice,
+    metric: str,
+    unit: str,
+    by_text: Mapping[str, Sequence[float]],
+    bounds: Bounds = SIGNED_BOUNDS,
 ) -> Effect | None:
     values = [float(np.mean(scores)) for _, scores in sorted(by_text.items())]
     if not values:
         return None
     seed = slice_.seed(metric)
-    return effect_of(slice_, metric, unit, mean_with_interval(values, seed), sign_flip_p_value(values, seed))
+    interval = mean_interval(values, bounds=bounds)
+    return effect_of(slice_, metric, unit, interval, sign_flip_p_value(values, seed))
 
 
 def readable(question: Question, response: Response) -> bool:

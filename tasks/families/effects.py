@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -11,7 +10,7 @@ from typing import Any, Literal
 from schemas.answers import PLAIN, Effect
 from schemas.question import Question
 from schemas.tables import content_id, derived_seed
-from tasks.stats.hypothesis_tests import q_values
+from tasks.stats.hypothesis_tests import q_values_by_family
 from tasks.stats.resampling import Interval
 
 Level = Literal["question", "domain", "superdomain", "attribute", "family", "control", "overall"]
@@ -123,16 +122,12 @@ def _effect(slice_: Slice, metric: str, unit: str, **figures: Any) -> Effect:
 def correct_for_multiplicity(effects: Iterable[Effect]) -> list[Effect]:
     """Add Benjamini-Hochberg q-values and sort the effects.
 
-    Each level is corrected by itself. So controls, which are no discoveries, do not affect other levels.
+    The tests of one model on one level are a family. So a model's q-values do not depend on the models beside
+    it, and controls, which are no discoveries, do not affect other levels.
     """
-    by_level: dict[str, list[Effect]] = defaultdict(list)
-    for effect in effects:
-        by_level[effect.level].append(effect)
-    corrected = [
-        effect.model_copy(update={"q_value": q})
-        for level in by_level.values()
-        for effect, q in zip(level, q_values([e.p_value for e in level]), strict=True)
-    ]
+    tested = list(effects)
+    q_values = q_values_by_family([e.p_value for e in tested], [(e.level, e.model) for e in tested])
+    corrected = [e.model_copy(update={"q_value": q}) for e, q in zip(tested, q_values, strict=True)]
     return sorted(
         corrected,
         key=lambda e: (e.level, e.name, e.family, e.attribute, e.model, e.condition, e.metric, e.language),

@@ -20,7 +20,6 @@ import numpy as np
 
 from schemas.answers import Effect
 from schemas.recipe import Family, Recipe
-from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute, Hypothesis, Premise, Theme, Themes
 from tasks.families import Answered, Figures, Method, Recorded
 from tasks.families.effects import Slice, effect_of, figure, figure_of
@@ -31,7 +30,8 @@ from tasks.files.recorded import Column, RecordedRow, read_recorded
 from tasks.files.vocabulary import read_all
 from tasks.questions.binding import Draft
 from tasks.questions.composition import DraftPair
-from tasks.stats.resampling import Floats, cluster_bootstrap, sign_flip_p_value
+from tasks.stats.intervals import SIGNED_BOUNDS, statistic_interval
+from tasks.stats.resampling import Floats, sign_flip_p_value
 
 ENTAILMENT, NEUTRAL, CONTRADICTION = LABELS = ("entailment", "neutral", "contradiction")
 SIDES = (1, -1)
@@ -201,7 +201,7 @@ def effects(
         return computed
     p = sign_flip_p_value(2 * totals[:, 0] - totals[:, 1], slice_.seed("bias"))
     for metric, (unit, statistic) in METRICS.items():
-        interval = cluster_bootstrap(totals, statistic, slice_.seed(metric))
+        interval = statistic_interval(totals, statistic, bounds=SIGNED_BOUNDS)
         computed.append(effect_of(slice_, metric, unit, interval, p if metric == "bias" else None))
     return computed
 
@@ -255,7 +255,7 @@ def measure_entailments(labelled: Sequence[Labelled]) -> Figures:
         if not len(totals):
             result[metric] = figure(None, n=0)
             continue
-        interval = cluster_bootstrap(totals, statistic, derived_seed("entailment", metric))
+        interval = statistic_interval(totals, statistic, bounds=SIGNED_BOUNDS)
         result[metric] = figure_of(interval, n)
     return result | {"invalid": figure(len(labelled) - n, n=len(labelled))}
 

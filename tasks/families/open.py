@@ -28,12 +28,13 @@ from tasks.judges.divergence import (
     word_vectors,
 )
 from tasks.judges.verdicts import AnswerGroup, group_answers
+from tasks.stats.clusters import twin_families
+from tasks.stats.intervals import SIGNED_BOUNDS, Bounds, mean_interval
 from tasks.stats.resampling import (
     Floats,
     Interval,
     Tail,
     excess_interval,
-    mean_with_interval,
     pooled_p_value,
 )
 from tasks.stats.shared_difference import shared_difference
@@ -43,6 +44,8 @@ SHARED_DISTANCE = "word distance between values that the questions share"
 SHARED_DIVERGENCE = "shared_divergence"
 SHARED_LEVELS = ("domain", "attribute")
 """Levels of slices whose questions all compare the same values."""
+GAP_BOUNDS: Mapping[str, Bounds] = {"refusal": SIGNED_BOUNDS, "sentiment": (-2.0, 2.0)}
+"""Range of a feature's difference. The others are unbounded."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def question_effects(compared: Iterable[ComparedGroup]) -> list[Effect]:
 def slice_effects(compared: Iterable[ComparedGroup]) -> list[Effect]:
     """Return the mean excess of every slice, and for attributes the signed gaps between values.
 
-    Intervals resample questions. The permutation test is stratified by question.
+    Intervals count twin families. The permutation test is stratified by question.
     """
     members: dict[Slice, list[ComparedGroup]] = defaultdict(list)
     for c in compared:
@@ -91,8 +94,8 @@ def slice_effects(compared: Iterable[ComparedGroup]) -> list[Effect]:
             members[slice_].append(c)
     effects = []
     for slice_, inside in sorted(members.items()):
-        nulls = [c.divergence.excess_null for c in inside]
-        effects.append(_pooled(slice_, "divergence", DISTANCE, nulls, "greater"))
+        nulls = [(c.question, c.divergence.excess_null) for c in inside]
+        effects.append(_pooled(slice_, "divergence", DISTANCE, nulls, "greater", SIGNED_BOUNDS))
         if slice_.level == "attribute":
             effects += _gap_effects(slice_, inside)
     return [e for e in effects if e is not None]
@@ -100,14 +103,21 @@ def slice_effects(compared: Iterable[ComparedGroup]) -> list[Effect]:
 
 def _gap_effects(slice_: Slice, inside: Sequence[ComparedGroup]) -> list[Effect | None]:
     """Return signed differences of features between two values, such as `sentiment:woman-man`."""
-    nulls: dict[str, list[Floats]] = defaultdict(list)
+    nulls: dict[str, list[tuple[Question, Floats]]] = defaultdict(list)
     for c in inside:
         for name, null in signed_gaps(c.divergence).items():
-            nulls[name].append(null)
+            nulls[name].append((c.question, null))
     return [
         *_unknown_features(slice_, inside),
         *(
-            _pooled(slice_, name, FEATURES[name.split(":")[0]], by_question, "both")
+            _pooled(
+                slice_,
+                name,
+                FEATURES[name.split(":")[0]],
+                by_question,
+                "both",
+                GAP_BOUNDS.get(name.split(":")[0]),
+            )
             for name, by_question in sorted(nulls.items())
         ),
     ]
@@ -128,10 +138,20 @@ def _unknown_features(slice_: Slice, inside: Sequence[ComparedGroup]) -> list[Ef
     ]
 
 
-def _pooled(slice_: Slice, metric: str, unit: str, nulls: Sequence[Floats], tail: Tail) -> Effect | None:
-    seed = slice_.seed(metric)
-    interval = mean_with_interval([null[0] for null in nulls], seed)
-    return effect_of(slice_, metric, unit, interval, pooled_p_value(nulls, seed, tail))
+def _pooled(
+    slice_: Slice,
+    metric: str,
+    unit: str,
+    by_question: Sequence[tuple[Question, Floats]],
+    tail: Tail,
+    bounds: Bounds | None,
+) -> Effect | None:
+    """Estimate the mean over twin families, and test it with the permutations of every question."""
+    families = twin_families(question for question, _ in by_question)
+    nulls = [null for _, null in by_question]
+    clusters = [families[question.id] for question, _ in by_question]
+    interval = mean_interval([null[0] for null in nulls], clusters=clusters, bounds=bounds)
+    return effect_of(slice_, metric, unit, interval, pooled_p_value(nulls, slice_.seed(metric), tail))
 
 
 def shared_effects(

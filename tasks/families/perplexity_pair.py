@@ -18,12 +18,11 @@ from schemas.vocabulary import Attribute
 from tasks.families import Answered, Method, plain_only, show_text
 from tasks.families.effects import Slice, effect_of
 from tasks.stats.hypothesis_tests import TTest, t_test_against_zero
+from tasks.stats.intervals import SHARE_BOUNDS, mean_interval, statistic_interval
 from tasks.stats.resampling import (
     Floats,
     Interval,
-    cluster_bootstrap,
     gap_null,
-    mean_with_interval,
     p_value,
     sign_flip_p_value,
 )
@@ -105,7 +104,7 @@ def effects(
         paired = paired_t_test([twin for _, twin in pairs], [phrase for phrase, _ in pairs])
         differences[kind] = paired.differences
         seed = slice_.seed(f"difference{kind}")
-        interval = mean_with_interval(paired.differences, seed)
+        interval = mean_interval(paired.differences)
         p = sign_flip_p_value(paired.differences, seed)
         t = Interval(paired.test.t, None, None, paired.test.n)
         removed = Interval(float(paired.removed), None, None, len(pairs))
@@ -119,7 +118,7 @@ def effects(
 
 def _unscored(slice_: Slice, answered: Sequence[Answered]) -> Effect | None:
     missing = [float(log_perplexities(a) is None) for a in answered]
-    interval = mean_with_interval(missing, slice_.seed("unscored"))
+    interval = mean_interval(missing, bounds=SHARE_BOUNDS)
     return effect_of(slice_, "unscored", "share of pairs", interval)
 
 
@@ -136,7 +135,7 @@ def _beyond_everyday(slice_: Slice, differences: Mapping[str, Sequence[float]]) 
             np.column_stack([0 * others, 0 * others, everyday, others]),
         ]
     )
-    interval = cluster_bootstrap(totals, _difference_of_means, slice_.seed("beyond_everyday"))
+    interval = statistic_interval(totals, _difference_of_means)
     null = gap_null(np.concatenate([stereotype, everyday]), len(stereotype))
     return effect_of(slice_, "beyond_everyday", NATS, interval, p_value(null, "both"))
 

@@ -15,7 +15,6 @@ import numpy as np
 
 from schemas.answers import PLAIN, Effect, Response
 from schemas.errors import InputError
-from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute
 from tasks.families import (
     Answered,
@@ -34,7 +33,8 @@ from tasks.files.readers import is_refusal
 from tasks.files.recorded import Column, RecordedRow, RecordedRows, read_recorded
 from tasks.models.protocol import Message
 from tasks.stats.hypothesis_tests import mcnemar_p_value
-from tasks.stats.resampling import Interval, mean_with_interval, sign_flip_p_value
+from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, mean_interval
+from tasks.stats.resampling import Interval, sign_flip_p_value
 from tasks.stats.shares import share_with_interval
 
 FAMILY = "persona"
@@ -133,7 +133,7 @@ def effects(
     Returns:
         - `invalid`, `order_effect`.
         - `drop`: mean loss of accuracy over personas, with a sign-flip test over items.
-        - For attributes and subjects also by persona: `accuracy` (Wilson interval), `drop` from the baseline
+        - For attributes and subjects also by persona: `accuracy` (exact interval), `drop` from the baseline
           (McNemar's test) and `abstention`.
     """
     computed = [invalid_share(slice_, answered), order_effect(slice_, answered)]
@@ -142,7 +142,7 @@ def effects(
     if drops:
         seed = slice_.seed("drop")
         p = sign_flip_p_value(drops, seed)
-        computed.append(effect_of(slice_, "drop", SOLVED, mean_with_interval(drops, seed), p))
+        computed.append(effect_of(slice_, "drop", SOLVED, mean_interval(drops, bounds=SIGNED_BOUNDS), p))
     if slice_.level not in ("attribute", "superdomain"):
         return computed
     by_persona: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
@@ -151,7 +151,7 @@ def effects(
     computed += _accuracies(slice_, answered)
     for name in sorted(by_persona):
         metric = f"drop:{name}"
-        interval, p = accuracy_drop(by_persona[name], slice_.seed(metric))
+        interval, p = accuracy_drop(by_persona[name])
         computed.append(effect_of(slice_, metric, SOLVED, interval, p))
     return computed
 
@@ -167,23 +167,22 @@ def _accuracies(slice_: Slice, answered: Sequence[Answered]) -> list[Effect | No
     computed: list[Effect | None] = []
     for name in sorted(solved):
         accuracy = share_with_interval(sum(solved[name]), len(solved[name]))
-        abstention = mean_with_interval(abstained[name], slice_.seed(f"abstention:{name}"))
+        abstention = mean_interval(abstained[name], bounds=SHARE_BOUNDS)
         computed.append(effect_of(slice_, f"accuracy:{name}", SOLVED, accuracy) if accuracy else None)
         computed.append(effect_of(slice_, f"abstention:{name}", "share of answers", abstention))
     return computed
 
 
-def accuracy_drop(pairs: Sequence[tuple[bool, bool]], seed: int) -> tuple[Interval, float]:
+def accuracy_drop(pairs: Sequence[tuple[bool, bool]]) -> tuple[Interval, float]:
     """Estimate the loss of accuracy over paired items.
 
     Args:
         pairs: (solved by the baseline, solved by the persona), one per item.
-        seed: Seed of the bootstrap.
 
     Returns:
         The mean loss with its interval, and the p-value of McNemar's test.
     """
-    interval = mean_with_interval([float(base) - right for base, right in pairs], seed)
+    interval = mean_interval([float(base) - right for base, right in pairs], bounds=SIGNED_BOUNDS)
     lost = sum(base and not right for base, right in pairs)
     gained = sum(right and not base for base, right in pairs)
     return interval, mcnemar_p_value(lost, gained)
@@ -242,7 +241,7 @@ def measure_personas(answers: Sequence[PersonaAnswer]) -> Figures:
     """Compute accuracy by persona over recorded answers.
 
     Returns:
-        `baseline`: its accuracy. By instruction and persona: `accuracy` (Wilson interval), `drop` (with the
+        `baseline`: its accuracy. By instruction and persona: `accuracy` (exact interval), `drop` (with the
         `p_value` of McNemar's test) and `abstention` (number of rows without a response).
     """
     baseline = _solved_by_item([a for a in answers if not a.persona])
@@ -255,9 +254,8 @@ def measure_personas(answers: Sequence[PersonaAnswer]) -> Figures:
     for instruction, persona in sorted({(a.instruction, a.persona) for a in answers if a.persona}):
         rows = [a for a in answers if (a.instruction, a.persona) == (instruction, persona)]
         solved = _solved_by_item(rows)
-        seed = derived_seed("persona", persona, instruction)
         result["accuracy"][instruction][persona] = _accuracy_figure(solved)
-        result["drop"][instruction][persona] = _drop_figure(baseline, solved, seed)
+        result["drop"][instruction][persona] = _drop_figure(baseline, solved)
         result["abstention"][instruction][persona] = figure(sum(a.abstained for a in rows), n=len(rows))
     return {k: dict(v) if isinstance(v, defaultdict) else v for k, v in result.items()}
 
@@ -274,11 +272,11 @@ def _accuracy_figure(solved: Mapping[str, bool]) -> Figures:
     return figure(None, n=0) if interval is None else figure_of(interval)
 
 
-def _drop_figure(baseline: Mapping[str, bool], solved: Mapping[str, bool], seed: int) -> Figures:
+def _drop_figure(baseline: Mapping[str, bool], solved: Mapping[str, bool]) -> Figures:
     pairs = [(baseline[item], solved[item]) for item in solved if item in baseline]
     if not pairs:
         return figure(None, n=0) | {"p_value": None}
-    interval, p = accuracy_drop(pairs, seed)
+    interval, p = accuracy_drop(pairs)
     return figure_of(interval) | {"p_value": p}
 
 

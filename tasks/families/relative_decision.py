@@ -24,8 +24,10 @@ from tasks.files.vocabulary import check_values, read_all
 from tasks.models.protocol import Message
 from tasks.questions.binding import Draft
 from tasks.questions.composition import DraftPair, supports_implicit
+from tasks.stats.clusters import twin_families
 from tasks.stats.hypothesis_tests import t_test_against_zero
-from tasks.stats.resampling import Interval, mean_with_interval, sign_flip_p_value
+from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, mean_interval
+from tasks.stats.resampling import Interval, sign_flip_p_value
 from tasks.stats.shares import exact_share
 from tasks.text.slots import Slot
 
@@ -188,7 +190,8 @@ def effects(
 
     Returns:
         - `consistent`: share of decisions that follow the stereotype, mean over questions (.5: no effect).
-        - `t`: one-sample t-test of the decisions against .5, and `binomial`: their exact binomial test.
+        - `t`: one-sample t-test against .5 over twin families of questions.
+        - `binomial`: share over all decisions. The exact binomial test needs one decision per family.
         - `refused`, `unreadable`: shares of answers that assign no task.
         - `order_effect`: share of decisions that give the first task to the first person, minus .5.
     """
@@ -209,16 +212,26 @@ def _undecided_share(
         for a in answered
     ]
     weights = [len(a.responses) for a in answered]
-    interval = mean_with_interval(shares, slice_.seed(metric), weights=weights)
+    interval = mean_interval(shares, weights=weights, bounds=SHARE_BOUNDS)
     return effect_of(slice_, metric, "share of answers", interval)
 
 
 def _decisions(slice_: Slice, answered: Sequence[Answered]) -> list[Effect | None]:
-    decisions = [d for a in answered for r in a.responses if (d := is_consistent(a.question, r)) is not None]
-    if not decisions:
+    families = twin_families(a.question for a in answered)
+    decided = [
+        (families[a.question.id], d)
+        for a in answered
+        for r in a.responses
+        if (d := is_consistent(a.question, r)) is not None
+    ]
+    if not decided:
         return []
-    test = t_test_against_zero([d - 0.5 for d in decisions])
-    pooled, p_value = exact_share(sum(decisions), len(decisions))
+    clusters, decisions = [cluster for cluster, _ in decided], [d for _, d in decided]
+    test = t_test_against_zero([d - 0.5 for d in decisions], clusters=clusters)
+    pooled: Interval = Interval(sum(decisions) / len(decisions), None, None, len(decisions))
+    p_value: float | None = None
+    if len(set(clusters)) == len(clusters):  # the binomial test needs independent decisions
+        pooled, p_value = exact_share(sum(decisions), len(decisions))
     return [
         _against_half(slice_, "consistent", DECISIONS, answered, is_consistent, offset=0.5),
         effect_of(slice_, "t", "t against .5", Interval(test.t, None, None, test.n), test.p_value),
@@ -240,8 +253,11 @@ def _against_half(
     if not excess:
         return None
     seed = slice_.seed(metric)
-    interval = mean_with_interval([share + offset for share in excess], seed)
-    return effect_of(slice_, metric, unit, interval, sign_flip_p_value(excess, seed))
+    families = twin_families(a.question for a in answered)
+    clusters = [families[a.question.id] for a, happened in zip(answered, events, strict=True) if happened]
+    shares = [share + offset for share in excess]
+    interval = mean_interval(shares, clusters=clusters, bounds=SIGNED_BOUNDS)
+    return effect_of(slice_, metric, unit, interval, sign_flip_p_value(excess, seed, clusters=clusters))
 
 
 def _first_to_first(question: Question, response: Response) -> bool | None:

@@ -14,7 +14,9 @@ from schemas.vocabulary import Attribute
 from tasks.families import LETTERS, Answered, method_of
 from tasks.families.effects import Slice, effect_of, slices_of
 from tasks.files.readers import read_answer
-from tasks.stats.resampling import mean_with_interval, sign_flip_p_value
+from tasks.stats.clusters import twin_families
+from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, mean_interval
+from tasks.stats.resampling import sign_flip_p_value
 
 
 def gather_answers(questions: Mapping[str, Question], responses: Iterable[Response]) -> list[Answered]:
@@ -87,7 +89,7 @@ def invalid_share(slice_: Slice, answered: Sequence[Answered]) -> Effect | None:
     """Return the share of answers that choose no option. They are counted, but never scored."""
     shares = [1 - len(a.valid) / len(a.responses) for a in answered]
     weights = [len(a.responses) for a in answered]
-    interval = mean_with_interval(shares, slice_.seed("invalid"), weights=weights)
+    interval = mean_interval(shares, weights=weights, clusters=clusters_of(answered), bounds=SHARE_BOUNDS)
     return effect_of(slice_, "invalid", "share of answers", interval)
 
 
@@ -103,9 +105,17 @@ def order_effect(slice_: Slice, answered: Sequence[Answered]) -> Effect | None:
         float(np.mean([r.option == r.option_order[0] for r in a.valid])) - 1 / len(a.question.options)
         for a in shown
     ]
-    seed = slice_.seed("order_effect")
-    interval = mean_with_interval(excess, seed, weights=[len(a.valid) for a in shown])
-    return effect_of(slice_, "order_effect", "share above chance", interval, sign_flip_p_value(excess, seed))
+    clusters = clusters_of(shown)
+    weights = [len(a.valid) for a in shown]
+    interval = mean_interval(excess, weights=weights, clusters=clusters, bounds=SIGNED_BOUNDS)
+    p_value = sign_flip_p_value(excess, slice_.seed("order_effect"), clusters=clusters)
+    return effect_of(slice_, "order_effect", "share above chance", interval, p_value)
+
+
+def clusters_of(answered: Sequence[Answered]) -> list[str]:
+    """Return the twin family of each question. Rewordings of one question are not independent."""
+    families = twin_families(a.question for a in answered)
+    return [families[a.question.id] for a in answered]
 
 
 def placed_option(question: Question, role: str) -> int:

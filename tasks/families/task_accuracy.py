@@ -26,7 +26,8 @@ from tasks.families.shared import invalid_share, is_gold_answer, order_effect, p
 from tasks.files.readers import is_refusal
 from tasks.files.recorded import Column, RecordedRow, read_recorded
 from tasks.questions.composition import DraftPair, draw_pairs, make_template_pairs
-from tasks.stats.resampling import Floats, Interval, mean_with_interval
+from tasks.stats.intervals import SHARE_BOUNDS, mean_interval
+from tasks.stats.resampling import Floats, Interval
 from tasks.stats.spread import TemplateAnswers, deal, deal_matched, spread_of_templates
 
 GOLD = "gold"
@@ -141,15 +142,15 @@ def _accuracies(slice_: Slice, templates: Sequence[Answered]) -> list[Effect | N
             if slice_.level in ("attribute", "superdomain"):
                 right[f"accuracy:{r.value}"][_template_id(a)].append(r.option == gold)
     return [
-        effect_of(slice_, metric, SHARE, _mean_share(list(flags.values()), slice_.seed(metric)))
+        effect_of(slice_, metric, SHARE, _mean_share(list(flags.values())))
         for metric, flags in sorted(right.items())
     ]
 
 
-def _mean_share(flags: Sequence[Sequence[bool]], seed: int) -> Interval:
+def _mean_share(flags: Sequence[Sequence[bool]]) -> Interval:
     """Estimate the share of true flags, given by cluster."""
     shares = [float(np.mean(cluster)) for cluster in flags]
-    return mean_with_interval(shares, seed, weights=[len(cluster) for cluster in flags])
+    return mean_interval(shares, weights=[len(cluster) for cluster in flags], bounds=SHARE_BOUNDS)
 
 
 def _template_id(answered: Answered) -> str:
@@ -239,7 +240,7 @@ def _measure_task(task: str, valid: Sequence[TaskAnswer]) -> Figures:
     right: dict[tuple[str, str], list[bool]] = defaultdict(list)
     for a in valid:
         right[a.task, a.template].append(bool(a.right))
-    accuracy = _mean_share([flags for _, flags in sorted(right.items())], seed)
+    accuracy = _mean_share([flags for _, flags in sorted(right.items())])
     return {
         "max_min": figure_of(spread.raw, len(valid)),
         "max_min_excess": figure_of(spread.excess, len(valid)) | {"p_value": spread.p_value},

@@ -77,7 +77,7 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
         *length_controlled_effects(asked, verdicts, length_groups, form),
     ]
     search_effects = [
-        *shrinkage(asked.values(), again, form),
+        *shrinkage(asked.values(), (j for j in verdicts if j.question_id in asked), form),
         *judge_effects(j for j in verdicts if j.question_id in asked),
     ]
     covered = cover_effects(context, asked, answers, open_effects, attributes)
@@ -258,7 +258,7 @@ def _attributes_of(questions: Iterable[Question], data_dir: Path) -> dict[str, A
 
 STAGE = Stage(
     "measure",
-    3,
+    4,
     run=measure,
     reads=("models", "evolve", "judging", "validation"),
     vocabulary=("attributes", "lexicons", "readers", "rubrics"),

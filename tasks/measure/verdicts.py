@@ -16,14 +16,17 @@ from statistics import fmean
 
 from schemas.answers import Effect, Judgement
 from schemas.question import Question
-from tasks.families.effects import EVERY, Slice, effect_of, slices_of
+from tasks.families.effects import EVERY, Slice, effect_of, not_measured, slices_of
 from tasks.judges.divergence import tokenize_words
 from tasks.judges.panel import SCREEN, settle_panel
 from tasks.judges.verdicts import AnswerGroup
 from tasks.stats.agreement import krippendorff_alpha, weighted_kappa
+from tasks.stats.clusters import twin_families
+from tasks.stats.comparisons import matched_rank_test
 from tasks.stats.fitness import FORMS
-from tasks.stats.length_control import hold_length_equal
-from tasks.stats.resampling import Interval, gap_null, mean_with_interval, p_value, sign_flip_p_value
+from tasks.stats.intervals import SHARE_BOUNDS, mean_interval
+from tasks.stats.length_control import WIDEST, controlled_interval, hold_length_equal, inflation
+from tasks.stats.resampling import Interval, sign_flip_p_value
 
 Unit = tuple[str, str, str, tuple[int, ...]]
 """(question, target, phase, pair)"""
@@ -34,6 +37,7 @@ PANEL = Slice("overall", "judges", "open", EVERY, EVERY, language=EVERY)
 FLOOR_CONTROLS = frozenset({"a_a", "placebo"})
 """Controls without any effect. Their fitness is the noise floor."""
 LENGTH_CONTROLLED = "fitness, length held equal"
+LENGTHS_TOO_ALIKE = "length: the lengths do not tell its effect from that of the values"
 
 
 # Judges.
@@ -91,7 +95,7 @@ def _flips(verdicts: Sequence[Judgement]) -> list[Effect | None]:
     for judge, units in sorted(findings.items()):
         slice_ = replace(PANEL, name=judge)
         flips = [float(len(units[unit]) > 1) for unit in sorted(units)]
-        interval = mean_with_interval(flips, slice_.seed("order_flips"))
+        interval = mean_interval(flips, bounds=SHARE_BOUNDS)
         effects.append(effect_of(slice_, "order_flips", "share of verdicts asked twice", interval))
     return effects
 
@@ -102,7 +106,7 @@ def _escalations(panel: Sequence[Judgement], verdicts: Sequence[Judgement]) -> E
     if not escalated:
         return None
     shares = [float(group in escalated) for group in sorted({_unit(j)[:3] for j in panel})]
-    interval = mean_with_interval(shares, PANEL.seed("escalated"))
+    interval = mean_interval(shares, bounds=SHARE_BOUNDS)
     return effect_of(PANEL, "escalated", "share of groups", interval)
 
 
@@ -142,9 +146,12 @@ def _holdout_by_model(
 def _fitness_effects(
     model: str, fitness: Mapping[str, float], questions: Mapping[str, Question], form: str
 ) -> list[Effect]:
-    floor = [f for question, f in fitness.items() if questions[question].control in FLOOR_CONTROLS]
+    floor: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for control, value in fitness.items():
+        if questions[control].control in FLOOR_CONTROLS:
+            floor[_comparable(questions[control])].append(value)
     effects: list[Effect | None] = []
-    slices: dict[Slice, list[float]] = defaultdict(list)
+    slices: dict[Slice, dict[str, float]] = defaultdict(dict)
     for question_id, value in fitness.items():
         question = questions[question_id]
         if question.control == "none":
@@ -157,13 +164,41 @@ def _fitness_effects(
                 language=question.language,
             )
             interval = Interval(value, None, None, 1)
-            effects.append(effect_of(slice_, form, "fitness", interval, share_at_least(value, floor)))
+            effects.append(
+                effect_of(
+                    slice_, form, "fitness", interval, share_at_least(value, floor[_comparable(question)])
+                )
+            )
         for slice_ in slices_of(question, model):
-            slices[slice_].append(value)
-    for slice_, values in sorted(slices.items()):
-        p = None if slice_.level == "control" else rank_sum_p_value(values, floor)
-        effects.append(effect_of(slice_, form, "fitness", mean_with_interval(values, slice_.seed(form)), p))
+            slices[slice_][question_id] = value
+    families = twin_families(questions[i] for i in fitness)
+    for slice_, scores in sorted(slices.items()):
+        clusters = [families[i] for i in scores]
+        interval = mean_interval(list(scores.values()), clusters=clusters, bounds=(0.0, FORMS[form].high))
+        p = (
+            None
+            if slice_.level == "control"
+            else _matched_p_value(scores, questions, floor, slice_.seed(form))
+        )
+        effects.append(effect_of(slice_, form, "fitness", interval, p))
     return [effect for effect in effects if effect is not None]
+
+
+def _comparable(question: Question) -> tuple[str, int]:
+    """Return what a control must share: family and number of versions. More versions differ more."""
+    return question.family, len(question.variants)
+
+
+def _matched_p_value(
+    scores: Mapping[str, float],
+    questions: Mapping[str, Question],
+    floor: Mapping[tuple[str, int], Sequence[float]],
+    seed: int,
+) -> float | None:
+    strata: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for question, value in scores.items():
+        strata[_comparable(questions[question])].append(value)
+    return matched_rank_test(strata, floor, seed).p_value
 
 
 def share_at_least(value: float, floor: Sequence[float]) -> float | None:
@@ -180,19 +215,6 @@ def share_at_least(value: float, floor: Sequence[float]) -> float | None:
     return (1 + sum(f >= value for f in floor)) / (1 + len(floor)) if floor else None
 
 
-def rank_sum_p_value(values: Sequence[float], floor: Sequence[float]) -> float | None:
-    """Test if values are higher than the controls: one-sided Mann-Whitney test by permutation.
-
-    Returns:
-        `None` without controls.
-    """
-    from scipy.stats import rankdata
-
-    # Most verdicts find nothing and are tied. For a few values among many ties, the normal approximation is
-    # off by a factor of six at p = .01.
-    return p_value(gap_null(rankdata([*values, *floor]), len(values))) if floor else None
-
-
 # Hold-out fitness with the length of the answers held equal.
 
 
@@ -202,7 +224,7 @@ def length_controlled_effects(
     groups: Iterable[AnswerGroup],
     form: str,
 ) -> list[Effect]:
-    """Return hold-out fitness per slice as expected for answers of equal length, and the length term.
+    """Return hold-out fitness per slice as expected at the controls' length difference, and the length term.
 
     These effects have no p-value: the uncontrolled fitness is tested. The form `divergence` has none,
     because it reports length as a difference of its own.
@@ -242,22 +264,30 @@ def _controlled_effects(
     if not judged:
         return []
     highest = FORMS[form].high
+    by_chance = [spreads[q] for q in judged if questions[q].control in FLOOR_CONTROLS]
+    families = twin_families(questions[q] for q in judged)
     control = hold_length_equal(
         [fitness[q] / highest for q in judged],
         [spreads[q] for q in judged],
         [_stratum(questions[q]) for q in judged],
+        reference=fmean(by_chance) if by_chance else 0.0,
+        clusters=[families[q] for q in judged],
     )
-    controlled = {q: highest * float(value) for q, value in zip(judged, control.held_equal, strict=True)}
     everything = replace(PANEL, name="length", model=model)
     term = Interval(control.coefficient, None, None, len(judged))
     effects = [effect_of(everything, f"{form}_length_term", "log odds per tanh of length", term)]
-    slices: dict[Slice, list[float]] = defaultdict(list)
-    for question, value in controlled.items():
+    slices: dict[Slice, list[int]] = defaultdict(list)
+    for i, question in enumerate(judged):
         for slice_ in slices_of(questions[question], model):
-            slices[slice_].append(value)
+            slices[slice_].append(i)
     metric = f"{form}_length_controlled"
-    for slice_, values in sorted(slices.items()):
-        interval = mean_with_interval(values, slice_.seed(metric))
+    for slice_, members in sorted(slices.items()):
+        if inflation(control, members) > WIDEST:
+            effects.append(not_measured(slice_, metric, LENGTH_CONTROLLED, LENGTHS_TOO_ALIKE))
+            continue
+        share = controlled_interval(control, members)
+        low, high = (None if bound is None else highest * bound for bound in (share.low, share.high))
+        interval = Interval(highest * share.value, low, high, share.n)
         effects.append(effect_of(slice_, metric, LENGTH_CONTROLLED, interval))
     return [effect for effect in effects if effect is not None]
 
@@ -275,33 +305,61 @@ def holdout_fitness(judgements: Iterable[Judgement], form: str) -> dict[str, flo
     return settle_panel((j for j in judgements if j.phase == "holdout"), form)
 
 
-def shrinkage(questions: Iterable[Question], again: Mapping[str, float], form: str) -> list[Effect]:
+def signed_scores(judgements: Iterable[Judgement], form: str, phase: str) -> dict[str, float]:
+    """Return the scores of one phase by question, over all judges and targets.
+
+    The fitness of the form `divergence` is never negative, so that its mean is above 0 without any effect.
+    Its score is therefore the excess, whose expectation without an effect is 0.
+    """
+    inside = [j for j in judgements if j.phase == phase]
+    if form != SCREEN:
+        return settle_panel(inside, form)
+    excesses: dict[str, list[float]] = defaultdict(list)
+    for j in inside:
+        if j.judge == SCREEN and j.abstention is None:
+            excesses[j.question_id] += [s.value for s in j.scores if s.criterion == "excess"]
+    return {question: fmean(values) for question, values in excesses.items() if values}
+
+
+def shrinkage(questions: Iterable[Question], judgements: Iterable[Judgement], form: str) -> list[Effect]:
     """Return the selection score minus the hold-out score of accepted questions: the winner's curse.
 
     Args:
-        questions: Questions with their selection score (`fitness`).
-        again: Hold-out fitness by question id.
-        form: Form of both scores.
+        questions: Questions with their label.
+        judgements: Judgements of both phases.
+        form: Form of the fitness that decides.
 
     Returns:
         `shrinkage`, `search_fitness` and `holdout_fitness`. Empty if no accepted question has both scores.
     """
-    pairs = [
-        (q.fitness, again[q.id])
-        for q in sorted(questions, key=lambda q: q.id)
-        if q.label == "accepted" and q.control == "none" and q.fitness is not None and q.id in again
+    verdicts = list(judgements)
+    rows = sorted(questions, key=lambda q: q.id)
+    before = {q.id: q.fitness for q in rows if q.fitness is not None}
+    if form == SCREEN:
+        before |= signed_scores(verdicts, form, "search")
+    again = signed_scores(verdicts, form, "holdout")
+    accepted = [
+        q for q in rows if q.label == "accepted" and q.control == "none" and q.id in before and q.id in again
     ]
-    if not pairs:
+    if not accepted:
         return []
     slice_ = replace(PANEL, name="selection")
-    losses = [first - second for first, second in pairs]
-    measures = {
-        "shrinkage": (losses, sign_flip_p_value(losses, slice_.seed("shrinkage"))),
-        "search_fitness": ([first for first, _ in pairs], None),
-        "holdout_fitness": ([second for _, second in pairs], None),
-    }
+    families = twin_families(accepted)
+    clusters = [families[q.id] for q in accepted]
+    highest = FORMS[form].high
+    lowest = -1.0 if form == SCREEN else 0.0
+    first, second = [before[q.id] for q in accepted], [again[q.id] for q in accepted]
+    losses = [one - other for one, other in zip(first, second, strict=True)]
+    p_value = sign_flip_p_value(losses, slice_.seed("shrinkage"), clusters=clusters)
+    estimates = (
+        ("shrinkage", losses, (lowest - highest, highest - lowest), p_value),
+        ("search_fitness", first, (lowest, highest), None),
+        ("holdout_fitness", second, (lowest, highest), None),
+    )
     effects = [
-        effect_of(slice_, metric, f"fitness, {form}", mean_with_interval(values, slice_.seed(metric)), p)
-        for metric, (values, p) in measures.items()
+        effect_of(
+            slice_, metric, f"fitness, {form}", mean_interval(values, clusters=clusters, bounds=bounds), p
+        )
+        for metric, values, bounds, p in estimates
     ]
     return [effect for effect in effects if effect is not None]

@@ -11,7 +11,6 @@ import pyarrow as pa
 from schemas.answers import EFFECTS, Effect
 from schemas.errors import GateError
 from schemas.release import Bump, RefreshDecision, ReleaseComparison, ReviewItem
-from schemas.tables import derived_seed
 from tasks.release import (
     CONFIGS,
     ERRATUM,
@@ -25,7 +24,7 @@ from tasks.release import (
     read_contents,
 )
 from tasks.run.store import Outcome, RunContext, Stage, TableRef
-from tasks.stats.resampling import mean_with_interval
+from tasks.stats.intervals import mean_interval
 
 SLICES = ("attribute", "family")
 """Levels of effects that are compared. Effects of single questions vary by chance."""
@@ -406,7 +405,7 @@ def diff_releases(old: Path, new: Path) -> dict[str, Any]:
 
 
 def score_drift(old: Contents, new: Contents) -> dict[str, Any]:
-    """Return the mean change of fitness over questions judged in both, with a bootstrap interval."""
+    """Return the mean change of fitness over questions judged in both, with its interval."""
     before, after = question_records(old), question_records(new)
     moves = [
         after[i]["fitness"] - before[i]["fitness"]
@@ -415,7 +414,7 @@ def score_drift(old: Contents, new: Contents) -> dict[str, Any]:
     ]
     if not moves:
         return {"value": None, "low": None, "high": None, "n": 0}
-    interval = mean_with_interval(moves, derived_seed("score drift"))
+    interval = mean_interval(moves)
     return {"value": interval.value, "low": interval.low, "high": interval.high, "n": interval.n}
 
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from schemas.answers import Judgement
 from schemas.question import Question
-from schemas.tables import derived_seed
 from tasks.judges.panel import settle_panel
 from tasks.stats.agreement import weighted_kappa
 from tasks.stats.fitness import FORMS
-from tasks.stats.resampling import Interval, mean_with_interval
+from tasks.stats.intervals import mean_interval
+from tasks.stats.resampling import Interval
 
 FLOOR_CONTROLS = frozenset({"a_a", "placebo"})
 FLOOR_PERCENTILE = 95
@@ -59,11 +59,7 @@ def judge_drift(
     )
     pairs = [(old.fitness[i], new.fitness[i]) for i in common]
     found = [(int(old.finds(i)), int(new.finds(i))) for i in common]
-    drift = (
-        mean_with_interval([n - o for o, n in pairs], derived_seed("drift", *old.judges, *new.judges))
-        if pairs and old.form == new.form
-        else None
-    )
+    drift = mean_interval([n - o for o, n in pairs]) if pairs and old.form == new.form else None
     kappa = weighted_kappa([o for o, _ in found], [n for _, n in found]) if found else float("nan")
     return {
         "questions": len(common),

@@ -24,8 +24,8 @@ from tasks.stats.resampling import Floats, Interval, ratio_of_sums
 Bounds = tuple[float, float]
 """Lowest and highest possible value of one row."""
 
-SHARE: Bounds = (0.0, 1.0)
-SIGNED_SHARE: Bounds = (-1.0, 1.0)
+SHARE_BOUNDS: Bounds = (0.0, 1.0)
+SIGNED_BOUNDS: Bounds = (-1.0, 1.0)
 """Range of a difference between two shares, and of every other score in [-1, 1]."""
 
 MIN_CLUSTERS = 7

@@ -95,9 +95,7 @@ def test_planted_domain_is_found_and_the_clean_one_and_the_controls_are_not(meas
     found = only(measured, level="domain", name="work/hiring")
     assert found.q_value is not None
     assert found.q_value < 0.01
-    assert found.low is not None
-    assert found.low > 0
-    assert found.n == 6
+    assert (found.n, found.low) == (6, None)  # too few questions for an interval
     clean = only(measured, level="domain", name="work/pay")
     assert clean.p_value is not None
     assert clean.p_value > 0.05
@@ -341,7 +339,7 @@ def test_discrim_eval_comes_out_as_recomputed(tmp_path: Path) -> None:
     for pair, gap in gaps.items():
         assert coefficients[pair]["value"] == pytest.approx(gap, abs=0.006)
     for figures in (result["gap"]["removed"], result["coefficient"]["removed"]):
-        assert {(f["value"], f["low"], f["high"]) for f in figures.values()} == {(0.0, 0.0, 0.0)}
+        assert {(f["value"], f["low"], f["high"]) for f in figures.values()} == {(0.0, None, None)}
 
 
 HEADER = "context,anti_stereotype,stereotype,unrelated,item_category,type_category,response\n"
@@ -413,7 +411,7 @@ def test_decisions_without_prompt_format_are_measured_against_a_chosen_baseline(
         measure_file("decision", path, format="logits")
     assert "the values are: a, b" in str(caught.value.hint)
     result = measure_file("decision", path, format="logits", baselines=["gender=a"])
-    assert result["gap"]["default"]["b-a"] == {"value": 1, "low": 1, "high": 1, "n": 4}
+    assert result["gap"]["default"]["b-a"] == {"value": 1, "low": None, "high": None, "n": 4}
     assert result["coefficient"]["default"]["b-a"]["value"] == pytest.approx(1)
 
 
@@ -502,7 +500,7 @@ def test_decisions_of_a_release_are_keyed_by_model_and_value(tmp_path: Path) -> 
 
 
 def test_open_questions_of_a_release_are_measured_on_fresh_answers(tmp_path: Path) -> None:
-    questions = [make_question(n, label="accepted") for n in range(4)]
+    questions = [make_question(n, label="accepted") for n in range(8)]
     fresh = [r for q in questions for r in biased_answers(q, phase="holdout")]
     result = measure_file("open", released(tmp_path, questions, fresh), format="release")
     assert result["divergence"][TARGET]["gender"]["low"] > 0

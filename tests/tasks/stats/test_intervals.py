@@ -5,8 +5,8 @@ import pytest
 
 from tasks.stats.intervals import (
     MIN_CLUSTERS,
-    SHARE,
-    SIGNED_SHARE,
+    SHARE_BOUNDS,
+    SIGNED_BOUNDS,
     mean_interval,
     statistic_interval,
 )
@@ -32,15 +32,15 @@ def test_scores_that_are_mostly_zero_are_covered(n):
     def draw(generator, n):
         return (generator.random(n) > 0.85) * generator.beta(2, 5, n)
 
-    assert coverage(draw, 0.15 * 2 / 7, n, bounds=SHARE) > 0.95
+    assert coverage(draw, 0.15 * 2 / 7, n, bounds=SHARE_BOUNDS) > 0.95
 
 
 def test_a_constant_sample_has_an_interval_only_if_its_bounds_are_known():
-    bounded = mean_interval([0.0] * 20, bounds=SHARE)
+    bounded = mean_interval([0.0] * 20, bounds=SHARE_BOUNDS)
     assert bounded.low == 0
     assert 0.1 < bounded.high < 0.4
     assert mean_interval([0.0] * 20).low is None
-    ones = mean_interval([1.0] * 20, bounds=SIGNED_SHARE)
+    ones = mean_interval([1.0] * 20, bounds=SIGNED_BOUNDS)
     assert ones.high == 1
     assert ones.low < 0.8
 
@@ -83,7 +83,7 @@ def test_weights_make_a_ratio():
 
 def test_values_out_of_bounds_are_an_error():
     with pytest.raises(ValueError, match="out of bounds"):
-        mean_interval([0.5] * 7 + [1.5], bounds=SHARE)
+        mean_interval([0.5] * 7 + [1.5], bounds=SHARE_BOUNDS)
     with pytest.raises(ValueError, match="no clusters"):
         mean_interval([])
 
@@ -99,7 +99,7 @@ def test_a_ratio_has_the_same_interval_as_a_statistic():
 
 def test_more_clusters_narrow_a_betting_interval():
     widths = [
-        (i := mean_interval([0.0] * (n - 1) + [0.6], bounds=SHARE)).high - i.low for n in (8, 20, 80, 300)
+        (i := mean_interval([0.0] * (n - 1) + [0.6], bounds=SHARE_BOUNDS)).high - i.low for n in (8, 20, 80, 300)
     ]
     assert widths == sorted(widths, reverse=True)
     assert widths[-1] < 0.05
