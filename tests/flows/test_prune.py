@@ -23,13 +23,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COUNTERFOIL_HOME", str(tmp_path))
     ages = {"new": 1, "old": 40, "older": 50, "waiting": 60, "busy": 60, ".prefect": 90}
     for name, days in ages.items():
-        ("new", 1),
-        ("old", 40),
-        ("older", 50),
-        ("waiting", 60),
-        ("busy", 60),
-        (".prefect", 90),
-    ):
         write(tmp_path / "runs" / name / "journal.jsonl", days)
     write(tmp_path / "runs" / "waiting" / "waiting.json", 60)
     write(tmp_path / "runs" / "busy" / ".lock", 60)
