@@ -527,10 +527,12 @@ def print_diff(result: Mapping[str, Any]) -> None:
         OUT.print(plain(change))
     drift = result["score_drift"]
     if drift["n"]:
-        OUT.print(
-            f"fitness changed by {drift['value']:+.3f} ({drift['low']:+.3f} to {drift['high']:+.3f}) "
-            f"over {drift['n']:,} questions judged in both"
+        shown = (
+            f"fitness changed by {drift['value']:+.3f}" if drift["value"] is not None else "no mean fitness"
         )
+        if drift["low"] is not None:  # too few questions for an interval
+            shown += f" ({drift['low']:+.3f} to {drift['high']:+.3f})"
+        OUT.print(f"{shown} over {drift['n']:,} questions judged in both")
 
 
 def print_evaluation(result: Mapping[str, Any]) -> None:
