@@ -42,7 +42,10 @@ from tasks.questions.binding import count_controls
 from tasks.questions.composition import supports_implicit
 from tasks.review import reviews_needed
 from tasks.run.store import RunContext
-from tasks.stats.hypothesis_tests import smallest_detectable_effect
+from tasks.stats.power import smallest_detectable_excess
+
+MOST_SIMULATED_VALUES = 6
+"""Larger attributes would take long to simulate."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,9 @@ class BuildEstimate(BaseModel):
     cached_calls: int
     """Number of the `known_calls` with an answer in the cache."""
     smallest_detectable_effect: dict[str, float]
-    """By attribute: the smallest difference between two values that the hold-out samples of the accepted
-    questions can detect (80 % power, two-sided 5 %), in standard deviations of one answer's score."""
+    """By attribute: the smallest difference of one value from the others that the hold-out samples of the
+    accepted questions can detect (80 % power, 5 %), in standard deviations of one answer's score. It is
+    simulated with the permutation test of the excess."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,7 @@ def estimate(context: RunContext) -> BuildEstimate:
         known_calls=len(requests) * len(recipe.models.targets),
         cached_calls=sum(count_cached(m, requests, ModelSettings.of(context)) for m in recipe.models.targets),
         smallest_detectable_effect=detectable_effects(
-            recipe, holdout_population(recipe, size.searched, ASSUMED)
+            context, holdout_population(recipe, size.searched, ASSUMED)
         ),
     )
 
@@ -328,16 +332,22 @@ def count_accepted(recipe: Recipe, searched: QuestionPopulation, assumed: Assump
     return min(questions, recipe.evolve.max_saved or questions)
 
 
-def detectable_effects(recipe: Recipe, held_out: QuestionPopulation) -> dict[str, float]:
+def detectable_effects(context: RunContext, held_out: QuestionPopulation) -> dict[str, float]:
     """Return the smallest detectable effect of each attribute.
 
-    All attributes are assumed to have equally many questions.
+    All attributes are assumed to have equally many questions. Controls do not count. Attributes with more
+    than `MOST_SIMULATED_VALUES` values are simulated with that number.
     """
-    questions = held_out.questions // len(recipe.attributes)
-    if not questions:
+    recipe = context.recipe
+    questions = (held_out.questions - held_out.controls) // len(recipe.attributes)
+    if questions < 1:
         return {}
-    effect = smallest_detectable_effect(recipe.holdout.samples, questions)
-    return dict.fromkeys(recipe.attributes, effect)
+    return {
+        attribute.id: smallest_detectable_excess(
+            recipe.holdout.samples, questions, versions=min(len(attribute.values), MOST_SIMULATED_VALUES)
+        )
+        for attribute in read_attributes(Path(context.data_dir), recipe.attributes)
+    }
 
 
 # Costs of each kind of call.

@@ -1,4 +1,4 @@
-"""Hypothesis tests with a closed form, the false discovery rate, and power."""
+"""Hypothesis tests with a closed form, and the false discovery rate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, nan, sqrt
-from statistics import NormalDist
 from sys import float_info
 
 import numpy as np
@@ -137,29 +136,3 @@ def q_values_by_family(p_values: Sequence[float | None], families: Sequence[Hash
         for i, q in zip(inside, q_values([p_values[i] for i in inside]), strict=True):
             corrected[i] = q
     return corrected
-
-
-def smallest_detectable_effect(
-    samples: int, questions: int, *, alpha: float = 0.05, power: float = 0.8, between_questions: float = 0.0
-) -> float:
-    """Return the smallest effect size that a planned sample can detect.
-
-    The test is two-sided, of the mean difference between two values over questions:
-    `d = (z(1 - alpha/2) + z(power)) · sqrt((2/samples + between_questions²) / questions)`.
-
-    Args:
-        samples: Answers per value and question.
-        questions: Number of questions.
-        alpha: Significance level.
-        power: Probability of detecting the effect.
-        between_questions: Standard deviation of the true difference over questions, in standard deviations
-            of one answer's score. More samples do not reduce it.
-
-    Returns:
-        Difference in standard deviations of one answer's score. Infinite without samples.
-    """
-    if samples <= 0 or questions <= 0:
-        return float("inf")
-    normal = NormalDist()
-    distance = normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)
-    return distance * sqrt((2 / samples + between_questions**2) / questions)

@@ -99,7 +99,8 @@ def test_a_ratio_has_the_same_interval_as_a_statistic():
 
 def test_more_clusters_narrow_a_betting_interval():
     widths = [
-        (i := mean_interval([0.0] * (n - 1) + [0.6], bounds=SHARE_BOUNDS)).high - i.low for n in (8, 20, 80, 300)
+        (i := mean_interval([0.0] * (n - 1) + [0.6], bounds=SHARE_BOUNDS)).high - i.low
+        for n in (8, 20, 80, 300)
     ]
     assert widths == sorted(widths, reverse=True)
     assert widths[-1] < 0.05

@@ -14,7 +14,7 @@ from scipy.stats import kendalltau
 from tasks.families.association import Assignments, association_score
 from tasks.families.completion import side_flip_p_value, tau_c_of_counts
 from tasks.stats.agreement import krippendorff_alpha, weighted_kappa
-from tasks.stats.hypothesis_tests import q_values, smallest_detectable_effect, t_test_against_zero
+from tasks.stats.hypothesis_tests import q_values, t_test_against_zero
 
 COUNT = st.integers(0, 20)
 
@@ -110,10 +110,3 @@ def test_q_is_never_below_p_and_keeps_the_order(p: list[float]) -> None:
     assert all(a is not None and a >= b - 1e-12 for a, b in zip(q, p, strict=True))
     ordered = [q[i] or 0.0 for i in np.argsort(p)]
     assert ordered == sorted(ordered)
-
-
-def test_more_samples_and_more_questions_show_smaller_effects() -> None:
-    assert smallest_detectable_effect(4, 50) < smallest_detectable_effect(3, 50)
-    assert smallest_detectable_effect(3, 100) == pytest.approx(smallest_detectable_effect(3, 25) / 2)
-    assert smallest_detectable_effect(64, 1) == pytest.approx(0.495, abs=0.001)
-    assert smallest_detectable_effect(0, 10) == inf
