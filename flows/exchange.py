@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from flows.reviews import resume_if_enough
 from flows.workspace import Workspace
 from schemas.errors import InputError
+from tasks.files.depth import read_json
 from tasks.review import propose_wording
 from tasks.review.events import append_events, current_verdicts, read_events, reviews_folder
 from tasks.review.exchange import (
@@ -89,7 +89,7 @@ def format_of(path: Path) -> str:
     if path.suffix == ".csv":
         return "csv"
     try:
-        first = json.loads(path.read_bytes())[0]
+        first = read_json(path)[0]
         return next(name for name, key in (("label-studio", "data"), ("argilla", "fields")) if key in first)
     except (OSError, ValueError, LookupError, TypeError, StopIteration):
         raise InputError(

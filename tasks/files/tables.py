@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.errors import InputError
+from tasks.files.depth import check_json_lines
 from tasks.files.records import check_utf8, open_text
 from tasks.run.store import write_bytes
 
@@ -131,6 +132,8 @@ def _empty(path: Path) -> InputError:
 
 
 def _read_json_lines(path: Path) -> pa.Table:
+    with pa.input_stream(path) as stream:  # the parser of Arrow ends the process on deep nesting
+        check_json_lines(io.BufferedReader(stream), path)
     table = _parse_json(path, None)
     schema = pa.schema([field.with_type(_without_times(field.type)) for field in table.schema])
     return table if schema == table.schema else _parse_json(path, schema)

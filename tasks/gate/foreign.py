@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +12,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from schemas.errors import InputError
 from schemas.gate import Layout, Layouts, MatchedRows, SuiteResult
 from schemas.tables import Row, Table
 from tasks.checks.catalogue import Excerpts, Problem, report_rows
 from tasks.checks.columns import Mask, get_column, to_mask
+from tasks.files.bounded import read_parquet
+from tasks.files.depth import read_json
 from tasks.files.records import check_utf8
 from tasks.files.retrieval_check import find_bad_rows
 from tasks.files.tables import read_safely, read_table_file
@@ -237,7 +237,7 @@ def _read_json(file: Path) -> pa.Table:
     """Read a list of objects, or one object per line."""
     check_utf8(file)
     try:
-        content = json.loads(file.read_bytes())
+        content = read_json(file)
     except ValueError:
         return read_table_file(file)
     content = _rows_of_tasks(content)
@@ -265,7 +265,7 @@ def _rows_of_tasks(content: Any) -> Any:
 
 def _read_parquet(file: Path) -> pa.Table:
     """Read a Parquet file, which may have no rows."""
-    return read_safely(file, pq.read_table)
+    return read_safely(file, read_parquet)
 
 
 _READERS: Mapping[str, Callable[[Path], pa.Table]] = {".json": _read_json, ".parquet": _read_parquet}

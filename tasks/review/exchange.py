@@ -6,7 +6,6 @@ does not revert later decisions.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from pydantic import ValidationError
 from schemas.errors import InputError
 from schemas.labels import Act, ReviewEvent
 from schemas.tables import Row, canonical_json, content_id
+from tasks.files.depth import read_json
 from tasks.files.tables import read_csv_rows, write_csv
 from tasks.review.events import VERDICTS, CurrentVerdicts, Subject, reviewer_name, subject_of
 from tasks.run.store import write_bytes
@@ -158,7 +158,7 @@ def read_json_objects(path: Path) -> list[dict[str, Any]]:
         InputError: If the file contains anything else.
     """
     try:
-        objects = json.loads(path.read_bytes())
+        objects = read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"the file is not valid JSON: {error}", place=str(path)) from None
     if not isinstance(objects, list) or not all(isinstance(row, dict) for row in objects):
