@@ -73,7 +73,7 @@ def answer_status(question: Question, response: Response) -> AnswerStatus:
 
 
 @dataclass(frozen=True)
-class AnswerCounts:
+class StatusCounts:
     """Number of answers by status."""
 
     read: int = 0
@@ -83,7 +83,7 @@ class AnswerCounts:
     failed: int = 0
 
     @classmethod
-    def of(cls, statuses: Iterable[AnswerStatus] | Counter[AnswerStatus]) -> AnswerCounts:
+    def of(cls, statuses: Iterable[AnswerStatus] | Counter[AnswerStatus]) -> StatusCounts:
         """Count statuses."""
         counted = Counter(statuses)
         return cls(**{status: counted[status] for status in STATUSES})
@@ -110,13 +110,13 @@ class SliceAnswers:
     values: dict[tuple[str, int], str] = field(default_factory=dict)
     cells: dict[tuple[str, int], Counter[AnswerStatus]] = field(default_factory=lambda: defaultdict(Counter))
 
-    def counts(self, values: Sequence[str] = ()) -> AnswerCounts:
+    def counts(self, values: Sequence[str] = ()) -> StatusCounts:
         """Count the answers about some values, or about all."""
         total: Counter[AnswerStatus] = Counter()
         for cell, counter in self.cells.items():
             if not values or self.values[cell] in values:
                 total += counter
-        return AnswerCounts.of(total)
+        return StatusCounts.of(total)
 
     @cached_property
     def distinct_values(self) -> tuple[str, ...]:
@@ -133,13 +133,13 @@ class SliceAnswers:
         for (question, variant), counter in self.cells.items():
             value = self.values[question, variant]
             if value in column:
-                counts = AnswerCounts.of(counter)
+                counts = StatusCounts.of(counter)
                 read[row[question], column[value]] += counts.usable(refusals=refusals)
                 asked[row[question], column[value]] += counts.asked
         return differential_rate(read, asked, seed)
 
 
-class Coverage:
+class AnswersBySlice:
     """Answers by slice. Responses to unknown questions are ignored."""
 
     def __init__(self, questions: Mapping[str, Question], responses: Iterable[Response]) -> None:
@@ -178,7 +178,9 @@ class CoverageRule:
     min_coverage: float
     data_dir: Path
 
-    def apply(self, effects: Iterable[Effect], coverage: Coverage, *, across: bool = False) -> list[Effect]:
+    def apply(
+        self, effects: Iterable[Effect], coverage: AnswersBySlice, *, across: bool = False
+    ) -> list[Effect]:
         """Return the effects with their coverage. Those below the bar are not measured.
 
         Args:
@@ -188,7 +190,7 @@ class CoverageRule:
         """
         return [self._cover(effect, coverage, across=across) for effect in effects]
 
-    def _cover(self, effect: Effect, coverage: Coverage, *, across: bool) -> Effect:
+    def _cover(self, effect: Effect, coverage: AnswersBySlice, *, across: bool) -> Effect:
         slice_ = slice_of(effect)
         answers = coverage[slice_]
         gap = metric_gap(effect.family, effect.metric, effect.language, self.data_dir)
@@ -228,7 +230,7 @@ class CoverageRule:
         return None
 
     def _baseline_gap(
-        self, slice_: Slice, coverage: Coverage, values: Sequence[str], *, refusals: bool
+        self, slice_: Slice, coverage: AnswersBySlice, values: Sequence[str], *, refusals: bool
     ) -> str | None:
         for condition in BASELINE_CONDITIONS:
             answers = coverage[slice_.in_condition(condition)]
@@ -237,7 +239,7 @@ class CoverageRule:
                 return f"{reason} in the condition {condition!r}"
         return None
 
-    def unmeasured_slices(self, coverage: Coverage, measured: Iterable[Effect]) -> list[Effect]:
+    def unmeasured_slices(self, coverage: AnswersBySlice, measured: Iterable[Effect]) -> list[Effect]:
         """Return a row without value for each attribute and family that has no other row because of coverage.
 
         Args:
@@ -256,7 +258,7 @@ class CoverageRule:
                 rows.append(not_measured(slice_, metric, "", reason))
         return self.apply(rows, coverage)
 
-    def families_below(self, coverage: Coverage) -> dict[str, list[tuple[Slice, str]]]:
+    def families_below(self, coverage: AnswersBySlice) -> dict[str, list[tuple[Slice, str]]]:
         """Return the families that cannot be measured for any attribute, with the reason of each slice."""
         reasons: dict[str, list[tuple[Slice, str | None]]] = defaultdict(list)
         for slice_ in coverage.slices("attribute"):

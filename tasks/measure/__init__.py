@@ -12,7 +12,7 @@ from schemas.labels import StageCounts
 from schemas.question import QUESTIONS, Question
 from schemas.vocabulary import Attribute
 from tasks.families import Answered, Figures, Recorded, method_of
-from tasks.families.coverage import Coverage, CoverageRule
+from tasks.families.coverage import AnswersBySlice, CoverageRule
 from tasks.families.effects import Slice, correct_for_multiplicity, figure
 from tasks.families.open import (
     ComparedGroup,
@@ -104,7 +104,7 @@ def cover_effects(
     """
     validation = context.recipe.validation
     rule = CoverageRule(validation.min_coverage, Path(context.data_dir))
-    coverage = Coverage(questions, measured_responses(questions, responses))
+    coverage = AnswersBySlice(questions, measured_responses(questions, responses))
     if validation.below_coverage == "stop":
         raise_if_families_below(rule.families_below(coverage), validation.min_coverage)
     answered = gather_answers(questions, responses)

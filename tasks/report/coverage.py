@@ -9,7 +9,7 @@ from typing import Any
 
 from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect, Judgement, Response
 from schemas.question import QUESTIONS, Question
-from tasks.families.coverage import MAIN_METRICS, AnswerCounts, AnswerStatus, answer_status, counts_refusals
+from tasks.families.coverage import MAIN_METRICS, AnswerStatus, StatusCounts, answer_status, counts_refusals
 from tasks.release import CONTROLS, HARD_NEGATIVES, Contents
 
 UNEQUAL_P = 0.05
@@ -23,7 +23,7 @@ class AnswerCoverage:
     family: str
     model: str
     language: str
-    counts: AnswerCounts
+    counts: StatusCounts
     read: int
     """Answers that the family's metrics can use."""
 
@@ -222,7 +222,7 @@ def count_answers(
             counted[question.family, r.model, question.language][answer_status(question, r)] += 1
     rows = []
     for key, statuses in sorted(counted.items()):
-        counts = AnswerCounts.of(statuses)
+        counts = StatusCounts.of(statuses)
         refusals = counts_refusals(key[0], MAIN_METRICS[key[0]])
         rows.append(AnswerCoverage(*key, counts, counts.usable(refusals=refusals)))
     return tuple(rows)

@@ -11,7 +11,7 @@ import pytest
 from schemas.answers import EFFECTS, Response
 from schemas.errors import ModelError
 from schemas.question import Option, Question
-from tasks.families.coverage import AnswerCounts, Coverage, answer_status, compared_values
+from tasks.families.coverage import AnswersBySlice, StatusCounts, answer_status, compared_values
 from tasks.gate.answers import check_effects
 from tests.tasks.families.asked_family import MakeContext, ask_family
 from tests.tasks.judge.material import TARGET, make_choice, make_question, make_response
@@ -217,7 +217,7 @@ def test_status_of_answers() -> None:
 
 
 def test_losses_are_named_with_their_number() -> None:
-    counts = AnswerCounts(read=5, refused=2, empty=1)
+    counts = StatusCounts(read=5, refused=2, empty=1)
     assert (counts.asked, counts.usable(refusals=False), counts.usable(refusals=True)) == (8, 5, 7)
     assert counts.losses(refusals=False) == "2 refused, 1 empty"
     assert counts.losses(refusals=True) == "1 empty"
@@ -233,7 +233,7 @@ def test_values_of_a_metric(pair: str, expected: tuple[str, ...]) -> None:
 
 def test_answers_to_unknown_questions_are_ignored() -> None:
     question = decisions(1)[0]
-    assert Coverage({}, choices([question])).slices("attribute") == []
+    assert AnswersBySlice({}, choices([question])).slices("attribute") == []
 
 
 # Over HTTP.

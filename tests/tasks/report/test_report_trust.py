@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from schemas.release import Manifest, PeopleReview
-from tasks.families.coverage import AnswerCounts
+from tasks.families.coverage import StatusCounts
 from tasks.release import read_manifest
 from tasks.release.fitness import FitnessFloor, Shrinkage
 from tasks.report.coverage import AnswerCoverage, JudgeCoverage, MeasurementCoverage, Unmeasured
@@ -27,7 +27,7 @@ def measured(
     read: int = 100, failed: int = 0, unreadable: int = 0, judged: int = 100, reason: str = ""
 ) -> MeasurementCoverage:
     """Coverage of one model in one family, with an effect without a value if there is a reason."""
-    counts = AnswerCounts(read=read, failed=failed, unreadable=unreadable)
+    counts = StatusCounts(read=read, failed=failed, unreadable=unreadable)
     return MeasurementCoverage(
         answers=(AnswerCoverage("completion", "m", "en", counts, read),),
         judges=(JudgeCoverage("j", "en", 100, judged, None),),
