@@ -221,9 +221,8 @@ RECIPES = st.dictionaries(KEYS, JSON, max_size=8)
 def fuzz_recipe(content: dict[str, Any]) -> None:
     import yaml
 
-    with guarded() as guard:
-        with contextlib.suppress(CounterfoilError):
-            parse_yaml(yaml.safe_dump(content), Recipe, place="recipe.yaml")
+    with guarded() as guard, contextlib.suppress(CounterfoilError):
+        parse_yaml(yaml.safe_dump(content), Recipe, place="recipe.yaml")
     assert (guard.connections, guard.writes) == ([], [])
 
 
