@@ -110,8 +110,8 @@ def sum_verdict_costs(judgements: Iterable[Judgement]) -> tuple[StageCost, ...]:
 
 STAGE = Stage(
     "judge",
-    2,
+    3,
     run=judge,
-    reads=("models", "evolve", "judging"),
-    vocabulary=("attributes", "lexicons", "prompts", "rubrics"),
+    reads=("models", "evolve", "judging", "validation"),
+    vocabulary=("attributes", "lexicons", "prompts", "readers", "rubrics"),
 )
