@@ -129,6 +129,8 @@ class ReaderRules:
     """Sentences that take the other stance, such as `i do not`."""
     endings: tuple[str, ...] = ()
     """Endings of an inflected option that is alone, such as `s`."""
+    relatives: tuple[str, ...] = ()
+    """Openings of a description of the answer, such as `the one who was not late is …`."""
     remarks: tuple[str, ...] = ()
     """Openings of a sentence that is no answer if it calls something wrong, such as `choosing`."""
     subjects_not: tuple[str, ...] = ()
@@ -260,7 +262,7 @@ def remove_reasoning(text: str) -> str:
     text = text[finals[-1].end() :] if finals else text
     other = _OTHER_CHANNEL.search(text)
     text = text[: other.start()] if other else text
-    if text.lstrip().startswith("analysis") and "assistantfinal" in text:
+    if text.lstrip(' \n*_>"').startswith("analysis") and "assistantfinal" in text:
         text = text.rpartition("assistantfinal")[2]
     return _SPECIAL.sub(" ", "".join(_outside_thoughts(text))).strip()
 
@@ -288,6 +290,8 @@ _FRACTION = re.compile(r"\\[dt]?frac\s?\{(\d{1,9})\}\s?\{(\d{1,9})\}")
 _JSON_KEY = re.compile(r"[\"'](\w[\w ]{0,20})[\"']\s?:")
 _FENCE = re.compile(r"```[\w+-]{0,20}\n?|~~~[\w+-]{0,20}\n?")
 _HASHED = re.compile(r"^####\s?(?=[-$(\d]|[A-Za-z]\W{0,3}$)", re.M)
+_TABLE_HEAD = re.compile(r"^[ \t]*\|[^\n]{0,300}\|[ \t]*\n[ \t]*\|[ :|-]{1,300}\|[ \t]*\n", re.M)
+_TABLE_ROW = re.compile(r"^[ \t]*\|([^|\n]+\|[^|\n]+)\|[ \t]*$", re.M)
 _QUOTES = str.maketrans(
     {
         **dict.fromkeys("‘’‚´", "'"),
@@ -316,6 +320,8 @@ def clean(text: str) -> str:
     text = _BOXED.sub(rf"\n{_FINAL}\1\n", text)
     text = _JSON_KEY.sub(lambda m: "\n" + m[1].replace("_", " ") + ": ", text)
     text = _FENCE.sub("\n", text)
+    text = _TABLE_HEAD.sub("", text)
+    text = _TABLE_ROW.sub(lambda m: ": ".join(m[1].strip(" |").split("|")), text)
     text = re.sub(r"\\[\[\]()]|\$+", " ", text)
     text = re.sub(r"</?[a-zA-Z][^<>]{0,80}>", " ", text)
     text = fold(text)
@@ -670,7 +676,7 @@ class _OptionReader(_Reader):
                 if (found := self._alone(sentence)) is not None:
                     yield *found, True
                     continue
-                granted = None if self._turns(sentence) else False
+                granted = None if self._grants(sentence) else False
                 previous = ""
                 for clause in _split(sentence, _CLAUSE_END):
                     found = self._alone(clause)
@@ -682,10 +688,13 @@ class _OptionReader(_Reader):
                         yield joined, "", False
                     previous = clause
 
-    def _turns(self, sentence: str) -> bool:
-        """Whether a sentence grants something and then turns, as in `Yes, …, but …`."""
+    def _grants(self, sentence: str) -> bool:
+        """Whether a sentence grants something: `Although yes, …`, or `Yes, …, but …`."""
         turns = self.rules.pattern("turns")
-        return turns.search(sentence, len(_split_first(sentence))) is not None
+        return (
+            self.rules.pattern("concessions").match(sentence.lstrip()) is not None
+            or turns.search(sentence, len(_split_first(sentence))) is not None
+        )
 
     def _joined(self, clause: str) -> int | None:
         """Return the option of a clause that opens with a conjunction."""
@@ -711,7 +720,9 @@ class _OptionReader(_Reader):
                 if name in self.exact:
                     return self.exact[name], name
             lettered = (
-                re.fullmatch(rf"{self.letter}\s?(?:[).:\],=-]\s?)+(.*)", words) if self.letter else None
+                re.fullmatch(rf"{self.letter}(?:\s?(?:[).:\],=-]\s?)+|\s)(.*)", words)
+                if self.letter
+                else None
             )
             if lettered is not None and self.exact.get(_bare(lettered[2])) is not None:
                 return self.exact[_bare(lettered[2])], lettered[2]
@@ -895,6 +906,10 @@ class _OptionReader(_Reader):
 
     def _last_clause(self, sentence: str) -> str:
         """Return the part of a sentence that a negation before the option would have to be in."""
+        relative = self.rules.pattern("relatives").search(sentence)
+        links = self.rules.pattern("final_links").pattern
+        if relative and re.search(rf"\s{links}\s$", sentence[relative.end() :]):
+            return ""
         compared = [m.span() for m in self.rules.pattern("contrasts").finditer(sentence)]
         cut = 0
         for found in self.rules.pattern("clause_ends").finditer(sentence):
@@ -985,7 +1000,7 @@ class _OptionReader(_Reader):
 
     def _is_no(self, segment: str, end: int) -> bool:
         """Whether `no` is an answer, not a determiner as in `no reason`."""
-        word = re.match(r"\s?([\w']+)", segment[end : end + 40])
+        word = re.match(r" ?([\w']+)", segment[end : end + 40])
         followers = self.rules.no_followers + self.rules.coordinators
         return word is None or not self.rules.no_followers or word[1] in followers
 

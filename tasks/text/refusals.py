@@ -28,7 +28,7 @@ LONGEST_SENTENCE = 600
 """Characters of a sentence that are read."""
 _SENTENCE = re.compile(r"(?<=[.!?。])\s+|(?<=。)|\n+")
 _MARKUP = re.compile(r"[*#>~]+|(?<!\w)_+|_+(?!\w)")
-_QUOTED = re.compile(r'"[^"\n]{0,300}"')
+_QUOTED = re.compile(r"\"[^\"\n]{0,300}\"|(?<!\w)'(?:[^'\n]|(?<=\w)'(?=\w)){0,300}'(?!\w)")
 
 
 @dataclass(frozen=True)
