@@ -283,6 +283,7 @@ def _outside_thoughts(text: str) -> list[str]:
 
 
 _TAGS = re.compile(r"<(answer|final_answer|final|choice|option|response)>(.{0,2000}?)</\1>", re.S | re.I)
+_ELEMENT = re.compile(r"<(?!strong|span|code|font|small|mark|body|html)([a-zA-Z]{4,20})>([^<>]{0,300})</\1>")
 _OPEN_TAG = re.compile(r"<(?:answer|final_answer)>", re.I)
 _BOXED = re.compile(r"\\f?boxed\s?\{((?:[^{}]|\{[^{}]*\})*)\}")
 _LATEX_TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit)\s?\{([^{}]*)\}")
@@ -316,6 +317,7 @@ def clean(text: str) -> str:
     text = _FRACTION.sub(lambda m: str(int(m[1]) / int(m[2])) if int(m[2]) else m[0], text)
     text = _HASHED.sub(_FINAL, text)
     text = _TAGS.sub(lambda m: f"\n{_FINAL}{m[2].strip()}\n", text)
+    text = _ELEMENT.sub(r"\n\1: \2\n", text)
     text = _OPEN_TAG.sub(f"\n{_FINAL}", text)
     text = _BOXED.sub(rf"\n{_FINAL}\1\n", text)
     text = _JSON_KEY.sub(lambda m: "\n" + m[1].replace("_", " ") + ": ", text)
@@ -1251,7 +1253,9 @@ class _NumberReader(_Reader):
         """Remove the maximum of a score, and replace a fraction by its value."""
         number = r"\d{1,9}(?:[.,]\d{1,4})?"
         text = re.sub(
-            rf"(?<![\w.,])({number})\s?{self.rules.pattern('totals').pattern}\s?{number}(?!\w)", r"\1", text
+            rf"(?<![\w.,])({number})\s?\(?{self.rules.pattern('totals').pattern}\s?{number}(?!\w)",
+            r"\1",
+            text,
         )
         return re.sub(r"(?<![\w.,/])(\d{1,9}(?:[.,]\d{1,4})?)\s?/\s?(\d{1,9})(?![\w/])", self._of_slash, text)
 

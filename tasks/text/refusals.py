@@ -123,7 +123,8 @@ def _whole_refusal(text: str, rules: RefusalRules) -> str | None:
     words = text.strip(" .!?…。")
     rest = " ".join(rules.pattern("whole").sub(" ", words).split())
     is_short = _length(words, rules) <= SHORT_WORDS
-    return words if is_short and rest != words and _length(rest, rules) <= 1 else None
+    spare = 0 if rules.pattern("inability").search(words) else 1  # "I cannot agree" is an answer
+    return words if is_short and rest != words and _length(rest, rules) <= spare else None
 
 
 def _declines(sentence: str, rules: RefusalRules) -> bool:
