@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class MatchedTest:
 
 
 def matched_rank_test(
-    scores: Mapping[Hashable, Sequence[float]], controls: Mapping[Hashable, Sequence[float]], seed: int
+    scores: Mapping[Any, Sequence[float]], controls: Mapping[Any, Sequence[float]], seed: int
 ) -> MatchedTest:
     """Test if scores are higher than those of matching controls: stratified Mann-Whitney test.
 
