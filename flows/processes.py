@@ -73,19 +73,28 @@ def stop_on_signals() -> Iterator[StopSignals]:
 
 
 def _watch(read: int, stopped: StopSignals) -> None:
-    again = False
+    again = echo = False
     while received := os.read(read, 1):
         if received[0] not in STOPPING:
             continue
         stopped.first = stopped.first or signal.Signals(received[0])
-        if again:
+        if again and not echo:
             _end_now(stopped.exit_code)
-        again = True
+        if again:
+            echo = False
+            continue
+        again, echo = True, _is_sent_again(received[0])
         _interrupt_workers()
         timer = threading.Timer(GRACE_S, _end_now, [stopped.exit_code])
         timer.daemon = True
         timer.start()
     os.close(read)
+
+
+def _is_sent_again(number: int) -> bool:
+    """Return whether the current handler sends the signal to this process again after it has cleaned up."""
+    handler = signal.getsignal(number)
+    return str(getattr(handler, "__module__", "")).startswith(("prefect", "uvicorn"))
 
 
 def _interrupt_workers() -> None:
