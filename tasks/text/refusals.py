@@ -121,7 +121,7 @@ def find_refusal(text: str, rules: RefusalRules) -> str | None:
 def _whole_refusal(text: str, rules: RefusalRules) -> str | None:
     """Return a short answer that is little more than a phrase such as `No comment`."""
     words = text.strip(" .!?…。")
-    rest = " ".join(rules.pattern("whole").sub(" ", words).split())
+    rest = " ".join(rules.pattern("whole").sub(" ", words).strip(" ,.!?").split())
     is_short = _length(words, rules) <= SHORT_WORDS
     spare = 0 if rules.pattern("inability").search(words) else 1  # "I cannot agree" is an answer
     return words if is_short and rest != words and _length(rest, rules) <= spare else None
