@@ -13,6 +13,7 @@ from schemas.options import PublishOptions, VerifyOptions
 from tasks.publish import Verified, raise_if_different, verify
 from tasks.publish import publish as publish_release
 from tasks.publish.hub import Hub
+from tasks.publish.signing import sign_release
 from tasks.release import read_manifest
 
 
@@ -36,6 +37,8 @@ def run_publish(options: PublishOptions) -> dict[str, Any]:
     """
     repo = options.repo or recorded_repo(options.release)
     hub = open_hub(options.token_block)
+    if options.sign is not None:
+        sign_release(options.release, options.sign)
     published = publish_release(options.release, repo, hub, private=options.private, propose=options.pr)
     return published.model_dump(mode="json")
 
@@ -56,7 +59,7 @@ def recorded_repo(release: Path) -> str:
 
 def run_verify(options: VerifyOptions) -> Verified:
     """Compare a release directory or a published release with its manifest."""
-    return verify(options.release, lambda: open_hub(options.token_block))
+    return verify(options.release, lambda: open_hub(options.token_block), signed_by=options.signed_by)
 
 
 def require_verified(options: VerifyOptions, verified: Verified) -> None:

@@ -361,6 +361,9 @@ class PublishOptions(Options):
         default=False,
         description="open a pull request instead of a commit to main; publish again after the merge",
     )
+    sign: Path | None = Field(
+        default=None, description="SSH key to sign the release with (`ssh-keygen`), before it is published"
+    )
     private: bool = Field(
         default=False, description="create a private dataset; refuse to publish to a public one"
     )
@@ -381,6 +384,10 @@ class VerifyOptions(Options):
             raise ValueError(reason)
         return value
 
+    signed_by: Path | None = Field(
+        default=None,
+        description="file of known signers, NAME KEYTYPE KEY per line; the release must be signed by one",
+    )
     token_block: str | None = Field(
         default=None, description="Prefect Secret block with the Hub token; default: HF_TOKEN"
     )

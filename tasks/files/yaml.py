@@ -79,7 +79,7 @@ def check_expansion(text: str, place: str) -> None:
     anchors: dict[str, _Extent] = {}
     opened: list[_Extent] = []
     for event in yaml.parse(text, Loader=_FastLoader):
-        where = f"{place}:{event.start_mark.line + 1}"
+        where = f"{place}:{event.start_mark.line + 1}" if event.start_mark else place
         ended = None
         if isinstance(event, yaml.CollectionStartEvent):
             opened.append(_Extent(event.anchor))

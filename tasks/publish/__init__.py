@@ -27,7 +27,16 @@ from tasks.publish.hub import (
     check_repo_name,
     with_retries,
 )
-from tasks.release import MANIFEST, MANIFEST_HASH, is_version, parse_manifest, parse_version, read_manifest
+from tasks.publish.signing import describe_signature_fault
+from tasks.release import (
+    MANIFEST,
+    MANIFEST_HASH,
+    MANIFEST_SIGNATURE,
+    is_version,
+    parse_manifest,
+    parse_version,
+    read_manifest,
+)
 from tasks.release.references import HubRef
 from tasks.run.progress import track
 
@@ -58,7 +67,7 @@ class ReleaseUpload:
     def files(self) -> dict[str, Path]:
         """Local files by path in the repository."""
         names = [*sorted(self.manifest.files), MANIFEST]
-        names += [MANIFEST_HASH] if (self.path / MANIFEST_HASH).is_file() else []
+        names += [name for name in (MANIFEST_HASH, MANIFEST_SIGNATURE) if (self.path / name).is_file()]
         return {name: self.path / name for name in names}
 
 
@@ -384,12 +393,13 @@ class Verified(Row):
     """One line per difference from the manifest or the card."""
 
 
-def verify(release: str, open_hub: Callable[[], Hub] = Hub) -> Verified:
+def verify(release: str, open_hub: Callable[[], Hub] = Hub, *, signed_by: Path | None = None) -> Verified:
     """Verify a release directory, or a fresh download of a published release.
 
     Args:
         release: A directory, or a reference such as `org/name@v1.2.0`.
         open_hub: Creates the client for a reference.
+        signed_by: File of the signers of whom one must have signed the release.
 
     Raises:
         InputError: If the release does not exist.
@@ -397,14 +407,14 @@ def verify(release: str, open_hub: Callable[[], Hub] = Hub) -> Verified:
     """
     ref = HubRef.of(release)
     if ref is None:
-        return verify_directory(Path(release), release)
+        return verify_directory(Path(release), release, signed_by)
     hub = open_hub()
     commit = with_retries(lambda: resolve_commit(ref, hub))
 
     def download_and_verify() -> Verified:
         with TemporaryDirectory(prefix="counterfoil-") as folder:
             hub.download(ref.repo, commit, Path(folder))
-            return verify_directory(Path(folder), release)
+            return verify_directory(Path(folder), release, signed_by)
 
     with track(f"downloading {release}", None):
         result = with_retries(download_and_verify)
@@ -420,7 +430,7 @@ def verify(release: str, open_hub: Callable[[], Hub] = Hub) -> Verified:
     )
 
 
-def verify_directory(path: Path, name: str) -> Verified:
+def verify_directory(path: Path, name: str, signed_by: Path | None = None) -> Verified:
     """Verify the hashes, row counts, canary and columns of a release directory.
 
     Every fault of the content is a line of the result. An unreadable manifest has no name and no version.
@@ -433,6 +443,8 @@ def verify_directory(path: Path, name: str) -> Verified:
             f"the release {name} does not exist", hint="give a release directory, or org/name@v1.0.0"
         )
     lines = find_differences(path)
+    if signed_by is not None and (fault := describe_signature_fault(path, signed_by)):
+        lines = sorted({*lines, fault})
     try:
         manifest = read_manifest(path)
     except InputError as error:

@@ -38,6 +38,7 @@ from schemas.labels import CandidateSet, LabelChange
 from schemas.recipe import Limits
 from schemas.release import StageCost
 from schemas.tables import content_hash, file_hash
+from tasks.files.label_history import append_history
 from tasks.files.records import BadRows, container_of, write_records
 from tasks.files.retrieval import (
     Source,
@@ -66,7 +67,6 @@ from tasks.relabel.graded import (
     read_grades,
     request_grades,
 )
-from tasks.relabel.history import append_history
 from tasks.relabel.judges import open_comparers, open_graders, open_judges
 from tasks.relabel.mining import (
     PassagePool,

@@ -56,6 +56,8 @@ QUESTION_CONFIGS = (QUESTIONS.name, HARD_NEGATIVES.name, CONTROLS.name)
 MANIFEST = "manifest.json"
 MANIFEST_HASH = "manifest.sha256"
 """File with the hash of the manifest, as `sha256sum --check` reads it. Older releases have none."""
+MANIFEST_SIGNATURE = f"{MANIFEST_HASH}.sig"
+"""SSH signature of the hash, if the publisher signed the release."""
 MAX_MANIFEST_BYTES = 64 << 20
 MACHINE_ERRORS = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EIO}
@@ -229,7 +231,7 @@ def compare_files(path: Path, manifest: Manifest) -> FileDifferences:
             missing.append(name)
         elif file_hash(path / name) != sha256:
             changed.append(name)
-    listed = {*manifest.files, MANIFEST, MANIFEST_HASH}
+    listed = {*manifest.files, MANIFEST, MANIFEST_HASH, MANIFEST_SIGNATURE}
     unlisted = [name for name in sorted(files) if name not in listed and not _is_ignored(name)]
     visible = [name for name in sorted(linked) if name in listed or not _is_ignored(name)]
     return FileDifferences(missing, changed, unlisted, visible)
