@@ -27,7 +27,7 @@ class LazyFlow(Generic[P, R]):
     def __init__(self, fn: Callable[P, R], name: str) -> None:
         self.fn = fn
         self.name = name
-        update_wrapper(self, fn)
+        update_wrapper(self, fn)  # type: ignore[arg-type]
 
     def prefect(self) -> Flow[P, R]:
         """Return the Prefect flow."""

@@ -22,7 +22,7 @@ class _Handler(SimpleHTTPRequestHandler):
     """Answer GET and HEAD. Requests with a foreign `Host` and links out of the folder are refused."""
 
     def send_head(self) -> Any:
-        port = self.server.server_address[1]
+        port = self.connection.getsockname()[1]
         if self.headers.get("Host") not in (f"{LOOPBACK}:{port}", f"localhost:{port}"):
             self.send_error(HTTPStatus.FORBIDDEN)
             return None
