@@ -39,11 +39,20 @@ class _Handler(SimpleHTTPRequestHandler):
         """Log nothing."""
 
 
+class _Server(ThreadingHTTPServer):
+    """A server that says nothing about readers who leave."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignore a broken connection."""
+
+
 @contextmanager
 def serve_releases(releases: Path) -> Iterator[str]:
     """Serve a folder while the block runs, and yield its address. The port is a free one."""
     releases.mkdir(parents=True, exist_ok=True)
-    server = ThreadingHTTPServer((LOOPBACK, 0), partial(_Handler, directory=str(releases)))
+    server = _Server((LOOPBACK, 0), partial(_Handler, directory=str(releases)))
     Thread(target=server.serve_forever, daemon=True, name="releases").start()
     address = f"http://{LOOPBACK}:{server.server_address[1]}"
     before = os.environ.get(RELEASES_URL)
