@@ -322,7 +322,7 @@ class ModelsOptions(Options):
     )
     probe: bool = Field(
         default=False,
-        description="send up to four tiny requests to every server; otherwise report what the last run learnt",
+        description="send up to four tiny requests to every server; default: report the last run",
     )
 
 

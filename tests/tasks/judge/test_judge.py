@@ -393,9 +393,11 @@ def test_every_judge_and_the_adjudicator_must_judge(tmp_path: Path) -> None:
 
 def test_server_that_refuses_every_call_is_quoted(tmp_path: Path) -> None:
     question = make_question()
-    with OpenAIServer(faults=lambda number, body: status(400)) as server:
-        with pytest.raises(ModelError) as stopped:
-            run(tmp_path, [question], fair_answers(question), (server.model(),))
+    with (
+        OpenAIServer(faults=lambda number, body: status(400)) as server,
+        pytest.raises(ModelError) as stopped,
+    ):
+        run(tmp_path, [question], fair_answers(question), (server.model(),))
     assert stopped.value.exit_code == 5
     assert "400" in str(stopped.value)
 
