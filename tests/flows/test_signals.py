@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -102,9 +104,17 @@ def test_serve_stops_with_its_server(tmp_path: Path, number: signal.Signals) -> 
 
 
 def wait_for_deployment(api: str, process: subprocess.Popen[str]) -> None:
-    from tests.flows.test_schedule import ask, wait_for
-
-    wait_for(lambda: ask(api, "deployments/filter", {}), process)
+    """Wait until the server answers, and a little longer until the deployments are served."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urlopen(f"{api}/health", timeout=5):
+                break
+        except HTTPError:
+            break
+        except OSError:
+            time.sleep(0.5)
+    time.sleep(10)
 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
