@@ -17,7 +17,7 @@ from tasks.evolve import generate as fluency
 from tasks.evolve.generate import generator_messages
 from tasks.evolve.jobs import OPERATOR_SHARES, WritingJob, choose_topic_path
 from tasks.files.vocabulary import read_attributes, read_taxonomy
-from tasks.judges.comparison import plan_comparisons, read_comparison_judge, make_verdict_request
+from tasks.judges.comparison import make_verdict_request, plan_comparisons, read_comparison_judge
 from tasks.judges.relevance import (
     ComparisonQuestion,
     Evidence,

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks.review_release import answers_to, many_questions
 from schemas.question import Question
 from tasks.review.events import latest_verdicts, read_events, reviews_folder
 from tasks.review.pages import is_hidden
 from tasks.text.slots import expand_template
 from tests.browser import needs_browser, open_browser, serious_findings
 from tests.conftest import PROJECT
+from tests.material.review_release import answers_to, many_questions
 from tests.tasks.review.places import FEW, small_release, small_run
 
 pytestmark = needs_browser
