@@ -519,7 +519,7 @@ def fingerprint_input(path: Path) -> str:
 
 
 @dataclass
-class Matches:
+class KnownTexts:
     """Whether grades and answers beside the input belong to its rows."""
 
     pairs: dict[str, Collection[tuple[str, str]]]
@@ -560,7 +560,7 @@ class Matches:
 
 def matches_of(
     source: Source, job: RelabelJob, qrels: Qrels | None, answers: Mapping[tuple[str, str], int]
-) -> Matches:
+) -> KnownTexts:
     """Return what is compared with the rows of the input."""
     pairs: dict[str, Collection[tuple[str, str]]] = {}
     if qrels is not None:
@@ -569,7 +569,7 @@ def matches_of(
         pairs["--verdicts"] = read_grades(job.verdicts, job.judges, job.scales).by_pair.keys()
     if source.relevant is not None:
         pairs["--positives"] = source.relevant.keys()
-    return Matches(pairs, {row for row, _ in answers})
+    return KnownTexts(pairs, {row for row, _ in answers})
 
 
 # --- one part ---------------------------------------------------------------------------------------------
