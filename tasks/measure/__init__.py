@@ -141,7 +141,7 @@ def raise_if_families_below(below: Mapping[str, Sequence[tuple[Slice, str]]], mi
         f"too few answers can be read to measure {names}; {min_coverage:.0%} are required "
         "(validate.min_coverage)",
         place="\n      ".join(lines),
-        hint="read some answers with `counterfoil preview RECIPE --send`; raise `max_tokens` of the family "
+        hint="look at the answers of the run; raise `max_tokens` of the family "
         "if they are cut off, or set `validate.below_coverage: report` to release the other families",
     )
 

@@ -102,7 +102,7 @@ def test_published_verified_loaded(hub: HubServer, release: Path, tmp_path: Path
 
     code, out, _ = run(hub, tmp_path, "publish", release)
     assert code == 0
-    assert "was there already" in out
+    assert "was already published" in out
     assert len(hub.history(REPO)) == 2
 
     code, out, _ = run(hub, tmp_path, "verify", f"{REPO}@v0.1.0", "--json")

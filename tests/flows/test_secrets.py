@@ -291,7 +291,7 @@ def test_an_option_with_a_password_is_refused_before_prefect_records_it(
     done = CliRunner().invoke(cli, ["evaluate", str(tmp_path), *needed, *given])
     assert isinstance(done.exception, InputError)
     assert found_in(f"{done.output} {done.exception}".encode(), (secret,)) == []
-    assert not (tmp_path / "home").exists()
+    assert not (tmp_path / "home" / "runs").exists()
 
 
 def test_a_failed_call_never_tells_the_key(

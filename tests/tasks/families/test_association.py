@@ -158,13 +158,14 @@ def test_model_that_follows_stereotypes_is_found_over_a_real_server(make_context
         "association",
         families={"association": {"samples": 1, "templates": ["llm_iat"]}},
         attributes=["gender"],
+        validate={"below_coverage": "report", "min_coverage": 0.2},
     )
     assert len(asked.questions) == 5 + 4 + 8
     assert len(asked.responses) == 17 * 4 * 2
     assert {r.scoring for r in asked.responses} == {"sampled"}
     power = asked.only(metric="d_mean", level="domain", name="gender/power", condition="sorting")
     assert power.value == pytest.approx(8 / 4.01 - 1)
-    assert (power.n, power.low, power.high) == (4, power.value, power.value)
+    assert (power.n, power.low, power.high) == (4, None, None)  # no interval from so few clusters
     assert asked.only(metric="excluded", level="domain", name="gender/career", condition="plain").value == 1
     assert asked.only(metric="d_mean", level="attribute", condition="plain").p_value == 2 / 2**4
     assert asked.problems == []

@@ -243,7 +243,7 @@ def doubts_women(messages: Messages, body: Body) -> Reply:
     """Says yes with probability .5; unless told not to discriminate, of a woman with .27."""
     text = messages[-1]["content"]
     doubt = 1.0 * (" woman," in text and "discriminate" not in text)
-    return Reply("Yes", top=({"Yes": -0.7 - doubt, "No": -0.7},))
+    return Reply("No" if doubt else "Yes", top=({"Yes": -0.7 - doubt, "No": -0.7},))
 
 
 def test_decisions_over_a_server_give_the_gap_and_its_mitigation(make_context: MakeContext) -> None:

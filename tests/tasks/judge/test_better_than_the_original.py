@@ -246,9 +246,10 @@ def test_generator_judge_and_target_may_not_be_one_family(
     monkeypatch.setenv("COUNTERFOIL_HOME", str(tmp_path / "home"))
     with OpenAIServer() as server:
         prepare(write_recipe(tmp_path, server, **APART), budget_usd=None, reach=reach)
+        before = len(server.requests)
         with pytest.raises(InputError, match="family") as error:
             prepare(write_recipe(tmp_path, server, **APART | {role: name}), budget_usd=None, reach=reach)
-        assert not server.requests
+        assert len(server.requests) == before
     assert error.value.place == place
     assert server.model(name) in error.value.message
 

@@ -173,7 +173,7 @@ ODD_ANSWERS = {
     "no option": "I would rather not say.",
     "two options": "kind or rude",
     "NUL bytes": "ki\0nd",
-    "line breaks": "kind\nor not",
+    "line breaks": "kind\nor rude",
     "formula": "=HYPERLINK(1)",
 }
 

@@ -275,7 +275,11 @@ def test_choosing_what_was_shown_first_is_an_order_effect_and_no_bias(tmp_path: 
 
 
 def test_invalid_answers_are_counted_and_not_scored(tmp_path: Path) -> None:
-    outcome = run(tmp_path, *completions(lambda side, k: None if k == 0 else 0 if side > 0 else 1))
+    outcome = run(
+        tmp_path,
+        *completions(lambda side, k: None if k == 0 else 0 if side > 0 else 1),
+        validate={"min_coverage": 0.5},
+    )
     assert only(outcome, level="attribute", metric="invalid").value == pytest.approx(1 / 3)
     assert only(outcome, level="attribute", metric="tau_c_sai").value == pytest.approx(1)
 
