@@ -340,7 +340,7 @@ class ReviewSession:
     def last_action(self, reviewer: str) -> ReviewEvent | None:
         """Return the event that an undo would revert.
 
-        This is the reviewer's last verdict or edit on any subject of this session that was not undone.
+        This is the reviewer's last verdict or edit on any subject in this review that was not undone.
         """
         with self._lock:
             events = self._log.events.get(reviewer, [])
