@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from schemas.recipe import Family, Models, Recipe
 from schemas.tables import content_hash
 from tasks.audit import audit, audit_relevance, check_audit_budget, estimate_audit, estimate_relevance
 from tasks.judges.passports import write_passport
-from tasks.models import ModelSettings
+from tasks.models import ModelSettings, run_async
 from tasks.models.budget import spent_in
 from tasks.models.preflight import check_models, ping
 
@@ -45,7 +44,7 @@ def run_audit(options: AuditJudgeOptions) -> dict[str, Any]:
     check_models(models, settings)
     plan = estimate_relevance(context, judge) if relevance else estimate_audit(context, judge, options.scenes)
     check_audit_budget(judge, plan, context.budget_usd)
-    asyncio.run(ping(models, settings))
+    run_async(ping(models, settings))
     passport, costs = audit_relevance(context, judge) if relevance else audit(context, judge, options.scenes)
     return {
         "judge": judge,

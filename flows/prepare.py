@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from tasks.audit.passports import collect_passports
 from tasks.estimate import BuildEstimate, estimate, refuse_over_budget
 from tasks.files.vocabulary import input_path
 from tasks.judges.verdicts import read_judging_rubric
-from tasks.models import ModelSettings
+from tasks.models import ModelSettings, run_async
 from tasks.models.model_families import refuse_shared_families
 from tasks.models.preflight import check_models, ping
 from tasks.publish.fetching import fetch_release
@@ -62,7 +61,7 @@ def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> Prep
     plan = estimate(context)
     if reach:
         refuse_over_budget(plan)
-        asyncio.run(ping(names, settings))
+        run_async(ping(names, settings))
     return PreparedBuild(workspace, context, plan, passports)
 
 
