@@ -129,6 +129,7 @@ def open_page(context: Any, complaints: list[str], address: str) -> Any:
 
 def begin_as(page: Any, name: str) -> None:
     """From the first page to the first group, by keyboard."""
+    page.wait_for_selector("main input:focus")
     page.keyboard.type(name)
     press_and_go(page, "Enter")
     press_and_go(page, "Enter")
@@ -338,6 +339,7 @@ def test_pages_have_no_serious_accessibility_findings(
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = open_page(context, complaints, reviewing.address)
     found = serious(page, "start")
+    page.wait_for_selector("main input:focus")
     page.keyboard.type("anna")
     press_and_go(page, "Enter")
     page.get_by_text("Filters and order").click()
