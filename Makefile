@@ -46,8 +46,9 @@ $(VENV)/.ready: requirements.lock pyproject.toml | $(UV)
 	@$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
+# The tests start hundreds of processes, so the bytecode of all packages is written once, here.
 $(VENV)/.ready-dev: requirements-dev.lock $(VENV)/.ready
-	@$(INSTALL) --require-hashes -r requirements-dev.lock
+	@$(INSTALL) --compile-bytecode --require-hashes -r requirements-dev.lock
 	@touch $@
 
 lock: | $(UV)
