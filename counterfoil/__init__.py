@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import threading
-from asyncio import get_running_loop
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -133,6 +131,7 @@ def open_release(release: Place) -> OpenedRelease:
     """
     from counterfoil.results import OpenedRelease, fetch
     from tasks.release import open_release as open_directory
+    from tasks.run.event_loop import outside_event_loop
 
     return outside_event_loop(lambda: OpenedRelease(open_directory(fetch(release))))
 
@@ -315,29 +314,6 @@ def show(place: Place) -> dict[str, Any]:
     return dict(run_command("show", place=place))
 
 
-def outside_event_loop(call: Callable[[], T]) -> T:
-    """Return the result of a call, made in a thread of its own if this one runs an event loop."""
-    try:
-        get_running_loop()
-    except RuntimeError:
-        return call()
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(call())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="counterfoil")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
-
-
 def run_command(name: str, **options: Any) -> Any:
     """Run a command with its options, also from a running event loop.
 
@@ -349,6 +325,7 @@ def run_command(name: str, **options: Any) -> Any:
         InputError: If an option is unknown or invalid.
     """
     from flows.commands import call
+    from tasks.run.event_loop import outside_event_loop
 
     values = {
         option: os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -212,8 +212,8 @@ class RelabelOptions(Options):
         "a side file",
     )
     split: str | None = Field(default=None, description="split to read, for folders with several")
-    min_judged: float = Field(
-        default=0.9, ge=0, le=1, description="smallest share of candidates that the judges must decide"
+    min_judged: float = like(
+        Validate, "min_judged", description="smallest share of candidates that the judges must decide"
     )
     allow_abstentions: bool = Field(
         default=False, description="write the result even if the judges decide fewer candidates"

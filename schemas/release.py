@@ -69,23 +69,35 @@ class StageCost(BaseModel):
     tokens_out: int
     cost_usd: float
 
+    @classmethod
+    def zero(cls, stage: str, model: str) -> StageCost:
+        """Return the cost before the first call."""
+        return cls(stage=stage, model=model, calls=0, tokens_in=0, tokens_out=0, cost_usd=0.0)
+
+    def plus(self, calls: int, tokens_in: int, tokens_out: int, cost_usd: float) -> StageCost:
+        """Return the cost after more calls. Dollars are rounded when costs are combined or reported."""
+        return self.model_copy(
+            update={
+                "calls": self.calls + calls,
+                "tokens_in": self.tokens_in + tokens_in,
+                "tokens_out": self.tokens_out + tokens_out,
+                "cost_usd": self.cost_usd + cost_usd,
+            }
+        )
+
+    def rounded(self) -> StageCost:
+        """Return the cost in whole millionths of a dollar, as tables and manifests record it."""
+        return self.model_copy(update={"cost_usd": round(self.cost_usd, 6)})
+
 
 def combine_costs(costs: Iterable[StageCost]) -> tuple[StageCost, ...]:
     """Sum costs by stage and model, in the order in which they first appear."""
-    groups: dict[tuple[str, str], list[StageCost]] = {}
+    sums: dict[tuple[str, str], StageCost] = {}
     for cost in costs:
-        groups.setdefault((cost.stage, cost.model), []).append(cost)
-    return tuple(
-        StageCost(
-            stage=stage,
-            model=model,
-            calls=sum(cost.calls for cost in group),
-            tokens_in=sum(cost.tokens_in for cost in group),
-            tokens_out=sum(cost.tokens_out for cost in group),
-            cost_usd=round(sum(cost.cost_usd for cost in group), 6),
-        )
-        for (stage, model), group in groups.items()
-    )
+        key = cost.stage, cost.model
+        before = sums.get(key) or StageCost.zero(*key)
+        sums[key] = before.plus(cost.calls, cost.tokens_in, cost.tokens_out, cost.cost_usd)
+    return tuple(total.rounded() for total in sums.values())
 
 
 class HoldBack(BaseModel):

@@ -219,14 +219,7 @@ def sum_audit_costs(judge: str, answers: AuditAnswers) -> tuple[StageCost, ...]:
     spent = [(j.tokens_in, j.tokens_out, j.cost_usd) for j in answers.judged.values()]
     spent += [(a.spent.tokens_in, a.spent.tokens_out, a.spent.cost_usd) for a in answers.picked.values()]
     spent += [(c.tokens_in, c.tokens_out, c.cost_usd) for c in answers.own.values()]
-    tokens_in, tokens_out, usd = (sum(column) for column in zip(*spent, strict=True))
-    return (
-        StageCost(
-            stage="audit",
-            model=judge,
-            calls=len(spent),
-            tokens_in=int(tokens_in),
-            tokens_out=int(tokens_out),
-            cost_usd=round(usd, 6),
-        ),
-    )
+    cost = StageCost.zero("audit", judge)
+    for tokens_in, tokens_out, usd in spent:
+        cost = cost.plus(1, tokens_in, tokens_out, usd)
+    return (cost.rounded(),)

@@ -1,10 +1,9 @@
 """Measures of an audit, each with its interval, and the audit of the divergence judge.
 
-Shares over scenes, with one item per scene, have Wilson score intervals. Differences, and means of several
-items, are bootstrapped by scene. Abstentions are left out of a value and counted beside it.
+Shares over scenes, with one item per scene, have exact intervals (Clopper and Pearson). Differences, and
+means of several items, are bootstrapped by scene. Abstentions are left out of a value and counted beside it.
 
 References:
-    Score interval: Wilson (1927), doi:10.1080/01621459.1927.10502953.
     Differences of intervals (MOVER): Zou and Donner (2008), doi:10.1002/sim.3095.
     Cues that bias judges: arXiv:2306.05685, arXiv:2410.02736, arXiv:2504.09946, arXiv:2505.17100.
 """
@@ -273,7 +272,7 @@ def _interval(result: ProbeResult) -> Interval | None:
 def share_result(
     probe: str, measure: str, outcomes: Sequence[bool | None], *, floor: float | None = None, note: str = ""
 ) -> ProbeResult:
-    """Return the share of true outcomes with its score interval. `None` outcomes are abstentions."""
+    """Return the share of true outcomes with its exact interval. `None` outcomes are abstentions."""
     known = [outcome for outcome in outcomes if outcome is not None]
     interval = share_with_interval(sum(known), len(known))
     return make_result(probe, measure, interval, len(outcomes), floor=floor, note=note)

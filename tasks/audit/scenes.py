@@ -27,11 +27,12 @@ from tasks.files.yaml import read_yaml
 from tasks.judges.comparison import (
     ComparisonJudge,
     PlannedComparison,
+    ask_verdicts_by_size,
     make_verdict_request,
     plan_comparisons,
     record_comparison,
 )
-from tasks.judges.verdicts import BOOLEAN, AnswerGroup, make_verdict_type
+from tasks.judges.verdicts import BOOLEAN, AnswerGroup
 from tasks.judges.words import MASK, mask_words, words_to_mask
 from tasks.judges.yields import Yield
 from tasks.models.prompts import Prompt, fence
@@ -250,10 +251,10 @@ async def ask_verdicts(
 ) -> dict[ProbeItem, Judgement]:
     """Return one judgement per item, and count them."""
     planned = {probe.item.tag: (probe, *make_probe_request(judge, probe)) for probe in probes}
-    requests = [request for _, request, _ in planned.values()]
+    requests = [(len(comparison.order), request) for _, request, comparison in planned.values()]
     judged: dict[ProbeItem, Judgement] = {}
     with track(f"{model.name} judges scenes", len(requests)) as bar:
-        async for answer in ask_structured(model, requests, make_verdict_type(judge.rubric)):
+        async for answer in ask_verdicts_by_size(model, judge.rubric, requests):
             probe, _, comparison = planned[answer.tag]
             verdict = judged[probe.item] = record_comparison(judge, comparison, answer)
             answered.add(verdict.abstention, answer.detail if isinstance(answer, Abstention) else "")

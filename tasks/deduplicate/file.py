@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from schemas.errors import InputError
+from schemas.recipe import Deduplicate
 from tasks.deduplicate import find_earlier_files, source_name
 from tasks.deduplicate.rows import (
     ColumnRoles,
@@ -57,7 +58,7 @@ def deduplicate_file(
     slots: Sequence[str] = (),
     group: str | None = None,
     rank: str | None = None,
-    threshold: float = 90.0,
+    threshold: float = Deduplicate().threshold,
     against: Sequence[Path] = (),
     out: Path,
     run_parts: PartRunner = run_sequentially,

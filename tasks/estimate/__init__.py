@@ -148,8 +148,10 @@ class BuildSize:
     prompts: PromptSizes
     comparisons: float
     """Mean number of comparisons per group."""
-    judge_tokens: tuple[float, float]
-    """Mean prompt tokens of one comparison, in the search and on hold-out."""
+    search_verdict: tuple[float, float]
+    """Mean prompt tokens of one comparison and length limit of its verdict, in the search."""
+    holdout_verdict: tuple[float, float]
+    """The same on hold-out."""
 
 
 StageWork = list[tuple[str, int, list[StageCost]]]
@@ -208,10 +210,8 @@ def measure_build(context: RunContext, templated: Sequence[Question], seeds: Seq
         searched=add_evolution(context, seeds),
         prompts=measure_prompts(context, seeds),
         comparisons=fmean(comparisons or [0]),
-        judge_tokens=(
-            measure_judge_prompt(context, seeds, samples),
-            measure_judge_prompt(context, seeds, recipe.holdout.samples),
-        ),
+        search_verdict=measure_judge_prompt(context, seeds, samples),
+        holdout_verdict=measure_judge_prompt(context, seeds, recipe.holdout.samples),
     )
 
 
@@ -221,7 +221,6 @@ def plan_stages(context: RunContext, size: BuildSize, assumed: Assumptions) -> S
     targets, holdout_targets = recipe.models.targets, recipe.models.holdout_targets or recipe.models.targets
     held_out = holdout_population(recipe, searched, assumed)
     accepted = count_accepted(recipe, searched, assumed)
-    search_tokens, holdout_tokens = size.judge_tokens
     return [
         ("expand", size.templated + size.seeds, []),
         ("mutate", searched.questions - size.seeds, generation_costs(context, size.prompts, assumed)),
@@ -233,14 +232,14 @@ def plan_stages(context: RunContext, size: BuildSize, assumed: Assumptions) -> S
         (
             "judge",
             searched.questions,
-            judge_costs(context, targets, searched, size.comparisons, search_tokens, assumed),
+            judge_costs(context, targets, searched, size.comparisons, size.search_verdict, assumed),
         ),
         ("relabel", *relabel_costs(context, accepted, size.prompts)),
         ("respond_holdout", held_out.calls, target_costs(context, holdout_targets, held_out)),
         (
             "judge_holdout",
             held_out.questions,
-            judge_costs(context, holdout_targets, held_out, size.comparisons, holdout_tokens, assumed),
+            judge_costs(context, holdout_targets, held_out, size.comparisons, size.holdout_verdict, assumed),
         ),
     ]
 
@@ -390,7 +389,7 @@ def judge_costs(
     targets: Sequence[str],
     population: QuestionPopulation,
     comparisons: float,
-    tokens_in: float,
+    verdict: tuple[float, float],
     assumed: Assumptions,
 ) -> list[StageCost]:
     """Return the costs of all judges on all groups, and of the adjudicator on a share of the groups.
@@ -400,16 +399,17 @@ def judge_costs(
         targets: Judged models.
         population: Judged questions.
         comparisons: Mean number of comparisons per group.
-        tokens_in: Mean prompt tokens per comparison.
+        verdict: Mean prompt tokens per comparison, and mean length limit of its verdict.
         assumed: Shares that are not known yet.
     """
-    models, judging = context.recipe.models, context.recipe.judging
+    models = context.recipe.models
+    tokens_in, tokens_out = verdict
     share_by_judge = dict.fromkeys(models.judges, 1.0)
     if models.adjudicator:
         share_by_judge[models.adjudicator] = assumed.split
     total = population.questions * len(targets) * comparisons
     calls = {judge: ceil(total * assumed.orders * share) for judge, share in share_by_judge.items()}
-    return [_cost(context, judge, n, tokens_in * n, judging.max_tokens * n) for judge, n in calls.items()]
+    return [_cost(context, judge, n, tokens_in * n, tokens_out * n) for judge, n in calls.items()]
 
 
 def relabel_costs(context: RunContext, accepted: int, sizes: PromptSizes) -> tuple[int, list[StageCost]]:
@@ -436,7 +436,7 @@ def relabel_costs(context: RunContext, accepted: int, sizes: PromptSizes) -> tup
 def _cost(context: RunContext, model: str, calls: int, tokens_in: float, tokens_out: float) -> StageCost:
     """Price the calls of one model. Names without a backend (`divergence`, `recombine`) are free."""
     if ":" not in model or not calls:
-        return StageCost(stage="", model=model, calls=0, tokens_in=0, tokens_out=0, cost_usd=0.0)
+        return StageCost.zero("", model)
     price = price_of(
         parse_model_name(model),
         configured=model,

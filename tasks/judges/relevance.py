@@ -210,13 +210,11 @@ class MeteredModel:
         self.answered = Yield(model.name, "answers")
         """Answers asked for so far, and those that cannot be used."""
         self._model = model
-        self._spent = StageCost(
-            stage="relabel", model=model.name, calls=0, tokens_in=0, tokens_out=0, cost_usd=0.0
-        )
+        self._spent = StageCost.zero("relabel", model.name)
 
     def costs(self) -> tuple[StageCost, ...]:
         """Return calls, tokens and dollars so far."""
-        return (self._spent.model_copy(update={"cost_usd": round(self._spent.cost_usd, 6)}),)
+        return (self._spent.rounded(),)
 
     async def ask(
         self, requests: Sequence[Request], answer_type: type[Answer], parse: Callable[[str, bool], R]
@@ -240,15 +238,8 @@ class MeteredModel:
         return answers
 
     def _add_cost(self, answer: Parsed[Any] | Abstention) -> None:
-        before, spent = self._spent, answer.spent
-        self._spent = before.model_copy(
-            update={
-                "calls": before.calls + spent.tries,
-                "tokens_in": before.tokens_in + spent.tokens_in,
-                "tokens_out": before.tokens_out + spent.tokens_out,
-                "cost_usd": before.cost_usd + spent.cost_usd,
-            }
-        )
+        spent = answer.spent
+        self._spent = self._spent.plus(spent.tries, spent.tokens_in, spent.tokens_out, spent.cost_usd)
 
 
 def _reason(abstention: Abstention) -> str:

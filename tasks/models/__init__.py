@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from schemas.recipe import Limits, ModelOptions
 from tasks.models.budget import Ledger, ledger_of, within_budget
 from tasks.models.cache import ResponseCache, fingerprint
 from tasks.models.cache_database import cache_exists
-from tasks.models.capabilities import capabilities_of, keep_capabilities
+from tasks.models.capabilities import capabilities_of, keep_capabilities, restore_capabilities
 from tasks.models.circuit_breaker import CircuitBreaker
 from tasks.models.endpoints import SharedLoad
 from tasks.models.limits import limiter_of, send_with_retries
@@ -37,6 +36,7 @@ from tasks.models.openai_batch import BatchModel, BatchServer, JobFolder, batch_
 from tasks.models.prices import FREE, TokenPrice
 from tasks.models.protocol import Backend, Completion, FailureCount, Outcome, Request
 from tasks.models.settings import ModelSettings, api_key, api_key_variable, with_options
+from tasks.run.event_loop import outside_event_loop
 
 __all__ = ["ModelSettings", "OpenModel", "count_cached", "open_model", "run_async"]
 
@@ -82,6 +82,8 @@ async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenMo
     limits = batch_limits(settings.limits(name)) if batched else _limits(resolved, settings.limits(name))
     price = settings.price(name)
     ledger = ledger_of(settings.run_dir, settings.budget_usd)
+    for endpoint in resolved.endpoints:
+        restore_capabilities(settings.run_dir, name, capabilities_of(endpoint, resolved.name))
     batches = connect_batches(resolved, settings, ledger, price) if batched else None
     backend = batches or await connect_backend(resolved, settings, limits)
     # Batches reserve and pay by themselves.
@@ -383,22 +385,4 @@ def run_async(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end from synchronous code, also inside a running event loop (in a thread)."""
     if 0 < gc.get_threshold()[0] < GC_THRESHOLDS[0]:
         gc.set_threshold(*GC_THRESHOLDS)
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(asyncio.run(coroutine))
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="run_async")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+    return outside_event_loop(lambda: asyncio.run(coroutine))

@@ -35,7 +35,7 @@ import orjson
 
 from schemas.errors import InputError, ModelError
 from schemas.labels import CandidateSet, LabelChange
-from schemas.recipe import Limits
+from schemas.recipe import Limits, Relabel, Validate
 from schemas.release import StageCost
 from schemas.tables import content_hash, file_hash
 from tasks.files.label_history import append_history
@@ -110,8 +110,7 @@ Strategy = Literal["two_stage", "cascade", "graded"]
 RelabelRows = Callable[[Sequence[CandidateSet], PositiveTexts, Screening], Awaitable[Relabelling]]
 
 ROWS_PER_PART = 500
-DEFAULT_RULE = "all:top/any:relevant"
-MIN_JUDGED = 0.9
+DEFAULTS = Relabel()
 _NEEDS_GRADES = "give --verdicts (grades of judges) and --truth (grades of people)"
 
 
@@ -193,10 +192,10 @@ def relabel_file(
     scales: dict[str, int] | None = None,
     truth: Path | None = None,
     relevant_from: int = 2,
-    mode: Mode = "both",
-    min_negatives: int = 1,
-    too_few: TooFew = "keep_row",
-    max_promoted: int = 7,
+    mode: Mode = DEFAULTS.mode,
+    min_negatives: int = DEFAULTS.min_negatives,
+    too_few: TooFew = DEFAULTS.too_few,
+    max_promoted: int = DEFAULTS.max_promoted,
     mine: int = 0,
     screen: str | None = None,
     max_true_negatives_lost: float | None = None,
@@ -210,7 +209,7 @@ def relabel_file(
     skip_bad: bool = False,
     exactly: int | None = None,
     split: str | None = None,
-    min_judged: float = MIN_JUDGED,
+    min_judged: float = Validate().min_judged,
     allow_abstentions: bool = False,
     soft_labels: bool = False,
     plan: bool = False,
@@ -229,7 +228,7 @@ def relabel_file(
         judges: `lexical` (default) or models. With `verdicts`, the names of recorded judges.
         verdicts: CSV file of recorded grades.
         rule: Decision rule over grades, see `DecisionRule`, or `weighted`. Default: `weighted` with three or
-            more recorded judges, else `DEFAULT_RULE`.
+            more recorded judges, else `DEFAULTS.rule`.
         scales: Top grades of recorded judges whose top grade does not occur in `verdicts`.
         truth: Qrels of people, to evaluate the result.
         relevant_from: Lowest relevant grade in `truth`.
@@ -273,7 +272,7 @@ def relabel_file(
         strategy=strategy,
         judges=tuple(judges) or (("lexical",) if strategy == "two_stage" else ()),
         policy=Policy(mode, min_negatives, too_few, max_promoted),
-        rule=DecisionRule.parse(DEFAULT_RULE if rule in (None, WEIGHTED) else str(rule)),
+        rule=DecisionRule.parse(DEFAULTS.rule if rule in (None, WEIGHTED) else str(rule)),
         scales=scales or {},
         verdicts=verdicts,
         truth=truth,

@@ -28,6 +28,7 @@ from tasks.relabel.decisions import (
 )
 from tasks.relabel.rule_judges import split_words, stem
 from tasks.relabel.same_text import match_key
+from tasks.stats.shares import share_with_interval
 
 MARGIN = 0.05
 MINED_PER_MISSING = 3
@@ -257,17 +258,14 @@ def count_missed(row: RelabelledRow) -> int:
 
 def describe_screen(screened_out: int, checked: int, missed: int) -> dict[str, Any]:
     """Return the calls saved, and the share of relevant candidates among the checked, with its interval."""
-    low, high = _wilson_interval(missed, checked) if checked else (None, None)
-    share = missed / checked if checked else None
+    share = share_with_interval(missed, checked)
     return {
         "spared": screened_out,
         "checked": checked,
-        "missed": {"value": share, "low": low, "high": high, "n": checked},
+        "missed": {
+            "value": share and share.value,
+            "low": share and share.low,
+            "high": share and share.high,
+            "n": checked,
+        },
     }
-
-
-def _wilson_interval(hits: int, total: int) -> tuple[float, float]:
-    from scipy.stats import binomtest
-
-    interval = binomtest(hits, total).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)

@@ -69,21 +69,13 @@ class AnswerCounts:
     def add(self, row: Response, outcome: CallOutcome) -> None:
         """Count one call."""
         self.failures.add(row.model, outcome)
-        before = self.spent.get(row.model)
-        self.spent[row.model] = StageCost(
-            stage="",
-            model=row.model,
-            calls=1 + (before.calls if before else 0),
-            tokens_in=row.tokens_in + (before.tokens_in if before else 0),
-            tokens_out=row.tokens_out + (before.tokens_out if before else 0),
-            cost_usd=row.cost_usd + (before.cost_usd if before else 0.0),
-        )
+        before = self.spent.get(row.model) or StageCost.zero("", row.model)
+        self.spent[row.model] = before.plus(1, row.tokens_in, row.tokens_out, row.cost_usd)
 
     def costs(self, stage: str) -> tuple[StageCost, ...]:
         """Return the costs of all models, sorted by model name."""
         return tuple(
-            cost.model_copy(update={"stage": stage, "cost_usd": round(cost.cost_usd, 6)})
-            for _, cost in sorted(self.spent.items())
+            cost.rounded().model_copy(update={"stage": stage}) for _, cost in sorted(self.spent.items())
         )
 
 
