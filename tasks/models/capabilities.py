@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from tasks.models.names import OPENAI_ENDPOINT
 from tasks.run.store import write_bytes
@@ -37,6 +37,7 @@ OPTIONAL_PARAMETERS = (
     "reasoning_effort",
     "chat_template_kwargs",
 )
+LENGTH_PARAMETERS = ("max_tokens", "max_completion_tokens")
 REQUIRED = ("model", "messages")
 FILE = "capabilities.json"
 
@@ -61,6 +62,8 @@ class Capabilities:
     """Whether an answer had reasoning in a field of its own or in a `<think>` block."""
     changes: dict[str, str] = field(default_factory=dict)
     """Differences between the request and the call, by parameter, as a sentence."""
+    restored: bool = False
+    """Whether the record of an earlier process was looked for. From then on this process's findings count."""
 
     @classmethod
     def of(cls, endpoint: str) -> Capabilities:
@@ -76,7 +79,7 @@ class Capabilities:
             self.system_role = False
             self.changes["system"] = "system role refused: its text precedes the first user message"
             return True
-        if name in ("max_tokens", "max_completion_tokens"):
+        if name in LENGTH_PARAMETERS:
             return self._swap_length(name)
         if name == "response_format":
             return self._weaken_format(refusal, body)
@@ -131,8 +134,29 @@ class Capabilities:
             "response_format": self.structured,
             "reasoning": self.reasoning,
             "owner": self.owner,
+            "not_sent": sorted(self.refused),
             "changes": dict(sorted(self.changes.items())),
         }
+
+    def restore(self, record: Mapping[str, Any]) -> None:
+        """Take over the record of an earlier process of the run. Damaged fields are ignored.
+
+        Args:
+            record: A record as `describe` returns it.
+        """
+        refused, changes, alternatives = record.get("not_sent"), record.get("changes"), record.get("logprobs")
+        if isinstance(refused, list):
+            self.refused |= {name for name in refused if name in OPTIONAL_PARAMETERS}
+        if isinstance(changes, dict):
+            self.changes |= {str(name): str(text) for name, text in changes.items()}
+        if record.get("token_limit") in LENGTH_PARAMETERS:
+            self.length = record["token_limit"]
+        if record.get("response_format") in get_args(StructuredOutput):
+            self.structured = record["response_format"]
+        if isinstance(alternatives, int) and not isinstance(alternatives, bool) and alternatives > 0:
+            self.most_logprobs = alternatives
+        self.system_role = record.get("system_role") is not False
+        self.reasoning = record.get("reasoning") is True
 
 
 def _dropped(name: str, value: Any) -> str:
@@ -164,6 +188,17 @@ def keep_capabilities(run_dir: Path, model: str, capabilities: Capabilities) -> 
         run_dir.mkdir(parents=True, exist_ok=True)
         content = json.dumps({**kept, model: record}, indent=1, sort_keys=True, ensure_ascii=False)
         write_bytes(run_dir / FILE, content.encode())
+
+
+def restore_capabilities(run_dir: Path, model: str, capabilities: Capabilities) -> None:
+    """Start with what an earlier process of the run learnt, once per process and model."""
+    with _known_lock:
+        if capabilities.restored:
+            return
+        capabilities.restored = True
+        record = read_capabilities(run_dir).get(model)
+        if isinstance(record, dict):
+            capabilities.restore(record)
 
 
 def read_capabilities(run_dir: Path) -> dict[str, dict[str, Any]]:

@@ -185,6 +185,20 @@ def test_a_refused_temperature_is_given_up_and_the_change_is_kept_with_the_run(t
     assert record["changes"] == {"temperature": "temperature 0.3 requested, server default used"}
 
 
+def test_a_later_process_of_the_run_starts_with_what_was_learnt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Request("t", (Message("user", "hi"),), Decoding(5, temperature=0.3))
+    other = Request("u", (Message("user", "hello"),), Decoding(5, temperature=0.3))
+    with OpenAIServer("yes", rejects=("temperature",)) as server:
+        assert isinstance(ask_one(server, tmp_path, request), Completion)
+        monkeypatch.setattr("tasks.models.capabilities._known", {})  # as in a new process
+        before = len(server.requests)
+        assert isinstance(ask_one(server, tmp_path, other), Completion)
+        assert len(server.requests) == before + 1
+        assert "temperature" not in server.requests[-1].body
+
+
 def test_a_400_about_something_else_is_a_failure_with_the_servers_words(tmp_path: Path) -> None:
     message = "This model's maximum context length is 10 tokens; you asked for max_tokens=20."
     with OpenAIServer("yes", faults=lambda n, b: status(400, message=message)) as server:
