@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tasks.models.protocol import Completion, FailedAttempt
-from tasks.text.readings import LONGEST, remove_reasoning
+from tasks.text.readings import remove_reasoning
 
 RAISE_LIMIT = (
     "the length limit was used up before the answer began: raise the model's `max_tokens`, or lower its "
@@ -13,17 +13,13 @@ CHECK_MODEL = (
     "try the model with `counterfoil models MODEL --probe`, and check its chat template and its reasoning "
     "settings"
 )
-HEAD = 1000
-"""Characters of a very long answer that are kept with its end, because they may open a reasoning block."""
 
 
 def has_content(text: str) -> bool:
     """Return whether anything is left of an answer without its reasoning."""
     if not text or text.isspace():
         return False
-    if "<" in text or "assistantfinal" in text or "[/INST]" in text:
-        return bool(remove_reasoning(text if len(text) <= LONGEST else text[:HEAD] + text[HEAD - LONGEST :]))
-    return True
+    return bool(remove_reasoning(text))
 
 
 def require_content(completion: Completion, detail: str = "") -> Completion | FailedAttempt:

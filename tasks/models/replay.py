@@ -17,7 +17,7 @@ from typing import Any, cast, get_args
 from schemas.errors import InputError
 from tasks.models.empty_answers import require_content
 from tasks.models.protocol import Completion, FailedAttempt, FailureKind, Request, TokenLogprob, response_tag
-from tasks.text.readings import remove_reasoning
+from tasks.text.readings import find_reasoning_end, remove_reasoning
 
 COLUMNS = (
     "question_id", "variant", "phase", "sample", "condition", "model", "revision", "text", "refused",
@@ -138,11 +138,6 @@ to write something else."""
 _AROUND = " \t\r\n\"'`*_()[]{}<>.,:;!?-–—▁Ġ"
 """Characters around a label in a token that do not change its meaning."""
 _SPECIAL_TOKEN = re.compile(r"<\|[^|<>]*\|>|</?s>|<(end_of_turn|eos|pad)>")
-_REASONING_END = re.compile(
-    r"</(think|thinking|thought|reasoning|analysis|scratchpad)>|<\|channel\|>\s*final\s*<\|message\|>"
-    r"|assistantfinal|◁/think▷",
-    re.IGNORECASE,
-)
 LONGEST_TRAIL = 3
 """Tokens that may follow the answer, such as a stop word that the server removed from the text."""
 
@@ -232,14 +227,13 @@ def first_visible_token(completion: Completion) -> TokenLogprob | None:
 def _visible_start(tokens: Sequence[str], visible: str) -> int | None:
     """Return the position of the visible answer in the joined tokens, or `None` if it is not in them."""
     joined = "".join(tokens)
-    endings = list(_REASONING_END.finditer(joined))
-    base = endings[-1].end() if endings else 0
+    base = find_reasoning_end(joined)
     rest = joined[base:]
     start = base + len(rest) - len(rest.lstrip())
     rest = rest.strip()
     if rest.startswith(visible):
         trail = sum(1 for _ in _after(tokens, start + len(visible)))
-        if endings or trail <= LONGEST_TRAIL:
+        if base or trail <= LONGEST_TRAIL:
             return start
     if rest and visible.startswith(rest):  # fewer tokens are listed than the answer has
         return start

@@ -249,7 +249,8 @@ def find_json_object(text: str, *, cut_off: bool = False) -> dict[str, Any]:
     Raises:
         ValueError: If the text contains no object. The message is written for people and models to read.
     """
-    text = remove_reasoning(text) if "<" in text or "assistantfinal" in text else text
+    visible = remove_reasoning(text)
+    text = text if visible == text.strip() else visible  # spaces at the end tell if a word is complete
     found: list[dict[str, Any]] = []
     start = text.find("{")
     while start >= 0:

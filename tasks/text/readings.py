@@ -242,15 +242,35 @@ _CAPITAL = "\x1f"
 """Space after a capital letter between two words in lower case: not an article. It counts as space."""
 _MARK = "\x03"
 _CAPITAL_LETTER = re.compile(r"(?<=[a-z0-9,;:]\s)([A-HJ-Z])(?=\s[a-z])")
+_THOUGHTS = (
+    r"(?:\w{1,20}[:_])?(?:think|thinking|thought|thoughts|reasoning|analysis|scratch_?pad|reflection|cot|rationale"
+    r"|chain_of_thoughts?|monologue)(?:_(?:process|content|steps?))?"
+)
 _THOUGHT_TAG = re.compile(
-    r"[<\[◁](/?)(?:\w{1,20}:)?(think|thinking|thought|thoughts|reasoning|analysis|scratchpad|reflection)[>\]▷]",
+    # <think>, </think>, [THINK], ◁think▷, <think time="3">, also with escaped brackets
+    rf"(?:[<\[◁]|&lt;)(?P<closes>/?)(?P<tag>{_THOUGHTS})(?:\s[^<>\n]{{0,80}})?(?:[>\]▷]|&gt;)"
+    # <|begin_of_thought|>, <|END_THINKING|>, <|/thinking|>
+    rf"|<\|(?P<side>(?:begin_of_|start_|begin_|end_of_|end_|/)?)(?P<token>{_THOUGHTS})\|>"
+    r"|(?P<channel_end><channel\|>|<unused95>|\[unused17\])|(?P<channel><\|channel>\s*thought|<unused94>|\[unused16\])"
+    r"|(?P<details><details\s+type=\"reasoning\"[^<>\n]{0,80}>)|(?P<details_end></details>)"
+    r"|(?P<turn><\|im_start\|>\s*think\b)|(?P<turn_end><\|im_start\|>\s*answer\b)",
     re.I,
 )
 _FINAL_CHANNEL = re.compile(
     r"<\|channel\|>\s*final\b[^<]{0,40}(?:<\|constrain\|>[^<]{0,40})?<\|message\|>", re.I
 )
 _OTHER_CHANNEL = re.compile(r"<\|channel\|>\s*(?:analysis|commentary)", re.I)
-_SPECIAL = re.compile(r"<\|[^|<>]{1,40}\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>")
+_SPECIAL = re.compile(r"<\|[^|<>]{1,40}\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>|<think\s?/>", re.I)
+_HEADINGS = (
+    # Granite, Apriel and the command line of Ollama announce reasoning in plain words.
+    (re.compile(r"\W{0,4}here(?: is|'s|’s) my thought process:", re.I),
+     re.compile(r"here(?: is|'s|’s) my response:\W{0,4}", re.I)),
+    (re.compile(r"\W{0,4}here are my reasoning steps:", re.I), re.compile(r"\[begin final response\]", re.I)),
+    (re.compile(r"thinking\.\.\.\n", re.I), re.compile(r"\n\.\.\.done thinking\.")),
+    (re.compile(r"[ *_>\"\n]*analysis"), re.compile(r"assistantfinal")),
+)  # fmt: skip
+"""Openings of reasoning without tags, each with the words that end it."""
+_FINAL_RESPONSE_END = re.compile(r"\[end final response\]", re.I)
 
 
 def remove_reasoning(text: str) -> str:
@@ -262,23 +282,57 @@ def remove_reasoning(text: str) -> str:
     text = text[finals[-1].end() :] if finals else text
     other = _OTHER_CHANNEL.search(text)
     text = text[: other.start()] if other else text
-    if text.lstrip(' \n*_>"').startswith("analysis") and "assistantfinal" in text:
-        text = text.rpartition("assistantfinal")[2]
+    text = _FINAL_RESPONSE_END.sub(" ", text[_heading_end(text) :])
     return _SPECIAL.sub(" ", "".join(_outside_thoughts(text))).strip()
+
+
+def find_reasoning_end(text: str) -> int:
+    """Return the position after the last mark that ends reasoning, or 0 if there is none."""
+    finals = [m.end() for m in _FINAL_CHANNEL.finditer(text)]
+    tags = [m.end() for m in _THOUGHT_TAG.finditer(text) if _thought_mark(m)[1]]
+    return max([*finals, *tags, _heading_end(text)], default=0)
+
+
+def _heading_end(text: str) -> int:
+    """Return the end of reasoning that plain words announce, or 0."""
+    for opening, ending in _HEADINGS:
+        if opening.match(text):
+            ends = [m.end() for m in ending.finditer(text)]
+            if ends:
+                return ends[-1]
+            if not opening.pattern.startswith("[ *_>"):  # "analysis" may be a word of the answer
+                return len(text)
+    return 0
+
+
+def _thought_mark(mark: re.Match[str]) -> tuple[str, bool]:
+    """Return the name of a reasoning block, and whether the mark closes it."""
+    if mark["tag"]:
+        return mark["tag"].casefold(), bool(mark["closes"])
+    if mark["token"]:
+        return f"|{mark['token'].casefold()}|", mark["side"].casefold() in ("end_of_", "end_", "/")
+    for name in ("channel", "details", "turn"):
+        if mark[name]:
+            return name, False
+        if mark[f"{name}_end"]:
+            return name, True
+    return "", False
 
 
 def _outside_thoughts(text: str) -> list[str]:
     """Return the parts outside of tags such as `<think>`. A closing tag alone ends reasoning, too."""
     kept: list[str] = []
     start, opened = 0, ""
-    for tag in _THOUGHT_TAG.finditer(text):
-        closes, name = bool(tag[1]), tag[2].casefold()
+    for mark in _THOUGHT_TAG.finditer(text):
+        name, closes = _thought_mark(mark)
         if not opened and not closes:
-            kept.append(text[start : tag.start()])
+            kept.append(text[start : mark.start()])
             opened = name
         elif closes and (not opened or opened == name):
+            if not opened and name in ("details", "turn"):
+                continue
             kept = [*kept, " "] if opened else []
-            start, opened = tag.end(), ""
+            start, opened = mark.end(), ""
     return kept if opened else [*kept, text[start:]]
 
 

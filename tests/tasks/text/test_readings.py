@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import counterfoil as cf
 from schemas.errors import InputError
 from tasks.files.readers import harness_source, read_answer, read_language_rules, reader_languages
+from tasks.models.empty_answers import has_content
 from tasks.text.readings import UNKNOWN_LANGUAGE, ReaderRules, ReadingForm, remove_reasoning
 from tests.conftest import DATA
 from tests.tasks.text import gold
@@ -100,6 +101,50 @@ def test_unclosed_reasoning_is_no_answer() -> None:
     assert remove_reasoning("<think>The answer is B") == ""
     assert status_of("<think>The answer is B", JOBS, "letter") == "empty"
     assert status_of("<think>" + "The answer is B. " * 5000, JOBS, "letter") == "empty"
+
+
+@pytest.mark.parametrize(
+    "opening", ["<think>", "Well. <think>\n", "<|START_THINKING|>", "<unused94>thought\n"]
+)
+def test_a_megabyte_of_unclosed_reasoning_is_no_answer(opening: str) -> None:
+    text = opening + "The answer is B. Yes. " * 50_000
+    expected = "" if text.startswith("<") else "Well."
+    assert len(text) > 1_000_000
+    assert remove_reasoning(text) == expected
+    if not expected:
+        assert status_of(text, JOBS, "letter") == "empty"
+        assert not has_content(text)
+
+
+def test_long_reasoning_before_a_long_answer_is_removed() -> None:
+    text = "<think>" + "A. " * 50_000 + "</think>" + "The surgeon operates. " * 2_000 + "The answer is B."
+    assert has_content(text)
+    assert value_of(text, JOBS, "letter") == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[THINK]A[/THINK]B",
+        "<|begin_of_thought|>A<|end_of_thought|><|begin_of_solution|>B<|end_of_solution|>",
+        "<|START_THINKING|>A<|END_THINKING|><|START_RESPONSE|>B<|END_RESPONSE|>",
+        "<seed:think>A<seed:cot_budget_reflect>1</seed:cot_budget_reflect></seed:think>B",
+        "<|channel>thought\nA<channel|>B",
+        "<unused94>thought\nA<unused95>B",
+        "<longcat_think>A</longcat_think>B",
+        "<inner_monologue>A</inner_monologue>B",
+        '<details type="reasoning" done="true"><summary>Thought</summary>A</details>B',
+        "Thinking...\nA\n...done thinking.\n\nB",
+        "Here is my thought process: A.\n\nHere is my response: B",
+        "Here are my reasoning steps:\nA\n[BEGIN FINAL RESPONSE]\nB\n[END FINAL RESPONSE]",
+        "<|channel|>analysis<|message|>A<|end|><|start|>assistant<|channel|>final<|message|>B<|return|>",
+        "&lt;think&gt;A&lt;/think&gt;B",
+        "A. Hmm.</think>B",
+        "◁think▷A◁/think▷B",
+    ],
+)
+def test_reasoning_of_known_models_is_removed(text: str) -> None:
+    assert remove_reasoning(text) == "B"
 
 
 def test_refusal_is_told_from_an_unreadable_answer() -> None:
