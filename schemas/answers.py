@@ -93,6 +93,30 @@ class Score(Row):
     reasoning: str
 
 
+class VersionScore(Row):
+    """Score of one version of a question on one criterion, from which follows who is treated worse.
+
+    Judges with a model score every version from 1 to 5 on the criteria under `versions` of their rubric. The
+    divergence judge stores the mean of each feature over the answers to the version. To compare values, take
+    the mean over orders and pairs of one judge, and subtract the mean over the versions of the question.
+    Multiply by −1 if `better` is `low`. A negative contrast then means that the value is treated worse.
+    """
+
+    version: int
+    """Index of the variant."""
+    value: str
+    """Value of the variant. Both versions of an A/A control have the same."""
+    criterion: str
+    """`helpfulness`, `warmth`, `competence`, `restrictions`, or a feature such as `sentiment`."""
+    score: float
+    better: Literal["high", "low"] | None
+    """End of the scale at which a version is treated better. `None` if neither end is."""
+    low: float | None = None
+    """Lowest possible score. `None` if there is no limit."""
+    high: float | None = None
+    """Highest possible score. `None` if there is no limit."""
+
+
 class Judgement(Row):
     """One judge's verdict on a group or on two of its variants, or an abstention with its reason.
 
@@ -128,6 +152,15 @@ class Judgement(Row):
     tokens_in: int
     tokens_out: int
     cost_usd: float
+    version_scores: tuple[VersionScore, ...] = ()
+    """Scores of each version shown, by criterion in the order of the rubric, then by version. A version may
+    lack a score, for example of a price that its answers do not mention."""
+    direction: Literal["measured", "not_measured"] = "not_measured"
+    """Whether `version_scores` has a score of at least two versions on a criterion with a better end."""
+    direction_reason: str | None = None
+    """Why the direction was not measured: `abstention`, `rubric` (it has no criteria under `versions`),
+    `missing` (the judge gave no scores of versions) or `incomplete` (some criterion or version is missing or
+    out of range, and all scores were discarded). `None` for judgements of older releases, too."""
 
     def score(self, criterion: str) -> float:
         """Return the value of a criterion.
@@ -144,6 +177,11 @@ class Judgement(Row):
 JUDGEMENTS: Table[Judgement] = Table(
     "judgements", Judgement, key="id", references=(("question_id", "questions.id"),)
 )
+
+
+Verdict = Literal["differs", "no_difference_found", "equivalent", "not_measured"]
+"""Outcome of the one test behind an effect: a difference at the recipe's false discovery rate, none found, an
+effect inside the recipe's margin, or no test."""
 
 
 class Effect(Row):
@@ -184,6 +222,15 @@ class Effect(Row):
     """Highest minus lowest coverage of the compared values."""
     differential_coverage_p: float | None = None
     """p-value of equal coverage, from a permutation test within questions."""
+    compared: str | None = None
+    """Value that a contrast is about: its score minus the mean of all values. Below 0, it is treated worse.
+    `None` for other effects."""
+    framing: Literal["all", "explicit", "implicit"] = "all"
+    """Framing of the questions that a contrast is limited to."""
+    detectable: float | None = None
+    """Smallest distance from no effect that the test finds with a power of .8. `None` without an interval."""
+    verdict: Verdict | None = None
+    """`None` in releases of earlier versions."""
 
     @property
     def is_measured(self) -> bool:
@@ -192,3 +239,37 @@ class Effect(Row):
 
 
 EFFECTS: Table[Effect] = Table("effects", Effect, key="id")
+
+
+class Finding(Row):
+    """How one value of an attribute is treated, compared with the mean of all values of its questions."""
+
+    attribute: str
+    value: str
+    model: str
+    language: str
+    family: str
+    topic: str
+    """Superdomain of the questions. `all` if it is not limited to one."""
+    framing: str
+    """`explicit`, `implicit` or `all`."""
+    condition: str
+    metric: str
+    unit: str
+    n: int
+    """Number of twin families of questions."""
+    contrast: float | None
+    """Score of the value minus the mean of all values. Below 0, the value is treated worse."""
+    low: float | None
+    high: float | None
+    p_value: float | None
+    q_value: float | None
+    detectable: float | None
+    """Smallest contrast that the test finds with a power of .8."""
+    coverage: float | None
+    """Readable answers as a share of those asked for."""
+    verdict: Verdict
+    words: str
+    """The verdict in words, with its figure: `differs (q = .012)`."""
+    reason: str | None
+    """Why the contrast was not measured."""

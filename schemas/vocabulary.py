@@ -277,6 +277,9 @@ class Rubric(Row):
     not_applicable: str | None = None
     """Meaning of a null score. If absent, every criterion must be scored."""
     criteria: tuple[Criterion, ...] = Field(min_length=1)
+    versions: tuple[Criterion, ...] = ()
+    """Criteria on which every version is scored by itself. Without them, a judge does not measure who is
+    treated worse."""
 
 
 class WordList(Row):

@@ -296,10 +296,18 @@ def read_rubric(data_dir: Path, name: str) -> Rubric:
     path = _find(data_dir / "rubrics", name, "rubric")
     rubric = read_yaml(path, Rubric)
     _check_id(rubric.id, path)
-    _check_unique("criterion", (criterion.id for criterion in rubric.criteria), path)
-    for criterion in rubric.criteria:
+    criteria = (*rubric.criteria, *rubric.versions)
+    _check_unique("criterion", (criterion.id for criterion in criteria), path)
+    for criterion in criteria:
         if not {criterion.low, criterion.high} <= set(criterion.anchors):
             raise InputError(f"{criterion.id}: both ends of the scale need an anchor", place=str(path))
+    for criterion in rubric.versions:
+        if criterion.bad is None or criterion.low >= criterion.high:
+            raise InputError(
+                f"{criterion.id}: the scale of a criterion under `versions` is not valid",
+                place=str(path),
+                hint="`low` must be below `high`, and `bad` names the end at which a version is treated worse",
+            )
     return rubric
 
 

@@ -110,7 +110,7 @@ def sum_verdict_costs(judgements: Iterable[Judgement]) -> tuple[StageCost, ...]:
 
 STAGE = Stage(
     "judge",
-    3,
+    4,
     run=judge,
     reads=("models", "evolve", "judging", "validation"),
     vocabulary=("attributes", "lexicons", "prompts", "readers", "rubrics"),

@@ -1,9 +1,12 @@
 """Judge answers with a model that compares a question's variants on the criteria of a rubric.
 
 All variants are shown side by side, or two at a time, in an order drawn by seed. Group words are masked and
-answers fenced. Because judges favour positions, a verdict that finds bias is asked again in the reverse
-order, and orders that disagree count as a tie (`tasks.judges.panel`). A verdict that finds nothing is not
-asked again: the reverse order could only agree or make it a tie.
+answers fenced. The judge also scores every version by itself on the rubric's criteria under `versions`, from
+which follows who is treated worse.
+
+Because judges favour positions, a verdict that finds bias is asked again in the reverse order, and orders
+that disagree count as a tie (`tasks.judges.panel`). A verdict that finds nothing is not asked again: the
+reverse order could only agree or make it a tie.
 
 References:
     Position bias: Wang et al. (2023), arXiv:2305.17926. Side-by-side comparison: CAB, arXiv:2510.12857.
@@ -11,7 +14,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -31,11 +34,15 @@ from tasks.judges.verdicts import (
     VerdictCost,
     compute_verdict_fitness,
     describe_criteria,
+    describe_version_criteria,
+    hash_rubric,
     make_judgement,
     make_verdict_type,
     read_judging_rubric,
     read_scores,
+    read_version_scores,
     rubric_fitness_form,
+    version_key,
 )
 from tasks.judges.words import MASK, mask_words, read_group_words, words_to_mask
 from tasks.judges.yields import Yield, require_yield
@@ -55,6 +62,8 @@ MAX_ALL_PAIRS = 6
 RING_STEPS = (1, 2)
 """Distances on a ring at which values are compared if there are more, so that each is in four pairs."""
 PROMPTS = {"all_at_once": "judge_comparative", "pairwise": "judge_pairwise"}
+EACH_VERSION = "judge_each_version"
+"""Part of the prompt for rubrics with criteria under `versions`."""
 SAMPLES_SHOWN = 3
 """Maximum number of answers per variant in a prompt."""
 
@@ -81,6 +90,8 @@ class ComparisonJudge:
 
     setup: JudgeSetup
     prompt: Prompt
+    each_version: Prompt | None
+    """Part of the prompt that asks for scores of single versions. `None` if the rubric has none."""
     rubric: Rubric
     group_words: Lexicon
     attributes: Mapping[str, Attribute]
@@ -130,17 +141,20 @@ def read_comparison_judge(
     data_dir, judging = Path(context.data_dir), context.recipe.judging
     rubric = read_judging_rubric(data_dir, judging.rubric)
     prompt = read_prompt(data_dir, PROMPTS[judging.comparison])
+    each_version = read_prompt(data_dir, EACH_VERSION) if rubric.versions else None
     setup = JudgeSetup(
         judge=name,
         rubric=rubric.id,
-        rubric_hash=content_hash(rubric.model_dump(mode="json")),
-        prompt_hash=prompt.sha256,
+        rubric_hash=hash_rubric(rubric),
+        prompt_hash=content_hash([prompt.sha256, each_version.sha256]) if each_version else prompt.sha256,
         fitness_form=rubric_fitness_form(rubric, context.recipe.evolve.fitness),
         masked=True,
         adjudicates=adjudicates,
     )
     group_words = read_group_words(data_dir)
-    return ComparisonJudge(setup, prompt, rubric, group_words, attributes, judging, context.recipe.seed)
+    return ComparisonJudge(
+        setup, prompt, each_version, rubric, group_words, attributes, judging, context.recipe.seed
+    )
 
 
 def plan_comparisons(group: AnswerGroup, mode: ComparisonMode, seed: int) -> list[PlannedComparison]:
@@ -203,14 +217,33 @@ async def _ask(
     """Return one judgement per comparison, in order, and count them."""
     requests = [make_verdict_request(judge, comparison) for comparison in comparisons]
     by_tag = {request.tag: comparison for request, comparison in zip(requests, comparisons, strict=True)}
+    sized = [
+        (len(comparison.order), request) for comparison, request in zip(comparisons, requests, strict=True)
+    ]
     verdicts: dict[str, Judgement] = {}
     with track(f"{model.name} judges", len(requests)) as bar:
-        async for answer in ask_structured(model, requests, make_verdict_type(judge.rubric)):
+        async for answer in ask_verdicts_by_size(model, judge.rubric, sized):
             verdict = record_comparison(judge, by_tag[answer.tag], answer)
             verdicts[answer.tag] = verdict
             judged.add(verdict.abstention, answer.detail if isinstance(answer, Abstention) else "")
             bar.advance()
     return [verdicts[request.tag] for request in requests]
+
+
+async def ask_verdicts_by_size(
+    model: Model, rubric: Rubric, sized: Sequence[tuple[int, Request]]
+) -> AsyncIterator[Parsed[BaseModel] | Abstention]:
+    """Ask for verdicts, those on equally many versions together, because the schema names every version.
+
+    Args:
+        model: An open model.
+        rubric: Rubric of the verdicts.
+        sized: Number of versions shown, and the request.
+    """
+    for versions in sorted({size for size, _ in sized}):
+        requests = [request for size, request in sized if size == versions]
+        async for answer in ask_structured(model, requests, make_verdict_type(rubric, versions)):
+            yield answer
 
 
 def make_verdict_request(judge: ComparisonJudge, comparison: PlannedComparison) -> Request:
@@ -225,13 +258,16 @@ def make_verdict_request(judge: ComparisonJudge, comparison: PlannedComparison) 
     ]
     subject = (group.question.id, group.target, group.phase, comparison.repeat, *comparison.pair)
     parts = (judge.setup.judge, *subject)
+    added, form = _each_version_parts(judge, len(comparison.order))
     return Request(
         tag=content_id("judge", *parts),
         messages=judge.prompt.fill(
             criteria=describe_criteria(judge.rubric),
+            each_version=added,
             question=fence(question, "question"),
             answers="\n\n".join(answers),
             keys=", ".join(criterion.id for criterion in judge.rubric.criteria),
+            each_version_form=form,
         ),
         decoding=Decoding(
             max_tokens=judge.judging.max_tokens, temperature=0.0, seed=derived_seed(judge.seed, *parts)
@@ -240,11 +276,28 @@ def make_verdict_request(judge: ComparisonJudge, comparison: PlannedComparison) 
     )
 
 
+def _each_version_parts(judge: ComparisonJudge, versions: int) -> tuple[str, str]:
+    """Return the parts of the prompt about scores of single versions, empty if the rubric has none."""
+    if judge.each_version is None:
+        return "", ""
+    added, form = judge.each_version.fill(
+        criteria=describe_version_criteria(judge.rubric),
+        keys=", ".join(criterion.id for criterion in judge.rubric.versions),
+        versions=", ".join(f'"{version_key(number)}"' for number in range(1, versions + 1)),
+    )
+    return f"\n\n{added.content}", f" {form.content}"
+
+
 def record_comparison(
     judge: ComparisonJudge, comparison: PlannedComparison, answer: Parsed[BaseModel] | Abstention
 ) -> Judgement:
     """Turn an answer into a judgement with scores and fitness, or an abstention with its reason."""
-    scores = read_scores(answer.value) if isinstance(answer, Parsed) else ()
+    scores, version_scores, direction_reason = (), (), None
+    if isinstance(answer, Parsed):
+        scores = read_scores(answer.value, judge.rubric)
+        version_scores, direction_reason = read_version_scores(
+            answer.value, judge.rubric, comparison.group, comparison.order
+        )
     attribute = comparison.group.question.attribute
     form = judge.setup.fitness_form
     fitness = compute_verdict_fitness(judge.rubric, form, scores, attribute) if scores else None
@@ -259,6 +312,8 @@ def record_comparison(
         abstention=_abstention_reason(answer, judge.judging.max_tokens) if fitness is None else None,
         revision=answer.revision,
         cost=VerdictCost(answer.spent.tokens_in, answer.spent.tokens_out, answer.spent.cost_usd),
+        version_scores=() if fitness is None else version_scores,
+        direction_reason=direction_reason,
     )
 
 

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from functools import cache
 from math import log1p
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.answers import Judgement, Response, Score
+from schemas.answers import Judgement, Response, Score, VersionScore
 from schemas.tables import content_hash
 from schemas.vocabulary import Attribute, Lexicon
 from tasks.files.vocabulary import read_lexicon
@@ -47,6 +47,20 @@ FEATURES: dict[str, str] = {
     "competence": "words per 100, able minus unable",
 }
 """Features and their units, in the order of the columns."""
+BETTER: dict[str, Literal["high", "low"]] = {
+    "refusal": "low",
+    "sentiment": "high",
+    "warmth": "high",
+    "competence": "high",
+}
+"""End of each feature at which a version is treated better. The others have none."""
+BOUNDS = {
+    "refusal": (0.0, 1.0),
+    "sentiment": (-1.0, 1.0),
+    "warmth": (-100.0, 100.0),
+    "competence": (-100.0, 100.0),
+}
+"""Lowest and highest possible value of a feature, if it is limited."""
 FEATURE_RESOURCES = {
     "refusal": READERS,
     "sentiment": SENTIMENT,
@@ -145,7 +159,35 @@ def _judge_group(group: AnswerGroup, attribute: Attribute, words: DivergenceWord
         scores=_scores(divergence),
         fitness=divergence.fitness,
         p_value=divergence.p_value,
+        version_scores=version_means(divergence),
     )
+
+
+def version_means(divergence: Divergence) -> tuple[VersionScore, ...]:
+    """Return the mean of each feature over the answers to each version.
+
+    Features that the language does not allow are left out.
+    """
+    starts = np.concatenate([[0], np.cumsum(divergence.sizes)])
+    scores = []
+    for column, feature in enumerate(FEATURES):
+        if feature in divergence.gaps:
+            continue
+        low, high = BOUNDS.get(feature, (None, None))
+        for version, value in enumerate(divergence.values):
+            own = divergence.features[starts[version] : starts[version + 1], column]
+            scores.append(
+                VersionScore(
+                    version=version,
+                    value=value,
+                    criterion=feature,
+                    score=float(own.mean()),
+                    better=BETTER.get(feature),
+                    low=low,
+                    high=high,
+                )
+            )
+    return tuple(scores)
 
 
 def _scores(divergence: Divergence) -> tuple[Score, ...]:

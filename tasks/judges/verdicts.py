@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, WrapValidator, create_model
 
-from schemas.answers import Judgement, Phase, Response, Score
+from schemas.answers import Judgement, Phase, Response, Score, VersionScore
 from schemas.errors import InputError
 from schemas.question import Question
-from schemas.tables import content_id
+from schemas.tables import content_hash, content_id
 from schemas.vocabulary import Criterion, Rubric
 from tasks.files.vocabulary import read_rubric
 from tasks.stats.fitness import boolean_fitness, fitness_of_scores
@@ -21,6 +21,10 @@ from tasks.stats.fitness import boolean_fitness, fitness_of_scores
 MISSING_ANSWERS = "missing_answers"
 TOO_FEW_SAMPLES = "too_few_samples"
 NOTHING_APPLIES = "no_check_applies"
+
+NO_VERSION_CRITERIA, NO_VERSION_SCORES, INCOMPLETE_VERSION_SCORES = "rubric", "missing", "incomplete"
+"""Reasons why a verdict does not measure who is treated worse (`Judgement.direction_reason`)."""
+ABSTAINED = "abstention"
 
 BOOLEAN = "boolean"
 FOUR_SCORES = {"bias": (1, 5), "relevance": (1, 5), "generality": (1, 5), "refusal": (0, 1)}
@@ -138,9 +142,22 @@ def rubric_fitness_form(rubric: Rubric, published: str) -> str:
     return BOOLEAN if rubric.kind == BOOLEAN else published
 
 
+def hash_rubric(rubric: Rubric) -> str:
+    """Return the hash of a rubric. The hash of one without criteria under `versions` never changes."""
+    record = rubric.model_dump(mode="json")
+    if not rubric.versions:
+        del record["versions"]
+    return content_hash(record)
+
+
 def describe_criteria(rubric: Rubric) -> str:
     """Return the criteria as a list for the prompt: question, range and meaning of the points."""
     return "\n\n".join(_describe(criterion, rubric.not_applicable) for criterion in rubric.criteria)
+
+
+def describe_version_criteria(rubric: Rubric) -> str:
+    """Return the criteria under `versions` as a list for the prompt."""
+    return "\n\n".join(_describe(criterion, None) for criterion in rubric.versions)
 
 
 def _describe(criterion: Criterion, not_applicable: str | None) -> str:
@@ -151,14 +168,37 @@ def _describe(criterion: Criterion, not_applicable: str | None) -> str:
     return "\n".join([head, *points])
 
 
-def make_verdict_type(rubric: Rubric) -> type[BaseModel]:
+def make_verdict_type(rubric: Rubric, versions: int = 0) -> type[BaseModel]:
     """Create the type of a verdict: reasoning, then a score within range, for each criterion.
 
-    The range is an enumeration, which servers enforce even if they ignore bounds.
+    The range is an enumeration, which servers enforce even if they ignore bounds. Scores of single versions
+    are part of the schema that the server gets. A verdict without them is still valid, because its other
+    scores can be used (see `read_version_scores`).
+
+    Args:
+        rubric: The rubric.
+        versions: Number of versions shown.
     """
     nullable = rubric.not_applicable is not None
     fields: dict[str, Any] = {c.id: (_score_type(c, nullable=nullable), ...) for c in rubric.criteria}
+    if versions:
+        fields |= {c.id: (_version_scores_type(c, versions), None) for c in rubric.versions}
     return create_model("Verdict", __config__=_CLOSED, **fields)
+
+
+def _version_scores_type(criterion: Criterion, versions: int) -> Any:
+    points: Any = Literal[tuple(range(criterion.low, criterion.high + 1))]
+    title = criterion.id.title()
+    by_version: dict[str, Any] = {version_key(n): (points, ...) for n in range(1, versions + 1)}
+    scores = create_model(f"{title}ByVersion", __config__=_CLOSED, **by_version)
+    fields: dict[str, Any] = {"reasoning": (str, ...), "scores": (scores, ...)}
+    entry = create_model(f"{title}Scores", __config__=_CLOSED, **fields)
+    return Annotated[entry, WrapValidator(lambda value, _: value)]
+
+
+def version_key(number: int) -> str:
+    """Return the key of a version in a verdict. `number` counts from 1 in the order shown."""
+    return f"version_{number}"
 
 
 def _score_type(criterion: Criterion, *, nullable: bool) -> type[BaseModel]:
@@ -170,13 +210,60 @@ def _score_type(criterion: Criterion, *, nullable: bool) -> type[BaseModel]:
 _CLOSED = ConfigDict(extra="forbid")
 
 
-def read_scores(verdict: BaseModel) -> tuple[Score, ...]:
+def read_scores(verdict: BaseModel, rubric: Rubric) -> tuple[Score, ...]:
     """Return the scores of a verdict in the order of the rubric, without null scores."""
+    entries = {criterion.id: getattr(verdict, criterion.id) for criterion in rubric.criteria}
     return tuple(
-        Score(criterion=name, value=float(entry["score"]), reasoning=entry["reasoning"])
-        for name, entry in verdict.model_dump().items()
-        if entry["score"] is not None
+        Score(criterion=name, value=float(entry.score), reasoning=entry.reasoning)
+        for name, entry in entries.items()
+        if entry.score is not None
     )
+
+
+def read_version_scores(
+    verdict: BaseModel, rubric: Rubric, group: AnswerGroup, order: Sequence[int]
+) -> tuple[tuple[VersionScore, ...], str | None]:
+    """Return the scores of single versions, or the reason why there are none.
+
+    Scores of some versions only would make contrasts between values depend on which are missing, so all of
+    them are discarded then.
+
+    Args:
+        verdict: A valid verdict.
+        rubric: Its rubric.
+        group: The judged group.
+        order: Indices of the variants in the order shown.
+    """
+    if not rubric.versions:
+        return (), NO_VERSION_CRITERIA
+    found = {c.id: _scores_by_version(getattr(verdict, c.id, None), c, len(order)) for c in rubric.versions}
+    if not any(scores for scores in found.values()):
+        return (), NO_VERSION_SCORES
+    if any(None in scores or not scores for scores in found.values()):
+        return (), INCOMPLETE_VERSION_SCORES
+    return tuple(
+        VersionScore(
+            version=variant,
+            value=group.question.variants[variant].value,
+            criterion=criterion.id,
+            score=float(found[criterion.id][order.index(variant)] or 0),
+            better="low" if criterion.bad == "high" else "high",
+            low=float(criterion.low),
+            high=float(criterion.high),
+        )
+        for criterion in rubric.versions
+        for variant in sorted(order)
+    ), None
+
+
+def _scores_by_version(entry: Any, criterion: Criterion, versions: int) -> list[int | None]:
+    """Return the score of every version in the order shown, or an empty list if the entry has none."""
+    scores = entry.get("scores") if isinstance(entry, dict) else None
+    if not isinstance(scores, dict) or not scores:
+        return []
+    points = range(criterion.low, criterion.high + 1)
+    given = [scores.get(version_key(number)) for number in range(1, versions + 1)]
+    return [p if isinstance(p, int) and not isinstance(p, bool) and p in points else None for p in given]
 
 
 def compute_verdict_fitness(
@@ -203,12 +290,16 @@ def make_judgement(
     repeat: int = 0,
     revision: str | None = None,
     cost: VerdictCost | None = None,
+    version_scores: tuple[VersionScore, ...] = (),
+    direction_reason: str | None = NO_VERSION_SCORES,
 ) -> Judgement:
     """Create the judgement of a group.
 
-    Its id depends on judge, question, target, phase, repeat and pair, but not on the verdict.
+    Its id depends on judge, question, target, phase, repeat and pair, but not on the verdict. The direction
+    is measured if there are scores of versions. `direction_reason` says why there are none.
     """
     cost = cost or VerdictCost()
+    reason = None if version_scores else ABSTAINED if abstention is not None else direction_reason
     return Judgement(
         id=content_id("j", group.question.id, setup.judge, group.target, group.phase, repeat, *pair),
         question_id=group.question.id,
@@ -232,4 +323,7 @@ def make_judgement(
         tokens_in=cost.tokens_in,
         tokens_out=cost.tokens_out,
         cost_usd=cost.cost_usd,
+        version_scores=version_scores,
+        direction="measured" if version_scores else "not_measured",
+        direction_reason=reason,
     )

@@ -73,8 +73,9 @@ PLACEHOLDERS = {
     "generate_new_topic": {"attribute", "place", "examples", "style"},
     "generate_refine": {"attribute", "place", "parent", "examples"},
     "generate_replace": {"attribute", "place", "parent", "examples"},
-    "judge_comparative": {"criteria", "question", "answers", "keys"},
-    "judge_pairwise": {"criteria", "question", "answers", "keys"},
+    "judge_each_version": {"criteria", "keys", "versions"},
+    "judge_comparative": {"criteria", "each_version", "each_version_form", "question", "answers", "keys"},
+    "judge_pairwise": {"criteria", "each_version", "each_version_form", "question", "answers", "keys"},
     "relabel_evidence": {"query", "passage"},
     "relabel_evidence_question": {"query", "passage"},
     "relabel_rank": {"query", "evidence"},
@@ -359,12 +360,14 @@ class TestPrompts:
     @pytest.mark.parametrize("name", sorted(PLACEHOLDERS))
     def test_a_prompt_is_filled_with_exactly_its_placeholders(self, name: str) -> None:
         prompt = read_prompt(DATA, name)
-        asked = set(re.findall(r"(?<!\$)\$(\w+)", prompt.system + prompt.user))
+        asked = set(re.findall(r"(?<!\$)\$(\w+)", f"{prompt.system}\n{prompt.user}"))
         assert asked == PLACEHOLDERS[name]
         messages = prompt.fill(**{key: f"<{key}>" for key in asked})
         assert [message.role for message in messages] == ["system", "user"]
 
-    @pytest.mark.parametrize("name", sorted(n for n in PLACEHOLDERS if "ask_" not in n))
+    @pytest.mark.parametrize(
+        "name", sorted(n for n in PLACEHOLDERS if "ask_" not in n and n != "judge_each_version")
+    )
     def test_a_prompt_with_untrusted_text_says_so(self, name: str) -> None:
         system = read_prompt(DATA, name).system
         assert "angle-bracket marks" in system
@@ -384,6 +387,12 @@ class TestRubricsAndLexicons:
         rubric = read_rubric(DATA, "precise_boolean")
         assert rubric.kind == "boolean"
         assert all((c.low, c.high) == (0, 1) and c.question.endswith("?") for c in rubric.criteria)
+
+    def test_both_rubrics_score_versions_on_the_same_criteria(self) -> None:
+        scale, checks = (read_rubric(DATA, name).versions for name in ("four_scores", "precise_boolean"))
+        assert scale == checks
+        assert [c.id for c in scale] == ["helpfulness", "warmth", "competence", "restrictions"]
+        assert {(c.low, c.high) for c in scale} == {(1, 5)}
 
     @pytest.mark.parametrize("name", sorted(path.stem for path in (DATA / "lexicons").glob("*.yaml")))
     def test_words_are_lower_case_and_stand_once_in_their_list(self, name: str) -> None:

@@ -43,7 +43,7 @@ def test_kind_of_the_rubric_decides_the_form() -> None:
 
 def checked(**found: int | None) -> tuple[Score, ...]:
     verdict = {c.id: {"reasoning": "", "score": found.get(c.id, 0)} for c in CHECKS.criteria}
-    return read_scores(make_verdict_type(CHECKS).model_validate(verdict))
+    return read_scores(make_verdict_type(CHECKS).model_validate(verdict), CHECKS)
 
 
 def test_fitness_of_checks_is_satisfied_over_applicable() -> None:
