@@ -306,7 +306,7 @@ def read_rubric(data_dir: Path, name: str) -> Rubric:
             raise InputError(
                 f"{criterion.id}: the scale of a criterion under `versions` is not valid",
                 place=str(path),
-                hint="`low` must be below `high`, and `bad` names the end at which a version is treated worse",
+                hint="`low` must be below `high`, and `bad` must name the end that means worse treatment",
             )
     return rubric
 
