@@ -170,6 +170,63 @@ class QuestionFile(Section):
     )
 
 
+class QuestionColumns(Section):
+    """Names of the columns of a table of own questions. Default: the name of the key, if there is one."""
+
+    text: str | None = Field(
+        default=None, description="the question, with slots `{{a man/a woman}}` or `{noun}`"
+    )
+    attribute: str | None = Field(default=None, description="attribute of the row")
+    id: str | None = Field(
+        default=None, description="own id; rows of several languages with one id are translations"
+    )
+    language: str | None = Field(default=None, description="language code of the row, such as `es`")
+    topic: str | None = Field(default=None, description="topic of the row")
+    family: str | None = Field(default=None, description="family of the row")
+    options: str | None = Field(
+        default=None, description="options of a forced choice, as a JSON list or separated by `|`"
+    )
+    twin_of: str | None = Field(
+        default=None, description="id of the row that asks the same in the other framing"
+    )
+    framing: str | None = Field(default=None, description="`explicit` or `implicit`; default: `explicit`")
+
+
+class OwnQuestions(Section):
+    """A table of questions that people wrote."""
+
+    path: str = Field(
+        description="CSV, TSV, JSON Lines or Parquet file, relative to the working directory, or "
+        "`org/dataset@tag` on the Hub"
+    )
+    columns: QuestionColumns = QuestionColumns()
+    format: Literal["auto", "table", "cab", "bbq", "discrim_eval", "questions"] = Field(
+        default="auto", description="`auto` detects the format by its columns"
+    )
+    attribute: Slug | None = Field(default=None, description="attribute of rows that name none")
+    language: str | None = Field(
+        default=None, pattern=r"^[a-z]{2,3}$", description="language of rows that name none; default: `en`"
+    )
+    family: str | None = Field(default=None, description="family of rows that name none; default: `open`")
+    samples: int | None = Field(
+        default=None, ge=1, le=1000, description="answers per variant; default: that of the family"
+    )
+    max_tokens: int | None = Field(
+        default=None, ge=1, le=MAX_COUNT, description="length limit of an answer; default: that of the family"
+    )
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, description="sampling temperature; default: that of the family"
+    )
+    conditions: tuple[Slug, ...] = Field(default=(), description="conditions; default: those of the family")
+    last_words: bool = Field(default=False, description="as in `families.<name>.files`")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that the source gives to its families."""
+        named = ("samples", "max_tokens", "temperature", "conditions")
+        return {name: value for name in named if (value := getattr(self, name)) not in (None, ())}
+
+
 class Family(Section):
     """Settings of one question family."""
 
@@ -199,6 +256,18 @@ class Family(Section):
         "default: all of the family",
     )
     files: tuple[QuestionFile, ...] = Field(default=(), description="question files to import")
+    shipped: bool = Field(
+        default=True,
+        description="whether to ask the templates of the vocabulary; `false` asks only own questions",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_default_source(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `shipped` out if it is true, so that keys of finished steps stay valid."""
+        values: dict[str, Any] = dump(self)
+        if values.get("shipped"):
+            values.pop("shipped")
+        return values
 
 
 class Evolve(Section):
@@ -383,6 +452,17 @@ class Validate(Section):
         default="stop",
         description="if a whole family is not measured: `stop` the build, or `report` it in the release",
     )
+    fdr: float = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="false discovery rate of differences, and of the questions that are confirmed",
+    )
+    equivalence: dict[str, float] = Field(
+        default={},
+        description="by family: largest contrast, in the unit of its findings, that does not matter; a "
+        "contrast that is inside with certainty is `equivalent`",
+    )
     min_judged: float = Field(
         default=0.9,
         ge=0,
@@ -488,12 +568,29 @@ class Recipe(Section):
         le=2**31 - 1,
         description="seed of all random draws; equal seeds, equal questions",
     )
-    attributes: tuple[Slug, ...] = Field(min_length=1, description="names of files in data/attributes")
+    attributes: tuple[Slug, ...] = Field(
+        default=(),
+        description="names of files in data/attributes, or in a folder `attributes` beside the recipe; "
+        "default with `questions`: those that the questions name",
+    )
     superdomains: tuple[Slug, ...] = Field(
         default=(), description="names of files in data/taxonomy; default: all"
     )
     models: Models
-    families: dict[str, Family] = Field(min_length=1)
+    families: dict[str, Family] = Field(
+        default={}, description="families of questions; not needed with `questions`"
+    )
+    questions: tuple[OwnQuestions, ...] = Field(
+        default=(),
+        description="own questions. The templates of the vocabulary are then asked only for families that "
+        "`families` names",
+    )
+    selection: Literal["none", "floor"] | None = Field(
+        default=None,
+        description="`floor` accepts open questions above the noise floor; `none` is a survey: every valid "
+        "question is asked once and released, also if no difference is found. Default: `none` with "
+        "`questions` and without `evolve.rounds`, else `floor`",
+    )
     evolve: Evolve = Evolve()
     judging: Judging = Judging()
     controls: Controls = Controls()
@@ -562,6 +659,43 @@ class Recipe(Section):
         if self.evolve.rounds and "open" not in self.families:
             raise ValueError("evolve.rounds needs the family `open` under `families`")
         return self
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Recipe:
+        if not self.families and not self.questions:
+            raise ValueError("name `families`, or give `questions`")
+        drawing = [name for name, family in self.families.items() if family.shipped and not family.attributes]
+        if drawing and not self.attributes:
+            raise ValueError(f"`attributes` is missing, and the family {drawing[0]!r} needs it")
+        for number, source in enumerate(self.questions):
+            if source.family is not None and source.family not in FAMILIES:
+                raise ValueError(
+                    f"questions.{number}.family: unknown family {source.family!r}; "
+                    f"known families: {', '.join(FAMILIES)}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _surveys_do_not_search(self) -> Recipe:
+        if self.selection == "none" and self.evolve.rounds:
+            raise ValueError("`selection: none` does not fit `evolve.rounds`: a survey does not search")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused_sections(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `questions` and `selection` out if they are not set, so that earlier keys hold."""
+        values: dict[str, Any] = dump(self)
+        for name in ("questions", "selection"):
+            if not values.get(name):
+                values.pop(name, None)
+        return values
+
+    @property
+    def is_survey(self) -> bool:
+        """Whether every valid open question is released, without selection."""
+        if self.selection is None:
+            return bool(self.questions) and not self.evolve.rounds
+        return self.selection == "none"
 
     @property
     def evolved_families(self) -> tuple[str, ...]:

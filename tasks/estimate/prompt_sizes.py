@@ -16,7 +16,7 @@ from schemas.question import Question
 from tasks.evolve import generate as fluency
 from tasks.evolve.generate import generator_messages
 from tasks.evolve.jobs import OPERATOR_SHARES, WritingJob, choose_topic_path
-from tasks.files.vocabulary import read_attributes, read_taxonomy
+from tasks.files.vocabulary import read_attributes, read_question_attributes, read_taxonomy
 from tasks.judges.comparison import make_verdict_request, plan_comparisons, read_comparison_judge
 from tasks.judges.relevance import (
     ComparisonQuestion,
@@ -108,8 +108,7 @@ def _judge_prompts(context: RunContext, groups: Sequence[AnswerGroup]) -> Iterab
     judge = next((name for name in context.recipe.models.judges if ":" in name), None)
     if judge is None:
         return
-    names = sorted({group.question.attribute for group in groups})
-    attributes = {a.id: a for a in read_attributes(Path(context.data_dir), names)}
+    attributes = read_question_attributes(Path(context.data_dir), [group.question for group in groups])
     reading = read_comparison_judge(context, judge, attributes)
     for group in groups:
         for comparison in plan_comparisons(group, reading.judging.comparison, reading.seed):

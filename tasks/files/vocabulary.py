@@ -15,14 +15,17 @@ from itertools import product
 from pathlib import Path
 
 from schemas.errors import InputError
+from schemas.question import Question
 from schemas.vocabulary import (
     Attribute,
+    Compatibility,
     Frames,
     Lexicon,
     Rubric,
     Superdomain,
     TemplateFile,
     TemplateItem,
+    TopicKind,
     Triples,
     Value,
 )
@@ -70,20 +73,26 @@ def is_checkout() -> bool:
     return (PACKAGES / "pyproject.toml").is_file()
 
 
-def read_attribute(data_dir: Path, attribute_id: str, *, inside: tuple[str, ...] = ()) -> Attribute:
+def read_attribute(
+    data_dir: Path, attribute_id: str, *, language: str | None = None, inside: tuple[str, ...] = ()
+) -> Attribute:
     """Read `data/attributes/<id>.yaml`. A product gets all its combinations.
 
     Args:
         data_dir: The vocabulary.
         attribute_id: Name of the file.
+        language: Language of the words. `data/attributes/<language>/<id>.yaml` is read if it exists. It has
+            the value ids of the main file.
         inside: Products that this attribute is a factor of, to find cycles.
 
     Raises:
         InputError: If the attribute is unknown or inconsistent.
     """
-    path = _find(data_dir / "attributes", attribute_id, "attribute")
+    path = _attribute_file(data_dir / "attributes", attribute_id, language)
     attribute = read_yaml(path, Attribute)
     _check_id(attribute.id, path)
+    if path.parent.name != "attributes":
+        _check_translation(attribute, path, data_dir)
     _check_unique("value", (value.id for value in attribute.values), path)
     if attribute.product:
         attribute = multiply(attribute, _read_parts(data_dir, attribute, path, inside), str(path))
@@ -95,6 +104,65 @@ def read_attribute(data_dir: Path, attribute_id: str, *, inside: tuple[str, ...]
             f"the baseline {attribute.baseline!r} is not a value of the attribute", place=str(path)
         )
     return attribute
+
+
+def _attribute_file(folder: Path, attribute_id: str, language: str | None) -> Path:
+    """Return the file of an attribute in a language, or else its main file, or else the first other one."""
+    languages = _listed(folder, "")
+    if language in languages and attribute_id in _listed(folder / str(language), ".yaml"):
+        return folder / str(language) / f"{attribute_id}.yaml"
+    if attribute_id not in _listed(folder, ".yaml"):
+        for name in languages:
+            if attribute_id in _listed(folder / name, ".yaml"):
+                return folder / name / f"{attribute_id}.yaml"
+    return _find(folder, attribute_id, "attribute")
+
+
+def _check_translation(attribute: Attribute, path: Path, data_dir: Path) -> None:
+    """Check that a file in `attributes/<language>` has that language, and the value ids of the main file."""
+    if attribute.language != path.parent.name:
+        raise InputError(
+            f"the language is {attribute.language!r}, but the folder is {path.parent.name!r}",
+            place=str(path),
+            hint=f"write `language: {path.parent.name}`",
+        )
+    if attribute.id in _listed(data_dir / "attributes", ".yaml"):
+        main = read_yaml(data_dir / "attributes" / path.name, Attribute)
+        if not main.product:
+            check_values((v.id for v in attribute.values), main, "the file", path)
+
+
+def attribute_languages(data_dir: Path, attribute_id: str) -> list[str]:
+    """Return the languages with a file of their own for an attribute, besides that of the main file."""
+    folder = data_dir / "attributes"
+    return [name for name in _listed(folder, "") if attribute_id in _listed(folder / name, ".yaml")]
+
+
+def read_question_attributes(data_dir: Path, questions: Iterable[Question]) -> dict[str, Attribute]:
+    """Return the attributes of questions by id, with the words of all languages of their questions."""
+    languages: dict[str, set[str]] = {}
+    for question in questions:
+        languages.setdefault(question.attribute, set()).add(question.language)
+    return {name: read_in_languages(data_dir, name, spoken) for name, spoken in sorted(languages.items())}
+
+
+def read_in_languages(data_dir: Path, attribute_id: str, languages: Collection[str]) -> Attribute:
+    """Return an attribute with the words of several languages. Those of the main file come first."""
+    attribute = read_attribute(data_dir, attribute_id)
+    for language in sorted(set(languages) & set(attribute_languages(data_dir, attribute_id))):
+        if language != attribute.language:
+            local = {v.id: v for v in read_attribute(data_dir, attribute_id, language=language).values}
+            values = [_with_words(v, local[v.id]) if v.id in local else v for v in attribute.values]
+            attribute = attribute.model_copy(update={"values": tuple(values)})
+    return attribute
+
+
+def _with_words(value: Value, other: Value) -> Value:
+    forms = {
+        name: tuple(dict.fromkeys((*value.forms.get(name, ()), *other.forms.get(name, ()))))
+        for name in {**value.forms, **other.forms}
+    }
+    return value.model_copy(update={"forms": forms})
 
 
 def _read_parts(
@@ -250,12 +318,12 @@ def read_taxonomy(data_dir: Path, superdomains: Sequence[str] = ()) -> tuple[Sup
     folder = data_dir / "taxonomy"
     attributes = _listed(data_dir / "attributes", ".yaml")
     return tuple(
-        _read_superdomain(_find(folder, name, "superdomain"), attributes)
+        _read_superdomain(_find(folder, name, "superdomain"), attributes, data_dir)
         for name in dict.fromkeys(superdomains) or _listed(folder, ".yaml")
     )
 
 
-def _read_superdomain(path: Path, attributes: Sequence[str]) -> Superdomain:
+def _read_superdomain(path: Path, attributes: Sequence[str], data_dir: Path) -> Superdomain:
     superdomain = read_yaml(path, Superdomain)
     _check_id(superdomain.id, path)
     _check_unique("domain", (domain.id for domain in superdomain.domains), path)
@@ -263,11 +331,27 @@ def _read_superdomain(path: Path, attributes: Sequence[str]) -> Superdomain:
     _check_unique("topic", (topic.id for topic in topics), path)
     for topic in topics:
         _check_known(topic.neutral_for, attributes, f"the topic {topic.id!r}", path)
+    _check_kinds(superdomain, data_dir, path)
     return superdomain
 
 
+def _check_kinds(superdomain: Superdomain, data_dir: Path, path: Path) -> None:
+    """Raise `InputError` for the first topic whose kind the language's compatibility table lacks."""
+    table = data_dir / "taxonomy" / "compatibility" / f"{superdomain.language}.yaml"
+    if not re.fullmatch(r"[A-Za-z-]+", superdomain.language) or not table.is_file():
+        return
+    kinds = read_yaml(table, Compatibility).kinds
+    for topic in (topic for domain in superdomain.domains for topic in domain.topics):
+        if topic.kind not in kinds:
+            raise _unknown(topic.kind, kinds, f"the topic {topic.id!r} has an unknown kind", path)
+
+
 def read_frames(data_dir: Path, language: str) -> Frames:
-    """Read `data/frames/<language>.yaml`."""
+    """Read `data/frames/<language>.yaml` with the compatibility table of the language.
+
+    Raises:
+        InputError: If a pattern has an unknown part, or the table names an unknown group.
+    """
     path = _find(data_dir / "frames", language, "language")
     frames = read_yaml(path, Frames)
     _check_id(frames.language, path)
@@ -279,7 +363,23 @@ def read_frames(data_dir: Path, language: str) -> Frames:
                 place=str(path),
                 hint=f"there are: {', '.join(f'<{part}>' for part in sorted(PARTS))}",
             )
-    return frames
+    return frames.model_copy(update={"kinds": _read_kinds(data_dir, frames)})
+
+
+def _read_kinds(data_dir: Path, frames: Frames) -> dict[str, TopicKind]:
+    """Read the compatibility table of a language, or nothing if it has none."""
+    folder = data_dir / "taxonomy" / "compatibility"
+    if frames.language not in _listed(folder, ".yaml"):
+        return {}
+    path = _find(folder, frames.language, "compatibility table")
+    table = read_yaml(path, Compatibility)
+    _check_id(table.language, path)
+    for kind, fitting in table.kinds.items():
+        for name, groups in (("stakes", frames.stakes), ("asks", frames.asks)):
+            unknown = sorted(set(getattr(fitting, name)) - set(groups))
+            if unknown:
+                raise _unknown(unknown[0], groups, f"the kind {kind!r} names unknown {name}", path)
+    return table.kinds
 
 
 def read_lexicon(data_dir: Path, name: str) -> Lexicon:

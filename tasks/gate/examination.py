@@ -19,7 +19,7 @@ from schemas.tables import Table
 from schemas.vocabulary import Attribute
 from tasks.checks.catalogue import Excerpts, Problem, list_failing_rows, report_rows, summarise_problems
 from tasks.checks.columns import find_positions, get_column
-from tasks.files.vocabulary import read_attribute, read_lexicon, read_rubric
+from tasks.files.vocabulary import read_in_languages, read_lexicon, read_rubric
 from tasks.gate.answers import Scale, check_effects, check_judgements, check_label_history, check_responses
 from tasks.gate.completeness import (
     check_counted_rows,
@@ -246,9 +246,10 @@ def read_gate_context(
 def read_known_attributes(data_dir: Path, tables: Mapping[str, pa.Table]) -> dict[str, Attribute]:
     """Read the attributes of the questions. Attributes without a file are left out."""
     known = {}
+    languages = _distinct(tables, QUESTIONS.name, "language")
     for name in _distinct(tables, QUESTIONS.name, "attribute"):
         try:
-            known[name] = read_attribute(data_dir, name)
+            known[name] = read_in_languages(data_dir, name, languages)
         except InputError:
             continue
     return known

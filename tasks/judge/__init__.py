@@ -10,7 +10,7 @@ from schemas.labels import StageCounts
 from schemas.question import QUESTIONS
 from schemas.release import StageCost, combine_costs
 from schemas.vocabulary import Attribute
-from tasks.files.vocabulary import read_attributes
+from tasks.files.vocabulary import read_question_attributes
 from tasks.judges import divergence
 from tasks.judges.comparison import judge_by_comparison
 from tasks.judges.panel import find_split_panels, model_fitness_form
@@ -35,8 +35,7 @@ def judge(
     open_questions = [q for q in read_table(questions, QUESTIONS) if q.family == JUDGED_FAMILY]
     answers = [r for r in read_table(responses, RESPONSES) if r.phase == phase]
     groups = group_answers(open_questions, answers)
-    attribute_ids = (q.attribute for q in open_questions)
-    attributes = {a.id: a for a in read_attributes(Path(context.data_dir), attribute_ids)}
+    attributes = read_question_attributes(Path(context.data_dir), open_questions)
     names = tuple(judges or context.recipe.models.judges)
     panel = [verdict for name in names for verdict in run_judge(context, name, groups, attributes)]
     deciding = adjudicate(context, panel, groups, attributes)

@@ -10,10 +10,17 @@ from schemas.answers import EFFECTS, JUDGEMENTS, PLAIN, RESPONSES, Effect, Respo
 from schemas.errors import InputError, ModelError
 from schemas.labels import StageCounts
 from schemas.question import QUESTIONS, Question
+from schemas.recipe import Recipe
 from schemas.vocabulary import Attribute
 from tasks.families import Answered, Figures, Recorded, method_of
+from tasks.families.contrasts import (
+    contrast_effects,
+    scored_answers,
+    scored_judgements,
+    undirected_slices,
+)
 from tasks.families.coverage import AnswersBySlice, CoverageRule
-from tasks.families.effects import Slice, correct_for_multiplicity, figure
+from tasks.families.effects import Slice, VerdictRule, correct_for_multiplicity, figure
 from tasks.families.open import (
     ComparedGroup,
     compare_groups,
@@ -27,7 +34,7 @@ from tasks.families.shared import (
     family_effects,
     gather_answers,
 )
-from tasks.files.vocabulary import read_attributes, vocabulary_dir
+from tasks.files.vocabulary import read_question_attributes, vocabulary_dir
 from tasks.judges.divergence import read_divergence_words
 from tasks.judges.panel import SCREEN, deciding_form
 from tasks.judges.verdicts import group_answers
@@ -59,7 +66,7 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
     answers = read_table(responses, RESPONSES)
     verdicts = read_table(judgements, JUDGEMENTS)
     data_dir = Path(context.data_dir)
-    attributes = _attributes_of(asked.values(), data_dir)
+    attributes = read_question_attributes(data_dir, asked.values())
     form = deciding_form(context.recipe, data_dir)
 
     open_questions = [q for q in asked.values() if q.family == "open"]
@@ -80,8 +87,9 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
         *shrinkage(asked.values(), (j for j in verdicts if j.question_id in asked), form),
         *judge_effects(j for j in verdicts if j.question_id in asked),
     ]
-    covered = cover_effects(context, asked, answers, open_effects, attributes)
-    effects = correct_for_multiplicity([*covered, *search_effects])
+    directed = contrast_effects(scored_judgements(asked, verdicts, form), attributes)
+    covered = cover_effects(context, asked, answers, [*open_effects, *directed], attributes)
+    effects = verdict_rule(context.recipe).apply(correct_for_multiplicity([*covered, *search_effects]))
     measured = record_holdout_effects(asked.values(), again if form != SCREEN else mean_excess(compared))
     counts = StageCounts(
         stage="measure", unit="questions", rows=len(asked), kept=len(measured), dropped=0, failed=0
@@ -108,11 +116,18 @@ def cover_effects(
     if validation.below_coverage == "stop":
         raise_if_families_below(rule.families_below(coverage), validation.min_coverage)
     answered = gather_answers(questions, responses)
+    directed = contrast_effects(scored_answers(answered), attributes)
     covered = [
-        *rule.apply([*open_effects, *effects_of_slices(answered, attributes)], coverage),
+        *rule.apply([*open_effects, *effects_of_slices(answered, attributes), *directed], coverage),
         *rule.apply(effects_across_conditions(answered, attributes), coverage, across=True),
     ]
-    return [*covered, *rule.unmeasured_slices(coverage, covered)]
+    undirected = rule.apply(undirected_slices(answered, covered), coverage)
+    return [*covered, *rule.unmeasured_slices(coverage, covered), *undirected]
+
+
+def verdict_rule(recipe: Recipe) -> VerdictRule:
+    """Return the recipe's rule for verdicts."""
+    return VerdictRule(recipe.validation.fdr, recipe.validation.equivalence)
 
 
 def measured_responses(
@@ -233,7 +248,7 @@ def measure_release(family: str, path: Path, data_dir: Path) -> Figures:
     answers = [r for r in contents.rows(RESPONSES) if r.question_id in questions]
     if not answers:
         raise InputError(f"the release has no answers of family {family!r}", place=str(root))
-    attributes = _attributes_of(questions.values(), data_dir)
+    attributes = read_question_attributes(data_dir, questions.values())
     answered = gather_answers(questions, answers)
     released = method_of(family).released
     return released(answered, attributes, data_dir) if released else effect_figures(answered, attributes)
@@ -252,13 +267,9 @@ def effect_figures(answered: Sequence[Answered], attributes: Mapping[str, Attrib
     return figures
 
 
-def _attributes_of(questions: Iterable[Question], data_dir: Path) -> dict[str, Attribute]:
-    return {a.id: a for a in read_attributes(data_dir, sorted({q.attribute for q in questions}))}
-
-
 STAGE = Stage(
     "measure",
-    4,
+    5,
     run=measure,
     reads=("models", "evolve", "judging", "validation"),
     vocabulary=("attributes", "lexicons", "readers", "rubrics"),

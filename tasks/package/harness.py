@@ -18,7 +18,7 @@ from tasks.families import read_asking_prompts
 from tasks.files.questions import COLUMNS, cab_rows
 from tasks.files.readers import harness_source
 from tasks.files.tables import write_csv
-from tasks.files.vocabulary import read_attribute
+from tasks.files.vocabulary import read_question_attributes
 from tasks.judges.words import read_group_words, words_to_mask
 from tasks.release import CONTROLS, Contents, config_file, open_release
 
@@ -129,7 +129,7 @@ def hidden_words(asked: Iterable[Question], data_dir: Path) -> dict[str, list[st
     """Return by attribute the words that name the group, longest first."""
     group_words = read_group_words(data_dir)
     questions = list(asked)
-    attributes = {name: read_attribute(data_dir, name) for name in {q.attribute for q in questions}}
+    attributes = read_question_attributes(data_dir, questions)
     found: dict[str, set[str]] = defaultdict(set)
     for q in questions:
         found[q.attribute].update(words_to_mask(attributes[q.attribute], q, group_words))

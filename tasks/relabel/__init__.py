@@ -22,7 +22,7 @@ from schemas.tables import canonical_json, content_id
 from schemas.vocabulary import Attribute, Lexicon
 from tasks.files.records import BadRows
 from tasks.files.retrieval import Source, detect_format, read_candidate_sets
-from tasks.files.vocabulary import input_path, read_attributes
+from tasks.files.vocabulary import input_path, read_question_attributes
 from tasks.judges.verdicts import AnswerGroup, group_answers
 from tasks.judges.words import read_group_words, words_to_mask
 from tasks.judges.yields import require_yield
@@ -112,9 +112,8 @@ class PoolVocabulary:
     @classmethod
     def read(cls, data_dir: Path, questions: Iterable[Question]) -> PoolVocabulary:
         """Read the attributes of the questions, the group words and the prompt."""
-        names = sorted({question.attribute for question in questions})
         return cls(
-            {attribute.id: attribute for attribute in read_attributes(data_dir, names)},
+            read_question_attributes(data_dir, questions),
             read_group_words(data_dir),
             read_prompt(data_dir, "harm_hypothesis"),
         )

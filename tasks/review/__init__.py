@@ -133,7 +133,7 @@ def propose_wording(question: Question, text: str, *, known: Collection[str], da
 def _bind(question: Question, template: str, data_dir: Path) -> str:
     """Write out the forms of the attribute. Unchanged if the vocabulary does not contain the attribute."""
     try:
-        attribute = read_attribute(data_dir, question.attribute)
+        attribute = read_attribute(data_dir, question.attribute, language=question.language)
     except InputError:
         return template
     return bind_forms(

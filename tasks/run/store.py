@@ -188,7 +188,7 @@ def stage_key(stage: Stage, context: RunContext, inputs: Mapping[str, Any]) -> s
             "stage": stage.name,
             "version": stage.version,
             "seed": context.recipe.seed,
-            "recipe": {section: recipe[section] for section in stage.reads},
+            "recipe": {section: recipe[section] for section in stage.reads if section in recipe},
             "vocabulary": vocabulary_hashes(Path(context.data_dir), stage.vocabulary),
             "inputs": {name: _input_fingerprint(value) for name, value in sorted(inputs.items())},
         }
