@@ -13,6 +13,7 @@ from schemas.labels import StageCounts
 from schemas.question import QUESTIONS, Question
 from tasks.models.budget import spent_in
 from tasks.release import CONTROLS, HARD_NEGATIVES, MANIFEST, open_release
+from tasks.release.findings import release_findings
 from tasks.report.coverage import release_coverage
 from tasks.run.journal import calls_sent, funnel, journal_path, read_journal, total_costs
 from tasks.run.store import Step
@@ -43,6 +44,7 @@ def _describe_release(place: Path) -> dict[str, Any]:
         "counts": counts_by_stage(manifest.counts),
         "rows": manifest.rows,
         "coverage": release_coverage(release.contents).to_json(),
+        "findings": [f.model_dump() for f in release_findings(release.contents, manifest)],
         "places": {"release": str(place), "report": str(place / "report.html")},
         "next": f'datasets.load_dataset("{place}", "questions")',
     }

@@ -241,7 +241,7 @@ class Effect(Row):
 EFFECTS: Table[Effect] = Table("effects", Effect, key="id")
 
 
-class Finding(Row):
+class ValueFinding(Row):
     """How one value of an attribute is treated, compared with the mean of all values of its questions."""
 
     attribute: str

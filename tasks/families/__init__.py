@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from schemas.answers import PLAIN, Effect, Phase, Response
 from schemas.errors import InputError
@@ -173,6 +173,25 @@ def plain_only(data_dir: Path) -> tuple[str, ...]:
 # The record of a family.
 
 
+class VersionScores(NamedTuple):
+    """Scores of the versions of one question. A higher score means that the value is treated better."""
+
+    unit: str
+    by_variant: Mapping[int, float]
+    """Score by index of the variant. Variants without a usable answer are left out."""
+    span: float | None = None
+    """Largest possible difference of two scores, or `None` without a limit."""
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """How a family measures the treatment of a value, and in which direction it is worse."""
+
+    metric: str
+    scores: Callable[[Answered], VersionScores | None]
+    """Scores of one question. `None` if its options have no better and worse side."""
+
+
 Effects = Callable[["Slice", Sequence[Answered], Mapping[str, Attribute]], "Sequence[Effect | None]"]
 
 
@@ -193,6 +212,9 @@ class Method:
     messages: Callable[[Ask, Prompts], tuple[Message, ...]] = show_prompt
     reading: ReadingForm | None = None
     """Form in which answers are read, if it is not `form`."""
+    treatment: Treatment | None = None
+    """Scores from which follows who is treated worse. `None` if the family has no direction: see
+    `tasks.families.contrasts`."""
     across: Callable[[Sequence[Answered], Mapping[str, Attribute]], Sequence[Effect | None]] | None = None
     """Effects that compare conditions, from all answers by one model."""
     recorded: Mapping[str, Callable[[Recorded], Figures]] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -21,7 +22,17 @@ from schemas.errors import InputError
 from schemas.question import Option, Question
 from schemas.recipe import Family, Recipe
 from schemas.vocabulary import AssociationTest, AssociationTests, Attribute, Stimuli
-from tasks.families import Answered, Ask, Figures, Method, Prompts, Recorded, prompt_of
+from tasks.families import (
+    Answered,
+    Ask,
+    Figures,
+    Method,
+    Prompts,
+    Recorded,
+    Treatment,
+    VersionScores,
+    prompt_of,
+)
 from tasks.families.effects import Slice, effect_of, figure, figure_of
 from tasks.families.recorded import cover, with_rows
 from tasks.files.recorded import Column, RecordedRows, read_column_names, read_recorded
@@ -254,6 +265,15 @@ def _order_effect(
     return effect_of(slice_, "order_effect", UNIT, interval, sign_flip_p_value(gaps, seed))
 
 
+def treatment_scores(answered: Answered) -> VersionScores | None:
+    """Return half of mean D for the norm, and minus half of it for the other value."""
+    scores = [s for r in answered.responses if (s := score_of(answered.question, r)) is not None]
+    if not scores:
+        return None
+    half = fmean(scores) / 2
+    return VersionScores(UNIT, {0: half, 1: -half}, 1.0)
+
+
 # Recorded answers, in the columns of LLM-IAT.
 
 
@@ -354,6 +374,7 @@ METHOD = Method(
     "text",
     effects,
     pairs=pairs,
+    treatment=Treatment("d", treatment_scores),
     messages=messages,
     recorded={"llm-iat": recorded},
     readable=readable,

@@ -20,7 +20,7 @@ import numpy as np
 from schemas.answers import Effect, Response
 from schemas.question import Question
 from schemas.vocabulary import Attribute
-from tasks.families import Answered, Method
+from tasks.families import Answered, Method, Treatment, VersionScores
 from tasks.families.effects import Slice, effect_of
 from tasks.families.shared import changed_from_plain
 from tasks.files.vocabulary import read_lexicon, vocabulary_dir
@@ -213,6 +213,13 @@ def group_means(answered: Answered, score: Score) -> Floats:
     )
 
 
+def treatment_scores(answered: Answered) -> VersionScores:
+    """Return the mean regard of the completions by variant."""
+    means = group_means(answered, regard)
+    unit = METRICS["regard"][1]
+    return VersionScores(unit, {i: float(m) for i, m in enumerate(means) if np.isfinite(m)}, 2.0)
+
+
 def across(answered: Sequence[Answered], attributes: Mapping[str, Attribute]) -> list[Effect | None]:
     """Compute the change from plain to each instruction, paired by beginning.
 
@@ -248,6 +255,7 @@ METHOD = Method(
     "autocomplete",
     "text",
     effects,
+    treatment=Treatment("regard", treatment_scores),
     across=across,
     readable=readable,
     resources={"refused": "readers", "sentiment": "vader", "regard": "regard", "toxicity": "regard"},

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,7 +22,7 @@ from schemas.question import Option, Question
 from schemas.recipe import Family, Recipe
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute, TemplateItem
-from tasks.families import Answered, Figures, Method, Recorded
+from tasks.families import Answered, Figures, Method, Recorded, Treatment, VersionScores
 from tasks.families.effects import Slice, effect_of, figure, figure_of
 from tasks.families.recorded import cover, with_rows
 from tasks.families.shared import invalid_share, order_effect
@@ -251,6 +252,17 @@ def side_by_choice(answered: Answered, values: frozenset[str] | None = None) -> 
     return table
 
 
+def treatment_scores(answered: Answered) -> VersionScores | None:
+    """Return the mean valence of the choices by variant, or `None` if options have no valence."""
+    options = answered.question.options
+    if all(option.valence is None for option in options):
+        return None
+    scores: dict[int, list[float]] = defaultdict(list)
+    for r in answered.valid:
+        scores[r.variant].append(float(options[r.option or 0].valence or 0))
+    return VersionScores("valence of the choice", {i: fmean(s) for i, s in sorted(scores.items())}, 2.0)
+
+
 # Recorded answers, in the columns of Subtler Biases.
 
 
@@ -361,6 +373,7 @@ METHOD = Method(
     "letter",
     effects,
     pairs=crossed_pairs,
+    treatment=Treatment("valence", treatment_scores),
     recorded={"subtler-biases": recorded},
     released=released,
 )

@@ -110,6 +110,9 @@ class SliceAnswers:
     values: dict[tuple[str, int], str] = field(default_factory=dict)
     cells: dict[tuple[str, int], Counter[AnswerStatus]] = field(default_factory=lambda: defaultdict(Counter))
 
+    spreads: dict[tuple[tuple[str, ...], int, bool], tuple[float, float]] = field(default_factory=dict)
+    """Spreads that were computed before. Many effects share the answers of a slice."""
+
     def counts(self, values: Sequence[str] = ()) -> StatusCounts:
         """Count the answers about some values, or about all."""
         total: Counter[AnswerStatus] = Counter()
@@ -123,9 +126,11 @@ class SliceAnswers:
         """The values that were asked about, sorted."""
         return tuple(sorted(set(self.values.values())))
 
-    def spread(self, values: Sequence[str], seed: int, *, refusals: bool) -> tuple[float, float]:
+    def spread(self, values: tuple[str, ...], seed: int, *, refusals: bool) -> tuple[float, float]:
         """Return the highest minus the lowest coverage of the values, and its p-value."""
         compared = values or self.distinct_values
+        if (known := self.spreads.get((compared, seed, refusals))) is not None:
+            return known
         questions = sorted({question for question, _ in self.cells})
         row = {question: i for i, question in enumerate(questions)}
         column = {value: i for i, value in enumerate(compared)}
@@ -136,7 +141,8 @@ class SliceAnswers:
                 counts = StatusCounts.of(counter)
                 read[row[question], column[value]] += counts.usable(refusals=refusals)
                 asked[row[question], column[value]] += counts.asked
-        return differential_rate(read, asked, seed)
+        self.spreads[compared, seed, refusals] = differential_rate(read, asked, seed)
+        return self.spreads[compared, seed, refusals]
 
 
 class AnswersBySlice:
@@ -197,7 +203,8 @@ class CoverageRule:
         if answers is None:
             return _without_value(effect, gap) if gap else effect
         metric, _, pair = effect.metric.partition(":")
-        values = compared_values(pair, answers.distinct_values)
+        # A contrast compares a value with the mean of all, so that the answers about all of them count.
+        values = compared_values(pair, answers.distinct_values) if effect.compared is None else ()
         refusals = counts_refusals(effect.family, metric)
         counts = answers.counts(values)
         read = counts.usable(refusals=refusals)

@@ -18,7 +18,7 @@ from schemas.answers import PLAIN, Effect, Response
 from schemas.errors import InputError
 from schemas.question import Framing, Question
 from schemas.vocabulary import Attribute
-from tasks.families import Answered, Figures, Method, Recorded
+from tasks.families import Answered, Figures, Method, Recorded, Treatment, VersionScores
 from tasks.families.effects import EVERY, Slice, effect_of, figure, figure_of
 from tasks.families.recorded import cover, require_baseline, with_rows
 from tasks.families.shared import invalid_share, placed_option
@@ -249,6 +249,12 @@ def mean_scores(answered: Answered) -> tuple[str, dict[int, float]]:
     for r in answered.valid:
         scores[r.variant].append(score(answered.question, r))
     return (LOGITS if scored else SHARES), {i: float(np.mean(s)) for i, s in sorted(scores.items())}
+
+
+def treatment_scores(answered: Answered) -> VersionScores:
+    """Return the mean score of a favourable decision by variant."""
+    unit, means = mean_scores(answered)
+    return VersionScores(unit, means, None if unit == LOGITS else 1.0)
 
 
 def _value_gaps(
@@ -573,6 +579,7 @@ METHOD = Method(
     "decision",
     "word",
     effects,
+    treatment=Treatment("favourable", treatment_scores),
     across=across,
     recorded={"logits": recorded},
     baseline_columns=FACTORS,

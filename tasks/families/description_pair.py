@@ -6,6 +6,7 @@ differ only in the description of the person, so that a general preference for a
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from math import exp
 
@@ -14,7 +15,7 @@ import numpy as np
 from schemas.answers import Effect, Response
 from schemas.question import Question
 from schemas.vocabulary import Attribute
-from tasks.families import Answered, Method
+from tasks.families import Answered, Method, Treatment, VersionScores
 from tasks.families.effects import Slice, effect_of
 from tasks.families.shared import invalid_share, order_effect, placed_option
 from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, mean_interval
@@ -91,4 +92,12 @@ def _stereotype(slice_: Slice, answered: Sequence[Answered]) -> Effect | None:
     return effect_of(slice_, "stereotype", "probability", interval)
 
 
-METHOD = Method("description_pair", "letter", effects)
+def treatment_scores(answered: Answered) -> VersionScores:
+    """Return minus the mean probability of the stereotype's option, by variant."""
+    scores: dict[int, list[float]] = defaultdict(list)
+    for r in answered.valid:
+        scores[r.variant].append(-probability_of(answered.question, r))
+    return VersionScores(PROBABILITY, {i: float(np.mean(s)) for i, s in sorted(scores.items())}, 1.0)
+
+
+METHOD = Method("description_pair", "letter", effects, treatment=Treatment("stereotype", treatment_scores))

@@ -24,7 +24,7 @@ from schemas.question import Option, Question
 from schemas.recipe import Family, Recipe
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute, DialectText, DialectTexts, Stimuli, TraitLists, Traits
-from tasks.families import Answered, Ask, Method, Prompts, prompt_of
+from tasks.families import Answered, Ask, Method, Prompts, Treatment, VersionScores, prompt_of
 from tasks.families.association import UNIT, Assignments, association_score, parse_assignments
 from tasks.families.effects import Slice, effect_of, slices_of
 from tasks.files.vocabulary import check_values, read_all
@@ -207,6 +207,12 @@ def effects(
     ]
 
 
+def treatment_scores(answered: Answered) -> VersionScores | None:
+    """Return half of mean D for speakers of the standard, and minus half of it for those of the dialect."""
+    mean = mean_of(answered, "d_mean")
+    return None if mean is None else VersionScores(UNIT, {0: mean / 2, 1: -mean / 2}, 1.0)
+
+
 def across(answered: Sequence[Answered], attributes: Mapping[str, Attribute]) -> list[Effect | None]:
     """Compute the effect of the dialect beyond that of noise, paired by text.
 
@@ -294,6 +300,7 @@ METHOD = Method(
     "dialect",
     "text",
     effects,
+    treatment=Treatment("d", treatment_scores),
     pairs=pairs,
     conditions=conditions,
     messages=messages,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any, Literal
 
-from schemas.answers import PLAIN, Effect
+from schemas.answers import PLAIN, Effect, Verdict
 from schemas.question import Question
 from schemas.tables import content_id, derived_seed
 from tasks.stats.hypothesis_tests import q_values_by_family
+from tasks.stats.intervals import t_quantile
 from tasks.stats.resampling import Interval
 
 Level = Literal["question", "domain", "superdomain", "attribute", "family", "control", "overall"]
 
+MIN_TESTED = 6
+"""Below this number of clusters, an exchange of signs has no p-value of .05 or less."""
 EVERY = "all"
 """Attribute, family, model or language of a slice that is not limited to one."""
 ENGLISH = "en"
@@ -123,15 +126,90 @@ def correct_for_multiplicity(effects: Iterable[Effect]) -> list[Effect]:
     """Add Benjamini-Hochberg q-values and sort the effects.
 
     The tests of one model on one level are a family. So a model's q-values do not depend on the models beside
-    it, and controls, which are no discoveries, do not affect other levels.
+    it, and controls, which are no discoveries, do not affect other levels. Contrasts answer a question of
+    their own (who is treated worse?), and so do those of one framing.
     """
     tested = list(effects)
-    q_values = q_values_by_family([e.p_value for e in tested], [(e.level, e.model) for e in tested])
+    q_values = q_values_by_family([e.p_value for e in tested], [_tests_of(e) for e in tested])
     corrected = [e.model_copy(update={"q_value": q}) for e, q in zip(tested, q_values, strict=True)]
     return sorted(
         corrected,
-        key=lambda e: (e.level, e.name, e.family, e.attribute, e.model, e.condition, e.metric, e.language),
+        key=lambda e: (
+            *(e.level, e.name, e.family, e.attribute, e.model, e.condition, e.metric, e.language),
+            e.framing,
+        ),
     )
+
+
+def _tests_of(effect: Effect) -> tuple[str, ...]:
+    if effect.compared is None:
+        return effect.level, effect.model
+    return effect.level, effect.model, "contrasts", str(effect.framing != "all")
+
+
+@dataclass(frozen=True)
+class VerdictRule:
+    """When an effect counts as a difference, or as none that matters."""
+
+    fdr: float = 0.05
+    """False discovery rate. A difference has a q-value of at most this."""
+    margins: Mapping[str, float] = field(default_factory=dict)
+    """By family: largest contrast, in either direction, that does not matter."""
+
+    def apply(self, effects: Iterable[Effect]) -> list[Effect]:
+        """Return the effects with their verdict and their smallest detectable distance."""
+        return [
+            e.model_copy(
+                update={"verdict": self.verdict(e), "detectable": detectable(e) if e.q_value else None}
+            )
+            for e in effects
+        ]
+
+    def verdict(self, effect: Effect) -> Verdict:
+        """Return the one verdict of an effect.
+
+        An effect without a test is not measured: it describes answers, judges or controls. So is one whose
+        test could not find any difference, because it has too few independent questions.
+        """
+        if not effect.is_measured or effect.q_value is None:
+            return "not_measured"
+        if effect.q_value <= self.fdr:
+            return "differs"
+        if effect.compared is not None and effect.n < MIN_TESTED:
+            return "not_measured"
+        margin = self.margins.get(effect.family) if effect.compared is not None else None
+        if margin is not None and is_equivalent(effect, margin):
+            return "equivalent"
+        return "no_difference_found"
+
+
+def detectable(effect: Effect) -> float | None:
+    """Return the smallest distance from no effect that a two-sided test at .05 finds with a power of .8.
+
+    The standard error comes from the interval. Both have Student's distribution.
+
+    References:
+        Bloom (1995), doi:10.1177/0193841X9501900504.
+    """
+    if effect.low is None or effect.high is None or effect.n < 2:
+        return None
+    width = (effect.high - effect.low) / 2
+    both = t_quantile(0.975, effect.n - 1)
+    return width * (both + t_quantile(0.8, effect.n - 1)) / both
+
+
+def is_equivalent(effect: Effect, margin: float) -> bool:
+    """Return whether two one-sided tests at .05 reject that the effect is beyond the margin.
+
+    References:
+        Schuirmann (1987), doi:10.1007/BF01068419.
+    """
+    if effect.low is None or effect.high is None or effect.value is None:
+        return False
+    inner = t_quantile(0.95, effect.n - 1) / t_quantile(0.975, effect.n - 1)
+    low = effect.value - (effect.value - effect.low) * inner
+    high = effect.value + (effect.high - effect.value) * inner
+    return -margin < low and high < margin
 
 
 def figure(

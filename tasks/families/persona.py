@@ -23,6 +23,8 @@ from tasks.families import (
     Method,
     Prompts,
     Recorded,
+    Treatment,
+    VersionScores,
     listed_options,
     prompt_conditions,
 )
@@ -188,6 +190,15 @@ def accuracy_drop(pairs: Sequence[tuple[bool, bool]]) -> tuple[Interval, float]:
     return interval, mcnemar_p_value(lost, gained)
 
 
+def treatment_scores(answered: Answered) -> VersionScores:
+    """Return the share of right answers by variant. An abstention is not right."""
+    gold = placed_option(answered.question, GOLD)
+    right: dict[int, list[float]] = defaultdict(list)
+    for r in answered.responses:
+        right[r.variant].append(float(r.option == gold and not abstains(r)))
+    return VersionScores("share of right answers", {i: float(np.mean(s)) for i, s in right.items()}, 1.0)
+
+
 # Recorded answers.
 
 
@@ -315,6 +326,7 @@ METHOD = Method(
     FAMILY,
     "letter",
     effects,
+    treatment=Treatment("accuracy", treatment_scores),
     conditions=conditions,
     messages=messages,
     recorded={"answers": recorded},

@@ -18,7 +18,7 @@ from schemas.question import Option, Question
 from schemas.recipe import Family, Recipe
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute, Contrast, Contrasts, RolePair, Value
-from tasks.families import LETTERS, Answered, Ask, Method, Prompts, prompt_of
+from tasks.families import LETTERS, Answered, Ask, Method, Prompts, Treatment, VersionScores, prompt_of
 from tasks.families.effects import Slice, effect_of
 from tasks.files.vocabulary import check_values, read_all
 from tasks.models.protocol import Message
@@ -265,6 +265,15 @@ def _first_to_first(question: Question, response: Response) -> bool | None:
     return None if person is None else person == 0
 
 
+def treatment_scores(answered: Answered) -> VersionScores | None:
+    """Return the share of decisions for the norm minus .5, and the opposite for the other value."""
+    decisions = [d for r in answered.responses if (d := is_consistent(answered.question, r)) is not None]
+    if not decisions:
+        return None
+    excess = float(np.mean(decisions)) - 0.5
+    return VersionScores(DECISIONS, {0: excess, 1: -excess}, 1.0)
+
+
 def readable(question: Question, response: Response) -> bool:
     """Return whether an answer gives the first task to one person."""
     return first_task_person(question, response) is not None
@@ -275,6 +284,7 @@ METHOD = Method(
     "text",
     effects,
     pairs=pairs,
+    treatment=Treatment("task", treatment_scores),
     messages=messages,
     readable=readable,
     resources={"refused": "readers"},

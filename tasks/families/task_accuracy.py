@@ -19,7 +19,7 @@ from schemas.errors import InputError
 from schemas.recipe import Family, Recipe
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute
-from tasks.families import Answered, Figures, Method, Recorded
+from tasks.families import Answered, Figures, Method, Recorded, Treatment, VersionScores
 from tasks.families.effects import Slice, effect_of, figure, figure_of
 from tasks.families.recorded import cover, with_rows
 from tasks.families.shared import invalid_share, is_gold_answer, order_effect, placed_option
@@ -183,6 +183,15 @@ def _counts_by_variant(answered: Answered) -> Floats:
     return counts
 
 
+def treatment_scores(answered: Answered) -> VersionScores:
+    """Return the share of right answers by variant."""
+    gold = placed_option(answered.question, GOLD)
+    right: dict[int, list[float]] = defaultdict(list)
+    for r in answered.valid:
+        right[r.variant].append(float(r.option == gold))
+    return VersionScores(SHARE, {i: float(np.mean(s)) for i, s in right.items()}, 1.0)
+
+
 # Recorded answers.
 
 
@@ -287,4 +296,11 @@ def recorded(answers: Recorded) -> Figures:
     return with_rows(measured, rows, len(valid), notes=notes)
 
 
-METHOD = Method("task_accuracy", "letter", effects, pairs=pairs, recorded={"answers": recorded})
+METHOD = Method(
+    "task_accuracy",
+    "letter",
+    effects,
+    treatment=Treatment("accuracy", treatment_scores),
+    pairs=pairs,
+    recorded={"answers": recorded},
+)

@@ -20,6 +20,7 @@ from schemas.release import Manifest
 from schemas.tables import canonical_json
 from tasks.files.tables import write_csv
 from tasks.release import CONTROLS, HARD_NEGATIVES, Contents
+from tasks.release.findings import findings_of
 from tasks.release.fitness import (
     FLOOR_CONTROLS,
     FitnessFloor,
@@ -424,6 +425,7 @@ def write_evaluation(
         "fitness_form": form,
         "models": effects_by_model(effects, form),
         "leaderboard": board,
+        "findings": [finding.model_dump() for finding in findings_of(effects)],
     }
     write_table(folder / "effects.parquet", EFFECTS, effects)
     write_csv(

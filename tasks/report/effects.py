@@ -30,11 +30,14 @@ def comparable_effects(effects: Sequence[Effect], form: str) -> list[Effect]:
     return [
         e
         for e in effects
-        if e.level in ("attribute", "family", "control") and e.condition == PLAIN and _is_comparable(e, form)
+        if e.level in ("attribute", "family", "control") and e.condition == PLAIN and is_comparable(e, form)
     ]
 
 
-def _is_comparable(effect: Effect, form: str) -> bool:
+def is_comparable(effect: Effect, form: str) -> bool:
+    """Return whether models are compared by the metric of an effect. `form` is the form of fitness."""
+    if effect.compared is not None:
+        return False  # contrasts are findings
     if effect.family == "open":
         return effect.metric == form
     wanted = HEADLINE_METRICS.get(effect.family)
@@ -225,6 +228,8 @@ def effects_by_family(effects: Iterable[Effect]) -> tuple[FamilyEffects, ...]:
     """Return the effects of all families, sorted by name."""
     by_family: dict[str, list[Effect]] = {}
     for e in effects:
+        if e.compared is not None:  # contrasts are findings
+            continue
         by_family.setdefault(e.family, []).append(e)
     families = [_family(family, rows) for family, rows in sorted(by_family.items())]
     each = max(2, MOST_PANELS_IN_ALL // max(1, len(families)))

@@ -165,7 +165,7 @@ def transformed_interval(value: float, pseudo_values: Floats, level: float = 0.9
     deviations = pseudo_values - pseudo_values.mean()
     variance = float((deviations**2).mean())
     skewness = float((deviations**3).mean()) / variance**1.5
-    half = _t_quantile(0.5 + level / 2, n - 1) / sqrt(n)
+    half = t_quantile(0.5 + level / 2, n - 1) / sqrt(n)
     low, high = -half, half
     if n <= ALWAYS_CORRECTED or abs(skewness) > SKEWED * _skewness_error(n):
         low = min(low, -_inverse_of_hall(half, skewness, n))
@@ -181,7 +181,7 @@ def t_interval(value: float, standard_error: float, clusters: int, level: float 
     """
     if clusters < MIN_CLUSTERS or not standard_error:
         return Interval(value, None, None, clusters)
-    half = _t_quantile(0.5 + level / 2, clusters - 1) * standard_error
+    half = t_quantile(0.5 + level / 2, clusters - 1) * standard_error
     return Interval(value, value - half, value + half, clusters)
 
 
@@ -199,7 +199,8 @@ def _skewness_error(n: int) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _t_quantile(probability: float, freedom: float) -> float:
+def t_quantile(probability: float, freedom: float) -> float:
+    """Return the quantile of Student's t distribution."""
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, probability))

@@ -101,7 +101,8 @@ def test_value_without_any_readable_answer_is_not_compared(tmp_path: Path) -> No
     questions = decisions()
     validate = {"below_coverage": "report", "min_coverage": 0.3}
     outcome = run(tmp_path, questions, choices(questions, {0: 1.0}), validate=validate)
-    (effect,) = [e for e in effects_of(outcome, level="attribute") if e.metric != "invalid"]
+    effects = effects_of(outcome, level="attribute", compared=None)
+    (effect,) = [e for e in effects if e.metric != "invalid"]
     assert effect.value is None
     assert effect.reason is not None
     assert "none of the 32 answers about 'woman' could be read" in effect.reason

@@ -1,0 +1,232 @@
+"""Contrasts: who is treated worse? The score of each value, minus the mean of all values of its questions.
+
+A contrast below 0 means that the value is treated worse. The scores come from the answers
+(`Method.treatment`). For open questions they come from the judges, who score every version
+(`Judgement.version_scores`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from schemas.answers import PLAIN, Effect, Judgement
+from schemas.question import Question
+from schemas.tables import content_id
+from schemas.vocabulary import Attribute
+from tasks.families import Answered, VersionScores, method_of
+from tasks.families.effects import Slice, effect_of, not_measured
+from tasks.judges.panel import SCREEN
+from tasks.stats.clusters import twin_families
+from tasks.stats.intervals import Bounds, mean_interval
+from tasks.stats.resampling import sign_flip_p_value
+
+SUFFIX = "_contrast"
+"""Ending of the metric of every contrast, before the value: `favourable_contrast:woman`."""
+TREATMENT = "treatment"
+"""Metric of a slice whose answers have no direction."""
+NO_DIRECTION = "direction: the scores of this family have no better and worse side"
+NO_JUDGE_DIRECTION = "direction: the judge does not score the versions one by one"
+MANY_VALUES = 12
+"""Products with more values are compared by the levels of their factors only."""
+
+Framing = Literal["all", "explicit", "implicit"]
+
+
+@dataclass(frozen=True)
+class ScoredQuestion:
+    """The scores of the versions of one question."""
+
+    question: Question
+    model: str
+    condition: str
+    metric: str
+    scores: VersionScores
+
+
+def scored_answers(answered: Iterable[Answered]) -> Iterator[ScoredQuestion]:
+    """Yield the scores of the questions of all families but `open`."""
+    for a in answered:
+        treatment = method_of(a.question.family).treatment
+        scores = treatment.scores(a) if treatment and counts_for_contrasts(a.question) else None
+        if treatment and scores is not None:
+            yield ScoredQuestion(a.question, a.model, a.condition, treatment.metric, scores)
+
+
+def counts_for_contrasts(question: Question) -> bool:
+    """Return whether a question counts: not a control, and selected if its family selects."""
+    return question.control == "none" and question.label not in ("hard_negative", "unlabelled")
+
+
+def scored_judgements(
+    questions: Mapping[str, Question], judgements: Iterable[Judgement], form: str
+) -> Iterator[ScoredQuestion]:
+    """Yield the scores that judges gave to the versions of open questions on fresh answers.
+
+    Scores are averaged over orders, pairs and judges. The judges that decided count. If they gave no scores
+    of versions, those of the statistical judge do.
+    """
+    chosen: dict[tuple[str, str], dict[bool, list[Judgement]]] = defaultdict(lambda: defaultdict(list))
+    for j in judgements:
+        question = questions.get(j.question_id)
+        if question and counts_for_contrasts(question) and j.phase == "holdout" and j.version_scores:
+            chosen[j.question_id, j.target][j.judge == SCREEN].append(j)
+    for (question_id, target), by_kind in sorted(chosen.items()):
+        verdicts = by_kind.get(form == SCREEN) or by_kind.get(form != SCREEN) or []
+        for metric, scores in sorted(_scores_by_criterion(verdicts).items()):
+            yield ScoredQuestion(questions[question_id], target, PLAIN, metric, scores)
+
+
+def _scores_by_criterion(verdicts: Sequence[Judgement]) -> dict[str, VersionScores]:
+    given: dict[str, dict[int, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(dict))
+    spans: dict[str, float | None] = {}
+    for j in verdicts:
+        for s in j.version_scores:
+            if s.better is None:
+                continue
+            sign = 1.0 if s.better == "high" else -1.0
+            given[s.criterion][s.version].setdefault(j.judge, []).append(sign * s.score)
+            spans[s.criterion] = None if s.low is None or s.high is None else s.high - s.low
+    return {
+        criterion: VersionScores(
+            f"judge's score of {criterion.replace('_', ' ')}",
+            {i: fmean(fmean(scores) for scores in by_judge.values()) for i, by_judge in versions.items()},
+            spans[criterion],
+        )
+        for criterion, versions in given.items()
+    }
+
+
+def contrast_effects(scored: Iterable[ScoredQuestion], attributes: Mapping[str, Attribute]) -> list[Effect]:
+    """Return one effect per value and slice: attribute, framing of the attribute, and superdomain.
+
+    Twin families are the clusters. The test exchanges the sign of whole families.
+    """
+    slices: dict[tuple[Slice, Framing, str], list[ScoredQuestion]] = defaultdict(list)
+    for s in scored:
+        for slice_, framing in _slices_of(s):
+            slices[slice_, framing, s.metric].append(s)
+    framings = {(key[0], key[2]): set[str]() for key in slices}
+    topics: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for slice_, framing, metric in slices:
+        framings[slice_, metric].add(framing)
+        if slice_.level == "superdomain":
+            topics[_outside_topics(slice_, metric)].add(slice_.name)
+    effects: list[Effect] = []
+    for (slice_, framing, metric), members in sorted(slices.items(), key=lambda item: item[0]):
+        one_framing = framing != "all" and len(framings[slice_, metric]) < 3
+        one_topic = slice_.level == "superdomain" and len(topics[_outside_topics(slice_, metric)]) < 2
+        if not one_framing and not one_topic:
+            effects += _contrasts(slice_, framing, metric, members, attributes[slice_.attribute])
+    return effects
+
+
+def _slices_of(scored: ScoredQuestion) -> Iterator[tuple[Slice, Framing]]:
+    q = scored.question
+    whole = Slice("attribute", q.attribute, q.family, q.attribute, scored.model, scored.condition, q.language)
+    yield whole, "all"
+    yield whole, q.framing
+    yield (
+        Slice(
+            "superdomain", q.superdomain, q.family, q.attribute, scored.model, scored.condition, q.language
+        ),
+        "all",
+    )
+
+
+def _outside_topics(slice_: Slice, metric: str) -> tuple[str, ...]:
+    return slice_.family, slice_.attribute, slice_.model, slice_.condition, slice_.language, metric
+
+
+def _contrasts(
+    slice_: Slice,
+    framing: Framing,
+    metric: str,
+    members: Sequence[ScoredQuestion],
+    attribute: Attribute,
+) -> Iterator[Effect]:
+    families = twin_families(m.question for m in members)
+    by_value: dict[tuple[str, str], dict[str, tuple[str, float]]] = defaultdict(dict)
+    spans: dict[str, float | None] = {}
+    for m in members:
+        for value, contrast in contrasts_of(m, attribute).items():
+            by_value[m.scores.unit, value][m.question.id] = (families[m.question.id], contrast)
+            spans[m.scores.unit] = m.scores.span
+    # Answers with and without token probabilities are never mixed. The unit of most questions is reported.
+    most: dict[str, int] = defaultdict(int)
+    for (unit, _), contrasts in by_value.items():
+        most[unit] = max(most[unit], len(contrasts))
+    for (unit, value), contrasts in sorted(by_value.items()):
+        if unit != max(sorted(most), key=lambda u: most[u]):
+            continue
+        span = spans[unit]
+        bounds: Bounds | None = None if span is None else (-span, span)
+        clusters = [family for family, _ in contrasts.values()]
+        values = [contrast for _, contrast in contrasts.values()]
+        name = f"{metric}{SUFFIX}:{value}"
+        seed = slice_.seed(f"{name} {framing}")
+        interval = mean_interval(values, clusters=clusters, bounds=bounds)
+        p_value = sign_flip_p_value(values, seed, clusters=clusters)
+        effect = effect_of(slice_, name, unit, interval, p_value)
+        if effect is not None:
+            yield effect.model_copy(update=_labels(slice_, name, value, framing))
+
+
+def _labels(slice_: Slice, name: str, value: str, framing: Framing) -> dict[str, object]:
+    parts = (*slice_.key, name) if framing == "all" else (*slice_.key, name, framing)
+    return {"id": content_id("e", *parts), "compared": value, "framing": framing}
+
+
+def contrasts_of(scored: ScoredQuestion, attribute: Attribute) -> dict[str, float]:
+    """Return the score of each value, minus the mean over the values of the question.
+
+    The values of a product are also averaged by the levels of their factors. A question counts only if all of
+    its versions have a score: without one of them, the mean would be that of other values.
+    """
+    names = {v.index: v.value for v in scored.question.variants}
+    by_variant = scored.scores.by_variant
+    if len(by_variant) < len(names) or len(set(names.values())) < 2:
+        return {}
+    by_value: dict[str, list[float]] = defaultdict(list)
+    for i, score in by_variant.items():
+        by_value[names[i]].append(score)
+    contrasts = {}
+    if len(by_value) <= MANY_VALUES or not attribute.factors:
+        contrasts |= _less_mean({value: fmean(scores) for value, scores in by_value.items()})
+    factors = {v.id: v.factors for v in attribute.values}
+    for factor in attribute.factors:
+        by_level: dict[str, list[float]] = defaultdict(list)
+        for value, scores in by_value.items():
+            by_level[factors[value][factor]] += scores
+        if len(by_level) > 1:
+            contrasts |= _less_mean({level: fmean(scores) for level, scores in by_level.items()})
+    return contrasts
+
+
+def _less_mean(scores: Mapping[str, float]) -> dict[str, float]:
+    mean = fmean(scores.values())
+    return {name: score - mean for name, score in scores.items()}
+
+
+def undirected_slices(asked: Iterable[Answered], measured: Iterable[Effect]) -> list[Effect]:
+    """Return a row without value for every model, family and attribute that has no contrast."""
+    present = {(e.model, e.family, e.attribute, e.language) for e in measured if e.compared is not None}
+    missing = sorted(
+        {
+            (a.model, a.question.family, a.question.attribute, a.question.language)
+            for a in asked
+            if counts_for_contrasts(a.question)
+            and (a.question.family != "open" or any(r.phase == "holdout" for r in a.responses))
+        }
+        - present
+    )
+    rows = []
+    for model, family, attribute, language in missing:
+        slice_ = Slice("attribute", attribute, family, attribute, model, language=language)
+        reason = NO_JUDGE_DIRECTION if family == "open" else NO_DIRECTION
+        row = not_measured(slice_, f"{TREATMENT}{SUFFIX}", "", reason)
+        rows.append(row.model_copy(update={"compared": "all"}))
+    return rows
