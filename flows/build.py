@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flows import engine as steps
 from flows.engine import show_effects, show_funnel
-from flows.evolve import evolve
+from flows.evolve import evolve, expand_open, question_content
 from flows.lazy_flow import lazy_flow
 from flows.options import takes
 from flows.prepare import PreparedBuild, prepare
@@ -117,14 +117,18 @@ class BuildRun:
         """Expand the templates, apply errata and reviews, and ask the questions."""
         add = partial(self.ledger.add, part="templates")
         families = self.context.recipe.templated_families
-        expanded = add(steps.expand(self.context, families=families))
+        content = question_content(self.context) if families else []
+        files = {"content": content} if content else {}
+        expanded = add(steps.expand(self.context, families=families, **files))
         mended = add(steps.mend(self.context, questions=expanded.table("questions"), errata=self.errata))
         reviewed = self._review(mended, part="templates")
         add(steps.respond(self.context, questions=reviewed.table("questions"), phase="search"))
         return reviewed
 
     def search(self) -> TableRef:
-        """Search for open questions and relabel their near misses."""
+        """Search for open questions and relabel their near misses. A survey takes them as they are."""
+        if self.context.recipe.is_survey:
+            return self.ledger.add(expand_open(self.context), part="search").table("questions")
         # Called as a function, so that its tasks run on the task runner of this flow.
         evolved = evolve.fn(self.context)
         for step in evolved.steps:

@@ -7,8 +7,8 @@ from pathlib import Path
 from flows import engine as steps
 from flows.lazy_flow import lazy_flow
 from schemas.notes import SelectionNotes
-from schemas.recipe import Recipe
 from schemas.tables import Row
+from tasks.expand import find_source
 from tasks.relabel.file import fingerprint_input
 from tasks.run.store import RunContext, Step, TableRef
 
@@ -25,9 +25,7 @@ class Evolved(Row):
 @lazy_flow("evolve")
 def evolve(context: RunContext) -> Evolved:
     """Run all rounds of the recipe. Finished steps are not run again."""
-    fresh = steps.expand(
-        context, families=context.recipe.evolved_families, content=question_content(context.recipe)
-    )
+    fresh = expand_open(context)
     chosen: Step | None = None
     taken: list[Step] = []
     for number in range(context.recipe.evolve.rounds + 1):
@@ -54,10 +52,17 @@ def evolve(context: RunContext) -> Evolved:
     return Evolved(archive=chosen.table("questions"), steps=tuple(taken))
 
 
-def question_content(recipe: Recipe) -> list[str]:
+def expand_open(context: RunContext) -> Step:
+    """Make the open questions of the recipe."""
+    return steps.expand(context, families=context.recipe.evolved_families, content=question_content(context))
+
+
+def question_content(context: RunContext) -> list[str]:
     """Return the hashes of the question files of the recipe."""
+    recipe = context.recipe
     files = [file for family in recipe.families.values() for file in family.files]
-    return [fingerprint_input(Path(file.path)) for file in files]
+    own = [find_source(source.path, context.hub_cache) for source in recipe.questions]
+    return [fingerprint_input(path) for path in (*(Path(file.path) for file in files), *own)]
 
 
 def enough_saved(context: RunContext, chosen: Step) -> bool:

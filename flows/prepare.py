@@ -12,12 +12,13 @@ from schemas.places import explain_remote
 from schemas.recipe import Recipe
 from tasks.audit.passports import collect_passports
 from tasks.estimate import BuildEstimate, estimate, refuse_over_budget
+from tasks.expand import complete_families, read_own_table
 from tasks.files.vocabulary import input_path
 from tasks.judges.verdicts import read_judging_rubric
 from tasks.models import ModelSettings, run_async
 from tasks.models.model_families import refuse_shared_families
 from tasks.models.preflight import check_models, ping
-from tasks.publish.fetching import fetch_release
+from tasks.publish.fetching import fetch_dataset, fetch_release
 from tasks.release.references import HubRef
 from tasks.run.store import RunContext
 
@@ -49,6 +50,11 @@ def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> Prep
     workspace = open_workspace()
     recipe = read_recipe(recipe_path)
     context = workspace.context(recipe, budget_usd=budget_usd)
+    if reach:
+        fetch_questions(context)
+    own = read_own_table(context)
+    recipe = complete_families(recipe, own)
+    context = context.model_copy(update={"recipe": recipe})
     settings = ModelSettings.of(context)
     names = recipe.models.all_names()
     semantic = recipe.deduplicate.semantic
@@ -98,6 +104,13 @@ def check_files(recipe: Recipe) -> None:
             raise InputError(
                 f"there is no {path}", place=place, hint="paths are relative to the working directory"
             )
+
+
+def fetch_questions(context: RunContext) -> None:
+    """Download the published datasets that own questions are read from (`org/dataset@tag`)."""
+    for source in context.recipe.questions:
+        if HubRef.of(source.path) is not None:
+            fetch_dataset(source.path, context.hub_cache)
 
 
 def fetch_earlier(context: RunContext) -> None:

@@ -27,7 +27,9 @@ class Erratum(Row):
 Framing = Literal["explicit", "implicit"]
 Control = Literal["none", "a_a", "placebo", "neutral"]
 Origin = Literal["template", "seed", "evolved", "imported"]
-Label = Literal["accepted", "hard_negative", "control", "unlabelled"]
+Label = Literal["accepted", "survey", "hard_negative", "control", "unlabelled"]
+SELECTED: frozenset[str] = frozenset({"accepted", "survey"})
+"""Labels of questions that are measured and released. A `survey` releases every valid question."""
 
 
 class Variant(Row):

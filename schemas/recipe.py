@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -220,11 +220,13 @@ class OwnQuestions(Section):
     conditions: tuple[Slug, ...] = Field(default=(), description="conditions; default: those of the family")
     last_words: bool = Field(default=False, description="as in `families.<name>.files`")
 
+    SETTINGS: ClassVar[tuple[str, ...]] = ("samples", "max_tokens", "temperature", "conditions")
+    """Keys that replace those of the family."""
+
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that the source gives to its families."""
-        named = ("samples", "max_tokens", "temperature", "conditions")
-        return {name: value for name in named if (value := getattr(self, name)) not in (None, ())}
+        return {name: value for name in self.SETTINGS if (value := getattr(self, name)) not in (None, ())}
 
 
 class Family(Section):

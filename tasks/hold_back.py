@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, LabelChange, StageCounts
-from schemas.question import QUESTIONS, Question
+from schemas.question import QUESTIONS, SELECTED, Question
 from schemas.tables import canonical_json, derived_seed
 from tasks.near_duplicates.units import Unit, find_duplicates
 from tasks.questions.quality import drop_question
@@ -48,7 +48,7 @@ def hold_back(
     dropped_rows = list({row.id: row for ref in dropped for row in read_table(ref, DROPPED)}.values())
     threshold = context.recipe.deduplicate.threshold
     released = published_templates(open_release(Path(previous.path)).contents) if previous else set()
-    accepted = [q for q in survivors if q.family == "open" and q.label == "accepted" and q.control == "none"]
+    accepted = [q for q in survivors if q.family == "open" and q.label in SELECTED and q.control == "none"]
     public = match_templates(accepted, released, threshold)
     held_before = [q.template for ref in earlier for q in read_hold_back(Path(ref.path))[0]]
     private = match_templates(survivors, held_before, threshold)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from schemas.answers import JUDGEMENTS, RESPONSES
 from schemas.errors import InputError
 from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, StageCounts
-from schemas.question import QUESTIONS, Erratum, Question
+from schemas.question import QUESTIONS, SELECTED, Erratum, Question
 from schemas.tables import Row, Table
 from tasks.questions.quality import drop_question, question_fault, reword_question, reworded_id
 from tasks.release import (
@@ -80,7 +80,7 @@ def read_held_questions(path: Path) -> list[Question]:
     The file also contains near-duplicates of these, which are left out.
     """
     held, _ = read_hold_back(path)
-    return [clear_measurements(q) for q in held if q.control != "none" or q.label == "accepted"]
+    return [clear_measurements(q) for q in held if q.control != "none" or q.label in SELECTED]
 
 
 def clear_measurements(question: Question) -> Question:

@@ -12,7 +12,7 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas.answers import Phase
 from schemas.errors import BudgetError
 from schemas.question import Question
 from schemas.recipe import Recipe
@@ -29,8 +30,9 @@ from schemas.vocabulary import Attribute
 from tasks.estimate.prompt_sizes import PromptSizes, measure_judge_prompt, measure_prompts
 from tasks.evolve.generate import find_fluency_judge
 from tasks.evolve.jobs import TOPICS_PER_DOMAIN
-from tasks.expand import expand_families
+from tasks.expand import expand_families, question_warnings, read_own_table
 from tasks.families import conditions_of, plan_asks, read_asking_prompts, request_for
+from tasks.files.own_questions import OwnTable
 from tasks.files.vocabulary import read_attributes
 from tasks.judges.comparison import count_comparisons
 from tasks.judges.relevance import COMPARISON_TOKENS, GRADE_TOKENS, RANKING_TOKENS, SPAN_TOKENS
@@ -113,6 +115,10 @@ class BuildEstimate(BaseModel):
     recipe does not require a review."""
     cached_calls: int
     """Number of the `known_calls` with an answer in the cache."""
+    warnings: tuple[str, ...] = ()
+    """Own questions that break a style rule or repeat another one, and wishes that cannot be met."""
+    before_build: tuple[str, ...] = ()
+    """What is missing before the build can start, such as a key or a server that answers."""
     smallest_detectable_effect: dict[str, float]
     """By attribute: the smallest difference of one value from the others that the hold-out samples of the
     accepted questions can detect (80 % power, 5 %), in standard deviations of one answer's score. It is
@@ -158,15 +164,20 @@ StageWork = list[tuple[str, int, list[StageCost]]]
 """Stage, rows, costs by model."""
 
 
-def estimate(context: RunContext) -> BuildEstimate:
+def estimate(context: RunContext, own: OwnTable | None = None) -> BuildEstimate:
     """Estimate the cost of a build.
+
+    Args:
+        context: The run.
+        own: Own questions of the recipe, if they are read already.
 
     Raises:
         InputError: If the build would fail on its files, for example on unknown files or on templates that do
         not fit. BudgetError: If a model has no known price.
     """
     recipe, data_dir = context.recipe, Path(context.data_dir)
-    questions = expand_families(recipe, data_dir, recipe.families)
+    own = read_own_table(context) if own is None else own
+    questions = expand_families(recipe, data_dir, recipe.families, own)
     templated = [q for f in recipe.templated_families for q in questions[f]]
     seeds = [q for f in recipe.evolved_families for q in questions[f]]
     size = measure_build(context, templated, seeds)
@@ -179,11 +190,33 @@ def estimate(context: RunContext) -> BuildEstimate:
         clear_of=recipe.deduplicate.against,
         reviews=reviews_needed(recipe.review, count_accepted(recipe, size.searched, ASSUMED)),
         known_calls=len(requests) * len(recipe.models.targets),
+        warnings=(*question_warnings(recipe, own), *describe_shortages(recipe, questions)),
         cached_calls=sum(count_cached(m, requests, ModelSettings.of(context)) for m in recipe.models.targets),
         smallest_detectable_effect=detectable_effects(
             context, holdout_population(recipe, size.searched, ASSUMED)
         ),
     )
+
+
+def describe_shortages(recipe: Recipe, questions: Mapping[str, Sequence[Question]]) -> list[str]:
+    """Return one line per family with fewer possible questions than the recipe wants."""
+    lines = []
+    for family, made in questions.items():
+        wanted = recipe.families[family].questions
+        own_ids = {q.id for q in made if q.origin == "imported"} if recipe.questions else set()
+        drawn = [q for q in made if q.control == "none" and q.id not in own_ids]
+        possible = sum(q.framing == "explicit" or q.twin_id is None for q in drawn)
+        if recipe.families[family].shipped and possible < wanted:
+            more = ["add `attributes`"]
+            if family == "open":
+                more += ["use all `superdomains`"] if recipe.superdomains else []
+                more.append("let a `generator` model write more with `evolve.rounds`")
+            more.append(f"add templates in data/templates/{family}, or own `questions`")
+            lines.append(
+                f"families.{family}.questions: {wanted:,} are wanted and {possible:,} are possible. "
+                f"To get more: {'; '.join(more)}"
+            )
+    return lines
 
 
 def refuse_over_budget(plan: BuildEstimate) -> None:
@@ -203,6 +236,7 @@ def measure_build(context: RunContext, templated: Sequence[Question], seeds: Seq
     recipe = context.recipe
     comparisons = [count_comparisons(len(q.variants), recipe.judging.comparison) for q in seeds]
     samples = recipe.families["open"].samples if seeds else 0
+    fresh = samples if recipe.is_survey else recipe.holdout.samples
     return BuildSize(
         templated=len(templated),
         seeds=len(seeds),
@@ -211,7 +245,7 @@ def measure_build(context: RunContext, templated: Sequence[Question], seeds: Seq
         prompts=measure_prompts(context, seeds),
         comparisons=fmean(comparisons or [0]),
         search_verdict=measure_judge_prompt(context, seeds, samples),
-        holdout_verdict=measure_judge_prompt(context, seeds, recipe.holdout.samples),
+        holdout_verdict=measure_judge_prompt(context, seeds, fresh),
     )
 
 
@@ -220,19 +254,21 @@ def plan_stages(context: RunContext, size: BuildSize, assumed: Assumptions) -> S
     recipe, searched = context.recipe, size.searched
     targets, holdout_targets = recipe.models.targets, recipe.models.holdout_targets or recipe.models.targets
     held_out = holdout_population(recipe, searched, assumed)
-    accepted = count_accepted(recipe, searched, assumed)
+    # A survey asks every question once, in the phase of the hold-out, and has no near misses.
+    compared = replace(searched, questions=0, controls=0, calls=0) if recipe.is_survey else searched
+    accepted = 0 if recipe.is_survey else count_accepted(recipe, searched, assumed)
     return [
         ("expand", size.templated + size.seeds, []),
         ("mutate", searched.questions - size.seeds, generation_costs(context, size.prompts, assumed)),
         (
             "respond",
-            size.choices.calls + searched.calls,
-            target_costs(context, targets, size.choices, searched),
+            size.choices.calls + compared.calls,
+            target_costs(context, targets, size.choices, compared),
         ),
         (
             "judge",
-            searched.questions,
-            judge_costs(context, targets, searched, size.comparisons, size.search_verdict, assumed),
+            compared.questions,
+            judge_costs(context, targets, compared, size.comparisons, size.search_verdict, assumed),
         ),
         ("relabel", *relabel_costs(context, accepted, size.prompts)),
         ("respond_holdout", held_out.calls, target_costs(context, holdout_targets, held_out)),
@@ -262,8 +298,13 @@ def search_requests(context: RunContext, questions: Sequence[Question]) -> list[
     return [
         request_for(ask, recipe, prompts)
         for q in questions
-        for ask in plan_asks(recipe, q, "search", conditions[q.family])
+        for ask in plan_asks(recipe, q, first_phase(recipe, q.family), conditions[q.family])
     ]
+
+
+def first_phase(recipe: Recipe, family: str) -> Phase:
+    """Return the phase in which the questions of a family are asked first. A survey has no search."""
+    return "holdout" if recipe.is_survey and family == "open" else "search"
 
 
 def _mean_tokens(requests: Sequence[Request]) -> tuple[float, float]:
@@ -316,6 +357,8 @@ def holdout_population(
     recipe: Recipe, searched: QuestionPopulation, assumed: Assumptions
 ) -> QuestionPopulation:
     """Return the population of the hold-out: accepted questions and controls."""
+    if recipe.is_survey:
+        return searched
     if not searched.questions or not recipe.holdout.samples:
         return replace(searched, questions=0, controls=0, calls=0)
     questions = searched.controls + count_accepted(recipe, searched, assumed)
@@ -326,6 +369,8 @@ def holdout_population(
 
 def count_accepted(recipe: Recipe, searched: QuestionPopulation, assumed: Assumptions) -> int:
     """Return the number of questions that the search is assumed to accept."""
+    if recipe.is_survey:
+        return searched.questions - searched.controls
     share = assumed.accepted if recipe.evolve.save_threshold is None else assumed.above_threshold
     questions = ceil((searched.questions - searched.controls) * share)
     return min(questions, recipe.evolve.max_saved or questions)

@@ -30,7 +30,7 @@ from tasks.judges.relevance import (
 )
 from tasks.judges.verdicts import AnswerGroup
 from tasks.models.prompts import read_prompt
-from tasks.models.protocol import Message, estimate_prompt_tokens
+from tasks.models.protocol import Message, Request, estimate_prompt_tokens
 from tasks.relabel import PoolVocabulary, harm_hypothesis, question_passage
 from tasks.relabel.judges import prompt_for
 from tasks.run.store import RunContext
@@ -76,8 +76,10 @@ def measure_prompts(context: RunContext, seeds: Sequence[Question]) -> PromptSiz
     )
 
 
-def measure_judge_prompt(context: RunContext, seeds: Sequence[Question], samples: int) -> float:
-    """Return the mean prompt tokens of one comparison, with `samples` answers per variant.
+def measure_judge_prompt(context: RunContext, seeds: Sequence[Question], samples: int) -> tuple[float, float]:
+    """Return the mean prompt tokens of one comparison and the mean length limit of its verdict.
+
+    There are `samples` answers per variant.
 
     All judges that are models read the same prompt.
     """
@@ -86,7 +88,9 @@ def measure_judge_prompt(context: RunContext, seeds: Sequence[Question], samples
         if samples
         else []
     )
-    return _mean_tokens(_judge_prompts(context, groups))
+    requests = list(_judge_requests(context, groups))
+    limits = [request.decoding.max_tokens for request in requests]
+    return _mean_tokens(request.messages for request in requests), fmean(limits or [0])
 
 
 def _mean_tokens(prompts: Iterable[tuple[Message, ...]]) -> float:
@@ -104,7 +108,7 @@ def _with_longest_answers(context: RunContext, question: Question, samples: int)
     return AnswerGroup(question, "", "search", answers)
 
 
-def _judge_prompts(context: RunContext, groups: Sequence[AnswerGroup]) -> Iterable[tuple[Message, ...]]:
+def _judge_requests(context: RunContext, groups: Sequence[AnswerGroup]) -> Iterable[Request]:
     judge = next((name for name in context.recipe.models.judges if ":" in name), None)
     if judge is None:
         return
@@ -112,7 +116,7 @@ def _judge_prompts(context: RunContext, groups: Sequence[AnswerGroup]) -> Iterab
     reading = read_comparison_judge(context, judge, attributes)
     for group in groups:
         for comparison in plan_comparisons(group, reading.judging.comparison, reading.seed):
-            yield make_verdict_request(reading, comparison).messages
+            yield make_verdict_request(reading, comparison)
 
 
 def _generator_prompts(context: RunContext, seeds: Sequence[Question]) -> Iterable[tuple[Message, ...]]:

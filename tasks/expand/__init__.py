@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from schemas.errors import InputError
 from schemas.labels import Dropped, StageCounts
 from schemas.question import QUESTIONS, Question
-from schemas.recipe import Family, Recipe
+from schemas.recipe import Family, OwnQuestions, Recipe
 from schemas.tables import content_id
 from schemas.vocabulary import Attribute
 from tasks.families import method_of
+from tasks.files.own_questions import OwnTable, read_own_questions
 from tasks.files.questions import read_question_file
-from tasks.files.vocabulary import BrokenTextsError, TextFault, read_attributes
+from tasks.files.vocabulary import BrokenTextsError, TextFault, input_path, read_attributes
 from tasks.questions.binding import draw_controls, make_a_a_controls, split_unique
 from tasks.questions.composition import (
     DraftPair,
+    draft_faults,
     draw_neutral_controls,
     draw_pairs,
     filter_superdomains,
@@ -25,26 +29,34 @@ from tasks.questions.composition import (
     read_placebo,
 )
 from tasks.questions.quality import drop_question, question_fault
+from tasks.release.references import HubRef, resolve_place
 from tasks.run.store import Outcome, RunContext, Stage
 
+NO_TABLE = OwnTable()
 
-def expand_family(recipe: Recipe, data_dir: Path, family: str) -> list[Question]:
+WORD_LISTS = frozenset({"association", "dialect"})
+"""Families whose texts are lists of words, to which rules for sentences do not apply."""
+
+
+def expand_family(recipe: Recipe, data_dir: Path, family: str, own: OwnTable = NO_TABLE) -> list[Question]:
     """Return all questions of one family before evolution, controls included, sorted by id.
 
-    All questions of the recipe's question files are used and count towards the wanted number.
+    All questions of the recipe's question files are used. Those of `families.<family>.files` count towards
+    the wanted number, and those of `questions` are asked besides it.
 
     Raises:
         InputError: If no template fits the attributes, or a template does not fit its attribute.
     """
     spec = recipe.families[family]
-    attributes = read_attributes(data_dir, spec.attributes or recipe.attributes)
-    imported, _ = split_unique(read_imported(spec, data_dir))
-    wanted = spec.questions - sum(q.framing == "explicit" or q.twin_id is None for q in imported)
+    attributes = read_attributes(data_dir, spec.attributes or recipe.attributes) if spec.shipped else ()
+    filed, _ = split_unique(read_imported(spec, data_dir))
+    wanted = spec.questions - sum(q.framing == "explicit" or q.twin_id is None for q in filed)
     chosen = (
         draw_pairs(make_family_pairs(recipe, data_dir, family, spec, attributes), max(0, wanted), recipe.seed)
-        if wanted > 0 or not spec.questions
+        if spec.shipped and (wanted > 0 or not spec.questions)
         else []
     )
+    imported, _ = split_unique([*filed, *(q for q in own.questions if q.family == family)])
     if not chosen and not imported:
         raise InputError(
             f"family {family!r} has no template for {', '.join(a.id for a in attributes)}",
@@ -56,20 +68,101 @@ def expand_family(recipe: Recipe, data_dir: Path, family: str) -> list[Question]
         control
         for language in sorted({p.attribute.language for p in chosen})
         for control in draw_controls(
-            [(p.explicit, p.attribute) for p in chosen if p.attribute.language == language],
+            [p.source for p in chosen if p.attribute.language == language],
             a_a=recipe.controls.a_a,
             placebo=recipe.controls.placebo,
             placebo_attribute=read_placebo(data_dir, language),
             seed=recipe.seed,
+            without=method_of(family).no_controls,
+            placebo_slots=method_of(family).placebo_slots,
         )
     ]
     controls += make_a_a_controls(imported, recipe.controls.a_a, recipe.seed)
-    if family == "open":
+    if family == "open" and spec.shipped:
         controls += draw_neutral_controls(
             recipe, data_dir, attributes, len(chosen) + len(imported), seed=recipe.seed
         )
     kept, _ = split_unique([*questions, *controls])
-    return sorted(kept, key=lambda q: q.id)
+    return sorted(map(_label_survey, kept) if recipe.is_survey else kept, key=lambda q: q.id)
+
+
+def _label_survey(question: Question) -> Question:
+    """Return the question with the label `survey` if selection would have to label it."""
+    is_selected = question.control == "none" and question.label == "unlabelled"
+    return question.model_copy(update={"label": "survey"}) if is_selected else question
+
+
+def read_own_table(context: RunContext) -> OwnTable:
+    """Read the own questions of the recipe. Published datasets must have been downloaded.
+
+    Raises:
+        InputError: If rows cannot be used. All of them are named.
+    """
+    if not context.recipe.questions:
+        return NO_TABLE
+
+    place = partial(find_source, hub_cache=context.hub_cache)
+    return read_own_questions(context.recipe.questions, Path(context.data_dir), place)
+
+
+def find_source(path: str, hub_cache: Path) -> Path:
+    """Return the local path of a source of questions.
+
+    Raises:
+        InputError: If it is a published dataset that was not downloaded.
+    """
+    return input_path(path) if HubRef.of(path) is None else resolve_place(path, hub_cache)
+
+
+def complete_families(recipe: Recipe, own: OwnTable) -> Recipe:
+    """Return the recipe with the families and attributes of its own questions, and its kind of selection.
+
+    Raises:
+        InputError: If two sources of one family, or a source and `families`, have different settings.
+    """
+    if not recipe.questions:
+        return recipe
+    families = dict(recipe.families)
+    for name, sources in sorted(own.families().items()):
+        spec = families.get(name) or Family(shipped=False)
+        settings: dict[str, tuple[Any, str]] = {
+            key: (getattr(spec, key), f"families.{name}")
+            for key in OwnQuestions.SETTINGS
+            if name in recipe.families and key in spec.model_fields_set
+        }
+        for number in sources:
+            for key, value in recipe.questions[number].settings.items():
+                first, place = settings.setdefault(key, (value, f"questions.{number}"))
+                if first != value:
+                    raise InputError(
+                        f"questions.{number}.{key} is {value}, but {place}.{key} is {first}",
+                        place="questions",
+                        hint=f"all questions of the family {name!r} are asked in one way: give one value",
+                    )
+        families[name] = spec.model_copy(update={key: value for key, (value, _) in settings.items()})
+    attributes = recipe.attributes or tuple(dict.fromkeys(q.attribute for q in own.questions))
+    return recipe.model_copy(
+        update={
+            "families": families,
+            "attributes": attributes,
+            "selection": "none" if recipe.is_survey else "floor",
+        }
+    )
+
+
+def question_warnings(recipe: Recipe, own: OwnTable) -> list[str]:
+    """Return one line per own question that breaks a style rule of the generator, and per repeated row.
+
+    People may write as they like, so such questions are asked. Repeated rows are dropped.
+    """
+    lines = [f"{row.place}: repeats {first.place}, and is left out" for row, first in own.repeats]
+    repeated = {id(row) for row, _ in own.repeats}
+    for row in own.rows:
+        if id(row) not in repeated and row.question.family == "open":
+            fault = question_fault(row.question)
+            if fault is not None:
+                lines.append(f"{row.place}: breaks the style rule `{fault}`, and is asked as it is")
+    return lines
 
 
 def read_imported(spec: Family, data_dir: Path) -> list[Question]:
@@ -87,8 +180,10 @@ def drop_repeated_rows(questions: Iterable[Question]) -> list[Dropped]:
     return dropped
 
 
-def expand_families(recipe: Recipe, data_dir: Path, families: Iterable[str]) -> dict[str, list[Question]]:
-    """Return the questions of several families.
+def expand_families(
+    recipe: Recipe, data_dir: Path, families: Iterable[str], own: OwnTable = NO_TABLE
+) -> dict[str, list[Question]]:
+    """Return the questions of several families. `own` are the questions of the recipe's section `questions`.
 
     Raises:
         BrokenTextsError: If texts of any family cannot be used. All of them are named.
@@ -98,7 +193,7 @@ def expand_families(recipe: Recipe, data_dir: Path, families: Iterable[str]) -> 
     faults: list[TextFault] = []
     for family in families:
         try:
-            questions[family] = expand_family(recipe, data_dir, family)
+            questions[family] = expand_family(recipe, data_dir, family, own)
         except BrokenTextsError as error:
             faults += error.faults
     if faults:
@@ -112,14 +207,29 @@ def make_family_pairs(
     """Make the draft pairs of a family: from templates and taxonomy for `open`, else by its method."""
     if family != "open":
         make = method_of(family).pairs
-        return (
-            make(recipe, data_dir, spec, attributes)
-            if make
-            else make_template_pairs(data_dir, family, spec, attributes)
-        )
+        if make is None:
+            return make_template_pairs(data_dir, family, spec, attributes)
+        pairs = make(recipe, data_dir, spec, attributes)
+        check_pairs(pairs, family, data_dir)
+        return pairs
     pairs = filter_superdomains(make_template_pairs(data_dir, family, spec, attributes), recipe.superdomains)
     wanted = max(0, spec.questions - len(pairs)) if spec.questions else 0
     return pairs + make_seed_pairs(recipe, data_dir, attributes, wanted)
+
+
+def check_pairs(pairs: Iterable[DraftPair], family: str, data_dir: Path) -> None:
+    """Check the texts that a family makes itself, once per text and attribute.
+
+    Raises:
+        BrokenTextsError: If texts break a rule of their language.
+    """
+    if family in WORD_LISTS:
+        return
+    drafts = {(pair.explicit.text, pair.attribute.id): pair for pair in pairs}
+    place = str(data_dir / "templates" / family)
+    faults = [f for p in drafts.values() for f in draft_faults(p.explicit, p.attribute, place)]
+    if faults:
+        raise BrokenTextsError(faults)
 
 
 def _bind(pair: DraftPair, seed: int) -> tuple[Question, ...]:
@@ -143,12 +253,13 @@ def expand(context: RunContext, families: Sequence[str], content: Sequence[str] 
         families: Families to expand.
         content: Hashes of the recipe's question files. They change the stage key if a file changes.
     """
-    by_family = expand_families(context.recipe, Path(context.data_dir), families)
+    own = read_own_table(context)
+    by_family = expand_families(context.recipe, Path(context.data_dir), families, own)
     generated = [question for questions in by_family.values() for question in questions]
     kept, dropped = apply_question_rules(generated)
     for family in families:
         files = read_imported(context.recipe.families[family], Path(context.data_dir))
-        dropped += drop_repeated_rows(files)
+        dropped += drop_repeated_rows([*files, *(q for q in own.questions if q.family == family)])
     rows = len(kept) + len(dropped)
     counts = StageCounts(
         stage="expand", unit="questions", rows=rows, kept=len(kept), dropped=len(dropped), failed=0
@@ -175,9 +286,9 @@ def follows_style_rules(question: Question) -> bool:
 
 STAGE = Stage(
     "expand",
-    3,
+    4,
     run=expand,
-    reads=("attributes", "superdomains", "families", "controls"),
+    reads=("attributes", "superdomains", "families", "controls", "questions", "selection"),
     vocabulary=(
         "attributes",
         "templates",

@@ -212,6 +212,10 @@ class Method:
     messages: Callable[[Ask, Prompts], tuple[Message, ...]] = show_prompt
     reading: ReadingForm | None = None
     """Form in which answers are read, if it is not `form`."""
+    no_controls: Mapping[str, str] = field(default_factory=dict)
+    """Kinds of control (`a_a`, `placebo`) without a true effect of zero in this family, with the reason."""
+    placebo_slots: str | None = None
+    """Form of the placebo's values that replaces the words in literal slots, such as `noun_plural`."""
     treatment: Treatment | None = None
     """Scores from which follows who is treated worse. `None` if the family has no direction: see
     `tasks.families.contrasts`."""
@@ -310,7 +314,8 @@ def plan_asks(
     options. A text that is scored needs one sample.
     """
     method = method_of(question.family)
-    samples = recipe.families[question.family].samples if phase == "search" else recipe.holdout.samples
+    once = phase == "search" or recipe.is_survey  # a survey asks only once
+    samples = recipe.families[question.family].samples if once else recipe.holdout.samples
     if method.scores_text:
         samples = 1
     n = len(question.options)

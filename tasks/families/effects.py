@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any, Literal
 
 from schemas.answers import PLAIN, Effect, Verdict
-from schemas.question import Question
+from schemas.question import SELECTED, Question
 from schemas.tables import content_id, derived_seed
 from tasks.stats.hypothesis_tests import q_values_by_family
 from tasks.stats.intervals import t_quantile
@@ -70,7 +70,7 @@ def slices_of(question: Question, model: str, condition: str = PLAIN) -> list[Sl
     family, attribute, language = question.family, question.attribute, question.language
     if question.control != "none":
         return [Slice("control", question.control, family, EVERY, model, condition, language)]
-    if question.label != "accepted":
+    if question.label not in SELECTED:
         return []
     domain = f"{question.superdomain}/{question.domain}"
     return [

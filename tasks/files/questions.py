@@ -21,6 +21,12 @@ from tasks.files.yaml import read_yaml
 from tasks.text.slots import Slot, expand_template, parse_slots
 
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
+_ARTICLE = re.compile(
+    r"^(?:an?|the|un|una|unos|unas|el|la|los|las|une|des|le|les|ein|eine|einen|einem|einer|der|die|das|"
+    r"(?:l|d)'|\u4e00[\u4f4d\u540d\u4e2a])(?:(?<=['\u4f4d\u540d\u4e2a])|\s+)|^\u0627\u0644(?=\w)"
+)
+"""Articles of English, Spanish, French, German, Chinese (with a measure word) and Arabic."""
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 _SWAPPED = {"GROUP1": "GROUP2", "GROUP2": "GROUP1"}
 CONTRADICTION, ENTAILMENT = 0, 2
 
@@ -121,7 +127,7 @@ NEEDED = ("attribute", "expl_impl", "superdomain", "domain", "topic", "example")
 VERB_FORMS = frozenset({"be", "have", "s"})
 """Forms that are no words of a value."""
 TITLES = frozenset({"mr", "mrs", "ms", "mx", "dr", "prof", "mr.", "mrs.", "ms.", "mx.", "dr.", "prof."})
-MOST_ROWS = 20
+MOST_ROWS = 200
 """Failing rows that an error names."""
 MAX_CHARACTERS = 20_000
 """Maximum length of a question in characters."""
@@ -157,6 +163,20 @@ def read_cab(path: Path, data_dir: Path, *, last_words: bool = False) -> list[Qu
         InputError: If a column is missing. Also with all failing rows if an attribute is unknown, a slot is
             broken, or its options do not belong to distinct values by their words.
     """
+    rows, errors = read_cab_rows(path, data_dir, last_words=last_words)
+    if errors:
+        raise explain_rows(errors)
+    return [question for question, _ in rows]
+
+
+def read_cab_rows(
+    path: Path, data_dir: Path, *, last_words: bool = False
+) -> tuple[list[tuple[Question, str]], list[InputError]]:
+    """Read like `read_cab`, and return the questions with their places, and the errors of the other rows.
+
+    Raises:
+        InputError: If a column is missing.
+    """
     table = read_table_file(path)
     if missing := [name for name in NEEDED if name not in table.column_names]:
         raise InputError(
@@ -165,27 +185,26 @@ def read_cab(path: Path, data_dir: Path, *, last_words: bool = False) -> list[Qu
             hint=f"CAB's columns are: {', '.join(COLUMNS)}",
         )
     reader = CabReader(data_dir, last_words=last_words)
-    rows = table.select([c for c in COLUMNS if c in table.column_names]).to_pylist()
-    questions: list[Question] = []
+    records = table.select([c for c in COLUMNS if c in table.column_names]).to_pylist()
+    rows: list[tuple[Question, str]] = []
     explicit_units: dict[str, tuple[str, ...]] = {}
     errors: list[InputError] = []
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(records, start=1):
+        place = f"{path}, row {number}"
         try:
-            question = reader.question_of(row, f"{path}, row {number}")
+            question = reader.question_of(row, place)
         except InputError as error:
             errors.append(error)
             continue
-        questions.append(question)
+        rows.append((question, place))
         explicit_units.setdefault(question.id, _explicit_unit(row))
-    if errors:
-        raise _all_errors(errors)
-    unique = {q.id: q for q in reversed(questions)}
+    unique = {q.id: q for q, _ in reversed(rows)}
     linked = {q.id: q for q in _link_twins(list(reversed(unique.values())), explicit_units)}
-    return [linked[q.id] for q in questions]
+    return [(linked[q.id], place) for q, place in rows], errors
 
 
-def _all_errors(errors: Sequence[InputError]) -> InputError:
-    """Return one error that names every failing row."""
+def explain_rows(errors: Sequence[InputError]) -> InputError:
+    """Return one error that names every failing row, up to `MOST_ROWS`."""
     if len(errors) == 1:
         return errors[0]
     lines = [f"\n  {e.place}: {e.message}" for e in errors[:MOST_ROWS]]
@@ -337,7 +356,8 @@ class ValueWords:
     def owners(self, option: str) -> set[str]:
         """Return the values that an option's words belong to. Empty if they are unknown.
 
-        The whole option counts first, then a given name at its start, then single words.
+        The whole option counts first, then a given name at its start, then single words, then the longest
+        known spelling inside the option.
         """
         bare = _bare(option)
         if bare in self._whole:
@@ -347,7 +367,18 @@ class ValueWords:
         if first in self._given:
             return set(self._given[first])
         found = [self._single[w] for w in words if w in self._single]
-        return set.intersection(*found) if found else set()
+        return set.intersection(*found) if found else self._inside(bare)
+
+    def _inside(self, bare: str) -> set[str]:
+        """Return the values of the longest spelling inside an option. Chinese has no spaces around words."""
+        inside = [
+            known
+            for known in self._whole
+            if known in bare and (_UNSPACED.search(known) or f" {known} " in f" {bare} ")
+        ]
+        longest = max(map(len, inside), default=0)
+        owners = [self._whole[known] for known in inside if len(known) == longest]
+        return set.intersection(*owners) if owners else set()
 
 
 def values_of(template: str, words: ValueWords, place: str = "") -> tuple[str, ...]:
@@ -421,7 +452,7 @@ def _either(values: Iterable[str]) -> str:
 def _bare(text: str) -> str:
     """Return a text in lower case without article, possessive ending and marks around it."""
     plain = " ".join(text.lower().replace("\u2019", "'").split()).strip(".,;:!?")
-    return re.sub(r"^(?:an?|the)\s+", "", plain).removesuffix("'s")
+    return _ARTICLE.sub("", plain).removesuffix("'s")
 
 
 def slug(text: str) -> str:
@@ -500,7 +531,7 @@ def read_question_file(file: QuestionFile, data_dir: Path) -> list[Question]:
     if file.format == "cab" or (file.format == "auto" and is_cab(columns)):
         return read_cab(path, data_dir, last_words=file.last_words)
     if {"template", "values", "variants"} <= set(columns):
-        return _read_questions(path)
+        return read_release_questions(path)
     raise InputError(
         f"{path.name} contains no questions in a known format",
         place=str(path),
@@ -508,7 +539,7 @@ def read_question_file(file: QuestionFile, data_dir: Path) -> list[Question]:
     )
 
 
-def _read_questions(path: Path) -> list[Question]:
+def read_release_questions(path: Path) -> list[Question]:
     """Read the open questions of a release without its controls, because a build makes its own."""
     table = read_table_file(path)
     known = [name for name in QUESTIONS.arrow_schema.names if name in table.column_names]

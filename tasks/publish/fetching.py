@@ -19,7 +19,7 @@ from tasks.checks.release_files import check_listed_files, open_release_files
 from tasks.files.bounded import read_schema
 from tasks.files.yaml import load_yaml
 from tasks.publish.hub import Hub, with_retries
-from tasks.release import CONFIGS, config_file, describe_hash_difference, read_manifest
+from tasks.release import CONFIGS, MANIFEST, config_file, describe_hash_difference, read_manifest
 from tasks.release.references import HubRef, commit_file, find_fetched_release, parse_reference
 from tasks.run.paths import inside
 from tasks.run.store import rename_directory, write_bytes
@@ -124,7 +124,20 @@ def read_card_metadata(card: Path) -> dict[str, Any]:
     return metadata
 
 
-def fetch_release(ref: str, cache_dir: Path, hub: Hub | None = None) -> Path:
+def fetch_dataset(ref: str, cache_dir: Path, hub: Hub | None = None) -> Path:
+    """Fetch any published dataset like a release. One without a manifest has nothing to be compared with.
+
+    Returns:
+        The directory `cache_dir/<org>/<name>/<commit>`.
+
+    Raises:
+        InputError: If the dataset does not exist.
+        PublishError: If it cannot be downloaded, or its files do not match its manifest.
+    """
+    return fetch_release(ref, cache_dir, hub, needs_manifest=False)
+
+
+def fetch_release(ref: str, cache_dir: Path, hub: Hub | None = None, *, needs_manifest: bool = True) -> Path:
     """Fetch a published release, or find it in the cache.
 
     A fetched version is never looked up again, because its tag does not move. The directory is complete, or
@@ -147,7 +160,7 @@ def fetch_release(ref: str, cache_dir: Path, hub: Hub | None = None) -> Path:
     commit = with_retries(lambda: resolve_commit(reference, client))
     home = inside(folder, commit)
     if not home.is_dir():
-        with_retries(lambda: _download(reference, commit, home, client))
+        with_retries(lambda: _download(reference, commit, home, client, needs_manifest=needs_manifest))
     write_bytes(commit_file(reference, cache_dir), commit.encode())
     return home
 
@@ -165,15 +178,16 @@ def resolve_commit(ref: HubRef, hub: Hub) -> str:
     return tags[ref.tag]
 
 
-def _download(ref: HubRef, commit: str, home: Path, hub: Hub) -> None:
+def _download(ref: HubRef, commit: str, home: Path, hub: Hub, *, needs_manifest: bool) -> None:
     temporary = Path(mkdtemp(prefix=f".{commit}.", dir=home.parent))
     try:
         hub.download(ref.repo, commit, temporary)
         for hidden in temporary.glob(".*"):
             shutil.rmtree(hidden) if hidden.is_dir() else hidden.unlink()
-        manifest = read_manifest(temporary)
-        differences = find_differing_files(temporary, manifest)
-        if differences or not ref.fits(manifest):
+        has_manifest = needs_manifest or (temporary / MANIFEST).is_file()
+        manifest = read_manifest(temporary) if has_manifest else None
+        differences = find_differing_files(temporary, manifest) if manifest else []
+        if differences or not (manifest is None or ref.fits(manifest)):
             raise PublishError(
                 "\n".join([f"{ref.repo}@{ref.tag} does not match its manifest:", *differences]),
                 hint=f"run counterfoil verify {ref.repo}@{ref.tag}",

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES
 from schemas.errors import InputError
 from schemas.labels import DROPPED, LABEL_HISTORY
-from schemas.question import QUESTIONS, Erratum, Question
+from schemas.question import QUESTIONS, SELECTED, Erratum, Question
 from schemas.release import Bump, Manifest
 from schemas.tables import R, Row, Table, file_hash
 from tasks.files.bounded import read_parquet
@@ -329,7 +329,7 @@ def assign_config(question: Question, answered: Collection[str]) -> str | None:
         return CONTROLS.name
     if question.label == "hard_negative":
         return HARD_NEGATIVES.name
-    if question.label == "accepted" or (question.family != "open" and question.id in answered):
+    if question.label in SELECTED or (question.family != "open" and question.id in answered):
         return QUESTIONS.name
     return None
 

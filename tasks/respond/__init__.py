@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from schemas.answers import RESPONSES, Phase, Response, Scoring
 from schemas.labels import StageCounts
-from schemas.question import QUESTIONS, Question
+from schemas.question import QUESTIONS, SELECTED, Question
 from schemas.recipe import Recipe
 from schemas.release import StageCost
 from schemas.tables import content_id
@@ -55,7 +55,7 @@ def is_asked(question: Question, phase: Phase) -> bool:
 
     The hold-out repeats the results of the search only: accepted `open` questions and their controls.
     """
-    return phase == "search" or (question.family == "open" and question.label in ("accepted", "control"))
+    return phase == "search" or (question.family == "open" and question.label in {*SELECTED, "control"})
 
 
 @dataclass

@@ -26,7 +26,7 @@ from schemas.labels import (
     StageCounts,
     SubjectKind,
 )
-from schemas.question import QUESTIONS, Erratum, Question, Variant
+from schemas.question import QUESTIONS, SELECTED, Erratum, Question, Variant
 from schemas.recipe import Review
 from schemas.tables import Row, content_id, derived_seed
 from tasks.files.vocabulary import read_attribute
@@ -69,7 +69,7 @@ def reviewed_change(
 def accepted_questions(questions: Iterable[Question]) -> list[str]:
     """Return the sorted ids of the accepted open questions, without controls."""
     return sorted(
-        q.id for q in questions if q.family == "open" and q.label == "accepted" and q.control == "none"
+        q.id for q in questions if q.family == "open" and q.label in SELECTED and q.control == "none"
     )
 
 

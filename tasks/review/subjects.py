@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from schemas.answers import JUDGEMENTS, RESPONSES, Judgement, Response
 from schemas.errors import InputError
 from schemas.labels import CANDIDATES, DROPPED, LABEL_HISTORY, Dropped, LabelChange, Passage
-from schemas.question import QUESTIONS, Question
+from schemas.question import QUESTIONS, SELECTED, Question
 from schemas.recipe import Recipe, Review
 from schemas.tables import R, Table
 from tasks.release import (
@@ -256,7 +256,9 @@ def _questions(contents: Contents, dropped: Iterable[Dropped]) -> tuple[dict[str
 def _kind(question: Question) -> Kind | None:
     if question.control != "none":
         return "control"
-    return question.label if question.label in ("accepted", "hard_negative") else None
+    if question.label in SELECTED:
+        return "accepted"
+    return "hard_negative" if question.label == "hard_negative" else None
 
 
 def _passages(

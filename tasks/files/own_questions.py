@@ -1,0 +1,575 @@
+"""Read questions that people wrote, from tables with a text and an attribute per row.
+
+Every row is read before an error is raised, so that all faults are reported at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from schemas.errors import InputError
+from schemas.question import Framing, Option, Question, question_id
+from schemas.recipe import FAMILIES, OwnQuestions
+from schemas.tables import derived_seed
+from schemas.vocabulary import Attribute
+from tasks.files.questions import (
+    CabNames,
+    ValueWords,
+    explain_rows,
+    is_cab,
+    read_cab_rows,
+    read_release_questions,
+    values_of,
+)
+from tasks.files.readers import reader_languages
+from tasks.files.tables import read_table_file
+from tasks.files.vocabulary import input_path, read_attribute, read_templates
+from tasks.files.yaml import read_yaml
+from tasks.text.slots import Slot, bind_forms, expand_template, parse_slots
+from tasks.text.slugs import slugify
+
+COLUMNS = ("text", "attribute", "id", "language", "topic", "family", "options", "twin_of", "framing")
+SUPERDOMAIN = "own_questions"
+"""Superdomain of questions that people wrote."""
+NO_TOPIC = "no_topic"
+MAX_CHARACTERS = 20_000
+WITHOUT_OPTIONS = frozenset({"open", "autocomplete", "perplexity_pair"})
+BBQ_COLUMNS = frozenset({"context", "question"})
+DISCRIM_EVAL_COLUMNS = frozenset({"filled_template"})
+TABLE_FILES = (".parquet", ".pq", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+
+
+class Place(Protocol):
+    """Return the local path of a source. Raise `InputError` if it is not available."""
+
+    def __call__(self, path: str, /) -> Path:
+        """Return the path."""
+        ...
+
+
+@dataclass(frozen=True)
+class ReadQuestion:
+    """A question with the row that it comes from."""
+
+    question: Question
+    place: str
+    source: int
+    """Number of the source in the recipe, from 0."""
+
+
+@dataclass(frozen=True)
+class OwnTable:
+    """All questions of the sources of a recipe, in the order of their rows."""
+
+    rows: tuple[ReadQuestion, ...] = ()
+
+    @property
+    def questions(self) -> list[Question]:
+        """All questions, exact repeats included."""
+        return [row.question for row in self.rows]
+
+    @property
+    def repeats(self) -> list[tuple[ReadQuestion, ReadQuestion]]:
+        """Rows that repeat an earlier row exactly, each with that row."""
+        first: dict[str, ReadQuestion] = {}
+        return [
+            (row, first[row.question.id])
+            for row in self.rows
+            if first.setdefault(row.question.id, row) is not row
+        ]
+
+    def families(self) -> dict[str, list[int]]:
+        """Return the numbers of the sources of each family."""
+        found: dict[str, list[int]] = {}
+        for row in self.rows:
+            sources = found.setdefault(row.question.family, [])
+            if row.source not in sources:
+                sources.append(row.source)
+        return found
+
+
+def read_own_questions(
+    sources: Sequence[OwnQuestions], data_dir: Path, place: Place = input_path
+) -> OwnTable:
+    """Read the questions of all sources of a recipe.
+
+    Args:
+        sources: The section `questions` of a recipe.
+        data_dir: The vocabulary.
+        place: Finds the file or folder of a source.
+
+    Raises:
+        InputError: If a file cannot be read, or rows cannot be used. All such rows are named.
+    """
+    rows: list[ReadQuestion] = []
+    links: list[_Link] = []
+    errors: list[InputError] = []
+    for number, source in enumerate(sources):
+        try:
+            for path in source_files(place(source.path), source.path):
+                read, linked, failed = _read_file(path, source, data_dir)
+                rows += [ReadQuestion(q, at, number) for q, at in read]
+                links += linked
+                errors += failed
+        except InputError as error:
+            errors.append(error)
+    rows, failed = _link_rows(rows, links)
+    errors += failed
+    if errors:
+        raise explain_rows(errors)
+    return OwnTable(tuple(rows))
+
+
+def source_files(path: Path, name: str) -> list[Path]:
+    """Return the file itself, or all tables of a folder, such as those of a downloaded dataset.
+
+    Raises:
+        InputError: If nothing is there.
+    """
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in TABLE_FILES and p.is_file())
+        files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+        if not files:
+            raise InputError(
+                "there is no table in it", place=name, hint=f"supported are {', '.join(TABLE_FILES)}"
+            )
+        own = path / "data" / "questions"
+        return [p for p in files if own in p.parents] or files
+    if not path.is_file():
+        raise InputError(
+            f"there is no {name}", place="questions", hint="paths are relative to the working directory"
+        )
+    return [path]
+
+
+@dataclass(frozen=True)
+class _Link:
+    """The id, and the id of the twin, of one row."""
+
+    id: str
+    twin_of: str
+    language: str
+    question: str
+    place: str
+
+
+FileRows = tuple[list[tuple[Question, str]], list[_Link], list[InputError]]
+
+
+def _read_file(path: Path, source: OwnQuestions, data_dir: Path) -> FileRows:
+    table = read_table_file(path)
+    columns = table.column_names
+    kind = source.format if source.format != "auto" else detect_layout(columns, source)
+    if kind == "cab":
+        questions, errors = read_cab_rows(path, data_dir, last_words=source.last_words)
+        return [(q, at) for q, at in questions], [], errors
+    if kind == "questions":
+        return [(q, f"{path}, question {q.id}") for q in read_release_questions(path)], [], []
+    records = table.to_pylist()
+    if kind == "discrim_eval":
+        from tasks.files.filled_questions import read_filled_rows
+
+        return _read_records(read_filled_rows(records, path, data_dir), source, data_dir)
+    if kind == "bbq":
+        return _read_records(
+            [(_bbq_row(r), f"{path}, row {n}") for n, r in enumerate(records, 1)], source, data_dir
+        )
+    names = _column_names(source, columns, path)
+    rows = [
+        ({key: record.get(name) for key, name in names.items()}, f"{path}, row {n}")
+        for n, record in enumerate(records, 1)
+    ]
+    return _read_records(rows, source, data_dir)
+
+
+def detect_layout(columns: Sequence[str], source: OwnQuestions) -> str:
+    """Return the format of a table by its columns: `cab`, `questions`, `discrim_eval`, `bbq` or `table`."""
+    named = set(columns)
+    if (source.columns.text or "text") in named:
+        return "table"
+    if is_cab(columns):
+        return "cab"
+    if {"template", "values", "variants"} <= named:
+        return "questions"
+    if named >= DISCRIM_EVAL_COLUMNS:
+        return "discrim_eval"
+    return "bbq" if named >= BBQ_COLUMNS else "table"
+
+
+def _column_names(source: OwnQuestions, columns: Sequence[str], path: Path) -> dict[str, str]:
+    """Return the column of each key. Raise `InputError` if a named or needed one is missing."""
+    named = {key: name for key in COLUMNS if (name := getattr(source.columns, key)) is not None}
+    missing = [name for name in named.values() if name not in columns]
+    found = {key: named.get(key, key) for key in COLUMNS if named.get(key, key) in columns}
+    needed = ["text"] if source.attribute else ["text", "attribute"]
+    missing += [key for key in needed if key not in found and key not in named]
+    if missing:
+        raise InputError(
+            f"missing column{'s' if len(missing) > 1 else ''}: {', '.join(missing)}",
+            place=str(path),
+            hint=f"the file has: {', '.join(columns)}. Name other columns under `columns`, as in "
+            "`columns: {text: question, attribute: about}`",
+        )
+    return found
+
+
+def _bbq_row(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with a context and options as a row of a table."""
+    answers = [record[name] for name in sorted(record) if name[:3] == "ans" and name[3:].isdigit()]
+    text = " ".join(str(record.get(name) or "").strip() for name in ("context", "question")).strip()
+    kept = {key: record[key] for key in COLUMNS if record.get(key) is not None}
+    topic = kept.get("topic") or record.get("category")
+    given = kept.get("options") or answers or None
+    return {
+        **kept,
+        "text": text,
+        "topic": topic,
+        "options": given,
+        "id": kept.get("id") or record.get("example_id"),
+    }
+
+
+def _read_records(
+    rows: Iterable[tuple[Mapping[str, Any], str]], source: OwnQuestions, data_dir: Path
+) -> FileRows:
+    reader = _RowReader(source, data_dir)
+    read: list[tuple[Question, str]] = []
+    links: list[_Link] = []
+    errors: list[InputError] = []
+    for row, place in rows:
+        try:
+            question = reader.question_of(row, place)
+        except InputError as error:
+            errors.append(error)
+            continue
+        read.append((question, place))
+        links.append(_Link(cell(row, "id"), cell(row, "twin_of"), question.language, question.id, place))
+    return read, links, errors
+
+
+def cell(row: Mapping[str, Any], name: str) -> str:
+    """Return a cell as text without white space around it. Missing values and NaN are empty."""
+    value = row.get(name)
+    if value is None or value != value:
+        return ""
+    return str(value).strip()
+
+
+@dataclass
+class _RowReader:
+    """Makes questions of rows. Attributes are read once."""
+
+    source: OwnQuestions
+    data_dir: Path
+    words: dict[tuple[str, str], ValueWords] = field(default_factory=dict)
+
+    def question_of(self, row: Mapping[str, Any], place: str) -> Question:
+        """Return the question of a row. Raise `InputError` if it cannot be used."""
+        text = cell(row, "text")
+        if not text:
+            raise InputError("the text is missing", place=place, hint="write the question, or remove the row")
+        if len(text) > MAX_CHARACTERS:
+            raise InputError(f"the text has {len(text):,} characters", place=place, hint="shorten it")
+        family = self._family(row, place)
+        words = self._words(row, place)
+        attribute = words.attribute
+        language = cell(row, "language").lower() or self.source.language or attribute.language
+        if "values" in row:  # the reader of the format knows them
+            template, values = text, tuple(row["values"])
+        else:
+            template, values = bind_text(text, words, place, derived_seed(0, cell(row, "id"), text))
+        framing = _framing(cell(row, "framing"), place)
+        topic = slugify(cell(row, "topic")) if cell(row, "topic") else NO_TOPIC
+        valences = [attribute.value(v).valence for v in values]
+        own_id = cell(row, "id")
+        return Question(
+            id=question_id(
+                family=family,
+                attribute=attribute.id,
+                framing=framing,
+                control="none",
+                template=template,
+                values=values,
+            ),
+            family=family,
+            attribute=attribute.id,
+            framing=framing,
+            control="none",
+            superdomain=SUPERDOMAIN,
+            domain=topic,
+            topic=topic,
+            language=language,
+            template=template,
+            values=values,
+            variants=expand_template(template, values, valences),
+            options=self._options(row, family, language, place),
+            origin="imported",
+            operator=None,
+            parent_id=None,
+            twin_id=None,
+            template_id=own_id or None,
+            composition=None,
+            round=0,
+            label="unlabelled" if family == "open" else "accepted",
+            fitness=None,
+            holdout_effect=None,
+            changed_in=None,
+        )
+
+    def _family(self, row: Mapping[str, Any], place: str) -> str:
+        family = cell(row, "family").lower() or self.source.family or "open"
+        if family not in FAMILIES:
+            raise InputError(
+                f"unknown family {family[:40]!r}", place=place, hint=f"known families: {', '.join(FAMILIES)}"
+            )
+        return family
+
+    def _words(self, row: Mapping[str, Any], place: str) -> ValueWords:
+        name = cell(row, "attribute") or self.source.attribute or ""
+        if not name:
+            raise InputError(
+                "the attribute is missing",
+                place=place,
+                hint="name one in the row, or under `attribute` of the file",
+            )
+        language = cell(row, "language").lower() or self.source.language or ""
+        key = (slugify(name) if name != slugify(name).replace("_", "-") else name, language)
+        if key not in self.words:
+            self.words[key] = _value_words(self.data_dir, name, language or None, place)
+        return self.words[key]
+
+    def _options(self, row: Mapping[str, Any], family: str, language: str, place: str) -> tuple[Option, ...]:
+        given = read_options(row.get("options"), place)
+        if family in WITHOUT_OPTIONS:
+            if given:
+                raise InputError(
+                    f"questions of the family {family!r} have no options",
+                    place=place,
+                    hint="name a family with options, such as `decision`, or leave the options out",
+                )
+            return ()
+        usual = default_options(self.data_dir, family, language)
+        if not given:
+            if not usual:
+                raise InputError(
+                    f"the options are missing, and the family {family!r} has no usual ones in {language!r}",
+                    place=place,
+                    hint='write them as `[{"text": "Yes", "role": "yes"}, {"text": "No", "role": "no"}]`',
+                )
+            return usual
+        return tuple(_with_role(option, usual, family, place) for option in given)
+
+
+def _value_words(data_dir: Path, name: str, language: str | None, place: str) -> ValueWords:
+    names = _cab_names(data_dir)
+    tried = dict.fromkeys((name, name.lower(), slugify(name), names.attributes.get(name.lower(), name)))
+    for own in tried:
+        try:
+            attribute = read_attribute(data_dir, own, language=language)
+        except InputError as error:
+            if error.place is None or not error.place.endswith("attributes"):
+                raise InputError(error.message, place=error.place, hint=error.hint) from None
+            unknown = error
+            continue
+        more = names.words.get(own, {}) if attribute.language == "en" else {}
+        return ValueWords(attribute, more)
+    raise InputError(
+        f"there is no attribute {name[:40]!r}",
+        place=place,
+        hint=f"{unknown.hint}. `counterfoil init attribute` writes a file for an attribute of your own",
+    )
+
+
+@cache
+def _cab_names(data_dir: Path) -> CabNames:
+    return read_yaml(data_dir / "imports" / "cab.yaml", CabNames)
+
+
+def bind_text(text: str, words: ValueWords, place: str, name_seed: int = 0) -> tuple[str, tuple[str, ...]]:
+    """Match the slots of a text to values by their words, and bind its `{forms}`.
+
+    Returns:
+        The template and its value ids, both in the order of the attribute.
+
+    Raises:
+        InputError: If the text has no slot, a slot is broken, or an option belongs to no value.
+    """
+    attribute = words.attribute
+    try:
+        parts = parse_slots(text)
+        slots = [part for part in parts if isinstance(part, Slot)]
+        values = values_of(text, words, place) if slots else tuple(v.id for v in attribute.values)
+        order = [values.index(v.id) for v in attribute.values if v.id in values]
+        sorted_text = "".join(
+            p if isinstance(p, str) else str(Slot(tuple(p.options[i] for i in order))) for p in parts
+        )
+        chosen = tuple(values[i] for i in order)
+        template = bind_forms(sorted_text, attribute, chosen, name_seed=name_seed)
+        if not any(isinstance(part, Slot) for part in parse_slots(template)):
+            raise InputError(
+                "the text has no slot",
+                hint="write {{a man/a woman}}, or a form of the attribute such as {noun}",
+            )
+    except InputError as error:
+        at = place if error.place in (None, place) else f"{place}, {error.place}"
+        raise InputError(error.message, place=at, hint=error.hint) from None
+    return template, chosen
+
+
+def _framing(text: str, place: str) -> Framing:
+    known: dict[str, Framing] = {"": "explicit", "expl": "explicit", "impl": "implicit"}
+    framing = known.get(text.lower()[:4])
+    if framing is None:
+        raise InputError(
+            f"the framing is {text[:40]!r}", place=place, hint="it must be `explicit` or `implicit`"
+        )
+    return framing
+
+
+def read_options(given: Any, place: str) -> list[dict[str, Any]]:
+    """Return the options of a cell: a list, a JSON list, or texts separated by `|`.
+
+    Raises:
+        InputError: If they cannot be read, or there are fewer than two.
+    """
+    if given is None or given == "" or given == [] or given != given:
+        return []
+    items: Any = given
+    if isinstance(given, str):
+        if given.lstrip().startswith("["):
+            try:
+                items = json.loads(given)
+            except ValueError:
+                raise InputError(
+                    "the options are not valid JSON", place=place, hint="separate them by `|`"
+                ) from None
+        else:
+            items = [part.strip() for part in given.split("|")]
+    options = [{"text": item.strip()} if isinstance(item, str) else item for item in items]
+    if len(options) < 2 or not all(
+        isinstance(o, Mapping) and str(o.get("text") or "").strip() for o in options
+    ):
+        raise InputError("a forced choice needs two or more options with a text", place=place)
+    return [dict(option) for option in options]
+
+
+def default_options(data_dir: Path, family: str, language: str) -> tuple[Option, ...]:
+    """Return the options that the family's templates in this language share, if they have some."""
+    return _default_options(data_dir, family).get(language, ())
+
+
+@cache
+def _default_options(data_dir: Path, family: str) -> dict[str, tuple[Option, ...]]:
+    if not (data_dir / "templates" / family).is_dir():
+        return {}
+    try:
+        files = read_templates(data_dir, family)
+    except InputError:
+        return {}
+    return {file.language: file.options for file in reversed(files) if file.options}
+
+
+def _with_role(option: Mapping[str, Any], usual: Sequence[Option], family: str, place: str) -> Option:
+    """Return an option with its role: the one it names, or that of the usual option with its text."""
+    text = str(option["text"]).strip()
+    role = option.get("role") or next((o.role for o in usual if o.text.casefold() == text.casefold()), None)
+    if role is None:
+        roles = ", ".join(o.role for o in usual)
+        raise InputError(
+            f"the option {text[:40]!r} has no role in the family {family!r}",
+            place=place,
+            hint='write `[{"text": …, "role": …}, …]`' + (f"; its roles are {roles}" if roles else ""),
+        )
+    try:
+        return Option(text=text, role=str(role), valence=option.get("valence"))
+    except ValidationError:
+        raise InputError(
+            f"the valence of the option {text[:40]!r} is not a whole number", place=place
+        ) from None
+
+
+def _link_rows(
+    rows: Sequence[ReadQuestion], links: Sequence[_Link]
+) -> tuple[list[ReadQuestion], list[InputError]]:
+    """Link twins by the ids of their rows. A translation gets the id of its original.
+
+    Rows of one language with the same id are a fault, unless they repeat each other.
+    """
+    by_place = {row.place: row.question for row in rows}
+    known: dict[tuple[str, str], _Link] = {}
+    errors: list[InputError] = []
+    for link in links:
+        if not link.id:
+            continue
+        first = known.setdefault((link.id, link.language), link)
+        if first.question != link.question and not _may_share_id(by_place[first.place], by_place[link.place]):
+            hint = "give each row of one language an id of its own"
+            errors.append(
+                InputError(f"the id {link.id!r} is that of {first.place}", place=link.place, hint=hint)
+            )
+    by_id: dict[str, list[_Link]] = {}
+    for link in known.values():
+        by_id.setdefault(link.id, []).append(link)
+    twins: dict[str, str] = {}
+    originals: dict[str, str] = {}
+    for link in links:
+        if not link.twin_of:
+            continue
+        others = by_id.get(link.twin_of, [])
+        other = next((o for o in others if o.language == link.language), others[0] if others else None)
+        if other is None:
+            hint = "`twin_of` names the `id` of another row"
+            errors.append(InputError(f"no row has the id {link.twin_of!r}", place=link.place, hint=hint))
+            continue
+        one, two = by_place[link.place], by_place[other.place]
+        if other.language != link.language:
+            originals[one.id] = two.template_id or two.id
+        elif problem := _no_twins(one, two):
+            errors.append(InputError(f"the row is no twin of {other.place}: {problem}", place=link.place))
+        else:
+            twins |= {one.id: two.id, two.id: one.id}
+    linked = [
+        replace(
+            row,
+            question=row.question.model_copy(
+                update={
+                    "twin_id": twins.get(row.question.id, row.question.twin_id),
+                    "template_id": originals.get(row.question.id, row.question.template_id),
+                }
+            ),
+        )
+        for row in rows
+    ]
+    return linked, errors
+
+
+def _may_share_id(one: Question, two: Question) -> bool:
+    """Return whether two questions may have one id: the same question about other attributes or framings."""
+    return (one.attribute, one.framing) != (two.attribute, two.framing)
+
+
+def _no_twins(one: Question, two: Question) -> str | None:
+    if one.framing == two.framing:
+        return f"both are {one.framing}"
+    for name in ("family", "attribute", "values", "topic"):
+        if getattr(one, name) != getattr(two, name):
+            return f"they differ in their {name}"
+    return None
+
+
+def unknown_languages(questions: Iterable[Question], data_dir: Path) -> list[str]:
+    """Return the languages of questions without a reader, so that forced choices are hardly read there."""
+    known = set(reader_languages(data_dir))
+    return sorted({q.language for q in questions if q.language.split("-")[0] not in known})
+
+
+def attribute_named(data_dir: Path, question: Question) -> Attribute:
+    """Return the attribute of a question in its language."""
+    return read_attribute(data_dir, question.attribute, language=question.language)
