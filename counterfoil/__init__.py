@@ -29,6 +29,7 @@ __all__ = [
     "ReleaseTable",
     "audit_judge",
     "build",
+    "compare",
     "deduplicate",
     "diff",
     "evaluate",
@@ -149,6 +150,25 @@ def evaluate(release: Place, models: str | Sequence[str], **options: Any) -> dic
         The fields of `counterfoil evaluate --json`.
     """
     return dict(run_command("evaluate", release=release, models=models, **options))
+
+
+def compare(release: Place, *models: str, other: Place | None = None, **options: Any) -> dict[str, Any]:
+    """Compare models, languages, framings or releases, paired by question.
+
+    Args:
+        release: A release, its directory, or `org/name@tag`.
+        *models: Models to compare, by full or short name. Without names, all of them are compared.
+        other: Second release.
+        **options: The options of `counterfoil compare`: `languages`, `framings`.
+
+    Returns:
+        The fields of `counterfoil compare --json`.
+
+    Raises:
+        InputError: If a model, language or framing is not in the release, or nothing can be compared.
+    """
+    chosen = models or options.pop("models", ())
+    return dict(run_command("compare", release=release, other=other, models=chosen, **options))
 
 
 def read_answer(text: str, options: Sequence[str], *, form: ReadingForm, language: str = "en") -> Reading:

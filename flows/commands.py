@@ -89,6 +89,12 @@ _ALL = (
         "Compute the metric of a family from recorded answers, with intervals.",
         "print_metrics",
     ),
+    Command(
+        "compare",
+        "Compare two models, languages, framings or releases, paired by question.",
+        "print_comparisons",
+        run="flows.compare:run_compare",
+    ),
     Command("export", "Write the questions of a release in another format.", "print_figures"),
     Command(
         "reword",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from flows.lazy_flow import lazy_flow
 from flows.options import takes
 from flows.outputs import Outputs, existing, protect
 from flows.workspace import Workspace, open_workspace, read_recipe
-from schemas.answers import EFFECTS, JUDGEMENTS
+from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect
 from schemas.options import EvaluateOptions, RejudgeOptions
 from schemas.question import QUESTIONS
 from schemas.recipe import Recipe
@@ -24,8 +26,10 @@ from tasks.release import MANIFEST, ReleaseRef, open_release, read_manifest
 from tasks.release.hold_back import check_private_file
 from tasks.release.measuring import NO_TARGET, choose_judges, measuring_recipe, stored_form_judges
 from tasks.report import write_evaluation
+from tasks.report.comparisons import Scored, choose_pairs, compare_models, score_questions
+from tasks.report.names import read_known_attributes
 from tasks.run.paths import inside
-from tasks.run.store import RunContext, Step, TableRef, read_table, run_lock, write_bytes, write_table
+from tasks.run.store import RunContext, TableRef, read_table, run_lock, write_bytes, write_table
 
 EVALUATION_FILES = ("evaluation.json", "effects.parquet", "leaderboard.csv", "evaluation.html")
 REJUDGEMENT_FILES = ("judgements.parquet", "drift.json")
@@ -53,10 +57,12 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     with protect(outputs, "evaluate", options, workspace.home):
         check_run_models(context)
         with run_lock(Path(context.run_dir)):
-            measured = measure_models(context, release_ref(options.release), private)
-        effects = read_table(measured.table("effects"), EFFECTS)
+            evaluated = measure_models(context, release_ref(options.release), private)
+        effects = read_table(evaluated.effects, EFFECTS)
         form = deciding_form(recipe, workspace.vocabulary)
-        result = write_evaluation(folder, manifest, effects, form, workspace.vocabulary)
+        scored = evaluated.score(effects, form, recipe, workspace.vocabulary)
+        comparisons = compare_models(scored, choose_pairs((), scored.models(), "model"))
+        result = write_evaluation(folder, manifest, effects, form, workspace.vocabulary, comparisons)
     return result | {"folder": str(folder)}
 
 
@@ -98,7 +104,30 @@ def release_ref(path: Path) -> ReleaseRef:
     return ReleaseRef(path=str(path.resolve()), sha256=file_hash(path / MANIFEST))
 
 
-def measure_models(context: RunContext, release: ReleaseRef, private: TableRef | None = None) -> Step:
+@dataclass(frozen=True)
+class Evaluation:
+    """The tables of an evaluation."""
+
+    questions: TableRef
+    responses: TableRef
+    judgements: TableRef
+    effects: TableRef
+
+    def score(self, effects: Sequence[Effect], form: str, recipe: Recipe, data_dir: Path) -> Scored:
+        """Score every question for every model."""
+        questions = read_table(self.questions, QUESTIONS)
+        return score_questions(
+            questions,
+            read_table(self.responses, RESPONSES),
+            read_table(self.judgements, JUDGEMENTS),
+            effects,
+            read_known_attributes(data_dir, {q.attribute for q in questions}),
+            form=form,
+            min_coverage=recipe.validation.min_coverage,
+        )
+
+
+def measure_models(context: RunContext, release: ReleaseRef, private: TableRef | None = None) -> Evaluation:
     """Ask, judge and measure.
 
     Args:
@@ -115,11 +144,17 @@ def measure_models(context: RunContext, release: ReleaseRef, private: TableRef |
     )
     questions = steps.gather(context, parts=[advice.table("questions"), choices.table("questions")])
     answers = steps.gather(context, parts=[advised.table("responses"), chosen.table("responses")])
-    return steps.measure(
+    measured = steps.measure(
         context,
         questions=questions.table("questions"),
         responses=answers.table("responses"),
         judgements=verdicts.table("judgements"),
+    )
+    return Evaluation(
+        questions.table("questions"),
+        answers.table("responses"),
+        verdicts.table("judgements"),
+        measured.table("effects"),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from schemas.places import explain_remote
+from schemas.question import Framing
 from schemas.recipe import (
     Budget,
     Comparison,
@@ -302,6 +303,32 @@ class ExportOptions(Options):
     format: str = Field(description="`cab`: the columns of the CAB data set")
     out: Path = Field(description="file to write")
     overwrite: bool = OVERWRITE
+
+
+class CompareOptions(Options):
+    """Options of `compare`."""
+
+    release: Annotated[Path, ReleaseReference(), Argument(RELEASE)] = Field(
+        description="release whose answers are compared"
+    )
+    other: Annotated[Path | None, ReleaseReference(), Argument("[RELEASE]")] = Field(
+        default=None, description="second release, to compare with the first one; default: none"
+    )
+    models: tuple[str, ...] = Field(
+        default=(),
+        alias="model",
+        description="model to compare, by full or short name; may be repeated; default: all",
+    )
+    languages: tuple[str, ...] = Field(
+        default=(),
+        alias="language",
+        description="two languages to compare, such as en and es; one restricts the comparison to it",
+    )
+    framings: tuple[Framing, ...] = Field(
+        default=(),
+        alias="framing",
+        description="two framings to compare; one restricts the comparison to it",
+    )
 
 
 class RewordOptions(Options):

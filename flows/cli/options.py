@@ -36,7 +36,7 @@ def click_parameter(name: str, field: FieldInfo) -> click.Parameter:
     argument = next((mark for mark in marks(field) if isinstance(mark, Argument)), None)
     if argument:
         metavar = argument.metavar or name.upper()
-        return click.Argument([name], type=kind, required=True, metavar=metavar)
+        return click.Argument([name], type=kind, required=field.is_required(), metavar=metavar)
     off = next((mark for mark in marks(field) if isinstance(mark, OffSwitch)), None)
     if off:
         flag: dict[str, Any] = {"is_flag": True, "flag_value": False, "default": True}

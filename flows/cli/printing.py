@@ -552,7 +552,18 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
             str(row["n"]),
         )
     OUT.print(rows)
-    OUT.print(plain(f"page, table and effects: {result['folder']}"))
+    if result["comparisons"]:
+        OUT.print("\npaired comparisons", style="bold")
+        print_comparisons(result)
+    OUT.print(plain(f"\npage, table and effects: {result['folder']}"))
+
+
+def print_comparisons(result: Mapping[str, Any]) -> None:
+    """Print comparisons as sentences: differences first, those that were not measured last."""
+    order = ("differs", "no_difference_found", "not_measured")
+    for c in sorted(result["comparisons"], key=lambda c: order.index(c["verdict"])):
+        style = {"differs": "bold", "not_measured": "yellow"}.get(c["verdict"], "")
+        OUT.print(plain(c["sentence"], 1000), style=style, soft_wrap=True)
 
 
 def print_drift(result: Mapping[str, Any]) -> None:

@@ -33,6 +33,7 @@ from tasks.release.fitness import (
     pair_fitness_by_phase,
     select_fitness_form,
 )
+from tasks.report.comparisons import PairedComparison
 from tasks.report.coverage import MeasurementCoverage, release_coverage
 from tasks.report.effects import (
     MOST_HEADLINES,
@@ -58,6 +59,7 @@ from tasks.report.groups import (
     measure_order_effects,
     report_groups,
 )
+from tasks.report.names import Names, read_known_attributes
 from tasks.report.pictures import (
     effect_forest,
     fitness_distribution,
@@ -99,6 +101,7 @@ from tasks.report.sections import (
     summarise_operations,
     summarise_rounds,
 )
+from tasks.report.sentences import comparisons_in_words
 from tasks.run.store import write_bytes, write_table
 
 if TYPE_CHECKING:
@@ -410,7 +413,12 @@ LEADERBOARD_COLUMNS = (
 
 
 def write_evaluation(
-    folder: Path, manifest: Manifest, effects: Sequence[Effect], form: str, data_dir: Path
+    folder: Path,
+    manifest: Manifest,
+    effects: Sequence[Effect],
+    form: str,
+    data_dir: Path,
+    comparisons: Sequence[PairedComparison],
 ) -> dict[str, Any]:
     """Write `evaluation.json`, `effects.parquet`, `leaderboard.csv` and `evaluation.html`.
 
@@ -419,6 +427,8 @@ def write_evaluation(
     """
     folder.mkdir(parents=True, exist_ok=True)
     board = leaderboard(effects, form)
+    models, attributes = {e.model for e in effects}, {e.attribute for e in effects}
+    names = Names.of(models, read_known_attributes(data_dir, attributes))
     result = {
         "release": manifest.name,
         "version": manifest.version,
@@ -426,6 +436,7 @@ def write_evaluation(
         "models": effects_by_model(effects, form),
         "leaderboard": board,
         "findings": [finding.model_dump() for finding in findings_of(effects)],
+        "comparisons": comparisons_in_words(comparisons, names),
     }
     write_table(folder / "effects.parquet", EFFECTS, effects)
     write_csv(

@@ -129,7 +129,8 @@ def test_python_function_takes_the_options_with_their_defaults(command: str) -> 
     fields = fields_of(command)
     signature = inspect.signature(getattr(counterfoil, API[command]))
     required = {name for name, field in fields.items() if field.is_required()}
-    named = {n: p for n, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD}
+    several = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    named = {n: p for n, p in signature.parameters.items() if p.kind not in several}
     assert required <= named.keys() <= fields.keys()
     for name, parameter in named.items():
         assert (parameter.default is parameter.empty) == fields[name].is_required()

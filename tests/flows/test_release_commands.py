@@ -73,6 +73,9 @@ def test_other_models_answer_the_same_questions(home: Path, release: Path, serve
     assert gender["metric"] == "divergence"
     assert 0 < gender["q_value"] <= 1
     assert {row["model"] for row in result["leaderboard"] if row["family"] == "open"} == set(names)
+    pairs = {(c["a"], c["b"], c["family"]) for c in result["comparisons"]}
+    assert pairs == {(names[0], names[1], family) for family in ("open", "decision")}
+    assert all(c["verdict"] == "not_measured" and c["reason"] for c in result["comparisons"])
     assert "Leaderboard" in (home / "ev" / "evaluation.html").read_text()
     assert (home / "ev" / "leaderboard.csv").read_text(encoding="utf-8-sig").startswith("family,metric")
     asked = count_questions(server)

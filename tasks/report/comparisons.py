@@ -1,0 +1,671 @@
+"""Compare models, languages, framings or releases, paired by question.
+
+Every question is scored for each model by the metric of its family. Two models are compared on the questions
+that both have a score for, so that the difficulty of a question cancels out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations, product
+from math import ceil, isfinite, sqrt
+from statistics import fmean
+from typing import Any, Literal
+
+import numpy as np
+
+from schemas.answers import PLAIN, Effect, Judgement, Response
+from schemas.errors import InputError
+from schemas.question import Question
+from schemas.recipe import Validate
+from schemas.tables import derived_seed
+from schemas.vocabulary import Attribute
+from tasks.families import Answered, method_of
+from tasks.families.contrasts import (
+    SUFFIX,
+    ScoredQuestion,
+    contrasts_of,
+    scored_answers,
+    scored_judgements,
+)
+from tasks.families.effects import Slice
+from tasks.families.shared import gather_answers
+from tasks.judges.panel import SCREEN, settle_panel
+from tasks.report.effects import is_comparable
+from tasks.report.names import full_name, short_name
+from tasks.stats.clusters import twin_families
+from tasks.stats.fitness import FORMS
+from tasks.stats.hypothesis_tests import q_values_by_family
+from tasks.stats.intervals import MIN_CLUSTERS, Bounds, mean_interval
+from tasks.stats.resampling import sign_flip_p_value
+
+By = Literal["model", "language", "framing", "release"]
+Verdict = Literal["differs", "no_difference_found", "not_measured"]
+
+DEFAULT_MIN_COVERAGE: float = Validate.model_fields["min_coverage"].default
+ALPHA = 0.05
+POWER = 0.8
+MOST_NEEDED = 100_000
+"""Beyond this number of questions, the number that would be needed is not reported."""
+UNBOUNDED = ("logit", "nats", "t of")
+"""Parts of the units whose values have no bounds."""
+SCREEN_UNIT = "excess distance"
+
+
+@dataclass(frozen=True, order=True)
+class Measured:
+    """A score that questions of one family and attribute have."""
+
+    family: str
+    attribute: str
+    metric: str
+    unit: str
+    value: str = "all"
+    """Value whose treatment is scored, relative to the mean of all values. `all` for other scores."""
+    span: float = 0.0
+    """Range of a signed score. 0 if it is not known."""
+
+
+@dataclass(frozen=True)
+class QuestionScore:
+    """Score of one question in the answers of one model."""
+
+    question: Question
+    model: str
+    measured: Measured
+    score: float
+    release: str = ""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of a release or of an evaluation, and the questions that each model was asked."""
+
+    scores: tuple[QuestionScore, ...]
+    asked: Mapping[tuple[str, str, str], frozenset[str]]
+    """Question ids by family, attribute and model."""
+    unmeasured: Mapping[tuple[str, str, str, str], str] = field(default_factory=dict)
+    """Reason by family, attribute, model and metric, if the effect of a model is not measured."""
+    families: Mapping[str, str] = field(default_factory=dict)
+    """Twin family by question id."""
+    min_coverage: float = DEFAULT_MIN_COVERAGE
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Reason by family, if no question of it could be scored."""
+
+    def models(self) -> list[str]:
+        """Return the models that were asked, sorted."""
+        return sorted({model for _, _, model in self.asked})
+
+    def only(self, wanted: Callable[[QuestionScore], bool]) -> Scored:
+        """Return the scores that are wanted."""
+        return replace(self, scores=tuple(s for s in self.scores if wanted(s)))
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """The difference between two models, languages, framings or releases in one metric."""
+
+    a: str
+    b: str
+    by: By
+    slice: str
+    family: str
+    attribute: str
+    value: str
+    """Value whose treatment is compared, or `all`."""
+    metric: str
+    unit: str
+    model: str
+    """Model that answered in both. `all` if models are compared."""
+    language: str
+    framing: str
+    mean_a: float | None = None
+    mean_b: float | None = None
+    difference: float | None = None
+    """Mean of `a` minus mean of `b` over the common questions."""
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    q_value: float | None = None
+    n: int = 0
+    """Questions with a score in both."""
+    asked: int = 0
+    """Questions that were asked in both."""
+    clusters: int = 0
+    """Independent questions: rewordings of one question count once."""
+    detectable: float | None = None
+    """Smallest difference that this test finds with a power of .8."""
+    needed: int | None = None
+    """Independent questions that the test needs to find a difference of the observed size."""
+    verdict: Verdict = "not_measured"
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields of `compare --json`."""
+        return asdict(self)
+
+
+# Scores of single questions.
+
+
+def score_questions(
+    questions: Sequence[Question],
+    responses: Sequence[Response],
+    judgements: Sequence[Judgement],
+    effects: Iterable[Effect],
+    attributes: Mapping[str, Attribute],
+    *,
+    form: str | None,
+    release: str = "",
+    min_coverage: float = DEFAULT_MIN_COVERAGE,
+) -> Scored:
+    """Score every question for every model that answered it.
+
+    Args:
+        questions: Questions. Controls are left out.
+        responses: Answers of all models.
+        judgements: Verdicts on open questions.
+        effects: Effects of the same answers. A model without a measured effect is not compared.
+        attributes: Attributes by id.
+        form: Form of fitness that decides. `None` if nothing was judged.
+        release: Name of the release, if releases are compared.
+        min_coverage: Smallest share of the asked questions that must have a score.
+    """
+    real = {q.id: q for q in questions if q.control == "none"}
+    counted = [
+        r
+        for r in responses
+        if r.question_id in real
+        and r.condition == PLAIN
+        and (real[r.question_id].family != "open" or r.phase == "holdout")
+    ]
+    asked: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    for r in counted:
+        q = real[r.question_id]
+        asked[q.family, q.attribute, r.model].add(q.id)
+    scores = [*_open_scores(real, judgements, form)] if form else []
+    scores += _treatment_scores(scored_judgements(real, judgements, form or ""), attributes)
+    reasons = {}
+    answered = [a for a in gather_answers(real, counted) if a.question.family != "open"]
+    for family in sorted({a.question.family for a in answered}):
+        lacking = sorted(
+            {
+                a.question.attribute
+                for a in answered
+                if a.question.family == family and a.question.attribute not in attributes
+            }
+        )
+        if lacking:
+            reasons[family] = f"the vocabulary has no attribute {', '.join(lacking)}"
+        else:
+            inside = [a for a in answered if a.question.family == family]
+            scores += _family_scores(inside, attributes)
+            scores += _treatment_scores(scored_answers(inside), attributes)
+    return Scored(
+        tuple(replace(s, release=release) for s in scores),
+        {key: frozenset(ids) for key, ids in asked.items()},
+        {
+            (e.family, e.attribute, e.model, e.metric.partition(":")[0]): e.reason or "not measured"
+            for e in effects
+            if e.level == "attribute" and e.condition == PLAIN and not e.is_measured
+        },
+        twin_families(real.values()),
+        min_coverage,
+        reasons,
+    )
+
+
+def _open_scores(
+    questions: Mapping[str, Question], judgements: Iterable[Judgement], form: str
+) -> list[QuestionScore]:
+    """Return the hold-out fitness by question and model.
+
+    The divergence judge has the signed excess, because its fitness is never negative.
+    """
+    by_model: dict[str, list[Judgement]] = defaultdict(list)
+    for j in judgements:
+        if j.phase == "holdout" and j.question_id in questions:
+            by_model[j.target].append(j)
+    scores = []
+    for model, verdicts in sorted(by_model.items()):
+        found = _excesses(verdicts) if form == SCREEN else settle_panel(verdicts, form)
+        unit = SCREEN_UNIT if form == SCREEN else "fitness"
+        for question_id, score in sorted(found.items()):
+            q = questions[question_id]
+            scores.append(QuestionScore(q, model, Measured(q.family, q.attribute, form, unit), score))
+    return scores
+
+
+def _excesses(verdicts: Iterable[Judgement]) -> dict[str, float]:
+    found: dict[str, list[float]] = defaultdict(list)
+    for j in verdicts:
+        if j.judge == SCREEN and j.abstention is None:
+            found[j.question_id] += [s.value for s in j.scores if s.criterion == "excess"]
+    return {question: fmean(values) for question, values in found.items() if values}
+
+
+def _family_scores(
+    answered: Sequence[Answered], attributes: Mapping[str, Attribute]
+) -> Iterable[QuestionScore]:
+    """Yield what the metrics of a family give for single questions."""
+    for a in answered:
+        q = a.question
+        measure = method_of(q.family).effects
+        if measure is None:
+            continue
+        slice_ = Slice("question", q.id, q.family, q.attribute, a.model, language=q.language)
+        for e in measure(slice_, [a], attributes):
+            if e is not None and e.value is not None and isfinite(e.value) and is_comparable(e, ""):
+                yield QuestionScore(q, a.model, Measured(q.family, q.attribute, e.metric, e.unit), e.value)
+
+
+def _treatment_scores(
+    scored: Iterable[ScoredQuestion], attributes: Mapping[str, Attribute]
+) -> Iterable[QuestionScore]:
+    """Yield how each value of a question is treated, relative to the mean of its values."""
+    for s in scored:
+        q = s.question
+        attribute = attributes.get(q.attribute)
+        if attribute is None or s.condition != PLAIN:
+            continue
+        for value, contrast in sorted(contrasts_of(s, attribute).items()):
+            metric = f"{s.metric}{SUFFIX}"
+            measured = Measured(q.family, q.attribute, metric, s.scores.unit, value, s.scores.span or 0.0)
+            yield QuestionScore(q, s.model, measured, contrast)
+
+
+# Pairs.
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison: the scores that it selects."""
+
+    name: str
+    selects: Callable[[QuestionScore], bool]
+    models: tuple[str, ...]
+    """Models whose answers count."""
+
+
+def compare_models(scored: Scored, pairs: Iterable[tuple[str, str]]) -> list[PairedComparison]:
+    """Compare pairs of models in every family, attribute, metric and language."""
+    compared = []
+    for a, b in pairs:
+        slices = _slices(scored, lambda s, both=frozenset((a, b)): s.model in both)
+        for measured, language, framing in slices:
+            selected = _selector(measured, language)
+            compared.append(
+                _compare(
+                    scored,
+                    _side(a, selected, a),
+                    _side(b, selected, b),
+                    "model",
+                    measured,
+                    ("all", language, framing),
+                    unit_of=lambda q: q.id,
+                )
+            )
+        compared += _nothing_scored(scored, a, b)
+    return correct(compared)
+
+
+def compare_languages(scored: Scored, pairs: Iterable[tuple[str, str]]) -> list[PairedComparison]:
+    """Compare pairs of languages for every model, on questions that are translations of each other."""
+    return _compare_properties(scored, pairs, "language")
+
+
+def compare_framings(scored: Scored, pairs: Iterable[tuple[str, str]]) -> list[PairedComparison]:
+    """Compare pairs of framings for every model, on twin questions."""
+    return _compare_properties(scored, pairs, "framing")
+
+
+def _compare_properties(
+    scored: Scored, pairs: Iterable[tuple[str, str]], by: Literal["language", "framing"]
+) -> list[PairedComparison]:
+    compared = []
+    for (a, b), model in product(pairs, sorted({s.model for s in scored.scores})):
+        measured_by = {
+            (s.measured, "all" if by == "language" else s.question.language)
+            for s in scored.scores
+            if s.model == model and getattr(s.question, by) in (a, b)
+        }
+        for measured, language in sorted(measured_by):
+
+            def selected(
+                s: QuestionScore,
+                value: str,
+                measured: Measured = measured,
+                model: str = model,
+                language: str = language,
+            ) -> bool:
+                return (
+                    s.measured == measured
+                    and s.model == model
+                    and getattr(s.question, by) == value
+                    and language in ("all", s.question.language)
+                )
+
+            compared.append(
+                _compare(
+                    scored,
+                    Side(a, lambda s, value=a, selected=selected: selected(s, value), (model,)),
+                    Side(b, lambda s, value=b, selected=selected: selected(s, value), (model,)),
+                    by,
+                    measured,
+                    (model, language, "all"),
+                    unit_of=lambda q: (
+                        scored.families[q.id],
+                        q.framing if by == "language" else q.language,
+                    ),
+                )
+            )
+    return correct(compared)
+
+
+def compare_releases(a: Scored, b: Scored, names: tuple[str, str]) -> list[PairedComparison]:
+    """Compare two releases for every model that answered both, on the questions that are in both."""
+    both = Scored(
+        (*a.scores, *b.scores),
+        {key: a.asked.get(key, frozenset()) & b.asked.get(key, frozenset()) for key in {*a.asked, *b.asked}},
+        {**a.unmeasured, **b.unmeasured},
+        {**a.families, **b.families},
+        max(a.min_coverage, b.min_coverage),
+    )
+    models = sorted({s.model for s in a.scores} & {s.model for s in b.scores})
+    if not models:
+        reason = "no model answered the questions of both releases"
+        return [_empty(*names, "release", "all", reason)]
+    compared = []
+    for model in models:
+        slices = _slices(both, lambda s, model=model: s.model == model)
+        for measured, language, framing in slices:
+
+            def selected(
+                s: QuestionScore,
+                name: str,
+                measured: Measured = measured,
+                language: str = language,
+                model: str = model,
+            ) -> bool:
+                return (
+                    s.release == name
+                    and s.model == model
+                    and s.measured == measured
+                    and s.question.language == language
+                )
+
+            compared.append(
+                _compare(
+                    both,
+                    Side(names[0], lambda s, selected=selected: selected(s, names[0]), (model,)),
+                    Side(names[1], lambda s, selected=selected: selected(s, names[1]), (model,)),
+                    "release",
+                    measured,
+                    (model, language, framing),
+                    unit_of=lambda q: q.id,
+                )
+            )
+    return correct(compared)
+
+
+def _slices(scored: Scored, wanted: Callable[[QuestionScore], bool]) -> list[tuple[Measured, str, str]]:
+    """Return metric and language of the selected scores, and their framing, or `all` if it is not one."""
+    framings: dict[tuple[Measured, str], set[str]] = defaultdict(set)
+    for s in scored.scores:
+        if wanted(s):
+            framings[s.measured, s.question.language].add(s.question.framing)
+    return [
+        (measured, language, next(iter(found)) if len(found) == 1 else "all")
+        for (measured, language), found in sorted(framings.items())
+    ]
+
+
+def _selector(measured: Measured, language: str) -> Callable[[QuestionScore], bool]:
+    return lambda s: s.measured == measured and s.question.language == language
+
+
+def _side(name: str, selected: Callable[[QuestionScore], bool], model: str) -> Side:
+    return Side(name, lambda s: s.model == model and selected(s), (model,))
+
+
+def _compare(
+    scored: Scored,
+    a: Side,
+    b: Side,
+    by: By,
+    measured: Measured,
+    about: tuple[str, str, str],
+    *,
+    unit_of: Callable[[Question], Hashable],
+) -> PairedComparison:
+    """Compare two sides on the units that both have a score for."""
+    first, second = _by_unit(scored.scores, a, unit_of), _by_unit(scored.scores, b, unit_of)
+    common = sorted(first.keys() & second.keys(), key=repr)
+    asked = _asked_in_both(scored, a, b, by, measured, first, second)
+    base = PairedComparison(
+        a.name,
+        b.name,
+        by,
+        slice_name(measured, about),
+        measured.family,
+        measured.attribute,
+        measured.value,
+        measured.metric,
+        measured.unit,
+        *about,
+        n=len(common),
+        asked=asked,
+    )
+    if reason := _missing_effect(scored, a, b, measured):
+        return replace(base, reason=reason)
+    if not common:
+        return replace(base, reason="no question has a score in both")
+    if asked and len(common) < scored.min_coverage * asked:
+        share = f"{len(common)} of {asked} common questions have a score in both"
+        return replace(base, reason=f"coverage: {share}, and {scored.min_coverage:.0%} are required")
+    clusters = [_cluster(scored, first[unit][0]) for unit in common]
+    values = [(fmean(s.score for s in first[u]), fmean(s.score for s in second[u])) for u in common]
+    return _estimate(base, values, clusters, _bounds(measured, values))
+
+
+def _by_unit(
+    scores: Iterable[QuestionScore], side: Side, unit_of: Callable[[Question], Hashable]
+) -> dict[Hashable, list[QuestionScore]]:
+    found: dict[Hashable, list[QuestionScore]] = defaultdict(list)
+    for s in scores:
+        if side.selects(s):
+            found[unit_of(s.question)].append(s)
+    return found
+
+
+def _cluster(scored: Scored, scores: Sequence[QuestionScore] | QuestionScore) -> str:
+    one = scores if isinstance(scores, QuestionScore) else scores[0]
+    return scored.families[one.question.id]
+
+
+def _asked_in_both(
+    scored: Scored,
+    a: Side,
+    b: Side,
+    by: By,
+    measured: Measured,
+    first: Mapping[Hashable, Sequence[QuestionScore]],
+    second: Mapping[Hashable, Sequence[QuestionScore]],
+) -> int:
+    """Return the number of questions asked in both. Languages and framings count the pairs with a score."""
+    if by in ("language", "framing"):
+        return len(first.keys() & second.keys())
+    languages = {s.question.language for scores in (*first.values(), *second.values()) for s in scores}
+    per_side = [
+        frozenset[str]().union(
+            *(scored.asked.get((measured.family, measured.attribute, m), frozenset()) for m in side.models)
+        )
+        for side in (a, b)
+    ]
+    language_of = {s.question.id: s.question.language for s in scored.scores}
+    return sum(language_of.get(i) in languages or i not in language_of for i in per_side[0] & per_side[1])
+
+
+def _missing_effect(scored: Scored, a: Side, b: Side, measured: Measured) -> str | None:
+    metric = measured.metric.partition(":")[0]
+    for side in (a, b):
+        for model in side.models:
+            key = (measured.family, measured.attribute, model, metric)
+            if reason := scored.unmeasured.get(key):
+                return f"{model}: {reason}"
+    return None
+
+
+def _bounds(measured: Measured, values: Sequence[tuple[float, float]]) -> Bounds | None:
+    """Return the range of a difference, if the range of the metric is known."""
+    if measured.unit == "fitness" and measured.metric in FORMS:
+        form = FORMS[measured.metric]
+        return -form.high, form.high  # the range of `search` is wider than published (see `FORMS`)
+    if measured.value != "all":
+        return (-2 * measured.span, 2 * measured.span) if measured.span else None
+    if any(part in measured.unit for part in UNBOUNDED):
+        return None
+    largest = max(abs(value) for pair in values for value in pair)
+    return (-2.0, 2.0) if largest <= 1 else None
+
+
+def _estimate(
+    base: PairedComparison,
+    values: Sequence[tuple[float, float]],
+    clusters: Sequence[str],
+    bounds: Bounds | None,
+) -> PairedComparison:
+    """Estimate the mean difference with its interval and test, and the data that a verdict needs."""
+    changes = [first - second for first, second in values]
+    interval = mean_interval(changes, clusters=clusters, bounds=bounds)
+    deviation = _deviation(changes, clusters)
+    found = replace(
+        base,
+        mean_a=fmean(first for first, _ in values),
+        mean_b=fmean(second for _, second in values),
+        difference=interval.value,
+        clusters=interval.n,
+        detectable=_detectable(deviation, interval.n),
+        needed=_needed(deviation, interval.value, interval.n),
+    )
+    if interval.n < MIN_CLUSTERS:
+        return replace(
+            found,
+            difference=None,
+            detectable=None,
+            needed=max(MIN_CLUSTERS, found.needed or 0),
+            reason=f"{interval.n} independent questions in common; at least {MIN_CLUSTERS} are required",
+        )
+    seed = derived_seed("compare", base.by, base.a, base.b, base.slice)
+    p_value = sign_flip_p_value(changes, seed, clusters=clusters)
+    return replace(
+        found, low=interval.low, high=interval.high, p_value=p_value, verdict="no_difference_found"
+    )
+
+
+def _deviation(changes: Sequence[float], clusters: Sequence[str]) -> float:
+    """Return the standard deviation of the mean change per cluster."""
+    by_cluster: dict[str, list[float]] = defaultdict(list)
+    for change, cluster in zip(changes, clusters, strict=True):
+        by_cluster[cluster].append(change)
+    means = [fmean(inside) for inside in by_cluster.values()]
+    return float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
+
+
+def _detectable(deviation: float, clusters: int) -> float | None:
+    """Return the smallest mean difference that a paired t-test finds with `POWER`."""
+    if not deviation or clusters < 2:
+        return None
+    from scipy.special import stdtrit
+
+    quantiles = stdtrit(clusters - 1, 1 - ALPHA / 2) + stdtrit(clusters - 1, POWER)
+    return float(quantiles * deviation / sqrt(clusters))
+
+
+def _needed(deviation: float, difference: float, clusters: int) -> int | None:
+    """Return the number of clusters that a paired test needs to find the observed difference."""
+    if not deviation or not difference:
+        return None
+    from scipy.special import ndtri
+
+    quantiles = float(ndtri(1 - ALPHA / 2) + ndtri(POWER))
+    needed = max(MIN_CLUSTERS, ceil((quantiles * deviation / difference) ** 2))
+    return needed if clusters < needed <= MOST_NEEDED else None
+
+
+def _nothing_scored(scored: Scored, a: str, b: str) -> list[PairedComparison]:
+    """Return one row per family and attribute that both models were asked and neither has a score in."""
+    have = {(s.measured.family, s.measured.attribute) for s in scored.scores if s.model in (a, b)}
+    asked = {
+        (family, attribute): ids & scored.asked.get((family, attribute, b), frozenset())
+        for (family, attribute, model), ids in scored.asked.items()
+        if model == a
+    }
+    return [
+        replace(
+            _empty(a, b, "model", "all", scored.reasons.get(family, "no question has a score in both")),
+            slice=slice_name(Measured(family, attribute, "", ""), ("all", "all", "all")),
+            family=family,
+            attribute=attribute,
+            asked=len(ids),
+        )
+        for (family, attribute), ids in sorted(asked.items())
+        if (family, attribute) not in have
+    ]
+
+
+def _empty(a: str, b: str, by: By, model: str, reason: str) -> PairedComparison:
+    return PairedComparison(a, b, by, "all", "all", "all", "all", "", "", model, "all", "all", reason=reason)
+
+
+def slice_name(measured: Measured, about: tuple[str, str, str]) -> str:
+    """Return the name of a slice, such as `open/gender/normalised/en`."""
+    model, language, framing = about
+    parts = [measured.family, measured.attribute, measured.metric]
+    parts += [part for part in (measured.value, language, framing, model) if part != "all"]
+    return "/".join(part for part in parts if part)
+
+
+def correct(compared: Sequence[PairedComparison]) -> list[PairedComparison]:
+    """Add q-values and verdicts. The tests of one pair, and of one model, are a family."""
+    q_values = q_values_by_family(
+        [c.p_value for c in compared], [(c.by, c.a, c.b, c.model) for c in compared]
+    )
+    return [
+        replace(c, q_value=q, verdict="differs", needed=None)
+        if q is not None and q < ALPHA
+        else replace(c, q_value=q)
+        for c, q in zip(compared, q_values, strict=True)
+    ]
+
+
+def choose_pairs(names: Sequence[str], present: Sequence[str], kind: str) -> list[tuple[str, str]]:
+    """Return the pairs to compare: of the names, of one name with all others, or of all that are present.
+
+    Raises:
+        InputError: If a name is not present, is ambiguous, or is given twice.
+    """
+    wanted = [find_name(name, present, kind) for name in names]
+    if len(set(wanted)) < len(wanted):
+        raise InputError(f"the same {kind} is given twice: {wanted[0]}", hint=f"name two {kind}s")
+    if len(wanted) == 1:
+        return [(wanted[0], other) for other in sorted(present) if other != wanted[0]]
+    return list(combinations(wanted or sorted(present), 2))
+
+
+def find_name(name: str, present: Sequence[str], kind: str) -> str:
+    """Return the full name. A model may be given by its short name.
+
+    Raises:
+        InputError: If the name is not present, or several models have this short name.
+    """
+    if name in present:
+        return name
+    matches = [full for full in present if kind == "model" and name in (short_name(full), full_name(full))]
+    if len(matches) == 1:
+        return matches[0]
+    listed = ", ".join(sorted(present)) or "none"
+    problem = "matches several models" if matches else f"is not a {kind} of the release"
+    raise InputError(f"{name!r} {problem}", hint=f"the release has: {listed}")
