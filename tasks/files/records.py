@@ -25,6 +25,8 @@ from tasks.files.values import Nanoseconds, dump_json, parse_json
 
 Record = dict[str, Any]
 BATCH = 1000
+MAX_LINE_BYTES = 256 << 20
+"""Longest line of a text file, after decompression."""
 TSV_COLUMNS = ("query", "positive", "negative")
 _TSV_HEADERS = frozenset(
     (
@@ -166,21 +168,66 @@ def _conversion_hint(line: bytes) -> str:
     return f"save it as UTF-8, e.g. iconv -f {name} -t UTF-8 FILE > NEW_FILE"
 
 
-def check_utf8(path: Path) -> None:
-    """Raise `InputError` with the first invalid byte and its line if a text file is not UTF-8."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
+def check_utf8(path: Path, max_bytes: int | None = None) -> None:
+    """Read a text file once.
+
+    Args:
+        path: The file, plain or compressed.
+        max_bytes: Largest size of a compressed file after decompression.
+
+    Raises:
+        InputError: With the first invalid byte and its line if the file is not UTF-8, or if it is too large.
+    """
+    decoder, size = codecs.getincrementaldecoder("utf-8")(), 0
+    limit = max_bytes if path.suffix in (".gz", ".zst") else None
     with open_bytes(path) as stream:
         try:
             while block := stream.read(1 << 20):
                 decoder.decode(block)
+                size += len(block)
+                if limit is not None and size > limit:
+                    raise InputError(
+                        f"{path.name} expands to more than {limit >> 20:,} MB",
+                        place=str(path),
+                        hint="if you trust the file, decompress it first",
+                    )
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             raise encoding_error(path) from None
 
 
+class _LineLimit(io.RawIOBase):
+    """A stream whose lines are at most `MAX_LINE_BYTES` long. A compressed line may expand to any size."""
+
+    def __init__(self, source: IO[bytes], path: Path) -> None:
+        self._source = source
+        self._path = path
+        self._length = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = self._source.read(len(buffer))
+        end = block.rfind(b"\n")
+        self._length = self._length + len(block) if end < 0 else len(block) - end - 1
+        if self._length > MAX_LINE_BYTES:
+            raise InputError(
+                f"{self._path.name} has a line of more than {MAX_LINE_BYTES >> 20} MB",
+                place=str(self._path),
+                hint="the file is damaged or was not made for people. Do not use it",
+            )
+        buffer[: len(block)] = block
+        return len(block)
+
+
+def _limit_lines(source: Any, path: Path) -> IO[bytes]:
+    return io.BufferedReader(_LineLimit(source, path), buffer_size=1 << 20)
+
+
 @contextmanager
 def open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file and decompress `.gz` and `.zst`. Raise `InputError` if it is damaged."""
+    """Open a file and decompress `.gz` and `.zst`. Raise `InputError` for damage and endless lines."""
     import zlib
 
     import zstandard
@@ -188,11 +235,11 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     try:
         with path.open("rb") as raw:
             if path.suffix == ".gz":
-                yield cast(IO[bytes], gzip.GzipFile(fileobj=raw))
+                yield _limit_lines(cast(IO[bytes], gzip.GzipFile(fileobj=raw)), path)
             elif path.suffix == ".zst":
-                yield io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw))
+                yield _limit_lines(zstandard.ZstdDecompressor().stream_reader(raw), path)
             else:
-                yield raw
+                yield _limit_lines(raw, path)
     except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
         raise InputError(f"{path.name} is damaged or incomplete: {error}", place=str(path)) from None
 
@@ -292,12 +339,12 @@ def _read_tsv(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[LocatedRe
 
 def _read_parquet(path: Path) -> Iterator[LocatedRecord]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from tasks.files.bounded import stream_parquet
 
     try:
-        with pq.ParquetFile(path) as file:
-            yield from _rows(file.iter_batches(batch_size=BATCH), path)
-    except pa.ArrowInvalid as error:
+        yield from _rows(stream_parquet(path, BATCH), path)
+    except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"not a readable Parquet file: {error}", place=str(path)) from None
 
 

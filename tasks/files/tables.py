@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.errors import InputError
+from tasks.files.bounded import max_bytes, read_parquet, stream_parquet
 from tasks.files.depth import check_json_lines
 from tasks.files.records import check_utf8, open_text
 from tasks.run.store import write_bytes
@@ -68,10 +69,9 @@ class TableFile:
         if self._table is not None:
             yield from self._table.to_batches(max_chunksize=rows)
             return
-        with read_safely(self._path, pq.ParquetFile) as file:
-            batches = file.iter_batches(batch_size=rows)
-            while (batch := read_safely(self._path, lambda _: next(batches, None))) is not None:
-                yield batch
+        batches = stream_parquet(self._path, rows)
+        while (batch := read_safely(self._path, lambda _: next(batches, None))) is not None:
+            yield batch
 
 
 def read_table_file(path: Path) -> pa.Table:
@@ -84,7 +84,7 @@ def read_table_file(path: Path) -> pa.Table:
         raise InputError(f"there is no file {path}", hint="check the path")
     read = _reader(path)
     if not _is_parquet(path):
-        check_utf8(path)
+        check_utf8(path, max_bytes())
     table = read_safely(path, read)
     if not table.num_rows:
         raise _empty(path)
@@ -119,7 +119,7 @@ def _reader(path: Path) -> Callable[[Path], pa.Table]:
     if kind in {".csv", ".tsv"}:
         return lambda path: _read_separated(path, "\t" if kind == ".tsv" else ",")
     if kind in {".parquet", ".pq"}:
-        return lambda path: pq.read_table(path, partitioning=None)
+        return read_parquet
     raise InputError(
         f"the format of {path.name} is unknown",
         place=str(path),

@@ -91,10 +91,11 @@ def find_recording(path: str) -> Path:
 def _read(path: Path, model: str) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
+
+    from tasks.files.bounded import read_parquet
 
     try:
-        table = pq.read_table(path, columns=list(COLUMNS))
+        table = read_parquet(path, list(COLUMNS))
     except (pa.ArrowException, OSError, KeyError):
         table = None
     if table is None or set(COLUMNS) - set(table.column_names):
