@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from flows.server import LOOPBACK, server_password
 from flows.workspace import Workspace, quiet_prefect
 from schemas.errors import ReviewError
 from schemas.labels import CANDIDATES, DROPPED, LABEL_HISTORY, Waiting
@@ -174,13 +176,17 @@ def resume_if_enough(workspace: Workspace, benchmark: str) -> bool:
     from httpx import HTTPError
     from prefect.exceptions import NotPausedError, ObjectNotFound
     from prefect.flow_runs import resume_flow_run
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    api = PREFECT_API_URL.value() or waiting.api
-    if api is None:
-        return False
+    settings: dict[Any, Any] = {}
+    if not PREFECT_API_URL.value():
+        if waiting.api is None:
+            return False
+        settings[PREFECT_API_URL] = waiting.api
+        if urlsplit(waiting.api).hostname == LOOPBACK:  # `counterfoil serve` on this computer
+            settings[PREFECT_API_AUTH_STRING] = server_password(workspace)
     try:
-        with temporary_settings({PREFECT_API_URL: api}):
+        with temporary_settings(settings):
             resume_flow_run(UUID(waiting.flow_run))
     except (HTTPError, NotPausedError, ObjectNotFound, RuntimeError):
         return False

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tasks.release import open_release
-from tests.flows.test_build import run, scripted, start
+from tests.flows.test_build import run, scripted
 from tests.flows.test_review_build import recipe_at, waiting_at
-from tests.flows.test_schedule import ask, free_port, wait_for
+from tests.flows.test_schedule import ask, free_port, start_serving, wait_for
 from tests.servers.openai_server import OpenAIServer
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     with OpenAIServer(scripted) as server:
         recipe = recipe_at(tmp_path, server, required=True, share=0.4)
         port = free_port()
-        process = start(tmp_path, "serve", "--port", port, "--only", "build", "--recipe", recipe)
+        process = start_serving(tmp_path, port, "build", recipe)
         try:
             yield f"http://127.0.0.1:{port}/api", tmp_path, process
         finally:
@@ -67,7 +67,7 @@ def test_a_suspended_build_is_resumed_by_the_review_that_it_waits_for(served: Se
 
 def review(home: Path, *, verdicts: int) -> dict[str, Any]:
     """Export a sheet, fill in so many of the verdicts that the build waits for, import it."""
-    run_dir, sheet = home / "runs" / "tested", home / "sheet.csv"
+    run_dir, sheet = home / "runs" / "tested", home / f"sheet-{verdicts}.csv"
     done = run(home, "review", run_dir, "--export", sheet)
     assert done.returncode == 0, done.stderr
     with sheet.open(encoding="utf-8-sig", newline="") as stream:

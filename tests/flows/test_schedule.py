@@ -37,6 +37,13 @@ def free_port() -> int:
         return port
 
 
+def start_serving(home: Path, port: int, deployment: str, recipe: Path) -> subprocess.Popen[str]:
+    """Start `counterfoil serve` with a known password."""
+    (home / "prefect").mkdir()
+    (home / "prefect" / ".token").write_text(TOKEN)
+    return start(home, "serve", "--port", port, "--only", deployment, "--recipe", recipe)
+
+
 def ask(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = Request(f"{api}/{path}", data=data, headers=HEADERS)
@@ -68,9 +75,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
         changes: dict[str, Any] = {"families": families, "evolve": {"rounds": 0}, "relabel": {}}
         recipe = write_recipe(home / "recipe.yaml", server, **changes)
         port = free_port()
-        (home / "prefect").mkdir()
-        (home / "prefect" / ".token").write_text(TOKEN)
-        process = start(home, "serve", "--port", port, "--only", "refresh", "--recipe", recipe)
+        process = start_serving(home, port, "refresh", recipe)
         try:
             yield f"http://127.0.0.1:{port}/api", home, process
         finally:
