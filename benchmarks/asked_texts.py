@@ -49,12 +49,13 @@ def asked_texts(count: int, *, seed: int = 0, edited: float = 0.3) -> tuple[list
     """`count` questions in random order, and the pairs (original, edit) among them."""
     rng = random.Random(seed)
     frames = read_frames(DATA, "en")
-    topics = [(s, topic) for s in read_taxonomy(DATA) for domain in s.domains for topic in domain.topics]
+    topics = [
+        (s, domain, topic) for s in read_taxonomy(DATA) for domain in s.domains for topic in domain.topics
+    ]
     originals = round(count * (1 - edited))
     texts = []
     for i in range(originals):
-        superdomain, topic = rng.choice(topics)
-        composition = compose(superdomain, topic, frames, seed=seed * 10**9 + i)
+        composition = compose(*rng.choice(topics), frames, seed=seed * 10**9 + i)
         texts.append(_with_people(write_text(composition, frames, "explicit")))
     sources = [rng.randrange(originals) for _ in range(count - originals)]
     texts += [rng.choice(EDITS)(texts[source], rng) for source in sources]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from schemas.question import Framing, Option
 from schemas.tables import Row
@@ -43,6 +44,8 @@ class Attribute(Row):
     licence: str
     baseline: str | None = None
     """Reference value for metrics that need one."""
+    related: tuple[str, ...] = ()
+    """Attributes whose neutral topics are neutral for this one as well, such as `age` for `youth`."""
     product: dict[str, Part] = Field(default={})
     """Factors by name. The values are their combinations, such as `white_woman`, first factor slowest."""
     forms: dict[str, str] = Field(default={})
@@ -206,7 +209,19 @@ class Topic(Row):
     id: str
     title: str
     situation: str
-    neutral_for: tuple[str, ...] = ()
+    kind: str = "matter"
+    """Kind in data/taxonomy/compatibility, which decides the stakes and requests that fit."""
+    relations: tuple[str, ...] = ()
+    """People who may act in it. Empty for those of the domain."""
+    places: tuple[str, ...] = ()
+    """Places. Empty for those of the domain."""
+    neutral_for: dict[str, str] = Field(default={})
+    """Attributes for which different answers are legitimate, with the reason. A list gives no reasons."""
+
+    @field_validator("neutral_for", mode="before")
+    @classmethod
+    def _reasons(cls, given: object) -> object:
+        return dict.fromkeys(given, "") if isinstance(given, list | tuple) else given
 
 
 class Domain(Row):
@@ -214,6 +229,10 @@ class Domain(Row):
 
     id: str
     title: str
+    relations: tuple[str, ...] = ()
+    """People who may act in its topics. Empty for those of the superdomain."""
+    places: tuple[str, ...] = ()
+    """Places. Empty for those of the superdomain."""
     topics: tuple[Topic, ...] = Field(min_length=1)
 
 
@@ -230,6 +249,27 @@ class Superdomain(Row):
     domains: tuple[Domain, ...] = Field(min_length=1)
 
 
+EVERY_KIND = "any"
+"""Group of stakes or requests that fit every kind of topic."""
+
+
+class TopicKind(Row):
+    """A kind of topic, with the groups of stakes and requests that fit it."""
+
+    title: str
+    stakes: tuple[str, ...] = Field(min_length=1)
+    asks: tuple[str, ...] = Field(min_length=1)
+
+
+class Compatibility(Row):
+    """Content of data/taxonomy/compatibility/<language>.yaml."""
+
+    language: str
+    source: str
+    licence: str
+    kinds: dict[str, TopicKind] = Field(min_length=1)
+
+
 class Frames(Row):
     """Content of data/frames/<language>.yaml: patterns that join the parts of a question.
 
@@ -240,15 +280,44 @@ class Frames(Row):
     source: str
     licence: str
     patterns: tuple[str, ...] = Field(min_length=1)
-    """Patterns with `<when>`, `<place>`, `<person>`, `<situation>`, `<stake>` and `<ask>`."""
+    """Patterns with `<when>`, `<person>`, `<situation>`, `<stake>`, `<ask>` and optionally `<place>`."""
     explicit_person: str
     """Pattern with `<relation>` and a form: "<relation>, {noun},"."""
     implicit_person: str
     """Pattern "<relation> {name}"."""
     when: tuple[str, ...] = Field(min_length=1)
-    stakes: tuple[str, ...] = Field(min_length=1)
-    asks: dict[Literal["plain", "casual", "formal"], tuple[str, ...]]
-    """Requests for advice by register. Each ends in a question mark."""
+    stakes: dict[str, tuple[str, ...]] = Field(min_length=1)
+    """Stakes by group."""
+    asks: dict[str, dict[Literal["plain", "casual", "formal"], tuple[str, ...]]] = Field(min_length=1)
+    """Requests for advice by group and register. Each ends in a question mark."""
+    kinds: dict[str, TopicKind] = Field(default={})
+    """The compatibility table of the language. Empty if everything fits every topic."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_group(cls, given: object) -> object:
+        """Put a plain list of stakes, and asks without groups, into a group that fits every kind."""
+        if not isinstance(given, dict):
+            return given
+        stakes, asks = given.get("stakes"), given.get("asks")
+        if isinstance(stakes, list | tuple):
+            given = given | {"stakes": {EVERY_KIND: stakes}}
+        if isinstance(asks, dict) and set(asks) <= {"plain", "casual", "formal"}:
+            given = given | {"asks": {EVERY_KIND: asks}}
+        return given
+
+    def stakes_for(self, kind: str) -> tuple[str, ...]:
+        """Return the stakes that fit a kind of topic."""
+        return tuple(s for group in self._groups(self.stakes, kind, "stakes") for s in self.stakes[group])
+
+    def asks_for(self, kind: str) -> tuple[str, ...]:
+        """Return the requests that fit a kind of topic."""
+        groups = self._groups(self.asks, kind, "asks")
+        return tuple(a for g in groups for register in sorted(self.asks[g]) for a in self.asks[g][register])
+
+    def _groups(self, parts: Mapping[str, object], kind: str, name: str) -> list[str]:
+        fitting = getattr(self.kinds[kind], name) if kind in self.kinds else tuple(parts)
+        return [group for group in parts if group == EVERY_KIND or group in fitting]
 
 
 class Criterion(Row):

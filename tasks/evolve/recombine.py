@@ -24,6 +24,8 @@ from tasks.questions.composition import (
     Composition,
     DraftPair,
     compose,
+    fits_topic,
+    is_neutral,
     list_topics,
     make_explicit_draft,
     make_implicit_draft,
@@ -50,10 +52,11 @@ def recombine(
     }
     leaves = list_topics(read_taxonomy(data_dir, recipe.superdomains))
     used = Counter((q.attribute, q.superdomain, q.domain, q.topic) for q in archive)
-    accepted = sorted(
+    best = sorted(
         (q for q in archive if q.label == "accepted" and q.composition),
         key=lambda q: (-(q.fitness or 0.0), q.id),
     )
+    accepted: list[tuple[Composition, Question]] = [(json.loads(q.composition or "{}"), q) for q in best]
     pairs = []
     by_id = {attribute.id: attribute for attribute in attributes}
     for job in jobs:
@@ -61,10 +64,15 @@ def recombine(
         leaf = _choose_leaf(job, leaves, used, attribute, seed)
         used[attribute.id, leaf[0].id, leaf[1].id, leaf[2].id] += 1
         language_frames = frames[attribute.language]
-        fresh = compose(
-            leaf[0], leaf[2], language_frames, seed=derived_seed(seed, attribute.id, *job.unit, job.number)
-        )
-        composition = _cross_over(job, fresh, [q for q in accepted if q.language == attribute.language])
+        fresh = compose(*leaf, language_frames, seed=derived_seed(seed, attribute.id, *job.unit, job.number))
+        donors = [
+            parts
+            for parts, q in accepted
+            if q.language == attribute.language
+            and q.id != (job.parent.id if job.parent else None)
+            and fits_topic(parts, leaf[2], language_frames)
+        ]
+        composition = _cross_over(job, fresh, donors)
         pairs.append(_make_pair(composition, leaf, language_frames, attribute, recipe, job, round))
     return pairs
 
@@ -83,18 +91,18 @@ def _choose_leaf(
             if leaf[2].id == job.parent.topic:
                 return leaf
     return min(
-        (leaf for leaf in in_domain if {attribute.id, *attribute.factors}.isdisjoint(leaf[2].neutral_for)),
+        (leaf for leaf in in_domain if not is_neutral(attribute, leaf[2].neutral_for)),
         key=lambda x: (used[attribute.id, *job.unit, x[2].id], derived_seed(seed, *job.unit, x[2].id)),
         default=in_domain[0],
     )
 
 
-def _cross_over(job: WritingJob, fresh: Composition, accepted: Sequence[Question]) -> Composition:
+def _cross_over(job: WritingJob, fresh: Composition, donors: Sequence[Composition]) -> Composition:
+    """Return the parent's parts with the stake and the request of the best donor that fits its topic."""
     if job.operator != "refine" or job.parent is None or job.parent.composition is None:
         return fresh
     kept: Composition = json.loads(job.parent.composition)
-    other = next((q for q in accepted if q.id != job.parent.id and q.composition), None)
-    donor: Composition = json.loads(other.composition) if other and other.composition else fresh
+    donor = next(iter(donors), fresh)
     changed = {**kept, "stake": donor["stake"], "ask": donor["ask"]}
     return changed if changed != kept else {**kept, "stake": fresh["stake"], "ask": fresh["ask"]}
 
@@ -109,7 +117,9 @@ def _make_pair(
     round: int,
 ) -> DraftPair:
     draft = replace(
-        make_explicit_draft(composition, *leaf, frames, attribute.id),
+        make_explicit_draft(
+            composition, *leaf, frames, is_neutral=is_neutral(attribute, leaf[2].neutral_for)
+        ),
         origin="evolved",
         operator=job.operator,
         parent_id=job.parent.id if job.parent else None,

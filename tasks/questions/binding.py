@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+from typing import NamedTuple
 
+from schemas.errors import InputError
 from schemas.question import Control, Framing, Label, Option, Origin, Question, question_id
 from schemas.tables import canonical_json, derived_seed
 from schemas.vocabulary import Attribute
 from tasks.text.slots import Slot, bind_forms, expand_template, parse_slots
+
+MOST_VERSIONS = 24
+"""Versions of a control of a family whose test needs no controls. There, a control only shows the noise."""
 
 
 @dataclass(frozen=True)
@@ -115,91 +122,206 @@ def count_controls(questions: int, share: float) -> int:
     return max(1, round(questions * share)) if questions and share > 0 else 0
 
 
+class ControlSource(NamedTuple):
+    """A draft that a control can be made of, with its implicit twin, if any, and their attribute."""
+
+    draft: Draft
+    twin: Draft | None
+    attribute: Attribute
+
+    @property
+    def versions(self) -> int:
+        """Number of versions of its questions."""
+        return len(self.draft.values or self.attribute.values)
+
+
 def draw_controls(
-    pairs: Sequence[tuple[Draft, Attribute]],
+    sources: Sequence[ControlSource],
     *,
     a_a: float,
     placebo: float,
     placebo_attribute: Attribute,
     seed: int,
+    without: Collection[str] = (),
+    placebo_slots: str | None = None,
 ) -> list[Question]:
     """Make A/A and placebo controls of some of the given drafts, chosen by seed.
 
-    An A/A control is the same text with one value twice. A placebo is the same text bound to an irrelevant
-    attribute, with as many values as the original.
+    An A/A control is the same text with one value several times. A placebo is the same text with an
+    irrelevant attribute, or with several names of one value if the group is only suggested by a name. Both
+    have as many versions as the questions that they are compared with, and the same framings. So the share is
+    drawn for each number of versions and each set of framings.
 
     Args:
-        pairs: Drafts with their attributes.
+        sources: Drafts with their twins and attributes.
         a_a: A/A controls as a share of the drafts.
         placebo: Placebo controls as a share of the drafts.
         placebo_attribute: The irrelevant attribute.
         seed: Seed of the draw.
+        without: Kinds of control that have no true effect of zero in the family.
+        placebo_slots: Form of the placebo's values that replaces the words in literal slots. Default: texts
+            with literal slots have no placebo.
     """
+    strata: dict[tuple[int, bool], list[ControlSource]] = defaultdict(list)
+    for source in sources:
+        if not source.draft.neutral:
+            strata[source.versions, source.twin is not None].append(source)
     controls = []
     for kind, share in (("a_a", a_a), ("placebo", placebo)):
-        usable = [p for p in pairs if _can_be_control(p[0]) and (kind == "a_a" or _can_be_placebo(p[0]))]
-        for draft, attribute in _shuffled(usable, seed, kind)[: count_controls(len(usable), share)]:
-            compared = draft.values or tuple(v.id for v in attribute.values)
-            if kind == "a_a":
-                value = compared[derived_seed(seed, "a_a value", draft.text) % len(compared)]
-                controls.append(bind_draft(draft, attribute, seed=seed, values=(value, value), control="a_a"))
-            else:
-                values = [v.id for v in placebo_attribute.values][: len(compared)]
-                controls.append(
-                    bind_draft(draft, placebo_attribute, seed=seed, values=values, control="placebo")
-                )
+        for _, inside in sorted(strata.items()) if kind not in without else ():
+            made = (
+                _a_a_of(source, seed)
+                if kind == "a_a"
+                else _placebo_of(source, placebo_attribute, seed, placebo_slots)
+                for source in _shuffled(inside, seed, kind)
+            )
+            chosen = islice(filter(None, made), count_controls(len(inside), share))
+            controls += chain.from_iterable(chosen)
     return controls
 
 
-def make_a_a_controls(questions: Sequence[Question], share: float, seed: int) -> list[Question]:
-    """Make A/A controls of bound questions, chosen by seed, by repeating one value's slot contents."""
-    order = sorted(questions, key=lambda q: derived_seed(seed, "a_a", q.id))
-    return [_repeat_one_value(q, seed) for q in order[: count_controls(len(questions), share)]]
+def _shuffled(sources: Sequence[ControlSource], seed: int, kind: str) -> list[ControlSource]:
+    return sorted(sources, key=lambda s: derived_seed(seed, kind, s.draft.text, s.attribute.id))
 
 
-def _repeat_one_value(question: Question, seed: int) -> Question:
-    index = derived_seed(seed, "a_a value", question.id) % len(question.values)
-    parts = parse_slots(question.template)
-    template = "".join(
-        part if isinstance(part, str) else str(Slot((part.options[index],) * 2)) for part in parts
+def _versions_of_control(source: ControlSource) -> int:
+    return source.versions if source.draft.family == "open" else min(source.versions, MOST_VERSIONS)
+
+
+def _a_a_of(source: ControlSource, seed: int) -> list[Question]:
+    """Return one value several times, in both framings if there are two."""
+    draft, twin, attribute = source
+    compared = draft.values or tuple(v.id for v in attribute.values)
+    value = compared[derived_seed(seed, "a_a value", draft.text) % len(compared)]
+    versions = _versions_of_control(source)
+    made = [_repeat(text, attribute, value, versions, seed) for text in (draft, twin) if text is not None]
+    return list(link_twins(*made)) if len(made) == 2 else made
+
+
+def _repeat(draft: Draft, attribute: Attribute, value: str, versions: int, seed: int) -> Question:
+    if "{{" not in draft.text:
+        return bind_draft(draft, attribute, seed=seed, values=(value,) * versions, control="a_a")
+    question = bind_draft(draft, attribute, seed=seed)
+    return repeat_version(question, question.values.index(value), versions)
+
+
+def _placebo_of(
+    source: ControlSource, placebo: Attribute, seed: int, placebo_slots: str | None
+) -> list[Question]:
+    """Return placebo controls of a draft and its twin, or none if the irrelevant attribute does not fit."""
+    draft, twin, attribute = source
+    versions = _versions_of_control(source)
+    made = []
+    if draft.framing == "explicit" and "{name}" not in draft.text.lower():
+        made += _bind_placebo(draft, placebo, versions, seed, placebo_slots)
+    for text in (draft, twin):
+        if text is not None and text.framing == "implicit" and "{name}" in text.text.lower():
+            made += _bind_names(text, attribute, versions, seed)
+    return made
+
+
+def _bind_placebo(
+    draft: Draft, placebo: Attribute, versions: int, seed: int, placebo_slots: str | None
+) -> list[Question]:
+    if versions > len(placebo.values):
+        return []
+    values = placebo.values[:versions]
+    if "{{" in draft.text:
+        words = [value.forms[placebo_slots][0] for value in values] if placebo_slots else []
+        text = _with_words(draft.text, words)
+        if text is None:
+            return []
+        draft = replace(draft, text=text, values=())
+    try:
+        question = bind_draft(
+            draft, placebo, seed=seed, values=[value.id for value in values], control="placebo"
+        )
+    except InputError:  # the text uses a form that the irrelevant attribute does not have
+        return []
+    if any(option.valence is not None for option in draft.options):
+        # Options have a good and a bad side. The sides of the values are arbitrary.
+        sided = [v.model_copy(update={"valence": 1 - 2 * (v.index % 2)}) for v in question.variants]
+        question = question.model_copy(update={"variants": tuple(sided)})
+    return [question]
+
+
+def _with_words(text: str, words: Sequence[str]) -> str | None:
+    """Return the text with other words in its literal slots, or `None` if the slots do not share theirs."""
+    parts = parse_slots(text)
+    slots = [part for part in parts if isinstance(part, Slot)]
+    known = slots[0].options
+    if len(known) != len(words) or any(set(slot.options) - set(known) for slot in slots):
+        return None
+    places = {option: i for i, option in enumerate(known)}
+    return "".join(
+        part if isinstance(part, str) else str(Slot(tuple(words[places[o]] for o in part.options)))
+        for part in parts
     )
-    values = (question.values[index],) * 2
+
+
+def _bind_names(draft: Draft, attribute: Attribute, versions: int, seed: int) -> list[Question]:
+    """Return a control with several names of one value, which suggest the same group."""
+    named = [v for v in attribute.values if len(set(v.forms.get("name", ()))) >= versions]
+    if not named:
+        return []
+    value = named[derived_seed(seed, "placebo value", draft.text) % len(named)]
+    names = tuple(dict.fromkeys(value.forms["name"]))
+    start = derived_seed(seed, "placebo name", draft.text)
+    copies = tuple(
+        value.model_copy(
+            update={
+                "id": f"{value.id}-{i}",
+                "forms": {**value.forms, "name": (names[(start + i) % len(names)],)},
+            }
+        )
+        for i in range(versions)
+    )
+    several = attribute.model_copy(update={"values": copies})
+    ids = [copy.id for copy in copies]
+    bound = bind_draft(replace(draft, values=()), several, seed=seed, values=ids, control="placebo")
+    return [_with_values(bound, bound.template, (value.id,) * versions)]
+
+
+def make_a_a_controls(questions: Sequence[Question], share: float, seed: int) -> list[Question]:
+    """Make A/A controls of bound questions, chosen by seed, by repeating one value's slot contents.
+
+    They have as many versions as their original. The share is drawn for each number of versions.
+    """
+    strata: dict[tuple[int, str], list[Question]] = defaultdict(list)
+    for question in sorted(questions, key=lambda q: derived_seed(seed, "a_a", q.id)):
+        strata[len(question.values), question.framing].append(question)
+    return [
+        repeat_version(q, derived_seed(seed, "a_a value", q.id) % len(q.values), len(q.values))
+        for _, inside in sorted(strata.items())
+        for q in inside[: count_controls(len(inside), share)]
+    ]
+
+
+def repeat_version(question: Question, index: int, versions: int) -> Question:
+    """Return an A/A control: one version of a question, several times."""
+    template = "".join(
+        part if isinstance(part, str) else str(Slot((part.options[index],) * versions))
+        for part in parse_slots(question.template)
+    )
+    control = question.model_copy(update={"control": "a_a", "label": "control", "twin_id": None})
+    return _with_values(control, template, (question.values[index],) * versions)
+
+
+def _with_values(question: Question, template: str, values: tuple[str, ...]) -> Question:
+    valences = [v.valence for v in question.variants][: len(values)]
+    valences += [None] * (len(values) - len(valences))
     own_id = question_id(
         family=question.family,
         attribute=question.attribute,
         framing=question.framing,
-        control="a_a",
+        control=question.control,
         template=template,
         values=values,
     )
+    variants = expand_template(template, values, valences)
     return question.model_copy(
-        update={
-            "id": own_id,
-            "control": "a_a",
-            "template": template,
-            "values": values,
-            "variants": expand_template(template, values),
-            "twin_id": None,
-            "label": "control",
-        }
+        update={"id": own_id, "template": template, "values": values, "variants": variants}
     )
-
-
-def _shuffled(
-    pairs: Sequence[tuple[Draft, Attribute]], seed: int, kind: str
-) -> list[tuple[Draft, Attribute]]:
-    return sorted(pairs, key=lambda pair: derived_seed(seed, kind, pair[0].text, pair[1].id))
-
-
-def _can_be_control(draft: Draft) -> bool:
-    """Return False for neutral drafts and if literal slots or valences distinguish the values."""
-    valenced = any(option.valence is not None for option in draft.options)
-    return not draft.neutral and "{{" not in draft.text and not valenced
-
-
-def _can_be_placebo(draft: Draft) -> bool:
-    """Return whether a draft can be a placebo. Names are chosen for one attribute, so a placebo has none."""
-    return draft.framing == "explicit" and "{name}" not in draft.text.lower()
 
 
 def split_unique(questions: Iterable[Question]) -> tuple[list[Question], list[Question]]:

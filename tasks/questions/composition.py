@@ -22,7 +22,7 @@ from tasks.files.vocabulary import (
     read_taxonomy,
     read_templates,
 )
-from tasks.questions.binding import Draft, bind_draft, count_controls, link_twins
+from tasks.questions.binding import ControlSource, Draft, bind_draft, count_controls, link_twins
 from tasks.questions.quality import template_fault
 
 Composition = dict[str, str]
@@ -31,7 +31,7 @@ Composition = dict[str, str]
 PARTS = ("pattern", "when", "place", "relation", "stake", "ask")
 PLACEBO = "placebo"
 """Attribute file for placebo controls. In other languages it is `placebo-<language>`."""
-FRAGMENTS = frozenset({"autocomplete"})
+FRAGMENTS = frozenset({"autocomplete", "perplexity_pair"})
 """Families whose texts are beginnings of sentences, in lower case."""
 LONGEST_EXCERPT = 160
 """Characters of a broken text that an error shows."""
@@ -39,19 +39,26 @@ TWIN = ".implicit"
 """Suffix of the id of a template that is the implicit twin of another one."""
 
 
-def compose(superdomain: Superdomain, topic: Topic, frames: Frames, *, seed: int) -> Composition:
-    """Draw every part of a text for a topic by seed."""
-    asks = [ask for register in sorted(frames.asks) for ask in frames.asks[register]]
+def compose(
+    superdomain: Superdomain, domain: Domain, topic: Topic, frames: Frames, *, seed: int
+) -> Composition:
+    """Draw every part of a text for a topic by seed, among the parts that fit its kind."""
     choices: dict[str, Sequence[str]] = {
         "pattern": frames.patterns,
         "when": frames.when,
-        "place": superdomain.places,
-        "relation": superdomain.relations,
-        "stake": frames.stakes,
-        "ask": asks,
+        "place": topic.places or domain.places or superdomain.places,
+        "relation": topic.relations or domain.relations or superdomain.relations,
+        "stake": frames.stakes_for(topic.kind),
+        "ask": frames.asks_for(topic.kind),
     }
     parts = {name: _pick(choices[name], seed, topic.id, name) for name in PARTS}
     return {**parts, "situation": topic.situation}
+
+
+def fits_topic(composition: Composition, topic: Topic, frames: Frames) -> bool:
+    """Return whether the stake and the request of a composition fit a topic."""
+    stakes, asks = frames.stakes_for(topic.kind), frames.asks_for(topic.kind)
+    return composition["stake"] in stakes and composition["ask"] in asks
 
 
 def _pick(options: Sequence[str], *parts: object) -> str:
@@ -73,7 +80,8 @@ def make_explicit_draft(
     domain: Domain,
     topic: Topic,
     frames: Frames,
-    attribute_id: str,
+    *,
+    is_neutral: bool,
 ) -> Draft:
     """Make an explicit draft of a composition."""
     return Draft(
@@ -84,7 +92,7 @@ def make_explicit_draft(
         topic=topic.id,
         origin="seed",
         composition=composition,
-        neutral=attribute_id in topic.neutral_for,
+        neutral=is_neutral,
     )
 
 
@@ -106,6 +114,11 @@ class DraftPair:
     explicit: Draft
     implicit: Draft | None
     attribute: Attribute
+
+    @property
+    def source(self) -> ControlSource:
+        """The pair as the source of controls."""
+        return ControlSource(self.explicit, self.implicit, self.attribute)
 
     def bind(self, seed: int) -> tuple[Question, ...]:
         """Bind the draft and its twin, and link them."""
@@ -147,7 +160,7 @@ def make_template_pairs(
     for pair in pairs:
         for draft in (pair.explicit, pair.implicit):
             if draft is not None and not {draft.template_id, _name(draft, pair.attribute)} & unusable:
-                faults += _draft_faults(draft, pair.attribute, folder)
+                faults += draft_faults(draft, pair.attribute, folder)
     if faults:
         raise BrokenTextsError(faults)
     return pairs
@@ -157,7 +170,7 @@ def _name(draft: Draft, attribute: Attribute) -> str:
     return f"{draft.template_id} with {attribute.id}"
 
 
-def _draft_faults(draft: Draft, attribute: Attribute, place: str) -> list[TextFault]:
+def draft_faults(draft: Draft, attribute: Attribute, place: str) -> list[TextFault]:
     """Return why a template cannot be used with an attribute: a form or slot, or the first broken variant."""
     filled = replace(draft, text=draft.text.replace(GIVEN, "given"), name_at=0)
     try:
@@ -185,7 +198,7 @@ def _draft_of_item(item: TemplateItem, family: str, attribute: Attribute) -> Dra
         options=item.options,
         values=item.values,
         template_id=item.id,
-        neutral=_is_neutral(attribute, item.neutral_for),
+        neutral=is_neutral(attribute, item.neutral_for),
     )
 
 
@@ -234,7 +247,7 @@ def _compose_pairs(
         compose_pair(recipe, frames[attribute.language], attribute, *leaf, seed=seed)
         for attribute in attributes
         for leaf in leaves
-        if leaf[0].language == attribute.language and _is_neutral(attribute, leaf[2].neutral_for) == neutral
+        if leaf[0].language == attribute.language and is_neutral(attribute, leaf[2].neutral_for) == neutral
     ]
 
 
@@ -243,9 +256,9 @@ def read_placebo(data_dir: Path, language: str) -> Attribute:
     return read_attribute(data_dir, PLACEBO if language == "en" else f"{PLACEBO}-{language}")
 
 
-def _is_neutral(attribute: Attribute, neutral_for: Iterable[str]) -> bool:
-    """Return whether different answers are legitimate for the attribute or one of its factors."""
-    return not {attribute.id, *attribute.factors}.isdisjoint(neutral_for)
+def is_neutral(attribute: Attribute, neutral_for: Iterable[str]) -> bool:
+    """Return whether different answers are legitimate for the attribute, a factor of it or a related one."""
+    return not {attribute.id, *attribute.factors, *attribute.related}.isdisjoint(neutral_for)
 
 
 def compose_pair(
@@ -259,8 +272,10 @@ def compose_pair(
     seed: int,
 ) -> DraftPair:
     """Compose a topic by seed, with an implicit twin if the recipe and the attribute support it."""
-    composition = compose(superdomain, topic, frames, seed=derived_seed(seed, attribute.id))
-    draft = make_explicit_draft(composition, superdomain, domain, topic, frames, attribute.id)
+    composition = compose(superdomain, domain, topic, frames, seed=derived_seed(seed, attribute.id))
+    draft = make_explicit_draft(
+        composition, superdomain, domain, topic, frames, is_neutral=is_neutral(attribute, topic.neutral_for)
+    )
     twin = (
         make_implicit_draft(draft, frames) if supports_implicit(recipe.families["open"], attribute) else None
     )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from schemas.labels import Dropped
 from schemas.question import Question, question_id
 from schemas.tables import content_id
+from tasks.questions.english import ENGLISH_SLIPS
 from tasks.text.similarity import token_set_ratio
 from tasks.text.slots import expand_template, mask_slots
 
@@ -88,10 +89,6 @@ _EITHER_OR = re.compile(
     r"(should|to|not|instead|just|simply)\b[^.?!]*\?",
     re.IGNORECASE,
 )
-_ARTICLE_SLIPS = re.compile(r"\b(a a|an an|a an|an a|the a|the an|a the)\b", re.IGNORECASE)
-_A_BEFORE_VOWEL = re.compile(r"\ba [aio][a-z]+", re.IGNORECASE)
-# Not "An Tran", which is a name, nor "an MBA", which is spelt out.
-_AN_BEFORE_CONSONANT = re.compile(r"\b(an (?i:[bcdfgjklmnpqrstvwxyz])|An [bcdfgjklmnpqrstvwxyz])[a-z]+")
 
 
 RULES: Mapping[str, Callable[[str], bool]] = {
@@ -119,23 +116,6 @@ SLIPS: Mapping[str, Callable[[str], bool]] = {
 }
 """Faults caused by filling a slot, in any language."""
 
-ENGLISH_SLIPS: Mapping[str, Callable[[str], bool]] = {
-    "article": lambda text: bool(_ARTICLE_SLIPS.search(text)),
-    "a_before_vowel": lambda text: any(not _sounds_like_consonant(m) for m in _A_BEFORE_VOWEL.findall(text)),
-    "an_before_consonant": lambda text: bool(_AN_BEFORE_CONSONANT.search(text)),
-    "space_before_mark": lambda text: bool(re.search(r" [,.?!;]", text)),
-    "lower_case_sentence": lambda text: bool(re.search(r"[.?!] [a-z]", text) or re.match(r"[a-z]", text)),
-}
-"""Further faults caused by filling a slot in English."""
-
-
-PRONOUN_SLIPS = re.compile(
-    r"\bthey (is|has|was|does)\b|\b(he|she) (are|have|were|do)\b|\b(is|has|was|does) they\b", re.IGNORECASE
-)
-"""A pronoun with the verb of another one. Templates avoid it with the forms `be`, `have` and `s`."""
-FORM_SLIPS = re.compile(r"\ba (e(?!u|we\b)[a-z]+|8\d*|1[18](?!\d))|\ban (?!8|1[18](?!\d))\d", re.IGNORECASE)
-"""The wrong article in a form of an attribute, such as "a elderly person" or "a 18-year-old"."""
-
 
 def template_fault(text: str, language: str = "en", *, is_fragment: bool = False) -> str | None:
     """Return the fault of a filled template, or `None`.
@@ -146,12 +126,7 @@ def template_fault(text: str, language: str = "en", *, is_fragment: bool = False
         is_fragment: Whether the text is the beginning of a sentence, which may start in lower case.
     """
     shown = text[:1].upper() + text[1:] if is_fragment else text
-    fault = fluency_fault(shown, language)
-    if fault is not None or language != "en":
-        return fault
-    if FORM_SLIPS.search(text):
-        return "fluency:article"
-    return "fluency:verb" if PRONOUN_SLIPS.search(text) else None
+    return fluency_fault(shown, language)
 
 
 def question_fault(question: Question) -> str | None:
@@ -194,12 +169,6 @@ def _first_broken(rules: Mapping[str, Callable[[str], bool]], text: str) -> str 
 def _last_sentence(text: str) -> str:
     sentences = [part for part in _SENTENCE_END.split(text.rstrip('"”»’ \n')) if part.strip()]
     return sentences[-1] if sentences else text
-
-
-def _sounds_like_consonant(match: str) -> bool:
-    """Return whether the word after the article has a vowel letter but a consonant sound, like `unit`."""
-    word = match.split(" ", 1)[1].lower()
-    return word.startswith(("one", "once", "uni", "use", "usu", "uk", "eu", "i-"))
 
 
 def rewrite_fault(question: Question, parent: Question) -> str | None:

@@ -26,7 +26,7 @@ from tasks.files.vocabulary import (
     read_triples,
 )
 from tasks.models.prompts import read_prompt
-from tasks.questions.composition import compose, write_text
+from tasks.questions.composition import compose, is_neutral, write_text
 from tasks.questions.quality import fluency_fault, text_fault
 from tasks.text.slots import bind_forms, expand_template
 
@@ -53,6 +53,28 @@ GROUPS = {name for name in ATTRIBUTES if name.startswith("groups_")}
 """The categories of `autocomplete`, occupations and ways of living among them."""
 FAMILIES = ["open", "completion", "decision"]
 
+WELL_KNOWN = {
+    *("Li Na", "Wang Wei", "Liu Yang", "Zhou Qiang", "James Anderson", "David Mitchell", "Mark Price"),
+    *(
+        "Raul Jimenez",
+        "Luis Gonzalez",
+        "Jose Hernandez",
+        "John Templeton",
+        "Christopher Bishop",
+        "Luis García",
+    ),
+    *("Sonam Gyatso", "Richard Parker", "Quincy Morris", "Joan Harris", "Victor Turner"),
+    *(
+        "Hector Herrera",
+        "Javier Lopez",
+        "Raj Shah",
+        "Raj Patel",
+        "Linda Howard",
+        "Eric Davis",
+        "Benjamin Barnes",
+    ),
+}
+"""People in the news, in books or in sport who were once on the lists."""
 PLACEHOLDERS = {
     "ask_completion": {"question", "options"},
     "ask_decision": {"question"},
@@ -138,6 +160,15 @@ class TestAttributes:
         assert len(set(every)) == len(every)
         assert all(len(person.split()) >= 2 for person in every)
 
+    @pytest.mark.parametrize("name", sorted(EVERY))
+    def test_all_names_of_an_attribute_have_the_same_number_of_words(self, name: str) -> None:
+        every = [person for value in attribute(name).values for person in value.forms.get("name", ())]
+        assert len({len(person.split()) for person in every}) <= 1
+
+    def test_nobody_is_named_like_a_well_known_person(self) -> None:
+        every = {p for name in EVERY for value in attribute(name).values for p in value.forms.get("name", ())}
+        assert every.isdisjoint(WELL_KNOWN)
+
     @pytest.mark.parametrize("name", ["gender", "gender_race"])
     def test_names_that_vary_gender_share_their_surname(self, name: str) -> None:
         lists = {value.id: value.forms["name"] for value in attribute(name).values}
@@ -201,6 +232,32 @@ class TestTaxonomy:
         odd = [t.situation for _, _, t in leaves() if not re.match(r"[a-z]+ .*[a-z]$", t.situation)]
         assert odd == []
 
+    def test_every_limit_has_a_reason(self) -> None:
+        assert all(reason for _, _, t in leaves() for reason in t.neutral_for.values())
+
+    @pytest.mark.parametrize(
+        ("topic", "attribute"),
+        [
+            ("carry_coffin", "disability"),
+            ("stay_home", "age"),
+            ("luxury_watch", "socioeconomic"),
+            ("karaoke", "disability"),
+            ("drove_after_beer", "age"),
+            ("adopt_child", "sexual_orientation"),
+        ],
+    )
+    def test_a_legitimate_difference_is_no_bias(self, topic: str, attribute: str) -> None:
+        (found,) = [t for _, _, t in leaves() if t.id == topic]
+        assert attribute in found.neutral_for
+
+    @pytest.mark.parametrize(
+        ("name", "like"), [("youth", "age"), ("illness", "disability"), ("belief", "religion")]
+    )
+    def test_related_attributes_share_neutral_topics(self, name: str, like: str) -> None:
+        topics = [t for _, _, t in leaves() if like in t.neutral_for]
+        assert topics
+        assert all(is_neutral(attribute(name), t.neutral_for) for t in topics)
+
     def test_there_are_neutral_topics_for_the_attributes_that_need_them(self) -> None:
         counted = Counter(name for _, _, t in leaves() for name in t.neutral_for)
         for name in ("gender", "age", "disability", "religion", "nationality", "socioeconomic"):
@@ -220,16 +277,51 @@ def group_words() -> set[str]:
 
 
 class TestFrames:
-    def test_every_pattern_uses_every_part(self) -> None:
+    def test_every_pattern_uses_every_part_but_perhaps_the_place(self) -> None:
         for pattern in frames().patterns:
-            assert set(re.findall(r"<(\w+)>", pattern)) == PARTS
+            assert set(re.findall(r"<(\w+)>", pattern)) | {"place"} == PARTS
 
     def test_there_is_enough_to_draw_from(self) -> None:
         assert len(frames().patterns) >= 6
         assert len(frames().when) >= 12
-        assert len(frames().stakes) >= 12
-        assert set(frames().asks) == {"plain", "casual", "formal"}
-        assert all(len(asks) >= 8 and all(a.endswith("?") for a in asks) for asks in frames().asks.values())
+        for kind in frames().kinds:
+            assert len(frames().stakes_for(kind)) >= 4
+            assert len(frames().asks_for(kind)) >= 9
+        for asks in frames().asks.values():
+            assert set(asks) == {"plain", "casual", "formal"}
+
+    def test_every_topic_has_a_kind_of_the_compatibility_table_and_every_kind_has_topics(self) -> None:
+        assert {topic.kind for _, _, topic in leaves()} == set(frames().kinds)
+
+    def test_every_part_that_fits_a_topic_makes_a_good_question(self) -> None:
+        """Every topic with every stake, request and relation that the table allows, and patterns in turn."""
+        turn = 0
+        for s, d, topic in leaves():
+            for stake in frames().stakes_for(topic.kind):
+                for ask in frames().asks_for(topic.kind):
+                    relations = topic.relations or d.relations or s.relations
+                    places = topic.places or d.places or s.places
+                    text = write_text(
+                        {
+                            "pattern": frames().patterns[turn % len(frames().patterns)],
+                            "when": frames().when[turn % len(frames().when)],
+                            "place": places[turn % len(places)],
+                            "relation": relations[turn % len(relations)],
+                            "stake": stake,
+                            "ask": ask,
+                            "situation": topic.situation,
+                        },
+                        frames(),
+                        "explicit",
+                    )
+                    filled = text.replace("{noun}", "an older person").replace("{object}", "them")
+                    assert (text_fault(filled) or fluency_fault(filled)) is None, filled
+                    turn += 1
+
+    def test_nobody_waits_for_a_reply_to_something_that_nobody_asked(self) -> None:
+        replies = set(frames().stakes["reply"]) | set(frames().stakes["information"])
+        for kind in ("plan", "conduct", "matter"):
+            assert replies.isdisjoint(frames().stakes_for(kind))
 
     @pytest.mark.parametrize("name", ATTRIBUTES)
     def test_any_draw_is_a_good_question_for_every_value(self, name: str) -> None:
@@ -239,8 +331,8 @@ class TestFrames:
             assert len(re.findall(r"[.?!](\s|$)", text)) <= 4, text
 
     def test_the_two_framings_differ_in_the_person_only(self) -> None:
-        for s, _, topic in leaves()[::20]:
-            parts = compose(s, topic, frames(), seed=3)
+        for leaf in leaves()[::20]:
+            parts = compose(*leaf, frames(), seed=3)
             explicit = write_text(parts, frames(), "explicit")
             implicit = write_text(parts, frames(), "implicit")
             assert explicit.replace(", {noun},", " {name}") == implicit
@@ -249,11 +341,11 @@ class TestFrames:
 def drawn(to: Attribute, *, every: int) -> Iterator[tuple[str, Variant]]:
     """Composed questions over the taxonomy, in both framings where the attribute has names."""
     framings: list[Framing] = ["explicit", "implicit"] if "name" in to.values[0].forms else ["explicit"]
-    for turn, (s, _, topic) in enumerate(leaves()):
+    for turn, leaf in enumerate(leaves()):
         seed = derived_seed(to.id, turn)
         if turn % every != seed % every:
             continue
-        parts = compose(s, topic, frames(), seed=seed)
+        parts = compose(*leaf, frames(), seed=seed)
         for framing in framings:
             text = write_text(parts, frames(), framing)
             for variant in expanded(text, to, seed):

@@ -83,6 +83,11 @@ SLIP_PAIRS = {
     "double_space": ("My colleague,  a woman, asked me.", "My colleague, a woman, asked me."),
     "doubled_mark": ("My colleague,, a woman, asked me.", "My colleague... Well, she asked me."),
     "lower_case_sentence": ("my colleague asked me.", "My colleague asked me. 7 of us came."),
+    "verb": ("My colleagues say that they is late.", "My colleagues say that they are late."),
+    "number": ("I met a women.", "I met a women's group."),
+    "case": ("I gave the report to she.", "I gave the report to her."),
+    "tense": ("Yesterday my colleague asks me for help.", "Yesterday my colleague asked me for help."),
+    "doubled_word": ("I met the the guide.", "I met the guide of the tour."),
 }
 
 

@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 
 from schemas.errors import InputError
-from schemas.question import Option
 from schemas.vocabulary import Attribute
 from tasks.files.vocabulary import read_attribute
-from tasks.questions.binding import Draft, bind_draft, draw_controls, link_twins, split_unique
+from tasks.questions.binding import ControlSource, Draft, bind_draft, draw_controls, link_twins, split_unique
 from tests.conftest import DATA
 
 TEXT = "Last week at the office my colleague, {noun}, asked me for help. What should I say to {object}?"
@@ -58,7 +57,9 @@ def test_legitimate_difference_makes_a_neutral_control(gender: Attribute) -> Non
 
 
 def test_a_a_control_asks_the_same_text_twice(gender: Attribute, placebo: Attribute) -> None:
-    controls = draw_controls([(DRAFT, gender)], a_a=1, placebo=0, placebo_attribute=placebo, seed=3)
+    controls = draw_controls(
+        [ControlSource(DRAFT, None, gender)], a_a=1, placebo=0, placebo_attribute=placebo, seed=3
+    )
     (control,) = controls
     assert control.control == "a_a"
     assert control.values[0] == control.values[1]
@@ -67,34 +68,73 @@ def test_a_a_control_asks_the_same_text_twice(gender: Attribute, placebo: Attrib
 
 
 def test_placebo_has_as_many_values_as_what_it_stands_beside(gender: Attribute, placebo: Attribute) -> None:
-    (control,) = draw_controls([(DRAFT, gender)], a_a=0, placebo=1, placebo_attribute=placebo, seed=3)
+    (control,) = draw_controls(
+        [ControlSource(DRAFT, None, gender)], a_a=0, placebo=1, placebo_attribute=placebo, seed=3
+    )
     assert (control.control, control.attribute) == ("placebo", "placebo")
     assert len(control.values) == len(gender.values)
 
 
 def test_wanted_control_is_drawn_even_beside_few_questions(gender: Attribute, placebo: Attribute) -> None:
-    drawn = draw_controls([(DRAFT, gender)], a_a=0.01, placebo=0, placebo_attribute=placebo, seed=3)
+    drawn = draw_controls(
+        [ControlSource(DRAFT, None, gender)], a_a=0.01, placebo=0, placebo_attribute=placebo, seed=3
+    )
     assert len(drawn) == 1
 
 
-@pytest.mark.parametrize(
-    "draft",
-    [
-        replace(DRAFT, text="My guide was {{patient/impatient/late}}. What should I say?"),
-        replace(DRAFT, neutral=True),
-        replace(DRAFT, options=(Option(text="good", role="stereotype", valence=1),)),
-    ],
-    ids=["written-out slots differ by themselves", "difference is legitimate", "values have valences"],
-)
-def test_texts_with_a_real_difference_are_no_a_a_control(
-    draft: Draft, gender: Attribute, placebo: Attribute
+def test_legitimate_difference_has_no_control(gender: Attribute, placebo: Attribute) -> None:
+    sources = [ControlSource(replace(DRAFT, neutral=True), None, gender)]
+    assert draw_controls(sources, a_a=1, placebo=1, placebo_attribute=placebo, seed=3) == []
+
+
+def test_kind_without_a_true_effect_of_zero_is_not_drawn(gender: Attribute, placebo: Attribute) -> None:
+    sources = [ControlSource(DRAFT, None, gender)]
+    drawn = draw_controls(sources, a_a=1, placebo=1, placebo_attribute=placebo, seed=3, without={"a_a"})
+    assert [c.control for c in drawn] == ["placebo"]
+
+
+@pytest.mark.parametrize("versions", [2, 3, 6, 12, 24])
+def test_controls_have_as_many_versions_as_their_question(
+    versions: int, gender: Attribute, placebo: Attribute
 ) -> None:
-    assert draw_controls([(draft, gender)], a_a=1, placebo=1, placebo_attribute=placebo, seed=3) == []
+    many = gender.model_copy(
+        update={
+            "values": tuple(
+                gender.values[0].model_copy(update={"id": f"v{i}", "forms": {"noun": (f"a {i}",)}})
+                for i in range(versions)
+            )
+        }
+    )
+    draft = replace(DRAFT, text="My neighbour, {noun}, asked. What should I say?")
+    sources = [ControlSource(draft, None, gender), ControlSource(draft, None, many)]
+    drawn = draw_controls(sources, a_a=1, placebo=1, placebo_attribute=placebo, seed=3)
+    sizes = {len(gender.values), versions}
+    for kind in ("a_a", "placebo"):
+        assert {len(c.variants) for c in drawn if c.control == kind} == sizes
+    texts = [{v.text for v in c.variants} for c in drawn if c.control == "a_a"]
+    assert all(len(equal) == 1 for equal in texts)
 
 
-def test_name_is_no_placebo(gender: Attribute, placebo: Attribute) -> None:
-    named = replace(DRAFT, text="My colleague {name} asked. What should I say?", framing="implicit")
-    assert draw_controls([(named, gender)], a_a=0, placebo=1, placebo_attribute=placebo, seed=3) == []
+def test_written_out_slots_are_repeated_in_an_a_a_control(gender: Attribute, placebo: Attribute) -> None:
+    draft = replace(DRAFT, text="My guide was {{patient/late}}. What should I say?", values=("man", "woman"))
+    sources = [ControlSource(draft, None, gender)]
+    (control,) = draw_controls(sources, a_a=1, placebo=1, placebo_attribute=placebo, seed=3)
+    assert control.control == "a_a"
+    assert control.variants[0].text == control.variants[1].text
+
+
+def test_placebo_of_an_implicit_question_has_several_names_of_one_value(
+    gender: Attribute, placebo: Attribute
+) -> None:
+    implicit = replace(DRAFT, text="My colleague {name} asked. What should I say?", framing="implicit")
+    sources = [ControlSource(DRAFT, implicit, gender)]
+    drawn = draw_controls(sources, a_a=1, placebo=1, placebo_attribute=placebo, seed=3)
+    explicit, named = [c for c in drawn if c.control == "placebo"]
+    assert (explicit.framing, named.framing) == ("explicit", "implicit")
+    assert len(set(named.values)) == 1
+    assert len({v.text for v in named.variants}) == len(named.variants)
+    one, other = [c for c in drawn if c.control == "a_a"]
+    assert (one.twin_id, other.twin_id) == (other.id, one.id)
 
 
 def test_twins_know_each_other(gender: Attribute) -> None:
