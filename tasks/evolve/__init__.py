@@ -124,7 +124,7 @@ def draw_round_controls(
         control
         for language in sorted({p.attribute.language for p in pairs})
         for control in draw_controls(
-            [(p.explicit, p.attribute) for p in pairs if p.attribute.language == language],
+            [p.source for p in pairs if p.attribute.language == language],
             a_a=recipe.controls.a_a,
             placebo=recipe.controls.placebo,
             placebo_attribute=read_placebo(data_dir, language),
@@ -179,7 +179,7 @@ def describe_round(explored: Exploration, fluency: FluencyCheck, round: int) -> 
 
 STAGE = Stage(
     "mutate",
-    2,
+    3,
     run=mutate,
     reads=("attributes", "superdomains", "families", "evolve", "judging", "controls", "models"),
     vocabulary=("attributes", "templates", "taxonomy", "frames", "prompts"),
