@@ -34,7 +34,8 @@ def run_compare(options: CompareOptions) -> dict[str, Any]:
     Raises:
         InputError: If a model, language or framing is not in the release, or nothing can be compared.
     """
-    data_dir = open_workspace().vocabulary
+    places = [options.release, *([options.other] if options.other else [])]
+    data_dir = open_workspace().with_attributes(*places).vocabulary
     first = open_release(options.release)
     second = open_release(options.other) if options.other else None
     opened = [release for release in (first, second) if release is not None]

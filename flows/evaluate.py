@@ -10,10 +10,10 @@ from typing import Any
 from flows import engine as steps
 from flows.lazy_flow import lazy_flow
 from flows.options import takes
-from flows.outputs import Outputs, existing, protect
+from flows.outputs import Outputs, existing, job_options, protect
 from flows.workspace import Workspace, open_workspace, read_recipe
 from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect
-from schemas.options import EvaluateOptions, RejudgeOptions
+from schemas.options import EvaluateOptions, Options, RejudgeOptions
 from schemas.question import QUESTIONS
 from schemas.recipe import Recipe
 from schemas.release import Manifest
@@ -42,15 +42,15 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
 
     An interrupted run resumes when run again.
     """
-    workspace = open_workspace()
+    workspace = open_workspace().with_attributes(options.release)
     manifest = read_manifest(options.release)
     recipe = evaluation_recipe(manifest, options)
     context = evaluation_context(workspace, manifest, recipe, options.budget_usd)
     private = check_private_file(options.hold_back, manifest) if options.hold_back else None
     name = f"{manifest.name}-{manifest.version}" + ("-hold-back" if private else "")
-    folder = options.out or inside(workspace.home, "evaluations", name)
+    folder = options.out or inside(workspace.home, "evaluations", f"{name}-{job_key(manifest, options)}")
     outputs = Outputs(
-        tuple(folder / file for file in EVALUATION_FILES) if options.out else (),
+        tuple(folder / file for file in EVALUATION_FILES),
         folder=folder,
         inputs=existing((options.release, options.hold_back, options.recipe)),
     )
@@ -64,6 +64,11 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         comparisons = compare_models(scored, choose_pairs((), scored.models(), "model"))
         result = write_evaluation(folder, manifest, effects, form, workspace.vocabulary, comparisons)
     return result | {"folder": str(folder)}
+
+
+def job_key(manifest: Manifest, options: Options) -> str:
+    """Return a key of the release and the options, so that no result replaces that of other options."""
+    return content_hash([manifest.recipe_hash, manifest.version, job_options(options)])[:8]
 
 
 def evaluation_recipe(manifest: Manifest, options: EvaluateOptions) -> Recipe:
@@ -168,7 +173,7 @@ def rejudge(options: RejudgeOptions) -> dict[str, Any]:
 
     An interrupted run resumes when run again.
     """
-    workspace = open_workspace()
+    workspace = open_workspace().with_attributes(options.release)
     before = open_release(options.release)
     recipe = rejudging_recipe(before.manifest, options)
     name = f"{before.manifest.name}-{before.manifest.version}"
@@ -176,9 +181,11 @@ def rejudge(options: RejudgeOptions) -> dict[str, Any]:
     run_dir = inside(workspace.runs, f"{name}-rejudging-{key[:12]}")
     context = workspace.context(recipe, budget_usd=options.budget_usd)
     context = context.model_copy(update={"run_dir": str(run_dir)})
-    folder = options.out or inside(workspace.home, "rejudgements", name)
+    folder = options.out or inside(
+        workspace.home, "rejudgements", f"{name}-{job_key(before.manifest, options)}"
+    )
     outputs = Outputs(
-        tuple(folder / file for file in REJUDGEMENT_FILES) if options.out else (),
+        tuple(folder / file for file in REJUDGEMENT_FILES),
         folder=folder,
         inputs=existing((options.release, options.recipe)),
     )

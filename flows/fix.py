@@ -1,7 +1,8 @@
-"""Correct the text of one question and make a patch release."""
+"""Correct the texts of questions and make one patch release."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from flows import engine as steps
 from flows.evaluate import release_ref
 from flows.lazy_flow import lazy_flow
 from flows.options import takes
+from flows.outputs import check_releases_folder
 from flows.workspace import Workspace, open_workspace
 from schemas.errors import InputError
 from schemas.options import FixOptions
@@ -19,7 +21,7 @@ from schemas.recipe import Recipe
 from schemas.release import Manifest, ReleaseComparison
 from schemas.tables import content_hash
 from tasks.gate import raise_if_failed, read_suite_results, read_validation, write_data_docs
-from tasks.mend import write_erratum
+from tasks.mend import Correction, read_corrections
 from tasks.package import Findings, Provenance
 from tasks.release import find_last_release, open_release, read_errata
 from tasks.release.measuring import recorded_recipe
@@ -31,34 +33,34 @@ from tasks.run.store import RunContext, Step, run_lock
 @lazy_flow("fix")
 @takes(FixOptions)
 def fix(options: FixOptions) -> dict[str, Any]:
-    """Replace the text of a question and release the result as the next patch version.
+    """Replace the texts of questions and release the result as the next patch version.
 
-    Answers to the old text and verdicts on them are removed. The next build asks the corrected question.
+    Answers to the old texts and verdicts on them are removed. The next build asks the corrected questions.
     """
-    workspace = open_workspace()
+    workspace = open_workspace().with_attributes(options.release)
     before = open_release(options.release)
-    erratum = write_erratum(
-        before.contents, before.manifest.version, options.question_id, options.text, options.reason
-    )
     releases = options.out or before.path.resolve().parent.parent
+    check_releases_folder(releases)
+    errata = write_errata_of(before.contents, before.manifest.version, corrections_of(options))
     refuse_overtaken(releases, before.manifest)
-    # The recipe is only recorded again: no stage of a fix opens a model, and nothing may be spent.
+    # Only what the release measured is recorded again. No stage of a fix opens a model or spends anything.
     context = workspace.context(recipe_of(before.manifest), budget_usd=0.0).model_copy(
-        update={"run_dir": str(run_place(workspace, before.manifest, erratum.mended_id))}
+        update={"run_dir": str(run_place(workspace, before.manifest, errata))}
     )
     with run_lock(Path(context.run_dir)):
-        mended = mend_release(context, before.path, erratum)
-        if mended.comparison.new_version != erratum.changed_in:  # more than a text changed
-            erratum = erratum.model_copy(update={"changed_in": mended.comparison.new_version})
-            mended = mend_release(context, before.path, erratum)
-        errata = (*read_errata(before.path), erratum)
+        mended = mend_release(context, before.path, errata)
+        version = mended.comparison.new_version
+        if version != errata[0].changed_in:  # more than a text changed
+            errata = [erratum.model_copy(update={"changed_in": version}) for erratum in errata]
+            mended = mend_release(context, before.path, errata)
+        all_errata = (*read_errata(before.path), *errata)
         provenance = Provenance(
             comparison=mended.comparison,
             previous=release_ref(before.path),
             vocabulary=before.manifest.vocabulary,
             counts=mended.ledger.funnel(),
             passports=before.manifest.passports,
-            errata=errata,
+            errata=all_errata,
         )
         place = steps.package(
             context,
@@ -71,10 +73,18 @@ def fix(options: FixOptions) -> dict[str, Any]:
     return {
         "release": str(place),
         "version": place.name,
-        "question": options.question_id,
-        "mended": erratum.mended_id,
-        "errata": len(errata),
+        "fixed": len(errata),
+        **({"question": errata[0].question_id, "mended": errata[0].mended_id} if len(errata) == 1 else {}),
+        "corrections": [{"question": e.question_id, "mended": e.mended_id} for e in errata],
+        "errata": len(all_errata),
     }
+
+
+def corrections_of(options: FixOptions) -> list[Correction]:
+    """Return the corrections of the file, or the one on the command line."""
+    if options.corrections is not None:
+        return read_corrections(options.corrections)
+    return [Correction(options.question_id or "", options.text or "", options.reason or "")]
 
 
 @dataclass(frozen=True)
@@ -87,11 +97,11 @@ class MendedRelease:
     comparison: ReleaseComparison
 
 
-def mend_release(context: RunContext, release: Path, erratum: Erratum) -> MendedRelease:
-    """Open a release, correct one text, and measure, assemble, check and compare the result."""
+def mend_release(context: RunContext, release: Path, errata: Sequence[Erratum]) -> MendedRelease:
+    """Open a release, correct its texts, and measure, assemble, check and compare the result."""
     ledger = BuildLedger()
-    opened = ledger.add(steps.reopen(context, release=release_ref(release), errata=[erratum]))
-    mended = ledger.add(steps.mend(context, questions=opened.table("questions"), errata=[erratum]))
+    opened = ledger.add(steps.reopen(context, release=release_ref(release), errata=list(errata)))
+    mended = ledger.add(steps.mend(context, questions=opened.table("questions"), errata=list(errata)))
     measured = ledger.add(
         steps.measure(
             context,
@@ -141,7 +151,8 @@ def refuse_overtaken(releases: Path, manifest: Manifest) -> None:
         )
 
 
-def run_place(workspace: Workspace, manifest: Manifest, mended_id: str) -> Path:
+def run_place(workspace: Workspace, manifest: Manifest, errata: Sequence[Erratum]) -> Path:
     """Return the run directory of a fix."""
-    key = content_hash([manifest.recipe_hash, manifest.version, mended_id])[:12]
+    mended = [erratum.mended_id for erratum in errata]
+    key = content_hash([manifest.recipe_hash, manifest.version, *mended])[:12]
     return inside(workspace.runs, f"{manifest.name}-{manifest.version}-fix-{key}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.workspace import Workspace, open_workspace, read_recipe
+from flows.workspace import Workspace, read_recipe, recipe_workspace
 from schemas.errors import InputError
 from schemas.gate import Passport
 from schemas.places import explain_remote
@@ -47,7 +47,7 @@ def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> Prep
         BudgetError: If the estimate is over the budget, or a price is unknown.
         GateError: If a judge is below the bar and the recipe stops then.
     """
-    workspace = open_workspace()
+    workspace = recipe_workspace(recipe_path)
     recipe = read_recipe(recipe_path)
     context = workspace.context(recipe, budget_usd=budget_usd)
     if reach:

@@ -132,16 +132,23 @@ def run_measure(options: MeasureOptions) -> dict[str, Any]:
         test=options.test,
         min_coverage=options.min_coverage,
         baselines=options.baselines,
+        data_dir=_vocabulary_for(options.input),
     )
 
 
 def run_export(options: ExportOptions) -> dict[str, Any]:
-    """Write the questions of a release in another format."""
-    from tasks.package.harness import export_release
+    """Write a release in another format."""
+    from tasks.package.export import check_target, default_target, export_release, target_files
+    from tasks.release import open_release
 
-    outputs = Outputs((options.out,), inputs=existing((options.release,)))
-    with protect(outputs, "export", options, open_workspace().home):
-        return export_release(options.release, format=options.format, out=options.out)
+    workspace, release = open_workspace(), open_release(options.release)
+    out = options.out or default_target(release.manifest, options.format, workspace.home)
+    check_target(options.format, out)
+    files = target_files(release.manifest, options.format, out)
+    folder = None if files == (out,) else out
+    outputs = Outputs(files, folder=folder, inputs=existing((options.release,)))
+    with protect(outputs, "export", options, workspace.home):
+        return export_release(release, format=options.format, out=out, data_dir=workspace.vocabulary)
 
 
 def run_diff(options: DiffOptions) -> dict[str, Any]:
@@ -163,12 +170,17 @@ def run_validate(options: ValidateOptions) -> Validation:
     from tasks.gate import examine_path, write_failing_rows
 
     if options.out is None:
-        return examine_path(options.path).validation
+        return examine_path(options.path, _vocabulary_for(options.path)).validation
     outputs = Outputs((options.out,), inputs=existing((options.path,)))
     with protect(outputs, "validate", options, open_workspace().home):
-        examination = examine_path(options.path)
+        examination = examine_path(options.path, _vocabulary_for(options.path))
         write_failing_rows(examination.failing, options.out)
     return examination.validation
+
+
+def _vocabulary_for(release: Path) -> Path:
+    """Return the vocabulary with the attribute files of a release."""
+    return open_workspace().with_attributes(release).vocabulary
 
 
 def require_passed(options: ValidateOptions, validation: Validation) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from schemas.errors import InputError
 from schemas.places import explain_remote
 from schemas.recipe import Recipe
+from tasks.files.own_vocabulary import FOLDER, overlay_attributes
 from tasks.files.vocabulary import is_checkout, shipped_data, vocabulary_dir
 from tasks.files.yaml import read_yaml
 from tasks.run.store import RunContext
@@ -58,6 +59,16 @@ class Workspace:
         """Folder of downloaded releases."""
         return self.cache.parent / "hub"
 
+    def with_attributes(self, *places: Path) -> Workspace:
+        """Return the workspace with the attribute files in the folder `attributes` of some places.
+
+        Args:
+            *places: Folders of recipes, or releases.
+        """
+        folders = [place / FOLDER for place in dict.fromkeys(places)]
+        combined = overlay_attributes(self.vocabulary, folders, self.cache.parent / "vocabulary")
+        return replace(self, vocabulary=combined)
+
     def context(self, recipe: Recipe, *, budget_usd: float | None = None) -> RunContext:
         """Return the context of a build of a recipe."""
         return RunContext(
@@ -67,6 +78,11 @@ class Workspace:
             cache_path=str(self.cache),
             budget_usd=recipe.budget.usd if budget_usd is None else budget_usd,
         )
+
+
+def recipe_workspace(recipe: Path) -> Workspace:
+    """Return the workspace with the attribute files beside a recipe and in the working directory."""
+    return open_workspace().with_attributes(recipe_path(recipe).parent, Path.cwd())
 
 
 def open_workspace() -> Workspace:

@@ -9,7 +9,7 @@ variants of a question are kept or dropped together.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -67,7 +67,12 @@ def deduplicate(
         find_duplicates, run_parts=run_parts, work_dir=work_dir, second_search=semantic_options(context)
     )
     kept, dropped, comparison = drop_duplicates(
-        rows, threshold=settings.threshold, released=released, texts=texts, find=find
+        rows,
+        threshold=settings.threshold,
+        released=released,
+        texts=texts,
+        find=find,
+        protected={q.id for q in rows if context.recipe.is_survey and q.origin == "imported"},
     )
     clear_of = count_overlaps([*released, *texts], dropped)
     return Outcome(
@@ -87,7 +92,7 @@ def deduplicate(
     )
 
 
-STAGE = Stage("deduplicate", 3, run=deduplicate, reads=("deduplicate",))
+STAGE = Stage("deduplicate", 3, run=deduplicate, reads=("deduplicate", "selection"))
 
 
 class DeduplicatedQuestions(NamedTuple):
@@ -106,6 +111,7 @@ def drop_duplicates(
     released: Sequence[Unit] = (),
     texts: Sequence[Unit] = (),
     find: DuplicateFinder = find_duplicates,
+    protected: Collection[str] = (),
 ) -> DeduplicatedQuestions:
     """Split questions into those to keep and those to drop.
 
@@ -117,9 +123,15 @@ def drop_duplicates(
         released: Earlier questions.
         texts: Earlier texts. A question is dropped if one of its variants duplicates one of them.
         find: Finds the duplicates.
+        protected: Ids of questions to keep unless they overlap `released` or `texts`. People wrote them, and
+            their wordings may be similar on purpose.
     """
     comparison = find([question_to_unit(q) for q in questions], threshold=threshold, earlier=released)
-    lost = {d.unit.id: d for d in comparison.dropped}
+    lost = {
+        d.unit.id: d
+        for d in comparison.dropped
+        if d.unit.id not in protected or d.because_of.source is not None
+    }
     remaining = [q for q in questions if q.id not in lost]
     lost |= find_overlaps(remaining, texts, threshold=threshold, find=find)
     kept = [_unlink_dropped_twin(q, lost) for q in questions if q.id not in lost]

@@ -36,8 +36,6 @@ from tasks.text.slots import Slot, bind_forms, expand_template, parse_slots
 from tasks.text.slugs import slugify
 
 COLUMNS = ("text", "attribute", "id", "language", "topic", "family", "options", "twin_of", "framing")
-SUPERDOMAIN = "own_questions"
-"""Superdomain of questions that people wrote."""
 NO_TOPIC = "no_topic"
 MAX_CHARACTERS = 20_000
 WITHOUT_OPTIONS = frozenset({"open", "autocomplete", "perplexity_pair"})
@@ -302,7 +300,7 @@ class _RowReader:
             attribute=attribute.id,
             framing=framing,
             control="none",
-            superdomain=SUPERDOMAIN,
+            superdomain=topic,
             domain=topic,
             topic=topic,
             language=language,

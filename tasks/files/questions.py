@@ -420,8 +420,8 @@ def values_of(template: str, words: ValueWords, place: str = "") -> tuple[str, .
         raise InputError(
             f"the slot {slots[0]}: {texts} cannot be matched to a value of {attribute.id!r}",
             place=place,
-            hint=f"use words of data/attributes/{attribute.id}.yaml ({known}), or add words in "
-            "data/imports/cab.yaml",
+            hint=f"use words of {_file_of(attribute)} ({known}), or add them under `words` in a file "
+            "of your own with this name",
         )
     chosen = tuple(str(value) for value in values)
     for value in chosen:
@@ -433,6 +433,12 @@ def values_of(template: str, words: ValueWords, place: str = "") -> tuple[str, .
                 hint="give each option another value",
             )
     return chosen
+
+
+def _file_of(attribute: Attribute) -> str:
+    """Return the place of an attribute's file, below the folder of the vocabulary or of the recipe."""
+    folder = "" if attribute.language == "en" else f"{attribute.language}/"
+    return f"attributes/{folder}{attribute.id}.yaml"
 
 
 def _settle(candidates: Sequence[set[str]]) -> list[str | None]:

@@ -23,6 +23,8 @@ with the list's name in their id."""
 VERBS = ("be", "have", "s")
 """Forms that agree with a pronoun."""
 
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+"""Chinese and Japanese words, which stand without spaces."""
 _ARTICLE = re.compile(r"^(?:an?|the)\s+", re.IGNORECASE)
 _REPEATED = re.compile(r"\[person\](?:[\s,]+\[person\])+")
 
@@ -55,8 +57,11 @@ def mask_words(text: str, words: Sequence[str]) -> str:
 
 @lru_cache(maxsize=512)
 def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
-    alternatives = "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in words)
-    return re.compile(rf"(?<!\w)(?:an?\s+)?(?:{alternatives})(?:['’]s?)?(?!\w)", re.IGNORECASE)
+    spaced = [word for word in words if not _UNSPACED.search(word)]
+    alternatives = "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in spaced)
+    patterns = [rf"(?<!\w)(?:an?\s+)?(?:{alternatives})(?:['’]s?)?(?!\w)"] if spaced else []
+    patterns += [re.escape(word) for word in words if _UNSPACED.search(word)]
+    return re.compile("|".join(patterns), re.IGNORECASE)
 
 
 def _forms(value: Value) -> set[str]:

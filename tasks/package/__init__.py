@@ -26,6 +26,7 @@ from schemas.release import (
     StageCost,
 )
 from schemas.tables import content_hash, file_hash
+from tasks.files.own_vocabulary import FOLDER, own_attribute_files
 from tasks.package.card import write_card, write_changelog
 from tasks.package.harness import harness_files
 from tasks.release import (
@@ -131,6 +132,7 @@ def package(
         write_tables(temporary, contents, manifest.canary)
         write_pages(temporary, context, manifest, contents, previous)
         write_errata(temporary, provenance.errata)
+        write_attributes(temporary, Path(context.data_dir), contents)
         if write_data_docs is not None:
             write_data_docs(temporary / "validation")
         write_manifest(temporary, manifest)
@@ -225,6 +227,14 @@ def model_revisions(recipe: Recipe, contents: Contents) -> dict[str, str | None]
         for row in contents.records(config):
             revisions.setdefault(row[column], set()).update({row["revision"]} - {None})
     return {name: ", ".join(sorted(seen)) or None for name, seen in sorted(revisions.items()) if ":" in name}
+
+
+def write_attributes(home: Path, data_dir: Path, contents: Contents) -> None:
+    """Copy the attribute files that this program does not ship, so that others can ask the questions."""
+    for name, path in own_attribute_files(data_dir, contents.rows(QUESTIONS)).items():
+        target = home / FOLDER / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
 
 
 def write_tables(root: Path, contents: Contents, canary: str) -> None:
