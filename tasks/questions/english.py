@@ -120,6 +120,7 @@ _FORMS_OF_NUMBER = re.compile(
 _PLURAL_SUBJECT = re.compile(
     rf"(?:^|[.?!] )((?:[A-Za-z][\w-]* ){{0,3}}?(?:people|women|men|children|persons)) {_BE}\b", re.IGNORECASE
 )
+_PLURAL_VERB = re.compile(rf"(?:people|women|men|children|persons) {_BE}\b")
 _NOT_THE_SUBJECT = re.compile(
     r"ing\b|\b(?:of|with|for|to|by|in|among|about|from|who|that|if|when|a|an|one|neither|either|how|many|which)\b",
     re.IGNORECASE,
@@ -133,11 +134,14 @@ _CASE_SLIPS = re.compile(
 
 
 def _wrong_verb(text: str) -> bool:
-    if _THEY_SLIPS.search(text):
+    lowered = text.lower()
+    if "they" in lowered and _THEY_SLIPS.search(text):
         return True
-    if any(not _NOT_THE_SUBJECT.search(m.group(1)) for m in _PLURAL_SUBJECT.finditer(text)):
+    if _PLURAL_VERB.search(lowered) and any(
+        not _NOT_THE_SUBJECT.search(m.group(1)) for m in _PLURAL_SUBJECT.finditer(text)
+    ):
         return True
-    return any(_is_plural_slip(match, text) for match in _ONE_PERSON.finditer(text))
+    return "he " in lowered and any(_is_plural_slip(match, text) for match in _ONE_PERSON.finditer(text))
 
 
 def _is_plural_slip(match: re.Match[str], text: str) -> bool:
