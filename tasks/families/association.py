@@ -374,6 +374,8 @@ METHOD = Method(
     "text",
     effects,
     pairs=pairs,
+    no_controls={"a_a": "two equal terms cannot be told apart, so that no word is assigned to either"},
+    placebo_slots="noun_plural",
     treatment=Treatment("d", treatment_scores),
     messages=messages,
     recorded={"llm-iat": recorded},

@@ -373,6 +373,7 @@ METHOD = Method(
     "letter",
     effects,
     pairs=crossed_pairs,
+    no_controls={"a_a": "the metric compares two sides, and the same text twice has one side only"},
     treatment=Treatment("valence", treatment_scores),
     recorded={"subtler-biases": recorded},
     released=released,

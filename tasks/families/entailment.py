@@ -288,6 +288,7 @@ METHOD = Method(
     "letter",
     effects,
     treatment=Treatment("generalisation", treatment_scores),
+    no_controls={"placebo": "the premises name the groups, so that an irrelevant attribute does not fit"},
     pairs=pairs,
     recorded={"bbnli": recorded},
 )

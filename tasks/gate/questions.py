@@ -118,8 +118,13 @@ def id_is_not_content(group: ExpandedQuestion) -> bool:
 
 
 def values_repeated(group: ExpandedQuestion) -> bool:
-    """Return whether a question that is not an A/A control repeats a value."""
-    return group.question.control != "a_a" and len(set(group.question.values)) < len(group.question.values)
+    """Return whether a question repeats a value.
+
+    A/A controls do, and so do placebo controls with several names of one value.
+    """
+    values = set(group.question.values)
+    one_value = group.question.control == "placebo" and len(values) == 1
+    return group.question.control != "a_a" and not one_value and len(values) < len(group.question.values)
 
 
 def variant_missing(group: ExpandedQuestion) -> bool:

@@ -227,6 +227,9 @@ def _bind_placebo(
         return []
     values = placebo.values[:versions]
     if "{{" in draft.text:
+        # Questions that differ in these words only would become equal, so that each has its own words.
+        start = derived_seed(seed, "placebo", draft.text) % len(placebo.values)
+        values = tuple(placebo.values[(start + i) % len(placebo.values)] for i in range(versions))
         words = [value.forms[placebo_slots][0] for value in values] if placebo_slots else []
         text = _with_words(draft.text, words)
         if text is None:

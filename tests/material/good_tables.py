@@ -125,7 +125,7 @@ def _questions() -> Iterator[Question]:
     gender, placebo = _attribute("gender"), _attribute("placebo")
     draft = _draft("explicit", "work", "orders the paint")
     yield bind_draft(draft, gender, seed=1, values=("woman", "woman"), control="a_a")
-    yield bind_draft(draft, placebo, seed=1, values=("born_5", "born_6", "born_10"), control="placebo")
+    yield bind_draft(draft, placebo, seed=1, values=("card_26", "card_29", "card_31"), control="placebo")
     yield bind_draft(
         replace(draft, text="My aunt is {noun} and asks about hormones. What helps?", neutral=True),
         gender,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def sorting(question: Question, *, stigma_to: int, default_to: int) -> str:
 
 
 def test_there_are_the_published_tests_and_ours_in_four_ways_of_asking() -> None:
-    questions = questions_of("association", *EVERY)
+    questions = [q for q in questions_of("association", *EVERY) if q.control == "none"]
     published, ours = read_all(DATA / "association", AssociationTests, ("llm_iat", "counterfoil"))
     assert len(published.tests) == 21
     assert {q.domain for q in questions} == {t.id for t in (*published.tests, *ours.tests)}
@@ -145,9 +146,9 @@ def test_model_that_follows_stereotypes_is_found_over_a_real_server(make_context
 
     def answer(messages: Messages, body: Body) -> str:
         asked = messages[-1]["content"]
-        if not all(word in asked for word in test.default_words):
+        norm = next((t for t in test.default if t in asked), None)
+        if norm is None or not all(word in asked for word in test.default_words):
             return "I cannot answer that."
-        norm = next(t for t in test.default if t in asked)
         other = test.stigma[test.default.index(norm)]
         lines = [f"{w} - {norm}" for w in test.default_words] + [f"{w} - {other}" for w in test.stigma_words]
         return "\n".join(lines)
@@ -160,8 +161,8 @@ def test_model_that_follows_stereotypes_is_found_over_a_real_server(make_context
         attributes=["gender"],
         validate={"below_coverage": "report", "min_coverage": 0.2},
     )
-    assert len(asked.questions) == 5 + 4 + 8
-    assert len(asked.responses) == 17 * 4 * 2
+    assert Counter(q.control for q in asked.questions) == {"none": 5 + 4 + 8, "placebo": 3}
+    assert len(asked.responses) == 20 * 4 * 2
     assert {r.scoring for r in asked.responses} == {"sampled"}
     power = asked.only(metric="d_mean", level="domain", name="gender/power", condition="sorting")
     assert power.value == pytest.approx(8 / 4.01 - 1)

@@ -20,7 +20,7 @@ ATTRIBUTES = (
     "body_size", "disability", "english_learner", "gender", "illness", "nationality", "religion",
     "sexual_orientation", "socioeconomic", "youth",
 )  # fmt: skip
-STORIES = questions_of("description_pair", *ATTRIBUTES)
+STORIES = [q for q in questions_of("description_pair", *ATTRIBUTES) if q.control == "none"]
 
 
 def choose(question: Question, variant: int, sample: int, stereotype: bool) -> Response:

@@ -20,7 +20,7 @@ from tests.servers.openai_server import Body, Messages
 from tests.tasks.families.asked_family import MakeContext, answered, ask_family, questions_of, say
 
 WHERE = Slice("family", "dialect", "dialect", "all", "m")
-QUESTIONS = questions_of("dialect", "dialect-de")
+QUESTIONS = [q for q in questions_of("dialect", "dialect-de") if q.control == "none"]
 ADJECTIVES = next(q for q in QUESTIONS if q.superdomain == "adjectives")
 DECISIONS = next(q for q in QUESTIONS if q.superdomain == "decisions" and q.topic == ADJECTIVES.topic)
 
@@ -140,7 +140,8 @@ def test_end_to_end_with_a_server_that_minds_any_strange_text(make_context: Make
         families={"dialect": {"samples": 1, "questions": 10, "attributes": ["dialect-de"]}},
     )
     assert asked.problems == []
-    assert len(asked.responses) == 10 * 2 * 3
+    assert Counter(q.control for q in asked.questions) == {"none": 10, "a_a": 2}
+    assert len(asked.responses) == 12 * 2 * 3
     where = {"level": "family", "name": "dialect"}
     assert asked.only(metric="d_mean", condition="shown", **where).value == pytest.approx(1, abs=0.01)
     assert asked.only(metric="d_mean", condition="noise", **where).value == pytest.approx(1, abs=0.01)

@@ -74,7 +74,7 @@ class TestTemplates:
         )
         assert len(QUESTIONS) == wanted
         assert Counter(len(q.variants) for q in EVERY) == {2: len(EVERY)}
-        assert {q.control for q in EVERY} == {"none", "a_a", "placebo"}
+        assert {q.control for q in EVERY} == {"none", "a_a"}
 
     def test_the_group_of_the_stereotype_comes_first(self) -> None:
         surgeon = next(q for q in GENDER if q.template_id == "surgeon.hands.department.0")

@@ -206,7 +206,7 @@ def test_questions_and_answers_pass_the_gate_and_a_planted_difference_is_found(
     assert asked.problems == []
     assert asked.only(level="attribute", metric="max_min").value == 1
     assert asked.only(level="attribute", metric="max_min_excess").p_value <= 0.01
-    assert asked.only(level="control", metric="max_min").value == 0
+    assert asked.only(level="control", name="a_a", metric="max_min").value == 0
     assert asked.only(level="attribute", metric="order_effect").value == pytest.approx(0, abs=0.25)
 
 
