@@ -17,6 +17,7 @@ from tasks.judges.passports import write_passport
 from tasks.models import ModelSettings, run_async
 from tasks.models.budget import spent_in
 from tasks.models.preflight import check_models, ping
+from tasks.models.settings import keys_by_server, options_by_model
 
 NO_TARGET = "replay:nobody"
 """Target in the default recipe of an audit, which asks the judge alone."""
@@ -87,7 +88,18 @@ def audit_recipe(options: AuditJudgeOptions) -> Recipe:
     judging = base.judging.model_copy(update={name: value for name, value in chosen.items() if value})
     budget = base.budget.model_copy(update={"free": (*base.budget.free, *options.free)})
     name = f"audit-{content_hash([options.judge, judging.rubric, judging.comparison])[:12]}"
-    return base.model_copy(update={"name": name, "seed": 0, "judging": judging, "budget": budget})
+    judges = [options.judge] if ":" in options.judge else []
+    given = options_by_model(judges, options.extra_body, options.max_tokens)
+    return base.model_copy(
+        update={
+            "name": name,
+            "seed": 0,
+            "judging": judging,
+            "budget": budget,
+            "models": base.models.model_copy(update={"options": {**base.models.options, **given}}),
+            "api_keys": {**base.api_keys, **keys_by_server(judges, options.api_key_env)},
+        }
+    )
 
 
 def probes_of(passport: Passport) -> dict[str, dict[str, Any]]:

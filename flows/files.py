@@ -6,6 +6,7 @@ They run without Prefect, because starting Prefect takes longer than most files.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ from schemas.options import DeduplicateOptions, RelabelOptions, RewordOptions
 if TYPE_CHECKING:
     from tasks.models.settings import ModelSettings
 
+MODEL_OPTIONS = ("budget_usd", "free", "batch", "api_key_env", "extra_body", "max_tokens")
+"""Options of `relabel` that become model settings."""
+
 
 def run_relabel(options: RelabelOptions) -> dict[str, Any]:
     """Relabel a retrieval set and return its report with the fields of `relabel --json`.
@@ -36,11 +40,11 @@ def run_relabel(options: RelabelOptions) -> dict[str, Any]:
     from tasks.models.preflight import preflight
     from tasks.relabel.file import relabel_file
 
-    settings = _model_settings("relabel", options.input, options.budget_usd, options.free)
+    settings = judge_settings(options)
     if not options.plan:
         preflight([name for name in options.judges if ":" in name and not options.verdicts], settings)
     values = {name: getattr(options, name) for name in RelabelOptions.model_fields}
-    for name in ("input", "budget_usd", "free", "overwrite", "in_place"):
+    for name in (*MODEL_OPTIONS, "input", "overwrite", "in_place"):
         del values[name]
     if options.in_place:
         if options.out is not None or not options.input.is_file():
@@ -58,6 +62,20 @@ def run_relabel(options: RelabelOptions) -> dict[str, Any]:
         return relabel_file(options.input, settings=settings, **values)
     with protect(relabel_outputs(options, options.out), "relabel", options, open_workspace().home):
         return relabel_file(options.input, settings=settings, **values)
+
+
+def judge_settings(options: RelabelOptions) -> ModelSettings:
+    """Return the model settings of the judges of a relabelling."""
+    from tasks.models.settings import keys_by_server, options_by_model
+
+    settings = _model_settings("relabel", options.input, options.budget_usd, options.free)
+    judges = [name for name in options.judges if ":" in name]
+    return replace(
+        settings,
+        api_keys=keys_by_server(judges, options.api_key_env),
+        options=options_by_model(judges, options.extra_body, options.max_tokens),
+        batch=frozenset(judges) if options.batch else frozenset(),
+    )
 
 
 def relabel_outputs(options: RelabelOptions, out: Path) -> Outputs:

@@ -6,11 +6,12 @@ also a key of the recipe takes its default, its limits and its description from 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from schemas.places import explain_remote
 from schemas.question import Framing
@@ -56,10 +57,24 @@ class NotInForms:
     """Mark an option that is used before a flow run exists, so that no Prefect form can show it."""
 
 
+def _read_json_object(value: Any) -> Any:
+    """Return a JSON object as canonical text. The Python API may pass the object itself."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"it is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")
+    return json.dumps(value, sort_keys=True)
+
+
 ReleasePath = Annotated[Path, ReleaseReference()]
+JsonObject = Annotated[str, BeforeValidator(_read_json_object)]
 NamedModel = Annotated[str, ModelReference()]
 Runner = Literal["threads", "dask", "ray"]
 ReviewFormat = Literal["csv", "label-studio", "argilla"]
+ExportFormat = Literal["csv", "jsonl", "parquet", "inspect", "lm-eval", "bbq", "cab"]
 RELEASE = "RELEASE|org/name@TAG"
 
 
@@ -81,6 +96,20 @@ def like(section: type[BaseModel], key: str, **changes: Any) -> Any:
 OVERWRITE: Any = Field(
     default=False,
     description="replace files that another command, or this one with other options, has written",
+)
+API_KEY_ENV: Any = Field(
+    default=None,
+    pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$",
+    description="environment variable with the API key of the models' servers",
+)
+EXTRA_BODY: Any = Field(
+    default=None,
+    description='more fields of every request as JSON, such as {"reasoning_effort": "low"}',
+)
+MAX_TOKENS: Any = Field(
+    default=None,
+    ge=1,
+    description="length limit of an answer; set it higher for models that think; default: that of the stage",
 )
 OWN_RECIPE: Any = Field(
     default=None,
@@ -230,6 +259,13 @@ class RelabelOptions(Options):
     sample: int | None = Field(default=None, ge=1, description="relabel only so many random rows")
     seed: int = Field(default=0, ge=0, description="seed of `sample`")
     max_in_flight: int | None = Field(default=None, ge=1, le=4096, description="concurrent calls per model")
+    batch: bool = Field(
+        default=False,
+        description="ask through the provider's Batch API, which is cheaper and answers within a day",
+    )
+    api_key_env: str | None = API_KEY_ENV
+    extra_body: JsonObject | None = EXTRA_BODY
+    max_tokens: int | None = MAX_TOKENS
 
 
 class DeduplicateOptions(Options):
@@ -300,8 +336,15 @@ class ExportOptions(Options):
     """Options of `export`."""
 
     release: Annotated[Path, ReleaseReference(), Argument(RELEASE)] = Field(description="release to export")
-    format: str = Field(description="`cab`: the columns of the CAB data set")
-    out: Path = Field(description="file to write")
+    format: ExportFormat = Field(
+        description="tables (csv, jsonl, parquet), tasks of a harness (inspect, lm-eval), or items of a data "
+        "set (bbq, cab)"
+    )
+    out: Path | None = Field(
+        default=None,
+        description="file for the questions, or folder for everything; default: "
+        "data/exports/<name>-<version>/<format>",
+    )
     overwrite: bool = OVERWRITE
 
 
@@ -382,7 +425,8 @@ class PublishOptions(Options):
         description="directory of the release, such as data/releases/everyday-advice/1.0.0"
     )
     repo: str | None = Field(
-        default=None, description="dataset on the Hub, org/name; default: `release.repo` of the recipe"
+        default=None,
+        description="dataset on the Hub, org/name. Always needed: a release that you downloaded may name any",
     )
     pr: bool = Field(
         default=False,
@@ -445,7 +489,7 @@ class EvaluateOptions(Options):
     recipe: Path | None = OWN_RECIPE
     samples: int = like(Holdout, "samples", ge=2, description="answers per variant")
     out: Path | None = Field(
-        default=None, description="folder for the result; default: data/evaluations/<name>-<version>"
+        default=None, description="folder for the result; default: data/evaluations/<name>-<version>-<key>"
     )
     overwrite: bool = OVERWRITE
     budget_usd: float = like(Budget, "usd", alias="budget", description="limit in dollars")
@@ -468,7 +512,7 @@ class RejudgeOptions(Options):
     )
     recipe: Path | None = OWN_RECIPE
     out: Path | None = Field(
-        default=None, description="folder for the result; default: data/rejudgements/<name>-<version>"
+        default=None, description="folder for the result; default: data/rejudgements/<name>-<version>-<key>"
     )
     overwrite: bool = OVERWRITE
     budget_usd: float = like(Budget, "usd", alias="budget", description="limit in dollars")
@@ -482,13 +526,34 @@ class RejudgeOptions(Options):
 class FixOptions(Options):
     """Options of `fix`."""
 
-    question_id: Annotated[str, Argument()] = Field(description="id of the released question")
-    text: str = Field(description="the corrected template, with its slots")
-    reason: str = Field(description="reason, for the errata")
     release: Path = Field(description="directory of the last release")
+    question_id: Annotated[str | None, Argument("[QUESTION_ID]")] = Field(
+        default=None, description="id of the released question"
+    )
+    text: str | None = Field(default=None, description="the corrected template, with its slots")
+    reason: str | None = Field(default=None, description="reason, for the errata")
+    corrections: Path | None = Field(
+        default=None,
+        alias="from",
+        description="CSV file with many corrections: question_id,text,reason. They make one patch release",
+    )
     out: Path | None = Field(
         default=None, description="folder for releases; default: the folder of the release"
     )
+
+    @model_validator(mode="after")
+    def _names_corrections(self) -> FixOptions:
+        one = {"question_id": self.question_id, "text": self.text, "reason": self.reason}
+        given = [name for name, value in one.items() if value is not None]
+        if self.corrections is not None and given:
+            raise ValueError(f"--from has the corrections, so leave out {', '.join(given)}")
+        if self.corrections is None and len(given) < len(one):
+            missing = ", ".join(name for name in one if name not in given)
+            raise ValueError(
+                f"give a question id, --text and --reason, or a file with --from; missing: {missing}"
+            )
+        return self
+
     prefect: Annotated[bool, NotInForms()] = Field(
         default=False,
         description="run on Prefect, which starts a temporary server if none is configured",
@@ -550,6 +615,7 @@ class ReviewOptions(Options):
     export_to: Path | None = Field(
         default=None, alias="export", description="write all reviews to a file instead"
     )
+    overwrite: bool = OVERWRITE
     import_from: Path | None = Field(
         default=None, alias="import", description="add the reviews of a file instead"
     )
@@ -583,6 +649,9 @@ class AuditJudgeOptions(Options):
         default=None, ge=0, alias="budget", description="limit in dollars; default: the recipe's, otherwise 0"
     )
     free: tuple[NamedModel, ...] = like(Budget, "free")
+    api_key_env: str | None = API_KEY_ENV
+    extra_body: JsonObject | None = EXTRA_BODY
+    max_tokens: int | None = MAX_TOKENS
 
 
 class PruneOptions(Options):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,35 @@ class ModelSettings:
         return price_of(
             parse_model_name(name), configured=name, free=self.free, prices_path=prices, batch=self.batch
         )
+
+
+def keys_by_server(models: Iterable[str], variable: str | None) -> dict[str, str]:
+    """Return the environment variable with the API key for the server of each model.
+
+    Args:
+        models: Models as a recipe names them.
+        variable: Name of the variable. `None`: the usual ones.
+    """
+    if variable is None:
+        return {}
+    endpoints = [endpoint for name in models for endpoint in parse_model_name(name).resolved().endpoints]
+    return {origin(endpoint): variable for endpoint in endpoints if endpoint is not None}
+
+
+def options_by_model(
+    models: Iterable[str], extra_body: str | None, max_tokens: int | None
+) -> dict[str, ModelOptions]:
+    """Return the same options for every model of a command.
+
+    Args:
+        models: Models as a recipe names them.
+        extra_body: More fields of the request, a JSON object.
+        max_tokens: Length limit of the visible answer.
+    """
+    if extra_body is None and max_tokens is None:
+        return {}
+    chosen = ModelOptions(extra_body=json.loads(extra_body or "{}"), max_tokens=max_tokens)
+    return dict.fromkeys(models, chosen)
 
 
 def with_options(request: Request, options: ModelOptions | None) -> Request:

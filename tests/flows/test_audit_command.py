@@ -61,6 +61,19 @@ def test_biased_judge_ends_with_exit_code_3_where_a_recipe_has_a_bar(tmp_path: P
     assert "below the bar" in plain.stdout
 
 
+def test_request_options_reach_the_server_of_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_JUDGE_KEY", "sk-of-the-judge")
+    with OpenAIServer(scripted()) as server:
+        judge = server.model()
+        options = ("--extra-body", '{"top_k": 1}', "--max-tokens", 900, "--api-key-env", "MY_JUDGE_KEY")
+        done = run(judge, "--free", judge, "--scenes", 8, *options)
+        judged = [r for r in server.requests if r.body.get("top_k") == 1]
+    assert done.exit_code == 0
+    assert len(judged) > 8
+    assert {r.body["max_tokens"] for r in judged} == {900}
+    assert {dict(r.headers)["authorization"] for r in judged} == {"Bearer sk-of-the-judge"}
+
+
 def test_over_the_budget_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     refused = run("openai:gpt-5-mini", "--budget", "0.01")

@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from flows.relabel import relabel
+from schemas.errors import InputError
 from tests.conftest import DATA, PROJECT
+from tests.servers.openai_server import OpenAIServer
 
 
 def test_flow_cleans_a_set_like_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,6 +20,36 @@ def test_flow_cleans_a_set_like_the_command(tmp_path: Path, monkeypatch: pytest.
     assert found["rows"] == found["written"] == 16
     assert found["relabel_precision"]["value"] is not None
     assert out.is_file()
+
+
+def test_request_options_reach_the_server_of_the_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COUNTERFOIL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MY_JUDGE_KEY", "sk-of-the-judge")
+    with OpenAIServer('{"better": [], "worse": []}') as server:
+        found = relabel.fn(
+            str(DATA / "examples" / "retrieval.jsonl"),
+            judges=[server.model()],
+            free=[server.model()],
+            limit=2,
+            api_key_env="MY_JUDGE_KEY",
+            extra_body='{"chat_template_kwargs": {"enable_thinking": false}}',
+            max_tokens=77,
+            allow_abstentions=True,
+        )
+        judged = [r for r in server.requests if "chat_template_kwargs" in r.body]
+    assert found["rows"] == 2
+    assert len(judged) >= 2
+    for request in judged:
+        assert request.body["chat_template_kwargs"] == {"enable_thinking": False}
+        assert request.body["max_tokens"] == 77
+        assert {k.lower(): v for k, v in request.headers.items()}["authorization"] == "Bearer sk-of-the-judge"
+
+
+def test_a_body_that_is_not_an_object_is_refused() -> None:
+    with pytest.raises(InputError, match="extra_body: it is not a JSON object"):
+        relabel.fn("some.jsonl", extra_body="[1]")
 
 
 def test_every_parameter_of_the_form_is_described() -> None:
