@@ -53,14 +53,18 @@ def load(place: str) -> Callable[..., Any]:
 
 
 def call(name: str, **values: Any) -> Any:
-    """Validate options and run a command. The Python API calls this.
+    """Check the machine, validate options and run a command. The Python API calls this.
 
     Raises:
         InputError: If an option is unknown or invalid.
+        MachineError: If the folder of the user cannot be written, or too few files may be open.
     """
+    from flows.machine import check_machine
     from flows.options import read_options
+    from flows.workspace import open_workspace
 
     command = COMMANDS[name]
+    check_machine(name, open_workspace().home)
     return command.function(read_options(command.model, values))
 
 
@@ -95,7 +99,11 @@ _ALL = (
         "print_comparisons",
         run="flows.compare:run_compare",
     ),
-    Command("export", "Write the questions of a release in another format.", "print_figures"),
+    Command(
+        "export",
+        "Write a release as tables, as tasks of an evaluation harness, or as BBQ or CAB items.",
+        "print_export",
+    ),
     Command(
         "reword",
         "Paraphrase the premises of a template file with a model.",
@@ -158,8 +166,8 @@ _ALL = (
     ),
     Command(
         "fix",
-        "Correct the text of a question: add an erratum and make a patch release.",
-        "print_figures",
+        "Correct the text of one question or of many: add errata and make one patch release.",
+        "print_fix",
         progress=True,
     ),
     Command(

@@ -21,7 +21,7 @@ from schemas.recipe import Recipe
 from schemas.release import Manifest, ReleaseComparison
 from schemas.tables import content_hash
 from tasks.gate import raise_if_failed, read_suite_results, read_validation, write_data_docs
-from tasks.mend import Correction, read_corrections
+from tasks.mend import Correction, read_corrections, write_errata_of
 from tasks.package import Findings, Provenance
 from tasks.release import find_last_release, open_release, read_errata
 from tasks.release.measuring import recorded_recipe

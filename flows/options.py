@@ -14,7 +14,7 @@ from annotated_types import BaseMetadata
 from pydantic import ValidationError
 
 from schemas.errors import InputError
-from schemas.options import ModelReference, NotInForms, Options, ReleaseReference
+from schemas.options import DatasetReference, ModelReference, NotInForms, Options, ReleaseReference
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -39,6 +39,8 @@ def read_options(model: type[SomeOptions], values: Mapping[str, Any]) -> SomeOpt
         if has_mark(field, ModelReference):
             for model_name in value:
                 _check_model(model_name)
+        if has_mark(field, DatasetReference):
+            found[name] = _fetch_data(value)
         if has_mark(field, ReleaseReference):
             found[name] = tuple(map(_fetch, value)) if isinstance(value, tuple) else _fetch(value)
     return options.model_copy(update=found)
@@ -54,7 +56,8 @@ def _explain(error: ValidationError, model: type[Any]) -> InputError:
     if first["type"] == "extra_forbidden":
         return InputError(f"there is no option {given!r}", hint=f"the options are {', '.join(fields)}")
     hint = sentence(fields[name].description or "") if name in fields else None
-    return InputError(f"{name}: {message[:1].lower()}{message[1:]}", hint=hint)
+    start = f"{name}: " if name else ""
+    return InputError(f"{start}{message[:1].lower()}{message[1:]}", hint=hint)
 
 
 def _check_model(name: str) -> None:
@@ -72,6 +75,22 @@ def _fetch(place: Path) -> Path:
     from tasks.release.references import HubRef
 
     return fetch_release(str(place), open_workspace().hub_cache) if HubRef.of(str(place)) else place
+
+
+def _fetch_data(place: Path) -> Path:
+    """Download a dataset of the Hub. Return its file if it has only one, or else its folder."""
+    if "@" not in str(place):
+        return place
+    from flows.workspace import open_workspace
+    from tasks.files.records import RECORD_FILES
+    from tasks.publish.fetching import fetch_dataset
+    from tasks.release.references import HubRef
+
+    if not HubRef.of(str(place)):
+        return place
+    folder = fetch_dataset(str(place), open_workspace().hub_cache)
+    files = [p for p in folder.rglob("*") if p.is_file() and p.name.endswith(RECORD_FILES)]
+    return files[0] if len(files) == 1 else folder
 
 
 # Reading the declaration of an option.

@@ -49,6 +49,10 @@ class ReleaseReference:
     """Mark a path that may also be a published release, `org/name@tag`. It is downloaded once."""
 
 
+class DatasetReference:
+    """Mark a path that may also be a dataset of the Hub, `org/name@revision`. It is downloaded once."""
+
+
 class ModelReference:
     """Mark the name of a model. An address in it must not contain a password."""
 
@@ -174,7 +178,9 @@ class BuildOptions(Options):
 class RelabelOptions(Options):
     """Options of `relabel`."""
 
-    input: Annotated[Path, Argument()] = Field(description="file or folder of the retrieval set")
+    input: Annotated[Path, Argument("INPUT|org/name@REVISION"), DatasetReference()] = Field(
+        description="file or folder of the retrieval set, or a dataset of the Hub"
+    )
     out: Path | None = Field(default=None, description="file for the cleaned set; default: only report")
     overwrite: bool = OVERWRITE
     in_place: bool = Field(

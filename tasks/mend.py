@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ from schemas.errors import InputError
 from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, StageCounts
 from schemas.question import QUESTIONS, SELECTED, Erratum, Question
 from schemas.tables import Row, Table
+from tasks.files.questions import explain_rows
+from tasks.files.tables import read_csv_rows
 from tasks.questions.quality import drop_question, question_fault, reword_question, reworded_id
 from tasks.release import (
     CONTROLS,
@@ -95,8 +98,7 @@ def load_release_tables(context: RunContext, release: ReleaseRef, errata: Sequen
     """Load the tables of a release, without answers to and judgements of questions with an erratum."""
     contents = open_release(Path(release.path)).contents
     faulty = {e.question_id for e in errata}
-    questions = [q for table in (QUESTIONS, HARD_NEGATIVES, CONTROLS) for q in contents.rows(table)]
-    questions.sort(key=lambda q: q.id)
+    questions = sorted(_released_questions(contents), key=lambda q: q.id)
     history = contents.rows(LABEL_HISTORY)
     tables: dict[Table[Any], Sequence[Row]] = {
         QUESTIONS: questions,
@@ -153,6 +155,80 @@ def apply_erratum(question: Question, erratum: Erratum) -> Question:
     return reword_question(question, erratum.after, operator=ERRATUM, changed_in=erratum.changed_in)
 
 
+@dataclass(frozen=True)
+class Correction:
+    """A new text for a released question."""
+
+    question_id: str
+    text: str
+    reason: str
+    place: str | None = None
+    """Row of the file. `None` for a correction on the command line."""
+
+
+CORRECTION_COLUMNS = ("question_id", "text", "reason")
+
+
+def read_corrections(path: Path) -> list[Correction]:
+    """Read a CSV file with the columns `question_id`, `text` and `reason`. `id` may stand for `question_id`.
+
+    Raises:
+        InputError: If the file is not readable, lacks a column, or has no rows.
+    """
+    found = []
+    for place, row in read_csv_rows(path, CORRECTION_COLUMNS[1:], escaped=True):
+        if not {"id", "question_id"} & row.keys():
+            raise InputError(
+                "the file has no column question_id",
+                place=str(path),
+                hint=f"the columns are {','.join(CORRECTION_COLUMNS)}",
+            )
+        question = row.get("question_id") or row.get("id") or ""
+        found.append(Correction(question.strip(), row["text"], row["reason"], place))
+    if not found:
+        raise InputError("the file has no corrections", place=str(path), hint="write one per row")
+    return found
+
+
+def write_errata_of(contents: Contents, version: str, corrections: Sequence[Correction]) -> list[Erratum]:
+    """Create the errata for many released questions.
+
+    Raises:
+        InputError: If corrections cannot be applied. All of them are named.
+    """
+    errata: list[Erratum] = []
+    errors: list[InputError] = []
+    released = {q.id for q in _released_questions(contents)}
+    places: dict[str, str | None] = {}
+    texts: dict[str, str | None] = {}
+    for c in corrections:
+        try:
+            if c.question_id in places:
+                raise InputError(f"{c.question_id} is corrected twice", hint=f"see {places[c.question_id]}")
+            places[c.question_id] = c.place
+            erratum = write_erratum(contents, version, c.question_id, c.text, c.reason)
+            if erratum.mended_id in released:
+                raise InputError(
+                    f"the corrected text is that of {erratum.mended_id}", hint="correct it in other words"
+                )
+            if erratum.mended_id in texts:
+                raise InputError(
+                    "the corrected text repeats another correction", hint=f"see {texts[erratum.mended_id]}"
+                )
+            texts[erratum.mended_id] = c.place
+            errata.append(erratum)
+        except InputError as error:
+            parts = [part for part in (c.place, error.place) if part]
+            errors.append(InputError(error.message, place=", ".join(parts) or None, hint=error.hint))
+    if errors:
+        raise explain_rows(errors)
+    return errata
+
+
+def _released_questions(contents: Contents) -> list[Question]:
+    return [q for table in (QUESTIONS, HARD_NEGATIVES, CONTROLS) for q in contents.rows(table)]
+
+
 def write_erratum(contents: Contents, version: str, faulty_id: str, text: str, reason: str) -> Erratum:
     """Create the erratum for one released question.
 
@@ -160,8 +236,7 @@ def write_erratum(contents: Contents, version: str, faulty_id: str, text: str, r
         InputError: If there is no such question or no reason, or if the text is unchanged, does not expand to
             the question's values, or breaks a rule for questions.
     """
-    released = [q for table in (QUESTIONS, HARD_NEGATIVES, CONTROLS) for q in contents.rows(table)]
-    faulty = next((q for q in released if q.id == faulty_id), None)
+    faulty = next((q for q in _released_questions(contents) if q.id == faulty_id), None)
     if faulty is None:
         raise InputError(
             f"the release has no question {faulty_id!r}", hint="the ids are in its `questions` table"

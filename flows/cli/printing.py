@@ -146,6 +146,9 @@ def print_plan(plan: Any) -> None:
     OUT.print(cached)
     for place in plan.clear_of:
         OUT.print(f"checked for overlap with {escape(place)}")
+    if plan.operators:
+        shares = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in plan.operators.items())
+        OUT.print(f"operators of a round: {shares}")
     if plan.reviews:
         OUT.print(f"waits for reviews of about {plan.reviews:,} accepted questions")
     for attribute, effect in sorted(plan.smallest_detectable_effect.items()):
@@ -201,6 +204,23 @@ def print_figures(result: Mapping[str, Any]) -> None:
         shown = f"{value:,.4g}" if isinstance(value, float) else str(value)
         rows.add_row(name.replace("_", " "), plain(shown))
     OUT.print(rows)
+
+
+def print_fix(result: Mapping[str, Any]) -> None:
+    """Print the figures of a fix, then the old and new id of each question."""
+    print_figures({name: value for name, value in result.items() if name != "corrections"})
+    for change in result["corrections"] if result["fixed"] > 1 else ():
+        OUT.print(plain(f"{change['question']} → {change['mended']}"))
+
+
+def print_export(result: Mapping[str, Any]) -> None:
+    """Print the written files, and the rows that the format cannot hold with the reason."""
+    OUT.print(plain(f"{result['written']:,} questions written as {result['format']}"))
+    for path in result["files"]:
+        OUT.print(plain(f"  {path}", 1000), soft_wrap=True)
+    for left in result["left_out_reasons"]:
+        text = f"left out: {left['count']:,} {left['kind'].replace('_', ' ')}: {left['reason']}"
+        OUT.print(plain(text), style="yellow")
 
 
 def print_metrics(result: Mapping[str, Any]) -> None:

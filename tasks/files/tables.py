@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,10 @@ BATCH_ROWS = 65_536
 BATCH_BYTES = 64 << 20
 LARGEST_CELL = 64 << 20
 """Characters per CSV cell. Models sometimes never stop; Python's own limit is 131,072."""
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""First characters that make a spreadsheet evaluate a cell (CSV injection)."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""First characters that make a spreadsheet evaluate a cell (CSV injection). The last four are the full-width
+forms of the first four."""
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 
 
 # --- tables of any format ---------------------------------------------------------------------------------
@@ -294,8 +297,8 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, st
 
 
 def escape_cell(text: str) -> str:
-    """Prefix an apostrophe if a spreadsheet would evaluate the text as a formula."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+    """Prefix an apostrophe if a spreadsheet would evaluate the text as a formula. Numbers stay numbers."""
+    return f"'{text}" if text.startswith(FORMULA_STARTS) and not _NUMBER.fullmatch(text) else text
 
 
 def unescape_cell(text: str) -> str:

@@ -1,50 +1,23 @@
-"""Harness files of a release, and export of its questions to other formats."""
+"""Harness files of a release: tasks for Inspect and for lm-evaluation-harness."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import yaml
 
-from schemas.errors import InputError
 from schemas.question import QUESTIONS, Question
 from schemas.recipe import Recipe
 from schemas.release import Manifest
 from tasks.families import read_asking_prompts
-from tasks.files.questions import COLUMNS, cab_rows
 from tasks.files.readers import harness_source
-from tasks.files.tables import write_csv
 from tasks.files.vocabulary import read_question_attributes
 from tasks.judges.words import read_group_words, words_to_mask
-from tasks.release import CONTROLS, Contents, config_file, open_release
-
-
-def export_release(release: Path, *, format: str, out: Path) -> dict[str, Any]:
-    """Write the open questions of a release as a CSV file with the columns of CAB.
-
-    Returns:
-        The numbers of written questions and of questions that the format cannot hold.
-
-    Raises:
-        InputError: If the format is unknown, the file is not a .csv, or there are no open questions.
-    """
-    if format != "cab":
-        raise InputError(f"there is no export format {format!r}", hint="the only format is cab")
-    if out.suffix.lower() != ".csv":
-        raise InputError(
-            f"{out.name} is not named .csv", place=str(out), hint="give --out a name ending in .csv"
-        )
-    questions = [q for q in open_release(release).contents.rows(QUESTIONS) if q.family == "open"]
-    if not questions:
-        raise InputError("the release has no open questions", place=str(release))
-    rows, left_out = cab_rows(questions)
-    write_csv(out, COLUMNS, rows)
-    return {"format": format, "out": str(out), "questions": len(rows), "left_out": len(left_out)}
-
+from tasks.release import CONTROLS, Contents, config_file
 
 # Harness files (evals/): a release as a task of Inspect and of lm-evaluation-harness.
 #
@@ -56,9 +29,23 @@ def export_release(release: Path, *, format: str, out: Path) -> dict[str, Any]:
 PYTHON = ("counterfoil_inspect.py", "paired.py")
 
 
-def harness_files(recipe: Recipe, manifest: Manifest, contents: Contents, data_dir: Path) -> dict[str, str]:
-    """Return the text of every file of `evals/` by name, or nothing if no harness can ask the families."""
-    kinds = read_kinds(data_dir)
+def harness_files(
+    recipe: Recipe,
+    manifest: Manifest,
+    contents: Contents,
+    data_dir: Path,
+    only: Collection[str] | None = None,
+) -> dict[str, str]:
+    """Return the text of every file of `evals/` by name, or nothing if no harness can ask the families.
+
+    Args:
+        recipe: Recipe of the release.
+        manifest: Manifest of the release.
+        contents: Tables of the release.
+        data_dir: The vocabulary.
+        only: Families to ask. Default: all that a harness can ask.
+    """
+    kinds = {f: kind for f, kind in read_kinds(data_dir).items() if only is None or f in only}
     families = families_asked(contents, kinds)
     if not families:
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,3 +125,25 @@ def test_a_mended_text_makes_a_patch_and_stays_mended(home: Path, recipe: Path, 
     assert wrong["id"] not in {q["id"] for q in questions_of(rebuilt)}
     refused = done(home, *arguments, "--release", release, code=2)["error"]
     assert "is not the last release" in refused
+
+
+@pytest.mark.slow
+def test_many_corrections_make_one_patch(tmp_path: Path, recipe: Path) -> None:
+    release = Path(built(tmp_path, recipe)["release"])
+    wrong = [q for q in questions_of(release) if q["family"] == "open"][:2]
+    sheet = tmp_path / "corrections.csv"
+    with sheet.open("w", encoding="utf-8", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["question_id", "text", "reason"])
+        for q in wrong:
+            rows.writerow([q["id"], q["template"].replace(".", " this time.", 1), "a word was missing"])
+    result = done(tmp_path, "fix", "--from", sheet, "--release", release)
+    assert (result["version"], result["fixed"], result["errata"]) == ("0.1.1", 2, 2)
+    changed = {q["id"]: q["changed_in"] for q in questions_of(Path(result["release"])) if q["changed_in"]}
+    assert changed == {c["mended"]: "0.1.1" for c in result["corrections"]}
+    assert done(tmp_path, "validate", result["release"])["passed"]
+    assert (
+        "leave out question_id"
+        in done(tmp_path, "fix", "q_1", "--from", sheet, "--release", release, code=2)["error"]
+    )
+    assert "missing: text, reason" in done(tmp_path, "fix", "q_1", "--release", release, code=2)["error"]

@@ -10,7 +10,7 @@ import pytest
 from schemas.errors import InputError
 from schemas.question import QUESTIONS
 from tasks.mend import MEND_STAGE as STAGE
-from tasks.mend import apply_errata, write_erratum
+from tasks.mend import apply_errata, read_corrections, write_errata_of, write_erratum
 from tasks.release import Contents, read_errata, write_errata
 from tasks.run.store import RunContext, read_table, run_stage
 from tests.tasks.release.example import a_question, write_ref
@@ -75,3 +75,59 @@ def test_what_cannot_be_mended_is_refused(question: str, text: str, reason: str,
     with pytest.raises(InputError) as error:
         write_erratum(CONTENTS, "1.2.0", question, text, reason)
     assert message in str(error.value)
+
+
+def corrections_file(
+    path: Path, *rows: tuple[str, str, str], header: str = "question_id,text,reason"
+) -> Path:
+    lines = [",".join(f'"{cell}"' for cell in row) for row in rows]
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_file_of_corrections_becomes_errata_in_its_order(tmp_path: Path) -> None:
+    other = a_question("age")
+    text = other.template.replace("last week", "this week")
+    rows = ((WRONG.id, TEXT, "why"), (other.id, text, "the week was wrong"))
+    corrections = read_corrections(corrections_file(tmp_path / "c.csv", *rows))
+    errata = write_errata_of(CONTENTS, "1.2.0", corrections)
+    assert [(e.question_id, e.after, e.changed_in) for e in errata] == [
+        (WRONG.id, TEXT, "1.2.1"),
+        (other.id, text, "1.2.1"),
+    ]
+    kept, dropped = apply_errata([WRONG, other], errata)
+    assert [q.id for q in kept] == [e.mended_id for e in errata]
+    assert {d.reason for d in dropped} == {"erratum"}
+
+
+def test_all_faulty_corrections_are_named_at_once(tmp_path: Path) -> None:
+    rows = (
+        ("q_none", TEXT, "why"),
+        (WRONG.id, WRONG.template, "why"),
+        (WRONG.id, TEXT, "why"),
+        (a_question("age").id, "No slot at all, what should I do?", ""),
+    )
+    with pytest.raises(InputError) as error:
+        write_errata_of(CONTENTS, "1.2.0", read_corrections(corrections_file(tmp_path / "c.csv", *rows)))
+    message = str(error.value)
+    assert "4 rows cannot be used" in message
+    for line, words in enumerate(
+        ("no question 'q_none'", "the same as the released one", "is corrected twice", "needs a reason"), 2
+    ):
+        assert f"c.csv:{line}" in message
+        assert words in message
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "message"),
+    [
+        ("question_id,text", [], "reason"),
+        ("number,text,reason", [("1", "a", "b")], "no column question_id"),
+        ("question_id,text,reason", [], "no corrections"),
+    ],
+)
+def test_a_file_without_corrections_is_refused(
+    tmp_path: Path, header: str, rows: list[tuple[str, str, str]], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read_corrections(corrections_file(tmp_path / "c.csv", *rows, header=header))
