@@ -30,6 +30,7 @@ from schemas.vocabulary import Attribute
 from tasks.estimate.prompt_sizes import PromptSizes, measure_judge_prompt, measure_prompts
 from tasks.evolve.generate import find_fluency_judge
 from tasks.evolve.jobs import TOPICS_PER_DOMAIN
+from tasks.evolve.strategies import expected_operators
 from tasks.expand import expand_families, question_warnings, read_own_table
 from tasks.families import conditions_of, plan_asks, read_asking_prompts, request_for
 from tasks.files.own_questions import OwnTable
@@ -110,6 +111,9 @@ class BuildEstimate(BaseModel):
     """Calls with a known text: templated families and seeds, over all targets."""
     clear_of: tuple[str, ...]
     """Earlier releases and files to deduplicate against, as named in the recipe."""
+    operators: dict[str, int] = {}
+    """Jobs of each operator in a round of the search, if every operator has parents. Empty without a search,
+    or if the strategy draws operators by success."""
     reviews: int
     """Estimated number of accepted questions that must be reviewed before the build continues. 0 if the
     recipe does not require a review."""
@@ -188,6 +192,7 @@ def estimate(context: RunContext, own: OwnTable | None = None) -> BuildEstimate:
         highest_cost_usd=highest["total_cost_usd"],
         questions={family: len(q) for family, q in questions.items()},
         clear_of=recipe.deduplicate.against,
+        operators=_operators_of(recipe),
         reviews=reviews_needed(recipe.review, count_accepted(recipe, size.searched, ASSUMED)),
         known_calls=len(requests) * len(recipe.models.targets),
         warnings=(*question_warnings(recipe, own), *describe_shortages(recipe, questions)),
@@ -195,6 +200,14 @@ def estimate(context: RunContext, own: OwnTable | None = None) -> BuildEstimate:
         smallest_detectable_effect=detectable_effects(
             context, holdout_population(recipe, size.searched, ASSUMED)
         ),
+    )
+
+
+def _operators_of(recipe: Recipe) -> dict[str, int]:
+    """Return the operators of one round of the recipe's search."""
+    search = recipe.evolve
+    return (
+        expected_operators(search.strategy, search.questions_per_round, recipe.seed) if search.rounds else {}
     )
 
 

@@ -15,7 +15,7 @@ from tasks.stats.quotas import Unit, largest_remainder
 from tasks.text.slugs import slug_to_title, slugify
 
 OPERATOR_SHARES: Mapping[str, float] = {"refine": 0.3, "replace": 0.2, "new_topic": 0.5}
-"""Shares of the operators inside a domain, as published (arXiv:2510.12857)."""
+"""Shares of the operators inside a round, as published (arXiv:2510.12857)."""
 TOPICS_PER_DOMAIN = 2
 """Questions of a newly explored domain, each on its own topic, as published."""
 UNOPENED = ""
@@ -112,17 +112,50 @@ def parent_queues(search: SearchState, unit: Unit) -> dict[str, list[Question]]:
     return {"refine": [q for q in unsaved if q.id not in search.refined], "replace": in_unit}
 
 
-def plan_domain_jobs(search: SearchState, unit: Unit, count: int) -> list[WritingJob]:
-    """Plan `count` jobs in one domain by the published shares. Jobs without a parent become `new_topic`."""
-    queues = parent_queues(search, unit)
-    wanted = {name: share * count for name, share in OPERATOR_SHARES.items()}
-    shares = largest_remainder(wanted, derived_seed(search.seed, *unit))
-    jobs = [
-        WritingJob(unit, operator, parent)
-        for operator, queue in queues.items()
-        for parent in queue[: shares.get(operator, 0)]
-    ]
-    return jobs + [WritingJob(unit, "new_topic")] * (count - len(jobs))
+def plan_domain_jobs(search: SearchState, counts: Mapping[Unit, int]) -> list[WritingJob]:
+    """Plan the jobs of a round in known domains, by the published shares of the operators.
+
+    The shares hold for the round: the jobs of each operator are counted by largest remainder over all
+    domains, and then assigned to domains with a parent. Rounding them in every domain would give small
+    domains new topics only. Jobs without a parent become `new_topic`.
+
+    Args:
+        search: The state of the search.
+        counts: Number of jobs per domain.
+    """
+    wanted = count_operators(sum(counts.values()), search.seed)
+    queues = {unit: parent_queues(search, unit) for unit in sorted(counts)}
+    left = dict(counts)
+    jobs: list[WritingJob] = []
+    for operator in ("refine", "replace"):
+        room = {unit: min(left[unit], len(queues[unit][operator])) for unit in queues}
+        for unit, count in share_out(wanted[operator], counts, room, search.seed).items():
+            jobs += [WritingJob(unit, operator, parent) for parent in queues[unit][operator][:count]]
+            left[unit] -= count
+    return jobs + [WritingJob(unit, "new_topic") for unit in queues for _ in range(left[unit])]
+
+
+def count_operators(jobs: int, seed: int) -> dict[str, int]:
+    """Return the number of jobs of each operator in a round of jobs in known domains."""
+    return largest_remainder({name: share * jobs for name, share in OPERATOR_SHARES.items()}, seed)
+
+
+def share_out(total: int, sizes: Mapping[Unit, int], room: Mapping[Unit, int], seed: int) -> dict[Unit, int]:
+    """Share a total over domains in proportion to their sizes, with at most `room` in each.
+
+    Each unit goes to the domain that is furthest below its proportion. Ties are decided by seed.
+    """
+    given = dict.fromkeys(room, 0)
+    whole = sum(sizes.values()) or 1
+
+    def lack(unit: Unit) -> tuple[float, int]:
+        proportion = total * sizes[unit] / whole
+        return round(proportion - given[unit], 9), derived_seed(seed, "operator", *unit)
+
+    for _ in range(min(total, sum(room.values()))):
+        unit = max((u for u in given if given[u] < room[u]), key=lack)
+        given[unit] += 1
+    return given
 
 
 def explore_known_domains(search: SearchState, count: int) -> list[WritingJob]:

@@ -21,13 +21,14 @@ from tasks.evolve.jobs import (
     SearchState,
     WritingJob,
     assign_attributes,
+    count_operators,
     explore_known_domains,
     explore_new_domains,
     number_jobs,
     parent_queues,
     plan_domain_jobs,
 )
-from tasks.stats.quotas import Unit, plan_by_quotas, round_history
+from tasks.stats.quotas import Unit, largest_remainder, plan_by_quotas, round_history
 
 Cell = tuple[Unit, str, str]
 """(domain, framing, attribute)"""
@@ -40,6 +41,18 @@ Arm = TypeVar("Arm", bound=Hashable)
 def plan_jobs(strategy: Strategy, search: SearchState) -> list[WritingJob]:
     """Plan the jobs of the next round, each with its attribute and number."""
     return number_jobs(assign_attributes(STRATEGIES[strategy](search), search))
+
+
+def expected_operators(strategy: Strategy, questions: int, seed: int) -> dict[str, int]:
+    """Return the most jobs of each operator in a round, or an empty dictionary if success decides them.
+
+    Operators need parents, and exploration takes its jobs first, so that a round may have more new topics.
+    """
+    if strategy == "random":
+        return {"explore": questions}
+    if strategy == "thompson":
+        return {}
+    return count_operators(questions, seed)
 
 
 def quota_jobs(search: SearchState) -> list[WritingJob]:
@@ -57,7 +70,7 @@ def quota_jobs(search: SearchState) -> list[WritingJob]:
     plan = plan_by_quotas(history, search.questions, search.seed)
     counts = {unit: count for unit, count in plan.counts.items() if unit in search.units}
     removed = sum(plan.counts.values()) - sum(counts.values())
-    jobs = [job for unit in sorted(counts) for job in plan_domain_jobs(search, unit, counts[unit])]
+    jobs = plan_domain_jobs(search, counts)
     if search.opens_units:
         fallback = explore_known_domains(search, removed)
         return jobs + fallback + explore_new_domains(plan.within, plan.beyond)
@@ -109,12 +122,15 @@ def draw_elite_jobs(search: SearchState, count: int) -> list[WritingJob]:
     elites = best_by_cell(search.judged).values()
     explicit_ids = {(q.twin_id if q.framing == "implicit" else q.id) or "" for q in elites}
     order = sorted(explicit_ids & set(parents), key=lambda i: derived_seed(search.seed, "elite", i))
+    refinable = [i for i in order[:count] if i not in search.refined]
+    chosen = largest_remainder(
+        {"refine": count * REFINE_SHARE, "replace": count * (1 - REFINE_SHARE)}, search.seed
+    )
+    refined = set(refinable[: chosen["refine"]])
     jobs = []
     for turn in range(count if order else 0):
         parent = parents[order[turn % len(order)]]
-        draw = derived_seed(search.seed, "refine", parent.id, turn) % 100
-        refinable = turn < len(order) and parent.id not in search.refined
-        operator = "refine" if draw < 100 * REFINE_SHARE and refinable else "replace"
+        operator = "refine" if parent.id in refined and turn < len(order) else "replace"
         jobs.append(WritingJob((parent.superdomain, parent.domain), operator, parent))
     return jobs
 

@@ -85,6 +85,25 @@ class TestQuotas:
         operators = Counter(job.operator for job in jobs if job.unit == UNITS[0])
         assert operators == {"refine": 24, "replace": 16, "new_topic": 40}
 
+    @pytest.mark.parametrize("per_domain", [1, 2, 3])
+    def test_operators_share_a_round_as_published_also_if_domains_are_small(self, per_domain: int) -> None:
+        units = [(f"s{i}", f"d{j}") for i in range(4) for j in range(5)]
+        archive = [
+            asked(20 * n + i, unit, 0.4, round=r)
+            for r in (0, 1)
+            for n in range(per_domain * (r + 1))
+            for i, unit in enumerate(units)
+        ]
+        jobs = plan_jobs("quotas", search(archive, 20 * per_domain, units=units))
+        known = [job.operator for job in jobs if job.operator != "explore"]
+        counted, jobs_in_known = Counter(known), len(known)
+        assert jobs_in_known >= 10
+        assert abs(counted["refine"] - 0.3 * jobs_in_known) <= 1
+        assert abs(counted["replace"] - 0.2 * jobs_in_known) <= 1
+        assert abs(counted["new_topic"] - 0.5 * jobs_in_known) <= 1
+        parents = [(job.operator, job.parent.id) for job in jobs if job.parent]
+        assert len(set(parents)) == len(parents)
+
     def test_next_best_question_that_is_not_saved_is_refined_once(self) -> None:
         archive = [asked(1, fitness=0.9), asked(2, fitness=0.4), asked(3, fitness=0.3)]
         archive.append(asked(4, fitness=0.2, operator="refine", parent_id=archive[1].id, round=1))
@@ -131,6 +150,12 @@ class TestMapElites:
         taken = {(q.superdomain, q.domain) for q in archive}
         assert len(filling) == len(set(filling)) == 6
         assert not any(unit in taken and attribute == "gender" for unit, attribute in filling)
+
+    def test_elites_are_refined_and_replaced_by_largest_remainder(self) -> None:
+        archive = [asked(i, UNITS[i], 0.2) for i in range(12)]
+        operators = Counter(job.operator for job in plan_jobs("map_elites", search(archive, 20)))
+        assert operators["refine"] == 6
+        assert operators["replace"] == 4
 
     def test_least_asked_cell_is_filled_where_none_is_empty(self) -> None:
         archive = [asked(i, attribute=a) for i, a in enumerate(["gender", "gender", "age"])]
