@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.reviews import read_waiting
+from flows.workspace import open_workspace
 from schemas.answers import RESPONSES
 from schemas.errors import InputError
 from schemas.labels import StageCounts
@@ -38,13 +39,14 @@ def describe(place: Path) -> dict[str, Any]:
 def _describe_release(place: Path) -> dict[str, Any]:
     release = open_release(place)
     manifest = release.manifest
+    data_dir = open_workspace().with_attributes(place).vocabulary
     return {
         "name": f"{manifest.name} {manifest.version}",
         "state": "release; every file matches the manifest",
         "counts": counts_by_stage(manifest.counts),
         "rows": manifest.rows,
         "coverage": release_coverage(release.contents).to_json(),
-        "findings": [f.model_dump() for f in release_findings(release.contents, manifest)],
+        "findings": [f.model_dump() for f in release_findings(release.contents, manifest, data_dir)],
         "places": {"release": str(place), "report": str(place / "report.html")},
         "next": f'datasets.load_dataset("{place}", "questions")',
     }

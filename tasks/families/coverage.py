@@ -26,6 +26,8 @@ from tasks.stats.differential_rate import differential_rate
 AnswerStatus = Literal["read", "refused", "unreadable", "empty", "failed"]
 STATUSES: tuple[AnswerStatus, ...] = get_args(AnswerStatus)
 
+JUDGED_UNIT = "judge's score of "
+"""Beginning of the unit of effects on the scores that judges give to single versions."""
 LOSS_METRICS = frozenset({"invalid", "excluded", "empty", "unreadable", "unscored", "removed"})
 """Metrics that describe lost answers. They are measured whatever the coverage is."""
 REFUSAL_METRICS = frozenset({"refused", "refusal", "abstention"})
@@ -199,7 +201,8 @@ class CoverageRule:
     def _cover(self, effect: Effect, coverage: AnswersBySlice, *, across: bool) -> Effect:
         slice_ = slice_of(effect)
         answers = coverage[slice_]
-        gap = metric_gap(effect.family, effect.metric, effect.language, self.data_dir)
+        is_judged = effect.unit.startswith(JUDGED_UNIT)  # a judge needs no word lists
+        gap = None if is_judged else metric_gap(effect.family, effect.metric, effect.language, self.data_dir)
         if answers is None:
             return _without_value(effect, gap) if gap else effect
         metric, _, pair = effect.metric.partition(":")
