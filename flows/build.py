@@ -15,8 +15,10 @@ from flows.engine import show_effects, show_funnel
 from flows.evolve import evolve, expand_open, question_content
 from flows.lazy_flow import lazy_flow
 from flows.options import takes
+from flows.outputs import check_releases_folder
 from flows.prepare import PreparedBuild, prepare
 from flows.reviews import Reviews, require_review, wait_for_people
+from flows.workspace import open_workspace
 from schemas.answers import RESPONSES, Response
 from schemas.errors import ReviewError
 from schemas.notes import DeduplicationNotes, RelabelNotes
@@ -49,8 +51,9 @@ def build(options: BuildOptions) -> str:
 
     An interrupted build resumes when run again.
     """
+    releases = options.out or open_workspace().releases
+    check_releases_folder(releases)
     prepared = prepare(options.recipe, budget_usd=options.budget_usd, reach=True)
-    releases = options.out or prepared.workspace.releases
     with run_lock(Path(prepared.context.run_dir)):
         while True:
             start_journal(prepared.context)

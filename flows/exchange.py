@@ -29,6 +29,7 @@ from tasks.review.subjects import ReviewSubjects
 from tasks.run.store import write_bytes
 
 FORMATS = ("csv", "label-studio", "argilla")
+SETTINGS = {"label-studio": LABEL_STUDIO_CONFIG, "argilla": ARGILLA_SETTINGS}
 
 
 def export_reviews(
@@ -39,22 +40,39 @@ def export_reviews(
     Raises:
         InputError: If the format is not given and the file does not end in .csv.
     """
-    chosen = format or ("csv" if path.suffix == ".csv" else None)
-    if chosen is None:
-        raise InputError(
-            "the format of the file is not known", place=str(path), hint=f"--format {'|'.join(FORMATS)}"
-        )
+    chosen = export_format(path, format)
     shown = subjects_of(material)
     words = current_verdicts(read_events(reviews_folder(workspace.home, material.benchmark)))
     path.parent.mkdir(parents=True, exist_ok=True)
     write = {"csv": write_review_sheet, "label-studio": write_label_studio, "argilla": write_argilla}[chosen]
     write(path, shown, words)
     result = {"out": str(path), "format": chosen, "subjects": len(shown)}
-    if set_up := {"label-studio": LABEL_STUDIO_CONFIG, "argilla": ARGILLA_SETTINGS}.get(chosen):
-        beside = path.with_suffix(f".setup{Path(set_up).suffix}")
+    if set_up := SETTINGS.get(chosen):
+        beside = settings_beside(path, set_up)
         write_bytes(beside, (workspace.vocabulary / set_up).read_bytes())
         result["setup"] = str(beside)
     return result
+
+
+def export_format(path: Path, format: str | None) -> str:
+    """Return the format of an export. Raise `InputError` if it is not known."""
+    chosen = format or ("csv" if path.suffix == ".csv" else None)
+    if chosen is None:
+        raise InputError(
+            "the format of the file is not known", place=str(path), hint=f"--format {'|'.join(FORMATS)}"
+        )
+    return chosen
+
+
+def exported_files(path: Path, format: str | None) -> tuple[Path, ...]:
+    """Return the files that an export writes."""
+    set_up = SETTINGS.get(export_format(path, format))
+    return (path, settings_beside(path, set_up)) if set_up else (path,)
+
+
+def settings_beside(path: Path, set_up: str) -> Path:
+    """Return the place of the project settings of another tool."""
+    return path.with_suffix(f".setup{Path(set_up).suffix}")
 
 
 def import_reviews(

@@ -37,15 +37,18 @@ def check_machine(command: str, home: Path) -> None:
     """Check that a command can write, and raise the limit of open files if the system permits it.
 
     Raises:
-        MachineError: If the output is closed, the folder cannot be written, the disk is almost full, or too
-            few files may be open.
+        MachineError: If the folder cannot be written, the disk is almost full, or too few files may be open.
     """
-    if sys.stdout is None:
-        raise MachineError("the standard output is closed", hint="send it to a file, or to /dev/null")
     if command not in WRITING:
         return
     check_open_files()
     check_folder(home)
+
+
+def check_output() -> None:
+    """Raise `MachineError` if the standard output is closed."""
+    if sys.stdout is None:
+        raise MachineError("the standard output is closed", hint="send it to a file, or to /dev/null")
 
 
 def check_open_files() -> None:

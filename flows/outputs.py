@@ -144,6 +144,24 @@ def check_writable(folder: Path) -> None:
         )
 
 
+def check_releases_folder(folder: Path) -> None:
+    """Check a folder for new releases before a build spends anything. Releases in it are never replaced.
+
+    Raises:
+        InputError: If it is a file, or belongs to a release.
+        MachineError: If it cannot be written or its disk is full.
+    """
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise InputError(f"{folder} is not a folder", hint="name a folder, which is created if it is missing")
+    for place in (folder.resolve(), *folder.resolve().parents):
+        if (place / "manifest.json").is_file() and (place / "data").is_dir():
+            raise InputError(
+                f"{folder} is inside the release {place}, which is never changed",
+                hint="name the folder that holds the releases, or another one",
+            )
+    check_writable(folder)
+
+
 def refuse_other_results(outputs: Outputs, record: Path, job: str) -> None:
     """Raise `InputError` if a file exists that the same job has not written."""
     known = _read_record(record)

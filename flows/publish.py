@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from flows.lazy_flow import lazy_flow
@@ -32,10 +31,10 @@ def run_publish(options: PublishOptions) -> dict[str, Any]:
     """Publish a release and return the fields of `publish --json`.
 
     Raises:
-        InputError: If neither the options nor the recipe name a dataset.
+        InputError: If the options name no dataset.
         PublishError: If the dataset on the Hub conflicts with the release.
     """
-    repo = options.repo or recorded_repo(options.release)
+    repo = require_repo(options)
     hub = open_hub(options.token_block)
     if options.sign is not None:
         sign_release(options.release, options.sign)
@@ -43,18 +42,21 @@ def run_publish(options: PublishOptions) -> dict[str, Any]:
     return published.model_dump(mode="json")
 
 
-def recorded_repo(release: Path) -> str:
-    """Return the dataset that the recipe of a release names.
-
-    Publishing never replaces a dataset of another name, so a foreign release cannot overwrite anything.
+def require_repo(options: PublishOptions) -> str:
+    """Return the dataset to publish to. A release may be downloaded, so its recipe does not decide this.
 
     Raises:
-        InputError: If the recipe names no dataset.
+        InputError: If no dataset is named.
     """
-    repo = read_manifest(release).recipe.get("release", {}).get("repo")
-    if not isinstance(repo, str) or not repo:
-        raise InputError("the recipe names no dataset on the Hub", hint="add --repo org/name")
-    return repo
+    if options.repo:
+        return options.repo
+    recorded = read_manifest(options.release).recipe.get("release", {}).get("repo")
+    named = f"the recipe of the release names {recorded}. If that is yours, add --repo {recorded}"
+    raise InputError(
+        "publish to which dataset on the Hub?",
+        place=str(options.release),
+        hint=named if isinstance(recorded, str) and recorded else "add --repo org/name",
+    )
 
 
 def run_verify(options: VerifyOptions) -> Verified:

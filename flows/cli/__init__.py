@@ -47,9 +47,10 @@ class OptionsCommand(click.Command):
 
     def run_checked(self, ctx: click.Context) -> None:
         """Check the machine, run the command and print its result."""
-        from flows.machine import check_machine
+        from flows.machine import check_machine, check_output
         from flows.workspace import open_workspace
 
+        check_output()
         check_machine(self.command.name, open_workspace().home)
         from flows.cli.printing import print_json, show_progress
         from flows.options import read_options

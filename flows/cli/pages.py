@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from flows.cli.printing import print_figures, print_json
+from flows.outputs import Outputs, existing, protect
 from flows.workspace import open_workspace
 from schemas.options import ReviewOptions, ServeOptions
 
@@ -20,13 +21,18 @@ def run_review(options: ReviewOptions, as_json: bool) -> None:
     workspace = open_workspace()
     subjects = open_subjects(options.place, workspace.releases)
     if options.export_to or options.import_from:
-        from flows.exchange import export_reviews, import_reviews
+        from flows.exchange import export_reviews, exported_files, import_reviews
 
         result: dict[str, Any] = {}
         if options.import_from:
             result |= import_reviews(workspace, subjects, options.import_from, options.format)
         if options.export_to:
-            result |= export_reviews(workspace, subjects, options.export_to, options.format)
+            outputs = Outputs(
+                exported_files(options.export_to, options.format),
+                inputs=existing((options.place, options.import_from)),
+            )
+            with protect(outputs, "review", options, workspace.home):
+                result |= export_reviews(workspace, subjects, options.export_to, options.format)
         print_json(result) if as_json else print_figures(result)
         return
     from flows.reviews import resuming

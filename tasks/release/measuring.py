@@ -25,6 +25,7 @@ MEASURING: tuple[str, ...] = (
     "attributes",
     "superdomains",
     "families",
+    "selection",
     "evolve",
     "judging",
     "controls",
@@ -41,6 +42,18 @@ INFORMATION_ONLY: dict[str, tuple[str, ...]] = {
 FAMILY_INFORMATION_ONLY = ("files",)
 PERSONAL = ("api_keys", "limits", "model_limits", "validate", "budget")
 """Sections that are taken from a recipe of the user."""
+RECORDED = ("review", "validate", "release")
+"""Further sections that a corrected release records. They name no path, and cost nothing."""
+RECORDED_MODELS = (
+    "generator",
+    "targets",
+    "holdout_targets",
+    "judges",
+    "adjudicator",
+    "relabel_judges",
+    "may_share_family",
+)
+ALL_SECTIONS = frozenset(field.alias or name for name, field in Recipe.model_fields.items())
 RULE_JUDGE = "divergence"
 """The judge that is a rule of this program. All others are models."""
 NO_TARGET = "replay:recorded-answers"
@@ -92,14 +105,20 @@ def measuring_recipe(
 
 
 def recorded_recipe(manifest: Manifest) -> Recipe:
-    """Return the complete recipe of a release, for the record only.
+    """Return the recipe that a corrected release records: what was measured, and the names of the models.
 
-    No model may be opened and no path read because of it.
+    Keys, limits, budgets, free models, engine options and paths are left out. No model may be opened because
+    of it.
 
     Raises:
         InputError: If it is not valid in this version of the program.
     """
-    return _parse(dict(manifest.recipe), manifest)
+    unknown = {name: value for name, value in manifest.recipe.items() if name not in ALL_SECTIONS}
+    content = unknown | measuring_sections(manifest)
+    content |= {name: manifest.recipe[name] for name in RECORDED if name in manifest.recipe}
+    models = manifest.recipe.get("models", {})
+    content["models"] = {name: value for name, value in models.items() if name in RECORDED_MODELS}
+    return _parse(content, manifest)
 
 
 def choose_judges(manifest: Manifest, chosen: Sequence[str], own: Recipe | None) -> dict[str, Any]:

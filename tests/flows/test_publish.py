@@ -41,9 +41,9 @@ from prefect.blocks.system import Secret
 from flows.publish import publish
 from schemas.errors import InputError
 Secret(value=sys.stdin.read()).save("hub")
-print(publish(sys.argv[1], token_block="hub"))
+print(publish.prefect()(sys.argv[1], repo=sys.argv[2], token_block="hub"))
 try:
-    publish.fn(sys.argv[1], token_block="no-such-block")
+    publish.fn(sys.argv[1], repo=sys.argv[2], token_block="no-such-block")
 except InputError as error:
     print(error)
 """
@@ -92,7 +92,7 @@ def run(hub: HubServer, home: Path, *arguments: object, **changes: str) -> tuple
 
 
 def test_published_verified_loaded(hub: HubServer, release: Path, tmp_path: Path) -> None:
-    code, out, _ = run(hub, tmp_path, "publish", release, "--json")
+    code, out, _ = run(hub, tmp_path, "publish", release, "--repo", REPO, "--json")
     done: dict[str, Any] = json.loads(out)
     assert code == 0
     assert (done["repo"], done["tag"], done["new"]) == (REPO, "v0.1.0", True)
@@ -100,7 +100,7 @@ def test_published_verified_loaded(hub: HubServer, release: Path, tmp_path: Path
     assert done["url"].startswith(hub.url)
     assert shown(hub, "v0.1.0", REPO) == bytes_of(release)
 
-    code, out, _ = run(hub, tmp_path, "publish", release)
+    code, out, _ = run(hub, tmp_path, "publish", release, "--repo", REPO)
     assert code == 0
     assert "was already published" in out
     assert len(hub.history(REPO)) == 2
@@ -138,7 +138,7 @@ def test_difference_is_one_line_and_exit_code_6(hub: HubServer, release: Path, t
     assert code == 6
     assert [line.split(":")[0] for line in out.splitlines()] == ["CANARY.md", "CANARY.md", "README.md"]
     assert "next:" in err
-    code, out, err = run(hub, tmp_path, "publish", changed, "--json")
+    code, out, err = run(hub, tmp_path, "publish", changed, "--repo", REPO, "--json")
     assert (code, out) == (6, "")
     assert "README.md:" in err
     assert not hub.requests
@@ -147,7 +147,9 @@ def test_difference_is_one_line_and_exit_code_6(hub: HubServer, release: Path, t
 def test_of_two_at_once_one_wins_and_the_other_is_told(
     hub: HubServer, release: Path, other: Path, tmp_path: Path
 ) -> None:
-    publishers = [start(hub, tmp_path, "publish", place, "--json") for place in (release, other)]
+    publishers = [
+        start(hub, tmp_path, "publish", place, "--repo", REPO, "--json") for place in (release, other)
+    ]
     told = [process.communicate(timeout=120) for process in publishers]
     codes = [process.returncode for process in publishers]
     assert sorted(codes) == [0, 6], told
@@ -163,14 +165,14 @@ def test_command_killed_after_its_commit_finishes_the_next_time(
         return KILL_AFTER if received.route == "commit" else None
 
     hub.faults = at_commit
-    process = start(hub, tmp_path, "publish", release)
+    process = start(hub, tmp_path, "publish", release, "--repo", REPO)
     hub.client = process.pid
     process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL
     assert shown(hub, "main", REPO) == bytes_of(release)
     assert hub.repos[REPO].tags == {}
     hub.faults = {}
-    code, _, _ = run(hub, tmp_path, "publish", release)
+    code, _, _ = run(hub, tmp_path, "publish", release, "--repo", REPO)
     assert code == 0
     assert hub.repos[REPO].tags == {"v0.1.0": hub.repos[REPO].main}
     assert len(hub.history(REPO)) == 2
@@ -179,7 +181,9 @@ def test_command_killed_after_its_commit_finishes_the_next_time(
 def test_token_is_nowhere_in_what_the_command_says(release: Path, tmp_path: Path) -> None:
     with HubServer(tmp_path, echoes_token=True) as hub:
         for token, wanted in (("hf_reader", 2), ("hf_not_known_here", 2), (hub.token, 0)):
-            code, out, err = run(hub, tmp_path, "publish", release, HF_TOKEN=token, HF_DEBUG="1")
+            code, out, err = run(
+                hub, tmp_path, "publish", release, "--repo", REPO, HF_TOKEN=token, HF_DEBUG="1"
+            )
             assert code == wanted, err
             assert token not in out + err
 
@@ -192,7 +196,7 @@ def test_flow_takes_the_token_from_a_secret_block_and_keeps_it_secret(
     before = environment(hub, tmp_path, PREFECT_LOGGING_TO_API_ENABLED="true", **quiet)
     del before["HF_TOKEN"]
     done = subprocess.run(
-        [sys.executable, "-c", FLOW, str(release)],
+        [sys.executable, "-c", FLOW, str(release), REPO],
         input=hub.token,
         env=before,
         cwd=tmp_path,
@@ -209,8 +213,12 @@ def test_flow_takes_the_token_from_a_secret_block_and_keeps_it_secret(
     assert hub.token not in done.stdout + done.stderr
 
 
-def test_release_without_a_dataset_needs_to_be_told_where(hub: HubServer, tmp_path: Path) -> None:
+def test_dataset_is_named_by_the_person_and_not_by_the_release(
+    hub: HubServer, release: Path, tmp_path: Path
+) -> None:
     nowhere = package_build(tmp_path, small_build(), recipe={"release": {}})
-    code, _, err = run(hub, tmp_path, "publish", nowhere)
-    assert code == 2
-    assert "--repo" in err
+    for place, hint in ((nowhere, "add --repo org/name"), (release, f"add --repo {REPO}")):
+        code, _, err = run(hub, tmp_path, "publish", place)
+        assert code == 2
+        assert hint in err
+    assert not hub.repos
