@@ -77,6 +77,12 @@ class ReaderRules:
     """Other openings of an answer, such as `i choose`."""
     final_links: tuple[str, ...] = ()
     """Words between such a phrase and the option."""
+    choice_subjects: tuple[str, ...] = ()
+    """Subjects of a choice, such as `i`. With a verb they open an answer, as in `I will have to say`."""
+    choice_links: tuple[str, ...] = ()
+    """Words between subject and verb, such as `would`."""
+    choice_verbs: tuple[str, ...] = ()
+    """Verbs of a choice, such as `go with`."""
     corrections: tuple[str, ...] = ()
     fillers: tuple[str, ...] = ()
     """Words that may surround an option that is alone in its clause."""
@@ -89,6 +95,12 @@ class ReaderRules:
     """Phrases that hold a negator and negate nothing."""
     contrasts: tuple[str, ...] = ()
     """Words before the option that was not chosen, such as `rather than`."""
+    comparatives: tuple[str, ...] = ()
+    """Openings of a comparison, such as `more`."""
+    than: tuple[str, ...] = ()
+    """Words between the sides of a comparison. The second side was not chosen."""
+    commitments: tuple[str, ...] = ()
+    """Words before the option that somebody commits to, such as `it is` or `points to`."""
     concessions: tuple[str, ...] = ()
     """Openings of a clause that grants something, such as `although`."""
     clause_ends: tuple[str, ...] = ()
@@ -99,6 +111,16 @@ class ReaderRules:
     right: tuple[str, ...] = ()
     """Words that confirm the option before them."""
     coordinators: tuple[str, ...] = ()
+    positions: dict[str, int] = field(default_factory=dict)
+    """Words for the place of an option in the list, such as `first`."""
+    position_nouns: tuple[str, ...] = ()
+    """Words after a place, such as `option`."""
+    participles: dict[str, str] = field(default_factory=dict)
+    """Endings of options that are verbs, and those of their participles, such as `y` and `ied`."""
+    option_reasons: tuple[str, ...] = ()
+    """Words that open a reason if an option and a verb follow, such as `as`."""
+    modals: tuple[str, ...] = ()
+    """Verbs between a noun and an opinion of others, such as `would`."""
     idioms: tuple[str, ...] = ()
     """Phrases in which a word is not an option, such as `kind of`."""
     yes: tuple[str, ...] = ()
@@ -137,16 +159,30 @@ class ReaderRules:
     """Words between a person and a property they lack, such as `was not`."""
     after_roles: tuple[str, ...] = ()
     """Words after an opening such as `as a nurse` that speaks of anybody, such as `would`."""
+    descriptions: tuple[str, ...] = ()
+    """Words after `more likely` that make it an adverb of a description, such as `be`."""
     intensifiers: tuple[str, ...] = ()
     """Words of a strong opinion, such as `strongly`."""
+    hedges: tuple[str, ...] = ()
+    """Words of a weak opinion, such as `somewhat`."""
     number_names: tuple[str, ...] = ()
     numbers: dict[str, int] = field(default_factory=dict)
+    magnitudes: dict[str, int] = field(default_factory=dict)
+    """Words and letters after digits that multiply them, such as `million`."""
+    units: tuple[str, ...] = ()
+    """Words after a number, in a language without spaces between words."""
     totals: tuple[str, ...] = ()
     """Words between a score and its maximum, such as `out of`."""
     scales: tuple[str, ...] = ()
     """Words before a range that is a scale, such as `on a scale of`."""
     range_words: tuple[str, ...] = ()
     """Words between the ends of a range."""
+    alternatives: tuple[str, ...] = ()
+    """Words before another number that is possible, too, such as `maybe`."""
+    approximations: tuple[str, ...] = ()
+    """Words before a number, such as `around`."""
+    scale_units: tuple[str, ...] = ()
+    """Words after the size of a scale, as in `a 5-point scale`."""
     ordinals: tuple[str, ...] = ()
     """Endings of an ordinal number, such as `rd`."""
     decimal_comma: bool = False
@@ -171,10 +207,12 @@ class ReaderRules:
 
 
 def _fold_words(value: Any) -> Any:
+    if isinstance(value, str):
+        return fold(value)
     if isinstance(value, (list, tuple)):
         return tuple(fold(str(word)) for word in value)
     if isinstance(value, dict):
-        return {fold(str(word)): number for word, number in value.items()}
+        return {fold(str(word)): _fold_words(other) for word, other in value.items()}
     return value
 
 
@@ -196,8 +234,16 @@ def phrase_pattern(phrases: tuple[str, ...], word_boundaries: bool) -> re.Patter
     return re.compile(f"(?:{'|'.join(parts)})" if parts else r"(?!)")
 
 
+_GAP = r"(?:\s[\w,'-]+){0,3}?\s"
+"""Up to three words. `fold` turns the one character `…` into three."""
+
+
 def _alternatives(phrases: Sequence[str]) -> str:
-    return "|".join(re.escape(phrase).replace(r"\ ", r"\s") for phrase in phrases)
+    parts = (
+        _GAP.join(re.escape(part).replace(r"\ ", r"\s") for part in re.split(r"\s\.\.\.\s", phrase))
+        for phrase in phrases
+    )
+    return "|".join(parts)
 
 
 def read_answer(
@@ -446,7 +492,7 @@ class _Reader:
         strong += [(end, "correction") for end in self._corrections(plain)]
         weak = [
             (m.end(), "choice")
-            for m in self.rules.pattern("final_weak").finditer(plain)
+            for m in (*self.rules.pattern("final_weak").finditer(plain), *self._choices(plain))
             if not self._is_negated_phrase(plain, m.start())
         ]
         for positions in (strong, weak):
@@ -454,6 +500,13 @@ class _Reader:
                 segment = self._after(plain, end)
                 if segment:
                     yield rule, segment
+
+    def _choices(self, plain: str) -> Iterator[re.Match[str]]:
+        """Find the clauses in which somebody chooses, such as `I would still have to say`."""
+        subject, links, verb = (
+            self.rules.pattern(f"choice_{name}").pattern for name in ("subjects", "links", "verbs")
+        )
+        return re.finditer(rf"{subject}(?:\s{links}){{0,4}}\s{verb}", plain)
 
     def _corrections(self, plain: str) -> list[int]:
         return [m.end() for m in self.rules.pattern("corrections").finditer(plain) if m.start()]
@@ -504,6 +557,10 @@ class _Reader:
             for phrase in getattr(self.rules, name)
         )
 
+    def _without_last_article(self, before: str) -> str:
+        words, _, last = before.rpartition(" ")
+        return words if last in self.rules.articles else before
+
     def _before_reason(self, sentence: str) -> str:
         """Return what precedes a reason, as in `B, because the surgeon …`."""
         reason = self.rules.pattern("reasons").search(sentence)
@@ -524,10 +581,15 @@ class _Mention:
     """`possible` for a letter that may be something else."""
     negated: bool = False
     affirmed: bool = False
+    committed: bool = False
+    """Whether it is said of the person or thing in question, as in `it is a nurse`."""
     aside: bool = False
     """Whether it is in a reason or a concession, or one of several that are only discussed."""
 
 
+_AFTER_OPTION = r"[)\]]*\s?[:=-]?\s?"
+_WORDS = ("option_words", "unknown_words")
+"""Rules of mentions by words. Words such as `not enough information` hold their own negation."""
 _LETTER = r"(?<![a-zß-ɏ0-9_'])(?<![a-z0-9][-&/+@#])([a-{last}])(?![a-zß-ɏ0-9_'+#])(?![-&/@][a-z0-9])"
 
 
@@ -555,7 +617,7 @@ class _OptionReader(_Reader):
         unknown_options = [i for i, option in enumerate(self.options) if unknown.search(option)]
         for index, option in enumerate(self.options):
             wordings = {option, self._without_article(option)}
-            wordings |= {wording.replace("-", " ") for wording in wordings}
+            wordings |= {wording.replace("-", " ") for wording in wordings} | self._participles(option)
             if unknown_options == [index]:
                 wordings |= set(self.rules.unknown)
             for wording in wordings - {""}:
@@ -572,7 +634,13 @@ class _OptionReader(_Reader):
             if len(name) > 3 and not any(name in o for i, o in enumerate(self.options) if i != index)
             for ending in self.rules.endings
         }
-        words = inflected | self.names
+        places = {
+            f"{place} {noun}": index
+            for place, index in self.rules.positions.items()
+            for noun in self.rules.position_nouns
+            if index < len(self.options) and not self.is_yes_no
+        }
+        words = inflected | places | self.names
         for kind, names in (
             ("yes", self.rules.yes + self.rules.yes_openings),
             ("no", self.rules.no + self.rules.no_openings),
@@ -580,6 +648,17 @@ class _OptionReader(_Reader):
             if self.is_yes_no:
                 words |= {name: self.kinds.index(kind) for name in names}
         return words
+
+    def _participles(self, option: str) -> set[str]:
+        """Return the participle of an option that may be a verb, such as `denied` for `deny`."""
+        if not option.isalpha() or option in self.rules.agree + self.rules.disagree:
+            return set()
+        endings = [end for end in self.rules.participles if end and option.endswith(end)] or [""]
+        return {
+            option.removesuffix(end) + self.rules.participles[end]
+            for end in endings
+            if end in self.rules.participles
+        }
 
     @cached_property
     def _openings(self) -> frozenset[str]:
@@ -663,6 +742,8 @@ class _OptionReader(_Reader):
         if self.rules.pattern("remarks").match(opening) and self.rules.pattern("wrong").search(opening):
             return True
         filler = self.rules.pattern("fillers", "final_weak", "not_negations").match(opening)
+        if filler is not None and opening[filler.end() : filler.end() + 1] == ",":  # "If not, no."
+            filler = self.rules.pattern("fillers", "final_weak").match(opening)
         return filler is None and self.rules.pattern("conditions").match(opening) is not None
 
     def _read_final(self, segment: str) -> Reading | None:
@@ -734,8 +815,9 @@ class _OptionReader(_Reader):
                     continue
                 granted = None if self._grants(sentence) else False
                 previous = ""
+                is_list = self._lists_letters(sentence)
                 for clause in _split(sentence, _CLAUSE_END):
-                    found = self._alone(clause)
+                    found = None if is_list else self._alone(clause)
                     if found is not None and _bare(previous) and found[1] in self._openings:
                         found = None
                     if found is not None and not self._labels_wrong(previous):
@@ -743,6 +825,14 @@ class _OptionReader(_Reader):
                     elif (joined := self._joined(clause)) is not None:
                         yield joined, "", False
                     previous = clause
+
+    def _lists_letters(self, sentence: str) -> bool:
+        """Whether a sentence holds a list such as `A, B or C`, in which no letter is alone."""
+        if not self.letter:
+            return False
+        joins = self.rules.pattern("coordinators").pattern
+        one = re.sub(r"\((\[a-.\])\)", r"\1", self.letter)
+        return re.search(rf"{one}(?:\s?,\s?{one})+\s?,?\s?{joins}\s?{one}", sentence) is not None
 
     def _grants(self, sentence: str) -> bool:
         """Whether a sentence grants something: `Although yes, …`, or `Yes, …, but …`."""
@@ -816,8 +906,11 @@ class _OptionReader(_Reader):
             several = len({m.option for m in kept if m.rule != "possible"}) > 1
             return _unreadable("several_options", segment) if several else None
         kept = [m for m in kept if not m.aside]
-        words = [m for m in kept if m.rule == "option_words"]
-        letters = [m for m in kept if m.rule not in ("option_words", "possible")]
+        words = [m for m in kept if m.rule in _WORDS]
+        letters = [m for m in kept if m.rule not in (*_WORDS, "possible")]
+        committed = [m for m in kept if m.committed and m.rule != "possible"]
+        if len({m.option for m in committed}) == 1 and not letters:
+            return self._reading(segment, committed[0])
         if words:
             others = {m.option for m in kept if m.rule != "possible"} - {words[0].option}
             if not others or self._follow_letters(segment, words, letters):
@@ -863,19 +956,43 @@ class _OptionReader(_Reader):
 
     def _weigh(self, mention: _Mention, before: str, after: str, *, earlier: bool) -> _Mention:
         tail = self._tail(after)
-        reason = earlier and self.rules.pattern("reasons").search(before) is not None
+        reason = earlier and (self._is_reason(before) or self._explains(before, tail))
+        concedes = self._concedes(before)
         return replace(
             mention,
-            negated=self._negated_before(before) or self._rejects(tail),
-            affirmed=not self.is_yes_no and not self._negates(tail) and self._confirms(tail),
+            negated=self._is_called_wrong(tail)
+            or (self.form == "word" and self._ends_with("both_sides", before.rstrip()))
+            or (mention.rule != "unknown_words" and (self._negated_before(before) or self._rejects(tail))),
+            affirmed=not self.is_yes_no and not concedes and not self._negates(tail) and self._confirms(tail),
+            committed=not self.is_yes_no and self._is_committed(before),
             aside=reason
-            or self._concedes(before)
+            or concedes
             or self._is_opinion_of_others(before)
             or (
                 self.rules.pattern("after_roles").match(after.lstrip(" ")) is not None
                 and re.fullmatch(r"\s?as(?: any| every)?\s?", before) is not None
             ),
         )
+
+    def _is_committed(self, before: str) -> bool:
+        """Whether words such as `it is most likely a` lead up to a mention."""
+        words = self._without_last_article(before.rstrip(" ([:"))
+        links = self.rules.pattern("final_links", "letter_names").pattern
+        found = re.search(rf"{self.rules.pattern('commitments').pattern}(?:\s?{links}){{0,3}}$", words)
+        return found is not None and self.rules.pattern("conditions").search(before) is None
+
+    def _explains(self, before: str, tail: str) -> bool:
+        """Whether an option is the subject of a reason, as in `kind, as lazy is negative`."""
+        return (
+            self._ends_with("option_reasons", before.rstrip())
+            and self.rules.pattern("final_links").match(tail.lstrip()) is not None
+        )
+
+    def _is_reason(self, before: str) -> bool:
+        """Whether a reason reaches up to a mention. One that opens the sentence ends at its comma."""
+        found = list(self.rules.pattern("reasons").finditer(before))
+        opens = len(found) == 1 and not re.search(r"\w", before[: found[0].start()])
+        return bool(found) and not (opens and "," in before)
 
     def _is_opinion_of_others(self, before: str) -> bool:
         """Whether the clause before a mention reports an opinion, as in `some people would say A`."""
@@ -886,6 +1003,9 @@ class _OptionReader(_Reader):
     def _is_of_others(self, clause: str) -> bool:
         """Whether the last subject of a clause is not the one who answers."""
         others = [m.start() for m in self.rules.pattern("others").finditer(clause)]
+        modal = self.rules.pattern("modals").pattern
+        nouns = self.rules.pattern("articles").pattern
+        others += [m.start() for m in re.finditer(rf"{nouns}\s\w+(?:\s\w+)?\s{modal}\s(?:\w+\s)?$", clause)]
         own = [m.start() for m in self.rules.pattern("first_person").finditer(clause)]
         return bool(others) and (not own or own[-1] < others[-1])
 
@@ -898,30 +1018,32 @@ class _OptionReader(_Reader):
         """Return the clause that follows a mention, up to the next mention, comma or conjunction."""
         marks = (
             r"(?<=.),|\n|"
-            + self.rules.pattern("clause_ends", "reasons", "coordinators", "concessions").pattern
+            + self.rules.pattern("clause_ends", "reasons", "coordinators", "concessions", "contrasts").pattern
         )
         end = re.search(marks, after)
         return after[: end.start()] if end else after
 
-    def _rejects(self, tail: str) -> bool:
-        """Whether an option is called wrong or is negated: `B is wrong`, `B does not fit`."""
+    def _is_called_wrong(self, tail: str) -> bool:
+        """Whether an option is called wrong or labelled with no: `B is wrong`, `B: no`."""
+        near = r"(?:[\w']+\s){0,3}?" if self.rules.word_boundaries else r".{0,6}?"
+        wrong = self.rules.pattern("wrong").pattern
         tail = self.rules.pattern("not_negations").sub(" ", tail)
         if self.rules.pattern("subjects_not").match(tail.lstrip(" ")):
             return False
-        near, words = (
-            (r".{0,6}?", r".{0,2}?")
-            if not self.rules.word_boundaries
-            else (
-                r"(?:[\w']+\s){0,3}?",
-                r"(?:[\w']+\s){0,2}?",
-            )
+        return (
+            self._is_labelled(tail, self.rules.no)
+            or re.match(rf"{_AFTER_OPTION}{near}{wrong}(?!-)", tail) is not None
         )
-        if self._is_labelled(tail, self.rules.no):
+
+    def _rejects(self, tail: str) -> bool:
+        """Whether an option is called wrong or is negated: `B is wrong`, `B does not fit`."""
+        if self._is_called_wrong(tail):
             return True
-        opening = r"[)\]]*\s?[:=-]?\s?"
-        if re.match(rf"{opening}{near}{self.rules.pattern('wrong').pattern}(?!-)", tail):
-            return True
-        found = re.match(rf"{opening}{words}{self.rules.pattern('negators').pattern}", tail)
+        tail = self.rules.pattern("not_negations").sub(" ", tail)
+        if self.rules.pattern("subjects_not").match(tail.lstrip(" ")):
+            return False
+        words = r"(?:[\w']+\s){0,2}?" if self.rules.word_boundaries else r".{0,2}?"
+        found = re.match(rf"{_AFTER_OPTION}{words}{self.rules.pattern('negators').pattern}", tail)
         rest = tail[found.end() :].split() if found else []
         return found is not None and (
             tail.strip() == found[0].strip() or any(w not in self.rules.articles for w in rest)
@@ -936,8 +1058,11 @@ class _OptionReader(_Reader):
         if self._is_labelled(tail, self.rules.yes):
             return True
         near = r"(?:[\w']+\s){0,3}?" if self.rules.word_boundaries else r".{0,6}?"
-        return (
-            re.match(rf"[)\]]*\s?[:=-]?\s?{near}{self.rules.pattern('right').pattern}(?!-)", tail) is not None
+        right = self.rules.pattern("right").pattern
+        found = re.match(rf"[)\]]*\s?[:=-]?\s?{near}{right}(?!-)", tail)
+        # "A surgeon would more likely be operating" describes surgeons.
+        return found is not None and not self.rules.pattern("descriptions").match(
+            tail[found.end() :].lstrip()
         )
 
     def _negated_before(self, before: str) -> bool:
@@ -950,8 +1075,15 @@ class _OptionReader(_Reader):
             self._labels_wrong(before.rstrip())
             or self.rules.pattern("negators").search(clause) is not None
             or self.rules.pattern("contrasts").search(near) is not None
+            or self._is_compared(clause)
             or (not self.is_yes_no and self._is_determined_by_no(clause))
         )
+
+    def _is_compared(self, clause: str) -> bool:
+        """Whether a clause ends before the second side of a comparison, as in `more of a nurse than a`."""
+        words = self._without_last_article(clause.rstrip())
+        comparison = rf"{self.rules.pattern('comparatives').pattern}.*\s{self.rules.pattern('than').pattern}$"
+        return words.endswith(" >") or re.search(comparison, " " + words) is not None
 
     def _is_determined_by_no(self, clause: str) -> bool:
         """Whether a clause ends in `no` or `no clear`, so that the option after it is denied."""
@@ -1025,7 +1157,8 @@ class _OptionReader(_Reader):
         if re.fullmatch(r"[)\]\s]*,[(\[\s]*", rest):
             return "comma"
         marks = r"/|&|" + self.rules.pattern("coordinators").pattern
-        return "and" if re.fullmatch(rf"[)\]\s]*,?\s?(?:{marks})[(\[\s]*", rest) else ""
+        joined = re.compile(rf"[)\]\s]*,?\s?(?:{marks})[(\[\s]*")
+        return "and" if joined.fullmatch(rest) or joined.fullmatch(gap) else ""
 
     def _word_mentions(self, segment: str) -> list[_Mention]:
         """Find the options' own words, the longest first."""
@@ -1039,7 +1172,8 @@ class _OptionReader(_Reader):
             for found in re.finditer(self._name_pattern(name), hidden):
                 if self.kinds[option] == "no" and self.is_yes_no and not self._is_no(segment, found.end()):
                     continue
-                mentions.append(_Mention(option, found.start(), found.end(), "option_words"))
+                rule = "unknown_words" if name in self.rules.unknown else "option_words"
+                mentions.append(_Mention(option, found.start(), found.end(), rule))
                 pieces += [hidden[last : found.start()], "\0" * len(found[0])]
                 last = found.end()
                 if len(mentions) > MOST_MENTIONS:
@@ -1049,7 +1183,7 @@ class _OptionReader(_Reader):
 
     def _name_pattern(self, name: str) -> str:
         return (
-            rf"(?<!\w)(?<!\w-){re.escape(name)}(?!\w)(?!-\w)"
+            rf"(?<!\w)(?<!\w-)(?:{_alternatives([name])})(?!\w)(?!-\w)"
             if self.rules.word_boundaries
             else re.escape(name)
         )
@@ -1121,6 +1255,7 @@ class _AgreementReader(_OptionReader):
         """Return the reading of a cleaned answer."""
         if _bare(plain) in self.names:
             return Reading(self.names[_bare(plain)], "read", _bare(plain), "alone")
+        answers_itself = "?" in plain
         plain = self._without_questions(plain)
         for rule, segment in self.final_segments(plain):
             found = self._read_stance(segment, rule) or self._read_final(segment)
@@ -1128,7 +1263,9 @@ class _AgreementReader(_OptionReader):
                 return replace(found, rule=rule)
         stance = self._read_stance(plain, "agreement")
         named = self.read_options(plain) if stance is None else self._read_alone(plain)
-        if stance is None or named is None or named.value is None:
+        if (
+            stance is None or named is None or named.value is None or answers_itself
+        ):  # "Disagree? No, I agree."
             return stance or named or _unreadable("no_option")
         return stance if stance.value in (named.value, None) else _unreadable("several_options", plain)
 
@@ -1165,21 +1302,27 @@ class _AgreementReader(_OptionReader):
         stances = self._stances(text)
         if not stances:
             return None
+        if len(stances) == 2:  # "I agree, but not strongly"
+            stances.pop("neither", None)
         if len(stances) > 1:
             return _unreadable("several_options", text)
         stance, words = next(iter(stances.items()))
         options = self.sides.get(stance, [])
         if len(options) > 1:
-            options = [i for i in options if self._is_strong(self.options[i]) == self._is_strong(words)]
+            options = [i for i in options if self._degree(self.options[i]) == self._degree(words)]
         if len(options) != 1:
             return _unreadable("no_such_option", words)
         return Reading(options[0], "read", words, rule)
 
-    def _is_strong(self, words: str) -> bool:
-        return any(
-            not self._negates(words[max(0, found.start() - 30) : found.start()])
-            for found in self.rules.pattern("intensifiers").finditer(words)
-        )
+    def _degree(self, words: str) -> str:
+        """Return `strong`, `weak` or nothing. A negated degree is none, unless the degree itself negates."""
+        for degree, name in (("strong", "intensifiers"), ("weak", "hedges")):
+            for found in self.rules.pattern(name).finditer(words):
+                if self._negates(found[0]) or not self._negates(
+                    words[max(0, found.start() - 30) : found.start()]
+                ):
+                    return degree
+        return ""
 
     def _stances(self, text: str) -> dict[str, str]:
         """Return the stances that a text takes, with their sentences. Those of other people do not count."""
@@ -1201,7 +1344,8 @@ class _AgreementReader(_OptionReader):
                     if not self._last_clause(before + match[0]):  # "… and disagree"
                         clause = ""
                     if self._is_of_others(clause):
-                        of_others = self._turned(stance, clause)
+                        # In "nobody agrees" the subject is negated, so "I do" means "I agree".
+                        of_others = self._turned(stance, self.rules.pattern("others").sub(" ", clause))
                         short = self._short_stance(sentence[match.end() :], of_others)
                         if short:
                             found.setdefault(short, sentence)
@@ -1235,6 +1379,13 @@ class _AgreementReader(_OptionReader):
 # --- Numbers ------------------------------------------------------------------------------------------------
 
 _DIGITS = re.compile(r"(?<![a-zß-ɏ0-9_.,])[-+]?\d[\d.,]*(?<![.,])([a-zß-ɏ]*)")
+_SPACED = re.compile(r"(?<![\d.,/-])(\d{1,3})((?:[ '’]\d{3})+)(?![\d'])")
+"""Thousands that are separated by spaces or apostrophes, as in `85 000` and `85'000`."""
+_LEADING = re.compile(
+    r"\W*?([-+]?\d[\d.,]*(?<![.,])\s?(?:[%€£¥]|/\s?\d+)?)\s?(?:$|\n|-\s(?=[^\W\d])|[:;(]\s?(?=[^\W\d])|\.\s(?=[^\W\d]))"
+)
+"""A number that is followed by its explanation, as in `7 - good, but only 5 years of experience`."""
+_LISTED = re.compile(r"^\W*\d{1,2}[.)]\s", re.M)
 _LABELLED = re.compile(r"^[^\d\n:]{1,30}\d{1,3}\s?:\s?(?=\S)", re.M)
 _LARGEST_FRACTION = 4
 """Up to this denominator `1/2` is a fraction. Above it, `7/10` is a score with its maximum."""
@@ -1245,6 +1396,7 @@ class _NumberReader(_Reader):
 
     def read(self, plain: str) -> Reading:
         """Return the reading of a cleaned answer."""
+        plain = _SPACED.sub(lambda m: m[1] + re.sub(r"\D", "", m[2]), plain)
         named = [
             ("number_named", self._after(plain, m.end()))
             for m in reversed(list(self.rules.pattern("number_names").finditer(plain))[-MOST_PHRASES:])
@@ -1256,14 +1408,56 @@ class _NumberReader(_Reader):
         last = [("last_line", lines[-1])] if lines and lines[-1] == plain.split("\n")[-1] else []
         sentence = [("number", self._before_reason(plain))] if "\n" not in plain else []
         scores = [("score", " ".join(self._scores(plain)))]
-        for rule, segment in [*strong, *named, *scores, *weak, *last, *sentence, ("number", plain)]:
+        parts = [
+            *strong,
+            *named,
+            *scores,
+            *weak,
+            *last,
+            *self._leading(plain),
+            *self._last_clause_number(plain),
+            *sentence,
+            ("number", plain),
+        ]
+        for rule, segment in parts:
             values = self._numbers_in(self._before_reason(segment) if rule != "number" else segment)
+            if len(values) > 1 and rule in ("final_answer", "number_named", "choice"):
+                values = self._opening_number(segment) or values
             if len(values) == 1:
                 value, words = next(iter(values.items()))
                 return Reading(value, "read", words, rule)
             if len(values) > 1 and rule == "final_answer":
                 break
         return _unreadable("no_single_number", plain if re.search(r"\d", plain) else "")
+
+    def _leading(self, plain: str) -> list[tuple[str, str]]:
+        """Return the number that opens the answer and is explained after it. A list is no explanation."""
+        found = _LEADING.match(plain)
+        listed = _LISTED.findall(plain)
+        return (
+            [("leading", found[1])] if found and (not listed or len(listed) == 1 < plain.count("\n")) else []
+        )
+
+    def _opening_number(self, segment: str) -> dict[float, str]:
+        """Return the number at the start of a named answer, as in `the price is 1,200 for a car of 2015`.
+
+        Nothing if an alternative, a range or a sum follows.
+        """
+        around = self.rules.pattern("approximations").pattern
+        found = re.match(rf"(?:\W*{around})*\W*?([-+]?\d[\d.,]*(?<![.,]))", segment)
+        if found is None or re.search(r"[=+]|\d\s?-\s?\d", segment):
+            return {}
+        joins = self.rules.pattern("coordinators", "range_words", "corrections", "alternatives").pattern
+        if re.search(rf"(?:{joins})(?:\s\w+)?\s?[^\w\s]?\s?\d", segment[found.end() :]):
+            return {}
+        following = _DIGITS.search(segment, found.end())
+        return self._numbers_in(segment[: following.start()] if following else segment)
+
+    def _last_clause_number(self, plain: str) -> list[tuple[str, str]]:
+        """Return the number after the description of a scale, as in `where 1 is bad and 10 is good: 8`."""
+        last = re.split(r",\s|:", plain.rstrip(" ."))[-1]
+        is_bare = re.fullmatch(r"\W*\d[\d.,]*\W*", last) is not None
+        return [("number", last)] if is_bare and self.rules.pattern("scales").search(plain) else []
 
     def _scores(self, plain: str) -> list[str]:
         """Return the numbers that are given with their maximum, as in `7/10` or `7 out of 10`."""
@@ -1288,29 +1482,31 @@ class _NumberReader(_Reader):
             if self._ends_with("negators", before) or self._ends_with("contrasts", before):
                 continue
             value = self._value(match[0].removesuffix(match[1]))
-            if value is None or match[1] in ("m", "b", "bn", "x"):
+            factor, words = self._magnitude(text[match.end() - len(match[1]) :])
+            if value is None or (match[1] in ("m", "b", "bn", "x") and not words):
                 return {}
-            value *= 1000 if match[1] == "k" else 1
-            found.setdefault(value, match[0])
+            found.setdefault(round(value * factor, 6), match[0].removesuffix(match[1]) + words)
         return found or self._words_in(text)
 
-    def _without_last_article(self, before: str) -> str:
-        words, _, last = before.rpartition(" ")
-        return words if last in self.rules.articles else before
+    def _magnitude(self, after: str) -> tuple[int, str]:
+        """Return the factor of a word after digits, such as `million`, and the word."""
+        words = phrase_pattern(tuple(self.rules.magnitudes), word_boundaries=False).pattern
+        end = r"(?!\w)" if self.rules.word_boundaries else ""
+        found = re.match(rf"\s?({words}){end}", after)
+        return (self.rules.magnitudes[found[1]], found[0]) if found else (1, "")
 
     def _without_scales(self, text: str) -> str:
         """Remove ranges that describe the scale, such as `on a scale of 1 to 10`."""
         words = self.rules.pattern("range_words").pattern
+        text = re.sub(rf"\d+\s?-?\s?{self.rules.pattern('scale_units').pattern}", " ", text)
         return re.sub(rf"{self.rules.pattern('scales').pattern}\s?\d+\s?(?:-|{words})\s?\d+", " ", text)
 
     def _without_totals(self, text: str) -> str:
         """Remove the maximum of a score, and replace a fraction by its value."""
         number = r"\d{1,9}(?:[.,]\d{1,4})?"
-        text = re.sub(
-            rf"(?<![\w.,])({number})\s?\(?{self.rules.pattern('totals').pattern}\s?{number}(?!\w)",
-            r"\1",
-            text,
-        )
+        units, totals = self.rules.pattern("units").pattern, self.rules.pattern("totals").pattern
+        start, end = (r"(?<![\w.,])", r"(?!\w)") if self.rules.word_boundaries else (r"(?<![\d.,])", "")
+        text = re.sub(rf"{start}({number})\s?(?:{units})?\s?\(?{totals}\s?{number}{end}", r"\1", text)
         return re.sub(r"(?<![\w.,/])(\d{1,9}(?:[.,]\d{1,4})?)\s?/\s?(\d{1,9})(?![\w/])", self._of_slash, text)
 
     @staticmethod
@@ -1322,33 +1518,52 @@ class _NumberReader(_Reader):
 
     def _words_in(self, text: str) -> dict[float, str]:
         """Find a number that is written in words, as in `twenty-five`, in a short text."""
-        if self.rules.word_boundaries and len(text.split()) > 7:
+        if self.rules.word_boundaries and len(text.split()) > 9:
             return {}
         text = self.rules.pattern("idioms").sub(" ", text)
         text = re.sub(rf"(?:{self.rules.pattern('totals').pattern})\s[^\W\d]+", " ", text)
-        words = phrase_pattern(tuple(self.rules.numbers), self.rules.word_boundaries)
+        word = _alternatives(sorted(self.rules.numbers, key=len, reverse=True)) or r"(?!)"
         joins = phrase_pattern(self.rules.coordinators, self.rules.word_boundaries).pattern
+        left, right = (r"(?<!\w)", r"(?!\w)") if self.rules.word_boundaries else ("", self._unit)
         found: dict[float, str] = {}
-        for run in re.finditer(rf"{words.pattern}(?:[\s-]?(?:{joins}\s)?{words.pattern})*", text):
-            value = self._sum([self.rules.numbers[word] for word in words.findall(run[0])])
+        for run in re.finditer(rf"{left}(?:{word})(?:[\s-]?(?:{joins}\s)?(?:{word}))*{right}", text):
+            value = self._sum([self.rules.numbers[words] for words in re.findall(word, run[0])])
             if value is None:
                 return {}
-            found.setdefault(value, run[0])
+            is_article = value == 1 and re.match(r"\s[^\W\d]", text[run.end() :])
+            if not is_article and not self._ends_with("contrasts", text[: run.start()].rstrip()):
+                found.setdefault(value, run[0])
         return found
 
-    @staticmethod
-    def _sum(values: Sequence[int]) -> float | None:
+    @property
+    def _unit(self) -> str:
+        """Pattern of the end of a number in words, in a language without spaces between them."""
+        return rf"(?=\s|$|[.,;:!?。%)]|{self.rules.pattern('units').pattern})"
+
+    def _sum(self, values: Sequence[int]) -> float | None:
         """Add `twenty` and `five`, multiply `two` and `hundred`. `None` for a row such as `three five`."""
-        total, last = 0, 0
+        total, group, last, largest = 0, 0, 0, 0
         for value in values:
-            if value >= 100:
-                total = max(total, 1) * value
-            elif last and not (last >= 20 and last % 10 == 0 and value < min(last, 100)):
-                return None
+            if value >= 1000:
+                if last >= 1000:
+                    return None
+                if largest and value > largest:  # 三千万
+                    total = (total + group) * value
+                else:
+                    total += max(group, 1) * value
+                group, largest = 0, max(largest, value)
+            elif value == 100 or (value == 10 and not self.rules.word_boundaries):
+                if last >= value or (value == 100 and group >= 100):
+                    return None
+                group += max(last, 1) * value - last
+            elif last and not (last >= 20 and last % 10 == 0 and value < min(last, 100)) and last < 100:
+                if self.rules.word_boundaries or last != 10:
+                    return None
+                group += value
             else:
-                total += value
+                group += value
             last = value
-        return float(total)
+        return float(total + group)
 
     def _value(self, digits: str) -> float | None:
         """Return the value of a number with the marks of the language. `None` if they are unclear."""

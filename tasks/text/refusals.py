@@ -12,7 +12,8 @@ References:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
 
@@ -60,6 +61,10 @@ class RefusalRules:
     """Beginnings of words of a sentence that explains a refusal."""
     turns: tuple[str, ...] = ()
     """Words such as `but`, after which an answer may begin."""
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Further groups of words, which `clauses` combine."""
+    clauses: tuple[tuple[str, ...], ...] = ()
+    """Clauses that refuse: names of groups or fields in their order, such as `[policies, forbidding]`."""
 
     @classmethod
     def of(cls, values: dict[str, Any], *, word_boundaries: bool = True) -> RefusalRules:
@@ -68,15 +73,28 @@ class RefusalRules:
         Raises:
             ValueError: If a key is unknown.
         """
-        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        known = {f.name for f in fields(cls)} - {"word_boundaries"}
+        unknown = sorted(set(values) - known)
         if unknown:
             raise ValueError(f"unknown keys in `refusal`: {', '.join(unknown)}")
-        words = {name: tuple(fold(str(word)) for word in value) for name, value in values.items()}
-        return cls(word_boundaries=word_boundaries, **words)
+        structured = ("groups", "clauses")
+        words = {name: _fold_all(value) for name, value in values.items() if name not in structured}
+        groups = {str(name): _fold_all(value) for name, value in values.get("groups", {}).items()}
+        clauses = tuple(tuple(map(str, clause)) for clause in values.get("clauses", ()))
+        names = known - {*structured} | set(groups)
+        missing = sorted({name for clause in clauses for name in clause} - names)
+        if missing:
+            raise ValueError(f"unknown groups in `refusal.clauses`: {', '.join(missing)}")
+        return cls(word_boundaries=word_boundaries, groups=groups, clauses=clauses, **words)
 
     def pattern(self, name: str) -> re.Pattern[str]:
-        """Return the pattern of the phrases of a field. It matches nothing without phrases."""
-        return _pattern(getattr(self, name), self.word_boundaries)
+        """Return the pattern of the phrases of a field or group. It matches nothing without phrases."""
+        phrases = self.groups[name] if name in self.groups else getattr(self, name)
+        return _pattern(phrases, self.word_boundaries)
+
+
+def _fold_all(words: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(fold(str(word)) for word in words)
 
 
 @cache
@@ -122,6 +140,8 @@ def _whole_refusal(text: str, rules: RefusalRules) -> str | None:
     """Return a short answer that is little more than a phrase such as `No comment`."""
     words = text.strip(" .!?…。")
     rest = " ".join(rules.pattern("whole").sub(" ", words).strip(" ,.!?").split())
+    if rules.pattern("exceptions").search(words) or rules.pattern("others").search(rest):
+        return None
     is_short = _length(words, rules) <= SHORT_WORDS
     spare = 0 if rules.pattern("inability").search(words) else 1  # "I cannot agree" is an answer
     return words if is_short and rest != words and _length(rest, rules) <= spare else None
@@ -129,15 +149,26 @@ def _whole_refusal(text: str, rules: RefusalRules) -> str | None:
 
 def _declines(sentence: str, rules: RefusalRules) -> bool:
     """Whether a sentence holds subject, inability and task in this order, or refuses without a subject."""
+    sentence = rules.pattern("exceptions").sub(" ~ ", sentence)
     if rules.pattern("statements").search(sentence):
         return True
-    sentence = rules.pattern("exceptions").sub(" ~ ", sentence)
     gap = r"(?:[\s,]+[\w'-]+){0,5}?[\s,]+" if rules.word_boundaries else r"[^,]{0,12}?"
     for name in ("inability", "impersonal"):
         inability = rules.pattern(name).pattern
         for found in re.finditer(rf"{inability}(?={gap}{rules.pattern('tasks').pattern})", sentence):
             if name == "impersonal" or _speaks_of_itself(sentence, found, rules):
                 return True
+    return any(_has_clause(sentence, clause, rules) for clause in rules.clauses)
+
+
+def _has_clause(sentence: str, clause: Sequence[str], rules: RefusalRules) -> bool:
+    """Whether a sentence holds the groups of a clause in their order, and nobody else is its subject."""
+    gap = r"(?:[\s,]+[\w'-]+){0,4}?[\s,]+" if rules.word_boundaries else r"[^。!?]{0,10}?"
+    words = gap.join(f"({rules.pattern(name).pattern})" for name in clause)
+    for found in re.finditer(words, sentence):
+        between = " ".join(sentence[found.end(i) : found.start(i + 1)] for i in range(1, len(clause)))
+        if rules.pattern("others").search(between) is None:
+            return True
     return False
 
 
