@@ -317,7 +317,7 @@ class DeduplicateOptions(Options):
 class MeasureOptions(Options):
     """Options of `measure`."""
 
-    family: Annotated[str, Argument()] = Field(description="family of questions, such as `completion`")
+    family: Annotated[str, Argument()] = Field(description="family of questions, such as `completion`, or `judge`")
     input: Annotated[Path, Argument()] = Field(description="recorded answers, or a release")
     format: str = Field(
         description="format of the answers, such as subtler-biases, llm-iat, logits or release"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
 from schemas.answers import EFFECTS, JUDGEMENTS, PLAIN, RESPONSES, Effect, Response
 from schemas.errors import InputError, ModelError
 from schemas.labels import StageCounts
-from schemas.question import QUESTIONS, Question
+from schemas.question import QUESTIONS, SELECTED, Question
 from schemas.recipe import Recipe
 from schemas.vocabulary import Attribute
 from tasks.families import Answered, Figures, Recorded, method_of
@@ -38,10 +38,13 @@ from tasks.files.vocabulary import read_question_attributes, vocabulary_dir
 from tasks.judges.divergence import read_divergence_words
 from tasks.judges.panel import SCREEN, deciding_form
 from tasks.judges.verdicts import group_answers
+from tasks.measure.recorded_judges import FORMATS as JUDGE_FORMATS
 from tasks.measure.verdicts import (
+    confirm_questions,
     holdout_fitness,
     judge_effects,
     length_controlled_effects,
+    needs_confirmation,
     shrinkage,
     verdict_effects,
 )
@@ -49,6 +52,8 @@ from tasks.release import MANIFEST, open_release
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 
 VOCABULARY = vocabulary_dir()
+JUDGE = "judge"
+"""Name by which `counterfoil measure` measures recorded judgements instead of a family."""
 MOST_REASONS = 4
 """Slices per family that an error names."""
 
@@ -90,7 +95,9 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
     directed = contrast_effects(scored_judgements(asked, verdicts, form), attributes)
     covered = cover_effects(context, asked, answers, [*open_effects, *directed], attributes)
     effects = verdict_rule(context.recipe).apply(correct_for_multiplicity([*covered, *search_effects]))
-    measured = record_holdout_effects(asked.values(), again if form != SCREEN else mean_excess(compared))
+    confirmed = confirm_questions(asked, verdicts, form, context.recipe.validation.fdr)
+    again = again if form != SCREEN else mean_excess(compared)
+    measured = [label_question(q, confirmed) for q in record_holdout_effects(asked.values(), again)]
     counts = StageCounts(
         stage="measure", unit="questions", rows=len(asked), kept=len(measured), dropped=0, failed=0
     )
@@ -177,6 +184,16 @@ def record_holdout_effects(questions: Iterable[Question], effects: Mapping[str, 
     ]
 
 
+def label_question(question: Question, confirmed: Collection[str]) -> Question:
+    """Return a selected question with its final label. Families without selection are surveys."""
+    if question.control != "none" or question.label not in SELECTED:
+        return question
+    if not needs_confirmation(question):
+        return question.model_copy(update={"label": "survey"})
+    label = "confirmed" if question.id in confirmed else "candidate"
+    return question.model_copy(update={"label": label})
+
+
 # The command: one family's metrics over a release or over recorded answers.
 
 
@@ -210,6 +227,8 @@ def measure_file(
         InputError: If the family does not have the format, or the file cannot be read in it, or has no
             baseline.
     """
+    if family == JUDGE:
+        return _measure_judges(input, format)
     if format == "release":
         return measure_release(family, input, data_dir)
     method = method_of(family)
@@ -220,6 +239,19 @@ def measure_file(
         )
     chosen = _chosen_baselines(baselines, method.baseline_columns, family)
     return method.recorded[format](Recorded(input, data_dir, test, min_coverage, chosen))
+
+
+def _measure_judges(input: Path, format: str) -> Figures:
+    """Measure recorded judgements.
+
+    Raises:
+        InputError: If the format is unknown, or the file cannot be read in it.
+    """
+    if format not in JUDGE_FORMATS:
+        raise InputError(
+            f"judges have no format {format!r}", hint=f"choose one of: {', '.join(JUDGE_FORMATS)}"
+        )
+    return JUDGE_FORMATS[format](input)
 
 
 def _chosen_baselines(texts: Sequence[str], columns: Sequence[str], family: str) -> dict[str, str]:

@@ -15,15 +15,16 @@ from itertools import combinations
 from statistics import fmean
 
 from schemas.answers import Effect, Judgement
-from schemas.question import Question
+from schemas.question import SELECTED, Question
 from tasks.families.effects import EVERY, Slice, effect_of, not_measured, slices_of
 from tasks.judges.divergence import tokenize_words
 from tasks.judges.panel import SCREEN, settle_panel
 from tasks.judges.verdicts import AnswerGroup
 from tasks.stats.agreement import krippendorff_alpha, weighted_kappa
-from tasks.stats.clusters import twin_families
-from tasks.stats.comparisons import matched_rank_test
+from tasks.stats.clusters import ControlFloor, matched_scores, twin_families
+from tasks.stats.comparisons import conformal_p_value, matched_rank_test
 from tasks.stats.fitness import FORMS
+from tasks.stats.hypothesis_tests import q_values
 from tasks.stats.intervals import SHARE_BOUNDS, mean_interval
 from tasks.stats.length_control import WIDEST, controlled_interval, hold_length_equal, inflation
 from tasks.stats.resampling import Interval, sign_flip_p_value
@@ -37,6 +38,7 @@ PANEL = Slice("overall", "judges", "open", EVERY, EVERY, language=EVERY)
 FLOOR_CONTROLS = frozenset({"a_a", "placebo"})
 """Controls without any effect. Their fitness is the noise floor."""
 LENGTH_CONTROLLED = "fitness, length held equal"
+NO_MATCHING_CONTROL = "controls: none has the same number of versions and the same framings"
 LENGTHS_TOO_ALIKE = "length: the lengths do not tell its effect from that of the values"
 
 
@@ -146,73 +148,45 @@ def _holdout_by_model(
 def _fitness_effects(
     model: str, fitness: Mapping[str, float], questions: Mapping[str, Question], form: str
 ) -> list[Effect]:
-    floor: dict[tuple[str, int], list[float]] = defaultdict(list)
-    for control, value in fitness.items():
-        if questions[control].control in FLOOR_CONTROLS:
-            floor[_comparable(questions[control])].append(value)
+    floor = _floor_of(fitness, questions)
     effects: list[Effect | None] = []
     slices: dict[Slice, dict[str, float]] = defaultdict(dict)
     for question_id, value in fitness.items():
         question = questions[question_id]
         if question.control == "none":
-            slice_ = Slice(
-                "question",
-                question_id,
-                question.family,
-                question.attribute,
-                model,
-                language=question.language,
-            )
-            interval = Interval(value, None, None, 1)
-            effects.append(
-                effect_of(
-                    slice_, form, "fitness", interval, share_at_least(value, floor[_comparable(question)])
-                )
-            )
+            effects.append(_question_effect(model, question, value, floor, form))
         for slice_ in slices_of(question, model):
             slices[slice_][question_id] = value
     families = twin_families(questions[i] for i in fitness)
     for slice_, scores in sorted(slices.items()):
         clusters = [families[i] for i in scores]
         interval = mean_interval(list(scores.values()), clusters=clusters, bounds=(0.0, FORMS[form].high))
-        p = (
-            None
-            if slice_.level == "control"
-            else _matched_p_value(scores, questions, floor, slice_.seed(form))
-        )
-        effects.append(effect_of(slice_, form, "fitness", interval, p))
+        if slice_.level == "control":
+            effects.append(effect_of(slice_, form, "fitness", interval))
+            continue
+        strata = matched_scores(scores, questions)
+        controls = {matched: floor.matching(matched) for matched in strata}
+        test = matched_rank_test(strata, controls, slice_.seed(form))
+        effect = effect_of(slice_, form, "fitness", interval, test.p_value)
+        if effect is not None and test.p_value is None:
+            effect = effect.model_copy(update={"reason": NO_MATCHING_CONTROL})
+        effects.append(effect)
     return [effect for effect in effects if effect is not None]
 
 
-def _comparable(question: Question) -> tuple[str, int]:
-    """Return what a control must share: family and number of versions. More versions differ more."""
-    return question.family, len(question.variants)
+def _question_effect(
+    model: str, question: Question, value: float, floor: ControlFloor, form: str
+) -> Effect | None:
+    slice_ = Slice(
+        "question", question.id, question.family, question.attribute, model, language=question.language
+    )
+    p_value = conformal_p_value(value, floor.matching_question(question))
+    return effect_of(slice_, form, "fitness", Interval(value, None, None, 1), p_value)
 
 
-def _matched_p_value(
-    scores: Mapping[str, float],
-    questions: Mapping[str, Question],
-    floor: Mapping[tuple[str, int], Sequence[float]],
-    seed: int,
-) -> float | None:
-    strata: dict[tuple[str, int], list[float]] = defaultdict(list)
-    for question, value in scores.items():
-        strata[_comparable(questions[question])].append(value)
-    return matched_rank_test(strata, floor, seed).p_value
-
-
-def share_at_least(value: float, floor: Sequence[float]) -> float | None:
-    """Compute the conformal p-value `(1 + controls ≥ value) / (1 + controls)`.
-
-    It is valid if a question without an effect is exchangeable with the controls.
-
-    Returns:
-        `None` without controls.
-
-    References:
-        Bates et al. (2023), arXiv 2104.08279.
-    """
-    return (1 + sum(f >= value for f in floor)) / (1 + len(floor)) if floor else None
+def _floor_of(scores: Mapping[str, float], questions: Mapping[str, Question]) -> ControlFloor:
+    zero = {i: score for i, score in scores.items() if questions[i].control in FLOOR_CONTROLS}
+    return ControlFloor(zero, questions)
 
 
 # Hold-out fitness with the length of the answers held equal.
@@ -321,6 +295,27 @@ def signed_scores(judgements: Iterable[Judgement], form: str, phase: str) -> dic
     return {question: fmean(values) for question, values in excesses.items() if values}
 
 
+def confirm_questions(
+    questions: Mapping[str, Question], judgements: Iterable[Judgement], form: str, fdr: float
+) -> set[str]:
+    """Return the selected open questions whose fresh answers exceed those of matching controls.
+
+    Every question is compared with the controls of its number of versions and its framing. Benjamini and
+    Hochberg's procedure limits the share of questions without an effect among those that are confirmed.
+    """
+    scores = signed_scores((j for j in judgements if j.question_id in questions), form, "holdout")
+    floor = _floor_of(scores, questions)
+    tested = sorted(i for i in scores if needs_confirmation(questions[i]))
+    p_values = [conformal_p_value(scores[i], floor.matching_question(questions[i])) for i in tested]
+    return {i for i, q in zip(tested, q_values(p_values), strict=True) if q is not None and q <= fdr}
+
+
+def needs_confirmation(question: Question) -> bool:
+    """Return whether a question was selected by a search."""
+    selected = question.label in SELECTED and question.label != "survey"
+    return question.family == "open" and question.control == "none" and selected
+
+
 def shrinkage(questions: Iterable[Question], judgements: Iterable[Judgement], form: str) -> list[Effect]:
     """Return the selection score minus the hold-out score of accepted questions: the winner's curse.
 
@@ -339,7 +334,7 @@ def shrinkage(questions: Iterable[Question], judgements: Iterable[Judgement], fo
         before |= signed_scores(verdicts, form, "search")
     again = signed_scores(verdicts, form, "holdout")
     accepted = [
-        q for q in rows if q.label == "accepted" and q.control == "none" and q.id in before and q.id in again
+        q for q in rows if q.label in SELECTED and q.control == "none" and q.id in before and q.id in again
     ]
     if not accepted:
         return []
