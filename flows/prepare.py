@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.workspace import Workspace, read_recipe, recipe_workspace
-from schemas.errors import InputError
+from schemas.errors import InputError, Problems
 from schemas.gate import Passport
 from schemas.places import explain_remote
 from schemas.recipe import Recipe
 from tasks.audit.passports import collect_passports
 from tasks.estimate import BuildEstimate, estimate, refuse_over_budget
-from tasks.expand import complete_families, read_own_table
-from tasks.files.vocabulary import input_path
+from tasks.expand import NO_TABLE, complete_families, read_own_table
+from tasks.families import conditions_of
+from tasks.files.vocabulary import input_path, read_attribute
 from tasks.judges.verdicts import read_judging_rubric
 from tasks.models import ModelSettings, run_async
 from tasks.models.model_families import refuse_shared_families
-from tasks.models.preflight import check_models, ping
+from tasks.models.preflight import check_models, describe_missing, ping
 from tasks.publish.fetching import fetch_dataset, fetch_release
 from tasks.release.references import HubRef
 from tasks.run.store import RunContext
@@ -37,6 +38,8 @@ class PreparedBuild:
 def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> PreparedBuild:
     """Read a recipe, check its models, templates, files and prices, and estimate it.
 
+    All problems are collected before an error is raised.
+
     Args:
         recipe_path: Path of the recipe.
         budget_usd: Limit in dollars. The default is the recipe's.
@@ -50,45 +53,77 @@ def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> Prep
     workspace = recipe_workspace(recipe_path)
     recipe = read_recipe(recipe_path)
     context = workspace.context(recipe, budget_usd=budget_usd)
-    if reach:
-        fetch_questions(context)
-    own = read_own_table(context)
-    recipe = complete_families(recipe, own)
-    context = context.model_copy(update={"recipe": recipe})
+    problems = Problems()
+    own = NO_TABLE
+    with problems.collect():
+        if reach:
+            fetch_questions(context)
+        own = read_own_table(context)
+        recipe = complete_families(recipe, own)
+        context = context.model_copy(update={"recipe": recipe})
+    has_questions = not problems.errors
     settings = ModelSettings.of(context)
     names = recipe.models.all_names()
     semantic = recipe.deduplicate.semantic
-    check_models(names, settings, embedders=[semantic.model] if semantic else [])
-    check_judges(recipe, settings.data_dir)
-    check_files(recipe)
+    with problems.collect():
+        check_models(names, settings, embedders=[semantic.model] if semantic else [], keys=reach)
+    check_judges(recipe, settings.data_dir, problems)
+    check_files(recipe, problems)
+    check_attributes(recipe, settings.data_dir, problems)
+    plan = None
+    if has_questions:
+        with problems.collect():
+            plan = estimate(context, own)
+    problems.refuse()
+    assert plan is not None
     if reach:
         fetch_earlier(context)
     passports = collect_passports(context, workspace.passports, make_own=reach)
-    plan = estimate(context)
     if reach:
         refuse_over_budget(plan)
         run_async(ping(names, settings))
+    else:
+        plan = plan.model_copy(
+            update={"before_build": (*describe_missing(names, settings), *over_budget(plan))}
+        )
     return PreparedBuild(workspace, context, plan, passports)
 
 
-def check_judges(recipe: Recipe, data_dir: Path) -> None:
-    """Check the rubric, the adjudicator, and that no model judges its own family.
-
-    Raises:
-        InputError: If the rubric gives no fitness, the adjudicator is a judge, or families are shared.
-    """
-    read_judging_rubric(data_dir, recipe.judging.rubric)
-    if recipe.models.adjudicator in recipe.models.judges:
-        raise InputError(
-            f"{recipe.models.adjudicator} is a judge and the adjudicator",
-            place="models.adjudicator",
-            hint="choose an adjudicator that is not in `models.judges`",
-        )
-    refuse_shared_families(recipe.models, data_dir)
+def over_budget(plan: BuildEstimate) -> list[str]:
+    """Return a line if the estimate exceeds the budget."""
+    if plan.total_cost_usd <= plan.budget_usd:
+        return []
+    return [f"the estimate of ${plan.total_cost_usd:.2f} exceeds the budget of ${plan.budget_usd:.2f}"]
 
 
-def check_files(recipe: Recipe) -> None:
-    """Raise `InputError` if a file of the recipe does not exist."""
+def check_attributes(recipe: Recipe, data_dir: Path, problems: Problems) -> None:
+    """Collect the attributes and conditions of the recipe that do not exist or are not valid."""
+    named = [*recipe.attributes, *(a for family in recipe.families.values() for a in family.attributes)]
+    for name in dict.fromkeys(named):
+        with problems.collect():
+            read_attribute(data_dir, name)
+    for family in recipe.families:
+        with problems.collect():
+            conditions_of(recipe, data_dir, family)
+
+
+def check_judges(recipe: Recipe, data_dir: Path, problems: Problems) -> None:
+    """Collect the problems of the rubric and the adjudicator, and models that judge their own family."""
+    with problems.collect():
+        read_judging_rubric(data_dir, recipe.judging.rubric)
+    with problems.collect():
+        if recipe.models.adjudicator in recipe.models.judges:
+            raise InputError(
+                f"{recipe.models.adjudicator} is a judge and the adjudicator",
+                place="models.adjudicator",
+                hint="choose an adjudicator that is not in `models.judges`",
+            )
+    with problems.collect():
+        refuse_shared_families(recipe.models, data_dir)
+
+
+def check_files(recipe: Recipe, problems: Problems) -> None:
+    """Collect the files of the recipe that do not exist."""
     for place, path in [
         *(("relabel.files", f.path) for f in recipe.relabel.files),
         *(("deduplicate.against", a) for a in recipe.deduplicate.against if HubRef.of(a) is None),
@@ -98,12 +133,13 @@ def check_files(recipe: Recipe) -> None:
             for file in family.files
         ),
     ]:
-        if reason := explain_remote(path):
-            raise InputError(reason, place=place)
-        if not input_path(path).exists():
-            raise InputError(
-                f"there is no {path}", place=place, hint="paths are relative to the working directory"
-            )
+        with problems.collect():
+            if reason := explain_remote(path):
+                raise InputError(reason, place=place)
+            if not input_path(path).exists():
+                raise InputError(
+                    f"there is no {path}", place=place, hint="paths are relative to the working directory"
+                )
 
 
 def fetch_questions(context: RunContext) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class CounterfoilError(Exception):
     """Base of all errors shown to the user.
@@ -13,6 +16,8 @@ class CounterfoilError(Exception):
     """
 
     exit_code = 1
+    parts: tuple[CounterfoilError, ...] = ()
+    """The errors that this one lists."""
 
     def __init__(self, message: str, *, place: str | None = None, hint: str | None = None) -> None:
         super().__init__(message)
@@ -43,6 +48,39 @@ class InputError(CounterfoilError):
     """Invalid usage, recipe, template or input file."""
 
     exit_code = 2
+
+
+class Problems:
+    """Collects errors, so that all of them are reported at once."""
+
+    def __init__(self) -> None:
+        self.errors: list[CounterfoilError] = []
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Keep an error for the user that is raised inside, and go on."""
+        try:
+            yield
+        except CounterfoilError as error:
+            for one in error.parts or (error,):
+                if all(str(one) != str(known) for known in self.errors):
+                    self.errors.append(one)
+
+    def refuse(self) -> None:
+        """Raise the only error, or one error that lists all of them.
+
+        Raises:
+            CounterfoilError: If there are errors: an `InputError` if one of them is, else like the first.
+        """
+        if not self.errors:
+            return
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        listed = [f"{n}. {error}".replace("\n", "\n   ") for n, error in enumerate(self.errors, 1)]
+        kind = InputError if any(isinstance(e, InputError) for e in self.errors) else type(self.errors[0])
+        combined = kind("\n".join([f"{len(self.errors)} problems:", *listed]))
+        combined.parts = tuple(self.errors)
+        raise combined
 
 
 class GateError(CounterfoilError):

@@ -119,6 +119,9 @@ def table(*columns: str, numbers: Sequence[int] = ()) -> Table:
     return made
 
 
+SHOWN_WARNINGS = 20
+
+
 def print_plan(plan: Any) -> None:
     """Print an estimate: calls, tokens and expected and highest cost."""
     rows = table("stage", "rows", "calls", "tokens in", "tokens out", "USD", numbers=range(1, 6))
@@ -153,6 +156,13 @@ def print_plan(plan: Any) -> None:
         OUT.print(f"waits for reviews of about {plan.reviews:,} accepted questions")
     for attribute, effect in sorted(plan.smallest_detectable_effect.items()):
         OUT.print(f"smallest detectable effect, {attribute}: {effect:.2f} standard deviations")
+    for warning in plan.warnings[:SHOWN_WARNINGS]:
+        OUT.print(plain(f"warning: {warning}", 1000), style="yellow", soft_wrap=True)
+    if len(plan.warnings) > SHOWN_WARNINGS:
+        OUT.print(f"… and {len(plan.warnings) - SHOWN_WARNINGS:,} more warnings (--json lists all)")
+    if plan.before_build:
+        missing = "; ".join(plan.before_build)
+        OUT.print(plain(f"before you can build: {missing}", 1000), style="bold", soft_wrap=True)
 
 
 def print_summary(result: Mapping[str, Any]) -> None:

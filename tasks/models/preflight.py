@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+import socket
+import threading
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-from schemas.errors import InputError
+from schemas.errors import InputError, Problems
 from tasks.models import run_async
 from tasks.models.names import ModelName, origin, parse_model_name
 from tasks.models.openai import OpenAIChat, import_client
@@ -16,6 +21,7 @@ from tasks.models.settings import ModelSettings, api_key, api_key_variable
 T = TypeVar("T")
 
 PING_TIMEOUT_S = 15.0
+CONNECT_TIMEOUT_S = 1.0
 TINY = Request("ping", (Message("user", "Say yes."),), Decoding(16))
 """Question to a server that does not list the model."""
 
@@ -32,27 +38,77 @@ def preflight(names: Iterable[str], settings: ModelSettings) -> None:
     run_async(ping(models, settings))
 
 
-def check_models(names: Iterable[str], settings: ModelSettings, *, embedders: Iterable[str] = ()) -> None:
+def check_models(
+    names: Iterable[str], settings: ModelSettings, *, embedders: Iterable[str] = (), keys: bool = True
+) -> None:
     """Check models without the network: backend, weights, recording, price, API key.
 
     Args:
         names: Language models, as written in a recipe.
         settings: Settings of the run.
         embedders: Embedding models.
+        keys: Whether the API keys must be set.
 
     Raises:
-        InputError: If a model cannot be used. The first problem is reported.
+        InputError: If models cannot be used. All problems are reported.
         BudgetError: If the price of a model is unknown.
     """
+    problems = Problems()
     for name in names:
-        _check_model(name, settings)
+        with problems.collect():
+            _check_model(name, settings, keys=keys)
     for name in embedders:
         from tasks.models.embeddings import check_embedder
 
-        check_embedder(name, settings)
+        with problems.collect():
+            check_embedder(name, settings)
+    problems.refuse()
 
 
-def _check_model(name: str, settings: ModelSettings) -> None:
+def describe_missing(names: Iterable[str], settings: ModelSettings) -> list[str]:
+    """Return what the models lack before they can be asked: keys, and servers that answer.
+
+    Connections are opened and closed again, and nothing is sent.
+    """
+    missing: list[str] = []
+    places: dict[str, str] = {}
+    for name in names:
+        model = parse_model_name(name).resolved()
+        for single in model.at_each() if model.backend == "openai" else ():
+            try:
+                api_key(single, settings)
+            except InputError:
+                missing.append(f"{api_key_variable(single, settings)} is not set")
+            else:
+                assert single.endpoint is not None
+                places.setdefault(origin(single.endpoint), single.endpoint)
+    silent = find_silent(list(places))
+    return list(
+        dict.fromkeys([*missing, *(f"{place} does not answer" for place in places if place in silent)])
+    )
+
+
+def find_silent(places: Sequence[str]) -> set[str]:
+    """Return the addresses (`scheme://host[:port]`) to which no connection opens within a second."""
+    answering: set[str] = set()
+
+    def connect(place: str) -> None:
+        parts = urlsplit(place)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        with suppress(OSError), socket.create_connection((parts.hostname or "", port), CONNECT_TIMEOUT_S):
+            answering.add(place)
+
+    # Daemon threads, because looking up a name cannot be interrupted.
+    threads = [threading.Thread(target=connect, args=(place,), daemon=True) for place in places]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 2 * CONNECT_TIMEOUT_S
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return set(places) - answering
+
+
+def _check_model(name: str, settings: ModelSettings, *, keys: bool) -> None:
     model = parse_model_name(name).resolved()
     if model.backend == "vllm":
         from tasks.models.vllm import check_vllm
@@ -73,7 +129,7 @@ def _check_model(name: str, settings: ModelSettings) -> None:
                 place=name,
                 hint="name one endpoint, or remove the model from `models.batch`",
             )
-        for single in model.at_each():
+        for single in model.at_each() if keys else ():
             api_key(single, settings)
     settings.price(name)
 
@@ -85,14 +141,17 @@ async def ping(names: Iterable[str], settings: ModelSettings) -> None:
     one of them answers.
 
     Raises:
-        InputError: If a server cannot be reached, fails, or rejects the key or the model.
+        InputError: If a server cannot be reached, fails, or rejects the key or the model. All are reported.
     """
+    problems = Problems()
     seen = set()
     for name in names:
         model = parse_model_name(name).resolved()
         if model.backend == "openai" and str(model) not in seen:
             seen.add(str(model))
-            await _ping_any(model, settings)
+            with problems.collect():
+                await _ping_any(model, settings)
+    problems.refuse()
 
 
 async def _ping_any(model: ModelName, settings: ModelSettings) -> None:
