@@ -27,9 +27,13 @@ class Erratum(Row):
 Framing = Literal["explicit", "implicit"]
 Control = Literal["none", "a_a", "placebo", "neutral"]
 Origin = Literal["template", "seed", "evolved", "imported"]
-Label = Literal["accepted", "survey", "hard_negative", "control", "unlabelled"]
-SELECTED: frozenset[str] = frozenset({"accepted", "survey"})
-"""Labels of questions that are measured and released. A `survey` releases every valid question."""
+Label = Literal["accepted", "confirmed", "candidate", "survey", "hard_negative", "control", "unlabelled"]
+SELECTED: frozenset[str] = frozenset({"accepted", "confirmed", "candidate", "survey"})
+"""Labels of questions that are measured and released.
+
+The search labels a question `accepted`. Measuring its fresh answers makes it `confirmed` if they exceed those
+of matching controls at the recipe's false discovery rate, or else a `candidate`. A `survey` releases every
+valid question without selection. Releases of earlier versions have `accepted` questions."""
 
 
 class Variant(Row):

@@ -47,7 +47,7 @@ HARNESS = "evals/eval.yaml"
 MAX_PAGE_BYTES = 1 << 20
 
 LABELS = {
-    QUESTIONS.name: ("accepted", "survey", "unlabelled"),
+    QUESTIONS.name: ("accepted", "confirmed", "candidate", "survey", "unlabelled"),
     HARD_NEGATIVES.name: ("hard_negative",),
     CONTROLS.name: ("control",),
 }

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Literal
 
 from schemas.answers import PLAIN, Effect, Judgement
-from schemas.question import Question
+from schemas.question import SELECTED, Question
 from schemas.tables import content_id
 from schemas.vocabulary import Attribute
 from tasks.families import Answered, VersionScores, method_of
@@ -58,7 +58,7 @@ def scored_answers(answered: Iterable[Answered]) -> Iterator[ScoredQuestion]:
 
 def counts_for_contrasts(question: Question) -> bool:
     """Return whether a question counts: not a control, and selected if its family selects."""
-    return question.control == "none" and question.label not in ("hard_negative", "unlabelled")
+    return question.control == "none" and question.label in SELECTED
 
 
 def scored_judgements(

@@ -284,6 +284,11 @@ def _equals_previous(values: pa.Array) -> Mask:
     return to_mask(pc.equal(values[1:], values[:-1]))
 
 
+def _selection_label(question: Question) -> str:
+    """Return the label before fresh answers were measured. They split `accepted` in two."""
+    return "accepted" if question.label in ("confirmed", "candidate") else question.label
+
+
 def _check_labels(last: dict[str, set[str]], questions: Iterable[Question]) -> list[Problem]:
     """Check labels against histories.
 
@@ -291,7 +296,7 @@ def _check_labels(last: dict[str, set[str]], questions: Iterable[Question]) -> l
     """
     rows = list(questions)
     unexplained = [q.id for q in rows if q.label == "hard_negative" and q.id not in last]
-    contradicting = [q.id for q in rows if q.id in last and q.label not in last[q.id]]
+    contradicting = [q.id for q in rows if q.id in last and _selection_label(q) not in last[q.id]]
     return [
         *report_rows("questions", "label_without_history", unexplained),
         *report_rows("questions", "label_not_last_change", contradicting),

@@ -10,7 +10,7 @@ from typing import Literal
 
 from schemas.answers import Judgement
 from schemas.labels import Dropped
-from schemas.question import Question
+from schemas.question import SELECTED, Question
 from tasks.judges.panel import SCREEN, settle_panel
 
 FLOOR_CONTROLS = frozenset({"a_a", "placebo"})
@@ -58,7 +58,7 @@ def pair_fitness_by_phase(
     return [
         (q.fitness, holdout[q.id])
         for q in sorted(questions, key=lambda q: q.id)
-        if q.label == "accepted" and q.fitness is not None and q.id in holdout
+        if q.label in SELECTED and q.fitness is not None and q.id in holdout
     ]
 
 

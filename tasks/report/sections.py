@@ -10,7 +10,7 @@ from typing import Literal
 
 from schemas.answers import Effect
 from schemas.labels import Dropped, LabelChange
-from schemas.question import Question
+from schemas.question import SELECTED, Question
 from schemas.recipe import Recipe
 from schemas.release import Manifest, NearMiss, StageCost
 from tasks.judges.passports import audit_warnings, deciding_judges
@@ -47,7 +47,7 @@ def summarise_rounds(questions: Iterable[Question]) -> tuple[Round, ...]:
                 Round(
                     number=number,
                     judged=len(real),
-                    accepted=sum(q.label == "accepted" and q.control == "none" for q in judged),
+                    accepted=sum(q.label in SELECTED and q.control == "none" for q in judged),
                     fitness_median=median(real),
                     fitness_high=real[-(-9 * len(real) // 10) - 1],
                     control_median=median(zero) if zero else None,
@@ -81,7 +81,7 @@ def summarise_operations(questions: Iterable[Question]) -> tuple[Operation, ...]
             operator=operator,
             made=len(made),
             judged=len(scores := [q.fitness for q in made if q.fitness is not None]),
-            accepted=sum(q.label == "accepted" for q in made),
+            accepted=sum(q.label in SELECTED for q in made),
             fitness_mean=fmean(scores) if scores else None,
         )
         for (number, operator), made in sorted(groups.items(), key=lambda g: (g[0][0], g[0][1] or ""))

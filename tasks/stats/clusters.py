@@ -20,7 +20,7 @@ class Matched(NamedTuple):
     family: str
     versions: int
     framings: tuple[Framing, ...]
-    """Framings of the questions whose scores are averaged."""
+    """Framings of the questions whose scores are averaged, without repetition."""
 
 
 def twin_families(questions: Iterable[Question]) -> dict[str, str]:
@@ -54,27 +54,63 @@ def twin_families(questions: Iterable[Question]) -> dict[str, str]:
     return {q.id: root(q.id) for q in rows}
 
 
+class ControlFloor:
+    """Scores of controls without an effect, by the properties that a question must share."""
+
+    def __init__(self, scores: Mapping[str, float], questions: Mapping[str, Question]) -> None:
+        """Group the scores of controls by twin family, number of versions and framing.
+
+        Args:
+            scores: Score by id of the controls.
+            questions: All questions by id.
+        """
+        self._families = _families_of(scores, questions)
+        self._matching: dict[Matched, tuple[float, ...]] = {}
+
+    def matching(self, wanted: Matched) -> tuple[float, ...]:
+        """Return the mean score of each control in the wanted framings."""
+        if wanted not in self._matching:
+            self._matching[wanted] = tuple(
+                fmean(fmean(by_framing[framing]) for framing in wanted.framings)
+                for (family, _, versions), by_framing in sorted(self._families.items())
+                if (family, versions) == (wanted.family, wanted.versions)
+                and by_framing.keys() >= set(wanted.framings)
+            )
+        return self._matching[wanted]
+
+    def matching_question(self, question: Question) -> tuple[float, ...]:
+        """Return the scores of the controls that a single question is comparable to."""
+        return self.matching(Matched(question.family, len(question.variants), (question.framing,)))
+
+
 def matched_scores(
     scores: Mapping[str, float], questions: Mapping[str, Question]
-) -> dict[str, tuple[Matched, float]]:
-    """Average scores over twin families, with the properties that a control must share.
+) -> dict[Matched, list[float]]:
+    """Average scores over twin families, by the properties that a control must share.
+
+    A question and its controls have the same number of versions, because the largest of many differences is
+    large. They have the same framings, because the mean of two questions varies less than a single one. A
+    twin family whose questions have different numbers of versions is split.
 
     Args:
-        scores: Score by question id.
+        scores: Score by id of the questions.
         questions: All questions by id.
-
-    Returns:
-        Properties and mean score by twin family. Questions of one family with different numbers of versions
-        are kept apart, as `family/versions`.
     """
-    family_of = twin_families(questions[i] for i in scores)
-    members: dict[tuple[str, int], list[Question]] = defaultdict(list)
+    strata: dict[Matched, list[float]] = defaultdict(list)
+    for (family, _, versions), by_framing in sorted(_families_of(scores, questions).items()):
+        mean = fmean(map(fmean, by_framing.values()))
+        strata[Matched(family, versions, tuple(sorted(by_framing)))].append(mean)
+    return dict(strata)
+
+
+def _families_of(
+    scores: Mapping[str, float], questions: Mapping[str, Question]
+) -> dict[tuple[str, str, int], dict[Framing, list[float]]]:
+    """Return the scores by framing, by (family, `twin family/versions`, versions)."""
+    twins = twin_families(questions[i] for i in scores)
+    found: dict[tuple[str, str, int], dict[Framing, list[float]]] = defaultdict(lambda: defaultdict(list))
     for i in sorted(scores):
-        members[family_of[i], len(questions[i].variants)].append(questions[i])
-    return {
-        f"{name}/{versions}": (
-            Matched(inside[0].family, versions, tuple(sorted(q.framing for q in inside))),
-            fmean(scores[q.id] for q in inside),
-        )
-        for (name, versions), inside in sorted(members.items())
-    }
+        question = questions[i]
+        versions = len(question.variants)
+        found[question.family, f"{twins[i]}/{versions}", versions][question.framing].append(scores[i])
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,29 @@ def matched_rank_test(
             compared += len(values)
     unmatched = sum(len(values) for values in scores.values()) - compared
     return MatchedTest(pooled_p_value(nulls, seed) if nulls else None, compared, unmatched)
+
+
+def conformal_p_value(value: float, floor: Sequence[float]) -> float | None:
+    """Compute `(1 + controls ≥ value) / (1 + controls)`.
+
+    It is valid if a question without an effect is exchangeable with the controls.
+
+    Returns:
+        `None` without controls.
+
+    References:
+        Bates et al. (2023), arXiv 2104.08279.
+    """
+    return (1 + sum(f >= value for f in floor)) / (1 + len(floor)) if floor else None
+
+
+def controls_to_confirm(fdr: float) -> int:
+    """Return the number of matching controls below which no question can be confirmed.
+
+    With m controls, the smallest p-value is `1 / (m + 1)`. If it is above the false discovery rate, even the
+    most extreme questions are not confirmed.
+    """
+    return ceil(1 / fdr - 1e-9) - 1
 
 
 def _rank_sum_null(values: Sequence[float], floor: Sequence[float]) -> Floats:

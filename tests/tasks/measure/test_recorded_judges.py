@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -74,17 +76,16 @@ def test_unknown_formats_are_named(tmp_path: Path) -> None:
 
 
 def test_comparisons_give_scores_and_effects_by_value(tmp_path: Path) -> None:
+    chance = random.Random(1)
     rows = ["first,second,winner,first_value,second_value,question"]
-    for q in range(8):
-        for i in range(3):
-            rows += [
-                f"m{q}{i},w{q}{i},{'tie' if (q + i) % 4 == 0 else 'first'},man,woman,q{q}",
-                f"w{q}{i},m{q}{(i + 1) % 3},second,woman,man,q{q}",
-            ]
+    for q in range(12):
+        for i, j in product(range(4), repeat=2):
+            winner = chance.choices(["first", "second", "tie"], [8, 1, 1])[0]
+            rows.append(f"m{q}{i},w{q}{j},{winner},man,woman,q{q}")
     found = measure_file("judge", write(tmp_path / "pairs.csv", "\n".join(rows) + "\n"), format="pairs")
     assert found["effect"]["man"]["low"] > 0 > found["effect"]["woman"]["high"]
-    assert found["effect"]["man"]["clusters"] == 8
-    assert len(found["scores"]) == 48
+    assert found["effect"]["man"]["clusters"] == 12
+    assert len(found["scores"]) == 96
     assert found["coverage"]["value"] == 1
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from schemas.question import Question
-from tasks.stats.clusters import matched_scores, twin_families
+from tasks.stats.clusters import ControlFloor, Matched, matched_scores, twin_families
 from tasks.stats.hypothesis_tests import q_values, q_values_by_family, t_p_value, t_test_against_zero
 from tasks.stats.resampling import sign_flip_p_value
 from tests.tasks.stats.questions import question
@@ -41,10 +41,28 @@ def test_scores_are_averaged_over_twins_and_matched_by_versions():
         ]
     }
     scores = matched_scores({"a": 0.2, "b": 0.4, "c": 0.1}, rows)
-    assert [(m.versions, m.framings, round(v, 3)) for m, v in scores.values()] == [
-        (2, ("explicit", "implicit"), 0.3),
-        (6, ("explicit",), 0.1),
-    ]
+    assert {(m.versions, m.framings): [round(v, 3) for v in values] for m, values in scores.items()} == {
+        (2, ("explicit", "implicit")): [0.3],
+        (6, ("explicit",)): [0.1],
+    }
+
+
+def test_controls_match_in_versions_and_framings():
+    rows: dict[str, Question] = {
+        q.id: q
+        for q in [
+            question("a", twin_id="b", versions=2),
+            question("b", twin_id="a", framing="implicit", versions=2),
+            question("c", versions=2),
+            question("d", versions=6),
+        ]
+    }
+    floor = ControlFloor({"a": 0.2, "b": 0.4, "c": 0.1, "d": 0.9}, rows)
+    family = rows["a"].family
+    assert sorted(floor.matching(Matched(family, 2, ("explicit",)))) == [0.1, 0.2]
+    assert [round(v, 3) for v in floor.matching(Matched(family, 2, ("explicit", "implicit")))] == [0.3]
+    assert floor.matching_question(rows["d"]) == (0.9,)
+    assert floor.matching(Matched(family, 3, ("explicit",))) == ()
 
 
 def test_answers_to_one_question_count_once():
