@@ -20,6 +20,7 @@ from schemas.recipe import (
     Comparison,
     Deduplicate,
     Holdout,
+    Recipe,
     Relabel,
     RelabelMode,
     RelabelStrategy,
@@ -159,6 +160,11 @@ class BuildOptions(Options):
     out: Path | None = Field(default=None, description="folder for releases; default: data/releases")
     budget_usd: float | None = Field(
         default=None, ge=0, alias="budget", description="limit in dollars; default: the recipe's"
+    )
+    limit: int | None = like(
+        Recipe,
+        "limit",
+        description="build a stable sample of this many questions, as a run and a release of its own",
     )
     wait: bool = Field(
         default=False, description="wait for the reviews that the recipe requires, instead of stopping"

@@ -34,6 +34,10 @@ _TSV_HEADERS = frozenset(
         *("positive_passage", "pid", "negative", "neg", "negative_passage", "negative_1"),
     )
 )
+COMPRESSED = (".gz", ".zst")
+_CONTAINERS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".tsv": "tsv", ".parquet": "parquet"}
+RECORD_FILES = tuple(name + packed for name in _CONTAINERS for packed in ("", *COMPRESSED))
+"""Endings of the names of files that `read_records` reads."""
 _SPLITS = ("train", "validation", "valid", "dev", "test")
 _SPLIT_FILE = re.compile(r"^(?P<split>[A-Za-z]\w*?)(-\d{5}-of-\d{5})?$")
 
@@ -99,10 +103,8 @@ def read_records(path: Path, bad: BadRows, split: str | None = None) -> Iterator
 
 def container_of(path: Path) -> str:
     """Return `jsonl`, `json`, `tsv` or `parquet` from a file's name. Raise `InputError` for other names."""
-    suffixes = [s for s in path.suffixes if s not in (".gz", ".zst")]
-    kind = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".tsv": "tsv", ".parquet": "parquet"}.get(
-        suffixes[-1] if suffixes else ""
-    )
+    suffixes = [s for s in path.suffixes if s not in COMPRESSED]
+    kind = _CONTAINERS.get(suffixes[-1] if suffixes else "")
     if kind is None:
         raise InputError(
             f"the format of {path.name} is unknown",

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from huggingface_hub import HfApi
 
 from flows.relabel import relabel
 from schemas.errors import InputError
 from tests.conftest import DATA, PROJECT
+from tests.servers.hub_server import HubServer
 from tests.servers.openai_server import OpenAIServer
+
+COUNTERFOIL = str(Path(sys.executable).with_name("counterfoil"))
 
 
 def test_flow_cleans_a_set_like_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,6 +53,37 @@ def test_request_options_reach_the_server_of_the_judge(
         assert request.body["chat_template_kwargs"] == {"enable_thinking": False}
         assert request.body["max_tokens"] == 77
         assert {k.lower(): v for k, v in request.headers.items()}["authorization"] == "Bearer sk-of-the-judge"
+
+
+def test_relabels_a_dataset_of_the_hub(tmp_path: Path) -> None:
+    out = tmp_path / "clean.jsonl"
+    with HubServer(tmp_path / "hub") as hub:
+        api = HfApi(hub.url, token=hub.token)
+        api.create_repo("org/pairs", repo_type="dataset")
+        added = api.upload_file(
+            path_or_fileobj=str(DATA / "examples" / "retrieval.jsonl"),
+            path_in_repo="data/train.jsonl",
+            repo_id="org/pairs",
+            repo_type="dataset",
+        )
+        for revision in ("main", added.oid):
+            done = subprocess.run(
+                [COUNTERFOIL, "relabel", f"org/pairs@{revision}", "--out", str(out), "--overwrite", "--json"],
+                env=os.environ | hub.environment | {"COUNTERFOIL_HOME": str(tmp_path / "home")},
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout)["rows"] == 16
+        missing = subprocess.run(
+            [COUNTERFOIL, "relabel", "org/pairs@v9", "--out", str(out)],
+            env=os.environ | hub.environment | {"COUNTERFOIL_HOME": str(tmp_path / "home")},
+            capture_output=True,
+            text=True,
+        )
+    assert missing.returncode == 2
+    assert "org/pairs has no tag 'v9'" in missing.stderr
+    assert len(out.read_text(encoding="utf-8").splitlines()) == 16
 
 
 def test_a_body_that_is_not_an_object_is_refused() -> None:

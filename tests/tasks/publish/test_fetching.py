@@ -95,7 +95,7 @@ def test_file_that_arrives_wrongly_is_not_kept(before: HubServer, tmp_path: Path
 def test_tag_that_is_not_there_names_those_that_are(before: HubServer, tmp_path: Path) -> None:
     with HubServer(tmp_path, like=before) as hub, pytest.raises(InputError, match=r"no tag 'v7'") as refused:
         fetch_release(f"{REPO}@v7", tmp_path / "cache", publisher(hub))
-    assert refused.value.hint == "available tags: v0.1.0"
+    assert refused.value.hint == "available tags: v0.1.0; `main` or a commit work too"
 
 
 def test_version_tag_on_another_release_is_refused(before: HubServer, tmp_path: Path) -> None:
