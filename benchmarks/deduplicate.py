@@ -6,6 +6,7 @@
 - `cpu_seconds`: from file to files (the best of three), without the imports; for peers their own calls and
   the verification of their candidates. `ratio`: those of `cdist` over all pairs, over these.
 - `exponent`: of CPU time over size, between the least and the greatest size.
+- frames: texts that share 10, 30 or 60 % of their words with all others, as filled templates do.
 - merges across slots and within groups: templates filled with words, which are alike but no duplicates.
 
 Two kinds of text: `words` (invented ones by Zipf's law, edited by word and letter) and `questions` (English
@@ -39,7 +40,7 @@ from benchmarks.deduplicate_peers import PEERS
 from tasks.deduplicate.file import deduplicate_file
 from tasks.text.normalize import normalise_for_match
 from tasks.text.similarity import paired_ratios
-from tests.material.similar_texts import THRESHOLD, compare_all, families, similar_texts
+from tests.material.similar_texts import THRESHOLD, compare_all, families, framed_texts, similar_texts
 
 PEERS_FILE = Path(__file__).with_name("deduplicate_peers.py")
 TARGETS: dict[str, tuple[str, float]] = {
@@ -48,6 +49,9 @@ TARGETS: dict[str, tuple[str, float]] = {
     "recall_at_greater_sizes": ("at least", 0.999),
     "cpu_ratio": ("at least", 40.0),
     "exponent": ("at most", 1.3),
+    "frame_exponent": ("at most", 1.2),
+    "frame_cdist_share": ("at most", 1.2),
+    "frame_recall": ("at least", 0.999),
     "merges_across_slots": ("at most", 0),
     "merges_within_groups": ("at most", 0),
     "seconds_at_1m": ("at most", 120),
@@ -147,6 +151,32 @@ def measure_peer(
     }
 
 
+def measure_frames(sizes: Sequence[int], folder: Path) -> dict[str, Any]:
+    """Measure texts that share a frame with all others: 10, 30 and 60 % of their words.
+
+    `exponent` is that of CPU time over size, `cdist_share` the greatest share of the CPU time of `cdist`.
+    """
+    found: dict[str, Any] = {}
+    for share in (0.1, 0.3, 0.6):
+        rows = {}
+        for count in sizes:
+            texts, planted = framed_texts(count, share, seed=count)
+            plain = [normalise_for_match(text) for text in texts]
+            scores = paired_ratios([plain[a] for a, _ in planted], [plain[b] for _, b in planted])
+            pairs = {pair for pair, score in zip(planted, scores, strict=True) if score >= THRESHOLD}
+            result, stays = measure_ours(texts, folder, runs=1)
+            _, all_pairs = compare_all(plain, range(0, count, max(1, count // 200)))
+            rows[count] = result | recall_of(pairs, stays) | {"cdist_seconds": round(all_pairs, 2)}
+        seconds = [rows[count]["cpu_seconds"] for count in sizes]
+        found[f"{share:.0%}"] = {
+            "sizes": rows,
+            "exponent": round(math.log(seconds[-1] / seconds[0]) / math.log(sizes[-1] / sizes[0]), 2),
+            "cdist_share": round(max(row["cpu_seconds"] / row["cdist_seconds"] for row in rows.values()), 2),
+            "recall": min(row["recall"] for row in rows.values()),
+        }
+    return found
+
+
 def measure_guards(folder: Path) -> dict[str, Any]:
     """Templates filled with words: no two are duplicates where the slot or the group is looked at."""
     texts, slots = families(500, 20)
@@ -177,6 +207,7 @@ def main(flags: Sequence[str]) -> dict[str, Any]:
         }
         by_size = {10_000: sets["words"]["counterfoil"]} | {n: measure_size(n, folder) for n in sizes}
         guards = measure_guards(folder)
+        frames = measure_frames([2_000, 8_000] if quick else [4_000, 16_000, 64_000], folder)
     least, most = by_size[10_000], by_size[sizes[-1]]
     growth = math.log(most["cpu_seconds"] / least["cpu_seconds"]) / math.log(sizes[-1] / 10_000)
     measured: dict[str, float] = {
@@ -185,12 +216,21 @@ def main(flags: Sequence[str]) -> dict[str, Any]:
         "recall_at_greater_sizes": min(by_size[n]["recall"] for n in sizes),
         "cpu_ratio": least["ratio"],
         "exponent": round(growth, 2),
+        "frame_exponent": max(row["exponent"] for row in frames.values()),
+        "frame_cdist_share": max(row["cdist_share"] for row in frames.values()),
+        "frame_recall": min(row["recall"] for row in frames.values()),
         "merges_across_slots": guards["merges_across_slots"],
         "merges_within_groups": guards["merges_within_groups"],
     }
     if 1_000_000 in by_size:
         measured |= {"seconds_at_1m": most["seconds"], "gb_at_1m": most["peak_gb"]}
-    return {"side_by_side": sets, "sizes": by_size, "guards": guards, "targets": judged(measured)}
+    return {
+        "side_by_side": sets,
+        "sizes": by_size,
+        "guards": guards,
+        "frames": frames,
+        "targets": judged(measured),
+    }
 
 
 def judged(measured: dict[str, float]) -> dict[str, dict[str, Any]]:
@@ -218,6 +258,11 @@ def show(result: dict[str, Any]) -> None:
     for count, row in result["sizes"].items():
         figures = f"{row['recall']:.5f} | {row['cpu_seconds']} | {row['seconds']} | {row['peak_gb']}"
         print(f"| {count:,} | {figures} |")
+    print("\n| frame | rows | recall | pairs verified | CPU s | CPU s of cdist |\n|---|---|---|---|---|---|")
+    for share, found in result["frames"].items():
+        for count, row in found["sizes"].items():
+            figures = f"{row['pairs_verified']:,} | {row['cpu_seconds']} | {row['cdist_seconds']}"
+            print(f"| {share} | {count:,} | {row['recall']:.4f} | {figures} |")
     print("\n| target | measured | asked | |\n|---|---|---|---|")
     for name, row in result["targets"].items():
         met = "met" if row["met"] else "MISSED"

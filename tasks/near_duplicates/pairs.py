@@ -1,7 +1,8 @@
 """Search for candidate pairs of near-duplicates, part by part.
 
-The sketches of the texts are on disk, best text first. There are two ways to search. Windows over texts
-sorted by length miss no match. Bands of MinHash keys miss very few and avoid looking at all pairs.
+The sketches of the texts are on disk, best text first. There are three ways to search. Windows over texts
+sorted by length miss no match. Bands of MinHash keys miss very few and avoid looking at all pairs. Blocks
+compare all pairs of similar length at once and are the cheapest if the sketches reject few pairs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.near_duplicates.parts import Indices, TextFiles, read_array, write_array_rows
-from tasks.near_duplicates.sketches import Sketches, SketchScale, band_keys, sketch_texts
+from tasks.near_duplicates.sketches import (
+    GRAM_COUNTERS,
+    Sketches,
+    SketchScale,
+    band_keys,
+    count_grams,
+    sketch_texts,
+)
 
 BLOCK = 16
 """Texts of a window that are compared in one operation."""
@@ -33,6 +41,13 @@ class SketchPart:
     scale: SketchScale | None = None
     bands: int = 0
     rows: int = 0
+    rare: bool = False
+    """Whether the keys weight grams by rarity (`weights.npy`)."""
+
+    @property
+    def counts(self) -> Path:
+        """File of the 4-gram counts of the part."""
+        return self.folder / f"counts-{self.start:09}.npy"
 
 
 def write_sketches(part: SketchPart) -> None:
@@ -44,18 +59,28 @@ def write_sketches(part: SketchPart) -> None:
             write_array_rows(part.folder / f"{name}.npy", start, getattr(sketches, name))
 
 
+def write_gram_counts(part: SketchPart) -> None:
+    """Count the 4-grams of the texts of a part."""
+    counts = np.zeros(GRAM_COUNTERS, np.uint32)
+    for _, texts in TextFiles(part.folder).chunks(part.start, part.stop, TEXTS_AT_ONCE):
+        counts += count_grams(texts)
+    np.save(part.counts, counts)
+
+
 def write_band_keys(part: SketchPart) -> None:
     """Write the band keys of the texts of a part, one array per band."""
     guards = read_array(part.folder / "guards.npy")
+    weights = read_array(part.folder / "weights.npy") if part.rare else None
     for start, texts in TextFiles(part.folder).chunks(part.start, part.stop, TEXTS_AT_ONCE):
-        keys = band_keys(texts, guards[start : start + len(texts)], bands=part.bands, rows=part.rows)
+        own = guards[start : start + len(texts)]
+        keys = band_keys(texts, own, bands=part.bands, rows=part.rows, weights=weights)
         for band, row in enumerate(keys):
-            write_array_rows(band_key_file(part.folder, band), start, row)
+            write_array_rows(band_key_file(part.folder, band, rare=part.rare), start, row)
 
 
-def band_key_file(folder: Path, band: int) -> Path:
+def band_key_file(folder: Path, band: int, *, rare: bool = False) -> Path:
     """Return the path of the keys of a band."""
-    return folder / f"keys-{band:02}.npy"
+    return folder / f"{'rare-' if rare else ''}keys-{band:03}.npy"
 
 
 def read_sketches(folder: Path) -> Sketches:
@@ -82,6 +107,8 @@ class SearchPart:
     """Number of texts at the start that are not compared with each other."""
     mutual: bool
     """Whether the other texts are compared with each other."""
+    rare: bool = False
+    """Whether `search_bands` reads the keys that weight grams by rarity."""
 
     @property
     def output(self) -> Path:
@@ -97,8 +124,20 @@ class SearchPart:
         return better[possible] * len(sketches.lengths) + worse[possible]
 
 
-def search_windows(part: SearchPart) -> bool:
-    """Search all pairs of similar length, up to the limit of `partners`. Return whether all were covered."""
+@dataclass(frozen=True)
+class Coverage:
+    """How far a part was searched."""
+
+    complete: bool
+    """Whether all of its pairs were considered."""
+    pairs: int
+    """Number of pairs considered, with repetitions."""
+    bands: int = 0
+    """Number of bands searched."""
+
+
+def search_windows(part: SearchPart) -> Coverage:
+    """Search all pairs of similar length, up to the limit of `partners`."""
     sketches = read_sketches(part.folder)
     pairs, count, complete = [np.empty(0, np.int64)], 0, True
     for left, right in _merge_batches(_window_pairs(part, sketches)):
@@ -108,23 +147,24 @@ def search_windows(part: SearchPart) -> bool:
             complete = False
             break
     np.save(part.output, np.sort(np.concatenate(pairs)))
-    return complete
+    return Coverage(complete, count)
 
 
-def search_bands(part: SearchPart) -> bool:
-    """Pair each text with the best `partners` of its band key. Return whether no text has more."""
+def search_bands(part: SearchPart) -> Coverage:
+    """Pair each text with the best `partners` of its band key. The search is complete if no text has more."""
     sketches = read_sketches(part.folder)
     kept = read_array(part.folder / "kept.npy")
-    pairs, complete = np.empty(0, np.int64), True
+    pairs, complete, count = np.empty(0, np.int64), True, 0
     for band in range(part.start, part.stop):
-        keys = read_array(band_key_file(part.folder, band))[kept]
+        keys = read_array(band_key_file(part.folder, band, rare=part.rare))[kept]
         order = np.argsort(keys, kind="stable")
         position = position_in_run(keys[order])
         complete &= bool((position <= part.partners).all())
         for left, right in _run_pairs(kept[order], position, part.partners):
             pairs = union_sorted(pairs, part.encode_candidates(sketches, left, right))
+            count += len(left)
     np.save(part.output, pairs)
-    return complete
+    return Coverage(complete, count)
 
 
 def window_ends(lengths: Indices, guards: Indices, slack: float) -> Indices:

@@ -8,11 +8,14 @@ pair and never reject a match:
 - grams: an edit changes at most 2q - 1 q-grams.
 
 Band keys find likely pairs without looking at all pairs. Texts with the same key share several MinHash values
-of their 4-grams.
+of their 4-grams. Texts that share a frame, such as filled templates, have many equal keys although they are
+no duplicates. Their rare keys weight each 4-gram by its rarity, so that the frame hardly counts.
 
 References:
     Ukkonen (1992), q-grams: doi:10.1016/0304-3975(92)90143-4.
     Dahlgaard, Knudsen, Thorup (2017), fast similarity sketching: arXiv:1704.04370.
+    Xiao, Wang, Lin, Yu, Wang (2011), candidates by the rarest tokens (PPJoin): doi:10.1145/2000824.2000825.
+    Ioffe (2010), weighted MinHash: doi:10.1109/ICDM.2010.80.
 """
 
 from __future__ import annotations
@@ -36,6 +39,19 @@ BAND_Q = 4
 """Length of the q-grams of the band keys."""
 ROUNDS = 4
 """Rounds of hashing to fill the bins of a fast similarity sketch."""
+RARE_ROUNDS = 8
+"""The same for a weighted sketch, in which fewer grams count."""
+GRAM_COUNTERS = 1 << 22
+"""Counters of the 4-grams of all texts. Grams with the same counter are counted together."""
+RARE_SHARE = 0.002
+"""Share of the texts that may contain a gram of full weight. The weight of other grams is inverse to their
+count."""
+MIN_RARE_COUNT = 8
+"""Grams with at most this count have full weight, however few texts there are."""
+FRAME_WEIGHT = 0.02
+"""Weight below which a gram is part of a frame (it is in about a tenth of the texts)."""
+ENOUGH_GRAMS = 12
+"""Rare grams from which on the frame of a text is ignored."""
 CHARACTERS = 32
 """Number of character classes: the last five bits of the code point, which distinguish a to z."""
 
@@ -108,12 +124,57 @@ def sketch_texts(texts: Sequence[str], scale: SketchScale) -> Sketches:
     return Sketches(lengths, np.concatenate(bags), np.concatenate(grams))
 
 
-def band_keys(texts: Sequence[str], guards: Indices, *, bands: int, rows: int) -> NDArray[np.uint32]:
-    """Hash `rows` MinHash values and the guard of each text to one key per band, shape (bands, n)."""
+def count_grams(texts: Sequence[str]) -> NDArray[np.uint32]:
+    """Count the 4-grams of these texts, shape (GRAM_COUNTERS,)."""
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    counts = np.zeros(GRAM_COUNTERS, np.uint32)
+    for _, points, _, _ in _code_points(texts, lengths, BAND_Q):
+        grams, repeats = np.unique(_gram_counters(_hash_grams(points, BAND_Q)), return_counts=True)
+        counts[grams] += repeats.astype(np.uint32)
+    return counts
+
+
+def gram_weights(counts: NDArray[np.uint32], texts: int) -> NDArray[np.float32]:
+    """Weight grams by rarity, shape (GRAM_COUNTERS,).
+
+    A gram that occurs once cannot be shared, so its weight is 0.
+
+    Args:
+        counts: Sum of `count_grams` over all texts.
+        texts: Number of texts.
+    """
+    rare = max(MIN_RARE_COUNT, texts * RARE_SHARE)
+    weights = np.minimum(1.0, rare / np.maximum(counts, 1))
+    weights[counts < 2] = 0.0
+    return weights.astype(np.float32)
+
+
+def band_keys(
+    texts: Sequence[str],
+    guards: Indices,
+    *,
+    bands: int,
+    rows: int,
+    weights: NDArray[np.float32] | None = None,
+) -> NDArray[np.uint32]:
+    """Hash `rows` MinHash values and the guard of each text to one key per band, shape (bands, n).
+
+    Args:
+        texts: The texts.
+        guards: Shape (n,). Texts with different guards have different keys, up to collisions.
+        bands: Number of keys per text.
+        rows: Number of MinHash values per key.
+        weights: Result of `gram_weights`. By default, all grams have the same weight.
+    """
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     keys = np.empty((bands, len(texts)), np.uint32)
     for start, points, owner, size in _code_points(texts, lengths, BAND_Q):
-        minima = _fast_similarity_sketch(_hash_grams(points, BAND_Q), owner, size, bands * rows)
+        hashes = _hash_grams(points, BAND_Q)
+        if weights is None:
+            minima = _fast_similarity_sketch(hashes, owner, size, bands * rows)
+        else:
+            weight = weights[_gram_counters(hashes)]
+            minima = _weighted_sketch(hashes, weight, owner, size, bands * rows)
         mixed = np.repeat(_mix_bits(guards[start : start + size].astype(np.uint32))[:, None], bands, axis=1)
         for row in range(rows):
             mixed = _mix_bits(mixed * np.uint32(31) + minima[:, row * bands : (row + 1) * bands])
@@ -145,6 +206,10 @@ def _hash_grams(points: NDArray[np.uint32], q: int) -> NDArray[np.uint32]:
     for i in range(q):
         hashes = hashes * np.uint32(0x01000193) + points[i : i + width]
     return hashes
+
+
+def _gram_counters(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    return _mix_bits(hashes) & np.uint32(GRAM_COUNTERS - 1)
 
 
 def _mix_bits(values: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -187,6 +252,37 @@ def _fast_similarity_sketch(
         values = (_mix_bits(mixed) >> np.uint32(4)) | np.uint32(turn << 28)
         np.minimum.at(least, owner * bins + bin_of, values)
     minima = least.reshape(size, bins)
+    incomplete = np.flatnonzero((minima == 0xFFFFFFFF).any(axis=1))
+    minima[incomplete] = _fill_empty_bins(minima[incomplete])
+    return minima
+
+
+def _weighted_sketch(
+    hashes: NDArray[np.uint32], weights: NDArray[np.float32], owner: Indices, size: int, bins: int
+) -> NDArray[np.uint32]:
+    """Return the minimum of -log(u) / weight of every text and bin, shape (size, bins).
+
+    u is a hash of the gram in (0, 1). Two texts have equal values with a probability of about the weight of
+    the grams that they share over the weight of all their grams. Empty bins are filled as in
+    `_fast_similarity_sketch`. A text without any weighted gram gets values of its own.
+    """
+    least = np.full(size * bins, 0xFFFFFFFF, np.uint32)
+    totals = np.bincount(owner, weights=hashes, minlength=size).astype(np.int64).astype(np.uint32)
+    rare = weights >= FRAME_WEIGHT
+    has_rare = np.bincount(owner, weights=rare, minlength=size) >= ENOUGH_GRAMS
+    # A bin without a rare gram would hold the frame, so texts with enough rare grams do without the frame.
+    counted = np.flatnonzero(rare | ((weights > 0) & ~has_rare[owner]))
+    hashes, weights, owner = hashes[counted], weights[counted], owner[counted]
+    for turn in range(RARE_ROUNDS):
+        mixed = _mix_bits(hashes + np.uint32(0x9E3779B9 * (turn + 1) & 0xFFFFFFFF))
+        bin_of = (mixed.astype(np.uint64) * np.uint64(bins) >> np.uint64(32)).astype(np.int64)
+        share = ((_mix_bits(mixed) >> np.uint32(8)).astype(np.float32) + 0.5) * np.float32(2**-24)
+        # Positive floats are ordered like their bits.
+        values = (-np.log(share) / weights).astype(np.float32).view(np.uint32)
+        np.minimum.at(least, owner * bins + bin_of, values)
+    minima = least.reshape(size, bins)
+    blank = np.flatnonzero((minima == 0xFFFFFFFF).all(axis=1))
+    minima[blank, 0] = _mix_bits(totals[blank])
     incomplete = np.flatnonzero((minima == 0xFFFFFFFF).any(axis=1))
     minima[incomplete] = _fill_empty_bins(minima[incomplete])
     return minima

@@ -75,6 +75,35 @@ def families(count: int, siblings: int, *, seed: int = 0) -> tuple[list[str], li
     return texts, fillers * count
 
 
+def framed_texts(
+    count: int, share: float, *, seed: int = 0, words: int = 20, known: Sequence[str] | None = None
+) -> tuple[list[str], list[tuple[int, int]]]:
+    """Return distinct texts that share a frame, and the pairs (original, edit) among them.
+
+    Args:
+        count: Number of texts. A tenth of them are edits of others.
+        share: Share of the words that all texts have in common, at the same positions.
+        seed: Seed of all choices.
+        words: Words per text.
+        known: The vocabulary. By default 30,000 invented words.
+    """
+    known = known or vocabulary(30_000, 7)
+    rng = random.Random(seed)
+    fixed = {position: rng.choice(known) for position in rng.sample(range(words), round(words * share))}
+    texts: dict[str, None] = {}
+    while len(texts) < count - count // 10:
+        texts[" ".join(fixed.get(i) or rng.choice(known) for i in range(words))] = None
+    originals = list(texts)
+    sources = []
+    while len(texts) < count:
+        source = rng.randrange(len(originals))
+        edit = rng.choice(EDITS)(originals[source], rng, known)
+        if edit not in texts:
+            texts[edit] = None
+            sources.append(source)
+    return shuffled(list(texts), sources, rng)
+
+
 def _other_words(text: str, rng: random.Random, known: Sequence[str]) -> str:
     words = text.split(" ")
     for _ in range(rng.randint(1, 5)):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tasks.near_duplicates import search as near_duplicates
 from tasks.near_duplicates.parts import TextFiles
 from tasks.near_duplicates.search import GreedySelection, Matches, select_distinct, select_greedily
-from tests.material.similar_texts import families, matching_pairs, similar_texts
+from tasks.text.similarity import ratio
+from tests.material.similar_texts import families, framed_texts, matching_pairs, similar_texts, vocabulary
 
 
 def thinned(
@@ -82,3 +83,18 @@ def test_fixed_texts_stay_even_where_they_match_each_other():
 def test_nothing_to_compare():
     assert thinned([]).kept.tolist() == []
     assert thinned(["one"]).kept.tolist() == [True]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
+def test_texts_with_a_shared_frame_are_compared_with_few_others(share):
+    texts, planted = framed_texts(3_000, share, seed=3)
+    result = thinned(texts)
+    assert result.pairs_verified < 150 * len(texts)
+    pairs = {pair for pair in planted if ratio(texts[pair[0]], texts[pair[1]]) >= 90}
+    assert len(pairs) > 150
+    assert not [pair for pair in pairs if result.kept[list(pair)].all()]
+
+
+def test_texts_made_of_few_words_are_all_compared():
+    texts, _ = framed_texts(1_500, 0.6, seed=4, words=8, known=vocabulary(12, 4))
+    assert thinned(texts).kept.tolist() == by_brute_force(texts, 90.0)
