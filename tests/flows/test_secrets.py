@@ -211,7 +211,10 @@ def test_no_file_and_no_word_holds_a_secret(
                 (["plan", str(good), "--json"], {}),
                 (["build", str(good), "--json"], {}),
                 (["build", str(bad), "--json"], {}),
-                (["evaluate", str(release), "--model", target, "--samples", "2", *cost], {}),
+                (
+                    ["evaluate", str(release), "--model", target, "--judge", judge, "--samples", "2", *cost],
+                    {},
+                ),
                 (["audit-judge", judge, "--free", judge, "--scenes", "8"], {}),
                 (["relabel", str(PROJECT / "data/examples/retrieval.jsonl"), "--judge", judge, *cost], {}),
                 (["publish", str(release), "--repo", "org/name"], {}),
