@@ -112,3 +112,19 @@ def settle_orders(fitness: Sequence[float], form: str) -> float:
     clean = FORMS[form].clean
     found = [value > clean for value in fitness]
     return fmean(fitness) if all(found) or not any(found) else clean
+
+
+def signed_scores(judgements: Iterable[Judgement], form: str, phase: str) -> dict[str, float]:
+    """Return the scores of one phase by question, over all judges and targets.
+
+    The fitness of the form `divergence` is never negative, so that its mean is above 0 without any effect.
+    Its score is therefore the excess, whose expectation without an effect is 0.
+    """
+    inside = [j for j in judgements if j.phase == phase]
+    if form != SCREEN:
+        return settle_panel(inside, form)
+    excesses: dict[str, list[float]] = defaultdict(list)
+    for j in inside:
+        if j.judge == SCREEN and j.abstention is None:
+            excesses[j.question_id] += [s.value for s in j.scores if s.criterion == "excess"]
+    return {question: fmean(values) for question, values in excesses.items() if values}

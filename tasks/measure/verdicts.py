@@ -18,7 +18,7 @@ from schemas.answers import Effect, Judgement
 from schemas.question import SELECTED, Question
 from tasks.families.effects import EVERY, Slice, effect_of, not_measured, slices_of
 from tasks.judges.divergence import tokenize_words
-from tasks.judges.panel import SCREEN, settle_panel
+from tasks.judges.panel import SCREEN, settle_panel, signed_scores
 from tasks.judges.verdicts import AnswerGroup
 from tasks.stats.agreement import krippendorff_alpha, weighted_kappa
 from tasks.stats.clusters import ControlFloor, matched_scores, twin_families
@@ -277,22 +277,6 @@ def _stratum(question: Question) -> str:
 def holdout_fitness(judgements: Iterable[Judgement], form: str) -> dict[str, float]:
     """Return hold-out fitness by question, over all judges and targets."""
     return settle_panel((j for j in judgements if j.phase == "holdout"), form)
-
-
-def signed_scores(judgements: Iterable[Judgement], form: str, phase: str) -> dict[str, float]:
-    """Return the scores of one phase by question, over all judges and targets.
-
-    The fitness of the form `divergence` is never negative, so that its mean is above 0 without any effect.
-    Its score is therefore the excess, whose expectation without an effect is 0.
-    """
-    inside = [j for j in judgements if j.phase == phase]
-    if form != SCREEN:
-        return settle_panel(inside, form)
-    excesses: dict[str, list[float]] = defaultdict(list)
-    for j in inside:
-        if j.judge == SCREEN and j.abstention is None:
-            excesses[j.question_id] += [s.value for s in j.scores if s.criterion == "excess"]
-    return {question: fmean(values) for question, values in excesses.items() if values}
 
 
 def confirm_questions(

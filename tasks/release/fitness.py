@@ -8,13 +8,24 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
+import numpy as np
+
 from schemas.answers import Judgement
 from schemas.labels import Dropped
 from schemas.question import SELECTED, Question
-from tasks.judges.panel import SCREEN, settle_panel
+from schemas.tables import derived_seed
+from tasks.judges.panel import SCREEN, settle_panel, signed_scores
+from tasks.stats.clusters import ControlFloor, matched_scores
+from tasks.stats.comparisons import matched_rank_test
+from tasks.stats.resampling import column_totals, p_value
 
 FLOOR_CONTROLS = frozenset({"a_a", "placebo"})
 """Controls with a true effect of zero. Answers to `neutral` controls may differ for good reason."""
+
+SIGNIFICANT = 0.05
+MIN_TOPIC_CONTROLS = 3
+"""Smallest number of controls of a superdomain that is tested for false positives."""
+TOPIC_DRAWS = 1999
 
 JudgeKind = Literal["divergence", "models", "mixed", "none"]
 
@@ -74,6 +85,119 @@ def measure_shrinkage(phases: Sequence[tuple[float, float]]) -> Shrinkage | None
         return None
     search, holdout = (fmean(side) for side in zip(*phases, strict=True))
     return Shrinkage(search, holdout, len(phases))
+
+
+# Fresh answers of selected questions against fresh answers of controls.
+
+
+@dataclass(frozen=True)
+class HoldoutTest:
+    """Scores of selected questions on fresh answers, tested against the controls that match them."""
+
+    questions: int
+    """Selected questions with fresh answers."""
+    controls: int
+    """Controls with fresh answers."""
+    compared: int
+    """Twin families of questions with a matching control."""
+    unmatched: int
+    """Twin families without one."""
+    p_value: float | None
+    """One-sided. `None` without matching controls."""
+    confirmed: int
+    fewest_matching: int
+    """Smallest number of controls that a selected question is compared with."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether the questions as a whole score higher than the controls, at .05."""
+        return self.p_value is not None and self.p_value <= SIGNIFICANT
+
+
+@dataclass(frozen=True)
+class TopicOfFalsePositives:
+    """The superdomain in which judges find most in controls, which have a true effect of zero."""
+
+    superdomain: str
+    mean: float
+    """Mean score of its controls."""
+    elsewhere: float
+    """Mean score of all other controls."""
+    controls: int
+    p_value: float
+    """Of the largest difference between a superdomain and the others."""
+
+
+def holdout_test(
+    questions: Iterable[Question], controls: Iterable[Question], judgements: Sequence[Judgement]
+) -> HoldoutTest | None:
+    """Test selected questions against controls on fresh answers, or return `None` without any.
+
+    The scores of the search are no evidence: the questions were selected by them.
+    """
+    selected = [q for q in questions if q.family == "open" and q.label in SELECTED]
+    zero = [q for q in controls if q.family == "open" and q.control in FLOOR_CONTROLS]
+    scores = _fresh_scores(judgements)
+    by_id = {q.id: q for q in [*selected, *zero]}
+    tested = {q.id: scores[q.id] for q in selected if q.id in scores}
+    if not tested:
+        return None
+    floor = ControlFloor({q.id: scores[q.id] for q in zero if q.id in scores}, by_id)
+    strata = matched_scores(tested, by_id)
+    test = matched_rank_test(
+        strata,
+        {matched: floor.matching(matched) for matched in strata},
+        derived_seed("holdout", sorted(tested)),
+    )
+    return HoldoutTest(
+        questions=len(tested),
+        controls=sum(q.id in scores for q in zero),
+        compared=test.compared,
+        unmatched=test.unmatched,
+        p_value=test.p_value,
+        confirmed=sum(q.label == "confirmed" for q in selected),
+        fewest_matching=min(len(floor.matching_question(by_id[i])) for i in tested),
+    )
+
+
+def topic_of_false_positives(
+    controls: Iterable[Question], judgements: Sequence[Judgement]
+) -> TopicOfFalsePositives | None:
+    """Test if judges find more in the controls of one superdomain, by exchanging scores between controls.
+
+    Returns:
+        `None` if fewer than two superdomains have `MIN_TOPIC_CONTROLS` judged controls.
+    """
+    scores = _fresh_scores(judgements) or signed_scores(
+        judgements, select_fitness_form(judgements) or SCREEN, "search"
+    )
+    rows = sorted((q for q in controls if q.control in FLOOR_CONTROLS and q.id in scores), key=lambda q: q.id)
+    counts = Counter(q.superdomain for q in rows)
+    topics = sorted(topic for topic, n in counts.items() if n >= MIN_TOPIC_CONTROLS)
+    if len(topics) < 2:
+        return None
+    values = np.array([scores[q.id] for q in rows])
+    inside = np.array([[q.superdomain == topic for q in rows] for topic in topics], dtype=float)
+    generator = np.random.default_rng(derived_seed("topics of controls", [q.id for q in rows]))
+    drawn = np.vstack([values, generator.permuted(np.tile(values, (TOPIC_DRAWS, 1)), axis=1)])
+    sums, sizes = column_totals(drawn, inside.T), inside.sum(axis=1)
+    gaps = sums / sizes - (drawn.sum(axis=1, keepdims=True) - sums) / (len(rows) - sizes)
+    # A gap counts in its own standard errors, because that of a topic with few controls varies more.
+    largest = (gaps / np.sqrt(1 / sizes + 1 / (len(rows) - sizes))).max(axis=1)
+    highest = int((gaps[0] / np.sqrt(1 / sizes + 1 / (len(rows) - sizes))).argmax())
+    mean = float(sums[0, highest] / sizes[highest])
+    return TopicOfFalsePositives(
+        superdomain=topics[highest],
+        mean=mean,
+        elsewhere=mean - float(gaps[0, highest]),
+        controls=int(sizes[highest]),
+        p_value=p_value(largest),
+    )
+
+
+def _fresh_scores(judgements: Sequence[Judgement]) -> dict[str, float]:
+    form = select_fitness_form(judgements)
+    return signed_scores(judgements, form, "holdout") if form else {}
 
 
 def classify_judges(judges: Sequence[str]) -> JudgeKind:

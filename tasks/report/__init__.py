@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +24,20 @@ from tasks.release import CONTROLS, HARD_NEGATIVES, Contents
 from tasks.release.findings import findings_of
 from tasks.release.fitness import (
     FLOOR_CONTROLS,
+    SIGNIFICANT,
     FitnessFloor,
+    HoldoutTest,
     JudgeKind,
     Shrinkage,
+    TopicOfFalsePositives,
     classify_judges,
     compute_fitness_floor,
     count_drop_reasons,
+    holdout_test,
     measure_shrinkage,
     pair_fitness_by_phase,
     select_fitness_form,
+    topic_of_false_positives,
 )
 from tasks.report.comparisons import PairedComparison
 from tasks.report.coverage import MeasurementCoverage, release_coverage
@@ -103,6 +109,7 @@ from tasks.report.sections import (
 )
 from tasks.report.sentences import comparisons_in_words
 from tasks.run.store import write_bytes, write_table
+from tasks.stats.comparisons import controls_to_confirm
 
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
@@ -140,8 +147,14 @@ class ReportData:
     ratings: Mapping[str, Rating]
     deciding_judges: DecidingJudges
     selection: Mapping[str, Effect]
-    above_floor: Share
-    """Accepted questions with fitness above the control floor."""
+    fresh: HoldoutTest | None
+    """Fresh answers of selected questions against those of controls."""
+    topic: TopicOfFalsePositives | None
+    """Superdomain in which judges find significantly more in controls."""
+    to_confirm: int
+    """Matching controls below which no question can be confirmed."""
+    labels: Mapping[str, int]
+    """Number of released questions by label."""
     judge_kind: JudgeKind
     attributes: tuple[str, ...]
     floor: FitnessFloor | None
@@ -199,7 +212,8 @@ def report_data(manifest: Manifest, contents: Contents) -> ReportData:
         "abstained": Share(measurement.abstained, measurement.comparisons),
     }
     fitness = fitness_by_outcome(questions, hard, controls, lost)
-    accepted = fitness.get("accepted", [])
+    fresh = holdout_test(questions, controls, judgements)
+    topic = topic_of_false_positives(controls, judgements)
     deciding, selection = read_deciding_judges(manifest), search_effects(effects)
     covered = measure_coverage([*questions, *hard], lost, attributes)
     changed = (*manifest.comparison.added, *manifest.comparison.reworded, *manifest.comparison.relabelled)
@@ -208,10 +222,13 @@ def report_data(manifest: Manifest, contents: Contents) -> ReportData:
         title=manifest.recipe.get("title") or manifest.name,
         description=manifest.recipe.get("description") or "",
         has_model_text=any(r.text and not r.option_order for r in responses),
-        ratings=rate_trust(manifest, deciding, floor, accepted, shrunk, selection, measurement),
+        ratings=rate_trust(manifest, deciding, fresh, topic, shrunk, selection, measurement),
+        fresh=fresh,
+        topic=topic if topic is not None and topic.p_value <= SIGNIFICANT else None,
+        to_confirm=controls_to_confirm(float(manifest.recipe.get("validate", {}).get("fdr", 0.05))),
+        labels=Counter(q.label for q in questions),
         deciding_judges=deciding,
         selection=selection,
-        above_floor=Share(sum(floor is not None and f > floor.value for f in accepted), len(accepted)),
         judge_kind=classify_judges(manifest.judged_by),
         attributes=attributes,
         floor=floor,

@@ -10,6 +10,7 @@ from typing import Any
 
 from schemas.answers import PLAIN, Effect
 from schemas.tables import content_hash
+from tasks.release.findings import describe_verdict
 
 HEADLINE_METRICS = {
     "completion": ("tau_c_sai", "tau_c_asa"),
@@ -370,8 +371,6 @@ def _ends(effects: Iterable[Effect]) -> list[float]:
 
 
 MOST_HEADLINES = 40
-MIN_FLOOR_CONTROLS = 2
-"""Minimum number of controls before effects are compared with a floor."""
 
 
 @dataclass(frozen=True)
@@ -382,14 +381,11 @@ class Headline:
     floor: MetricFloor | None
 
     @property
-    def position(self) -> str:
-        """Position of the interval: `inside` or `outside` the floor, `not comparable`, `not measured`."""
-        e, floor = self.effect, self.floor
-        if not e.is_measured:
-            return "not measured"
-        if floor is None or floor.n < MIN_FLOOR_CONTROLS or e.low is None or e.high is None:
-            return "not comparable"
-        return "outside" if e.low > floor.high or e.high < floor.low else "inside"
+    def words(self) -> str:
+        """The verdict on the effect. A measured effect without a test has none."""
+        if self.effect.is_measured and self.effect.p_value is None:
+            return "–"
+        return describe_verdict(self.effect)
 
 
 def select_headlines(effects: Sequence[Effect], form: str | None) -> tuple[Headline, ...]:

@@ -14,7 +14,13 @@ from schemas.question import SELECTED, Question
 from schemas.recipe import Recipe
 from schemas.release import Manifest, NearMiss, StageCost
 from tasks.judges.passports import audit_warnings, deciding_judges
-from tasks.release.fitness import FitnessFloor, Shrinkage, classify_judges
+from tasks.release.fitness import (
+    SIGNIFICANT,
+    HoldoutTest,
+    Shrinkage,
+    TopicOfFalsePositives,
+    classify_judges,
+)
 from tasks.report.coverage import MeasurementCoverage
 from tasks.report.effects import SEARCH_EFFECTS
 
@@ -331,8 +337,8 @@ def search_effects(effects: Sequence[Effect]) -> dict[str, Effect]:
 def rate_trust(
     manifest: Manifest,
     panel: DecidingJudges,
-    floor: FitnessFloor | None,
-    accepted: Sequence[float],
+    fresh: HoldoutTest | None,
+    topic: TopicOfFalsePositives | None,
     shrinkage: Shrinkage | None,
     selection: Mapping[str, Effect],
     measurement: MeasurementCoverage,
@@ -342,8 +348,8 @@ def rate_trust(
     Args:
         manifest: The release.
         panel: The deciding judges.
-        floor: The control floor.
-        accepted: Fitness of accepted questions.
+        fresh: Test of fresh answers against those of controls.
+        topic: Superdomain in which judges find most in controls.
         shrinkage: Search and hold-out fitness.
         selection: Effects of the search (see `search_effects`).
         measurement: Lost answers and abstentions.
@@ -352,9 +358,9 @@ def rate_trust(
     return {
         "coverage": _measured(measurement),
         "gate": _gate(manifest),
-        "judges": _judges(manifest, panel),
-        "floor": _floor(floor, accepted),
-        "shrinkage": _shrinkage(floor, shrinkage, selection.get("holdout_fitness")),
+        "judges": _judges(manifest, panel, topic),
+        "floor": _floor(fresh),
+        "shrinkage": _shrinkage(shrinkage, selection.get("holdout_fitness")),
         "people": "unknown" if review is None else "caution" if review.contested else "good",
         "losses": _losses(measurement),
     }
@@ -382,22 +388,25 @@ def _gate(manifest: Manifest) -> Rating:
     return "caution" if manifest.validation.get("warnings") else "good"
 
 
-def _judges(manifest: Manifest, panel: DecidingJudges) -> Rating:
+def _judges(manifest: Manifest, panel: DecidingJudges, topic: TopicOfFalsePositives | None) -> Rating:
     """The divergence judge alone is a screen and is never rated `good`."""
+    if topic is not None and topic.p_value <= SIGNIFICANT:
+        return "bad"
     if not panel.judges:
         return "unknown"
     return "caution" if panel.warnings or classify_judges(manifest.judged_by) == "divergence" else "good"
 
 
-def _floor(floor: FitnessFloor | None, accepted: Sequence[float]) -> Rating:
-    if floor is None or not accepted:
+def _floor(fresh: HoldoutTest | None) -> Rating:
+    """The questions as a whole must score higher than controls, and single ones must be confirmed."""
+    if fresh is None or fresh.p_value is None:
         return "unknown"
-    return "good" if median(accepted) > floor.value else "caution"
+    return "good" if fresh.differs and fresh.confirmed else "caution"
 
 
-def _shrinkage(floor: FitnessFloor | None, shrinkage: Shrinkage | None, holdout: Effect | None) -> Rating:
-    """Hold-out fitness must be above zero (interval bound) and above the control floor."""
+def _shrinkage(shrinkage: Shrinkage | None, holdout: Effect | None) -> Rating:
+    """Hold-out fitness must be above zero, by its interval."""
     if shrinkage is None:
         return "unknown"
     low = holdout.low if holdout is not None and holdout.low is not None else shrinkage.holdout
-    return "good" if low > 0 and shrinkage.holdout > (floor.value if floor else 0.0) else "caution"
+    return "good" if low > 0 else "caution"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.answers import Effect, Response, Score
+from schemas.answers import Effect, Response, Score, Verdict
 from schemas.release import NearMiss
 from tasks.questions.quality import drop_question
 from tasks.release import open_release
@@ -288,16 +288,26 @@ def test_floor_spans_the_intervals_of_a_a_controls_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("controls", "low", "standing"),
-    [(24, 0.2, "outside"), (24, 0.04, "within"), (1, 0.2, "not comparable")],
+    ("verdict", "q", "words"),
+    [
+        ("differs", 0.012, "differs (q = .012)"),
+        ("differs", 0.0001, "differs (q < .001)"),
+        ("no_difference_found", 0.634, "no difference found (smallest detectable: 0.3)"),
+        ("not_measured", None, "–"),
+    ],
 )
-def test_headline_is_compared_with_the_floor_of_its_model(controls: int, low: float, standing: str) -> None:
-    zero = an_effect("control", "a_a", "all", 0.0, low=-0.05, high=0.05, n=controls, metric="normalised")
+def test_headline_has_the_verdict_of_its_test_and_the_floor_of_its_model(
+    verdict: Verdict, q: float | None, words: str
+) -> None:
+    zero = an_effect("control", "a_a", "all", 0.0, low=-0.05, high=0.05, metric="normalised")
     other = an_effect("control", "a_a", "all", 0.5, low=0.1, high=0.9, model=TARGET, metric="normalised")
-    (found,) = select_headlines(
-        [an_effect("attribute", "age", "age", 0.3, low=low, metric="normalised"), zero, other], "normalised"
+    row = an_effect("attribute", "age", "age", 0.3, metric="normalised").model_copy(
+        update={"verdict": verdict, "q_value": q, "p_value": q, "detectable": 0.3}
     )
-    assert found.position == standing.replace("within", "inside")
+    (found,) = select_headlines([row, zero, other], "normalised")
+    assert found.words == words
+    assert found.floor is not None
+    assert (found.floor.low, found.floor.high) == (-0.05, 0.05)
 
 
 def test_effects_without_intervals_can_be_drawn() -> None:
