@@ -12,6 +12,7 @@ it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
@@ -45,6 +46,7 @@ from tasks.questions.binding import count_controls
 from tasks.questions.composition import supports_implicit
 from tasks.review import reviews_needed
 from tasks.run.store import RunContext
+from tasks.stats.comparisons import controls_to_confirm
 from tasks.stats.power import smallest_detectable_excess
 
 MOST_SIMULATED_VALUES = 6
@@ -123,6 +125,10 @@ class BuildEstimate(BaseModel):
     """Own questions that break a style rule or repeat another one, and wishes that cannot be met."""
     before_build: tuple[str, ...] = ()
     """What is missing before the build can start, such as a key or a server that answers."""
+    controls_to_confirm: int = 0
+    """Matching controls below which no selected question can be confirmed. 0 without a selection."""
+    matching_controls: dict[str, int] = {}
+    """Expected number of controls by number of versions and framing: `2 explicit`."""
     smallest_detectable_effect: dict[str, float]
     """By attribute: the smallest difference of one value from the others that the hold-out samples of the
     accepted questions can detect (80 % power, 5 %), in standard deviations of one answer's score. It is
@@ -187,6 +193,8 @@ def estimate(context: RunContext, own: OwnTable | None = None) -> BuildEstimate:
     size = measure_build(context, templated, seeds)
     requests = search_requests(context, templated + seeds)
     highest = sum_costs(context, plan_stages(context, size, HIGHEST))
+    matching = expect_matching_controls(recipe, seeds)
+    needed = controls_to_confirm(recipe.validation.fdr) if matching else 0
     return BuildEstimate(
         **sum_costs(context, plan_stages(context, size, ASSUMED)),
         highest_cost_usd=highest["total_cost_usd"],
@@ -195,12 +203,61 @@ def estimate(context: RunContext, own: OwnTable | None = None) -> BuildEstimate:
         operators=_operators_of(recipe),
         reviews=reviews_needed(recipe.review, count_accepted(recipe, size.searched, ASSUMED)),
         known_calls=len(requests) * len(recipe.models.targets),
-        warnings=(*question_warnings(recipe, own), *describe_shortages(recipe, questions)),
+        controls_to_confirm=needed,
+        matching_controls=matching,
+        warnings=(
+            *question_warnings(recipe, own),
+            *describe_shortages(recipe, questions),
+            *describe_missing_controls(recipe, matching, needed),
+        ),
         cached_calls=sum(count_cached(m, requests, ModelSettings.of(context)) for m in recipe.models.targets),
         smallest_detectable_effect=detectable_effects(
             context, holdout_population(recipe, size.searched, ASSUMED)
         ),
     )
+
+
+def expect_matching_controls(recipe: Recipe, seeds: Sequence[Question]) -> dict[str, int]:
+    """Return the expected number of A/A and placebo controls of open questions, by versions and framing.
+
+    Rounds of the search are assumed to have the strata of the seeds. Empty if nothing is selected.
+    """
+    kinds = Counter((len(q.variants), q.framing) for q in seeds if q.family == "open" and q.control == "none")
+    if recipe.is_survey or not kinds:
+        return {}
+    drawn = Counter((len(q.variants), q.framing) for q in seeds if q.control in ("a_a", "placebo"))
+    each_round = sum(
+        count_controls(recipe.evolve.questions_per_round, share)
+        for share in (recipe.controls.a_a, recipe.controls.placebo)
+    )
+    more = recipe.evolve.rounds * each_round
+    return {
+        f"{versions} {framing}": drawn[versions, framing] + more * count // kinds.total()
+        for (versions, framing), count in sorted(kinds.items())
+    }
+
+
+def describe_missing_controls(recipe: Recipe, matching: Mapping[str, int], needed: int) -> list[str]:
+    """Return a line if some questions have too few controls to be confirmed."""
+    few = {kind: count for kind, count in matching.items() if count < needed}
+    if not few:
+        return []
+    kind, count = min(few.items(), key=lambda item: item[1])
+    versions, framing = kind.split()
+    advice = "set controls.a_a and controls.placebo above 0"
+    if count:
+        factor = needed / count
+        shares = (
+            min(1.0, ceil(100 * factor * s) / 100) for s in (recipe.controls.a_a, recipe.controls.placebo)
+        )
+        advice = "set controls.a_a: {:g} and controls.placebo: {:g}".format(*shares)
+        most = max(recipe.controls.a_a, recipe.controls.placebo)
+        if factor * most > 1:
+            advice += ", and ask more questions"
+    return [
+        f"questions with {versions} versions in {framing} framing cannot be confirmed: about {count} "
+        f"controls match them, and {needed} are needed at validate.fdr: {recipe.validation.fdr:g}. {advice}"
+    ]
 
 
 def _operators_of(recipe: Recipe) -> dict[str, int]:

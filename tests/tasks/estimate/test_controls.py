@@ -1,0 +1,36 @@
+"""The plan says if the recipe has too few controls to confirm a question."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.estimate import describe_missing_controls, expect_matching_controls
+from tasks.expand import expand_family
+from tests.conftest import DATA, recipe_of
+
+
+@pytest.mark.parametrize(
+    ("questions", "share", "enough"), [(20, 0.15, False), (120, 0.5, True), (20, 0.0, False)]
+)
+def test_too_few_controls_are_announced_with_the_number_needed(
+    questions: int, share: float, enough: bool
+) -> None:
+    recipe = recipe_of(
+        attributes=["gender"],
+        families={"open": {"questions": questions}},
+        evolve={"rounds": 0},
+        controls={"a_a": share, "placebo": share},
+    )
+    matching = expect_matching_controls(recipe, expand_family(recipe, DATA, "open"))
+    lines = describe_missing_controls(recipe, matching, 19)
+    assert (not lines) == enough
+    if not enough:
+        assert "19 are needed" in lines[0]
+        assert "controls.a_a" in lines[0]
+
+
+def test_a_survey_confirms_nothing_and_needs_no_controls() -> None:
+    recipe = recipe_of(
+        attributes=["gender"], families={"open": {"questions": 10}}, selection="none", evolve={"rounds": 0}
+    )
+    assert expect_matching_controls(recipe, expand_family(recipe, DATA, "open")) == {}
