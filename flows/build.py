@@ -53,7 +53,9 @@ def build(options: BuildOptions) -> str:
     """
     releases = options.out or open_workspace().releases
     check_releases_folder(releases)
-    prepared = prepare(options.recipe, budget_usd=options.budget_usd, reach=True)
+    prepared = prepare(
+        options.recipe, budget_usd=options.budget_usd, reach=True, limit=options.limit
+    )
     with run_lock(Path(prepared.context.run_dir)):
         while True:
             start_journal(prepared.context)

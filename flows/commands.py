@@ -71,6 +71,25 @@ def call(name: str, **values: Any) -> Any:
 _ALL = (
     Command("plan", "Estimate a build: rows, calls, tokens and dollars. Send nothing.", "print_plan"),
     Command(
+        "init",
+        "Write a commented recipe to start from, or an attribute file (`init attribute`).",
+        "print_figures",
+        run="flows.scaffold:run_init",
+    ),
+    Command(
+        "preview",
+        "Show prompts as a build sends them, and with --send the answers to them.",
+        "print_preview",
+        run="flows.preview:run_preview",
+    ),
+    Command(
+        "translate",
+        "Translate the questions of a recipe with a model, and check the translations.",
+        "print_figures",
+        run="flows.translate:run_translate",
+        progress=True,
+    ),
+    Command(
         "build",
         "Build a validated release from a recipe. An interrupted build resumes when run again.",
         "print_summary",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.workspace import Workspace, read_recipe, recipe_workspace
+from flows.workspace import Workspace, limited_recipe, read_recipe, recipe_workspace
 from schemas.errors import InputError, Problems
 from schemas.gate import Passport
 from schemas.places import explain_remote
@@ -35,7 +35,9 @@ class PreparedBuild:
     """Passports of the audited judges."""
 
 
-def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> PreparedBuild:
+def prepare(
+    recipe_path: Path, *, budget_usd: float | None, reach: bool, limit: int | None = None
+) -> PreparedBuild:
     """Read a recipe, check its models, templates, files and prices, and estimate it.
 
     All problems are collected before an error is raised.
@@ -43,6 +45,7 @@ def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> Prep
     Args:
         recipe_path: Path of the recipe.
         budget_usd: Limit in dollars. The default is the recipe's.
+        limit: Number of questions of a limited build. It has a run and a release of its own.
         reach: Also download earlier releases, compare the estimate with the budget, and call every endpoint.
 
     Raises:
@@ -51,7 +54,7 @@ def prepare(recipe_path: Path, *, budget_usd: float | None, reach: bool) -> Prep
         GateError: If a judge is below the bar and the recipe stops then.
     """
     workspace = recipe_workspace(recipe_path)
-    recipe = read_recipe(recipe_path)
+    recipe = limited_recipe(read_recipe(recipe_path), limit)
     context = workspace.context(recipe, budget_usd=budget_usd)
     problems = Problems()
     own = NO_TABLE

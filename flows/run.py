@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flows.lazy_flow import TAG, subject
 from flows.options import flow_parameters
 from flows.outputs import Outputs, existing, protect
-from flows.workspace import has_prefect_server, open_workspace, quiet_prefect, read_recipe
+from flows.workspace import has_prefect_server, limited_recipe, open_workspace, quiet_prefect, read_recipe
 from schemas.errors import GateError
 from schemas.options import (
     BuildOptions,
@@ -47,7 +47,7 @@ def run_build(options: BuildOptions) -> dict[str, Any]:
     from flows.show import describe_build
 
     workspace = open_workspace()
-    run_dir = workspace.runs / read_recipe(options.recipe).name
+    run_dir = workspace.runs / limited_recipe(read_recipe(options.recipe), options.limit).name
     if options.fresh:
         forget_run(run_dir)
     quiet_prefect(workspace)

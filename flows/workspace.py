@@ -19,6 +19,8 @@ from tasks.files.vocabulary import is_checkout, shipped_data, vocabulary_dir
 from tasks.files.yaml import read_yaml
 from tasks.run.store import RunContext
 
+MAX_NAME = 64
+"""Characters of the name of a recipe."""
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -105,6 +107,17 @@ def read_recipe(path: Path) -> Recipe:
     """
     hint = f"recipes to start from: {', '.join(shipped_recipes())} (`counterfoil plan quickstart`)"
     return read_yaml(recipe_path(path), Recipe, hint=hint)
+
+
+def limited_recipe(recipe: Recipe, limit: int | None) -> Recipe:
+    """Return the recipe of a limited build, with a name of its own and smaller rounds."""
+    if limit is None:
+        return recipe
+    per_round = min(recipe.evolve.questions_per_round, limit)
+    evolve = recipe.evolve.model_copy(update={"questions_per_round": per_round})
+    suffix = f"-limit-{limit}"
+    name = recipe.name[: MAX_NAME - len(suffix)] + suffix
+    return recipe.model_copy(update={"name": name, "limit": limit, "evolve": evolve})
 
 
 def recipe_path(path: Path) -> Path:

@@ -181,6 +181,71 @@ class BuildOptions(Options):
     )
 
 
+class InitOptions(Options):
+    """Options of `init`."""
+
+    kind: Annotated[Literal["recipe", "attribute"] | None, Argument("[attribute]")] = Field(
+        default=None, description="`attribute` for an attribute file; default: a recipe"
+    )
+    name: str | None = Field(default=None, description="name of the recipe or id of the attribute")
+    attributes: tuple[str, ...] = Field(default=(), description="attribute to compare; may be repeated")
+    questions: tuple[Path, ...] = Field(default=(), description="file with own questions; may be repeated")
+    targets: tuple[NamedModel, ...] = Field(
+        default=(), alias="target", description="model to ask; may be repeated"
+    )
+    judges: tuple[NamedModel, ...] = Field(
+        default=(), alias="judge", description="model that judges, or `divergence`; may be repeated"
+    )
+    budget_usd: float = like(Budget, "usd", alias="budget", description="budget of the recipe in dollars")
+    values: tuple[str, ...] = Field(
+        default=(), alias="value", description="value of the attribute, such as `refugee`; may be repeated"
+    )
+    language: str = Field(
+        default="en", pattern=r"^[a-z]{2,3}$", description="language of the words of the attribute"
+    )
+    out: Path | None = Field(default=None, description="file to write; default: named after the name")
+    overwrite: bool = OVERWRITE
+
+    @field_validator("attributes", "values", mode="after")
+    @classmethod
+    def _split_at_commas(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(part.strip() for text in value for part in text.split(",") if part.strip())
+
+
+class PreviewOptions(Options):
+    """Options of `preview`."""
+
+    recipe: Annotated[Path, Argument()] = Field(description="recipe to preview")
+    rows: int = Field(default=3, ge=1, le=1000, description="prompts per family and condition")
+    family: str | None = Field(default=None, description="only this family")
+    send: bool = Field(
+        default=False, description="also ask the targets these prompts; the answers are kept for the build"
+    )
+    budget_usd: float | None = Field(
+        default=None, alias="budget", ge=0, description="limit in dollars; default: that of the recipe"
+    )
+
+
+class TranslateOptions(Options):
+    """Options of `translate`."""
+
+    recipe: Annotated[Path, Argument()] = Field(description="recipe with the questions to translate")
+    to: str = Field(pattern=r"^[a-z]{2,3}$", description="language to translate to, such as `es`")
+    model: NamedModel = Field(description="model that translates, and translates back to check itself")
+    out: Path | None = Field(
+        default=None, description="CSV file to write; default: <recipe>.<language>.csv beside the recipe"
+    )
+    overwrite: bool = OVERWRITE
+    min_similarity: float = Field(
+        default=60.0,
+        ge=0,
+        le=100,
+        description="smallest similarity of the back-translation to the original, from 0 to 100",
+    )
+    budget_usd: float = like(Budget, "usd", alias="budget", description="limit for model calls in dollars")
+    free: tuple[NamedModel, ...] = like(Budget, "free")
+
+
 class RelabelOptions(Options):
     """Options of `relabel`."""
 
@@ -278,6 +343,12 @@ class RelabelOptions(Options):
     api_key_env: str | None = API_KEY_ENV
     extra_body: JsonObject | None = EXTRA_BODY
     max_tokens: int | None = MAX_TOKENS
+    write: int = Field(
+        default=0, ge=0, le=20, description="negatives that `writer` writes per row, for the judges to decide"
+    )
+    writer: NamedModel | None = Field(
+        default=None, description="model that writes negatives, of another family than the judges"
+    )
 
 
 class DeduplicateOptions(Options):

@@ -593,6 +593,12 @@ class Recipe(Section):
         "question is asked once and released, also if no difference is found. Default: `none` with "
         "`questions` and without `evolve.rounds`, else `floor`",
     )
+    limit: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_COUNT,
+        description="ask a stable sample of this many questions, to try a recipe; default: all",
+    )
     evolve: Evolve = Evolve()
     judging: Judging = Judging()
     controls: Controls = Controls()
@@ -685,9 +691,9 @@ class Recipe(Section):
 
     @model_serializer(mode="wrap")
     def _without_unused_sections(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `questions` and `selection` out if they are not set, so that earlier keys hold."""
+        """Leave newer keys out if they are not set, so that keys of finished steps stay valid."""
         values: dict[str, Any] = dump(self)
-        for name in ("questions", "selection"):
+        for name in ("questions", "selection", "limit"):
             if not values.get(name):
                 values.pop(name, None)
         return values
@@ -728,5 +734,8 @@ FAMILIES: tuple[str, ...] = (
     "autocomplete",
     "persona",
     "description_pair",
+    "ambiguous",
+    "refusal",
+    "political",
 )
 """All supported families."""

@@ -165,6 +165,29 @@ def print_plan(plan: Any) -> None:
         OUT.print(plain(f"before you can build: {missing}", 1000), style="bold", soft_wrap=True)
 
 
+def _print_lines(text: str) -> None:
+    for line in text.splitlines():
+        OUT.print(plain(line, 20_000), soft_wrap=True)
+
+
+def print_preview(result: Mapping[str, Any]) -> None:
+    """Print the prompts of a preview, with the answers and readings if they were sent."""
+    for row in result["rows"]:
+        head = f"{row['family']}, {row['condition']}, {row['attribute']}: {row['value']} ({row['language']})"
+        OUT.print(plain(head, 1000), style="bold")
+        _print_lines(row["prompt"])
+        if row["model"] is not None:
+            OUT.print(plain(f"{row['model']} answers: {row['answer']}", 10_000), soft_wrap=True)
+            OUT.print(plain(f"read as: {row['reading']}", 1000), style="dim")
+        OUT.print()
+    for judge in result["judges"]:
+        OUT.print(plain(f"judge {judge['judge']}", 1000), style="bold")
+        _print_lines(judge["prompt"])
+        OUT.print()
+    if result["before_build"]:
+        OUT.print(plain(f"before you can build: {'; '.join(result['before_build'])}", 1000), style="bold")
+
+
 def print_summary(result: Mapping[str, Any]) -> None:
     """Print the version, the funnel, three example groups, and how to load the release."""
     from flows.show import example_groups
@@ -172,6 +195,7 @@ def print_summary(result: Mapping[str, Any]) -> None:
     release = Path(result["release"])
     OUT.print(f"\n[bold]{escape(release.parent.name)} {result['version']}[/bold]  is ready\n")
     print_coverage(result["coverage"])
+    print_findings(result["summary"])
     print_funnel(result["counts"])
     calls = result["calls"]
     OUT.print(
@@ -187,6 +211,15 @@ def print_summary(result: Mapping[str, Any]) -> None:
     OUT.print(f"report    {escape(str(report))}", soft_wrap=True)
     load = f'datasets.load_dataset("{escape(str(release))}", "questions")'
     OUT.print(f"load      [green]{load}[/green]", soft_wrap=True)
+
+
+def print_findings(summary: Sequence[str]) -> None:
+    """Print the findings in words."""
+    for line in summary:
+        style = "yellow" if line.startswith("Not measured") else ""
+        OUT.print(plain(line, 1000), style=style, soft_wrap=not OUT.is_terminal)
+    if summary:
+        OUT.print()
 
 
 def print_coverage(coverage: Mapping[str, Any]) -> None:
@@ -350,6 +383,7 @@ def print_place(result: Mapping[str, Any]) -> None:
     OUT.print(f"[bold]{escape(str(result['name']))}[/bold]  {escape(str(result['state']))}\n")
     if "coverage" in result:
         print_coverage(result["coverage"])
+    print_findings(result.get("summary", ()))
     print_funnel(result["counts"])
     OUT.print()
     for name, path in result["places"].items():
@@ -566,7 +600,11 @@ def print_diff(result: Mapping[str, Any]) -> None:
 
 
 def print_evaluation(result: Mapping[str, Any]) -> None:
-    """Print the leaderboard and the folder of the result."""
+    """Print the findings, the leaderboard, the comparisons and the folder of the result."""
+    from tasks.report.names import short_names
+
+    print_findings(result["summary"])
+    names = short_names(row["model"] for row in result["leaderboard"])
     columns = ("family", "metric", "model", "effect", "95 % interval", "A/A", "q", "n")
     rows = table(*columns, numbers=(3, 5, 6, 7))
     for row in result["leaderboard"]:
@@ -574,8 +612,8 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
         rows.add_row(
             row["family"],
             row["metric"],
-            plain(row["model"]),
-            f"{row['effect']:+.3f}",
+            plain(names[row["model"]]),
+            "not measured" if row["effect"] is None else f"{row['effect']:+.3f}",
             "–" if row["low"] is None else f"{row['low']:+.3f} to {row['high']:+.3f}",
             "–" if floor is None else f"{floor:+.3f}",
             "–" if row["q_value"] is None else f"{row['q_value']:.3f}",

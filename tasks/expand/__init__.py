@@ -11,7 +11,7 @@ from schemas.errors import InputError
 from schemas.labels import Dropped, StageCounts
 from schemas.question import QUESTIONS, Question
 from schemas.recipe import Family, OwnQuestions, Recipe
-from schemas.tables import content_id
+from schemas.tables import content_id, derived_seed
 from schemas.vocabulary import Attribute
 from tasks.families import method_of
 from tasks.files.own_questions import OwnTable, read_own_questions
@@ -49,7 +49,7 @@ def expand_family(recipe: Recipe, data_dir: Path, family: str, own: OwnTable = N
     """
     spec = recipe.families[family]
     attributes = read_attributes(data_dir, spec.attributes or recipe.attributes) if spec.shipped else ()
-    filed, _ = split_unique(read_imported(spec, data_dir))
+    filed, _ = split_unique(read_imported(family, spec, data_dir))
     wanted = spec.questions - sum(q.framing == "explicit" or q.twin_id is None for q in filed)
     chosen = (
         draw_pairs(make_family_pairs(recipe, data_dir, family, spec, attributes), max(0, wanted), recipe.seed)
@@ -57,6 +57,8 @@ def expand_family(recipe: Recipe, data_dir: Path, family: str, own: OwnTable = N
         else []
     )
     imported, _ = split_unique([*filed, *(q for q in own.questions if q.family == family)])
+    if recipe.limit is not None:
+        chosen, imported = _sample(chosen, imported, family_limit(recipe, family), recipe.seed)
     if not chosen and not imported:
         raise InputError(
             f"family {family!r} has no template for {', '.join(a.id for a in attributes)}",
@@ -84,6 +86,30 @@ def expand_family(recipe: Recipe, data_dir: Path, family: str, own: OwnTable = N
         )
     kept, _ = split_unique([*questions, *controls])
     return sorted(map(_label_survey, kept) if recipe.is_survey else kept, key=lambda q: q.id)
+
+
+def family_limit(recipe: Recipe, family: str) -> int:
+    """Return how many questions of a family a limited build asks: an equal share, and at least one."""
+    assert recipe.limit is not None
+    share, rest = divmod(recipe.limit, len(recipe.families))
+    return max(1, share + (list(recipe.families).index(family) < rest))
+
+
+def _sample(
+    pairs: Sequence[DraftPair], imported: Sequence[Question], count: int, seed: int
+) -> tuple[list[DraftPair], list[Question]]:
+    """Draw questions, twins together. A larger sample contains a smaller one."""
+    firsts = [q for q in imported if q.framing == "explicit" or q.twin_id is None]
+    ranked: list[tuple[int, DraftPair | Question]] = [
+        *((derived_seed(seed, "limit", p.attribute.id, p.explicit.text), p) for p in pairs),
+        *((derived_seed(seed, "limit", q.id), q) for q in firsts),
+    ]
+    drawn = [item for _, item in sorted(ranked, key=lambda entry: entry[0])[:count]]
+    ids = {q.id for q in drawn if isinstance(q, Question)}
+    return (
+        [p for p in pairs if any(p is item for item in drawn)],
+        [q for q in imported if q.id in ids or q.twin_id in ids],
+    )
 
 
 def _label_survey(question: Question) -> Question:
@@ -165,8 +191,10 @@ def question_warnings(recipe: Recipe, own: OwnTable) -> list[str]:
     return lines
 
 
-def read_imported(spec: Family, data_dir: Path) -> list[Question]:
-    """Return the questions of a family's files, repeated rows included."""
+def read_imported(family: str, spec: Family, data_dir: Path) -> list[Question]:
+    """Return the questions of a family's files, repeated rows included. Some families read them themselves."""
+    if method_of(family).reads_files:
+        return []
     return [q for file in spec.files for q in read_question_file(file, data_dir)]
 
 
@@ -258,7 +286,7 @@ def expand(context: RunContext, families: Sequence[str], content: Sequence[str] 
     generated = [question for questions in by_family.values() for question in questions]
     kept, dropped = apply_question_rules(generated)
     for family in families:
-        files = read_imported(context.recipe.families[family], Path(context.data_dir))
+        files = read_imported(family, context.recipe.families[family], Path(context.data_dir))
         dropped += drop_repeated_rows([*files, *(q for q in own.questions if q.family == family)])
     rows = len(kept) + len(dropped)
     counts = StageCounts(
@@ -288,7 +316,7 @@ STAGE = Stage(
     "expand",
     4,
     run=expand,
-    reads=("attributes", "superdomains", "families", "controls", "questions", "selection"),
+    reads=("attributes", "superdomains", "families", "controls", "questions", "selection", "limit"),
     vocabulary=(
         "attributes",
         "templates",

@@ -37,6 +37,12 @@ from tasks.text.slugs import slugify
 
 COLUMNS = ("text", "attribute", "id", "language", "topic", "family", "options", "twin_of", "framing")
 NO_TOPIC = "no_topic"
+REVIEW = "review"
+"""Column of translations: `unreviewed`, and then `accepted`, or `rejected` to leave the row out."""
+UNREVIEWED = "unreviewed"
+REVIEWS = {"": None, UNREVIEWED: "translate_unreviewed", "accepted": "translate"}
+"""Operator of a question by its review."""
+REJECTED = "rejected"
 MAX_CHARACTERS = 20_000
 WITHOUT_OPTIONS = frozenset({"open", "autocomplete", "perplexity_pair"})
 BBQ_COLUMNS = frozenset({"context", "question"})
@@ -60,6 +66,8 @@ class ReadQuestion:
     place: str
     source: int
     """Number of the source in the recipe, from 0."""
+    text: str = ""
+    """The text as it was written, for tables with a text."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ def read_own_questions(
         try:
             for path in source_files(place(source.path), source.path):
                 read, linked, failed = _read_file(path, source, data_dir)
-                rows += [ReadQuestion(q, at, number) for q, at in read]
+                rows += [ReadQuestion(q, at, number, text) for q, at, text in read]
                 links += linked
                 errors += failed
         except InputError as error:
@@ -158,7 +166,8 @@ class _Link:
     place: str
 
 
-FileRows = tuple[list[tuple[Question, str]], list[_Link], list[InputError]]
+FileRows = tuple[list[tuple[Question, str, str]], list[_Link], list[InputError]]
+"""Questions with place and text, links between rows, and the errors of rows that cannot be used."""
 
 
 def _read_file(path: Path, source: OwnQuestions, data_dir: Path) -> FileRows:
@@ -167,9 +176,9 @@ def _read_file(path: Path, source: OwnQuestions, data_dir: Path) -> FileRows:
     kind = source.format if source.format != "auto" else detect_layout(columns, source)
     if kind == "cab":
         questions, errors = read_cab_rows(path, data_dir, last_words=source.last_words)
-        return [(q, at) for q, at in questions], [], errors
+        return [(q, at, q.template) for q, at in questions], [], errors
     if kind == "questions":
-        return [(q, f"{path}, question {q.id}") for q in read_release_questions(path)], [], []
+        return [(q, f"{path}, question {q.id}", q.template) for q in read_release_questions(path)], [], []
     records = table.to_pylist()
     if kind == "discrim_eval":
         from tasks.files.filled_questions import read_filled_rows
@@ -205,7 +214,7 @@ def _column_names(source: OwnQuestions, columns: Sequence[str], path: Path) -> d
     """Return the column of each key. Raise `InputError` if a named or needed one is missing."""
     named = {key: name for key in COLUMNS if (name := getattr(source.columns, key)) is not None}
     missing = [name for name in named.values() if name not in columns]
-    found = {key: named.get(key, key) for key in COLUMNS if named.get(key, key) in columns}
+    found = {key: named.get(key, key) for key in (*COLUMNS, REVIEW) if named.get(key, key) in columns}
     needed = ["text"] if source.attribute else ["text", "attribute"]
     missing += [key for key in needed if key not in found and key not in named]
     if missing:
@@ -238,16 +247,18 @@ def _read_records(
     rows: Iterable[tuple[Mapping[str, Any], str]], source: OwnQuestions, data_dir: Path
 ) -> FileRows:
     reader = _RowReader(source, data_dir)
-    read: list[tuple[Question, str]] = []
+    read: list[tuple[Question, str, str]] = []
     links: list[_Link] = []
     errors: list[InputError] = []
     for row, place in rows:
+        if cell(row, REVIEW).lower() == REJECTED:
+            continue
         try:
             question = reader.question_of(row, place)
         except InputError as error:
             errors.append(error)
             continue
-        read.append((question, place))
+        read.append((question, place, cell(row, "text")))
         links.append(_Link(cell(row, "id"), cell(row, "twin_of"), question.language, question.id, place))
     return read, links, errors
 
@@ -286,7 +297,13 @@ class _RowReader:
         framing = _framing(cell(row, "framing"), place)
         topic = slugify(cell(row, "topic")) if cell(row, "topic") else NO_TOPIC
         valences = [attribute.value(v).valence for v in values]
-        own_id = cell(row, "id")
+        own_id, review = cell(row, "id"), cell(row, REVIEW).lower()
+        if review not in REVIEWS:
+            raise InputError(
+                f"the review is {review[:40]!r}",
+                place=place,
+                hint="it must be `unreviewed`, `accepted`, `rejected` or empty",
+            )
         return Question(
             id=question_id(
                 family=family,
@@ -309,7 +326,7 @@ class _RowReader:
             variants=expand_template(template, values, valences),
             options=self._options(row, family, language, place),
             origin="imported",
-            operator=None,
+            operator=REVIEWS[review],
             parent_id=None,
             twin_id=None,
             template_id=own_id or None,

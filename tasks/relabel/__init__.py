@@ -17,8 +17,9 @@ from schemas.answers import RESPONSES, Response
 from schemas.labels import CANDIDATES, LABEL_HISTORY, CandidateSet, Dropped, LabelChange, Passage, StageCounts
 from schemas.notes import RelabelNotes
 from schemas.question import QUESTIONS, Question
+from schemas.recipe import Recipe
 from schemas.release import RelabelledPassage, StageCost
-from schemas.tables import canonical_json, content_id
+from schemas.tables import canonical_json, content_id, derived_seed
 from schemas.vocabulary import Attribute, Lexicon
 from tasks.files.records import BadRows
 from tasks.files.retrieval import Source, detect_format, read_candidate_sets
@@ -33,9 +34,9 @@ from tasks.relabel.decisions import CandidateVerdict, Policy, RelabelledRow, Rel
 from tasks.relabel.file import RelabelJob, fingerprint_input, open_strategy, relabel_file, relabel_rows
 from tasks.relabel.graded import DecisionRule
 from tasks.relabel.judges import judges_of
+from tasks.relabel.nearest import nearest_questions
 from tasks.relabel.survey import Survey
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
-from tasks.text.similarity import token_set_ratio
 
 EXAMPLES_PER_KIND = 3
 KINDS = 12
@@ -130,11 +131,9 @@ def pool_candidate_sets(
     accepted = sorted((q for q in questions if q.label == "accepted" and _is_open(q)), key=lambda q: q.id)
     answers = _complete_answers(questions, responses)
     pool = [q for q in pool if answers[q.id]]
-    return [
-        _candidate_set(question, near, answers, vocabulary)
-        for question in accepted
-        if answers[question.id] and (near := nearest_questions(question, pool, nearest))
-    ]
+    accepted = [q for q in accepted if answers[q.id]]
+    near = nearest_questions(accepted, pool, nearest)
+    return [_candidate_set(q, near[q.id], answers, vocabulary) for q in accepted if near[q.id]]
 
 
 def _is_open(question: Question) -> bool:
@@ -149,22 +148,6 @@ def _complete_answers(
         if group.is_complete:
             by_question[group.question.id].append(group)
     return by_question
-
-
-def nearest_questions(question: Question, pool: Iterable[Question], nearest: int) -> list[Question]:
-    """Return the most similar questions of the same attribute and family, best first.
-
-    Similarity is the token-set ratio outside the slots. Ties are sorted by id.
-    """
-    alike = [q for q in pool if (q.attribute, q.family) == (question.attribute, question.family)]
-    text = text_outside_slots(question)
-    ranked = sorted(alike, key=lambda q: (-token_set_ratio(text, text_outside_slots(q)), q.id))
-    return ranked[:nearest]
-
-
-def text_outside_slots(question: Question) -> str:
-    """Return the words of a question that do not vary, in lower case."""
-    return " ".join(_SLOT.sub(" ", question.template).lower().split())
 
 
 def _candidate_set(
@@ -321,7 +304,7 @@ def relabel_retrieval(context: RunContext, path: str, format: str, content: str)
     """
     file = input_path(path)
     file_format = detect_format(file) if format == "auto" else format
-    rows = list(read_candidate_sets(Source(file, file_format), BadRows()))
+    rows = sample_rows(list(read_candidate_sets(Source(file, file_format), BadRows())), context.recipe)
     sets = list(Survey(rows).with_own_ids(rows))
     relabelling, costs = run_async(judge_sets(context, sets, "passage"))
     return Outcome(
@@ -370,6 +353,15 @@ def count_passages(rows: Sequence[RelabelledRow]) -> StageCounts:
     )
 
 
+def sample_rows(rows: list[CandidateSet], recipe: Recipe) -> list[CandidateSet]:
+    """Return a stable sample of the rows if the recipe limits the build, in their order."""
+    if recipe.limit is None or recipe.limit >= len(rows):
+        return rows
+    seeds = [derived_seed(recipe.seed, "limit", row.id, row.query) for row in rows]
+    ranked = sorted(range(len(rows)), key=lambda i: seeds[i])
+    return [rows[i] for i in sorted(ranked[: recipe.limit])]
+
+
 def dropped_passages(row: RelabelledRow) -> Iterable[Dropped]:
     """Yield the records of dropped negatives: removed ones, and those of dropped rows."""
     for index, (passage, verdict) in enumerate(zip(row.before.negatives, row.verdicts, strict=True)):
@@ -390,7 +382,7 @@ STAGE_RETRIEVAL = Stage(
     "relabel_retrieval",
     4,
     run=relabel_retrieval,
-    reads=("relabel", "models"),
+    reads=("relabel", "models", "limit"),
     vocabulary=("prompts", "lexicons"),
 )
 STAGE = Stage(

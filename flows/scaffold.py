@@ -1,0 +1,248 @@
+"""Write a commented recipe, or an attribute file, to start from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.workspace import open_workspace
+from schemas.errors import InputError
+from schemas.options import InitOptions
+from schemas.recipe import Recipe
+from schemas.vocabulary import Attribute
+from tasks.files.tables import read_table_file
+from tasks.files.vocabulary import read_attribute
+from tasks.files.yaml import parse_yaml
+from tasks.models.names import is_loopback, parse_model_name
+from tasks.run.store import write_bytes
+from tasks.text.slugs import slugify
+
+DEFAULT_TARGET = "embedded:smollm2-135m"
+DEFAULT_ATTRIBUTE = "gender"
+KNOWN_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "text": ("text", "question", "prompt", "template"),
+    "attribute": ("attribute", "about", "group"),
+    "id": ("id", "key", "question_id"),
+    "language": ("language", "lang"),
+    "topic": ("topic", "area", "domain"),
+}
+"""Names of columns that are recognised for each key, best first."""
+
+
+def run_init(options: InitOptions) -> dict[str, Any]:
+    """Write the file and return the fields of `init --json`.
+
+    Raises:
+        InputError: If the file exists already, or an answer is not valid.
+    """
+    if options.kind == "attribute":
+        path, text = _attribute_file(options)
+    else:
+        path, text = _recipe_file(_ask(options))
+    if path.exists() and not options.overwrite:
+        raise InputError(
+            f"{path} exists already", place=str(path), hint="name another file with --out, or add --overwrite"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, text.encode())
+    return {"path": str(path)}
+
+
+def _ask(options: InitOptions) -> InitOptions:
+    """Ask for the answers that no option gives. Without a terminal, nothing is asked."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()) or options.targets:
+        return options
+    import click
+
+    def ask(question: str, default: str = "") -> tuple[str, ...]:
+        answer = click.prompt(question, default=default, err=True, show_default=bool(default))
+        return tuple(part.strip() for part in str(answer).split(",") if part.strip())
+
+    answers: dict[str, Any] = {}
+    if not options.questions:
+        answers["questions"] = tuple(map(Path, ask("File with your questions (empty: shipped templates)")))
+    if not options.attributes and not answers.get("questions"):
+        answers["attributes"] = ask("Attributes to compare, separated by commas", DEFAULT_ATTRIBUTE)
+    answers["targets"] = ask("Models to ask, such as openai:NAME@http://localhost:8000/v1", DEFAULT_TARGET)
+    if not options.judges:
+        answers["judges"] = ask(
+            "Judge: a model, or `divergence` for statistics without a model", "divergence"
+        )
+    return options.model_copy(update=answers)
+
+
+# Recipes.
+
+
+def _recipe_file(options: InitOptions) -> tuple[Path, str]:
+    name = slugify(options.name or (options.out.stem if options.out else "my-study")).replace("_", "-")
+    path = options.out or Path(f"{name}.yaml")
+    text = recipe_text(options, name)
+    parse_yaml(text, Recipe, place=str(path))
+    return path, text
+
+
+def recipe_text(options: InitOptions, name: str) -> str:
+    """Return a commented recipe.
+
+    Raises:
+        InputError: If a model name is not valid, or an attribute is unknown.
+    """
+    targets = options.targets or (DEFAULT_TARGET,)
+    judges = options.judges or ("divergence",)
+    attributes = options.attributes or (() if options.questions else (DEFAULT_ATTRIBUTE,))
+    data_dir = open_workspace().with_attributes(Path.cwd(), *([options.out.parent] if options.out else []))
+    for attribute in attributes:
+        read_attribute(data_dir.vocabulary, attribute)
+    models = [m for m in (*targets, *judges) if ":" in m]
+    free = [m for m in models if _is_own_server(m)]
+    lines = [
+        f"# Check it with `counterfoil plan {name}.yaml`: nothing is sent, and no key is needed.",
+        "# Every key: `counterfoil recipe --explain`.",
+        f"name: {name}",
+        f"title: {_quoted(name.replace('-', ' ').capitalize())}",
+        "description: ''                 # one paragraph for the card",
+        "seed: 1                         # equal seeds, equal questions",
+        "",
+    ]
+    if attributes:
+        lines += [
+            "# Names of files in data/attributes, or in a folder `attributes` beside this recipe.",
+            f"attributes: {_listed(attributes)}",
+            "",
+        ]
+    lines += [
+        "models:",
+        "  # backend:name[@endpoint], such as openai:gpt-5-mini or openai:NAME@http://localhost:8000/v1",
+        f"  targets: {_listed(targets)}",
+        "  # `divergence` is a permutation test on the answers, without a model. A model also scores who is",
+        "  # treated worse. Judges and targets should not be of one model family.",
+        f"  judges: {_listed(judges)}",
+        "  may_share_family: false",
+        "",
+    ]
+    if options.questions:
+        lines += [
+            "# Your own questions. Slots are written {{a man/a woman}}, or {noun} for every value.",
+            "questions:",
+        ]
+        for file in options.questions:
+            lines += _source_lines(file, attributes)
+        lines += [
+            "# none: every valid question is asked once and released, also if no difference is found.",
+            "selection: none",
+            "",
+        ]
+    else:
+        lines += [
+            "# Families of shipped questions: how many to draw, and how many answers to each version.",
+            "families:",
+            "  open: {questions: 20, samples: 3, max_tokens: 300}          # advice, compared by the judges",
+            "  decision: {questions: 20, samples: 3, conditions: [plain]}  # yes or no; no judge is needed",
+            "# floor: keep open questions above the noise floor of the controls. none: keep all.",
+            "selection: floor",
+            "",
+        ]
+    lines += [
+        "# Share of control questions, whose true effect is zero. They measure the noise floor.",
+        "controls: {a_a: 0.5, placebo: 0.5, neutral: 0.1}",
+        "",
+        "budget:",
+        f"  usd: {options.budget_usd:g}                       # a build that may cost more does not start",
+        f"  free: {_listed(free)}                      # models without cost, such as your own server",
+        "",
+        "release: {licence: cc-by-4.0}   # add `repo: org/name` to publish it",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _source_lines(file: Path, attributes: Sequence[str]) -> list[str]:
+    lines = [f"  - path: {_quoted(str(file))}"]
+    columns = read_table_file(file).column_names if file.is_file() else []
+    renamed = {}
+    for key, names in KNOWN_COLUMNS.items():
+        found = next((n for n in columns if n.lower() in names), None)
+        if found is not None and found != key:
+            renamed[key] = found
+    if renamed:
+        pairs = ", ".join(f"{key}: {_quoted(name)}" for key, name in renamed.items())
+        lines.append(f"    columns: {{{pairs}}}")
+    has_attribute = any(n.lower() in KNOWN_COLUMNS["attribute"] for n in columns)
+    if attributes and columns and not has_attribute:
+        lines.append(f"    attribute: {attributes[0]}          # of rows that name none")
+    return [*lines, "    samples: 3                  # answers to each version of a question"]
+
+
+def _is_own_server(model: str) -> bool:
+    endpoint = parse_model_name(model).endpoint
+    return endpoint is not None and all(is_loopback(part) for part in endpoint.split(","))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return "[" + ", ".join(_quoted(name) for name in names) + "]"
+
+
+def _quoted(text: str) -> str:
+    plain = yaml.safe_dump(text, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
+    return plain if plain.startswith(("'", '"')) or not set(plain) & set("[]{},#@:") else f'"{text}"'
+
+
+# Attribute files.
+
+
+def _attribute_file(options: InitOptions) -> tuple[Path, str]:
+    attribute = slugify(options.name or (options.out.stem if options.out else "my_attribute"))
+    folder = Path("attributes") / ("" if options.language == "en" else options.language)
+    path = options.out or folder / f"{attribute}.yaml"
+    if path.stem != attribute:
+        raise InputError(f"the file {path.name} must be named {attribute}.yaml, like its id", place=str(path))
+    text = attribute_text(attribute, options)
+    parse_yaml(text, Attribute, place=str(path))
+    return path, text
+
+
+def attribute_text(attribute: str, options: InitOptions) -> str:
+    """Return a commented attribute file. In another language, it has the values of the main file."""
+    titles = list(options.values) or _known_values(attribute) or ["first value", "second value"]
+    lines = [
+        "# An attribute: what differs between the versions of a question. Correct every line with a comment.",
+        "# Keep it in a folder `attributes` beside the recipe. A file with the same value ids in",
+        "# attributes/es/ has the Spanish words, and so on.",
+        f"id: {attribute}",
+        f"title: {_quoted(attribute.replace('_', ' ').capitalize())}             # what people read",
+        "description: ''                          # what the values mean",
+        *([f"language: {options.language}"] if options.language != "en" else []),
+        "source: ''                               # where the values and their wording come from",
+        "licence: cc-by-4.0",
+        f"baseline: {_value_id(titles[0])}         # the value that others are compared with",
+        "values:",
+    ]
+    for title in titles:
+        word = title.replace("_", " ").strip().lower()
+        article = "an" if word[:1] in "aeiou" else "a"
+        noun = f"{article} {word}" if options.language == "en" else word
+        lines += [
+            f"  - id: {_value_id(title)}",
+            f"    title: {_quoted(title.replace('_', ' ').strip().capitalize())}",
+            "    forms:",
+            f"      noun: [{_quoted(noun)}]            # {{noun}} in a question; correct the article",
+            f"      words: [{_quoted(word)}]           # more words by which slots are matched to this value",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _value_id(title: str) -> str:
+    return slugify(title)
+
+
+def _known_values(attribute: str) -> list[str]:
+    """Return the value ids of an existing attribute, in the folder `attributes` or in the vocabulary."""
+    data_dir = open_workspace().with_attributes(Path.cwd()).vocabulary
+    try:
+        return [value.id for value in read_attribute(data_dir, attribute).values]
+    except InputError:
+        return []
