@@ -42,7 +42,8 @@ def run_relabel(options: RelabelOptions) -> dict[str, Any]:
 
     settings = judge_settings(options)
     if not options.plan:
-        preflight([name for name in options.judges if ":" in name and not options.verdicts], settings)
+        judges = [name for name in options.judges if ":" in name and not options.verdicts]
+        preflight(judges + ([options.writer] if options.writer and options.write else []), settings)
     values = {name: getattr(options, name) for name in RelabelOptions.model_fields}
     for name in (*MODEL_OPTIONS, "input", "overwrite", "in_place"):
         del values[name]
@@ -70,9 +71,10 @@ def judge_settings(options: RelabelOptions) -> ModelSettings:
 
     settings = _model_settings("relabel", options.input, options.budget_usd, options.free)
     judges = [name for name in options.judges if ":" in name]
+    models = [*judges, *([options.writer] if options.writer else [])]
     return replace(
         settings,
-        api_keys=keys_by_server(judges, options.api_key_env),
+        api_keys=keys_by_server(models, options.api_key_env),
         options=options_by_model(judges, options.extra_body, options.max_tokens),
         batch=frozenset(judges) if options.batch else frozenset(),
     )

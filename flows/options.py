@@ -37,7 +37,7 @@ def read_options(model: type[SomeOptions], values: Mapping[str, Any]) -> SomeOpt
     for name, field in model.model_fields.items():
         value = getattr(options, name)
         if has_mark(field, ModelReference):
-            for model_name in value:
+            for model_name in value if isinstance(value, tuple) else (value or "",):
                 _check_model(model_name)
         if has_mark(field, DatasetReference):
             found[name] = _fetch_data(value)

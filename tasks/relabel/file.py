@@ -27,9 +27,10 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import orjson
 
@@ -53,7 +54,8 @@ from tasks.files.retrieval import (
 from tasks.files.retrieval_beir import read_corpus
 from tasks.judges.relevance import MeteredModel
 from tasks.judges.yields import Yield
-from tasks.models import ModelSettings, run_async
+from tasks.models import ModelSettings, open_model, run_async
+from tasks.models.prompts import read_prompt
 from tasks.relabel.decisions import Mode, Policy, RelabelledRow, Relabelling, RowPlan, TooFew, count_rows
 from tasks.relabel.graded import (
     WEIGHTED,
@@ -102,12 +104,31 @@ from tasks.relabel.two_stage import (
     relabel_in_cascade,
     relabel_with_panel,
 )
+from tasks.relabel.written import (
+    PartWriting,
+    Writer,
+    Writing,
+    add_written,
+    check_source,
+    check_writer,
+    source_warning,
+)
 from tasks.run.progress import say, track
 from tasks.run.store import write_bytes
 
 T = TypeVar("T")
 Strategy = Literal["two_stage", "cascade", "graded"]
-RelabelRows = Callable[[Sequence[CandidateSet], PositiveTexts, Screening], Awaitable[Relabelling]]
+
+
+class RelabelRows(Protocol):
+    """Relabels rows with the open judges of a strategy."""
+
+    def __call__(
+        self, rows: Sequence[CandidateSet], known: PositiveTexts, screen: Screening
+    ) -> Awaitable[Relabelling]:
+        """Relabel rows."""
+        ...
+
 
 ROWS_PER_PART = 500
 DEFAULTS = Relabel()
@@ -134,6 +155,8 @@ class RelabelJob:
     soft_labels: bool = False
     out_format: str = ""
     selection: Selection = field(default_factory=lambda: Selection())
+    write: int = 0
+    writer: str | None = None
 
     @property
     def fill_to(self) -> int:
@@ -217,6 +240,8 @@ def relabel_file(
     sample: int | None = None,
     seed: int = 0,
     max_in_flight: int | None = None,
+    write: int = 0,
+    writer: str | None = None,
 ) -> dict[str, Any]:
     """Relabel a retrieval set.
 
@@ -257,6 +282,8 @@ def relabel_file(
         sample: Only random rows.
         seed: Seed of the sample.
         max_in_flight: Concurrent calls per model.
+        write: Negatives for `writer` to write, per row. The judges decide about each.
+        writer: A model of another family than the judges.
 
     Returns:
         Counts, a report, and with `truth` the metrics. `lost` counts what the format of `out` cannot hold.
@@ -284,6 +311,8 @@ def relabel_file(
         exactly=exactly,
         soft_labels=soft_labels,
         selection=Selection(limit, sample, seed),
+        write=write,
+        writer=check_writer(writer, judges, settings.data_dir) if write else None,
     )
     if audit and out is None:
         raise InputError("the audit sheet is written beside the result", hint="give --out")
@@ -378,8 +407,8 @@ async def _relabel_source(
     rows_chosen = job.selection.count(survey.rows)
     asked_anew: Counter[str] = Counter()
     started = time.monotonic()
-    async with open_strategy(job, settings) as strategy:
-        context = PartContext(job, strategy, survey, pool, qrels, answers)
+    async with open_strategy(job, settings) as strategy, open_writer(job, settings) as writer:
+        context = PartContext(job, strategy, survey, pool, qrels, answers, writer)
         with track("relabelling rows", rows_chosen) as bar:
             rows_with_ids = survey.with_own_ids(read_candidate_sets(source, bad))
             chosen = job.selection.choose(rows_with_ids, survey.rows)
@@ -396,6 +425,7 @@ async def _relabel_source(
     record_rates(settings.run_dir, asked_anew, time.monotonic() - started)
     try:
         check_judged(total.statistics, min_judged)
+        check_written(job, total.writing)
     except ModelError:
         if parts:
             parts.remove()
@@ -405,6 +435,9 @@ async def _relabel_source(
     if parts and out:
         if job.audit:
             write_audit_sheet(out.with_name(f"{out.name}.audit.csv"), sample_lines(total.lines, job.audit))
+        if job.write:
+            result["report"]["written"]["source_check"] = told = check_source(parts.sets())
+            warnings += [text for text in (source_warning(told),) if text]
         written = _write_results(parts, out, source, job, total.statistics)
         warnings += written.pop("warnings")
         result |= written
@@ -426,6 +459,16 @@ def check_judged(statistics: RunStatistics, min_judged: float | None) -> None:
         f"reason is {reason} ({count}). Nothing was written",
         hint="check the judge, lower --min-judged, or accept it with --allow-abstentions",
     )
+
+
+def check_written(job: RelabelJob, writing: Writing) -> None:
+    """Raise `ModelError` if the writer wrote nothing."""
+    if job.write and writing.counts["asked"] and not writing.counts["received"]:
+        raise ModelError(
+            f"{job.writer} wrote none of the {writing.counts['asked']} negatives it was asked for. Nothing "
+            "was written",
+            hint="try it with --limit 1, or name another --writer",
+        )
 
 
 def file_warnings(bad: BadRows, qrels: Qrels | None, job: RelabelJob) -> list[str]:
@@ -476,7 +519,8 @@ def plan_job(source: Source, job: RelabelJob, settings: ModelSettings, bad: BadR
     survey = Survey(read_candidate_sets(source, BadRows(bad.skip)))
     rows = job.selection.choose(read_candidate_sets(source, bad), survey.rows)
     plans = (plan for chunk in chunked(rows, ROWS_PER_PART) for plan in plan_rows(chunk, job.policy, survey))
-    return plan_job_rows(plans, job.strategy, () if job.verdicts else job.judges, settings)
+    judges = () if job.verdicts else job.judges
+    return plan_job_rows(plans, job.strategy, judges, settings, writer=job.writer, write=job.write)
 
 
 def open_pool(source: Source, job: RelabelJob, bad: BadRows) -> PassagePool | None:
@@ -500,6 +544,7 @@ def job_key(source: Source, job: RelabelJob, settings: ModelSettings) -> str:
         "rule": asdict(job.rule),
         "output": [job.exactly, job.soft_labels, job.out_format if job.soft_labels else ""],
         "selection": [source.split, *asdict(job.selection).values()],
+        "written": [job.write, job.writer],
         "prompts": [file_hash(path) for path in prompts],
         "rows_a_part": ROWS_PER_PART,
     }
@@ -586,6 +631,11 @@ class PartContext:
     qrels: Qrels | None
     answers: Mapping[tuple[str, str], int]
     """People's answers on an audit sheet, by (row, docid)."""
+    writer: Writer | None = None
+
+    def costs(self) -> tuple[StageCost, ...]:
+        """Return the costs of all models so far."""
+        return (*self.strategy.costs(), *(self.writer.costs() if self.writer else ()))
 
 
 @dataclass(frozen=True)
@@ -600,6 +650,9 @@ class Summary:
     """Fields of `AuditLine`."""
     observed: dict[str, Any] = field(default_factory=dict)
     """See `RunStatistics.to_dict`."""
+    written: dict[str, int] = field(default_factory=dict)
+    """See `PartWriting`."""
+    written_ranks: Sequence[int] = ()
 
     @property
     def costs(self) -> dict[str, list[float]]:
@@ -626,6 +679,7 @@ class Totals:
     judged_by: set[str] = field(default_factory=set)
     statistics: RunStatistics = field(default_factory=RunStatistics)
     lines: list[AuditLine] = field(default_factory=list)
+    writing: Writing = field(default_factory=Writing)
 
     def add(self, summary: Summary) -> None:
         """Add the figures of one part."""
@@ -633,6 +687,7 @@ class Totals:
         self.judged_by.update(summary.judged_by)
         self.statistics.merge(RunStatistics.from_dict(summary.observed))
         self.lines += [AuditLine(**line) for line in summary.audit]
+        self.writing.add(summary.written, summary.written_ranks)
         if self.truth:
             self.truth.merge(summary.truth)
 
@@ -641,6 +696,8 @@ class Totals:
         result: dict[str, Any] = dict(self.counts)
         result |= {"rows_skipped": rows_skipped, "judged_by": sorted(self.judged_by)}
         result["report"] = self.statistics.describe(self.counts["rows"])
+        if job.write:
+            result["report"]["written"] = self.writing.describe()
         if self.truth and job.screen:
             result["report"]["screen"] |= self.truth.estimates(COUNTED[-1:])
         return result
@@ -649,8 +706,12 @@ class Totals:
 async def relabel_part(rows: Sequence[CandidateSet], context: PartContext) -> tuple[Relabelling, Summary]:
     """Relabel the rows of one part and sum them up."""
     job = context.job
-    costs_before = context.strategy.costs()
+    costs_before = context.costs()
     relabelling = await relabel_rows(rows, job, context.strategy, context.known, context.pool)
+    writing = PartWriting({})
+    if context.writer:
+        judge = partial(context.strategy.relabel, known=context.known, screen=None)
+        relabelling, writing = await add_written(relabelling, context.writer, job.write, judge)
     if job.soft_labels:
         judge = "+".join(relabelling.judged_by)
         labelled = tuple(with_soft_labels(row, job.out_format, judge) for row in relabelling.rows)
@@ -658,13 +719,15 @@ async def relabel_part(rows: Sequence[CandidateSet], context: PartContext) -> tu
     truth = QueryCounts(context.qrels, job.relevant_from) if context.qrels is not None else None
     if truth:
         truth.add(relabelling.rows)
-    costs = cost_difference(costs_before, context.strategy.costs())
+    costs = cost_difference(costs_before, context.costs())
     summary = Summary(
         count_rows(relabelling.rows),
         relabelling.judged_by,
         truth.by_query if truth else {},
         [asdict(line) for line in _audit_lines_of_part(relabelling, context)],
         RunStatistics.of(relabelling, costs).to_dict(),
+        dict(writing.counts),
+        writing.ranks,
     )
     return relabelling, summary
 
@@ -778,6 +841,16 @@ async def open_strategy(
             yield OpenStrategy(
                 by_grades, lambda: tuple(c for grader in graders for c in grader.costs()), graders
             )
+
+
+@asynccontextmanager
+async def open_writer(job: RelabelJob, settings: ModelSettings) -> AsyncIterator[Writer | None]:
+    """Open the model that writes negatives, if the job has one."""
+    if not job.write or job.writer is None:
+        yield None
+        return
+    async with open_model(job.writer, settings) as model:
+        yield Writer(model, read_prompt(settings.data_dir, "relabel_write"))
 
 
 def _strategy_with_recorded_grades(job: RelabelJob, verdicts: Path) -> OpenStrategy:

@@ -73,6 +73,11 @@ class PassagePool:
             self._last_scores = self._index.get_scores(stems) if stems and self._texts else ()
         return self._last_scores
 
+    def rank(self, query: str, passage: Passage) -> int | None:
+        """Return how many passages score at least as high, itself included. `None` without a score."""
+        own = self.score(query, passage)
+        return None if own is None else sum(1 for score in self._cached_scores(query) if score >= own)
+
     def nearest(self, row: CandidateSet, count: int, margin: float = MARGIN) -> list[Passage]:
         """Return the best matches for a row's query that are not in the row, best first.
 

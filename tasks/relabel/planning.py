@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from schemas.labels import Passage
 from tasks.judges.relevance import (
     ComparisonQuestion,
     EvidenceQuestion,
@@ -19,6 +20,7 @@ from tasks.models.prompts import read_prompt
 from tasks.models.protocol import estimate_prompt_tokens
 from tasks.relabel.cascade import PASSAGES_PER_CALL
 from tasks.relabel.decisions import RowPlan
+from tasks.relabel.written import SHOWN_POSITIVES
 from tasks.run.store import write_bytes
 
 TOKENS_OUT = {"evidence": 60, "rank": 40, "compare": 30, "grade": 10}
@@ -27,12 +29,21 @@ WITH_EVIDENCE = 0.38
 """Share of hard negatives that contain an answer, by which the rankings are estimated (ARHN: 3.8 of 10)."""
 SPAN_TOKENS = 40
 """Typical length of a span in a ranking."""
+TOKENS_PER_WRITTEN = 150
+"""Typical length of a written passage."""
+TYPICAL_PASSAGE = "word " * 110
 NOT_MEASURED = "not measured: run the judge once, e.g. with --limit 50"
 RATE_FILE = "relabel_rate.json"
 
 
 def plan_job_rows(
-    plans: Iterable[RowPlan], strategy: str, judges: Sequence[str], settings: ModelSettings
+    plans: Iterable[RowPlan],
+    strategy: str,
+    judges: Sequence[str],
+    settings: ModelSettings,
+    *,
+    writer: str | None = None,
+    write: int = 0,
 ) -> dict[str, Any]:
     """Return the estimate for planned rows.
 
@@ -41,6 +52,8 @@ def plan_job_rows(
         strategy: `two_stage`, `cascade` or `graded`.
         judges: The judges. Those without a model cost nothing.
         settings: Prices, prompts, and the folder with the measured rate.
+        writer: The model that writes negatives.
+        write: Negatives that it writes per row.
 
     Returns:
         `calls`, `tokens_in`, `tokens_out`, `cost_usd` and `seconds`, also by judge. `seconds` is `None` until
@@ -49,13 +62,25 @@ def plan_job_rows(
     """
     prompts = {
         name: read_prompt(settings.data_dir, f"relabel_{name}")
-        for name in ("evidence", "rank", "compare", "grade")
+        for name in ("evidence", "rank", "compare", "grade", "write")
     }
     rows = candidates = by_rule = 0
     calls, tokens_in, tokens_out = 0, 0, 0
+    written_for = writer_in = 0
     rank_size = estimate_prompt_tokens(prompts["rank"].fill(query="", evidence=""))
     for plan in plans:
         rows += 1
+        if write and plan.row.positives:
+            written_for += 1
+            shown = "\n\n".join(p.text for p in plan.row.positives[:SHOWN_POSITIVES])
+            writer_in += estimate_prompt_tokens(
+                prompts["write"].fill(query=plan.row.query, positives=shown, count=str(write))
+            )
+            calls += write
+            question = EvidenceQuestion(plan.row.query, Passage(id="", text=TYPICAL_PASSAGE))
+            kind = "grade" if strategy == "graded" else "evidence"
+            tokens_in += write * estimate_prompt_tokens(passage_messages(prompts[kind], question))
+            tokens_out += write * TOKENS_OUT[kind]
         candidates += len(plan.row.negatives)
         by_rule += len(plan.decided)
         if not plan.undecided or not (plan.positives or strategy == "graded"):
@@ -88,6 +113,9 @@ def plan_job_rows(
         for judge in judges
         if ":" in judge
     }
+    if writer and write:
+        writer_out = written_for * write * TOKENS_PER_WRITTEN
+        by_judge[writer] = _judge_estimate(writer, written_for, writer_in, writer_out, settings)
     seconds = [estimate["seconds"] for estimate in by_judge.values()]
     return {
         "plan": True,
@@ -100,9 +128,7 @@ def plan_job_rows(
         },
         "cost_usd": round(sum(estimate["cost_usd"] for estimate in by_judge.values()), 6),
         "seconds": None if None in seconds else round(sum(seconds), 1),
-        "seconds_reason": "not measured: run the judge once, e.g. with --limit 50"
-        if None in seconds
-        else None,
+        "seconds_reason": NOT_MEASURED if None in seconds else None,
         "by_judge": by_judge,
     }
 
