@@ -21,7 +21,7 @@ from typing import Any
 from schemas.errors import InputError, MachineError
 from schemas.options import Options
 from schemas.tables import content_hash, file_hash
-from tasks.run.store import write_bytes
+from tasks.run.store import naming, write_bytes
 
 NOT_PART_OF_A_JOB = frozenset(
     {"out", "overwrite", "in_place", "budget_usd", "free", "runner", "prefect", "plan", "max_in_flight"}
@@ -67,7 +67,8 @@ def protect(outputs: Outputs, command: str, options: Options, home: Path) -> Ite
     with output_lock(place):
         if not getattr(options, "overwrite", False):
             refuse_other_results(outputs, record, job)
-        yield
+        with naming(place):
+            yield
         written = [*outputs.files, *outputs.appended]
         hashes = {str(path.resolve()): file_hash(path) for path in written if path.is_file()}
         record.parent.mkdir(parents=True, exist_ok=True)

@@ -178,21 +178,22 @@ class Stage:
     """Recipe sections that the result depends on. Changes of other sections do not invalidate it."""
     vocabulary: tuple[str, ...] = ()
     """Files and folders under data/ that the result depends on."""
+    installed: Callable[[], str] | None = field(default=None, repr=False)
+    """Name of optional software that the result depends on. Part of the stage key."""
 
 
 def stage_key(stage: Stage, context: RunContext, inputs: Mapping[str, Any]) -> str:
     """Return the sha256 (hex) of the stage, its recipe sections, its vocabulary, the seed and its inputs."""
     recipe = context.recipe.model_dump(mode="json", by_alias=False)
-    return content_hash(
-        {
-            "stage": stage.name,
-            "version": stage.version,
-            "seed": context.recipe.seed,
-            "recipe": {section: recipe[section] for section in stage.reads if section in recipe},
-            "vocabulary": vocabulary_hashes(Path(context.data_dir), stage.vocabulary),
-            "inputs": {name: _input_fingerprint(value) for name, value in sorted(inputs.items())},
-        }
-    )
+    parts = {
+        "stage": stage.name,
+        "version": stage.version,
+        "seed": context.recipe.seed,
+        "recipe": {section: recipe[section] for section in stage.reads if section in recipe},
+        "vocabulary": vocabulary_hashes(Path(context.data_dir), stage.vocabulary),
+        "inputs": {name: _input_fingerprint(value) for name, value in sorted(inputs.items())},
+    }
+    return content_hash(parts | ({"installed": stage.installed()} if stage.installed else {}))
 
 
 def _input_fingerprint(value: Any) -> Any:
@@ -230,9 +231,21 @@ def run_stage(stage: Stage, context: RunContext, **inputs: Any) -> Step:
     found = find_step(home, key)
     if found is not None:
         return found
-    outcome = stage.run(context, **inputs)
-    check_reconciled(outcome.counts)
-    return write_step(home, stage.name, key, outcome)
+    with naming(home):
+        outcome = stage.run(context, **inputs)
+        check_reconciled(outcome.counts)
+        return write_step(home, stage.name, key, outcome)
+
+
+@contextmanager
+def naming(place: Path) -> Iterator[None]:
+    """Add a place to an error of the operating system that names none, such as those that Arrow raises."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(place)
+        raise
 
 
 def find_step(home: Path, key: str | None = None) -> Step | None:

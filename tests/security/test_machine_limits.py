@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+import counterfoil
 from flows import machine
 from flows.cli.errors import machine_error
 from flows.machine import check_folder, check_machine
 from flows.outputs import Outputs, check_targets
 from schemas.errors import MachineError
+from tests.servers.openai_server import OpenAIServer, smallest_instance
 
 COUNTERFOIL = Path(sys.executable).with_name("counterfoil")
 ROW = {"query": "who wrote it", "pos": ["She wrote it."], "neg": ["A river.", "It was written by her."]}
@@ -74,10 +80,100 @@ def test_home_that_cannot_be_made(source: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@contextmanager
+def small_disk(place: Path, size: str) -> Iterator[Path]:
+    """Mount a file system of this size. Skip the test if this process may not."""
+    place.mkdir()
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        pytest.skip("only root may mount a file system")
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], check=False)
+    if done.returncode:
+        pytest.skip("this machine mounts no file system")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=False)
+
+
+def fill(place: Path) -> None:
+    """Write until the disk is full."""
+    with suppress(OSError), (place / "ballast").open("wb", buffering=0) as ballast:
+        while True:
+            ballast.write(b"x" * 65_536)
+
+
+def check_refused(done: subprocess.CompletedProcess[str], place: Path) -> None:
+    assert done.returncode == 8, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "next:" in done.stderr
+    assert str(place) in done.stderr
+
+
 def test_read_only_home(source: Path, tmp_path: Path) -> None:
-    (tmp_path / "home").mkdir(mode=0o500)
-    assert run("relabel", source, home=tmp_path / "home").returncode == 8
+    with small_disk(tmp_path / "home", "100m") as home:
+        subprocess.run(["mount", "-o", "remount,ro", home], check=True)
+        done = run("relabel", source, home=home)
+        check_refused(done, home)
+        assert "Read-only file system" in done.stderr
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "setreuid") or os.geteuid() != 0, reason="only root may become another user"
+)
+def test_home_of_somebody_else(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir(mode=0o700)
+    code = (
+        "import os, sys; from pathlib import Path; from flows.machine import check_machine; "
+        "os.setreuid(65534, 65534); check_machine('relabel', Path(sys.argv[1]))"
+    )
+    place = tmp_path / "home" / "inner"
+    done = subprocess.run([sys.executable, "-c", code, place], capture_output=True, text=True, check=False)
+    assert "MachineError" in done.stderr
+    assert "Permission denied" in done.stderr
+
+
+def test_small_disk_is_named_at_the_start(source: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "5m") as disk:
+        for arguments, home in (
+            (("relabel", source), disk / "home"),
+            (("relabel", source, "--out", disk / "out.jsonl"), tmp_path / "home"),
+            (("build", "quickstart", "--out", disk / "releases"), tmp_path / "home"),
+        ):
+            done = run(*arguments, home=home)
+            check_refused(done, disk)
+            assert "MB are free on this disk" in done.stderr
+
+
+def test_disk_that_fills_while_a_table_is_written(tmp_path: Path) -> None:
+    chance = random.Random(1)
+    rows = {
+        "text": [f"text {n}" for n in range(900)],
+        "scan": [chance.randbytes(100_000) for _ in range(900)],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "in.parquet")
+    with small_disk(tmp_path / "disk", "66m") as disk:
+        out = disk / "out"
+        done = run(
+            "deduplicate", tmp_path / "in.parquet", "--text", "text", "--out", out, home=tmp_path / "home"
+        )
+        check_refused(done, disk)
+        assert "No space left on device" in done.stderr
+        assert not list(disk.rglob("*.parquet"))  # nothing half-written is left
+
+
+def test_disk_that_fills_while_a_model_answers(source: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "80m") as disk:
+
+        def answer(messages: Any, body: Any) -> Any:
+            fill(disk)
+            return smallest_instance(body["response_format"]["json_schema"]["schema"])
+
+        with OpenAIServer(answer) as server:
+            judge = server.model("judge")
+            arguments = ("relabel", source, "--judge", judge, "--free", judge, "--out", disk / "out.jsonl")
+            done = run(*arguments, home=disk / "home")
+        check_refused(done, disk)
+        assert not (disk / "out.jsonl").exists()
 
 
 def test_errors_of_the_folder_are_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,8 +199,8 @@ def test_full_answer_cache_is_a_refusal_of_the_machine() -> None:
     assert error.exit_code == 8
 
 
-def test_reader_of_the_output_may_end_first(source: Path, tmp_path: Path) -> None:
-    for arguments in (("recipe", "--explain"), ("validate", source), ("validate", source, "--json")):
+def test_reader_of_the_output_may_end_first(small_release: Path, tmp_path: Path) -> None:
+    for arguments in (("recipe", "--explain"), ("show", small_release), ("show", small_release, "--json")):
         read, write = os.pipe()
         os.close(read)
         done = run(*arguments, home=tmp_path / "home", stdout=write)
@@ -121,9 +217,18 @@ def test_closed_output_is_named(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_full_output_is_named(source: Path, tmp_path: Path) -> None:
+def test_full_output_is_named(small_release: Path, tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
-        done = run("validate", source, "--json", home=tmp_path / "home", stdout=full)
+        done = run("show", small_release, "--json", home=tmp_path / "home", stdout=full)
     assert done.returncode == 8, done.stderr
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_python_api_checks_the_machine_as_well(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("COUNTERFOIL_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(MachineError, match="Not a directory"):
+        counterfoil.relabel(source, format="auto")

@@ -16,8 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.cli import main
+from flows.evaluate import job_key
 from flows.outputs import output_lock
 from schemas.errors import InputError
+from schemas.options import EvaluateOptions
+from tasks.release import read_manifest
 from tests.security.hostile import copy_release
 
 ROWS = [
@@ -207,3 +210,55 @@ def test_same_evaluation_may_run_again(source: Path, tmp_path: Path, monkeypatch
     assert run(monkeypatch, "validate", source, "--out", out) in (0, 3)
     shutil.rmtree(tmp_path / "home" / "outputs")
     assert run(monkeypatch, "validate", source, "--out", out) == 2
+
+
+def test_folder_for_releases_is_checked_before_a_build(
+    small_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = copy_release(small_release, tmp_path / "releases")
+    question = pq.read_table(release / "data/questions").to_pylist()[0]
+    (tmp_path / "file").write_text("mine")
+    fix = ("fix", question["id"], "--text", question["template"], "--reason", "x", "--release", release)
+    before = contents(tmp_path)
+    for arguments in (("build", "quickstart"), ("refresh", "quickstart", "--no-send"), fix):
+        for out, message in (
+            (tmp_path / "file", "is not a folder"),
+            (release, "is inside the release"),
+            (release / "data" / "new", "is inside the release"),
+        ):
+            assert run(monkeypatch, *arguments, "--out", out) == 2, arguments
+            assert message in capsys.readouterr().err, arguments
+            assert contents(tmp_path) == before, arguments
+
+
+def test_exported_reviews_replace_no_file(
+    small_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet, tasks = tmp_path / "sheet.csv", tmp_path / "tasks.json"
+    export = ("review", small_release, "--export")
+    assert run(monkeypatch, *export, sheet) == 0
+    assert run(monkeypatch, *export, sheet) == 0
+    filled = sheet.read_text().replace("question", "Question", 1)
+    sheet.write_text(filled)
+    assert run(monkeypatch, *export, sheet) == 2  # the work of a reviewer
+    assert sheet.read_text() == filled
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(monkeypatch, *export, sheet, "--overwrite") == 0
+    (tmp_path / "tasks.setup.xml").write_text("mine")
+    assert run(monkeypatch, *export, tasks, "--format", "label-studio") == 2
+    assert not tasks.exists()
+    for place in (small_release / "README.md", small_release / "new.csv"):
+        assert run(monkeypatch, *export, place, "--format", "csv") == 2
+        assert "which this command reads" in capsys.readouterr().err
+
+
+def test_evaluations_of_other_options_stay(small_release: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(small_release)
+    options = [
+        EvaluateOptions(release=small_release, models=models, judges=("divergence",), samples=samples)
+        for models in (("openai:a",), ("openai:b",), ("openai:a", "openai:b"))
+        for samples in (2, 4)
+    ]
+    assert len({job_key(manifest, chosen) for chosen in options}) == len(options)
+    free = options[0].model_copy(update={"free": ("openai:a",), "budget_usd": 3.0})
+    assert job_key(manifest, free) == job_key(manifest, options[0])

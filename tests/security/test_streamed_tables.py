@@ -21,12 +21,12 @@ from tasks.files.tables import read_table_file
 
 COUNTERFOIL = Path(sys.executable).with_name("counterfoil")
 MEASURE = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from tasks.files import bounded
 bounded.MAX_BATCH_BYTES = int(sys.argv[2]) << 20
 rows = sum(batch.num_rows for batch in bounded.stream_parquet(Path(sys.argv[1])))
-print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+print(rows, int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) >> 10)
 """
 
 
