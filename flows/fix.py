@@ -41,7 +41,9 @@ def fix(options: FixOptions) -> dict[str, Any]:
     before = open_release(options.release)
     releases = options.out or before.path.resolve().parent.parent
     check_releases_folder(releases)
-    errata = write_errata_of(before.contents, before.manifest.version, corrections_of(options))
+    errata = write_errata_of(
+        before.contents, before.manifest.version, corrections_of(options), workspace.vocabulary
+    )
     refuse_overtaken(releases, before.manifest)
     # Only what the release measured is recorded again. No stage of a fix opens a model or spends anything.
     context = workspace.context(recipe_of(before.manifest), budget_usd=0.0).model_copy(

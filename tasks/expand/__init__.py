@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from schemas.recipe import Family, OwnQuestions, Recipe
 from schemas.tables import content_id, derived_seed
 from schemas.vocabulary import Attribute
 from tasks.families import method_of
-from tasks.files.own_questions import OwnTable, read_own_questions
+from tasks.files.own_questions import REVIEWS, UNREVIEWED, OwnTable, read_own_questions
 from tasks.files.questions import read_question_file
 from tasks.files.vocabulary import BrokenTextsError, TextFault, input_path, read_attributes
 from tasks.questions.binding import draw_controls, make_a_a_controls, split_unique
@@ -182,6 +183,13 @@ def question_warnings(recipe: Recipe, own: OwnTable) -> list[str]:
     People may write as they like, so such questions are asked. Repeated rows are dropped.
     """
     lines = [f"{row.place}: repeats {first.place}, and is left out" for row, first in own.repeats]
+    waiting = Counter(q.language for q in own.questions if q.operator == REVIEWS[UNREVIEWED])
+    lines += [
+        f"1 question in {name} is an unreviewed translation"
+        if count == 1
+        else f"{count:,} questions in {name} are unreviewed translations"
+        for name, count in sorted(waiting.items())
+    ]
     repeated = {id(row) for row, _ in own.repeats}
     for row in own.rows:
         if id(row) not in repeated and row.question.family == "open":
@@ -192,7 +200,7 @@ def question_warnings(recipe: Recipe, own: OwnTable) -> list[str]:
 
 
 def read_imported(family: str, spec: Family, data_dir: Path) -> list[Question]:
-    """Return the questions of a family's files, repeated rows included. Some families read them themselves."""
+    """Return the questions of a family's files, repeated rows included. Some families read their own."""
     if method_of(family).reads_files:
         return []
     return [q for file in spec.files for q in read_question_file(file, data_dir)]

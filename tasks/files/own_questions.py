@@ -438,6 +438,45 @@ def bind_text(text: str, words: ValueWords, place: str, name_seed: int = 0) -> t
     return template, chosen
 
 
+def rebind_text(question: Question, text: str, data_dir: Path, *, name_seed: int = 0) -> str:
+    """Return the template of a new text for an existing question.
+
+    Forms of the attribute are written out. In a question of a person, the options of slots are put in the
+    order of the question's values by their words. Unchanged if the vocabulary does not contain the attribute.
+
+    Raises:
+        InputError: If a value lacks a form, or the slots belong to other values.
+    """
+    try:
+        attribute = read_attribute(data_dir, question.attribute, language=question.language)
+    except InputError:
+        return text
+    is_own = question.origin == "imported" and question.control == "none"
+    slots = [part for part in parse_slots(text) if isinstance(part, Slot)]
+    if is_own and slots:
+        more = _cab_names(data_dir).words.get(attribute.id, {}) if attribute.language == "en" else {}
+        text = _order_slots(question, text, slots, ValueWords(attribute, more))
+    return bind_forms(
+        text, attribute, question.values, name_seed=name_seed, keep_equal=question.control == "a_a"
+    )
+
+
+def _order_slots(question: Question, text: str, slots: Sequence[Slot], words: ValueWords) -> str:
+    """Return the text with the options of slots in the order of the values, unless the words are unknown."""
+    if not any(words.owners(option) for slot in slots for option in slot.options):
+        return text
+    values = values_of(text, words, question.id)
+    if sorted(values) != sorted(question.values):
+        raise InputError(
+            f"the slots belong to {', '.join(values)}, and not to {', '.join(question.values)}",
+            place=question.id,
+        )
+    order = [values.index(value) for value in question.values]
+    return "".join(
+        p if isinstance(p, str) else str(Slot(tuple(p.options[i] for i in order))) for p in parse_slots(text)
+    )
+
+
 def _framing(text: str, place: str) -> Framing:
     known: dict[str, Framing] = {"": "explicit", "expl": "explicit", "impl": "implicit"}
     framing = known.get(text.lower()[:4])

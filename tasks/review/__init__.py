@@ -29,7 +29,7 @@ from schemas.labels import (
 from schemas.question import QUESTIONS, SELECTED, Erratum, Question, Variant
 from schemas.recipe import Review
 from schemas.tables import Row, content_id, derived_seed
-from tasks.files.vocabulary import read_attribute
+from tasks.files.own_questions import rebind_text
 from tasks.questions.quality import drop_question, question_fault, reword_question
 from tasks.release import ERRATUM
 from tasks.review.events import Settlement
@@ -114,7 +114,8 @@ def propose_wording(question: Question, text: str, *, known: Collection[str], da
             template[:LONGEST_WORDING], fault=f"the text is longer than {LONGEST_WORDING:,} characters"
         )
     try:
-        template = _bind(question, template, data_dir)
+        seed = derived_seed("review", question.id)
+        template = rebind_text(question, template, data_dir, name_seed=seed)
         new = reword_question(question, template, operator=BY_REVIEW)
     except InputError as error:
         return Wording(template, fault=error.message, hint=error.hint)
@@ -122,27 +123,13 @@ def propose_wording(question: Question, text: str, *, known: Collection[str], da
         return Wording(template, new.variants, fault="the text is unchanged")
     if new.id in known:
         return Wording(template, new.variants, fault=f"the text is identical to question {new.id}")
-    fault = question_fault(new) if question.family == "open" else None
+    has_rules = question.family == "open" and question.origin != "imported"  # people write as they like
+    fault = question_fault(new) if has_rules else None
     if fault is not None:
         return Wording(
             template, new.variants, fault=f"the text violates a quality rule: {fault.replace('_', ' ')}"
         )
     return Wording(template, new.variants, new.id)
-
-
-def _bind(question: Question, template: str, data_dir: Path) -> str:
-    """Write out the forms of the attribute. Unchanged if the vocabulary does not contain the attribute."""
-    try:
-        attribute = read_attribute(data_dir, question.attribute, language=question.language)
-    except InputError:
-        return template
-    return bind_forms(
-        template,
-        attribute,
-        question.values,
-        name_seed=derived_seed("review", question.id),
-        keep_equal=question.control == "a_a",
-    )
 
 
 # Rewording: the last wording is kept, all earlier ones are dropped.

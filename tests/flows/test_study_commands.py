@@ -1,0 +1,189 @@
+"""Commands before a build: init, plan, preview and translate, on own questions and real servers."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.commands import call
+from schemas.errors import InputError
+from tests.servers.openai_server import Body, Messages, OpenAIServer
+
+Write = Callable[..., Path]
+
+ROWS = [
+    {"id": "q1", "text": "My boss, {noun}, calls me late. What now?", "attribute": "gender"},
+    {
+        "id": "q2",
+        "text": "I work with {{a man/a woman}} at the office. Is that {{his/her}} desk?",
+        "attribute": "gender",
+    },
+]
+
+
+@pytest.fixture
+def write_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Work in a folder of its own, and write recipes with own questions there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COUNTERFOIL_HOME", str(tmp_path / "home"))
+
+    def write(model: str, rows: list[dict[str, str]] = ROWS, **changes: Any) -> Path:
+        with (tmp_path / "own.csv").open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, list(dict.fromkeys(key for row in rows for key in row)))
+            writer.writeheader()
+            writer.writerows(rows)
+        recipe = {
+            "name": "mine",
+            "models": {"targets": [model]},
+            "questions": [{"path": "own.csv", "samples": 2, "max_tokens": 30}],
+            "budget": {"free": [model]},
+            **changes,
+        }
+        path = tmp_path / "mine.yaml"
+        path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+        return path
+
+    return write
+
+
+SILENT = "openai:m@http://127.0.0.1:9/v1"
+"""A model on a port where nothing listens."""
+
+
+def test_plan_asks_own_questions_only_and_says_what_is_missing(write_study: Write) -> None:
+    plan = call("plan", recipe=write_study(SILENT))
+    assert plan.questions == {"open": 3}  # with one A/A control
+    assert plan.before_build == ("http://127.0.0.1:9 does not answer",)
+    stages = {stage.name: stage.calls for stage in plan.stages}
+    assert stages["respond"] == 0
+    assert stages["respond_holdout"] == 2 * (3 + 2 + 2)
+
+
+def test_plan_needs_no_key(write_study: Write) -> None:
+    path = write_study(SILENT, models={"targets": ["openai:gpt-5-mini"]}, budget={"usd": 5})
+    assert "OPENAI_API_KEY is not set" in call("plan", recipe=path).before_build
+
+
+def test_style_rules_and_repeats_are_warnings(write_study: Write) -> None:
+    rows = [*ROWS, ROWS[0] | {"id": "q3"}, {"id": "q4", "text": "Short, {noun}", "attribute": "gender"}]
+    warnings = call("plan", recipe=write_study(SILENT, rows)).warnings
+    assert any("row 3: repeats own.csv, row 1" in line for line in warnings)
+    assert any("row 4: breaks the style rule `too_short`" in line for line in warnings)
+
+
+def test_shipped_templates_are_asked_only_if_families_names_them(write_study: Write) -> None:
+    alone = call("plan", recipe=write_study(SILENT, controls={"a_a": 0, "placebo": 0, "neutral": 0}))
+    assert alone.questions == {"open": 2}
+    beside = write_study(
+        SILENT,
+        attributes=["gender"],
+        families={"open": {"questions": 5}},
+        controls={"a_a": 0, "placebo": 0, "neutral": 0},
+    )
+    assert call("plan", recipe=beside).questions["open"] == 7
+
+
+def test_plan_reports_all_problems_at_once(write_study: Write) -> None:
+    path = write_study(
+        "openai:unheard-of",
+        [
+            {"id": "a", "text": "", "attribute": "gender"},
+            {"id": "b", "text": "I met {noun}.", "attribute": "shoes"},
+        ],
+        attributes=["gendr"],
+        budget={"usd": 1},
+        relabel={"files": [{"path": "nowhere.jsonl"}]},
+    )
+    with pytest.raises(InputError) as error:
+        call("plan", recipe=path)
+    for part in ("text is missing", "no attribute 'shoes'", "gendr", "unheard-of", "nowhere.jsonl"):
+        assert part in str(error.value), part
+
+
+def test_sources_of_one_family_must_agree(write_study: Write) -> None:
+    sources = [{"path": "own.csv", "samples": 2}, {"path": "own.csv", "samples": 5}]
+    with pytest.raises(InputError, match=r"questions.1.samples is 5, but questions.0.samples is 2"):
+        call("plan", recipe=write_study(SILENT, questions=sources))
+
+
+def test_plan_says_how_many_questions_are_possible(write_study: Write) -> None:
+    path = write_study(SILENT, questions=[], attributes=["gender"], families={"open": {"questions": 100_000}})
+    (warning,) = [line for line in call("plan", recipe=path).warnings if "are wanted" in line]
+    possible = re.search(r"100,000 are wanted and ([\d,]+) are possible", warning)
+    assert possible
+    assert "To get more" in warning
+
+
+def test_init_writes_a_recipe_that_can_be_planned(write_study: Write, tmp_path: Path) -> None:
+    write_study(SILENT)
+    options = {"questions": ["own.csv"], "targets": [SILENT], "judges": ["divergence"], "budget_usd": 5}
+    result = call("init", name="first", **options)
+    text = Path(result["path"]).read_text(encoding="utf-8")
+    assert text.count("#") > 10
+    plan = call("plan", recipe=Path(result["path"]))
+    assert plan.questions["open"] > 2
+    assert plan.budget_usd == 5
+    with pytest.raises(InputError, match="exists already"):
+        call("init", name="first", **options)
+
+
+def test_init_attribute_writes_a_file_that_the_recipe_beside_it_finds(write_study: Write) -> None:
+    created = call("init", kind="attribute", name="status", values=["refugee", "asylum seeker"])
+    assert Path(created["path"]) == Path("attributes/status.yaml")
+    spanish = call("init", kind="attribute", name="status", language="es")
+    assert Path(spanish["path"]) == Path("attributes/es/status.yaml")
+    rows = [{"id": "a", "text": "I met {{an asylum seeker/a refugee}}.", "attribute": "status"}]
+    assert call("plan", recipe=write_study(SILENT, rows)).questions == {"open": 2}
+
+
+def test_preview_shows_prompts_without_sending(write_study: Write) -> None:
+    with OpenAIServer("Call back.") as server:
+        result = call("preview", recipe=write_study(server.model()), rows=2)
+        assert server.requests == []
+    assert len(result["rows"]) == 2
+    first = result["rows"][0]
+    assert {"family", "condition", "prompt", "answer", "reading"} <= set(first)
+    assert (first["family"], first["condition"], first["answer"]) == ("open", "plain", None)
+
+
+def test_answers_of_a_preview_are_kept_for_the_build(write_study: Write) -> None:
+    with OpenAIServer("Call back.") as server:
+        path = write_study(server.model())
+        result = call("preview", recipe=path, rows=3, send=True)
+        assert [row["answer"] for row in result["rows"]] == ["Call back."] * 3
+        assert {row["reading"] for row in result["rows"]} == {"read"}
+        sent = [row["prompt"] for row in result["rows"]]
+        asked = {m["content"] for r in server.requests if r.body for m in r.body.get("messages", [])}
+        assert set(sent) <= asked
+        assert call("plan", recipe=path).cached_calls == 3
+
+
+def translator(messages: Messages, body: Body) -> Any:
+    """Translate by a table, and back. One translation loses its slots."""
+    text = str(messages[-1]["content"])
+    forth = {
+        "My boss, {noun}, calls me late. What now?": "Me llama tarde en mi trabajo {noun}. ¿Qué hago?",
+        "Is that {{his/her}} desk?": "Trabajo en la oficina. ¿Es su mesa?",
+    }
+    back = {
+        "Me llama tarde en mi trabajo {noun}. ¿Qué hago?": "My boss, {noun}, calls me late. What do I do now?"
+    }
+    answer = next(new for old, new in (forth | back).items() if old in text)
+    return {"text": answer, "options": []} if "options" in str(body["response_format"]) else {"text": answer}
+
+
+def test_translations_are_checked_and_wait_for_a_person(write_study: Write) -> None:
+    with OpenAIServer(translator) as server:
+        path = write_study(SILENT)
+        result = call("translate", recipe=path, to="es", model=server.model(), free=[server.model()])
+    assert (result["translatable"], result["written"], result["rejected"]) == (2, 1, 1)
+    assert "0 slots, the original has 2" in result["reasons"][0]["reason"]
+    rows = [{"path": "own.csv"}, {"path": result["path"]}]
+    plan = call("plan", recipe=write_study(SILENT, questions=rows))
+    assert any("1 question in es is an unreviewed translation" in line for line in plan.warnings)
