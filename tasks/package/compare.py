@@ -8,9 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.answers import EFFECTS, Effect
+from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES
 from schemas.errors import GateError
+from schemas.question import QUESTIONS
 from schemas.release import Bump, RefreshDecision, ReleaseComparison, ReviewItem
+from tasks.files.vocabulary import vocabulary_dir
 from tasks.release import (
     CONFIGS,
     ERRATUM,
@@ -23,25 +25,31 @@ from tasks.release import (
     parse_version,
     read_contents,
 )
+from tasks.release.fitness import select_fitness_form
+from tasks.report.comparisons import Scored, compare_scored_releases, score_questions
+from tasks.report.names import read_known_attributes
 from tasks.run.store import Outcome, RunContext, Stage, TableRef
 from tasks.stats.intervals import mean_interval
 
-SLICES = ("attribute", "family")
-"""Levels of effects that are compared. Effects of single questions vary by chance."""
+SEARCHED = frozenset({"accepted", "confirmed", "candidate"})
+"""Labels of questions that a search selected. Fresh answers decide between the last two, by chance too."""
 MOST_REMOVED = 0.5
 """Share of the old questions that may be removed without a review."""
 
 
-def decide(comparison: ReleaseComparison, old: Contents | None, new: Contents) -> RefreshDecision:
+def decide(
+    comparison: ReleaseComparison, old: Contents | None, new: Contents, data_dir: Path | None = None
+) -> RefreshDecision:
     """Decide whether a refreshed release is unchanged, safe or risky.
 
-    It is risky if labels, metrics or columns changed, if the intervals of an old and a new effect of an
-    attribute or family do not overlap, or if most old questions are removed.
+    It is risky if labels, metrics or columns changed, if an effect differs on the common questions, or if
+    most old questions are removed.
 
     Args:
         comparison: Comparison of the releases.
         old: Tables of the last release, or None for the first one.
         new: Tables of the new release.
+        data_dir: The vocabulary. Default: the program's own.
     """
     if comparison.bump == "none":
         return RefreshDecision(
@@ -49,7 +57,7 @@ def decide(comparison: ReleaseComparison, old: Contents | None, new: Contents) -
         )
     review = [*_relabelled(comparison), *_schema(comparison)]
     if old is not None:
-        review += moved_effects(old.rows(EFFECTS), new.rows(EFFECTS))
+        review += moved_effects(old, new, data_dir)
         review += _removed(comparison)
     reasons = tuple(dict.fromkeys(_reason(item) for item in review))
     if review:
@@ -57,28 +65,41 @@ def decide(comparison: ReleaseComparison, old: Contents | None, new: Contents) -
     return RefreshDecision(verdict="safe", reasons=(_what_changed(comparison),), review=())
 
 
-def moved_effects(old: Iterable[Effect], new: Iterable[Effect]) -> list[ReviewItem]:
-    """Return effects of attributes and families whose old and new 95 % intervals do not overlap."""
-    before = {_slice(e): e for e in old if e.level in SLICES}
-    found = []
-    for after in new:
-        old_effect = before.get(_slice(after))
-        if old_effect is not None and _apart(old_effect, after):
-            interval = f"({old_effect.low:+.3f} to {old_effect.high:+.3f})"
-            why = f"{old_effect.value:+.3f} {interval} became {after.value:+.3f}"
-            subject = f"{after.name} · {after.metric} · {after.model}"
-            found.append(ReviewItem(kind="effect_moved", subject=subject, why=why))
-    return found
+def moved_effects(old: Contents, new: Contents, data_dir: Path | None = None) -> list[ReviewItem]:
+    """Return the effects that differ between two releases on the questions that both have.
+
+    The test is paired by question, counts twin families, and is corrected for all effects of a model. So a
+    change of the questions alone moves no effect, and neither do two equal models.
+
+    Args:
+        old: Tables of the earlier release.
+        new: Tables of the later release.
+        data_dir: The vocabulary. Default: the program's own.
+    """
+    place = data_dir or vocabulary_dir()
+    compared = compare_scored_releases(_scored(old, "old", place), _scored(new, "new", place), ("old", "new"))
+    return [
+        ReviewItem(
+            kind="effect_moved",
+            subject=f"{c.slice} · {c.metric} · {c.model}",
+            why=f"{c.mean_a:+.3f} became {c.mean_b:+.3f} on {c.n} common questions (q = {c.q_value:.3f})",
+        )
+        for c in compared
+        if c.verdict == "differs"
+    ]
 
 
-def _slice(e: Effect) -> tuple[str, ...]:
-    return (e.level, e.name, e.family, e.attribute, e.model, e.condition, e.metric, e.unit, e.language)
-
-
-def _apart(one: Effect, other: Effect) -> bool:
-    if one.low is None or one.high is None or other.low is None or other.high is None:
-        return False
-    return one.high < other.low or other.high < one.low
+def _scored(contents: Contents, name: str, data_dir: Path) -> Scored:
+    questions, judgements = contents.rows(QUESTIONS), contents.rows(JUDGEMENTS)
+    return score_questions(
+        questions,
+        contents.rows(RESPONSES),
+        judgements,
+        contents.rows(EFFECTS),
+        read_known_attributes(data_dir, {q.attribute for q in questions}),
+        form=select_fitness_form(judgements),
+        release=name,
+    )
 
 
 def _relabelled(comparison: ReleaseComparison) -> list[ReviewItem]:
@@ -102,7 +123,7 @@ def _removed(comparison: ReleaseComparison) -> list[ReviewItem]:
 
 
 _WORDS: Mapping[str, str] = {
-    "effect_moved": "an effect left its old interval",
+    "effect_moved": "an effect differs on the questions that both releases have",
     "relabelled": "questions changed their label",
     "removed": "most old questions are gone",
     "schema": "columns, metrics or judges changed",
@@ -331,7 +352,9 @@ def relabelled_questions(before: Records, after: Records, reworded: Mapping[str,
     return sorted(
         i
         for i, question in after.items()
-        if (old := before.get(reworded.get(i, i))) is not None and old["label"] != question["label"]
+        if (old := before.get(reworded.get(i, i))) is not None
+        and old["label"] != question["label"]
+        and not {old["label"], question["label"]} <= SEARCHED
     )
 
 
