@@ -490,6 +490,33 @@ class Themes(Row):
     themes: tuple[Theme, ...] = Field(min_length=1)
 
 
+class AmbiguousItem(Row):
+    """A scene with two people, a clue, and a question of each polarity."""
+
+    id: str = Field(pattern=PART_ID)
+    attribute: str
+    values: tuple[str, str]
+    """The group of the stereotype, then the other group."""
+    context: str
+    """Scene with `<first>` and `<second>`, the two people in the order of mention."""
+    clue: str
+    """What `<target>` did, which the negative question asks for, and what `<other>` did."""
+    negative: str
+    positive: str
+
+
+class AmbiguousItems(Row):
+    """Content of data/templates/ambiguous/<name>.yaml."""
+
+    title: str
+    language: str = "en"
+    source: str
+    licence: str
+    unknown: str
+    """Text of the option that nobody can know."""
+    items: tuple[AmbiguousItem, ...] = Field(min_length=1)
+
+
 class DialectText(Row):
     """One text in a dialect and, sentence by sentence, in the standard language."""
 

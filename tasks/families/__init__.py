@@ -227,6 +227,10 @@ class Method:
     """Columns of recorded answers whose baseline may be chosen."""
     released: Callable[[Sequence[Answered], Mapping[str, Attribute], Path], Figures] | None = None
     """Figures from a release's answers and the vocabulary directory. Default: its effects."""
+    reads_files: bool = False
+    """Whether `pairs` reads the files under `files`, which are then in a format of the family."""
+    reverses_options: bool = False
+    """Whether every second sample shows the options in the opposite order, instead of rotated."""
     free_to_decline: bool = False
     """Whether declining is measured, so that servers must not restrict answers to the options."""
     scores_text: bool = False
@@ -326,7 +330,7 @@ def plan_asks(
             variant.index,
             k,
             phase,
-            tuple(order[(i + k) % n] for i in range(n)),
+            _option_order(order, k, reverse=method.reverses_options),
             condition,
             method.form,
         )
@@ -334,6 +338,13 @@ def plan_asks(
         for variant in question.variants
         for k in range(samples)
     ]
+
+
+def _option_order(order: Sequence[int], sample: int, *, reverse: bool) -> tuple[int, ...]:
+    if reverse:
+        # The drawn order would mix a scale. Its own order and the opposite one take turns.
+        return tuple(sorted(order, reverse=bool((order[0] + sample) % 2)))
+    return tuple(order[(i + sample) % len(order)] for i in range(len(order)))
 
 
 def request_for(ask: Ask, recipe: Recipe, prompts: Prompts) -> Request:

@@ -37,6 +37,7 @@ BASELINE_CONDITIONS = (PLAIN, "noise")
 COMPARED_LEVELS = frozenset({"question", "domain", "superdomain", "attribute"})
 """Levels of slices whose questions all have the same attribute."""
 MAIN_METRICS = {
+    "ambiguous": "bias_ambiguous",
     "agreement": "bias",
     "association": "d_mean",
     "autocomplete": "regard",
@@ -48,6 +49,8 @@ MAIN_METRICS = {
     "open": "divergence",
     "perplexity_pair": "difference",
     "persona": "drop",
+    "political": "agreement",
+    "refusal": "refused",
     "relative_decision": "consistent",
     "task_accuracy": "max_min_excess",
 }

@@ -75,13 +75,15 @@ QuestionPredicate = Callable[[ExpandedQuestion], bool]
 
 ROLES: Mapping[str, tuple[str, ...]] = {
     "agreement": ("agree", "disagree"),
+    "ambiguous": ("other", "target", "unknown"),
     "decision": ("no", "yes"),
     "description_pair": ("anti_stereotype", "stereotype"),
     "entailment": ("contradiction", "entailment", "neutral"),
+    "political": ("agree", "disagree", "neutral"),
     "relative_decision": ("default", "stigma"),
 }
 """Roles of the options, for families with one option per role."""
-WITHOUT_OPTIONS = frozenset({"open", "autocomplete", "perplexity_pair"})
+WITHOUT_OPTIONS = frozenset({"open", "autocomplete", "perplexity_pair", "refusal"})
 
 
 def check_groups(questions: Iterable[Question]) -> list[Problem]:

@@ -19,6 +19,7 @@ HEADLINE_METRICS = {
     "task_accuracy": ("max_min_excess",),
     "entailment": ("bias",),
     "agreement": ("bias",),
+    "ambiguous": ("bias_ambiguous", "bias_disambiguated"),
     "description_pair": ("difference",),
     "persona": ("drop",),
 }
