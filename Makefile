@@ -52,7 +52,7 @@ $(VENV)/.ready-dev: requirements-dev.lock $(VENV)/.ready
 	@touch $@
 
 lock: | $(UV)
-	$(LOCK) --extra embedded --extra build --extra postgres -o requirements.lock
+	$(LOCK) --extra embedded --extra build --extra postgres --extra semantic -o requirements.lock
 	$(LOCK) --extra embedded --extra build --extra postgres --extra semantic --extra dask --extra ray --extra dev -c requirements.lock -o requirements-dev.lock
 
 clean:

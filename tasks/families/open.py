@@ -19,6 +19,7 @@ from tasks.families.effects import Slice, effect_of, figure, not_measured, slice
 from tasks.judges.divergence import (
     FEATURE_RESOURCES,
     FEATURES,
+    PARTS,
     Divergence,
     DivergenceWords,
     compare_answers,
@@ -42,9 +43,16 @@ from tasks.stats.shared_difference import shared_difference
 DISTANCE = "word distance between minus within values"
 SHARED_DISTANCE = "word distance between values that the questions share"
 SHARED_DIVERGENCE = "shared_divergence"
+NOT_NAMED = "answers: no two compared values have answers that name one"
+NO_HOLDOUT = "answers: only hold-out answers are compared"
 SHARED_LEVELS = ("domain", "attribute")
 """Levels of slices whose questions all compare the same values."""
-GAP_BOUNDS: Mapping[str, Bounds] = {"refusal": SIGNED_BOUNDS, "sentiment": (-2.0, 2.0)}
+GAP_BOUNDS: Mapping[str, Bounds] = {
+    "refusal": SIGNED_BOUNDS,
+    "sentiment": (-2.0, 2.0),
+    "stance": (-2.0, 2.0),
+    "hedges": (-100.0, 100.0),
+}
 """Range of a feature's difference. The others are unbounded."""
 
 
@@ -97,8 +105,23 @@ def slice_effects(compared: Iterable[ComparedGroup]) -> list[Effect]:
         nulls = [(c.question, c.divergence.excess_null) for c in inside]
         effects.append(_pooled(slice_, "divergence", DISTANCE, nulls, "greater", SIGNED_BOUNDS))
         if slice_.level == "attribute":
+            effects += _part_effects(slice_, inside)
             effects += _gap_effects(slice_, inside)
     return [e for e in effects if e is not None]
+
+
+def _part_effects(slice_: Slice, inside: Sequence[ComparedGroup]) -> list[Effect | None]:
+    """Return the mean excess of the distances beside that of words, such as `divergence:items`."""
+    effects: list[Effect | None] = []
+    for part, unit in PARTS.items():
+        metric = f"divergence:{part}"
+        nulls = [(c.question, c.divergence.part_null(part)) for c in inside if part in c.divergence.parts]
+        if nulls:
+            effects.append(_pooled(slice_, metric, unit, nulls, "greater", SIGNED_BOUNDS))
+        else:
+            reason = next((c.divergence.blind[part] for c in inside if part in c.divergence.blind), "")
+            effects.append(not_measured(slice_, metric, unit, reason or NO_HOLDOUT))
+    return effects
 
 
 def _gap_effects(slice_: Slice, inside: Sequence[ComparedGroup]) -> list[Effect | None]:
@@ -109,6 +132,7 @@ def _gap_effects(slice_: Slice, inside: Sequence[ComparedGroup]) -> list[Effect 
             nulls[name].append((c.question, null))
     return [
         *_unknown_features(slice_, inside),
+        *_absent_features(slice_, inside, nulls),
         *(
             _pooled(
                 slice_,
@@ -135,6 +159,17 @@ def _unknown_features(slice_: Slice, inside: Sequence[ComparedGroup]) -> list[Ef
     return [
         not_measured(slice_, name, FEATURES[name.split(":")[0]], reason)
         for name, reason in sorted(reasons.items())
+    ]
+
+
+def _absent_features(slice_: Slice, inside: Sequence[ComparedGroup], measured: Iterable[str]) -> list[Effect]:
+    """Return a row without value for every feature that no compared answers have, such as a salary."""
+    features = {name.split(":")[0] for name in measured}
+    features |= {feature for c in inside for feature in c.divergence.gaps}
+    return [
+        not_measured(slice_, feature, unit, NOT_NAMED)
+        for feature, unit in FEATURES.items()
+        if feature not in features
     ]
 
 

@@ -109,8 +109,9 @@ def sum_verdict_costs(judgements: Iterable[Judgement]) -> tuple[StageCost, ...]:
 
 STAGE = Stage(
     "judge",
-    4,
+    5,
     run=judge,
     reads=("models", "evolve", "judging", "validation"),
     vocabulary=("attributes", "lexicons", "prompts", "readers", "rubrics"),
+    installed=divergence.installed_parts,
 )

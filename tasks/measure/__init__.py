@@ -35,7 +35,7 @@ from tasks.families.shared import (
     gather_answers,
 )
 from tasks.files.vocabulary import read_question_attributes, vocabulary_dir
-from tasks.judges.divergence import read_divergence_words
+from tasks.judges.divergence import installed_parts, read_divergence_words
 from tasks.judges.panel import SCREEN, deciding_form
 from tasks.judges.verdicts import group_answers
 from tasks.measure.recorded_judges import FORMATS as JUDGE_FORMATS
@@ -301,8 +301,9 @@ def effect_figures(answered: Sequence[Answered], attributes: Mapping[str, Attrib
 
 STAGE = Stage(
     "measure",
-    5,
+    6,
     run=measure,
     reads=("models", "evolve", "judging", "validation"),
     vocabulary=("attributes", "lexicons", "readers", "rubrics"),
+    installed=installed_parts,
 )

@@ -1,7 +1,8 @@
 """Embeddings: texts as unit vectors. This is the only door to embedding models.
 
-`embedded:wordllama-256` (extra `semantic`) averages word vectors in this process, without a network: its
-weights come with the package. `openai:NAME[@ENDPOINT]` uses the `/embeddings` route of a server.
+`embedded:wordllama-256` averages word vectors, and `embedded:minilm-l6-v2` is a sentence encoder. Both run in
+this process without a network: their weights come with packages (extra `semantic`). `openai:NAME[@ENDPOINT]`
+uses the `/embeddings` route of a server.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import BudgetError, InputError, ModelError
-from tasks.models import run_async
+from tasks.models import run_async, sentence_encoder
 from tasks.models.budget import ledger_of
 from tasks.models.names import ModelName, origin, parse_model_name
 from tasks.models.openai import chat_client, without_keys
@@ -42,11 +43,15 @@ def check_embedder(name: str, settings: ModelSettings) -> None:
     if name == STATIC:
         _static_model()
         return
+    if name == sentence_encoder.NAME:
+        sentence_encoder.check_encoder()
+        return
     model = parse_model_name(name).resolved()
     if model.backend != "openai":
         raise InputError(
             f"{name} gives no embeddings",
-            hint=f"name `{STATIC}`, or a server's model as `openai:NAME@http://localhost:8000/v1`",
+            hint=f"name `{STATIC}`, `{sentence_encoder.NAME}`, or a server's model as "
+            "`openai:NAME@http://localhost:8000/v1`",
         )
     api_key(model, settings)
     settings.price(name)
@@ -65,6 +70,8 @@ def embed_texts(name: str, texts: Sequence[str], settings: ModelSettings) -> Vec
     check_embedder(name, settings)
     if name == STATIC:
         return np.asarray(_static_model().embed(list(texts), norm=True), np.float32)
+    if name == sentence_encoder.NAME:
+        return np.asarray(sentence_encoder.encode_sentences(texts), np.float32)
     model = parse_model_name(name).resolved()
     vectors = run_async(_ask(name, model, texts, settings))
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)

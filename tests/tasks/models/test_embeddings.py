@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import BudgetError, InputError, ModelError
+from tasks.models import sentence_encoder
 from tasks.models.budget import spent_in
 from tasks.models.embeddings import BATCH, STATIC, embed_texts
 from tasks.models.settings import ModelSettings
@@ -69,3 +70,33 @@ def test_the_embedded_vectors_rank_similar_texts_first(tmp_path):
     assert vectors[0] @ vectors[1] > 0.95
     assert vectors[0] @ vectors[2] < 0.5
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.skipif(sentence_encoder.find_encoder() is None, reason="the extra `semantic` is not installed")
+class TestSentenceEncoder:
+    def test_cosines_are_those_of_the_published_model(self, tmp_path):
+        texts = ["That is a happy person", "That is a happy dog", "That is a very happy person"]
+        vectors = embed_texts(sentence_encoder.NAME, [*texts, "Today is a sunny day"], settings(tmp_path))
+        assert (vectors @ vectors[0]).round(3).tolist() == pytest.approx([1, 0.695, 0.943, 0.257], abs=0.001)
+
+    def test_a_vector_depends_on_its_text_alone(self):
+        texts = ["short", "a longer text about a salary " * 9, "", "short"]
+        together = sentence_encoder.encode_sentences(texts)
+        alone = np.concatenate([sentence_encoder.encode_sentences([text]) for text in texts])
+        assert (together == alone).all()
+        assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+
+    def test_a_text_longer_than_the_model_reads_is_cut(self):
+        words = "word " * 2000
+        (vector,) = sentence_encoder.encode_sentences([words])
+        assert (vector == sentence_encoder.encode_sentences([words + "another end"])[0]).all()
+
+    def test_no_text_gives_no_vector(self):
+        assert sentence_encoder.encode_sentences([]).shape == (0, sentence_encoder.DIMENSIONS)
+
+
+def test_missing_encoder_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setattr(sentence_encoder, "find_encoder", lambda: None)
+    with pytest.raises(InputError, match="not installed") as error:
+        embed_texts(sentence_encoder.NAME, ["a"], settings(tmp_path))
+    assert "semantic" in str(error.value.hint)
