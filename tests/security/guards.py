@@ -43,7 +43,9 @@ class Guard:
                 self._check_write(arguments[0])
         elif event in ("os.rename", "os.link", "os.symlink"):
             self._check_write(arguments[1])
-        elif event in ("os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree"):
+        elif event in ("os.remove", "os.rmdir", "os.mkdir"):
+            self._check_write(_beside(arguments[-1], arguments[0]))
+        elif event in ("os.truncate", "shutil.rmtree"):
             self._check_write(arguments[0])
 
     def _check_write(self, place: Any) -> None:
@@ -53,6 +55,12 @@ class Guard:
         self.writes.append(path)
         if path != Path(os.devnull) and not any(path.is_relative_to(folder) for folder in self.folders):
             raise PermissionError(f"nobody named the place {path}")
+
+
+def _beside(folder: Any, name: Any) -> Any:
+    """Return the path of a name that is relative to an open folder."""
+    opened = isinstance(folder, int) and folder >= 0 and isinstance(name, (str, bytes))
+    return os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fsdecode(name)) if opened else name
 
 
 _active: list[Guard] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import subprocess
@@ -10,23 +9,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from schemas.errors import CounterfoilError, InputError
+from schemas.errors import InputError
 from schemas.recipe import Recipe
 from tasks.files import bounded
 from tasks.files.bounded import TooLargeError, read_parquet
 from tasks.files.depth import check_json_lines, read_json
 from tasks.files.yaml import load_yaml, parse_yaml
-from tasks.release import parse_manifest
 from tasks.text.printable import printable, strip_controls
-from tests.security.guards import guarded
 
 COUNTERFOIL = Path(sys.executable).with_name("counterfoil")
 LETTERS = "abcdefgh"
@@ -207,51 +201,3 @@ def test_bounded_reader_returns_what_arrow_returns(tmp_path: Path) -> None:
 def test_control_characters_are_stripped(text: str, shown: str) -> None:
     assert strip_controls(text) == shown
     assert printable(text) == " ".join(shown.split())
-
-
-# Fuzzing. `make test` tries a few hundred inputs of each kind, the slow tests many more.
-
-JSON: Any = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=12,
-)
-KEYS = st.sampled_from([*Recipe.model_fields, "validate", "x"])
-RECIPES = st.dictionaries(KEYS, JSON, max_size=8)
-
-
-def fuzz_recipe(content: dict[str, Any]) -> None:
-    import yaml
-
-    with guarded() as guard, contextlib.suppress(CounterfoilError):
-        parse_yaml(yaml.safe_dump(content), Recipe, place="recipe.yaml")
-    assert (guard.connections, guard.writes) == ([], [])
-
-
-def fuzz_yaml(text: str) -> None:
-    with contextlib.suppress(InputError):
-        load_yaml(text, place="x")
-
-
-def fuzz_manifest(content: bytes) -> None:
-    with contextlib.suppress(InputError):
-        parse_manifest(content, "manifest.json")
-
-
-QUICK = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-LONG = settings(max_examples=5_000, deadline=None, suppress_health_check=list(HealthCheck))
-YAML_TEXT = st.text(alphabet="abc:-[]{}&*<!'\"#|>?,\n 019.~%@", max_size=80)
-
-for _name, _fuzz, _inputs in (
-    ("recipe", fuzz_recipe, RECIPES),
-    ("yaml", fuzz_yaml, YAML_TEXT),
-    (
-        "manifest",
-        fuzz_manifest,
-        st.binary(max_size=200) | JSON.map(lambda v: repr(v).encode("utf-8", "replace")),
-    ),
-):
-    globals()[f"test_fuzzed_{_name}_is_read_or_refused"] = QUICK(given(_inputs)(_fuzz))
-    globals()[f"test_fuzzed_{_name}_is_read_or_refused_for_long"] = pytest.mark.slow(
-        LONG(given(_inputs)(_fuzz))
-    )
