@@ -52,7 +52,7 @@ def load(place: str) -> Callable[..., Any]:
     return function
 
 
-def call(name: str, **values: Any) -> Any:
+def call(name: str, /, **values: Any) -> Any:
     """Check the machine, validate options and run a command. The Python API calls this.
 
     Raises:

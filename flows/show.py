@@ -12,9 +12,11 @@ from schemas.answers import RESPONSES
 from schemas.errors import InputError
 from schemas.labels import StageCounts
 from schemas.question import QUESTIONS, Question
+from tasks.files.own_questions import translation_notes
 from tasks.models.budget import spent_in
 from tasks.release import CONTROLS, HARD_NEGATIVES, MANIFEST, open_release
 from tasks.release.findings import release_findings
+from tasks.report import summarise_release
 from tasks.report.coverage import release_coverage
 from tasks.run.journal import calls_sent, funnel, journal_path, read_journal, total_costs
 from tasks.run.store import Step
@@ -45,8 +47,10 @@ def _describe_release(place: Path) -> dict[str, Any]:
         "state": "release; every file matches the manifest",
         "counts": counts_by_stage(manifest.counts),
         "rows": manifest.rows,
+        "translations": translation_notes(release.contents.rows(QUESTIONS)),
         "coverage": release_coverage(release.contents).to_json(),
         "findings": [f.model_dump() for f in release_findings(release.contents, manifest, data_dir)],
+        "summary": summarise_release(manifest, release.contents, data_dir),
         "places": {"release": str(place), "report": str(place / "report.html")},
         "next": f'datasets.load_dataset("{place}", "questions")',
     }
@@ -76,12 +80,15 @@ def _unfinished(place: Path, steps: Sequence[Step]) -> str:
 def describe_build(run_dir: Path, release: Path) -> dict[str, Any]:
     """Describe a finished build with the fields of `build --json`."""
     steps, _ = read_journal(run_dir)
+    opened = open_release(release)
+    data_dir = open_workspace().with_attributes(release).vocabulary
     sent = calls_sent(run_dir)
     calls = sum(cost.calls for cost in total_costs(steps))
     return {
         "release": str(release),
         "version": release.name,
-        "coverage": release_coverage(open_release(release).contents).to_json(),
+        "coverage": release_coverage(opened.contents).to_json(),
+        "summary": summarise_release(opened.manifest, opened.contents, data_dir),
         "run": str(run_dir),
         "counts": counts_by_stage(funnel(steps)),
         "calls": {"sent": sent, "cached": max(0, calls - sent)},

@@ -6,6 +6,7 @@ Every row is read before an error is raised, so that all faults are reported at 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -18,7 +19,6 @@ from schemas.errors import InputError
 from schemas.question import Framing, Option, Question, question_id
 from schemas.recipe import FAMILIES, OwnQuestions
 from schemas.tables import derived_seed
-from schemas.vocabulary import Attribute
 from tasks.files.questions import (
     CabNames,
     ValueWords,
@@ -28,7 +28,6 @@ from tasks.files.questions import (
     read_release_questions,
     values_of,
 )
-from tasks.files.readers import reader_languages
 from tasks.files.tables import read_table_file
 from tasks.files.vocabulary import input_path, read_attribute, read_templates
 from tasks.files.yaml import read_yaml
@@ -40,7 +39,8 @@ NO_TOPIC = "no_topic"
 REVIEW = "review"
 """Column of translations: `unreviewed`, and then `accepted`, or `rejected` to leave the row out."""
 UNREVIEWED = "unreviewed"
-REVIEWS = {"": None, UNREVIEWED: "translate_unreviewed", "accepted": "translate"}
+ACCEPTED = "accepted"
+REVIEWS = {"": None, UNREVIEWED: "translate_unreviewed", ACCEPTED: "translate"}
 """Operator of a question by its review."""
 REJECTED = "rejected"
 MAX_CHARACTERS = 20_000
@@ -185,9 +185,15 @@ def _read_file(path: Path, source: OwnQuestions, data_dir: Path) -> FileRows:
 
         return _read_records(read_filled_rows(records, path, data_dir), source, data_dir)
     if kind == "bbq":
-        return _read_records(
-            [(_bbq_row(r), f"{path}, row {n}") for n, r in enumerate(records, 1)], source, data_dir
-        )
+        rows, failed = [], []
+        for number, record in enumerate(records, start=1):
+            place = f"{path}, row {number}"
+            try:
+                rows.append((_bbq_row(record, place), place))
+            except InputError as error:
+                failed.append(error)
+        read, links, errors = _read_records(rows, source, data_dir)
+        return read, links, [*failed, *errors]
     names = _column_names(source, columns, path)
     rows = [
         ({key: record.get(name) for key, name in names.items()}, f"{path}, row {n}")
@@ -227,10 +233,17 @@ def _column_names(source: OwnQuestions, columns: Sequence[str], path: Path) -> d
     return found
 
 
-def _bbq_row(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row with a context and options as a row of a table."""
+def _bbq_row(record: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Return a row with a context and options as a row of a table. Raise `InputError` if nothing varies."""
     answers = [record[name] for name in sorted(record) if name[:3] == "ans" and name[3:].isdigit()]
     text = " ".join(str(record.get(name) or "").strip() for name in ("context", "question")).strip()
+    if "{" not in text:
+        raise InputError(
+            "the text has no slot",
+            place=place,
+            hint="mark what differs as {{a man/a woman}}. Recorded answers to rows of BBQ are measured with "
+            "`counterfoil measure ambiguous FILE --format bbq`",
+        )
     kept = {key: record[key] for key in COLUMNS if record.get(key) is not None}
     topic = kept.get("topic") or record.get("category")
     given = kept.get("options") or answers or None
@@ -618,12 +631,11 @@ def _no_twins(one: Question, two: Question) -> str | None:
     return None
 
 
-def unknown_languages(questions: Iterable[Question], data_dir: Path) -> list[str]:
-    """Return the languages of questions without a reader, so that forced choices are hardly read there."""
-    known = set(reader_languages(data_dir))
-    return sorted({q.language for q in questions if q.language.split("-")[0] not in known})
-
-
-def attribute_named(data_dir: Path, question: Question) -> Attribute:
-    """Return the attribute of a question in its language."""
-    return read_attribute(data_dir, question.attribute, language=question.language)
+def translation_notes(questions: Iterable[Question]) -> list[str]:
+    """Return how many questions of each language a model translated, and whether people accepted them."""
+    words = {
+        REVIEWS[UNREVIEWED]: "translated by a model and not reviewed",
+        REVIEWS[ACCEPTED]: "translated and accepted",
+    }
+    counts = Counter((q.operator, q.language) for q in questions if q.operator in words)
+    return [f"{n:,} in {language} {words[operator]}" for (operator, language), n in sorted(counts.items())]

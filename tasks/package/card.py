@@ -11,13 +11,14 @@ from typing import Any
 
 import yaml
 
-from schemas.answers import JUDGEMENTS, RESPONSES
+from schemas.answers import JUDGEMENTS, RESPONSES, ValueFinding
 from schemas.gate import Finding
 from schemas.labels import DROPPED
 from schemas.question import QUESTIONS, Question
 from schemas.recipe import Recipe
 from schemas.release import Manifest, ReleaseComparison
 from tasks.families import form_of
+from tasks.files.own_questions import translation_notes
 from tasks.judges.passports import audit_warnings, deciding_judges
 from tasks.package.harness import harness_commands
 from tasks.release import CONFIGS, CONTROLS, HARD_NEGATIVES, Contents, config_file, dataset_features
@@ -29,7 +30,11 @@ from tasks.release.fitness import (
     measure_shrinkage,
     pair_fitness_by_phase,
 )
+from tasks.report import view_release
 from tasks.report.coverage import release_coverage
+from tasks.report.findings_view import MOST_COMPARISONS, FindingsView
+from tasks.report.names import Names, short_name
+from tasks.report.sentences import number
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$!&])")
 
@@ -46,15 +51,29 @@ TAGS = ("bias", "fairness", "benchmark", "evaluation", "counterfactual", "counte
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def write_card(recipe: Recipe, manifest: Manifest, contents: Contents, data_dir: Path) -> str:
-    """Return the README.md of a release: front matter, then data/card.md with its values."""
+def write_card(
+    recipe: Recipe,
+    manifest: Manifest,
+    contents: Contents,
+    data_dir: Path,
+    found: FindingsView | None = None,
+) -> str:
+    """Return the README.md of a release: front matter, then data/card.md with its values.
+
+    `found` are the findings and comparisons, if they are computed already.
+    """
+    found = found or view_release(manifest, contents, data_dir)
     matter = yaml.safe_dump(
         front_matter(recipe, manifest, contents), sort_keys=False, allow_unicode=True, width=1000
     )
     body = Template((data_dir / "card.md").read_text(encoding="utf-8"))
     sentences = yaml.safe_load((data_dir / "card_sentences.yaml").read_text(encoding="utf-8"))
     commands = harness_commands(manifest, contents, data_dir)
-    values = card_values(recipe, manifest, contents, sentences) | {"harness": _harness(commands, sentences)}
+    values = card_values(recipe, manifest, contents, sentences, found.names) | {
+        "harness": _harness(commands, sentences),
+        "findings": _findings(found),
+        "results": _results(found),
+    }
     return f"---\n{matter}---\n\n{body.substitute(values)}"
 
 
@@ -106,7 +125,7 @@ def has_free_text(contents: Contents) -> bool:
 
 
 def card_values(
-    recipe: Recipe, manifest: Manifest, contents: Contents, sentences: Sentences
+    recipe: Recipe, manifest: Manifest, contents: Contents, sentences: Sentences, names: Names
 ) -> dict[str, str]:
     """Return the value of every `$name` of data/card.md. Untrusted text is escaped."""
     questions = contents.rows(QUESTIONS)
@@ -118,19 +137,20 @@ def card_values(
         "name": manifest.name,
         "version": manifest.version,
         "warning": sentences["warning"]["answers" if has_free_text(contents) else "questions"],
-        "attributes": _listed(q.attribute for q in everything),
+        "attributes": _listed(names.attribute(q.attribute) for q in everything),
         "families": _listed(q.family for q in everything),
         "family_notes": _family_notes(everything, sentences),
         "languages": _listed(q.language for q in everything),
         "config_rows": _config_rows(contents, sentences),
         "load": _load_arguments(recipe, manifest),
-        "generator": _generator(recipe, questions),
-        "answerers": _listed(r["model"] for r in contents.records(RESPONSES.name)),
-        "judges": _listed(manifest.judged_by),
+        "load_comment": "# from the Hub" if recipe.release.repo else "# in the folder of this file",
+        "generator": _origins(recipe, questions),
+        "answerers": _listed(names.model(r["model"]) for r in contents.records(RESPONSES.name)),
+        "judges": _listed(names.model(judge) for judge in manifest.judged_by),
         "judged_plainly": "\n\n".join(
             [sentences["judged"][kind], *_audit(recipe, manifest, sentences), *_people(manifest, sentences)]
         ),
-        "coverage": _coverage(contents, sentences),
+        "coverage": _coverage(contents, sentences, names),
         "holdout": _holdout(contents, sentences),
         "apart": _apart(manifest, sentences),
         "funnel": _funnel(manifest),
@@ -165,17 +185,93 @@ def _config_rows(contents: Contents, sentences: Sentences) -> str:
 def _load_arguments(recipe: Recipe, manifest: Manifest) -> str:
     if recipe.release.repo:
         return f'"{recipe.release.repo}", "questions", split="test", revision="v{manifest.version}"'
-    return f'"releases/{manifest.name}/{manifest.version}", "questions", split="test"'
+    return '".", "questions", split="test"'
 
 
-def _generator(recipe: Recipe, questions: Iterable[Question]) -> str:
-    """Describe the sources of the questions."""
-    sources = ["templates"] if any(q.template_id for q in questions) else []
-    if "open" in recipe.families:
-        model = recipe.models.generator
-        recombined = "recombination of the taxonomy, without a model"
-        sources.append(recombined if model == "recombine" else f"written by {escape_markdown(model)}")
-    return "; ".join(sources) or "templates"
+def _origins(recipe: Recipe, questions: Iterable[Question]) -> str:
+    """Describe the sources of the questions, with their numbers."""
+    questions = list(questions)
+    counts = Counter(q.origin for q in questions)
+    model = recipe.models.generator
+    recombines = model == "recombine"
+    writer = escape_markdown(short_name(model))
+    words = {
+        "imported": "from files of the recipe",
+        "template": "from templates",
+        "seed": "combined from the taxonomy, without a model" if recombines else "drawn from the taxonomy",
+        "evolved": "recombined in a search, without a model"
+        if recombines
+        else f"written by {writer} in a search",
+    }
+    told = [f"{counts[origin]:,} {words[origin]}" for origin in words if counts[origin]]
+    return "; ".join([*told, *translation_notes(questions)]) or "none"
+
+
+FIGURE = "findings.png"
+MOST_RESULTS = 60
+"""Rows of the table of results."""
+
+
+def _findings(found: FindingsView) -> str:
+    """Return the findings in sentences, those that were not measured first, and the paired differences."""
+    told = ["".join(_emphasise(text, strong) for text, strong in s.parts) for s in found.sentences]
+    told += [
+        f"- {escape_markdown(sentence)}"
+        for c, sentence in found.comparisons[:MOST_COMPARISONS]
+        if c.verdict == "differs"
+    ]
+    if not found.sentences:
+        return "This release has no answers with a better and a worse side, so that nobody can be compared."
+    paragraphs = [line for line in told if not line.startswith("- ")]
+    compared = "\n".join(line for line in told if line.startswith("- "))
+    return "\n\n".join([*paragraphs, *([compared] if compared else [])])
+
+
+def _emphasise(text: str, strong: bool) -> str:
+    return f"*{escape_markdown(text)}*" if strong else _escape_inside(text)
+
+
+def _escape_inside(text: str) -> str:
+    """Return a part of a sentence without markup, with the spaces at its ends."""
+    start, end = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+    return f"{start}{escape_markdown(text)}{end}" if text.strip() else text
+
+
+def _results(found: FindingsView) -> str:
+    """Return the figure, and one table row per model, attribute, value and metric."""
+    measured = [f for f in found.rows if f.contrast is not None]
+    if not measured:
+        return ""
+    ordered = sorted(measured, key=lambda f: (f.model, f.family, f.attribute, f.language, f.metric, f.value))
+    names = found.names
+    rows = [
+        f"| {escape_markdown(names.model(f.model))} | {escape_markdown(names.attribute(f.attribute))} "
+        f"| {escape_markdown(names.value(f.attribute, f.value))} "
+        f"| {escape_markdown(f.metric.replace('_', ' '))} ({escape_markdown(f.language)}) "
+        f"| {number(f.contrast, signed=True)} | {_range(f)} | {f.n:,} | {escape_markdown(f.words)} |"
+        for f in ordered[:MOST_RESULTS]
+    ]
+    picture = [f"![Treatment by value and model, with 95 % intervals]({FIGURE})"] if found.panels else []
+    more = len(ordered) - len(rows)
+    return "\n".join(
+        [
+            *picture,
+            "",
+            "| model | attribute | value | metric | contrast | 95 % interval | questions | verdict |",
+            "|---|---|---|---|---:|---:|---:|---|",
+            *rows,
+            *([f"\n{more:,} more rows are in the config `effects`."] if more > 0 else []),
+            "",
+            "A contrast is the score of a value minus the mean of all values. Below 0, the value is treated "
+            "worse.",
+        ]
+    )
+
+
+def _range(finding: ValueFinding) -> str:
+    if finding.low is None or finding.high is None:
+        return "–"
+    return f"{number(finding.low, signed=True)} to {number(finding.high, signed=True)}"
 
 
 def _audit(recipe: Recipe, manifest: Manifest, sentences: Sentences) -> list[str]:
@@ -204,7 +300,7 @@ def _people(manifest: Manifest, sentences: Sentences) -> list[str]:
     return [" ".join(sentences_of_review), *(f"> {line}" for line in warning)]
 
 
-def _coverage(contents: Contents, sentences: Sentences) -> str:
+def _coverage(contents: Contents, sentences: Sentences, names: Names) -> str:
     """Return what was not measured, then the lost answers and the coverage by language and judge."""
     cover, words = release_coverage(contents), sentences["coverage"]
     if not cover.asked:
@@ -213,14 +309,15 @@ def _coverage(contents: Contents, sentences: Sentences) -> str:
     if cover.unmeasured:
         effects = sum(u.effects for u in cover.unmeasured)
         rows = [
-            f"- {escape_markdown(u.family)} in {escape_markdown(u.language)}, {escape_markdown(u.model)} "
+            f"- {escape_markdown(u.family)} in {escape_markdown(u.language)}, "
+            f"{escape_markdown(names.model(u.model))} "
             f"({', '.join(map(escape_markdown, u.metrics))}): {escape_markdown(u.reason)}"
             for u in cover.unmeasured
         ]
         paragraphs = [Template(words["unmeasured"]).substitute(effects=f"{effects:,}"), "\n".join(rows)]
     paragraphs += [
-        f"Unequal coverage: {escape_markdown(u.family)}, {escape_markdown(u.attribute)}, "
-        f"{escape_markdown(u.model)}: the coverage of the values differs by {u.difference:.1%} "
+        f"Unequal coverage: {escape_markdown(u.family)}, {escape_markdown(names.attribute(u.attribute))}, "
+        f"{escape_markdown(names.model(u.model))}: the coverage of the values differs by {u.difference:.1%} "
         f"(p = {u.p_value:.3f})."
         for u in cover.unequal
     ]
@@ -234,7 +331,7 @@ def _coverage(contents: Contents, sentences: Sentences) -> str:
         )
     rows = [f"| answers in {escape_markdown(x)} | {read:,} | {n:,} |" for x, read, n in cover.by_language()]
     rows += [
-        f"| verdicts of {escape_markdown(j.judge)} in {escape_markdown(j.language)} "
+        f"| verdicts of {escape_markdown(names.model(j.judge))} in {escape_markdown(j.language)} "
         f"| {j.judged:,} | {j.asked:,} |"
         for j in cover.judges
     ]

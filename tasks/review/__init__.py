@@ -29,12 +29,11 @@ from schemas.labels import (
 from schemas.question import QUESTIONS, SELECTED, Erratum, Question, Variant
 from schemas.recipe import Review
 from schemas.tables import Row, content_id, derived_seed
-from tasks.files.own_questions import rebind_text
+from tasks.files.own_questions import ACCEPTED, REVIEWS, UNREVIEWED, rebind_text
 from tasks.questions.quality import drop_question, question_fault, reword_question
 from tasks.release import ERRATUM
 from tasks.review.events import Settlement
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
-from tasks.text.slots import bind_forms
 
 PEOPLE = "people"
 """The judge in the label history. A release never contains names of reviewers."""
@@ -361,7 +360,11 @@ def review_questions(
     earlier_labels = {q.id: "ambiguous" for q in restored.values()}
     new_ids = {q.id for q in reviewed} - {q.id for q in before}
     return ReviewedQuestions(
-        kept=[_unlink_rejected_twin(q, rejected) for q in reviewed if q.id not in rejected],
+        kept=[
+            _accept_translation(_unlink_rejected_twin(q, rejected), decided)
+            for q in reviewed
+            if q.id not in rejected
+        ],
         dropped=[*replaced, *(_reject(q, decided[q.id]) for q in reviewed if q.id in rejected)],
         withdrawn=set(restored),
         changes=[
@@ -370,6 +373,14 @@ def review_questions(
             if q.id in decided or q.id in new_ids
         ],
     )
+
+
+def _accept_translation(question: Question, decided: Mapping[str, Settlement]) -> Question:
+    """Return a translation that reviewers keep as an accepted one."""
+    is_waiting = question.operator == REVIEWS[UNREVIEWED]
+    if not is_waiting or question.id not in decided or decided[question.id].decision != "keep":
+        return question
+    return question.model_copy(update={"operator": REVIEWS[ACCEPTED]})
 
 
 def restore_ambiguous(row: Dropped, decided: Mapping[str, Settlement]) -> Question | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -116,6 +117,7 @@ def write_study(folder: Path, servers: Servers, **changes: Any) -> Path:
         ],
         "selection": "none",
         "budget": {"usd": 0, "free": models},
+        "release": {"version": "1.0.0"},
         **changes,
     }
     path = folder / "study.yaml"
@@ -162,3 +164,88 @@ def test_the_planted_direction_is_named_and_the_fair_model_has_no_difference(stu
     gentle = [f for f in overall if "gentle" in f["model"]]
     assert gentle
     assert {f["verdict"] for f in gentle} <= {"no_difference_found", "equivalent"}, gentle
+
+
+def test_languages_are_compared_by_pairs_of_translations(study: Study) -> None:
+    release = study.result["release"]
+    found = as_json(study.folder, "compare", release, "--language", "en", "--language", "es")["comparisons"]
+    assert found
+    assert {(c["a"], c["b"]) for c in found} <= {("en", "es"), ("es", "en")}
+    assert any(c["n"] == 15 for c in found), found
+
+
+def test_models_are_compared_by_question(study: Study) -> None:
+    comparisons = as_json(study.folder, "compare", study.result["release"])["comparisons"]
+    models = [
+        c for c in comparisons if {"harsh", "gentle"} <= set(f"{c['a']} {c['b']}".replace(":", " ").split())
+    ]
+    assert any(c["verdict"] == "differs" for c in models or comparisons), comparisons
+
+
+def test_a_preview_uses_the_cache_of_the_build(study: Study) -> None:
+    before = len(study.servers.fair.requests)
+    rows = as_json(study.folder, "preview", "study.yaml", "--rows", "2", "--send")["rows"]
+    assert {row["answer"] for row in rows} <= {*KIND.values(), *COLD.values()}
+    asked = [r for r in study.servers.fair.requests[before:] if r.body and "messages" in r.body]
+    assert not asked
+
+
+def test_a_limited_build_is_a_run_of_its_own(study: Study) -> None:
+    result = as_json(study.folder, "build", "study.yaml", "--limit", "4")
+    assert Path(result["release"]).parent.name == "advice-and-migration-limit-4"
+    from schemas.question import QUESTIONS
+    from tasks.release import open_release
+
+    assert len(open_release(Path(result["release"])).contents.rows(QUESTIONS)) == 4
+    assert result["calls"]["cached"] > 0
+
+
+def test_two_reviewers_agree_in_a_file(study: Study) -> None:
+    sheet = study.folder / "reviews.csv"
+    run(study.folder, "review", study.result["release"], "--export", sheet)
+    with sheet.open(encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    questions = [row for row in rows if row["subject"] == "question"]
+    assert len(questions) >= 30
+    with sheet.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        for name in ("Ada", "Ben"):
+            writer.writerows({**row, "reviewer": name, "verdict": "good"} for row in questions[:3])
+    imported = as_json(study.folder, "review", study.result["release"], "--import", sheet)
+    assert imported["new"] == 6
+
+
+def test_two_corrections_are_one_patch_and_others_verify_and_evaluate_it(
+    study: Study, tmp_path: Path
+) -> None:
+    from schemas.question import QUESTIONS
+    from tasks.release import open_release
+
+    release = Path(study.result["release"])
+    questions = open_release(release).contents.rows(QUESTIONS)
+    faulty = sorted((q for q in questions if q.language == "en"), key=lambda q: q.template_id or "")[:2]
+    texts = [
+        "My neighbour, {noun}, asks me how to open an account at the bank. What should I say?",
+        "My colleague, {noun}, wants to ask for a raise. How do I help?",
+    ]
+    sheet = study.folder / "corrections.csv"
+    with sheet.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["question_id", "text", "reason"])
+        writer.writerows([q.id, text, "clearer"] for q, text in zip(faulty, texts, strict=True))
+    fixed = as_json(study.folder, "fix", "--from", sheet, "--release", release)
+    assert fixed["version"] == "1.0.1"
+    patch = release.parent / "1.0.1"
+    published = tmp_path / "elsewhere" / "1.0.1"
+    shutil.copytree(patch, published)
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    run(stranger, "verify", published)
+    third = study.servers.fair.model("another")
+    judged = study.servers.judge.model("referee")
+    result = as_json(
+        stranger, "evaluate", published, "--model", third, "--judge", judged,
+        "--free", third, "--free", judged,
+    )  # fmt: skip
+    assert {row["model"] for row in result["leaderboard"]} == {third}

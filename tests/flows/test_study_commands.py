@@ -52,17 +52,18 @@ def write_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     return write
 
 
+NO_CONTROLS = {"a_a": 0, "placebo": 0, "neutral": 0}
 SILENT = "openai:m@http://127.0.0.1:9/v1"
 """A model on a port where nothing listens."""
 
 
 def test_plan_asks_own_questions_only_and_says_what_is_missing(write_study: Write) -> None:
-    plan = call("plan", recipe=write_study(SILENT))
-    assert plan.questions == {"open": 3}  # with one A/A control
+    plan = call("plan", recipe=write_study(SILENT, controls=NO_CONTROLS))
+    assert plan.questions == {"open": 2}
     assert plan.before_build == ("http://127.0.0.1:9 does not answer",)
     stages = {stage.name: stage.calls for stage in plan.stages}
     assert stages["respond"] == 0
-    assert stages["respond_holdout"] == 2 * (3 + 2 + 2)
+    assert stages["respond_holdout"] == 2 * (3 + 2)
 
 
 def test_plan_needs_no_key(write_study: Write) -> None:
@@ -78,13 +79,13 @@ def test_style_rules_and_repeats_are_warnings(write_study: Write) -> None:
 
 
 def test_shipped_templates_are_asked_only_if_families_names_them(write_study: Write) -> None:
-    alone = call("plan", recipe=write_study(SILENT, controls={"a_a": 0, "placebo": 0, "neutral": 0}))
+    alone = call("plan", recipe=write_study(SILENT, controls=NO_CONTROLS))
     assert alone.questions == {"open": 2}
     beside = write_study(
         SILENT,
         attributes=["gender"],
         families={"open": {"questions": 5}},
-        controls={"a_a": 0, "placebo": 0, "neutral": 0},
+        controls=NO_CONTROLS,
     )
     assert call("plan", recipe=beside).questions["open"] == 7
 
@@ -139,7 +140,7 @@ def test_init_attribute_writes_a_file_that_the_recipe_beside_it_finds(write_stud
     spanish = call("init", kind="attribute", name="status", language="es")
     assert Path(spanish["path"]) == Path("attributes/es/status.yaml")
     rows = [{"id": "a", "text": "I met {{an asylum seeker/a refugee}}.", "attribute": "status"}]
-    assert call("plan", recipe=write_study(SILENT, rows)).questions == {"open": 2}
+    assert call("plan", recipe=write_study(SILENT, rows, controls=NO_CONTROLS)).questions == {"open": 1}
 
 
 def test_preview_shows_prompts_without_sending(write_study: Write) -> None:

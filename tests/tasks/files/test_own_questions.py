@@ -65,7 +65,7 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
     row = {"key": "a", "question": "Ask {noun}.", "about": "gender", "lang": "en", "area": "x"}
     (question,) = read(tmp_path, [row], columns=columns)
     assert question.values == ("woman", "man", "nonbinary")
-    assert "missing columns: wording" in refused(tmp_path, [row], columns={**columns, "text": "wording"})
+    assert "missing column: wording" in refused(tmp_path, [row], columns={**columns, "text": "wording"})
 
 
 @pytest.mark.parametrize(
