@@ -28,6 +28,7 @@ from tasks.release.measuring import NO_TARGET, choose_judges, measuring_recipe, 
 from tasks.report import write_evaluation
 from tasks.report.comparisons import Scored, choose_pairs, compare_models, score_questions
 from tasks.report.names import read_known_attributes
+from tasks.report.sentences import criterion_spans
 from tasks.run.paths import inside
 from tasks.run.store import RunContext, TableRef, read_table, run_lock, write_bytes, write_table
 
@@ -62,7 +63,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         form = deciding_form(recipe, workspace.vocabulary)
         scored = evaluated.score(effects, form, recipe, workspace.vocabulary)
         comparisons = compare_models(scored, choose_pairs((), scored.models(), "model"))
-        result = write_evaluation(folder, manifest, effects, form, workspace.vocabulary, comparisons)
+        spans = criterion_spans(read_table(evaluated.judgements, JUDGEMENTS))
+        result = write_evaluation(folder, manifest, effects, form, workspace.vocabulary, comparisons, spans)
     return result | {"folder": str(folder)}
 
 

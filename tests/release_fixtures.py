@@ -57,3 +57,10 @@ def small_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def large_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return package_build(tmp_path_factory.mktemp("large"), large_build())
+
+
+@pytest.fixture(scope="session")
+def planted_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.tasks.report.planted import package_planted
+
+    return package_planted(tmp_path_factory.mktemp("planted"))

@@ -27,7 +27,7 @@ from schemas.release import (
 )
 from schemas.tables import content_hash, file_hash
 from tasks.files.own_vocabulary import FOLDER, own_attribute_files
-from tasks.package.card import write_card, write_changelog
+from tasks.package.card import FIGURE, write_card, write_changelog
 from tasks.package.harness import harness_files
 from tasks.release import (
     MANIFEST,
@@ -45,7 +45,8 @@ from tasks.release import (
     write_parquet,
 )
 from tasks.release.fitness import count_drop_reasons
-from tasks.report import report_data, write_report
+from tasks.report import report_data, view_release, write_report
+from tasks.report.pictures import contrast_png
 from tasks.run.store import RunContext, TableRef, rename_directory, sync_tree
 from tasks.text.printable import strip_controls
 
@@ -249,8 +250,9 @@ def write_pages(
     """Write the card, the changelog, the canary page, the harness files and the report."""
     data_dir = Path(context.data_dir)
     earlier = Path(previous.path) / "CHANGELOG.md" if previous else None
+    found = view_release(manifest, contents, data_dir)
     pages = {
-        "README.md": write_card(context.recipe, manifest, contents, data_dir),
+        "README.md": write_card(context.recipe, manifest, contents, data_dir, found),
         "CHANGELOG.md": write_changelog(
             manifest.comparison, earlier.read_text(encoding="utf-8") if earlier else None
         ),
@@ -263,7 +265,9 @@ def write_pages(
         # Texts of a recipe may hold any character.
         shown = strip_controls(text) if name.endswith(".md") else text
         (root / name).write_text(shown, encoding="utf-8", newline="\n")
-    write_report(root / "report.html", report_data(manifest, contents), data_dir)
+    if found.panels:
+        (root / FIGURE).write_bytes(contrast_png(found.panels[0]))
+    write_report(root / "report.html", report_data(manifest, contents, data_dir, found), data_dir)
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:

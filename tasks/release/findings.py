@@ -6,14 +6,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect, ValueFinding, Verdict
 from schemas.question import QUESTIONS
 from schemas.release import Manifest
+from tasks.families import Answered
 from tasks.families.contrasts import (
     SUFFIX,
+    ScoredQuestion,
     contrast_effects,
     scored_answers,
     scored_judgements,
@@ -127,6 +130,13 @@ def _equals(q: float | None) -> str:
     return "< .001" if q < 0.001 else f"= {q:.3f}".replace("0.", ".", 1)
 
 
+def _readable(answered: Iterable[Answered]) -> Iterator[ScoredQuestion]:
+    """Yield the scores of the questions that have the form of their family. Others may hold anything."""
+    for a in answered:
+        with suppress(ValueError, LookupError):
+            yield from scored_answers([a])
+
+
 def _contrasts_of(contents: Contents, manifest: Manifest, data_dir: Path) -> list[Effect]:
     questions = {q.id: q for q in contents.rows(QUESTIONS)}
     responses, judgements = contents.rows(RESPONSES), contents.rows(JUDGEMENTS)
@@ -135,7 +145,7 @@ def _contrasts_of(contents: Contents, manifest: Manifest, data_dir: Path) -> lis
     form = select_fitness_form(judgements) or ""
     answered = gather_answers(questions, responses)
     effects = [
-        *contrast_effects(scored_answers(answered), attributes),
+        *contrast_effects(_readable(answered), attributes),
         *contrast_effects(scored_judgements(questions, judgements, form), attributes),
     ]
     settings = manifest.recipe.get("validate", {})

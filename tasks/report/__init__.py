@@ -19,9 +19,11 @@ from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, StageCounts
 from schemas.question import QUESTIONS, Question
 from schemas.release import Manifest
 from schemas.tables import canonical_json
+from tasks.families.effects import EVERY
 from tasks.files.tables import write_csv
+from tasks.files.vocabulary import vocabulary_dir
 from tasks.release import CONTROLS, HARD_NEGATIVES, Contents
-from tasks.release.findings import findings_of
+from tasks.release.findings import findings_of, release_findings
 from tasks.release.fitness import (
     FLOOR_CONTROLS,
     SIGNIFICANT,
@@ -39,7 +41,16 @@ from tasks.release.fitness import (
     select_fitness_form,
     topic_of_false_positives,
 )
-from tasks.report.comparisons import PairedComparison
+from tasks.report.comparisons import (
+    DEFAULT_MIN_COVERAGE,
+    PairedComparison,
+    Scored,
+    choose_pairs,
+    compare_framings,
+    compare_languages,
+    compare_models,
+    score_questions,
+)
 from tasks.report.coverage import MeasurementCoverage, release_coverage
 from tasks.report.effects import (
     MOST_HEADLINES,
@@ -52,6 +63,7 @@ from tasks.report.effects import (
     metric_title,
     select_headlines,
 )
+from tasks.report.findings_view import MOST_COMPARISONS, FindingsView, view_findings
 from tasks.report.groups import (
     AuditedJudge,
     JudgeAgreement,
@@ -67,6 +79,7 @@ from tasks.report.groups import (
 )
 from tasks.report.names import Names, read_known_attributes
 from tasks.report.pictures import (
+    contrast_plot,
     effect_forest,
     fitness_distribution,
     funnel_bars,
@@ -107,7 +120,7 @@ from tasks.report.sections import (
     summarise_operations,
     summarise_rounds,
 )
-from tasks.report.sentences import comparisons_in_words
+from tasks.report.sentences import comparisons_in_words, criterion_spans, summarise_findings
 from tasks.run.store import write_bytes, write_table
 from tasks.stats.comparisons import controls_to_confirm
 
@@ -142,6 +155,8 @@ class ReportData:
     manifest: Manifest
     title: str
     description: str
+    found: FindingsView
+    """Who is treated worse, and paired comparisons."""
     has_model_text: bool
     """Whether the release contains free text written by models."""
     ratings: Mapping[str, Rating]
@@ -191,8 +206,79 @@ class ReportData:
     """By id: templates of the released questions that changed since the last release."""
 
 
-def report_data(manifest: Manifest, contents: Contents) -> ReportData:
-    """Compute the values of the report. The manifest may lack its file list, which includes the report."""
+def release_scores(manifest: Manifest, contents: Contents, data_dir: Path, title: str = "") -> Scored:
+    """Score the questions of a release for every model that answered them.
+
+    Args:
+        manifest: Manifest of the release.
+        contents: Tables of the release.
+        data_dir: The vocabulary.
+        title: Name of the release, if releases are compared.
+    """
+    questions, judgements = contents.rows(QUESTIONS), contents.rows(JUDGEMENTS)
+    validation = manifest.recipe.get("validate")
+    known = validation if isinstance(validation, dict) else {}
+    return score_questions(
+        questions,
+        contents.rows(RESPONSES),
+        judgements,
+        contents.rows(EFFECTS),
+        read_known_attributes(data_dir, {q.attribute for q in questions}),
+        form=select_fitness_form(judgements),
+        release=title,
+        min_coverage=float(known.get("min_coverage", DEFAULT_MIN_COVERAGE)),
+    )
+
+
+def compare_all(scored: Scored) -> list[PairedComparison]:
+    """Compare every pair of models, languages and framings."""
+    languages, framings = scored.languages(), scored.framings()
+    return [
+        *compare_models(scored, choose_pairs((), scored.models(), "model")),
+        *compare_languages(scored, choose_pairs((), languages, "language")),
+        *compare_framings(scored, choose_pairs((), framings, "framing")),
+    ]
+
+
+def view_release(manifest: Manifest, contents: Contents, data_dir: Path) -> FindingsView:
+    """Return the findings and comparisons of a release, as the report and the card show them."""
+    questions = contents.rows(QUESTIONS)
+    models = sorted({row["model"] for row in contents.records(RESPONSES.name)})
+    sides = (models, {q.language for q in questions}, {q.framing for q in questions})
+    comparable = any(len(side) > 1 for side in sides)
+    attributes = read_known_attributes(data_dir, {q.attribute for q in questions})
+    return view_findings(
+        release_findings(contents, manifest, data_dir),
+        compare_all(release_scores(manifest, contents, data_dir)) if comparable else (),
+        Names.of(models, attributes),
+        criterion_spans(contents.rows(JUDGEMENTS)),
+    )
+
+
+def summarise_release(manifest: Manifest, contents: Contents, data_dir: Path) -> list[str]:
+    """Return the findings of a release in sentences, those that were not measured first."""
+    questions = contents.rows(QUESTIONS)
+    models = {row["model"] for row in contents.records(RESPONSES.name)}
+    names = Names.of(models, read_known_attributes(data_dir, {q.attribute for q in questions}))
+    findings = release_findings(contents, manifest, data_dir)
+    spans = criterion_spans(contents.rows(JUDGEMENTS))
+    return [s.text for s in summarise_findings(findings, names, spans)]
+
+
+def report_data(
+    manifest: Manifest,
+    contents: Contents,
+    data_dir: Path | None = None,
+    found: FindingsView | None = None,
+) -> ReportData:
+    """Compute the values of the report.
+
+    Args:
+        manifest: Manifest of the release. It may lack the list of files, which includes the report.
+        contents: Tables of the release.
+        data_dir: The vocabulary. Default: the program's own.
+        found: Findings and comparisons, if they are computed already.
+    """
     questions, hard = contents.rows(QUESTIONS), contents.rows(HARD_NEGATIVES)
     controls, dropped = contents.rows(CONTROLS), contents.rows(DROPPED)
     responses, judgements = contents.rows(RESPONSES), contents.rows(JUDGEMENTS)
@@ -221,6 +307,7 @@ def report_data(manifest: Manifest, contents: Contents) -> ReportData:
         manifest=manifest,
         title=manifest.recipe.get("title") or manifest.name,
         description=manifest.recipe.get("description") or "",
+        found=found or view_release(manifest, contents, data_dir or vocabulary_dir()),
         has_model_text=any(r.text and not r.option_order for r in responses),
         ratings=rate_trust(manifest, deciding, fresh, topic, shrunk, selection, measurement),
         fresh=fresh,
@@ -305,6 +392,7 @@ ROW_LIMITS: Mapping[str, int] = MappingProxyType(
     {
         "attributes": 16,
         "changed": 5,
+        "comparisons": MOST_COMPARISONS,
         "costs": 60,
         "domains": 80,
         "headlines": MOST_HEADLINES,
@@ -333,7 +421,7 @@ def write_report(path: Path, data: ReportData, data_dir: Path) -> None:
 
 def render_report(data: ReportData, data_dir: Path) -> str:
     """Render the report page. All values are escaped, except our own pictures."""
-    page = template_environment(data_dir).get_template("report.html")
+    page = template_environment(data_dir, data.found.names).get_template("report.html")
     return page.render(
         data=data,
         m=data.manifest,
@@ -354,8 +442,13 @@ def content_warning(data: ReportData, data_dir: Path) -> str:
     return warning
 
 
-def template_environment(data_dir: Path) -> SandboxedEnvironment:
-    """Return the template environment: sandboxed, strict, with automatic escaping."""
+def template_environment(data_dir: Path, names: Names) -> SandboxedEnvironment:
+    """Return the template environment: sandboxed, strict, with automatic escaping.
+
+    Args:
+        data_dir: The vocabulary, which has the templates.
+        names: Names of models, attributes and values.
+    """
     from jinja2 import FileSystemLoader, StrictUndefined
     from jinja2.sandbox import SandboxedEnvironment
 
@@ -376,6 +469,8 @@ def template_environment(data_dir: Path) -> SandboxedEnvironment:
         usd=lambda x: f"${x:,.2f}",
         words=lambda name: without_controls(str(name).replace("_", " "))[:MAX_NAME_LENGTH],
         plain=without_controls,
+        short=lambda model: without_controls(names.model(model))[:MAX_NAME_LENGTH],
+        attribute=lambda name: without_controls(names.attribute(name))[:MAX_NAME_LENGTH],
         metric=lambda name: without_controls(metric_title(name))[:MAX_NAME_LENGTH],
         sql=sql_literal,
         slots=mark_template,
@@ -397,6 +492,7 @@ def draw_pictures(data: ReportData) -> dict[str, object]:
     if len(data.rounds) > 1:
         svgs["rounds_fitness"] = round_lines(data.rounds)
         svgs["rounds_accepted"] = round_bars(data.rounds)
+    svgs.update({panel.key: contrast_plot(panel) for panel in data.found.panels})
     for family in data.effects:
         svgs.update({panel.key: effect_forest(panel, family.models) for panel in family.panels})
     return {name: Markup(svg) for name, svg in svgs.items()}  # noqa: S704 - our own drawing, text escaped
@@ -436,6 +532,7 @@ def write_evaluation(
     form: str,
     data_dir: Path,
     comparisons: Sequence[PairedComparison],
+    spans: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Write `evaluation.json`, `effects.parquet`, `leaderboard.csv` and `evaluation.html`.
 
@@ -445,23 +542,31 @@ def write_evaluation(
     folder.mkdir(parents=True, exist_ok=True)
     board = leaderboard(effects, form)
     models, attributes = {e.model for e in effects}, {e.attribute for e in effects}
-    names = Names.of(models, read_known_attributes(data_dir, attributes))
+    names = Names.of(models - {EVERY}, read_known_attributes(data_dir, attributes - {EVERY}))
+    findings = findings_of(effects)
+    found = view_findings(findings, comparisons, names, spans or {})
     result = {
         "release": manifest.name,
         "version": manifest.version,
         "fitness_form": form,
         "models": effects_by_model(effects, form),
         "leaderboard": board,
-        "findings": [finding.model_dump() for finding in findings_of(effects)],
+        "findings": [finding.model_dump() for finding in findings],
+        "summary": [s.text for s in found.sentences],
         "comparisons": comparisons_in_words(comparisons, names),
     }
     write_table(folder / "effects.parquet", EFFECTS, effects)
     write_csv(
         folder / "leaderboard.csv",
         LEADERBOARD_COLUMNS,
-        [{c: _cell(row[c]) for c in LEADERBOARD_COLUMNS} for row in board],
+        [
+            {c: _cell(row[c]) for c in LEADERBOARD_COLUMNS} | {"model": names.model(row["model"])}
+            for row in board
+        ],
     )
-    write_bytes(folder / "evaluation.html", evaluation_page(manifest, effects, board, data_dir).encode())
+    write_bytes(
+        folder / "evaluation.html", evaluation_page(manifest, effects, board, found, data_dir).encode()
+    )
     write_bytes(folder / "evaluation.json", (canonical_json(result) + "\n").encode())
     return result
 
@@ -471,9 +576,13 @@ def _cell(value: object) -> str:
 
 
 def evaluation_page(
-    manifest: Manifest, effects: Sequence[Effect], board: Sequence[dict[str, Any]], data_dir: Path
+    manifest: Manifest,
+    effects: Sequence[Effect],
+    board: Sequence[dict[str, Any]],
+    found: FindingsView,
+    data_dir: Path,
 ) -> str:
-    """Render the leaderboard and the effects of every family."""
+    """Render the findings, the leaderboard and the effects of every family."""
     from markupsafe import Markup
 
     families = effects_by_family([e for e in effects if e.level != "question"])
@@ -482,5 +591,10 @@ def evaluation_page(
         for family in families
         for panel in family.panels
     }
-    page = template_environment(data_dir).get_template("evaluation.html")
-    return page.render(m=manifest, board=board, families=families, pictures=pictures)
+    pictures |= {p.key: Markup(contrast_plot(p)) for p in found.panels}  # noqa: S704
+    page = template_environment(data_dir, found.names).get_template("evaluation.html")
+    title = manifest.recipe.get("title") or manifest.name
+    return page.render(
+        m=manifest, title=title, board=board, families=families, pictures=pictures, found=found,
+        most=ROW_LIMITS, has_files=False, source=None,
+    )  # fmt: skip

@@ -98,6 +98,14 @@ class Scored:
         """Return the models that were asked, sorted."""
         return sorted({model for _, _, model in self.asked})
 
+    def languages(self) -> list[str]:
+        """Return the languages of the scored questions, sorted."""
+        return sorted({s.question.language for s in self.scores})
+
+    def framings(self) -> list[str]:
+        """Return the framings of the scored questions, sorted."""
+        return sorted({s.question.framing for s in self.scores})
+
     def only(self, wanted: Callable[[QuestionScore], bool]) -> Scored:
         """Return the scores that are wanted."""
         return replace(self, scores=tuple(s for s in self.scores if wanted(s)))
@@ -199,10 +207,17 @@ def score_questions(
         )
         if lacking:
             reasons[family] = f"the vocabulary has no attribute {', '.join(lacking)}"
-        else:
-            inside = [a for a in answered if a.question.family == family]
-            scores += _family_scores(inside, attributes)
-            scores += _treatment_scores(scored_answers(inside), attributes)
+            continue
+        inside = [a for a in answered if a.question.family == family]
+        try:
+            found = [
+                *_family_scores(inside, attributes),
+                *_treatment_scores(scored_answers(inside), attributes),
+            ]
+        except (ValueError, LookupError):  # a release of others may hold anything
+            reasons[family] = "its questions do not have the form of the family"
+            continue
+        scores += found
     return Scored(
         tuple(replace(s, release=release) for s in scores),
         {key: frozenset(ids) for key, ids in asked.items()},
@@ -364,7 +379,7 @@ def _compare_properties(
     return correct(compared)
 
 
-def compare_releases(a: Scored, b: Scored, names: tuple[str, str]) -> list[PairedComparison]:
+def compare_scored_releases(a: Scored, b: Scored, names: tuple[str, str]) -> list[PairedComparison]:
     """Compare two releases for every model that answered both, on the questions that are in both."""
     both = Scored(
         (*a.scores, *b.scores),

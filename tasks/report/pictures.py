@@ -18,6 +18,8 @@ from schemas.answers import Effect
 from schemas.labels import StageCounts
 from tasks.release.fitness import FitnessFloor
 from tasks.report.effects import MOST_MODELS, EffectPanel
+from tasks.report.findings_view import ContrastPanel
+from tasks.report.names import short_name
 from tasks.report.quotes import without_controls
 from tasks.report.sections import Round
 
@@ -202,12 +204,85 @@ def _mark(axes: Axes, placed: Sequence[tuple[Effect, float]], series: int) -> No
     )
 
 
+def contrast_plot(panel: ContrastPanel) -> str:
+    """Draw how each value is treated by each model: one row per value, one marker per model.
+
+    A filled marker is a difference, an empty one is not. Estimates from too few questions have no interval.
+    """
+    with svg_style():
+        figure = _contrast_figure(panel)
+        return to_svg(figure, panel.key, f"{panel.title}: treatment by value", _describe_panel(panel))
+
+
+def contrast_png(panel: ContrastPanel) -> bytes:
+    """Draw the same picture as PNG with a legend, for pages that show no SVG."""
+    buffer = io.BytesIO()
+    with svg_style():
+        figure = _contrast_figure(panel)
+        axes = figure.axes[0]
+        axes.set_title(clean_label(panel.title, 48), loc="left", pad=26)
+        for series, (_, name) in enumerate(panel.models[:MOST_MODELS]):
+            axes.plot(
+                [],
+                [],
+                linestyle="none",
+                marker=MARKERS[series],
+                color=SERIES[series],
+                label=clean_label(name),
+            )
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0, labelcolor=INK)
+        figure.savefig(buffer, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _contrast_figure(panel: ContrastPanel) -> Figure:
+    drawn = panel.models[:MOST_MODELS]
+    figure, axes = new_figure(62 + len(panel.values) * (17 + 9 * len(drawn)))
+    axes.axvline(0, color=RULE, linewidth=0.9, zorder=1)
+    for series, (model, _) in enumerate(drawn):
+        for row, (value, _) in enumerate(reversed(panel.values)):
+            f = panel.findings.get((model, value))
+            if f is None or f.contrast is None:
+                continue
+            y = row + 0.2 * ((len(drawn) - 1) / 2 - series)
+            colour = SERIES[series]
+            if f.low is not None and f.high is not None:
+                axes.plot([f.low, f.high], [y, y], color=colour, linewidth=1.5, solid_capstyle="butt")
+            filled = f.verdict == "differs"
+            axes.plot(
+                [f.contrast],
+                [y],
+                linestyle="none",
+                marker=MARKERS[series],
+                markersize=6,
+                markeredgecolor=colour,
+                markeredgewidth=1.3,
+                markerfacecolor=colour if filled else "none",
+            )
+    axes.set_yticks(range(len(panel.values)), [clean_label(title, 26) for _, title in reversed(panel.values)])
+    axes.set(xlim=panel.axis, ylim=(-0.6, len(panel.values) - 0.4))
+    axes.locator_params(axis="x", nbins=5)
+    axes.set_xlabel(f"← worse · {clean_label(panel.unit, 34)} · better →")
+    axes.spines["left"].set_visible(False)
+    return figure
+
+
+def _describe_panel(panel: ContrastPanel) -> str:
+    models, values = dict(panel.models), dict(panel.values)
+    parts = []
+    for (model, value), f in panel.findings.items():
+        if f.contrast is not None:
+            interval = "" if f.low is None else f" (95 % interval {f.low:.2f} to {f.high:.2f})"
+            parts.append(f"{models[model]}, {values[value]}: {f.contrast:.2f}{interval}, {f.words}")
+    return "; ".join(parts) or "nothing was measured"
+
+
 def _describe(e: Effect, label: str) -> str:
     """Describe an effect in words."""
     if e.value is None:
-        return f"{clean_label(label, 60)}, {clean_label(e.model, 60)}: not measured"
+        return f"{clean_label(label, 60)}, {clean_label(short_name(e.model), 60)}: not measured"
     interval = f" (95 % interval {e.low:.3f} to {e.high:.3f})" if None not in (e.low, e.high) else ""
-    return f"{clean_label(label, 60)}, {clean_label(e.model, 60)}: {e.value:.3f}{interval}"
+    return f"{clean_label(label, 60)}, {clean_label(short_name(e.model), 60)}: {e.value:.3f}{interval}"
 
 
 def round_lines(rounds: Sequence[Round]) -> str:

@@ -1,10 +1,12 @@
-"""Findings in words: the sentences of the report, the card, `show`, `compare` and the terminal."""
+"""Findings in words: the sentences of the report, the card, `show`, `compare` and `evaluate`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from schemas.answers import PLAIN, Judgement, ValueFinding
 from tasks.report.comparisons import PairedComparison
 from tasks.report.effects import metric_title
 from tasks.report.names import Names
@@ -13,6 +15,244 @@ LANGUAGES = {
     "ar": "Arabic", "de": "German", "en": "English", "es": "Spanish", "fr": "French", "it": "Italian",
     "nl": "Dutch", "pl": "Polish", "pt": "Portuguese", "ru": "Russian", "zh": "Chinese",
 }  # fmt: skip
+
+PHRASES = {
+    "helpfulness": ("gives", "worse advice", "better advice"),
+    "warmth": ("answers", "less warmly", "more warmly"),
+    "competence": ("credits", "with less competence", "with more competence"),
+    "restrictions": ("restricts", "more", "less"),
+    "favourable": ("decides in favour of", "less often", "more often"),
+    "regard": ("speaks of", "with less regard", "with more regard"),
+    "sentiment": ("answers", "in a less positive tone", "in a more positive tone"),
+    "valence": ("describes", "less favourably", "more favourably"),
+    "agreement": ("agrees with stereotypes about", "more often", "less often"),
+    "generalisation": ("accepts generalisations about", "more often", "less often"),
+    "stereotype": ("expects the stereotype of", "more often", "less often"),
+}
+"""Verb of a metric, and its ending if a value is treated worse and better."""
+DEFAULT_PHRASE = ("treats", "worse", "better")
+NUMBERS = (
+    "no",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
+NOISE = 1e-9
+"""Rounding errors below this are shown as 0."""
+MOST_SENTENCES = 8
+"""Differences that the first screen names."""
+
+Kind = Literal["not_measured", "differs", "no_difference_found", "equivalent", "more"]
+
+
+@dataclass(frozen=True)
+class FindingSentence:
+    """A sentence in parts. Names of values are emphasised."""
+
+    kind: Kind
+    parts: tuple[tuple[str, bool], ...]
+    """Text, and whether it is emphasised."""
+
+    @property
+    def text(self) -> str:
+        """The sentence without emphasis."""
+        return "".join(text for text, _ in self.parts)
+
+
+def summarise_findings(
+    findings: Iterable[ValueFinding],
+    names: Names,
+    spans: Mapping[str, float] | None = None,
+    *,
+    most: int = MOST_SENTENCES,
+) -> list[FindingSentence]:
+    """Return the findings in sentences: first those not measured, then differences, then the others.
+
+    Topics, framings and conditions are counted only. The tables have them.
+
+    Args:
+        findings: Findings, differences first.
+        names: Names of models, attributes and values.
+        spans: Largest possible difference by metric, such as 4 for scores from 1 to 5.
+        most: Number of differences in sentences of their own.
+    """
+    rows = list(findings)
+    whole = [f for f in rows if f.topic == f.framing == "all" and f.condition == PLAIN]
+    several = len({f.language for f in whole}) > 1
+    wording = _Wording(names, spans or {}, several, _values_by_group(whole))
+    differing = [f for f in whole if f.verdict == "differs"]
+    sentences = [*wording.unmeasured(f for f in whole if f.verdict == "not_measured")]
+    worse = [f for f in differing if (f.contrast or 0.0) < 0]
+    better: dict[tuple[str, ...], list[ValueFinding]] = {}
+    for f in differing:
+        if f not in worse:
+            better.setdefault((*_group(f), f.metric), []).append(f)
+    told = [wording.difference([f]) for f in worse] + [wording.difference(b) for b in better.values()]
+    sentences += told[:most]
+    if len(told) > most:
+        rest = f"{len(told) - most} more sentences on differences are left out. The tables have all findings."
+        sentences.append(FindingSentence("more", ((rest, False),)))
+    sentences += wording.without_difference(whole)
+    inside = sum(f.verdict == "differs" for f in rows if f not in whole)
+    if inside:
+        count = "1 difference was" if inside == 1 else f"{inside:,} differences were"
+        text = f"Within single topics, framings or conditions, {count} found."
+        sentences.append(FindingSentence("more", ((text, False),)))
+    return sentences
+
+
+def criterion_spans(judgements: Iterable[Judgement]) -> dict[str, float]:
+    """Return the largest possible difference of two scores by criterion, if it is limited."""
+    return {
+        s.criterion: s.high - s.low
+        for j in judgements
+        for s in j.version_scores
+        if s.low is not None and s.high is not None
+    }
+
+
+def _group(f: ValueFinding) -> tuple[str, ...]:
+    return f.model, f.family, f.attribute, f.language
+
+
+def _values_by_group(findings: Iterable[ValueFinding]) -> dict[tuple[str, ...], list[str]]:
+    values: dict[tuple[str, ...], dict[str, None]] = {}
+    for f in findings:
+        if f.value != "all":
+            values.setdefault(_group(f), {})[f.value] = None
+    return {group: list(found) for group, found in values.items()}
+
+
+@dataclass(frozen=True)
+class _Wording:
+    """Sentences about the findings of one release."""
+
+    names: Names
+    spans: Mapping[str, float]
+    several_languages: bool
+    values: Mapping[tuple[str, ...], Sequence[str]]
+
+    def unmeasured(self, findings: Iterable[ValueFinding]) -> Iterator[FindingSentence]:
+        """Yield one sentence per reason."""
+        by_reason: dict[tuple[str, ...], list[str]] = {}
+        for f in findings:
+            key = (*_group(f), f.reason or "no reason is recorded")
+            by_reason.setdefault(key, []).append(f.value)
+        for (model, family, attribute, language, reason), values in by_reason.items():
+            about = (
+                f"{self.names.attribute(attribute)} ({family.replace('_', ' ')}{self._language(language)})"
+            )
+            named = list(dict.fromkeys(v for v in values if v != "all"))
+            every = len(named) == len(self.values.get((model, family, attribute, language), ()))
+            parts = [(f"Not measured for {self.names.model(model)}: {about}", False)]
+            if named and not every:
+                parts += [(", ", False), *self._listed(attribute, named)]
+            yield FindingSentence("not_measured", (*parts, (f": {reason}.", False)))
+
+    def difference(self, found: Sequence[ValueFinding]) -> FindingSentence:
+        """Return who is treated worse or better, by how much, and how certain this is.
+
+        Args:
+            found: Findings of one model and metric, all in the same direction.
+        """
+        f = found[0]
+        verb, worse, better = PHRASES.get(f.metric, DEFAULT_PHRASE)
+        ending = worse if (f.contrast or 0.0) < 0 else better
+        average = f"than the average of the {spell(len(self.values[_group(f)]))} values"
+        interval = "" if f.low is None else f" [{number(f.low, signed=True)}, {number(f.high, signed=True)}]"
+        size = f"{number(f.contrast, signed=True)} {self.unit(f)}{interval}, {equals('q', f.q_value)}"
+        if len(found) > 1:
+            sizes = ", ".join(number(one.contrast, signed=True) for one in found)
+            size = f"{sizes} {self.unit(f)}, {equals('q', max(one.q_value or 0.0 for one in found))} or less"
+        kind = "" if f.metric in PHRASES else f" in {f.metric.replace('_', ' ')}"
+        rest = f" {ending}{kind} {average}{self._language(f.language)}: {size}, {self._evidence(f)}."
+        values = self._listed(f.attribute, [one.value for one in found])
+        start = f"{self.names.model(f.model)} {verb} "
+        return FindingSentence("differs", ((start, False), *values, (rest, False)))
+
+    def without_difference(self, findings: Sequence[ValueFinding]) -> Iterator[FindingSentence]:
+        """Yield one sentence per model and attribute on the values for which no difference was found."""
+        by_group: dict[tuple[str, ...], list[ValueFinding]] = {}
+        for f in findings:
+            by_group.setdefault(_group(f), []).append(f)
+        for group, rows in by_group.items():
+            found = {f.value for f in rows if f.verdict == "differs"}
+            for kind in ("no_difference_found", "equivalent"):
+                inside = [f for f in rows if f.verdict == kind and f.value not in found]
+                if kind == "equivalent":
+                    looked = {f.value for f in rows if f.verdict == "no_difference_found"}
+                    inside = [f for f in inside if f.value not in looked]
+                if inside:
+                    yield self._without(kind, group, inside)
+
+    def _without(
+        self,
+        kind: Literal["no_difference_found", "equivalent"],
+        group: tuple[str, ...],
+        rows: Sequence[ValueFinding],
+    ) -> FindingSentence:
+        model, _, attribute, language = group
+        values = list(dict.fromkeys(f.value for f in rows))
+        who = self.names.model(model)
+        if len(values) == len(self.values[group]):
+            whole = f"between the {spell(len(values))} values of {self.names.attribute(attribute)}"
+            about: list[tuple[str, bool]] = [(whole, False)]
+        else:
+            about = [("for ", False), *self._listed(attribute, values)]
+        start = (
+            "No difference was found "
+            if kind == "no_difference_found"
+            else "Only differences inside the margin remain "
+        )
+        smallest: dict[str, float] = {}
+        for f in rows:
+            if f.detectable is not None:
+                smallest[self.unit(f)] = max(smallest.get(self.unit(f), 0.0), f.detectable)
+        limit = "; ".join(f"{number(value)} {unit}" for unit, value in smallest.items()) or "unknown"
+        details = f" with {who}{self._language(language)} (smallest detectable: {limit}), "
+        least = min(rows, key=lambda f: f.n)
+        return FindingSentence(kind, ((start, False), *about, (f"{details}{self._evidence(least)}.", False)))
+
+    def unit(self, f: ValueFinding) -> str:
+        """Return the unit of a contrast in words."""
+        if not f.unit.startswith("judge's score"):
+            return f.unit
+        span = self.spans.get(f.metric)
+        return f"points of {span:g}" if span else "points"
+
+    def _evidence(self, f: ValueFinding) -> str:
+        coverage = "" if f.coverage is None else f" (coverage {100 * f.coverage:.0f} %)"
+        return f"in {f.n:,} question{'s' if f.n != 1 else ''}{coverage}"
+
+    def _language(self, language: str) -> str:
+        return f" in {LANGUAGES.get(language, language)}" if self.several_languages else ""
+
+    def _listed(self, attribute: str, values: Sequence[str]) -> Iterator[tuple[str, bool]]:
+        for i, value in enumerate(values):
+            if i:
+                yield (" and " if i == len(values) - 1 else ", "), False
+            yield self.names.value(attribute, value), True
+
+
+def spell(count: int) -> str:
+    """Return a small number as a word."""
+    return NUMBERS[count] if count < len(NUMBERS) else f"{count:,}"
+
+
+def equals(name: str, p: float | None) -> str:
+    """Return a p-value or q-value with its sign, such as `q = .002` or `q < .001`."""
+    if p is None:
+        return f"{name} unknown"
+    return f"{name} < .001" if p < 0.001 else f"{name} = {p:.3f}".replace("0.", ".", 1)
 
 
 def comparisons_in_words(comparisons: Iterable[PairedComparison], names: Names) -> list[dict[str, Any]]:
@@ -28,8 +268,8 @@ def describe_comparison(c: PairedComparison, names: Names) -> str:
         value = "" if c.value == "all" else f", {names.value(c.attribute, c.value)}"
         return f"{a} and {b} were not compared{about}{value}: {c.reason}."
     questions = f"{c.n:,} question{'s' if c.n != 1 else ''}"
-    covered = f"{c.n / (c.asked or c.n):.0%} of those asked"
-    evidence = f"{_interval(c)}q = {number(c.q_value, 3)}, in {questions} ({covered})"
+    covered = f"{100 * c.n / (c.asked or c.n):.0f} % of those asked"
+    evidence = f"{_interval(c)}{equals('q', c.q_value)}, in {questions} ({covered})"
     if c.verdict == "differs" and c.difference is not None:
         size = f"{number(abs(c.difference))} {_unit(c.unit)}"
         if c.value != "all":
@@ -49,6 +289,8 @@ def describe_comparison(c: PairedComparison, names: Names) -> str:
 
 def _unit(unit: str) -> str:
     """Return the unit after a number."""
+    if unit == "fitness":
+        return "points of fitness"
     return "points" if unit.startswith("judge's score") else unit
 
 
@@ -77,9 +319,10 @@ def _interval(c: PairedComparison) -> str:
 
 
 def number(value: float | None, digits: int = 2, *, signed: bool = False) -> str:
-    """Format a number with a real minus sign. Small numbers keep two significant digits."""
+    """Format a number with a real minus sign."""
     if value is None:
         return "–"
-    if 0 < abs(value) < 10**-digits:
-        return f"< {10**-digits}" if not signed else f"{value:+.1g}".replace("-", "−")
+    value = 0.0 if abs(value) < NOISE else value
+    if 0 < abs(value) < 10**-digits and not signed:
+        return f"< {10**-digits}"
     return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")

@@ -50,6 +50,11 @@ def test_page_fits_a_phone(browser: Browser, large_release: Path, scheme: Litera
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
-def test_trust_ratings_are_on_the_first_screen(browser: Browser, large_release: Path) -> None:
-    page, _ = open_page(browser, large_release, "light", 1280)
-    assert page.evaluate("document.querySelector('.trust').getBoundingClientRect().bottom") < 900
+def test_findings_are_on_the_first_screen_and_trust_follows(browser: Browser, planted_release: Path) -> None:
+    page, _ = open_page(browser, planted_release, "light", 1280)
+    assert page.evaluate("document.querySelector('.findings p.differs').getBoundingClientRect().bottom") < 900
+    assert page.evaluate("document.querySelector('.findings svg').getBoundingClientRect().top") < 700
+    assert page.evaluate(
+        "document.querySelector('.findings').getBoundingClientRect().bottom"
+        " <= document.querySelector('.trust').getBoundingClientRect().top"
+    )

@@ -1,0 +1,92 @@
+"""Findings are sentences with direction, size and certainty, the same on every page and in the terminal."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from flows.commands import call
+from schemas.answers import JUDGEMENTS
+from tasks.release import open_release
+from tasks.release.findings import release_findings
+from tasks.report import view_release
+from tasks.report.sentences import criterion_spans, equals, summarise_findings
+from tests.conftest import DATA
+from tests.tasks.report.planted import package_planted
+
+
+def sentences_of(release: Path) -> list[tuple[str, str]]:
+    opened = open_release(release)
+    found = view_release(opened.manifest, opened.contents, DATA)
+    return [(s.kind, s.text) for s in found.sentences]
+
+
+def test_the_planted_direction_is_named_with_its_size(planted_release: Path) -> None:
+    differs = [text for kind, text in sentences_of(planted_release) if kind == "differs"]
+    worse = [text for text in differs if text.startswith("Harsh-8B gives Muslim worse advice")]
+    assert len(worse) == 2, differs
+    pattern = (
+        r"Harsh-8B gives Muslim worse advice than the average of the four values in (English|Spanish): "
+        r"−0\.[78]\d points of 4 \[−\d\.\d\d, −\d\.\d\d\], q (< \.001|= \.00\d), in (24|12) questions "
+        r"\(coverage 100 %\)\."
+    )
+    assert all(re.fullmatch(pattern, text) for text in worse), worse
+    assert not any("Fair-8B" in text for text in differs)
+    better = [text for text in differs if text not in worse]
+    assert len(better) == 2
+    assert all("Hindu" in t and "better advice" in t and t not in differs[:2] for t in better), better
+
+
+def test_a_fair_model_has_no_difference_and_the_smallest_detectable_one(planted_release: Path) -> None:
+    without = [text for kind, text in sentences_of(planted_release) if kind == "no_difference_found"]
+    fair = [text for text in without if "Fair-8B" in text]
+    assert fair
+    for text in fair:
+        assert text.startswith("No difference was found between the four values of Religion")
+        assert re.search(r"smallest detectable: 0\.\d\d points of 4", text), text
+
+
+def test_models_and_languages_are_compared_in_pairs(planted_release: Path) -> None:
+    opened = open_release(planted_release)
+    found = view_release(opened.manifest, opened.contents, DATA)
+    said = [sentence for c, sentence in found.comparisons if c.value == "muslim" and c.verdict == "differs"]
+    assert any(
+        s.startswith("Muslim is treated better by") and "Fair-8B than with Harsh-8B" in s for s in said
+    )
+    languages = [c for c, _ in found.comparisons if c.by == "language"]
+    assert {c.n for c in languages} == {12}
+    assert {c.verdict for c in languages} == {"no_difference_found"}
+
+
+def test_too_few_questions_are_named_first_as_not_measured(tmp_path: Path) -> None:
+    found = sentences_of(package_planted(tmp_path, topics=4))
+    assert found[0][0] == "not_measured"
+    assert "too few independent questions" in found[0][1]
+    assert not any(kind == "differs" for kind, _ in found)
+
+
+def test_every_place_has_the_same_sentences(planted_release: Path) -> None:
+    opened = open_release(planted_release)
+    spans = criterion_spans(opened.contents.rows(JUDGEMENTS))
+    view = view_release(opened.manifest, opened.contents, DATA)
+    rows = release_findings(opened.contents, opened.manifest, DATA)
+    texts = [s.text for s in summarise_findings(rows, view.names, spans)]
+    page = (planted_release / "report.html").read_text(encoding="utf-8")
+    card = (planted_release / "README.md").read_text(encoding="utf-8")
+    shown = call("show", place=planted_release)["summary"]
+    assert shown == texts
+    plain_page = re.sub(r"</?(em|bdi)>", "", page)
+    plain_card = card.replace("\\", "").replace("*", "")
+    for text in texts:
+        assert text.replace("<", "&lt;") in plain_page
+        assert text in plain_card
+    assert "127.0.0.1" not in card
+
+
+@pytest.mark.parametrize(
+    ("p", "words"), [(0.0004, "q < .001"), (0.002, "q = .002"), (0.5, "q = .500"), (1.0, "q = 1.000")]
+)
+def test_q_values_are_written_without_a_leading_zero(p: float, words: str) -> None:
+    assert equals("q", p) == words
