@@ -6,6 +6,7 @@ Every row is read before an error is raised, so that all faults are reported at 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,7 @@ from tasks.text.slugs import slugify
 
 COLUMNS = ("text", "attribute", "id", "language", "topic", "family", "options", "twin_of", "framing")
 NO_TOPIC = "no_topic"
+LANGUAGE_CODE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8})*")
 REVIEW = "review"
 """Column of translations: `unreviewed`, and then `accepted`, or `rejected` to leave the row out."""
 UNREVIEWED = "unreviewed"
@@ -223,6 +225,12 @@ def _column_names(source: OwnQuestions, columns: Sequence[str], path: Path) -> d
     found = {key: named.get(key, key) for key in (*COLUMNS, REVIEW) if named.get(key, key) in columns}
     needed = ["text"] if source.attribute else ["text", "attribute"]
     missing += [key for key in needed if key not in found and key not in named]
+    if len(columns) == 1 and columns[0].count(";") > 1:
+        raise InputError(
+            "the cells are separated by semicolons",
+            place=str(path),
+            hint="save the file with commas, or as .tsv with tabs",
+        )
     if missing:
         raise InputError(
             f"missing column{'s' if len(missing) > 1 else ''}: {', '.join(missing)}",
@@ -302,7 +310,7 @@ class _RowReader:
         family = self._family(row, place)
         words = self._words(row, place)
         attribute = words.attribute
-        language = cell(row, "language").lower() or self.source.language or attribute.language
+        language = self._language(row, place) or attribute.language
         if "values" in row:  # the reader of the format knows them
             template, values = text, tuple(row["values"])
         else:
@@ -351,6 +359,16 @@ class _RowReader:
             changed_in=None,
         )
 
+    def _language(self, row: Mapping[str, Any], place: str) -> str:
+        language = cell(row, "language").lower().replace("_", "-") or self.source.language or ""
+        if language and not LANGUAGE_CODE.fullmatch(language):
+            raise InputError(
+                f"{language[:40]!r} is no language code",
+                place=place,
+                hint="write codes such as en, es or pt-br",
+            )
+        return language
+
     def _family(self, row: Mapping[str, Any], place: str) -> str:
         family = cell(row, "family").lower() or self.source.family or "open"
         if family not in FAMILIES:
@@ -367,7 +385,7 @@ class _RowReader:
                 place=place,
                 hint="name one in the row, or under `attribute` of the file",
             )
-        language = cell(row, "language").lower() or self.source.language or ""
+        language = self._language(row, place)
         key = (slugify(name) if name != slugify(name).replace("_", "-") else name, language)
         if key not in self.words:
             self.words[key] = _value_words(self.data_dir, name, language or None, place)
@@ -407,7 +425,7 @@ def _value_words(data_dir: Path, name: str, language: str | None, place: str) ->
             unknown = error
             continue
         more = names.words.get(own, {}) if attribute.language == "en" else {}
-        return ValueWords(attribute, more)
+        return ValueWords(attribute, more, language)
     raise InputError(
         f"there is no attribute {name[:40]!r}",
         place=place,
@@ -432,6 +450,12 @@ def bind_text(text: str, words: ValueWords, place: str, name_seed: int = 0) -> t
     attribute = words.attribute
     try:
         parts = parse_slots(text)
+        if words.language != attribute.language and any(isinstance(p, str) and "{" in p for p in parts):
+            raise InputError(
+                f"attribute {attribute.id!r} has no words in {words.language!r}",
+                hint=f"add attributes/{words.language}/{attribute.id}.yaml beside the recipe, or write the "
+                "options out",
+            )
         slots = [part for part in parts if isinstance(part, Slot)]
         values = values_of(text, words, place) if slots else tuple(v.id for v in attribute.values)
         order = [values.index(v.id) for v in attribute.values if v.id in values]

@@ -331,9 +331,18 @@ def replace_last_words(slot: Slot) -> str:
 class ValueWords:
     """The words by which an attribute's values are recognised."""
 
-    def __init__(self, attribute: Attribute, more: Mapping[str, Sequence[str]] | None = None) -> None:
-        """Collect the words of the attribute's file and `more` words by value."""
+    def __init__(
+        self,
+        attribute: Attribute,
+        more: Mapping[str, Sequence[str]] | None = None,
+        language: str | None = None,
+    ) -> None:
+        """Collect the words of the attribute's file and `more` words by value.
+
+        `language` is that of the texts, if it may differ from that of the file.
+        """
         self.attribute = attribute
+        self.language = (language or attribute.language).split("-")[0]
         self._whole: dict[str, set[str]] = defaultdict(set)
         self._single: dict[str, set[str]] = defaultdict(set)
         self._given: dict[str, set[str]] = defaultdict(set)
@@ -420,8 +429,8 @@ def values_of(template: str, words: ValueWords, place: str = "") -> tuple[str, .
         raise InputError(
             f"the slot {slots[0]}: {texts} cannot be matched to a value of {attribute.id!r}",
             place=place,
-            hint=f"use words of {_file_of(attribute)} ({known}), or add them under `words` in a file "
-            "of your own with this name",
+            hint=f"use words of {_file_of(attribute, words.language)} ({known}), or add them under `words` "
+            "in a file of your own with this name",
         )
     chosen = tuple(str(value) for value in values)
     for value in chosen:
@@ -435,9 +444,9 @@ def values_of(template: str, words: ValueWords, place: str = "") -> tuple[str, .
     return chosen
 
 
-def _file_of(attribute: Attribute) -> str:
+def _file_of(attribute: Attribute, language: str) -> str:
     """Return the place of an attribute's file, below the folder of the vocabulary or of the recipe."""
-    folder = "" if attribute.language == "en" else f"{attribute.language}/"
+    folder = "" if language == "en" else f"{language}/"
     return f"attributes/{folder}{attribute.id}.yaml"
 
 

@@ -109,8 +109,9 @@ def read_attribute(
 def _attribute_file(folder: Path, attribute_id: str, language: str | None) -> Path:
     """Return the file of an attribute in a language, or else its main file, or else the first other one."""
     languages = _listed(folder, "")
-    if language in languages and attribute_id in _listed(folder / str(language), ".yaml"):
-        return folder / str(language) / f"{attribute_id}.yaml"
+    for name in (language, language.split("-")[0]) if language else ():
+        if name in languages and attribute_id in _listed(folder / name, ".yaml"):
+            return folder / name / f"{attribute_id}.yaml"
     if attribute_id not in _listed(folder, ".yaml"):
         for name in languages:
             if attribute_id in _listed(folder / name, ".yaml"):
@@ -149,7 +150,8 @@ def read_question_attributes(data_dir: Path, questions: Iterable[Question]) -> d
 def read_in_languages(data_dir: Path, attribute_id: str, languages: Collection[str]) -> Attribute:
     """Return an attribute with the words of several languages. Those of the main file come first."""
     attribute = read_attribute(data_dir, attribute_id)
-    for language in sorted(set(languages) & set(attribute_languages(data_dir, attribute_id))):
+    spoken = {name for language in languages for name in (language, language.split("-")[0])}
+    for language in sorted(spoken & set(attribute_languages(data_dir, attribute_id))):
         if language != attribute.language:
             local = {v.id: v for v in read_attribute(data_dir, attribute_id, language=language).values}
             values = [_with_words(v, local[v.id]) if v.id in local else v for v in attribute.values]
@@ -603,6 +605,7 @@ def _combined(combination: Combination, patterns: Mapping[str, str], place: str)
         valence=valences[0] if valences else None,
         forms=forms,
         factors=factors,
+        derived=tuple(dict.fromkeys(word for value in combination.values() for word in value.derived)),
     )
 
 
