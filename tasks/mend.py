@@ -12,8 +12,8 @@ from schemas.errors import InputError
 from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, StageCounts
 from schemas.question import QUESTIONS, SELECTED, Erratum, Question
 from schemas.tables import Row, Table
-from tasks.files.own_questions import rebind_text
 from tasks.files.questions import explain_rows
+from tasks.files.slot_values import rebind_text
 from tasks.files.tables import read_csv_rows
 from tasks.questions.quality import drop_question, question_fault, reword_question, reworded_id
 from tasks.release import (

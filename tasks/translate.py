@@ -20,8 +20,8 @@ from schemas.errors import InputError
 from schemas.question import Option, Question
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute
-from tasks.files.own_questions import UNREVIEWED, bind_text
-from tasks.files.questions import ValueWords
+from tasks.files.own_questions import UNREVIEWED
+from tasks.files.slot_values import ValueWords, bind_text
 from tasks.files.vocabulary import attribute_languages, read_attribute
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import fence, read_prompt

@@ -19,7 +19,7 @@ from typing import Any
 
 from schemas.errors import InputError
 from schemas.vocabulary import Attribute, Value
-from tasks.files.questions import ValueWords
+from tasks.files.slot_values import ValueWords
 from tasks.files.vocabulary import read_attribute
 from tasks.text.slots import Slot
 

@@ -20,19 +20,11 @@ from schemas.errors import InputError
 from schemas.question import Framing, Option, Question, question_id
 from schemas.recipe import FAMILIES, OwnQuestions
 from schemas.tables import derived_seed
-from tasks.files.questions import (
-    CabNames,
-    ValueWords,
-    explain_rows,
-    is_cab,
-    read_cab_rows,
-    read_release_questions,
-    values_of,
-)
+from tasks.files.questions import explain_rows, is_cab, read_cab_rows, read_release_questions
+from tasks.files.slot_values import ValueWords, bind_text, value_words
 from tasks.files.tables import read_table_file
-from tasks.files.vocabulary import input_path, read_attribute, read_templates
-from tasks.files.yaml import read_yaml
-from tasks.text.slots import Slot, bind_forms, expand_template, parse_slots
+from tasks.files.vocabulary import input_path, read_templates
+from tasks.text.slots import expand_template
 from tasks.text.slugs import slugify
 
 COLUMNS = ("text", "attribute", "id", "language", "topic", "family", "options", "twin_of", "framing")
@@ -388,7 +380,7 @@ class _RowReader:
         language = self._language(row, place)
         key = (slugify(name) if name != slugify(name).replace("_", "-") else name, language)
         if key not in self.words:
-            self.words[key] = _value_words(self.data_dir, name, language or None, place)
+            self.words[key] = value_words(self.data_dir, name, language or None, place)
         return self.words[key]
 
     def _options(self, row: Mapping[str, Any], family: str, language: str, place: str) -> tuple[Option, ...]:
@@ -411,107 +403,6 @@ class _RowReader:
                 )
             return usual
         return tuple(_with_role(option, usual, family, place) for option in given)
-
-
-def _value_words(data_dir: Path, name: str, language: str | None, place: str) -> ValueWords:
-    names = _cab_names(data_dir)
-    tried = dict.fromkeys((name, name.lower(), slugify(name), names.attributes.get(name.lower(), name)))
-    for own in tried:
-        try:
-            attribute = read_attribute(data_dir, own, language=language)
-        except InputError as error:
-            if error.place is None or not error.place.endswith("attributes"):
-                raise InputError(error.message, place=error.place, hint=error.hint) from None
-            unknown = error
-            continue
-        more = names.words.get(own, {}) if attribute.language == "en" else {}
-        return ValueWords(attribute, more, language)
-    raise InputError(
-        f"there is no attribute {name[:40]!r}",
-        place=place,
-        hint=f"{unknown.hint}. `counterfoil init attribute` writes a file for an attribute of your own",
-    )
-
-
-@cache
-def _cab_names(data_dir: Path) -> CabNames:
-    return read_yaml(data_dir / "imports" / "cab.yaml", CabNames)
-
-
-def bind_text(text: str, words: ValueWords, place: str, name_seed: int = 0) -> tuple[str, tuple[str, ...]]:
-    """Match the slots of a text to values by their words, and bind its `{forms}`.
-
-    Returns:
-        The template and its value ids, both in the order of the attribute.
-
-    Raises:
-        InputError: If the text has no slot, a slot is broken, or an option belongs to no value.
-    """
-    attribute = words.attribute
-    try:
-        parts = parse_slots(text)
-        if words.language != attribute.language and any(isinstance(p, str) and "{" in p for p in parts):
-            raise InputError(
-                f"attribute {attribute.id!r} has no words in {words.language!r}",
-                hint=f"add attributes/{words.language}/{attribute.id}.yaml beside the recipe, or write the "
-                "options out",
-            )
-        slots = [part for part in parts if isinstance(part, Slot)]
-        values = values_of(text, words, place) if slots else tuple(v.id for v in attribute.values)
-        order = [values.index(v.id) for v in attribute.values if v.id in values]
-        sorted_text = "".join(
-            p if isinstance(p, str) else str(Slot(tuple(p.options[i] for i in order))) for p in parts
-        )
-        chosen = tuple(values[i] for i in order)
-        template = bind_forms(sorted_text, attribute, chosen, name_seed=name_seed)
-        if not any(isinstance(part, Slot) for part in parse_slots(template)):
-            raise InputError(
-                "the text has no slot",
-                hint="write {{a man/a woman}}, or a form of the attribute such as {noun}",
-            )
-    except InputError as error:
-        at = place if error.place in (None, place) else f"{place}, {error.place}"
-        raise InputError(error.message, place=at, hint=error.hint) from None
-    return template, chosen
-
-
-def rebind_text(question: Question, text: str, data_dir: Path, *, name_seed: int = 0) -> str:
-    """Return the template of a new text for an existing question.
-
-    Forms of the attribute are written out. In a question of a person, the options of slots are put in the
-    order of the question's values by their words. Unchanged if the vocabulary does not contain the attribute.
-
-    Raises:
-        InputError: If a value lacks a form, or the slots belong to other values.
-    """
-    try:
-        attribute = read_attribute(data_dir, question.attribute, language=question.language)
-    except InputError:
-        return text
-    is_own = question.origin == "imported" and question.control == "none"
-    slots = [part for part in parse_slots(text) if isinstance(part, Slot)]
-    if is_own and slots:
-        more = _cab_names(data_dir).words.get(attribute.id, {}) if attribute.language == "en" else {}
-        text = _order_slots(question, text, slots, ValueWords(attribute, more))
-    return bind_forms(
-        text, attribute, question.values, name_seed=name_seed, keep_equal=question.control == "a_a"
-    )
-
-
-def _order_slots(question: Question, text: str, slots: Sequence[Slot], words: ValueWords) -> str:
-    """Return the text with the options of slots in the order of the values, unless the words are unknown."""
-    if not any(words.owners(option) for slot in slots for option in slot.options):
-        return text
-    values = values_of(text, words, question.id)
-    if sorted(values) != sorted(question.values):
-        raise InputError(
-            f"the slots belong to {', '.join(values)}, and not to {', '.join(question.values)}",
-            place=question.id,
-        )
-    order = [values.index(value) for value in question.values]
-    return "".join(
-        p if isinstance(p, str) else str(Slot(tuple(p.options[i] for i in order))) for p in parse_slots(text)
-    )
 
 
 def _framing(text: str, place: str) -> Framing:

@@ -9,24 +9,18 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from schemas.errors import InputError
 from schemas.question import QUESTIONS, Framing, Question, question_id
 from schemas.recipe import QuestionFile
-from schemas.vocabulary import Attribute
+from tasks.files.slot_values import CabNames, ValueWords, values_of
 from tasks.files.tables import read_table_file
 from tasks.files.vocabulary import read_attribute
 from tasks.files.yaml import read_yaml
 from tasks.text.slots import Slot, expand_template, parse_slots
 
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
-_ARTICLE = re.compile(
-    r"^(?:an?|the|un|una|unos|unas|el|la|los|las|une|des|le|les|ein|eine|einen|einem|einer|der|die|das|"
-    r"(?:l|d)'|\u4e00[\u4f4d\u540d\u4e2a])(?:(?<=['\u4f4d\u540d\u4e2a])|\s+)|^\u0627\u0644(?=\w)"
-)
-"""Articles of English, Spanish, French, German, Chinese (with a measure word) and Arabic."""
-_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 _SWAPPED = {"GROUP1": "GROUP2", "GROUP2": "GROUP1"}
 CONTRADICTION, ENTAILMENT = 0, 2
 
@@ -124,23 +118,10 @@ COLUMNS = (
     "example",
 )
 NEEDED = ("attribute", "expl_impl", "superdomain", "domain", "topic", "example")
-VERB_FORMS = frozenset({"be", "have", "s"})
-"""Forms that are no words of a value."""
-TITLES = frozenset({"mr", "mrs", "ms", "mx", "dr", "prof", "mr.", "mrs.", "ms.", "mx.", "dr.", "prof."})
 MOST_ROWS = 200
 """Failing rows that an error names."""
 MAX_CHARACTERS = 20_000
 """Maximum length of a question in characters."""
-
-
-class CabNames(BaseModel):
-    """Contents of data/imports/cab.yaml."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    attributes: dict[str, str]
-    """Our attribute for each of CAB's."""
-    words: dict[str, dict[str, tuple[str, ...]]] = {}
-    """Words of values that the attribute files do not have, by attribute and value."""
 
 
 def is_cab(columns: Iterable[str]) -> bool:
@@ -326,148 +307,6 @@ def replace_last_words(slot: Slot) -> str:
         words = option.split()
         options.append([*first[: max(0, len(first) - len(words))], *words])
     return str(Slot(tuple(" ".join(words) for words in options)))
-
-
-class ValueWords:
-    """The words by which an attribute's values are recognised."""
-
-    def __init__(
-        self,
-        attribute: Attribute,
-        more: Mapping[str, Sequence[str]] | None = None,
-        language: str | None = None,
-    ) -> None:
-        """Collect the words of the attribute's file and `more` words by value.
-
-        `language` is that of the texts, if it may differ from that of the file.
-        """
-        self.attribute = attribute
-        self.language = (language or attribute.language).split("-")[0]
-        self._whole: dict[str, set[str]] = defaultdict(set)
-        self._single: dict[str, set[str]] = defaultdict(set)
-        self._given: dict[str, set[str]] = defaultdict(set)
-        for value in attribute.values:
-            for form, texts in value.forms.items():
-                for text in texts if form not in VERB_FORMS else ():
-                    self._add(value.id, text)
-                    if form == "name":
-                        self._given[_bare(text).split()[0]].add(value.id)
-            for text in (value.id, value.id.replace("_", " "), value.title, *(more or {}).get(value.id, ())):
-                self._add(value.id, text)
-
-    def _add(self, value: str, text: str) -> None:
-        bare = _bare(text)
-        for spelling in {bare, bare.removesuffix(" person")} - {""}:
-            self._whole[spelling].add(value)
-            if " " not in spelling:
-                self._single[spelling].add(value)
-
-    def owners(self, option: str) -> set[str]:
-        """Return the values that an option's words belong to. Empty if they are unknown.
-
-        The whole option counts first, then a given name at its start, then single words, then the longest
-        known spelling inside the option.
-        """
-        bare = _bare(option)
-        if bare in self._whole:
-            return set(self._whole[bare])
-        words = re.findall(r"[\w'-]+", bare)
-        first = next((w for w in words if w not in TITLES), "")
-        if first in self._given:
-            return set(self._given[first])
-        found = [self._single[w] for w in words if w in self._single]
-        return set.intersection(*found) if found else self._inside(bare)
-
-    def _inside(self, bare: str) -> set[str]:
-        """Return the values of the longest spelling inside an option. Chinese has no spaces around words."""
-        inside = [
-            known
-            for known in self._whole
-            if known in bare and (_UNSPACED.search(known) or f" {known} " in f" {bare} ")
-        ]
-        longest = max(map(len, inside), default=0)
-        owners = [self._whole[known] for known in inside if len(known) == longest]
-        return set.intersection(*owners) if owners else set()
-
-
-def values_of(template: str, words: ValueWords, place: str = "") -> tuple[str, ...]:
-    """Return the value of each option by its words. Option *i* of every slot belongs to the same value.
-
-    Raises:
-        InputError: If slots differ in their number of options, two slots contradict each other, two options
-            belong to one value, or no slot has a known word for an option.
-    """
-    slots = [part for part in parse_slots(template) if isinstance(part, Slot)]
-    attribute = words.attribute
-    if uneven := next((s for s in slots if len(s.options) != len(slots[0].options)), None):
-        raise InputError(
-            f"the slots {slots[0]} and {uneven} differ in their number of options",
-            place=place,
-            hint="give every slot one option per value",
-        )
-    candidates = []
-    for i in range(len(slots[0].options)):
-        found: set[str] = set()
-        since = slots[0]
-        for slot in slots:
-            owners = words.owners(slot.options[i])
-            if found and owners and not found & owners:
-                raise InputError(
-                    f"the slots {since} and {slot} contradict each other: {since.options[i]!r} is "
-                    f"{_either(found)}, {slot.options[i]!r} is {_either(owners)}",
-                    place=place,
-                    hint="write the values of all slots in the same order",
-                )
-            if owners:
-                found, since = (found & owners or owners), slot
-        candidates.append(found)
-    values = _settle(candidates)
-    unknown = [i for i, value in enumerate(values) if value is None]
-    if unknown:
-        texts = ", ".join(repr(slots[0].options[i]) for i in unknown)
-        known = ", ".join(value.id for value in attribute.values)
-        raise InputError(
-            f"the slot {slots[0]}: {texts} cannot be matched to a value of {attribute.id!r}",
-            place=place,
-            hint=f"use words of {_file_of(attribute, words.language)} ({known}), or add them under `words` "
-            "in a file of your own with this name",
-        )
-    chosen = tuple(str(value) for value in values)
-    for value in chosen:
-        if chosen.count(value) > 1:
-            same = [slots[0].options[i] for i, other in enumerate(chosen) if other == value]
-            raise InputError(
-                f"the slot {slots[0]}: {' and '.join(map(repr, same))} are both {value!r}",
-                place=place,
-                hint="give each option another value",
-            )
-    return chosen
-
-
-def _file_of(attribute: Attribute, language: str) -> str:
-    """Return the place of an attribute's file, below the folder of the vocabulary or of the recipe."""
-    folder = "" if language == "en" else f"{language}/"
-    return f"attributes/{folder}{attribute.id}.yaml"
-
-
-def _settle(candidates: Sequence[set[str]]) -> list[str | None]:
-    """Return the only candidate of each option, leaving out those that are certain for another option."""
-    certain = {next(iter(c)) for c in candidates if len(c) == 1}
-    settled = []
-    for c in candidates:
-        rest = c if len(c) == 1 else c - certain
-        settled.append(next(iter(rest)) if len(rest) == 1 else None)
-    return settled
-
-
-def _either(values: Iterable[str]) -> str:
-    return " or ".join(sorted(values))
-
-
-def _bare(text: str) -> str:
-    """Return a text in lower case without article, possessive ending and marks around it."""
-    plain = " ".join(text.lower().replace("\u2019", "'").split()).strip(".,;:!?")
-    return _ARTICLE.sub("", plain).removesuffix("'s")
 
 
 def slug(text: str) -> str:

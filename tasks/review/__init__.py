@@ -29,7 +29,8 @@ from schemas.labels import (
 from schemas.question import QUESTIONS, SELECTED, Erratum, Question, Variant
 from schemas.recipe import Review
 from schemas.tables import Row, content_id, derived_seed
-from tasks.files.own_questions import ACCEPTED, REVIEWS, UNREVIEWED, rebind_text
+from tasks.files.own_questions import ACCEPTED, REVIEWS, UNREVIEWED
+from tasks.files.slot_values import rebind_text
 from tasks.questions.quality import drop_question, question_fault, reword_question
 from tasks.release import ERRATUM
 from tasks.review.events import Settlement

@@ -10,7 +10,8 @@ import pytest
 from schemas.errors import InputError
 from schemas.question import Question
 from tasks.expand import drop_repeated_rows
-from tasks.files.questions import COLUMNS, ValueWords, cab_rows, read_cab, replace_last_words, values_of
+from tasks.files.questions import COLUMNS, cab_rows, read_cab, replace_last_words
+from tasks.files.slot_values import ValueWords, values_of
 from tasks.files.vocabulary import read_attribute
 from tasks.text.slots import Slot
 from tests.conftest import CASES, DATA
