@@ -107,8 +107,9 @@ def _sample(
     ]
     drawn = [item for _, item in sorted(ranked, key=lambda entry: entry[0])[:count]]
     ids = {q.id for q in drawn if isinstance(q, Question)}
+    chosen = {id(item) for item in drawn}
     return (
-        [p for p in pairs if any(p is item for item in drawn)],
+        [p for p in pairs if id(p) in chosen],
         [q for q in imported if q.id in ids or q.twin_id in ids],
     )
 
@@ -322,7 +323,7 @@ def follows_style_rules(question: Question) -> bool:
 
 STAGE = Stage(
     "expand",
-    4,
+    5,
     run=expand,
     reads=("attributes", "superdomains", "families", "controls", "questions", "selection", "limit"),
     vocabulary=(
