@@ -35,13 +35,14 @@ from tasks.report.coverage import release_coverage
 from tasks.report.findings_view import MOST_COMPARISONS, FindingsView
 from tasks.report.names import Names, short_name
 from tasks.report.sentences import number
+from tasks.text.printable import printable
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$!&])")
 
 
 def escape_markdown(text: str) -> str:
     """Return text as one line without markup: no HTML, link, emphasis, table cell or heading."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _SPECIAL.sub(r"\\\1", printable(text))
 
 
 Sentences = Mapping[str, Mapping[str, str]]
@@ -85,7 +86,7 @@ def front_matter(recipe: Recipe, manifest: Manifest, contents: Contents) -> dict
     return {
         "license": recipe.release.licence.lower(),
         "language": sorted({q.language for q in questions}),
-        "pretty_name": _line(recipe.title or recipe.name),
+        "pretty_name": printable(recipe.title or recipe.name),
         "size_categories": [size_category(sum(contents.count(c) for c in filled))],
         "task_categories": ["text-generation"],
         "tags": tags,
@@ -422,7 +423,7 @@ def _floor(floor: FitnessFloor | None, sentences: Sentences) -> str:
 
 def _citation(recipe: Recipe, manifest: Manifest) -> str:
     """Return a BibTeX entry. Characters that could end the entry or its code block are removed."""
-    title = _line(recipe.title or recipe.name)
+    title = printable(recipe.title or recipe.name)
     for character in "{}\\`<>":
         title = title.replace(character, "")
     address = recipe.release.homepage or (
@@ -430,12 +431,8 @@ def _citation(recipe: Recipe, manifest: Manifest) -> str:
     )
     lines = [f"@misc{{{manifest.name},", f"  title = {{{title}}},", f"  version = {{{manifest.version}}},"]
     if address:
-        lines.append(f"  howpublished = {{{_line(address)}}},")
+        lines.append(f"  howpublished = {{{printable(address)}}},")
     return "\n".join([*lines, "  note = {Built with Counterfoil}", "}"])
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
 
 
 # CHANGELOG.md: the changes of this version above those of earlier versions.

@@ -104,6 +104,16 @@ def expand_template(
     )
 
 
+def _known_value(attribute: Attribute, value: str) -> Value:
+    try:
+        return attribute.value(value)
+    except KeyError:
+        raise InputError(
+            f"attribute {attribute.id!r} has no value {value!r}",
+            hint="write the words of every value as a slot, {{a man/a woman}}",
+        ) from None
+
+
 def bind_forms(
     text: str, attribute: Attribute, values: Sequence[str], *, name_seed: int = 0, keep_equal: bool = False
 ) -> str:
@@ -116,15 +126,16 @@ def bind_forms(
     - Existing slots are kept.
 
     Raises:
-        InputError: If a value lacks the form, or the number of options of a slot is not the number of values.
+        InputError: If a value or its form is not in the vocabulary, or a slot has another number of options
+            than values.
     """
     for part in parse_slots(text):
         if isinstance(part, Slot):
             _check_count(part, values)
-    chosen = [attribute.value(value) for value in values]
 
     def bind(match: re.Match[str]) -> str:
         word, form = match.groups()
+        chosen = [_known_value(attribute, value) for value in values]
         options = [_form_of(value, form, attribute, name_seed) for value in chosen]
         if not keep_equal and len(set(options)) == 1:
             return word + options[0]

@@ -37,11 +37,12 @@ def free_port() -> int:
         return port
 
 
-def start_serving(home: Path, port: int, deployment: str, recipe: Path) -> subprocess.Popen[str]:
+def start_serving(home: Path, port: int, deployment: str, recipe: Path | None) -> subprocess.Popen[str]:
     """Start `counterfoil serve` with a known password."""
     (home / "prefect").mkdir()
     (home / "prefect" / ".token").write_text(TOKEN)
-    return start(home, "serve", "--port", port, "--only", deployment, "--recipe", recipe)
+    chosen = ("--recipe", recipe) if recipe else ()
+    return start(home, "serve", "--port", port, "--only", deployment, *chosen)
 
 
 def ask(api: str, path: str, body: dict[str, Any] | None = None) -> Any:

@@ -1,11 +1,15 @@
-"""Releases that a stranger might offer, made from a good one."""
+"""Releases that a stranger might offer, made from a good one, and a web page."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +67,30 @@ def aim_at(release: Path, address: str, variable: str) -> Path:
             family["files"] = [{"path": "/etc/passwd", "format": "auto"}]
 
     return change_manifest(release, change)
+
+
+class _Page(BaseHTTPRequestHandler):
+    def __init__(self, *arguments: Any, content: bytes, **other: Any) -> None:
+        self.content = content
+        super().__init__(*arguments, **other)
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+
+@contextmanager
+def page_server(content: bytes) -> Iterator[int]:
+    """Serve one page at every path of a port, which is yielded."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Page, content=content))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()

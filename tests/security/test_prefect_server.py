@@ -7,10 +7,7 @@ import http.client
 import json
 import os
 import socket
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from flows.server import prefect_server, server_password
 from flows.workspace import Workspace
 from tests.browser import CHROMIUM, FLAGS, needs_browser
 from tests.conftest import DATA
+from tests.security.hostile import page_server
 
 
 @pytest.fixture(scope="module")
@@ -131,44 +129,23 @@ window.attacks = Promise.all([
 </script>"""
 
 
-class _Page(BaseHTTPRequestHandler):
-    def __init__(self, *arguments: Any, content: bytes, **other: Any) -> None:
-        self.content = content
-        super().__init__(*arguments, **other)
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        self.wfile.write(self.content)
-
-    def log_message(self, *_: Any) -> None:
-        return
-
-
 @needs_browser
 def test_page_of_another_origin_can_neither_read_nor_start_anything(served: tuple[int, str]) -> None:
     from playwright.sync_api import sync_playwright
 
     port, password = served
-    page_server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Page, content=(ATTACK % port).encode()))
-    threading.Thread(target=page_server.serve_forever, daemon=True).start()
     rebinding = "--host-resolver-rules=MAP evil.example 127.0.0.1"
-    try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, rebinding])
-            page = browser.new_page()
-            page.goto(f"http://evil.example:{page_server.server_port}/")
-            results = {name: rest for name, *rest in page.evaluate("window.attacks")}
-            assert results["read"] == ["failed", 0, ""]
-            assert results["json"] == ["failed", 0, ""]
-            assert all(results[name][2] == "" for name in ("plain", "cookies"))
-            # The name of the page now leads to the server itself (DNS rebinding).
-            answer = page.goto(f"http://evil.example:{port}/api/admin/version")
-            assert answer is not None
-            assert answer.status == 403
-            browser.close()
-    finally:
-        page_server.shutdown()
-        page_server.server_close()
+    with page_server((ATTACK % port).encode()) as page_port, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, rebinding])
+        page = browser.new_page()
+        page.goto(f"http://evil.example:{page_port}/")
+        results = {name: rest for name, *rest in page.evaluate("window.attacks")}
+        assert results["read"] == ["failed", 0, ""]
+        assert results["json"] == ["failed", 0, ""]
+        assert all(results[name][2] == "" for name in ("plain", "cookies"))
+        # The name of the page now leads to the server itself (DNS rebinding).
+        answer = page.goto(f"http://evil.example:{port}/api/admin/version")
+        assert answer is not None
+        assert answer.status == 403
+        browser.close()
     assert count_flows(port, password) == 0

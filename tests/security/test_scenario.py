@@ -5,26 +5,33 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.security.hostile import aim_at, copy_release
+from tests.browser import CHROMIUM, FLAGS, needs_browser
+from tests.release_fixtures import package_build
+from tests.security.hostile import aim_at, change_manifest, copy_release, page_server
 from tests.servers.openai_server import OpenAIServer
+from tests.tasks.release.example import small_build
 
 COUNTERFOIL = Path(sys.executable).with_name("counterfoil")
 SECRETS = {"HF_TOKEN": "hf_" + "s" * 37, "OPENAI_API_KEY": "sk-" + "t" * 40, "MY_SECRET": "u" * 40}
 ESCAPE = "\x1b]0;owned\x07\x1b[2J"
+STRANGE_ANSWER = ESCAPE + '{"better": [], "worse": ['
 
 
 @pytest.fixture
 def stranger() -> Iterator[OpenAIServer]:
-    with OpenAIServer(ESCAPE + '{"better": [], "worse": [') as running:
+    with OpenAIServer(STRANGE_ANSWER) as running:
         yield running
 
 
@@ -52,70 +59,196 @@ def snapshot(*folders: Path) -> dict[Path, bytes]:
     return {p: p.read_bytes() for folder in folders for p in folder.rglob("*") if p.is_file()}
 
 
+@dataclass(frozen=True)
+class Played:
+    """What one command of the person did."""
+
+    command: str
+    codes: frozenset[int]
+    """Exit codes that are right."""
+    code: int
+    shown: str
+    reached: int
+    """Requests that reached the stranger's server."""
+    asked: int
+    """Requests to the model that the person named."""
+    written: tuple[str, ...]
+    """Files and folders that are new or changed outside the caches, relative to the person's folder."""
+    sent: tuple[str, ...]
+    """Secrets in what was sent, shown or written. The key of the person's own server is not counted."""
+
+
+def without_key(headers: dict[str, str]) -> dict[str, str]:
+    """Return headers without OPENAI_API_KEY, which a server on this computer gets by rule."""
+    return {name: value.replace(SECRETS["OPENAI_API_KEY"], "") for name, value in headers.items()}
+
+
+class Scenario:
+    """A person's folder, and what a stranger offers: a release, a model server, a training file, a page."""
+
+    def __init__(self, small_release: Path, folder: Path, stranger: OpenAIServer, mine: OpenAIServer) -> None:
+        self.stranger, self.mine, self.folder = stranger, mine, folder
+        self.downloaded, self.person = folder / "downloaded", folder / "person"
+        self.person.mkdir()
+        address = stranger.url.removesuffix("/v1")
+        self.release = aim_at(copy_release(small_release, self.downloaded), address, "MY_SECRET")
+        change_manifest(self.release, lambda m: m["recipe"].update(title=f"Advice {ESCAPE}"))
+        self.question = pq.read_table(self.release / "data" / "questions").to_pylist()[0]
+        self.training = self.downloaded / "train.jsonl"
+        row = {
+            "query": f"who {ESCAPE} wrote it",
+            "pos": ["She wrote it."],
+            "neg": ["It was written by her.", "x"],
+        }
+        self.training.write_text("".join(json.dumps(row | {"id": f"../../{i}"}) + "\n" for i in range(5)))
+        texts = "".join(json.dumps({"template": f"text {i}"}) + "\n" for i in range(3))
+        (self.person / "texts.jsonl").write_text(texts)
+
+    def commands(self) -> list[tuple[tuple[object, ...], set[int]]]:
+        """Return the commands of the person with their right exit codes."""
+        release, model = self.release, self.mine.model("mine")
+        evaluate = ("evaluate", release, "--model", model, "--free", model)
+        corrected = self.question["template"].replace(".", " today.", 1)
+        fix = ("fix", self.question["id"], "--text", corrected, "--reason", "x", "--release", release)
+        return [
+            (("verify", release), {0}),
+            (("show", release), {0}),
+            (("validate", release), {0, 3}),
+            (("diff", release, release), {0}),
+            (evaluate, {2}),
+            ((*evaluate, "--judge", "divergence", "--out", "evaluation"), {0, 5}),
+            (("rejudge", release, "--judge", "divergence", "--out", "rejudgement"), {0}),
+            (
+                (
+                    "deduplicate",
+                    "texts.jsonl",
+                    "--text",
+                    "template",
+                    "--against",
+                    release,
+                    "--out",
+                    "distinct",
+                ),
+                {0},
+            ),
+            (("relabel", self.training, "--out", "clean.jsonl"), {0}),
+            ((*fix, "--out", "fixed"), {0, 3}),
+            (("publish", release), {2}),
+        ]
+
+    def play(self, arguments: tuple[object, ...], codes: set[int]) -> Played:
+        """Run a command and record what it did."""
+        before = snapshot(self.person)
+        reached, asked = len(self.stranger.requests), len(self.mine.requests)
+        done = run(self.person, *arguments)
+        shown = done.stdout + done.stderr
+        after = snapshot(self.person)
+        changed = [path for path, content in after.items() if before.get(path) != content]
+        places = {path.relative_to(self.person).parts for path in changed}
+        sent = [[without_key(dict(r.headers)), r.body] for r in self.mine.requests[asked:]]
+        everything = shown + json.dumps(sent) + "".join(after[path].decode("latin-1") for path in changed)
+        shortened = " ".join(Path(str(part)).name or str(part) for part in arguments[:1]) + "".join(
+            f" {part}" for part in arguments[1:] if str(part).startswith("--") and str(part) != "--free"
+        )
+        return Played(
+            shortened,
+            frozenset(codes),
+            done.returncode,
+            shown,
+            len(self.stranger.requests) - reached,
+            len(self.mine.requests) - asked,
+            tuple(sorted({f"{p[0]}/{p[1]}" if p[0] == "home" else p[0] for p in places})),
+            tuple(name for name, value in SECRETS.items() if value in everything),
+        )
+
+    def play_all(self) -> list[Played]:
+        return [self.play(arguments, codes) for arguments, codes in self.commands()]
+
+
 @pytest.mark.slow
 def test_nothing_reaches_the_stranger(
     small_release: Path, stranger: OpenAIServer, mine: OpenAIServer, tmp_path: Path
 ) -> None:
-    downloaded, person = tmp_path / "downloaded", tmp_path / "person"
-    person.mkdir()
-    address = stranger.url.removesuffix("/v1")
-    release = aim_at(copy_release(small_release, downloaded), address, "MY_SECRET")
-    table = release / "data" / "questions" / "test-00000-of-00001.parquet"
-    question = pq.read_table(table).to_pylist()[0]
-    training = downloaded / "train.jsonl"
-    row = {
-        "query": f"who {ESCAPE} wrote it",
-        "pos": ["She wrote it."],
-        "neg": ["It was written by her.", "x"],
-    }
-    training.write_text("".join(json.dumps(row | {"id": f"../../{i}"}) + "\n" for i in range(5)))
-    texts = person / "texts.jsonl"
-    texts.write_text("".join(json.dumps({"template": f"text {i}"}) + "\n" for i in range(3)))
-    before, outside = snapshot(downloaded), snapshot(small_release)
-    model = mine.model("mine")
-    free = ("--free", model)
-    corrected = question["template"].replace(".", " today.", 1)
-    expected: list[tuple[tuple[object, ...], set[int]]] = [
-        (("verify", release), {0}),
-        (("show", release), {0}),
-        (("validate", release), {0, 3}),
-        (("diff", release, release), {0}),
-        (("evaluate", release, "--model", model, *free), {2}),
-        (("evaluate", release, "--model", model, "--judge", "divergence", *free, "--out", "ev"), {0, 5}),
-        (("rejudge", release, "--judge", "divergence", "--out", "re"), {0}),
-        (("deduplicate", texts, "--text", "template", "--against", release, "--out", "dd"), {0}),
-        (("relabel", training, "--out", "clean.jsonl"), {0}),
-        (
-            (
-                "fix",
-                question["id"],
-                "--text",
-                corrected,
-                "--reason",
-                "x",
-                "--release",
-                release,
-                "--out",
-                "fixed",
-            ),
-            {0, 2, 3},
-        ),
-    ]
-    for arguments, codes in expected:
-        done = run(person, *arguments)
-        shown = done.stdout + done.stderr
-        assert done.returncode in codes, (arguments, done.returncode, shown[-2000:])
-        assert "Traceback" not in shown, (arguments, shown[-2000:])
-        assert not any(secret in shown for secret in SECRETS.values()), arguments
-        assert "\x1b]0;" not in shown, arguments
-        assert stranger.requests == [], arguments
-        assert snapshot(downloaded) == before, arguments
+    scenario = Scenario(small_release, tmp_path, stranger, mine)
+    before, outside = snapshot(scenario.downloaded), snapshot(small_release)
+    for played in scenario.play_all():
+        assert played.code in played.codes, (played.command, played.code, played.shown[-2000:])
+        assert "Traceback" not in played.shown, (played.command, played.shown[-2000:])
+        assert "\x1b]0;" not in played.shown, played.command
+        assert played.reached == 0, played.command
+        assert played.sent == (), played.command
+        assert snapshot(scenario.downloaded) == before, played.command
     assert snapshot(small_release) == outside
     assert mine.requests, "the person's own model was asked"
     assert {p.name for p in tmp_path.iterdir()} <= {"downloaded", "person"}
-    assert not [p for p in person.rglob("*") if p.is_symlink()]
-    written = snapshot(person)
-    assert not any(s.encode() in content for content in written.values() for s in SECRETS.values())
+    assert not [p for p in scenario.person.rglob("*") if p.is_symlink()]
+    for manifest in scenario.person.glob("fixed/*/*/manifest.json"):
+        recorded = json.loads(manifest.read_bytes())["recipe"]
+        assert not {"api_keys", "limits", "model_limits"} & {
+            name for name, value in recorded.items() if value
+        }
+        assert "/etc/passwd" not in json.dumps(recorded)
+        assert "\x1b" not in (manifest.parent / "README.md").read_text()
+        assert "\x1b" not in (manifest.parent / "report.html").read_text()
+
+
+def test_control_characters_of_a_title_reach_no_text(tmp_path: Path) -> None:
+    texts = {"title": f"Everyday {ESCAPE}advice", "description": f"One {ESCAPE}paragraph."}
+    release = package_build(tmp_path, small_build(), recipe=texts)
+    pages = [path for path in release.rglob("*") if path.is_file() and path.suffix != ".parquet"]
+    assert {"README.md", "report.html", "manifest.json"} <= {page.name for page in pages}
+    for page in pages:
+        assert not re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", page.read_bytes()), page
+    assert "# Everyday advice" in (release / "README.md").read_text()
+    done = run(tmp_path, "show", release)
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+ATTACK = """<script>
+const api = "http://127.0.0.1:%d/api";
+const headers = {"Content-Type": "application/json"};
+async function attempt(...request) {
+  try { const answer = await fetch(...request); return answer.type + answer.status; }
+  catch (error) { return "failed"; }
+}
+const post = (path, body, more) => attempt(api + path, {method: "POST", body: JSON.stringify(body), ...more});
+window.attacks = Promise.all([
+  attempt(api + "/deployments/name/relabel/relabel"),
+  post("/deployments/filter", {}, {headers}),
+  post("/flows/", {name: "planted"}, {headers}),
+  post("/flows/", {name: "planted"}, {mode: "no-cors", credentials: "include"}),
+]);
+</script>"""
+
+
+@pytest.mark.slow
+@needs_browser
+def test_page_of_the_stranger_cannot_use_serve(tmp_path: Path) -> None:
+    """The person opens a page of the stranger while `serve` runs. Then its name leads to this computer."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.flows.test_schedule import ask, free_port, start_serving, wait_for
+
+    port = free_port()
+    process = start_serving(tmp_path, port, "relabel", None)
+    try:
+        api = f"http://127.0.0.1:{port}/api"
+        (deployment,) = wait_for(lambda: ask(api, "deployments/filter", {}), process)
+        with page_server((ATTACK % port).encode()) as page_port, sync_playwright() as playwright:
+            rebinding = "--host-resolver-rules=MAP evil.example 127.0.0.1"
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, rebinding])
+            page = browser.new_page()
+            page.goto(f"http://evil.example:{page_port}/")
+            assert set(page.evaluate("window.attacks")) <= {"failed", "opaque0"}
+            answer = page.goto(f"http://evil.example:{port}/api/deployments/{deployment['id']}")
+            assert answer is not None
+            assert answer.status == 403
+            browser.close()
+        assert ask(api, "flow_runs/filter", {}) == []
+        assert "planted" not in {flow["name"] for flow in ask(api, "flows/filter", {})}
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
 
 
 def test_chosen_judge_of_a_stranger_gets_no_secret(
@@ -144,3 +277,22 @@ def test_endless_answers_end(tmp_path: Path, small_release: Path) -> None:
         done = run(tmp_path, "rejudge", small_release, "--judge", judge, "--free", judge, "--out", "re")
     assert done.returncode in (0, 5), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def print_table() -> None:
+    """Print the table of docs/security.md: `python -m tests.security.test_scenario`."""
+    print("| command | exit code | reached the stranger | asked of the own model | written | secrets sent |")
+    print("|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as name, OpenAIServer(STRANGE_ANSWER) as other, OpenAIServer() as own:
+        release = package_build(Path(name) / "small", small_build())
+        folder = Path(name) / "scenario"
+        folder.mkdir()
+        for played in Scenario(release, folder, other, own).play_all():
+            written = ", ".join(f"`{place}`" for place in played.written) or "nothing"
+            sent = ", ".join(played.sent) or "none"
+            cells = (f"`{played.command}`", played.code, played.reached, played.asked, written, sent)
+            print("| " + " | ".join(map(str, cells)) + " |")
+
+
+if __name__ == "__main__":
+    print_table()
