@@ -64,8 +64,8 @@ def _ask(options: InitOptions) -> InitOptions:
 
     answers: dict[str, Any] = {}
     if not options.questions:
-        answers["questions"] = tuple(map(Path, ask("File with your questions (empty: shipped templates)")))
-    if not options.attributes and not answers.get("questions"):
+        answers["questions"] = ask("File with your questions, or how many shipped ones to draw", "20")
+    if not options.attributes and not _files(options.model_copy(update=answers)):
         answers["attributes"] = ask("Attributes to compare, separated by commas", DEFAULT_ATTRIBUTE)
     answers["targets"] = ask("Models to ask, such as openai:NAME@http://localhost:8000/v1", DEFAULT_TARGET)
     if not options.judges:
@@ -73,6 +73,16 @@ def _ask(options: InitOptions) -> InitOptions:
             "Judge: a model, or `divergence` for statistics without a model", "divergence"
         )
     return options.model_copy(update=answers)
+
+
+def _files(options: InitOptions) -> list[Path]:
+    """Return the files of own questions. A number is no file."""
+    return [Path(text) for text in options.questions if not text.isdigit()]
+
+
+def _count(options: InitOptions) -> int:
+    """Return how many shipped questions to draw for each family."""
+    return next((int(text) for text in options.questions if text.isdigit()), 20)
 
 
 # Recipes.
@@ -94,7 +104,8 @@ def recipe_text(options: InitOptions, name: str) -> str:
     """
     targets = options.targets or (DEFAULT_TARGET,)
     judges = options.judges or ("divergence",)
-    attributes = options.attributes or (() if options.questions else (DEFAULT_ATTRIBUTE,))
+    files, count = _files(options), _count(options)
+    attributes = options.attributes or (() if files else (DEFAULT_ATTRIBUTE,))
     data_dir = open_workspace().with_attributes(Path.cwd(), *([options.out.parent] if options.out else []))
     for attribute in attributes:
         read_attribute(data_dir.vocabulary, attribute)
@@ -125,12 +136,12 @@ def recipe_text(options: InitOptions, name: str) -> str:
         "  may_share_family: false",
         "",
     ]
-    if options.questions:
+    if files:
         lines += [
             "# Your own questions. Slots are written {{a man/a woman}}, or {noun} for every value.",
             "questions:",
         ]
-        for file in options.questions:
+        for file in files:
             lines += _source_lines(file, attributes)
         lines += [
             "# none: every valid question is asked once and released, also if no difference is found.",
@@ -141,8 +152,8 @@ def recipe_text(options: InitOptions, name: str) -> str:
         lines += [
             "# Families of shipped questions: how many to draw, and how many answers to each version.",
             "families:",
-            "  open: {questions: 20, samples: 3, max_tokens: 300}          # advice, compared by the judges",
-            "  decision: {questions: 20, samples: 3, conditions: [plain]}  # yes or no; no judge is needed",
+            f"  open: {{questions: {count}, samples: 3, max_tokens: 300}}          # advice, judged",
+            f"  decision: {{questions: {count}, samples: 3, conditions: [plain]}}  # yes or no, not judged",
             "# floor: keep open questions above the noise floor of the controls. none: keep all.",
             "selection: floor",
             "",

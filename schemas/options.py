@@ -189,7 +189,10 @@ class InitOptions(Options):
     )
     name: str | None = Field(default=None, description="name of the recipe or id of the attribute")
     attributes: tuple[str, ...] = Field(default=(), description="attribute to compare; may be repeated")
-    questions: tuple[Path, ...] = Field(default=(), description="file with own questions; may be repeated")
+    questions: tuple[str, ...] = Field(
+        default=(),
+        description="file with own questions, may be repeated; or how many shipped questions to draw",
+    )
     targets: tuple[NamedModel, ...] = Field(
         default=(), alias="target", description="model to ask; may be repeated"
     )
