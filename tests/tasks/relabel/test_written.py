@@ -18,22 +18,7 @@ from tests.conftest import DATA
 from tests.servers.openai_server import Body, Messages, OpenAIServer
 
 ROWS = 4
-WORDS = ["river", "town", "hill", "lake", "road", "bridge", "tower", "market", "harbour", "valley", "island"]
-    "river",
-    "town",
-    "hill",
-    "lake",
-    "road",
-    "bridge",
-    "tower",
-    "market",
-    "harbour",
-    "valley",
-    "island",
-    "forest",
-    "castle",
-    "church",
-]
+WORDS = ("river", "town", "hill", "lake", "road", "bridge", "tower", "market", "harbour", "valley", "island")
 
 
 @pytest.fixture
