@@ -51,7 +51,12 @@ def read_language_rules(data_dir: Path, language: str) -> LanguageRules:
     try:
         values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         answers = ReaderRules.of(values)
-        refusals = RefusalRules.of(values.get("refusal", {}), word_boundaries=answers.word_boundaries)
+        weights = folder / "weights" / path.name
+        refusals = RefusalRules.of(
+            values.get("refusal", {}),
+            word_boundaries=answers.word_boundaries,
+            classifier=yaml.safe_load(weights.read_text(encoding="utf-8")) if weights.is_file() else None,
+        )
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"the rules of this language cannot be read: {error}", place=str(path)) from None
     return LanguageRules(answers, refusals, is_known=True)

@@ -141,6 +141,8 @@ class ReaderRules:
     """Verbs of an opinion, such as `say`."""
     conditions: tuple[str, ...] = ()
     """Words that open a condition, such as `if`, or a remark on an answer, such as `calling`."""
+    pseudo_conditions: tuple[str, ...] = ()
+    """Phrases that look like a condition and are none, such as `if pressed`."""
     turns: tuple[str, ...] = ()
     """Words after a clause that is granted, such as `but`."""
     reason_labels: tuple[str, ...] = ()
@@ -430,8 +432,16 @@ def clean(text: str) -> str:
     text = re.sub(r"\*+|(?<!\w)_+|_+(?!\w)|^\s*#+\s|^\s*>+\s|~~|[{}]", " ", text, flags=re.M)
     text = re.sub(r"[\u2013\u2014]", " - ", text)
     text = re.sub(r'"|(?<!\w)\'|\'(?!\w)', " ", text)
-    lines = (" ".join(line.split()) for line in text.splitlines())
+    lines = (" ".join(_split_list(line).split()) for line in text.splitlines())
     return "\n".join(line for line in lines if line).replace(f"{_MARK} ", _CAPITAL).replace(_MARK, "")
+
+
+_INLINE_MARK = re.compile(r"(?:(?<=\s)|(?<=^)|(?<=:))\(?\d{1,2}[.)]\s(?=[^\W\d])")
+
+
+def _split_list(line: str) -> str:
+    """Return a line with semicolons for the marks of a list inside it, as in `1. B 2. A`."""
+    return _INLINE_MARK.sub(" ; ", line) if len(_INLINE_MARK.findall(line)) > 1 else line
 
 
 _CROSS, _CHECK = "❌✗✘🚫❎", "✅✔☑"
@@ -618,6 +628,7 @@ class _OptionReader(_Reader):
         for index, option in enumerate(self.options):
             wordings = {option, self._without_article(option)}
             wordings |= {wording.replace("-", " ") for wording in wordings} | self._participles(option)
+            wordings |= {wording.replace(" ", "-") for wording in wordings if wording.count(" ") == 1}
             if unknown_options == [index]:
                 wordings |= set(self.rules.unknown)
             for wording in wordings - {""}:
@@ -635,7 +646,7 @@ class _OptionReader(_Reader):
             for ending in self.rules.endings
         }
         places = {
-            f"{place} {noun}": index
+            (f"{place} {noun}" if self.rules.word_boundaries else place + noun): index
             for place, index in self.rules.positions.items()
             for noun in self.rules.position_nouns
             if index < len(self.options) and not self.is_yes_no
@@ -716,7 +727,26 @@ class _OptionReader(_Reader):
         lines = plain.split("\n")
         echoes = {line for line in lines if self._is_echo(line)}
         rest = [line for line in lines if line not in echoes]
-        return "\n".join(rest) if len(echoes) > 1 and rest else plain
+        plain = "\n".join(rest) if len(echoes) > 1 and rest else plain
+        shorter = "\n".join(self._without_legend(line) for line in plain.split("\n"))
+        return shorter if shorter != plain and self._mentions(shorter) else plain
+
+    def _without_legend(self, line: str) -> str:
+        """Drop a list of options inside a line, such as `A = surgeon, B = nurse`."""
+        found = [entry for entry in self._legend if entry.search(line)]
+        if len(found) > 1:
+            for entry in found:
+                line = entry.sub(" ", line)
+        return line
+
+    @cached_property
+    def _legend(self) -> list[re.Pattern[str]]:
+        """Patterns of the options with their letters, such as `B) a nurse`."""
+        patterns = []
+        for letter, option in zip(LETTERS, self.options, strict=False):
+            words = "|".join(re.escape(name) for name in (option, self._without_article(option)))
+            patterns.append(re.compile(rf"(?<!\w)\(?{letter}\s?[).:=]+\s?(?:{words})(?!\w)"))
+        return patterns
 
     def _without_reasons(self, plain: str) -> str:
         """Drop lines with a label such as `Reason:`, if another line names an option."""
@@ -734,6 +764,8 @@ class _OptionReader(_Reader):
         """Drop conditions, and questions such as a repeated one if anything else is answered."""
         sentences = [s for s in _split(plain, _SENTENCE_END) if not self._is_condition(s)]
         rest = [s for s in sentences if not s.endswith("?")]
+        if any(_bare(s) for s in rest) and not self._mentions("".join(rest)):  # "Not sure. A?"
+            rest = [s for s in sentences if not s.endswith("?") or self._alone(s)]
         return "".join(rest if any(_bare(s) for s in rest) else sentences)
 
     def _is_condition(self, sentence: str) -> bool:
@@ -741,6 +773,8 @@ class _OptionReader(_Reader):
         opening = sentence.lstrip(" \n(")
         if self.rules.pattern("remarks").match(opening) and self.rules.pattern("wrong").search(opening):
             return True
+        if self.rules.pattern("pseudo_conditions").match(opening):
+            return False
         filler = self.rules.pattern("fillers", "final_weak", "not_negations").match(opening)
         if filler is not None and opening[filler.end() : filler.end() + 1] == ",":  # "If not, no."
             filler = self.rules.pattern("fillers", "final_weak").match(opening)
@@ -967,6 +1001,7 @@ class _OptionReader(_Reader):
             committed=not self.is_yes_no and self._is_committed(before),
             aside=reason
             or concedes
+            or self._depends(after)
             or self._is_opinion_of_others(before)
             or (
                 self.rules.pattern("after_roles").match(after.lstrip(" ")) is not None
@@ -980,6 +1015,14 @@ class _OptionReader(_Reader):
         links = self.rules.pattern("final_links", "letter_names").pattern
         found = re.search(rf"{self.rules.pattern('commitments').pattern}(?:\s?{links}){{0,3}}$", words)
         return found is not None and self.rules.pattern("conditions").search(before) is None
+
+    def _depends(self, after: str) -> bool:
+        """Whether a condition follows an option at once, as in `it would be B if …`."""
+        rest = after.lstrip(" )]" + _CAPITAL)
+        return (
+            self.rules.pattern("conditions").match(rest) is not None
+            and self.rules.pattern("pseudo_conditions", "final_weak").match(rest) is None
+        )
 
     def _explains(self, before: str, tail: str) -> bool:
         """Whether an option is the subject of a reason, as in `kind, as lazy is negative`."""
@@ -1268,6 +1311,12 @@ class _AgreementReader(_OptionReader):
         ):  # "Disagree? No, I agree."
             return stance or named or _unreadable("no_option")
         return stance if stance.value in (named.value, None) else _unreadable("several_options", plain)
+
+    def _without_questions(self, plain: str) -> str:
+        """Drop questions: `Agree?` is no stance."""
+        sentences = [s for s in _split(plain, _SENTENCE_END) if not self._is_condition(s)]
+        rest = [s for s in sentences if not s.endswith("?")]
+        return "".join(rest if any(_bare(s) for s in rest) else sentences)
 
     @cached_property
     def exact(self) -> dict[str, int]:

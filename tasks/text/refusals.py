@@ -11,10 +11,12 @@ References:
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 from tasks.text.readings import fold, remove_reasoning
@@ -23,10 +25,15 @@ OPENING_SENTENCES = 3
 """A refusal begins in one of the first sentences."""
 ANSWER_WORDS = 15
 """Words besides reasons and offers from which an answer was given after all."""
+FEW_WORDS = 5
+"""The same for an answer that only the classifier takes for a refusal."""
 SHORT_WORDS = 12
 """Words up to which an answer can be one of the phrases in `whole`."""
 LONGEST_SENTENCE = 600
 """Characters of a sentence that are read."""
+LONGEST_FEATURES = 45
+"""Words of a sentence that the classifier reads."""
+_TOKEN = re.compile(r"[\w']+|[.,!?;:]")
 _SENTENCE = re.compile(r"(?<=[.!?。])\s+|(?<=。)|\n+")
 _MARKUP = re.compile(r"[*#>~]+|(?<!\w)_+|_+(?!\w)")
 _QUOTED = re.compile(r"\"[^\"\n]{0,300}\"|(?<!\w)'(?:[^'\n]|(?<=\w)'(?=\w)){0,300}'(?!\w)")
@@ -66,14 +73,22 @@ class RefusalRules:
     clauses: tuple[tuple[str, ...], ...] = ()
     """Clauses that refuse: names of groups or fields in their order, such as `[policies, forbidding]`."""
 
+    weights: dict[str, float] = field(default_factory=dict)
+    """Weight of each feature in a logistic regression, see `find_features`."""
+    bias: float = 0.0
+    threshold: float = math.inf
+    """Score above which a sentence refuses."""
+
     @classmethod
-    def of(cls, values: dict[str, Any], *, word_boundaries: bool = True) -> RefusalRules:
-        """Make rules from the `refusal` section of a file.
+    def of(
+        cls, values: dict[str, Any], *, word_boundaries: bool = True, classifier: dict[str, Any] | None = None
+    ) -> RefusalRules:
+        """Make rules from the `refusal` section of a file, and a classifier from `weights/`.
 
         Raises:
             ValueError: If a key is unknown.
         """
-        known = {f.name for f in fields(cls)} - {"word_boundaries"}
+        known = {f.name for f in fields(cls)} - {"word_boundaries", "weights", "bias", "threshold"}
         unknown = sorted(set(values) - known)
         if unknown:
             raise ValueError(f"unknown keys in `refusal`: {', '.join(unknown)}")
@@ -85,7 +100,8 @@ class RefusalRules:
         missing = sorted({name for clause in clauses for name in clause} - names)
         if missing:
             raise ValueError(f"unknown groups in `refusal.clauses`: {', '.join(missing)}")
-        return cls(word_boundaries=word_boundaries, groups=groups, clauses=clauses, **words)
+        learned = {name: (classifier or {})[name] for name in ("weights", "bias", "threshold") if classifier}
+        return cls(word_boundaries=word_boundaries, groups=groups, clauses=clauses, **words, **learned)
 
     def pattern(self, name: str) -> re.Pattern[str]:
         """Return the pattern of the phrases of a field or group. It matches nothing without phrases."""
@@ -128,12 +144,14 @@ def find_refusal(text: str, rules: RefusalRules) -> str | None:
     ]
     if not sentences:
         return None
-    refusing = [s for s in sentences[:OPENING_SENTENCES] if _declines(s, rules)]
+    opening = sentences[:OPENING_SENTENCES]
+    declining = [s for s in opening if _declines(s, rules)]
+    refusing = declining or [s for s in opening if _resembles(s, rules)]
     if not refusing:
         return _whole_refusal(" ".join(sentences[:OPENING_SENTENCES]), rules) if len(sentences) <= 2 else None
     given = [s for s in sentences if s not in refusing] + [_after_turn(s, rules) for s in refusing]
     length = sum(_length(s, rules) for s in given if not _explains(s, rules))
-    return refusing[0] if length < ANSWER_WORDS else None
+    return refusing[0] if length < (ANSWER_WORDS if declining else FEW_WORDS) else None
 
 
 def _whole_refusal(text: str, rules: RefusalRules) -> str | None:
@@ -184,6 +202,38 @@ def _speaks_of_itself(sentence: str, found: re.Match[str], rules: RefusalRules) 
         return False
     opening = rules.pattern("openers").sub(" ", before)
     return not re.search(r"\w", opening)
+
+
+def _resembles(sentence: str, rules: RefusalRules) -> bool:
+    """Whether the classifier takes a sentence for a refusal."""
+    if not rules.weights:
+        return False
+    return score_refusal(rules.pattern("exceptions").sub("~", sentence), rules) > rules.threshold
+
+
+def score_refusal(sentence: str, rules: RefusalRules) -> float:
+    """Return the score of a folded sentence: the sum of its features' weights, divided by their norm."""
+    known = [rules.weights[name] for name in find_features(sentence, rules) if name in rules.weights]
+    return (sum(known) + rules.bias) / math.sqrt(len(known) + 1)
+
+
+def find_features(sentence: str, rules: RefusalRules) -> set[str]:
+    """Return the features of a folded sentence: words, pairs of words, and groups of the lexicon that occur.
+
+    In a language without spaces, characters take the place of words.
+    """
+    if rules.word_boundaries:
+        words = ["^", *_TOKEN.findall(sentence)[:LONGEST_FEATURES]]
+        found = {*words, *(f"{a} {b}" for a, b in pairwise(words))}
+        found |= {f"{a} * {b}" for a, b in zip(words, words[2:], strict=False)}
+    else:
+        text = sentence[: 2 * LONGEST_FEATURES]
+        found = {text[i : i + n] for n in (1, 2, 3) for i in range(len(text) - n + 1)}
+    groups = ("subjects", "inability", "tasks", "redirections", "others")
+    found |= {f"#{name}" for name in groups if rules.pattern(name).search(sentence)}
+    if any(word in sentence for word in rules.reasons):
+        found.add("#reasons")
+    return found | {f"#length {min(6, _length(sentence, rules) // 6)}"}
 
 
 def _explains(sentence: str, rules: RefusalRules) -> bool:

@@ -36,6 +36,13 @@ def token_set_ratio(left: str, right: str) -> float:
     return fuzz.token_set_ratio(left, right)
 
 
+def token_set_ratios(left: Sequence[str], right: Sequence[str]) -> NDArray[np.float64]:
+    """Return the `token_set_ratio` of every pair, shape (len(left), len(right))."""
+    from rapidfuzz import fuzz, process
+
+    return np.asarray(process.cdist(left, right, scorer=fuzz.token_set_ratio, dtype=np.float64, workers=1))
+
+
 def changed_words(before: Sequence[str], after: Sequence[str]) -> list[bool]:
     """Return for each word of `after` whether it is outside the longest common subsequence with `before`."""
     from rapidfuzz.distance import Indel
