@@ -68,6 +68,16 @@ def test_what_is_measured_comes_from_the_release(hostile: Path) -> None:
     }
 
 
+def test_corrected_release_records_no_key_budget_limit_engine_or_path(hostile: Path) -> None:
+    recipe = recipe_of(read_manifest(hostile))
+    assert (recipe.api_keys, recipe.model_limits) == ({}, {})
+    assert recipe.limits == Recipe.model_fields["limits"].default
+    assert recipe.budget == Recipe.model_fields["budget"].default
+    assert (recipe.models.engine, recipe.models.batch, recipe.models.options) == ({}, (), {})
+    assert not {"/etc/passwd", "HF_TOKEN", "trust_remote"} & set(strangers_words(recipe))
+    assert recipe.models.targets == (f"openai:stranger@{STRANGER}/v1",)  # the name, for the record
+
+
 def test_a_stored_judge_is_named_and_must_be_chosen(hostile: Path) -> None:
     with pytest.raises(InputError, match="was judged by a model: openai:stranger@") as refused:
         evaluation_recipe(read_manifest(hostile), EvaluateOptions(release=hostile, models=(MINE,)))
