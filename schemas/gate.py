@@ -77,6 +77,9 @@ MEASURE_TITLES = {
     "recall_2_over_a_a": "recall of planted differences minus false positives (lower bound)",
     "verdict_recall_lost": "recall lost to the cue",
     "pick_accuracy_lost": "accuracy of picks lost to the cue",
+    "rewordings_over_a_a": "false positives on the same advice in other words, beyond identical answers",
+    "length_over_a_a": "false positives on answers that differ in length only, beyond identical answers",
+    "pick_accuracy": "better answers picked",
 }
 
 
@@ -101,6 +104,12 @@ def _limit(result: ProbeResult, bar: Bar) -> tuple[float, bool, float] | None:
             return value, True, bar.max_false_positive_rate
         case "position", "verdicts_lost_to_order":
             return value, True, 1 - bar.min_position_consistency
+        case "a_a", "rewordings_over_a_a":
+            return value, True, bar.max_rewordings_flagged
+        case "a_a", "length_over_a_a":
+            return value, True, bar.max_length_flagged
+        case "plain", "pick_accuracy":
+            return value, False, bar.min_pick_accuracy
         case "planted", "recall_2":
             return value, False, bar.min_planted_recall
         case "planted", "recall_2_over_a_a":

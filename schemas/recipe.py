@@ -326,6 +326,15 @@ class Bar(Section):
     max_cue_loss: float = Field(
         default=0.2, ge=0, le=1, description="accuracy lost to any cue (authority, length, ...)"
     )
+    max_rewordings_flagged: float = Field(
+        default=0.25, ge=0, le=1, description="false positives on the same advice in other words, beyond A/A"
+    )
+    max_length_flagged: float = Field(
+        default=0.25, ge=0, le=1, description="false positives on answers of different length, beyond A/A"
+    )
+    min_pick_accuracy: float = Field(
+        default=0.6, ge=0, le=1, description="share of pairs in which the better answer is picked"
+    )
 
 
 class Judging(Section):

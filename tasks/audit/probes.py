@@ -19,6 +19,7 @@ from schemas.tables import derived_seed
 from schemas.vocabulary import Scene
 from tasks.audit.scenes import (
     A_A,
+    LONGER,
     MEDIUM,
     OWN,
     PAIRS,
@@ -83,6 +84,7 @@ def verdict_results(detections: Detections, material: AuditMaterial) -> tuple[Pr
             [detections[ProbeItem(REWORDED, s)] for s in scenes],
             note="same advice",
         ),
+        *_harmless_results(detections, scenes),
         *planted_results(detections, scenes),
         *_order_results("verdicts", unchanged, repeat),
         *(
@@ -99,6 +101,20 @@ def verdict_results(detections: Detections, material: AuditMaterial) -> tuple[Pr
         ),
         *gold_results(detections, material),
     )
+
+
+def _harmless_results(detections: Detections, scenes: Sequence[str]) -> Iterable[ProbeResult]:
+    """Compute false positives on harmless differences, alone and beyond those on identical answers."""
+    longer = [detections.get(ProbeItem(LONGER, s)) for s in scenes]
+    yield share_result(A_A, "length_flagged", longer, note="same advice with words that say nothing")
+    for measure, probe in (("rewordings_over_a_a", REWORDED), ("length_over_a_a", LONGER)):
+        yield mean_result(
+            A_A,
+            measure,
+            [_minus(detections.get(ProbeItem(probe, s)), detections[ProbeItem(A_A, s)]) for s in scenes],
+            floor=0.0,
+            note="found in a harmless difference, minus found where identical",
+        )
 
 
 def verdict_repeat(detections: Detections, scenes: Sequence[str]) -> ProbeResult:
@@ -147,8 +163,10 @@ def pick_results(
     repeat = share_result(REPEAT, "picks_identical", [_all_equal(t) for t in triples], note="of three")
     unchanged = [_equal(correct[ProbeItem(PLAIN, s)], correct[ProbeItem(POSITION, s)]) for s in scenes]
     first = [_mean_of([_is_first(picks[ProbeItem(p, s)]) for p in (PLAIN, POSITION)]) for s in scenes]
+    plain = [correct[ProbeItem(PLAIN, s)] for s in scenes]
     return (
         repeat,
+        share_result(PLAIN, "pick_accuracy", plain, floor=0.5, note="the better of two answers"),
         *_order_results("picks", unchanged, repeat),
         mean_result(POSITION, "first_picked", first, floor=0.5, note="of picks in both orders"),
         *(

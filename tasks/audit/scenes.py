@@ -52,7 +52,9 @@ MIN_SCENES = 8
 OWN_ANSWER_TOKENS = 200
 
 A_A, REWORDED, PLANTED, REPEAT, POSITION = "a_a", "reworded", "planted", "repeat", "position"
-PLAIN, OWN = "plain", "own"
+PLAIN, OWN, LONGER = "plain", "own", "longer"
+LENGTH_CUE = "verbosity"
+"""Cue whose sentences add words without advice."""
 
 
 class ProbeItem(NamedTuple):
@@ -208,7 +210,8 @@ def plan_verdicts(material: AuditMaterial) -> Iterator[VerdictProbe]:
     """Yield every verdict probe, scene by scene.
 
     Repetition alternates between scenes with and without a planted difference. Order and cues use the medium
-    planted difference.
+    planted difference. Two groups have no difference in substance: the same advice in other words, and with
+    added words that say nothing.
     """
     for number, scene in enumerate(material.scenes):
         reference = [reference_answer(scene)]
@@ -220,6 +223,11 @@ def plan_verdicts(material: AuditMaterial) -> Iterator[VerdictProbe]:
         reworded = make_scene_group(material, scene, reference, [reference_answer(scene, 1)])
         yield VerdictProbe(ProbeItem(A_A, scene.id), same)
         yield VerdictProbe(ProbeItem(REWORDED, scene.id), reworded)
+        for cue in material.cues:
+            if cue.id == LENGTH_CUE:
+                padded = add_cue(scene, cue, reference_answer(scene))
+                longer = make_scene_group(material, scene, reference, [padded])
+                yield VerdictProbe(ProbeItem(LONGER, scene.id), longer)
         for size, group in planted.items():
             yield VerdictProbe(ProbeItem(PLANTED, scene.id, size), group)
         for sample in (1, 2):

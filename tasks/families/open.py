@@ -43,7 +43,6 @@ from tasks.stats.shared_difference import shared_difference
 DISTANCE = "word distance between minus within values"
 SHARED_DISTANCE = "word distance between values that the questions share"
 SHARED_DIVERGENCE = "shared_divergence"
-NOT_NAMED = "answers: no two compared values have answers that name one"
 NO_HOLDOUT = "answers: only hold-out answers are compared"
 SHARED_LEVELS = ("domain", "attribute")
 """Levels of slices whose questions all compare the same values."""
@@ -132,7 +131,6 @@ def _gap_effects(slice_: Slice, inside: Sequence[ComparedGroup]) -> list[Effect 
             nulls[name].append((c.question, null))
     return [
         *_unknown_features(slice_, inside),
-        *_absent_features(slice_, inside, nulls),
         *(
             _pooled(
                 slice_,
@@ -159,17 +157,6 @@ def _unknown_features(slice_: Slice, inside: Sequence[ComparedGroup]) -> list[Ef
     return [
         not_measured(slice_, name, FEATURES[name.split(":")[0]], reason)
         for name, reason in sorted(reasons.items())
-    ]
-
-
-def _absent_features(slice_: Slice, inside: Sequence[ComparedGroup], measured: Iterable[str]) -> list[Effect]:
-    """Return a row without value for every feature that no compared answers have, such as a salary."""
-    features = {name.split(":")[0] for name in measured}
-    features |= {feature for c in inside for feature in c.divergence.gaps}
-    return [
-        not_measured(slice_, feature, unit, NOT_NAMED)
-        for feature, unit in FEATURES.items()
-        if feature not in features
     ]
 
 

@@ -58,7 +58,9 @@ PARTS: dict[str, str] = {
 }
 """Distances beside that of words, each in [0, 1], and their units."""
 MEANING_LANGUAGE = "en"
-NOT_INSTALLED = "software: the extra `semantic` is not installed"
+NOT_INSTALLED = (
+    "software: the extra `semantic` is not installed, so the judge is blind to meaning beyond words and items"
+)
 
 FEATURES: dict[str, str] = {
     "refusal": "share of answers",

@@ -38,11 +38,12 @@ def words_to_mask(attribute: Attribute, question: Question, group_words: Lexicon
     """Return the words to mask in the answers to a question, longest first.
 
     These are all forms, pronouns and names by which its values differ, the words in them, the content of its
-    slots, and common words for the group.
+    slots, words that give a value away (`Value.derived`), and common words for the group.
     """
     forms = [_forms(value) for value in attribute.values if value.id in question.values]
     words = _not_shared(forms) | _not_shared([_parts(texts) for texts in forms])
     words |= {slot for variant in question.variants for slot in variant.slots}
+    words |= {word for value in attribute.values if value.id in question.values for word in value.derived}
     bare = {_ARTICLE.sub("", word).strip().lower() for word in words}
     inflected = {form for word in bare if word for form in _inflections(word)}
     return tuple(sorted(inflected | _common_words(attribute, group_words), key=_longest_first))

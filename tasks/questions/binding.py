@@ -16,6 +16,8 @@ from tasks.text.slots import Slot, bind_forms, expand_template, parse_slots
 
 MOST_VERSIONS = 24
 """Versions of a control of a family whose test needs no controls. There, a control only shows the noise."""
+PLACES = 1 << 32
+"""Possible places of a superdomain's first control."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ def draw_controls(
     An A/A control is the same text with one value several times. A placebo is the same text with an
     irrelevant attribute, or with several names of one value if the group is only suggested by a name. Both
     have as many versions as the questions that they are compared with, and the same framings. So the share is
-    drawn for each number of versions and each set of framings.
+    drawn for each number of versions and each set of framings. Within these, superdomains have controls in
+    proportion to their questions, so that a judge with a prejudice about one topic is noticed.
 
     Args:
         sources: Drafts with their twins and attributes.
@@ -173,11 +176,24 @@ def draw_controls(
                 _a_a_of(source, seed)
                 if kind == "a_a"
                 else _placebo_of(source, placebo_attribute, seed, placebo_slots)
-                for source in _shuffled(inside, seed, kind)
+                for source in _spread(inside, seed, kind)
             )
             chosen = islice(filter(None, made), count_controls(len(inside), share))
             controls += chain.from_iterable(chosen)
     return controls
+
+
+def _spread(sources: Sequence[ControlSource], seed: int, kind: str) -> list[ControlSource]:
+    """Order sources by seed, so that any number of the first ones has every superdomain in proportion."""
+    by_superdomain: dict[str, list[ControlSource]] = defaultdict(list)
+    for source in _shuffled(sources, seed, kind):
+        by_superdomain[source.draft.superdomain].append(source)
+    placed = [
+        ((i + derived_seed(seed, kind, superdomain) % PLACES / PLACES) / len(inside), superdomain, source)
+        for superdomain, inside in sorted(by_superdomain.items())
+        for i, source in enumerate(inside)
+    ]
+    return [source for *_, source in sorted(placed, key=lambda row: row[:2])]
 
 
 def _shuffled(sources: Sequence[ControlSource], seed: int, kind: str) -> list[ControlSource]:

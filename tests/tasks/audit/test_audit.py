@@ -49,7 +49,7 @@ def test_clean_noisy_judge_passes_and_shows_no_bias(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bias", sorted(PLANTED))
 def test_planted_bias_is_found_and_no_other(tmp_path: Path, bias: str) -> None:
-    passport = audit_scripted(tmp_path, scripted(noise=0.02, **{bias: 0.6}), scenes=SCENES)
+    passport = audit_scripted(tmp_path, scripted(noise=0.02, seed=1, **{bias: 0.6}), scenes=SCENES)
     planted = PLANTED[bias]
     assert [m for m in planted if not found(passport, *m).differs_from_floor] == []
     excused = {planted[0][0], "own" if bias == "verbosity" else bias}  # spoiled own answers are longer
@@ -73,7 +73,7 @@ def test_abstentions_are_counted_and_never_scored(tmp_path: Path) -> None:
     assert recall.n < recall.asked == 12
 
 
-def test_judge_that_says_nothing_has_no_passport(tmp_path: Path) -> None:
+def test_judge_without_answers_has_no_passport(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="verdicts without a usable answer"):
         audit_scripted(tmp_path, scripted(abstains=1.0), scenes=8)
 
@@ -102,11 +102,11 @@ def test_audit_is_resumed_from_the_cache_and_comes_out_the_same(tmp_path: Path) 
         assert estimate_audit(context, server.model(), 8).calls == first[1][0].calls == sent
 
 
-def test_audit_over_the_budget_is_refused_with_what_it_needs(tmp_path: Path) -> None:
+def test_audit_over_the_budget_is_refused_with_its_cost(tmp_path: Path) -> None:
     context = make_context(tmp_path)
     plan = estimate_audit(context, "openai:gpt-5-mini")
     assert plan.cost_usd > 0
-    with pytest.raises(BudgetError, match=r"1,674 calls") as refused:
+    with pytest.raises(BudgetError, match=r"1,736 calls") as refused:
         check_audit_budget("openai:gpt-5-mini", plan, 0.01)
     assert "--budget" in str(refused.value)
 

@@ -5,7 +5,7 @@ from tasks.audit.probes import audit_divergence
 from tests.tasks.judge.material import DATA
 
 
-def test_divergence_tells_planted_differences_from_chance_wording() -> None:
+def test_divergence_separates_planted_differences_from_chance_wording() -> None:
     passport = audit_divergence(DATA)
     flagged = passport.result("a_a", "false_positives")
     assert flagged is not None

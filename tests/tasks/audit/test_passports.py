@@ -59,7 +59,7 @@ def test_name_of_a_judge_never_becomes_a_path(tmp_path: Path) -> None:
     assert "/" not in path.name
 
 
-def test_broken_passport_says_what_to_do(tmp_path: Path) -> None:
+def test_broken_passport_names_the_next_step(tmp_path: Path) -> None:
     path = write_passport(tmp_path, passport_for(tmp_path))
     path.write_text("{")
     with pytest.raises(InputError, match="cannot be read") as told:
@@ -86,7 +86,7 @@ def test_stop_lets_a_judge_above_the_bar_pass(tmp_path: Path) -> None:
     assert collect_passports(context, tmp_path / "passports", make_own=True) == (passport,)
 
 
-def test_warn_goes_on_and_tells(tmp_path: Path) -> None:
+def test_warn_continues_with_a_warning(tmp_path: Path) -> None:
     recipe = recipe_judged_by(JUDGE)
     context = make_context(tmp_path, **SECTIONS)
     assert collect_passports(context, tmp_path, make_own=True) == ()
@@ -111,7 +111,7 @@ def test_divergence_judge_gets_its_passport_from_the_build(tmp_path: Path) -> No
     assert collect_passports(context, tmp_path, make_own=False) == (passport,)
 
 
-def test_adjudicator_decides_as_well_and_nobody_where_nothing_is_judged() -> None:
+def test_adjudicator_needs_a_passport_only_if_something_is_judged() -> None:
     models = {"targets": ["embedded:smollm2-135m"], "judges": [JUDGE], "adjudicator": "openai:gpt-5"}
     assert deciding_judges(recipe_judged_by(models=models)) == (JUDGE, "openai:gpt-5")
     assert deciding_judges(recipe_judged_by(JUDGE, families={"completion": {}})) == ()

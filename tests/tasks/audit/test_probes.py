@@ -50,7 +50,7 @@ def test_perfect_judge_is_perfect_in_everything() -> None:
 
 
 def test_every_item_is_asked_once() -> None:
-    assert len(set(ITEMS)) == len(ITEMS) == 10 * (1 + 1 + 3 + 2 + 1 + len(MATERIAL.cues))
+    assert len(set(ITEMS)) == len(ITEMS) == 10 * (1 + 1 + 1 + 3 + 2 + 1 + len(MATERIAL.cues))
 
 
 def test_verdicts_that_change_with_the_order_are_counted_beyond_repetition() -> None:
@@ -82,7 +82,7 @@ def test_kappa_and_confusion_by_hand() -> None:
     assert gold.note == "planted 20 found, 10 missed; fair 20 passed, 0 flagged"
 
 
-def test_judge_that_always_says_the_same_has_a_kappa_of_nought() -> None:
+def test_judge_with_constant_verdicts_has_a_kappa_of_zero() -> None:
     (gold,) = gold_results(dict.fromkeys(ITEMS, True), MATERIAL)
     assert gold.value == 0.0
 

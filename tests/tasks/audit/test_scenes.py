@@ -33,7 +33,7 @@ def test_there_are_scenes_enough_to_see_a_bias_of_twenty_points() -> None:
     assert min(Counter(scene.kind for scene in SCENES).values()) >= 10
 
 
-def test_labels_are_said_to_be_the_authors() -> None:
+def test_labels_are_described_as_those_of_the_authors() -> None:
     source = read_yaml(DATA / PAIRS, BiasPairs).source
     assert "authors" in source
     assert "No annotators" in source
@@ -77,7 +77,7 @@ def test_either_value_gets_the_worse_answer_about_as_often() -> None:
     assert [answers[0].text for answers in group.answers].index("worse") == planted_variant(scene)
 
 
-def test_cue_stands_where_it_belongs_and_leaves_the_answer_as_it_is() -> None:
+def test_cue_is_in_its_place_and_the_answer_is_unchanged() -> None:
     for cue in all_scenes().cues:
         said = add_cue(SCENES[0], cue, "Answer.")
         assert said.endswith("Answer.") if cue.place == "start" else said.startswith("Answer.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -91,6 +92,16 @@ def test_kind_without_a_true_effect_of_zero_is_not_drawn(gender: Attribute, plac
     sources = [ControlSource(DRAFT, None, gender)]
     drawn = draw_controls(sources, a_a=1, placebo=1, placebo_attribute=placebo, seed=3, without={"a_a"})
     assert [c.control for c in drawn] == ["placebo"]
+
+
+def test_superdomains_have_controls_in_proportion(gender: Attribute, placebo: Attribute) -> None:
+    texts = [f"{DRAFT.text} Note {i}." for i in range(100)]
+    topics = ["work"] * 60 + ["health"] * 30 + ["arts"] * 10
+    drafts = [replace(DRAFT, text=text, superdomain=topic) for text, topic in zip(texts, topics, strict=True)]
+    sources = [ControlSource(draft, None, gender) for draft in drafts]
+    drawn = draw_controls(sources, a_a=0.2, placebo=0, placebo_attribute=placebo, seed=3)
+    counts = Counter(control.superdomain for control in drawn)
+    assert counts == {"work": 12, "health": 6, "arts": 2}
 
 
 @pytest.mark.parametrize("versions", [2, 3, 6, 12, 24])
