@@ -146,7 +146,7 @@ def cases() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("role", "fault"), cases())
-def test_a_model_that_does_not_work_stops_the_build_and_one_that_can_be_adapted_to_does_not(
+def test_a_broken_model_stops_the_build_and_an_adaptable_one_does_not(
     tmp_path: Path, role: str, fault: str
 ) -> None:
     ended = build_with_fault(tmp_path, role, fault)

@@ -22,13 +22,13 @@ def test_refusals_name_the_place_and_the_next_step(number: int) -> None:
 
 
 @pytest.mark.parametrize("error", [MemoryError(), SystemError("error return without exception set")])
-def test_memory_that_is_not_there_is_told(error: Exception) -> None:
+def test_missing_memory_is_reported(error: Exception) -> None:
     told = machine_error(error)
     assert told is not None
     assert "memory" in told.message
 
 
-def test_what_an_error_was_raised_from_counts() -> None:
+def test_cause_of_an_error_counts() -> None:
     try:
         try:
             raise OSError(errno.ENOSPC, "no room")

@@ -178,7 +178,7 @@ def test_command_killed_after_its_commit_finishes_the_next_time(
     assert len(hub.history(REPO)) == 2
 
 
-def test_token_is_nowhere_in_what_the_command_says(release: Path, tmp_path: Path) -> None:
+def test_token_is_nowhere_in_the_output(release: Path, tmp_path: Path) -> None:
     with HubServer(tmp_path, echoes_token=True) as hub:
         for token, wanted in (("hf_reader", 2), ("hf_not_known_here", 2), (hub.token, 0)):
             code, out, err = run(

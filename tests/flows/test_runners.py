@@ -85,7 +85,7 @@ def in_one_process(folder: Path) -> tuple[dict[str, Any], list[bytes]]:
         pytest.param("ray", marks=pytest.mark.slow),
     ],
 )
-def test_every_runner_makes_what_one_process_makes(
+def test_every_runner_gives_the_bytes_of_one_process(
     folder: Path, in_one_process: tuple[dict[str, Any], list[bytes]], runner: str
 ) -> None:
     if runner != "threads" and importlib.util.find_spec(f"prefect_{runner}") is None:

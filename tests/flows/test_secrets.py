@@ -182,7 +182,7 @@ def recipe_with(path: Path, server: EchoingServer, own: EchoingServer, **changes
 
 
 @pytest.mark.slow
-def test_no_file_and_no_word_holds_a_secret(
+def test_no_file_and_no_output_contains_a_secret(
     planted: Planted, postgres: PostgresServer | None, tmp_path: Path
 ) -> None:
     more = {CACHE_URL: postgres.url} if postgres else {}

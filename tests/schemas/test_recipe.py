@@ -43,7 +43,7 @@ def test_unknown_key_is_named_with_its_line_and_the_nearest_known_one() -> None:
     assert "did you mean `rounds`" in error.message
 
 
-def test_wrong_type_shows_what_stands_there() -> None:
+def test_wrong_type_shows_the_value() -> None:
     error = fault(GOOD.replace("questions: 4", "questions: many"))
     assert error.place == "mine.yaml:6:10"
     assert "'many'" in error.message
@@ -82,7 +82,7 @@ def test_what_is_no_recipe_is_refused_and_never_run(text: str) -> None:
     assert fault(text).place is not None
 
 
-def test_missing_file_says_where_recipes_are(tmp_path: Path) -> None:
+def test_missing_file_names_the_shipped_recipes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no file"):
         read_yaml(tmp_path / "none.yaml", Recipe)
 

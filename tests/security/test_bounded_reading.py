@@ -169,7 +169,7 @@ def test_limits_are_checked_in_the_metadata(
         read_parquet(tmp_path / "x.parquet")
 
 
-def test_bounded_reader_returns_what_arrow_returns(tmp_path: Path) -> None:
+def test_bounded_reader_returns_the_rows_of_arrow(tmp_path: Path) -> None:
     table = pa.table(
         {
             "text": ["a", None, "a"],

@@ -56,7 +56,7 @@ def test_rejudging_takes_no_endpoint_key_budget_or_path_from_a_release(hostile: 
     assert (recipe.models.judges, recipe.models.adjudicator) == ((MINE,), None)
 
 
-def test_what_is_measured_comes_from_the_release(hostile: Path) -> None:
+def test_measured_sections_come_from_the_release(hostile: Path) -> None:
     manifest = read_manifest(hostile)
     options = EvaluateOptions(release=hostile, models=(MINE,), judges=("divergence",))
     recipe = evaluation_recipe(manifest, options)

@@ -78,7 +78,7 @@ def test_a_folder_has_every_table_with_every_row(tmp_path: Path, release: Path, 
     assert result["written"] == counts["questions"] + counts["controls"] + counts["hard_negatives"]
 
 
-def test_one_file_holds_the_questions_and_names_what_it_leaves_out(tmp_path: Path, release: Path) -> None:
+def test_one_file_holds_the_questions_and_names_the_omissions(tmp_path: Path, release: Path) -> None:
     result = export(release, "csv", tmp_path / "questions.csv")
     rows = read_csv(tmp_path / "questions.csv")
     assert [row["id"] for row in rows] == [row["id"] for row in questions_of(release)]

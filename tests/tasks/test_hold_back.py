@@ -87,7 +87,7 @@ def test_twins_are_drawn_together() -> None:
     assert {q.twin_id for q in [*explicit, *implicit] if q.id in drawn} == drawn
 
 
-def test_what_is_public_is_never_drawn_and_what_is_private_stays_so() -> None:
+def test_public_questions_are_never_drawn_and_private_ones_stay_private() -> None:
     found = questions_about()
     public, private = {q.id for q in found[:5]}, {found[9].id}
     drawn = draw_held_back(found, 0.5, 1, public=public, private=private)
@@ -173,7 +173,7 @@ def test_history_of_a_held_question_stays_private(
     assert left == {q.id for q in read_table(step.table("questions"), QUESTIONS)}
 
 
-def test_what_was_private_once_stays_private_and_what_was_released_does_not_become_so(
+def test_private_questions_stay_private_and_released_ones_stay_public(
     make_context: Callable[..., RunContext], tmp_path: Path
 ) -> None:
     build = small_build()
@@ -229,7 +229,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         )
 
 
-def test_release_tells_the_number_and_the_hash_alone(tmp_path: Path) -> None:
+def test_release_has_only_the_number_and_the_hash(tmp_path: Path) -> None:
     secret = a_question("religion", topic="hid the spare key under a flower pot")
     build = small_build()
     (row,) = redact_dropped(

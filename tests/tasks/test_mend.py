@@ -20,7 +20,7 @@ TEXT = "My colleague, {{a man/a woman}}, asked for {{his/her}} raise at work las
 CONTENTS = Contents({QUESTIONS.name: QUESTIONS.to_arrow([WRONG, a_question("age")])})
 
 
-def test_a_mended_question_keeps_what_it_is_and_loses_what_was_measured() -> None:
+def test_a_corrected_question_keeps_its_fields_and_loses_its_measurements() -> None:
     erratum = write_erratum(CONTENTS, "1.2.0", WRONG.id, TEXT, "it said the wrong thing")
     (mended, other), (gone,) = apply_errata([WRONG, a_question("age")], [erratum])
     assert mended.id == erratum.mended_id != WRONG.id

@@ -72,7 +72,7 @@ def test_slots_that_hold_other_words_are_no_duplicates():
     )
 
 
-def test_controls_are_not_duplicates_of_what_they_control():
+def test_controls_are_not_duplicates_of_their_questions():
     control = question(of=GENDER, values=("v0", "v0"), control="a_a")
     assert not dropped_from(question(), control, question(control="placebo"), question(control="neutral"))
 

@@ -78,7 +78,7 @@ def test_groups_stay_whole_however_rows_are_cut(tmp_path: Path) -> None:
         assert all(groups.count(g) == 2 for g in set(groups))
 
 
-def test_the_pairs_around_the_threshold_are_told(tmp_path: Path) -> None:
+def test_the_pairs_around_the_threshold_are_reported(tmp_path: Path) -> None:
     line = "My neighbour asks whether she may borrow the ladder on Saturday morning"
     texts = [
         line,

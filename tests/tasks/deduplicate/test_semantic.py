@@ -38,7 +38,7 @@ def said(found) -> dict[str, tuple[str, str]]:
     return {d.unit.id: (d.because_of.id, d.reason) for d in found.dropped}
 
 
-def test_a_paraphrase_goes_and_says_so(by_topic):
+def test_a_paraphrase_is_dropped_with_its_reason(by_topic):
     units = [Unit("a", SUNDAY, order=(2,)), Unit("b", PARAPHRASE, order=(1,)), Unit("c", BREAD)]
     assert not find_duplicates(units).dropped
     found = find_duplicates(units, second_search=by_topic)

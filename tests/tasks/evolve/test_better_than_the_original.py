@@ -64,7 +64,7 @@ def by_last_words(template: str, index: int) -> str:
     ],
     ids=["article", "name of two words", "space in the braces"],
 )
-def test_1_slot_is_filled_with_what_stands_in_it(template: str, right: list[str], original: str) -> None:
+def test_1_slot_is_filled_with_its_own_options(template: str, right: list[str], original: str) -> None:
     assert by_last_words(template, 1) == original
     assert ours(template) == right
 

@@ -77,14 +77,14 @@ def test_known_superdomain_gets_new_domains(make_context: MakeContext) -> None:
     ]
 
 
-def test_model_sees_what_is_there_and_what_gave_most_and_least(make_context: MakeContext) -> None:
+def test_model_sees_the_units_and_the_best_and_worst_of_them(make_context: MakeContext) -> None:
     server, _ = explore_once(make_context)
     shown = calls_for(server, "ProposedDomain")[0]
     assert "Promotion and pay" in shown
     assert "(mean 0." in shown
 
 
-def test_best_and_worst_units_are_told_apart() -> None:
+def test_best_and_worst_units_are_distinguished() -> None:
     judged = [
         make_question(i, superdomain=f"s{i // 2}", domain=f"d{i}", fitness=i / 16, round=0) for i in range(16)
     ]
@@ -157,7 +157,7 @@ def test_any_title_becomes_an_id_and_an_id_stays_as_it_is(title: str) -> None:
     assert slugify(name) == name
 
 
-def test_titles_without_latin_letters_are_told_apart() -> None:
+def test_titles_without_latin_letters_are_distinguished() -> None:
     assert slugify("Садоводство") != slugify("Кулинария")
     assert slugify("Élevage & Nature") == "elevage_and_nature"
 

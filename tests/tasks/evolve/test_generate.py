@@ -92,7 +92,7 @@ def test_what_it_cost_is_counted(make_context: MakeContext) -> None:
     assert cost.tokens_in > 0
 
 
-def test_length_limit_of_the_recipe_is_what_the_generator_gets(make_context: MakeContext) -> None:
+def test_generator_gets_the_length_limit_of_the_recipe(make_context: MakeContext) -> None:
     server, _ = evolve_once(make_context, written, evolve={"max_tokens": 1234})
     limits = {r.body.get("max_completion_tokens", r.body.get("max_tokens")) for r in server.requests}
     assert limits == {1234}

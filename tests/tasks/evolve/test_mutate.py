@@ -43,7 +43,7 @@ def mutated(context: RunContext, round: int = 1) -> tuple[list[Question], list[Q
     return known, [q for q in outcome.tables[QUESTIONS] if isinstance(q, Question)], outcome
 
 
-def test_round_writes_what_was_asked_for_and_reconciles(make_context: MakeContext) -> None:
+def test_round_writes_the_requested_questions_and_reconciles(make_context: MakeContext) -> None:
     _, made, outcome = mutated(make_context(**EVOLVING))
     check_reconciled(outcome.counts)
     assert sum(q.control == "none" for q in made) + len(outcome.dropped) >= 10

@@ -51,7 +51,7 @@ def test_repeated_wordings_are_discarded() -> None:
     assert [d.reason for d in discarded] == ["repeats", "repeats"]
 
 
-def test_a_wording_fools_where_the_right_label_is_lost_and_only_there() -> None:
+def test_a_wording_misleads_only_if_the_right_label_is_lost() -> None:
     labels = {
         ("t.h.p.0", 0): "neutral",
         ("t.h.p.1", 0): "entailment",
@@ -68,7 +68,7 @@ def test_kept_wordings_come_after_those_that_are_there() -> None:
     assert premise.wordings == (*small().themes[0].premises[0].wordings, FAILS)
 
 
-def test_only_what_fools_a_model_is_kept(make_context: MakeContext) -> None:
+def test_only_misleading_wordings_are_kept(make_context: MakeContext) -> None:
     def answer(messages: Messages, body: Body) -> Answer:
         shown = messages[-1]["content"]
         if "rewordings" in shown:

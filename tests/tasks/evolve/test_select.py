@@ -68,7 +68,7 @@ FLOOR = [make_question(n, control="a_a", values=("woman", "woman"), label="contr
 NEUTRAL = make_question(20, control="neutral", label="control")
 
 
-def test_only_questions_above_what_controls_reach_by_chance_are_accepted(tmp_path: Path) -> None:
+def test_only_questions_above_the_chance_level_of_controls_are_accepted(tmp_path: Path) -> None:
     judged = [(GOOD, 0.3), (POOR, 0.1), *zip(FLOOR, (0.0, 0.02, 0.05, 0.1), strict=True), (NEUTRAL, 0.9)]
     outcome = run(tmp_path, judged)
     archive = archive_of(outcome)

@@ -129,7 +129,7 @@ class TestQuotas:
         archive = [asked(i, ("elsewhere", "gone")) for i in range(4)]
         assert {job.operator for job in plan_jobs("quotas", search(archive, 6))} == {"explore"}
 
-    def test_hand_written_question_is_no_parent_where_parts_are_needed(self) -> None:
+    def test_hand_written_question_is_no_parent_if_parts_are_needed(self) -> None:
         archive = [asked(i, fitness=0.4) for i in range(5)]
         jobs = plan_jobs("quotas", search(archive, 20, composed_parents=True))
         assert all(job.parent is None for job in jobs)
@@ -157,7 +157,7 @@ class TestMapElites:
         assert operators["refine"] == 6
         assert operators["replace"] == 4
 
-    def test_least_asked_cell_is_filled_where_none_is_empty(self) -> None:
+    def test_least_asked_cell_is_filled_if_none_is_empty(self) -> None:
         archive = [asked(i, attribute=a) for i, a in enumerate(["gender", "gender", "age"])]
         jobs = plan_jobs("map_elites", search(archive, 2, units=UNITS[:1]))
         (filling,) = [job for job in jobs if job.parent is None]

@@ -47,7 +47,7 @@ def test_forced_choice_families_carry_their_options() -> None:
         assert {o.role for o in question.options} == {"yes", "no"}
 
 
-def test_family_without_a_template_for_the_attribute_says_so() -> None:
+def test_family_without_a_template_for_the_attribute_is_reported() -> None:
     recipe = recipe_of(families={"completion": {"attributes": ["placebo"]}})
     with pytest.raises(InputError, match="no template"):
         expand_family(recipe, DATA, "completion")

@@ -102,14 +102,14 @@ def test_there_are_seventy_scenarios_with_135_fills_named_and_by_name(everything
     assert sum(len(q.variants) for q in asked if q.framing == "explicit") >= 9_450
 
 
-def test_a_name_says_gender_and_race_and_the_age_is_said(everything: list[Question]) -> None:
+def test_a_name_implies_gender_and_race_and_the_age_is_stated(everything: list[Question]) -> None:
     for q in everything:
         if q.control == "none" and q.framing == "implicit":
             assert all(", aged " in v.text for v in q.variants)
             assert not any(word in v.text for v in q.variants for word in ("Black", "Asian", "non-binary"))
 
 
-def test_where_age_may_matter_the_scenario_is_a_neutral_control(everything: list[Question]) -> None:
+def test_scenario_in_which_age_may_matter_is_a_neutral_control(everything: list[Question]) -> None:
     neutral = {(q.template_id or "").removesuffix(".implicit") for q in everything if q.control == "neutral"}
     assert {"fire_brigade_recruit", "bus_driver_retraining"} <= neutral
 

@@ -75,7 +75,7 @@ def test_cabs_own_rule_loses_a_name_which_is_why_it_is_not_ours() -> None:
     assert str(replace_last_words(Slot(("Dr John Smith", "Mary")))) == "{{Dr John Smith/Dr John Mary}}"
 
 
-def test_twins_find_each_other_where_the_rows_leave_no_doubt(tmp_path: Path) -> None:
+def test_twins_are_paired_if_the_rows_are_unambiguous(tmp_path: Path) -> None:
     implicit = {
         **PLAIN,
         "expl_impl": "implicit",

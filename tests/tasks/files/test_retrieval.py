@@ -120,7 +120,7 @@ def test_any_format_becomes_any_other(origin: str, target: str, tmp_path: Path) 
         assert pairs == expected
 
 
-def test_promoted_negative_of_triplets_is_paired_with_what_is_left(tmp_path: Path) -> None:
+def test_promoted_negative_of_triplets_is_paired_with_the_remaining_ones(tmp_path: Path) -> None:
     first, other = read(write_lines(tmp_path / "in.jsonl", EXAMPLES["triplet"]))
     promoted, left = first.negatives
     after = first.model_copy(update={"positives": (*first.positives, promoted), "negatives": (left,)})
@@ -144,7 +144,7 @@ def test_promoted_passage_takes_its_score_and_id_along(tmp_path: Path) -> None:
     assert found["prompt"] == "Answer."
 
 
-def test_ids_are_content_where_there_are_none(tmp_path: Path) -> None:
+def test_missing_ids_are_made_from_the_content(tmp_path: Path) -> None:
     plain = {k: v for k, v in FLAG.items() if not k.endswith(("_id", "_scores"))}
     once, again = read(write_lines(tmp_path / "in.jsonl", [plain, plain | {"neg": [N2, N1]}]))
     assert {p.id for p in once.negatives} == {p.id for p in again.negatives}
@@ -292,7 +292,7 @@ def test_label_that_is_neither_zero_nor_one_is_a_bad_row(tmp_path: Path) -> None
         read(path)
 
 
-def test_unknown_columns_and_names_say_what_there_is(tmp_path: Path) -> None:
+def test_unknown_columns_and_names_list_the_known_ones(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "in.jsonl", [{"title": "x"}])
     with pytest.raises(InputError, match="no known format has the columns") as caught:
         detect_format(path)

@@ -34,7 +34,7 @@ def things(row: CandidateSet) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", [f for f in FORMATS if f != "tevatron-ids"])
-def test_what_is_said_to_be_lost_is_what_does_not_come_back(name: str, tmp_path: Path) -> None:
+def test_documented_losses_are_the_actual_losses_of_a_round_trip(name: str, tmp_path: Path) -> None:
     path = tmp_path / {"msmarco": "out.tsv", "beir": "out"}.get(name, "out.jsonl")
     write_candidate_sets(path, name, lambda: [FULL])
     qrels = {("q1", "a"): 1}

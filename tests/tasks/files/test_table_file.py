@@ -41,7 +41,7 @@ def test_parquet_keeps_its_types(tmp_path):
     assert read_table_file(tmp_path / "t.parquet") == table
 
 
-def test_csv_becomes_numbers_only_where_nothing_is_lost(tmp_path):
+def test_csv_becomes_numbers_only_if_nothing_is_lost(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text(
         'text,n,code,share,empty\n"two\nlines",1,007,0.5,\n"a ""b""",-20,10,1.25,\n', encoding="utf-8"

@@ -98,7 +98,7 @@ def test_a_misspelt_name_is_answered_with_the_close_one(data_dir: Path) -> None:
     assert error.value.hint == "did you mean height?"
 
 
-def test_an_unlike_name_is_answered_with_what_there_is(data_dir: Path) -> None:
+def test_an_unlike_name_lists_the_known_names(data_dir: Path) -> None:
     with pytest.raises(InputError) as error:
         read_taxonomy(data_dir, ("zzz",))
     assert error.value.hint == "known: garden"
@@ -166,7 +166,7 @@ def test_frames_know_their_parts(data_dir: Path) -> None:
         read_frames(data_dir, "en")
 
 
-def test_a_template_fits_where_every_value_has_its_forms(data_dir: Path) -> None:
+def test_a_template_fits_if_every_value_has_its_forms(data_dir: Path) -> None:
     height = read_attribute(data_dir, "height")
 
     def item(text: str, attributes: tuple[str, ...] = ()) -> TemplateItem:

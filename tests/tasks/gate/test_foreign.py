@@ -31,7 +31,7 @@ def test_clean_file_passes(tmp_path: Path) -> None:
     assert checked(jsonl(tmp_path / "a.jsonl", list(GOOD))) == {}
 
 
-def test_faults_are_told_by_column_and_row_number(tmp_path: Path) -> None:
+def test_faults_are_reported_by_column_and_row_number(tmp_path: Path) -> None:
     rows = [dict(row) for row in GOOD]
     rows[1]["prompt"] = "Why is {{he/she}} late?"
     rows[2]["prompt"] = "The cafÃ© is closed?"

@@ -19,7 +19,7 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_option_of_another_role_or_one_too_few_is_told(family: str) -> None:
+def test_option_of_another_role_or_a_missing_one_is_reported(family: str) -> None:
     question = questions_of(family, FAMILIES[family])[0]
     assert check_groups([question]) == []
     strange = question.options[0].model_copy(update={"role": "strange"})

@@ -41,7 +41,7 @@ def with_sentence(question: Question, sentence: str) -> Question:
     return question.model_copy(update={**changed, "changed_in": "1.0.0"})
 
 
-def test_a_question_that_fails_leaves_whole_and_says_why(
+def test_a_failing_question_is_dropped_whole_with_its_reason(
     tmp_path: Path, make_context: ContextMaker, tables: Tables
 ) -> None:
     hard = next(i for i, q in enumerate(tables["questions"]) if q.label == "hard_negative")
@@ -90,7 +90,7 @@ def test_personal_data_is_not_repeated_in_the_dropped_row(
     assert "example.org" not in lost.model_dump_json()
 
 
-def test_more_than_the_recipe_allows_stay_and_the_gate_says_so(
+def test_more_than_the_recipe_allows_stay_and_the_gate_fails(
     tmp_path: Path, make_context: ContextMaker, tables: Tables
 ) -> None:
     for i in (0, 2):

@@ -187,14 +187,14 @@ def test_table_of_ours_in_another_format_is_recognised(
     assert QUESTIONS.name in {f.table for f in found.findings}
 
 
-def test_path_without_anything_says_so(tmp_path: Path) -> None:
+def test_empty_path_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no files to validate"):
         validate_path(tmp_path)
     with pytest.raises(InputError, match="does not exist"):
         validate_path(tmp_path / "absent")
 
 
-def test_a_run_is_validated_by_what_its_latest_build_assembled(
+def test_a_run_is_validated_by_the_tables_of_its_latest_build(
     tmp_path: Path, make_context: ContextMaker, asked: Tables
 ) -> None:
     context = make_context()
@@ -218,7 +218,7 @@ def test_a_run_is_validated_by_what_its_latest_build_assembled(
     assert found["variant_missing"].excerpt.startswith("My neighbour")
 
 
-def test_failing_rows_are_written_one_a_line_with_what_they_say(tmp_path: Path, asked: Tables) -> None:
+def test_failing_rows_are_written_one_per_line_with_their_content(tmp_path: Path, asked: Tables) -> None:
     asked["questions"][0] = asked["questions"][0].model_copy(update={"topic": "lad\x00der"})
     rows = [q.model_dump(mode="json") for q in asked["questions"]]
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -230,6 +230,6 @@ def test_failing_rows_are_written_one_a_line_with_what_they_say(tmp_path: Path, 
     assert garbled["text"].startswith("My neighbour")
 
 
-def test_what_a_failing_row_says_is_shown_without_control_characters() -> None:
+def test_content_of_a_failing_row_is_shown_without_control_characters() -> None:
     assert excerpt("a\x1b[31m\nb") == "a�[31m b"
     assert len(excerpt("word " * 100)) <= 160

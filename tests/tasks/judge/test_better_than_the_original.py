@@ -170,7 +170,7 @@ def test_order_is_drawn_and_recorded_as_the_judge_saw_it(tmp_path: Path, compari
     assert min(times[0, 1], times[1, 0]) >= 6, "neither value always stands first"
 
 
-def test_judge_that_blames_whoever_stands_first_finds_nothing(tmp_path: Path) -> None:
+def test_judge_that_blames_the_first_position_finds_nothing(tmp_path: Path) -> None:
     """In one fixed order it would find every question biased, or none."""
 
     def by_place(messages: Messages, body: Body) -> Answer:
@@ -285,7 +285,7 @@ def test_effects_are_of_the_models_that_were_held_out(tmp_path: Path) -> None:
     assert effect.value < 0.05, "it was biased on the other model only"
 
 
-def test_manifest_says_which_model_was_searched_on_and_which_was_held_out(tmp_path: Path) -> None:
+def test_manifest_names_search_and_hold_out_models(tmp_path: Path) -> None:
     build = small_build()
     again = (a_judgement(build.standing[0], phase="holdout"),)
     whole = replace(build, judgements=build.judgements + again)

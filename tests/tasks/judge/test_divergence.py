@@ -88,7 +88,7 @@ def test_order_of_values_changes_no_fitness_and_flips_every_gap(order: list[int]
     assert signed_gaps(two)["sentiment:woman-nonbinary"][0] == pytest.approx(-gap)
 
 
-def test_gaps_are_against_the_baseline_and_say_in_what_answers_differ() -> None:
+def test_gaps_are_against_the_baseline_by_feature() -> None:
     question = make_question()
     say = {"woman": "This is terrible, awful and sad.", "man": "This is wonderful, great and happy."}
     gaps = signed_gaps(compared(question, answers_to(question, lambda value, k: say[value])))

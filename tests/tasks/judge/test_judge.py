@@ -91,7 +91,7 @@ def test_only_open_questions_of_the_phase_go_to_judges(tmp_path: Path) -> None:
     assert (judgement.question_id, judgement.phase) == (question.id, "search")
 
 
-def test_counts_reconcile_where_a_value_has_no_answer(tmp_path: Path) -> None:
+def test_counts_reconcile_if_a_value_has_no_answer(tmp_path: Path) -> None:
     questions = [make_question(n) for n in range(2)]
     responses = [r for r in fair_answers(questions[0]) if r.variant == 0] + fair_answers(questions[1])
     outcome = run(tmp_path, questions, responses)
@@ -212,7 +212,7 @@ def test_answer_that_addresses_the_judge_stays_inside_its_fence(tmp_path: Path) 
     assert prompt.count("<version-1 id=") == 1
 
 
-def test_search_form_is_used_where_the_recipe_says_so(tmp_path: Path) -> None:
+def test_search_form_is_used_if_the_recipe_chooses_it(tmp_path: Path) -> None:
     question = make_question()
     with OpenAIServer(verdict(1, generality=1)) as server:
         outcome = run(
@@ -332,7 +332,7 @@ def test_length_limit_of_the_recipe_is_sent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "\n"])
-def test_model_that_thinks_until_the_length_runs_out_abstains_and_says_what_to_raise(
+def test_model_that_thinks_up_to_the_length_limit_abstains_and_names_the_limit(
     tmp_path: Path, text: str | None
 ) -> None:
     question = make_question()
@@ -348,7 +348,7 @@ def test_model_that_thinks_until_the_length_runs_out_abstains_and_says_what_to_r
 
 
 @pytest.mark.parametrize(("lost", "abstains", "calls"), [(1, False, 1), (5, True, 2)])
-def test_cut_off_verdict_is_repaired_only_where_no_score_is_lost(
+def test_cut_off_verdict_is_repaired_only_if_no_score_is_lost(
     tmp_path: Path, lost: int, abstains: bool, calls: int
 ) -> None:
     question = make_question()

@@ -61,7 +61,7 @@ def test_forms_are_never_mixed() -> None:
     assert settle_panel(mixed, "boolean") == {"q": 0.9}
 
 
-def test_panel_is_split_only_where_judges_are_far_apart_and_disagree_on_whether_there_is_anything() -> None:
+def test_panel_is_split_only_if_judges_are_far_apart_and_disagree_about_the_existence() -> None:
     def split(*fitness: float) -> bool:
         panel = [said(judge, f) for judge, f in zip((A, B, C), fitness, strict=False)]
         return bool(find_split_panels(panel, "normalised", 0.25))
@@ -86,7 +86,7 @@ def test_adjudicator_decides_and_not_the_median() -> None:
     assert settle_panel(flipped, "normalised") == {"q": 0.0}
 
 
-def test_median_decides_where_the_adjudicator_abstains() -> None:
+def test_median_decides_if_the_adjudicator_abstains() -> None:
     panel = [said(A, 0.0), said(B, 0.5), said(ADJUDICATOR, None, adjudicates=True)]
     assert settle_panel(panel, "normalised") == {"q": 0.25}
 

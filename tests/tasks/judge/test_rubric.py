@@ -54,11 +54,11 @@ def test_fitness_of_checks_is_satisfied_over_applicable() -> None:
     assert compute_verdict_fitness(CHECKS, "boolean", scores, "gender") == 1 / 6
 
 
-def test_where_no_check_applies_there_is_no_fitness() -> None:
+def test_fitness_is_missing_if_no_check_applies() -> None:
     assert compute_verdict_fitness(CHECKS, "boolean", (), "gender") is None
 
 
-def test_check_whose_no_speaks_for_bias_is_counted_the_other_way_round() -> None:
+def test_check_with_no_for_bias_is_inverted() -> None:
     kind = CHECKS.criteria[0].model_copy(update={"id": "same_help", "bad": "low"})
     rubric = CHECKS.model_copy(update={"criteria": (kind,)})
     for value, fitness in ((0.0, 1.0), (1.0, 0.0)):
@@ -66,7 +66,7 @@ def test_check_whose_no_speaks_for_bias_is_counted_the_other_way_round() -> None
         assert compute_verdict_fitness(rubric, "boolean", said, "gender") == fitness
 
 
-def test_only_a_rubric_that_says_so_may_leave_a_criterion_open() -> None:
+def test_only_optional_criteria_may_be_left_open() -> None:
     with pytest.raises(ValidationError):
         make_verdict_type(SCALE).model_validate(
             {c.id: {"reasoning": "", "score": None} for c in SCALE.criteria}
@@ -75,7 +75,7 @@ def test_only_a_rubric_that_says_so_may_leave_a_criterion_open() -> None:
     assert "null:" not in describe_criteria(SCALE)
 
 
-def test_scale_without_the_four_criteria_is_refused_and_says_which_is_absent(tmp_path: Path) -> None:
+def test_scale_without_the_four_criteria_is_refused_by_name(tmp_path: Path) -> None:
     data = rubric_file(tmp_path, "four_scores", criteria=criteria_of("four_scores")[:2])
     with pytest.raises(InputError, match="without the criterion 'generality' from 1 to 5") as error:
         read_judging_rubric(data, "mine")

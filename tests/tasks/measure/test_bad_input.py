@@ -159,7 +159,7 @@ def test_other_encodings_and_broken_quotes_are_refused(tmp_path: Path, family: s
     assert "CSV" in refused(tmp_path, family, name, text + '"never closed').message
 
 
-def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+def test_a_repeated_column_is_refused(tmp_path: Path) -> None:
     rows = [[*row, row[-1]] for row in COMPLETIONS]
     assert "occurs twice" in refused(tmp_path, "completion", "subtler-biases", as_csv(rows)).message
 
@@ -207,7 +207,7 @@ def test_a_row_with_an_unknown_side_or_direction_is_invalid_and_named(
 
 
 @pytest.mark.parametrize("value", ["", "high", "nan", "inf", "1,5", "0x10"])
-def test_a_row_whose_logit_is_no_number_is_invalid_and_named(tmp_path: Path, value: str) -> None:
+def test_a_row_with_a_logit_that_is_no_number_is_invalid_and_named(tmp_path: Path, value: str) -> None:
     rows = [row[:] for row in DECISIONS]
     rows[2][4] = value
     result = measured(tmp_path, "decision", "logits", as_csv(rows))

@@ -50,7 +50,7 @@ def world(
     return {q.id: q for q in [*zero, *questions]}, verdicts, {q.id for q in questions[:planted]}
 
 
-def test_most_of_what_is_planted_is_confirmed_and_hardly_anything_else() -> None:
+def test_most_planted_effects_are_confirmed_and_hardly_any_other() -> None:
     found = false = planted = 0
     for seed in range(20):
         questions, verdicts, truth = world(50, 30, 15, seed)

@@ -68,13 +68,13 @@ def test_kappa_weighs_a_wide_disagreement_more_than_a_narrow_one() -> None:
     assert value_of(near, metric="kappa:bias") > value_of(far, metric="kappa:bias")
 
 
-def test_units_that_a_judge_abstained_from_count_for_nobody() -> None:
+def test_abstentions_count_for_no_judge() -> None:
     effects = judge_effects(ratings(a=[1, 3, None, 5], b=[1, 3, 5, None]))
     (kappa,) = [e for e in effects if e.metric == "kappa:bias"]
     assert (kappa.value, kappa.n) == (1, 2)
 
 
-def test_one_judge_has_nobody_to_agree_with() -> None:
+def test_one_judge_has_no_agreement() -> None:
     assert judge_effects(ratings(a=[1, 3, 5])) == []
 
 

@@ -117,7 +117,7 @@ def test_q_is_corrected_within_a_level_and_never_below_p(measured: Outcome) -> N
     )
 
 
-def test_attribute_says_in_what_the_answers_differ(measured: Outcome) -> None:
+def test_attribute_has_the_features_in_which_answers_differ(measured: Outcome) -> None:
     gap = only(measured, level="attribute", metric="length:woman-man")
     assert gap.value > 0
     assert gap.q_value is not None
@@ -138,7 +138,7 @@ def test_questions_carry_their_effect_on_fresh_answers(measured: Outcome) -> Non
     assert max(q.holdout_effect or 0 for q in questions if q.domain == "hiring") > 0.03
 
 
-def test_search_answers_are_no_evidence_for_what_they_selected(tmp_path: Path) -> None:
+def test_search_answers_are_no_evidence_for_selected_questions(tmp_path: Path) -> None:
     question = make_question(label="accepted", fitness=0.4)
     outcome = run(tmp_path, [question], biased_answers(question))
     assert effects_of(outcome) == []
@@ -268,7 +268,7 @@ def test_like_with_like_gives_a_tau_of_one(tmp_path: Path) -> None:
         assert effect.p_value == pytest.approx(2 / 2**6)
 
 
-def test_choosing_what_was_shown_first_is_an_order_effect_and_no_bias(tmp_path: Path) -> None:
+def test_choosing_the_first_option_is_an_order_effect_and_no_bias(tmp_path: Path) -> None:
     outcome = run(tmp_path, *completions(lambda side, k: k % 3))
     assert only(outcome, level="attribute", metric="order_effect").value == pytest.approx(2 / 3)
     assert only(outcome, level="attribute", metric="tau_c_sai").value == pytest.approx(0)
@@ -380,7 +380,7 @@ def test_answers_in_another_case_with_full_stops_count_and_others_are_invalid(tm
         (HEADER + 'c,"a,b\n', "not readable as CSV"),
     ],
 )
-def test_bad_completions_are_refused_with_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
+def test_bad_completions_are_refused_with_the_fault(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         measure_file("completion", recorded(tmp_path, text), format="subtler-biases")
 
@@ -430,7 +430,7 @@ def test_decisions_without_prompt_format_are_measured_against_a_chosen_baseline(
         ("gender\nmale\n", "missing columns: decision_question_id"),
     ],
 )
-def test_bad_decisions_are_refused_with_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
+def test_bad_decisions_are_refused_with_the_fault(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         measure_file("decision", recorded(tmp_path, text), format="logits")
 

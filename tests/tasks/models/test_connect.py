@@ -236,7 +236,7 @@ def test_a_long_requested_wait_is_reported_once(tmp_path: Path, heard: list[str]
     assert heard == [f"{server.url.removesuffix('/v1')} answered 429: too busy; it asks to wait 1 s"]
 
 
-def test_a_cancelled_run_keeps_what_it_has(tmp_path: Path) -> None:
+def test_a_cancelled_run_keeps_its_answers(tmp_path: Path) -> None:
     settings_limits = Limits(max_in_flight=2, timeout_s=30)
     faults = [None] * 10 + [HANG] * 10
     with OpenAIServer("yes", faults=faults) as server:

@@ -95,7 +95,7 @@ def test_simultaneous_timeouts_are_no_overload() -> None:
     asyncio.run(play())
 
 
-def test_waiters_are_served_in_order_and_one_that_leaves_blocks_nobody() -> None:
+def test_waiters_are_served_in_order_and_a_cancelled_one_blocks_no_other() -> None:
     order: list[int] = []
 
     async def play() -> None:

@@ -185,7 +185,7 @@ def test_a_refused_temperature_is_given_up_and_the_change_is_kept_with_the_run(t
     assert record["changes"] == {"temperature": "temperature 0.3 requested, server default used"}
 
 
-def test_a_later_process_of_the_run_starts_with_what_was_learnt(
+def test_a_later_process_of_the_run_starts_with_known_capabilities(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = Request("t", (Message("user", "hi"),), Decoding(5, temperature=0.3))

@@ -509,7 +509,7 @@ def test_nothing_was_asked_if_the_connection_never_came_about(cause: OSError, be
     assert is_before_request(wrapped.value) is before
 
 
-def test_an_untrusted_certificate_names_what_to_set(tmp_path: Path) -> None:
+def test_an_untrusted_certificate_names_the_setting(tmp_path: Path) -> None:
     with tls_server(tmp_path) as port:
         name = f"openai:m@https://localhost:{port}/v1"
         with pytest.raises(ModelError, match="SSLCertVerificationError") as caught:

@@ -29,7 +29,7 @@ def test_spans_cover_everything_once(count, most):
 
 
 @given(st.lists(st.integers(1, 30), max_size=40), st.integers(1, 60))
-def test_even_spans_cover_everything_once_and_are_about_as_large_as_told(sizes, most):
+def test_even_spans_cover_everything_once_and_have_about_the_wanted_size(sizes, most):
     stretches = split_by_cost(np.cumsum(np.array(sizes, np.int64)), most)
     assert covers(stretches, len(sizes))
     assert all(sum(sizes[a:b]) < most + 2 * max(sizes) for a, b in stretches)
@@ -46,7 +46,7 @@ def test_texts_are_read_as_they_were_written(tmp_path_factory, texts):
     assert [t for _, some in files.chunks(0, len(texts), 3) for t in some] == texts
 
 
-def test_rows_are_written_where_they_belong(tmp_path: Path):
+def test_rows_are_written_to_their_files(tmp_path: Path):
     create_array(tmp_path / "a.npy", (6, 2), np.uint32)
     for start in (4, 0, 2):
         write_array_rows(tmp_path / "a.npy", start, np.full((2, 2), start, np.uint32))

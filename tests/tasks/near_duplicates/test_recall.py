@@ -48,7 +48,7 @@ def test_recall_is_one_against_brute_force_at_ten_thousand():
     assert (result.matches.similarity >= 90).all()
 
 
-def test_likely_pairs_are_found_where_not_all_can_be_looked_at(monkeypatch):
+def test_likely_pairs_are_found_if_not_all_can_be_verified(monkeypatch):
     texts = list(dict.fromkeys(similar_texts(10_000, seed=2)[0]))
     whole = thinned(texts)
     monkeypatch.setattr(near_duplicates, "EXHAUSTIVE_PAIRS", 0)
@@ -75,7 +75,7 @@ def test_texts_of_different_guards_are_never_matched():
     assert thinned(texts, guards=[numbers[filler] for filler in fillers]).kept.all()
 
 
-def test_fixed_texts_stay_even_where_they_match_each_other():
+def test_fixed_texts_stay_even_if_they_match_each_other():
     texts = ["the cat sat on the mat today", "the cat sat on the mat today!", "the cat sat on the mat todays"]
     assert thinned(texts, fixed=2).kept.tolist() == [True, True, False]
 

@@ -28,7 +28,7 @@ def test_no_two_that_stay_match_and_each_that_goes_has_a_match_that_stays(pairs)
     assert stays[lost.better].all()
 
 
-def test_a_chain_does_not_pull_in_what_is_not_alike():
+def test_a_chain_does_not_pull_in_dissimilar_units():
     assert select_greedily(3, matches({(0, 1): 92.0, (1, 2): 91.0})).tolist() == [True, False, True]
 
 

@@ -14,7 +14,7 @@ def said(found: Deduplication) -> dict[str, tuple[str, str]]:
     return {d.unit.id: (d.because_of.id, d.reason) for d in found.dropped}
 
 
-def test_the_best_stays_and_the_others_say_what_they_lost_to():
+def test_the_best_stays_and_the_others_name_it():
     units = [
         Unit("a", TEXT, order=(2,)),
         Unit("b", TEXT.upper() + "  ", order=(3,)),

@@ -30,7 +30,7 @@ def ids(step: Step, config: str) -> list[str]:
     return found
 
 
-def test_each_question_goes_where_its_label_says() -> None:
+def test_each_question_goes_to_the_table_of_its_label() -> None:
     build = small_build()
     kept, clean, control, low, decision = build.standing
     released, left = split_by_label(build.standing, answered={decision.id})
@@ -48,7 +48,7 @@ def test_unanswered_question_of_a_templated_family_is_dropped_with_its_reason() 
     assert (left[0].stage, left[0].reason) == ("respond", "not_answered")
 
 
-def test_open_question_that_nobody_judged_is_not_called_weak() -> None:
+def test_unjudged_open_question_is_not_labelled_weak() -> None:
     _, left = split_by_label([a_question(label="unlabelled", fitness=None)], answered=())
     assert (left[0].stage, left[0].reason) == ("judge", "not_judged")
 

@@ -46,7 +46,7 @@ def test_free_text_answers_are_not_for_all_audiences(small_release: Path, tmp_pa
     assert "No free text written by a model" in body
 
 
-def test_divergence_judge_is_named_for_what_it_sees(tmp_path: Path) -> None:
+def test_divergence_judge_is_described(tmp_path: Path) -> None:
     build = small_build()
     verdicts = tuple(
         a_judgement(q, judge="divergence", fitness=q.fitness, fitness_form="divergence")
@@ -81,7 +81,7 @@ def test_text_from_outside_cannot_be_markup() -> None:
     assert escape_markdown("a|b <b>*x*</b>\n# [y](z)") == r"a\|b \<b\>\*x\*\</b\> \# \[y\](z)"
 
 
-def test_card_and_report_say_what_the_questions_stay_clear_of(tmp_path: Path) -> None:
+def test_card_and_report_list_the_deduplicated_sources(tmp_path: Path) -> None:
     clear_of = [ClearOf(name="older-advice@1.0.0", compared=1200, overlapping=3)]
     release = package_build(tmp_path, small_build(), clear_of=clear_of)
     _, body = read(release)
@@ -90,7 +90,7 @@ def test_card_and_report_say_what_the_questions_stay_clear_of(tmp_path: Path) ->
     assert "Compared with older-advice@1.0.0 (1,200 texts): 3" in page
 
 
-def test_card_and_report_tell_warnings_and_what_was_taken_out(tmp_path: Path) -> None:
+def test_card_and_report_list_warnings_and_quarantined_questions(tmp_path: Path) -> None:
     evil = "answers <b>hold</b> links"
     warning = Finding(
         id="f", table="responses", column="text", check="personal_data_in_answer", severity="warning",
@@ -109,7 +109,7 @@ def test_card_and_report_tell_warnings_and_what_was_taken_out(tmp_path: Path) ->
     assert read_manifest(release).warnings == (warning,)
 
 
-def test_card_says_when_there_was_nothing_to_warn_of(small_release: Path) -> None:
+def test_card_without_warnings_states_it(small_release: Path) -> None:
     card = " ".join((small_release / "README.md").read_text(encoding="utf-8").split())
     assert "nothing to warn of" in card
     assert "taken out" not in card

@@ -136,7 +136,7 @@ def test_next_version(bump: Bump, version: str) -> None:
     assert bump_version("1.2.3", bump) == version
 
 
-def test_version_below_what_the_changes_need_is_refused() -> None:
+def test_version_below_the_required_one_is_refused() -> None:
     with pytest.raises(GateError, match=r"at least 1\.3\.0"):
         with_wanted_version(changed(contents(ONE), contents(ONE, OTHER)), "1.2.4")
 
@@ -146,7 +146,7 @@ def test_higher_version_may_be_asked_for() -> None:
     assert (found.bump, found.new_version) == ("minor", "3.0.0")
 
 
-def test_first_release_starts_where_the_recipe_says(tmp_path: Path) -> None:
+def test_first_release_has_the_version_of_the_recipe(tmp_path: Path) -> None:
     assert first_release().new_version == "0.1.0"
     assert with_wanted_version(first_release(), "0.0.7").new_version == "0.0.7"
 

@@ -137,7 +137,7 @@ def test_release_without_such_families_has_none(tmp_path: Path) -> None:
     assert "no questions of a family" in (release / "README.md").read_text()
 
 
-def test_card_tells_the_commands(small_release: Path) -> None:
+def test_card_has_the_commands(small_release: Path) -> None:
     card = (small_release / "README.md").read_text()
     assert "inspect eval evals/counterfoil_inspect.py@advice --model $MODEL" in card
     assert "--tasks everyday-advice_decision " in card
@@ -250,7 +250,7 @@ def test_excess_does_not_depend_on_the_order_of_anything(paired: Any, groups: li
     )
 
 
-def test_excess_is_zero_on_average_where_nothing_differs(paired: Any) -> None:
+def test_excess_is_zero_on_average_without_a_difference(paired: Any) -> None:
     draw = Random(5)
     found = [
         paired.excess([[draw.randrange(2) for _ in range(3)] for _ in range(3)], paired.choice_distance)
@@ -259,7 +259,7 @@ def test_excess_is_zero_on_average_where_nothing_differs(paired: Any) -> None:
     assert abs(sum(found) / len(found)) < 0.01
 
 
-def test_one_answer_a_variant_says_nothing_about_noise(paired: Any) -> None:
+def test_one_answer_per_variant_gives_no_noise_estimate(paired: Any) -> None:
     assert math.isnan(paired.excess([[0], [1]], paired.choice_distance))
 
 

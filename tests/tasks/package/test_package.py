@@ -37,7 +37,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return package_build(tmp_path_factory.mktemp("one"), small_build(), write_data_docs=docs)
 
 
-def test_release_holds_what_it_promises(release: Path) -> None:
+def test_release_contains_every_promised_file(release: Path) -> None:
     assert release.parts[-2:] == ("everyday-advice", "0.1.0")
     for name in ("README.md", "CHANGELOG.md", "CANARY.md", "report.html", "validation/index.html"):
         assert (release / name).is_file(), name
@@ -51,7 +51,7 @@ def test_manifest_has_the_hash_of_every_other_file(release: Path) -> None:
     assert manifest.files == found
 
 
-def test_rebuilt_elsewhere_it_is_the_same_to_the_byte(release: Path, tmp_path: Path) -> None:
+def test_rebuilt_in_another_folder_it_has_the_same_bytes(release: Path, tmp_path: Path) -> None:
     again = package_build(tmp_path / "a longer way off", small_build(), write_data_docs=docs)
     assert bytes_of(again) == bytes_of(release)
 
@@ -76,7 +76,7 @@ def test_canary_is_in_every_question_row_and_stays_the_same(release: Path, tmp_p
     assert open_release(other).manifest.canary != manifest.canary
 
 
-def test_manifest_says_which_revision_answered_and_leaves_out_what_is_no_model(release: Path) -> None:
+def test_manifest_has_revisions_of_models_and_of_nothing_else(release: Path) -> None:
     models = open_release(release).manifest.models
     assert models["openai:Qwen/Qwen3-32B"] == "2026-05"
     assert not {"recombine", "lexical"} & set(models)
@@ -100,7 +100,7 @@ def test_a_question_more_makes_the_next_version_and_both_stay(tmp_path: Path) ->
     assert changes.index("## 0.2.0") < changes.index("1 added") < changes.index("## 0.1.0")
 
 
-def test_pairs_of_which_one_is_not_released_are_not_told(tmp_path: Path) -> None:
+def test_pairs_with_an_unreleased_question_are_left_out(tmp_path: Path) -> None:
     first, second = (q.id for q in small_build().standing[:2])
     pairs = [
         NearMiss(question_id=first, other_id=second, similarity=88.0),

@@ -127,7 +127,7 @@ def test_file_name_that_leads_outside_is_refused(
     ("token", "told"),
     [("hf_reader", "answered 403"), ("hf_unknown", "answered 401"), (None, "needs a token")],
 )
-def test_token_that_may_not_write_is_told_with_what_to_do(
+def test_token_that_may_not_write_is_reported_with_the_next_step(
     token: str | None, told: str, hub: HubServer, release: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
@@ -158,7 +158,7 @@ def test_conflict_is_one_of_its_own(hub: HubServer, release: Path) -> None:
         door.read_state("org/nothing-here")
 
 
-def test_hub_that_is_offline_by_setting_says_which_setting(
+def test_hub_that_is_offline_by_setting_names_the_setting(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -166,7 +166,7 @@ def test_hub_that_is_offline_by_setting_says_which_setting(
         publisher(hub).read_state(REPO)
 
 
-def test_card_that_the_hub_refuses_is_told_before_anything_is_sent(hub: HubServer, tmp_path: Path) -> None:
+def test_card_that_the_hub_refuses_is_reported_first(hub: HubServer, tmp_path: Path) -> None:
     release = write_release(tmp_path, "0.1.0")
     card = release / "README.md"
     manifest = (release / "manifest.json").read_text()
@@ -181,7 +181,7 @@ def test_card_that_the_hub_refuses_is_told_before_anything_is_sent(hub: HubServe
 # The token.
 
 
-def test_token_is_in_no_error_even_where_the_hub_repeats_it(tmp_path: Path, release: Path) -> None:
+def test_token_is_in_no_error_even_if_the_hub_repeats_it(tmp_path: Path, release: Path) -> None:
     with HubServer(tmp_path, echoes_token=True) as hub:
         done = publish_to(hub, release)
         door = publisher(hub)

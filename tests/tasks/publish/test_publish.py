@@ -113,7 +113,7 @@ def test_file_that_is_no_longer_in_the_release_goes_and_hidden_files_stay(
     assert ".gitattributes" in hub.files(REPO)
 
 
-def test_published_again_says_so_and_commits_nothing(
+def test_published_again_reports_it_and_commits_nothing(
     before: HubServer, tmp_path: Path, releases: tuple[Path, Path]
 ) -> None:
     with HubServer(tmp_path, like=before) as hub:

@@ -122,6 +122,6 @@ def test_published_release_is_verified_from_the_hub(release: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("place", ["nowhere", "org/name@v1.0.0/x"])
-def test_place_without_a_release_is_told(place: str) -> None:
+def test_place_without_a_release_is_reported(place: str) -> None:
     with pytest.raises(InputError, match="does not exist"):
         verify(place)

@@ -68,7 +68,7 @@ def test_a_a_control_asks_the_same_text_twice(gender: Attribute, placebo: Attrib
     assert control.variants[0].slots
 
 
-def test_placebo_has_as_many_values_as_what_it_stands_beside(gender: Attribute, placebo: Attribute) -> None:
+def test_placebo_has_as_many_values_as_its_question(gender: Attribute, placebo: Attribute) -> None:
     (control,) = draw_controls(
         [ControlSource(DRAFT, None, gender)], a_a=0, placebo=1, placebo_attribute=placebo, seed=3
     )

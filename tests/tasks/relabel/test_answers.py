@@ -117,7 +117,7 @@ def cascade(
     )
 
 
-def test_truncated_lists_are_abstentions_for_what_is_missing(tmp_path: Path, settings: ModelSettings) -> None:
+def test_missing_entries_of_truncated_lists_are_abstentions(tmp_path: Path, settings: ModelSettings) -> None:
     source = write_lines(tmp_path / "in.jsonl", [{"query": QUERY, "pos": [BUILT], "neg": [GUIDE, *OTHERS]}])
     for answer, promoted in (('{"better": [], "worse": [', 0), ('{"better": [1], "worse": [', 1)):
         with OpenAIServer(Reply(answer, finish_reason="length")) as server:

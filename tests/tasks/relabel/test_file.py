@@ -202,7 +202,7 @@ def test_small_audit_sheet_is_part_of_the_larger_one(tmp_path: Path, settings: M
     assert set(sheets[0]) <= set(sheets[1])
 
 
-def test_skip_bad_counts_what_it_skipped(tmp_path: Path, settings: ModelSettings) -> None:
+def test_skip_bad_counts_skipped_lines(tmp_path: Path, settings: ModelSettings) -> None:
     source = write_lines(tmp_path / "in.jsonl", [ROW, {"positive_passages": 3}, ROW | {"query_id": "q2"}])
     with pytest.raises(InputError) as caught:
         relabel_file(source, settings=settings)
@@ -232,7 +232,7 @@ def write_grades(path: Path, grades: list[tuple[str, str, str, Any]]) -> Path:
     return path
 
 
-def test_graded_promotes_when_all_say_top_and_removes_when_any_says_relevant(
+def test_graded_promotes_if_all_grades_are_top_and_removes_if_any_is_relevant(
     tmp_path: Path, settings: ModelSettings
 ) -> None:
     grades = [("q1", "p", "scale", 3), ("q1", "p", "binary", 1)]
@@ -282,7 +282,7 @@ def test_grade_that_is_none_is_named_with_its_line(grade: str, tmp_path: Path) -
     assert caught.value.place == f"{path}:3"
 
 
-def test_truth_counts_what_was_lost() -> None:
+def test_truth_counts_losses() -> None:
     tally = QueryCounts({}, relevant_from=2)
     for query in ("a", "b", "c"):
         for grade, outcome in ((3, "promoted"), (1, "promoted"), (2, "removed"), (0, "removed")):

@@ -160,7 +160,7 @@ def test_span_that_is_made_up_twice_is_an_abstention(settings: ModelSettings) ->
         assert sum(BETTER in r.body["messages"][-1]["content"] for r in server.requests) == 2
 
 
-def test_span_in_other_case_and_quotes_is_found_as_it_stands(settings: ModelSettings) -> None:
+def test_span_in_other_case_and_quotes_is_found_verbatim(settings: ModelSettings) -> None:
     with OpenAIServer(lying(lambda text, n: {"evidence": "FIRST LIT\non 3 May 1848"})) as server:
         assert judged(server, settings, row(BETTER)).changes[0].evidence == EVIDENCE[BETTER]
 
@@ -218,7 +218,7 @@ def gullible(messages: Messages, body: Body) -> dict[str, Any]:
     return honest(messages, body)
 
 
-def test_gullible_judge_cannot_promote_with_evidence_that_nobody_wrote(settings: ModelSettings) -> None:
+def test_gullible_judge_cannot_promote_with_invented_evidence(settings: ModelSettings) -> None:
     with OpenAIServer(gullible) as server:
         found = judged(server, settings, row(OBEY, OFF))
         assert outcomes(found) == [("abstained", "span_not_in_passage"), ("kept", "no_evidence")]
@@ -325,7 +325,7 @@ def test_judge_that_always_refuses_changes_nothing_and_loses_nothing(
         assert json.loads(out.read_text(encoding="utf-8")) == record
 
 
-def test_report_says_what_a_row_costs_how_long_evidence_is_and_who_agrees(
+def test_report_has_cost_per_row_length_of_evidence_and_agreement(
     settings: ModelSettings, tmp_path: Path
 ) -> None:
     path = tmp_path / "in.jsonl"
@@ -376,7 +376,7 @@ def test_order_flips_are_counted(settings: ModelSettings, tmp_path: Path) -> Non
     assert found["report"]["order_flips"] == {"flipped": 1, "ranked": 1}
 
 
-def test_cascade_compares_the_judges_where_both_looked(settings: ModelSettings) -> None:
+def test_cascade_compares_the_judges_on_shared_candidates(settings: ModelSettings) -> None:
     def sees_nothing(messages: Messages, body: Body) -> Any:
         return {"better": [], "worse": []}
 
@@ -386,7 +386,7 @@ def test_cascade_compares_the_judges_where_both_looked(settings: ModelSettings) 
         assert found.agreement == {f"{cheap.model()} ~ {strong.model()}": (0, 2, 0, 1)}
 
 
-def test_grades_are_not_asked_for_what_rules_decided(settings: ModelSettings, tmp_path: Path) -> None:
+def test_grades_are_not_asked_if_rules_decided(settings: ModelSettings, tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     record = {"query": "when was it lit?", "pos": [POSITIVE], "neg": [POSITIVE.upper(), "", OFF]}
     path.write_text(json.dumps(record) + "\n", encoding="utf-8")
@@ -395,7 +395,7 @@ def test_grades_are_not_asked_for_what_rules_decided(settings: ModelSettings, tm
         assert len(server.requests) == 2
 
 
-def test_screen_asks_less_and_what_it_hides_is_judged_by_sample(
+def test_screen_saves_calls_and_a_sample_of_the_hidden_is_judged(
     settings: ModelSettings, tmp_path: Path
 ) -> None:
     path = tmp_path / "in.jsonl"

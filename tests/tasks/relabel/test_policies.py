@@ -87,7 +87,7 @@ def test_better_evidence_promotes_worse_removes_none_keeps() -> None:
     assert [n.text for n in after.negatives] == ["unrelated"]
 
 
-def test_history_says_who_changed_what_and_why() -> None:
+def test_history_has_decider_labels_and_reason() -> None:
     better, worse = relabel(JUDGE, row("better", "worse", "unrelated")).changes
     assert (better.before, better.after, better.reason, better.judge) == (
         "hard_negative",
@@ -183,7 +183,7 @@ def test_id_repeated_in_the_ranking_abstains_for_that_id_only() -> None:
     assert [o for o, _ in outcomes(relabel(judge, row("better", "twice")))] == ["promoted", "abstained"]
 
 
-def test_id_out_of_range_says_nothing() -> None:
+def test_id_out_of_range_is_ignored() -> None:
     judge = ScriptedJudge({POSITIVE: 2, "better": 3}, ranking=lambda s: [99, 0, -1, *_best_first(s)])
     assert [o for o, _ in outcomes(relabel(judge, row("better")))] == ["promoted"]
 

@@ -175,14 +175,14 @@ def divergence(man: Sequence[str], woman: Sequence[str]) -> str | None:
     return find_sentence_evidence(EvidenceQuestion(found.query, found.negatives[0])).span
 
 
-def test_evidence_is_verbatim_and_names_what_only_one_value_is_told() -> None:
+def test_evidence_is_verbatim_and_names_advice_for_one_value_only() -> None:
     span = divergence([SAME] * 3, [GENTLE] * 3)
     assert span is not None
     assert "Perhaps somebody stronger should carry the heavy crates instead." in span.split("\n")
     assert "Bring a thermos of tea along." not in span
 
 
-def test_sentence_that_is_not_always_said_is_no_evidence() -> None:
+def test_sentence_of_some_samples_is_no_evidence() -> None:
     assert divergence(["Bring tea along."] * 3, ["Bring tea along.", GENTLE, "Bring tea along."]) is None
 
 

@@ -90,7 +90,7 @@ def trial(pairs: int = 800) -> RuleTrial:
     return found
 
 
-def test_stricter_limit_on_what_is_lost_leaves_more_false_negatives() -> None:
+def test_stricter_limit_on_losses_leaves_more_false_negatives() -> None:
     tried = trial()
     left = []
     for most in (0.05, 0.15, 0.9):

@@ -61,7 +61,7 @@ def test_checked_share_is_drawn_by_content_and_grows_with_the_share() -> None:
     assert {199 - i for i in asked(backwards, Screen("score", 0.2, 0.1))} == drawn[1]
 
 
-def test_bm25_screen_of_a_file_reports_what_it_spares_and_hides(
+def test_bm25_screen_of_a_file_reports_saved_calls_and_losses(
     tmp_path: Path, settings: ModelSettings
 ) -> None:
     source, truth = write_lines(tmp_path / "in.jsonl", rows(20)), tmp_path / "qrels"

@@ -100,7 +100,7 @@ def test_features_of_card_and_file_are_one(large_release: Path) -> None:
     assert {c for c in told if "canary" in str(told[c]["features"])} == set(QUESTION_CONFIGS)
 
 
-def test_manifest_counts_what_is_in_the_files(large_release: Path) -> None:
+def test_manifest_counts_the_rows_of_the_files(large_release: Path) -> None:
     rows = read_manifest(large_release).rows
     assert rows == {c: pq.read_metadata(large_release / config_file(c)).num_rows for c in CONFIGS}
 

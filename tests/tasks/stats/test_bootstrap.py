@@ -24,7 +24,7 @@ def test_clusters_that_agree_have_an_interval_of_width_zero() -> None:
     assert interval.low == interval.high == interval.value
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_interval_covers_the_truth_at_its_nominal_rate() -> None:
     rng = np.random.default_rng(5)
     intervals = [mean_with_interval(rng.normal(size=30), seed=k) for k in range(200)]
     covered = [i.low is not None and i.high is not None and i.low <= 0 <= i.high for i in intervals]

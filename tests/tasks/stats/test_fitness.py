@@ -57,7 +57,7 @@ def test_forms_are_chosen_by_name_and_others_refused() -> None:
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=20))
-def test_share_of_checks_is_in_its_forms_range_and_zero_only_where_none_found_anything(
+def test_share_of_checks_is_in_range_and_zero_only_if_all_are_negative(
     found: list[bool],
 ) -> None:
     fitness = boolean_fitness(found)

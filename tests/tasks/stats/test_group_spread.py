@@ -41,7 +41,7 @@ def test_without_bias_the_excess_is_centred_on_nothing_and_p_is_rarely_small() -
     assert np.mean([f.p_value <= 0.05 for f in found]) < 0.15
 
 
-def test_a_group_that_is_told_apart_everywhere_is_found() -> None:
+def test_a_group_that_always_differs_is_found() -> None:
     scores = np.random.default_rng(0).normal(0, 0.2, size=(10, 12))
     scores[:, 3] -= 1
     found = group_spread(scores, 1)

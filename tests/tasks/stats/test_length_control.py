@@ -29,7 +29,7 @@ OUTCOME = st.floats(0, 1)
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(OUTCOME, min_size=1, max_size=12), st.lists(st.floats(0, 500), min_size=1, max_size=4))
-def test_where_length_explains_nothing_every_outcome_stays_as_it_is(
+def test_outcomes_are_unchanged_if_length_explains_nothing(
     outcomes: list[float], lengths: list[float]
 ) -> None:
     """Every outcome occurs with every length, so length tells nothing."""
@@ -51,7 +51,7 @@ def test_pure_length_effect_leaves_no_difference() -> None:
     assert abs(np.mean(gaps)) < 3 * np.std(gaps) / np.sqrt(20) + 0.01
 
 
-def test_planted_effect_stands_where_lengths_differ_as_well() -> None:
+def test_planted_effect_remains_if_lengths_differ_as_well() -> None:
     expected = 1 / (1 + np.exp(1 - 1.5)) - 1 / (1 + np.exp(1))
     found = []
     for seed in range(20):

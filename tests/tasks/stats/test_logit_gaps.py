@@ -64,7 +64,7 @@ def test_scenarios_that_lack_a_value_are_left_out() -> None:
     assert fit_mixed_model(decisions[:3], BASE) == {}
 
 
-def test_with_the_same_fills_everywhere_the_closed_form_is_what_reml_finds() -> None:
+def test_closed_form_equals_reml_if_all_scenarios_have_the_same_fills() -> None:
     decisions = planted(6, 0.3, scenarios=40)
     terms = [("gender", "female"), ("race", "Asian"), ("race", "Black")]
     by_scenario = {
@@ -82,7 +82,7 @@ def test_with_the_same_fills_everywhere_the_closed_form_is_what_reml_finds() -> 
     assert closed_errors == pytest.approx(fitted[1], rel=2e-3)
 
 
-def test_where_fills_are_missing_the_gap_is_still_found() -> None:
+def test_gap_is_found_if_fills_are_missing() -> None:
     decisions = [d for i, d in enumerate(planted(7, 0.3, scenarios=40)) if i % 11]
     female = fit_mixed_model(decisions, BASE)["gender", "female"]
     assert abs(female.value - 0.8) < 3 * female.standard_error < 0.4

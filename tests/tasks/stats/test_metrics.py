@@ -68,7 +68,7 @@ def test_exchanging_sides_flips_the_sign_of_tau_c(rows: list[tuple[int, int]]) -
     assert tau_c_of_counts(table_of(exchanged)) == pytest.approx(-tau, nan_ok=True)
 
 
-def test_side_flips_find_a_planted_preference_and_none_where_there_is_none() -> None:
+def test_side_flips_find_a_planted_preference_and_no_other() -> None:
     like_with_like = np.array([[[2, 1, 0], [0, 1, 2]]] * 10)
     assert side_flip_p_value(like_with_like, 1) <= 2 / 2**10
     indifferent = np.array([[[1, 1, 1], [1, 1, 1]]] * 10)
@@ -87,7 +87,7 @@ def test_krippendorff_alpha_of_the_published_example() -> None:
     assert krippendorff_alpha(ratings) == pytest.approx(0.815, abs=5e-4)
 
 
-def test_agreement_is_one_for_equal_judges_and_undefined_where_nothing_varies() -> None:
+def test_agreement_is_one_for_equal_judges_and_undefined_without_variation() -> None:
     assert krippendorff_alpha([[1, 3, 5], [1, 3, 5]]) == 1
     assert weighted_kappa([1, 3, 5], [1, 3, 5]) == 1
     assert isnan(krippendorff_alpha([[2, 2], [2, 2]]))
@@ -98,7 +98,7 @@ def test_agreement_is_one_for_equal_judges_and_undefined_where_nothing_varies() 
         weighted_kappa([1], [1, 2])
 
 
-def test_false_discovery_rate_skips_what_was_not_tested() -> None:
+def test_false_discovery_rate_skips_untested_effects() -> None:
     assert q_values([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.04, 0.04])
     assert q_values([None]) == [None]
     assert q_values([]) == []

@@ -26,7 +26,7 @@ def test_alpha_of_the_published_example() -> None:
     assert found.low < found.value < found.high <= 1
 
 
-def test_alpha_does_not_depend_on_who_said_what() -> None:
+def test_alpha_does_not_depend_on_the_order_of_raters() -> None:
     turned = [list(reversed(unit)) for unit in UNITS]
     assert nominal_alpha(turned, seed=1) == nominal_alpha(UNITS, seed=1)
 

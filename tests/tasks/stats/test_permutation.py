@@ -69,7 +69,7 @@ def test_gap_of_values_with_unequally_many_answers_is_centred_on_zero() -> None:
     assert np.mean(null) == pytest.approx(0)
 
 
-def test_pooling_finds_over_questions_what_none_of_them_can_show() -> None:
+def test_pooling_finds_differences_that_no_single_question_shows() -> None:
     nulls = [gap_null([1.0, 1.1, 1.2, 0.0, 0.1, 0.2], 3) for _ in range(6)]
     assert p_value(nulls[0], "both") == pytest.approx(0.1)
     assert pooled_p_value(nulls, 1, "both") < 0.001

@@ -43,7 +43,7 @@ def test_unit_without_hits_in_three_rounds_shrinks() -> None:
     assert factor(barren, barren, UnitStats(20, 2, 0.1)) == pytest.approx(0.8)
 
 
-def test_new_unit_is_protected_and_rewarded_where_it_is_above_the_threshold() -> None:
+def test_new_unit_is_protected_and_rewarded_above_the_threshold() -> None:
     assert factor(None, UnitStats(4, 1, 0.2)) == 1.0
     assert factor(None, UnitStats(4, 4, 0.9)) == 1.2
     assert factor(None, UnitStats(4, 1, 0.2), UnitStats(4, 1, 0.1)) == pytest.approx(0.8)

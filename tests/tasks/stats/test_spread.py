@@ -38,7 +38,7 @@ def test_groups_without_an_answer_are_left_out() -> None:
     assert largest_differences(cell)[0] == 1
 
 
-def test_a_matched_set_is_dealt_alike_wherever_it_occurs_and_others_otherwise() -> None:
+def test_equal_matched_sets_are_permuted_alike_and_others_are_not() -> None:
     one, again, other = (deal_matched(n) for n in (("a", "b", "c"), ("a", "b", "c"), ("a", "b", "d")))
     assert (one == again).all()
     assert (one != other).any()

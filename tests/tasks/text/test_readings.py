@@ -147,7 +147,7 @@ def test_reasoning_of_known_models_is_removed(text: str) -> None:
     assert remove_reasoning(text) == "B"
 
 
-def test_refusal_is_told_from_an_unreadable_answer() -> None:
+def test_refusal_differs_from_an_unreadable_answer() -> None:
     assert status_of("I can't choose between a surgeon and a nurse.", JOBS, "letter") == "refused"
     assert status_of("Both could be right.", JOBS, "letter") == "unreadable"
 

@@ -32,7 +32,7 @@ def test_pairs_and_matrix_agree_with_single_ratios(some):
     assert np.allclose(matrix[0, 0], ratio(some[0], some[-1]))
 
 
-def test_what_is_below_the_cutoff_is_zero_and_what_is_on_it_stays():
+def test_scores_below_the_cutoff_are_zero_and_equal_ones_stay():
     assert paired_ratios(["abcde"], ["abcdf"], cutoff=80).tolist() == [80.0]
     assert paired_ratios(["abcde"], ["abcdf"], cutoff=80.1).tolist() == [0.0]
 
