@@ -188,6 +188,10 @@ SERVER_ANSWERS = st.tuples(
 IMPATIENT = Limits(max_in_flight=1, attempts=1, timeout_s=5, outage_s=0, patience_s=0.01)
 
 
+LONG_SERVER_RUNS = int(os.environ.get("COUNTERFOIL_FUZZ_ANSWERS", "1000"))
+"""Answers in the slow test. Each needs a connection and a cache of its own."""
+
+
 class FuzzedServer:
     """A server whose next answer is set from outside."""
 
@@ -239,6 +243,6 @@ def test_server_answer_is_read_or_refused(fuzzed_server: FuzzedServer, data: Any
     read_server_answer(fuzzed_server, data.draw(SERVER_ANSWERS))
 
 
-@fuzz(st.data(), 5_000, long=True)
+@fuzz(st.data(), LONG_SERVER_RUNS, long=True)
 def test_server_answer_is_read_or_refused_for_long(fuzzed_server: FuzzedServer, data: Any) -> None:
     read_server_answer(fuzzed_server, data.draw(SERVER_ANSWERS))
