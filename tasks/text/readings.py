@@ -115,8 +115,10 @@ class ReaderRules:
     """Words for the place of an option in the list, such as `first`."""
     position_nouns: tuple[str, ...] = ()
     """Words after a place, such as `option`."""
-    participles: dict[str, str] = field(default_factory=dict)
+    participles: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Endings of options that are verbs, and those of their participles, such as `y` and `ied`."""
+    article_prefixes: tuple[str, ...] = ()
+    """Articles that are written together with their noun."""
     option_reasons: tuple[str, ...] = ()
     """Words that open a reason if an option and a verb follow, such as `as`."""
     modals: tuple[str, ...] = ()
@@ -628,6 +630,7 @@ class _OptionReader(_Reader):
         for index, option in enumerate(self.options):
             wordings = {option, self._without_article(option)}
             wordings |= {wording.replace("-", " ") for wording in wordings} | self._participles(option)
+            wordings |= {prefix + option for prefix in self.rules.article_prefixes}
             wordings |= {wording.replace(" ", "-") for wording in wordings if wording.count(" ") == 1}
             if unknown_options == [index]:
                 wordings |= set(self.rules.unknown)
@@ -661,15 +664,11 @@ class _OptionReader(_Reader):
         return words
 
     def _participles(self, option: str) -> set[str]:
-        """Return the participle of an option that may be a verb, such as `denied` for `deny`."""
+        """Return the participles of an option that may be a verb, such as `denied` for `deny`."""
         if not option.isalpha() or option in self.rules.agree + self.rules.disagree:
             return set()
-        endings = [end for end in self.rules.participles if end and option.endswith(end)] or [""]
-        return {
-            option.removesuffix(end) + self.rules.participles[end]
-            for end in endings
-            if end in self.rules.participles
-        }
+        ending = next((end for end in self.rules.participles if end and option.endswith(end)), "")
+        return {option.removesuffix(ending) + new for new in self.rules.participles.get(ending, ())}
 
     @cached_property
     def _openings(self) -> frozenset[str]:
@@ -850,8 +849,11 @@ class _OptionReader(_Reader):
                 granted = None if self._grants(sentence) else False
                 previous = ""
                 is_list = self._lists_letters(sentence)
-                for clause in _split(sentence, _CLAUSE_END):
+                clauses = list(_split(sentence, _CLAUSE_END))
+                for clause, following in zip(clauses, [*clauses[1:], ""], strict=True):
                     found = None if is_list else self._alone(clause)
+                    if _bare(previous) and self._starts_negated(following):  # "the other one, A, is not …"
+                        found = None
                     if found is not None and _bare(previous) and found[1] in self._openings:
                         found = None
                     if found is not None and not self._labels_wrong(previous):
@@ -859,6 +861,11 @@ class _OptionReader(_Reader):
                     elif (joined := self._joined(clause)) is not None:
                         yield joined, "", False
                     previous = clause
+
+    def _starts_negated(self, clause: str) -> bool:
+        """Whether a clause opens with a negated verb, as in `does not match`."""
+        verb = rf"(?:{self.rules.pattern('final_links').pattern}\s)?"
+        return re.match(rf"\s?{verb}{self.rules.pattern('negators').pattern}\s\w", clause) is not None
 
     def _lists_letters(self, sentence: str) -> bool:
         """Whether a sentence holds a list such as `A, B or C`, in which no letter is alone."""
@@ -1161,6 +1168,8 @@ class _OptionReader(_Reader):
         weighed: list[_Mention] = []
         for group in self._groups(segment, mentions):
             negated = group[0].negated or group[-1].negated
+            if len({m.option for m in group}) == 1 and any(m.affirmed and not m.negated for m in group):
+                negated = False  # "weighing A against B, B comes out ahead"
             group = [replace(m, negated=m.negated or negated) for m in group]
             if len({m.option for m in group}) > 1:
                 accepted = any(m.rule != "possible" for m in group)
@@ -1446,6 +1455,8 @@ class _NumberReader(_Reader):
     def read(self, plain: str) -> Reading:
         """Return the reading of a cleaned answer."""
         plain = _SPACED.sub(lambda m: m[1] + re.sub(r"\D", "", m[2]), plain)
+        stated = "".join(s for s in _split(plain, _SENTENCE_END) if not s.endswith("?"))
+        plain = stated if re.search(r"\d", stated) else plain
         named = [
             ("number_named", self._after(plain, m.end()))
             for m in reversed(list(self.rules.pattern("number_names").finditer(plain))[-MOST_PHRASES:])
@@ -1547,6 +1558,7 @@ class _NumberReader(_Reader):
     def _without_scales(self, text: str) -> str:
         """Remove ranges that describe the scale, such as `on a scale of 1 to 10`."""
         words = self.rules.pattern("range_words").pattern
+        text = re.sub(rf"\(\s?\d+\s?(?:-|{words})\s?\d+\s?\)", " ", text)
         text = re.sub(rf"\d+\s?-?\s?{self.rules.pattern('scale_units').pattern}", " ", text)
         return re.sub(rf"{self.rules.pattern('scales').pattern}\s?\d+\s?(?:-|{words})\s?\d+", " ", text)
 
