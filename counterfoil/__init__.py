@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -137,19 +137,30 @@ def open_release(release: Place) -> OpenedRelease:
     return outside_event_loop(lambda: OpenedRelease(open_directory(fetch(release))))
 
 
-def evaluate(release: Place, models: str | Sequence[str], **options: Any) -> dict[str, Any]:
+def evaluate(
+    release: Place,
+    models: str | Sequence[str],
+    *,
+    metrics: Sequence[Callable[..., float | None]] = (),
+    **options: Any,
+) -> dict[str, Any]:
     """Ask models the questions of a release and measure their answers.
 
     Args:
         release: A release, its directory, or `org/name@tag`.
         models: Models, such as `openai:gpt-5-mini`.
+        metrics: Functions of a `Response` and its `Question` that return a number, or `None` if they do not
+            apply. A higher number means that the value is treated better. The findings include them.
         **options: The options of `counterfoil evaluate`: `judges`, `samples`, `out`, `budget_usd`, `free`,
             `hold_back`.
 
     Returns:
         The fields of `counterfoil evaluate --json`.
     """
-    return dict(run_command("evaluate", release=release, models=models, **options))
+    from tasks.release.user_metrics import metrics_in_use
+
+    with metrics_in_use(metrics):
+        return dict(run_command("evaluate", release=release, models=models, **options))
 
 
 def compare(release: Place, *models: str, other: Place | None = None, **options: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from schemas.question import QUESTIONS
 from schemas.recipe import Recipe
 from schemas.release import Manifest
 from schemas.tables import canonical_json, content_hash, file_hash
+from tasks.families.effects import VerdictRule, correct_for_multiplicity
 from tasks.judges.panel import deciding_form
 from tasks.models import ModelSettings
 from tasks.models.preflight import preflight
@@ -25,6 +26,7 @@ from tasks.package.drift import FLOOR_CONTROLS, FitnessByQuestion, judge_drift
 from tasks.release import MANIFEST, ReleaseRef, open_release, read_manifest
 from tasks.release.hold_back import check_private_file
 from tasks.release.measuring import NO_TARGET, choose_judges, measuring_recipe, stored_form_judges
+from tasks.release.user_metrics import UserMetric, metrics_by_name, user_effects
 from tasks.report import write_evaluation
 from tasks.report.comparisons import Scored, choose_pairs, compare_models, score_questions
 from tasks.report.names import read_known_attributes
@@ -44,7 +46,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     An interrupted run resumes when run again.
     """
     workspace = open_workspace().with_attributes(options.release)
-    manifest = read_manifest(options.release)
+    manifest, metrics = read_manifest(options.release), metrics_by_name()
     recipe = evaluation_recipe(manifest, options)
     context = evaluation_context(workspace, manifest, recipe, options.budget_usd)
     private = check_private_file(options.hold_back, manifest) if options.hold_back else None
@@ -60,6 +62,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         with run_lock(Path(context.run_dir)):
             evaluated = measure_models(context, release_ref(options.release), private)
         effects = read_table(evaluated.effects, EFFECTS)
+        effects = [*effects, *evaluated.user_effects(metrics, recipe, workspace.vocabulary)]
         form = deciding_form(recipe, workspace.vocabulary)
         scored = evaluated.score(effects, form, recipe, workspace.vocabulary)
         comparisons = compare_models(scored, choose_pairs((), scored.models(), "model"))
@@ -132,6 +135,17 @@ class Evaluation:
             form=form,
             min_coverage=recipe.validation.min_coverage,
         )
+
+    def user_effects(self, metrics: Mapping[str, UserMetric], recipe: Recipe, data_dir: Path) -> list[Effect]:
+        """Return the contrasts of the user's metrics. Their tests are corrected among themselves."""
+        if not metrics:
+            return []
+        questions = {q.id: q for q in read_table(self.questions, QUESTIONS)}
+        attributes = read_known_attributes(data_dir, {q.attribute for q in questions.values()})
+        least = recipe.validation.min_coverage
+        effects = user_effects(metrics, questions, read_table(self.responses, RESPONSES), attributes, least)
+        rule = VerdictRule(recipe.validation.fdr, recipe.validation.equivalence)
+        return rule.apply(correct_for_multiplicity(effects))
 
 
 def measure_models(context: RunContext, release: ReleaseRef, private: TableRef | None = None) -> Evaluation:
