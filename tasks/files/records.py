@@ -426,7 +426,11 @@ def choose_split(path: Path, splits: list[str], split: str | None) -> str:
 
 
 def arrow_schema(path: Path, split: str | None = None) -> Any:
-    """Return the Arrow schema of a Parquet file or a saved dataset, `None` for text formats."""
+    """Return the Arrow schema of a Parquet file or a saved dataset, `None` for text formats.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -434,10 +438,13 @@ def arrow_schema(path: Path, split: str | None = None) -> Any:
         return None
     if path.is_dir():
         path = _dataset_files(path, split)[0]
-    if path.suffix == ".arrow":
-        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as batches:
-            return batches.schema
-    return pq.read_schema(path) if path.suffix == ".parquet" else None
+    try:
+        if path.suffix == ".arrow":
+            with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as batches:
+                return batches.schema
+        return pq.read_schema(path) if path.suffix == ".parquet" else None
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"not a readable {path.suffix[1:]} file: {error}", place=str(path)) from None
 
 
 # --- writing ----------------------------------------------------------------------------------------------

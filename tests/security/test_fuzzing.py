@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,6 +105,11 @@ RETRIEVAL_FILES = st.tuples(
 )
 
 
+ROOT = Path(tempfile.mkdtemp(prefix="counterfoil-fuzz-"))
+"""The only folder that may be written to. Its content is removed by the tests."""
+atexit.register(shutil.rmtree, ROOT, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def own_temporary_folder(folder: Path) -> Iterator[None]:
     before, tempfile.tempdir = tempfile.tempdir, str(folder)
@@ -114,11 +121,11 @@ def own_temporary_folder(folder: Path) -> Iterator[None]:
 
 def read_retrieval_file(file: tuple[bytes, str, str, bool]) -> None:
     content, suffix, format, skip_bad = file
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=ROOT) as name:
         folder = Path(name)
         path = folder / f"in{suffix}"
         path.write_bytes(content)
-        with guarded(folder) as guard, own_temporary_folder(folder), contextlib.suppress(CounterfoilError):
+        with guarded(ROOT) as guard, own_temporary_folder(folder), contextlib.suppress(CounterfoilError):
             relabel_file(
                 path,
                 settings=settings_for(folder),
@@ -229,10 +236,10 @@ def read_server_answer(fuzzed_server: FuzzedServer, answer: tuple[Any, int, dict
 
 
 for _name, _test, _inputs, _quick, _long in (
-    ("recipe", read_recipe, RECIPES, 60, 5_000),
+    ("recipe", read_recipe, RECIPES, 60, 3_000),
     ("yaml", read_yaml_text, YAML_TEXT, 60, 5_000),
     ("manifest", read_manifest_bytes, MANIFESTS, 60, 5_000),
-    ("retrieval_file", read_retrieval_file, RETRIEVAL_FILES, 60, 5_000),
+    ("retrieval_file", read_retrieval_file, RETRIEVAL_FILES, 60, 1_500),
 ):
     globals()[f"test_{_name}_is_read_or_refused"] = fuzz(_inputs, _quick, long=False)(_test)
     globals()[f"test_{_name}_is_read_or_refused_for_long"] = fuzz(_inputs, _long, long=True)(_test)
