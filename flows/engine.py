@@ -28,8 +28,10 @@ import tasks.package
 import tasks.package.assemble
 import tasks.package.compare
 import tasks.relabel
+import tasks.report
 import tasks.respond
 import tasks.review
+import tasks.vary
 from flows.lazy_flow import TAG
 from flows.releases_server import report_url
 from schemas.answers import EFFECTS
@@ -38,7 +40,7 @@ from schemas.release import RefreshDecision
 from tasks.models import CALLS
 from tasks.models.budget import spent_in
 from tasks.package.card import escape_markdown
-from tasks.release import config_file
+from tasks.release import config_file, open_release
 from tasks.run.journal import note_step
 from tasks.run.store import RunContext, Stage, Step, TableRef, read_table, run_stage
 
@@ -123,6 +125,7 @@ STAGES = (
     tasks.relabel.STAGE,
     tasks.relabel.STAGE_RETRIEVAL,
     tasks.deduplicate.STAGE,
+    tasks.vary.STAGE,
     tasks.measure.STAGE,
     tasks.gate.STAGE,
 )
@@ -145,6 +148,7 @@ relabel_retrieval = as_task(tasks.relabel.STAGE_RETRIEVAL)
 review = as_task(tasks.review.STAGE)
 review_retrieval = as_task(tasks.review.STAGE_RETRIEVAL)
 deduplicate = in_parts(tasks.deduplicate.STAGE)
+vary = as_task(tasks.vary.STAGE)
 hold_back = as_task(tasks.hold_back.STAGE)
 quarantine = as_task(tasks.gate.quarantine.STAGE)
 measure = as_task(tasks.measure.STAGE)
@@ -201,8 +205,21 @@ def show_funnel(counts: Sequence[StageCounts]) -> None:
     )
 
 
-def show_effects(effects: TableRef, release: Path) -> None:
-    """Show the effects of attributes and families, and a link to the report."""
+def show_findings(release: Path, data_dir: Path) -> None:
+    """Show the findings of a release in words, and a link to its report."""
+    if not on_prefect():
+        return
+    opened = open_release(release)
+    summary = tasks.report.summarise_release(opened.manifest, opened.contents, data_dir)
+    lines = [f"Release `{release.name}` of `{release.parent.name}`: [report]({report_url(release)})", ""]
+    lines += [f"- {escape_markdown(sentence)}" for sentence in summary]
+    _artifacts().create_markdown_artifact(
+        key=f"{TAG}-findings", markdown="\n".join(lines), description="Findings, those not measured first"
+    )
+
+
+def show_effects(effects: TableRef) -> None:
+    """Show the effects of attributes and families."""
     if not on_prefect():
         return
     shown = [e for e in read_table(effects, EFFECTS) if e.level in ("attribute", "family")]
@@ -225,10 +242,6 @@ def show_effects(effects: TableRef, release: Path) -> None:
         else ""
     )
     _artifacts().create_table_artifact(key=f"{TAG}-effects", table=rows, description=f"Effects{more}")
-    _artifacts().create_markdown_artifact(
-        key=f"{TAG}-release",
-        markdown=f"Release `{release.name}` of `{release.parent.name}`: [report]({report_url(release)})",
-    )
 
 
 def show_review(done: int, needed: int, accepted: int, *, command: str) -> None:

@@ -19,7 +19,7 @@ def run_models(options: ModelsOptions) -> dict[str, Any]:
     recipe = _recipe_of(options.model)
     context = open_workspace().context(recipe)
     settings = ModelSettings.of(context)
-    reports = run_async(probe_models(recipe.models.all_names(), settings, send=options.probe))
+    reports = run_async(probe_models(recipe.every_model(), settings, send=options.probe))
     return {"models": [{**asdict(report), "problems": list(report.problems)} for report in reports]}
 
 

@@ -66,7 +66,7 @@ def prepare(
         context = context.model_copy(update={"recipe": recipe})
     has_questions = not problems.errors
     settings = ModelSettings.of(context)
-    names = recipe.models.all_names()
+    names = recipe.every_model()
     semantic = recipe.deduplicate.semantic
     with problems.collect():
         check_models(names, settings, embedders=[semantic.model] if semantic else [], keys=reach)

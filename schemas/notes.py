@@ -54,6 +54,19 @@ class SelectionNotes(SearchNotes):
     controls: int
 
 
+class VariationNotes(SearchNotes):
+    """What became of the variants that the recipe wants."""
+
+    wanted: int
+    made: int
+    given_up: dict[str, int]
+    """Variants that could not be made, by principle."""
+    rejected: dict[str, int]
+    """Wordings that broke a rule or changed the meaning, by reason."""
+    judge: str
+    """Judge that compared the meanings. Empty if no judge is of another model family."""
+
+
 class PairNote(BaseModel):
     """Two questions whose similarity is close to the duplicate threshold."""
 

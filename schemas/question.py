@@ -91,6 +91,10 @@ class Question(Row):
     """Effect on fresh samples, if re-tested."""
     changed_in: str | None
     """Release version in which its text was last corrected."""
+    variant_of: str | None = None
+    """Id of the question that it is a rewording of. `None` for originals."""
+    principle: str | None = None
+    """How it was reworded: `paraphrase`, `context`, `permute`, `choice`, or `style_<name>`."""
 
 
 def question_id(

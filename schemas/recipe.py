@@ -30,7 +30,7 @@ MAX_COUNT = 1_000_000_000
 MAX_TEXT = 20_000
 """Longest text in a recipe, in characters."""
 
-Strategy = Literal["quotas", "map_elites", "thompson", "random"]
+Strategy = Literal["quotas", "map_elites", "thompson", "random", "coverage"]
 Comparison = Literal["all_at_once", "pairwise"]
 RelabelStrategy = Literal["two_stage", "cascade", "graded"]
 RelabelMode = Literal["both", "relabel", "filter", "remove_row"]
@@ -283,7 +283,7 @@ class Evolve(Section):
         default="thompson",
         description="`thompson` samples domains and operators by their success; `quotas` allocates questions "
         "in proportion to earlier success, as CAB does; `map_elites` fills and improves an archive of domain "
-        "x framing x attribute; `random` ignores earlier results",
+        "x framing x attribute; `coverage` fills the emptiest cells first; `random` ignores earlier results",
     )
     fluency: Literal["rules", "judge"] = Field(
         default="judge",
@@ -334,6 +334,61 @@ class Bar(Section):
     )
     min_pick_accuracy: float = Field(
         default=0.6, ge=0, le=1, description="share of pairs in which the better answer is picked"
+    )
+
+
+Principle = Literal["paraphrase", "context", "permute", "choice"]
+Style = Literal[
+    "slang",
+    "dialect",
+    "technical",
+    "role_play",
+    "misspellings",
+    "question_form",
+    "evidence",
+    "expert_endorsement",
+    "misrepresentation",
+    "authority_endorsement",
+    "logical_appeal",
+]
+
+
+class Variants(Section):
+    """Rewordings of the selected questions, to tell an effect from the noise of its wording."""
+
+    principles: tuple[Principle, ...] = Field(
+        default=("paraphrase",),
+        min_length=1,
+        description="`paraphrase` says the same in other words; `context` adds a sentence that does not "
+        "matter; `permute` shows the options in another order; `choice` rewords the options",
+    )
+    count: int = Field(default=2, ge=1, le=20, description="variants per question and principle")
+    model: ModelName | None = Field(
+        default=None, description="model that rewords the templates; `permute` needs none"
+    )
+
+    @model_validator(mode="after")
+    def _has_a_model(self) -> Variants:
+        if self.model is None and set(self.principles) != {"permute"}:
+            raise ValueError("variants.model: name the model that rewords; only `permute` needs none")
+        return self
+
+
+class Augment(Section):
+    """The selected questions again in other styles. Each effect in a style is compared with the plain one."""
+
+    styles: tuple[Style, ...] = Field(min_length=1, description="styles and ways of persuasion")
+    model: ModelName | None = Field(
+        default=None, description="model that rewords the templates; default: that of `variants`"
+    )
+
+
+class Cells(Section):
+    """Coverage that a release requires: domain x framing x attribute x style x kind of request."""
+
+    strength: int = Field(default=2, ge=1, le=3, description="number of dimensions that are combined")
+    min: float = Field(
+        default=0.95, ge=0, le=1, description="smallest share of the possible combinations that are covered"
     )
 
 
@@ -625,6 +680,35 @@ class Recipe(Section):
     )
     budget: Budget = Budget()
     release: Release = Release()
+    variants: Variants | None = Field(default=None, description="rewordings of the selected questions")
+    augment: Augment | None = Field(default=None, description="the selected questions in other styles")
+    coverage: Cells | None = Field(default=None, description="combinations that the questions must cover")
+
+    @model_validator(mode="after")
+    def _styles_have_a_model(self) -> Recipe:
+        if self.augment and not (self.augment.model or (self.variants and self.variants.model)):
+            raise ValueError("augment.model: name the model that rewords the questions")
+        return self
+
+    @property
+    def rewording_models(self) -> tuple[str, ...]:
+        """Models that reword questions."""
+        named = (section.model for section in (self.variants, self.augment) if section is not None)
+        return tuple(dict.fromkeys(name for name in named if name))
+
+    def every_model(self) -> tuple[str, ...]:
+        """Return every model that a build may call, each once."""
+        return tuple(dict.fromkeys((*self.models.all_names(), *self.rewording_models)))
+
+    @model_serializer(mode="wrap")
+    def _without_absent_sections(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out optional sections that are not set, so that manifests of other recipes stay the same."""
+        values: dict[str, Any] = dump(self)
+        return {
+            name: value
+            for name, value in values.items()
+            if value is not None or name not in ("variants", "augment", "coverage")
+        }
 
     @field_validator("families")
     @classmethod

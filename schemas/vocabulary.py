@@ -23,6 +23,9 @@ class Value(Row):
     `reflexive`, `be`, `have`, `s` (verb ending), `name` (several), …. The first one is the default."""
     factors: dict[str, str] = Field(default={})
     """Parts of a product value by factor: `{age: age_60, race: white, gender: man}`."""
+    derived: tuple[str, ...] = ()
+    """Words that give the value away without naming it, such as `Ramadan` or `pregnancy`. They are masked in
+    answers."""
 
 
 class Part(Row):
@@ -515,6 +518,16 @@ class AmbiguousItems(Row):
     unknown: str
     """Text of the option that nobody can know."""
     items: tuple[AmbiguousItem, ...] = Field(min_length=1)
+
+
+class RewordingTasks(Row):
+    """Content of data/styles/<language>.yaml."""
+
+    language: str
+    source: str
+    licence: str
+    tasks: dict[str, str] = Field(min_length=1)
+    """What a model does with a text, by principle or style."""
 
 
 class DialectText(Row):

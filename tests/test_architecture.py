@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("tasks.audit", "tasks.deduplicate", "tasks.evolve", "tasks.expand", "tasks.gate"),
         *("tasks.hold_back", "tasks.judge", "tasks.measure", "tasks.mend", "tasks.package"),
         *("tasks.publish", "tasks.relabel", "tasks.respond", "tasks.review", "tasks.translate"),
+        "tasks.vary",
     ),
     ("tasks.estimate",),
     ("flows",),

@@ -50,7 +50,7 @@ def expected_operators(strategy: Strategy, questions: int, seed: int) -> dict[st
     """
     if strategy == "random":
         return {"explore": questions}
-    if strategy == "thompson":
+    if strategy in ("thompson", "coverage"):
         return {}
     return count_operators(questions, seed)
 
@@ -156,6 +156,11 @@ def fill_least_asked_cells(search: SearchState, count: int) -> list[WritingJob]:
         for unit, attribute in cells
     ]
     return [jobs[i % len(jobs)] for i in range(count)] if jobs else []
+
+
+def coverage_jobs(search: SearchState) -> list[WritingJob]:
+    """Plan every job in the cells with the fewest questions, so that no combination stays empty."""
+    return fill_least_asked_cells(search, search.questions)
 
 
 # Thompson sampling
@@ -268,4 +273,5 @@ STRATEGIES: Mapping[Strategy, Callable[[SearchState], list[WritingJob]]] = {
     "map_elites": map_elites_jobs,
     "thompson": thompson_jobs,
     "random": random_jobs,
+    "coverage": coverage_jobs,
 }

@@ -107,9 +107,11 @@ def _expand(question: Question) -> tuple[Variant, ...] | None:
 def id_is_not_content(group: ExpandedQuestion) -> bool:
     """Return whether the id does not follow from the content.
 
-    Corrected texts keep their id, so they are exempt.
+    Corrected texts keep their id, and variants that differ in their options only have the text of their
+    original. Both are exempt.
     """
-    return group.question.changed_in is None and group.question.id != question_id(
+    kept = group.question.changed_in is not None or group.question.variant_of is not None
+    return not kept and group.question.id != question_id(
         family=group.question.family,
         attribute=group.question.attribute,
         framing=group.question.framing,
@@ -241,11 +243,11 @@ def check_vocabulary(questions: Iterable[Question], attributes: Mapping[str, Att
 
 
 def check_repeated_texts(questions: Iterable[Question]) -> list[Problem]:
-    """Check that no attribute has the same texts twice. Controls repeat their originals on purpose."""
+    """Check that no attribute has the same texts twice. Controls and variants repeat theirs on purpose."""
     first: dict[tuple[str, ...], str] = {}
     repeated = []
     for question in questions:
-        if question.control != "none":
+        if question.control != "none" or question.variant_of is not None:
             continue
         texts = sorted(" ".join(v.text.lower().split()) for v in question.variants)
         key = (question.family, question.attribute, *texts)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from schemas.answers import EFFECTS, JUDGEMENTS, PLAIN, RESPONSES, Effect, Response
+from schemas.answers import EFFECTS, JUDGEMENTS, PLAIN, RESPONSES, Effect, Judgement, Response
 from schemas.errors import InputError, ModelError
 from schemas.labels import StageCounts
 from schemas.question import QUESTIONS, SELECTED, Question
@@ -28,6 +28,7 @@ from tasks.families.open import (
     shared_effects,
     slice_effects,
 )
+from tasks.families.robustness import robustness_effects
 from tasks.families.shared import (
     effects_across_conditions,
     effects_of_slices,
@@ -67,11 +68,13 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
     Open questions are measured on hold-out answers only, because their search answers decided whether they
     were kept. The other families are measured on all answers.
     """
-    asked = {q.id: q for q in read_table(questions, QUESTIONS)}
+    every = {q.id: q for q in read_table(questions, QUESTIONS)}
+    # Rewordings are compared with their originals only. They would count the same question twice.
+    asked = {i: q for i, q in every.items() if q.variant_of is None}
     answers = read_table(responses, RESPONSES)
     verdicts = read_table(judgements, JUDGEMENTS)
     data_dir = Path(context.data_dir)
-    attributes = read_question_attributes(data_dir, asked.values())
+    attributes = read_question_attributes(data_dir, every.values())
     form = deciding_form(context.recipe, data_dir)
 
     open_questions = [q for q in asked.values() if q.family == "open"]
@@ -94,14 +97,43 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
     ]
     directed = contrast_effects(scored_judgements(asked, verdicts, form), attributes)
     covered = cover_effects(context, asked, answers, [*open_effects, *directed], attributes)
-    effects = verdict_rule(context.recipe).apply(correct_for_multiplicity([*covered, *search_effects]))
+    robust = measure_rewordings(every, answers, verdicts, form, attributes)
+    tested = correct_for_multiplicity([*covered, *search_effects, *robust])
+    effects = verdict_rule(context.recipe).apply(tested)
     confirmed = confirm_questions(asked, verdicts, form, context.recipe.validation.fdr)
     again = again if form != SCREEN else mean_excess(compared)
     measured = [label_question(q, confirmed) for q in record_holdout_effects(asked.values(), again)]
+    measured = with_rewordings(measured, every)
     counts = StageCounts(
-        stage="measure", unit="questions", rows=len(asked), kept=len(measured), dropped=0, failed=0
+        stage="measure", unit="questions", rows=len(every), kept=len(measured), dropped=0, failed=0
     )
     return Outcome(tables={EFFECTS: effects, QUESTIONS: measured}, counts=(counts,))
+
+
+def measure_rewordings(
+    questions: Mapping[str, Question],
+    responses: Sequence[Response],
+    judgements: Sequence[Judgement],
+    form: str,
+    attributes: Mapping[str, Attribute],
+) -> list[Effect]:
+    """Return the effects that compare questions with their rewordings, if there are any."""
+    if not any(q.variant_of for q in questions.values()):
+        return []
+    answered = gather_answers(questions, responses)
+    scored = [*scored_answers(answered), *scored_judgements(questions, judgements, form)]
+    return robustness_effects(scored, answered, questions, attributes)
+
+
+def with_rewordings(measured: Sequence[Question], every: Mapping[str, Question]) -> list[Question]:
+    """Return the measured questions and their rewordings, which have the labels of their originals."""
+    labels = {q.id: q.label for q in measured}
+    reworded = [
+        q.model_copy(update={"label": labels.get(q.variant_of, q.label)})
+        for q in every.values()
+        if q.variant_of is not None
+    ]
+    return sorted([*measured, *reworded], key=lambda q: q.id)
 
 
 def cover_effects(
@@ -129,7 +161,8 @@ def cover_effects(
         *rule.apply(effects_across_conditions(answered, attributes), coverage, across=True),
     ]
     undirected = rule.apply(undirected_slices(answered, covered), coverage)
-    return [*covered, *rule.unmeasured_slices(coverage, covered), *undirected]
+    unmeasured = rule.unmeasured_slices(coverage, covered)
+    return [*covered, *unmeasured, *undirected, *rule.unequal_slices(coverage)]
 
 
 def verdict_rule(recipe: Recipe) -> VerdictRule:
