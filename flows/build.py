@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from flows import engine as steps
-from flows.engine import show_effects, show_funnel
+from flows.engine import show_effects, show_findings, show_funnel
 from flows.evolve import evolve, expand_open, question_content
 from flows.lazy_flow import lazy_flow
 from flows.options import takes
@@ -29,6 +29,7 @@ from schemas.release import ReleaseComparison
 from tasks.files.vocabulary import input_path
 from tasks.gate import raise_if_failed, read_suite_results, read_validation, write_data_docs
 from tasks.gate.quarantine import read_quarantine
+from tasks.models.budget import spent_in
 from tasks.package import Findings, Provenance
 from tasks.relabel.file import fingerprint_input
 from tasks.release import ReleaseRef, find_last_release, read_errata
@@ -36,10 +37,27 @@ from tasks.release.hold_back import HELD, list_private_files, write_hold_back
 from tasks.release.references import resolve_place
 from tasks.run.journal import note_release, start_journal
 from tasks.run.ledger import BuildLedger
+from tasks.run.progress import follow_stages
 from tasks.run.store import RunContext, Step, TableRef, read_table, run_lock, vocabulary_hashes
 
-GENERATING = ("expand", "mutate", "mend", "review")
+GENERATING = ("expand", "mutate", "mend", "review", "vary")
 """Stages whose tables contain every question that was ever made."""
+CHAPTERS = (
+    "ask templates",
+    "search",
+    "relabel files",
+    "apply reviews",
+    "deduplicate",
+    "reword",
+    "ask again",
+    "hold back",
+    "quarantine",
+    "measure",
+    "assemble",
+    "validate",
+    "package",
+)
+"""Stages of a build as progress shows them."""
 LABELLING = ("relabel", "relabel_retrieval", "review", "review_retrieval")
 """Stages that change labels."""
 
@@ -53,9 +71,7 @@ def build(options: BuildOptions) -> str:
     """
     releases = options.out or open_workspace().releases
     check_releases_folder(releases)
-    prepared = prepare(
-        options.recipe, budget_usd=options.budget_usd, reach=True, limit=options.limit
-    )
+    prepared = prepare(options.recipe, budget_usd=options.budget_usd, reach=True, limit=options.limit)
     with run_lock(Path(prepared.context.run_dir)):
         while True:
             start_journal(prepared.context)
@@ -68,19 +84,35 @@ def build(options: BuildOptions) -> str:
 def build_release(prepared: PreparedBuild, releases: Path) -> str:
     """Run the pipeline. Earlier corrections and the decisions of reviewers are applied again."""
     run = BuildRun.start(prepared, releases)
-    templated = run.ask_templates()
-    archive = run.search()
-    run.relabel_files()
-    seen = run.review_search(archive)
-    unique = run.deduplicate([seen, templated])
-    answers = run.ask_again(unique)
-    public = run.hold_back(unique)
-    sound = run.quarantine(public, answers)
-    measured = run.measure(sound, answers)
-    assembled = run.assemble(sound, measured, answers)
-    checked = run.validate(assembled, sound)
-    held = read_held_back(public, answers)
-    return run.package(assembled, checked, sound, held)
+    run_dir = Path(prepared.context.run_dir)
+    with follow_stages(run_dir, CHAPTERS, partial(spent_in, run_dir)) as enter:
+        enter("ask templates")
+        templated = run.ask_templates()
+        enter("search")
+        archive = run.search()
+        enter("relabel files")
+        run.relabel_files()
+        enter("apply reviews")
+        seen = run.review_search(archive)
+        enter("deduplicate")
+        distinct = run.deduplicate([seen, templated])
+        enter("reword")
+        unique = run.vary(distinct)
+        enter("ask again")
+        answers = run.ask_again(unique)
+        enter("hold back")
+        public = run.hold_back(unique)
+        enter("quarantine")
+        sound = run.quarantine(public, answers)
+        enter("measure")
+        measured = run.measure(sound, answers)
+        enter("assemble")
+        assembled = run.assemble(sound, measured, answers)
+        enter("validate")
+        checked = run.validate(assembled, sound)
+        enter("package")
+        held = read_held_back(public, answers)
+        return run.package(assembled, checked, sound, held)
 
 
 @dataclass(frozen=True)
@@ -188,6 +220,15 @@ class BuildRun:
                 self.context, questions=pool.table("questions"), content=earlier_content(self.context)
             )
         )
+
+    def vary(self, unique: Step) -> Step:
+        """Reword the selected questions, if the recipe says so, and ask the rewordings with fixed texts."""
+        recipe = self.context.recipe
+        if recipe.variants is None and recipe.augment is None:
+            return unique
+        varied = self.ledger.add(steps.vary(self.context, questions=unique.table("questions")))
+        self.ledger.add(steps.respond(self.context, questions=varied.table("variants"), phase="search"))
+        return varied
 
     def ask_again(self, unique: Step) -> Answers:
         """Answer and judge the selected questions on fresh samples. Return all answers of the build."""
@@ -305,7 +346,8 @@ class BuildRun:
         )
         note_release(self.context, release)
         show_funnel(self.ledger.funnel())
-        show_effects(assembled.table("effects"), release)
+        show_effects(assembled.table("effects"))
+        show_findings(release, Path(self.context.data_dir))
         return str(release)
 
     def _steps_of(self, stage: str) -> list[Step]:

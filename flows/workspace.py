@@ -134,7 +134,8 @@ def shipped_recipes() -> list[str]:
 def quiet_prefect(workspace: Workspace) -> None:
     """Configure Prefect, before it is imported, to send no telemetry and to print nothing.
 
-    A server that the user has configured (`PREFECT_API_URL` or a profile) is used unchanged.
+    A server that the user has configured (`PREFECT_API_URL` or a profile) is used unchanged, and gets the log
+    of the flow runs.
     """
     quiet = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -152,6 +153,12 @@ def quiet_prefect(workspace: Workspace) -> None:
         prefect_home = workspace.runs / ".prefect"
         prefect_home.mkdir(parents=True, exist_ok=True)
         quiet["PREFECT_HOME"] = str(prefect_home)
+    else:
+        quiet |= {
+            "PREFECT_LOGGING_LEVEL": "INFO",
+            "PREFECT_LOGGING_TO_API_ENABLED": "true",
+            "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        }
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
 

@@ -111,4 +111,4 @@ def test_a_refresh_that_is_run_twice_releases_once(
     assert verdicts == ["safe", "unchanged"]
     assert [p.name for p in (home / "releases" / "tested").iterdir()] == ["0.1.0"]
     keys = {a["key"] for a in ask(api, "artifacts/filter", {})}
-    assert {"counterfoil-funnel", "counterfoil-effects", "counterfoil-release"} <= keys
+    assert {"counterfoil-funnel", "counterfoil-effects", "counterfoil-findings"} <= keys
