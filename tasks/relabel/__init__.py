@@ -7,7 +7,6 @@ with its answers, and the negatives are the nearest questions that were judged a
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -48,8 +47,6 @@ LABEL_BY_OUTCOME = {
     "kept": "hard_negative",
     "abstained": "unlabelled",
 }
-
-_SLOT = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 
 __all__ = ["STAGE", "STAGE_RETRIEVAL", "fingerprint_input", "relabel", "relabel_file", "relabel_retrieval"]
 
