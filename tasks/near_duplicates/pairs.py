@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from tasks.near_duplicates.parts import Indices, TextFiles, read_array, write_array_rows
 from tasks.near_duplicates.sketches import (
-    GRAM_COUNTERS,
     Sketches,
     SketchScale,
     band_keys,
     count_grams,
+    gram_counters,
     sketch_texts,
 )
 
@@ -61,9 +61,11 @@ def write_sketches(part: SketchPart) -> None:
 
 def write_gram_counts(part: SketchPart) -> None:
     """Count the 4-grams of the texts of a part."""
-    counts = np.zeros(GRAM_COUNTERS, np.uint32)
-    for _, texts in TextFiles(part.folder).chunks(part.start, part.stop, TEXTS_AT_ONCE):
-        counts += count_grams(texts)
+    files = TextFiles(part.folder)
+    counters = gram_counters(len(files))
+    counts = np.zeros(counters, np.uint32)
+    for _, texts in files.chunks(part.start, part.stop, TEXTS_AT_ONCE):
+        counts += count_grams(texts, counters)
     np.save(part.counts, counts)
 
 

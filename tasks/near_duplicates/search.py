@@ -49,12 +49,12 @@ from tasks.near_duplicates.parts import (
     split_by_cost,
     split_range,
 )
-from tasks.near_duplicates.sketches import GRAM_COUNTERS, fit_scale, gram_weights, sketch_texts
+from tasks.near_duplicates.sketches import fit_scale, gram_counters, gram_weights, sketch_texts
 from tasks.text.similarity import paired_ratios, ratio_matrix
 
 EXHAUSTIVE_PAIRS = 100_000_000
 """Maximum number of pairs of similar length and equal guard for an exhaustive search (about 1.5 seconds)."""
-MAX_SECONDS = 1.0
+MAX_SECONDS = 0.2
 """Maximum estimated CPU time of verification for an exhaustive search. The bounds reject few pairs if the
 texts share a frame, are long, or the threshold is low."""
 MAX_VERIFYING_SECONDS = 10.0
@@ -338,7 +338,7 @@ class _RatioSearch:
         ranges = split_range(self.count, TEXTS_PER_PART)
         parts = [SketchPart(self.folder, a, b) for a, b in ranges]
         self.run_parts(write_gram_counts, parts)
-        counts = np.zeros(GRAM_COUNTERS, np.uint32)
+        counts = np.zeros(gram_counters(self.count), np.uint32)
         for part in parts:
             counts += np.load(part.counts)
         np.save(self.folder / "weights.npy", gram_weights(counts, self.count))

@@ -41,8 +41,8 @@ ROUNDS = 4
 """Rounds of hashing to fill the bins of a fast similarity sketch."""
 RARE_ROUNDS = 8
 """The same for a weighted sketch, in which fewer grams count."""
-GRAM_COUNTERS = 1 << 22
-"""Counters of the 4-grams of all texts. Grams with the same counter are counted together."""
+MAX_GRAM_COUNTERS = 1 << 22
+"""Maximum number of counters of 4-grams. Grams with the same counter are counted together."""
 RARE_SHARE = 0.002
 """Share of the texts that may contain a gram of full weight. The weight of other grams is inverse to their
 count."""
@@ -124,18 +124,23 @@ def sketch_texts(texts: Sequence[str], scale: SketchScale) -> Sketches:
     return Sketches(lengths, np.concatenate(bags), np.concatenate(grams))
 
 
-def count_grams(texts: Sequence[str]) -> NDArray[np.uint32]:
-    """Count the 4-grams of these texts, shape (GRAM_COUNTERS,)."""
+def gram_counters(texts: int) -> int:
+    """Return the number of counters for this number of texts, a power of two."""
+    return min(1 << max(16, (64 * texts).bit_length()), MAX_GRAM_COUNTERS)
+
+
+def count_grams(texts: Sequence[str], counters: int) -> NDArray[np.uint32]:
+    """Count the 4-grams of these texts, shape (counters,)."""
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    counts = np.zeros(GRAM_COUNTERS, np.uint32)
+    counts = np.zeros(counters, np.uint32)
     for _, points, _, _ in _code_points(texts, lengths, BAND_Q):
-        grams, repeats = np.unique(_gram_counters(_hash_grams(points, BAND_Q)), return_counts=True)
+        grams, repeats = np.unique(_counter_of(_hash_grams(points, BAND_Q), counters), return_counts=True)
         counts[grams] += repeats.astype(np.uint32)
     return counts
 
 
 def gram_weights(counts: NDArray[np.uint32], texts: int) -> NDArray[np.float32]:
-    """Weight grams by rarity, shape (GRAM_COUNTERS,).
+    """Weight grams by rarity, shape (counters,).
 
     A gram that occurs once cannot be shared, so its weight is 0.
 
@@ -173,7 +178,7 @@ def band_keys(
         if weights is None:
             minima = _fast_similarity_sketch(hashes, owner, size, bands * rows)
         else:
-            weight = weights[_gram_counters(hashes)]
+            weight = weights[_counter_of(hashes, len(weights))]
             minima = _weighted_sketch(hashes, weight, owner, size, bands * rows)
         mixed = np.repeat(_mix_bits(guards[start : start + size].astype(np.uint32))[:, None], bands, axis=1)
         for row in range(rows):
@@ -208,8 +213,8 @@ def _hash_grams(points: NDArray[np.uint32], q: int) -> NDArray[np.uint32]:
     return hashes
 
 
-def _gram_counters(hashes: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    return _mix_bits(hashes) & np.uint32(GRAM_COUNTERS - 1)
+def _counter_of(hashes: NDArray[np.uint32], counters: int) -> NDArray[np.uint32]:
+    return _mix_bits(hashes) & np.uint32(counters - 1)
 
 
 def _mix_bits(values: NDArray[np.uint32]) -> NDArray[np.uint32]:
