@@ -118,6 +118,12 @@ def complaints() -> list[str]:
     return []
 
 
+def press_to_write(page: Any, key: str) -> None:
+    """Press a key that opens a field, and wait until the field has the focus."""
+    page.keyboard.press(key)
+    page.wait_for_function("document.activeElement.matches('textarea, input')")
+
+
 def open_page(context: Any, complaints: list[str], address: str) -> Any:
     page = context.new_page()
     page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
@@ -170,7 +176,7 @@ def test_two_reviewers_review_thirty_groups_by_keyboard_and_a_killed_server_lose
     begin_as(anna, "Anna Ä")
     said = dict(decide(anna, key) for key in "123456")
 
-    anna.keyboard.press("c")
+    press_to_write(anna, "c")
     anna.keyboard.type("seen 2 of them before")
     anna.keyboard.press("Escape")
     reviewing.kill()
@@ -213,13 +219,13 @@ def test_a_verdict_is_taken_back_a_text_mended_and_a_note_survives_the_browser(
     assert page.locator("[aria-pressed=true]").count() == 0
     assert "Undone" in page.get_by_role("status").first.inner_text()
 
-    page.keyboard.press("c")
+    press_to_write(page, "c")
     page.keyboard.type("nearly")
     page.close()
     page = open_page(context, complaints, f"{reviewing.address}next?reviewer=anna")
     assert (here(page), page.input_value("#note")) == (first, "nearly")
 
-    page.keyboard.press("e")
+    press_to_write(page, "e")
     page.keyboard.press("End")
     page.keyboard.press("Control+End")
     page.keyboard.type(" because of their gender")
@@ -311,7 +317,7 @@ def test_hostile_content_is_shown_and_does_nothing(
     page.locator(".whole").first.click()
     page.locator(".answer.long").wait_for()
     assert len(page.locator(".answer.long").text_content()) > 2**20
-    page.keyboard.press("c")
+    press_to_write(page, "c")
     page.keyboard.type("".join(c for c in HOSTILE[0] + HOSTILE[3] if c.isprintable()))
     page.keyboard.press("Escape")
     page.keyboard.press("e")

@@ -9,15 +9,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 import pytest
 
 from flows.processes import descendants
 from tests.conftest import PROJECT
 from tests.flows.test_build import scripted, start, wait_for_requests, write_recipe
-from tests.flows.test_schedule import free_port
+from tests.flows.test_schedule import ask, free_port, start_serving, wait_for
 from tests.servers.openai_server import OpenAIServer
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGKILL: -9}
@@ -98,36 +96,22 @@ def test_build_on_prefect_stops_with_its_server(
 @each_signal
 def test_serve_stops_with_its_server(tmp_path: Path, number: signal.Signals) -> None:
     port = free_port()
-    process = start(tmp_path, "serve", "--port", port, "--only", "refresh")
-    wait_for_deployment(f"http://127.0.0.1:{port}/api", process)
+    process = start_serving(tmp_path, port, "refresh", None)
+    wait_for(lambda: ask(f"http://127.0.0.1:{port}/api", "deployments/filter", {}), process)
     check(process, number, tmp_path)
-
-
-def wait_for_deployment(api: str, process: subprocess.Popen[str]) -> None:
-    """Wait until the server answers, and a little longer until the deployments are served."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urlopen(f"{api}/health", timeout=5):
-                break
-        except HTTPError:
-            break
-        except OSError:
-            time.sleep(0.5)
-    time.sleep(10)
 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     with OpenAIServer(scripted, latency_s=30) as slow:
         process = start(tmp_path, "build", write_recipe(tmp_path / "recipe.yaml", slow))
         wait_for_requests(slow, 1, process)
-        process.send_signal(signal.SIGTERM)
-        time.sleep(0.1)
         begun = time.monotonic()
-        process.send_signal(signal.SIGTERM)
+        while process.poll() is None:  # a busy process may take two signals as one
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
         process.communicate(timeout=60)
         assert process.returncode in (143, -15)  # -15 if the interpreter was ending
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 4  # with one signal, calls get 5 seconds to end
 
 
 def test_a_signal_during_a_long_c_call_is_heeded(tmp_path: Path) -> None:
