@@ -166,7 +166,8 @@ def recipe_text(options: InitOptions, name: str) -> str:
         f"  usd: {options.budget_usd:g}                       # a build that may cost more does not start",
         f"  free: {_listed(free)}                      # models without cost, such as your own server",
         "",
-        "release: {licence: cc-by-4.0}   # add `repo: org/name` to publish it",
+        "# Add `repo: org/name` to publish it, and `version: 1.0.0` to name the first version.",
+        "release: {licence: cc-by-4.0}",
     ]
     return "\n".join(lines) + "\n"
 
