@@ -188,6 +188,11 @@ def _bare(text: str) -> str:
 
 
 def value_words(data_dir: Path, name: str, language: str | None, place: str) -> ValueWords:
+    """Return the words of an attribute in a language. Names of CAB are understood as well.
+
+    Raises:
+        InputError: If there is no such attribute, or its file is not valid.
+    """
     names = _cab_names(data_dir)
     tried = dict.fromkeys((name, name.lower(), slugify(name), names.attributes.get(name.lower(), name)))
     for own in tried:
