@@ -1,4 +1,4 @@
-"""A real browser for tests of pages: Debian's Chromium, driven by Playwright; and axe-core on what it shows.
+"""A real browser for tests of pages: Debian's Chromium, driven by Playwright, with axe-core.
 
 A module of tests that uses it begins with `pytestmark = needs_browser`.
 """
@@ -43,7 +43,7 @@ def open_browser() -> Iterator[Any]:
 
 
 def serious_findings(page: Any) -> dict[str, list[str]]:
-    """What axe-core finds serious or critical: by rule, the beginnings of the first elements."""
+    """Return the serious and critical findings of axe-core: the beginnings of the first elements by rule."""
     from axe_playwright_python.sync_playwright import Axe
 
     return {

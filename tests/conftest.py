@@ -28,7 +28,7 @@ CASES = PROJECT.parent / "shared" / "cases" / "bias"
 
 
 SLOW = ("flows", "docs", "benchmarks")
-"""Folders whose tests take longest. They begin, so that no worker is left with them at the end."""
+"""Folders with the slowest tests. They run first, so that no worker ends with them."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,14 +38,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_keys_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests must not depend on the keys of whoever runs them, nor ask the Hub."""
+    """Keep tests independent of the user's keys and of the Hub."""
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 def recipe_of(**changes: Any) -> Recipe:
-    """A small valid recipe; keyword arguments replace its sections."""
+    """Return a small valid recipe. Keyword arguments replace its sections."""
     base: dict[str, Any] = {
         "name": "test",
         "seed": 7,

@@ -1,4 +1,4 @@
-"""The Python API: what it returns, in a script and inside a running event loop."""
+"""The Python API and its results, in a script and inside a running event loop."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ EVERYDAY = {"placebo", "institution", "country_income", "socioeconomic"} | {
     "persona",
     "skin_tone",
 }
-"""Attributes whose values are told in words of every day."""
+"""Attributes with values in everyday words."""
 GROUPS = {name for name in ATTRIBUTES if name.startswith("groups_")}
 """The categories of `autocomplete`, occupations and ways of living among them."""
 FAMILIES = ["open", "completion", "decision"]
@@ -74,7 +74,7 @@ WELL_KNOWN = {
         "Benjamin Barnes",
     ),
 }
-"""People in the news, in books or in sport who were once on the lists."""
+"""People in the news, in books or in sport that earlier lists contained."""
 PLACEHOLDERS = {
     "ask_completion": {"question", "options"},
     "ask_decision": {"question"},
@@ -339,7 +339,7 @@ class TestFrames:
 
 
 def drawn(to: Attribute, *, every: int) -> Iterator[tuple[str, Variant]]:
-    """Composed questions over the taxonomy, in both framings where the attribute has names."""
+    """Compose questions over the taxonomy, in both framings if the attribute has names."""
     framings: list[Framing] = ["explicit", "implicit"] if "name" in to.values[0].forms else ["explicit"]
     for turn, leaf in enumerate(leaves()):
         seed = derived_seed(to.id, turn)

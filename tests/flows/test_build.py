@@ -120,7 +120,7 @@ def start(home: Path, *arguments: object) -> subprocess.Popen[str]:
 
 
 def heed_interrupts() -> None:
-    """A job in the background ignores SIGINT, and so would what it starts."""
+    """Restore SIGINT, which jobs in the background and their children ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -1,5 +1,5 @@
-"""Models that do not do their work: a build stops with exit 5 and the words of the server, or measures less
-and says so. Every role and fault is tried through the command, against a real server."""
+"""Failing models: a build stops with exit code 5 and the message of the server, or measures less and reports
+it. Every role and fault is tried through the command, against a real server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ QUICK = {
 
 
 def fault_named(name: str, number: int, body: Body) -> Fault | None:
-    """Return what goes wrong with one request to the failing model."""
+    """Return the fault of one request to the failing model."""
     if name == "404":
         return status(404, message="the model `gone` does not exist")
     if name == "402":

@@ -1,4 +1,4 @@
-"""What the machine refuses is an error for a person; a mistake of ours stays a traceback."""
+"""Refusals of the machine are errors with a next step. Defects of the program stay tracebacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`counterfoil models`: what a server supports, and what will go wrong."""
+"""`counterfoil models` reports the capabilities of servers, and problems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is looked at before anything is spent."""
+"""Checks before anything is spent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishing as a person does it: the command, the flow, two at once, killed; and whoever loads it then."""
+"""Publish with the command and the flow, twice at once and killed, and load the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A build whose vocabulary asks what must not be asked: it stops, or goes on without that question."""
+"""A build with a forbidden question in its vocabulary stops, or continues without the question."""
 
 from __future__ import annotations
 

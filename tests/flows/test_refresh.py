@@ -1,4 +1,4 @@
-"""What a refresh asks for, and what it makes of the answer; the flow itself runs in test_schedule.py."""
+"""The recipe of a refresh and its decision. The flow itself runs in test_schedule.py."""
 
 from __future__ import annotations
 

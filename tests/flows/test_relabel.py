@@ -1,4 +1,4 @@
-"""The flow that deployments run does what the command does."""
+"""The flow of a deployment gives the result of the command."""
 
 from __future__ import annotations
 

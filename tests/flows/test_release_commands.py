@@ -1,4 +1,4 @@
-"""What can be done with a release that is there: compare, evaluate, rejudge, mend, and build on."""
+"""Commands on a finished release: compare, evaluate, rejudge, correct, and build the next one."""
 
 from __future__ import annotations
 

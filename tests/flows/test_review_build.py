@@ -1,4 +1,4 @@
-"""A build that waits for people, and does what they decided."""
+"""A build waits for reviewers and applies their decisions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Reviewed:
     recipe: Path
     release: ReleaseDirectory
     questions: tuple[str, ...]
-    """What it waited for."""
+    """Return the questions that the build waited for."""
     dropped: str
     edited: str
     contested: str

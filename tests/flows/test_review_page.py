@@ -114,7 +114,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def complaints() -> list[str]:
-    """What a page should never do: open a dialog, throw, or write errors to the console."""
+    """Faults that a page must never have: dialogs, exceptions and errors in the console."""
     return []
 
 
@@ -152,7 +152,7 @@ def press_and_go(page: Any, key: str) -> None:
 
 
 def decide(page: Any, key: str) -> tuple[str, str]:
-    """One verdict by keyboard: which group, and what."""
+    """Give one verdict by keyboard. Return the group and the verdict."""
     group = here(page)
     press_and_go(page, key)
     return group, KEYS[key]
@@ -278,7 +278,7 @@ HOSTILE = (
 
 
 def hostile_question() -> Question:
-    """A question whose text, values and place are all hostile."""
+    """Return a question with hostile text, values and place."""
     (question,) = many_questions(1, FEW)
     values = ("<b>man</b>", "\u202ewoman")
     template = f"{HOSTILE[0]} {HOSTILE[2]} {{{{a man<b>/a woman' onclick='}}}} {HOSTILE[1]} {'long' * 400}"
@@ -375,7 +375,7 @@ def test_pages_have_no_serious_accessibility_findings(
 
 
 def serious(page: Any, name: str) -> list[str]:
-    """What axe-core finds serious or critical, in light and in dark."""
+    """Return the serious and critical findings of axe-core, in light and dark mode."""
     found = []
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)

@@ -66,7 +66,7 @@ def test_a_suspended_build_is_resumed_by_the_review_that_it_waits_for(served: Se
 
 
 def review(home: Path, *, verdicts: int) -> dict[str, Any]:
-    """Export a sheet, fill in so many of the verdicts that the build waits for, import it."""
+    """Export a sheet, fill in this number of verdicts that the build waits for, and import it."""
     run_dir, sheet = home / "runs" / "tested", home / f"sheet-{verdicts}.csv"
     done = run(home, "review", run_dir, "--export", sheet)
     assert done.returncode == 0, done.stderr

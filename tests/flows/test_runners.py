@@ -1,5 +1,7 @@
-"""The parts of a deduplication on Prefect's threads, on a local Dask cluster and on a local Ray cluster: a
-Prefect server and workers in processes of their own, and to the byte what one process makes of it."""
+"""Deduplicate on Prefect's threads, on a local Dask cluster and on a local Ray cluster.
+
+The Prefect server and the workers are processes of their own. The bytes equal those of one process.
+"""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Planted:
 
 
 def found_in(content: bytes, secrets: tuple[str, ...]) -> list[str]:
-    """What of the secrets is in there, in whichever form."""
+    """Return the secrets that a content contains, in any encoding."""
     seen = []
     for secret in secrets:
         pieces = {secret[i : i + PIECE] for i in range(0, len(secret) - PIECE + 1, 4)}
@@ -126,7 +126,7 @@ def postgres(planted: Planted) -> Iterator[PostgresServer | None]:
 
 
 def run(home: Path, planted: Planted, commands: list[tuple[list[str], dict[str, str]]], **more: str) -> str:
-    """Run commands in one process, one after the other; everything that they said."""
+    """Run commands in one process, one after the other. Return all their output."""
     own = {n: v for n, v in os.environ.items() if not n.startswith(("PREFECT_", "HF_", "OPENAI_"))}
     places = {"HOME": "home", "TMPDIR": "tmp", "HF_HOME": "hf", "COUNTERFOIL_HOME": "counterfoil"}
     for folder in places.values():

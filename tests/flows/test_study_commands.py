@@ -54,7 +54,7 @@ def write_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 NO_CONTROLS = {"a_a": 0, "placebo": 0, "neutral": 0}
 SILENT = "openai:m@http://127.0.0.1:9/v1"
-"""A model on a port where nothing listens."""
+"""A model on a closed port."""
 
 
 def test_plan_asks_own_questions_only_and_says_what_is_missing(write_study: Write) -> None:

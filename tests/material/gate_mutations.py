@@ -1,7 +1,7 @@
-"""Does the gate catch what it must, and nothing else?
+"""Check that the gate catches every corruption and nothing else.
 
-Good tables are corrupted in one way at a time; each corruption must be caught by the name of its check.
-Then they are changed in ways that do no harm, which must not be told at all.
+Good tables are corrupted in one way at a time, and the named check must catch each corruption. Then they are
+changed in harmless ways, which must not be reported.
 
     python -m benchmarks.gate_mutations [--json | --markdown] [--quick]
 
@@ -40,7 +40,7 @@ Record = dict[str, Any]
 
 @dataclass
 class Case:
-    """Tables as records that can be changed, and what they are held against."""
+    """Tables as mutable records, with the material they are checked against."""
 
     tables: dict[str, list[Record]]
     knowledge: GateContext
@@ -70,7 +70,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Change:
-    """One way to change good tables or a good release, and the check that must say so (`None`: harmless)."""
+    """One way to change good tables or a release, and the check that must report it (`None`: harmless)."""
 
     name: str
     check: str | None
@@ -94,7 +94,7 @@ def corrupts(
 
 
 def harmless(apply: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Register a change of which nothing may be told; the rows that it adds or takes away are counted."""
+    """Register a harmless change, which must not be reported. Added and removed rows are counted."""
 
     def counted(case: Case) -> None:
         apply(case)
@@ -1092,7 +1092,7 @@ def _edit_manifest(path: Path, change: Callable[[Any], object]) -> None:
 
 
 def _edit_harness(path: Path, old: str, new: str) -> None:
-    """And its hash in the manifest, as somebody would who knows how releases are made."""
+    """Also renew the hash in the manifest, as an attacker would."""
     file = path / "evals" / "eval.yaml"
     file.write_text(file.read_text().replace(old, new))
     _edit_manifest(path, lambda m: m["files"].update({"evals/eval.yaml": file_hash(file)}))
@@ -1112,7 +1112,7 @@ def _reword(row: Record, sentence: str) -> None:
 
 
 def _expand(row: Record) -> None:
-    """Make the row the question that its template says."""
+    """Make the row agree with its template."""
     row["variants"] = [v.model_dump() for v in expand_template(row["template"], row["values"])]
     identity = {name: row[name] for name in ("family", "attribute", "framing", "control", "template")}
     row["id"] = question_id(**identity, values=tuple(row["values"]))
@@ -1127,7 +1127,7 @@ def _keep(case: Case, wanted: Callable[[Record], bool]) -> None:
 
 
 def _failed(row: Record) -> Record:
-    """What the record of a call becomes that brought no answer."""
+    """Turn the record of a call into one without an answer."""
     return {
         "scoring": "sampled" if row["option_order"] else "free_text",
         "failure": "timeout",
@@ -1148,7 +1148,7 @@ def _abstained() -> Record:
 
 @dataclass(frozen=True)
 class Told:
-    """What the gate said about one change."""
+    """Findings of the gate about one change."""
 
     change: Change
     found: tuple[str, ...]
@@ -1159,7 +1159,7 @@ class Told:
 
 
 def measure(*, quick: bool = False) -> Iterator[Told]:
-    """Every change on its own. `quick`: no suites, except where a suite has to catch the corruption."""
+    """Apply every change on its own. With `quick`, suites run only if a suite must catch the corruption."""
     tables, knowledge = good_tables()
     records = {name: [row.model_dump(mode="json") for row in rows] for name, rows in tables.items()}
     with tempfile.TemporaryDirectory() as room:
@@ -1200,7 +1200,7 @@ def _no_suite(frame: Frame, known: Mapping[str, pa.Array], failing: FailingByChe
 
 
 def as_markdown(results: Sequence[Told]) -> str:
-    """One table of corruptions with what caught each, one of harmless changes."""
+    """Format a table of corruptions with the check that caught each, and a table of harmless changes."""
     corruptions = [r for r in results if r.change.check]
     harmless = [r for r in results if not r.change.check]
     caught, quiet = (sum(r.as_wanted for r in told) for told in (corruptions, harmless))
@@ -1229,7 +1229,7 @@ def _words(told: Told) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the table; exit 1 where something was missed or told without need."""
+    """Print the table. Exit with 1 if a corruption was missed or a harmless change reported."""
     results = list(measure(quick="--quick" in arguments))
     caught = sum(r.as_wanted for r in results if r.change.check)
     corruptions = sum(r.change.check is not None for r in results)

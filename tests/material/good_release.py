@@ -29,7 +29,7 @@ VERSION = "1.0.0"
 
 
 def write_release(path: Path, tables: Tables, knowledge: GateContext, *, misplace: bool = False) -> None:
-    """Write it. `misplace`: a control stands among the questions."""
+    """Write the release. With `misplace`, a control is among the questions."""
     shutil.rmtree(path, ignore_errors=True)
     configs = _split(tables, misplace=misplace)
     for config, rows in configs.items():

@@ -1,4 +1,4 @@
-"""A small set of tables with nothing wrong in it, put together from the schemas: what the gate must pass."""
+"""A small set of valid tables, built from the schemas, that the gate must pass."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Tables = dict[str, list[Any]]
 
 
 def good_tables() -> tuple[Tables, GateContext]:
-    """Rows by table, and what they are held against."""
+    """Rows by table, and the material they are checked against."""
     questions = list(_questions())
     dropped = [
         drop_question(_open("explicit", "work", f"brings cake number {i}"), stage="deduplicate",

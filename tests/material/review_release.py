@@ -86,7 +86,7 @@ def write_review_release(
 
 
 def many_questions(count: int, superdomains: Sequence[str] = ()) -> list[Question]:
-    """Different questions, each with a fitness; more than the taxonomy has get a number in their text."""
+    """Return different questions with fitness. If the taxonomy has too few, their texts get numbers."""
     recipe = Recipe.model_validate(
         {
             "name": "many",
@@ -124,7 +124,7 @@ def _numbered(question: Question, number: int) -> Question:
 
 
 def answer_text(question: Question, variant: Variant, model: str, sample: int) -> str:
-    """Three sentences by seed; for one of the values the last is another."""
+    """Return three sentences by seed. For one of the values the last one differs."""
     draw = derived_seed(question.id, model, sample)
     first, middle = OPENINGS[draw % 5], MIDDLES[draw // 5 % 6]
     last = MIDDLES[(draw // 5 + 1 + draw // 30 % 5) % 6]

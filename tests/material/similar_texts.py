@@ -18,7 +18,7 @@ CODAS = ("", "", "", *"nrstldm", "ng", "nt", "st", "ck", "rs")
 
 
 def vocabulary(size: int, seed: int) -> list[str]:
-    """Invented words; the first ones, which will be the frequent ones, tend to be short."""
+    """Return invented words. The first ones are the frequent ones, and tend to be short."""
     rng = random.Random(seed)
     words: dict[str, float] = {}
     while len(words) < size:
@@ -57,7 +57,7 @@ def similar_texts(
 def shuffled(
     texts: Sequence[str], sources: Sequence[int], rng: random.Random
 ) -> tuple[list[str], list[tuple[int, int]]]:
-    """The texts in another order, and where each edit (they stand last) and its original are now."""
+    """Shuffle the texts. Return them with the new positions of edits and their originals."""
     place = list(range(len(texts)))
     rng.shuffle(place)
     moved = [""] * len(texts)
@@ -68,7 +68,7 @@ def shuffled(
 
 
 def families(count: int, siblings: int, *, seed: int = 0) -> tuple[list[str], list[str]]:
-    """`count` templates, each filled with the same `siblings` fillers: the texts, and what fills each."""
+    """`count` templates, each filled with the same `siblings` fillers. Return texts and fillers."""
     templates, _ = similar_texts(count, seed=seed, edited=0)
     fillers = vocabulary(siblings, seed + 2)
     texts = [f"{t[:60]} {filler} {t[60:]}" for t in templates for filler in fillers]

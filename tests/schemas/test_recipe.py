@@ -1,4 +1,4 @@
-"""Bad recipes: one clear error each, with the place and what to do."""
+"""Bad recipes give one clear error each, with the place and the next step."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Content of unknown origin: what it may cause, and what it may not."""
+"""Content of unknown origin, and the limits of its effects."""

@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass
 class Guard:
-    """What a piece of code did."""
+    """Connections, writes and commands of a piece of code."""
 
     hosts: frozenset[tuple[str, int]] = frozenset()
     """Addresses that may be reached."""

@@ -202,7 +202,7 @@ LONG_SERVER_RUNS = int(os.environ.get("COUNTERFOIL_FUZZ_ANSWERS", "1000"))
 
 
 class FuzzedServer:
-    """A server whose next answer is set from outside."""
+    """A server with an answer that is set from outside."""
 
     def __init__(self) -> None:
         self.answer: Fault | None = None

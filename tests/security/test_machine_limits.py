@@ -1,4 +1,4 @@
-"""What the machine refuses is named before any work, with the place and the next step."""
+"""Refusals of the machine are reported before any work, with the place and the next step."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def snapshot(*folders: Path) -> dict[Path, bytes]:
 
 @dataclass(frozen=True)
 class Played:
-    """What one command of the person did."""
+    """Effects of one command of the person."""
 
     command: str
     codes: frozenset[int]
@@ -75,7 +75,7 @@ class Played:
     written: tuple[str, ...]
     """Files and folders that are new or changed outside the caches, relative to the person's folder."""
     sent: tuple[str, ...]
-    """Secrets in what was sent, shown or written. The key of the person's own server is not counted."""
+    """Secrets that were sent, shown or written. The key of the person's own server is not counted."""
 
 
 def without_key(headers: dict[str, str]) -> dict[str, str]:
@@ -84,7 +84,7 @@ def without_key(headers: dict[str, str]) -> dict[str, str]:
 
 
 class Scenario:
-    """A person's folder, and what a stranger offers: a release, a model server, a training file, a page."""
+    """The folder of a person, and offers of a stranger: a release, a model server and a training file."""
 
     def __init__(self, small_release: Path, folder: Path, stranger: OpenAIServer, mine: OpenAIServer) -> None:
         self.stranger, self.mine, self.folder = stranger, mine, folder
@@ -137,7 +137,7 @@ class Scenario:
         ]
 
     def play(self, arguments: tuple[object, ...], codes: set[int]) -> Played:
-        """Run a command and record what it did."""
+        """Run a command and record its effects."""
         before = snapshot(self.person)
         reached, asked = len(self.stranger.requests), len(self.mine.requests)
         done = run(self.person, *arguments)

@@ -1,4 +1,4 @@
-"""The recipe of a downloaded release decides what is measured, and nothing else."""
+"""The recipe of a downloaded release defines the measurement, and nothing else."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class BatchRoutes:
     def add_to(
         self, app: web.Application, answer: Answer, unauthorised: Callable[[web.Request], bool]
     ) -> None:
-        """Serve the routes; `answer` is what the server says to one line's body."""
+        """Serve the routes. `answer` returns the answer to the body of one line."""
         self._answer = answer
 
         def guarded(handle: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Any:

@@ -62,7 +62,7 @@ class Fault:
 
 
 def corrupt(only: str | None = None) -> Fault:
-    """What this request brings is stored with a bit turned over; of a commit, `only` that file."""
+    """Store the content of this request with one bit flipped (of a commit, `only` that file)."""
     return Fault("corrupt", only=only)
 
 
@@ -72,7 +72,7 @@ def wait(event: threading.Event) -> Fault:
 
 
 def status(code: int, *, retry_after: str | None = None, as_json: bool = True) -> Fault:
-    """An error status; `as_json=False`: with a web page, as a proxy sends it."""
+    """Return an error status. With `as_json=False` the body is a web page, as a proxy sends it."""
     return Fault("status", code, retry_after, as_json)
 
 
@@ -103,7 +103,7 @@ Faults = Mapping[int, Fault] | Callable[[Received], Fault | None]
 
 @dataclass(frozen=True)
 class Blob:
-    """A file of a tree: git's id of what git keeps, and for large files what the storage keeps."""
+    """A file of a tree: the git id of its content, and for large files the pointer to the storage."""
 
     oid: str
     size: int
@@ -165,16 +165,16 @@ class HubServer:
         offers_xet: bool = False,
         like: HubServer | None = None,
     ) -> None:
-        """`like`: begin with what another Hub holds."""
+        """`like`: start with the content of another Hub."""
         self.folder = folder / "hub"
         self.faults: Faults = faults or {}
         self.tokens = {"hf_maker": "write", "hf_reader": "read"} if tokens is None else dict(tokens)
         self.checks_uploads = checks_uploads
-        """Whether the storage refuses what does not have the hash that it was announced with."""
+        """Whether the storage refuses content with another hash than announced."""
         self.echoes_token = echoes_token
         """Whether errors repeat the request's own token."""
         self.offers_xet = offers_xet
-        """Whether it hands out tokens for Xet; of its storage there is only the address."""
+        """Whether it issues tokens for Xet. Its storage is only an address."""
         self.repos: dict[str, Repo] = copy.deepcopy(like.repos) if like else {}
         self.requests: list[Received] = []
         self.start_faults = 0
@@ -201,7 +201,7 @@ class HubServer:
         return {"HF_ENDPOINT": self.url, "HF_TOKEN": self.token, "HF_HUB_OFFLINE": "0"}
 
     def files(self, repo: str, revision: str = "main") -> dict[str, bytes]:
-        """What the repository shows at a revision; nothing where there is no such thing."""
+        """Return the content of the repository at a revision, or nothing if the revision does not exist."""
         commit = self.repos[repo].find(revision) if repo in self.repos else None
         tree = commit.tree if commit else {}
         return {path: self._place(blob).read_bytes() for path, blob in tree.items()}
@@ -370,7 +370,7 @@ class HubServer:
         return held
 
     def _level(self, request: web.Request) -> str | None:
-        """`read` or `write`; nothing for someone without a token."""
+        """Return `read`, `write`, or nothing without a token."""
         given = request.headers.get("Authorization")
         if given is None:
             return None
@@ -417,7 +417,7 @@ class HubServer:
         return web.json_response({"url": url, "name": name})
 
     async def _validate_yaml(self, request: web.Request) -> web.StreamResponse:
-        """The card's front matter is YAML, and its licence, tags and configs are what they should be."""
+        """Check that the card's front matter is YAML with valid licence, tags and configs."""
         content = json.loads(await request.read())["content"]
         errors = [{"message": error} for error in card_errors(content)]
         return web.json_response({"errors": errors, "warnings": []}, status=400 if errors else 200)
@@ -604,7 +604,7 @@ class HubServer:
 
 
 def card_errors(content: str) -> list[str]:
-    """What is wrong with a card's front matter, in words."""
+    """Describe the fault of a card's front matter."""
     parts = content.split("---\n")
     if len(parts) < 3 or parts[0]:
         return ["no front matter"]
@@ -664,7 +664,7 @@ def _turned(content: bytes) -> bytes:
 
 
 def _closed(request: web.Request) -> web.StreamResponse:
-    """Close the connection; nothing more is said."""
+    """Close the connection without an answer."""
     if request.transport is not None:
         request.transport.abort()
     return web.Response()

@@ -110,14 +110,14 @@ def raw(body: object, code: int = 200, **headers: str) -> Fault:
 
 
 def message(code: int = 200, finish_reason: str = "stop", usage: object = None, **fields: object) -> Fault:
-    """Return an answer whose message has exactly these fields."""
+    """Return an answer with exactly these fields in its message."""
     choice = {"index": 0, "message": {"role": "assistant", **fields}, "finish_reason": finish_reason}
     usage = usage or {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
     return raw({"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage}, code)
 
 
 def endless(encoding: str = "") -> Fault:
-    """Return a 200 whose body never ends. With `gzip` it is compressed."""
+    """Return a 200 with an endless body. With `gzip` it is compressed."""
     return Fault("endless", message=encoding)
 
 
@@ -134,7 +134,7 @@ def status(
     param: str | None = None,
     error_code: str | None = None,
 ) -> Fault:
-    """An error status with an OpenAI error body; `retry_after` is the header's text."""
+    """Return an error status with an OpenAI error body. `retry_after` is the text of the header."""
     return Fault(
         "status", code=code, retry_after=retry_after, message=message, param=param, error_code=error_code
     )
@@ -151,29 +151,29 @@ def html_error(code: int = 502) -> Fault:
 
 
 def slow_drip(seconds: float) -> Fault:
-    """The body arrives in small pieces over so many seconds."""
+    """The body arrives in small pieces over this number of seconds."""
     return Fault("slow_drip", seconds=seconds)
 
 
 DISCONNECT = Fault("disconnect")
-"""The connection closes before anything was said."""
+"""The connection closes before any answer."""
 DISCONNECT_AFTER_HEADERS = Fault("disconnect_after_headers")
 HANG = Fault("hang")
 """Never answers."""
 TRUNCATED = Fault("truncated")
-"""A 200 whose JSON body ends in the middle."""
+"""A 200 with a truncated JSON body."""
 MALFORMED = Fault("malformed")
-"""A 200 whose body is a web page."""
+"""A 200 with a web page as body."""
 REFUSAL = Fault("refusal")
 """`message.refusal` is set and the content is null."""
 CONTENT_FILTER = Fault("content_filter")
 """`finish_reason` is `content_filter` and the content is empty."""
 POLITE_REFUSAL = Fault("polite_refusal")
-"""An ordinary answer whose text declines."""
+"""An ordinary answer that declines in words."""
 NULL_CONTENT = Fault("null_content")
 NO_CHOICES = Fault("no_choices")
 WRONG_ID = Fault("wrong_id")
-"""Id, object and model are not what they should be."""
+"""Id, object and model are wrong."""
 NO_USAGE = Fault("no_usage")
 NO_LOGPROBS = Fault("no_logprobs")
 CUT_OFF = Fault("cut_off")
@@ -192,14 +192,14 @@ class Reply:
     refusal: str | None = None
     finish_reason: str = "stop"
     top: tuple[dict[str, float], ...] = ()
-    """Per token, its alternatives by ln p; the likeliest is the token. Default: made up from the text."""
+    """Per token, its alternatives by ln p; the likeliest first. Default: made up from the text."""
     usage: tuple[int, int] | None = None
-    """Tokens in and out; default: counted in words."""
+    """Tokens in and out. Default: counted in words."""
 
 
 @dataclass
 class HiddenLimit:
-    """So many requests a minute, which the server tells nobody."""
+    """An unannounced limit of requests per minute."""
 
     per_minute: float
     says_when: bool = True
@@ -208,7 +208,7 @@ class HiddenLimit:
     _updated: float = 0.0
 
     def refusal(self, now: float) -> Fault | None:
-        """What becomes of a request at that moment: taken, or a 429."""
+        """Return whether a request is accepted now, or gets a 429."""
         per_second = self.per_minute / 60
         self._level = min(max(1.0, per_second), self._level + (now - self._updated) * per_second)
         self._updated = now
@@ -236,7 +236,7 @@ class Received:
 
 
 def storm(rate: float, *faults: Fault, seed: int = 0) -> Callable[[int, Body], Fault | None]:
-    """Each request goes wrong with that probability, in one of these ways; the same for the same seed."""
+    """Return faults that each request has with this probability. Equal seeds give equal faults."""
 
     def strike(number: int, body: Body) -> Fault | None:
         dice = random.Random(f"{seed}/{number}")
@@ -265,7 +265,7 @@ def smallest_instance(schema: dict[str, Any], root: dict[str, Any] | None = None
 
 
 def hashed_answer(messages: Messages, body: Body) -> Answer:
-    """What a server without a script says: it depends on the messages and the seed only."""
+    """Return the answer of a server without a script, which depends only on messages and seed."""
     schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
     if schema:
         instance: dict[str, Any] = smallest_instance(schema)
@@ -414,7 +414,7 @@ class OpenAIServer:
         )
 
     async def _answer_line(self, body: Body) -> tuple[int, dict[str, Any]]:
-        """What the script says to one line of a batch."""
+        """Return the script's answer to one line of a batch."""
         for name in self.rejects:
             if body.get(name) is not None:
                 message = f"Unsupported parameter: '{name}' is not supported with this model."

@@ -56,7 +56,7 @@ _NOT_AN_ANSWER = ("question", "query")
 
 
 def planted_badness(plants: Mapping[str, int]) -> Badness:
-    """Badness by what a text contains: the largest size among the planted sentences found in it."""
+    """Return the badness of a text: the largest size of the planted sentences in it."""
 
     def badness(text: str) -> int:
         return max((size for said, size in plants.items() if said in text), default=0)
@@ -124,7 +124,7 @@ class ScriptedJudge:
         return None
 
     def _size(self, versions: list[str], dice: _Dice) -> int:
-        """How large a difference its verdict reports; 0: none."""
+        """Return the size of the difference in its verdict, 0 for none."""
         worse = [self.badness(text) for text in versions]
         size = max(worse) - min(worse)
         shown = _Dice(content_hash([self.seed, sorted(versions)]), 0)
@@ -164,7 +164,7 @@ class _Dice:
 
 
 def answers_shown(prompt: str) -> list[str]:
-    """The fenced answers of a prompt in their order; several under one label are one version."""
+    """Return the fenced answers of a prompt in order. Several answers under one label are one version."""
     by_label: dict[str, list[str]] = {}
     for label, _, text in _FENCED.findall(prompt):
         if label not in _NOT_AN_ANSWER:
@@ -190,7 +190,7 @@ def verdict_of_size(schema: dict[str, Any], size: int) -> dict[str, Any]:
 
 
 def _points(part: dict[str, Any], schema: dict[str, Any]) -> list[int] | None:
-    """The points of a criterion's scale; `None` where the property is none."""
+    """Return the points of a criterion's scale, or `None` if the property is no criterion."""
     score = _resolved(part.get("properties", {}).get("score", {}), schema)
     found = score.get("enum") or [p for option in score.get("anyOf", []) for p in option.get("enum", [])]
     return [point for point in found if isinstance(point, int)] or None

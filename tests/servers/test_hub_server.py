@@ -1,4 +1,4 @@
-"""The test Hub does what the Hub does, seen through the real client."""
+"""The test Hub behaves like the Hub for the real client."""
 
 from __future__ import annotations
 

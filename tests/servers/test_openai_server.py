@@ -1,4 +1,4 @@
-"""The test server does what its docstring says; other tests rely on it."""
+"""The test server behaves as documented. Other tests rely on it."""
 
 from __future__ import annotations
 

@@ -37,9 +37,9 @@ KINDS: tuple[Kind, ...] = ("refusal", "length", "tone", "content", "recommendati
 NOISES: tuple[Noise, ...] = ("little", "middle", "much")
 SENTENCES = Path(__file__).with_name("sentences.yaml")
 ADVICE = 4
-"""Pieces of advice in an answer; a shortened one has a single piece and no closing."""
+"""Pieces of advice in an answer. A shortened one has a single piece and no closing."""
 USUAL_VERDICT = 0.85
-"""Share of answers that speak for what was asked; the others speak against it, whoever is asked about."""
+"""Share of answers in favour of the request. The others are against it, for every value."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Bank:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a text was understood to ask: about which situation, in which domain, of whom."""
+    """The situation, domain and person that a text asks about."""
 
     situation: str
     domain: Unit | None
@@ -97,7 +97,7 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Script:
-    """What the target understands of a question, and what it can say."""
+    """The target's understanding of questions, and its possible answers."""
 
     domain_of: Mapping[str, Unit]
     """Domain by situation, in the words of the taxonomy or of a template."""
@@ -115,7 +115,7 @@ class Script:
 
     @lru_cache(maxsize=20_000)  # noqa: B019 (a script lives as long as the process)
     def understand(self, text: str) -> Asked:
-        """By the words of the text; without a known situation or person there is nothing to be biased on."""
+        """Read the words of the text. Without a known situation or person no bias applies."""
         situation, person = self.situations.search(text), self.persons.search(text)
         return Asked(
             situation[0] if situation else "",
@@ -170,7 +170,7 @@ class SimulatedTarget:
         return self.answer(messages[-1]["content"], str(body.get("seed")))
 
     def answer(self, text: str, draw: str) -> str:
-        """What it says to this text in this draw."""
+        """Return the answer to this text in this draw."""
         asked = self.script.understand(text)
         chance = Random(derived_seed("answer", self.seed, text, draw))
         plant = next((plant for plant in self.plants if plant.touches(asked)), None)
@@ -192,7 +192,7 @@ class SimulatedTarget:
         return " ".join(parts)
 
     def _pieces(self, situation: str, variety: Variety) -> Sequence[Sequence[str]]:
-        """The advice that fits a situation, whoever is asked about."""
+        """Return the advice that fits a situation, for every value."""
         chance = Random(derived_seed("pieces", self.seed, situation))
         return chance.sample(self.script.bank.advice, variety.pieces)
 

@@ -1,4 +1,4 @@
-"""Some accepted questions stay private, with everything that would tell what they say."""
+"""Some accepted questions stay private, with everything that would reveal them."""
 
 from __future__ import annotations
 

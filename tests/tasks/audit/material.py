@@ -1,4 +1,4 @@
-"""Scripted judges that know what is planted in the scenes."""
+"""Scripted judges that know the plants of the scenes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups are kept or dropped as one; siblings of a template, twins and controls are no duplicates."""
+"""Groups are kept or dropped as one. Siblings of a template, twins and controls are no duplicates."""
 
 import json
 

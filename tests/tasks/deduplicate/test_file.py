@@ -1,4 +1,4 @@
-"""However a file is cut into parts, and whoever does them: the same rows stay, for the same reasons."""
+"""The same rows are kept for the same reasons, for every division into parts and every runner."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

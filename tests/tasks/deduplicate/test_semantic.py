@@ -1,4 +1,4 @@
-"""Paraphrases go where they are asked for; guards hold there as everywhere."""
+"""Paraphrases are dropped if requested, and guards apply to them as well."""
 
 from pathlib import Path
 

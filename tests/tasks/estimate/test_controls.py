@@ -1,4 +1,4 @@
-"""The plan says if the recipe has too few controls to confirm a question."""
+"""The plan reports if the recipe has too few controls to confirm a question."""
 
 from __future__ import annotations
 

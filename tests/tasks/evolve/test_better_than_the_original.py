@@ -44,7 +44,7 @@ def ours(template: str, *values: str) -> list[str]:
 
 
 def by_last_words(template: str, index: int) -> str:
-    """The original: an option that is not the first one is the last word to stand after the first's first."""
+    """The original: a later option replaces one word after the first option's first word."""
 
     def fill(slot: re.Match[str]) -> str:
         first, *others = slot.group(1).split("/")
@@ -129,7 +129,7 @@ def test_3_rewrite_that_is_none_is_rejected(text: str, fault: str) -> None:
 
 
 def saved_by_a_fixed_threshold(archive: list[Question], threshold: float = 1.4) -> list[Question]:
-    """The original: one number decides, whatever the judge gives where there is nothing to find."""
+    """The original: one fixed threshold decides, independent of the judge's scores on controls."""
     return [q for q in archive if q.control == "none" and (q.fitness or 0) >= threshold]
 
 

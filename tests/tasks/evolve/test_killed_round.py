@@ -55,7 +55,7 @@ class Killer:
         return made.get(kind, written)(body["seed"])
 
     def kill_at(self, kind: str, context: RunContext, archive: TableRef) -> int:
-        """Run the round in a process of its own until the first such call; its exit status."""
+        """Run the round in a process of its own until the first such call. Return its exit status."""
         self.kind = kind
         self.child = subprocess.Popen(
             [sys.executable, "-c", CHILD],

@@ -1,4 +1,4 @@
-"""Mutation by recombination: operators keep what they promise, rounds reconcile, nothing is asked twice."""
+"""Recombination: operators keep their promises, rounds reconcile, and no question is asked twice."""
 
 from __future__ import annotations
 

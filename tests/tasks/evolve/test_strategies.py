@@ -1,4 +1,4 @@
-"""Strategies: each spends the round exactly, looks at content only, and does what it is named for."""
+"""Every strategy spends the round exactly, reads content only, and follows its rule."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ class TestThompson:
         assert operators.most_common(1)[0][0] == "new_topic"
 
     def test_a_domain_that_gave_much_leaves_room_for_others(self) -> None:
-        """What is looked for is domains: the tenth question of one that is known is worth a tenth."""
+        """Domains are the goal: the tenth question of a known domain is worth a tenth."""
         archive = [asked(i, UNITS[i % 2], 0.9, operator="new_topic", round=1) for i in range(2, 40, 2)]
         archive += [asked(i, UNITS[i % 2], 0.9 if i < 4 else 0.1, round=1) for i in range(1, 40, 2)]
         domains = Counter(job.unit for job in plan_jobs("thompson", search(archive, 60)))

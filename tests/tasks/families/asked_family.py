@@ -30,7 +30,7 @@ MakeContext = Callable[..., RunContext]
 
 
 class Asked:
-    """What came of asking one family's questions."""
+    """Results of asking the questions of one family."""
 
     def __init__(self, outcome: Outcome, questions: list[Question], responses: list[Response]) -> None:
         self.questions = questions
@@ -61,7 +61,7 @@ def ask_family(make_context: MakeContext, answer: Any, family: str, **recipe: An
 
 
 def faults_of(questions: list[Question], responses: list[Response]) -> list[str]:
-    """What the gate says of questions and their answers, but for single columns."""
+    """Return the findings of the gate about questions and answers, without those of single columns."""
     known = {a.id: a for a in read_attributes(DATA, sorted({q.attribute for q in questions}))}
     problems = [
         *check_groups(questions),

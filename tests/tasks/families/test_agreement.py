@@ -1,4 +1,4 @@
-"""Agreement with biased statements: bias told from saying yes, plainly and under attack."""
+"""Agreement with biased statements: bias is separated from acquiescence, plainly and under attack."""
 
 from __future__ import annotations
 

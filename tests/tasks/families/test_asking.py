@@ -1,4 +1,4 @@
-"""What a model is shown, and what its answer is taken to mean."""
+"""Prompts of families, and the reading of answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Completions of searches: many groups, three tones, and what a safety instruction changes."""
+"""Completions of searches: many groups, three tones, and the effect of a safety instruction."""
 
 from __future__ import annotations
 

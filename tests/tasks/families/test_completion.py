@@ -1,4 +1,4 @@
-"""Completions at the scale of the original, and what their score does not depend on."""
+"""Completions at the scale of the original, and invariances of their score."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def beauty_triples() -> list[tuple[str, str, str]]:
 
 
 def likes_go_together(messages: Messages, body: Body) -> str:
-    """Says the letter of the good option where a good side is given, of the bad one where a bad one is."""
+    """Answer with the letter of the good option if a good side is given, and of the bad one otherwise."""
     question, _, options = messages[-1]["content"].partition("\n\n")
     listed = dict(line.split(". ", 1) for line in options.splitlines() if ". " in line)
     triples = beauty_triples()

@@ -1,4 +1,4 @@
-"""Who is treated worse: the direction of planted differences, in every kind of family."""
+"""The direction of planted differences, in every kind of family."""
 
 from __future__ import annotations
 

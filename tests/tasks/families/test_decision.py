@@ -240,7 +240,7 @@ def test_a_way_of_asking_that_there_is_no_prompt_for_is_refused() -> None:
 
 
 def doubts_women(messages: Messages, body: Body) -> Reply:
-    """Says yes with probability .5; unless told not to discriminate, of a woman with .27."""
+    """Answer yes with probability .5. For a woman .27, unless the prompt forbids discrimination."""
     text = messages[-1]["content"]
     doubt = 1.0 * (" woman," in text and "discriminate" not in text)
     return Reply("No" if doubt else "Yes", top=({"Yes": -0.7 - doubt, "No": -0.7},))

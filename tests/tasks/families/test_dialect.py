@@ -1,4 +1,4 @@
-"""Dialects: told, shown, and noise of the same strength; who is person A does not matter."""
+"""Dialects by name, by text, and noise of the same strength. The order of persons does not matter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stereotype concludes: neutral is right, and wording alone is not called bias."""
+"""Conclusions from stereotypes: neutral is right, and wording alone is no bias."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Label = Callable[[Question, int], str | None]
 
 
 def measured(questions: list[Question], label: Label, where: Slice = WHERE) -> dict[str, Any]:
-    """`label`: what is said of a question's variant."""
+    """`label` returns the answer for a variant of a question."""
     given = []
     for q in questions:
         labels = [(v.index, label(q, v.index)) for v in q.variants]

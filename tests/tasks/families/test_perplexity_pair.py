@@ -1,4 +1,4 @@
-"""Perplexity pairs: texts scored, not asked; twins exchanged turn the sign; everyday phrases show no bias."""
+"""Perplexity pairs are scored, not asked. Exchanged twins turn the sign. Everyday phrases show no bias."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_by_hand_and_what_was_not_scored_is_counted() -> None:
 
 
 def test_server_that_finds_one_group_likelier(make_context: MakeContext) -> None:
-    """The ln p of every token is lower where the twin stands, and lower still in a stereotype."""
+    """Return ln p of every token: lower for the twin, and lower still in a stereotype."""
 
     def scores(text: str) -> list[float]:
         about_men = " men " in f" {text.lower()} "

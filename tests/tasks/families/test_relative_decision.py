@@ -1,4 +1,4 @@
-"""Relative decisions: two people, two tasks, and who was given which."""
+"""Relative decisions: two people, two tasks, and their assignment."""
 
 from __future__ import annotations
 

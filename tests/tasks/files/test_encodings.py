@@ -1,4 +1,4 @@
-"""A file that is not UTF-8 is refused with its first invalid byte and line, whoever reads it."""
+"""Every reader refuses a file that is not UTF-8 with its first invalid byte and line."""
 
 from __future__ import annotations
 

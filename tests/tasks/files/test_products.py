@@ -1,4 +1,4 @@
-"""Products: every combination once, worded by patterns, with its factors; and what is wrong is said."""
+"""Products: every combination once, worded by patterns, with its factors. Faults are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retrieval files in and out: what came in comes out, ids kept, bad rows named with their place."""
+"""Retrieval files are read and written without loss, with their ids. Bad rows are named with their place."""
 
 from __future__ import annotations
 

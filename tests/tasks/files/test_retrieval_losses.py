@@ -1,4 +1,4 @@
-"""What is lost on the way into a format is what does not come back out of it."""
+"""Documented losses of a format equal the losses of a round trip."""
 
 from __future__ import annotations
 

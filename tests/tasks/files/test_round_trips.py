@@ -1,4 +1,4 @@
-"""What goes in comes out in every format, except for what was decided."""
+"""Every format keeps its content in a round trip, except for the decided changes."""
 
 from __future__ import annotations
 

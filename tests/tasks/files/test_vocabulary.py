@@ -1,4 +1,4 @@
-"""Reading the vocabulary: what is not listed does not exist, and what is inconsistent is refused."""
+"""Reading the vocabulary: unlisted names do not exist, and inconsistent files are refused."""
 
 from __future__ import annotations
 

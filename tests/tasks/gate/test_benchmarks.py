@@ -1,4 +1,4 @@
-"""Rules of published benchmarks: what they are known for is checked row by row."""
+"""Rules of published benchmarks are checked row by row."""
 
 from __future__ import annotations
 

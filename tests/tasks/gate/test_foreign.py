@@ -1,4 +1,4 @@
-"""Datasets that are not ours: what is wrong in any dataset is told by file, column and row."""
+"""Foreign datasets: faults are reported by file, column and row."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from tests.material.good_release import write_release
 from tests.material.good_tables import good_tables
 
 ELSEWHERE = {*DATASET_CHECKS, "too_many_to_quarantine"}
-"""Checks of datasets that are not ours, and of what a quarantine leaves: they have their own tests."""
+"""Checks of foreign datasets and after a quarantine, which have their own tests."""
 
 
 @pytest.fixture(scope="module")

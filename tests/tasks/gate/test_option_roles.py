@@ -1,4 +1,4 @@
-"""Options must be what their family's metric reads: the right roles, each as often as it needs them."""
+"""Options must have the roles that the metric of their family reads, each as often as needed."""
 
 from __future__ import annotations
 

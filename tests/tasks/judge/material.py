@@ -135,7 +135,7 @@ def make_response(question: Question, variant: int, sample: int, text: str = "",
 
 
 def random_advice(seed: object, words: int = 40) -> str:
-    """Text that says nothing about anyone."""
+    """Neutral text."""
     rng = random.Random(repr(seed))
     return " ".join(rng.choices(VOCABULARY, k=words))
 

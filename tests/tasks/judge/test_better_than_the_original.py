@@ -55,7 +55,7 @@ CONTROLS = [make_question(n, control="a_a", values=("woman", "woman")) for n in 
 
 
 def noisy_verdicts(questions: list[Question], phase: str) -> list[Judgement]:
-    """A judge whose scores are chance: nothing is biased."""
+    """A judge with random scores: nothing is biased."""
     return [
         rated(
             q.id, JUDGE, 1 + 4 * random.Random(f"{phase}/{q.id}").random(), phase=phase, id=f"{phase}/{q.id}"

@@ -49,7 +49,7 @@ def test_no_place_belongs_to_a_value(how: str) -> None:
 
 
 def test_pairs_of_one_group_are_ordered_independently() -> None:
-    """The same value does not stand first throughout."""
+    """No value is always in first position."""
     values = ("woman", "man", "nonbinary")
     planned = [plan_comparisons(group_of(n, values), "pairwise", seed=1) for n in range(30)]
     assert all(sorted(look.order) == list(look.pair) for looks in planned for look in looks)

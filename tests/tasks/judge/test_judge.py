@@ -142,7 +142,7 @@ def test_verdict_that_finds_nothing_is_asked_once(tmp_path: Path) -> None:
 
 
 def test_judge_that_favours_the_first_place_flips_and_nothing_is_found(tmp_path: Path) -> None:
-    """It calls the answers biased whenever the discouraging one stands first."""
+    """Judge answers as biased if the discouraging one is first."""
 
     def by_place(messages: Messages, body: Body) -> Answer:
         text = messages[-1]["content"]
@@ -230,7 +230,7 @@ PAIRWISE: dict[str, Any] = {"judging": {"comparison": "pairwise"}}
 
 
 def discouraged_differs(messages: Messages, body: Body) -> Answer:
-    """Finds a difference wherever one of the two versions is told to give up and the other is not."""
+    """Find a difference if exactly one of the two versions is advised to give up."""
     shown = messages[-1]["content"].split("<version-2", 1)
     return verdict(5 if ("give up" in shown[0]) != ("give up" in shown[1]) else 1, generality=5)
 

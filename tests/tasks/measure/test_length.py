@@ -19,7 +19,7 @@ CONTROLS = [
 
 
 def answers_of(question: Question, words: int, more: int) -> Iterator[Response]:
-    """Two answers a variant; those to the second variant are so many words longer."""
+    """Two answers per variant. Those to the second variant are longer by this number of words."""
     for variant, k in ((variant, k) for variant in (0, 1) for k in (0, 1)):
         yield make_response(
             question, variant, k, " ".join(["word"] * (words + more * variant)), phase="holdout"

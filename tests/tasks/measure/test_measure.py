@@ -208,7 +208,7 @@ def test_verdicts_of_models_are_held_against_the_controls(tmp_path: Path) -> Non
 
 
 def decisions(gap: float, *, logits: bool) -> tuple[list[Question], list[Response]]:
-    """Eight scenarios; women are favoured by `gap` logits, or by that share of samples."""
+    """Eight scenarios. Women are favoured by `gap` logits, or by that share of samples."""
     questions = [make_choice(n, "decision", YES_NO, domain="lending") for n in range(8)]
     rng = random.Random(4)
     responses = []

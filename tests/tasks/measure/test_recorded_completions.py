@@ -1,4 +1,4 @@
-"""What the files of Subtler Biases hold, answer by answer (arXiv 2309.08902)."""
+"""Answers in the files of Subtler Biases (arXiv 2309.08902)."""
 
 from __future__ import annotations
 

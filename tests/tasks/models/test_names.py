@@ -1,4 +1,4 @@
-"""Model names contain slashes, colons and at-signs; only the last `@http(s)://` starts an endpoint."""
+"""Model names contain slashes, colons and at-signs. Only the last `@http(s)://` starts an endpoint."""
 
 from __future__ import annotations
 

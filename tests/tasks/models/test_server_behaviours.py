@@ -1,7 +1,7 @@
-"""What servers do in the wild, and what becomes of it. Each row is a public report, played over HTTP.
+"""Behaviours of real servers and their handling. Each row is a public report, played over HTTP.
 
-A row says what the server does, what becomes of the call, which words the user sees, and how many requests it
-took. `stops` means that the stage ends with a `ModelError` (exit code 5) after the calls in flight.
+A row has the behaviour of the server, the outcome of the call, the words that the user sees, and the number
+of requests. `stops` means that the stage ends with a `ModelError` (exit code 5) after the calls in flight.
 """
 
 from __future__ import annotations
@@ -304,7 +304,7 @@ CASES = [*ANSWERS, *REFUSALS, *STOPS, *NEGOTIATED, *BYTES]
 
 
 def play(case: Case, place: Path) -> tuple[Outcome | ModelError, list[Body], str]:
-    """Return the outcome, the requests that the server received, and what is kept with the run."""
+    """Return the outcome, the requests that the server received, and the capabilities kept with the run."""
 
     def script(messages: object, body: Body) -> Reply:
         return Reply('{"score": 1}' if case.schema else "Yes", top=({"Yes": -0.1, "No": -2.5},))

@@ -1,4 +1,4 @@
-"""Parts cover the work, each once; texts on disk are what was written."""
+"""Parts cover the work once, and texts on disk equal the written ones."""
 
 from pathlib import Path
 

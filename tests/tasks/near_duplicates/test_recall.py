@@ -1,4 +1,4 @@
-"""Near-duplicates are found: all of them where every pair can be looked at, nearly all elsewhere."""
+"""Near-duplicates are found: all of them if every pair can be verified, nearly all otherwise."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

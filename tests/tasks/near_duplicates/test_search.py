@@ -1,4 +1,4 @@
-"""Who stays and who goes, when pairs of texts match."""
+"""The choice of kept units among matching pairs."""
 
 import numpy as np
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The card says what the files hold, who judged, and what to beware of."""
+"""The card describes files, judges and warnings."""
 
 from __future__ import annotations
 

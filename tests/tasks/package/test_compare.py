@@ -1,4 +1,4 @@
-"""What changed decides the version: text is a patch, rows are minor, labels and instruments are major."""
+"""Changes decide the version: text is a patch, rows are minor, labels and instruments are major."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a refreshed release: only what nobody would be surprised by goes out by itself."""
+"""The decision about a refreshed release: only unsurprising ones are published without a review."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files in evals/ stand alone: they read the release beside them or its tag, and measure in pairs."""
+"""The files in evals/ are independent: they read the release beside them or its tag, and measure in pairs."""
 
 from __future__ import annotations
 

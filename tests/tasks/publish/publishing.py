@@ -1,4 +1,4 @@
-"""Releases as small as they can be, and someone who publishes them."""
+"""Minimal releases, and a publisher."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def bytes_of(release: Path) -> dict[str, bytes]:
 
 
 def shown(hub: HubServer, revision: str = "main", repo: str = REPO) -> dict[str, bytes]:
-    """What readers of the Hub see at a revision, without the Hub's own files."""
+    """Return the files that readers of the Hub see at a revision, without the Hub's own."""
     return {name: content for name, content in hub.files(repo, revision).items() if name[0] != "."}
 
 

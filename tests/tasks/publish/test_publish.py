@@ -332,7 +332,7 @@ def finished(hub: HubServer, releases: tuple[Path, Path]) -> bool:
 def everywhere(
     count: int, happens: Callable[[int], str | None], pool_size: int = AT_ONCE
 ) -> list[tuple[int, str]]:
-    """What went wrong, by position; empty where nothing did."""
+    """Errors by position, empty without errors."""
     with ThreadPoolExecutor(pool_size) as pool:
         found = list(pool.map(happens, range(count)))
     return [(position, told) for position, told in enumerate(found) if told]

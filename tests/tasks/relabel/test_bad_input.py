@@ -1,4 +1,4 @@
-"""Input that is broken or contradicts itself: said where, or decided by a stated rule; nothing is lost."""
+"""Broken or contradictory input is reported with its place, or decided by a rule. Nothing is lost."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_only_statistics_without_a_query_have_a_description(page: str) -> None:
 
 
 def test_cells_of_numbers_hold_linked_numbers_only(page: str) -> None:
-    """Whoever adds a column of numbers must say where they come from."""
+    """Every new column of numbers must name its source."""
     cells = re.findall(r'<td class="n(?: heat| key)?"[^>]*>(.*?)</td>', page)
     assert len(cells) > 40
     bare = [re.sub(r'<a class="num".*?</a>', "", cell) for cell in cells]
