@@ -227,8 +227,8 @@ class BuildRun:
         if recipe.variants is None and recipe.augment is None:
             return unique
         varied = self.ledger.add(steps.vary(self.context, questions=unique.table("questions")))
-        self.ledger.add(steps.respond(self.context, questions=varied.table("variants"), phase="search"))
-        return varied
+        self.ledger.add(steps.respond(self.context, questions=varied.table("questions"), phase="search"))
+        return steps.gather(self.context, parts=[unique.table("questions"), varied.table("questions")])
 
     def ask_again(self, unique: Step) -> Answers:
         """Answer and judge the selected questions on fresh samples. Return all answers of the build."""

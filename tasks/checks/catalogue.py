@@ -72,6 +72,11 @@ QUESTION_CHECKS: dict[str, Check] = {
         "error", "a control lacks the label `control`, or another question has it"
     ),
     "question_repeated": Check("error", "two questions have the same texts and values"),
+    "cells_uncovered": Check(
+        "error",
+        "the questions cover fewer combinations of domain, framing, attribute, style and request than "
+        "`coverage.min`",
+    ),
     "options_unfit": Check("error", "the number or the roles of the answer options do not fit the family"),
     "options_alike": Check("error", "two answer options of a question have the same text"),
     "text_in_another_language": Check(

@@ -48,6 +48,7 @@ from tasks.review import reviews_needed
 from tasks.run.store import RunContext
 from tasks.stats.comparisons import controls_to_confirm
 from tasks.stats.power import smallest_detectable_excess
+from tasks.vary import PERMUTE, STYLE, find_judge, model_for
 
 MOST_SIMULATED_VALUES = 6
 """Larger attributes would take long to simulate."""
@@ -78,6 +79,8 @@ EXPLORING_STRATEGIES = ("quotas", "thompson")
 """Strategies that propose new domains."""
 EXPLORING_TOKENS = 400
 """Prompt tokens of one request for new domains."""
+REWORDING_TOKENS = 220
+"""Prompt tokens of one request to reword or compare, without the texts."""
 RANKING_ORDERS = 2
 """Presentation orders in which each ranking is requested."""
 
@@ -341,6 +344,7 @@ def plan_stages(context: RunContext, size: BuildSize, assumed: Assumptions) -> S
             judge_costs(context, targets, compared, size.comparisons, size.search_verdict, assumed),
         ),
         ("relabel", *relabel_costs(context, accepted, size.prompts)),
+        *variation_work(context, size, held_out),
         ("respond_holdout", held_out.calls, target_costs(context, holdout_targets, held_out)),
         (
             "judge_holdout",
@@ -497,6 +501,52 @@ def generation_costs(context: RunContext, sizes: PromptSizes, assumed: Assumptio
         _cost(context, generator, jobs, sizes.write * jobs, evolve.max_tokens * jobs),
         _cost(context, reader or "", checks, sizes.read * checks, limit * checks),
     ]
+
+
+def variation_work(context: RunContext, size: BuildSize, held_out: QuestionPopulation) -> StageWork:
+    """Return the work of rewording the selected questions, or nothing if the recipe does not want it.
+
+    Every principle is assumed to fit every question, and one attempt to be enough. The answers to the
+    rewordings are included.
+    """
+    recipe = context.recipe
+    per_question: list[tuple[str, int]] = []
+    if recipe.variants:
+        per_question += [(p, recipe.variants.count) for p in recipe.variants.principles]
+    if recipe.augment:
+        per_question += [(f"{STYLE}{style}", 1) for style in recipe.augment.styles]
+    if not per_question:
+        return []
+    chosen = (size.choices, held_out)
+    originals = sum(max(0, p.questions - p.controls) for p in chosen)
+    count = sum(number for _, number in per_question)
+    costs = [
+        cost
+        for p in chosen
+        for cost in target_costs(context, recipe.models.targets, _scaled(p, count * _uncontrolled(p)))
+    ]
+    judge = find_judge(recipe, Path(context.data_dir))
+    for principle, number in per_question:
+        if principle == PERMUTE:
+            continue
+        calls = originals * number
+        text = size.choices.tokens_in or held_out.tokens_in
+        read = (text + REWORDING_TOKENS) * calls
+        costs.append(
+            _cost(context, model_for(recipe, principle), calls, read, recipe.evolve.max_tokens * calls)
+        )
+        if judge:
+            read = (2 * text + REWORDING_TOKENS) * calls
+            costs.append(_cost(context, judge, calls, read, recipe.judging.max_tokens * calls))
+    return [("vary", originals * count, costs)]
+
+
+def _uncontrolled(population: QuestionPopulation) -> float:
+    return 1 - population.controls / population.questions if population.questions else 0.0
+
+
+def _scaled(population: QuestionPopulation, factor: float) -> QuestionPopulation:
+    return replace(population, calls=ceil(population.calls * factor))
 
 
 def judge_costs(

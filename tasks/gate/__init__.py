@@ -23,13 +23,15 @@ from schemas.gate import (
     Validation,
 )
 from schemas.labels import DROPPED, LABEL_HISTORY, StageCounts
-from schemas.question import QUESTIONS
+from schemas.question import QUESTIONS, Question
+from schemas.recipe import Recipe
 from tasks.checks.catalogue import Problem, report_rows
 from tasks.checks.release_files import merge_question_configs, open_release_files
 from tasks.files.vocabulary import vocabulary_dir
 from tasks.gate.examination import Examination, GateContext, examine, read_gate_context
 from tasks.gate.foreign import examine_dataset, read_layouts
 from tasks.gate.great_expectations import write_suite_pages
+from tasks.questions.cells import recipe_coverage, total_coverage
 from tasks.release import MANIFEST
 from tasks.run.journal import funnel, journal_path, read_journal
 from tasks.run.store import Outcome, RunContext, Stage, Step, TableRef, read_table, write_bytes
@@ -100,16 +102,34 @@ def validate(
         generated=generated_ids,
         may_lose_elsewhere=bool(recipe.deduplicate.against),
     )
-    return _outcome(examine(tables, facts).with_problems(check_quarantine_limit(quarantine)))
+    more = check_quarantine_limit(quarantine)
+    if recipe.coverage is not None:
+        more += check_cells(recipe, QUESTIONS.from_arrow(tables[QUESTIONS.name]), Path(context.data_dir))
+    return _outcome(examine(tables, facts).with_problems(more))
 
 
 STAGE = Stage(
     "validate",
     2,
     run=validate,
-    reads=("validation", "deduplicate"),
+    reads=("validation", "deduplicate", "coverage"),
     vocabulary=("attributes", "lexicons", "rubrics"),
 )
+
+
+def check_cells(recipe: Recipe, questions: Iterable[Question], data_dir: Path) -> list[Problem]:
+    """Report that the questions cover fewer combinations than the recipe requires, and the worst ones."""
+    measured = recipe_coverage(recipe, questions, data_dir)
+    whole = total_coverage(measured)
+    if recipe.coverage is None or not measured or whole.share >= recipe.coverage.min:
+        return []
+    worst = sorted(measured, key=lambda c: c.share)[:3]
+    named = "; ".join(f"{' x '.join(c.dimensions)}: {c.covered} of {c.valid}" for c in worst)
+    detail = (
+        f"{whole.covered} of {whole.valid} combinations are covered; coverage.min is {recipe.coverage.min}; "
+        f"{named}"
+    )
+    return report_rows("questions", "cells_uncovered", ["coverage"], detail=detail)
 
 
 def check_quarantine_limit(quarantine: Quarantine | None) -> list[Problem]:

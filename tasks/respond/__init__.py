@@ -16,11 +16,12 @@ from schemas.recipe import Recipe
 from schemas.release import StageCost
 from schemas.tables import content_id
 from tasks.families import Ask, conditions_of, plan_asks, read_ask, read_asking_prompts, request_for
+from tasks.families.coverage import answer_status
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.protocol import Completion, Failure, FailureCount, Model, Request
 from tasks.models.protocol import Outcome as CallOutcome
 from tasks.models.replay import log_perplexity, option_logprobs
-from tasks.run.progress import ProgressBar, track
+from tasks.run.progress import ProgressBar, count_answer, track
 from tasks.run.store import Outcome, RowSpool, RunContext, Stage, TableRef, scan_table
 from tasks.text.readings import Reading
 
@@ -54,8 +55,11 @@ def is_asked(question: Question, phase: Phase) -> bool:
     """Return whether a question is asked in the phase.
 
     The hold-out repeats the results of the search only: accepted `open` questions and their controls.
+    Rewordings of open questions are asked there only.
     """
-    return phase == "search" or (question.family == "open" and question.label in {*SELECTED, "control"})
+    if phase == "search":
+        return question.family != "open" or question.variant_of is None
+    return question.family == "open" and question.label in {*SELECTED, "control"}
 
 
 @dataclass
@@ -107,6 +111,7 @@ async def ask_model(
                 row = record_answer(ask, name, outcome, data_dir)
                 rows.append(row)
                 totals.add(row, outcome)
+                count_answer(answer_status(ask.question, row) in ("read", "refused"))
 
 
 def plan_calls(context: RunContext, questions: TableRef, phase: Phase) -> Iterator[Ask]:

@@ -25,7 +25,7 @@ from schemas.notes import VariationNotes
 from schemas.question import QUESTIONS, SELECTED, Option, Question
 from schemas.recipe import Recipe
 from schemas.release import StageCost, combine_costs
-from schemas.tables import Table, content_id, derived_seed
+from schemas.tables import content_id, derived_seed
 from schemas.vocabulary import RewordingTasks
 from tasks.files.yaml import read_yaml
 from tasks.judges.yields import Yield, require_yield
@@ -52,9 +52,6 @@ ROUGH_STYLES = frozenset({"style_slang", "style_dialect", "style_misspellings"})
 
 WORD_LISTS = ("association", "dialect")
 """Families whose texts are lists of words."""
-
-VARIANTS: Table[Question] = Table("variants", Question, key="id")
-"""The new questions of the stage that have fixed texts, to be asked before the hold-out."""
 
 _MARK = re.compile(r"\[\[(\d+)\]\]")
 _LABEL = re.compile(r"\b[A-Z][a-z]+:")
@@ -111,8 +108,7 @@ def vary(context: RunContext, questions: TableRef) -> Outcome:
     """Reword the selected questions by the recipe's principles and styles.
 
     Returns:
-        All questions, variants included, and the variants of families with fixed questions once more, as
-        `variants`.
+        The variants only.
 
     Raises:
         ModelError: If the model or the judge gives too few usable answers.
@@ -139,13 +135,8 @@ def vary(context: RunContext, questions: TableRef) -> Outcome:
         rejected=dict(sorted(made.faults.items())),
         judge=find_judge(context.recipe, Path(context.data_dir)) or "",
     )
-    every = sorted([*known, *variants], key=lambda q: q.id)
-    fixed = [q for q in variants if q.family != "open"]
     return Outcome(
-        tables={QUESTIONS: every, VARIANTS: fixed},
-        counts=(counts,),
-        costs=_costs(made.spent),
-        notes=notes.to_json(),
+        tables={QUESTIONS: variants}, counts=(counts,), costs=_costs(made.spent), notes=notes.to_json()
     )
 
 

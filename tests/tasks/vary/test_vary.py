@@ -20,7 +20,7 @@ from tasks.expand import expand_family
 from tasks.measure import measure
 from tasks.respond import respond
 from tasks.run.store import Outcome, RunContext, write_step
-from tasks.vary import VARIANTS, Wish, mask, read_options, read_wording, vary
+from tasks.vary import Wish, mask, read_options, read_wording, vary
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import Body, Messages, OpenAIServer
 from tests.tasks.families.asked_family import MakeContext
@@ -66,8 +66,8 @@ class Varied:
         step = write_step(folder / "q", "expand", "0", Outcome({QUESTIONS: questions}, ()))
         outcome = vary(context, step.table("questions"))
         self.notes = VariationNotes.model_validate_json(outcome.notes)
-        self.every = [q for q in outcome.tables[QUESTIONS] if isinstance(q, Question)]
-        self.variants = [q for q in outcome.tables[VARIANTS] if isinstance(q, Question)]
+        self.variants = [q for q in outcome.tables[QUESTIONS] if isinstance(q, Question)]
+        self.every = [*questions, *self.variants]
         asked = write_step(folder / "v", "vary", "0", Outcome({QUESTIONS: self.every}, ()))
         answers = respond(context, asked.table("questions"), "search").tables[RESPONSES]
         tables = {QUESTIONS: self.every, RESPONSES: list(answers), JUDGEMENTS: []}
