@@ -3,7 +3,7 @@ FROM python:3.12-slim AS install
 WORKDIR /app
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
-COPY pyproject.toml README.md LICENSE Makefile requirements.lock requirements-overrides.txt prefect.yaml ./
+COPY pyproject.toml README.md LICENSE Makefile requirements.lock requirements-uv.lock requirements-overrides.txt prefect.yaml ./
 COPY counterfoil counterfoil
 COPY flows flows
 COPY tasks tasks

@@ -38,7 +38,7 @@ $(UV):
 	@echo "creating $(VENV)" >&2
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Counterfoil needs Python 3.11 or newer: make PYTHON=python3.12 …")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
 
 $(VENV)/.ready: requirements.lock pyproject.toml | $(UV)
 	@echo "installing" >&2
@@ -52,6 +52,8 @@ $(VENV)/.ready-dev: requirements-dev.lock $(VENV)/.ready
 	@touch $@
 
 lock: | $(UV)
+	grep -o '^uv==[0-9.]*' requirements-uv.lock | $(UV) pip compile --quiet --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements-uv.lock
 	$(LOCK) --extra embedded --extra build --extra postgres --extra semantic -o requirements.lock
 	$(LOCK) --extra embedded --extra build --extra postgres --extra semantic --extra dask --extra ray --extra dev -c requirements.lock -o requirements-dev.lock
 
