@@ -34,6 +34,7 @@ from tasks.release import (
     config_file,
     derive_canary,
     is_machine_error,
+    list_config_files,
     read_manifest,
 )
 from tasks.run.paths import is_inside
@@ -99,17 +100,24 @@ def _run_check(name: str, check: Callable[[], list[Problem]]) -> list[Problem]:
 def _read_configs(path: Path) -> tuple[dict[str, pa.Table], list[Problem]]:
     configs, problems = {}, []
     for config in CONFIGS:
-        name = config_file(config)
-        file = path / name
-        if not file.is_file() or not is_inside(path, file):
-            continue
-        try:
-            configs[config] = read_parquet(file)
-        except Exception as error:
-            if is_machine_error(error):
-                raise
-            message = error.message if isinstance(error, InputError) else ""
-            problems += report_rows("files", "file_unreadable", [name], detail=message)
+        shards = []
+        for name in list_config_files(path, config):
+            file = path / name
+            if not file.is_file() or not is_inside(path, file):
+                continue
+            try:
+                shards.append(read_parquet(file))
+            except Exception as error:
+                if is_machine_error(error):
+                    raise
+                message = error.message if isinstance(error, InputError) else ""
+                problems += report_rows("files", "file_unreadable", [name], detail=message)
+        if shards:
+            alike = [shard for shard in shards if shard.schema == shards[0].schema]
+            configs[config] = pa.concat_tables(alike)
+            if len(alike) < len(shards):
+                detail = "the shards have different columns"
+                problems += report_rows("files", "file_unreadable", [config_file(config)], detail=detail)
     return configs, problems
 
 

@@ -132,7 +132,9 @@ def _scan(path: Path, schema: pa.Schema, columns: list[str] | None, *, rows: int
     if len(expandable) < len(schema):
         rows = min(rows, SMALL_BATCH_ROWS)
     with pq.ParquetFile(path, read_dictionary=texts, buffer_size=READ_BYTES) as file:
-        yield from file.iter_batches(batch_size=rows, columns=columns)
+        # Arrow cannot read nested dictionaries across row groups.
+        for group in range(file.num_row_groups):
+            yield from file.iter_batches(batch_size=rows, row_groups=[group], columns=columns)
 
 
 def _split(path: Path, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

@@ -36,13 +36,14 @@ from tasks.release import (
     Contents,
     ReleaseRef,
     config_file,
+    count_shards,
     derive_canary,
     open_release,
     read_contents,
     render_canary_page,
     to_release_table,
     write_errata,
-    write_parquet,
+    write_shards,
 )
 from tasks.release.fitness import count_drop_reasons
 from tasks.report import report_data, view_release, write_report
@@ -239,9 +240,9 @@ def write_attributes(home: Path, data_dir: Path, contents: Contents) -> None:
 
 
 def write_tables(root: Path, contents: Contents, canary: str) -> None:
-    """Write one Parquet file per config."""
+    """Write the Parquet files of every config."""
     for config, rows in contents.tables.items():
-        write_parquet(root / config_file(config), to_release_table(config, rows, canary))
+        write_shards(root, config, to_release_table(config, rows, canary))
 
 
 def write_pages(
@@ -267,7 +268,21 @@ def write_pages(
         (root / name).write_text(shown, encoding="utf-8", newline="\n")
     if found.panels:
         (root / FIGURE).write_bytes(contrast_png(found.panels[0]))
-    write_report(root / "report.html", report_data(manifest, contents, data_dir, found), data_dir)
+    report = root / "report.html"
+    write_report(report, report_data(manifest, contents, data_dir, found), data_dir)
+    _name_all_shards(report, contents)
+
+
+def _name_all_shards(report: Path, contents: Contents) -> None:
+    """Let links lead to the folder, and queries read all files, of configs with several shards."""
+    sharded = [config for config in contents.tables if count_shards(config, contents) > 1]
+    if not sharded:
+        return
+    text = report.read_text(encoding="utf-8")
+    for config in sharded:
+        text = text.replace(f'href="{config_file(config)}"', f'href="data/{config}/"')
+        text = text.replace(config_file(config), f"data/{config}/test-*.parquet")
+    report.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:

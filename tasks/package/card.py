@@ -21,7 +21,15 @@ from tasks.families import form_of
 from tasks.files.own_questions import translation_notes
 from tasks.judges.passports import audit_warnings, deciding_judges
 from tasks.package.harness import harness_commands
-from tasks.release import CONFIGS, CONTROLS, HARD_NEGATIVES, Contents, config_file, dataset_features
+from tasks.release import (
+    CONFIGS,
+    CONTROLS,
+    HARD_NEGATIVES,
+    Contents,
+    config_file,
+    count_shards,
+    dataset_features,
+)
 from tasks.release.fitness import (
     FitnessFloor,
     classify_judges,
@@ -33,8 +41,9 @@ from tasks.release.fitness import (
 from tasks.report import view_release
 from tasks.report.coverage import release_coverage
 from tasks.report.findings_view import MOST_COMPARISONS, FindingsView
-from tasks.report.names import Names, short_name
+from tasks.report.names import Names
 from tasks.report.sentences import number
+from tasks.text.model_names import short_name
 from tasks.text.printable import printable
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$!&])")
@@ -90,16 +99,18 @@ def front_matter(recipe: Recipe, manifest: Manifest, contents: Contents) -> dict
         "size_categories": [size_category(sum(contents.count(c) for c in filled))],
         "task_categories": ["text-generation"],
         "tags": tags,
-        "configs": [_config(config, default=config == QUESTIONS.name) for config in filled],
+        "configs": [_config(config, contents, default=config == QUESTIONS.name) for config in filled],
         "dataset_info": [_info(config, contents) for config in filled],
     }
 
 
-def _config(config: str, *, default: bool) -> dict[str, Any]:
+def _config(config: str, contents: Contents, *, default: bool) -> dict[str, Any]:
     entry: dict[str, Any] = {"config_name": config}
     if default:
         entry["default"] = True
-    return {**entry, "data_files": [{"split": "test", "path": config_file(config)}]}
+    shards = count_shards(config, contents)
+    names = [config_file(config, i, shards) for i in range(shards)]
+    return {**entry, "data_files": [{"split": "test", "path": names if shards > 1 else names[0]}]}
 
 
 def _info(config: str, contents: Contents) -> dict[str, Any]:
@@ -319,7 +330,7 @@ def _coverage(contents: Contents, sentences: Sentences, names: Names) -> str:
     paragraphs += [
         f"Unequal coverage: {escape_markdown(u.family)}, {escape_markdown(names.attribute(u.attribute))}, "
         f"{escape_markdown(names.model(u.model))}: the coverage of the values differs by {u.difference:.1%} "
-        f"(p = {u.p_value:.3f})."
+        f"(p = {u.p_value:.3f}{'' if u.q_value is None else f', q = {u.q_value:.3f}'})."
         for u in cover.unequal
     ]
     lost = {s: f"{cover.lost(s):,}" for s in ("failed", "empty", "unreadable", "refused")}

@@ -17,7 +17,7 @@ from tasks.families import read_asking_prompts
 from tasks.files.readers import harness_source
 from tasks.files.vocabulary import read_question_attributes
 from tasks.judges.words import read_group_words, words_to_mask
-from tasks.release import CONTROLS, Contents, config_file
+from tasks.release import CONTROLS, Contents, config_file, count_shards
 
 # Harness files (evals/): a release as a task of Inspect and of lm-evaluation-harness.
 #
@@ -47,8 +47,8 @@ def harness_files(
     """
     kinds = {f: kind for f, kind in read_kinds(data_dir).items() if only is None or f in only}
     families = families_asked(contents, kinds)
-    if not families:
-        return {}
+    if not families or any(count_shards(t.name, contents) > 1 for t in (QUESTIONS, CONTROLS)):
+        return {}  # the tasks read one file per config
     asked = [q for t in (QUESTIONS, CONTROLS) for q in contents.rows(t) if q.family in families]
     about = {
         "name": manifest.name,

@@ -19,7 +19,7 @@ from tasks.checks.release_files import check_listed_files, open_release_files
 from tasks.files.bounded import read_schema
 from tasks.files.yaml import load_yaml
 from tasks.publish.hub import MAIN, Hub, with_retries
-from tasks.release import CONFIGS, MANIFEST, config_file, describe_hash_difference, read_manifest
+from tasks.release import CONFIGS, MANIFEST, describe_hash_difference, list_config_files, read_manifest
 from tasks.release.references import HubRef, commit_file, find_fetched_release, parse_reference
 from tasks.run.paths import inside
 from tasks.run.store import rename_directory, write_bytes
@@ -62,7 +62,8 @@ def compare_columns_with_card(path: Path) -> list[str]:
         empty = set()  # `open_release_files` reports the manifest, and compares its counts with the tables
     lines = []
     for config in CONFIGS:
-        file, name = path / config_file(config), config_file(config)
+        name = list_config_files(path, config)[0]
+        file = path / name
         if not file.is_file() or file.is_symlink():
             if config in described:
                 lines.append(f"{name}: the card names this config, but the file does not exist")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from string import Template
@@ -59,6 +60,10 @@ MANIFEST_HASH = "manifest.sha256"
 MANIFEST_SIGNATURE = f"{MANIFEST_HASH}.sig"
 """SSH signature of the hash, if the publisher signed the release."""
 MAX_MANIFEST_BYTES = 64 << 20
+MAX_SHARD_BYTES = 500_000_000
+"""Maximum size of a data file before compression."""
+MAX_ROW_GROUP_BYTES = 100_000_000
+MAX_SHARDS = 10_000
 MACHINE_ERRORS = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EIO}
 )
@@ -137,13 +142,13 @@ def open_release(path: Path) -> ReleaseDirectory:
     check_release_files(path, manifest)
     configs = [config for config in CONFIGS if config in manifest.rows]
     for config in configs:  # a table that no hash covers could be anything
-        if config_file(config) not in manifest.files:
+        if not all(name in manifest.files for name in config_files(config, manifest.files)):
             raise InputError(
                 f"the manifest names the table {config!r}, but not its file",
                 place=str(path / MANIFEST),
                 hint="restore the release from where it was published, or build it again",
             )
-    tables = {config: _read_config(path, config) for config in configs}
+    tables = {config: _read_config(path, config_files(config, manifest.files)) for config in configs}
     return ReleaseDirectory(path, manifest, Contents(tables))
 
 
@@ -275,15 +280,26 @@ def check_release_files(path: Path, manifest: Manifest) -> None:
         raise InputError(f"{file.name} does not belong to the release", place=str(file), hint=hint)
 
 
-def _read_config(path: Path, config: str) -> pa.Table:
-    place = path / config_file(config)
+def _read_config(path: Path, names: Sequence[str]) -> pa.Table:
+    shards = [_read_shard(path, name) for name in names]
+    if any(shard.schema != shards[0].schema for shard in shards):
+        raise InputError(
+            f"the shards of {PurePosixPath(names[0]).parent} have different columns",
+            place=str(path / names[0]),
+            hint="the files are damaged. Download the release again from where it was published",
+        )
+    return pa.concat_tables(shards)
+
+
+def _read_shard(path: Path, name: str) -> pa.Table:
+    place = path / name
     try:
         table = read_parquet(place)
     except (pa.ArrowException, OSError) as error:
         if is_machine_error(error):
             raise
         raise InputError(
-            f"{config_file(config)} cannot be read: {printable(str(error), 200)}",
+            f"{name} cannot be read: {printable(str(error), 200)}",
             place=str(place),
             hint="the file is damaged. Download the release again from where it was published",
         ) from None
@@ -311,9 +327,30 @@ def read_contents(refs: Iterable[TableRef]) -> Contents:
 # Configs
 
 
-def config_file(config: str) -> str:
-    """Return the path of the data file of a config, relative to the release."""
-    return f"data/{config}/test-00000-of-00001.parquet"
+def config_file(config: str, shard: int = 0, shards: int = 1) -> str:
+    """Return the path of a data file of a config, relative to the release."""
+    return f"data/{config}/test-{shard:05}-of-{shards:05}.parquet"
+
+
+def config_files(config: str, names: Collection[str]) -> list[str]:
+    """Return the paths of all shards of a config, given the paths of the files of a release.
+
+    The number of shards is read from the names. Shards that are missing are in the result too. Without any
+    data file, it is the path of a single shard.
+    """
+    pattern = re.compile(rf"data/{re.escape(config)}/test-\d{{5}}-of-(\d{{5}})\.parquet")
+    counts = {int(match[1]) for name in names if (match := pattern.fullmatch(name))}
+    shards = min(max(counts, default=1), MAX_SHARDS) or 1
+    return [config_file(config, i, shards) for i in range(shards)]
+
+
+def list_config_files(release: Path, config: str) -> list[str]:
+    """Return the paths of all shards of a config of a release on disk, as `config_files` does."""
+    folder = release / "data" / config
+    names = (
+        [f"data/{config}/{path.name}" for path in folder.glob("test-*.parquet")] if folder.is_dir() else []
+    )
+    return config_files(config, names)
 
 
 def assign_config(question: Question, answered: Collection[str]) -> str | None:
@@ -351,14 +388,43 @@ def to_release_table(config: str, rows: pa.Table, canary: str) -> pa.Table:
     return rows.cast(dataset_features(config).arrow_schema)
 
 
+def write_shards(root: Path, config: str, table: pa.Table) -> None:
+    """Write the rows of a config to as many data files as their size requires."""
+    shards = split_by_bytes(table, MAX_SHARD_BYTES)
+    for i, shard in enumerate(shards):
+        write_parquet(root / config_file(config, i, len(shards)), shard)
+
+
+def count_shards(config: str, contents: Contents) -> int:
+    """Return the number of data files that `write_shards` writes for a config."""
+    table = contents.tables.get(config)
+    if table is None:
+        return 1
+    if table.nbytes < MAX_SHARD_BYTES // 2:  # the canary at most doubles the size of a row
+        return 1
+    return len(split_by_bytes(to_release_table(config, table, derive_canary("")), MAX_SHARD_BYTES))
+
+
+def split_by_bytes(table: pa.Table, limit: int) -> list[pa.Table]:
+    """Halve a table until every part has at most `limit` bytes in memory, or one row."""
+    if table.nbytes <= limit or table.num_rows < 2:
+        return [table]
+    half = table.num_rows // 2
+    return [*split_by_bytes(table[:half], limit), *split_by_bytes(table[half:], limit)]
+
+
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write and sync a data file: zstd, page index, content-defined chunks. Equal rows give equal bytes."""
+    """Write and sync a data file: zstd, page index, content-defined chunks. Equal rows give equal bytes.
+
+    A row group has at most `MAX_ROW_GROUP_BYTES` in memory, so that the viewer of the Hub can show it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(
         path, table.schema, compression="zstd", write_page_index=True, use_content_defined_chunking=True
     ) as writer:
         if table.num_rows:  # `datasets` rejects a row group without rows
-            writer.write_table(table)
+            for group in split_by_bytes(table, MAX_ROW_GROUP_BYTES):
+                writer.write_table(group)
     sync_path(path)
 
 
