@@ -227,6 +227,6 @@ def undirected_slices(asked: Iterable[Answered], measured: Iterable[Effect]) -> 
     for model, family, attribute, language in missing:
         slice_ = Slice("attribute", attribute, family, attribute, model, language=language)
         reason = NO_JUDGE_DIRECTION if family == "open" else NO_DIRECTION
-        row = not_measured(slice_, f"{TREATMENT}{SUFFIX}", "", reason)
+        row = not_measured(slice_, f"{TREATMENT}{SUFFIX}", "none", reason)
         rows.append(row.model_copy(update={"compared": "all"}))
     return rows
