@@ -20,6 +20,8 @@ from schemas.recipe import (
     Comparison,
     Deduplicate,
     Holdout,
+    Limits,
+    ModelOptions,
     Recipe,
     Relabel,
     RelabelMode,
@@ -111,9 +113,9 @@ EXTRA_BODY: Any = Field(
     default=None,
     description='more fields of every request as JSON, such as {"reasoning_effort": "low"}',
 )
-MAX_TOKENS: Any = Field(
-    default=None,
-    ge=1,
+MAX_TOKENS: Any = like(
+    ModelOptions,
+    "max_tokens",
     description="length limit of an answer; set it higher for models that think; default: that of the stage",
 )
 OWN_RECIPE: Any = Field(
@@ -338,7 +340,9 @@ class RelabelOptions(Options):
     limit: int | None = Field(default=None, ge=1, description="relabel only the first rows")
     sample: int | None = Field(default=None, ge=1, description="relabel only so many random rows")
     seed: int = Field(default=0, ge=0, description="seed of `sample`")
-    max_in_flight: int | None = Field(default=None, ge=1, le=4096, description="concurrent calls per model")
+    max_in_flight: int | None = like(
+        Limits, "max_in_flight", default=None, description="concurrent calls per model"
+    )
     batch: bool = Field(
         default=False,
         description="ask through the provider's Batch API, which is cheaper and answers within a day",
@@ -397,7 +401,9 @@ class DeduplicateOptions(Options):
 class MeasureOptions(Options):
     """Options of `measure`."""
 
-    family: Annotated[str, Argument()] = Field(description="family of questions, such as `completion`, or `judge`")
+    family: Annotated[str, Argument()] = Field(
+        description="family of questions, such as `completion`, or `judge`"
+    )
     input: Annotated[Path, Argument()] = Field(description="recorded answers, or a release")
     format: str = Field(
         description="format of the answers, such as subtler-biases, llm-iat, logits or release"
