@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from tasks.release.findings import release_findings
 from tasks.report import summarise_release
 from tasks.report.coverage import release_coverage
 from tasks.run.journal import calls_sent, funnel, journal_path, read_journal, total_costs
-from tasks.run.store import Step
+from tasks.run.progress import StageState, read_stage
+from tasks.run.store import Step, is_locked
 
 
 def describe(place: Path) -> dict[str, Any]:
@@ -58,16 +60,44 @@ def _describe_release(place: Path) -> dict[str, Any]:
 
 def _describe_run(place: Path) -> dict[str, Any]:
     steps, release = read_journal(place)
+    running = read_stage(place) if is_locked(place) else None
     places = {"run": str(place)}
     if release is not None:
         places |= {"release": str(release), "report": str(release / "report.html")}
     return {
         "name": place.name,
-        "state": "finished" if release else _unfinished(place, steps),
+        "state": describe_running(running)
+        if running
+        else "finished"
+        if release
+        else _unfinished(place, steps),
         "counts": counts_by_stage(funnel(steps)),
+        "running": asdict(running) | {"coverage": running.coverage} if running else None,
         "places": places,
-        "next": f"counterfoil show {release}" if release else "build the recipe again to resume",
+        "next": _next_step(release, running),
     }
+
+
+def _state(place: Path, steps: Sequence[Step], release: Path | None, running: StageState | None) -> str:
+    if running:
+        return describe_running(running)
+    return "finished" if release else _unfinished(place, steps)
+
+
+def describe_running(stage: StageState) -> str:
+    """Return the running stage of a build in words."""
+    count = f" {stage.done:,}" + (f" of {stage.total:,}" if stage.total is not None else "")
+    parts = [f"running: stage {stage.number} of {stage.of}, {stage.stage}"]
+    parts += [f"{stage.work}{count}"] if stage.work else []
+    parts += [f"coverage {100 * stage.coverage:.0f} %"] if stage.coverage is not None else []
+    parts += [f"${stage.cost_usd:.2f} so far"] if stage.cost_usd is not None else []
+    return "; ".join(parts)
+
+
+def _next_step(release: Path | None, running: StageState | None) -> str:
+    if running:
+        return "wait until the build ends; Ctrl-C stops it, and it resumes later"
+    return f"counterfoil show {release}" if release else "build the recipe again to resume"
 
 
 def _unfinished(place: Path, steps: Sequence[Step]) -> str:

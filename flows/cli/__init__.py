@@ -52,7 +52,8 @@ class OptionsCommand(click.Command):
 
         check_output()
         check_machine(self.command.name, open_workspace().home)
-        from flows.cli.printing import print_json, show_progress
+        from flows.cli.printing import print_json
+        from flows.cli.progress import show_progress
         from flows.options import read_options
 
         command, values = self.command, dict(ctx.params)

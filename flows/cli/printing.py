@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import sys
 import types
 from collections.abc import Mapping, Sequence
@@ -15,22 +14,13 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
+from flows.cli.plain import plain
 from schemas.gate import Validation
 from schemas.options import RecipeOptions
 from schemas.recipe import Recipe
-from tasks.run.progress import show_on
 
 
 class PipeConsole(Console):
@@ -44,13 +34,6 @@ class PipeConsole(Console):
 OUT = PipeConsole(highlight=False, soft_wrap=not sys.stdout.isatty())
 """Wraps at words on a terminal, but not in a file or pipe."""
 ERR = Console(stderr=True, highlight=False)
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def plain(text: str, limit: int = 300) -> Text:
-    """Return untrusted text on one line, shortened, without control characters, not read as markup."""
-    shown = " ".join(_CONTROL.sub("�", text).split())
-    return Text(shown if len(shown) <= limit else shown[: limit - 1] + "…")
 
 
 def print_json(result: Any) -> None:
@@ -60,55 +43,6 @@ def print_json(result: Any) -> None:
     else:
         data = result.model_dump(mode="json") if isinstance(result, BaseModel) else result
     sys.stdout.write(json.dumps(data, ensure_ascii=False, default=str) + "\n")
-
-
-class _Bar:
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self.progress, self.task = progress, task
-
-    def advance(self, steps: int = 1) -> None:
-        self.progress.advance(self.task, steps)
-
-
-class _Terminal:
-    """Show bars on stderr, or plain lines if stderr is not a terminal."""
-
-    def __init__(self) -> None:
-        self.progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=ERR,
-            transient=not ERR.is_terminal,
-            disable=not ERR.is_terminal,
-        )
-        self.open_bars = 0
-
-    def open(self, title: str, total: int | None) -> _Bar:
-        if not ERR.is_terminal:
-            ERR.print(f"{title}: {total}" if total is not None else title, markup=False)
-        if self.open_bars == 0:
-            self.progress.start()
-        self.open_bars += 1
-        return _Bar(self.progress, self.progress.add_task(escape(title), total=total))
-
-    def say(self, line: str) -> None:
-        self.progress.console.print(plain(line), soft_wrap=not ERR.is_terminal)
-
-    def close(self, bar: Any) -> None:
-        self.progress.stop_task(bar.task)
-        self.open_bars -= 1
-        if self.open_bars == 0:
-            self.progress.stop()
-            for task in list(self.progress.task_ids):
-                self.progress.remove_task(task)
-
-
-def show_progress() -> None:
-    """Show bars on stderr for long work from now on."""
-    show_on(_Terminal())
 
 
 def table(*columns: str, numbers: Sequence[int] = ()) -> Table:
@@ -601,7 +535,7 @@ def print_diff(result: Mapping[str, Any]) -> None:
 
 def print_evaluation(result: Mapping[str, Any]) -> None:
     """Print the findings, the leaderboard, the comparisons and the folder of the result."""
-    from tasks.report.names import short_names
+    from tasks.text.model_names import short_names
 
     print_findings(result["summary"])
     names = short_names(row["model"] for row in result["leaderboard"])

@@ -34,12 +34,12 @@ from tasks.families.effects import Slice
 from tasks.families.shared import gather_answers
 from tasks.judges.panel import SCREEN, settle_panel
 from tasks.report.effects import is_comparable
-from tasks.report.names import full_name, short_name
 from tasks.stats.clusters import twin_families
 from tasks.stats.fitness import FORMS
 from tasks.stats.hypothesis_tests import q_values_by_family
 from tasks.stats.intervals import MIN_CLUSTERS, Bounds, mean_interval
 from tasks.stats.resampling import sign_flip_p_value
+from tasks.text.model_names import full_name, short_name
 
 By = Literal["model", "language", "framing", "release"]
 Verdict = Literal["differs", "no_difference_found", "not_measured"]

@@ -10,6 +10,7 @@ from typing import Any
 from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect, Judgement, Response
 from schemas.question import QUESTIONS, Question
 from tasks.families.coverage import MAIN_METRICS, AnswerStatus, StatusCounts, answer_status, counts_refusals
+from tasks.families.effects import UNEQUAL_COVERAGE
 from tasks.release import CONTROLS, HARD_NEGATIVES, Contents
 
 UNEQUAL_P = 0.05
@@ -110,6 +111,8 @@ class UnequalCoverage:
     condition: str
     difference: float
     p_value: float
+    q_value: float | None = None
+    """p adjusted over the attributes of a model. `None` in releases of earlier versions."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields of `show --json`."""
@@ -120,6 +123,7 @@ class UnequalCoverage:
             "condition": self.condition,
             "differential_coverage": round(self.difference, 4),
             "p_value": self.p_value,
+            "q_value": self.q_value,
         }
 
 
@@ -179,7 +183,8 @@ def describe_coverage(coverage: Mapping[str, Any]) -> list[str]:
     ]
     lines += [
         f"unequal coverage: {u['family']}, {u['attribute']}, {u['model']}: the values differ by "
-        f"{u['differential_coverage']:.1%} (p = {u['p_value']:.3f})"
+        f"{u['differential_coverage']:.1%} (p = {u['p_value']:.3f}"
+        + (f", q = {u['q_value']:.3f})" if u.get("q_value") is not None else ")")
         for u in coverage["unequal"]
     ]
     totals: dict[str, Counter[str]] = defaultdict(Counter)
@@ -272,6 +277,14 @@ def list_unmeasured(effects: Iterable[Effect]) -> tuple[Unmeasured, ...]:
 
 def list_unequal(effects: Iterable[Effect]) -> tuple[UnequalCoverage, ...]:
     """Return the attributes with unequal coverage, largest difference first, one row per model."""
+    effects = list(effects)
+    tested = [e for e in effects if e.metric == UNEQUAL_COVERAGE]
+    if tested:
+        return tuple(
+            UnequalCoverage(e.family, e.attribute, e.model, e.condition, e.value, e.p_value, e.q_value)
+            for e in sorted(tested, key=lambda e: -(e.value or 0.0))
+            if e.value is not None and e.p_value is not None and (e.q_value or 0.0) <= UNEQUAL_P
+        )
     found: dict[tuple[str, str, str, str], UnequalCoverage] = {}
     for e in sorted(effects, key=lambda e: -(e.differential_coverage or 0.0)):
         p_value = e.differential_coverage_p

@@ -36,6 +36,10 @@ def comparable_effects(effects: Sequence[Effect], form: str) -> list[Effect]:
     ]
 
 
+NOT_COMPARED = frozenset({"invalid", "order_effect", "differential_coverage"})
+"""Metrics of all families that describe answers, not models."""
+
+
 def is_comparable(effect: Effect, form: str) -> bool:
     """Return whether models are compared by the metric of an effect. `form` is the form of fitness."""
     if effect.compared is not None:
@@ -43,7 +47,7 @@ def is_comparable(effect: Effect, form: str) -> bool:
     if effect.family == "open":
         return effect.metric == form
     wanted = HEADLINE_METRICS.get(effect.family)
-    return effect.metric in wanted if wanted else effect.metric not in ("invalid", "order_effect")
+    return effect.metric in wanted if wanted else effect.metric not in NOT_COMPARED
 
 
 def leaderboard(effects: Sequence[Effect], form: str) -> list[dict[str, Any]]:
@@ -144,6 +148,7 @@ METRIC_TITLES = {
     "gap": "gap in decisions",
     "gap_of_shares": "gap in decisions",
     "invalid": "invalid answers",
+    "differential_coverage": "unequal coverage",
     "tau_c_sai": "tau-c, stimulus to attribute",
     "tau_c_asa": "tau-c, attribute to stimulus",
 }
@@ -157,7 +162,7 @@ MOST_PANELS = 6
 """Panels per family. Metrics measured on the most levels are shown."""
 MOST_PANELS_IN_ALL = 36
 MOST_TABLE_ROWS = 60
-DIAGNOSTICS = frozenset({"invalid", "order_effect", "length", "refusal", "removed"})
+DIAGNOSTICS = frozenset({"invalid", "order_effect", "length", "refusal", "removed", "differential_coverage"})
 """Metrics that describe how answers were given rather than bias. Their panels come last."""
 BROADEST_FIRST = ("overall", "family", "attribute", "control", "superdomain", "domain")
 

@@ -1,8 +1,7 @@
-"""Names for people: models without their endpoint, and attributes and values by their titles."""
+"""Names for people: short names of models, and titles of attributes and values."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,29 +10,7 @@ from pathlib import Path
 from schemas.errors import InputError
 from schemas.vocabulary import Attribute
 from tasks.files.vocabulary import read_attribute
-
-
-def short_name(model: str) -> str:
-    """Return the name of a model without backend, organisation, folder and endpoint."""
-    return full_name(model).rstrip("/").rpartition("/")[2] or model
-
-
-def full_name(model: str) -> str:
-    """Return the name of a model without backend and endpoint. Return other names unchanged."""
-    return model.partition(":")[2].partition("@")[0] or model
-
-
-def short_names(models: Iterable[str]) -> dict[str, str]:
-    """Return the short name of each model. Models with the same short name are numbered."""
-    distinct = sorted(set(models))
-    counts = Counter(map(short_name, distinct))
-    numbers: Counter[str] = Counter()
-    names = {}
-    for model in distinct:
-        short = short_name(model)
-        numbers[short] += 1
-        names[model] = f"{short} ({numbers[short]})" if counts[short] > 1 else short
-    return names
+from tasks.text.model_names import short_name, short_names
 
 
 def read_known_attributes(data_dir: Path, attribute_ids: Iterable[str]) -> dict[str, Attribute]:

@@ -19,9 +19,9 @@ from schemas.labels import StageCounts
 from tasks.release.fitness import FitnessFloor
 from tasks.report.effects import MOST_MODELS, EffectPanel
 from tasks.report.findings_view import ContrastPanel
-from tasks.report.names import short_name
 from tasks.report.quotes import without_controls
 from tasks.report.sections import Round
+from tasks.text.model_names import short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

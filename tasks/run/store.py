@@ -395,6 +395,18 @@ def run_lock(run_dir: Path) -> Iterator[None]:
         yield
 
 
+def is_locked(run_dir: Path) -> bool:
+    """Return whether a process holds the lock of a run directory."""
+    try:
+        with (run_dir / ".lock").open() as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def forget_run(run_dir: Path) -> None:
     """Delete everything in a run directory. Raise `InputError` if a build is running in it."""
     with run_lock(run_dir):

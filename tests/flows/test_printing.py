@@ -8,6 +8,8 @@ import pytest
 from rich.console import Console
 
 from flows.cli import printing as printing
+from flows.cli.plain import plain
+from flows.cli.progress import TerminalProgress
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     ids=["title", "clear", "nul", "right-to-left", "colour", "link"],
 )
 def test_control_codes_and_markup_are_shown_not_obeyed(hostile: str, screen: io.StringIO) -> None:
-    printing.OUT.print(printing.plain(hostile))
+    printing.OUT.print(plain(hostile))
     shown = screen.getvalue()
     for code in ("\x1b]0", "\x1b[2J", "\x00", "\u202e", "\x1b]8"):
         assert code not in shown
@@ -38,7 +40,7 @@ def test_control_codes_and_markup_are_shown_not_obeyed(hostile: str, screen: io.
 
 
 def test_long_text_is_cut(screen: io.StringIO) -> None:
-    assert len(printing.plain("word " * 1000, 50)) == 50
+    assert len(plain("word " * 1000, 50)) == 50
 
 
 def test_metric_without_a_value_is_a_dash(screen: io.StringIO) -> None:
@@ -57,10 +59,9 @@ def test_funnel_shows_every_stage(screen: io.StringIO) -> None:
     assert "1,234" in screen.getvalue()
 
 
-def test_what_is_said_while_a_bar_is_open_is_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_said_while_a_bar_is_open_is_plain_text() -> None:
     written = io.StringIO()
-    monkeypatch.setattr(printing, "ERR", Console(file=written, width=120, force_terminal=True))
-    terminal = printing._Terminal()
+    terminal = TerminalProgress(Console(file=written, width=120, force_terminal=True))
     bar = terminal.open("asking", 3)
     terminal.say("[red]gone[/red]\x1b]0;owned\x07")
     bar.advance(3)
