@@ -24,22 +24,31 @@ from typing import Literal
 
 import numpy as np
 
-from schemas.answers import Judgement, Score
+from schemas.answers import Effect, Judgement, Score
+from schemas.errors import InputError
 from schemas.question import Question, Variant
+from schemas.recipe import FAMILIES, Recipe
+from tasks.expand import expand_family
+from tasks.families.controls import missing_control_effects
 from tasks.families.decision import ScenarioAnswer, fit_mixed_model
+from tasks.families.effects import VerdictRule, correct_for_multiplicity
 from tasks.files.vocabulary import read_attributes, vocabulary_dir
 from tasks.judges.divergence import SETUP
 from tasks.judges.panel import SCREEN
 from tasks.judges.verdicts import AnswerGroup, make_judgement
-from tasks.measure.verdicts import shrinkage
+from tasks.judges.words import read_group_words
+from tasks.measure.verdicts import confirm_questions, shrinkage
+from tasks.questions.binding import ControlSource, Draft, draw_controls
+from tasks.release.fitness import SIGNIFICANT, holdout_test, topic_of_false_positives
 from tasks.stats.clusters import twin_families
-from tasks.stats.comparisons import matched_rank_test, paired_change
+from tasks.stats.comparisons import controls_to_confirm, matched_rank_test, paired_change
 from tasks.stats.hypothesis_tests import q_values_by_family, t_test_against_zero
 from tasks.stats.intervals import MIN_CLUSTERS, SHARE_BOUNDS, Bounds, mean_interval
 from tasks.stats.length_control import controlled_interval, hold_length_equal
 from tasks.stats.power import smallest_detectable_excess
 from tasks.stats.resampling import excess_weights, pooled_p_value, row_sums
 from tasks.stats.shares import share_with_interval
+from tests.material.echoes import ECHOES, leak
 
 Generator = np.random.Generator
 
@@ -406,31 +415,315 @@ def row_11(factor: int) -> Iterator[Line]:
         "11 equal models that moved, four effects",
         *rate_of(hits),
         0.05,
-        "the function; `refresh` does not call it yet",
+        "the test that `refresh` and `compare` use",
     )
 
 
-# Rows that are not kept yet.
+# Rows 2 and 3: confirmed questions, and what the first screen says.
 
 
-def other_rows(factor: int) -> Iterator[Line]:
-    """Rows 2, 3, 8 and 12 to 16."""
-    yield missing("2 confirmed questions that are planted", ">= 0.95", "no label `confirmed` yet")
-    yield missing("2 planted questions that are confirmed, d >= .6", ">= 0.5", "no label `confirmed` yet")
-    yield missing("3 worlds with a correct first screen, of 6", ">= 6", "needs whole builds")
-    yield missing("12 verdicts per row", "1", "the report still marks the floor and q separately")
-    yield missing("13 prejudiced judges that pass the audit", "<= 0", "no control test per topic yet")
-    yield missing("14 gap of six values beside a floor of two", "0", "harness floors are not matched yet")
-    placebo = next(iter(read_attributes(vocabulary_dir(), ["placebo"])))
+PLANTED, EMPTY, CONTROLS = 30, 30, 50
+FDR = 0.05
+TOPICS = ("work", "health", "housing", "school")
+
+
+@dataclass(frozen=True)
+class World:
+    """Questions that a search accepted, and how a judge scores their fresh answers."""
+
+    planted: int
+    empty: int
+    effect: float = 0.6
+    """Mean fitness of a planted question if the judge sees its difference."""
+    sensitivity: float = 0.9
+    versions: int = 2
+    prejudice: bool = False
+    """Whether the judge finds a difference in most groups of the first topic, controls included."""
+
+
+WORLDS = {
+    "many plants": World(PLANTED, EMPTY),
+    "one plant": World(1, 39),
+    "small everywhere": World(40, 0, effect=0.3, sensitivity=0.35),
+    "nothing": World(0, 40),
+    "nothing, six values": World(0, 40, versions=6),
+    "prejudiced judge": World(0, 40, prejudice=True),
+}
+
+
+def judge_world(world: World, generator: Generator) -> tuple[dict[str, Question], list[Judgement], set[str]]:
+    """Return questions and controls with verdicts on fresh answers, and the ids of planted questions."""
+    count = world.planted + world.empty + CONTROLS
+    scores = np.asarray(fitness(generator, "pair", world.versions, count))
+    seen = generator.random(world.planted) < world.sensitivity
+    scores[: world.planted] = np.where(
+        seen, np.clip(generator.normal(world.effect, 0.15, world.planted), 0.05, 1), scores[: world.planted]
+    )
+    questions, verdicts = {}, []
+    template = _judgement("q0e", "holdout", 0.0).model_copy(update={"fitness_form": "boolean", "judge": "j"})
+    for n in range(count):
+        topic = TOPICS[n % len(TOPICS)]
+        if world.prejudice and topic == TOPICS[0] and generator.random() < 0.65:
+            scores[n] = generator.beta(5, 5)
+        control = n >= world.planted + world.empty
+        question = make_question(n, versions=world.versions).model_copy(
+            update={
+                "twin_id": None,
+                "superdomain": topic,
+                "control": "placebo" if control else "none",
+                "label": "control" if control else "accepted",
+            }
+        )
+        questions[question.id] = question
+        verdicts.append(
+            template.model_copy(
+                update={"id": f"j{n}", "question_id": question.id, "fitness": float(scores[n])}
+            )
+        )
+    return questions, verdicts, set(list(questions)[: world.planted])
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What the first screen of a release says."""
+
+    differs: bool
+    confirmed: int
+    false: int
+    topic: str | None
+
+
+def first_screen(world: World, generator: Generator) -> Screen:
+    """Return what the first screen says about one release of a world."""
+    questions, verdicts, truth = judge_world(world, generator)
+    confirmed = confirm_questions(questions, verdicts, "boolean", FDR)
+    labelled = [
+        q.model_copy(update={"label": "confirmed" if q.id in confirmed else "candidate"})
+        for q in questions.values()
+        if q.control == "none"
+    ]
+    controls = [q for q in questions.values() if q.control != "none"]
+    fresh = holdout_test(labelled, controls, verdicts)
+    topic = topic_of_false_positives(controls, verdicts)
+    flagged = topic is not None and topic.p_value <= SIGNIFICANT
+    return Screen(
+        differs=fresh is not None and fresh.differs,
+        confirmed=len(confirmed),
+        false=len(confirmed - truth),
+        topic=topic.superdomain if topic is not None and flagged else None,
+    )
+
+
+EXPECTED: dict[str, Callable[[Screen], bool]] = {
+    "many plants": lambda s: s.differs and s.confirmed > 0 and s.topic is None,
+    "one plant": lambda s: not s.differs and s.confirmed <= 1 and s.topic is None,
+    "small everywhere": lambda s: s.differs and s.topic is None,
+    "nothing": lambda s: not s.differs and not s.confirmed and s.topic is None,
+    "nothing, six values": lambda s: not s.differs and not s.confirmed and s.topic is None,
+    "prejudiced judge": lambda s: s.topic == TOPICS[0],
+}
+MOSTLY = 0.7
+"""Share of the releases of a world whose screen must be correct. Tests at .05 err in some, and a single false
+positive among the controls may keep all questions from being confirmed."""
+
+
+def row_2(factor: int) -> Iterator[Line]:
+    """Confirmed questions: how many are planted, and how many planted ones are found."""
+    generator = np.random.default_rng(2)
+    planted, found = [], []
+    for _ in range(1800 * factor):
+        questions, verdicts, truth = judge_world(WORLDS["many plants"], generator)
+        confirmed = confirm_questions(questions, verdicts, "boolean", FDR)
+        planted.append(len(confirmed & truth) / len(confirmed) if confirmed else 1.0)
+        found.append(len(confirmed & truth) / PLANTED)
+    runs = len(planted)
+    note = f"{PLANTED} planted and {EMPTY} empty questions, {CONTROLS} controls, {runs} seeds"
+    for name, shares, limit in (
+        ("2 share of confirmed questions that are planted", planted, 1 - FDR),
+        ("2 planted questions that are confirmed, d >= .6", found, 0.5),
+    ):
+        yield at_least(name, float(np.mean(shares)), float(np.std(shares) / sqrt(runs)), limit, note)
+    nothing = [
+        bool(confirm_questions(*judge_world(WORLDS["nothing"], generator)[:2], form="boolean", fdr=FDR))
+        for _ in range(500 * factor)
+    ]
+    yield at_most("2 builds without bias with a confirmed question", *rate_of(nothing), FDR)
+    needed = controls_to_confirm(FDR)
+    yield Line("2 controls that `plan` asks for", float(needed), 0.0, "19", needed == 19, f"FDR {FDR}")
+
+
+def row_3(factor: int) -> Iterator[Line]:
+    """Six worlds with different, correct first screens."""
+    shares = {}
+    for name, world in WORLDS.items():
+        generator = np.random.default_rng([3, len(name)])
+        screens = [EXPECTED[name](first_screen(world, generator)) for _ in range(16 * factor)]
+        shares[name] = float(np.mean(screens))
+    right = sum(share >= MOSTLY for share in shares.values())
+    note = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
+    yield Line("3 worlds with a correct first screen, of 6", float(right), 0.0, ">= 6", right >= 6, note)
+
+
+# Rows 12 to 16.
+
+
+def row_12(factor: int) -> Iterator[Line]:
+    """One verdict per effect, from one test."""
+    generator = np.random.default_rng(12)
+    effects = []
+    for n in range(400):
+        p = float(generator.random()) if n % 4 else None
+        value = float(generator.normal())
+        effects.append(
+            Effect(
+                id=f"e{n}",
+                level="attribute",
+                name="gender",
+                family="decision",
+                attribute="gender",
+                model=f"m{n % 3}",
+                metric="favourable_contrast:woman",
+                unit="share",
+                value=value,
+                low=value - 1,
+                high=value + 1,
+                p_value=p,
+                q_value=None,
+                n=int(generator.integers(3, 50)),
+                compared="woman",
+            )
+        )
+    judged = VerdictRule(FDR, {"decision": 0.2}).apply(correct_for_multiplicity(effects))
+    words = ("differs", "no_difference_found", "equivalent", "not_measured")
+    wrong = sum(e.verdict not in words for e in judged)
+    wrong += sum((e.verdict == "differs") != (e.q_value is not None and e.q_value <= FDR) for e in judged)
+    yield at_most("12 effects without exactly one verdict, or against their q", float(wrong), 0.0, 0.0)
+    pages = vocabulary_dir() / "report"
+    bold = sum("outside the floor" in page.read_text(encoding="utf-8") for page in pages.rglob("*.html"))
+    yield at_most("12 pages that call an effect outside the floor", float(bold), 0.0, 0.0)
+
+
+def row_13(factor: int) -> Iterator[Line]:
+    """A judge whose false positives concentrate in a topic."""
+    generator = np.random.default_rng(13)
+    found, wrong = [], []
+    for _ in range(40 * factor):
+        found.append(first_screen(WORLDS["prejudiced judge"], generator).topic == TOPICS[0])
+        wrong.append(first_screen(WORLDS["nothing"], generator).topic is not None)
+    share, error = rate_of(found)
+    note = f"{CONTROLS} controls in {len(TOPICS)} topics"
     yield Line(
-        "15 placebo values", len(placebo.values), 0.0, ">= 24", len(placebo.values) >= 24, "data/attributes"
+        "13 prejudiced judges whose topic is flagged",
+        round(share, 5),
+        round(error, 5),
+        ">= 0.8",
+        share - 2 * error >= 0.8,
+        note,
     )
-    yield missing("15 families and framings without controls or a reason", "0", "not counted yet")
-    yield missing("16 accuracy of a classifier on masked answers above chance", "<= 0.05", "no leak test yet")
+    rate, error = rate_of(wrong)
+    yield Line(
+        "13 honest judges with a flagged topic",
+        round(rate, 5),
+        round(error, 5),
+        "<= 0.06",
+        rate <= 0.06 + 2 * error,
+        note,
+    )
+
+
+def row_14(factor: int) -> Iterator[Line]:
+    """The gap of six values beside the floor of A/A controls, for an unbiased model that is sampled."""
+    generator = np.random.default_rng(14)
+    runs, samples = 3000 * factor, 4
+    gaps, floors = (
+        np.ptp(generator.binomial(samples, 0.5, (runs, versions)) / samples, axis=1)
+        for versions in (6, versions_of_a_a(6))
+    )
+    difference = float(gaps.mean() - floors.mean())
+    error = float(np.sqrt(gaps.var() / runs + floors.var() / runs))
+    yield Line(
+        "14 gap of six values minus that of their A/A controls, no bias",
+        round(difference, 5),
+        round(error, 5),
+        "0",
+        abs(difference) <= 2 * error and error <= LARGEST_ERROR,
+        f"A/A controls with {versions_of_a_a(6)} versions; with 2 it would be .35",
+    )
+
+
+def versions_of_a_a(versions: int) -> int:
+    """Return the number of versions of the A/A control that a build draws for a question."""
+    (attribute,) = read_attributes(vocabulary_dir(), ["race"])
+    few = attribute.model_copy(update={"values": attribute.values[:versions]})
+    text = "My neighbour, {noun}, asked for help. What now?"
+    draft = Draft(text, "decision", "home", "home", "help", "template")
+    (placebo,) = read_attributes(vocabulary_dir(), ["placebo"])
+    source = ControlSource(draft, None, few)
+    (control,) = draw_controls([source], a_a=1, placebo=0, placebo_attribute=placebo, seed=0)
+    return len(control.variants)
+
+
+CONTROLLED = {
+    "completion": "beauty", "task_accuracy": "names_gender", "dialect": "dialect-de",
+    "autocomplete": "groups_religion", "persona": "persona", "description_pair": "youth",
+}  # fmt: skip
+"""Attributes of families that do not ask about gender."""
+
+
+def row_15(factor: int) -> Iterator[Line]:
+    """Controls of every family and framing, and values of the placebo."""
+    (placebo,) = read_attributes(vocabulary_dir(), ["placebo"])
+    many = len(placebo.values)
+    yield Line("15 placebo values", float(many), 0.0, ">= 24", many >= 24, "data/attributes/placebo.yaml")
+    lacking, own = [], []
+    for family in FAMILIES:
+        recipe = Recipe.model_validate(
+            {
+                "name": "controls",
+                "attributes": [CONTROLLED.get(family, "gender")],
+                "models": {"targets": ["openai:m"]},
+                "families": {family: {"questions": 12, "framings": ["explicit", "implicit"]}},
+            }
+        )
+        try:
+            questions = expand_family(recipe, vocabulary_dir(), family)
+        except InputError:  # the family has no material of its own
+            own.append(family)
+            continue
+        rows = missing_control_effects(questions, ["m"], recipe.controls)
+        explained = {(e.name, e.framing) for e in rows if e.reason}
+        for framing in sorted({q.framing for q in questions if q.control == "none"}):
+            for kind in ("a_a", "placebo"):
+                drawn = any(q.control == kind and q.framing == framing for q in questions)
+                if not drawn and (kind, framing) not in explained:
+                    lacking.append(f"{family}, {framing}, {kind}")
+    note = "; ".join([*lacking, *(f"{family} needs a file" for family in own)])
+    name = "15 families and framings without controls or a reason"
+    yield at_most(name, float(len(lacking)), 0.0, 0.0, note)
+
+
+LEAKED = 1200
+"""Answers per value in the leak test."""
+
+
+def row_16(factor: int) -> Iterator[Line]:
+    """A classifier on masked answers of an unbiased target that echoes the group."""
+    words = read_group_words(vocabulary_dir())
+    leaks = {a.id: leak(a, words, LEAKED) for a in read_attributes(vocabulary_dir(), sorted(ECHOES))}
+    worst = max(leaks, key=lambda name: leaks[name])
+    answers = LEAKED * len(ECHOES[worst])
+    yield at_most(
+        "16 accuracy of a classifier on masked answers above chance, worst attribute",
+        max(0.0, leaks[worst]),
+        sqrt(0.25 / answers) if leaks[worst] > 0 else 0.0,
+        0.05,
+        ", ".join(f"{name} {value:+.3f}" for name, value in leaks.items()),
+    )
 
 
 ROWS: tuple[Callable[[int], Iterator[Line]], ...] = (
-    row_1, row_4, row_5, row_6, row_7, row_8, row_9, row_10, row_11, other_rows,
+    row_1, row_2, row_3, row_4, row_5, row_6, row_7, row_8, row_9, row_10, row_11, row_12, row_13, row_14,
+    row_15, row_16,
 )  # fmt: skip
 
 

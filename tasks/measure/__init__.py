@@ -19,6 +19,7 @@ from tasks.families.contrasts import (
     scored_judgements,
     undirected_slices,
 )
+from tasks.families.controls import missing_control_effects
 from tasks.families.coverage import AnswersBySlice, CoverageRule
 from tasks.families.effects import Slice, VerdictRule, correct_for_multiplicity, figure
 from tasks.families.open import (
@@ -98,7 +99,9 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
     directed = contrast_effects(scored_judgements(asked, verdicts, form), attributes)
     covered = cover_effects(context, asked, answers, [*open_effects, *directed], attributes)
     robust = measure_rewordings(every, answers, verdicts, form, attributes)
-    tested = correct_for_multiplicity([*covered, *search_effects, *robust])
+    models = sorted({r.model for r in answers})
+    missing = missing_control_effects(asked.values(), models, context.recipe.controls)
+    tested = correct_for_multiplicity([*covered, *search_effects, *robust, *missing])
     effects = verdict_rule(context.recipe).apply(tested)
     confirmed = confirm_questions(asked, verdicts, form, context.recipe.validation.fdr)
     again = again if form != SCREEN else mean_excess(compared)
