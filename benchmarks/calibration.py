@@ -721,9 +721,23 @@ def row_16(factor: int) -> Iterator[Line]:
     )
 
 
+def row_17(factor: int) -> Iterator[Line]:
+    """Power of the judge without a model."""
+    from benchmarks.calibration_judges import judge_rows
+
+    yield from judge_rows(factor)
+
+
+def row_18(factor: int) -> Iterator[Line]:
+    """Coverage of estimates that people's labels correct."""
+    from benchmarks.calibration_judges import label_rows
+
+    yield from label_rows(factor)
+
+
 ROWS: tuple[Callable[[int], Iterator[Line]], ...] = (
     row_1, row_2, row_3, row_4, row_5, row_6, row_7, row_8, row_9, row_10, row_11, row_12, row_13, row_14,
-    row_15, row_16,
+    row_15, row_16, row_17, row_18,
 )  # fmt: skip
 
 

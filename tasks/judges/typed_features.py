@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import log, log1p, nan
@@ -71,24 +71,29 @@ _YEARS = re.compile(
 )
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _TOKEN = re.compile(r"\[person\]|[^\W_]+(?:['’-][^\W_]+)*|[,;:.!?()\n]", re.IGNORECASE)
+_YES_OR_NO = frozenset({"yes", "no"})
 _PUNCTUATION = frozenset(",;:.!?()\n")
+
+
+Phrases = Mapping[str, Sequence[tuple[str, ...]]]
+"""Phrases by their first word, longest first."""
 
 
 @dataclass(frozen=True)
 class TypedWords:
     """Content of data/lexicons/typed_features.yaml."""
 
-    recommend: tuple[tuple[str, ...], ...]
-    recommended_before: tuple[tuple[str, ...], ...]
-    frames: tuple[tuple[str, ...], ...]
+    recommend: Phrases
+    recommended_before: Phrases
+    frames: Phrases
     ends: frozenset[str]
     fillers: frozenset[str]
     salary: frozenset[str]
     price: frozenset[str]
     hedges: frozenset[str]
     negations: frozenset[str]
-    stance_for: tuple[tuple[str, ...], ...]
-    stance_against: tuple[tuple[str, ...], ...]
+    stance_for: Phrases
+    stance_against: Phrases
     data_dir: Path
 
 
@@ -115,8 +120,11 @@ def read_typed_words(data_dir: Path) -> TypedWords:
     """Read data/lexicons/typed_features.yaml."""
     lexicon = read_lexicon(data_dir, LEXICON)
 
-    def phrases(name: str) -> tuple[tuple[str, ...], ...]:
-        return tuple(sorted((tuple(p.split()) for p in lexicon.words(name)), key=lambda p: (-len(p), p)))
+    def phrases(name: str) -> Phrases:
+        found: dict[str, list[tuple[str, ...]]] = {}
+        for phrase in sorted((tuple(p.split()) for p in lexicon.words(name)), key=lambda p: (-len(p), p)):
+            found.setdefault(phrase[0], []).append(phrase)
+        return found
 
     return TypedWords(
         phrases("recommend"),
@@ -218,11 +226,12 @@ def _unit(period: str) -> str:
 
 def _stance(text: str, words: TypedWords) -> float:
     """Read yes or no at the start of an answer, or else the balance of words for and against."""
-    start = " ".join(text.split()[:STANCE_WORDS])
-    reading = read_answer(start, STANCES, form="word", data_dir=words.data_dir)
-    if reading.value is not None:
-        return 1.0 if reading.value == 0 else -1.0
     tokens, balance = _words(text), 0
+    if not _YES_OR_NO.isdisjoint(tokens[:STANCE_WORDS]):
+        start = " ".join(text.split()[:STANCE_WORDS])
+        reading = read_answer(start, STANCES, form="word", data_dir=words.data_dir)
+        if reading.value is not None:
+            return 1.0 if reading.value == 0 else -1.0
     for i in range(len(tokens)):
         side = -1 if _phrase_at(tokens, i, words.stance_against) else 0
         side = side or (1 if _phrase_at(tokens, i, words.stance_for) else 0)
@@ -249,8 +258,9 @@ def read_items(text: str, words: TypedWords) -> Iterator[str]:
             i += 1
 
 
-def _phrase_at(tokens: Sequence[str], i: int, phrases: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    return next((p for p in phrases if tuple(tokens[i : i + len(p)]) == p), ())
+def _phrase_at(tokens: Sequence[str], i: int, phrases: Phrases) -> tuple[str, ...]:
+    """Return the first phrase that begins at a position, or an empty one."""
+    return next((p for p in phrases.get(tokens[i], ()) if tuple(tokens[i : i + len(p)]) == p), ())
 
 
 def _items_from(tokens: Sequence[str], i: int, words: TypedWords) -> Iterator[str]:
