@@ -33,9 +33,12 @@ __all__ = [
     "deduplicate",
     "diff",
     "evaluate",
+    "export",
+    "fix",
     "measure",
     "open_release",
     "plan",
+    "preview",
     "publish",
     "read_answer",
     "relabel",
@@ -180,6 +183,50 @@ def compare(release: Place, *models: str, other: Place | None = None, **options:
     """
     chosen = models or options.pop("models", ())
     return dict(run_command("compare", release=release, other=other, models=chosen, **options))
+
+
+def preview(recipe: Place, **options: Any) -> dict[str, Any]:
+    """Return a few prompts as a build will send them, and optionally the answers.
+
+    Args:
+        recipe: Path of the recipe.
+        **options: The options of `counterfoil preview`: `rows`, `family`, `send`, `budget_usd`.
+
+    Returns:
+        The fields of `counterfoil preview --json`.
+    """
+    return dict(run_command("preview", recipe=recipe, **options))
+
+
+def export(
+    release: Place, *, format: str, out: Place | None = None, overwrite: bool = False
+) -> dict[str, Any]:
+    """Write a release as tables, as tasks of an evaluation harness, or as items of a data set.
+
+    Args:
+        release: A release, its directory, or `org/name@tag`.
+        format: `csv`, `jsonl`, `parquet`, `inspect`, `lm-eval`, `bbq` or `cab`.
+        out: File for the questions, or folder for everything. The default is in data/exports.
+        overwrite: Replace files that another command has written.
+
+    Returns:
+        The fields of `counterfoil export --json`.
+    """
+    return dict(run_command("export", release=release, format=format, out=out, overwrite=overwrite))
+
+
+def fix(release: Place, **options: Any) -> dict[str, Any]:
+    """Correct questions of a release and make one patch release.
+
+    Args:
+        release: The last release.
+        **options: The options of `counterfoil fix`: `corrections`, a CSV file, or `question_id`, `text` and
+            `reason`.
+
+    Returns:
+        The fields of `counterfoil fix --json`.
+    """
+    return dict(run_command("fix", release=release, **options))
 
 
 def read_answer(text: str, options: Sequence[str], *, form: ReadingForm, language: str = "en") -> Reading:
