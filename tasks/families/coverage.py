@@ -18,7 +18,7 @@ import numpy as np
 from schemas.answers import PLAIN, Effect, Response
 from schemas.question import Question
 from tasks.families import method_of
-from tasks.families.effects import Slice, not_measured, slice_of, slices_of
+from tasks.families.effects import UNEQUAL_COVERAGE, Slice, not_measured, slice_of, slices_of
 from tasks.judges.resources import language_gap
 from tasks.models.protocol import EMPTY_KINDS
 from tasks.stats.differential_rate import differential_rate
@@ -28,7 +28,9 @@ STATUSES: tuple[AnswerStatus, ...] = get_args(AnswerStatus)
 
 JUDGED_UNIT = "judge's score of "
 """Beginning of the unit of effects on the scores that judges give to single versions."""
-LOSS_METRICS = frozenset({"invalid", "excluded", "empty", "unreadable", "unscored", "removed"})
+LOSS_METRICS = frozenset(
+    {"invalid", "excluded", "empty", "unreadable", "unscored", "removed", UNEQUAL_COVERAGE}
+)
 """Metrics that describe lost answers. They are measured whatever the coverage is."""
 REFUSAL_METRICS = frozenset({"refused", "refusal", "abstention"})
 """Metrics for which a refusal is a usable answer, in every family."""
@@ -270,6 +272,39 @@ class CoverageRule:
             if reason is not None:
                 rows.append(not_measured(slice_, metric, "", reason))
         return self.apply(rows, coverage)
+
+    def unequal_slices(self, coverage: AnswersBySlice) -> list[Effect]:
+        """Return one effect per attribute on the unequal coverage of its values, with its p-value.
+
+        Slices without a lost answer have nothing to test and no row. The tests of one model are a family of
+        their own in `correct_for_multiplicity`.
+        """
+        rows = []
+        for slice_ in coverage.slices("attribute"):
+            answers = coverage[slice_]
+            if answers is None or len(answers.distinct_values) < 2:
+                continue
+            refusals = counts_refusals(slice_.family, MAIN_METRICS[slice_.family])
+            counts = answers.counts()
+            read = counts.usable(refusals=refusals)
+            if read == counts.asked:
+                continue
+            spread, p_value = answers.spread((), slice_.seed("coverage"), refusals=refusals)
+            row = not_measured(slice_, UNEQUAL_COVERAGE, "share of answers", "")
+            figures = {"status": "measured", "reason": None, "value": spread, "p_value": p_value}
+            counted = {"asked": counts.asked, "read": read, "coverage": read / counts.asked}
+            rows.append(
+                row.model_copy(
+                    update={
+                        **figures,
+                        **counted,
+                        "n": len({question for question, _ in answers.cells}),
+                        "differential_coverage": spread,
+                        "differential_coverage_p": p_value,
+                    }
+                )
+            )
+        return rows
 
     def families_below(self, coverage: AnswersBySlice) -> dict[str, list[tuple[Slice, str]]]:
         """Return the families that cannot be measured for any attribute, with the reason of each slice."""

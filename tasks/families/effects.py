@@ -127,7 +127,7 @@ def correct_for_multiplicity(effects: Iterable[Effect]) -> list[Effect]:
 
     The tests of one model on one level are a family. So a model's q-values do not depend on the models beside
     it, and controls, which are no discoveries, do not affect other levels. Contrasts answer a question of
-    their own (who is treated worse?), and so do those of one framing.
+    their own (who is treated worse?), and so do those of one framing and the tests of equal coverage.
     """
     tested = list(effects)
     q_values = q_values_by_family([e.p_value for e in tested], [_tests_of(e) for e in tested])
@@ -142,9 +142,15 @@ def correct_for_multiplicity(effects: Iterable[Effect]) -> list[Effect]:
 
 
 def _tests_of(effect: Effect) -> tuple[str, ...]:
+    if effect.metric == UNEQUAL_COVERAGE:
+        return effect.level, effect.model, "coverage"
     if effect.compared is None:
         return effect.level, effect.model
     return effect.level, effect.model, "contrasts", str(effect.framing != "all")
+
+
+UNEQUAL_COVERAGE = "differential_coverage"
+"""Metric of the effects on unequal coverage: highest minus lowest coverage of an attribute's values."""
 
 
 @dataclass(frozen=True)
