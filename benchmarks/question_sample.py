@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from schemas.recipe import FAMILIES, Recipe
 from tasks.expand import make_family_pairs
+from tasks.families import method_of
 from tasks.files.vocabulary import read_attributes, vocabulary_dir
 from tasks.questions.composition import DraftPair, draw_pairs
 
@@ -48,12 +49,14 @@ def main() -> None:
 
 def sample(count: int, seed: int) -> Iterator[tuple[str, str]]:
     """Yield families and texts of `count` questions."""
-    others = [family for family in FAMILIES if family not in SHARES]
+    # Families that read the user's files have no questions of ours.
+    families = [family for family in FAMILIES if not method_of(family).reads_files]
+    others = [family for family in families if family not in SHARES]
     wanted = {family: round(count * share) for family, share in SHARES.items()}
     rest = count - sum(wanted.values())
     for turn, family in enumerate(others):
         wanted[family] = rest // len(others) + (turn < rest % len(others))
-    for family in FAMILIES:
+    for family in families:
         rng = random.Random(f"{seed}/{family}")
         pairs = draw_pairs(pairs_of(family, seed), 0, seed)
         for pair in rng.sample(pairs, min(wanted[family], len(pairs))):
