@@ -40,7 +40,7 @@ def missing_control_effects(
                 reason = own or (NO_FITTING_TEXT[kind] if shares[kind] else NO_SHARE)
                 for model in models:
                     slice_ = Slice("control", kind, family, EVERY, model, language=language)
-                    row = not_measured(slice_, MAIN_METRICS[family], "", f"controls: {reason}")
+                    row = not_measured(slice_, MAIN_METRICS[family], "none", f"controls: {reason}")
                     own_id = content_id("e", *slice_.key, "missing", framing)
                     rows.append(row.model_copy(update={"id": own_id, "framing": framing}))
     return rows
