@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,7 @@ from tasks.deduplicate.rows import (
     split_rows,
 )
 from tasks.files.tables import TableFile
-from tasks.near_duplicates.parts import Indices, PartRunner, TextFiles, run_sequentially
+from tasks.near_duplicates.parts import Indices, PartRunner, TextFiles, run_sequentially, work_folder
 from tasks.near_duplicates.search import SearchFactory
 from tasks.near_duplicates.units import KINDS, UnitOutcomes, duplicate_reason, resolve_duplicates
 from tasks.run.store import sync_path
@@ -88,8 +87,7 @@ def deduplicate_file(
     columns = ColumnRoles(text, tuple(slots), group, rank)
     check_input_columns(file, columns, input)
     out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".parts-", dir=out) as name:
-        folder = Path(name)
+    with work_folder("parts", out) as folder:
         sources, parts = split_inputs(input, file, columns, against, folder, rows_per_part)
         run_parts(read_units, parts)
         units = rank_units(parts)

@@ -7,8 +7,14 @@ covers.
 from __future__ import annotations
 
 import mmap
+import os
+import platform
+import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -69,6 +75,36 @@ def write_array_rows(path: Path, start: int, rows: NDArray[Any]) -> None:
     with path.open("r+b") as stream:
         stream.seek(offset + start * rows[:1].nbytes)
         stream.write(np.ascontiguousarray(rows).tobytes())
+
+
+@contextmanager
+def work_folder(job: str, parent: Path | None) -> Iterator[Path]:
+    """Create a folder for the arrays of a job, and delete it at the end.
+
+    A killed process leaves its folder behind. The next run of the same job on this machine deletes it.
+
+    Args:
+        job: Name of the job.
+        parent: Folder that all workers share. By default, the temporary folder of the system.
+    """
+    home = parent or Path(gettempdir())
+    machine = f"{zlib.crc32(platform.node().encode()):08x}"
+    for left in home.glob(f".{job}-{machine}-*-*"):
+        owner = left.name.split("-")[2]
+        if left.is_dir() and owner.isdigit() and not _is_running(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=f".{job}-{machine}-{os.getpid()}-", dir=home) as folder:
+        yield Path(folder)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 class TextFiles:

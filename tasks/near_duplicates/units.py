@@ -11,13 +11,12 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.near_duplicates.parts import Indices, PartRunner, TextFiles, run_sequentially
+from tasks.near_duplicates.parts import Indices, PartRunner, TextFiles, run_sequentially, work_folder
 from tasks.near_duplicates.search import Matches, SearchFactory, assign_winners, select_distinct
 from tasks.text.normalize import normalise_for_match
 
@@ -131,8 +130,8 @@ def find_duplicates(
     texts = [normalise_for_match(unit.text) for unit in ranked]
     guards = _number_guards(unit.guard for unit in ranked)
     first, text_of = _find_distinct(texts, guards)
-    with TemporaryDirectory(prefix=".duplicates-", dir=work_dir) as folder:
-        files = TextFiles(Path(folder))
+    with work_folder("duplicates", work_dir) as folder:
+        files = TextFiles(folder)
         files.write(texts[i] for i in first)
         outcomes = resolve_duplicates(
             files,

@@ -1,5 +1,7 @@
 """Parts cover the work once, and texts on disk equal the written ones."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from tasks.near_duplicates.parts import (
     run_sequentially,
     split_by_cost,
     split_range,
+    work_folder,
     write_array_rows,
 )
 
@@ -55,3 +58,20 @@ def test_rows_are_written_to_their_files(tmp_path: Path):
 
 def test_jobs_are_done_in_turn():
     assert run_sequentially(str, [3, 1]) == ["3", "1"]
+
+
+def test_arrays_of_a_killed_job_are_deleted_by_the_next(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from tasks.near_duplicates.parts import work_folder\n"
+        "with work_folder('parts', Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'a.npy').write_bytes(b'x' * 9)\n"
+        "    os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    (left,) = tmp_path.iterdir()
+    with work_folder("other", tmp_path):
+        assert left.exists()
+    with work_folder("parts", tmp_path) as folder, work_folder("parts", tmp_path):
+        assert not left.exists()
+        assert folder.exists()
+    assert not list(tmp_path.iterdir())
