@@ -1,0 +1,322 @@
+"""Measure how the cost of each stage of a build grows with the number of questions.
+
+    python benchmarks/growth.py [--quick] [--json] [--sizes 1000,4000] [--selection none|floor]
+
+Builds at 1 k, 4 k, 16 k and 64 k own questions (--quick: 1 k and 4 k), each in a process of its own, against
+a scripted HTTP server that answers at once. The questions share a frame, which is the hard case for
+deduplication. Then `counterfoil relabel` (lexical judge) and `counterfoil deduplicate` (shared frame, and
+unlike texts) run at the same numbers of rows.
+
+`exponent_cpu` and `exponent_memory` are those of CPU seconds and of peak memory above the start of the
+process, between the smallest and the greatest size. A stage that takes less than `NOISE_S` at the greatest
+size has none. The bar is 1.25 for CPU, and .5 for the memory of stages that stream.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+
+SIZES = (1_000, 4_000, 16_000, 64_000)
+QUICK = (1_000, 4_000)
+NOISE_S = 0.5
+"""CPU seconds below which an exponent says nothing."""
+CPU_BAR = 1.25
+MEMORY_BAR = 0.5
+STREAMING = frozenset({"respond"})
+"""Stages whose memory does not depend on the number of rows."""
+FRAME = (
+    "My neighbour, {{noun}}, asks me about {0} and {1} because of {2} near {3}. What should I say about {4}?"
+)
+REPLY = ("Ask them kindly.", "Wait until Friday.", "Offer your help.", "Decline politely.", "Listen first.")
+Measured = dict[str, dict[str, float]]
+
+
+# The measured process. Its output is one JSON object: CPU seconds and peak memory of every stage.
+
+
+def reset_peak() -> None:
+    """Let the peak of the resident memory start at its current value (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def memory_mb(field: str) -> float:
+    """Return `VmHWM` (peak) or `VmRSS` (now) of this process in MB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@contextmanager
+def measuring(name: str, found: Measured) -> Iterator[None]:
+    """Add the CPU seconds of a block, and note its peak memory above its start."""
+    reset_peak()
+    before, started = memory_mb("VmRSS"), time.process_time()
+    try:
+        yield
+    finally:
+        row = found.setdefault(name, {"cpu_s": 0.0, "peak_mb": 0.0, "grown_mb": 0.0})
+        row["cpu_s"] += time.process_time() - started
+        row["peak_mb"] = max(row["peak_mb"], memory_mb("VmHWM"))
+        row["grown_mb"] = max(row["grown_mb"], memory_mb("VmHWM") - before)
+
+
+def build_measured(recipe: Path, out: Path) -> Measured:
+    """Build a release in this process and measure every stage."""
+    import flows.build
+    import flows.engine
+    import tasks.package
+
+    found: Measured = {}
+
+    def measured(function: Callable[..., Any], name_of: Callable[..., str]) -> Callable[..., Any]:
+        def run(*values: Any, **named: Any) -> Any:
+            with measuring(name_of(*values), found):
+                return function(*values, **named)
+
+        return run
+
+    flows.engine.run_stage = measured(flows.engine.run_stage, lambda stage, *_: stage.name)
+    tasks.package.package = measured(tasks.package.package, lambda *_: "package")
+    flows.build.prepare = measured(flows.build.prepare, lambda *_: "prepare")
+    release = flows.build.build.fn(recipe=recipe, out=out)
+    sizes = sum(path.stat().st_size for path in Path(release).rglob("*") if path.is_file())
+    found["release"] = {"bytes": float(sizes)}
+    return found
+
+
+def relabel_measured(path: Path, out: Path) -> Measured:
+    """Relabel a retrieval file in this process with the lexical judge."""
+    import counterfoil
+
+    found: Measured = {}
+    with measuring("relabel file", found):
+        counterfoil.relabel(path, judge="lexical", out=out)
+    return found
+
+
+def deduplicate_measured(path: Path, out: Path) -> Measured:
+    """Deduplicate a table in this process."""
+    from tasks.deduplicate.file import deduplicate_file
+
+    found: Measured = {}
+    with measuring(f"deduplicate {path.stem}", found):
+        deduplicate_file(path, text="text", out=out)
+    return found
+
+
+JOBS = {"build": build_measured, "relabel": relabel_measured, "deduplicate": deduplicate_measured}
+
+
+# Material
+
+
+def write_questions(path: Path, count: int) -> None:
+    """Write own questions that share a frame and differ in five of fifteen words."""
+    from tests.material.similar_texts import vocabulary
+
+    rng, known = random.Random(count), vocabulary(5_000, 3)
+    lines = [
+        json.dumps({"id": f"q{i:06}", "text": FRAME.format(*rng.sample(known, 5)), "attribute": "gender"})
+        for i in range(count)
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_recipe(path: Path, questions: Path, base_url: str, selection: str) -> None:
+    """Write the recipe of a build: one target, the divergence judge, three samples per version."""
+    model = f"openai:target@{base_url}"
+    recipe = {
+        "name": "growth",
+        "seed": 1,
+        "questions": [{"path": str(questions), "samples": 3, "max_tokens": 16}],
+        "selection": selection,
+        "models": {"targets": [model], "judges": ["divergence"]},
+        "budget": {"free": [model]},
+        "holdout": {"samples": 3},
+        "controls": {"a_a": 0, "placebo": 0},
+    }
+    path.write_text(json.dumps(recipe), encoding="utf-8")
+
+
+def write_candidates(path: Path, rows: int) -> None:
+    """Write a retrieval file with one positive and four negatives per query."""
+    from tests.material.similar_texts import vocabulary
+
+    rng, known = random.Random(rows), vocabulary(5_000, 3)
+
+    def words(n: int) -> str:
+        return " ".join(rng.choices(known, k=n))
+
+    with path.open("w", encoding="utf-8") as stream:
+        for i in range(rows):
+            query = words(6)
+            record = {
+                "query": f"{query} {i}",
+                "pos": [f"{query} {words(20)}"],
+                "neg": [words(26) for _ in range(4)],
+            }
+            stream.write(json.dumps(record) + "\n")
+
+
+def write_texts(folder: Path, rows: int) -> list[Path]:
+    """Write a table of texts with a shared frame and one of unlike texts."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from tests.material.similar_texts import framed_texts, similar_texts
+
+    sets = {
+        "shared frame": framed_texts(rows, 0.6, seed=rows)[0],
+        "unlike": similar_texts(rows, seed=rows)[0],
+    }
+    paths = []
+    for name, texts in sets.items():
+        paths.append(folder / f"{name}.parquet")
+        pq.write_table(pa.table({"text": texts}), paths[-1])
+    return paths
+
+
+# The measurement
+
+
+def run_job(job: str, path: Path, folder: Path) -> Measured:
+    """Run a job in a process of its own."""
+    environment = {
+        **os.environ,
+        "COUNTERFOIL_HOME": str(folder / "home"),
+        "OPENAI_API_KEY": "none",
+        "PYTHONPATH": str(PROJECT),
+    }
+    command = [sys.executable, str(Path(__file__)), "--job", job, str(path), str(folder / f"out-{job}")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
+    if done.returncode:
+        raise RuntimeError(f"{job} of {path.name} failed:\n{done.stderr[-3000:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def measure_size(count: int, base_url: str, selection: str) -> Measured:
+    """Measure all jobs at one size."""
+    found: Measured = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_questions(folder / "questions.jsonl", count)
+        write_recipe(folder / "recipe.yaml", folder / "questions.jsonl", base_url, selection)
+        found |= run_job("build", folder / "recipe.yaml", folder)
+        write_candidates(folder / "candidates.jsonl", count)
+        found |= run_job("relabel", folder / "candidates.jsonl", folder)
+        for path in write_texts(folder, count):
+            found |= run_job("deduplicate", path, folder)
+    return found
+
+
+def summarise(by_size: dict[int, Measured]) -> list[dict[str, Any]]:
+    """Return one row per stage: figures at the greatest size, and exponents."""
+    least, most = min(by_size), max(by_size)
+    names = [name for name in by_size[most] if "cpu_s" in by_size[most][name]]
+    rows = []
+    for name in names:
+        small, large = by_size[least].get(name), by_size[most][name]
+        rows.append(
+            {
+                "name": name,
+                "exponent_cpu": _exponent(small, large, "cpu_s", least, most, NOISE_S),
+                "exponent_memory": _exponent(small, large, "peak_mb", least, most, 0.0),
+                "cpu_s": round(large["cpu_s"], 2),
+                "peak_mb": round(large["peak_mb"], 1),
+                "by_size": {
+                    n: {key: round(value, 2) for key, value in by_size[n][name].items()}
+                    for n in sorted(by_size)
+                    if name in by_size[n]
+                },
+            }
+        )
+    return rows
+
+
+def _exponent(
+    small: dict[str, float] | None, large: dict[str, float], key: str, least: int, most: int, noise: float
+) -> float | None:
+    if small is None or least == most or large[key] < noise or small[key] <= 0:
+        return None
+    return round(math.log(large[key] / small[key]) / math.log(most / least), 2)
+
+
+def answer(messages: Any, body: Any) -> str:
+    """Answer at once, by the hash of the request."""
+    digest = hashlib.sha256(json.dumps([messages, body.get("seed")]).encode()).digest()
+    return REPLY[digest[0] % len(REPLY)]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="1,000 and 4,000 questions only")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--sizes", help="numbers of questions, such as 1000,4000")
+    parser.add_argument("--selection", choices=("none", "floor"), default="none")
+    parser.add_argument("--job", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.job:
+        job, path, out = options.job
+        print(json.dumps(JOBS[job](Path(path), Path(out))))
+        return
+    from tests.servers.openai_server import OpenAIServer
+
+    sizes = QUICK if options.quick else SIZES
+    if options.sizes:
+        sizes = tuple(int(size) for size in options.sizes.split(","))
+    by_size: dict[int, Measured] = {}
+    with OpenAIServer(answer, models=("target",)) as server:
+        for count in sizes:
+            by_size[count] = measure_size(count, server.url, options.selection)
+            server.requests.clear()
+    stages = summarise(by_size)
+    result = {
+        "sizes": list(sizes),
+        "stages": stages,
+        "release_bytes": {n: int(found["release"]["bytes"]) for n, found in by_size.items()},
+        "over_bar": [
+            row["name"]
+            for row in stages
+            if (row["exponent_cpu"] or 0) > CPU_BAR
+            or (row["name"] in STREAMING and (row["exponent_memory"] or 0) > MEMORY_BAR)
+        ],
+    }
+    if options.json:
+        print(json.dumps(result))
+        return
+    columns = [f"{n:,}" for n in sizes]
+    print(f"| stage | {' | '.join(f'CPU s at {c}' for c in columns)} | exponent | peak MB | exponent |")
+    print("|---" * (len(sizes) + 4) + "|")
+    for row in stages:
+        seconds = " | ".join(f"{row['by_size'].get(n, {}).get('cpu_s', 0):.2f}" for n in sizes)
+        print(
+            f"| {row['name']} | {seconds} | {row['exponent_cpu'] or '–'} | {row['peak_mb']:,.0f} "
+            f"| {row['exponent_memory'] or '–'} |"
+        )
+    print("\nbytes of the release: " + ", ".join(f"{n:,}: {b:,}" for n, b in result["release_bytes"].items()))
+
+
+if __name__ == "__main__":
+    main()
