@@ -17,7 +17,7 @@ from schemas.options import EvaluateOptions, Options, RejudgeOptions
 from schemas.question import QUESTIONS
 from schemas.recipe import Recipe
 from schemas.release import Manifest
-from schemas.tables import canonical_json, content_hash, file_hash
+from schemas.tables import canonical_json, content_hash, derived_seed, file_hash
 from tasks.families.effects import VerdictRule, correct_for_multiplicity
 from tasks.judges.panel import deciding_form
 from tasks.models import ModelSettings
@@ -83,7 +83,9 @@ def evaluation_recipe(manifest: Manifest, options: EvaluateOptions) -> Recipe:
     models = {"targets": list(options.models), "holdout_targets": [], "generator": "recombine", **judges}
     recipe = measuring_recipe(manifest, models, own=own, free=options.free)
     holdout = recipe.holdout.model_copy(update={"samples": options.samples})
-    return recipe.model_copy(update={"name": f"{recipe.name}-evaluation", "holdout": holdout})
+    # A seed of its own: targets of the release are asked again. Answers that selected questions do not count.
+    seed = derived_seed(recipe.seed, "evaluation")
+    return recipe.model_copy(update={"name": f"{recipe.name}-evaluation", "holdout": holdout, "seed": seed})
 
 
 def evaluation_context(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +31,7 @@ from tasks.files.own_vocabulary import FOLDER, own_attribute_files
 from tasks.package.card import FIGURE, write_card, write_changelog
 from tasks.package.harness import harness_files
 from tasks.release import (
+    CONTROLS,
     MANIFEST,
     MANIFEST_HASH,
     QUESTION_CONFIGS,
@@ -45,10 +47,11 @@ from tasks.release import (
     write_errata,
     write_shards,
 )
-from tasks.release.fitness import count_drop_reasons
+from tasks.release.fitness import FLOOR_CONTROLS, count_drop_reasons, select_fitness_form
 from tasks.report import report_data, view_release, write_report
 from tasks.report.pictures import contrast_png
 from tasks.run.store import RunContext, TableRef, rename_directory, sync_tree
+from tasks.stats.fitness import FORMS
 from tasks.text.printable import strip_controls
 
 
@@ -158,21 +161,36 @@ def refuse_unfit(contents: Contents, validation: Validation, counts: Iterable[St
         reasons = count_drop_reasons(contents.rows(DROPPED))[:3]
         lost = ", ".join(f"{rows:,} × {reason} ({stage})" for stage, reason, rows in reasons)
         raise GateError(
-            f"no question is left to release{describe_verdicts(counts)}",
+            f"no question is left to release{describe_verdicts(contents, counts)}",
             place=f"dropped: {lost}" if lost else None,
-            hint="if the judges found nothing, test them with `counterfoil audit-judge`, or lower "
-            "`evolve.save_threshold`; otherwise draw more questions. `counterfoil show` lists the dropped "
-            "questions by stage",
+            hint="if the judges found nothing, see their passports (`counterfoil audit-judge`) and what they "
+            "found in controls, or lower `evolve.save_threshold`; otherwise draw more questions. "
+            "`counterfoil show` lists the dropped questions by stage",
         )
 
 
-def describe_verdicts(counts: Iterable[StageCounts]) -> str:
-    """Return how many verdicts and abstentions the judges gave, as the end of a sentence."""
+def describe_verdicts(contents: Contents, counts: Iterable[StageCounts]) -> str:
+    """Return what the judges did, as the end of a sentence: verdicts, abstentions, and what they found."""
     judged = [c for c in counts if c.stage == "judge"]
     verdicts, abstained = sum(c.kept for c in judged), sum(c.failed for c in judged)
     if not verdicts + abstained:
         return ""
-    return f": judges gave {verdicts:,} verdicts, abstained in {abstained:,}, and accepted no question"
+    told = f": judges gave {verdicts:,} verdicts, abstained in {abstained:,}, and accepted no question"
+    form = select_fitness_form(contents.rows(JUDGEMENTS))
+    lost = [json.loads(d.record).get("fitness") for d in contents.rows(DROPPED) if d.kind == "question"]
+    fitness = [f for f in lost if f is not None]
+    if form is None or not fitness:
+        return told
+    clean = FORMS[form].clean
+    none = sum(f <= clean for f in fitness)
+    zero = [
+        q.fitness for q in contents.rows(CONTROLS) if q.control in FLOOR_CONTROLS and q.fitness is not None
+    ]
+    found = sum(f > clean for f in zero)
+    return (
+        f"{told}. They found no difference in {none:,} of {len(fitness):,} groups, and a difference in "
+        f"{found:,} of {len(zero):,} controls, which have none"
+    )
 
 
 def draft_manifest(
