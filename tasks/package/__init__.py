@@ -175,12 +175,12 @@ def describe_verdicts(contents: Contents, counts: Iterable[StageCounts]) -> str:
     verdicts, abstained = sum(c.kept for c in judged), sum(c.failed for c in judged)
     if not verdicts + abstained:
         return ""
-    told = f": judges gave {verdicts:,} verdicts, abstained in {abstained:,}, and accepted no question"
+    given = f": judges gave {verdicts:,} verdicts, abstained in {abstained:,}, and accepted no question"
     form = select_fitness_form(contents.rows(JUDGEMENTS))
     lost = [json.loads(d.record).get("fitness") for d in contents.rows(DROPPED) if d.kind == "question"]
     fitness = [f for f in lost if f is not None]
     if form is None or not fitness:
-        return told
+        return given
     clean = FORMS[form].clean
     none = sum(f <= clean for f in fitness)
     zero = [
@@ -188,7 +188,7 @@ def describe_verdicts(contents: Contents, counts: Iterable[StageCounts]) -> str:
     ]
     found = sum(f > clean for f in zero)
     return (
-        f"{told}. They found no difference in {none:,} of {len(fitness):,} groups, and a difference in "
+        f"{given}. They found no difference in {none:,} of {len(fitness):,} groups, and a difference in "
         f"{found:,} of {len(zero):,} controls, which have none"
     )
 
