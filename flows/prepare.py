@@ -59,8 +59,7 @@ def prepare(
     problems = Problems()
     own = NO_TABLE
     with problems.collect():
-        if reach:
-            fetch_questions(context)
+        fetch_questions(context)  # a plan counts them, so that it needs them as well
         own = read_own_table(context)
         recipe = complete_families(recipe, own)
         context = context.model_copy(update={"recipe": recipe})
@@ -72,6 +71,8 @@ def prepare(
         check_models(names, settings, embedders=[semantic.model] if semantic else [], keys=reach)
     check_judges(recipe, settings.data_dir, problems)
     check_files(recipe, problems)
+    with problems.collect():
+        check_suites(recipe)
     check_attributes(recipe, settings.data_dir, problems)
     plan = None
     if has_questions:
@@ -90,6 +91,14 @@ def prepare(
             update={"before_build": (*describe_missing(names, settings), *over_budget(plan))}
         )
     return PreparedBuild(workspace, context, plan, passports)
+
+
+def check_suites(recipe: Recipe) -> None:
+    """Raise `InputError` if a suite of `validate.suites` cannot be read."""
+    if recipe.validation.suites:
+        from tasks.gate.own_suites import read_own_suites  # loads the gate, which a plan does not need
+
+        read_own_suites(recipe.validation.suites)
 
 
 def over_budget(plan: BuildEstimate) -> list[str]:

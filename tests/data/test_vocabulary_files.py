@@ -103,6 +103,9 @@ PLACEHOLDERS = {
     "relabel_rank": {"query", "evidence"},
     "relabel_rank_question": {"query", "evidence"},
     "reword_premise": {"premise", "count"},
+    "translate_back": {"source", "target", "question"},
+    "translate_question": {"source", "target", "question", "words", "options"},
+    **{f"{language}/ask_decision": {"question"} for language in ("ar", "es", "fr", "zh")},
 }
 
 Leaf = tuple[Superdomain, Domain, Topic]

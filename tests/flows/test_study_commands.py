@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from huggingface_hub import HfApi
 
 from flows.commands import call
 from schemas.errors import InputError
+from tests.flows.test_build import COUNTERFOIL
+from tests.servers.hub_server import HubServer
 from tests.servers.openai_server import Body, Messages, OpenAIServer
 
 Write = Callable[..., Path]
@@ -188,3 +194,26 @@ def test_translations_are_checked_and_wait_for_a_person(write_study: Write) -> N
     rows = [{"path": "own.csv"}, {"path": result["path"]}]
     plan = call("plan", recipe=write_study(SILENT, questions=rows))
     assert any("1 question in es is an unreviewed translation" in line for line in plan.warnings)
+
+
+def test_questions_come_from_a_dataset_of_the_hub(
+    write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_study(SILENT, questions=[{"path": "lab/questions@v1"}], controls=NO_CONTROLS)
+    with HubServer(tmp_path / "hub") as hub:
+        api = HfApi(hub.url, token=hub.token)
+        api.create_repo("lab/questions", repo_type="dataset")
+        content = (tmp_path / "own.csv").read_bytes()
+        api.upload_file(
+            path_or_fileobj=content, path_in_repo="train.csv", repo_id="lab/questions", repo_type="dataset"
+        )
+        api.create_tag("lab/questions", tag="v1", repo_type="dataset")
+        done = subprocess.run(
+            [str(COUNTERFOIL), "plan", str(path), "--json"],
+            env=os.environ | hub.environment | {"HF_HUB_OFFLINE": "0"},
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["questions"] == {"open": 2}
+    assert call("plan", recipe=path).questions == {"open": 2}  # now without the Hub
