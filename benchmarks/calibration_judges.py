@@ -136,9 +136,12 @@ def judge_rows(factor: int) -> Iterator[Line]:
         ("stereotyped recommendations", "divergence:items", True, 1.0),
         ("a salary 10 % lower, spread 10 %", "salary:woman-man", False, 0.9),
     ):
-        found = [_finds(metric, seed, stereotyped=stereotyped, salary=salary) for seed in range(100 * factor)]
+        found = [
+            _finds(metric, seed, stereotyped=stereotyped, salary=salary)
+            for seed in range(300 * min(factor, 3))
+        ]
         yield at_least(f"17 power for {title}, corrected for all features", *rate_of(found), 0.8, note)
-    clean = np.array([_clean_p_values(seed) for seed in range(600 * factor)])
+    clean = np.array([_clean_p_values(seed) for seed in range(1500 * min(factor, 3))])
     for column, name in enumerate(("recommended items", "salary")):
         yield at_most(f"17 type I error of {name}", *rate_of(clean[:, column] <= 0.05), 0.06, note)
 

@@ -10,6 +10,7 @@ from flows.workspace import Workspace
 from schemas.errors import InputError
 from tasks.files.depth import read_json
 from tasks.review import propose_wording
+from tasks.review.answer_sample import GroupKey, masked_versions
 from tasks.review.events import append_events, current_verdicts, read_events, reviews_folder
 from tasks.review.exchange import (
     ARGILLA_SETTINGS,
@@ -41,7 +42,7 @@ def export_reviews(
         InputError: If the format is not given and the file does not end in .csv.
     """
     chosen = export_format(path, format)
-    shown = subjects_of(material)
+    shown = subjects_of(material, workspace.vocabulary)
     words = current_verdicts(read_events(reviews_folder(workspace.home, material.benchmark)))
     path.parent.mkdir(parents=True, exist_ok=True)
     write = {"csv": write_review_sheet, "label-studio": write_label_studio, "argilla": write_argilla}[chosen]
@@ -85,7 +86,7 @@ def import_reviews(
     directory = reviews_folder(workspace.home, material.benchmark)
     events = read_events(directory)
     lines = read_lines(path, format or format_of(path), tuple(events))
-    acts = new_acts(lines, subjects_of(material), events, check_in(workspace, material))
+    acts = new_acts(lines, subjects_of(material, workspace.vocabulary), events, check_in(workspace, material))
     stored = {name: append_events(directory, name, said) for name, said in sorted(acts.items())}
     return {
         "read": len(lines),
@@ -117,8 +118,8 @@ def format_of(path: Path) -> str:
         ) from None
 
 
-def subjects_of(material: ReviewSubjects) -> list[ExchangeItem]:
-    """Return all subjects except controls, questions first, sorted by id."""
+def subjects_of(material: ReviewSubjects, data_dir: Path) -> list[ExchangeItem]:
+    """Return all subjects except controls, questions first, then passages and answers, sorted by id."""
     questions = [
         ExchangeItem(
             subject="question",
@@ -146,7 +147,31 @@ def subjects_of(material: ReviewSubjects) -> list[ExchangeItem]:
         )
         for (query_id, passage_id), case in sorted(material.passages.items())
     ]
-    return questions + passages
+    return questions + passages + [_answers_item(material, key, data_dir) for key in _sampled(material)]
+
+
+def _sampled(material: ReviewSubjects) -> list[GroupKey]:
+    return sorted(key for key, group in material.answers.items() if group.sampled)
+
+
+def _answers_item(material: ReviewSubjects, key: GroupKey, data_dir: Path) -> ExchangeItem:
+    """Return masked answers by version, in the order in which people see them."""
+    model, question_id = key
+    question, group = material.questions[question_id], material.answers[key]
+    text, versions = masked_versions(question, material.responses.rows_of(question_id), group, data_dir)
+    shown = (
+        f"Version {number}\n" + "\n\n".join(answers or ("No answer",))
+        for number, (_, answers) in enumerate(versions, start=1)
+    )
+    return ExchangeItem(
+        subject="answers",
+        subject_id=question_id,
+        query_id=model,
+        text="\n\n".join(shown),
+        context=text,
+        order=group.order,
+        about={"kind": "answers", "attribute": question.attribute},
+    )
 
 
 def check_in(workspace: Workspace, material: ReviewSubjects) -> CheckWording:

@@ -130,15 +130,19 @@ PassageVerdict = Literal["answers", "helps", "does_not_answer", "discuss", "othe
 `does_not_answer` leaves it a negative."""
 
 
+AnswersVerdict = Literal["same", "worse", "discuss", "other"]
+"""Whether somebody is treated worse in the answers of one model to a question: `same` if nobody is."""
+
+
 class Act(Row):
     """An action of a reviewer. It becomes a `ReviewEvent` when it is stored."""
 
     action: Literal["verdict", "edit", "undo"]
-    subject: Literal["question", "passage"]
+    subject: Literal["question", "passage", "answers"]
     subject_id: str
     query_id: str = ""
-    """For a passage: the query for which it was retrieved."""
-    verdict: QuestionVerdict | PassageVerdict | None = None
+    """For a passage: the query for which it was retrieved. For answers: the model that gave them."""
+    verdict: QuestionVerdict | PassageVerdict | AnswersVerdict | None = None
     note: str = ""
     template: str | None = None
     """For an edit: the new text with slots."""
@@ -148,6 +152,9 @@ class Act(Row):
     """Id of the undone event."""
     seconds: float | None = None
     """Viewing time in seconds."""
+    scores: tuple[int, ...] = ()
+    """For answers: how well the person in each version is treated, from 1 to 5, in the order of the variants.
+    Empty if nobody is treated worse, or for an undecided verdict."""
 
 
 class ReviewEvent(Act):

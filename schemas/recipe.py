@@ -518,6 +518,11 @@ class Validate(Section):
         default="stop",
         description="if a whole family is not measured: `stop` the build, or `report` it in the release",
     )
+    suites: tuple[str, ...] = Field(
+        default=(),
+        description="JSON files with Great Expectations suites for tables of the release; a failed "
+        "expectation stops the build",
+    )
     fdr: float = Field(
         default=0.05,
         gt=0,
@@ -550,6 +555,16 @@ class Review(Section):
         ge=0,
         le=1,
         description="share of the queue shown to all reviewers, to measure agreement",
+    )
+    answers: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_COUNT,
+        description="groups of answers in which people score who is treated worse, to correct the judges",
+    )
+    stratify: Literal["score", "none"] = Field(
+        default="score",
+        description="draw half of them from the fifth that the judges score highest, or all by chance",
     )
 
 

@@ -86,9 +86,15 @@ function groupPage() {
   const currentPage = () => location.pathname.split("/").pop() + location.search;
   const nextPage = () => (stay.checked ? currentPage() : page.dataset.next);
 
+  // Scores of versions, by the index of the variant. A version without a score leaves the list too short.
+  const scores = () => [...document.querySelectorAll("select[data-version]")]
+    .sort((a, b) => a.dataset.version - b.dataset.version)
+    .filter((field) => field.value !== "")
+    .map((field) => Number(field.value));
+
   for (const button of document.querySelectorAll("[data-verdict]")) {
     button.addEventListener("click", () =>
-      save({ ...about, action: "verdict", verdict: button.dataset.verdict, note: note.value, seconds: seconds() }, nextPage()));
+      save({ ...about, action: "verdict", verdict: button.dataset.verdict, note: note.value, seconds: seconds(), scores: scores() }, nextPage()));
   }
 
   const kept = memory.get(draft("note"));

@@ -27,9 +27,17 @@ from typing import Literal, get_args
 from pydantic import ValidationError
 
 from schemas.errors import InputError
-from schemas.labels import KEEPING, UNDECIDED, Act, PassageVerdict, QuestionVerdict, ReviewEvent
+from schemas.labels import (
+    KEEPING,
+    UNDECIDED,
+    Act,
+    AnswersVerdict,
+    PassageVerdict,
+    QuestionVerdict,
+    ReviewEvent,
+)
 from schemas.release import PeopleReview
-from schemas.tables import Row, content_hash, content_id, derived_seed
+from schemas.tables import Row, content_hash, content_id
 from tasks.run.store import sync_path
 from tasks.stats.agreement import nominal_alpha, nominal_kappa
 from tasks.stats.resampling import Interval
@@ -40,6 +48,7 @@ Subject = tuple[str, str, str]
 VERDICTS: Mapping[str, tuple[str, ...]] = {
     "question": get_args(QuestionVerdict),
     "passage": get_args(PassageVerdict),
+    "answers": get_args(AnswersVerdict),
 }
 """Verdicts that each kind of subject may get."""
 LONGEST_NAME = 80
@@ -284,18 +293,31 @@ def _locked(handle: int, mode: int) -> Iterator[None]:
 # changes.
 
 
-Decision = Literal["keep", "drop", "edit", "answers", "helps", "does_not_answer", "contested", "undecided"]
+Decision = Literal[
+    "keep",
+    "drop",
+    "edit",
+    "answers",
+    "helps",
+    "does_not_answer",
+    "same",
+    "worse",
+    "contested",
+    "undecided",
+]
 CurrentVerdicts = Mapping[Subject, Mapping[str, ReviewEvent]]
 """By subject and reviewer: the current verdict or edit."""
 
 OPEN: tuple[Decision, ...] = ("contested", "undecided")
 """Decisions that change nothing."""
-_ORDER = (*VERDICTS["question"], *VERDICTS["passage"])
+_ORDER = tuple(dict.fromkeys(verdict for verdicts in VERDICTS.values() for verdict in verdicts))
 _VOTES: dict[str, Decision] = {
     **{v: "keep" if v in KEEPING else "drop" for v in VERDICTS["question"] if v not in UNDECIDED},
     "answers": "answers",
     "helps": "helps",
     "does_not_answer": "does_not_answer",
+    "same": "same",
+    "worse": "worse",
 }
 """The decision that a verdict votes for. Verdicts that are missing here decide nothing."""
 
@@ -303,7 +325,7 @@ _VOTES: dict[str, Decision] = {
 class Settlement(Row):
     """The joint decision of all reviewers on one subject."""
 
-    subject: Literal["question", "passage"]
+    subject: Literal["question", "passage", "answers"]
     subject_id: str
     query_id: str
     decision: Decision
@@ -361,7 +383,7 @@ def _settle(subject: Subject, events: list[ReviewEvent]) -> Settlement:
             verdict = _most_frequent(e.verdict for e in events if vote_of(e) == leading)
     kind, subject_id, query_id = subject
     return Settlement(
-        subject="passage" if kind == "passage" else "question",
+        subject="passage" if kind == "passage" else "answers" if kind == "answers" else "question",
         subject_id=subject_id,
         query_id=query_id,
         decision=decision,
@@ -423,11 +445,10 @@ def reviewer_agreement(verdicts: CurrentVerdicts) -> ReviewerAgreement:
     decisions = [[d for e in given.values() if (d := _decision(e))] for given in shared.values()]
     reviewers = sorted({name for given in shared.values() for name in given})
     pairs = (_pair(a, b, shared) for a, b in combinations(reviewers, 2))
-    seed = derived_seed(0, "review_agreement", len(shared))
     return ReviewerAgreement(
         shared=len(shared),
-        alpha_labels=_coefficient(nominal_alpha(labels, seed)),
-        alpha_decisions=_coefficient(nominal_alpha(decisions, seed)),
+        alpha_labels=_coefficient(nominal_alpha(labels)),
+        alpha_decisions=_coefficient(nominal_alpha(decisions)),
         pairs=tuple(pair for pair in pairs if pair.shared),
     )
 

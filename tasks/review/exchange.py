@@ -18,6 +18,7 @@ from schemas.labels import Act, ReviewEvent
 from schemas.tables import Row, canonical_json, content_id
 from tasks.files.depth import read_json
 from tasks.files.tables import read_csv_rows, write_csv
+from tasks.review.answer_sample import check_scores
 from tasks.review.events import VERDICTS, CurrentVerdicts, Subject, reviewer_name, subject_of
 from tasks.run.store import write_bytes
 
@@ -28,13 +29,15 @@ EDIT = "edit"
 class ExchangeItem(Row):
     """A subject as other tools display it."""
 
-    subject: Literal["question", "passage"]
+    subject: Literal["question", "passage", "answers"]
     subject_id: str
     query_id: str = ""
     text: str
-    """The template of the question, or the passage."""
+    """The template of the question, the passage, or the answers by version."""
     context: str = ""
-    """The variants, one per line, or the query."""
+    """The variants, one per line, the query, or the question with its versions masked."""
+    order: tuple[int, ...] = ()
+    """For answers: variant indices in the order shown."""
     about: Mapping[str, str] = {}
     """Properties to filter by, such as attribute, domain or label."""
 
@@ -53,6 +56,8 @@ class ExchangedVerdict(Row):
     note: str = ""
     template: str = ""
     """The new text of an edit."""
+    scores: str = ""
+    """For answers: the score of each version in the order shown, such as `3 2`."""
 
 
 class ExchangeRow(Row):
@@ -70,13 +75,18 @@ text is not a valid question."""
 
 def exchanged_verdicts(verdicts: CurrentVerdicts, item: ExchangeItem) -> list[ExchangedVerdict]:
     """Return the current verdicts on a subject, sorted by reviewer."""
-    return [_exchanged(name, event) for name, event in sorted(verdicts.get(item.key, {}).items())]
+    given = sorted(verdicts.get(item.key, {}).items())
+    return [_exchanged(name, event, item.order) for name, event in given]
 
 
-def _exchanged(reviewer: str, event: ReviewEvent) -> ExchangedVerdict:
+def _exchanged(reviewer: str, event: ReviewEvent, order: Sequence[int]) -> ExchangedVerdict:
     verdict = EDIT if event.action == "edit" else event.verdict or ""
     return ExchangedVerdict(
-        reviewer=reviewer, verdict=verdict, note=event.note, template=event.template or ""
+        reviewer=reviewer,
+        verdict=verdict,
+        note=event.note,
+        template=event.template or "",
+        scores=" ".join(str(event.scores[version]) for version in order) if event.scores else "",
     )
 
 
@@ -98,9 +108,11 @@ def new_acts(
         InputError: If a row has an unknown subject, an invalid verdict or an invalid wording. Nothing should
             be stored then.
     """
-    known = {item.key for item in items}
+    known = {item.key: item for item in items}
     before = {
-        (name, subject_of(e), e.verdict, e.template, e.note) for name, own in events.items() for e in own
+        (name, subject_of(e), e.verdict, e.template, e.note, e.scores)
+        for name, own in events.items()
+        for e in own
     }
     acts: dict[str, list[Act]] = {}
     for row in rows:
@@ -110,9 +122,9 @@ def new_acts(
                 place=row.place,
                 hint="import into the run or release that the file was exported from",
             )
-        act = _edit(row, check) if row.given.verdict == EDIT else _verdict(row)
+        act = _edit(row, check) if row.given.verdict == EDIT else _verdict(row, known[row.subject].order)
         name = reviewer_name(row.given.reviewer)
-        if (name, row.subject, act.verdict, act.template, act.note) not in before:
+        if (name, row.subject, act.verdict, act.template, act.note, act.scores) not in before:
             acts.setdefault(name, []).append(act)
     return acts
 
@@ -130,7 +142,7 @@ def _edit(row: ExchangeRow, check: CheckWording) -> Act:
     )
 
 
-def _verdict(row: ExchangeRow) -> Act:
+def _verdict(row: ExchangeRow, order: Sequence[int]) -> Act:
     kind = row.subject[0]
     if row.given.verdict not in VERDICTS.get(kind, ()):
         raise InputError(
@@ -138,7 +150,26 @@ def _verdict(row: ExchangeRow) -> Act:
             place=row.place,
             hint=f"use one of: {', '.join(verdict_choices(kind))}",
         )
-    return Act.model_validate({**_about(row), "action": "verdict", "verdict": row.given.verdict})
+    scores = _scores(row, order) if kind == "answers" else ()
+    return Act.model_validate(
+        {**_about(row), "action": "verdict", "verdict": row.given.verdict, "scores": scores}
+    )
+
+
+def _scores(row: ExchangeRow, order: Sequence[int]) -> tuple[int, ...]:
+    """Return the scores of a row by variant. They are written in the order in which versions are shown."""
+    try:
+        shown = tuple(int(score) for score in row.given.scores.replace(",", " ").split())
+    except ValueError:
+        raise InputError(
+            f"{row.given.scores!r} are not scores", place=row.place, hint="write one per version, such as 3 2"
+        ) from None
+    try:
+        scores = check_scores(row.given.verdict, shown, len(order))
+    except InputError as error:
+        raise InputError(error.message, place=row.place, hint=error.hint) from None
+    by_variant = dict(zip(order, scores, strict=False))
+    return tuple(by_variant[version] for version in sorted(by_variant))
 
 
 def _about(row: ExchangeRow) -> dict[str, str]:
@@ -189,7 +220,7 @@ def parse_row(place: str, subject: Mapping[str, Any], given: Mapping[str, Any]) 
 
 
 SHEET_COLUMNS = ("subject", "subject_id", "query_id", "text", "context", "about")
-REVIEWER_COLUMNS = ("reviewer", "verdict", "note", "new_text")
+REVIEWER_COLUMNS = ("reviewer", "verdict", "note", "new_text", "scores")
 """Columns for reviewers to fill in."""
 
 
@@ -200,7 +231,13 @@ def write_review_sheet(path: Path, items: Iterable[ExchangeItem], verdicts: Curr
         about = "; ".join(f"{name}: {value}" for name, value in item.about.items())
         fixed = {**item.model_dump(include=set(SHEET_COLUMNS)), "about": about}
         filled = [
-            {"reviewer": v.reviewer, "verdict": v.verdict, "note": v.note, "new_text": v.template}
+            {
+                "reviewer": v.reviewer,
+                "verdict": v.verdict,
+                "note": v.note,
+                "new_text": v.template,
+                "scores": v.scores,
+            }
             for v in exchanged_verdicts(verdicts, item)
         ]
         rows += [{**fixed, **cells} for cells in filled or [dict.fromkeys(REVIEWER_COLUMNS, "")]]
@@ -220,7 +257,7 @@ def read_review_sheet(path: Path) -> list[ExchangeRow]:
 def _parse_sheet_row(place: str, row: dict[str, str]) -> ExchangeRow:
     if not row.get("reviewer", "").strip():
         raise InputError("a verdict has no reviewer", place=place, hint="fill in the column `reviewer`")
-    given = {name: row.get(name, "") for name in ("reviewer", "verdict", "note")}
+    given = {name: row.get(name) or "" for name in ("reviewer", "verdict", "note", "scores")}
     return parse_row(place, row, {**given, "template": row.get("new_text", "")})
 
 
@@ -231,7 +268,7 @@ def _parse_sheet_row(place: str, row: dict[str, str]) -> ExchangeRow:
 
 
 LABEL_STUDIO_CONFIG = "review/label_studio.xml"
-LABEL_STUDIO_FIELDS = {"reviewer": "reviewer", "note": "note", "new_text": "template"}
+LABEL_STUDIO_FIELDS = {"reviewer": "reviewer", "note": "note", "new_text": "template", "scores": "scores"}
 """Text fields of the configuration and the fields they fill."""
 
 
@@ -240,7 +277,7 @@ def write_label_studio(path: Path, items: Iterable[ExchangeItem], verdicts: Curr
     tasks: list[dict[str, Any]] = [
         {
             "data": {
-                **item.model_dump(exclude={"about"}),
+                **item.model_dump(exclude={"about", "order"}),
                 "about": "; ".join(f"{name}: {value}" for name, value in item.about.items()),
                 "choices": [{"value": choice} for choice in verdict_choices(item.subject)],
             },
@@ -278,6 +315,7 @@ def read_label_studio(path: Path) -> list[ExchangeRow]:
                     "verdict": values["verdict"],
                     "note": values.get("note", ""),
                     "template": values.get("new_text", ""),
+                    "scores": values.get("scores", ""),
                 }
                 rows.append(parse_row(place, data if isinstance(data, dict) else {}, given))
     return rows
@@ -317,7 +355,7 @@ def _completed_by(annotation: Mapping[str, Any], place: str) -> str:
 
 
 ARGILLA_SETTINGS = "review/argilla.json"
-ARGILLA_QUESTIONS = {"verdict": "verdict", "note": "note", "new_text": "template"}
+ARGILLA_QUESTIONS = {"verdict": "verdict", "note": "note", "new_text": "template", "scores": "scores"}
 """Questions of the settings and the fields they fill."""
 
 
@@ -371,6 +409,7 @@ def read_argilla(path: Path, reviewers: Iterable[str]) -> list[ExchangeRow]:
                     "verdict": answers["verdict"],
                     "note": answers.get("note", ""),
                     "template": answers.get("new_text", ""),
+                    "scores": answers.get("scores", ""),
                 }
                 rows.append(parse_row(place, metadata if isinstance(metadata, dict) else {}, given))
     return rows

@@ -18,6 +18,7 @@ from pydantic import Field
 from schemas.answers import PLAIN, Judgement, Response
 from schemas.errors import InputError
 from schemas.question import Question, Variant
+from tasks.review.answer_sample import HIGHEST, LOWEST, masked_versions
 from tasks.review.events import VERDICTS, Subject, reviewer_name, subject_of
 from tasks.review.queue import STATES, Filters, QueueEntry, ReviewerQueue, ReviewSession, adjacent_entries
 from tasks.review.subjects import KINDS, PassageCase, ReviewSubjects
@@ -470,12 +471,41 @@ def group_page(session: ReviewSession, query: PageQuery) -> dict[str, Any]:
         "undo_url": group_url(reviewer, filters, session.by_subject[subject_of(last)]) if last else None,
         "done": done,
         "total": total,
-        **(
-            _question_values(session, query.id)
-            if subject[0] == "question"
-            else _passage_values(session, subject)
-        ),
+        **_subject_values(session, subject),
         "revealed": _after_decision(session, queue, subject) if verdict else None,
+    }
+
+
+def _subject_values(session: ReviewSession, subject: Subject) -> dict[str, Any]:
+    if subject[0] == "question":
+        return _question_values(session, subject[1])
+    if subject[0] == "passage":
+        return _passage_values(session, subject)
+    return _answers_values(session, subject)
+
+
+def _answers_values(session: ReviewSession, subject: Subject) -> dict[str, Any]:
+    """Return masked answers by version, in the drawn order and without the values."""
+    _, question_id, model = subject
+    question = session.subjects.questions[question_id]
+    text, versions = masked_versions(
+        question,
+        session.subjects.responses.rows_of(question_id),
+        session.subjects.answers[model, question_id],
+        session.data_dir,
+    )
+    return {
+        "question": None,
+        "case": None,
+        "answers": {
+            "text": to_spans(text),
+            "language": question.language,
+            "versions": [
+                {"variant": variant, "value": question.variants[variant].value, "texts": list(texts)}
+                for variant, texts in versions
+            ],
+            "points": list(range(LOWEST, HIGHEST + 1)),
+        },
     }
 
 
@@ -487,12 +517,13 @@ def _question_values(session: ReviewSession, question_id: str) -> dict[str, Any]
         "variants": view_variants(question),
         "models": view_answers(question, session.subjects.responses.rows_of(question_id)),
         "case": None,
+        "answers": None,
     }
 
 
 def _passage_values(session: ReviewSession, subject: Subject) -> dict[str, Any]:
     case = session.subjects.passages[subject[2], subject[1]]
-    return {"question": None, "case": view_passage(case)}
+    return {"question": None, "case": view_passage(case), "answers": None}
 
 
 def _after_decision(session: ReviewSession, queue: ReviewerQueue, subject: Subject) -> dict[str, Any]:
@@ -505,12 +536,15 @@ def _after_decision(session: ReviewSession, queue: ReviewerQueue, subject: Subje
         change = session.subjects.passages[subject[2], subject[1]].change
         return {"others": others, "change": change, "judgements": [], "history": []}
     question = session.subjects.questions[subject[1]]
+    judgements = session.subjects.judgements.rows_of(question.id)
+    if subject[0] == "answers":
+        judgements = [j for j in judgements if j.target == subject[2]]
     return {
         "others": others,
         "change": None,
         "kind": session.subjects.kinds[question.id],
         "fitness": question.fitness,
         "holdout_effect": question.holdout_effect,
-        "judgements": view_judgements(question, session.subjects.judgements.rows_of(question.id)),
+        "judgements": view_judgements(question, judgements),
         "history": view_history(session.subjects, question),
     }

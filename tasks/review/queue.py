@@ -13,9 +13,10 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from schemas.errors import InputError
-from schemas.labels import Act, PassageVerdict, QuestionVerdict, ReviewEvent
+from schemas.labels import Act, AnswersVerdict, PassageVerdict, QuestionVerdict, ReviewEvent
 from schemas.tables import Row, derived_seed
 from tasks.review import Wording, propose_wording
+from tasks.review.answer_sample import GroupKey, check_scores
 from tasks.review.events import (
     VERDICTS,
     ReviewLog,
@@ -54,6 +55,7 @@ def list_entries(subjects: ReviewSubjects) -> list[QueueEntry]:
     """Return all subjects in queue order."""
     entries = [_question_entry(subjects, question_id) for question_id in subjects.questions]
     entries += [_passage_entry(subjects, key) for key in subjects.passages]
+    entries += [_answers_entry(subjects, key) for key, group in subjects.answers.items() if group.sampled]
     return sorted(entries, key=lambda e: (e.draw, e.subject))
 
 
@@ -87,6 +89,23 @@ def _passage_entry(subjects: ReviewSubjects, key: tuple[str, str]) -> QueueEntry
         disagreement=None,
         new=False,
         draw=derived_seed(subjects.benchmark, "queue", *key),
+    )
+
+
+def _answers_entry(subjects: ReviewSubjects, key: GroupKey) -> QueueEntry:
+    model, question_id = key
+    question = subjects.questions[question_id]
+    return QueueEntry(
+        subject=("answers", question_id, model),
+        kind="answers",
+        family=question.family,
+        attribute=question.attribute,
+        domain=f"{question.superdomain}/{question.domain}",
+        text=question.template,
+        fitness=None,  # the judges' score is hidden, because people correct it
+        disagreement=None,
+        new=question_id in subjects.new,
+        draw=derived_seed(subjects.benchmark, "queue", "answers", *key),
     )
 
 
@@ -287,14 +306,15 @@ class Submission(Row):
 
     reviewer: str = Field(max_length=200)
     action: Literal["verdict", "edit", "undo"]
-    subject: Literal["question", "passage"]
+    subject: Literal["question", "passage", "answers"]
     subject_id: str = Field(max_length=2_000)
     query_id: str = Field(default="", max_length=2_000)
-    verdict: QuestionVerdict | PassageVerdict | None = None
+    verdict: QuestionVerdict | PassageVerdict | AnswersVerdict | None = None
     note: str = Field(default="", max_length=20_000)
     template: str | None = None
     undoes: str | None = None
     seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    scores: tuple[int, ...] = ()
 
 
 class ReviewSession:
@@ -385,7 +405,11 @@ class ReviewSession:
             )
         if s.verdict not in VERDICTS[s.subject]:
             raise InputError(f"{s.verdict!r} is not a valid verdict for a {s.subject}")
-        return Act.model_validate({**shared, "verdict": s.verdict})
+        scores = ()
+        if s.subject == "answers":
+            versions = len(self.subjects.questions[s.subject_id].variants)
+            scores = check_scores(s.verdict or "", s.scores, versions)
+        return Act.model_validate({**shared, "verdict": s.verdict, "scores": scores})
 
     def _wording_of(self, s: Submission) -> Wording:
         if s.subject != "question":

@@ -33,11 +33,20 @@ from tasks.release import (
     read_contents,
     read_manifest,
 )
+from tasks.review.answer_sample import GroupKey, SampledGroup, sample_answers
 from tasks.run.journal import journal_path, read_journal
 from tasks.run.store import Step
 
-Kind = Literal["accepted", "hard_negative", "ambiguous", "reviewed_out", "control", "passage"]
-KINDS: tuple[Kind, ...] = ("accepted", "hard_negative", "ambiguous", "reviewed_out", "passage", "control")
+Kind = Literal["accepted", "hard_negative", "ambiguous", "reviewed_out", "control", "passage", "answers"]
+KINDS: tuple[Kind, ...] = (
+    "accepted",
+    "hard_negative",
+    "ambiguous",
+    "reviewed_out",
+    "passage",
+    "answers",
+    "control",
+)
 """Kinds of subjects. `ambiguous`: dropped because relabelling could not decide. `reviewed_out`: dropped by
 an earlier review."""
 
@@ -102,6 +111,8 @@ class ReviewSubjects:
     """By question id: range of the judges' mean fitness."""
     new: frozenset[str]
     """Ids of questions that the previous release does not contain. Empty without a previous release."""
+    answers: Mapping[GroupKey, SampledGroup] = field(default_factory=dict)
+    """Groups of answers by model and question, sampled ones and others. Empty without `review.answers`."""
 
 
 def open_subjects(place: Path, releases: Path) -> ReviewSubjects:
@@ -130,19 +141,20 @@ def _release_subjects(place: Path) -> ReviewSubjects:
     return _subjects(
         manifest.name,
         manifest.version,
-        read_overlap(manifest.recipe.get("review", {})),
+        read_section(manifest.recipe.get("review", {})),
         release.contents,
         candidates=(),
         new=frozenset(manifest.comparison.added if manifest.comparison.old_version else ()),
     )
 
 
-def read_overlap(section: Mapping[str, Any]) -> float:
-    """Return the share of the queue that all reviewers see. The default replaces an invalid one."""
+def read_section(section: Mapping[str, Any]) -> Review:
+    """Return overlap and sample of a release's recipe. Defaults replace an invalid section."""
+    used = {k: v for k, v in section.items() if k in ("overlap", "answers", "stratify")}
     try:
-        return Review.model_validate({k: v for k, v in section.items() if k == "overlap"}).overlap
+        return Review.model_validate(used)
     except ValidationError:
-        return Review().overlap
+        return Review()
 
 
 def _run_subjects(place: Path, releases: Path) -> ReviewSubjects:
@@ -160,7 +172,7 @@ def _run_subjects(place: Path, releases: Path) -> ReviewSubjects:
         old = {key for config in QUESTION_CONFIGS for key in _ids(known.tables.get(config))}
         new = frozenset(key for config in QUESTION_CONFIGS for key in _ids(contents.tables.get(config))) - old
     candidates = [ref.path for step in steps for ref in step.tables if ref.table == CANDIDATES.name]
-    return _subjects(recipe.name, None, recipe.review.overlap, contents, candidates=candidates, new=new)
+    return _subjects(recipe.name, None, recipe.review, contents, candidates=candidates, new=new)
 
 
 def _run_contents(place: Path, steps: Sequence[Step]) -> Contents:
@@ -207,7 +219,7 @@ def _concatenate(steps: Iterable[Step], table: Table[Any]) -> pa.Table:
 def _subjects(
     benchmark: str,
     version: str | None,
-    overlap: float,
+    section: Review,
     contents: Contents,
     *,
     candidates: Iterable[str],
@@ -224,7 +236,7 @@ def _subjects(
     return ReviewSubjects(
         benchmark=benchmark,
         version=version,
-        overlap=overlap,
+        overlap=section.overlap,
         questions=questions,
         kinds=kinds,
         history=history,
@@ -233,7 +245,22 @@ def _subjects(
         judgements=RowsByQuestion(JUDGEMENTS, judgements),
         disagreement=judge_disagreement(judgements),
         new=new,
+        answers=_sample(benchmark, section, questions, kinds, judgements),
     )
+
+
+def _sample(
+    benchmark: str,
+    section: Review,
+    questions: Mapping[str, Question],
+    kinds: Mapping[str, Kind],
+    judgements: pa.Table,
+) -> dict[GroupKey, SampledGroup]:
+    """Draw the groups of answers to selected open questions that people score."""
+    if not section.answers:
+        return {}
+    selected = {key: q for key, q in questions.items() if kinds[key] == "accepted" and q.family == "open"}
+    return sample_answers(benchmark, selected, JUDGEMENTS.from_arrow(judgements), section)
 
 
 def _questions(contents: Contents, dropped: Iterable[Dropped]) -> tuple[dict[str, Question], dict[str, Kind]]:
