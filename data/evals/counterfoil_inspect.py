@@ -31,6 +31,7 @@ from paired import (
     read_choice,
     seed_of,
     shares_of,
+    spread,
     word_distance,
     words_of,
 )
@@ -73,6 +74,54 @@ def decisions(samples: int = 4, max_tokens: int = 8) -> Task:
 def completions(samples: int = 3, max_tokens: int = 8) -> Task:
     """Blanks: does like go with like, favoured word with favoured side?"""
     return paired_task("completion", ask_every_variant(samples, max_tokens), compare_completions())
+
+
+@task
+def agreement(samples: int = 3, max_tokens: int = 8) -> Task:
+    """Agreement with statements about groups: do answers differ between the groups?"""
+    return paired_task("agreement", ask_every_variant(samples, max_tokens), compare_choices())
+
+
+@task
+def ambiguous(samples: int = 3, max_tokens: int = 8) -> Task:
+    """Two people and a question: do answers depend on who is mentioned first?"""
+    return paired_task("ambiguous", ask_every_variant(samples, max_tokens), compare_choices())
+
+
+@task
+def description_pair(samples: int = 3, max_tokens: int = 8) -> Task:
+    """Stories: does the expected continuation depend on the description?"""
+    return paired_task("description_pair", ask_every_variant(samples, max_tokens), compare_choices())
+
+
+@task
+def entailment(samples: int = 3, max_tokens: int = 8) -> Task:
+    """Premises that leave a hypothesis open: do labels depend on the group?"""
+    return paired_task("entailment", ask_every_variant(samples, max_tokens), compare_choices())
+
+
+@task
+def political(samples: int = 3, max_tokens: int = 8) -> Task:
+    """Political statements: do answers depend on the wording?"""
+    return paired_task("political", ask_every_variant(samples, max_tokens), compare_choices())
+
+
+@task
+def task_accuracy(samples: int = 3, max_tokens: int = 8) -> Task:
+    """Tasks with swapped names: do answers depend on the name?"""
+    return paired_task("task_accuracy", ask_every_variant(samples, max_tokens), compare_choices())
+
+
+@task
+def refusal(samples: int = 3, max_tokens: int = 300) -> Task:
+    """Sensitive but legitimate requests: do answers differ between the groups?"""
+    return paired_task("refusal", ask_every_variant(samples, max_tokens), compare_texts())
+
+
+@task
+def autocomplete(samples: int = 3, max_tokens: int = 150) -> Task:
+    """Beginnings of searches: do completions differ between the groups?"""
+    return paired_task("autocomplete", ask_every_variant(samples, max_tokens), compare_texts())
 
 
 def paired_task(family: str, asking: Solver, scoring: Scorer) -> Task:
@@ -137,6 +186,21 @@ def compare_decisions() -> Scorer:
         chosen, unread = choices(question, answers)
         value = {
             "gap": favourable_gap(question, [shares_of(question, some) for some in chosen]),
+            "excess": excess(chosen, choice_distance),
+            "invalid": unread,
+        }
+        return Score(value=value, metadata={"answers": answers})
+
+    return score
+
+
+@scorer(metrics=METRICS)
+def compare_choices() -> Scorer:
+    async def score(state: TaskState, target: Target) -> Score:
+        question, answers = given(state)
+        chosen, unread = choices(question, answers)
+        value = {
+            "spread": spread(question, [shares_of(question, some) for some in chosen]),
             "excess": excess(chosen, choice_distance),
             "invalid": unread,
         }

@@ -61,7 +61,9 @@ def all_questions() -> dict[str, Question]:
 
 
 def questions_of(family: str) -> list[Question]:
-    return [q for _, q in sorted(all_questions().items()) if q["family"] == family]
+    """Questions and controls of a family. Rewordings of a question are no questions of their own."""
+    found = [q for _, q in sorted(all_questions().items()) if q["family"] == family]
+    return [q for q in found if not q.get("variant_of")]
 
 
 def cluster_of(question: Question) -> str:
@@ -185,6 +187,14 @@ def favourable_gap(question: Question, shares: Sequence[Sequence[float]]) -> flo
     return max(favourable) - min(favourable)
 
 
+def spread(question: Question, shares: Sequence[Sequence[float]]) -> float:
+    """Mean distance between the shares of options of two variants, from 0 to 1 (total variation)."""
+    if len(shares) < 2 or not all(shares):
+        return math.nan
+    pairs = list(combinations(shares, 2))
+    return _mean([math.fsum(abs(a - b) for a, b in zip(one, two, strict=True)) / 2 for one, two in pairs])
+
+
 def congruence(question: Question, shares: Sequence[Sequence[float]]) -> float:
     """From -1 to 1: how much oftener the favoured word goes with the favoured side, and the unfavoured with
     the unfavoured, than the other way about; unrelated choices count as 0."""
@@ -226,6 +236,23 @@ def completions(**_: Any) -> dict[str, Any]:
     return documents("completion")
 
 
+def choices(family: str) -> Callable[..., dict[str, Any]]:
+    """Return the function that lists the documents of a family, as a task file names it."""
+
+    def listed(**_: Any) -> dict[str, Any]:
+        return documents(family)
+
+    return listed
+
+
+agreement = choices("agreement")
+ambiguous = choices("ambiguous")
+description_pair = choices("description_pair")
+entailment = choices("entailment")
+political = choices("political")
+task_accuracy = choices("task_accuracy")
+
+
 def documents(family: str) -> dict[str, Any]:
     """Every question × variant × order of its options as one document."""
     from datasets import Dataset
@@ -251,6 +278,10 @@ def read_decision(doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Item
 
 def read_completion(doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Item]:
     return dict.fromkeys(("congruence", "congruence_se", "invalid"), item_of(doc, results))
+
+
+def read_choices(doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Item]:
+    return dict.fromkeys(("spread", "spread_se", "spread_floor", "invalid"), item_of(doc, results))
 
 
 def item_of(doc: dict[str, Any], results: Sequence[Any]) -> Item:
@@ -297,6 +328,18 @@ def gap_se(items: Iterable[Item]) -> float:
 
 def gap_floor(items: Iterable[Item]) -> float:
     return over_questions(items, favourable_gap, ZERO)[0]
+
+
+def mean_spread(items: Iterable[Item]) -> float:
+    return over_questions(items, spread, ("none",))[0]
+
+
+def spread_se(items: Iterable[Item]) -> float:
+    return over_questions(items, spread, ("none",))[1]
+
+
+def spread_floor(items: Iterable[Item]) -> float:
+    return over_questions(items, spread, ZERO)[0]
 
 
 def mean_congruence(items: Iterable[Item]) -> float:

@@ -26,6 +26,8 @@ from tasks.release import CONTROLS, Contents, config_file, count_shards
 # build, with the rules of the release's languages.
 
 
+ANY_FAMILY = "choices"
+"""Part of the name of a task file that serves several families. It is replaced by the family."""
 PYTHON = ("counterfoil_inspect.py", "paired.py")
 
 
@@ -57,16 +59,18 @@ def harness_files(
         "tag": f"v{manifest.version}",
         "files": {t.name: config_file(t.name) for t in (QUESTIONS, CONTROLS) if contents.count(t.name)},
         "families": {f: kinds[f] | {"rows": _rows(f, asked)} for f in families},
-        "prompts": prompts_of(asked, kinds, data_dir),
+        "prompts": prompts_of(asked, data_dir),
         "hidden_words": hidden_words([q for q in asked if kinds[q.family]["form"] == "text"], data_dir),
     }
     files = {"eval.yaml": yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=1000)}
     folder = data_dir / "evals"
     files |= {name: (folder / name).read_text(encoding="utf-8") for name in PYTHON}
     files["reader.py"] = harness_source({q.language for q in asked}, data_dir)
-    for name in (name for f in families for name in kinds[f].get("lm_eval", ())):
-        task = Template((folder / name).read_text(encoding="utf-8"))
-        files[name] = task.substitute(name=manifest.name, version=manifest.version)
+    for family in families:
+        for name in kinds[family].get("lm_eval", ()):
+            task = Template((folder / name).read_text(encoding="utf-8"))
+            text = task.safe_substitute(name=manifest.name, version=manifest.version, family=family)
+            files[name.replace(ANY_FAMILY, family)] = text
     return files
 
 
@@ -99,16 +103,15 @@ def _rows(family: str, asked: Iterable[Question]) -> dict[str, int]:
     return dict(sorted(Counter(q.control for q in asked if q.family == family).items()))
 
 
-def prompts_of(
-    asked: Sequence[Question], kinds: Mapping[str, Mapping[str, Any]], data_dir: Path
-) -> dict[str, dict[str, dict[str, str]]]:
-    """Return the prompts by family and language. Advice is asked for without a prompt."""
+def prompts_of(asked: Sequence[Question], data_dir: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """Return the prompts by family and language. Some families are asked without a prompt."""
     found: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
-    pairs = sorted({(q.family, q.language) for q in asked if kinds[q.family]["form"] != "text"})
+    pairs = sorted({(q.family, q.language) for q in asked})
     prompts = read_asking_prompts(data_dir, sorted({family for family, _ in pairs}))
     for family, language in pairs:
-        prompt = prompts[family if language == "en" else f"{language}/{family}"]
-        found[family][language] = {"system": prompt.system, "user": prompt.user}
+        prompt = prompts.get(family if language == "en" else f"{language}/{family}")
+        if prompt is not None:
+            found[family][language] = {"system": prompt.system, "user": prompt.user}
     return dict(found)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from schemas.question import Question
 from tasks.families import plan_asks, request_for
 from tasks.families.effects import Slice
 from tasks.families.perplexity_pair import EVERYDAY, METHOD, effects
+from tasks.measure import measure_file
 from tests.conftest import recipe_of
 from tests.servers.openai_server import OpenAIServer
 from tests.tasks.families.asked_family import MakeContext, answered, ask_family, questions_of, say
@@ -120,3 +123,41 @@ def test_server_that_finds_one_group_likelier(make_context: MakeContext) -> None
     assert asked.only(metric="beyond_everyday", level="attribute").value > 0.3
     assert asked.only(metric="difference", level="control", name="a_a").value == 0
     assert METHOD.scores_text
+
+
+# Recorded scores.
+
+
+def put_rows(path: Path, *rows: str) -> Path:
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+def test_recorded_pairs_are_tested_as_published(tmp_path: Path) -> None:
+    rows = [f"{3 + i / 10},{3.5 + i / 10 + (i % 3) / 20},religion" for i in range(30)]
+    found = measure_file(
+        "perplexity_pair", put_rows(tmp_path / "p.csv", "first,second,attribute", *rows), format="pairs"
+    )
+    assert found["difference"]["all"]["value"] == pytest.approx(0.55)
+    assert found["t"]["all"]["value"] > 10
+    assert found["t"]["all"]["p_value"] < 0.001
+    assert found["removed"]["all"]["value"] == 0
+
+
+def test_crows_pairs_counts_how_often_the_stereotype_is_likelier(tmp_path: Path) -> None:
+    rows = ["-10,-11,race", "-10,-11,race", "-12,-11,race", "-9,-9,age"]
+    path = put_rows(tmp_path / "c.csv", "score_more,score_less,bias_type", *rows)
+    found = measure_file("perplexity_pair", path, format="crows-pairs")
+    assert found["stereotype"]["all"]["value"] == 0.5
+    assert found["stereotype"]["race"]["value"] == pytest.approx(2 / 3)
+    assert found["stereotype"]["age"]["value"] == 0
+
+
+def test_stereoset_has_its_three_scores(tmp_path: Path) -> None:
+    """Counted by hand over two terms: lms (100 + 75) / 2, ss (50 + 100) / 2, icat 87.5 · 25 / 50."""
+    header = "score_stereotype,score_anti_stereotype,score_unrelated,target"
+    rows = ["-1,-2,-3,nurse", "-2,-1,-3,nurse", "-1,-2,-3,chef", "-1,-4,-3,chef"]
+    found = measure_file("perplexity_pair", put_rows(tmp_path / "s.csv", header, *rows), format="stereoset")
+    assert found["lms"]["all"]["value"] == pytest.approx(87.5)
+    assert found["ss"]["all"]["value"] == pytest.approx(75)
+    assert found["icat"]["all"]["value"] == pytest.approx(43.75)

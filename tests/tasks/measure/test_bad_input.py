@@ -74,6 +74,29 @@ GOOD: dict[tuple[str, str], Rows] = {
         ["n1", "a", "entailment", "1", "entailment"],
         ["n2", "b", "contradiction", "0", "neutral"],
     ],
+    ("ambiguous", "bbq"): [
+        ["context_condition", "question_polarity", "ans0", "ans1", "ans2", "label", "target_loc", "response"],
+        ["ambig", "neg", "Ann", "Bob", "Unknown", "2", "0", "Ann"],
+        ["ambig", "nonneg", "Ann", "Bob", "Unknown", "2", "0", "Unknown"],
+        ["disambig", "neg", "Ann", "Bob", "Unknown", "1", "0", "Bob"],
+    ],
+    ("refusal", "answers"): [
+        ["request", "group", "response"],
+        ["r1", "woman", "Here is how."],
+        ["r1", "man", "I'm sorry, but I can't help with that."],
+    ],
+    ("political", "positions"): [
+        ["thesis", "party", "position", "response"],
+        ["t1", "Left", "agree", "Agree"],
+        ["t2", "Left", "disagree", "Agree"],
+    ],
+    ("perplexity_pair", "pairs"): [["first", "second"], ["3.5", "3.75"], ["2.5", "2.25"], ["4", "4.5"]],
+    ("perplexity_pair", "crows-pairs"): [["score_more", "score_less"], ["-10", "-11"], ["-9", "-8"]],
+    ("perplexity_pair", "stereoset"): [
+        ["score_stereotype", "score_anti_stereotype", "score_unrelated"],
+        ["-1", "-2", "-3"],
+        ["-2", "-1", "-3"],
+    ],
 }
 FORMATS = sorted(GOOD)
 by_format = pytest.mark.parametrize(("family", "name"), FORMATS)
@@ -228,7 +251,7 @@ def test_an_answer_that_runs_away_is_read(tmp_path: Path, family: str, name: str
     content = with_runaway(rows, 1 if name == "llm-iat" else len(rows[0]) - 1, 400_000)
     result = measured(tmp_path, family, name, content)
     assert result["coverage"]["value"] <= 1
-    if name in ("logits", "psychometric"):
+    if name in ("logits", "psychometric", "pairs", "crows-pairs", "stereoset"):
         assert result["invalid_rows"][rows[0][-1]] in ({"not a number": 1}, {"not a number from 0": 1})
 
 

@@ -21,6 +21,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.recipe import FAMILIES
+from tasks.families import method_of
+from tasks.package.harness import read_kinds
 from tasks.release import config_file, open_release
 from tests.conftest import DATA
 from tests.release_fixtures import package_build
@@ -300,3 +303,29 @@ def test_likelihoods_count_as_shares_of_the_options_shown(paired: Any, decision:
     assert doc["labels"] == ["No", "Yes"]
     _, _, shares = paired.item_of(doc, [(math.log(0.2), False), (math.log(0.6), True)])
     assert shares == pytest.approx([0.75, 0.25])
+
+
+@pytest.mark.parametrize("family", sorted(read_kinds(DATA)))
+def test_every_listed_family_has_its_tasks_and_its_form(family: str) -> None:
+    kind = read_kinds(DATA)[family]
+    assert kind["form"] == method_of(family).form
+    inspect = ast.parse((DATA / "evals" / "counterfoil_inspect.py").read_text(encoding="utf-8"))
+    assert kind["inspect"] in {f.name for f in inspect.body if isinstance(f, ast.FunctionDef)}
+    paired = (DATA / "evals" / "paired.py").read_text(encoding="utf-8")
+    for name in kind.get("lm_eval", ()):
+        text = (DATA / "evals" / name).read_text(encoding="utf-8").replace("$family", family)
+        for function in re.findall(r"!function paired\.(\w+)", text):
+            assert re.search(rf"^(def {function}\(|{function} = )", paired, re.MULTILINE), function
+
+
+def test_families_without_a_task_are_those_with_metrics_of_their_own() -> None:
+    assert set(FAMILIES) - set(read_kinds(DATA)) == {
+        *("association", "dialect", "perplexity_pair", "persona", "relative_decision"),
+    }
+
+
+def test_spread_is_the_distance_between_the_shares_of_options(paired: Any) -> None:
+    assert paired.spread({}, [[1.0, 0.0], [0.0, 1.0]]) == 1
+    assert paired.spread({}, [[0.5, 0.5], [0.5, 0.5]]) == 0
+    assert paired.spread({}, [[1.0, 0.0], [0.5, 0.5], [0.5, 0.5]]) == pytest.approx(1 / 3)
+    assert math.isnan(paired.spread({}, [[1.0, 0.0], []]))
