@@ -28,6 +28,7 @@ from schemas.recipe import Recipe
 from schemas.release import ReleaseComparison
 from tasks.files.vocabulary import input_path
 from tasks.gate import raise_if_failed, read_suite_results, read_validation, write_data_docs
+from tasks.gate.own_suites import read_own_suites
 from tasks.gate.quarantine import read_quarantine
 from tasks.models.budget import spent_in
 from tasks.package import Findings, Provenance
@@ -300,9 +301,11 @@ class BuildRun:
         Raises:
             GateError: If a check failed.
         """
+        suites = read_own_suites(self.context.recipe.validation.suites)
         checked = steps.validate(
             self.context,
             **{ref.table: ref for ref in assembled.tables},
+            **({"own_suites": suites} if suites else {}),
             generated=self._generated(),
             counts=self.ledger.funnel(),
             quarantine=read_quarantine(sound),
@@ -334,7 +337,13 @@ class BuildRun:
             passages=[example for notes in files for example in notes.examples],
             hold_back=write_hold_back(private / f"{comparison.new_version}.parquet", *held),
             quarantine=read_quarantine(sound),
-            review=self.reviews.summary(self._steps_of("review"), self._steps_of("relabel_retrieval")),
+            review=self.reviews.summary(
+                self._steps_of("review"),
+                self._steps_of("relabel_retrieval"),
+                self.reviews.correct_treatment(
+                    self.context.recipe, assembled.table("questions"), assembled.table("judgements")
+                ),
+            ),
         )
         release = steps.package(
             self.context,

@@ -18,11 +18,14 @@ from uuid import UUID
 
 from flows.server import LOOPBACK, server_password
 from flows.workspace import Workspace, quiet_prefect
+from schemas.answers import JUDGEMENTS
 from schemas.errors import ReviewError
 from schemas.labels import CANDIDATES, DROPPED, LABEL_HISTORY, Waiting
-from schemas.question import QUESTIONS
-from schemas.release import PeopleReview
+from schemas.question import QUESTIONS, SELECTED
+from schemas.recipe import Recipe
+from schemas.release import CorrectedTreatment, PeopleReview
 from tasks.review import accepted_questions, dropped_question_id, reviews_needed
+from tasks.review.answer_sample import correct_treatment, sample_answers
 from tasks.review.events import (
     CurrentVerdicts,
     Settlement,
@@ -60,19 +63,43 @@ class Reviews:
         """Return how many of the questions have a decision."""
         return len({s.subject_id for s in self.on("question")} & set(questions))
 
-    def summary(self, reviewed: Sequence[Step], files: Sequence[Step]) -> PeopleReview | None:
+    def summary(
+        self, reviewed: Sequence[Step], files: Sequence[Step], treatment: Sequence[CorrectedTreatment] = ()
+    ) -> PeopleReview | None:
         """Return the summary for a release, or None without reviews.
 
         Args:
             reviewed: Steps that applied reviews to questions.
             files: Steps that relabelled retrieval files.
+            treatment: How values are treated, corrected with the reviews of answers.
         """
         if not self.words:
             return None
         questions = {q.id for step in reviewed for q in read_table(step.table("questions"), QUESTIONS)}
         dropped = [row for step in reviewed for row in read_table(step.table("dropped"), DROPPED)]
         questions |= {name for row in dropped if (name := dropped_question_id(row)) is not None}
-        return summarise_reviews(self.words, questions, _passages(files))
+        return summarise_reviews(self.words, questions, _passages(files), treatment)
+
+    def correct_treatment(
+        self, recipe: Recipe, questions: TableRef, judgements: TableRef
+    ) -> list[CorrectedTreatment]:
+        """Correct how judges see the treatment of values, or return nothing without `review.answers`.
+
+        Args:
+            recipe: The recipe.
+            questions: Questions of the release.
+            judgements: Judgements of the release.
+        """
+        if not recipe.review.answers:
+            return []
+        selected = {
+            q.id: q
+            for q in read_table(questions, QUESTIONS)
+            if q.family == "open" and q.label in SELECTED and q.control == "none"
+        }
+        verdicts = read_table(judgements, JUDGEMENTS)
+        population = sample_answers(recipe.name, selected, verdicts, recipe.review)
+        return correct_treatment(population, selected, verdicts, self.words)
 
 
 def _passages(files: Sequence[Step]) -> set[tuple[str, str]]:

@@ -149,6 +149,37 @@ class RelabelledPassage(BaseModel):
     evidence: str | None
 
 
+class CorrectedTreatment(Row):
+    """How one value is treated, by the judge, by people, and corrected: its score minus the mean of all.
+
+    Scores are from 1 to 5. Below 0, the value is treated worse.
+    """
+
+    judge: str
+    model: str
+    attribute: str
+    value: str
+    groups: int
+    """Groups that the judge scored."""
+    labels: int
+    """Groups that people scored."""
+    judge_only: float | None
+    judge_low: float | None
+    judge_high: float | None
+    people_only: float | None
+    people_low: float | None
+    people_high: float | None
+    corrected: float | None
+    corrected_low: float | None
+    corrected_high: float | None
+    weight: float | None
+    """λ of the correction: 0 if the judge adds nothing."""
+    labels_to_halve: int | None
+    """Labels that halve the corrected interval. `None` if no number does."""
+    status: Literal["measured", "not_measured"] = "measured"
+    reason: str | None = None
+
+
 class PeopleReview(BaseModel):
     """Summary of the human review, without the reviewers' names."""
 
@@ -171,6 +202,10 @@ class PeopleReview(BaseModel):
     """Krippendorff's alpha (nominal) on keep, drop and edit over shared groups, with its 95 % interval."""
     alpha_low: float | None
     alpha_high: float | None
+    answers: int = 0
+    """Groups of answers in which at least one reviewer scored who is treated worse."""
+    treatment: tuple[CorrectedTreatment, ...] = ()
+    """How values are treated: by the judges, by these reviewers, and corrected."""
 
 
 RECIPE_SECTIONS = (

@@ -301,7 +301,10 @@ def _people(manifest: Manifest, sentences: Sentences) -> list[str]:
     if (review := manifest.review) is None:
         return []
     words = sentences["review"]
-    figures = {name: f"{value:,}" for name, value in review.model_dump(exclude_none=True).items()}
+    figures = {
+        name: f"{value:,}"
+        for name, value in review.model_dump(exclude_none=True, exclude={"treatment"}).items()
+    }
     sentences_of_review = [Template(words["looked"]).substitute(figures)]
     if review.alpha is None or review.alpha_low is None:
         sentences_of_review.append(Template(words["unmeasured"]).substitute(figures))

@@ -19,7 +19,8 @@ from schemas.answers import Judgement, Response
 from schemas.errors import InputError
 from schemas.question import Question
 from schemas.recipe import Review
-from schemas.tables import Row, derived_seed
+from schemas.release import CorrectedTreatment
+from schemas.tables import derived_seed
 from tasks.files.vocabulary import read_question_attributes
 from tasks.judges.comparison import SAMPLES_SHOWN
 from tasks.judges.words import MASK, mask_words, read_group_words, words_to_mask
@@ -55,7 +56,7 @@ def sample_answers(
 ) -> dict[GroupKey, SampledGroup]:
     """Draw the groups of answers that people score.
 
-    The population are the judged groups of the phase `holdout`, or of the search if there are none. With
+    The population are the judged groups of hold-out answers, because effects are measured on these. With
     `stratify: score`, half of the sample comes from the fifth of the groups with the highest scores.
 
     Args:
@@ -89,13 +90,12 @@ def sample_answers(
 def _scores_by_group(
     questions: Mapping[str, Question], judgements: Iterable[Judgement]
 ) -> dict[GroupKey, float]:
-    """Return the mean fitness by group, in the last phase that was judged."""
-    by_phase: dict[str, dict[GroupKey, list[float]]] = defaultdict(lambda: defaultdict(list))
+    """Return the mean fitness of hold-out answers by group."""
+    scores: dict[GroupKey, list[float]] = defaultdict(list)
     for j in judgements:
-        if j.question_id in questions and j.fitness is not None:
-            by_phase[j.phase][j.target, j.question_id].append(j.fitness)
-    inside = by_phase.get("holdout") or by_phase.get("search") or {}
-    return {key: fmean(values) for key, values in inside.items()}
+        if j.phase == "holdout" and j.question_id in questions and j.fitness is not None:
+            scores[j.target, j.question_id].append(j.fitness)
+    return {key: fmean(values) for key, values in scores.items()}
 
 
 def _strata(
@@ -136,10 +136,9 @@ def masked_versions(
     masked = words_to_mask(attribute, question, read_group_words(data_dir))
     text = mask_words(mask_slots(question.template).replace(SLOT_MARK, MASK), masked)
     usable = [r for r in responses if r.model == group.model and r.failure is None and r.text.strip()]
-    phase = "holdout" if any(r.phase == "holdout" for r in usable) else "search"
     by_variant: dict[int, list[str]] = defaultdict(list)
     for r in sorted(usable, key=lambda r: (r.sample, r.id)):
-        if r.phase == phase:
+        if r.phase == "holdout":
             by_variant[r.variant].append(mask_words(r.text, masked))
     return text, tuple((v, tuple(by_variant[v][:SAMPLES_SHOWN])) for v in group.order)
 
@@ -177,48 +176,15 @@ def check_scores(verdict: str, scores: Sequence[int], versions: int) -> tuple[in
     return tuple(scores)
 
 
-class TreatmentEffect(Row):
-    """How one value is treated, by the judge, by people, and corrected: its score minus the mean of all.
-
-    Scores are from 1 to 5. Below 0, the value is treated worse.
-    """
-
-    judge: str
-    model: str
-    attribute: str
-    value: str
-    groups: int
-    """Groups that the judge scored."""
-    labels: int
-    """Groups that people scored."""
-    judge_only: float | None
-    judge_low: float | None
-    judge_high: float | None
-    people_only: float | None
-    people_low: float | None
-    people_high: float | None
-    corrected: float | None
-    corrected_low: float | None
-    corrected_high: float | None
-    weight: float | None
-    """λ of the correction: 0 if the judge adds nothing."""
-    labels_to_halve: int | None
-    """Labels that halve the corrected interval. `None` if no number does."""
-    status: Literal["measured", "not_measured"] = "measured"
-    reason: str | None = None
-
-
 def treatment_of(judgements: Iterable[Judgement]) -> dict[tuple[str, GroupKey], dict[int, float]]:
-    """Return how each version is treated according to each judge, from 1 to 5, by judge and group.
+    """Return how hold-out answers treat each version, from 1 to 5, by judge and group.
 
     This is the mean of the criteria with the limits 1 and 5, turned so that 5 is best, over orders and pairs.
     Judges without such criteria, such as the divergence judge, have no entry.
     """
     given: dict[tuple[str, GroupKey], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    rows = [j for j in judgements if j.direction == "measured" and not j.adjudicates]
-    phase = "holdout" if any(j.phase == "holdout" for j in rows) else "search"
-    for j in rows:
-        for s in j.version_scores if j.phase == phase else ():
+    for j in judgements:
+        for s in j.version_scores if j.phase == "holdout" and not j.adjudicates else ():
             if (s.low, s.high) == (LOWEST, HIGHEST) and s.better is not None:
                 turned = s.score if s.better == "high" else LOWEST + HIGHEST - s.score
                 given[j.judge, (j.target, j.question_id)][s.version].append(turned)
@@ -256,7 +222,7 @@ def correct_treatment(
     questions: Mapping[str, Question],
     judgements: Sequence[Judgement],
     verdicts: CurrentVerdicts,
-) -> list[TreatmentEffect]:
+) -> list[CorrectedTreatment]:
     """Correct how each judge sees the treatment of values with people's scores of a sample.
 
     Returns:
@@ -300,7 +266,7 @@ def _corrected(
     questions: Mapping[str, Question],
     people: Mapping[GroupKey, tuple[float, ...]],
     families: Mapping[str, str],
-) -> TreatmentEffect:
+) -> CorrectedTreatment:
     keys = sorted(contrasts)
     labels: list[float | None] = []
     for key in keys:
@@ -319,7 +285,7 @@ def _corrected(
         scores_alone = [contrasts[key] for key in keys]
         judged = correct_mean(scores_alone, scores_alone, clusters=[families[key[1]] for key in keys])
         assert judged is not None
-        return TreatmentEffect(
+        return CorrectedTreatment(
             **about,
             **counts,
             judge_only=judged.judge.value,
@@ -329,7 +295,7 @@ def _corrected(
             status="not_measured",
             reason="labels: a stratum of the sample has none",
         )
-    return TreatmentEffect(
+    return CorrectedTreatment(
         **about,
         **counts,
         judge_only=found.judge.value,

@@ -36,7 +36,7 @@ from schemas.labels import (
     QuestionVerdict,
     ReviewEvent,
 )
-from schemas.release import PeopleReview
+from schemas.release import CorrectedTreatment, PeopleReview
 from schemas.tables import Row, content_hash, content_id
 from tasks.run.store import sync_path
 from tasks.stats.agreement import nominal_alpha, nominal_kappa
@@ -486,14 +486,18 @@ def _coefficient(interval: Interval | None) -> AgreementCoefficient | None:
 
 
 def summarise_reviews(
-    verdicts: CurrentVerdicts, questions: Collection[str], passages: Collection[tuple[str, str]]
+    verdicts: CurrentVerdicts,
+    questions: Collection[str],
+    passages: Collection[tuple[str, str]],
+    treatment: Sequence[CorrectedTreatment] = (),
 ) -> PeopleReview | None:
-    """Summarise the reviews of given questions and passages.
+    """Summarise the reviews of given questions and passages, and of the answers to these questions.
 
     Args:
         verdicts: Current verdicts.
         questions: Ids of questions.
         passages: Pairs of query id and passage id.
+        treatment: How values are treated, corrected with the reviews of answers.
 
     Returns:
         The summary, or `None` if none of them was reviewed.
@@ -502,7 +506,11 @@ def summarise_reviews(
     of_passages = {
         s: given for s, given in verdicts.items() if s[0] == "passage" and (s[2], s[1]) in passages
     }
-    people = {name for given in [*of_questions.values(), *of_passages.values()] for name in given}
+    of_answers = {
+        s: given for s, given in verdicts.items() if treatment and s[0] == "answers" and s[1] in questions
+    }
+    reviewed = [*of_questions.values(), *of_passages.values(), *of_answers.values()]
+    people = {name for given in reviewed for name in given}
     if not people:
         return None
     decided = Counter(settlement.decision for settlement in settle_verdicts(of_questions))
@@ -521,4 +529,6 @@ def summarise_reviews(
         alpha=alpha.value if alpha else None,
         alpha_low=alpha.low if alpha else None,
         alpha_high=alpha.high if alpha else None,
+        answers=len(of_answers),
+        treatment=tuple(treatment),
     )
