@@ -45,6 +45,7 @@ VALUE_CHECKS: dict[str, Check] = {
         "warning", "a dropped row contains an e-mail address, a phone number or a web address"
     ),
     "garbled_answer": Check("warning", "the answer was decoded wrongly or contains control characters"),
+    "own_expectation": Check("error", "the rows fail an expectation of a suite of the recipe"),
     "slot_unfilled": Check("error", "the text contains an unfilled slot or placeholder"),
     "personal_data": Check("error", "the text contains an e-mail address, a phone number or a web address"),
     "personal_data_in_answer": Check(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from tasks.files.vocabulary import vocabulary_dir
 from tasks.gate.examination import Examination, GateContext, examine, read_gate_context
 from tasks.gate.foreign import examine_dataset, read_layouts
 from tasks.gate.great_expectations import write_suite_pages
+from tasks.gate.own_suites import check_own_suites
 from tasks.questions.cells import recipe_coverage, total_coverage
 from tasks.release import MANIFEST
 from tasks.run.journal import funnel, journal_path, read_journal
@@ -57,6 +58,7 @@ def validate(
     generated: Refs = None,
     counts: Sequence[StageCounts] = (),
     quarantine: Quarantine | None = None,
+    own_suites: Sequence[Mapping[str, Any]] = (),
 ) -> Outcome:
     """Run every check on the given tables. Failures are reported, not raised (see `raise_if_failed`).
 
@@ -74,6 +76,7 @@ def validate(
         place.
         counts: Rows in and out of each stage.
         quarantine: Result of the quarantine.
+        own_suites: Great Expectations suites of the recipe (see `read_own_suites`).
 
     Returns:
         The findings, all failing rows, the results of Great Expectations, and the `Validation` in the notes.
@@ -105,6 +108,7 @@ def validate(
     more = check_quarantine_limit(quarantine)
     if recipe.coverage is not None:
         more += check_cells(recipe, QUESTIONS.from_arrow(tables[QUESTIONS.name]), Path(context.data_dir))
+    more += check_own_suites(own_suites, tables)
     return _outcome(examine(tables, facts).with_problems(more))
 
 

@@ -23,6 +23,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.errors import InputError
 from schemas.gate import SuiteResult
 from schemas.tables import Row, Table, arrow_type, canonical_json
 from tasks.checks.catalogue import CHECKS, TABLE_CHECKS, Problem, report_rows
@@ -286,6 +287,64 @@ def run_suite(
     _raise_on_crash(frame, result_set)
     problems = [p for result in result_set.results for p in _problems(frame, result)]
     return problems, _suite_result(frame, result_set)
+
+
+def run_own_suite(frame: Frame, name: str, expectations: Sequence[Mapping[str, Any]]) -> list[Problem]:
+    """Run expectations of the user on a frame, and return a problem for each that fails.
+
+    Raises:
+        InputError: If an expectation is unknown or cannot be evaluated.
+    """
+    gx = great_expectations()
+    batch = (
+        _context()
+        .data_sources.add_or_update_pandas("tables")
+        .add_dataframe_asset(frame.name)
+        .add_batch_definition_whole_dataframe("all")
+        .get_batch({"dataframe": frame.rows.to_pandas()})
+    )
+    try:
+        listed = [{"kwargs": {}, **e} for e in expectations]
+        suite = gx.ExpectationSuite(name=name, expectations=listed)
+        refuse_skipped(name, listed, suite)
+        results = batch.validate(suite, result_format={"result_format": "COMPLETE"}).results
+    except InputError:
+        raise
+    except Exception as error:  # the library raises many kinds for an invalid suite
+        raise InputError(f"the suite {name!r} cannot be run: {error}", place="validate.suites") from error
+    problems = []
+    for result in results:
+        config = result.expectation_config
+        column = config.kwargs.get("column")
+        for info in _exceptions(result.exception_info):
+            raise InputError(
+                f"{config.type} of the suite {name!r} could not be evaluated: {info['exception_message']}",
+                place=f"{frame.name}.{column}" if column else frame.name,
+            )
+        if not result.success:
+            failing = result.result.get("unexpected_index_list") or []
+            rows = frame.rows[frame.key].take(pa.array(failing, pa.int64())).to_pylist()
+            problems += report_rows(
+                frame.name,
+                "own_expectation",
+                rows or ["(table)"],
+                column=column,
+                detail=f"{name}: {config.type}",
+            )
+    return problems
+
+
+def refuse_skipped(name: str, listed: Sequence[Mapping[str, Any]], suite: Any) -> None:
+    """Raise `InputError` if the library skipped an expectation: it only logs those that it does not know."""
+    if len(suite.expectations) == len(listed):
+        return
+    kept = {e.expectation_type for e in suite.expectations}
+    skipped = [str(e["type"]) for e in listed if e["type"] not in kept] or [str(e["type"]) for e in listed]
+    raise InputError(
+        f"Great Expectations cannot use {', '.join(skipped)} of the suite {name!r}",
+        place="validate.suites",
+        hint="correct the type and the kwargs; the library knows the types that it ships",
+    )
 
 
 def great_expectations(part: str = "") -> Any:

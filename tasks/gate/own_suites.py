@@ -1,0 +1,85 @@
+"""Great Expectations suites of the user: JSON files in the library's own format, one per table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.errors import InputError
+from tasks.checks.catalogue import Problem
+from tasks.gate.examination import TABLES
+from tasks.gate.great_expectations import run_own_suite, split_frames
+
+MAX_SUITE_BYTES = 4 << 20
+
+
+def read_own_suites(paths: Sequence[str]) -> list[dict[str, Any]]:
+    """Read the suites of a recipe: `{"name": …, "meta": {"table": "questions"}, "expectations": […]}`.
+
+    Without `meta.table`, the name of the file is that of the table.
+
+    Raises:
+        InputError: If a file is missing, is not a suite, or names no table of a release.
+    """
+    suites = []
+    for text in paths:
+        path = Path(text)
+        try:
+            if path.stat().st_size > MAX_SUITE_BYTES:
+                raise InputError(f"the suite is larger than {MAX_SUITE_BYTES >> 20} MiB", place=text)
+            suite = json.loads(path.read_text(encoding="utf-8"))
+        except OSError:
+            raise InputError(
+                f"there is no suite {text}",
+                place="validate.suites",
+                hint="paths are relative to the working directory",
+            ) from None
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"the suite is not valid JSON: {error}", place=text) from None
+        suites.append(_checked(suite, path))
+    return suites
+
+
+def _checked(suite: Any, path: Path) -> dict[str, Any]:
+    expectations = suite.get("expectations") if isinstance(suite, dict) else None
+    if not isinstance(expectations, list) or not expectations:
+        raise InputError(
+            "the suite has no expectations", place=str(path), hint="save one with `suite.save()`"
+        )
+    for number, expectation in enumerate(expectations, start=1):
+        if not isinstance(expectation, dict) or not isinstance(expectation.get("type"), str):
+            raise InputError(f"expectation {number} has no type", place=str(path))
+    meta = suite.get("meta")
+    table = (meta.get("table") if isinstance(meta, dict) else None) or path.stem
+    if not isinstance(table, str) or table.partition(".")[0] not in TABLES:
+        raise InputError(
+            f"the suite is for the table {table!r}, which no release has",
+            place=str(path),
+            hint=f"name one of {', '.join(TABLES)} under `meta.table`",
+        )
+    return {"name": str(suite.get("name") or path.stem), "table": table, "expectations": expectations}
+
+
+def check_own_suites(suites: Iterable[Mapping[str, Any]], tables: Mapping[str, pa.Table]) -> list[Problem]:
+    """Run the suites on the tables that they name.
+
+    Raises:
+        InputError: If an expectation cannot be evaluated, or a column is missing.
+    """
+    problems: list[Problem] = []
+    for suite in suites:
+        table = suite["table"]
+        name = table.partition(".")[0]
+        frames = list(split_frames(TABLES[name], tables[name])) if name in tables else []
+        frame = next((frame for frame in frames if frame.name == table), None)
+        if frame is None:
+            raise InputError(
+                f"the suite {suite['name']!r} is for {table!r}, which this release does not have",
+                place="validate.suites",
+            )
+        problems += run_own_suite(frame, suite["name"], suite["expectations"])
+    return problems

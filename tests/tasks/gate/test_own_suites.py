@@ -1,0 +1,70 @@
+"""Suites of the user: read before a build, run on the released tables, never passed if they cannot be run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.errors import InputError
+from schemas.question import QUESTIONS
+from tasks.gate.own_suites import check_own_suites, read_own_suites
+from tests.tasks.release.example import a_question
+
+TABLES = {QUESTIONS.name: QUESTIONS.to_arrow([a_question(), a_question("age", language="de")])}
+ENGLISH = {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "language", "value_set": ["en"]}}
+SHORT = {"type": "expect_column_value_lengths_to_be_between", "kwargs": {"column": "text", "max_value": 20}}
+
+
+def suite_file(path: Path, content: Any) -> str:
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return str(path)
+
+
+def test_failing_rows_are_named_with_the_suite(tmp_path: Path) -> None:
+    path = suite_file(tmp_path / "questions.json", {"name": "mine", "expectations": [ENGLISH]})
+    (problem,) = check_own_suites(read_own_suites([path]), TABLES)
+    assert (problem.table, problem.check, problem.column) == ("questions", "own_expectation", "language")
+    assert problem.rows == (a_question("age", language="de").id,)
+    assert problem.detail == "mine: expect_column_values_to_be_in_set"
+
+
+def test_a_nested_table_and_a_passing_suite(tmp_path: Path) -> None:
+    nested = {"name": "short", "meta": {"table": "questions.variants"}, "expectations": [SHORT]}
+    (problem,) = check_own_suites(read_own_suites([suite_file(tmp_path / "a.json", nested)]), TABLES)
+    assert problem.table == "questions.variants"
+    assert len(problem.rows) == 2
+    row_count = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1}}
+    passing = {"name": "few", "meta": {"table": "questions"}, "expectations": [row_count]}
+    assert check_own_suites(read_own_suites([suite_file(tmp_path / "b.json", passing)]), TABLES) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not valid JSON"),
+        ({"name": "x", "expectations": []}, "no expectations"),
+        ({"name": "x", "expectations": [{"kwargs": {}}]}, "expectation 1 has no type"),
+        ({"name": "x", "meta": {"table": "answers"}, "expectations": [ENGLISH]}, "which no release has"),
+    ],
+)
+def test_a_faulty_file_is_refused_before_anything_runs(tmp_path: Path, content: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_own_suites([suite_file(tmp_path / "questions.json", content)])
+    with pytest.raises(InputError, match="there is no suite"):
+        read_own_suites([str(tmp_path / "absent.json")])
+
+
+@pytest.mark.parametrize(
+    "expectation",
+    [
+        {"type": "expect_nothing_known", "kwargs": {"column": "language"}},
+        {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "absent"}},
+    ],
+)
+def test_a_suite_that_cannot_be_run_is_an_error(tmp_path: Path, expectation: dict[str, Any]) -> None:
+    path = suite_file(tmp_path / "questions.json", {"name": "x", "expectations": [expectation]})
+    with pytest.raises(InputError, match="suite 'x'"):
+        check_own_suites(read_own_suites([path]), TABLES)
