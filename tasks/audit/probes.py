@@ -237,7 +237,7 @@ def gold_results(detections: Detections, material: AuditMaterial) -> tuple[Probe
     table = confusion_by_cluster(answered, 2)
     passed, flagged, missed, hit = (int(n) for n in table.sum(axis=0))
     note = f"planted {hit} found, {missed} missed; fair {passed} passed, {flagged} flagged"
-    interval = kappa_with_interval(table, derived_seed("gold", "kappa"))
+    interval = kappa_with_interval(table)
     return (make_result("gold", "kappa", interval, len(material.scenes), note=note),)
 
 

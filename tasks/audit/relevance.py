@@ -14,7 +14,6 @@ from pathlib import Path
 from schemas.gate import Passport, ProbeResult
 from schemas.labels import Passage
 from schemas.release import StageCost
-from schemas.tables import derived_seed
 from tasks.audit.probes import abstention_result, make_result, mean_result
 from tasks.judges.relevance import GRADE_TOKENS, EvidenceQuestion, ModelGrader
 from tasks.judges.yields import require_yield
@@ -97,7 +96,7 @@ def relevance_results(pairs: Sequence[GradedPair], grades: Sequence[int | None])
         rows = [(p.query_id, min(p.human, top), min(grade, top)) for p, grade in graded]
         table = confusion_by_cluster(rows, top + 1)
         cells = table.sum(axis=0).reshape(top + 1, top + 1).astype(int).tolist()
-        interval = kappa_with_interval(table, derived_seed("gold", measure))
+        interval = kappa_with_interval(table)
         queries = len({p.query_id for p in pairs})
         yield make_result("gold", measure, interval, queries, note=f"people by judge: {cells}")
     for measure, relevant in (("sensitivity", True), ("specificity", False)):

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tasks.stats.resampling import Floats, Interval, cluster_bootstrap
+from tasks.stats.intervals import SIGNED_BOUNDS, statistic_interval
+from tasks.stats.resampling import Floats, Interval
 
 Scale = Literal["nominal", "ordinal"]
 """Whether all disagreements count the same, or distant grades count more."""
@@ -115,12 +116,11 @@ def krippendorff_alpha(ratings: Sequence[Sequence[float | None]]) -> float:
     return float(alpha_of_tables(table, "ordinal"))
 
 
-def nominal_alpha(units: Sequence[Sequence[str]], seed: int) -> Interval | None:
-    """Estimate nominal alpha with an interval from resampled units.
+def nominal_alpha(units: Sequence[Sequence[str]]) -> Interval | None:
+    """Estimate nominal alpha with an interval from jackknife values of the units.
 
     Args:
         units: The categories given to each unit. Units with fewer than two do not count.
-        seed: Seed of the bootstrap.
 
     Returns:
         `None` if fewer than two categories occur.
@@ -129,7 +129,8 @@ def nominal_alpha(units: Sequence[Sequence[str]], seed: int) -> Interval | None:
     scale = sorted({category for unit in shared for category in unit})
     if len(scale) < 2:
         return None
-    return cluster_bootstrap([coincidences_of(unit, scale).ravel() for unit in shared], _nominal_alpha, seed)
+    tables = [coincidences_of(unit, scale).ravel() for unit in shared]
+    return statistic_interval(tables, _nominal_alpha, bounds=SIGNED_BOUNDS)
 
 
 def _nominal_alpha(totals: Floats) -> Floats:
@@ -206,20 +207,19 @@ def confusion_by_cluster(rows: Iterable[tuple[str, int, int]], grades: int) -> F
     return np.array([cells for _, cells in sorted(counts.items())]).reshape(len(counts), grades * grades)
 
 
-def kappa_with_interval(tables: Floats, seed: int) -> Interval | None:
-    """Estimate Cohen's kappa with an interval from resampled clusters.
+def kappa_with_interval(tables: Floats) -> Interval | None:
+    """Estimate Cohen's kappa with an interval from jackknife values of the clusters.
 
     Args:
         tables: Shape (clusters, k²), as from `confusion_by_cluster`. Weights are quadratic, which for two
             grades is the plain kappa.
-        seed: Seed of the bootstrap.
 
     Returns:
         `None` without clusters, or if key and judge both gave one grade throughout.
     """
     if not len(tables):
         return None
-    interval = cluster_bootstrap(tables, _ordinal_kappa, seed)
+    interval = statistic_interval(tables, _ordinal_kappa, bounds=SIGNED_BOUNDS)
     return None if isnan(interval.value) else interval
 
 
