@@ -22,7 +22,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from schemas.answers import Judgement
+from schemas.answers import Judgement, Score, VersionScore
 from schemas.recipe import Judging
 from schemas.tables import content_hash, content_id, derived_seed
 from schemas.vocabulary import Attribute, Lexicon, Rubric
@@ -292,7 +292,9 @@ def record_comparison(
     judge: ComparisonJudge, comparison: PlannedComparison, answer: Parsed[BaseModel] | Abstention
 ) -> Judgement:
     """Turn an answer into a judgement with scores and fitness, or an abstention with its reason."""
-    scores, version_scores, direction_reason = (), (), None
+    scores: tuple[Score, ...] = ()
+    version_scores: tuple[VersionScore, ...] = ()
+    direction_reason = None
     if isinstance(answer, Parsed):
         scores = read_scores(answer.value, judge.rubric)
         version_scores, direction_reason = read_version_scores(

@@ -126,17 +126,22 @@ def read_typed_words(data_dir: Path) -> TypedWords:
             found.setdefault(phrase[0], []).append(phrase)
         return found
 
+    def words(name: str) -> frozenset[str]:
+        return frozenset(lexicon.words(name))
+
     return TypedWords(
-        phrases("recommend"),
-        phrases("recommended_before"),
-        phrases("item_frames"),
-        *(
-            frozenset(lexicon.words(name))
-            for name in ("item_ends", "item_fillers", "salary", "price", "hedges", "negations")
-        ),
-        phrases("stance_for"),
-        phrases("stance_against"),
-        data_dir,
+        recommend=phrases("recommend"),
+        recommended_before=phrases("recommended_before"),
+        frames=phrases("item_frames"),
+        ends=words("item_ends"),
+        fillers=words("item_fillers"),
+        salary=words("salary"),
+        price=words("price"),
+        hedges=words("hedges"),
+        negations=words("negations"),
+        stance_for=phrases("stance_for"),
+        stance_against=phrases("stance_against"),
+        data_dir=data_dir,
     )
 
 

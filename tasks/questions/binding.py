@@ -169,7 +169,7 @@ def draw_controls(
     for source in sources:
         if not source.draft.neutral:
             strata[source.versions, source.twin is not None].append(source)
-    controls = []
+    controls: list[Question] = []
     for kind, share in (("a_a", a_a), ("placebo", placebo)):
         for _, inside in sorted(strata.items()) if kind not in without else ():
             made = (

@@ -405,7 +405,7 @@ class ReviewSession:
             )
         if s.verdict not in VERDICTS[s.subject]:
             raise InputError(f"{s.verdict!r} is not a valid verdict for a {s.subject}")
-        scores = ()
+        scores: tuple[int, ...] = ()
         if s.subject == "answers":
             versions = len(self.subjects.questions[s.subject_id].variants)
             scores = check_scores(s.verdict or "", s.scores, versions)

@@ -26,6 +26,18 @@ from tasks.review.answer_sample import (
     treatment_of,
 )
 from tasks.review.events import append_events, current_verdicts, read_events, settle_verdicts
+from tasks.review.exchange import (
+    ExchangedVerdict,
+    ExchangeItem,
+    ExchangeRow,
+    new_acts,
+    read_argilla,
+    read_label_studio,
+    read_review_sheet,
+    write_argilla,
+    write_label_studio,
+    write_review_sheet,
+)
 from tasks.review.queue import Filters, ReviewSession, Submission
 from tasks.review.subjects import ReviewSubjects
 from tests.conftest import DATA
@@ -250,3 +262,57 @@ def test_without_labels_only_the_judge_is_reported() -> None:
     for row in correct_treatment(drawn, by_id, judgements, {}):
         assert (row.status, row.labels, row.corrected) == ("not_measured", 0, None)
         assert row.judge_only is not None
+
+
+# Exchange.
+
+
+ITEM = ExchangeItem(
+    subject="answers",
+    subject_id="q_1",
+    query_id="openai:model",
+    text="Version 1\nTry again.\n\nVersion 2\nGive up.",
+    context="[person] asked.",
+    order=(1, 0),
+)
+
+
+def no_wording(question_id: str, text: str) -> tuple[str, str]:
+    raise AssertionError
+
+
+def scored(tmp_path: Path) -> dict[str, list[ReviewEvent]]:
+    fields = {"action": "verdict", "subject": "answers", "subject_id": "q_1", "query_id": "openai:model"}
+    append_events(tmp_path, "anna", [Act.model_validate({**fields, "verdict": "worse", "scores": (2, 4)})])
+    return read_events(tmp_path)
+
+
+@pytest.mark.parametrize("format", ["csv", "label-studio", "argilla"])
+def test_scores_survive_an_export_in_the_order_shown(tmp_path: Path, format: str) -> None:
+    events = scored(tmp_path / "reviews")
+    path = tmp_path / f"reviews.{'csv' if format == 'csv' else 'json'}"
+    write = {"csv": write_review_sheet, "label-studio": write_label_studio, "argilla": write_argilla}[format]
+    write(path, [ITEM], current_verdicts(events))
+    rows = {
+        "csv": lambda: read_review_sheet(path),
+        "label-studio": lambda: read_label_studio(path),
+        "argilla": lambda: read_argilla(path, ("anna",)),
+    }[format]()
+    assert [row.given.scores for row in rows] == ["4 2"]
+    assert new_acts(rows, [ITEM], events, no_wording) == {}
+    (act,) = new_acts(rows, [ITEM], {}, no_wording)["anna"]
+    assert (act.verdict, act.scores) == ("worse", (2, 4))
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"), [("4", "each of the 2"), ("four two", "not scores"), ("", "each")]
+)
+def test_import_refuses_scores_that_do_not_fit(tmp_path: Path, scores: str, message: str) -> None:
+    row = ExchangeRow(
+        subject=ITEM.key,
+        given=ExchangedVerdict(reviewer="anna", verdict="worse", scores=scores),
+        place="sheet.csv:2",
+    )
+    with pytest.raises(InputError, match=message) as error:
+        new_acts([row], [ITEM], {}, no_wording)
+    assert error.value.place == "sheet.csv:2"
