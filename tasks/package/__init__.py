@@ -212,7 +212,7 @@ def draft_manifest(
         rows={config: table.num_rows for config, table in contents.tables.items()},
         cost_estimated=tuple(provenance.planned),
         cost=tuple(provenance.costs),
-        judged_by=tuple(sorted({j["judge"] for j in contents.records(JUDGEMENTS.name)})),
+        judged_by=tuple(sorted(name for (name,) in contents.distinct_rows(JUDGEMENTS.name, "judge"))),
         canary=derive_canary(recipe.name),
         comparison=provenance.comparison,
         validation={"passed": 1, "warnings": validation.warnings, "errors": validation.errors},
@@ -230,7 +230,7 @@ def draft_manifest(
 
 def released_pairs(pairs: Iterable[NearMiss], contents: Contents) -> list[NearMiss]:
     """Return the pairs of released questions. Pairs with a held-back question would reveal it."""
-    public = {row["id"] for config in QUESTION_CONFIGS for row in contents.records(config)}
+    public = {name for config in QUESTION_CONFIGS for (name,) in contents.distinct_rows(config, "id")}
     return [p for p in pairs if {p.question_id, p.other_id} <= public]
 
 
@@ -244,8 +244,8 @@ def model_revisions(recipe: Recipe, contents: Contents) -> dict[str, str | None]
     models = {named.generator, *named.targets, *named.holdout_targets, *named.judges, *named.relabel_judges}
     revisions: dict[str, set[str]] = {name: set() for name in models}
     for config, column in ((RESPONSES.name, "model"), (JUDGEMENTS.name, "judge")):
-        for row in contents.records(config):
-            revisions.setdefault(row[column], set()).update({row["revision"]} - {None})
+        for name, revision in contents.distinct_rows(config, column, "revision"):
+            revisions.setdefault(name, set()).update({revision} - {None})
     return {name: ", ".join(sorted(seen)) or None for name, seen in sorted(revisions.items()) if ":" in name}
 
 

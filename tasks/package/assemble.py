@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect, Judgement, Response
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect
 from schemas.errors import GateError
 from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, LabelChange, StageCounts
 from schemas.question import QUESTIONS, Question
 from schemas.tables import R, Row, Table
 from tasks.questions.quality import drop_question
 from tasks.release import CONTROLS, HARD_NEGATIVES, QUESTION_CONFIGS, assign_config
-from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
-
-A = TypeVar("A", Response, Judgement)
+from tasks.run.store import ArrowRows, Outcome, RunContext, Stage, TableRef, read_arrow, read_table
 
 Released = Mapping[str, Sequence[Question]]
 """Questions by config."""
@@ -98,10 +99,32 @@ def gather(refs: Iterable[TableRef], table: Table[R]) -> list[R]:
     return list(rows.values())
 
 
-def of_released(rows: Iterable[A], released: Released) -> list[A]:
-    """Return the responses or judgements of released questions."""
-    ids = {question.id for questions in released.values() for question in questions}
-    return [row for row in rows if row.question_id in ids]
+def gather_arrow(refs: Sequence[TableRef], table: Table[R]) -> ArrowRows[R]:
+    """Return the rows of several tables like `gather`, in Arrow memory."""
+    if len(refs) == 1:
+        data = read_arrow(refs[0], table)
+        if data is not None and len(pc.unique(data[table.key])) == data.num_rows:
+            return ArrowRows(table, data)
+    return ArrowRows(table, table.to_arrow(gather(refs, table)))
+
+
+def of_released(
+    table: Table[R], rows: ArrowRows[R], released: Released, order: Sequence[str]
+) -> ArrowRows[R]:
+    """Return the responses or judgements of released questions, sorted by these columns."""
+    ids = pa.array({question.id for questions in released.values() for question in questions}, pa.string())
+    kept = rows.data.filter(pc.is_in(rows.data["question_id"], ids))
+    keys = pa.table({name: _sortable(kept[name]) for name in order})
+    return ArrowRows(table, kept.take(pc.sort_indices(keys, [(name, "ascending") for name in order])))
+
+
+def _sortable(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column that Arrow can sort. Lists of small numbers become texts with the same order."""
+    if not pa.types.is_list(column.type):
+        return column
+    return pa.chunked_array(
+        [pa.array([",".join(f"{n:05}" for n in row) for row in column.to_pylist()], pa.string())]
+    )
 
 
 def by_subject(q: Question) -> tuple[Any, ...]:
@@ -109,14 +132,10 @@ def by_subject(q: Question) -> tuple[Any, ...]:
     return (q.family, q.attribute, q.superdomain, q.domain, q.topic, q.control, q.framing, q.id)
 
 
-def by_answerer(r: Response) -> tuple[Any, ...]:
-    """Sort key of responses."""
-    return (r.question_id, r.phase, r.model, r.variant, r.sample, r.id)
-
-
-def by_judge(j: Judgement) -> tuple[Any, ...]:
-    """Sort key of judgements."""
-    return (j.question_id, j.phase, j.judge, j.target, j.repeat, j.order, j.id)
+BY_ANSWERER = ("question_id", "phase", "model", "variant", "sample", "id")
+"""Order of responses."""
+BY_JUDGE = ("question_id", "phase", "judge", "target", "repeat", "order", "id")
+"""Order of judgements."""
 
 
 def by_step(c: LabelChange) -> tuple[Any, ...]:
@@ -162,14 +181,15 @@ def assemble(
     Raises:
         GateError: If a question is not accounted for, or rows with the same key differ.
     """
-    answers = gather(responses, RESPONSES)
-    verdicts = gather(judgements, JUDGEMENTS)
+    answers = gather_arrow(responses, RESPONSES)
+    verdicts = gather_arrow(judgements, JUDGEMENTS)
     labelled = read_table(questions, QUESTIONS)
-    released, left = split_by_label(labelled, {r.question_id for r in answers if r.failure is None})
+    answered = answers.data.filter(pc.is_null(answers.data["failure"]))["question_id"]
+    released, left = split_by_label(labelled, set(pc.unique(answered).to_pylist()))
     lost = gather(dropped, DROPPED) + left
     account_for(gather_generated(generated), released, lost)
-    kept_answers = sorted(of_released(answers, released), key=by_answerer)
-    kept_verdicts = sorted(of_released(verdicts, released), key=by_judge)
+    kept_answers = of_released(RESPONSES, answers, released, BY_ANSWERER)
+    kept_verdicts = of_released(JUDGEMENTS, verdicts, released, BY_JUDGE)
     measured = sorted(gather([effects] if effects else [], EFFECTS), key=by_slice)
     history = sorted(gather(label_history, LABEL_HISTORY), key=by_step)
     return Outcome(
@@ -219,6 +239,8 @@ def gather_tables(context: RunContext, parts: Sequence[TableRef]) -> Outcome:
     """
     (name,) = {part.table for part in parts}
     table = TABLES[name]
+    if table is not DROPPED and (merged := merge_by_key(parts, table)) is not None:
+        return Outcome(tables={table: ArrowRows(table, merged)}, counts=())
     rows: dict[str, Row] = {}
     for part in parts:
         for row in read_table(part, table):
@@ -227,6 +249,24 @@ def gather_tables(context: RunContext, parts: Sequence[TableRef]) -> Outcome:
     if table is DROPPED:
         return Outcome(tables={}, counts=(), dropped=tuple(r for r in ordered if isinstance(r, Dropped)))
     return Outcome(tables={table: ordered}, counts=())
+
+
+def merge_by_key(parts: Sequence[TableRef], table: Table[Any]) -> pa.Table | None:
+    """Return the rows of all parts sorted by key, the last of each key, without making records of them.
+
+    Returns `None` if a part was written by another version.
+    """
+    tables = [read_arrow(part, table) for part in parts]
+    if any(data is None for data in tables):
+        return None
+    whole = pa.concat_tables(tables)
+    numbered = whole.select([table.key]).append_column("row", pa.array(range(whole.num_rows), pa.int64()))
+    order = pc.sort_indices(numbered, [(table.key, "ascending"), ("row", "ascending")])
+    keys = numbered[table.key].take(order).combine_chunks()
+    if len(keys) > 1:
+        is_last = pa.concat_arrays([pc.not_equal(keys[:-1], keys[1:]), pa.array([True])])
+        order = order.filter(is_last)
+    return whole.take(order)
 
 
 STAGE_GATHER = Stage("gather", 1, run=gather_tables)

@@ -117,6 +117,14 @@ class Contents:
         records: list[dict[str, Any]] = rows.to_pylist() if rows is not None else []
         return records
 
+    def distinct_rows(self, config: str, *columns: str) -> set[tuple[Any, ...]]:
+        """Return the distinct values of some columns of a config."""
+        rows = self.tables.get(config)
+        if rows is None:
+            return set()
+        groups = rows.select(list(columns)).group_by(list(columns)).aggregate([])
+        return set(zip(*(groups[name].to_pylist() for name in columns), strict=True))
+
     def count(self, config: str) -> int:
         """Return the number of rows of a config."""
         rows = self.tables.get(config)

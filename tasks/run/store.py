@@ -30,7 +30,7 @@ from schemas.errors import InputError
 from schemas.labels import DROPPED, Dropped, StageCounts, check_reconciled
 from schemas.recipe import Recipe
 from schemas.release import StageCost
-from schemas.tables import R, Row, Table, content_hash, file_hash
+from schemas.tables import CHUNK_ROWS, R, Row, Table, content_hash, file_hash
 
 ROW_GROUP = 4096
 """Number of rows that a spool holds in memory before it writes them."""
@@ -95,6 +95,36 @@ class RowSpool(Collection[R], Generic[R]):
         if self._writer.is_open:
             self._write_group()
             self._writer.close()
+
+
+class ArrowRows(Collection[R], Generic[R]):
+    """Rows of one table that stay in Arrow memory, which takes a fraction of the memory of records."""
+
+    def __init__(self, table: Table[R], data: pa.Table) -> None:
+        self._table = table
+        self.data = data
+
+    def save(self, path: Path) -> None:
+        """Write the rows to a Parquet file with the bytes that the same records give."""
+        empty = pa.Table.from_batches([], self._table.arrow_schema)
+        # The bytes of a file depend on the chunks, so they are those of `Table.to_arrow`.
+        chunks = [self.data[i : i + CHUNK_ROWS].combine_chunks() for i in range(0, len(self), CHUNK_ROWS)]
+        pq.write_table(pa.concat_tables([empty, *chunks]), path, compression="zstd")
+
+    def __len__(self) -> int:
+        return int(self.data.num_rows)
+
+    def __iter__(self) -> Iterator[R]:
+        yield from self._table.from_arrow(self.data)
+
+    def __contains__(self, row: object) -> bool:
+        return any(row == mine for mine in self)
+
+
+def read_arrow(ref: TableRef, table: Table[R]) -> pa.Table | None:
+    """Return a table in Arrow memory, or `None` if its columns are not those of this version."""
+    data = pq.read_table(ref.path)
+    return data if data.schema.equals(table.arrow_schema, check_metadata=False) else None
 
 
 # Steps and stages.
@@ -319,7 +349,7 @@ def write_step(home: Path, stage: str, key: str, outcome: Outcome) -> Step:
 
 def write_table(path: Path, table: Table[R], rows: Collection[R]) -> None:
     """Write rows to a Parquet file (zstd) and sync it to disk."""
-    if isinstance(rows, RowSpool):
+    if isinstance(rows, (RowSpool, ArrowRows)):
         rows.save(path)
     else:
         pq.write_table(table.to_arrow(rows), path, compression="zstd")
