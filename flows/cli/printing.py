@@ -88,6 +88,13 @@ def print_plan(plan: Any) -> None:
         OUT.print(f"operators of a round: {shares}")
     if plan.reviews:
         OUT.print(f"waits for reviews of about {plan.reviews:,} accepted questions")
+    if plan.labels:
+        more = (
+            f"{plan.labels_to_halve:,} would halve the interval of a corrected effect"
+            if plan.labels_to_halve
+            else "more cannot halve the interval of a corrected effect, which needs more questions"
+        )
+        OUT.print(f"people score {plan.labels:,} groups of answers; {more}")
     for attribute, effect in sorted(plan.smallest_detectable_effect.items()):
         OUT.print(f"smallest detectable effect, {attribute}: {effect:.2f} standard deviations")
     for warning in plan.warnings[:SHOWN_WARNINGS]:

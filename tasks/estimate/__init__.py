@@ -48,8 +48,11 @@ from tasks.review import reviews_needed
 from tasks.run.store import RunContext
 from tasks.stats.comparisons import controls_to_confirm
 from tasks.stats.power import smallest_detectable_excess
+from tasks.stats.prediction_powered import plan_labels
 from tasks.vary import PERMUTE, STYLE, find_judge, model_for
 
+ASSUMED_CORRELATION = 0.6
+"""Correlation between the scores of a judge and of people, before any is known."""
 MOST_SIMULATED_VALUES = 6
 """Larger attributes would take long to simulate."""
 
@@ -132,6 +135,11 @@ class BuildEstimate(BaseModel):
     """Matching controls below which no selected question can be confirmed. 0 without a selection."""
     matching_controls: dict[str, int] = {}
     """Expected number of controls by number of versions and framing: `2 explicit`."""
+    labels: int = 0
+    """Groups of answers that people score (`review.answers`), at most the number that is expected."""
+    labels_to_halve: int | None = None
+    """Labels that halve the interval of a corrected mean, if judge and people correlate by
+    `ASSUMED_CORRELATION`. `None` without labels, or if no number does."""
     smallest_detectable_effect: dict[str, float]
     """By attribute: the smallest difference of one value from the others that the hold-out samples of the
     accepted questions can detect (80 % power, 5 %), in standard deviations of one answer's score. It is
@@ -198,6 +206,7 @@ def estimate(context: RunContext, own: OwnTable | None = None) -> BuildEstimate:
     highest = sum_costs(context, plan_stages(context, size, HIGHEST))
     matching = expect_matching_controls(recipe, seeds)
     needed = controls_to_confirm(recipe.validation.fdr) if matching else 0
+    labels, to_halve = expect_labels(recipe, holdout_population(recipe, size.searched, ASSUMED))
     return BuildEstimate(
         **sum_costs(context, plan_stages(context, size, ASSUMED)),
         highest_cost_usd=highest["total_cost_usd"],
@@ -205,6 +214,8 @@ def estimate(context: RunContext, own: OwnTable | None = None) -> BuildEstimate:
         clear_of=recipe.deduplicate.against,
         operators=_operators_of(recipe),
         reviews=reviews_needed(recipe.review, count_accepted(recipe, size.searched, ASSUMED)),
+        labels=labels,
+        labels_to_halve=to_halve,
         known_calls=len(requests) * len(recipe.models.targets),
         controls_to_confirm=needed,
         matching_controls=matching,
@@ -218,6 +229,14 @@ def estimate(context: RunContext, own: OwnTable | None = None) -> BuildEstimate:
             context, holdout_population(recipe, size.searched, ASSUMED)
         ),
     )
+
+
+def expect_labels(recipe: Recipe, held_out: QuestionPopulation) -> tuple[int, int | None]:
+    """Return how many groups of answers people score, and how many would halve a corrected interval."""
+    targets = recipe.models.holdout_targets or recipe.models.targets
+    groups = (held_out.questions - held_out.controls) * len(targets)
+    labels = min(recipe.review.answers, groups)
+    return labels, plan_labels(labels, groups, ASSUMED_CORRELATION) if labels else None
 
 
 def expect_matching_controls(recipe: Recipe, seeds: Sequence[Question]) -> dict[str, int]:

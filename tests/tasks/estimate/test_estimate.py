@@ -94,6 +94,16 @@ def test_more_samples_show_smaller_effects(make_context: MakeContext) -> None:
     assert effects[0] > effects[1] > 0
 
 
+def test_plan_says_how_many_labels_halve_the_interval(make_context: MakeContext) -> None:
+    families = {"open": {"questions": 400, "samples": 2}}
+    sections: dict[str, Any] = {"models": PRICED, "families": families, "attributes": ["gender"]}
+    without = estimate(make_context(**sections))
+    assert (without.labels, without.labels_to_halve) == (0, None)
+    plan = estimate(make_context(**sections, review={"answers": 2}))
+    assert plan.labels == 2
+    assert plan.labels_to_halve is None or plan.labels_to_halve >= 4 * 2
+
+
 def test_plan_over_the_budget_names_the_most_expensive_model(make_context: MakeContext) -> None:
     plan = estimate(make_context(models=PRICED, budget={"usd": 0.001}))
     with pytest.raises(BudgetError, match="exceeds the budget") as error:
