@@ -14,7 +14,7 @@ import yaml
 from schemas.answers import JUDGEMENTS, RESPONSES, ValueFinding
 from schemas.gate import Finding
 from schemas.labels import DROPPED
-from schemas.question import QUESTIONS, Question
+from schemas.question import QUESTIONS, Origin, Question
 from schemas.recipe import Recipe
 from schemas.release import Manifest, ReleaseComparison
 from tasks.families import form_of
@@ -207,7 +207,7 @@ def _origins(recipe: Recipe, questions: Iterable[Question]) -> str:
     model = recipe.models.generator
     recombines = model == "recombine"
     writer = escape_markdown(short_name(model))
-    words = {
+    words: dict[Origin, str] = {
         "imported": "from files of the recipe",
         "template": "from templates",
         "seed": "combined from the taxonomy, without a model" if recombines else "drawn from the taxonomy",
