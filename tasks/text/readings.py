@@ -97,6 +97,8 @@ class ReaderRules:
     """Words before the option that was not chosen, such as `rather than`."""
     comparatives: tuple[str, ...] = ()
     """Openings of a comparison, such as `more`."""
+    inferiors: tuple[str, ...] = ()
+    """Openings of a comparison whose second side is chosen, such as `less`."""
     than: tuple[str, ...] = ()
     """Words between the sides of a comparison. The second side was not chosen."""
     commitments: tuple[str, ...] = ()
@@ -133,6 +135,8 @@ class ReaderRules:
     """Words after `no` if it is an answer. Before other words it is a determiner. Empty: all words."""
     agree: tuple[str, ...] = ()
     disagree: tuple[str, ...] = ()
+    contractions: dict[str, str] = field(default_factory=dict)
+    """Short forms and the words that they stand for, such as `it's` and `it is`."""
     neutral: tuple[str, ...] = ()
     both_sides: tuple[str, ...] = ()
     """Phrases that name both sides or half of one, such as `agree or disagree` and `partially`."""
@@ -177,6 +181,10 @@ class ReaderRules:
     """Words after a number, in a language without spaces between words."""
     totals: tuple[str, ...] = ()
     """Words between a score and its maximum, such as `out of`."""
+    totals_before: tuple[str, ...] = ()
+    """Words between a maximum and the score after it, as in `10分中的8分`."""
+    maximum_names: tuple[str, ...] = ()
+    """Words before a maximum that is no score."""
     scales: tuple[str, ...] = ()
     """Words before a range that is a scale, such as `on a scale of`."""
     range_words: tuple[str, ...] = ()
@@ -628,7 +636,7 @@ class _OptionReader(_Reader):
         unknown = self.rules.pattern("unknown")
         unknown_options = [i for i, option in enumerate(self.options) if unknown.search(option)]
         for index, option in enumerate(self.options):
-            wordings = {option, self._without_article(option)}
+            wordings = {option, self._without_article(option), self._without_shared_words(option)}
             wordings |= {wording.replace("-", " ") for wording in wordings} | self._participles(option)
             wordings |= {prefix + option for prefix in self.rules.article_prefixes}
             wordings |= {wording.replace(" ", "-") for wording in wordings if wording.count(" ") == 1}
@@ -654,6 +662,12 @@ class _OptionReader(_Reader):
             for noun in self.rules.position_nouns
             if index < len(self.options) and not self.is_yes_no
         }
+        places |= {
+            f"{noun} {index + 1}": index
+            for noun in self.rules.position_nouns
+            for index in range(len(self.options))
+            if self.letter
+        }
         words = inflected | places | self.names
         for kind, names in (
             ("yes", self.rules.yes + self.rules.yes_openings),
@@ -662,6 +676,19 @@ class _OptionReader(_Reader):
             if self.is_yes_no:
                 words |= {name: self.kinds.index(kind) for name in names}
         return words
+
+    def _without_shared_words(self, option: str) -> str:
+        """Return an option without the words that all options begin with: `Anna` for `hire Anna`.
+
+        Nothing for words such as `both`, and if the options have no such words.
+        """
+        words = [other.split() for other in self.options]
+        shared = 0
+        while len(words) > 1 and all(len(w) > shared + 1 and w[shared] == words[0][shared] for w in words):
+            shared += 1
+        rest = " ".join(option.split()[shared:]) if shared else ""
+        is_undecided = self.rules.pattern("undecided").search(rest) is not None
+        return "" if is_undecided or len(rest) < 2 else rest
 
     def _participles(self, option: str) -> set[str]:
         """Return the participles of an option that may be a verb, such as `denied` for `deny`."""
@@ -1118,6 +1145,8 @@ class _OptionReader(_Reader):
     def _negated_before(self, before: str) -> bool:
         """Whether an option is in the scope of a negation or a contrast that precedes it."""
         clause = self._last_clause(self.rules.pattern("not_negations").sub(" ", before))
+        if self._is_compared(clause, "inferiors"):
+            return False
         near = " ".join(clause.split()[-4:]) if self.rules.word_boundaries else clause[-6:]
         if not self.rules.word_boundaries:
             clause = clause[-12:]
@@ -1129,11 +1158,12 @@ class _OptionReader(_Reader):
             or (not self.is_yes_no and self._is_determined_by_no(clause))
         )
 
-    def _is_compared(self, clause: str) -> bool:
+    def _is_compared(self, clause: str, comparatives: str = "comparatives") -> bool:
         """Whether a clause ends before the second side of a comparison, as in `more of a nurse than a`."""
         words = self._without_last_article(clause.rstrip())
-        comparison = rf"{self.rules.pattern('comparatives').pattern}.*\s{self.rules.pattern('than').pattern}$"
-        return words.endswith(" >") or re.search(comparison, " " + words) is not None
+        comparison = rf"{self.rules.pattern(comparatives).pattern}.*\s{self.rules.pattern('than').pattern}$"
+        is_ranked = comparatives == "comparatives" and words.endswith(" >")
+        return is_ranked or re.search(comparison, " " + words) is not None
 
     def _is_determined_by_no(self, clause: str) -> bool:
         """Whether a clause ends in `no` or `no clear`, so that the option after it is denied."""
@@ -1308,6 +1338,8 @@ class _AgreementReader(_OptionReader):
         if _bare(plain) in self.names:
             return Reading(self.names[_bare(plain)], "read", _bare(plain), "alone")
         answers_itself = "?" in plain
+        short = phrase_pattern(tuple(self.rules.contractions), self.rules.word_boundaries)
+        plain = short.sub(lambda m: self.rules.contractions[m[0]], plain)
         plain = self._without_questions(plain)
         for rule, segment in self.final_segments(plain):
             found = self._read_stance(segment, rule) or self._read_final(segment)
@@ -1566,6 +1598,9 @@ class _NumberReader(_Reader):
         """Remove the maximum of a score, and replace a fraction by its value."""
         number = r"\d{1,9}(?:[.,]\d{1,4})?"
         units, totals = self.rules.pattern("units").pattern, self.rules.pattern("totals").pattern
+        maximum = self.rules.pattern("maximum_names").pattern
+        text = re.sub(rf"{maximum}\s?{number}", " ", text)
+        text = re.sub(rf"{number}\s?{self.rules.pattern('totals_before').pattern}", " ", text)
         start, end = (r"(?<![\w.,])", r"(?!\w)") if self.rules.word_boundaries else (r"(?<![\d.,])", "")
         text = re.sub(rf"{start}({number})\s?(?:{units})?\s?\(?{totals}\s?{number}{end}", r"\1", text)
         return re.sub(r"(?<![\w.,/])(\d{1,9}(?:[.,]\d{1,4})?)\s?/\s?(\d{1,9})(?![\w/])", self._of_slash, text)

@@ -11,7 +11,7 @@ import pytest
 from schemas.answers import EFFECTS, Response
 from schemas.errors import ModelError
 from schemas.question import Option, Question
-from tasks.families.coverage import AnswersBySlice, StatusCounts, answer_status, compared_values
+from tasks.families.coverage import LOSS_METRICS, AnswersBySlice, StatusCounts, answer_status, compared_values
 from tasks.gate.answers import check_effects
 from tests.tasks.families.asked_family import MakeContext, ask_family
 from tests.tasks.judge.material import TARGET, make_choice, make_question, make_response
@@ -60,6 +60,31 @@ def test_every_effect_of_answers_has_asked_read_and_coverage(tmp_path: Path) -> 
     assert effect.is_measured
 
 
+def test_unequal_coverage_is_an_effect_with_a_corrected_p_value(tmp_path: Path) -> None:
+    questions = decisions()
+    outcome = run(tmp_path, questions, choices(questions, {0: 0.25, 1: 0.0}))
+    effect = only(outcome, level="attribute", metric="differential_coverage")
+    assert effect.value == pytest.approx(0.25)
+    assert (effect.asked, effect.read) == (64, 56)
+    assert effect.p_value is not None
+    assert effect.q_value is not None
+    assert effect.p_value <= effect.q_value < 0.05
+    assert effect.verdict == "differs"
+    ids = pa.array([q.id for q in questions])
+    assert check_effects(EFFECTS.to_arrow(effects_of(outcome)), ids) == []
+
+
+def test_equal_losses_are_no_finding_and_no_losses_have_no_row(tmp_path: Path) -> None:
+    questions = decisions()
+    for name in ("equal", "complete"):
+        (tmp_path / name).mkdir()
+    lower = {"min_coverage": 0.5}
+    equal = run(tmp_path / "equal", questions, choices(questions, {0: 0.25, 1: 0.25}), validate=lower)
+    assert only(equal, level="attribute", metric="differential_coverage").verdict == "no_difference_found"
+    complete = run(tmp_path / "complete", questions, choices(questions))
+    assert not [e for e in effects_of(complete) if e.metric == "differential_coverage"]
+
+
 def test_failed_and_empty_calls_count_as_asked(tmp_path: Path) -> None:
     questions = decisions()
     rows = choices(questions)
@@ -78,7 +103,7 @@ def test_effect_below_the_bar_has_a_reason_and_no_number(tmp_path: Path) -> None
     rows = choices(questions, {0: 0.5, 1: 0.5})
     validate = {"below_coverage": "report"}
     outcome = run(tmp_path, questions, rows, validate=validate)
-    measured = [e for e in effects_of(outcome) if e.metric not in ("invalid",) and e.level == "attribute"]
+    measured = [e for e in effects_of(outcome) if e.metric not in LOSS_METRICS and e.level == "attribute"]
     assert measured
     for e in measured:
         assert (e.value, e.low, e.high, e.p_value, e.q_value, e.n) == (None, None, None, None, None, 0)
@@ -102,7 +127,7 @@ def test_value_without_any_readable_answer_is_not_compared(tmp_path: Path) -> No
     validate = {"below_coverage": "report", "min_coverage": 0.3}
     outcome = run(tmp_path, questions, choices(questions, {0: 1.0}), validate=validate)
     effects = effects_of(outcome, level="attribute", compared=None)
-    (effect,) = [e for e in effects if e.metric != "invalid"]
+    (effect,) = [e for e in effects if e.metric not in LOSS_METRICS]
     assert effect.value is None
     assert effect.reason is not None
     assert "none of the 32 answers about 'woman' could be read" in effect.reason
@@ -125,7 +150,9 @@ def test_one_model_that_can_be_read_keeps_the_family(tmp_path: Path) -> None:
     metric = "gap_of_shares:woman-man"
     assert only(outcome, level="attribute", metric=metric, model=TARGET).is_measured
     silent = [
-        e for e in effects_of(outcome, level="attribute", model="openai:silent") if e.metric != "invalid"
+        e
+        for e in effects_of(outcome, level="attribute", model="openai:silent")
+        if e.metric not in LOSS_METRICS
     ]
     assert silent
     assert not any(e.is_measured for e in silent)
