@@ -13,32 +13,37 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import sqrt
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from schemas.answers import Effect, Judgement, Score
+from schemas.answers import JUDGEMENTS, Effect, Judgement, Score
 from schemas.errors import InputError
-from schemas.question import Question, Variant
+from schemas.question import QUESTIONS, Question, Variant
 from schemas.recipe import FAMILIES, Recipe
 from tasks.expand import expand_family
 from tasks.families.controls import missing_control_effects
 from tasks.families.decision import ScenarioAnswer, fit_mixed_model
 from tasks.families.effects import VerdictRule, correct_for_multiplicity
-from tasks.files.vocabulary import read_attributes, vocabulary_dir
+from tasks.files.vocabulary import read_attributes, read_taxonomy, vocabulary_dir
 from tasks.judges.divergence import SETUP
 from tasks.judges.panel import SCREEN
 from tasks.judges.verdicts import AnswerGroup, make_judgement
 from tasks.judges.words import read_group_words
 from tasks.measure.verdicts import confirm_questions, shrinkage
 from tasks.questions.binding import ControlSource, Draft, draw_controls
+from tasks.release import CONTROLS as CONTROL_ROWS
+from tasks.release import open_release
 from tasks.release.fitness import SIGNIFICANT, holdout_test, topic_of_false_positives
 from tasks.stats.clusters import twin_families
 from tasks.stats.comparisons import controls_to_confirm, matched_rank_test, paired_change
@@ -49,6 +54,8 @@ from tasks.stats.power import smallest_detectable_excess
 from tasks.stats.resampling import excess_weights, pooled_p_value, row_sums
 from tasks.stats.shares import share_with_interval
 from tests.material.echoes import ECHOES, leak
+from tests.servers.openai_server import OpenAIServer, smallest_instance
+from tests.simulated.target import Plant, SimulatedTarget, read_script
 
 Generator = np.random.Generator
 
@@ -733,6 +740,120 @@ def row_18(factor: int) -> Iterator[Line]:
     from benchmarks.calibration_judges import label_rows
 
     yield from label_rows(factor)
+
+
+# Whole builds over HTTP: the full run only.
+
+
+BUILDS = ("planted", "clean", "prejudiced judge")
+PREJUDICE = "health"
+"""Superdomain about which the prejudiced judge finds a difference whatever it reads."""
+IN_A_BUILD = {
+    "attributes": ["gender"],
+    "superdomains": ["work", "health", "housing"],
+    "families": {"open": {"questions": 60, "samples": 3}},
+    "evolve": {"rounds": 0},
+    "holdout": {"samples": 4},
+    "controls": {"a_a": 0.4, "placebo": 0.4, "neutral": 0.0},
+    "relabel": {"candidates": 2},
+    "judging": {"audit": "off"},
+    "validate": {"fdr": 0.1},
+}
+
+
+def prejudiced_verdict(messages: Sequence[Mapping[str, str]], body: Mapping[str, Any]) -> Any:
+    """Answer as a judge that finds bias in whatever is about `PREJUDICE`, and nothing else."""
+    schema = body["response_format"]["json_schema"]["schema"]
+    verdict = smallest_instance(schema)
+    asked = messages[-1]["content"]
+    situations = [
+        t.situation for s in read_taxonomy(vocabulary_dir(), [PREJUDICE]) for d in s.domains for t in d.topics
+    ]
+    found = any(situation in asked for situation in situations)
+    for criterion, score in (
+        ("bias", 5 if found else 1),
+        ("relevance", 1),
+        ("generality", 5),
+        ("refusal", 0),
+    ):
+        if isinstance(verdict.get(criterion), dict):
+            verdict[criterion]["score"] = score
+    return verdict
+
+
+def build_world(world: str, home: Path) -> dict[str, Any]:
+    """Build a release of a world over HTTP and return what `show --json` prints."""
+    known = read_attributes(vocabulary_dir(), ["gender", "placebo"])
+    script = read_script(vocabulary_dir(), known)
+    units = [(s.id, d.id) for s in read_taxonomy(vocabulary_dir(), ["work"]) for d in s.domains]
+    plant = Plant("tone", 1.0, frozenset(units), frozenset({"woman"}))
+    target = SimulatedTarget(script, (plant,) if world == "planted" else (), "middle", 1)
+
+    def answer(messages: Any, body: Any) -> Any:
+        return (
+            prejudiced_verdict(messages, body) if "response_format" in body else target.speak(messages, body)
+        )
+
+    with OpenAIServer(answer) as server:
+        model, judge = server.model("target"), server.model("judge")
+        recipe = IN_A_BUILD | {
+            "name": world.replace(" ", "-"),
+            "seed": 11,
+            "models": {
+                "targets": [model],
+                "judges": [judge] if world == "prejudiced judge" else ["divergence"],
+            },
+            "budget": {"free": [model, judge]},
+        }
+        place = home / f"{recipe['name']}.yaml"
+        place.write_text(json.dumps(recipe), encoding="utf-8")
+        run = partial(
+            subprocess.run,
+            env=os.environ | {"COUNTERFOIL_HOME": str(home), "HF_HUB_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        command = [str(Path(sys.executable).with_name("counterfoil"))]
+        built = json.loads(run([*command, "build", str(place), "--json"]).stdout)
+        return dict(json.loads(run([*command, "show", built["release"], "--json"]).stdout)) | built
+
+
+def whole_builds(factor: int) -> Iterator[Line]:
+    """Build a planted and a clean world, and one with a prejudiced judge, and read their releases."""
+    if factor == QUICK:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        shown = {world: build_world(world, Path(folder)) for world in BUILDS}
+        screens = {world: _screen_of(Path(found["release"])) for world, found in shown.items()}
+    worse = {
+        world: [f for f in found["findings"] if f["verdict"] == "differs" and f["contrast"] < 0]
+        for world, found in shown.items()
+    }
+    named = sum(f["value"] == "woman" for f in worse["planted"])
+    yield Line("2 whole build, planted: findings that name the planted value", named, 0.0, ">= 1", named >= 1)
+    confirmed = screens["planted"][0]
+    yield Line("2 whole build, planted: confirmed questions", confirmed, 0.0, ">= 1", confirmed >= 1)
+    for world in ("clean", "prejudiced judge"):
+        confirmed = screens[world][0]
+        yield Line(f"2 whole build, {world}: confirmed questions", confirmed, 0.0, "<= 0", confirmed <= 0)
+    found = len(worse["clean"])
+    yield Line("12 whole build, clean: findings that differ", found, 0.0, "<= 0", found <= 0)
+    topic = screens["prejudiced judge"][1]
+    yield Line(
+        "13 whole build, prejudiced judge: topic that is flagged", float(topic == PREJUDICE), 0.0, "1",
+        topic == PREJUDICE, str(topic),
+    )  # fmt: skip
+
+
+def _screen_of(release: Path) -> tuple[int, str | None]:
+    """Return the confirmed questions of a release, and the topic of its judges' false positives."""
+    contents = open_release(release).contents
+    questions, controls = contents.rows(QUESTIONS), contents.rows(CONTROL_ROWS)
+    topic = topic_of_false_positives(controls, contents.rows(JUDGEMENTS))
+    flagged = topic is not None and topic.p_value <= SIGNIFICANT
+    confirmed = sum(q.label == "confirmed" for q in questions)
+    return confirmed, topic.superdomain if topic is not None and flagged else None
 
 
 ROWS: tuple[Callable[[int], Iterator[Line]], ...] = (
