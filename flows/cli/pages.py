@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,7 +19,7 @@ def run_review(options: ReviewOptions, as_json: bool) -> None:
     """Serve the review page, or export or import reviews."""
     from tasks.review.subjects import open_subjects
 
-    workspace = open_workspace()
+    workspace = open_workspace().with_attributes(options.place, Path.cwd())
     subjects = open_subjects(options.place, workspace.releases)
     if options.export_to or options.import_from:
         from flows.exchange import export_reviews, exported_files, import_reviews
