@@ -181,6 +181,6 @@ STAGE = Stage(
     "mutate",
     3,
     run=mutate,
-    reads=("attributes", "superdomains", "families", "evolve", "judging", "controls", "models"),
+    reads=("attributes", "superdomains", "families", "evolve", "judging", "controls", "models", "validation"),
     vocabulary=("attributes", "templates", "taxonomy", "frames", "prompts"),
 )

@@ -337,7 +337,7 @@ def effect_figures(answered: Sequence[Answered], attributes: Mapping[str, Attrib
 
 STAGE = Stage(
     "measure",
-    6,
+    7,
     run=measure,
     reads=("models", "evolve", "judging", "validation"),
     vocabulary=("attributes", "lexicons", "readers", "rubrics"),

@@ -379,13 +379,13 @@ STAGE_RETRIEVAL = Stage(
     "relabel_retrieval",
     4,
     run=relabel_retrieval,
-    reads=("relabel", "models", "limit"),
+    reads=("relabel", "models", "limit", "validation"),
     vocabulary=("prompts", "lexicons"),
 )
 STAGE = Stage(
     "relabel",
     3,
     run=relabel,
-    reads=("relabel", "models"),
+    reads=("relabel", "models", "validation"),
     vocabulary=("prompts", "lexicons", "attributes"),
 )

@@ -238,7 +238,7 @@ def _option(ask: Ask, reading: Reading | None, probabilities: tuple[float, ...])
 
 STAGE = Stage(
     "respond",
-    2,
+    3,
     run=respond,
     reads=("families", "holdout", "models"),
     vocabulary=("prompts", "readers"),
