@@ -93,7 +93,7 @@ class RefusalRules:
         if unknown:
             raise ValueError(f"unknown keys in `refusal`: {', '.join(unknown)}")
         structured = ("groups", "clauses")
-        words = {name: _fold_all(value) for name, value in values.items() if name not in structured}
+        words: dict[str, Any] = {name: _fold_all(v) for name, v in values.items() if name not in structured}
         groups = {str(name): _fold_all(value) for name, value in values.get("groups", {}).items()}
         clauses = tuple(tuple(map(str, clause)) for clause in values.get("clauses", ()))
         names = known - {*structured} | set(groups)
