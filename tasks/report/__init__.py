@@ -521,7 +521,7 @@ def _p_value(p: float | None) -> str:
 
 LEADERBOARD_COLUMNS = (
     "family", "metric", "model", "effect", "low", "high", "p_value", "q_value", "a_a_floor", "n",
-    "language", "status", "reason", "asked", "read", "coverage",
+    "language", "status", "reason", "asked", "read", "coverage", "verdict",
 )  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def leaderboard(effects: Sequence[Effect], form: str) -> list[dict[str, Any]]:
     floors = {
         (e.family, e.metric, e.model, e.language): e.value
         for e in comparable
-        if e.level == "control" and e.name == "a_a"
+        if e.level == "control" and e.name == "a_a" and e.is_measured
     }
     rows = [
         {
@@ -92,6 +92,8 @@ def _coverage(effect: Effect) -> dict[str, Any]:
         "asked": effect.asked,
         "read": effect.read,
         "coverage": effect.coverage,
+        "verdict": effect.verdict,
+        "words": describe_verdict(effect),
     }
 
 
