@@ -37,6 +37,7 @@ from tasks.questions.binding import Draft
 from tasks.questions.composition import DraftPair
 from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, Bounds, statistic_interval
 from tasks.stats.resampling import Floats, sign_flip_p_value
+from tasks.text.readings import ReadingForm
 from tasks.text.slots import Slot
 
 TARGET, OTHER, UNKNOWN = ROLES = ("target", "other", "unknown")
@@ -276,7 +277,8 @@ def read_choice(response: str, answers: Sequence[str], data_dir: Path) -> int | 
         return int(plain.removeprefix("ans"))
     if plain.upper() in LETTERS[:3] and len(plain) == 1:
         return LETTERS.index(plain.upper())
-    for form in ("option", "letter"):
+    forms: tuple[ReadingForm, ...] = ("option", "letter")
+    for form in forms:
         reading = read_answer(response, answers, form=form, data_dir=data_dir)
         if reading.value is not None:
             return int(reading.value)

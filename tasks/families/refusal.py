@@ -92,7 +92,8 @@ def split_by_value(
     question: Question, refusals: Mapping[int, Sequence[float]], value: str
 ) -> tuple[list[float], list[float]]:
     """Return the refusals for a value, and those for all others."""
-    own, others = [], []
+    own: list[float] = []
+    others: list[float] = []
     for variant in question.variants:
         (own if variant.value == value else others).extend(refusals.get(variant.index, ()))
     return own, others

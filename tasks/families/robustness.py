@@ -206,7 +206,7 @@ def _usual_roles(answered: Iterable[Answered]) -> dict[tuple[str, str, str], dic
         for r in a.valid:
             counts[r.variant][a.question.options[r.option or 0].role] += 1
         found[a.question.id, a.model, a.condition] = {
-            i: max(sorted(c), key=lambda role, c=c: c[role]) for i, c in counts.items()
+            i: min(c.items(), key=lambda found: (-found[1], found[0]))[0] for i, c in counts.items()
         }
     return found
 

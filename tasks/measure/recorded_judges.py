@@ -74,7 +74,13 @@ def measure_confusion(path: Path) -> Figures:
     for row in rows.valid:
         by_name = {column.strip().casefold(): value for column, value in row.cells.items()}
         name = next((by_name[column] for column in NAMES if column in by_name), ONLY)
-        counts = Confusion(*(by_name[count] for count in COUNTS), by_name.get(NO_VERDICT, 0.0))
+        counts = Confusion(
+            true_positives=by_name["tp"],
+            true_negatives=by_name["tn"],
+            false_positives=by_name["fp"],
+            false_negatives=by_name["fn"],
+            undecided=by_name.get(NO_VERDICT, 0.0),
+        )
         if name in judges:
             raise InputError(
                 f"the judge {name!r} occurs twice", place=row.place, hint="give one row with counts per judge"

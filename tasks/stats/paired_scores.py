@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.tables import derived_seed
 from tasks.stats.resampling import Floats
@@ -25,6 +26,7 @@ OPPONENTS = 10
 """Comparisons of each text, by default."""
 BOTH_ORDERS = 0.1
 """Share of the comparisons that are also asked in the other order."""
+Positions = NDArray[np.intp]
 STEPS = 100
 TOLERANCE = 1e-10
 
@@ -124,7 +126,7 @@ def _probabilities(difference: Floats, tie: float) -> tuple[Floats, Floats]:
     return half / total, tie / total
 
 
-def _curvature(first: Floats, second: Floats, weight: Floats, n: int) -> Floats:
+def _curvature(first: Positions, second: Positions, weight: Floats, n: int) -> Floats:
     """Return minus the second derivative of the log posterior, shape (n, n)."""
     hessian = np.eye(n) / PRIOR_DEVIATION**2
     for rows, columns, sign in (

@@ -222,7 +222,8 @@ async def reword_all(context: RunContext, name: str, wishes: Sequence[Wish], mad
         for attempt in range(ATTEMPTS):
             if not left:
                 break
-            answered, candidates = Yield(name, "rewordings"), {}
+            answered = Yield(name, "rewordings")
+            candidates: dict[str, Question] = {}
             texts = [w for w in left.values() if w.principle != CHOICE]
             choices = [w for w in left.values() if w.principle == CHOICE]
             prompt = read_prompt(data_dir, "vary_text")

@@ -76,14 +76,14 @@ def choosing(how: str) -> Any:
         text = messages[-1]["content"]
         shown = dict(re.findall(r"^([A-C])\. (.+)$", text, re.MULTILINE))
         if how == "unknown":
-            return next(letter for letter, option in shown.items() if "determined" in option)
+            return str(next(letter for letter, option in shown.items() if "determined" in option))
         people = [letter for letter, option in shown.items() if "determined" not in option]
         targets = ("80-year-old", "woman")
         (target,) = [
             p for p in people if any(t in shown[p] for t in targets) and "20" not in shown[p]
         ] or people[:1]
         negative = bool(NEGATIVE_QUESTIONS.search(text))
-        return target if negative else next(p for p in people if p != target)
+        return str(target if negative else next(p for p in people if p != target))
 
     return answer
 

@@ -43,7 +43,7 @@ def measured(stereotypes: Pairs, everyday: Pairs = []) -> dict[str, float]:  # n
         for questions, pairs in ((STEREOTYPES, stereotypes), (PHRASES_OF_DAY, everyday))
         for q, pair in zip(questions, pairs, strict=False)
     ]
-    return {e.metric: e.value for e in effects(WHERE, asked, {}) if e}
+    return {e.metric: e.value for e in effects(WHERE, asked, {}) if e and e.value is not None}
 
 
 def test_there_are_more_than_a_hundred_phrases_and_everyday_ones_for_every_group() -> None:
@@ -120,7 +120,7 @@ def test_server_that_finds_one_group_likelier(make_context: MakeContext) -> None
     assert asked.only(metric="difference_everyday", **domain).value == pytest.approx(0.25)
     domain = {"level": "domain", "name": "stereotype/gender"}
     assert asked.only(metric="difference", **domain).value == pytest.approx(1)
-    assert asked.only(metric="beyond_everyday", level="attribute").value > 0.3
+    assert (asked.only(metric="beyond_everyday", level="attribute").value or 0) > 0.3
     assert asked.only(metric="difference", level="control", name="a_a").value == 0
     assert METHOD.scores_text
 

@@ -42,7 +42,7 @@ def family(path: Path, **more: Any) -> dict[str, Any]:
 def always(position: str) -> Any:
     def answer(messages: Messages, body: Body) -> str:
         line = next(line for line in messages[-1]["content"].splitlines() if line.endswith(f". {position}"))
-        return line[0]
+        return str(line[0])
 
     return answer
 
@@ -54,7 +54,9 @@ def test_every_thesis_is_asked_in_two_wordings_and_both_orders(
     assert asked.problems == []
     assert len(asked.questions) == 4
     assert all(len(q.variants) == 2 for q in asked.questions)
-    orders = {(r.question_id, r.variant): set() for r in asked.responses}
+    orders: dict[tuple[str, int], set[tuple[int, ...]]] = {
+        (r.question_id, r.variant): set() for r in asked.responses
+    }
     for r in asked.responses:
         orders[r.question_id, r.variant].add(r.option_order)
     assert {frozenset(found) for found in orders.values()} == {frozenset({(0, 1, 2), (2, 1, 0)})}

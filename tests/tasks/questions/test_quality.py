@@ -8,9 +8,9 @@ import pytest
 
 from tasks.files.vocabulary import read_attribute
 from tasks.questions.binding import bind_draft
+from tasks.questions.english import ENGLISH_SLIPS
 from tasks.questions.quality import (
     ENGLISH_RULES,
-    ENGLISH_SLIPS,
     RULES,
     SLIPS,
     find_overlong,

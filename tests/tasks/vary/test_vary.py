@@ -16,6 +16,7 @@ from schemas.errors import InputError, ModelError
 from schemas.notes import VariationNotes
 from schemas.question import QUESTIONS, Question
 from schemas.recipe import Recipe
+from schemas.tables import Table
 from tasks.expand import expand_family
 from tasks.measure import measure
 from tasks.respond import respond
@@ -70,7 +71,11 @@ class Varied:
         self.every = [*questions, *self.variants]
         asked = write_step(folder / "v", "vary", "0", Outcome({QUESTIONS: self.every}, ()))
         answers = respond(context, asked.table("questions"), "search").tables[RESPONSES]
-        tables = {QUESTIONS: self.every, RESPONSES: list(answers), JUDGEMENTS: []}
+        tables: dict[Table[Any], list[Any]] = {
+            QUESTIONS: self.every,
+            RESPONSES: list(answers),
+            JUDGEMENTS: [],
+        }
         parts = write_step(folder / "m", "gather", "0", Outcome(tables, ()))
         names = {t.name: parts.table(t.name) for t in (QUESTIONS, RESPONSES, JUDGEMENTS)}
         measured = measure(context, **names).tables
@@ -99,7 +104,7 @@ def varied(make_context: MakeContext, answer: Any, family: str = "decision", **r
 
 
 ROLES = {"writer": "mistral-small", "target": "llama-3.1-8b", "judge": "gpt-4.1"}
-PARAPHRASE = {"variants": {"principles": ["paraphrase"], "count": 2}}
+PARAPHRASE: dict[str, Any] = {"variants": {"principles": ["paraphrase"], "count": 2}}
 
 
 def favours_men(text: str) -> str:
@@ -202,7 +207,7 @@ def test_styles_are_compared_with_plain_questions(make_context: MakeContext) -> 
 
 
 def test_options_are_reworded_and_keep_their_roles(make_context: MakeContext) -> None:
-    recipe = {"variants": {"principles": ["choice"], "count": 1}, "attributes": ["beauty"]}
+    recipe: dict[str, Any] = {"variants": {"principles": ["choice"], "count": 1}, "attributes": ["beauty"]}
     found = varied(make_context, server(lambda text: "A"), "completion", **recipe)
     assert found.variants
     for q in found.variants:
@@ -215,7 +220,7 @@ def test_accuracy_is_compared_with_mcnemar(make_context: MakeContext) -> None:
     def fooled(text: str) -> str:
         options = dict(re.findall(r"^([A-C])\. (.+)$", text, re.MULTILINE))
         wanted = "Yes" if re.search(r"Here is a case|Consider this|Please read", text) else "Maybe"
-        return next(letter for letter, option in options.items() if option == wanted)
+        return str(next(letter for letter, option in options.items() if option == wanted))
 
     found = varied(make_context, server(fooled), "entailment", **PARAPHRASE)
     (drop,) = [e for e in found.effects if e.metric == "reworded_drop"]
