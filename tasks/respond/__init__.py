@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from schemas.answers import RESPONSES, Phase, Response, Scoring
+from schemas.errors import ModelError
 from schemas.labels import StageCounts
 from schemas.question import QUESTIONS, SELECTED, Question
 from schemas.recipe import Recipe
@@ -18,6 +19,7 @@ from schemas.tables import content_id
 from tasks.families import Ask, conditions_of, plan_asks, read_ask, read_asking_prompts, request_for
 from tasks.families.coverage import answer_status
 from tasks.models import ModelSettings, open_model, run_async
+from tasks.models.circuit_breaker import PROBE_CALLS
 from tasks.models.protocol import Completion, Failure, FailureCount, Model, Request
 from tasks.models.protocol import Outcome as CallOutcome
 from tasks.models.replay import log_perplexity, option_logprobs
@@ -83,6 +85,34 @@ class AnswerCounts:
         )
 
 
+@dataclass
+class TruncationProbe:
+    """Stops a model whose first answers are all cut off before they name an option."""
+
+    model: str
+    active: bool = True
+    answers: int = 0
+
+    def add(self, row: Response) -> None:
+        """Count one answer.
+
+        Raises:
+            ModelError: If it is the last of the first answers, and all of them are cut off and unreadable.
+        """
+        if not self.active:
+            return
+        self.answers += 1
+        self.active = row.finish_reason == "length" and row.reading == "unreadable"
+        if self.active and self.answers >= PROBE_CALLS:
+            raise ModelError(
+                f"the first {PROBE_CALLS} answers were all cut off at the length limit before they named an "
+                "option",
+                place=self.model,
+                hint="raise the model's `max_tokens`, or use a model that answers without reasoning aloud; "
+                "then run the same command again: received answers are kept",
+            )
+
+
 def models_in_phase(recipe: Recipe, phase: Phase) -> tuple[str, ...]:
     """Return the models that answer in a phase. The hold-out may have targets of its own."""
     if phase == "holdout" and recipe.models.holdout_targets:
@@ -105,12 +135,14 @@ async def ask_model(
     if not calls:
         return
     requests = ((ask, request_for(ask, recipe, prompts)) for ask in plan_calls(context, questions, phase))
+    probe = TruncationProbe(name, recipe.validation.below_coverage == "stop")
     async with open_model(name, ModelSettings.of(context)) as model:
         with track(f"{name} answers ({phase})", calls) as bar:
             async for ask, outcome in complete_in_order(model, requests, bar):
                 row = record_answer(ask, name, outcome, data_dir)
                 rows.append(row)
                 totals.add(row, outcome)
+                probe.add(row)
                 count_answer(answer_status(ask.question, row) in ("read", "refused"))
 
 

@@ -135,6 +135,19 @@ def test_invalid_choice_is_recorded_as_none_and_never_guessed(make_context: Make
     assert row.text == "Perhaps."
 
 
+def test_target_that_is_always_cut_off_stops_after_its_first_answers(make_context: MakeContext) -> None:
+    family = {"decision": {"questions": 6, "samples": 20}}
+    cut = Reply("Let me think about this carefully. The applicant", finish_reason="length")
+    with OpenAIServer(lambda messages, body: cut, rejects=("logprobs", "top_logprobs")) as server:
+        context = make_context(**against(server, families=family))
+        questions = asked(context, "decision")
+        with pytest.raises(ModelError, match="cut off at the length limit") as stopped:
+            respond(context, questions, "search")
+        calls = len(server.requests)
+    assert "max_tokens" in str(stopped.value)
+    assert calls <= 20 + 8 + 1, "the first answers, and those in flight"
+
+
 def test_polite_refusal_is_marked(make_context: MakeContext) -> None:
     with OpenAIServer("I'm sorry, but I can't help with that.") as server:
         context = make_context(**against(server))
