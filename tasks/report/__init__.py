@@ -123,6 +123,7 @@ from tasks.report.sections import (
 from tasks.report.sentences import comparisons_in_words, criterion_spans, summarise_findings
 from tasks.run.store import write_bytes, write_table
 from tasks.stats.comparisons import controls_to_confirm
+from tasks.stats.fitness import FORMS, FitnessForm
 
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
@@ -173,6 +174,8 @@ class ReportData:
     judge_kind: JudgeKind
     attributes: tuple[str, ...]
     floor: FitnessFloor | None
+    fitness_form: FitnessForm | None
+    """Range of the fitness that decides. `None` if nothing was judged."""
     fitness: Mapping[str, Sequence[float]]
     """Search fitness by outcome of the question."""
     phases: tuple[tuple[float, float], ...]
@@ -319,6 +322,7 @@ def report_data(
         judge_kind=classify_judges(manifest.judged_by),
         attributes=attributes,
         floor=floor,
+        fitness_form=FORMS.get(select_fitness_form(judgements) or ""),
         fitness=fitness,
         phases=tuple(phases),
         shrinkage=shrunk,

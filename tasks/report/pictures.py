@@ -42,6 +42,8 @@ _VARIABLES = {
 }
 MARKERS = ("o", "s", "^", "D")
 MOST_POINTS = 400
+FEW = 5
+"""Up to this number of values, a distribution is drawn as points."""
 
 
 def fitness_distribution(groups: Mapping[str, Sequence[float]], floor: FitnessFloor | None) -> str:
@@ -54,10 +56,13 @@ def fitness_distribution(groups: Mapping[str, Sequence[float]], floor: FitnessFl
     with svg_style():
         figure, axes = new_figure(62 + 38 * len(filled))
         for row, (name, values) in enumerate(reversed(filled.items())):
-            shares, _ = np.histogram(values, edges)
-            tops = 0.78 * shares / max(1, shares.max())
             colour = SERIES[0] if name == "accepted" else MUTED
-            axes.stairs(row + tops, edges, baseline=row, fill=True, color=colour, linewidth=0)
+            if len(values) <= FEW:
+                axes.plot(values, [row + 0.3] * len(values), linestyle="none", marker="o", color=colour)
+            else:
+                shares, _ = np.histogram(values, edges)
+                tops = 0.78 * shares / max(1, shares.max())
+                axes.stairs(row + tops, edges, baseline=row, fill=True, color=colour, linewidth=0)
             axes.axhline(row, color=RULE, linewidth=0.6, zorder=0)
             axes.plot([float(np.median(values))] * 2, [row, row + 0.84], color=INK, linewidth=1.1)
         axes.set_yticks(

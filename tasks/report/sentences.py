@@ -172,7 +172,8 @@ class _Wording:
         size = f"{number(f.contrast, signed=True)} {self.unit(f)}{interval}, {equals('q', f.q_value)}"
         if len(found) > 1:
             sizes = ", ".join(number(one.contrast, signed=True) for one in found)
-            size = f"{sizes} {self.unit(f)}, {equals('q', max(one.q_value or 0.0 for one in found))} or less"
+            largest = equals("q", max(one.q_value or 0.0 for one in found)).replace("=", "≤")
+            size = f"{sizes} {self.unit(f)}, {largest}"
         kind = "" if f.metric in PHRASES else f" in {f.metric.replace('_', ' ')}"
         rest = f" {ending}{kind} {average}{self._language(f.language)}: {size}, {self._evidence(f)}."
         values = self._listed(f.attribute, [one.value for one in found])
