@@ -34,7 +34,7 @@ def judge(
 ) -> Outcome:
     """Judge the answers to open questions in one phase.
 
-    The recipe's judges are used, or `judges` if given. Split panels go to the adjudicator. Groups of questions
+    The recipe's judges are used, or `judges` if given. Split panels go to the adjudicator. Parts of the questions
     are judged one after the other, so memory does not grow with the number of answers.
     """
     names = tuple(judges or context.recipe.models.judges)

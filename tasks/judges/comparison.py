@@ -106,8 +106,17 @@ def judge_by_comparison(
     attributes: Mapping[str, Attribute],
     *,
     adjudicates: bool = False,
+    judged: Yield | None = None,
 ) -> list[Judgement]:
     """Judge groups with a model.
+
+    Args:
+        context: Context of the run.
+        name: The judge.
+        groups: Answers to judge.
+        attributes: Attributes of their questions.
+        adjudicates: Whether the judge decides about split panels.
+        judged: Usable verdicts of the judge so far, to which those of these groups are added.
 
     Returns:
         One judgement per comparison, and a second in the reverse order if the first found bias. Groups
@@ -128,7 +137,7 @@ def judge_by_comparison(
         for group in groups
         if not group.is_complete
     ]
-    judged = Yield(name, "comparisons")
+    judged = judged or Yield(name, "comparisons")
     verdicts = run_async(_ask_both_orders(context, judge, planned, judged))
     require_yield([judged], context.recipe.validation.min_judged)
     return incomplete + verdicts
