@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect, ValueFinding, Verdict
+from schemas.errors import InputError
 from schemas.question import QUESTIONS
 from schemas.release import Manifest
 from tasks.families import Answered
@@ -138,10 +139,13 @@ def _readable(answered: Iterable[Answered]) -> Iterator[ScoredQuestion]:
 
 
 def _contrasts_of(contents: Contents, manifest: Manifest, data_dir: Path) -> list[Effect]:
-    questions = {q.id: q for q in contents.rows(QUESTIONS)}
+    rows = contents.rows(QUESTIONS)
     responses, judgements = contents.rows(RESPONSES), contents.rows(JUDGEMENTS)
-    known = read_attributes(data_dir, sorted({q.attribute for q in questions.values()}))
-    attributes = {a.id: a for a in known}
+    attributes = {}
+    for name in sorted({q.attribute for q in rows}):
+        with suppress(InputError):  # a release of others may have an attribute that the vocabulary lacks
+            attributes |= {a.id: a for a in read_attributes(data_dir, [name])}
+    questions = {q.id: q for q in rows if q.attribute in attributes}
     form = select_fitness_form(judgements) or ""
     answered = gather_answers(questions, responses)
     effects = [
