@@ -34,8 +34,8 @@ def judge(
 ) -> Outcome:
     """Judge the answers to open questions in one phase.
 
-    The recipe's judges are used, or `judges` if given. Split panels go to the adjudicator. Parts of the questions
-    are judged one after the other, so memory does not grow with the number of answers.
+    The recipe's judges are used, or `judges` if given. Split panels go to the adjudicator. Parts of the
+    questions are judged one after the other, so memory does not grow with the number of answers.
     """
     names = tuple(judges or context.recipe.models.judges)
     Path(context.run_dir).mkdir(parents=True, exist_ok=True)
