@@ -270,7 +270,7 @@ class CoverageRule:
             metric = MAIN_METRICS[slice_.family]
             reason = self.gap(answers, refusals=counts_refusals(slice_.family, metric))
             if reason is not None:
-                rows.append(not_measured(slice_, metric, "", reason))
+                rows.append(not_measured(slice_, metric, "none", reason))
         return self.apply(rows, coverage)
 
     def unequal_slices(self, coverage: AnswersBySlice) -> list[Effect]:
