@@ -99,13 +99,15 @@ class PassagePool:
         positions = [self._position.get(match_key(p.text)) for p in row.positives]
         known = [float(scores[position]) for position in positions if position is not None]
         ceiling = max(known) - abs(max(known)) * margin if known else np.inf
-        mined: list[Passage] = []
-        for position in np.argsort(-scores, kind="stable"):
-            if len(mined) == count or scores[position] <= 0:
-                break
-            if scores[position] <= ceiling and self._texts[position] not in own:
-                mined.append(self._passages[self._texts[position]])
-        return mined
+        fits = (scores > 0) & (scores <= ceiling)
+        fits[[self._position[text] for text in own if text in self._position]] = False
+        best = np.flatnonzero(fits)
+        if len(best) > count:
+            # Only the passages that reach the rank `count` are sorted. Ties stay in the order of the pool.
+            least = np.partition(scores[best], -count)[-count]
+            best = best[scores[best] >= least]
+        ranked = best[np.argsort(-scores[best], kind="stable")][:count]
+        return [self._passages[self._texts[position]] for position in ranked.tolist()]
 
 
 def _stems(text: str) -> list[str]:
