@@ -542,6 +542,17 @@ class Validate(Section):
         "the build stops",
     )
 
+    @field_validator("equivalence")
+    @classmethod
+    def _margins_are_of_families(cls, margins: dict[str, float]) -> dict[str, float]:
+        unknown = sorted(set(margins) - set(FAMILIES))
+        if unknown:
+            raise ValueError(f"there is no family {unknown[0]!r}; choose from: {', '.join(FAMILIES)}")
+        wrong = sorted(name for name, margin in margins.items() if not margin > 0)
+        if wrong:
+            raise ValueError(f"the margin of {wrong[0]!r} must be above 0")
+        return margins
+
 
 class Review(Section):
     """Human review required before a release."""

@@ -10,6 +10,7 @@ import pytest
 from schemas.answers import Effect, ValueFinding
 from tasks.families.effects import VerdictRule
 from tasks.release.findings import findings_of
+from tests.conftest import recipe_of
 from tests.servers.openai_server import Body, Messages
 from tests.tasks.families.asked_family import MakeContext, ask_family
 from tests.tasks.judge.material import biased_answers, fair_answers, make_question
@@ -109,3 +110,9 @@ def test_fair_answers_have_no_difference(tmp_path: Path) -> None:
     findings = findings_of(effects_of(run(tmp_path, questions, fresh, verdicts_on(questions, fresh))))
     assert findings
     assert not of(findings, verdict="differs")
+
+
+@pytest.mark.parametrize("margins", [{"opne": 0.1}, {"open": 0.0}, {"open": -1.0}])
+def test_margins_of_equivalence_are_above_zero_and_of_known_families(margins: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"opne|above 0"):
+        recipe_of(validate={"equivalence": margins})
