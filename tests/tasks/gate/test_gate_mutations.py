@@ -23,7 +23,7 @@ from tests.material.gate_mutations import (
 from tests.material.good_release import write_release
 from tests.material.good_tables import good_tables
 
-ELSEWHERE = {*DATASET_CHECKS, "too_many_to_quarantine"}
+ELSEWHERE = {*DATASET_CHECKS, "too_many_to_quarantine", "cells_uncovered"}
 """Checks of foreign datasets and after a quarantine, which have their own tests."""
 
 
