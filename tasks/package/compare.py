@@ -33,6 +33,9 @@ from tasks.stats.intervals import mean_interval
 
 SEARCHED = frozenset({"accepted", "confirmed", "candidate"})
 """Labels of questions that a search selected. Fresh answers decide between the last two, by chance too."""
+MOVED = 0.03
+"""Highest q-value of an effect that moved. It is stricter than for a single comparison, so that fewer than 5 %
+of refreshes with equal models report a move."""
 MOST_REMOVED = 0.5
 """Share of the old questions that may be removed without a review."""
 
@@ -85,7 +88,7 @@ def moved_effects(old: Contents, new: Contents, data_dir: Path | None = None) ->
             why=f"{c.mean_a:+.3f} became {c.mean_b:+.3f} on {c.n} common questions (q = {c.q_value:.3f})",
         )
         for c in compared
-        if c.verdict == "differs"
+        if c.q_value is not None and c.q_value <= MOVED
     ]
 
 
