@@ -34,8 +34,8 @@ from tasks.stats.intervals import mean_interval
 SEARCHED = frozenset({"accepted", "confirmed", "candidate"})
 """Labels of questions that a search selected. Fresh answers decide between the last two, by chance too."""
 MOVED = 0.03
-"""Highest q-value of an effect that moved. It is stricter than for a single comparison, so that fewer than 5 %
-of refreshes with equal models report a move."""
+"""Highest q-value of an effect that moved. It is stricter than for a single comparison, so that fewer than
+5 % of refreshes with equal models report a move."""
 MOST_REMOVED = 0.5
 """Share of the old questions that may be removed without a review."""
 
