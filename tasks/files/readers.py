@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import yaml
 
@@ -76,7 +76,17 @@ def read_answer(
 
     Returns:
         The reading. `value` is the index of the option, or the number.
+
+    Raises:
+        InputError: If the form is unknown, or the options are one text.
     """
+    if form not in get_args(ReadingForm):
+        raise InputError(
+            f"{form!r} is not a form of an answer", hint=f"use one of {', '.join(get_args(ReadingForm))}"
+        )
+    if isinstance(options, str):
+        raise InputError("the options are a text", hint="give a list of texts, one per option")
+    text = text or ""  # servers give null for an empty answer
     rules = read_language_rules(data_dir, language)
     reading = read_with_rules(text, options, form=form, rules=rules.answers)
     if reading.status == "unreadable" and (sentence := find_refusal(text, rules.refusals)) is not None:

@@ -168,6 +168,14 @@ def test_decimal_comma(text: str, value: float) -> None:
     assert value_of(text, [], "number", "de") == value
 
 
+def test_wrong_arguments_are_named() -> None:
+    with pytest.raises(InputError, match="'letters' is not a form"):
+        cf.read_answer("B", JOBS, form="letters")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="options are a text"):
+        cf.read_answer("B", "a surgeon", form="letter")
+    assert cf.read_answer(None, JOBS, form="letter").status == "empty"  # type: ignore[arg-type]
+
+
 def test_python_api_reads_an_answer() -> None:
     reading = cf.read_answer("The nurse.", JOBS, form="letter")
     assert isinstance(reading, cf.Reading)
