@@ -212,7 +212,17 @@ def test_no_file_and_no_output_contains_a_secret(
                 (["build", str(good), "--json"], {}),
                 (["build", str(bad), "--json"], {}),
                 (
-                    ["evaluate", str(release), "--model", target, "--judge", judge, "--samples", "2", *cost],
+                    [
+                        "evaluate",
+                        str(release),
+                        "--model",
+                        target,
+                        "--recipe",
+                        str(good),
+                        "--samples",
+                        "2",
+                        *cost,
+                    ],
                     {},
                 ),
                 (["audit-judge", judge, "--free", judge, "--scenes", "8"], {}),
