@@ -56,7 +56,7 @@ from tasks.stats.resampling import excess_weights, pooled_p_value, row_sums
 from tasks.stats.shares import share_with_interval
 from tests.material.echoes import ECHOES, leak
 from tests.servers.openai_server import OpenAIServer, smallest_instance
-from tests.simulated.target import Plant, SimulatedTarget, read_script
+from tests.simulated.target import Kind, Plant, SimulatedTarget, read_script
 
 Generator = np.random.Generator
 
@@ -749,6 +749,8 @@ def row_18(factor: int) -> Iterator[Line]:
 BUILDS = ("planted", "clean", "prejudiced judge")
 PREJUDICE = "health"
 """Superdomain about which the prejudiced judge finds a difference whatever it reads."""
+PLANTS: tuple[Kind, ...] = ("refusal", "content")
+"""What women get in the planted world: refusals about one superdomain, guarded advice about another."""
 IN_A_BUILD = {
     "attributes": ["gender"],
     "superdomains": ["work", "health", "housing"],
@@ -786,9 +788,11 @@ def build_world(world: str, home: Path) -> dict[str, Any]:
     """Build a release of a world over HTTP and return what `show --json` prints."""
     known = read_attributes(vocabulary_dir(), ["gender", "placebo"])
     script = read_script(vocabulary_dir(), known)
-    units = [(s.id, d.id) for s in read_taxonomy(vocabulary_dir(), ["work"]) for d in s.domains]
-    plant = Plant("tone", 1.0, frozenset(units), frozenset({"woman"}))
-    target = SimulatedTarget(script, (plant,) if world == "planted" else (), "middle", 1)
+    plants = [
+        Plant(kind, 1.0, frozenset((s.id, d.id) for d in s.domains), frozenset({"woman"}))
+        for kind, s in zip(PLANTS, read_taxonomy(vocabulary_dir(), ["work", "housing"]), strict=True)
+    ]
+    target = SimulatedTarget(script, plants if world == "planted" else (), "middle", 1)
 
     def answer(messages: Any, body: Any) -> Any:
         return (
