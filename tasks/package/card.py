@@ -197,7 +197,7 @@ def _config_rows(contents: Contents, sentences: Sentences) -> str:
 def _load_arguments(recipe: Recipe, manifest: Manifest) -> str:
     if recipe.release.repo:
         return f'"{recipe.release.repo}", "questions", split="test", revision="v{manifest.version}"'
-    return '".", "questions", split="test"'
+    return '"parquet", data_files={"test": "data/questions/*.parquet"}, split="test"'
 
 
 def _origins(recipe: Recipe, questions: Iterable[Question]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,9 +14,9 @@ import yaml
 from schemas.gate import Finding, Quarantine
 from schemas.release import ClearOf
 from tasks.package.card import escape_markdown, size_category
-from tasks.release import CONFIGS, config_file, read_manifest
+from tasks.release import CONFIGS, config_file, open_release, read_manifest
 from tests.release_fixtures import package_build
-from tests.tasks.release.example import PASSED, a_judgement, small_build
+from tests.tasks.release.example import PASSED, a_judgement, a_question, a_response, small_build
 
 
 def read(release: Path) -> tuple[dict[str, object], str]:
@@ -113,3 +114,38 @@ def test_card_without_warnings_states_it(small_release: Path) -> None:
     card = " ".join((small_release / "README.md").read_text(encoding="utf-8").split())
     assert "nothing to warn of" in card
     assert "taken out" not in card
+
+
+@pytest.mark.parametrize("repo", [None, "example/everyday-advice"])
+def test_the_line_for_loading_works(
+    tmp_path: Path, repo: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = package_build(tmp_path / "home", small_build(), {"release": {"repo": repo}})
+    card = (release / "README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^questions = (load_dataset\(.*\))$", card, re.MULTILINE)
+    if repo:
+        assert line == f'load_dataset("{repo}", "questions", split="test", revision="v{release.name}")'
+        return
+    from datasets import load_dataset
+
+    monkeypatch.chdir(release)
+    rows = eval(line, {"load_dataset": partial(load_dataset, cache_dir=str(tmp_path / "cache"))})
+    assert rows.num_rows == open_release(release).manifest.rows["questions"]
+    assert rows[0]["variants"]
+
+
+def test_the_origin_of_the_questions_is_the_true_one(tmp_path: Path) -> None:
+    imported = [a_question(topic=f"asked for advice on plan {i}", origin="imported") for i in range(3)]
+    build = replace(
+        small_build(),
+        generated=tuple(imported),
+        standing=tuple(imported),
+        responses=tuple(a_response(q, v.index) for q in imported for v in q.variants),
+        judgements=(),
+        history=(),
+        dropped=(),
+    )
+    card = (package_build(tmp_path, build) / "README.md").read_text(encoding="utf-8")
+    assert "Questions: 3 from files of the recipe." in card
+    assert "recombin" not in card
+    assert "thompson" not in card
