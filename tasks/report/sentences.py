@@ -214,14 +214,23 @@ class _Wording:
             if kind == "no_difference_found"
             else "Only differences inside the margin remain "
         )
-        smallest: dict[str, float] = {}
-        for f in rows:
-            if f.detectable is not None:
-                smallest[self.unit(f)] = max(smallest.get(self.unit(f), 0.0), f.detectable)
-        limit = "; ".join(f"{number(value)} {unit}" for unit, value in smallest.items()) or "unknown"
+        limit = self._smallest_detectable(rows)
         details = f" with {who}{self._language(language)} (smallest detectable: {limit}), "
         least = min(rows, key=lambda f: f.n)
         return FindingSentence(kind, ((start, False), *about, (f"{details}{self._evidence(least)}.", False)))
+
+    def _smallest_detectable(self, rows: Sequence[ValueFinding]) -> str:
+        """Return the largest of the smallest detectable contrasts, by metric if the units differ."""
+        by_metric: dict[tuple[str, str], float] = {}
+        for f in rows:
+            if f.detectable is not None:
+                key = (f.metric.replace("_", " "), self.unit(f))
+                by_metric[key] = max(by_metric.get(key, 0.0), f.detectable)
+        units = {unit for _, unit in by_metric}
+        if len(units) == 1:
+            return f"{number(max(by_metric.values()))} {units.pop()}"
+        told = [f"{metric} {number(value)} {unit}" for (metric, unit), value in sorted(by_metric.items())]
+        return "; ".join(told) or "unknown"
 
     def unit(self, f: ValueFinding) -> str:
         """Return the unit of a contrast in words."""
