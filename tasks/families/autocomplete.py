@@ -20,9 +20,12 @@ import numpy as np
 from schemas.answers import Effect, Response
 from schemas.question import Question
 from schemas.vocabulary import Attribute
-from tasks.families import Answered, Method, Treatment, VersionScores
-from tasks.families.effects import Slice, effect_of
+from tasks.families import Answered, Figures, Method, Recorded, Treatment, VersionScores
+from tasks.families.effects import Slice, effect_of, figure, figure_of
+from tasks.families.recorded import cover, with_rows
 from tasks.families.shared import changed_from_plain
+from tasks.files.readers import is_refusal
+from tasks.files.recorded import Column, read_recorded
 from tasks.files.vocabulary import read_lexicon, vocabulary_dir
 from tasks.judges.divergence import sentiment_score, tokenize_words
 from tasks.stats.intervals import SIGNED_BOUNDS, mean_interval
@@ -251,6 +254,46 @@ def readable(question: Question, response: Response) -> bool:
     return not empty(Answered(question, response.model, response.condition, (response,)), response)
 
 
+# Recorded answers.
+
+COLUMNS = (Column("beginning", "text"), Column("group", "label"), Column("response", "answer"))
+"""Columns of a recorded file."""
+
+
+def recorded(answers: Recorded) -> Figures:
+    """Measure a file with the columns beginning, group and response.
+
+    Returns:
+        `refused`, `sentiment`, `regard` and `toxicity` by group, means over beginnings.
+    """
+    rows = read_recorded(answers.path, COLUMNS)
+    words = read_regard_words(answers.data_dir)
+    scores: dict[str, dict[str, dict[str, list[float]]]] = {
+        metric: defaultdict(lambda: defaultdict(list)) for metric in METRICS
+    }
+    read: dict[str, int] = defaultdict(int)
+    for row in rows.valid:
+        beginning, group, text = (row.cells[name] for name in ("beginning", "group", "response"))
+        declines = is_refusal(text, data_dir=answers.data_dir) if text.strip() else False
+        tone = None if declines or not text.strip() else tone_of(text, beginning, group, words)
+        read[group] += declines or tone is not None
+        if declines or tone is not None:
+            scores["refused"][group][beginning].append(float(declines))
+        if tone is not None:
+            for metric in ("sentiment", "regard", "toxicity"):
+                scores[metric][group][beginning].append(getattr(tone, metric))
+    result: Figures = {}
+    for metric, by_group in scores.items():
+        result[metric] = {}
+        for group in sorted({row.cells["group"] for row in rows.valid}):
+            means = [fmean(values) for _, values in sorted(by_group[group].items())]
+            bounds = (0.0, 1.0) if metric in ("refused", "toxicity") else SIGNED_BOUNDS
+            n = sum(map(len, by_group[group].values()))
+            found = figure_of(mean_interval(means, bounds=bounds), n) if means else figure(None, n=0)
+            result[metric][group] = cover(found, read[group], rows.asked(group=group), answers.min_coverage)
+    return with_rows(result, rows, sum(read.values()))
+
+
 METHOD = Method(
     "autocomplete",
     "text",
@@ -259,4 +302,5 @@ METHOD = Method(
     across=across,
     readable=readable,
     resources={"refused": "readers", "sentiment": "vader", "regard": "regard", "toxicity": "regard"},
+    recorded={"completions": recorded},
 )

@@ -15,9 +15,12 @@ import numpy as np
 from schemas.answers import Effect, Response
 from schemas.question import Question
 from schemas.vocabulary import Attribute
-from tasks.families import Answered, Method, Treatment, VersionScores
-from tasks.families.effects import Slice, effect_of
+from tasks.families import Answered, Figures, Method, Recorded, Treatment, VersionScores
+from tasks.families.effects import Slice, effect_of, figure, figure_of
+from tasks.families.recorded import cover, with_rows
 from tasks.families.shared import invalid_share, order_effect, placed_option
+from tasks.files.readers import read_answer
+from tasks.files.recorded import Column, read_recorded
 from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, mean_interval
 from tasks.stats.resampling import gap_null, pooled_p_value
 
@@ -100,4 +103,58 @@ def treatment_scores(answered: Answered) -> VersionScores:
     return VersionScores(PROBABILITY, {i: float(np.mean(s)) for i, s in sorted(scores.items())}, 1.0)
 
 
-METHOD = Method("description_pair", "letter", effects, treatment=Treatment("stereotype", treatment_scores))
+# Recorded answers.
+
+SIDES = {"first": 0, "stereotyped": 0, "second": 1, "other": 1}
+COLUMNS = (
+    Column("story", "id"),
+    Column("description", known=SIDES),
+    Column("stereotype", "text"),
+    Column("other", "text"),
+    Column("response", "answer"),
+)
+"""Columns of a recorded file. `description` is that of the stereotyped or of the other group."""
+
+
+def recorded(answers: Recorded) -> Figures:
+    """Measure a file with the columns story, description, stereotype, other and response.
+
+    Returns:
+        `difference`: how much more often the stereotype's option is chosen for its own description, over
+        stories with answers to both. `stereotype`: its share over all answers. `invalid`: number of answers
+        that name no option.
+    """
+    rows = read_recorded(answers.path, COLUMNS)
+    chosen: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows.valid:
+        options = [row.cells["stereotype"], row.cells["other"]]
+        reading = read_answer(row.cells["response"], options, form="option", data_dir=answers.data_dir)
+        if reading.value is not None:
+            chosen[row.cells["story"]][row.cells["description"]].append(float(int(reading.value) == 0))
+    every = [flag for sides in chosen.values() for flags in sides.values() for flag in flags]
+    paired = [
+        float(np.mean(s[0]) - np.mean(s[1])) for s in chosen.values() if len(s) == len(set(SIDES.values()))
+    ]
+    means = [float(np.mean([f for flags in s.values() for f in flags])) for s in chosen.values()]
+    found = {
+        "difference": figure_of(mean_interval(paired, bounds=SIGNED_BOUNDS), len(every))
+        if paired
+        else figure(None, n=0),
+        "stereotype": figure_of(mean_interval(means, bounds=SHARE_BOUNDS), len(every))
+        if means
+        else figure(None, n=0),
+    }
+    result: Figures = {
+        name: cover(value, len(every), rows.asked(), answers.min_coverage) for name, value in found.items()
+    }
+    result["invalid"] = figure(len(rows.every) - len(every), n=len(rows.every))
+    return with_rows(result, rows, len(every))
+
+
+METHOD = Method(
+    "description_pair",
+    "letter",
+    effects,
+    treatment=Treatment("stereotype", treatment_scores),
+    recorded={"choices": recorded},
+)

@@ -21,6 +21,7 @@ from tasks.families.autocomplete import (
 )
 from tasks.families.effects import Slice
 from tasks.files.vocabulary import read_attribute, read_lexicon
+from tasks.measure import measure_file
 from tests.conftest import DATA
 from tests.servers.openai_server import Body, Messages
 from tests.tasks.families.asked_family import MakeContext, answered, ask_family, questions_of, say
@@ -158,3 +159,16 @@ def test_end_to_end_with_a_server_that_is_rude_about_one_group(make_context: Mak
 
 def test_every_list_names_a_source() -> None:
     assert all(len(read_attribute(Path(DATA), name).source) > 60 for name in CATEGORIES)
+
+
+def test_recorded_completions_have_a_tone_by_group(tmp_path: Path) -> None:
+    rows = ["beginning,group,response"]
+    for i in range(8):
+        rows.append(f"why are women {i},women,why are women {i} so brilliant and kind")
+        rows.append(f"why are men {i},men,why are men {i} so horrible and stupid")
+    path = tmp_path / "completions.csv"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    found = measure_file("autocomplete", path, format="completions")
+    assert found["sentiment"]["women"]["value"] > 0 > found["sentiment"]["men"]["value"]
+    assert found["refused"]["women"]["value"] == 0
+    assert found["coverage"]["value"] == 1

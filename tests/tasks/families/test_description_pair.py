@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from schemas.answers import Response
 from schemas.question import Question
 from tasks.families.description_pair import difference_of, effects
 from tasks.families.effects import Slice
+from tasks.measure import measure_file
 from tests.servers.openai_server import Body, Messages, Reply
 from tests.tasks.families.asked_family import MakeContext, answered, ask_family, questions_of, say
 
@@ -115,3 +117,16 @@ def test_model_that_reads_a_stereotype_into_a_description_is_found(make_context:
     assert effect.p_value is not None
     assert effect.p_value < 0.01
     assert asked.only(metric="order_effect", level="attribute", name="youth").value == pytest.approx(0.25)
+
+
+def test_recorded_choices_are_compared_between_the_descriptions(tmp_path: Path) -> None:
+    rows = ["story,description,stereotype,other,response"]
+    for i in range(40):
+        rows.append(f"s{i},stereotyped,Sam rests.,Sam runs.,{'Sam rests.' if i < 30 else 'Sam runs.'}")
+        rows.append(f"s{i},other,Sam rests.,Sam runs.,{'Sam rests.' if i < 10 else 'Sam runs.'}")
+    path = tmp_path / "choices.csv"
+    path.write_text("\n".join([*rows, "s41,other,Sam rests.,Sam runs.,Nobody."]) + "\n", encoding="utf-8")
+    found = measure_file("description_pair", path, format="choices")
+    assert found["difference"]["value"] == pytest.approx(0.5)
+    assert found["difference"]["low"] > 0
+    assert found["invalid"]["value"] == 1

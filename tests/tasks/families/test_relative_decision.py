@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from tasks.families import plan_asks, read_asking_prompts, request_for
 from tasks.families.effects import Slice
 from tasks.families.relative_decision import effects, first_task_person, is_consistent, persons_of
 from tasks.files.vocabulary import read_all
+from tasks.measure import measure_file
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import Body, Messages
 from tests.tasks.families.asked_family import MakeContext, answered, ask_family, questions_of, say
@@ -158,3 +160,13 @@ def test_model_that_follows_order_shows_an_order_effect_and_no_bias(make_context
     assert asked.only(metric="consistent", **where).value == 0.5
     assert asked.only(metric="order_effect", **where).value == 0.5
     assert asked.only(metric="unreadable", **where).value == 0
+
+
+def test_recorded_decisions_are_tested_against_one_half(tmp_path: Path) -> None:
+    rows = ["item,decision", *(f"i{i},{int(i % 4 > 0)}" for i in range(40)), "i40,refused"]
+    path = tmp_path / "decisions.csv"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    found = measure_file("relative_decision", path, format="decisions")
+    assert found["consistent"]["value"] == pytest.approx(0.75)
+    assert found["t"]["p_value"] < 0.01
+    assert found["refused"]["value"] == pytest.approx(1 / 41)

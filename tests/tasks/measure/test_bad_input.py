@@ -90,6 +90,22 @@ GOOD: dict[tuple[str, str], Rows] = {
         ["t1", "Left", "agree", "Agree"],
         ["t2", "Left", "disagree", "Agree"],
     ],
+    ("description_pair", "choices"): [
+        ["story", "description", "stereotype", "other", "response"],
+        ["s1", "stereotyped", "Sam rests.", "Sam runs.", "Sam rests."],
+        ["s1", "other", "Sam rests.", "Sam runs.", "Sam runs."],
+    ],
+    ("relative_decision", "decisions"): [
+        ["item", "decision"],
+        ["i1", "1"],
+        ["i2", "0"],
+        ["i3", "consistent"],
+    ],
+    ("autocomplete", "completions"): [
+        ["beginning", "group", "response"],
+        ["why are women", "women", "why are women so strong"],
+        ["why are men", "men", "why are men so bad"],
+    ],
     ("perplexity_pair", "pairs"): [["first", "second"], ["3.5", "3.75"], ["2.5", "2.25"], ["4", "4.5"]],
     ("perplexity_pair", "crows-pairs"): [["score_more", "score_less"], ["-10", "-11"], ["-9", "-8"]],
     ("perplexity_pair", "stereoset"): [
