@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from flows.workspace import Workspace, limited_recipe, read_recipe, recipe_workspace
 from schemas.errors import InputError, Problems
 from schemas.gate import Passport
 from schemas.places import explain_remote
 from schemas.recipe import Recipe
+from schemas.tables import content_hash
 from tasks.audit.passports import collect_passports
 from tasks.estimate import BuildEstimate, estimate, refuse_over_budget
 from tasks.expand import NO_TABLE, complete_families, read_own_table
 from tasks.families import conditions_of
+from tasks.files.own_questions import OwnTable
 from tasks.files.vocabulary import input_path, read_attribute
 from tasks.judges.verdicts import read_judging_rubric
 from tasks.models import ModelSettings, run_async
 from tasks.models.model_families import refuse_shared_families
 from tasks.models.preflight import check_models, describe_missing, ping
 from tasks.publish.fetching import fetch_dataset, fetch_release
+from tasks.relabel.file import fingerprint_input
 from tasks.release.references import HubRef
-from tasks.run.store import RunContext
+from tasks.run.store import RunContext, vocabulary_hashes, write_bytes
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ def prepare(
     plan = None
     if has_questions:
         with problems.collect():
-            plan = estimate(context, own)
+            plan = cached_estimate(context, own) if reach else estimate(context, own)
     problems.refuse()
     assert plan is not None
     if reach:
@@ -99,6 +105,40 @@ def check_suites(recipe: Recipe) -> None:
         from tasks.gate.own_suites import read_own_suites  # loads the gate, which a plan does not need
 
         read_own_suites(recipe.validation.suites)
+
+
+def cached_estimate(context: RunContext, own: OwnTable) -> BuildEstimate:
+    """Return the estimate of a build. A resumed build reads it from the run directory.
+
+    The file is named by a hash of the program version, the recipe, the vocabulary, the own questions and the
+    other files that the recipe names.
+    """
+    from flows.engine import VOCABULARY
+
+    recipe = context.recipe
+    named = [
+        *(file.path for file in recipe.relabel.files),
+        *(file.path for family in recipe.families.values() for file in family.files),
+    ]
+    parts = {
+        "program": {name: version(name) for name in ("counterfoil", "genai-prices")},
+        "recipe": recipe.model_dump(mode="json"),
+        "budget": context.budget_usd,
+        "vocabulary": vocabulary_hashes(Path(context.data_dir), sorted({*VOCABULARY, "prices.yaml"})),
+        "questions": [question.model_dump(mode="json") for question in own.questions],
+        "files": {path: fingerprint_input(input_path(path)) for path in named if input_path(path).exists()},
+    }
+    place = Path(context.run_dir) / f"estimate-{content_hash(parts)[:16]}.json"
+    try:
+        return BuildEstimate.model_validate_json(place.read_bytes())
+    except (OSError, ValidationError):
+        pass
+    plan = estimate(context, own)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for old in place.parent.glob("estimate-*.json"):
+        old.unlink(missing_ok=True)
+    write_bytes(place, plan.model_dump_json().encode())
+    return plan
 
 
 def over_budget(plan: BuildEstimate) -> list[str]:

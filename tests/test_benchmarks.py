@@ -54,3 +54,13 @@ def test_calls_are_measured_with_a_bare_loop_beside_them() -> None:
         "400",
     )
     assert run("benchmarks.respond", *arguments)
+
+
+def test_growth_has_a_row_for_every_stage() -> None:
+    found = run("benchmarks.growth", "--sizes", "50,100")
+    stages = {row["name"]: row for row in found["stages"]}
+    assert {"prepare", "respond", "judge", "measure", "assemble", "validate", "package"} <= set(stages)
+    assert {"relabel file", "deduplicate shared frame", "deduplicate unlike"} <= set(stages)
+    for row in stages.values():
+        assert {"exponent_cpu", "exponent_memory", "cpu_s", "peak_mb"} <= set(row)
+        assert row["peak_mb"] > 0

@@ -105,7 +105,7 @@ def _estimate_ratios(
     whole = 2 * shared + left + right
     by_words = np.where(shared > 0, 2 * shared / np.maximum(2 * shared + np.minimum(left, right), 1), 0)
     in_order = (2 * shared + 2 * SHARED_BY_CHANCE * np.minimum(left, right)) / np.maximum(whole, 1)
-    return np.maximum(by_words, in_order).astype(np.float32)
+    return np.asarray(np.maximum(by_words, in_order), np.float32)
 
 
 class _SharedCharacters:
