@@ -67,7 +67,7 @@ def test_exchanging_the_descriptions_turns_the_sign(p: list[float]) -> None:
             answered(q, [scored(q, (v + turn) % 2, k, p[2 * v + k]) for v in (0, 1) for k in (0, 1)])
             for q in STORIES[:3]
         ]
-        return {e.metric: e.value for e in effects(WHERE, cases, {}) if e}
+        return {e.metric: e.value for e in effects(WHERE, cases, {}) if e and e.value is not None}
 
     straight, turned = found(0), found(1)
     assert straight["difference"] == pytest.approx(-turned["difference"])

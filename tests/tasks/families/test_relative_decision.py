@@ -119,7 +119,7 @@ def test_turning_every_decision_round_mirrors_the_share_about_one_half(follows: 
         ]
         found = {e.metric: e for e in effects(WHERE, [answered(EXPLICIT, rows)], {}) if e}
         assert found["consistent"].value == pytest.approx(found["binomial"].value)
-        return found["consistent"].value
+        return found["consistent"].value or 0.0
 
     assert consistent(False) == pytest.approx(1 - consistent(True))
     assert consistent(False) == pytest.approx(sum(follows) / len(follows))
