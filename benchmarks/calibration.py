@@ -114,7 +114,8 @@ def fitness(generator: Generator, judge: str, versions: int, n: int) -> list[flo
     """Draw fitness without bias: a judge that errs in 3 % of groups, or in 3 % of pairs of versions."""
     pairs = 1 if judge == "group" else versions * (versions - 1) // 2
     errs = generator.random((n, pairs)) < 0.03
-    return np.asarray((errs * generator.beta(2, 5, (n, pairs))).max(axis=1)).tolist()
+    found: list[float] = (errs * generator.beta(2, 5, (n, pairs))).max(axis=1).tolist()
+    return found
 
 
 def row_1(factor: int) -> Iterator[Line]:
@@ -821,7 +822,8 @@ def build_world(world: str, home: Path) -> dict[str, Any]:
         )
         command = [str(Path(sys.executable).with_name("counterfoil"))]
         built = json.loads(run([*command, "build", str(place), "--json"]).stdout)
-        return dict(json.loads(run([*command, "show", built["release"], "--json"]).stdout)) | built
+        shown: dict[str, Any] = json.loads(run([*command, "show", built["release"], "--json"]).stdout)
+        return shown | built
 
 
 def whole_builds(factor: int) -> Iterator[Line]:

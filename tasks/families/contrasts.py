@@ -193,7 +193,7 @@ def contrasts_of(scored: ScoredQuestion, attribute: Attribute) -> dict[str, floa
     by_value: dict[str, list[float]] = defaultdict(list)
     for i, score in by_variant.items():
         by_value[names[i]].append(score)
-    contrasts = {}
+    contrasts: dict[str, float] = {}
     if len(by_value) <= MANY_VALUES or not attribute.factors:
         contrasts |= _less_mean({value: fmean(scores) for value, scores in by_value.items()})
     factors = {v.id: v.factors for v in attribute.values}

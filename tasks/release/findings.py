@@ -14,6 +14,7 @@ from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect, ValueFinding
 from schemas.errors import InputError
 from schemas.question import QUESTIONS
 from schemas.release import Manifest
+from schemas.vocabulary import Attribute
 from tasks.families import Answered
 from tasks.families.contrasts import (
     SUFFIX,
@@ -141,7 +142,7 @@ def _readable(answered: Iterable[Answered]) -> Iterator[ScoredQuestion]:
 def _contrasts_of(contents: Contents, manifest: Manifest, data_dir: Path) -> list[Effect]:
     rows = contents.rows(QUESTIONS)
     responses, judgements = contents.rows(RESPONSES), contents.rows(JUDGEMENTS)
-    attributes = {}
+    attributes: dict[str, Attribute] = {}
     for name in sorted({q.attribute for q in rows}):
         with suppress(InputError):  # a release of others may have an attribute that the vocabulary lacks
             attributes |= {a.id: a for a in read_attributes(data_dir, [name])}

@@ -22,7 +22,7 @@ Answerer = Callable[[Messages, Body], str]
 def letter_of(messages: Messages, option: str) -> str:
     """Return the letter under which an option is listed."""
     (line,) = [x for m in messages for x in m["content"].splitlines() if x[1:3] == ". " and option in x[3:]]
-    return line[0]
+    return str(line[0])
 
 
 def favours_men(messages: Messages, body: Body) -> str:

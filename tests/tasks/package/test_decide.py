@@ -87,7 +87,7 @@ def test_fresh_answers_may_confirm_a_candidate_without_a_change_of_label() -> No
 
 
 def test_labels_columns_and_lost_questions_are_for_people() -> None:
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         "relabelled": {"relabelled": ("q_1",)},
         "schema": {"schema_changes": ("effects.x is new",)},
         "removed": {"removed": tuple(f"q_{i}" for i in range(11))},
