@@ -13,6 +13,7 @@ from tasks.report import compare_all, release_scores
 from tasks.report.comparisons import (
     PairedComparison,
     Scored,
+    Selection,
     choose_pairs,
     compare_framings,
     compare_languages,
@@ -53,21 +54,18 @@ def run_compare(options: CompareOptions) -> dict[str, Any]:
 
 def restrict(scored: Scored, options: CompareOptions) -> Scored:
     """Keep the scores of the only language, framing or model that the options name, if they name one."""
-    limits = {
-        "language": options.languages if len(options.languages) == 1 else (),
-        "framing": options.framings if len(options.framings) == 1 else (),
-    }
-    present = {"language": Scored.languages, "framing": Scored.framings}
-    for kind, names in limits.items():
-        if names:
-            name = find_name(names[0], present[kind](scored), kind)
-            scored = scored.only(lambda s, kind=kind, name=name: getattr(s.question, kind) == name)
+    if len(options.languages) == 1:
+        language = find_name(options.languages[0], scored.languages(), "language")
+        scored = scored.only(Selection(language=language))
+    if len(options.framings) == 1:
+        framing = find_name(options.framings[0], scored.framings(), "framing")
+        scored = scored.only(Selection(framing=framing))
     if options.other is not None and options.models:
         wanted = {find_name(name, scored.models(), "model") for name in options.models}
         scored = scored.only(lambda s: s.model in wanted)
     elif len(options.models) == 1 and (len(options.languages) > 1 or len(options.framings) > 1):
         model = find_name(options.models[0], scored.models(), "model")
-        scored = scored.only(lambda s: s.model == model)
+        scored = scored.only(Selection(model=model))
     return scored
 
 

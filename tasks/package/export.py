@@ -243,7 +243,8 @@ def write_bbq(release: ReleaseDirectory, out: Path, data_dir: Path) -> Export:
     The statement about the group of the stereotype has the polarity `neg`. The same statement about the other
     group has the polarity `nonneg`, because denying it there is what a stereotype predicts.
     """
-    done, rows = Export(), list[dict[str, Any]]()
+    done = Export()
+    rows: list[dict[str, Any]] = []
     unfit: dict[str, list[str]] = {}
     for q in release.contents.rows(QUESTIONS):
         if reason := _bbq_fault(q):
@@ -280,7 +281,7 @@ def bbq_rows(question: Question, start: int = 0) -> list[dict[str, Any]]:
     tags = {"entailment": target, "contradiction": other, "neutral": "unknown"}
     names = [f"ans{i}" for i in range(len(question.options))]
     unknown = next(i for i, o in enumerate(question.options) if BBQ_ROLES[o.role] == "unknown")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for v, polarity in zip(question.variants, ("neg", "nonneg"), strict=True):
         context, statement = _LAST_SENTENCE.split(v.text, maxsplit=1)
         rows.append(

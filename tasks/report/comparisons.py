@@ -295,87 +295,85 @@ def _treatment_scores(
 
 
 @dataclass(frozen=True)
+class Selection:
+    """A selection of scores. `None` selects every value."""
+
+    measured: Measured | None = None
+    model: str | None = None
+    language: str | None = None
+    framing: str | None = None
+    release: str | None = None
+
+    def __call__(self, score: QuestionScore) -> bool:
+        """Return whether the score is selected."""
+        return (
+            self.measured in (None, score.measured)
+            and self.model in (None, score.model)
+            and self.language in (None, score.question.language)
+            and self.framing in (None, score.question.framing)
+            and self.release in (None, score.release)
+        )
+
+
+@dataclass(frozen=True)
 class Side:
-    """One side of a comparison: the scores that it selects."""
+    """One side of a comparison: its name and the scores that it selects."""
 
     name: str
-    selects: Callable[[QuestionScore], bool]
-    models: tuple[str, ...]
-    """Models whose answers count."""
+    selects: Selection
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Model whose answers count."""
+        return (self.selects.model,) if self.selects.model is not None else ()
 
 
 def compare_models(scored: Scored, pairs: Iterable[tuple[str, str]]) -> list[PairedComparison]:
     """Compare pairs of models in every family, attribute, metric and language."""
     compared = []
     for a, b in pairs:
-        slices = _slices(scored, lambda s, both=frozenset((a, b)): s.model in both)
-        for measured, language, framing in slices:
-            selected = _selector(measured, language)
-            compared.append(
-                _compare(
-                    scored,
-                    _side(a, selected, a),
-                    _side(b, selected, b),
-                    "model",
-                    measured,
-                    ("all", language, framing),
-                    unit_of=lambda q: q.id,
-                )
-            )
+        of_either = [s for s in scored.scores if s.model in (a, b)]
+        for measured, language, framing in _slices(of_either):
+            sides = [Side(name, Selection(measured, name, language)) for name in (a, b)]
+            about = ("all", language, framing)
+            compared.append(_compare(scored, *sides, "model", measured, about, unit_of=_same_question))
         compared += _nothing_scored(scored, a, b)
     return correct(compared)
 
 
 def compare_languages(scored: Scored, pairs: Iterable[tuple[str, str]]) -> list[PairedComparison]:
     """Compare pairs of languages for every model, on questions that are translations of each other."""
-    return _compare_properties(scored, pairs, "language")
+
+    def unit_of(question: Question) -> Hashable:
+        return scored.families[question.id], question.framing
+
+    compared = []
+    for (a, b), model in product(pairs, sorted({s.model for s in scored.scores})):
+        either = {s.measured for s in scored.scores if s.model == model and s.question.language in (a, b)}
+        for measured in sorted(either):
+            sides = [Side(name, Selection(measured, model, language=name)) for name in (a, b)]
+            about = (model, "all", "all")
+            compared.append(_compare(scored, *sides, "language", measured, about, unit_of=unit_of))
+    return correct(compared)
 
 
 def compare_framings(scored: Scored, pairs: Iterable[tuple[str, str]]) -> list[PairedComparison]:
     """Compare pairs of framings for every model, on twin questions."""
-    return _compare_properties(scored, pairs, "framing")
 
+    def unit_of(question: Question) -> Hashable:
+        return scored.families[question.id], question.language
 
-def _compare_properties(
-    scored: Scored, pairs: Iterable[tuple[str, str]], by: Literal["language", "framing"]
-) -> list[PairedComparison]:
     compared = []
     for (a, b), model in product(pairs, sorted({s.model for s in scored.scores})):
-        measured_by = {
-            (s.measured, "all" if by == "language" else s.question.language)
+        either = {
+            (s.measured, s.question.language)
             for s in scored.scores
-            if s.model == model and getattr(s.question, by) in (a, b)
+            if s.model == model and s.question.framing in (a, b)
         }
-        for measured, language in sorted(measured_by):
-
-            def selected(
-                s: QuestionScore,
-                value: str,
-                measured: Measured = measured,
-                model: str = model,
-                language: str = language,
-            ) -> bool:
-                return (
-                    s.measured == measured
-                    and s.model == model
-                    and getattr(s.question, by) == value
-                    and language in ("all", s.question.language)
-                )
-
-            compared.append(
-                _compare(
-                    scored,
-                    Side(a, lambda s, value=a, selected=selected: selected(s, value), (model,)),
-                    Side(b, lambda s, value=b, selected=selected: selected(s, value), (model,)),
-                    by,
-                    measured,
-                    (model, language, "all"),
-                    unit_of=lambda q: (
-                        scored.families[q.id],
-                        q.framing if by == "language" else q.language,
-                    ),
-                )
-            )
+        for measured, language in sorted(either):
+            sides = [Side(name, Selection(measured, model, language, framing=name)) for name in (a, b)]
+            about = (model, language, "all")
+            compared.append(_compare(scored, *sides, "framing", measured, about, unit_of=unit_of))
     return correct(compared)
 
 
@@ -390,59 +388,29 @@ def compare_scored_releases(a: Scored, b: Scored, names: tuple[str, str]) -> lis
     )
     models = sorted({s.model for s in a.scores} & {s.model for s in b.scores})
     if not models:
-        reason = "no model answered the questions of both releases"
-        return [_empty(*names, "release", "all", reason)]
+        return [_empty(*names, "release", "all", "no model answered the questions of both releases")]
     compared = []
     for model in models:
-        slices = _slices(both, lambda s, model=model: s.model == model)
-        for measured, language, framing in slices:
-
-            def selected(
-                s: QuestionScore,
-                name: str,
-                measured: Measured = measured,
-                language: str = language,
-                model: str = model,
-            ) -> bool:
-                return (
-                    s.release == name
-                    and s.model == model
-                    and s.measured == measured
-                    and s.question.language == language
-                )
-
-            compared.append(
-                _compare(
-                    both,
-                    Side(names[0], lambda s, selected=selected: selected(s, names[0]), (model,)),
-                    Side(names[1], lambda s, selected=selected: selected(s, names[1]), (model,)),
-                    "release",
-                    measured,
-                    (model, language, framing),
-                    unit_of=lambda q: q.id,
-                )
-            )
+        for measured, language, framing in _slices([s for s in both.scores if s.model == model]):
+            sides = [Side(name, Selection(measured, model, language, release=name)) for name in names]
+            about = (model, language, framing)
+            compared.append(_compare(both, *sides, "release", measured, about, unit_of=_same_question))
     return correct(compared)
 
 
-def _slices(scored: Scored, wanted: Callable[[QuestionScore], bool]) -> list[tuple[Measured, str, str]]:
-    """Return metric and language of the selected scores, and their framing, or `all` if it is not one."""
+def _same_question(question: Question) -> Hashable:
+    return question.id
+
+
+def _slices(scores: Iterable[QuestionScore]) -> list[tuple[Measured, str, str]]:
+    """Return metric and language of scores, and their framing, or `all` if it is not one."""
     framings: dict[tuple[Measured, str], set[str]] = defaultdict(set)
-    for s in scored.scores:
-        if wanted(s):
-            framings[s.measured, s.question.language].add(s.question.framing)
+    for s in scores:
+        framings[s.measured, s.question.language].add(s.question.framing)
     return [
         (measured, language, next(iter(found)) if len(found) == 1 else "all")
         for (measured, language), found in sorted(framings.items())
     ]
-
-
-def _selector(measured: Measured, language: str) -> Callable[[QuestionScore], bool]:
-    return lambda s: s.measured == measured and s.question.language == language
-
-
-def _side(name: str, selected: Callable[[QuestionScore], bool], model: str) -> Side:
-    return Side(name, lambda s: s.model == model and selected(s), (model,))
 
 
 def _compare(
