@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from schemas.answers import EFFECTS, JUDGEMENTS, PLAIN, RESPONSES, Effect, Judgement, Response
 from schemas.errors import InputError, ModelError
@@ -20,7 +21,15 @@ from tasks.families.contrasts import (
     undirected_slices,
 )
 from tasks.families.controls import missing_control_effects
-from tasks.families.coverage import AnswersBySlice, CoverageRule
+from tasks.families.coverage import (
+    LOSS_METRICS,
+    MAIN_METRICS,
+    AnswersBySlice,
+    CoverageRule,
+    StatusCounts,
+    answer_status,
+    counts_refusals,
+)
 from tasks.families.effects import Slice, VerdictRule, correct_for_multiplicity, figure
 from tasks.families.open import (
     ComparedGroup,
@@ -250,7 +259,8 @@ def measure_file(
         input: File of recorded answers, or release directory.
         format: `release`, or one of the family's recorded formats.
         test: Name of the association test, if the file does not name it.
-        min_coverage: Smallest share of usable rows of a file. A figure below it is not measured.
+        min_coverage: Smallest share of usable rows of a file, or of usable answers of a release. A figure
+            below it is not measured.
         baselines: Values that others are compared with, as `COLUMN=VALUE`. Default: the documented ones.
         data_dir: Directory of the vocabulary.
 
@@ -266,7 +276,7 @@ def measure_file(
     if family == JUDGE:
         return _measure_judges(input, format)
     if format == "release":
-        return measure_release(family, input, data_dir)
+        return measure_release(family, input, data_dir, min_coverage)
     method = method_of(family)
     if format not in method.recorded:
         raise InputError(
@@ -304,8 +314,10 @@ def _chosen_baselines(texts: Sequence[str], columns: Sequence[str], family: str)
     return chosen
 
 
-def measure_release(family: str, path: Path, data_dir: Path) -> Figures:
+def measure_release(family: str, path: Path, data_dir: Path, min_coverage: float = 0.0) -> Figures:
     """Compute a family's metrics over a release directory, or over the release that contains a file.
+
+    Figures of models whose usable answers are below `min_coverage` are not measured.
 
     Raises:
         InputError: If the path is not in a release, or the release has no answers of the family.
@@ -319,7 +331,49 @@ def measure_release(family: str, path: Path, data_dir: Path) -> Figures:
     attributes = read_question_attributes(data_dir, questions.values())
     answered = gather_answers(questions, answers)
     released = method_of(family).released
-    return released(answered, attributes, data_dir) if released else effect_figures(answered, attributes)
+    if released is None:
+        figures = effect_figures(answered, attributes)
+        for model in sorted({r.model for r in answers}):
+            own = [r for r in answers if r.model == model]
+            if reason := release_gap(family, questions, own, min_coverage):
+                figures = {
+                    metric: {m: _without_figures(f, reason) if m == model else f for m, f in models.items()}
+                    if metric not in LOSS_METRICS
+                    else models
+                    for metric, models in figures.items()
+                }
+        return figures
+    figures = released(answered, attributes, data_dir)
+    reason = release_gap(family, questions, answers, min_coverage)
+    return figures if reason is None else _without_figures(figures, reason)
+
+
+def release_gap(
+    family: str, questions: Mapping[str, Question], answers: Iterable[Response], min_coverage: float
+) -> str | None:
+    """Return why too few answers of a release can be used for a family's figures, or `None`."""
+    refusals = counts_refusals(family, MAIN_METRICS[family])
+    counts = StatusCounts.of(answer_status(questions[r.question_id], r) for r in answers)
+    read = counts.usable(refusals=refusals)
+    if read and read >= min_coverage * counts.asked:
+        return None
+    return (
+        f"coverage: {read:,} of {counts.asked:,} answers could be read "
+        f"({counts.losses(refusals=refusals)}); at least {min_coverage:.0%} are required"
+    )
+
+
+def _without_figures(figures: Any, reason: str) -> Any:
+    """Return figures without their numbers, except those on lost answers."""
+    if not isinstance(figures, dict):
+        return figures
+    if "value" in figures:
+        empty = dict.fromkeys(("value", "low", "high", "p_value") & figures.keys())
+        return {**figures, **empty, "n": 0, "status": "not_measured", "reason": reason}
+    return {
+        name: found if name in LOSS_METRICS else _without_figures(found, reason)
+        for name, found in figures.items()
+    }
 
 
 def effect_figures(answered: Sequence[Answered], attributes: Mapping[str, Attribute]) -> Figures:

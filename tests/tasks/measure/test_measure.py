@@ -492,9 +492,19 @@ def released(folder: Path, questions: list[Question], responses: list[Response])
 
 def test_completions_of_a_release_have_the_same_fields_as_recorded_ones(tmp_path: Path) -> None:
     release = released(tmp_path, *completions(lambda side, k: None if k == 0 else 0 if side > 0 else 1))
-    result = measure_file("completion", release / config_file("responses"), format="release")
+    file = release / config_file("responses")
+    result = measure_file("completion", file, format="release", min_coverage=0.6)
     assert result["tau_c_sai"]["value"] == result["tau_c_asa"]["value"] == 1
     assert (result["invalid"]["value"], result["invalid"]["n"]) == (24, 72)
+
+
+def test_figures_of_a_release_below_the_coverage_bar_are_not_measured(tmp_path: Path) -> None:
+    release = released(tmp_path, *completions(lambda side, k: None if k == 0 else 0 if side > 0 else 1))
+    result = measure_file("completion", release, format="release")
+    assert result["tau_c_sai"]["value"] is None
+    assert result["tau_c_sai"]["status"] == "not_measured"
+    assert "48 of 72 answers could be read (24 empty)" in result["tau_c_sai"]["reason"]
+    assert result["invalid"]["value"] == 24, "lost answers are counted whatever the coverage is"
 
 
 def test_decisions_of_a_release_are_keyed_by_model_and_value(tmp_path: Path) -> None:
