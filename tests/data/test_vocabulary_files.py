@@ -45,6 +45,8 @@ EVERYDAY = {"placebo", "institution", "country_income", "socioeconomic"} | {
     "diet",
     "english_learner",
     "illness",
+    "migration",
+    "wording",
     "persona",
     "skin_tone",
 }

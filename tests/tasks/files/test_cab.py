@@ -149,7 +149,7 @@ RACE = ValueWords(read_attribute(DATA, "race"))
         ("{{waitress/waiter}}", ("woman", "man")),
         ("{{the waiter/the waitress}}", ("man", "woman")),
         ("{{Sarah/Michael Unknown}}", ("woman", "man")),
-        ("{{Ms. Sarah Okafor/Mr David Okafor}}", ("woman", "man")),
+        ("{{Ms. Emily Okafor/Mr Michael Okafor}}", ("woman", "man")),
         ("{{a young woman/a young man}}", ("woman", "man")),
         ("{{women/men}}", ("woman", "man")),
         ("{{the woman's/the man\u2019s}}", ("woman", "man")),
