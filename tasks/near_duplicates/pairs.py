@@ -127,7 +127,7 @@ class SearchPart:
 
 
 @dataclass(frozen=True)
-class Coverage:
+class SearchCoverage:
     """How far a part was searched."""
 
     complete: bool
@@ -138,7 +138,7 @@ class Coverage:
     """Number of bands searched."""
 
 
-def search_windows(part: SearchPart) -> Coverage:
+def search_windows(part: SearchPart) -> SearchCoverage:
     """Search all pairs of similar length, up to the limit of `partners`."""
     sketches = read_sketches(part.folder)
     pairs, count, complete = [np.empty(0, np.int64)], 0, True
@@ -149,10 +149,10 @@ def search_windows(part: SearchPart) -> Coverage:
             complete = False
             break
     np.save(part.output, np.sort(np.concatenate(pairs)))
-    return Coverage(complete, count)
+    return SearchCoverage(complete, count)
 
 
-def search_bands(part: SearchPart) -> Coverage:
+def search_bands(part: SearchPart) -> SearchCoverage:
     """Pair each text with the best `partners` of its band key. The search is complete if no text has more."""
     sketches = read_sketches(part.folder)
     kept = read_array(part.folder / "kept.npy")
@@ -166,7 +166,7 @@ def search_bands(part: SearchPart) -> Coverage:
             pairs = union_sorted(pairs, part.encode_candidates(sketches, left, right))
             count += len(left)
     np.save(part.output, pairs)
-    return Coverage(complete, count)
+    return SearchCoverage(complete, count)
 
 
 def window_ends(lengths: Indices, guards: Indices, slack: float) -> Indices:

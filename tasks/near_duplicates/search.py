@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.near_duplicates.pairs import (
-    Coverage,
+    SearchCoverage,
     SearchPart,
     SketchPart,
     band_key_file,
@@ -398,14 +398,14 @@ class _RatioSearch:
         np.save(self.folder / "until.npy", until)
         return np.cumsum(until - np.arange(len(order)))
 
-    def _search_windows(self, numbers: Indices) -> tuple[Indices, Coverage]:
+    def _search_windows(self, numbers: Indices) -> tuple[Indices, SearchCoverage]:
         totals = self._write_windows(numbers)
         parts = self._parts(split_by_cost(totals, WINDOW_PAIRS_PER_PART), self.partners)
         return self._search(search_windows, parts)
 
     def search_bands(
         self, numbers: Indices, partners: int, *, bands: int = BANDS, rare: bool = False
-    ) -> tuple[Indices, Coverage]:
+    ) -> tuple[Indices, SearchCoverage]:
         """Return the candidate pairs among these texts."""
         np.save(self.folder / "kept.npy", numbers)
         parts = self._parts(split_range(bands, BANDS_PER_PART), partners, rare=rare)
@@ -429,14 +429,14 @@ class _RatioSearch:
         return [SearchPart(self.folder, a, b, *options) for a, b in ranges]
 
     def _search(
-        self, job: Callable[[SearchPart], Coverage], parts: Sequence[SearchPart]
-    ) -> tuple[Indices, Coverage]:
+        self, job: Callable[[SearchPart], SearchCoverage], parts: Sequence[SearchPart]
+    ) -> tuple[Indices, SearchCoverage]:
         coverages = self.run_parts(job, parts)
         pairs: Indices = np.empty(0, np.int64)
         for part in parts:
             pairs = union_sorted(pairs, np.load(part.output))
         complete = all(coverage.complete for coverage in coverages)
-        return pairs, Coverage(complete, sum(coverage.pairs for coverage in coverages))
+        return pairs, SearchCoverage(complete, sum(coverage.pairs for coverage in coverages))
 
     def verify(self, pairs: Indices) -> Matches:
         """Return the pairs that match and were not verified before."""

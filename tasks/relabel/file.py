@@ -154,7 +154,7 @@ class RelabelJob:
     exactly: int | None = None
     soft_labels: bool = False
     out_format: str = ""
-    selection: Selection = field(default_factory=lambda: Selection())
+    selection: RowSelection = field(default_factory=lambda: RowSelection())
     write: int = 0
     writer: str | None = None
 
@@ -173,7 +173,7 @@ class RelabelJob:
 
 
 @dataclass(frozen=True)
-class Selection:
+class RowSelection:
     """The rows of a trial run."""
 
     limit: int | None = None
@@ -310,7 +310,7 @@ def relabel_file(
         audited=audited,
         exactly=exactly,
         soft_labels=soft_labels,
-        selection=Selection(limit, sample, seed),
+        selection=RowSelection(limit, sample, seed),
         write=write,
         writer=check_writer(writer, judges, settings.data_dir) if write else None,
     )

@@ -28,7 +28,7 @@ BATCH_ROWS = 8_192
 
 
 @dataclass(frozen=True)
-class Part:
+class TablePart:
     """The rows of one table that belong to some of the questions."""
 
     path: Path
@@ -48,7 +48,7 @@ def first_questions(questions: TableRef, column: str = "id", size: int = QUESTIO
 
 def split_by_question(
     ref: TableRef, column: str, bounds: Sequence[str], folder: Path, **equal: str
-) -> list[Part]:
+) -> list[TablePart]:
     """Write the rows of a table to `len(bounds) + 1` parts by their question.
 
     Args:
@@ -58,7 +58,7 @@ def split_by_question(
         folder: Folder for the parts.
         **equal: Columns and the values that the rows must have.
     """
-    parts = [Part(folder / f"{ref.table}-{i:04}.arrow") for i in range(len(bounds) + 1)]
+    parts = [TablePart(folder / f"{ref.table}-{i:04}.arrow") for i in range(len(bounds) + 1)]
     edges = np.array(bounds, dtype=object)
     with pq.ParquetFile(ref.path) as file, ExitStack() as stack:
         schema = file.schema_arrow
