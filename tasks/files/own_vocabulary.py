@@ -19,6 +19,11 @@ from tasks.files.vocabulary import read_attribute, shipped_data
 from tasks.run.store import rename_directory
 
 FOLDER = "attributes"
+RESULTS = frozenset(
+    {"cache", "evaluations", "hold_back", "outputs", "passports", "prefect", "rejudgements", "releases"}
+    | {"reviews", "runs"}
+)
+"""Folders that commands write into the home of a user, which is the vocabulary's folder in a checkout."""
 MAX_FILES = 500
 MAX_BYTES = 1 << 20
 """Largest attribute file."""
@@ -41,7 +46,7 @@ def overlay_attributes(base: Path, folders: Iterable[Path], cache: Path) -> Path
                 own.setdefault(path.relative_to(folder).as_posix(), path)
     if not own:
         return base
-    listing = sorted(p.relative_to(base).as_posix() for p in (*base.iterdir(), *(base / FOLDER).rglob("*")))
+    listing = [path.relative_to(base).as_posix() for path in _vocabulary_files(base)]
     key = content_hash([str(base.resolve()), listing, {name: file_hash(path) for name, path in own.items()}])
     home = cache / key[:24]
     if not home.is_dir():
@@ -66,11 +71,8 @@ def _combine(base: Path, own: Mapping[str, Path], home: Path) -> None:
     temporary = home.parent / f".{home.name}.{secrets.token_hex(4)}"
     temporary.mkdir(parents=True)
     try:
-        for entry in base.iterdir():
-            if entry.name != FOLDER and not entry.name.startswith("."):
-                os.symlink(entry.resolve(), temporary / entry.name)
-        for path in sorted((base / FOLDER).rglob("*.yaml")):
-            target = temporary / FOLDER / path.relative_to(base / FOLDER)
+        for path in _vocabulary_files(base):
+            target = temporary / path.relative_to(base)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.symlink(path.resolve(), target)
         for name, path in own.items():
@@ -82,6 +84,18 @@ def _combine(base: Path, own: Mapping[str, Path], home: Path) -> None:
             rename_directory(temporary, home)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _vocabulary_files(base: Path) -> Iterator[Path]:
+    """Yield the files of a vocabulary, without the folders of results that a checkout has beside it.
+
+    Files are linked one by one. A link to a folder would make builders of packages visit it twice.
+    """
+    for entry in sorted(base.iterdir()):
+        if entry.name in RESULTS or entry.name.startswith("."):
+            continue
+        files = entry.rglob("*") if entry.is_dir() else [entry]
+        yield from (path for path in sorted(files) if path.is_file())
 
 
 def own_attribute_files(data_dir: Path, questions: Iterable[Question]) -> dict[str, Path]:
