@@ -15,6 +15,7 @@ from flows.refresh import next_recipe
 from schemas.errors import InputError
 from schemas.options import EvaluateOptions, RejudgeOptions
 from schemas.recipe import Recipe
+from schemas.tables import derived_seed
 from tasks.models import ModelSettings
 from tasks.models.names import parse_model_name
 from tasks.models.settings import api_key
@@ -61,7 +62,7 @@ def test_measured_sections_come_from_the_release(hostile: Path) -> None:
     options = EvaluateOptions(release=hostile, models=(MINE,), judges=("divergence",))
     recipe = evaluation_recipe(manifest, options)
     assert list(recipe.attributes) == manifest.recipe["attributes"]
-    assert recipe.seed == manifest.recipe["seed"]
+    assert recipe.seed == derived_seed(manifest.recipe["seed"], "evaluation")
     assert recipe.judging.rubric == manifest.recipe.get("judging", {}).get("rubric", "four_scores")
     assert {f: s.samples for f, s in recipe.families.items()} == {
         f: s["samples"] for f, s in manifest.recipe["families"].items()
