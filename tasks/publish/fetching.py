@@ -147,8 +147,8 @@ def fetch_dataset(ref: str, cache_dir: Path, hub: Hub | None = None) -> Path:
 def fetch_release(ref: str, cache_dir: Path, hub: Hub | None = None, *, needs_manifest: bool = True) -> Path:
     """Fetch a published release, or find it in the cache.
 
-    A fetched version is never looked up again, because its tag does not move. The branch `main` moves, so it is
-    looked up every time. The directory is complete, or it does not exist.
+    A fetched version is never looked up again, because its tag does not move. The branch `main` moves, so it
+    is looked up every time. The directory is complete, or it does not exist.
 
     Returns:
         The directory `cache_dir/<org>/<name>/<commit>`.
