@@ -23,8 +23,8 @@ from tests.material.gate_mutations import (
 from tests.material.good_release import write_release
 from tests.material.good_tables import good_tables
 
-ELSEWHERE = {*DATASET_CHECKS, "too_many_to_quarantine", "cells_uncovered"}
-"""Checks of foreign datasets and after a quarantine, which have their own tests."""
+ELSEWHERE = {*DATASET_CHECKS, "too_many_to_quarantine", "cells_uncovered", "own_expectation"}
+"""Checks of foreign datasets, after a quarantine and of a recipe's settings, which have their own tests."""
 
 
 @pytest.fixture(scope="module")
