@@ -811,6 +811,8 @@ def build_world(world: str, home: Path) -> dict[str, Any]:
             },
             "budget": {"free": [model, judge]},
         }
+        if world == "prejudiced judge":  # its floor is so high that nothing would be selected
+            recipe["evolve"] = {"rounds": 0, "save_threshold": 0.05}
         place = home / f"{recipe['name']}.yaml"
         place.write_text(json.dumps(recipe), encoding="utf-8")
         run = partial(
