@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.stats import shared_difference as shared_difference_module
 from tasks.stats.resampling import excess_weights
 from tasks.stats.shared_difference import mean_differences, shared_difference
 
@@ -81,3 +82,13 @@ def test_mean_differences_are_centred_for_uneven_numbers_of_answers() -> None:
 def test_one_question_shares_nothing() -> None:
     with pytest.raises(ValueError, match="at least two questions"):
         shared_difference(answers(1, 1, 0.0), [SIZES], seed=1)
+
+
+def test_many_questions_give_what_all_products_give(monkeypatch):
+    vectors = answers(3, 60, 1.5, shared=True)
+    products = shared_difference(vectors, [SIZES] * 60, seed=1)
+    monkeypatch.setattr(shared_difference_module, "MAX_PRODUCTS", 10)
+    sums = shared_difference(vectors, [SIZES] * 60, seed=1)
+    assert sums[1] == products[1]
+    for name in ("value", "low", "high"):
+        assert getattr(sums[0], name) == pytest.approx(getattr(products[0], name), rel=1e-9)
