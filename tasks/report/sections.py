@@ -360,7 +360,7 @@ def rate_trust(
         "gate": _gate(manifest),
         "judges": _judges(manifest, panel, topic),
         "floor": _floor(fresh),
-        "shrinkage": _shrinkage(shrinkage, selection.get("holdout_fitness")),
+        "shrinkage": _shrinkage(shrinkage, selection.get("holdout_fitness"), fresh),
         "people": "unknown" if review is None else "caution" if review.contested else "good",
         "losses": _losses(measurement),
     }
@@ -404,9 +404,9 @@ def _floor(fresh: HoldoutTest | None) -> Rating:
     return "good" if fresh.differs and fresh.confirmed else "caution"
 
 
-def _shrinkage(shrinkage: Shrinkage | None, holdout: Effect | None) -> Rating:
-    """Hold-out fitness must be above zero, by its interval."""
+def _shrinkage(shrinkage: Shrinkage | None, holdout: Effect | None, fresh: HoldoutTest | None) -> Rating:
+    """Hold-out fitness must be above zero, by its interval, and above that of the controls."""
     if shrinkage is None:
         return "unknown"
     low = holdout.low if holdout is not None and holdout.low is not None else shrinkage.holdout
-    return "good" if low > 0 else "caution"
+    return "good" if low > 0 and (fresh is None or fresh.differs) else "caution"
