@@ -334,9 +334,9 @@ def compare_models(scored: Scored, pairs: Iterable[tuple[str, str]]) -> list[Pai
     for a, b in pairs:
         of_either = [s for s in scored.scores if s.model in (a, b)]
         for measured, language, framing in _slices(of_either):
-            sides = [Side(name, Selection(measured, name, language)) for name in (a, b)]
+            sides = (Side(a, Selection(measured, a, language)), Side(b, Selection(measured, b, language)))
             about = ("all", language, framing)
-            compared.append(_compare(scored, *sides, "model", measured, about, unit_of=_same_question))
+            compared.append(_compare(scored, sides, "model", measured, about, unit_of=_same_question))
         compared += _nothing_scored(scored, a, b)
     return correct(compared)
 
@@ -351,9 +351,12 @@ def compare_languages(scored: Scored, pairs: Iterable[tuple[str, str]]) -> list[
     for (a, b), model in product(pairs, sorted({s.model for s in scored.scores})):
         either = {s.measured for s in scored.scores if s.model == model and s.question.language in (a, b)}
         for measured in sorted(either):
-            sides = [Side(name, Selection(measured, model, language=name)) for name in (a, b)]
+            sides = (
+                Side(a, Selection(measured, model, language=a)),
+                Side(b, Selection(measured, model, language=b)),
+            )
             about = (model, "all", "all")
-            compared.append(_compare(scored, *sides, "language", measured, about, unit_of=unit_of))
+            compared.append(_compare(scored, sides, "language", measured, about, unit_of=unit_of))
     return correct(compared)
 
 
@@ -371,9 +374,12 @@ def compare_framings(scored: Scored, pairs: Iterable[tuple[str, str]]) -> list[P
             if s.model == model and s.question.framing in (a, b)
         }
         for measured, language in sorted(either):
-            sides = [Side(name, Selection(measured, model, language, framing=name)) for name in (a, b)]
+            sides = (
+                Side(a, Selection(measured, model, language, framing=a)),
+                Side(b, Selection(measured, model, language, framing=b)),
+            )
             about = (model, language, "all")
-            compared.append(_compare(scored, *sides, "framing", measured, about, unit_of=unit_of))
+            compared.append(_compare(scored, sides, "framing", measured, about, unit_of=unit_of))
     return correct(compared)
 
 
@@ -392,9 +398,12 @@ def compare_scored_releases(a: Scored, b: Scored, names: tuple[str, str]) -> lis
     compared = []
     for model in models:
         for measured, language, framing in _slices([s for s in both.scores if s.model == model]):
-            sides = [Side(name, Selection(measured, model, language, release=name)) for name in names]
+            sides = (
+                Side(names[0], Selection(measured, model, language, release=names[0])),
+                Side(names[1], Selection(measured, model, language, release=names[1])),
+            )
             about = (model, language, framing)
-            compared.append(_compare(both, *sides, "release", measured, about, unit_of=_same_question))
+            compared.append(_compare(both, sides, "release", measured, about, unit_of=_same_question))
     return correct(compared)
 
 
@@ -415,8 +424,7 @@ def _slices(scores: Iterable[QuestionScore]) -> list[tuple[Measured, str, str]]:
 
 def _compare(
     scored: Scored,
-    a: Side,
-    b: Side,
+    sides: tuple[Side, Side],
     by: By,
     measured: Measured,
     about: tuple[str, str, str],
@@ -424,6 +432,7 @@ def _compare(
     unit_of: Callable[[Question], Hashable],
 ) -> PairedComparison:
     """Compare two sides on the units that both have a score for."""
+    a, b = sides
     first, second = _by_unit(scored.scores, a, unit_of), _by_unit(scored.scores, b, unit_of)
     common = sorted(first.keys() & second.keys(), key=repr)
     asked = _asked_in_both(scored, a, b, by, measured, first, second)
