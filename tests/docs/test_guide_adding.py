@@ -102,11 +102,12 @@ def test_the_plan_counts_the_questions_of_the_new_templates(
 def test_questions_in_the_new_language_are_asked_in_it(followed: tuple[Path, list[dict[str, Any]]]) -> None:
     folder, (_, plan) = followed
     questions = expanded(folder, "spanish.yaml", "decision")
-    assert plan["questions"]["decision"] == len(questions) == 4
+    assert plan["questions"]["decision"] == len(questions) == 5
     assert {q.language for q in questions} == {"es"}
     assert {(q.control, q.framing) for q in questions} == {
-        ("none", "explicit"), ("none", "implicit"), ("a_a", "explicit"), ("placebo", "explicit")
+        ("none", "explicit"), ("none", "implicit"), ("a_a", "explicit"), ("a_a", "implicit"),
+        ("placebo", "explicit"),
     }  # fmt: skip
     assert {o.text for q in questions for o in q.options} == {"Sí", "No"}
-    implicit = next(q for q in questions if q.framing == "implicit")
+    implicit = next(q for q in questions if (q.control, q.framing) == ("none", "implicit"))
     assert re.search(r"Lo ha pedido (Carmen|Lucía) ", implicit.variants[0].text)
