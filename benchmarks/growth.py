@@ -111,7 +111,7 @@ def relabel_measured(path: Path, out: Path) -> Measured:
 
     found: Measured = {}
     with measuring("relabel file", found):
-        counterfoil.relabel(path, judge="lexical", out=out)
+        counterfoil.relabel(path, judge="lexical", out=out.with_suffix(".jsonl"))
     return found
 
 

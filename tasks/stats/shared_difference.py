@@ -53,6 +53,8 @@ def shared_difference(vectors: Floats, sizes: Sequence[Sequence[int]], seed: int
         raise ValueError("a shared difference needs at least two questions")
     differences = mean_differences(vectors, sizes).reshape(len(sizes), -1)
     p_value = _permutation_p_value(vectors, sizes, seed)
+    low: float | None
+    high: float | None
     if len(sizes) > MAX_PRODUCTS:
         scaled = differences / np.sqrt(len(sizes[0]) - 1)
         value = _mean_of_sums(scaled, np.ones(len(sizes)))
