@@ -181,7 +181,7 @@ def resolve_commit(ref: HubRef, hub: Hub) -> str:
     if re.fullmatch(r"[0-9a-f]{40}", ref.tag):
         return ref.tag
     state = hub.read_state(ref.repo)
-    revisions = {MAIN: state.main} | state.tags
+    revisions: dict[str, str] = {MAIN: state.main, **state.tags}
     if ref.tag not in revisions:
         names = ", ".join(sorted(state.tags)) or "none"
         raise InputError(
