@@ -144,6 +144,7 @@ def test_small_disk_is_named_at_the_start(source: Path, tmp_path: Path) -> None:
             assert "MB are free on this disk" in done.stderr
 
 
+@pytest.mark.slow
 def test_disk_that_fills_while_a_table_is_written(tmp_path: Path) -> None:
     chance = random.Random(1)
     rows = {
