@@ -825,7 +825,8 @@ def build_world(world: str, home: Path) -> dict[str, Any]:
         command = [str(Path(sys.executable).with_name("counterfoil"))]
         built = json.loads(run([*command, "build", str(place), "--json"]).stdout)
         shown: dict[str, Any] = json.loads(run([*command, "show", built["release"], "--json"]).stdout)
-        return shown | built
+        shown.update(built)
+        return shown
 
 
 def whole_builds(factor: int) -> Iterator[Line]:
