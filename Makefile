@@ -18,7 +18,7 @@ setup: $(VENV)/.ready
 test: $(VENV)/.ready-dev
 	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests
 
-# Run all tests, also those that take minutes: kills, schedules, Dask and Ray, long servers.
+# Run all tests, also those that take minutes: kills, schedules, Dask and Ray, long servers, fuzzing.
 test-all: test
 	@$(BIN)/python -m pytest -n auto --dist load -m slow tests
 
