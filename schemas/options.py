@@ -272,7 +272,7 @@ class RelabelOptions(Options):
     judges: tuple[NamedModel, ...] = Field(
         default=(),
         alias="judge",
-        description="`lexical` or a model; may be repeated; default: `lexical` for `two_stage`",
+        description="`lexical`, `embedding` or a model; may be repeated; default: `lexical` for `two_stage`",
     )
     verdicts: Path | None = Field(
         default=None, description="CSV of recorded grades: query_id,docid,judge,grade"
@@ -304,7 +304,8 @@ class RelabelOptions(Options):
     mine: int = Field(default=0, ge=0, description="negatives to mine for rows without any")
     screen: str | None = Field(
         default=None,
-        description="skip unlikely candidates: SCORE:MARGIN[:CHECK], such as bm25:0.5 or score:0.2:0.1",
+        description="skip unlikely candidates: SCORE:MARGIN[:CHECK], such as bm25:0.5, score:0.2:0.1 or "
+        "embedding:0.3",
     )
     corpus: Path | None = Field(
         default=None, description="passages to mine, and texts of passages that the input names by id"

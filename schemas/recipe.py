@@ -97,7 +97,7 @@ class Models(Section):
     adjudicator: ModelName | None = Field(
         default=None, description="model that decides if the panel is split; default: the median decides"
     )
-    relabel_judges: tuple[Literal["sentences", "lexical"] | ModelName, ...] = Field(
+    relabel_judges: tuple[Literal["sentences", "lexical", "embedding"] | ModelName, ...] = Field(
         default=("sentences", "lexical"),
         min_length=1,
         description="model names, or judges without a model: `sentences` compares the answers to a question "
@@ -766,14 +766,15 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _relabel_judges_fit(self) -> Recipe:
         judges, strategy = self.models.relabel_judges, self.relabel.strategy
-        rules = [name for name in judges if name in ("sentences", "lexical")]
+        rules = [name for name in judges if name in ("sentences", "lexical", "embedding")]
         if strategy != "two_stage" and rules:
             raise ValueError(
                 f"relabel.strategy {strategy!r} needs models, not `{rules[0]}`, as models.relabel_judges"
             )
-        if set(judges) == {"lexical"}:
+        if set(judges) <= {"lexical", "embedding"}:
             raise ValueError(
-                "models.relabel_judges: `lexical` cannot judge the question pool; add `sentences` or a model"
+                f"models.relabel_judges: `{judges[0]}` cannot judge the question pool; "
+                "add `sentences` or a model"
             )
         if set(judges) == {"sentences"} and self.relabel.files:
             raise ValueError(

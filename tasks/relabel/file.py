@@ -72,6 +72,7 @@ from tasks.relabel.graded import (
 from tasks.relabel.judges import open_comparers, open_graders, open_judges
 from tasks.relabel.mining import (
     PassagePool,
+    Score,
     Screen,
     backfill,
     fill_empty_rows,
@@ -94,6 +95,7 @@ from tasks.relabel.quality import (
     sample_lines,
     write_audit_sheet,
 )
+from tasks.relabel.rule_judges import score_by_meaning
 from tasks.relabel.survey import Survey
 from tasks.relabel.two_stage import (
     PositiveTexts,
@@ -262,7 +264,7 @@ def relabel_file(
         too_few: What happens to rows with fewer.
         max_promoted: Rows with more promotions are flagged.
         mine: Negatives to mine for rows without any.
-        screen: `bm25:MARGIN[:CHECK]` or `score:MARGIN[:CHECK]`, see `Screen`.
+        screen: `bm25:MARGIN[:CHECK]`, `score:…` or `embedding:…`, see `Screen`.
         max_true_negatives_lost: Limit for the choice of a rule, which then replaces `rule`.
         min_relabel_precision: Another limit.
         corpus: Passages by id, for formats without texts. Negatives are mined from it; default: the rows.
@@ -786,7 +788,8 @@ def screening_step(screen: Screen | None, pool: PassagePool | None) -> Screening
     """Return the screen as a function of plans, or `None` if there is no screen."""
     if screen is None:
         return None
-    score = pool.score if screen.by == "bm25" and pool else recorded_score
+    scores: dict[str, Score] = {"score": recorded_score, "embedding": score_by_meaning}
+    score = pool.score if screen.by == "bm25" and pool else scores[screen.by]
     return lambda plans: screen_candidates(plans, screen, score)
 
 

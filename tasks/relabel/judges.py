@@ -16,15 +16,17 @@ from tasks.judges.relevance import (
 )
 from tasks.models import ModelSettings, open_model
 from tasks.models.prompts import read_prompt
-from tasks.relabel.rule_judges import LexicalJudge, SentenceJudge, read_function_words
+from tasks.models.sentence_encoder import check_encoder
+from tasks.relabel.rule_judges import EmbeddingJudge, LexicalJudge, SentenceJudge, read_function_words
 
-RULE_JUDGES = {"passage": LexicalJudge.name, "question": SentenceJudge.name}
-"""The judge without a model, by subject."""
+RULE_JUDGES = {"passage": (LexicalJudge.name, EmbeddingJudge.name), "question": (SentenceJudge.name,)}
+"""The judges without a model, by subject."""
+ALL_RULE_JUDGES = frozenset(name for names in RULE_JUDGES.values() for name in names)
 
 
 def judges_of(names: Sequence[str], subject: str) -> tuple[str, ...]:
-    """Return the judges that can judge a subject: models, and the rule judge of this subject."""
-    other_rules = set(RULE_JUDGES.values()) - {RULE_JUDGES[subject]}
+    """Return the judges that can judge a subject: models, and the rule judges of this subject."""
+    other_rules = ALL_RULE_JUDGES - set(RULE_JUDGES[subject])
     return tuple(name for name in names if name not in other_rules)
 
 
@@ -32,10 +34,10 @@ def judges_of(names: Sequence[str], subject: str) -> tuple[str, ...]:
 async def open_judges(
     names: Sequence[str], settings: ModelSettings, subject: str
 ) -> AsyncIterator[list[Judge]]:
-    """Open judges of evidence for `passage`s or `question`s: models, or the rule judge of the subject.
+    """Open judges of evidence for `passage`s or `question`s: models, or the rule judges of the subject.
 
     Raises:
-        InputError: If a name is the rule judge of the other subject.
+        InputError: If a name is a rule judge of the other subject, or the encoder is not installed.
     """
     async with AsyncExitStack() as stack:
         judges: list[Judge] = []
@@ -44,10 +46,13 @@ async def open_judges(
             if name not in judges_of(names, subject):
                 raise InputError(
                     f"the judge `{name}` cannot judge {subject}s",
-                    hint=f"use `{RULE_JUDGES[subject]}` or a model",
+                    hint=f"use `{'`, `'.join(RULE_JUDGES[subject])}` or a model",
                 )
             if name == SentenceJudge.name:
                 judges.append(SentenceJudge())
+            elif name == EmbeddingJudge.name:
+                check_encoder()
+                judges.append(EmbeddingJudge())
             elif name == LexicalJudge.name:
                 judges.append(LexicalJudge(read_function_words(settings.data_dir)))
             else:
@@ -90,7 +95,7 @@ def prompt_for(name: str, subject: str) -> str:
 
 def require_models(names: Sequence[str], strategy: str) -> None:
     """Raise `InputError` unless every judge is a model, and there is at least one."""
-    if not names or set(names) & set(RULE_JUDGES.values()):
+    if not names or set(names) & ALL_RULE_JUDGES:
         raise InputError(
             f"{strategy} needs models as judges", hint="name them: --judge openai:… (cheap one first)"
         )

@@ -31,6 +31,7 @@ from tasks.relabel.same_text import match_key
 from tasks.stats.shares import share_with_interval
 
 MARGIN = 0.05
+SCREENS = ("bm25", "score", "embedding")
 MINED_PER_MISSING = 3
 """Candidates mined per missing negative. Some of them will turn out to answer the query."""
 
@@ -202,7 +203,7 @@ def _fill_row(shortage: Shortage, judged: RelabelledRow, judge: str) -> Relabell
 class Screen:
     """The score, the margin below the positive, and the share of screened candidates to judge anyway."""
 
-    by: Literal["bm25", "score"] = "bm25"
+    by: Literal["bm25", "score", "embedding"] = "bm25"
     margin: float = 0.5
     check: float = 0.05
 
@@ -214,10 +215,11 @@ class Screen:
             values = [float(number) for number in numbers]
         except ValueError:
             values = [-1.0]
-        if by not in ("bm25", "score") or not 1 <= len(values) <= 2 or not all(0 <= v <= 1 for v in values):
+        if by not in SCREENS or not 1 <= len(values) <= 2 or not all(0 <= v <= 1 for v in values):
             raise InputError(
                 f"not a screen: {text!r}",
-                hint="write SCORE:MARGIN[:CHECK], e.g. bm25:0.5 or score:0.2:0.1; scores: bm25, score",
+                hint="write SCORE:MARGIN[:CHECK], e.g. bm25:0.5 or score:0.2:0.1; "
+                f"scores: {', '.join(SCREENS)}",
             )
         return cls(by, *values)  # type: ignore[arg-type]
 

@@ -1,9 +1,12 @@
-"""Find evidence without a model: `lexical` for passages, `sentences` for the questions of the pool.
+"""Find evidence without a model: `lexical` and `embedding` for passages, `sentences` for pool questions.
 
 `lexical` takes a sentence as evidence if it contains at least `THRESHOLD` of the query's content words,
 compared by their stems. It matches words, not answers. On hard negatives of a good retriever it is hardly
 better than chance (`benchmarks/relabel_quality.py`). It is a baseline, and the default only if no model is
 configured.
+
+`embedding` takes the sentence whose vector has the largest cosine to that of the query, if it is at least
+`SIMILAR`. The vectors are those of the packaged sentence encoder.
 
 `sentences` takes a sentence of an answer as evidence of unequal treatment if, with the words that name the
 group masked, every other answer to the same version by the same model has a near match, and no answer to some
@@ -21,14 +24,18 @@ from pathlib import Path
 
 import orjson
 
+from schemas.labels import Passage
 from schemas.release import StageCost
 from tasks.files.vocabulary import read_lexicon
 from tasks.judges.relevance import Evidence, EvidenceQuestion, Ranking, RankingQuestion
 from tasks.judges.words import mask_words
+from tasks.models.sentence_encoder import DECIMALS, Floats, encode_sentences
 from tasks.text.similarity import ratio
 
 THRESHOLD = 0.8
 """Share of the query's content words. For queries of up to four such words, .8 equals 1.0."""
+SIMILAR = 0.5
+"""Cosine of a query and a sentence that counts as evidence."""
 NEAR_MATCH = 70.0
 """Minimum rapidfuzz ratio (0 to 100) of two masked sentences that say the same."""
 MAX_SPANS = 3
@@ -89,6 +96,44 @@ class LexicalJudge:
         """Return the share of wanted words in a sentence, plus less than .01 for brevity."""
         stems = [stem(word) for word in split_words(sentence)]
         return len(wanted & set(stems)) / len(wanted) + 0.01 / (2 + len(stems))
+
+
+class EmbeddingJudge:
+    """Find the sentence of a passage that is nearest in meaning to the query."""
+
+    name = "embedding"
+
+    def __init__(self, threshold: float = SIMILAR) -> None:
+        self.threshold = threshold
+
+    async def find_evidence(self, questions: Sequence[EvidenceQuestion]) -> list[Evidence]:
+        """Return the sentence of each passage with the largest cosine, if it reaches the threshold."""
+        sentences = [split_sentences(question.passage.text) for question in questions]
+        texts = [q.query for q in questions] + [sentence for found in sentences for sentence in found]
+        vectors = dict(zip(texts, encode_sentences(texts), strict=True)) if texts else {}
+        return [
+            self._nearest(vectors[question.query], [(s, vectors[s]) for s in found])
+            for question, found in zip(questions, sentences, strict=True)
+        ]
+
+    def _nearest(self, query: Floats, sentences: Sequence[tuple[str, Floats]]) -> Evidence:
+        cosines = [(round(float(query @ vector), DECIMALS), text) for text, vector in sentences]
+        strength, best = max(cosines, key=lambda pair: pair[0], default=(0.0, ""))
+        return Evidence(best, strength=strength) if best and strength >= self.threshold else Evidence(None)
+
+    async def rank(self, questions: Sequence[RankingQuestion]) -> list[Ranking]:
+        """Rank spans by strength. Equally strong spans tie."""
+        return [rank_by_strength(question) for question in questions]
+
+    def costs(self) -> tuple[StageCost, ...]:
+        """Return nothing, because no model is called."""
+        return ()
+
+
+def score_by_meaning(query: str, passage: Passage) -> float:
+    """Return the cosine of a query and a passage. It has the signature of `mining.Score`."""
+    vectors = encode_sentences([query, passage.text])
+    return round(float(vectors[0] @ vectors[1]), DECIMALS)
 
 
 class SentenceJudge:
