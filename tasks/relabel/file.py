@@ -712,8 +712,8 @@ async def relabel_part(rows: Sequence[CandidateSet], context: PartContext) -> tu
     relabelling = await relabel_rows(rows, job, context.strategy, context.known, context.pool)
     writing = PartWriting({})
     if context.writer:
-        judge = partial(context.strategy.relabel, known=context.known, screen=None)
-        relabelling, writing = await add_written(relabelling, context.writer, job.write, judge)
+        decide = partial(context.strategy.relabel, known=context.known, screen=None)
+        relabelling, writing = await add_written(relabelling, context.writer, job.write, decide)
     if job.soft_labels:
         judge = "+".join(relabelling.judged_by)
         labelled = tuple(with_soft_labels(row, job.out_format, judge) for row in relabelling.rows)

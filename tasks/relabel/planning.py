@@ -72,14 +72,14 @@ def plan_job_rows(
         rows += 1
         if write and plan.row.positives:
             written_for += 1
-            shown = "\n\n".join(p.text for p in plan.row.positives[:SHOWN_POSITIVES])
+            examples = "\n\n".join(p.text for p in plan.row.positives[:SHOWN_POSITIVES])
             writer_in += estimate_prompt_tokens(
-                prompts["write"].fill(query=plan.row.query, positives=shown, count=str(write))
+                prompts["write"].fill(query=plan.row.query, positives=examples, count=str(write))
             )
             calls += write
-            question = EvidenceQuestion(plan.row.query, Passage(id="", text=TYPICAL_PASSAGE))
+            typical = EvidenceQuestion(plan.row.query, Passage(id="", text=TYPICAL_PASSAGE))
             kind = "grade" if strategy == "graded" else "evidence"
-            tokens_in += write * estimate_prompt_tokens(passage_messages(prompts[kind], question))
+            tokens_in += write * estimate_prompt_tokens(passage_messages(prompts[kind], typical))
             tokens_out += write * TOKENS_OUT[kind]
         candidates += len(plan.row.negatives)
         by_rule += len(plan.decided)

@@ -19,12 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from pydantic import BaseModel
-
 from schemas.errors import InputError
 from schemas.labels import CandidateSet, Passage
 from schemas.tables import content_id, derived_seed
-from tasks.judges.relevance import MeteredModel
+from tasks.judges.relevance import Answer, MeteredModel
 from tasks.models.model_families import model_family, read_model_families
 from tasks.models.prompts import Prompt, fence
 from tasks.models.protocol import Decoding, Model, Request
@@ -57,7 +55,7 @@ BUCKETS = 1 << 14
 Relabel = Callable[[Sequence[CandidateSet]], Awaitable[Relabelling]]
 
 
-class WrittenPassages(BaseModel):
+class WrittenPassages(Answer):
     """Answer of the writer."""
 
     passages: list[str]

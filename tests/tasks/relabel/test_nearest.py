@@ -2,8 +2,6 @@
 
 from types import SimpleNamespace
 
-import pytest
-
 from tasks.relabel import nearest
 from tasks.relabel.nearest import nearest_questions
 from tasks.text.similarity import token_set_ratio
@@ -23,16 +21,29 @@ def by_brute_force(question, pool, count):
     return [q.id for q in ranked[:count]]
 
 
-@pytest.mark.parametrize("exhaustive", [nearest.EXHAUSTIVE_PAIRS, 0])
-def test_neighbours_are_those_of_brute_force(monkeypatch, exhaustive):
-    monkeypatch.setattr(nearest, "EXHAUSTIVE_PAIRS", exhaustive)
-    monkeypatch.setattr(nearest, "MIN_SHORTLIST", 200)
+def framed_pool():
     texts, _ = framed_texts(1_500, 0.4, seed=5, words=10, known=vocabulary(150, 5))
     questions = pool_of(texts)
-    accepted, pool = questions[:60], questions[60:]
+    return questions[:60], questions[60:]
+
+
+def test_neighbours_are_those_of_brute_force():
+    accepted, pool = framed_pool()
     found = nearest_questions(accepted, pool, 5)
     for question in accepted:
         assert [q.id for q in found[question.id]] == by_brute_force(question, pool, 5)
+
+
+def test_a_shortlist_finds_nearly_all_neighbours_of_brute_force(monkeypatch):
+    monkeypatch.setattr(nearest, "EXHAUSTIVE_PAIRS", 0)
+    monkeypatch.setattr(nearest, "MIN_SHORTLIST", 200)
+    accepted, pool = framed_pool()
+    found = nearest_questions(accepted, pool, 5)
+    shared = sum(
+        len({q.id for q in found[question.id]} & set(by_brute_force(question, pool, 5)))
+        for question in accepted
+    )
+    assert shared / (5 * len(accepted)) >= 0.97
 
 
 def test_equal_texts_are_sorted_by_id_and_none_is_counted_for_another():

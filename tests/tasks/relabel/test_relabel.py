@@ -12,6 +12,7 @@ import pytest
 from schemas.answers import RESPONSES, Response, text_answer
 from schemas.labels import CANDIDATES, LABEL_HISTORY, LabelChange, check_reconciled
 from schemas.question import QUESTIONS, Control, Label, Question
+from schemas.recipe import Recipe
 from schemas.release import RelabelledPassage
 from tasks.files.vocabulary import read_attribute
 from tasks.judges.relevance import EvidenceQuestion
@@ -217,7 +218,7 @@ def test_retrieval_file_in_a_build(make_context: Callable[..., RunContext], tmp_
 
 @pytest.mark.parametrize("stage", [STAGE, STAGE_RETRIEVAL])
 def test_stage_reads_existing_recipe_sections(stage: Stage) -> None:
-    assert set(stage.reads) <= set(recipe_of().model_dump())
+    assert set(stage.reads) <= set(Recipe.model_fields)
     assert all((DATA / name).exists() for name in stage.vocabulary)
 
 
