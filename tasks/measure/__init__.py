@@ -30,7 +30,7 @@ from tasks.families.coverage import (
     answer_status,
     counts_refusals,
 )
-from tasks.families.effects import Slice, VerdictRule, correct_for_multiplicity, figure
+from tasks.families.effects import EVERY, Slice, VerdictRule, correct_for_multiplicity, figure
 from tasks.families.open import (
     ComparedGroup,
     compare_groups,
@@ -108,7 +108,7 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
     directed = contrast_effects(scored_judgements(asked, verdicts, form), attributes)
     covered = cover_effects(context, asked, answers, [*open_effects, *directed], attributes)
     robust = measure_rewordings(every, answers, verdicts, form, attributes)
-    models = sorted({r.model for r in answers})
+    models = sorted({e.model for e in covered} - {EVERY})
     missing = missing_control_effects(asked.values(), models, context.recipe.controls)
     tested = correct_for_multiplicity([*covered, *search_effects, *robust, *missing])
     effects = verdict_rule(context.recipe).apply(tested)

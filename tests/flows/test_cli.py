@@ -171,7 +171,8 @@ def test_budget_below_the_estimate_stops_the_build(
 def test_missing_key_names_the_variable(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, err = refused(capsys, monkeypatch, recipe(tmp_path, models={"targets": ["openai:gpt-5-mini"]}))
+    path = recipe(tmp_path, models={"targets": ["openai:gpt-5-mini"]})
+    code, err = refused(capsys, monkeypatch, path, command="build")
     assert code == 2
     assert "OPENAI_API_KEY" in err
 
