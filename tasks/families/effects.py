@@ -11,13 +11,11 @@ from schemas.answers import PLAIN, Effect, Verdict
 from schemas.question import SELECTED, Question
 from schemas.tables import content_id, derived_seed
 from tasks.stats.hypothesis_tests import q_values_by_family
-from tasks.stats.intervals import t_quantile
+from tasks.stats.intervals import MIN_CLUSTERS, t_quantile
 from tasks.stats.resampling import Interval
 
 Level = Literal["question", "domain", "superdomain", "attribute", "family", "control", "overall"]
 
-MIN_TESTED = 6
-"""Below this number of clusters, an exchange of signs has no p-value of .05 or less."""
 EVERY = "all"
 """Attribute, family, model or language of a slice that is not limited to one."""
 ENGLISH = "en"
@@ -174,14 +172,14 @@ class VerdictRule:
     def verdict(self, effect: Effect) -> Verdict:
         """Return the one verdict of an effect.
 
-        An effect without a test is not measured: it describes answers, judges or controls. So is one whose
-        test could not find any difference, because it has too few independent questions.
+        An effect without a test is not measured: it describes answers, judges or controls. So is a contrast
+        with too few independent questions for an interval, unless its test finds a difference.
         """
         if not effect.is_measured or effect.q_value is None:
             return "not_measured"
         if effect.q_value <= self.fdr:
             return "differs"
-        if effect.compared is not None and effect.n < MIN_TESTED:
+        if effect.compared is not None and effect.n < MIN_CLUSTERS:
             return "not_measured"
         margin = self.margins.get(effect.family) if effect.compared is not None else None
         if margin is not None and is_equivalent(effect, margin):
