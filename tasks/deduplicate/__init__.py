@@ -92,7 +92,7 @@ def deduplicate(
     )
 
 
-STAGE = Stage("deduplicate", 3, run=deduplicate, reads=("deduplicate", "selection"))
+STAGE = Stage("deduplicate", 4, run=deduplicate, reads=("deduplicate", "selection"))
 
 
 class DeduplicatedQuestions(NamedTuple):

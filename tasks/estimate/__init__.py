@@ -223,12 +223,23 @@ def estimate(context: RunContext, own: OwnTable | None = None) -> BuildEstimate:
             *question_warnings(recipe, own),
             *describe_shortages(recipe, questions),
             *describe_missing_controls(recipe, matching, needed),
+            *describe_unchecked_rewordings(recipe, Path(context.data_dir)),
         ),
         cached_calls=sum(count_cached(m, requests, ModelSettings.of(context)) for m in recipe.models.targets),
         smallest_detectable_effect=detectable_effects(
             context, holdout_population(recipe, size.searched, ASSUMED)
         ),
     )
+
+
+def describe_unchecked_rewordings(recipe: Recipe, data_dir: Path) -> list[str]:
+    """Return a warning if no judge compares the rewordings with their originals."""
+    if not recipe.rewording_models or find_judge(recipe, data_dir) is not None:
+        return []
+    return [
+        "no judge compares the rewordings with their originals, so a change of meaning is not noticed. Add a "
+        "model of another family to models.judges"
+    ]
 
 
 def expect_labels(recipe: Recipe, held_out: QuestionPopulation) -> tuple[int, int | None]:

@@ -12,10 +12,11 @@ from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute, Superdomain
 from tasks.evolve.explore import Exploration, open_new_domains
 from tasks.evolve.generate import FLUENCY_FAULT, FluencyCheck, WrittenDrafts, check_fluency, write_with_model
-from tasks.evolve.jobs import SearchState, WritingJob, sum_call_costs
+from tasks.evolve.jobs import SearchState, WritingJob
 from tasks.evolve.recombine import recombine
 from tasks.evolve.strategies import plan_jobs
 from tasks.files.vocabulary import read_attributes, read_taxonomy
+from tasks.models.structured import sum_call_costs
 from tasks.questions.binding import draw_controls, split_unique
 from tasks.questions.composition import DraftPair, draw_neutral_controls, read_placebo, supports_implicit
 from tasks.questions.quality import drop_question, find_overlong, question_fault, rewrite_fault
@@ -57,7 +58,7 @@ def mutate(context: RunContext, archive: TableRef, round: int) -> Outcome:
     return Outcome(
         tables={QUESTIONS: kept},
         counts=(counts,),
-        costs=sum_call_costs([*generated, *((fluency.judge, spent) for spent in fluency.spent)]),
+        costs=sum_call_costs("mutate", [*generated, *((fluency.judge, spent) for spent in fluency.spent)]),
         dropped=(*dropped, *written.failed),
         notes=describe_round(explored, fluency, round).to_json(),
     )

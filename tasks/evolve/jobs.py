@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from schemas.question import Question
-from schemas.release import StageCost, combine_costs
 from schemas.tables import derived_seed
 from schemas.vocabulary import Superdomain
-from tasks.models.structured import Spent
 from tasks.stats.quotas import Unit, largest_remainder
 from tasks.text.slugs import slug_to_title, slugify
 
@@ -231,19 +229,3 @@ def choose_topic_path(
         topic=titles.get(topic_id, slug_to_title(topic_id)),
         topic_id=topic_id,
     )
-
-
-def sum_call_costs(calls: Iterable[tuple[str, Spent]]) -> tuple[StageCost, ...]:
-    """Sum the costs of calls, given as (model, cost), by model name in sorted order."""
-    costs = [
-        StageCost(
-            stage="mutate",
-            model=model,
-            calls=spent.tries,
-            tokens_in=spent.tokens_in,
-            tokens_out=spent.tokens_out,
-            cost_usd=spent.cost_usd,
-        )
-        for model, spent in calls
-    ]
-    return combine_costs(sorted(costs, key=lambda cost: cost.model))

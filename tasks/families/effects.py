@@ -173,13 +173,13 @@ class VerdictRule:
         """Return the one verdict of an effect.
 
         An effect without a test is not measured: it describes answers, judges or controls. So is a contrast
-        with too few independent questions for an interval, unless its test finds a difference.
+        without an interval, unless its test finds a difference: nobody knows what it could have found.
         """
         if not effect.is_measured or effect.q_value is None:
             return "not_measured"
         if effect.q_value <= self.fdr:
             return "differs"
-        if effect.compared is not None and effect.n < MIN_CLUSTERS:
+        if effect.compared is not None and (effect.n < MIN_CLUSTERS or detectable(effect) is None):
             return "not_measured"
         margin = self.margins.get(effect.family) if effect.compared is not None else None
         if margin is not None and is_equivalent(effect, margin):

@@ -15,6 +15,7 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from schemas.release import StageCost, combine_costs
 from tasks.models.prompts import Prompt, read_prompt
 from tasks.models.protocol import (
     EMPTY_KINDS,
@@ -439,3 +440,19 @@ def _range_as_enum(node: dict[str, Any]) -> dict[str, Any]:
     if low is None or high is None or not 0 <= high - low < WIDEST_ENUM:
         return node
     return {**node, "enum": list(range(int(low), int(high) + 1))}
+
+
+def sum_call_costs(stage: str, calls: Iterable[tuple[str, Spent]]) -> tuple[StageCost, ...]:
+    """Sum the costs of the calls of a stage, given as (model, cost), by model name in sorted order."""
+    costs = [
+        StageCost(
+            stage=stage,
+            model=model,
+            calls=spent.tries,
+            tokens_in=spent.tokens_in,
+            tokens_out=spent.tokens_out,
+            cost_usd=spent.cost_usd,
+        )
+        for model, spent in calls
+    ]
+    return combine_costs(sorted(costs, key=lambda cost: cost.model))

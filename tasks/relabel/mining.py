@@ -168,13 +168,31 @@ def _shortage(row: RelabelledRow, pool: PassagePool, policy: Policy) -> Shortage
 
 
 def _fill_row(shortage: Shortage, judged: RelabelledRow, judge: str) -> RelabelledRow:
-    row = shortage.row
+    filled, count = add_kept(shortage.row, judged, judge, "backfilled", most=shortage.missing)
+    return replace(filled, backfilled=count)
+
+
+def add_kept(
+    row: RelabelledRow, judged: RelabelledRow, judge: str, reason: str, *, most: int | None = None
+) -> tuple[RelabelledRow, int]:
+    """Add the candidates that the judges keep to the negatives of a row, with their label changes.
+
+    Args:
+        row: The row that gets them.
+        judged: The candidates and their verdicts.
+        judge: Names of the judges.
+        reason: Reason of the label changes.
+        most: Largest number of candidates to add.
+
+    Returns:
+        The row, and the number of candidates added.
+    """
     assert row.after is not None
     kept = [
         passage
         for passage, verdict in zip(judged.before.negatives, judged.verdicts, strict=True)
         if verdict.outcome == "kept"
-    ][: shortage.missing]
+    ][:most]
     after = row.after.model_copy(update={"negatives": (*row.after.negatives, *kept)})
     changes = tuple(
         label_change(
@@ -184,12 +202,12 @@ def _fill_row(shortage: Shortage, judged: RelabelledRow, judge: str) -> Relabell
             within=row.before.id,
             before="unlabelled",
             after="hard_negative",
-            verdict=CandidateVerdict("kept", "backfilled"),
+            verdict=CandidateVerdict("kept", reason),
             judge=judge,
         )
         for passage in kept
     )
-    return replace(row, after=after, changes=(*row.changes, *changes), backfilled=len(kept))
+    return replace(row, after=after, changes=(*row.changes, *changes)), len(kept)
 
 
 # --- the screen -------------------------------------------------------------------------------------------

@@ -27,8 +27,8 @@ from tasks.models.model_families import model_family, read_model_families
 from tasks.models.prompts import Prompt, fence
 from tasks.models.protocol import Decoding, Model, Request
 from tasks.models.structured import parse_answer
-from tasks.relabel.decisions import CandidateVerdict, RelabelledRow, Relabelling, label_change
-from tasks.relabel.mining import PassagePool
+from tasks.relabel.decisions import RelabelledRow, Relabelling
+from tasks.relabel.mining import PassagePool, add_kept
 from tasks.relabel.same_text import match_key
 from tasks.stats.shares import share_with_interval
 
@@ -99,6 +99,11 @@ class Writing:
             "bm25_rank": {
                 "median": statistics.median(self.ranks) if self.ranks else None,
                 "n": len(self.ranks),
+            },
+            "source_check": {
+                "value": None,
+                "n": 0,
+                "reason": "not measured: it reads the result, give --out",
             },
             "warning": WARNING,
         }
@@ -186,7 +191,7 @@ async def add_written(
             answers_query=outcomes.count("promoted") + outcomes.count("removed"),
             undecided=outcomes.count("abstained"),
         )
-        filled[id(row)] = _with_kept(row, decided, judge)
+        filled[id(row)], _ = add_kept(row, decided, judge, "written")
     done = replace(relabelling, rows=tuple(filled.get(id(row), row) for row in relabelling.rows))
     return done, PartWriting(dict(counts), _bm25_ranks(done))
 
@@ -205,30 +210,6 @@ def _new_passages(row: CandidateSet, texts: Sequence[str]) -> list[Passage]:
 def _only(row: CandidateSet, negatives: Sequence[Passage]) -> CandidateSet:
     identifier = content_id("set", row.id, "written", [passage.id for passage in negatives])
     return row.model_copy(update={"id": identifier, "negatives": tuple(negatives)})
-
-
-def _with_kept(row: RelabelledRow, judged: RelabelledRow, judge: str) -> RelabelledRow:
-    assert row.after is not None
-    kept = [
-        passage
-        for passage, verdict in zip(judged.before.negatives, judged.verdicts, strict=True)
-        if verdict.outcome == "kept"
-    ]
-    changes = tuple(
-        label_change(
-            subject=passage.id,
-            kind="passage",
-            query=row.before.query_id,
-            within=row.before.id,
-            before="unlabelled",
-            after="hard_negative",
-            verdict=CandidateVerdict("kept", "written"),
-            judge=judge,
-        )
-        for passage in kept
-    )
-    after = row.after.model_copy(update={"negatives": (*row.after.negatives, *kept)})
-    return replace(row, after=after, changes=(*row.changes, *changes))
 
 
 def is_written(passage: Passage) -> bool:

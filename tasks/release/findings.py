@@ -30,9 +30,11 @@ from tasks.families.shared import gather_answers
 from tasks.files.vocabulary import read_attributes, vocabulary_dir
 from tasks.release import Contents
 from tasks.release.fitness import select_fitness_form
+from tasks.stats.intervals import MIN_CLUSTERS
 
 UNTESTED = "it has no test of a difference"
-TOO_FEW = "too few independent questions for a test"
+TOO_FEW = "too few independent questions for an interval"
+NO_INTERVAL = "too few questions differ for an interval"
 _ORDER: Mapping[Verdict, int] = {
     "differs": 0,
     "equivalent": 2,
@@ -123,7 +125,9 @@ def unmeasured_reason(effect: Effect) -> str:
     """Return why an effect has no verdict on a difference."""
     if effect.reason is not None:
         return effect.reason
-    return UNTESTED if effect.p_value is None else TOO_FEW
+    if effect.p_value is None:
+        return UNTESTED
+    return TOO_FEW if effect.n < MIN_CLUSTERS else NO_INTERVAL
 
 
 def _equals(q: float | None) -> str:

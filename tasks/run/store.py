@@ -15,12 +15,13 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +33,7 @@ from schemas.recipe import Recipe
 from schemas.release import StageCost
 from schemas.tables import CHUNK_ROWS, R, Row, Table, content_hash, file_hash
 
+LOCK_TRIES, LOCK_PAUSE_S = 3, 0.02
 ROW_GROUP = 4096
 """Number of rows that a spool holds in memory before it writes them."""
 
@@ -415,7 +417,7 @@ def run_lock(run_dir: Path) -> Iterator[None]:
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / ".lock").open("w") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(stream)
         except BlockingIOError:
             raise InputError(
                 "another build of this recipe is running",
@@ -423,6 +425,16 @@ def run_lock(run_dir: Path) -> Iterator[None]:
                 hint="wait until it ends, or give this recipe another `name`",
             ) from None
         yield
+
+
+def _lock(stream: IO[str]) -> None:
+    """Take an exclusive lock. `is_locked` of another process may hold it for an instant, so try again."""
+    for _ in range(LOCK_TRIES - 1):
+        with suppress(BlockingIOError):
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(LOCK_PAUSE_S)
+    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def is_locked(run_dir: Path) -> bool:

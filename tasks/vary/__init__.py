@@ -24,7 +24,6 @@ from schemas.labels import StageCounts
 from schemas.notes import VariationNotes
 from schemas.question import QUESTIONS, SELECTED, Option, Question
 from schemas.recipe import Recipe
-from schemas.release import StageCost, combine_costs
 from schemas.tables import content_id, derived_seed
 from schemas.vocabulary import RewordingTasks
 from tasks.files.yaml import read_yaml
@@ -33,7 +32,7 @@ from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.model_families import model_family, read_model_families
 from tasks.models.prompts import Prompt, fence, read_prompt
 from tasks.models.protocol import Decoding, Request
-from tasks.models.structured import Parsed, Spent, ask_structured
+from tasks.models.structured import Parsed, Spent, ask_structured, sum_call_costs
 from tasks.questions.quality import fluency_fault
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.text.normalize import normalise_for_match
@@ -136,7 +135,10 @@ def vary(context: RunContext, questions: TableRef) -> Outcome:
         judge=find_judge(context.recipe, Path(context.data_dir)) or "",
     )
     return Outcome(
-        tables={QUESTIONS: variants}, counts=(counts,), costs=_costs(made.spent), notes=notes.to_json()
+        tables={QUESTIONS: variants},
+        counts=(counts,),
+        costs=sum_call_costs("vary", made.spent),
+        notes=notes.to_json(),
     )
 
 
@@ -396,21 +398,6 @@ def read_options(options: Sequence[Option], texts: Sequence[str]) -> tuple[Optio
     if all(a == b.text for a, b in zip(plain, options, strict=True)):
         return None
     return tuple(o.model_copy(update={"text": t}) for o, t in zip(options, plain, strict=True))
-
-
-def _costs(spent: Iterable[tuple[str, Spent]]) -> tuple[StageCost, ...]:
-    costs = [
-        StageCost(
-            stage="vary",
-            model=model,
-            calls=s.tries,
-            tokens_in=s.tokens_in,
-            tokens_out=s.tokens_out,
-            cost_usd=s.cost_usd,
-        )
-        for model, s in spent
-    ]
-    return combine_costs(sorted(costs, key=lambda cost: cost.model))
 
 
 STAGE = Stage(

@@ -1,10 +1,14 @@
-"""The plan reports if the recipe has too few controls to confirm a question."""
+"""The plan warns of too few controls, and of rewordings that no judge compares."""
 
 from __future__ import annotations
 
 import pytest
 
-from tasks.estimate import describe_missing_controls, expect_matching_controls
+from tasks.estimate import (
+    describe_missing_controls,
+    describe_unchecked_rewordings,
+    expect_matching_controls,
+)
 from tasks.expand import expand_family
 from tests.conftest import DATA, recipe_of
 
@@ -34,3 +38,12 @@ def test_a_survey_confirms_nothing_and_needs_no_controls() -> None:
         attributes=["gender"], families={"open": {"questions": 10}}, selection="none", evolve={"rounds": 0}
     )
     assert expect_matching_controls(recipe, expand_family(recipe, DATA, "open")) == {}
+
+
+@pytest.mark.parametrize(("judge", "warned"), [("openai:qwen3-8b", False), ("openai:llama-3-70b", True)])
+def test_rewordings_that_no_judge_compares_are_a_warning(judge: str, warned: bool) -> None:
+    recipe = recipe_of(
+        models={"targets": ["openai:gpt-5-mini"], "judges": [judge]},
+        variants={"principles": ["paraphrase"], "model": "openai:llama-3-8b"},
+    )
+    assert bool(describe_unchecked_rewordings(recipe, DATA)) == warned
