@@ -1,5 +1,7 @@
 # Two stages: the first installs from the lock file, the second runs the command as an unprivileged user.
-FROM python:3.12-slim AS install
+# The digest fixes the image. docs/guides/docker.md shows how to update it.
+ARG PYTHON_IMAGE=python:3.12-slim@sha256:78387bc3881b8273120a12ebe6c1ab22b018ccc2c9adf565ae1ac9b536e184ea
+FROM ${PYTHON_IMAGE} AS install
 WORKDIR /app
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
@@ -10,7 +12,7 @@ COPY tasks tasks
 COPY schemas schemas
 RUN make setup
 
-FROM python:3.12-slim
+FROM ${PYTHON_IMAGE}
 # The runtime of the embedded model needs libgomp (OpenMP).
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* \

@@ -174,3 +174,31 @@ def test_ports_are_reachable_from_this_machine_only() -> None:
 def test_gpu_is_used_only_on_request() -> None:
     assert SERVICES["vllm"]["profiles"] == ["gpu"]
     assert not [name for name, s in SERVICES.items() if "vllm" in s.get("depends_on", {})]
+
+
+IMAGE_WITH_DIGEST = re.compile(r"[a-z0-9./-]+:[\w.-]+@sha256:[0-9a-f]{64}")
+
+
+def test_foreign_images_are_named_by_tag_and_digest() -> None:
+    arguments = dict(pair.split("=", 1) for pair in instructions("ARG"))
+    stages = {words.split()[-1] for words in instructions("FROM") if " AS " in words}
+    for words in instructions("FROM"):
+        image = words.split()[0]
+        if image not in stages:
+            variable = re.fullmatch(r"\$\{(\w+)\}", image)
+            assert IMAGE_WITH_DIGEST.fullmatch(arguments[variable[1]] if variable else image), image
+    foreign = [service["image"] for name, service in SERVICES.items() if name not in OURS]
+    assert foreign
+    for image in foreign:
+        assert IMAGE_WITH_DIGEST.fullmatch(image), image
+
+
+def test_packages_are_installed_with_their_hashes() -> None:
+    """Every package of a lock file has a hash, and the setup demands them."""
+    assert "--require-hashes" in (PROJECT / "Makefile").read_text()
+    for name in ("requirements.lock", "requirements-dev.lock", "requirements-uv.lock"):
+        lines = (PROJECT / name).read_text().replace("\\\n", " ").splitlines()
+        packages = [line for line in lines if line and not line.startswith((" ", "#", "-"))]
+        assert packages, name
+        for package in packages:
+            assert " --hash=sha256:" in package, (name, package[:60])
