@@ -1,6 +1,6 @@
-"""What can happen to a build, and how it ends: a function for each kind of disaster, a `Case` for each time.
+"""The faults of `benchmarks/chaos.py`. Each function injects one kind of fault and yields one case per time.
 
-Every case ends with a build that nothing disturbs any more, in the home that the disaster left.
+Every case ends with a build without faults in the home directory that the fault left behind.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from benchmarks.chaos_nursery import PROJECT, Child, Ended
-from benchmarks.chaos_world import IN_FLIGHT, LATENCY_S, World, start_until
+from benchmarks.chaos_processes import PROJECT, Command, CommandResult
+from benchmarks.chaos_world import IN_FLIGHT, LATENCY_S, ChaosWorld, start_until_step
 from tasks.models.cache import BATCH
 from tests.flows.test_build import scripted
 from tests.servers.openai_server import OpenAIServer
@@ -31,38 +31,40 @@ MIB = 1 << 20
 
 
 @dataclass(frozen=True)
-class Case:
-    """One disaster."""
+class FaultCase:
+    """The result of one injected fault."""
 
     fault: str
     moment: str
     ended: str
-    """`whole`: in the undisturbed release at once. `stop`: with an error for a person. `killed`. Else what
-    was wrong."""
+    """`whole` (the expected release at once), `stop` (a clear error), `killed`, or a description of the
+    failure."""
     whole_after: bool
-    """The next build ended in the undisturbed release, to the byte."""
+    """True if the next build produced the expected release, to the byte."""
     sent_again: int
-    """Calls that were sent twice."""
+    """Number of calls that were sent twice."""
     bound: int | None
-    """How many may be; None where answers were lost on disk."""
-    said: str = ""
-    """The first line of the error."""
+    """Largest allowed `sent_again`. `None` if the fault destroys answers on disk."""
+    error: str = ""
+    """First line of the error message."""
 
     def line(self) -> str:
+        """Return the case as one line of text."""
         return f"{self.fault}, {self.moment}: {self.ended}, {self.sent_again} sent again"
 
     @property
     def holds(self) -> bool:
-        within = self.bound is None or self.sent_again <= self.bound
-        return self.whole_after and within and self.ended in ("whole", "stop", "killed")
+        """True if the case ended as required."""
+        within_bound = self.bound is None or self.sent_again <= self.bound
+        return self.whole_after and within_bound and self.ended in ("whole", "stop", "killed")
 
 
-class CannotHappenError(Exception):
-    """This machine does not let the disaster be made; says why."""
+class UnsupportedFaultError(Exception):
+    """The fault cannot be injected on this machine. The message gives the reason."""
 
 
-def describe(world: World, ended: Ended) -> str:
-    """How it ended, in one word where it ended well."""
+def classify_result(world: ChaosWorld, ended: CommandResult) -> str:
+    """Return one word for a build that ended as allowed, or a description of the failure."""
     if ended.code == -signal.SIGKILL:
         return "killed"
     if ended.code == 0:
@@ -73,29 +75,46 @@ def describe(world: World, ended: Ended) -> str:
     return "stop"
 
 
-def said(ended: Ended) -> str:
+def error_line(ended: CommandResult) -> str:
+    """Return the first line of the error message, or an empty string."""
     return ended.err[ended.err.rfind("error: ") :].splitlines()[0] if "error: " in ended.err else ""
 
 
-def settle(
-    world: World, home: Path, fault: str, moment: str, first: Ended, before: Counter[str], bound: int | None
-) -> Case:
-    """Build once more, undisturbed, and write down what came of it."""
-    ended = describe(world, first)
+def rebuild(
+    world: ChaosWorld,
+    home: Path,
+    fault: str,
+    moment: str,
+    first: CommandResult,
+    before: Counter[str],
+    bound: int | None,
+) -> FaultCase:
+    """Build once more without a fault and return the case.
+
+    Args:
+        world: The world of the case.
+        home: Home directory that the fault left behind.
+        fault: Name of the fault.
+        moment: When or how strongly it was injected.
+        first: Result of the build with the fault.
+        before: Requests that the server had received before the case.
+        bound: Largest allowed number of calls sent twice.
+    """
+    ended = classify_result(world, first)
     whole = ended == "whole" or world.is_whole(world.build(home))
-    return Case(fault, moment, ended, whole, world.sent_again(before), bound, said(first))
+    return FaultCase(fault, moment, ended, whole, world.sent_again(before), bound, error_line(first))
 
 
-def kill(world: World, chance: random.Random, *, times: int) -> Iterator[Case]:
-    """Killed over and over in one home, ever later, until it is through; then in another home."""
+def kill(world: ChaosWorld, chance: random.Random, *, times: int) -> Iterator[FaultCase]:
+    """Kill builds in one home at ever later steps until one completes, then continue in another home."""
     left, offset, stride = times, 0, max(1, world.steps // 10)
     while left > 0:
-        home, kills = world.home(), Kills(world)
+        home, kills = world.home(), KillLog(world)
         for step in range(offset % stride, world.steps, stride):
-            child = start_until(world, home, step, chance)
+            child = start_until_step(world, home, step, chance)
             kill_now(child.pid)
             if child.wait().code == -signal.SIGKILL:
-                kills.note(f"step {step}")
+                kills.add(f"step {step}")
                 left -= 1
             if not left:
                 break
@@ -103,62 +122,66 @@ def kill(world: World, chance: random.Random, *, times: int) -> Iterator[Case]:
         offset += 1
 
 
-class Kills:
-    """Kills in one home, and what had to be sent twice after each."""
+class KillLog:
+    """The kills in one home, with the number of calls that were sent twice after each."""
 
-    def __init__(self, world: World) -> None:
-        self._world, self._before = world, world.asked()
+    def __init__(self, world: ChaosWorld) -> None:
+        self._world, self._before = world, world.requests()
         self._moments: list[str] = []
         self._sent_again: list[int] = []
 
-    def note(self, moment: str) -> None:
+    def add(self, moment: str) -> None:
+        """Record a kill."""
         self._moments.append(moment)
         self._sent_again.append(self._world.sent_again(self._before))
 
-    def cases(self, fault: str, *, whole: bool) -> Iterator[Case]:
-        """When the build is through."""
+    def cases(self, fault: str, *, whole: bool) -> Iterator[FaultCase]:
+        """Yield one case per kill, after the last build has ended."""
         totals = [*self._sent_again, self._world.sent_again(self._before)]
         for moment, (then, later) in zip(self._moments, pairwise(totals), strict=True):
-            yield Case(fault, moment, "killed", whole, later - then, BATCH + IN_FLIGHT)
+            yield FaultCase(fault, moment, "killed", whole, later - then, BATCH + IN_FLIGHT)
 
 
 def kill_now(pid: int) -> None:
+    """Kill a process group. Do nothing if it has ended."""
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
 
 
-def kill_command(world: World, chance: random.Random, *, times: int) -> Iterator[Case]:
-    """The console command in a process of its own, with a Prefect server of its own."""
-    home, kills = world.home(), Kills(world)
+def kill_command(world: ChaosWorld, chance: random.Random, *, times: int) -> Iterator[FaultCase]:
+    """Kill the console command together with its own Prefect server."""
+    home, kills = world.home(), KillLog(world)
     for _ in range(times):
         process = start_command(world, home)
         calls = chance.randrange(5, world.sent.total() // times)
         wait_for_calls(world, calls, partial(is_running, process))
         kill_now(process.pid)
         process.communicate()
-        kills.note(f"after {calls} calls")
-    whole = world.is_whole(end_of(start_command(world, home)))
+        kills.add(f"after {calls} calls")
+    whole = world.is_whole(wait_for_result(start_command(world, home)))
     yield from kills.cases("SIGKILL, whole command", whole=whole)
 
 
 def is_running(process: subprocess.Popen[str]) -> bool:
+    """Check that a process has not ended."""
     return process.poll() is None
 
 
-def wait_for_calls(world: World, calls: int, running: Callable[[], bool]) -> None:
-    """Until so many more have come, or it has ended."""
-    wanted = len(world.server.requests) + calls
-    while len(world.server.requests) < wanted and running():
+def wait_for_calls(world: ChaosWorld, calls: int, running: Callable[[], bool]) -> None:
+    """Wait until the server has received `calls` further requests, or the build has ended."""
+    total = len(world.server.requests) + calls
+    while len(world.server.requests) < total and running():
         time.sleep(0.01)
 
 
-def start_command(world: World, home: Path, **environment: str) -> subprocess.Popen[str]:
-    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+def start_command(world: ChaosWorld, home: Path, **environment: str) -> subprocess.Popen[str]:
+    """Start `counterfoil build` as a console command."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     return subprocess.Popen(
         [sys.executable, "-c", "from flows.cli import main; main()", "build", str(world.recipe), "--json"],
-        env={**own, "COUNTERFOIL_HOME": str(home), "HF_HUB_OFFLINE": "1", **environment},
+        env={**inherited, "COUNTERFOIL_HOME": str(home), "HF_HUB_OFFLINE": "1", **environment},
         cwd=PROJECT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -167,94 +190,102 @@ def start_command(world: World, home: Path, **environment: str) -> subprocess.Po
     )
 
 
-def end_of(process: subprocess.Popen[str]) -> Ended:
+def wait_for_result(process: subprocess.Popen[str]) -> CommandResult:
+    """Wait for the end of a command and return its result."""
     out, err = process.communicate(timeout=300)
-    return Ended(process.returncode, out, err)
+    return CommandResult(process.returncode, out, err)
 
 
-def run_out_of_memory(world: World, chance: random.Random, *, times: int) -> Iterator[Case]:
-    """The kernel kills what a memory cgroup cannot hold."""
+def run_out_of_memory(world: ChaosWorld, chance: random.Random, *, times: int) -> Iterator[FaultCase]:
+    """Build in a memory cgroup that is too small, so that the kernel kills the process."""
     with memory_cgroup() as group:
         for _ in range(times):
             limit = chance.randrange(24, 120) * MIB
             (group / "memory.limit_in_bytes").write_text(str(limit))
-            home, before = world.home(), world.asked()
+            home, before = world.home(), world.requests()
             first = world.build(home, cgroup=str(group))
             moment = f"{limit // MIB} MiB"
-            yield settle(world, home, "out of memory, killed", moment, first, before, BATCH + IN_FLIGHT)
+            yield rebuild(world, home, "out of memory, killed", moment, first, before, BATCH + IN_FLIGHT)
 
 
 @contextmanager
 def memory_cgroup() -> Iterator[Path]:
+    """Create a memory cgroup for the block."""
     group = MEMORY / f"counterfoil-chaos-{os.getpid()}"
     try:
         group.mkdir()
     except OSError as error:
-        raise CannotHappenError(f"no memory cgroup can be made ({error.strerror})") from None
+        raise UnsupportedFaultError(f"a memory cgroup cannot be created ({error.strerror})") from None
     try:
         yield group
     finally:
         group.rmdir()
 
 
-def limit_memory(world: World, chance: random.Random, *, times: int) -> Iterator[Case]:
-    """Allocations fail (RLIMIT_AS)."""
+def limit_memory(world: ChaosWorld, chance: random.Random, *, times: int) -> Iterator[FaultCase]:
+    """Limit the address space (RLIMIT_AS), so that allocations fail."""
     for _ in range(times):
         limit = chance.randrange(1200, 3000, 50) * MIB
-        home, before = world.home(), world.asked()
+        home, before = world.home(), world.requests()
         first = world.build(home, memory=limit)
-        yield settle(
+        yield rebuild(
             world, home, "out of memory, refused", f"{limit // MIB} MiB", first, before, BATCH + IN_FLIGHT
         )
 
 
-def fill_disk(world: World, chance: random.Random, *, times: int) -> Iterator[Case]:
-    """The home is on a disk that is too small; then it is made larger."""
+def fill_disk(world: ChaosWorld, chance: random.Random, *, times: int) -> Iterator[FaultCase]:
+    """Build on a disk that is too small, then enlarge it."""
     for number in range(times):
-        home, before = world.home(), world.asked()
+        home, before = world.home(), world.requests()
         size = int(world.size * (number + chance.random()) / times)
-        with mounted("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(home)):
+        with mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(home)):
             first = world.build(home)
-            run("mount", "-o", "remount,size=1g", str(home))
+            run_command("mount", "-o", "remount,size=1g", str(home))
             moment = f"{size // 1024} KiB"
-            yield settle(world, home, "disk full", moment, first, before, BATCH + IN_FLIGHT)
+            yield rebuild(world, home, "disk full", moment, first, before, BATCH + IN_FLIGHT)
 
 
-def lock_cache(world: World, chance: random.Random, *, times: int) -> Iterator[Case]:
-    """The cache cannot be written; then it can."""
+def make_cache_read_only(world: ChaosWorld, chance: random.Random, *, times: int) -> Iterator[FaultCase]:
+    """Make the cache read-only during a build, then writable again."""
     for _ in range(times):
-        step = chance.choice(world.asking)
-        home, before = world.home(), world.asked()
-        killed_in(world, home, step, chance)
+        step = chance.choice(world.calling_steps)
+        home, before = world.home(), world.requests()
+        kill_in_step(world, home, step, chance)
         (home / "cache").mkdir(exist_ok=True)
         cache = str(home / "cache")
-        with mounted("--bind", cache, cache):
-            run("mount", "-o", "remount,bind,ro", cache)
+        with mount("--bind", cache, cache):
+            run_command("mount", "-o", "remount,bind,ro", cache)
             first = world.build(home)
-        yield settle(world, home, "read-only cache", f"step {step}", first, before, 2 * (BATCH + IN_FLIGHT))
+        yield rebuild(world, home, "read-only cache", f"step {step}", first, before, 2 * (BATCH + IN_FLIGHT))
 
 
 @contextmanager
-def mounted(*arguments: str) -> Iterator[None]:
-    run("mount", *arguments)
+def mount(*arguments: str) -> Iterator[None]:
+    """Mount a file system for the block."""
+    run_command("mount", *arguments)
     try:
         yield
     finally:
-        run("umount", "--lazy", arguments[-1])
+        run_command("umount", "--lazy", arguments[-1])
 
 
-def run(*command: str) -> None:
+def run_command(*command: str) -> None:
+    """Run a system command.
+
+    Raises:
+        UnsupportedFaultError: If it is missing or fails.
+    """
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:
-        raise CannotHappenError(f"{command[0]}: {error.strerror}") from None
+        raise UnsupportedFaultError(f"{command[0]}: {error.strerror}") from None
     if done.returncode:
-        raise CannotHappenError(f"{' '.join(command[:2])}: {done.stderr.strip()}")
+        raise UnsupportedFaultError(f"{' '.join(command[:2])}: {done.stderr.strip()}")
 
 
-def killed_in(world: World, home: Path, step: int, chance: random.Random) -> None:
-    """A home as a kill leaves it, with a write-ahead log."""
-    child: Child = start_until(world, home, step, chance)
+def kill_in_step(world: ChaosWorld, home: Path, step: int, chance: random.Random) -> None:
+    """Kill a build within a step."""
+    child: Command = start_until_step(world, home, step, chance)
     kill_now(child.pid)
     child.wait()
 
@@ -263,35 +294,41 @@ Damage = Callable[[Path, random.Random], None]
 
 
 def damage_header(cache: Path, chance: random.Random) -> None:
+    """Overwrite the header of the database."""
     overwrite(cache, 0, chance.randbytes(100))
 
 
 def damage_pages(cache: Path, chance: random.Random) -> None:
+    """Overwrite parts of four pages."""
     for _ in range(4):
         overwrite(cache, chance.randrange(100, max(101, cache.stat().st_size)), chance.randbytes(64))
 
 
-def halve(cache: Path, chance: random.Random) -> None:
+def truncate_half(cache: Path, chance: random.Random) -> None:
+    """Cut the database in half."""
     os.truncate(cache, cache.stat().st_size // 2)
 
 
-def empty(cache: Path, chance: random.Random) -> None:
+def truncate_all(cache: Path, chance: random.Random) -> None:
+    """Empty the database file."""
     os.truncate(cache, 0)
 
 
 def damage_log(cache: Path, chance: random.Random) -> None:
+    """Overwrite parts of the write-ahead log."""
     log = cache.with_name(f"{cache.name}-wal")
     for _ in range(4):
         overwrite(log, chance.randrange(max(1, log.stat().st_size)), chance.randbytes(64))
 
 
-def halve_log(cache: Path, chance: random.Random) -> None:
+def truncate_log_half(cache: Path, chance: random.Random) -> None:
+    """Cut the write-ahead log in half."""
     log = cache.with_name(f"{cache.name}-wal")
     os.truncate(log, log.stat().st_size // 2)
 
 
 def alter_answers(cache: Path, chance: random.Random) -> None:
-    """The database is sound, and says other things."""
+    """Change the stored answers in a database that stays valid."""
     with sqlite3.connect(cache) as database:
         database.execute("update answers set answer = cast(replace(answer, 'a', 'e') as blob)")
     database.close()
@@ -300,54 +337,62 @@ def alter_answers(cache: Path, chance: random.Random) -> None:
 DAMAGES: dict[str, Damage] = {
     "header": damage_header,
     "pages": damage_pages,
-    "half the file": halve,
-    "empty file": empty,
+    "half the file": truncate_half,
+    "empty file": truncate_all,
     "log": damage_log,
-    "half the log": halve_log,
+    "half the log": truncate_log_half,
     "altered answers": alter_answers,
 }
 
 
-def overwrite(path: Path, place: int, content: bytes) -> None:
+def overwrite(path: Path, offset: int, content: bytes) -> None:
+    """Replace bytes of a file."""
     with path.open("r+b") as stream:
-        stream.seek(place)
+        stream.seek(offset)
         stream.write(content)
 
 
-def damage_cache(world: World, chance: random.Random, *, times: int) -> Iterator[Case]:
-    """The cache is damaged after a kill, and all of it is needed (`--fresh`); where the build then stops, the
-    cache is moved away, as it says. The kill is in a step that asks, so that there is a write-ahead log."""
-    killed = killed_with_log(world, chance)
+def damage_cache(world: ChaosWorld, chance: random.Random, *, times: int) -> Iterator[FaultCase]:
+    """Damage the cache after a kill, then build with `--fresh`, which reads the whole cache.
+
+    If the build stops, move the cache away as its error suggests. The kill happens in a step that sends
+    calls, so that a write-ahead log exists.
+    """
+    killed = kill_with_log(world, chance)
     for number in range(times):
         kind = list(DAMAGES)[number % len(DAMAGES)]
-        home, before = world.home(like=killed), world.asked()
+        home, before = world.home(like=killed), world.requests()
         cache = home / "cache" / "answers.sqlite"
         DAMAGES[kind](cache, chance)
         first = world.build(home, "--fresh")
         if first.code:
             for part in cache.parent.glob(f"{cache.name}*"):
                 part.rename(part.with_name(f"moved-{part.name}"))
-        yield settle(world, home, "damaged cache", kind, first, before, None)
+        yield rebuild(world, home, "damaged cache", kind, first, before, None)
 
 
-def killed_with_log(world: World, chance: random.Random, tries: int = 8) -> Path:
-    """A home whose build was killed while its cache had a write-ahead log. A kill that comes too late leaves
-    a build that is through, so every try is in a new home."""
+def kill_with_log(world: ChaosWorld, chance: random.Random, tries: int = 8) -> Path:
+    """Return a home directory with a killed build and a write-ahead log.
+
+    A kill that comes too late leaves a finished build, so every try uses a new home.
+    """
     for _ in range(tries):
         home = world.home()
-        killed_in(world, home, world.asking[-1], chance)
+        kill_in_step(world, home, world.calling_steps[-1], chance)
         if (home / "cache" / "answers.sqlite-wal").exists():
             return home
-    raise CannotHappenError(f"{tries} kills left no write-ahead log")
+    raise UnsupportedFaultError(f"{tries} kills left no write-ahead log")
 
 
-def jump_clock(world: World, chance: random.Random, *, times: int) -> Iterator[Case]:
-    """The clock jumps while the command works, for it and for the Prefect server that it starts."""
-    shim = world.place / "clock_shift.so"
-    run("cc", "-shared", "-fPIC", "-o", str(shim), str(PROJECT / "benchmarks" / "clock_shift.c"), "-ldl")
+def jump_clock(world: ChaosWorld, chance: random.Random, *, times: int) -> Iterator[FaultCase]:
+    """Set the clock of the command and of its Prefect server by an hour while they run."""
+    shim = world.folder / "clock_shift.so"
+    run_command(
+        "cc", "-shared", "-fPIC", "-o", str(shim), str(PROJECT / "benchmarks" / "clock_shift.c"), "-ldl"
+    )
     for number in range(times):
         seconds = -3600 if number % 2 else 3600
-        home, before = world.home(), world.asked()
+        home, before = world.home(), world.requests()
         shift = home / "shift"
         shift.write_text("0")
         process = start_command(world, home, LD_PRELOAD=str(shim), CLOCK_SHIFT_FILE=str(shift))
@@ -355,13 +400,15 @@ def jump_clock(world: World, chance: random.Random, *, times: int) -> Iterator[C
         wait_for_calls(world, calls, partial(is_running, process))
         shift.write_text(str(seconds))
         moment = f"{seconds:+} s after {calls} calls"
-        yield settle(world, home, "clock jump", moment, end_of(process), before, 0)
+        yield rebuild(world, home, "clock jump", moment, wait_for_result(process), before, 0)
 
 
-def take_endpoint_away(world: World, chance: random.Random, *, times: int, seconds: float) -> Iterator[Case]:
-    """The server stops in the middle and is back later."""
+def stop_endpoint(
+    world: ChaosWorld, chance: random.Random, *, times: int, seconds: float
+) -> Iterator[FaultCase]:
+    """Stop the model server in the middle of a build and start it again later."""
     for _ in range(times):
-        home, before = world.home(), world.asked()
+        home, before = world.home(), world.requests()
         child = world.start(home)
         calls = chance.randrange(5, world.sent.total())
         wait_for_calls(world, calls, child.running)
@@ -373,5 +420,5 @@ def take_endpoint_away(world: World, chance: random.Random, *, times: int, secon
         world.server = OpenAIServer(scripted, latency_s=LATENCY_S, port=port)
         world.server.requests = stopped.requests
         world.server.__enter__()
-        moment = f"{seconds:g} s after {calls} calls"
-        yield settle(world, home, "endpoint gone", moment, child.wait(), before, IN_FLIGHT + BATCH)
+        moment = f"for {seconds:g} s after {calls} calls"
+        yield rebuild(world, home, "endpoint gone", moment, child.wait(), before, IN_FLIGHT + BATCH)

@@ -35,8 +35,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.asked_texts import asked_texts
 from benchmarks.deduplicate_peers import PEERS
+from benchmarks.paraphrased_questions import paraphrased_questions
 from tasks.deduplicate.file import deduplicate_file
 from tasks.text.normalize import normalise_for_match
 from tasks.text.similarity import paired_ratios
@@ -200,7 +200,7 @@ def main(flags: Sequence[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         words, _ = similar_texts(10_000, seed=10_000)
-        questions, _ = asked_texts(2_000 if quick else 10_000, seed=1)
+        questions, _ = paraphrased_questions(2_000 if quick else 10_000, seed=1)
         sets = {
             "words": measure_side_by_side(words, folder, **how),
             "questions": measure_side_by_side(questions, folder, **how),

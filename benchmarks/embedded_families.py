@@ -1,11 +1,11 @@
-"""What four families show of the embedded model: completion, association, decision, agreement.
+"""Measure the embedded model with four families: completion, association, decision, agreement.
 
     python -m benchmarks.embedded_families            # about half an hour of one core
     python -m benchmarks.embedded_families --quick    # a tenth of it
     python -m benchmarks.embedded_families --json
 
-Real answers of a real, small model, measured as in a build: intervals by scenario, p by permutation, q over
-all slices, A/A controls beside them. The table says as much about noise as about the model.
+The stages are those of a build: intervals by scenario, p-values by permutation, q-values over all slices, and
+A/A controls for the noise floor.
 """
 
 from __future__ import annotations
@@ -19,11 +19,8 @@ from typing import Any
 
 from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect
 from schemas.recipe import Recipe
-from tasks import expand as expand
-from tasks import judge as judge
-from tasks import measure as measure
-from tasks import respond as respond
-from tasks.package import assemble as gather
+from tasks import expand, judge, measure, respond
+from tasks.package import assemble
 from tasks.run.store import RunContext, read_table, run_stage
 
 MODEL = "embedded:smollm2-135m"
@@ -31,10 +28,10 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 SHOWN = ("attribute", "family", "control")
 
 
-def recipe_of(scale: float) -> Recipe:
-    """The measurement, at a share of its full size."""
+def make_recipe(scale: float) -> Recipe:
+    """Return the recipe. `scale` is the share of the full number of questions."""
 
-    def some(count: int) -> int:
+    def scaled(count: int) -> int:
         return max(2, round(count * scale))
 
     return Recipe.model_validate(
@@ -45,62 +42,62 @@ def recipe_of(scale: float) -> Recipe:
             "models": {"targets": [MODEL]},
             "families": {
                 "completion": {
-                    "questions": some(60),
+                    "questions": scaled(60),
                     "samples": 3,
                     "attributes": ["beauty", "youth", "institution", "country_income"],
                 },
                 "association": {
-                    "questions": some(16),
+                    "questions": scaled(16),
                     "samples": 1,
                     "max_tokens": 160,
                     "attributes": ["gender", "race", "religion", "disability_status"],
                     "conditions": ["plain"],
                 },
-                "decision": {"questions": some(30), "samples": 1, "attributes": ["gender", "race"]},
-                "agreement": {"questions": some(40), "samples": 2, "attributes": ["gender", "race", "age"]},
+                "decision": {"questions": scaled(30), "samples": 1, "attributes": ["gender", "race"]},
+                "agreement": {"questions": scaled(40), "samples": 2, "attributes": ["gender", "race", "age"]},
             },
         }
     )
 
 
 def measure_embedded(home: Path, scale: float) -> tuple[list[Effect], dict[str, int]]:
-    """All effects, and the number of answers by family."""
+    """Return all effects, and the number of answers by family."""
     context = RunContext(
-        recipe=recipe_of(scale),
+        recipe=make_recipe(scale),
         run_dir=str(home / "run"),
         data_dir=str(DATA),
         cache_path=str(home / "cache" / "answers.sqlite"),
         budget_usd=0.0,
     )
     (home / "cache").mkdir(parents=True, exist_ok=True)
-    asked = run_stage(expand.STAGE, context, families=context.recipe.templated_families)
-    answers = run_stage(respond.STAGE, context, questions=asked.table("questions"), phase="search")
-    nothing = run_stage(
+    expanded = run_stage(expand.STAGE, context, families=context.recipe.templated_families)
+    answers = run_stage(respond.STAGE, context, questions=expanded.table("questions"), phase="search")
+    judged = run_stage(
         judge.STAGE,
         context,
-        questions=asked.table("questions"),
+        questions=expanded.table("questions"),
         responses=answers.table("responses"),
         phase="holdout",
     )
-    verdicts = run_stage(gather.STAGE, context, parts=[nothing.table(JUDGEMENTS.name)])
+    verdicts = run_stage(assemble.STAGE, context, parts=[judged.table(JUDGEMENTS.name)])
     measured = run_stage(
         measure.STAGE,
         context,
-        questions=asked.table("questions"),
+        questions=expanded.table("questions"),
         responses=answers.table("responses"),
         judgements=verdicts.table(JUDGEMENTS.name),
     )
-    family = {q.id: q.family for q in read_table(asked.table("questions"), expand.QUESTIONS)}
+    family = {q.id: q.family for q in read_table(expanded.table("questions"), expand.QUESTIONS)}
     counts: dict[str, int] = {}
     for row in read_table(answers.table("responses"), RESPONSES):
         counts[family[row.question_id]] = counts.get(family[row.question_id], 0) + 1
     return read_table(measured.table("effects"), EFFECTS), counts
 
 
-def table_of(effects: list[Effect]) -> str:
-    """The results as Markdown."""
+def format_table(effects: list[Effect]) -> str:
+    """Return the effects as a Markdown table."""
     lines = [
-        "| family | slice | asked | metric | value | 95 % interval | p | q | n |",
+        "| family | slice | condition | metric | value | 95 % interval | p | q | n |",
         "|---|---|---|---|---:|---|---:|---:|---:|",
     ]
     for e in effects:
@@ -116,14 +113,17 @@ def table_of(effects: list[Effect]) -> str:
 
 
 def main() -> None:
+    """Measure the model and print its effects."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the questions")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("--home", type=Path, help="keep run and answers here, and resume")
+    parser.add_argument(
+        "--home", type=Path, help="folder that keeps the run and its answers, so that it can resume"
+    )
     arguments = parser.parse_args()
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as room:
-        effects, counts = measure_embedded(arguments.home or Path(room), 0.1 if arguments.quick else 1.0)
+    with tempfile.TemporaryDirectory() as folder:
+        effects, counts = measure_embedded(arguments.home or Path(folder), 0.1 if arguments.quick else 1.0)
     tested = [e for e in effects if e.q_value is not None and e.level in SHOWN and e.level != "control"]
     summary: dict[str, Any] = {
         "model": MODEL,
@@ -137,8 +137,9 @@ def main() -> None:
         rows = [e.model_dump(mode="json") for e in effects if e.level in SHOWN]
         print(json.dumps(summary | {"effects": rows}))
     else:
-        print(table_of(effects))
-        print("\n" + "; ".join(f"{name}: {value}" for name, value in summary.items()))
+        print(format_table(effects), end="\n\n")
+        for name, value in summary.items():
+            print(f"{name}: {value}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""A chat server on the loopback that costs little, in its own process, for measurements of clients.
+"""A cheap chat server on the loopback interface, in its own process, for measurements of clients.
 
     with Loopback(latency_s=0.05) as server: ...  server.url, server.counts()
 
-It speaks as much HTTP/1.1 as the clients need. Every answer is the same 40 words. `storm` makes requests go
-wrong at random, by the request's number; `per_second` is a hidden limit (a token bucket of one second),
-beyond which it answers 429. `POST /set` changes either while it runs.
+The server implements only the part of HTTP/1.1 that the clients need. Every answer is the same 40 words.
+`storm` gives the share of requests that fail, by kind of failure. The choice depends on the request's number.
+`per_second` is an unannounced rate limit (a token bucket of one second). Requests beyond it get status 429.
+`POST /set` changes both while the server runs.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from typing import Any
 
 STORM = {"429": 0.2, "500": 0.05, "disconnect": 0.05, "malformed": 0.05, "hang": 0.02}
 WAIT_S = 1
-"""`Retry-After` of a refusal, where the server says one."""
+"""Seconds in the header `Retry-After` of a 429 response."""
 
 
-def answer(status: str, body: bytes, *headers: str) -> bytes:
+def encode_response(status: str, body: bytes, *headers: str) -> bytes:
+    """Return a whole HTTP response."""
     head = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
@@ -44,25 +46,25 @@ COMPLETION = {
     ],
     "usage": {"prompt_tokens": 40, "completion_tokens": 40, "total_tokens": 80},
 }
-ANSWER = answer("200 OK", json.dumps(COMPLETION).encode())
-MALFORMED = answer("200 OK", json.dumps(COMPLETION).encode()[:100])
-BROKEN = answer("500 Internal Server Error", b'{"error": {"message": "something broke"}}')
+ANSWER = encode_response("200 OK", json.dumps(COMPLETION).encode())
+MALFORMED = encode_response("200 OK", json.dumps(COMPLETION).encode()[:100])
+BROKEN = encode_response("500 Internal Server Error", b'{"error": {"message": "something broke"}}')
 TOO_MANY = b'{"error": {"message": "rate limit reached"}}'
 
 
 class State:
-    """What the server does, and what it did."""
+    """Settings of the server, and counts of the requests so far."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.latency_s = float(options.get("latency_s", 0.0))
         self.storm: dict[str, float] = options.get("storm", {})
         self.per_second: float | None = options.get("per_second")
-        self.says_when = bool(options.get("says_when", True))
+        self.retry_after = bool(options.get("retry_after", True))
         self.counts: Counter[str] = Counter()
         self._level, self._updated = self.per_second or 0.0, 0.0
 
     def next(self, now: float) -> str:
-        """What becomes of the next request."""
+        """Count the next request and return its outcome: `answer`, `429` or a kind of failure."""
         self.counts["requests"] += 1
         if self.per_second is not None:
             self._level = min(self.per_second, self._level + (now - self._updated) * self.per_second)
@@ -71,14 +73,16 @@ class State:
                 return "429"
             self._level -= 1
         dice = random.Random(self.counts["requests"]).random()
-        for trouble, share in self.storm.items():
+        for failure, share in self.storm.items():
             if dice < share:
-                return trouble
+                return failure
             dice -= share
         return "answer"
 
 
 class Connection(asyncio.Protocol):
+    """One client connection."""
+
     def __init__(self, state: State) -> None:
         self.state = state
         self.buffer = b""
@@ -100,33 +104,37 @@ class Connection(asyncio.Protocol):
         self.receive(lines[0].split()[1], body)
 
     def receive(self, path: bytes, body: bytes) -> None:
+        """Handle one request."""
         loop = asyncio.get_running_loop()
         if path == b"/counts":
-            self.transport.write(answer("200 OK", json.dumps(self.state.counts).encode()))
+            self.transport.write(encode_response("200 OK", json.dumps(self.state.counts).encode()))
         elif path == b"/set":
             vars(self.state).update(json.loads(body))
-            self.transport.write(answer("200 OK", b"{}"))
+            self.transport.write(encode_response("200 OK", b"{}"))
         elif not path.endswith(b"/chat/completions"):
-            self.transport.write(answer("200 OK", b'{"object": "list", "data": []}'))
+            self.transport.write(encode_response("200 OK", b'{"object": "list", "data": []}'))
         else:
-            what = self.state.next(loop.time())
-            self.state.counts[what] += 1
-            if what != "hang":
-                loop.call_later(0.0 if what == "429" else self.state.latency_s, self.respond, what)
+            outcome = self.state.next(loop.time())
+            self.state.counts[outcome] += 1
+            if outcome != "hang":
+                delay = 0.0 if outcome == "429" else self.state.latency_s
+                loop.call_later(delay, self.respond, outcome)
 
-    def respond(self, what: str) -> None:
+    def respond(self, outcome: str) -> None:
+        """Send the response of an outcome, or close the connection."""
         if self.transport.is_closing():
             return
-        if what == "disconnect":
+        if outcome == "disconnect":
             self.transport.abort()
-        elif what == "429":
-            when = [f"Retry-After: {WAIT_S}"] if self.state.says_when else []
-            self.transport.write(answer("429 Too Many Requests", TOO_MANY, *when))
+        elif outcome == "429":
+            headers = [f"Retry-After: {WAIT_S}"] if self.state.retry_after else []
+            self.transport.write(encode_response("429 Too Many Requests", TOO_MANY, *headers))
         else:
-            self.transport.write({"500": BROKEN, "malformed": MALFORMED}.get(what, ANSWER))
+            self.transport.write({"500": BROKEN, "malformed": MALFORMED}.get(outcome, ANSWER))
 
 
 async def serve(options: dict[str, Any]) -> None:
+    """Print the port and serve until the process ends."""
     state = State(options)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(state), "127.0.0.1", 0, backlog=4096)
@@ -135,7 +143,7 @@ async def serve(options: dict[str, Any]) -> None:
 
 
 class Loopback:
-    """The server as its user sees it."""
+    """Start the server in its own process and stop it at the end of the block."""
 
     def __init__(self, **options: Any) -> None:
         self._options = options
@@ -155,11 +163,12 @@ class Loopback:
         self._process.wait()
 
     def counts(self) -> Counter[str]:
-        """Requests so far, and what became of them."""
+        """Return the number of requests so far, in total and by outcome."""
         with urllib.request.urlopen(f"{self._root}/counts") as reply:
             return Counter(json.load(reply))
 
     def set(self, **options: Any) -> None:
+        """Change settings while the server runs."""
         urllib.request.urlopen(f"{self._root}/set", data=json.dumps(options).encode()).close()
 
 

@@ -1,4 +1,6 @@
-"""Shares of the operators over rounds of the search, by strategy: `python -m benchmarks.operators`.
+"""Measure the shares of the operators over the rounds of a search, by strategy.
+
+    python -m benchmarks.operators
 
 Questions are recombined from the taxonomy. Their fitness is drawn at random, and the best tenth of each round
 is accepted, so that only the plans of the strategies differ.
@@ -27,27 +29,27 @@ ACCEPTED = 0.1
 
 def main() -> None:
     """Print the shares of the operators by strategy and round."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--questions", type=int, default=60)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--questions", type=int, default=60, help="seed questions, and questions per round")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
-    found = {
-        strategy: operators_of(strategy, options.questions, options.rounds, options.seed)
+    counts_by_strategy = {
+        strategy: count_operators(strategy, options.questions, options.rounds, options.seed)
         for strategy in get_args(Strategy)
     }
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(counts_by_strategy))
         return
-    for strategy, rounds in found.items():
+    for strategy, rounds in counts_by_strategy.items():
         for number, counts in enumerate(rounds, 1):
             shares = ", ".join(f"{name} {n / sum(counts.values()):.2f}" for name, n in counts.items())
             print(f"{strategy} {number}: {shares}")
 
 
-def operators_of(strategy: Strategy, questions: int, rounds: int, seed: int) -> list[dict[str, int]]:
-    """Return the number of jobs by operator, for every round."""
+def count_operators(strategy: Strategy, questions: int, rounds: int, seed: int) -> list[dict[str, int]]:
+    """Return the number of proposals by operator, for every round."""
     data_dir, chance = vocabulary_dir(), random.Random(seed)
     recipe = Recipe.model_validate(
         {
@@ -61,8 +63,8 @@ def operators_of(strategy: Strategy, questions: int, rounds: int, seed: int) -> 
     attributes = read_attributes(data_dir, recipe.attributes)
     taxonomy = read_taxonomy(data_dir)
     seeds = make_seed_pairs(recipe, data_dir, attributes, questions)
-    archive = judged([q for p in seeds for q in p.bind(seed)], chance)
-    counted = []
+    archive = draw_fitness([q for p in seeds for q in p.bind(seed)], chance)
+    rows = []
     for number in range(1, rounds + 1):
         search = SearchState(
             archive=archive,
@@ -73,14 +75,14 @@ def operators_of(strategy: Strategy, questions: int, rounds: int, seed: int) -> 
             composed_parents=True,
         )
         jobs = plan_jobs(strategy, search)
-        counted.append(dict(sorted(Counter(job.operator for job in jobs).items())))
+        rows.append(dict(sorted(Counter(job.operator for job in jobs).items())))
         pairs = recombine(jobs, archive, recipe, data_dir, attributes, round=number, seed=seed + number)
         made, _ = split_unique([*archive, *(q for p in pairs for q in p.bind(seed))])
-        archive = [*archive, *judged(made[len(archive) :], chance)]
-    return counted
+        archive = [*archive, *draw_fitness(made[len(archive) :], chance)]
+    return rows
 
 
-def judged(questions: list[Question], chance: random.Random) -> list[Question]:
+def draw_fitness(questions: list[Question], chance: random.Random) -> list[Question]:
     """Draw a fitness for every question and accept the best."""
     fitness = {q.id: chance.random() for q in questions}
     least = sorted(fitness.values(), reverse=True)[max(0, round(len(fitness) * ACCEPTED) - 1)]

@@ -1,7 +1,9 @@
-"""Draw questions by family for a reader: `python -m benchmarks.question_sample --seed 11`.
+"""Draw a sample of questions by family for a human reader.
+
+    python -m benchmarks.question_sample --seed 11
 
 Each question is shown in one variant, chosen by seed, as a model sees it. docs/quality.md has the guide for
-readers, and the verdicts on one sample.
+readers and their verdicts on one sample.
 """
 
 from __future__ import annotations
@@ -37,33 +39,33 @@ POOL = 1500
 
 def main() -> None:
     """Print a sample as numbered lines, or as JSON Lines."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seed", type=int, default=11)
-    parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--count", type=int, default=200, help="number of questions")
+    parser.add_argument("--json", action="store_true", help="print JSON Lines")
     options = parser.parse_args()
-    for number, (family, text) in enumerate(sample(options.count, options.seed), 1):
+    for number, (family, text) in enumerate(draw_sample(options.count, options.seed), 1):
         row = {"number": number, "family": family, "text": text}
         print(json.dumps(row, ensure_ascii=False) if options.json else f"{number}. [{family}] {text}")
 
 
-def sample(count: int, seed: int) -> Iterator[tuple[str, str]]:
-    """Yield families and texts of `count` questions."""
-    # Families that read the user's files have no questions of ours.
+def draw_sample(count: int, seed: int) -> Iterator[tuple[str, str]]:
+    """Yield the family and text of `count` questions."""
+    # Families that read the user's files have no questions of their own.
     families = [family for family in FAMILIES if not method_of(family).reads_files]
     others = [family for family in families if family not in SHARES]
-    wanted = {family: round(count * share) for family, share in SHARES.items()}
-    rest = count - sum(wanted.values())
-    for turn, family in enumerate(others):
-        wanted[family] = rest // len(others) + (turn < rest % len(others))
+    sizes = {family: round(count * share) for family, share in SHARES.items()}
+    rest = count - sum(sizes.values())
+    for i, family in enumerate(others):
+        sizes[family] = rest // len(others) + (i < rest % len(others))
     for family in families:
         rng = random.Random(f"{seed}/{family}")
-        pairs = draw_pairs(pairs_of(family, seed), 0, seed)
-        for pair in rng.sample(pairs, min(wanted[family], len(pairs))):
-            yield family, shown(pair, rng, seed)
+        pairs = draw_pairs(draft_pairs(family, seed), 0, seed)
+        for pair in rng.sample(pairs, min(sizes[family], len(pairs))):
+            yield family, variant_text(pair, rng, seed)
 
 
-def pairs_of(family: str, seed: int) -> list[DraftPair]:
+def draft_pairs(family: str, seed: int) -> list[DraftPair]:
     """Return the drafts of a family with the attributes of a broad study."""
     recipe = Recipe.model_validate(
         {
@@ -82,7 +84,7 @@ def pairs_of(family: str, seed: int) -> list[DraftPair]:
     return [pair for pair in pairs if not pair.explicit.neutral]
 
 
-def shown(pair: DraftPair, rng: random.Random, seed: int) -> str:
+def variant_text(pair: DraftPair, rng: random.Random, seed: int) -> str:
     """Return one variant of a pair, in one of its framings, with its options."""
     question = rng.choice(pair.bind(seed))
     text = rng.choice(question.variants).text

@@ -1,11 +1,11 @@
-"""The gate's suites against DuckDB: the same checks of the same rows, in one run.
+"""Compare the speed of the gate's suite with DuckDB on the same checks and rows.
 
-    pip install duckdb   # in an environment of your own: it is no dependency of the project
+    pip install duckdb   # in a separate environment, because the project does not depend on it
     python -m benchmarks.validate [--rows 1000000] [--quick] [--json]
 
-DuckDB gets one query that counts, for every expectation of the suite, the rows that fail it, and reads the
-same Arrow table. The target is a ratio of 8. `table_checks_s` is what Great Expectations does not do: answers
-against their questions. Peak memory is of all of it together, DuckDB and the table itself included.
+DuckDB runs one query that counts the failing rows of every expectation, on the same Arrow table. The target
+is a ratio of 8. `table_checks_s` is the time of the checks outside Great Expectations, which compare answers
+with their questions. Peak memory includes DuckDB and the table.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from tests.material.good_tables import good_tables
 PATTERNS = {"garbled_answer": GARBLED, "personal_data_in_answer": PERSONAL_DATA}
 
 
-def many_responses(rows: int) -> tuple[pa.Table, pa.Table]:
-    """Good responses repeated as further samples, ids of their own; and their questions."""
+def repeat_responses(rows: int) -> tuple[pa.Table, pa.Table]:
+    """Return valid responses, repeated as further samples with new ids, and their questions."""
     tables, _ = good_tables()
     few = RESPONSES.to_arrow(tables["responses"])
     times = -(-rows // few.num_rows)
@@ -47,7 +47,7 @@ def many_responses(rows: int) -> tuple[pa.Table, pa.Table]:
 
 
 def failing_rows_in_sql(e: Expectation) -> str:
-    """The number of rows that fail an expectation, as an aggregate of one SELECT."""
+    """Return the SQL aggregate that counts the rows that fail an expectation."""
     a, c = e.arguments, f'"{e.column}"'
     if e.kind == "unique":
         return f"count({c}) - count(DISTINCT {c})"
@@ -66,8 +66,8 @@ def failing_rows_in_sql(e: Expectation) -> str:
     return f"count(*) FILTER ({failing})"
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, float]:
-    """Wall and CPU seconds of the second of two runs."""
+def time_second_run(work: Callable[[], Any]) -> tuple[float, float]:
+    """Run twice and return the wall-clock and CPU seconds of the second run."""
     for _ in range(2):
         wall, cpu = time.perf_counter(), time.process_time()
         work()
@@ -75,8 +75,12 @@ def timed(work: Callable[[], Any]) -> tuple[float, float]:
 
 
 def compare(rows: int) -> dict[str, Any]:
-    """Seconds of both, and their ratio."""
-    responses, questions = many_responses(rows)
+    """Return the seconds of both and their ratios.
+
+    Raises:
+        RuntimeError: If a row fails, because both must pass the same valid rows.
+    """
+    responses, questions = repeat_responses(rows)
     frame: Frame = next(f for f in split_frames(RESPONSES, responses) if f.name == "responses")
     known = questions["id"].combine_chunks()
     suite = [e for e in derive_suite(frame) if e.kind != "rows"]
@@ -87,33 +91,33 @@ def compare(rows: int) -> dict[str, Any]:
     failing = sum(database.execute(query).fetchone() or ())
     problems, _ = run_suite(frame, {"questions": known}, {}, suite)
     if failing or problems:
-        raise RuntimeError(f"the rows should pass: DuckDB {failing}, suite {problems}")
-    theirs = timed(lambda: database.execute(query).fetchone())
-    ours = timed(lambda: run_suite(frame, {"questions": known}, {}, suite))
-    tables = timed(lambda: check_responses(responses, questions, 0.02))
+        raise RuntimeError(f"valid rows failed: DuckDB counts {failing}, the suite reports {problems}")
+    duckdb_times = time_second_run(lambda: database.execute(query).fetchone())
+    suite_times = time_second_run(lambda: run_suite(frame, {"questions": known}, {}, suite))
+    table_times = time_second_run(lambda: check_responses(responses, questions, 0.02))
     return {
         "rows": rows,
         "expectations": len(suite),
-        "suite_s": round(ours[0], 2),
-        "suite_cpu_s": round(ours[1], 2),
-        "duckdb_s": round(theirs[0], 2),
-        "duckdb_cpu_s": round(theirs[1], 2),
-        "ratio": round(ours[0] / theirs[0], 2),
-        "cpu_ratio": round(ours[1] / theirs[1], 2),
-        "table_checks_s": round(tables[0], 2),
+        "suite_s": round(suite_times[0], 2),
+        "suite_cpu_s": round(suite_times[1], 2),
+        "duckdb_s": round(duckdb_times[0], 2),
+        "duckdb_cpu_s": round(duckdb_times[1], 2),
+        "ratio": round(suite_times[0] / duckdb_times[0], 2),
+        "cpu_ratio": round(suite_times[1] / duckdb_times[1], 2),
+        "table_checks_s": round(table_times[0], 2),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
 
 
 def main() -> None:
     """Print the comparison."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rows", type=int, default=1_000_000)
-    options.add_argument("--quick", action="store_true", help="100,000 rows")
-    options.add_argument("--json", action="store_true")
-    chosen = options.parse_args()
-    result = compare(100_000 if chosen.quick else chosen.rows)
-    if chosen.json:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--quick", action="store_true", help="100,000 rows")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args()
+    result = compare(100_000 if options.quick else options.rows)
+    if options.json:
         print(json.dumps(result))
     else:
         for name, value in result.items():
