@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from math import exp, fsum
@@ -29,6 +29,8 @@ from tasks.text.readings import Reading
 
 T = TypeVar("T")
 
+PROBE_QUESTIONS = 3
+"""Number of questions whose answers show that a family cannot be read."""
 IMPLAUSIBLE = 0.02
 """Probability of the given option below which token probabilities do not belong to the answer."""
 
@@ -86,24 +88,48 @@ class AnswerCounts:
 
 
 @dataclass
-class TruncationProbe:
-    """Stops a model whose first answers are all cut off before they name an option."""
+class FirstAnswers:
+    """Stops a model if the first answers to a family cannot be read, before the rest is paid.
+
+    One answer that was read or refused proves that the family can be read. Many answers to one odd question
+    prove nothing, so answers to at least `PROBE_QUESTIONS` questions are needed. Answers that are all cut off
+    at the length limit stop the model whatever the question.
+    """
 
     model: str
     active: bool = True
-    answers: int = 0
+    """Whether unread answers stop the build. If not, the report counts them."""
+    cut_off: int | None = 0
+    """Number of answers that were cut off and unreadable, or None after any other answer."""
+    unread: dict[str, Counter[str]] = field(default_factory=dict)
+    """Number of unread answers by family and question, of the families without any answer that was read."""
+    readable: set[str] = field(default_factory=set)
 
-    def add(self, row: Response) -> None:
+    def add(self, question: Question, row: Response) -> None:
         """Count one answer.
 
         Raises:
-            ModelError: If it is the last of the first answers, and all of them are cut off and unreadable.
+            ModelError: If it is the last of the first answers, and all of them are cut off or cannot be read.
         """
         if not self.active:
             return
-        self.answers += 1
-        self.active = row.finish_reason == "length" and row.reading == "unreadable"
-        if self.active and self.answers >= PROBE_CALLS:
+        status = answer_status(question, row)
+        self._count_cut_off(row, status)
+        if status == "failed":
+            return
+        if status in ("read", "refused"):
+            self.readable.add(question.family)
+            self.unread.pop(question.family, None)
+        elif question.family not in self.readable:
+            unread = self.unread.setdefault(question.family, Counter())
+            unread[question.id] += 1
+            self._stop_if_unread(question.family, unread, row)
+
+    def _count_cut_off(self, row: Response, status: str) -> None:
+        if self.cut_off is None:
+            return
+        self.cut_off = self.cut_off + 1 if row.finish_reason == "length" and status == "unreadable" else None
+        if self.cut_off == PROBE_CALLS:
             raise ModelError(
                 f"the first {PROBE_CALLS} answers were all cut off at the length limit before they named an "
                 "option",
@@ -111,6 +137,18 @@ class TruncationProbe:
                 hint="raise the model's `max_tokens`, or use a model that answers without reasoning aloud; "
                 "then run the same command again: received answers are kept",
             )
+
+    def _stop_if_unread(self, family: str, unread: Counter[str], last: Response) -> None:
+        if unread.total() < PROBE_CALLS or len(unread) < PROBE_QUESTIONS:
+            return
+        raise ModelError(
+            f"the first {unread.total()} answers to questions of family `{family}` could not be read; the "
+            f"last one begins {last.text[:80]!r}",
+            place=self.model,
+            hint="look at prompts and answers with `counterfoil preview RECIPE --send`; set "
+            "`validate.below_coverage: report` to continue and report the family as not measured; received "
+            "answers are kept",
+        )
 
 
 def models_in_phase(recipe: Recipe, phase: Phase) -> tuple[str, ...]:
@@ -135,14 +173,14 @@ async def ask_model(
     if not calls:
         return
     requests = ((ask, request_for(ask, recipe, prompts)) for ask in plan_calls(context, questions, phase))
-    probe = TruncationProbe(name, recipe.validation.below_coverage == "stop")
+    first = FirstAnswers(name, recipe.validation.below_coverage == "stop")
     async with open_model(name, ModelSettings.of(context)) as model:
         with track(f"{name} answers ({phase})", calls) as bar:
             async for ask, outcome in complete_in_order(model, requests, bar):
                 row = record_answer(ask, name, outcome, data_dir)
                 rows.append(row)
                 totals.add(row, outcome)
-                probe.add(row)
+                first.add(ask.question, row)
                 count_answer(answer_status(ask.question, row) in ("read", "refused"))
 
 

@@ -12,7 +12,7 @@ from schemas.answers import RESPONSES, Response
 from schemas.errors import ModelError
 from schemas.question import QUESTIONS
 from tasks.expand import expand_family
-from tasks.respond import respond
+from tasks.respond import plan_calls, respond
 from tasks.run.store import Outcome, RunContext, TableRef, write_step
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import (
@@ -129,7 +129,7 @@ def test_sampled_answer_is_read_without_probabilities(make_context: MakeContext)
 def test_invalid_choice_is_recorded_as_none_and_never_guessed(make_context: MakeContext) -> None:
     family = {"decision": {"questions": 1, "samples": 1}}
     with OpenAIServer("Perhaps.", rejects=("logprobs", "top_logprobs")) as server:
-        context = make_context(**against(server, families=family))
+        context = make_context(**against(server, families=family, validate={"below_coverage": "report"}))
         (row, *_) = rows_of(respond(context, asked(context, "decision"), "search"))
     assert row.option is None
     assert row.text == "Perhaps."
@@ -146,6 +146,38 @@ def test_target_that_is_always_cut_off_stops_after_its_first_answers(make_contex
         calls = len(server.requests)
     assert "max_tokens" in str(stopped.value)
     assert calls <= 20 + 8 + 1, "the first answers, and those in flight"
+
+
+def test_family_that_cannot_be_read_stops_after_its_first_answers(make_context: MakeContext) -> None:
+    family = {"decision": {"questions": 12, "samples": 1}}
+    with OpenAIServer("Well, it depends.", rejects=("logprobs", "top_logprobs")) as server:
+        context = make_context(**against(server, families=family))
+        questions = asked(context, "decision")
+        with pytest.raises(ModelError, match=r"family `decision` could not be read") as stopped:
+            respond(context, questions, "search")
+        calls = len(server.requests)
+        planned = sum(1 for _ in plan_calls(context, questions, "search"))
+    assert "Well, it depends." in str(stopped.value)
+    assert stopped.value.exit_code == 5
+    assert calls < planned / 2
+
+
+def test_one_question_that_cannot_be_read_does_not_stop_its_family(make_context: MakeContext) -> None:
+    with OpenAIServer("Well, it depends.", rejects=("logprobs", "top_logprobs")) as server:
+        context = make_context(**against(server, families={"decision": {"questions": 1, "samples": 20}}))
+        question, *_ = expand_family(context.recipe, DATA, "decision")
+        step = write_step(Path(context.run_dir) / "q-0", "x", "0", Outcome({QUESTIONS: [question]}, ()))
+        answered = rows_of(respond(context, step.table("questions"), "search"))
+    assert len(answered) >= 40
+    assert {r.reading for r in answered} == {"unreadable"}
+
+
+def test_unreadable_family_is_reported_if_the_recipe_asks_for_that(make_context: MakeContext) -> None:
+    family = {"decision": {"questions": 12, "samples": 1}}
+    with OpenAIServer("Well, it depends.", rejects=("logprobs", "top_logprobs")) as server:
+        context = make_context(**against(server, families=family, validate={"below_coverage": "report"}))
+        answered = rows_of(respond(context, asked(context, "decision"), "search"))
+    assert {r.reading for r in answered} == {"unreadable"}
 
 
 def test_polite_refusal_is_marked(make_context: MakeContext) -> None:
