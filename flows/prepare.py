@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from flows.workspace import Workspace, limited_recipe, read_recipe, recipe_workspace
+from flows.workspace import UNNAMED, Workspace, limited_recipe, read_recipe, recipe_workspace, salvage_recipe
 from schemas.errors import InputError, Problems
 from schemas.gate import Passport
 from schemas.places import explain_remote
@@ -60,18 +60,20 @@ def prepare(
         GateError: If a judge is below the bar and the recipe stops then.
     """
     workspace = recipe_workspace(recipe_path)
-    recipe = limited_recipe(read_recipe(recipe_path), limit)
-    context = workspace.context(recipe, budget_usd=budget_usd)
     problems = Problems()
+    recipe = limited_recipe(read_or_salvage(recipe_path, problems), limit)
+    context = workspace.context(recipe, budget_usd=budget_usd)
+    well_formed = not problems.errors
     own = NO_TABLE
+    has_questions = False
     with problems.collect():
         fetch_questions(context)  # a plan counts them, so that it needs them as well
         own = read_own_table(context)
         recipe = complete_families(recipe, own)
         context = context.model_copy(update={"recipe": recipe})
-    has_questions = not problems.errors
+        has_questions = well_formed
     settings = ModelSettings.of(context)
-    names = recipe.every_model()
+    names = [name for name in recipe.every_model() if name != UNNAMED]
     semantic = recipe.deduplicate.semantic
     with problems.collect():
         check_models(names, settings, embedders=[semantic.model] if semantic else [], keys=reach)
@@ -97,6 +99,25 @@ def prepare(
             update={"before_build": (*describe_missing(names, settings), *over_budget(plan))}
         )
     return PreparedBuild(workspace, context, plan, passports)
+
+
+def read_or_salvage(recipe_path: Path, problems: Problems) -> Recipe:
+    """Return the recipe. If its form is wrong, collect these mistakes and return its valid part.
+
+    The other checks then run on the valid part, so that all problems are listed at once.
+
+    Raises:
+        InputError: If the recipe has no valid part.
+    """
+    try:
+        return read_recipe(recipe_path)
+    except InputError as error:
+        part = salvage_recipe(recipe_path)
+        if part is None:
+            raise
+        with problems.collect():
+            raise error
+    return part
 
 
 def check_suites(recipe: Recipe) -> None:

@@ -12,7 +12,7 @@ from flows.lazy_flow import TAG, subject
 from flows.options import flow_parameters
 from flows.outputs import Outputs, existing, protect
 from flows.workspace import has_prefect_server, limited_recipe, open_workspace, quiet_prefect, read_recipe
-from schemas.errors import GateError
+from schemas.errors import GateError, InputError
 from schemas.options import (
     BuildOptions,
     DeduplicateOptions,
@@ -47,7 +47,14 @@ def run_build(options: BuildOptions) -> dict[str, Any]:
     from flows.show import describe_build
 
     workspace = open_workspace()
-    run_dir = workspace.runs / limited_recipe(read_recipe(options.recipe), options.limit).name
+    try:
+        recipe = read_recipe(options.recipe)
+    except InputError:
+        from flows.prepare import prepare
+
+        prepare(options.recipe, budget_usd=None, reach=False)  # lists all problems at once
+        raise
+    run_dir = workspace.runs / limited_recipe(recipe, options.limit).name
     if options.fresh:
         forget_run(run_dir)
     quiet_prefect(workspace)

@@ -16,7 +16,7 @@ from schemas.places import explain_remote
 from schemas.recipe import Recipe
 from tasks.files.own_vocabulary import FOLDER, overlay_attributes
 from tasks.files.vocabulary import is_checkout, shipped_data, vocabulary_dir
-from tasks.files.yaml import read_yaml
+from tasks.files.yaml import read_valid_part, read_yaml
 from tasks.run.store import RunContext
 
 MAX_NAME = 64
@@ -107,6 +107,20 @@ def read_recipe(path: Path) -> Recipe:
     """
     hint = f"recipes to start from: {', '.join(shipped_recipes())} (`counterfoil plan quickstart`)"
     return read_yaml(recipe_path(path), Recipe, hint=hint)
+
+
+UNNAMED = "openai:unnamed"
+"""Model of a recipe that names none."""
+
+
+def salvage_recipe(path: Path) -> Recipe | None:
+    """Return the valid part of a recipe file, or `None` if it has none.
+
+    Missing models are replaced by `UNNAMED`, which no check looks at.
+    """
+    models = {"targets": [UNNAMED]}
+    missing = {("name",): "unnamed", ("models",): models, ("models", "targets"): [UNNAMED]}
+    return read_valid_part(recipe_path(path), Recipe, missing)
 
 
 def limited_recipe(recipe: Recipe, limit: int | None) -> Recipe:

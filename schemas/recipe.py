@@ -15,16 +15,19 @@ from pydantic import (
     model_validator,
 )
 
+MODEL_NAME_PATTERN = r"^(openai|vllm|embedded|replay):\S+$"
+SLUG_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
+
 ModelName = Annotated[
     str,
     Field(
-        pattern=r"^(openai|vllm|embedded|replay):\S+$",
+        pattern=MODEL_NAME_PATTERN,
         description="`backend:name[@endpoint]`: `openai:gpt-5-mini`, "
         "`openai:Qwen/Qwen3-32B@http://localhost:8000/v1`, `vllm:/models/qwen3`, `embedded:smollm2-135m`, "
         "`replay:answers.parquet`",
     ),
 ]
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
+Slug = Annotated[str, Field(pattern=SLUG_PATTERN, max_length=64)]
 MAX_COUNT = 1_000_000_000
 """Upper bound of every number in a recipe."""
 MAX_TEXT = 20_000
@@ -648,6 +651,28 @@ class Release(Section):
     )
 
 
+class Refresh(Section):
+    """Linked releases: which questions stay from one release to the next, and which changes matter."""
+
+    carry_over: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="share of the last release's questions that the next one asks again (anchors), the same "
+        "in every attribute, superdomain and third of effect sizes; the others are retired",
+    )
+    max_age: int = Field(
+        default=4, ge=1, le=MAX_COUNT, description="number of releases after which a question is retired"
+    )
+    margin: float = Field(
+        default=0.75,
+        gt=0,
+        le=MAX_COUNT,
+        description="largest change of a slice that does not matter, in standard deviations of the scores of "
+        "its questions; a refresh is safe only if every slice is inside with certainty",
+    )
+
+
 class Recipe(Section):
     """Full specification of a build."""
 
@@ -709,6 +734,7 @@ class Recipe(Section):
     variants: Variants | None = Field(default=None, description="rewordings of the selected questions")
     augment: Augment | None = Field(default=None, description="the selected questions in other styles")
     coverage: Cells | None = Field(default=None, description="combinations that the questions must cover")
+    refresh: Refresh = Refresh()
 
     @model_validator(mode="after")
     def _styles_have_a_model(self) -> Recipe:
@@ -816,6 +842,8 @@ class Recipe(Section):
         for name in ("questions", "selection", "limit"):
             if not values.get(name):
                 values.pop(name, None)
+        if self.refresh == Refresh():
+            values.pop("refresh", None)
         return values
 
     @property

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
+from pydantic_core import ErrorDetails
 
 from schemas.errors import InputError
+from schemas.recipe import MODEL_NAME_PATTERN, SLUG_PATTERN
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -21,6 +23,17 @@ MAX_FAULTS = 20
 """Most mistakes of a file that an error lists."""
 MAX_NODES = 2_000_000
 """Most values after aliases (`*name`) and merge keys (`<<`) are expanded."""
+
+PATTERNS = {
+    MODEL_NAME_PATTERN: "must be a model name such as openai:gpt-5-mini or "
+    "openai:NAME@http://localhost:8000/v1",
+    SLUG_PATTERN: "must consist of small letters, digits, `-`, `_` and `.`, and begin with a letter or "
+    "a digit",
+}
+"""Meaning of a pattern, for patterns that have one."""
+
+KeyPath = tuple[int | str, ...]
+"""Keys and positions that lead to a value."""
 
 MAX_PARSED = 256
 """Most parsed files that are kept in memory."""
@@ -60,7 +73,109 @@ def parse_yaml(text: str, model: type[M], *, place: str, hint: str | None = None
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise _explain(error, yaml.compose(text, Loader=_FastLoader), model, place) from None
+        rules = broken_rules(model, data) if {fault["loc"] for fault in error.errors()} == {()} else []
+        raise _explain(error, yaml.compose(text, Loader=_FastLoader), model, place, rules) from None
+
+
+def read_valid_part(path: Path, model: type[M], defaults: Mapping[KeyPath, Any] | None = None) -> M | None:
+    """Return a file without the values that are not valid, so that the others can be checked.
+
+    Rules that concern several keys of a section are not applied.
+
+    Args:
+        path: The file.
+        model: Model of the file.
+        defaults: Values by location, for required keys that are missing.
+
+    Returns:
+        `None` if the file is no mapping, or lacks a required key that has no default.
+    """
+    try:
+        data = load_yaml(path.read_text(encoding="utf-8"), place=str(path))
+    except (OSError, UnicodeDecodeError, InputError):
+        return None
+    if not isinstance(data, dict):
+        return None
+    for _ in range(MAX_FAULTS):
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            faults = {_path_of(fault["loc"]): fault["type"] for fault in error.errors(include_url=False)}
+        if set(faults) == {()}:
+            return without_rules(model, data)
+        if not all(_repair(data, path, faults[path], model, defaults or {}) for path in _ordered(faults)):
+            return None
+    return None
+
+
+def _ordered(paths: Iterable[KeyPath]) -> list[KeyPath]:
+    """Return the locations that contain no other. Of a list, the last item is first."""
+    return sorted(_deepest(paths), key=lambda path: [(str(p).zfill(12), p) for p in path], reverse=True)
+
+
+def _repair(
+    data: Any, path: KeyPath, kind: str, model: type[BaseModel], defaults: Mapping[KeyPath, Any]
+) -> bool:
+    """Remove a value that is not valid, or add a missing one. Return whether that was possible."""
+    holder = data
+    for part in path[:-1]:
+        try:
+            holder = holder[part]
+        except (LookupError, TypeError):
+            return False
+    last = path[-1]
+    if kind == "missing":
+        if path not in defaults or not isinstance(holder, dict):
+            return False
+        holder[last] = defaults[path]
+        return True
+    section = _section(model, path)
+    try:
+        if kind == "value_error" and section is not None and isinstance(holder[last], dict):
+            holder[last] = _without_broken_key(section, holder[last])
+        elif path in defaults:
+            holder[last] = defaults[path]
+        else:
+            del holder[last]
+    except (LookupError, TypeError):
+        return False
+    return True
+
+
+def _without_broken_key(section: type[BaseModel], data: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a section that breaks a rule without the first key whose absence makes it valid."""
+    for key in data:
+        part = {name: value for name, value in data.items() if name != key}
+        try:
+            section.model_validate(part)
+        except ValidationError:
+            continue
+        return part
+    return {}
+
+
+def without_rules(model: type[M], data: Mapping[str, Any]) -> M | None:
+    """Return a section whose single values are valid, without the rules that concern several of them."""
+    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in model.model_fields.items()}
+    lenient = create_model(model.__name__, __config__=model.model_config, **fields)
+    try:
+        part = lenient.model_validate(data)
+    except ValidationError:
+        return None
+    return model.model_construct(part.model_fields_set, **{name: getattr(part, name) for name in fields})
+
+
+def broken_rules(model: type[BaseModel], data: Mapping[str, Any]) -> list[str]:
+    """Return the message of every rule on several keys that a file breaks. Its single values are valid."""
+    part = without_rules(model, data)
+    messages = []
+    for rule in model.__pydantic_decorators__.model_validators.values() if part is not None else ():
+        if rule.info.mode == "after":
+            try:
+                rule.func(part)
+            except ValueError as error:
+                messages.append(str(error))
+    return messages
 
 
 def load_yaml(text: str, *, place: str, hint: str | None = None) -> Any:
@@ -152,9 +267,9 @@ class _UniqueKeyLoader(_FastLoader):  # type: ignore[valid-type,misc]
 
 
 def _explain(
-    error: ValidationError, node: yaml.Node | None, model: type[BaseModel], place: str
+    error: ValidationError, node: yaml.Node | None, model: type[BaseModel], place: str, rules: Sequence[str]
 ) -> InputError:
-    faults = list(_faults(error, node, model, place))
+    faults = [(rule, place) for rule in rules] or list(_faults(error, node, model, place))
     hint = f"`counterfoil recipe --explain` lists every key of a {model.__name__.lower()}"
     if model.__name__ != "Recipe":
         hint = "compare it with the other files in the same folder"
@@ -164,30 +279,109 @@ def _explain(
         more = len(faults) - 1
         message += f" (and {more} more mistake{'s' if more > 1 else ''} in this file)"
         further += [f"  … and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
-    return InputError("\n".join([message, *further]), place=position, hint=hint)
+    explained = InputError("\n".join([message, *further]), place=position, hint=hint)
+    if further:
+        last = len(faults[:MAX_FAULTS]) - 1
+        explained.parts = tuple(
+            InputError(one, place=at, hint=hint if n == last else None)
+            for n, (one, at) in enumerate(faults[:MAX_FAULTS])
+        )
+    return explained
 
 
 def _faults(
     error: ValidationError, node: yaml.Node | None, model: type[BaseModel], place: str
 ) -> Iterator[tuple[str, str]]:
-    """Yield the message and the place of each mistake, one per place."""
-    seen = set()
+    """Yield the message and the place of each mistake, one per place.
+
+    A list of wrong items is also too short, and a section with a wrong value also lacks it. Such consequences
+    are left out.
+    """
+    by_path: dict[KeyPath, list[ErrorDetails]] = {}
     for fault in error.errors(include_url=False):
-        path = tuple(p for p in fault["loc"] if not _is_union_tag(p))
-        if path in seen:  # the other members of a union
+        by_path.setdefault(_path_of(fault["loc"]), []).append(fault)
+    named = _deepest(by_path)
+    for path, faults in by_path.items():
+        if path not in named:
             continue
-        seen.add(path)
         value, mark = _locate(node, path)
         key = ".".join(str(p) for p in path) or "(top)"
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
+        kinds = {fault["type"] for fault in faults}
+        if "extra_forbidden" in kinds:
             message = "unknown key" + _suggestion(str(path[-1]), model, path[:-1])
-        elif fault["type"] == "missing":
+        elif "missing" in kinds:
             message = "missing key"
-        secret = fault["type"] == "extra_forbidden"  # the value of an unknown key may be a password
+        else:
+            message = _in_words(faults)
+        secret = "extra_forbidden" in kinds  # the value of an unknown key may be a password
         shown = "" if value is None or secret else f" (it is {value!r})"
         line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         yield f"{key}: {message}{shown}", f"{place}{line}"
+
+
+def _path_of(loc: tuple[int | str, ...]) -> KeyPath:
+    """Return a location without the members of unions."""
+    return tuple(p for p in loc if not _is_union_tag(p))
+
+
+def _deepest(paths: Iterable[KeyPath]) -> set[KeyPath]:
+    """Return the locations that contain no other."""
+    known = set(paths)
+    outer = {path[:end] for path in known for end in range(len(path))}
+    return known - outer
+
+
+def _section(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
+    """Return the model of a section, or `None` if there is none at this location."""
+    section: Any = model
+    for part in path:
+        fields = {f.alias or n: f for n, f in getattr(section, "model_fields", {}).items()}
+        section = getattr(fields.get(str(part)), "annotation", None)
+    return section if isinstance(section, type) and issubclass(section, BaseModel) else None
+
+
+def _in_words(faults: Sequence[ErrorDetails]) -> str:
+    """Return what a value must be. The members of a union are alternatives."""
+    alternatives = list(dict.fromkeys(_requirement(fault) for fault in faults))
+    first, *others = alternatives
+    return " or ".join([first, *(one.removeprefix("must be ") for one in others)])
+
+
+def _requirement(fault: ErrorDetails) -> str:
+    """Return what a value must be, in the words of a YAML file."""
+    limits = fault.get("ctx") or {}
+    match fault["type"]:
+        case "list_type" | "tuple_type" | "set_type":
+            return "must be a list, such as [first, second]"
+        case "dict_type" | "model_type":
+            return "must be a mapping (`key: value` lines)"
+        case "string_type":
+            return "must be a text"
+        case "int_type" | "int_parsing" | "int_from_float":
+            return "must be a whole number"
+        case "float_type" | "float_parsing":
+            return "must be a number"
+        case "bool_type" | "bool_parsing":
+            return "must be true or false"
+        case "finite_number":
+            return "must be a finite number"
+        case "literal_error":
+            return f"must be {limits['expected']}"
+        case "greater_than_equal":
+            return f"must be at least {limits['ge']:g}"
+        case "greater_than":
+            return f"must be above {limits['gt']:g}"
+        case "less_than_equal":
+            return f"must be at most {limits['le']:g}"
+        case "less_than":
+            return f"must be below {limits['lt']:g}"
+        case "too_short":
+            return f"needs at least {limits['min_length']} item{'s' if limits['min_length'] > 1 else ''}"
+        case "too_long":
+            return f"must have at most {limits['max_length']} items"
+        case "string_pattern_mismatch":
+            return PATTERNS.get(limits["pattern"], f"must match {limits['pattern']}")
+    return fault["msg"].removeprefix("Value error, ")
 
 
 def _is_union_tag(part: Any) -> bool:

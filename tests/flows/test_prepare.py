@@ -80,3 +80,27 @@ def test_plan_holds_verdicts_at_their_length_limit(tmp_path: Path) -> None:
     judged = [c for c in costs if c.stage == "judge"]
     assert judged
     assert all(c.tokens_out == 5000 * c.calls for c in judged)
+
+
+def test_mistakes_of_form_and_of_content_are_listed_together(tmp_path: Path) -> None:
+    (tmp_path / "broken.csv").write_text("text,attribute\nNo slots here. What now?,gender\n")
+    with OpenAIServer() as server:
+        path = recipe(
+            tmp_path,
+            server,
+            attributes=["gendr", 7],
+            models={"targets": [server.model("target")], "judges": [5], "may_share_family": "perhaps"},
+            questions=[{"path": str(tmp_path / "broken.csv"), "samples": "many"}],
+            deduplicate={"against": ["nowhere/1.0.0"], "treshold": 90},
+            selction="none",
+        )
+        with pytest.raises(InputError) as error:
+            prepare(path, budget_usd=None, reach=False)
+        assert not server.requests
+    text = str(error.value)
+    for part in (
+        "models.judges.0", "may_share_family", "samples", "did you mean `selection`", "treshold",
+        "attributes.1", "'gendr'", "the text has no slot", "nowhere/1.0.0",
+    ):  # fmt: skip
+        assert part in text
+    assert text.startswith("9 problems:")
