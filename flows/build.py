@@ -31,6 +31,7 @@ from tasks.gate import raise_if_failed, read_suite_results, read_validation, wri
 from tasks.gate.own_suites import read_own_suites
 from tasks.gate.quarantine import read_quarantine
 from tasks.models.budget import spent_in
+from tasks.models.capabilities import parameter_changes
 from tasks.package import Findings, Provenance
 from tasks.relabel.file import fingerprint_input
 from tasks.release import ReleaseRef, find_last_release, read_errata
@@ -327,6 +328,7 @@ class BuildRun:
             planned=self.prepared.estimate.costs,
             passports=self.prepared.passports,
             errata=self.errata,
+            parameter_changes=parameter_changes(Path(self.context.run_dir)),
         )
         (pairs,) = self.ledger.notes("deduplicate", DeduplicationNotes)
         files = self.ledger.notes("relabel_retrieval", RelabelNotes)

@@ -63,6 +63,7 @@ def fix(options: FixOptions) -> dict[str, Any]:
             counts=mended.ledger.funnel(),
             passports=before.manifest.passports,
             errata=all_errata,
+            parameter_changes=before.manifest.parameter_changes,
         )
         place = steps.package(
             context,

@@ -49,6 +49,7 @@ def _describe_release(place: Path) -> dict[str, Any]:
         "state": "release; every file matches the manifest",
         "counts": counts_by_stage(manifest.counts),
         "rows": manifest.rows,
+        "parameter_changes": [c.model_dump() for c in manifest.parameter_changes],
         "translations": translation_notes(release.contents.rows(QUESTIONS)),
         "coverage": release_coverage(release.contents).to_json(),
         "findings": [f.model_dump() for f in release_findings(release.contents, manifest, data_dir)],

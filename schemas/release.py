@@ -33,6 +33,8 @@ class ReleaseComparison(Row):
     """Added, removed or changed columns, metrics and judges."""
     other_changes: tuple[str, ...] = ()
     """Descriptions of other changes, such as answers, scores or the licence."""
+    recipe_changes: tuple[str, ...] = ()
+    """Changes of the recipe that change the meaning of scores."""
     common: int
     fitness_drift: float | None
     """Mean change of fitness over the common rows. `None` without common judged rows."""
@@ -44,10 +46,43 @@ Verdict = Literal["unchanged", "safe", "risky"]
 class ReviewItem(Row):
     """A change to be checked before the release is published."""
 
-    kind: Literal["effect_moved", "relabelled", "removed", "schema"]
+    kind: Literal["effect_moved", "relabelled", "schema", "coverage", "controls", "inconclusive"]
     subject: str
     """Question id, slice with its metric, or column."""
     why: str
+
+
+class ComparedSlice(Row):
+    """What a refresh found for one attribute, family and model. Differences are new minus old."""
+
+    attribute: str
+    family: str
+    model: str
+    metric: str
+    unit: str
+    common: int
+    """Independent questions that both releases measured."""
+    rest_old: int
+    """Independent questions that only the old release measured."""
+    rest_new: int
+    mean_old: float
+    mean_new: float
+    paired: float | None
+    """Mean change of the common questions. `None` if they are too few."""
+    paired_p: float | None
+    unpaired: float | None
+    """Difference of the means of the other questions. `None` if they are too few."""
+    unpaired_p: float | None
+    difference: float | None
+    """Both estimates, weighted by their precision."""
+    low: float | None
+    """Bounds of the 90 % interval of `difference`."""
+    high: float | None
+    margin: float
+    """Largest difference that does not matter, in the unit of the scores."""
+    equivalent: bool
+    needed: int
+    """Common questions that decide, if nothing changed."""
 
 
 class RefreshDecision(Row):
@@ -56,6 +91,7 @@ class RefreshDecision(Row):
     verdict: Verdict
     reasons: tuple[str, ...]
     review: tuple[ReviewItem, ...]
+    slices: tuple[ComparedSlice, ...] = ()
 
 
 class StageCost(BaseModel):
@@ -98,6 +134,17 @@ def combine_costs(costs: Iterable[StageCost]) -> tuple[StageCost, ...]:
         before = sums.get(key) or StageCost.zero(*key)
         sums[key] = before.plus(cost.calls, cost.tokens_in, cost.tokens_out, cost.cost_usd)
     return tuple(total.rounded() for total in sums.values())
+
+
+class ParameterChange(BaseModel):
+    """A parameter of the requests to a model that its server refused, and the consequence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    model: str
+    """Backend and name, without the address of the server."""
+    parameter: str
+    change: str
+    """For example `temperature 0 requested, server default used`."""
 
 
 class HoldBack(BaseModel):
@@ -224,6 +271,7 @@ RECIPE_SECTIONS = (
     "api_keys",
     "budget",
     "release",
+    "refresh",
 )
 """Sections of a recipe that are mappings. A manifest in which one is not a mapping cannot be read."""
 MAX_PATH = 512
@@ -262,6 +310,8 @@ class Manifest(BaseModel):
     seed: int
     models: dict[str, str | None]
     """Revision reported by the server, by model name."""
+    parameter_changes: tuple[ParameterChange, ...] = ()
+    """Parameters that a server refused, so that its answers were given without them."""
     vocabulary: dict[str, str]
     """sha256 of every file under data/ that was read (attributes, templates, prompts, rubrics, …)."""
     counts: tuple[StageCounts, ...]

@@ -327,6 +327,8 @@ def print_place(result: Mapping[str, Any]) -> None:
     print_findings(result.get("summary", ()))
     print_funnel(result["counts"])
     OUT.print()
+    for change in result.get("parameter_changes", ()):
+        OUT.print(plain(f"{change['model']}: {change['change']}", 1000), style="yellow", soft_wrap=True)
     for name, path in result["places"].items():
         OUT.print(f"{name:9} {escape(str(path))}")
     OUT.print(f"next      {escape(str(result['next']))}")
@@ -515,6 +517,8 @@ def print_deduplication(result: Mapping[str, Any]) -> None:
 # Comparisons and evaluations.
 
 
+MOST_COMPARED = 24
+"""Sentences about comparisons that are printed."""
 SHOWN_IDS = 5
 
 
@@ -561,18 +565,23 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
             str(row["n"]),
         )
     OUT.print(rows)
-    if result["comparisons"]:
+    if result["compared"]:
         OUT.print("\npaired comparisons", style="bold")
-        print_comparisons(result)
+        _print_sentences(result["compared"])
     OUT.print(plain(f"\npage, table and effects: {result['folder']}"))
 
 
 def print_comparisons(result: Mapping[str, Any]) -> None:
-    """Print comparisons as sentences: differences first, those that were not measured last."""
-    order = ("differs", "no_difference_found", "not_measured")
-    for c in sorted(result["comparisons"], key=lambda c: order.index(c["verdict"])):
-        style = {"differs": "bold", "not_measured": "yellow"}.get(c["verdict"], "")
-        OUT.print(plain(c["sentence"], 1000), style=style, soft_wrap=True)
+    """Print the comparisons in sentences: differences first, those that were not measured last."""
+    _print_sentences(result["summary"])
+
+
+def _print_sentences(sentences: Sequence[str]) -> None:
+    for sentence in sentences[:MOST_COMPARED]:
+        OUT.print(plain(sentence, 1000), soft_wrap=True)
+    if len(sentences) > MOST_COMPARED:
+        rest = len(sentences) - MOST_COMPARED
+        OUT.print(f"{rest} more sentences are left out. `--json` lists every comparison.", style="dim")
 
 
 def print_drift(result: Mapping[str, Any]) -> None:

@@ -26,7 +26,12 @@ from schemas.recipe import Limits, ModelOptions
 from tasks.models.budget import Ledger, ledger_of, within_budget
 from tasks.models.cache import ResponseCache, fingerprint
 from tasks.models.cache_database import cache_exists
-from tasks.models.capabilities import capabilities_of, keep_capabilities, restore_capabilities
+from tasks.models.capabilities import (
+    Capabilities,
+    capabilities_of,
+    keep_capabilities,
+    restore_capabilities,
+)
 from tasks.models.circuit_breaker import CircuitBreaker
 from tasks.models.endpoints import SharedLoad
 from tasks.models.limits import limiter_of, send_with_retries
@@ -103,6 +108,7 @@ async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenMo
         concurrency=limits.max_in_flight * (1 if batched else CONCURRENCY_FACTOR),
         failures=FailureCount(settings.max_failure_rate),
         options=settings.options.get(name),
+        capabilities=capabilities_of(resolved.endpoints[0], resolved.name) if resolved.endpoints else None,
     )
     try:
         yield model
@@ -207,6 +213,7 @@ class OpenModel:
         concurrency: int,
         failures: FailureCount,
         options: ModelOptions | None = None,
+        capabilities: Capabilities | None = None,
     ) -> None:
         self.name = name
         self.data_dir = data_dir
@@ -216,6 +223,7 @@ class OpenModel:
         self._backend = backend
         self._cache = cache
         self._options = options
+        self._capabilities = capabilities
         self._price = price
         self._concurrency = concurrency
         self._in_progress: dict[str, _InProgress] = {}
@@ -265,13 +273,21 @@ class OpenModel:
         request, key, cached = item
         progress = self._in_progress[key]
         try:
-            if cached is not None:
-                return self._priced(replace(cached, tag=request.tag))
-            return await self._ask_once(request, key, progress)
+            outcome = await self._answer_of(request, key, cached, progress)
+            if self._capabilities is not None and isinstance(outcome, Completion) and outcome.adapted:
+                self._capabilities.note_adapted(outcome.adapted, request)
+            return outcome
         finally:
             progress.callers -= 1
             if not progress.callers:
                 del self._in_progress[key]
+
+    async def _answer_of(
+        self, request: Request, key: str, cached: Completion | None, progress: _InProgress
+    ) -> Outcome:
+        if cached is not None:
+            return self._priced(replace(cached, tag=request.tag))
+        return await self._ask_once(request, key, progress)
 
     async def _ask_once(self, request: Request, key: str, progress: _InProgress) -> Outcome:
         """Send the request, or wait for an identical one that this model has already sent."""

@@ -280,8 +280,8 @@ def _decode(key: str, answer: bytes) -> Completion | None:
         TokenLogprob(entry["token"], entry["logprob"], tuple((t, lp) for t, lp in entry["top"]))
         for entry in values["logprobs"]
     )
-    for name in ("option_logprobs", "prompt_logprobs"):
-        values[name] = tuple(values[name])
+    for name in ("option_logprobs", "prompt_logprobs", "adapted"):
+        values[name] = tuple(values.get(name, ()))
     completion = Completion(**values)
     return completion if require_content(completion) is completion else None
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, get_args
 
-from tasks.models.names import OPENAI_ENDPOINT
+from schemas.release import ParameterChange
+from tasks.models.names import OPENAI_ENDPOINT, parse_model_name
+from tasks.models.protocol import Completion, FailedAttempt, Request
 from tasks.run.store import write_bytes
 
 StructuredOutput = Literal["json_schema", "json_object", "prompt"]
@@ -39,6 +41,9 @@ OPTIONAL_PARAMETERS = (
 )
 LENGTH_PARAMETERS = ("max_tokens", "max_completion_tokens")
 REQUIRED = ("model", "messages")
+SAMPLING = ("temperature", "top_p")
+SYSTEM_FOLDED = "system role refused: its text precedes the first user message"
+NO_LOGPROBS = "log-probabilities requested and not available"
 FILE = "capabilities.json"
 
 
@@ -62,6 +67,8 @@ class Capabilities:
     """Whether an answer had reasoning in a field of its own or in a `<think>` block."""
     changes: dict[str, str] = field(default_factory=dict)
     """Differences between the request and the call, by parameter, as a sentence."""
+    requested: dict[str, set[float]] = field(default_factory=dict)
+    """Values of a refused temperature or top-p that requests asked for."""
     restored: bool = False
     """Whether the record of an earlier process was looked for. From then on this process's findings count."""
 
@@ -77,7 +84,7 @@ class Capabilities:
         name = refusal.parameter
         if name == "system":
             self.system_role = False
-            self.changes["system"] = "system role refused: its text precedes the first user message"
+            self.changes["system"] = SYSTEM_FOLDED
             return True
         if name in LENGTH_PARAMETERS:
             return self._swap_length(name)
@@ -86,8 +93,65 @@ class Capabilities:
         if "logprobs" in name:
             return self._limit_logprobs(refusal, body)
         self.refused.add(name)
-        self.changes[name] = _dropped(name, body.get(name))
+        self.note_dropped(name, body.get(name))
         return True
+
+    def note_dropped(self, name: str, value: Any = None) -> None:
+        """Record that a parameter was requested and not sent.
+
+        Seeds differ between requests, so only temperature and top-p are recorded with their values.
+        """
+        if name in SAMPLING and isinstance(value, (int, float)):
+            self.requested.setdefault(name, set()).add(float(value))
+        values = ", ".join(f"{v:g}" for v in sorted(self.requested.get(name, ())))
+        self.changes[name] = f"{name} {values}".rstrip() + " requested, server default used"
+
+    def note_adapted(self, names: Iterable[str], request: Request) -> None:
+        """Record the changed parameters of an answer, which may be from the cache.
+
+        Args:
+            names: See `Completion.adapted`.
+            request: The request of the answer.
+        """
+        for name in names:
+            parameter, _, form = name.partition(":")
+            if parameter == "system":
+                self.changes["system"] = SYSTEM_FOLDED
+            elif parameter == "response_format":
+                mode = " with JSON mode" if form == "json_object" else ""
+                self.changes.setdefault(parameter, f"json_schema refused, schema in the prompt{mode}")
+            elif parameter == "top_logprobs":
+                asked = request.decoding.top_logprobs
+                self.changes.setdefault(parameter, f"{asked} alternatives requested, at most {form} allowed")
+            elif parameter == "logprobs":
+                self.changes[parameter] = NO_LOGPROBS
+            else:
+                self.note_dropped(parameter, getattr(request.decoding, parameter, None))
+
+    def adapted(self, request: Request) -> tuple[str, ...]:
+        """Return the parameters of a request that the server does not get, see `Completion.adapted`."""
+        if self.system_role and not self.refused and self.structured == "json_schema":
+            most = self.most_logprobs
+            if most is None or request.decoding.top_logprobs <= most:
+                return ()
+        decoding, names = request.decoding, []
+        if not self.system_role and any(message.role == "system" for message in request.messages):
+            names.append("system")
+        if request.json_schema and self.structured != "json_schema":
+            names.append(f"response_format:{self.structured}")
+        if decoding.top_logprobs and "logprobs" in self.refused:
+            names.append("logprobs")
+        elif self.most_logprobs is not None and decoding.top_logprobs > self.most_logprobs:
+            names.append(f"top_logprobs:{self.most_logprobs}")
+        wanted = {
+            "temperature": True,
+            "top_p": True,
+            "seed": decoding.seed is not None,
+            "stop": bool(decoding.stop),
+        }
+        further = json.loads(decoding.extra) if decoding.extra else {}
+        names += [name for name in self.refused if wanted.get(name) or name in further]
+        return tuple(sorted(names))
 
     def _swap_length(self, name: str) -> bool:
         if name != self.length:
@@ -119,7 +183,7 @@ class Capabilities:
             self.changes["top_logprobs"] = f"{asked} alternatives requested, at most {refusal.limit} allowed"
             return True
         self.refused |= {"logprobs", "top_logprobs"}
-        self.changes["logprobs"] = "log-probabilities requested and not available"
+        self.changes["logprobs"] = NO_LOGPROBS
         return True
 
     def describe(self) -> dict[str, Any]:
@@ -136,6 +200,7 @@ class Capabilities:
             "owner": self.owner,
             "not_sent": sorted(self.refused),
             "changes": dict(sorted(self.changes.items())),
+            "requested": {name: sorted(values) for name, values in sorted(self.requested.items())},
         }
 
     def restore(self, record: Mapping[str, Any]) -> None:
@@ -149,6 +214,12 @@ class Capabilities:
             self.refused |= {name for name in refused if name in OPTIONAL_PARAMETERS}
         if isinstance(changes, dict):
             self.changes |= {str(name): str(text) for name, text in changes.items()}
+        if isinstance(requested := record.get("requested"), dict):
+            for name in SAMPLING:
+                values = requested.get(name)
+                for value in values if isinstance(values, list) else ():
+                    if isinstance(value, (int, float)):
+                        self.requested.setdefault(name, set()).add(float(value))
         if record.get("token_limit") in LENGTH_PARAMETERS:
             self.length = record["token_limit"]
         if record.get("response_format") in get_args(StructuredOutput):
@@ -159,9 +230,12 @@ class Capabilities:
         self.reasoning = record.get("reasoning") is True
 
 
-def _dropped(name: str, value: Any) -> str:
-    shown = json.dumps(value, ensure_ascii=False) if isinstance(value, (int, float, str)) else "value"
-    return f"{name} {shown[:60]} requested, server default used"
+def with_adapted(
+    outcome: Completion | FailedAttempt, capabilities: Capabilities, request: Request
+) -> Completion | FailedAttempt:
+    """Return an outcome with the parameters that the server did not get."""
+    names = capabilities.adapted(request) if isinstance(outcome, Completion) else ()
+    return replace(outcome, adapted=names) if isinstance(outcome, Completion) and names else outcome
 
 
 _known: dict[tuple[str, str], Capabilities] = {}
@@ -183,7 +257,12 @@ def keep_capabilities(run_dir: Path, model: str, capabilities: Capabilities) -> 
         return
     with _known_lock:
         kept = read_capabilities(run_dir)
-        if kept.get(model) == (record := capabilities.describe()):
+        record = capabilities.describe()
+        # Several servers of one model share a record.
+        earlier = kept.get(model)
+        changes = earlier.get("changes") if isinstance(earlier, dict) else None
+        record["changes"] = dict(sorted({**(changes or {}), **record["changes"]}.items()))
+        if earlier == record:
             return
         run_dir.mkdir(parents=True, exist_ok=True)
         content = json.dumps({**kept, model: record}, indent=1, sort_keys=True, ensure_ascii=False)
@@ -208,6 +287,17 @@ def read_capabilities(run_dir: Path) -> dict[str, dict[str, Any]]:
     except (OSError, ValueError):
         return {}
     return kept if isinstance(kept, dict) else {}
+
+
+def parameter_changes(run_dir: Path) -> tuple[ParameterChange, ...]:
+    """Return what the servers of a run did not accept, sorted by model and parameter. Without addresses."""
+    found = set()
+    for model, record in read_capabilities(run_dir).items():
+        changes = record.get("changes") if isinstance(record, dict) else None
+        parsed = parse_model_name(model)
+        for parameter, change in changes.items() if isinstance(changes, dict) else ():
+            found.add((f"{parsed.backend}:{parsed.name}", str(parameter), str(change)))
+    return tuple(ParameterChange(model=m, parameter=p, change=c) for m, p, c in sorted(found))
 
 
 # Reading a refusal

@@ -22,7 +22,7 @@ from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from schemas.recipe import Limits
-from tasks.models.capabilities import capabilities_of, read_refusal
+from tasks.models.capabilities import capabilities_of, read_refusal, with_adapted
 from tasks.models.names import OPENAI_ENDPOINT, is_loopback, origin
 from tasks.models.openai_format import (
     error_in_answer,
@@ -215,7 +215,7 @@ class OpenAIChat:
             if status < 300:
                 failed = error_in_answer(payload)
                 if failed is None:
-                    return self._read(response, payload, request)
+                    return with_adapted(self._read(response, payload, request), self.capabilities, request)
                 status, error = failed
             elif status >= 400:
                 error = _error_of(response, payload)

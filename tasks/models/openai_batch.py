@@ -22,7 +22,7 @@ from schemas.errors import InputError, ModelError
 from schemas.recipe import Limits
 from tasks.models.budget import ROUNDING_USD, Ledger, over_budget
 from tasks.models.cache import fingerprint
-from tasks.models.capabilities import Capabilities, read_refusal
+from tasks.models.capabilities import Capabilities, read_refusal, with_adapted
 from tasks.models.openai import chat_client, without_keys
 from tasks.models.openai_format import read_completion, request_body
 from tasks.models.prices import TokenPrice
@@ -506,7 +506,7 @@ class BatchModel:
         """Read one line of a result file."""
         status, payload = _response(line)
         if status and status < 400:
-            return read_completion(payload, request)
+            return with_adapted(read_completion(payload, request), self._capabilities, request)
         error = _error(line, payload)
         if is_moderation(status, error):
             return Completion(request.tag, "", "content_filter", None, 0, 0, 0.0, False, refusal=True)

@@ -12,7 +12,13 @@ from pydantic import BaseModel
 from schemas.errors import BudgetError, CounterfoilError
 from schemas.recipe import ModelOptions
 from tasks.models import connect_backend
-from tasks.models.capabilities import Capabilities, capabilities_of, keep_capabilities, read_capabilities
+from tasks.models.capabilities import (
+    NO_LOGPROBS,
+    Capabilities,
+    capabilities_of,
+    keep_capabilities,
+    read_capabilities,
+)
 from tasks.models.names import ModelName, parse_model_name
 from tasks.models.openai import OpenAIChat, import_client
 from tasks.models.preflight import check_models
@@ -135,7 +141,7 @@ async def _ask_probes(probe: _Probe) -> bool:
     with_logprobs = await probe.ask(scored)
     if isinstance(with_logprobs, Completion) and not with_logprobs.logprobs:
         probe.chat.capabilities.refused |= {"logprobs", "top_logprobs"}
-        probe.chat.capabilities.changes["logprobs"] = "log-probabilities requested and not available"
+        probe.chat.capabilities.changes["logprobs"] = NO_LOGPROBS
     await _probe_schema(probe)
     return True
 

@@ -110,6 +110,9 @@ class Completion:
     """ln p of each option in the order shown. Only recorded answers have it, see `replay`."""
     prompt_logprobs: tuple[float, ...] = ()
     """ln p of each token of the given text except the first, if `Request.score_prompt` is set."""
+    adapted: tuple[str, ...] = ()
+    """Parameters of the request that the server refused, so that the answer was given without them:
+    `temperature`, `system`, `response_format:json_object`, `top_logprobs:5` and so on."""
 
 
 @dataclass(frozen=True, slots=True)

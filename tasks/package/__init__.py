@@ -21,6 +21,7 @@ from schemas.release import (
     HoldBack,
     Manifest,
     NearMiss,
+    ParameterChange,
     PeopleReview,
     RelabelledPassage,
     ReleaseComparison,
@@ -70,6 +71,7 @@ class Provenance:
     """Estimated costs."""
     passports: Sequence[Passport] = ()
     errata: Sequence[Erratum] = ()
+    parameter_changes: Sequence[ParameterChange] = ()
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,7 @@ def draft_manifest(
         recipe_hash=content_hash(as_json),
         seed=recipe.seed,
         models=model_revisions(recipe, contents),
+        parameter_changes=tuple(provenance.parameter_changes),
         vocabulary=dict(sorted(provenance.vocabulary.items())),
         counts=tuple(provenance.counts),
         rows={config: table.num_rows for config, table in contents.tables.items()},

@@ -160,7 +160,12 @@ def card_values(
         "answerers": _listed(names.model(r["model"]) for r in contents.records(RESPONSES.name)),
         "judges": _listed(names.model(judge) for judge in manifest.judged_by),
         "judged_plainly": "\n\n".join(
-            [sentences["judged"][kind], *_audit(recipe, manifest, sentences), *_people(manifest, sentences)]
+            [
+                *_parameter_changes(manifest, sentences),
+                sentences["judged"][kind],
+                *_audit(recipe, manifest, sentences),
+                *_people(manifest, sentences),
+            ]
         ),
         "coverage": _coverage(contents, sentences, names),
         "holdout": _holdout(contents, sentences),
@@ -173,6 +178,14 @@ def card_values(
         "citation": _citation(recipe, manifest),
         "canary": manifest.canary,
     }
+
+
+def _parameter_changes(manifest: Manifest, sentences: Sentences) -> list[str]:
+    """List the parameters that servers refused, if there are any."""
+    changes = [
+        f"- {escape_markdown(c.model)}: {escape_markdown(c.change)}" for c in manifest.parameter_changes
+    ]
+    return ["\n".join([sentences["parameters"]["refused"].strip(), "", *changes])] if changes else []
 
 
 def _family_notes(questions: Iterable[Question], sentences: Sentences) -> str:

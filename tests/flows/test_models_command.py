@@ -42,8 +42,8 @@ def test_a_probe_learns_what_a_server_supports(tmp_path: Path) -> None:
         "seed": False,
     }
     assert entry["problems"] == [
-        "changed: seed 1 requested, server default used",
-        "changed: temperature 0.0 requested, server default used",
+        "changed: seed requested, server default used",
+        "changed: temperature 0 requested, server default used",
     ]
     assert before["models"][0]["capabilities"] == entry["capabilities"], "kept for the next command"
 
