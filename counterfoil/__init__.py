@@ -35,6 +35,7 @@ __all__ = [
     "evaluate",
     "export",
     "fix",
+    "init",
     "measure",
     "open_release",
     "plan",
@@ -43,6 +44,7 @@ __all__ = [
     "read_answer",
     "relabel",
     "show",
+    "translate",
     "validate",
     "verify",
 ]
@@ -89,6 +91,39 @@ def __getattr__(name: str) -> Any:
 
         return Reading
     raise AttributeError(f"module 'counterfoil' has no attribute {name!r}")
+
+
+def init(kind: str | None = None, **options: Any) -> dict[str, Any]:
+    """Write a commented recipe to start from, or an attribute file.
+
+    Args:
+        kind: `attribute` for an attribute file. The default is a recipe.
+        **options: The options of `counterfoil init`: `name`, `questions`, `attributes`, `targets`, `judges`,
+            `budget_usd`, `values`, `language`, `out`, `overwrite`.
+
+    Returns:
+        The fields of `counterfoil init --json`: `path` of the file.
+
+    Raises:
+        InputError: If an option is missing or invalid, or the file exists.
+    """
+    return dict(run_command("init", kind=kind, **options))
+
+
+def translate(recipe: Place, to: str, model: str, **options: Any) -> dict[str, Any]:
+    """Translate the questions of a recipe with a model, and check the translations.
+
+    Args:
+        recipe: Path of the recipe.
+        to: Language, such as `es`.
+        model: Model that translates, and translates back to check itself.
+        **options: The options of `counterfoil translate`: `out`, `overwrite`, `min_similarity`, `budget_usd`,
+            `free`.
+
+    Returns:
+        The fields of `counterfoil translate --json`: `written`, `rejected`, and the file.
+    """
+    return dict(run_command("translate", recipe=recipe, to=to, model=model, **options))
 
 
 def plan(recipe: Place) -> BuildPlan:
@@ -173,7 +208,7 @@ def compare(release: Place, *models: str, other: Place | None = None, **options:
         release: A release, its directory, or `org/name@tag`.
         *models: Models to compare, by full or short name. Without names, all of them are compared.
         other: Second release.
-        **options: The options of `counterfoil compare`: `languages`, `framings`.
+        **options: The options of `counterfoil compare`: `languages`, `framings`, `margin`.
 
     Returns:
         The fields of `counterfoil compare --json`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tasks.report.comparisons import (
     find_name,
 )
 from tasks.report.names import Names, read_known_attributes
-from tasks.report.sentences import comparisons_in_words
+from tasks.report.sentences import comparisons_in_words, condense_comparisons
 
 
 def run_compare(options: CompareOptions) -> dict[str, Any]:
@@ -43,13 +44,17 @@ def run_compare(options: CompareOptions) -> dict[str, Any]:
         release_scores(release.manifest, release.contents, data_dir, title)
         for release, title in zip(opened, titles, strict=True)
     ]
-    scored = [restrict(s, options) for s in scored]
+    scored = [replace(restrict(s, options), margin=options.margin) for s in scored]
     if second is not None:
         compared = compare_scored_releases(scored[0], scored[1], (titles[0], titles[1]))
     else:
         compared = compare_within(scored[0], options)
     names = names_of(scored, data_dir)
-    return {"release": titles[0], "comparisons": comparisons_in_words(compared, names)}
+    return {
+        "release": titles[0],
+        "summary": [sentence for _, sentence in condense_comparisons(compared, names)],
+        "comparisons": comparisons_in_words(compared, names),
+    }
 
 
 def restrict(scored: Scored, options: CompareOptions) -> Scored:

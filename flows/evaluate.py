@@ -136,6 +136,7 @@ class Evaluation:
             read_known_attributes(data_dir, {q.attribute for q in questions}),
             form=form,
             min_coverage=recipe.validation.min_coverage,
+            margins=recipe.validation.equivalence,
         )
 
     def user_effects(self, metrics: Mapping[str, UserMetric], recipe: Recipe, data_dir: Path) -> list[Effect]:

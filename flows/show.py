@@ -22,6 +22,7 @@ from tasks.report.coverage import release_coverage
 from tasks.run.journal import calls_sent, funnel, journal_path, read_journal, total_costs
 from tasks.run.progress import StageState, read_stage
 from tasks.run.store import Step, is_locked
+from tasks.text.model_names import short_name
 
 
 def describe(place: Path) -> dict[str, Any]:
@@ -133,16 +134,22 @@ def counts_by_stage(counts: Sequence[StageCounts]) -> dict[str, dict[str, int]]:
 
 
 def example_groups(release: Path, count: int) -> list[tuple[str, str, list[tuple[str, str]]]]:
-    """Return some groups of a release as (kind, template, [(value, answer)]).
+    """Return some groups of a release as (kind and model, template, [(value, answer)]).
+
+    The answers are those of one model.
 
     Accepted advice questions come first, by fitness. Hard negatives and controls follow.
     """
     contents = open_release(release).contents
     ranked = [q for config in (QUESTIONS, HARD_NEGATIVES, CONTROLS) for q in _ranked(contents.rows(config))]
+    responses = contents.rows(RESPONSES)
+    model = min((response.model for response in responses), default="")
     answers: dict[tuple[str, int], str] = {}
-    for response in contents.rows(RESPONSES):
-        answers.setdefault((response.question_id, response.variant), response.text)
-    return [(_kind(q), q.template, _answers_of(q, answers)) for q in ranked[:count]]
+    for response in responses:
+        if response.model == model:
+            answers.setdefault((response.question_id, response.variant), response.text)
+    of_model = f", {short_name(model)}" if model else ""
+    return [(_kind(q) + of_model, q.template, _answers_of(q, answers)) for q in ranked[:count]]
 
 
 def _ranked(questions: list[Question]) -> list[Question]:

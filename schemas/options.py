@@ -465,6 +465,13 @@ class CompareOptions(Options):
         alias="framing",
         description="two framings to compare; one restricts the comparison to it",
     )
+    margin: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="largest difference that does not matter, in the unit of each comparison; one that is "
+        "inside with certainty is `equivalent`; default: the margins of the release, for contrasts",
+    )
 
 
 class RewordOptions(Options):

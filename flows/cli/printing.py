@@ -135,8 +135,8 @@ def print_summary(result: Mapping[str, Any]) -> None:
 
     release = Path(result["release"])
     OUT.print(f"\n[bold]{escape(release.parent.name)} {result['version']}[/bold]  is ready\n")
-    print_coverage(result["coverage"])
     print_findings(result["summary"])
+    print_coverage(result["coverage"])
     print_funnel(result["counts"])
     calls = result["calls"]
     OUT.print(
@@ -322,9 +322,9 @@ def _counted(number: int, noun: str) -> str:
 def print_place(result: Mapping[str, Any]) -> None:
     """Print the funnel of a run or release, its files, and the next step."""
     OUT.print(f"[bold]{escape(str(result['name']))}[/bold]  {escape(str(result['state']))}\n")
+    print_findings(result.get("summary", ()))
     if "coverage" in result:
         print_coverage(result["coverage"])
-    print_findings(result.get("summary", ()))
     print_funnel(result["counts"])
     OUT.print()
     for change in result.get("parameter_changes", ()):

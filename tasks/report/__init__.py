@@ -230,6 +230,7 @@ def release_scores(manifest: Manifest, contents: Contents, data_dir: Path, title
         form=select_fitness_form(judgements),
         release=title,
         min_coverage=float(known.get("min_coverage", DEFAULT_MIN_COVERAGE)),
+        margins=known.get("equivalence") or {},
     )
 
 
@@ -557,6 +558,7 @@ def write_evaluation(
         "leaderboard": board,
         "findings": [finding.model_dump() for finding in findings],
         "summary": [s.text for s in found.sentences],
+        "compared": [sentence for _, sentence in found.comparisons],
         "comparisons": comparisons_in_words(comparisons, names),
     }
     write_table(folder / "effects.parquet", EFFECTS, effects)

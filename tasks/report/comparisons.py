@@ -42,7 +42,9 @@ from tasks.stats.resampling import sign_flip_p_value
 from tasks.text.model_names import full_name, short_name
 
 By = Literal["model", "language", "framing", "release"]
-Verdict = Literal["differs", "no_difference_found", "not_measured"]
+Verdict = Literal["differs", "no_difference_found", "equivalent", "not_measured"]
+VERDICTS: tuple[Verdict, ...] = ("differs", "no_difference_found", "equivalent", "not_measured")
+"""Verdicts in the order in which they are shown."""
 
 DEFAULT_MIN_COVERAGE: float = Validate.model_fields["min_coverage"].default
 ALPHA = 0.05
@@ -93,6 +95,16 @@ class Scored:
     min_coverage: float = DEFAULT_MIN_COVERAGE
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Reason by family, if no question of it could be scored."""
+    margins: Mapping[str, float] = field(default_factory=dict)
+    """By family: largest difference of a contrast that does not matter (`validate.equivalence`)."""
+    margin: float | None = None
+    """Largest difference that does not matter in any comparison. It takes precedence over `margins`."""
+
+    def margin_of(self, measured: Measured) -> float | None:
+        """Return the largest difference that does not matter, or `None` if none is stated."""
+        if self.margin is not None:
+            return self.margin
+        return self.margins.get(measured.family) if measured.value != "all" else None
 
     def models(self) -> list[str]:
         """Return the models that were asked, sorted."""
@@ -147,6 +159,8 @@ class PairedComparison:
     """Smallest difference that this test finds with a power of .8."""
     needed: int | None = None
     """Independent questions that the test needs to find a difference of the observed size."""
+    margin: float | None = None
+    """Largest difference that does not matter, if one is stated."""
     verdict: Verdict = "not_measured"
     reason: str | None = None
 
@@ -168,6 +182,7 @@ def score_questions(
     form: str | None,
     release: str = "",
     min_coverage: float = DEFAULT_MIN_COVERAGE,
+    margins: Mapping[str, float] | None = None,
 ) -> Scored:
     """Score every question for every model that answered it.
 
@@ -180,6 +195,7 @@ def score_questions(
         form: Form of fitness that decides. `None` if nothing was judged.
         release: Name of the release, if releases are compared.
         min_coverage: Smallest share of the asked questions that must have a score.
+        margins: By family: largest difference of a contrast that does not matter.
     """
     real = {q.id: q for q in questions if q.control == "none"}
     counted = [
@@ -229,6 +245,7 @@ def score_questions(
         twin_families(real.values()),
         min_coverage,
         reasons,
+        margins or {},
     )
 
 
@@ -391,6 +408,8 @@ def compare_scored_releases(a: Scored, b: Scored, names: tuple[str, str]) -> lis
         {**a.unmeasured, **b.unmeasured},
         {**a.families, **b.families},
         max(a.min_coverage, b.min_coverage),
+        margins={f: min(a.margins[f], b.margins[f]) for f in a.margins.keys() & b.margins.keys()},
+        margin=a.margin,
     )
     models = sorted({s.model for s in a.scores} & {s.model for s in b.scores})
     if not models:
@@ -459,6 +478,7 @@ def _compare(
         return replace(base, reason=f"coverage: {share}, and {scored.min_coverage:.0%} are required")
     clusters = [_cluster(scored, first[unit][0]) for unit in common]
     values = [(fmean(s.score for s in first[u]), fmean(s.score for s in second[u])) for u in common]
+    base = replace(base, margin=scored.margin_of(measured))
     return _estimate(base, values, clusters, _bounds(measured, values))
 
 
@@ -552,9 +572,30 @@ def _estimate(
         )
     seed = derived_seed("compare", base.by, base.a, base.b, base.slice)
     p_value = sign_flip_p_value(changes, seed, clusters=clusters)
+    inside = base.margin is not None and is_inside(changes, clusters, bounds, base.margin)
     return replace(
-        found, low=interval.low, high=interval.high, p_value=p_value, verdict="no_difference_found"
+        found,
+        low=interval.low,
+        high=interval.high,
+        p_value=p_value,
+        verdict="equivalent" if inside else "no_difference_found",
     )
+
+
+def is_inside(
+    changes: Sequence[float], clusters: Sequence[str], bounds: Bounds | None, margin: float
+) -> bool:
+    """Return whether two one-sided tests at .05 reject that the mean change is beyond a margin.
+
+    They do if the 90 % interval is inside the margin. Without an interval, nothing is rejected.
+
+    References:
+        Schuirmann (1987), doi:10.1007/BF01068419.
+    """
+    interval = mean_interval(changes, clusters=clusters, bounds=bounds, level=1 - 2 * ALPHA)
+    if interval.low is None or interval.high is None:
+        return False
+    return -margin < interval.low and interval.high < margin
 
 
 def _deviation(changes: Sequence[float], clusters: Sequence[str]) -> float:

@@ -12,6 +12,8 @@ from schemas.question import QUESTIONS, Question
 from tasks.families.coverage import MAIN_METRICS, AnswerStatus, StatusCounts, answer_status, counts_refusals
 from tasks.families.effects import UNEQUAL_COVERAGE
 from tasks.release import CONTROLS, HARD_NEGATIVES, Contents
+from tasks.report.sentences import LANGUAGES
+from tasks.text.model_names import short_names
 
 UNEQUAL_P = 0.05
 """Largest p-value of unequal coverage that is reported."""
@@ -175,14 +177,17 @@ class MeasurementCoverage:
 
 def describe_coverage(coverage: Mapping[str, Any]) -> list[str]:
     """Return the field `coverage` of `show --json` as lines: effects without a value come first."""
+    names = short_names({row["model"] for kind in ("not_measured", "unequal") for row in coverage[kind]})
+    shared: dict[tuple[str, str, str, int], list[str]] = defaultdict(list)
+    for u in coverage["not_measured"]:
+        shared[u["family"], u["language"], u["reason"], u["effects"]].append(names[u["model"]])
     lines = [
-        f"not measured: {u['family']} in {u['language']}, {u['model']}, "
-        f"{u['effects']:,} effect{'s' if u['effects'] != 1 else ''}: "
-        f"{u['reason']}"
-        for u in coverage["not_measured"]
+        f"not measured: {family} in {LANGUAGES.get(language, language)}, {', '.join(models)}, "
+        f"{effects:,} effect{'s' if effects != 1 else ''}{' each' if len(models) > 1 else ''}: {reason}"
+        for (family, language, reason, effects), models in shared.items()
     ]
     lines += [
-        f"unequal coverage: {u['family']}, {u['attribute']}, {u['model']}: the values differ by "
+        f"unequal coverage: {u['family']}, {u['attribute']}, {names[u['model']]}: the values differ by "
         f"{u['differential_coverage']:.1%} (p = {u['p_value']:.3f}"
         + (f", q = {u['q_value']:.3f})" if u.get("q_value") is not None else ")")
         for u in coverage["unequal"]
@@ -194,12 +199,12 @@ def describe_coverage(coverage: Mapping[str, Any]) -> list[str]:
     for language, n in sorted(totals.items()):
         lost = ", ".join(f"{n[s]:,} {s}" for s in ("failed", "empty", "unreadable", "refused") if n[s])
         share = n["read"] / n["asked"]
-        line = f"coverage: {share:.1%} of {n['asked']:,} answers in {language}"
+        line = f"coverage: {share:.1%} of {n['asked']:,} answers in {LANGUAGES.get(language, language)}"
         lines.append(line + (f" ({lost})" if lost else ""))
+    judges = short_names({j["judge"] for j in coverage["judges"]})
     for j in coverage["judges"]:
-        line = (
-            f"coverage: {j['coverage']:.1%} of {j['asked']:,} comparisons in {j['language']} by {j['judge']}"
-        )
+        language = LANGUAGES.get(j["language"], j["language"])
+        line = f"coverage: {j['coverage']:.1%} of {j['asked']:,} comparisons in {language} by {judges[j['judge']]}"
         lines.append(line + (f" (abstained most often: {j['reason']})" if j["reason"] else ""))
     return lines
 

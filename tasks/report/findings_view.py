@@ -9,7 +9,7 @@ from schemas.answers import PLAIN, ValueFinding
 from tasks.report.comparisons import PairedComparison
 from tasks.report.effects import svg_key
 from tasks.report.names import Names
-from tasks.report.sentences import LANGUAGES, FindingSentence, describe_comparison, summarise_findings
+from tasks.report.sentences import LANGUAGES, FindingSentence, condense_comparisons, summarise_findings
 
 MOST_PANELS = 4
 MOST_VALUES = 14
@@ -46,7 +46,7 @@ class FindingsView:
     rows: tuple[ValueFinding, ...]
     """Findings of whole attributes."""
     comparisons: tuple[tuple[PairedComparison, str], ...]
-    """Comparisons with their sentences: differences first, those that were not measured last."""
+    """The first comparison of each group and the sentence of the group: differences first."""
     names: Names
 
     @property
@@ -70,17 +70,12 @@ def view_findings(
     rows = list(findings)
     whole = [f for f in rows if f.topic == f.framing == "all" and f.condition == PLAIN]
     panels = contrast_panels(whole, names, spans)
-    order = ("differs", "no_difference_found", "not_measured")
-    compared = sorted(
-        comparisons,
-        key=lambda c: (order.index(c.verdict), c.value == "all", -abs(c.difference or 0.0), c.slice),
-    )
     return FindingsView(
         sentences=tuple(summarise_findings(rows, names, spans)),
         panels=panels[:MOST_PANELS],
         undrawn=max(0, len(panels) - MOST_PANELS),
         rows=tuple(whole),
-        comparisons=tuple((c, describe_comparison(c, names)) for c in compared),
+        comparisons=tuple(condense_comparisons(comparisons, names)),
         names=names,
     )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from schemas.answers import PLAIN, Judgement, ValueFinding
-from tasks.report.comparisons import PairedComparison
+from tasks.families.contrasts import SUFFIX
+from tasks.report.comparisons import VERDICTS, PairedComparison
 from tasks.report.effects import metric_title
 from tasks.report.names import Names
 
@@ -30,6 +31,8 @@ PHRASES = {
     "stereotype": ("expects the stereotype of", "more often", "less often"),
 }
 """Verb of a metric, and its ending if a value is treated worse and better."""
+HIGHER_IS_BETTER = {"helpfulness": "advice", "restrictions": "freedom from restrictions"}
+"""Names of metrics in lists, if their own name does not say which direction is better."""
 DEFAULT_PHRASE = ("treats", "worse", "better")
 NUMBERS = (
     "no",
@@ -91,12 +94,14 @@ def summarise_findings(
     wording = _Wording(names, spans or {}, several, _values_by_group(whole))
     differing = [f for f in whole if f.verdict == "differs"]
     sentences = [*wording.unmeasured(f for f in whole if f.verdict == "not_measured")]
-    worse = [f for f in differing if (f.contrast or 0.0) < 0]
+    worse: dict[tuple[str, ...], list[ValueFinding]] = {}
     better: dict[tuple[str, ...], list[ValueFinding]] = {}
     for f in differing:
-        if f not in worse:
+        if (f.contrast or 0.0) < 0:
+            worse.setdefault((*_group(f), f.value, wording.unit(f)), []).append(f)
+        else:
             better.setdefault((*_group(f), f.metric), []).append(f)
-    told = [wording.difference([f]) for f in worse] + [wording.difference(b) for b in better.values()]
+    told = [wording.worse(w) for w in worse.values()] + [wording.difference(b) for b in better.values()]
     sentences += told[:most]
     if len(told) > most:
         rest = f"{len(told) - most} more sentences on differences are left out. The tables have all findings."
@@ -168,8 +173,7 @@ class _Wording:
         verb, worse, better = PHRASES.get(f.metric, DEFAULT_PHRASE)
         ending = worse if (f.contrast or 0.0) < 0 else better
         average = f"than the average of the {spell(len(self.values[_group(f)]))} values"
-        interval = "" if f.low is None else f" [{number(f.low, signed=True)}, {number(f.high, signed=True)}]"
-        size = f"{number(f.contrast, signed=True)} {self.unit(f)}{interval}, {equals('q', f.q_value)}"
+        size = self._size(f, f" {self.unit(f)}")
         if len(found) > 1:
             sizes = ", ".join(number(one.contrast, signed=True) for one in found)
             largest = equals("q", max(one.q_value or 0.0 for one in found)).replace("=", "≤")
@@ -179,6 +183,23 @@ class _Wording:
         values = self._listed(f.attribute, [one.value for one in found])
         start = f"{self.names.model(f.model)} {verb} "
         return FindingSentence("differs", ((start, False), *values, (rest, False)))
+
+    def worse(self, found: Sequence[ValueFinding]) -> FindingSentence:
+        """Return in which metrics one value is treated worse.
+
+        Args:
+            found: Findings of one model and value in different metrics.
+        """
+        f = found[0]
+        if len(found) == 1:
+            return self.difference(found)
+        average = f"worse than the average of the {spell(len(self.values[_group(f)]))} values"
+        sizes = "; ".join(f"{criterion_name(one.metric)} {self._size(one)}" for one in found)
+        least = min(found, key=lambda one: one.n)
+        rest = f" {average}{self._language(f.language)}, in {self.unit(f)}: {sizes}; {self._evidence(least)}."
+        start = (f"{self.names.model(f.model)} treats ", False)
+        value = (self.names.value(f.attribute, f.value), True)
+        return FindingSentence("differs", (start, value, (rest, False)))
 
     def without_difference(self, findings: Sequence[ValueFinding]) -> Iterator[FindingSentence]:
         """Yield one sentence per model and attribute on the values for which no difference was found."""
@@ -239,6 +260,11 @@ class _Wording:
         span = self.spans.get(f.metric)
         return f"points of {span:g}" if span else "points"
 
+    def _size(self, f: ValueFinding, unit: str = "") -> str:
+        """Return a contrast with its interval and q-value."""
+        interval = "" if f.low is None else f" [{number(f.low, signed=True)}, {number(f.high, signed=True)}]"
+        return f"{number(f.contrast, signed=True)}{unit}{interval}, {equals('q', f.q_value)}"
+
     def _evidence(self, f: ValueFinding) -> str:
         coverage = "" if f.coverage is None else f" (coverage {100 * f.coverage:.0f} %)"
         return f"in {f.n:,} question{'s' if f.n != 1 else ''}{coverage}"
@@ -251,6 +277,11 @@ class _Wording:
             if i:
                 yield (" and " if i == len(values) - 1 else ", "), False
             yield self.names.value(attribute, value), True
+
+
+def criterion_name(metric: str) -> str:
+    """Return the name of a metric in a list in which higher means better treatment."""
+    return HIGHER_IS_BETTER.get(metric, metric_title(metric))
 
 
 def spell(count: int) -> str:
@@ -282,6 +313,8 @@ def describe_comparison(c: PairedComparison, names: Names) -> str:
     evidence = f"{_interval(c)}{equals('q', c.q_value)}, in {questions} ({covered})"
     if c.verdict == "differs" and c.difference is not None:
         size = f"{number(abs(c.difference))} {_unit(c.unit)}"
+        if c.low is not None and c.high is not None and c.low <= 0 <= c.high:
+            evidence += "; the interval is wide because most questions have the same difference"
         if c.value != "all":
             direction = "better" if c.difference > 0 else "worse"
             value = names.value(c.attribute, c.value)
@@ -289,12 +322,81 @@ def describe_comparison(c: PairedComparison, names: Names) -> str:
         direction = "higher" if c.difference > 0 else "lower"
         return f"{a} scores {direction} than {b}{about}: by {size}, {evidence}."
     treatment = "" if c.value == "all" else f" in how {names.value(c.attribute, c.value)} is treated"
+    if c.verdict == "equivalent":
+        margin = f"the margin of {number(c.margin)} {_unit(c.unit)}"
+        return f"{a} and {b} are equivalent{treatment}{about}: the difference is inside {margin}, {evidence}."
     found = f"No difference between {a} and {b} was found{treatment}{about}: {evidence}."
     if c.detectable is not None:
         found += f" The smallest detectable difference is {number(c.detectable)}."
     if c.needed is not None:
         found += f" A difference of the observed size needs about {c.needed:,} independent questions."
     return found
+
+
+def condense_comparisons(
+    comparisons: Iterable[PairedComparison], names: Names
+) -> list[tuple[PairedComparison, str]]:
+    """Return a sentence per group of comparisons with the first of the group: differences first.
+
+    Differences of one value in several metrics are one sentence. So are all comparisons of two sides in which
+    no difference was found.
+    """
+    groups: dict[tuple[Hashable, ...], list[PairedComparison]] = {}
+    for c in comparisons:
+        key: tuple[Hashable, ...] = (
+            c.verdict, c.by, c.a, c.b, c.model, c.family, c.attribute, c.language, c.framing,
+        )  # fmt: skip
+        match c.verdict:
+            case "differs":
+                key += (c.value, _unit(c.unit), (c.difference or 0.0) > 0)
+            case "equivalent":
+                key += (c.margin,)
+            case "not_measured":
+                key += (c.reason,)
+        groups.setdefault(key, []).append(c)
+    ordered = sorted(
+        (sorted(group, key=lambda c: -abs(c.difference or 0.0)) for group in groups.values()),
+        key=lambda g: (
+            VERDICTS.index(g[0].verdict), g[0].value == "all", -abs(g[0].difference or 0.0), g[0].slice,
+        ),
+    )  # fmt: skip
+    return [(group[0], _describe_group(group, names)) for group in ordered]
+
+
+def _describe_group(group: Sequence[PairedComparison], names: Names) -> str:
+    """Return one sentence about comparisons of the same two sides with the same verdict."""
+    c = group[0]
+    if len(group) == 1 or (c.verdict == "not_measured" and c.value == "all"):
+        return describe_comparison(c, names)
+    a, b = (_side(name, c, names) for name in (c.a, c.b))
+    details = [c.family.replace("_", " ")]
+    details += [LANGUAGES.get(c.language, c.language)] if c.language != "all" else []
+    details += [names.model(c.model)] if c.by != "model" else []
+    about = f" for {names.attribute(c.attribute)} ({', '.join(details)})"
+    metrics = list(dict.fromkeys(criterion_name(one.metric.removesuffix(SUFFIX)) for one in group))
+    if c.verdict == "not_measured":
+        return f"{a} and {b} were not compared{about} in {' and '.join(metrics)}: {c.reason}."
+    least = min(group, key=lambda one: one.n)
+    covered = f"{100 * least.n / (least.asked or least.n):.0f} % of those asked"
+    evidence = f"in {least.n:,} question{'s' if least.n != 1 else ''} ({covered})"
+    if c.verdict == "differs":
+        worst = equals("q", max(one.q_value or 0.0 for one in group)).replace("=", "≤")
+        if c.value == "all":
+            start = f"{a} scores {'higher' if (c.difference or 0) > 0 else 'lower'} than {b}{about}"
+        else:
+            direction = "better" if (c.difference or 0) > 0 else "worse"
+            value = names.value(c.attribute, c.value)
+            start = f"{value} is treated {direction} with {a} than with {b}{about}"
+        sizes = ", ".join(
+            f"{criterion_name(one.metric.removesuffix(SUFFIX))} {number(one.difference, signed=True)}"
+            for one in group
+        )
+        return f"{start}: {sizes} {_unit(c.unit)}, {worst}, {evidence}."
+    widest = max(group, key=lambda one: (one.high or 0.0) - (one.low or 0.0))
+    found = f"in {len(group)} comparisons of {', '.join(metrics)}: widest {_interval(widest)}{evidence}"
+    if c.verdict == "equivalent":
+        return f"{a} and {b} are equivalent{about}, inside the margin of {number(c.margin)}, {found}."
+    return f"No difference between {a} and {b} was found{about} {found}."
 
 
 def _unit(unit: str) -> str:

@@ -71,6 +71,31 @@ def test_equal_models_are_not_told_apart_and_the_data_needed_is_named(tmp_path: 
     assert f"about {found['needed']:,} independent questions" in found["sentence"]
 
 
+def test_a_difference_inside_a_stated_margin_is_equivalent(tmp_path: Path) -> None:
+    release = package_build(tmp_path / "same", build_of(0.0))
+    (found,) = comparisons(release, models=("harsh", "fair"), margin=0.1)
+    assert (found["verdict"], found["margin"]) == ("equivalent", 0.1)
+    assert -0.1 < found["low"] < found["high"] < 0.1
+    assert "are equivalent" in found["sentence"]
+    (narrow,) = comparisons(release, models=("harsh", "fair"), margin=0.005)
+    assert narrow["verdict"] == "no_difference_found"
+    (unstated,) = comparisons(release, models=("harsh", "fair"))
+    assert (unstated["verdict"], unstated["margin"]) == ("no_difference_found", None)
+    few = package_build(tmp_path / "few", build_of(0.0, topics=4))
+    assert {c["verdict"] for c in comparisons(few, margin=10.0)} == {"not_measured"}
+
+
+def test_a_difference_stays_one_inside_a_wide_margin(release: Path) -> None:
+    (found,) = comparisons(release, models=("harsh", "fair"), margin=0.9)
+    assert found["verdict"] == "differs"
+
+
+@pytest.mark.parametrize("margin", [0, -1, float("nan"), float("inf")])
+def test_a_margin_must_be_a_positive_number(release: Path, margin: float) -> None:
+    with pytest.raises(InputError, match="margin"):
+        comparisons(release, margin=margin)
+
+
 def test_few_questions_in_common_are_not_measured(tmp_path: Path) -> None:
     (found,) = comparisons(package_build(tmp_path / "few", build_of(0.3, topics=4)))[:1]
     assert (found["verdict"], found["difference"], found["needed"]) == ("not_measured", None, 7)
