@@ -74,13 +74,27 @@ def build(options: BuildOptions) -> str:
     releases = options.out or open_workspace().releases
     check_releases_folder(releases)
     prepared = prepare(options.recipe, budget_usd=options.budget_usd, reach=True, limit=options.limit)
+    return run_build(prepared, releases, wait=options.wait)
+
+
+def run_build(prepared: PreparedBuild, releases: Path, *, wait: bool = False) -> str:
+    """Build a release while holding the lock of its run. Return its path.
+
+    Args:
+        prepared: The checked recipe.
+        releases: Folder of all releases.
+        wait: Whether to wait for the reviews that the recipe requires.
+
+    Raises:
+        ReviewError: If reviews are missing and the build does not wait.
+    """
     with run_lock(Path(prepared.context.run_dir)):
         while True:
             start_journal(prepared.context)
             try:
                 return build_release(prepared, releases)
             except ReviewError as missing:
-                wait_for_people(prepared.workspace, prepared.context, missing, poll=options.wait)
+                wait_for_people(prepared.workspace, prepared.context, missing, poll=wait)
 
 
 def build_release(prepared: PreparedBuild, releases: Path) -> str:

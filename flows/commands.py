@@ -192,7 +192,7 @@ _ALL = (
     Command(
         "refresh",
         "Build the next release with new seeds. Publish it if safe, propose it if risky.",
-        "print_figures",
+        "print_refresh",
         progress=True,
     ),
     Command(

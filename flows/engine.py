@@ -40,7 +40,8 @@ from schemas.release import RefreshDecision
 from tasks.models import CALLS
 from tasks.models.budget import spent_in
 from tasks.package.card import escape_markdown
-from tasks.release import config_file, open_release
+from tasks.release import ReleaseDirectory, config_file, open_release
+from tasks.release.recipe_changes import RecipeChange
 from tasks.run.journal import note_step
 from tasks.run.store import RunContext, Stage, Step, TableRef, read_table, run_stage
 
@@ -260,16 +261,43 @@ def show_review(done: int, needed: int, accepted: int, *, command: str) -> None:
     _artifacts().create_markdown_artifact(key=f"{TAG}-review", markdown="\n".join(lines))
 
 
-def show_decision(decision: RefreshDecision, release: str) -> None:
-    """Show the decision of a refresh, its reasons, and the items to review."""
-    if not on_prefect():
-        return
-    lines = [f"**{decision.verdict}**: {escape_markdown(release)}", ""]
+def describe_decision(
+    decision: RefreshDecision, after: ReleaseDirectory, data_dir: Path, changes: Sequence[RecipeChange]
+) -> str:
+    """Return the text of a pull request: the decision, its reasons, and the first screen of the report.
+
+    Args:
+        decision: The decision.
+        after: The new release.
+        data_dir: The vocabulary.
+        changes: Changes of the recipe since the last release.
+    """
+    title = escape_markdown(f"{after.manifest.name} {after.manifest.version}")
+    lines = [f"**{decision.verdict}**: {title}", ""]
     lines += [f"- {escape_markdown(reason)}" for reason in decision.reasons]
+    if decision.verdict != "unchanged":
+        findings = tasks.report.summarise_release(after.manifest, after.contents, data_dir)
+        lines += ["", "### Findings", "", *(f"- {escape_markdown(sentence)}" for sentence in findings)]
+    if changes:
+        lines += ["", "### Changes of the recipe", ""]
+        lines += [
+            f"- {escape_markdown(str(change))}{' (changes the meaning of scores)' if change.meaning else ''}"
+            for change in changes
+        ]
     if decision.review:
-        lines += ["", "| item | reason |", "|---|---|"]
+        lines += ["", "### To review", "", "| item | reason |", "|---|---|"]
         lines += [
             f"| {escape_markdown(r.subject)} | {escape_markdown(r.why)} |"
             for r in decision.review[:MOST_REVIEWED]
         ]
-    _artifacts().create_markdown_artifact(key=f"{TAG}-refresh", markdown="\n".join(lines))
+    return "\n".join(lines)
+
+
+def show_decision(
+    decision: RefreshDecision, after: ReleaseDirectory, data_dir: Path, changes: Sequence[RecipeChange]
+) -> None:
+    """Show the decision of a refresh, its reasons, the findings, and the items to review."""
+    if not on_prefect():
+        return
+    markdown = describe_decision(decision, after, data_dir, changes)
+    _artifacts().create_markdown_artifact(key=f"{TAG}-refresh", markdown=markdown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -42,7 +43,12 @@ class PreparedBuild:
 
 
 def prepare(
-    recipe_path: Path, *, budget_usd: float | None, reach: bool, limit: int | None = None
+    recipe_path: Path,
+    *,
+    budget_usd: float | None,
+    reach: bool,
+    limit: int | None = None,
+    change: Callable[[Recipe], Recipe] | None = None,
 ) -> PreparedBuild:
     """Read a recipe, check its models, templates, files and prices, and estimate it.
 
@@ -52,6 +58,7 @@ def prepare(
         recipe_path: Path of the recipe.
         budget_usd: Limit in dollars. The default is the recipe's.
         limit: Number of questions of a limited build. It has a run and a release of its own.
+        change: Changes the recipe after it is read, such as its seed.
         reach: Also download earlier releases, compare the estimate with the budget, and call every endpoint.
 
     Raises:
@@ -62,6 +69,7 @@ def prepare(
     workspace = recipe_workspace(recipe_path)
     problems = Problems()
     recipe = limited_recipe(read_or_salvage(recipe_path, problems), limit)
+    recipe = change(recipe) if change else recipe
     context = workspace.context(recipe, budget_usd=budget_usd)
     well_formed = not problems.errors
     own = NO_TABLE

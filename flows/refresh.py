@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flows.build import build
-from flows.engine import show_decision
+from flows.build import run_build
+from flows.engine import describe_decision, show_decision
 from flows.lazy_flow import lazy_flow
 from flows.options import takes
+from flows.outputs import check_releases_folder
+from flows.prepare import prepare
 from flows.publish import open_hub
 from flows.workspace import Workspace, open_workspace, read_recipe
+from schemas.errors import InputError
 from schemas.options import RefreshOptions
 from schemas.recipe import Recipe
 from schemas.release import RefreshDecision
 from schemas.tables import derived_seed
 from tasks.files.tables import write_csv
-from tasks.package.compare import decide
+from tasks.package.decide import decide
 from tasks.publish import publish as publish_release
 from tasks.release import ReleaseDirectory, find_last_release, open_release
-from tasks.release.measuring import continued_recipe
-from tasks.run.store import write_bytes
+from tasks.release.recipe_changes import RecipeChange, compare_recipes
 
 PERIOD = "%G-W%V"
 """A week. All refreshes of a week ask the same questions, so that their answers come from the cache."""
@@ -37,19 +40,31 @@ def refresh(options: RefreshOptions) -> dict[str, Any]:
     """
     workspace = open_workspace()
     releases = options.out or workspace.releases
-    written = read_recipe(options.recipe)
-    last = find_last_release(releases, written.name)
+    check_releases_folder(releases)
+    period = options.period or f"{datetime.date.today():{PERIOD}}"
+    last = find_last_release(releases, read_recipe(options.recipe).name)
     before = open_release(Path(last.path)) if last else None
-    recipe = next_recipe(written, before, options.period or f"{datetime.date.today():{PERIOD}}")
-    path = build.fn(str(write_recipe(workspace, recipe)), out=str(releases), budget_usd=options.budget_usd)
+    prepared = prepare(
+        options.recipe,
+        budget_usd=options.budget_usd,
+        reach=True,
+        change=partial(next_recipe, period=period),
+    )
+    changes = recipe_changes(before, prepared.context.recipe)
+    if not options.accept_changes:
+        refuse_changes(before, changes)
+    path = run_build(prepared, releases)
     after = open_release(Path(path))
-    decision = decision_of(before, after)
+    recipe, data_dir = prepared.context.recipe, prepared.workspace.vocabulary
+    decision = decision_of(before, after, recipe, data_dir)
     result: dict[str, Any] = {
         "verdict": decision.verdict,
         "reasons": list(decision.reasons),
         "release": path,
         "version": after.manifest.version,
         "review": write_review(workspace, after, decision),
+        "recipe_changes": [change.model_dump(mode="json") for change in changes],
+        "slices": [slice_.model_dump(mode="json") for slice_ in decision.slices],
     }
     repo = options.repo or recipe.release.repo
     if decision.verdict != "unchanged" and options.send and repo:
@@ -59,44 +74,62 @@ def refresh(options: RefreshOptions) -> dict[str, Any]:
             open_hub(options.token_block),
             private=options.private,
             propose=decision.verdict == "risky",
+            description=describe_decision(decision, after, data_dir, changes),
         ).model_dump(mode="json")
-    show_decision(decision, path)
+    show_decision(decision, after, data_dir, changes)
     return result
 
 
-def next_recipe(written: Recipe, before: ReleaseDirectory | None, period: str) -> Recipe:
-    """Return the recipe of the last release, or the written one for the first release, with a new seed.
+def next_recipe(written: Recipe, period: str) -> Recipe:
+    """Return the written recipe with the seed of the period. Its version follows from the changes.
 
-    The last release decides what is measured. Models, keys, limits, budget and paths are those of the written
-    recipe, because the release may have been downloaded. The comparison with the last release decides the
-    version.
+    The written recipe decides everything. The last release may have been downloaded, and is only compared.
     """
-    recipe = continued_recipe(before.manifest, written) if before else written
-    return recipe.model_copy(
+    return written.model_copy(
         update={
             "seed": derived_seed(written.seed, "refresh", period) % 2**31,
-            "release": recipe.release.model_copy(update={"version": None}),
+            "release": written.release.model_copy(update={"version": None}),
         }
     )
 
 
-def write_recipe(workspace: Workspace, recipe: Recipe) -> Path:
-    """Write the recipe that is built into its run directory."""
-    folder = workspace.runs / recipe.name
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "refresh.yaml"
-    write_bytes(path, recipe.model_dump_json(indent=1, by_alias=True).encode())
-    return path
+def recipe_changes(before: ReleaseDirectory | None, recipe: Recipe) -> tuple[RecipeChange, ...]:
+    """Return the keys of the recipe that differ from those of the last release."""
+    if before is None:
+        return ()
+    return compare_recipes(before.manifest.recipe, recipe.model_dump(mode="json", by_alias=True))
 
 
-def decision_of(before: ReleaseDirectory | None, after: ReleaseDirectory) -> RefreshDecision:
+def refuse_changes(before: ReleaseDirectory | None, changes: tuple[RecipeChange, ...]) -> None:
+    """Raise `InputError` if a change alters the meaning of scores. All of them are named."""
+    altered = [change for change in changes if change.meaning]
+    if before is None or not altered:
+        return
+    lines = "\n".join(f"  {change}" for change in altered)
+    raise InputError(
+        f"the recipe changes the meaning of scores since {before.manifest.name} {before.manifest.version}:\n"
+        f"{lines}",
+        hint="undo the changes, or add --accept-changes for a new major version, or give the recipe another "
+        "`name` to begin a new series",
+    )
+
+
+def decision_of(
+    before: ReleaseDirectory | None, after: ReleaseDirectory, recipe: Recipe, data_dir: Path
+) -> RefreshDecision:
     """Compare two releases and decide: unchanged, safe or risky."""
+    comparison = after.manifest.comparison
     # A build without changes returns the last release.
     if before is not None and after.path.resolve() == before.path.resolve():
-        unchanged = after.manifest.comparison.model_copy(update={"bump": "none"})
-        return decide(unchanged, before.contents, after.contents)
-    old = before.contents if before else None
-    return decide(after.manifest.comparison, old, after.contents)
+        comparison = comparison.model_copy(update={"bump": "none"})
+    return decide(
+        comparison,
+        before.contents if before else None,
+        after.contents,
+        data_dir,
+        margin=recipe.refresh.margin,
+        min_coverage=recipe.validation.min_coverage,
+    )
 
 
 def write_review(workspace: Workspace, after: ReleaseDirectory, decision: RefreshDecision) -> str | None:

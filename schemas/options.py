@@ -663,8 +663,11 @@ class FixOptions(Options):
 class RefreshOptions(Options):
     """Options of `refresh`."""
 
-    recipe: Annotated[Path, Argument()] = Field(
-        description="recipe of the first release; later releases use the recipe of the last one"
+    recipe: Annotated[Path, Argument()] = Field(description="recipe of the next release")
+    accept_changes: bool = Field(
+        default=False,
+        description="build although the recipe changes the meaning of scores: targets, judges, rubric or "
+        "families differ from those of the last release",
     )
     period: str | None = Field(
         default=None, description="period that determines the seeds, such as 2026-W47; default: this week"

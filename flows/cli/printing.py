@@ -190,6 +190,27 @@ def print_figures(result: Mapping[str, Any]) -> None:
     OUT.print(rows)
 
 
+def print_refresh(result: Mapping[str, Any]) -> None:
+    """Print the decision with its reasons, the changes of the recipe, and the compared slices."""
+    OUT.print(f"[bold]{result['verdict']}[/bold]: version {result['version']}")
+    for reason in result["reasons"]:
+        OUT.print(plain(f"  {reason}", 1000), soft_wrap=True)
+    for change in result["recipe_changes"]:
+        kind = "changes the meaning" if change["meaning"] else "recipe"
+        text = f"{kind}: {change['key']}: {change['before']} became {change['after']}"
+        OUT.print(plain(text, 1000), style="yellow" if change["meaning"] else None)
+    if result["slices"]:
+        rows = table("slice", "common", "old", "new", "change", "equivalent", numbers=(1, 2, 3, 4))
+        for s in result["slices"]:
+            change = "" if s["difference"] is None else f"{s['difference']:+.3f}"
+            means = f"{s['mean_old']:+.3f}", f"{s['mean_new']:+.3f}"
+            name = f"{s['attribute']} · {s['family']} · {s['model']}"
+            rows.add_row(plain(name), str(s["common"]), *means, change, "yes" if s["equivalent"] else "no")
+        OUT.print(rows)
+    shown = ("release", "review", "published")
+    print_figures({name: result[name] for name in shown if result.get(name)})
+
+
 def print_fix(result: Mapping[str, Any]) -> None:
     """Print the figures of a fix, then the old and new id of each question."""
     print_figures({name: value for name, value in result.items() if name != "corrections"})
@@ -532,7 +553,7 @@ def print_diff(result: Mapping[str, Any]) -> None:
         rows.add_row(kind, f"{len(ids):,}", plain(" ".join(ids[:SHOWN_IDS]) + more))
     rows.add_row("in both", f"{result['common']:,}", "")
     OUT.print(rows)
-    for change in (*result["schema_changes"], *result["other_changes"]):
+    for change in (*result["schema_changes"], *result["recipe_changes"], *result["other_changes"]):
         OUT.print(plain(change))
     drift = result["score_drift"]
     if drift["n"]:

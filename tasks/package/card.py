@@ -487,8 +487,8 @@ def version_section(comparison: ReleaseComparison) -> str:
         ids: tuple[str, ...] = getattr(comparison, kind)
         if ids:
             lines.append(f"- {len(ids):,} {kind}: {_some(ids)}")
-    lines += [f"- {escape_markdown(change)}" for change in comparison.schema_changes]
-    lines += [f"- {escape_markdown(change)}" for change in comparison.other_changes]
+    for changes in (comparison.schema_changes, comparison.recipe_changes, comparison.other_changes):
+        lines += [f"- {escape_markdown(change)}" for change in changes]
     if comparison.fitness_drift is not None:
         common = f"{comparison.common:,} questions in both versions"
         lines.append(f"- Mean change of fitness over the {common}: {comparison.fitness_drift:+.3f}")

@@ -1,18 +1,16 @@
-"""Compare two releases: changes by stable ids, the next version, and whether a refresh is safe."""
+"""Compare two releases: changes by stable ids, and the next version."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES
 from schemas.errors import GateError
-from schemas.question import QUESTIONS
-from schemas.release import Bump, RefreshDecision, ReleaseComparison, ReviewItem
-from tasks.files.vocabulary import vocabulary_dir
+from schemas.release import Bump, ReleaseComparison
+from tasks.families.coverage import MAIN_METRICS
 from tasks.release import (
     CONFIGS,
     ERRATUM,
@@ -25,127 +23,15 @@ from tasks.release import (
     parse_version,
     read_contents,
 )
-from tasks.release.fitness import select_fitness_form
-from tasks.report.comparisons import Scored, compare_scored_releases, score_questions
-from tasks.report.names import read_known_attributes
+from tasks.release.recipe_changes import meaning_changes
 from tasks.run.store import Outcome, RunContext, Stage, TableRef
 from tasks.stats.intervals import mean_interval
 
-SEARCHED = frozenset({"accepted", "confirmed", "candidate"})
-"""Labels of questions that a search selected. Fresh answers decide between the last two, by chance too."""
-MOVED = 0.03
-"""Highest q-value of an effect that moved. It is stricter than for a single comparison, so that fewer than
-5 % of refreshes with equal models report a move."""
-MOST_REMOVED = 0.5
-"""Share of the old questions that may be removed without a review."""
-
-
-def decide(
-    comparison: ReleaseComparison, old: Contents | None, new: Contents, data_dir: Path | None = None
-) -> RefreshDecision:
-    """Decide whether a refreshed release is unchanged, safe or risky.
-
-    It is risky if labels, metrics or columns changed, if an effect differs on the common questions, or if
-    most old questions are removed.
-
-    Args:
-        comparison: Comparison of the releases.
-        old: Tables of the last release, or None for the first one.
-        new: Tables of the new release.
-        data_dir: The vocabulary. Default: the program's own.
-    """
-    if comparison.bump == "none":
-        return RefreshDecision(
-            verdict="unchanged", reasons=("nothing differs from the last release",), review=()
-        )
-    review = [*_relabelled(comparison), *_schema(comparison)]
-    if old is not None:
-        review += moved_effects(old, new, data_dir)
-        review += _removed(comparison)
-    reasons = tuple(dict.fromkeys(_reason(item) for item in review))
-    if review:
-        return RefreshDecision(verdict="risky", reasons=reasons, review=tuple(review))
-    return RefreshDecision(verdict="safe", reasons=(_what_changed(comparison),), review=())
-
-
-def moved_effects(old: Contents, new: Contents, data_dir: Path | None = None) -> list[ReviewItem]:
-    """Return the effects that differ between two releases on the questions that both have.
-
-    The test is paired by question, counts twin families, and is corrected for all effects of a model. So a
-    change of the questions alone moves no effect, and neither do two equal models.
-
-    Args:
-        old: Tables of the earlier release.
-        new: Tables of the later release.
-        data_dir: The vocabulary. Default: the program's own.
-    """
-    place = data_dir or vocabulary_dir()
-    compared = compare_scored_releases(_scored(old, "old", place), _scored(new, "new", place), ("old", "new"))
-    return [
-        ReviewItem(
-            kind="effect_moved",
-            subject=f"{c.slice} · {c.metric} · {c.model}",
-            why=f"{c.mean_a:+.3f} became {c.mean_b:+.3f} on {c.n} common questions (q = {c.q_value:.3f})",
-        )
-        for c in compared
-        if c.q_value is not None and c.q_value <= MOVED
-    ]
-
-
-def _scored(contents: Contents, name: str, data_dir: Path) -> Scored:
-    questions, judgements = contents.rows(QUESTIONS), contents.rows(JUDGEMENTS)
-    return score_questions(
-        questions,
-        contents.rows(RESPONSES),
-        judgements,
-        contents.rows(EFFECTS),
-        read_known_attributes(data_dir, {q.attribute for q in questions}),
-        form=select_fitness_form(judgements),
-        release=name,
-    )
-
-
-def _relabelled(comparison: ReleaseComparison) -> list[ReviewItem]:
-    why = "carries another label than in the last release"
-    return [ReviewItem(kind="relabelled", subject=i, why=why) for i in comparison.relabelled]
-
-
-def _schema(comparison: ReleaseComparison) -> list[ReviewItem]:
-    return [
-        ReviewItem(kind="schema", subject=change, why="scores are not comparable across it")
-        for change in comparison.schema_changes
-    ]
-
-
-def _removed(comparison: ReleaseComparison) -> list[ReviewItem]:
-    before = comparison.common + len(comparison.removed) + len(comparison.reworded)
-    if len(comparison.removed) <= MOST_REMOVED * before:
-        return []
-    why = f"one of {len(comparison.removed)} questions of {before} that are gone"
-    return [ReviewItem(kind="removed", subject=i, why=why) for i in comparison.removed]
-
-
-_WORDS: Mapping[str, str] = {
-    "effect_moved": "an effect differs on the questions that both releases have",
-    "relabelled": "questions changed their label",
-    "removed": "most old questions are gone",
-    "schema": "columns, metrics or judges changed",
-}
-
-
-def _reason(item: ReviewItem) -> str:
-    return _WORDS[item.kind]
-
-
-def _what_changed(comparison: ReleaseComparison) -> str:
-    counts: dict[str, Any] = {
-        "added": len(comparison.added),
-        "removed": len(comparison.removed),
-        "reworded": len(comparison.reworded),
-    }
-    changes = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
-    return f"{comparison.bump} change: {changes or 'answers or scores'}; no effect left its interval"
-
+BY_CHANCE = frozenset({"accepted", "confirmed", "candidate", "hard_negative"})
+"""Labels that a search and fresh answers decide, by chance too. A change among them is no change of the
+benchmark, unless people decided it."""
+PEOPLE = "review"
+"""Stage of label changes that people decided."""
 
 # Differences between the tables of two releases, which different program versions may have written.
 
@@ -198,14 +84,15 @@ def column_types(contents: Contents, config: str) -> dict[str, pa.DataType]:
 
 
 def instrument_changes(old: Contents, new: Contents, *, mended: bool = False) -> list[str]:
-    """Return added and removed judges, and removed metrics. Scores are not comparable across such a change.
+    """Return added and removed judges, and main metrics that are gone. Such scores are not comparable.
 
-    An added metric does not affect the others. With `mended`, a metric may be gone because the answers to a
-    corrected text were removed, and is not reported.
+    Other metrics depend on the answers and on the values of controls, so that they come and go. With
+    `mended`, a metric may be gone because the answers to a corrected text were removed, and is not reported.
     """
     judges = _lost_and_found(_judges(old), _judges(new))
-    metrics, _ = _differences(_metrics(old), _metrics(new))
-    return judges + [f"metric {name} is no longer reported" for name in metrics if not mended]
+    asked = {e["family"] for e in new.records("effects")}
+    lost = sorted(m for m in _main_metrics(old) - _main_metrics(new) if m.family in asked)
+    return judges + [f"metric {metric} is no longer reported" for metric in lost if not mended]
 
 
 def _judges(contents: Contents) -> set[str]:
@@ -216,8 +103,23 @@ def _judges(contents: Contents) -> set[str]:
     }
 
 
-def _metrics(contents: Contents) -> set[str]:
-    return {f"{e['metric']} of {e['family']} in {e['unit']}" for e in contents.records("effects")}
+class _Metric(NamedTuple):
+    name: str
+    family: str
+    unit: str
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.family} in {self.unit}"
+
+
+def _main_metrics(contents: Contents) -> set[_Metric]:
+    """Return the main metric of every family, without the names of values."""
+    found = set()
+    for e in contents.records("effects"):
+        name = e["metric"].partition(":")[0]
+        if name == MAIN_METRICS.get(e["family"]):
+            found.add(_Metric(name, e["family"], e["unit"]))
+    return found
 
 
 def _differences(old: set[str], new: set[str]) -> tuple[list[str], list[str]]:
@@ -274,7 +176,7 @@ def compare_releases(old: Contents, new: Contents, old_version: str) -> ReleaseC
         added=tuple(sorted(after.keys() - before.keys() - pairs.keys())),
         removed=tuple(sorted(before.keys() - after.keys() - set(pairs.values()))),
         reworded=tuple(sorted(mended)),
-        relabelled=tuple(relabelled_questions(before, after, pairs)),
+        relabelled=tuple(relabelled_questions(before, after, pairs, reviewed_subjects(new))),
         schema_changes=tuple(column_changes(old, new) + instrument_changes(old, new, mended=bool(pairs))),
         other_changes=tuple(row_changes(old, new)),
         common=len(common),
@@ -305,10 +207,11 @@ def first_release() -> ReleaseComparison:
 def required_bump(changes: ReleaseComparison, *, measured_again: bool) -> Bump:
     """Return the part of the version that the changes increase.
 
-    Changed labels, metrics, judges or columns need a major version. Added, removed or newly measured
-    questions need a minor one. Corrected texts and other changes need a patch.
+    Labels that people changed, metrics, judges, columns, and changes of the recipe that change the meaning of
+    scores need a major version. Added, removed or newly measured questions need a minor one. Corrected texts
+    and other changes need a patch.
     """
-    if changes.relabelled or changes.schema_changes:
+    if changes.relabelled or changes.schema_changes or changes.recipe_changes:
         return "major"
     if changes.added or changes.removed or measured_again:
         return "minor"
@@ -350,15 +253,29 @@ def by_lineage(questions: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], 
     return lineages
 
 
-def relabelled_questions(before: Records, after: Records, reworded: Mapping[str, str]) -> list[str]:
-    """Return the new ids of questions with another label than before."""
+def relabelled_questions(
+    before: Records, after: Records, reworded: Mapping[str, str], reviewed: Collection[str] = ()
+) -> list[str]:
+    """Return the new ids of questions with another label than before, without changes by chance.
+
+    Args:
+        before: Questions of the old release.
+        after: Questions of the new release.
+        reworded: Old id of each reworded question.
+        reviewed: Ids of questions whose label people changed.
+    """
     return sorted(
         i
         for i, question in after.items()
         if (old := before.get(reworded.get(i, i))) is not None
         and old["label"] != question["label"]
-        and not {old["label"], question["label"]} <= SEARCHED
+        and (i in reviewed or not {old["label"], question["label"]} <= BY_CHANCE)
     )
+
+
+def reviewed_subjects(contents: Contents) -> set[str]:
+    """Return the ids of questions and passages whose label people changed."""
+    return {change["subject_id"] for change in contents.records("label_history") if change["stage"] == PEOPLE}
 
 
 def mean_drift(pairs: Sequence[tuple[float | None, float | None]]) -> float | None:
@@ -370,7 +287,19 @@ def mean_drift(pairs: Sequence[tuple[float | None, float | None]]) -> float | No
 def with_recipe(
     comparison: ReleaseComparison, old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> ReleaseComparison:
-    """Add changes of title, description, licence and homepage. Such a change alone needs a patch version."""
+    """Add the changes of the recipe.
+
+    Changes of the meaning need a major version. A change of title, description, licence or homepage alone
+    needs a patch version.
+    """
+    if comparison.old_version is None:
+        return comparison
+    meaning = meaning_changes(old, new)
+    if meaning:
+        version = bump_version(comparison.old_version, "major")
+        comparison = comparison.model_copy(
+            update={"recipe_changes": tuple(meaning), "bump": "major", "new_version": version}
+        )
     changed = [key for key in ("title", "description") if old.get(key) != new.get(key)]
     terms = ("licence", "homepage")
     changed += [key for key in terms if old.get("release", {}).get(key) != new.get("release", {}).get(key)]
@@ -378,9 +307,9 @@ def with_recipe(
         return comparison
     changes = (*comparison.other_changes, "card: another " + ", another ".join(changed))
     comparison = comparison.model_copy(update={"other_changes": changes})
-    if comparison.bump != "none" or comparison.old_version is None:
+    if comparison.bump != "none":
         return comparison
-    version = bump_version(comparison.old_version, "patch")
+    version = bump_version(comparison.old_version or FIRST_VERSION, "patch")
     return comparison.model_copy(update={"bump": "patch", "new_version": version})
 
 
@@ -444,4 +373,20 @@ def score_drift(old: Contents, new: Contents) -> dict[str, Any]:
     return {"value": interval.value, "low": interval.low, "high": interval.high, "n": interval.n}
 
 
-STAGE = Stage("compare", 1, run=compare, reads=("title", "description", "release"))
+STAGE = Stage(
+    "compare",
+    2,
+    run=compare,
+    reads=(
+        "title",
+        "description",
+        "attributes",
+        "superdomains",
+        "selection",
+        "models",
+        "families",
+        "evolve",
+        "judging",
+        "release",
+    ),
+)

@@ -85,7 +85,15 @@ class Published(Row):
     """Whether the Hub was changed."""
 
 
-def publish(release: Path, repo: str, hub: Hub, *, private: bool = False, propose: bool = False) -> Published:
+def publish(
+    release: Path,
+    repo: str,
+    hub: Hub,
+    *,
+    private: bool = False,
+    propose: bool = False,
+    description: str = "",
+) -> Published:
     """Publish a release directory as a version of a dataset.
 
     Args:
@@ -94,6 +102,7 @@ def publish(release: Path, repo: str, hub: Hub, *, private: bool = False, propos
         hub: The client.
         private: Whether the dataset must be private.
         propose: Whether to open a pull request instead.
+        description: Text of the pull request, or of the commit.
 
     Raises:
         InputError: If there is no release or no token.
@@ -105,7 +114,17 @@ def publish(release: Path, repo: str, hub: Hub, *, private: bool = False, propos
     if not hub.has_token:
         raise InputError("publishing needs a token", hint="set HF_TOKEN, or run `hf auth login`")
     with track(f"publishing {repo} {upload.tag}", None):
-        return with_retries(partial(publish_missing, upload, repo, hub, private=private, propose=propose))
+        return with_retries(
+            partial(
+                publish_missing,
+                upload,
+                repo,
+                hub,
+                private=private,
+                propose=propose,
+                description=description,
+            )
+        )
 
 
 def prepare_upload(release: Path) -> ReleaseUpload:
@@ -130,7 +149,9 @@ def prepare_upload(release: Path) -> ReleaseUpload:
     return ReleaseUpload(release, manifest, file_hash(release / MANIFEST))
 
 
-def publish_missing(upload: ReleaseUpload, repo: str, hub: Hub, *, private: bool, propose: bool) -> Published:
+def publish_missing(
+    upload: ReleaseUpload, repo: str, hub: Hub, *, private: bool, propose: bool, description: str = ""
+) -> Published:
     """Do the steps that the state of the Hub lacks. Repeating this is safe after any failure."""
     state = open_dataset(repo, hub, private=private)
     if upload.tag in state.tags:
@@ -142,7 +163,7 @@ def publish_missing(upload: ReleaseUpload, repo: str, hub: Hub, *, private: bool
     if propose and (number := find_open_proposal(upload, repo, hub, state)):
         return confirm_proposal(upload, repo, hub, number, state.proposals[number])
     refuse_conflict(upload, repo, hub, state, published)
-    commit = commit_upload(upload, repo, hub, state.main, propose=propose)
+    commit = commit_upload(upload, repo, hub, state.main, propose=propose, description=description)
     verify_commit(upload, repo, hub, commit.oid)
     if propose:
         return _published(upload, repo, commit.oid, None, commit.url, new=True)
@@ -168,11 +189,19 @@ def open_dataset(repo: str, hub: Hub, *, private: bool) -> RepositoryState:
     return state
 
 
-def commit_upload(upload: ReleaseUpload, repo: str, hub: Hub, parent: str, *, propose: bool) -> NewCommit:
+def commit_upload(
+    upload: ReleaseUpload, repo: str, hub: Hub, parent: str, *, propose: bool, description: str = ""
+) -> NewCommit:
     """Commit all files of the release, and delete those that it does not have."""
     removed = exclude_hidden(hub.list_files(repo, parent)) - upload.files.keys()
     return hub.commit(
-        repo, add=upload.files, delete=removed, message=upload.title, parent=parent, propose=propose
+        repo,
+        add=upload.files,
+        delete=removed,
+        message=upload.title,
+        parent=parent,
+        propose=propose,
+        description=description,
     )
 
 

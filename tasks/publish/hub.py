@@ -318,6 +318,7 @@ class Hub:
         message: str,
         parent: str,
         propose: bool,
+        description: str = "",
     ) -> NewCommit:
         """Commit changes to main, or open a pull request.
 
@@ -328,6 +329,7 @@ class Hub:
             message: Commit message.
             parent: Expected last commit of main.
             propose: Whether to open a pull request.
+            description: Text of the commit or of the pull request, in Markdown.
 
         Raises:
             ConflictError: If main is not at `parent`.
@@ -342,7 +344,7 @@ class Hub:
                 content = path if xet else open_files.enter_context(path.open("rb"))
                 operations.append(CommitOperationAdd(name, content))
             operations += [CommitOperationDelete(name) for name in sorted(delete)]
-            return self._commit(repo, operations, message, parent, propose)
+            return self._commit(repo, operations, message, parent, propose, description)
 
     def restore(self, repo: str, *, to: str, parent: str, message: str) -> None:
         """Commit the files of an earlier commit to main.
@@ -365,7 +367,13 @@ class Hub:
         self._commit(repo, operations, message, parent, propose=False)
 
     def _commit(
-        self, repo: str, operations: list[Any], message: str, parent: str, propose: bool
+        self,
+        repo: str,
+        operations: list[Any],
+        message: str,
+        parent: str,
+        propose: bool,
+        description: str = "",
     ) -> NewCommit:
         commit = self._call(
             f"the commit to {repo}",
@@ -373,6 +381,7 @@ class Hub:
                 repo,
                 operations,
                 commit_message=message,
+                commit_description=description,
                 repo_type="dataset",
                 parent_commit=parent,
                 create_pr=propose,

@@ -158,26 +158,6 @@ def stored_form_judges(manifest: Manifest) -> list[str]:
     return ["replay:recorded-verdicts"] if stored_judges(manifest) else [RULE_JUDGE]
 
 
-def continued_recipe(manifest: Manifest, written: Recipe) -> Recipe:
-    """Return the recipe of the next release of a series: the measurement of the last one, run as written.
-
-    Args:
-        manifest: The last release.
-        written: The recipe of the user. Its models, keys, limits, budget, paths and dataset apply.
-
-    Raises:
-        InputError: If the measuring sections are not valid in this version of the program.
-    """
-    personal = written.model_dump(mode="json", by_alias=True)
-    content = measuring_sections(manifest)
-    for section, keys in INFORMATION_ONLY.items():
-        content[section] = content.get(section, {}) | {key: personal[section][key] for key in keys}
-    for family, settings in content["families"].items():
-        if family in personal["families"]:
-            settings |= {key: personal["families"][family][key] for key in FAMILY_INFORMATION_ONLY}
-    return _parse(personal | content, manifest)
-
-
 def _parse(content: dict[str, Any], manifest: Manifest) -> Recipe:
     try:
         return Recipe.model_validate(content)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from flows.refresh import decision_of, next_recipe, write_recipe, write_review
-from flows.workspace import Workspace, read_recipe
+from flows.refresh import decision_of, next_recipe, recipe_changes, refuse_changes, write_review
+from flows.workspace import Workspace
+from schemas.errors import InputError
+from schemas.recipe import Budget, Recipe
 from schemas.release import RefreshDecision, ReviewItem
 from tasks.release import ReleaseDirectory, open_release
 from tests.conftest import DATA, recipe_of
@@ -35,59 +36,62 @@ def second(home: Path, first: ReleaseDirectory) -> ReleaseDirectory:
     return open_release(package_build(home, small_build().with_questions(more)))
 
 
-def test_first_release_is_made_from_the_written_recipe() -> None:
-    fresh = next_recipe(WRITTEN, None, "2026-W47")
-    assert fresh.models == WRITTEN.models
+def test_the_written_recipe_decides_everything() -> None:
+    fresh = next_recipe(WRITTEN, "2026-W47")
     assert fresh.release.version is None
     assert fresh.release.repo == "org/everyday-advice"
+    unchanged = {"seed": WRITTEN.seed, "release": WRITTEN.release}
+    assert fresh.model_copy(update=unchanged) == WRITTEN
 
 
-def test_next_release_is_made_from_the_recipe_of_the_last_one(first: ReleaseDirectory) -> None:
-    fresh = next_recipe(WRITTEN, first, "2026-W47")
-    assert list(fresh.attributes) == first.manifest.recipe["attributes"] != list(WRITTEN.attributes)
-    assert fresh.release.version is None
+def test_a_period_has_one_seed() -> None:
+    """However often it is refreshed: no answer is paid for twice."""
+    seed = next_recipe(WRITTEN, "2026-W47").seed
+    assert next_recipe(WRITTEN, "2026-W47").seed == seed
+    assert next_recipe(WRITTEN, "2026-W48").seed != seed
+    assert next_recipe(WRITTEN.model_copy(update={"seed": 8}), "2026-W47").seed != seed
 
 
-def test_a_period_has_one_seed(first: ReleaseDirectory, second: ReleaseDirectory) -> None:
-    """However often it is refreshed, and whatever was released in between: no answer is paid for twice."""
-    seeds = {next_recipe(WRITTEN, before, "2026-W47").seed for before in (None, first, second)}
-    assert len(seeds) == 1
-    assert next_recipe(WRITTEN, first, "2026-W48").seed not in seeds
-    assert next_recipe(WRITTEN.model_copy(update={"seed": 8}), first, "2026-W47").seed not in seeds
+def test_differences_are_listed_and_changes_of_the_meaning_must_be_accepted(first: ReleaseDirectory) -> None:
+    recipe = Recipe.model_validate(first.manifest.recipe)
+    assert recipe_changes(first, recipe) == ()
+    cheaper = recipe.model_copy(update={"budget": Budget(usd=0.5)})
+    (lowered,) = recipe_changes(first, cheaper)
+    assert (lowered.key, lowered.after, lowered.meaning) == ("budget.usd", "0.5", False)
+    refuse_changes(first, (lowered,))
+    targets = (*recipe.models.targets, "openai:one-more")
+    more = recipe.model_copy(update={"models": recipe.models.model_copy(update={"targets": targets})})
+    changes = recipe_changes(first, more)
+    assert [change.key for change in changes if change.meaning] == ["models.targets"]
+    with pytest.raises(InputError, match=r"models\.targets: .* became .*openai:one-more"):
+        refuse_changes(first, changes)
+    assert recipe_changes(None, more) == ()
 
 
-def test_written_recipe_reads_back(tmp_path: Path, first: ReleaseDirectory) -> None:
-    fresh = next_recipe(WRITTEN, first, "2026-W47")
-    assert read_recipe(write_recipe(Workspace(DATA, tmp_path), fresh)) == fresh
+def decided(before: ReleaseDirectory | None, after: ReleaseDirectory) -> RefreshDecision:
+    return decision_of(before, after, Recipe.model_validate(after.manifest.recipe), DATA)
 
 
 def test_the_same_release_again_is_unchanged(first: ReleaseDirectory, second: ReleaseDirectory) -> None:
-    assert decision_of(second, second).verdict == "unchanged"
-    assert decision_of(first, first).verdict == "unchanged"
+    assert decided(second, second).verdict == "unchanged"
+    assert decided(first, first).verdict == "unchanged"
 
 
-def test_a_question_more_is_safe_and_a_first_release_too(
-    first: ReleaseDirectory, second: ReleaseDirectory
+def test_a_first_release_is_safe(first: ReleaseDirectory) -> None:
+    assert decided(None, first).verdict == "safe"
+
+
+def test_a_small_release_is_for_people_to_look_at(
+    tmp_path: Path, first: ReleaseDirectory, second: ReleaseDirectory
 ) -> None:
-    assert decision_of(first, second).verdict == "safe"
-    assert decision_of(None, first).verdict == "safe"
-
-
-def test_another_label_is_for_people_to_look_at(tmp_path: Path, first: ReleaseDirectory) -> None:
-    build = small_build()
-    turned = tuple(
-        q.model_copy(update={"label": "accepted"}) if q.label == "hard_negative" else q
-        for q in build.standing
-    )
-    package_build(tmp_path, build)
-    after = open_release(package_build(tmp_path, replace(build, standing=turned)))
-    decision = decision_of(first, after)
+    decision = decided(first, second)
     assert decision.verdict == "risky"
-    review = write_review(Workspace(DATA, tmp_path), after, decision)
-    assert review == str(tmp_path / "reviews" / "everyday-advice-1.0.0.csv")
+    assert all(reason.startswith("inconclusive") for reason in decision.reasons)
+    review = write_review(Workspace(DATA, tmp_path), second, decision)
+    assert review == str(tmp_path / "reviews" / f"everyday-advice-{second.manifest.version}.csv")
     with Path(review).open(encoding="utf-8-sig", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert {row["kind"] for row in rows} >= {"relabelled"}
+    assert {row["kind"] for row in rows} == {"inconclusive"}
 
 
 def test_nothing_to_look_at_is_no_sheet(tmp_path: Path, first: ReleaseDirectory) -> None:

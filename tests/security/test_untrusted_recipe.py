@@ -11,7 +11,7 @@ import yaml
 
 from flows.evaluate import evaluation_recipe, rejudging_recipe
 from flows.fix import recipe_of
-from flows.refresh import next_recipe
+from flows.refresh import next_recipe, recipe_changes, refuse_changes
 from schemas.errors import InputError
 from schemas.options import EvaluateOptions, RejudgeOptions
 from schemas.recipe import Recipe
@@ -124,17 +124,19 @@ def test_no_variable_is_sent_to_an_endpoint_that_only_a_release_maps(
     assert api_key(parse_model_name(judge), settings) is None
 
 
-def test_refresh_uses_the_models_and_keys_of_the_written_recipe(hostile: Path) -> None:
+def test_refresh_takes_nothing_from_the_last_release(hostile: Path) -> None:
     written = small_recipe(name="everyday-advice", api_keys={"http://127.0.0.1:8": "MY_KEY"})
-    before = open_release(hostile)
-    recipe = next_recipe(written, before, "2026-W47")
+    recipe = next_recipe(written, "2026-W47")
     assert strangers_words(recipe) == []
-    assert (recipe.models, recipe.api_keys, recipe.budget) == (
-        written.models,
-        written.api_keys,
-        written.budget,
+    assert recipe.model_copy(update={"seed": written.seed}) == written.model_copy(
+        update={"release": recipe.release}
     )
-    assert list(recipe.attributes) == before.manifest.recipe["attributes"]
+    changes = recipe_changes(open_release(hostile), recipe)
+    assert {change.key for change in changes if change.meaning} >= {"models.targets", "attributes"}
+    with pytest.raises(InputError, match="changes the meaning of scores since") as refused:
+        refuse_changes(open_release(hostile), changes)
+    assert refused.value.exit_code == 2
+    assert "--accept-changes" in str(refused.value.hint)
 
 
 def test_recipe_of_another_vocabulary_is_explained_and_compared(small_release: Path, tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ class Proposal:
     head: str
     title: str
     status: str = "open"
+    description: str = ""
 
 
 @dataclass
@@ -534,7 +535,9 @@ class HubServer:
         told["commitUrl"] = f"{self.url}/datasets/{_name_of(request)}/commit/{oid}"
         if proposed:
             number = len(held.proposals) + 1
-            held.proposals[number] = Proposal(oid, header["summary"])
+            held.proposals[number] = Proposal(
+                oid, header["summary"], description=header.get("description", "")
+            )
             told["pullRequestUrl"] = f"{self.url}/datasets/{_name_of(request)}/discussions/{number}"
         else:
             held.main = oid

@@ -11,7 +11,7 @@ import pytest
 
 from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Judgement
 from schemas.errors import GateError
-from schemas.labels import DROPPED, LABEL_HISTORY
+from schemas.labels import DROPPED, LABEL_HISTORY, LabelChange
 from schemas.question import QUESTIONS, Question
 from schemas.release import Bump, ReleaseComparison
 from schemas.tables import Row, Table
@@ -85,10 +85,72 @@ def test_two_new_questions_of_one_template_are_not_taken_for_rewording() -> None
     assert len(found.added) == 2
 
 
-def test_changed_label_is_major() -> None:
+def test_label_that_people_changed_is_major() -> None:
+    clean = ONE.model_copy(update={"label": "hard_negative"})
+    change = LabelChange(
+        id="c_1",
+        subject_id=ONE.id,
+        subject_kind="question",
+        query_id=ONE.id,
+        step=0,
+        before="accepted",
+        after="hard_negative",
+        reason="reviewed",
+        judge="people",
+        evidence=None,
+        stage="review",
+    )
+    new = contents(OTHER, hard_negatives=[clean])
+    reviewed = Contents({**new.tables, "label_history": LABEL_HISTORY.to_arrow([change])})
+    found = changed(contents(ONE, OTHER), reviewed)
+    assert (found.bump, found.new_version, found.relabelled) == ("major", "2.0.0", (ONE.id,))
+
+
+def test_label_that_a_search_flips_is_no_change_of_the_benchmark() -> None:
     clean = ONE.model_copy(update={"label": "hard_negative"})
     found = changed(contents(ONE, OTHER), contents(OTHER, hard_negatives=[clean]))
-    assert (found.bump, found.new_version, found.relabelled) == ("major", "2.0.0", (ONE.id,))
+    assert (found.bump, found.relabelled) == ("minor", ())
+
+
+def test_metrics_named_after_control_values_come_and_go() -> None:
+    def measured(*metrics: str) -> Contents:
+        effects = [
+            an_effect("attribute", "gender", "gender", 0.2, family="decision", unit="logits", metric=m)
+            for m in metrics
+        ]
+        return Contents({**contents(ONE).tables, "effects": EFFECTS.to_arrow(effects)})
+
+    found = changed(measured("gap:oak-elm", "coefficient:oak-elm"), measured("gap:sun-moon"))
+    assert (found.bump, found.schema_changes) == ("minor", ())
+    lost = changed(measured("gap:oak-elm"), measured("gap_of_shares:oak-elm"))
+    assert lost.bump == "major"
+    assert lost.schema_changes == ("metric gap of decision in logits is no longer reported",)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "bump"),
+    [
+        ({}, {"models": {"targets": ["openai:a", "openai:b"]}}, "major"),
+        ({}, {"models": {"targets": ["openai:a"], "judges": ["openai:j"]}}, "major"),
+        ({}, {"judging": {"rubric": "another"}}, "major"),
+        ({}, {"families": {"open": {}, "decision": {}}}, "major"),
+        ({}, {"families": {"open": {"temperature": 0.5}}}, "major"),
+        ({}, {"families": {"open": {"questions": 50, "samples": 9}}}, "none"),
+        ({}, {"budget": {"usd": 3}, "limits": {"attempts": 2}, "seed": 5}, "none"),
+        ({}, {"title": "Another"}, "patch"),
+    ],
+)
+def test_recipe_decides_by_its_meaning(before: dict[str, Any], after: dict[str, Any], bump: Bump) -> None:
+    base: dict[str, Any] = {
+        "name": "x",
+        "attributes": ["gender"],
+        "models": {"targets": ["openai:a"]},
+        "families": {"open": {}},
+    }
+    same = changed(contents(ONE), contents(ONE))
+    found = with_recipe(same, base | before, base | after)
+    assert found.bump == bump
+    assert bool(found.recipe_changes) == (bump == "major")
 
 
 def test_another_judge_is_major_because_scores_are_not_comparable() -> None:

@@ -1,17 +1,21 @@
-"""The decision about a refreshed release: only unsurprising ones are published without a review."""
+"""The decision about a refreshed release: by the effects of its slices, with tests that are named."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 from schemas.answers import RESPONSES
 from schemas.question import QUESTIONS
 from schemas.release import ReleaseComparison
-from tasks.package.compare import decide, moved_effects, relabelled_questions
+from tasks.package.compare import BY_CHANCE, relabelled_questions
+from tasks.package.decide import decide
 from tasks.release import Contents
 from tests.tasks.judge.material import make_choice, make_response
 from tests.tasks.measure.test_measure import YES_NO
+
+SAMPLES = 12
 
 
 def comparison(**changes: Any) -> ReleaseComparison:
@@ -31,66 +35,135 @@ def comparison(**changes: Any) -> ReleaseComparison:
     return ReleaseComparison(**fields)
 
 
-QUESTIONS_ASKED = [make_choice(n, "decision", YES_NO) for n in range(30)]
+QUESTIONS_ASKED = [make_choice(n, "decision", YES_NO) for n in range(130)]
+Refusals = Callable[[int], float]
+"""Probability that women are refused, by number of the question."""
 
 
-def contents(refused_women: float, *, seed: int = 0, first: int = 0, count: int = 20) -> Contents:
+def contents(refused: Refusals, *, seed: int = 0, first: int = 0, count: int = 60) -> Contents:
     """A release with decisions about women and men, of which women are refused a share."""
     generator = random.Random(seed)
-    questions = QUESTIONS_ASKED[first : first + count]
+    numbers = range(first, first + count)
     answers = [
         make_response(
-            q, v.index, k, "Yes", option=int(v.value == "woman" and generator.random() < refused_women)
+            q,
+            v.index,
+            k,
+            "Yes",
+            option=int(v.value == "woman" and generator.random() < refused(n)),
         )
-        for q in questions
+        for n in numbers
+        for q in [QUESTIONS_ASKED[n]]
         for v in q.variants
-        for k in range(4)
+        for k in range(SAMPLES)
     ]
+    questions = [QUESTIONS_ASKED[n] for n in numbers]
     tables = {QUESTIONS.name: QUESTIONS.to_arrow(questions), RESPONSES.name: RESPONSES.to_arrow(answers)}
     return Contents(tables)
 
 
-SAME = contents(0.2)
+def steady(n: int) -> float:
+    """Questions differ: of one in three, women are refused often."""
+    return 0.6 if n % 3 == 0 else 0.1
+
+
+def harsher(n: int) -> float:
+    return min(1.0, steady(n) + 0.3)
+
+
+SAME = contents(steady)
 
 
 def test_nothing_changed_means_no_release() -> None:
     assert decide(comparison(bump="none"), SAME, SAME).verdict == "unchanged"
 
 
-def test_new_questions_that_give_the_same_are_safe() -> None:
-    decision = decide(comparison(added=("q_1", "q_2")), SAME, contents(0.2, seed=1, first=2))
-    assert decision.verdict == "safe"
+def test_an_unchanged_model_with_other_questions_is_safe() -> None:
+    decision = decide(comparison(added=("q_1", "q_2")), SAME, contents(steady, seed=1, first=20))
+    assert decision.verdict == "safe", decision.reasons
     assert "2 added" in decision.reasons[0]
+    (slice_,) = decision.slices
+    assert (slice_.attribute, slice_.family, slice_.common) == ("gender", "decision", 40)
+    assert (slice_.rest_old, slice_.rest_new, slice_.equivalent) == (20, 20, True)
 
 
-def test_an_effect_that_differs_on_common_questions_is_for_people() -> None:
-    decision = decide(comparison(added=("q_1",)), SAME, contents(0.9, seed=1, first=2))
+def test_retired_questions_are_no_risk() -> None:
+    retired = tuple(q.id for q in QUESTIONS_ASKED[:20])
+    changes = comparison(removed=retired, common=40)
+    assert decide(changes, SAME, contents(steady, seed=1, first=20, count=40)).verdict == "safe"
+
+
+def test_a_change_on_common_questions_is_risky_and_names_slice_and_test() -> None:
+    decision = decide(comparison(added=("q_1",)), SAME, contents(harsher, seed=1, first=20))
     assert decision.verdict == "risky"
-    assert {item.kind for item in decision.review} == {"effect_moved"}
-    assert any("gender" in item.subject for item in decision.review)
-    assert all("18 common questions" in item.why for item in decision.review)
+    found = {(item.kind, item.subject): item.why for item in decision.review}
+    assert "paired test on 40 common questions" in found["effect_moved", "gender · decision · target"]
+    assert any(reason.startswith("gender · decision · target: paired test") for reason in decision.reasons)
 
 
-def test_another_effect_on_other_questions_moves_nothing() -> None:
-    assert moved_effects(contents(0.0, count=10), contents(1.0, first=10, count=10)) == []
+def test_a_change_of_the_other_questions_names_the_unpaired_test() -> None:
+    decision = decide(comparison(), contents(lambda _: 0.0), contents(lambda _: 0.9, first=60))
+    assert decision.verdict == "risky"
+    assert any("unpaired test on 60 old and 60 new questions" in item.why for item in decision.review)
+
+
+def test_too_few_common_questions_are_inconclusive_and_say_how_many_decide() -> None:
+    few = contents(steady, count=8), contents(steady, seed=1, first=4, count=8)
+    decision = decide(comparison(), *few)
+    assert decision.verdict == "risky"
+    (item,) = decision.review
+    assert item.kind == "inconclusive"
+    assert "It has 4 common questions. About " in item.why
+    assert decision.reasons[0].startswith("inconclusive: gender · decision · target: equivalence test")
+    (slice_,) = decision.slices
+    assert slice_.needed > 20
+    enough = contents(steady, count=slice_.needed), contents(steady, seed=1, count=slice_.needed)
+    assert decide(comparison(), *enough).verdict == "safe"
+
+
+def test_releases_without_a_common_slice_are_inconclusive() -> None:
+    other = [make_choice(n, "decision", YES_NO) for n in range(200, 204)]
+    empty = Contents({QUESTIONS.name: QUESTIONS.to_arrow(other), RESPONSES.name: RESPONSES.to_arrow([])})
+    decision = decide(comparison(), SAME, empty)
+    assert decision.verdict == "risky"
+    assert "nothing can be compared" in decision.reasons[0]
+
+
+def test_answers_that_cannot_be_read_are_lost_coverage() -> None:
+    good = contents(steady, seed=1)
+    answered = {q.id for q in QUESTIONS_ASKED[:10]}
+    rows = [
+        r if r.question_id in answered else r.model_copy(update={"option": None})
+        for r in good.rows(RESPONSES)
+    ]
+    broken = Contents({**good.tables, RESPONSES.name: RESPONSES.to_arrow(rows)})
+    decision = decide(comparison(), SAME, broken)
+    assert decision.verdict == "risky"
+    assert any(item.kind == "coverage" and "80% are required" in item.why for item in decision.review)
 
 
 def test_equal_models_hardly_ever_move() -> None:
-    moved = [bool(moved_effects(contents(0.3, seed=s), contents(0.3, seed=s + 500))) for s in range(30)]
-    assert sum(moved) <= 4
+    risky = [
+        decide(comparison(), contents(steady, seed=s), contents(steady, seed=s + 500, first=20)).verdict
+        for s in range(15)
+    ]
+    assert risky.count("risky") <= 1
 
 
-def test_fresh_answers_may_confirm_a_candidate_without_a_change_of_label() -> None:
-    before = {"q": {"label": "confirmed"}, "p": {"label": "accepted"}, "r": {"label": "confirmed"}}
-    after = {"q": {"label": "candidate"}, "p": {"label": "candidate"}, "r": {"label": "hard_negative"}}
-    assert relabelled_questions(before, after, {}) == ["r"]
+def test_fresh_answers_and_a_new_search_change_no_label_unless_people_did() -> None:
+    before = {i: {"label": label} for i, label in (("q", "confirmed"), ("r", "confirmed"), ("s", "survey"))}
+    after = {
+        i: {"label": label} for i, label in (("q", "candidate"), ("r", "hard_negative"), ("s", "accepted"))
+    }
+    assert {"candidate", "hard_negative"} <= BY_CHANCE
+    assert relabelled_questions(before, after, {}) == ["s"]
+    assert relabelled_questions(before, after, {}, {"r"}) == ["r", "s"]
 
 
-def test_labels_columns_and_lost_questions_are_for_people() -> None:
+def test_labels_of_people_and_columns_are_for_people() -> None:
     changes: dict[str, dict[str, Any]] = {
         "relabelled": {"relabelled": ("q_1",)},
         "schema": {"schema_changes": ("effects.x is new",)},
-        "removed": {"removed": tuple(f"q_{i}" for i in range(11))},
     }
     for kind, change in changes.items():
         decision = decide(comparison(**change), SAME, SAME)

@@ -1,0 +1,341 @@
+"""Decide whether a refreshed release is safe: by the effects of its slices, not by the ids of its questions.
+
+A slice is an attribute, a family and a model. Each is compared with the last release: by a paired test on
+the questions that both have, by an unpaired one on the others, and by a test of equivalence. The methods
+are those of `tasks.stats.slice_change`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.answers import EFFECTS, JUDGEMENTS, PLAIN, RESPONSES
+from schemas.question import QUESTIONS
+from schemas.recipe import Refresh
+from schemas.release import ComparedSlice, RefreshDecision, ReleaseComparison, ReviewItem
+from tasks.files.vocabulary import vocabulary_dir
+from tasks.release import CONTROLS, Contents
+from tasks.release.fitness import FLOOR_CONTROLS, select_fitness_form
+from tasks.report.comparisons import DEFAULT_MIN_COVERAGE, Measured, Scored, score_questions
+from tasks.report.names import read_known_attributes
+from tasks.stats.slice_change import SliceChange, flag_changes, measure_change
+from tasks.text.model_names import short_name
+
+Slice = tuple[str, str, str]
+"""Attribute, family and model."""
+INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The scores of one metric in both releases."""
+
+    slice: Slice
+    measured: Measured
+    is_main: bool
+    """Whether equivalence is required. Other metrics of a slice are only tested for a change."""
+    change: SliceChange
+
+    @property
+    def name(self) -> str:
+        """Name of the slice, with the metric if it is not the main one."""
+        attribute, family, model = self.slice
+        name = f"{attribute} · {family} · {short_name(model)}"
+        return name if self.is_main else f"{name} · {self.measured.metric} of {self.measured.value}"
+
+
+def decide(
+    comparison: ReleaseComparison,
+    old: Contents | None,
+    new: Contents,
+    data_dir: Path | None = None,
+    *,
+    margin: float | None = None,
+    min_coverage: float = DEFAULT_MIN_COVERAGE,
+) -> RefreshDecision:
+    """Decide whether a refreshed release is unchanged, safe or risky.
+
+    It is safe if every slice is equivalent within the margin, coverage holds, and judges find in controls
+    what they found before.
+
+    Args:
+        comparison: Comparison of the releases.
+        old: Tables of the last release, or None for the first one.
+        new: Tables of the new release.
+        data_dir: The vocabulary. Default: the program's own.
+        margin: Largest change that does not matter, in standard deviations. Default: that of the recipe.
+        min_coverage: Smallest share of the asked questions that must have a score.
+    """
+    if comparison.bump == "none":
+        return RefreshDecision(
+            verdict="unchanged", reasons=("nothing differs from the last release",), review=()
+        )
+    review = [*_relabelled(comparison), *_schema(comparison)]
+    slices: tuple[ComparedSlice, ...] = ()
+    if old is not None:
+        place = data_dir or vocabulary_dir()
+        margin = Refresh().margin if margin is None else margin
+        scores = _scored(old, place), _scored(new, place)
+        compared = compare_slices(*scores, margin)
+        controls = compare_controls(old, new, place, margin)
+        review += changed_slices(compared, controls)
+        review += lost_coverage(*scores, new, min_coverage)
+        review += undecided_slices(compared, margin, flagged={item.subject for item in review})
+        slices = tuple(describe_slice(m, margin) for m in compared if m.is_main)
+    if review:
+        return RefreshDecision(
+            verdict="risky", reasons=reasons_in_words(review), review=tuple(review), slices=slices
+        )
+    return RefreshDecision(
+        verdict="safe", reasons=(what_changed(comparison, slices),), review=(), slices=slices
+    )
+
+
+def compare_slices(old: Scored, new: Scored, margin: float) -> list[Measurement]:
+    """Compare every metric of every slice that both releases measured."""
+    families = {**old.families, **new.families}
+    before, after = _by_metric(old), _by_metric(new)
+    found = []
+    for slice_ in sorted(before.keys() & after.keys()):
+        metrics = _independent(sorted(before[slice_].keys() & after[slice_].keys()))
+        main = _main_metric(metrics, after[slice_])
+        for measured in metrics:
+            change = measure_change(
+                before[slice_][measured], after[slice_][measured], margin=margin, clusters=families
+            )
+            found.append(Measurement(slice_, measured, measured == main, change))
+    return found
+
+
+def compare_controls(old: Contents, new: Contents, data_dir: Path, margin: float) -> list[Measurement]:
+    """Compare what judges find in the controls of both releases, pooled over attributes."""
+    sides = [_control_scores(contents, data_dir) for contents in (old, new)]
+    return [
+        Measurement(("controls", "open", model), measured, True, measure_change(before, after, margin=margin))
+        for (model, measured), before in sorted(sides[0].items())
+        if (after := sides[1].get((model, measured)))
+    ]
+
+
+def changed_slices(compared: Sequence[Measurement], controls: Sequence[Measurement]) -> list[ReviewItem]:
+    """Return the slices, and the controls, of which a test finds a change after correction."""
+    tested = [*compared, *controls]
+    items = []
+    for flagged in flag_changes([m.change for m in tested]):
+        m = tested[flagged.index]
+        change = m.change
+        estimate = change.paired if flagged.test == "paired" else change.unpaired
+        assert estimate is not None
+        asked = (
+            f"{change.common} common questions"
+            if flagged.test == "paired"
+            else f"{change.rest[0]} old and {change.rest[1]} new questions"
+        )
+        items.append(
+            ReviewItem(
+                kind="controls" if m in controls else "effect_moved",
+                subject=m.name,
+                why=f"{flagged.test} test on {asked}: changed by {estimate.value:+.3f} {m.measured.unit} "
+                f"(p = {flagged.p_value:.1g} after correction)",
+            )
+        )
+    return items
+
+
+def lost_coverage(old: Scored, new: Scored, contents: Contents, min_coverage: float) -> list[ReviewItem]:
+    """Return the slices that the last release measured, and that the new one asked but could not measure."""
+    before, after = _by_metric(old), _by_metric(new)
+    unmeasured = {
+        (e.attribute, e.family, e.model): e.reason or "not measured"
+        for e in contents.rows(EFFECTS)
+        if e.level == "attribute" and e.condition == PLAIN and not e.is_measured
+    }
+    items = []
+    for (family, attribute, model), ids in sorted(new.asked.items()):
+        slice_ = attribute, family, model
+        if slice_ not in before or not ids:
+            continue
+        scores = after.get(slice_, {})
+        scored = len(set().union(*scores.values()) & ids) if scores else 0
+        if scored >= min_coverage * len(ids):
+            continue
+        reason = f": {unmeasured[slice_]}" if slice_ in unmeasured else ""
+        items.append(
+            ReviewItem(
+                kind="coverage",
+                subject=f"{attribute} · {family} · {short_name(model)}",
+                why=f"{scored} of {len(ids)} questions have a score, {min_coverage:.0%} are required{reason}",
+            )
+        )
+    return items
+
+
+def undecided_slices(
+    compared: Sequence[Measurement], margin: float, *, flagged: set[str]
+) -> list[ReviewItem]:
+    """Return the slices that are neither changed nor equivalent, and what would decide."""
+    if not compared:
+        why = "no slice was measured in both releases, so that nothing can be compared"
+        return [ReviewItem(kind="inconclusive", subject="all slices", why=why)]
+    return [
+        ReviewItem(
+            kind="inconclusive",
+            subject=m.name,
+            why=f"equivalence test: {_interval(m.change)} is not inside ±{margin * m.change.deviation:.3g} "
+            f"({margin:g} SD). It has {m.change.common} common questions. About {m.change.needed} would "
+            "decide, if nothing changed",
+        )
+        for m in compared
+        if m.is_main and not m.change.equivalent and m.name not in flagged
+    ]
+
+
+def _interval(change: SliceChange) -> str:
+    if change.low is None or change.high is None:
+        return "an unknown change"
+    return f"the change of {change.low:+.3g} to {change.high:+.3g}"
+
+
+def describe_slice(m: Measurement, margin: float) -> ComparedSlice:
+    """Return the record of a slice."""
+    attribute, family, model = m.slice
+    c = m.change
+    return ComparedSlice(
+        attribute=attribute,
+        family=family,
+        model=model,
+        metric=m.measured.metric,
+        unit=m.measured.unit,
+        common=c.common,
+        rest_old=c.rest[0],
+        rest_new=c.rest[1],
+        mean_old=c.mean_old,
+        mean_new=c.mean_new,
+        paired=c.paired.value if c.paired else None,
+        paired_p=c.paired.p_value if c.paired else None,
+        unpaired=c.unpaired.value if c.unpaired else None,
+        unpaired_p=c.unpaired.p_value if c.unpaired else None,
+        difference=c.difference,
+        low=c.low,
+        high=c.high,
+        margin=margin * c.deviation,
+        equivalent=c.equivalent,
+        needed=c.needed,
+    )
+
+
+# Scores.
+
+
+def _scored(contents: Contents, data_dir: Path) -> Scored:
+    questions, judgements = contents.rows(QUESTIONS), contents.rows(JUDGEMENTS)
+    return score_questions(
+        questions,
+        contents.rows(RESPONSES),
+        judgements,
+        contents.rows(EFFECTS),
+        read_known_attributes(data_dir, {q.attribute for q in questions}),
+        form=select_fitness_form(judgements),
+    )
+
+
+def _by_metric(scored: Scored) -> dict[Slice, dict[Measured, dict[str, float]]]:
+    """Return scores by slice, metric and question."""
+    found: dict[Slice, dict[Measured, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for s in scored.scores:
+        measured = Measured(
+            s.measured.family, s.measured.attribute, s.measured.metric, s.measured.unit, s.measured.value
+        )
+        found[s.measured.attribute, s.measured.family, s.model][measured][s.question.id] = s.score
+    return found
+
+
+def _independent(metrics: Sequence[Measured]) -> list[Measured]:
+    """Leave out the second of two contrasts, which is the negative of the first."""
+    values: dict[str, list[Measured]] = defaultdict(list)
+    for measured in metrics:
+        values[measured.metric].append(measured)
+    return [m for found in values.values() for m in (found[:1] if len(found) == 2 else found)]
+
+
+def _main_metric(
+    metrics: Sequence[Measured], scores: Mapping[Measured, Mapping[str, float]]
+) -> Measured | None:
+    """Return the metric with most scores. Scores of whole questions come before contrasts of values."""
+    ranked = sorted(metrics, key=lambda m: (m.value != "all", -len(scores[m]), m))
+    return ranked[0] if ranked else None
+
+
+def _control_scores(contents: Contents, data_dir: Path) -> dict[tuple[str, Measured], dict[str, float]]:
+    """Return the judges' scores of controls without a true effect, by model and metric."""
+    # Scores of questions and of controls are computed in one way, so controls are scored as questions.
+    controls = [
+        q.model_copy(update={"control": "none"})
+        for q in contents.rows(CONTROLS)
+        if q.control in FLOOR_CONTROLS and q.family == "open"
+    ]
+    judged = {q.id for q in controls}
+    verdicts = [j for j in contents.rows(JUDGEMENTS) if j.question_id in judged]
+    scored = score_questions(controls, [], verdicts, [], {}, form=select_fitness_form(verdicts))
+    found: dict[tuple[str, Measured], dict[str, float]] = defaultdict(dict)
+    for s in scored.scores:
+        measured = Measured("open", "controls", s.measured.metric, s.measured.unit)
+        found[s.model, measured][s.question.id] = s.score
+    return found
+
+
+# In words.
+
+
+def _relabelled(comparison: ReleaseComparison) -> list[ReviewItem]:
+    why = "carries another label than in the last release"
+    return [ReviewItem(kind="relabelled", subject=i, why=why) for i in comparison.relabelled]
+
+
+def _schema(comparison: ReleaseComparison) -> list[ReviewItem]:
+    return [
+        ReviewItem(kind="schema", subject=change, why="scores are not comparable across it")
+        for change in comparison.schema_changes
+    ]
+
+
+_WORDS: Mapping[str, str] = {
+    "relabelled": "questions changed their label",
+    "schema": "columns, metrics or judges changed",
+}
+MOST_REASONS = 8
+"""Reasons of one kind that are given in full."""
+
+
+def reasons_in_words(review: Sequence[ReviewItem]) -> tuple[str, ...]:
+    """Return the reasons of a risky decision. Slices are named with their test."""
+    reasons: list[str] = []
+    by_kind: dict[str, list[ReviewItem]] = defaultdict(list)
+    for item in review:
+        by_kind[item.kind].append(item)
+    for kind, items in by_kind.items():
+        if kind in _WORDS:
+            reasons.append(_WORDS[kind])
+            continue
+        start = {"inconclusive": f"{INCONCLUSIVE}: ", "coverage": "coverage: "}.get(kind, "")
+        reasons += [f"{start}{item.subject}: {item.why}" for item in items[:MOST_REASONS]]
+        if len(items) > MOST_REASONS:
+            reasons.append(f"{start}{len(items) - MOST_REASONS} more slices")
+    return tuple(reasons)
+
+
+def what_changed(comparison: ReleaseComparison, slices: Sequence[ComparedSlice]) -> str:
+    """Return the reason of a safe decision."""
+    counts = {
+        "added": len(comparison.added),
+        "removed": len(comparison.removed),
+        "reworded": len(comparison.reworded),
+    }
+    changes = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
+    start = f"{comparison.bump} change: {changes or 'answers or scores'}"
+    if not slices:
+        return start
+    return f"{start}; {len(slices)} slices of attribute, family and model are equivalent to the last release"
