@@ -42,7 +42,7 @@ from tasks.run.ledger import BuildLedger
 from tasks.run.progress import follow_stages
 from tasks.run.store import RunContext, Step, TableRef, read_table, run_lock, vocabulary_hashes
 
-GENERATING = ("expand", "mutate", "mend", "review", "vary")
+GENERATING = ("carry_over", "expand", "mutate", "mend", "review", "vary")
 """Stages whose tables contain every question that was ever made."""
 CHAPTERS = (
     "ask templates",
@@ -77,13 +77,16 @@ def build(options: BuildOptions) -> str:
     return run_build(prepared, releases, wait=options.wait)
 
 
-def run_build(prepared: PreparedBuild, releases: Path, *, wait: bool = False) -> str:
+def run_build(
+    prepared: PreparedBuild, releases: Path, *, wait: bool = False, linked: ReleaseRef | None = None
+) -> str:
     """Build a release while holding the lock of its run. Return its path.
 
     Args:
         prepared: The checked recipe.
         releases: Folder of all releases.
         wait: Whether to wait for the reviews that the recipe requires.
+        linked: Release whose questions are carried over.
 
     Raises:
         ReviewError: If reviews are missing and the build does not wait.
@@ -92,26 +95,27 @@ def run_build(prepared: PreparedBuild, releases: Path, *, wait: bool = False) ->
         while True:
             start_journal(prepared.context)
             try:
-                return build_release(prepared, releases)
+                return build_release(prepared, releases, linked)
             except ReviewError as missing:
                 wait_for_people(prepared.workspace, prepared.context, missing, poll=wait)
 
 
-def build_release(prepared: PreparedBuild, releases: Path) -> str:
+def build_release(prepared: PreparedBuild, releases: Path, linked: ReleaseRef | None = None) -> str:
     """Run the pipeline. Earlier corrections and the decisions of reviewers are applied again."""
-    run = BuildRun.start(prepared, releases)
+    run = BuildRun.start(prepared, releases, linked)
     run_dir = Path(prepared.context.run_dir)
     with follow_stages(run_dir, CHAPTERS, partial(spent_in, run_dir)) as enter:
         enter("ask templates")
-        templated = run.ask_templates()
+        anchors = run.carry_over()
+        templated = run.ask_templates(anchors)
         enter("search")
-        archive = run.search()
+        archive = run.search(anchors)
         enter("relabel files")
         run.relabel_files()
         enter("apply reviews")
         seen = run.review_search(archive)
         enter("deduplicate")
-        distinct = run.deduplicate([seen, templated])
+        distinct = run.deduplicate([seen, templated, *([anchors] if anchors else [])])
         enter("reword")
         unique = run.vary(distinct)
         enter("ask again")
@@ -151,39 +155,68 @@ class BuildRun:
     reviews: Reviews
     previous: ReleaseRef | None
     errata: tuple[Erratum, ...]
+    linked: ReleaseRef | None = None
+    """Release whose questions are carried over."""
     ledger: BuildLedger = field(default_factory=BuildLedger)
 
     @classmethod
-    def start(cls, prepared: PreparedBuild, releases: Path) -> BuildRun:
+    def start(cls, prepared: PreparedBuild, releases: Path, linked: ReleaseRef | None = None) -> BuildRun:
         """Read the reviews of the benchmark, its last release and the errata."""
         name = prepared.context.recipe.name
         previous = find_last_release(releases, name)
         errata = tuple(read_errata(Path(previous.path))) if previous else ()
-        return cls(prepared, releases, Reviews.read(prepared.workspace.home, name), previous, errata)
+        reviews = Reviews.read(prepared.workspace.home, name)
+        return cls(prepared, releases, reviews, previous, errata, linked)
 
     @property
     def context(self) -> RunContext:
         """Context of the run."""
         return self.prepared.context
 
-    def ask_templates(self) -> Step:
-        """Expand the templates, apply errata and reviews, and ask the questions."""
+    def carry_over(self) -> Step | None:
+        """Choose the anchors of a refresh, and apply reviews to them. `None` without an earlier release."""
+        if self.linked is None:
+            return None
+        carried = self.ledger.add(steps.carry_over(self.context, previous=self.linked), part="anchors")
+        return self._review(carried, part="anchors")
+
+    def make_room(self, fresh: Step, anchors: Step | None, part: str | None = None) -> Step:
+        """Let new questions give their places to anchors. Record the step in a part of the build, if any."""
+        if anchors is None or self.linked is None:
+            return fresh
+        made = steps.make_room(
+            self.context,
+            questions=fresh.table("questions"),
+            anchors=anchors.table("questions"),
+            previous=self.linked,
+        )
+        return made if part is None else self.ledger.add(made, part=part)
+
+    def ask_templates(self, anchors: Step | None = None) -> Step:
+        """Expand the templates, apply errata and reviews, and ask the questions and the anchors."""
         add = partial(self.ledger.add, part="templates")
         families = self.context.recipe.templated_families
         content = question_content(self.context) if families else []
         files = {"content": content} if content else {}
         expanded = add(steps.expand(self.context, families=families, **files))
+        expanded = self.make_room(expanded, anchors, part="templates")
         mended = add(steps.mend(self.context, questions=expanded.table("questions"), errata=self.errata))
         reviewed = self._review(mended, part="templates")
         add(steps.respond(self.context, questions=reviewed.table("questions"), phase="search"))
+        if anchors is not None:
+            add(steps.respond(self.context, questions=anchors.table("questions"), phase="search"))
         return reviewed
 
-    def search(self) -> TableRef:
+    def search(self, anchors: Step | None = None) -> TableRef:
         """Search for open questions and relabel their near misses. A survey takes them as they are."""
+        seeds = expand_open(self.context)
         if self.context.recipe.is_survey:
-            return self.ledger.add(expand_open(self.context), part="search").table("questions")
+            fresh = self.make_room(self.ledger.add(seeds, part="search"), anchors, part="search")
+            return fresh.table("questions")
+        if anchors is not None:
+            seeds = self.make_room(self.ledger.add(seeds, part="search"), anchors)
         # Called as a function, so that its tasks run on the task runner of this flow.
-        evolved = evolve.fn(self.context)
+        evolved = evolve.fn(self.context, seeds)
         for step in evolved.steps:
             self.ledger.add(step, part="search")
         responses = self._gather("responses", "respond")
@@ -332,6 +365,7 @@ class BuildRun:
         """Decide the version, write the private file and the release, and return its path."""
         compared = steps.compare(self.context, assembled=assembled.tables, previous=self.previous)
         comparison = compared.read_notes(ReleaseComparison)
+        steps.name_flow_run(comparison.new_version)
         private = self.prepared.workspace.hold_back / self.context.recipe.name
         provenance = Provenance(
             comparison=comparison,

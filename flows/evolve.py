@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from flows import engine as steps
@@ -23,33 +24,53 @@ class Evolved(Row):
 
 
 @lazy_flow("evolve")
-def evolve(context: RunContext) -> Evolved:
-    """Run all rounds of the recipe. Finished steps are not run again."""
-    fresh = expand_open(context)
+def evolve(context: RunContext, seeds: Step | None = None) -> Evolved:
+    """Run all rounds of the recipe. Finished steps are not run again.
+
+    Args:
+        context: Context of the run.
+        seeds: Questions of round 0. Default: those of the recipe.
+    """
+    fresh = seeds or expand_open(context)
     chosen: Step | None = None
     taken: list[Step] = []
     for number in range(context.recipe.evolve.rounds + 1):
-        if chosen is not None:
-            fresh = steps.mutate(context, archive=chosen.table("questions"), round=number)
-        answers = steps.respond(context, questions=fresh.table("questions"), phase="search")
-        verdicts = steps.judge(
-            context,
-            questions=fresh.table("questions"),
-            responses=answers.table("responses"),
-            phase="search",
-        )
-        chosen = steps.select(
-            context,
-            questions=fresh.table("questions"),
-            judgements=verdicts.table("judgements"),
-            archive=chosen and chosen.table("questions"),
-            round=number,
-        )
-        taken += [fresh, answers, verdicts, chosen]
+        one_round = partial(take_round, context, number, fresh, chosen)
+        taken += steps.run_round(one_round, context, number)
+        chosen = taken[-1]
         if enough_saved(context, chosen):
             break
     assert chosen is not None
     return Evolved(archive=chosen.table("questions"), steps=tuple(taken))
+
+
+def take_round(context: RunContext, number: int, seeds: Step, chosen: Step | None) -> list[Step]:
+    """Run one round and return its steps, the selection last.
+
+    Args:
+        context: Context of the run.
+        number: Number of the round. Round 0 asks the seeds.
+        seeds: The seeds.
+        chosen: Selection of the round before.
+    """
+    fresh = seeds
+    if chosen is not None:
+        fresh = steps.mutate(context, archive=chosen.table("questions"), round=number)
+    answers = steps.respond(context, questions=fresh.table("questions"), phase="search")
+    verdicts = steps.judge(
+        context,
+        questions=fresh.table("questions"),
+        responses=answers.table("responses"),
+        phase="search",
+    )
+    selected = steps.select(
+        context,
+        questions=fresh.table("questions"),
+        judgements=verdicts.table("judgements"),
+        archive=chosen and chosen.table("questions"),
+        round=number,
+    )
+    return [fresh, answers, verdicts, selected]
 
 
 def expand_open(context: RunContext) -> Step:

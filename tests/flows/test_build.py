@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -253,6 +254,11 @@ def test_on_prefect_the_release_has_the_same_bytes(
     done = run(tmp_path, "build", recipe, "--json", "--prefect")
     assert done.returncode == 0, done.stderr
     assert bytes_of(json.loads(done.stdout)["release"]) == bytes_of(direct["release"])
+    with sqlite3.connect(tmp_path / "prefect" / "prefect.db") as database:
+        runs = {name for (name,) in database.execute("select name from flow_run")}
+        work = {name for (name,) in database.execute("select name from task_run")}
+    assert runs == {"build · recipe · 0.1.0", "search · tested · round 0", "search · tested · round 1"}
+    assert {"respond · search · round 1", "judge · holdout", "package · 0.1.0"} <= work
 
 
 def test_no_prefect_server_is_started_for_a_build_on_one_machine(finished: Finished) -> None:
