@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import tasks.carry_over
 import tasks.deduplicate
 import tasks.evolve
 import tasks.evolve.select
@@ -34,6 +37,7 @@ import tasks.review
 import tasks.vary
 from flows.lazy_flow import TAG
 from flows.releases_server import report_url
+from flows.task_runs import CRASH_RETRIES, wait_for_task
 from schemas.answers import EFFECTS
 from schemas.labels import StageCounts
 from schemas.release import RefreshDecision
@@ -43,6 +47,7 @@ from tasks.package.card import escape_markdown
 from tasks.release import ReleaseDirectory, config_file, open_release
 from tasks.release.recipe_changes import RecipeChange
 from tasks.run.journal import note_step
+from tasks.run.progress import current_stage
 from tasks.run.store import RunContext, Stage, Step, TableRef, read_table, run_stage
 
 P = TypeVar("P")
@@ -81,8 +86,8 @@ def as_task(stage: Stage) -> Callable[..., Step]:
         if not on_prefect():
             return take_step(stage, context, inputs)
         name, tags = run_name(stage, inputs), [TAG, context.recipe.name]
-        named = as_prefect_task(take_step, stage.name, task_run_name=name, tags=tags)
-        step: Step = named.submit(stage, context, inputs).result()
+        named = as_prefect_task(take_step, stage.name, task_run_name=name, tags=tags, **CRASH_RETRIES)
+        step: Step = wait_for_task(lambda: named.submit(stage, context, inputs), name, Path(context.run_dir))
         log_step(name, step, context)
         return step
 
@@ -90,10 +95,83 @@ def as_task(stage: Stage) -> Callable[..., Step]:
 
 
 def run_name(stage: Stage, inputs: Mapping[str, Any]) -> str:
-    """Return the name of a task run, such as `respond · search` or `mutate · round 2`."""
+    """Return the name of a task run, such as `respond · search · round 2`.
+
+    The round is an input of the stage, or that of the subflow that calls it.
+    """
     details = [str(inputs["phase"])] if "phase" in inputs else []
-    details += [f"round {inputs['round']}"] if "round" in inputs else []
+    number = inputs.get("round", _round.get())
+    details += [f"round {number}"] if number is not None else []
     return " · ".join([stage.name, *details])
+
+
+def run_round(function: Callable[[], R], context: RunContext, number: int) -> R:
+    """Run one round of the search: as a subflow inside a flow, directly without one.
+
+    The tasks of the subflow run on the task runner of the calling flow.
+    """
+    if not on_prefect():
+        return function()
+    from prefect import flow, tags
+    from prefect.context import FlowRunContext
+
+    caller = FlowRunContext.get()
+    assert caller is not None
+
+    def run(recipe: str, round: int) -> R:
+        return function()
+
+    token = _round.set(number)
+    try:
+        subflow = flow(
+            name="round",
+            flow_run_name=f"search · {context.recipe.name} · round {number}",
+            persist_result=False,
+            task_runner=_share_runner(caller.task_runner),
+        )(run)
+        with tags(TAG, context.recipe.name):
+            return subflow(recipe=context.recipe.name, round=number)
+    finally:
+        _round.reset(token)
+
+
+_round: ContextVar[int | None] = ContextVar("round", default=None)
+"""Number of the round whose subflow runs."""
+
+
+def _share_runner(runner: Any) -> Any:
+    """Return the started task runner of another flow, in the form in which a flow takes its own."""
+    from prefect.task_runners import TaskRunner
+
+    class SharedRunner(TaskRunner[Any]):
+        name = "shared"
+
+        def duplicate(self) -> Any:
+            """Return a context that neither starts nor stops the runner."""
+            return nullcontext(runner)
+
+        def submit(self, *arguments: Any, **options: Any) -> Any:
+            return runner.submit(*arguments, **options)
+
+        def map(self, *arguments: Any, **options: Any) -> Any:
+            return runner.map(*arguments, **options)
+
+    return SharedRunner()
+
+
+def name_flow_run(version: str) -> None:
+    """Add the version of the release to the name of the flow run, as soon as it is known."""
+    if not on_prefect():
+        return
+    from prefect.client.orchestration import get_client
+    from prefect.context import FlowRunContext
+
+    caller = FlowRunContext.get()
+    if caller is None or caller.flow_run is None or caller.flow_run.name.endswith(f" · {version}"):
+        return
+    name = f"{caller.flow_run.name} · {version}"
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(caller.flow_run.id, name=name)
 
 
 def in_parts(stage: Stage) -> Callable[..., Step]:
@@ -108,8 +186,12 @@ def in_parts(stage: Stage) -> Callable[..., Step]:
 
 def submit_each(job: Callable[[P], R], parts: Sequence[P], /) -> list[R]:
     """Run a job on every part as Prefect tasks on the task runner of the calling flow."""
-    named = as_prefect_task(_do, job.__name__)
-    futures = [named.submit(job, part) for part in parts]
+    name = job.__name__.replace("_", " ").strip()
+    futures = []
+    for number, part in enumerate(parts, start=1):
+        run_name = f"{name} · part {number} of {len(parts)}"
+        named = as_prefect_task(_do, job.__name__, task_run_name=run_name, **CRASH_RETRIES)
+        futures.append(named.submit(job, part))
     return [future.result() for future in futures]
 
 
@@ -135,6 +217,8 @@ PAGES = ("canary.md", "card.md", "card_sentences.yaml", "evals", "report")
 VOCABULARY = tuple(sorted({name for stage in STAGES for name in stage.vocabulary} | set(PAGES)))
 """Files and folders under data/ that a build depends on."""
 
+carry_over = as_task(tasks.carry_over.STAGE)
+make_room = as_task(tasks.carry_over.STAGE_ROOM)
 adopt = as_task(tasks.mend.ADOPT_STAGE)
 mend = as_task(tasks.mend.MEND_STAGE)
 reopen = as_task(tasks.mend.REOPEN_STAGE)
@@ -158,12 +242,19 @@ validate = as_task(tasks.gate.STAGE)
 compare = as_task(tasks.package.compare.STAGE)
 
 
-def package(*records: Any, **options: Any) -> Path:
+def package(
+    context: RunContext,
+    assembled: Sequence[TableRef],
+    provenance: tasks.package.Provenance,
+    findings: tasks.package.Findings,
+    **options: Any,
+) -> Path:
     """Write the release, as a task inside a flow."""
     if not on_prefect():
-        return tasks.package.package(*records, **options)
-    named = as_prefect_task(tasks.package.package, "package")
-    return Path(named(*records, **options))
+        return tasks.package.package(context, assembled, provenance, findings, **options)
+    name = f"package · {provenance.comparison.new_version}"
+    named = as_prefect_task(tasks.package.package, "package", task_run_name=name, **CRASH_RETRIES)
+    return Path(named(context, assembled, provenance, findings, **options))
 
 
 # Artifacts on the page of a run. They are summaries of the run directory and of the release.
@@ -184,8 +275,19 @@ def log_step(name: str, step: Step, context: RunContext) -> None:
         f"{c.rows:,} in, {c.kept:,} kept, {c.dropped:,} dropped, {c.failed:,} failed" for c in step.counts
     )
     calls = sum(cost.calls for cost in step.costs)
+    rows, failed = sum(c.rows for c in step.counts), sum(c.failed for c in step.counts)
+    coverage = f"; coverage {100 * (rows - failed) / rows:.1f} %" if rows and calls else ""
+    state = current_stage()
+    place = f"stage {state.number} of {state.of}; " if state else ""
     get_run_logger().info(
-        "%s: %s; %s calls; cost so far %.4f%s USD", name, counts or "no rows", f"{calls:,}", spent, budget
+        "%s: %s%s; %s calls%s; cost so far %.4f%s USD",
+        name,
+        place,
+        counts or "no rows",
+        f"{calls:,}",
+        coverage,
+        spent,
+        budget,
     )
 
 
