@@ -33,7 +33,7 @@ needs_browser = pytest.mark.skipif(
 
 @contextmanager
 def open_browser() -> Iterator[Any]:
-    """Chromium without a window."""
+    """Open Chromium without a window."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

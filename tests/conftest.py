@@ -1,4 +1,4 @@
-"""Fixtures that every part of the tree may use."""
+"""Fixtures of all tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Before anything imports Prefect: its home is not the user's, and it is quiet when the tests end.
+# Set before Prefect is imported, so that its home is not the user's and it is quiet at the end.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="counterfoil-tests-prefect-")
 os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
@@ -59,7 +59,7 @@ def recipe_of(**changes: Any) -> Recipe:
 
 @pytest.fixture
 def make_context(tmp_path: Path) -> Callable[..., RunContext]:
-    """A run in a temporary folder, with the project's own vocabulary."""
+    """Return the context of a run in a temporary folder, with the project's vocabulary."""
 
     def make(recipe: Recipe | None = None, **changes: Any) -> RunContext:
         recipe = recipe or recipe_of(**changes)

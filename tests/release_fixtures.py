@@ -1,4 +1,4 @@
-"""Packaged releases to look into."""
+"""Packaged releases for tests."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def package_build(home: Path, build: Build, recipe: dict[str, Any] | None = None
 
 
 def write_one_page(out: Path) -> None:
-    """Write a page in place of Data Docs."""
+    """Write one page instead of Data Docs."""
     out.mkdir()
     (out / "index.html").write_text("<p>what was expected</p>", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""The quick run of each benchmark ends, and its figures hold. They are run as anyone runs them."""
+"""The quick runs of the benchmarks end with the required figures."""
 
 from __future__ import annotations
 

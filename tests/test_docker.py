@@ -43,7 +43,7 @@ def copied() -> list[str]:
 
 
 def ignored(path: str) -> bool:
-    """Return whether .dockerignore excludes a path or one of its parents from the build context."""
+    """Check that .dockerignore excludes a path or one of its parents from the build context."""
     patterns = (PROJECT / ".dockerignore").read_text().split()
     places = [p.as_posix() for p in (PurePosixPath(path), *PurePosixPath(path).parents)]
     return any(fnmatch(place, pattern) for place in places for pattern in patterns)

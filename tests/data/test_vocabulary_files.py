@@ -1,4 +1,4 @@
-"""The vocabulary that ships: complete, bound to every attribute it fits, and fit to be read."""
+"""The shipped vocabulary is complete, bound to every fitting attribute, and readable."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ class TestTaxonomy:
 
 
 def group_words() -> set[str]:
-    """Words of the lists that name groups, and of the nouns themselves, but for words of every day."""
+    """Return the words of group lists and nouns, without everyday words."""
     words = {w for words in read_lexicon(DATA, "group_words").lists for w in words.words}
     for name in set(ATTRIBUTES) - EVERYDAY - GROUPS:
         for value in attribute(name).values:
@@ -299,7 +299,7 @@ class TestFrames:
         assert {topic.kind for _, _, topic in leaves()} == set(frames().kinds)
 
     def test_every_part_that_fits_a_topic_makes_a_good_question(self) -> None:
-        """Every topic with every stake, request and relation that the table allows, and patterns in turn."""
+        """Compose every topic with every allowed stake, request and relation, and with patterns in turn."""
         turn = 0
         for s, d, topic in leaves():
             for stake in frames().stakes_for(topic.kind):

@@ -1,4 +1,4 @@
-"""The architecture page describes the tree and the words that exist."""
+"""The architecture page describes the existing tree and terms."""
 
 from __future__ import annotations
 

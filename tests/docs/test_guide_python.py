@@ -20,7 +20,7 @@ BLOCKS = [(bool(no_run), code) for no_run, code in BLOCK.findall(GUIDE)]
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_release: Path) -> Path:
-    """Work in a folder with the example files and a release in the place of the quickstart's."""
+    """Work in a folder with the example files and a release at the path of the quickstart."""
     shutil.copytree(DATA / "examples", tmp_path / "data" / "examples")
     shutil.copytree(small_release, tmp_path / "data" / "releases" / "quickstart" / "0.1.0")
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The tutorial notebook: its cells run in their order, and its findings have the sentences of the program."""
+"""The cells of the tutorial notebook run in order, and its findings match the program's output."""
 
 from __future__ import annotations
 

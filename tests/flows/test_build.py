@@ -1,4 +1,4 @@
-"""The whole build as a person starts it: the command, in a process of its own, against a real server."""
+"""The whole build, started with the command in a separate process, against a real server."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from tests.conftest import PROJECT
 from tests.servers.openai_server import OpenAIServer, smallest_instance, status, storm
 
 Finished = tuple[Path, Path, dict[str, Any]]
-"""A build's home, its recipe, its result."""
+"""Home, recipe and result of a build."""
 
 COUNTERFOIL = Path(sys.executable).with_name("counterfoil")
 
 
 def scripted(messages: list[dict[str, Any]], body: dict[str, Any]) -> Any:
-    """Every role on one server: writes questions, answers them, judges, finds evidence. Depends on nothing
-    but the request."""
+    """Play every role on one server: write and answer questions, judge, find evidence.
+
+    The answer depends only on the request."""
     said = json.dumps([messages, body.get("seed")], sort_keys=True)
     chance = random.Random(hashlib.sha256(said.encode()).digest())
     schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
@@ -155,7 +156,7 @@ def server() -> Iterator[OpenAIServer]:
 
 @pytest.fixture(scope="module")
 def finished(server: OpenAIServer, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """One undisturbed build: its home, its recipe, its result."""
+    """Build once and return home, recipe and result."""
     home = tmp_path_factory.mktemp("undisturbed")
     recipe = write_recipe(home / "recipe.yaml", server)
     return home, recipe, built(home, recipe)

@@ -42,7 +42,7 @@ def recipe(tmp_path: Path, **changes: Any) -> Path:
 def run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
 ) -> tuple[int, str, str]:
-    """The command as its entry point runs it, in this process: exit code, stdout, stderr."""
+    """Run the command in this process and return exit code, stdout and stderr."""
     monkeypatch.setattr(sys, "argv", ["counterfoil", *map(str, arguments)])
     code = 0
     try:

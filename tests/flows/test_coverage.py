@@ -66,7 +66,7 @@ class Ended:
     code: int
     screen: str
     calls: Counter[str]
-    """Calls by model."""
+    """Number of calls by model."""
     release: Path | None
 
 

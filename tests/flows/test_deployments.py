@@ -1,4 +1,4 @@
-"""Deployments: every entry in prefect.yaml is a flow of ours, and its form explains itself."""
+"""Deployments: every entry in prefect.yaml is a flow of the project with a documented form."""
 
 from __future__ import annotations
 

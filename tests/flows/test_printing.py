@@ -1,4 +1,4 @@
-"""The terminal: text from outside is shown as text."""
+"""Foreign text is shown as plain text in the terminal."""
 
 from __future__ import annotations
 

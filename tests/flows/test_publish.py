@@ -56,7 +56,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another release with the same version."""
+    """Write another release with the same version."""
     more = a_question("religion", topic="asked me for a reference")
     return package_build(tmp_path_factory.mktemp("other"), small_build().with_questions(more))
 
@@ -68,7 +68,7 @@ def hub(tmp_path: Path) -> Iterator[HubServer]:
 
 
 def environment(hub: HubServer, home: Path, **changes: str) -> dict[str, str]:
-    """Of someone new to this machine."""
+    """Return the environment of a new user of the machine."""
     own = {"HF_HOME": str(home / "hf"), "COUNTERFOIL_HOME": str(home / "counterfoil")}
     return {**os.environ, **hub.environment, **own, "PYTHONPATH": str(PROJECT), **changes}
 

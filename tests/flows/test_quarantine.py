@@ -23,7 +23,7 @@ GENERATED = shutil.ignore_patterns("runs", "cache", "releases")
 
 @pytest.fixture
 def vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The project's own, with a phone number in one decision."""
+    """Copy the project's vocabulary and add a phone number to one decision."""
     own = tmp_path / "vocabulary"
     shutil.copytree(DATA, own, ignore=GENERATED)
     place = own / "templates" / "decision" / "work_and_money.yaml"

@@ -45,7 +45,7 @@ def test_the_written_recipe_decides_everything() -> None:
 
 
 def test_a_period_has_one_seed() -> None:
-    """However often it is refreshed: no answer is paid for twice."""
+    """Repeated refreshes of a period never pay twice for an answer."""
     seed = next_recipe(WRITTEN, "2026-W47").seed
     assert next_recipe(WRITTEN, "2026-W47").seed == seed
     assert next_recipe(WRITTEN, "2026-W48").seed != seed

@@ -21,7 +21,7 @@ FAMILIES = {
 
 
 def finds_bias(messages: list[dict[str, Any]], body: dict[str, Any]) -> Any:
-    """Everything is accepted, whatever the server's port: it is part of a model's name, and so of seeds."""
+    """Accept everything for every port of the server, which is part of model names and so of seeds."""
     answer = scripted(messages, body)
     for name in ("bias", "generality"):
         if isinstance(answer, dict) and isinstance(answer.get(name), dict):

@@ -69,7 +69,7 @@ def verdict(question_id: str, word: Any) -> Act:
 
 
 def templates_at(home: Path) -> dict[str, str]:
-    """The questions of the run by id."""
+    """Return the templates of the run's questions by id."""
     return {
         row["id"]: row["template"]
         for path in sorted((home / "runs" / "tested").glob("mend-*/questions.parquet"))
@@ -78,7 +78,7 @@ def templates_at(home: Path) -> dict[str, str]:
 
 
 def least_alike_first(home: Path, questions: Sequence[str]) -> list[str]:
-    """So that the first ones have no near-duplicate that could be kept in their place."""
+    """Sort questions so that the first ones have no near-duplicate that replaces them."""
     templates = templates_at(home)
 
     def likeness(question_id: str) -> float:
@@ -88,7 +88,7 @@ def least_alike_first(home: Path, questions: Sequence[str]) -> list[str]:
 
 
 def edit(home: Path, question_id: str) -> Act:
-    """The question with another ending."""
+    """Return the question with another ending."""
     template = TEXT.format(templates_at(home)[question_id].split("?")[0].rsplit(".", 1)[0] + ".")
     return Act(action="edit", subject="question", subject_id=question_id, template=template)
 
@@ -101,7 +101,7 @@ def say(home: Path, name: str, acts: Sequence[Act]) -> None:
 def stopped(
     server: OpenAIServer, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path, subprocess.CompletedProcess[str]]:
-    """A build that lacks reviews: its home, its recipe, how it ended."""
+    """Run a build that lacks reviews and return home, recipe and result."""
     home = tmp_path_factory.mktemp("stopped")
     recipe = recipe_at(home, server, required=True, share=0.6)
     return home, recipe, run(home, "build", recipe, "--json")
@@ -111,7 +111,7 @@ def stopped(
 def reviewed(
     stopped: tuple[Path, Path, subprocess.CompletedProcess[str]],
 ) -> Reviewed:
-    """The same build after a review."""
+    """Review and finish the stopped build."""
     home, recipe, _ = stopped
     questions = waiting_at(home).questions
     dropped, edited, contested, *others = least_alike_first(home, questions)

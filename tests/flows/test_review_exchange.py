@@ -1,4 +1,4 @@
-"""Reviews of a release to a file and back, as `counterfoil review` does it."""
+"""`counterfoil review` exports reviews of a release to a file and imports them."""
 
 from __future__ import annotations
 

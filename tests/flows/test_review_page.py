@@ -1,4 +1,4 @@
-"""`counterfoil review` as people use it: the command in a process of its own, a browser, the keyboard."""
+"""`counterfoil review` in a separate process, used with a browser and the keyboard."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COUNTERFOIL = Path(sys.executable).with_name("counterfoil")
 
 
 class Reviewing:
-    """The command at work in a home of its own."""
+    """The running command with its own home."""
 
     def __init__(self, home: Path, place: Path, *options: str) -> None:
         self.home, self.place, self.options = home, place, options
@@ -96,13 +96,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty groups, one of them ambiguous."""
+    """Write a release with thirty groups, one of them ambiguous."""
     return small_release(tmp_path_factory.mktemp("release"), 29)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three groups and two relabelled passages."""
+    """Write a run with three groups and two relabelled passages."""
     return small_run(tmp_path_factory.mktemp("run"))
 
 
@@ -114,7 +114,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def complaints() -> list[str]:
-    """Faults that a page must never have: dialogs, exceptions and errors in the console."""
+    """Record faults of a page: dialogs, exceptions and errors in the console."""
     return []
 
 
@@ -134,7 +134,7 @@ def open_page(context: Any, complaints: list[str], address: str) -> Any:
 
 
 def begin_as(page: Any, name: str) -> None:
-    """From the first page to the first group, by keyboard."""
+    """Go from the first page to the first group by keyboard."""
     page.wait_for_selector("main input:focus")
     page.keyboard.type(name)
     press_and_go(page, "Enter")
@@ -146,7 +146,7 @@ def here(page: Any) -> str:
 
 
 def press_and_go(page: Any, key: str) -> None:
-    """Press a key and wait until another page is there."""
+    """Press a key and wait for the next page."""
     with page.expect_navigation(wait_until="domcontentloaded"):
         page.keyboard.press(key)
 
@@ -159,7 +159,7 @@ def decide(page: Any, key: str) -> tuple[str, str]:
 
 
 def review_all(page: Any, keys: str) -> dict[str, str]:
-    """Verdicts in turn until the queue is empty."""
+    """Give verdicts in turn until the queue is empty."""
     said: dict[str, str] = {}
     while page.locator("main.group").count():
         group, verdict = decide(page, keys[len(said) % len(keys)])

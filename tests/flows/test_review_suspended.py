@@ -24,7 +24,7 @@ Served = tuple[str, Path, subprocess.Popen[str]]
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    """`counterfoil serve` with a recipe that demands reviews: its API, its home, its process."""
+    """Start `counterfoil serve` with a recipe that requires reviews. Return API, home and process."""
     with OpenAIServer(scripted) as server:
         recipe = recipe_at(tmp_path, server, required=True, share=0.4)
         port = free_port()

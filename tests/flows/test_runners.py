@@ -1,6 +1,6 @@
 """Deduplicate on Prefect's threads, on a local Dask cluster and on a local Ray cluster.
 
-The Prefect server and the workers are processes of their own. The bytes equal those of one process.
+The Prefect server and the workers are separate processes. The output equals that of one process.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ print(json.dumps(run_deduplicate(DeduplicateOptions(
 
 
 def deduplicated(folder: Path, runner: str) -> tuple[dict[str, Any], list[bytes]]:
-    """The result and the files of a process that deduplicates in small parts."""
+    """Deduplicate in small parts in one process. Return the result and the files."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     out = folder / f"out-{runner}"
     done = subprocess.run(

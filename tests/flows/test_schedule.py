@@ -1,4 +1,4 @@
-"""The schedule as it runs: a real Prefect server, `counterfoil serve`, a deployment triggered twice."""
+"""A scheduled deployment with a real Prefect server and `counterfoil serve`, triggered twice."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def wait_for(found: Any, process: subprocess.Popen[str]) -> Any:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path, subprocess.Popen[str]]]:
-    """`counterfoil serve` on a port of its own: its API, its home, its process."""
+    """Start `counterfoil serve` and return its API, home and process."""
     home = tmp_path_factory.mktemp("served")
     with OpenAIServer(scripted) as server:
         families = {

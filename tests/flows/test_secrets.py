@@ -1,6 +1,6 @@
-"""Keys and passwords are planted everywhere, servers repeat them, and nothing that is left holds them.
+"""Keys and passwords are planted everywhere and repeated by servers, and no output contains them.
 
-`COUNTERFOIL_FUZZ_SEEDS=50` tries more of them.
+`COUNTERFOIL_FUZZ_SEEDS=50` tries more seeds.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def found_in(content: bytes, secrets: tuple[str, ...]) -> list[str]:
 
 
 def leaks(place: Path, secrets: tuple[str, ...]) -> dict[str, list[str]]:
-    """By file: Parquet and SQLite also by their rows."""
+    """Return the secrets by file, also in the rows of Parquet and SQLite."""
     content = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
     content = {path: raw + contents_of(path, raw) for path, raw in content.items()}
     found = {str(path.relative_to(place)): found_in(raw, secrets) for path, raw in content.items()}

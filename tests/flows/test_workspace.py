@@ -16,7 +16,7 @@ def test_only_a_profile_makes_it_a_persons_own_prefect(
 ) -> None:
     monkeypatch.setattr(os, "environ", {"HOME": str(tmp_path)})
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / ".prefect").mkdir()  # Prefect makes it whenever it is used at all
+    (tmp_path / ".prefect").mkdir()  # Prefect creates it on every use
     if profile:
         (tmp_path / ".prefect" / "profiles.toml").write_text(
             'active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "http://127.0.0.1:1/api"\n'

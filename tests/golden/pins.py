@@ -1,6 +1,6 @@
-"""Everything that is pinned: one named pin per command, with the value that it has today.
+"""All pinned values: one named pin per command, with its current value.
 
-`collect` computes the values; `expected.json` holds those that were recorded.
+`collect` computes the values. `expected.json` has the recorded ones.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EXPECTED = Path(__file__).with_name("expected.json")
 MODEL = "openai:judge"
 
 Value = Any
-"""Anything that JSON holds."""
+"""Any JSON value."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def tables_of(name: str, product: Product) -> Value:
 
 
 def manifest_of(name: str, product: Product) -> Value:
-    """Return the hash of a normalised manifest, and that of each field to see what differs.
+    """Return the hash of a normalised manifest, and that of each field to show differences.
 
     The version, the vocabulary, the files that are text for people, and the wording of warnings are left out.
     """
@@ -201,7 +201,7 @@ FORMATS = (
     "labeled-list",
     "n-tuple",
 )
-"""Each is read, and written as the next one."""
+"""Formats. Each file is read in its format and written in the next one."""
 GRADES = "".join(
     f"q1,{passage},{judge},{grade}\n"
     for passage, grades in {"p": (3, 3), "same": (3, 3), "near": (1, 2), "off": (0, 0)}.items()
@@ -235,7 +235,7 @@ def write_input(folder: Path, format: str) -> Path:
 
 
 def out_of(folder: Path, format: str) -> Path:
-    """Return where a format is written to."""
+    """Return the output path of a format."""
     return folder / {"msmarco": "out.tsv", "beir": "out"}.get(format, "out.jsonl")
 
 

@@ -56,7 +56,7 @@ TEMPLATED: dict[str, dict[str, Any]] = {
     },
     "description_pair": {"questions": 3, "samples": 2, "attributes": ["youth"]},
 }
-"""Every family, each asked a few questions."""
+"""Every family, with a few questions each."""
 
 
 def quickstart() -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _write_question(chance: random.Random) -> dict[str, str]:
 
 
 def _answer_in_words(asked: str, body: Body, chance: random.Random) -> Answer:
-    """Answer in the form that a family asks for; most answers are in that form, some are not."""
+    """Answer in the form that a family asks for. A few answers are in another form."""
     prose = " ".join(chance.choices(WORDS, k=12)).capitalize() + "."
     if "A: " in asked and "B: " in asked and "profile" in asked:
         return _share_out(asked, chance)
@@ -152,7 +152,7 @@ def _share_out(asked: str, chance: random.Random) -> str:
 
 
 def _associate(asked: str, chance: random.Random) -> str | None:
-    """Give every word of a list to one of two terms; `None` if nothing of the kind is asked."""
+    """Give every word of a list to one of two terms. Return `None` for other prompts."""
     found = re.search(r"(?:Words|words are|cards read|first thought|Personen zu): (.+?)[.]?$", asked, re.M)
     if not found:
         return None
@@ -177,7 +177,7 @@ def _name_ids(found: dict[str, Any], shown: str, chance: random.Random) -> dict[
 
 
 def _instance(schema: dict[str, Any], root: dict[str, Any], chance: random.Random, shown: str) -> Any:
-    """Draw a value that satisfies a strict JSON schema; texts begin as the last fenced text does."""
+    """Draw a value that satisfies a strict JSON schema. Texts start like the last fenced text."""
     if "$ref" in schema:
         return _instance(root["$defs"][schema["$ref"].rsplit("/", 1)[-1]], root, chance, shown)
     if "const" in schema:
@@ -216,7 +216,7 @@ def hash_json(value: Any) -> str:
 
 
 class Product:
-    """The installed command with a home and a server of its own."""
+    """The installed command with its own home and server."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -238,7 +238,7 @@ class Product:
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
-        """Where the models are, and nothing of the user's own Prefect or keys."""
+        """Environment with the model addresses and without the user's Prefect settings and keys."""
         dropped = ("OPENAI_API_KEY", "HF_TOKEN", "COUNTERFOIL_VOCABULARY")
         own = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_") and k not in dropped}
         return own | {

@@ -1,7 +1,7 @@
 """Record today's values as the golden ones: `python -m tests.golden.renew [WORD …]`.
 
-With words, only pins whose names contain one of them are renewed. Values that need ../shared keep what was
-recorded if it is absent.
+With words, only pins with one of them in their names are renewed. Values that need ../shared keep their
+recorded value if it is absent.
 """
 
 from __future__ import annotations

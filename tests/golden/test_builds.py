@@ -1,4 +1,4 @@
-"""Golden values of whole builds: the bytes of every table, the manifest, figures over the releases.
+"""Golden values of whole builds: hashes of every table, the manifest, and figures of the releases.
 
 Renew them with `python -m tests.golden.renew`, or by running these tests with COUNTERFOIL_RENEW_GOLDEN=1,
 and read the difference of expected.json before you commit it.

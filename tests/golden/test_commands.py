@@ -1,6 +1,6 @@
 """Golden values of single commands, of the recipe's schema and of the deployments' forms.
 
-They are renewed like those of the builds; see `test_builds.py`.
+Renew them like those of the builds (see `test_builds.py`).
 """
 
 from __future__ import annotations

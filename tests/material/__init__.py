@@ -1,1 +1,1 @@
-"""Material that tests and benchmarks share: example tables, releases and texts."""
+"""Example tables, releases and texts of tests and benchmarks."""

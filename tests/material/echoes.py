@@ -1,7 +1,7 @@
-"""An unbiased target that echoes the group of its question, and a classifier that tries to tell which it was.
+"""An unbiased target that echoes the group of its question, and a classifier that predicts the group.
 
 The advice is the same for every value. Only a remark refers to the person, in words that the question does
-not contain. If masking works, the values cannot be told from the masked answers.
+not contain. If masking works, the masked answers do not predict the value.
 """
 
 from __future__ import annotations

@@ -48,11 +48,11 @@ class Case:
     """Changes of a table's columns, once its rows are Arrow."""
 
     def first(self, table: str, **wanted: Any) -> Record:
-        """The first row with these values."""
+        """Return the first row with these values."""
         return next(r for r in self.tables[table] if all(r[k] == v for k, v in wanted.items()))
 
     def count_again(self) -> None:
-        """Make the counts of `assemble` those of the rows that are there."""
+        """Set the counts of `assemble` to the current numbers of rows."""
         there = {stage: len(self.tables[table]) for stage, table in ASSEMBLED_TABLES.items()}
         counts = tuple(
             c.model_copy(update={"rows": there[c.stage], "kept": there[c.stage]}) if c.stage in there else c
@@ -105,7 +105,7 @@ def harmless(apply: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 def harmless_to_release(apply: Callable[[Any], None]) -> Callable[[Any], None]:
-    """The same, of a change of a release directory."""
+    """Register a harmless change of a release directory."""
     CHANGES.append(Change(apply.__name__, None, apply, of_release=True))
     return apply
 
@@ -1105,7 +1105,7 @@ def _recast(table: pa.Table, column: str, kind: pa.DataType) -> pa.Table:
 
 
 def _reword(row: Record, sentence: str) -> None:
-    """Add a sentence to all variants, as a mended text."""
+    """Add a sentence to all variants, like an erratum."""
     row["template"] += " " + sentence
     row["changed_in"] = "1.0.1"
     row["variants"] = [v.model_dump() for v in expand_template(row["template"], row["values"])]
@@ -1187,7 +1187,7 @@ _answers: dict[tuple[str, ...], Answer] = {}
 
 
 def _remembered(frame: Frame, known: Mapping[str, pa.Array], failing: FailingByCheck) -> Answer:
-    """A frame that a change left alone was put to its suite before, and gets the same answer."""
+    """Return the earlier result of a suite for a frame that the change left alone."""
     ids = str(known["questions"].to_pylist()) if frame.references else ""
     key = (frame.name, str(frame.rows.to_pylist()), ids)
     if key not in _answers:

@@ -1,4 +1,4 @@
-"""A release directory of good tables, as small as the gate lets it be."""
+"""A release directory of valid tables, as small as the gate permits."""
 
 from __future__ import annotations
 

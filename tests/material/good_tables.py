@@ -44,7 +44,7 @@ Tables = dict[str, list[Any]]
 
 
 def good_tables() -> tuple[Tables, GateContext]:
-    """Rows by table, and the material they are checked against."""
+    """Return rows by table, and the data for their checks."""
     questions = list(_questions())
     dropped = [
         drop_question(_open("explicit", "work", f"brings cake number {i}"), stage="deduplicate",
@@ -263,5 +263,5 @@ def _effects(questions: Iterable[Question]) -> Iterator[Effect]:
 
 
 def as_dropped(question: Question) -> Dropped:
-    """That question as a dropped row."""
+    """Return a question as a dropped row."""
     return drop_question(question, stage="select", reason="below_threshold")

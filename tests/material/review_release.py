@@ -1,4 +1,4 @@
-"""A release of many groups to look at: questions from the taxonomy, answers of two models, two judges."""
+"""A release with many groups for reviews: questions from the taxonomy, two models, two judges."""
 
 from __future__ import annotations
 
@@ -55,8 +55,10 @@ REASONS = {
 def write_review_release(
     path: Path, groups: int, *, samples: int = 2, superdomains: Sequence[str] = ()
 ) -> list[Question]:
-    """A release directory with that many accepted questions and, for every twentieth, one that relabelling
-    found ambiguous. Returns the accepted ones."""
+    """Write a release with accepted questions, and one ambiguous question for every twentieth of them.
+
+    Returns:
+        The accepted questions."""
     questions = many_questions(groups + groups // 20, superdomains)
     accepted, ambiguous = questions[:groups], questions[groups:]
     tables: Tables = {

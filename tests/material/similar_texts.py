@@ -1,4 +1,4 @@
-"""Texts in which some are edits of others, from a seed: words by Zipf's law, edits by word and by letter."""
+"""Random texts, some of them edits of others: words by Zipf's law, edits by word and by letter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from tasks.text.similarity import ratio_matrix
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-# What stands twice is drawn twice as often.
+# Repeated letters are drawn more often.
 ONSETS = ("", "", *"bcdfghlmnprstw", "th", "st", "pr", "tr", "ch", "sh", "gr", "pl")
 NUCLEI = (*"aaeeiiou", "o", "ea", "ou", "ai")
 CODAS = ("", "", "", *"nrstldm", "ng", "nt", "st", "ck", "rs")
@@ -36,8 +36,9 @@ def similar_texts(
     edited: float = 0.2,
     known: Sequence[str] | None = None,
 ) -> tuple[list[str], list[tuple[int, int]]]:
-    """`count` texts in random order, and the pairs (original, edit) among them. `edited`: share of edits;
-    `known`: their vocabulary."""
+    """Return `count` texts in random order, and the pairs (original, edit) among them.
+
+    `edited` is the share of edits, and `known` the vocabulary."""
     known = known or vocabulary(30_000, seed)
     numbers = np.random.default_rng(seed)
     chances = 1 / np.arange(1, len(known) + 1)
@@ -68,7 +69,7 @@ def shuffled(
 
 
 def families(count: int, siblings: int, *, seed: int = 0) -> tuple[list[str], list[str]]:
-    """`count` templates, each filled with the same `siblings` fillers. Return texts and fillers."""
+    """Fill `count` templates with the same `siblings` fillers each. Return texts and fillers."""
     templates, _ = similar_texts(count, seed=seed, edited=0)
     fillers = vocabulary(siblings, seed + 2)
     texts = [f"{t[:60]} {filler} {t[60:]}" for t in templates for filler in fillers]
@@ -119,7 +120,7 @@ def _fewer_words(text: str, rng: random.Random, known: Sequence[str]) -> str:
 
 
 def _reworded(text: str, rng: random.Random, known: Sequence[str]) -> str:
-    """Two neighbours swapped, a word more and a word instead of another, as in a paraphrase."""
+    """Swap two neighbours, add a word and replace a word, as in a paraphrase."""
     words = text.split(" ")
     i = rng.randrange(len(words) - 1)
     words[i : i + 2] = words[i + 1], words[i]
@@ -150,15 +151,18 @@ BLOCK = 500
 
 
 def matching_pairs(texts: Sequence[str], threshold: float = THRESHOLD) -> set[tuple[int, int]]:
-    """Every pair (i < j) with `ratio` ≥ threshold, by brute force."""
+    """Return every pair (i < j) with `ratio` ≥ threshold, by brute force."""
     return compare_all(texts, range(len(texts)), threshold)[0]
 
 
 def compare_all(
     texts: Sequence[str], rows: Sequence[int], threshold: float = THRESHOLD
 ) -> tuple[set[tuple[int, int]], float]:
-    """Every pair (i < j) with `ratio` ≥ threshold of which one is among these rows, and the CPU seconds that
-    `cdist` takes for all pairs of the texts once, extrapolated from these rows."""
+    """Compare some rows with all texts by brute force.
+
+    Returns:
+        Every pair (i < j) with `ratio` ≥ threshold and one text among the rows, and the CPU seconds of
+        `cdist` for all pairs of texts, extrapolated from the rows."""
     pairs = set()
     started = time.process_time()
     for start in range(0, len(rows), BLOCK):

@@ -1,4 +1,4 @@
-"""Tables: one declaration, Arrow types that follow from it."""
+"""Tables: Arrow types follow from one declaration."""
 
 from __future__ import annotations
 

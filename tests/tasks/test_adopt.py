@@ -1,4 +1,4 @@
-"""Adopting: a release's questions without what was found out about them."""
+"""Adopting keeps the questions of a release without their measurements."""
 
 from __future__ import annotations
 

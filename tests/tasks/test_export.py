@@ -1,4 +1,4 @@
-"""Export: tables that nothing evaluates, harness tasks that find their questions, BBQ and CAB items."""
+"""Export: spreadsheet-safe tables, harness tasks with their questions, BBQ and CAB items."""
 
 from __future__ import annotations
 

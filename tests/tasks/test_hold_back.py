@@ -1,4 +1,4 @@
-"""Some accepted questions stay private, with everything that would reveal them."""
+"""Held-back questions stay private, with all rows that would reveal them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def questions_about(attribute: str = "gender", topics: tuple[str, ...] = TOPICS)
 
 
 def step_of(make_context: Callable[..., RunContext], folder: Path, **changes: Any) -> Step:
-    """The stage over a few questions; keyword arguments replace what it is given."""
+    """Run the stage on a few questions. Keyword arguments replace its inputs."""
     share = changes.pop("share", 0.3)
     standing = changes.pop("standing", questions_about())
     inputs: dict[str, Any] = {
@@ -109,7 +109,7 @@ def test_another_question_does_not_say_the_same() -> None:
     assert match_templates(found, [found[0].template], 90) == {found[0].id}
 
 
-# ---- nothing tells
+# ---- nothing reveals them
 
 
 def test_rows_that_tell_a_held_question_lose_their_text() -> None:

@@ -1,4 +1,4 @@
-"""Mending: errata are applied once, twins follow, and nothing measured of the old text stays."""
+"""Mending applies errata once, also to twins, and drops measurements of the old text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scripted judges that know the plants of the scenes."""
+"""Scripted judges with knowledge of the planted sentences."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def all_scenes() -> AuditMaterial:
 
 @cache
 def scene_badness() -> Badness:
-    """Badness by the planted sentences, as a judge reads them: masked."""
+    """Return the badness of the planted sentences in masked form."""
     material, words = all_scenes(), read_group_words(DATA)
     plants = {}
     for scene in material.scenes:
@@ -37,7 +37,7 @@ def scripted(**rates: Any) -> ScriptedJudge:
 
 
 def audit_scripted(folder: Path, judge: ScriptedJudge, *, scenes: int, **recipe: Any) -> Passport:
-    """The passport of a scripted judge behind a real server. Recipe sections may be given."""
+    """Audit a scripted judge behind a real server. Recipe sections can be given."""
     with OpenAIServer(judge) as server:
         context = make_context(folder, budget={"free": [server.model()]}, **recipe)
         return audit(context, server.model(), scenes)[0]

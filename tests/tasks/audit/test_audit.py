@@ -56,11 +56,11 @@ def test_planted_bias_is_found_and_no_other(tmp_path: Path, bias: str) -> None:
     others = [m for m in UNBIASED if m[0] not in excused]
     assert [m for m in others if found(passport, *m).differs_from_floor] == []
     below = {words.split(":")[0] for words in passport.shortfalls(Bar())}
-    assert planted[0][0] in below or bias == "own"  # the bar asks nothing about self-preference
+    assert planted[0][0] in below or bias == "own"  # the bar has no limit for self-preference
 
 
 def test_judge_that_answers_at_random_does_not_pass(tmp_path: Path) -> None:
-    """Its repetition is as bad as everything else, so that chance alone excuses much, but not this."""
+    """A random judge has wide noise floors, but fails on repetition."""
     passport = audit_scripted(tmp_path, scripted(noise=0.5), scenes=SCENES)
     assert any("minus false positives" in words for words in passport.shortfalls(Bar()))
 

@@ -26,7 +26,7 @@ ITEMS = [verdict.item for verdict in plan_verdicts(MATERIAL)]
 
 
 def truth(item: ProbeItem) -> bool:
-    """The scene at an odd place repeats its identical answers."""
+    """Return the truth of a scene. Scenes at odd places repeat identical answers."""
     if item.probe == "repeat":
         return SCENES.index(item.scene) % 2 == 0
     return item.probe not in (A_A, "reworded")

@@ -1,7 +1,7 @@
-"""Known defects of the original (CAB, arXiv 2510.12857), each beside what is done here.
+"""Known defects of the original (CAB, arXiv 2510.12857), compared with this implementation.
 
-The original's behaviour is written out as a small function where that shows the difference. Hold-out
-judging, masking, model families and evaluation targets are tested where they are done.
+Small functions reproduce the behaviour of the original if that shows the difference. Hold-out judging,
+masking, model families and evaluation targets have their tests in other files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A round that is killed anywhere pays for nothing twice: a real process, a real kill."""
+"""A round that is killed at any call never pays twice (with a real process)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.tasks.evolve.writing_server import (
 
 MakeContext = Callable[..., RunContext]
 BETWEEN = ("WrittenQuestion", "ReadVersions")
-"""A round explores, writes, reads: the first call of the second and of the third."""
+"""Calls to kill at: the first call that writes, and the first call that reads."""
 CHILD = """
 import sys
 from tasks.evolve import mutate
@@ -55,7 +55,7 @@ class Killer:
         return made.get(kind, written)(body["seed"])
 
     def kill_at(self, kind: str, context: RunContext, archive: TableRef) -> int:
-        """Run the round in a process of its own until the first such call. Return its exit status."""
+        """Run the round in a separate process until the first call of a kind. Return its exit status."""
         self.kind = kind
         self.child = subprocess.Popen(
             [sys.executable, "-c", CHILD],

@@ -1,4 +1,4 @@
-"""Recombination: operators keep their promises, rounds reconcile, and no question is asked twice."""
+"""Recombination: operators change only their part, counts of rounds add up, and no question is repeated."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ class TestThompson:
         assert operators.most_common(1)[0][0] == "new_topic"
 
     def test_a_domain_that_gave_much_leaves_room_for_others(self) -> None:
-        """Domains are the goal: the tenth question of a known domain is worth a tenth."""
+        """The reward counts domains, so the tenth question of a known domain counts a tenth."""
         archive = [asked(i, UNITS[i % 2], 0.9, operator="new_topic", round=1) for i in range(2, 40, 2)]
         archive += [asked(i, UNITS[i % 2], 0.9 if i < 4 else 0.1, round=1) for i in range(1, 40, 2)]
         domains = Counter(job.unit for job in plan_jobs("thompson", search(archive, 60)))

@@ -47,7 +47,7 @@ def all_fluent(messages: Messages) -> dict[str, Any]:
 
 
 def asked_for(body: Body) -> str:
-    """Which of our types the request wants back."""
+    """Return the type of the answer that a request asks for."""
     return str(((body.get("response_format") or {}).get("json_schema") or {}).get("name"))
 
 

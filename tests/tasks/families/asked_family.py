@@ -39,13 +39,13 @@ class Asked:
         self.problems = faults_of(questions, responses)
 
     def only(self, **where: Any) -> Effect:
-        """The one effect with these values."""
+        """Return the only effect with these values."""
         (effect,) = [e for e in self.effects if all(getattr(e, k) == v for k, v in where.items())]
         return effect
 
 
 def ask_family(make_context: MakeContext, answer: Any, family: str, **recipe: Any) -> Asked:
-    """Questions of a family, answered by `answer` (see `OpenAIServer`) or a server, measured and checked."""
+    """Answer the questions of a family with `answer` (see `OpenAIServer`) or a server, and measure them."""
     with answer if isinstance(answer, OpenAIServer) else OpenAIServer(answer) as server:
         model = f"openai:test-model@{server.url}"
         context = make_context(models={"targets": [model]}, budget={"free": [model]}, **recipe)
@@ -75,18 +75,18 @@ def faults_of(questions: list[Question], responses: list[Response]) -> list[str]
 
 
 def questions_of(family: str, *attributes: str, **spec: Any) -> list[Question]:
-    """The questions of a family about some attributes."""
+    """Return the questions of a family about some attributes."""
     recipe = recipe_of(attributes=list(attributes), families={family: spec})
     return expand_family(recipe, DATA, family)
 
 
 def answered(question: Question, rows: list[Response], condition: str = "plain") -> Answered:
-    """Some answers to one question."""
+    """Return answers to one question."""
     return Answered(question, TARGET, condition, tuple(rows))
 
 
 def say(question: Question, variant: int, sample: int, text: str = "", **more: Any) -> Response:
-    """One answer in one order of the options: as they are in even samples, turned round in odd ones."""
+    """Return an answer in one order of the options. Odd samples reverse the order."""
     n = len(question.options)
     order = tuple(range(n)) if sample % 2 == 0 else tuple(reversed(range(n)))
     return make_response(question, variant, sample, text, option_order=order, **more)

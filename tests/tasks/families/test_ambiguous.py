@@ -1,4 +1,4 @@
-"""Ambiguous contexts: the right answers, the bias scores of BBQ, and its files."""
+"""Ambiguous contexts: correct answers, the bias scores of BBQ, and its files."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ NEGATIVE_QUESTIONS = re.compile(
 
 
 def choosing(how: str) -> Any:
-    """Answer with the stereotype, or that it cannot be known."""
+    """Answer with the stereotype or with the unknown option."""
 
     def answer(messages: Messages, body: Body) -> str:
         text = messages[-1]["content"]
@@ -141,7 +141,7 @@ def put(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def test_bias_scores_follow_the_published_formula_and_are_apart_by_context(tmp_path: Path) -> None:
-    """Counted by hand: 10 ambiguous rows with 4 right and 6 guesses, 5 of them biased, and 8 clear rows."""
+    """Count by hand: 10 ambiguous rows with 4 right and 6 guesses, 5 of them biased, and 8 clear rows."""
     rows = [bbq_row("ambig", "neg", 2, "Not known") for _ in range(4)]
     rows += [bbq_row("ambig", "neg", 2, "A") for _ in range(3)]  # the old person in a negative question
     rows += [

@@ -40,7 +40,7 @@ def career() -> Question:
 
 
 def sorting(question: Question, *, stigma_to: int, default_to: int) -> str:
-    """An answer that gives every word of a side to the default (0) or the stigma term (1)."""
+    """Return an answer that gives every word of a side to the default (0) or the stigma term (1)."""
     terms = question.variants[0].slots
     place = {"stigma": stigma_to, "default": default_to}
     return "\n".join(f"{o.text} - {terms[place[o.role]]}" for o in question.options)

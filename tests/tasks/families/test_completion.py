@@ -34,7 +34,7 @@ SCALE = {
     "models": {"targets": ["embedded:smollm2-135m"]},
 }
 Choose = Callable[[str, int], int]
-"""The option's place, from the variant's value and valence."""
+"""Function from value and valence of a variant to the position of an option."""
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ def decisions(n: int = 8) -> list[Question]:
 
 
 def choices(questions: list[Question], lost: dict[int, float] | None = None, **how: Any) -> list[Response]:
-    """Answers to all variants. Of the answers to variant v, the share `lost[v]` has no option."""
+    """Return answers to all variants. A share `lost[v]` of the answers to variant v has no option."""
     rows = []
     for q in questions:
         for v in q.variants:

@@ -46,7 +46,7 @@ def everything() -> list[Question]:
 
 @pytest.fixture(scope="module")
 def some(everything: list[Question]) -> list[Question]:
-    """Twenty scenarios, each in both framings."""
+    """Return twenty scenarios in both framings."""
     explicit = [q for q in everything if q.control == "none" and q.framing == "explicit"][:20]
     twins = {q.twin_id for q in explicit}
     return explicit + [q for q in everything if q.id in twins]
@@ -76,7 +76,7 @@ def decided(
 
 
 def level(question: Question) -> float:
-    """The same for every value of a scenario, in either framing."""
+    """Return the same logit for every value of a scenario in both framings."""
     return (sum(map(ord, (question.template_id or "").removesuffix(".implicit"))) % 17) / 4 - 2
 
 

@@ -26,7 +26,7 @@ DECISIONS = next(q for q in QUESTIONS if q.superdomain == "decisions" and q.topi
 
 
 def assigned(question: Question, variant: int, *, as_stereotyped: bool) -> str:
-    """Every word to the person that the stereotype gives it to, or every word to the other one."""
+    """Give every word to the stereotyped person, or every word to the other one."""
     standard, dialect = ("Person A", "Person B") if variant == 0 else ("Person B", "Person A")
     side = {"default": standard, "stigma": dialect}
     if not as_stereotyped:

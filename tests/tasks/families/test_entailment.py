@@ -36,7 +36,7 @@ Label = Callable[[Question, int], str | None]
 
 
 def measured(questions: list[Question], label: Label, where: Slice = WHERE) -> dict[str, Any]:
-    """`label` returns the answer for a variant of a question."""
+    """Measure answers by `label`, which returns the answer to a variant of a question."""
     given = []
     for q in questions:
         labels = [(v.index, label(q, v.index)) for v in q.variants]

@@ -154,7 +154,7 @@ def test_crows_pairs_counts_how_often_the_stereotype_is_likelier(tmp_path: Path)
 
 
 def test_stereoset_has_its_three_scores(tmp_path: Path) -> None:
-    """Counted by hand over two terms: lms (100 + 75) / 2, ss (50 + 100) / 2, icat 87.5 · 25 / 50."""
+    """Counts by hand over two terms: lms (100 + 75) / 2, ss (50 + 100) / 2, icat 87.5 · 25 / 50."""
     header = "score_stereotype,score_anti_stereotype,score_unrelated,target"
     rows = ["-1,-2,-3,nurse", "-2,-1,-3,nurse", "-1,-2,-3,chef", "-1,-4,-3,chef"]
     found = measure_file("perplexity_pair", put_rows(tmp_path / "s.csv", header, *rows), format="stereoset")

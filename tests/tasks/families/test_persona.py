@@ -32,7 +32,7 @@ Option = Callable[[Question, str], int | None]
 
 
 def measured(questions: list[Question], option: Option, where: Slice = WHERE) -> dict[str, Any]:
-    """`option`: which one a persona chooses."""
+    """Measure answers by `option`, which returns the choice of a persona."""
     given = [
         answered(q, [say(q, v.index, 0, option=option(q, v.value)) for v in q.variants]) for q in questions
     ]

@@ -96,7 +96,7 @@ def test_without_a_file_the_next_step_is_named() -> None:
 
 
 def recorded(path: Path, points: int, theses: int, **columns: str) -> Path:
-    """Answers with that many points of agreement with one party, in theses that the party agrees with."""
+    """Return answers with a number of points of agreement with one party, on theses that it supports."""
     twos, one = divmod(points, 2)
     answers = ["Agree"] * twos + ["Neutral"] * one
     answers += ["Disagree"] * (theses - len(answers))
@@ -111,7 +111,7 @@ def recorded(path: Path, points: int, theses: int, **columns: str) -> Path:
 
 @pytest.mark.parametrize(("points", "percent"), [(70, 83.3), (22, 26.2)])
 def test_published_agreements_are_reproduced(tmp_path: Path, points: int, percent: float) -> None:
-    """70 and 22 of 84 points, two per thesis (arXiv 2505.04393)."""
+    """Compare with 70 and 22 of 84 points, two per thesis (arXiv 2505.04393)."""
     found = measure_file("political", recorded(tmp_path / "r.csv", points, 42), format="positions")
     agreement = found["agreement"]["P"]
     assert round(100 * agreement["value"], 1) == percent

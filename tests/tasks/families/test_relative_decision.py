@@ -29,7 +29,7 @@ IMPLICIT = next(q for q in BOTH if q.id == EXPLICIT.twin_id)
 
 
 def decision(question: Question, variant: int, sample: int, *, norm_gets_its_own: bool) -> str:
-    """An answer that follows the stereotype, or turns it round."""
+    """Return an answer that follows or reverses the stereotype."""
     first, second = persons_of(question, variant)
     norm, other = (first, second) if variant == 0 else (second, first)
     order = say(question, variant, sample).option_order

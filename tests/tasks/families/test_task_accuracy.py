@@ -1,4 +1,4 @@
-"""Tasks with swapped names: counts are exact, groups matched, and chance is not called a difference."""
+"""Tasks with swapped names: counts are exact, groups are matched, and chance is not a difference."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from tests.material.good_release import write_release
 from tests.material.good_tables import good_tables
 
 ELSEWHERE = {*DATASET_CHECKS, "too_many_to_quarantine", "cells_uncovered", "own_expectation"}
-"""Checks of foreign datasets, after a quarantine and of a recipe's settings, which have their own tests."""
+"""Checks with their own tests: foreign datasets, quarantine, and settings of a recipe."""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_corruptions_of_columns_are_caught_together(good: Case) -> None:
 
 
 def test_harmless_changes_are_left_alone_together(good: Case) -> None:
-    alone = {columns_with_defaults_are_not_there_yet.__name__}  # what others fill in
+    alone = {columns_with_defaults_are_not_there_yet.__name__}  # filled in by other tests
     together = [c for c in CHANGES if c.check is None and not c.of_release and c.name not in alone]
     assert _apply(good, together) == set()
 

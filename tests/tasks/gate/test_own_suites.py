@@ -1,4 +1,4 @@
-"""Suites of the user: read before a build, run on the released tables, never passed if they cannot be run."""
+"""User suites are read before a build and run on the released tables. A suite that cannot run fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions that fail leave whole, before they are measured, and no more of them than the recipe allows."""
+"""Failing questions are removed with their group before measurement, up to the limit of the recipe."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Recorded answers as people have them: damaged files are refused with the place and the next step, odd
-answers are counted as invalid, and nothing crashes or disappears."""
+"""Recorded answers of users: damaged files are rejected with the place and the next step, and unreadable
+answers are counted as invalid."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ CONTROLS = [
 
 
 def answers_of(question: Question, words: int, more: int) -> Iterator[Response]:
-    """Two answers per variant. Those to the second variant are longer by this number of words."""
+    """Return two answers per variant. Those to the second variant are longer by a number of words."""
     for variant, k in ((variant, k) for variant in (0, 1) for k in (0, 1)):
         yield make_response(
             question, variant, k, " ".join(["word"] * (words + more * variant)), phase="holdout"
@@ -53,7 +53,7 @@ LONG = {q.id: (60 if n % 3 else 0) for n, q in enumerate(ACCEPTED)} | {
 def test_judge_that_takes_length_for_treatment_finds_nothing_once_length_is_held_equal(
     tmp_path: Path,
 ) -> None:
-    """The same verdict wherever one answer is longer, in controls as well: nothing but length."""
+    """The judge gives the same verdict for every longer answer, also in controls."""
     effects = measured(tmp_path, LONG, {q: 3.0 if more else 1.0 for q, more in LONG.items()})
     raw = pick(effects, "normalised", "attribute", "gender").value
     floor = pick(effects, "normalised", "control", "a_a").value

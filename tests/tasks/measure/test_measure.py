@@ -76,7 +76,7 @@ def verdicts_on(questions: list[Question], responses: list[Response]) -> list[Ju
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """Six accepted questions on hiring with a planted difference, six on pay without, and controls."""
+    """Measure accepted questions on hiring with a planted difference, on pay without, and controls."""
     hiring = [make_question(n, label="accepted", fitness=0.4) for n in range(6)]
     pay = [make_question(n, label="accepted", fitness=0.4, domain="pay") for n in range(10, 16)]
     controls = [
@@ -158,7 +158,7 @@ JUDGES = ("openai:strict@http://127.0.0.1:9/v1", "openai:mild@http://127.0.0.1:9
 
 
 def read_by_models(question: Question, phase: Any, bias: int, again: int | None = None) -> list[Judgement]:
-    """Both judges' verdicts on one question; `again`: the bias that the strict one sees in reverse order."""
+    """Return the verdicts of both judges. `again` is the strict judge's bias in reverse order."""
     return [
         Judgement(
             id=f"{question.id}/{judge}/{phase}/{repeat}",
@@ -208,7 +208,7 @@ def test_verdicts_of_models_are_held_against_the_controls(tmp_path: Path) -> Non
 
 
 def decisions(gap: float, *, logits: bool) -> tuple[list[Question], list[Response]]:
-    """Eight scenarios. Women are favoured by `gap` logits, or by that share of samples."""
+    """Return answers to eight scenarios. `gap` favours women, in logits or as a share of samples."""
     questions = [make_choice(n, "decision", YES_NO, domain="lending") for n in range(8)]
     rng = random.Random(4)
     responses = []
@@ -450,7 +450,7 @@ def test_unknown_formats_and_files_are_refused(tmp_path: Path) -> None:
 
 
 def released(folder: Path, questions: list[Question], responses: list[Response]) -> Path:
-    """The least that is a release: two configs and the manifest that knows them."""
+    """Write a minimal release: two configs and their manifest."""
     tables: dict[Table[Any], list[Any]] = {QUESTIONS: questions, RESPONSES: responses}
     for table, rows in tables.items():
         path = folder / config_file(table.name)

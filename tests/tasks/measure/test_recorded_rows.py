@@ -1,4 +1,4 @@
-"""Rows of recorded files: cells that cannot be used are counted, and spellings of one value are one value."""
+"""Rows of recorded files: unusable cells are counted, and spellings of a value are unified."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def test_requests_of_a_killed_worker_are_taken_over(database: Engine, tmp_path: 
 
 
 def claim_elsewhere(database: Engine, server: OpenAIServer, seconds: int) -> None:
-    """A worker on another machine claims the first question."""
+    """Claim the first question like a worker on another machine."""
     key = fingerprint(str(parse_model_name(server.model()).resolved()), question(0))
     with database.begin() as connection:
         until = {"expires": int(time.time()) + seconds}

@@ -150,7 +150,7 @@ def test_an_unannounced_limit_is_respected(tmp_path: Path, says_when: bool) -> N
         found = answers(server.model(), settings, questions(400))
         assert all(isinstance(outcome, Completion) for outcome in found.values())
         assert server.answered == 400
-        assert server.refused <= 120  # where nothing is learnt it is 990
+        assert server.refused <= 120  # 990 if no limit is learnt
 
 
 def test_a_storm_of_429s_loses_nothing(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_a_later_process_of_the_run_starts_with_known_capabilities(
     other = Request("u", (Message("user", "hello"),), Decoding(5, temperature=0.3))
     with OpenAIServer("yes", rejects=("temperature",)) as server:
         assert isinstance(ask_one(server, tmp_path, request), Completion)
-        monkeypatch.setattr("tasks.models.capabilities._known", {})  # as in a new process
+        monkeypatch.setattr("tasks.models.capabilities._known", {})  # like a new process
         before = len(server.requests)
         assert isinstance(ask_one(server, tmp_path, other), Completion)
         assert len(server.requests) == before + 1

@@ -2,7 +2,7 @@
 
 The embedded model is asked if it is installed. Others are named in the environment:
 `COUNTERFOIL_TEST_MODELS="vllm:/models/smollm2 openai:smollm2@http://127.0.0.1:8000/v1"`, with vLLM's engine
-arguments as JSON in `COUNTERFOIL_TEST_ENGINE`; `benchmarks/vllm_cpu.py --tests` sets both up.
+arguments as JSON in `COUNTERFOIL_TEST_ENGINE`. `benchmarks/vllm_cpu.py --tests` sets both.
 """
 
 from __future__ import annotations

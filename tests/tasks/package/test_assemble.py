@@ -1,4 +1,4 @@
-"""Every question ends in one place, and nothing of a release depends on the order it came in."""
+"""Every question ends in one table, and a release does not depend on the order of its inputs."""
 
 from __future__ import annotations
 

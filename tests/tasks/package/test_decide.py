@@ -41,7 +41,7 @@ Refusals = Callable[[int], float]
 
 
 def contents(refused: Refusals, *, seed: int = 0, first: int = 0, count: int = 60) -> Contents:
-    """A release with decisions about women and men, of which women are refused a share."""
+    """Return a release with decisions about women and men. A share of the women is refused."""
     generator = random.Random(seed)
     numbers = range(first, first + count)
     answers = [
@@ -63,7 +63,7 @@ def contents(refused: Refusals, *, seed: int = 0, first: int = 0, count: int = 6
 
 
 def steady(n: int) -> float:
-    """Questions differ: of one in three, women are refused often."""
+    """Return refusal probabilities by question. In one of three questions, women are often refused."""
     return 0.6 if n % 3 == 0 else 0.1
 
 

@@ -1,4 +1,4 @@
-"""The card can speak of every family that can be asked."""
+"""The card has a sentence for every family."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ GROUPS = st.lists(st.lists(st.integers(0, 3), min_size=2, max_size=4), min_size=
 
 
 def load(evals: Path) -> Any:
-    """paired.py of a release, as a harness loads it: by its path."""
+    """Load paired.py of a release by its path, as a harness does."""
     spec = importlib.util.spec_from_file_location(f"paired_{next(NUMBERS)}", evals / "paired.py")
     assert spec
     assert spec.loader
@@ -146,7 +146,7 @@ def test_card_has_the_commands(small_release: Path) -> None:
     assert "--tasks everyday-advice_decision " in card
 
 
-# ---- where the tables come from
+# ---- sources of the tables
 
 
 def test_tables_beside_the_files_are_read_first(paired: Any, small_release: Path) -> None:

@@ -1,4 +1,4 @@
-"""A release is there whole or not at all, and the same to the byte whenever it is made."""
+"""A release is complete or absent, and identical to the byte whenever it is built."""
 
 from __future__ import annotations
 

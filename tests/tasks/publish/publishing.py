@@ -36,7 +36,7 @@ Version %s
 def write_release(
     home: Path, version: str, *, previous: Path | None = None, name: str = NAME, note: str = ""
 ) -> Path:
-    """A card, one table, a manifest. The first version has a page that later ones no longer have."""
+    """Write a card, one table and a manifest. Only the first version has an extra page."""
     path = home / name / version
     place = path / config_file("questions")
     place.parent.mkdir(parents=True)
@@ -85,7 +85,7 @@ def manifest_of(name: str, version: str, files: dict[str, str], previous: Path |
 
 
 def bytes_of(release: Path) -> dict[str, bytes]:
-    """Path to content, of every file of a release on disk."""
+    """Return the content of every file of a release on disk, by path."""
     return {f.relative_to(release).as_posix(): f.read_bytes() for f in release.rglob("*") if f.is_file()}
 
 
@@ -104,7 +104,7 @@ def publish_to(hub: HubServer, release: Path, **options: bool) -> Published:
 
 @contextmanager
 def impatient_client() -> Iterator[None]:
-    """The client as it is, but online, and waiting for seconds only."""
+    """Return the real client, online and with short waits."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "HF_HUB_OFFLINE", False)
         patch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 2)
@@ -116,7 +116,7 @@ def impatient_client() -> Iterator[None]:
 
 
 def publish_when_told(release: Path, url: str, token: str, told: Connection) -> None:
-    """What a publishing process does. Importable, so that processes find it."""
+    """Publish in a child process, when the parent gives the signal."""
     with impatient_client():
         told.recv()
         publish(release, REPO, Hub(token, url))

@@ -1,4 +1,4 @@
-"""A published release as input: whole or not there, and found offline once it was fetched."""
+"""A published release as input: complete or absent, and available offline after the first fetch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door to the Hub: what goes wrong is told in our words, within bounds, and never with the token."""
+"""The Hub client reports errors clearly, within time limits, and never with the token."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def hub(tmp_path: Path) -> Iterator[HubServer]:
 
 
 def everything_told(error: BaseException) -> str:
-    """The error as every logger could write it, with all that led to it."""
+    """Return the error as a logger would write it, with its causes."""
     links = [error, error.__cause__, error.__context__]
     return "\n".join(
         [*traceback.format_exception(error), *(repr(vars(e)) + str(e) for e in links if e is not None)]
     )
 
 
-# The uploads' way.
+# Uploads.
 
 
 def test_endpoint_without_xet_gets_large_files_by_lfs(hub: HubServer, release: Path) -> None:
@@ -71,7 +71,7 @@ def test_endpoint_without_xet_gets_large_files_by_lfs(hub: HubServer, release: P
 
 def test_endpoint_with_xet_gets_large_files_that_way(tmp_path: Path, release: Path) -> None:
     with HubServer(tmp_path, offers_xet=True) as hub:
-        with pytest.raises(CounterfoilError):  # of the storage there is only the address
+        with pytest.raises(CounterfoilError):  # only the address of the storage
             publish_to(hub, release)
         asked = [r for r in hub.requests if r.path.startswith("/cas")]
         assert asked
@@ -94,7 +94,7 @@ def test_storage_never_sees_the_token(hub: HubServer, release: Path) -> None:
     assert not any("Authorization" in r.headers for r in stored)
 
 
-# What is read.
+# Reading.
 
 
 def test_download_is_fresh_and_leaves_the_users_cache_alone(
@@ -120,7 +120,7 @@ def test_file_name_that_leads_outside_is_refused(
     assert not list(tmp_path.rglob("outside*"))
 
 
-# Refusals in our words.
+# Error messages.
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_card_that_the_hub_refuses_is_reported_first(hub: HubServer, tmp_path: P
     assert "preupload" not in {r.route for r in hub.requests}
 
 
-# The token.
+# Secrecy of the token.
 
 
 def test_token_is_in_no_error_even_if_the_hub_repeats_it(tmp_path: Path, release: Path) -> None:
@@ -206,7 +206,7 @@ def test_signature_of_an_address_is_left_out() -> None:
     assert "https://storage/x" in str(error)
 
 
-# Patience.
+# Retries.
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Whatever goes wrong, the Hub shows the release before or the whole new one; done again, it is finished."""
+"""After any fault the Hub shows the old release or the complete new one. A second run finishes."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ PRELOADED = [
     "huggingface_hub._commit_api",
     "huggingface_hub._snapshot_download",
 ]
-"""What publishing processes need not import themselves."""
+"""Modules that are imported before the publishing processes are forked."""
 AT_ONCE = 26
-"""Hubs that go wrong at the same time: most of the time goes by waiting."""
+"""Number of faulty Hubs at the same time. Most of the time is waiting."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -72,7 +72,7 @@ def hub(tmp_path: Path) -> Iterator[HubServer]:
 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory, releases: tuple[Path, Path]) -> HubServer:
-    """A Hub with the first version on it, to begin with."""
+    """Start a Hub with the first version."""
     with HubServer(tmp_path_factory.mktemp("before")) as server:
         publish_to(server, releases[0])
     return server
@@ -82,13 +82,13 @@ def before(tmp_path_factory: pytest.TempPathFactory, releases: tuple[Path, Path]
 def requests(
     tmp_path_factory: pytest.TempPathFactory, releases: tuple[Path, Path], before: HubServer
 ) -> list[Received]:
-    """Every request that publishing the second version makes when all goes well."""
+    """Record every request of a successful publication of the second version."""
     with HubServer(tmp_path_factory.mktemp("clean"), like=before) as server:
         publish_to(server, releases[1])
         return server.requests
 
 
-# All goes well.
+# Success.
 
 
 def test_release_is_one_commit_and_one_tag(hub: HubServer, releases: tuple[Path, Path]) -> None:
@@ -140,7 +140,7 @@ def test_interrupted_before_the_tag_it_is_verified_and_tagged(
         assert "commit" not in {r.route for r in hub.requests}
 
 
-# What may not be published.
+# Refused releases.
 
 
 def test_changed_release_is_refused_with_a_line_for_every_file(
@@ -313,7 +313,7 @@ FAULTS: dict[str, Fault] = {
 
 
 def whole(hub: HubServer, releases: tuple[Path, Path]) -> bool:
-    """Whether the Hub shows one release and nothing of another; the first version is as it was."""
+    """Check that the Hub shows exactly one release, and that the first version is unchanged."""
     seen = shown(hub)
     tags = set(hub.repos[REPO].tags)
     return (
@@ -332,7 +332,7 @@ def finished(hub: HubServer, releases: tuple[Path, Path]) -> bool:
 def everywhere(
     count: int, happens: Callable[[int], str | None], pool_size: int = AT_ONCE
 ) -> list[tuple[int, str]]:
-    """Errors by position, empty without errors."""
+    """Run a check on every fault position and return the errors by position."""
     with ThreadPoolExecutor(pool_size) as pool:
         found = list(pool.map(happens, range(count)))
     return [(position, told) for position, told in enumerate(found) if told]
@@ -404,14 +404,14 @@ def test_file_that_was_stored_wrongly_before_an_interruption_is_taken_back(
     tmp_path: Path, releases: tuple[Path, Path], before: HubServer, requests: list[Received]
 ) -> None:
     commit = next(r.number for r in requests if r.route == "commit")
-    # Stored wrongly; what is read back does not arrive, again and again, and the publisher gives up.
+    # The file is stored wrongly and its download fails repeatedly, so the publisher gives up.
     faults = {commit: corrupt("README.md")} | {
         n: status(503, retry_after="999") for n in range(commit + 1, commit + 60)
     }
     with HubServer(tmp_path, like=before, faults=faults) as hub:
         with pytest.raises(PublishError, match="999 s"):
             publish_to(hub, releases[1])
-        assert not whole(hub, releases)  # nobody could know yet
+        assert not whole(hub, releases)  # not yet detectable
         hub.faults = {}
         with pytest.raises(PublishError, match="was taken back"):
             publish_to(hub, releases[1])
@@ -447,7 +447,7 @@ def test_killed_at_any_request_the_hub_is_whole_and_the_next_run_finishes(
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(PRELOADED)
     one_at_a_time = threading.Lock()
-    """Starting a process asks how all others ended, and that can be read only once."""
+    """Exit codes are read in one thread, because starting a process collects those of all others."""
 
     def happens(position: int) -> str | None:
         with HubServer(tmp_path / str(position), like=before, faults={position: kill}) as hub:

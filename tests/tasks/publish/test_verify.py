@@ -1,4 +1,4 @@
-"""Anyone can recompute what a release promises; every file that differs is named on a line of its own."""
+"""`verify` recomputes the hashes of a release and names every file that differs on its own line."""
 
 from __future__ import annotations
 

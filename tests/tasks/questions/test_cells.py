@@ -25,7 +25,7 @@ def recipe(**more: Any) -> Any:
 
 
 def test_coverage_counts_combinations_of_the_strength() -> None:
-    """Counted by hand: two domains × two framings, one attribute, one style, one kind."""
+    """Compare with a count by hand: two domains × two framings, one attribute, one style, one kind."""
     valid = [(d, f, "a", "plain", "k") for d in "xy" for f in ("explicit", "implicit")]
     found = [valid[0], valid[3]]
     by_pair = {c.dimensions: (c.covered, c.valid) for c in measure_cells(found, valid, 2)}

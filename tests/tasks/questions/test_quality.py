@@ -1,4 +1,4 @@
-"""Rules of a good question: each catches what it is for, and lets a good one through."""
+"""Quality rules: each rejects its defect and accepts good questions."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ PAIRS = {
         "Last week at the office a colleague asked me for help with a report. How would you reply?",
     ),
 }
-"""A text that breaks the rule and one that is near it and does not."""
+"""By rule: a text that breaks it, and a similar text that does not."""
 
 SLIP_PAIRS = {
     "article": ("My colleague, a a woman, asked me.", "My colleague, a woman, asked me."),

@@ -1,4 +1,4 @@
-"""Answers of judges in the forms that they are given in, and calls that do not fit."""
+"""Answers of judges are parsed in every form, and calls that are too long are split."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_missing_entries_of_truncated_lists_are_abstentions(tmp_path: Path, sett
 
 
 class _SmallServer:
-    """Answers calls up to a length, and rejects longer ones as servers do."""
+    """A server that rejects calls above a length."""
 
     def __init__(self, characters: int) -> None:
         self.characters = characters

@@ -1,4 +1,4 @@
-"""Broken or contradictory input is reported with its place, or decided by a rule. Nothing is lost."""
+"""Broken or contradictory input is reported with its place or resolved by a rule. No row is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Relabelling whole files: counts that add up, grades that are replayed, runs that go on after a stop."""
+"""Relabelling of files: counts add up, recorded grades are used, and stopped runs resume."""
 
 from __future__ import annotations
 
@@ -316,7 +316,7 @@ def test_qrels_of_trec_and_beir(tmp_path: Path) -> None:
 
 @needs_shared
 def test_two_tier_rule_on_trec_dl_2019(tmp_path: Path, settings: ModelSettings) -> None:
-    """The published verdicts give the baseline: precision .794, false negatives .501 → .126, .432 lost."""
+    """Reproduce the baseline of published verdicts: precision .794, false negatives .501 → .126."""
     by_query = defaultdict(list)
     with (RETRIEVAL / "dl19_pairs.jsonl").open(encoding="utf-8") as stream:
         for line in stream:

@@ -1,4 +1,4 @@
-"""Nothing changes that was not decided: ids, copies, known positives, widths, and files beside the input."""
+"""Only decided labels change. Ids, copies, known positives, widths and other files stay the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nearest questions are those of a comparison with the whole pool."""
+"""The nearest questions equal those of a comparison with the whole pool."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""What a verdict does to a label: every case of the policy table, with a judge that follows a script."""
+"""Effect of a verdict on a label, in every case of the policy table, with a scripted judge."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ POSITIVE = "The lighthouse was first lit in 1848 by the keeper's daughter."
 
 @dataclass
 class ScriptedJudge:
-    """Answers by text: `score[text]` is how directly it answers; a text without a score has no evidence."""
+    """Answers by text. `score[text]` is the directness of the answer, missing without evidence."""
 
     scores: dict[str, float] = field(default_factory=dict)
     abstains_on: frozenset[str] = frozenset()
     ranking: Callable[[list[float]], list[int]] | None = None
-    """Ids from 1, best first, out of the scores of the spans in the order shown; default: by score."""
+    """Return ids from 1, best first, from the scores of the spans in the order shown (default: by score)."""
     name: str = "script"
     seen: list[str] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""The question pool: near misses of accepted questions, and what their answers show."""
+"""The question pool: near misses of accepted questions are labelled from their answers."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def answers(asked: Question, man: Sequence[str], woman: Sequence[str]) -> list[R
 
 
 def planted() -> list[Response]:
-    """The accepted question shows a difference; one candidate a wider one, one a narrower, others none."""
+    """Plant a difference in the accepted question, a larger one and a smaller one in two candidates."""
     narrower = "Talk to the treasurer about money and the keys. Bring a thermos of tea along."
     return [
         *answers(ACCEPTED, [SAME] * 3, [GENTLE] * 3),
@@ -223,7 +223,7 @@ def test_stage_reads_existing_recipe_sections(stage: Stage) -> None:
 
 
 def reads(messages: Messages, body: Body) -> dict[str, object]:
-    """A judge that sees a difference where an answer is HARSH, a slighter one where it is GENTLE."""
+    """Score a large difference for HARSH answers and a smaller one for GENTLE answers."""
     asked = body["response_format"]["json_schema"]["name"]
     texts = re.findall(r"<passage id=(\w+)>\n(.*?)\n</passage id=\1>", messages[-1]["content"], re.DOTALL)
     grades = [3 if "unrealistic" in text else 2 if "treasurer" in text else 0 for _, text in texts]

@@ -1,4 +1,4 @@
-"""The report adds up over parts of a file, and its figures are the textbook's."""
+"""The report adds up over parts of a file, and its figures follow the textbook formulas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choosing a decision rule with known grades, and knowing judges without any."""
+"""A decision rule is chosen with known grades, and reliability is estimated without them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SPECIFICITY = {"a": 0.9, "b": 0.75, "c": 0.95}
 
 
 def judged(pairs: int, seed: int = 5) -> tuple[Grades, dict[tuple[str, str], int]]:
-    """Three binary judges with known error rates, independent of each other; a third is relevant."""
+    """Draw verdicts of three independent binary judges with known error rates. A third is relevant."""
     rng = random.Random(seed)
     truth = {(f"q{i % 40}", f"d{i}"): 2 * (rng.random() < 1 / 3) for i in range(pairs)}
     by_pair = {

@@ -1,4 +1,4 @@
-"""The screen spares calls; what it hides is measured. Rows with false negatives can be dropped whole."""
+"""The screen saves calls, and its errors are measured. Rows with false negatives can be dropped."""
 
 from __future__ import annotations
 

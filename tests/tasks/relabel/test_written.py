@@ -1,4 +1,4 @@
-"""A model writes negatives, and the judges decide about each."""
+"""A model writes negatives, and the judges decide on each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small, realistic build to package: made up from a fixed seed, in the shapes that the stages write."""
+"""A small, realistic, simulated build to package, with the tables of the stages."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def a_question(
     family: str = "open",
     **other: Any,
 ) -> Question:
-    """A question about one topic, bound to one attribute; other fields as given."""
+    """Return a question about one topic and one attribute. Other fields can be given."""
     values = VALUES[attribute]
     if control == "a_a":
         values = (values[0], values[0])
@@ -192,7 +192,7 @@ def a_judgement(
 
 @dataclass(frozen=True)
 class Build:
-    """The tables that the stages before `assemble` leave."""
+    """Tables of the stages before `assemble`."""
 
     generated: tuple[Question, ...]
     standing: tuple[Question, ...]
@@ -203,7 +203,7 @@ class Build:
     effects: tuple[Effect, ...]
 
     def write(self, folder: Path) -> dict[str, Any]:
-        """Every table to its file; the arguments of `assemble`."""
+        """Write every table to a file and return the arguments of `assemble`."""
         folder.mkdir(parents=True, exist_ok=True)
 
         def ref(name: str, table: Table[Any], rows: Sequence[Row]) -> TableRef:
@@ -220,7 +220,7 @@ class Build:
         }
 
     def with_questions(self, *questions: Question) -> Build:
-        """The same, with these questions more."""
+        """Return the build with further questions."""
         return replace(self, generated=(*self.generated, *questions), standing=(*self.standing, *questions))
 
 
@@ -230,7 +230,7 @@ def write_ref(path: Path, table: Table[Any], rows: Sequence[Row]) -> TableRef:
 
 
 def small_build() -> Build:
-    """Six questions that end in every place there is."""
+    """Return six questions that cover every final state."""
     kept = a_question()
     clean = a_question("age", label="hard_negative", fitness=0.05)
     control = a_question(control="a_a", label="control", fitness=0.1)
@@ -293,7 +293,7 @@ def an_effect(level: Any, name: str, attribute: str, value: float, **other: Any)
 
 
 def large_build(seed: int = 11) -> Build:
-    """A few hundred questions over four rounds, two judges, two phases: what a report looks like."""
+    """Return a few hundred questions over four rounds, with two judges and two phases, for a full report."""
     from tests.tasks.release.example_large import grow
 
     return grow(seed)

@@ -1,4 +1,4 @@
-"""A larger made-up build: planted effects by attribute and domain, noise, a search that improves."""
+"""A larger simulated build with planted effects by attribute and domain, noise, and improving rounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Six simulated worlds: what fresh answers and controls say about each."""
+"""First screens of six simulated worlds, from fresh answers and controls."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FDR = 0.05
 
 @dataclass(frozen=True)
 class World:
-    """Questions that a search accepted, with scores of fresh answers in standard deviations of a control."""
+    """Accepted questions, with scores of fresh answers in standard deviations of a control."""
 
     effects: Sequence[float]
     values: tuple[str, ...] = ("woman", "man")
     prejudice: float = 0.0
-    """Added to everything about the first topic, controls included."""
+    """Shift of all scores about the first topic, controls included."""
 
 
 MANY = World([4.0] * 30 + [0.0] * 10)
@@ -48,7 +48,7 @@ def seen(world: World, seed: int) -> tuple[HoldoutTest, TopicOfFalsePositives | 
         label = "accepted" if control == "none" else "control"
         question = make_question(n, control=control, label=label, superdomain=topic, values=world.values)
         score = generator.normal() + effect + world.prejudice * (topic == TOPICS[0])
-        # More versions differ more: the largest of many differences is large.
+        # More versions differ more, because the largest of many differences is large.
         score += 2.0 * (len(world.values) > 2)
         questions.append(question)
         verdicts.append(verdict_on(question, float(score) / 20))

@@ -1,4 +1,4 @@
-"""A release is read by programs that know nothing of this one, and is what its card and manifest say."""
+"""Programs without knowledge of this project read a release, and find the content of card and manifest."""
 
 from __future__ import annotations
 
@@ -113,5 +113,5 @@ def test_card_passes_the_hubs_own_validation(
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
         card.validate()
         assert [r.path for r in hub.requests] == ["/api/validate-yaml"]
-    assert DatasetCard(str(card)).content == card.content  # reads back what it would write
+    assert DatasetCard(str(card)).content == card.content  # reads the file that it would write
     assert yaml.safe_load(card.data.to_yaml())["license"] == "cc-by-4.0"

@@ -1,4 +1,4 @@
-"""Whoever downloads a release can load it, offline, with the types it was written with."""
+"""A downloaded release loads offline with its original types."""
 
 from __future__ import annotations
 

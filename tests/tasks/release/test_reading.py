@@ -1,4 +1,4 @@
-"""A release is only opened when every byte is the one that was released."""
+"""A release opens only if every byte is unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of the user: compared between values, with all answers as denominator, and named if they fail."""
+"""User metrics are compared between values, count all answers, and are named if they fail."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ TOPICS = 10
 
 
 def words(response: Response, question: Question) -> float | None:
-    """Number of words. Refusals have none."""
+    """Count words. Refusals have no value."""
     return None if response.refused else len(response.text.split())
 
 
 def material(refused: int = 0) -> tuple[dict[str, Question], list[Response]]:
-    """Answers that are two words shorter for women. Some answers are refusals."""
+    """Draw answers that are two words shorter for women. Some answers are refusals."""
     questions = [a_question(topic=f"asked for advice on plan {i}") for i in range(TOPICS)]
     answers = []
     for i, q in enumerate(questions):

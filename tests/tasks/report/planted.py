@@ -16,7 +16,7 @@ CRITERIA = {"helpfulness": "high", "warmth": "high"}
 
 
 def judged(question: Question, model: str, random: Random, loss: float) -> Judgement:
-    """A verdict that scores every version from 1 to 5 and gives one value less help."""
+    """Return a verdict with scores from 1 to 5 per version and less help for one value."""
     scores = []
     for v in question.variants:
         for criterion, better in CRITERIA.items():
@@ -39,7 +39,7 @@ def judged(question: Question, model: str, random: Random, loss: float) -> Judge
 
 
 def planted_build(topics: int = 24, loss: float = 1.0) -> Build:
-    """Questions about religion in English, and their Spanish translations, judged for both models."""
+    """Return English questions about religion and their Spanish translations, judged for both models."""
     random = Random(3)
     questions, responses, judgements = [], [], []
     for i in range(topics):

@@ -14,7 +14,7 @@ from tests.tasks.judge.material import DATA
 
 
 def with_passports(release: Path, recall: float) -> tuple[Recipe, Manifest]:
-    """The release as if each judge of its recipe had a passport with that recall."""
+    """Return the release with a passport of the given recall for each judge."""
     manifest = open_release(release).manifest
     recipe = Recipe.model_validate(manifest.recipe)
     planted = ProbeResult(

@@ -40,7 +40,7 @@ VOID = {"meta", "link", "br", "hr", "img", "input"}
 
 
 class Page(HTMLParser):
-    """Tags, links and ids; complains about tags that are not closed in order."""
+    """Collects tags, links and ids, and reports tags that are not closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

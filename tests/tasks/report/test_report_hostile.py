@@ -1,4 +1,4 @@
-"""The report stays a small page of text whatever the release contains."""
+"""The report stays a small page of text for hostile releases."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_nothing_hostile_becomes_markup(text: str) -> None:
 
 
 def test_direction_changes_are_isolated(text: str) -> None:
-    """Outside `bdi` and cells or blocks of its own, no character turns what follows."""
+    """Only inside `bdi`, cells and blocks can a character change the direction of text."""
     assert "\u202e" in text, "texts are shown as they are"
     outside = re.sub(r"<bdi>.*?</bdi>", "", text, flags=re.DOTALL)
     assert not re.search("[\u202a-\u202e\u2066-\u2069]", outside)
@@ -123,7 +123,7 @@ def test_numbers_of_hostile_names_still_come_from_their_queries(text: str, relea
 
 
 def huge_build() -> Build:
-    """Many groups, long answers in many bytes, many slices, models and metrics."""
+    """Return a build with many groups, long multi-byte answers, and many slices, models and metrics."""
     build = small_build()
     long = "ẞ" * 5_000
     asked: list[Question] = [

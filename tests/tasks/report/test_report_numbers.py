@@ -34,7 +34,7 @@ def numbers_of(page: str) -> list[Number]:
 
 
 def views_of(page: str, release: Path) -> duckdb.DuckDBPyConnection:
-    """The tables, opened as the page itself says."""
+    """Open the tables as the page describes."""
     said = re.search(r'<code id="views">(.*?)</code>', page, flags=re.DOTALL)
     assert said is not None
     connection = duckdb.connect()
@@ -44,7 +44,7 @@ def views_of(page: str, release: Path) -> duckdb.DuckDBPyConnection:
 
 
 def says(number: Number, value: Any) -> bool:
-    """Whether the text is what the query gave, to the digits that are shown."""
+    """Check that the text equals the result of the query to the digits shown."""
     if value is None:
         return number.text == "–"
     text = number.text.replace("−", "-").replace("+", "").replace(",", "").removeprefix("$")
@@ -109,7 +109,7 @@ def test_snippets_of_every_section_run(page: str, release: Path) -> None:
 
 
 def with_everything(release: Path, folder: Path) -> tuple[Path, str]:
-    """The release with all that a manifest may tell, and its report."""
+    """Package a release with every optional manifest entry, and render its report."""
     _, manifest = with_passports(release, 0.31)
     contents = open_release(release).contents
     first, second = (row["id"] for row in contents.records("questions")[:2])

@@ -23,7 +23,7 @@ def browser() -> Iterator[Browser]:
 
 
 def open_page(browser: Browser, release: Path, scheme: Literal["light", "dark"], width: int) -> Any:
-    """The page without script of its own, and with what it would ask the network for."""
+    """Open the page without scripts, and record its network requests."""
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True
     )

@@ -31,7 +31,7 @@ REVIEW = PeopleReview(
 def measured(
     read: int = 100, failed: int = 0, unreadable: int = 0, judged: int = 100, reason: str = ""
 ) -> MeasurementCoverage:
-    """Coverage of one model in one family, with an effect without a value if there is a reason."""
+    """Return the coverage of one model in one family, and an effect without a value if a reason is given."""
     counts = StatusCounts(read=read, failed=failed, unreadable=unreadable)
     return MeasurementCoverage(
         answers=(AnswerCoverage("completion", "m", "en", counts, read),),

@@ -1,4 +1,4 @@
-"""The report shows how people correct a judge's view of who is treated worse."""
+"""The report shows the correction of a judge with human scores of treatment."""
 
 from __future__ import annotations
 

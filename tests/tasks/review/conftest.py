@@ -14,14 +14,14 @@ from tests.tasks.review.places import small_release, small_run
 
 @pytest.fixture(scope="session")
 def released(tmp_path_factory: pytest.TempPathFactory) -> ReviewSubjects:
-    """Twenty accepted groups and an ambiguous one."""
+    """Write a release with twenty accepted groups and an ambiguous one."""
     home = tmp_path_factory.mktemp("released")
     return open_subjects(small_release(home, 20), home / "releases")
 
 
 @pytest.fixture(scope="session")
 def unfinished(tmp_path_factory: pytest.TempPathFactory) -> ReviewSubjects:
-    """Three groups and two relabelled passages of a run."""
+    """Write a run with three groups and two relabelled passages."""
     home = tmp_path_factory.mktemp("unfinished")
     return open_subjects(small_run(home), home / "releases")
 

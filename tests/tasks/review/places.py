@@ -15,19 +15,19 @@ from tests.conftest import DATA, recipe_of
 from tests.material.review_release import answers_to, many_questions, verdicts_on, write_review_release
 
 FEW = ("food", "work")
-"""Superdomains that are enough for a few questions, and are read in no time."""
+"""Superdomains with enough questions that are read quickly."""
 EVIDENCE = "The library lends laptops for three weeks"
 
 
 def small_release(home: Path, groups: int) -> Path:
-    """A release in the folder where a workspace keeps them."""
+    """Write a release to the release folder of a workspace."""
     place = home / "releases" / "everyday-advice" / "1.0.0"
     write_review_release(place, groups, superdomains=FEW)
     return place
 
 
 def small_run(home: Path, questions: Sequence[Question] = (), answers: Sequence[Response] = ()) -> Path:
-    """A run that has measured, with two relabelled passages; its questions are a few, or those given."""
+    """Write a measured run with two relabelled passages and a few questions (or those given)."""
     used = list(questions or many_questions(3, FEW))
     place = home / "runs" / "unfinished"
     context = RunContext(
@@ -54,7 +54,7 @@ def small_run(home: Path, questions: Sequence[Question] = (), answers: Sequence[
 
 
 def add_step(run: Path, stage: str, questions: Sequence[Question]) -> None:
-    """One more step of that run, with those questions."""
+    """Add a step with questions to a run."""
     key = content_id("k", stage, [q.id for q in questions])
     home = run / f"{stage}-{key[:16]}"
     with (run / "journal.jsonl").open("a") as stream:
@@ -63,7 +63,7 @@ def add_step(run: Path, stage: str, questions: Sequence[Question]) -> None:
 
 
 def relabelled_passages() -> tuple[list[CandidateSet], list[LabelChange], tuple[Dropped, ...]]:
-    """A query with one candidate that became a positive and one that was removed."""
+    """Return a query with one promoted and one removed candidate."""
     positive = Passage(id="p0", text="Laptops can be borrowed at the library session.", title="Borrowing")
     promoted = Passage(id="p1", text=f"Opening hours vary. {EVIDENCE}, with a card.")
     removed = Passage(id="p2", text="You may borrow many things here, some of them for weeks.")

@@ -32,7 +32,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Served:
-    """A page that is being served, and requests as a browser or an attacker would send them."""
+    """A served review page, with requests like those of a browser or an attacker."""
 
     port: int
 
@@ -41,7 +41,7 @@ class Served:
         return f"127.0.0.1:{self.port}"
 
     def ask(self, method: str, path: str, *, body: bytes | None = None, **headers: str) -> Answer:
-        """Header names with underscores; a header that is given empty is left out."""
+        """Send a request. Header names have underscores, and empty headers are omitted."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         named = {"Host": self.host} | {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body=body, headers={n: v for n, v in named.items() if v})

@@ -1,4 +1,4 @@
-"""People score how the person in each version of a question is treated."""
+"""Reviewers score the treatment of the person in each version of a question."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def population(
 
 @pytest.fixture
 def sampled(released: ReviewSubjects) -> ReviewSubjects:
-    """A release in which people score the answers to twelve questions."""
+    """Write a release with twelve questions for scoring."""
     return replace(released, answers=population(released, 12))
 
 
@@ -185,7 +185,7 @@ def test_answers_settle_like_other_subjects(scoring: ReviewSession, tmp_path: Pa
 
 
 def judged(question: Question, treatment: dict[int, float], judge: str = JUDGES[0]) -> Judgement:
-    """A judgement with the same score on warmth, and the opposite one on restrictions."""
+    """Return a judgement with the same score on warmth and the opposite one on restrictions."""
     template = next(iter(verdicts_on(question)))
     scores = [
         VersionScore(
@@ -212,7 +212,7 @@ def test_treatment_is_the_mean_of_criteria_with_five_as_the_best() -> None:
 
 
 def test_people_correct_a_judge_that_sees_harm_everywhere(tmp_path: Path) -> None:
-    """People find a difference of .5 points for the first value, and the judge one of 1.5."""
+    """Human scores differ by .5 points for the first value, and those of the judge by 1.5."""
     generator = np.random.default_rng(1)
     questions = [q for q in many_questions(160, ("work", "food")) if q.attribute == "gender"]
     by_id = {q.id: q for q in questions}

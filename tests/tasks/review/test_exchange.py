@@ -161,7 +161,7 @@ def test_a_file_without_a_list_of_objects_is_refused(read: Read, content: str, t
 
 
 def test_label_studio_annotations_belong_to_its_users(tmp_path: Path) -> None:
-    """As its export has them: ids, times, skipped ones, the choice alone."""
+    """Read the forms of its export: ids, times, skipped tasks, and choices without extras."""
     choice = {
         "id": "zLSY",
         "from_name": "verdict",

@@ -50,7 +50,7 @@ def edited(question: Question | str, text: str) -> Settlement:
 
 
 def twins() -> tuple[Question, Question]:
-    """The same question, explicit and implicit."""
+    """Return a question in explicit and implicit framing."""
     implicit = a_question(framing="implicit", twin_id=FIRST.id)
     return FIRST.model_copy(update={"twin_id": implicit.id}), implicit
 

@@ -16,7 +16,7 @@ REVIEWERS = ("Ada", "Ben", "Cleo", "Dov")
 
 
 def an_event(reviewer: str, number: int = 0, subject_id: str = "q_1", **parts: Any) -> ReviewEvent:
-    """One event; a verdict on a question unless told otherwise."""
+    """Return an event, by default a verdict on a question."""
     fields = {"action": "verdict", "subject": "question", "subject_id": subject_id, **parts}
     return ReviewEvent(
         id=content_id("r", reviewer, number, fields), reviewer=reviewer, number=number, **fields
@@ -24,7 +24,7 @@ def an_event(reviewer: str, number: int = 0, subject_id: str = "q_1", **parts: A
 
 
 def settled(*verdicts: str | tuple[str, str]) -> Settlement:
-    """What the verdicts of as many reviewers on one question come to; `("edit", text)` is an edit."""
+    """Settle the verdicts on one question, one per reviewer. `("edit", text)` is an edit."""
     events = {
         name: [
             an_event(name, action="edit", template=v[1])
@@ -95,7 +95,7 @@ verdicts = st.sampled_from(["very_good", "good", "too_specific", "offensive", "d
 
 @st.composite
 def histories(draw: st.DrawFn) -> dict[str, list[ReviewEvent]]:
-    """What some reviewers did with three questions: verdicts, edits, and undoings of anything before."""
+    """Draw events of reviewers on three questions: verdicts, edits, and undone events."""
     found = {}
     for name in draw(st.lists(st.sampled_from(REVIEWERS), unique=True, min_size=1)):
         events: list[ReviewEvent] = []

@@ -1,4 +1,4 @@
-"""The journal: what the latest build has done so far."""
+"""The journal records the progress of the latest build."""
 
 from __future__ import annotations
 

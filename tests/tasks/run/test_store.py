@@ -1,4 +1,4 @@
-"""The run directory: keys that follow content, writes that are whole or not at all."""
+"""The run directory: keys follow content, and writes are complete or absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions with little more than what a test is about."""
+"""Minimal questions for tests."""
 
 from typing import Any
 

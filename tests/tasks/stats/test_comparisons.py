@@ -1,4 +1,4 @@
-"""Controls that match, questions measured twice, and effects that a sample can show."""
+"""Matched controls, repeated measurements, and the smallest detectable effect."""
 
 from math import inf
 
@@ -10,7 +10,7 @@ from tasks.stats.power import power_of_excess, smallest_detectable_excess
 
 
 def fitness(generator, versions, n):
-    """Largest finding over the pairs of versions, by a judge that errs in 3 % of pairs."""
+    """Draw the largest score over pairs of versions. The judge errs in 3 % of pairs."""
     pairs = versions * (versions - 1) // 2
     return ((generator.random((n, pairs)) < 0.03) * generator.beta(2, 5, (n, pairs))).max(axis=1).tolist()
 

@@ -1,4 +1,4 @@
-"""The range of a rate over values that share questions, and its permutation test."""
+"""Range of a rate over values that share questions, and its permutation test."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_consistent_difference_over_many_questions_is_found_and_one_question_is_
 
 
 def test_p_values_are_uniform_without_a_difference() -> None:
-    """30 questions whose unreadable answers cluster by question, in 300 draws."""
+    """Draw 30 questions 300 times. Unreadable answers cluster by question."""
     rng = np.random.default_rng(7)
     rate = rng.beta(0.5, 0.5, size=(300, 30, 1))
     hits = rng.binomial(4, np.broadcast_to(rate, (300, 30, 2))).astype(float)

@@ -1,4 +1,4 @@
-"""Bias and brittleness of labels: the published form, and what it comes to."""
+"""Bias and brittleness of labels: the published formula and its simplified form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The largest difference between groups: above 0 by chance alone, so chance is taken off."""
+"""The largest difference between groups is corrected for chance, which alone makes it positive."""
 
 from __future__ import annotations
 

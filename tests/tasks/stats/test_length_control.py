@@ -14,8 +14,10 @@ Floats = NDArray[np.float64]
 def drawn(
     seed: int, n: int, *, length: float, effect: float, longer: float
 ) -> tuple[Floats, Floats, list[str]]:
-    """Outcomes 0 or 1 of `n` treated units and `n` controls: log odds −1, plus `effect` where treated, plus
-    `length` per unit of saturated difference. Treated units differ `longer` times as much in length."""
+    """Draw binary outcomes of `n` treated units and `n` controls.
+
+    The log odds are −1, plus `effect` for treated units, plus `length` per unit of saturated difference.
+    Lengths of treated units differ `longer` times as much."""
     rng = np.random.default_rng(seed)
     differences = np.concatenate([longer * rng.gamma(2, 10, n), rng.gamma(2, 10, n)])
     treated = np.repeat([1.0, 0.0], n)
@@ -32,7 +34,7 @@ OUTCOME = st.floats(0, 1)
 def test_outcomes_are_unchanged_if_length_explains_nothing(
     outcomes: list[float], lengths: list[float]
 ) -> None:
-    """Every outcome occurs with every length, so length tells nothing."""
+    """Every outcome occurs with every length, so length carries no information."""
     pairs = [(outcome, length) for outcome in outcomes for length in lengths]
     y, d = (list(column) for column in zip(*pairs, strict=True))
     control = hold_length_equal(y, d, ["one"] * len(y))
@@ -77,7 +79,7 @@ def test_fit_is_that_of_a_published_library() -> None:
 
 
 def test_preference_for_the_longer_side_is_no_preference_for_that_side() -> None:
-    """Signed: a judge that picks the longer of two answers, where one side is longer more often."""
+    """The judge picks the longer of two answers, and one side is longer more often."""
     rng = np.random.default_rng(5)
     differences = rng.normal(30, 60, 600)
     picked = (rng.random(600) < 1 / (1 + np.exp(-3 * saturated(differences)))).astype(float)

@@ -1,4 +1,4 @@
-"""McNemar's test: exact where few items are in dispute."""
+"""McNemar's test is exact if few items are discordant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paired scores after outliers: mirrored by exchanging sides, and never more outliers than there can be."""
+"""Outlier removal for paired scores is symmetric in the sides and bounded in number."""
 
 from __future__ import annotations
 

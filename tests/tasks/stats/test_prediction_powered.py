@@ -1,4 +1,4 @@
-"""People's labels correct the mean of a judge."""
+"""Human labels correct the mean of a judge."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.stats.prediction_powered import CorrectedMean, correct_mean, correct_
 
 
 def scores(n: int = 200, seed: int = 7) -> tuple[list[float], list[float]]:
-    """Return people's scores, and those of a judge that overrates by .3."""
+    """Draw human scores, and those of a judge that overrates by .3."""
     generator = np.random.default_rng(seed)
     people = np.round(generator.normal(size=n), 2)
     judge = np.round(0.3 + 0.8 * people + 0.5 * generator.normal(size=n), 2)
@@ -34,8 +34,9 @@ def corrected(labels: int, **options: object) -> CorrectedMean:
     ],
 )
 def test_estimate_is_that_of_ppi_python(labels: int, value: float, low: float, high: float) -> None:
-    """Figures of `ppi_mean_pointestimate` and `ppi_mean_ci`, version 0.2.3, which has another estimate of λ
-    and normal quantiles."""
+    """Compare with `ppi_mean_pointestimate` and `ppi_mean_ci` of version 0.2.3.
+
+    That version estimates λ differently and uses normal quantiles."""
     found = corrected(labels)
     assert found.corrected.value == pytest.approx(value, abs=0.012)
     assert found.corrected.low == pytest.approx(low, abs=0.025)

@@ -25,7 +25,7 @@ def rounds(*units: dict[tuple[str, str], UnitStats], threshold: float = 0.5) -> 
 
 
 def factor(*units: UnitStats | None, threshold: float = 0.5) -> float:
-    """Growth of one unit over its rounds; `None` where it was not there."""
+    """Return the growth of one unit over its rounds, with `None` for rounds without the unit."""
     return growth_factor(
         "x", [RoundAtLevel(i, threshold, {} if u is None else {"x": u}) for i, u in enumerate(units)]
     )

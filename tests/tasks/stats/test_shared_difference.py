@@ -13,7 +13,7 @@ SIZES = (3, 3)
 
 
 def answers(seed: int, questions: int, shift: float, *, shared: bool = True) -> np.ndarray:
-    """Noise, and for value 0 a shift: in one direction for all questions, or in one of its own for each."""
+    """Draw noise with a shift for value 0, in one direction for all questions or one for each."""
     generator = np.random.default_rng(seed)
     rows = generator.normal(size=(questions, 6, 20))
     directions = generator.normal(size=(questions, 20))

@@ -56,7 +56,7 @@ def test_transformed_interval_is_in_order() -> None:
 
 
 def test_sixty_two_scenes_show_a_bias_of_twenty_points() -> None:
-    """The figures of docs/methods.md."""
+    """Check the figures of docs/methods.md."""
     assert power_of_share(62, 0.5, 0.7) == pytest.approx(0.86, abs=0.01)
     assert power_of_share(62, 0.95, 0.75) > 0.99
     assert power_of_share(62, 0.0, 0.2) > 0.99

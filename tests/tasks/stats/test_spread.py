@@ -1,4 +1,4 @@
-"""The largest difference between groups, beyond what chance makes of it."""
+"""The largest difference between groups beyond chance."""
 
 from __future__ import annotations
 

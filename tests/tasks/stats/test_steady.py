@@ -1,4 +1,4 @@
-"""Sums that are the same to the last bit, wherever their operands lie."""
+"""Sums are identical to the last bit for every memory alignment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasks.stats.resampling import column_totals, row_sums
 
 
 def moved(array: NDArray[np.float64], offset: int) -> NDArray[np.float64]:
-    """The same numbers, `offset` doubles further on in memory."""
+    """Copy the numbers to an address that is `offset` doubles further."""
     room = np.empty(array.size + offset)
     place = room[offset:].reshape(array.shape)
     place[...] = array

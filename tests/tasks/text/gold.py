@@ -1,4 +1,4 @@
-"""The hand-written answers in data/gold, and how well they are read."""
+"""The hand-written answers in data/gold, and the accuracy of their readings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 def is_held_out(row: Row) -> bool:
-    """Whether a row was kept aside while the reader was tuned: 30 % of the rows, by a hash of the id."""
+    """Check that a row is held out from tuning: 30 % of the rows, by a hash of the id."""
     return int(sha256(row["id"].encode()).hexdigest(), 16) % 10 >= 7
 
 
@@ -41,7 +41,7 @@ def read_row(row: Row) -> Reading:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How many rows were read right, as a wrong option, or although they name none."""
+    """Numbers of rows with a correct option, a wrong option, or an option although they name none."""
 
     rows: int
     right: int
@@ -66,7 +66,7 @@ def accuracy(rows: Iterable[Row], read: Callable[[Row], Reading] = read_row) -> 
 
 
 def precision_and_recall(rows: Iterable[Row]) -> tuple[float, float]:
-    """Precision and recall of `is_refusal`."""
+    """Return precision and recall of `is_refusal`."""
     pairs = [
         (is_refusal(row["text"], language=row["language"], data_dir=DATA), row["refused"]) for row in rows
     ]

@@ -1,4 +1,4 @@
-"""Normalisation for comparing, and finding a quoted span where it really stands."""
+"""Normalisation for comparisons, and the position of a quoted span in the original text."""
 
 import json
 from pathlib import Path

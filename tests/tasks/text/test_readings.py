@@ -1,4 +1,4 @@
-"""Answers of every form are read as their option or number, or as nothing. No option is guessed."""
+"""Answers of every form are read as an option or a number, or as unreadable. No option is guessed."""
 
 from __future__ import annotations
 

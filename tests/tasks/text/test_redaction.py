@@ -1,4 +1,4 @@
-"""No key survives in what is told, however a server wrapped it."""
+"""Keys are removed from messages, in every encoding of a server."""
 
 from __future__ import annotations
 

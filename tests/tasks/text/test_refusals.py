@@ -1,4 +1,4 @@
-"""A refusal declines and gives nothing else. Advice that sounds like one, and short answers, are none."""
+"""Refusals decline without advice. Advice with similar words and short answers are not refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The similarities that everything else is decided by."""
+"""Similarity measures of texts."""
 
 import numpy as np
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Slots: no variant is lost, nothing is evaluated, variants differ inside slots only."""
+"""Slots: no variant is lost, no content is evaluated, and variants differ inside slots only."""
 
 import pytest
 from hypothesis import given

@@ -59,7 +59,7 @@ def prefixed(text: str, turn: int) -> str:
 
 
 class Varied:
-    """What came of rewording, asking and measuring one family."""
+    """Results of rewording, asking and measuring one family."""
 
     def __init__(self, context: RunContext, family: str) -> None:
         questions = expand_family(context.recipe, DATA, family)
@@ -117,7 +117,7 @@ def favours_men_in_one_wording(text: str) -> str:
 
 
 def by_keyword(text: str) -> str:
-    """The answer depends on words of the wording, the same for everybody."""
+    """Answer by keywords of the wording, independent of the value."""
     return "Yes" if "Here is a case" in text or "Consider this" in text else "No"
 
 
