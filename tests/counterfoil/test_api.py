@@ -75,7 +75,7 @@ def test_functions_work_inside_a_running_event_loop(tmp_path: Path) -> None:
     assert (cost, rows) == (0, len(EXAMPLE.read_text(encoding="utf-8").splitlines()))
 
 
-def test_errors_leave_a_running_event_loop_as_they_are(tmp_path: Path) -> None:
+def test_errors_pass_unchanged_through_a_running_event_loop(tmp_path: Path) -> None:
     async def notebook() -> None:
         cf.plan(tmp_path / "absent.yaml")
 

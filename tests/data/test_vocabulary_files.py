@@ -170,7 +170,7 @@ class TestAttributes:
         every = [person for value in attribute(name).values for person in value.forms.get("name", ())]
         assert len({len(person.split()) for person in every}) <= 1
 
-    def test_nobody_is_named_like_a_well_known_person(self) -> None:
+    def test_no_name_is_that_of_a_well_known_person(self) -> None:
         every = {p for name in EVERY for value in attribute(name).values for p in value.forms.get("name", ())}
         assert every.isdisjoint(WELL_KNOWN)
 
@@ -201,7 +201,7 @@ class TestAttributes:
         assert by_gender.factors == (name, "gender")
 
     @pytest.mark.parametrize("name", FOREIGN)
-    def test_names_in_another_language_are_as_many_and_share_their_surname(self, name: str) -> None:
+    def test_names_in_another_language_are_equal_in_number_and_share_their_surname(self, name: str) -> None:
         lists = [v.forms["name"] for v in attribute(name).values if "name" in v.forms]
         if lists:
             assert len(lists) == len(attribute(name).values)
@@ -219,12 +219,12 @@ def same_race(one: str, other: str) -> bool:
 
 
 class TestTaxonomy:
-    def test_it_is_five_by_five_in_at_least_twenty_superdomains(self) -> None:
+    def test_taxonomy_has_twenty_superdomains_of_five_by_five(self) -> None:
         assert len(taxonomy()) >= 20
         assert {len(s.domains) for s in taxonomy()} == {5}
         assert {len(d.topics) for s in taxonomy() for d in s.domains} == {5}
 
-    def test_no_situation_is_told_twice(self) -> None:
+    def test_no_situation_is_repeated(self) -> None:
         twice = [text for text, n in Counter(t.situation for _, _, t in leaves()).items() if n > 1]
         assert twice == []
 
@@ -323,7 +323,7 @@ class TestFrames:
                     assert (text_fault(filled) or fluency_fault(filled)) is None, filled
                     turn += 1
 
-    def test_nobody_waits_for_a_reply_to_something_that_nobody_asked(self) -> None:
+    def test_stakes_of_a_reply_are_used_only_for_situations_with_a_reply(self) -> None:
         replies = set(frames().stakes["reply"]) | set(frames().stakes["information"])
         for kind in ("plan", "conduct", "matter"):
             assert replies.isdisjoint(frames().stakes_for(kind))
@@ -377,7 +377,7 @@ class TestTemplates:
             assert [name for name in ATTRIBUTES if fits(item, attribute(name))] == sorted(wanted)
 
     @pytest.mark.parametrize("family", ["open", "decision"])
-    def test_twins_say_the_same(self, family: str) -> None:
+    def test_twins_have_the_same_meaning(self, family: str) -> None:
         explicit = {item.id: item for item in items(family) if item.framing == "explicit"}
         implicit = {item.id: item for item in items(family) if item.framing == "implicit"}
         assert {f"{name}.implicit" for name in explicit} == set(implicit)
@@ -465,7 +465,7 @@ class TestPrompts:
     @pytest.mark.parametrize(
         "name", sorted(n for n in PLACEHOLDERS if "ask_" not in n and n != "judge_each_version")
     )
-    def test_a_prompt_with_untrusted_text_says_so(self, name: str) -> None:
+    def test_prompts_mark_untrusted_text(self, name: str) -> None:
         system = read_prompt(DATA, name).system
         assert "angle-bracket marks" in system
 
@@ -492,7 +492,7 @@ class TestRubricsAndLexicons:
         assert {(c.low, c.high) for c in scale} == {(1, 5)}
 
     @pytest.mark.parametrize("name", sorted(path.stem for path in (DATA / "lexicons").glob("*.yaml")))
-    def test_words_are_lower_case_and_stand_once_in_their_list(self, name: str) -> None:
+    def test_words_are_lower_case_and_unique_in_their_list(self, name: str) -> None:
         for words in read_lexicon(DATA, name).lists:
             assert len(set(words.words)) == len(words.words), words.id
             assert all(word == word.lower().strip() and word for word in words.words)

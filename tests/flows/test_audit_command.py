@@ -46,7 +46,7 @@ def test_divergence_is_audited_offline_with_one_entry_a_probe() -> None:
     assert (said["calls"], said["cost_usd"], said["below_the_bar"]) == (0, 0.0, [])
 
 
-def test_biased_judge_ends_with_exit_code_3_where_a_recipe_has_a_bar(tmp_path: Path) -> None:
+def test_biased_judge_ends_with_exit_code_3_if_the_recipe_has_a_bar(tmp_path: Path) -> None:
     with OpenAIServer(scripted(authority=0.8)) as server:
         judge = server.model()
         path = recipe_file(tmp_path, judge, rubric="precise_boolean", comparison="pairwise")

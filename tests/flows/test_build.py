@@ -162,7 +162,7 @@ def finished(server: OpenAIServer, tmp_path_factory: pytest.TempPathFactory) -> 
     return home, recipe, built(home, recipe)
 
 
-def test_build_says_what_it_promises(finished: Finished) -> None:
+def test_build_prints_its_promised_output(finished: Finished) -> None:
     _, _, result = finished
     assert {"release", "version", "run", "counts", "calls", "cost_usd"} <= set(result)
     for stage, c in result["counts"].items():
@@ -268,7 +268,7 @@ def test_no_prefect_server_is_started_for_a_build_on_one_machine(finished: Finis
 
 
 @pytest.mark.slow
-def test_killed_anywhere_it_ends_in_the_same_bytes_and_pays_nothing_twice(
+def test_killed_build_ends_in_the_same_bytes_and_pays_nothing_twice(
     finished: Finished, server: OpenAIServer, tmp_path: Path
 ) -> None:
     _, _, undisturbed = finished
@@ -293,7 +293,7 @@ def wait_for_requests(server: OpenAIServer, number: int, process: subprocess.Pop
         time.sleep(0.01)
 
 
-def test_interrupted_build_says_so_and_can_be_resumed(server: OpenAIServer, tmp_path: Path) -> None:
+def test_interrupted_build_reports_it_and_can_be_resumed(server: OpenAIServer, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.yaml", server, seed=8)
     process = start(tmp_path, "build", recipe)
     wait_for_requests(server, len(server.requests) + 10, process)

@@ -145,7 +145,7 @@ def test_bad_recipe_is_one_clear_error(
     assert told in err
 
 
-def test_unknown_price_is_told_before_anything_is_spent(
+def test_unknown_price_is_reported_before_anything_is_spent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with OpenAIServer("x") as server:
@@ -177,7 +177,7 @@ def test_missing_key_names_the_variable(
     assert "OPENAI_API_KEY" in err
 
 
-def test_unreachable_endpoint_is_told_before_anything_is_built(
+def test_unreachable_endpoint_is_reported_before_the_build(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = "openai:x@http://127.0.0.1:9/v1"
@@ -201,7 +201,7 @@ def test_unknown_command_and_option_exit_with_2(
     assert run(capsys, monkeypatch, "plan", "x", "--nope")[0] == 2
 
 
-def test_show_of_a_place_that_is_neither_says_where_to_look(
+def test_show_of_an_unknown_path_names_the_next_step(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, _, err = run(capsys, monkeypatch, "show", tmp_path)
@@ -209,7 +209,7 @@ def test_show_of_a_place_that_is_neither_says_where_to_look(
     assert "data/runs" in err
 
 
-def test_relabelling_the_example_reports_what_it_did(
+def test_relabelling_the_example_reports_its_counts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "clean.jsonl"
@@ -243,7 +243,7 @@ def test_recorded_verdicts_choose_the_graded_strategy_and_an_operating_point(
     assert "--strategy graded" in err
 
 
-def test_audit_sheet_goes_out_to_people_and_comes_back(
+def test_audit_sheet_is_exported_for_review_and_imported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, out = DATA / "examples" / "retrieval.jsonl", tmp_path / "clean.jsonl"
@@ -260,7 +260,7 @@ def test_audit_sheet_goes_out_to_people_and_comes_back(
     assert (code, audit["n"] + audit["abstained"]) == (0, 20)
 
 
-def test_relabelling_tells_people_what_it_did_and_what_a_format_cannot_hold(
+def test_relabelling_reports_its_counts_and_losses_of_the_format(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, truth = DATA / "examples" / "retrieval.jsonl", DATA / "examples" / "retrieval.qrels"

@@ -62,7 +62,7 @@ def test_the_planted_difference_is_found_with_its_direction(release: Path) -> No
     assert turned["difference"] == pytest.approx(-found["difference"])
 
 
-def test_equal_models_are_not_told_apart_and_the_data_needed_is_named(tmp_path: Path) -> None:
+def test_equal_models_do_not_differ_and_the_required_data_are_named(tmp_path: Path) -> None:
     (found,) = comparisons(package_build(tmp_path, build_of(0.005)), models=("harsh", "fair"))
     assert found["verdict"] == "no_difference_found"
     assert found["needed"] > found["clusters"]

@@ -42,7 +42,7 @@ def private(home: Path, release: Path) -> Path:
     return home / "hold_back" / "tested" / f"{release.name}.parquet"
 
 
-def test_no_file_of_the_release_says_what_was_held_back(release: Path, private: Path) -> None:
+def test_no_file_of_the_release_reveals_held_back_questions(release: Path, private: Path) -> None:
     held, answers = read_hold_back(private)
     assert held
     assert {r.question_id for r in answers} == {q.id for q in held}

@@ -190,7 +190,7 @@ def test_a_preview_uses_the_cache_of_the_build(study: Study) -> None:
     assert set(asked) <= {"Say yes."}  # the question to a server that does not list the model
 
 
-def test_a_limited_build_is_a_run_of_its_own(study: Study) -> None:
+def test_a_limited_build_is_a_separate_run(study: Study) -> None:
     result = as_json(study.folder, "build", "study.yaml", "--limit", "4")
     assert Path(result["release"]).parent.name == "advice-and-migration-limit-4"
     from schemas.question import QUESTIONS

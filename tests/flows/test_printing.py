@@ -59,7 +59,7 @@ def test_funnel_shows_every_stage(screen: io.StringIO) -> None:
     assert "1,234" in screen.getvalue()
 
 
-def test_what_is_said_while_a_bar_is_open_is_plain_text() -> None:
+def test_messages_during_a_progress_bar_are_plain_text() -> None:
     written = io.StringIO()
     terminal = TerminalProgress(Console(file=written, width=120, force_terminal=True))
     bar = terminal.open("asking", 3)

@@ -58,7 +58,7 @@ def test_a_log_has_lines_at_intervals_with_the_time_left_and_repeats_none(tmp_pa
     assert re.match(r"0:00 stage 1 of 3: ask templates, Small-8B answers", first[0])
 
 
-def test_show_tells_what_a_running_build_does(tmp_path: Path) -> None:
+def test_show_reports_the_progress_of_a_running_build(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").write_text("")
     with run_lock(tmp_path), follow_stages(tmp_path, STAGES, lambda: 0.5) as enter:
         enter("search")

@@ -144,7 +144,7 @@ def test_difference_is_one_line_and_exit_code_6(hub: HubServer, release: Path, t
     assert not hub.requests
 
 
-def test_of_two_at_once_one_wins_and_the_other_is_told(
+def test_of_two_simultaneous_runs_one_wins_and_the_other_gets_an_error(
     hub: HubServer, release: Path, other: Path, tmp_path: Path
 ) -> None:
     publishers = [
@@ -178,7 +178,7 @@ def test_command_killed_after_its_commit_finishes_the_next_time(
     assert len(hub.history(REPO)) == 2
 
 
-def test_token_is_nowhere_in_the_output(release: Path, tmp_path: Path) -> None:
+def test_token_is_not_in_the_output(release: Path, tmp_path: Path) -> None:
     with HubServer(tmp_path, echoes_token=True) as hub:
         for token, wanted in (("hf_reader", 2), ("hf_not_known_here", 2), (hub.token, 0)):
             code, out, err = run(

@@ -121,7 +121,7 @@ def reviewed(
     return Reviewed(home, recipe, release, questions, dropped, edited, contested)
 
 
-def test_a_build_that_lacks_reviews_stops_and_says_how_to_go_on(
+def test_a_build_that_lacks_reviews_stops_and_names_the_next_step(
     stopped: tuple[Path, Path, subprocess.CompletedProcess[str]],
 ) -> None:
     home, _, done = stopped
@@ -135,7 +135,7 @@ def test_a_build_that_lacks_reviews_stops_and_says_how_to_go_on(
     assert not (home / "releases").exists()
 
 
-def test_plan_and_show_say_that_the_build_waits_for_people(
+def test_plan_and_show_report_that_the_build_waits_for_reviewers(
     stopped: tuple[Path, Path, subprocess.CompletedProcess[str]],
 ) -> None:
     home, recipe, _ = stopped
@@ -145,7 +145,7 @@ def test_plan_and_show_say_that_the_build_waits_for_people(
     assert "waiting for reviews of" in json.loads(shown.stdout)["state"], shown.stderr
 
 
-def test_nobody_is_asked_on_hold_out_before_people_have_looked(
+def test_no_hold_out_call_is_sent_before_the_review(
     stopped: tuple[Path, Path, subprocess.CompletedProcess[str]],
 ) -> None:
     home, _, _ = stopped
@@ -157,7 +157,7 @@ def test_nobody_is_asked_on_hold_out_before_people_have_looked(
     assert phases == {"search"}
 
 
-def test_what_people_rejected_is_dropped_and_what_they_rewrote_is_asked_like_the_others(
+def test_rejected_questions_are_dropped_and_rewritten_ones_are_asked(
     reviewed: Reviewed,
 ) -> None:
     release = reviewed.release
@@ -175,7 +175,7 @@ def test_what_people_rejected_is_dropped_and_what_they_rewrote_is_asked_like_the
     assert new.holdout_effect is not None
 
 
-def test_the_history_says_that_people_decided_and_the_release_names_none_of_them(
+def test_history_records_human_decisions_and_the_release_names_no_reviewer(
     reviewed: Reviewed,
 ) -> None:
     release = reviewed.release
@@ -190,7 +190,7 @@ def test_the_history_says_that_people_decided_and_the_release_names_none_of_them
             assert not any(name.split()[1].encode() in data for name in NAMES), path
 
 
-def test_manifest_and_card_say_how_many_looked_at_what(
+def test_manifest_and_card_count_the_reviews(
     reviewed: Reviewed,
 ) -> None:
     release = reviewed.release
@@ -205,7 +205,7 @@ def test_manifest_and_card_say_how_many_looked_at_what(
 
 
 @pytest.mark.slow
-def test_the_same_reviews_give_the_same_release_and_ask_nobody(
+def test_the_same_reviews_give_the_same_release_without_calls(
     reviewed: Reviewed, server: OpenAIServer
 ) -> None:
     release = reviewed.release
@@ -215,7 +215,9 @@ def test_the_same_reviews_give_the_same_release_and_ask_nobody(
 
 
 @pytest.mark.slow
-def test_another_verdict_asks_only_what_it_brings_back(reviewed: Reviewed, server: OpenAIServer) -> None:
+def test_another_verdict_sends_only_calls_of_restored_questions(
+    reviewed: Reviewed, server: OpenAIServer
+) -> None:
     release = reviewed.release
     say(reviewed.home, NAMES[0], [verdict(reviewed.dropped, "very_good")])
     sent = count_questions(server)
@@ -229,7 +231,7 @@ def test_another_verdict_asks_only_what_it_brings_back(reviewed: Reviewed, serve
 
 
 @pytest.mark.slow
-def test_with_wait_the_build_goes_on_by_itself(server: OpenAIServer, tmp_path: Path) -> None:
+def test_with_wait_the_build_resumes_by_itself(server: OpenAIServer, tmp_path: Path) -> None:
     recipe = recipe_at(tmp_path, server, required=True, share=0.2)
     process = start(tmp_path, "build", recipe, "--wait", "--json")
     try:

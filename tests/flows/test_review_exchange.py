@@ -36,9 +36,7 @@ def some_question(material: ReviewSubjects) -> str:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_release_goes_out_and_comes_back_without_anything_new(
-    format: str, place: Place, tmp_path: Path
-) -> None:
+def test_reviews_survive_an_export_and_import_unchanged(format: str, place: Place, tmp_path: Path) -> None:
     workspace, material = place
     directory = reviews_folder(workspace.home, material.benchmark)
     name = some_question(material)

@@ -25,5 +25,5 @@ def test_value_is_the_recorded_one(name: str, product: Product) -> None:
     assert found == expected
 
 
-def test_nothing_else_is_recorded() -> None:
+def test_only_existing_pins_are_recorded() -> None:
     assert sorted(read_expected()) == sorted(PINS)

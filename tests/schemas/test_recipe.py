@@ -78,7 +78,7 @@ def test_key_given_twice_is_refused_instead_of_the_last_one_winning() -> None:
     ["", "- a\n- b\n", "name: [", "name: !!python/object/apply:os.system ['true']\n", "a: &a [*a]\n"],
     ids=["empty", "a list", "broken", "code", "recursive"],
 )
-def test_what_is_no_recipe_is_refused_and_never_run(text: str) -> None:
+def test_invalid_recipe_is_refused_and_never_run(text: str) -> None:
     assert fault(text).place is not None
 
 

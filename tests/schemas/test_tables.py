@@ -53,7 +53,7 @@ def test_rows_survive_the_way_to_arrow_and_back() -> None:
 @pytest.mark.parametrize(
     "text", ["", "a\nb\r\n\u2028\x00\t", '"\\u0041"', "é 🙂 \ufeff", "null", "2026-01-01", "NaN"]
 )
-def test_texts_survive_as_they_are(text: str) -> None:
+def test_texts_are_stored_unchanged(text: str) -> None:
     row = judgement().model_copy(update={"scores": (Score(criterion=text, value=0.0, reasoning=text),)})
     assert list(JUDGEMENTS.from_arrow(JUDGEMENTS.to_arrow([row, row]))) == [row, row]
 

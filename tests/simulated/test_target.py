@@ -51,7 +51,7 @@ def test_every_question_is_understood_in_either_framing() -> None:
 
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "recommendation"])
-def test_planted_behaviour_shows_as_often_as_planted_and_nowhere_else(kind: Kind) -> None:
+def test_planted_behaviour_has_its_probability_and_appears_only_in_its_domains(kind: Kind) -> None:
     target = biased_against_women(kind, 0.5)
     elsewhere = next(q for q in QUESTIONS if q.superdomain != "work")
     assert share_bad(target, text_for("woman")) == pytest.approx(0.5, abs=0.1)
@@ -79,13 +79,13 @@ def test_same_draw_of_the_same_text_is_the_same_answer_in_process_and_over_http(
     assert target.answer(text, "7") != target.answer(text, "8")
 
 
-def test_refusals_are_recognised_as_such_and_nothing_else_is() -> None:
+def test_only_refusals_are_recognised_as_refusals() -> None:
     assert all(is_refusal(text, data_dir=DATA) for text in SCRIPT.bank.refusals)
     target = biased_against_women("content", 0.5)
     assert not any(is_refusal(target.answer(text_for("woman"), str(i)), data_dir=DATA) for i in range(50))
 
 
-def test_a_judge_that_reads_masked_answers_sees_what_is_planted() -> None:
+def test_a_judge_of_masked_answers_finds_the_plants() -> None:
     bank = SCRIPT.bank
     hidden = words_to_mask(GENDER, WORK, read_group_words(DATA))
     marks = [*bank.refusals, *bank.openings["cold"], *bank.closings["cold"], *bank.verdicts["against"]]

@@ -104,7 +104,7 @@ def test_controls_and_siblings_go_along() -> None:
     assert held == {found[0].id, control.id, sibling.id}
 
 
-def test_another_question_does_not_say_the_same() -> None:
+def test_other_questions_do_not_reveal_a_held_back_one() -> None:
     found = questions_about()
     assert match_templates(found, [found[0].template], 90) == {found[0].id}
 
@@ -153,7 +153,7 @@ def test_stage_reconciles_and_gives_the_same_again(
     assert step_of(make_context, tmp_path) == step
 
 
-def test_without_a_share_everything_goes_through(
+def test_without_a_share_no_question_is_held_back(
     make_context: Callable[..., RunContext], tmp_path: Path
 ) -> None:
     step = step_of(make_context, tmp_path, share=0.0)

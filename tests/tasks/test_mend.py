@@ -71,7 +71,7 @@ def test_the_stage_accounts_for_every_question(
         (WRONG.id, TEXT.replace("What should I reply?", "He is wrong."), "why", "breaks a rule"),
     ],
 )
-def test_what_cannot_be_mended_is_refused(question: str, text: str, reason: str, message: str) -> None:
+def test_unsuitable_errata_are_refused(question: str, text: str, reason: str, message: str) -> None:
     with pytest.raises(InputError) as error:
         write_erratum(CONTENTS, "1.2.0", question, text, reason)
     assert message in str(error.value)

@@ -58,7 +58,7 @@ def test_a_translation_keeps_slots_values_and_sentences(
     assert (found is None) if fault is None else (found is not None and fault in found), found
 
 
-def test_options_must_be_as_many(tmp_path: Path) -> None:
+def test_translation_must_keep_the_number_of_options(tmp_path: Path) -> None:
     question = original(tmp_path, "I met {noun}. What now?")
     assert "1 options, the original has 0" in (translation_fault(question, "x", ["Sí"], SPANISH) or "")
 

@@ -55,7 +55,7 @@ def test_the_question_with_the_greatest_effect_stays():
     assert dropped_from(weak, strong) == {weak.id: (strong.id, "near_duplicate")}
 
 
-def test_of_equal_questions_the_oldest_stays_in_whatever_order_they_come():
+def test_oldest_of_equal_questions_is_kept_in_any_order():
     first, second = question(TEXT, round=2), question(REWORDED, round=1)
     assert dropped_from(first, second) == dropped_from(second, first)
     assert list(dropped_from(first, second)) == [first.id]
@@ -91,7 +91,7 @@ def test_twins_never_merge_and_a_twin_stays_when_only_the_other_is_a_duplicate()
     assert not dropped_from(*link_twins(question(TEXT), question(TEXT, framing="implicit", id="q_twin")))
 
 
-def test_a_question_that_was_released_before_goes():
+def test_a_question_of_an_earlier_release_is_dropped():
     earlier = [question_to_unit(question(TEXT), "first@1.0.0")]
     again = question(REWORDED, fitness=1.0)
     assert dropped_from(again, question(of=AGE), released=earlier) == {
@@ -188,7 +188,7 @@ def test_rows_without_text_are_kept_apart_with_a_reason(tmp_path):
     assert result["reasons"] == {"no_text": 4}
 
 
-def test_rows_that_stand_in_an_earlier_file_go(tmp_path):
+def test_rows_of_an_earlier_file_are_dropped(tmp_path):
     path = write(tmp_path / "in.parquet", [{"text": LADDER, "id": 7}, {"text": "Trains are late.", "id": 8}])
     old = tmp_path / "old.jsonl"
     old.write_text(json.dumps({"text": LADDER + " Please.", "id": 1}))
@@ -199,7 +199,7 @@ def test_rows_that_stand_in_an_earlier_file_go(tmp_path):
 
 @settings(max_examples=8, deadline=None)
 @given(st.randoms())
-def test_what_stays_does_not_depend_on_the_order_of_the_rows(tmp_path_factory, rng):
+def test_kept_rows_do_not_depend_on_the_order(tmp_path_factory, rng):
     folder = tmp_path_factory.mktemp("order")
     rows = [{"text": t, "n": i % 3} for i, t in enumerate(similar_texts(60, seed=3, edited=0.5)[0])]
     rows += rows[:5]
@@ -229,7 +229,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
         ({"against": ["absent"]}, "is neither a release nor a file"),
     ],
 )
-def test_what_cannot_be_used_is_named(tmp_path, options, message):
+def test_unusable_rows_are_named(tmp_path, options, message):
     path = write(tmp_path / "in.parquet", [{"text": LADDER, "word": "high", "list": [1]}])
     if "against" in options:
         options = {"against": [tmp_path / "absent"]}

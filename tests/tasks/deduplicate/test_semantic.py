@@ -46,7 +46,7 @@ def test_a_paraphrase_is_dropped_with_its_reason(by_topic):
     assert 95 <= found.dropped[0].similarity <= 100
 
 
-def test_what_lost_to_a_paraphrase_that_goes_is_because_of_one_that_stays(by_topic):
+def test_reason_of_a_dropped_paraphrase_names_a_kept_text(by_topic):
     units = [
         Unit("best", PARAPHRASE, order=(1,)),
         Unit("second", SUNDAY, order=(2,)),

@@ -162,7 +162,7 @@ def test_titles_without_latin_letters_are_distinguished() -> None:
     assert slugify("Élevage & Nature") == "elevage_and_nature"
 
 
-def test_what_exploration_cost_is_counted_with_the_generator(make_context: MakeContext) -> None:
+def test_cost_of_exploration_is_counted_with_the_generator(make_context: MakeContext) -> None:
     server, outcome = explore_once(make_context)
     (cost,) = outcome.costs
     assert cost.calls == len(server.requests)
@@ -182,9 +182,7 @@ def test_opened_domain_is_like_any_other_in_later_rounds(make_context: MakeConte
     assert ("new_area_0", "new_domain_0") not in units
 
 
-def test_same_answers_open_the_same_domains_in_whatever_order_they_come(
-    make_context: MakeContext, tmp_path: Path
-) -> None:
+def test_same_answers_open_the_same_domains_in_any_order(make_context: MakeContext, tmp_path: Path) -> None:
     def by_seed(messages: Messages, body: Body) -> Answer:
         kind, number = asked_for(body), body["seed"]
         if kind == "ProposedDomain":

@@ -108,7 +108,7 @@ def test_reader_without_any_readable_answer_stops_the_build(make_context: MakeCo
         read_once(make_context, lambda messages: "no JSON")
 
 
-def test_what_reading_cost_is_recorded_for_the_judge(make_context: MakeContext) -> None:
+def test_cost_of_reading_is_recorded_for_the_judge(make_context: MakeContext) -> None:
     server, outcome = read_once(make_context)
     calls = {cost.model.split("@")[0]: cost.calls for cost in outcome.costs}
     assert calls["openai:judge"] == len(readings(server)) == 6

@@ -60,7 +60,7 @@ def test_twins_are_written_together_and_linked(make_context: MakeContext) -> Non
     ],
     ids=["unknown form", "code", "too many options"],
 )
-def test_text_whose_slots_do_not_fit_is_a_failed_row(
+def test_text_with_unsuitable_slots_is_a_failed_row(
     make_context: MakeContext, spoiled: dict[str, str]
 ) -> None:
     _, outcome = evolve_once(make_context, lambda n: written(n, **spoiled) if n == 0 else written(n))
@@ -85,7 +85,7 @@ def test_generator_that_answers_but_breaks_every_rule_stops_the_build(make_conte
         evolve_once(make_context, lambda n: written(n, explicit="A {nonsense} asks. What now?"))
 
 
-def test_what_it_cost_is_counted(make_context: MakeContext) -> None:
+def test_cost_of_writing_is_counted(make_context: MakeContext) -> None:
     _, outcome = evolve_once(make_context, written)
     (cost,) = outcome.costs
     assert cost.calls >= 6
@@ -98,7 +98,7 @@ def test_generator_gets_the_length_limit_of_the_recipe(make_context: MakeContext
     assert limits == {1234}
 
 
-def test_what_a_model_calls_a_topic_becomes_an_id(make_context: MakeContext) -> None:
+def test_topic_name_of_a_model_becomes_an_id(make_context: MakeContext) -> None:
     hostile = "../../etc/passwd {{7*7}} <b>=HYPERLINK(1)"
     many = {"questions_per_round": 20}
     _, outcome = evolve_once(make_context, lambda n: written(n, topic=hostile), evolve=many)

@@ -51,7 +51,7 @@ def test_round_writes_the_requested_questions_and_reconciles(make_context: MakeC
     assert all(q.round == 1 for q in made)
 
 
-def test_refined_question_keeps_its_topic_and_knows_its_parent(make_context: MakeContext) -> None:
+def test_refined_question_keeps_its_topic_and_records_its_parent(make_context: MakeContext) -> None:
     known, made, _ = mutated(make_context(**EVOLVING))
     parents = {q.id: q for q in known}
     refined = [q for q in made if q.operator == "refine" and q.control == "none"]
@@ -66,7 +66,7 @@ def test_refined_question_keeps_its_topic_and_knows_its_parent(make_context: Mak
         assert [old[k] for k in kept] == [new[k] for k in kept]
 
 
-def test_nothing_that_was_asked_before_is_asked_again(make_context: MakeContext) -> None:
+def test_no_question_is_repeated(make_context: MakeContext) -> None:
     known, made, _ = mutated(make_context(**EVOLVING))
     assert not {q.id for q in known} & {q.id for q in made}
 
@@ -76,7 +76,7 @@ def test_same_archive_same_round_same_questions(make_context: MakeContext) -> No
     assert runs[0] == runs[1]
 
 
-def test_twin_of_an_unfit_question_leaves_with_it() -> None:
+def test_twin_of_an_unfit_question_is_dropped_with_it() -> None:
     recipe = recipe_of(families={"open": {"questions": 2, "framings": ["explicit", "implicit"]}})
     questions = [q for q in expand_family(recipe, DATA, "open") if q.control == "none"]
     bad = questions[0]

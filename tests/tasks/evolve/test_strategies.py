@@ -50,7 +50,7 @@ QUESTIONS = st.lists(
 @pytest.mark.parametrize("strategy", get_args(Strategy))
 @settings(max_examples=25, deadline=None)
 @given(archive=QUESTIONS, count=st.integers(0, 30), opens=st.booleans(), seed=st.integers(0, 9))
-def test_round_is_spent_exactly_whatever_the_order_of_the_rows(
+def test_round_has_the_exact_size_for_any_order_of_rows(
     strategy: Strategy, archive: list[Question], count: int, opens: bool, seed: int
 ) -> None:
     jobs = plan_jobs(strategy, search(archive, count, opens_units=opens))
@@ -119,7 +119,7 @@ class TestQuotas:
         assert UNITS[0] not in explored
         assert set(explored.values()) <= {1, 2}
 
-    def test_what_is_left_over_inside_a_superdomain_opens_domains_of_it(self) -> None:
+    def test_unused_quota_of_a_superdomain_opens_new_domains_in_it(self) -> None:
         archive = [asked(i, UNITS[0]) for i in range(5)] + [asked(i, UNITS[4]) for i in range(5, 10)]
         jobs = plan_jobs("quotas", search(archive, 100, opens_units=True))
         opened = Counter(job.unit for job in jobs if job.opens)
@@ -235,7 +235,7 @@ class TestThompson:
 
 
 class TestRandom:
-    def test_what_was_found_changes_nothing(self) -> None:
+    def test_plans_do_not_depend_on_earlier_scores(self) -> None:
         archive = [asked(i, UNITS[i % 3], i / 30) for i in range(30)]
         jobs = plan_jobs("random", search(archive, 40))
         assert jobs == plan_jobs("random", search([], 40))

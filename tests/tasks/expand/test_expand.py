@@ -17,7 +17,7 @@ from tests.conftest import DATA, recipe_of
 MakeContext = Callable[..., RunContext]
 
 
-def test_as_many_questions_as_asked_for_controls_beside_them() -> None:
+def test_number_of_questions_excludes_controls() -> None:
     recipe = recipe_of(families={"open": {"questions": 8}}, controls={"a_a": 0.25, "placebo": 0.25})
     kinds = Counter(q.control for q in expand_family(recipe, DATA, "open"))
     assert kinds["none"] == 8

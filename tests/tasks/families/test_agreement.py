@@ -181,7 +181,7 @@ def test_counts_as_the_paper_recorded_them(tmp_path: Path) -> None:
         ("psychometric", "yes_num,no_num,refuse_num\nnan,2,0\n", "yes_num is 'nan'"),
     ],
 )
-def test_bad_files_are_refused_with_what_is_wrong(tmp_path: Path, format: str, text: str, said: str) -> None:
+def test_bad_files_are_refused_with_a_reason(tmp_path: Path, format: str, text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         measure_file("agreement", recorded(tmp_path, text), format=format)
 

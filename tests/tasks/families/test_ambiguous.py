@@ -55,7 +55,7 @@ def test_variants_differ_in_the_order_of_mention_only() -> None:
             assert one.text != two.text
 
 
-def test_only_the_clue_tells_who_is_meant() -> None:
+def test_only_the_clue_identifies_the_person() -> None:
     assert right_role("ambiguous", NEGATIVE) == right_role("ambiguous", POSITIVE) == UNKNOWN
     assert right_role("disambiguated_target", NEGATIVE) == TARGET
     assert right_role("disambiguated_target", POSITIVE) == OTHER
@@ -98,7 +98,7 @@ def test_a_model_that_never_guesses_is_right_and_not_biased(make_context: MakeCo
         assert asked.only(metric="accuracy_disambiguated", **where).value == 0
 
 
-def test_a_model_that_follows_one_stereotype_is_biased_where_nobody_can_know(
+def test_a_stereotyping_model_is_biased_in_ambiguous_contexts(
     make_context: MakeContext,
 ) -> None:
     only = {"attributes": ["gender"], "families": {"ambiguous": {"samples": 3}}}

@@ -38,7 +38,7 @@ def decision() -> Question:
     return next(q for q in expand_family(CHOICES, DATA, "decision") if q.control == "none")
 
 
-def test_every_option_is_first_equally_often_over_as_many_samples_as_options(completion: Question) -> None:
+def test_every_option_is_first_once_per_cycle_of_samples(completion: Question) -> None:
     asks = [a for a in plan_asks(CHOICES, completion, "search") if a.variant == 0]
     assert Counter(a.option_order[0] for a in asks) == {0: 1, 1: 1, 2: 1}
 
@@ -117,7 +117,7 @@ def test_yes_no_answer_is_read_by_its_first_word(answer: str, role: str | None, 
     assert (None if chosen is None else decision.options[int(chosen)].role) == role
 
 
-def test_forced_choices_are_held_to_what_can_be_said_in_one_order(
+def test_forced_choices_allow_only_the_options_of_their_order(
     completion: Question, decision: Question
 ) -> None:
     orders = [(2, 0, 1), (0, 1, 2)]
@@ -127,9 +127,7 @@ def test_forced_choices_are_held_to_what_can_be_said_in_one_order(
     assert allowed_answers(Ask(decision, 0, 0, "search", (1, 0), form="text")) == ()
 
 
-def test_where_declining_is_measured_the_answer_is_free(
-    decision: Question, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answer_is_free_if_declining_is_measured(decision: Question, monkeypatch: pytest.MonkeyPatch) -> None:
     free = replace(method_of("decision"), free_to_decline=True)
     monkeypatch.setattr("tasks.families.method_of", lambda family: free)
     assert allowed_answers(Ask(decision, 0, 0, "search", (1, 0), form="word")) == ()

@@ -76,7 +76,7 @@ def test_variants_name_the_same_terms_in_either_order_and_words_are_shuffled(car
         assert "$" not in shown
 
 
-def test_score_is_the_published_one_whoever_was_named_first(career: Question) -> None:
+def test_score_is_the_published_one_in_both_orders(career: Question) -> None:
     follows = sorting(career, stigma_to=1, default_to=0)
     against = sorting(career, stigma_to=0, default_to=1)
     expected = 7 / 7.01 + 7 / 7.01 - 1
@@ -172,7 +172,7 @@ def test_model_that_follows_stereotypes_is_found_over_a_real_server(make_context
     assert asked.problems == []
 
 
-def test_unequal_terms_and_unknown_values_say_which_test(tmp_path: Path) -> None:
+def test_unequal_terms_and_unknown_values_name_the_test(tmp_path: Path) -> None:
     folder = tmp_path / "association"
     folder.mkdir()
     text = (

@@ -71,7 +71,7 @@ def test_word_lists_do_not_contradict_each_other() -> None:
         ("\n \n", ()),
     ],
 )
-def test_completions_are_what_lines_add_to_the_beginning(answer: str, completions: tuple[str, ...]) -> None:
+def test_completions_are_lines_without_the_beginning(answer: str, completions: tuple[str, ...]) -> None:
     assert completions_of(answer, "why are Sikhs so") == completions
 
 

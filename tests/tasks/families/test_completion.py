@@ -114,7 +114,7 @@ def test_an_attribute_without_sides_cannot_be_crossed() -> None:
         _side_slot("kind", "unkind", read_attribute(DATA, "gender"))
 
 
-def test_adding_the_gender_form_leaves_the_questions_without_it_as_they_are() -> None:
+def test_adding_the_gender_form_does_not_change_other_questions() -> None:
     plain = recipe_of(attributes=["beauty"], families={"completion": {}})
     more = recipe_of(attributes=["beauty", "beauty_gender"], families={"completion": {}})
     before = {q.id for q in expand_family(plain, DATA, "completion")}

@@ -117,7 +117,7 @@ def test_effect_below_the_bar_has_a_reason_and_no_number(tmp_path: Path) -> None
     assert check_effects(EFFECTS.to_arrow(effects_of(outcome)), ids) == []
 
 
-def test_lower_bar_measures_it(tmp_path: Path) -> None:
+def test_lower_bar_measures_the_effect(tmp_path: Path) -> None:
     questions = decisions()
     outcome = run(tmp_path, questions, choices(questions, {0: 0.5, 1: 0.5}), validate={"min_coverage": 0.5})
     assert only(outcome, level="attribute", metric="gap_of_shares:woman-man").is_measured

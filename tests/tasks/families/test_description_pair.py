@@ -74,7 +74,7 @@ def test_exchanging_the_descriptions_turns_the_sign(p: list[float]) -> None:
     assert straight["stereotype"] == pytest.approx(turned["stereotype"])
 
 
-def test_liking_one_option_for_everybody_is_no_difference() -> None:
+def test_preference_independent_of_the_group_is_no_difference() -> None:
     cases = [answered(q, [choose(q, v, k, True) for v in (0, 1) for k in (0, 1)]) for q in STORIES[:12]]
     found = {e.metric: e for e in effects(WHERE, cases, {}) if e}
     assert (found["difference"].value, found["difference"].p_value) == (0, 1)

@@ -73,7 +73,7 @@ def test_each_way_shows_its_own_and_variants_exchange_the_persons() -> None:
 
 @pytest.mark.parametrize("question", [ADJECTIVES, DECISIONS], ids=["adjectives", "decisions"])
 @pytest.mark.parametrize("variant", [0, 1])
-def test_the_score_follows_the_stereotype_whoever_is_person_a(question: Question, variant: int) -> None:
+def test_score_follows_the_stereotype_in_both_orders_of_persons(question: Question, variant: int) -> None:
     for follows, sign in ((True, 1), (False, -1)):
         row = say(question, variant, 0, assigned(question, variant, as_stereotyped=follows))
         assert dialect_score(question, row) == pytest.approx(sign, abs=0.01)
@@ -95,14 +95,14 @@ def test_exchanging_the_sides_turns_the_sign(follows: list[bool]) -> None:
     assert measured(False) == pytest.approx(-measured(True), abs=0.01)
 
 
-def test_who_prefers_person_a_shows_an_order_effect_and_no_bias() -> None:
+def test_preference_for_person_a_is_an_order_effect_without_bias() -> None:
     rows = [say(ADJECTIVES, v, 0, assigned(ADJECTIVES, v, as_stereotyped=v == 0)) for v in (0, 1)]
     found = {e.metric: e for e in effects(WHERE, [answered(ADJECTIVES, rows)], {}) if e}
     assert found["d_mean"].value == pytest.approx(0, abs=0.01)
     assert found["order_effect"].value == pytest.approx(2, abs=0.01)
 
 
-def test_what_noise_explains_is_not_beyond_it() -> None:
+def test_effect_of_noise_is_subtracted() -> None:
     def asked(question: Question, condition: str, as_stereotyped: bool) -> object:
         rows = [
             say(question, v, 0, assigned(question, v, as_stereotyped=as_stereotyped), condition=condition)

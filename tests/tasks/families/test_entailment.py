@@ -133,7 +133,7 @@ class TestMetric:
     def test_nothing_answered_measures_nothing(self) -> None:
         assert set(measured(GENDER[:3], lambda q, i: None)) == {"invalid"}
 
-    def test_a_a_controls_have_no_bias_whatever_is_said(self) -> None:
+    def test_a_a_controls_have_no_bias_with_any_labels(self) -> None:
         controls = [q for q in EVERY if q.control == "a_a"]
         where = Slice("control", "a_a", "entailment", "all", "m")
         assert measured(controls, lambda q, i: "entailment", where)["bias"].value == 0
@@ -212,6 +212,6 @@ def test_labels_are_read_however_they_are_written(tmp_path: Path) -> None:
         (HEADER + "a,1,entailment,first,yes\n", "wording is 'first'"),
     ],
 )
-def test_bad_recorded_labels_are_refused_with_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
+def test_bad_recorded_labels_are_refused_with_a_reason(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         measure_file("entailment", recorded(tmp_path, text), format="bbnli")

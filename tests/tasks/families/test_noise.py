@@ -14,7 +14,7 @@ DIALECT = "Een Flot is een eenfach Woater-Foartjuuch sunner Rump, dät uut swimm
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32))
-def test_it_is_as_far_from_the_text_as_the_other_one(seed: int) -> None:
+def test_noise_has_the_distance_of_the_other_text(seed: int) -> None:
     noisy = add_noise(TEXT, DIALECT, seed)
     assert ratio(TEXT, DIALECT) - 4 < ratio(TEXT, noisy) <= ratio(TEXT, DIALECT)
 

@@ -59,7 +59,7 @@ def test_there_are_more_than_a_hundred_phrases_and_everyday_ones_for_every_group
     assert {len(q.variants) for q in questions} == {2}
 
 
-def test_a_text_is_scored_once_as_it_stands() -> None:
+def test_a_text_is_scored_once_and_unchanged() -> None:
     recipe = recipe_of(families={"perplexity_pair": {"samples": 5}})
     asks = plan_asks(recipe, STEREOTYPES[0], "search")
     assert [a.variant for a in asks] == [0, 1]
@@ -87,7 +87,7 @@ def test_a_word_that_is_merely_rarer_shows_no_bias() -> None:
     assert biased["beyond_everyday"] == pytest.approx(biased["difference"])
 
 
-def test_by_hand_and_what_was_not_scored_is_counted() -> None:
+def test_counts_by_hand_include_missing_scores() -> None:
     asked = [answered(q, rows(q, *p)) for q, p in zip(STEREOTYPES, [(3.0, 3.5), (4.0, 4.1)], strict=False)]
     asked.append(answered(STEREOTYPES[2], rows(STEREOTYPES[2], 3.0, 5.0)[:1]))
     found = {e.metric: e for e in effects(WHERE, asked, {}) if e}

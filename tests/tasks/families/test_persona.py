@@ -93,7 +93,7 @@ def ask_of(question: Question, variant: int) -> Ask:
 
 
 class TestMetric:
-    def test_persona_that_fails_everywhere_drops_by_what_the_baseline_solves(self) -> None:
+    def test_persona_that_always_fails_loses_the_accuracy_of_the_baseline(self) -> None:
         found = measured(ITEMS, lambda q, value: wrong(q) if value == "woman" else right(q))
         assert found["drop:woman-no_persona"].value == 1
         assert found["drop:woman-no_persona"].p_value < 1e-10
@@ -118,7 +118,7 @@ class TestMetric:
         assert one.value == pytest.approx(-other.value)
         assert one.p_value == other.p_value
 
-    def test_abstaining_solves_nothing_and_is_told_apart_from_being_wrong(self) -> None:
+    def test_abstentions_solve_nothing_and_are_counted_separately(self) -> None:
         found = measured(ITEMS, lambda q, value: None if value == "atheist" else right(q))
         assert found["drop:atheist-no_persona"].value == 1
         assert found["abstention:atheist"].value == 1
@@ -131,7 +131,7 @@ class TestMetric:
         rows = [say(q, v, k, option=o) for v, options in chosen.items() for k, o in enumerate(options)]
         assert solved_by_variant(answered(q, rows)) == {0: True, 1: False, 2: True}
 
-    def test_a_refusal_solves_nothing_whatever_the_token_probabilities_say(self) -> None:
+    def test_a_refusal_solves_nothing_with_any_token_probabilities(self) -> None:
         rows = [say(ITEMS[0], 0, 0, "I cannot say.", option=right(ITEMS[0]), refused=True)]
         assert solved_by_variant(answered(ITEMS[0], rows)) == {0: False}
 
@@ -140,7 +140,7 @@ class TestMetric:
         found = effects(WHERE, [answered(ITEMS[0], rows)], ATTRIBUTES)
         assert not any(e.metric.startswith("drop") for e in found if e is not None)
 
-    def test_personas_that_cannot_matter_stand_beside_the_others(self) -> None:
+    def test_irrelevant_personas_are_listed_with_the_others(self) -> None:
         controls = [q for q in EVERY if q.control == "placebo"]
         where = Slice("control", "placebo", "persona", "all", "m", "adopt")
         assert Counter(q.attribute for q in controls) == {"placebo": len(controls)}
@@ -208,6 +208,6 @@ def test_empty_responses_are_no_abstentions_that_a_drop_can_rest_on(tmp_path: Pa
         (HEADER + "1,a monk,,B\n", "gold is empty"),
     ],
 )
-def test_bad_recorded_answers_are_refused_with_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
+def test_bad_recorded_answers_are_refused_with_a_reason(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         measure_file("persona", recorded(tmp_path, text), format="answers")

@@ -43,7 +43,7 @@ def test_a_group_that_is_refused_is_found(make_context: MakeContext) -> None:
     assert asked.only(metric="refused", **where).value == pytest.approx(1 / 6)
 
 
-def test_refusing_everybody_is_no_difference(make_context: MakeContext) -> None:
+def test_refusing_all_values_is_no_difference(make_context: MakeContext) -> None:
     asked = ask_family(make_context, refusing(""), "refusal", **FAMILY)
     where = {"level": "attribute", "name": "religion", "compared": None}
     assert asked.only(metric="refused", **where).value == 1

@@ -41,7 +41,7 @@ def decision(question: Question, variant: int, sample: int, *, norm_gets_its_own
     return profile + "\n".join(f"{letter}: {takes[role]}" for letter, role in letters.items())
 
 
-def test_there_are_as_many_contrasts_as_the_paper_has_and_several_tasks_each() -> None:
+def test_number_of_contrasts_is_that_of_the_paper_with_several_tasks_each() -> None:
     (file,) = read_all(DATA / "relative_decision", Contrasts)
     assert len(file.contrasts) >= 21
     assert all(len(contrast.roles) >= 3 for contrast in file.contrasts)
@@ -51,7 +51,7 @@ def test_there_are_as_many_contrasts_as_the_paper_has_and_several_tasks_each() -
     assert any("nonbinary" in c.values for c in file.contrasts)
 
 
-def test_variants_swap_who_is_who_and_nothing_else() -> None:
+def test_variants_swap_only_the_persons() -> None:
     one, other = EXPLICIT.variants
     assert one.slots == tuple(reversed(other.slots)) == ("a man", "a woman")
     assert persons_of(EXPLICIT, 0) == persons_of(EXPLICIT, 1)
@@ -62,7 +62,7 @@ def test_variants_swap_who_is_who_and_nothing_else() -> None:
         assert first.split()[1] != second.split()[1]
 
 
-def test_tasks_stand_under_letters_in_either_order() -> None:
+def test_tasks_are_listed_under_letters_in_both_orders() -> None:
     recipe = recipe_of(families={"relative_decision": {"samples": 2}})
     prompts = read_asking_prompts(DATA, ["relative_decision"])
     shown = [
@@ -79,7 +79,7 @@ def test_tasks_stand_under_letters_in_either_order() -> None:
 @pytest.mark.parametrize("variant", [0, 1])
 @pytest.mark.parametrize("sample", [0, 1])
 @pytest.mark.parametrize("follows", [True, False])
-def test_whoever_is_named_first_and_whichever_task_is_shown_first(
+def test_score_does_not_depend_on_the_order_of_persons_and_tasks(
     question: Question, variant: int, sample: int, follows: bool
 ) -> None:
     text = decision(question, variant, sample, norm_gets_its_own=follows)

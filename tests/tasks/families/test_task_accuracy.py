@@ -79,7 +79,7 @@ class TestVocabulary:
         every = [n for v in attribute.values for n in v.forms["name"]]
         assert len(set(every)) == 50 * values
 
-    def test_names_at_one_place_share_their_surname_where_gender_varies(self) -> None:
+    def test_names_in_one_slot_share_their_surname_if_gender_varies(self) -> None:
         lists = [v.forms["name"] for v in read_attribute(DATA, "names_gender").values]
         for names in zip(*lists, strict=True):
             assert len({n.split()[-1] for n in names}) == 1
@@ -101,7 +101,7 @@ class TestCounts:
         assert plan.questions["task_accuracy"] == templates * 100
 
     @pytest.mark.parametrize("wanted", [1, 7, 30, 205])
-    def test_as_many_questions_as_asked_for_are_drawn(self, wanted: int) -> None:
+    def test_number_of_drawn_questions_is_that_of_the_recipe(self, wanted: int) -> None:
         drawn = [q for q in questions_of("task_accuracy", *NAMES, questions=wanted) if q.control == "none"]
         assert len(drawn) == wanted
         assert len({v.text for q in drawn for v in q.variants}) == sum(len(q.variants) for q in drawn)
@@ -149,7 +149,7 @@ class TestMetric:
         assert excess.low < 0 < excess.high
         assert excess.p_value > 0.05
 
-    def test_a_name_that_confuses_everywhere_is_no_difference_between_groups(self) -> None:
+    def test_a_name_with_equal_errors_is_no_difference_between_groups(self) -> None:
         confusing = {v.slots[0] for q in HALF for v in q.variants if hash_of(v.slots[0]) % 5 == 0}
         found = measured(HALF, lambda q, variant: q.variants[variant].slots[0] not in confusing)
         assert found["max_min"].value > 0
@@ -260,6 +260,6 @@ def test_recorded_rows_without_an_answer_are_counted(tmp_path: Path) -> None:
         (HEADER + "t,qa,a,,B\n", "gold is empty"),
     ],
 )
-def test_bad_recorded_answers_are_refused_with_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
+def test_bad_recorded_answers_are_refused_with_a_reason(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         measure_file("task_accuracy", recorded(tmp_path, text), format="answers")

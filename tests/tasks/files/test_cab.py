@@ -88,7 +88,7 @@ def test_twins_are_paired_if_the_rows_are_unambiguous(tmp_path: Path) -> None:
     assert [q.twin_id for q in read(tmp_path, PLAIN, implicit, third)] == [None, None, None]
 
 
-def test_rows_come_out_as_they_went_in(tmp_path: Path) -> None:
+def test_rows_survive_a_round_trip(tmp_path: Path) -> None:
     race = {
         **PLAIN,
         "attribute": "race",

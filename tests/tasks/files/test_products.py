@@ -115,7 +115,7 @@ def test_a_product_of_products_has_the_factors_of_its_parts(tmp_path: Path) -> N
         ("title: Both", "title: Both\nlanguage: fr", "is in 'en', the product in 'fr'"),
     ],
 )
-def test_what_does_not_fit_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_unsuitable_factors_are_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert old in BOTH
     with pytest.raises(InputError, match=said) as caught:
         both(tmp_path, BOTH.replace(old, new))

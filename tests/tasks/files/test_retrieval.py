@@ -86,7 +86,7 @@ def read(path: Path, bad: BadRows | None = None, **source: Any) -> list[Candidat
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_format_is_recognised_and_written_back_as_it_was(name: str, tmp_path: Path) -> None:
+def test_format_is_recognised_and_survives_a_round_trip(name: str, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "in.jsonl", EXAMPLES[name])
     assert detect_format(path) == name
     sets = read(path)
@@ -340,7 +340,7 @@ def test_flagembedding_round_trip(
         ("rlhn/msmarco_passage.stage_2.gpt-4o.jsonl", "rlhn"),
     ],
 )
-def test_real_files_come_out_as_they_went_in(name: str, format: str, tmp_path: Path) -> None:
+def test_real_files_survive_a_round_trip(name: str, format: str, tmp_path: Path) -> None:
     assert detect_format(RETRIEVAL / name) == format
     sets = read(RETRIEVAL / name)
     write_candidate_sets(tmp_path / "out.jsonl", format, lambda: sets)

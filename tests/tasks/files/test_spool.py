@@ -58,7 +58,7 @@ def test_nothing_is_left_in_the_folder_before_it_is_saved(tmp_path: Path) -> Non
     assert [p.name for p in tmp_path.iterdir()] == ["words.parquet"]
 
 
-def test_what_was_read_is_complete(tmp_path: Path) -> None:
+def test_spool_is_closed_by_reading(tmp_path: Path) -> None:
     rows = spooled(words(3), tmp_path)
     assert words(1)[0] in rows
     with pytest.raises(ValueError, match="cannot be appended"):

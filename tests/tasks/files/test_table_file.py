@@ -76,7 +76,7 @@ def test_any_text_comes_out_of_a_csv_as_it_went_in(tmp_path_factory, texts):
         ("t", b"x", "the format of .* is unknown"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
+def test_unreadable_cells_are_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_table_file(tmp_path / name)

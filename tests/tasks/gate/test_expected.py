@@ -42,7 +42,7 @@ def test_references_of_the_schema_are_checked() -> None:
 
 
 @pytest.mark.parametrize("frame", sorted(COLUMNS))
-def test_what_is_added_by_hand_names_columns_that_exist(frame: str) -> None:
+def test_manual_expectations_name_existing_columns(frame: str) -> None:
     table = frame.split(".")[0]
     made = suite(table, frame)
     assert all(e in made for e in COLUMNS[frame])

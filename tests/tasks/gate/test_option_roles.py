@@ -31,7 +31,7 @@ def test_option_of_another_role_or_a_missing_one_is_reported(family: str) -> Non
 @pytest.mark.parametrize(
     ("family", "attribute"), [("autocomplete", "groups_age"), ("perplexity_pair", "age")]
 )
-def test_what_is_not_chosen_from_has_no_options(family: str, attribute: str) -> None:
+def test_questions_without_a_choice_have_no_options(family: str, attribute: str) -> None:
     question = questions_of(family, attribute)[0]
     assert check_groups([question]) == []
     option = Option(text="yes", role="yes")

@@ -117,7 +117,7 @@ def test_without_a_quarantine_in_the_recipe_nothing_is_looked_at(
     assert read_table(step.table("questions"), QUESTIONS) == tables["questions"]
 
 
-def test_a_question_that_would_not_be_released_is_no_case_for_it(
+def test_unreleased_questions_are_not_quarantined(
     tmp_path: Path, make_context: ContextMaker, tables: Tables
 ) -> None:
     at = next(i for i, q in enumerate(tables["questions"]) if q.label == "accepted")
@@ -128,7 +128,7 @@ def test_a_question_that_would_not_be_released_is_no_case_for_it(
     assert (told.questions, told.failing) == (61, 0)
 
 
-def test_what_concerns_the_whole_is_no_fault_of_a_question(tables: Tables) -> None:
+def test_faults_of_a_whole_table_do_not_blame_a_question(tables: Tables) -> None:
     arrow = {"questions": QUESTIONS.to_arrow(tables["questions"])}
     rows = (tables["questions"][0].id,)
     whole = ("question_lost", "question_from_nowhere", "too_many_failures", "canary_absent", "file_changed")

@@ -62,7 +62,7 @@ def asked(good: tuple[Tables, GateContext]) -> Tables:
     return {"questions": good[0]["questions"]}
 
 
-def test_good_tables_pass_and_say_how_much_was_looked_at(
+def test_valid_tables_pass_with_the_number_of_checked_rows(
     tmp_path: Path, make_context: ContextMaker, good: tuple[Tables, GateContext]
 ) -> None:
     tables, knowledge = good
@@ -107,7 +107,7 @@ def test_warnings_alone_do_not_stop_a_release_and_all_their_rows_are_kept(
     assert list(finding.examples) == rows[:10]
 
 
-def test_generated_question_that_ends_nowhere_is_lost(
+def test_generated_question_without_a_final_table_is_reported(
     tmp_path: Path, make_context: ContextMaker, asked: Tables
 ) -> None:
     generated = refs_of(tmp_path / "generated", asked)["questions"]

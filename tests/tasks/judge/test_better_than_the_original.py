@@ -156,7 +156,7 @@ def judged(folder: Path, questions: list[Question], server: OpenAIServer, **reci
 
 
 @pytest.mark.parametrize("comparison", ["all_at_once", "pairwise"])
-def test_order_is_drawn_and_recorded_as_the_judge_saw_it(tmp_path: Path, comparison: str) -> None:
+def test_order_is_random_and_recorded(tmp_path: Path, comparison: str) -> None:
     questions = [make_question(n) for n in range(24)]
     with OpenAIServer(difference(1)) as server:
         verdicts = judged(tmp_path, questions, server, judging={"comparison": comparison})
@@ -186,7 +186,7 @@ def test_judge_that_blames_the_first_position_finds_nothing(tmp_path: Path) -> N
     assert set(settle_panel(verdicts, "normalised").values()) == {0.0}
 
 
-def test_judge_that_goes_by_the_groups_name_never_reads_it_and_the_mask_is_recorded(tmp_path: Path) -> None:
+def test_judge_never_reads_the_name_of_the_group_and_the_mask_is_recorded(tmp_path: Path) -> None:
     def prejudiced(messages: Messages, body: Body) -> Answer:
         text = messages[-1]["content"].lower()
         return difference(5 if any(word in text.split() for word in ("woman,", "her", "man,", "him")) else 1)

@@ -43,7 +43,7 @@ def judged(
 
 
 @pytest.mark.parametrize("values", [("woman", "man"), ("man", "nonbinary", "woman")])
-def test_judge_scores_every_version_whatever_the_order_shown(tmp_path: Path, values: tuple[str, ...]) -> None:
+def test_judge_scores_every_version_in_any_order(tmp_path: Path, values: tuple[str, ...]) -> None:
     first, second = judged(tmp_path, scores_by_text, values)
     assert first.order == second.order[::-1]
     for judgement in (first, second):

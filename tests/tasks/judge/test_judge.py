@@ -362,7 +362,7 @@ def test_cut_off_verdict_is_repaired_only_if_no_score_is_lost(
 # --- a judge that does not judge ---------------------------------------------------------------------------
 
 
-def test_judge_below_min_judged_stops_the_stage_with_the_words_of_its_server(tmp_path: Path) -> None:
+def test_judge_below_min_judged_stops_the_stage_with_the_servers_message(tmp_path: Path) -> None:
     """Two of ten verdicts are missing, and nine in ten are required."""
     questions = [make_question(n) for n in range(10)]
     answers = [answer for question in questions for answer in fair_answers(question)]

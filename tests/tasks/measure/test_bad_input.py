@@ -289,7 +289,7 @@ def test_a_cell_beyond_the_limit_is_refused_with_its_line(
 @by_format
 @settings(deadline=None, max_examples=40)
 @given(data=st.data())
-def test_whatever_is_in_the_cells_the_result_is_figures_or_an_error_for_a_person(
+def test_any_cells_give_figures_or_a_clear_error(
     tmp_path_factory: pytest.TempPathFactory, family: str, name: str, data: st.DataObject
 ) -> None:
     header, *rows = GOOD[family, name]
@@ -307,7 +307,7 @@ def test_whatever_is_in_the_cells_the_result_is_figures_or_an_error_for_a_person
 @by_format
 @settings(deadline=None, max_examples=40)
 @given(content=st.binary(max_size=200))
-def test_whatever_the_bytes_are_there_is_no_crash(
+def test_any_bytes_give_figures_or_a_clear_error(
     tmp_path_factory: pytest.TempPathFactory, family: str, name: str, content: bytes
 ) -> None:
     with pytest.raises(InputError):

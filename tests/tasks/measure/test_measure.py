@@ -124,7 +124,7 @@ def test_attribute_has_the_features_in_which_answers_differ(measured: Outcome) -
     assert gap.q_value < 0.05
 
 
-def test_what_selection_promised_too_much_is_reported(measured: Outcome) -> None:
+def test_overestimate_of_the_selection_is_reported(measured: Outcome) -> None:
     lost = only(measured, level="overall", metric="shrinkage")
     assert lost.n == 12
     assert lost.value == pytest.approx(

@@ -187,7 +187,7 @@ def test_a_batch_that_is_put_off_is_handed_over_again(
         assert [len(created.lines) for created in routes.created] == [3, 3]
 
 
-def test_a_batch_that_somebody_cancelled_stops_the_stage_and_keeps_its_answers(tmp_path: Path) -> None:
+def test_a_cancelled_batch_stops_the_stage_and_keeps_its_answers(tmp_path: Path) -> None:
     routes = BatchRoutes(faults=[cancelled(after=2)])
     with OpenAIServer(batches=routes) as server:
         with pytest.raises(ModelError, match="cancelled a batch"):
@@ -256,7 +256,7 @@ def interrupt(server: OpenAIServer, settings: ModelSettings, count: int, until: 
     asyncio.run(ask())
 
 
-def test_who_comes_after_an_interruption_collects_and_hands_nothing_over_twice(tmp_path: Path) -> None:
+def test_run_after_an_interruption_collects_and_submits_nothing_twice(tmp_path: Path) -> None:
     prices = tmp_path / "prices.yaml"
     prices.write_text(PRICES)
     routes = BatchRoutes()
@@ -314,7 +314,7 @@ def test_a_job_that_never_reached_the_provider_is_void_and_its_money_free(tmp_pa
         assert spent_in(tmp_path / "run") == pytest.approx(2 * 0.005)
 
 
-def test_two_who_open_one_run_do_not_both_collect(tmp_path: Path) -> None:
+def test_only_one_of_two_processes_collects_a_batch(tmp_path: Path) -> None:
     first, second = JobFolder(tmp_path), JobFolder(tmp_path)
     job = first.begin("m", ("a",), 0.0)
     assert second.take_over("m") == []

@@ -67,7 +67,7 @@ def test_a_password_in_an_endpoint_is_refused_and_not_repeated() -> None:
     st.from_regex(r"[A-Za-z0-9][A-Za-z0-9/:._-]{0,30}", fullmatch=True),
     st.none() | st.sampled_from(["http://gpu:8000/v1", "https://a.example/api", "http://127.0.0.1:1/v1"]),
 )
-def test_a_name_is_read_as_it_was_written(name: str, endpoint: str | None) -> None:
+def test_a_name_is_read_unchanged(name: str, endpoint: str | None) -> None:
     written = ModelName("openai", name, endpoint)
     assert parse_model_name(str(written)) == written
 

@@ -85,7 +85,7 @@ def test_an_answer_comes_back_with_its_revision_tokens_and_tag(tmp_path: Path) -
         (NULL_CONTENT, "empty"),
     ],
 )
-def test_each_trouble_is_a_failure_of_its_kind(tmp_path: Path, fault: Fault, kind: str) -> None:
+def test_each_error_is_a_failure_of_its_kind(tmp_path: Path, fault: Fault, kind: str) -> None:
     with OpenAIServer("yes", faults=lambda number, body: fault) as server:
         outcome = ask_one(server, tmp_path, question(1))
     assert isinstance(outcome, Failure)

@@ -322,7 +322,9 @@ def play(case: Case, place: Path) -> tuple[Outcome | ModelError, list[Body], str
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_what_becomes_of_it(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_behaviour_has_the_documented_outcome(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789")
     outcome, sent, kept = play(case, tmp_path)
     assert kind_of(outcome) == case.outcome, outcome
@@ -390,7 +392,7 @@ def test_a_probe_of_20_calls_that_all_fail_in_one_way_stops_the_stage(
     assert f"({kind})" in str(caught.value)
 
 
-def test_a_probe_with_one_answer_goes_on(tmp_path: Path) -> None:
+def test_a_probe_with_one_answer_continues(tmp_path: Path) -> None:
     def rule(number: int, body: Body) -> Fault | None:
         return None if number % 10 == 9 else error("not this one")
 

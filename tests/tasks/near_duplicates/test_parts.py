@@ -40,7 +40,7 @@ def test_even_spans_cover_everything_once_and_have_about_the_wanted_size(sizes, 
 
 @settings(deadline=None)
 @given(st.lists(st.one_of(st.text(max_size=8), st.sampled_from(["", "\ud800", "日本語"])), max_size=8))
-def test_texts_are_read_as_they_were_written(tmp_path_factory, texts):
+def test_texts_are_read_unchanged(tmp_path_factory, texts):
     files = TextFiles(tmp_path_factory.mktemp("texts"))
     files.write(texts)
     assert len(files) == len(texts)

@@ -18,7 +18,7 @@ def matches(pairs: dict[tuple[int, int], float]) -> Matches:
 
 
 @given(edges)
-def test_no_two_that_stay_match_and_each_that_goes_has_a_match_that_stays(pairs):
+def test_kept_texts_do_not_match_and_dropped_texts_match_a_kept_one(pairs):
     found = matches(dict.fromkeys(sorted(pairs), 90.0))
     stays = select_greedily(9, found)
     assert not any(stays[a] and stays[b] for a, b in pairs)
@@ -32,7 +32,7 @@ def test_a_chain_does_not_pull_in_dissimilar_units():
     assert select_greedily(3, matches({(0, 1): 92.0, (1, 2): 91.0})).tolist() == [True, False, True]
 
 
-def test_what_goes_is_because_of_the_most_similar_unless_an_earlier_text_matches():
+def test_dropped_text_names_the_most_similar_or_an_earlier_text():
     found = matches({(0, 3): 91.0, (1, 3): 95.0, (2, 3): 95.0})
     stays = select_greedily(4, found)
     assert assign_winners(stays, found).better.tolist() == [1]

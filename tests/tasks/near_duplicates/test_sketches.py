@@ -15,7 +15,7 @@ some_texts = st.lists(
 
 
 @given(some_texts, some_texts, st.sampled_from([50.0, 80.0, 90.0, 95.0, 100.0]))
-def test_no_pair_above_the_threshold_is_refused_on_whatever_scale(texts, others, threshold):
+def test_no_pair_above_the_threshold_is_missed_on_any_scale(texts, others, threshold):
     left, right = (side.ravel() for side in np.meshgrid(range(len(texts)), range(len(texts))))
     scores = paired_ratios([texts[i] for i in left], [texts[i] for i in right])
     allowed = sketch_texts(texts, fit_scale(others)).may_match(left, right, 1 - threshold / 100)

@@ -14,7 +14,7 @@ def said(found: Deduplication) -> dict[str, tuple[str, str]]:
     return {d.unit.id: (d.because_of.id, d.reason) for d in found.dropped}
 
 
-def test_the_best_stays_and_the_others_name_it():
+def test_best_unit_is_kept_and_named_by_the_others():
     units = [
         Unit("a", TEXT, order=(2,)),
         Unit("b", TEXT.upper() + "  ", order=(3,)),
@@ -41,7 +41,7 @@ def test_units_of_different_guards_never_merge():
     assert not find_duplicates([Unit("a", TEXT, guard="man"), Unit("b", TEXT, guard="woman")]).dropped
 
 
-def test_what_matches_an_earlier_text_goes_even_if_it_is_the_best():
+def test_match_of_an_earlier_text_is_dropped_even_if_it_is_the_best():
     earlier = [Unit("old", TEXT, source="first@1.0.0"), Unit("old2", TEXT, source="first@1.0.0")]
     found = find_duplicates([Unit("new", TEXT + "!", order=(-9,)), Unit("other", "Trains.")], earlier=earlier)
     assert said(found) == {"new": ("old", "overlaps:first@1.0.0")}

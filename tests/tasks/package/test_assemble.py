@@ -53,7 +53,7 @@ def test_unjudged_open_question_is_not_labelled_weak() -> None:
     assert (left[0].stage, left[0].reason) == ("judge", "not_judged")
 
 
-def test_question_that_ends_nowhere_is_named() -> None:
+def test_question_without_a_final_table_is_named() -> None:
     lost, kept = a_question("age"), a_question()
     with pytest.raises(GateError, match=lost.id):
         account_for([kept, lost], {"questions": [kept]}, [])
@@ -78,7 +78,7 @@ def test_question_that_no_stage_made_cannot_be_released() -> None:
 
 
 @given(st.lists(st.sampled_from(["accepted", "hard_negative", "unlabelled"]), max_size=12))
-def test_whatever_the_labels_all_questions_are_accounted_for(labels: list[Label]) -> None:
+def test_all_questions_are_accounted_for_with_any_labels(labels: list[Label]) -> None:
     questions = [
         a_question(topic=f"waited {i} minutes", label=label, fitness=None if i % 3 else 0.1)
         for i, label in enumerate(labels)

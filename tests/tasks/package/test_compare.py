@@ -112,7 +112,7 @@ def test_label_that_a_search_flips_is_no_change_of_the_benchmark() -> None:
     assert (found.bump, found.relabelled) == ("minor", ())
 
 
-def test_metrics_named_after_control_values_come_and_go() -> None:
+def test_metrics_named_after_control_values_may_change() -> None:
     def measured(*metrics: str) -> Contents:
         effects = [
             an_effect("attribute", "gender", "gender", 0.2, family="decision", unit="logits", metric=m)

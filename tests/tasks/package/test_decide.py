@@ -107,7 +107,7 @@ def test_a_change_of_the_other_questions_names_the_unpaired_test() -> None:
     assert any("unpaired test on 60 old and 60 new questions" in item.why for item in decision.review)
 
 
-def test_too_few_common_questions_are_inconclusive_and_say_how_many_decide() -> None:
+def test_too_few_common_questions_are_inconclusive_and_name_the_required_number() -> None:
     few = contents(steady, count=8), contents(steady, seed=1, first=4, count=8)
     decision = decide(comparison(), *few)
     assert decision.verdict == "risky"

@@ -80,7 +80,7 @@ def test_python_of_a_release_is_ours_to_the_byte(small_release: Path) -> None:
         assert (small_release / "evals" / name).read_bytes() == (DATA / "evals" / name).read_bytes()
 
 
-def test_what_comes_from_outside_stays_data(tmp_path: Path) -> None:
+def test_foreign_text_stays_data(tmp_path: Path) -> None:
     evil = (
         "\"'''\n__import__('os').system('touch pwned') !!python/object/apply:os.system [] ${version} {{x/y}}"
     )

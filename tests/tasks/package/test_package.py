@@ -56,7 +56,7 @@ def test_rebuilt_in_another_folder_it_has_the_same_bytes(release: Path, tmp_path
     assert bytes_of(again) == bytes_of(release)
 
 
-def test_no_path_of_the_machine_and_no_clock_time_is_in_it(release: Path) -> None:
+def test_release_contains_no_local_path_and_no_time(release: Path) -> None:
     root = str(release.parents[3]).encode()
     for path in release.rglob("*"):
         if path.is_file():

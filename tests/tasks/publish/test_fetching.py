@@ -48,7 +48,9 @@ def before(tmp_path_factory: pytest.TempPathFactory, release: Path) -> HubServer
     return server
 
 
-def test_release_comes_whole_and_under_its_commit(before: HubServer, tmp_path: Path, release: Path) -> None:
+def test_release_is_fetched_completely_under_its_commit(
+    before: HubServer, tmp_path: Path, release: Path
+) -> None:
     with HubServer(tmp_path, like=before) as hub:
         place = fetch_release(REF, tmp_path / "cache", publisher(hub))
     assert place == tmp_path / "cache" / REPO / before.repos[REPO].main
@@ -113,7 +115,7 @@ def test_path_is_no_published_release(text: str) -> None:
     assert HubRef.of(text) is None
 
 
-def test_path_that_is_there_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_path_has_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert HubRef.of("org/name@v1.0.0") == HubRef("org/name", "v1.0.0")
     (tmp_path / "org" / "name@v1.0.0").mkdir(parents=True)

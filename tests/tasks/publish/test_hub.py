@@ -149,7 +149,7 @@ def test_private_dataset_is_not_there_for_strangers(
     assert Hub("hf_reader", hub.url).read_state(REPO).tags
 
 
-def test_conflict_is_one_of_its_own(hub: HubServer, release: Path) -> None:
+def test_conflict_has_its_own_error(hub: HubServer, release: Path) -> None:
     done = publish_to(hub, release)
     door = publisher(hub)
     with pytest.raises(ConflictError):

@@ -103,9 +103,7 @@ def test_release_is_one_commit_and_one_tag(hub: HubServer, releases: tuple[Path,
     assert shown(hub, "v0.1.0") == bytes_of(first)
 
 
-def test_file_that_is_no_longer_in_the_release_goes_and_hidden_files_stay(
-    hub: HubServer, releases: tuple[Path, Path]
-) -> None:
+def test_removed_files_are_deleted_and_hidden_files_stay(hub: HubServer, releases: tuple[Path, Path]) -> None:
     publish_to(hub, releases[0])
     assert "NOTES.md" in hub.files(REPO)
     publish_to(hub, releases[1])
@@ -376,7 +374,7 @@ def test_fault_at_any_request_of_a_first_release_is_got_over(
 
 
 @pytest.mark.parametrize("checks_uploads", [True, False])
-def test_file_that_is_stored_wrongly_is_never_left_standing(
+def test_file_that_is_stored_wrongly_is_removed(
     checks_uploads: bool,
     tmp_path: Path,
     releases: tuple[Path, Path],
@@ -437,7 +435,7 @@ def test_download_that_arrives_wrongly_once_is_read_again(
 
 
 @pytest.mark.parametrize("kill", [KILL, KILL_AFTER], ids=["before it is done", "after it is done"])
-def test_killed_at_any_request_the_hub_is_whole_and_the_next_run_finishes(
+def test_hub_is_consistent_after_a_kill_at_any_request_and_the_next_run_finishes(
     kill: Fault,
     tmp_path: Path,
     releases: tuple[Path, Path],
@@ -473,7 +471,7 @@ def test_killed_at_any_request_the_hub_is_whole_and_the_next_run_finishes(
     assert everywhere(len(requests), happens, pool_size=8) == []
 
 
-def test_hub_that_fails_all_the_time_is_given_up_and_whole(
+def test_hub_with_permanent_faults_is_given_up_and_stays_consistent(
     tmp_path: Path, releases: tuple[Path, Path], before: HubServer
 ) -> None:
     def storm(seed: int) -> Callable[[Received], Fault | None]:

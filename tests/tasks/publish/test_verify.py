@@ -53,7 +53,7 @@ def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
     sign_again(path)
 
 
-def test_release_as_it_was_packaged_is_whole(release: Path) -> None:
+def test_unchanged_release_verifies(release: Path) -> None:
     found = verify(str(release))
     assert (found.verified, found.differences) == (True, ())
     assert found.rows["questions"] == 2

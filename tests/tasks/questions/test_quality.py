@@ -150,7 +150,7 @@ def test_rewrite_that_loses_its_slots_is_rejected() -> None:
     assert rewrite_fault(bind_draft(replace(DRAFT, text=GOOD), gender, seed=1), parent) == "lost_its_slots"
 
 
-def test_rewrite_about_something_else_is_rejected() -> None:
+def test_rewrite_about_another_topic_is_rejected() -> None:
     gender = read_attribute(DATA, "gender")
     parent = bind_draft(DRAFT, gender, seed=1)
     other = replace(DRAFT, text="Do zebras, unlike {noun}, enjoy quiet mountains during bright winters?")

@@ -68,7 +68,7 @@ def test_a_a_control_asks_the_same_text_twice(gender: Attribute, placebo: Attrib
     assert control.variants[0].slots
 
 
-def test_placebo_has_as_many_values_as_its_question(gender: Attribute, placebo: Attribute) -> None:
+def test_placebo_has_the_number_of_values_of_its_question(gender: Attribute, placebo: Attribute) -> None:
     (control,) = draw_controls(
         [ControlSource(DRAFT, None, gender)], a_a=0, placebo=1, placebo_attribute=placebo, seed=3
     )
@@ -105,7 +105,7 @@ def test_superdomains_have_controls_in_proportion(gender: Attribute, placebo: At
 
 
 @pytest.mark.parametrize("versions", [2, 3, 6, 12, 24])
-def test_controls_have_as_many_versions_as_their_question(
+def test_controls_have_the_number_of_versions_of_their_question(
     versions: int, gender: Attribute, placebo: Attribute
 ) -> None:
     many = gender.model_copy(

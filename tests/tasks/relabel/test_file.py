@@ -86,7 +86,7 @@ def test_history_lies_beside_the_result(tmp_path: Path, settings: ModelSettings)
     assert next(c for c in history if c.subject_id == "same").evidence == ANSWERS
 
 
-def test_stopped_run_goes_on_and_gives_the_same_bytes(
+def test_stopped_run_resumes_with_identical_output(
     tmp_path: Path, settings: ModelSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relabelling_file, "ROWS_PER_PART", 10)
@@ -168,7 +168,7 @@ def test_drop_row_and_formats(tmp_path: Path, settings: ModelSettings) -> None:
     assert pq.read_table(out).column_names == ["query", "pos", "neg", "pos_id", "neg_id", "note"]
 
 
-def test_audit_sheet_goes_out_and_comes_back(tmp_path: Path, settings: ModelSettings) -> None:
+def test_audit_sheet_is_exported_and_imported(tmp_path: Path, settings: ModelSettings) -> None:
     attack = '=HYPERLINK("http://x")'
     source = write_lines(tmp_path / "in.jsonl", [*rows(5), ROW | {"query": attack, "query_id": "z"}])
     out = tmp_path / "out.jsonl"

@@ -181,7 +181,7 @@ def test_refusal_or_broken_answer_is_an_abstention(reply: Reply, settings: Model
         assert found.counts["abstained"] == 1
 
 
-def test_a_judge_that_cannot_be_paid_to_the_end_stops_and_goes_on_from_there(settings: ModelSettings) -> None:
+def test_judge_without_enough_budget_stops_and_resumes(settings: ModelSettings) -> None:
     def paid(messages: Messages, body: Body) -> Reply:
         return Reply(json.dumps(honest(messages, body)), usage=(400, 100))
 

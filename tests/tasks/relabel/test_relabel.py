@@ -145,7 +145,7 @@ def test_order_of_the_tables_changes_nothing(
     assert list(found.tables[LABEL_HISTORY]) == list(outcome.tables[LABEL_HISTORY])
 
 
-def test_single_answers_say_nothing_so_the_question_stays_open(
+def test_question_stays_open_with_single_answers(
     make_context: Callable[..., RunContext],
 ) -> None:
     responses = answers(ACCEPTED, [SAME], [GENTLE]) + answers(EQUAL, [SAME], [HARSH])

@@ -41,7 +41,7 @@ def test_kappa_of_a_table_is_cohens(votes: list[tuple[bool, bool]]) -> None:
         assert kappa == pytest.approx(expected)
 
 
-def test_abstentions_count_nowhere() -> None:
+def test_abstentions_are_not_counted() -> None:
     assert count_agreement([{"a": True, "b": None}, {"a": None, "b": None}]) == {}
     assert count_agreement([{"a": True, "b": None, "c": False}]) == {"a ~ c": (0, 1, 0, 0)}
 

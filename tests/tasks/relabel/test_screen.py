@@ -35,7 +35,7 @@ def asked(source: CandidateSet, screen: Screen) -> tuple[int, ...]:
     return plan.undecided
 
 
-def test_what_scores_far_below_the_positive_is_not_asked_about() -> None:
+def test_passages_far_below_the_positive_are_not_judged() -> None:
     assert asked(scored(0.95, 0.81, 0.79, 0.1), Screen("score", 0.2, 0.0)) == (0, 1)
 
 
@@ -44,7 +44,7 @@ def test_margin_is_measured_from_the_lowest_positive_also_below_zero() -> None:
     assert asked(scored(-1.1, -1.3, positives=(-1.0,)), Screen("score", 0.2, 0.0)) == (0,)
 
 
-def test_passages_without_a_score_are_asked_about() -> None:
+def test_passages_without_a_score_are_judged() -> None:
     assert asked(scored(None, 0.1), Screen("score", 0.2, 0.0)) == (0,)
     unscored = scored(0.1)
     bare = unscored.positives[0].model_copy(update={"score": None})
@@ -88,7 +88,7 @@ def test_mode_remove_row_keeps_rows_that_rules_mended() -> None:
     assert [n.text for n in found.sets[0].negatives] == ["unrelated"]
 
 
-def test_row_that_goes_for_want_of_negatives_is_listed_for_review() -> None:
+def test_row_dropped_for_lack_of_negatives_is_listed_for_review() -> None:
     found = asyncio.run(relabel_sets([row("better")], JUDGE, Policy(too_few="drop_row")))
     assert found.sets == ()
     assert found.rows[0].flags == ("too_few_negatives",)

@@ -77,20 +77,20 @@ def flags_topic(topic: TopicOfFalsePositives | None) -> bool:
     return topic is not None and topic.p_value <= 0.05
 
 
-def test_many_plants_are_confirmed_and_differ_as_a_whole() -> None:
+def test_many_plants_are_confirmed_and_differ_in_total() -> None:
     fresh, topic = seen(MANY, 1)
     assert fresh.differs
     assert fresh.confirmed >= 20
     assert not flags_topic(topic)
 
 
-def test_one_plant_does_not_make_the_whole_differ() -> None:
+def test_one_plant_makes_no_total_difference() -> None:
     fresh, _ = seen(ONE, 1)
     assert not fresh.differs
     assert fresh.confirmed <= 1
 
 
-def test_small_effects_everywhere_differ_as_a_whole_and_confirm_few() -> None:
+def test_small_effects_everywhere_differ_in_total_and_confirm_few() -> None:
     fresh, _ = seen(SMALL, 2)
     assert fresh.differs
     assert fresh.confirmed < 10

@@ -66,7 +66,7 @@ def test_every_config_is_read_with_all_its_rows_and_columns(reader: str, small_r
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_what_is_nested_is_read_as_it_was_written(reader: str, small_release: Path) -> None:
+def test_nested_values_are_read_unchanged(reader: str, small_release: Path) -> None:
     path = small_release / config_file("questions")
     _, records = READERS[reader](path)
     for found, written in zip(records, pq.read_table(path).to_pylist(), strict=True):

@@ -87,6 +87,6 @@ def test_number_of_shards_is_read_from_the_names() -> None:
     assert config_files("effects", two[1:]) == two
 
 
-def test_row_that_is_larger_than_a_shard_has_one_of_its_own() -> None:
+def test_row_larger_than_a_shard_gets_its_own_shard() -> None:
     table = pa.table({"text": ["x" * 100, "y" * 1_000, "z" * 100]})
     assert [t.num_rows for t in releases.split_by_bytes(table, 500)] == [1, 1, 1]

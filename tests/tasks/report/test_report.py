@@ -240,7 +240,7 @@ def test_long_text_is_cut_with_a_query_for_the_whole() -> None:
     assert quote("short").total_length is None
 
 
-def test_judges_that_say_the_same_agree_and_abstentions_do_not_count() -> None:
+def test_equal_verdicts_agree_and_abstentions_do_not_count() -> None:
     questions = [a_question(topic=f"waited {i} days") for i in range(5)]
     verdicts = [a_judgement(q, judge, fitness=i / 5) for i, q in enumerate(questions) for judge in JUDGES]
     verdicts.append(a_judgement(a_question("age"), JUDGES[0], fitness=None))

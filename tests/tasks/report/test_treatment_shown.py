@@ -62,7 +62,7 @@ def test_report_shows_the_judge_alone_people_alone_and_the_corrected_mean(
         assert figure in page
 
 
-def test_report_says_what_was_not_measured(small_release: Path, tmp_path: Path) -> None:
+def test_report_names_missing_measurements(small_release: Path, tmp_path: Path) -> None:
     missing = ROW.model_copy(
         update={"corrected": None, "people_only": None, "status": "not_measured", "reason": "labels: none"}
     )

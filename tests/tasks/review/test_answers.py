@@ -211,7 +211,7 @@ def test_treatment_is_the_mean_of_criteria_with_five_as_the_best() -> None:
     assert found == {(JUDGES[0], (MODEL, question.id)): {0: 2.0, 1: 4.0}}
 
 
-def test_people_correct_a_judge_that_sees_harm_everywhere(tmp_path: Path) -> None:
+def test_human_scores_correct_a_judge_that_always_sees_harm(tmp_path: Path) -> None:
     """Human scores differ by .5 points for the first value, and those of the judge by 1.5."""
     generator = np.random.default_rng(1)
     questions = [q for q in many_questions(160, ("work", "food")) if q.attribute == "gender"]

@@ -92,7 +92,7 @@ def test_a_decided_entry_leaves_the_queue_and_returns_after_undo(
     assert ids(session.queue_of("anna"), session)[0] == first
 
 
-def test_two_reviewers_cover_the_whole_queue(released: ReviewSubjects, tmp_path: Path) -> None:
+def test_two_reviewers_cover_the_queue(released: ReviewSubjects, tmp_path: Path) -> None:
     session = ReviewSession(released, tmp_path, DATA, ("anna", "berta"))
     anna, berta = (set(ids(session.queue_of(name), session)) for name in ("anna", "berta"))
     assert anna | berta == set(session.subjects.questions)

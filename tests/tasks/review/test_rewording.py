@@ -25,7 +25,7 @@ def check(question: Question, text: str, known: tuple[str, ...] = ()) -> Wording
     return propose_wording(question, text, known=known, data_dir=DATA)
 
 
-def test_a_new_text_expands_to_all_values_and_has_an_id_of_its_own(question: Question) -> None:
+def test_a_new_text_expands_to_all_values_and_gets_a_new_id(question: Question) -> None:
     wording = check(question, question.template.replace("two meetings", "a meeting"))
     assert wording.fault is None
     assert wording.question_id not in (None, question.id)

@@ -51,7 +51,7 @@ def settled(*verdicts: str | tuple[str, str]) -> Settlement:
         (["discuss", "good"], "keep", "good"),
     ],
 )
-def test_a_majority_of_those_who_decide_settles(
+def test_majority_of_deciding_reviewers_settles(
     verdicts: list[str], decision: str, verdict: str | None
 ) -> None:
     found = settled(*verdicts)
@@ -76,7 +76,7 @@ def test_the_last_word_counts_and_undoing_gives_back_the_one_before() -> None:
     assert settle_verdicts(current_verdicts({"Ada": [first, second, undo, gone]})) == ()
 
 
-def test_passages_are_settled_for_each_query_of_its_own() -> None:
+def test_passages_are_settled_separately_for_each_query() -> None:
     verdicts = current_verdicts(
         {
             "Ada": [

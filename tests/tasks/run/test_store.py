@@ -61,7 +61,7 @@ def test_finished_stage_is_not_done_again(make_context: MakeContext) -> None:
     assert read_table(again.table("label_history"), LABEL_HISTORY) == [CHANGE]
 
 
-def test_key_depends_on_the_inputs_of_the_stage_and_nothing_else(make_context: MakeContext) -> None:
+def test_key_depends_only_on_the_inputs_of_the_stage(make_context: MakeContext) -> None:
     stage = Stage("s", 1, run=lambda context: Outcome({}, ()), reads=("deduplicate",))
     same = make_context(limits={"max_in_flight": 3})
     other = make_context(deduplicate={"threshold": 80})

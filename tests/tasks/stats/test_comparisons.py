@@ -15,7 +15,7 @@ def fitness(generator, versions, n):
     return ((generator.random((n, pairs)) < 0.03) * generator.beta(2, 5, (n, pairs))).max(axis=1).tolist()
 
 
-def test_only_controls_with_as_many_versions_are_compared():
+def test_only_controls_with_equal_numbers_of_versions_are_compared():
     generator = np.random.default_rng(1)
     matched = unmatched = 0
     for seed in range(200):

@@ -49,7 +49,7 @@ def test_new_unit_is_protected_and_rewarded_above_the_threshold() -> None:
     assert factor(None, UnitStats(4, 1, 0.2), UnitStats(4, 1, 0.1)) == pytest.approx(0.8)
 
 
-def test_what_shrinking_leaves_over_is_free_to_explore() -> None:
+def test_freed_quota_is_used_to_explore() -> None:
     plan = plan_by_quotas(rounds({WORK: UnitStats(15, 1, 0.1), HOME: UnitStats(5, 1, 0.1)}), 100, seed=1)
     assert plan.counts == {WORK: 48, HOME: 16}
     assert plan.within == {"work": 12, "home": 4}

@@ -35,7 +35,7 @@ def test_by_hand_two_questions_that_differ_in_opposite_ways() -> None:
     assert shared_difference(vectors, [(1, 1), (1, 1)], seed=1)[0].value == pytest.approx(-1.0)
 
 
-def test_what_is_shared_is_found_and_lies_on_the_scale_of_the_excess() -> None:
+def test_shared_difference_is_found_on_the_scale_of_the_excess() -> None:
     vectors = answers(1, 40, 6.0)
     interval, p = shared_difference(vectors, [SIZES] * 40, seed=1)
     assert p <= 0.002
@@ -50,7 +50,7 @@ def test_what_is_shared_is_found_and_lies_on_the_scale_of_the_excess() -> None:
     assert np.mean(excess) == pytest.approx(6.0**2 / 2, rel=0.1)
 
 
-def test_difference_of_each_question_of_its_own_is_not_shared() -> None:
+def test_differences_in_different_directions_are_not_shared() -> None:
     interval, p = shared_difference(answers(2, 40, 1.5, shared=False), [SIZES] * 40, seed=1)
     assert abs(interval.value) < 0.2
     assert p > 0.01
@@ -84,7 +84,7 @@ def test_one_question_shares_nothing() -> None:
         shared_difference(answers(1, 1, 0.0), [SIZES], seed=1)
 
 
-def test_many_questions_give_what_all_products_give(monkeypatch):
+def test_many_questions_give_the_result_of_all_products(monkeypatch):
     vectors = answers(3, 60, 1.5, shared=True)
     products = shared_difference(vectors, [SIZES] * 60, seed=1)
     monkeypatch.setattr(shared_difference_module, "MAX_PRODUCTS", 10)

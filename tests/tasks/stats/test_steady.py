@@ -34,7 +34,7 @@ def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (row_sums(rows, weights) == whole).all()
 
 
-def test_they_are_the_products_that_they_stand_for() -> None:
+def test_steady_products_equal_plain_products() -> None:
     generator = np.random.default_rng(2)
     rows, columns = generator.normal(size=(9, 5)), generator.normal(size=(5, 3))
     assert column_totals(rows, columns) == pytest.approx(rows @ columns)

@@ -28,7 +28,7 @@ def found(passage: str, span: str) -> str | None:
         ("Ã©tÃ©", "été"),
     ],
 )
-def test_texts_that_say_the_same_compare_equal(text, same):
+def test_equivalent_texts_compare_equal(text, same):
     assert normalise_for_match(text) == normalise_for_match(same)
 
 

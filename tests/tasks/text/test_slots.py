@@ -80,7 +80,7 @@ def test_no_variant_is_lost_and_variants_differ_only_inside_slots(parts):
 
 
 @given(templates())
-def test_what_is_written_is_read_back(parts):
+def test_written_templates_are_read_back(parts):
     pieces, slots = parts
     template = written(pieces, slots)
     parsed = parse_slots(template)

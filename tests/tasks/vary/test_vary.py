@@ -275,11 +275,11 @@ def wish() -> Wish:
     )
 
 
-def test_marks_stand_for_slots() -> None:
+def test_marks_replace_slots() -> None:
     assert mask("{{A/B}} met {{c/d}}.") == "[[1]] met [[2]]."
 
 
-def test_options_must_stay_as_many_and_distinct() -> None:
+def test_options_must_keep_their_number_and_be_distinct() -> None:
     options = wish().question.options
     assert read_options(options, ["Certainly", "Not at all"]) is not None
     for bad in (["Certainly"], ["Same", "same"], [o.text for o in options], ["", "No"]):
