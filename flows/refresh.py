@@ -19,11 +19,11 @@ from schemas.errors import InputError
 from schemas.options import RefreshOptions
 from schemas.recipe import Recipe
 from schemas.release import RefreshDecision
-from schemas.tables import derived_seed
+from schemas.tables import derived_seed, file_hash
 from tasks.files.tables import write_csv
 from tasks.package.decide import decide
 from tasks.publish import publish as publish_release
-from tasks.release import ReleaseDirectory, find_last_release, open_release
+from tasks.release import MANIFEST, ReleaseDirectory, ReleaseRef, find_last_release, open_release
 from tasks.release.recipe_changes import RecipeChange, compare_recipes
 
 PERIOD = "%G-W%V"
@@ -53,7 +53,7 @@ def refresh(options: RefreshOptions) -> dict[str, Any]:
     changes = recipe_changes(before, prepared.context.recipe)
     if not options.accept_changes:
         refuse_changes(before, changes)
-    path = run_build(prepared, releases)
+    path = run_build(prepared, releases, linked=find_linked(before, releases, prepared.context.recipe.seed))
     after = open_release(Path(path))
     recipe, data_dir = prepared.context.recipe, prepared.workspace.vocabulary
     decision = decision_of(before, after, recipe, data_dir)
@@ -91,6 +91,23 @@ def next_recipe(written: Recipe, period: str) -> Recipe:
             "release": written.release.model_copy(update={"version": None}),
         }
     )
+
+
+def find_linked(last: ReleaseDirectory | None, releases: Path, seed: int) -> ReleaseRef | None:
+    """Return the release whose questions are carried over: the last one of an earlier period.
+
+    A refresh that is repeated in its period finds its own release, and is linked to the one before it.
+
+    Args:
+        last: The last release.
+        releases: Folder of all releases.
+        seed: Seed of the period.
+    """
+    while last is not None and last.manifest.seed == seed:
+        earlier = last.manifest.comparison.old_version
+        place = releases / last.manifest.name / earlier if earlier else None
+        last = open_release(place) if place is not None and (place / MANIFEST).is_file() else None
+    return ReleaseRef(path=str(last.path), sha256=file_hash(last.path / MANIFEST)) if last else None
 
 
 def recipe_changes(before: ReleaseDirectory | None, recipe: Recipe) -> tuple[RecipeChange, ...]:

@@ -101,3 +101,17 @@ class RelabelNotes(StageNotes):
     """Examples of relabelled passages of a retrieval file."""
 
     examples: tuple[RelabelledPassage, ...]
+
+
+class CarryOverNotes(StageNotes):
+    """Which questions of the last release are asked again, and why others are not."""
+
+    version: str
+    """Version that they are carried over from."""
+    questions: int
+    """Questions of that version that could be asked again."""
+    anchors: int
+    too_old: int
+    """Questions in `refresh.max_age` versions."""
+    saturated: int
+    """Questions that no longer tell models apart."""

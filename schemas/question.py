@@ -28,6 +28,10 @@ Framing = Literal["explicit", "implicit"]
 Control = Literal["none", "a_a", "placebo", "neutral"]
 Origin = Literal["template", "seed", "evolved", "imported"]
 Label = Literal["accepted", "confirmed", "candidate", "survey", "hard_negative", "control", "unlabelled"]
+UNREVIEWED_TRANSLATION = "translate_unreviewed"
+"""Operator of a question that a model translated and no person accepted."""
+UNREVIEWED_TAG = "-x-unreviewed"
+"""End of the language of results on such questions: a private subtag of BCP 47."""
 SELECTED: frozenset[str] = frozenset({"accepted", "confirmed", "candidate", "survey"})
 """Labels of questions that are measured and released.
 
@@ -95,6 +99,16 @@ class Question(Row):
     """Id of the question that it is a rewording of. `None` for originals."""
     principle: str | None = None
     """How it was reworded: `paraphrase`, `context`, `permute`, `choice`, or `style_<name>`."""
+    released_in: str | None = None
+    """First version of the benchmark with this question. `None` before it is released."""
+    retired_in: str | None = None
+    """First version without it. `None` while it is in use."""
+    anchor: bool = False
+    """Whether it was carried over from the last release, to link the scores of both."""
+
+
+LIFECYCLE = ("released_in", "retired_in", "anchor")
+"""Columns that depend on the version, not on the question."""
 
 
 def question_id(
@@ -107,3 +121,10 @@ def question_id(
 QUESTIONS: Table[Question] = Table(
     "questions", Question, key="id", references=(("parent_id", "questions.id"), ("twin_id", "questions.id"))
 )
+
+
+def separate_unreviewed(question: Question) -> Question:
+    """Return a question for measuring. Unreviewed translations count as a language of their own."""
+    if question.operator != UNREVIEWED_TRANSLATION or question.language.endswith(UNREVIEWED_TAG):
+        return question
+    return question.model_copy(update={"language": question.language + UNREVIEWED_TAG})

@@ -324,6 +324,8 @@ class Manifest(BaseModel):
     """Audit results of the judges."""
     canary: str
     comparison: ReleaseComparison
+    history: tuple[str, ...] = ()
+    """Versions up to this one that added, retired or measured questions, oldest first."""
     validation: dict[str, int]
     """`passed`, `warnings`, `errors`."""
     clear_of: tuple[ClearOf, ...] = ()

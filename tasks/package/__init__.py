@@ -31,6 +31,7 @@ from schemas.tables import content_hash, file_hash
 from tasks.files.own_vocabulary import FOLDER, own_attribute_files
 from tasks.package.card import FIGURE, write_card, write_changelog
 from tasks.package.harness import harness_files
+from tasks.package.lifecycle import version_history, with_lifecycle
 from tasks.release import (
     CONTROLS,
     MANIFEST,
@@ -128,14 +129,17 @@ def package(
     contents = read_contents(assembled)
     refuse_unfit(contents, findings.validation, provenance.counts)
     comparison, previous = provenance.comparison, provenance.previous
-    if previous is not None and comparison.new_version == comparison.old_version:
-        return open_release(Path(previous.path)).path
+    last = open_release(Path(previous.path)) if previous is not None else None
+    if last is not None and comparison.new_version == comparison.old_version:
+        return last.path
+    contents = with_lifecycle(contents, last, comparison.new_version)
     home = releases / context.recipe.name / comparison.new_version
     home.parent.mkdir(parents=True, exist_ok=True)
     temporary = home.parent / f".{home.name}.{secrets.token_hex(4)}"
     try:
         temporary.mkdir()
         manifest = draft_manifest(context.recipe, contents, provenance, findings)
+        manifest = manifest.model_copy(update={"history": version_history(last, manifest.version)})
         write_tables(temporary, contents, manifest.canary)
         write_pages(temporary, context, manifest, contents, previous)
         write_errata(temporary, provenance.errata)

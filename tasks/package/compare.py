@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from schemas.errors import GateError
+from schemas.question import LIFECYCLE
 from schemas.release import Bump, ReleaseComparison
 from tasks.families.coverage import MAIN_METRICS
 from tasks.release import (
@@ -16,6 +17,7 @@ from tasks.release import (
     ERRATUM,
     FIRST_VERSION,
     QUESTION_CONFIGS,
+    RETIRED,
     Contents,
     ReleaseRef,
     bump_version,
@@ -40,6 +42,8 @@ Records = Mapping[str, Mapping[str, Any]]
 """Question rows by id. An older release may lack a column."""
 
 
+COMPARED = {config: table for config, table in CONFIGS.items() if table is not RETIRED}
+"""Configs whose rows are compared. Retired questions follow from the others."""
 TEXT = ("template", "variants", "options")
 """Columns with the text of a question."""
 
@@ -64,9 +68,9 @@ def measured_again(old: Contents, new: Contents, mended: Collection[str]) -> boo
 def column_changes(old: Contents, new: Contents) -> list[str]:
     """Return added and removed columns, and columns with another type."""
     changes = []
-    for config in CONFIGS:
+    for config in COMPARED:
         before, after = column_types(old, config), column_types(new, config)
-        for column in sorted(before.keys() | after.keys()):
+        for column in sorted((before.keys() | after.keys()) - set(LIFECYCLE)):
             was, now = before.get(column), after.get(column)
             if was is None:
                 changes.append(f"{config}.{column} is new")
@@ -137,7 +141,7 @@ def row_changes(old: Contents, new: Contents) -> list[str]:
     Ids, texts and labels of questions are compared elsewhere. Only their other columns count here.
     """
     changes = []
-    for config, table in CONFIGS.items():
+    for config, table in COMPARED.items():
         before, after = ({r[table.key]: r for r in _lines(a, b, config)} for a, b in ((old, new), (new, old)))
         numbers = {
             "added": len(after.keys() - before.keys()),
@@ -156,7 +160,7 @@ def _lines(contents: Contents, other: Contents, config: str) -> list[dict[str, A
     """Return the rows of a config with the columns that both releases have."""
     shared = column_types(contents, config).keys() & column_types(other, config).keys()
     if config in QUESTION_CONFIGS:
-        shared = shared - {*TEXT, "label"}
+        shared = shared - {*TEXT, "label", *LIFECYCLE}
     return [{name: row[name] for name in sorted(shared)} for row in contents.records(config)]
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 HARD_NEGATIVES: Table[Question] = Table("hard_negatives", Question, "id", QUESTIONS.references)
 CONTROLS: Table[Question] = Table("controls", Question, "id", QUESTIONS.references)
+RETIRED: Table[Question] = Table("retired", Question, "id")
+"""Questions of earlier versions that are no longer asked."""
 
 CONFIGS: Mapping[str, Table[Any]] = MappingProxyType(
     {
@@ -47,6 +49,7 @@ CONFIGS: Mapping[str, Table[Any]] = MappingProxyType(
             EFFECTS,
             LABEL_HISTORY,
             DROPPED,
+            RETIRED,
         )
     }
 )
