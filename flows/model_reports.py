@@ -48,5 +48,5 @@ def _recipe_of(given: str) -> Recipe:
         attributes=("gender",),
         models=Models(targets=(given,)),
         families={"open": Family()},
-        budget=Budget(free=(given,)),  # the cost of a probe is not counted, so its price is not needed
+        budget=Budget(free=(given,)),  # without a recipe there is no budget, so its price is not needed
     )

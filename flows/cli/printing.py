@@ -71,7 +71,12 @@ def print_plan(plan: Any) -> None:
     OUT.print(rows)
     OUT.print(f"\nabout ${plan.total_cost_usd:.2f} of a budget of ${plan.budget_usd:.2f}")
     for model, usd in sorted(plan.cost_by_model.items()):
-        OUT.print(f"  {escape(model)}: ${usd:.4f}")
+        price = plan.prices.get(model)
+        line = f"{model}: ${usd:.4f}{_price_words(price) if price else ''}"
+        OUT.print(Text("  ") + plain(line, 1000), soft_wrap=True)
+    for model, tokens in sorted(plan.thinking.items()):
+        words = f"included: up to {tokens:,} tokens for thinking per call of {model} (an upper bound)"
+        OUT.print(plain(words, 1000), soft_wrap=True)
     if plan.highest_cost_usd > plan.total_cost_usd:
         OUT.print(
             f"at most ${plan.highest_cost_usd:.2f}, if the search accepts every question and every verdict "
@@ -104,6 +109,14 @@ def print_plan(plan: Any) -> None:
     if plan.before_build:
         missing = "; ".join(plan.before_build)
         OUT.print(plain(f"before you can build: {missing}", 1000), style="bold", soft_wrap=True)
+
+
+def _price_words(price: Any) -> str:
+    """Return a price with its date and source."""
+    dated = f", price of {price.as_of}" if price.as_of else ""
+    own = "your own price, " if price.own else ""
+    paid = f"${price.input:g} in, ${price.output:g} out per million tokens"
+    return f" ({paid}; {own}{price.source}{dated})"
 
 
 def _print_lines(text: str) -> None:

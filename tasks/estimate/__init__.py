@@ -13,7 +13,7 @@ it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -39,8 +39,9 @@ from tasks.files.vocabulary import read_attributes
 from tasks.judges.comparison import count_comparisons
 from tasks.judges.relevance import COMPARISON_TOKENS, GRADE_TOKENS, RANKING_TOKENS, SPAN_TOKENS
 from tasks.models import ModelSettings, count_cached
+from tasks.models.capabilities import read_capabilities
 from tasks.models.names import parse_model_name
-from tasks.models.prices import price_of
+from tasks.models.prices import FREE, LIBRARY, TokenPrice, price_of
 from tasks.models.protocol import Request, estimate_prompt_tokens
 from tasks.questions.binding import count_controls
 from tasks.questions.composition import supports_implicit
@@ -100,6 +101,20 @@ class StageEstimate(BaseModel):
     cost_usd: float
 
 
+class PlannedPrice(BaseModel):
+    """The price of a model that an estimate uses, in USD per million tokens."""
+
+    model_config = ConfigDict(frozen=True)
+    input: float
+    output: float
+    source: str
+    """The library with its version, or the source in your own prices.yaml."""
+    as_of: str | None
+    """Date of the price. `None` if the library gives none: its version dates the price."""
+    own: bool
+    """Whether your own prices.yaml overrides the library, or adds the price."""
+
+
 class BuildEstimate(BaseModel):
     """Estimate of a whole build, by stage and by stage and model."""
 
@@ -112,6 +127,11 @@ class BuildEstimate(BaseModel):
     both orders. Failed attempts that are billed and repeated calls for unreadable answers are not
     included."""
     cost_by_model: dict[str, float]
+    prices: dict[str, PlannedPrice] = {}
+    """By model. Without models that are free."""
+    thinking: dict[str, int] = {}
+    """Tokens for thinking per call that the estimate includes, by model (`models.options`). An upper bound:
+    models often think for less."""
     budget_usd: float
     questions: dict[str, int]
     """Number of questions per family before evolution, including controls. Exact."""
@@ -224,6 +244,7 @@ def estimate(context: RunContext, own: OwnTable | None = None) -> BuildEstimate:
             *describe_shortages(recipe, questions),
             *describe_missing_controls(recipe, matching, needed),
             *describe_unchecked_rewordings(recipe, Path(context.data_dir)),
+            *describe_missing_thinking(recipe, Path(context.run_dir)),
         ),
         cached_calls=sum(count_cached(m, requests, ModelSettings.of(context)) for m in recipe.models.targets),
         smallest_detectable_effect=detectable_effects(
@@ -632,13 +653,11 @@ def _cost(context: RunContext, model: str, calls: int, tokens_in: float, tokens_
     """Price the calls of one model. Names without a backend (`divergence`, `recombine`) are free."""
     if ":" not in model or not calls:
         return StageCost.zero("", model)
-    price = price_of(
-        parse_model_name(model),
-        configured=model,
-        free=context.recipe.budget.free,
-        prices_path=Path(context.data_dir) / "prices.yaml",
-        batch=context.recipe.models.batch,
-    )
+    price = _price(context, model)
+    options = context.recipe.models.options.get(model)
+    if options is not None:
+        visible = tokens_out if options.max_tokens is None else options.max_tokens * calls
+        tokens_out = visible + options.reasoning.max_tokens * calls
     spent = price.cost_usd(ceil(tokens_in), ceil(tokens_out), calls=calls)
     return StageCost(
         stage="",
@@ -659,8 +678,56 @@ def sum_costs(context: RunContext, work: StageWork) -> dict[str, Any]:
         "costs": tuple(costs),
         "total_cost_usd": round(sum(c.cost_usd for c in costs), 6),
         "cost_by_model": {m: round(sum(c.cost_usd for c in costs if c.model == m), 6) for m in models},
+        "prices": planned_prices(context, models),
+        "thinking": thinking_tokens(context.recipe, models),
         "budget_usd": context.budget_usd,
     }
+
+
+def planned_prices(context: RunContext, models: Iterable[str]) -> dict[str, PlannedPrice]:
+    """Return the price of every model that is not free."""
+    prices = {model: _price(context, model) for model in models}
+    return {
+        model: PlannedPrice(
+            input=price.input,
+            output=price.output,
+            source=price.source,
+            as_of=price.as_of,
+            own=not price.source.startswith(LIBRARY),
+        )
+        for model, price in prices.items()
+        if price != FREE
+    }
+
+
+def _price(context: RunContext, model: str) -> TokenPrice:
+    return price_of(
+        parse_model_name(model),
+        configured=model,
+        free=context.recipe.budget.free,
+        prices_path=Path(context.data_dir) / "prices.yaml",
+        batch=context.recipe.models.batch,
+    )
+
+
+def thinking_tokens(recipe: Recipe, models: Iterable[str]) -> dict[str, int]:
+    """Return the tokens for thinking per call, for models with such a budget."""
+    options = recipe.models.options
+    budgets = {m: options[m].reasoning.max_tokens for m in models if m in options}
+    return {model: tokens for model, tokens in budgets.items() if tokens}
+
+
+def describe_missing_thinking(recipe: Recipe, run_dir: Path) -> list[str]:
+    """Warn of models that were seen thinking and have no tokens for it in the recipe."""
+    known, options = read_capabilities(run_dir), recipe.models.options
+    return [
+        f"{model} thinks before it answers, and the length limit counts both: give it "
+        "`models.options.<name>.reasoning.max_tokens`, or answers may end before they begin"
+        for model in recipe.every_model()
+        if isinstance(record := known.get(model), dict)
+        and record.get("reasoning") is True
+        and (model not in options or not options[model].reasoning.max_tokens)
+    ]
 
 
 def _stage(name: str, rows: int, costs: Sequence[StageCost]) -> StageEstimate:

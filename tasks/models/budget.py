@@ -12,13 +12,18 @@ import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from schemas.errors import InputError
-from tasks.models.prices import TokenPrice
+from tasks.models.prices import FREE, TokenPrice
 from tasks.models.protocol import Completion, FailedAttempt, Request, Try, estimate_prompt_tokens
 from tasks.run.store import write_bytes
+
+if TYPE_CHECKING:
+    from tasks.models.settings import ModelSettings
 
 SLICE = 0.01
 """Share of the budget that a process takes at a time."""
@@ -166,6 +171,45 @@ def within_budget(ask: Try, ledger: Ledger, price: TokenPrice) -> Try:
             ledger.settle(worst, actual)
 
     return ask_and_pay
+
+
+@dataclass
+class Paid:
+    """Single requests outside a stage, such as those of a probe, paid for from the budget of a run."""
+
+    ask: Try
+    ledger: Ledger | None = None
+    """`None` if the model is free."""
+    spent_usd: float = 0.0
+
+    @classmethod
+    def of(cls, ask: Try, name: str, settings: ModelSettings) -> Paid:
+        """Return a payer for one model.
+
+        Raises:
+            BudgetError: If the price of the model is unknown.
+        """
+        price = settings.price(name)
+        if price == FREE:
+            return cls(ask)
+        ledger = ledger_of(settings.run_dir, settings.budget_usd)
+        paid = cls(within_budget(ask, ledger, price), ledger)
+        pay = paid.ask
+
+        async def ask_and_sum(request: Request) -> Completion | FailedAttempt:
+            outcome = await pay(request)
+            if isinstance(outcome, Completion):
+                spent = price.cost_usd(outcome.tokens_in, outcome.tokens_out, outcome.tokens_in_cached)
+                paid.spent_usd += spent
+            return outcome
+
+        paid.ask = ask_and_sum
+        return paid
+
+    def close(self) -> None:
+        """Give unspent money back."""
+        if self.ledger is not None:
+            self.ledger.close()
 
 
 def over_budget(ledger: Ledger, needed_usd: float) -> FailedAttempt:

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 
 from schemas.errors import InputError, Problems
 from tasks.models import run_async
+from tasks.models.budget import Paid
 from tasks.models.names import ModelName, origin, parse_model_name
 from tasks.models.openai import OpenAIChat, import_client
 from tasks.models.protocol import Decoding, FailedAttempt, Message, Request
-from tasks.models.settings import ModelSettings, api_key, api_key_variable
+from tasks.models.settings import ModelSettings, api_key, api_key_variable, with_options
 
 T = TypeVar("T")
 
@@ -150,22 +151,22 @@ async def ping(names: Iterable[str], settings: ModelSettings) -> None:
         if model.backend == "openai" and str(model) not in seen:
             seen.add(str(model))
             with problems.collect():
-                await _ping_any(model, settings)
+                await _ping_any(name, model, settings)
     problems.refuse()
 
 
-async def _ping_any(model: ModelName, settings: ModelSettings) -> None:
+async def _ping_any(configured: str, model: ModelName, settings: ModelSettings) -> None:
     errors = []
     for single in model.at_each():
         try:
-            await _ping_one(single, settings)
+            await _ping_one(configured, single, settings)
         except InputError as error:
             errors.append(error)
     if len(errors) == len(model.endpoints):
         raise errors[0]
 
 
-async def _ping_one(model: ModelName, settings: ModelSettings) -> None:
+async def _ping_one(configured: str, model: ModelName, settings: ModelSettings) -> None:
     assert model.endpoint is not None
     import_client()
     variable = api_key_variable(model, settings)
@@ -177,13 +178,18 @@ async def _ping_one(model: ModelName, settings: ModelSettings) -> None:
         schema_prompt="",
         key_variable=variable,
     )
+    paid = Paid.of(server.ask, configured, settings)
     try:
-        await _ask_server(server, model, variable)
+        tiny = with_options(TINY, settings.options.get(configured))
+        await _ask_server(server, paid, tiny, model, variable)
     finally:
         await server.close()
+        paid.close()
 
 
-async def _ask_server(server: OpenAIChat, model: ModelName, variable: str | None) -> None:
+async def _ask_server(
+    server: OpenAIChat, paid: Paid, tiny: Request, model: ModelName, variable: str | None
+) -> None:
     place = origin(server.endpoint)
     listed = await _in_time(server.list_models(), place)
     if isinstance(listed, FailedAttempt):
@@ -198,7 +204,7 @@ async def _ask_server(server: OpenAIChat, model: ModelName, variable: str | None
         raise InputError(f"{place} does not accept the API key", place=str(model), hint=hint)
     if model.name in names:
         return
-    answer = await _in_time(server.ask(TINY), place)
+    answer = await _in_time(paid.ask(tiny), place)
     if isinstance(answer, FailedAttempt) and answer.stops:
         others = f"; the server lists {', '.join(names[:5])}" if names else ""
         raise InputError(answer.message, place=str(model), hint=f"{answer.hint or 'repair it'}{others}")

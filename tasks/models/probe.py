@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from schemas.errors import BudgetError, CounterfoilError
 from schemas.recipe import ModelOptions
 from tasks.models import connect_backend
+from tasks.models.budget import Paid
 from tasks.models.capabilities import (
     NO_LOGPROBS,
     Capabilities,
@@ -51,6 +53,8 @@ class ModelReport:
     """Whether the model answers at all."""
     requests: int = 0
     """Requests of the probe, those that were refused not counted."""
+    cost_usd: float = 0.0
+    """Cost of these requests. It counts against the budget of the recipe."""
 
 
 @dataclass
@@ -60,6 +64,8 @@ class _Probe:
     chat: OpenAIChat
     timeout_s: float
     options: ModelOptions | None = None
+    paid: Paid | None = None
+    """Pays for each request. `None`: the price of the model is unknown."""
     requests: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -67,7 +73,8 @@ class _Probe:
         self.requests += 1
         try:
             async with asyncio.timeout(self.timeout_s):
-                return await self.chat.ask(with_options(request, self.options))
+                ask = self.paid.ask if self.paid else self.chat.ask
+                return await ask(with_options(request, self.options))
         except TimeoutError:
             return FailedAttempt("timeout", f"no answer within {self.timeout_s:g} s")
 
@@ -108,16 +115,22 @@ async def _probe_server(name: str, model: ModelName, settings: ModelSettings) ->
     single = model.at_each()[0]
     backend = await connect_backend(single, settings, limits)
     assert isinstance(backend, OpenAIChat)
-    probe = _Probe(backend, min(PROBE_TIMEOUT_S, limits.timeout_s), settings.options.get(name))
+    paid = None
+    with suppress(BudgetError):  # an unknown price is reported as a problem
+        paid = Paid.of(backend.ask, name, settings)
+    probe = _Probe(backend, min(PROBE_TIMEOUT_S, limits.timeout_s), settings.options.get(name), paid)
     try:
         usable = await _ask_probes(probe)
     finally:
         await backend.close()
+        if paid:
+            paid.close()
     capabilities = capabilities_of(backend.endpoint, single.name)
     keep_capabilities(settings.run_dir, name, capabilities)
     problems = [*probe.problems, *_changes(capabilities)]
     described = capabilities.describe() if usable else None
-    return ModelReport(name, described, tuple(problems), usable, probe.requests)
+    cost_usd = paid.spent_usd if paid else 0.0
+    return ModelReport(name, described, tuple(problems), usable, probe.requests, cost_usd)
 
 
 async def _ask_probes(probe: _Probe) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from schemas.errors import BudgetError
 from schemas.question import QUESTIONS
 from tasks.estimate import BuildEstimate, estimate, refuse_over_budget
 from tasks.expand import expand
+from tasks.models.capabilities import Capabilities, keep_capabilities
 from tasks.respond import respond
 from tasks.run.store import RunContext, write_step
 from tests.servers.openai_server import OpenAIServer
@@ -94,7 +96,7 @@ def test_more_samples_show_smaller_effects(make_context: MakeContext) -> None:
     assert effects[0] > effects[1] > 0
 
 
-def test_plan_says_how_many_labels_halve_the_interval(make_context: MakeContext) -> None:
+def test_plan_names_the_number_of_labels_that_halves_the_interval(make_context: MakeContext) -> None:
     families = {"open": {"questions": 400, "samples": 2}}
     sections: dict[str, Any] = {"models": PRICED, "families": families, "attributes": ["gender"]}
     without = estimate(make_context(**sections))
@@ -138,3 +140,44 @@ def test_longer_answers_of_the_generator_are_planned_for(make_context: MakeConte
         return int(stage(estimate(make_context(models=models, evolve=evolve)), "mutate").tokens_out)
 
     assert tokens(4000) == 10 * tokens(400) == 40_000
+
+
+def test_tokens_for_thinking_are_counted_in_full(make_context: MakeContext) -> None:
+    def plan(reasoning: dict[str, Any]) -> BuildEstimate:
+        (target,) = PRICED["targets"]
+        options = {target: {"reasoning": reasoning}}
+        return estimate(make_context(models=PRICED | {"options": options}))
+
+    (target,) = PRICED["targets"]
+    without, with_thinking = plan({}), plan({"max_tokens": 2000})
+    assert without.thinking == {}
+    assert with_thinking.thinking == {target: 2000}
+    calls = stage(without, "respond").calls
+    assert stage(with_thinking, "respond").tokens_out == stage(without, "respond").tokens_out + 2000 * calls
+    assert with_thinking.total_cost_usd > without.total_cost_usd
+
+
+def test_a_model_that_was_seen_thinking_without_a_budget_is_named(make_context: MakeContext) -> None:
+    context = make_context(models=PRICED)
+    (target,) = PRICED["targets"]
+    keep_capabilities(Path(context.run_dir), target, Capabilities(reasoning=True))
+    warnings = [w for w in estimate(context).warnings if "thinks before it answers" in w]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(target)
+
+
+def test_prices_have_a_source_and_own_ones_are_named(make_context: MakeContext, tmp_path: Path) -> None:
+    context = make_context(models=PRICED)
+    (target,), (judge,) = PRICED["targets"], PRICED["judges"]
+    prices = estimate(context).prices
+    assert set(prices) == {target, judge}
+    assert prices[target].source.startswith("genai-prices ")
+    assert not prices[target].own
+    vocabulary = tmp_path / "vocabulary"
+    shutil.copytree(context.data_dir, vocabulary, ignore=shutil.ignore_patterns("runs", "releases", "cache"))
+    own = '{input: 9, output: 9, source: "a contract", as_of: "2026-01-02"}'
+    (vocabulary / "prices.yaml").write_text(f"models: {{gpt-4.1-mini: {own}}}")
+    changed = estimate(context.model_copy(update={"data_dir": str(vocabulary)})).prices
+    assert changed[target].own
+    assert (changed[target].input, changed[target].as_of) == (9, "2026-01-02")
+    assert not changed[judge].own

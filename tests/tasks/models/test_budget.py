@@ -18,9 +18,12 @@ from hypothesis import strategies as st
 from schemas.errors import BudgetError, InputError, ModelError
 from schemas.recipe import Limits
 from tasks.files.yaml import read_yaml
-from tasks.models.budget import SLICE, Ledger, ledger_of
+from tasks.models import run_async
+from tasks.models.budget import SLICE, Ledger, ledger_of, spent_in
 from tasks.models.names import parse_model_name
+from tasks.models.preflight import preflight
 from tasks.models.prices import FREE, PriceList, TokenPrice, price_of
+from tasks.models.probe import probe_models
 from tasks.models.protocol import Completion, Failure
 from tests.servers.openai_server import TRUNCATED, OpenAIServer, Reply
 from tests.tasks.models.asking import DATA, answers, questions, settings_for
@@ -233,3 +236,20 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "spend.json").write_text("{}")
     with pytest.raises(InputError, match=r"spend\.json"):
         Ledger(tmp_path / "spend.json", 1.0).reserve(0.1)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_the_question_that_checks_a_server_is_paid_for(tmp_path: Path, listed: bool) -> None:
+    with OpenAIServer("Yes", models=("test-model",) if listed else ("other",)) as server:
+        settings = priced_settings(tmp_path, budget_usd=1.0)
+        preflight([server.model()], settings)
+        assert len(server.requests) == (0 if listed else 1)
+    assert (spent_in(settings.run_dir) > 0) == (not listed)
+
+
+def test_a_probe_is_paid_for(tmp_path: Path) -> None:
+    with OpenAIServer("Yes") as server:
+        settings = priced_settings(tmp_path, budget_usd=1.0)
+        (report,) = run_async(probe_models([server.model()], settings, send=True))
+    assert report.cost_usd > 0
+    assert spent_in(settings.run_dir) == pytest.approx(report.cost_usd)
