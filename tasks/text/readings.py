@@ -114,6 +114,8 @@ class ReaderRules:
     """Words that confirm the option before them."""
     coordinators: tuple[str, ...] = ()
     positions: dict[str, int] = field(default_factory=dict)
+    pair_positions: dict[str, int] = field(default_factory=dict)
+    """Names for the first and second of exactly two options, such as `the latter`."""
     """Words for the place of an option in the list, such as `first`."""
     position_nouns: tuple[str, ...] = ()
     """Words after a place, such as `option`."""
@@ -668,6 +670,8 @@ class _OptionReader(_Reader):
             for index in range(len(self.options))
             if self.letter
         }
+        if len(self.options) == 2 and not self.is_yes_no:
+            places |= self.rules.pair_positions
         words = inflected | places | self.names
         for kind, names in (
             ("yes", self.rules.yes + self.rules.yes_openings),
@@ -680,9 +684,13 @@ class _OptionReader(_Reader):
     def _without_shared_words(self, option: str) -> str:
         """Return an option without the words that all options begin with: `Anna` for `hire Anna`.
 
-        Nothing for words such as `both`, and if the options have no such words.
+        Options such as `not enough information` do not count. Returns nothing for words such as `both`, and if
+        the options have no such words.
         """
-        words = [other.split() for other in self.options]
+        unknown = self.rules.pattern("unknown")
+        if unknown.search(option):
+            return ""
+        words = [other.split() for other in self.options if not unknown.search(other)]
         shared = 0
         while len(words) > 1 and all(len(w) > shared + 1 and w[shared] == words[0][shared] for w in words):
             shared += 1
@@ -966,6 +974,7 @@ class _OptionReader(_Reader):
 
     def _decide(self, segment: str, mentions: Sequence[_Mention]) -> Reading | None:
         """Return the only option that is not negated, compared or merely discussed."""
+        mentions = [self._complement(segment, m) for m in mentions]
         kept = [m for m in mentions if not m.negated]
         affirmed = [m for m in kept if m.affirmed]
         if len({m.option for m in affirmed}) == 1:
@@ -989,6 +998,26 @@ class _OptionReader(_Reader):
         if len({m.option for m in kept}) > 1:
             return _unreadable("several_options", segment)
         return self._reading(segment, letters[0])
+
+    def _complement(self, segment: str, mention: _Mention) -> _Mention:
+        """Return the mention of `not guilty` for a `guilty` that a negator directly precedes."""
+        other = self._opposites.get(mention.option)
+        if other is None or not mention.negated or mention.rule != "option_words":
+            return mention
+        before = self._without_last_article(segment[max(0, mention.start - 30) : mention.start].rstrip())
+        if not self._ends_with("negators", before):
+            return mention
+        return replace(mention, option=other, negated=False)
+
+    @cached_property
+    def _opposites(self) -> dict[int, int]:
+        """Options such as `guilty` with the option that negates them, such as `not guilty`."""
+        return {
+            index: other
+            for index, option in enumerate(self.options)
+            for other, longer in enumerate(self.options)
+            if longer.endswith(option) and longer.removesuffix(option).strip() in self.rules.negators
+        }
 
     @staticmethod
     def _follow_letters(segment: str, words: Sequence[_Mention], letters: Sequence[_Mention]) -> bool:
@@ -1439,7 +1468,7 @@ class _AgreementReader(_OptionReader):
                         short = self._short_stance(sentence[match.end() :], of_others)
                         if short:
                             found.setdefault(short, sentence)
-                    elif not self._concedes(before):
+                    elif not self._concedes(before) and not self._is_compared(clause):
                         found.setdefault(self._turned(stance, clause), sentence)
                 hidden = self.rules.pattern(stance).sub(lambda m: "\0" * len(m[0]), hidden)
         return found
@@ -1540,7 +1569,7 @@ class _NumberReader(_Reader):
         if found is None or re.search(r"[=+]|\d\s?-\s?\d", segment):
             return {}
         joins = self.rules.pattern("coordinators", "range_words", "corrections", "alternatives").pattern
-        if re.search(rf"(?:{joins})(?:\s\w+)?\s?[^\w\s]?\s?\d", segment[found.end() :]):
+        if re.search(rf"(?:{joins})(?:\s\w+){{0,2}}\s?[^\w\s]?\s?\d", segment[found.end() :]):
             return {}
         following = _DIGITS.search(segment, found.end())
         return self._numbers_in(segment[: following.start()] if following else segment)
