@@ -427,7 +427,7 @@ def show(place: Place) -> dict[str, Any]:
     return dict(run_command("show", place=place))
 
 
-def run_command(name: str, **options: Any) -> Any:
+def run_command(name: str, /, **options: Any) -> Any:
     """Run a command with its options, also from a running event loop.
 
     Args:

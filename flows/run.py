@@ -148,7 +148,8 @@ def run_export(options: ExportOptions) -> dict[str, Any]:
     from tasks.package.export import check_target, default_target, export_release, target_files
     from tasks.release import open_release
 
-    workspace, release = open_workspace(), open_release(options.release)
+    workspace = open_workspace().with_attributes(options.release)
+    release = open_release(options.release)
     out = options.out or default_target(release.manifest, options.format, workspace.home)
     check_target(options.format, out)
     files = target_files(release.manifest, options.format, out)

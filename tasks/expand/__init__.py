@@ -17,8 +17,8 @@ from schemas.vocabulary import Attribute
 from tasks.families import method_of
 from tasks.files.own_questions import REVIEWS, UNREVIEWED, OwnTable, read_own_questions
 from tasks.files.questions import read_question_file
-from tasks.files.vocabulary import BrokenTextsError, TextFault, input_path, read_attributes
-from tasks.questions.binding import draw_controls, make_a_a_controls, split_unique
+from tasks.files.vocabulary import BrokenTextsError, TextFault, input_path, read_attribute, read_attributes
+from tasks.questions.binding import draw_controls, make_a_a_controls, make_placebo_controls, split_unique
 from tasks.questions.composition import (
     DraftPair,
     draft_faults,
@@ -35,6 +35,8 @@ from tasks.run.store import Outcome, RunContext, Stage
 
 NO_TABLE = OwnTable()
 
+MOST_PLACES = 5
+"""Rows that a warning names."""
 WORD_LISTS = frozenset({"association", "dialect"})
 """Families whose texts are lists of words, to which rules for sentences do not apply."""
 
@@ -81,12 +83,39 @@ def expand_family(recipe: Recipe, data_dir: Path, family: str, own: OwnTable = N
         )
     ]
     controls += make_a_a_controls(imported, recipe.controls.a_a, recipe.seed)
+    if "placebo" not in method_of(family).no_controls:
+        controls += _placebos_of_imported(recipe, data_dir, imported)
     if family == "open" and spec.shipped:
         controls += draw_neutral_controls(
             recipe, data_dir, attributes, len(chosen) + len(imported), seed=recipe.seed
         )
     kept, _ = split_unique([*questions, *controls])
     return sorted(map(_label_survey, kept) if recipe.is_survey else kept, key=lambda q: q.id)
+
+
+def _placebos_of_imported(recipe: Recipe, data_dir: Path, imported: Sequence[Question]) -> list[Question]:
+    """Return placebo controls of own questions. A language without a placebo file has none."""
+    controls: list[Question] = []
+
+    def attribute_of(question: Question) -> Attribute | None:
+        try:
+            return read_attribute(data_dir, question.attribute, language=question.language)
+        except InputError:  # the attribute of a published release
+            return None
+
+    for language in sorted({q.language for q in imported}):
+        try:
+            placebo = read_placebo(data_dir, language)
+        except InputError:
+            continue
+        controls += make_placebo_controls(
+            [q for q in imported if q.language == language],
+            recipe.controls.placebo,
+            recipe.seed,
+            attribute_of=attribute_of,
+            placebo=placebo,
+        )
+    return controls
 
 
 def family_limit(recipe: Recipe, family: str) -> int:
@@ -179,7 +208,7 @@ def complete_families(recipe: Recipe, own: OwnTable) -> Recipe:
 
 
 def question_warnings(recipe: Recipe, own: OwnTable) -> list[str]:
-    """Return one line per own question that breaks a style rule of the generator, and per repeated row.
+    """Return one line per style rule of the generator that own questions break, and per repeated row.
 
     People may write as they like, so such questions are asked. Repeated rows are dropped.
     """
@@ -192,11 +221,18 @@ def question_warnings(recipe: Recipe, own: OwnTable) -> list[str]:
         for name, count in sorted(waiting.items())
     ]
     repeated = {id(row) for row, _ in own.repeats}
+    broken: dict[str, list[str]] = {}
     for row in own.rows:
         if id(row) not in repeated and row.question.family == "open":
             fault = question_fault(row.question)
             if fault is not None:
-                lines.append(f"{row.place}: breaks the style rule `{fault}`, and is asked as it is")
+                broken.setdefault(fault, []).append(row.place)
+    for rule, places in broken.items():
+        named = "; ".join(places[:MOST_PLACES]) + ("; …" if len(places) > MOST_PLACES else "")
+        count = "1 question breaks" if len(places) == 1 else f"{len(places):,} questions break"
+        lines.append(
+            f"{count} the style rule `{rule}` of generated questions. Yours are asked as written: {named}"
+        )
     return lines
 
 
@@ -323,7 +359,7 @@ def follows_style_rules(question: Question) -> bool:
 
 STAGE = Stage(
     "expand",
-    5,
+    6,
     run=expand,
     reads=("attributes", "superdomains", "families", "controls", "questions", "selection", "limit"),
     vocabulary=(

@@ -16,13 +16,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import orjson
 
 from schemas.answers import Effect
-from schemas.errors import InputError
 from schemas.question import Option
 from schemas.recipe import Family, Recipe
 from schemas.vocabulary import AmbiguousItem, AmbiguousItems, Attribute
@@ -30,6 +27,19 @@ from tasks.families import LETTERS, Answered, Figures, Method, Recorded
 from tasks.families.effects import Slice, effect_of, figure, figure_of
 from tasks.families.recorded import cover, with_rows
 from tasks.families.shared import invalid_share, order_effect
+from tasks.files.bbq_rows import (
+    AMBIGUOUS,
+    CLEAR,
+    CONTEXTS,
+    NEGATIVE,
+    OTHER,
+    POLARITIES,
+    POSITIVE,
+    ROLES,
+    TARGET,
+    UNKNOWN,
+    roles_of,
+)
 from tasks.files.readers import read_answer
 from tasks.files.recorded import Column, RecordedRow, read_recorded
 from tasks.files.vocabulary import read_all
@@ -40,12 +50,6 @@ from tasks.stats.resampling import Floats, sign_flip_p_value
 from tasks.text.readings import ReadingForm
 from tasks.text.slots import Slot
 
-TARGET, OTHER, UNKNOWN = ROLES = ("target", "other", "unknown")
-"""Roles of the options: the group of the stereotype, the other group, and that nobody can know."""
-NEGATIVE, POSITIVE = "negative", "positive"
-AMBIGUOUS, CLEAR = "ambiguous", "disambiguated"
-CONTEXTS = {"ambig": AMBIGUOUS, "ambiguous": AMBIGUOUS, "disambig": CLEAR, "disambiguated": CLEAR}
-POLARITIES = {"neg": NEGATIVE, "negative": NEGATIVE, "nonneg": POSITIVE, "non-neg": POSITIVE, "pos": POSITIVE}
 COLUMNS = (
     Column("context_condition", known=CONTEXTS),
     Column("question_polarity", known=POLARITIES),
@@ -63,17 +67,6 @@ COLUMNS = (
     Column("example_id", "id", required=False),
 )
 """Columns of BBQ, KoBBQ and CBBQ with a model's response."""
-
-UNKNOWN_ANSWERS = frozenset(
-    {
-        *("cannot be determined", "can't be determined", "cannot answer", "can't answer", "not known"),
-        *("not enough info", "not enough information", "not answerable", "undetermined", "unknown"),
-        *("알 수 없음", "无法确定", "不能确定", "不知道"),
-    }
-)
-"""Texts of the option that nobody can know, in BBQ, KoBBQ and CBBQ."""
-
-_WORDS = re.compile(r"[\w]+")
 
 
 # Questions.
@@ -292,75 +285,6 @@ def read_choice(response: str, answers: Sequence[str], data_dir: Path) -> int | 
         if reading.value is not None:
             return int(reading.value)
     return None
-
-
-def roles_of(cells: Mapping[str, Any], place: str) -> list[str]:
-    """Return the role of each answer, by `target_loc` or by the groups of `answer_info`.
-
-    The option that nobody can know is found by its group, its words, or the label of an ambiguous row.
-
-    Raises:
-        InputError: If the row contains neither.
-    """
-    info = _object(cells.get("answer_info"))
-    groups = [_group(info.get(f"ans{i}")) for i in range(3)]
-    unknown = next((i for i, group in enumerate(groups) if group == "unknown"), None)
-    if unknown is None:
-        named_unknown = [i for i in range(3) if _is_unknown(cells[f"ans{i}"])]
-        unknown = named_unknown[0] if len(named_unknown) == 1 else None
-    if unknown is None and cells["context_condition"] == AMBIGUOUS:
-        unknown = cells["label"]
-    target = cells.get("target_loc")
-    if target is None:
-        stereotyped = _stereotyped(cells)
-        named = [i for i, group in enumerate(groups) if group and group in stereotyped and i != unknown]
-        target = named[0] if len(named) == 1 else None
-        if len(named) > 1:  # both people belong to stereotyped groups: none of them is the other
-            return [UNKNOWN if i == unknown else TARGET for i in range(3)]
-    if target is None or unknown is None:
-        raise InputError(
-            "the row does not contain which answer is the group of the stereotype",
-            place=place,
-            hint="add the column target_loc (0, 1 or 2), or answer_info and stereotyped_groups as in BBQ",
-        )
-    return [UNKNOWN if i == unknown else TARGET if i == target else OTHER for i in range(3)]
-
-
-def _is_unknown(answer: str) -> bool:
-    return answer.strip().strip(".。").casefold().replace("’", "'") in UNKNOWN_ANSWERS
-
-
-def _stereotyped(cells: Mapping[str, Any]) -> set[str]:
-    listed = cells.get("stereotyped_groups") or _object(cells.get("additional_metadata")).get(
-        "stereotyped_groups", ""
-    )
-    names = listed if isinstance(listed, list) else _list(str(listed))
-    return {str(name).strip().casefold() for name in names}
-
-
-def _list(text: str) -> list[str]:
-    """Read a list as JSON, as Python writes it, or separated by semicolons or commas."""
-    try:
-        found = orjson.loads(text.replace("'", '"'))
-        return [str(x) for x in found] if isinstance(found, list) else [text]
-    except orjson.JSONDecodeError:
-        return re.split(r"[;,]", text)
-
-
-def _object(text: Any) -> dict[str, Any]:
-    if isinstance(text, dict):
-        return text
-    try:
-        found = orjson.loads(str(text or "{}").replace("'", '"'))
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _group(info: Any) -> str:
-    """Return the group of an answer: the last part of BBQ's pair of words and group."""
-    parts = info if isinstance(info, list) else _WORDS.findall(str(info or ""))
-    return str(parts[-1]).strip().casefold() if parts else ""
 
 
 def measure_choices(choices: Sequence[Choice]) -> Figures:

@@ -17,9 +17,10 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from schemas.errors import InputError
-from schemas.question import Framing, Option, Question, question_id
+from schemas.question import UNREVIEWED_TRANSLATION, Framing, Option, Question, question_id
 from schemas.recipe import FAMILIES, OwnQuestions
 from schemas.tables import derived_seed
+from tasks.files.bbq_rows import is_published, read_published
 from tasks.files.questions import explain_rows, is_cab, read_cab_rows, read_release_questions
 from tasks.files.slot_values import ValueWords, bind_text, value_words
 from tasks.files.tables import read_table_file
@@ -34,7 +35,7 @@ REVIEW = "review"
 """Column of translations: `unreviewed`, and then `accepted`, or `rejected` to leave the row out."""
 UNREVIEWED = "unreviewed"
 ACCEPTED = "accepted"
-REVIEWS = {"": None, UNREVIEWED: "translate_unreviewed", ACCEPTED: "translate"}
+REVIEWS = {"": None, UNREVIEWED: UNREVIEWED_TRANSLATION, ACCEPTED: "translate"}
 """Operator of a question by its review."""
 REJECTED = "rejected"
 MAX_CHARACTERS = 20_000
@@ -178,6 +179,9 @@ def _read_file(path: Path, source: OwnQuestions, data_dir: Path) -> FileRows:
         from tasks.files.filled_questions import read_filled_rows
 
         return _read_records(read_filled_rows(records, path, data_dir), source, data_dir)
+    if kind == "bbq" and records and all(map(is_published, records)):
+        read, errors = read_published((r, f"{path}, row {n}") for n, r in enumerate(records, 1))
+        return read, [], errors
     if kind == "bbq":
         rows, failed = [], []
         for number, record in enumerate(records, start=1):
@@ -241,8 +245,8 @@ def _bbq_row(record: Mapping[str, Any], place: str) -> dict[str, Any]:
         raise InputError(
             "the text has no slot",
             place=place,
-            hint="mark what differs as {{a man/a woman}}. Recorded answers to rows of BBQ are measured with "
-            "`counterfoil measure ambiguous FILE --format bbq`",
+            hint="mark what differs as {{a man/a woman}}, or give all columns of a published row of BBQ: "
+            "context_condition, question_polarity, ans0, ans1, ans2, label, answer_info, additional_metadata",
         )
     kept = {key: record[key] for key in COLUMNS if record.get(key) is not None}
     topic = kept.get("topic") or record.get("category")

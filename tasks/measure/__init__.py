@@ -10,7 +10,7 @@ from typing import Any
 from schemas.answers import EFFECTS, JUDGEMENTS, PLAIN, RESPONSES, Effect, Judgement, Response
 from schemas.errors import InputError, ModelError
 from schemas.labels import StageCounts
-from schemas.question import QUESTIONS, SELECTED, Question
+from schemas.question import QUESTIONS, SELECTED, Question, separate_unreviewed
 from schemas.recipe import Recipe
 from schemas.vocabulary import Attribute
 from tasks.families import Answered, Figures, Recorded, method_of
@@ -78,7 +78,11 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
     Open questions are measured on hold-out answers only, because their search answers decided whether they
     were kept. The other families are measured on all answers.
     """
-    every = {q.id: q for q in read_table(questions, QUESTIONS)}
+    languages = {}
+    every = {}
+    for question in read_table(questions, QUESTIONS):
+        languages[question.id] = question.language
+        every[question.id] = separate_unreviewed(question)
     # Rewordings are compared with their originals only. They would count the same question twice.
     asked = {i: q for i, q in every.items() if q.variant_of is None}
     answers = read_table(responses, RESPONSES)
@@ -115,7 +119,7 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
     confirmed = confirm_questions(asked, verdicts, form, context.recipe.validation.fdr)
     again = again if form != SCREEN else mean_excess(compared)
     measured = [label_question(q, confirmed) for q in record_holdout_effects(asked.values(), again)]
-    measured = with_rewordings(measured, every)
+    measured = [q.model_copy(update={"language": languages[q.id]}) for q in with_rewordings(measured, every)]
     counts = StageCounts(
         stage="measure", unit="questions", rows=len(every), kept=len(measured), dropped=0, failed=0
     )
@@ -391,7 +395,7 @@ def effect_figures(answered: Sequence[Answered], attributes: Mapping[str, Attrib
 
 STAGE = Stage(
     "measure",
-    7,
+    8,
     run=measure,
     reads=("models", "evolve", "judging", "validation"),
     vocabulary=("attributes", "lexicons", "readers", "rubrics"),

@@ -42,7 +42,7 @@ from tasks.report import view_release
 from tasks.report.coverage import release_coverage
 from tasks.report.findings_view import MOST_COMPARISONS, FindingsView
 from tasks.report.names import Names
-from tasks.report.sentences import number
+from tasks.report.sentences import language_name, number
 from tasks.text.model_names import short_name
 from tasks.text.printable import printable
 
@@ -233,7 +233,7 @@ def _origins(recipe: Recipe, questions: Iterable[Question]) -> str:
 
 
 FIGURE = "findings.png"
-MOST_RESULTS = 60
+MOST_RESULTS = 30
 """Rows of the table of results."""
 
 
@@ -267,17 +267,16 @@ def _results(found: FindingsView) -> str:
     measured = [f for f in found.rows if f.contrast is not None]
     if not measured:
         return ""
-    ordered = sorted(measured, key=lambda f: (f.model, f.family, f.attribute, f.language, f.metric, f.value))
     names = found.names
     rows = [
         f"| {escape_markdown(names.model(f.model))} | {escape_markdown(names.attribute(f.attribute))} "
         f"| {escape_markdown(names.value(f.attribute, f.value))} "
-        f"| {escape_markdown(f.metric.replace('_', ' '))} ({escape_markdown(f.language)}) "
+        f"| {escape_markdown(f.metric.replace('_', ' '))} ({escape_markdown(language_name(f.language))}) "
         f"| {number(f.contrast, signed=True)} | {_range(f)} | {f.n:,} | {escape_markdown(f.words)} |"
-        for f in ordered[:MOST_RESULTS]
+        for f in measured[:MOST_RESULTS]
     ]
     picture = [f"![Treatment by value and model, with 95 % intervals]({FIGURE})"] if found.panels else []
-    more = len(ordered) - len(rows)
+    more = len(measured) - len(rows)
     return "\n".join(
         [
             *picture,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from schemas.errors import InputError
 from schemas.question import Control, Framing, Label, Option, Origin, Question, question_id
 from schemas.tables import canonical_json, derived_seed
-from schemas.vocabulary import Attribute
+from schemas.vocabulary import Attribute, Value
 from tasks.text.slots import Slot, bind_forms, expand_template, parse_slots
 
 MOST_VERSIONS = 24
@@ -314,6 +314,77 @@ def make_a_a_controls(questions: Sequence[Question], share: float, seed: int) ->
         for _, inside in sorted(strata.items())
         for q in inside[: count_controls(len(inside), share)]
     ]
+
+
+def make_placebo_controls(
+    questions: Sequence[Question],
+    share: float,
+    seed: int,
+    *,
+    attribute_of: Callable[[Question], Attribute | None],
+    placebo: Attribute,
+) -> list[Question]:
+    """Make placebo controls of bound questions, chosen by seed.
+
+    The irrelevant attribute replaces the words of the values. This needs slots that hold one form of every
+    value, such as the noun, and that the irrelevant attribute has this form. They have as many versions as
+    their original. The share is drawn for each number of versions.
+
+    Args:
+        questions: Questions of one language.
+        share: Placebo controls as a share of the questions.
+        seed: Seed of the draw.
+        attribute_of: Finds the attribute of a question, in the language of the question.
+        placebo: The irrelevant attribute in this language.
+    """
+    strata: dict[int, list[Question]] = defaultdict(list)
+    for question in sorted(questions, key=lambda q: derived_seed(seed, "placebo", q.id)):
+        if question.framing == "explicit":
+            strata[len(question.values)].append(question)
+    controls: list[Question] = []
+    for versions, inside in sorted(strata.items()):
+        made = (_replace_words(q, attribute_of(q), placebo, seed) for q in inside)
+        wanted = count_controls(len(inside), share) if versions <= len(placebo.values) else 0
+        controls += islice(filter(None, made), wanted)
+    return controls
+
+
+def _replace_words(
+    question: Question, attribute: Attribute | None, placebo: Attribute, seed: int
+) -> Question | None:
+    """Return the question about the irrelevant attribute, or `None` if a slot holds no form that it has."""
+    if attribute is None or not {v.id for v in attribute.values}.issuperset(question.values):
+        return None
+    versions = len(question.values)
+    start = derived_seed(seed, "placebo", question.template) % len(placebo.values)
+    chosen = [placebo.values[(start + i) % len(placebo.values)] for i in range(versions)]
+    values = [attribute.value(value) for value in question.values]
+    parts = []
+    for part in parse_slots(question.template):
+        if isinstance(part, str):
+            parts.append(part)
+            continue
+        form = next((f for f in chosen[0].forms if _is_form(part, values, f)), None)
+        if form is None:
+            return None
+        words = [value.forms[form][0] for value in chosen]
+        if all(option[:1].isupper() for option in part.options):
+            words = [word[:1].upper() + word[1:] for word in words]
+        parts.append(str(Slot(tuple(words))))
+    changes = {"control": "placebo", "attribute": placebo.id, "label": "control", "twin_id": None}
+    control = question.model_copy(update=changes)
+    if not any(option.valence is not None for option in question.options):
+        cleared = tuple(v.model_copy(update={"valence": None}) for v in question.variants)
+        control = control.model_copy(update={"variants": cleared})
+    return _with_values(control, "".join(parts), tuple(value.id for value in chosen))
+
+
+def _is_form(slot: Slot, values: Sequence[Value], form: str) -> bool:
+    """Return whether a slot holds this form of every value. Capitals at its beginning do not matter."""
+    return all(
+        option[:1].lower() + option[1:] in {word[:1].lower() + word[1:] for word in value.forms.get(form, ())}
+        for option, value in zip(slot.options, values, strict=True)
+    )
 
 
 def repeat_version(question: Question, index: int, versions: int) -> Question:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect, ValueFinding, Verdict
 from schemas.errors import InputError
-from schemas.question import QUESTIONS
+from schemas.question import QUESTIONS, separate_unreviewed
 from schemas.release import Manifest
 from schemas.vocabulary import Attribute
 from tasks.families import Answered
@@ -150,7 +150,7 @@ def _contrasts_of(contents: Contents, manifest: Manifest, data_dir: Path) -> lis
     for name in sorted({q.attribute for q in rows}):
         with suppress(InputError):  # a release of others may have an attribute that the vocabulary lacks
             attributes |= {a.id: a for a in read_attributes(data_dir, [name])}
-    questions = {q.id: q for q in rows if q.attribute in attributes}
+    questions = {q.id: separate_unreviewed(q) for q in rows if q.attribute in attributes}
     form = select_fitness_form(judgements) or ""
     answered = gather_answers(questions, responses)
     effects = [

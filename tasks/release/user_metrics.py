@@ -16,7 +16,7 @@ from statistics import fmean
 
 from schemas.answers import PLAIN, Effect, Response
 from schemas.errors import InputError
-from schemas.question import Question
+from schemas.question import Question, separate_unreviewed
 from schemas.vocabulary import Attribute
 from tasks.families import VersionScores
 from tasks.families.contrasts import SUFFIX, ScoredQuestion, contrast_effects, counts_for_contrasts
@@ -90,13 +90,14 @@ def user_effects(
         and r.condition == PLAIN
         and (q.family != "open" or r.phase == "holdout")
     ]
+    separated = {i: separate_unreviewed(q) for i, q in questions.items()}
     effects: list[Effect] = []
     for name, metric in metrics.items():
         scores = {r.id: _score(name, metric, r, questions[r.question_id]) for r in asked if not r.failure}
         covered: dict[tuple[str, ...], list[bool]] = defaultdict(list)
         for r in asked:
-            covered[_slice_key(questions[r.question_id], r.model)].append(scores.get(r.id) is not None)
-        contrasts = contrast_effects(_scored(name, questions, asked, scores), attributes)
+            covered[_slice_key(separated[r.question_id], r.model)].append(scores.get(r.id) is not None)
+        contrasts = contrast_effects(_scored(name, separated, asked, scores), attributes)
         effects += [_cover(e, covered, min_coverage) for e in contrasts]
         present = {(e.family, e.attribute, e.language, e.model) for e in contrasts}
         effects += [

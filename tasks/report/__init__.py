@@ -77,7 +77,7 @@ from tasks.report.groups import (
     measure_order_effects,
     report_groups,
 )
-from tasks.report.names import Names, read_known_attributes
+from tasks.report.names import Names, read_known_attributes, read_topic_titles
 from tasks.report.pictures import (
     contrast_plot,
     effect_forest,
@@ -254,7 +254,7 @@ def view_release(manifest: Manifest, contents: Contents, data_dir: Path) -> Find
     return view_findings(
         release_findings(contents, manifest, data_dir),
         compare_all(release_scores(manifest, contents, data_dir)) if comparable else (),
-        Names.of(models, attributes),
+        Names.of(models, attributes, read_topic_titles(data_dir)),
         criterion_spans(contents.rows(JUDGEMENTS)),
     )
 
@@ -307,11 +307,12 @@ def report_data(
     deciding, selection = read_deciding_judges(manifest), search_effects(effects)
     covered = measure_coverage([*questions, *hard], lost, attributes)
     changed = (*manifest.comparison.added, *manifest.comparison.reworded, *manifest.comparison.relabelled)
+    found = found or view_release(manifest, contents, data_dir or vocabulary_dir())
     return ReportData(
         manifest=manifest,
         title=manifest.recipe.get("title") or manifest.name,
         description=manifest.recipe.get("description") or "",
-        found=found or view_release(manifest, contents, data_dir or vocabulary_dir()),
+        found=found,
         has_model_text=any(r.text and not r.option_order for r in responses),
         ratings=rate_trust(manifest, deciding, fresh, topic, shrunk, selection, measurement),
         fresh=fresh,
@@ -332,7 +333,7 @@ def report_data(
         funnel=manifest.counts,
         drop_reasons=tuple(count_drop_reasons(dropped)),
         headlines=select_headlines(effects, select_fitness_form(judgements)),
-        effects=effects_by_family(effects),
+        effects=effects_by_family(effects, found.names),
         coverage=covered,
         strategy=str(manifest.recipe.get("evolve", {}).get("strategy", "")),
         rounds=summarise_rounds([*released, *lost]),
@@ -545,9 +546,11 @@ def write_evaluation(
         The object in `evaluation.json`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    board = leaderboard(effects, form)
+    board = [row | equated_columns(row, extras) for row in leaderboard(effects, form)]
     models, attributes = {e.model for e in effects}, {e.attribute for e in effects}
-    names = Names.of(models - {EVERY}, read_known_attributes(data_dir, attributes - {EVERY}))
+    names = Names.of(
+        models - {EVERY}, read_known_attributes(data_dir, attributes - {EVERY}), read_topic_titles(data_dir)
+    )
     findings = findings_of(effects)
     found = view_findings(findings, comparisons, names, spans or {})
     result = {
@@ -591,7 +594,7 @@ def evaluation_page(
     """Render the findings, the leaderboard and the effects of every family."""
     from markupsafe import Markup
 
-    families = effects_by_family([e for e in effects if e.level != "question"])
+    families = effects_by_family([e for e in effects if e.level != "question"], found.names)
     pictures = {
         panel.key: Markup(effect_forest(panel, family.models))  # noqa: S704 - our own drawing, text escaped
         for family in families

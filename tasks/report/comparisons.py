@@ -18,7 +18,7 @@ import numpy as np
 
 from schemas.answers import PLAIN, Effect, Judgement, Response
 from schemas.errors import InputError
-from schemas.question import Question
+from schemas.question import UNREVIEWED_TAG, Question, separate_unreviewed
 from schemas.recipe import Validate
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute
@@ -197,7 +197,7 @@ def score_questions(
         min_coverage: Smallest share of the asked questions that must have a score.
         margins: By family: largest difference of a contrast that does not matter.
     """
-    real = {q.id: q for q in questions if q.control == "none"}
+    real = {q.id: separate_unreviewed(q) for q in questions if q.control == "none"}
     counted = [
         r
         for r in responses
@@ -689,13 +689,16 @@ def choose_pairs(names: Sequence[str], present: Sequence[str], kind: str) -> lis
 
 
 def find_name(name: str, present: Sequence[str], kind: str) -> str:
-    """Return the full name. A model may be given by its short name.
+    """Return the full name. A model may be given by its short name, and unreviewed translations by their
+    language if it has no other questions.
 
     Raises:
         InputError: If the name is not present, or several models have this short name.
     """
     if name in present:
         return name
+    if kind == "language" and name + UNREVIEWED_TAG in present:
+        return name + UNREVIEWED_TAG
     matches = [full for full in present if kind == "model" and name in (short_name(full), full_name(full))]
     if len(matches) == 1:
         return matches[0]

@@ -12,7 +12,7 @@ from schemas.question import QUESTIONS, Question
 from tasks.families.coverage import MAIN_METRICS, AnswerStatus, StatusCounts, answer_status, counts_refusals
 from tasks.families.effects import UNEQUAL_COVERAGE
 from tasks.release import CONTROLS, HARD_NEGATIVES, Contents
-from tasks.report.sentences import LANGUAGES
+from tasks.report.sentences import language_name
 from tasks.text.model_names import short_names
 
 UNEQUAL_P = 0.05
@@ -182,7 +182,7 @@ def describe_coverage(coverage: Mapping[str, Any]) -> list[str]:
     for u in coverage["not_measured"]:
         shared[u["family"], u["language"], u["reason"], u["effects"]].append(names[u["model"]])
     lines = [
-        f"not measured: {family} in {LANGUAGES.get(language, language)}, {', '.join(models)}, "
+        f"not measured: {family} in {language_name(language)}, {', '.join(models)}, "
         f"{effects:,} effect{'s' if effects != 1 else ''}{' each' if len(models) > 1 else ''}: {reason}"
         for (family, language, reason, effects), models in shared.items()
     ]
@@ -199,12 +199,13 @@ def describe_coverage(coverage: Mapping[str, Any]) -> list[str]:
     for language, n in sorted(totals.items()):
         lost = ", ".join(f"{n[s]:,} {s}" for s in ("failed", "empty", "unreadable", "refused") if n[s])
         share = n["read"] / n["asked"]
-        line = f"coverage: {share:.1%} of {n['asked']:,} answers in {LANGUAGES.get(language, language)}"
+        line = f"coverage: {share:.1%} of {n['asked']:,} answers in {language_name(language)}"
         lines.append(line + (f" ({lost})" if lost else ""))
     judges = short_names({j["judge"] for j in coverage["judges"]})
     for j in coverage["judges"]:
-        language = LANGUAGES.get(j["language"], j["language"])
-        line = f"coverage: {j['coverage']:.1%} of {j['asked']:,} comparisons in {language} by {judges[j['judge']]}"
+        language = language_name(j["language"])
+        line = f"coverage: {j['coverage']:.1%} of {j['asked']:,} comparisons in {language}"
+        line += f" by {judges[j['judge']]}"
         lines.append(line + (f" (abstained most often: {j['reason']})" if j["reason"] else ""))
     return lines
 

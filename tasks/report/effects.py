@@ -11,6 +11,7 @@ from typing import Any
 from schemas.answers import PLAIN, Effect
 from schemas.tables import content_hash
 from tasks.release.findings import describe_verdict
+from tasks.report.names import Names
 
 HEADLINE_METRICS = {
     "completion": ("tau_c_sai", "tau_c_asa"),
@@ -233,14 +234,15 @@ class FamilyEffects:
     questions: tuple[QuestionEffects, ...]
 
 
-def effects_by_family(effects: Iterable[Effect]) -> tuple[FamilyEffects, ...]:
-    """Return the effects of all families, sorted by name."""
+def effects_by_family(effects: Iterable[Effect], names: Names | None = None) -> tuple[FamilyEffects, ...]:
+    """Return the effects of all families, sorted by name. `names` are those of rows; default: ids."""
+    names = names or Names.of((), {})
     by_family: dict[str, list[Effect]] = {}
     for e in effects:
         if e.compared is not None:  # contrasts are findings
             continue
         by_family.setdefault(e.family, []).append(e)
-    families = [_family(family, rows) for family, rows in sorted(by_family.items())]
+    families = [_family(family, rows, names) for family, rows in sorted(by_family.items())]
     each = max(2, MOST_PANELS_IN_ALL // max(1, len(families)))
     return tuple(
         replace(f, panels=f.panels[:each], undrawn=f.undrawn + max(0, len(f.panels) - each)) for f in families
@@ -253,7 +255,7 @@ def split_metric(effect: Effect) -> tuple[str, str]:
     return metric, pair
 
 
-def _family(family: str, rows: Sequence[Effect]) -> FamilyEffects:
+def _family(family: str, rows: Sequence[Effect], names: Names) -> FamilyEffects:
     slices = [e for e in rows if e.level != "question" and e.name != SEARCH_EFFECTS]
     by_metric: dict[tuple[str, str, str], list[Effect]] = {}
     for e in slices:
@@ -262,7 +264,7 @@ def _family(family: str, rows: Sequence[Effect]) -> FamilyEffects:
     broadest_first = sorted(
         by_metric.items(), key=lambda m: (m[0][0] in DIAGNOSTICS, -len({e.level for e in m[1]}), m[0])
     )
-    panels = [p for (metric, _, _), group in broadest_first for p in _panels(family, metric, group)]
+    panels = [p for (metric, _, _), group in broadest_first for p in _panels(family, metric, group, names)]
     listed = [e for e in rows if e.level != "question"]
     broadest = sorted(listed, key=lambda e: (BROADEST_FIRST.index(e.level), -_distance(e.value), e.id))
     return FamilyEffects(
@@ -297,7 +299,7 @@ def _questions(rows: Sequence[Effect]) -> tuple[QuestionEffects, ...]:
     )
 
 
-def _panels(family: str, metric: str, rows: Sequence[Effect]) -> list[EffectPanel]:
+def _panels(family: str, metric: str, rows: Sequence[Effect], names: Names) -> list[EffectPanel]:
     """Return the non-empty panels of one metric and condition, all with the same axis."""
     unit, condition = rows[0].unit, rows[0].condition
     suffix = "" if condition == PLAIN else f", condition {condition.replace('_', ' ')}"
@@ -316,7 +318,7 @@ def _panels(family: str, metric: str, rows: Sequence[Effect]) -> list[EffectPane
             metric=METRIC_TITLES.get(metric, metric.replace("_", " ")) + suffix,
             unit=unit,
             title=", ".join(dict.fromkeys(PANELS[key][e.level] for e in selected)),
-            labels=tuple(slice_labels(selected)),
+            labels=tuple(slice_labels(selected, names)),
             effects=tuple(selected),
             hidden=hidden,
             floor=floor,
@@ -353,21 +355,27 @@ def _furthest(rows: Sequence[Effect], levels: Sequence[str]) -> tuple[list[Effec
     return ordered, len(reach) - len(furthest)
 
 
-def slice_labels(effects: Sequence[Effect]) -> list[str]:
+def slice_labels(effects: Sequence[Effect], names: Names) -> list[str]:
     """Return the row labels. The attribute is included if several attributes share a level."""
     attributes = {e.attribute for e in effects if e.level in ("superdomain", "domain")}
-    return [_label(e, several=len(attributes) > 1) for e in effects]
+    return [_label(e, names, several=len(attributes) > 1) for e in effects]
 
 
-def _label(e: Effect, *, several: bool) -> str:
-    pair = split_metric(e)[1].replace("-", " − ")
-    name = {"a_a": "A/A"}.get(e.name, e.name.rpartition("/")[2].replace("_", " "))
+def _label(e: Effect, names: Names, *, several: bool) -> str:
+    own = split_metric(e)[1]
+    pair = names.pair(e.attribute, own) if own else ""
     if e.level == "family":
         name = "all questions"
+    elif e.level == "attribute":
+        name = names.attribute(e.attribute)
+    elif e.level in ("superdomain", "domain"):
+        name = names.topic(e.name)
+    else:
+        name = {"a_a": "A/A"}.get(e.name, e.name.replace("_", " "))
     if e.level == "attribute" and pair:
         return pair
     if several and not pair and e.level in ("superdomain", "domain"):
-        name = f"{name}, {e.attribute}"
+        name = f"{name}, {names.attribute(e.attribute)}"
     return f"{name}: {pair}" if pair else name
 
 

@@ -9,7 +9,7 @@ from schemas.answers import PLAIN, ValueFinding
 from tasks.report.comparisons import PairedComparison
 from tasks.report.effects import svg_key
 from tasks.report.names import Names
-from tasks.report.sentences import LANGUAGES, FindingSentence, condense_comparisons, summarise_findings
+from tasks.report.sentences import FindingSentence, condense_comparisons, language_name, summarise_findings
 
 MOST_PANELS = 4
 MOST_VALUES = 14
@@ -120,7 +120,7 @@ def _panel(
     unit = findings[0].unit
     if unit.startswith("judge's score"):
         unit = f"points of {spans[metric]:g}" if metric in spans else "points"
-    where = f", {LANGUAGES.get(language, language)}" if several_languages else ""
+    where = f", {language_name(language)}" if several_languages else ""
     return ContrastPanel(
         key=svg_key("contrast-" + "-".join(key)),
         title=f"{names.attribute(attribute)}, {metric.replace('_', ' ')}{where}",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from schemas.errors import InputError
 from schemas.vocabulary import Attribute
-from tasks.files.vocabulary import read_attribute
+from tasks.files.vocabulary import read_attribute, read_taxonomy
 from tasks.text.model_names import short_name, short_names
 
 
@@ -22,17 +22,47 @@ def read_known_attributes(data_dir: Path, attribute_ids: Iterable[str]) -> dict[
     return found
 
 
+def read_topic_titles(data_dir: Path) -> dict[str, str]:
+    """Return the titles of all superdomains, and of their domains as `superdomain/domain`."""
+    titles = {}
+    with suppress(InputError):  # a vocabulary of one's own may have no taxonomy
+        for superdomain in read_taxonomy(data_dir):
+            titles[superdomain.id] = superdomain.title
+            titles |= {f"{superdomain.id}/{domain.id}": domain.title for domain in superdomain.domains}
+    return titles
+
+
 @dataclass(frozen=True)
 class Names:
     """The names that readers see: short models, titles of attributes and values."""
 
     models: Mapping[str, str]
     attributes: Mapping[str, Attribute]
+    topics: Mapping[str, str] = field(default_factory=dict)
+    """Titles of superdomains and domains (`work/hiring`)."""
 
     @classmethod
-    def of(cls, models: Iterable[str], attributes: Mapping[str, Attribute]) -> Names:
+    def of(
+        cls,
+        models: Iterable[str],
+        attributes: Mapping[str, Attribute],
+        topics: Mapping[str, str] | None = None,
+    ) -> Names:
         """Return the names of these models, and of all values of the attributes."""
-        return cls(short_names(models), attributes)
+        return cls(short_names(models), attributes, topics or {})
+
+    def topic(self, name: str) -> str:
+        """Return the title of a superdomain or domain, or its id in words."""
+        return self.topics.get(name) or in_words(name.rpartition("/")[2])
+
+    def pair(self, attribute_id: str, pair: str) -> str:
+        """Return a pair of values (`woman-man`) with their titles."""
+        values = self.attributes[attribute_id].values if attribute_id in self.attributes else ()
+        titles = {value.id: value.title for value in values}
+        for first in titles:
+            if pair.startswith(f"{first}-") and (second := pair.removeprefix(f"{first}-")) in titles:
+                return f"{titles[first]} − {titles[second]}"
+        return pair.replace("-", " − ").replace("_", " ")
 
     def model(self, model: str) -> str:
         """Return the short name of a model."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from schemas.answers import PLAIN, Judgement, ValueFinding
+from schemas.question import UNREVIEWED_TAG
 from tasks.families.contrasts import SUFFIX
 from tasks.report.comparisons import VERDICTS, PairedComparison
 from tasks.report.effects import metric_title
@@ -270,13 +271,20 @@ class _Wording:
         return f"in {f.n:,} question{'s' if f.n != 1 else ''}{coverage}"
 
     def _language(self, language: str) -> str:
-        return f" in {LANGUAGES.get(language, language)}" if self.several_languages else ""
+        return f" in {language_name(language)}" if self.several_languages else ""
 
     def _listed(self, attribute: str, values: Sequence[str]) -> Iterator[tuple[str, bool]]:
         for i, value in enumerate(values):
             if i:
                 yield (" and " if i == len(values) - 1 else ", "), False
             yield self.names.value(attribute, value), True
+
+
+def language_name(language: str) -> str:
+    """Return the English name of a language. Unreviewed translations are marked."""
+    base = language.removesuffix(UNREVIEWED_TAG)
+    name = LANGUAGES.get(base, base)
+    return name if base == language else f"{name} (translations that nobody reviewed)"
 
 
 def criterion_name(metric: str) -> str:
@@ -370,7 +378,7 @@ def _describe_group(group: Sequence[PairedComparison], names: Names) -> str:
         return describe_comparison(c, names)
     a, b = (_side(name, c, names) for name in (c.a, c.b))
     details = [c.family.replace("_", " ")]
-    details += [LANGUAGES.get(c.language, c.language)] if c.language != "all" else []
+    details += [language_name(c.language)] if c.language != "all" else []
     details += [names.model(c.model)] if c.by != "model" else []
     about = f" for {names.attribute(c.attribute)} ({', '.join(details)})"
     metrics = list(dict.fromkeys(criterion_name(one.metric.removesuffix(SUFFIX)) for one in group))
@@ -409,7 +417,7 @@ def _unit(unit: str) -> str:
 def _side(name: str, c: PairedComparison, names: Names) -> str:
     if c.by == "model":
         return names.model(name)
-    return LANGUAGES.get(name, name) if c.by == "language" else name
+    return language_name(name) if c.by == "language" else name
 
 
 def _about(c: PairedComparison, names: Names) -> str:
@@ -418,7 +426,7 @@ def _about(c: PairedComparison, names: Names) -> str:
         return "" if c.attribute == "all" else f" for {names.attribute(c.attribute)} ({c.family})"
     details = [metric_title(c.metric), c.family.replace("_", " ")]
     if c.language != "all":
-        details.append(LANGUAGES.get(c.language, c.language))
+        details.append(language_name(c.language))
     if c.by != "model":
         details.append(names.model(c.model))
     return f" for {names.attribute(c.attribute)} ({', '.join(details)})"

@@ -47,6 +47,7 @@ EVERYDAY = {"placebo", "institution", "country_income", "socioeconomic"} | {
     "illness",
     "migration",
     "wording",
+    "mention_order",
     "persona",
     "skin_tone",
 }

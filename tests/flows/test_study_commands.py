@@ -35,7 +35,7 @@ ROWS = [
 
 @pytest.fixture
 def write_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Work in a folder of its own, and write recipes with own questions there."""
+    """Work in a new folder with a recipe and own questions."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COUNTERFOIL_HOME", str(tmp_path / "home"))
 
@@ -63,7 +63,7 @@ SILENT = "openai:m@http://127.0.0.1:9/v1"
 """A model on a closed port."""
 
 
-def test_plan_asks_own_questions_only_and_says_what_is_missing(write_study: Write) -> None:
+def test_plan_counts_only_own_questions_and_names_missing_parts(write_study: Write) -> None:
     plan = call("plan", recipe=write_study(SILENT, controls=NO_CONTROLS))
     assert plan.questions == {"open": 2}
     assert plan.before_build == ("http://127.0.0.1:9 does not answer",)
@@ -81,7 +81,7 @@ def test_style_rules_and_repeats_are_warnings(write_study: Write) -> None:
     rows = [*ROWS, ROWS[0] | {"id": "q3"}, {"id": "q4", "text": "Short, {noun}", "attribute": "gender"}]
     warnings = call("plan", recipe=write_study(SILENT, rows)).warnings
     assert any("row 3: repeats own.csv, row 1" in line for line in warnings)
-    assert any("row 4: breaks the style rule `too_short`" in line for line in warnings)
+    assert any("1 question breaks the style rule `too_short`" in line and "row 4" in line for line in warnings)
 
 
 def test_shipped_templates_are_asked_only_if_families_names_them(write_study: Write) -> None:
@@ -119,7 +119,7 @@ def test_sources_of_one_family_must_agree(write_study: Write) -> None:
         call("plan", recipe=write_study(SILENT, questions=sources))
 
 
-def test_plan_says_how_many_questions_are_possible(write_study: Write) -> None:
+def test_plan_names_the_number_of_possible_questions(write_study: Write) -> None:
     path = write_study(SILENT, questions=[], attributes=["gender"], families={"open": {"questions": 100_000}})
     (warning,) = [line for line in call("plan", recipe=path).warnings if "are wanted" in line]
     possible = re.search(r"100,000 are wanted and ([\d,]+) are possible", warning)
@@ -194,6 +194,20 @@ def test_translations_are_checked_and_wait_for_a_person(write_study: Write) -> N
     rows = [{"path": "own.csv"}, {"path": result["path"]}]
     plan = call("plan", recipe=write_study(SILENT, questions=rows))
     assert any("1 question in es is an unreviewed translation" in line for line in plan.warnings)
+
+
+def test_init_and_translate_are_in_the_python_api(write_study: Write) -> None:
+    import counterfoil as cf
+
+    write_study(SILENT)
+    made = cf.init(name="second", questions="own.csv", targets=SILENT, judges="divergence", budget_usd=1)
+    assert cf.plan(made["path"]).total_cost_usd == 0
+    assert Path(cf.init("attribute", name="status", values=["refugee", "student"])["path"]).is_file()
+    with OpenAIServer(translator) as server:
+        result = cf.translate(made["path"], "es", server.model(), free=[server.model()], out="spanish.csv")
+    assert (result["written"], result["rejected"], result["path"]) == (1, 1, "spanish.csv")
+    with pytest.raises(InputError, match="exists already"):
+        cf.init(name="second", questions="own.csv", targets=SILENT)
 
 
 def test_questions_come_from_a_dataset_of_the_hub(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flows.commands import call
 from schemas.answers import JUDGEMENTS
+from schemas.question import QUESTIONS, UNREVIEWED_TRANSLATION
 from tasks.release import open_release
 from tasks.release.findings import release_findings
 from tasks.report import view_release
 from tasks.report.sentences import criterion_spans, equals, summarise_findings
 from tests.conftest import DATA
-from tests.tasks.report.planted import package_planted
+from tests.release_fixtures import package_build
+from tests.tasks.report.planted import FAIR, HARSH, package_planted, planted_build
 
 
 def sentences_of(release: Path) -> list[tuple[str, str]]:
@@ -65,6 +68,31 @@ def test_too_few_questions_are_named_first_as_not_measured(tmp_path: Path) -> No
     assert found[0][0] == "not_measured"
     assert "too few independent questions" in found[0][1]
     assert not any(kind == "differs" for kind, _ in found)
+
+
+def test_unreviewed_translations_are_a_language_of_their_own(tmp_path: Path) -> None:
+    build = planted_build()
+    waiting = {
+        q.id: q.model_copy(update={"operator": UNREVIEWED_TRANSLATION})
+        for q in build.generated
+        if q.language == "es"
+    }
+    questions = tuple(waiting.get(q.id, q) for q in build.generated)
+    recipe = {"models": {"targets": [HARSH, FAIR], "judges": ["openai:gpt-5-mini"]}}
+    release = package_build(tmp_path, replace(build, generated=questions, standing=questions), recipe)
+    opened = open_release(release)
+    found = release_findings(opened.contents, opened.manifest, DATA)
+    assert {f.language for f in found} == {"en", "es-x-unreviewed"}
+    assert all(
+        "translations that nobody reviewed" in text
+        for kind, text in sentences_of(release)
+        if "Spanish" in text
+    )
+    assert {q.language for q in opened.contents.rows(QUESTIONS)} == {"en", "es"}
+    card = (release / "README.md").read_text(encoding="utf-8")
+    assert "12 in es translated by a model and not reviewed" in card
+    compared = call("compare", release=release, languages=("en", "es"))["comparisons"]
+    assert {c["b"] for c in compared} == {"es-x-unreviewed"}
 
 
 def test_every_place_has_the_same_sentences(planted_release: Path) -> None:
