@@ -546,7 +546,7 @@ def write_evaluation(
         The object in `evaluation.json`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    board = [row | equated_columns(row, extras) for row in leaderboard(effects, form)]
+    board = leaderboard(effects, form)
     models, attributes = {e.model for e in effects}, {e.attribute for e in effects}
     names = Names.of(
         models - {EVERY}, read_known_attributes(data_dir, attributes - {EVERY}), read_topic_titles(data_dir)
