@@ -1,11 +1,11 @@
-"""Measure whether the statistics of a release keep their promises, on simulated tables.
+"""Measure the error rates, coverage and power of the statistics of a release on simulated tables.
 
     python -m benchmarks.calibration [--quick] [--json]
 
-Every test is measured by its share of false positives if nothing is planted, every interval by how often it
-covers. Each line calls the functions that a build calls. `mc_error` is the standard error of the simulation.
-A line is ok if its value is within the target by two of these errors, and the error is at most .01. Lines
-without simulation have an error of 0. A line without a value says what is missing.
+A test is measured by its share of false positives if nothing is planted, an interval by its coverage. Each
+line calls the functions that a build calls. `mc_error` is the standard error of the simulation. A line is ok
+if its value is within the target by two of these errors, and the error is at most .01. Lines without
+simulation have an error of 0. The note of a line without a value names the missing part.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ QUICK, FULL = 1, 8
 
 @dataclass(frozen=True)
 class Line:
-    """One measured promise."""
+    """One measured property with its target."""
 
     name: str
-    """Begins with the row of the table in docs/methods.md."""
+    """Starts with the number of the row in docs/methods.md."""
     value: float | None
     mc_error: float | None
     target: str
@@ -79,29 +79,24 @@ class Line:
 
 
 def at_most(name: str, value: float, error: float, limit: float, note: str = "") -> Line:
-    """Judge a value that must not be above a limit."""
+    """Compare a value with an upper limit."""
     ok = value + 2 * error <= limit and error <= LARGEST_ERROR
     return Line(name, round(value, 5), round(error, 5), f"<= {limit:g}", ok, note)
 
 
 def at_least(name: str, value: float, error: float, limit: float, note: str = "") -> Line:
-    """Judge a value that must not be below a limit."""
+    """Compare a value with a lower limit."""
     ok = value - 2 * error >= limit and error <= LARGEST_ERROR
     return Line(name, round(value, 5), round(error, 5), f">= {limit:g}", ok, note)
 
 
 def between(name: str, value: float, error: float, low: float, high: float, note: str = "") -> Line:
-    """Judge a value that must be in a range."""
+    """Compare a value with a range."""
     ok = low <= value - 2 * error and value + 2 * error <= high and error <= LARGEST_ERROR
     return Line(name, round(value, 5), round(error, 5), f"{low:g} to {high:g}", ok, note)
 
 
-def missing(name: str, target: str, note: str, value: float | None = None) -> Line:
-    """Report a promise that is not kept, or not measured, yet."""
-    return Line(name, value, None if value is None else 0.0, target, False, note)
-
-
-def rate_of(hits: Sequence[bool] | np.ndarray) -> tuple[float, float]:
+def rate_with_error(hits: Sequence[bool] | np.ndarray) -> tuple[float, float]:
     """Return a share and its standard error."""
     share = float(np.mean(hits))
     return share, sqrt(max(share * (1 - share), 1 / len(hits) ** 2) / len(hits))
@@ -110,12 +105,12 @@ def rate_of(hits: Sequence[bool] | np.ndarray) -> tuple[float, float]:
 # Row 1: questions against controls with the same number of versions.
 
 
-def fitness(generator: Generator, judge: str, versions: int, n: int) -> list[float]:
-    """Draw fitness without bias: a judge that errs in 3 % of groups, or in 3 % of pairs of versions."""
+def draw_null_fitness(generator: Generator, judge: str, versions: int, n: int) -> list[float]:
+    """Draw fitness without bias. The judge errs in 3 % of groups, or in 3 % of pairs of versions."""
     pairs = 1 if judge == "group" else versions * (versions - 1) // 2
     errs = generator.random((n, pairs)) < 0.03
-    found: list[float] = (errs * generator.beta(2, 5, (n, pairs))).max(axis=1).tolist()
-    return found
+    fitness: list[float] = (errs * generator.beta(2, 5, (n, pairs))).max(axis=1).tolist()
+    return fitness
 
 
 def row_1(factor: int) -> Iterator[Line]:
@@ -127,13 +122,13 @@ def row_1(factor: int) -> Iterator[Line]:
             hits = []
             for questions in (8, 20, 40, 100):
                 for seed in range(runs):
-                    scores = {versions: fitness(generator, judge, versions, questions)}
-                    floor = {versions: fitness(generator, judge, versions, 20)}
+                    scores = {versions: draw_null_fitness(generator, judge, versions, questions)}
+                    floor = {versions: draw_null_fitness(generator, judge, versions, 20)}
                     p = matched_rank_test(scores, floor, seed).p_value
                     hits.append(p is not None and p <= 0.05)
             yield at_most(
                 f"1 type I error of a slice, {versions} versions, judge errs per {judge}",
-                *rate_of(hits),
+                *rate_with_error(hits),
                 0.06,
                 "8, 20, 40 and 100 questions, 20 controls with as many versions",
             )
@@ -167,7 +162,7 @@ def row_4(factor: int) -> Iterator[Line]:
                 if interval.low is not None and interval.high is not None:
                     covered.append(interval.low <= mean <= interval.high)
                     zero_width += interval.high <= interval.low
-            rates[n] = rate_of(covered)
+            rates[n] = rate_with_error(covered)
         span = ", ".join(f"{rate:.3f} ({n})" for n, (rate, _) in rates.items())
         lowest, highest = min(rates.values()), max(rates.values())
         name = f"4 coverage of a mean, {shape}"
@@ -243,7 +238,7 @@ def row_5(factor: int) -> Iterator[Line]:
             scores = sqrt(0.8) * common + sqrt(0.2) * generator.normal(size=2 * pairs)
             interval = mean_interval(scores, clusters=clusters)
             covered.append(interval.low is not None and interval.low <= 0 <= (interval.high or 0))
-        worst = min(worst, rate_of(covered))
+        worst = min(worst, rate_with_error(covered))
     yield at_least("5 coverage of a mean over twins, lowest", *worst, 0.93)
 
 
@@ -282,7 +277,7 @@ def row_6(factor: int) -> Iterator[Line]:
         effect = "an effect" if length else "no effect"
         yield at_least(
             f"6 coverage with length held equal, length has {effect}",
-            *rate_of(covered),
+            *rate_with_error(covered),
             0.93,
             f"measured in {printed / runs:.0%} of runs, below 0 in {below / runs:.0%}",
         )
@@ -310,7 +305,7 @@ def row_7(factor: int) -> Iterator[Line]:
             distances = np.abs(scores[:, i] - scores[:, j])
             hits.append(pooled_p_value([row_sums(weights, d) for d in distances], seed) <= 0.05)
         name = f"7 power at the printed effect, {questions} questions, {versions} values"
-        yield between(name, *rate_of(hits), 0.75, 0.85, f"effect {effect} SD")
+        yield between(name, *rate_with_error(hits), 0.75, 0.85, f"effect {effect} SD")
 
 
 # Row 8: shrinkage.
@@ -349,7 +344,7 @@ def row_8(factor: int) -> Iterator[Line]:
         (effect,) = [e for e in shrinkage(questions, verdicts, SCREEN) if e.metric == "holdout_fitness"]
         above.append(effect.low is not None and effect.low > 0)
     name = "8 hold-out score above 0 without bias, divergence judge"
-    yield at_most(name, *rate_of(above), 0.06, "nominal rate .025")
+    yield at_most(name, *rate_with_error(above), 0.06, "nominal rate .025")
 
 
 # Row 9: answers within questions, scenarios of the mixed model.
@@ -364,7 +359,7 @@ def row_9(factor: int) -> Iterator[Line]:
         for _ in range(1200 * factor):
             scores = generator.normal(size=questions)[clusters] + generator.normal(size=len(clusters))
             hits.append(t_test_against_zero(scores.tolist(), clusters=clusters.tolist()).p_value <= 0.05)
-    yield at_most("9 type I error of the t-test, answers within questions", *rate_of(hits), 0.06)
+    yield at_most("9 type I error of the t-test, answers within questions", *rate_with_error(hits), 0.06)
     for scenarios in (3, 5, 10):
         hits = []
         for _ in range(9000 * factor):
@@ -382,7 +377,7 @@ def row_9(factor: int) -> Iterator[Line]:
             coefficient = fit_mixed_model(decisions, {"gender": "man"})["gender", "woman"]
             hits.append(coefficient.p_value <= 0.05)
         name = f"9 type I error of the mixed model, {scenarios} scenarios"
-        yield at_most(name, *rate_of(hits), 0.06)
+        yield at_most(name, *rate_with_error(hits), 0.06)
     smallest = min(t_test_against_zero([0.5] * n).p_value for n in (2, 10, 2000))
     yield Line("9 smallest possible p-value", smallest, 0.0, "> 0", smallest > 0)
 
@@ -422,23 +417,23 @@ def row_11(factor: int) -> Iterator[Line]:
         hits.append(any(q is not None and q <= MOVED for q in corrected))
     yield at_most(
         "11 equal models that moved, four effects",
-        *rate_of(hits),
+        *rate_with_error(hits),
         0.05,
         "the test and the bar of `refresh`",
     )
 
 
-# Rows 2 and 3: confirmed questions, and what the first screen says.
+# Rows 2 and 3: confirmed questions and the first screen of the report.
 
 
-PLANTED, EMPTY, CONTROLS = 30, 30, 50
+PLANTED, UNPLANTED, CONTROLS = 30, 30, 50
 FDR = 0.05
 TOPICS = ("work", "health", "housing", "school")
 
 
 @dataclass(frozen=True)
-class World:
-    """Questions that a search accepted, and how a judge scores their fresh answers."""
+class SimulatedWorld:
+    """Questions that a search accepted, and the judge's behaviour on their fresh answers."""
 
     planted: int
     empty: int
@@ -447,23 +442,25 @@ class World:
     sensitivity: float = 0.9
     versions: int = 2
     prejudice: bool = False
-    """Whether the judge finds a difference in most groups of the first topic, controls included."""
+    """If true, the judge finds a difference in most groups of the first topic, controls included."""
 
 
 WORLDS = {
-    "many plants": World(PLANTED, EMPTY),
-    "one plant": World(1, 39),
-    "small everywhere": World(40, 0, effect=0.3, sensitivity=0.35),
-    "nothing": World(0, 40),
-    "nothing, six values": World(0, 40, versions=6),
-    "prejudiced judge": World(0, 40, prejudice=True),
+    "many plants": SimulatedWorld(PLANTED, UNPLANTED),
+    "one plant": SimulatedWorld(1, 39),
+    "small everywhere": SimulatedWorld(40, 0, effect=0.3, sensitivity=0.35),
+    "nothing": SimulatedWorld(0, 40),
+    "nothing, six values": SimulatedWorld(0, 40, versions=6),
+    "prejudiced judge": SimulatedWorld(0, 40, prejudice=True),
 }
 
 
-def judge_world(world: World, generator: Generator) -> tuple[dict[str, Question], list[Judgement], set[str]]:
+def judge_world(
+    world: SimulatedWorld, generator: Generator
+) -> tuple[dict[str, Question], list[Judgement], set[str]]:
     """Return questions and controls with verdicts on fresh answers, and the ids of planted questions."""
     count = world.planted + world.empty + CONTROLS
-    scores = np.asarray(fitness(generator, "pair", world.versions, count))
+    scores = np.asarray(draw_null_fitness(generator, "pair", world.versions, count))
     seen = generator.random(world.planted) < world.sensitivity
     scores[: world.planted] = np.where(
         seen, np.clip(generator.normal(world.effect, 0.15, world.planted), 0.05, 1), scores[: world.planted]
@@ -493,8 +490,8 @@ def judge_world(world: World, generator: Generator) -> tuple[dict[str, Question]
 
 
 @dataclass(frozen=True)
-class Screen:
-    """What the first screen of a release says."""
+class FirstScreen:
+    """Statements of the first screen of a report."""
 
     differs: bool
     confirmed: int
@@ -502,8 +499,8 @@ class Screen:
     topic: str | None
 
 
-def first_screen(world: World, generator: Generator) -> Screen:
-    """Return what the first screen says about one release of a world."""
+def simulate_first_screen(world: SimulatedWorld, generator: Generator) -> FirstScreen:
+    """Simulate one release of a world and return its first screen."""
     questions, verdicts, truth = judge_world(world, generator)
     confirmed = confirm_questions(questions, verdicts, "boolean", FDR)
     labelled = [
@@ -515,7 +512,7 @@ def first_screen(world: World, generator: Generator) -> Screen:
     fresh = holdout_test(labelled, controls, verdicts)
     topic = topic_of_false_positives(controls, verdicts)
     flagged = topic is not None and topic.p_value <= SIGNIFICANT
-    return Screen(
+    return FirstScreen(
         differs=fresh is not None and fresh.differs,
         confirmed=len(confirmed),
         false=len(confirmed - truth),
@@ -523,7 +520,7 @@ def first_screen(world: World, generator: Generator) -> Screen:
     )
 
 
-EXPECTED: dict[str, Callable[[Screen], bool]] = {
+EXPECTED: dict[str, Callable[[FirstScreen], bool]] = {
     "many plants": lambda s: s.differs and s.confirmed > 0 and s.topic is None,
     "one plant": lambda s: not s.differs and s.confirmed <= 1 and s.topic is None,
     "small everywhere": lambda s: s.differs and s.topic is None,
@@ -531,34 +528,34 @@ EXPECTED: dict[str, Callable[[Screen], bool]] = {
     "nothing, six values": lambda s: not s.differs and not s.confirmed and s.topic is None,
     "prejudiced judge": lambda s: s.topic == TOPICS[0],
 }
-MOSTLY = 0.7
-"""Share of the releases of a world whose screen must be correct. Tests at .05 err in some, and a single false
-positive among the controls may keep all questions from being confirmed."""
+REQUIRED_SHARE = 0.7
+"""Required share of releases with a correct first screen, per world. Tests at .05 err in some releases, and a
+single false positive among the controls can prevent all confirmations."""
 
 
 def row_2(factor: int) -> Iterator[Line]:
-    """Confirmed questions: how many are planted, and how many planted ones are found."""
+    """Precision and recall of confirmed questions."""
     generator = np.random.default_rng(2)
-    planted, found = [], []
+    precision, recall = [], []
     for _ in range(1800 * factor):
         questions, verdicts, truth = judge_world(WORLDS["many plants"], generator)
         confirmed = confirm_questions(questions, verdicts, "boolean", FDR)
-        planted.append(len(confirmed & truth) / len(confirmed) if confirmed else 1.0)
-        found.append(len(confirmed & truth) / PLANTED)
-    runs = len(planted)
-    note = f"{PLANTED} planted and {EMPTY} empty questions, {CONTROLS} controls, {runs} seeds"
+        precision.append(len(confirmed & truth) / len(confirmed) if confirmed else 1.0)
+        recall.append(len(confirmed & truth) / PLANTED)
+    runs = len(precision)
+    note = f"{PLANTED} precision and {UNPLANTED} empty questions, {CONTROLS} controls, {runs} seeds"
     for name, shares, limit in (
-        ("2 share of confirmed questions that are planted", planted, 1 - FDR),
-        ("2 planted questions that are confirmed, d >= .6", found, 0.5),
+        ("2 share of confirmed questions that are planted", precision, 1 - FDR),
+        ("2 precision questions that are confirmed, d >= .6", recall, 0.5),
     ):
         yield at_least(name, float(np.mean(shares)), float(np.std(shares) / sqrt(runs)), limit, note)
     nothing = [
         bool(confirm_questions(*judge_world(WORLDS["nothing"], generator)[:2], form="boolean", fdr=FDR))
         for _ in range(500 * factor)
     ]
-    yield at_most("2 builds without bias with a confirmed question", *rate_of(nothing), FDR)
+    yield at_most("2 builds without bias with a confirmed question", *rate_with_error(nothing), FDR)
     needed = controls_to_confirm(FDR)
-    yield Line("2 controls that `plan` asks for", float(needed), 0.0, "19", needed == 19, f"FDR {FDR}")
+    yield Line("2 controls that `plan` requires", float(needed), 0.0, "19", needed == 19, f"FDR {FDR}")
 
 
 def row_3(factor: int) -> Iterator[Line]:
@@ -566,9 +563,9 @@ def row_3(factor: int) -> Iterator[Line]:
     shares = {}
     for name, world in WORLDS.items():
         generator = np.random.default_rng([3, len(name)])
-        screens = [EXPECTED[name](first_screen(world, generator)) for _ in range(16 * factor)]
+        screens = [EXPECTED[name](simulate_first_screen(world, generator)) for _ in range(16 * factor)]
         shares[name] = float(np.mean(screens))
-    right = sum(share >= MOSTLY for share in shares.values())
+    right = sum(share >= REQUIRED_SHARE for share in shares.values())
     note = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
     yield Line("3 worlds with a correct first screen, of 6", float(right), 0.0, ">= 6", right >= 6, note)
 
@@ -613,13 +610,13 @@ def row_12(factor: int) -> Iterator[Line]:
 
 
 def row_13(factor: int) -> Iterator[Line]:
-    """A judge whose false positives concentrate in a topic."""
+    """Detection of a judge with false positives concentrated in one topic."""
     generator = np.random.default_rng(13)
-    found, wrong = [], []
+    prejudiced, honest = [], []
     for _ in range(40 * factor):
-        found.append(first_screen(WORLDS["prejudiced judge"], generator).topic == TOPICS[0])
-        wrong.append(first_screen(WORLDS["nothing"], generator).topic is not None)
-    share, error = rate_of(found)
+        prejudiced.append(simulate_first_screen(WORLDS["prejudiced judge"], generator).topic == TOPICS[0])
+        honest.append(simulate_first_screen(WORLDS["nothing"], generator).topic is not None)
+    share, error = rate_with_error(prejudiced)
     note = f"{CONTROLS} controls in {len(TOPICS)} topics"
     yield Line(
         "13 prejudiced judges whose topic is flagged",
@@ -629,7 +626,7 @@ def row_13(factor: int) -> Iterator[Line]:
         share - 2 * error >= 0.8,
         note,
     )
-    rate, error = rate_of(wrong)
+    rate, error = rate_with_error(honest)
     yield Line(
         "13 honest judges with a flagged topic",
         round(rate, 5),
@@ -641,7 +638,7 @@ def row_13(factor: int) -> Iterator[Line]:
 
 
 def row_14(factor: int) -> Iterator[Line]:
-    """The gap of six values beside the floor of A/A controls, for an unbiased model that is sampled."""
+    """The gap of six values and that of their A/A controls, for an unbiased model with sampling noise."""
     generator = np.random.default_rng(14)
     runs, samples = 3000 * factor, 4
     gaps, floors = (
@@ -672,32 +669,32 @@ def versions_of_a_a(versions: int) -> int:
     return len(control.variants)
 
 
-CONTROLLED = {
+FAMILY_ATTRIBUTES = {
     "completion": "beauty", "task_accuracy": "names_gender", "dialect": "dialect-de",
     "autocomplete": "groups_religion", "persona": "persona", "description_pair": "youth",
 }  # fmt: skip
-"""Attributes of families that do not ask about gender."""
+"""Attribute by family, for families that cannot use gender."""
 
 
 def row_15(factor: int) -> Iterator[Line]:
     """Controls of every family and framing, and values of the placebo."""
     (placebo,) = read_attributes(vocabulary_dir(), ["placebo"])
-    many = len(placebo.values)
-    yield Line("15 placebo values", float(many), 0.0, ">= 24", many >= 24, "data/attributes/placebo.yaml")
-    lacking, own = [], []
+    count = len(placebo.values)
+    yield Line("15 placebo values", float(count), 0.0, ">= 24", count >= 24, "data/attributes/placebo.yaml")
+    lacking, needs_file = [], []
     for family in FAMILIES:
         recipe = Recipe.model_validate(
             {
                 "name": "controls",
-                "attributes": [CONTROLLED.get(family, "gender")],
+                "attributes": [FAMILY_ATTRIBUTES.get(family, "gender")],
                 "models": {"targets": ["openai:m"]},
                 "families": {family: {"questions": 12, "framings": ["explicit", "implicit"]}},
             }
         )
         try:
             questions = expand_family(recipe, vocabulary_dir(), family)
-        except InputError:  # the family has no material of its own
-            own.append(family)
+        except InputError:  # the family reads the user's files
+            needs_file.append(family)
             continue
         rows = missing_control_effects(questions, ["m"], recipe.controls)
         explained = {(e.name, e.framing) for e in rows if e.reason}
@@ -706,21 +703,21 @@ def row_15(factor: int) -> Iterator[Line]:
                 drawn = any(q.control == kind and q.framing == framing for q in questions)
                 if not drawn and (kind, framing) not in explained:
                     lacking.append(f"{family}, {framing}, {kind}")
-    note = "; ".join([*lacking, *(f"{family} needs a file" for family in own)])
+    note = ", ".join([*lacking, *(f"{family} needs a file" for family in needs_file)])
     name = "15 families and framings without controls or a reason"
     yield at_most(name, float(len(lacking)), 0.0, 0.0, note)
 
 
-LEAKED = 1200
+LEAK_ANSWERS = 1200
 """Answers per value in the leak test."""
 
 
 def row_16(factor: int) -> Iterator[Line]:
-    """A classifier on masked answers of an unbiased target that echoes the group."""
+    """Accuracy of a classifier on masked answers of an unbiased target that echoes the group."""
     words = read_group_words(vocabulary_dir())
-    leaks = {a.id: leak(a, words, LEAKED) for a in read_attributes(vocabulary_dir(), sorted(ECHOES))}
+    leaks = {a.id: leak(a, words, LEAK_ANSWERS) for a in read_attributes(vocabulary_dir(), sorted(ECHOES))}
     worst = max(leaks, key=lambda name: leaks[name])
-    answers = LEAKED * len(ECHOES[worst])
+    answers = LEAK_ANSWERS * len(ECHOES[worst])
     yield at_most(
         "16 accuracy of a classifier on masked answers above chance, worst attribute",
         max(0.0, leaks[worst]),
@@ -731,28 +728,28 @@ def row_16(factor: int) -> Iterator[Line]:
 
 
 def row_17(factor: int) -> Iterator[Line]:
-    """Power of the judge without a model."""
+    """Power of the divergence judge."""
     from benchmarks.calibration_judges import judge_rows
 
     yield from judge_rows(factor)
 
 
 def row_18(factor: int) -> Iterator[Line]:
-    """Coverage of estimates that people's labels correct."""
+    """Coverage of estimates that are corrected with human labels."""
     from benchmarks.calibration_judges import label_rows
 
     yield from label_rows(factor)
 
 
-# Whole builds over HTTP: the full run only.
+# Whole builds over HTTP (full run only).
 
 
 BUILDS = ("planted", "clean", "prejudiced judge")
 PREJUDICE = "health"
-"""Superdomain about which the prejudiced judge finds a difference whatever it reads."""
+"""Superdomain in which the prejudiced judge always finds a difference."""
 PLANTS: tuple[Kind, ...] = ("refusal", "content")
-"""What women get in the planted world: refusals about one superdomain, guarded advice about another."""
-IN_A_BUILD = {
+"""Planted behaviour towards women: refusals in one superdomain, guarded advice in another."""
+BUILD_RECIPE = {
     "attributes": ["gender"],
     "superdomains": ["work", "health", "housing"],
     "families": {"open": {"questions": 48, "samples": 3}},
@@ -766,16 +763,16 @@ IN_A_BUILD = {
 
 
 def prejudiced_verdict(messages: Sequence[Mapping[str, str]], body: Mapping[str, Any]) -> Any:
-    """Answer as a judge that finds bias in whatever is about `PREJUDICE`, and nothing else."""
+    """Answer as a judge that finds bias in every question about `PREJUDICE` and in no other."""
     schema = body["response_format"]["json_schema"]["schema"]
     verdict = smallest_instance(schema)
-    asked = messages[-1]["content"]
+    prompt = messages[-1]["content"]
     situations = [
         t.situation for s in read_taxonomy(vocabulary_dir(), [PREJUDICE]) for d in s.domains for t in d.topics
     ]
-    found = any(situation in asked for situation in situations)
+    concerned = any(situation in prompt for situation in situations)
     for criterion, score in (
-        ("bias", 5 if found else 1),
+        ("bias", 5 if concerned else 1),
         ("relevance", 1),
         ("generality", 5),
         ("refusal", 0),
@@ -786,7 +783,7 @@ def prejudiced_verdict(messages: Sequence[Mapping[str, str]], body: Mapping[str,
 
 
 def build_world(world: str, home: Path) -> dict[str, Any]:
-    """Build a release of a world over HTTP and return what `show --json` prints."""
+    """Build a release of a world over HTTP and return the output of `show --json`."""
     known = read_attributes(vocabulary_dir(), ["gender", "placebo"])
     script = read_script(vocabulary_dir(), known)
     plants = [
@@ -802,7 +799,7 @@ def build_world(world: str, home: Path) -> dict[str, Any]:
 
     with OpenAIServer(answer) as server:
         model, judge = server.model("target"), server.model("judge")
-        recipe = IN_A_BUILD | {
+        recipe = BUILD_RECIPE | {
             "name": world.replace(" ", "-"),
             "seed": 11,
             "models": {
@@ -811,10 +808,10 @@ def build_world(world: str, home: Path) -> dict[str, Any]:
             },
             "budget": {"free": [model, judge]},
         }
-        if world == "prejudiced judge":  # its floor is so high that nothing would be selected
+        if world == "prejudiced judge":  # its floor is so high that the default selects no question
             recipe["evolve"] = {"rounds": 0, "save_threshold": 0.05}
-        place = home / f"{recipe['name']}.yaml"
-        place.write_text(json.dumps(recipe), encoding="utf-8")
+        path = home / f"{recipe['name']}.yaml"
+        path.write_text(json.dumps(recipe), encoding="utf-8")
         run = partial(
             subprocess.run,
             env=os.environ | {"COUNTERFOIL_HOME": str(home), "HF_HUB_OFFLINE": "1"},
@@ -823,19 +820,19 @@ def build_world(world: str, home: Path) -> dict[str, Any]:
             check=True,
         )
         command = [str(Path(sys.executable).with_name("counterfoil"))]
-        built = json.loads(run([*command, "build", str(place), "--json"]).stdout)
+        built = json.loads(run([*command, "build", str(path), "--json"]).stdout)
         shown: dict[str, Any] = json.loads(run([*command, "show", built["release"], "--json"]).stdout)
         shown.update(built)
         return shown
 
 
 def whole_builds(factor: int) -> Iterator[Line]:
-    """Build a planted and a clean world, and one with a prejudiced judge, and read their releases."""
+    """Build releases of a planted world, a clean world, and one with a prejudiced judge, and check them."""
     if factor == QUICK:
         return
     with tempfile.TemporaryDirectory() as folder:
         shown = {world: build_world(world, Path(folder)) for world in BUILDS}
-        screens = {world: _screen_of(Path(found["release"])) for world, found in shown.items()}
+        screens = {world: _read_first_screen(Path(found["release"])) for world, found in shown.items()}
     worse = {
         world: [f for f in found["findings"] if f["verdict"] == "differs" and f["contrast"] < 0]
         for world, found in shown.items()
@@ -856,7 +853,7 @@ def whole_builds(factor: int) -> Iterator[Line]:
     )  # fmt: skip
 
 
-def _screen_of(release: Path) -> tuple[int, str | None]:
+def _read_first_screen(release: Path) -> tuple[int, str | None]:
     """Return the confirmed questions of a release, and the topic of its judges' false positives."""
     contents = open_release(release).contents
     questions, controls = contents.rows(QUESTIONS), contents.rows(CONTROL_ROWS)

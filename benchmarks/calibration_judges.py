@@ -1,4 +1,4 @@
-"""Rows of the calibration about judges: the judge without a model, and labels that correct a judge."""
+"""Rows of the calibration about judges: the divergence judge, and corrections with human labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from random import Random
 
 import numpy as np
 
-from benchmarks.calibration import Line, at_least, at_most, make_question, rate_of
+from benchmarks.calibration import Line, at_least, at_most, make_question, rate_with_error
 from schemas.answers import text_answer
 from schemas.question import Question
 from schemas.vocabulary import Attribute
@@ -71,8 +71,8 @@ def _question(number: int) -> Question:
     return question.model_copy(update={"values": values, "variants": variants, "twin_id": None})
 
 
-def _answer(rng: Random, number: int, version: int, *, stereotyped: bool, salary: float) -> str:
-    """Return random advice with one recommended item and one salary."""
+def _draw_answer(rng: Random, number: int, version: int, *, stereotyped: bool, salary: float) -> str:
+    """Draw random advice with one recommended item and one salary."""
     item = version if stereotyped else rng.randrange(2)
     level = salary if version == 0 else 1.0
     amount = round(100_000 * level * rng.lognormvariate(0, 0.1), -2)
@@ -86,12 +86,12 @@ def _answer(rng: Random, number: int, version: int, *, stereotyped: bool, salary
     )
 
 
-def _texts(seed: object, *, stereotyped: bool, salary: float) -> list[list[str]]:
-    """Return the answers to ten questions, by version and sample."""
+def _draw_answers(seed: object, *, stereotyped: bool, salary: float) -> list[list[str]]:
+    """Draw the answers to ten questions, ordered by version and sample."""
     rng = Random(repr((seed, stereotyped, salary)))
     return [
         [
-            _answer(rng, number, version, stereotyped=stereotyped, salary=salary)
+            _draw_answer(rng, number, version, stereotyped=stereotyped, salary=salary)
             for version in range(2)
             for _ in range(SAMPLES)
         ]
@@ -99,10 +99,10 @@ def _texts(seed: object, *, stereotyped: bool, salary: float) -> list[list[str]]
     ]
 
 
-def _finds(metric: str, seed: int, *, stereotyped: bool, salary: float) -> bool:
-    """Return whether an effect of ten pooled questions has q <= .05, corrected together with all others."""
+def _is_detected(metric: str, seed: int, *, stereotyped: bool, salary: float) -> bool:
+    """Check that an effect of ten pooled questions has q <= .05 after correction for all features."""
     groups = []
-    for number, texts in enumerate(_texts(seed, stereotyped=stereotyped, salary=salary)):
+    for number, texts in enumerate(_draw_answers(seed, stereotyped=stereotyped, salary=salary)):
         question = _question(number)
         answers = tuple(
             tuple(
@@ -114,14 +114,14 @@ def _finds(metric: str, seed: int, *, stereotyped: bool, salary: float) -> bool:
         groups.append(AnswerGroup(question, "model", "search", answers))
     effects = slice_effects(compare_groups(groups, {"gender": _gender()}, _words()))
     corrected = correct_for_multiplicity(effects)
-    found = next(e for e in corrected if e.metric == metric and e.level == "attribute")
-    return found.q_value is not None and found.q_value <= 0.05
+    effect = next(e for e in corrected if e.metric == metric and e.level == "attribute")
+    return effect.q_value is not None and effect.q_value <= 0.05
 
 
 def _clean_p_values(seed: int) -> tuple[float, float]:
-    """Return p of the items and of the salary if nothing is planted, by the functions of the judge."""
+    """Return the p-values of items and salary if nothing is planted."""
     items, salaries = [], []
-    for texts in _texts(seed, stereotyped=False, salary=1.0):
+    for texts in _draw_answers(seed, stereotyped=False, salary=1.0):
         typed = [read_typed_features(text, _words().typed) for text in texts]
         distances = word_distances([" ".join(answer.items) for answer in typed])
         items.append(row_sums(excess_weights((SAMPLES, SAMPLES)), distances))
@@ -130,33 +130,35 @@ def _clean_p_values(seed: int) -> tuple[float, float]:
 
 
 def judge_rows(factor: int) -> Iterator[Line]:
-    """Power and type I error of the judge without a model, ten pooled questions, four answers per value."""
+    """Measure power and type I error of the divergence judge (ten questions, four answers per value)."""
     note = "10 questions, 4 answers per value"
     for title, metric, stereotyped, salary in (
         ("stereotyped recommendations", "divergence:items", True, 1.0),
         ("a salary 10 % lower, spread 10 %", "salary:woman-man", False, 0.9),
     ):
         found = [
-            _finds(metric, seed, stereotyped=stereotyped, salary=salary)
+            _is_detected(metric, seed, stereotyped=stereotyped, salary=salary)
             for seed in range(300 * min(factor, 3))
         ]
-        yield at_least(f"17 power for {title}, corrected for all features", *rate_of(found), 0.8, note)
+        yield at_least(
+            f"17 power for {title}, corrected for all features", *rate_with_error(found), 0.8, note
+        )
     clean = np.array([_clean_p_values(seed) for seed in range(1500 * min(factor, 3))])
     for column, name in enumerate(("recommended items", "salary")):
-        yield at_most(f"17 type I error of {name}", *rate_of(clean[:, column] <= 0.05), 0.06, note)
+        yield at_most(f"17 type I error of {name}", *rate_with_error(clean[:, column] <= 0.05), 0.06, note)
 
 
 def label_rows(factor: int) -> Iterator[Line]:
-    """Coverage of means and shares of biased judges, corrected with people's labels."""
+    """Measure the coverage of means and shares of biased judges after correction with human labels."""
     for title, slope, noise in (("harsh", 0.8, 0.5), ("blind", 0.0, 1.0), ("prejudiced", 0.6, 0.6)):
         generator = np.random.default_rng([18, len(title)])
         covered = []
         for labels in (20, 50, 100):
             for _ in range(400 * factor):
-                covered.append(_covers(generator, title, slope, noise, labels))
+                covered.append(_interval_covers(generator, title, slope, noise, labels))
         yield at_least(
             f"18 coverage of a mean corrected with labels, {title} judge",
-            *rate_of(covered),
+            *rate_with_error(covered),
             0.93,
             "20, 50 and 100 labels of 400 questions, stratified by score, twins with a correlation of .7",
         )
@@ -175,14 +177,16 @@ def label_rows(factor: int) -> Iterator[Line]:
             if found is not None and found.low is not None and found.high is not None:
                 shares.append(found.low <= share <= found.high)
     note = "sensitivity .8, specificity .9, 90 labels"
-    yield at_least("18 coverage of a share corrected with labels", *rate_of(shares), 0.93, note)
+    yield at_least("18 coverage of a share corrected with labels", *rate_with_error(shares), 0.93, note)
 
 
-def _covers(generator: np.random.Generator, judge: str, slope: float, noise: float, labels: int) -> bool:
+def _interval_covers(
+    generator: np.random.Generator, judge: str, slope: float, noise: float, labels: int
+) -> bool:
     n = 400
     clusters = np.repeat(np.arange(n // 2), 2)
     truth = sqrt(0.7) * generator.normal(size=n // 2)[clusters] + sqrt(0.3) * generator.normal(size=n)
-    if judge == "prejudiced":  # most answers are alike
+    if judge == "prejudiced":  # most answers have no difference
         truth = truth * (generator.random(n) < 0.4)
     scores = 0.4 + slope * truth + noise * generator.normal(size=n) + 0.5 * (truth > 0)
     strata = (scores > np.quantile(scores, 0.8)).astype(int)
@@ -190,7 +194,7 @@ def _covers(generator: np.random.Generator, judge: str, slope: float, noise: flo
     for stratum in (0, 1):
         sampled[generator.choice(np.flatnonzero(strata == stratum), labels // 2, replace=False)] = True
     known = [float(t) if s else None for t, s in zip(truth, sampled, strict=True)]
-    found = correct_mean(scores.tolist(), known, strata=strata.tolist(), clusters=clusters.tolist())
-    if found is None or found.corrected.low is None or found.corrected.high is None:
+    estimate = correct_mean(scores.tolist(), known, strata=strata.tolist(), clusters=clusters.tolist())
+    if estimate is None or estimate.corrected.low is None or estimate.corrected.high is None:
         return False
-    return found.corrected.low <= 0 <= found.corrected.high
+    return estimate.corrected.low <= 0 <= estimate.corrected.high

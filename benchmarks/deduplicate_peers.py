@@ -1,9 +1,9 @@
-"""What other libraries find, each in a process of its own, by the same Python or another one.
+"""Find candidate pairs with another library, in a separate process.
 
     python benchmarks/deduplicate_peers.py NAME texts.json
 
-prints one JSON object: the candidate pairs (by place) and the CPU seconds they took, or why it was skipped.
-Needs nothing of this project, so that a peer can live in an environment of its own.
+Prints one JSON object with the candidate pairs (by index) and the CPU seconds, or the reason for skipping.
+The script imports nothing of this project, so that a peer can have its own environment.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ Pairs = set[tuple[int, int]]
 
 
 def datasketch(texts: Sequence[str]) -> Pairs:
-    """MinHash LSH over sets of words, as its manual shows it (128 permutations)."""
+    """Find pairs with MinHash LSH over sets of words (128 permutations), as in datasketch's manual."""
     from datasketch import MinHash, MinHashLSH
 
     index = MinHashLSH(threshold=0.6, num_perm=128)
-    found: Pairs = set()
+    pairs: Pairs = set()
     sets = [[word.encode() for word in set(text.split())] for text in texts]
     for i, hashed in enumerate(MinHash.generator(sets, num_perm=128)):
-        found |= {(j, i) for j in index.query(hashed)}
+        pairs |= {(j, i) for j in index.query(hashed)}
         index.insert(i, hashed)
-    return found
+    return pairs
 
 
 def rensa(texts: Sequence[str]) -> Pairs:
-    """MinHash digests over sets of words in Rust, 25 bands of 5 values."""
+    """Find pairs with rensa's MinHash digests over sets of words, in 25 bands of 5 values."""
     from rensa import RMinHash
 
     digests = RMinHash.digests_from_token_sets([list(set(t.split())) for t in texts], num_perm=125, seed=1)
-    return _sharing(tuple(digest[b * 5 : b * 5 + 5]) for digest in digests for b in range(25))
+    return _pairs_sharing_a_band(tuple(digest[b * 5 : b * 5 + 5]) for digest in digests for b in range(25))
 
 
 def semhash(texts: Sequence[str]) -> Pairs:
-    """Nearest neighbours of static embeddings; its model comes from the Hub."""
+    """Find nearest neighbours of static embeddings. The model comes from the Hub."""
     from semhash import SemHash
 
     index = SemHash.from_records(records=[f"{i}\t{text}" for i, text in enumerate(texts)])
@@ -53,16 +53,16 @@ def semhash(texts: Sequence[str]) -> Pairs:
     }
 
 
-def _sharing(keys: Iterable[tuple[int, ...]], bands: int = 25) -> Pairs:
-    """Pairs that share the key of a band; keys come text by text, band by band."""
+def _pairs_sharing_a_band(keys: Iterable[tuple[int, ...]], bands: int = 25) -> Pairs:
+    """Return pairs of texts that share the key of a band. Keys are ordered by text, then by band."""
     members: dict[tuple[int, tuple[int, ...]], list[int]] = defaultdict(list)
-    found: Pairs = set()
-    for place, key in enumerate(keys):
-        text, band = divmod(place, bands)
-        there = members[band, key]
-        found |= {(other, text) for other in there}
-        there.append(text)
-    return found
+    pairs: Pairs = set()
+    for index, key in enumerate(keys):
+        text, band = divmod(index, bands)
+        bucket = members[band, key]
+        pairs |= {(other, text) for other in bucket}
+        bucket.append(text)
+    return pairs
 
 
 PEERS: dict[str, Callable[[Sequence[str]], Pairs]] = {
@@ -72,8 +72,9 @@ PEERS: dict[str, Callable[[Sequence[str]], Pairs]] = {
 }
 
 
-def main(name: str, place: Path) -> dict[str, object]:
-    texts = json.loads(place.read_text(encoding="utf-8"))
+def main(name: str, path: Path) -> dict[str, object]:
+    """Run a peer on the texts of a JSON file."""
+    texts = json.loads(path.read_text(encoding="utf-8"))
     try:
         __import__(name)
         started = time.process_time()

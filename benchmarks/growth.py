@@ -2,14 +2,14 @@
 
     python benchmarks/growth.py [--quick] [--json] [--sizes 1000,4000] [--selection none|floor]
 
-Builds at 1 k, 4 k, 16 k and 64 k own questions (--quick: 1 k and 4 k), each in a process of its own, against
-a scripted HTTP server that answers at once. The questions share a frame, which is the hard case for
-deduplication. Then `counterfoil relabel` (lexical judge) and `counterfoil deduplicate` (shared frame, and
-unlike texts) run at the same numbers of rows.
+Builds 1 k, 4 k, 16 k and 64 k own questions (--quick: 1 k and 4 k), each in a separate process, against a
+scripted HTTP server that answers at once. The questions share a frame, which is the hard case for
+deduplication. Then `counterfoil relabel` (lexical judge) and `counterfoil deduplicate` (texts with and
+without a shared frame) run at the same numbers of rows.
 
-`exponent_cpu` and `exponent_memory` are those of CPU seconds and of peak memory above the start of the
-process, between the smallest and the greatest size. A stage that takes less than `NOISE_S` at the greatest
-size has none. The bar is 1.25 for CPU, and .5 for the memory of stages that stream.
+`exponent_cpu` and `exponent_memory` are the growth exponents of CPU seconds and of peak memory, between the
+smallest and the largest size. `exponent_cpu` is null if the stage takes less than `NOISE_S` at the largest
+size. The limit is 1.25 for CPU, and .5 for the memory of streaming stages.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ sys.path.insert(0, str(PROJECT))
 SIZES = (1_000, 4_000, 16_000, 64_000)
 QUICK = (1_000, 4_000)
 NOISE_S = 0.5
-"""CPU seconds below which an exponent says nothing."""
+"""CPU seconds below which no exponent is computed."""
 CPU_BAR = 1.25
 MEMORY_BAR = 0.5
 STREAMING = frozenset({"respond"})
@@ -48,11 +48,11 @@ REPLY = ("Ask them kindly.", "Wait until Friday.", "Offer your help.", "Decline 
 Measured = dict[str, dict[str, float]]
 
 
-# The measured process. Its output is one JSON object: CPU seconds and peak memory of every stage.
+# The measured process. It prints one JSON object: CPU seconds and peak memory of every stage.
 
 
 def reset_peak() -> None:
-    """Let the peak of the resident memory start at its current value (Linux)."""
+    """Reset the peak of the resident memory to its current value (Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -68,14 +68,14 @@ def memory_mb(field: str) -> float:
 
 
 @contextmanager
-def measuring(name: str, found: Measured) -> Iterator[None]:
-    """Add the CPU seconds of a block, and note its peak memory above its start."""
+def measuring(name: str, stages: Measured) -> Iterator[None]:
+    """Add the CPU seconds and the peak memory of a block to a stage."""
     reset_peak()
     before, started = memory_mb("VmRSS"), time.process_time()
     try:
         yield
     finally:
-        row = found.setdefault(name, {"cpu_s": 0.0, "peak_mb": 0.0, "grown_mb": 0.0})
+        row = stages.setdefault(name, {"cpu_s": 0.0, "peak_mb": 0.0, "grown_mb": 0.0})
         row["cpu_s"] += time.process_time() - started
         row["peak_mb"] = max(row["peak_mb"], memory_mb("VmHWM"))
         row["grown_mb"] = max(row["grown_mb"], memory_mb("VmHWM") - before)
@@ -87,11 +87,11 @@ def build_measured(recipe: Path, out: Path) -> Measured:
     import flows.engine
     import tasks.package
 
-    found: Measured = {}
+    stages: Measured = {}
 
     def measured(function: Callable[..., Any], name_of: Callable[..., str]) -> Callable[..., Any]:
         def run(*values: Any, **named: Any) -> Any:
-            with measuring(name_of(*values), found):
+            with measuring(name_of(*values), stages):
                 return function(*values, **named)
 
         return run
@@ -101,34 +101,34 @@ def build_measured(recipe: Path, out: Path) -> Measured:
     flows.build.prepare = measured(flows.build.prepare, lambda *_: "prepare")
     release = flows.build.build.fn(recipe=recipe, out=out)
     sizes = sum(path.stat().st_size for path in Path(release).rglob("*") if path.is_file())
-    found["release"] = {"bytes": float(sizes)}
-    return found
+    stages["release"] = {"bytes": float(sizes)}
+    return stages
 
 
 def relabel_measured(path: Path, out: Path) -> Measured:
     """Relabel a retrieval file in this process with the lexical judge."""
     import counterfoil
 
-    found: Measured = {}
-    with measuring("relabel file", found):
+    stages: Measured = {}
+    with measuring("relabel file", stages):
         counterfoil.relabel(path, judge="lexical", out=out.with_suffix(".jsonl"))
-    return found
+    return stages
 
 
 def deduplicate_measured(path: Path, out: Path) -> Measured:
     """Deduplicate a table in this process."""
     from tasks.deduplicate.file import deduplicate_file
 
-    found: Measured = {}
-    with measuring(f"deduplicate {path.stem}", found):
+    stages: Measured = {}
+    with measuring(f"deduplicate {path.stem}", stages):
         deduplicate_file(path, text="text", out=out)
-    return found
+    return stages
 
 
 JOBS = {"build": build_measured, "relabel": relabel_measured, "deduplicate": deduplicate_measured}
 
 
-# Material
+# Input files
 
 
 def write_questions(path: Path, count: int) -> None:
@@ -201,7 +201,7 @@ def write_texts(folder: Path, rows: int) -> list[Path]:
 
 
 def run_job(job: str, path: Path, folder: Path) -> Measured:
-    """Run a job in a process of its own."""
+    """Run a job in a separate process."""
     environment = {
         **os.environ,
         "COUNTERFOIL_HOME": str(folder / "home"),
@@ -217,21 +217,21 @@ def run_job(job: str, path: Path, folder: Path) -> Measured:
 
 def measure_size(count: int, base_url: str, selection: str) -> Measured:
     """Measure all jobs at one size."""
-    found: Measured = {}
+    stages: Measured = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_questions(folder / "questions.jsonl", count)
         write_recipe(folder / "recipe.yaml", folder / "questions.jsonl", base_url, selection)
-        found |= run_job("build", folder / "recipe.yaml", folder)
+        stages |= run_job("build", folder / "recipe.yaml", folder)
         write_candidates(folder / "candidates.jsonl", count)
-        found |= run_job("relabel", folder / "candidates.jsonl", folder)
+        stages |= run_job("relabel", folder / "candidates.jsonl", folder)
         for path in write_texts(folder, count):
-            found |= run_job("deduplicate", path, folder)
-    return found
+            stages |= run_job("deduplicate", path, folder)
+    return stages
 
 
 def summarise(by_size: dict[int, Measured]) -> list[dict[str, Any]]:
-    """Return one row per stage: figures at the greatest size, and exponents."""
+    """Return one row per stage with exponents and the figures at the largest size."""
     least, most = min(by_size), max(by_size)
     names = [name for name in by_size[most] if "cpu_s" in by_size[most][name]]
     rows = []
@@ -263,18 +263,18 @@ def _exponent(
 
 
 def answer(messages: Any, body: Any) -> str:
-    """Answer at once, by the hash of the request."""
+    """Choose an answer by the hash of the request."""
     digest = hashlib.sha256(json.dumps([messages, body.get("seed")]).encode()).digest()
     return REPLY[digest[0] % len(REPLY)]
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all sizes and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="1,000 and 4,000 questions only")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--sizes", help="numbers of questions, such as 1000,4000")
-    parser.add_argument("--selection", choices=("none", "floor"), default="none")
+    parser.add_argument("--selection", choices=("none", "floor"), default="none", help="selection rule")
     parser.add_argument("--job", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job:
@@ -305,11 +305,17 @@ def main() -> None:
     }
     if options.json:
         print(json.dumps(result))
-        return
-    columns = [f"{n:,}" for n in sizes]
-    print(f"| stage | {' | '.join(f'CPU s at {c}' for c in columns)} | exponent | peak MB | exponent |")
+    else:
+        print_table(result)
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """Print the stages as a Markdown table, and the sizes of the releases."""
+    sizes = result["sizes"]
+    columns = [f"CPU s at {n:,}" for n in sizes]
+    print(f"| stage | {' | '.join(columns)} | exponent | peak MB | exponent |")
     print("|---" * (len(sizes) + 4) + "|")
-    for row in stages:
+    for row in result["stages"]:
         seconds = " | ".join(f"{row['by_size'].get(n, {}).get('cpu_s', 0):.2f}" for n in sizes)
         print(
             f"| {row['name']} | {seconds} | {row['exponent_cpu'] or '–'} | {row['peak_mb']:,.0f} "

@@ -88,10 +88,12 @@ class Connection(asyncio.Protocol):
         self.buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Store the transport of the connection."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
+        """Handle a request once all its bytes have arrived."""
         self.buffer += data
         end = self.buffer.find(b"\r\n\r\n")
         if end < 0:

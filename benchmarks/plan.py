@@ -1,12 +1,12 @@
-"""How close is `plan` to what a build really asks, reads, writes and pays?
+"""Compare the estimates of `plan` with the calls, tokens and cost of real builds.
 
     python benchmarks/plan.py [--recipe NAME] [--fill 1.0] [--json]
 
-Recipes with a generator, targets, judges and relabelling judges, all at OpenAI's prices, are planned and
-built against the tests' server. It counts tokens as the estimate does (a token for every four bytes), and
-every answer is as long as `--fill` of its limit, because no plan can know how much a model will say. By
-recipe, stage and model: planned and actual calls, tokens and dollars, from the release's own manifest; and
-what the plan said that it costs at most.
+Recipes with a generator, targets, judges and relabelling judges, all at OpenAI's prices, are planned and then
+built against the server of the tests. The server counts one token per four bytes, like the estimate. Every
+answer fills the share `--fill` of its token limit, because a plan cannot know the lengths of answers. The
+output lists planned and actual calls, tokens and dollars by recipe, stage and model, from the manifest of the
+release, and the upper limit of the plan.
 """
 
 from __future__ import annotations
@@ -35,31 +35,32 @@ WRITER, TARGET, JUDGE = "gpt-5-mini", "gpt-4.1-mini", "gpt-4.1"
 MEASURES = ("calls", "tokens_in", "tokens_out", "cost_usd")
 
 
-def filling(share: float) -> Any:
-    """The scripted roles, with their tokens counted."""
+def scripted_with_usage(share: float) -> Any:
+    """Return the scripted model of the tests, with token counts and answers of a given length."""
 
     def answer(messages: Messages, body: Body) -> Reply:
-        said = scripted(messages, body)
-        if isinstance(said, dict) and "explicit" in said:
-            said = unlike_others(said)
+        reply = scripted(messages, body)
+        if isinstance(reply, dict) and "explicit" in reply:
+            reply = make_distinct(reply)
         limit = body.get("max_tokens") or body.get("max_completion_tokens") or 1
-        text = said if isinstance(said, str) else json.dumps(said)
-        if isinstance(said, str):
-            text = (said + " And so on." * limit)[: max(1, round(4 * share * limit))]
+        text = reply if isinstance(reply, str) else json.dumps(reply)
+        if isinstance(reply, str):
+            text = (reply + " And so on." * limit)[: max(1, round(4 * share * limit))]
         tokens_in = sum(4 + estimate_tokens(str(m["content"])) for m in messages)
         return Reply(text, usage=(tokens_in, max(1, round(share * limit))))
 
     return answer
 
 
-def unlike_others(question: dict[str, str]) -> dict[str, str]:
-    """A question that is no near-duplicate of another: with words that no other has."""
+def make_distinct(question: dict[str, str]) -> dict[str, str]:
+    """Add random words to a question, so that it is not a near-duplicate of another."""
     chance = random.Random(json.dumps(question))
     words = " ".join("".join(chance.choices("abcdefghijklmnoprstuvw", k=7)) for _ in range(6))
     return question | {name: f"About {words}: {question[name]}" for name in ("explicit", "implicit")}
 
 
 def first(server: OpenAIServer) -> dict[str, Any]:
+    """Two families, two rounds, one judge. The other recipes change this one."""
     writer, target, judge = (server.model(name) for name in (WRITER, TARGET, JUDGE))
     return {
         "name": "planned",
@@ -87,7 +88,7 @@ def first(server: OpenAIServer) -> dict[str, Any]:
 
 
 def longer(server: OpenAIServer) -> dict[str, Any]:
-    """Four rounds, more groups to a question, more samples on hold-out."""
+    """Four rounds, an attribute with more values, more hold-out samples."""
     changes = {
         "attributes": ["race"],
         "superdomains": ["health", "finance"],
@@ -120,7 +121,7 @@ def panel(server: OpenAIServer) -> dict[str, Any]:
 
 
 def fixed(server: OpenAIServer) -> dict[str, Any]:
-    """Nothing is searched for: questions of four families, judged and asked again."""
+    """Four families without a search."""
     families = {
         "open": {"questions": 40, "samples": 3, "max_tokens": 120},
         "decision": {"questions": 10, "samples": 2},
@@ -132,7 +133,7 @@ def fixed(server: OpenAIServer) -> dict[str, Any]:
 
 
 def searched(server: OpenAIServer) -> dict[str, Any]:
-    """The default threshold, no memory, rules for relabelling."""
+    """Random search with the default threshold, and relabelling without a model."""
     base = first(server)
     changes = {
         "models": base["models"] | {"relabel_judges": ["sentences"]},
@@ -144,7 +145,7 @@ def searched(server: OpenAIServer) -> dict[str, Any]:
 
 
 def wide(server: OpenAIServer) -> dict[str, Any]:
-    """Two attributes, large rounds, many samples on hold-out."""
+    """Two attributes, large rounds, many hold-out samples."""
     families = {
         "open": {"questions": 20, "samples": 3, "max_tokens": 90, "framings": ["explicit"]},
         "agreement": {"questions": 8, "samples": 2},
@@ -162,7 +163,7 @@ def wide(server: OpenAIServer) -> dict[str, Any]:
 
 
 def deep(server: OpenAIServer) -> dict[str, Any]:
-    """Five rounds, pairs of an attribute of many values, two judges, long answers."""
+    """Five rounds, pairwise comparison of many values, two judges, long answers."""
     base = first(server)
     judges = [server.model(JUDGE), server.model(WRITER)]
     changes = {
@@ -198,18 +199,18 @@ def archive(server: OpenAIServer) -> dict[str, Any]:
 RECIPES = {recipe.__name__: recipe for recipe in (first, longer, panel, fixed, searched, wide, deep, archive)}
 
 
-def planned_and_built(home: Path, recipe: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Plan it, build it, and read what the release's manifest says."""
+def plan_and_build(home: Path, recipe: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Plan and build a recipe. Return the plan and the manifest of the release."""
     path = home / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
-    plan = said(home, "plan", str(path))
-    release = Path(said(home, "build", str(path))["release"])
+    plan = run_json(home, "plan", str(path))
+    release = Path(run_json(home, "build", str(path))["release"])
     manifest: dict[str, Any] = json.loads((release / "manifest.json").read_text())
     return plan, manifest
 
 
-def said(home: Path, *command: str) -> dict[str, Any]:
-    """What a command says, as JSON."""
+def run_json(home: Path, *command: str) -> dict[str, Any]:
+    """Run a command of the project and return its JSON output."""
     counterfoil = str(Path(sys.executable).with_name("counterfoil"))
     env = {**os.environ, "COUNTERFOIL_HOME": str(home), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
@@ -217,18 +218,18 @@ def said(home: Path, *command: str) -> dict[str, Any]:
     )
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    output: dict[str, Any] = json.loads(done.stdout)
+    return output
 
 
-def compared(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    """Planned and actual, by stage and model, and in all."""
+def compare_costs(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return planned and actual figures by stage and model, and in total."""
     sums: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(
         lambda: {measure: [0.0, 0.0] for measure in MEASURES}
     )
     for side, costs in enumerate((manifest["cost_estimated"], manifest["cost"])):
         for cost in costs:
-            stage = cost["stage"].removesuffix("_holdout")  # what was spent is counted over both phases
+            stage = cost["stage"].removesuffix("_holdout")  # actual cost covers both phases
             for key in ((stage, cost["model"].split("@")[0]), ("all", "")):
                 for measure in MEASURES:
                     sums[key][measure][side] += cost[measure]
@@ -243,27 +244,31 @@ def compared(manifest: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
+    """Plan and build the chosen recipes and print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--recipe", action="append", choices=list(RECIPES), help="repeatable; default: all")
-    parser.add_argument("--fill", type=float, default=1.0, help="answers' length as a share of its limit")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--recipe", action="append", choices=list(RECIPES), help="recipe to build (repeatable; default: all)"
+    )
+    parser.add_argument("--fill", type=float, default=1.0, help="answer length as a share of the token limit")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
-    found = {}
+    results = {}
     for name in options.recipe or RECIPES:
         with (
             tempfile.TemporaryDirectory(prefix="plan-") as home,
-            OpenAIServer(filling(options.fill)) as server,
+            OpenAIServer(scripted_with_usage(options.fill)) as server,
         ):
-            plan, manifest = planned_and_built(Path(home), RECIPES[name](server))
-        found[name] = {"rows": compared(manifest), "highest_cost_usd": plan["highest_cost_usd"]}
+            plan, manifest = plan_and_build(Path(home), RECIPES[name](server))
+        results[name] = {"rows": compare_costs(manifest), "highest_cost_usd": plan["highest_cost_usd"]}
         if not options.json:
-            print_rows(name, found[name]["rows"])
+            print_rows(name, results[name]["rows"])
             print(f"{name:9} at most ${plan['highest_cost_usd']:g}", flush=True)
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(results))
 
 
 def print_rows(name: str, rows: list[dict[str, Any]]) -> None:
+    """Print one line per stage and model: planned, actual, ratio."""
     for row in rows:
         figures = "  ".join(
             f"{m} {row[m]['planned']:g}/{row[m]['actual']:g} = {row[m]['ratio']}" for m in MEASURES

@@ -1,12 +1,12 @@
-"""Does the loop find what was planted, and nothing else? A simulated target, in which every bias is known.
+"""Measure whether a search finds planted biases and nothing else, with a simulated target of known bias.
 
     python benchmarks/planted_bias.py [--quick] [--json | --table]
 
-The target treats one value differently in chosen domains, in one of five ways: it refuses, is short, is
-cold, gives other advice, or recommends the opposite; in a quarter, a half or all of its answers (small,
-middle, large). Answers are compared by the divergence judge, and read over HTTP by a scripted judge that
-overlooks 30 % of the faint and 10 % of the plain differences and errs in 1 % of its verdicts. Ends with 1
-where a line that must hold does not.
+The target treats one value differently in chosen domains, in one of five ways: it refuses, answers briefly or
+coldly, gives different advice, or recommends the opposite. It does so in a quarter, a half or all of its
+answers (small, middle, large). Two judges compare the answers: the divergence judge, and a scripted judge
+over HTTP that overlooks 30 % of the faint and 10 % of the clear differences and errs in 1 % of its verdicts.
+The exit status is 1 if a required line fails.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ import numpy as np
 
 from benchmarks import planted_judges, planted_power, planted_search
 from benchmarks.planted_judges import JUDGE_BIASES
-from benchmarks.planted_power import Cell, Observed, auroc
-from benchmarks.planted_worlds import SIZES, draw_superdomains, plant_in, target_of
+from benchmarks.planted_power import Cell, CellResult, auroc
+from benchmarks.planted_worlds import SIZES, draw_superdomains, make_target, plant_in
 from schemas.recipe import Strategy
 from tests.simulated.target import KINDS, NOISES, Kind, Noise
 
-Line = dict[str, Any]
+Figures = dict[str, Any]
 
-SEEN_BY_WORDS: tuple[Kind, ...] = ("refusal", "length", "tone", "content")
-"""Kinds that change enough words for a judge that only counts words. A recommendation turned round changes
-one sentence of seven: only a judge that reads sees it."""
-SLICE = 10
-"""Questions of one domain, pooled."""
-HOLDOUT = 4
-"""Fresh answers per value: the recipe's default."""
+WORD_KINDS: tuple[Kind, ...] = ("refusal", "length", "tone", "content")
+"""Kinds that change enough words for the divergence judge. A reversed recommendation changes one sentence of
+seven and is visible only to a judge that reads."""
+SLICE_SIZE = 10
+"""Questions of one domain that are pooled."""
+HOLDOUT_SAMPLES = 4
+"""Fresh answers per value (the recipe's default)."""
 LLM_BUDGET = planted_search.Budget(24, 12, 8)
 DIVERGENCE_BUDGET = planted_search.Budget(48, 24, 8)
-BIASED = 3
-"""Superdomains of 24 that are biased, in all of their five domains."""
+BIASED_SUPERDOMAINS = 3
+"""Number of biased superdomains, of 24. All their five domains are biased."""
 CONTROLS = {"a_a": 0.3, "placebo": 0.3, "neutral": 0.0}
 ARCHIVES: tuple[Strategy, ...] = ("quotas", "map_elites", "thompson")
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured."""
+    """Size of the measurement."""
 
     questions: int
     samples: tuple[int, ...]
@@ -66,55 +66,57 @@ class Scale:
     strategies: tuple[Strategy, ...]
     divergence_search: bool
     truths: int
-    audits: int
+    measure_audits: int
     judge_biases: tuple[float, ...]
-    """In units of 20 points."""
+    """Strengths of planted judge biases, in units of 20 points."""
 
 
 FULL = Scale(100, (3, 5, 10), NOISES, 20, 10, (*ARCHIVES, "random"), True, 25, 12, (0.5, 1.0, 2.0))
 QUICK = Scale(40, (3,), ("middle",), 3, 2, ("thompson", "random"), False, 0, 1, (2.0,))
-POWER = 0.8
-"""With which an audit of all scenes finds a bias of 20 points (docs/methods.md, "The audit of judges")."""
+REQUIRED_POWER = 0.8
+"""Power of an audit of all scenes for a bias of 20 points (docs/methods.md, "The audit of judges")."""
 
 
-def run(scale: Scale, workers: int) -> Line:
-    """Everything, as one JSON-able object."""
+def run(scale: Scale, workers: int) -> Figures:
+    """Run all measurements and return them as one JSON-serialisable object."""
     with ProcessPoolExecutor(workers) as pool:
         result = {
-            "power": power_table(scale, pool.map) if len(scale.samples) > 1 else [],
-            "separation": separation(scale, pool.map),
-            "read": read_by_model(scale, pool.map),
-            "false_discoveries": false_discoveries(scale, pool.map),
-            "search": searches(scale, pool.map),
-            "audit": audits(scale, pool.map),
+            "power": measure_power(scale, pool.map) if len(scale.samples) > 1 else [],
+            "separation": measure_separation(scale, pool.map),
+            "read": measure_scripted_judge(scale, pool.map),
+            "false_discoveries": measure_false_discoveries(scale, pool.map),
+            "search": measure_searches(scale, pool.map),
+            "audit": measure_audits(scale, pool.map),
         }
-    return headline(result) | result
+    return check_targets(result) | result
 
 
 Map = Callable[..., Iterable[Any]]
 
 
-def power_table(scale: Scale, spread: Map) -> list[Line]:
-    """Kind x size x answers per value, at the middle noise."""
+def measure_power(scale: Scale, spread: Map) -> list[Figures]:
+    """Measure power by kind, size and answers per value, at the middle noise."""
     cells = [Cell(kind, size, "middle", k) for k in scale.samples for kind in KINDS for size in SIZES]
     return list(spread(measure_cell, cells, [scale.questions] * len(cells)))
 
 
-def separation(scale: Scale, spread: Map) -> list[Line]:
-    """How well the hold-out tells planted from clean: kind x size x noise, with the recipe's answers."""
-    cells = [Cell(kind, size, noise, HOLDOUT) for noise in scale.noises for kind in KINDS for size in SIZES]
+def measure_separation(scale: Scale, spread: Map) -> list[Figures]:
+    """Measure how well the hold-out separates planted from clean questions, by kind, size and noise."""
+    cells = [
+        Cell(kind, size, noise, HOLDOUT_SAMPLES) for noise in scale.noises for kind in KINDS for size in SIZES
+    ]
     return list(spread(measure_cell, cells, [scale.questions] * len(cells)))
 
 
-_CLEAN: dict[tuple[Noise, int, int], Observed] = {}
+_CLEAN: dict[tuple[Noise, int, int], CellResult] = {}
 
 
-def measure_cell(cell: Cell, count: int) -> Line:
-    """Power at 5 % and AUROC of one cell, for single questions and for slices."""
-    place = (cell.noise, cell.samples, count)
-    if place not in _CLEAN:
-        _CLEAN[place] = planted_power.observe(Cell(None, "", cell.noise, cell.samples), count)
-    clean, found = _CLEAN[place], planted_power.observe(cell, count)
+def measure_cell(cell: Cell, count: int) -> Figures:
+    """Measure power at 5 % and AUROC of one cell, for single questions and for slices."""
+    key = (cell.noise, cell.samples, count)
+    if key not in _CLEAN:
+        _CLEAN[key] = planted_power.simulate_cell(Cell(None, "", cell.noise, cell.samples), count)
+    clean, found = _CLEAN[key], planted_power.simulate_cell(cell, count)
     return {
         "kind": cell.kind,
         "size": cell.size,
@@ -129,21 +131,27 @@ def measure_cell(cell: Cell, count: int) -> Line:
         },
         "auroc": {
             "1": auroc(found.excess, clean.excess),
-            "10": auroc(planted_power.mean_excess(found, SLICE), planted_power.mean_excess(clean, SLICE)),
-            "10 shared": auroc(planted_power.shared(found, SLICE), planted_power.shared(clean, SLICE)),
+            "10": auroc(
+                planted_power.mean_excess(found, SLICE_SIZE), planted_power.mean_excess(clean, SLICE_SIZE)
+            ),
+            "10 shared": auroc(
+                planted_power.shared_difference(found, SLICE_SIZE),
+                planted_power.shared_difference(clean, SLICE_SIZE),
+            ),
         },
     }
 
 
-def read_by_model(scale: Scale, spread: Map) -> list[Line]:
-    """AUROC of hold-out fitness by the scripted judge: kind x size."""
-    asked = planted_power.questions(scale.questions)
+def measure_scripted_judge(scale: Scale, spread: Map) -> list[Figures]:
+    """Measure the AUROC of hold-out fitness by the scripted judge, by kind and size."""
+    questions = planted_power.questions(scale.questions)
     cells: list[tuple[Kind | None, str]] = [(None, ""), *((k, size) for k in KINDS for size in SIZES)]
     kinds, sizes = zip(*cells, strict=True)
     clean, *found = (
-        np.array(f) for f in spread(planted_judges.fitness_of, kinds, sizes, [asked] * len(cells))
+        np.array(f)
+        for f in spread(planted_judges.holdout_fitness_of_cell, kinds, sizes, [questions] * len(cells))
     )
-    slices = planted_power.draw_slices(len(asked), SLICE)
+    slices = planted_power.draw_slices(len(questions), SLICE_SIZE)
 
     def pooled(fitness: Any) -> Any:
         return np.array([fitness[drawn].mean() for drawn in slices])
@@ -158,98 +166,105 @@ def read_by_model(scale: Scale, spread: Map) -> list[Line]:
     ]
 
 
-def false_discoveries(scale: Scale, spread: Map) -> list[Line]:
-    """Over releases: how often clean questions and A/A controls are significant, and the share of discoveries
-    that are none."""
+def measure_false_discoveries(scale: Scale, spread: Map) -> list[Figures]:
+    """Measure type I errors of clean questions and controls, and the false discovery rate, over releases."""
     lines = []
     for judge in ("divergence", "model"):
         for planted in (0, 20):
             seeds = range(scale.seeds)
             n = len(seeds)
-            releases = list(spread(one_release, seeds, [planted] * n, [judge == "model"] * n))
+            releases = list(spread(simulate_release_of_seed, seeds, [planted] * n, [judge == "model"] * n))
             lines.append(
                 {
                     "judge": judge,
                     "planted": planted,
                     "seeds": n,
-                    "p_at_most_5_percent": estimate([fmean(p <= 0.05 for p in r.clean) for r in releases]),
-                    "false_discovery_rate": estimate([r.false_share for r in releases]),
+                    "p_at_most_5_percent": mean_with_error(
+                        [fmean(p <= 0.05 for p in r.clean) for r in releases]
+                    ),
+                    "false_discovery_rate": mean_with_error([r.false_share for r in releases]),
                     "discoveries": fmean(r.discoveries for r in releases),
                 }
             )
-    found = list(spread(shared_of_seed, range(scale.seeds), [scale.questions] * scale.seeds))
+    found = list(spread(shared_p_values_of_seed, range(scale.seeds), [scale.questions] * scale.seeds))
     lines.append(
         {
             "judge": "shared difference of slices",
             "planted": 0,
             "seeds": scale.seeds,
-            "p_at_most_5_percent": estimate([fmean(p <= 0.05 for p in ps) for ps in found]),
+            "p_at_most_5_percent": mean_with_error([fmean(p <= 0.05 for p in ps) for ps in found]),
         }
     )
     return lines
 
 
-def one_release(seed: int, planted: int, llm: bool) -> planted_judges.Release:
-    return planted_judges.release(seed, planted=planted, samples=5, llm=llm)
+def simulate_release_of_seed(seed: int, planted: int, llm: bool) -> planted_judges.SimulatedRelease:
+    """Simulate the release of a seed."""
+    return planted_judges.simulate_release(seed, planted=planted, samples=5, llm=llm)
 
 
-def shared_of_seed(seed: int, count: int) -> list[float]:
-    return planted_judges.shared_p_values(seed, planted_power.questions(count), SLICE)
+def shared_p_values_of_seed(seed: int, count: int) -> list[float]:
+    """Return the p-values of the shared difference for the clean questions of a seed."""
+    return planted_judges.shared_p_values(seed, planted_power.questions(count), SLICE_SIZE)
 
 
-def estimate(values: Sequence[float]) -> Line:
-    """A mean over seeds with its standard error."""
+def mean_with_error(values: Sequence[float]) -> Figures:
+    """Return a mean over seeds with its standard error."""
     return {"value": fmean(values), "se": stdev(values) / sqrt(len(values)) if len(values) > 1 else None}
 
 
-def searches(scale: Scale, spread: Map) -> list[Line]:
-    """Every strategy on the same worlds and budget."""
+def measure_searches(scale: Scale, spread: Map) -> list[Figures]:
+    """Measure every strategy on the same worlds and budget."""
     judges = ("model", "divergence") if scale.divergence_search else ("model",)
     plan = [(j, s, seed) for j in judges for s in scale.strategies for seed in range(scale.search_seeds)]
-    runs = list(spread(one_search, *zip(*plan, strict=True), [scale.truths] * len(plan)))
+    runs = list(spread(measure_search, *zip(*plan, strict=True), [scale.truths] * len(plan)))
     lines = []
     for judge in judges:
         for strategy in scale.strategies:
             mine = [r for r, (j, s, _) in zip(runs, plan, strict=True) if (j, s) == (judge, strategy)]
-            lines.append({"judge": judge, "strategy": strategy, "seeds": len(mine)} | summary(mine))
+            lines.append(
+                {"judge": judge, "strategy": strategy, "seeds": len(mine)} | summarise_searches(mine)
+            )
     return lines
 
 
-def one_search(judge: str, strategy: Strategy, seed: int, truths: int) -> Line:
-    """Three superdomains of 24 are biased in all of their domains, at the large size."""
-    biased = draw_superdomains(BIASED, seed)
-    target = target_of(plant_in(biased, size="large"), "middle", seed)
+def measure_search(judge: str, strategy: Strategy, seed: int, truths: int) -> Figures:
+    """Run one search with three biased superdomains of 24, and compare the result with the truth."""
+    biased = draw_superdomains(BIASED_SUPERDOMAINS, seed)
+    target = make_target(plant_in(biased, size="large"), "middle", seed)
     if judge == "model":
         with planted_judges.scripted_judge(seed) as name:
-            found = planted_search.search(
-                target, strategy, LLM_BUDGET, seed, holdout=HOLDOUT, judge=name, controls=CONTROLS
+            found = planted_search.run_search(
+                target, strategy, LLM_BUDGET, seed, holdout=HOLDOUT_SAMPLES, judge=name, controls=CONTROLS
             )
     else:
-        found = planted_search.search(
-            target, strategy, DIVERGENCE_BUDGET, seed, holdout=HOLDOUT, controls=CONTROLS
+        found = planted_search.run_search(
+            target, strategy, DIVERGENCE_BUDGET, seed, holdout=HOLDOUT_SAMPLES, controls=CONTROLS
         )
-    right = set(biased)
+    planted = set(biased)
     domains = found.domains()
-    compared = [q for q in found.accepted if q.id in found.again][:truths] if judge == "divergence" else []
+    compared = (
+        [q for q in found.accepted if q.id in found.holdout_effects][:truths] if judge == "divergence" else []
+    )
     return {
-        "asked": len(found.asked),
+        "asked": len(found.questions),
         "accepted": len(found.accepted),
-        "recall": len(right & domains) / len(right),
-        "recall_by_question": len(right & {planted_search.unit_of(q) for q in found.confirmed()})
-        / len(right),
-        "false_domains": len(domains - right) / len(domains) if domains else 0.0,
-        "false_questions": fmean(planted_search.unit_of(q) not in right for q in found.confirmed())
+        "recall": len(planted & domains) / len(planted),
+        "recall_by_question": len(planted & {planted_search.unit_of(q) for q in found.confirmed()})
+        / len(planted),
+        "false_domains": len(domains - planted) / len(domains) if domains else 0.0,
+        "false_questions": fmean(planted_search.unit_of(q) not in planted for q in found.confirmed())
         if found.confirmed()
         else 0.0,
         "shrinkage": found.shrinkage(),
-        "error": [found.again[q.id] - planted_search.true_excess(target, q) for q in compared],
+        "error": [found.holdout_effects[q.id] - planted_search.true_excess(target, q) for q in compared],
     }
 
 
-def audits(scale: Scale, spread: Map) -> Line:
-    """Which planted biases of judges the audit finds, and what it says of clean judges."""
+def measure_audits(scale: Scale, spread: Map) -> Figures:
+    """Measure the power of the audit for planted judge biases, and its false positives on clean judges."""
     n = scale.audits
-    passed, accused = zip(*spread(planted_judges.audit_clean, range(n)), strict=True)
+    passed, false_positives = zip(*spread(planted_judges.audit_clean, range(n)), strict=True)
     plan = [(b, s, seed) for b in JUDGE_BIASES for s in scale.judge_biases for seed in range(n)]
     looked = dict(zip(plan, spread(planted_judges.audit_biased, *zip(*plan, strict=True)), strict=True))
     lines = []
@@ -261,32 +276,32 @@ def audits(scale: Scale, spread: Map) -> Line:
                 {
                     "bias": bias.name,
                     "points": 20 * strength,
-                    "found": estimate(list(map(float, found))),
+                    "found": mean_with_error(list(map(float, found))),
                     "measured": fmean(measured),
                 }
             )
-    wrong = [float(found) for one in accused for found in one]
-    return {"clean_passes": fmean(passed), "clean_accused": estimate(wrong), "planted": lines}
+    errors = [float(found) for one in false_positives for found in one]
+    return {"clean_passes": fmean(passed), "clean_accused": mean_with_error(errors), "planted": lines}
 
 
-def summary(runs: Sequence[Line]) -> Line:
-    """Means over seeds; the error of hold-out estimates over all questions."""
+def summarise_searches(runs: Sequence[Figures]) -> Figures:
+    """Return means over seeds, and the mean error of hold-out estimates over all questions."""
     lost = [r["shrinkage"] for r in runs if r["shrinkage"] is not None]
     errors = [error for r in runs for error in r["error"]]
     means = {
-        name: estimate([r[name] for r in runs])
+        name: mean_with_error([r[name] for r in runs])
         for name in ("asked", "accepted", "recall", "recall_by_question", "false_domains", "false_questions")
     }
     return means | {
-        "shrinkage": estimate(lost) if lost else None,
-        "holdout_minus_truth": estimate(errors) if errors else None,
+        "shrinkage": mean_with_error(lost) if lost else None,
+        "holdout_minus_truth": mean_with_error(errors) if errors else None,
     }
 
 
-def headline(result: Line) -> Line:
-    """The lines that must hold, and whether they do; `None` where too little was measured to say."""
+def check_targets(result: Figures) -> Figures:
+    """Return the required figures, and `holds` with a flag each (`None` if too little was measured)."""
     middle = [c for c in result["separation"] if (c["size"], c["noise"]) == ("middle", "middle")]
-    by_words = min(c["auroc"]["10 shared"] for c in middle if c["kind"] in SEEN_BY_WORDS)
+    by_words = min(c["auroc"]["10 shared"] for c in middle if c["kind"] in WORD_KINDS)
     by_model = min(c["auroc"]["10"] for c in result["read"] if c["size"] == "middle")
     search = {(s["judge"], s["strategy"]): s["recall"]["value"] for s in result["search"]}
     recall, random = search["model", "thompson"], search["model", "random"]
@@ -316,12 +331,12 @@ def headline(result: Line) -> Line:
         "auroc": numbers["auroc"] >= 0.95,
         "recall_planted_domains": recall >= 0.9,
         "recall_ratio_vs_random": numbers["recall_ratio_vs_random"] >= 1.5,
-        "false_discovery_rate": all(_within(e, 0.05) for e in nominal),
+        "false_discovery_rate": all(_at_nominal(e, 0.05) for e in nominal),
         "holdout_unbiased": all(abs(e["value"]) <= 1.96 * e["se"] for e in truth) if truth else None,
         "audit": audit["clean_passes"] == 1
-        and _within(audit["clean_accused"], 0.05)
+        and _at_nominal(audit["clean_accused"], 0.05)
         and all(
-            line["found"]["value"] + 1.96 * (line["found"]["se"] or 0.0) >= POWER
+            line["found"]["value"] + 1.96 * (line["found"]["se"] or 0.0) >= REQUIRED_POWER
             for line in audit["planted"]
             if line["points"] >= 20
         ),
@@ -329,18 +344,19 @@ def headline(result: Line) -> Line:
     return numbers | {"holds": holds}
 
 
-def _within(share: Line, nominal: float) -> bool:
-    """At most so much, and its own sampling error."""
+def _at_nominal(share: Figures, nominal: float) -> bool:
+    """Check that a share is at most its nominal value, within sampling error."""
     return bool(share["value"] <= nominal + 1.96 * (share["se"] or 0.0))
 
 
-def show(result: Line) -> None:
-    """For people."""
+def print_results(result: Figures) -> None:
+    """Print the results as text."""
     for name, ok in result["holds"].items():
         value = result.get(name)
         number = f" {value:.3f}" if isinstance(value, float) else ""
         print(f"{'not measured' if ok is None else 'holds' if ok else 'FAILS'}  {name}{number}")
-    print("\nhold-out AUROC at the middle noise, 4 answers per value: one question, ten, ten shared, model")
+    print("\nhold-out AUROC at the middle noise, 4 answers per value")
+    print("  divergence: one question, ten, shared difference of ten. scripted judge: one, ten")
     read = {(c["kind"], c["size"]): c["auroc"] for c in result["read"]}
     for c in result["separation"]:
         a, m = c["auroc"], read[c["kind"], c["size"]]
@@ -349,7 +365,7 @@ def show(result: Line) -> None:
                 f"  {c['kind']:15} {c['size']:7} {a['1']:.2f} {a['10']:.2f} {a['10 shared']:.2f}   "
                 f"{m['1']:.2f} {m['10']:.2f}"
             )
-    print("\nsearch: asked, accepted, recall, by question alone, false among domains and questions")
+    print("\nsearch: questions, accepted, recall, recall by question, false domains, false questions")
     for s in result["search"]:
         cells = " ".join(
             f"{s[n]['value']:7.2f}"
@@ -368,8 +384,8 @@ def show(result: Line) -> None:
         )
     audit = result["audit"]
     print(
-        f"\naudit: clean judges that pass {audit['clean_passes']:.2f}, "
-        f"that are accused of a bias {_with_error(audit['clean_accused'])}"
+        f"\naudit: share of clean judges that pass {audit['clean_passes']:.2f}, "
+        f"false positives {_with_error(audit['clean_accused'])}"
     )
     for line in audit["planted"]:
         print(
@@ -378,14 +394,14 @@ def show(result: Line) -> None:
         )
 
 
-def _with_error(value: Line | None) -> str:
+def _with_error(value: Figures | None) -> str:
     if value is None:
         return "–"
     return f"{value['value']:.3f}" + (f" ± {1.96 * value['se']:.3f}" if value["se"] is not None else "")
 
 
-def show_tables(result: Line) -> None:
-    """Markdown, for docs/methods.md."""
+def print_tables(result: Figures) -> None:
+    """Print the Markdown tables of docs/methods.md."""
     samples = sorted({c["samples"] for c in result["power"]})
     heads = [f"{k} × {n}" for k in samples for n in (1, 10, 30)]
     print("| effect | size | " + " | ".join(heads) + " |\n|---|---|" + "---|" * len(heads))
@@ -395,50 +411,51 @@ def show_tables(result: Line) -> None:
                 c["samples"]: c["power"] for c in result["power"] if (c["kind"], c["size"]) == (kind, size)
             }
             cells = [
-                _two(rows[k], str(n)) if n > 1 else _short(rows[k]["1"]) for k in samples for n in (1, 10, 30)
+                _format_two(rows[k], str(n)) if n > 1 else _format_short(rows[k]["1"])
+                for k in samples
+                for n in (1, 10, 30)
             ]
             print(f"| {kind} | {size}, {share:g} | " + " | ".join(cells) + " |")
-    print(
-        "\n| effect | size | " + " | ".join(f"noise: {noise}" for noise in NOISES) + " | a judge that reads |"
-    )
+    print("\n| effect | size | " + " | ".join(f"noise: {noise}" for noise in NOISES) + " | scripted judge |")
     print("|---|---|" + "---|" * (len(NOISES) + 1))
     read = {(c["kind"], c["size"]): c["auroc"] for c in result["read"]}
     for kind in KINDS:
         for size, share in SIZES.items():
             cells = [
-                " · ".join(_short(c["auroc"][n]) for n in ("1", "10", "10 shared"))
+                " · ".join(_format_short(c["auroc"][n]) for n in ("1", "10", "10 shared"))
                 for c in result["separation"]
                 if (c["kind"], c["size"]) == (kind, size)
             ]
             model = read[kind, size]
-            cells.append(f"{_short(model['1'])} · {_short(model['10'])}")
+            cells.append(f"{_format_short(model['1'])} · {_format_short(model['10'])}")
             print(f"| {kind} | {size}, {share:g} | " + " | ".join(cells) + " |")
 
 
-def _two(power: Line, n: str) -> str:
-    return f"{_short(power[n])} · {_short(power[f'{n} shared'])}"
+def _format_two(power: Figures, n: str) -> str:
+    return f"{_format_short(power[n])} · {_format_short(power[f'{n} shared'])}"
 
 
-def _short(value: float) -> str:
+def _format_short(value: float) -> str:
     return f"{value:.2f}".removeprefix("0")
 
 
 def main() -> None:
+    """Run the measurements and print them. The exit status is 1 if a required line fails."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="fewer seeds and questions, under a minute")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--table", action="store_true", help="the power tables in Markdown")
-    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--table", action="store_true", help="print the power tables in Markdown")
+    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes")
     options = parser.parse_args()
     result = run(QUICK if options.quick else FULL, options.workers)
     if options.json:
         print(json.dumps(result))
     elif options.table and result["power"]:
-        show_tables(result)
+        print_tables(result)
     else:
-        show(result)
+        print_results(result)
     sys.exit(1 if False in result["holds"].values() else 0)
 
 

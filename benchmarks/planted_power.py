@@ -1,4 +1,4 @@
-"""How large a planted effect must be, and how often it must be asked about, to be seen without a model."""
+"""Power of the divergence judge for planted effects, by size of the effect and number of answers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from benchmarks.planted_worlds import (
     DATA,
     DISFAVOURED,
     SIZES,
-    answers_of,
     attributes,
     domains,
-    recipe_of,
-    target_of,
+    make_recipe,
+    make_target,
+    simulate_answers,
     words,
 )
 from schemas.question import Question
@@ -33,12 +33,12 @@ Floats = NDArray[np.float64]
 
 ALPHA = 0.05
 SLICES = 200
-"""Slices that are drawn from the questions of a cell."""
+"""Number of slices drawn from the questions of a cell."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination of effect, noise and answers per value; without a kind nothing is planted."""
+    """One combination of effect, noise and answers per value. `kind` is `None` if nothing is planted."""
 
     kind: Kind | None
     size: str
@@ -47,80 +47,82 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Observed:
-    """What the questions of a cell gave."""
+class CellResult:
+    """Statistics of the questions of a cell."""
 
     nulls: tuple[Floats, ...]
-    """Per question: the excess, observed and permuted."""
+    """Per question: the observed excess, then the permuted ones."""
     products: Floats
-    """Of the mean differences of every two questions, on the scale of the excess."""
+    """Shape (n, n). Products of the mean differences of every two questions, on the scale of the excess."""
 
     @property
     def excess(self) -> Floats:
+        """Observed excess per question."""
         return np.array([null[0] for null in self.nulls])
 
     def p_values(self) -> Floats:
+        """Return the permutation p-value per question."""
         return np.array([float(np.mean(null >= null[0] - 1e-12)) for null in self.nulls])
 
 
 @cache
 def questions(count: int) -> tuple[Question, ...]:
-    """Questions of the whole taxonomy, no controls."""
-    recipe = recipe_of(
+    """Draw questions from the whole taxonomy, without controls."""
+    recipe = make_recipe(
         1, families={"open": {"questions": count}}, controls=dict.fromkeys(("a_a", "placebo", "neutral"), 0)
     )
     return tuple(expand_family(recipe, DATA, "open"))
 
 
-def observe(cell: Cell, count: int) -> Observed:
-    """Fresh answers to `count` questions, compared. A planted effect is in all of them."""
+def simulate_cell(cell: Cell, count: int) -> CellResult:
+    """Simulate and compare fresh answers to `count` questions. A planted effect concerns all of them."""
     plants = []
     if cell.kind is not None:
         plants = [Plant(cell.kind, SIZES[cell.size], frozenset(domains()), DISFAVOURED)]
-    recipe = recipe_of(1, holdout=cell.samples)
-    target = target_of(plants, cell.noise, seed=1)
-    asked = questions(count)
-    groups = group_answers(asked, answers_of(target, recipe, asked, "holdout"))
-    return compare(groups)
+    recipe = make_recipe(1, holdout=cell.samples)
+    target = make_target(plants, cell.noise, seed=1)
+    drawn = questions(count)
+    groups = group_answers(drawn, simulate_answers(target, recipe, drawn, "holdout"))
+    return compare_cell(groups)
 
 
-def compare(groups: Sequence[AnswerGroup]) -> Observed:
-    """Groups that are complete and about the same values."""
+def compare_cell(groups: Sequence[AnswerGroup]) -> CellResult:
+    """Compare the answers of complete groups with the same values."""
     gender = attributes()["gender"]
-    found = [compare_answers(group, gender, words()) for group in groups]
+    divergences = [compare_answers(group, gender, words()) for group in groups]
     texts = [text for group in groups for text in masked_answers(group, gender, words().groups)]
     differences = mean_differences(word_vectors(texts), [group.sizes for group in groups])
     flat = differences.reshape(len(groups), -1)
-    return Observed(
-        tuple(divergence.excess_null for divergence in found if divergence is not None),
+    return CellResult(
+        tuple(divergence.excess_null for divergence in divergences if divergence is not None),
         (flat @ flat.T) / (differences.shape[1] - 1),
     )
 
 
 def draw_slices(count: int, size: int, slices: int = SLICES) -> list[NDArray[np.intp]]:
-    """Which questions stand in each slice."""
+    """Draw the indices of the questions of each slice."""
     generator = np.random.default_rng([count, size])
     return [generator.choice(count, size, replace=False) for _ in range(slices)]
 
 
-def mean_excess(observed: Observed, size: int) -> Floats:
-    """The slices' mean excess."""
+def mean_excess(observed: CellResult, size: int) -> Floats:
+    """Return the mean excess of each slice."""
     return np.array([observed.excess[s].mean() for s in draw_slices(len(observed.nulls), size)])
 
 
-def shared(observed: Observed, size: int) -> Floats:
-    """The slices' shared difference."""
+def shared_difference(observed: CellResult, size: int) -> Floats:
+    """Return the shared difference of each slice."""
     inside = [observed.products[np.ix_(s, s)] for s in draw_slices(len(observed.nulls), size)]
     return np.array([(block.sum() - np.trace(block)) / (size * (size - 1)) for block in inside])
 
 
-def power_of_one(observed: Observed) -> float:
-    """Share of single questions that are significant."""
+def power_of_one(observed: CellResult) -> float:
+    """Return the share of significant single questions."""
     return float(np.mean(observed.p_values() <= ALPHA))
 
 
-def power_of_excess(observed: Observed, size: int, slices: int = 100) -> float:
-    """Share of slices whose pooled permutation test is significant."""
+def power_of_excess(observed: CellResult, size: int, slices: int = 100) -> float:
+    """Return the share of slices with a significant pooled permutation test."""
     p_values = [
         pooled_p_value([observed.nulls[i] for i in drawn], number)
         for number, drawn in enumerate(draw_slices(len(observed.nulls), size, slices))
@@ -128,14 +130,14 @@ def power_of_excess(observed: Observed, size: int, slices: int = 100) -> float:
     return float(np.mean(np.array(p_values) <= ALPHA))
 
 
-def power_of_shared(observed: Observed, clean: Observed, size: int) -> float:
-    """Share of slices that share more than 95 % of the clean slices do."""
-    bar = np.quantile(shared(clean, size), 1 - ALPHA)
-    return float(np.mean(shared(observed, size) > bar))
+def power_of_shared(observed: CellResult, clean: CellResult, size: int) -> float:
+    """Return the share of slices with a shared difference above that of 95 % of the clean slices."""
+    bar = np.quantile(shared_difference(clean, size), 1 - ALPHA)
+    return float(np.mean(shared_difference(observed, size) > bar))
 
 
 def auroc(planted: Floats, clean: Floats) -> float:
-    """Chance that a planted one lies above a clean one."""
+    """Return the probability that a planted value exceeds a clean one (Mann-Whitney)."""
     ranks = rankdata(np.concatenate([planted, clean]))[: len(planted)]
     wins = ranks.sum() - len(planted) * (len(planted) + 1) / 2
     return float(wins / (len(planted) * len(clean)))

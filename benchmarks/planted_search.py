@@ -1,4 +1,4 @@
-"""Does the search find what was planted? The stages of a build, round after round, against known truth."""
+"""Run the search stages of a build on a simulated target and compare the result with the planted truth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statistics import fmean
 
 import numpy as np
 
-from benchmarks.planted_worlds import DATA, TARGET, Responding, attributes, recipe_of, words
+from benchmarks.planted_worlds import DATA, TARGET, SimulatedRespond, attributes, make_recipe, words
 from schemas.answers import JUDGEMENTS, RESPONSES, Effect
 from schemas.question import QUESTIONS, Question
 from schemas.recipe import Strategy
@@ -33,38 +33,42 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is asked: questions of round 0, questions of every later round, rounds."""
+    """Size of a search."""
 
     seeds: int
+    """Questions of round 0."""
     questions: int
+    """Questions of every later round."""
     rounds: int
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search left, after the hold-out."""
+class SearchResult:
+    """A search with its hold-out."""
 
     archive: tuple[Question, ...]
     effects: tuple[Effect, ...]
-    """Of the hold-out: by question and by domain, q-values within each level."""
-    again: Mapping[str, float]
-    """What fresh answers say, by question: the excess (not cut off at 0), or a model's fitness."""
+    """Hold-out effects by question and by domain, with q-values within each level."""
+    holdout_effects: Mapping[str, float]
+    """Hold-out effect by question: the excess (may be negative), or the fitness by a model."""
 
     @property
-    def asked(self) -> list[Question]:
+    def questions(self) -> list[Question]:
+        """Questions that are not controls."""
         return [q for q in self.archive if q.control == "none"]
 
     @property
     def accepted(self) -> list[Question]:
-        return [q for q in self.asked if q.label == "accepted"]
+        """Questions that the search accepted."""
+        return [q for q in self.questions if q.label == "accepted"]
 
     def confirmed(self) -> list[Question]:
-        """Accepted questions whose own hold-out effect is a discovery."""
+        """Return accepted questions with a significant hold-out effect."""
         names = self._discoveries("question")
         return [q for q in self.accepted if q.id in names]
 
     def domains(self) -> set[Unit]:
-        """Domains with a confirmed question, or with a hold-out effect of their own."""
+        """Return domains with a confirmed question or a significant pooled hold-out effect."""
         pooled = {(name.partition("/")[0], name.partition("/")[2]) for name in self._discoveries("domain")}
         return pooled | {unit_of(q) for q in self.confirmed()}
 
@@ -74,20 +78,21 @@ class Found:
         }
 
     def shrinkage(self) -> float | None:
-        """Mean search fitness minus mean hold-out effect, over accepted questions."""
-        lost = [
-            q.fitness - self.again[q.id]
+        """Return the mean search fitness minus the mean hold-out effect over accepted questions."""
+        differences = [
+            q.fitness - self.holdout_effects[q.id]
             for q in self.accepted
-            if q.fitness is not None and q.id in self.again
+            if q.fitness is not None and q.id in self.holdout_effects
         ]
-        return fmean(lost) if lost else None
+        return fmean(differences) if differences else None
 
 
 def unit_of(question: Question) -> Unit:
+    """Return superdomain and domain of a question."""
     return question.superdomain, question.domain
 
 
-def search(
+def run_search(
     target: SimulatedTarget,
     strategy: Strategy,
     budget: Budget,
@@ -96,9 +101,9 @@ def search(
     holdout: int = 4,
     judge: str = SCREEN,
     controls: dict[str, float] | None = None,
-) -> Found:
-    """One run: the search by the product's own stages, and the hold-out of what it accepted."""
-    recipe = recipe_of(
+) -> SearchResult:
+    """Run a search with the stages of a build, and measure the accepted questions on fresh answers."""
+    recipe = make_recipe(
         seed,
         holdout=holdout,
         models={"targets": [TARGET], "judges": [judge]},
@@ -112,13 +117,13 @@ def search(
         context = RunContext(
             recipe=recipe, run_dir=folder, data_dir=str(DATA), cache_path=cache, budget_usd=0.0
         )
-        *_, last = evolve(context, target)
-        return hold_out(context, target, last.table("questions"))
+        *_, last = run_rounds(context, target)
+        return measure_holdout(context, target, last.table("questions"))
 
 
-def evolve(context: RunContext, target: SimulatedTarget) -> Iterator[Step]:
-    """The selections of all rounds, as flows/evolve.py makes them."""
-    respond = Stage("respond", 1, run=Responding(target))
+def run_rounds(context: RunContext, target: SimulatedTarget) -> Iterator[Step]:
+    """Yield the selection of every round, as flows/evolve.py does."""
+    respond = Stage("respond", 1, run=SimulatedRespond(target))
     fresh = run_stage(EXPAND, context, families=("open",))
     chosen: Step | None = None
     for number in range(context.recipe.evolve.rounds + 1):
@@ -140,10 +145,12 @@ def evolve(context: RunContext, target: SimulatedTarget) -> Iterator[Step]:
         yield chosen
 
 
-def hold_out(context: RunContext, target: SimulatedTarget, archive: TableRef) -> Found:
-    """What was accepted, and the controls, on fresh answers: the effects that `measure` takes from the
-    answers, or from a model's verdicts where a model judges."""
-    respond = Stage("respond", 1, run=Responding(target))
+def measure_holdout(context: RunContext, target: SimulatedTarget, archive: TableRef) -> SearchResult:
+    """Measure accepted questions and controls on fresh answers.
+
+    The effects come from the answers, or from the verdicts if a model judges, as in the stage `measure`.
+    """
+    respond = Stage("respond", 1, run=SimulatedRespond(target))
     fresh = run_stage(respond, context, questions=archive, phase="holdout").table("responses")
     judged = run_stage(JUDGE, context, questions=archive, responses=fresh, phase="holdout")
     questions = {q.id: q for q in read_table(archive, QUESTIONS)}
@@ -151,28 +158,28 @@ def hold_out(context: RunContext, target: SimulatedTarget, archive: TableRef) ->
     if form != SCREEN:
         verdicts = read_table(judged.table("judgements"), JUDGEMENTS)
         effects = verdict_effects(questions, verdicts, form)
-        again = holdout_fitness(verdicts, form)
+        holdout_effects = holdout_fitness(verdicts, form)
     else:
         groups = group_answers(questions.values(), read_table(fresh, RESPONSES))
         searched = [group for group in groups if group.question.control == "none"]
         compared = compare_groups(searched, attributes(), words())
-        of_questions = question_effects(compared)
+        question_level = question_effects(compared)
         effects = [
-            *of_questions,
+            *question_level,
             *slice_effects(compared),
             *shared_effects(searched, attributes(), words()),
         ]
-        again = {e.name: e.value for e in of_questions}
-    return Found(tuple(questions.values()), tuple(correct_for_multiplicity(effects)), again)
+        holdout_effects = {e.name: e.value for e in question_level}
+    return SearchResult(tuple(questions.values()), tuple(correct_for_multiplicity(effects)), holdout_effects)
 
 
 def true_excess(target: SimulatedTarget, question: Question, samples: int = 200) -> float:
-    """The excess over so many answers per value: as good as the truth."""
+    """Estimate the true excess of a question from many answers per value."""
     texts = [target.answer(v.text, f"truth {v.index} {k}") for v in question.variants for k in range(samples)]
     hidden = words_to_mask(attributes()[question.attribute], question, words().groups)
     vectors = word_vectors([mask_words(text, hidden) for text in texts])
-    alike = vectors @ vectors.T
+    similarity = vectors @ vectors.T
     owner = np.repeat(np.arange(len(question.variants)), samples)
     same = owner[:, None] == owner[None, :]
     within = same & ~np.eye(len(owner), dtype=bool)
-    return float(alike[within].mean() - alike[~same].mean())
+    return float(similarity[within].mean() - similarity[~same].mean())

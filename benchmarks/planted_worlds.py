@@ -1,4 +1,4 @@
-"""Worlds with a known truth: questions of the project's own vocabulary, answered by a simulated target."""
+"""Worlds with known biases: questions of the project's vocabulary and a simulated target."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.simulated.target import KINDS, Kind, Noise, Plant, Script, SimulatedT
 PROJECT = Path(__file__).resolve().parent.parent
 DATA = PROJECT / "data"
 TARGET = "openai:simulated@http://127.0.0.1:9/v1"
-"""The target's name in tables. Nothing is ever asked of that address."""
+"""Name of the target in tables. No request is sent to this address."""
 
 SIZES: Mapping[str, float] = {"small": 0.25, "middle": 0.5, "large": 1.0}
 """Share of the answers about the disfavoured value that show the planted behaviour."""
@@ -36,29 +36,30 @@ DISFAVOURED = frozenset({"woman"})
 
 @cache
 def script() -> Script:
-    """What the target understands."""
+    """Return the script of the simulated target."""
     return read_script(DATA, attributes().values())
 
 
 @cache
 def attributes() -> dict[str, Attribute]:
-    """The attribute that varies, and that of the placebos."""
+    """Return the attribute that varies and the attribute of the placebos."""
     return {a.id: a for a in read_attributes(DATA, ("gender", "placebo"))}
 
 
 @cache
 def words() -> DivergenceWords:
+    """Return the word lists of the divergence judge."""
     return read_divergence_words(DATA)
 
 
 @cache
 def domains() -> tuple[Unit, ...]:
-    """All domains of the taxonomy."""
+    """Return all domains of the taxonomy."""
     return tuple((s.id, d.id) for s in read_taxonomy(DATA) for d in s.domains)
 
 
-def recipe_of(seed: int, *, holdout: int = 4, **sections: Any) -> Recipe:
-    """A recipe about gender that needs no real model."""
+def make_recipe(seed: int, *, holdout: int = 4, **sections: Any) -> Recipe:
+    """Return a recipe about gender with the simulated target."""
     return Recipe.model_validate(
         {
             "name": "planted",
@@ -73,26 +74,22 @@ def recipe_of(seed: int, *, holdout: int = 4, **sections: Any) -> Recipe:
 
 
 def plant_in(units: Iterable[Unit], kinds: Sequence[Kind] = KINDS, *, size: str = "middle") -> list[Plant]:
-    """One plant a domain, the kinds in turn."""
+    """Plant one effect per domain, with the kinds in turn."""
     return [
         Plant(kinds[i % len(kinds)], SIZES[size], frozenset({unit}), DISFAVOURED)
         for i, unit in enumerate(units)
     ]
 
 
-def draw_domains(count: int, seed: int) -> list[Unit]:
-    """Domains to plant a bias in, drawn by seed from the whole taxonomy."""
-    return Random(derived_seed("planted domains", seed)).sample(domains(), count)
-
-
-def target_of(plants: Sequence[Plant], noise: Noise, seed: int) -> SimulatedTarget:
+def make_target(plants: Sequence[Plant], noise: Noise, seed: int) -> SimulatedTarget:
+    """Return a simulated target with the planted effects."""
     return SimulatedTarget(script(), tuple(plants), noise, seed)
 
 
-def answers_of(
+def simulate_answers(
     target: SimulatedTarget, recipe: Recipe, questions: Iterable[Question], phase: Phase
 ) -> list[Response]:
-    """The rows that `respond` would write, had the target been asked over a network."""
+    """Return the rows that the stage `respond` would write for the target."""
     return [
         record_answer(
             ask,
@@ -114,22 +111,23 @@ def answers_of(
     ]
 
 
-def groups_of(
+def simulate_groups(
     target: SimulatedTarget, recipe: Recipe, questions: Sequence[Question], phase: Phase = "holdout"
 ) -> list[AnswerGroup]:
-    """The same, group by group."""
-    return group_answers(questions, answers_of(target, recipe, questions, phase))
+    """Return the answers of the target by group."""
+    return group_answers(questions, simulate_answers(target, recipe, questions, phase))
 
 
 @dataclass(frozen=True)
-class Responding:
-    """Stands for the stage `respond`: same inputs, same tables, answers by the simulated target."""
+class SimulatedRespond:
+    """A replacement of the stage `respond` with the same inputs and tables and a simulated target."""
 
     target: SimulatedTarget
 
     def __call__(self, context: RunContext, questions: TableRef, phase: Phase) -> Outcome:
-        asked = [q for q in read_table(questions, QUESTIONS) if is_asked(q, phase)]
-        rows = answers_of(self.target, context.recipe, asked, phase)
+        """Answer the questions of a phase."""
+        selected = [q for q in read_table(questions, QUESTIONS) if is_asked(q, phase)]
+        rows = simulate_answers(self.target, context.recipe, selected, phase)
         counts = StageCounts(
             stage="respond", unit="requests", rows=len(rows), kept=len(rows), dropped=0, failed=0
         )
@@ -137,7 +135,7 @@ class Responding:
 
 
 def draw_superdomains(count: int, seed: int) -> list[Unit]:
-    """All domains of some superdomains: a model that is biased about work is so in all of it."""
+    """Draw superdomains and return all their domains, because biases usually span a whole superdomain."""
     names = sorted({superdomain for superdomain, _ in domains()})
     chosen = set(Random(derived_seed("planted superdomains", seed)).sample(names, count))
     return [unit for unit in domains() if unit[0] in chosen]

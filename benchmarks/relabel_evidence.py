@@ -1,14 +1,14 @@
-"""Does other evidence help a rule over judges' verdicts? Tried on queries that had no say in the model.
+"""Measure if further evidence improves a relabelling rule, on queries outside the training folds.
 
     python benchmarks/relabel_evidence.py [--data FOLDER] [--draws 20] [--rule RULE] [--json]
 
-Rows as in `relabel_quality.py` (TREC DL 2019). A logistic model (ridge 1) predicts "grade 2 or more" from
-groups of evidence: the verdicts of two or of four judges, the retrieval ranks of the candidate, the overlap
-of its text with the positive and the query, its grades relative to the positive's, and how strict the
-judges are on this query. Queries are dealt into 5 folds; model and thresholds come from the other folds:
-removal where the rule loses as many of grade 0, promotion where it promotes as many. `chosen` picks the
-group by an inner cross-validation. Differences are against the rule on the same queries; 95 % intervals
-over queries.
+The rows are those of `relabel_quality.py` (TREC DL 2019). A logistic model (ridge 1) predicts "grade 2 or
+more" from groups of evidence: the verdicts of two or four judges, the retrieval ranks of the candidate, the
+overlap of its text with the positive and the query, its grades relative to those of the positive, and the
+strictness of the judges on the query. Queries are split into 5 folds. Model and thresholds come from the
+other folds. The thresholds remove the same share of grade 0 and promote the same share of candidates as the
+rule. `chosen` selects the group by an inner cross-validation. Differences are to the rule on the same
+queries, with 95 % intervals over queries.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.relabel_quality import (
     BASELINE,
-    PROJECT,
+    DATA,
     SYSTEM,
     TWO_TIER,
-    Bench,
+    LabelledRows,
     Pair,
-    draw_bench,
+    draw_rows,
+    format_interval,
     read_pairs,
     recorded_grades,
 )
@@ -42,62 +43,64 @@ from tasks.relabel.rule_judges import split_words, stem
 from tasks.stats.resampling import cluster_bootstrap
 
 FOLDS, RIDGE = 5, 1.0
-FOUR = ("umb_gpt4", "bin_gpt4o", "bin_gpt4", "bin_llama32")
+FOUR_JUDGES = ("umb_gpt4", "bin_gpt4o", "bin_gpt4", "bin_llama32")
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidates of all rows: `evidence[group]` has one line for each."""
+    """Candidates of all rows."""
 
     evidence: Mapping[str, Floats]
+    """Shape (n, features) by group of evidence."""
     grade: Floats
+    """Human grade per candidate."""
     query: Floats
-    """Number of the query."""
+    """Index of the query per candidate."""
     rule: Sequence[str]
-    """What the rule makes of each."""
+    """Outcome of the rule per candidate."""
 
 
-def verdicts(pair: Pair, judges: Sequence[str]) -> list[float]:
-    """Grades as indicators of each step, so that a scale need not be linear; a missing one is 0."""
-    found = pair["llm"]
-    scale = [float((found.get("umb_gpt4") or 0) >= step) for step in (1, 2, 3)]
-    return scale + [float(found.get(j) or 0) for j in judges if j != "umb_gpt4"]
+def grade_features(pair: Pair, judges: Sequence[str]) -> list[float]:
+    """Return grades as one indicator per step, so that scales need not be linear. A missing grade is 0."""
+    grades = pair["llm"]
+    scale = [float((grades.get("umb_gpt4") or 0) >= step) for step in (1, 2, 3)]
+    return scale + [float(grades.get(j) or 0) for j in judges if j != "umb_gpt4"]
 
 
-def ranks(pair: Pair, others: Sequence[Pair]) -> list[float]:
-    """How many systems have it in their first 50, its best and mean reciprocal rank, and SPLADE's rank."""
-    found = list(pair["ranks"].values())
+def rank_features(pair: Pair, others: Sequence[Pair]) -> list[float]:
+    """Return the number of systems with the passage in their first 50, and reciprocal and SPLADE ranks."""
+    ranks = list(pair["ranks"].values())
     own = pair["ranks"].get(SYSTEM, 100)
-    reciprocal = [1 / r for r in found] or [0.0]
-    return [sum(r <= 50 for r in found), max(reciprocal), float(np.mean(reciprocal)), 1 / own, np.log(own)]
+    reciprocal = [1 / r for r in ranks] or [0.0]
+    return [sum(r <= 50 for r in ranks), max(reciprocal), float(np.mean(reciprocal)), 1 / own, np.log(own)]
 
 
-def overlap(pair: Pair, positive: Pair) -> list[float]:
-    """Shares of words in common with the positive (Jaccard, containment) and with the query; lengths."""
-    mine, theirs, asked = (
+def overlap_features(pair: Pair, positive: Pair) -> list[float]:
+    """Return word overlaps with the positive (Jaccard, containment) and with the query, and lengths."""
+    mine, theirs, query = (
         {stem(w) for w in split_words(text)} for text in (pair["text"], positive["text"], pair["query"])
     )
     both = len(mine & theirs)
     shares = [both / max(1, len(mine | theirs)), both / max(1, min(len(mine), len(theirs)))]
-    held = [len(asked & side) / max(1, len(asked)) for side in (mine, theirs)]
-    return [*shares, held[0], held[0] - held[1], np.log(1 + len(mine)), np.log(1 + len(theirs))]
+    covered = [len(query & side) / max(1, len(query)) for side in (mine, theirs)]
+    return [*shares, covered[0], covered[0] - covered[1], np.log(1 + len(mine)), np.log(1 + len(theirs))]
 
 
-def relative(pair: Pair, positive: Pair) -> list[float]:
-    """Grades less those of the positive, and the positive's own."""
-    mine, theirs = (np.array(verdicts(p, FOUR)) for p in (pair, positive))
+def relative_features(pair: Pair, positive: Pair) -> list[float]:
+    """Return the grades minus those of the positive, and the grades of the positive."""
+    mine, theirs = (np.array(grade_features(p, FOUR_JUDGES)) for p in (pair, positive))
     return [*(mine - theirs), mine.sum() - theirs.sum(), *theirs]
 
 
-def calibration(pair: Pair, others: Sequence[Pair]) -> list[float]:
-    """What the judges say of the row's candidates on average, and how far this one is above it."""
-    row = np.array([verdicts(p, FOUR) for p in others]).mean(axis=0)
-    return [*row, float(np.sum(verdicts(pair, FOUR)) - row.sum())]
+def calibration_features(pair: Pair, others: Sequence[Pair]) -> list[float]:
+    """Return the mean grades of the row's candidates, and the difference of this candidate."""
+    row = np.array([grade_features(p, FOUR_JUDGES) for p in others]).mean(axis=0)
+    return [*row, float(np.sum(grade_features(pair, FOUR_JUDGES)) - row.sum())]
 
 
-def gather_candidates(bench: Bench, text: str) -> Candidates:
-    """Every candidate of every row with all its evidence, and what the rule makes of it."""
+def gather_candidates(bench: LabelledRows, text: str) -> Candidates:
+    """Return every candidate of every row with its evidence and the outcome of the rule."""
     rule, grades = DecisionRule.parse(text), recorded_grades(bench, TWO_TIER)
     lines: dict[str, list[list[float]]] = {
         name: [] for name in ("two", "four", "rank", "overlap", "relative", "query")
@@ -108,16 +111,16 @@ def gather_candidates(bench: Bench, text: str) -> Candidates:
         positive = bench.pairs[row.query_id, row.positives[0].id]
         pairs = [bench.pairs[row.query_id, passage.id] for passage in row.negatives]
         for pair in pairs:
-            lines["two"].append(verdicts(pair, TWO_TIER))
-            lines["four"].append(verdicts(pair, FOUR))
-            lines["rank"].append(ranks(pair, pairs))
-            lines["overlap"].append(overlap(pair, positive))
-            lines["relative"].append(relative(pair, positive))
-            lines["query"].append(calibration(pair, pairs))
+            lines["two"].append(grade_features(pair, TWO_TIER))
+            lines["four"].append(grade_features(pair, FOUR_JUDGES))
+            lines["rank"].append(rank_features(pair, pairs))
+            lines["overlap"].append(overlap_features(pair, positive))
+            lines["relative"].append(relative_features(pair, positive))
+            lines["query"].append(calibration_features(pair, pairs))
             grade.append(pair["human_grade"])
             query.append(numbers[row.query_id])
             outcomes.append(rule.outcome(grades.of(row.query_id, pair["docid"]), grades.scales))
-    evidence = {name: np.array(found, dtype=float) for name, found in lines.items()}
+    evidence = {name: np.array(rows, dtype=float) for name, rows in lines.items()}
     return Candidates(evidence, np.array(grade), np.array(query), outcomes)
 
 
@@ -132,8 +135,8 @@ MODELS = {
 }
 
 
-def fit(x: Floats, y: Floats) -> Callable[[Floats], Floats]:
-    """Ridge logistic regression by Newton's method, on standardised columns."""
+def fit_logistic(x: Floats, y: Floats) -> Callable[[Floats], Floats]:
+    """Fit a ridge logistic regression by Newton's method, on standardised columns."""
     mean, spread = x.mean(axis=0), np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)
 
     def columns(values: Floats) -> Floats:
@@ -153,73 +156,89 @@ def fit(x: Floats, y: Floats) -> Callable[[Floats], Floats]:
     return lambda values: 1 / (1 + np.exp(-columns(values) @ weights))
 
 
-def folds_of(query: Floats, name: str) -> Floats:
-    """The fold of every candidate; a query is in one fold only."""
+def assign_folds(query: Floats, name: str) -> Floats:
+    """Return the fold of every candidate. All candidates of a query are in one fold."""
     numbers = sorted(set(query.tolist()), key=lambda q: derived_seed(name, int(q)))
     fold = {q: i % FOLDS for i, q in enumerate(numbers)}
     return np.array([fold[q] for q in query.tolist()])
 
 
-def held_out(x: Floats, y: Floats, query: Floats, name: str) -> Floats:
-    """Probabilities for every candidate, each from a model that has not seen its query."""
-    folds, p = folds_of(query, name), np.zeros(len(y))
+def predict_held_out(x: Floats, y: Floats, query: Floats, name: str) -> Floats:
+    """Return a probability for every candidate from a model that was not trained on its query."""
+    folds, p = assign_folds(query, name), np.zeros(len(y))
     for fold in range(FOLDS):
-        p[folds == fold] = fit(x[folds != fold], y[folds != fold])(x[folds == fold])
+        p[folds == fold] = fit_logistic(x[folds != fold], y[folds != fold])(x[folds == fold])
     return p
 
 
 def log_loss(p: Floats, y: Floats) -> float:
+    """Return the mean negative log likelihood."""
     p = np.clip(p, 1e-6, 1 - 1e-6)
     return float(-np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)))
 
 
-def decide(found: Candidates, groups: Callable[[Floats], Sequence[str]]) -> tuple[Floats, Floats, Floats]:
-    """(promoted, removed or promoted, probability), everything held out."""
-    y = (found.grade >= 2).astype(float)
-    touched = np.array([outcome != "kept" for outcome in found.rule])
-    promoted = np.array([outcome == "promoted" for outcome in found.rule])
-    folds, up, out, p = folds_of(found.query, "outer"), *(np.zeros(len(y)) for _ in range(3))
+def decide_held_out(
+    candidates: Candidates, groups: Callable[[Floats], Sequence[str]]
+) -> tuple[Floats, Floats, Floats]:
+    """Decide every candidate with model and thresholds from the other folds.
+
+    Returns:
+        Three arrays of shape (n,): promoted, removed or promoted, and probability.
+    """
+    y = (candidates.grade >= 2).astype(float)
+    touched = np.array([outcome != "kept" for outcome in candidates.rule])
+    promoted = np.array([outcome == "promoted" for outcome in candidates.rule])
+    folds, up, out, p = assign_folds(candidates.query, "outer"), *(np.zeros(len(y)) for _ in range(3))
     for fold in range(FOLDS):
         train, test = folds != fold, folds == fold
-        x = np.hstack([found.evidence[name] for name in groups(train)])
-        inner = held_out(x[train], y[train], found.query[train], "inner")
-        p[test] = fit(x[train], y[train])(x[test])
-        zero = found.grade[train] == 0
-        out[test] = p[test] >= threshold(inner[zero], touched[train][zero].mean())
-        up[test] = p[test] >= threshold(inner, promoted[train].mean())
+        x = np.hstack([candidates.evidence[name] for name in groups(train)])
+        inner = predict_held_out(x[train], y[train], candidates.query[train], "inner")
+        p[test] = fit_logistic(x[train], y[train])(x[test])
+        zero = candidates.grade[train] == 0
+        out[test] = p[test] >= score_threshold(inner[zero], touched[train][zero].mean())
+        up[test] = p[test] >= score_threshold(inner, promoted[train].mean())
     return up, np.maximum(out, up), p
 
 
-def threshold(values: Floats, share: float) -> float:
-    """The value that so large a share reaches."""
+def score_threshold(values: Floats, share: float) -> float:
+    """Return the value that a share of the scores reaches."""
     return float(np.quantile(values, 1 - share)) if len(values) else 1.0
 
 
-def choose(found: Candidates) -> Callable[[Floats], Sequence[str]]:
-    """The groups with the lowest log loss in a cross-validation within the training queries."""
-    y = (found.grade >= 2).astype(float)
+def nested_choice(candidates: Candidates) -> Callable[[Floats], Sequence[str]]:
+    """Choose the groups with the lowest log loss in a cross-validation within the training queries."""
+    y = (candidates.grade >= 2).astype(float)
 
     def chosen(train: Floats) -> Sequence[str]:
         losses = {}
         for name, groups in MODELS.items():
-            x = np.hstack([found.evidence[g] for g in groups])[train]
-            losses[name] = log_loss(held_out(x, y[train], found.query[train], "choice"), y[train])
+            x = np.hstack([candidates.evidence[g] for g in groups])[train]
+            losses[name] = log_loss(
+                predict_held_out(x, y[train], candidates.query[train], "choice"), y[train]
+            )
         return MODELS[min(losses, key=lambda name: losses[name])]
 
     return chosen
 
 
-def cells(found: Candidates, up: Floats, out: Floats) -> Floats:
-    """By query: relevant and all promoted; relevant and all left; lost and all of grade 0."""
-    relevant, zero = found.grade >= 2, found.grade == 0
+def count_by_query(candidates: Candidates, up: Floats, out: Floats) -> Floats:
+    """Count by query, as pairs of numerator and denominator.
+
+    Returns:
+        Shape (queries, 6): relevant among promoted, relevant among kept, and lost among grade 0.
+    """
+    relevant, zero = candidates.grade >= 2, candidates.grade == 0
     columns = [relevant * up, up, relevant * (1 - out), 1 - out, zero * out, zero]
     return np.array(
-        [[float(c[found.query == q].sum()) for c in columns] for q in range(int(found.query.max()) + 1)]
+        [
+            [float(c[candidates.query == q].sum()) for c in columns]
+            for q in range(int(candidates.query.max()) + 1)
+        ]
     )
 
 
 def describe(mine: Floats, base: Floats) -> dict[str, Any]:
-    """Three shares with intervals, and how far each is from the two-tier rule's."""
+    """Return three shares with intervals, and their differences from those of the rule."""
     result = {}
     both = np.hstack([mine, base])
     for i, name in enumerate(("relabel_precision", "false_negative_rate_after", "true_negatives_lost")):
@@ -238,52 +257,50 @@ def describe(mine: Floats, base: Floats) -> dict[str, Any]:
 
 
 def run(data: Path, draws: int, rule: str = BASELINE) -> dict[str, Any]:
-    """Every group of evidence against the rule over the same two judges."""
-    found = gather_candidates(draw_bench(read_pairs(data / "dl19_pairs.jsonl"), 3, SYSTEM, draws), rule)
-    y = (found.grade >= 2).astype(float)
-    up = np.array([o == "promoted" for o in found.rule], dtype=float)
-    out = np.array([o != "kept" for o in found.rule], dtype=float)
-    base = cells(found, up, out)
+    """Compare every group of evidence with the rule over two judges."""
+    candidates = gather_candidates(draw_rows(read_pairs(data / "dl19_pairs.jsonl"), 3, SYSTEM, draws), rule)
+    y = (candidates.grade >= 2).astype(float)
+    up = np.array([o == "promoted" for o in candidates.rule], dtype=float)
+    out = np.array([o != "kept" for o in candidates.rule], dtype=float)
+    base = count_by_query(candidates, up, out)
     lines = {rule: describe(base, base)}
     models: dict[str, Callable[[Floats], Sequence[str]]] = {
         name: (lambda train, groups=groups: groups) for name, groups in MODELS.items()
     }
-    for name, groups in {**models, "chosen": choose(found)}.items():
-        up, out, p = decide(found, groups)
-        lines[name] = describe(cells(found, up, out), base) | {"log_loss": log_loss(p, y)}
+    for name, groups in {**models, "chosen": nested_choice(candidates)}.items():
+        up, out, p = decide_held_out(candidates, groups)
+        lines[name] = describe(count_by_query(candidates, up, out), base) | {"log_loss": log_loss(p, y)}
     return {"candidates": len(y), "queries": len(base), "models": lines}
 
 
-def show(result: dict[str, Any]) -> None:
-    """The table, for people."""
-    print(
-        f"{result['queries']} queries, {result['candidates']} candidates; differences are to the first line"
-    )
+def print_table(result: dict[str, Any]) -> None:
+    """Print the results as a table."""
+    print(f"{result['queries']} queries, {result['candidates']} candidates, differences from the first line")
     names = ("relabel_precision", "false_negative_rate_after", "true_negatives_lost")
     print(f"{'':34}{'log loss':>9}" + "".join(f"{n:>44}" for n in names))
     for model, line in result["models"].items():
         loss = f"{line['log_loss']:.3f}" if "log_loss" in line else "–"
-        shown = "".join(f"{_cell(line[n]):>20}{_cell(line[n + '_difference'], '+'):>24}" for n in names)
-        print(f"{model:34}{loss:>9}{shown}")
-
-
-def _cell(found: dict[str, float], sign: str = "") -> str:
-    return f"{found['value']:{sign}.3f} [{found['low']:{sign}.2f}, {found['high']:{sign}.2f}]"
+        shares = "".join(
+            f"{format_interval(line[n]):>20}{format_interval(line[n + '_difference'], '+'):>24}"
+            for n in names
+        )
+        print(f"{model:34}{loss:>9}{shares}")
 
 
 def main() -> None:
+    """Run the comparison and print it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=PROJECT.parent / "shared" / "data" / "retrieval")
-    parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("--rule", default=BASELINE, help="the operating point to compare at")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with dl19_pairs.jsonl")
+    parser.add_argument("--draws", type=int, default=20, help="rows per query")
+    parser.add_argument("--rule", default=BASELINE, help="rule to compare with")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     if not (options.data / "dl19_pairs.jsonl").is_file():
-        sys.exit(f"there is no data in {options.data}: name its folder with --data")
+        sys.exit(f"{options.data} has no dl19_pairs.jsonl. Give its folder with --data.")
     result = run(options.data, options.draws, options.rule)
-    print(json.dumps(result)) if options.json else show(result)
+    print(json.dumps(result)) if options.json else print_table(result)
 
 
 if __name__ == "__main__":

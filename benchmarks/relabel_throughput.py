@@ -1,18 +1,19 @@
-"""How fast is relabelling beside the bare client, and does memory stay flat in the number of rows?
+"""Compare the throughput of relabelling with a bare client, and measure its memory by number of rows.
 
     python benchmarks/relabel_throughput.py [--rows 300] [--memory 1000 10000 100000] [--json]
 
-A server on the loopback answers after 50 ms, in its own process. Relabelling (two stages, one model, 64 in
-flight, a fresh answer cache) reads rows of one positive and ten negatives from a file and writes the result;
-the bare client is `openai` on the same transport, which sends as many of the same kind of requests and drops
-the answers. Memory is measured with the judge that needs no model. Every measurement is its own process;
-CPU seconds are those of that process.
+A server on the loopback interface, in its own process, answers after 50 ms. Relabelling (two stages, one
+model, 64 in flight, an empty answer cache) reads rows of one positive and ten negatives from a file and
+writes the result. The bare client (benchmarks/bare_client.py) sends the same number of similar requests and
+discards the answers. Memory is measured with the lexical judge. Every measurement runs in a separate process,
+and CPU seconds are those of that process.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import random
 import re
@@ -28,12 +29,14 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
+from benchmarks.bare_client import send_all
+
 LATENCY_S, IN_FLIGHT, NEGATIVES = 0.05, 64, 10
 WORDS = [f"{a}{b}{c}" for a in ("ba", "ke", "li", "mo", "ru") for b in ("na", "te", "si") for c in "dlmnrst"]
 
 
 def write_rows(path: Path, count: int) -> None:
-    """Rows of words in no order; a query shares words with some of its passages."""
+    """Write rows of random words. Some passages of a row share words with its query."""
     with path.open("w", encoding="utf-8") as stream:
         for number in range(count):
             rng = random.Random(number)
@@ -45,15 +48,15 @@ def write_rows(path: Path, count: int) -> None:
 
 
 def serve(port_file: str) -> None:
-    """A judge that copies the first words of every third passage, and ranks in the order of the alphabet."""
+    """Serve a judge that quotes the first words of every third passage and ranks passages alphabetically."""
     from aiohttp import web
 
     async def answer(request: web.Request) -> web.Response:
         body = await request.json()
         await asyncio.sleep(LATENCY_S)
-        asked = body.get("response_format", {}).get("json_schema", {}).get("name", "")
+        schema = body.get("response_format", {}).get("json_schema", {}).get("name", "")
         text = body["messages"][-1]["content"]
-        if asked == "RankingAnswer":
+        if schema == "RankingAnswer":
             spans = re.findall(r"<evidence id=\w+>\n(.*?)\n</evidence", text, re.DOTALL)
             found: dict[str, Any] = {"ranking": sorted(range(1, len(spans) + 1), key=lambda i: spans[i - 1])}
         else:
@@ -84,9 +87,9 @@ def serve(port_file: str) -> None:
     asyncio.run(run())
 
 
-def relabelled(source: str, judge: str) -> dict[str, Any]:
-    """Relabel a file; called in a process of its own."""
-    import openai  # noqa: F401  (start-up is not measured)
+def measure_relabel(source: str, judge: str) -> dict[str, Any]:
+    """Relabel a file in this process."""
+    import openai  # noqa: F401  (imported early, because start-up is not measured)
 
     from schemas.recipe import Limits
     from tasks.models import ModelSettings
@@ -108,11 +111,8 @@ def relabelled(source: str, judge: str) -> dict[str, Any]:
     return {"rows": result["rows"], "calls": int(calls), "seconds": wall, "cpu_s": spent}
 
 
-def bare(source: str, judge: str, calls: int) -> dict[str, Any]:
-    """The same client without anything around it."""
-    import httpx2
-    import openai
-
+def measure_bare(source: str, judge: str, calls: int) -> dict[str, Any]:
+    """Send similar requests with the bare client in this process."""
     from tasks.judges.relevance import read_query_criterion
     from tasks.models.prompts import fence
 
@@ -124,68 +124,45 @@ def bare(source: str, judge: str, calls: int) -> dict[str, Any]:
         "type": "json_schema",
         "json_schema": {"name": "EvidenceAnswer", "strict": True, "schema": shape},
     }
-    bodies = [
-        [
-            {"role": m.role, "content": m.content}
-            for m in prompt.fill(query=fence(r["query"], "query"), passage=fence(t, "passage"))
-        ]
+    decoding = {"response_format": format_, "temperature": 0.0, "max_tokens": 400, "seed": 0}
+    requests = [
+        {"model": "m", "messages": [{"role": m.role, "content": m.content} for m in messages], **decoding}
         for r in rows
         for t in (*r["pos"], *r["neg"])
+        for messages in (prompt.fill(query=fence(r["query"], "query"), passage=fence(t, "passage")),)
     ]
-
-    async def run() -> tuple[float, float]:
-        limits = httpx2.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=IN_FLIGHT)
-        client = openai.AsyncOpenAI(
-            api_key="none",
-            base_url=judge.partition("@")[2],
-            max_retries=0,
-            http_client=openai.DefaultAioHttpClient(limits=limits),
-        )
-        waiting = iter(range(calls))
-
-        async def worker() -> None:
-            for number in waiting:
-                await client.chat.completions.create(
-                    model="m",
-                    messages=bodies[number % len(bodies)],  # type: ignore[arg-type]
-                    response_format=format_,  # type: ignore[arg-type]
-                    temperature=0.0,
-                    max_tokens=400,
-                    seed=0,
-                )
-
-        start, cpu = time.perf_counter(), time.process_time()
-        await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
-        wall, spent = time.perf_counter() - start, time.process_time() - cpu
-        await client.close()
-        return wall, spent
-
-    wall, spent = asyncio.run(run())
+    url = judge.partition("@")[2]
+    send_all(url, requests[:1], 1)
+    start, cpu = time.perf_counter(), time.process_time()
+    send_all(url, itertools.islice(itertools.cycle(requests), calls), IN_FLIGHT)
+    wall, spent = time.perf_counter() - start, time.process_time() - cpu
     return {"calls": calls, "seconds": wall, "cpu_s": spent}
 
 
-def measured(*arguments: object) -> dict[str, Any]:
-    """One measurement in a fresh process, with its peak memory."""
+def run_in_process(*arguments: object) -> dict[str, Any]:
+    """Run a measurement in a new process and return its result with its peak memory."""
     command = [sys.executable, __file__, "--child", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
-def child(what: str, *arguments: str) -> None:
-    """What `measured` starts."""
-    if what == "serve":
+def run_child(part: str, *arguments: str) -> None:
+    """Run the server or a measurement in the process that `run_in_process` starts."""
+    if part == "serve":
         serve(*arguments)
         return
-    found = (
-        relabelled(*arguments) if what == "relabel" else bare(arguments[0], arguments[1], int(arguments[2]))
-    )
+    if part == "relabel":
+        result = measure_relabel(*arguments)
+    else:
+        source, judge, calls = arguments
+        result = measure_bare(source, judge, int(calls))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps(found | {"peak_mb": round(peak)}))
+    print(json.dumps(result | {"peak_mb": round(peak)}))
 
 
 def run(rows: int, memory: list[int]) -> dict[str, Any]:
-    """Both tables."""
+    """Run all measurements."""
     with tempfile.TemporaryDirectory() as folder:
         source, port_file = Path(folder) / "in.jsonl", Path(folder) / "port"
         write_rows(source, rows)
@@ -194,24 +171,21 @@ def run(rows: int, memory: list[int]) -> dict[str, Any]:
             while not port_file.is_file() or not port_file.read_text():
                 time.sleep(0.05)
             judge = f"openai:m@http://127.0.0.1:{port_file.read_text()}/v1"
-            ours = measured("relabel", source, judge)
-            theirs = measured("bare", source, judge, ours["calls"])
+            relabel = run_in_process("relabel", source, judge)
+            bare = run_in_process("bare", source, judge, relabel["calls"])
         finally:
             server.terminate()
             server.wait()
-        flat = []
+        memory_rows = []
         for count in memory:
             write_rows(source, count)
-            flat.append(measured("relabel", source, "lexical"))
-    return {
-        "relabel": _rates(ours),
-        "bare_client": _rates(theirs),
-        "share_of_bare_rate": (ours["calls"] / ours["seconds"]) / (theirs["calls"] / theirs["seconds"]),
-        "memory": flat,
-    }
+            memory_rows.append(run_in_process("relabel", source, "lexical"))
+    rates = {"relabel": _with_rates(relabel), "bare_client": _with_rates(bare)}
+    share = rates["relabel"]["calls_per_s"] / rates["bare_client"]["calls_per_s"]
+    return {**rates, "share_of_bare_rate": share, "memory": memory_rows}
 
 
-def _rates(found: dict[str, Any]) -> dict[str, Any]:
+def _with_rates(found: dict[str, Any]) -> dict[str, Any]:
     per = {
         "calls_per_s": found["calls"] / found["seconds"],
         "cpu_ms_per_call": 1000 * found["cpu_s"] / found["calls"],
@@ -219,33 +193,37 @@ def _rates(found: dict[str, Any]) -> dict[str, Any]:
     return found | per | ({"rows_per_s": found["rows"] / found["seconds"]} if "rows" in found else {})
 
 
-def show(result: dict[str, Any]) -> None:
-    """The tables, for people."""
+def print_results(result: dict[str, Any]) -> None:
+    """Print the results as text."""
     for name in ("relabel", "bare_client"):
         line = result[name]
         rows = f"{line['rows_per_s']:.1f} rows/s, " if "rows_per_s" in line else ""
         print(
-            f"{name:12} {rows}{line['calls_per_s']:.0f} calls/s, {line['cpu_ms_per_call']:.2f} CPU ms a call,"
+            f"{name:12} {rows}{line['calls_per_s']:.0f} calls/s, "
+            f"{line['cpu_ms_per_call']:.2f} CPU ms per call,"
             f" peak {line['peak_mb']} MB ({line['calls']} calls)"
         )
-    print(f"rate beside the bare client: {result['share_of_bare_rate']:.2f}")
+    print(f"rate relative to the bare client: {result['share_of_bare_rate']:.2f}")
     for line in result["memory"]:
         print(f"{line['rows']:>8} rows: peak {line['peak_mb']} MB, {line['cpu_s']:.1f} CPU s, lexical judge")
 
 
 def main() -> None:
+    """Run the measurements and print them."""
     if sys.argv[1:2] == ["--child"]:
-        child(*sys.argv[2:])
+        run_child(*sys.argv[2:])
         return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", type=int, default=300)
-    parser.add_argument("--memory", type=int, nargs="*", default=[1_000, 10_000, 100_000])
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rows", type=int, default=300, help="rows of the comparison with the bare client")
+    parser.add_argument(
+        "--memory", type=int, nargs="*", default=[1_000, 10_000, 100_000], help="rows of the memory checks"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     result = run(options.rows, options.memory)
-    print(json.dumps(result)) if options.json else show(result)
+    print(json.dumps(result)) if options.json else print_results(result)
 
 
 if __name__ == "__main__":

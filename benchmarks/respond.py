@@ -1,24 +1,22 @@
-"""How fast is the `respond` stage, compared with a bare loop over the same client and with its peers?
+"""Compare the speed of the stage `respond` with a bare loop over the same client and with other libraries.
 
     python benchmarks/respond.py [--quick] [--peers] [--storm] [--prefect] [--memory 10000 100000] [--json]
 
-A server on loopback (benchmarks/loopback.py, in its own process) answers after a fixed time. The stage reads
-its questions from a Parquet file, asks with cache, budget, limits and retries, and writes its rows. The bare
-loop is `openai` with `DefaultAioHttpClient` and integer limits, and discards the answers. Every measurement
-is a process of its own. CPU seconds are those of that process, from the first request to the last written
-row, without imports. `ratio_to_bare_client` is requests per CPU second divided by that of the bare loop, the
-worst of the grid. Peers are installed once, each into its own environment under --environments, and then work
-offline.
+A server on the loopback interface (benchmarks/loopback.py) answers after a fixed time. The stage reads its
+questions from a Parquet file, sends requests with cache, budget, limits and retries, and writes its rows. The
+bare loop is benchmarks/bare_client.py. Every measurement runs in a separate process. CPU seconds are those of
+that process, from the first request to the last written row, without imports. `ratio_to_bare_client` is
+requests per CPU second divided by those of the bare loop, and the lowest ratio of the grid. Other libraries
+are installed once, each into its own environment under --environments, and then work offline.
 
-A cached re-run is a new process and a new run that finds all answers in the cache. The comparison with
-curator measures wall-clock time with imports (`cached_process_s`). `finished_step_s` is the same stage in the
-same run, whose step is already finished; curator does the same with an unchanged dataset.
+A cached re-run is a new process and a new run with all answers in the cache. The comparison with curator
+measures wall-clock time with imports (`cached_process_s`). `finished_step_s` is the time of the stage in the
+same run, with the step already finished. Curator does the same with an unchanged dataset.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import resource
@@ -27,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from itertools import product
 from pathlib import Path
@@ -37,6 +35,7 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
+from benchmarks.bare_client import send_all
 from benchmarks.loopback import STORM, WAIT_S, Loopback
 from benchmarks.respond_peers import cpu_s, prompt
 
@@ -51,15 +50,15 @@ VALUES = ("woman", "man")
 Result = dict[str, Any]
 
 
-# what is measured; each in a process of its own
+# Measurements. Each runs in a separate process.
 
 
-def write_questions(place: Path, count: int) -> None:
-    """So many prompts as questions of two variants, in place/questions.parquet."""
+def write_questions(folder: Path, count: int) -> None:
+    """Write prompts as questions of two variants to questions.parquet."""
     from schemas.question import QUESTIONS, Question, Variant
     from tasks.run.store import RowSpool
 
-    rows = RowSpool(QUESTIONS, place)
+    rows = RowSpool(QUESTIONS, folder)
     for number in range(count // len(VALUES)):
         text = prompt(number)
         variants = [Variant(index=i, value=v, text=f"{text} {v}", slots=(v,)) for i, v in enumerate(VALUES)]
@@ -69,10 +68,11 @@ def write_questions(place: Path, count: int) -> None:
         fields |= {"template": text, "values": VALUES, "variants": variants, "options": ()}
         fields |= {"origin": "template", "round": 0, "label": "unlabelled"}
         rows.append(Question.model_validate(fields))
-    rows.save(place / "questions.parquet")
+    rows.save(folder / "questions.parquet")
 
 
-def recipe_for(url: str, in_flight: int, limits: dict[str, Any]) -> Any:
+def make_recipe(url: str, in_flight: int, limits: dict[str, Any]) -> Any:
+    """Return a recipe with the server as its only target."""
     from schemas.recipe import Recipe
 
     model = f"openai:test-model@{url}"
@@ -88,44 +88,46 @@ def recipe_for(url: str, in_flight: int, limits: dict[str, Any]) -> Any:
     )
 
 
-def stage_in(place: Path, url: str, in_flight: int, limits: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Context and inputs of the stage in a fresh run directory; the answer cache is the place's."""
+def prepare_stage(
+    folder: Path, url: str, in_flight: int, limits: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Return context and inputs of the stage in a new run directory, with the answer cache of the folder."""
     from schemas.tables import file_hash
     from tasks.run.store import RunContext, TableRef
 
     context = RunContext(
-        recipe=recipe_for(url, in_flight, limits),
-        run_dir=tempfile.mkdtemp(prefix="run-", dir=place),
+        recipe=make_recipe(url, in_flight, limits),
+        run_dir=tempfile.mkdtemp(prefix="run-", dir=folder),
         data_dir=str(PROJECT / "data"),
-        cache_path=str(place / "cache.sqlite"),
+        cache_path=str(folder / "cache.sqlite"),
         budget_usd=0.0,
     )
-    path = place / "questions.parquet"
+    path = folder / "questions.parquet"
     questions = TableRef(table="questions", path=str(path), rows=0, sha256=file_hash(path))
     return context, {"questions": questions, "phase": "search"}
 
 
-def warm_up(place: Path, url: str) -> None:
-    """Ask two questions, so that what is imported late is imported."""
+def warm_up(folder: Path, url: str) -> None:
+    """Send two questions, so that all late imports are done."""
     from tasks.respond import STAGE
     from tasks.run.store import run_stage
 
-    with tempfile.TemporaryDirectory(dir=place) as warm:
+    with tempfile.TemporaryDirectory(dir=folder) as warm:
         write_questions(Path(warm), len(VALUES))
-        context, inputs = stage_in(Path(warm), url, 1, {})
+        context, inputs = prepare_stage(Path(warm), url, 1, {})
         run_stage(STAGE, context, **inputs)
 
 
 def measure_stage(
-    place: Path, url: str, in_flight: int, count: int, *, warm: bool = True, **limits: Any
+    folder: Path, url: str, in_flight: int, count: int, *, warm: bool = True, **limits: Any
 ) -> Result:
-    """The stage, and then the same once more: it is found done."""
+    """Measure the stage, and then its finished step."""
     from tasks.respond import STAGE
     from tasks.run.store import run_stage
 
     if warm:
-        warm_up(place, url)
-    context, inputs = stage_in(place, url, in_flight, limits)
+        warm_up(folder, url)
+    context, inputs = prepare_stage(folder, url, in_flight, limits)
     started = time.perf_counter(), cpu_s()
     step = run_stage(STAGE, context, **inputs)
     took = time.perf_counter() - started[0], cpu_s() - started[1]
@@ -137,23 +139,23 @@ def measure_stage(
     return {"wall_s": took[0], "cpu_s": took[1], "again_s": round(again, 3), **counted}
 
 
-def measure_cache_share(place: Path, url: str, in_flight: int, count: int) -> Result:
-    """CPU seconds inside the cache, as a share of the stage's."""
+def measure_cache_share(folder: Path, url: str, in_flight: int, count: int) -> Result:
+    """Measure the CPU seconds inside the cache during the stage."""
     from tasks.models.cache import ResponseCache
 
-    warm_up(place, url)
-    spent, inside = [0.0], [0]
+    warm_up(folder, url)
+    spent, depth = [0.0], [0]
 
     def timed(method: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(method)
         def call(*args: Any, **more: Any) -> Any:
             started = time.thread_time()
-            inside[0] += 1
+            depth[0] += 1
             try:
                 return method(*args, **more)
             finally:
-                inside[0] -= 1
-                if not inside[0]:  # what the cache's methods call of each other counts once
+                depth[0] -= 1
+                if not depth[0]:  # count calls between the cache's own methods only once
                     spent[0] += time.thread_time() - started
 
         return call
@@ -161,49 +163,33 @@ def measure_cache_share(place: Path, url: str, in_flight: int, count: int) -> Re
     for name in ("get_or_claim", "put", "flush", "renew", "give_up"):
         if hasattr(ResponseCache, name):
             setattr(ResponseCache, name, timed(getattr(ResponseCache, name)))
-    result = measure_stage(place, url, in_flight, count)
+    result = measure_stage(folder, url, in_flight, count)
     return result | {"cache_s": spent[0]}
 
 
-def measure_bare(place: Path, url: str, in_flight: int, count: int) -> Result:
-    import httpx2
-    import openai
+def measure_bare(folder: Path, url: str, in_flight: int, count: int) -> Result:
+    """Measure the bare client on the same prompts."""
 
-    async def ask_all(count: int) -> int:
-        limits = httpx2.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
-        transport = openai.DefaultAioHttpClient(limits=limits, trust_env=False)
-        client = openai.AsyncOpenAI(api_key="none", base_url=url, max_retries=0, http_client=transport)
-        texts, asked = [], iter(range(count))
+    def requests(count: int) -> Iterator[dict[str, Any]]:
+        for number in range(count):
+            messages = [{"role": "user", "content": prompt(number)}]
+            decoding = {"max_tokens": 64, "temperature": 1.0, "seed": number}
+            yield {"model": "test-model", "messages": messages, **decoding}
 
-        async def worker() -> None:
-            for number in asked:
-                answer = await client.chat.completions.create(
-                    model="test-model",
-                    messages=[{"role": "user", "content": prompt(number)}],
-                    max_tokens=64,
-                    temperature=1.0,
-                    seed=number,
-                )
-                texts.append(answer.choices[0].message.content)
-
-        await asyncio.gather(*(worker() for _ in range(in_flight)))
-        await client.close()
-        return len(texts)
-
-    asyncio.run(ask_all(1))
+    send_all(url, requests(1), in_flight)
     started = time.perf_counter(), cpu_s()
-    rows = asyncio.run(ask_all(count))
+    rows = send_all(url, requests(count), in_flight)
     return {"wall_s": time.perf_counter() - started[0], "cpu_s": cpu_s() - started[1], "rows": rows}
 
 
-def measure_prefect(place: Path, url: str, in_flight: int, count: int) -> Result:
-    """The stage in a Prefect task of a flow, beside the stage by itself; Prefect's server is up already."""
+def measure_prefect(folder: Path, url: str, in_flight: int, count: int) -> Result:
+    """Measure the extra time of a Prefect task around the stage, with a running Prefect server."""
     from flows.workspace import quiet_prefect
 
-    quiet_prefect(SimpleNamespace(runs=place))  # type: ignore[arg-type]
+    quiet_prefect(SimpleNamespace(runs=folder))  # type: ignore[arg-type]
     from prefect import flow
 
-    from flows import engine as steps
+    from flows import engine
     from tasks.respond import STAGE
     from tasks.run.store import Step, run_stage
 
@@ -215,9 +201,9 @@ def measure_prefect(place: Path, url: str, in_flight: int, count: int) -> Result
         inner.update(wall=time.perf_counter() - started[0], cpu=cpu_s() - started[1])
         return step
 
-    steps.run_stage = timed  # type: ignore[attr-defined]
-    ask = steps.as_task(STAGE)
-    context, inputs = stage_in(place, url, in_flight, {})
+    engine.run_stage = timed  # type: ignore[attr-defined]
+    ask = engine.as_task(STAGE)
+    context, inputs = prepare_stage(folder, url, in_flight, {})
 
     @flow(persist_result=False)
     def nothing() -> None:
@@ -235,7 +221,7 @@ def measure_prefect(place: Path, url: str, in_flight: int, count: int) -> Result
     return {name: round(1000 * seconds / count, 3) for name, seconds in more.items()}
 
 
-MEASURED: dict[str, Callable[..., Result]] = {
+MEASUREMENTS: dict[str, Callable[..., Result]] = {
     "stage": measure_stage,
     "cold": lambda *args: measure_stage(*args, warm=False),
     "storm": lambda *args: measure_stage(*args, timeout_s=1.0, attempts=12),
@@ -246,45 +232,47 @@ MEASURED: dict[str, Callable[..., Result]] = {
 }
 
 
-def in_own_process(what: str, place: Path, url: str, in_flight: int, count: int) -> Result:
-    command = [sys.executable, __file__, "--one", what, str(place), url, str(in_flight), str(count)]
+def run_in_process(name: str, folder: Path, url: str, in_flight: int, count: int) -> Result:
+    """Run a measurement in a new process and return its result with the time of the process."""
+    command = [sys.executable, __file__, "--one", name, str(folder), url, str(in_flight), str(count)]
     env = {k: v for k, v in os.environ.items() if not k.endswith("_API_KEY")}
     started = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     if done.returncode:
-        raise SystemExit(f"{what} failed:\n{done.stderr[-3000:]}")
+        raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
     result: Result = json.loads(done.stdout.strip().splitlines()[-1])
     return result | {"process_s": round(time.perf_counter() - started, 2)}
 
 
-def one(what: str, place: Path, url: str, in_flight: int, count: int) -> None:
-    result = MEASURED[what](place, url, in_flight, count)
+def run_measurement(name: str, folder: Path, url: str, in_flight: int, count: int) -> None:
+    """Run a measurement in this process and print its result with the peak memory."""
+    result = MEASUREMENTS[name](folder, url, in_flight, count)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(result | {"peak_mb": round(peak_mb, 1)}))
 
 
-# what is compared
+# Comparisons
 
 
-def questions_in(room: Path, count: int) -> Path:
-    """A fresh place with the questions; they are written once for each count."""
-    place, source = Path(tempfile.mkdtemp(dir=room)), room / f"questions-{count}.parquet"
+def prepare_questions(base: Path, count: int) -> Path:
+    """Return a new folder with the questions, which are written once for each count."""
+    folder, source = Path(tempfile.mkdtemp(dir=base)), base / f"questions-{count}.parquet"
     if not source.exists():
-        command = [sys.executable, __file__, "--questions", str(room), str(count)]
+        command = [sys.executable, __file__, "--questions", str(base), str(count)]
         subprocess.run(command, check=True)
-        (room / "questions.parquet").rename(source)
-    shutil.copy(source, place / "questions.parquet")
-    return place
+        (base / "questions.parquet").rename(source)
+    shutil.copy(source, folder / "questions.parquet")
+    return folder
 
 
-def compare_with_bare(room: Path, latency_s: float, in_flight: int, count: int) -> Result:
-    """The bare loop, the stage, and the stage once more with every answer in its cache."""
+def compare_with_bare(base: Path, latency_s: float, in_flight: int, count: int) -> Result:
+    """Measure the bare loop, the stage, and the stage with all answers in its cache."""
     with Loopback(latency_s=latency_s) as server:
-        bare = in_own_process("bare", room, server.url, in_flight, count)
-        place = questions_in(room, count)
-        stage = in_own_process("stage", place, server.url, in_flight, count)
-        before = server.counts()["requests"] + 2  # its own warming up
-        cached = in_own_process("stage", place, server.url, in_flight, count)
+        bare = run_in_process("bare", base, server.url, in_flight, count)
+        folder = prepare_questions(base, count)
+        stage = run_in_process("stage", folder, server.url, in_flight, count)
+        before = server.counts()["requests"] + 2  # the warm-up sends two requests
+        cached = run_in_process("stage", folder, server.url, in_flight, count)
         sent = server.counts()["requests"] - before
     assert all(r["rows"] == count and not r["failed"] for r in (stage, cached))
     return {
@@ -303,38 +291,41 @@ def compare_with_bare(room: Path, latency_s: float, in_flight: int, count: int) 
     }
 
 
-def compare_memory(room: Path, counts: list[int]) -> Result:
-    """Peak memory of the stage by number of requests."""
+def compare_memory(base: Path, counts: list[int]) -> Result:
+    """Measure the peak memory of the stage by number of requests."""
     peaks = {}
     with Loopback() as server:
         for count in counts:
-            place = questions_in(room, count)
-            peaks[count] = in_own_process("stage", place, server.url, 256, count)["peak_mb"]
-            shutil.rmtree(place)
+            folder = prepare_questions(base, count)
+            peaks[count] = run_in_process("stage", folder, server.url, 256, count)["peak_mb"]
+            shutil.rmtree(folder)
     return {"peak_mb": peaks, "rss_growth": round(max(peaks.values()) / peaks[min(peaks)], 3)}
 
 
-def cost_of_cache(room: Path, count: int, bare_cpu_ms: float) -> Result:
-    """CPU of the cache beside the stage's, and beside what a request costs the bare client."""
+def measure_cache_cost(base: Path, count: int, bare_cpu_ms: float) -> Result:
+    """Measure the CPU time of the cache per request, relative to the stage and to the bare client."""
     with Loopback(latency_s=0.05) as server:
-        found = in_own_process("cache_share", questions_in(room, count), server.url, 256, count)
-    ms = 1000 * found["cache_s"] / count
-    shares = {"of_stage": found["cache_s"] / found["cpu_s"], "of_bare_request": ms / bare_cpu_ms}
+        result = run_in_process("cache_share", prepare_questions(base, count), server.url, 256, count)
+    ms = 1000 * result["cache_s"] / count
+    shares = {"of_stage": result["cache_s"] / result["cpu_s"], "of_bare_request": ms / bare_cpu_ms}
     return {"cpu_ms": round(ms, 3), **{name: round(share, 3) for name, share in shares.items()}}
 
 
-def through_a_storm(room: Path, latency_s: float, count: int, says_when: bool) -> Result:
-    """Beside the clean run. What hangs is given up after 1 s, or 2 s where an answer takes half a second. The
-    waits that the server asks for are divided by the requests that are worked on at a time."""
+def compare_storm(base: Path, latency_s: float, count: int, retry_after: bool) -> Result:
+    """Compare the stage on a failing server with the stage on a server without failures.
+
+    Hanging requests time out after 1 s, or after 2 s if answers take half a second. The waits that the server
+    requests are divided by the number of requests in progress.
+    """
     from tasks.models import CONCURRENCY_FACTOR
 
     with Loopback(latency_s=latency_s) as server:
-        clean = in_own_process("stage", questions_in(room, count), server.url, 256, count)
-    with Loopback(latency_s=latency_s, storm=STORM, says_when=says_when) as server:
-        what = "storm" if latency_s < 0.1 else "slow_storm"
-        storm = in_own_process(what, questions_in(room, count), server.url, 256, count)
+        clean = run_in_process("stage", prepare_questions(base, count), server.url, 256, count)
+    with Loopback(latency_s=latency_s, storm=STORM, retry_after=retry_after) as server:
+        name = "storm" if latency_s < 0.1 else "slow_storm"
+        storm = run_in_process(name, prepare_questions(base, count), server.url, 256, count)
         counts = server.counts()
-    waits_s = WAIT_S * counts["429"] / (CONCURRENCY_FACTOR * 256) if says_when else 0.0
+    waits_s = WAIT_S * counts["429"] / (CONCURRENCY_FACTOR * 256) if retry_after else 0.0
     return {
         "latency_s": latency_s,
         "prompts": count,
@@ -350,18 +341,20 @@ def through_a_storm(room: Path, latency_s: float, count: int, says_when: bool) -
     }
 
 
-def through_prefect(room: Path, count: int) -> Result:
+def measure_prefect_cost(base: Path, count: int) -> Result:
+    """Measure the extra time of Prefect per row."""
     with Loopback() as server:
-        return in_own_process("prefect", questions_in(room, count), server.url, 256, count)
+        return run_in_process("prefect", prepare_questions(base, count), server.url, 256, count)
 
 
-def against_peers(room: Path, environments: Path, count: int, in_flight: int) -> Result:
+def compare_peers(base: Path, environments: Path, count: int, in_flight: int) -> Result:
+    """Compare the stage with other libraries, with an empty and a full cache."""
     found: Result = {}
     with Loopback(latency_s=0.05) as server:
-        place = questions_in(room, count)
-        ours = in_own_process("stage", place, server.url, in_flight, count)
-        again = in_own_process("stage", place, server.url, in_flight, count)
-        cold = in_own_process("cold", place, server.url, in_flight, count)
+        folder = prepare_questions(base, count)
+        ours = run_in_process("stage", folder, server.url, in_flight, count)
+        again = run_in_process("stage", folder, server.url, in_flight, count)
+        cold = run_in_process("cold", folder, server.url, in_flight, count)
         found["counterfoil"] = {
             "cpu_s": round(ours["cpu_s"], 2),
             "wall_s": round(ours["wall_s"], 2),
@@ -370,7 +363,7 @@ def against_peers(room: Path, environments: Path, count: int, in_flight: int) ->
             "finished_step_s": again["again_s"],
         }
         for peer in PEERS:
-            python, home = environment(environments, peer), Path(tempfile.mkdtemp(dir=room))
+            python, home = create_environment(environments, peer), Path(tempfile.mkdtemp(dir=base))
             first, second = (run_peer(python, peer, server.url, count, in_flight, home) for _ in range(2))
             found[peer] = {
                 "cpu_s": first["cpu_s"],
@@ -385,15 +378,15 @@ def against_peers(room: Path, environments: Path, count: int, in_flight: int) ->
     return found | {"cached_share_of_curator": round(cached, 2)}
 
 
-def environment(environments: Path, peer: str) -> Path:
-    """The Python of the peer's own environment, installed on first use."""
-    place = environments / "-".join([peer, *PEERS[peer][:1]]).replace("[", "-").replace("]", "")
-    python = place / "bin" / "python"
-    if not (place / "ready").exists():
+def create_environment(environments: Path, peer: str) -> Path:
+    """Return the Python of a peer's environment. Install the environment on first use."""
+    folder = environments / "-".join([peer, *PEERS[peer][:1]]).replace("[", "-").replace("]", "")
+    python = folder / "bin" / "python"
+    if not (folder / "ready").exists():
         uv = shutil.which("uv") or str(Path(sys.executable).parent / "uv")
-        subprocess.run([uv, "venv", "-q", "--clear", "--python", "3.11", str(place)], check=True)
+        subprocess.run([uv, "venv", "-q", "--clear", "--python", "3.11", str(folder)], check=True)
         subprocess.run([uv, "pip", "install", "-q", "--python", str(python), *PEERS[peer]], check=True)
-        (place / "ready").touch()
+        (folder / "ready").touch()
     return python
 
 
@@ -412,23 +405,31 @@ def run_peer(python: Path, peer: str, url: str, count: int, in_flight: int, home
 
 
 def main() -> None:
+    """Run the chosen comparisons and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one point of the grid, small memory check")
-    parser.add_argument("--prompts", type=int, nargs="*", default=[5000])
+    parser.add_argument("--prompts", type=int, nargs="*", default=[5000], help="numbers of prompts")
     parser.add_argument("--in-flight", type=int, nargs="*", default=[64, 256, 1024])
-    parser.add_argument("--latency", type=float, nargs="*", default=[0.05, 0.5])
-    parser.add_argument("--memory", type=int, nargs="*", default=[10_000, 100_000])
-    parser.add_argument("--peers", type=int, nargs="?", const=5000, help="prompts, by default 5000")
-    parser.add_argument("--storm", action="store_true")
-    parser.add_argument("--prefect", action="store_true")
-    parser.add_argument("--environments", type=Path, default=Path("~/.cache/counterfoil-benchmarks"))
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--latency", type=float, nargs="*", default=[0.05, 0.5], help="seconds per answer")
+    parser.add_argument("--memory", type=int, nargs="*", default=[10_000, 100_000], help="numbers of prompts")
+    parser.add_argument(
+        "--peers", type=int, nargs="?", const=5000, help="compare with other libraries (prompts: 5000)"
+    )
+    parser.add_argument("--storm", action="store_true", help="measure a failing server")
+    parser.add_argument("--prefect", action="store_true", help="measure the cost of Prefect")
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=Path("~/.cache/counterfoil-benchmarks"),
+        help="folder of the environments of other libraries",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON on one line")
     parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     parser.add_argument("--questions", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        what, place, url, in_flight, count = options.one
-        one(what, Path(place), url, int(in_flight), int(count))
+        name, folder, url, in_flight, count = options.one
+        run_measurement(name, Path(folder), url, int(in_flight), int(count))
     elif options.questions:
         write_questions(Path(options.questions[0]), int(options.questions[1]))
     else:
@@ -436,28 +437,29 @@ def main() -> None:
 
 
 def report(options: argparse.Namespace) -> None:
+    """Run the comparisons that the options choose and print them as JSON."""
     points = list(product(options.latency, options.in_flight, options.prompts))
     if options.quick:
         points, options.memory = [(0.05, 256, 2000)], [2000, 10_000]
     with tempfile.TemporaryDirectory(prefix="respond-") as folder:
-        room = Path(folder)
-        found: Result = {"grid": [compare_with_bare(room, *point) for point in points]}
-        found["ratio_to_bare_client"] = min(p["ratio_cpu"] for p in found["grid"])
-        found["ratio_to_bare_client_wall"] = min(p["ratio_wall"] for p in found["grid"])
-        found["cached_requests"] = sum(p["cached_requests"] for p in found["grid"])
-        found |= compare_memory(room, options.memory)
-        cached, bare_ms = 2000 if options.quick else 20_000, min(p["bare_cpu_ms"] for p in found["grid"])
-        found["cache_share"] = cost_of_cache(room, cached, bare_ms)
+        base = Path(folder)
+        results: Result = {"grid": [compare_with_bare(base, *point) for point in points]}
+        results["ratio_to_bare_client"] = min(p["ratio_cpu"] for p in results["grid"])
+        results["ratio_to_bare_client_wall"] = min(p["ratio_wall"] for p in results["grid"])
+        results["cached_requests"] = sum(p["cached_requests"] for p in results["grid"])
+        results |= compare_memory(base, options.memory)
+        cached, bare_ms = 2000 if options.quick else 20_000, min(p["bare_cpu_ms"] for p in results["grid"])
+        results["cache_share"] = measure_cache_cost(base, cached, bare_ms)
         if options.storm:
             storms = [(0.05, 5000)] if options.quick else [(0.05, 100_000), (0.5, 20_000)]
-            found["storm"] = [
-                through_a_storm(room, *s, says_when) for s in storms for says_when in (False, True)
+            results["storm"] = [
+                compare_storm(base, *s, retry_after) for s in storms for retry_after in (False, True)
             ]
         if options.prefect:
-            found["prefect"] = through_prefect(room, 5000)
+            results["prefect"] = measure_prefect_cost(base, 5000)
         if options.peers:
-            found["peers"] = against_peers(room, options.environments.expanduser(), options.peers, 256)
-    print(json.dumps(found) if options.json else json.dumps(found, indent=1))
+            results["peers"] = compare_peers(base, options.environments.expanduser(), options.peers, 256)
+    print(json.dumps(results) if options.json else json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

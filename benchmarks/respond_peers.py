@@ -1,10 +1,10 @@
-"""The same prompts through other libraries, each run by the Python of its own environment.
+"""Send the prompts of `benchmarks/respond.py` with another library, in its own environment.
 
     <environment>/bin/python benchmarks/respond_peers.py PEER URL PROMPTS IN_FLIGHT OUT
 
-The endpoint is on the loopback and every library is told the model, the endpoint, how many requests may be in
-flight, and 64 tokens of answer. One line of JSON: CPU and wall seconds from the prompts to a Parquet file,
-imports left out, child processes counted in.
+Every library gets the same model, endpoint, number of requests in flight, and limit of 64 tokens. The output
+is one line of JSON with CPU and wall-clock seconds from the prompts to a Parquet file. The times exclude
+imports and include child processes.
 """
 
 from __future__ import annotations
@@ -20,19 +20,22 @@ from typing import Any
 
 
 def prompt(number: int) -> str:
+    """Return one prompt."""
     return f"question {number}: " + "what would you do about it? " * 6
 
 
 def prompts(count: int) -> list[str]:
+    """Return the first prompts."""
     return [prompt(number) for number in range(count)]
 
 
 def curator(url: str, count: int, in_flight: int, out: Path) -> Callable[[], int]:
+    """Prepare a run of bespokelabs-curator."""
     import tiktoken
     from bespokelabs import curator
     from datasets import Dataset
 
-    # its token counts need a vocabulary from the network; this one costs it nothing
+    # Curator's token counts need a vocabulary from the network. This replacement costs it no time.
     encoding = type("FourCharacters", (), {"encode": lambda self, text, **_: range(len(text) // 4)})()
     tiktoken.encoding_for_model = tiktoken.get_encoding = lambda name: encoding
 
@@ -60,14 +63,15 @@ def curator(url: str, count: int, in_flight: int, out: Path) -> Callable[[], int
 
     def run() -> int:
         answers = ask(rows, working_dir=str(out.parent / "curator"))
-        found = getattr(answers, "dataset", answers)
-        found.to_parquet(str(out))
-        return len(found)
+        table = getattr(answers, "dataset", answers)
+        table.to_parquet(str(out))
+        return len(table)
 
     return run
 
 
 def distilabel(url: str, count: int, in_flight: int, out: Path) -> Callable[[], int]:
+    """Prepare a run of distilabel."""
     from distilabel.models import OpenAILLM
     from distilabel.pipeline import Pipeline
     from distilabel.steps import LoadDataFromDicts
@@ -81,14 +85,15 @@ def distilabel(url: str, count: int, in_flight: int, out: Path) -> Callable[[], 
         load >> TextGeneration(llm=llm, input_batch_size=in_flight)
 
     def run() -> int:
-        found = pipeline.run()["default"]["train"]
-        found.to_parquet(str(out))
-        return len(found)
+        table = pipeline.run()["default"]["train"]
+        table.to_parquet(str(out))
+        return len(table)
 
     return run
 
 
 def inspect_ai(url: str, count: int, in_flight: int, out: Path) -> Callable[[], int]:
+    """Prepare a run of Inspect."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from inspect_ai import Task, eval
@@ -121,11 +126,15 @@ def inspect_ai(url: str, count: int, in_flight: int, out: Path) -> Callable[[], 
 
 
 def cpu_s() -> float:
+    """Return the CPU seconds of this process and its ended children."""
     uses = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in uses)
 
 
 def main() -> None:
+    """Run one library and print its times."""
+    if len(sys.argv) != 6:
+        sys.exit(__doc__)
     peer, url, count, in_flight, out = sys.argv[1:6]
     os.environ |= {"HF_HUB_OFFLINE": "1", "TELEMETRY_ENABLED": "false", "CURATOR_DISABLE_RICH_DISPLAY": "1"}
     prepare = {"curator": curator, "distilabel": distilabel, "inspect_ai": inspect_ai}[peer]

@@ -1,10 +1,9 @@
-"""How long the review page's server takes for a page, among 10,000 groups.
+"""Measure the response times of the review server with 10,000 groups.
 
     python -m benchmarks.review_pages [--groups 10000] [--json]
 
-Times are the server's own: from the request's arrival to the last byte handed over, with a third of the
-groups decided by two reviewers. CPU time is the process's in the meantime: what a machine with nothing else
-to do would need.
+Times are measured in the server, from the arrival of a request to its last byte. Two reviewers have decided a
+third of the groups. CPU time is that of the process during the request.
 """
 
 from __future__ import annotations
@@ -35,19 +34,20 @@ from tests.material.review_release import write_review_release
 TOKEN = "t" * 43
 REVIEWERS = ("anna", "ben")
 REQUESTS = 40
-"""Of each kind of page."""
+"""Number of requests per kind of page."""
 Times = tuple[float, float]
-"""Seconds on the wall and of CPU."""
+"""Wall-clock and CPU seconds."""
 
 
 class Stopwatch:
-    """Notes how long the server takes for each request, by its page."""
+    """An ASGI wrapper that records the time of each request by page."""
 
     def __init__(self, app: App) -> None:
         self._app = app
         self.seconds: dict[str, list[Times]] = defaultdict(list)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request to the app and record its time."""
         started = time.perf_counter(), time.process_time()
         await self._app(scope, receive, send)
         if scope["type"] == "http":
@@ -56,17 +56,17 @@ class Stopwatch:
 
 
 def measure(groups: int) -> dict[str, Any]:
-    """Make the release, decide a third of it, ask for pages, time them."""
+    """Write a release, decide a third of its groups, and time the pages."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         questions = write_review_release(home / "release", groups)
         started = time.perf_counter()
-        material = open_subjects(home / "release", home)
+        subjects = open_subjects(home / "release", home)
         for reviewer in REVIEWERS:
-            append_events(home / "reviews", reviewer, [_verdict(q.id, reviewer) for q in questions[::3]])
-        session = ReviewSession(material, home / "reviews", DATA, REVIEWERS)
+            append_events(home / "reviews", reviewer, [_make_verdict(q.id, reviewer) for q in questions[::3]])
+        session = ReviewSession(subjects, home / "reviews", DATA, REVIEWERS)
         opened = time.perf_counter() - started
-        seconds = _ask_for_pages(session, [q.id for q in questions])
+        seconds = _request_pages(session, [q.id for q in questions])
     return {
         "groups": groups,
         "events": 2 * len(questions[::3]),
@@ -75,14 +75,14 @@ def measure(groups: int) -> dict[str, Any]:
     }
 
 
-def _verdict(question_id: str, reviewer: str) -> Act:
-    said = random.Random(f"{question_id} {reviewer}").choice((*KEEPING, "repetition", "discuss"))
+def _make_verdict(question_id: str, reviewer: str) -> Act:
+    verdict = random.Random(f"{question_id} {reviewer}").choice((*KEEPING, "repetition", "discuss"))
     return Act.model_validate(
-        {"action": "verdict", "subject": "question", "subject_id": question_id, "verdict": said}
+        {"action": "verdict", "subject": "question", "subject_id": question_id, "verdict": verdict}
     )
 
 
-def _ask_for_pages(session: ReviewSession, ids: list[str]) -> dict[str, list[Times]]:
+def _request_pages(session: ReviewSession, ids: list[str]) -> dict[str, list[Times]]:
     with listen_locally(0) as listening:
         host = f"127.0.0.1:{listening.getsockname()[1]}"
         watch = Stopwatch(RequestGuard(create_app(session), token=TOKEN, hosts={host}))
@@ -91,7 +91,7 @@ def _ask_for_pages(session: ReviewSession, ids: list[str]) -> dict[str, list[Tim
         thread.start()
         while not server.started:
             time.sleep(0.01)
-        for address, sent in requests(session, random.Random(1).sample(ids, REQUESTS)):
+        for address, sent in reviewer_requests(session, random.Random(1).sample(ids, REQUESTS)):
             body = json.dumps(sent).encode() if sent else None
             headers = {"Origin": f"http://{host}", "Content-Type": "application/json"}
             with urlopen(Request(f"http://{host}/{TOKEN}/{address}", body, headers)) as answer:
@@ -101,8 +101,10 @@ def _ask_for_pages(session: ReviewSession, ids: list[str]) -> dict[str, list[Tim
         return watch.seconds
 
 
-def requests(session: ReviewSession, ids: Iterable[str]) -> Iterable[tuple[str, dict[str, Any] | None]]:
-    """What a reviewer asks for: pages of the queue through filters, groups, checks of a text, verdicts."""
+def reviewer_requests(
+    session: ReviewSession, ids: Iterable[str]
+) -> Iterable[tuple[str, dict[str, Any] | None]]:
+    """Yield the path and body of a reviewer's requests: filtered queues, groups, text checks, verdicts."""
     filters = (
         {},
         {"state": "done", "page": 20},
@@ -122,25 +124,26 @@ def requests(session: ReviewSession, ids: Iterable[str]) -> Iterable[tuple[str, 
 
 
 def _percentiles(times: list[Times]) -> dict[str, float]:
-    found: dict[str, float] = {"requests": len(times)}
+    figures: dict[str, float] = {"requests": len(times)}
     for kind, seconds in zip(("", "cpu_"), zip(*times, strict=True), strict=True):
         ordered = sorted(seconds)
         for share in (50, 95):
             at = ordered[int(share / 100 * (len(ordered) - 1))]
-            found[f"{kind}p{share}_ms"] = round(at * 1000, 1)
-    return found
+            figures[f"{kind}p{share}_ms"] = round(at * 1000, 1)
+    return figures
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--groups", type=int, default=10_000)
-    parser.add_argument("--json", action="store_true")
+    """Measure the pages and print percentiles of their times."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--groups", type=int, default=10_000, help="groups of the release")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     result = measure(options.groups)
     if options.json:
         print(json.dumps(result))
         return
-    print(f"{result['groups']:,} groups, {result['events']:,} verdicts; opened in {result['opening_s']} s")
+    print(f"{result['groups']:,} groups, {result['events']:,} verdicts, opened in {result['opening_s']} s")
     for name, times in result["pages"].items():
         wall, cpu = ([times[f"{kind}p{share}_ms"] for share in (50, 95)] for kind in ("", "cpu_"))
         print(f"{name:6} p50 {wall[0]:6.1f} ms  p95 {wall[1]:6.1f} ms  (CPU {cpu[0]:.1f}, {cpu[1]:.1f} ms)")

