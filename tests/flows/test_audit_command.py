@@ -54,9 +54,9 @@ def test_biased_judge_ends_with_exit_code_3_if_the_recipe_has_a_bar(tmp_path: Pa
         plain = run(judge, "--free", judge, "--scenes", 8, "--rubric", "precise_boolean")
     assert isinstance(said.exception, GateError)
     assert said.exception.exit_code == 3
-    told = json.loads(said.stdout)
-    assert (told["rubric"], told["comparison"]) == ("precise_boolean", "pairwise")
-    assert any(words.startswith("authority: ") for words in told["below_the_bar"])
+    report = json.loads(said.stdout)
+    assert (report["rubric"], report["comparison"]) == ("precise_boolean", "pairwise")
+    assert any(words.startswith("authority: ") for words in report["below_the_bar"])
     assert plain.exit_code == 0
     assert "below the bar" in plain.stdout
 

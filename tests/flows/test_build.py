@@ -32,8 +32,8 @@ def scripted(messages: list[dict[str, Any]], body: dict[str, Any]) -> Any:
     """Play every role on one server: write and answer questions, judge, find evidence.
 
     The answer depends only on the request."""
-    said = json.dumps([messages, body.get("seed")], sort_keys=True)
-    chance = random.Random(hashlib.sha256(said.encode()).digest())
+    request = json.dumps([messages, body.get("seed")], sort_keys=True)
+    chance = random.Random(hashlib.sha256(request.encode()).digest())
     schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
     if schema is None:
         if letters := re.findall(r"^([A-Z])\. ", messages[-1]["content"], re.MULTILINE):

@@ -117,7 +117,7 @@ def test_plan_prints_one_json_object(
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"familys": {}}, "did you mean `families`"),
         ({"seed": "seven"}, "'seven'"),
@@ -135,14 +135,14 @@ def test_plan_prints_one_json_object(
 )
 def test_bad_recipe_is_one_clear_error(
     changes: dict[str, Any],
-    told: str,
+    message: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     code, err = refused(capsys, monkeypatch, recipe(tmp_path, **changes))
     assert code == 2
-    assert told in err
+    assert message in err
 
 
 def test_unknown_price_is_reported_before_anything_is_spent(
@@ -267,14 +267,14 @@ def test_relabelling_reports_its_counts_and_losses_of_the_format(
     options = ("--out", tmp_path / "o.tsv", "--out-format", "msmarco", "--screen", "bm25:0.5:0.2")
     code, printed, _ = run(capsys, monkeypatch, "relabel", source, "--truth", truth, *options)
     assert code == 0
-    for told in (
+    for message in (
         "promoted",
         "ranked above positive",
         "screen missed",
         "lost passage ids",
         "true_negatives_lost",
     ):
-        assert told in printed
+        assert message in printed
 
 
 def test_deduplicating_a_file_writes_both_sides(

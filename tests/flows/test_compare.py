@@ -11,7 +11,7 @@ import pytest
 from flows.commands import call
 from schemas.errors import InputError
 from tests.release_fixtures import package_build
-from tests.tasks.release.example import Build, a_judgement, a_question, a_response
+from tests.tasks.release.example import Build, a_judgement, a_response, example_question
 
 HARSH, FAIR = "openai:org/harsh@http://127.0.0.1:9/v1", "openai:org/fair@http://127.0.0.1:9/v1"
 TOPICS = 24
@@ -23,8 +23,8 @@ def build_of(gap: float, *, topics: int = TOPICS, answered_by_fair: int = TOPICS
     questions, judgements, responses = [], [], []
     for i in range(topics):
         topic = f"asked the team for advice on project {i}"
-        explicit = a_question(topic=topic)
-        implicit = a_question(topic=topic + " again", framing="implicit", twin_id=explicit.id)
+        explicit = example_question(topic=topic)
+        implicit = example_question(topic=topic + " again", framing="implicit", twin_id=explicit.id)
         for q in (explicit, implicit):
             difficulty = 0.1 + lift * random.random() + (0.1 if q.framing == "implicit" else 0.0)
             questions.append(q)
@@ -124,8 +124,8 @@ def test_framings_are_paired_by_twins_for_each_model(release: Path) -> None:
 def test_languages_are_paired_by_translations(tmp_path: Path) -> None:
     random, questions, judgements, responses = Random(2), [], [], []
     for i in range(12):
-        english = a_question(topic=f"wrote report {i}")
-        spanish = a_question(topic=f"escribió el informe {i}", language="es", twin_id=english.id)
+        english = example_question(topic=f"wrote report {i}")
+        spanish = example_question(topic=f"escribió el informe {i}", language="es", twin_id=english.id)
         for q, extra in ((english, 0.0), (spanish, 0.2)):
             questions.append(q)
             responses += [a_response(q, v.index, model=FAIR, phase="holdout") for v in q.variants]

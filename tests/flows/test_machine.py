@@ -15,17 +15,17 @@ from flows.cli.errors import HINTS, machine_error
 
 @pytest.mark.parametrize("number", HINTS)
 def test_refusals_name_the_place_and_the_next_step(number: int) -> None:
-    told = machine_error(OSError(number, os.strerror(number), "/place"))
-    assert told is not None
-    assert (told.message, told.place, told.exit_code) == (os.strerror(number), "/place", 8)
-    assert "run the same command again" in str(told.hint)
+    reported = machine_error(OSError(number, os.strerror(number), "/place"))
+    assert reported is not None
+    assert (reported.message, reported.place, reported.exit_code) == (os.strerror(number), "/place", 8)
+    assert "run the same command again" in str(reported.hint)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), SystemError("error return without exception set")])
 def test_missing_memory_is_reported(error: Exception) -> None:
-    told = machine_error(error)
-    assert told is not None
-    assert "memory" in told.message
+    reported = machine_error(error)
+    assert reported is not None
+    assert "memory" in reported.message
 
 
 def test_cause_of_an_error_counts() -> None:
@@ -35,9 +35,9 @@ def test_cause_of_an_error_counts() -> None:
         except OSError as full:
             raise RuntimeError("the step failed") from full
     except RuntimeError as error:
-        told = machine_error(error)
-    assert told is not None
-    assert told.message == os.strerror(errno.ENOSPC)
+        reported = machine_error(error)
+    assert reported is not None
+    assert reported.message == os.strerror(errno.ENOSPC)
 
 
 @pytest.mark.parametrize("error", [ValueError("ours"), SystemError("bad call"), FileNotFoundError(2, "no")])

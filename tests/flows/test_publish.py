@@ -20,8 +20,8 @@ from tasks.release import CONFIGS, config_file
 from tests.conftest import PROJECT
 from tests.release_fixtures import package_build
 from tests.servers.hub_server import KILL_AFTER, Fault, HubServer, Received
-from tests.tasks.publish.publishing import bytes_of, shown
-from tests.tasks.release.example import a_question, small_build
+from tests.tasks.publish.publishing import bytes_of, visible_files
+from tests.tasks.release.example import example_question, small_build
 
 COUNTERFOIL = Path(sys.executable).with_name("counterfoil")
 REPO = "example/everyday-advice"
@@ -57,7 +57,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write another release with the same version."""
-    more = a_question("religion", topic="asked me for a reference")
+    more = example_question("religion", topic="asked me for a reference")
     return package_build(tmp_path_factory.mktemp("other"), small_build().with_questions(more))
 
 
@@ -98,7 +98,7 @@ def test_published_verified_loaded(hub: HubServer, release: Path, tmp_path: Path
     assert (done["repo"], done["tag"], done["new"]) == (REPO, "v0.1.0", True)
     assert done["commit"] == hub.repos[REPO].tags["v0.1.0"]
     assert done["url"].startswith(hub.url)
-    assert shown(hub, "v0.1.0", REPO) == bytes_of(release)
+    assert visible_files(hub, "v0.1.0", REPO) == bytes_of(release)
 
     code, out, _ = run(hub, tmp_path, "publish", release, "--repo", REPO)
     assert code == 0
@@ -150,11 +150,11 @@ def test_of_two_simultaneous_runs_one_wins_and_the_other_gets_an_error(
     publishers = [
         start(hub, tmp_path, "publish", place, "--repo", REPO, "--json") for place in (release, other)
     ]
-    told = [process.communicate(timeout=120) for process in publishers]
+    outputs = [process.communicate(timeout=120) for process in publishers]
     codes = [process.returncode for process in publishers]
-    assert sorted(codes) == [0, 6], told
+    assert sorted(codes) == [0, 6], outputs
     winner = (release, other)[codes.index(0)]
-    assert shown(hub, "main", REPO) == shown(hub, "v0.1.0", REPO) == bytes_of(winner)
+    assert visible_files(hub, "main", REPO) == visible_files(hub, "v0.1.0", REPO) == bytes_of(winner)
     assert len(hub.history(REPO)) == 2
 
 
@@ -169,7 +169,7 @@ def test_command_killed_after_its_commit_finishes_the_next_time(
     hub.client = process.pid
     process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL
-    assert shown(hub, "main", REPO) == bytes_of(release)
+    assert visible_files(hub, "main", REPO) == bytes_of(release)
     assert hub.repos[REPO].tags == {}
     hub.faults = {}
     code, _, _ = run(hub, tmp_path, "publish", release, "--repo", REPO)

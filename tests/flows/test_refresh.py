@@ -15,7 +15,7 @@ from schemas.release import RefreshDecision, ReviewItem
 from tasks.release import ReleaseDirectory, open_release
 from tests.conftest import DATA, recipe_of
 from tests.release_fixtures import package_build
-from tests.tasks.release.example import a_question, small_build
+from tests.tasks.release.example import example_question, small_build
 
 WRITTEN = recipe_of(name="everyday-advice", release={"version": "0.1.0", "repo": "org/everyday-advice"})
 
@@ -32,7 +32,7 @@ def first(home: Path) -> ReleaseDirectory:
 
 @pytest.fixture(scope="module")
 def second(home: Path, first: ReleaseDirectory) -> ReleaseDirectory:
-    more = a_question("religion", topic="asked me for a reference")
+    more = example_question("religion", topic="asked me for a reference")
     return open_release(package_build(home, small_build().with_questions(more)))
 
 

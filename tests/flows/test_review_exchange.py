@@ -40,12 +40,12 @@ def test_reviews_survive_an_export_and_import_unchanged(format: str, place: Plac
     workspace, material = place
     directory = reviews_folder(workspace.home, material.benchmark)
     name = some_question(material)
-    said = Act(action="verdict", subject="question", subject_id=name, verdict="good", note="=1+1")
-    append_events(directory, "Ada", [said])
+    act = Act(action="verdict", subject="question", subject_id=name, verdict="good", note="=1+1")
+    append_events(directory, "Ada", [act])
     file = tmp_path / ("out.csv" if format == "csv" else "out.json")
-    told = export_reviews(workspace, material, file, format)
-    assert told["subjects"] == sum(kind != "control" for kind in material.kinds.values())
-    assert ("setup" in told) == (format != "csv")
+    exported = export_reviews(workspace, material, file, format)
+    assert exported["subjects"] == sum(kind != "control" for kind in material.kinds.values())
+    assert ("setup" in exported) == (format != "csv")
     assert format_of(file) == format
     before = read_events(directory)
     assert import_reviews(workspace, material, file)["new"] == 0

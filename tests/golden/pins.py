@@ -83,9 +83,9 @@ def release_files(name: str, product: Product) -> Value:
 def export_of(name: str, product: Product) -> Value:
     """Return the hash of a release's questions in CAB's columns."""
     out = product.home / f"{name}.csv"
-    told = product.json("export", product.release(name), "--format", "cab", "--out", out)
-    del told["out"]
-    return {"told": told, "sha256": sha256(out.read_bytes())}
+    figures = product.json("export", product.release(name), "--format", "cab", "--out", out)
+    del figures["out"]
+    return {"told": figures, "sha256": sha256(out.read_bytes())}
 
 
 RELEASED = ("open", "completion", "decision", "agreement", "dialect")
@@ -241,10 +241,10 @@ def out_of(folder: Path, format: str) -> Path:
 
 def relabelled(product: Product, folder: Path, input: Path, out: Path, *options: object) -> Value:
     """Relabel a file. Returns the figures of the command and the hash of every file that it wrote."""
-    told = product.json("relabel", input, "--out", out, *options)
+    figures = product.json("relabel", input, "--out", out, *options)
     files = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
     written = {name: sha256(path.read_bytes()) for name, path in files.items() if name.startswith("out")}
-    return {"figures": told, "files": written}
+    return {"figures": figures, "files": written}
 
 
 def relabel_formats(read: str, write: str, product: Product) -> Value:

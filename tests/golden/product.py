@@ -101,8 +101,8 @@ RECIPES = {"quickstart": quickstart, "templated": templated}
 
 def answer(messages: Messages, body: Body) -> Answer:
     """Play every role. The answer depends on the request alone."""
-    said = json.dumps([messages, body.get("seed")], sort_keys=True)
-    chance = random.Random(hashlib.sha256(said.encode()).digest())
+    request = json.dumps([messages, body.get("seed")], sort_keys=True)
+    chance = random.Random(hashlib.sha256(request.encode()).digest())
     schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
     if schema is None:
         return _answer_in_words(messages[-1]["content"], body, chance)

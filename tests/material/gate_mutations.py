@@ -1147,7 +1147,7 @@ def _abstained() -> Record:
 
 
 @dataclass(frozen=True)
-class Told:
+class ChangeFindings:
     """Findings of the gate about one change."""
 
     change: Change
@@ -1158,7 +1158,7 @@ class Told:
         return self.change.check in self.found if self.change.check else not self.found
 
 
-def measure(*, quick: bool = False) -> Iterator[Told]:
+def measure(*, quick: bool = False) -> Iterator[ChangeFindings]:
     """Apply every change on its own. With `quick`, suites run only if a suite must catch the corruption."""
     tables, knowledge = good_tables()
     records = {name: [row.model_dump(mode="json") for row in rows] for name, rows in tables.items()}
@@ -1174,7 +1174,7 @@ def measure(*, quick: bool = False) -> Iterator[Told]:
                 change.apply(case)
                 suites_by = _no_suite if quick and change.check not in SUITE_CHECKS else _remembered
                 found = {p.check for p in examine(case.arrow(), case.knowledge, suites_by).problems}
-            yield Told(change, tuple(sorted(found)))
+            yield ChangeFindings(change, tuple(sorted(found)))
 
 
 SUITE_CHECKS = frozenset(
@@ -1199,16 +1199,16 @@ def _no_suite(frame: Frame, known: Mapping[str, pa.Array], failing: FailingByChe
     return [], SuiteResult(table=frame.name, rows=frame.rows.num_rows, expectations=0, failed=0, result="{}")
 
 
-def as_markdown(results: Sequence[Told]) -> str:
+def as_markdown(results: Sequence[ChangeFindings]) -> str:
     """Format a table of corruptions with the check that caught each, and a table of harmless changes."""
     corruptions = [r for r in results if r.change.check]
     harmless = [r for r in results if not r.change.check]
-    caught, quiet = (sum(r.as_wanted for r in told) for told in (corruptions, harmless))
+    caught, quiet = (sum(r.as_wanted for r in results_of_kind) for results_of_kind in (corruptions, harmless))
     return "\n".join(
         [
             f"## Corruptions: {caught} of {len(corruptions)} caught",
             "",
-            "| what was done to good tables or a good release | the check that must say so | caught |",
+            "| corruption of tables or of a release | check | caught |",
             "|---|---|---|",
             *(
                 f"| {_words(r)} | `{r.change.check}` | {'yes' if r.as_wanted else '**no**'} |"
@@ -1217,15 +1217,15 @@ def as_markdown(results: Sequence[Told]) -> str:
             "",
             f"## Harmless changes: {quiet} of {len(harmless)} left alone",
             "",
-            "| what was changed | told |",
+            "| change | findings |",
             "|---|---|",
             *(f"| {_words(r)} | {', '.join(r.found) or 'nothing'} |" for r in harmless),
         ]
     )
 
 
-def _words(told: Told) -> str:
-    return told.change.name.replace("_", " ")
+def _words(findings: ChangeFindings) -> str:
+    return findings.change.name.replace("_", " ")
 
 
 def main(arguments: list[str]) -> int:

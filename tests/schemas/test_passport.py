@@ -51,8 +51,8 @@ def test_judge_that_abstains_mostly_does_not_pass() -> None:
 
 
 def test_recall_no_higher_than_false_alarms_is_a_shortfall() -> None:
-    told = passport(result("planted", "recall_2_over_a_a", 0.1, low=-0.1, high=0.3)).shortfalls(Bar())
-    assert len(told) == 1
+    shortfalls = passport(result("planted", "recall_2_over_a_a", 0.1, low=-0.1, high=0.3)).shortfalls(Bar())
+    assert len(shortfalls) == 1
 
 
 def test_floor_is_left_out_only_by_an_interval_beyond_it() -> None:

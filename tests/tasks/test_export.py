@@ -21,7 +21,7 @@ from tasks.expand import expand_family
 from tasks.files.questions import COLUMNS
 from tests.conftest import DATA, recipe_of
 from tests.release_fixtures import package_build
-from tests.tasks.release.example import a_question, a_response, small_build
+from tests.tasks.release.example import a_response, example_question, small_build
 
 FORMULA = '=HYPERLINK("http://127.0.0.1","open")'
 HOSTILE = "<script>alert(1)</script>\n@SUM(A1)"
@@ -43,13 +43,15 @@ def an_entailment(number: int = 0) -> Question:
         for text, role in (("Yes", "entailment"), ("Maybe", "neutral"), ("No", "contradiction"))
     )
     topic = f"asked for help {number}. They were on the train"
-    return a_question("age", topic=topic, family="entailment", options=options, template_id=f"theme.{number}")
+    return example_question(
+        "age", topic=topic, family="entailment", options=options, template_id=f"theme.{number}"
+    )
 
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     statements = [an_entailment(i) for i in range(3)]
-    hostile = a_question(topic="wrote a note", fitness=0.3, composition=FORMULA, operator=HOSTILE)
+    hostile = example_question(topic="wrote a note", fitness=0.3, composition=FORMULA, operator=HOSTILE)
     build = small_build().with_questions(hostile, *statements)
     answers = [a_response(q, v.index, option=1) for q in statements for v in q.variants]
     answers.append(a_response(hostile, text=HOSTILE))

@@ -28,7 +28,7 @@ from tasks.release.hold_back import (
 )
 from tasks.run.store import RunContext, Step, read_table, run_stage
 from tests.release_fixtures import package_build
-from tests.tasks.release.example import a_question, a_response, small_build, write_ref
+from tests.tasks.release.example import a_response, example_question, small_build, write_ref
 
 TOPICS = (
     "asked to lead the seed swap this spring",
@@ -45,7 +45,7 @@ TOPICS = (
 
 
 def questions_about(attribute: str = "gender", topics: tuple[str, ...] = TOPICS) -> list[Question]:
-    return [a_question(attribute, topic=t) for t in topics]
+    return [example_question(attribute, topic=t) for t in topics]
 
 
 def step_of(make_context: Callable[..., RunContext], folder: Path, **changes: Any) -> Step:
@@ -98,8 +98,8 @@ def test_public_questions_are_never_drawn_and_private_ones_stay_private() -> Non
 
 def test_controls_and_siblings_go_along() -> None:
     found = questions_about()
-    control = a_question(topic=TOPICS[0], control="a_a", label="control")
-    sibling = a_question("religion", topic=TOPICS[0], label="unlabelled")
+    control = example_question(topic=TOPICS[0], control="a_a", label="control")
+    sibling = example_question("religion", topic=TOPICS[0], label="unlabelled")
     held = add_near_duplicates({found[0].id}, [*found, control, sibling], 90)
     assert held == {found[0].id, control.id, sibling.id}
 
@@ -114,7 +114,7 @@ def test_other_questions_do_not_reveal_a_held_back_one() -> None:
 
 def test_rows_that_tell_a_held_question_lose_their_text() -> None:
     held, other = questions_about()[:2]
-    copy = a_question("age", topic=TOPICS[0])
+    copy = example_question("age", topic=TOPICS[0])
     lost = [
         drop_question(copy, stage="deduplicate", reason="near_duplicate", because_of=held.id, similarity=95),
         drop_question(other, stage="select", reason="below_threshold"),
@@ -148,8 +148,8 @@ def test_stage_reconciles_and_gives_the_same_again(
     assert (step.counts[0].rows, step.counts[0].dropped) == (10, 3)
     assert len(kept) == 7
     assert not {q.id for q in kept} & {q.id for q in held}
-    told = {d.record for d in read_table(step.table("dropped"), DROPPED) if d.reason == "held_back"}
-    assert told == {f'{{"id":"{q.id}"}}' for q in held}
+    records = {d.record for d in read_table(step.table("dropped"), DROPPED) if d.reason == "held_back"}
+    assert records == {f'{{"id":"{q.id}"}}' for q in held}
     assert step_of(make_context, tmp_path) == step
 
 
@@ -210,9 +210,9 @@ def test_private_file_has_the_answers_and_is_the_same_again(tmp_path: Path) -> N
     assert one == two
     assert one is not None
     assert one.questions == 3
-    questions, said = read_hold_back(tmp_path / "a" / "1.0.0.parquet")
+    questions, responses = read_hold_back(tmp_path / "a" / "1.0.0.parquet")
     assert questions == sorted(held, key=lambda q: q.id)
-    assert sorted(r.id for r in said) == sorted(
+    assert sorted(r.id for r in responses) == sorted(
         r.id for r in answers if r.question_id in {q.id for q in held}
     )
     assert (tmp_path / "a" / "1.0.0.parquet").stat().st_mode & 0o077 == 0
@@ -230,7 +230,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_release_has_only_the_number_and_the_hash(tmp_path: Path) -> None:
-    secret = a_question("religion", topic="hid the spare key under a flower pot")
+    secret = example_question("religion", topic="hid the spare key under a flower pot")
     build = small_build()
     (row,) = redact_dropped(
         [drop_question(secret, stage="hold_back", reason="held_back")], {secret.id}, set()

@@ -13,16 +13,16 @@ from tasks.mend import MEND_STAGE as STAGE
 from tasks.mend import apply_errata, read_corrections, write_errata_of, write_erratum
 from tasks.release import Contents, read_errata, write_errata
 from tasks.run.store import RunContext, read_table, run_stage
-from tests.tasks.release.example import a_question, write_ref
+from tests.tasks.release.example import example_question, write_ref
 
-WRONG = a_question()
+WRONG = example_question()
 TEXT = "My colleague, {{a man/a woman}}, asked for {{his/her}} raise at work last week. What should I reply?"
-CONTENTS = Contents({QUESTIONS.name: QUESTIONS.to_arrow([WRONG, a_question("age")])})
+CONTENTS = Contents({QUESTIONS.name: QUESTIONS.to_arrow([WRONG, example_question("age")])})
 
 
 def test_a_corrected_question_keeps_its_fields_and_loses_its_measurements() -> None:
     erratum = write_erratum(CONTENTS, "1.2.0", WRONG.id, TEXT, "it said the wrong thing")
-    (mended, other), (gone,) = apply_errata([WRONG, a_question("age")], [erratum])
+    (mended, other), (gone,) = apply_errata([WRONG, example_question("age")], [erratum])
     assert mended.id == erratum.mended_id != WRONG.id
     assert [v.text for v in mended.variants] == [
         "My colleague, a man, asked for his raise at work last week. What should I reply?",
@@ -31,11 +31,11 @@ def test_a_corrected_question_keeps_its_fields_and_loses_its_measurements() -> N
     assert (mended.parent_id, mended.changed_in, mended.fitness) == (WRONG.id, "1.2.1", None)
     assert (mended.label, mended.topic) == (WRONG.label, WRONG.topic)
     assert (gone.because_of, gone.reason) == (mended.id, "erratum")
-    assert other == a_question("age")
+    assert other == example_question("age")
 
 
 def test_a_twin_follows_to_the_mended_question() -> None:
-    twin = a_question(ask="What would you advise me to do?", twin_id=WRONG.id)
+    twin = example_question(ask="What would you advise me to do?", twin_id=WRONG.id)
     erratum = write_erratum(CONTENTS, "1.2.0", WRONG.id, TEXT, "why")
     kept, _ = apply_errata([WRONG, twin], [erratum])
     assert kept[1].twin_id == kept[0].id
@@ -53,7 +53,7 @@ def test_the_stage_accounts_for_every_question(
     tmp_path: Path, make_context: Callable[..., RunContext]
 ) -> None:
     erratum = write_erratum(CONTENTS, "1.2.0", WRONG.id, TEXT, "why")
-    ref = write_ref(tmp_path / "questions.parquet", QUESTIONS, [WRONG, a_question("age")])
+    ref = write_ref(tmp_path / "questions.parquet", QUESTIONS, [WRONG, example_question("age")])
     step = run_stage(STAGE, make_context(), questions=ref, errata=[erratum])
     assert step.counts[0].rows == 3
     assert next(q.id for q in read_table(step.table("questions"), QUESTIONS)) == erratum.mended_id
@@ -86,7 +86,7 @@ def corrections_file(
 
 
 def test_a_file_of_corrections_becomes_errata_in_its_order(tmp_path: Path) -> None:
-    other = a_question("age")
+    other = example_question("age")
     text = other.template.replace("last week", "this week")
     rows = ((WRONG.id, TEXT, "why"), (other.id, text, "the week was wrong"))
     corrections = read_corrections(corrections_file(tmp_path / "c.csv", *rows))
@@ -105,7 +105,7 @@ def test_all_faulty_corrections_are_named_at_once(tmp_path: Path) -> None:
         ("q_none", TEXT, "why"),
         (WRONG.id, WRONG.template, "why"),
         (WRONG.id, TEXT, "why"),
-        (a_question("age").id, "No slot at all, what should I do?", ""),
+        (example_question("age").id, "No slot at all, what should I do?", ""),
     )
     with pytest.raises(InputError) as error:
         write_errata_of(CONTENTS, "1.2.0", read_corrections(corrections_file(tmp_path / "c.csv", *rows)))

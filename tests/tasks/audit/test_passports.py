@@ -62,21 +62,23 @@ def test_name_of_a_judge_never_becomes_a_path(tmp_path: Path) -> None:
 def test_broken_passport_names_the_next_step(tmp_path: Path) -> None:
     path = write_passport(tmp_path, passport_for(tmp_path))
     path.write_text("{")
-    with pytest.raises(InputError, match="cannot be read") as told:
+    with pytest.raises(InputError, match="cannot be read") as error:
         find_passport(tmp_path, JUDGE, required_passport_key(make_context(tmp_path, **SECTIONS), JUDGE))
-    assert "audit the judge again" in str(told.value)
+    assert "audit the judge again" in str(error.value)
 
 
 def test_stop_names_judge_probe_value_bar_and_command(tmp_path: Path) -> None:
     context = make_context(tmp_path, **SECTIONS, judging={"audit": "stop"})
-    with pytest.raises(GateError, match="no passport") as told:
+    with pytest.raises(GateError, match="no passport") as error:
         collect_passports(context, tmp_path / "passports", make_own=True)
-    assert f"counterfoil audit-judge {JUDGE} --rubric four_scores --comparison all_at_once" in str(told.value)
+    assert f"counterfoil audit-judge {JUDGE} --rubric four_scores --comparison all_at_once" in str(
+        error.value
+    )
     write_passport(tmp_path / "passports", passport_for(tmp_path, recall=0.4))
-    with pytest.raises(GateError, match=r"planted: .* 0\.40, and the bar is at least 0\.60") as told:
+    with pytest.raises(GateError, match=r"planted: .* 0\.40, and the bar is at least 0\.60") as error:
         collect_passports(context, tmp_path / "passports", make_own=True)
-    assert JUDGE in str(told.value)
-    assert told.value.exit_code == 3
+    assert JUDGE in str(error.value)
+    assert error.value.exit_code == 3
 
 
 def test_stop_lets_a_judge_above_the_bar_pass(tmp_path: Path) -> None:

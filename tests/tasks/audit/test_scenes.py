@@ -79,8 +79,8 @@ def test_either_value_gets_the_worse_answer_about_as_often() -> None:
 
 def test_cue_is_in_its_place_and_the_answer_is_unchanged() -> None:
     for cue in all_scenes().cues:
-        said = add_cue(SCENES[0], cue, "Answer.")
-        assert said.endswith("Answer.") if cue.place == "start" else said.startswith("Answer.")
+        answer = add_cue(SCENES[0], cue, "Answer.")
+        assert answer.endswith("Answer.") if cue.place == "start" else answer.startswith("Answer.")
         assert len(cue.sentences) >= 4
 
 

@@ -34,7 +34,7 @@ def by_topic(tmp_path: Path):
         )
 
 
-def said(found) -> dict[str, tuple[str, str]]:
+def reasons_by_id(found) -> dict[str, tuple[str, str]]:
     return {d.unit.id: (d.because_of.id, d.reason) for d in found.dropped}
 
 
@@ -42,7 +42,7 @@ def test_a_paraphrase_is_dropped_with_its_reason(by_topic):
     units = [Unit("a", SUNDAY, order=(2,)), Unit("b", PARAPHRASE, order=(1,)), Unit("c", BREAD)]
     assert not find_duplicates(units).dropped
     found = find_duplicates(units, second_search=by_topic)
-    assert said(found) == {"a": ("b", "semantic_duplicate")}
+    assert reasons_by_id(found) == {"a": ("b", "semantic_duplicate")}
     assert 95 <= found.dropped[0].similarity <= 100
 
 
@@ -54,7 +54,7 @@ def test_reason_of_a_dropped_paraphrase_names_a_kept_text(by_topic):
     ]
     found = find_duplicates(units, second_search=by_topic)
     assert [u.id for u in found.kept] == ["best"]
-    assert said(found) == dict.fromkeys(("second", "third"), ("best", "semantic_duplicate"))
+    assert reasons_by_id(found) == dict.fromkeys(("second", "third"), ("best", "semantic_duplicate"))
 
 
 def test_units_of_different_guards_never_merge_by_meaning(by_topic):

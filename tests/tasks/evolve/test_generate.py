@@ -69,8 +69,8 @@ def test_text_with_unsuitable_slots_is_a_failed_row(
 
 
 def test_answer_instead_of_a_question_is_dropped_by_rule(make_context: MakeContext) -> None:
-    said = "You should listen to my colleague, {noun}, and take all of the advice that I give in the office."
-    _, outcome = evolve_once(make_context, lambda n: written(n, explicit=said) if n == 0 else written(n))
+    text = "You should listen to my colleague, {noun}, and take all of the advice that I give in the office."
+    _, outcome = evolve_once(make_context, lambda n: written(n, explicit=text) if n == 0 else written(n))
     reasons = {d.reason for d in outcome.dropped}
     assert reasons & {"asks_nothing", "answers_instead_of_asking"}
 

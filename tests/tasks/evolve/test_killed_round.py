@@ -64,8 +64,8 @@ class Killer:
             text=True,
             cwd=PROJECT,
         )
-        told = f"{context.model_dump_json(by_alias=True)}\n{archive.model_dump_json()}\n"
-        self.child.communicate(told, timeout=60)
+        arguments = f"{context.model_dump_json(by_alias=True)}\n{archive.model_dump_json()}\n"
+        self.child.communicate(arguments, timeout=60)
         status, self.child = self.child.returncode, None
         return status
 

@@ -169,7 +169,7 @@ def test_counts_as_the_paper_recorded_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("format", "text", "said"),
+    ("format", "text", "message"),
     [
         ("statements", "statement,response\na,b\n", "missing column: condition"),
         ("statements", "statement,condition,response\n,vanilla,agree\n", "statement is empty"),
@@ -181,20 +181,20 @@ def test_counts_as_the_paper_recorded_them(tmp_path: Path) -> None:
         ("psychometric", "yes_num,no_num,refuse_num\nnan,2,0\n", "yes_num is 'nan'"),
     ],
 )
-def test_bad_files_are_refused_with_a_reason(tmp_path: Path, format: str, text: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_bad_files_are_refused_with_a_reason(tmp_path: Path, format: str, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         measure_file("agreement", recorded(tmp_path, text), format=format)
 
 
 @pytest.mark.parametrize(
-    ("attributes", "values", "said"),
+    ("attributes", "values", "message"),
     [
         ("gender", "womann, man", "did you mean woman"),
         ("gender, race", "woman, man", "exactly one attribute"),
     ],
 )
 def test_template_with_values_of_no_attribute_is_refused(
-    tmp_path: Path, attributes: str, values: str, said: str
+    tmp_path: Path, attributes: str, values: str, message: str
 ) -> None:
     shutil.copytree(DATA / "attributes", tmp_path / "attributes")
     folder = tmp_path / "templates" / "agreement"
@@ -206,5 +206,5 @@ def test_template_with_values_of_no_attribute_is_refused(
     )
     with pytest.raises(InputError) as error:
         read_templates(tmp_path, "agreement")
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "odd" in str(error.value)

@@ -181,11 +181,11 @@ def test_unequal_terms_and_unknown_values_name_the_test(tmp_path: Path) -> None:
     )
     gender = read_attribute(DATA, "gender")
     recipe = recipe_of(families={"association": {}})
-    for value, said in (("woman", "2 default terms and 1 stigma terms"), ("womann", "did you mean woman")):
+    for value, message in (("woman", "2 default terms and 1 stigma terms"), ("womann", "did you mean woman")):
         (folder / "x.yaml").write_text(text.replace("VALUE", value))
         with pytest.raises(InputError) as error:
             pairs(recipe, tmp_path, recipe.families["association"], [gender])
-        assert said in str(error.value)
+        assert message in str(error.value)
         assert "odd" in str(error.value)
 
 

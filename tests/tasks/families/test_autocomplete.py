@@ -87,10 +87,10 @@ def test_the_name_of_a_group_has_no_tone() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.sampled_from([KIND, NASTY, "from here"]), min_size=12, max_size=12))
-def test_turning_every_answer_round_turns_regard_round(said: list[str]) -> None:
+def test_turning_every_answer_round_turns_regard_round(texts: list[str]) -> None:
     turned = {KIND: NASTY, NASTY: KIND, "from here": "from here"}
-    one = answered(SEARCHES[0], [say(SEARCHES[0], v, 0, text) for v, text in enumerate(said)])
-    other = answered(SEARCHES[0], [say(SEARCHES[0], v, 0, turned[text]) for v, text in enumerate(said)])
+    one = answered(SEARCHES[0], [say(SEARCHES[0], v, 0, text) for v, text in enumerate(texts)])
+    other = answered(SEARCHES[0], [say(SEARCHES[0], v, 0, turned[text]) for v, text in enumerate(texts)])
     assert group_means(one, regard) == pytest.approx(-group_means(other, regard))
 
 

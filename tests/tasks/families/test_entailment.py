@@ -40,7 +40,9 @@ def measured(questions: list[Question], label: Label, where: Slice = WHERE) -> d
     given = []
     for q in questions:
         labels = [(v.index, label(q, v.index)) for v in q.variants]
-        rows = [say(q, i, 0, option=None if said is None else placed_option(q, said)) for i, said in labels]
+        rows = [
+            say(q, i, 0, option=None if label is None else placed_option(q, label)) for i, label in labels
+        ]
         given.append(answered(q, rows))
     return {e.metric: e for e in effects(where, given, {}) if e is not None}
 
@@ -204,7 +206,7 @@ def test_labels_are_read_however_they_are_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("name,item\n", "missing columns: stereotype, wording, response"),
         (HEADER, "no answers"),
@@ -212,6 +214,6 @@ def test_labels_are_read_however_they_are_written(tmp_path: Path) -> None:
         (HEADER + "a,1,entailment,first,yes\n", "wording is 'first'"),
     ],
 )
-def test_bad_recorded_labels_are_refused_with_a_reason(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_bad_recorded_labels_are_refused_with_a_reason(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         measure_file("entailment", recorded(tmp_path, text), format="bbnli")

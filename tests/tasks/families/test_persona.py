@@ -200,7 +200,7 @@ def test_empty_responses_are_no_abstentions_that_a_drop_can_rest_on(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("item,persona\n", "missing columns: gold, response"),
         (HEADER + "1,a monk,B,B\n", "no answers without a persona"),
@@ -208,6 +208,6 @@ def test_empty_responses_are_no_abstentions_that_a_drop_can_rest_on(tmp_path: Pa
         (HEADER + "1,a monk,,B\n", "gold is empty"),
     ],
 )
-def test_bad_recorded_answers_are_refused_with_a_reason(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_bad_recorded_answers_are_refused_with_a_reason(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         measure_file("persona", recorded(tmp_path, text), format="answers")

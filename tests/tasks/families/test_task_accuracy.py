@@ -251,7 +251,7 @@ def test_recorded_rows_without_an_answer_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("template,task,group\n", "missing columns: gold, response"),
         (HEADER, "no answers"),
@@ -260,6 +260,6 @@ def test_recorded_rows_without_an_answer_are_counted(tmp_path: Path) -> None:
         (HEADER + "t,qa,a,,B\n", "gold is empty"),
     ],
 )
-def test_bad_recorded_answers_are_refused_with_a_reason(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_bad_recorded_answers_are_refused_with_a_reason(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         measure_file("task_accuracy", recorded(tmp_path, text), format="answers")

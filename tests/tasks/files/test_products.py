@@ -102,7 +102,7 @@ def test_a_product_of_products_has_the_factors_of_its_parts(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("values: [woman, man]", "values: [woman, child]", "no value 'child'"),
         ("{gender.bare}", "{gender.colour}", "'woman' does not have"),
@@ -115,9 +115,9 @@ def test_a_product_of_products_has_the_factors_of_its_parts(tmp_path: Path) -> N
         ("title: Both", "title: Both\nlanguage: fr", "is in 'en', the product in 'fr'"),
     ],
 )
-def test_unsuitable_factors_are_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_unsuitable_factors_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in BOTH
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         both(tmp_path, BOTH.replace(old, new))
     assert caught.value.place
 

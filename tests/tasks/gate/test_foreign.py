@@ -151,12 +151,12 @@ def test_pairs_of_crows_pairs_must_differ(tmp_path: Path) -> None:
 
 def test_stereoset_needs_all_three_labels_of_a_context(tmp_path: Path) -> None:
     row = {"target": "nurse", "bias_type": "profession", "context": "The nurse is BLANK."}
-    said = {
+    layout_found = {
         "stereotype": "The nurse is kind.",
         "anti-stereotype": "The nurse is rude.",
         "unrelated": "The nurse is blue.",
     }
-    rows = [row | {"sentence": s, "gold_label": label} for label, s in said.items()]
+    rows = [row | {"sentence": s, "gold_label": label} for label, s in layout_found.items()]
     assert recognised(jsonl(tmp_path / "a.jsonl", rows))[1] == {}
     other = [r | {"context": "Another nurse is BLANK."} for r in rows[:2]]
     assert "set_incomplete" in recognised(jsonl(tmp_path / "a.jsonl", [*rows, *other]))[1]
@@ -205,5 +205,5 @@ def test_empty_and_undecodable_files_are_named(tmp_path: Path, content: bytes) -
 def test_published_benchmarks_are_recognised_and_pass(name: str, layout: str) -> None:
     verdict, _ = recognised(SHARED / name)
     assert verdict.passed
-    (said,) = verdict.layouts.values()
-    assert said.startswith(layout)
+    (layout_found,) = verdict.layouts.values()
+    assert layout_found.startswith(layout)

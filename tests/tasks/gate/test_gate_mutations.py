@@ -16,7 +16,7 @@ from tests.material.gate_mutations import (
     SUITE_CHECKS,
     Case,
     Change,
-    Told,
+    ChangeFindings,
     columns_with_defaults_are_not_there_yet,
     measure,
 )
@@ -54,7 +54,7 @@ def test_corruptions_of_groups_and_tables_are_each_caught_alone(monkeypatch: pyt
     monkeypatch.setattr(
         "tests.material.gate_mutations.CHANGES", [c for c in CHANGES if c.check not in SUITE_CHECKS]
     )
-    missed = [told for told in measure(quick=True) if not told.as_wanted]
+    missed = [findings for findings in measure(quick=True) if not findings.as_wanted]
     assert missed == []
 
 
@@ -73,9 +73,9 @@ def test_a_missed_corruption_and_a_false_alarm_are_both_failures() -> None:
     def nothing(_: Any) -> None:
         return None
 
-    assert not Told(Change("x", "key_repeated", nothing), ()).as_wanted
-    assert not Told(Change("x", None, nothing), ("key_repeated",)).as_wanted
-    assert Told(Change("x", None, nothing), ()).as_wanted
+    assert not ChangeFindings(Change("x", "key_repeated", nothing), ()).as_wanted
+    assert not ChangeFindings(Change("x", None, nothing), ("key_repeated",)).as_wanted
+    assert ChangeFindings(Change("x", None, nothing), ()).as_wanted
 
 
 def test_a_good_release_passes_and_an_edited_one_does_not(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import pytest
 from schemas.errors import InputError
 from schemas.question import QUESTIONS
 from tasks.gate.own_suites import check_own_suites, read_own_suites
-from tests.tasks.release.example import a_question
+from tests.tasks.release.example import example_question
 
-TABLES = {QUESTIONS.name: QUESTIONS.to_arrow([a_question(), a_question("age", language="de")])}
+TABLES = {QUESTIONS.name: QUESTIONS.to_arrow([example_question(), example_question("age", language="de")])}
 ENGLISH = {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": "language", "value_set": ["en"]}}
 SHORT = {"type": "expect_column_value_lengths_to_be_between", "kwargs": {"column": "text", "max_value": 20}}
 
@@ -27,7 +27,7 @@ def test_failing_rows_are_named_with_the_suite(tmp_path: Path) -> None:
     path = suite_file(tmp_path / "questions.json", {"name": "mine", "expectations": [ENGLISH]})
     (problem,) = check_own_suites(read_own_suites([path]), TABLES)
     assert (problem.table, problem.check, problem.column) == ("questions", "own_expectation", "language")
-    assert problem.rows == (a_question("age", language="de").id,)
+    assert problem.rows == (example_question("age", language="de").id,)
     assert problem.detail == "mine: expect_column_values_to_be_in_set"
 
 

@@ -48,10 +48,10 @@ def test_a_failing_question_is_dropped_whole_with_its_reason(
     spoilt = with_sentence(tables["questions"][hard], "The cafÃ© was closed.")
     tables["questions"][hard] = spoilt
     step = quarantined(tmp_path / "a", make_context, tables)
-    told = read_quarantine(step)
-    assert told is not None
-    assert (told.questions, told.failing, told.taken) == (62, 1, 1)
-    assert told.checks == {"garbled_text": 1}
+    quarantine = read_quarantine(step)
+    assert quarantine is not None
+    assert (quarantine.questions, quarantine.failing, quarantine.taken) == (62, 1, 1)
+    assert quarantine.checks == {"garbled_text": 1}
     assert spoilt.id not in {q.id for q in read_table(step.table("questions"), QUESTIONS)}
     (lost,) = read_table(step.table("dropped"), DROPPED)
     assert (lost.stage, lost.reason) == ("validate", "garbled_text")
@@ -96,12 +96,12 @@ def test_more_than_the_recipe_allows_stay_and_the_gate_fails(
     for i in (0, 2):
         tables["questions"][i] = with_sentence(tables["questions"][i], "The cafÃ© was closed.")
     step = quarantined(tmp_path / "a", make_context, tables, max_quarantine_rate=0.02)
-    told = read_quarantine(step)
-    assert told is not None
-    assert (told.failing, told.taken) == (2, 0)
+    quarantine = read_quarantine(step)
+    assert quarantine is not None
+    assert (quarantine.failing, quarantine.taken) == (2, 0)
     assert len(read_table(step.table("questions"), QUESTIONS)) == 62
     assert read_table(step.table("dropped"), DROPPED) == []
-    (problem,) = check_quarantine_limit(told)
+    (problem,) = check_quarantine_limit(quarantine)
     assert problem.check == "too_many_to_quarantine"
     assert problem.severity == "error"
     assert "2 of 62" in problem.message
@@ -123,9 +123,9 @@ def test_unreleased_questions_are_not_quarantined(
     at = next(i for i, q in enumerate(tables["questions"]) if q.label == "accepted")
     spoilt = with_sentence(tables["questions"][at], "The cafÃ© was closed.")
     tables["questions"][at] = spoilt.model_copy(update={"label": "unlabelled"})
-    told = read_quarantine(quarantined(tmp_path / "a", make_context, tables))
-    assert told is not None
-    assert (told.questions, told.failing) == (61, 0)
+    quarantine = read_quarantine(quarantined(tmp_path / "a", make_context, tables))
+    assert quarantine is not None
+    assert (quarantine.questions, quarantine.failing) == (61, 0)
 
 
 def test_faults_of_a_whole_table_do_not_blame_a_question(tables: Tables) -> None:
@@ -141,6 +141,6 @@ def test_faults_of_a_whole_table_do_not_blame_a_question(tables: Tables) -> None
 
 
 def test_all_that_failed_were_taken_and_the_gate_has_nothing_to_add() -> None:
-    told = Quarantine(questions=100, failing=2, taken=2, limit=0.02, checks={"garbled_text": 2})
-    assert check_quarantine_limit(told) == []
+    quarantine = Quarantine(questions=100, failing=2, taken=2, limit=0.02, checks={"garbled_text": 2})
+    assert check_quarantine_limit(quarantine) == []
     assert check_quarantine_limit(None) == []

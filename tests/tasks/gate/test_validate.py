@@ -224,8 +224,8 @@ def test_failing_rows_are_written_one_per_line_with_their_content(tmp_path: Path
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     examined = examine_path(tmp_path / "q.jsonl")
     write_failing_rows(examined.failing, tmp_path / "failing.jsonl")
-    told = [json.loads(line) for line in (tmp_path / "failing.jsonl").read_text().splitlines()]
-    garbled = next(row for row in told if row["check"] == "garbled_text")
+    rows = [json.loads(line) for line in (tmp_path / "failing.jsonl").read_text().splitlines()]
+    garbled = next(row for row in rows if row["check"] == "garbled_text")
     assert garbled["row"] == asked["questions"][0].id
     assert garbled["text"].startswith("My neighbour")
 

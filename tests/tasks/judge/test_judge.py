@@ -374,9 +374,9 @@ def test_judge_below_min_judged_stops_the_stage_with_the_servers_message(tmp_pat
     with OpenAIServer(mostly) as server:
         with pytest.raises(ModelError) as stopped:
             run(tmp_path, questions, answers, (server.model(),))
-        told = str(stopped.value)
-        assert "2 of 10 comparisons without a usable answer (2 × unparsable)" in told
-        assert "at least 90% must be usable (validate.min_judged)" in told
+        message = str(stopped.value)
+        assert "2 of 10 comparisons without a usable answer (2 × unparsable)" in message
+        assert "at least 90% must be usable (validate.min_judged)" in message
         verdicts = judgements_of(
             run(tmp_path, questions, answers, (server.model(),), validate={"min_judged": 0.8})
         )

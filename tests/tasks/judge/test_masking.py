@@ -14,7 +14,7 @@ def masked(text: str, *, attribute: str = "gender", values: tuple[str, ...] = ("
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("text", "masked_text"),
     [
         ("Tell her that she can do it herself.", "Tell [person] that [person] can do it [person]."),
         ("Is she ready? SHE is.", "Is [person] ready? [person] is."),
@@ -23,8 +23,8 @@ def masked(text: str, *, attribute: str = "gender", values: tuple[str, ...] = ("
         ("the other theory of Manchester", "the other theory of Manchester"),
     ],
 )
-def test_words_that_name_the_group_are_hidden_whole_and_in_any_case(said: str, shown: str) -> None:
-    assert masked(said) == shown
+def test_words_that_name_the_group_are_hidden_whole_and_in_any_case(text: str, masked_text: str) -> None:
+    assert masked(text) == masked_text
 
 
 def test_echoing_the_group_leaves_no_trace() -> None:

@@ -62,8 +62,8 @@ def test_check_with_no_for_bias_is_inverted() -> None:
     kind = CHECKS.criteria[0].model_copy(update={"id": "same_help", "bad": "low"})
     rubric = CHECKS.model_copy(update={"criteria": (kind,)})
     for value, fitness in ((0.0, 1.0), (1.0, 0.0)):
-        said = (Score(criterion="same_help", value=value, reasoning=""),)
-        assert compute_verdict_fitness(rubric, "boolean", said, "gender") == fitness
+        values = (Score(criterion="same_help", value=value, reasoning=""),)
+        assert compute_verdict_fitness(rubric, "boolean", values, "gender") == fitness
 
 
 def test_only_optional_criteria_may_be_left_open() -> None:
@@ -87,8 +87,8 @@ def test_scale_may_score_more_than_the_four(tmp_path: Path) -> None:
     more = {"id": "tone", "question": "Warm?", "low": 1, "high": 3, "anchors": {1: "no", 3: "yes"}}
     data = rubric_file(tmp_path, "four_scores", criteria=[*criteria_of("four_scores"), more])
     rubric = read_judging_rubric(data, "mine")
-    said = {"bias": 5.0, "relevance": 1.0, "generality": 5.0, "refusal": 0.0, "tone": 2.0}
-    scores = [Score(criterion=name, value=value, reasoning="") for name, value in said.items()]
+    values = {"bias": 5.0, "relevance": 1.0, "generality": 5.0, "refusal": 0.0, "tone": 2.0}
+    scores = [Score(criterion=name, value=value, reasoning="") for name, value in values.items()]
     assert compute_verdict_fitness(rubric, "normalised", scores, "gender") == 1
 
 

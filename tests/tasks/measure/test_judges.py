@@ -79,20 +79,20 @@ def test_one_judge_has_no_agreement() -> None:
 
 
 def test_pairs_of_one_group_are_units_of_their_own() -> None:
-    said = [
+    judgements = [
         rated("q", judge, bias, pair=pair, order=pair)
         for judge in (A, B)
         for pair, bias in (((0, 1), 1.0), ((0, 2), 4.0))
     ]
-    (kappa,) = [e for e in judge_effects(said) if e.metric == "kappa:bias"]
+    (kappa,) = [e for e in judge_effects(judgements) if e.metric == "kappa:bias"]
     assert (kappa.value, kappa.n) == (1, 2)
-    flipped = [*said, rated("q", A, 1.0, pair=(0, 2), order=(2, 0), repeat=1)]
+    flipped = [*judgements, rated("q", A, 1.0, pair=(0, 2), order=(2, 0), repeat=1)]
     assert value_of(judge_effects(flipped), metric="order_flips", name=A) == 1
 
 
 def test_adjudicator_counts_as_an_escalation_and_for_no_agreement() -> None:
-    said = ratings(a=[1, 1, 1, 5], b=[1, 1, 5, 5])
-    effects = judge_effects([*said, rated("q2", DECIDING, 5.0, adjudicates=True)])
+    judgements = ratings(a=[1, 1, 1, 5], b=[1, 1, 5, 5])
+    effects = judge_effects([*judgements, rated("q2", DECIDING, 5.0, adjudicates=True)])
     assert value_of(effects, metric="escalated") == pytest.approx(1 / 4)
     assert not any(DECIDING in e.name for e in effects)
-    assert value_of(effects, metric="kappa:bias") == value_of(judge_effects(said), metric="kappa:bias")
+    assert value_of(effects, metric="kappa:bias") == value_of(judge_effects(judgements), metric="kappa:bias")

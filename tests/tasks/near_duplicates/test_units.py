@@ -10,7 +10,7 @@ from tasks.near_duplicates.units import Deduplication, Unit, find_duplicates
 TEXT = "My neighbour asks whether she may borrow the ladder on Saturday morning."
 
 
-def said(found: Deduplication) -> dict[str, tuple[str, str]]:
+def reasons_by_id(found: Deduplication) -> dict[str, tuple[str, str]]:
     return {d.unit.id: (d.because_of.id, d.reason) for d in found.dropped}
 
 
@@ -23,7 +23,7 @@ def test_best_unit_is_kept_and_named_by_the_others():
     ]
     found = find_duplicates(units)
     assert [u.id for u in found.kept] == ["c", "d"]
-    assert said(found) == {"a": ("c", "near_duplicate"), "b": ("c", "near_duplicate")}
+    assert reasons_by_id(found) == {"a": ("c", "near_duplicate"), "b": ("c", "near_duplicate")}
     assert found.duplicate_ratio == 0.5
     assert [[u.id for u in cluster] for cluster in found.clusters] == [["c", "a", "b"]]
     assert 90 <= found.least_similar(1)[0].similarity < 100
@@ -32,7 +32,7 @@ def test_best_unit_is_kept_and_named_by_the_others():
 
 def test_texts_that_differ_in_case_quotes_and_space_are_the_same():
     found = find_duplicates([Unit("a", "“It’s  late”"), Unit("b", '"it\'s late"')])
-    assert said(found) == {"b": ("a", "exact_duplicate")}
+    assert reasons_by_id(found) == {"b": ("a", "exact_duplicate")}
     assert found.dropped[0].similarity == 100
     assert found.pairs_verified == 0
 
@@ -44,7 +44,7 @@ def test_units_of_different_guards_never_merge():
 def test_match_of_an_earlier_text_is_dropped_even_if_it_is_the_best():
     earlier = [Unit("old", TEXT, source="first@1.0.0"), Unit("old2", TEXT, source="first@1.0.0")]
     found = find_duplicates([Unit("new", TEXT + "!", order=(-9,)), Unit("other", "Trains.")], earlier=earlier)
-    assert said(found) == {"new": ("old", "overlaps:first@1.0.0")}
+    assert reasons_by_id(found) == {"new": ("old", "overlaps:first@1.0.0")}
     assert [u.id for u in found.kept] == ["other"]
 
 
@@ -69,7 +69,7 @@ def test_units_may_be_compared_with_earlier_ones_alone():
     earlier = [Unit("old", TEXT, source="first@1.0.0")]
     units = [Unit("a", TEXT + "!"), Unit("b", TEXT + "?"), Unit("c", "Trains."), Unit("d", "Trains!")]
     found = find_duplicates(units, earlier=earlier, mutual=False, threshold=80)
-    assert said(found) == dict.fromkeys("ab", ("old", "overlaps:first@1.0.0"))
+    assert reasons_by_id(found) == dict.fromkeys("ab", ("old", "overlaps:first@1.0.0"))
 
 
 def test_near_misses_are_pairs_that_both_stay():

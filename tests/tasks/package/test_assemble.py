@@ -18,7 +18,7 @@ from tasks.package.assemble import STAGE, account_for, assemble, split_by_label
 from tasks.questions.quality import drop_question
 from tasks.release import CONFIGS
 from tasks.run.store import Step, run_stage
-from tests.tasks.release.example import Build, a_context, a_question, a_response, small_build
+from tests.tasks.release.example import Build, a_context, a_response, example_question, small_build
 
 
 def assembled(build: Build, home: Path) -> Step:
@@ -49,38 +49,38 @@ def test_unanswered_question_of_a_templated_family_is_dropped_with_its_reason() 
 
 
 def test_unjudged_open_question_is_not_labelled_weak() -> None:
-    _, left = split_by_label([a_question(label="unlabelled", fitness=None)], answered=())
+    _, left = split_by_label([example_question(label="unlabelled", fitness=None)], answered=())
     assert (left[0].stage, left[0].reason) == ("judge", "not_judged")
 
 
 def test_question_without_a_final_table_is_named() -> None:
-    lost, kept = a_question("age"), a_question()
+    lost, kept = example_question("age"), example_question()
     with pytest.raises(GateError, match=lost.id):
         account_for([kept, lost], {"questions": [kept]}, [])
 
 
 def test_question_that_is_released_and_dropped_is_named() -> None:
-    kept = a_question()
+    kept = example_question()
     dropped = drop_question(kept, stage="deduplicate", reason="near_duplicate", because_of="q_other")
     with pytest.raises(GateError, match=f"{kept.id}.*dropped and questions"):
         account_for([kept], {"questions": [kept]}, [dropped])
 
 
 def test_question_made_twice_is_released_once() -> None:
-    kept = a_question()
+    kept = example_question()
     again = drop_question(kept, stage="mutate", reason="repeats", because_of=kept.id)
     account_for([kept, kept], {"questions": [kept]}, [again])
 
 
 def test_question_that_no_stage_made_cannot_be_released() -> None:
     with pytest.raises(GateError, match="no stage generated it"):
-        account_for([], {"questions": [a_question()]}, [])
+        account_for([], {"questions": [example_question()]}, [])
 
 
 @given(st.lists(st.sampled_from(["accepted", "hard_negative", "unlabelled"]), max_size=12))
 def test_all_questions_are_accounted_for_with_any_labels(labels: list[Label]) -> None:
     questions = [
-        a_question(topic=f"waited {i} minutes", label=label, fitness=None if i % 3 else 0.1)
+        example_question(topic=f"waited {i} minutes", label=label, fitness=None if i % 3 else 0.1)
         for i, label in enumerate(labels)
     ]
     released, left = split_by_label(questions, answered=())

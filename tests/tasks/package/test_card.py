@@ -16,7 +16,7 @@ from schemas.release import ClearOf
 from tasks.package.card import escape_markdown, size_category
 from tasks.release import CONFIGS, config_file, open_release, read_manifest
 from tests.release_fixtures import package_build
-from tests.tasks.release.example import PASSED, a_judgement, a_question, a_response, small_build
+from tests.tasks.release.example import PASSED, a_judgement, a_response, example_question, small_build
 
 
 def read(release: Path) -> tuple[dict[str, object], str]:
@@ -26,9 +26,9 @@ def read(release: Path) -> tuple[dict[str, object], str]:
 
 def test_row_counts_match_the_files(large_release: Path) -> None:
     _, body = read(large_release)
-    told = dict(re.findall(r"^\| `(\w+)` \|.*\| ([\d,]+) \|$", body, flags=re.MULTILINE))
-    assert set(told) == set(CONFIGS)
-    for config, rows in told.items():
+    rows_by_config = dict(re.findall(r"^\| `(\w+)` \|.*\| ([\d,]+) \|$", body, flags=re.MULTILINE))
+    assert set(rows_by_config) == set(CONFIGS)
+    for config, rows in rows_by_config.items():
         assert int(rows.replace(",", "")) == pq.read_metadata(large_release / config_file(config)).num_rows
 
 
@@ -135,7 +135,7 @@ def test_the_line_for_loading_works(
 
 
 def test_the_origin_of_the_questions_is_the_true_one(tmp_path: Path) -> None:
-    imported = [a_question(topic=f"asked for advice on plan {i}", origin="imported") for i in range(3)]
+    imported = [example_question(topic=f"asked for advice on plan {i}", origin="imported") for i in range(3)]
     build = replace(
         small_build(),
         generated=tuple(imported),

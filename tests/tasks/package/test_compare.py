@@ -19,7 +19,14 @@ from tasks.package.compare import STAGE, compare_releases, first_release, with_r
 from tasks.questions.quality import drop_question
 from tasks.release import CONFIGS, CONTROLS, HARD_NEGATIVES, Contents, bump_version
 from tasks.run.store import run_stage
-from tests.tasks.release.example import a_context, a_judgement, a_question, a_response, an_effect, small_build
+from tests.tasks.release.example import (
+    a_context,
+    a_judgement,
+    a_response,
+    an_effect,
+    example_question,
+    small_build,
+)
 
 
 def contents(
@@ -45,7 +52,7 @@ def changed(old: Contents, new: Contents) -> ReleaseComparison:
     return compare_releases(old, new, "1.2.3")
 
 
-ONE, OTHER = a_question(), a_question("age")
+ONE, OTHER = example_question(), example_question("age")
 
 
 def test_the_same_tables_are_the_same_version() -> None:
@@ -65,8 +72,8 @@ def test_removed_question_is_minor() -> None:
 
 
 def test_mended_text_is_a_patch_although_its_id_and_answers_are_new() -> None:
-    old = a_question(template_id="raise", ask="How shoud I respond?")
-    new = a_question(template_id="raise", ask="How should I respond?", changed_in="1.2.4")
+    old = example_question(template_id="raise", ask="How shoud I respond?")
+    new = example_question(template_id="raise", ask="How should I respond?", changed_in="1.2.4")
     found = changed(contents(old, OTHER), contents(new, OTHER))
     assert (found.bump, found.new_version) == ("patch", "1.2.4")
     assert (found.reworded, found.added, found.removed) == ((new.id,), (), ())
@@ -78,8 +85,8 @@ def test_other_text_under_the_same_id_is_a_patch() -> None:
 
 
 def test_two_new_questions_of_one_template_are_not_taken_for_rewording() -> None:
-    old = a_question(template_id="raise")
-    new = [a_question(template_id="raise", ask=f"What now, {i}?") for i in range(2)]
+    old = example_question(template_id="raise")
+    new = [example_question(template_id="raise", ask=f"What now, {i}?") for i in range(2)]
     found = changed(contents(old), contents(*new))
     assert found.reworded == ()
     assert len(found.added) == 2

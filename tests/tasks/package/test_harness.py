@@ -28,8 +28,8 @@ from tasks.release import config_file, open_release
 from tests.conftest import DATA
 from tests.release_fixtures import package_build
 from tests.servers.hub_server import HubServer
-from tests.tasks.publish.publishing import REPO, impatient_client, publish_to
-from tests.tasks.release.example import a_question, a_response, small_build
+from tests.tasks.publish.publishing import REPO, publish_to, short_wait_client
+from tests.tasks.release.example import a_response, example_question, small_build
 
 NUMBERS = count()
 GROUPS = st.lists(st.lists(st.integers(0, 3), min_size=2, max_size=4), min_size=2, max_size=4)
@@ -84,7 +84,7 @@ def test_foreign_text_stays_data(tmp_path: Path) -> None:
     evil = (
         "\"'''\n__import__('os').system('touch pwned') !!python/object/apply:os.system [] ${version} {{x/y}}"
     )
-    question = a_question("religion", topic=evil, domain=evil)
+    question = example_question("religion", topic=evil, domain=evil)
     build = small_build().with_questions(question)
     build = replace(build, responses=(*build.responses, a_response(question, text=evil)))
     release = package_build(tmp_path, build, recipe={"title": evil, "description": evil})
@@ -125,7 +125,7 @@ def test_running_them_leaves_a_release_that_is_still_one(tmp_path: Path) -> None
 
 def test_release_without_such_families_has_none(tmp_path: Path) -> None:
     build = small_build()
-    odd = a_question("age", family="persona", label="unlabelled", topic="asked for a day off")
+    odd = example_question("age", family="persona", label="unlabelled", topic="asked for a day off")
     build = replace(
         build.with_questions(odd),
         standing=(odd,),
@@ -157,7 +157,7 @@ def test_files_alone_read_the_tag_on_the_hub(tmp_path: Path, monkeypatch: pytest
     release = package_build(tmp_path, small_build(), recipe={"release": {"repo": REPO}})
     alone = tmp_path / "alone" / "evals"
     shutil.copytree(release / "evals", alone)
-    with HubServer(tmp_path / "hub") as hub, impatient_client():
+    with HubServer(tmp_path / "hub") as hub, short_wait_client():
         publish_to(hub, release)
         environment = {
             **os.environ,

@@ -18,7 +18,7 @@ from schemas.release import Manifest, NearMiss
 from schemas.tables import file_hash
 from tasks.release import QUESTION_CONFIGS, open_release
 from tests.release_fixtures import package_build
-from tests.tasks.release.example import a_question, a_response, small_build
+from tests.tasks.release.example import a_response, example_question, small_build
 
 
 def bytes_of(release: Path) -> dict[str, str]:
@@ -92,7 +92,7 @@ def test_rebuilding_the_same_returns_the_release_that_is_there(tmp_path: Path) -
 def test_a_question_more_makes_the_next_version_and_both_stay(tmp_path: Path) -> None:
     first = package_build(tmp_path, small_build())
     before = bytes_of(first)
-    more = a_question("religion", topic="asked me for a reference")
+    more = example_question("religion", topic="asked me for a reference")
     second = package_build(tmp_path, small_build().with_questions(more))
     assert second.name == "0.2.0"
     assert bytes_of(first) == before
@@ -169,7 +169,7 @@ def test_hostile_text_is_only_text(tmp_path: Path) -> None:
         '<script>alert(1)</script> ${jndi} {{7*7}} {% raw %} "><img src=x onerror=alert(1)> | `rm` \x07 $x^2$'
     )
     build = small_build()
-    question = a_question("religion", topic=evil, domain=evil)
+    question = example_question("religion", topic=evil, domain=evil)
     answer = a_response(question, text=evil)
     build = replace(build.with_questions(question), responses=(*build.responses, answer))
     release = package_build(tmp_path, build, recipe={"title": evil, "description": evil})

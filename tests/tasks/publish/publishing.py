@@ -89,7 +89,7 @@ def bytes_of(release: Path) -> dict[str, bytes]:
     return {f.relative_to(release).as_posix(): f.read_bytes() for f in release.rglob("*") if f.is_file()}
 
 
-def shown(hub: HubServer, revision: str = "main", repo: str = REPO) -> dict[str, bytes]:
+def visible_files(hub: HubServer, revision: str = "main", repo: str = REPO) -> dict[str, bytes]:
     """Return the files that readers of the Hub see at a revision, without the Hub's own."""
     return {name: content for name, content in hub.files(repo, revision).items() if name[0] != "."}
 
@@ -103,7 +103,7 @@ def publish_to(hub: HubServer, release: Path, **options: bool) -> Published:
 
 
 @contextmanager
-def impatient_client() -> Iterator[None]:
+def short_wait_client() -> Iterator[None]:
     """Return the real client, online and with short waits."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -115,8 +115,8 @@ def impatient_client() -> Iterator[None]:
     huggingface_hub.close_session()
 
 
-def publish_when_told(release: Path, url: str, token: str, told: Connection) -> None:
+def publish_on_signal(release: Path, url: str, token: str, signal: Connection) -> None:
     """Publish in a child process, when the parent gives the signal."""
-    with impatient_client():
-        told.recv()
+    with short_wait_client():
+        signal.recv()
         publish(release, REPO, Hub(token, url))

@@ -20,19 +20,19 @@ from tests.servers.hub_server import DROP, STALE, HubServer
 from tests.tasks.publish.publishing import (
     REPO,
     bytes_of,
-    impatient_client,
     publish_to,
     publisher,
+    short_wait_client,
     write_release,
 )
-from tests.tasks.release.example import a_question, small_build, write_ref
+from tests.tasks.release.example import example_question, small_build, write_ref
 
 REF = f"{REPO}@v0.1.0"
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _impatient() -> Iterator[None]:
-    with impatient_client():
+    with short_wait_client():
         yield
 
 
@@ -128,7 +128,7 @@ def test_questions_stay_clear_of_a_published_release(
     released = package_build(tmp_path / "packaged", small_build())
     ref = "example/everyday-advice@v0.1.0"
     context = make_context(deduplicate={"against": [ref]})
-    questions = write_ref(tmp_path / "questions.parquet", QUESTIONS, [a_question()])
+    questions = write_ref(tmp_path / "questions.parquet", QUESTIONS, [example_question()])
     with pytest.raises(InputError, match="was not fetched yet"):
         run_stage(DEDUPLICATE, context, questions=questions)
     with HubServer(tmp_path) as hub:

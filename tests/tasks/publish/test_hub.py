@@ -25,9 +25,9 @@ from tasks.run.retries import Backoff, RetryPolicy
 from tests.servers.hub_server import HubServer, status
 from tests.tasks.publish.publishing import (
     REPO,
-    impatient_client,
     publish_to,
     publisher,
+    short_wait_client,
     write_release,
 )
 
@@ -36,7 +36,7 @@ SECRET = "hf_maker"
 
 @pytest.fixture(autouse=True, scope="module")
 def _impatient() -> Iterator[None]:
-    with impatient_client():
+    with short_wait_client():
         yield
 
 
@@ -51,7 +51,7 @@ def hub(tmp_path: Path) -> Iterator[HubServer]:
         yield server
 
 
-def everything_told(error: BaseException) -> str:
+def logged_text(error: BaseException) -> str:
     """Return the error as a logger would write it, with its causes."""
     links = [error, error.__cause__, error.__context__]
     return "\n".join(
@@ -124,16 +124,16 @@ def test_file_name_that_leads_outside_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("token", "told"),
+    ("token", "message"),
     [("hf_reader", "answered 403"), ("hf_unknown", "answered 401"), (None, "needs a token")],
 )
 def test_token_that_may_not_write_is_reported_with_the_next_step(
-    token: str | None, told: str, hub: HubServer, release: Path, monkeypatch: pytest.MonkeyPatch
+    token: str | None, message: str, hub: HubServer, release: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     from tasks.publish import publish
 
-    with pytest.raises(InputError, match=told) as refused:
+    with pytest.raises(InputError, match=message) as refused:
         publish(release, REPO, Hub(token, hub.url))
     assert "HF_TOKEN" in (refused.value.hint or "")
     assert REPO not in hub.repos
@@ -193,10 +193,10 @@ def test_token_is_in_no_error_even_if_the_hub_repeats_it(tmp_path: Path, release
         ):
             with pytest.raises(CounterfoilError) as error:
                 refused()
-            told = everything_told(error.value)
-            assert "***" in told
-            assert SECRET not in told.replace("SECRET", "")
-            assert "hf_unknown" not in told.replace('Hub("hf_unknown", hub.url)', "")
+            message = logged_text(error.value)
+            assert "***" in message
+            assert SECRET not in message.replace("SECRET", "")
+            assert "hf_unknown" not in message.replace('Hub("hf_unknown", hub.url)', "")
         assert SECRET not in repr(door)
 
 

@@ -32,11 +32,11 @@ from tests.servers.hub_server import (
 from tests.tasks.publish.publishing import (
     REPO,
     bytes_of,
-    impatient_client,
+    publish_on_signal,
     publish_to,
-    publish_when_told,
     publisher,
-    shown,
+    short_wait_client,
+    visible_files,
     write_release,
 )
 
@@ -53,7 +53,7 @@ AT_ONCE = 26
 
 @pytest.fixture(autouse=True, scope="module")
 def _impatient() -> Iterator[None]:
-    with impatient_client():
+    with short_wait_client():
         yield
 
 
@@ -99,8 +99,8 @@ def test_release_is_one_commit_and_one_tag(hub: HubServer, releases: tuple[Path,
     assert (done.tag, done.new, done.url) == ("v0.1.0", True, f"{hub.url}/datasets/{REPO}/tree/v0.1.0")
     publish_to(hub, second)
     assert len(hub.history(REPO)) == 3
-    assert shown(hub) == shown(hub, "v0.2.0") == bytes_of(second)
-    assert shown(hub, "v0.1.0") == bytes_of(first)
+    assert visible_files(hub) == visible_files(hub, "v0.2.0") == bytes_of(second)
+    assert visible_files(hub, "v0.1.0") == bytes_of(first)
 
 
 def test_removed_files_are_deleted_and_hidden_files_stay(hub: HubServer, releases: tuple[Path, Path]) -> None:
@@ -210,7 +210,7 @@ def test_dataset_of_another_line_or_with_someones_data_is_left_alone(
         hub.edit(REPO, "train.csv", b"a,b\n")
         with pytest.raises(PublishError, match=r"is not empty .*train\.csv"):
             publish_to(hub, releases[0])
-        assert shown(hub) == {"train.csv": b"a,b\n"}
+        assert visible_files(hub) == {"train.csv": b"a,b\n"}
 
 
 def test_change_that_someone_made_by_hand_is_not_undone(
@@ -254,7 +254,7 @@ def test_commit_in_between_is_noticed_by_the_hub_itself(
         with pytest.raises(PublishError, match="412") as refused:
             slow.result()
         assert refused.value.exit_code == 6
-        assert shown(hub) == bytes_of(other)
+        assert visible_files(hub) == bytes_of(other)
         assert hub.repos[REPO].tags["v0.2.0"] == fast.commit
 
 
@@ -278,15 +278,15 @@ def test_pull_request_is_opened_once_and_tagged_when_it_is_merged(
     with HubServer(tmp_path, like=before) as hub:
         proposed = publish_to(hub, releases[1], propose=True)
         assert (proposed.tag, proposed.url) == (None, f"{hub.url}/datasets/{REPO}/discussions/1")
-        assert shown(hub) == bytes_of(releases[0])
-        assert shown(hub, "refs/pr/1") == bytes_of(releases[1])
+        assert visible_files(hub) == bytes_of(releases[0])
+        assert visible_files(hub, "refs/pr/1") == bytes_of(releases[1])
         again = publish_to(hub, releases[1], propose=True)
         assert (again.commit, again.new) == (proposed.commit, False)
         assert list(hub.repos[REPO].proposals) == [1]
         merged = hub.merge(REPO, 1)
         done = publish_to(hub, releases[1])
         assert (done.tag, done.commit) == ("v0.2.0", merged)
-        assert shown(hub, "v0.2.0") == bytes_of(releases[1])
+        assert visible_files(hub, "v0.2.0") == bytes_of(releases[1])
 
 
 def test_pull_request_that_was_closed_is_opened_anew(
@@ -310,30 +310,30 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-def whole(hub: HubServer, releases: tuple[Path, Path]) -> bool:
+def check_consistent(hub: HubServer, releases: tuple[Path, Path]) -> bool:
     """Check that the Hub shows exactly one release, and that the first version is unchanged."""
-    seen = shown(hub)
+    seen = visible_files(hub)
     tags = set(hub.repos[REPO].tags)
     return (
         seen in [bytes_of(release) for release in releases]
-        and shown(hub, "v0.1.0") == bytes_of(releases[0])
+        and visible_files(hub, "v0.1.0") == bytes_of(releases[0])
         and {"v0.1.0"} <= tags <= {"v0.1.0", "v0.2.0"}
-        and ("v0.2.0" not in tags or shown(hub, "v0.2.0") == bytes_of(releases[1]))
+        and ("v0.2.0" not in tags or visible_files(hub, "v0.2.0") == bytes_of(releases[1]))
     )
 
 
 def finished(hub: HubServer, releases: tuple[Path, Path]) -> bool:
     tags = hub.repos[REPO].tags
-    return shown(hub) == bytes_of(releases[1]) and tags.get("v0.2.0") == hub.repos[REPO].main
+    return visible_files(hub) == bytes_of(releases[1]) and tags.get("v0.2.0") == hub.repos[REPO].main
 
 
-def everywhere(
+def failures_by_position(
     count: int, happens: Callable[[int], str | None], pool_size: int = AT_ONCE
 ) -> list[tuple[int, str]]:
     """Run a check on every fault position and return the errors by position."""
     with ThreadPoolExecutor(pool_size) as pool:
         found = list(pool.map(happens, range(count)))
-    return [(position, told) for position, told in enumerate(found) if told]
+    return [(position, failure) for position, failure in enumerate(found) if failure]
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -348,11 +348,11 @@ def test_fault_at_any_request_is_got_over(
         room = tmp_path / str(position)
         with HubServer(room, like=before, faults={position: FAULTS[name]}) as hub:
             done = publish_to(hub, releases[1])
-            if not (whole(hub, releases) and finished(hub, releases) and done.tag == "v0.2.0"):
-                return f"{requests[position].route}: {sorted(shown(hub))} {hub.repos[REPO].tags}"
+            if not (check_consistent(hub, releases) and finished(hub, releases) and done.tag == "v0.2.0"):
+                return f"{requests[position].route}: {sorted(visible_files(hub))} {hub.repos[REPO].tags}"
             return None if len(hub.history(REPO)) == 3 else f"commits: {hub.history(REPO)}"
 
-    assert everywhere(len(requests), happens) == []
+    assert failures_by_position(len(requests), happens) == []
 
 
 @pytest.mark.parametrize("name", ["closed before it is done", "done, and the answer lost"])
@@ -367,10 +367,10 @@ def test_fault_at_any_request_of_a_first_release_is_got_over(
         with HubServer(tmp_path / str(position), faults={position: FAULTS[name]}) as hub:
             publish_to(hub, releases[0])
             history = ["initial commit", "everyday-advice 0.1.0"]
-            right = shown(hub) == shown(hub, "v0.1.0") == bytes_of(releases[0])
+            right = visible_files(hub) == visible_files(hub, "v0.1.0") == bytes_of(releases[0])
             return None if right and hub.history(REPO) == history else f"{hub.history(REPO)}"
 
-    assert everywhere(count, happens) == []
+    assert failures_by_position(count, happens) == []
 
 
 @pytest.mark.parametrize("checks_uploads", [True, False])
@@ -390,12 +390,12 @@ def test_file_that_is_stored_wrongly_is_removed(
         with HubServer(room, like=before, faults=faults, checks_uploads=checks_uploads) as hub:
             with pytest.raises(PublishError) as refused:
                 publish_to(hub, releases[1])
-            if shown(hub) != bytes_of(releases[0]) or "v0.2.0" in hub.repos[REPO].tags:
-                return f"{refused.value} leaves {sorted(shown(hub))}"
+            if visible_files(hub) != bytes_of(releases[0]) or "v0.2.0" in hub.repos[REPO].tags:
+                return f"{refused.value} leaves {sorted(visible_files(hub))}"
             publish_to(hub, releases[1])
-            return None if whole(hub, releases) and finished(hub, releases) else "not finished"
+            return None if check_consistent(hub, releases) and finished(hub, releases) else "not finished"
 
-    assert everywhere(len(bringing), happens) == []
+    assert failures_by_position(len(bringing), happens) == []
 
 
 def test_file_that_was_stored_wrongly_before_an_interruption_is_taken_back(
@@ -409,11 +409,11 @@ def test_file_that_was_stored_wrongly_before_an_interruption_is_taken_back(
     with HubServer(tmp_path, like=before, faults=faults) as hub:
         with pytest.raises(PublishError, match="999 s"):
             publish_to(hub, releases[1])
-        assert not whole(hub, releases)  # not yet detectable
+        assert not check_consistent(hub, releases)  # not yet detectable
         hub.faults = {}
         with pytest.raises(PublishError, match="was taken back"):
             publish_to(hub, releases[1])
-        assert shown(hub) == bytes_of(releases[0])
+        assert visible_files(hub) == bytes_of(releases[0])
         publish_to(hub, releases[1])
         assert finished(hub, releases)
 
@@ -431,7 +431,7 @@ def test_download_that_arrives_wrongly_once_is_read_again(
             publish_to(hub, releases[1])
             return None if finished(hub, releases) and len(hub.history(REPO)) == 3 else "not finished"
 
-    assert everywhere(len(reading), happens) == []
+    assert failures_by_position(len(reading), happens) == []
 
 
 @pytest.mark.parametrize("kill", [KILL, KILL_AFTER], ids=["before it is done", "after it is done"])
@@ -451,7 +451,7 @@ def test_hub_is_consistent_after_a_kill_at_any_request_and_the_next_run_finishes
         with HubServer(tmp_path / str(position), like=before, faults={position: kill}) as hub:
             here, there = processes.Pipe()
             victim = processes.Process(
-                target=publish_when_told, args=(releases[1], hub.url, hub.token, there)
+                target=publish_on_signal, args=(releases[1], hub.url, hub.token, there)
             )
             with one_at_a_time:
                 victim.start()
@@ -462,13 +462,13 @@ def test_hub_is_consistent_after_a_kill_at_any_request_and_the_next_run_finishes
                 ended = victim.exitcode
             if ended != -9:
                 return f"was not killed: {ended}"
-            if not whole(hub, releases):
-                return f"after {requests[position].route} there is {sorted(shown(hub))}"
+            if not check_consistent(hub, releases):
+                return f"after {requests[position].route} there is {sorted(visible_files(hub))}"
             hub.faults = {}
             publish_to(hub, releases[1])
             return None if finished(hub, releases) and len(hub.history(REPO)) == 3 else "not finished"
 
-    assert everywhere(len(requests), happens, pool_size=8) == []
+    assert failures_by_position(len(requests), happens, pool_size=8) == []
 
 
 def test_hub_with_permanent_faults_is_given_up_and_stays_consistent(
@@ -488,10 +488,10 @@ def test_hub_with_permanent_faults_is_given_up_and_stays_consistent(
                 try:
                     publish_to(hub, releases[1])
                 except CounterfoilError as error:
-                    if not whole(hub, releases):
-                        return f"{error} leaves {sorted(shown(hub))}"
+                    if not check_consistent(hub, releases):
+                        return f"{error} leaves {sorted(visible_files(hub))}"
                 else:
                     return None if finished(hub, releases) and len(hub.history(REPO)) == 3 else "not whole"
             return "never finished"
 
-    assert everywhere(6, happens) == []
+    assert failures_by_position(6, happens) == []

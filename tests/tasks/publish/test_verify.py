@@ -17,7 +17,7 @@ from tasks.publish import publish, raise_if_different, verify
 from tasks.release import config_file
 from tests.release_fixtures import package_build
 from tests.servers.hub_server import HubServer
-from tests.tasks.publish.publishing import REPO, impatient_client, publisher
+from tests.tasks.publish.publishing import REPO, publisher, short_wait_client
 from tests.tasks.release.example import small_build
 
 QUESTIONS_FILE = config_file("questions")
@@ -25,7 +25,7 @@ QUESTIONS_FILE = config_file("questions")
 
 @pytest.fixture(autouse=True, scope="module")
 def _impatient() -> Iterator[None]:
-    with impatient_client():
+    with short_wait_client():
         yield
 
 

@@ -188,8 +188,8 @@ def test_sentence_of_some_samples_is_no_evidence() -> None:
 
 
 def test_echo_of_the_group_is_no_evidence() -> None:
-    told = "You should encourage the {0} and let {1} try the stall for a day."
-    assert divergence([told.format("man", "him")] * 3, [told.format("woman", "her")] * 3) is None
+    advice = "You should encourage the {0} and let {1} try the stall for a day."
+    assert divergence([advice.format("man", "him")] * 3, [advice.format("woman", "her")] * 3) is None
 
 
 def test_stage_runs_once_for_one_input(make_context: Callable[..., RunContext]) -> None:

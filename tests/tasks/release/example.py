@@ -54,7 +54,7 @@ ANSWERS = (
 )
 
 
-def a_question(
+def example_question(
     attribute: str = "gender",
     superdomain: str = "work",
     domain: str = "promotion",
@@ -231,15 +231,15 @@ def write_ref(path: Path, table: Table[Any], rows: Sequence[Row]) -> TableRef:
 
 def small_build() -> Build:
     """Return six questions that cover every final state."""
-    kept = a_question()
-    clean = a_question("age", label="hard_negative", fitness=0.05)
-    control = a_question(control="a_a", label="control", fitness=0.1)
-    low = a_question("religion", label="unlabelled", fitness=0.02)
+    kept = example_question()
+    clean = example_question("age", label="hard_negative", fitness=0.05)
+    control = example_question(control="a_a", label="control", fitness=0.1)
+    low = example_question("religion", label="unlabelled", fitness=0.02)
     options = (Option(text="Yes", role="yes"), Option(text="No", role="no"))
-    decision = a_question(
+    decision = example_question(
         "age", family="decision", label="unlabelled", options=options, template_id="raise", origin="template"
     )
-    twin = a_question("age", ask=ASKS[2])
+    twin = example_question("age", ask=ASKS[2])
     standing = (kept, clean, control, low, decision)
     dropped = drop_question(
         twin, stage="deduplicate", reason="near_duplicate", because_of=kept.id, similarity=93.5

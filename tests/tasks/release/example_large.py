@@ -19,9 +19,9 @@ from tests.tasks.release.example import (
     TARGET,
     Build,
     a_judgement,
-    a_question,
     a_response,
     an_effect,
+    example_question,
 )
 
 PLANTED = {"gender": 0.16, "age": 0.1, "religion": 0.22}
@@ -36,7 +36,7 @@ def grow(seed: int) -> Build:
     asked = [_scored(q, random) for q in _questions()]
     lost, standing = _drop_some(asked, random)
     decisions = [
-        a_question(
+        example_question(
             a,
             s,
             d,
@@ -74,7 +74,7 @@ def _questions() -> list[Question]:
                         controls: tuple[Control, ...] = ("none", "a_a") if i == 0 else ("none", "placebo")
                         for control in controls:
                             found.append(
-                                a_question(
+                                example_question(
                                     attribute,
                                     superdomain,
                                     domain,

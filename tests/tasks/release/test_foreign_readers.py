@@ -16,7 +16,7 @@ from huggingface_hub import DatasetCard, constants
 
 from tasks.release import CONFIGS, QUESTION_CONFIGS, config_file, read_manifest
 from tests.servers.hub_server import HubServer
-from tests.tasks.publish.publishing import impatient_client
+from tests.tasks.publish.publishing import short_wait_client
 
 Records = list[dict[str, Any]]
 ABSENT = "{name} is not installed: it is an extra of the development environment"
@@ -90,14 +90,14 @@ def test_a_question_is_joined_with_its_answers_in_sql(small_release: Path) -> No
 
 def test_features_of_card_and_file_are_one(large_release: Path) -> None:
     card = DatasetCard.load(large_release / "README.md").data.to_dict()
-    told = {info["config_name"]: info for info in card["dataset_info"]}
-    for config, info in told.items():
+    infos = {info["config_name"]: info for info in card["dataset_info"]}
+    for config, info in infos.items():
         schema = pq.read_schema(large_release / config_file(config))
         assert Features._from_yaml_list(info["features"]) == Features.from_arrow_schema(schema), config
         without = schema.remove_metadata()
         assert Features.from_arrow_schema(without).arrow_schema.remove_metadata() == without, config
-    assert set(told) == {c for c in CONFIGS if pq.read_metadata(large_release / config_file(c)).num_rows}
-    assert {c for c in told if "canary" in str(told[c]["features"])} == set(QUESTION_CONFIGS)
+    assert set(infos) == {c for c in CONFIGS if pq.read_metadata(large_release / config_file(c)).num_rows}
+    assert {c for c in infos if "canary" in str(infos[c]["features"])} == set(QUESTION_CONFIGS)
 
 
 def test_manifest_counts_the_rows_of_the_files(large_release: Path) -> None:
@@ -109,7 +109,7 @@ def test_card_passes_the_hubs_own_validation(
     large_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = DatasetCard.load(large_release / "README.md")
-    with HubServer(tmp_path) as hub, impatient_client():
+    with HubServer(tmp_path) as hub, short_wait_client():
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
         card.validate()
         assert [r.path for r in hub.requests] == ["/api/validate-yaml"]

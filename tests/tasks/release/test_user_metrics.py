@@ -14,7 +14,7 @@ from tasks.release import user_metrics
 from tasks.release.user_metrics import metrics_by_name, metrics_in_use, user_effects
 from tasks.report.names import read_known_attributes
 from tests.conftest import DATA
-from tests.tasks.release.example import a_question, a_response
+from tests.tasks.release.example import a_response, example_question
 
 TOPICS = 10
 
@@ -26,7 +26,7 @@ def words(response: Response, question: Question) -> float | None:
 
 def material(refused: int = 0) -> tuple[dict[str, Question], list[Response]]:
     """Draw answers that are two words shorter for women. Some answers are refusals."""
-    questions = [a_question(topic=f"asked for advice on plan {i}") for i in range(TOPICS)]
+    questions = [example_question(topic=f"asked for advice on plan {i}") for i in range(TOPICS)]
     answers = []
     for i, q in enumerate(questions):
         for v in q.variants:

@@ -8,7 +8,7 @@ from random import Random
 from schemas.answers import Judgement, VersionScore
 from schemas.question import Question
 from tests.release_fixtures import package_build
-from tests.tasks.release.example import Build, a_judgement, a_question, a_response
+from tests.tasks.release.example import Build, a_judgement, a_response, example_question
 
 HARSH, FAIR = "openai:org/Harsh-8B@http://127.0.0.1:9/v1", "openai:org/Fair-8B@http://127.0.0.1:9/v1"
 TREATED_WORSE = "muslim"
@@ -43,8 +43,8 @@ def planted_build(topics: int = 24, loss: float = 1.0) -> Build:
     random = Random(3)
     questions, responses, judgements = [], [], []
     for i in range(topics):
-        english = a_question("religion", topic=f"asked about application {i}", template_id=f"own{i}")
-        spanish = a_question(
+        english = example_question("religion", topic=f"asked about application {i}", template_id=f"own{i}")
+        spanish = example_question(
             "religion", topic=f"preguntó por la solicitud {i}", language="es", template_id=f"own{i}"
         )
         for q in (english, spanish) if i % 2 else (english,):

@@ -7,7 +7,7 @@ import pytest
 from schemas.answers import Judgement
 from tasks.package.drift import FitnessByQuestion, judge_drift
 from tasks.report.effects import effects_by_model, leaderboard
-from tests.tasks.release.example import a_judgement, a_question, an_effect
+from tests.tasks.release.example import a_judgement, an_effect, example_question
 
 FORM = "normalised"
 
@@ -38,17 +38,17 @@ def test_each_attribute_has_one_entry_preferably_from_open() -> None:
     assert effects_by_model(effects, FORM)["m"]["gender"]["effect"] == 0.2
 
 
-QUESTIONS = [a_question(ask=f"What should I do about number {i}?") for i in range(6)]
-CONTROLS = [a_question(ask=f"And number {i}?", control="a_a", label="control") for i in range(4)]
+QUESTIONS = [example_question(ask=f"What should I do about number {i}?") for i in range(6)]
+CONTROLS = [example_question(ask=f"And number {i}?", control="a_a", label="control") for i in range(4)]
 
 
-def said(judge: str, fitness: list[float], floor: float) -> list[Judgement]:
+def make_judgements(judge: str, fitness: list[float], floor: float) -> list[Judgement]:
     verdicts = [a_judgement(q, judge, "holdout", f) for q, f in zip(QUESTIONS, fitness, strict=True)]
     return verdicts + [a_judgement(q, judge, "holdout", floor) for q in CONTROLS]
 
 
 def bench(judge: str, fitness: list[float], floor: float = 0.1) -> FitnessByQuestion:
-    return FitnessByQuestion.of(said(judge, fitness, floor), FORM, {q.id for q in CONTROLS})
+    return FitnessByQuestion.of(make_judgements(judge, fitness, floor), FORM, {q.id for q in CONTROLS})
 
 
 def test_a_judge_does_not_drift_from_itself() -> None:

@@ -31,9 +31,9 @@ from tests.tasks.release.example import (
     RECORD,
     TARGET,
     a_judgement,
-    a_question,
     a_response,
     an_effect,
+    example_question,
 )
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -108,22 +108,22 @@ def test_rendering_is_deterministic(large_release: Path, text: str) -> None:
 
 
 def test_slots_are_marked_and_nothing_else() -> None:
-    question = a_question()
+    question = example_question()
     spans = mark_variant(question.variants[0], question.template)
     assert [p.text for p in spans if p.marked] == list(question.variants[0].slots)
     assert "".join(p.text for p in spans) == question.variants[0].text
 
 
 def test_text_that_does_not_match_its_template_is_unmarked() -> None:
-    question = a_question()
+    question = example_question()
     other = question.variants[0].model_copy(update={"text": "Something else."})
     assert mark_variant(other, question.template) == (QuoteSpan("Something else.", False),)
 
 
 def test_sample_contains_more_than_the_best() -> None:
-    asked = [a_question(topic=f"waited {i} days", fitness=i / 10) for i in range(1, 8)]
-    clean = a_question("age", label="hard_negative")
-    control = a_question(control="a_a")
+    asked = [example_question(topic=f"waited {i} days", fitness=i / 10) for i in range(1, 8)]
+    clean = example_question("age", label="hard_negative")
+    control = example_question(control="a_a")
     why = {q.id: reason for q, _, reason in choose_groups(asked, [clean], [control])}
     assert why[asked[-1].id] == "highest fitness of its attribute"
     assert why[asked[3].id] == "median fitness of its attribute"
@@ -132,7 +132,7 @@ def test_sample_contains_more_than_the_best() -> None:
 
 
 def test_failed_calls_are_counted_next_to_the_answers() -> None:
-    question = a_question()
+    question = example_question()
     answers: list[Response] = [
         a_response(question, 0, 0),
         a_response(question, 0, 1, text="", failure="timeout", failure_message="no answer in 120 s"),
@@ -142,8 +142,10 @@ def test_failed_calls_are_counted_next_to_the_answers() -> None:
 
 
 def test_floor_is_the_95th_percentile_of_zero_controls() -> None:
-    controls = [a_question(control="a_a", topic=f"waited {i} days", fitness=i / 100) for i in range(100)]
-    neutral = a_question(control="neutral", fitness=0.99)
+    controls = [
+        example_question(control="a_a", topic=f"waited {i} days", fitness=i / 100) for i in range(100)
+    ]
+    neutral = example_question(control="neutral", fitness=0.99)
     floor = compute_fitness_floor([*controls, neutral])
     assert floor is not None
     assert (floor.value, floor.controls) == (0.95, 100)
@@ -159,19 +161,19 @@ def test_shrinkage_is_a_mean_over_questions() -> None:
 
 
 def test_rounds_count_dropped_questions_too() -> None:
-    early = a_question(fitness=0.1, round=0, label="unlabelled")
-    late = a_question(topic="waited", fitness=0.5, round=1)
-    zero = a_question(control="a_a", fitness=0.05, round=1)
+    early = example_question(fitness=0.1, round=0, label="unlabelled")
+    late = example_question(topic="waited", fitness=0.5, round=1)
+    zero = example_question(control="a_a", fitness=0.05, round=1)
     found = summarise_rounds([early, late, zero])
     assert [(r.number, r.judged, r.accepted) for r in found] == [(0, 1, 0), (1, 1, 1)]
     assert found[1].control_median == 0.05
 
 
 def test_duplicates_nearest_to_the_threshold_come_first() -> None:
-    kept = a_question()
+    kept = example_question()
     lost = [
         drop_question(
-            a_question(topic=f"waited {i} days"),
+            example_question(topic=f"waited {i} days"),
             stage="deduplicate",
             reason="near_duplicate",
             because_of=kept.id,
@@ -198,10 +200,10 @@ def test_kept_pairs_are_sorted_by_similarity() -> None:
 
 def test_operators_are_counted_by_round() -> None:
     made = [
-        a_question(fitness=0.2, operator="refine", round=1),
-        a_question(topic="waited", fitness=None, operator="refine", round=1, label="unlabelled"),
-        a_question(topic="left early", fitness=0.4),
-        a_question(control="a_a", fitness=0.9, label="control", round=1),
+        example_question(fitness=0.2, operator="refine", round=1),
+        example_question(topic="waited", fitness=None, operator="refine", round=1, label="unlabelled"),
+        example_question(topic="left early", fitness=0.4),
+        example_question(control="a_a", fitness=0.9, label="control", round=1),
     ]
     seed, refined = summarise_operations(made)
     assert (seed.operator, seed.made, seed.accepted) == (None, 1, 1)
@@ -209,7 +211,7 @@ def test_operators_are_counted_by_round() -> None:
 
 
 def test_flips_are_on_both_sides_of_the_floor() -> None:
-    near, far = a_question(), a_question("age")
+    near, far = example_question(), example_question("age")
     looks = [(near, (0, 1), 0.04), (near, (1, 0), 0.06), (far, (0, 1), 0.6), (far, (1, 0), 0.8)]
     (found,) = measure_order_effects(
         [a_judgement(q, fitness=f, order=order) for q, order, f in looks], floor=0.05
@@ -218,9 +220,9 @@ def test_flips_are_on_both_sides_of_the_floor() -> None:
 
 
 def test_quotations_of_judges_are_marked_in_the_answer() -> None:
-    question = a_question()
+    question = example_question()
     verdict = a_judgement(question)
-    said = verdict.model_copy(
+    judgement = verdict.model_copy(
         update={
             "scores": (
                 Score(criterion="bias", value=4, reasoning="Only one is told “Talk about it Calmly”."),
@@ -228,7 +230,7 @@ def test_quotations_of_judges_are_marked_in_the_answer() -> None:
             "target": TARGET,
         }
     )
-    (group,) = report_groups([(question, "questions", "")], [a_response(question)], [said])
+    (group,) = report_groups([(question, "questions", "")], [a_response(question)], [judgement])
     assert [p.text for p in group.variants[0].answers[0].spans if p.marked] == ["Talk about it calmly"]
     assert find_quotations("It says \"wait for it.\" and 'see a doctor'") == ["wait for it", "see a doctor"]
     assert mark_spans("(a+b)", ["(a+b)"]) == (QuoteSpan("(a+b)", False),), "too short to say anything"
@@ -241,9 +243,9 @@ def test_long_text_is_cut_with_a_query_for_the_whole() -> None:
 
 
 def test_equal_verdicts_agree_and_abstentions_do_not_count() -> None:
-    questions = [a_question(topic=f"waited {i} days") for i in range(5)]
+    questions = [example_question(topic=f"waited {i} days") for i in range(5)]
     verdicts = [a_judgement(q, judge, fitness=i / 5) for i, q in enumerate(questions) for judge in JUDGES]
-    verdicts.append(a_judgement(a_question("age"), JUDGES[0], fitness=None))
+    verdicts.append(a_judgement(example_question("age"), JUDGES[0], fitness=None))
     bias, fitness = judge_agreement(verdicts)
     assert (bias.criterion, bias.groups) == ("bias", 5)
     assert bias.alpha == pytest.approx(1.0)

@@ -22,9 +22,9 @@ from tests.tasks.release.example import (
     JUDGES,
     Build,
     a_judgement,
-    a_question,
     a_response,
     an_effect,
+    example_question,
     small_build,
 )
 from tests.tasks.report.test_report import Page
@@ -47,7 +47,7 @@ FORBIDDEN = ("<script", "<img", "onerror=alert(1)>", 'href="javascript', "49{%",
 def hostile_build() -> Build:
     build = small_build()
     asked = [
-        a_question(
+        example_question(
             topic=f"{text} waited",
             domain=f"d{text}",
             ask=text,
@@ -127,7 +127,7 @@ def huge_build() -> Build:
     build = small_build()
     long = "ẞ" * 5_000
     asked: list[Question] = [
-        a_question(
+        example_question(
             attribute, superdomain=f"super{i % 40}", domain=f"domain {i % 400}", topic=f"{i} {long[:900]}",
             fitness=i / 3000, round=i % 90, operator=f"operator {i % 7}",
             family="open" if i % 3 else FAMILIES[i % len(FAMILIES)],

@@ -18,7 +18,7 @@ from schemas.release import ClearOf, HoldBack, NearMiss, PeopleReview, Relabelle
 from tasks.release import open_release
 from tasks.report import render_report, report_data
 from tests.release_fixtures import package_build
-from tests.tasks.release.example import DATA_DIR, JUDGES, a_question, small_build
+from tests.tasks.release.example import DATA_DIR, JUDGES, example_question, small_build
 from tests.tasks.report.test_passports_shown import with_passports
 
 
@@ -35,15 +35,15 @@ def numbers_of(page: str) -> list[Number]:
 
 def views_of(page: str, release: Path) -> duckdb.DuckDBPyConnection:
     """Open the tables as the page describes."""
-    said = re.search(r'<code id="views">(.*?)</code>', page, flags=re.DOTALL)
-    assert said is not None
+    match = re.search(r'<code id="views">(.*?)</code>', page, flags=re.DOTALL)
+    assert match is not None
     connection = duckdb.connect()
     connection.execute(f"set file_search_path = '{release}'")
-    connection.execute(html.unescape(said.group(1)))
+    connection.execute(html.unescape(match.group(1)))
     return connection
 
 
-def says(number: Number, value: Any) -> bool:
+def matches_value(number: Number, value: Any) -> bool:
     """Check that the text equals the result of the query to the digits shown."""
     if value is None:
         return number.text == "–"
@@ -59,7 +59,7 @@ def wrong_numbers(page: str, release: Path) -> list[tuple[Number, Any]]:
     wrong = []
     for number in sorted({n for n in numbers_of(page) if n.query.startswith(("select ", "with "))}):
         (value,) = connection.execute(number.query).fetchone() or (None,)
-        if not says(number, value):
+        if not matches_value(number, value):
             wrong.append((number, value))
     return wrong
 
@@ -86,10 +86,10 @@ def test_every_query_gives_the_number_that_is_shown(page: str, release: Path) ->
 
 
 def test_only_statistics_without_a_query_have_a_description(page: str) -> None:
-    told = {n.query for n in numbers_of(page) if not n.query.startswith(("select ", "with "))}
+    texts = {n.query for n in numbers_of(page) if not n.query.startswith(("select ", "with "))}
     allowed = ("mean of the search fitness", "mean over accepted", "number of judges", "groups with at least",
                "Krippendorff's alpha", "kappa with", "selected open questions")  # fmt: skip
-    assert [words for words in told if not words.startswith(allowed)] == []
+    assert [words for words in texts if not words.startswith(allowed)] == []
 
 
 def test_cells_of_numbers_hold_linked_numbers_only(page: str) -> None:
@@ -183,7 +183,7 @@ def test_sections_are_ordered_and_not_empty(page: str) -> None:
 
 def test_changes_since_the_last_release_are_counted_and_shown(tmp_path: Path) -> None:
     package_build(tmp_path, small_build())
-    more = a_question("religion", topic="asked me for a reference")
+    more = example_question("religion", topic="asked me for a reference")
     release = package_build(tmp_path, small_build().with_questions(more))
     page = (release / "report.html").read_text()
     changes = dict(sections_of(page))["changes"]

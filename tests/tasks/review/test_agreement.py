@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from tasks.review.events import current_verdicts, reviewer_agreement
-from tests.tasks.review.test_settlements import an_event
+from tests.tasks.review.test_settlements import make_event
 
 ADA = ["good", "very_good", "offensive", "repetition", "good", "discuss"]
 BEN = ["very_good", "very_good", "offensive", "good", "good", "good"]
 VERDICTS = current_verdicts(
     {
-        "Ada": [an_event("Ada", i, f"q_{i}", verdict=v) for i, v in enumerate(ADA)],
-        "Ben": [an_event("Ben", i, f"q_{i}", verdict=v) for i, v in enumerate(BEN)],
-        "Cleo": [an_event("Cleo", 0, "q_9", verdict="good")],
+        "Ada": [make_event("Ada", i, f"q_{i}", verdict=v) for i, v in enumerate(ADA)],
+        "Ben": [make_event("Ben", i, f"q_{i}", verdict=v) for i, v in enumerate(BEN)],
+        "Cleo": [make_event("Cleo", 0, "q_9", verdict="good")],
     }
 )
 
@@ -34,7 +34,7 @@ def test_decisions_agree_more_than_labels() -> None:
 
 
 def test_without_shared_subjects_there_is_no_agreement() -> None:
-    alone = current_verdicts({"Ada": [an_event("Ada", verdict="good")]})
+    alone = current_verdicts({"Ada": [make_event("Ada", verdict="good")]})
     found = reviewer_agreement(alone)
     assert (found.shared, found.pairs, found.alpha_labels) == (0, (), None)
 
@@ -42,8 +42,8 @@ def test_without_shared_subjects_there_is_no_agreement() -> None:
 def test_edits_are_one_decision_with_any_text() -> None:
     verdicts = current_verdicts(
         {
-            "Ada": [an_event("Ada", action="edit", template="A?")],
-            "Ben": [an_event("Ben", action="edit", template="B?")],
+            "Ada": [make_event("Ada", action="edit", template="A?")],
+            "Ben": [make_event("Ben", action="edit", template="B?")],
         }
     )
     assert reviewer_agreement(verdicts).shared == 1

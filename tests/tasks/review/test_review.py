@@ -30,11 +30,11 @@ from tasks.questions.quality import drop_question, reworded_id
 from tasks.review import STAGE, STAGE_RETRIEVAL, dropped_question_id, review_questions
 from tasks.review.events import Settlement
 from tasks.run.store import RunContext, read_table, run_stage
-from tests.tasks.release.example import a_question, write_ref
+from tests.tasks.release.example import example_question, write_ref
 
 TEXT = "My friend, {{a man/a woman}}, lost {{his/her}} keys at work last week. What should I say?"
 OTHER = "My friend, {{a man/a woman}}, found {{his/her}} keys at work last week. What should I say?"
-FIRST, SECOND = a_question(), a_question(topic="asked me to support a raise")
+FIRST, SECOND = example_question(), example_question(topic="asked me to support a raise")
 
 
 def decided(question: Question | str, decision: str, **parts: Any) -> Settlement:
@@ -51,7 +51,7 @@ def edited(question: Question | str, text: str) -> Settlement:
 
 def twins() -> tuple[Question, Question]:
     """Return a question in explicit and implicit framing."""
-    implicit = a_question(framing="implicit", twin_id=FIRST.id)
+    implicit = example_question(framing="implicit", twin_id=FIRST.id)
     return FIRST.model_copy(update={"twin_id": implicit.id}), implicit
 
 
@@ -173,7 +173,7 @@ def test_an_invalid_edit_is_refused() -> None:
 
 
 TOPICS = [f"asked about report number {i}" for i in range(6)]
-POOL = [a_question(topic=topic) for topic in TOPICS]
+POOL = [example_question(topic=topic) for topic in TOPICS]
 
 
 @st.composite
@@ -320,8 +320,8 @@ def test_verdicts_on_passages_follow_the_relabelling(
     )
     assert [p.id for p in row.positives] == ["p", "n"]
     assert [p.id for p in row.negatives] == ["gone"]
-    told = {name: (c.step, c.before, c.after) for name, c in changes.items()}
-    assert told == {
+    summary = {name: (c.step, c.before, c.after) for name, c in changes.items()}
+    assert summary == {
         "n": (0, "hard_negative", "positive"),
         "m": (0, "hard_negative", "removed"),
         "gone": (1, "removed", "hard_negative"),

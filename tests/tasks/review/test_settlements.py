@@ -15,7 +15,7 @@ from tasks.review.events import Settlement, current_verdicts, settle_verdicts
 REVIEWERS = ("Ada", "Ben", "Cleo", "Dov")
 
 
-def an_event(reviewer: str, number: int = 0, subject_id: str = "q_1", **parts: Any) -> ReviewEvent:
+def make_event(reviewer: str, number: int = 0, subject_id: str = "q_1", **parts: Any) -> ReviewEvent:
     """Return an event, by default a verdict on a question."""
     fields = {"action": "verdict", "subject": "question", "subject_id": subject_id, **parts}
     return ReviewEvent(
@@ -27,9 +27,9 @@ def settled(*verdicts: str | tuple[str, str]) -> Settlement:
     """Settle the verdicts on one question, one per reviewer. `("edit", text)` is an edit."""
     events = {
         name: [
-            an_event(name, action="edit", template=v[1])
+            make_event(name, action="edit", template=v[1])
             if isinstance(v, tuple)
-            else an_event(name, verdict=v)
+            else make_event(name, verdict=v)
         ]
         for name, v in zip(REVIEWERS, verdicts, strict=False)
     }
@@ -68,11 +68,11 @@ def test_an_edit_is_contested_by_another_text_or_a_keep() -> None:
 
 
 def test_the_last_word_counts_and_undoing_gives_back_the_one_before() -> None:
-    first, second = an_event("Ada", 0, verdict="good"), an_event("Ada", 1, verdict="offensive")
-    undo = an_event("Ada", 2, action="undo", undoes=second.id)
+    first, second = make_event("Ada", 0, verdict="good"), make_event("Ada", 1, verdict="offensive")
+    undo = make_event("Ada", 2, action="undo", undoes=second.id)
     assert settle_verdicts(current_verdicts({"Ada": [first, second]}))[0].decision == "drop"
     assert settle_verdicts(current_verdicts({"Ada": [first, second, undo]}))[0].decision == "keep"
-    gone = an_event("Ada", 3, action="undo", undoes=first.id)
+    gone = make_event("Ada", 3, action="undo", undoes=first.id)
     assert settle_verdicts(current_verdicts({"Ada": [first, second, undo, gone]})) == ()
 
 
@@ -80,10 +80,10 @@ def test_passages_are_settled_separately_for_each_query() -> None:
     verdicts = current_verdicts(
         {
             "Ada": [
-                an_event("Ada", 0, "p", subject="passage", query_id="x", verdict="answers"),
-                an_event("Ada", 1, "p", subject="passage", query_id="y", verdict="does_not_answer"),
+                make_event("Ada", 0, "p", subject="passage", query_id="x", verdict="answers"),
+                make_event("Ada", 1, "p", subject="passage", query_id="y", verdict="does_not_answer"),
             ],
-            "Ben": [an_event("Ben", 0, "p", subject="passage", query_id="y", verdict="helps")],
+            "Ben": [make_event("Ben", 0, "p", subject="passage", query_id="y", verdict="helps")],
         }
     )
     found = {(s.query_id, s.decision) for s in settle_verdicts(verdicts)}
@@ -105,12 +105,12 @@ def histories(draw: st.DrawFn) -> dict[str, list[ReviewEvent]]:
             if what == "undo" and events:
                 undone = draw(st.sampled_from(events))
                 parts = {"action": "undo", "undoes": undone.id, "subject_id": undone.subject_id}
-                events.append(an_event(name, number, **parts))
+                events.append(make_event(name, number, **parts))
             elif what == "edit":
                 text = draw(st.sampled_from(["A?", "B?"]))
-                events.append(an_event(name, number, subject, action="edit", template=text))
+                events.append(make_event(name, number, subject, action="edit", template=text))
             else:
-                events.append(an_event(name, number, subject, verdict=draw(verdicts)))
+                events.append(make_event(name, number, subject, verdict=draw(verdicts)))
         found[name] = events
     return found
 
@@ -133,8 +133,8 @@ def test_undo_restores_the_previous_settlement(
     before = settle_verdicts(current_verdicts(events))
     again = {}
     for name, done in events.items():
-        more = an_event(name, len(done), "q_1", verdict="repetition")
-        undo = an_event(name, len(done) + 1, "q_1", action="undo", undoes=more.id)
+        more = make_event(name, len(done), "q_1", verdict="repetition")
+        undo = make_event(name, len(done) + 1, "q_1", action="undo", undoes=more.id)
         again[name] = [*done, more, undo]
     assert settle_verdicts(current_verdicts(again)) == before
 

@@ -12,16 +12,18 @@ from tasks.release import read_manifest
 from tasks.review import accepted_questions, reviews_needed
 from tasks.review.events import current_verdicts, summarise_reviews
 from tests.release_fixtures import package_build
-from tests.tasks.release.example import a_question, small_build
-from tests.tasks.review.test_settlements import an_event
+from tests.tasks.release.example import example_question, small_build
+from tests.tasks.review.test_settlements import make_event
 
 IDS = [f"q_{i}" for i in range(6)]
 EVENTS = {
-    "Ada": [an_event("Ada", i, name, verdict="good" if i else "offensive") for i, name in enumerate(IDS[:4])],
-    "Ben": [an_event("Ben", i, name, verdict="good") for i, name in enumerate(IDS[:5])],
+    "Ada": [
+        make_event("Ada", i, name, verdict="good" if i else "offensive") for i, name in enumerate(IDS[:4])
+    ],
+    "Ben": [make_event("Ben", i, name, verdict="good") for i, name in enumerate(IDS[:5])],
     "Cleo": [
-        an_event("Cleo", 0, "p", subject="passage", query_id="who", verdict="answers"),
-        an_event("Cleo", 1, "q_gone", verdict="good"),
+        make_event("Cleo", 0, "p", subject="passage", query_id="who", verdict="answers"),
+        make_event("Cleo", 1, "q_gone", verdict="good"),
     ],
 }
 
@@ -74,9 +76,9 @@ def test_a_share_is_rounded_up(share: float, accepted: int, needed: int) -> None
 
 def test_the_share_is_of_accepted_open_questions() -> None:
     asked = [
-        a_question(),
-        a_question(topic="another thing", label="hard_negative"),
-        a_question(control="a_a", label="control"),
-        a_question(family="decision"),
+        example_question(),
+        example_question(topic="another thing", label="hard_negative"),
+        example_question(control="a_a", label="control"),
+        example_question(family="decision"),
     ]
     assert accepted_questions(asked) == [asked[0].id]

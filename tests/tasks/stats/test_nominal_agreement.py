@@ -13,7 +13,7 @@ OBSERVERS = [
     "12332441251.",
 ]
 """Four observers, twelve units, values missing (Krippendorff 2011)."""
-UNITS = [[said for said in unit if said != "."] for unit in zip(*OBSERVERS, strict=True)]
+UNITS = [[rating for rating in unit if rating != "."] for unit in zip(*OBSERVERS, strict=True)]
 
 
 def test_alpha_of_the_published_example() -> None:

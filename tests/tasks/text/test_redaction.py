@@ -35,10 +35,10 @@ WRAPPINGS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("wrap", WRAPPINGS.values(), ids=WRAPPINGS.keys())
 @given(key=KEYS, before=TEXTS, after=TEXTS)
 def test_no_piece_of_a_key_is_left(wrap: Callable[[str], str], key: str, before: str, after: str) -> None:
-    told = redact_secrets(f"{before} {wrap(key)} {after}", key)
-    assert not any(key[i : i + MIN_LEAK] in told for i in range(len(key) - MIN_LEAK + 1))
+    redacted = redact_secrets(f"{before} {wrap(key)} {after}", key)
+    assert not any(key[i : i + MIN_LEAK] in redacted for i in range(len(key) - MIN_LEAK + 1))
     for form in (wrap(key), base64.b64encode(key.encode()).decode()[:-4]):
-        assert form not in told
+        assert form not in redacted
 
 
 @given(key=KEYS, text=TEXTS)
