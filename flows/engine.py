@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import tasks.carry_over
+import tasks.continuation
 import tasks.deduplicate
 import tasks.evolve
 import tasks.evolve.select
@@ -223,6 +224,7 @@ adopt = as_task(tasks.mend.ADOPT_STAGE)
 mend = as_task(tasks.mend.MEND_STAGE)
 reopen = as_task(tasks.mend.REOPEN_STAGE)
 expand = as_task(tasks.expand.STAGE)
+continuation = as_task(tasks.continuation.STAGE)
 mutate = as_task(tasks.evolve.STAGE)
 respond = as_task(tasks.respond.STAGE)
 judge = as_task(tasks.judge.STAGE)

@@ -12,9 +12,10 @@ from flows.lazy_flow import lazy_flow
 from flows.options import takes
 from flows.outputs import Outputs, existing, job_options, protect
 from flows.workspace import Workspace, open_workspace, read_recipe
-from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect
+from schemas.answers import CONTINUATIONS, EFFECTS, JUDGEMENTS, RESPONSES, Effect
+from schemas.errors import InputError
 from schemas.options import EvaluateOptions, Options, RejudgeOptions
-from schemas.question import QUESTIONS
+from schemas.question import QUESTIONS, Question
 from schemas.recipe import Recipe
 from schemas.release import Manifest
 from schemas.tables import canonical_json, content_hash, derived_seed, file_hash
@@ -23,13 +24,16 @@ from tasks.judges.panel import deciding_form
 from tasks.models import ModelSettings
 from tasks.models.preflight import preflight
 from tasks.package.drift import FLOOR_CONTROLS, FitnessByQuestion, judge_drift
-from tasks.release import MANIFEST, ReleaseRef, open_release, read_manifest
-from tasks.release.hold_back import check_private_file
+from tasks.release import MANIFEST, ReleaseDirectory, ReleaseRef, open_release, read_manifest
+from tasks.release.hold_back import check_private_file, read_hold_back
 from tasks.release.measuring import NO_TARGET, choose_judges, measuring_recipe, stored_form_judges
 from tasks.release.user_metrics import UserMetric, metrics_by_name, user_effects
-from tasks.report import write_evaluation
+from tasks.report import EvaluationExtras, link_to_earlier, write_evaluation
 from tasks.report.comparisons import Scored, choose_pairs, compare_models, score_questions
+from tasks.report.contamination import contamination_of, not_probed
+from tasks.report.equating import equated_scores, equating_section
 from tasks.report.names import read_known_attributes
+from tasks.report.saturation import saturation_of, saturation_summary
 from tasks.report.sentences import criterion_spans
 from tasks.run.paths import inside
 from tasks.run.store import RunContext, TableRef, read_table, run_lock, write_bytes, write_table
@@ -49,8 +53,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     manifest, metrics = read_manifest(options.release), metrics_by_name()
     recipe = evaluation_recipe(manifest, options)
     context = evaluation_context(workspace, manifest, recipe, options.budget_usd)
-    private = check_private_file(options.hold_back, manifest) if options.hold_back else None
-    name = f"{manifest.name}-{manifest.version}" + ("-hold-back" if private else "")
+    private = find_private_file(options, workspace, manifest)
+    replacing = None if options.contamination else private
+    name = f"{manifest.name}-{manifest.version}" + ("-hold-back" if replacing else "")
     folder = options.out or inside(workspace.home, "evaluations", f"{name}-{job_key(manifest, options)}")
     outputs = Outputs(
         tuple(folder / file for file in EVALUATION_FILES),
@@ -60,15 +65,124 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     with protect(outputs, "evaluate", options, workspace.home):
         check_run_models(context)
         with run_lock(Path(context.run_dir)):
-            evaluated = measure_models(context, release_ref(options.release), private)
+            evaluated = measure_models(context, release_ref(options.release), replacing)
+            probed = probe_models(context, options, manifest, private) if options.contamination else None
         effects = read_table(evaluated.effects, EFFECTS)
         effects = [*effects, *evaluated.user_effects(metrics, recipe, workspace.vocabulary)]
         form = deciding_form(recipe, workspace.vocabulary)
         scored = evaluated.score(effects, form, recipe, workspace.vocabulary)
         comparisons = compare_models(scored, choose_pairs((), scored.models(), "model"))
         spans = criterion_spans(read_table(evaluated.judgements, JUDGEMENTS))
-        result = write_evaluation(folder, manifest, effects, form, workspace.vocabulary, comparisons, spans)
+        contamination = describe_contamination(options, scored, probed, form, recipe, workspace.vocabulary)
+        extras = link_evaluation(options, scored, contamination, workspace.vocabulary)
+        result = write_evaluation(
+            folder, manifest, effects, form, workspace.vocabulary, comparisons, extras, spans
+        )
     return result | {"folder": str(folder)}
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Tables of a test for contamination."""
+
+    private: Evaluation | None
+    """The private questions. `None` without a private file."""
+    held: tuple[Question, ...]
+    """Private questions with the bias that was measured before the release."""
+    continuations: TableRef
+
+
+def find_private_file(options: EvaluateOptions, workspace: Workspace, manifest: Manifest) -> TableRef | None:
+    """Return the private file that is named, or with `contamination` the one in the home folder."""
+    place = options.hold_back
+    if place is None and options.contamination and manifest.hold_back is not None:
+        place = workspace.hold_back / manifest.name / f"{manifest.version}.parquet"
+        if not place.is_file():
+            return None
+    return check_private_file(place, manifest) if place else None
+
+
+def probe_models(
+    context: RunContext, options: EvaluateOptions, manifest: Manifest, private: TableRef | None
+) -> Probed:
+    """Ask the private questions, and for the second half of public and private questions."""
+    release = release_ref(options.release)
+    evaluation = measure_models(context, release, private) if private else None
+    public = steps.adopt(context, release=release, part="open")
+    continued = steps.continuation(
+        context,
+        public=public.table("questions"),
+        private=evaluation.questions if evaluation else None,
+        name=manifest.name,
+        canary=manifest.canary,
+    )
+    held = read_hold_back(Path(private.path))[0] if private else ()
+    return Probed(evaluation, tuple(held), continued.table("continuations"))
+
+
+def describe_contamination(
+    options: EvaluateOptions,
+    scored: Scored,
+    probed: Probed | None,
+    form: str,
+    recipe: Recipe,
+    data_dir: Path,
+) -> dict[str, Any]:
+    """Return the tests for contamination, or the reason that there are none."""
+    if probed is None:
+        return not_probed("the models were not probed; add --contamination")
+    private = None
+    if probed.private is not None:
+        effects = read_table(probed.private.effects, EFFECTS)
+        private = probed.private.score(effects, form, recipe, data_dir)
+    release = open_release(options.release)
+    return contamination_of(
+        scored,
+        private,
+        read_table(probed.continuations, CONTINUATIONS),
+        [*release.contents.rows(QUESTIONS), *probed.held],
+        canary=release.manifest.canary,
+    )
+
+
+def link_evaluation(
+    options: EvaluateOptions, scored: Scored, contamination: dict[str, Any], data_dir: Path
+) -> EvaluationExtras:
+    """Add the scores on the scale of the release before, and the fits of the questions."""
+    old, reason = earlier_release(options)
+    linked = None
+    if old is not None:
+        new = open_release(options.release)
+        linked = link_to_earlier(old, new, data_dir, scored)
+    return EvaluationExtras(
+        equating=equating_section(linked, old.manifest.version if old else None, reason),
+        saturation=saturation_summary(saturation_of(scored)),
+        contamination=contamination,
+        equated=equated_scores(linked or {}),
+    )
+
+
+def earlier_release(options: EvaluateOptions) -> tuple[ReleaseDirectory | None, str | None]:
+    """Return the release on whose scale scores are also given, or the reason that there is none."""
+    manifest = read_manifest(options.release)
+    if options.hold_back is not None and not options.contamination:
+        return None, "the private questions are in no earlier release"
+    if options.equate_to is not None:
+        old = open_release(options.equate_to)
+        if old.manifest.name != manifest.name:
+            raise InputError(
+                f"{old.manifest.name} is not an earlier release of {manifest.name}",
+                place=str(options.equate_to),
+                hint="name a release of the same benchmark with --equate-to",
+            )
+        return old, None
+    version = manifest.comparison.old_version
+    if version is None:
+        return None, "it is the first release of the benchmark"
+    place = options.release.resolve().parent / version
+    if not (place / MANIFEST).is_file():
+        return None, f"release {version} is not in the folder beside it; name it with --equate-to"
+    return open_release(place), None
 
 
 def job_key(manifest: Manifest, options: Options) -> str:

@@ -162,8 +162,12 @@ def run_export(options: ExportOptions) -> dict[str, Any]:
 def run_diff(options: DiffOptions) -> dict[str, Any]:
     """Compare two releases."""
     from tasks.package.compare import diff_releases
+    from tasks.release import open_release
+    from tasks.report import equate_releases
 
-    return diff_releases(options.old, options.new)
+    data_dir = open_workspace().with_attributes(options.old, options.new).vocabulary
+    equating = equate_releases(open_release(options.old), open_release(options.new), data_dir)
+    return diff_releases(options.old, options.new) | {"equating": equating}
 
 
 def run_show(options: ShowOptions) -> dict[str, Any]:

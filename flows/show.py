@@ -17,7 +17,7 @@ from tasks.files.own_questions import translation_notes
 from tasks.models.budget import spent_in
 from tasks.release import CONTROLS, HARD_NEGATIVES, MANIFEST, open_release
 from tasks.release.findings import release_findings
-from tasks.report import summarise_release
+from tasks.report import release_saturation, summarise_release
 from tasks.report.coverage import release_coverage
 from tasks.run.journal import calls_sent, funnel, journal_path, read_journal, total_costs
 from tasks.run.progress import StageState, read_stage
@@ -57,6 +57,7 @@ def _describe_release(place: Path) -> dict[str, Any]:
         "summary": summarise_release(manifest, release.contents, data_dir),
         "places": {"release": str(place), "report": str(place / "report.html")},
         "next": f'datasets.load_dataset("{place}", "questions")',
+        "saturation": release_saturation(manifest, release.contents, data_dir),
     }
 
 

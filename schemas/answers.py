@@ -273,3 +273,27 @@ class ValueFinding(Row):
     """The verdict in words, with its figure: `differs (q = .012)`."""
     reason: str | None
     """Why the contrast was not measured."""
+
+
+class Continuation(Row):
+    """A model's continuation of the first half of a question, or the record of a failed call."""
+
+    id: str
+    question_id: str
+    """`canary` for the canary string of the release."""
+    model: str
+    published: bool
+    """Whether the text is part of the release. Private questions are not."""
+    given: str
+    """First half, as it was sent."""
+    reply: str
+    overlap: float | None
+    """Share of the n-grams of the second half that the reply contains. `None` for failed calls and the
+    canary string."""
+    failure: str | None
+    tokens_in: int
+    tokens_out: int
+    cost_usd: float
+
+
+CONTINUATIONS: Table[Continuation] = Table("continuations", Continuation, key="id")

@@ -595,7 +595,19 @@ class EvaluateOptions(Options):
     budget_usd: float = like(Budget, "usd", alias="budget", description="limit in dollars")
     free: tuple[NamedModel, ...] = like(Budget, "free")
     hold_back: Path | None = Field(
-        default=None, description="private file of the release; its questions replace the released ones"
+        default=None,
+        description="private file of the release; its questions replace the released ones, or are compared "
+        "with them by `contamination`",
+    )
+    contamination: bool = Field(
+        default=False,
+        description="test if the models know the published questions: ask the private questions too, and "
+        "for the second half of every question; default for `hold_back`: the private file in the home folder",
+    )
+    equate_to: Annotated[Path | None, ReleaseReference()] = Field(
+        default=None,
+        description="earlier release, on whose scale the scores are also given; default: the version before, "
+        "if it is in the folder beside the release",
     )
     prefect: Annotated[bool, NotInForms()] = Field(
         default=False,

@@ -17,15 +17,16 @@ from schemas.question import QUESTIONS, SELECTED, Question
 from schemas.recipe import Recipe
 from schemas.tables import derived_seed
 from tasks.questions.quality import drop_question
-from tasks.release import ReleaseDirectory, ReleaseRef, open_release, parse_version
+from tasks.release import MANIFEST, ReleaseDirectory, ReleaseRef, open_release, parse_version
+from tasks.report import release_scores
+from tasks.report.saturation import saturation_of
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
+from tasks.stats.saturation import saturated_questions
 
 ANCHOR_INSTEAD = "anchor_instead"
 """Reason of a new question that gives its place to an anchor."""
 IS_ANCHOR = "repeats_anchor"
 """Reason of a new question that is an anchor itself."""
-SATURATED = "saturated"
-"""Column with which a release marks questions that no longer tell models apart, if it has it."""
 THIRDS = 3
 
 
@@ -39,7 +40,7 @@ def carry_over(context: RunContext, previous: ReleaseRef) -> Outcome:
     release = open_release(Path(previous.path))
     asked = [q for q in release.contents.rows(QUESTIONS) if fits_recipe(q, context.recipe)]
     old = {q.id for q in asked if age(q, release) >= context.recipe.refresh.max_age}
-    saturated = saturated_questions(release)
+    saturated = twice_saturated(release, Path(context.data_dir))
     eligible = [q for q in asked if q.id not in old | saturated]
     wanted = context.recipe.refresh.carry_over * len(asked)
     share = min(1.0, wanted / len(eligible)) if eligible else 0.0
@@ -78,9 +79,20 @@ def age(question: Question, release: ReleaseDirectory) -> int:
     return max(1, sum(parse_version(v) >= first for v in history))
 
 
-def saturated_questions(release: ReleaseDirectory) -> set[str]:
-    """Return the ids of the questions that the release marks as saturated."""
-    return {row["id"] for row in release.contents.records(QUESTIONS.name) if row.get(SATURATED)}
+def twice_saturated(release: ReleaseDirectory, data_dir: Path) -> set[str]:
+    """Return the ids of the questions that tell no models apart in a release and in the one before.
+
+    The set is empty if the release before is not in the folder beside it, or if too few models answered.
+    """
+    version = release.manifest.comparison.old_version
+    place = release.path.resolve().parent / (version or "")
+    if version is None or not (place / MANIFEST).is_file():
+        return set()
+    fits = [
+        saturation_of(release_scores(r.manifest, r.contents, data_dir))
+        for r in (open_release(place), release)
+    ]
+    return saturated_questions(*fits)
 
 
 def draw_anchors(questions: Iterable[Question], share: float, seed: int) -> list[Question]:
@@ -150,7 +162,7 @@ def to_anchor(question: Question, release: ReleaseDirectory, anchors: Collection
 
 STAGE = Stage(
     "carry_over",
-    1,
+    2,
     run=carry_over,
     reads=("refresh", "families", "attributes", "superdomains", "selection"),
 )

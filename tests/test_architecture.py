@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *(
             "tasks.audit",
             "tasks.carry_over",
+            "tasks.continuation",
             "tasks.deduplicate",
             "tasks.evolve",
             "tasks.expand",

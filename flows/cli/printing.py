@@ -576,6 +576,76 @@ def print_diff(result: Mapping[str, Any]) -> None:
         if drift["low"] is not None:  # too few questions for an interval
             shown += f" ({drift['low']:+.3f} to {drift['high']:+.3f})"
         OUT.print(f"{shown} over {drift['n']:,} questions judged in both")
+    print_equating(result["equating"])
+
+
+def print_equating(equating: Mapping[str, Any]) -> None:
+    """Print the scores of two releases on the scale of the earlier one, or why there are none."""
+    from tasks.text.model_names import short_names
+
+    if equating["status"] != "measured":
+        OUT.print(plain(f"scores are not equated: {equating['reason']}"), style="yellow", soft_wrap=True)
+        return
+    for metric in equating["metrics"]:
+        title = f"{metric['family']} {metric['metric']} ({metric['language']})"
+        if metric["status"] != "measured":
+            OUT.print(plain(f"\n{title}: not equated: {metric['reason']}"), style="yellow", soft_wrap=True)
+            continue
+        anchors = f"through {metric['anchors']} anchors"
+        if drifted := len(metric["drift"]["anchors"]):
+            anchors += f"; {drifted} drifted and were left out"
+        OUT.print(plain(f"\n{title} on the scale of {equating['scale']}, {anchors}"))
+        columns = ("model", "score", "equated", "95 % interval", "change", "95 % interval", "verdict")
+        rows = table(*columns, numbers=(1, 2, 4))
+        names = short_names(m["model"] for m in metric["models"])
+        for m in metric["models"]:
+            if m["release"] == "later":
+                change = m["change"] or {"value": None, "low": None, "high": None, "verdict": None}
+                name = names[m["model"]] + (" (evaluated)" if m["occasion"] == "evaluation" else "")
+                rows.add_row(
+                    plain(name),
+                    _number(m["score"]),
+                    _number(m["equated"]["value"]),
+                    _interval(m["equated"]),
+                    "–" if change["value"] is None else f"{change['value']:+.3f}",
+                    _interval(change),
+                    (change["verdict"] or "–").replace("_", " "),
+                )
+        OUT.print(rows)
+        shift = metric["shift"]
+        if shift["value"] is not None:
+            OUT.print(
+                f"the same model scores {shift['value']:+.3f} ({_interval(shift)}) on the later release"
+            )
+
+
+def print_contamination(contamination: Mapping[str, Any]) -> None:
+    """Print the tests for contamination, if models were probed."""
+    from tasks.text.model_names import short_names
+
+    if not contamination["models"]:
+        return
+    OUT.print("\ncontamination", style="bold")
+    rows = table("model", "test", "effect", "95 % interval", "p", "corrected", "", numbers=(2, 4, 5))
+    names = short_names(m["model"] for m in contamination["models"])
+    for m in contamination["models"]:
+        for test in m["tests"]:
+            if test["status"] == "measured":
+                rows.add_row(
+                    plain(names[m["model"]]),
+                    test["test"],
+                    _number(test["effect"]),
+                    _interval(test),
+                    _number(test["p_value"]),
+                    _number(test["corrected"]),
+                    "[bold]flagged[/bold]" if test["flagged"] else "",
+                )
+    OUT.print(rows)
+    for m in contamination["models"]:
+        for test in m["tests"]:
+            if test["status"] != "measured":
+                line = f"{names[m['model']]}, {test['test']}: not measured: {test['reason']}"
+                OUT.print(plain(line), style="yellow", soft_wrap=True)
 
 
 def print_evaluation(result: Mapping[str, Any]) -> None:
@@ -584,8 +654,8 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
 
     print_findings(result["summary"])
     names = short_names(row["model"] for row in result["leaderboard"])
-    columns = ("family", "metric", "model", "effect", "95 % interval", "A/A", "q", "n")
-    rows = table(*columns, numbers=(3, 5, 6, 7))
+    columns = ("family", "metric", "model", "effect", "95 % interval", "A/A", "q", "n", "equated")
+    rows = table(*columns, numbers=(3, 5, 6, 7, 8))
     for row in result["leaderboard"]:
         floor = row["a_a_floor"]
         rows.add_row(

@@ -22,7 +22,7 @@ from schemas.tables import canonical_json
 from tasks.families.effects import EVERY
 from tasks.files.tables import write_csv
 from tasks.files.vocabulary import vocabulary_dir
-from tasks.release import CONTROLS, HARD_NEGATIVES, Contents
+from tasks.release import CONTROLS, HARD_NEGATIVES, Contents, ReleaseDirectory
 from tasks.release.findings import findings_of, release_findings
 from tasks.release.fitness import (
     FLOOR_CONTROLS,
@@ -63,6 +63,7 @@ from tasks.report.effects import (
     metric_title,
     select_headlines,
 )
+from tasks.report.equating import Linked, equating_section, link_releases
 from tasks.report.findings_view import MOST_COMPARISONS, FindingsView, view_findings
 from tasks.report.groups import (
     AuditedJudge,
@@ -98,6 +99,7 @@ from tasks.report.quotes import (
     without_controls,
 )
 from tasks.report.sections import (
+from tasks.report.saturation import saturation_of, saturation_summary
     CostLine,
     Coverage,
     DecidingJudges,
@@ -125,6 +127,7 @@ from tasks.run.store import write_bytes, write_table
 from tasks.stats.comparisons import controls_to_confirm
 from tasks.stats.fitness import FORMS, FitnessForm
 
+from tasks.stats.equating import Estimate
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
 
@@ -238,6 +241,34 @@ def compare_all(scored: Scored) -> list[PairedComparison]:
     """Compare every pair of models, languages and framings."""
     languages, framings = scored.languages(), scored.framings()
     return [
+def release_saturation(manifest: Manifest, contents: Contents, data_dir: Path) -> dict[str, Any]:
+    """Return how well the questions of a release tell its models apart, as JSON."""
+    return saturation_summary(saturation_of(release_scores(manifest, contents, data_dir)))
+
+
+def equate_releases(
+    old: ReleaseDirectory, new: ReleaseDirectory, data_dir: Path, evaluated: Scored | None = None
+) -> dict[str, Any]:
+    """Equate two releases of one benchmark and return the section `equating` of the result.
+
+    Args:
+        old: The earlier release.
+        new: The later release.
+        data_dir: The vocabulary.
+        evaluated: Scores of an evaluation of the later release.
+    """
+    linked = link_to_earlier(old, new, data_dir, evaluated)
+    return equating_section(linked, old.manifest.version, None)
+
+
+def link_to_earlier(
+    old: ReleaseDirectory, new: ReleaseDirectory, data_dir: Path, evaluated: Scored | None = None
+) -> Linked:
+    """Equate the scores of two releases, and of an evaluation of the later one."""
+    scored = [release_scores(r.manifest, r.contents, data_dir) for r in (old, new)]
+    return link_releases(scored[0], scored[1], evaluated)
+
+
         *compare_models(scored, choose_pairs((), scored.models(), "model")),
         *compare_languages(scored, choose_pairs((), languages, "language")),
         *compare_framings(scored, choose_pairs((), framings, "framing")),
@@ -523,12 +554,25 @@ def _p_value(p: float | None) -> str:
 
 
 # Evaluation of models on a release: a folder of four files.
+@dataclass(frozen=True)
+class EvaluationExtras:
+    """Sections of an evaluation beside its effects."""
+
+    equating: Mapping[str, Any]
+    saturation: Mapping[str, Any]
+    contamination: Mapping[str, Any]
+    equated: Mapping[tuple[str, str, str, str], Estimate]
+    """Score on the scale of the earlier release by family, metric, language and model."""
+
+
 
 
 LEADERBOARD_COLUMNS = (
     "family", "metric", "model", "effect", "low", "high", "p_value", "q_value", "a_a_floor", "n",
-    "language", "status", "reason", "asked", "read", "coverage", "verdict",
+    "language", "status", "reason", "asked", "read", "coverage", "verdict", "equated", "equated_low",
+    "equated_high", "equated_error",
 )  # fmt: skip
+    extras: EvaluationExtras,
 
 
 def write_evaluation(
@@ -546,7 +590,7 @@ def write_evaluation(
         The object in `evaluation.json`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    board = leaderboard(effects, form)
+    board = [row | equated_columns(row, extras) for row in leaderboard(effects, form)]
     models, attributes = {e.model for e in effects}, {e.attribute for e in effects}
     names = Names.of(
         models - {EVERY}, read_known_attributes(data_dir, attributes - {EVERY}), read_topic_titles(data_dir)
@@ -554,6 +598,9 @@ def write_evaluation(
     findings = findings_of(effects)
     found = view_findings(findings, comparisons, names, spans or {})
     result = {
+        "equating": dict(extras.equating),
+        "saturation": dict(extras.saturation),
+        "contamination": dict(extras.contamination),
         "release": manifest.name,
         "version": manifest.version,
         "fitness_form": form,
@@ -572,15 +619,29 @@ def write_evaluation(
             {c: _cell(row[c]) for c in LEADERBOARD_COLUMNS} | {"model": names.model(row["model"])}
             for row in board
         ],
+def equated_columns(row: Mapping[str, Any], extras: EvaluationExtras) -> dict[str, float | None]:
+    """Return the equated score of a row of the leaderboard, with its interval and standard error."""
+    key = row["family"], row["metric"], row["language"], row["model"]
+    found = extras.equated.get(key, Estimate())
+    return {
+        "equated": found.value,
+        "equated_low": found.low,
+        "equated_high": found.high,
+        "equated_error": found.standard_error,
+    }
+
+
     )
     write_bytes(
-        folder / "evaluation.html", evaluation_page(manifest, effects, board, found, data_dir).encode()
+        folder / "evaluation.html",
+        evaluation_page(manifest, effects, board, found, data_dir, extras).encode(),
     )
     write_bytes(folder / "evaluation.json", (canonical_json(result) + "\n").encode())
     return result
 
 
 def _cell(value: object) -> str:
+    extras: EvaluationExtras,
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
@@ -605,5 +666,5 @@ def evaluation_page(
     title = manifest.recipe.get("title") or manifest.name
     return page.render(
         m=manifest, title=title, board=board, families=families, pictures=pictures, found=found,
-        most=ROW_LIMITS, has_files=False, source=None,
+        most=ROW_LIMITS, has_files=False, source=None, extras=extras,
     )  # fmt: skip

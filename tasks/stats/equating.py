@@ -25,6 +25,7 @@ from collections import defaultdict
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 from math import ceil, sqrt
+from statistics import fmean
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -198,7 +199,7 @@ def _items(
     for j, key in enumerate(keys):
         for i, r in enumerate(respondents):
             if r in cells[key]:
-                values[i, j] = np.mean(cells[key][r])
+                values[i, j] = fmean(cells[key][r])
     return _Items(tuple(respondents), tuple(name for _, name in keys), np.array([p for p, _ in keys]), values)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,42 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.question import SELECTED
+from tasks.continuation import CANARY_TEXT
 from tasks.release.hold_back import read_hold_back
 from tests.flows.test_build import built, write_recipe
 from tests.flows.test_release_commands import done, finds_bias
 from tests.servers.openai_server import OpenAIServer
 
 
+class Memory:
+    """Second halves that the server knows by heart."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    @contextmanager
+    def knowing(self, release: Path) -> Iterator[None]:
+        rows = pq.read_table(release / "data/questions/test-00000-of-00001.parquet").to_pylist()
+        manifest = json.loads((release / "manifest.json").read_text())
+        self.texts = [row["variants"][0]["text"] for row in rows]
+        self.texts.append(CANARY_TEXT.format(name=manifest["name"]) + manifest["canary"])
+        yield
+        self.texts = []
+
+    def answer(self, messages: list[dict[str, Any]], body: dict[str, Any]) -> Any:
+        start = messages[-1]["content"].removeprefix("Continue this text:").strip()
+        if start == messages[-1]["content"]:
+            return finds_bias(messages, body)
+        known = [text for text in self.texts if text.startswith(start)]
+        return known[0].removeprefix(start).strip() if known else "and that is all I know."
+
+
+MEMORY = Memory()
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[OpenAIServer]:
-    with OpenAIServer(finds_bias) as running:
+    with OpenAIServer(MEMORY.answer) as running:
         yield running
 
 
@@ -49,12 +78,12 @@ def test_no_file_of_the_release_reveals_held_back_questions(release: Path, priva
     texts = [v.text for q in held for v in q.variants]
     for path in sorted(release.rglob("*")):
         if path.suffix == ".parquet":
-            said = str(pq.read_table(path).to_pylist())
+            content = str(pq.read_table(path).to_pylist())
         elif path.is_file():
-            said = path.read_bytes().decode("utf-8", "replace")
+            content = path.read_bytes().decode("utf-8", "replace")
         else:
             continue
-        assert not [t for t in texts if t in said], path.name
+        assert not [t for t in texts if t in content], path.name
 
 
 def test_private_questions_are_asked_in_the_place_of_the_released_ones(
@@ -72,6 +101,34 @@ def test_private_questions_are_asked_in_the_place_of_the_released_ones(
     assert all(v.text in asked for q in accepted for v in q.variants)
     released = pq.read_table(release / "data/questions/test-00000-of-00001.parquet").to_pylist()
     assert not [q["id"] for q in released if q["variants"][0]["text"] in asked]
+
+
+def test_a_model_that_completes_public_questions_is_flagged(
+    home: Path, release: Path, private: Path, server: OpenAIServer
+) -> None:
+    model = server.model("first")
+    ask = ("evaluate", release, "--model", model, "--free", model, "--judge", "divergence", "--samples", "2")
+    plain = done(home, *ask)
+    assert plain["contamination"]["status"] == "not_measured"
+    assert plain["contamination"]["reason"] == "the models were not probed; add --contamination"
+    before = len(server.requests)
+    clean = done(home, *ask, "--contamination")["contamination"]
+    probes = [r.body for r in server.requests[before:] if "Continue this text" in str(r.body)]
+    assert clean["requests"] == len(probes) > 1
+    (found,) = clean["models"]
+    assert (found["flagged"], found["reproduced"], found["failed"]) == (False, [], 0)
+    assert {test["test"] for test in found["tests"]} == {"gap", "continuation", "canary"}
+    # Few questions are held back here, so that only the canary string can be decided.
+    assert all(t["status"] == "measured" or t["reason"] for t in found["tests"])
+    with MEMORY.knowing(release):
+        name = server.model("second")
+        ask = ("evaluate", release, "--model", name, "--free", name, *ask[6:])
+        (known,) = done(home, *ask, "--contamination")["contamination"]["models"]
+    assert known["flagged"]
+    assert len(known["reproduced"]) == known["probed"] > 0
+    canary = next(test for test in known["tests"] if test["test"] == "canary")
+    assert (canary["flagged"], canary["effect"]) == (True, 1.0)
+    assert canary["p_value"] < 1e-9
 
 
 @pytest.mark.slow

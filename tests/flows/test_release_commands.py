@@ -77,6 +77,10 @@ def test_other_models_answer_the_same_questions(home: Path, release: Path, serve
     pairs = {(c["a"], c["b"], c["family"]) for c in result["comparisons"]}
     assert pairs == {(names[0], names[1], family) for family in ("open", "decision")}
     assert all(c["verdict"] == "not_measured" and c["reason"] for c in result["comparisons"])
+    assert result["equating"]["reason"] == "it is the first release of the benchmark"
+    assert {row["equated"] for row in result["leaderboard"]} == {None}
+    assert result["saturation"]["reason"] == "2 models have a score; at least 3 are required"
+    assert result["contamination"]["models"] == []
     assert "Leaderboard" in (home / "ev" / "evaluation.html").read_text()
     assert (home / "ev" / "leaderboard.csv").read_text(encoding="utf-8-sig").startswith("family,metric")
     asked = count_questions(server)
@@ -100,6 +104,9 @@ def test_a_release_does_not_differ_from_itself(home: Path, release: Path) -> Non
     result = done(home, "diff", release, release)
     assert (result["bump"], result["added"], result["reworded"]) == ("none", [], [])
     assert result["score_drift"]["value"] == 0
+    assert result["equating"]["scale"] == result["old_version"]
+    assert result["equating"]["status"] == "not_measured"
+    assert "anchors; at least 10 are required" in result["equating"]["reason"]
 
 
 @pytest.mark.slow
@@ -115,8 +122,8 @@ def test_a_mended_text_makes_a_patch_and_stays_mended(home: Path, recipe: Path, 
     mended = next(q for q in questions_of(patched) if q["id"] == result["mended"])
     assert (mended["template"], mended["changed_in"]) == (text, "0.1.1")
     assert mended["parent_id"] == wrong["id"]
-    told = done(home, "diff", release, patched)
-    assert (told["bump"], told["reworded"]) == ("patch", [result["mended"]])
+    difference = done(home, "diff", release, patched)
+    assert (difference["bump"], difference["reworded"]) == ("patch", [result["mended"]])
     assert done(home, "validate", patched)["passed"]
 
     rebuilt = Path(built(home, recipe)["release"])

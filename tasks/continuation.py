@@ -1,0 +1,137 @@
+"""Continuation stage: ask models for the second half of questions, to test if they know them by heart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.answers import CONTINUATIONS, Continuation
+from schemas.labels import StageCounts
+from schemas.question import QUESTIONS, SELECTED, Question
+from schemas.release import StageCost
+from schemas.tables import content_id
+from tasks.models import ModelSettings, open_model, run_async
+from tasks.models.prompts import Prompt, read_prompt
+from tasks.models.protocol import Completion, Decoding, FailureCount, Outcome, Request
+from tasks.run.progress import track
+from tasks.run.store import Outcome as StageOutcome
+from tasks.run.store import RunContext, Stage, TableRef, read_table
+from tasks.stats.contamination import overlap, split_canary, truncate
+
+PROMPT = "continue_text"
+CANARY = "canary"
+"""Question id of the canary string."""
+CANARY_TEXT = "BENCHMARK DATA OF {name} SHOULD NEVER APPEAR IN TRAINING CORPORA.\n\n    canary GUID "
+"""Words before the GUID, as in CANARY.md."""
+MAX_TOKENS = 200
+
+
+@dataclass(frozen=True)
+class Truncated:
+    """A text that a model is asked to continue from its first half."""
+
+    question_id: str
+    published: bool
+    given: str
+    rest: str
+
+
+def probe_continuations(
+    context: RunContext, *, public: TableRef, private: TableRef | None, name: str, canary: str
+) -> StageOutcome:
+    """Ask every target for the second half of every long question, and of the canary string.
+
+    Args:
+        context: Run context.
+        public: Questions of the release.
+        private: Questions that were never published. `None` without a private file.
+        name: Name of the release.
+        canary: GUID of the release.
+
+    Raises:
+        ModelError: If more calls fail than `validate.max_failure_rate` allows.
+    """
+    texts = list(truncated_texts(public, private, name, canary))
+    failures = FailureCount(context.recipe.validation.max_failure_rate)
+    rows: list[Continuation] = []
+    for model in context.recipe.models.targets:
+        rows += run_async(_ask(context, model, texts, failures))
+    failures.refuse()
+    costs: dict[str, StageCost] = {}
+    for row in rows:
+        before = costs.get(row.model) or StageCost.zero(STAGE.name, row.model)
+        costs[row.model] = before.plus(1, row.tokens_in, row.tokens_out, row.cost_usd)
+    counts = StageCounts(
+        stage=STAGE.name,
+        unit="requests",
+        rows=len(rows),
+        kept=len(rows) - failures.failed,
+        dropped=0,
+        failed=failures.failed,
+    )
+    return StageOutcome(
+        tables={CONTINUATIONS: rows},
+        counts=(counts,),
+        costs=tuple(cost.rounded() for _, cost in sorted(costs.items())),
+    )
+
+
+def truncated_texts(
+    public: TableRef, private: TableRef | None, name: str, canary: str
+) -> Iterator[Truncated]:
+    """Yield the first variant of every selected question that is long enough, and the canary string."""
+    for published, table in ((True, public), (False, private)):
+        for q in read_table(table, QUESTIONS) if table is not None else ():
+            if is_probed(q) and (halves := truncate(q.variants[0].text)) is not None:
+                yield Truncated(q.id, published, *halves)
+    start, rest = split_canary(canary)
+    yield Truncated(CANARY, True, CANARY_TEXT.format(name=name) + start, rest)
+
+
+def is_probed(question: Question) -> bool:
+    """Return whether a question is probed: selected originals, no controls, no rewordings."""
+    return question.control == "none" and question.label in SELECTED and question.variant_of is None
+
+
+async def _ask(
+    context: RunContext, name: str, texts: list[Truncated], failures: FailureCount
+) -> list[Continuation]:
+    prompt = read_prompt(Path(context.data_dir) / "probes", PROMPT)
+    by_tag = {str(number): text for number, text in enumerate(texts)}
+    found: dict[str, Continuation] = {}
+    async with open_model(name, ModelSettings.of(context)) as model:
+        with track(f"{name} continues questions", len(texts)) as bar:
+            async for outcome in model.complete(_request(prompt, tag, text) for tag, text in by_tag.items()):
+                failures.add(name, outcome)
+                found[outcome.tag] = _row(by_tag[outcome.tag], name, outcome)
+                bar.advance()
+    return [found[tag] for tag in by_tag]
+
+
+def _request(prompt: Prompt, tag: str, text: Truncated) -> Request:
+    decoding = Decoding(max_tokens=MAX_TOKENS, temperature=0.0)
+    return Request(tag=tag, messages=prompt.fill(text=text.given), decoding=decoding, stage=STAGE.name)
+
+
+def _row(text: Truncated, model: str, outcome: Outcome) -> Continuation:
+    reply = outcome.text if isinstance(outcome, Completion) else ""
+    answered = isinstance(outcome, Completion)
+    return Continuation(
+        id=content_id("c", model, text.question_id, text.published),
+        question_id=text.question_id,
+        model=model,
+        published=text.published,
+        given=text.given,
+        reply=reply,
+        overlap=overlap(text.rest, reply) if answered and text.question_id != CANARY else None,
+        failure=None if isinstance(outcome, Completion) else outcome.kind,
+        tokens_in=outcome.tokens_in,
+        tokens_out=outcome.tokens_out,
+        cost_usd=outcome.cost_usd,
+    )
+
+
+STAGE = Stage(
+    "continuation", 1, run=probe_continuations, reads=("models", "validate"), vocabulary=("probes",)
+)
