@@ -98,8 +98,8 @@ from tasks.report.quotes import (
     sql_where,
     without_controls,
 )
-from tasks.report.sections import (
 from tasks.report.saturation import saturation_of, saturation_summary
+from tasks.report.sections import (
     CostLine,
     Coverage,
     DecidingJudges,
@@ -125,9 +125,9 @@ from tasks.report.saturation import saturation_of, saturation_summary
 from tasks.report.sentences import comparisons_in_words, criterion_spans, summarise_findings
 from tasks.run.store import write_bytes, write_table
 from tasks.stats.comparisons import controls_to_confirm
+from tasks.stats.equating import Estimate
 from tasks.stats.fitness import FORMS, FitnessForm
 
-from tasks.stats.equating import Estimate
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
 
@@ -237,10 +237,6 @@ def release_scores(manifest: Manifest, contents: Contents, data_dir: Path, title
     )
 
 
-def compare_all(scored: Scored) -> list[PairedComparison]:
-    """Compare every pair of models, languages and framings."""
-    languages, framings = scored.languages(), scored.framings()
-    return [
 def release_saturation(manifest: Manifest, contents: Contents, data_dir: Path) -> dict[str, Any]:
     """Return how well the questions of a release tell its models apart, as JSON."""
     return saturation_summary(saturation_of(release_scores(manifest, contents, data_dir)))
@@ -269,6 +265,10 @@ def link_to_earlier(
     return link_releases(scored[0], scored[1], evaluated)
 
 
+def compare_all(scored: Scored) -> list[PairedComparison]:
+    """Compare every pair of models, languages and framings."""
+    languages, framings = scored.languages(), scored.framings()
+    return [
         *compare_models(scored, choose_pairs((), scored.models(), "model")),
         *compare_languages(scored, choose_pairs((), languages, "language")),
         *compare_framings(scored, choose_pairs((), framings, "framing")),
@@ -554,6 +554,15 @@ def _p_value(p: float | None) -> str:
 
 
 # Evaluation of models on a release: a folder of four files.
+
+
+LEADERBOARD_COLUMNS = (
+    "family", "metric", "model", "effect", "low", "high", "p_value", "q_value", "a_a_floor", "n",
+    "language", "status", "reason", "asked", "read", "coverage", "verdict", "equated", "equated_low",
+    "equated_high", "equated_error",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class EvaluationExtras:
     """Sections of an evaluation beside its effects."""
@@ -565,16 +574,6 @@ class EvaluationExtras:
     """Score on the scale of the earlier release by family, metric, language and model."""
 
 
-
-
-LEADERBOARD_COLUMNS = (
-    "family", "metric", "model", "effect", "low", "high", "p_value", "q_value", "a_a_floor", "n",
-    "language", "status", "reason", "asked", "read", "coverage", "verdict", "equated", "equated_low",
-    "equated_high", "equated_error",
-)  # fmt: skip
-    extras: EvaluationExtras,
-
-
 def write_evaluation(
     folder: Path,
     manifest: Manifest,
@@ -582,6 +581,7 @@ def write_evaluation(
     form: str,
     data_dir: Path,
     comparisons: Sequence[PairedComparison],
+    extras: EvaluationExtras,
     spans: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Write `evaluation.json`, `effects.parquet`, `leaderboard.csv` and `evaluation.html`.
@@ -598,9 +598,6 @@ def write_evaluation(
     findings = findings_of(effects)
     found = view_findings(findings, comparisons, names, spans or {})
     result = {
-        "equating": dict(extras.equating),
-        "saturation": dict(extras.saturation),
-        "contamination": dict(extras.contamination),
         "release": manifest.name,
         "version": manifest.version,
         "fitness_form": form,
@@ -610,6 +607,9 @@ def write_evaluation(
         "summary": [s.text for s in found.sentences],
         "compared": [sentence for _, sentence in found.comparisons],
         "comparisons": comparisons_in_words(comparisons, names),
+        "equating": dict(extras.equating),
+        "saturation": dict(extras.saturation),
+        "contamination": dict(extras.contamination),
     }
     write_table(folder / "effects.parquet", EFFECTS, effects)
     write_csv(
@@ -619,6 +619,15 @@ def write_evaluation(
             {c: _cell(row[c]) for c in LEADERBOARD_COLUMNS} | {"model": names.model(row["model"])}
             for row in board
         ],
+    )
+    write_bytes(
+        folder / "evaluation.html",
+        evaluation_page(manifest, effects, board, found, data_dir, extras).encode(),
+    )
+    write_bytes(folder / "evaluation.json", (canonical_json(result) + "\n").encode())
+    return result
+
+
 def equated_columns(row: Mapping[str, Any], extras: EvaluationExtras) -> dict[str, float | None]:
     """Return the equated score of a row of the leaderboard, with its interval and standard error."""
     key = row["family"], row["metric"], row["language"], row["model"]
@@ -631,17 +640,7 @@ def equated_columns(row: Mapping[str, Any], extras: EvaluationExtras) -> dict[st
     }
 
 
-    )
-    write_bytes(
-        folder / "evaluation.html",
-        evaluation_page(manifest, effects, board, found, data_dir, extras).encode(),
-    )
-    write_bytes(folder / "evaluation.json", (canonical_json(result) + "\n").encode())
-    return result
-
-
 def _cell(value: object) -> str:
-    extras: EvaluationExtras,
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
@@ -651,6 +650,7 @@ def evaluation_page(
     board: Sequence[dict[str, Any]],
     found: FindingsView,
     data_dir: Path,
+    extras: EvaluationExtras,
 ) -> str:
     """Render the findings, the leaderboard and the effects of every family."""
     from markupsafe import Markup
