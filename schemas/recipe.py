@@ -665,7 +665,7 @@ class Refresh(Section):
         default=4, ge=1, le=MAX_COUNT, description="number of releases after which a question is retired"
     )
     margin: float = Field(
-        default=0.75,
+        default=1.0,
         gt=0,
         le=MAX_COUNT,
         description="largest change of a slice that does not matter, in standard deviations of the scores of "

@@ -59,10 +59,11 @@ def is_asked(question: Question, phase: Phase) -> bool:
     """Return whether a question is asked in the phase.
 
     The hold-out repeats the results of the search only: accepted `open` questions and their controls.
-    Rewordings of open questions are asked there only.
+    Rewordings of open questions, and questions that are carried over from the last release, are asked there
+    only.
     """
     if phase == "search":
-        return question.family != "open" or question.variant_of is None
+        return question.family != "open" or (question.variant_of is None and not question.anchor)
     return question.family == "open" and question.label in {*SELECTED, "control"}
 
 
