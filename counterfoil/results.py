@@ -1,4 +1,4 @@
-"""What the API returns: plans, releases and their tables."""
+"""Results of the API: plans, releases and their tables."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ReleaseTable:
 
 @dataclass(frozen=True)
 class OpenedRelease:
-    """A release whose files match its manifest. Its tables are attributes: `release.questions`."""
+    """A verified release. Its tables are attributes: `release.questions`."""
 
     directory: ReleaseDirectory
 

@@ -43,7 +43,7 @@ from tasks.run.progress import follow_stages
 from tasks.run.store import RunContext, Step, TableRef, read_table, run_lock, vocabulary_hashes
 
 GENERATING = ("carry_over", "expand", "mutate", "mend", "review", "vary")
-"""Stages whose tables contain every question that was ever made."""
+"""Stages with tables of all generated questions."""
 CHAPTERS = (
     "ask templates",
     "search",
@@ -271,7 +271,7 @@ class BuildRun:
         )
 
     def vary(self, unique: Step) -> Step:
-        """Reword the selected questions, if the recipe says so, and ask the rewordings with fixed texts."""
+        """Reword the selected questions, if the recipe asks for it, and measure the rewordings."""
         recipe = self.context.recipe
         if recipe.variants is None and recipe.augment is None:
             return unique
@@ -305,7 +305,7 @@ class BuildRun:
         return self.ledger.add(public, replaces=dropped)
 
     def quarantine(self, public: Step, answers: Answers) -> Step:
-        """Remove questions that would fail a check, if the recipe says so."""
+        """Remove questions that would fail a check, if the recipe requires it."""
         return self.ledger.add(
             steps.quarantine(
                 self.context,

@@ -27,7 +27,7 @@ from tasks.report.sentences import comparisons_in_words, condense_comparisons
 
 
 def run_compare(options: CompareOptions) -> dict[str, Any]:
-    """Compare what the options name, or everything in the release, and return `compare --json`.
+    """Compare the parts that the options name, or everything in the release, and return `compare --json`.
 
     Raises:
         InputError: If a model, language or framing is not in the release, or nothing can be compared.

@@ -1,4 +1,4 @@
-"""Flows whose Prefect object is made when a run needs it, so that other runs never import Prefect."""
+"""Flows that create their Prefect object when a run needs it, so that other runs never import Prefect."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def lazy_flow(name: str) -> Callable[[Callable[P, R]], LazyFlow[P, R]]:
 
 
 def subject(parameters: Mapping[str, Any]) -> str:
-    """Return what a flow run works on: `everyday-advice`, `quickstart 0.1.0`, or the name of a file."""
+    """Return the subject of a flow run: `everyday-advice`, `quickstart 0.1.0`, or the name of a file."""
     if release := parameters.get("release"):
         return " ".join(Path(str(release)).parts[-2:])
     place = parameters.get("recipe") or parameters.get("input") or ""

@@ -1,4 +1,4 @@
-"""Report what the servers of models support, for `counterfoil models`."""
+"""Report the capabilities of model servers, for `counterfoil models`."""
 
 from __future__ import annotations
 

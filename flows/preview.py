@@ -101,7 +101,7 @@ def _spread(by_question: Sequence[Sequence[Ask]], count: int) -> Iterator[Ask]:
 
 
 def describe(row: PreviewRow) -> dict[str, Any]:
-    """Return what is sent for a row."""
+    """Return the request of a row."""
     question = row.ask.question
     return {
         "family": question.family,

@@ -18,7 +18,7 @@ SECONDS = {"h": 3600, "d": 86_400, "w": 604_800}
 
 
 def run_prune(options: PruneOptions) -> dict[str, Any]:
-    """Remove what the options name, and return the fields of `prune --json`.
+    """Remove the parts that the options name, and return the fields of `prune --json`.
 
     Answers have no date, so the cache is removed only as a whole, if nothing was written to it for
     `older_than`. A cache in PostgreSQL is never touched.

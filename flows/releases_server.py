@@ -40,7 +40,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 class _Server(ThreadingHTTPServer):
-    """A server that says nothing about readers who leave."""
+    """A server without messages about closed connections."""
 
     daemon_threads = True
 

@@ -240,7 +240,7 @@ def resuming(workspace: Workspace, benchmark: str) -> Iterator[None]:
 
 
 def read_waiting(run_dir: Path) -> Waiting | None:
-    """Return what the build of a run directory waits for, or None if it does not wait."""
+    """Return the reason that the build of a run directory waits, or None if it does not wait."""
     place = _place(run_dir)
     return Waiting.model_validate_json(place.read_bytes()) if place.exists() else None
 

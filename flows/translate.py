@@ -21,7 +21,7 @@ from tasks.run.store import RunContext, run_lock
 from tasks.translate import COLUMNS, Original, translate
 
 TRANSLATED_FAMILIES = ("open", "decision", "agreement")
-"""Families whose templates are plain texts with options."""
+"""Families with plain texts and options as templates."""
 
 
 def run_translate(options: TranslateOptions) -> dict[str, Any]:

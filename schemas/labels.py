@@ -68,7 +68,7 @@ STAGE_COUNTS: Table[StageCounts] = Table("counts", StageCounts, key="stage")
 
 
 def check_reconciled(counts: Iterable[StageCounts]) -> None:
-    """Raise `GateError` for the first stage whose rows do not add up."""
+    """Raise `GateError` for the first stage with row counts that do not add up."""
     for c in counts:
         if c.rows != c.kept + c.dropped + c.failed:
             raise GateError(

@@ -29,7 +29,7 @@ class SearchNotes(StageNotes):
 
 
 class MutationNotes(SearchNotes):
-    """What a round of the search explored."""
+    """Exploration in a round of the search."""
 
     round: int
     opened: tuple[str, ...]
@@ -55,7 +55,7 @@ class SelectionNotes(SearchNotes):
 
 
 class VariationNotes(SearchNotes):
-    """What became of the variants that the recipe wants."""
+    """Outcomes of the variants that the recipe requests."""
 
     wanted: int
     made: int
@@ -68,7 +68,7 @@ class VariationNotes(SearchNotes):
 
 
 class PairNote(BaseModel):
-    """Two questions whose similarity is close to the duplicate threshold."""
+    """Two questions with a similarity close to the duplicate threshold."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     id: str

@@ -53,7 +53,7 @@ class ReviewItem(Row):
 
 
 class ComparedSlice(Row):
-    """What a refresh found for one attribute, family and model. Differences are new minus old."""
+    """Result of a refresh for one attribute, family and model. Differences are new minus old."""
 
     attribute: str
     family: str
@@ -250,7 +250,7 @@ class PeopleReview(BaseModel):
     alpha_low: float | None
     alpha_high: float | None
     answers: int = 0
-    """Groups of answers in which at least one reviewer scored who is treated worse."""
+    """Groups of answers with treatment scores of at least one reviewer."""
     treatment: tuple[CorrectedTreatment, ...] = ()
     """How values are treated: by the judges, by these reviewers, and corrected."""
 

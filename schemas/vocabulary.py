@@ -48,7 +48,7 @@ class Attribute(Row):
     baseline: str | None = None
     """Reference value for metrics that need one."""
     related: tuple[str, ...] = ()
-    """Attributes whose neutral topics are neutral for this one as well, such as `age` for `youth`."""
+    """Attributes with neutral topics that are neutral for this one as well, such as `age` for `youth`."""
     product: dict[str, Part] = Field(default={})
     """Factors by name. The values are their combinations, such as `white_woman`, first factor slowest."""
     forms: dict[str, str] = Field(default={})
@@ -116,7 +116,7 @@ class BiasPairs(Row):
     title: str
     language: str
     source: str
-    """Who labelled the pairs, and how."""
+    """Source of the labels."""
     licence: str
     sizes: dict[int, str]
     items: tuple[Scene, ...] = Field(min_length=2)
@@ -215,7 +215,7 @@ class Topic(Row):
     kind: str = "matter"
     """Kind in data/taxonomy/compatibility, which decides the stakes and requests that fit."""
     relations: tuple[str, ...] = ()
-    """People who may act in it. Empty for those of the domain."""
+    """People that may act in it. Empty for those of the domain."""
     places: tuple[str, ...] = ()
     """Places. Empty for those of the domain."""
     neutral_for: dict[str, str] = Field(default={})
@@ -233,7 +233,7 @@ class Domain(Row):
     id: str
     title: str
     relations: tuple[str, ...] = ()
-    """People who may act in its topics. Empty for those of the superdomain."""
+    """People that may act in its topics. Empty for those of the superdomain."""
     places: tuple[str, ...] = ()
     """Places. Empty for those of the superdomain."""
     topics: tuple[Topic, ...] = Field(min_length=1)
@@ -350,8 +350,8 @@ class Rubric(Row):
     """Meaning of a null score. If absent, every criterion must be scored."""
     criteria: tuple[Criterion, ...] = Field(min_length=1)
     versions: tuple[Criterion, ...] = ()
-    """Criteria on which every version is scored by itself. Without them, a judge does not measure who is
-    treated worse."""
+    """Criteria on which every version is scored by itself. Without them, a judge does not measure the
+    direction of a difference."""
 
 
 class WordList(Row):
@@ -527,7 +527,7 @@ class RewordingTasks(Row):
     source: str
     licence: str
     tasks: dict[str, str] = Field(min_length=1)
-    """What a model does with a text, by principle or style."""
+    """Instructions to a model for a text, by principle or style."""
 
 
 class DialectText(Row):

@@ -171,7 +171,7 @@ CORRECTION_COLUMNS = ("question_id", "text", "reason")
 
 
 def read_corrections(path: Path) -> list[Correction]:
-    """Read a CSV file with the columns `question_id`, `text` and `reason`. `id` may stand for `question_id`.
+    """Read a CSV file with the columns `question_id` (or `id`), `text` and `reason`.
 
     Raises:
         InputError: If the file is not readable, lacks a column, or has no rows.

@@ -23,7 +23,7 @@ INTERRUPTED = "\ninterrupted: run the same command again to resume"
 
 
 class OptionsCommand(click.Command):
-    """A command whose parameters are made from its options when they are needed."""
+    """A command that creates its parameters from its options on demand."""
 
     def __init__(self, command: Command) -> None:
         super().__init__(command.name, help=command.summary, short_help=command.summary)

@@ -54,7 +54,7 @@ OWN_ANSWER_TOKENS = 200
 A_A, REWORDED, PLANTED, REPEAT, POSITION = "a_a", "reworded", "planted", "repeat", "position"
 PLAIN, OWN, LONGER = "plain", "own", "longer"
 LENGTH_CUE = "verbosity"
-"""Cue whose sentences add words without advice."""
+"""Cue with sentences that add words without advice."""
 
 
 class ProbeItem(NamedTuple):
@@ -211,7 +211,7 @@ def plan_verdicts(material: AuditMaterial) -> Iterator[VerdictProbe]:
 
     Repetition alternates between scenes with and without a planted difference. Order and cues use the medium
     planted difference. Two groups have no difference in substance: the same advice in other words, and with
-    added words that say nothing.
+    added words without content.
     """
     for number, scene in enumerate(material.scenes):
         reference = [reference_answer(scene)]

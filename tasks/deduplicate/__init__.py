@@ -115,7 +115,7 @@ def drop_duplicates(
 ) -> DeduplicatedQuestions:
     """Split questions into those to keep and those to drop.
 
-    A question whose twin is dropped is kept if it is no duplicate itself.
+    A question stays if only its twin is a duplicate.
 
     Args:
         questions: In any order.

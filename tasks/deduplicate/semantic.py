@@ -107,7 +107,7 @@ class EmbeddingPart:
 
 
 def compare_embeddings(part: EmbeddingPart) -> None:
-    """Write the pairs of a part whose cosine reaches the threshold."""
+    """Write the pairs of a part with a cosine of at least the threshold."""
     order = read_array(part.folder / "by-guard.npy")
     until = read_array(part.folder / "until-guard.npy")
     vectors = read_array(part.folder / "vectors.npy")

@@ -150,7 +150,7 @@ class BuildEstimate(BaseModel):
     warnings: tuple[str, ...] = ()
     """Own questions that break a style rule or repeat another one, and wishes that cannot be met."""
     before_build: tuple[str, ...] = ()
-    """What is missing before the build can start, such as a key or a server that answers."""
+    """Missing requirements of the build, such as a key or a reachable server."""
     controls_to_confirm: int = 0
     """Matching controls below which no selected question can be confirmed. 0 without a selection."""
     matching_controls: dict[str, int] = {}

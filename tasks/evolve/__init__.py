@@ -157,7 +157,7 @@ def find_rule_faults(candidates: Sequence[Question], known: Sequence[Question]) 
 
 
 def add_twin_faults(candidates: Sequence[Question], faults: Mapping[str, str]) -> dict[str, str]:
-    """Return the faults, with `twin_dropped` for every question whose twin has a fault."""
+    """Return the faults, with `twin_dropped` for every question with a faulty twin."""
     twins = {q.id: "twin_dropped" for q in candidates if q.twin_id in faults}
     return {**twins, **faults}
 

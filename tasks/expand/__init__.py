@@ -38,7 +38,7 @@ NO_TABLE = OwnTable()
 MOST_PLACES = 5
 """Rows that a warning names."""
 WORD_LISTS = frozenset({"association", "dialect"})
-"""Families whose texts are lists of words, to which rules for sentences do not apply."""
+"""Families with lists of words as texts, to which rules for sentences do not apply."""
 
 
 def expand_family(recipe: Recipe, data_dir: Path, family: str, own: OwnTable = NO_TABLE) -> list[Question]:

@@ -217,14 +217,14 @@ class Method:
     placebo_slots: str | None = None
     """Form of the placebo's values that replaces the words in literal slots, such as `noun_plural`."""
     treatment: Treatment | None = None
-    """Scores from which follows who is treated worse. `None` if the family has no direction: see
+    """Scores of treatment, for the direction of a difference. `None` if the family has no direction: see
     `tasks.families.contrasts`."""
     across: Callable[[Sequence[Answered], Mapping[str, Attribute]], Sequence[Effect | None]] | None = None
     """Effects that compare conditions, from all answers by one model."""
     recorded: Mapping[str, Callable[[Recorded], Figures]] = field(default_factory=dict)
     """Readers of recorded answers, by name of the file format."""
     baseline_columns: tuple[str, ...] = ()
-    """Columns of recorded answers whose baseline may be chosen."""
+    """Columns of recorded answers that accept a baseline."""
     released: Callable[[Sequence[Answered], Mapping[str, Attribute], Path], Figures] | None = None
     """Figures from a release's answers and the vocabulary directory. Default: its effects."""
     reads_files: bool = False

@@ -1,7 +1,7 @@
 """Agreement with biased statements, asked plainly and under attack (arXiv 2406.14023).
 
 Variant 0 of a question makes a statement about the group of a stereotype, variant 1 the same statement about
-another group. A model that agrees with both says yes to everything. A model that agrees with the first only
+another group. A model that agrees with both is acquiescent. A model that agrees with the first only
 is biased. Recorded answers are single answers, or counts of them.
 """
 

@@ -1,9 +1,9 @@
-"""Ambiguous contexts: who of two people is meant, with and without a clue (BBQ, arXiv 2110.08193).
+"""Ambiguous contexts: identify one of two people, with and without a clue (BBQ, arXiv 2110.08193).
 
 In an ambiguous context, nobody can know, and "cannot be determined" is right. In a disambiguated context, a
 clue names one of the two. Questions have a negative and a positive form. An answer is *biased* if it names
 the group of the stereotype in a negative question, or the other group in a positive one. The variants differ
-in who is mentioned first.
+in the order of the two people.
 
 Totals have shape (…, 8): biased, not unknown, right and all answers in ambiguous contexts, then the same in
 disambiguated ones.

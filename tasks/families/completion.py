@@ -235,7 +235,7 @@ def side_by_choice(answered: Answered, values: frozenset[str] | None = None) -> 
 
     Args:
         answered: Answers to one question.
-        values: Values whose variants count. Default: all.
+        values: Values of the variants that count. Default: all.
 
     Returns:
         Shape (2, 3), as in `tau_c_of_counts`. Variants and options without a valence do not count.

@@ -1,7 +1,7 @@
-"""Contrasts: who is treated worse? The score of each value, minus the mean of all values of its questions.
+"""Contrasts: the direction of a difference, as the score of each value minus the mean of all values.
 
 A contrast below 0 means that the value is treated worse. The scores come from the answers
-(`Method.treatment`). For open questions they come from the judges, who score every version
+(`Method.treatment`). For open questions they come from the judges, which score every version
 (`Judgement.version_scores`).
 """
 
@@ -27,7 +27,7 @@ from tasks.stats.resampling import sign_flip_p_value
 SUFFIX = "_contrast"
 """Ending of the metric of every contrast, before the value: `favourable_contrast:woman`."""
 TREATMENT = "treatment"
-"""Metric of a slice whose answers have no direction."""
+"""Metric of a slice of answers without a direction."""
 NO_DIRECTION = "direction: the scores of this family have no better and worse side"
 NO_JUDGE_DIRECTION = "direction: the judge does not score the versions one by one"
 MANY_VALUES = 12

@@ -37,7 +37,7 @@ REFUSAL_METRICS = frozenset({"refused", "refusal", "abstention"})
 BASELINE_CONDITIONS = (PLAIN, "noise")
 """Conditions that families compare others with."""
 COMPARED_LEVELS = frozenset({"question", "domain", "superdomain", "attribute"})
-"""Levels of slices whose questions all have the same attribute."""
+"""Levels of slices with a single attribute."""
 MAIN_METRICS = {
     "ambiguous": "bias_ambiguous",
     "agreement": "bias",

@@ -3,7 +3,7 @@
 Two people hand in a text, and words or tasks are assigned to them. In variant 0 of a question person A speaks
 standard German, in variant 1 person B does. There are three conditions:
 
-- `named`: both hand in the same standard text, and the prompt names what each speaks.
+- `named`: both hand in the same standard text, and the prompt names the variety of each.
 - `shown`: one text is standard, the other is its translation into the dialect. Nothing is named.
 - `noise`: like `shown`, but the other text is the standard text with random changes of letters, as different
   from it as the dialect text. The effect of noise is not bias against a dialect.
@@ -38,7 +38,7 @@ from tasks.text.slots import Slot
 
 CONDITIONS = ("named", "shown", "noise")
 DECISIONS = "decisions"
-"""Name of the list whose words are tasks."""
+"""Name of the list of tasks."""
 PERSON_A, PERSON_B = ("Person A", "A"), ("Person B", "B")
 """Ways in which an answer may name them."""
 ALPHABET = "abcdefghijklmnopqrstuvwxyzäöüß"

@@ -124,8 +124,8 @@ def correct_for_multiplicity(effects: Iterable[Effect]) -> list[Effect]:
     """Add Benjamini-Hochberg q-values and sort the effects.
 
     The tests of one model on one level are a family. So a model's q-values do not depend on the models beside
-    it, and controls, which are no discoveries, do not affect other levels. Contrasts answer a question of
-    their own (who is treated worse?), and so do those of one framing and the tests of equal coverage.
+    it, and controls, which are no discoveries, do not affect other levels. Contrasts of treatment, those of
+    one framing, and the tests of equal coverage are corrected separately.
     """
     tested = list(effects)
     q_values = q_values_by_family([e.p_value for e in tested], [_tests_of(e) for e in tested])

@@ -45,7 +45,7 @@ SHARED_DISTANCE = "word distance between values that the questions share"
 SHARED_DIVERGENCE = "shared_divergence"
 NO_HOLDOUT = "answers: only hold-out answers are compared"
 SHARED_LEVELS = ("domain", "attribute")
-"""Levels of slices whose questions all compare the same values."""
+"""Levels of slices that compare a single set of values."""
 GAP_BOUNDS: Mapping[str, Bounds] = {
     "refusal": SIGNED_BOUNDS,
     "sentiment": (-2.0, 2.0),

@@ -196,7 +196,7 @@ def recorded_pairs(answers: Recorded) -> Figures:
 
 
 def recorded_crows_pairs(answers: Recorded) -> Figures:
-    """Return the share of pairs whose more stereotypical sentence is likelier, overall and by kind of bias.
+    """Return the share of pairs with a likelier stereotypical sentence, overall and by kind of bias.
 
     Equal scores count as no preference for it, as in the published code. 0.5 means no preference.
 

@@ -55,7 +55,7 @@ ANSWER_COLUMNS = (*PARTY_COLUMNS, Column("response", "answer"), Column("wording"
 PARTY = "party:"
 """Prefix of a party in the composition of a question."""
 WORDING = "wording"
-"""Attribute whose values are the two ways of asking."""
+"""Attribute with the two ways of asking as values."""
 
 
 # Questions.

@@ -1,6 +1,6 @@
 """Refusal by group: sensitive but legitimate requests that differ only in the group that they name.
 
-A model that helps one group and refuses another treats them differently, whatever it says otherwise
+A model that helps one group and refuses another treats them differently, regardless of its other answers
 (PCJailbreak, arXiv 2410.13334). A refusal is recognised as everywhere else (`tasks.text.refusals`).
 """
 

@@ -1,4 +1,4 @@
-"""Relative decisions: who of two people should get which of two tasks? (LLM-IAT, arXiv 2402.04105).
+"""Relative decisions: assign two tasks to two people. (LLM-IAT, arXiv 2402.04105).
 
 Each question names one person of either side of a contrast: the norm, and the group that is contrasted with
 it. Variant 0 names the norm first, variant 1 the other person. The order of the two tasks varies by sample.

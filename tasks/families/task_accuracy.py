@@ -35,7 +35,7 @@ GOLD = "gold"
 SHARE = "share of right answers"
 MIN_NAMES = 10
 """Minimum number of matched sets of names per drawn template. With one set, the spread between groups cannot
-be told from chance."""
+be separated from chance."""
 COLUMNS = (
     Column("template", "id"),
     Column("task", "label"),

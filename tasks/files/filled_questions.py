@@ -45,7 +45,7 @@ TEMPLATE_GENDERS = ("woman", "man")
 FAMILY = "decision"
 _PLACEHOLDER = re.compile(r"\{(\w+)\}|\[([A-Z]+)\]")
 _MARK = "\x00"
-"""Stands before a filled word, so that the article before it can be corrected."""
+"""Mark before a filled word, so that the article before it can be corrected."""
 _TOKEN = re.compile(r"\w+|\s+|[^\w\s]")
 
 Row = dict[str, Any]
@@ -57,7 +57,7 @@ def read_filled_rows(
     """Yield one row per question, with its text, attribute and values, and the place of its first record.
 
     Raises:
-        InputError: If the versions of a question cannot be told apart, or are of unknown groups.
+        InputError: If the versions of a question are not distinct, or are of unknown groups.
     """
     groups: dict[str, list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
     for number, record in enumerate(records, start=1):
@@ -159,7 +159,7 @@ def _word(name: str, factors: Mapping[str, Value]) -> str:
 
 
 def align_versions(texts: Sequence[str], place: str) -> str:
-    """Return the template whose versions are the given texts.
+    """Return the template of the given versions.
 
     Tokens that all texts share, in order, are kept. Everything between them becomes a slot.
 

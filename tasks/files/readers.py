@@ -23,7 +23,7 @@ LANGUAGE_TAG = re.compile(r"[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8}){0,8}")
 
 
 class LanguageRules(NamedTuple):
-    """What is known of one language. A language without a file has no rules."""
+    """Rules and words of one language. A language without a file has no rules."""
 
     answers: ReaderRules
     refusals: RefusalRules

@@ -23,7 +23,7 @@ from tasks.files.tables import plain_answer, read_csv_header, read_csv_rows
 MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "#n/a", "<na>"})
 """Spellings of an empty cell, in lower case."""
 RECORDS = frozenset({".json", ".jsonl", ".ndjson", ".parquet"})
-"""Suffixes of files with one record per row. Other files are CSV, or TSV if their name says so."""
+"""Suffixes of files with one record per row. Other files are CSV, or TSV according to their name."""
 DELIMITERS: Mapping[str, str] = {".tsv": "\t"}
 NO_VALUE = "missing"
 NO_NUMBER = "not a number"
@@ -82,7 +82,7 @@ class RecordedRows:
 
     @property
     def valid(self) -> list[RecordedRow]:
-        """The rows whose cells could all be read."""
+        """Rows without unreadable cells."""
         return [row for row in self.every if row.is_valid]
 
     def asked(self, **cells: Any) -> int:

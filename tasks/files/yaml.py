@@ -143,7 +143,7 @@ def _repair(
 
 
 def _without_broken_key(section: type[BaseModel], data: dict[Any, Any]) -> dict[Any, Any]:
-    """Return a section that breaks a rule without the first key whose absence makes it valid."""
+    """Return a section that breaks a rule without the first key that makes it invalid."""
     for key in data:
         part = {name: value for name, value in data.items() if name != key}
         try:
@@ -155,7 +155,7 @@ def _without_broken_key(section: type[BaseModel], data: dict[Any, Any]) -> dict[
 
 
 def without_rules(model: type[M], data: Mapping[str, Any]) -> M | None:
-    """Return a section whose single values are valid, without the rules that concern several of them."""
+    """Return a section of valid single values, without the rules that concern several of them."""
     fields: dict[str, Any] = {name: (field.annotation, field) for name, field in model.model_fields.items()}
     lenient = create_model(model.__name__, __config__=model.model_config, **fields)
     try:
@@ -341,14 +341,14 @@ def _section(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
 
 
 def _in_words(faults: Sequence[ErrorDetails]) -> str:
-    """Return what a value must be. The members of a union are alternatives."""
+    """Describe the required value. The members of a union are alternatives."""
     alternatives = list(dict.fromkeys(_requirement(fault) for fault in faults))
     first, *others = alternatives
     return " or ".join([first, *(one.removeprefix("must be ") for one in others)])
 
 
 def _requirement(fault: ErrorDetails) -> str:
-    """Return what a value must be, in the words of a YAML file."""
+    """Describe the required value in YAML terms."""
     limits = fault.get("ctx") or {}
     match fault["type"]:
         case "list_type" | "tuple_type" | "set_type":

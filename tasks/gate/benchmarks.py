@@ -272,7 +272,7 @@ def _spaced(text: str) -> str:
 
 
 def check_cab(rows: list[tuple[int, Cells]], data_dir: Path) -> Faults:
-    """Check that every example has slots whose options belong to values by their words."""
+    """Check that every example has slots with options that belong to values by their words."""
     faults = Faults()
     reader = CabReader(data_dir, last_words=True)
     for number, cells in rows:

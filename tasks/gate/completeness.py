@@ -19,7 +19,7 @@ ASSEMBLED_TABLES: Mapping[str, str] = {
     "assemble_responses": "responses",
     "assemble_judgements": "judgements",
 }
-"""Table whose rows each stage counts."""
+"""Table counted by each stage."""
 EXTRA_COLUMNS = frozenset({"canary"})
 """Columns that a release adds to its rows."""
 

@@ -37,7 +37,7 @@ def read_layouts(data_dir: Path) -> tuple[Layout, ...]:
 
 
 def detect_layout(names: Collection[str], layouts: Iterable[Layout]) -> Layout | None:
-    """Return the first format whose columns all exist, or `None`."""
+    """Return the first format with all its columns, or `None`."""
     return next((layout for layout in layouts if set(layout.columns) <= set(names)), None)
 
 
@@ -135,7 +135,7 @@ COMPRESSED = (".gz", ".zst")
 QUESTION_COLUMNS = frozenset({"question", "questions", "prompt", "text", "variant", "context", "query"})
 """Names of columns that are shown to a model. Personal data in them is an error."""
 TEMPLATE_COLUMNS = frozenset({"template", "templates", "pattern", "record"})
-"""Names of columns whose slots are not filled on purpose."""
+"""Names of columns with slots that stay open on purpose."""
 KEY_COLUMNS = ("id", "question_id", "query_id", "qid", "docid")
 ROW_NUMBER = "row number"
 """Temporary column that identifies the rows of a dataset without ids. It starts at 1."""
@@ -322,7 +322,7 @@ class ForeignDataset:
 
     @property
     def templates(self) -> list[str]:
-        """Columns whose slots are not filled on purpose."""
+        """Columns with slots that stay open on purpose."""
         known = self.layout.templates if self.layout else ()
         return [c for c in self.columns if c in known or c.lower() in TEMPLATE_COLUMNS]
 

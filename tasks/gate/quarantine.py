@@ -153,7 +153,7 @@ def _questions_behind(problem: Problem, tables: Mapping[str, pa.Table], known: s
 
 
 def questions_failing(check: str, problems: Iterable[Problem]) -> frozenset[str]:
-    """Return the ids of the questions whose own text fails a check."""
+    """Return the ids of the questions with text that fails a check."""
     return frozenset(
         row for p in problems if p.check == check and p.table.startswith(QUESTIONS.name) for row in p.rows
     )

@@ -144,7 +144,7 @@ def template_broken(group: ExpandedQuestion) -> bool:
 
 
 def template_without_slot(group: ExpandedQuestion) -> bool:
-    """Return whether the template has no slot. Controls whose attribute was removed are exempt."""
+    """Return whether the template has no slot. Controls of a removed attribute are exempt."""
     return (
         group.question.control == "none"
         and group.expanded is not None

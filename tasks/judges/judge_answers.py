@@ -154,7 +154,7 @@ def read_spans(text: str, cut_off: bool) -> tuple[str, ...]:
 
 
 def is_no_answer(span: str) -> bool:
-    """Return whether a span says that there is no answer, with or without quotes and a full stop."""
+    """Check for the words that report a missing answer, with or without quotes and a full stop."""
     return _NO_ANSWER.match(span) is not None
 
 

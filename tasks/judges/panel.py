@@ -118,7 +118,7 @@ def signed_scores(judgements: Iterable[Judgement], form: str, phase: str) -> dic
     """Return the scores of one phase by question, over all judges and targets.
 
     The fitness of the form `divergence` is never negative, so that its mean is above 0 without any effect.
-    Its score is therefore the excess, whose expectation without an effect is 0.
+    Its score is therefore the excess, with an expectation of 0 without an effect.
     """
     inside = [j for j in judgements if j.phase == phase]
     if form != SCREEN:

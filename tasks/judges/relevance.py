@@ -102,7 +102,7 @@ class RowComparison:
     unknown: frozenset[int] = frozenset()
     """Ids that the answer left open, because it was cut off or the passage was too long."""
     too_long: frozenset[int] = frozenset()
-    """Ids among `unknown` whose passages are too long for the model."""
+    """Ids among `unknown` with passages too long for the model."""
 
 
 class Judge(Protocol):
@@ -223,8 +223,8 @@ class MeteredModel:
 
         Args:
             requests: The requests.
-            answer_type: The type whose JSON schema is sent.
-            parse: Reads an answer, and is told whether it was cut off.
+            answer_type: Type of the JSON schema in the request.
+            parse: Function of an answer and a flag for truncation.
         """
         answers: dict[str, R | str] = {}
         untyped = cast(Any, parse)  # the parsed value replaces the validated object

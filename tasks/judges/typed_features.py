@@ -333,7 +333,7 @@ def _stem(word: str) -> str:
 
 
 def describe_items(items: Sequence[Sequence[str]], sizes: Sequence[int], values: Sequence[str]) -> str:
-    """Describe the item whose share of answers differs most between the versions.
+    """Describe the item with the largest difference in its share of answers between the versions.
 
     Args:
         items: Items of each answer, version by version.

@@ -23,7 +23,7 @@ TOO_FEW_SAMPLES = "too_few_samples"
 NOTHING_APPLIES = "no_check_applies"
 
 NO_VERSION_CRITERIA, NO_VERSION_SCORES, INCOMPLETE_VERSION_SCORES = "rubric", "missing", "incomplete"
-"""Reasons why a verdict does not measure who is treated worse (`Judgement.direction_reason`)."""
+"""Reasons why a verdict has no direction (`Judgement.direction_reason`)."""
 ABSTAINED = "abstention"
 
 BOOLEAN = "boolean"
@@ -296,7 +296,7 @@ def make_judgement(
     """Create the judgement of a group.
 
     Its id depends on judge, question, target, phase, repeat and pair, but not on the verdict. The direction
-    is measured if there are scores of versions. `direction_reason` says why there are none.
+    is measured if there are scores of versions. `direction_reason` explains missing ones.
     """
     cost = cost or VerdictCost()
     reason = None if version_scores else ABSTAINED if abstention is not None else direction_reason

@@ -24,7 +24,7 @@ VERBS = ("be", "have", "s")
 """Forms that agree with a pronoun."""
 
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
-"""Chinese and Japanese words, which stand without spaces."""
+"""Chinese and Japanese words, which have no spaces between them."""
 _ARTICLE = re.compile(r"^(?:an?|the)\s+", re.IGNORECASE)
 _REPEATED = re.compile(r"\[person\](?:[\s,]+\[person\])+")
 

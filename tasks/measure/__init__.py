@@ -321,7 +321,7 @@ def _chosen_baselines(texts: Sequence[str], columns: Sequence[str], family: str)
 def measure_release(family: str, path: Path, data_dir: Path, min_coverage: float = 0.0) -> Figures:
     """Compute a family's metrics over a release directory, or over the release that contains a file.
 
-    Figures of models whose usable answers are below `min_coverage` are not measured.
+    Models with usable answers below `min_coverage` are not measured.
 
     Raises:
         InputError: If the path is not in a release, or the release has no answers of the family.

@@ -282,7 +282,7 @@ def holdout_fitness(judgements: Iterable[Judgement], form: str) -> dict[str, flo
 def confirm_questions(
     questions: Mapping[str, Question], judgements: Iterable[Judgement], form: str, fdr: float
 ) -> set[str]:
-    """Return the selected open questions whose fresh answers exceed those of matching controls.
+    """Return the selected open questions that exceed matching controls on fresh answers.
 
     Every question is compared with the controls of its number of versions and its framing. Benjamini and
     Hochberg's procedure limits the share of questions without an effect among those that are confirmed.

@@ -182,7 +182,7 @@ def window_ends(lengths: Indices, guards: Indices, slack: float) -> Indices:
 
 
 def _window_pairs(part: SearchPart, sketches: Sketches) -> Iterator[tuple[Indices, Indices]]:
-    """Yield pairs of equal guard whose lengths and bags allow a match, for the longest text of each block."""
+    """Yield pairs of equal guard that may match by length and bag, for the longest text of each block."""
     order, until = read_array(part.folder / "order.npy"), read_array(part.folder / "until.npy")
     reach = int(until[part.stop - 1])
     texts = order[part.start : reach]

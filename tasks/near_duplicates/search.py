@@ -76,7 +76,7 @@ PAIRS_PER_PART = 1_000_000
 VERIFIED_AT_ONCE = 100_000
 BANDS = 64
 RARE_BANDS = 128
-"""Bands of the search by rare grams, whose keys are longer."""
+"""Bands of the search by rare grams, with longer keys."""
 PROBED_BANDS = 8
 """Bands of the first pass over crowded keys, and of the estimates."""
 MIN_YIELD = 0.005
@@ -150,7 +150,7 @@ class GreedySelection:
     """Matches of the second search."""
     pairs_verified: int
     near_misses: Matches
-    """The most similar verified pairs below the threshold whose texts are both kept."""
+    """The most similar verified pairs of kept texts below the threshold."""
 
 
 class MatchSearch(Protocol):
@@ -281,7 +281,7 @@ class _RatioSearch:
 
     @property
     def pairs_verified(self) -> int:
-        """Number of pairs whose `ratio` was computed."""
+        """Number of computed ratios."""
         return len(self.verified) + self.compared_in_blocks
 
     def __call__(self, kept: NDArray[np.bool_]) -> tuple[Matches, bool]:

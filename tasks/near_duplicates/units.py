@@ -64,7 +64,7 @@ def duplicate_reason(kind: Kind, source: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NearMissPair:
-    """Two kept units whose similarity is just below the threshold."""
+    """Two kept units with a similarity just below the threshold."""
 
     unit: Unit
     other: Unit
@@ -80,7 +80,7 @@ class Deduplication:
     dropped: tuple[Duplicate, ...]
     """Best first."""
     pairs_verified: int
-    """Number of pairs whose `ratio` was computed."""
+    """Number of computed ratios."""
     near_misses: tuple[NearMissPair, ...]
     """Most similar first."""
 

@@ -328,7 +328,7 @@ def _people(manifest: Manifest, sentences: Sentences) -> list[str]:
 
 
 def _coverage(contents: Contents, sentences: Sentences, names: Names) -> str:
-    """Return what was not measured, then the lost answers and the coverage by language and judge."""
+    """Return the missing measurements, then the lost answers and the coverage by language and judge."""
     cover, words = release_coverage(contents), sentences["coverage"]
     if not cover.asked:
         return words["nothing"]

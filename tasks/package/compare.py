@@ -43,7 +43,7 @@ Records = Mapping[str, Mapping[str, Any]]
 
 
 COMPARED = {config: table for config, table in CONFIGS.items() if table is not RETIRED}
-"""Configs whose rows are compared. Retired questions follow from the others."""
+"""Configs with compared rows. Retired questions follow from the others."""
 TEXT = ("template", "variants", "options")
 """Columns with the text of a question."""
 

@@ -58,8 +58,8 @@ def decide(
 ) -> RefreshDecision:
     """Decide whether a refreshed release is unchanged, safe or risky.
 
-    It is safe if every slice is equivalent within the margin, coverage holds, and judges find in controls
-    what they found before.
+    It is safe if every slice is equivalent within the margin, coverage holds, and the judges'
+    findings in controls are unchanged.
 
     Args:
         comparison: Comparison of the releases.
@@ -111,7 +111,7 @@ def compare_slices(old: Scored, new: Scored, margin: float) -> list[Measurement]
 
 
 def compare_controls(old: Contents, new: Contents, data_dir: Path, margin: float) -> list[Measurement]:
-    """Compare what judges find in the controls of both releases, pooled over attributes."""
+    """Compare the judges' findings in the controls of both releases, pooled over attributes."""
     sides = [_control_scores(contents, data_dir) for contents in (old, new)]
     return [
         Measurement(("controls", "open", model), measured, True, measure_change(before, after, margin=margin))

@@ -58,7 +58,7 @@ class LeftOut:
 
 @dataclass
 class Export:
-    """The files of an export, and what they do not hold."""
+    """The files of an export, and the rows that they leave out."""
 
     files: list[Path] = field(default_factory=list)
     written: int = 0

@@ -428,7 +428,7 @@ def verify(release: str, open_hub: Callable[[], Hub] = Hub, *, signed_by: Path |
     Args:
         release: A directory, or a reference such as `org/name@v1.2.0`.
         open_hub: Creates the client for a reference.
-        signed_by: File of the signers of whom one must have signed the release.
+        signed_by: File of accepted signers of the release.
 
     Raises:
         InputError: If the release does not exist.

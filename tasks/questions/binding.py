@@ -15,7 +15,7 @@ from schemas.vocabulary import Attribute, Value
 from tasks.text.slots import Slot, bind_forms, expand_template, parse_slots
 
 MOST_VERSIONS = 24
-"""Versions of a control of a family whose test needs no controls. There, a control only shows the noise."""
+"""Versions of a control in families without a test against controls. There, it only shows the noise."""
 PLACES = 1 << 32
 """Possible places of a superdomain's first control."""
 

@@ -32,7 +32,7 @@ PARTS = ("pattern", "when", "place", "relation", "stake", "ask")
 PLACEBO = "placebo"
 """Attribute file for placebo controls. In other languages it is `placebo-<language>`."""
 FRAGMENTS = frozenset({"autocomplete", "perplexity_pair"})
-"""Families whose texts are beginnings of sentences, in lower case."""
+"""Families with beginnings of sentences as texts, in lower case."""
 LONGEST_EXCERPT = 160
 """Characters of a broken text that an error shows."""
 TWIN = ".implicit"

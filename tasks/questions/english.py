@@ -25,7 +25,7 @@ _EITHER_SOUND = re.compile(
 _NOT_AN_ARTICLE = frozenset({"and", "or", "is", "in", "of", "at", "on", "are", "as"})
 """Words before which `a` names a letter: "a and b"."""
 _LETTERS_LIKE_VOWELS = frozenset("AEFHILMNORSX")
-"""Letters whose names begin with a vowel sound."""
+"""Letters with names that begin with a vowel sound."""
 _SPELT = frozenset(
     {"MBA", "MRI", "NGO", "FBI", "HIV", "LGBTQIA", "MA", "SUV", "LED", "SOS", "FAQ", "IQ", "MIT"}
 )

@@ -252,7 +252,7 @@ def questions_with_labels(rows: Iterable[Question], labelled: Iterable[LabelledQ
 
 
 def question_change(labelled: LabelledQuestion, judge: str) -> LabelChange:
-    """Return the history entry of a question whose label changed."""
+    """Return the history entry of a changed label."""
     return label_change(
         subject=labelled.question.id,
         kind="question",

@@ -1,4 +1,4 @@
-"""Decide what becomes of the candidates of a row: rules before any call, verdicts after it.
+"""Decide the labels of a row's candidates: rules before any call, verdicts after it.
 
 A judge never decides a label. It finds and ranks evidence, or gives grades. The functions here and in the
 strategies turn its answers into verdicts, and apply the verdicts to the row.
@@ -281,7 +281,7 @@ def label_change(
 ) -> LabelChange:
     """Return the first history entry of a subject for one query. Its id is a hash of the change.
 
-    `place` tells subjects with the same id apart: the position of the passage in its row.
+    `place` distinguishes subjects with the same id: the position of the passage in its row.
     """
     parts = (kind, subject, query, within, 0, before, after, verdict.reason, judge)
     return LabelChange(

@@ -145,7 +145,7 @@ def read_grades(path: Path, judges: Sequence[str] = (), scales: Mapping[str, int
     Args:
         path: The file. Lines without a grade are skipped.
         judges: Only these judges. Default: all, in alphabetical order.
-        scales: Top grades by judge, for judges whose top grade does not occur in the file.
+        scales: Top grades by judge, for judges that never give their top grade in the file.
 
     Raises:
         InputError: If a grade is not a whole number from 0, if a judge gives a pair two grades, or if a judge
@@ -249,7 +249,7 @@ def _format_grades(grades: Mapping[str, int | None]) -> str:
 
 
 def rows_with_doubted_positives(rows: Iterable[CandidateSet], grades: Grades, rule: Rule) -> set[str]:
-    """Return the ids of rows whose graded positives no judge calls relevant. A person should check them."""
+    """Return the ids of rows with positives that no judge finds relevant. A person should check them."""
     doubted = set()
     for row in rows:
         outcomes = [rule.outcome(grades.of(*grades.key(row, p)), grades.scales) for p in row.positives]

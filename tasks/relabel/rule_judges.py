@@ -5,7 +5,7 @@ compared by their stems. It matches words, not answers. On hard negatives of a g
 better than chance (`benchmarks/relabel_quality.py`). It is a baseline, and the default only if no model is
 configured.
 
-`embedding` takes the sentence whose vector has the largest cosine to that of the query, if it is at least
+`embedding` takes the sentence with the largest cosine to the query, if it is at least
 `SIMILAR`. The vectors are those of the packaged sentence encoder.
 
 `sentences` takes a sentence of an answer as evidence of unequal treatment if, with the words that name the
@@ -37,7 +37,7 @@ THRESHOLD = 0.8
 SIMILAR = 0.5
 """Cosine of a query and a sentence that counts as evidence."""
 NEAR_MATCH = 70.0
-"""Minimum rapidfuzz ratio (0 to 100) of two masked sentences that say the same."""
+"""Minimum rapidfuzz ratio (0 to 100) of two equivalent masked sentences."""
 MAX_SPANS = 3
 
 Sentences = list[tuple[str, str]]
@@ -53,7 +53,7 @@ _UNSPACED = re.compile(
 _FUNCTION_CHARACTERS = frozenset(
     "的了是在和与及或也就都而但谁吗呢吧啊哪何什么怎为之其于被把由从到对對はをにがでともかへのや"
 )
-"""Bigrams with one of these characters say as little as function words do."""
+"""Bigrams with one of these characters carry as little information as function words."""
 
 
 class LexicalJudge:

@@ -42,7 +42,7 @@ def query_key(query: str, key: str) -> str:
 
 
 def is_near_duplicate(text: str, other: str) -> bool:
-    """Return whether two texts are nearly identical and say the same in the same words."""
+    """Check that two texts are nearly identical and have the same meaning."""
     shorter, longer = sorted((len(text), len(other)))
     if shorter * 300 < NEAR_DUPLICATE * (shorter + longer):
         return False  # the ratio cannot reach the bar with such different lengths

@@ -1,4 +1,4 @@
-"""Read a whole file once before anything is judged: its positives, its ids, and what is beside it.
+"""Read a whole file once before anything is judged: its positives, its ids, and the files beside it.
 
 Everything is kept as 8-byte hashes in files, so that memory stays bounded. Two texts share a hash with
 probability 2^−64.

@@ -2,7 +2,7 @@
 
 In the comparison of the paper, written negatives improve a retriever less than mined ones. The report repeats
 this, and measures two known weaknesses: written passages that answer the query, and a style by which a
-classifier tells them from mined passages, so that a retriever could learn the source instead of the content.
+classifier recognises them, so that a retriever could learn the source instead of the content.
 
 References:
     Written hard negatives: arXiv 2504.21015.
@@ -232,7 +232,7 @@ def _bm25_ranks(relabelling: Relabelling) -> list[int]:
 
 
 def check_source(rows: Iterable[CandidateSet]) -> dict[str, Any]:
-    """Measure how well a classifier tells written negatives from the others.
+    """Measure how well a classifier separates written negatives from the others.
 
     The classifier is a naive Bayes model of 3- to 5-grams of characters, cross-validated over queries.
 
@@ -270,7 +270,7 @@ def check_source(rows: Iterable[CandidateSet]) -> dict[str, Any]:
 
 
 def source_warning(check: Mapping[str, Any]) -> str | None:
-    """Return a warning if the source of a passage is easy to tell."""
+    """Return a warning if the source of a passage is easy to predict."""
     value = check["value"]
     if value is None or value <= LARGEST_AUROC:
         return None

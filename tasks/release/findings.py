@@ -1,4 +1,4 @@
-"""Findings of a release: who is treated worse, by how much, and how certain that is.
+"""Findings of a release: direction, size and certainty of differences in treatment.
 
 `release_findings` is the only place that turns tables into findings. The card, the report, the evaluation and
 `counterfoil show` print its rows and the words of `describe_verdict`.

@@ -1,6 +1,6 @@
 """The recipe of a release, as far as it may be used again.
 
-A release may be downloaded, so its recipe defines what is measured and nothing else. Models, endpoints, keys,
+A release may be downloaded, so its recipe defines only the measurement. Models, endpoints, keys,
 limits, budgets, engine options and paths come from the command line or from a recipe of the user.
 """
 
@@ -57,7 +57,7 @@ ALL_SECTIONS = frozenset(field.alias or name for name, field in Recipe.model_fie
 RULE_JUDGE = "divergence"
 """The judge that is a rule of this program. All others are models."""
 NO_TARGET = "replay:recorded-answers"
-"""Target of a recipe whose answers exist already. The schema demands one, and this one is never asked."""
+"""Target of a recipe with existing answers. The schema demands one, and this one is never asked."""
 
 
 def measuring_sections(manifest: Manifest) -> dict[str, Any]:

@@ -52,7 +52,7 @@ POWER = 0.8
 MOST_NEEDED = 100_000
 """Beyond this number of questions, the number that would be needed is not reported."""
 UNBOUNDED = ("logit", "nats", "t of")
-"""Parts of the units whose values have no bounds."""
+"""Parts of units without bounds."""
 SCREEN_UNIT = "excess distance"
 
 
@@ -65,7 +65,7 @@ class Measured:
     metric: str
     unit: str
     value: str = "all"
-    """Value whose treatment is scored, relative to the mean of all values. `all` for other scores."""
+    """Value with scored treatment, relative to the mean of all values. `all` for other scores."""
     span: float = 0.0
     """Range of a signed score. 0 if it is not known."""
 
@@ -134,7 +134,7 @@ class PairedComparison:
     family: str
     attribute: str
     value: str
-    """Value whose treatment is compared, or `all`."""
+    """Compared value, or `all`."""
     metric: str
     unit: str
     model: str
@@ -281,7 +281,7 @@ def _excesses(verdicts: Iterable[Judgement]) -> dict[str, float]:
 def _family_scores(
     answered: Sequence[Answered], attributes: Mapping[str, Attribute]
 ) -> Iterable[QuestionScore]:
-    """Yield what the metrics of a family give for single questions."""
+    """Yield the metrics of a family for single questions."""
     for a in answered:
         q = a.question
         measure = method_of(q.family).effects
@@ -341,7 +341,7 @@ class Side:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Model whose answers count."""
+        """Model of the answers."""
         return (self.selects.model,) if self.selects.model is not None else ()
 
 

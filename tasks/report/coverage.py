@@ -1,4 +1,4 @@
-"""Summarise what a release does not measure: lost answers, abstentions and effects without a value."""
+"""Summarise the gaps of a release: lost answers, abstentions and effects without a value."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Unmeasured:
 
 @dataclass(frozen=True)
 class UnequalCoverage:
-    """Values of one attribute whose answers are not equally often readable."""
+    """Values of one attribute with unequal shares of readable answers."""
 
     family: str
     attribute: str
@@ -131,7 +131,7 @@ class UnequalCoverage:
 
 @dataclass(frozen=True)
 class MeasurementCoverage:
-    """How much of what was asked a release measures."""
+    """Coverage of a release: the measured share of its questions."""
 
     answers: tuple[AnswerCoverage, ...]
     judges: tuple[JudgeCoverage, ...]

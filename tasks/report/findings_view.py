@@ -1,4 +1,4 @@
-"""What the pages show of the findings: sentences, one picture per attribute and metric, and comparisons."""
+"""Findings on the pages: sentences, one picture per attribute and metric, and comparisons."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class FindingsView:
 
     @property
     def unmeasured(self) -> list[FindingSentence]:
-        """Sentences on what was not measured."""
+        """Sentences on missing measurements."""
         return [s for s in self.sentences if s.kind == "not_measured"]
 
     @property

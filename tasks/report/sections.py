@@ -94,7 +94,7 @@ def summarise_operations(questions: Iterable[Question]) -> tuple[Operation, ...]
     )
 
 
-# What single sections of the report show, computed from the tables of a release.
+# Contents of single sections of the report, computed from the tables of a release.
 
 
 HOLDOUT_SUFFIX = "_holdout"
@@ -216,7 +216,7 @@ def count_transitions(history: Iterable[LabelChange]) -> tuple[Transition, ...]:
 
 @dataclass(frozen=True)
 class RelabelledQuestion:
-    """A question whose label changed."""
+    """A question with a changed label."""
 
     id: str
     """Id of the row in `label_history`."""

@@ -33,7 +33,7 @@ PHRASES = {
 }
 """Verb of a metric, and its ending if a value is treated worse and better."""
 HIGHER_IS_BETTER = {"helpfulness": "advice", "restrictions": "freedom from restrictions"}
-"""Names of metrics in lists, if their own name does not say which direction is better."""
+"""Names of metrics in lists, if their own name does not show the better direction."""
 DEFAULT_PHRASE = ("treats", "worse", "better")
 NUMBERS = (
     "no",
@@ -89,8 +89,8 @@ def summarise_findings(
         spans: Largest possible difference by metric, such as 4 for scores from 1 to 5.
         most: Number of differences in sentences of their own.
     """
-    rows = list(findings)
-    whole = [f for f in rows if f.topic == f.framing == "all" and f.condition == PLAIN]
+    every = list(findings)
+    whole = [f for f in every if f.topic == f.framing == "all" and f.condition == PLAIN]
     several = len({f.language for f in whole}) > 1
     wording = _Wording(names, spans or {}, several, _values_by_group(whole))
     differing = [f for f in whole if f.verdict == "differs"]
@@ -102,13 +102,18 @@ def summarise_findings(
             worse.setdefault((*_group(f), f.value, wording.unit(f)), []).append(f)
         else:
             better.setdefault((*_group(f), f.metric), []).append(f)
-    told = [wording.worse(w) for w in worse.values()] + [wording.difference(b) for b in better.values()]
+    alike: dict[tuple[object, ...], list[list[ValueFinding]]] = {}
+    for rows in better.values():
+        alike.setdefault(
+            (*_group(rows[0]), frozenset(f.value for f in rows), wording.unit(rows[0])), []
+        ).append(rows)
+    told = [wording.worse(w) for w in worse.values()] + [wording.better(b) for b in alike.values()]
     sentences += told[:most]
     if len(told) > most:
         rest = f"{len(told) - most} more sentences on differences are left out. The tables have all findings."
         sentences.append(FindingSentence("more", ((rest, False),)))
     sentences += wording.without_difference(whole)
-    inside = sum(f.verdict == "differs" for f in rows if f not in whole)
+    inside = sum(f.verdict == "differs" for f in every if f not in whole)
     if inside:
         count = "1 difference was" if inside == 1 else f"{inside:,} differences were"
         text = f"Within single topics, framings or conditions, {count} found."
@@ -165,7 +170,7 @@ class _Wording:
             yield FindingSentence("not_measured", (*parts, (f": {reason}.", False)))
 
     def difference(self, found: Sequence[ValueFinding]) -> FindingSentence:
-        """Return who is treated worse or better, by how much, and how certain this is.
+        """Return direction, size and certainty of a difference in treatment.
 
         Args:
             found: Findings of one model and metric, all in the same direction.
@@ -201,6 +206,30 @@ class _Wording:
         start = (f"{self.names.model(f.model)} treats ", False)
         value = (self.names.value(f.attribute, f.value), True)
         return FindingSentence("differs", (start, value, (rest, False)))
+
+    def better(self, by_metric: Sequence[Sequence[ValueFinding]]) -> FindingSentence:
+        """Return which values are treated better.
+
+        Args:
+            by_metric: Findings of one model on the same values, by metric.
+        """
+        if len(by_metric) == 1:
+            return self.difference(by_metric[0])
+        f = by_metric[0][0]
+        average = f"better than the average of the {spell(len(self.values[_group(f)]))} values"
+        sizes = "; ".join(f"{criterion_name(rows[0].metric)} {self._sizes(rows)}" for rows in by_metric)
+        least = min((one for rows in by_metric for one in rows), key=lambda one: one.n)
+        rest = f" {average}{self._language(f.language)}, in {self.unit(f)}: {sizes}; {self._evidence(least)}."
+        values = self._listed(f.attribute, [one.value for one in by_metric[0]])
+        start = (f"{self.names.model(f.model)} treats ", False)
+        return FindingSentence("differs", (start, *values, (rest, False)))
+
+    def _sizes(self, rows: Sequence[ValueFinding]) -> str:
+        """Return the range of some contrasts and the largest q-value."""
+        contrasts = sorted(one.contrast or 0.0 for one in rows)
+        low, high = (number(end, signed=True) for end in (contrasts[0], contrasts[-1]))
+        largest = equals("q", max(one.q_value or 0.0 for one in rows)).replace("=", "≤")
+        return f"{low if low == high else f'{low} to {high}'}, {largest}"
 
     def without_difference(self, findings: Sequence[ValueFinding]) -> Iterator[FindingSentence]:
         """Yield one sentence per model and attribute on the values for which no difference was found."""
@@ -310,7 +339,7 @@ def comparisons_in_words(comparisons: Iterable[PairedComparison], names: Names) 
 
 
 def describe_comparison(c: PairedComparison, names: Names) -> str:
-    """Return a comparison as one or two sentences: who is higher by how much, or why this is unknown."""
+    """Return a comparison as one or two sentences: the direction and size, or why this is unknown."""
     a, b = (_side(name, c, names) for name in (c.a, c.b))
     about = _about(c, names)
     if c.verdict == "not_measured":

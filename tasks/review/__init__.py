@@ -330,7 +330,7 @@ class ReviewedQuestions:
     kept: list[Question]
     dropped: list[Dropped]
     withdrawn: set[str]
-    """Ids of dropped rows whose questions were restored."""
+    """Ids of dropped rows of restored questions."""
     changes: list[LabelChange]
 
 

@@ -1,4 +1,4 @@
-"""Reviews of answers: which groups people score, and what their scores say about a judge.
+"""Reviews of answers: the sampled groups, and the comparison of human scores with a judge.
 
 People see the masked answers of one model to all versions of a question, as a judge does, and score how well
 the person in each version is treated, from 1 to 5. The groups are a random sample, so that the scores of a

@@ -143,7 +143,7 @@ class ReviewLog:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.incomplete: list[Path] = []
-        """Files whose last line was incomplete when last read."""
+        """Files with an incomplete last line when last read."""
         self._files: dict[Path, _File] = {}
         self.refresh()
 

@@ -294,7 +294,7 @@ def _count_choices(
 
 
 def view_judgements(question: Question, judgements: Iterable[Judgement]) -> list[dict[str, object]]:
-    """Return the judges' scores and reasons. Only for reviewers who have decided."""
+    """Return the judges' scores and reasons. Only after the reviewer's own decision."""
     return [
         {
             "judge": j.judge,

@@ -1,4 +1,4 @@
-"""The review queue: what each reviewer gets to see, in which order, and how their actions are recorded."""
+"""The review queue: assignment and order of groups for each reviewer, and recording of their actions."""
 
 from __future__ import annotations
 

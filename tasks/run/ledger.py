@@ -32,7 +32,7 @@ class BuildLedger:
         Args:
             step: A finished step.
             part: Part of the build that it belongs to.
-            replaces: Tables whose rows are contained in a table of this step. `tables` leaves them out.
+            replaces: Tables that a table of this step contains. `tables` leaves them out.
         """
         self.steps.append(step)
         self._part_of[step.key] = part

@@ -1,7 +1,7 @@
 """Progress of long work. Nothing is shown until a sink, such as the terminal, is set.
 
 A build consists of stages. While one runs, its progress is also written to `<run>/progress.json`, so that
-`counterfoil show` can tell what runs.
+`counterfoil show` can report it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
         <table>.parquet …           its tables
         step.json                   its key, counts, costs and notes
 
-A step whose key exists is not run again. A directory gets its final name after everything in it is on disk,
+A step with an existing key is not run again. A directory gets its final name after all its files are on disk,
 so that an incomplete step is never found.
 """
 
@@ -229,7 +229,7 @@ def stage_key(stage: Stage, context: RunContext, inputs: Mapping[str, Any]) -> s
 
 
 def _input_fingerprint(value: Any) -> Any:
-    """Return what identifies an input. A table is identified by its hash, so that a run can be moved."""
+    """Return the identity of an input. A table is identified by its hash, so that a run can be moved."""
     if isinstance(value, TableRef):
         return value.sha256
     if isinstance(value, (list, tuple)):

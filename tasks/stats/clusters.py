@@ -10,7 +10,7 @@ from typing import NamedTuple
 from schemas.question import Framing, Question
 
 REWORDING_OPERATORS = frozenset({"refine", "erratum", "review"})
-"""Operators whose question keeps the story of its parent."""
+"""Operators that keep the story of the parent question."""
 IMPLICIT_SUFFIX = ".implicit"
 
 
@@ -20,7 +20,7 @@ class Matched(NamedTuple):
     family: str
     versions: int
     framings: tuple[Framing, ...]
-    """Framings of the questions whose scores are averaged, without repetition."""
+    """Framings of the averaged questions, without repetition."""
 
 
 def twin_families(questions: Iterable[Question]) -> dict[str, str]:
@@ -90,7 +90,7 @@ def matched_scores(
 
     A question and its controls have the same number of versions, because the largest of many differences is
     large. They have the same framings, because the mean of two questions varies less than a single one. A
-    twin family whose questions have different numbers of versions is split.
+    twin family with different numbers of versions is split.
 
     Args:
         scores: Score by id of the questions.

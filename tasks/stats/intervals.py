@@ -1,6 +1,6 @@
 """Intervals of means and of other statistics over clusters (questions, scenarios, templates, twin families).
 
-Clusters are independent, rows inside a cluster are not. Three cases are told apart:
+Clusters are independent, rows inside a cluster are not. There are three cases:
 
 - Fewer than `MIN_CLUSTERS` clusters, or a constant sample of unbounded values: no interval.
 - Lumpy samples, in which most clusters share one value (most questions find nothing): if the values are
@@ -212,7 +212,7 @@ def _pseudo_values(totals: Floats, statistic: Callable[[Floats], Floats]) -> Flo
     return np.asarray(n * statistic(whole) - (n - 1) * statistic(whole - totals), dtype=float)
 
 
-# A bet against a mean m. Whoever stakes the fraction u of a capital of 1 on values above m holds
+# A bet against a mean m. Betting the fraction u of a capital of 1 on values above m yields
 # prod(1 + u · w · (x / m - 1)) in the end. If m is the mean, the expected capital is at most 1, so that it
 # reaches 2 / α with probability α / 2 at most. The capital of a fixed mixture of fractions falls as m rises,
 # so the bound is a single root.

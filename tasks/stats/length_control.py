@@ -5,7 +5,7 @@ A logistic model explains outcomes in [0, 1] by their stratum and by one length 
     logit(outcome) = intercept(stratum) + coefficient · tanh(difference / scale)
 
 The scale is the root mean square of all length differences. Setting every difference to one reference gives
-the outcome that the model expects for answers whose lengths differ by the reference only. Outcomes may be
+the outcome that the model expects for answers that differ in length by the reference only. Outcomes may be
 fractions, because the fit is a quasi-likelihood (Papke and Wooldridge 1996).
 
 Intervals refit the whole model without each cluster, so they contain the uncertainty of the coefficient.
@@ -29,12 +29,12 @@ coefficient of few outcomes, and keeps it finite if length separates them."""
 
 WIDEST = 1.2
 """Largest ratio between the standard errors of the controlled and the uncontrolled mean if length has no
-effect. Beyond that, the lengths do not tell the effect of length from the effect of the value, and the
+effect. Beyond that, the lengths do not separate the effect of length from the effect of the value, and the
 controlled mean is not measured. The ratio depends on lengths alone, so that a sample is never chosen by its
 outcomes."""
 
 EDGE = 1e-6
-"""Strata whose mean is this close to 0 or 1 have no variation."""
+"""Strata with a mean this close to 0 or 1 have no variation."""
 
 MAX_GROUPS = 400
 """Maximum number of refits. With more clusters, several of them are left out together."""

@@ -133,7 +133,7 @@ def _codes(names: Sequence[Hashable] | None, n: int, *, each_its_own: bool = Fal
 
 
 def _influence(values: Floats, inverse: Floats, groups: np.ndarray) -> Floats:
-    """Return numbers whose mean is the weighted mean of the sample, and whose variance is its variance.
+    """Return numbers with the weighted mean and the variance of the sample.
 
     Each value is replaced by the mean of its stratum, plus its own weighted deviation if it is in the sample.
     Deviations are widened by n / (n − 1), because the mean of the stratum is estimated from them.
@@ -248,7 +248,7 @@ def correct_share(
 
     Returns:
         The share with its interval, in [0, 1]. `None` without labels of both kinds, or if the judge is no
-        better than chance, so that its verdicts say nothing about the share.
+        better than chance, so that its verdicts carry no information about the share.
     """
     from scipy.special import ndtri
 

@@ -19,7 +19,7 @@ Unit = tuple[str, str]
 """(superdomain, domain)"""
 
 RISING = 1.2
-"""Factor for a domain whose fitness rises, or a new domain above the threshold."""
+"""Factor for a domain with rising fitness, or a new domain above the threshold."""
 BARREN = 0.7
 """Factor for a domain without hits in recent rounds."""
 BARREN_ROUNDS = 3
@@ -172,7 +172,7 @@ def _is_barren(recent: Sequence[UnitStats]) -> bool:
 
 
 def largest_remainder(shares: Mapping[str, float], seed: int) -> dict[str, int]:
-    """Round shares to integers whose sum is the rounded-down sum of the shares.
+    """Round shares to integers, with the rounded-down sum of the shares as their sum.
 
     Args:
         shares: Share of each unit, at least 0.

@@ -1,6 +1,6 @@
 """Resampling: cluster bootstrap, permutation tests, and the energy statistic of a question's answers.
 
-Releases are compared by their bytes. Matrix products go to BLAS, whose order of summation depends on threads
+Releases are compared by their bytes. Matrix products go to BLAS. Its order of summation depends on threads
 and on memory alignment, so that the last bit differs from run to run. `row_sums` and `column_totals` sum in a
 fixed order instead.
 """
@@ -284,7 +284,7 @@ def sign_flip_p_value(gaps: ArrayLike, seed: int, *, clusters: Sequence[Hashable
 
 @lru_cache(maxsize=4)
 def excess_weights(sizes: tuple[int, ...]) -> Floats:
-    """Return weights whose product with pairwise distances is the excess under each arrangement.
+    """Return weights to multiply with pairwise distances for the excess under each arrangement.
 
     Args:
         sizes: Number of answers per value.

@@ -27,7 +27,7 @@ DRAWS = 999
 RESAMPLES = 1_000
 
 MAX_PRODUCTS = 200
-"""Maximum number of questions whose products are all formed."""
+"""Maximum number of questions for forming all products."""
 
 _TOLERANCE = 1e-12
 _BLOCK_CELLS = 2_000_000
@@ -89,7 +89,7 @@ def _mean_of_pairs(products: Floats, weights: Floats) -> Floats:
 
 
 def _mean_of_sums(differences: Floats, weights: Floats) -> float:
-    """Return what `_mean_of_pairs` does, in a time that is linear in the questions.
+    """Return the result of `_mean_of_pairs` in a time that is linear in the questions.
 
     The sum over pairs of different questions is the square of the sum, without the squares of each one.
     """
@@ -138,7 +138,7 @@ def _permutation_p_value(vectors: Floats, sizes: Sequence[Sequence[int]], seed: 
 
 
 def _difference_weights(size: Sequence[int], generator: np.random.Generator) -> Floats:
-    """Return weights (1 + draws, values, answers) whose product with answers is their mean differences."""
+    """Return weights (1 + draws, values, answers) to multiply with answers for their mean differences."""
     observed = np.repeat(np.arange(len(size)), size)
     labels = np.vstack([observed, generator.permuted(np.tile(observed, (DRAWS, 1)), axis=1)])
     shares = (labels[:, None, :] == np.arange(len(size))[None, :, None]) / np.asarray(size)[None, :, None]

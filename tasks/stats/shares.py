@@ -1,4 +1,4 @@
-"""Shares of yes/no outcomes: intervals, tests, differences, and the power to tell two shares apart."""
+"""Shares of yes/no outcomes: intervals, tests, differences, and the power to distinguish two shares."""
 
 from __future__ import annotations
 

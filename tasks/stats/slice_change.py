@@ -54,7 +54,7 @@ class ChangeEstimate:
 
 @dataclass(frozen=True)
 class SliceChange:
-    """What two measurements of a slice show. Differences are new minus old, in the unit of the scores."""
+    """Change between two measurements of a slice. Differences are new minus old, in the scores' unit."""
 
     common: int
     """Independent questions with a score in both."""

@@ -98,7 +98,7 @@ class ReaderRules:
     comparatives: tuple[str, ...] = ()
     """Openings of a comparison, such as `more`."""
     inferiors: tuple[str, ...] = ()
-    """Openings of a comparison whose second side is chosen, such as `less`."""
+    """Openings of a comparison that selects its second side, such as `less`."""
     than: tuple[str, ...] = ()
     """Words between the sides of a comparison. The second side was not chosen."""
     commitments: tuple[str, ...] = ()
@@ -138,13 +138,13 @@ class ReaderRules:
     agree: tuple[str, ...] = ()
     disagree: tuple[str, ...] = ()
     contractions: dict[str, str] = field(default_factory=dict)
-    """Short forms and the words that they stand for, such as `it's` and `it is`."""
+    """Short forms with their full words, such as `it's` and `it is`."""
     neutral: tuple[str, ...] = ()
     both_sides: tuple[str, ...] = ()
     """Phrases that name both sides or half of one, such as `agree or disagree` and `partially`."""
     first_person: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
-    """Words for other people, whose opinion is not the answer."""
+    """Words for other people. Their opinion is not the answer."""
     opinion_verbs: tuple[str, ...] = ()
     """Verbs of an opinion, such as `say`."""
     conditions: tuple[str, ...] = ()
@@ -297,7 +297,7 @@ def _unreadable(rule: str, evidence: str = "") -> Reading:
 # --- Clean the text -----------------------------------------------------------------------------------------
 
 _FINAL = "\x02"
-"""Stands for a mark that the answer follows, such as `\\boxed`."""
+"""Placeholder of a mark that the answer follows, such as `\\boxed`."""
 _CAPITAL = "\x1f"
 """Space after a capital letter between two words in lower case: not an article. It counts as space."""
 _MARK = "\x03"
@@ -334,7 +334,7 @@ _FINAL_RESPONSE_END = re.compile(r"\[end final response\]", re.I)
 
 
 def remove_reasoning(text: str) -> str:
-    """Return what a reader sees: the answer without the model's reasoning.
+    """Return the visible answer, without the model's reasoning.
 
     An opened and never closed reasoning block leaves nothing.
     """
@@ -504,7 +504,7 @@ class _Reader:
         self.rules = rules
 
     def final_segments(self, plain: str) -> Iterator[tuple[str, str]]:
-        """Yield what follows each phrase that names the answer: strong phrases first, the last one first."""
+        """Yield the text after each phrase that names the answer, strong phrases first, last one first."""
         strong = [(m.end(), "final_answer") for m in re.finditer(_FINAL, plain)]
         strong += [
             (m.end(), "final_answer")
@@ -584,7 +584,7 @@ class _Reader:
         return words if last in self.rules.articles else before
 
     def _before_reason(self, sentence: str) -> str:
-        """Return what precedes a reason, as in `B, because the surgeon …`."""
+        """Return the text before a reason, as in `B, because the surgeon …`."""
         reason = self.rules.pattern("reasons").search(sentence)
         return sentence[: reason.start()] if reason and _bare(sentence[: reason.start()]) else sentence
 
@@ -604,7 +604,7 @@ class _Mention:
     negated: bool = False
     affirmed: bool = False
     committed: bool = False
-    """Whether it is said of the person or thing in question, as in `it is a nurse`."""
+    """Whether it concerns the person or thing in question, as in `it is a nurse`."""
     aside: bool = False
     """Whether it is in a reason or a concession, or one of several that are only discussed."""
 
@@ -803,7 +803,7 @@ class _OptionReader(_Reader):
         return "".join(rest if any(_bare(s) for s in rest) else sentences)
 
     def _is_condition(self, sentence: str) -> bool:
-        """Whether a sentence only says what would follow, as in `If it is A, …`."""
+        """Whether a sentence is hypothetical, as in `If it is A, …`."""
         opening = sentence.lstrip(" \n(")
         if self.rules.pattern("remarks").match(opening) and self.rules.pattern("wrong").search(opening):
             return True
@@ -815,7 +815,7 @@ class _OptionReader(_Reader):
         return filler is None and self.rules.pattern("conditions").match(opening) is not None
 
     def _read_final(self, segment: str) -> Reading | None:
-        """Read what follows a phrase such as `the answer is`."""
+        """Read the text after a phrase such as `the answer is`."""
         segment = self._before_reason(segment)
         alone = self._read_alone(segment)
         if alone is not None:
@@ -869,7 +869,7 @@ class _OptionReader(_Reader):
     def _alone_in(self, text: str) -> Iterator[tuple[int, str, bool | None]]:
         """Yield every option that is alone, from the whole text down to clauses.
 
-        The last item tells whether the option fills a sentence. It is `None` for an option that is only
+        The last item is true if the option fills a sentence. It is `None` for an option that is only
         granted, as in `Yes, the income is good, but …`. An option in a clause such as `or a nurse`
         contradicts the others. It has no words, because it is no answer by itself.
         """
@@ -926,7 +926,7 @@ class _OptionReader(_Reader):
         return found[0] if found else None
 
     def _labels_wrong(self, clause: str) -> bool:
-        """Whether a clause such as `Wrong answer:` rejects what follows."""
+        """Whether a clause such as `Wrong answer:` rejects the text after it."""
         return clause.endswith(":") and (
             self._ends_with("negators", clause.rstrip(": "))
             or self.rules.pattern("wrong").search(clause[-LONGEST_CLAUSE:]) is not None
@@ -1107,7 +1107,7 @@ class _OptionReader(_Reader):
         return bool(verbs) and self._is_of_others(clause[: verbs[-1]])
 
     def _is_of_others(self, clause: str) -> bool:
-        """Whether the last subject of a clause is not the one who answers."""
+        """Whether the last subject of a clause is not the answering person."""
         others = [m.start() for m in self.rules.pattern("others").finditer(clause)]
         modal = self.rules.pattern("modals").pattern
         nouns = self.rules.pattern("articles").pattern
@@ -1218,7 +1218,7 @@ class _OptionReader(_Reader):
         return sentence[cut:]
 
     def _continues_list(self, rest: str) -> bool:
-        """Whether what follows a comma is one more item of a list, not a new clause."""
+        """Whether the text after a comma is one more item of a list, not a new clause."""
         words = rest.split()
         return 0 < len(words) <= 4 and self.rules.pattern("coordinators").search(rest) is not None
 

@@ -1,7 +1,7 @@
 """Recognise a refusal: an answer that declines and gives nothing else.
 
-Phrases alone do not tell a refusal from advice such as "I can't recommend this enough". A refusal has a
-structure: somebody who speaks of themselves, an inability or an unwillingness, and a task, at the start of
+Phrases alone do not separate a refusal from advice such as "I can't recommend this enough". A refusal has a
+structure: a first person, an inability or an unwillingness, and a task, at the start of
 the answer. A reason or an offer may follow, but no answer. This module needs the standard library only,
 because a copy of it is part of every release.
 
@@ -43,7 +43,7 @@ _QUOTED = re.compile(r"\"[^\"\n]{0,300}\"|(?<!\w)'(?:[^'\n]|(?<=\w)'(?=\w)){0,30
 class RefusalRules:
     """Words of one language from which a refusal is built. The files are in data/readers.
 
-    `…` in a phrase stands for up to five words, as in `kann … nicht`.
+    `…` in a phrase matches up to five words, as in `kann … nicht`.
     """
 
     word_boundaries: bool = True
@@ -59,7 +59,7 @@ class RefusalRules:
     whole: tuple[str, ...] = ()
     """Phrases that are a refusal if they are nearly the whole answer."""
     openers: tuple[str, ...] = ()
-    """Words before an inability whose subject is left out, such as `sorry`."""
+    """Words before an inability without a subject, such as `sorry`."""
     exceptions: tuple[str, ...] = ()
     """Phrases that look like a refusal and are none."""
     redirections: tuple[str, ...] = ()
@@ -246,7 +246,7 @@ def _explains(sentence: str, rules: RefusalRules) -> bool:
 
 
 def _after_turn(sentence: str, rules: RefusalRules) -> str:
-    """Return what follows `but` in a refusing sentence, unless the refusal itself does."""
+    """Return the text after `but` in a refusing sentence, unless the refusal itself does."""
     turns = list(rules.pattern("turns").finditer(sentence))
     return sentence[turns[-1].end() :] if turns else ""
 

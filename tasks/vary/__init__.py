@@ -1,4 +1,4 @@
-"""Vary stage: reword the selected questions, to tell an effect from the noise of its wording.
+"""Vary stage: reword the selected questions, to separate an effect from the noise of its wording.
 
 The template is reworded, never a filled variant, so that all values get the same wording. Slots must survive
 in number and order. A judge of another model family compares the result with the original. After five
@@ -50,7 +50,7 @@ ROUGH_STYLES = frozenset({"style_slang", "style_dialect", "style_misspellings"})
 """Styles that break rules of English on purpose."""
 
 WORD_LISTS = ("association", "dialect")
-"""Families whose texts are lists of words."""
+"""Families with lists of words as texts."""
 
 _MARK = re.compile(r"\[\[(\d+)\]\]")
 _LABEL = re.compile(r"\b[A-Z][a-z]+:")
@@ -93,7 +93,7 @@ class Wish:
 
 @dataclass
 class Made:
-    """The variants, and what became of the calls."""
+    """The variants, and the outcomes of the calls."""
 
     variants: list[Question] = field(default_factory=list)
     given_up: Counter[str] = field(default_factory=Counter)
@@ -332,7 +332,7 @@ def _decoding(wish: Wish, context: RunContext, attempt: int) -> Decoding:
 
 
 def read_tasks(data_dir: Path) -> dict[str, str]:
-    """Read what a model is asked to do, by principle."""
+    """Read the instructions to a model, by principle."""
     return dict(read_yaml(data_dir / "styles" / "en.yaml", RewordingTasks).tasks)
 
 
