@@ -21,7 +21,7 @@ from schemas.release import Manifest
 from schemas.tables import content_hash
 from tasks.checks.catalogue import Problem, report_rows
 from tasks.checks.columns import select_ids, to_mask
-from tasks.files.bounded import read_parquet
+from tasks.files.bounded import MemoryBudget, read_parquet
 from tasks.files.yaml import load_yaml
 from tasks.release import (
     CANARY_COLUMN,
@@ -98,7 +98,7 @@ def _run_check(name: str, check: Callable[[], list[Problem]]) -> list[Problem]:
 
 
 def _read_configs(path: Path) -> tuple[dict[str, pa.Table], list[Problem]]:
-    configs, problems = {}, []
+    configs, problems, budget = {}, [], MemoryBudget()
     for config in CONFIGS:
         shards = []
         for name in list_config_files(path, config):
@@ -106,7 +106,7 @@ def _read_configs(path: Path) -> tuple[dict[str, pa.Table], list[Problem]]:
             if not file.is_file() or not is_inside(path, file):
                 continue
             try:
-                shards.append(read_parquet(file))
+                shards.append(read_parquet(file, budget=budget))
             except Exception as error:
                 if is_machine_error(error):
                     raise
@@ -164,7 +164,8 @@ def _page_has(page: Path, canary: str) -> bool:
 def _all_rows_carry(rows: pa.Table, canary: str) -> bool:
     if CANARY_COLUMN not in rows.column_names:
         return bool(rows.num_rows == 0)
-    return bool(to_mask(pc.equal(rows[CANARY_COLUMN], canary)).all())
+    # A plain string as argument would import pandas.
+    return bool(to_mask(pc.equal(rows[CANARY_COLUMN], pa.scalar(canary, pa.string()))).all())
 
 
 def check_configs(configs: Configs) -> list[Problem]:

@@ -46,6 +46,7 @@ VERDICT_COLUMNS = pa.schema(
 """Columns of dropped.parquet in addition to those of the input."""
 ROWS_PER_PART = 100_000
 ROWS_WRITTEN_AT_ONCE = 131_072
+BYTES_WRITTEN_AT_ONCE = 128 << 20
 EXAMPLES = 10
 EXAMPLE_CHARACTERS = 300
 
@@ -252,7 +253,10 @@ def _merge_record_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Tabl
     pending: list[pa.RecordBatch] = []
     for batch in batches:
         pending.append(batch)
-        if sum(b.num_rows for b in pending) >= ROWS_WRITTEN_AT_ONCE:
+        if (
+            sum(b.num_rows for b in pending) >= ROWS_WRITTEN_AT_ONCE
+            or sum(b.nbytes for b in pending) >= BYTES_WRITTEN_AT_ONCE
+        ):
             yield pa.Table.from_batches(pending)
             pending = []
     if pending:

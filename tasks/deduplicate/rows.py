@@ -130,6 +130,8 @@ def _ranks(table: pa.Table, name: str | None, place: Path) -> Sequence[float]:
 ROW_NUMBER = "\0row"
 """Name of the temporary column with the row numbers. No input column has this name."""
 PART_BYTES = 128 << 20
+MAX_PART_BYTES = 512 << 20
+"""Largest part of a table with groups."""
 UNIT_SCHEMA = pa.schema(
     [
         ("source", pa.int32()),
@@ -188,23 +190,54 @@ def split_rows(
     first: int,
     rows_per_part: int,
 ) -> list[RowPart]:
-    """Write the rows of a file to parts numbered from `first`. All rows of a group are in one part."""
+    """Write the rows of a file to parts numbered from `first`. All rows of a group are in one part.
+
+    Raises:
+        InputError: If the rows of one part take too much memory, which one large group can cause.
+    """
     size = min(rows_per_part, file.rows_within(PART_BYTES))
     count = -(-file.rows // size)
-    parts = [RowPart(folder, first + i, source, columns, place) for i in range(count)]
     schema = pa.schema([*file.schema, (ROW_NUMBER, pa.int64())])
     with ExitStack() as open_files:
-        writers = [open_files.enter_context(pa.ipc.new_file(part.rows, schema)) for part in parts]
-        done = 0
+        parts: list[RowPart] = []
+        writers: list[pa.ipc.RecordBatchFileWriter] = []
+        bytes_of: list[int] = []
+
+        def open_part() -> None:
+            parts.append(RowPart(folder, first + len(parts), source, columns, place))
+            writers.append(open_files.enter_context(pa.ipc.new_file(parts[-1].rows, schema)))
+            bytes_of.append(0)
+
+        def write(part: int, rows: pa.RecordBatch) -> None:
+            writers[part].write_batch(rows)
+            bytes_of[part] += rows.nbytes
+            if bytes_of[part] > MAX_PART_BYTES:
+                raise InputError(
+                    f"the rows of one group take more than {MAX_PART_BYTES >> 20} MB",
+                    place=str(place),
+                    hint="group by a column with more values",
+                )
+
+        for _ in range(count if columns.group is not None else 1):
+            open_part()
+        done = rows_in_part = 0
         for batch in file.batches():
             numbers = np.arange(done, done + batch.num_rows)
-            rows = pa.RecordBatch.from_arrays([*batch.columns, pa.array(numbers)], schema=schema)
-            part_of = numbers // size
-            if columns.group is not None:
-                part_of = _assign_parts(batch.column(columns.group), count, part_of)
-            for i in np.unique(part_of).tolist():
-                writers[i].write_batch(rows.filter(pa.array(part_of == i)))
             done += batch.num_rows
+            rows = pa.RecordBatch.from_arrays([*batch.columns, pa.array(numbers)], schema=schema)
+            if columns.group is not None:
+                part_of = _assign_parts(batch.column(columns.group), count, numbers // size)
+                for i in np.unique(part_of).tolist():
+                    write(i, rows.filter(pa.array(part_of == i)))
+                continue
+            while rows.num_rows:
+                if rows_in_part >= size or bytes_of[-1] >= PART_BYTES:
+                    writers[-1].close()
+                    open_part()
+                    rows_in_part = 0
+                write(len(parts) - 1, rows.slice(0, size - rows_in_part))
+                taken = min(rows.num_rows, size - rows_in_part)
+                rows_in_part, rows = rows_in_part + taken, rows.slice(taken)
     return parts
 
 

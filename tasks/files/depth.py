@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import InputError
+from tasks.files.limits import MAX_BYTES_VARIABLE, max_bytes
+from tasks.files.values import memory_of_json
 
 MAX_JSON_DEPTH = 64
-MAX_JSON_BYTES = 2 << 30
-"""Largest JSON file that is read as one value."""
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -24,9 +24,15 @@ def read_json(path: Path) -> Any:
         InputError: If it is too large or nested too deeply.
         ValueError: If it is not JSON.
     """
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise InputError(f"{path.name} is larger than {MAX_JSON_BYTES >> 30} GB", place=str(path))
-    content = path.read_bytes()
+    limit = max_bytes()
+    size = path.stat().st_size
+    content = path.read_bytes() if size <= limit else b""
+    if max(size, memory_of_json(content)) > limit:
+        raise InputError(
+            f"{path.name} takes more than {limit >> 20:,} MB of memory",
+            place=str(path),
+            hint=f"if you trust the file, set {MAX_BYTES_VARIABLE} to a larger number of megabytes",
+        )
     check_json_lines([content], path)
     return json.loads(content)
 

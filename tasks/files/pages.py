@@ -1,35 +1,43 @@
-"""Read the page headers of a Parquet file, before Arrow reserves memory for what they promise.
+"""Read the headers and levels of Parquet pages, before Arrow reserves memory for what they promise.
 
 The metadata at the end of a file names the size of each column chunk. The pages of the chunk have headers of
 their own, and Arrow believes those. A damaged or hostile header may name 2 GiB for a page of a few bytes.
 
 References:
-    PageHeader and the compact protocol: github.com/apache/parquet-format, parquet.thrift.
+    PageHeader: github.com/apache/parquet-format, parquet.thrift.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow.parquet as pq
+import numpy as np
+import pyarrow as pa
 
 from schemas.errors import InputError
+from tasks.files.footer import ColumnChunk
+from tasks.files.thrift import NUMBERS, STRUCT, ThriftReader
 
 MAX_HEADER_BYTES = 16 << 20
 """Arrow reads no larger page header either."""
-MAX_PAGES = 2_000_000
-MAX_ELEMENTS = 100_000
-"""Elements of a list inside a header."""
-_STOP, _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 0, 1, 2, 3, 7, 8, 9, 10, 11, 12
+MAX_PAGES = 500_000
+"""Pages of a row group."""
+MAX_RUNS = 100_000_000
+"""Runs of repetition levels in a column chunk. Each takes about a microsecond to read."""
+LITERAL_STEP = 1 << 20
+"""Levels that are unpacked at once."""
 _UNCOMPRESSED, _COMPRESSED = 2, 3
 _DATA, _DICTIONARY, _DATA_V2 = 5, 7, 8
-MAX_DEPTH = 8
+_VALUES, _LEVEL_ENCODING, _LEVEL_BYTES = 1, 4, 6
+"""Fields of the header of a data page: values, encoding of the repetition levels (version 1), and their
+length in bytes (version 2)."""
+_RLE = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Page:
     """One page of a column chunk."""
 
@@ -37,151 +45,199 @@ class Page:
     """Number of values. 0 for a dictionary."""
     size: int
     """Bytes after decompression."""
+    position: int
+    """First byte of the content in the file."""
+    stored: int
+    """Bytes in the file."""
+    level_encoding: int = _RLE
+    """Encoding of the repetition levels in a page of version 1."""
+    level_bytes: int | None = None
+    """Length of the repetition levels in a page of version 2."""
+    is_dictionary: bool = False
 
 
-def read_pages(path: Path, metadata: pq.FileMetaData) -> Iterator[tuple[int, Page]]:
-    """Yield the column number and the page of every page in a file, by row group.
+def read_pages(path: Path, chunks: Sequence[ColumnChunk]) -> Iterator[tuple[int, Page]]:
+    """Yield the column number and the page of every page in a row group.
 
     Raises:
         InputError: If a header cannot be read.
     """
     end, count = path.stat().st_size, 0
     with path.open("rb") as file:
-        for group in map(metadata.row_group, range(metadata.num_row_groups)):
-            for number in range(metadata.num_columns):
-                try:
-                    for page in _read_chunk(file, group.column(number), end):
-                        count += 1
-                        if count > MAX_PAGES:
-                            raise ValueError(f"the file has more than {MAX_PAGES:,} pages")
-                        yield number, page
-                except (EOFError, ValueError) as error:
-                    raise InputError(
-                        f"{path.name} is damaged: a page of column {number + 1} cannot be read ({error})",
-                        place=str(path),
-                    ) from None
+        for number, chunk in enumerate(chunks):
+            try:
+                for page in _read_chunk(file, chunk, end):
+                    count += 1
+                    if count > MAX_PAGES:
+                        raise ValueError(f"a row group has more than {MAX_PAGES:,} pages")
+                    yield number, page
+            except (EOFError, ValueError) as error:
+                raise damaged_page(path, number, error) from None
 
 
-def _read_chunk(file: IO[bytes], chunk: Any, end: int) -> Iterator[Page]:
-    start = chunk.data_page_offset
-    if chunk.dictionary_page_offset and 0 < chunk.dictionary_page_offset < start:
-        start = chunk.dictionary_page_offset
-    seen = 0
-    while seen < chunk.num_values:
+def damaged_page(path: Path, column: int, error: Exception) -> InputError:
+    """Return the error for a page that cannot be read."""
+    return InputError(
+        f"{path.name} is damaged: a page of column {column + 1} cannot be read ({error})", place=str(path)
+    )
+
+
+def _read_chunk(file: IO[bytes], chunk: ColumnChunk, end: int) -> Iterator[Page]:
+    start, seen = chunk.start, 0
+    while seen < chunk.values:
         if not 0 <= start < end:
             raise ValueError("it is outside the file")
         header = _Header(file, start)
         compressed, uncompressed = header.number(_COMPRESSED), header.number(_UNCOMPRESSED)
         if compressed < 0 or uncompressed < 0:
             raise ValueError("its size is negative")
-        values = max(header.values, 0)
-        yield Page(values, uncompressed)
+        values = max(header.page.get(_VALUES, 0), 0)
+        yield Page(
+            values,
+            uncompressed,
+            header.position,
+            compressed,
+            header.page.get(_LEVEL_ENCODING, _RLE),
+            header.page.get(_LEVEL_BYTES, 0) if header.is_version_2 else None,
+            header.is_dictionary,
+        )
         seen += values
         start = header.position + compressed
 
 
 class _Header:
-    """A page header in the compact protocol of Thrift. Only sizes and counts are kept."""
+    """A page header. Only sizes and counts are kept."""
 
     def __init__(self, file: IO[bytes], start: int) -> None:
-        self._file = file
-        self._limit = start + MAX_HEADER_BYTES
-        self.position = start
-        self.values = 0
+        reader = ThriftReader(file, start, MAX_HEADER_BYTES)
+        self.page: dict[int, int] = {}
+        """Numbers of the header of a data page."""
+        self.is_version_2 = self.is_dictionary = False
         self._numbers: dict[int, int] = {}
-        file.seek(start)
-        for field, kind in self._fields():
-            if field in (_DATA, _DATA_V2) and kind == _STRUCT:
-                self.values = self._first_number()
-            elif kind in (4, 5, 6):
-                self._numbers[field] = self._zigzag()
+        for field, kind in reader.fields():
+            if field in (_DATA, _DATA_V2) and kind == STRUCT:
+                self.page = reader.numbers()
+                self.is_version_2 = field == _DATA_V2
+            elif kind in NUMBERS:
+                self._numbers[field] = reader.integer()
             else:
-                self._skip(kind, 0)
+                self.is_dictionary |= field == _DICTIONARY
+                reader.skip(kind)
+        self.position = reader.position
 
     def number(self, field: int) -> int:
         if field not in self._numbers:
             raise ValueError("its header has no size")
         return self._numbers[field]
 
-    def _first_number(self) -> int:
-        found = 0
-        for field, kind in self._fields():
-            if field == 1 and kind == 5:
-                found = self._zigzag()
+
+class RowLengths:
+    """Count the values of the rows of a nested column from its repetition levels. A row begins at level 0.
+
+    References:
+        Data pages and the RLE/bit-packing hybrid: github.com/apache/parquet-format, Encodings.md.
+    """
+
+    def __init__(self, max_level: int, compression: str) -> None:
+        """Start before the first page of a column chunk.
+
+        Args:
+            max_level: Largest repetition level of the column, at least 1.
+            compression: Name of the codec in the metadata of the chunk.
+        """
+        self._width = max_level.bit_length()
+        self._compression = compression
+        self._open = 0
+        self._runs = 0
+        self.rows = 0
+        """Rows that have begun."""
+        self.longest = 0
+        """Most values of a row."""
+
+    def add(self, file: IO[bytes], page: Page) -> None:
+        """Read the levels of the next page.
+
+        Raises:
+            ValueError: If they cannot be read.
+        """
+        if page.values:
+            self._count(self._levels(file, page), page.values)
+            self.longest = max(self.longest, self._open)
+
+    def _levels(self, file: IO[bytes], page: Page) -> memoryview:
+        file.seek(page.position)
+        if page.level_bytes is not None:
+            if not 0 <= page.level_bytes <= page.stored:
+                raise ValueError("its levels are longer than the page")
+            return memoryview(file.read(page.level_bytes))
+        if page.level_encoding != _RLE:
+            raise ValueError("its levels have an encoding that is not supported")
+        page_content = _decompress(file.read(page.stored), page.size, self._compression)
+        content = memoryview(page_content).cast("B")  # the bytes of Arrow are signed
+        length = int.from_bytes(content[:4], "little")
+        if length > len(content) - 4:
+            raise ValueError("its levels are longer than the page")
+        return content[4 : 4 + length]
+
+    def _count(self, levels: memoryview, values: int) -> None:
+        position = seen = 0
+        while seen < values:
+            self._runs += 1
+            if self._runs > MAX_RUNS:
+                raise ValueError("its levels have too many runs")
+            header, position = _read_varint(levels, position)
+            if header & 1:
+                count = min((header >> 1) * 8, values - seen)
+                size = (header >> 1) * self._width
+                self._add_literal(levels[position : position + size], count)
             else:
-                self._skip(kind, 1)
-        return found
+                count, size = min(header >> 1, values - seen), (self._width + 7) // 8
+                self._add_run(int.from_bytes(levels[position : position + size], "little"), count)
+            if not count or position + size > len(levels):
+                raise ValueError("its levels end too early")
+            position, seen = position + size, seen + count
 
-    def _fields(self) -> Iterator[tuple[int, int]]:
-        field = 0
-        while True:
-            byte = self._byte()
-            kind, step = byte & 0x0F, byte >> 4
-            if kind == _STOP:
-                return
-            field = field + step if step else self._zigzag()
-            yield field, kind
+    def _add_run(self, level: int, count: int) -> None:
+        if level:
+            self._open += count
+        elif count:
+            self.longest = max(self.longest, self._open, 1)
+            self.rows += count
+            self._open = 1
 
-    def _skip(self, kind: int, depth: int) -> None:
-        if depth > MAX_DEPTH:
-            raise ValueError("its header is nested too deeply")
-        if kind in (_TRUE, _FALSE):
-            return
-        if kind == _BYTE:
-            self._take(1)
-        elif kind in (4, 5, 6):
-            self._varint()
-        elif kind == _DOUBLE:
-            self._take(8)
-        elif kind == _BINARY:
-            self._take(self._varint())
-        elif kind in (_LIST, _SET):
-            byte = self._byte()
-            size = self._varint() if byte >> 4 == 15 else byte >> 4
-            self._skip_elements([byte & 0x0F], size, depth)
-        elif kind == _MAP:
-            if size := self._varint():
-                kinds = self._byte()
-                self._skip_elements([kinds >> 4, kinds & 0x0F], size, depth)
-        elif kind == _STRUCT:
-            for _, inner in self._fields():
-                self._skip(inner, depth + 1)
-        else:
-            raise ValueError("its header has an unknown type")
+    def _add_literal(self, packed: memoryview, count: int) -> None:
+        step = LITERAL_STEP * self._width // 8
+        for start in range(0, len(packed), step):
+            bits = np.unpackbits(np.frombuffer(packed[start : start + step], np.uint8), bitorder="little")
+            levels = bits[: len(bits) // self._width * self._width].reshape(-1, self._width)[:count]
+            count -= len(levels)
+            begins = np.flatnonzero(~levels.any(axis=1))
+            if not len(begins):
+                self._open += len(levels)
+                continue
+            self.longest = max(self.longest, self._open + int(begins[0]), int(np.diff(begins).max(initial=0)))
+            self.rows += len(begins)
+            self._open = len(levels) - int(begins[-1])
 
-    def _skip_elements(self, kinds: list[int], count: int, depth: int) -> None:
-        if count > MAX_ELEMENTS:
-            raise ValueError("a list in its header is too long")
-        for _ in range(count):
-            for kind in kinds:
-                if kind in (_TRUE, _FALSE):
-                    self._take(1)
-                else:
-                    self._skip(kind, depth + 1)
 
-    def _byte(self) -> int:
-        return self._take(1)[0]
-
-    def _take(self, count: int) -> bytes:
-        self.position += count
-        if self.position > self._limit:
-            raise ValueError("its header is too long")
-        content = self._file.read(count)
-        if len(content) < count:
-            raise EOFError("the file ends in its header")
+def _decompress(content: bytes, size: int, compression: str) -> Any:
+    if compression == "UNCOMPRESSED":
         return content
+    # The metadata calls both formats LZ4. The older one begins with two sizes.
+    tries = [("lz4_raw", 0), ("lz4_raw", 8)] if compression.startswith("LZ4") else [(compression.lower(), 0)]
+    for name, skipped in tries:
+        try:
+            return pa.decompress(content[skipped:], decompressed_size=size, codec=name)
+        except (pa.ArrowException, OSError, ValueError):
+            continue
+    raise ValueError("it cannot be decompressed")
 
-    def _varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self._byte()
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-            if shift > 63:
-                raise ValueError("a number in its header is too long")
 
-    def _zigzag(self) -> int:
-        value = self._varint()
-        return (value >> 1) ^ -(value & 1)
+def _read_varint(content: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while position < len(content) and shift <= 63:
+        byte = content[position]
+        value, shift, position = value | (byte & 0x7F) << shift, shift + 7, position + 1
+        if byte < 0x80:
+            return value, position
+    raise ValueError("its levels end too early")

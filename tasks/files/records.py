@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
-import json
 import os
 import re
 import tempfile
@@ -21,11 +20,14 @@ from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
 from schemas.errors import InputError
+from tasks.files.depth import read_json
+from tasks.files.limits import Expansion, max_bytes
 from tasks.files.values import Nanoseconds, dump_json, parse_json
+from tasks.text.printable import printable
 
 Record = dict[str, Any]
 BATCH = 1000
-MAX_LINE_BYTES = 256 << 20
+MAX_LINE_BYTES = 64 << 20
 """Longest line of a text file, after decompression."""
 TSV_COLUMNS = ("query", "positive", "negative")
 _TSV_HEADERS = frozenset(
@@ -205,12 +207,14 @@ class _LineLimit(io.RawIOBase):
         self._source = source
         self._path = path
         self._length = 0
+        self._expansion = Expansion(path)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         block = self._source.read(len(buffer))
+        self._expansion.add(len(block))
         end = block.rfind(b"\n")
         self._length = self._length + len(block) if end < 0 else len(block) - end - 1
         if self._length > MAX_LINE_BYTES:
@@ -283,10 +287,26 @@ def holds_array(path: Path) -> bool:
 
 
 def _read_array(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[LocatedRecord]:
-    text = stream.read().removeprefix(codecs.BOM_UTF8)
+    limit = max_bytes()
+    content = bytearray()
+    while block := stream.read(1 << 20):
+        content += block
+        if len(content) > limit // 2:  # the values take as much again
+            break
+    if len(content) > limit // 2:
+        raise InputError(
+            f"{path.name} has more than {limit >> 21:,} MB of JSON",
+            place=str(path),
+            hint="write one record per line (.jsonl), which is read in parts",
+        )
+    text = bytes(content.removeprefix(codecs.BOM_UTF8))
+    del content
     try:
-        text.decode("utf-8")
-        records = parse_json(text)
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        for start in range(0, len(text), 1 << 20):
+            decoder.decode(text[start : start + (1 << 20)])
+        decoder.decode(b"", final=True)
+        records = parse_json(text, limit)
     except UnicodeDecodeError:
         raise encoding_error(path) from None
     except ValueError as error:
@@ -322,14 +342,15 @@ def _read_tsv(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[LocatedRe
                 continue
         place = f"{path}:{number}"
         try:
-            fields = line.decode("utf-8").rstrip("\r\n").split("\t")
+            fields = line.decode("utf-8").rstrip("\r\n").split("\t", len(TSV_COLUMNS))
         except UnicodeDecodeError as error:
             bad.report(f"not UTF-8: {describe_encoding(line, error)}", place)
             continue
         if fields == [""]:
             continue
         if len(fields) != len(TSV_COLUMNS):
-            bad.report(f"{len(fields)} columns instead of query, positive, negative", place)
+            columns = line.count(b"\t") + 1
+            bad.report(f"{columns} columns instead of query, positive, negative", place)
             continue
         if all(cell.strip().isdigit() for cell in fields):
             bad.report(
@@ -353,10 +374,11 @@ def _read_parquet(path: Path) -> Iterator[LocatedRecord]:
 def _read_arrow(path: Path) -> Iterator[LocatedRecord]:
     import pyarrow as pa
 
+    from tasks.files.arrow_stream import stream_arrow
+
     try:
-        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as batches:
-            yield from _rows(batches, path)
-    except pa.ArrowInvalid as error:
+        yield from _rows(stream_arrow(path, BATCH), path)
+    except (pa.ArrowException, OSError) as error:
         raise InputError(f"not a readable Arrow file: {error}", place=str(path)) from None
 
 
@@ -390,12 +412,11 @@ def _python_values(column: Any) -> list[Any]:
 
 def _dataset_files(path: Path, split: str | None) -> list[Path]:
     """Return the files of one split: Arrow files saved by `datasets`, or the Parquet files of a folder."""
-    if (path / "dataset_dict.json").is_file():
-        splits = json.loads((path / "dataset_dict.json").read_bytes())["splits"]
-        return _dataset_files(path / choose_split(path, splits, split), None)
-    if (path / "state.json").is_file():
-        entries = json.loads((path / "state.json").read_bytes())["_data_files"]
-        return [path / Path(entry["filename"]).name for entry in entries]
+    if (index := path / "dataset_dict.json").is_file():
+        splits = _index_entry(index, "splits")
+        return _dataset_files(path / choose_split(path, [Path(name).name for name in splits], split), None)
+    if (index := path / "state.json").is_file():
+        return [path / Path(name).name for name in _index_entry(index, "_data_files")]
     files = sorted(path.rglob("*.parquet"))
     if not files:
         raise InputError(
@@ -409,6 +430,22 @@ def _dataset_files(path: Path, split: str | None) -> list[Path]:
     if set(by_split) == {""}:
         return files
     return by_split[choose_split(path, list(by_split), split)]
+
+
+def _index_entry(index: Path, key: str) -> list[str]:
+    """Return the names that an index of a saved dataset lists: texts, or objects with a `filename`."""
+    try:
+        entries = read_json(index)[key]
+        names = [entry if isinstance(entry, str) else entry["filename"] for entry in entries]
+        if not all(isinstance(name, str) and "\0" not in name for name in names):
+            raise ValueError("a name is not a text")
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{index.name} is not the index of a saved dataset: {printable(str(error), 100)}",
+            place=str(index),
+            hint="save the dataset again with `save_to_disk`",
+        ) from None
+    return names
 
 
 def choose_split(path: Path, splits: list[str], split: str | None) -> str:
@@ -434,14 +471,15 @@ def arrow_schema(path: Path, split: str | None = None) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from tasks.files.arrow_stream import read_arrow_schema
+
     if path.is_dir() and (path / "qrels").is_dir():
         return None
     if path.is_dir():
         path = _dataset_files(path, split)[0]
     try:
         if path.suffix == ".arrow":
-            with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as batches:
-                return batches.schema
+            return read_arrow_schema(path)
         return pq.read_schema(path) if path.suffix == ".parquet" else None
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"not a readable {path.suffix[1:]} file: {error}", place=str(path)) from None

@@ -18,15 +18,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.errors import InputError
-from tasks.files.bounded import max_bytes, read_parquet, stream_parquet
+from tasks.files.bounded import MAX_COLUMNS, measure_parquet, read_parquet, stream_parquet, too_large
 from tasks.files.depth import check_json_lines
-from tasks.files.records import check_utf8, open_text
+from tasks.files.limits import max_bytes
+from tasks.files.records import check_utf8, open_bytes, open_text
+from tasks.files.values import parse_json
 from tasks.run.store import write_bytes
 
 BLOCK_BYTES = 32 << 20
 """Longest line that pyarrow reads."""
 BATCH_ROWS = 65_536
 BATCH_BYTES = 64 << 20
+CELL_BYTES = 5
+"""Memory of a cell besides its text."""
 LARGEST_CELL = 64 << 20
 """Characters per CSV cell. Models sometimes never stop; Python's own limit is 131,072."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -51,10 +55,9 @@ class TableFile:
         self._table: pa.Table | None = None
         if _is_parquet(path):
             with read_safely(path, pq.ParquetFile) as file:
-                metadata = file.metadata
                 self.schema: pa.Schema = file.schema_arrow
-                self.rows: int = metadata.num_rows
-                size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+                self.rows: int = file.metadata.num_rows
+            size = read_safely(path, measure_parquet)
         else:
             self._table = read_table_file(path)
             self.schema, self.rows, size = self._table.schema, self._table.num_rows, self._table.nbytes
@@ -135,11 +138,46 @@ def _empty(path: Path) -> InputError:
 
 
 def _read_json_lines(path: Path) -> pa.Table:
-    with pa.input_stream(path) as stream:  # the parser of Arrow ends the process on deep nesting
-        check_json_lines(io.BufferedReader(stream), path)
+    with open_bytes(path) as stream:  # the parser of Arrow ends the process on deep nesting
+        check_json_lines(_count_columns(stream, path), path)
     table = _parse_json(path, None)
     schema = pa.schema([field.with_type(_without_times(field.type)) for field in table.schema])
     return table if schema == table.schema else _parse_json(path, schema)
+
+
+def _count_columns(lines: Iterable[bytes], path: Path) -> Iterator[bytes]:
+    """Yield lines. Raise `InputError` if their table is too large: in a table, each row has every column."""
+    columns, known = set[tuple[str, ...]](), set[tuple[str, ...]]()
+    rows = size = 0
+    for line in lines:
+        yield line
+        rows, size = rows + 1, size + len(line)
+        try:
+            record = parse_json(line)
+        except ValueError:
+            continue  # Arrow names the fault
+        names = tuple(record) if isinstance(record, dict) else ()
+        is_flat = names and not any(isinstance(value, (dict, list)) for value in record.values())
+        if is_flat and names in known:
+            continue
+        if is_flat and len(known) < MAX_COLUMNS:
+            known.add(names)
+        _add_columns(columns, record, ())
+        if len(columns) > MAX_COLUMNS:
+            raise too_large(path, f"more than {MAX_COLUMNS:,} columns", f"{MAX_COLUMNS:,}")
+    if (needed := size + rows * len(columns) * CELL_BYTES) > max_bytes():
+        raise too_large(path, f"{needed >> 20:,} MB of data", f"{max_bytes() >> 20:,} MB")
+
+
+def _add_columns(columns: set[tuple[str, ...]], value: Any, place: tuple[str, ...]) -> None:
+    if isinstance(value, dict):
+        for name, part in value.items():
+            columns.add((*place, name))
+            _add_columns(columns, part, (*place, name))
+    elif isinstance(value, list):
+        for part in value:
+            if isinstance(part, (dict, list)):
+                _add_columns(columns, part, (*place, ""))
 
 
 def _parse_json(path: Path, schema: pa.Schema | None) -> pa.Table:
@@ -176,6 +214,7 @@ def _read_separated(path: Path, delimiter: str) -> pa.Table:
 def _parse_separated(path: Path, delimiter: str) -> pa.Table:
     import pyarrow.csv as pcsv
 
+    _check_cells(path, delimiter)
     options = pcsv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     with pa.input_stream(path) as stream:
         names = pcsv.open_csv(stream, parse_options=options).schema.names
@@ -187,6 +226,20 @@ def _parse_separated(path: Path, delimiter: str) -> pa.Table:
             convert_options=pcsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
         )
     return pa.table({name: _as_numbers(table[name]) for name in names})
+
+
+def _check_cells(path: Path, delimiter: str) -> None:
+    """Raise `InputError` if there are too many columns or cells. An empty cell takes memory too."""
+    mark, size, cells = delimiter.encode(), 0, 0
+    with open_bytes(path) as stream:
+        columns = stream.readline().count(mark) + 1
+        if columns > MAX_COLUMNS:
+            raise too_large(path, f"{columns:,} columns", f"{MAX_COLUMNS:,}")
+        while block := stream.read(1 << 20):
+            size += len(block)
+            cells += block.count(mark) + block.count(b"\n")
+    if (needed := size + cells * CELL_BYTES) > max_bytes():
+        raise too_large(path, f"{needed >> 20:,} MB of data", f"{max_bytes() >> 20:,} MB")
 
 
 def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -18,6 +18,10 @@ import orjson
 
 TAG = "$type"
 """Key of a tagged object: `{"$type": "bytes", "value": …}`."""
+MAX_VALUE_BYTES = 256 << 20
+"""Largest size of the values of one JSON text in memory."""
+OBJECT_BYTES = 72
+"""Memory of a small value and of its place in a list."""
 _LONG_NUMBER = re.compile(rb"\d{16}")
 _TIMES: dict[str, type[Any]] = {
     "datetime": datetime.datetime,
@@ -33,12 +37,18 @@ class Nanoseconds(int):
 # --- JSON -------------------------------------------------------------------------------------------------
 
 
-def parse_json(text: bytes) -> Any:
+def parse_json(text: bytes, limit: int = MAX_VALUE_BYTES) -> Any:
     """Parse JSON. Integers of any length keep all digits, and NaN and Infinity are read as floats.
 
+    Args:
+        text: The JSON text.
+        limit: Largest size of the values in memory.
+
     Raises:
-        ValueError: If the text is not JSON.
+        ValueError: If the text is not JSON, or if its values take more memory or are nested too deeply.
     """
+    if (size := memory_of_json(text)) > limit:
+        raise ValueError(f"its values take {size >> 20:,} MB of memory. The limit is {limit >> 20:,} MB")
     if not _LONG_NUMBER.search(text):
         try:
             return orjson.loads(text)
@@ -49,9 +59,19 @@ def parse_json(text: bytes) -> Any:
         # orjson rounds integers above 64 bits. It still checks the syntax, except for NaN.
         if b"NaN" not in text and b"Infinity" not in text:
             orjson.loads(text)
-    value = json.loads(text.decode("utf-8"))
-    json.dumps(value, ensure_ascii=False).encode("utf-8")  # raises a ValueError on lone surrogates
+    try:
+        value = json.loads(text.decode("utf-8"))
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # raises a ValueError on lone surrogates
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     return value
+
+
+def memory_of_json(text: bytes) -> int:
+    """Estimate the memory of the values of a JSON text. `[],` has 3 bytes in a file, and 64 in memory."""
+    if len(text) < 1 << 20:
+        return 2 * len(text)
+    return 2 * len(text) + OBJECT_BYTES * (text.count(b",") + text.count(b"[") + text.count(b"{"))
 
 
 def dump_json(value: Any, *, sort_keys: bool = False, newline: bool = False) -> bytes:

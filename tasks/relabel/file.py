@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 import orjson
 
@@ -118,7 +118,6 @@ from tasks.relabel.written import (
 from tasks.run.progress import say, track
 from tasks.run.store import write_bytes
 
-T = TypeVar("T")
 Strategy = Literal["two_stage", "cascade", "graded"]
 
 
@@ -133,6 +132,7 @@ class RelabelRows(Protocol):
 
 
 ROWS_PER_PART = 500
+PART_CHARACTERS = 64 << 20
 DEFAULTS = Relabel()
 _NEEDS_GRADES = "give --verdicts (grades of judges) and --truth (grades of people)"
 
@@ -380,7 +380,7 @@ def _choose_operating_point(
     if not job.truth:
         raise InputError("limits choose a rule with known grades", hint=_NEEDS_GRADES)
     trial = RuleTrial(grades, read_qrels(job.truth), job.relevant_from, job.policy)
-    for rows in chunked(read_candidate_sets(source, bad), ROWS_PER_PART):
+    for rows in split_rows(read_candidate_sets(source, bad)):
         trial.add(rows)
     chosen, notes["operating_point"] = choose_rule(trial, limits)
     return replace(job, rule=chosen), notes
@@ -414,7 +414,7 @@ async def _relabel_source(
         with track("relabelling rows", rows_chosen) as bar:
             rows_with_ids = survey.with_own_ids(read_candidate_sets(source, bad))
             chosen = job.selection.choose(rows_with_ids, survey.rows)
-            for number, rows in enumerate(chunked(chosen, ROWS_PER_PART)):
+            for number, rows in enumerate(split_rows(chosen)):
                 summary = parts.find(number) if parts else None
                 if summary is None:
                     relabelling, summary = await relabel_part(rows, context)
@@ -520,7 +520,7 @@ def plan_job(source: Source, job: RelabelJob, settings: ModelSettings, bad: BadR
     """Return the estimated calls, tokens, cost and time of a job, without any call."""
     survey = Survey(read_candidate_sets(source, BadRows(bad.skip)))
     rows = job.selection.choose(read_candidate_sets(source, bad), survey.rows)
-    plans = (plan for chunk in chunked(rows, ROWS_PER_PART) for plan in plan_rows(chunk, job.policy, survey))
+    plans = (plan for chunk in split_rows(rows) for plan in plan_rows(chunk, job.policy, survey))
     judges = () if job.verdicts else job.judges
     return plan_job_rows(plans, job.strategy, judges, settings, writer=job.writer, write=job.write)
 
@@ -941,8 +941,16 @@ def _review_record(row: RelabelledRow) -> str:
     return orjson.dumps(record).decode()
 
 
-def chunked(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield lists of `size` items. The last one may be shorter."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
+def split_rows(rows: Iterable[CandidateSet]) -> Iterator[list[CandidateSet]]:
+    """Yield the rows of one part each: at most `ROWS_PER_PART`, and not many more than `PART_CHARACTERS`."""
+    part: list[CandidateSet] = []
+    size = 0
+    for row in rows:
+        part.append(row)
+        passages = (*row.positives, *row.negatives)
+        size += len(row.query) + len(row.extra) + sum(len(p.text) + len(p.extra) for p in passages)
+        if len(part) == ROWS_PER_PART or size >= PART_CHARACTERS:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part

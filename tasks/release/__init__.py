@@ -24,7 +24,7 @@ from schemas.labels import DROPPED, LABEL_HISTORY
 from schemas.question import QUESTIONS, SELECTED, Erratum, Question
 from schemas.release import Bump, Manifest
 from schemas.tables import R, Row, Table, file_hash
-from tasks.files.bounded import read_parquet
+from tasks.files.bounded import MemoryBudget, read_parquet
 from tasks.run.paths import inside
 from tasks.run.store import TableRef, sync_path
 from tasks.text.printable import printable
@@ -62,7 +62,7 @@ MANIFEST_HASH = "manifest.sha256"
 """File with the hash of the manifest, as `sha256sum --check` reads it. Older releases have none."""
 MANIFEST_SIGNATURE = f"{MANIFEST_HASH}.sig"
 """SSH signature of the hash, if the publisher signed the release."""
-MAX_MANIFEST_BYTES = 64 << 20
+MAX_MANIFEST_BYTES = 16 << 20
 MAX_SHARD_BYTES = 500_000_000
 """Maximum size of a data file before compression."""
 MAX_ROW_GROUP_BYTES = 100_000_000
@@ -74,7 +74,7 @@ MACHINE_ERRORS = frozenset(
 ERRATA = "errata.jsonl"
 """File with every text that was corrected since the first version, oldest first."""
 ERRATUM = "erratum"
-"""Operator of a question whose text was corrected after a release."""
+"""Operator of a question that was corrected after a release."""
 FIRST_VERSION = "0.1.0"
 CANARY_COLUMN = "canary"
 _CANARY_NAMESPACE = uuid.UUID("5b0c54bb-8f43-5f2c-9a40-4a2c56d7c0f1")
@@ -136,7 +136,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class ReleaseDirectory:
-    """A release on disk whose files match its manifest."""
+    """A verified release on disk."""
 
     path: Path
     manifest: Manifest
@@ -159,7 +159,8 @@ def open_release(path: Path) -> ReleaseDirectory:
                 place=str(path / MANIFEST),
                 hint="restore the release from where it was published, or build it again",
             )
-    tables = {config: _read_config(path, config_files(config, manifest.files)) for config in configs}
+    budget = MemoryBudget()
+    tables = {config: _read_config(path, config_files(config, manifest.files), budget) for config in configs}
     return ReleaseDirectory(path, manifest, Contents(tables))
 
 
@@ -291,8 +292,8 @@ def check_release_files(path: Path, manifest: Manifest) -> None:
         raise InputError(f"{file.name} does not belong to the release", place=str(file), hint=hint)
 
 
-def _read_config(path: Path, names: Sequence[str]) -> pa.Table:
-    shards = [_read_shard(path, name) for name in names]
+def _read_config(path: Path, names: Sequence[str], budget: MemoryBudget) -> pa.Table:
+    shards = [_read_shard(path, name, budget) for name in names]
     if any(shard.schema != shards[0].schema for shard in shards):
         raise InputError(
             f"the shards of {PurePosixPath(names[0]).parent} have different columns",
@@ -302,10 +303,10 @@ def _read_config(path: Path, names: Sequence[str]) -> pa.Table:
     return pa.concat_tables(shards)
 
 
-def _read_shard(path: Path, name: str) -> pa.Table:
+def _read_shard(path: Path, name: str, budget: MemoryBudget) -> pa.Table:
     place = path / name
     try:
-        table = read_parquet(place)
+        table = read_parquet(place, budget=budget)
     except (pa.ArrowException, OSError) as error:
         if is_machine_error(error):
             raise

@@ -15,11 +15,14 @@ import pytest
 from schemas.errors import InputError
 from tasks.files import bounded, records
 from tasks.files.bounded import TooLargeError, stream_parquet
+from tasks.files.footer import read_row_groups
+from tasks.files.limits import MAX_BYTES_VARIABLE
 from tasks.files.pages import read_pages
 from tasks.files.records import open_bytes
 from tasks.files.tables import read_table_file
 
 COUNTERFOIL = Path(sys.executable).with_name("counterfoil")
+REPOSITORY = Path(__file__).resolve().parents[2]
 MEASURE = """
 import re, sys
 from pathlib import Path
@@ -107,7 +110,9 @@ def test_pages_have_the_sizes_of_the_metadata(tmp_path: Path, compression: str, 
         data_page_size=512,
     )
     metadata = pq.read_metadata(path)
-    pages = list(read_pages(path, metadata))
+    groups = read_row_groups(path, metadata.num_columns)
+    assert [group.rows for group in groups] == [1_500, 1_500, 1_500, 500]
+    pages = [found for group in groups for found in read_pages(path, group.columns)]
     for number in range(2):
         chunks = [metadata.row_group(group).column(number) for group in range(metadata.num_row_groups)]
         assert sum(page.values for column, page in pages if column == number) == sum(
@@ -176,7 +181,40 @@ def test_endless_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_compressed_text_that_expands_too_far_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(bounded.MAX_BYTES_VARIABLE, "1")
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, "1")
     (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(b'{"text": "same"}\n' * 200_000))
     with pytest.raises(InputError, match="expands to more than 1 MB"):
         read_table_file(tmp_path / "x.jsonl.gz")
+
+
+DAMAGE_FOOTERS = """
+import random, sys
+from pathlib import Path
+from schemas.errors import CounterfoilError
+from tasks.files.bounded import scan_parquet
+import pyarrow as pa
+
+path, copy = Path(sys.argv[1]), Path(sys.argv[1]).with_suffix(".damaged")
+content = path.read_bytes()
+footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+for seed in range(1_200):
+    chance = random.Random(seed)
+    damaged = bytearray(content)
+    at = chance.randrange(footer, len(content) - 8)
+    damaged[at] ^= 1 << chance.randrange(8)
+    copy.write_bytes(damaged)
+    try:
+        list(scan_parquet(copy))
+    except (CounterfoilError, pa.ArrowException, OSError):
+        pass
+print("done")
+"""
+
+
+def test_damaged_footer_never_ends_the_process(tmp_path: Path) -> None:
+    """PyArrow aborts if it is asked for column chunks whose metadata contradict each other."""
+    table = pa.table({"text": ["a", None, "b"], "list": [[1], None, [2, None]], "number": [1, 2, None]})
+    pq.write_table(table, tmp_path / "x.parquet", write_page_index=True)
+    command = [sys.executable, "-c", DAMAGE_FOOTERS, str(tmp_path / "x.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=300)
+    assert (done.returncode, done.stdout.strip()) == (0, "done"), done.stderr[-2_000:]
