@@ -18,6 +18,7 @@ from tasks.models.budget import spent_in
 from tasks.release import CONTROLS, HARD_NEGATIVES, MANIFEST, open_release
 from tasks.release.findings import release_findings
 from tasks.report import release_saturation, summarise_release
+from tasks.report.cells import release_cells
 from tasks.report.coverage import release_coverage
 from tasks.run.journal import calls_sent, funnel, journal_path, read_journal, total_costs
 from tasks.run.progress import StageState, read_stage
@@ -53,11 +54,12 @@ def _describe_release(place: Path) -> dict[str, Any]:
         "parameter_changes": [c.model_dump() for c in manifest.parameter_changes],
         "translations": translation_notes(release.contents.rows(QUESTIONS)),
         "coverage": release_coverage(release.contents).to_json(),
+        "cells": [cell.to_json() for cell in release_cells(release.contents)],
         "findings": [f.model_dump() for f in release_findings(release.contents, manifest, data_dir)],
         "summary": summarise_release(manifest, release.contents, data_dir),
+        "saturation": release_saturation(manifest, release.contents, data_dir),
         "places": {"release": str(place), "report": str(place / "report.html")},
         "next": f'datasets.load_dataset("{place}", "questions")',
-        "saturation": release_saturation(manifest, release.contents, data_dir),
     }
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from schemas.errors import InputError
 from schemas.places import explain_remote
 from schemas.recipe import Recipe
-from tasks.files.own_vocabulary import FOLDER, overlay_attributes
+from tasks.files.own_vocabulary import FOLDER, overlay_attributes, overlay_files
 from tasks.files.vocabulary import is_checkout, shipped_data, vocabulary_dir
-from tasks.files.yaml import read_valid_part, read_yaml
+from tasks.files.yaml import KeyPath, read_valid_part, read_yaml
 from tasks.run.store import RunContext
 
 MAX_NAME = 64
@@ -71,6 +73,12 @@ class Workspace:
         combined = overlay_attributes(self.vocabulary, folders, self.cache.parent / "vocabulary")
         return replace(self, vocabulary=combined)
 
+    def with_files(self, files: Mapping[str, Path]) -> Workspace:
+        """Return the workspace with more files in the vocabulary, by their path in it."""
+        return replace(
+            self, vocabulary=overlay_files(self.vocabulary, files, self.cache.parent / "vocabulary")
+        )
+
     def context(self, recipe: Recipe, *, budget_usd: float | None = None) -> RunContext:
         """Return the context of a build of a recipe."""
         return RunContext(
@@ -119,7 +127,11 @@ def salvage_recipe(path: Path) -> Recipe | None:
     Missing models are replaced by `UNNAMED`, which no check looks at.
     """
     models = {"targets": [UNNAMED]}
-    missing = {("name",): "unnamed", ("models",): models, ("models", "targets"): [UNNAMED]}
+    missing: dict[KeyPath, Any] = {
+        ("name",): "unnamed",
+        ("models",): models,
+        ("models", "targets"): [UNNAMED],
+    }
     return read_valid_part(recipe_path(path), Recipe, missing)
 
 

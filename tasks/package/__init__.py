@@ -51,6 +51,7 @@ from tasks.release import (
 )
 from tasks.release.fitness import FLOOR_CONTROLS, count_drop_reasons, select_fitness_form
 from tasks.report import report_data, view_release, write_report
+from tasks.report.cells import COVERAGE_FILE, release_cells, write_cells
 from tasks.report.pictures import contrast_png
 from tasks.run.store import RunContext, TableRef, rename_directory, sync_tree
 from tasks.stats.fitness import FORMS
@@ -283,6 +284,7 @@ def write_pages(
             manifest.comparison, earlier.read_text(encoding="utf-8") if earlier else None
         ),
         "CANARY.md": render_canary_page(data_dir, manifest.name),
+        COVERAGE_FILE: write_cells(release_cells(contents)),
     }
     harness = harness_files(context.recipe, manifest, contents, data_dir)
     pages |= {f"evals/{name}": text for name, text in harness.items()}

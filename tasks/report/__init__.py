@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect
-from schemas.labels import DROPPED, LABEL_HISTORY, Dropped, StageCounts
+from schemas.labels import DROPPED, LABEL_HISTORY, StageCounts
 from schemas.question import QUESTIONS, Question
 from schemas.release import Manifest
 from schemas.tables import canonical_json
@@ -41,6 +40,7 @@ from tasks.release.fitness import (
     select_fitness_form,
     topic_of_false_positives,
 )
+from tasks.report.cells import CellCounts, release_cells
 from tasks.report.comparisons import (
     DEFAULT_MIN_COVERAGE,
     PairedComparison,
@@ -78,6 +78,7 @@ from tasks.report.groups import (
     measure_order_effects,
     report_groups,
 )
+from tasks.report.lost import dropped_questions
 from tasks.report.names import Names, read_known_attributes, read_topic_titles
 from tasks.report.pictures import (
     contrast_plot,
@@ -98,6 +99,7 @@ from tasks.report.quotes import (
     sql_where,
     without_controls,
 )
+from tasks.report.robustness import Robustness, summarise_robustness
 from tasks.report.saturation import saturation_of, saturation_summary
 from tasks.report.sections import (
     CostLine,
@@ -193,6 +195,8 @@ class ReportData:
     headlines: tuple[Headline, ...]
     effects: tuple[FamilyEffects, ...]
     coverage: tuple[Coverage, ...]
+    cells: tuple[CellCounts, ...]
+    robustness: Robustness
     strategy: str
     rounds: tuple[Round, ...]
     operations: tuple[Operation, ...]
@@ -366,6 +370,8 @@ def report_data(
         headlines=select_headlines(effects, select_fitness_form(judgements)),
         effects=effects_by_family(effects, found.names),
         coverage=covered,
+        cells=release_cells(contents),
+        robustness=summarise_robustness(effects, found.names),
         strategy=str(manifest.recipe.get("evolve", {}).get("strategy", "")),
         rounds=summarise_rounds([*released, *lost]),
         operations=summarise_operations([*released, *lost]),
@@ -383,21 +389,6 @@ def report_data(
         costs=compare_costs(manifest.cost_estimated, manifest.cost),
         texts={id: texts[id] for id in changed if id in texts},
     )
-
-
-def dropped_questions(dropped: Sequence[Dropped]) -> list[Question]:
-    """Return the dropped questions, each once. A question may have been made and dropped repeatedly.
-
-    Repetitions of an existing question (`because_of` is its own id) and held-back questions (without text)
-    are left out.
-    """
-    records = {
-        d.record
-        for d in dropped
-        if d.kind == "question" and d.text and d.because_of != json.loads(d.record)["id"]
-    }
-    by_id = {q.id: q for q in map(Question.model_validate_json, sorted(records))}
-    return list(by_id.values())
 
 
 def fitness_by_outcome(

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from schemas.question import Variant
 from tasks.release import CONFIGS, config_file
+from tasks.report.cells import COVERAGE_FILE
 
 CONTROL_CHARACTERS = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
@@ -111,7 +112,11 @@ def mark_template(template: str, query: str = "") -> Quotation:
 
 MANIFEST_VIEW = "manifest.json"
 VIEWS: Mapping[str, str] = MappingProxyType(
-    {**{config: config_file(config) for config in CONFIGS}, "manifest": MANIFEST_VIEW}
+    {
+        **{config: config_file(config) for config in CONFIGS},
+        "coverage": COVERAGE_FILE,
+        "manifest": MANIFEST_VIEW,
+    }
 )
 """File behind each view of the queries. data/report/tables.sql adds the views `released`, `judged` and
 `lost`."""

@@ -143,7 +143,7 @@ def with_everything(release: Path, folder: Path) -> tuple[Path, str]:
             "files": {},
         }
     )  # fmt: skip
-    for name in ("data", "validation", "CHANGELOG.md"):
+    for name in ("data", "validation", "CHANGELOG.md", "coverage.csv"):
         os.symlink(release / name, folder / name)
     (folder / "manifest.json").write_text(whole.model_dump_json(indent=1))
     return folder, render_report(report_data(whole, contents), DATA_DIR)
