@@ -10,6 +10,7 @@ from typing import Any
 from flows.build import run_build
 from flows.engine import describe_decision, show_decision
 from flows.lazy_flow import lazy_flow
+from flows.material import add_material, read_sources
 from flows.options import takes
 from flows.outputs import check_releases_folder
 from flows.prepare import prepare
@@ -53,6 +54,9 @@ def refresh(options: RefreshOptions) -> dict[str, Any]:
     changes = recipe_changes(before, prepared.context.recipe)
     if not options.accept_changes:
         refuse_changes(before, changes)
+    if prepared.context.recipe.refresh.material:
+        items = read_sources(prepared.context.recipe, prepared.context.hub_cache)
+        prepared = add_material(prepared, items)
     path = run_build(prepared, releases, linked=find_linked(before, releases, prepared.context.recipe.seed))
     after = open_release(Path(path))
     recipe, data_dir = prepared.context.recipe, prepared.workspace.vocabulary
@@ -94,7 +98,7 @@ def next_recipe(written: Recipe, period: str) -> Recipe:
 
 
 def find_linked(last: ReleaseDirectory | None, releases: Path, seed: int) -> ReleaseRef | None:
-    """Return the release whose questions are carried over: the last one of an earlier period.
+    """Return the release of the questions that are carried over: the last one of an earlier period.
 
     A refresh that is repeated in its period finds its own release, and is linked to the one before it.
 

@@ -436,7 +436,7 @@ def _forms_of(value: Value, language: str) -> frozenset[str]:
 
 
 def _form_faults(item: TemplateItem, attributes: dict[str, Attribute], path: Path) -> list[TextFault]:
-    """Return the faults of a text whose forms its attributes lack, or that has no slot.
+    """Return the faults of a text that uses missing forms or has no slot.
 
     All named attributes must have the forms, or one of all attributes if none is named.
     """

@@ -105,7 +105,7 @@ SuiteRunner = Callable[[Frame, Mapping[str, pa.Array], FailingByCheck], tuple[li
 def examine(tables: Mapping[str, pa.Table], facts: GateContext, run: SuiteRunner = run_suite) -> Examination:
     """Run every check on the given tables.
 
-    Of a table whose columns do not fit its schema, only this is reported.
+    If the columns of a table do not fit its schema, only this is reported.
 
     Args:
         tables: By the names in `TABLES`.

@@ -380,7 +380,7 @@ async def map_concurrently(
 
 
 def count_cached(name: str, requests: Iterable[Request], settings: ModelSettings) -> int:
-    """Return the number of requests whose answers are in the cache. Creates no cache."""
+    """Return the number of requests with answers in the cache. Creates no cache."""
     if not cache_exists(settings.cache_path):
         return 0
     resolved = cache_name(parse_model_name(name).resolved(), settings.engine)

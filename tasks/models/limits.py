@@ -319,7 +319,7 @@ REPORT_FROM_S, REPORT_EVERY_S = 5.0, 10.0
 
 
 EMPTY_ATTEMPTS = 3
-"""Attempts of a call whose answers have no content. Every one is paid for."""
+"""Attempts of a call if the answers have no content. Every one is paid for."""
 
 
 async def send_with_retries(ask: Try, limiter: Limiter, breaker: CircuitBreaker, request: Request) -> Outcome:

@@ -97,7 +97,7 @@ class JobFolder:
         return jobs
 
     def delete(self, id: str) -> None:
-        """Delete a job whose answers are stored elsewhere."""
+        """Delete a job after its answers are stored elsewhere."""
         self._file(id).unlink(missing_ok=True)
         self._file(id).with_suffix(".lock").unlink(missing_ok=True)
         self.release(id)
@@ -338,7 +338,7 @@ class BatchModel:
         """By fingerprint: requests that were submitted or are queued."""
         self._queue: dict[str, Request] = {}
         self._open: dict[str, BatchJob] = {}
-        """Jobs whose reservation is not settled."""
+        """Jobs with an open reservation."""
         self._collected: list[BatchJob] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._takeover: asyncio.Task[None] | None = None

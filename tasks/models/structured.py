@@ -100,7 +100,7 @@ async def ask_structured(
         answer_type: Type of the answer.
         repairs: How often an answer that does not validate is asked for again, with the problem. Refusals and
             failed calls are not repeated. Repairs are sent after all other requests.
-        parse: Reads an answer from its text, and is told whether the text was cut off. It raises `ValueError`
+        parse: Reads an answer from its text, and gets a flag for truncated text. It raises `ValueError`
             if it cannot. The default is `parse_answer`.
 
     Raises:

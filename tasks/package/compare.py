@@ -266,7 +266,7 @@ def relabelled_questions(
         before: Questions of the old release.
         after: Questions of the new release.
         reworded: Old id of each reworded question.
-        reviewed: Ids of questions whose label people changed.
+        reviewed: Ids of questions with labels that reviewers changed.
     """
     return sorted(
         i
@@ -278,7 +278,7 @@ def relabelled_questions(
 
 
 def reviewed_subjects(contents: Contents) -> set[str]:
-    """Return the ids of questions and passages whose label people changed."""
+    """Return the ids of questions and passages with labels that reviewers changed."""
     return {change["subject_id"] for change in contents.records("label_history") if change["stage"] == PEOPLE}
 
 

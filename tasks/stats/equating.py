@@ -77,7 +77,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class DriftedAnchor:
-    """Items of the anchors whose score changed relative to the other anchors."""
+    """Items of anchors with a score that changed relative to the other anchors."""
 
     item: str
     change: float
@@ -389,7 +389,7 @@ def _lumpy_change(items: _Items, new: int, old: int, bounds: Bounds | None, leve
     return Estimate(interval.value, None, interval.low, interval.high, p_value, "measured")
 
 
-# Drift: anchors whose score changed relative to the others.
+# Drift: anchors with a score that changed relative to the others.
 
 
 def _purify(items: _Items, usable: NDArray[np.intp]) -> tuple[_Items, tuple[DriftedAnchor, ...], str | None]:

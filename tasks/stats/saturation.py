@@ -1,4 +1,4 @@
-"""Saturation: whether a question still tells models apart.
+"""Saturation: the power of a question to distinguish models.
 
 A question is not informative if (nearly) all models have the lowest or the highest score, or if its scores
 certainly do not follow those of the other questions. A refresh retires a question that is not informative in
@@ -33,7 +33,7 @@ _NORMAL = 1.959964
 
 @dataclass(frozen=True)
 class QuestionFit:
-    """How well one question tells models apart in one metric."""
+    """Power of one question to distinguish models in one metric."""
 
     question: str
     metric: str
