@@ -68,6 +68,8 @@ def is_file(url: sqlalchemy.URL) -> bool:
 
 def cache_exists(path: Path) -> bool:
     """Return whether there is a cache. The file is created with the first write."""
+    if not os.environ.get(CACHE_URL, "").strip():
+        return path.exists()
     return not is_file(cache_url(path)) or path.exists()
 
 

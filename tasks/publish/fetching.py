@@ -48,7 +48,7 @@ def find_differences(path: Path) -> list[str]:
 
 
 def compare_columns_with_card(path: Path) -> list[str]:
-    """Return one line per config whose columns are not those in the `dataset_info` of the card."""
+    """Return one line per config with columns that differ from the `dataset_info` of the card."""
     card = path / CARD
     if card.is_symlink() or not card.is_file():
         return []  # `open_release_files` reports it
@@ -92,8 +92,6 @@ def read_card_features(card: Path) -> dict[str, pa.Schema | None]:
     Raises:
         InputError: If the front matter is not readable, or describes no configs.
     """
-    from datasets import Features
-
     infos = read_card_metadata(card).get("dataset_info", [])
     infos = [infos] if isinstance(infos, dict) else infos
     if not isinstance(infos, list) or not infos or not all(isinstance(info, dict) for info in infos):
@@ -104,10 +102,64 @@ def read_card_features(card: Path) -> dict[str, pa.Schema | None]:
         if name in described:
             raise InputError(f"`dataset_info` describes {name!r} twice", place=str(card))
         try:
-            described[name] = Features._from_yaml_list(info["features"]).arrow_schema
+            described[name] = plain_schema(info["features"]) or _schema_of_library(info["features"])
         except Exception:  # the library checks nothing, so any error may come out
             described[name] = None
     return described
+
+
+PLAIN_TYPES: dict[str, pa.DataType] = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+}
+"""The types of the columns of a release, by their names in a card."""
+
+
+def plain_schema(features: Any) -> pa.Schema | None:
+    """Return the columns of a config, if its description has only the forms that releases use.
+
+    Importing `datasets` takes most of the time of `verify`, so it reads only what this function cannot.
+    """
+    fields = _plain_fields(features)
+    return None if fields is None else pa.schema(fields)
+
+
+def _plain_fields(features: Any) -> list[pa.Field] | None:
+    if not isinstance(features, list):
+        return None
+    fields = []
+    for feature in features:
+        if not isinstance(feature, dict) or not isinstance(feature.get("name"), str) or len(feature) != 2:
+            return None
+        kind = _plain_type({key: value for key, value in feature.items() if key != "name"})
+        if kind is None:
+            return None
+        fields.append(pa.field(feature["name"], kind))
+    return fields
+
+
+def _plain_type(described: Any) -> pa.DataType | None:
+    """Return the type of `{dtype: string}`, `{list: …}` or `{struct: […]}`, or None for any other form."""
+    if isinstance(described, str):
+        return PLAIN_TYPES.get(described)
+    if isinstance(described, list):
+        fields = _plain_fields(described)
+        return None if fields is None else pa.struct(fields)
+    if not isinstance(described, dict) or len(described) != 1:
+        return None
+    ((form, inner),) = described.items()
+    if form == "dtype":
+        return PLAIN_TYPES.get(inner) if isinstance(inner, str) else None
+    found = _plain_type(inner) if form in ("list", "struct") else None
+    return pa.list_(found) if form == "list" and found is not None else found
+
+
+def _schema_of_library(features: Any) -> pa.Schema:
+    from datasets import Features
+
+    return Features._from_yaml_list(features).arrow_schema
 
 
 def read_card_metadata(card: Path) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from datasets import Features
 
 from schemas.errors import InputError, PublishError
 from schemas.question import QUESTIONS
 from tasks.deduplicate import STAGE as DEDUPLICATE
 from tasks.publish import publish
-from tasks.publish.fetching import fetch_release
+from tasks.publish.fetching import fetch_release, plain_schema, read_card_metadata
 from tasks.release.references import HubRef, find_fetched_release, resolve_place
 from tasks.run.store import RunContext, run_stage
 from tests.release_fixtures import package_build
@@ -137,3 +138,28 @@ def test_questions_stay_clear_of_a_published_release(
     step = run_stage(DEDUPLICATE, context, questions=questions)
     assert step.table("questions").rows == 0
     assert step.table("dropped").rows == 1
+
+
+def test_the_columns_of_a_card_are_read_without_the_library(tmp_path: Path) -> None:
+    """The result is that of `datasets`, for every config."""
+    release = package_build(tmp_path, small_build())
+    for info in read_card_metadata(release / "README.md")["dataset_info"]:
+        expected = Features._from_yaml_list(info["features"]).arrow_schema
+        found = plain_schema(info["features"])
+        assert found is not None
+        assert found.equals(expected, check_metadata=False)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        "text",
+        [{"name": "x", "dtype": "image"}],
+        [{"name": "x", "dtype": {"class_label": {"names": {"0": "a"}}}}],
+        [{"name": "x", "sequence": "string"}],
+        [{"name": "x"}],
+        [{"name": 3, "dtype": "string"}],
+    ],
+)
+def test_other_descriptions_of_columns_are_left_to_the_library(features: object) -> None:
+    assert plain_schema(features) is None
