@@ -21,7 +21,7 @@ from flows.reviews import Reviews, require_review, wait_for_people
 from flows.workspace import open_workspace
 from schemas.answers import RESPONSES, Response
 from schemas.errors import ReviewError
-from schemas.notes import DeduplicationNotes, RelabelNotes
+from schemas.notes import DeduplicationNotes, MaterialNotes, MaterialTopic, RelabelNotes
 from schemas.options import BuildOptions
 from schemas.question import Erratum, Question
 from schemas.recipe import Recipe
@@ -86,7 +86,7 @@ def run_build(
         prepared: The checked recipe.
         releases: Folder of all releases.
         wait: Whether to wait for the reviews that the recipe requires.
-        linked: Release whose questions are carried over.
+        linked: Release of the questions that are carried over.
 
     Raises:
         ReviewError: If reviews are missing and the build does not wait.
@@ -103,6 +103,8 @@ def run_build(
 def build_release(prepared: PreparedBuild, releases: Path, linked: ReleaseRef | None = None) -> str:
     """Run the pipeline. Earlier corrections and the decisions of reviewers are applied again."""
     run = BuildRun.start(prepared, releases, linked)
+    if prepared.material is not None:
+        run.ledger.add(prepared.material)
     run_dir = Path(prepared.context.run_dir)
     with follow_stages(run_dir, CHAPTERS, partial(spent_in, run_dir)) as enter:
         enter("ask templates")
@@ -156,7 +158,7 @@ class BuildRun:
     previous: ReleaseRef | None
     errata: tuple[Erratum, ...]
     linked: ReleaseRef | None = None
-    """Release whose questions are carried over."""
+    """Release of the questions that are carried over."""
     ledger: BuildLedger = field(default_factory=BuildLedger)
 
     @classmethod
@@ -376,6 +378,7 @@ class BuildRun:
             planned=self.prepared.estimate.costs,
             passports=self.prepared.passports,
             errata=self.errata,
+            material=self._material_topics(),
             parameter_changes=parameter_changes(Path(self.context.run_dir)),
         )
         (pairs,) = self.ledger.notes("deduplicate", DeduplicationNotes)
@@ -408,6 +411,10 @@ class BuildRun:
         show_effects(assembled.table("effects"))
         show_findings(release, Path(self.context.data_dir))
         return str(release)
+
+    def _material_topics(self) -> tuple[MaterialTopic, ...]:
+        step = self.prepared.material
+        return step.read_notes(MaterialNotes).topics if step is not None else ()
 
     def _steps_of(self, stage: str) -> list[Step]:
         return [step for step in self.ledger.steps if step.stage == stage]

@@ -26,6 +26,7 @@ import tasks.gate
 import tasks.gate.quarantine
 import tasks.hold_back
 import tasks.judge
+import tasks.material
 import tasks.measure
 import tasks.mend
 import tasks.package
@@ -219,6 +220,7 @@ VOCABULARY = tuple(sorted({name for stage in STAGES for name in stage.vocabulary
 """Files and folders under data/ that a build depends on."""
 
 carry_over = as_task(tasks.carry_over.STAGE)
+material = as_task(tasks.material.STAGE)
 make_room = as_task(tasks.carry_over.STAGE_ROOM)
 adopt = as_task(tasks.mend.ADOPT_STAGE)
 mend = as_task(tasks.mend.MEND_STAGE)

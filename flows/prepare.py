@@ -28,7 +28,7 @@ from tasks.models.preflight import check_models, describe_missing, ping
 from tasks.publish.fetching import fetch_dataset, fetch_release
 from tasks.relabel.file import fingerprint_input
 from tasks.release.references import HubRef
-from tasks.run.store import RunContext, vocabulary_hashes, write_bytes
+from tasks.run.store import RunContext, Step, vocabulary_hashes, write_bytes
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class PreparedBuild:
     estimate: BuildEstimate
     passports: tuple[Passport, ...]
     """Passports of the audited judges."""
+    material: Step | None = None
+    """The step that made topics of the recipe's material."""
 
 
 def prepare(

@@ -7,7 +7,7 @@ import json
 from pydantic import BaseModel, ConfigDict
 
 from schemas.release import ClearOf, NearMiss, RelabelledPassage
-from schemas.tables import canonical_json
+from schemas.tables import Row, canonical_json
 
 
 class StageNotes(BaseModel):
@@ -114,4 +114,22 @@ class CarryOverNotes(StageNotes):
     too_old: int
     """Questions in `refresh.max_age` versions."""
     saturated: int
-    """Questions that no longer tell models apart."""
+    """Questions that no longer distinguish models."""
+
+
+class MaterialTopic(Row):
+    """A topic that a model made of a news item or a document."""
+
+    id: str
+    title: str
+    situation: str
+    kind: str
+    date: str
+    """Date of the item, as its source writes it. Empty if it has none."""
+    source: str
+
+
+class MaterialNotes(StageNotes):
+    """Topics that a model made of the material of a refresh."""
+
+    topics: tuple[MaterialTopic, ...]

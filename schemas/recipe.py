@@ -651,6 +651,25 @@ class Release(Section):
     )
 
 
+class MaterialSource(Section):
+    """News items or documents, of which the generator makes new topics."""
+
+    path: str = Field(
+        description="a text file, a feed (RSS or Atom, a file or an http(s) address), a table, or "
+        "`org/dataset@revision` on the Hub"
+    )
+    format: Literal["auto", "text", "feed", "table"] = Field(
+        default="auto", description="`auto` decides by the suffix; addresses are feeds"
+    )
+    column: str = Field(default="text", description="column of a table with the text")
+    items: int = Field(default=20, ge=1, le=1000, description="number of items that are used, the first ones")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, given: Any) -> Any:
+        return {"path": given} if isinstance(given, str) else given
+
+
 class Refresh(Section):
     """Linked releases: which questions stay from one release to the next, and which changes matter."""
 
@@ -671,6 +690,18 @@ class Refresh(Section):
         description="largest change of a slice that does not matter, in standard deviations of the scores of "
         "its questions; a refresh is safe only if every slice is inside with certainty",
     )
+    material: tuple[MaterialSource, ...] = Field(
+        default=(),
+        description="files, feeds and datasets with new topics: a path, or {path, format, column, items}",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_material(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `material` out if there is none."""
+        values: dict[str, Any] = dump(self)
+        if not values.get("material"):
+            values.pop("material", None)
+        return values
 
 
 class Recipe(Section):
@@ -827,6 +858,14 @@ class Recipe(Section):
                     f"questions.{number}.family: unknown family {source.family!r}; "
                     f"known families: {', '.join(FAMILIES)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _material_needs_a_model(self) -> Recipe:
+        if self.refresh.material and ":" not in self.models.generator:
+            raise ValueError("refresh.material: name a model as `models.generator`; it makes the topics")
+        if self.refresh.material and "open" not in self.families:
+            raise ValueError("refresh.material needs the family `open` under `families`")
         return self
 
     @model_validator(mode="after")

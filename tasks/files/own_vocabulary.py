@@ -43,7 +43,18 @@ def overlay_attributes(base: Path, folders: Iterable[Path], cache: Path) -> Path
     for folder in folders:
         if folder.is_dir() and folder.resolve() != (base / FOLDER).resolve():
             for path in _attribute_files(folder):
-                own.setdefault(path.relative_to(folder).as_posix(), path)
+                own.setdefault(f"{FOLDER}/{path.relative_to(folder).as_posix()}", path)
+    return overlay_files(base, own, cache)
+
+
+def overlay_files(base: Path, own: Mapping[str, Path], cache: Path) -> Path:
+    """Return the vocabulary with own files, or `base` if there are none.
+
+    Args:
+        base: The vocabulary.
+        own: Files by their path in the vocabulary.
+        cache: Folder in which combined vocabularies are kept, each under the hash of its content.
+    """
     if not own:
         return base
     listing = [path.relative_to(base).as_posix() for path in _vocabulary_files(base)]
@@ -76,7 +87,7 @@ def _combine(base: Path, own: Mapping[str, Path], home: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.symlink(path.resolve(), target)
         for name, path in own.items():
-            target = temporary / FOLDER / name
+            target = temporary / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
             shutil.copyfile(path, target)

@@ -14,6 +14,7 @@ from schemas.answers import JUDGEMENTS, RESPONSES
 from schemas.errors import GateError
 from schemas.gate import Passport, Quarantine, Validation
 from schemas.labels import DROPPED, StageCounts, check_reconciled
+from schemas.notes import MaterialTopic
 from schemas.question import QUESTIONS, Erratum
 from schemas.recipe import Recipe
 from schemas.release import (
@@ -57,6 +58,9 @@ from tasks.run.store import RunContext, TableRef, rename_directory, sync_tree
 from tasks.stats.fitness import FORMS
 from tasks.text.printable import strip_controls
 
+MATERIAL = "material.jsonl"
+"""File of a release with the topics that were made of material, their dates and sources."""
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -73,6 +77,8 @@ class Provenance:
     """Estimated costs."""
     passports: Sequence[Passport] = ()
     errata: Sequence[Erratum] = ()
+    material: Sequence[MaterialTopic] = ()
+    """Topics that a model made of the recipe's material."""
     parameter_changes: Sequence[ParameterChange] = ()
 
 
@@ -144,6 +150,7 @@ def package(
         write_tables(temporary, contents, manifest.canary)
         write_pages(temporary, context, manifest, contents, previous)
         write_errata(temporary, provenance.errata)
+        write_material(temporary, provenance.material)
         write_attributes(temporary, Path(context.data_dir), contents)
         if write_data_docs is not None:
             write_data_docs(temporary / "validation")
@@ -263,6 +270,13 @@ def write_attributes(home: Path, data_dir: Path, contents: Contents) -> None:
         target = home / FOLDER / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
+
+
+def write_material(root: Path, topics: Sequence[MaterialTopic]) -> None:
+    """Write the topics that were made of material, with their dates and sources, if there are any."""
+    if topics:
+        lines = "".join(f"{topic.model_dump_json()}\n" for topic in topics)
+        (root / MATERIAL).write_text(lines, encoding="utf-8", newline="\n")
 
 
 def write_tables(root: Path, contents: Contents, canary: str) -> None:

@@ -90,7 +90,7 @@ def decide(
             verdict="risky", reasons=reasons_in_words(review), review=tuple(review), slices=slices
         )
     return RefreshDecision(
-        verdict="safe", reasons=(what_changed(comparison, slices),), review=(), slices=slices
+        verdict="safe", reasons=(describe_changes(comparison, slices),), review=(), slices=slices
     )
 
 
@@ -327,7 +327,7 @@ def reasons_in_words(review: Sequence[ReviewItem]) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def what_changed(comparison: ReleaseComparison, slices: Sequence[ComparedSlice]) -> str:
+def describe_changes(comparison: ReleaseComparison, slices: Sequence[ComparedSlice]) -> str:
     """Return the reason of a safe decision."""
     counts = {
         "added": len(comparison.added),

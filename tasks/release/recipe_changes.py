@@ -33,6 +33,8 @@ MEANING = (
 """Keys that change the meaning of scores, with all keys below them."""
 FAMILY_QUANTITIES = frozenset({"questions", "samples", "files"})
 """Keys of a family that decide how many questions and answers there are, not what they mean."""
+MATERIAL = "material"
+"""Superdomain that a refresh adds for the topics of its material."""
 UNSET = "not set"
 SHOWN = 120
 """Characters of a value in a sentence."""
@@ -94,6 +96,7 @@ def _complete(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
     complete = full.model_dump(mode="json", by_alias=True)
     complete["selection"] = complete.get("selection") or "floor"
     complete["refresh"] = full.refresh.model_dump(mode="json")
+    complete["superdomains"] = [name for name in complete["superdomains"] if name != MATERIAL]
     models = dict(complete["models"])
     models["holdout_targets"] = models["holdout_targets"] or models["targets"]
     return complete | {"models": models}

@@ -106,9 +106,10 @@ def write_recipe(path: Path, server: OpenAIServer, **changes: Any) -> Path:
     return path
 
 
-def start(home: Path, *arguments: object) -> subprocess.Popen[str]:
+def start(home: Path, *arguments: object, **variables: str) -> subprocess.Popen[str]:
+    """Start a command. `variables` are set in its environment."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment = {**own, "COUNTERFOIL_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    environment = {**own, "COUNTERFOIL_HOME": str(home), "HF_HUB_OFFLINE": "1", **variables}
     return subprocess.Popen(
         [str(COUNTERFOIL), *map(str, arguments)],
         env=environment,

@@ -37,12 +37,14 @@ def free_port() -> int:
         return port
 
 
-def start_serving(home: Path, port: int, deployment: str, recipe: Path | None) -> subprocess.Popen[str]:
+def start_serving(
+    home: Path, port: int, deployment: str, recipe: Path | None, **variables: str
+) -> subprocess.Popen[str]:
     """Start `counterfoil serve` with a known password."""
     (home / "prefect").mkdir()
     (home / "prefect" / ".token").write_text(TOKEN)
     chosen = ("--recipe", recipe) if recipe else ()
-    return start(home, "serve", "--port", port, "--only", deployment, *chosen)
+    return start(home, "serve", "--port", port, "--only", deployment, *chosen, **variables)
 
 
 def ask(api: str, path: str, body: dict[str, Any] | None = None) -> Any:

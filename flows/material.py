@@ -1,0 +1,106 @@
+"""Read the material of a refresh, and add the topics that the generator makes of it to the vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request
+
+from flows import engine as steps
+from flows.prepare import PreparedBuild
+from schemas.errors import InputError, Problems
+from schemas.notes import MaterialNotes
+from schemas.recipe import MaterialSource, Recipe
+from tasks.files.material import MAX_BYTES, MaterialItem, parse_feed, read_material, unique_items
+from tasks.files.vocabulary import input_path
+from tasks.material import SUPERDOMAIN, topics_as_taxonomy
+from tasks.publish.fetching import fetch_dataset
+from tasks.release.references import HubRef
+from tasks.run.store import write_bytes
+from tasks.text.printable import printable
+
+FETCH_S = 30.0
+"""Seconds in which a feed must arrive."""
+
+
+def read_sources(recipe: Recipe, hub_cache: Path) -> list[MaterialItem]:
+    """Return the items of all sources, without repetitions.
+
+    Raises:
+        InputError: If a source cannot be read. All of them are named.
+    """
+    problems, items = Problems(), []
+    for number, source in enumerate(recipe.refresh.material):
+        with problems.collect():
+            try:
+                items += read_source(source, hub_cache)
+            except InputError as error:
+                place = f"refresh.material.{number}: {error.place or source.path}"
+                raise InputError(error.message, place=place, hint=error.hint) from None
+    problems.refuse()
+    return unique_items(items)
+
+
+def read_source(source: MaterialSource, hub_cache: Path) -> list[MaterialItem]:
+    """Return the first items of a source: an address, a dataset of the Hub, or a file."""
+    if "://" in source.path:
+        if source.format not in ("auto", "feed"):
+            raise InputError("an address must be that of a feed", hint="save other material to a file")
+        return parse_feed(fetch_feed(source.path), source.path)[: source.items]
+    is_dataset = HubRef.of(source.path) is not None
+    path = fetch_dataset(source.path, hub_cache) if is_dataset else input_path(source.path)
+    return read_material(path, source.path, format=source.format, column=source.column, limit=source.items)
+
+
+def fetch_feed(address: str) -> bytes:
+    """Download a feed.
+
+    Raises:
+        InputError: If the address is not http or https, holds a password, does not answer, or sends more than
+            `MAX_BYTES`.
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+        raise InputError("the address of a feed begins with http:// or https://, without a password")
+    opener = OpenerDirector()
+    for handler in (HTTPHandler(), HTTPSHandler(), HTTPRedirectHandler()):
+        opener.add_handler(handler)
+    try:
+        # Only handlers of http and https are installed, also for redirects.
+        request = Request(address, headers={"User-Agent": "counterfoil"})  # noqa: S310
+        with opener.open(request, timeout=FETCH_S) as answer:
+            if answer.status != 200:
+                raise InputError(f"the feed answers with status {answer.status}", place=address)
+            content: bytes = answer.read(MAX_BYTES + 1)
+    except (URLError, OSError, ValueError) as error:
+        reason = printable(str(getattr(error, "reason", error)), 200)
+        raise InputError(f"the feed cannot be read: {reason}", place=address) from None
+    if len(content) > MAX_BYTES:
+        raise InputError(f"the feed is larger than {MAX_BYTES >> 20} MiB", place=address)
+    return content
+
+
+def add_material(prepared: PreparedBuild, items: list[MaterialItem]) -> PreparedBuild:
+    """Let the generator make topics of the items, and return the build with these in its vocabulary.
+
+    Raises:
+        InputError: If no item gives a topic.
+    """
+    context = prepared.context
+    step = steps.material(context, items=[item.model_dump(mode="json") for item in items])
+    topics = step.read_notes(MaterialNotes).topics
+    if not topics:
+        raise InputError(
+            f"none of {len(items)} items of the material gave a usable topic",
+            place="refresh.material",
+            hint="give other material, or another model as `models.generator`",
+        )
+    place = Path(context.run_dir) / f"material-{step.key[:16]}.yaml"
+    write_bytes(place, topics_as_taxonomy(topics).encode())
+    workspace = prepared.workspace.with_files({f"taxonomy/{SUPERDOMAIN}.yaml": place})
+    named = context.recipe.superdomains
+    recipe = context.recipe.model_copy(update={"superdomains": (*named, SUPERDOMAIN) if named else named})
+    context = context.model_copy(update={"recipe": recipe, "data_dir": str(workspace.vocabulary)})
+    return replace(prepared, workspace=workspace, context=context, material=step)

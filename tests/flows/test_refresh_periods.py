@@ -1,0 +1,141 @@
+"""Refreshes over several periods: against a steady server, and on a schedule with a model that changes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.refresh import refresh
+from schemas.errors import InputError
+from schemas.question import QUESTIONS
+from tasks.release import RETIRED, open_release
+from tests.flows.test_build import scripted
+from tests.flows.test_schedule import ask, free_port, start_serving, wait_for
+from tests.servers.hub_server import HubServer
+from tests.servers.openai_server import OpenAIServer
+
+pytestmark = pytest.mark.slow
+
+REPO = "example/steady"
+
+
+def steady_recipe(path: Path, server: OpenAIServer, **changes: Any) -> Path:
+    """Write a recipe with one target and no search."""
+    target = server.model("target")
+    recipe = {
+        "name": "steady",
+        "seed": 3,
+        "attributes": ["gender"],
+        "models": {"targets": [target]},
+        "families": {"decision": {"questions": 40, "samples": 3}},
+        "budget": {"free": [target]},
+        **changes,
+    }
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def test_nine_refreshes_of_an_unchanged_model_are_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COUNTERFOIL_HOME", str(tmp_path))
+    families = {
+        "open": {"questions": 40, "samples": 2, "max_tokens": 30},
+        "decision": {"questions": 40, "samples": 3},
+    }
+    with OpenAIServer(scripted) as server:
+        recipe = steady_recipe(
+            tmp_path / "steady.yaml", server, families=families, selection="none", holdout={"samples": 3}
+        )
+        results = [refresh.fn(recipe, period=f"2026-W{week:02}", send=False) for week in range(1, 10)]
+    assert [r["verdict"] for r in results] == ["safe"] * 9, [r["reasons"] for r in results]
+    assert [r["version"] for r in results] == [f"0.{n}.0" for n in range(1, 10)]
+    last = open_release(Path(results[-1]["release"]))
+    questions = last.contents.rows(QUESTIONS)
+    assert sum(q.anchor for q in questions) >= 20
+    assert len(questions) == 80
+    present = {q.id for q in questions}
+    assert all(q.retired_in and q.id not in present for q in last.contents.rows(RETIRED))
+
+
+def test_the_recipe_that_is_given_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COUNTERFOIL_HOME", str(tmp_path))
+    families = {"decision": {"questions": 12, "samples": 1}}
+    with OpenAIServer(scripted) as server:
+        recipe = steady_recipe(tmp_path / "steady.yaml", server, families=families)
+        first = refresh.fn(recipe, period="2026-W01", send=False)
+        assert first["version"] == "0.1.0"
+        targets = [server.model("target"), server.model("another")]
+        changes: dict[str, Any] = {
+            "models": {"targets": targets},
+            "budget": {"usd": 0.25, "free": targets},
+            "families": families,
+        }
+        steady_recipe(recipe, server, **changes)
+        with pytest.raises(InputError, match=r"models\.targets") as refused:
+            refresh.fn(recipe, period="2026-W02", send=False)
+        assert "--accept-changes" in str(refused.value.hint)
+        second = refresh.fn(recipe, period="2026-W02", send=False, accept_changes=True)
+    assert second["version"] == "1.0.0"
+    keys = {change["key"]: change["meaning"] for change in second["recipe_changes"]}
+    assert keys["models.targets"] is True
+    assert keys["budget.usd"] is False
+    release = open_release(Path(second["release"]))
+    assert release.manifest.recipe["models"]["targets"] == targets
+    assert {row["model"] for row in release.contents.records("responses")} == set(targets)
+
+
+def test_unchanged_then_safe_then_risky_on_a_schedule(tmp_path: Path) -> None:
+    changed: list[bool] = []
+
+    def answer(messages: list[dict[str, Any]], body: dict[str, Any]) -> Any:
+        text = messages[-1]["content"]
+        refusal = re.search(r"^([A-Z])\. No\b", text, re.MULTILINE)
+        if changed and re.search(r"\bwoman\b|\bshe\b|\bher\b", text, re.IGNORECASE):
+            return refusal.group(1) if refusal else "No"
+        return scripted(messages, body)
+
+    with OpenAIServer(answer) as server, HubServer(tmp_path / "hub") as hub:
+        home = tmp_path / "home"
+        home.mkdir()
+        recipe = steady_recipe(home / "steady.yaml", server, release={"repo": REPO})
+        port = free_port()
+        process = start_serving(home, port, "refresh", recipe, **hub.environment)
+        api = f"http://127.0.0.1:{port}/api"
+        try:
+            deployment = wait_for(lambda: ask(api, "deployments/filter", {}), process)[0]
+
+            def run(period: str) -> tuple[str, str]:
+                parameters = {**deployment["parameters"], "period": period}
+                begun = ask(
+                    api, f"deployments/{deployment['id']}/create_flow_run", {"parameters": parameters}
+                )
+
+                def ended() -> Any:
+                    state = ask(api, f"flow_runs/{begun['id']}")["state"]
+                    return state if state["type"] in ("COMPLETED", "FAILED", "CRASHED") else None
+
+                state = wait_for(ended, process)
+                assert state["type"] == "COMPLETED", state["message"]
+                text = ask(api, "artifacts/counterfoil-refresh/latest")["data"]
+                return text.split("**")[1], text
+
+            assert run("2026-W01")[0] == "safe"
+            assert run("2026-W01")[0] == "unchanged"
+            assert run("2026-W02")[0] == "safe"
+            changed.append(True)
+            verdict, text = run("2026-W03")
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+        assert verdict == "risky"
+        assert sorted(hub.repos[REPO].tags) == ["v0.1.0", "v0.2.0"]
+        (proposal,) = hub.repos[REPO].proposals.values()
+        assert proposal.description.replace("\r\n", "\n").strip() == text.strip()
+        assert "gender · decision · target" in text
+        assert "paired test on" in text
+        assert "### Findings" in text
