@@ -9,6 +9,7 @@ from typing import Any
 
 from flows.build import run_build
 from flows.engine import describe_decision, show_decision
+from flows.evaluate import evaluate
 from flows.lazy_flow import lazy_flow
 from flows.material import add_material, read_sources
 from flows.options import takes
@@ -19,13 +20,14 @@ from flows.workspace import Workspace, open_workspace, read_recipe
 from schemas.errors import InputError
 from schemas.options import RefreshOptions
 from schemas.recipe import Recipe
-from schemas.release import RefreshDecision
+from schemas.release import RefreshDecision, ReviewItem
 from schemas.tables import derived_seed, file_hash
 from tasks.files.tables import write_csv
 from tasks.package.decide import decide
 from tasks.publish import publish as publish_release
 from tasks.release import MANIFEST, ReleaseDirectory, ReleaseRef, find_last_release, open_release
 from tasks.release.recipe_changes import RecipeChange, compare_recipes
+from tasks.report.contamination import not_probed
 
 PERIOD = "%G-W%V"
 """A week. All refreshes of a week ask the same questions, so that their answers come from the cache."""
@@ -60,7 +62,8 @@ def refresh(options: RefreshOptions) -> dict[str, Any]:
     path = run_build(prepared, releases, linked=find_linked(before, releases, prepared.context.recipe.seed))
     after = open_release(Path(path))
     recipe, data_dir = prepared.context.recipe, prepared.workspace.vocabulary
-    decision = decision_of(before, after, recipe, data_dir)
+    contamination = probe_last(before, recipe, options)
+    decision = with_contamination(decision_of(before, after, recipe, data_dir), contamination)
     result: dict[str, Any] = {
         "verdict": decision.verdict,
         "reasons": list(decision.reasons),
@@ -69,6 +72,7 @@ def refresh(options: RefreshOptions) -> dict[str, Any]:
         "review": write_review(workspace, after, decision),
         "recipe_changes": [change.model_dump(mode="json") for change in changes],
         "slices": [slice_.model_dump(mode="json") for slice_ in decision.slices],
+        "contamination": contamination,
     }
     repo = options.repo or recipe.release.repo
     if decision.verdict != "unchanged" and options.send and repo:
@@ -150,6 +154,50 @@ def decision_of(
         data_dir,
         margin=recipe.refresh.margin,
         min_coverage=recipe.validation.min_coverage,
+    )
+
+
+def probe_last(before: ReleaseDirectory | None, recipe: Recipe, options: RefreshOptions) -> dict[str, Any]:
+    """Test if the targets know the questions of the last release, which were published.
+
+    The tests are those of `evaluate --contamination`, with the judges of the recipe.
+    """
+    if not options.contamination:
+        return not_probed("the models were not probed; add --contamination")
+    if before is None:
+        return not_probed("there is no earlier release")
+    found: dict[str, Any] = evaluate.fn(
+        release=str(before.path),
+        models=list(recipe.models.targets),
+        recipe=str(options.recipe),
+        budget_usd=options.budget_usd if options.budget_usd is not None else recipe.budget.usd,
+        free=list(recipe.budget.free),
+        contamination=True,
+    )["contamination"]
+    return found
+
+
+def with_contamination(decision: RefreshDecision, contamination: dict[str, Any]) -> RefreshDecision:
+    """Return the decision, which is not safe if a model knows the published questions."""
+    items = []
+    for model in contamination["models"]:
+        tests = [
+            f"{test['test']} (p = {test['corrected']:.2g}, effect {test['effect']:+.2f})"
+            for test in model["tests"]
+            if test["flagged"]
+        ]
+        if tests:
+            why = f"it knows the published questions: {', '.join(tests)}"
+            items.append(ReviewItem(kind="contamination", subject=model["model"], why=why))
+    if not items or decision.verdict == "unchanged":
+        return decision
+    reasons = () if decision.verdict == "safe" else decision.reasons
+    return decision.model_copy(
+        update={
+            "verdict": "risky",
+            "reasons": (*reasons, *(f"contamination: {item.subject}: {item.why}" for item in items)),
+            "review": (*decision.review, *items),
+        }
     )
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from schemas.places import explain_remote
+from schemas.places import explain_remote, local_path
 from schemas.question import Framing
 from schemas.recipe import (
     Budget,
@@ -133,28 +133,39 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+    addresses: ClassVar[frozenset[str]] = frozenset()
+    """Options that may be addresses of object storage, such as `s3://bucket/key`. Inputs are copied once."""
 
     @field_validator("*", mode="before")
     @classmethod
     def _list_of_one(cls, value: Any, info: Any) -> Any:
-        """Accept one value for an option that takes several. Refuse addresses of object storage."""
+        """Accept one value for an option that takes several. Refuse unsupported addresses."""
         annotation = cls.model_fields[info.field_name].annotation
         several = getattr(annotation, "__origin__", None) is tuple
         if "Path" in str(annotation):
+            supported = info.field_name in cls.addresses
             for place in value if isinstance(value, (list, tuple)) else [value]:
-                if reason := explain_remote(place):
+                if reason := explain_remote(place, supported=supported):
                     raise ValueError(reason)
+            if isinstance(value, (str, Path)):
+                value = local_path(value)
+            elif isinstance(value, (list, tuple)):
+                value = tuple(local_path(place) for place in value)
         return (value,) if several and isinstance(value, (str, Path)) else value
 
 
 class PlanOptions(Options):
     """Options of `plan`."""
 
+    addresses: ClassVar[frozenset[str]] = frozenset({"recipe"})
+
     recipe: Annotated[Path, Argument()] = Field(description="recipe to estimate")
 
 
 class BuildOptions(Options):
     """Options of `build`."""
+
+    addresses: ClassVar[frozenset[str]] = frozenset({"recipe"})
 
     recipe: Annotated[Path, Argument()] = Field(
         description="recipe to build, such as data/recipes/quickstart.yaml"
@@ -220,6 +231,8 @@ class InitOptions(Options):
 class PreviewOptions(Options):
     """Options of `preview`."""
 
+    addresses: ClassVar[frozenset[str]] = frozenset({"recipe"})
+
     recipe: Annotated[Path, Argument()] = Field(description="recipe to preview")
     rows: int = Field(default=3, ge=1, le=1000, description="prompts per family and condition")
     family: str | None = Field(default=None, description="only this family")
@@ -253,6 +266,10 @@ class TranslateOptions(Options):
 
 class RelabelOptions(Options):
     """Options of `relabel`."""
+
+    addresses: ClassVar[frozenset[str]] = frozenset(
+        {"input", "out", "verdicts", "truth", "corpus", "positives", "audited"}
+    )
 
     input: Annotated[Path, Argument("INPUT|org/name@REVISION"), DatasetReference()] = Field(
         description="file or folder of the retrieval set, or a dataset of the Hub"
@@ -362,6 +379,8 @@ class RelabelOptions(Options):
 class DeduplicateOptions(Options):
     """Options of `deduplicate`."""
 
+    addresses: ClassVar[frozenset[str]] = frozenset({"input", "against"})
+
     input: Annotated[Path, Argument()] = Field(description="Parquet, JSON Lines or CSV file")
     text: str = Field(description="column with the text")
     out: Path = Field(description="folder for kept.parquet and dropped.parquet")
@@ -402,6 +421,8 @@ class DeduplicateOptions(Options):
 class MeasureOptions(Options):
     """Options of `measure`."""
 
+    addresses: ClassVar[frozenset[str]] = frozenset({"input"})
+
     family: Annotated[str, Argument()] = Field(
         description="family of questions, such as `completion`, or `judge`"
     )
@@ -428,6 +449,8 @@ class MeasureOptions(Options):
 class ExportOptions(Options):
     """Options of `export`."""
 
+    addresses: ClassVar[frozenset[str]] = frozenset({"release"})
+
     release: Annotated[Path, ReleaseReference(), Argument(RELEASE)] = Field(description="release to export")
     format: ExportFormat = Field(
         description="tables (csv, jsonl, parquet), tasks of a harness (inspect, lm-eval), or items of a data "
@@ -443,6 +466,8 @@ class ExportOptions(Options):
 
 class CompareOptions(Options):
     """Options of `compare`."""
+
+    addresses: ClassVar[frozenset[str]] = frozenset({"release", "other"})
 
     release: Annotated[Path, ReleaseReference(), Argument(RELEASE)] = Field(
         description="release whose answers are compared"
@@ -499,6 +524,8 @@ class ModelsOptions(Options):
 class ValidateOptions(Options):
     """Options of `validate`."""
 
+    addresses: ClassVar[frozenset[str]] = frozenset({"path"})
+
     path: Annotated[Path, ReleaseReference(), Argument("PATH|org/name@TAG")] = Field(
         description="release, run, or file of another benchmark"
     )
@@ -508,6 +535,8 @@ class ValidateOptions(Options):
 
 class ShowOptions(Options):
     """Options of `show`."""
+
+    addresses: ClassVar[frozenset[str]] = frozenset({"place"})
 
     place: Annotated[Path, Argument("RUN|RELEASE")] = Field(description="directory of a run or a release")
 
@@ -546,14 +575,16 @@ class PublishOptions(Options):
 class VerifyOptions(Options):
     """Options of `verify`."""
 
+    addresses: ClassVar[frozenset[str]] = frozenset({"release"})
+
     release: Annotated[str, Argument(RELEASE)] = Field(description="directory, or published release")
 
     @field_validator("release")
     @classmethod
     def _is_local(cls, value: str) -> str:
-        if reason := explain_remote(value):
+        if reason := explain_remote(value, supported=True):
             raise ValueError(reason)
-        return value
+        return local_path(value)
 
     signed_by: Path | None = Field(
         default=None,
@@ -567,12 +598,16 @@ class VerifyOptions(Options):
 class DiffOptions(Options):
     """Options of `diff`."""
 
+    addresses: ClassVar[frozenset[str]] = frozenset({"old", "new"})
+
     old: Annotated[Path, ReleaseReference(), Argument()] = Field(description="earlier release")
     new: Annotated[Path, ReleaseReference(), Argument()] = Field(description="later release")
 
 
 class EvaluateOptions(Options):
     """Options of `evaluate`."""
+
+    addresses: ClassVar[frozenset[str]] = frozenset({"release", "recipe"})
 
     release: Annotated[Path, ReleaseReference(), Argument(RELEASE)] = Field(description="release to ask")
     models: tuple[NamedModel, ...] = Field(
@@ -617,6 +652,8 @@ class EvaluateOptions(Options):
 
 class RejudgeOptions(Options):
     """Options of `rejudge`."""
+
+    addresses: ClassVar[frozenset[str]] = frozenset({"release", "recipe"})
 
     release: Annotated[Path, ReleaseReference(), Argument(RELEASE)] = Field(description="release to judge")
     judges: tuple[NamedModel, ...] = Field(
@@ -697,6 +734,11 @@ class RefreshOptions(Options):
     out: Path | None = Field(default=None, description="folder for releases; default: data/releases")
     budget_usd: float | None = Field(
         default=None, ge=0, alias="budget", description="limit in dollars; default: the recipe's"
+    )
+    contamination: bool = Field(
+        default=False,
+        description="test if the targets know the questions of the last release; a model that does makes the "
+        "refresh risky",
     )
     prefect: Annotated[bool, NotInForms()] = Field(
         default=False,

@@ -46,9 +46,11 @@ Verdict = Literal["unchanged", "safe", "risky"]
 class ReviewItem(Row):
     """A change to be checked before the release is published."""
 
-    kind: Literal["effect_moved", "relabelled", "schema", "coverage", "controls", "inconclusive"]
+    kind: Literal[
+        "effect_moved", "relabelled", "schema", "coverage", "controls", "inconclusive", "contamination"
+    ]
     subject: str
-    """Question id, slice with its metric, or column."""
+    """Question id, slice with its metric, column, or model."""
     why: str
 
 

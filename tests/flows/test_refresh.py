@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flows.refresh import decision_of, next_recipe, recipe_changes, refuse_changes, write_review
+from flows.refresh import (
+    decision_of,
+    next_recipe,
+    recipe_changes,
+    refuse_changes,
+    with_contamination,
+    write_review,
+)
 from flows.workspace import Workspace
 from schemas.errors import InputError
 from schemas.recipe import Budget, Recipe
 from schemas.release import RefreshDecision, ReviewItem
 from tasks.release import ReleaseDirectory, open_release
+from tasks.report.contamination import not_probed
 from tests.conftest import DATA, recipe_of
 from tests.release_fixtures import package_build
 from tests.tasks.release.example import example_question, small_build
@@ -106,3 +115,23 @@ def test_a_sheet_holds_no_formula(tmp_path: Path, first: ReleaseDirectory) -> No
         Workspace(DATA, tmp_path), first, RefreshDecision(verdict="risky", reasons=("r",), review=(item,))
     )
     assert "\n=" not in Path(review or "").read_text().replace(",", "\n")
+
+
+def flagged_contamination(*, flagged: bool) -> dict[str, Any]:
+    test = {"test": "continuation", "corrected": 0.001, "effect": 0.4, "flagged": flagged}
+    return {"status": "measured", "models": [{"model": "openai:first", "flagged": flagged, "tests": [test]}]}
+
+
+def test_a_model_that_knows_the_questions_makes_a_refresh_risky() -> None:
+    safe = RefreshDecision(verdict="safe", reasons=("as before",), review=())
+    assert with_contamination(safe, flagged_contamination(flagged=False)) == safe
+    risky = with_contamination(safe, flagged_contamination(flagged=True))
+    assert risky.verdict == "risky"
+    assert risky.reasons == (
+        "contamination: openai:first: it knows the published questions: continuation (p = 0.001, "
+        "effect +0.40)",
+    )
+    assert [(item.kind, item.subject) for item in risky.review] == [("contamination", "openai:first")]
+    unchanged = RefreshDecision(verdict="unchanged", reasons=("nothing differs",), review=())
+    assert with_contamination(unchanged, flagged_contamination(flagged=True)) == unchanged
+    assert with_contamination(safe, not_probed("the models were not probed")) == safe
