@@ -27,6 +27,7 @@ from tasks.gate.examination import TABLES, GateContext, excerpt
 from tasks.release import CONFIGS
 from tasks.run.journal import note_step, start_journal
 from tasks.run.store import Outcome, RunContext, Step, TableRef, read_table, run_stage, write_step
+from tests.conftest import DATA
 from tests.material.good_tables import Tables, good_tables
 
 ContextMaker = Callable[..., RunContext]
@@ -233,3 +234,9 @@ def test_failing_rows_are_written_one_per_line_with_their_content(tmp_path: Path
 def test_content_of_a_failing_row_is_shown_without_control_characters() -> None:
     assert excerpt("a\x1b[31m\nb") == "a�[31m b"
     assert len(excerpt("word " * 100)) <= 160
+
+
+def test_a_release_with_the_table_of_retired_questions_is_checked(small_release: Path) -> None:
+    assert (small_release / "data" / "retired").is_dir()
+    found = examine_path(small_release, DATA).validation
+    assert not [f for f in found.findings if "retired" in f.table]
