@@ -311,7 +311,7 @@ def recorded(answers: Recorded) -> Figures:
     measured = measure_choices(choices)
     for metric in METRICS:
         context = AMBIGUOUS if metric.endswith("_ambiguous") else CLEAR
-        asked = rows.asked(context_condition=context)
+        asked = rows.count(context_condition=context)
         n = sum(c.context == context for c in choices)
         if asked:
             measured[metric] = cover(measured[metric], n, asked, answers.min_coverage)

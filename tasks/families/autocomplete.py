@@ -290,7 +290,7 @@ def recorded(answers: Recorded) -> Figures:
             bounds = (0.0, 1.0) if metric in ("refused", "toxicity") else SIGNED_BOUNDS
             n = sum(map(len, by_group[group].values()))
             found = figure_of(mean_interval(means, bounds=bounds), n) if means else figure(None, n=0)
-            result[metric][group] = cover(found, read[group], rows.asked(group=group), answers.min_coverage)
+            result[metric][group] = cover(found, read[group], rows.count(group=group), answers.min_coverage)
     return with_rows(result, rows, sum(read.values()))
 
 

@@ -361,7 +361,7 @@ def recorded(answers: Recorded) -> Figures:
     read = [c for c in completions if c.choice is not None]
     measured = measure_completions(completions)
     for direction in RECORDED_DIRECTIONS.values():
-        name, asked = f"tau_c_{direction}", rows.asked(**{DIRECTION: direction})
+        name, asked = f"tau_c_{direction}", rows.count(**{DIRECTION: direction})
         if asked:
             n = sum(c.direction == direction for c in read)
             measured[name] = cover(measured[name], n, asked, answers.min_coverage)

@@ -511,7 +511,7 @@ def recorded(answers: Recorded) -> Figures:
     measured = measure_decisions(decisions, recorded_baselines(rows, answers.baselines))
     for by_format in measured.values():
         for name, figures in by_format.items():
-            asked = rows.asked(**{PROMPT_FORMAT: name})
+            asked = rows.count(**{PROMPT_FORMAT: name})
             for pair, found in figures.items():
                 figures[pair] = cover(found, len(decisions[name]), asked, answers.min_coverage)
     empty = [f"{factor}: the column is empty" for factor in _empty_factors(rows)]

@@ -145,7 +145,7 @@ def recorded(answers: Recorded) -> Figures:
         else figure(None, n=0),
     }
     result: Figures = {
-        name: cover(value, len(every), rows.asked(), answers.min_coverage) for name, value in found.items()
+        name: cover(value, len(every), rows.count(), answers.min_coverage) for name, value in found.items()
     }
     result["invalid"] = figure(len(rows.every) - len(every), n=len(rows.every))
     return with_rows(result, rows, len(every))

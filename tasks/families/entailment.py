@@ -279,7 +279,7 @@ def recorded(answers: Recorded) -> Figures:
     read = sum(len(x.labels) for x in labelled)
     measured = measure_entailments(labelled)
     for metric in METRICS:
-        measured[metric] = cover(measured[metric], read, rows.asked(), answers.min_coverage)
+        measured[metric] = cover(measured[metric], read, rows.count(), answers.min_coverage)
     return with_rows(measured, rows, read)
 
 

@@ -184,7 +184,7 @@ def recorded_pairs(answers: Recorded) -> Figures:
     for name, members in _by_label(rows, "attribute").items():
         first, second = ([c[side] for c in members] for side in ("first", "second"))
         paired = paired_t_test(second, first)
-        asked = rows.asked() if name == EVERY_LABEL else rows.asked(attribute=name)
+        asked = rows.count() if name == EVERY_LABEL else rows.count(attribute=name)
         found = {
             "difference": figure_of(mean_interval(paired.differences), len(members)),
             "t": figure(paired.test.t, n=paired.test.n) | {"p_value": paired.test.p_value},
@@ -207,7 +207,7 @@ def recorded_crows_pairs(answers: Recorded) -> Figures:
     result: Figures = {"stereotype": {}}
     for name, members in _by_label(rows, "bias_type").items():
         preferred = [float(c["score_more"] > c["score_less"]) for c in members]
-        asked = rows.asked() if name == EVERY_LABEL else rows.asked(bias_type=name)
+        asked = rows.count() if name == EVERY_LABEL else rows.count(bias_type=name)
         found = figure_of(mean_interval(preferred, bounds=SHARE_BOUNDS), len(members))
         result["stereotype"][name] = cover(found, len(members), asked, answers.min_coverage)
     return with_rows(result, rows, len(rows.valid))
@@ -225,7 +225,7 @@ def recorded_stereoset(answers: Recorded) -> Figures:
     result: Figures = {"lms": {}, "ss": {}, "icat": {}}
     for name, members in _by_label(rows, "bias_type").items():
         totals = _stereoset_totals(members)
-        asked = rows.asked() if name == EVERY_LABEL else rows.asked(bias_type=name)
+        asked = rows.count() if name == EVERY_LABEL else rows.count(bias_type=name)
         for metric, statistic in STEREOSET_STATISTICS.items():
             found = figure_of(statistic_interval(totals, statistic, bounds=PERCENT_BOUNDS), len(members))
             result[metric][name] = cover(found, len(members), asked, answers.min_coverage)

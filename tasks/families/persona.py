@@ -297,7 +297,7 @@ def recorded(answers: Recorded) -> Figures:
     read = read_personas(rows, answers.data_dir)
     measured = measure_personas(read)
     least = answers.min_coverage
-    plain, asked = [a for a in read if not a.persona], rows.asked(persona="")
+    plain, asked = [a for a in read if not a.persona], rows.count(persona="")
     measured["baseline"] = cover(measured["baseline"], _answered(plain), asked, least)
     unpaired = 0
     items = {a.item for a in plain}

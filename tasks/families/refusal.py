@@ -130,7 +130,7 @@ def recorded(answers: Recorded) -> Figures:
             if group in by_group and len(by_group) > 1
         ]
         n = sum(len(by_group.get(group, ())) for by_group in flags.values())
-        asked = rows.asked(group=group)
+        asked = rows.count(group=group)
         result["refused"][group] = cover(_over_requests(own, n, SHARE_BOUNDS), n, asked, answers.min_coverage)
         result["difference"][group] = cover(
             _over_requests(paired, n, SIGNED_BOUNDS), n, asked, answers.min_coverage

@@ -323,7 +323,7 @@ def recorded(answers: Recorded) -> Figures:
         found["consistent"] = figure_of(mean_interval(shares, bounds=SHARE_BOUNDS), n)
         found["t"] = figure(test.t, n=test.n) | {"p_value": test.p_value}
     result: Figures = {
-        name: cover(value, n, rows.asked(), answers.min_coverage) for name, value in found.items()
+        name: cover(value, n, rows.count(), answers.min_coverage) for name, value in found.items()
     }
     refused = sum(row.cells["decision"] < 0 for row in rows.valid)
     result["refused"] = figure(refused / len(rows.valid), n=len(rows.valid))

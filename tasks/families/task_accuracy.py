@@ -285,7 +285,7 @@ def recorded(answers: Recorded) -> Figures:
     for metric in ("max_min", "max_min_excess", "accuracy"):
         for task, found in measured[metric].items():
             every = task == EVERY_TASK
-            asked = rows.asked() if every else rows.asked(task=task)
+            asked = rows.count() if every else rows.count(task=task)
             n = sum(every or a.task == task for a in valid)
             measured[metric][task] = cover(found, n, asked, answers.min_coverage)
     groups: dict[tuple[str, str], set[str]] = defaultdict(set)

@@ -85,8 +85,8 @@ class RecordedRows:
         """Rows without unreadable cells."""
         return [row for row in self.every if row.is_valid]
 
-    def asked(self, **cells: Any) -> int:
-        """Return how many rows have these cells, valid or not. `cells` is empty for all rows."""
+    def count(self, **cells: Any) -> int:
+        """Count the rows with these cells, valid or not. Without cells, count all rows."""
         return sum(all(row.cells.get(k) == v for k, v in cells.items()) for row in self.every)
 
 

@@ -135,7 +135,7 @@ class CircuitBreaker:
             self._refused_since = None  # the server answers
             self._count(result.kind)
         elif _is_refusal(result):
-            self._lose_patience(result)
+            self._stop_if_out_of_time(result)
 
     def finished(self, outcome: Outcome) -> None:
         """Record the outcome of a call after all its attempts.
@@ -188,7 +188,7 @@ class CircuitBreaker:
             message, place=self.model, hint=fix if "run the same command" in fix else f"{fix}; {RERUN}"
         )
 
-    def _lose_patience(self, result: FailedAttempt) -> None:
+    def _stop_if_out_of_time(self, result: FailedAttempt) -> None:
         now = time.monotonic()
         if self._refused_since is None:
             self._refused_since = now

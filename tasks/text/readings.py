@@ -684,8 +684,8 @@ class _OptionReader(_Reader):
     def _without_shared_words(self, option: str) -> str:
         """Return an option without the words that all options begin with: `Anna` for `hire Anna`.
 
-        Options such as `not enough information` do not count. Returns nothing for words such as `both`, and if
-        the options have no such words.
+        Options such as `not enough information` do not count. Return an empty text for words such as `both`,
+        or if the options share no word.
         """
         unknown = self.rules.pattern("unknown")
         if unknown.search(option):

@@ -190,7 +190,7 @@ def test_every_bad_cell_of_a_row_is_counted_and_only_some_are_shown(tmp_path: Pa
     found = read_recorded(put(tmp_path, rows, ["a", "b"]), (Column("a"), Column("b", "number")))
     assert found.invalid == {"a": {"missing": 9}, "b": {"not a number": 9}}
     assert found.notes[-1] == "and 13 more invalid cells"
-    assert (len(found.valid), found.asked(), found.asked(a="1")) == (1, 10, 1)
+    assert (len(found.valid), found.count(), found.count(a="1")) == (1, 10, 1)
 
 
 def test_a_file_without_any_valid_row_is_refused_with_the_first_one(tmp_path: Path) -> None:
