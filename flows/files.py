@@ -5,6 +5,7 @@ They run without Prefect, because starting Prefect takes longer than most files.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,9 @@ from flows.outputs import (
 from flows.workspace import Workspace, open_workspace, read_recipe
 from schemas.errors import InputError
 from schemas.options import DeduplicateOptions, RelabelOptions, RewordOptions
+from schemas.places import read_address
+from schemas.tables import content_hash
+from tasks.run.store import write_bytes
 
 if TYPE_CHECKING:
     from tasks.models.settings import ModelSettings
@@ -61,8 +65,48 @@ def run_relabel(options: RelabelOptions) -> dict[str, Any]:
         return result | {"backup": str(copy)}
     if options.out is None:
         return relabel_file(options.input, settings=settings, **values)
+    if address := read_address(options.out):
+        return relabel_to_storage(options, address)
     with protect(relabel_outputs(options, options.out), "relabel", options, open_workspace().home):
         return relabel_file(options.input, settings=settings, **values)
+
+
+def relabel_to_storage(options: RelabelOptions, address: str) -> dict[str, Any]:
+    """Relabel into a folder of this machine, and upload the result.
+
+    The folder is kept, so that an interrupted run resumes. Before anything is asked, a small file is written
+    to the storage and deleted again.
+
+    Raises:
+        InputError: If the storage refuses to be written, or the result of another job is there.
+    """
+    from tasks.files.remote import RemoteFolder
+
+    folder, _, name = address.rstrip("/").rpartition("/")
+    storage = RemoteFolder(folder)
+    staged = open_workspace().home / "outputs" / content_hash(address)[:24] / name
+    outputs = relabel_outputs(options, staged)
+    note = staged.with_name(f"{name}.uploaded.json")
+    inside = {str(path.relative_to(staged.parent)): path for path in (*outputs.files, *outputs.appended)}
+    storage.check_writable()
+    uploaded = json.loads(note.read_text()) if note.is_file() else {}
+    if not options.overwrite:
+        for path in outputs.files:
+            key = str(path.relative_to(staged.parent))
+            version = storage.version(key)
+            if version is not None and uploaded.get(key) != version:
+                raise InputError(
+                    f"{folder}/{key} exists and is not the result of this command on this machine",
+                    hint="name another place, or add --overwrite to replace it",
+                )
+    for path in outputs.appended:  # a history of another machine is continued
+        storage.download(str(path.relative_to(staged.parent)), path)
+    result = run_relabel(options.model_copy(update={"out": staged}))
+    written = {key: path for key, path in inside.items() if path.is_file()}
+    storage.upload(dict(sorted(written.items(), key=lambda item: item[1] in outputs.files)))
+    write_bytes(note, json.dumps({key: storage.version(key) for key in written}).encode())
+    shown: dict[str, Any] = json.loads(json.dumps(result).replace(str(staged.parent), folder))
+    return shown | {"out": f"{folder}/{name}"}
 
 
 def judge_settings(options: RelabelOptions) -> ModelSettings:

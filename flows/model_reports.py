@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from flows.options import fetch_copy
 from flows.workspace import open_workspace, read_recipe
 from schemas.errors import InputError, ModelError
 from schemas.options import ModelsOptions
@@ -16,7 +17,8 @@ from tasks.models.probe import probe_models
 
 def run_models(options: ModelsOptions) -> dict[str, Any]:
     """Return the fields of `models --json`: one entry per model of a recipe, or of the model given."""
-    recipe = _recipe_of(options.model)
+    is_recipe = options.model.endswith((".yaml", ".yml"))
+    recipe = _recipe_of(fetch_copy(options.model) if is_recipe else options.model)
     context = open_workspace().context(recipe)
     settings = ModelSettings.of(context)
     reports = run_async(probe_models(recipe.every_model(), settings, send=options.probe))

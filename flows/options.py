@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from schemas.errors import InputError
 from schemas.options import DatasetReference, ModelReference, NotInForms, Options, ReleaseReference
+from schemas.places import read_address
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -36,6 +37,9 @@ def read_options(model: type[SomeOptions], values: Mapping[str, Any]) -> SomeOpt
     found: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         value = getattr(options, name)
+        if name in model.addresses and name not in WRITTEN:
+            value = tuple(map(fetch_copy, value)) if isinstance(value, tuple) else fetch_copy(value)
+            found[name] = value
         if has_mark(field, ModelReference):
             for model_name in value if isinstance(value, tuple) else (value or "",):
                 _check_model(model_name)
@@ -44,6 +48,22 @@ def read_options(model: type[SomeOptions], values: Mapping[str, Any]) -> SomeOpt
         if has_mark(field, ReleaseReference):
             found[name] = tuple(map(_fetch, value)) if isinstance(value, tuple) else _fetch(value)
     return options.model_copy(update=found)
+
+
+WRITTEN = ("out",)
+"""Options that name results. The command uploads them."""
+
+
+def fetch_copy(place: Any) -> Any:
+    """Return the path of a copy of an address of object storage, and any other value unchanged."""
+    address = None if place is None else read_address(place)
+    if address is None:
+        return place
+    from flows.workspace import open_workspace
+    from tasks.files.remote import fetch_address
+
+    copy = fetch_address(address, open_workspace().cache.parent / "remote")
+    return str(copy) if isinstance(place, str) else copy
 
 
 def _explain(error: ValidationError, model: type[Any]) -> InputError:

@@ -63,7 +63,12 @@ def _runs(workspace: Workspace) -> list[Path]:
 
 
 def _downloads(workspace: Workspace) -> list[Path]:
-    return [manifest.parent for manifest in workspace.hub_cache.glob(f"*/*/*/{MANIFEST}")]
+    """Return the downloaded releases, and the copies of files in object storage."""
+    copies = workspace.cache.parent / "remote"
+    return [
+        *(manifest.parent for manifest in workspace.hub_cache.glob(f"*/*/*/{MANIFEST}")),
+        *(copies.iterdir() if copies.is_dir() else ()),
+    ]
 
 
 def _unused_cache(workspace: Workspace, before: float) -> list[Path]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import InputError
-from schemas.places import explain_remote
+from schemas.places import explain_remote, local_path
 from schemas.recipe import Recipe
 from tasks.files.own_vocabulary import FOLDER, overlay_attributes, overlay_files
 from tasks.files.vocabulary import is_checkout, shipped_data, vocabulary_dir
@@ -103,7 +103,8 @@ def open_workspace() -> Workspace:
     """
     if reason := explain_remote(os.environ.get("COUNTERFOIL_HOME", "")):
         raise InputError(f"COUNTERFOIL_HOME: {reason}")
-    home = os.environ.get("COUNTERFOIL_HOME") or (PROJECT if is_checkout() else Path.cwd()) / "data"
+    chosen = local_path(os.environ.get("COUNTERFOIL_HOME", ""))
+    home = chosen or (PROJECT if is_checkout() else Path.cwd()) / "data"
     return Workspace(vocabulary_dir(), Path(home).resolve())
 
 

@@ -13,7 +13,13 @@ from flows.options import read_options
 from flows.prune import run_prune
 from flows.workspace import open_workspace
 from schemas.errors import InputError
-from schemas.options import BuildOptions, PruneOptions, RelabelOptions, VerifyOptions
+from schemas.options import (
+    BuildOptions,
+    DeduplicateOptions,
+    EvaluateOptions,
+    PruneOptions,
+    RefreshOptions,
+)
 
 DAY = 86_400
 
@@ -71,7 +77,7 @@ def test_without_a_limit_nothing_is_removed(home: Path) -> None:
         run_prune(PruneOptions())
 
 
-@pytest.mark.parametrize("scheme", ["s3", "gs", "az", "abfs", "file", "memory"])
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az", "abfs", "memory"])
 def test_addresses_of_storage_are_refused(
     scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,9 +85,9 @@ def test_addresses_of_storage_are_refused(
     address = f"{scheme}://bucket/x"
     for model, values in (
         (BuildOptions, {"recipe": "quickstart", "out": Path(address)}),
-        (BuildOptions, {"recipe": address}),
-        (RelabelOptions, {"input": address, "format": "flagembedding"}),
-        (VerifyOptions, {"release": address}),
+        (DeduplicateOptions, {"input": "x.jsonl", "text": "t", "out": Path(address)}),
+        (RefreshOptions, {"recipe": address}),
+        (EvaluateOptions, {"release": "r", "model": "openai:m", "out": address}),
     ):
         with pytest.raises(InputError, match=f"{scheme}://bucket/x"):
             read_options(model, values)
