@@ -134,7 +134,7 @@ def effect_thirds(questions: Iterable[Question]) -> dict[str, int]:
     groups: dict[tuple[str, str], list[Question]] = defaultdict(list)
     for q in questions:
         groups[q.family, q.attribute].append(q)
-    found = {}
+    found: dict[str, int] = {}
     for inside in groups.values():
         ranked = sorted(inside, key=lambda q: (abs(q.holdout_effect or q.fitness or 0.0), q.id))
         found |= {q.id: THIRDS * i // len(ranked) for i, q in enumerate(ranked)}

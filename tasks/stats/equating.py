@@ -59,7 +59,7 @@ class Respondent(NamedTuple):
     model: str
     form: Form
     occasion: str = ""
-    """Tells apart answers that one model gave to the same form."""
+    """Distinguishes answers of one model to the same form."""
 
 
 @dataclass(frozen=True)
@@ -501,7 +501,7 @@ def _by_item_response(items: _Items, drifted: tuple[DriftedAnchor, ...], level: 
     )
 
 
-IRT_BLOCKS = 20
+IRT_BLOCKS = 10
 """Blocks of items of the jackknife. Each one needs two calibrations."""
 
 

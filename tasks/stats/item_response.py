@@ -23,7 +23,8 @@ SLOPE_PRIOR = 1.0
 """Standard deviation of the normal prior of a slope around 0. It keeps slopes finite in small samples."""
 INTERCEPT_PRIOR = 3.0
 STEPS = 200
-TOLERANCE = 1e-4
+NEWTON_STEPS = 3
+TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,9 @@ def fit_two_parameters(answers: Floats) -> Calibration:
         posterior = _posterior(slopes, intercepts, right, answered)
         counts = posterior.T @ answered  # (nodes, questions)
         hits = posterior.T @ right
-        fitted = np.array(
-            [_fit_question(counts[:, q], hits[:, q], slopes[q], intercepts[q]) for q in range(len(slopes))]
-        )
-        change = float(np.abs(fitted[:, :2] - np.column_stack([slopes, intercepts])).max())
-        slopes, intercepts, errors = fitted.T
+        slopes_before, intercepts_before = slopes, intercepts
+        slopes, intercepts, errors = _fit_questions(counts, hits, slopes, intercepts)
+        change = max(np.abs(slopes - slopes_before).max(), np.abs(intercepts - intercepts_before).max())
         if change < TOLERANCE:
             break
     posterior = _posterior(slopes, intercepts, right, answered)
@@ -88,24 +87,33 @@ def _posterior(slopes: Floats, intercepts: Floats, right: Floats, answered: Floa
     return np.asarray(likelihood / likelihood.sum(axis=1, keepdims=True))
 
 
-def _fit_question(counts: Floats, hits: Floats, slope: float, intercept: float) -> tuple[float, float, float]:
-    """Fit a logistic regression of one question on ability by Newton's method, with weak priors.
+def _fit_questions(
+    counts: Floats, hits: Floats, slopes: Floats, intercepts: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Fit a logistic regression of every question on ability by Newton's method, with weak priors.
+
+    Args:
+        counts: Expected respondents at every ability, shape (nodes, questions).
+        hits: Expected ones among them.
+        slopes: Slopes to start from.
+        intercepts: Intercepts to start from.
 
     Returns:
-        Slope, intercept, and the standard error of the slope.
+        Slopes, intercepts, and the standard errors of the slopes.
     """
-    design = np.column_stack([NODES, np.ones_like(NODES)])
-    prior = np.diag([1 / SLOPE_PRIOR**2, 1 / INTERCEPT_PRIOR**2])
-    beta = np.array([slope, intercept])
-    for _ in range(25):
-        p = 1 / (1 + np.exp(-design @ beta))
-        gradient = design.T @ (hits - counts * p) - prior @ beta
-        information = (design * (counts * p * (1 - p))[:, None]).T @ design + prior
-        step = np.linalg.solve(information, gradient)
-        beta = beta + np.clip(step, -1, 1)
-        if abs(step).max() < 1e-8:
-            break
-    return float(beta[0]), float(beta[1]), float(np.sqrt(np.linalg.inv(information)[0, 0]))
+    for _ in range(NEWTON_STEPS):
+        p = _probabilities(slopes, intercepts, NODES)
+        rest, weight = hits - counts * p, counts * p * (1 - p)
+        # Gradient and information of the log posterior: 2 × 2 per question.
+        first = NODES @ rest - slopes / SLOPE_PRIOR**2
+        second = rest.sum(axis=0) - intercepts / INTERCEPT_PRIOR**2
+        aa = (NODES**2) @ weight + 1 / SLOPE_PRIOR**2
+        ad = NODES @ weight
+        dd = weight.sum(axis=0) + 1 / INTERCEPT_PRIOR**2
+        determinant = aa * dd - ad**2
+        slopes = slopes + np.clip((dd * first - ad * second) / determinant, -1, 1)
+        intercepts = intercepts + np.clip((aa * second - ad * first) / determinant, -1, 1)
+    return slopes, intercepts, np.sqrt(dd / determinant)
 
 
 def stocking_lord(old: Calibration, new: Calibration, anchors: list[tuple[int, int]]) -> tuple[float, float]:
