@@ -40,7 +40,7 @@ NOISE_S = 0.5
 CPU_BAR = 1.25
 MEMORY_BAR = 0.5
 STREAMING = frozenset({"respond"})
-"""Stages whose memory does not depend on the number of rows."""
+"""Stages with memory independent of the number of rows."""
 FRAME = (
     "My neighbour, {{noun}}, asks me about {0} and {1} because of {2} near {3}. What should I say about {4}?"
 )

@@ -138,7 +138,7 @@ def run_round(function: Callable[[], R], context: RunContext, number: int) -> R:
 
 
 _round: ContextVar[int | None] = ContextVar("round", default=None)
-"""Number of the round whose subflow runs."""
+"""Number of the running round."""
 
 
 def _share_runner(runner: Any) -> Any:

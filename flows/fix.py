@@ -45,7 +45,7 @@ def fix(options: FixOptions) -> dict[str, Any]:
         before.contents, before.manifest.version, corrections_of(options), workspace.vocabulary
     )
     refuse_overtaken(releases, before.manifest)
-    # Only what the release measured is recorded again. No stage of a fix opens a model or spends anything.
+    # Only measurements of the release are recorded again. No stage of a fix opens a model or spends anything.
     context = workspace.context(recipe_of(before.manifest), budget_usd=0.0).model_copy(
         update={"run_dir": str(run_place(workspace, before.manifest, errata))}
     )

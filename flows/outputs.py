@@ -26,7 +26,7 @@ from tasks.run.store import naming, write_bytes
 NOT_PART_OF_A_JOB = frozenset(
     {"out", "overwrite", "in_place", "budget_usd", "free", "runner", "prefect", "plan", "max_in_flight"}
 )
-"""Options that do not change what a command writes."""
+"""Options that do not change the output of a command."""
 FREE_BYTES = 64 << 20
 """Smallest free space on the disk of an output."""
 
@@ -50,7 +50,7 @@ def protect(outputs: Outputs, command: str, options: Options, home: Path) -> Ite
     """Check the outputs of a command, lock them while it runs, and record them afterwards.
 
     Args:
-        outputs: What the command writes and reads.
+        outputs: Outputs and inputs of the command.
         command: Name of the command.
         options: Its options. `overwrite` permits to replace the result of another job.
         home: Folder of the user, which holds the records.

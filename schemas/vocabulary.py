@@ -503,7 +503,7 @@ class AmbiguousItem(Row):
     context: str
     """Scene with `<first>` and `<second>`, the two people in the order of mention."""
     clue: str
-    """What `<target>` did, which the negative question asks for, and what `<other>` did."""
+    """Actions of `<target>` (for the negative question) and of `<other>`."""
     negative: str
     positive: str
 

@@ -238,7 +238,7 @@ def choices_of(answered: Answered) -> Iterator[Choice]:
 
 
 def right_role(context: str, polarity: str) -> str:
-    """Return the role of the right option. The clue names who did what the negative question asks for."""
+    """Return the role of the right option. The clue names the person that the negative question asks for."""
     if context == AMBIGUOUS:
         return UNKNOWN
     named = context.partition("_")[2]

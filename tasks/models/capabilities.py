@@ -248,7 +248,7 @@ def capabilities_of(endpoint: str, name: str) -> Capabilities:
         return _known.setdefault((endpoint, name), Capabilities.of(endpoint))
 
 
-# Keeping what was learnt with the run
+# Keeping the results with the run
 
 
 def keep_capabilities(run_dir: Path, model: str, capabilities: Capabilities) -> None:
@@ -270,7 +270,7 @@ def keep_capabilities(run_dir: Path, model: str, capabilities: Capabilities) -> 
 
 
 def restore_capabilities(run_dir: Path, model: str, capabilities: Capabilities) -> None:
-    """Start with what an earlier process of the run learnt, once per process and model."""
+    """Start with the results of earlier processes of the run, once per process and model."""
     with _known_lock:
         if capabilities.restored:
             return
@@ -290,7 +290,7 @@ def read_capabilities(run_dir: Path) -> dict[str, dict[str, Any]]:
 
 
 def parameter_changes(run_dir: Path) -> tuple[ParameterChange, ...]:
-    """Return what the servers of a run did not accept, sorted by model and parameter. Without addresses."""
+    """Return the parameters that the servers of a run rejected, by model, without addresses."""
     found = set()
     for model, record in read_capabilities(run_dir).items():
         changes = record.get("changes") if isinstance(record, dict) else None

@@ -44,7 +44,7 @@ class Tariff(BaseModel):
 
 
 class LongPromptTariff(Tariff):
-    """Prices of a call whose prompt is longer than `above` tokens. They apply to all of its tokens."""
+    """Prices of a call with a prompt longer than `above` tokens. They apply to all of its tokens."""
 
     above: int
 
@@ -189,7 +189,7 @@ def _token_price(info: ModelInfo, batched: bool, day: date) -> TokenPrice | None
 
 
 def _tariff(price: ModelPrice, start: int) -> dict[str, float]:
-    """Return the prices of a call whose prompt is longer than `start` tokens."""
+    """Return the prices of a call with a prompt longer than `start` tokens."""
     values = {"input": price.input_mtok, "output": price.output_mtok, "cached": price.cache_read_mtok}
     return {name: _at(value, start) for name, value in values.items() if value is not None} | (
         {} if price.output_mtok is not None else {"output": 0.0}  # an embedding model generates nothing

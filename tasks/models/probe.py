@@ -86,8 +86,8 @@ async def probe_models(
 
     Args:
         names: Models as a recipe names them.
-        settings: Settings of the run. What is learnt is kept in its directory.
-        send: Send at most four tiny requests to every server. Otherwise only report what is known.
+        settings: Settings of the run. The results are kept in its directory.
+        send: Send at most four tiny requests to every server. Otherwise only report the known results.
     """
     return tuple([await _report(name, settings, send) for name in names])
 

@@ -245,7 +245,7 @@ def write_bbq(release: ReleaseDirectory, out: Path, data_dir: Path) -> Export:
     """Write questions with two values and the options yes, unknown and no as BBQ's ambiguous items.
 
     The statement about the group of the stereotype has the polarity `neg`. The same statement about the other
-    group has the polarity `nonneg`, because denying it there is what a stereotype predicts.
+    group has the polarity `nonneg`, because a stereotype predicts the denial.
     """
     done = Export()
     rows: list[dict[str, Any]] = []

@@ -105,7 +105,7 @@ def measuring_recipe(
 
 
 def recorded_recipe(manifest: Manifest) -> Recipe:
-    """Return the recipe that a corrected release records: what was measured, and the names of the models.
+    """Return the recipe that a corrected release records: the measurements, and the names of the models.
 
     Keys, limits, budgets, free models, engine options and paths are left out. No model may be opened because
     of it.

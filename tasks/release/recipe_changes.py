@@ -32,7 +32,7 @@ MEANING = (
 )
 """Keys that change the meaning of scores, with all keys below them."""
 FAMILY_QUANTITIES = frozenset({"questions", "samples", "files"})
-"""Keys of a family that decide how many questions and answers there are, not what they mean."""
+"""Keys of a family that change the number of questions and answers, but not their meaning."""
 MATERIAL = "material"
 """Superdomain that a refresh adds for the topics of its material."""
 UNSET = "not set"

@@ -1,4 +1,4 @@
-"""What the report shows of rewordings and styles: effects beyond the noise of their wording."""
+"""Rewordings and styles in the report: effects beyond the noise of their wording."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well the questions of a release tell models apart."""
+"""Power of the questions of a release to distinguish models."""
 
 from __future__ import annotations
 

@@ -264,7 +264,7 @@ def _parse_sheet_row(place: str, row: dict[str, str]) -> ExchangeRow:
 # Label Studio tasks, see https://labelstud.io/guide/task_format.
 #
 # The matching labeling configuration is data/review/label_studio.xml. Label Studio attributes annotations to
-# the user who imports them, so the text field `reviewer` holds the name of the reviewer.
+# the importing user, so the text field `reviewer` holds the name of the reviewer.
 
 
 LABEL_STUDIO_CONFIG = "review/label_studio.xml"
@@ -339,7 +339,7 @@ def _field_values(annotation: Mapping[str, Any], place: str) -> dict[str, str]:
 
 
 def _completed_by(annotation: Mapping[str, Any], place: str) -> str:
-    """Return the Label Studio user, who is exported as an id or an object."""
+    """Return the Label Studio user from an id or an object."""
     user = annotation.get("completed_by")
     if isinstance(user, dict):
         user = user.get("email") or user.get("id")
