@@ -23,6 +23,7 @@ from tasks.models.protocol import (
     estimate_prompt_tokens,
     estimate_tokens,
 )
+from tasks.text.printable import replace_surrogates
 
 
 def request_body(
@@ -33,7 +34,7 @@ def request_body(
     Args:
         model: Name of the model on the server.
         request: The request.
-        capabilities: What the server supports.
+        capabilities: Supported features of the server.
         schema_prompt: Text with `$schema` that replaces structured output on servers without it.
     """
     decoding, schema = request.decoding, request.json_schema
@@ -208,11 +209,7 @@ def _text(content: Any) -> str:
 
 def _clean(text: str) -> str:
     """Replace lone surrogates, which cannot be stored, and remove a byte order mark."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text.removeprefix("\ufeff")
+    return replace_surrogates(text).removeprefix("\ufeff")
 
 
 def _count(value: Any, default: int) -> int:
