@@ -27,6 +27,7 @@ from tasks.models.protocol import (
     Outcome,
     Request,
 )
+from tasks.text.printable import replace_surrogates
 from tasks.text.readings import remove_reasoning
 
 M = TypeVar("M", bound=BaseModel)
@@ -231,7 +232,10 @@ def _require_lists(found: dict[str, Any], answer_type: type[BaseModel]) -> None:
 def _to_json(value: object) -> bytes:
     import orjson
 
-    return orjson.dumps(value)
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # a number of more than 64 bits
+        return json.dumps(value).encode()
 
 
 # Finding the JSON object
@@ -251,7 +255,7 @@ def find_json_object(text: str, *, cut_off: bool = False) -> dict[str, Any]:
         ValueError: If the text contains no object. The message is written for people and models to read.
     """
     visible = remove_reasoning(text)
-    text = text if visible == text.strip() else visible  # spaces at the end tell if a word is complete
+    text = text if visible == text.strip() else visible  # spaces at the end mark a complete word
     found: list[dict[str, Any]] = []
     start = text.find("{")
     while start >= 0:
@@ -262,13 +266,26 @@ def find_json_object(text: str, *, cut_off: bool = False) -> dict[str, Any]:
         except DECODER_ERRORS:
             value, end = _repaired(text, start)
             if value is None and cut_off:
-                return _close(text[start:])
+                closed: dict[str, Any] = _storable(_close(text[start:]))
+                return closed
         if isinstance(value, dict):
             found.append(value)
         start = text.find("{", end)
     if not found:
         raise ValueError("expected one JSON object, found none")
-    return next((value for value in reversed(found) if value), found[-1])
+    last = next((value for value in reversed(found) if value), found[-1])
+    return {replace_surrogates(key): _storable(value) for key, value in last.items()}
+
+
+def _storable(value: Any) -> Any:
+    """Return a value whose texts can be stored: escapes in an object may encode lone surrogates."""
+    if isinstance(value, str):
+        return replace_surrogates(value)
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    if isinstance(value, dict):
+        return {replace_surrogates(key): _storable(item) for key, item in value.items()}
+    return value
 
 
 LONGEST_REPAIR = 20_000

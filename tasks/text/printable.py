@@ -28,3 +28,12 @@ def printable(text: str, limit: int | None = None) -> str:
 def strip_controls(text: str) -> str:
     """Return a text without control characters and escape sequences. Line breaks and tabs are kept."""
     return _ACTING.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def replace_surrogates(text: str) -> str:
+    """Replace lone surrogates, which no file or table can store, by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

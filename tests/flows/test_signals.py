@@ -24,6 +24,14 @@ WITHIN_S = 7.0
 each_signal = pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
 
 
+@pytest.fixture(autouse=True)
+def signals_are_not_ignored() -> Iterator[None]:
+    """Processes of a test inherit what `nohup` sets."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def server() -> Iterator[OpenAIServer]:
     with OpenAIServer(scripted, latency_s=0.2) as started:

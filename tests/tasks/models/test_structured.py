@@ -14,7 +14,7 @@ from schemas.errors import ModelError
 from schemas.recipe import Limits
 from tasks.models import open_model, run_async
 from tasks.models.protocol import Request
-from tasks.models.structured import Abstention, Parsed, ask_structured, parse_answer
+from tasks.models.structured import Abstention, Parsed, ask_structured, find_json_object, parse_answer
 from tests.servers.openai_server import (
     CONTENT_FILTER,
     POLITE_REFUSAL,
@@ -199,3 +199,14 @@ def test_the_repair_prompt_of_an_edited_vocabulary_is_used(tmp_path: Path) -> No
 
         (result,) = run_async(ask())
     assert isinstance(result, Parsed)
+
+
+@pytest.mark.parametrize("escape", ["\\ud800", "\\uDFFF"])
+def test_escaped_lone_surrogates_do_not_lose_an_answer(escape: str) -> None:
+    found = find_json_object(f'{{"why": "a{escape}", "list": ["{escape}"], "{escape}": {{"x": 1}}}}')
+    assert found == {"why": "a\ufffd", "list": ["\ufffd"], "\ufffd": {"x": 1}}
+
+
+def test_numbers_of_any_length_are_refused_in_words() -> None:
+    with pytest.raises(ValueError, match="score"):
+        parse_answer('{"why": "", "score": ' + "9" * 400 + "}", Verdict)
