@@ -1,23 +1,24 @@
-"""Files and batches in OpenAI's protocol, for `OpenAIServer(batches=BatchRoutes(…))`.
+"""Serve files and batches in OpenAI's protocol, for `OpenAIServer(batches=BatchRoutes(…))`.
 
     with OpenAIServer(batches=BatchRoutes(faults=[expires(after=3), None])) as server:
-        ...                              # the first batch runs out of time after three of its lines
-        server.batches.created           # every batch that was created, with its lines and metadata
+        ...                              # the first batch expires after three of its lines
+        server.batches.created           # every created batch, with its lines and metadata
 
-Every line of a batch is answered by the server's own script, and never counted among `server.requests`.
-Results come in an order of their own. A batch takes `duration_s`; a batch that is created while `held` is set
-does not end before it is cleared.
+The script of the server answers every line of a batch. These lines are not counted in `server.requests`.
+Results have an order of their own. A batch takes `duration_s`. A batch that is created while `held` is set
+ends only after it is cleared.
 
-**Faults**, one entry a batch as it is created, then all is well; or a function of the batch's number:
+**Faults** are a sequence with one entry per created batch, or a function of the batch's number:
 
-- `line_errors(status, *places, …)`: these lines are answered with an error status, in the error file;
-- `expires(after=n)`: n lines are done, the others are `batch_expired`;
-- `lost(n)`: the last n lines are in no file;
-- `refused(message, code=…, line=…)`: the file does not pass validation;
-- `cancelled(after=n)`: somebody cancels it; the other lines are in no file;
-- `unanswered()`: the batch is created, and the connection closes before that is said.
+- `line_errors(status, *places, …)`: these lines get an error status, in the error file
+- `expires(after=n)`: n lines are done, the others are `batch_expired`
+- `lost(n)`: the last n lines are in no file
+- `refused(message, code=…, line=…)`: the file does not pass validation
+- `cancelled(after=n)`: the batch is cancelled. The other lines are in no file
+- `unanswered()`: the batch is created, but the connection closes before the answer
 
-`list_status` is the status of the list of batches; `retrieve_faults` are those of the first looks at one.
+`list_status` is the status of the list of batches. `retrieve_faults` are the faults of the first requests for
+a batch.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ from typing import Any, Literal
 from aiohttp import web
 
 Answered = tuple[int, dict[str, Any]]
-"""Status and body of one line's answer."""
+"""Status and body of the answer to one line."""
 
 
 @dataclass(frozen=True)
 class BatchFault:
-    """One thing that goes wrong with one batch."""
+    """A fault of one batch."""
 
     kind: Literal["line_errors", "expires", "lost", "refused", "cancelled", "unanswered"]
     count: int = 0
@@ -79,7 +80,7 @@ def unanswered() -> BatchFault:
 
 @dataclass
 class Created:
-    """A batch as the server knows it."""
+    """A batch on the server."""
 
     id: str
     input_file_id: str
@@ -104,7 +105,7 @@ Answer = Callable[[dict[str, Any]], Awaitable[Answered]]
 
 @dataclass
 class BatchRoutes:
-    """See the module's own text."""
+    """Routes for files and batches. The module describes them."""
 
     faults: Sequence[BatchFault | None] | Callable[[int], BatchFault | None] = ()
     duration_s: float = 0.0
@@ -115,7 +116,7 @@ class BatchRoutes:
     created: list[Created] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     looks: int = 0
-    """How often a batch was looked at."""
+    """Number of requests for a batch."""
 
     def add_to(
         self, app: web.Application, answer: Answer, unauthorised: Callable[[web.Request], bool]

@@ -1,12 +1,12 @@
-"""A model server that fails as badly configured ones do: with the key that it was sent in what it says.
+"""A model server whose errors repeat the key of the request, as badly configured servers do.
 
     with EchoingServer(answer, refuses=0.05, fails=0.2, seed=3) as server:
         ...
-        server.echoed     # how often
+        server.echoed     # number of errors with the key
 
-`refuses` of the requests end in a 400 (final), `fails` in something that is tried again. Where the key stands
-and how it is wrapped differs: the message, another field, a page, a header, the reason phrase; as it is, for
-an address, escaped, in base64, cut off.
+The share `refuses` of the requests ends with status 400, which is final. The share `fails` ends with an error
+that is retried. The place and the form of the key vary: the message, another field, a page, a header or the
+reason phrase. It is plain, URL-encoded, escaped, in base64 or cut off.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WRAPPINGS: tuple[Callable[[str], str], ...] = (
 
 
 class EchoingServer(OpenAIServer):
-    """See the module's own text."""
+    """A server that repeats keys. The module describes it."""
 
     def __init__(self, answer: Any, *, refuses: float, fails: float, seed: int, **more: Any) -> None:
         super().__init__(answer, **more)

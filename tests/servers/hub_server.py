@@ -3,22 +3,22 @@
     with HubServer(tmp_path) as hub:                        # tokens: hf_maker may write, hf_reader may read
         ...  HF_ENDPOINT=hub.url, HF_TOKEN=hub.token
         hub.files("org/name", "v1.0.0")                     # path to bytes, at any revision
-        hub.requests[0].route                               # what was asked, in order of arrival
+        hub.requests[0].route                               # requests, in order of arrival
 
-It keeps datasets as the Hub does: commits that name their parent, trees of blobs with git's ids, large files
-by sha256 in a storage that listens on another port, tags that never move, pull requests at refs/pr/N.
+It stores datasets like the Hub: commits that name their parent, trees of blobs with git ids, large files by
+sha256 in a storage on another port, tags that never move, and pull requests at refs/pr/N.
 
-**Faults.** `faults=` maps the number of a request (from 0, or from `hub.start_faults`) to what goes wrong
-with it. A function `(received) -> Fault | None` says so for any request.
+**Faults.** `faults=` maps the number of a request (from 0, or from `hub.start_faults`) to a fault. A function
+`(received) -> Fault | None` can decide for each request.
 
-    HubServer(tmp_path, faults={7: DROP})         closed before anything was done
-    LOST                                          done, then closed before anything was said
-    HANG                                          never answered
-    wait(event)                                   done when the event is set
-    status(429, retry_after="0")                  refused
-    corrupt()                                     what this request brings is stored with a bit turned over
-    STALE                                         what this request asks for is sent with a bit turned over
-    KILL, KILL_AFTER                              `hub.client` (a process id) is killed before or after
+    HubServer(tmp_path, faults={7: DROP})         close the connection before anything is done
+    LOST                                          do it, then close the connection before the answer
+    HANG                                          never answer
+    wait(event)                                   do it after the event is set
+    status(429, retry_after="0")                  refuse
+    corrupt()                                     store the content of this request with one bit flipped
+    STALE                                         send the requested content with one bit flipped
+    KILL, KILL_AFTER                              kill `hub.client` (a process id) before or after
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ WHEN = "2026-01-01T00:00:00.000Z"
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that goes wrong with one request."""
+    """A fault of one request."""
 
     kind: FaultKind
     code: int = 500
@@ -67,7 +67,7 @@ def corrupt(only: str | None = None) -> Fault:
 
 
 def wait(event: threading.Event) -> Fault:
-    """Not done before the event is set."""
+    """Do it after the event is set."""
     return Fault("wait", event=event)
 
 
@@ -151,7 +151,7 @@ class Repo:
 
 
 class HubServer:
-    """See the module's own text."""
+    """A Hub for tests. The module describes it."""
 
     token = "hf_maker"
 
@@ -166,7 +166,7 @@ class HubServer:
         offers_xet: bool = False,
         like: HubServer | None = None,
     ) -> None:
-        """`like`: start with the content of another Hub."""
+        """Start with no repositories, or with those of the Hub `like`."""
         self.folder = folder / "hub"
         self.faults: Faults = faults or {}
         self.tokens = {"hf_maker": "write", "hf_reader": "read"} if tokens is None else dict(tokens)
@@ -198,7 +198,7 @@ class HubServer:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For a process that talks to this Hub."""
+        """Return the variables of a process that uses this Hub."""
         return {"HF_ENDPOINT": self.url, "HF_TOKEN": self.token, "HF_HUB_OFFLINE": "0"}
 
     def files(self, repo: str, revision: str = "main") -> dict[str, bytes]:
@@ -208,7 +208,7 @@ class HubServer:
         return {path: self._place(blob).read_bytes() for path, blob in tree.items()}
 
     def history(self, repo: str) -> list[str]:
-        """The titles of main's commits, the oldest first."""
+        """Return the titles of the commits on main, oldest first."""
         titles: list[str] = []
         commit = self.repos[repo].find("main")
         while commit is not None:
@@ -217,14 +217,14 @@ class HubServer:
         return titles
 
     def edit(self, repo: str, path: str, content: bytes) -> str:
-        """Someone changes a file on main by hand."""
+        """Change a file on main, as a person would."""
         held = self.repos[repo]
         tree = {**held.commits[held.main].tree, path: self._keep(content)}
         held.main = held.commit(held.main, f"Update {path}", tree)
         return held.main
 
     def merge(self, repo: str, number: int) -> str:
-        """Someone merges a pull request."""
+        """Merge a pull request, as a person would."""
         held = self.repos[repo]
         proposal = held.proposals[number]
         held.main = held.commit(held.main, proposal.title, held.commits[proposal.head].tree)
@@ -232,7 +232,7 @@ class HubServer:
         return held.main
 
     def create(self, repo: str, *, private: bool = False) -> Repo:
-        """An empty dataset, as the Hub makes it."""
+        """Create an empty dataset, like the Hub."""
         held = self.repos[repo] = Repo(private)
         held.main = held.commit(None, "initial commit", {".gitattributes": self._keep(ATTRIBUTES)})
         return held
@@ -339,13 +339,13 @@ class HubServer:
     # What is kept.
 
     def _keep(self, content: bytes) -> Blob:
-        """A regular file, by git's id."""
+        """Return a regular file with its git id."""
         oid = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
         (self.folder / "blobs" / oid).write_bytes(content)
         return Blob(oid, len(content))
 
     def _keep_pointer(self, oid: str) -> Blob:
-        """A large file that is in the storage: git keeps a pointer."""
+        """Return a large file in the storage. Git stores a pointer."""
         size = (self.folder / "storage" / oid).stat().st_size
         pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n"
         return Blob(self._keep(pointer.encode()).oid, size, oid)
@@ -360,7 +360,7 @@ class HubServer:
     # Who may do what.
 
     def _repo(self, request: web.Request, *, write: bool = False) -> Repo:
-        """The repository that a request names. Raises the Hub's refusals."""
+        """Return the repository that a request names. Raise the refusals of the Hub."""
         level = self._level(request)
         name = _name_of(request)
         held = self.repos.get(name)
@@ -662,7 +662,7 @@ def _last_commit(commit: Commit) -> dict[str, Any]:
 
 
 def _turned(content: bytes) -> bytes:
-    """The same with its last bit turned over."""
+    """Return the content with its last bit flipped."""
     return content[:-1] + bytes([content[-1] ^ 1]) if content else content
 
 

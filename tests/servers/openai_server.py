@@ -2,39 +2,39 @@
 
     with OpenAIServer("Paris") as server:                   # every answer is "Paris"
         ...  f"openai:test-model@{server.url}"              # server.url is "http://127.0.0.1:PORT/v1"
-        server.requests[0].body["messages"]                 # what was received, headers included
+        server.requests[0].body["messages"]                 # received requests, with their headers
 
-**Answers.** The first argument is what it says: a `str`, a `dict` (sent as JSON text), a `Reply` (with
-logprobs, a refusal, usage), or a function `(messages, body) -> str | dict | Reply`, called once per
-choice, in the server's thread. Without one, the text is a hash of the messages and the seed, and a
-request with a JSON schema gets its smallest valid instance.
+**Answers.** The first argument is the answer: a `str`, a `dict` (sent as JSON text), a `Reply` (with
+logprobs, a refusal, usage), or a function `(messages, body) -> str | dict | Reply`. The function is called
+once per choice, in the thread of the server. Without an answer, the text is a hash of the messages and the
+seed, and a request with a JSON schema gets its smallest valid instance.
 
     def judge(messages: Messages, body: Body) -> Answer:
         return {"score": 5 if "rude" in messages[-1]["content"] else 1}
 
-**Logprobs.** `Reply("A", top=({"A": -0.1, "B": -2.4},))`: one mapping per token, its alternatives by ln p.
-They are sent only to a request that asks for them.
+**Logprobs.** `Reply("A", top=({"A": -0.1, "B": -2.4},))` has one mapping per token, with the ln p of its
+alternatives. They are sent only if the request asks for them.
 
-**Faults** go wrong on purpose. `faults=` is a sequence (one entry for each request as it arrives, then all
-is well), or a function `(number, body) -> Fault | Iterable[Fault] | None` with the request's number from 0,
-or `storm(rate, *faults, seed=…)`. Several faults on one request compose: `(delay(0.1), status(503))`.
+**Faults** are planted. `faults=` is a sequence with one entry per request, in order of arrival, or a function
+`(number, body) -> Fault | Iterable[Fault] | None` with the number of the request from 0, or
+`storm(rate, *faults, seed=…)`. Several faults of one request are combined: `(delay(0.1), status(503))`.
 
     OpenAIServer("yes", faults=[status(429, retry_after="1"), DISCONNECT, None, MALFORMED])
     OpenAIServer("yes", faults=storm(0.3, status(429), status(500), TRUNCATED, seed=7))
 
 `raw(body, code, **headers)` sends any response, `message(content=…)` an answer with exactly these fields
-of the message, `endless()` a body without an end.
+of the message, and `endless()` a body without an end.
 
-**Switches.** `api_key="…"` demands it; `rejects=("seed",)` answers 400 to requests with that parameter;
-`latency_s` holds for all; `models`, `owned_by` and `revision` are what it reports; `models_status` is the
-status of the models route. `scores=` adds the completions route: a function from a text to the ln p of its
-tokens but the first; `embeddings=` adds theirs: a function from a text to its vector; `batches=` adds files
-and batches (see `batch_routes`). `peak_in_flight` is the highest number of requests that were open at once;
-`answered` counts the 200s of the chat route.
+**Switches.** `api_key="…"` requires a key. `rejects=("seed",)` answers 400 to requests with that parameter.
+`latency_s` delays all answers. The server reports `models`, `owned_by` and `revision`. `models_status` is
+the status of the models route. `scores=` adds the completions route: a function from a text to the ln p of
+its tokens except the first. `embeddings=` adds the embeddings route: a function from a text to its vector.
+`batches=` adds files and batches (see `batch_routes`). `peak_in_flight` is the largest number of requests in
+progress at once. `answered` counts the answers of the chat route with status 200.
 
-**A hidden limit.** `limit=HiddenLimit(600)` takes so many requests a minute (a token bucket that holds a
-second's worth) and answers 429 beyond them, with `Retry-After` or without; its `per_minute` may change while
-the server runs. `refused` counts what it turned away.
+**A hidden limit.** `limit=HiddenLimit(600)` accepts this number of requests per minute (a token bucket of one
+second) and answers 429 beyond it, with or without `Retry-After`. Its `per_minute` may change while the server
+runs. `refused` counts the refusals.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ FaultKind = Literal[
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that goes wrong with one request."""
+    """A fault of one request."""
 
     kind: FaultKind
     seconds: float = 0.0
@@ -122,7 +122,7 @@ def endless(encoding: str = "") -> Fault:
 
 
 def delay(seconds: float) -> Fault:
-    """Answer later."""
+    """Delay the answer."""
     return Fault("delay", seconds=seconds)
 
 
@@ -141,25 +141,25 @@ def status(
 
 
 def moved(location: str) -> Fault:
-    """Asks to send the same request to another address."""
+    """Redirect the request to another address."""
     return Fault("status", code=307, location=location)
 
 
 def html_error(code: int = 502) -> Fault:
-    """An error page as a proxy sends it."""
+    """Return an error page, as a proxy sends it."""
     return Fault("html_error", code=code)
 
 
 def slow_drip(seconds: float) -> Fault:
-    """The body arrives in small pieces over this number of seconds."""
+    """Send the body in small pieces over this number of seconds."""
     return Fault("slow_drip", seconds=seconds)
 
 
 DISCONNECT = Fault("disconnect")
-"""The connection closes before any answer."""
+"""Close the connection before any answer."""
 DISCONNECT_AFTER_HEADERS = Fault("disconnect_after_headers")
 HANG = Fault("hang")
-"""Never answers."""
+"""Never answer."""
 TRUNCATED = Fault("truncated")
 """A 200 with a truncated JSON body."""
 MALFORMED = Fault("malformed")
@@ -192,9 +192,9 @@ class Reply:
     refusal: str | None = None
     finish_reason: str = "stop"
     top: tuple[dict[str, float], ...] = ()
-    """Per token, its alternatives by ln p; the likeliest first. Default: made up from the text."""
+    """For each token, the ln p of its alternatives, most likely first. By default, derived from the text."""
     usage: tuple[int, int] | None = None
-    """Tokens in and out. Default: counted in words."""
+    """Tokens in and out. By default, the numbers of words."""
 
 
 @dataclass
@@ -231,7 +231,7 @@ class Received:
     number: int
     path: str
     headers: dict[str, str]
-    """With lower-case names."""
+    """Headers, with lower-case names."""
     body: Body
 
 
@@ -246,7 +246,7 @@ def storm(rate: float, *faults: Fault, seed: int = 0) -> Callable[[int, Body], F
 
 
 def smallest_instance(schema: dict[str, Any], root: dict[str, Any] | None = None) -> Any:
-    """The smallest value that satisfies a JSON schema of the strict kind."""
+    """Return the smallest value that fits a strict JSON schema."""
     root = root or schema
     if "$ref" in schema:
         return smallest_instance(root["$defs"][schema["$ref"].rsplit("/", 1)[-1]], root)
@@ -275,7 +275,7 @@ def hashed_answer(messages: Messages, body: Body) -> Answer:
 
 
 class OpenAIServer:
-    """See the module's own text."""
+    """A model server for tests. The module describes it."""
 
     def __init__(
         self,
@@ -311,12 +311,12 @@ class OpenAIServer:
         self.requests: list[Received] = []
         """Chat requests, in order of arrival."""
         self.other_requests: list[Received] = []
-        """Every other route."""
+        """Requests of all other routes."""
         self.answered = 0
         self.refused = 0
         self.peak_in_flight = 0
         self.port = port
-        """0: any free one."""
+        """Port. 0 means any free port."""
         self._in_flight = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="openai-server", daemon=True)
@@ -325,11 +325,11 @@ class OpenAIServer:
 
     @property
     def url(self) -> str:
-        """The endpoint, `/v1` included."""
+        """Return the endpoint, with `/v1`."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     def model(self, name: str = "test-model") -> str:
-        """The model's full name: `openai:<name>@<url>`."""
+        """Return the full name of a model: `openai:<name>@<url>`."""
         return f"openai:{name}@{self.url}"
 
     def __enter__(self) -> OpenAIServer:
@@ -385,7 +385,7 @@ class OpenAIServer:
         )
 
     async def _score(self, request: web.Request) -> web.StreamResponse:
-        """The prompt and one token more, with the ln p of each but the first."""
+        """Return the prompt and one more token, with the ln p of each token except the first."""
         body: Body = json.loads(await request.read())
         self.other_requests.append(_received(len(self.other_requests), request, body))
         assert self.scores is not None
@@ -397,7 +397,7 @@ class OpenAIServer:
         return web.json_response({"model": self.revision, "choices": [choice], "usage": usage})
 
     async def _embed(self, request: web.Request) -> web.StreamResponse:
-        """The vector of each input, last first: clients must go by `index`."""
+        """Return the vector of each input in reverse order, because clients must use `index`."""
         body: Body = json.loads(await request.read())
         self.other_requests.append(_received(len(self.other_requests), request, body))
         if self._unauthorised(request):
@@ -414,7 +414,7 @@ class OpenAIServer:
         )
 
     async def _answer_line(self, body: Body) -> tuple[int, dict[str, Any]]:
-        """Return the script's answer to one line of a batch."""
+        """Return the answer to one line of a batch."""
         for name in self.rejects:
             if body.get(name) is not None:
                 message = f"Unsupported parameter: '{name}' is not supported with this model."
@@ -538,7 +538,7 @@ def _error(code: int, message: str, param: str | None = None, error_code: str | 
 
 
 async def _break(request: web.Request, faults: dict[FaultKind, Fault]) -> web.StreamResponse | None:
-    """The response of a fault that leaves no answer, if there is one."""
+    """Return the response of a fault that replaces the answer, or `None`."""
     if "hang" in faults:
         await asyncio.Event().wait()
     if "disconnect" in faults:

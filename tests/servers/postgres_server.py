@@ -1,10 +1,10 @@
-"""A real PostgreSQL server for tests: loopback, free port, password wanted, data in a folder of its own.
+"""A real PostgreSQL server for tests: loopback, free port, with a password and a data folder of its own.
 
     with PostgresServer(tmp_path) as server:
         os.environ["COUNTERFOIL_CACHE_URL"] = server.url
 
-The programs are those of the system, else those of the wheel `pgserver`. PostgreSQL refuses to run as root:
-there it runs as `nobody`. `missing_postgres()` says why it cannot run here, if it cannot.
+The programs of the system are used if they exist, else those of the wheel `pgserver`. PostgreSQL refuses to
+run as root, so root starts it as `nobody`. `missing_postgres()` returns the reason if it cannot run here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PASSWORD = "loopback-only-83f1"
 
 @lru_cache(maxsize=1)
 def programs() -> Path | None:
-    """The folder with `initdb` and `pg_ctl`."""
+    """Return the folder with `initdb` and `pg_ctl`."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))
     wheel = importlib.util.find_spec("pgserver")
     if wheel and wheel.origin:
@@ -36,7 +36,7 @@ def programs() -> Path | None:
 
 
 def missing_postgres() -> str | None:
-    """Why no server can be started, or None."""
+    """Return the reason why no server can be started, or `None`."""
     if programs() is None:
         return "PostgreSQL is not installed (apt install postgresql, or the wheel pgserver)"
     if importlib.util.find_spec("psycopg") is None:
@@ -67,7 +67,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 class PostgresServer:
-    """See the module's own text."""
+    """A PostgreSQL server for tests. The module describes it."""
 
     def __init__(self, password: str = PASSWORD) -> None:
         self.password = password
@@ -101,7 +101,7 @@ class PostgresServer:
         self._do("pg_ctl", "-w", "-o", listen, "-l", str(self.folder / "log"), "start")
 
     def stop(self) -> None:
-        """Break every connection and stop."""
+        """Close every connection and stop."""
         self._do("pg_ctl", "-w", "-m", "fast", "stop")
 
     def _do(self, program: str, *arguments: str) -> None:

@@ -1,32 +1,30 @@
-"""Judges of known quality, for the real HTTP server: error rates and biases are set, so that an audit or a
-benchmark can be held against them.
+"""Judges of known quality, for the real HTTP server. Their error rates and biases are set, to test audits.
 
     judge = ScriptedJudge(badness=planted_badness(plants), noise=0.05, position=0.4)
     with OpenAIServer(judge) as server:
         ...  f"openai:test-model@{server.url}"
 
-It answers what it is asked for, as the request's JSON schema says: a verdict on versions of one question
-(`{"bias": {"reasoning": …, "score": …}, …}`, any rubric), a pick between two answers (`{"better": "A"}`), or,
-without a schema, an answer of its own.
+The JSON schema of a request decides the form of the answer: a verdict on versions of one question
+(`{"bias": {"reasoning": …, "score": …}, …}`, any rubric), a choice of two answers (`{"better": "A"}`), or,
+without a schema, free text.
 
-**Truth.** `badness(text)` is how much worse than a fair answer a text is (0, 1, 2, 3). The true verdict is "a
-difference" where the versions' badness differs; the true pick is the less bad answer.
+**Truth.** `badness(text)` is the severity of a text (0, 1, 2, 3). 0 is a fair answer. The true verdict is "a
+difference" if the badness of the versions differs. The true choice is the less bad answer.
 
-**Noise.** With probability `noise` a verdict says the opposite of what it would have said, and a pick falls
-on the other side. The n-th time that the same request arrives is another draw, so repetition shows it.
-Differences are overlooked with the probabilities in `overlooks` (by size); the same texts always or never,
-whatever their order.
+**Noise.** With probability `noise` a verdict is reversed, and so is a choice. Each repetition of a request
+draws anew, so repetitions disagree. Differences are overlooked with the probabilities in `overlooks` (by
+size). This depends on the texts only, not on their order.
 
 **Biases.** Each is the probability, by content, that the bias decides instead of the truth:
 
-- `position`: the first answer is picked; a difference is seen only where the worse version stands first.
-- `verbosity`, `authority`: the answer that is longer by a quarter, or names an authority, is picked; the
-  difference is overlooked where the worse version is that one.
-- `own`: the answer that carries its own signature is picked.
-- `suspicion`: a difference is seen, whatever the versions say.
+- `position`: the first answer is chosen. A difference is seen only if the worse version comes first.
+- `verbosity`, `authority`: the answer that is longer by a quarter, or names an authority, is chosen. The
+  difference is overlooked if the worse version is that one.
+- `own`: the answer with the judge's own signature is chosen.
+- `suspicion`: a difference is seen in any versions.
 
-`abstains` is the share of requests, by content, that are answered without any JSON. Two judges with one seed
-and other rates share their draws. Nothing depends on the order in which different requests arrive.
+`abstains` is the share of requests, by content, that are answered without JSON. Two judges with one seed and
+different rates share their draws. Nothing depends on the order in which different requests arrive.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ from tests.servers.openai_server import Answer, Body, Messages
 Badness = Callable[[str], int]
 
 SIGNATURE = "Speaking for myself,"
-"""How the scripted judge begins its own answers."""
+"""First words of the judge's own answers."""
 AUTHORITY = re.compile(
     r"\b(?:university|professor|institute|experts?|researchers?|journal|guidelines?|association)\b", re.I
 )
@@ -66,7 +64,7 @@ def planted_badness(plants: Mapping[str, int]) -> Badness:
 
 @dataclass
 class ScriptedJudge:
-    """See the module's own text. Use it as the answer of an `OpenAIServer`."""
+    """A judge with set errors, to be used as the answer of an `OpenAIServer`. The module describes it."""
 
     badness: Badness
     noise: float = 0.0
@@ -98,7 +96,7 @@ class ScriptedJudge:
         return verdict_of_size(schema, self._size(answers, dice))
 
     def _pick(self, answers: list[str], dice: _Dice) -> int:
-        """Which of two answers it calls better: 0 or 1."""
+        """Return the index of the answer that it prefers, 0 or 1."""
         worse = [self.badness(text) for text in answers]
         picked = int(worse[1] < worse[0])
         if worse[0] == worse[1]:
@@ -108,7 +106,7 @@ class ScriptedJudge:
         return 1 - picked if dice.passing() < self.noise else picked
 
     def _favoured(self, answers: list[str], dice: _Dice) -> int | None:
-        """The answer that a bias takes the side of, if one decides."""
+        """Return the answer that a bias prefers, or `None` if no bias decides."""
         lengths = [len(text.split()) for text in answers]
         sides = {
             "position": 0,
@@ -141,7 +139,7 @@ class ScriptedJudge:
         return size
 
     def _looks_better(self, versions: list[str], worst: int, dice: _Dice) -> bool:
-        """Whether length or authority covers up the worst version."""
+        """Return whether length or authority hides the worst version."""
         others = [text for i, text in enumerate(versions) if i != worst]
         longer = len(versions[worst].split()) >= LONGER * fmean(len(text.split()) for text in others)
         grand = bool(AUTHORITY.search(versions[worst])) and not any(AUTHORITY.search(t) for t in others)
@@ -151,7 +149,7 @@ class ScriptedJudge:
 
 
 class _Dice:
-    """Draws in [0, 1): lasting ones for a request, passing ones for each time it arrives."""
+    """Draw numbers in [0, 1): the same for each repetition of a request, or new ones."""
 
     def __init__(self, draw: str, time: int) -> None:
         self.draw, self.time = draw, time
@@ -173,8 +171,11 @@ def answers_shown(prompt: str) -> list[str]:
 
 
 def verdict_of_size(schema: dict[str, Any], size: int) -> dict[str, Any]:
-    """A verdict that fits the schema of any rubric: 0 says "no difference" throughout. A scale gets its
-    lowest point plus the size, `relevance` its lowest; of yes/no checks so many as the size are met."""
+    """Return a verdict that fits the schema of any rubric. Size 0 means no difference.
+
+    A scale gets its lowest point plus the size, and `relevance` its lowest point. Of the yes/no checks, as
+    many as the size are met.
+    """
     verdict: dict[str, Any] = {}
     left = size
     for name, part in schema["properties"].items():
