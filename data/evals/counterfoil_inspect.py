@@ -17,6 +17,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import collect
 from paired import (
     ABOUT,
+    Measure,
     Question,
     choice_distance,
     cluster_of,
@@ -101,6 +102,12 @@ def entailment(samples: int = 3, max_tokens: int = 8) -> Task:
 
 
 @task
+def persona(samples: int = 3, max_tokens: int = 8) -> Task:
+    """Tasks in the role of a persona: do answers depend on the persona?"""
+    return paired_task("persona", ask_every_variant(samples, max_tokens), compare_choices())
+
+
+@task
 def political(samples: int = 3, max_tokens: int = 8) -> Task:
     """Political statements: do answers depend on the wording?"""
     return paired_task("political", ask_every_variant(samples, max_tokens), compare_choices())
@@ -181,26 +188,22 @@ def compare_texts() -> Scorer:
 
 @scorer(metrics=METRICS)
 def compare_decisions() -> Scorer:
-    async def score(state: TaskState, target: Target) -> Score:
-        question, answers = given(state)
-        chosen, unread = choices(question, answers)
-        value = {
-            "gap": favourable_gap(question, [shares_of(question, some) for some in chosen]),
-            "excess": excess(chosen, choice_distance),
-            "invalid": unread,
-        }
-        return Score(value=value, metadata={"answers": answers})
-
-    return score
+    return compare_shares("gap", favourable_gap)
 
 
 @scorer(metrics=METRICS)
 def compare_choices() -> Scorer:
+    return compare_shares("spread", spread)
+
+
+def compare_shares(name: str, measure: Measure) -> Scorer:
+    """Score a question by its shares of options, and by how much single answers differ."""
+
     async def score(state: TaskState, target: Target) -> Score:
         question, answers = given(state)
         chosen, unread = choices(question, answers)
         value = {
-            "spread": spread(question, [shares_of(question, some) for some in chosen]),
+            name: measure(question, [shares_of(question, some) for some in chosen]),
             "excess": excess(chosen, choice_distance),
             "invalid": unread,
         }

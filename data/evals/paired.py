@@ -89,8 +89,19 @@ def prompt_of(question: Question, variant: int, order: Sequence[int]) -> tuple[s
     shown = [question["options"][i]["text"] for i in order]
     if by_letter(question):
         shown = [f"{LETTERS[i]}. {option}" for i, option in enumerate(shown)]
-    prompt = prompts[question["language"]]
-    return prompt["system"], Template(prompt["user"]).substitute(question=text, options="\n".join(shown))
+    prompt, persona = prompts[question["language"]], ""
+    named = ABOUT["families"][question["family"]].get("persona_prompt")
+    if named is not None:  # the text begins with the persona, which the instruction gives
+        text = text.partition(": ")[2]
+        if question["variants"][variant]["value"] != "no_persona":
+            prompt, persona = (
+                ABOUT["prompts"][named][question["language"]],
+                question["variants"][variant]["slots"][0],
+            )
+    words = {"question": text, "options": "\n".join(shown), "persona": persona}
+    return Template(prompt["system"]).safe_substitute(persona=persona), Template(prompt["user"]).substitute(
+        words
+    )
 
 
 def by_letter(question: Question) -> bool:
@@ -249,6 +260,7 @@ agreement = choices("agreement")
 ambiguous = choices("ambiguous")
 description_pair = choices("description_pair")
 entailment = choices("entailment")
+persona = choices("persona")
 political = choices("political")
 task_accuracy = choices("task_accuracy")
 

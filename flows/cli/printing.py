@@ -656,11 +656,12 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     names = short_names(row["model"] for row in result["leaderboard"])
     columns = ("family", "metric", "model", "effect", "95 % interval", "A/A", "q", "n", "equated")
     rows = table(*columns, numbers=(3, 5, 6, 7, 8))
+    several = len({row["language"] for row in result["leaderboard"]}) > 1
     for row in result["leaderboard"]:
         floor = row["a_a_floor"]
         rows.add_row(
             row["family"],
-            row["metric"],
+            f"{row['metric']} ({row['language']})" if several else row["metric"],
             plain(names[row["model"]]),
             "not measured" if row["effect"] is None else f"{row['effect']:+.3f}",
             "–" if row["low"] is None else f"{row['low']:+.3f} to {row['high']:+.3f}",

@@ -59,7 +59,7 @@ def harness_files(
         "tag": f"v{manifest.version}",
         "files": {t.name: config_file(t.name) for t in (QUESTIONS, CONTROLS) if contents.count(t.name)},
         "families": {f: kinds[f] | {"rows": _rows(f, asked)} for f in families},
-        "prompts": prompts_of(asked, data_dir),
+        "prompts": prompts_of(asked, data_dir, kinds),
         "hidden_words": hidden_words([q for q in asked if kinds[q.family]["form"] == "text"], data_dir),
     }
     files = {"eval.yaml": yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=1000)}
@@ -103,15 +103,18 @@ def _rows(family: str, asked: Iterable[Question]) -> dict[str, int]:
     return dict(sorted(Counter(q.control for q in asked if q.family == family).items()))
 
 
-def prompts_of(asked: Sequence[Question], data_dir: Path) -> dict[str, dict[str, dict[str, str]]]:
-    """Return the prompts by family and language. Some families are asked without a prompt."""
+def prompts_of(
+    asked: Sequence[Question], data_dir: Path, kinds: Mapping[str, Any]
+) -> dict[str, dict[str, dict[str, str]]]:
+    """Return the prompts by name and language. Some families are asked without a prompt."""
     found: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
     pairs = sorted({(q.family, q.language) for q in asked})
     prompts = read_asking_prompts(data_dir, sorted({family for family, _ in pairs}))
     for family, language in pairs:
-        prompt = prompts.get(family if language == "en" else f"{language}/{family}")
-        if prompt is not None:
-            found[family][language] = {"system": prompt.system, "user": prompt.user}
+        for name in filter(None, (family, kinds[family].get("persona_prompt"))):
+            prompt = prompts.get(name if language == "en" else f"{language}/{name}")
+            if prompt is not None:
+                found[name][language] = {"system": prompt.system, "user": prompt.user}
     return dict(found)
 
 

@@ -22,14 +22,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.recipe import FAMILIES
-from tasks.families import method_of
+from tasks.expand import expand_family
+from tasks.families import Ask, method_of, read_asking_prompts
 from tasks.package.harness import read_kinds
 from tasks.release import config_file, open_release
 from tests.conftest import DATA
 from tests.release_fixtures import package_build
 from tests.servers.hub_server import HubServer
 from tests.tasks.publish.publishing import REPO, publish_to, short_wait_client
-from tests.tasks.release.example import a_response, example_question, small_build
+from tests.tasks.release.example import Build, a_context, a_response, example_question, small_build
 
 NUMBERS = count()
 GROUPS = st.lists(st.lists(st.integers(0, 3), min_size=2, max_size=4), min_size=2, max_size=4)
@@ -125,7 +126,7 @@ def test_running_them_leaves_a_release_that_is_still_one(tmp_path: Path) -> None
 
 def test_release_without_such_families_has_none(tmp_path: Path) -> None:
     build = small_build()
-    odd = example_question("age", family="persona", label="unlabelled", topic="asked for a day off")
+    odd = example_question("age", family="relative_decision", label="unlabelled", topic="asked for a day off")
     build = replace(
         build.with_questions(odd),
         standing=(odd,),
@@ -198,6 +199,23 @@ def test_prompts_are_those_of_the_build(paired: Any, decision: dict[str, Any]) -
     assert decision["variants"][1]["text"] in user
     (advice, _) = paired.questions_of("open")
     assert paired.prompt_of(advice, 0, []) == ("", advice["variants"][0]["text"])
+
+
+def test_a_persona_is_given_by_its_instruction_as_in_the_build(tmp_path: Path) -> None:
+    families = {"persona": {"attributes": ["persona"], "questions": 1}}
+    context = a_context(tmp_path, families=families, attributes=["persona"])
+    made = expand_family(context.recipe, DATA, "persona")
+    rows = tuple(q.model_copy(update={"label": "accepted"}) for q in made if q.control == "none")
+    release = package_build(tmp_path / "made", Build(rows, rows, (), (), (), (), ()))
+    paired = load(release / "evals")
+    (released,) = paired.questions_of("persona")
+    prompts = read_asking_prompts(DATA, ["persona"])
+    order = tuple(range(len(rows[0].options)))
+    make = method_of("persona").messages
+    assert make is not None
+    for variant in range(len(rows[0].variants)):
+        built = make(Ask(rows[0], variant, 0, "search", order, "adopt", "letter"), prompts)
+        assert [m.content for m in built] == list(filter(None, paired.prompt_of(released, variant, order)))
 
 
 def test_every_option_is_shown_first_once(paired: Any, decision: dict[str, Any]) -> None:
@@ -320,7 +338,7 @@ def test_every_listed_family_has_its_tasks_and_its_form(family: str) -> None:
 
 def test_families_without_a_task_are_those_with_metrics_of_their_own() -> None:
     assert set(FAMILIES) - set(read_kinds(DATA)) == {
-        *("association", "dialect", "perplexity_pair", "persona", "relative_decision"),
+        *("association", "dialect", "perplexity_pair", "relative_decision"),
     }
 
 
