@@ -19,7 +19,7 @@ from tasks.run import progress
 
 
 class KilledWorker(Exception):  # noqa: N818 - the name counts
-    """Stands for the error of Dask, which has this name."""
+    """Replaces the error of Dask with this name."""
 
 
 @pytest.mark.parametrize(

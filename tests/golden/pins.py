@@ -254,7 +254,7 @@ def relabel_formats(read: str, write: str, product: Product) -> Value:
 
 
 def relabel_file(name: str, input: Path, options: tuple[str, ...], product: Product) -> Value:
-    """Relabel a file that is there already, with the options given."""
+    """Relabel an existing file with options."""
     folder = product.home / "relabel" / name
     folder.mkdir(parents=True)
     (folder / "grades.csv").write_text("query_id,docid,judge,grade\n" + GRADES, encoding="utf-8")

@@ -248,7 +248,7 @@ class Product:
         }
 
     def run(self, *arguments: object) -> str:
-        """Return what a command writes to stdout. Raise `RuntimeError` if it fails."""
+        """Return the stdout of a command. Raise `RuntimeError` if it fails."""
         done = subprocess.run(
             [str(COUNTERFOIL), *map(str, arguments)],
             env=dict(self.environment),

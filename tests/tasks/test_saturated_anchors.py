@@ -1,4 +1,4 @@
-"""A refresh does not carry over questions that tell no models apart in two releases."""
+"""A refresh does not carry over questions that do not distinguish models in two releases."""
 
 from __future__ import annotations
 

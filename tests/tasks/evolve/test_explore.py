@@ -22,11 +22,11 @@ from tests.conftest import DATA
 from tests.servers.openai_server import Answer, Body, Messages, OpenAIServer, delay
 from tests.tasks.evolve.writing_server import (
     Script,
-    asked_for,
     one_round,
     proposed_domain,
     proposed_superdomain,
     questions_of,
+    requested_type,
     script,
     written,
 )
@@ -53,7 +53,7 @@ def explore_once(
 
 
 def calls_for(server: OpenAIServer, kind: str) -> list[str]:
-    return [r.body["messages"][-1]["content"] for r in server.requests if asked_for(r.body) == kind]
+    return [r.body["messages"][-1]["content"] for r in server.requests if requested_type(r.body) == kind]
 
 
 def new_questions(outcome: Outcome) -> list[Question]:
@@ -184,7 +184,7 @@ def test_opened_domain_is_like_any_other_in_later_rounds(make_context: MakeConte
 
 def test_same_answers_open_the_same_domains_in_any_order(make_context: MakeContext, tmp_path: Path) -> None:
     def by_seed(messages: Messages, body: Body) -> Answer:
-        kind, number = asked_for(body), body["seed"]
+        kind, number = requested_type(body), body["seed"]
         if kind == "ProposedDomain":
             return proposed_domain(number % 7)
         return proposed_superdomain(number % 7) if kind == "ProposedSuperdomain" else written(number)

@@ -15,9 +15,9 @@ from tests.conftest import recipe_of
 from tests.servers.openai_server import Messages, OpenAIServer
 from tests.tasks.evolve.writing_server import (
     all_fluent,
-    asked_for,
     one_round,
     questions_of,
+    requested_type,
     script,
     written,
 )
@@ -52,7 +52,7 @@ def read_once(
 
 
 def readings(server: OpenAIServer) -> list[dict[str, Any]]:
-    return [r.body for r in server.requests if asked_for(r.body) == "ReadVersions"]
+    return [r.body for r in server.requests if requested_type(r.body) == "ReadVersions"]
 
 
 def stumbling_at(word: str) -> Callable[[Messages], Any]:

@@ -16,10 +16,10 @@ from tests.servers.openai_server import Answer, Body, Messages, OpenAIServer
 from tests.tasks.evolve.writing_server import (
     all_fluent,
     archive_of,
-    asked_for,
     judged_seeds,
     proposed_domain,
     proposed_superdomain,
+    requested_type,
     written,
 )
 
@@ -44,7 +44,7 @@ class Killer:
         self.answered: list[str] = []
 
     def __call__(self, messages: Messages, body: Body) -> Answer:
-        kind = asked_for(body)
+        kind = requested_type(body)
         if self.child is not None and kind == self.kind:
             os.kill(self.child.pid, signal.SIGKILL)
             return "too late"
@@ -86,6 +86,6 @@ def test_round_killed_between_its_kinds_of_calls_pays_for_nothing_twice(make_con
         paid = len(killer.answered)
         again = mutate(context, archive, 1)
     assert statuses == [-signal.SIGKILL] * len(BETWEEN)
-    assert {asked_for(json.loads(body)) for body in killer.answered} > {*BETWEEN, "ProposedDomain"}
+    assert {requested_type(json.loads(body)) for body in killer.answered} > {*BETWEEN, "ProposedDomain"}
     assert paid == len(set(killer.answered)) == len(killer.answered) == sum(c.calls for c in resumed.costs)
     assert again == resumed

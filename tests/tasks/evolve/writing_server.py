@@ -46,7 +46,7 @@ def all_fluent(messages: Messages) -> dict[str, Any]:
     return {"versions": [{"label": label, "problem": "", "fluent": 1} for label in labels]}
 
 
-def asked_for(body: Body) -> str:
+def requested_type(body: Body) -> str:
     """Return the type of the answer that a request asks for."""
     return str(((body.get("response_format") or {}).get("json_schema") or {}).get("name"))
 
@@ -62,7 +62,7 @@ def script(
     writes, domains, superdomains = count(), count(), count()
 
     def answer(messages: Messages, body: Body) -> Answer:
-        kind = asked_for(body)
+        kind = requested_type(body)
         if kind == "ProposedDomain":
             return domain(next(domains))  # type: ignore[no-any-return]
         if kind == "ProposedSuperdomain":

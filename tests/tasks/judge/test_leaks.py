@@ -1,4 +1,4 @@
-"""A judge that reads masked answers cannot tell the groups apart."""
+"""A judge of masked answers cannot distinguish the groups."""
 
 from __future__ import annotations
 

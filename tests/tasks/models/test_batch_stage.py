@@ -40,7 +40,7 @@ def test_killed_between_handing_over_and_collecting_nothing_is_asked_or_paid_twi
     with OpenAIServer(Reply("Talk to them first.", usage=(100, 10)), batches=routes) as server:
         model = f"openai:gpt-5-mini@{server.url}"
         context = make_context(models={"targets": [model], "batch": [model]}, budget={"usd": 0.02})
-        questions = asked(context)
+        questions = write_questions(context)
         kill_once_it_waits(context, questions, routes)
         assert spent_in(Path(context.run_dir)) > 0
         assert list((Path(context.run_dir) / "batches").glob("*.json"))
@@ -56,7 +56,7 @@ def test_killed_between_handing_over_and_collecting_nothing_is_asked_or_paid_twi
         assert not list((Path(context.run_dir) / "batches").iterdir())
 
 
-def asked(context: RunContext) -> TableRef:
+def write_questions(context: RunContext) -> TableRef:
     questions = expand_family(context.recipe, DATA, "open")
     home = Path(context.run_dir) / "q-0"
     return write_step(home, "expand", "0", Outcome({QUESTIONS: questions}, ())).table("questions")

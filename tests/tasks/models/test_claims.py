@@ -72,7 +72,7 @@ def worker(server: OpenAIServer, place: Path, count: int) -> subprocess.Popen[st
     return subprocess.Popen(command, cwd=DATA.parent, stdout=subprocess.PIPE, text=True)
 
 
-def asked(server: OpenAIServer) -> Counter[str]:
+def count_questions(server: OpenAIServer) -> Counter[str]:
     return Counter(r.body["messages"][-1]["content"] for r in server.requests)
 
 
@@ -80,7 +80,7 @@ def test_workers_that_ask_the_same_ask_it_once_between_them(database: Engine, tm
     with OpenAIServer(latency_s=0.02) as server:
         workers = [worker(server, tmp_path, 500) for _ in range(3)]
         assert [w.communicate(timeout=120)[0].strip() for w in workers] == ["500"] * 3
-        assert set(asked(server).values()) == {1}
+        assert set(count_questions(server).values()) == {1}
         assert len(server.requests) == 500
     assert rows(database, "answers") == 500
     assert rows(database, "claims") == 0

@@ -29,7 +29,7 @@ installed = pytest.mark.skipif(
 )
 
 
-def asked(number: int, *, temperature: float = 1.0, top_logprobs: int = 0) -> Request:
+def make_request(number: int, *, temperature: float = 1.0, top_logprobs: int = 0) -> Request:
     text = f"Name a colour that goes with {number}." + " Think about it." * (number % 4) * 5
     decoding = Decoding(12, temperature=temperature, seed=number, top_logprobs=top_logprobs)
     return Request(f"t{number}", (Message("user", text),), decoding)
@@ -37,7 +37,9 @@ def asked(number: int, *, temperature: float = 1.0, top_logprobs: int = 0) -> Re
 
 @installed
 def test_answers_do_not_depend_on_order_or_company(tmp_path: Path) -> None:
-    requests = [asked(i, top_logprobs=3) for i in range(6)] + [asked(7, temperature=0, top_logprobs=3)]
+    requests = [make_request(i, top_logprobs=3) for i in range(6)] + [
+        make_request(7, temperature=0, top_logprobs=3)
+    ]
     together = answers(NAME, settings_for(tmp_path / "a"), requests)
     backwards = answers(NAME, settings_for(tmp_path / "b"), requests[::-1])
     alone = answers(NAME, settings_for(tmp_path / "c", limits=Limits(max_in_flight=1)), requests[2:3])
@@ -57,7 +59,7 @@ def test_it_fills_schemas_and_weighs_options(tmp_path: Path) -> None:
 
     async def pick() -> list[object]:
         async with open_model(NAME, settings_for(tmp_path)) as model:
-            return [result async for result in ask_structured(model, [asked(1)], Pick)]
+            return [result async for result in ask_structured(model, [make_request(1)], Pick)]
 
     assert all(isinstance(result, Parsed) for result in run_async(pick()))
     decoding = Decoding(1, temperature=0, top_logprobs=20)

@@ -65,7 +65,7 @@ class Stage:
 
         return asyncio.run(play())
 
-    def asked(self) -> tuple[int, int]:
+    def counts(self) -> tuple[int, int]:
         return self.a.asked, self.b.asked
 
 
@@ -73,13 +73,13 @@ class Stage:
 def test_endpoints_share_the_load_evenly(at_once: bool) -> None:
     stage = Stage()
     stage.ask(20, at_once)
-    assert stage.asked() == (10, 10)
+    assert stage.counts() == (10, 10)
 
 
 def test_a_dead_endpoint_is_left_and_tried_again_ever_more_rarely() -> None:
     stage = Stage(a=Scripted(GONE))
     assert stage.ask(10) == [DONE] * 10
-    assert stage.asked() == (1, 10)
+    assert stage.counts() == (1, 10)
     for moment, tries in ((0.9, 1), (1.1, 2), (2.9, 2), (3.2, 3), (7.0, 3), (7.3, 4)):
         stage.clock.now = moment
         assert stage.ask(3) == [DONE] * 3
@@ -107,14 +107,14 @@ def test_if_all_refuse_the_model_waits_for_the_first_to_return() -> None:
     (result,) = stage.ask()
     assert isinstance(result, FailedAttempt)
     assert result.retry_after_s == 2.0
-    assert stage.asked() == (1, 1)
+    assert stage.counts() == (1, 1)
 
 
 def test_a_request_that_may_be_answered_is_not_sent_elsewhere() -> None:
     lost = FailedAttempt("connection", "broke off", may_be_billed=True)
     stage = Stage(a=Scripted(lost))
     assert stage.ask() == [lost]
-    assert stage.asked() == (1, 0)
+    assert stage.counts() == (1, 0)
 
 
 def test_an_invalid_request_is_not_sent_elsewhere() -> None:

@@ -34,7 +34,7 @@ class Pick(BaseModel):
     colour: str
 
 
-def asked(tag: str, text: str = "Name a colour.", **decoding: object) -> Request:
+def make_request(tag: str, text: str = "Name a colour.", **decoding: object) -> Request:
     return Request(tag, (Message("user", text),), Decoding(**{"max_tokens": 12, "seed": 1, **decoding}))  # type: ignore[arg-type]
 
 
@@ -61,7 +61,7 @@ def completions(name: str, settings: ModelSettings, requests: Iterable[Request])
 
 
 def test_free_text_ends_at_its_limit_and_counts_its_tokens(name: str, settings: ModelSettings) -> None:
-    for answer in completions(name, settings, [asked(str(i), seed=i) for i in range(4)]).values():
+    for answer in completions(name, settings, [make_request(str(i), seed=i) for i in range(4)]).values():
         assert answer.text
         assert answer.revision
         assert answer.finish_reason in ("stop", "length")
@@ -71,7 +71,7 @@ def test_free_text_ends_at_its_limit_and_counts_its_tokens(name: str, settings: 
 
 
 def test_a_schema_is_kept_to(name: str, settings: ModelSettings) -> None:
-    request = replace(asked("t", "Pick a colour.", max_tokens=80), json_schema=strict_schema(Pick))
+    request = replace(make_request("t", "Pick a colour.", max_tokens=80), json_schema=strict_schema(Pick))
     answer = completions(name, settings, [request])["t"]
     if answer.finish_reason == "stop":
         assert parse_answer(answer.text, Pick)
@@ -81,7 +81,7 @@ def test_a_schema_is_kept_to(name: str, settings: ModelSettings) -> None:
 
 def test_choices_hold_the_answer_and_options_have_probabilities(name: str, settings: ModelSettings) -> None:
     question = "Is the sky green? Answer with one word, yes or no."
-    request = asked("t", question, choices=("Yes", "No"), top_logprobs=20, max_tokens=4)
+    request = make_request("t", question, choices=("Yes", "No"), top_logprobs=20, max_tokens=4)
     answer = completions(name, settings, [request])["t"]
     assert answer.text in ("Yes", "No")
     assert answer.logprobs[0].top
@@ -91,7 +91,7 @@ def test_choices_hold_the_answer_and_options_have_probabilities(name: str, setti
 
 
 def test_the_likeliest_token_is_the_first_alternative(name: str, settings: ModelSettings) -> None:
-    answer = completions(name, settings, [asked("t", temperature=0.0, top_logprobs=3)])["t"]
+    answer = completions(name, settings, [make_request("t", temperature=0.0, top_logprobs=3)])["t"]
     assert len(answer.logprobs) == answer.tokens_out or answer.finish_reason == "stop"
     assert all(len(token.top) == 3 for token in answer.logprobs)
     assert all(token.top[0][1] >= token.top[-1][1] for token in answer.logprobs)
@@ -109,16 +109,16 @@ def test_a_text_is_scored_token_by_token(name: str, settings: ModelSettings) -> 
 
 
 def test_a_prompt_beyond_the_context_is_a_final_failure(name: str, settings: ModelSettings) -> None:
-    found: dict[str, Outcome] = answers(name, settings, [asked("t", "word " * 9000)])
+    found: dict[str, Outcome] = answers(name, settings, [make_request("t", "word " * 9000)])
     failure = found["t"]
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.attempts) == ("bad_request", 1)
 
 
 def test_stop_words_end_an_answer(name: str, settings: ModelSettings) -> None:
-    free = completions(name, settings, [asked("t", temperature=0.0, max_tokens=16)])["t"].text
+    free = completions(name, settings, [make_request("t", temperature=0.0, max_tokens=16)])["t"].text
     stop = next(word for word in free.split()[1:])
-    cut = completions(name, settings, [asked("t", temperature=0.0, max_tokens=16, stop=(stop,))])["t"]
+    cut = completions(name, settings, [make_request("t", temperature=0.0, max_tokens=16, stop=(stop,))])["t"]
     assert cut.finish_reason == "stop"
     assert stop not in cut.text
     assert free.startswith(cut.text)

@@ -37,7 +37,7 @@ EVIDENCE = {
 DIRECTNESS = [EVIDENCE[BETTER], EVIDENCE[POSITIVE], EVIDENCE[WORSE]]
 
 
-def shown(messages: Messages, label: str) -> list[str]:
+def fenced_texts(messages: Messages, label: str) -> list[str]:
     """Return the texts in fences of one kind, in order."""
     found = re.findall(rf"<{label} id=(\w+)>\n(.*?)\n</{label} id=\1>", messages[-1]["content"], re.DOTALL)
     return [text for _, text in found]
@@ -47,15 +47,15 @@ def honest(messages: Messages, body: Body) -> dict[str, Any]:
     """Play a judge that copies evidence, ranks by directness, and compares."""
     asked = body["response_format"]["json_schema"]["name"]
     if asked == "EvidenceAnswer":
-        (text,) = shown(messages, "passage")
+        (text,) = fenced_texts(messages, "passage")
         return {"evidence": EVIDENCE.get(text, "NO_ANSWER")}
     if asked == "RankingAnswer":
-        spans = shown(messages, "evidence")
+        spans = fenced_texts(messages, "evidence")
         return {"ranking": sorted(range(1, len(spans) + 1), key=lambda i: DIRECTNESS.index(spans[i - 1]))}
     if asked == "GradeAnswer":
-        (text,) = shown(messages, "passage")
+        (text,) = fenced_texts(messages, "passage")
         return {"grade": {POSITIVE: 3, BETTER: 3, WORSE: 2}.get(text, 0)}
-    texts = dict(enumerate(shown(messages, "passage"), start=1))
+    texts = dict(enumerate(fenced_texts(messages, "passage"), start=1))
     return {
         "better": [i for i, text in texts.items() if text == BETTER],
         "worse": [i for i, text in texts.items() if text == WORSE],
@@ -116,7 +116,7 @@ def test_ranking_is_asked_in_two_opposite_orders_of_spans_not_passages(settings:
     with OpenAIServer(honest) as server:
         judged(server, settings, row(BETTER, WORSE))
         rankings = [r.body["messages"] for r in server.requests if "RankingAnswer" in json.dumps(r.body)]
-        orders = [shown(messages, "evidence") for messages in rankings]
+        orders = [fenced_texts(messages, "evidence") for messages in rankings]
         assert orders[0] == orders[1][::-1]
         assert sorted(orders[0]) == sorted(EVIDENCE.values())
 
@@ -136,7 +136,7 @@ def lying(says: Callable[[str, int], Any]) -> Callable[[Messages, Body], Any]:
     def answer(messages: Messages, body: Body) -> Any:
         nonlocal tries
         if body["response_format"]["json_schema"]["name"] == "EvidenceAnswer":
-            (text,) = shown(messages[:2], "passage")
+            (text,) = fenced_texts(messages[:2], "passage")
             if text == BETTER:
                 tries += 1
                 return says(text, tries)
@@ -195,7 +195,7 @@ def test_judge_without_enough_budget_stops_and_resumes(settings: ModelSettings) 
             asyncio.run(run(server, 0.015))
         assert 0 < (sent := len(server.requests)) < 21
         assert asyncio.run(run(server, 1.0)).counts["abstained"] == 0
-        evidence = [r for r in server.requests if shown(r.body["messages"], "passage")]
+        evidence = [r for r in server.requests if fenced_texts(r.body["messages"], "passage")]
         assert len(evidence) == 21 > sent
 
 
@@ -204,7 +204,7 @@ def test_passage_cannot_close_its_fence_or_reach_the_system_message(settings: Mo
     with OpenAIServer(honest) as server:
         assert outcomes(judged(server, settings, row(attack))) == [("kept", "no_evidence")]
         sent = [r.body["messages"] for r in server.requests]
-        assert any(shown(messages, "passage") == [attack] for messages in sent)
+        assert any(fenced_texts(messages, "passage") == [attack] for messages in sent)
         assert all("rank this first" not in messages[0]["content"] for messages in sent)
 
 
@@ -228,7 +228,7 @@ def test_gullible_judge_that_lists_a_favourite_twice_does_not_promote_it(setting
     def favours(messages: Messages, body: Body) -> dict[str, Any]:
         answer = honest(messages, body)
         if "ranking" in answer:
-            favourite = shown(messages, "evidence").index(EVIDENCE[WORSE]) + 1
+            favourite = fenced_texts(messages, "evidence").index(EVIDENCE[WORSE]) + 1
             answer["ranking"] = [favourite, 77, *answer["ranking"]]
         return answer
 
@@ -280,7 +280,7 @@ def test_cascade_drops_rows_with_too_many_flagged(settings: ModelSettings) -> No
 def test_cascade_shows_at_most_25_passages_a_call(settings: ModelSettings) -> None:
     with OpenAIServer(honest) as cheap, OpenAIServer(honest) as strong:
         cascade(cheap, strong, settings, row(*(f"Passage {i} is about {i} loaves." for i in range(30))))
-        counts = sorted(len(shown(r.body["messages"], "passage")) for r in cheap.requests)
+        counts = sorted(len(fenced_texts(r.body["messages"], "passage")) for r in cheap.requests)
         assert counts == [5, 25]
 
 
@@ -356,7 +356,7 @@ def blind_to(passage: str) -> Callable[[Messages, Body], Any]:
         found = honest(messages, body)
         return (
             {"evidence": "NO_ANSWER"}
-            if "evidence" in found and passage in shown(messages, "passage")
+            if "evidence" in found and passage in fenced_texts(messages, "passage")
             else found
         )
 

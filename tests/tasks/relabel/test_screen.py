@@ -30,35 +30,37 @@ def scored(*negatives: float | None, positives: tuple[float, ...] = (1.0,)) -> C
     )
 
 
-def asked(source: CandidateSet, screen: Screen) -> tuple[int, ...]:
+def undecided_passages(source: CandidateSet, screen: Screen) -> tuple[int, ...]:
     (plan,) = screen_candidates(decide_by_rule([source], Policy()), screen, recorded_score)
     return plan.undecided
 
 
 def test_passages_far_below_the_positive_are_not_judged() -> None:
-    assert asked(scored(0.95, 0.81, 0.79, 0.1), Screen("score", 0.2, 0.0)) == (0, 1)
+    assert undecided_passages(scored(0.95, 0.81, 0.79, 0.1), Screen("score", 0.2, 0.0)) == (0, 1)
 
 
 def test_margin_is_measured_from_the_lowest_positive_also_below_zero() -> None:
-    assert asked(scored(0.5, 0.3, positives=(1.0, 0.5)), Screen("score", 0.2, 0.0)) == (0,)
-    assert asked(scored(-1.1, -1.3, positives=(-1.0,)), Screen("score", 0.2, 0.0)) == (0,)
+    assert undecided_passages(scored(0.5, 0.3, positives=(1.0, 0.5)), Screen("score", 0.2, 0.0)) == (0,)
+    assert undecided_passages(scored(-1.1, -1.3, positives=(-1.0,)), Screen("score", 0.2, 0.0)) == (0,)
 
 
 def test_passages_without_a_score_are_judged() -> None:
-    assert asked(scored(None, 0.1), Screen("score", 0.2, 0.0)) == (0,)
+    assert undecided_passages(scored(None, 0.1), Screen("score", 0.2, 0.0)) == (0,)
     unscored = scored(0.1)
     bare = unscored.positives[0].model_copy(update={"score": None})
-    assert asked(unscored.model_copy(update={"positives": (bare,)}), Screen("score", 0.2, 0.0)) == (0,)
+    assert undecided_passages(
+        unscored.model_copy(update={"positives": (bare,)}), Screen("score", 0.2, 0.0)
+    ) == (0,)
 
 
 def test_checked_share_is_drawn_by_content_and_grows_with_the_share() -> None:
     source = scored(*[0.1] * 200)
-    drawn = [set(asked(source, Screen("score", 0.2, share))) for share in (0.0, 0.1, 0.4, 1.0)]
+    drawn = [set(undecided_passages(source, Screen("score", 0.2, share))) for share in (0.0, 0.1, 0.4, 1.0)]
     assert not drawn[0]
     assert drawn[0] < drawn[1] < drawn[2] < drawn[3]
     assert 5 < len(drawn[1]) < 40
     backwards = source.model_copy(update={"negatives": source.negatives[::-1]})
-    assert {199 - i for i in asked(backwards, Screen("score", 0.2, 0.1))} == drawn[1]
+    assert {199 - i for i in undecided_passages(backwards, Screen("score", 0.2, 0.1))} == drawn[1]
 
 
 def test_bm25_screen_of_a_file_reports_saved_calls_and_losses(

@@ -39,7 +39,7 @@ PREJUDICED = World([0.0] * 40, prejudice=4.0)
 
 
 def seen(world: World, seed: int) -> tuple[HoldoutTest, TopicOfFalsePositives | None]:
-    """Return what the first screen of the world's release shows."""
+    """Return the first screen of the world's release."""
     generator = np.random.default_rng(seed)
     questions, verdicts = [], []
     planted = [(effect, "none") for effect in world.effects] + [(0.0, "placebo")] * 50

@@ -46,7 +46,7 @@ REVIEW = PeopleReview(
 )
 
 
-def shown(release: Path, folder: Path, review: PeopleReview) -> str:
+def render_report(release: Path, folder: Path, review: PeopleReview) -> str:
     manifest = open_release(release).manifest.model_copy(update={"review": review})
     page = folder / "report.html"
     write_report(page, report_data(manifest, open_release(release).contents), DATA)
@@ -56,7 +56,7 @@ def shown(release: Path, folder: Path, review: PeopleReview) -> str:
 def test_report_shows_the_judge_alone_people_alone_and_the_corrected_mean(
     small_release: Path, tmp_path: Path
 ) -> None:
-    page = shown(small_release, tmp_path, REVIEW)
+    page = render_report(small_release, tmp_path, REVIEW)
     assert "Who is treated worse" in page
     for figure in ("−1.25", "−0.50", "−0.45"):
         assert figure in page
@@ -66,5 +66,5 @@ def test_report_names_missing_measurements(small_release: Path, tmp_path: Path) 
     missing = ROW.model_copy(
         update={"corrected": None, "people_only": None, "status": "not_measured", "reason": "labels: none"}
     )
-    page = shown(small_release, tmp_path, REVIEW.model_copy(update={"treatment": (missing,)}))
+    page = render_report(small_release, tmp_path, REVIEW.model_copy(update={"treatment": (missing,)}))
     assert "not measured: labels: none" in page

@@ -85,7 +85,7 @@ def test_sampled_pooling_agrees_with_exact_pooling() -> None:
     rng = np.random.default_rng(3)
     nulls = [gap_null(rng.normal(size=6) + np.repeat([0.6, 0.0], 3), 3) for _ in range(3)]
     exact = pooled_p_value(nulls, 1, "both")
-    # A question whose gap is 0 in every arrangement changes no p, but makes the combinations too many.
+    # A question with a gap of 0 in every arrangement changes no p, but adds too many combinations.
     padded = [*nulls, *[np.zeros(20) for _ in range(3)]]
     assert pooled_p_value(padded, 1, "both") == pytest.approx(exact, abs=0.03)
 

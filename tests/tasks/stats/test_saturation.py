@@ -1,4 +1,4 @@
-"""Questions that no longer tell models apart."""
+"""Questions that no longer distinguish models."""
 
 from __future__ import annotations
 
