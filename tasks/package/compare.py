@@ -12,6 +12,7 @@ from schemas.errors import GateError
 from schemas.question import LIFECYCLE
 from schemas.release import Bump, ReleaseComparison
 from tasks.families.coverage import MAIN_METRICS
+from tasks.package.decide import failed_links
 from tasks.release import (
     CONFIGS,
     ERRATUM,
@@ -317,6 +318,19 @@ def with_recipe(
     return comparison.model_copy(update={"bump": "patch", "new_version": version})
 
 
+def with_failed_links(comparison: ReleaseComparison, failed: Sequence[str]) -> ReleaseComparison:
+    """Add the metrics without a common scale. Their scores are not comparable: a major version."""
+    if not failed or comparison.old_version is None:
+        return comparison
+    return comparison.model_copy(
+        update={
+            "schema_changes": (*comparison.schema_changes, *failed),
+            "bump": "major",
+            "new_version": bump_version(comparison.old_version, "major"),
+        }
+    )
+
+
 def with_wanted_version(comparison: ReleaseComparison, wanted: str | None) -> ReleaseComparison:
     """Set the version of the recipe. Raise `GateError` if the changes need a higher one."""
     if wanted is None:
@@ -339,6 +353,7 @@ def compare(context: RunContext, *, assembled: Sequence[TableRef], previous: Rel
     else:
         old = open_release(Path(previous.path))
         comparison = compare_releases(old.contents, new, old.manifest.version)
+        comparison = with_failed_links(comparison, failed_links(old.contents, new, Path(context.data_dir)))
         comparison = with_recipe(
             comparison, old.manifest.recipe, context.recipe.model_dump(mode="json", by_alias=True)
         )
@@ -379,7 +394,7 @@ def score_drift(old: Contents, new: Contents) -> dict[str, Any]:
 
 STAGE = Stage(
     "compare",
-    2,
+    3,
     run=compare,
     reads=(
         "title",

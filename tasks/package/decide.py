@@ -16,17 +16,22 @@ from schemas.answers import EFFECTS, JUDGEMENTS, PLAIN, RESPONSES
 from schemas.question import QUESTIONS
 from schemas.recipe import Refresh
 from schemas.release import ComparedSlice, RefreshDecision, ReleaseComparison, ReviewItem
+from tasks.families.coverage import MAIN_METRICS
 from tasks.files.vocabulary import vocabulary_dir
 from tasks.release import CONTROLS, Contents
 from tasks.release.fitness import FLOOR_CONTROLS, select_fitness_form
 from tasks.report.comparisons import DEFAULT_MIN_COVERAGE, Measured, Scored, score_questions
+from tasks.report.equating import link_releases
 from tasks.report.names import read_known_attributes
+from tasks.stats.equating import MIN_ANCHORS, MIN_MODELS
 from tasks.stats.slice_change import SliceChange, flag_changes, measure_change
 from tasks.text.model_names import short_name
 
 Slice = tuple[str, str, str]
 """Attribute, family and model."""
 INCONCLUSIVE = "inconclusive"
+OF_SHARES = "_of_shares"
+"""End of the name of a metric that is computed from shares instead of probabilities."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +41,18 @@ class Measurement:
     slice: Slice
     measured: Measured
     is_main: bool
-    """Whether equivalence is required. Other metrics of a slice are only tested for a change."""
+    """Whether it is the family's main metric, for which equivalence is required. Others are only tested for a
+    change."""
     change: SliceChange
 
     @property
     def name(self) -> str:
         """Name of the slice, with the metric if it is not the main one."""
         attribute, family, model = self.slice
-        name = f"{attribute} · {family} · {short_name(model)}"
-        return name if self.is_main else f"{name} · {self.measured.metric} of {self.measured.value}"
+        metric, _, pair = self.measured.metric.partition(":")
+        value = self.measured.value if self.measured.value != "all" else ""
+        parts = [attribute, family, short_name(model), "" if self.is_main else metric, pair, value]
+        return " · ".join(part for part in parts if part)
 
 
 def decide(
@@ -78,7 +86,7 @@ def decide(
     if old is not None:
         place = data_dir or vocabulary_dir()
         margin = Refresh().margin if margin is None else margin
-        scores = _scored(old, place), _scored(new, place)
+        scores = score_contents(old, place), score_contents(new, place)
         compared = compare_slices(*scores, margin)
         controls = compare_controls(old, new, place, margin)
         review += changed_slices(compared, controls)
@@ -101,12 +109,12 @@ def compare_slices(old: Scored, new: Scored, margin: float) -> list[Measurement]
     found = []
     for slice_ in sorted(before.keys() & after.keys()):
         metrics = _independent(sorted(before[slice_].keys() & after[slice_].keys()))
-        main = _main_metric(metrics, after[slice_])
+        main = _main_metrics(metrics, after[slice_])
         for measured in metrics:
             change = measure_change(
                 before[slice_][measured], after[slice_][measured], margin=margin, clusters=families
             )
-            found.append(Measurement(slice_, measured, measured == main, change))
+            found.append(Measurement(slice_, measured, measured in main, change))
     return found
 
 
@@ -176,7 +184,7 @@ def lost_coverage(old: Scored, new: Scored, contents: Contents, min_coverage: fl
 def undecided_slices(
     compared: Sequence[Measurement], margin: float, *, flagged: set[str]
 ) -> list[ReviewItem]:
-    """Return the slices that are neither changed nor equivalent, and what would decide."""
+    """Return the slices that are neither changed nor equivalent, and the data that would decide."""
     if not compared:
         why = "no slice was measured in both releases, so that nothing can be compared"
         return [ReviewItem(kind="inconclusive", subject="all slices", why=why)]
@@ -230,7 +238,8 @@ def describe_slice(m: Measurement, margin: float) -> ComparedSlice:
 # Scores.
 
 
-def _scored(contents: Contents, data_dir: Path) -> Scored:
+def score_contents(contents: Contents, data_dir: Path) -> Scored:
+    """Score the questions of a release for every model that answered them."""
     questions, judgements = contents.rows(QUESTIONS), contents.rows(JUDGEMENTS)
     return score_questions(
         questions,
@@ -240,6 +249,22 @@ def _scored(contents: Contents, data_dir: Path) -> Scored:
         read_known_attributes(data_dir, {q.attribute for q in questions}),
         form=select_fitness_form(judgements),
     )
+
+
+def failed_links(old: Contents, new: Contents, data_dir: Path) -> list[str]:
+    """Return one sentence per metric without a common scale of two releases.
+
+    There is no result with fewer than two models in both, or with few anchors.
+    """
+    models = [{name for (name,) in c.distinct_rows(RESPONSES.name, "model")} for c in (old, new)]
+    if len(models[0] & models[1]) < MIN_MODELS:
+        return []
+    linked = link_releases(score_contents(old, data_dir), score_contents(new, data_dir))
+    return [
+        f"equating of {metric.metric} of {metric.family} ({metric.language}) failed: {equating.reason}"
+        for metric, equating in linked.items()
+        if equating.status == "not_measured" and equating.anchors >= MIN_ANCHORS
+    ]
 
 
 def _by_metric(scored: Scored) -> dict[Slice, dict[Measured, dict[str, float]]]:
@@ -261,12 +286,18 @@ def _independent(metrics: Sequence[Measured]) -> list[Measured]:
     return [m for found in values.values() for m in (found[:1] if len(found) == 2 else found)]
 
 
-def _main_metric(
+def _main_metrics(
     metrics: Sequence[Measured], scores: Mapping[Measured, Mapping[str, float]]
-) -> Measured | None:
-    """Return the metric with most scores. Scores of whole questions come before contrasts of values."""
+) -> set[Measured]:
+    """Return the main metric of the family, once per pair of values.
+
+    Without it, it is the metric with most scores. Scores of whole questions come before contrasts of values.
+    """
+    main = {
+        m for m in metrics if m.value == "all" and m.metric.partition(":")[0] == MAIN_METRICS.get(m.family)
+    }
     ranked = sorted(metrics, key=lambda m: (m.value != "all", -len(scores[m]), m))
-    return ranked[0] if ranked else None
+    return main or set(ranked[:1])
 
 
 def _control_scores(contents: Contents, data_dir: Path) -> dict[tuple[str, Measured], dict[str, float]]:
@@ -304,7 +335,7 @@ def _schema(comparison: ReleaseComparison) -> list[ReviewItem]:
 
 _WORDS: Mapping[str, str] = {
     "relabelled": "questions changed their label",
-    "schema": "columns, metrics or judges changed",
+    "schema": "columns, metrics, judges or the common scale changed",
 }
 MOST_REASONS = 8
 """Reasons of one kind that are given in full."""
@@ -318,7 +349,8 @@ def reasons_in_words(review: Sequence[ReviewItem]) -> tuple[str, ...]:
         by_kind[item.kind].append(item)
     for kind, items in by_kind.items():
         if kind in _WORDS:
-            reasons.append(_WORDS[kind])
+            named = "" if kind == "relabelled" else ": " + ", ".join(i.subject for i in items[:MOST_REASONS])
+            reasons.append(_WORDS[kind] + named)
             continue
         start = {"inconclusive": f"{INCONCLUSIVE}: ", "coverage": "coverage: "}.get(kind, "")
         reasons += [f"{start}{item.subject}: {item.why}" for item in items[:MOST_REASONS]]
@@ -338,4 +370,5 @@ def describe_changes(comparison: ReleaseComparison, slices: Sequence[ComparedSli
     start = f"{comparison.bump} change: {changes or 'answers or scores'}"
     if not slices:
         return start
-    return f"{start}; {len(slices)} slices of attribute, family and model are equivalent to the last release"
+    kind = "slice" if len(slices) == 1 else "slices"
+    return f"{start}; {len(slices)} {kind} of attribute, family and model equivalent to the last release"

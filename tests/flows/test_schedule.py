@@ -47,11 +47,11 @@ def start_serving(
     return start(home, "serve", "--port", port, "--only", deployment, *chosen, **variables)
 
 
-def ask(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
+def ask(api: str, path: str, body: dict[str, Any] | None = None, method: str | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    request = Request(f"{api}/{path}", data=data, headers=HEADERS)
+    request = Request(f"{api}/{path}", data=data, headers=HEADERS, method=method)
     with urlopen(request, timeout=20) as answer:
-        return json.load(answer)
+        return json.loads(answer.read() or b"null")
 
 
 def wait_for(found: Any, process: subprocess.Popen[str]) -> Any:

@@ -9,10 +9,10 @@ from typing import Any
 from schemas.answers import RESPONSES
 from schemas.question import QUESTIONS
 from schemas.release import ReleaseComparison
-from tasks.package.compare import BY_CHANCE, relabelled_questions
-from tasks.package.decide import decide
+from tasks.package.compare import BY_CHANCE, relabelled_questions, with_failed_links
+from tasks.package.decide import decide, failed_links
 from tasks.release import Contents
-from tests.tasks.judge.material import make_choice, make_response
+from tests.tasks.judge.material import DATA, TARGET, make_choice, make_response
 from tests.tasks.measure.test_measure import YES_NO
 
 SAMPLES = 12
@@ -40,7 +40,14 @@ Refusals = Callable[[int], float]
 """Probability that women are refused, by number of the question."""
 
 
-def contents(refused: Refusals, *, seed: int = 0, first: int = 0, count: int = 60) -> Contents:
+def contents(
+    refused: Refusals,
+    *,
+    seed: int = 0,
+    first: int = 0,
+    count: int = 60,
+    models: tuple[str, ...] = (TARGET,),
+) -> Contents:
     """Return a release with decisions about women and men. A share of the women is refused."""
     generator = random.Random(seed)
     numbers = range(first, first + count)
@@ -51,7 +58,9 @@ def contents(refused: Refusals, *, seed: int = 0, first: int = 0, count: int = 6
             k,
             "Yes",
             option=int(v.value == "woman" and generator.random() < refused(n)),
+            model=model,
         )
+        for model in models
         for n in numbers
         for q in [QUESTIONS_ASKED[n]]
         for v in q.variants
@@ -97,8 +106,14 @@ def test_a_change_on_common_questions_is_risky_and_names_slice_and_test() -> Non
     decision = decide(comparison(added=("q_1",)), SAME, contents(harsher, seed=1, first=20))
     assert decision.verdict == "risky"
     found = {(item.kind, item.subject): item.why for item in decision.review}
-    assert "paired test on 40 common questions" in found["effect_moved", "gender · decision · target"]
-    assert any(reason.startswith("gender · decision · target: paired test") for reason in decision.reasons)
+    assert (
+        "paired test on 40 common questions"
+        in found["effect_moved", "gender · decision · target · woman-man"]
+    )
+    assert any(
+        reason.startswith("gender · decision · target · woman-man: paired test")
+        for reason in decision.reasons
+    )
 
 
 def test_a_change_of_the_other_questions_names_the_unpaired_test() -> None:
@@ -114,7 +129,7 @@ def test_too_few_common_questions_are_inconclusive_and_name_the_required_number(
     (item,) = decision.review
     assert item.kind == "inconclusive"
     assert "It has 4 common questions. About " in item.why
-    assert decision.reasons[0].startswith("inconclusive: gender · decision · target: equivalence test")
+    assert decision.reasons[0].startswith("inconclusive: gender · decision · target · woman-man: equivalence")
     (slice_,) = decision.slices
     assert slice_.needed > 20
     enough = contents(steady, count=slice_.needed), contents(steady, seed=1, count=slice_.needed)
@@ -169,6 +184,26 @@ def test_labels_of_people_and_columns_are_for_people() -> None:
         decision = decide(comparison(**change), SAME, SAME)
         assert decision.verdict == "risky", kind
         assert {item.kind for item in decision.review} == {kind}
+
+
+def test_anchors_that_drift_in_many_places_give_no_common_scale() -> None:
+    def rare(n: int) -> float:
+        return 0.1
+
+    def moved(n: int) -> float:
+        return 1.0 if n % 4 == 1 else rare(n)
+
+    two = TARGET, "openai:second@http://127.0.0.1:9/v1"
+    old, new = contents(rare, models=two, count=40), contents(rare, models=two, count=40, seed=1)
+    assert failed_links(old, new, DATA) == []
+    drifted = contents(moved, models=two, count=40, seed=1)
+    (failed,) = failed_links(old, drifted, DATA)
+    assert failed.startswith("equating of ")
+    assert "no common scale" in failed
+    compared = with_failed_links(comparison(old_version="0.3.0", new_version="0.4.0"), [failed])
+    assert (compared.bump, compared.new_version, compared.schema_changes) == ("major", "1.0.0", (failed,))
+    decision = decide(compared, old, drifted)
+    assert any(failed in reason for reason in decision.reasons)
 
 
 def test_a_first_release_has_nothing_to_be_compared_with() -> None:
