@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -358,25 +359,26 @@ def measure(factor: int, parts: Sequence[Callable[[int], Iterator[Line]]] = PART
     }
 
 
-def main() -> None:
-    """Print the lines."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the lines. The exit status is 1 if a line is not ok."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer simulations, under two minutes")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--only", help="only the lines of one part: equating, drift, contamination …")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     parts = [p for p in PARTS if not options.only or p.__name__.startswith(options.only)]
     result = measure(QUICK if options.quick else FULL, parts)
     if options.json:
         print(json.dumps(result, indent=1))
-        return
+        return int(not result["ok"])
     for line in result["lines"]:
         mark = "ok  " if line["ok"] else "FAIL"
         print(f"{mark} {line['value']:>8.4f} ± {line['mc_error']:.4f}  {line['target']:<18} {line['name']}")
         if line["note"]:
             print(f"{'':>38}{line['note']}")
     print(f"{result['seconds']} s")
+    return int(not result["ok"])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -39,7 +39,9 @@ def carry_over(context: RunContext, previous: ReleaseRef) -> Outcome:
     """
     release = open_release(Path(previous.path))
     asked = [q for q in release.contents.rows(QUESTIONS) if fits_recipe(q, context.recipe)]
-    old = {q.id for q in asked if age(q, release) >= context.recipe.refresh.max_age}
+    oldest = context.recipe.refresh.max_age
+    ages = ages_of(release, oldest)
+    old = {q.id for q in asked if ages[q.id] >= oldest}
     saturated = twice_saturated(release, Path(context.data_dir))
     eligible = [q for q in asked if q.id not in old | saturated]
     wanted = context.recipe.refresh.carry_over * len(asked)
@@ -71,8 +73,47 @@ def fits_recipe(question: Question, recipe: Recipe) -> bool:
     return not (drawn and recipe.superdomains and question.superdomain not in recipe.superdomains)
 
 
-def age(question: Question, release: ReleaseDirectory) -> int:
-    """Return the number of versions that a question is in, corrections of texts not counted."""
+def ages_of(release: ReleaseDirectory, limit: int) -> dict[str, int]:
+    """Return the number of successive versions that every question has been in, the last one included.
+
+    A question that was retired and came back begins anew, so that a finite pool of questions does not run out
+    of anchors. Corrections of texts count as the version that they correct.
+
+    Args:
+        release: The last release. The versions before it are read from the folder beside it. Without them,
+            all versions since the first one with the question count.
+        limit: Age from which on the exact number does not matter.
+    """
+    ages = {q.id: 1 for q in release.contents.rows(QUESTIONS)}
+    staying, current, counted = set(ages), release, 1
+    while staying and counted < limit:
+        before = find_earlier(current)
+        if before is None:
+            if current.manifest.comparison.old_version is not None:
+                ages |= {
+                    q.id: max(ages[q.id], versions_since_first(q, release))
+                    for q in release.contents.rows(QUESTIONS)
+                    if q.id in staying
+                }
+            return ages
+        is_patch = current.manifest.comparison.bump == "patch"
+        staying &= {row["id"] for row in before.contents.records(QUESTIONS.name)}
+        if not is_patch:
+            ages |= {question: ages[question] + 1 for question in staying}
+            counted += 1
+        current = before
+    return ages
+
+
+def find_earlier(release: ReleaseDirectory) -> ReleaseDirectory | None:
+    """Return the version before a release, if it is in the folder beside it."""
+    version = release.manifest.comparison.old_version
+    place = release.path.resolve().parent / (version or "")
+    return open_release(place) if version is not None and (place / MANIFEST).is_file() else None
+
+
+def versions_since_first(question: Question, release: ReleaseDirectory) -> int:
+    """Return the number of versions since the first one with a question, corrections of texts not counted."""
     version = release.manifest.version
     first = parse_version(question.released_in or version)
     history = release.manifest.history or (version,)
@@ -84,14 +125,10 @@ def twice_saturated(release: ReleaseDirectory, data_dir: Path) -> set[str]:
 
     The set is empty if the release before is not in the folder beside it, or if too few models answered.
     """
-    version = release.manifest.comparison.old_version
-    place = release.path.resolve().parent / (version or "")
-    if version is None or not (place / MANIFEST).is_file():
+    before = find_earlier(release)
+    if before is None:
         return set()
-    fits = [
-        saturation_of(release_scores(r.manifest, r.contents, data_dir))
-        for r in (open_release(place), release)
-    ]
+    fits = [saturation_of(release_scores(r.manifest, r.contents, data_dir)) for r in (before, release)]
     return saturated_questions(*fits)
 
 
@@ -162,7 +199,7 @@ def to_anchor(question: Question, release: ReleaseDirectory, anchors: Collection
 
 STAGE = Stage(
     "carry_over",
-    2,
+    3,
     run=carry_over,
     reads=("refresh", "families", "attributes", "superdomains", "selection"),
 )

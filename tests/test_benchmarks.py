@@ -64,3 +64,14 @@ def test_growth_has_a_row_for_every_stage() -> None:
     for row in stages.values():
         assert {"exponent_cpu", "exponent_memory", "cpu_s", "peak_mb"} <= set(row)
         assert row["peak_mb"] > 0
+
+
+def test_equated_changes_and_contamination_tests_keep_their_promises() -> None:
+    found = run("benchmarks.equating", "--quick")
+    assert {line["name"].partition(":")[0] for line in found["lines"]} == {
+        "equating",
+        "drift",
+        "parallel forms",
+        "contamination",
+        "saturation",
+    }

@@ -1,7 +1,8 @@
-"""Linked forms: which questions stay, which make room, and what the tables of a release record of it."""
+"""Linked forms: kept questions, replaced questions, and their record in the tables of a release."""
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,13 +12,13 @@ import pyarrow.parquet as pq
 
 from schemas.question import LIFECYCLE, QUESTIONS, Question
 from schemas.tables import file_hash
-from tasks.carry_over import ANCHOR_INSTEAD, IS_ANCHOR, STAGE, age, draw_anchors, replace_by_anchors
+from tasks.carry_over import ANCHOR_INSTEAD, IS_ANCHOR, STAGE, ages_of, draw_anchors, replace_by_anchors
 from tasks.release import MANIFEST, RETIRED, ReleaseDirectory, ReleaseRef, config_file, open_release
 from tasks.run.store import read_table, run_stage
 from tests.release_fixtures import package_build
 from tests.security.hostile import change_manifest
 from tests.tasks.judge.material import make_question
-from tests.tasks.release.example import a_context, example_question, a_response, small_build
+from tests.tasks.release.example import a_context, a_response, example_question, small_build
 
 
 def many(count: int, start: int = 0) -> list[Question]:
@@ -125,7 +126,14 @@ def test_anchors_are_carried_over_and_the_release_records_versions(tmp_path: Pat
     back = {q.id: q.released_in for q in third.contents.rows(QUESTIONS) if q.attribute == "religion"}
     assert set(back.values()) == {"0.1.0"}
     assert {q.id for q in third.contents.rows(RETIRED)}.isdisjoint(back)
-    assert all(age(q, third) == 3 for q in third.contents.rows(QUESTIONS) if q.id in back)
+    ages = ages_of(third, 4)
+    stayed = {q.id for q in second.contents.rows(QUESTIONS)} & back.keys()
+    assert stayed
+    assert {ages[i] for i in stayed} == {3}
+    assert {ages[i] for i in back.keys() - stayed} == {1}  # those that came back begin anew
+    alone = tmp_path / "downloaded" / third.path.name
+    shutil.copytree(third.path, alone)
+    assert {ages_of(open_release(alone), 4)[i] for i in back} == {3}  # without the versions before
 
 
 def test_no_anchor_is_older_than_the_recipe_allows(tmp_path: Path) -> None:
