@@ -1,16 +1,15 @@
-"""Tests against controls with the same number of versions, and of two measurements of the same questions."""
+"""Tests against controls with the same number of versions."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
 import numpy as np
 
-from tasks.stats.intervals import Bounds, mean_interval
-from tasks.stats.resampling import Floats, Interval, gap_null, pooled_p_value, sign_flip_p_value
+from tasks.stats.resampling import Floats, gap_null, pooled_p_value
 
 
 @dataclass(frozen=True)
@@ -83,32 +82,3 @@ def _rank_sum_null(values: Sequence[float], floor: Sequence[float]) -> Floats:
     # A mean rank difference g of k values and m controls is a sum of ranks W = (g + total/m) · km/(k + m).
     scale = len(values) * len(floor) / (len(ranks) * (len(ranks) + 1))
     return np.asarray(gap_null(ranks, len(values)) * scale, dtype=float)
-
-
-def paired_change(
-    old: Mapping[str, float],
-    new: Mapping[str, float],
-    seed: int,
-    *,
-    clusters: Mapping[str, Hashable] | None = None,
-    bounds: Bounds | None = None,
-) -> tuple[Interval, float] | None:
-    """Estimate the mean change of the questions that were measured twice, and test it.
-
-    Args:
-        old: Earlier scores by question.
-        new: Later scores by question.
-        seed: Seed of the sign-flip test.
-        clusters: Twin family of each question. Default: every question is independent of the others.
-        bounds: Lowest and highest possible change.
-
-    Returns:
-        New minus old with its interval, and its two-sided p-value. `None` without common questions.
-    """
-    common = sorted(old.keys() & new.keys())
-    if not common:
-        return None
-    changes = [new[i] - old[i] for i in common]
-    names = None if clusters is None else [clusters[i] for i in common]
-    interval = mean_interval(changes, clusters=names, bounds=bounds)
-    return interval, sign_flip_p_value(changes, seed, clusters=names)

@@ -5,7 +5,7 @@ from math import inf
 import numpy as np
 import pytest
 
-from tasks.stats.comparisons import matched_rank_test, paired_change
+from tasks.stats.comparisons import matched_rank_test
 from tasks.stats.power import power_of_excess, smallest_detectable_excess
 
 
@@ -30,19 +30,6 @@ def test_scores_without_a_matching_control_are_counted_and_not_tested():
     test = matched_rank_test({2: [0.5], 6: [0.9, 0.8]}, {2: [0.1, 0.0, 0.2]}, 1)
     assert (test.compared, test.unmatched, test.p_value) == (1, 2, pytest.approx(1 / 4))
     assert matched_rank_test({6: [0.9]}, {2: [0.1]}, 1).p_value is None
-
-
-def test_a_change_is_paired():
-    generator = np.random.default_rng(2)
-    scores = {f"q{i}": float(s) for i, s in enumerate(generator.normal(size=40))}
-    moved = {q: s + 0.2 + 0.05 * float(generator.normal()) for q, s in scores.items()} | {"new": 9.0}
-    interval, p = paired_change(scores, moved, 1)
-    assert interval.low < 0.2 < interval.high
-    assert (interval.n, p < 0.001) == (40, True)
-    assert paired_change(scores, scores, 1)[1] == 1
-    assert paired_change(scores, {"new": 1.0}, 1) is None
-    twins = paired_change(scores, moved, 1, clusters={q: int(q[1:]) // 2 for q in scores})
-    assert twins[0].n == 20
 
 
 def test_the_smallest_detectable_excess_has_the_promised_power():
