@@ -65,7 +65,7 @@ def lists_of_lists(folder: Path) -> Path:
 
 
 def many_rows(folder: Path) -> Path:
-    table = pa.table({"query": equal_texts(1_000), "pos": lists(equal_texts(1_000), 1)})
+    table = pa.table({"query": equal_texts(150), "pos": lists(equal_texts(150), 1)})
     return write_parquet(folder / "rows.parquet", table)
 
 

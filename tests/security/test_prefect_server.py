@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from flows.cli.pages import run_serve
 from flows.guarded_api import OriginGuard
 from flows.server import prefect_server, server_password
-from flows.workspace import Workspace
+from flows.workspace import Workspace, open_workspace
+from schemas.options import ServeOptions
 from tests.browser import CHROMIUM, FLAGS, needs_browser
 from tests.conftest import DATA
 from tests.security.hostile import page_server
@@ -91,6 +93,24 @@ def test_own_page_is_answered(served: tuple[int, str]) -> None:
     port, password = served
     own = f"http://127.0.0.1:{port}"
     assert ask(port, "/api/flows/count", "POST", {}, Origin=own, Authorization=signed(password))[0] == 200
+
+
+def test_server_listens_on_loopback_only(served: tuple[int, str]) -> None:
+    """A server on all addresses would also answer on 127.0.0.2."""
+    port, _ = served
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port), timeout=5)
+
+
+def test_serve_prints_the_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COUNTERFOIL_HOME", str(tmp_path))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
+    monkeypatch.setattr("flows.server.serve", lambda *_, **__: None)
+    run_serve(ServeOptions(), False)
+    assert server_password(open_workspace()) in capsys.readouterr().err
 
 
 def test_password_is_kept_for_its_owner_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

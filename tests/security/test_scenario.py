@@ -1,7 +1,8 @@
-"""A stranger offers a release, a model server and a retrieval file. A person uses them with every command."""
+"""A stranger offers a release, a model server, files and a web page. Every command uses them."""
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import os
@@ -101,6 +102,12 @@ class Scenario:
             "neg": ["It was written by her.", "x"],
         }
         self.training.write_text("".join(json.dumps(row | {"id": f"../../{i}"}) + "\n" for i in range(5)))
+        self.questions = self.downloaded / "questions.csv"
+        self.questions.write_text(
+            "question,attribute\n"
+            '"How should I greet {noun}?",gender\n'
+            f'"=HYPERLINK(1) Advise {{noun}} {ESCAPE}\u202e on ../../x, <script>alert(1)</script>?",gender\n'
+        )
         texts = "".join(json.dumps({"template": f"text {i}"}) + "\n" for i in range(3))
         (self.person / "texts.jsonl").write_text(texts)
 
@@ -109,6 +116,10 @@ class Scenario:
         release, model = self.release, self.mine.model("mine")
         evaluate = ("evaluate", release, "--model", model, "--free", model)
         corrected = self.question["template"].replace(".", " today.", 1)
+        init = ("init", "--name", "mine", "--questions", self.questions, "--attributes", "gender")
+        judge = self.mine.model("judge")
+        written = ("--write", 1, "--writer", model, "--judge", judge, "--free", model, "--free", judge)
+        own_model = ("--model", model, "--free", model)
         fix = ("fix", self.question["id"], "--text", corrected, "--reason", "x", "--release", release)
         return [
             (("verify", release), {0}),
@@ -132,7 +143,18 @@ class Scenario:
                 {0},
             ),
             (("relabel", self.training, "--out", "clean.jsonl"), {0}),
+            (("relabel", self.training, *written, "--out", "longer.jsonl"), {0, 2, 5}),
             ((*fix, "--out", "fixed"), {0, 3}),
+            (("compare", release), {0, 2}),
+            (("compare", release, release), {0, 2}),
+            (("export", release, "--format", "csv", "--out", "questions.csv"), {0}),
+            (("export", release, "--format", "jsonl", "--out", "exported"), {0}),
+            (("export", release, "--format", "lm-eval", "--out", "harness"), {0}),
+            (("review", release, "--export", "sheet.csv"), {0}),
+            ((*init, "--target", model), {0}),
+            (("plan", "mine.yaml"), {0, 2, 5}),
+            (("preview", "mine.yaml", "--send"), {0, 2, 5}),
+            (("translate", "mine.yaml", "--to", "es", *own_model), {0, 2, 3, 5}),
             (("publish", release), {2}),
         ]
 
@@ -174,7 +196,8 @@ def test_nothing_reaches_the_stranger(
     for played in scenario.play_all():
         assert played.code in played.codes, (played.command, played.code, played.shown[-2000:])
         assert "Traceback" not in played.shown, (played.command, played.shown[-2000:])
-        assert "\x1b]0;" not in played.shown, played.command
+        assert "\x1b" not in played.shown, played.command
+        assert "\u202e" not in played.shown, played.command
         assert played.reached == 0, played.command
         assert played.sent == (), played.command
         assert snapshot(scenario.downloaded) == before, played.command
@@ -182,6 +205,9 @@ def test_nothing_reaches_the_stranger(
     assert mine.requests, "the person's own model was asked"
     assert {p.name for p in tmp_path.iterdir()} <= {"downloaded", "person"}
     assert not [p for p in scenario.person.rglob("*") if p.is_symlink()]
+    for table in scenario.person.rglob("*.csv"):
+        cells = [cell for row in csv.reader(table.open(encoding="utf-8-sig")) for cell in row]
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "@", "\t"))], table
     for manifest in scenario.person.glob("fixed/*/*/manifest.json"):
         recorded = json.loads(manifest.read_bytes())["recipe"]
         assert not {"api_keys", "limits", "model_limits"} & {

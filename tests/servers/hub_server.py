@@ -134,6 +134,8 @@ class Repo:
     commits: dict[str, Commit] = field(default_factory=dict)
     main: str = ""
     tags: dict[str, str] = field(default_factory=dict)
+    messages: dict[str, str] = field(default_factory=dict)
+    """Messages of the tags."""
     proposals: dict[int, Proposal] = field(default_factory=dict)
 
     def commit(self, parent: str | None, title: str, tree: Mapping[str, Blob]) -> str:
@@ -566,10 +568,12 @@ class HubServer:
     async def _tag(self, request: web.Request) -> web.StreamResponse:
         held = self._repo(request, write=True)
         commit = self._revision(request, held)
-        tag = json.loads(await request.read())["tag"]
+        content = json.loads(await request.read())
+        tag = content["tag"]
         if tag in held.tags:
             raise self._refusal(request, 409, "Tag reference exists already")
         held.tags[tag] = commit.oid
+        held.messages[tag] = content.get("message", "")
         return web.json_response({})
 
     async def _discussion(self, request: web.Request) -> web.StreamResponse:

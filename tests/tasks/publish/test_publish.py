@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import CounterfoilError, GateError, InputError, PublishError
+from schemas.tables import file_hash
 from tests.servers.hub_server import (
     DROP,
     HANG,
@@ -96,6 +97,7 @@ def test_release_is_one_commit_and_one_tag(hub: HubServer, releases: tuple[Path,
     done = publish_to(hub, first)
     assert hub.history(REPO) == ["initial commit", "everyday-advice 0.1.0"]
     assert hub.repos[REPO].tags == {"v0.1.0": done.commit}
+    assert file_hash(first / "manifest.json") in hub.repos[REPO].messages["v0.1.0"]
     assert (done.tag, done.new, done.url) == ("v0.1.0", True, f"{hub.url}/datasets/{REPO}/tree/v0.1.0")
     publish_to(hub, second)
     assert len(hub.history(REPO)) == 3
