@@ -158,7 +158,7 @@ def _share_runner(runner: Any) -> Any:
         def map(self, *arguments: Any, **options: Any) -> Any:
             return runner.map(*arguments, **options)
 
-    return SharedRunner()
+    return SharedRunner()  # type: ignore[no-untyped-call]
 
 
 def name_flow_run(version: str) -> None:

@@ -7,14 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from flows.reviews import read_waiting
 from flows.workspace import open_workspace
 from schemas.answers import RESPONSES
 from schemas.errors import InputError
 from schemas.labels import StageCounts
 from schemas.question import QUESTIONS, Question
 from tasks.files.own_questions import translation_notes
-from tasks.models.budget import spent_in
 from tasks.release import CONTROLS, HARD_NEGATIVES, MANIFEST, open_release
 from tasks.release.findings import release_findings
 from tasks.report import release_saturation, summarise_release
@@ -106,6 +104,8 @@ def _next_step(release: Path | None, running: StageState | None) -> str:
 
 
 def _unfinished(place: Path, steps: Sequence[Step]) -> str:
+    from flows.reviews import read_waiting  # imports the judges, which no finished run needs
+
     if waiting := read_waiting(place):
         share = f"{waiting.needed:,} of {len(waiting.questions):,} accepted questions"
         return f"waiting for reviews of {share}: `counterfoil review {place}`"
@@ -114,6 +114,8 @@ def _unfinished(place: Path, steps: Sequence[Step]) -> str:
 
 def describe_build(run_dir: Path, release: Path) -> dict[str, Any]:
     """Describe a finished build with the fields of `build --json`."""
+    from tasks.models.budget import spent_in
+
     steps, _ = read_journal(run_dir)
     opened = open_release(release)
     data_dir = open_workspace().with_attributes(release).vocabulary

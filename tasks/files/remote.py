@@ -13,16 +13,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from schemas.errors import InputError, MachineError
 from schemas.places import EXTRAS, explain_remote
 from schemas.release import is_safe_path
 from schemas.tables import content_hash
 from tasks.run.store import rename_directory
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
 
 CREDENTIALS = re.compile(r"(key|token|secret|signature|password)[\w-]*\s*[=:]\s*\S+", re.IGNORECASE)
 MAX_FILES = 10_000
@@ -63,7 +60,7 @@ def fetch_address(address: str, cache: Path) -> Path:
     return home / name
 
 
-def _list_versions(files: AbstractFileSystem, root: str, address: str) -> dict[str, str]:
+def _list_versions(files: Any, root: str, address: str) -> dict[str, str]:
     """Return the version of each file of a place by its path inside. A single file has an empty path."""
     if files.isfile(root):
         return {"": str(files.ukey(root))}
@@ -126,7 +123,7 @@ class RemoteFolder:
                 files.put_file(str(path), f"{root.rstrip('/')}/{name}")
 
 
-def open_storage(address: str) -> tuple[AbstractFileSystem, str]:
+def open_storage(address: str) -> tuple[Any, str]:
     """Return the file system of an address and the path in it.
 
     Raises:
@@ -134,7 +131,7 @@ def open_storage(address: str) -> tuple[AbstractFileSystem, str]:
     """
     if reason := explain_remote(address, supported=True):
         raise InputError(reason)
-    from fsspec.core import url_to_fs
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
     scheme = address.partition(":")[0]
     try:

@@ -6,9 +6,9 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from schemas.errors import InputError, Problems
@@ -210,7 +210,7 @@ async def _ask_server(
         raise InputError(answer.message, place=str(model), hint=f"{answer.hint or 'repair it'}{others}")
 
 
-async def _in_time(call: Coroutine[Any, Any, T | FailedAttempt], place: str) -> T | FailedAttempt:
+async def _in_time(call: Awaitable[T | FailedAttempt], place: str) -> T | FailedAttempt:
     try:
         async with asyncio.timeout(PING_TIMEOUT_S):
             return await call
