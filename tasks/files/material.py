@@ -214,7 +214,7 @@ def parse_feed(content: bytes, source: str) -> list[MaterialItem]:
     parser = expat.ParserCreate()
     parser.SetParamEntityParsing(expat.XML_PARAM_ENTITY_PARSING_NEVER)
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object) -> int:
         raise _RefusedFeedError("it declares a document type or entities")
 
     parser.StartDoctypeDeclHandler = refuse

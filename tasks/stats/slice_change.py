@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, comb, sqrt
+from math import ceil, comb, log, sqrt
 from statistics import fmean
 from typing import Literal
 
@@ -106,7 +106,10 @@ def measure_change(
     )
     combined = combine_estimates([e for e in (paired, unpaired) if e is not None], deviation)
     largest = margin * deviation
-    noise = float(np.std(changes, ddof=1)) if len(changes) >= FEWEST_PAIRED else sqrt(2) * deviation
+    # Without enough changes, they are as noisy as if the two measurements of a question had nothing in common.
+    noise = sqrt(2)
+    if len(changes) >= FEWEST_PAIRED:
+        noise = float(np.std(changes, ddof=1)) / deviation if deviation else 0.0
     bounds = _bounds(combined)
     return SliceChange(
         common=len(changes),
@@ -120,7 +123,7 @@ def measure_change(
         low=bounds[0] if bounds else None,
         high=bounds[1] if bounds else None,
         equivalent=bounds is not None and -largest <= bounds[0] and bounds[1] <= largest,
-        needed=questions_to_decide(noise / deviation if deviation else 0.0, margin),
+        needed=questions_to_decide(noise, margin),
     )
 
 
@@ -201,7 +204,7 @@ def questions_to_decide(noise: float, margin: float) -> int:
 
     # Both one-sided tests must pass, so that each may fail in half of the remaining cases.
     quantiles = float(ndtri(1 - EQUIVALENCE_ALPHA) + ndtri(1 - (1 - POWER_TO_DECIDE) / 2))
-    unchanged = ceil(np.log(0.05) / np.log(1 - min(margin, 0.999)))
+    unchanged = ceil(log(0.05) / log(1 - min(margin, 0.999)))
     return max(FEWEST_PAIRED, unchanged, ceil((quantiles * noise / margin) ** 2))
 
 
