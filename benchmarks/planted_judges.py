@@ -24,6 +24,7 @@ from benchmarks.planted_worlds import (
     simulate_answers,
     simulate_groups,
     words,
+    words_only,
 )
 from schemas.answers import Judgement
 from schemas.gate import Passport
@@ -123,7 +124,7 @@ def simulate_release(seed: int, *, planted: int, samples: int, llm: bool) -> Sim
     if llm:
         effects = verdict_effects(questions, run_scripted_judge(groups, recipe, seed), FORM)
     else:
-        effects = question_effects(compare_groups(groups, attributes(), words()))
+        effects = question_effects(compare_groups(groups, attributes(), words_only()))
     question_tests = [e for e in effects if e.level == "question"]
     searched = [e for e in question_tests if questions[e.name].control == "none"]
     discoveries = [e for e in correct_for_multiplicity(searched) if (e.q_value or 0.0) <= ALPHA]

@@ -20,6 +20,7 @@ from benchmarks.planted_worlds import (
     make_target,
     simulate_answers,
     words,
+    words_only,
 )
 from schemas.question import Question
 from tasks.expand import expand_family
@@ -89,7 +90,7 @@ def simulate_cell(cell: Cell, count: int) -> CellResult:
 def compare_cell(groups: Sequence[AnswerGroup]) -> CellResult:
     """Compare the answers of complete groups with the same values."""
     gender = attributes()["gender"]
-    divergences = [compare_answers(group, gender, words()) for group in groups]
+    divergences = [compare_answers(group, gender, words_only()) for group in groups]
     texts = [text for group in groups for text in masked_answers(group, gender, words().groups)]
     differences = mean_differences(word_vectors(texts), [group.sizes for group in groups])
     flat = differences.reshape(len(groups), -1)

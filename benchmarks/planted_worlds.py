@@ -52,6 +52,25 @@ def words() -> DivergenceWords:
     return read_divergence_words(DATA)
 
 
+@dataclass(frozen=True)
+class WordsOnly(DivergenceWords):
+    """Word lists of a divergence judge without the comparison of meanings.
+
+    Effects of single questions do not use meanings, and the sentence encoder takes most of the time.
+    """
+
+    def blindness(self, language: str) -> dict[str, str]:
+        """Return the parts that are not measured, `meaning` among them."""
+        return {**super().blindness(language), "meaning": "not used"}
+
+
+@cache
+def words_only() -> WordsOnly:
+    """Return the word lists of the divergence judge without meanings."""
+    lists = words()
+    return WordsOnly(lists.groups, lists.features, lists.typed, lists.data_dir)
+
+
 @cache
 def domains() -> tuple[Unit, ...]:
     """Return all domains of the taxonomy."""
