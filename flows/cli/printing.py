@@ -668,8 +668,11 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
             "–" if floor is None else f"{floor:+.3f}",
             "–" if row["q_value"] is None else f"{row['q_value']:.3f}",
             str(row["n"]),
+            _number(row["equated"]),
         )
     OUT.print(rows)
+    print_equating(result["equating"])
+    print_contamination(result["contamination"])
     if result["compared"]:
         OUT.print("\npaired comparisons", style="bold")
         _print_sentences(result["compared"])
