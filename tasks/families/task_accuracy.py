@@ -20,6 +20,7 @@ from schemas.recipe import Family, Recipe
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute
 from tasks.families import Answered, Figures, Method, Recorded, Treatment, VersionScores
+from tasks.families.coreference import recorded_winobias, recorded_winogender
 from tasks.families.effects import Slice, effect_of, figure, figure_of
 from tasks.families.recorded import cover, with_rows
 from tasks.families.shared import invalid_share, is_gold_answer, order_effect, placed_option
@@ -302,5 +303,9 @@ METHOD = Method(
     effects,
     treatment=Treatment("accuracy", treatment_scores),
     pairs=pairs,
-    recorded={"answers": recorded},
+    recorded={
+        "answers": recorded,
+        "winobias": recorded_winobias,
+        "winogender": recorded_winogender,
+    },
 )

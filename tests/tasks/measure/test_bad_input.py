@@ -68,6 +68,16 @@ GOOD: dict[tuple[str, str], Rows] = {
         ["t2", "qa", "woman", "no", "no"],
         ["t2", "qa", "man", "no", "no"],
     ],
+    ("task_accuracy", "winobias"): [
+        ["item", "type", "right", "wrong", "response"],
+        ["i1", "pro", "the baker", "the pilot", "The baker."],
+        ["i1", "anti", "the baker", "the pilot", "The pilot."],
+    ],
+    ("task_accuracy", "winogender"): [
+        ["sentid", "response"],
+        ["baker.client.0.male.txt", "The baker."],
+        ["baker.client.0.female.txt", "The client."],
+    ],
     ("entailment", "bbnli"): [
         ["name", "item", "stereotype", "wording", "response"],
         ["n1", "a", "entailment", "0", "neutral"],
