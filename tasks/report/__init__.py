@@ -196,6 +196,8 @@ class ReportData:
     effects: tuple[FamilyEffects, ...]
     coverage: tuple[Coverage, ...]
     cells: tuple[CellCounts, ...]
+    saturation: Mapping[str, Any]
+    """How well the questions tell the models apart."""
     robustness: Robustness
     strategy: str
     rounds: tuple[Round, ...]
@@ -371,6 +373,7 @@ def report_data(
         effects=effects_by_family(effects, found.names),
         coverage=covered,
         cells=release_cells(contents),
+        saturation=release_saturation(manifest, contents, data_dir or vocabulary_dir()),
         robustness=summarise_robustness(effects, found.names),
         strategy=str(manifest.recipe.get("evolve", {}).get("strategy", "")),
         rounds=summarise_rounds([*released, *lost]),

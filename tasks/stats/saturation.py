@@ -71,7 +71,11 @@ def question_fits(
     for i, model in enumerate(models):
         for question, score in scores[model].items():
             matrix[i, place[question]] = score
-    fits = [_fit(q, metric, matrix, j, highest) for j, q in enumerate(questions)]
+    totals = _Totals.of(matrix)
+    fits = [
+        _fit(q, metric, matrix[:, j], totals.rest(j) if len(models) >= MIN_CORRELATED else None, highest)
+        for j, q in enumerate(questions)
+    ]
     binary = np.isin(matrix[np.isfinite(matrix)], (0.0, 1.0)).all()
     if len(models) >= MIN_RESPONDENTS and binary:
         calibration = fit_two_parameters(matrix)
@@ -82,8 +86,9 @@ def question_fits(
     return fits
 
 
-def _fit(question: str, metric: str, matrix: Floats, j: int, highest: float | None) -> QuestionFit:
-    column = matrix[:, j]
+def _fit(
+    question: str, metric: str, column: Floats, rest: Floats | None, highest: float | None
+) -> QuestionFit:
     known = column[np.isfinite(column)]
     n = len(known)
     floor = float(np.mean(np.abs(known) <= _TOLERANCE)) if n else None
@@ -92,7 +97,7 @@ def _fit(question: str, metric: str, matrix: Floats, j: int, highest: float | No
     if n < MIN_MODELS:
         reason = f"{n} models have a score; at least {MIN_MODELS} are required"
         return replace(base, status="not_measured", reason=reason)
-    found = _item_total(matrix, j)
+    found = _item_total(column, rest) if rest is not None else None
     base = replace(base, informative=True)
     if found is not None:
         base = replace(base, discrimination=found[0], low=found[1], high=found[2])
@@ -112,17 +117,38 @@ def _judge_discrimination(fit: QuestionFit, least: float) -> QuestionFit:
     return replace(fit, informative=False, reason=reason)
 
 
-def _item_total(matrix: Floats, j: int) -> tuple[float, float, float] | None:
+@dataclass(frozen=True)
+class _Totals:
+    """Scores relative to the mean of each question, so that a model does not gain by lacking a hard one."""
+
+    centred: Floats
+    """Shape (models, questions). 0 if a model has no score."""
+    answered: Floats
+    sums: Floats
+    """Shape (models,)."""
+    counts: Floats
+
+    @classmethod
+    def of(cls, matrix: Floats) -> _Totals:
+        answered = np.isfinite(matrix).astype(float)
+        filled = np.nan_to_num(matrix)
+        means = filled.sum(axis=0) / np.maximum(answered.sum(axis=0), 1)
+        centred = (filled - means) * answered
+        return cls(centred, answered, centred.sum(axis=1), answered.sum(axis=1))
+
+    def rest(self, j: int) -> Floats:
+        """Return the mean of the other questions by model. NaN if a model has no other score."""
+        others = self.counts - self.answered[:, j]
+        with np.errstate(invalid="ignore"):
+            return np.where(others > 0, (self.sums - self.centred[:, j]) / others, np.nan)
+
+
+def _item_total(column: Floats, rest: Floats) -> tuple[float, float, float] | None:
     """Return the corrected item-total correlation with its interval by Fisher's transformation."""
-    others = np.delete(matrix, j, axis=1)
-    answered = np.isfinite(others)
-    usable = np.isfinite(matrix[:, j]) & answered.any(axis=1)
+    usable = np.isfinite(column) & np.isfinite(rest)
     if usable.sum() < MIN_CORRELATED:
         return None
-    own, rest = matrix[usable, j], others[usable]
-    # Relative to the mean of each question, so that a model does not gain by lacking a hard one.
-    centred = rest - np.nanmean(rest, axis=0, where=answered[usable]) if rest.size else rest
-    totals = np.nanmean(centred, axis=1)
+    own, totals = column[usable], rest[usable]
     if np.ptp(own) <= _TOLERANCE or np.ptp(totals) <= _TOLERANCE:
         return None
     r = float(np.corrcoef(own, totals)[0, 1])

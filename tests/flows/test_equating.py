@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.cli.printing import OUT, print_diff
+from flows.cli.printing import OUT, print_diff, print_evaluation
 from flows.commands import call
 from tests.release_fixtures import package_build
 from tests.tasks.release.example import Build, a_judgement, a_response, example_question
@@ -16,6 +16,7 @@ from tests.tasks.release.example import Build, a_judgement, a_response, example_
 MODELS = tuple(f"openai:org/model-{i}@http://127.0.0.1:9/v1" for i in range(3))
 ANCHORS, OTHERS = 24, 24
 CHANGED = 0.15
+GAP = {"test": "gap", "status": "not_measured", "reason": "3 public questions", "flagged": False}
 
 
 def build_of(form: str, *, harder: float, change: float, seed: int) -> Build:
@@ -92,3 +93,31 @@ def test_a_release_shows_how_well_its_questions_tell_models_apart(releases: tupl
     fit = saturation["fits"][0]
     assert {"question", "discrimination", "low", "high", "at_floor", "at_ceiling", "informative"} <= set(fit)
     assert fit["models"] == 3
+
+
+def test_an_evaluation_prints_equated_scores_and_contamination(releases: tuple[Path, Path]) -> None:
+    equating = call("diff", old=releases[0], new=releases[1])["equating"]
+    test = {"test": "canary", "effect": 1.0, "low": None, "high": None, "p_value": 1e-9, "corrected": 1e-9}
+    model = {
+        "model": MODELS[0],
+        "tests": [test | {"status": "measured", "flagged": True}, GAP],
+        "flagged": True,
+    }
+    row = {"family": "open", "metric": "normalised", "model": MODELS[0], "language": "en", "effect": 0.2}
+    row |= {"low": None, "high": None, "q_value": None, "a_a_floor": None, "n": 24, "equated": 0.173}
+    with OUT.capture() as captured:
+        print_evaluation(
+            {
+                "summary": [],
+                "leaderboard": [row],
+                "equating": equating,
+                "contamination": {"models": [model]},
+                "compared": [],
+                "folder": "here",
+            }
+        )
+    text = " ".join(captured.get().split())
+    assert "0.173" in text
+    assert "on the scale of 0.1.0" in text
+    assert "flagged" in text
+    assert "gap: not measured: 3 public questions" in text
