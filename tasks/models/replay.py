@@ -3,10 +3,15 @@
 An analysis can be repeated in this way without calls or costs. A request finds its answer by its tag
 (`protocol.response_tag`), which is computed from the recorded row as well. If the file contains answers of
 several models, `replay:answers.parquet#<model>` selects one.
+
+`replay:verdicts.jsonl` answers any kind of request, such as those to a judge. Each line has the `tag` of a
+request and the `text` of its answer. The tag of a judge's request depends on the judge's name, the question,
+the target and the phase, but not on the answers that it is shown.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -19,6 +24,8 @@ from tasks.models.empty_answers import require_content
 from tasks.models.protocol import Completion, FailedAttempt, FailureKind, Request, TokenLogprob, response_tag
 from tasks.text.readings import find_reasoning_end, remove_reasoning
 
+TEXT_FILES = (".jsonl", ".ndjson")
+"""Ends of files with recorded texts."""
 COLUMNS = (
     "question_id", "variant", "phase", "sample", "condition", "model", "revision", "text", "refused",
     "finish_reason", "option_order", "option_logprobs", "tokens_in", "tokens_out", "failure",
@@ -35,6 +42,9 @@ class Replay:
     def __init__(self, source: str) -> None:
         path, _, model = source.partition("#")
         self.path = find_recording(path)
+        self._texts = read_texts(self.path) if self.path.suffix in TEXT_FILES else {}
+        if self._texts:
+            return
         self._table = _read(self.path, model)
         key_columns = ("question_id", "variant", "phase", "sample", "condition")
         columns = [self._table[name].to_pylist() for name in key_columns]
@@ -42,7 +52,9 @@ class Replay:
 
     async def ask(self, request: Request) -> Completion | FailedAttempt:
         """Return the recorded answer, or a final failure if there is none."""
-        row = self._rows.get(request.tag)
+        if request.tag in self._texts:
+            return Completion(request.tag, self._texts[request.tag], "stop", self.path.name, 0, 0, 0.0, True)
+        row = None if self._texts else self._rows.get(request.tag)
         if row is None:
             message = f"{self.path.name} contains no answer for {request.tag}"
             return FailedAttempt("bad_request", message, final=True)
@@ -86,6 +98,28 @@ def find_recording(path: str) -> Path:
             hint="name the responses.parquet of a run or a release: `replay:path/to/responses.parquet`",
         )
     return file
+
+
+def read_texts(path: Path) -> dict[str, str]:
+    """Read recorded texts by the tag of their request.
+
+    Raises:
+        InputError: If a line is not an object with `tag` and `text`, or there is none.
+    """
+    texts: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            texts[str(record["tag"])] = str(record["text"])
+        except (ValueError, LookupError, TypeError):
+            raise InputError(
+                "this line is no recorded answer",
+                place=f"{path}:{number}",
+                hint='each line is an object such as {"tag": "…", "text": "…"}',
+            ) from None
+    if not texts:
+        raise InputError("the recording is empty", place=str(path))
+    return texts
 
 
 def _read(path: Path, model: str) -> Any:

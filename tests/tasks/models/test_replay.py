@@ -97,3 +97,21 @@ def test_a_missing_or_foreign_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_text("hello")
     with pytest.raises(InputError, match="not a table of recorded answers"):
         ask(f"replay:{tmp_path}/text.parquet", tmp_path, 0)
+
+
+def test_texts_are_found_by_the_tag_of_any_request(tmp_path: Path) -> None:
+    path = tmp_path / "verdicts.jsonl"
+    path.write_text('{"tag": "q_1/0/search/0/plain", "text": "{\\"score\\": 3}"}\n', encoding="utf-8")
+    found = ask(f"replay:{path}", tmp_path, 0, 1)
+    first, second = found["q_1/0/search/0/plain"], found["q_1/1/search/0/plain"]
+    assert isinstance(first, Completion)
+    assert (first.text, first.cost_usd) == ('{"score": 3}', 0.0)
+    assert isinstance(second, Failure)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "no json", '{"tag": "a"}', "[1]"])
+def test_a_line_that_is_no_recorded_text_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "verdicts.jsonl"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError):
+        ask(f"replay:{path}", tmp_path, 0)
