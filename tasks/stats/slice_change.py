@@ -106,7 +106,7 @@ def measure_change(
     )
     combined = combine_estimates([e for e in (paired, unpaired) if e is not None], deviation)
     largest = margin * deviation
-    # Without enough changes, they are as noisy as if the two measurements of a question had nothing in common.
+    # Without enough changes, they count as noisy as if two measurements of a question had nothing in common.
     noise = sqrt(2)
     if len(changes) >= FEWEST_PAIRED:
         noise = float(np.std(changes, ddof=1)) / deviation if deviation else 0.0
