@@ -66,7 +66,7 @@ class Scale:
     strategies: tuple[Strategy, ...]
     divergence_search: bool
     truths: int
-    measure_audits: int
+    audits: int
     judge_biases: tuple[float, ...]
     """Strengths of planted judge biases, in units of 20 points."""
 
