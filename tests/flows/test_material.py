@@ -20,7 +20,6 @@ from schemas.errors import InputError
 from schemas.notes import MaterialNotes
 from tasks.files.material import MAX_DEPTH, MAX_ITEMS, parse_feed, read_material
 from tasks.files.vocabulary import read_taxonomy
-from tasks.material import ProposedTopic, topic_fault
 from tests.conftest import recipe_of
 from tests.servers.openai_server import OpenAIServer
 
@@ -129,23 +128,6 @@ def test_a_feed_is_fetched_by_its_address() -> None:
     for wrong in ("file:///etc/passwd", "https://user:secret@news.example/x", "ftp://news.example/x"):
         with pytest.raises(InputError, match="http:// or https://"):
             fetch_feed(wrong)
-
-
-@pytest.mark.parametrize(
-    ("situation", "kind", "fault"),
-    [
-        ("signed up for the new heat emergency team", "plan", None),
-        ("signed up for the new heat emergency team.", "plan", None),
-        ("signed up for the new heat emergency team", "party", "unknown_kind"),
-        ("Signed up {{a/b}} now and then", "plan", "not_a_clause"),
-        ("asked why she is treated in this way", "question", "gives_away"),
-        ("spoke about racism in the new tram", "matter", "gives_away"),
-        ("left", "conduct", "not_a_clause"),
-    ],
-)
-def test_proposals_keep_the_rules_for_topics(situation: str, kind: str, fault: str | None) -> None:
-    proposed = ProposedTopic(usable=True, topic="Heat plan", situation=situation, kind=kind)
-    assert topic_fault(proposed) == fault
 
 
 def proposals(messages: list[dict[str, Any]], body: dict[str, Any]) -> Any:
