@@ -9,7 +9,6 @@ beir              a folder                          msmarco        query <tab> p
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -59,6 +58,7 @@ from tasks.files.retrieval_rows import (
     write_tevatron,
     write_tevatron_ids,
 )
+from tasks.files.values import parse_json
 
 WRITERS: Mapping[str, Callable[[CandidateSet], Iterable[Record]]] = {
     "flagembedding": lambda row: (write_flagembedding(row),),
@@ -193,9 +193,13 @@ def positive_label(source: Source) -> int:
     """
     schema = arrow_schema(source.path, source.split)
     metadata = (schema.metadata or {}) if schema is not None else {}
-    features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    label = features.get("label")
-    names = label.get("names") if isinstance(label, dict) else None
+    names: Any = metadata.get(b"huggingface", b"{}")
+    try:
+        names = parse_json(names)
+    except ValueError:
+        names = None  # the metadata of the file are no JSON
+    for key in ("info", "features", "label", "names"):
+        names = names.get(key) if isinstance(names, dict) else None
     if not isinstance(names, list) or len(names) != 2:
         return 1
     positive = [bool(_POSITIVE_NAME.match(str(name))) for name in names]

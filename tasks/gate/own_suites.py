@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,7 @@ def _checked(suite: Any, path: Path) -> dict[str, Any]:
     for number, expectation in enumerate(expectations, start=1):
         if not isinstance(expectation, dict) or not isinstance(expectation.get("type"), str):
             raise InputError(f"expectation {number} has no type", place=str(path))
+        _refuse_code(expectation, f"{path}: expectation {number}")
     meta = suite.get("meta")
     table = (meta.get("table") if isinstance(meta, dict) else None) or path.stem
     if not isinstance(table, str) or table.partition(".")[0] not in TABLES:
@@ -62,6 +65,46 @@ def _checked(suite: Any, path: Path) -> dict[str, Any]:
             hint=f"name one of {', '.join(TABLES)} under `meta.table`",
         )
     return {"name": str(suite.get("name") or path.stem), "table": table, "expectations": expectations}
+
+
+_SAFE_NODES = (
+    *(ast.Expression, ast.BoolOp, ast.boolop, ast.UnaryOp, ast.unaryop, ast.Compare, ast.cmpop, ast.BinOp),
+    *(ast.operator, ast.Name, ast.Load, ast.Constant, ast.List, ast.Tuple),
+)
+"""Parts of a condition that compare columns with values. Attributes and calls could run any program."""
+_QUOTED_COLUMN = re.compile(r"`[^`]*`")
+
+
+def _refuse_code(value: Any, place: str) -> None:
+    """Raise `InputError` if a part of an expectation could run a program or open an address.
+
+    The library hands a `row_condition` to `pandas.DataFrame.query`, which reaches modules with `@`.
+    """
+    if isinstance(value, list):
+        for part in value:
+            _refuse_code(part, place)
+    if not isinstance(value, dict):
+        return
+    condition = value.get("row_condition")
+    if isinstance(condition, str) and value.get("condition_parser", "pandas") in ("pandas", None):
+        try:
+            nodes = ast.walk(ast.parse(_QUOTED_COLUMN.sub("column", condition).strip(), mode="eval"))
+            is_safe = all(isinstance(node, _SAFE_NODES) for node in nodes)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            is_safe = False
+        if not is_safe:
+            raise InputError(
+                "the row_condition does more than to compare columns with values",
+                place=place,
+                hint='use comparisons with and, or, not and in, such as `family == "open" and rank > 3`',
+            )
+    reference = value.get("$ref", "#")
+    if not (isinstance(reference, str) and reference.startswith("#")):
+        raise InputError(
+            "the schema refers to another document", place=place, hint="write it out in the suite"
+        )
+    for part in value.values():
+        _refuse_code(part, place)
 
 
 def check_own_suites(suites: Iterable[Mapping[str, Any]], tables: Mapping[str, pa.Table]) -> list[Problem]:
