@@ -75,3 +75,9 @@ def test_equated_changes_and_contamination_tests_keep_their_promises() -> None:
         "contamination",
         "saturation",
     }
+
+
+def test_a_refresh_names_a_planted_change_and_no_other() -> None:
+    found = run("benchmarks.refresh", "--decision", "--quick")
+    assert found["ok"]
+    assert found["decision"][0]["false_alarms"] <= 0.02
