@@ -54,15 +54,15 @@ def stop_on_signals() -> Iterator[StopSignals]:
         handler = signal.getsignal(signal.SIGINT)
         (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if before[number] is not signal.SIG_IGN:
-            signal.signal(number, interrupt)
     read, write = os.pipe()
     os.set_blocking(write, False)
     # The pipe is written by the C handler, so that a signal counts while the main thread is in a long C call.
     previous = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(read, stopped), daemon=True, name="stop-signals").start()
     try:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if before[number] is not signal.SIG_IGN:
+                signal.signal(number, interrupt)
         yield stopped
     finally:
         if stopped.first is None:

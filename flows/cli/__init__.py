@@ -6,6 +6,7 @@ Commands import their options and functions when they run, so that `--help` and 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import Any
@@ -85,6 +86,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line. A `CounterfoilError` is printed without a traceback and sets the exit code."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # set by `flows` while the program loads
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with stop_on_signals() as stopped:
         try:
             cli.main(standalone_mode=False)
@@ -107,7 +110,7 @@ def _exit_for(error: BaseException) -> None:
     if isinstance(error, click.ClickException):
         error.show()
         sys.exit(2)
-    if isinstance(error, (KeyboardInterrupt, click.exceptions.Abort)):
+    if isinstance(error, (KeyboardInterrupt, click.exceptions.Abort)) or _is_caused_by_interrupt(error):
         click.echo(INTERRUPTED, err=True)
         sys.exit(130)
     if not isinstance(error, Exception):
@@ -117,6 +120,11 @@ def _exit_for(error: BaseException) -> None:
     if (refused := machine_error(error)) is None:
         raise error
     stop_with(refused)
+
+
+def _is_caused_by_interrupt(error: BaseException) -> bool:
+    """Return whether Ctrl-C came while a library defined a class and turned it into an error of its own."""
+    return isinstance(error.__cause__ or error.__context__, KeyboardInterrupt)
 
 
 def _exit_stopped(stopped: StopSignals) -> None:
