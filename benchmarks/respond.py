@@ -66,7 +66,7 @@ def write_questions(folder: Path, count: int) -> None:
         fields |= {"id": f"q_{number:08d}", "family": "open", "attribute": "gender", "framing": "explicit"}
         fields |= {"control": "none", "superdomain": "work", "domain": "d", "topic": "t", "language": "en"}
         fields |= {"template": text, "values": VALUES, "variants": variants, "options": ()}
-        fields |= {"origin": "template", "round": 0, "label": "unlabelled"}
+        fields |= {"origin": "template", "round": 0, "label": "unlabelled", "anchor": False}
         rows.append(Question.model_validate(fields))
     rows.save(folder / "questions.parquet")
 
