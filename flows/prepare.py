@@ -184,7 +184,12 @@ def check_attributes(recipe: Recipe, data_dir: Path, problems: Problems) -> None
     named = [*recipe.attributes, *(a for family in recipe.families.values() for a in family.attributes)]
     for name in dict.fromkeys(named):
         with problems.collect():
-            read_attribute(data_dir, name)
+            try:
+                read_attribute(data_dir, name)
+            except InputError as error:
+                unknown = error.place == str(data_dir / "attributes")  # a folder of the cache
+                place = "attributes" if unknown else error.place
+                raise InputError(error.message, place=place, hint=error.hint) from None
     for family in recipe.families:
         with problems.collect():
             conditions_of(recipe, data_dir, family)

@@ -104,3 +104,4 @@ def test_mistakes_of_form_and_of_content_are_listed_together(tmp_path: Path) -> 
     ):  # fmt: skip
         assert part in text
     assert text.startswith("9 problems:")
+    assert str(tmp_path / "home") not in text
