@@ -244,13 +244,13 @@ for _name, _test, _inputs, _quick, _long in (
     ("recipe", read_recipe, RECIPES, 60, 3_000),
     ("yaml", read_yaml_text, YAML_TEXT, 60, 5_000),
     ("manifest", read_manifest_bytes, MANIFESTS, 60, 5_000),
-    ("retrieval_file", read_retrieval_file, RETRIEVAL_FILES, 60, 1_500),
+    ("retrieval_file", read_retrieval_file, RETRIEVAL_FILES, 25, 1_500),
 ):
     globals()[f"test_{_name}_is_read_or_refused"] = fuzz(_inputs, _quick, long=False)(_test)
     globals()[f"test_{_name}_is_read_or_refused_for_long"] = fuzz(_inputs, _long, long=True)(_test)
 
 
-@fuzz(st.data(), 25, long=False)
+@fuzz(st.data(), 10, long=False)
 def test_server_answer_is_read_or_refused(fuzzed_server: FuzzedServer, data: Any) -> None:
     read_server_answer(fuzzed_server, data.draw(SERVER_ANSWERS))
 

@@ -132,6 +132,7 @@ def test_home_of_somebody_else(source: Path, tmp_path: Path) -> None:
     assert "Permission denied" in done.stderr
 
 
+@pytest.mark.slow
 def test_small_disk_is_named_at_the_start(source: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "5m") as disk:
         for arguments, home in (
@@ -162,6 +163,7 @@ def test_disk_that_fills_while_a_table_is_written(tmp_path: Path) -> None:
         assert not list(disk.rglob("*.parquet"))  # nothing half-written is left
 
 
+@pytest.mark.slow
 def test_disk_that_fills_while_a_model_answers(source: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "80m") as disk:
 

@@ -277,6 +277,7 @@ def test_page_of_the_stranger_cannot_use_serve(tmp_path: Path) -> None:
         process.communicate(timeout=60)
 
 
+@pytest.mark.slow
 def test_chosen_judge_of_a_stranger_gets_no_secret(
     small_release: Path, stranger: OpenAIServer, tmp_path: Path
 ) -> None:

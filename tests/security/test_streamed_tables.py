@@ -46,6 +46,7 @@ def stream_in_a_process(path: Path, batch_mb: int) -> tuple[int, int]:
     return int(rows), int(megabytes)
 
 
+@pytest.mark.slow
 def test_equal_texts_are_expanded_a_part_at_a_time(tmp_path: Path) -> None:
     """3,000 texts of 1 MB each would take 3 GB. The file has a few kilobytes."""
     text = pa.array(["x" * 1_000_000]).dictionary_encode().dictionary
@@ -56,6 +57,7 @@ def test_equal_texts_are_expanded_a_part_at_a_time(tmp_path: Path) -> None:
     assert megabytes < 1_200
 
 
+@pytest.mark.slow
 def test_heavy_rows_behind_light_ones_come_in_small_batches(tmp_path: Path) -> None:
     """The mean row is small, but 600 rows in the middle have 1 MB each, without a dictionary."""
     schema = pa.schema({"text": pa.string()})
