@@ -30,7 +30,7 @@ import numpy as np
 from schemas.answers import JUDGEMENTS, Effect, Judgement, Score
 from schemas.errors import InputError
 from schemas.question import QUESTIONS, Question, Variant
-from schemas.recipe import FAMILIES, Recipe
+from schemas.recipe import FAMILIES, Recipe, Refresh
 from tasks.expand import expand_family
 from tasks.families.controls import missing_control_effects
 from tasks.families.decision import ScenarioAnswer, fit_mixed_model
@@ -41,19 +41,19 @@ from tasks.judges.panel import SCREEN
 from tasks.judges.verdicts import AnswerGroup, make_judgement
 from tasks.judges.words import read_group_words
 from tasks.measure.verdicts import confirm_questions, shrinkage
-from tasks.package.compare import MOVED
 from tasks.questions.binding import ControlSource, Draft, draw_controls
 from tasks.release import CONTROLS as CONTROL_ROWS
 from tasks.release import open_release
 from tasks.release.fitness import SIGNIFICANT, holdout_test, topic_of_false_positives
 from tasks.stats.clusters import twin_families
-from tasks.stats.comparisons import controls_to_confirm, matched_rank_test, paired_change
+from tasks.stats.comparisons import controls_to_confirm, matched_rank_test
 from tasks.stats.hypothesis_tests import q_values_by_family, t_test_against_zero
 from tasks.stats.intervals import MIN_CLUSTERS, SHARE_BOUNDS, Bounds, mean_interval
 from tasks.stats.length_control import controlled_interval, hold_length_equal
 from tasks.stats.power import smallest_detectable_excess
 from tasks.stats.resampling import excess_weights, pooled_p_value, row_sums
 from tasks.stats.shares import share_with_interval
+from tasks.stats.slice_change import flag_changes, measure_change
 from tests.material.echoes import ECHOES, leak
 from tests.servers.openai_server import OpenAIServer, smallest_instance
 from tests.simulated.target import Kind, Plant, SimulatedTarget, read_script
@@ -405,16 +405,14 @@ def row_11(factor: int) -> Iterator[Line]:
     generator = np.random.default_rng(11)
     hits = []
     names = [f"q{i}" for i in range(40)]
-    for pair in range(1500 * factor):
-        p_values = []
-        for metric in range(4):
+    for _ in range(1500 * factor):
+        changes = []
+        for _ in range(4):
             true = generator.normal(size=40)
             old = dict(zip(names, (true + generator.normal(size=40)).tolist(), strict=True))
             new = dict(zip(names, (true + generator.normal(size=40)).tolist(), strict=True))
-            change = paired_change(old, new, 100 * pair + metric)
-            p_values.append(None if change is None else change[1])
-        corrected = q_values_by_family(p_values, ["one"] * len(p_values))
-        hits.append(any(q is not None and q <= MOVED for q in corrected))
+            changes.append(measure_change(old, new, margin=Refresh.model_fields["margin"].default))
+        hits.append(bool(flag_changes(changes)))
     yield at_most(
         "11 equal models that moved, four effects",
         *rate_with_error(hits),
