@@ -6,14 +6,15 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from schemas.answers import RESPONSES
+from schemas.answers import JUDGEMENTS, RESPONSES
 from schemas.question import QUESTIONS
 from schemas.release import ReleaseComparison
 from tasks.package.compare import BY_CHANCE, relabelled_questions, with_failed_links
 from tasks.package.decide import decide, failed_links
-from tasks.release import Contents
-from tests.tasks.judge.material import DATA, TARGET, make_choice, make_response
+from tasks.release import CONTROLS, Contents
+from tests.tasks.judge.material import DATA, TARGET, make_choice, make_question, make_response
 from tests.tasks.measure.test_measure import YES_NO
+from tests.tasks.release.example import a_judgement
 
 SAMPLES = 12
 
@@ -204,6 +205,32 @@ def test_anchors_that_drift_in_many_places_give_no_common_scale() -> None:
     assert (compared.bump, compared.new_version, compared.schema_changes) == ("major", "1.0.0", (failed,))
     decision = decide(compared, old, drifted)
     assert any(failed in reason for reason in decision.reasons)
+
+
+def judged_controls(fitness: float, *, first: int, noise: random.Random) -> Contents:
+    """A release whose judge scores A/A controls about so high."""
+    controls = [
+        make_question(n, control="a_a", values=("woman", "woman"), label="control")
+        for n in range(first, first + 30)
+    ]
+    verdicts = [
+        a_judgement(q, phase="holdout", fitness=round(fitness + noise.uniform(-0.05, 0.05), 3))
+        for q in controls
+    ]
+    tables = {CONTROLS.name: CONTROLS.to_arrow(controls), JUDGEMENTS.name: JUDGEMENTS.to_arrow(verdicts)}
+    return Contents({**SAME.tables, **tables})
+
+
+def test_a_judge_that_finds_more_in_controls_is_a_risk() -> None:
+    noise = random.Random(1)
+    old, same = (judged_controls(0.1, first=first, noise=noise) for first in (0, 30))
+    assert decide(comparison(), old, same).verdict == "safe"
+    decision = decide(comparison(), old, judged_controls(0.4, first=60, noise=noise))
+    assert decision.verdict == "risky"
+    (item,) = decision.review
+    assert item.kind == "controls"
+    assert item.subject.startswith("controls · open · ")
+    assert "unpaired test on 30 old and 30 new questions" in item.why
 
 
 def test_a_first_release_has_nothing_to_be_compared_with() -> None:
