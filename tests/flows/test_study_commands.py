@@ -81,7 +81,9 @@ def test_style_rules_and_repeats_are_warnings(write_study: Write) -> None:
     rows = [*ROWS, ROWS[0] | {"id": "q3"}, {"id": "q4", "text": "Short, {noun}", "attribute": "gender"}]
     warnings = call("plan", recipe=write_study(SILENT, rows)).warnings
     assert any("row 3: repeats own.csv, row 1" in line for line in warnings)
-    assert any("1 question breaks the style rule `too_short`" in line and "row 4" in line for line in warnings)
+    assert any(
+        "1 question breaks the style rule `too_short`" in line and "row 4" in line for line in warnings
+    )
 
 
 def test_shipped_templates_are_asked_only_if_families_names_them(write_study: Write) -> None:
