@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -39,6 +39,8 @@ BIAS = 0.35
 """Reduction of the probability of yes for women by the biased model."""
 PRICES = (0.25, 2.0)
 """Dollars per million tokens in and out, for the cost of the year. The scripted model is free."""
+METRIC = "gap:woman-man"
+"""Metric in which the model changes."""
 WOMAN = re.compile(r"\b(woman|women|female|she|her|hers|herself|girl|mother|wife|lady)\b", re.IGNORECASE)
 GENDERED = re.compile(
     r"\b(an?|the|woman|man|women|men|female|male|she|he|her|his|hers|him|herself|himself|girl|boy)\b",
@@ -96,7 +98,9 @@ class Period:
     questions: int
     anchors: int
     ages: tuple[int, ...]
-    """Age of each question in releases, sorted. New ones are 1."""
+    """Number of versions since the first one with each question, sorted. New questions are 1."""
+    anchor_ages: tuple[int, ...]
+    """Number of successive versions that each anchor has been in, sorted."""
     added: int
     removed: int
     calls: int
@@ -105,7 +109,7 @@ class Period:
     cost_usd: float
     """At `PRICES`."""
     equated_change: float | None
-    """Equated change of the model since the last release, in the metric of its largest number of anchors."""
+    """Equated change of the model since the last release, in `METRIC`."""
     seconds: float
 
 
@@ -158,6 +162,7 @@ def _describe(
     seconds: float,
     calls: int,
 ) -> Period:
+    from tasks.carry_over import ages_of
     from tasks.release import open_release
 
     release = open_release(Path(result["release"]))
@@ -165,6 +170,7 @@ def _describe(
     questions = release.contents.rows(QUESTIONS)
     versions = [*(p.version for p in before), manifest.version]
     ages = [len(versions) - versions.index(q.released_in or manifest.version) for q in questions]
+    stays = ages_of(release, len(versions))
     tokens_in = sum(cost.tokens_in for cost in manifest.cost)
     tokens_out = sum(cost.tokens_out for cost in manifest.cost)
     return Period(
@@ -177,6 +183,7 @@ def _describe(
         questions=len(questions),
         anchors=sum(q.anchor for q in questions),
         ages=tuple(sorted(ages)),
+        anchor_ages=tuple(sorted(stays[q.id] for q in questions if q.anchor)),
         added=len(comparison.added),
         removed=len(comparison.removed),
         calls=calls,
@@ -199,11 +206,8 @@ def _equated_change(release: Any) -> float | None:
     if version is None or not (place / MANIFEST).is_file():
         return None
     metrics = equate_releases(open_release(place), release, vocabulary_dir())["metrics"]
-    measured = [m for m in metrics if m["status"] == "measured"]
-    if not measured:
-        return None
-    metric = max(measured, key=lambda m: m["anchors"])
-    changes = [m["change"] for m in metric["models"] if m["change"]]
+    found = [m for m in metrics if m["metric"] == METRIC and m["status"] == "measured"]
+    changes = [entry["change"] for m in found for entry in m["models"] if entry["change"]]
     value: float | None = changes[0]["value"] if changes else None
     return value
 
@@ -220,7 +224,7 @@ def summarise(periods: Sequence[Period], wanted: int) -> dict[str, Any]:
         "changes_found": [p.number for p in periods if p.number in changed and p.verdict == "risky"],
         "false_alarms": [p.number for p in rest if p.verdict == "risky"],
         "versions": [p.version for p in periods],
-        "oldest_question": max(max(p.ages, default=0) for p in periods),
+        "oldest_anchor": max(max(p.anchor_ages, default=0) for p in periods),
         "mean_anchors": round(fmean(p.anchors for p in periods[1:]), 1) if len(periods) > 1 else 0,
         "calls": sum(p.calls for p in periods),
         "cost_usd": round(sum(p.cost_usd for p in periods), 4),
@@ -241,50 +245,59 @@ def draw(periods: Sequence[Period], path: Path) -> None:
 
     matplotlib.rcParams["svg.hashsalt"] = "counterfoil"
     x = [p.number for p in periods]
-    figure, axes = plt.subplots(4, 1, figsize=(9, 9), sharex=True, layout="constrained")
-    sizes, ages, scores, costs = axes
-    anchors = [p.anchors for p in periods]
-    sizes.bar(x, anchors, color="#38618c", label="anchors")
-    new = [p.questions - p.anchors for p in periods]
-    sizes.bar(x, new, bottom=anchors, color="#b9cbe0", label="new questions")
-    sizes.set_ylabel("questions")
-    sizes.legend(loc="lower right", frameon=False, ncols=2)
-    for p in periods:
-        sizes.scatter(p.number, p.questions + 4, color=COLOURS[p.verdict], marker="s", s=26)
-    sizes.set_title(
-        "Questions per release. Squares: green is safe, red is risky, grey is unchanged",
-        loc="left",
-        fontsize=10,
-    )
-    ages.plot(x, [max(p.ages, default=0) for p in periods], color="#38618c", label="oldest question")
-    carried = [[age for age in p.ages if age > 1] for p in periods]
-    ages.plot(x, [fmean(a) if a else 1 for a in carried], color="#c58a2d", label="mean of the anchors")
-    ages.set_ylabel("age in releases")
-    ages.set_ylim(0)
-    ages.legend(loc="lower right", frameon=False, ncols=2)
-    total, level = [], 0.0
-    for p in periods:
-        level += p.equated_change or 0.0
-        total.append(level)
-    scores.plot(x, total, color="#38618c")
-    scores.set_ylabel("equated score")
-    scores.set_title(
-        "Score of the model on the scale of the first release, minus its start", loc="left", fontsize=10
-    )
+    has_ages = any(p.anchor_ages for p in periods)
+    has_scores = any(p.equated_change is not None for p in periods)
+    panels = 2 + has_ages + has_scores
+    figure, all_axes = plt.subplots(panels, 1, figsize=(9, 2.3 * panels), sharex=True, layout="constrained")
+    axes = list(all_axes)
+    _draw_sizes(axes[0], periods)
+    if has_ages:
+        _draw_ages(axes[1], periods)
+    if has_scores:
+        _draw_scores(axes[-2], periods)
+    costs = axes[-1]
+    costs.plot(x, list(accumulate(p.cost_usd for p in periods)), color="#38618c")
+    costs.set_ylabel("cost in dollars")
+    costs.set_xlabel("period (dotted lines: the model changes)")
+    costs.xaxis.get_major_locator().set_params(integer=True)
     for p, later in pairwise(periods):
         if p.model != later.model:
             for axis in axes:
                 axis.axvline(later.number - 0.5, color="#888888", linestyle=":", linewidth=1)
-    spent, dollars = [], 0.0
-    for p in periods:
-        dollars += p.cost_usd
-        spent.append(dollars)
-    costs.plot(x, spent, color="#38618c")
-    costs.set_ylabel("cost in dollars")
-    costs.set_xlabel("week (dotted lines: the model changes)")
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, metadata={"Date": None})
+
+
+def _draw_sizes(axis: Any, periods: Sequence[Period]) -> None:
+    x, anchors = [p.number for p in periods], [p.anchors for p in periods]
+    axis.bar(x, anchors, color="#38618c", label="anchors")
+    new = [p.questions - p.anchors for p in periods]
+    axis.bar(x, new, bottom=anchors, color="#b9cbe0", label="other questions")
+    for p in periods:
+        axis.scatter(p.number, p.questions + 4, color=COLOURS[p.verdict], marker="s", s=26)
+    axis.set_ylabel("questions")
+    axis.legend(loc="lower right", ncols=2)
+    title = "Questions per release. Squares: green is safe, red is risky, grey is unchanged"
+    axis.set_title(title, loc="left", fontsize=10)
+
+
+def _draw_ages(axis: Any, periods: Sequence[Period]) -> None:
+    x = [p.number for p in periods]
+    axis.plot(x, [max(p.anchor_ages, default=0) for p in periods], color="#38618c", label="oldest")
+    means = [fmean(p.anchor_ages) if p.anchor_ages else 0 for p in periods]
+    axis.plot(x, means, color="#c58a2d", label="mean")
+    axis.set_ylabel("age of anchors")
+    axis.set_ylim(0)
+    axis.legend(loc="lower right", ncols=2)
+
+
+def _draw_scores(axis: Any, periods: Sequence[Period]) -> None:
+    x = [p.number for p in periods]
+    axis.plot(x, list(accumulate(p.equated_change or 0.0 for p in periods)), color="#38618c")
+    axis.set_ylabel("equated gap")
+    title = "Gap between women and men on the scale of the first release, minus its start"
+    axis.set_title(title, loc="left", fontsize=10)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -307,10 +320,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps(result))
     else:
-        print("| week | model | verdict | version | questions | anchors | oldest | calls | dollars |")
+        print("| week | model | verdict | version | questions | anchors | oldest anchor | calls | dollars |")
         print("|---|---|---|---|---|---|---|---|---|")
         for p in periods:
-            cells = [p.number, p.model, p.verdict, p.version, p.questions, p.anchors, max(p.ages, default=0)]
+            cells = [
+                p.number,
+                p.model,
+                p.verdict,
+                p.version,
+                p.questions,
+                p.anchors,
+                max(p.anchor_ages, default=0),
+            ]
             print(f"| {' | '.join(map(str, [*cells, p.calls, f'{p.cost_usd:.4f}']))} |")
         print({key: value for key, value in result.items() if key != "rows"})
     return int(result["changes_found"] != result["changes"])
