@@ -72,7 +72,7 @@ class Scale:
 
 
 FULL = Scale(100, (3, 5, 10), NOISES, 20, 10, (*ARCHIVES, "random"), True, 25, 12, (0.5, 1.0, 2.0))
-QUICK = Scale(40, (3,), ("middle",), 3, 2, ("thompson", "random"), False, 0, 1, (2.0,))
+QUICK = Scale(100, (3,), ("middle",), 3, 2, ("thompson", "random"), False, 0, 1, (2.0,))
 REQUIRED_POWER = 0.8
 """Power of an audit of all scenes for a bias of 20 points (docs/methods.md, "The audit of judges")."""
 
