@@ -130,8 +130,8 @@ def price_of(
         raise BudgetError(
             f"the price of {configured} is unknown, so its cost cannot be kept within the budget",
             place=prices_path.name,
-            hint=f"add `{name.name}` to {prices_path.name}; or, if it costs nothing, list {configured!r} under "
-            "`budget.free` in the recipe or name it with --free; or choose another model",
+            hint=f"add `{name.name}` to {prices_path.name}; or, if it costs nothing, list {configured!r} "
+            "under `budget.free` in the recipe or name it with --free; or choose another model",
         )
     return price
 

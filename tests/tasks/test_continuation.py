@@ -18,9 +18,7 @@ from tests.tasks.release.example import example_question
 
 GUID = "7cd2c6a5-3b1f-5d7a-9c62-5f0d4e8b21aa"
 PUBLIC = [
-    example_question(
-        topic=f"asked the manager of shop {i} which course to take next year for a better job"
-    )
+    example_question(topic=f"asked the manager of shop {i} which course to take next year for a better job")
     for i in range(4)
 ]
 PRIVATE = [
