@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from schemas.answers import JUDGEMENTS, RESPONSES, ValueFinding
+from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, ValueFinding
 from schemas.gate import Finding
 from schemas.labels import DROPPED
 from schemas.question import QUESTIONS, Origin, Question
@@ -370,8 +370,10 @@ def _holdout(contents: Contents, sentences: Sentences) -> str:
     found = measure_shrinkage(pair_fitness_by_phase(contents.rows(QUESTIONS), contents.rows(JUDGEMENTS)))
     if found is None:
         return sentences["holdout"]["absent"]
+    # The effect is signed, so that chance differences cancel out. The mean of the scores is above 0.
+    signed = [e.value for e in contents.rows(EFFECTS) if e.metric == "holdout_fitness" and e.is_measured]
     return Template(sentences["holdout"]["measured"]).substitute(
-        search=f"{found.search:.3f}", holdout=f"{found.holdout:.3f}"
+        search=f"{found.search:.3f}", holdout=f"{signed[0] if signed else found.holdout:.3f}"
     )
 
 
