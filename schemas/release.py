@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
 
 from schemas.gate import Finding, Passport, Quarantine
 from schemas.labels import StageCounts
@@ -17,13 +17,23 @@ from schemas.tables import Row
 Bump = Literal["none", "patch", "minor", "major", "first"]
 
 
+def _check_version(version: str) -> str:
+    if not re.fullmatch(r"(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){2}", version):
+        raise ValueError("it is not written as `major.minor.patch`, e.g. 1.2.0")
+    return version
+
+
+Version = Annotated[str, AfterValidator(_check_version)]
+"""A version such as 1.2.0. It is the name of a folder, so nothing else may be in it."""
+
+
 class ReleaseComparison(Row):
     """Changes since the last release: question ids by kind of change, schema changes and score drift."""
 
-    old_version: str | None
+    old_version: Version | None
     old_manifest: str | None = None
     """sha256 of the old release's manifest."""
-    new_version: str
+    new_version: Version
     bump: Bump
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -305,7 +315,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     format_version: int = 1
     name: Slug
-    version: str
+    version: Version
     counterfoil_version: str
     recipe: dict[str, Any]
     recipe_hash: str
@@ -326,7 +336,7 @@ class Manifest(BaseModel):
     """Audit results of the judges."""
     canary: str
     comparison: ReleaseComparison
-    history: tuple[str, ...] = ()
+    history: tuple[Version, ...] = ()
     """Versions up to this one that added, retired or measured questions, oldest first."""
     validation: dict[str, int]
     """`passed`, `warnings`, `errors`."""
@@ -345,13 +355,6 @@ class Manifest(BaseModel):
     """Summary of the human review, or `None` without one."""
     files: dict[str, str]
     """sha256 of every other file, by path inside the release."""
-
-    @field_validator("version")
-    @classmethod
-    def _version_is_three_numbers(cls, version: str) -> str:
-        if not re.fullmatch(r"(0|[1-9][0-9]{0,8})(\.(0|[1-9][0-9]{0,8})){2}", version):
-            raise ValueError("it is not written as `major.minor.patch`, e.g. 1.2.0")
-        return version
 
     @field_validator("files")
     @classmethod

@@ -79,6 +79,14 @@ def test_version_is_three_ascii_numbers(copy: Path, version: str) -> None:
         read_manifest(copy)
 
 
+@pytest.mark.parametrize("version", ["../..", "/etc", "1.0.0/../..", ""])
+def test_earlier_versions_are_no_paths(copy: Path, version: str) -> None:
+    for change in ({"old_version": version}, {"new_version": version}):
+        change_manifest(copy, lambda m, change=change: m["comparison"].update(change))
+        with pytest.raises(InputError, match="the manifest cannot be read: comparison"):
+            read_manifest(copy)
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_files_of_a_manifest_are_inside_the_release(copy: Path, file: str) -> None:
     change_manifest(copy, lambda m: m["files"].update({file: "0" * 64}))
