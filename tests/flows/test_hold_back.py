@@ -103,6 +103,7 @@ def test_private_questions_are_asked_in_the_place_of_the_released_ones(
     assert not [q["id"] for q in released if q["variants"][0]["text"] in asked]
 
 
+@pytest.mark.slow
 def test_a_model_that_completes_public_questions_is_flagged(
     home: Path, release: Path, private: Path, server: OpenAIServer
 ) -> None:

@@ -168,6 +168,7 @@ def review_all(page: Any, keys: str) -> dict[str, str]:
     return said
 
 
+@pytest.mark.slow
 def test_two_reviewers_review_thirty_groups_by_keyboard_and_a_killed_server_loses_nothing(
     start: Start, browser: Any, complaints: list[str], release: Path
 ) -> None:

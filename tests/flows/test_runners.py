@@ -79,14 +79,8 @@ def in_one_process(folder: Path) -> tuple[dict[str, Any], list[bytes]]:
     return found
 
 
-@pytest.mark.parametrize(
-    "runner",
-    [
-        "threads",
-        pytest.param("dask", marks=pytest.mark.slow),
-        pytest.param("ray", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", ["threads", "dask", "ray"])
 def test_every_runner_gives_the_bytes_of_one_process(
     folder: Path, in_one_process: tuple[dict[str, Any], list[bytes]], runner: str
 ) -> None:

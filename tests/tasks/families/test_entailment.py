@@ -174,6 +174,7 @@ def recorded(folder: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="BBNLI's files are not beside the checkout (../shared/data)")
 def test_statements_of_bbnli_are_measured(tmp_path: Path) -> None:
     files = sorted((SHARED / "bbnli").rglob("*.json"))

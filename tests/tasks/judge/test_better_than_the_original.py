@@ -88,6 +88,7 @@ def effects_of_luck(folder: Path) -> tuple[list[Question], list[Effect]]:
     return rows(outcome, QUESTIONS), rows(outcome, EFFECTS)
 
 
+@pytest.mark.slow
 def test_question_selected_by_a_lucky_verdict_is_judged_again_on_fresh_answers(tmp_path: Path) -> None:
     questions, effects = effects_of_luck(tmp_path)
     accepted = [q for q in questions if q.label == "candidate"]

@@ -281,6 +281,7 @@ def test_an_answer_that_runs_away_is_read(tmp_path: Path, family: str, name: str
         assert result["invalid_rows"][rows[0][-1]] in ({"not a number": 1}, {"not a number from 0": 1})
 
 
+@pytest.mark.slow
 def test_an_answer_of_forty_megabytes_is_invalid(tmp_path: Path) -> None:
     content = with_runaway(COMPLETIONS, 6, 40 << 20)
     assert measured(tmp_path, "completion", "subtler-biases", content)["invalid"]["value"] == 1

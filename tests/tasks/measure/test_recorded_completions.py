@@ -34,6 +34,7 @@ def completions(name: str) -> list[CompletionAnswer]:
     return [completion_of(row, DATA) for row in read_recorded(OUTPUTS / name, COLUMNS).valid]
 
 
+@pytest.mark.slow
 @with_shared_data
 def test_seven_answers_that_are_published_as_valid_are_no_option_of_their_row() -> None:
     path = OUTPUTS / "llama_valid.csv"
@@ -50,6 +51,7 @@ def test_seven_answers_that_are_published_as_valid_are_no_option_of_their_row() 
     assert set(NO_OPTION.values()) <= words | {"well-mannered"}
 
 
+@pytest.mark.slow
 @with_shared_data
 def test_406_answers_of_llama_are_invalid_and_the_scores_are_the_published_ones() -> None:
     valid = measure_file("completion", OUTPUTS / "llama_valid.csv", format="subtler-biases")
@@ -61,6 +63,7 @@ def test_406_answers_of_llama_are_invalid_and_the_scores_are_the_published_ones(
         assert round(together[metric]["value"], 3) == round(valid[metric]["value"], 3) == published
 
 
+@pytest.mark.slow
 @with_shared_data
 def test_every_answer_of_gpt_that_is_published_as_valid_is_an_option() -> None:
     valid = measure_file("completion", OUTPUTS / "gpt_3.5_valid.csv", format="subtler-biases")

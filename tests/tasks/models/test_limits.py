@@ -153,6 +153,7 @@ def test_an_unannounced_limit_is_respected(tmp_path: Path, says_when: bool) -> N
         assert server.refused <= 120  # 990 if no limit is learnt
 
 
+@pytest.mark.slow
 def test_a_storm_of_429s_loses_nothing(tmp_path: Path) -> None:
     limits = Limits(max_in_flight=32, attempts=4, timeout_s=10)
     faults = [status(429, retry_after="0.2")] * 60
