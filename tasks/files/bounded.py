@@ -110,6 +110,10 @@ def read_schema(path: Path) -> pa.Schema:
             return file.schema_arrow.remove_metadata()
     except UnicodeDecodeError as error:  # from the names of columns
         raise InputError(f"{path.name} is damaged: a name is not UTF-8 ({error})", place=str(path)) from None
+    except pa.ArrowNotImplementedError as error:  # an impossible type, such as an integer of 96 bits
+        raise InputError(
+            f"{path.name} is damaged, or has a type that is not known ({error})", place=str(path)
+        ) from None
 
 
 def scan_parquet(

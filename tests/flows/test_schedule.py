@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -50,8 +50,15 @@ def start_serving(
 def ask(api: str, path: str, body: dict[str, Any] | None = None, method: str | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = Request(f"{api}/{path}", data=data, headers=HEADERS, method=method)
-    with urlopen(request, timeout=20) as answer:
-        return json.loads(answer.read() or b"null")
+    for wait_s in (0.5, 1, 2, 4, 8, 0):
+        try:
+            with urlopen(request, timeout=20) as answer:
+                return json.loads(answer.read() or b"null")
+        except HTTPError as error:  # Prefect answers so while its database is locked
+            if error.code != 503 or not wait_s:
+                raise
+            time.sleep(wait_s)
+    raise AssertionError("unreachable")
 
 
 def wait_for(found: Any, process: subprocess.Popen[str]) -> Any:
