@@ -24,7 +24,14 @@ from tasks.judges.panel import deciding_form
 from tasks.models import ModelSettings
 from tasks.models.preflight import preflight
 from tasks.package.drift import FLOOR_CONTROLS, FitnessByQuestion, judge_drift
-from tasks.release import MANIFEST, ReleaseDirectory, ReleaseRef, open_release, read_manifest
+from tasks.release import (
+    MANIFEST,
+    ReleaseDirectory,
+    ReleaseRef,
+    find_earlier_release,
+    open_release,
+    read_manifest,
+)
 from tasks.release.hold_back import check_private_file, read_hold_back
 from tasks.release.measuring import NO_TARGET, choose_judges, measuring_recipe, stored_form_judges
 from tasks.release.user_metrics import UserMetric, metrics_by_name, user_effects
@@ -179,10 +186,10 @@ def earlier_release(options: EvaluateOptions) -> tuple[ReleaseDirectory | None, 
     version = manifest.comparison.old_version
     if version is None:
         return None, "it is the first release of the benchmark"
-    place = options.release.resolve().parent / version
-    if not (place / MANIFEST).is_file():
+    earlier = find_earlier_release(open_release(options.release))
+    if earlier is None:
         return None, f"release {version} is not in the folder beside it; name it with --equate-to"
-    return open_release(place), None
+    return earlier, None
 
 
 def job_key(manifest: Manifest, options: Options) -> str:

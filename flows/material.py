@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlsplit
-from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request
+from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
 from flows import engine as steps
 from flows.prepare import PreparedBuild
@@ -55,7 +55,7 @@ def read_source(source: MaterialSource, hub_cache: Path) -> list[MaterialItem]:
 
 
 def fetch_feed(address: str) -> bytes:
-    """Download a feed.
+    """Download a feed. Redirects are not followed.
 
     Raises:
         InputError: If the address is not http or https, holds a password, does not answer, or sends more than
@@ -65,14 +65,19 @@ def fetch_feed(address: str) -> bytes:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
         raise InputError("the address of a feed begins with http:// or https://, without a password")
     opener = OpenerDirector()
-    for handler in (HTTPHandler(), HTTPSHandler(), HTTPRedirectHandler()):
+    for handler in (ProxyHandler(), HTTPHandler(), HTTPSHandler()):
         opener.add_handler(handler)
     try:
-        # Only handlers of http and https are installed, also for redirects.
+        # Only handlers of http and https are installed.
         request = Request(address, headers={"User-Agent": "counterfoil"})  # noqa: S310
         with opener.open(request, timeout=FETCH_S) as answer:
             if answer.status != 200:
-                raise InputError(f"the feed answers with status {answer.status}", place=address)
+                target = printable(answer.headers.get("Location") or "", 200)
+                raise InputError(
+                    f"the feed answers with status {answer.status}",
+                    place=address,
+                    hint=f"it names another address: {target}" if target else None,
+                )
             content: bytes = answer.read(MAX_BYTES + 1)
     except (URLError, OSError, ValueError) as error:
         reason = printable(str(getattr(error, "reason", error)), 200)
@@ -90,10 +95,12 @@ def add_material(prepared: PreparedBuild, items: list[MaterialItem]) -> Prepared
     """
     context = prepared.context
     step = steps.material(context, items=[item.model_dump(mode="json") for item in items])
-    topics = step.read_notes(MaterialNotes).topics
+    notes = step.read_notes(MaterialNotes)
+    topics = notes.topics
     if not topics:
+        reasons = ", ".join(f"{n} × {reason.replace('_', ' ')}" for reason, n in notes.left_out.items())
         raise InputError(
-            f"none of {len(items)} items of the material gave a usable topic",
+            f"none of {len(items)} items of the material gave a usable topic ({reasons})",
             place="refresh.material",
             hint="give other material, or another model as `models.generator`",
         )

@@ -25,7 +25,14 @@ from schemas.tables import derived_seed, file_hash
 from tasks.files.tables import write_csv
 from tasks.package.decide import decide
 from tasks.publish import publish as publish_release
-from tasks.release import MANIFEST, ReleaseDirectory, ReleaseRef, find_last_release, open_release
+from tasks.release import (
+    MANIFEST,
+    ReleaseDirectory,
+    ReleaseRef,
+    find_earlier_release,
+    find_last_release,
+    open_release,
+)
 from tasks.release.recipe_changes import RecipeChange, compare_recipes
 from tasks.report.contamination import not_probed
 
@@ -59,7 +66,7 @@ def refresh(options: RefreshOptions) -> dict[str, Any]:
     if prepared.context.recipe.refresh.material:
         items = read_sources(prepared.context.recipe, prepared.context.hub_cache)
         prepared = add_material(prepared, items)
-    path = run_build(prepared, releases, linked=find_linked(before, releases, prepared.context.recipe.seed))
+    path = run_build(prepared, releases, linked=find_linked(before, prepared.context.recipe.seed))
     after = open_release(Path(path))
     recipe, data_dir = prepared.context.recipe, prepared.workspace.vocabulary
     contamination = probe_last(before, recipe, options)
@@ -101,20 +108,17 @@ def next_recipe(written: Recipe, period: str) -> Recipe:
     )
 
 
-def find_linked(last: ReleaseDirectory | None, releases: Path, seed: int) -> ReleaseRef | None:
+def find_linked(last: ReleaseDirectory | None, seed: int) -> ReleaseRef | None:
     """Return the release of the questions that are carried over: the last one of an earlier period.
 
     A refresh that is repeated in its period finds its own release, and is linked to the one before it.
 
     Args:
         last: The last release.
-        releases: Folder of all releases.
         seed: Seed of the period.
     """
     while last is not None and last.manifest.seed == seed:
-        earlier = last.manifest.comparison.old_version
-        place = releases / last.manifest.name / earlier if earlier else None
-        last = open_release(place) if place is not None and (place / MANIFEST).is_file() else None
+        last = find_earlier_release(last)
     return ReleaseRef(path=str(last.path), sha256=file_hash(last.path / MANIFEST)) if last else None
 
 

@@ -276,7 +276,7 @@ class ValueFinding(Row):
 
 
 class Continuation(Row):
-    """A model's continuation of the first half of a question, or the record of a failed call."""
+    """A model's continuation of the first half of a question, or the record of a failed call or a refusal."""
 
     id: str
     question_id: str
@@ -288,9 +288,10 @@ class Continuation(Row):
     """First half, as it was sent."""
     reply: str
     overlap: float | None
-    """Share of the n-grams of the second half that the reply contains. `None` for failed calls and the
-    canary string."""
+    """Share of the n-grams of the second half that the reply contains. `None` for failed calls, refusals and
+    the canary string."""
     failure: str | None
+    """Kind of the failed call, or `refused`. `None` if the reply can be used."""
     tokens_in: int
     tokens_out: int
     cost_usd: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.release import ClearOf, NearMiss, RelabelledPassage
 from schemas.tables import Row, canonical_json
@@ -133,3 +133,5 @@ class MaterialNotes(StageNotes):
     """Topics that a model made of the material of a refresh."""
 
     topics: tuple[MaterialTopic, ...]
+    left_out: dict[str, int] = Field(default_factory=dict)
+    """Number of items without a topic, by the rule that their proposal breaks."""

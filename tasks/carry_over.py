@@ -17,7 +17,13 @@ from schemas.question import QUESTIONS, SELECTED, Question
 from schemas.recipe import Recipe
 from schemas.tables import derived_seed
 from tasks.questions.quality import drop_question
-from tasks.release import MANIFEST, ReleaseDirectory, ReleaseRef, open_release, parse_version
+from tasks.release import (
+    ReleaseDirectory,
+    ReleaseRef,
+    find_earlier_release,
+    open_release,
+    parse_version,
+)
 from tasks.report import release_scores
 from tasks.report.saturation import saturation_of
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
@@ -87,7 +93,7 @@ def ages_of(release: ReleaseDirectory, limit: int) -> dict[str, int]:
     ages = {q.id: 1 for q in release.contents.rows(QUESTIONS)}
     staying, current, counted = set(ages), release, 1
     while staying and counted < limit:
-        before = find_earlier(current)
+        before = find_earlier_release(current)
         if before is None:
             if current.manifest.comparison.old_version is not None:
                 ages |= {
@@ -105,13 +111,6 @@ def ages_of(release: ReleaseDirectory, limit: int) -> dict[str, int]:
     return ages
 
 
-def find_earlier(release: ReleaseDirectory) -> ReleaseDirectory | None:
-    """Return the version before a release, if it is in the folder beside it."""
-    version = release.manifest.comparison.old_version
-    place = release.path.resolve().parent / (version or "")
-    return open_release(place) if version is not None and (place / MANIFEST).is_file() else None
-
-
 def versions_since_first(question: Question, release: ReleaseDirectory) -> int:
     """Return the number of versions since the first one with a question, corrections of texts not counted."""
     version = release.manifest.version
@@ -125,7 +124,7 @@ def twice_saturated(release: ReleaseDirectory, data_dir: Path) -> set[str]:
 
     The set is empty if the release before is not in the folder beside it, or if too few models answered.
     """
-    before = find_earlier(release)
+    before = find_earlier_release(release)
     if before is None:
         return set()
     fits = [saturation_of(release_scores(r.manifest, r.contents, data_dir)) for r in (before, release)]

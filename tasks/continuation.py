@@ -9,8 +9,9 @@ from pathlib import Path
 from schemas.answers import CONTINUATIONS, Continuation
 from schemas.labels import StageCounts
 from schemas.question import QUESTIONS, SELECTED, Question
-from schemas.release import StageCost
+from schemas.release import StageCost, combine_costs
 from schemas.tables import content_id
+from tasks.files.readers import is_refusal
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import Prompt, read_prompt
 from tasks.models.protocol import Completion, Decoding, FailureCount, Outcome, Request
@@ -25,6 +26,8 @@ CANARY = "canary"
 CANARY_TEXT = "BENCHMARK DATA OF {name} SHOULD NEVER APPEAR IN TRAINING CORPORA.\n\n    canary GUID "
 """Words before the GUID, as in CANARY.md."""
 MAX_TOKENS = 200
+REFUSED = "refused"
+"""Failure of a reply that declines to continue the text."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Truncated:
     published: bool
     given: str
     rest: str
+    language: str = "en"
 
 
 def probe_continuations(
@@ -58,10 +62,10 @@ def probe_continuations(
     for model in context.recipe.models.targets:
         rows += run_async(_ask(context, model, texts, failures))
     failures.refuse()
-    costs: dict[str, StageCost] = {}
-    for row in rows:
-        before = costs.get(row.model) or StageCost.zero(STAGE.name, row.model)
-        costs[row.model] = before.plus(1, row.tokens_in, row.tokens_out, row.cost_usd)
+    costs = combine_costs(
+        StageCost.zero(STAGE.name, row.model).plus(1, row.tokens_in, row.tokens_out, row.cost_usd)
+        for row in rows
+    )
     counts = StageCounts(
         stage=STAGE.name,
         unit="requests",
@@ -73,7 +77,7 @@ def probe_continuations(
     return StageOutcome(
         tables={CONTINUATIONS: rows},
         counts=(counts,),
-        costs=tuple(cost.rounded() for _, cost in sorted(costs.items())),
+        costs=costs,
     )
 
 
@@ -84,7 +88,7 @@ def truncated_texts(
     for published, table in ((True, public), (False, private)):
         for q in read_table(table, QUESTIONS) if table is not None else ():
             if is_probed(q) and (halves := truncate(q.variants[0].text)) is not None:
-                yield Truncated(q.id, published, *halves)
+                yield Truncated(q.id, published, *halves, q.language)
     start, rest = split_canary(canary)
     yield Truncated(CANARY, True, CANARY_TEXT.format(name=name) + start, rest)
 
@@ -104,7 +108,7 @@ async def _ask(
         with track(f"{name} continues questions", len(texts)) as bar:
             async for outcome in model.complete(_request(prompt, tag, text) for tag, text in by_tag.items()):
                 failures.add(name, outcome)
-                found[outcome.tag] = _row(by_tag[outcome.tag], name, outcome)
+                found[outcome.tag] = _row(by_tag[outcome.tag], name, outcome, Path(context.data_dir))
                 bar.advance()
     return [found[tag] for tag in by_tag]
 
@@ -114,9 +118,15 @@ def _request(prompt: Prompt, tag: str, text: Truncated) -> Request:
     return Request(tag=tag, messages=prompt.fill(text=text.given), decoding=decoding, stage=STAGE.name)
 
 
-def _row(text: Truncated, model: str, outcome: Outcome) -> Continuation:
-    reply = outcome.text if isinstance(outcome, Completion) else ""
-    answered = isinstance(outcome, Completion)
+def _row(text: Truncated, model: str, outcome: Outcome, data_dir: Path) -> Continuation:
+    reply, failure, shared = "", None, None
+    if isinstance(outcome, Completion):
+        reply, shared = outcome.text, overlap(text.rest, outcome.text)
+        # A model that declines to continue may know the text all the same.
+        refuses = outcome.refusal or is_refusal(reply, language=text.language, data_dir=data_dir)
+        failure = REFUSED if refuses and not shared else None
+    else:
+        failure = outcome.kind
     return Continuation(
         id=content_id("c", model, text.question_id, text.published),
         question_id=text.question_id,
@@ -124,8 +134,8 @@ def _row(text: Truncated, model: str, outcome: Outcome) -> Continuation:
         published=text.published,
         given=text.given,
         reply=reply,
-        overlap=overlap(text.rest, reply) if answered and text.question_id != CANARY else None,
-        failure=None if isinstance(outcome, Completion) else outcome.kind,
+        overlap=None if failure is not None or text.question_id == CANARY else shared,
+        failure=failure,
         tokens_in=outcome.tokens_in,
         tokens_out=outcome.tokens_out,
         cost_usd=outcome.cost_usd,
@@ -133,5 +143,9 @@ def _row(text: Truncated, model: str, outcome: Outcome) -> Continuation:
 
 
 STAGE = Stage(
-    "continuation", 1, run=probe_continuations, reads=("models", "validate"), vocabulary=("probes",)
+    "continuation",
+    2,
+    run=probe_continuations,
+    reads=("models", "validate"),
+    vocabulary=("probes", "readers"),
 )

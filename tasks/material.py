@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from pydantic import BaseModel, Field
 
 from schemas.labels import StageCounts
 from schemas.notes import MaterialNotes, MaterialTopic
-from schemas.release import StageCost
+from schemas.release import StageCost, combine_costs
 from schemas.tables import content_id, derived_seed
 from tasks.files.material import MaterialItem
+from tasks.judges.yields import Yield, require_yield
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import fence, read_prompt
 from tasks.models.protocol import Decoding, Request
@@ -59,10 +61,11 @@ def make_topics(context: RunContext, items: Sequence[dict[str, Any]]) -> Outcome
 
     Raises:
         BudgetError: If the budget does not cover the calls.
+        ModelError: If fewer items get a readable answer than `validate.min_judged` requires.
     """
     rows = [MaterialItem.model_validate(item) for item in items]
     answers, spent = run_async(_ask(context, rows))
-    topics = read_topics(rows, answers)
+    topics, left_out = read_topics(rows, answers)
     failed = sum(answer is None for answer in answers)
     counts = StageCounts(
         stage="material",
@@ -76,11 +79,13 @@ def make_topics(context: RunContext, items: Sequence[dict[str, Any]]) -> Outcome
         tables={},
         counts=(counts,),
         costs=(_cost(context.recipe.models.generator, spent),),
-        notes=MaterialNotes(topics=tuple(topics)).to_json(),
+        notes=MaterialNotes(topics=tuple(topics), left_out=left_out).to_json(),
     )
 
 
-STAGE = Stage("material", 1, run=make_topics, reads=("models",), vocabulary=("prompts/material_topic.md",))
+STAGE = Stage(
+    "material", 2, run=make_topics, reads=("models", "validate"), vocabulary=("prompts/material_topic.md",)
+)
 
 
 async def _ask(
@@ -102,11 +107,14 @@ async def _ask(
     ]
     found: dict[str, ProposedTopic] = {}
     spent: list[Spent] = []
+    read = Yield(name, "topics")
     async with open_model(name, ModelSettings.of(context)) as model:
         async for answer in ask_structured(model, requests, ProposedTopic):
             spent.append(answer.spent)
+            read.add_answer(answer)
             if isinstance(answer, Parsed):
                 found[answer.tag] = answer.value
+    require_yield([read], context.recipe.validation.min_judged)
     return [found.get(request.tag) for request in requests], spent
 
 
@@ -116,17 +124,25 @@ def _tag(item: MaterialItem) -> str:
 
 def read_topics(
     items: Sequence[MaterialItem], answers: Sequence[ProposedTopic | None]
-) -> list[MaterialTopic]:
-    """Return the proposals that keep the rules for topics, each title and situation once."""
+) -> tuple[list[MaterialTopic], dict[str, int]]:
+    """Return the proposals that keep the rules for topics, and how many were left out by reason.
+
+    Each title and each situation is used once. Answers that cannot be read are not counted here.
+    """
     found: dict[str, MaterialTopic] = {}
     situations: set[str] = set()
+    left_out: Counter[str] = Counter()
     for item, proposed in zip(items, answers, strict=True):
-        if proposed is None or topic_fault(proposed) is not None:
+        if proposed is None:
+            continue
+        if (fault := topic_fault(proposed)) is not None:
+            left_out[fault] += 1
             continue
         situation = _clause(proposed.situation)
         title = " ".join(proposed.topic.split())[:80]
         name = slugify(title)
         if name in found or situation in situations:
+            left_out["repeated"] += 1
             continue
         situations.add(situation)
         found[name] = MaterialTopic(
@@ -137,7 +153,7 @@ def read_topics(
             date=item.date,
             source=item.source,
         )
-    return list(found.values())
+    return list(found.values()), dict(sorted(left_out.items()))
 
 
 def topic_fault(proposed: ProposedTopic) -> str | None:
@@ -178,7 +194,6 @@ def topics_as_taxonomy(topics: Iterable[MaterialTopic]) -> str:
 
 
 def _cost(model: str, spent: Iterable[Spent]) -> StageCost:
-    total = StageCost.zero("material", model)
-    for s in spent:
-        total = total.plus(s.tries, s.tokens_in, s.tokens_out, s.cost_usd)
-    return total.rounded()
+    zero = StageCost.zero("material", model)
+    parts = (zero.plus(s.tries, s.tokens_in, s.tokens_out, s.cost_usd) for s in spent)
+    return combine_costs([zero, *parts])[0]

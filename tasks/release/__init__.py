@@ -330,6 +330,15 @@ def find_last_release(releases: Path, name: str) -> ReleaseRef | None:
     return ReleaseRef(path=str(newest.parent), sha256=file_hash(newest))
 
 
+def find_earlier_release(release: ReleaseDirectory) -> ReleaseDirectory | None:
+    """Return the version before a release, if it is in the folder beside it."""
+    version = release.manifest.comparison.old_version
+    if version is None:
+        return None
+    place = inside(release.path.resolve().parent, version)
+    return open_release(place) if (place / MANIFEST).is_file() else None
+
+
 def read_contents(refs: Iterable[TableRef]) -> Contents:
     """Read the assembled tables of a run, in the order of the configs."""
     by_name = {ref.table: ref for ref in refs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from schemas.answers import Continuation
 from schemas.question import Question
 from schemas.tables import derived_seed
-from tasks.report.comparisons import Scored
+from tasks.report.comparisons import DEFAULT_MIN_COVERAGE, Scored
 from tasks.stats.clusters import twin_families
 from tasks.stats.contamination import (
     ContaminationTest,
@@ -90,20 +91,15 @@ def _model(
         if c.overlap is not None:
             overlaps[c.published][c.question_id] = c.overlap
     replies = [c.reply for c in continuations if c.question_id == "canary" and c.failure is None]
-    tests = flag(
-        (
-            _gap(model, scored, questions, families),
-            continuation_test(
-                overlaps[True],
-                overlaps[False],
-                derived_seed("continuation", model),
-                clusters=families,
-            )
-            if scored[1] is not None
-            else not_tested("continuation", NO_PRIVATE, len(overlaps[True])),
-            canary_test(canary, replies),
-        )
-    )
+    lost = _lost_replies(continuations)
+    if scored[1] is None:
+        continued = not_tested("continuation", NO_PRIVATE, len(overlaps[True]))
+    elif lost is not None:
+        continued = not_tested("continuation", lost, len(overlaps[True]), len(overlaps[False]))
+    else:
+        seed = derived_seed("continuation", model)
+        continued = continuation_test(overlaps[True], overlaps[False], seed, clusters=families)
+    tests = flag((_gap(model, scored, questions, families), continued, canary_test(canary, replies)))
     highest = max([REPRODUCED, *overlaps[False].values()])
     return {
         "model": model,
@@ -113,6 +109,19 @@ def _model(
         "probed": sum(c.published and c.overlap is not None for c in continuations),
         "failed": sum(c.failure is not None for c in continuations),
     }
+
+
+def _lost_replies(continuations: Sequence[Continuation]) -> str | None:
+    """Return the reason if too few replies can be used. A model that refuses is not free of contamination."""
+    asked = [c for c in continuations if c.question_id != "canary"]
+    kinds = Counter(c.failure for c in asked if c.failure is not None)
+    if len(asked) - kinds.total() >= DEFAULT_MIN_COVERAGE * len(asked):
+        return None
+    words = ", ".join(f"{n} × {kind}" for kind, n in kinds.most_common())
+    return (
+        f"{kinds.total()} of {len(asked)} replies cannot be used ({words}); "
+        f"{DEFAULT_MIN_COVERAGE:.0%} must be usable"
+    )
 
 
 def _gap(

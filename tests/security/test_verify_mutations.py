@@ -6,7 +6,7 @@ import importlib
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ MUTATIONS: tuple[Callable[[Path, random.Random], None], ...] = (
 )
 
 
-def check_mutations(release: Path, folder: Path, seeds: Iterable[int]) -> int:
+def check_mutations(release: Path, folder: Path, seeds: range) -> int:
     """Verify a mutated copy per seed. Return how many were not the release any more."""
     found = 0
     importlib.import_module("datasets")  # looks for a folder of temporary files, which the guard refuses

@@ -12,6 +12,8 @@ from schemas.answers import CONTINUATIONS, Continuation
 from schemas.errors import ModelError
 from schemas.question import QUESTIONS
 from tasks.continuation import CANARY, CANARY_TEXT, probe_continuations
+from tasks.report.comparisons import Scored
+from tasks.report.contamination import contamination_of
 from tasks.run.store import Outcome, RunContext, TableRef, write_step
 from tests.servers.openai_server import Fault, OpenAIServer, status
 from tests.tasks.release.example import example_question
@@ -100,3 +102,14 @@ def test_a_failed_call_has_no_overlap(make_context: MakeContext) -> None:
 def test_a_server_that_mostly_fails_stops_the_stage(make_context: MakeContext) -> None:
     with pytest.raises(ModelError):
         probe(make_context, status(400))
+
+
+def test_a_model_that_refuses_is_not_free_of_contamination(make_context: MakeContext) -> None:
+    _, rows, _ = probe(make_context, "I'm sorry, but I can't continue this text.")
+    assert all(r.overlap is None and r.failure is not None for r in rows)
+    empty = Scored((), {})
+    (model,) = contamination_of(empty, empty, rows, [*PUBLIC, *PRIVATE], canary=GUID)["models"]
+    assert {test["test"]: test["status"] for test in model["tests"]} == dict.fromkeys(
+        ("gap", "continuation", "canary"), "not_measured"
+    )
+    assert "replies cannot be used" in model["tests"][1]["reason"]

@@ -35,7 +35,8 @@ def test_a_topic_that_is_proposed_twice_is_there_once() -> None:
         usable=True, topic="Heat team", situation="signed up for the new heat emergency team", kind="plan"
     )
     same_clause = proposed.model_copy(update={"topic": "Another title"})
-    (topic,) = read_topics([ITEM] * 4, [proposed, proposed, same_clause, None])
+    (topic,), left_out = read_topics([ITEM] * 4, [proposed, proposed, same_clause, None])
+    assert left_out == {"repeated": 2}
     assert (topic.title, topic.date, topic.source) == ("Heat team", "2026-11-02", "city.xml")
 
 
@@ -43,7 +44,7 @@ def test_topics_are_a_file_of_the_taxonomy() -> None:
     proposed = ProposedTopic(
         usable=True, topic="Heat team", situation="signed up for the new heat emergency team", kind="plan"
     )
-    content = json.loads(topics_as_taxonomy(read_topics([ITEM], [proposed])))
+    content = json.loads(topics_as_taxonomy(read_topics([ITEM], [proposed])[0]))
     superdomain = Superdomain.model_validate(content)
     assert superdomain.id == "material"
     assert [t.title for d in superdomain.domains for t in d.topics] == ["Heat team"]
