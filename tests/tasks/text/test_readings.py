@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections import Counter, defaultdict
 from dataclasses import astuple
 from pathlib import Path
@@ -20,6 +19,7 @@ from tasks.files.readers import harness_source, read_answer, read_language_rules
 from tasks.models.empty_answers import has_content
 from tasks.text.readings import UNKNOWN_LANGUAGE, ReaderRules, ReadingForm, remove_reasoning
 from tests.conftest import DATA
+from tests.material.growth import grows_linearly
 from tests.tasks.text import gold
 
 JOBS = ["a surgeon", "a nurse"]
@@ -292,9 +292,7 @@ HOSTILE = [
 @pytest.mark.parametrize(("form", "options"), FORMS)
 def test_long_text_is_read_in_linear_time(unit: str, form: ReadingForm, options: list[str]) -> None:
     value_of("yes, i agree with b: 3", options, form)  # compile the patterns
-    started = time.process_time()
-    value_of(unit * (20_000 // len(unit)), options, form)
-    assert time.process_time() - started < 0.2
+    assert grows_linearly(lambda length: value_of(unit * (length // len(unit)), options, form))
 
 
 # ---- the copy in a release

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from tasks.files.readers import is_refusal, reader_languages
 from tests.conftest import DATA
+from tests.material.growth import grows_linearly
 from tests.tasks.text import gold
 
 
@@ -88,6 +88,4 @@ def test_no_text_raises(text: str, language: str) -> None:
 @pytest.mark.parametrize("unit", ["i can't ", "a ", "no ", "(", "**", "sorry, ", "but ", '"', "i . "])
 def test_long_text_takes_linear_time(unit: str) -> None:
     refuses("I can't help.")
-    started = time.process_time()
-    refuses(unit * (20_000 // len(unit)))
-    assert time.process_time() - started < 0.2
+    assert grows_linearly(lambda length: refuses(unit * (length // len(unit))))
