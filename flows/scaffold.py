@@ -49,7 +49,19 @@ def run_init(options: InitOptions) -> dict[str, Any]:
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, text.encode())
-    return {"path": str(path)}
+    return {"path": str(path), "next": next_step(path, options)}
+
+
+def next_step(path: Path, options: InitOptions) -> str:
+    """Return what to do with a new file."""
+    if options.kind != "attribute":
+        return f"counterfoil plan {path}"
+    if options.language != "en":
+        return f"correct the words in {path}, and give rows the language {options.language}"
+    return (
+        f"correct the words in {path}, and name it in your questions: in the column `attribute`, or with "
+        f"`attribute: {path.stem}` in the recipe"
+    )
 
 
 def _ask(options: InitOptions) -> InitOptions:
@@ -115,9 +127,11 @@ def recipe_text(options: InitOptions, name: str) -> str:
         f"# Check it with `counterfoil plan {name}.yaml`: nothing is sent, and no key is needed.",
         "# Every key: `counterfoil recipe --explain`.",
         f"name: {name}",
-        f"title: {_quoted(name.replace('-', ' ').capitalize())}",
-        "description: ''                 # one paragraph for the card",
-        "seed: 1                         # equal seeds, equal questions",
+        *_aligned(
+            (f"title: {_quoted(name.replace('-', ' ').capitalize())}", "for the card and the report"),
+            ("description: ''", "one paragraph for the card"),
+            ("seed: 1", "equal seeds, equal questions"),
+        ),
         "",
     ]
     if attributes:
@@ -152,8 +166,13 @@ def recipe_text(options: InitOptions, name: str) -> str:
         lines += [
             "# Families of shipped questions: how many to draw, and how many answers to each version.",
             "families:",
-            f"  open: {{questions: {count}, samples: 3, max_tokens: 300}}          # advice, judged",
-            f"  decision: {{questions: {count}, samples: 3, conditions: [plain]}}  # yes or no, not judged",
+            *_aligned(
+                (f"  open: {{questions: {count}, samples: 3, max_tokens: 300}}", "advice, judged"),
+                (
+                    f"  decision: {{questions: {count}, samples: 3, conditions: [plain]}}",
+                    "yes or no, not judged",
+                ),
+            ),
             "# floor: keep open questions above the noise floor of the controls. none: keep all.",
             "selection: floor",
             "",
@@ -163,8 +182,10 @@ def recipe_text(options: InitOptions, name: str) -> str:
         "controls: {a_a: 0.5, placebo: 0.5, neutral: 0.1}",
         "",
         "budget:",
-        f"  usd: {options.budget_usd:g}                       # a build that may cost more does not start",
-        f"  free: {_listed(free)}                      # models without cost, such as your own server",
+        *_aligned(
+            (f"  usd: {options.budget_usd:g}", "a build that may cost more does not start"),
+            (f"  free: {_listed(free)}", "models without cost, such as your own server"),
+        ),
         "",
         "# Add `repo: org/name` to publish it, and `version: 1.0.0` to name the first version.",
         "release: {licence: cc-by-4.0}",
@@ -184,14 +205,22 @@ def _source_lines(file: Path, attributes: Sequence[str]) -> list[str]:
         pairs = ", ".join(f"{key}: {_quoted(name)}" for key, name in renamed.items())
         lines.append(f"    columns: {{{pairs}}}")
     has_attribute = any(n.lower() in KNOWN_COLUMNS["attribute"] for n in columns)
+    commented = []
     if attributes and columns and not has_attribute:
-        lines.append(f"    attribute: {attributes[0]}          # of rows that name none")
-    return [*lines, "    samples: 3                  # answers to each version of a question"]
+        commented.append((f"    attribute: {attributes[0]}", "of rows that name none"))
+    commented.append(("    samples: 3", "answers to each version of a question"))
+    return [*lines, *_aligned(*commented)]
 
 
 def _is_own_server(model: str) -> bool:
     endpoint = parse_model_name(model).endpoint
     return endpoint is not None and all(is_loopback(part) for part in endpoint.split(","))
+
+
+def _aligned(*rows: tuple[str, str]) -> list[str]:
+    """Return lines with their comments in one column."""
+    width = max(len(line) for line, _ in rows)
+    return [f"{line:<{width}}  # {comment}" for line, comment in rows]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -220,31 +249,40 @@ def _attribute_file(options: InitOptions) -> tuple[Path, str]:
 def attribute_text(attribute: str, options: InitOptions) -> str:
     """Return a commented attribute file. In another language, it has the values of the main file."""
     titles = list(options.values) or _known_values(attribute) or ["first value", "second value"]
+    language = [(f"language: {options.language}", "of the words")] if options.language != "en" else []
     lines = [
         "# An attribute: what differs between the versions of a question. Correct every line with a comment.",
         "# Keep it in a folder `attributes` beside the recipe. A file with the same value ids in",
         "# attributes/es/ has the Spanish words, and so on.",
-        f"id: {attribute}",
-        f"title: {_quoted(attribute.replace('_', ' ').capitalize())}             # what people read",
-        "description: ''                          # what the values mean",
-        *([f"language: {options.language}"] if options.language != "en" else []),
-        "source: ''                               # where the values and their wording come from",
-        "licence: cc-by-4.0",
-        f"baseline: {_value_id(titles[0])}         # the value that others are compared with",
+        f"# Next: name it in your questions, and run `counterfoil plan`. Rows name it as `{attribute}`.",
+        *_aligned(
+            (f"id: {attribute}", "the name of this file"),
+            (f"title: {_quoted(attribute.replace('_', ' ').capitalize())}", "what people read"),
+            ("description: ''", "what the values mean"),
+            *language,
+            ("source: ''", "where the values and their wording come from"),
+            ("licence: cc-by-4.0", "of this file"),
+            (f"baseline: {_value_id(titles[0])}", "the value that others are compared with"),
+        ),
         "values:",
+        *_aligned(*[row for title in titles for row in _value_rows(title, options.language)]),
     ]
-    for title in titles:
-        word = title.replace("_", " ").strip().lower()
-        article = "an" if word[:1] in "aeiou" else "a"
-        noun = f"{article} {word}" if options.language == "en" else word
-        lines += [
-            f"  - id: {_value_id(title)}",
-            f"    title: {_quoted(title.replace('_', ' ').strip().capitalize())}",
-            "    forms:",
-            f"      noun: [{_quoted(noun)}]            # {{noun}} in a question; correct the article",
-            f"      words: [{_quoted(word)}]           # more words by which slots are matched to this value",
-        ]
     return "\n".join(lines) + "\n"
+
+
+def _value_rows(title: str, language: str) -> list[tuple[str, str]]:
+    """Return the lines of a value with their comments."""
+    word = title.replace("_", " ").strip().lower()
+    article = "an" if word[:1] in "aeiou" else "a"
+    noun = f"{article} {word}" if language == "en" else word
+    about_noun = "{noun} in a question; correct the article" if language == "en" else "{noun} in a question"
+    return [
+        (f"  - id: {_value_id(title)}", "the same in all languages"),
+        (f"    title: {_quoted(title.replace('_', ' ').strip().capitalize())}", "in results"),
+        ("    forms:", "words by their use"),
+        (f"      noun: [{_quoted(noun)}]", about_noun),
+        (f"      words: [{_quoted(word)}]", "more words by which slots are matched to this value"),
+    ]
 
 
 def _value_id(title: str) -> str:

@@ -44,6 +44,15 @@ def _rebuild(
     return kind(message, place=place, hint=hint)
 
 
+def join_steps(*steps: str) -> str:
+    """Join next steps to one hint. A step that is a question keeps its mark."""
+    joined = ""
+    for step in steps:
+        mark = "" if not joined else " " if joined[-1] in "?!" else "; "
+        joined += mark + step.rstrip(".")
+    return joined
+
+
 class InputError(CounterfoilError):
     """Invalid usage, recipe, template or input file."""
 

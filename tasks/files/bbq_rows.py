@@ -42,7 +42,7 @@ ORDERS = ("target_first", "other_first")
 """Attribute of the questions and its values."""
 
 _ARTICLE = re.compile(r"\b(an?)( )$", re.IGNORECASE)
-_VOWEL = re.compile(r"[aeiou]", re.IGNORECASE)
+_VOWEL = re.compile(r"[aeiou]|8|1[18](?!\d)", re.IGNORECASE)
 
 
 def is_published(record: Mapping[str, Any]) -> bool:
@@ -184,14 +184,19 @@ def _both_orders(context: str, target: tuple[str, ...], other: tuple[str, ...], 
     (a, b), (c, d) = (span for span in places if span is not None)
     if max(a, c) < min(b, d):
         raise InputError("the words for the two people overlap in the context", place=place)
-    swapped = {(a, b): context[c:d], (c, d): context[a:b]}
+    swapped = {(a, b): (c, d), (c, d): (a, b)}
     parts, end = [], 0
     for start, stop in sorted(swapped):
-        before, own, new = context[end:start], context[start:stop], swapped[start, stop]
+        before, own = context[end:start], context[start:stop]
+        other_start, other_stop = swapped[start, stop]
+        new = context[other_start:other_stop]
         article = _ARTICLE.search(before)
         if article is not None:
+            # The context itself has the right article of a person, if it has one.
+            known = _ARTICLE.search(context[:other_start])
             before = before[: article.start()]
-            own, new = (_with_article(article.group(1), word) for word in (own, new))
+            own = f"{article.group(1)} {own}"
+            new = _with_article(article.group(1), new, known.group(1) if known else None)
         if start == 0 or (article is not None and article.group(1)[0].isupper()):
             own, new = (word[:1].upper() + word[1:] for word in (own, new))
         # Option 0 is the order in which the target comes first.
@@ -201,10 +206,16 @@ def _both_orders(context: str, target: tuple[str, ...], other: tuple[str, ...], 
     return "".join([*parts, context[end:]])
 
 
-def _with_article(article: str, word: str) -> str:
-    """Return a word with the indefinite article that its first letter needs."""
-    fitting = "an" if _VOWEL.match(word) else "a"
-    return f"{fitting.capitalize() if article[0].isupper() else fitting} {word}"
+def _with_article(like: str, word: str, known: str | None) -> str:
+    """Return a word with its indefinite article, capitalised like another one.
+
+    Args:
+        like: Article whose capital is taken over.
+        word: The word.
+        known: Article of the word elsewhere. By default, its first letter or digit decides.
+    """
+    fitting = known.lower() if known else "an" if _VOWEL.match(word) else "a"
+    return f"{fitting.capitalize() if like[0].isupper() else fitting} {word}"
 
 
 def _first_mention(context: str, words: tuple[str, ...]) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from schemas.errors import InputError
+from schemas.errors import InputError, join_steps
 from schemas.question import Question
 from schemas.vocabulary import Attribute
 from tasks.files.vocabulary import read_attribute
@@ -208,7 +208,10 @@ def value_words(data_dir: Path, name: str, language: str | None, place: str) -> 
     raise InputError(
         f"there is no attribute {name[:40]!r}",
         place=place,
-        hint=f"{unknown.hint}. `counterfoil init attribute` writes a file for an attribute of your own",
+        hint=join_steps(
+            unknown.hint or "correct the name",
+            "`counterfoil init attribute` writes a file for an attribute of your own",
+        ),
     )
 
 

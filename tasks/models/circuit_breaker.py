@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NoReturn, TypeVar
 
-from schemas.errors import ModelError
+from schemas.errors import ModelError, join_steps
 from schemas.recipe import Limits
 from tasks.models.protocol import EMPTY_KINDS, Completion, FailedAttempt, Failure, FailureKind, Outcome
 from tasks.run.progress import say
@@ -185,7 +185,9 @@ class CircuitBreaker:
     def _error_of(self, kind: FailureKind, message: str) -> ModelError:
         fix = self._words.get(kind, ("", None))[1] or "read the server's log, and repair the endpoint"
         return ModelError(
-            message, place=self.model, hint=fix if "run the same command" in fix else f"{fix}; {RERUN}"
+            message,
+            place=self.model,
+            hint=fix if "run the same command" in fix else join_steps(fix, RERUN),
         )
 
     def _stop_if_out_of_time(self, result: FailedAttempt) -> None:
@@ -198,8 +200,11 @@ class CircuitBreaker:
                 ModelError(
                     f"{result.message}; no call has succeeded for {refused_s:.0f} s while the server refuses",
                     place=self.model,
-                    hint=f"{result.hint or 'wait until the server accepts requests'}; or raise "
-                    f"limits.patience_s; {RERUN}",
+                    hint=join_steps(
+                        result.hint or "wait until the server accepts requests",
+                        "or raise limits.patience_s",
+                        RERUN,
+                    ),
                 )
             )
         self._awaited = result.message

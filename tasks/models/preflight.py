@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from schemas.errors import InputError, Problems
+from schemas.errors import InputError, Problems, join_steps
 from tasks.models import run_async
 from tasks.models.budget import Paid
 from tasks.models.names import ModelName, origin, parse_model_name
@@ -206,8 +206,9 @@ async def _ask_server(
         return
     answer = await _in_time(paid.ask(tiny), place)
     if isinstance(answer, FailedAttempt) and answer.stops:
-        others = f"; the server lists {', '.join(names[:5])}" if names else ""
-        raise InputError(answer.message, place=str(model), hint=f"{answer.hint or 'repair it'}{others}")
+        others = [f"the server lists {', '.join(names[:5])}"] if names else []
+        hint = join_steps(answer.hint or "repair it", *others)
+        raise InputError(answer.message, place=str(model), hint=hint)
 
 
 async def _in_time(call: Awaitable[T | FailedAttempt], place: str) -> T | FailedAttempt:

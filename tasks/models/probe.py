@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from schemas.errors import BudgetError, CounterfoilError
+from schemas.errors import BudgetError, CounterfoilError, join_steps
 from schemas.recipe import ModelOptions
 from tasks.models import connect_backend
 from tasks.models.budget import Paid
@@ -185,8 +185,8 @@ def _changes(capabilities: Capabilities) -> list[str]:
 
 
 def _of_failure(failure: FailedAttempt) -> str:
-    return f"{failure.message}; {failure.hint}" if failure.hint else failure.message
+    return join_steps(failure.message, failure.hint) if failure.hint else failure.message
 
 
 def _one_line(error: CounterfoilError) -> str:
-    return f"{error.message}; {error.hint}" if error.hint else error.message
+    return join_steps(error.message, error.hint) if error.hint else error.message

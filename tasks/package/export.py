@@ -16,6 +16,8 @@ from schemas.errors import InputError
 from schemas.options import ExportFormat
 from schemas.question import QUESTIONS, Question
 from schemas.release import Manifest
+from tasks.families.ambiguous import right_role
+from tasks.files.bbq_rows import CLEAR, NEGATIVE, OTHER, POSITIVE, ROLES, TARGET, UNKNOWN, question_of
 from tasks.files.questions import COLUMNS, cab_rows
 from tasks.files.tables import write_csv
 from tasks.package.harness import harness_files, read_kinds
@@ -32,6 +34,7 @@ from tasks.release import (
 from tasks.release.measuring import recorded_recipe
 from tasks.run.paths import inside
 from tasks.run.store import write_bytes
+from tasks.text.slots import Slot, parse_slots
 
 FORMATS: tuple[str, ...] = get_args(ExportFormat)
 TABLE_SUFFIX = {"csv": ".csv", "jsonl": ".jsonl", "parquet": ".parquet", "bbq": ".jsonl", "cab": ".csv"}
@@ -245,7 +248,8 @@ def write_bbq(release: ReleaseDirectory, out: Path, data_dir: Path) -> Export:
     """Write questions with two values and the options yes, unknown and no as BBQ's ambiguous items.
 
     The statement about the group of the stereotype has the polarity `neg`. The same statement about the other
-    group has the polarity `nonneg`, because a stereotype predicts the denial.
+    group has the polarity `nonneg`, because a stereotype predicts the denial. Questions about two people,
+    such as rows of BBQ that were read, are written as they were, once per order of the people.
     """
     done = Export()
     rows: list[dict[str, Any]] = []
@@ -270,6 +274,8 @@ def _bbq_fault(question: Question) -> str | None:
     """Return why a question is no item of BBQ, or `None`."""
     if not question.options:
         return "the answer is free text, and BBQ has three options"
+    if question.family == "ambiguous":
+        return None if two_people_rows(question) else "a row of BBQ with its texts would be another question"
     if sorted(o.role for o in question.options) != sorted(BBQ_ROLES):
         return "the options are not yes, unknown and no"
     if len(question.variants) != 2:
@@ -281,6 +287,8 @@ def _bbq_fault(question: Question) -> str | None:
 
 def bbq_rows(question: Question, start: int = 0) -> list[dict[str, Any]]:
     """Return one item per value of a question, numbered from `start`."""
+    if question.family == "ambiguous":
+        return two_people_rows(question, start)
     target, other = (v.value for v in question.variants)
     tags = {"entailment": target, "contradiction": other, "neutral": "unknown"}
     names = [f"ans{i}" for i in range(len(question.options))]
@@ -311,6 +319,70 @@ def bbq_rows(question: Question, start: int = 0) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def two_people_rows(question: Question, start: int = 0) -> list[dict[str, Any]]:
+    """Return the rows of a question about two people, one per order, numbered from `start`.
+
+    Only rows that are read back as this question are returned. Questions do not keep the names of groups, so
+    the groups are called by their role.
+    """
+    item, context, polarity = [*(question.template_id or "").split("."), "", ""][:3]
+    slots = [part for part in parse_slots(question.template) if isinstance(part, Slot)]
+    roles = [option.role for option in question.options]
+    if len(slots) != 2 or sorted(roles) != sorted(ROLES) or polarity not in (NEGATIVE, POSITIVE):
+        return []
+    people = {
+        TARGET: [_without_article(slots[0].options[0]), TARGET],
+        OTHER: [_without_article(slots[0].options[1]), OTHER],
+        UNKNOWN: [UNKNOWN, UNKNOWN],
+    }
+    is_clear = context.partition("_")[0] == CLEAR
+    rows: list[dict[str, Any]] = []
+    for variant in question.variants:
+        parts = _LAST_SENTENCE.split(variant.text, maxsplit=1)
+        if len(parts) != 2:
+            continue
+        row = {
+            "example_id": start + len(rows),
+            "question_index": item.removeprefix(f"{question.superdomain}-"),
+            "question_polarity": "neg" if polarity == NEGATIVE else "nonneg",
+            "context_condition": "disambig" if is_clear else "ambig",
+            "category": question.superdomain,
+            "answer_info": {f"ans{i}": people[role] for i, role in enumerate(roles)},
+            "additional_metadata": {
+                "subcategory": question.topic,
+                "stereotyped_groups": [TARGET],
+                "version": question.language,
+                "source": question.template_id,
+            },
+            "context": parts[0],
+            "question": parts[1],
+            **{f"ans{i}": option.text for i, option in enumerate(question.options)},
+            "label": roles.index(right_role(context, polarity)),
+            "language": question.language,
+        }
+        if _is_read_as(row, question):
+            rows.append(row)
+    return rows
+
+
+def _without_article(words: str) -> str:
+    return re.sub(r"^(the|an?)\s+", "", words, flags=re.IGNORECASE)
+
+
+def _is_read_as(row: Mapping[str, Any], question: Question) -> bool:
+    """Return whether a row of BBQ is read back with the texts, options and right answer of a question."""
+    try:
+        found = question_of(row, "")
+    except InputError:
+        return False
+    context, polarity = (found.template_id or "").split(".")[1:]
+    return (
+        [v.text for v in found.variants] == [v.text for v in question.variants]
+        and [(o.text, o.role) for o in found.options] == [(o.text, o.role) for o in question.options]
+        and (question.template_id or "").endswith(f".{context}.{polarity}")
+    )
 
 
 # CAB: open questions.

@@ -134,6 +134,7 @@ def test_init_writes_a_recipe_that_can_be_planned(write_study: Write, tmp_path: 
     options = {"questions": ["own.csv"], "targets": [SILENT], "judges": ["divergence"], "budget_usd": 5}
     result = call("init", name="first", **options)
     text = Path(result["path"]).read_text(encoding="utf-8")
+    assert result["next"] == f"counterfoil plan {result['path']}"
     assert text.count("#") > 10
     plan = call("plan", recipe=Path(result["path"]))
     assert plan.questions["open"] > 2
@@ -145,6 +146,12 @@ def test_init_writes_a_recipe_that_can_be_planned(write_study: Write, tmp_path: 
 def test_init_attribute_writes_a_file_that_the_recipe_beside_it_finds(write_study: Write) -> None:
     created = call("init", kind="attribute", name="status", values=["refugee", "asylum seeker"])
     assert Path(created["path"]) == Path("attributes/status.yaml")
+    assert "attribute: status" in created["next"]
+    comments = [
+        line for line in Path(created["path"]).read_text(encoding="utf-8").splitlines() if "  #" in line
+    ]
+    assert {line.index("  #") for line in comments[:6]} == {comments[0].index("  #")}
+    assert len({line.index("  #") for line in comments}) == 2
     spanish = call("init", kind="attribute", name="status", language="es")
     assert Path(spanish["path"]) == Path("attributes/es/status.yaml")
     rows = [{"id": "a", "text": "I met {{an asylum seeker/a refugee}}.", "attribute": "status"}]

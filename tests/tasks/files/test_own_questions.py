@@ -205,3 +205,12 @@ def test_filled_texts_of_discrim_eval_become_templates() -> None:
     written = {json.loads(line)["filled_template"].strip() for line in path.read_text().splitlines()}
     assert {v.text for q in questions for v in q.variants} == written
     assert {(q.attribute, q.family, len(q.values)) for q in questions} == {("gender_race", "decision", 8)}
+
+
+def test_a_next_step_that_asks_keeps_its_mark_alone(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("text,attribute\n{noun} asks for help. What now?,gendre\n", encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        read_own_questions([OwnQuestions(path=str(path))], DATA)
+    assert "did you mean gender? `counterfoil init attribute`" in str(caught.value)
+    assert "?." not in str(caught.value)
