@@ -274,9 +274,16 @@ def _read_lines(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[Located
 
 
 def _not_an_object(record: Any) -> str:
-    if isinstance(record, list) and record and all(isinstance(part, int) for part in record):
+    if isinstance(record, list) and record and all(map(_is_scored_id, record)):
         return "the line is not a JSON object, but a list of ids (ColBERT triples); the texts are needed"
     return "the line is not a JSON object"
+
+
+def _is_scored_id(part: Any) -> bool:
+    """Return whether a value is an id, or a pair of an id and a score."""
+    if isinstance(part, list):
+        return len(part) == 2 and isinstance(part[0], int | str) and isinstance(part[1], int | float)
+    return isinstance(part, int) or (isinstance(part, str) and " " not in part.strip())
 
 
 def holds_array(path: Path) -> bool:
@@ -578,6 +585,12 @@ ID_COLUMNS = frozenset(
 """Columns that become text in Parquet if some of their values are texts and others numbers."""
 
 
+_LISTS_OF_PASSAGES = re.compile(
+    r"^((hard_)?neg|pos|docs|documents|passages|candidates|labels|scores|ids)", re.I
+)
+"""Columns with one entry per passage. Their length changes."""
+
+
 def schema_of(records: Callable[[], Iterable[Record]], like: Any = None) -> Any:
     """Return the Arrow schema of records. Ids of several types become text.
 
@@ -590,7 +603,7 @@ def schema_of(records: Callable[[], Iterable[Record]], like: Any = None) -> Any:
     """
     import pyarrow as pa
 
-    known = {} if like is None else {name: like.field(name) for name in like.names}
+    known = {} if like is None else {name: _widened(like.field(name)) for name in like.names}
     try:
         found = _inferred_schema(records(), known)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
@@ -604,8 +617,21 @@ def schema_of(records: Callable[[], Iterable[Record]], like: Any = None) -> Any:
     if not known:
         return found
     fields = [*known.values(), *(found.field(name) for name in found.names if name not in known)]
-    metadata = like.metadata if len(fields) == len(known) else None
+    is_like = len(fields) == len(known) and all(known[name].equals(like.field(name)) for name in known)
+    metadata = like.metadata if is_like else None
     return pa.schema(fields, metadata=metadata)
+
+
+def _widened(field: Any) -> Any:
+    """Return the field with a list type of variable length if its lists are shortened by relabelling."""
+    import pyarrow as pa
+
+    is_fixed = pa.types.is_fixed_size_list(field.type)
+    return (
+        field.with_type(pa.list_(field.type.value_field))
+        if is_fixed and field.type.list_size > 1 and _LISTS_OF_PASSAGES.match(field.name)
+        else field
+    )
 
 
 def _inferred_schema(records: Iterable[Record], known: Mapping[str, Any]) -> Any:

@@ -98,10 +98,13 @@ class Fitting:
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings about the width."""
-        if self._narrowed is None:
-            return []
-        return [f"no row keeps all its negatives; the rows are written with {self._narrowed}"]
+        """Warnings about the width, and about a result without rows."""
+        warnings = []
+        if self._narrowed is not None:
+            warnings.append(f"no row keeps all its negatives; the rows are written with {self._narrowed}")
+        if self.lost and not self.rows_written:
+            warnings.append("no row fits the format, so that the result is empty")
+        return warnings
 
     def prepare(self) -> None:
         """Read the rows once: choose the width, and count the rows without a place."""

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -388,3 +389,38 @@ def test_cases_of_beir(tmp_path: Path, settings: ModelSettings) -> None:
     ]  # fmt: skip
     assert run("27b_beir_trec4", tmp_path, settings)["candidates"] == 1
     assert "corpus.jsonl: d2" in run("27g_beir_dupes", tmp_path, settings)["warnings"][0]
+
+
+def test_lists_of_fixed_length_may_shrink(tmp_path: Path, settings: ModelSettings) -> None:
+    table = pa.table(
+        {
+            "query": pa.array([QUERY]).dictionary_encode(),
+            "pos": pa.array([[BUILT]], pa.large_list(pa.large_string())),
+            "neg": pa.array([[*OTHERS, BUILT]], pa.list_(pa.string(), 4)),
+            "neg_scores": pa.array([[0.1, 0.2, 0.3, 0.4]], pa.list_(pa.float32(), 4)),
+            "tags": pa.array([["a", "b"]], pa.list_(pa.string(), 2)),
+        }
+    )
+    pq.write_table(table, tmp_path / "in.parquet")
+    relabel_file(tmp_path / "in.parquet", settings=settings, out=tmp_path / "out.parquet")
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert found["neg"].to_pylist() == [OTHERS]
+    assert found["neg_scores"].type == pa.list_(pa.float32())
+    assert found.schema.field("tags").type == table.schema.field("tags").type
+    assert found.schema.field("pos").type == table.schema.field("pos").type
+
+
+def test_result_without_rows_is_named(tmp_path: Path, settings: ModelSettings) -> None:
+    source = write_lines(
+        tmp_path / "in.jsonl", [{"anchor": QUERY, "positive": BUILT, "negative_1": OTHERS[0]}]
+    )
+    found = relabel_file(source, settings=settings, out=tmp_path / "out.jsonl", exactly=5)
+    assert (found["rows_written"], found["rows_unwritable"]) == (0, 1)
+    assert "the result is empty" in found["warnings"][0]
+
+
+@pytest.mark.parametrize("line", ['["12", "34", "56"]', "[3, [7187234, 1.0], [2, 0.4]]"])
+def test_tuples_of_ids_are_named(line: str, tmp_path: Path, settings: ModelSettings) -> None:
+    (tmp_path / "in.jsonl").write_text(line + "\n")
+    with pytest.raises(InputError, match="ColBERT"):
+        relabel_file(tmp_path / "in.jsonl", settings=settings)
