@@ -99,7 +99,7 @@ _ALL = (
         "relabel",
         "Find false negatives in a retrieval training set, and promote, remove or keep them.",
         "print_relabelling",
-        run="flows.files:run_relabel",
+        run="flows.run:run_relabel",
         progress=True,
     ),
     Command(

@@ -8,7 +8,8 @@ decides whether it runs again.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import replace
@@ -39,7 +40,7 @@ import tasks.review
 import tasks.vary
 from flows.lazy_flow import TAG
 from flows.releases_server import report_url
-from flows.task_runs import CRASH_RETRIES, wait_for_task
+from flows.task_runs import CRASH_RETRIES, TaskFuture, wait_for_task
 from schemas.answers import EFFECTS
 from schemas.labels import StageCounts
 from schemas.release import RefreshDecision
@@ -186,15 +187,30 @@ def in_parts(stage: Stage) -> Callable[..., Step]:
     return run
 
 
-def submit_each(job: Callable[[P], R], parts: Sequence[P], /) -> list[R]:
-    """Run a job on every part as Prefect tasks on the task runner of the calling flow."""
+MOST_OUTSTANDING = 64
+"""Parts that are submitted before the first of them has ended."""
+
+
+def submit_each(job: Callable[[P], R], parts: Iterable[P], /) -> Iterator[R]:
+    """Run a job on every part as Prefect tasks on the task runner of the calling flow.
+
+    A part whose worker was lost is submitted again.
+    """
     name = job.__name__.replace("_", " ").strip()
-    futures = []
-    for number, part in enumerate(parts, start=1):
-        run_name = f"{name} · part {number} of {len(parts)}"
+    total = f" of {len(parts)}" if isinstance(parts, Sized) else ""
+
+    def submit(number: int, part: P) -> TaskFuture[R]:
+        run_name = f"{name} · part {number}{total}"
         named = as_prefect_task(_do, job.__name__, task_run_name=run_name, **CRASH_RETRIES)
-        futures.append(named.submit(job, part))
-    return [future.result() for future in futures]
+        return TaskFuture(lambda: named.submit(job, part), run_name)
+
+    outstanding: deque[TaskFuture[R]] = deque()
+    for number, part in enumerate(parts, start=1):
+        if len(outstanding) == MOST_OUTSTANDING:
+            yield outstanding.popleft().result()
+        outstanding.append(submit(number, part))
+    while outstanding:
+        yield outstanding.popleft().result()
 
 
 def _do(job: Callable[[Any], Any], part: Any) -> Any:

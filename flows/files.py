@@ -34,8 +34,13 @@ MODEL_OPTIONS = ("budget_usd", "free", "batch", "api_key_env", "extra_body", "ma
 """Options of `relabel` that become model settings."""
 
 
-def run_relabel(options: RelabelOptions) -> dict[str, Any]:
+def relabel_set(options: RelabelOptions, **run_parts: Any) -> dict[str, Any]:
     """Relabel a retrieval set and return its report with the fields of `relabel --json`.
+
+    Args:
+        options: Options of the command.
+        **run_parts: `run_parts`, the function that runs the parts of the work. The default is one after the
+            other.
 
     Raises:
         InputError: If an option, the input or a model is not usable. Models are checked first.
@@ -49,8 +54,9 @@ def run_relabel(options: RelabelOptions) -> dict[str, Any]:
         judges = [name for name in options.judges if ":" in name and not options.verdicts]
         preflight(judges + ([options.writer] if options.writer and options.write else []), settings)
     values = {name: getattr(options, name) for name in RelabelOptions.model_fields}
-    for name in (*MODEL_OPTIONS, "input", "overwrite", "in_place"):
+    for name in (*MODEL_OPTIONS, "input", "overwrite", "in_place", "runner"):
         del values[name]
+    values |= run_parts
     if options.in_place:
         if options.out is not None or not options.input.is_file():
             raise InputError(
@@ -66,12 +72,12 @@ def run_relabel(options: RelabelOptions) -> dict[str, Any]:
     if options.out is None:
         return relabel_file(options.input, settings=settings, **values)
     if address := read_address(options.out):
-        return relabel_to_storage(options, address)
+        return relabel_to_storage(options, address, **run_parts)
     with protect(relabel_outputs(options, options.out), "relabel", options, open_workspace().home):
         return relabel_file(options.input, settings=settings, **values)
 
 
-def relabel_to_storage(options: RelabelOptions, address: str) -> dict[str, Any]:
+def relabel_to_storage(options: RelabelOptions, address: str, **run_parts: Any) -> dict[str, Any]:
     """Relabel into a folder of this machine, and upload the result.
 
     The folder is kept, so that an interrupted run resumes. Before anything is asked, a small file is written
@@ -101,7 +107,7 @@ def relabel_to_storage(options: RelabelOptions, address: str) -> dict[str, Any]:
                 )
     for path in outputs.appended:  # a history of another machine is continued
         storage.download(str(path.relative_to(staged.parent)), path)
-    result = run_relabel(options.model_copy(update={"out": staged}))
+    result = relabel_set(options.model_copy(update={"out": staged}), **run_parts)
     written = {key: path for key, path in inside.items() if path.is_file()}
     storage.upload(dict(sorted(written.items(), key=lambda item: item[1] in outputs.files)))
     write_bytes(note, json.dumps({key: storage.version(key) for key in written}).encode())

@@ -1,13 +1,19 @@
-"""The Prefect flow of `relabel`, for deployments. The command does the same without Prefect."""
+"""The Prefect flow of `relabel`: the parts of the file run on a task runner.
+
+Without `--runner`, the command does the same in one process.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from flows.files import run_relabel
+from flows.engine import submit_each
+from flows.files import relabel_set
 from flows.lazy_flow import lazy_flow
 from flows.options import takes
 from schemas.options import RelabelOptions
+from schemas.places import read_address
 
 
 @lazy_flow("relabel")
@@ -15,6 +21,17 @@ from schemas.options import RelabelOptions
 def relabel(options: RelabelOptions) -> dict[str, Any]:
     """Find false negatives in a retrieval training set, write the cleaned set and return the report.
 
-    An interrupted run resumes when run again.
+    An interrupted run resumes when run again. Every worker must see the files under the same absolute paths.
     """
-    return run_relabel(options)
+    return relabel_set(absolute(options), run_parts=submit_each)
+
+
+def absolute(options: RelabelOptions) -> RelabelOptions:
+    """Return the options with absolute paths. Addresses of object storage stay."""
+    values = {name: getattr(options, name) for name in RelabelOptions.model_fields}
+    paths = {
+        name: value.resolve()
+        for name, value in values.items()
+        if isinstance(value, Path) and not read_address(value)
+    }
+    return options.model_copy(update=paths)

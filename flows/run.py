@@ -25,6 +25,7 @@ from schemas.options import (
     PlanOptions,
     RefreshOptions,
     RejudgeOptions,
+    RelabelOptions,
     ShowOptions,
     ValidateOptions,
 )
@@ -62,6 +63,20 @@ def run_build(options: BuildOptions) -> dict[str, Any]:
 
     release = _run_flow(build, options, runner=options.runner, prefect=options.prefect)
     return describe_build(run_dir, Path(release))
+
+
+def run_relabel(options: RelabelOptions) -> dict[str, Any]:
+    """Relabel a retrieval set in this process, or on a Prefect task runner."""
+    if options.runner is None or options.plan:
+        from flows.files import relabel_set
+
+        return relabel_set(options)
+    from flows.server import task_runner
+
+    with task_runner(options.runner, open_workspace()) as runner:
+        from flows.relabel import relabel
+
+        return dict(_on_prefect(relabel, options, runner))
 
 
 def run_deduplicate(options: DeduplicateOptions) -> dict[str, Any]:

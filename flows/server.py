@@ -5,6 +5,7 @@ Prefect is imported inside the functions, after its settings are made: it reads 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -78,7 +79,7 @@ def _server(workspace: Workspace) -> Iterator[None]:
 def _threads() -> Any:
     from prefect.task_runners import ThreadPoolTaskRunner
 
-    return ThreadPoolTaskRunner()
+    return ThreadPoolTaskRunner(max_workers=_cores())
 
 
 def _dask() -> Any:
@@ -87,7 +88,7 @@ def _dask() -> Any:
     if address := os.environ.get("DASK_SCHEDULER_ADDRESS"):
         return DaskTaskRunner(address=address)
     workers = {"n_workers": _cores(), "threads_per_worker": 1, "dashboard_address": None}
-    return DaskTaskRunner(cluster_kwargs=workers)
+    return DaskTaskRunner(cluster_kwargs={**workers, "silence_logs": logging.CRITICAL})
 
 
 def _ray() -> Any:

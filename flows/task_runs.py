@@ -7,11 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from schemas.errors import CounterfoilError
 from tasks.run.progress import current_stage, read_stage
+
+R = TypeVar("R")
 
 CRASHES = frozenset(
     {
@@ -64,18 +67,32 @@ def wait_for_task(submit: Callable[[], Any], name: str, run_dir: Path) -> Any:
     """Submit a task and return its result. Log its progress, and submit it again if its worker was lost."""
     from prefect import get_run_logger
 
-    logger, crashes = get_run_logger(), 0
-    while True:
-        future = submit()
-        try:
-            with _log_progress(logger, name, run_dir):
-                return future.result()
-        except Exception as error:
-            crashes += 1
-            if crashes > MOST_CRASHES or not is_crash(error):
-                raise
-            logger.warning("%s: the worker was lost (%s); trying again", name, error)
-            time.sleep(CRASH_WAIT_S)
+    with _log_progress(get_run_logger(), name, run_dir):
+        return TaskFuture(submit, name).result()
+
+
+class TaskFuture(Generic[R]):
+    """A submitted task that is submitted again if its worker was lost."""
+
+    def __init__(self, submit: Callable[[], Any], name: str) -> None:
+        self._submit, self._name = submit, name
+        self._future = submit()
+
+    def result(self) -> R:
+        """Wait for the task and return its result."""
+        from prefect import get_run_logger
+
+        for crashes in count(1):
+            try:
+                result: R = self._future.result()
+                return result
+            except Exception as error:
+                if crashes > MOST_CRASHES or not is_crash(error):
+                    raise
+                get_run_logger().warning("%s: the worker was lost (%s); trying again", self._name, error)
+                time.sleep(CRASH_WAIT_S)
+                self._future = self._submit()
+        raise AssertionError("unreachable")
 
 
 @contextmanager

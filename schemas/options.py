@@ -104,6 +104,10 @@ OVERWRITE: Any = Field(
     default=False,
     description="replace files that another command, or this one with other options, has written",
 )
+PART_RUNNER: Any = Field(
+    default=None,
+    description="Prefect task runner of the parts; default: this process, without Prefect",
+)
 API_KEY_ENV: Any = Field(
     default=None,
     pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$",
@@ -374,6 +378,7 @@ class RelabelOptions(Options):
     writer: NamedModel | None = Field(
         default=None, description="model that writes negatives, of another family than the judges"
     )
+    runner: Annotated[Runner | None, NotInForms()] = PART_RUNNER
 
 
 class DeduplicateOptions(Options):
@@ -412,10 +417,7 @@ class DeduplicateOptions(Options):
     against: tuple[ReleasePath, ...] = Field(
         default=(), description="file or release whose texts count as earlier rows; may be repeated"
     )
-    runner: Annotated[Runner | None, NotInForms()] = Field(
-        default=None,
-        description="Prefect task runner of the parts; default: this process, without Prefect",
-    )
+    runner: Annotated[Runner | None, NotInForms()] = PART_RUNNER
 
 
 class MeasureOptions(Options):

@@ -23,11 +23,11 @@ from tasks.deduplicate.rows import ColumnRoles, rows_to_units
 from tasks.deduplicate.semantic import SemanticOptions
 from tasks.files.tables import read_table_file
 from tasks.models.settings import ModelSettings
-from tasks.near_duplicates.parts import PartRunner, run_sequentially
 from tasks.near_duplicates.units import Deduplication, Duplicate, Unit, find_duplicates
 from tasks.questions.quality import drop_question
 from tasks.release import CONTROLS, HARD_NEGATIVES, QUESTION_CONFIGS, open_release, read_manifest
 from tasks.release.references import resolve_place
+from tasks.run.parts import PartRunner, run_sequentially
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 from tasks.text.normalize import normalise_for_match
 from tasks.text.slots import mask_slots, slot_columns

@@ -33,9 +33,10 @@ from tasks.deduplicate.rows import (
     split_rows,
 )
 from tasks.files.tables import TableFile
-from tasks.near_duplicates.parts import Indices, PartRunner, TextFiles, run_sequentially, work_folder
+from tasks.near_duplicates.parts import Indices, TextFiles, work_folder
 from tasks.near_duplicates.search import SearchFactory
 from tasks.near_duplicates.units import KINDS, UnitOutcomes, duplicate_reason, resolve_duplicates
+from tasks.run.parts import PartRunner, run_sequentially
 from tasks.run.store import sync_path
 
 NO_TEXT = "no_text"
@@ -90,7 +91,7 @@ def deduplicate_file(
     out.mkdir(parents=True, exist_ok=True)
     with work_folder("parts", out) as folder:
         sources, parts = split_inputs(input, file, columns, against, folder, rows_per_part)
-        run_parts(read_units, parts)
+        list(run_parts(read_units, parts))
         units = rank_units(parts)
         np.save(folder / "locations.npy", units.locations)
         outcomes = resolve_duplicates(

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from schemas.errors import InputError
 from tasks.models.embeddings import embed_texts
 from tasks.models.settings import ModelSettings
-from tasks.near_duplicates.parts import Indices, PartRunner, TextFiles, read_array, split_by_cost
+from tasks.near_duplicates.parts import Indices, TextFiles, read_array, split_by_cost
 from tasks.near_duplicates.search import Matches, MatchSearch
+from tasks.run.parts import PartRunner
 
 MAX_TEXTS = 200_000
 """Maximum number of texts. The cost of comparing all pairs is quadratic."""
@@ -76,7 +77,7 @@ class _SemanticSearch:
             EmbeddingPart(folder, a, b, self.options.threshold, self.fixed, self.mutual)
             for a, b in split_by_cost(totals, PAIRS_PER_PART)
         ]
-        self.run_parts(compare_embeddings, parts)
+        list(self.run_parts(compare_embeddings, parts))
         return Matches.concat([Matches.empty(), *(Matches.read(part.output) for part in parts)]), True
 
     def _embed(self, numbers: Indices) -> None:

@@ -11,31 +11,16 @@ import os
 import platform
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-P = TypeVar("P")
-R = TypeVar("R")
 Indices = NDArray[np.int64]
-
-
-class PartRunner(Protocol):
-    """Runs a job for every part and returns the results in the order of the parts."""
-
-    def __call__(self, job: Callable[[P], R], parts: Sequence[P], /) -> list[R]:
-        """Run `job` for every part."""
-        ...
-
-
-def run_sequentially(job: Callable[[P], R], parts: Sequence[P], /) -> list[R]:
-    """Run the parts one after the other in this process. This is a `PartRunner`."""
-    return [job(part) for part in parts]
 
 
 def split_range(count: int, size: int) -> list[tuple[int, int]]:

@@ -41,15 +41,14 @@ from tasks.near_duplicates.pairs import (
 )
 from tasks.near_duplicates.parts import (
     Indices,
-    PartRunner,
     TextFiles,
     create_array,
     read_array,
-    run_sequentially,
     split_by_cost,
     split_range,
 )
 from tasks.near_duplicates.sketches import fit_scale, gram_counters, gram_weights, sketch_texts
+from tasks.run.parts import PartRunner, run_sequentially
 from tasks.text.similarity import paired_ratios, ratio_matrix
 
 EXHAUSTIVE_PAIRS = 100_000_000
@@ -321,7 +320,7 @@ class _RatioSearch:
         for name, like in vars(sketch_texts([""], scale)).items():
             create_array(self.folder / f"{name}.npy", (self.count, *like.shape[1:]), like.dtype)
         ranges = split_range(self.count, TEXTS_PER_PART)
-        self.run_parts(write_sketches, [SketchPart(self.folder, a, b, scale=scale) for a, b in ranges])
+        list(self.run_parts(write_sketches, [SketchPart(self.folder, a, b, scale=scale) for a, b in ranges]))
         self.sketches = read_sketches(self.folder)
 
     def _write_keys(self, *, rare: bool) -> None:
@@ -331,13 +330,13 @@ class _RatioSearch:
         rows = values_per_band(self.count, rare=rare)
         ranges = split_range(self.count, TEXTS_PER_PART)
         parts = [SketchPart(self.folder, a, b, bands=bands, rows=rows, rare=rare) for a, b in ranges]
-        self.run_parts(write_band_keys, parts)
+        list(self.run_parts(write_band_keys, parts))
 
     def write_rare_keys(self) -> None:
         """Write the band keys that weight grams by rarity."""
         ranges = split_range(self.count, TEXTS_PER_PART)
         parts = [SketchPart(self.folder, a, b) for a, b in ranges]
-        self.run_parts(write_gram_counts, parts)
+        list(self.run_parts(write_gram_counts, parts))
         counts = np.zeros(gram_counters(self.count), np.uint32)
         for part in parts:
             counts += np.load(part.counts)
@@ -431,7 +430,7 @@ class _RatioSearch:
     def _search(
         self, job: Callable[[SearchPart], SearchCoverage], parts: Sequence[SearchPart]
     ) -> tuple[Indices, SearchCoverage]:
-        coverages = self.run_parts(job, parts)
+        coverages = list(self.run_parts(job, parts))
         pairs: Indices = np.empty(0, np.int64)
         for part in parts:
             pairs = union_sorted(pairs, np.load(part.output))
@@ -445,7 +444,7 @@ class _RatioSearch:
         np.save(self.folder / "pairs.npy", pairs)
         ranges = split_range(len(pairs), PAIRS_PER_PART)
         parts = [VerifyPart(self.folder, a, b, self.threshold) for a, b in ranges]
-        self.run_parts(verify_pairs, parts)
+        list(self.run_parts(verify_pairs, parts))
         return self._split_near_misses([part.output for part in parts])
 
     def _split_near_misses(self, files: Sequence[Path], *, new_only: bool = False) -> Matches:

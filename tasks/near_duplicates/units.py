@@ -16,8 +16,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.near_duplicates.parts import Indices, PartRunner, TextFiles, run_sequentially, work_folder
+from tasks.near_duplicates.parts import Indices, TextFiles, work_folder
 from tasks.near_duplicates.search import Matches, SearchFactory, assign_winners, select_distinct
+from tasks.run.parts import PartRunner, run_sequentially
 from tasks.text.normalize import normalise_for_match
 
 Kind = Literal["exact_duplicate", "near_duplicate", "semantic_duplicate"]

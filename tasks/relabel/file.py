@@ -1,20 +1,17 @@
 """Relabel a retrieval file of any size, in parts, so that a stopped run resumes.
 
-Finished parts are kept beside the result until it is written:
-
-    .<out>.parts/job.json      key of the job; another job starts afresh
-    .<out>.parts/00000/        sets.jsonl, changes.jsonl, review.jsonl, summary.json
+Finished parts are kept beside the result until it is written, see `stored_parts`. A `PartRunner` may relabel
+them on several workers, with the same result.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import pickle
 import random
-import shutil
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -25,17 +22,16 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, Protocol
 
-import orjson
-
 from schemas.errors import InputError, ModelError
-from schemas.labels import CandidateSet, LabelChange
+from schemas.labels import CandidateSet
 from schemas.recipe import Limits, Relabel, Validate
 from schemas.release import StageCost
 from schemas.tables import content_hash, file_hash
@@ -56,7 +52,7 @@ from tasks.judges.relevance import MeteredModel
 from tasks.judges.yields import Yield
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import read_prompt
-from tasks.relabel.decisions import Mode, Policy, RelabelledRow, Relabelling, RowPlan, TooFew, count_rows
+from tasks.relabel.decisions import Mode, Policy, Relabelling, RowPlan, TooFew, count_rows
 from tasks.relabel.graded import (
     WEIGHTED,
     DecisionRule,
@@ -96,6 +92,7 @@ from tasks.relabel.quality import (
     write_audit_sheet,
 )
 from tasks.relabel.rule_judges import score_by_meaning
+from tasks.relabel.stored_parts import Parts, Summary
 from tasks.relabel.survey import Survey
 from tasks.relabel.two_stage import (
     PositiveTexts,
@@ -115,8 +112,8 @@ from tasks.relabel.written import (
     check_writer,
     source_warning,
 )
+from tasks.run.parts import PartRunner
 from tasks.run.progress import say, track
-from tasks.run.store import write_bytes
 
 Strategy = Literal["two_stage", "cascade", "graded"]
 
@@ -244,6 +241,7 @@ def relabel_file(
     max_in_flight: int | None = None,
     write: int = 0,
     writer: str | None = None,
+    run_parts: PartRunner | None = None,
 ) -> dict[str, Any]:
     """Relabel a retrieval set.
 
@@ -286,6 +284,7 @@ def relabel_file(
         max_in_flight: Concurrent calls per model.
         write: Negatives for `writer` to write, per row. The judges decide about each.
         writer: A model of another family than the judges.
+        run_parts: Relabels the parts of the file on workers. Default: one after the other in this process.
 
     Returns:
         Counts, a report, and with `truth` the metrics. `lost` counts what the format of `out` cannot hold.
@@ -329,7 +328,7 @@ def relabel_file(
     if plan:
         return plan_job(source, job, settings, BadRows(skip_bad))
     required = None if allow_abstentions else min_judged
-    result = run_async(_relabel_source(source, job, settings, out, BadRows(skip_bad), required))
+    result = _relabel_source(source, job, settings, out, BadRows(skip_bad), required, run_parts)
     return result | notes
 
 
@@ -386,44 +385,48 @@ def _choose_operating_point(
     return replace(job, rule=chosen), notes
 
 
-async def _relabel_source(
+def _relabel_source(
     source: Source,
     job: RelabelJob,
     settings: ModelSettings,
     out: Path | None,
     bad: BadRows,
     min_judged: float | None,
+    run_parts: PartRunner | None,
 ) -> dict[str, Any]:
     answers = read_audit_sheet(job.audited) if job.audited else {}
     qrels = read_qrels(job.truth) if job.truth else None
     matches = matches_of(source, job, qrels, answers)
     first_pass = BadRows(bad.skip)
-    survey = Survey(matches.observe(read_candidate_sets(source, first_pass)))
+    if run_parts is not None:  # workers read the survey
+        settings.run_dir.mkdir(parents=True, exist_ok=True)
+    survey = Survey(
+        matches.observe(read_candidate_sets(source, first_pass)), settings.run_dir if run_parts else None
+    )
     matches.check()
     warnings = file_warnings(first_pass, qrels, job)
     for warning in warnings:
         say(f"warning: {warning}")
     parts = Parts(out.with_name(f".{out.name}.parts"), job_key(source, job, settings)) if out else None
-    pool = open_pool(source, job, BadRows(bad.skip))
     total = Totals(QueryCounts(qrels, job.relevant_from) if qrels is not None else None)
     rows_chosen = job.selection.count(survey.rows)
+    chosen = job.selection.choose(survey.with_own_ids(read_candidate_sets(source, bad)), survey.rows)
     asked_anew: Counter[str] = Counter()
     started = time.monotonic()
-    async with open_strategy(job, settings) as strategy, open_writer(job, settings) as writer:
-        context = PartContext(job, strategy, survey, pool, qrels, answers, writer)
-        with track("relabelling rows", rows_chosen) as bar:
-            rows_with_ids = survey.with_own_ids(read_candidate_sets(source, bad))
-            chosen = job.selection.choose(rows_with_ids, survey.rows)
-            for number, rows in enumerate(split_rows(chosen)):
-                summary = parts.find(number) if parts else None
-                if summary is None:
-                    relabelling, summary = await relabel_part(rows, context)
-                    asked_anew.update({judge: int(spent[0]) for judge, spent in summary.costs.items()})
-                    if parts:
-                        parts.write(number, relabelling.rows, summary)
-                total.add(summary)
-                bar.advance(len(rows))
-                await asyncio.sleep(0)  # a judge that never waits would block interrupts
+    with track("relabelling rows", rows_chosen) as bar:
+
+        def add(summary: Summary, *, is_new: bool) -> None:
+            total.add(summary)
+            asked_anew.update(summary.calls if is_new else {})
+            bar.advance(summary.counts["rows"])
+
+        if run_parts is not None:
+            work = PartWork(replace(source, relevant=None), job, settings, survey.positives, bad.skip)
+            with _shared_parts(parts, settings) as shared:
+                _relabel_on_workers(chosen, work, shared, run_parts, add)
+        else:
+            inputs = PartInputs(job, survey.positives, open_pool(source, job, bad.skip), qrels, answers)
+            run_async(_relabel_in_order(chosen, inputs, settings, parts, add))
     record_rates(settings.run_dir, asked_anew, time.monotonic() - started)
     try:
         check_judged(total.statistics, min_judged)
@@ -448,6 +451,68 @@ async def _relabel_source(
     if answers:
         result["audit"] = agreement_with_people(total.lines, answers)
     return result | (total.truth.estimates() if total.truth else {})
+
+
+class AddSummary(Protocol):
+    """Adds the figures of a part to those of the file."""
+
+    def __call__(self, summary: Summary, *, is_new: bool) -> None:
+        """Add a summary. It is new if this run has relabelled the part."""
+        ...
+
+
+async def _relabel_in_order(
+    rows: Iterable[CandidateSet],
+    inputs: PartInputs,
+    settings: ModelSettings,
+    parts: Parts | None,
+    add: AddSummary,
+) -> None:
+    """Relabel one part after the other in this process."""
+    async with open_part_context(inputs, settings) as context:
+        for number, part in enumerate(split_rows(rows)):
+            found = parts.find(number) if parts else None
+            if found is not None:
+                add(found, is_new=False)
+                continue
+            relabelling, summary = await relabel_part(part, context)
+            if parts:
+                parts.write(number, relabelling.rows, summary)
+            add(summary, is_new=True)
+            await asyncio.sleep(0)  # a judge that never waits would block interrupts
+
+
+@contextmanager
+def _shared_parts(parts: Parts | None, settings: ModelSettings) -> Iterator[Parts]:
+    """Yield the parts, or temporary ones if the run writes no result."""
+    if parts is not None:
+        yield parts
+        return
+    with tempfile.TemporaryDirectory(prefix=".relabel-", dir=settings.run_dir) as folder:
+        yield Parts(Path(folder) / "parts", "")
+
+
+def _relabel_on_workers(
+    rows: Iterable[CandidateSet], work: PartWork, parts: Parts, run_parts: PartRunner, add: AddSummary
+) -> None:
+    """Hand out the parts that are not finished. Summaries are added in the order of the parts."""
+    finished: deque[tuple[int, Summary]] = deque()
+
+    def unfinished() -> Iterator[tuple[PartWork, Parts, int]]:
+        for number, part in enumerate(split_rows(rows)):
+            found = parts.find(number)
+            if found is not None:
+                finished.append((number, found))
+                continue
+            parts.hand_out(number, part)
+            yield work, parts, number
+
+    for number, summary in run_parts(relabel_stored_part, unfinished()):
+        while finished and finished[0][0] < number:
+            add(finished.popleft()[1], is_new=False)
+        add(summary, is_new=True)
+    for _, summary in finished:
+        add(summary, is_new=False)
 
 
 def check_judged(statistics: RunStatistics, min_judged: float | None) -> None:
@@ -525,11 +590,11 @@ def plan_job(source: Source, job: RelabelJob, settings: ModelSettings, bad: BadR
     return plan_job_rows(plans, job.strategy, judges, settings, writer=job.writer, write=job.write)
 
 
-def open_pool(source: Source, job: RelabelJob, bad: BadRows) -> PassagePool | None:
+def open_pool(source: Source, job: RelabelJob, skip_bad: bool) -> PassagePool | None:
     """Index the corpus if there is one and the job searches it."""
     if source.corpus is None or not job.needs_pool:
         return None
-    return PassagePool(passage for passage in read_corpus(source.corpus, bad))
+    return PassagePool(passage for passage in read_corpus(source.corpus, BadRows(skip_bad)))
 
 
 def job_key(source: Source, job: RelabelJob, settings: ModelSettings) -> str:
@@ -622,54 +687,28 @@ def matches_of(
 
 
 @dataclass(frozen=True)
-class PartContext:
+class PartInputs:
     """The inputs that all parts share."""
 
     job: RelabelJob
-    strategy: OpenStrategy
     known: PositiveTexts
     pool: PassagePool | None
     """Index of the corpus. `None`: the passages of each part are searched instead."""
     qrels: Qrels | None
     answers: Mapping[tuple[str, str], int]
     """People's answers on an audit sheet, by (row, docid)."""
+
+
+@dataclass(frozen=True)
+class PartContext(PartInputs):
+    """The inputs that all parts share, and the open models."""
+
+    strategy: OpenStrategy
     writer: Writer | None = None
 
     def costs(self) -> tuple[StageCost, ...]:
         """Return the costs of all models so far."""
         return (*self.strategy.costs(), *(self.writer.costs() if self.writer else ()))
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The figures of one part."""
-
-    counts: dict[str, int]
-    judged_by: Sequence[str] = ()
-    truth: dict[str, list[int]] = field(default_factory=dict)
-    """See `QueryCounts.by_query`."""
-    audit: Sequence[dict[str, Any]] = ()
-    """Fields of `AuditLine`."""
-    observed: dict[str, Any] = field(default_factory=dict)
-    """See `RunStatistics.to_dict`."""
-    written: dict[str, int] = field(default_factory=dict)
-    """See `PartWriting`."""
-    written_ranks: Sequence[int] = ()
-
-    @property
-    def costs(self) -> dict[str, list[float]]:
-        """Calls, tokens in, tokens out and dollars by judge."""
-        costs: dict[str, list[float]] = self.observed.get("costs", {})
-        return costs
-
-    def to_json(self) -> bytes:
-        """Return the summary as JSON."""
-        return orjson.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: bytes) -> Summary:
-        """Return the summary that `to_json` wrote."""
-        return cls(**orjson.loads(text))
 
 
 @dataclass
@@ -703,6 +742,61 @@ class Totals:
         if self.truth and job.screen:
             result["report"]["screen"] |= self.truth.estimates(COUNTED[-1:])
         return result
+
+
+@asynccontextmanager
+async def open_part_context(inputs: PartInputs, settings: ModelSettings) -> AsyncIterator[PartContext]:
+    """Open the models of a job."""
+    job = inputs.job
+    async with open_strategy(job, settings) as strategy, open_writer(job, settings) as writer:
+        yield PartContext(job, inputs.known, inputs.pool, inputs.qrels, inputs.answers, strategy, writer)
+
+
+@dataclass(frozen=True)
+class PartWork:
+    """The inputs of all parts, in a form that can be sent to a worker."""
+
+    source: Source
+    job: RelabelJob
+    settings: ModelSettings
+    known: PositiveTexts
+    skip_bad: bool
+
+    def read(self) -> PartInputs:
+        """Read the inputs. A worker process reads them once per job."""
+        key = pickle.dumps((self.source, self.job, self.skip_bad))
+        with _inputs_lock:
+            if key not in _inputs:
+                job = self.job
+                _inputs.clear()
+                _inputs[key] = PartInputs(
+                    job,
+                    None,
+                    open_pool(self.source, job, self.skip_bad),
+                    read_qrels(job.truth) if job.truth else None,
+                    read_audit_sheet(job.audited) if job.audited else {},
+                )
+            return replace(_inputs[key], known=self.known)
+
+
+_inputs: dict[bytes, PartInputs] = {}
+_inputs_lock = Lock()
+
+
+def relabel_stored_part(part: tuple[PartWork, Parts, int]) -> tuple[int, Summary]:
+    """Relabel a part whose rows are on disk, unless another worker has finished it. Workers import this."""
+    work, parts, number = part
+    found = parts.find(number)
+    if found is not None:
+        return number, found
+
+    async def relabel() -> Summary:
+        async with open_part_context(work.read(), work.settings) as context:
+            relabelling, summary = await relabel_part(parts.take(number), context)
+        parts.write(number, relabelling.rows, summary)
+        return summary
+
+    return number, run_async(relabel())
 
 
 async def relabel_part(rows: Sequence[CandidateSet], context: PartContext) -> tuple[Relabelling, Summary]:
@@ -865,80 +959,6 @@ def _strategy_with_recorded_grades(job: RelabelJob, verdicts: Path) -> OpenStrat
         return relabel_by_grades(rows, recorded, job.rule, job.policy, known, screen)
 
     return OpenStrategy(by_recorded_grades, lambda: ())
-
-
-# --- storage of parts -------------------------------------------------------------------------------------
-
-
-class Parts:
-    """The finished parts of one job, in order."""
-
-    def __init__(self, folder: Path, job: str) -> None:
-        """Open the folder. Parts of a job with another key are deleted."""
-        self.folder = folder
-        marker = folder / "job.json"
-        if not marker.is_file() or marker.read_text() != job:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            write_bytes(marker, job.encode())
-
-    def find(self, number: int) -> Summary | None:
-        """Return the summary of a part, or `None` if it is not finished."""
-        path = self._part(number) / "summary.json"
-        return Summary.from_json(path.read_bytes()) if path.is_file() else None
-
-    def write(self, number: int, rows: Sequence[RelabelledRow], summary: Summary) -> None:
-        """Write a part atomically."""
-        temporary = Path(tempfile.mkdtemp(prefix=".part-", dir=self.folder))
-        sets = (row.after.model_dump_json() for row in rows if row.after is not None)
-        _write_lines(temporary / "sets.jsonl", sets)
-        _write_lines(temporary / "changes.jsonl", (c.model_dump_json() for row in rows for c in row.changes))
-        _write_lines(temporary / "review.jsonl", (_review_record(row) for row in rows if row.flags))
-        write_bytes(temporary / "summary.json", summary.to_json())
-        os.rename(temporary, self._part(number))
-
-    def sets(self) -> Iterator[CandidateSet]:
-        """Yield the rows that were not dropped."""
-        return (CandidateSet.model_validate_json(line) for line in self._lines("sets.jsonl"))
-
-    def changes(self) -> Iterator[LabelChange]:
-        """Yield the label changes."""
-        return (LabelChange.model_validate_json(line) for line in self._lines("changes.jsonl"))
-
-    def review(self) -> Iterator[dict[str, object]]:
-        """Yield the flagged rows."""
-        return (orjson.loads(line) for line in self._lines("review.jsonl"))
-
-    def remove(self) -> None:
-        """Delete all parts."""
-        shutil.rmtree(self.folder)
-
-    def _part(self, number: int) -> Path:
-        return self.folder / f"{number:05}"
-
-    def _lines(self, name: str) -> Iterator[str]:
-        for part in sorted(p for p in self.folder.iterdir() if p.name.isdigit()):
-            with (part / name).open(encoding="utf-8") as stream:
-                yield from stream
-
-
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        for line in lines:
-            stream.write(line + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _review_record(row: RelabelledRow) -> str:
-    record = {
-        "id": row.before.id,
-        "query_id": row.before.query_id,
-        "query": row.before.query,
-        "flags": row.flags,
-        "dropped": row.after is None,
-    }
-    return orjson.dumps(record).decode()
 
 
 def split_rows(rows: Iterable[CandidateSet]) -> Iterator[list[CandidateSet]]:

@@ -30,7 +30,7 @@ BUFFER = 1 << 17
 
 
 class HashFile:
-    """A multiset of texts, as sorted hashes in a file."""
+    """A multiset of texts, as sorted hashes in a file. A copy in another process reads the same file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -69,6 +69,18 @@ class HashFile:
         position = int(np.searchsorted(hashes, wanted))
         return position < len(hashes) and bool(hashes[position] == wanted)
 
+    def __getstate__(self) -> Path:
+        self.hashes()
+        return self._path.absolute()
+
+    def __setstate__(self, path: Path) -> None:
+        import numpy as np
+
+        self._path = path
+        self._buffer = array("Q")
+        is_empty = not path.stat().st_size
+        self._sorted = np.empty(0, np.uint64) if is_empty else np.memmap(path, np.uint64, mode="r")
+
     def distinct(self) -> int:
         """Return the number of different texts."""
         hashes = self.hashes()
@@ -101,7 +113,8 @@ class Survey:
         """
         self._temporary = tempfile.TemporaryDirectory(prefix="counterfoil-survey-", dir=folder)
         place = Path(self._temporary.name)
-        self._positives = HashFile(place / "positives")
+        self.positives = HashFile(place / "positives")
+        """`match_key` of every positive, and `query_key` of every positive of a query."""
         self._ids, self._texts_by_id = HashFile(place / "ids"), HashFile(place / "texts")
         self._rows = HashFile(place / "rows")
         self.rows = 0
@@ -116,8 +129,8 @@ class Survey:
         self._rows.add(row.id)
         for passage in row.positives:
             key = match_key(passage.text)
-            self._positives.add(key)
-            self._positives.add(query_key(row.query, key))
+            self.positives.add(key)
+            self.positives.add(query_key(row.query, key))
         for passage in (*row.positives, *row.negatives):
             if has_given_id(passage):
                 self._ids.add(passage.id)
@@ -125,7 +138,7 @@ class Survey:
 
     def __contains__(self, key: object) -> bool:
         """Return whether a text is a positive of any row, or a positive of one query."""
-        return key in self._positives
+        return key in self.positives
 
     def with_own_ids(self, sets: Iterable[CandidateSet]) -> Iterator[CandidateSet]:
         """Yield the sets. Rows that occur several times get ids of their own, so that changes differ."""

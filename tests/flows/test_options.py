@@ -123,7 +123,8 @@ def test_only_options_that_prefect_cannot_take_are_missing_from_forms() -> None:
         for name in fields_of(command).keys() - flow_options(COMMANDS[command].model).keys()
     }
     on_prefect = {(command, "prefect") for command in ("build", "evaluate", "rejudge", "fix", "refresh")}
-    assert missing == on_prefect | {("build", "runner"), ("build", "fresh"), ("deduplicate", "runner")}
+    runners = {(command, "runner") for command in ("build", "deduplicate", "relabel")}
+    assert missing == on_prefect | runners | {("build", "fresh")}
 
 
 @pytest.mark.parametrize("command", API)

@@ -1,4 +1,4 @@
-"""Deduplicate on Prefect's threads, on a local Dask cluster and on a local Ray cluster.
+"""Deduplicate and relabel on Prefect's threads, on a local Dask cluster and on a local Ray cluster.
 
 The Prefect server and the workers are separate processes. The output equals that of one process.
 """
@@ -20,6 +20,8 @@ import pytest
 from tests.conftest import PROJECT
 from tests.flows.test_build import heed_interrupts
 from tests.material.similar_texts import similar_texts
+from tests.servers.openai_server import OpenAIServer
+from tests.tasks.relabel.test_workers import judge_answer, write_rows
 
 WORDS = ["cat", "dog"]
 IN_PARTS = """
@@ -87,3 +89,55 @@ def test_every_runner_gives_the_bytes_of_one_process(
     if runner != "threads" and importlib.util.find_spec(f"prefect_{runner}") is None:
         pytest.skip(f"the extra [{runner}] is not installed")
     assert deduplicated(folder, runner) == in_one_process
+
+
+RELABELLED = """
+import json, sys
+from pathlib import Path
+from flows.run import run_relabel
+from schemas.options import RelabelOptions
+from tasks.relabel import file as relabelling_file
+relabelling_file.ROWS_PER_PART = 40
+folder, runner, judge = Path(sys.argv[1]), sys.argv[2] or None, sys.argv[3]
+print(json.dumps(run_relabel(RelabelOptions(
+    input=folder / "in.jsonl", out=folder / (runner or "alone") / "out.jsonl", runner=runner,
+    judge=(judge,), free=(judge,), screen="bm25:0.5:0.2",
+))))
+"""
+
+
+def relabelled(folder: Path, runner: str, judge: str) -> tuple[dict[str, Any], dict[str, bytes], str]:
+    """Relabel in small parts. Return the result, the files, and everything on stderr."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    home, out = folder / f"home-{runner}", folder / (runner or "alone")
+    out.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", RELABELLED, str(folder), runner, judge],
+        env={**own, "COUNTERFOIL_HOME": str(home), "OPENAI_API_KEY": "none"},
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        start_new_session=True,
+        preexec_fn=heed_interrupts,
+    )
+    assert done.returncode == 0, done.stderr
+    files = {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+    return json.loads(done.stdout.splitlines()[-1]), files, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", ["threads", "dask", "ray"])
+def test_relabelling_on_every_runner_gives_the_bytes_of_one_process(tmp_path: Path, runner: str) -> None:
+    if runner != "threads" and importlib.util.find_spec(f"prefect_{runner}") is None:
+        pytest.skip(f"the extra [{runner}] is not installed")
+    write_rows(tmp_path / "in.jsonl", 403)
+    with OpenAIServer(judge_answer) as server:
+        alone = relabelled(tmp_path, "", server.model())
+        asked = len(server.requests)
+        shared = relabelled(tmp_path, runner, server.model())
+        assert len(server.requests) == 2 * asked
+    assert shared[:2] == alone[:2]
+    assert shared[2] == ""
+    assert alone[0]["rows"] == 403
+    assert asked > 1_000

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.files import run_relabel
+from flows.run import run_relabel
 from schemas.answers import JUDGEMENTS, RESPONSES, Judgement, Response
 from schemas.errors import CounterfoilError
 from schemas.options import RelabelOptions

@@ -12,7 +12,6 @@ from tasks.near_duplicates.parts import (
     TextFiles,
     create_array,
     read_array,
-    run_sequentially,
     split_by_cost,
     split_range,
     work_folder,
@@ -54,10 +53,6 @@ def test_rows_are_written_to_their_files(tmp_path: Path):
     for start in (4, 0, 2):
         write_array_rows(tmp_path / "a.npy", start, np.full((2, 2), start, np.uint32))
     assert read_array(tmp_path / "a.npy")[:, 1].tolist() == [0, 0, 2, 2, 4, 4]
-
-
-def test_jobs_are_done_in_turn():
-    assert run_sequentially(str, [3, 1]) == ["3", "1"]
 
 
 def test_arrays_of_a_killed_job_are_deleted_by_the_next(tmp_path):

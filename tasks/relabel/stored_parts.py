@@ -1,0 +1,148 @@
+"""Parts of a relabelling on disk: the rows that are handed out to workers, and the finished parts.
+
+.<out>.parts/job.json           key of the job; another job starts afresh
+.<out>.parts/00000.rows.jsonl   rows of a part that a worker has not finished
+.<out>.parts/00000/             sets.jsonl, changes.jsonl, review.jsonl, summary.json
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from schemas.labels import CandidateSet, LabelChange
+from tasks.relabel.decisions import RelabelledRow
+from tasks.run.store import write_bytes
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The figures of one part."""
+
+    counts: dict[str, int]
+    judged_by: Sequence[str] = ()
+    truth: dict[str, list[int]] = field(default_factory=dict)
+    """See `QueryCounts.by_query`."""
+    audit: Sequence[dict[str, Any]] = ()
+    """Fields of `AuditLine`."""
+    observed: dict[str, Any] = field(default_factory=dict)
+    """See `RunStatistics.to_dict`."""
+    written: dict[str, int] = field(default_factory=dict)
+    """See `PartWriting`."""
+    written_ranks: Sequence[int] = ()
+
+    @property
+    def costs(self) -> dict[str, list[float]]:
+        """Calls, tokens in, tokens out and dollars by judge."""
+        costs: dict[str, list[float]] = self.observed.get("costs", {})
+        return costs
+
+    @property
+    def calls(self) -> dict[str, int]:
+        """Calls by judge."""
+        return {judge: int(spent[0]) for judge, spent in self.costs.items()}
+
+    def to_json(self) -> bytes:
+        """Return the summary as JSON."""
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Summary:
+        """Return the summary that `to_json` wrote."""
+        return cls(**orjson.loads(text))
+
+
+class Parts:
+    """The finished parts of one job, in order."""
+
+    def __init__(self, folder: Path, job: str) -> None:
+        """Open the folder. Parts of a job with another key are deleted."""
+        self.folder = folder.absolute()
+        marker = folder / "job.json"
+        if not marker.is_file() or marker.read_text() != job:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            write_bytes(marker, job.encode())
+
+    def find(self, number: int) -> Summary | None:
+        """Return the summary of a part, or `None` if it is not finished."""
+        path = self._part(number) / "summary.json"
+        return Summary.from_json(path.read_bytes()) if path.is_file() else None
+
+    def write(self, number: int, rows: Sequence[RelabelledRow], summary: Summary) -> None:
+        """Write a part atomically."""
+        temporary = Path(tempfile.mkdtemp(prefix=".part-", dir=self.folder))
+        sets = (row.after.model_dump_json() for row in rows if row.after is not None)
+        _write_lines(temporary / "sets.jsonl", sets)
+        _write_lines(temporary / "changes.jsonl", (c.model_dump_json() for row in rows for c in row.changes))
+        _write_lines(temporary / "review.jsonl", (_review_record(row) for row in rows if row.flags))
+        write_bytes(temporary / "summary.json", summary.to_json())
+        try:
+            os.rename(temporary, self._part(number))
+        except OSError:  # a worker that was thought to be lost has written the same part
+            if self.find(number) is None:
+                raise
+            shutil.rmtree(temporary)
+        self._rows(number).unlink(missing_ok=True)
+
+    def hand_out(self, number: int, rows: Iterable[CandidateSet]) -> None:
+        """Write the rows of a part for the worker that relabels it."""
+        _write_lines(self._rows(number), (row.model_dump_json() for row in rows))
+
+    def take(self, number: int) -> list[CandidateSet]:
+        """Return the rows of a part."""
+        with self._rows(number).open(encoding="utf-8") as stream:
+            return [CandidateSet.model_validate_json(line) for line in stream]
+
+    def sets(self) -> Iterator[CandidateSet]:
+        """Yield the rows that were not dropped."""
+        return (CandidateSet.model_validate_json(line) for line in self._lines("sets.jsonl"))
+
+    def changes(self) -> Iterator[LabelChange]:
+        """Yield the label changes."""
+        return (LabelChange.model_validate_json(line) for line in self._lines("changes.jsonl"))
+
+    def review(self) -> Iterator[dict[str, object]]:
+        """Yield the flagged rows."""
+        return (orjson.loads(line) for line in self._lines("review.jsonl"))
+
+    def remove(self) -> None:
+        """Delete all parts."""
+        shutil.rmtree(self.folder)
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"{number:05}"
+
+    def _rows(self, number: int) -> Path:
+        return self.folder / f"{number:05}.rows.jsonl"
+
+    def _lines(self, name: str) -> Iterator[str]:
+        for part in sorted(p for p in self.folder.iterdir() if p.name.isdigit()):
+            with (part / name).open(encoding="utf-8") as stream:
+                yield from stream
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    with path.open("w", encoding="utf-8") as stream:
+        for line in lines:
+            stream.write(line + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _review_record(row: RelabelledRow) -> str:
+    record = {
+        "id": row.before.id,
+        "query_id": row.before.query_id,
+        "query": row.before.query,
+        "flags": row.flags,
+        "dropped": row.after is None,
+    }
+    return orjson.dumps(record).decode()
