@@ -8,13 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 import pytest
 
-from tasks.files.retrieval import read_candidate_sets
+from tasks.files.records import BadRows
+from tasks.files.retrieval import Source, read_candidate_sets
 from tasks.models import ModelSettings
 from tasks.relabel import file as relabelling_file
 from tasks.relabel import relabel_file
+from tasks.relabel.stored_parts import Parts
 from tests.conftest import DATA
 from tests.servers.openai_server import Body, Messages, OpenAIServer
 
@@ -167,8 +169,8 @@ def test_a_worker_that_was_lost_leaves_its_finished_part(tmp_path: Path, setting
 
 def test_all_rows_of_the_input_reach_a_worker(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "in.jsonl", 23)
-    source = relabelling_file.Source(path, "flagembedding")
-    rows = list(read_candidate_sets(source, relabelling_file.BadRows()))
-    parts = relabelling_file.Parts(tmp_path / "parts", "key")
+    source = Source(path, "flagembedding")
+    rows = list(read_candidate_sets(source, BadRows()))
+    parts = Parts(tmp_path / "parts", "key")
     parts.hand_out(3, rows)
     assert parts.take(3) == rows
