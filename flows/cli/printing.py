@@ -300,6 +300,8 @@ def print_relabelling(result: Mapping[str, Any]) -> None:
         OUT.print(
             plain(f"masked, a positive of the same query: {masked['query']} · {masked['passage'][:80]}")
         )
+    if vote:
+        OUT.print(plain(f"decided by the most reliable judges: {', '.join(vote['voters'])}"))
     for name in vote["down_weighted"] if vote else ():
         OUT.print(plain(f"down-weighted, it says yes to nearly everything or votes at random: {name}"))
     if "unwritable" in result:

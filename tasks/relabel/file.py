@@ -369,7 +369,8 @@ def _choose_operating_point(
     grades = read_grades(job.verdicts, job.judges, job.scales)
     notes: dict[str, Any] = {"judges": describe_judges(grades)}
     if not limits.are_set:
-        weighted = WeightedVote.fit(grades) if rule in (None, WEIGHTED) else None
+        audited = audited_pairs(source, job, bad) if rule in (None, WEIGHTED) else {}
+        weighted = WeightedVote.fit(grades, audited) if rule in (None, WEIGHTED) else None
         if weighted is not None:
             notes["judges"] |= {"weighted_vote": weighted.describe()}
             return replace(job, rule=weighted), notes
@@ -383,6 +384,19 @@ def _choose_operating_point(
         trial.add(rows)
     chosen, notes["operating_point"] = choose_rule(trial, limits)
     return replace(job, rule=chosen), notes
+
+
+def audited_pairs(source: Source, job: RelabelJob, bad: BadRows) -> dict[tuple[str, str], int]:
+    """Return people's answers on an audit sheet by (query id, passage id)."""
+    answers = read_audit_sheet(job.audited) if job.audited else {}
+    rows = {row for row, _ in answers}
+    return {
+        (row.query_id, passage.id): answers[row.id, passage.id]
+        for row in (read_candidate_sets(source, BadRows(bad.skip)) if answers else ())
+        if row.id in rows
+        for passage in row.negatives
+        if (row.id, passage.id) in answers
+    }
 
 
 def _relabel_source(

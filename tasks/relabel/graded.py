@@ -264,20 +264,25 @@ def rows_with_doubted_positives(rows: Iterable[CandidateSet], grades: Grades, ru
 
 WEIGHTED = "weighted"
 """Name of the rule, and the default for three or more recorded judges."""
-REMOVE_FROM = 0.5
-"""Posterior of relevance from which a candidate is removed. Chosen on TREC DL 2019, see docs/methods.md."""
+VOTERS = 2
+"""Judges that decide. On TREC DL 2019 more voters or a posterior are no better, see docs/methods.md."""
 DEPENDENCE = 0.5
-"""Exponent of the likelihood. Judges share blind spots, so their votes count less than independent ones."""
+"""Exponent of the likelihood of soft labels. Judges share blind spots, so their votes count less than
+independent ones."""
 LEAST_INFORMATIVE = 0.2
 MOST_YES = 0.9
 """A judge is named if sensitivity + specificity − 1 is lower, or its share of yes is higher."""
+AUDIT_PRIOR = 10.0
+"""Audited passages that the estimate without labels is worth."""
 
 
 @dataclass(frozen=True)
 class WeightedVote:
-    """A vote in which each judge counts by its estimated error rates.
+    """A vote of the most reliable judges, chosen by their estimated error rates.
 
-    A candidate is removed if it is relevant with probability `REMOVE_FROM` or more. It is promoted if, in
+    The weight of a judge is ln(sensitivity / (1 − specificity)): how much a yes raises the odds that a
+    passage is relevant. A candidate is removed if one of the two judges with the largest weights calls it
+    relevant. If one of them gave no grade, the next judge takes its place. A candidate is promoted if, in
     addition, every judge that is not down-weighted gives its top grade.
     """
 
@@ -285,15 +290,23 @@ class WeightedVote:
     sensitivity: Mapping[str, float]
     specificity: Mapping[str, float]
     down_weighted: tuple[str, ...]
-    """Judges that call nearly everything relevant, or vote nearly at random. They promote nothing."""
+    """Judges that call nearly everything relevant, or vote nearly at random. They do not vote."""
+    audited: int = 0
+    """Answers of people that the error rates rest on."""
 
     @classmethod
-    def fit(cls, grades: Grades) -> WeightedVote | None:
-        """Estimate the error rates from all recorded grades. `None` with fewer than three judges."""
+    def fit(cls, grades: Grades, audited: Mapping[tuple[str, str], int] | None = None) -> WeightedVote | None:
+        """Estimate the error rates from all recorded grades. `None` with fewer than three judges.
+
+        Args:
+            grades: The recorded grades.
+            audited: Answers of people (1 relevant, 0 not) by pair. They correct the estimate.
+        """
         votes = relevance_votes(grades, sorted(grades.by_pair))
-        estimate = estimate_reliability(grades, votes, dependence=DEPENDENCE)
+        estimate = estimate_reliability(grades, votes)
         if estimate is None:
             return None
+        rates = _audited_rates(grades, estimate, audited or {})
         given = ~_isnan(votes)
         shares = {
             judge: float(votes[given[:, j], j].mean()) if given[:, j].any() else 0.0
@@ -301,14 +314,29 @@ class WeightedVote:
         }
         weak = tuple(
             judge
-            for judge in grades.judges
-            if estimate.sensitivity[judge] + estimate.specificity[judge] - 1 < LEAST_INFORMATIVE
-            or shares[judge] > MOST_YES
+            for judge, (sensitivity, specificity) in rates.items()
+            if sensitivity + specificity - 1 < LEAST_INFORMATIVE or shares[judge] > MOST_YES
         )
-        return cls(estimate.prevalence, estimate.sensitivity, estimate.specificity, weak)
+        return cls(
+            estimate.prevalence,
+            {judge: rate[0] for judge, rate in rates.items()},
+            {judge: rate[1] for judge, rate in rates.items()},
+            weak,
+            len({pair for pair in audited or {} if pair in grades.by_pair}),
+        )
 
     def __str__(self) -> str:
         return WEIGHTED
+
+    def weight(self, judge: str) -> float:
+        """Return the logarithm of the likelihood ratio of a yes."""
+        return math.log(self.sensitivity[judge] / (1 - self.specificity[judge]))
+
+    @property
+    def ranked(self) -> list[str]:
+        """The judges that may vote, the most reliable first. All of them if none is informative."""
+        trusted = [judge for judge in self.sensitivity if judge not in self.down_weighted]
+        return sorted(trusted or self.sensitivity, key=lambda judge: (-self.weight(judge), judge))
 
     def probability(self, grades: Mapping[str, int | None], scales: Mapping[str, GradeScale]) -> float | None:
         """Return the probability that a candidate is relevant, `None` without any grade."""
@@ -326,25 +354,42 @@ class WeightedVote:
     def outcome(self, grades: Mapping[str, int | None], scales: Mapping[str, GradeScale]) -> Outcome:
         """Return the outcome for the grades of one candidate.
 
-        With fewer than half of the judges' grades, a candidate that would be kept is an abstention.
+        A candidate without two voters that would be kept is an abstention, unless only one judge may vote.
         """
-        probability = self.probability(grades, scales)
-        if probability is None:
-            return "abstained"
         known = {judge: grade for judge, grade in grades.items() if grade is not None}
-        if probability < REMOVE_FROM:
-            return "kept" if 2 * len(known) >= len(grades) else "abstained"
-        trusted = [judge for judge in grades if judge not in self.down_weighted]
-        all_top = all(judge in known and scales[judge].reaches(known[judge], "top") for judge in trusted)
-        return "promoted" if trusted and all_top and probability >= 1 - REMOVE_FROM else "removed"
+        ranked = self.ranked
+        voters = [judge for judge in ranked if judge in known][:VOTERS]
+        if not any(scales[judge].reaches(known[judge], "relevant") for judge in voters):
+            return "kept" if voters and len(voters) == min(VOTERS, len(ranked)) else "abstained"
+        all_top = all(judge in known and scales[judge].reaches(known[judge], "top") for judge in ranked)
+        return "promoted" if all_top and set(ranked).isdisjoint(self.down_weighted) else "removed"
 
     def describe(self) -> dict[str, Any]:
-        """Return the weights for the report: ln likelihood ratio of a yes, by judge."""
-        weights = {
-            judge: DEPENDENCE * math.log(self.sensitivity[judge] / (1 - self.specificity[judge]))
-            for judge in self.sensitivity
+        """Return the weights for the report, the judges that decide, and those that do not vote."""
+        return {
+            "rule": WEIGHTED,
+            "weights": {judge: self.weight(judge) for judge in self.sensitivity},
+            "voters": self.ranked[:VOTERS],
+            "down_weighted": list(self.down_weighted),
+            "audited": self.audited,
         }
-        return {"rule": WEIGHTED, "weights": weights, "down_weighted": list(self.down_weighted)}
+
+
+def _audited_rates(
+    grades: Grades, estimate: Reliability, audited: Mapping[tuple[str, str], int]
+) -> dict[str, tuple[float, float]]:
+    """Return sensitivity and specificity by judge: the estimate, corrected by the answers of people."""
+    rates = {}
+    for judge in grades.judges:
+        judged = [(truth, grades.votes(*pair)[judge]) for pair, truth in audited.items()]
+        decided = [(truth, vote) for truth, vote in judged if vote is not None]
+        relevant = [vote for truth, vote in decided if truth]
+        other = [not vote for truth, vote in decided if not truth]
+        rates[judge] = (
+            (sum(relevant) + AUDIT_PRIOR * estimate.sensitivity[judge]) / (len(relevant) + AUDIT_PRIOR),
+            (sum(other) + AUDIT_PRIOR * estimate.specificity[judge]) / (len(other) + AUDIT_PRIOR),
+        )
+    return rates
 
 
 Rule = DecisionRule | WeightedVote
@@ -561,7 +606,7 @@ class Reliability:
     """Probability that each pair is relevant, in the order of the pairs."""
 
 
-def estimate_reliability(grades: Grades, votes: Floats, *, dependence: float = 1.0) -> Reliability | None:
+def estimate_reliability(grades: Grades, votes: Floats) -> Reliability | None:
     """Estimate the judges' error rates without known grades, by expectation–maximisation.
 
     A pair is relevant with probability π. Judge j calls a relevant pair relevant with probability α_j
@@ -572,7 +617,6 @@ def estimate_reliability(grades: Grades, votes: Floats, *, dependence: float = 1
     Args:
         grades: Names the judges.
         votes: Shape (pairs, judges), see `relevance_votes`.
-        dependence: Exponent of the likelihood, 1 for independent judges.
 
     Returns:
         The estimate, or `None` with fewer than three judges or without votes.
@@ -595,8 +639,8 @@ def estimate_reliability(grades: Grades, votes: Floats, *, dependence: float = 1
         specificity = ((1 - relevant) @ no + PRIOR) / ((1 - relevant) @ given + 2 * PRIOR)
         for_relevant = yes @ np.log(sensitivity) + no @ np.log(1 - sensitivity)
         for_irrelevant = yes @ np.log(1 - specificity) + no @ np.log(specificity)
-        log_relevant = np.log(prevalence) + dependence * for_relevant
-        log_irrelevant = np.log(1 - prevalence) + dependence * for_irrelevant
+        log_relevant = np.log(prevalence) + for_relevant
+        log_irrelevant = np.log(1 - prevalence) + for_irrelevant
         updated = 1 / (1 + np.exp(np.clip(log_irrelevant - log_relevant, -700, 700)))
         change = float(np.abs(updated - relevant).max())
         relevant = updated

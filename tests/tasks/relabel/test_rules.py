@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tasks.relabel.graded import (
     GradeScale,
     RuleLimits,
     RuleTrial,
+    WeightedVote,
     choose_rule,
     estimate_reliability,
     pairwise_kappa,
@@ -50,6 +52,54 @@ def test_reliability_without_gold_finds_the_planted_error_rates() -> None:
         assert found.specificity[judge] == pytest.approx(SPECIFICITY[judge], abs=0.06)
     right = np.mean([(p > 0.5) == (g > 0) for p, g in zip(found.relevant, truth.values(), strict=True)])
     assert right > 0.9
+
+
+def with_judge(grades: Grades, name: str, grade: Callable[[tuple[str, str]], int | None]) -> Grades:
+    by_pair = {
+        pair: given | ({} if (own := grade(pair)) is None else {name: own})
+        for pair, given in grades.by_pair.items()
+    }
+    return Grades((*grades.judges, name), {**grades.scales, name: GradeScale.up_to(1)}, by_pair)
+
+
+def test_the_two_most_reliable_judges_decide_and_the_next_one_stands_in() -> None:
+    grades, _ = judged(2000)
+    vote = WeightedVote.fit(grades)
+    assert vote is not None
+    assert set(vote.describe()["voters"]) == {"a", "c"}
+    assert vote.outcome({"a": 0, "b": 1, "c": 0}, grades.scales) == "kept"
+    assert vote.outcome({"a": 0, "b": 0, "c": 1}, grades.scales) == "removed"
+    assert vote.outcome({"a": 1, "b": 1, "c": 1}, grades.scales) == "promoted"
+    assert vote.outcome({"a": None, "b": 1, "c": 0}, grades.scales) == "removed"
+    assert vote.outcome({"a": None, "b": None, "c": 0}, grades.scales) == "abstained"
+    assert vote.outcome({"a": None, "b": None, "c": None}, grades.scales) == "abstained"
+
+
+def test_judges_that_say_yes_to_everything_or_guess_are_named_and_do_not_vote() -> None:
+    grades, _ = judged(2000)
+    rng = random.Random(3)
+    grades = with_judge(grades, "yes", lambda pair: int(rng.random() < 0.97))
+    grades = with_judge(grades, "coin", lambda pair: int(rng.random() < 0.5))
+    vote = WeightedVote.fit(grades)
+    assert vote is not None
+    assert set(vote.down_weighted) == {"yes", "coin"}
+    assert vote.outcome({"a": 0, "b": 0, "c": 0, "yes": 1, "coin": 1}, grades.scales) == "kept"
+    assert vote.outcome({"a": 1, "b": 1, "c": 1, "yes": 1, "coin": 0}, grades.scales) == "promoted"
+
+
+def test_answers_of_people_correct_judges_that_vouch_for_each_other() -> None:
+    grades, truth = judged(2000)
+    rng = random.Random(9)
+    wrong = {pair: int(rng.random() < 0.3) for pair in truth}
+    for name in ("x", "y", "z"):
+        grades = with_judge(grades, name, lambda pair: wrong[pair] ^ (rng.random() < 0.02))
+    alone = WeightedVote.fit(grades)
+    audited = WeightedVote.fit(grades, {pair: int(grade > 0) for pair, grade in list(truth.items())[:300]})
+    assert alone is not None
+    assert audited is not None
+    assert set(alone.describe()["voters"]) <= {"x", "y", "z"}
+    assert set(audited.describe()["voters"]) == {"a", "c"}
+    assert audited.describe()["audited"] == 300
 
 
 def test_two_judges_cannot_vouch_for_themselves() -> None:
