@@ -51,7 +51,7 @@ def relabel_set(options: RelabelOptions, **run_parts: Any) -> dict[str, Any]:
 
     settings = judge_settings(options)
     if not options.plan:
-        judges = [name for name in options.judges if ":" in name and not options.verdicts]
+        judges = [name for name in _models_of(options) if not options.verdicts]
         preflight(judges + ([options.writer] if options.writer and options.write else []), settings)
     values = {name: getattr(options, name) for name in RelabelOptions.model_fields}
     for name in (*MODEL_OPTIONS, "input", "overwrite", "in_place", "runner"):
@@ -120,14 +120,31 @@ def judge_settings(options: RelabelOptions) -> ModelSettings:
     from tasks.models.settings import keys_by_server, options_by_model
 
     settings = _model_settings("relabel", options.input, options.budget_usd, options.free)
-    judges = [name for name in options.judges if ":" in name]
-    models = [*judges, *([options.writer] if options.writer else [])]
+    judges = _models_of(options)
+    models = [*judges, *_score_models(options), *([options.writer] if options.writer else [])]
     return replace(
         settings,
         api_keys=keys_by_server(models, options.api_key_env),
         options=options_by_model(judges, options.extra_body, options.max_tokens),
         batch=frozenset(judges) if options.batch else frozenset(),
     )
+
+
+def _models_of(options: RelabelOptions) -> list[str]:
+    """Return the judges that are language models."""
+    from tasks.relabel.scoring import is_score
+
+    return [name for name in options.judges if ":" in name and not is_score(name)]
+
+
+def _score_models(options: RelabelOptions) -> list[str]:
+    """Return the models of embeddings and cross-encoders, for their API keys."""
+    from tasks.relabel.mining import Screen
+    from tasks.relabel.scoring import is_score, model_of
+
+    screens = [Screen.parse(options.screen).by] if options.screen else []
+    names = filter(is_score, [*options.judges, *screens, options.mine_by])
+    return [model for name in names if (model := model_of(name)) is not None]
 
 
 def relabel_outputs(options: RelabelOptions, out: Path) -> Outputs:

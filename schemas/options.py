@@ -25,7 +25,6 @@ from schemas.recipe import (
     Recipe,
     Relabel,
     RelabelMode,
-    RelabelStrategy,
     RetrievalFile,
     Semantic,
     TooFewNegatives,
@@ -268,6 +267,10 @@ class TranslateOptions(Options):
     free: tuple[NamedModel, ...] = like(Budget, "free")
 
 
+FileStrategy = Literal["two_stage", "cascade", "graded", "score"]
+"""The strategies of a recipe, and `score` for retrieval files."""
+
+
 class RelabelOptions(Options):
     """Options of `relabel`."""
 
@@ -285,15 +288,17 @@ class RelabelOptions(Options):
     )
     format: str = like(RetrievalFile, "format", description="format of the input; `auto` detects it")
     out_format: str | None = Field(default=None, description="format of the output; default: the input's")
-    strategy: RelabelStrategy | None = Field(
+    strategy: FileStrategy | None = Field(
         default=None,
-        description=f"{Relabel.model_fields['strategy'].description}; default: `graded` with recorded "
-        "verdicts, otherwise `two_stage`",
+        description=f"{Relabel.model_fields['strategy'].description}; `score` removes candidates that score "
+        "too close to the positive; default: `graded` with recorded verdicts, otherwise `two_stage`",
     )
     judges: tuple[NamedModel, ...] = Field(
         default=(),
         alias="judge",
-        description="`lexical`, `embedding` or a model; may be repeated; default: `lexical` for `two_stage`",
+        description="`lexical`, `embedding` or a model; for `score`: bm25, score, embedding, "
+        "embedding:openai:NAME@URL or rerank:openai:NAME@URL; may be repeated; default: `lexical` for "
+        "`two_stage`",
     )
     verdicts: Path | None = Field(
         default=None, description="CSV of recorded grades: query_id,docid,judge,grade"
@@ -323,10 +328,40 @@ class RelabelOptions(Options):
     too_few: TooFewNegatives = like(Relabel, "too_few")
     max_promoted: int = like(Relabel, "max_promoted")
     mine: int = Field(default=0, ge=0, description="negatives to mine for rows without any")
+    mine_from: Literal["corpus", "rows"] | None = Field(
+        default=None,
+        alias="from",
+        description="where negatives are mined: the `corpus` (`--corpus`, or that of a BEIR folder) or the "
+        "other `rows`; default: the corpus if there is one",
+    )
+    mine_by: str = Field(
+        default="bm25",
+        description="score that finds negatives: bm25, embedding (the packaged encoder) or "
+        "embedding:openai:NAME@URL",
+    )
+    relative_margin: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="a mined negative, or one that the strategy `score` keeps, scores at least this share "
+        "below its positive; .05 is TopK-PercPos with 95 %, and the default if no other limit is set",
+    )
+    absolute_margin: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="it scores at least this much below its positive (TopK-MarginPos)",
+    )
+    max_score: float | None = Field(default=None, allow_inf_nan=False, description="its largest score")
+    min_score: float | None = Field(default=None, allow_inf_nan=False, description="its smallest score")
+    ranks: str | None = Field(
+        default=None, description="its rank, as FIRST:LAST, such as 10:50; positives are not ranked"
+    )
     screen: str | None = Field(
         default=None,
-        description="skip unlikely candidates: SCORE:MARGIN[:CHECK], such as bm25:0.5, score:0.2:0.1 or "
-        "embedding:0.3",
+        description="skip unlikely candidates: SCORE:MARGIN[:CHECK], such as bm25:0.5, score:0.2:0.1, "
+        "embedding:0.3 or rerank:openai:NAME@URL:0.3",
     )
     corpus: Path | None = Field(
         default=None, description="passages to mine, and texts of passages that the input names by id"

@@ -66,7 +66,9 @@ async def score_pairs(
         return []
     model, price = parse_model_name(name).resolved(), settings.price(name)
     calls = _calls(pairs)
-    worst = price.cost_usd(sum(estimate_tokens(q) + estimate_tokens(p) for q, p in pairs), 0, calls=len(calls))
+    worst = price.cost_usd(
+        sum(estimate_tokens(q) + estimate_tokens(p) for q, p in pairs), 0, calls=len(calls)
+    )
     ledger = ledger_of(settings.run_dir, settings.budget_usd)
     if not ledger.reserve(worst):
         left = max(0.0, ledger.limit_usd - ledger.spent_usd())
@@ -155,16 +157,17 @@ def read_scores(answer: Any, shown: int) -> dict[int, float]:
     if isinstance(answer, Mapping):
         answer = answer.get("data", answer.get("results"))
     scores: dict[int, float] = {}
-    repeated = set()
+    repeated: set[int] = set()
     for item in answer if isinstance(answer, list) else ():
         if not isinstance(item, Mapping):
             continue
         place, score = item.get("index"), item.get("score", item.get("relevance_score"))
         if isinstance(score, list) and len(score) == 1:
             score = score[0]
-        is_number = isinstance(score, int | float) and not isinstance(score, bool) and math.isfinite(score)
-        if not isinstance(place, int) or isinstance(place, bool) or not is_number or not 0 <= place < shown:
+        if type(place) is not int or not 0 <= place < shown:
+            continue
+        if type(score) not in (int, float) or not math.isfinite(score):
             continue
         repeated.update({place} if place in scores else ())
-        scores[place] = float(score)  # type: ignore[arg-type]
+        scores[place] = float(score)
     return {place: score for place, score in scores.items() if place not in repeated}

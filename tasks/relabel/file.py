@@ -31,7 +31,7 @@ from threading import Lock
 from typing import Any, Literal, Protocol
 
 from schemas.errors import InputError, ModelError
-from schemas.labels import CandidateSet
+from schemas.labels import CandidateSet, Passage
 from schemas.recipe import Limits, Relabel, Validate
 from schemas.release import StageCost
 from schemas.tables import content_hash, file_hash
@@ -67,12 +67,11 @@ from tasks.relabel.graded import (
 )
 from tasks.relabel.judges import open_comparers, open_graders, open_judges
 from tasks.relabel.mining import (
+    DensePool,
     PassagePool,
-    Score,
     Screen,
     backfill,
     fill_empty_rows,
-    recorded_score,
     screen_candidates,
 )
 from tasks.relabel.output import FIXED_WIDTH, Fitting, check_soft_labels, with_soft_labels
@@ -91,7 +90,17 @@ from tasks.relabel.quality import (
     sample_lines,
     write_audit_sheet,
 )
-from tasks.relabel.rule_judges import score_by_meaning
+from tasks.relabel.scoring import (
+    MINING_WINDOW,
+    Score,
+    ScoreWindow,
+    check_score,
+    embed,
+    is_score,
+    open_scorer,
+    relabel_by_scores,
+    score_rows,
+)
 from tasks.relabel.stored_parts import Parts, Summary
 from tasks.relabel.survey import Survey
 from tasks.relabel.two_stage import (
@@ -115,7 +124,7 @@ from tasks.relabel.written import (
 from tasks.run.parts import PartRunner
 from tasks.run.progress import say, track
 
-Strategy = Literal["two_stage", "cascade", "graded"]
+Strategy = Literal["two_stage", "cascade", "graded", "score"]
 
 
 class RelabelRows(Protocol):
@@ -156,6 +165,8 @@ class RelabelJob:
     selection: RowSelection = field(default_factory=lambda: RowSelection())
     write: int = 0
     writer: str | None = None
+    window: ScoreWindow = field(default_factory=ScoreWindow)
+    mine_by: str = "bm25"
 
     @property
     def fill_to(self) -> int:
@@ -166,9 +177,14 @@ class RelabelJob:
 
     @property
     def needs_pool(self) -> bool:
-        """Whether passages are searched with BM25."""
-        mines = self.mine > 0 or self.fill_to > 0
-        return mines or (self.screen is not None and self.screen.by == "bm25")
+        """Whether passages are searched."""
+        return self.mine > 0 or self.fill_to > 0 or self.needs_bm25
+
+    @property
+    def needs_bm25(self) -> bool:
+        """Whether candidates are scored with BM25."""
+        screens = self.screen is not None and self.screen.by == "bm25"
+        return screens or (self.strategy == "score" and self.judges == ("bm25",))
 
 
 @dataclass(frozen=True)
@@ -241,6 +257,13 @@ def relabel_file(
     max_in_flight: int | None = None,
     write: int = 0,
     writer: str | None = None,
+    mine_from: str | None = None,
+    mine_by: str = "bm25",
+    relative_margin: float | None = None,
+    absolute_margin: float | None = None,
+    max_score: float | None = None,
+    min_score: float | None = None,
+    ranks: str | None = None,
     run_parts: PartRunner | None = None,
 ) -> dict[str, Any]:
     """Relabel a retrieval set.
@@ -284,6 +307,13 @@ def relabel_file(
         max_in_flight: Concurrent calls per model.
         write: Negatives for `writer` to write, per row. The judges decide about each.
         writer: A model of another family than the judges.
+        mine_from: `corpus` requires a corpus, `rows` ignores it. Default: the corpus if there is one.
+        mine_by: Score that finds passages: `bm25`, `embedding` or `embedding:MODEL`.
+        relative_margin: See `ScoreWindow`. It limits mined passages and the strategy `score`.
+        absolute_margin: See `ScoreWindow`.
+        max_score: See `ScoreWindow`.
+        min_score: See `ScoreWindow`.
+        ranks: `FIRST:LAST`, see `ScoreWindow`.
         run_parts: Relabels the parts of the file on workers. Default: one after the other in this process.
 
     Returns:
@@ -293,7 +323,8 @@ def relabel_file(
         InputError: If a file or an option is invalid.
         ModelError: If the judges decide fewer candidates than `min_judged`.
     """
-    strategy = strategy or ("graded" if verdicts else "two_stage")
+    scored = [name for name in judges if is_score(name) and name != "embedding"]
+    strategy = strategy or ("graded" if verdicts else "score" if scored else "two_stage")
     if verdicts and strategy != "graded":
         raise InputError(f"strategy {strategy} cannot use recorded verdicts", hint="use --strategy graded")
     job = RelabelJob(
@@ -314,10 +345,16 @@ def relabel_file(
         selection=RowSelection(limit, sample, seed),
         write=write,
         writer=check_writer(writer, judges, settings.data_dir) if write else None,
+        window=ScoreWindow(
+            relative_margin, absolute_margin, max_score, min_score, ScoreWindow.parse_ranks(ranks)
+        ),
+        mine_by=mine_by,
     )
+    _check_scores(job, settings)
     if audit and out is None:
         raise InputError("the audit sheet is written beside the result", hint="give --out")
     input_format = detect_format(input, split) if format == "auto" else check_format(format)
+    corpus = _corpus_to_mine(input, input_format, corpus, mine_from)
     source = Source(input, input_format, corpus, read_qrels(positives) if positives else None, split)
     limits = RuleLimits(max_true_negatives_lost, min_relabel_precision)
     job = replace(job, out_format=check_format(out_format or input_format))
@@ -330,6 +367,39 @@ def relabel_file(
     required = None if allow_abstentions else min_judged
     result = _relabel_source(source, job, settings, out, BadRows(skip_bad), required, run_parts)
     return result | notes
+
+
+def _check_scores(job: RelabelJob, settings: ModelSettings) -> None:
+    """Raise `InputError` for scores that are unknown, not usable, or in the wrong place."""
+    if job.strategy == "score":
+        if len(job.judges) != 1:
+            raise InputError(
+                "the strategy `score` uses one score",
+                hint="name it: --judge embedding, bm25, score or rerank:openai:NAME@URL",
+            )
+        check_score(job.judges[0], settings)
+    if job.screen is not None:
+        check_score(job.screen.by, settings)
+    if job.mine_by == "score" or job.mine_by.startswith("rerank:"):
+        raise InputError(
+            f"{job.mine_by} cannot search a corpus",
+            hint="use --mine-by bm25, embedding or embedding:openai:NAME@URL",
+        )
+    check_score(job.mine_by, settings)
+
+
+def _corpus_to_mine(input: Path, format: str, corpus: Path | None, mine_from: str | None) -> Path | None:
+    """Return the corpus. A BEIR folder contains its own.
+
+    Raises:
+        InputError: If there is none, although passages are to be mined from it.
+    """
+    if mine_from == "corpus" and corpus is None:
+        own = sorted(input.glob("corpus.jsonl*")) if format == "beir" else []
+        if not own:
+            raise InputError("there is no corpus to mine from", hint="name it with --corpus")
+        return own[0]
+    return None if mine_from == "rows" and format != "tevatron-ids" else corpus
 
 
 def _with_max_in_flight(limits: Callable[[str], Limits], count: int) -> Callable[[str], Limits]:
@@ -439,7 +509,9 @@ def _relabel_source(
             with _shared_parts(parts, settings) as shared:
                 _relabel_on_workers(chosen, work, shared, run_parts, add)
         else:
-            inputs = PartInputs(job, survey.positives, open_pool(source, job, bad.skip), qrels, answers)
+            inputs = PartInputs(
+                job, survey.positives, open_pool(source, job, settings, bad.skip), qrels, answers
+            )
             run_async(_relabel_in_order(chosen, inputs, settings, parts, add))
     record_rates(settings.run_dir, asked_anew, time.monotonic() - started)
     try:
@@ -604,11 +676,18 @@ def plan_job(source: Source, job: RelabelJob, settings: ModelSettings, bad: BadR
     return plan_job_rows(plans, job.strategy, judges, settings, writer=job.writer, write=job.write)
 
 
-def open_pool(source: Source, job: RelabelJob, skip_bad: bool) -> PassagePool | None:
+def open_pool(source: Source, job: RelabelJob, settings: ModelSettings, skip_bad: bool) -> PassagePool | None:
     """Index the corpus if there is one and the job searches it."""
     if source.corpus is None or not job.needs_pool:
         return None
-    return PassagePool(passage for passage in read_corpus(source.corpus, BadRows(skip_bad)))
+    return make_pool(read_corpus(source.corpus, BadRows(skip_bad)), job, settings)
+
+
+def make_pool(passages: Iterable[Passage], job: RelabelJob, settings: ModelSettings) -> PassagePool:
+    """Index passages with the score that the job searches by."""
+    if job.mine_by == "bm25" or not (job.mine or job.fill_to):
+        return PassagePool(passages)
+    return DensePool(passages, lambda texts: embed(job.mine_by, texts, settings))
 
 
 def job_key(source: Source, job: RelabelJob, settings: ModelSettings) -> str:
@@ -626,6 +705,7 @@ def job_key(source: Source, job: RelabelJob, settings: ModelSettings) -> str:
         "output": [job.exactly, job.soft_labels, job.out_format if job.soft_labels else ""],
         "selection": [source.split, *asdict(job.selection).values()],
         "written": [job.write, job.writer],
+        "scores": [*asdict(job.window).values(), job.mine_by],
         "prompts": [file_hash(path) for path in prompts],
         "rows_a_part": ROWS_PER_PART,
     }
@@ -762,7 +842,10 @@ class Totals:
 async def open_part_context(inputs: PartInputs, settings: ModelSettings) -> AsyncIterator[PartContext]:
     """Open the models of a job."""
     job = inputs.job
-    async with open_strategy(job, settings) as strategy, open_writer(job, settings) as writer:
+    async with (
+        open_strategy(job, settings, pool=inputs.pool) as strategy,
+        open_writer(job, settings) as writer,
+    ):
         yield PartContext(job, inputs.known, inputs.pool, inputs.qrels, inputs.answers, strategy, writer)
 
 
@@ -786,7 +869,7 @@ class PartWork:
                 _inputs[key] = PartInputs(
                     job,
                     None,
-                    open_pool(self.source, job, self.skip_bad),
+                    open_pool(self.source, job, self.settings, self.skip_bad),
                     read_qrels(job.truth) if job.truth else None,
                     read_audit_sheet(job.audited) if job.audited else {},
                 )
@@ -880,24 +963,36 @@ async def relabel_rows(
         known: Normalised positives of the whole file.
         pool: Passages to search. Default: those of `rows`.
     """
-    if job.needs_pool and pool is None:
-        pool = PassagePool(p for row in rows for p in (*row.positives, *row.negatives))
-    screen = screening_step(job.screen, pool)
+    if pool is None and (job.mine or job.fill_to):
+        pool = make_pool(_passages_of(rows), job, strategy.settings)
+    window = job.window if job.window != ScoreWindow() else MINING_WINDOW
     if job.mine and pool:
-        rows = fill_empty_rows(rows, pool, job.mine)
+        rows = fill_empty_rows(rows, pool, job.mine, window)
+    screen = None
+    if job.screen is not None:
+        bm25 = bm25_of(rows, pool) if job.screen.by == "bm25" else None
+        scorer = open_scorer(job.screen.by, strategy.settings, bm25)
+        screen = screening_step(job.screen, await score_rows(rows, scorer))
     relabelling = await strategy.relabel(rows, known, screen)
     if not job.fill_to or pool is None:
         return relabelling
     policy = replace(job.policy, min_negatives=job.fill_to)
-    return await backfill(relabelling, pool, policy, lambda sets: strategy.relabel(sets, known, None))
+    decide = partial(strategy.relabel, known=known, screen=None)
+    return await backfill(relabelling, pool, policy, decide, window)
 
 
-def screening_step(screen: Screen | None, pool: PassagePool | None) -> Screening:
-    """Return the screen as a function of plans, or `None` if there is no screen."""
-    if screen is None:
-        return None
-    scores: dict[str, Score] = {"score": recorded_score, "embedding": score_by_meaning}
-    score = pool.score if screen.by == "bm25" and pool else scores[screen.by]
+def _passages_of(rows: Iterable[CandidateSet]) -> Iterator[Passage]:
+    return (passage for row in rows for passage in (*row.positives, *row.negatives))
+
+
+def bm25_of(rows: Sequence[CandidateSet], pool: PassagePool | None) -> Score:
+    """Return the BM25 score over a corpus, or over the passages of the rows if no corpus is indexed."""
+    indexed = pool is not None and not isinstance(pool, DensePool)
+    return pool.score if pool is not None and indexed else PassagePool(_passages_of(rows)).score
+
+
+def screening_step(screen: Screen, score: Score) -> Screening:
+    """Return the screen as a function of plans."""
     return lambda plans: screen_candidates(plans, screen, score)
 
 
@@ -911,6 +1006,7 @@ class OpenStrategy:
     relabel: RelabelRows
     costs: Callable[[], tuple[StageCost, ...]]
     """Costs of its models so far."""
+    settings: ModelSettings
     models: Sequence[object] = ()
     """Its open judges. Those that are models are `MeteredModel`s."""
 
@@ -921,14 +1017,17 @@ class OpenStrategy:
 
 @asynccontextmanager
 async def open_strategy(
-    job: RelabelJob, settings: ModelSettings, subject: str = "passage"
+    job: RelabelJob, settings: ModelSettings, subject: str = "passage", pool: PassagePool | None = None
 ) -> AsyncIterator[OpenStrategy]:
-    """Open the judges of a job's strategy, for `passage`s or `question`s."""
-    if job.strategy == "two_stage":
+    """Open the judges of a job's strategy, for `passage`s or `question`s. `pool` holds a corpus."""
+    if job.strategy == "score":
+        yield OpenStrategy(partial(_relabel_by_score, job, settings, pool), lambda: (), settings)
+    elif job.strategy == "two_stage":
         async with open_judges(job.judges, settings, subject) as judges:
             yield OpenStrategy(
                 lambda rows, known, screen: relabel_with_panel(rows, judges, job.policy, known, screen),
                 lambda: tuple(cost for judge in judges for cost in judge.costs()),
+                settings,
                 judges,
             )
     elif job.strategy == "cascade":
@@ -936,10 +1035,11 @@ async def open_strategy(
             yield OpenStrategy(
                 lambda rows, known, screen: relabel_in_cascade(rows, comparers, job.policy, known, screen),
                 lambda: tuple(cost for judge in comparers for cost in judge.costs()),
+                settings,
                 comparers,
             )
     elif job.verdicts:
-        yield _strategy_with_recorded_grades(job, job.verdicts)
+        yield _strategy_with_recorded_grades(job, job.verdicts, settings)
     else:
         async with open_graders(job.judges, settings, subject) as graders:
 
@@ -950,7 +1050,7 @@ async def open_strategy(
                 return apply_decision_rule(plans, await request_grades(plans, graders), job.rule, job.policy)
 
             yield OpenStrategy(
-                by_grades, lambda: tuple(c for grader in graders for c in grader.costs()), graders
+                by_grades, lambda: tuple(c for grader in graders for c in grader.costs()), settings, graders
             )
 
 
@@ -964,7 +1064,7 @@ async def open_writer(job: RelabelJob, settings: ModelSettings) -> AsyncIterator
         yield Writer(model, read_prompt(settings.data_dir, "relabel_write"))
 
 
-def _strategy_with_recorded_grades(job: RelabelJob, verdicts: Path) -> OpenStrategy:
+def _strategy_with_recorded_grades(job: RelabelJob, verdicts: Path, settings: ModelSettings) -> OpenStrategy:
     recorded = read_grades(verdicts, job.judges, job.scales)
 
     async def by_recorded_grades(
@@ -972,7 +1072,23 @@ def _strategy_with_recorded_grades(job: RelabelJob, verdicts: Path) -> OpenStrat
     ) -> Relabelling:
         return relabel_by_grades(rows, recorded, job.rule, job.policy, known, screen)
 
-    return OpenStrategy(by_recorded_grades, lambda: ())
+    return OpenStrategy(by_recorded_grades, lambda: (), settings)
+
+
+async def _relabel_by_score(
+    job: RelabelJob,
+    settings: ModelSettings,
+    pool: PassagePool | None,
+    rows: Sequence[CandidateSet],
+    known: PositiveTexts,
+    screen: Screening,
+) -> Relabelling:
+    """Relabel rows with one score and the limits of the job."""
+    name = job.judges[0]
+    scorer = open_scorer(name, settings, bm25_of(rows, pool) if name == "bm25" else None)
+    plans = plan_rows(rows, job.policy, known, screen)
+    score = await score_rows(rows, scorer)
+    return relabel_by_scores(plans, score, job.window.or_default(), job.policy, name)
 
 
 def split_rows(rows: Iterable[CandidateSet]) -> Iterator[list[CandidateSet]]:

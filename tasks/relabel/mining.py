@@ -1,8 +1,8 @@
-"""Mine hard negatives from a pool of passages with BM25, and screen candidates before they are judged.
+"""Mine hard negatives from a pool of passages with BM25 or embeddings, and screen candidates.
 
 A mined passage may score at most `pos − |pos|·m` (m = .05), with `pos` the query's score for its best
-positive in the pool: a passage that scores as high as the positive probably answers the query, too. Mined
-passages are relabelled like all others before they are used.
+positive in the pool: a passage that scores as high as the positive probably answers the query, too. A
+`ScoreWindow` sets other limits. Mined passages are relabelled like all others before they are used.
 
 References:
     Positive-aware mining: NV-Retriever, arXiv 2407.15831.
@@ -10,9 +10,11 @@ References:
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from schemas.errors import InputError
 from schemas.labels import CandidateSet, Passage
@@ -28,15 +30,23 @@ from tasks.relabel.decisions import (
 )
 from tasks.relabel.rule_judges import split_words, stem
 from tasks.relabel.same_text import match_key
+from tasks.relabel.scoring import MINING_WINDOW, PLAIN, Score, ScoreWindow, is_score
+from tasks.run.progress import track
 from tasks.stats.shares import share_with_interval
 
-MARGIN = 0.05
-SCREENS = ("bm25", "score", "embedding")
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
 MINED_PER_MISSING = 3
 """Candidates mined per missing negative. Some of them will turn out to answer the query."""
-
-Score = Callable[[str, Passage], float | None]
-"""Scores a passage for a query. A passage without a score (`None`) is not screened."""
+BLOCK_ROWS = 65_536
+"""Vectors that are multiplied at once."""
+BLOCK_BYTES = 64 << 20
+"""Scores of all passages for several queries that are held at once."""
+EMBEDDED_AT_ONCE = 2_048
 
 
 # --- mining -----------------------------------------------------------------------------------------------
@@ -44,6 +54,9 @@ Score = Callable[[str, Passage], float | None]
 
 class PassagePool:
     """A BM25 index over passages, in memory. Repeated texts are indexed once."""
+
+    lowest = 0.0
+    """Passages are found if their score is higher."""
 
     def __init__(self, passages: Iterable[Passage]) -> None:
         import bm25s
@@ -79,45 +92,127 @@ class PassagePool:
         own = self.score(query, passage)
         return None if own is None else sum(1 for score in self._cached_scores(query) if score >= own)
 
-    def nearest(self, row: CandidateSet, count: int, margin: float = MARGIN) -> list[Passage]:
+    def prepare(self, queries: Iterable[str]) -> None:
+        """Announce the next queries. A pool may score several at once."""
+
+    def _all_scores(self, query: str) -> NDArray[Any] | None:
+        """Return the scores of all passages, `None` if the query cannot be scored."""
+        stems = _stems(query)
+        return self._index.get_scores(stems) if stems and self._texts else None
+
+    def nearest(self, row: CandidateSet, count: int, window: ScoreWindow = MINING_WINDOW) -> list[Passage]:
         """Return the best matches for a row's query that are not in the row, best first.
 
         Args:
-            row: Its positives set the ceiling of scores.
+            row: Its best positive sets the ceiling of scores.
             count: Maximum number of passages.
-            margin: Minimum distance below the best positive, as a share of its score.
+            window: Limits on scores and ranks. Ranks do not count the passages of the row.
 
         Returns:
-            Passages that share a word with the query. Ties are in the order of the pool.
+            With BM25, passages that share a word with the query. Ties are in the order of the pool.
         """
         import numpy as np
 
-        stems = _stems(row.query)
-        if not self._texts or not stems:
+        scores = self._all_scores(row.query)
+        if scores is None:
             return []
-        scores = self._index.get_scores(stems)
         own = {match_key(p.text) for p in (*row.positives, *row.negatives)}
         positions = [self._position.get(match_key(p.text)) for p in row.positives]
         known = [float(scores[position]) for position in positions if position is not None]
-        ceiling = max(known) - abs(max(known)) * margin if known else np.inf
-        fits = (scores > 0) & (scores <= ceiling)
+        fits = scores > self.lowest
         fits[[self._position[text] for text in own if text in self._position]] = False
-        best = np.flatnonzero(fits)
-        if len(best) > count:
-            # Only the passages that reach the rank `count` are sorted. Ties stay in the order of the pool.
-            least = np.partition(scores[best], -count)[-count]
-            best = best[scores[best] >= least]
-        ranked = best[np.argsort(-scores[best], kind="stable")][:count]
-        return [self._passages[self._texts[position]] for position in ranked.tolist()]
+        first, last = window.ranks or (1, len(scores))
+        ceiling = window.ceiling(max(known, default=None))
+        if window.ranks:
+            ranked = _ranked(np.flatnonzero(fits), scores, last)[first - 1 : last]
+            chosen = ranked[(scores[ranked] <= ceiling) & (scores[ranked] >= window.floor)][:count]
+        else:
+            fits &= (scores <= ceiling) & (scores >= window.floor)
+            chosen = _ranked(np.flatnonzero(fits), scores, count)[:count]
+        return [self._passages[self._texts[position]] for position in chosen.tolist()]
+
+
+class DensePool(PassagePool):
+    """Vectors of passages in a temporary file, compared with a query exhaustively and in blocks."""
+
+    lowest = -2.0
+
+    def __init__(self, passages: Iterable[Passage], embed: Callable[[Sequence[str]], Floats]) -> None:
+        """Embed the passages.
+
+        Args:
+            passages: Repeated texts are embedded once.
+            embed: Returns unit vectors of texts.
+        """
+        import numpy as np
+
+        self._passages = {match_key(p.text): p for p in passages if p.text.strip()}
+        self._position = {text: position for position, text in enumerate(self._passages)}
+        self._texts = list(self._passages)
+        self._embed = embed
+        self._last_query, self._last_scores = None, ()
+        self._ready: dict[str, NDArray[Any]] = {}
+        self._announced: list[str] = []
+        self._temporary = tempfile.TemporaryDirectory(prefix="counterfoil-vectors-")
+        self._vectors: NDArray[Any] = np.empty((0, 1), np.float32)
+        ordered = [self._passages[key].text for key in self._texts]
+        with track("embedding passages", len(ordered)) as bar:
+            for start in range(0, len(ordered), EMBEDDED_AT_ONCE):
+                part = embed(ordered[start : start + EMBEDDED_AT_ONCE])
+                if start == 0:
+                    path = Path(self._temporary.name) / "vectors"
+                    shape = (len(ordered), part.shape[1])
+                    self._vectors = np.memmap(path, np.float32, mode="w+", shape=shape)
+                self._vectors[start : start + len(part)] = part
+                bar.advance(len(part))
+
+    def prepare(self, queries: Iterable[str]) -> None:
+        """Announce the next queries, which are embedded and scored together."""
+        self._announced = [query for query in dict.fromkeys(queries) if query.strip()]
+        self._ready = {}
+
+    def _cached_scores(self, query: str) -> Sequence[float]:
+        scores = self._all_scores(query)
+        return () if scores is None else scores.tolist()
+
+    def _all_scores(self, query: str) -> NDArray[Any] | None:
+        import numpy as np
+
+        if not self._texts or not query.strip():
+            return None
+        if query not in self._ready:
+            size = max(1, BLOCK_BYTES // (4 * len(self._texts)))
+            start = self._announced.index(query) if query in self._announced else len(self._announced)
+            queries = self._announced[start : start + size] or [query]
+            asked = self._embed(queries).T
+            found = np.concatenate(
+                [self._vectors[i : i + BLOCK_ROWS] @ asked for i in range(0, len(self._vectors), BLOCK_ROWS)]
+            )
+            self._ready = {name: np.round(found[:, i], 6) for i, name in enumerate(queries)}
+        return self._ready[query]
+
+
+def _ranked(positions: NDArray[Any], scores: NDArray[Any], count: int) -> NDArray[Any]:
+    """Return at least `count` of the positions by falling score. Ties are in the order of the pool."""
+    import numpy as np
+
+    if len(positions) > count:
+        # Only the passages that reach the rank `count` are sorted.
+        least = np.partition(scores[positions], -count)[-count]
+        positions = positions[scores[positions] >= least]
+    return np.asarray(positions[np.argsort(-scores[positions], kind="stable")])
 
 
 def _stems(text: str) -> list[str]:
     return [stem(word) for word in split_words(text)]
 
 
-def fill_empty_rows(rows: Sequence[CandidateSet], pool: PassagePool, count: int) -> list[CandidateSet]:
+def fill_empty_rows(
+    rows: Sequence[CandidateSet], pool: PassagePool, count: int, window: ScoreWindow = MINING_WINDOW
+) -> list[CandidateSet]:
     """Add up to `count` mined negatives to each row without negatives. Other rows stay unchanged."""
-    return [row if row.negatives else _with_negatives(row, pool.nearest(row, count)) for row in rows]
+    pool.prepare(row.query for row in rows if not row.negatives)
+    return [row if row.negatives else _with_negatives(row, pool.nearest(row, count, window)) for row in rows]
 
 
 def _with_negatives(row: CandidateSet, negatives: Sequence[Passage]) -> CandidateSet:
@@ -143,9 +238,11 @@ async def backfill(
     pool: PassagePool,
     policy: Policy,
     relabel: Callable[[Sequence[CandidateSet]], Awaitable[Relabelling]],
+    window: ScoreWindow = MINING_WINDOW,
 ) -> Relabelling:
     """Add mined negatives that the judges keep to rows with fewer than `min_negatives` left."""
-    shortages = [s for row in relabelling.rows if (s := _shortage(row, pool, policy)) is not None]
+    pool.prepare(row.before.query for row in relabelling.rows)
+    shortages = [s for row in relabelling.rows if (s := _shortage(row, pool, policy, window)) is not None]
     if not shortages:
         return relabelling
     judged = await relabel([shortage.candidates for shortage in shortages])
@@ -157,13 +254,13 @@ async def backfill(
     return replace(relabelling, rows=tuple(filled.get(id(row), row) for row in relabelling.rows))
 
 
-def _shortage(row: RelabelledRow, pool: PassagePool, policy: Policy) -> Shortage | None:
+def _shortage(row: RelabelledRow, pool: PassagePool, policy: Policy, window: ScoreWindow) -> Shortage | None:
     if row.after is None or not row.before.negatives:
         return None
     missing = policy.min_negatives - len(row.after.negatives)
     if missing <= 0:
         return None
-    mined = pool.nearest(row.before, MINED_PER_MISSING * missing)
+    mined = pool.nearest(row.before, MINED_PER_MISSING * missing, window)
     return Shortage(row, _with_negatives(row.before, mined), missing)
 
 
@@ -221,25 +318,34 @@ def add_kept(
 class Screen:
     """The score, the margin below the positive, and the share of screened candidates to judge anyway."""
 
-    by: Literal["bm25", "score", "embedding"] = "bm25"
+    by: str = "bm25"
+    """See `scoring.is_score`."""
     margin: float = 0.5
     check: float = 0.05
 
     @classmethod
     def parse(cls, text: str) -> Screen:
         """Parse `SCORE:MARGIN[:CHECK]`, such as `bm25:0.5`. Raise `InputError` with the valid form."""
-        by, *numbers = text.split(":")
-        try:
-            values = [float(number) for number in numbers]
-        except ValueError:
-            values = [-1.0]
-        if by not in SCREENS or not 1 <= len(values) <= 2 or not all(0 <= v <= 1 for v in values):
+        parts, numbers = text.split(":"), list[float]()
+        while len(parts) > 1 and len(numbers) < 2 and (share := _share_in(parts[-1])) is not None:
+            numbers.insert(0, share)
+            parts.pop()
+        by = ":".join(parts)
+        if not numbers or not is_score(by):
             raise InputError(
                 f"not a screen: {text!r}",
                 hint="write SCORE:MARGIN[:CHECK], e.g. bm25:0.5 or score:0.2:0.1; "
-                f"scores: {', '.join(SCREENS)}",
+                f"scores: {', '.join(PLAIN)}, embedding:openai:NAME@URL, rerank:openai:NAME@URL",
             )
-        return cls(by, *values)  # type: ignore[arg-type]
+        return cls(by, *numbers)
+
+
+def _share_in(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value <= 1 else None
 
 
 def screen_candidates(plans: Sequence[RowPlan], screen: Screen, score: Score) -> list[RowPlan]:
@@ -271,11 +377,6 @@ def _is_below(value: float | None, floor: float) -> bool:
 
 def _is_checked(row: CandidateSet, passage: Passage, share: float) -> bool:
     return derived_seed("screen check", row.query, passage.id) % 1_000_000 < share * 1_000_000
-
-
-def recorded_score(query: str, passage: Passage) -> float | None:
-    """Return the score in the file. It has the signature of `Score`."""
-    return passage.score
 
 
 def count_missed(row: RelabelledRow) -> int:

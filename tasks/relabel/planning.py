@@ -83,7 +83,7 @@ def plan_job_rows(
             tokens_out += write * TOKENS_OUT[kind]
         candidates += len(plan.row.negatives)
         by_rule += len(plan.decided)
-        if not plan.undecided or not (plan.positives or strategy == "graded"):
+        if strategy == "score" or not plan.undecided or not (plan.positives or strategy == "graded"):
             continue
         positives = [plan.row.positives[i] for i in plan.positives]
         negatives = [plan.row.negatives[i] for i in plan.undecided]
@@ -111,7 +111,7 @@ def plan_job_rows(
     by_judge = {
         judge: _judge_estimate(judge, calls, tokens_in, tokens_out, settings)
         for judge in judges
-        if ":" in judge
+        if ":" in judge and strategy != "score"
     }
     if writer and write:
         writer_out = written_for * write * TOKENS_PER_WRITTEN

@@ -24,7 +24,6 @@ from pathlib import Path
 
 import orjson
 
-from schemas.labels import Passage
 from schemas.release import StageCost
 from tasks.files.vocabulary import read_lexicon
 from tasks.judges.relevance import Evidence, EvidenceQuestion, Ranking, RankingQuestion
@@ -128,12 +127,6 @@ class EmbeddingJudge:
     def costs(self) -> tuple[StageCost, ...]:
         """Return nothing, because no model is called."""
         return ()
-
-
-def score_by_meaning(query: str, passage: Passage) -> float:
-    """Return the cosine of a query and a passage. It has the signature of `mining.Score`."""
-    vectors = encode_sentences([query, passage.text])
-    return round(float(vectors[0] @ vectors[1]), DECIMALS)
 
 
 class SentenceJudge:

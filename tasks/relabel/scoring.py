@@ -204,6 +204,10 @@ class ScoreWindow:
         return -math.inf if self.min_score is None else self.min_score
 
 
+MINING_WINDOW = ScoreWindow(relative_margin=RELATIVE_MARGIN)
+"""Window of mined passages if none is set."""
+
+
 # --- the strategy -----------------------------------------------------------------------------------------
 
 

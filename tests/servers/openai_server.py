@@ -29,6 +29,7 @@ of the message, and `endless()` a body without an end.
 `latency_s` delays all answers. The server reports `models`, `owned_by` and `revision`. `models_status` is
 the status of the models route. `scores=` adds the completions route: a function from a text to the ln p of
 its tokens except the first. `embeddings=` adds the embeddings route: a function from a text to its vector.
+`rerank=` adds the routes of a cross-encoder: a function from a query and a passage to a score.
 `batches=` adds files and batches (see `batch_routes`). `peak_in_flight` is the largest number of requests in
 progress at once. `answered` counts the answers of the chat route with status 200.
 
@@ -292,6 +293,8 @@ class OpenAIServer:
         scores: Callable[[str], Sequence[float]] | None = None,
         limit: HiddenLimit | None = None,
         embeddings: Callable[[str], Sequence[float]] | None = None,
+        rerank: Callable[[str, str], float | None] | None = None,
+        rerank_routes: Sequence[str] = ("score", "rerank"),
         batches: BatchRoutes | None = None,
         port: int = 0,
     ) -> None:
@@ -307,6 +310,7 @@ class OpenAIServer:
         self.scores = scores
         self.limit = limit
         self.embeddings = embeddings
+        self.rerank, self.rerank_routes = rerank, tuple(rerank_routes)
         self.batches = batches or BatchRoutes(accepts=False)
         self.requests: list[Received] = []
         """Chat requests, in order of arrival."""
@@ -361,6 +365,8 @@ class OpenAIServer:
             app.router.add_post("/v1/completions", self._score)
         if self.embeddings is not None:
             app.router.add_post("/v1/embeddings", self._embed)
+        for route in self.rerank_routes if self.rerank is not None else ():
+            app.router.add_post(f"/v1/{route}", self._score_passages)
         if self.batches.accepts:
             self.batches.add_to(app, self._answer_line, self._unauthorised)
         app.router.add_route("*", "/{rest:.*}", self._unknown)
@@ -412,6 +418,21 @@ class OpenAIServer:
         return web.json_response(
             {"object": "list", "model": body["model"], "data": data[::-1], "usage": usage}
         )
+
+    async def _score_passages(self, request: web.Request) -> web.StreamResponse:
+        """Return the scores of passages for a query, the last first. `None` leaves a passage out."""
+        body: Body = json.loads(await request.read())
+        self.other_requests.append(_received(len(self.other_requests), request, body))
+        if self._unauthorised(request):
+            return _error(401, "Incorrect API key provided")
+        assert self.rerank is not None
+        is_score = request.path.endswith("/score")
+        query = body["text_1"] if is_score else body["query"]
+        texts = body["text_2"] if is_score else body["documents"]
+        scores = [(i, self.rerank(query, text)) for i, text in enumerate(texts)][::-1]
+        name = "score" if is_score else "relevance_score"
+        found = [{"index": i, name: score} for i, score in scores if score is not None]
+        return web.json_response({"model": body["model"], "data" if is_score else "results": found})
 
     async def _answer_line(self, body: Body) -> tuple[int, dict[str, Any]]:
         """Return the answer to one line of a batch."""

@@ -16,6 +16,7 @@ from tasks.files.retrieval_rows import make_passage, make_set
 from tasks.judges.relevance import Evidence, EvidenceQuestion, Ranking, RankingQuestion, ranks_of
 from tasks.relabel.decisions import CandidateVerdict, Policy, RelabelledRow, Relabelling, panel_verdict
 from tasks.relabel.mining import PassagePool, backfill
+from tasks.relabel.scoring import ScoreWindow
 from tasks.relabel.two_stage import ranking_windows, relabel_sets, relabel_with_panel
 
 POSITIVE = "The lighthouse was first lit in 1848 by the keeper's daughter."
@@ -314,4 +315,7 @@ def test_mined_negatives_stay_below_the_positive() -> None:
     pool = PassagePool(make_passage(t) for t in (POSITIVE, copy, "it was first dark", "bread"))
     source = row(query="first lit by the keeper when?")
     assert [p.text for p in pool.nearest(source, 5)] == ["it was first dark"]
-    assert [p.text for p in pool.nearest(source, 5, margin=-9)] == [copy, "it was first dark"]
+    assert [p.text for p in pool.nearest(source, 5, ScoreWindow(relative_margin=-9))] == [
+        copy,
+        "it was first dark",
+    ]

@@ -14,7 +14,7 @@ from tasks.files.retrieval_rows import make_passage, make_set
 from tasks.models import ModelSettings
 from tasks.relabel import relabel_file
 from tasks.relabel.decisions import Policy, decide_by_rule
-from tasks.relabel.mining import Screen, recorded_score, screen_candidates
+from tasks.relabel.mining import Screen, screen_candidates
 from tasks.relabel.two_stage import relabel_sets
 from tests.tasks.relabel.test_file import rows, settings, write_lines
 from tests.tasks.relabel.test_policies import JUDGE, POSITIVE, outcomes, row
@@ -31,7 +31,9 @@ def scored(*negatives: float | None, positives: tuple[float, ...] = (1.0,)) -> C
 
 
 def undecided_passages(source: CandidateSet, screen: Screen) -> tuple[int, ...]:
-    (plan,) = screen_candidates(decide_by_rule([source], Policy()), screen, recorded_score)
+    (plan,) = screen_candidates(
+        decide_by_rule([source], Policy()), screen, lambda query, passage: passage.score
+    )
     return plan.undecided
 
 
@@ -98,7 +100,7 @@ def test_row_dropped_for_lack_of_negatives_is_listed_for_review() -> None:
 
 def test_row_without_screen_and_with_an_idle_one_come_out_alike() -> None:
     def idle(plans: Any) -> Any:
-        return screen_candidates(plans, Screen("score", 0.5), recorded_score)
+        return screen_candidates(plans, Screen("score", 0.5), lambda query, passage: passage.score)
 
     source = [row("better", "worse", "unrelated")]
     without = asyncio.run(relabel_sets(source, JUDGE, Policy()))
