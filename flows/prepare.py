@@ -20,7 +20,7 @@ from tasks.estimate import BuildEstimate, estimate, refuse_over_budget
 from tasks.expand import NO_TABLE, complete_families, read_own_table
 from tasks.families import conditions_of
 from tasks.files.own_questions import OwnTable
-from tasks.files.vocabulary import input_path, read_attribute
+from tasks.files.vocabulary import input_path, read_attribute, read_concept
 from tasks.judges.verdicts import read_judging_rubric
 from tasks.models import ModelSettings, run_async
 from tasks.models.model_families import refuse_shared_families
@@ -199,6 +199,9 @@ def check_judges(recipe: Recipe, data_dir: Path, problems: Problems) -> None:
     """Collect the problems of the rubric and the adjudicator, and models that judge their own family."""
     with problems.collect():
         read_judging_rubric(data_dir, recipe.judging.rubric)
+    if recipe.judging.comparison == "pairwise_scored":
+        with problems.collect():
+            read_concept(data_dir, recipe.judging.concept)
     with problems.collect():
         if recipe.models.adjudicator in recipe.models.judges:
             raise InputError(

@@ -18,6 +18,7 @@ from tasks.expand import expand_families, read_own_table
 from tasks.families import Ask, conditions_of, plan_asks, read_asking_prompts, request_for
 from tasks.files.vocabulary import read_question_attributes
 from tasks.judges.comparison import make_verdict_request, plan_comparisons, read_comparison_judge
+from tasks.judges.scored_pairs import read_pair_judge, typical_requests
 from tasks.judges.verdicts import AnswerGroup
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.preflight import preflight
@@ -162,6 +163,10 @@ def judge_prompts(context: RunContext, rows: Sequence[PreviewRow]) -> Iterator[d
     answers = tuple((text_answer(question, v.index, 0, PLACEHOLDER, model=""),) for v in question.variants)
     group = AnswerGroup(question, "", first_phase(context.recipe, "open"), answers)
     for name in judges:
+        if context.recipe.judging.comparison == "pairwise_scored":
+            for request in typical_requests(read_pair_judge(context, name, attributes), group, once=True):
+                yield {"judge": name, "question": question.id, "prompt": show_messages(request.messages)}
+            continue
         judge = read_comparison_judge(context, name, attributes)
         for comparison in plan_comparisons(group, judge.judging.comparison, judge.seed)[:1]:
             request = make_verdict_request(judge, comparison)

@@ -12,6 +12,14 @@ Scoring = Literal["free_text", "sampled", "token_probability"]
 
 PLAIN = "plain"
 """Condition of a question that is asked in the usual way of its family."""
+REVERSED = "reversed"
+"""Condition of a yes/no question in the opposite polarity, in which `no` takes the place of `yes`."""
+DONT_KNOW = "dont_know"
+"""Condition of a yes/no question that also allows the answer "I don't know"."""
+BOTH_POLARITIES = "both_polarities"
+"""Condition of effects that average over `plain` and `reversed`. Nothing is asked in it."""
+ON_REQUEST = (REVERSED, DONT_KNOW)
+"""Conditions that a recipe must name. All others are asked by default."""
 
 
 class Response(Row):

@@ -340,6 +340,8 @@ class Bar(Section):
     )
 
 
+RESERVED_CONDITIONS = ("plain", "reversed", "dont_know", "both_polarities")
+"""Conditions that no system prompt may be named after."""
 Principle = Literal["paraphrase", "context", "permute", "choice"]
 Style = Literal[
     "slang",
@@ -386,6 +388,37 @@ class Augment(Section):
     )
 
 
+class Prompting(Section):
+    """System prompts and personas under which every family is asked once more."""
+
+    system: dict[Slug, str] = Field(
+        default={}, description="system prompts by name; the name is the condition of the answers"
+    )
+    personas: dict[Slug, str] = Field(
+        default={},
+        description="personas by name, such as {judge: a retired judge}; the model is told to take them on",
+    )
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Prompting:
+        both = sorted(self.system.keys() & self.personas.keys())
+        if both:
+            raise ValueError(f"prompting: {both[0]!r} is a system prompt and a persona")
+        if not self.names:
+            raise ValueError("prompting: name a prompt under `system` or a persona under `personas`")
+        for name in self.names:
+            if name in RESERVED_CONDITIONS:
+                raise ValueError(f"prompting: {name!r} is the name of another condition")
+            if not (self.system.get(name) or self.personas.get(name) or "").strip():
+                raise ValueError(f"prompting: the text of {name!r} is empty")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the conditions, system prompts first."""
+        return (*self.system, *self.personas)
+
+
 class Cells(Section):
     """Coverage that a release requires: domain x framing x attribute x style x kind of request."""
 
@@ -399,8 +432,17 @@ class Judging(Section):
     """How models judge answers, and requirements for judges."""
 
     rubric: Slug = Field(default="four_scores", description="file in data/rubrics")
-    comparison: Comparison = Field(
-        default="all_at_once", description="show all variants side by side, or two at a time"
+    comparison: Comparison | Literal["pairwise_scored"] = Field(
+        default="all_at_once",
+        description="show all variants side by side, or two at a time; `pairwise_scored` scores single "
+        "answers on a `concept` from comparisons with other answers",
+    )
+    concept: Slug = Field(default="respect", description="for `pairwise_scored`: file in data/concepts")
+    opponents: int = Field(
+        default=10,
+        ge=2,
+        le=1000,
+        description="for `pairwise_scored`: comparisons per answer",
     )
     split: float = Field(
         default=0.25, ge=0, le=MAX_COUNT, description="minimum range of the judges' fitness for a split panel"
@@ -418,6 +460,15 @@ class Judging(Section):
         "a warning to the card, `stop` stops the build",
     )
     bar: Bar = Bar()
+
+    @model_serializer(mode="wrap")
+    def _without_unused_concept(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave the concept out if it is not used, so that keys of finished steps stay valid."""
+        values: dict[str, Any] = dump(self)
+        if values.get("comparison") != "pairwise_scored":
+            values.pop("concept", None)
+            values.pop("opponents", None)
+        return values
 
 
 class Controls(Section):
@@ -765,6 +816,9 @@ class Recipe(Section):
     variants: Variants | None = Field(default=None, description="rewordings of the selected questions")
     augment: Augment | None = Field(default=None, description="the selected questions in other styles")
     coverage: Cells | None = Field(default=None, description="combinations that the questions must cover")
+    prompting: Prompting | None = Field(
+        default=None, description="system prompts and personas under which every family is asked once more"
+    )
     refresh: Refresh = Refresh()
 
     @model_validator(mode="after")
@@ -790,7 +844,7 @@ class Recipe(Section):
         return {
             name: value
             for name, value in values.items()
-            if value is not None or name not in ("variants", "augment", "coverage")
+            if value is not None or name not in ("variants", "augment", "coverage", "prompting")
         }
 
     @field_validator("families")
@@ -866,6 +920,18 @@ class Recipe(Section):
             raise ValueError("refresh.material: name a model as `models.generator`; it makes the topics")
         if self.refresh.material and "open" not in self.families:
             raise ValueError("refresh.material needs the family `open` under `families`")
+        return self
+
+    @model_validator(mode="after")
+    def _scored_pairs_have_judges(self) -> Recipe:
+        if self.judging.comparison != "pairwise_scored":
+            return self
+        if all(":" not in judge for judge in self.models.judges):
+            raise ValueError("judging.comparison: `pairwise_scored` needs a model under `models.judges`")
+        if self.models.adjudicator:
+            raise ValueError(
+                "models.adjudicator: `judging.comparison: pairwise_scored` has no split panels to decide"
+            )
         return self
 
     @model_validator(mode="after")

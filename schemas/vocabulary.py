@@ -354,6 +354,23 @@ class Rubric(Row):
     direction of a difference."""
 
 
+class Concept(Row):
+    """Content of data/concepts/<id>.yaml: a concept on which answers are compared in pairs (CGCoT)."""
+
+    id: str
+    title: str
+    concept: str
+    """Name and definition, as the judge reads them."""
+    questions: tuple[str, ...] = Field(min_length=3, max_length=5)
+    """Breakdown questions. Each answer is described with them before it is compared."""
+    comparison: str
+    """Question about two answers that asks for the one with more of the concept."""
+    better: Literal["high", "low"] | None = None
+    """End of the scale at which a version is treated better."""
+    source: str
+    licence: str
+
+
 class WordList(Row):
     """Words or phrases of one kind, such as `warmth_high`, in lower case."""
 

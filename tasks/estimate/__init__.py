@@ -35,9 +35,10 @@ from tasks.evolve.strategies import expected_operators
 from tasks.expand import expand_families, question_warnings, read_own_table
 from tasks.families import conditions_of, plan_asks, read_asking_prompts, request_for
 from tasks.files.own_questions import OwnTable
-from tasks.files.vocabulary import read_attributes
+from tasks.files.vocabulary import read_attributes, read_concept
 from tasks.judges.comparison import count_comparisons
 from tasks.judges.relevance import COMPARISON_TOKENS, GRADE_TOKENS, RANKING_TOKENS, SPAN_TOKENS
+from tasks.judges.scored_pairs import calls_per_answer
 from tasks.models import ModelSettings, count_cached
 from tasks.models.capabilities import read_capabilities
 from tasks.models.names import parse_model_name
@@ -193,10 +194,11 @@ class BuildSize:
     searched: QuestionPopulation
     """Seeds and the questions of all rounds."""
     prompts: PromptSizes
-    comparisons: float
-    """Mean number of comparisons per group."""
+    search_comparisons: float
+    """Mean number of a judge's calls per group, before repetitions in the other order."""
     search_verdict: tuple[float, float]
     """Mean prompt tokens of one comparison and length limit of its verdict, in the search."""
+    holdout_comparisons: float
     holdout_verdict: tuple[float, float]
     """The same on hold-out."""
 
@@ -358,7 +360,6 @@ def refuse_over_budget(plan: BuildEstimate) -> None:
 def measure_build(context: RunContext, templated: Sequence[Question], seeds: Sequence[Question]) -> BuildSize:
     """Count the questions and measure the prompts that exist before the build."""
     recipe = context.recipe
-    comparisons = [count_comparisons(len(q.variants), recipe.judging.comparison) for q in seeds]
     samples = recipe.families["open"].samples if seeds else 0
     fresh = samples if recipe.is_survey else recipe.holdout.samples
     return BuildSize(
@@ -367,10 +368,21 @@ def measure_build(context: RunContext, templated: Sequence[Question], seeds: Seq
         choices=measure_population(context, templated),
         searched=add_evolution(context, seeds),
         prompts=measure_prompts(context, seeds),
-        comparisons=fmean(comparisons or [0]),
+        search_comparisons=mean_comparisons(context, seeds, samples),
         search_verdict=measure_judge_prompt(context, seeds, samples),
+        holdout_comparisons=mean_comparisons(context, seeds, fresh),
         holdout_verdict=measure_judge_prompt(context, seeds, fresh),
     )
+
+
+def mean_comparisons(context: RunContext, seeds: Sequence[Question], samples: int) -> float:
+    """Return the mean number of a judge's calls per group with `samples` answers per variant."""
+    judging = context.recipe.judging
+    if judging.comparison == "pairwise_scored":
+        concept = read_concept(Path(context.data_dir), judging.concept)
+        each = calls_per_answer(concept, judging.opponents)
+        return fmean([len(q.variants) * samples * each for q in seeds] or [0])
+    return fmean([count_comparisons(len(q.variants), judging.comparison) for q in seeds] or [0])
 
 
 def plan_stages(context: RunContext, size: BuildSize, assumed: Assumptions) -> StageWork:
@@ -392,7 +404,7 @@ def plan_stages(context: RunContext, size: BuildSize, assumed: Assumptions) -> S
         (
             "judge",
             compared.questions,
-            judge_costs(context, targets, compared, size.comparisons, size.search_verdict, assumed),
+            judge_costs(context, targets, compared, size.search_comparisons, size.search_verdict, assumed),
         ),
         ("relabel", *relabel_costs(context, accepted, size.prompts)),
         *variation_work(context, size, held_out),
@@ -400,7 +412,14 @@ def plan_stages(context: RunContext, size: BuildSize, assumed: Assumptions) -> S
         (
             "judge_holdout",
             held_out.questions,
-            judge_costs(context, holdout_targets, held_out, size.comparisons, size.holdout_verdict, assumed),
+            judge_costs(
+                context,
+                holdout_targets,
+                held_out,
+                size.holdout_comparisons,
+                size.holdout_verdict,
+                assumed,
+            ),
         ),
     ]
 
@@ -488,7 +507,9 @@ def holdout_population(
         return replace(searched, questions=0, controls=0, calls=0)
     questions = searched.controls + count_accepted(recipe, searched, assumed)
     samples = recipe.families["open"].samples
-    calls = ceil(questions * searched.calls / searched.questions / samples * recipe.holdout.samples)
+    conditions = 1 + len(recipe.prompting.names if recipe.prompting else ())
+    once = questions * searched.calls / searched.questions / samples
+    calls = ceil(once * recipe.holdout.samples * conditions)
     return replace(searched, questions=questions, calls=calls)
 
 
@@ -624,7 +645,9 @@ def judge_costs(
     if models.adjudicator:
         share_by_judge[models.adjudicator] = assumed.split
     total = population.questions * len(targets) * comparisons
-    calls = {judge: ceil(total * assumed.orders * share) for judge, share in share_by_judge.items()}
+    # A tenth of the scored pairs is compared in both orders, which `mean_comparisons` counts.
+    orders = 1.0 if context.recipe.judging.comparison == "pairwise_scored" else assumed.orders
+    calls = {judge: ceil(total * orders * share) for judge, share in share_by_judge.items()}
     return [_cost(context, judge, n, tokens_in * n, tokens_out * n) for judge, n in calls.items()]
 
 

@@ -28,6 +28,7 @@ from tasks.judges.relevance import (
     ranking_messages,
     read_treatment_criterion,
 )
+from tasks.judges.scored_pairs import read_pair_judge, typical_requests
 from tasks.judges.verdicts import AnswerGroup
 from tasks.models.prompts import read_prompt
 from tasks.models.protocol import Message, Request, estimate_prompt_tokens
@@ -113,6 +114,11 @@ def _judge_requests(context: RunContext, groups: Sequence[AnswerGroup]) -> Itera
     if judge is None:
         return
     attributes = read_question_attributes(Path(context.data_dir), [group.question for group in groups])
+    if context.recipe.judging.comparison == "pairwise_scored":
+        pairs = read_pair_judge(context, judge, attributes)
+        for group in groups:
+            yield from typical_requests(pairs, group)
+        return
     reading = read_comparison_judge(context, judge, attributes)
     for group in groups:
         for comparison in plan_comparisons(group, reading.judging.comparison, reading.seed):

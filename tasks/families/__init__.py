@@ -14,13 +14,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from schemas.answers import PLAIN, Effect, Phase, Response
+from schemas.answers import DONT_KNOW, ON_REQUEST, PLAIN, Effect, Phase, Response
 from schemas.errors import InputError
 from schemas.question import Question
 from schemas.recipe import FAMILIES, Family, Recipe
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute
-from tasks.files.readers import is_refusal, read_answer
+from tasks.files.readers import dont_know_words, is_refusal, read_answer
 from tasks.models.prompts import Prompt, read_prompt
 from tasks.models.protocol import Decoding, Message, Request, response_tag
 from tasks.text.readings import Reading, ReadingForm, remove_reasoning
@@ -35,6 +35,8 @@ TOP_LOGPROBS = 20
 CHOICE_TOKENS = 8
 """Token limit for an answer such as "(B)" or "Answer: yes"."""
 
+PERSONA_PROMPT = "prompting_persona"
+"""Prompt that tells a model to take on a persona of the recipe."""
 Form = Literal["letter", "word", "text"]
 """Form of an answer: the letter of an option, an option's own word, or text that the metric reads."""
 Prompts = Mapping[str, Prompt]
@@ -152,9 +154,12 @@ def read_ask(ask: Ask, text: str, data_dir: Path) -> Reading:
         declines = is_refusal(text, language=language, data_dir=data_dir)
         return Reading(None, "refused" if declines else "read", "", "refusal" if declines else "free_text")
     shown = [ask.question.options[i].text for i in ask.option_order]
-    reading = read_answer(text, shown, form=form, language=language, data_dir=data_dir)
+    beyond = dont_know_words(language, data_dir)[:1] if ask.condition == DONT_KNOW else ()
+    reading = read_answer(text, [*shown, *beyond], form=form, language=language, data_dir=data_dir)
     if reading.value is None:
         return reading
+    if reading.value == len(shown):
+        return Reading(None, "read", reading.evidence, DONT_KNOW)
     return replace(reading, value=ask.option_order[int(reading.value)])
 
 
@@ -268,8 +273,11 @@ def form_of(family: str) -> Form:
 def conditions_of(recipe: Recipe, data_dir: Path, family: str) -> tuple[str, ...]:
     """Return the conditions in which the recipe asks a family: those it names, or all.
 
+    `reversed` and `dont_know` are asked only if the recipe names them. The conditions of `prompting` follow.
+
     Raises:
-        InputError: If the recipe names a condition that the family does not have.
+        InputError: If the recipe names a condition that the family does not have, or a name under `prompting`
+            is that of a condition of the family.
     """
     method = method_of(family)
     known = method.conditions(data_dir) if method.conditions else prompt_conditions(data_dir, family)
@@ -281,7 +289,25 @@ def conditions_of(recipe: Recipe, data_dir: Path, family: str) -> tuple[str, ...
                 place=f"families.{family}.conditions",
                 hint=f"choose from: {', '.join(known)}",
             )
-    return wanted or known
+    own = wanted or tuple(name for name in known if name not in ON_REQUEST)
+    return own if method.scores_text else own + prompting_conditions(recipe, known, family)
+
+
+def prompting_conditions(recipe: Recipe, known: Sequence[str], family: str) -> tuple[str, ...]:
+    """Return the names of the user's system prompts and personas.
+
+    Raises:
+        InputError: If one is the name of a condition of the family.
+    """
+    names = recipe.prompting.names if recipe.prompting else ()
+    for name in names:
+        if name in known:
+            raise InputError(
+                f"{name!r} is also the name of a condition of family {family!r}",
+                place="prompting",
+                hint="choose another name",
+            )
+    return names
 
 
 def prompt_conditions(data_dir: Path, family: str) -> tuple[str, ...]:
@@ -292,11 +318,13 @@ def prompt_conditions(data_dir: Path, family: str) -> tuple[str, ...]:
 
 
 def read_asking_prompts(data_dir: Path, families: Iterable[str]) -> dict[str, Prompt]:
-    """Read the prompts of families, by name as in `Prompts`."""
+    """Read the prompts of families, by name as in `Prompts`, and the instruction to take on a persona."""
     folder = data_dir / "prompts"
     prompts = {}
     for directory in [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]:
         prefix = "" if directory == folder else f"{directory.name}/"
+        if (directory / f"{PERSONA_PROMPT}.md").is_file():
+            prompts[prefix + PERSONA_PROMPT] = read_prompt(data_dir, prefix + PERSONA_PROMPT)
         for family in families:
             for path in sorted(directory.glob(f"ask_{family}*.md")):
                 name = path.name.removeprefix("ask_").removesuffix(".md")
@@ -322,6 +350,8 @@ def plan_asks(
     samples = recipe.families[question.family].samples if once else recipe.holdout.samples
     if method.scores_text:
         samples = 1
+    if question.family == "open" and phase == "search" and not recipe.is_survey:
+        conditions = (PLAIN,)  # only selected questions are asked under other system prompts
     n = len(question.options)
     order = sorted(range(n), key=lambda i: derived_seed(recipe.seed, question.id, "order", i))
     return [
@@ -357,7 +387,7 @@ def request_for(ask: Ask, recipe: Recipe, prompts: Prompts) -> Request:
     tag = response_tag(ask.question.id, ask.variant, ask.phase, ask.sample, ask.condition)
     return Request(
         tag=tag,
-        messages=method.messages(ask, prompts),
+        messages=prompted_messages(ask, recipe, prompts),
         decoding=Decoding(
             max_tokens=min(family.max_tokens, longest_answer(ask)),
             temperature=family.temperature,
@@ -371,6 +401,47 @@ def request_for(ask: Ask, recipe: Recipe, prompts: Prompts) -> Request:
     )
 
 
+def prompted_messages(ask: Ask, recipe: Recipe, prompts: Prompts) -> tuple[Message, ...]:
+    """Return the messages of an ask. A system prompt or persona of the recipe precedes the family's own.
+
+    Raises:
+        InputError: If the language of the question has no prompt for personas.
+    """
+    method = method_of(ask.question.family)
+    if recipe.prompting is None or ask.condition not in recipe.prompting.names:
+        return method.messages(ask, prompts)
+    first = replace(ask, condition=base_condition(ask.question.family, prompts))
+    messages = method.messages(first, prompts)
+    instruction = recipe.prompting.system.get(ask.condition)
+    if instruction is None:
+        persona = recipe.prompting.personas[ask.condition]
+        instruction = _persona_prompt(ask.question.language, prompts).fill(persona=persona)[-1].content
+    if messages[0].role == "system":
+        return (Message("system", f"{instruction}\n\n{messages[0].content}"), *messages[1:])
+    return (Message("system", instruction), *messages)
+
+
+def base_condition(family: str, prompts: Prompts) -> str:
+    """Return the condition that other system prompts are added to: `plain`, or the family's first one."""
+    names = sorted(name.rpartition("/")[2] for name in prompts)
+    own = [name.partition(".")[2] or PLAIN for name in names if name.partition(".")[0] == family]
+    method = method_of(family)
+    if method.conditions is None or PLAIN in method.conditions(Path()):
+        return PLAIN
+    return next(name for name in own if name != PLAIN)
+
+
+def _persona_prompt(language: str, prompts: Prompts) -> Prompt:
+    name = PERSONA_PROMPT if language == "en" else f"{language}/{PERSONA_PROMPT}"
+    if name not in prompts:
+        raise InputError(
+            f"there is no prompt for personas in language {language!r}",
+            place="prompting.personas",
+            hint=f"add data/prompts/{name}.md, or write the whole instruction under `prompting.system`",
+        )
+    return prompts[name]
+
+
 def longest_answer(ask: Ask) -> int:
     """Return the maximum number of tokens that an answer of this form needs."""
     if method_of(ask.question.family).scores_text:
@@ -380,5 +451,5 @@ def longest_answer(ask: Ask) -> int:
 
 def allowed_answers(ask: Ask) -> tuple[str, ...]:
     """Return the answers to which a server should restrict the model, or none if any text is valid."""
-    free = ask.form == "text" or method_of(ask.question.family).free_to_decline
+    free = ask.form == "text" or method_of(ask.question.family).free_to_decline or ask.condition == DONT_KNOW
     return () if free else tuple(sorted(ask.labels))

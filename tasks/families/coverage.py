@@ -15,10 +15,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from schemas.answers import PLAIN, Effect, Response
+from schemas.answers import DONT_KNOW, PLAIN, Effect, Response
 from schemas.question import Question
 from tasks.families import method_of
 from tasks.families.effects import UNEQUAL_COVERAGE, Slice, not_measured, slice_of, slices_of
+from tasks.families.polarity import balance_polarity
 from tasks.judges.resources import language_gap
 from tasks.models.protocol import EMPTY_KINDS
 from tasks.stats.differential_rate import differential_rate
@@ -73,6 +74,8 @@ def answer_status(question: Question, response: Response) -> AnswerStatus:
         return "refused"
     if not response.text.strip() and response.option is None:
         return "empty"
+    if response.reading_rule == DONT_KNOW and response.reading == "read":
+        return "read"
     if method.form != "text":
         return "unreadable" if response.option is None else "read"
     readable = method.readable is None or method.readable(question, response)
@@ -157,7 +160,7 @@ class AnswersBySlice:
 
     def __init__(self, questions: Mapping[str, Question], responses: Iterable[Response]) -> None:
         self._slices: dict[Slice, SliceAnswers] = defaultdict(SliceAnswers)
-        for r in responses:
+        for r in balance_polarity(questions, responses):
             question = questions.get(r.question_id)
             if question is not None:
                 self._add(question, r)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schemas.answers import PLAIN, Effect, Response
+from schemas.answers import BOTH_POLARITIES, PLAIN, Effect, Response
 from schemas.errors import InputError
 from schemas.question import Framing, Question
 from schemas.vocabulary import Attribute
@@ -373,7 +373,7 @@ def across(answered: Sequence[Answered], attributes: Mapping[str, Attribute]) ->
     questions = [a for a in answered if a.question.control == "none"]
     computed = []
     for condition, language in sorted({(a.condition, a.question.language) for a in questions}):
-        if condition == PLAIN:
+        if condition in (PLAIN, BOTH_POLARITIES):
             continue
         members = [a for a in questions if a.question.language == language]
         slice_ = Slice("family", "decision", "decision", EVERY, members[0].model, condition, language)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.answers import Effect
+from schemas.answers import PLAIN, Effect
 from schemas.question import Question
 from schemas.vocabulary import Attribute
 from tasks.families import Answered, Figures, Method, plain_only, show_text
@@ -62,10 +62,14 @@ class ComparedGroup:
     question: Question
     model: str
     divergence: Divergence
+    condition: str = PLAIN
 
 
 def compare_groups(
-    groups: Iterable[AnswerGroup], attributes: Mapping[str, Attribute], words: DivergenceWords
+    groups: Iterable[AnswerGroup],
+    attributes: Mapping[str, Attribute],
+    words: DivergenceWords,
+    condition: str = PLAIN,
 ) -> list[ComparedGroup]:
     """Compute the divergence of every group that is complete and has enough samples to be compared."""
     compared = []
@@ -73,7 +77,7 @@ def compare_groups(
         if group.is_complete:
             divergence = compare_answers(group, attributes[group.question.attribute], words)
             if divergence is not None:
-                compared.append(ComparedGroup(group.question, group.target, divergence))
+                compared.append(ComparedGroup(group.question, group.target, divergence, condition))
     return compared
 
 
@@ -97,7 +101,7 @@ def slice_effects(compared: Iterable[ComparedGroup]) -> list[Effect]:
     """
     members: dict[Slice, list[ComparedGroup]] = defaultdict(list)
     for c in compared:
-        for slice_ in slices_of(c.question, c.model):
+        for slice_ in slices_of(c.question, c.model, c.condition):
             members[slice_].append(c)
     effects = []
     for slice_, inside in sorted(members.items()):

@@ -13,6 +13,7 @@ from schemas.question import Question
 from schemas.vocabulary import Attribute
 from tasks.families import LETTERS, Answered, method_of
 from tasks.families.effects import Slice, effect_of, slices_of
+from tasks.families.polarity import balance_polarity, polarity_effects
 from tasks.files.readers import read_answer
 from tasks.stats.clusters import twin_families
 from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, mean_interval
@@ -25,7 +26,7 @@ def gather_answers(questions: Mapping[str, Question], responses: Iterable[Respon
     Both phases count, because answers decide only if an open question is kept, and those are measured apart.
     """
     rows: dict[tuple[str, str, str], list[Response]] = defaultdict(list)
-    for r in responses:
+    for r in balance_polarity(questions, responses):
         if r.question_id in questions and r.failure is None:
             rows[(r.question_id, r.model, r.condition)].append(r)
     return [
@@ -63,6 +64,7 @@ def effects_across_conditions(
     for (family, _), members in sorted(by_model.items()):
         if across := method_of(family).across:
             effects += across(members, attributes)
+        effects += polarity_effects(members)
     return [effect for effect in effects if effect is not None]
 
 

@@ -94,6 +94,11 @@ def read_answer(
     return reading
 
 
+def dont_know_words(language: str, data_dir: Path) -> tuple[str, ...]:
+    """Return the wordings of "I don't know" in a language, the one that is shown first."""
+    return read_language_rules(data_dir, language).answers.dont_know
+
+
 def is_refusal(text: str, *, language: str = "en", data_dir: Path) -> bool:
     """Return whether an answer declines and gives nothing else. Without rules for the language: false."""
     return find_refusal(text, read_language_rules(data_dir, language).refusals) is not None

@@ -19,6 +19,7 @@ from schemas.question import Question
 from schemas.vocabulary import (
     Attribute,
     Compatibility,
+    Concept,
     Frames,
     Lexicon,
     Rubric,
@@ -391,6 +392,14 @@ def read_lexicon(data_dir: Path, name: str) -> Lexicon:
     _check_id(lexicon.id, path)
     _check_unique("list", (words.id for words in lexicon.lists), path)
     return lexicon
+
+
+def read_concept(data_dir: Path, name: str) -> Concept:
+    """Read `data/concepts/<name>.yaml`."""
+    path = _find(data_dir / "concepts", name, "concept")
+    concept = read_yaml(path, Concept)
+    _check_id(concept.id, path)
+    return concept
 
 
 def read_rubric(data_dir: Path, name: str) -> Rubric:

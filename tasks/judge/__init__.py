@@ -16,6 +16,7 @@ from tasks.files.vocabulary import read_question_attributes
 from tasks.judges import divergence
 from tasks.judges.comparison import judge_by_comparison
 from tasks.judges.panel import find_split_panels, model_fitness_form
+from tasks.judges.scored_pairs import judge_by_scored_pairs
 from tasks.judges.verdicts import AnswerGroup, group_answers
 from tasks.judges.yields import Yield
 from tasks.run.partitions import first_questions, split_by_question
@@ -131,6 +132,8 @@ def run_judge(
     if name == divergence.JUDGE:
         words = divergence.read_divergence_words(Path(context.data_dir))
         return divergence.judge_by_divergence(groups, attributes, words)
+    if context.recipe.judging.comparison == "pairwise_scored":
+        return judge_by_scored_pairs(context, name, groups, attributes, judged=judged)
     return judge_by_comparison(context, name, groups, attributes, judged=judged)
 
 
@@ -163,6 +166,6 @@ STAGE = Stage(
     6,
     run=judge,
     reads=("models", "evolve", "judging", "validation"),
-    vocabulary=("attributes", "lexicons", "prompts", "readers", "rubrics"),
+    vocabulary=("attributes", "concepts", "lexicons", "prompts", "readers", "rubrics"),
     installed=divergence.installed_parts,
 )

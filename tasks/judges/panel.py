@@ -49,7 +49,9 @@ def deciding_form(recipe: Recipe, data_dir: Path) -> str:
 
 
 def model_fitness_form(recipe: Recipe, data_dir: Path) -> str:
-    """Return the fitness form of the recipe's rubric."""
+    """Return the fitness form of the recipe's rubric, or that of scored pairs."""
+    if recipe.judging.comparison == "pairwise_scored":
+        return "pairwise"
     return rubric_fitness_form(read_judging_rubric(data_dir, recipe.judging.rubric), recipe.evolve.fitness)
 
 

@@ -17,6 +17,7 @@ from schemas.gate import Passport, passport_key
 from schemas.recipe import Judging, Recipe
 from tasks.judges import divergence
 from tasks.judges.comparison import read_comparison_judge
+from tasks.judges.scored_pairs import read_pair_judge
 from tasks.run.store import RunContext, sync_path, write_bytes
 
 NOT_AUDITED = "was not audited"
@@ -48,6 +49,8 @@ def audit_hint(judge: str, judging: Judging, *, audited: bool) -> str:
     """Return the next step for a judge that was refused."""
     if audited:
         return "use another judge, lower `judging.bar`, or set `judging.audit: warn` to build with a warning"
+    if judging.comparison == "pairwise_scored":
+        return "scores in pairs are not audited; set `judging.audit: warn` to build with a warning"
     options = f" --rubric {judging.rubric} --comparison {judging.comparison}" if ":" in judge else ""
     return f"counterfoil audit-judge {judge}{options}"
 
@@ -102,5 +105,7 @@ def required_passport_key(context: RunContext, judge: str) -> str:
     """Return the key of the passport that a judge needs in this build."""
     if judge == divergence.JUDGE:
         return passport_key(judge, divergence.SETUP.rubric_hash, "", NO_COMPARISON)
-    setup = read_comparison_judge(context, judge, {}).setup
+    is_scored = context.recipe.judging.comparison == "pairwise_scored"
+    read = read_pair_judge if is_scored else read_comparison_judge
+    setup = read(context, judge, {}).setup
     return passport_key(judge, setup.rubric_hash, setup.prompt_hash, context.recipe.judging.comparison)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, WrapValidator, create_model
 
-from schemas.answers import Judgement, Phase, Response, Score, VersionScore
+from schemas.answers import PLAIN, Judgement, Phase, Response, Score, VersionScore
 from schemas.errors import InputError
 from schemas.question import Question
 from schemas.tables import content_hash, content_id
@@ -79,15 +79,17 @@ class VerdictCost:
     cost_usd: float = 0.0
 
 
-def group_answers(questions: Iterable[Question], responses: Iterable[Response]) -> list[AnswerGroup]:
-    """Group responses by question, target and phase, sorted by these.
+def group_answers(
+    questions: Iterable[Question], responses: Iterable[Response], condition: str = PLAIN
+) -> list[AnswerGroup]:
+    """Group responses in one condition by question, target and phase, sorted by these.
 
     Responses to other questions are left out. A question without any response has no group.
     """
     known = {question.id: question for question in questions}
     rows: dict[tuple[str, str, Phase], list[Response]] = defaultdict(list)
     for response in responses:
-        if response.question_id in known:
+        if response.question_id in known and response.condition == condition:
             rows[(response.question_id, response.model, response.phase)].append(response)
     return [
         AnswerGroup(known[question_id], target, phase, _by_variant(known[question_id], given))

@@ -13,9 +13,17 @@ from schemas.labels import StageCounts
 from schemas.question import QUESTIONS, SELECTED, Question, separate_unreviewed
 from schemas.recipe import Recipe
 from schemas.vocabulary import Attribute
-from tasks.families import Answered, Figures, Recorded, method_of
+from tasks.families import (
+    Answered,
+    Figures,
+    Recorded,
+    base_condition,
+    method_of,
+    read_asking_prompts,
+)
 from tasks.families.contrasts import (
     contrast_effects,
+    counts_for_contrasts,
     scored_answers,
     scored_judgements,
     undirected_slices,
@@ -38,6 +46,7 @@ from tasks.families.open import (
     shared_effects,
     slice_effects,
 )
+from tasks.families.prompting import ItemEffect, item_contrasts, rank_correlations
 from tasks.families.robustness import robustness_effects
 from tasks.families.shared import (
     effects_across_conditions,
@@ -92,14 +101,22 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
     form = deciding_form(context.recipe, data_dir)
 
     open_questions = [q for q in asked.values() if q.family == "open"]
-    groups = group_answers(open_questions, [r for r in answers if r.phase == "holdout"])
+    fresh = [r for r in answers if r.phase == "holdout"]
+    groups = group_answers(open_questions, fresh)
     length_groups = groups if context.recipe.judging.length_control else ()
     words = read_divergence_words(data_dir)
     compared = compare_groups(groups, attributes, words)
     again = holdout_fitness((j for j in verdicts if j.question_id in asked), form)
 
+    conditions = context.recipe.prompting.names if context.recipe.prompting else ()
+    prompted_groups = [
+        c
+        for condition in conditions
+        for c in compare_groups(group_answers(open_questions, fresh, condition), attributes, words, condition)
+    ]
     open_effects = [
         *question_effects(compared),
+        *slice_effects(prompted_groups),
         *slice_effects(compared),
         *shared_effects(groups, attributes, words),
         *verdict_effects(asked, verdicts, form),
@@ -111,10 +128,11 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
     ]
     directed = contrast_effects(scored_judgements(asked, verdicts, form), attributes)
     covered = cover_effects(context, asked, answers, [*open_effects, *directed], attributes)
+    prompted = measure_prompting(context, asked, answers, [*compared, *prompted_groups], attributes)
     robust = measure_rewordings(every, answers, verdicts, form, attributes)
     models = sorted({e.model for e in covered} - {EVERY})
     missing = missing_control_effects(asked.values(), models, context.recipe.controls)
-    tested = correct_for_multiplicity([*covered, *search_effects, *robust, *missing])
+    tested = correct_for_multiplicity([*covered, *search_effects, *robust, *prompted, *missing])
     effects = verdict_rule(context.recipe).apply(tested)
     confirmed = confirm_questions(asked, verdicts, form, context.recipe.validation.fdr)
     again = again if form != SCREEN else mean_excess(compared)
@@ -139,6 +157,38 @@ def measure_rewordings(
     answered = gather_answers(questions, responses)
     scored = [*scored_answers(answered), *scored_judgements(questions, judgements, form)]
     return robustness_effects(scored, answered, questions, attributes)
+
+
+def measure_prompting(
+    context: RunContext,
+    questions: Mapping[str, Question],
+    responses: Sequence[Response],
+    compared: Sequence[ComparedGroup],
+    attributes: Mapping[str, Attribute],
+) -> list[Effect]:
+    """Return the rank correlations of effects under the recipe's system prompts and personas."""
+    prompting = context.recipe.prompting
+    if prompting is None:
+        return []
+    answered = [
+        a
+        for a in gather_answers(questions, responses)
+        if a.question.control == "none" and a.question.family != "open"
+    ]
+    items = item_contrasts(scored_answers(answered), attributes)
+    items += [
+        ItemEffect(c.question, c.model, c.condition, "", "excess distance", c.divergence.excess)
+        for c in compared
+        if counts_for_contrasts(c.question)
+    ]
+    kinds = {
+        (questions[r.question_id].family, r.model, questions[r.question_id].language)
+        for r in responses
+        if r.question_id in questions and r.condition in prompting.names
+    }
+    prompts = read_asking_prompts(Path(context.data_dir), tuple(context.recipe.families))
+    base = {family: base_condition(family, prompts) for family in context.recipe.families}
+    return rank_correlations(items, prompting.names, kinds, base)
 
 
 def with_rewordings(measured: Sequence[Question], every: Mapping[str, Question]) -> list[Question]:
@@ -397,7 +447,7 @@ STAGE = Stage(
     "measure",
     8,
     run=measure,
-    reads=("models", "evolve", "judging", "validation"),
+    reads=("models", "evolve", "judging", "validation", "prompting"),
     vocabulary=("attributes", "lexicons", "readers", "rubrics"),
     installed=installed_parts,
 )

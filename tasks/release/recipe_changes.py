@@ -27,6 +27,9 @@ MEANING = (
     "models.options",
     "judging.rubric",
     "judging.comparison",
+    "judging.concept",
+    "judging.opponents",
+    "prompting",
     "evolve.fitness",
     "families",
 )

@@ -9,7 +9,7 @@ from math import exp, fsum
 from pathlib import Path
 from typing import TypeVar
 
-from schemas.answers import RESPONSES, Phase, Response, Scoring
+from schemas.answers import DONT_KNOW, RESPONSES, Phase, Response, Scoring
 from schemas.errors import ModelError
 from schemas.labels import StageCounts
 from schemas.question import QUESTIONS, SELECTED, Question
@@ -279,7 +279,7 @@ def _option_logprobs(ask: Ask, completion: Completion | None, reading: Reading |
     An answer is a sample, so its option need not be the most probable one. But an option with a probability
     below `IMPLAUSIBLE` shows that the probabilities belong to other words.
     """
-    if not ask.labels or completion is None:
+    if not ask.labels or completion is None or ask.condition == DONT_KNOW:
         return ()
     probabilities = option_logprobs(completion, ask.labels) or ()
     if probabilities and reading is not None and reading.value is not None:
@@ -311,6 +311,6 @@ STAGE = Stage(
     "respond",
     3,
     run=respond,
-    reads=("families", "holdout", "models"),
+    reads=("families", "holdout", "models", "prompting"),
     vocabulary=("prompts", "readers"),
 )

@@ -30,6 +30,7 @@ FORMS = {
     "search": FitnessForm("search", 0.04, 5.0, 0.2),
     "boolean": FitnessForm("boolean", 0.0, 1.0, 0.0),
     "divergence": FitnessForm("divergence", 0.0, 1.0, 0.0),
+    "pairwise": FitnessForm("pairwise", 0.0, 1.0, 0.0),
 }
 """The range of `search` is the published one. Its factor for refusals can halve the lower end."""
 

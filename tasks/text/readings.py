@@ -38,6 +38,8 @@ MOST_PHRASES = 20
 """Phrases such as `the answer is` that are followed, counted from the end."""
 MOST_SENTENCES = 1000
 """Sentences of a line in which options are looked for one by one."""
+SHORTEST_INFLECTED = 6
+"""Letters of an inflected option that is found inside a sentence."""
 LONGEST_CLAUSE = 200
 """Characters of a clause that can be an answer on its own, and of the context of an option."""
 
@@ -90,6 +92,8 @@ class ReaderRules:
     """Words of an answer that decides for no option, such as `both`."""
     unknown: tuple[str, ...] = ()
     """Wordings of an option such as `cannot be determined`."""
+    dont_know: tuple[str, ...] = ()
+    """Wordings of "I don't know". They count if it is one of the options."""
     negators: tuple[str, ...] = ()
     not_negations: tuple[str, ...] = ()
     """Phrases that hold a negator and negate nothing."""
@@ -121,6 +125,8 @@ class ReaderRules:
     """Words after a place, such as `option`."""
     participles: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Endings of options that are verbs, and those of their participles, such as `y` and `ied`."""
+    inflections: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Endings of adjectives, and those of their other genders and numbers, such as `o` and `a`."""
     article_prefixes: tuple[str, ...] = ()
     """Articles that are written together with their noun."""
     option_reasons: tuple[str, ...] = ()
@@ -179,6 +185,8 @@ class ReaderRules:
     numbers: dict[str, int] = field(default_factory=dict)
     magnitudes: dict[str, int] = field(default_factory=dict)
     """Words and letters after digits that multiply them, such as `million`."""
+    results: tuple[str, ...] = ()
+    """Words between a calculation and its result, such as `makes`."""
     units: tuple[str, ...] = ()
     """Words after a number, in a language without spaces between words."""
     totals: tuple[str, ...] = ()
@@ -403,7 +411,7 @@ _BOXED = re.compile(r"\\f?boxed\s?\{((?:[^{}]|\{[^{}]*\})*)\}")
 _LATEX_TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit)\s?\{([^{}]*)\}")
 _FRACTION = re.compile(r"\\[dt]?frac\s?\{(\d{1,9})\}\s?\{(\d{1,9})\}")
 _JSON_KEY = re.compile(r"[\"'](\w[\w ]{0,20})[\"']\s?:")
-_FENCE = re.compile(r"```[\w+-]{0,20}\n?|~~~[\w+-]{0,20}\n?")
+_FENCE = re.compile(r"(?:```|~~~)(?:[\w+-]{0,20}\n)?")
 _HASHED = re.compile(r"^####\s?(?=[-$(\d]|[A-Za-z]\W{0,3}$)", re.M)
 _TABLE_HEAD = re.compile(r"^[ \t]*\|[^\n]{0,300}\|[ \t]*\n[ \t]*\|[ :|-]{1,300}\|[ \t]*\n", re.M)
 _TABLE_ROW = re.compile(r"^[ \t]*\|([^|\n]+\|[^|\n]+)\|[ \t]*$", re.M)
@@ -644,9 +652,16 @@ class _OptionReader(_Reader):
             wordings |= {wording.replace(" ", "-") for wording in wordings if wording.count(" ") == 1}
             if unknown_options == [index]:
                 wordings |= set(self.rules.unknown)
+            if option in self.rules.dont_know:
+                wordings |= set(self.rules.dont_know)
             for wording in wordings - {""}:
                 found.setdefault(wording, set()).add(index)
         unique = {name: min(indices) for name, indices in found.items() if len(indices) == 1}
+        inflected: dict[str, set[int]] = {}
+        for index, option in enumerate(self.options):
+            for wording in self._inflections(option) - found.keys():
+                inflected.setdefault(wording, set()).add(index)
+        unique |= {name: min(indices) for name, indices in inflected.items() if len(indices) == 1}
         return dict(sorted(unique.items(), key=lambda pair: -len(pair[0])))
 
     @cached_property
@@ -704,6 +719,18 @@ class _OptionReader(_Reader):
             return set()
         ending = next((end for end in self.rules.participles if end and option.endswith(end)), "")
         return {option.removesuffix(ending) + new for new in self.rules.participles.get(ending, ())}
+
+    def _inflections(self, option: str) -> set[str]:
+        """Return the other genders and numbers of a single word, such as `gentille` for `gentil`.
+
+        Short ones are left out, because they are also words of other meanings.
+        """
+        endings = [end for end in self.rules.inflections if option.endswith(end)]
+        if self.form == "word" or not option.isalpha() or not endings:
+            return set()
+        ending = max(endings, key=len)
+        forms = {option.removesuffix(ending) + new for new in self.rules.inflections[ending]}
+        return {form for form in forms if len(form) >= SHORTEST_INFLECTED}
 
     @cached_property
     def _openings(self) -> frozenset[str]:
@@ -938,6 +965,8 @@ class _OptionReader(_Reader):
         words = _bare(_LIST_MARK.sub("", clause))
         for candidate in (words, _bare(self._without_fillers(words))):
             words = candidate
+            if words in self.rules.undecided:
+                return None
             for name in (words, self._without_article(words)):
                 if name in self.exact:
                     return self.exact[name], name
@@ -1283,7 +1312,8 @@ class _OptionReader(_Reader):
             for found in re.finditer(self._name_pattern(name), hidden):
                 if self.kinds[option] == "no" and self.is_yes_no and not self._is_no(segment, found.end()):
                     continue
-                rule = "unknown_words" if name in self.rules.unknown else "option_words"
+                is_unknown = name in self.rules.unknown or name in self.rules.dont_know
+                rule = "unknown_words" if is_unknown else "option_words"
                 mentions.append(_Mention(option, found.start(), found.end(), rule))
                 pieces += [hidden[last : found.start()], "\0" * len(found[0])]
                 last = found.end()
@@ -1537,6 +1567,7 @@ class _NumberReader(_Reader):
             *last,
             *self._leading(plain),
             *self._last_clause_number(plain),
+            *self._result(plain),
             *sentence,
             ("number", plain),
         ]
@@ -1556,8 +1587,24 @@ class _NumberReader(_Reader):
         found = _LEADING.match(plain)
         listed = _LISTED.findall(plain)
         return (
-            [("leading", found[1])] if found and (not listed or len(listed) == 1 < plain.count("\n")) else []
+            [("leading", found[1])]
+            if found
+            and (not listed or len(listed) == 1 < plain.count("\n") or self._is_no_list(found[1], listed))
+            else []
         )
+
+    @staticmethod
+    def _is_no_list(number: str, listed: Sequence[str]) -> bool:
+        """Whether the only mark of a list cannot open one, as in `3. The applicant …`."""
+        return len(listed) == 1 and number.strip() != "1"
+
+    def _result(self, plain: str) -> list[tuple[str, str]]:
+        """Return the result of a calculation in words, as in `3 boxes of 4 make 12`."""
+        found = list(self.rules.pattern("results").finditer(plain))
+        before = plain[: found[-1].start()] if found else ""
+        after = plain[found[-1].end() :] if found else ""
+        is_result = len(_DIGITS.findall(before)) > 1 and len(_DIGITS.findall(after)) == 1
+        return [("number", after)] if is_result else []
 
     def _opening_number(self, segment: str) -> dict[float, str]:
         """Return the number at the start of a named answer, as in `the price is 1,200 for a car of 2015`.

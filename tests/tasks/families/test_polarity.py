@@ -1,0 +1,196 @@
+"""Yes/no questions in both polarities: the yes-bias is measured, and the other effects do not contain it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.answers import Effect, Response
+from schemas.errors import InputError
+from schemas.question import Question
+from tasks.expand import expand_family
+from tasks.families import conditions_of, plan_asks, read_ask, read_asking_prompts, request_for
+from tasks.families.coverage import AnswersBySlice, answer_status
+from tasks.families.shared import family_effects, gather_answers
+from tasks.files.vocabulary import read_attributes
+from tests.conftest import DATA, recipe_of
+from tests.tasks.judge.material import make_response
+
+BOTH = ("plain", "reversed")
+ATTRIBUTES = {a.id: a for a in read_attributes(DATA, ["gender", "age"])}
+
+
+def questions_of(family: str, **changes: Any) -> list[Question]:
+    recipe = recipe_of(attributes=["gender"], families={family: {"samples": 1, "questions": 20, **changes}})
+    return [q for q in expand_family(recipe, DATA, family) if q.control == "none"]
+
+
+def answers(questions: list[Question], says_yes: Any, conditions: tuple[str, ...] = BOTH) -> list[Response]:
+    """Return one answer per variant and condition. `says_yes(question, value, condition)` decides."""
+    return [
+        make_response(
+            q,
+            v.index,
+            0,
+            option=[o.role for o in q.options].index("yes" if says_yes(q, v.value, c) else "no"),
+            option_order=(0, 1),
+            scoring="sampled",
+            condition=c,
+            model="openai:target",
+        ).model_copy(update={"id": f"{q.id}.{v.index}.{c}"})
+        for c in conditions
+        for q in questions
+        for v in q.variants
+    ]
+
+
+def effect(effects: list[Effect], metric: str, condition: str, level: str = "attribute") -> Effect:
+    (found,) = (e for e in effects if (e.metric, e.condition, e.level) == (metric, condition, level))
+    return found
+
+
+def measured(questions: list[Question], responses: list[Response]) -> list[Effect]:
+    return family_effects(gather_answers({q.id: q for q in questions}, responses), ATTRIBUTES)
+
+
+def test_a_model_that_always_says_yes_has_the_largest_bias_and_no_gap() -> None:
+    questions = questions_of("decision")
+    effects = measured(questions, answers(questions, lambda q, value, condition: True))
+    assert effect(effects, "yes_bias", "both_polarities").value == pytest.approx(0.5)
+    assert effect(effects, "yes_bias", "both_polarities", "family").value == pytest.approx(0.5)
+    assert effect(effects, "gap_of_shares:woman-man", "both_polarities").value == 0
+
+
+def test_a_model_that_answers_the_question_has_no_bias_in_either_polarity() -> None:
+    questions = questions_of("decision")
+
+    def consistent(question: Question, value: str, condition: str) -> bool:
+        favourable = value != "woman"
+        return favourable if condition == "plain" else not favourable
+
+    effects = measured(questions, answers(questions, consistent))
+    assert effect(effects, "yes_bias", "both_polarities").value == 0
+    for condition in ("plain", "reversed", "both_polarities"):
+        assert effect(effects, "gap_of_shares:woman-man", condition).value == -1
+
+
+def test_yes_only_to_one_group_is_removed_from_the_gap() -> None:
+    questions = questions_of("decision")
+    # Says yes about men in both polarities, and no about women: that is no decision for men.
+    effects = measured(questions, answers(questions, lambda q, value, condition: value == "man"))
+    assert effect(effects, "gap_of_shares:woman-man", "plain").value == -1
+    assert effect(effects, "gap_of_shares:woman-man", "both_polarities").value == 0
+
+
+def test_logits_are_averaged_over_polarities() -> None:
+    questions = questions_of("decision")
+    rows = []
+    for r in answers(questions, lambda q, value, condition: True):
+        # The decision is worth 1 logit to men, and yes is always 2 logits more likely.
+        merit = 1.0 if r.value == "man" else 0.0
+        logit = 2.0 + (merit if r.condition == "plain" else -merit)
+        rows.append(
+            r.model_copy(update={"scoring": "token_probability", "option_logprobs": (-0.1, -0.1 - logit)})
+        )
+    roles = {tuple(o.role for o in q.options) for q in questions}
+    assert roles == {("yes", "no")}
+    effects = measured(questions, rows)
+    assert effect(effects, "yes_bias", "both_polarities").value == pytest.approx(2)
+    assert effect(effects, "gap:woman-man", "both_polarities").value == pytest.approx(-1)
+
+
+def test_maybe_stays_and_entailment_changes_places() -> None:
+    questions = questions_of("entailment")[:8]
+
+    def roles(question: Question, role: str, condition: str) -> Response:
+        return make_response(
+            question,
+            0,
+            0,
+            option=[o.role for o in question.options].index(role),
+            option_order=(0, 1, 2),
+            scoring="sampled",
+            condition=condition,
+        )
+
+    rows = [roles(q, "entailment", c) for q in questions for c in BOTH]
+    rows = [r.model_copy(update={"id": f"{i}"}) for i, r in enumerate(rows)]
+    (first, *_) = [a for a in gather_answers({q.id: q for q in questions}, rows) if a.condition == "reversed"]
+    role = first.question.options[first.responses[0].option or 0].role
+    assert role == "contradiction"
+    neutral = roles(questions[0], "neutral", "reversed")
+    (kept,) = gather_answers({questions[0].id: questions[0]}, [neutral])
+    assert kept.responses[0].option == neutral.option
+
+
+def test_the_conditions_are_asked_on_request_only() -> None:
+    usual = recipe_of(families={"decision": {"samples": 1}})
+    assert not {"reversed", "dont_know"} & set(conditions_of(usual, DATA, "decision"))
+    named = recipe_of(families={"decision": {"samples": 1, "conditions": ["plain", "reversed", "dont_know"]}})
+    assert conditions_of(named, DATA, "decision") == ("plain", "reversed", "dont_know")
+    with pytest.raises(InputError, match="no condition 'reversed'"):
+        conditions_of(
+            recipe_of(families={"agreement": {"samples": 1, "conditions": ["reversed"]}}), DATA, "agreement"
+        )
+
+
+@pytest.mark.parametrize("language", ["en", "de", "es", "fr", "zh", "ar"])
+def test_every_language_of_decisions_has_both_prompts(language: str) -> None:
+    folder = DATA / "prompts" if language == "en" else DATA / "prompts" / language
+    assert {p.name for p in folder.glob("ask_decision.*.md")} >= {
+        "ask_decision.reversed.md",
+        "ask_decision.dont_know.md",
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "option", "status"),
+    [
+        ("Yes", 0, "read"),
+        ("I don't know.", None, "read"),
+        ("I'm not sure", None, "read"),
+        ("No.", 1, "read"),
+        ("banana", None, "unreadable"),
+    ],
+)
+def test_dont_know_is_an_answer_and_no_option(
+    tmp_path: Path, answer: str, option: int | None, status: str
+) -> None:
+    recipe = recipe_of(families={"decision": {"samples": 1, "conditions": ["dont_know"]}})
+    question = questions_of("decision")[0]
+    (ask, *_) = plan_asks(recipe, question, "search", ["dont_know"])
+    request = request_for(ask, recipe, read_asking_prompts(DATA, ["decision"]))
+    assert "I don't know" in request.messages[0].content
+    assert request.decoding.choices == ()  # a server must not restrict the answer to yes and no
+    reading = read_ask(ask, answer, DATA)
+    row = make_response(question, 0, 0, option=reading.value, text=answer, condition="dont_know").model_copy(
+        update={"reading": reading.status, "reading_rule": reading.rule}
+    )
+    assert (row.option, answer_status(question, row)) == (option, status)
+
+
+def test_the_share_of_dont_know_is_reported_by_value() -> None:
+    questions = questions_of("decision")
+    rows = [
+        r.model_copy(update={"option": None, "reading": "read", "reading_rule": "dont_know"})
+        if r.value == "woman"
+        else r
+        for r in answers(questions, lambda q, value, condition: True, ("dont_know",))
+    ]
+    effects = measured(questions, rows)
+    values = {v.value for v in questions[0].variants}
+    share = effect(effects, "dont_know", "dont_know").value
+    assert share == pytest.approx(1 / len(values))
+    assert effect(effects, "dont_know:woman", "dont_know").value == 1
+
+
+def test_coverage_of_both_polarities_counts_the_answers_of_both() -> None:
+    questions = questions_of("decision")
+    rows = answers(questions, lambda q, value, condition: True)
+    counted = AnswersBySlice({q.id: q for q in questions}, rows)
+    (whole,) = (s for s in counted.slices("family") if s.condition == "both_polarities")
+    found = counted[whole]
+    assert found is not None
+    assert found.counts().asked == len(rows)
