@@ -23,6 +23,7 @@ from schemas.vocabulary import Attribute
 from tasks.files.own_questions import UNREVIEWED
 from tasks.files.slot_values import ValueWords, bind_text
 from tasks.files.vocabulary import attribute_languages, read_attribute
+from tasks.judges.yields import Yield, require_yield
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import fence, read_prompt
 from tasks.models.protocol import Decoding, Request
@@ -60,7 +61,7 @@ class BackTranslation(BaseModel):
     text: str = Field(description="the translated text")
 
 
-S = TypeVar("S", bound=BaseModel)
+S = TypeVar("S", "Translation", "BackTranslation")
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,8 @@ def translate(
 
     Raises:
         InputError: If an attribute has no words in the language.
+        ModelError: If fewer translations, or translations back, can be read than `validate.min_judged` of the
+            recipe requires.
     """
     attributes = read_words(Path(context.data_dir), originals, language)
     written = run_async(
@@ -138,6 +141,7 @@ def translate(
     )
     sound: dict[str, tuple[Original, str, tuple[Option, ...]]] = {}
     rejected = []
+    seen: dict[str, str] = {}
     for number, original in enumerate(originals):
         answer = written[_tag(number)]
         if isinstance(answer, str):
@@ -146,6 +150,8 @@ def translate(
         text = answer.text.strip()
         words = ValueWords(attributes[original.question.attribute])
         fault = translation_fault(original, text, answer.options, words)
+        if fault is None and seen.setdefault(text, original.id) != original.id:
+            fault = f"it is the same text as the translation of {seen[text]}"
         if fault is not None:
             rejected.append(Rejected(original, fault, text))
         else:
@@ -301,9 +307,14 @@ async def _ask(
     if not requests:
         return {}
     answers: dict[str, S | str] = {}
+    read = Yield(name, "translations")
     async with open_model(name, ModelSettings.of(context)) as model:
         async for answer in ask_structured(model, requests, answer_type):
-            answers[answer.tag] = (
-                answer.value if isinstance(answer, Parsed) else f"no answer: {answer.reason}"
-            )
+            if isinstance(answer, Parsed):
+                answers[answer.tag] = answer.value
+                read.add(None if answer.value.text.strip() else "empty")
+            else:
+                answers[answer.tag] = f"no answer: {answer.reason}"
+                read.add_answer(answer)
+    require_yield([read], context.recipe.validation.min_judged)
     return answers

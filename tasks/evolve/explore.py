@@ -28,6 +28,7 @@ from tasks.evolve.jobs import (
     explore_known_domains,
     number_jobs,
 )
+from tasks.judges.yields import Yield, require_yield
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import fence, read_prompt
 from tasks.models.protocol import Decoding, Model, Request
@@ -157,6 +158,10 @@ def open_new_domains(
 
     Jobs without a usable proposal (refused, unreadable, or a taken name on every attempt) explore known
     domains, unseen ones first.
+
+    Raises:
+        ModelError: If fewer proposals can be read than `validate.min_judged` requires. Taken names are
+            readable.
     """
     requests = group_proposal_requests([job for job in jobs if job.opens])
     if not requests:
@@ -201,6 +206,7 @@ async def _propose(
 ) -> ProposalLog:
     log, open_requests = ProposalLog(), list(requests)
     name = context.recipe.models.generator
+    read = Yield(name, "proposals of topics")
     async with open_model(name, ModelSettings.of(context)) as model:
         with track(f"{name} explores", len(requests)) as bar:
             for attempt in range(RETRIES + 1):
@@ -211,10 +217,13 @@ async def _propose(
                     for request in open_requests
                 }
                 answers = await _ask(model, asked)
+                for answer in answers.values():
+                    read.add_answer(answer)
                 # Answers are handled in the order of the requests, not of arrival, so that equal answers
                 # always open equal domains.
                 open_requests = [r for r in open_requests if not _settle(r, answers[r], known_units, log)]
                 bar.advance(len(asked) - len(open_requests))
+    require_yield([read], context.recipe.validation.min_judged)
     return log
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.errors import ModelError
 from schemas.question import Question
 from tasks.evolve import build_search_state
 from tasks.evolve.explore import RETRIES, best_and_worst_units, mean_fitness_by_unit
@@ -41,6 +42,7 @@ def explore_once(
     domain: Script = proposed_domain,
     superdomain: Script = proposed_superdomain,
     per_round: int = 20,
+    min_judged: float = 0.9,
 ) -> tuple[OpenAIServer, Outcome]:
     with OpenAIServer(script(domain=domain, superdomain=superdomain)) as server:
         context = make_context(
@@ -48,6 +50,7 @@ def explore_once(
             budget={"free": [server.model("writer")]},
             evolve={"rounds": 1, "questions_per_round": per_round, "strategy": "quotas"},
             limits={"max_in_flight": 1, "attempts": 2},
+            validate={"min_judged": min_judged},
         )
         return server, one_round(context)
 
@@ -131,10 +134,13 @@ def test_name_that_stays_taken_is_given_up_after_five_more_tries(make_context: M
     ["I would rather not.", {"domain": "Only one topic", "topics": ["one"]}, {"domain": 7, "topics": []}],
     ids=["no JSON", "too few topics", "wrong types"],
 )
-def test_unreadable_proposal_opens_nothing_and_loses_no_question(
-    make_context: MakeContext, useless: Any
-) -> None:
-    _, outcome = explore_once(make_context, domain=lambda n: useless)
+def test_proposals_that_cannot_be_read_stop_the_search(make_context: MakeContext, useless: Any) -> None:
+    with pytest.raises(ModelError, match="proposals of topics without a usable answer"):
+        explore_once(make_context, domain=lambda n: useless)
+
+
+def test_a_search_may_tolerate_proposals_that_cannot_be_read(make_context: MakeContext) -> None:
+    _, outcome = explore_once(make_context, domain=lambda n: "I would rather not.", min_judged=0.0)
     assert not any(name.startswith("work/") for name in json.loads(outcome.notes)["opened"])
     assert json.loads(outcome.notes)["proposals_unmet"] > 0
     assert len(questions_of(outcome)) == 20
