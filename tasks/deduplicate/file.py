@@ -32,6 +32,7 @@ from tasks.deduplicate.rows import (
     rows_to_units,
     split_rows,
 )
+from tasks.files.limits import RowLimit
 from tasks.files.tables import TableFile
 from tasks.near_duplicates.parts import Indices, TextFiles, work_folder
 from tasks.near_duplicates.search import SearchFactory
@@ -146,7 +147,8 @@ def split_inputs(
     """
     earlier = sorted((source_name(place), path) for place in against for path in find_earlier_files(place))
     sources = sorted({name for name, _ in earlier})
-    files = [(sources.index(name), path, TableFile(path)) for name, path in earlier]
+    limit = RowLimit()
+    files = [(sources.index(name), path, TableFile(path, limit)) for name, path in earlier]
     parts: list[RowPart] = []
     for source, path, table in [*files, (len(sources), input, file)]:
         parts += split_rows(

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from schemas.errors import InputError
 from tasks.files.bounded import MAX_ROWS, split_batch
+from tasks.files.limits import RowLimit
 
 MAX_METADATA_BYTES = 16 << 20
 MAX_MESSAGE_BYTES = 256 << 20
@@ -28,18 +29,19 @@ _SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
 """Kinds of messages."""
 
 
-def stream_arrow(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
+def stream_arrow(path: Path, rows: int, limit: RowLimit | None = None) -> Iterator[pa.RecordBatch]:
     """Yield the rows of an Arrow stream in batches.
 
     Args:
         path: The file.
         rows: Maximum number of rows per batch.
+        limit: Rows that are shared with other files. By default, this file has its own.
 
     Raises:
         InputError: If a message promises too much memory, or the file is damaged.
         pa.ArrowException: If it is damaged.
     """
-    check_messages(path)
+    check_messages(path, limit)
     with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as batches:
         for field in batches.schema:
             _check_type(path, field.name, field.type)
@@ -56,18 +58,25 @@ def read_arrow_schema(path: Path) -> pa.Schema:
         return batches.schema
 
 
-def check_messages(path: Path) -> None:
+def check_messages(path: Path, limit: RowLimit | None = None) -> None:
     """Read the headers of all messages of a stream.
+
+    Args:
+        path: The file.
+        limit: Rows that are shared with other files. By default, this file has its own.
 
     Raises:
         InputError: If one cannot be read, or promises more than the limits.
     """
     end = path.stat().st_size
+    rows = (limit or RowLimit()).open(path)
     try:
         with path.open("rb") as file:
             position, dictionaries = 0, dict[int, int]()
             while position < end:
-                position = _check_message(file, position, end, dictionaries)
+                position, batch = _check_message(file, position, end, dictionaries)
+                if batch is not None:
+                    rows.add(path, batch.number(0, "<q"), sum(n for n, _ in batch.structs(1, "<qq")))
                 if not position:
                     return
     except (struct.error, ValueError, IndexError) as error:
@@ -78,7 +87,9 @@ def check_messages(path: Path) -> None:
         ) from None
 
 
-def _check_message(file: IO[bytes], start: int, end: int, dictionaries: dict[int, int]) -> int:
+def _check_message(
+    file: IO[bytes], start: int, end: int, dictionaries: dict[int, int]
+) -> tuple[int, _Table | None]:
     """Check one message.
 
     Args:
@@ -88,7 +99,7 @@ def _check_message(file: IO[bytes], start: int, end: int, dictionaries: dict[int
         dictionaries: Sizes of the dictionaries so far by id. They stay in memory.
 
     Returns:
-        The position of the next message, or 0 at the end of the stream.
+        The position of the next message, or 0 at the end of the stream, and the batch of rows in this one.
     """
     file.seek(start)
     (size,) = struct.unpack("<I", file.read(4))
@@ -97,7 +108,7 @@ def _check_message(file: IO[bytes], start: int, end: int, dictionaries: dict[int
         (size,) = struct.unpack("<I", file.read(4))
         start += 4
     if size == 0:
-        return 0
+        return 0, None
     if size > MAX_METADATA_BYTES or start + size > end:
         raise ValueError("the header of a message is longer than it may be")
     message = _Table(file.read(size))
@@ -113,7 +124,7 @@ def _check_message(file: IO[bytes], start: int, end: int, dictionaries: dict[int
         before = dictionaries.get(name, 0) if header.number(2, "<B") else 0  # a part that is added
         dictionaries[name] = before + _batch_size(file, batch, content, body)
         _check_size(sum(dictionaries.values()))
-    return content + body
+    return content + body, header if kind == _BATCH else None
 
 
 def _check_size(size: int) -> None:

@@ -22,8 +22,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.errors import InputError
-from tasks.files.footer import ColumnChunk, read_row_groups
-from tasks.files.limits import MAX_BYTES_VARIABLE, Expansion, max_bytes
+from tasks.files.footer import ColumnChunk, RowGroup, read_row_groups
+from tasks.files.limits import MAX_BYTES_VARIABLE, MAX_ROWS_VARIABLE, Expansion, RowLimit, free_rows, max_bytes
 from tasks.files.pages import Page, RowLengths, damaged_page, read_pages
 
 MAX_ROWS = 20_000_000
@@ -57,12 +57,13 @@ class TooLargeError(InputError):
 
 
 class MemoryBudget:
-    """The memory that several tables together may take."""
+    """The memory and the rows that several tables together may take."""
 
     def __init__(self, size: int | None = None) -> None:
         """Start with a size in bytes. The default is that of one table."""
         self.size = max_bytes() if size is None else size
         self.used = 0
+        self.rows = RowLimit()
 
     def check(self, path: Path, size: int) -> None:
         """Raise `TooLargeError` if the memory does not suffice for a table of this size."""
@@ -125,6 +126,7 @@ def scan_parquet(
         TooLargeError: If the rows together are larger than the limit.
     """
     schema, budget = read_schema(path), budget or MemoryBudget()
+    check_rows(path, budget.rows)
     groups = _plan(path, schema, rows=BATCH_ROWS, max_rows_bytes=budget.size, are_rows_counted=False)
     budget.check(path, sum(group.size for group in groups))
     for batch in _scan(path, schema, columns, groups):
@@ -132,12 +134,15 @@ def scan_parquet(
         yield _expand_batch(batch, schema)
 
 
-def stream_parquet(path: Path, rows: int = STREAMED_ROWS) -> Iterator[pa.RecordBatch]:
+def stream_parquet(
+    path: Path, rows: int = STREAMED_ROWS, limit: RowLimit | None = None
+) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a file of any size in batches of at most `MAX_BATCH_BYTES`.
 
     Args:
         path: The file.
         rows: Maximum number of rows per batch.
+        limit: Rows that are shared with other files. By default, this file has its own.
 
     Raises:
         TooLargeError: If one page or one row is larger than a batch may be.
@@ -148,6 +153,7 @@ def stream_parquet(path: Path, rows: int = STREAMED_ROWS) -> Iterator[pa.RecordB
         schema = file.schema_arrow
         if file.metadata.num_columns > MAX_COLUMNS:
             raise too_large(path, f"{file.metadata.num_columns:,} columns", f"{MAX_COLUMNS:,}")
+    check_rows(path, limit or RowLimit())
     groups = _plan(path, schema, rows=rows, max_rows_bytes=MAX_BATCH_BYTES, are_rows_counted=True)
     expansion = Expansion(path)
     try:
@@ -159,8 +165,12 @@ def stream_parquet(path: Path, rows: int = STREAMED_ROWS) -> Iterator[pa.RecordB
         raise too_large(path, "data for more memory than is free", f"{MAX_BATCH_BYTES >> 20:,} MB") from None
 
 
-def measure_parquet(path: Path) -> int:
+def measure_parquet(path: Path, limit: RowLimit | None = None) -> int:
     """Return the size in bytes of all rows of a file after expansion.
+
+    Args:
+        path: The file.
+        limit: Rows that are shared with other files. By default, this file has its own.
 
     Raises:
         TooLargeError: As `stream_parquet`.
@@ -169,6 +179,7 @@ def measure_parquet(path: Path) -> int:
     """
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
+    check_rows(path, limit or RowLimit())
     groups = _plan(path, schema, rows=STREAMED_ROWS, max_rows_bytes=MAX_BATCH_BYTES, are_rows_counted=True)
     expansion = Expansion(path)
     for batch in _scan(path, schema, None, groups):
@@ -353,16 +364,36 @@ def check_metadata(path: Path, metadata: pq.FileMetaData) -> None:
     """Raise `TooLargeError` if the metadata of a file names more than the limits."""
     if metadata.num_columns > MAX_COLUMNS:
         raise too_large(path, f"{metadata.num_columns:,} columns", f"{MAX_COLUMNS:,}")
-    if metadata.num_rows > MAX_ROWS:
-        raise too_large(path, f"{metadata.num_rows:,} rows", f"{MAX_ROWS:,}")
-    cells, size = 0, 0
-    for group in read_row_groups(path, metadata.num_columns):
-        cells += sum(max(column.values, group.rows) for column in group.columns)
-        size += sum(max(column.size, 0) for column in group.columns)
-    if cells > MAX_CELLS:
-        raise too_large(path, f"{cells:,} values", f"{MAX_CELLS:,}")
+    rows, values, groups = _count_rows(path, metadata)
+    for count, limit, unit in (
+        (rows, max(MAX_ROWS, free_rows(0)), "rows"),
+        (values, max(MAX_CELLS, free_rows(0)), "values"),
+    ):
+        if count > limit:
+            hint = f"if you trust the file, set {MAX_ROWS_VARIABLE} to {count}"
+            raise too_large(path, f"{count:,} {unit}", f"{limit:,}", hint)
+    size = sum(max(column.size, 0) for group in groups for column in group.columns)
     if size > max_bytes():
         raise too_large(path, f"{size >> 20:,} MB of data", f"{max_bytes() >> 20:,} MB")
+
+
+def check_rows(path: Path, limit: RowLimit) -> None:
+    """Raise `InputError` if the metadata of a file name too many rows or values for its size on disk."""
+    rows, values, _ = _count_rows(path, pq.read_metadata(path))
+    limit.open(path).add(path, rows, values)
+
+
+def _count_rows(path: Path, metadata: pq.FileMetaData) -> tuple[int, int, list[RowGroup]]:
+    """Return the rows and values of a file, and its row groups. Raise `InputError` if they contradict."""
+    groups = read_row_groups(path, metadata.num_columns)
+    rows = sum(group.rows for group in groups)
+    if rows != metadata.num_rows or any(group.rows < 0 for group in groups):
+        raise InputError(
+            f"{path.name} is damaged: it has {metadata.num_rows:,} rows, and its row groups have {rows:,}",
+            place=str(path),
+        )
+    values = sum(max(column.values, group.rows) for group in groups for column in group.columns)
+    return rows, values, groups
 
 
 def expanded_size(array: pa.Array) -> int:

@@ -21,7 +21,7 @@ from typing import IO, Any, TextIO, cast
 
 from schemas.errors import InputError
 from tasks.files.depth import read_json
-from tasks.files.limits import Expansion, max_bytes
+from tasks.files.limits import Expansion, RowLimit, max_bytes
 from tasks.files.values import Nanoseconds, dump_json, parse_json
 from tasks.text.printable import printable
 
@@ -29,6 +29,10 @@ Record = dict[str, Any]
 BATCH = 1000
 MAX_LINE_BYTES = 64 << 20
 """Longest line of a text file, after decompression."""
+FREE_RECORDS = 100_000
+"""Records that a file of any size may have. Each is compared and judged, which takes longer than to read it."""
+BYTES_PER_RECORD = 4
+"""Bytes on disk per record beyond `FREE_RECORDS`, also compressed."""
 TSV_COLUMNS = ("query", "positive", "negative")
 _TSV_HEADERS = frozenset(
     (
@@ -91,16 +95,20 @@ def read_records(path: Path, bad: BadRows, split: str | None = None) -> Iterator
     """
     if not path.exists():
         raise InputError(f"there is no file {path}", hint="check the path")
+    limit = RowLimit(FREE_RECORDS, 1 / BYTES_PER_RECORD)
     if path.is_dir():
         for file in _dataset_files(path, split):
-            yield from _read_arrow(file) if file.suffix == ".arrow" else _read_parquet(file)
+            yield from _read_arrow(file, limit) if file.suffix == ".arrow" else _read_parquet(file, limit)
         return
     kind = container_of(path)
     if kind == "parquet":
-        yield from _read_parquet(path)
+        yield from _read_parquet(path, limit)
         return
+    limit.open(path)
     with open_bytes(path) as stream:
-        yield from {"jsonl": _read_lines, "json": _read_array, "tsv": _read_tsv}[kind](stream, path, bad)
+        for record in {"jsonl": _read_lines, "json": _read_array, "tsv": _read_tsv}[kind](stream, path, bad):
+            limit.add(path, 1)
+            yield record
 
 
 def container_of(path: Path) -> str:
@@ -201,13 +209,14 @@ def check_utf8(path: Path, max_bytes: int | None = None) -> None:
 
 
 class _LineLimit(io.RawIOBase):
-    """A stream whose lines are at most `MAX_LINE_BYTES` long. A compressed line may expand to any size."""
+    """A stream with lines of at most `MAX_LINE_BYTES`, and not too many if it is compressed."""
 
     def __init__(self, source: IO[bytes], path: Path) -> None:
         self._source = source
         self._path = path
         self._length = 0
         self._expansion = Expansion(path)
+        self._rows = RowLimit().open(path) if path.suffix in COMPRESSED else None
 
     def readable(self) -> bool:
         return True
@@ -215,6 +224,8 @@ class _LineLimit(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         block = self._source.read(len(buffer))
         self._expansion.add(len(block))
+        if self._rows is not None:
+            self._rows.add(self._path, block.count(b"\n"))
         end = block.rfind(b"\n")
         self._length = self._length + len(block) if end < 0 else len(block) - end - 1
         if self._length > MAX_LINE_BYTES:
@@ -367,24 +378,24 @@ def _read_tsv(stream: IO[bytes], path: Path, bad: BadRows) -> Iterator[LocatedRe
         yield LocatedRecord(place, dict(zip(TSV_COLUMNS, fields, strict=True)))
 
 
-def _read_parquet(path: Path) -> Iterator[LocatedRecord]:
+def _read_parquet(path: Path, limit: RowLimit) -> Iterator[LocatedRecord]:
     import pyarrow as pa
 
     from tasks.files.bounded import stream_parquet
 
     try:
-        yield from _rows(stream_parquet(path, BATCH), path)
+        yield from _rows(stream_parquet(path, BATCH, limit), path)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"not a readable Parquet file: {error}", place=str(path)) from None
 
 
-def _read_arrow(path: Path) -> Iterator[LocatedRecord]:
+def _read_arrow(path: Path, limit: RowLimit) -> Iterator[LocatedRecord]:
     import pyarrow as pa
 
     from tasks.files.arrow_stream import stream_arrow
 
     try:
-        yield from _rows(stream_arrow(path, BATCH), path)
+        yield from _rows(stream_arrow(path, BATCH, limit), path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"not a readable Arrow file: {error}", place=str(path)) from None
 

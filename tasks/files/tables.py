@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from schemas.errors import InputError
 from tasks.files.bounded import MAX_COLUMNS, measure_parquet, read_parquet, stream_parquet, too_large
 from tasks.files.depth import check_json_lines
-from tasks.files.limits import max_bytes
+from tasks.files.limits import RowLimit, max_bytes
 from tasks.files.records import check_utf8, open_bytes, open_text
 from tasks.files.values import parse_json
 from tasks.run.store import write_bytes
@@ -49,18 +49,25 @@ class TableFile:
     after the last row.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open a file. Raises `InputError` like `read_table_file`."""
+    def __init__(self, path: Path, limit: RowLimit | None = None) -> None:
+        """Open a file. Raises `InputError` like `read_table_file`.
+
+        Args:
+            path: The file.
+            limit: Rows that are shared with other files. By default, this file has its own.
+        """
         self._path = path
         self._table: pa.Table | None = None
         if _is_parquet(path):
             with read_safely(path, pq.ParquetFile) as file:
                 self.schema: pa.Schema = file.schema_arrow
                 self.rows: int = file.metadata.num_rows
-            size = read_safely(path, measure_parquet)
+            size = read_safely(path, lambda path: measure_parquet(path, limit))
         else:
             self._table = read_table_file(path)
             self.schema, self.rows, size = self._table.schema, self._table.num_rows, self._table.nbytes
+            if limit is not None:
+                limit.open(path).add(path, self.rows)
         if not self.rows:
             raise _empty(path)
         self._row_bytes = max(1, int(size) // self.rows)
@@ -75,9 +82,15 @@ class TableFile:
         if self._table is not None:
             yield from self._table.to_batches(max_chunksize=rows)
             return
-        batches = stream_parquet(self._path, rows)
+        batches, seen = stream_parquet(self._path, rows), 0
         while (batch := read_safely(self._path, lambda _: next(batches, None))) is not None:
+            seen += batch.num_rows
             yield batch
+        if seen != self.rows:
+            raise InputError(
+                f"{self._path.name} is damaged: it has {seen:,} rows, and its metadata name {self.rows:,}",
+                place=str(self._path),
+            )
 
 
 def read_table_file(path: Path) -> pa.Table:
@@ -92,6 +105,7 @@ def read_table_file(path: Path) -> pa.Table:
     if not _is_parquet(path):
         check_utf8(path, max_bytes())
     table = read_safely(path, read)
+    RowLimit().open(path).add(path, table.num_rows)
     if not table.num_rows:
         raise _empty(path)
     return table

@@ -322,8 +322,7 @@ def test_tables_of_a_release_share_one_limit(tmp_path: Path) -> None:
 
 
 def test_streamed_file_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "FREE_EXPANSION", 10 << 20)
-    monkeypatch.setattr(limits, "MAX_EXPANSION", 100)
+    monkeypatch.setenv(limits.MAX_BYTES_VARIABLE, "10")
     table = pa.table({"text": equal_texts(40)})
     with pytest.raises(InputError, match="times its size"):
         list(stream_parquet(write_parquet(tmp_path / "x.parquet", table)))

@@ -47,11 +47,16 @@ def stream_in_a_process(path: Path, batch_mb: int) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-def test_equal_texts_are_expanded_a_part_at_a_time(tmp_path: Path) -> None:
+def test_equal_texts_are_expanded_a_part_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """3,000 texts of 1 MB each would take 3 GB. The file has a few kilobytes."""
     text = pa.array(["x" * 1_000_000]).dictionary_encode().dictionary
     rows = pa.DictionaryArray.from_arrays(pa.array([0] * 3_000, pa.int32()), text)
     pq.write_table(pa.table({"text": rows}), tmp_path / "bomb.parquet", store_schema=False)
+    with pytest.raises(InputError, match="expands to more than 1,024 MB"):
+        list(stream_parquet(tmp_path / "bomb.parquet"))
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, "4096")
     rows_read, megabytes = stream_in_a_process(tmp_path / "bomb.parquet", 256)
     assert rows_read == 3_000
     assert megabytes < 1_200
