@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import replace
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
+from threading import Event, Thread
 from urllib.parse import urlsplit
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
@@ -23,6 +25,8 @@ from tasks.text.printable import printable
 
 FETCH_S = 30.0
 """Seconds in which a feed must arrive."""
+READ_BYTES = 1 << 16
+"""Bytes of a feed that are read at once."""
 
 
 def read_sources(recipe: Recipe, hub_cache: Path) -> list[MaterialItem]:
@@ -61,30 +65,75 @@ def fetch_feed(address: str) -> bytes:
         InputError: If the address is not http or https, holds a password, does not answer, or sends more than
             `MAX_BYTES`.
     """
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+    if not _is_address(address):
         raise InputError("the address of a feed begins with http:// or https://, without a password")
-    opener = OpenerDirector()
-    for handler in (ProxyHandler(), HTTPHandler(), HTTPSHandler()):
-        opener.add_handler(handler)
+    with _Download(address) as download:
+        return download.content()
+
+
+def _is_address(text: str) -> bool:
     try:
+        parts = urlsplit(text)
+        port = parts.port  # raises an error for a number that is no port
+    except ValueError:
+        return False
+    is_open = not (parts.username or parts.password)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and is_open
+
+
+class _Download:
+    """A download in a thread, so that a server that sends a byte now and then cannot delay it."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._done: Future[bytes] = Future()
+        self._stopped = Event()
+
+    def __enter__(self) -> _Download:
+        Thread(target=self._run, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+
+    def content(self) -> bytes:
+        """Return the content. Raise `InputError` if it cannot be read, is too large, or takes too long."""
+        try:
+            return self._done.result(FETCH_S)
+        except TimeoutError:
+            raise InputError(
+                f"the feed did not arrive within {FETCH_S:g} seconds", place=self._address
+            ) from None
+        except (HTTPException, OSError, ValueError) as error:
+            reason = printable(str(getattr(error, "reason", error)) or type(error).__name__, 200)
+            raise InputError(f"the feed cannot be read: {reason}", place=self._address) from None
+
+    def _run(self) -> None:
+        try:
+            self._done.set_result(self._fetch())
+        except Exception as error:  # raised again by `content`
+            self._done.set_exception(error)
+
+    def _fetch(self) -> bytes:
+        opener = OpenerDirector()
+        for handler in (ProxyHandler(), HTTPHandler(), HTTPSHandler()):
+            opener.add_handler(handler)
         # Only handlers of http and https are installed.
-        request = Request(address, headers={"User-Agent": "counterfoil"})  # noqa: S310
+        request = Request(self._address, headers={"User-Agent": "counterfoil"})  # noqa: S310
         with opener.open(request, timeout=FETCH_S) as answer:
             if answer.status != 200:
                 target = printable(answer.headers.get("Location") or "", 200)
                 raise InputError(
                     f"the feed answers with status {answer.status}",
-                    place=address,
+                    place=self._address,
                     hint=f"it names another address: {target}" if target else None,
                 )
-            content: bytes = answer.read(MAX_BYTES + 1)
-    except (URLError, OSError, ValueError) as error:
-        reason = printable(str(getattr(error, "reason", error)), 200)
-        raise InputError(f"the feed cannot be read: {reason}", place=address) from None
-    if len(content) > MAX_BYTES:
-        raise InputError(f"the feed is larger than {MAX_BYTES >> 20} MiB", place=address)
-    return content
+            content = bytearray()
+            while not self._stopped.is_set() and (block := answer.read1(READ_BYTES)):
+                content += block
+                if len(content) > MAX_BYTES:
+                    raise InputError(f"the feed is larger than {MAX_BYTES >> 20} MiB", place=self._address)
+            return bytes(content)
 
 
 def add_material(prepared: PreparedBuild, items: list[MaterialItem]) -> PreparedBuild:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from flows.workspace import UNNAMED, Workspace, limited_recipe, read_recipe, recipe_workspace, salvage_recipe
 from schemas.errors import InputError, Problems
 from schemas.gate import Passport
-from schemas.places import explain_remote
+from schemas.places import explain_path
 from schemas.recipe import Recipe
 from schemas.tables import content_hash
 from tasks.audit.passports import collect_passports
@@ -225,7 +225,7 @@ def check_files(recipe: Recipe, problems: Problems) -> None:
         ),
     ]:
         with problems.collect():
-            if reason := explain_remote(path):
+            if reason := explain_path(path):
                 raise InputError(reason, place=place)
             if not input_path(path).exists():
                 raise InputError(

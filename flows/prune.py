@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from schemas.errors import InputError
 from schemas.options import PruneOptions
 from tasks.release import MANIFEST
 
+LINKED = "it is a link, or behind a link, and may belong to others"
 SECONDS = {"h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -21,7 +23,8 @@ def run_prune(options: PruneOptions) -> dict[str, Any]:
     """Remove the parts that the options name, and return the fields of `prune --json`.
 
     Answers have no date, so the cache is removed only as a whole, if nothing was written to it for
-    `older_than`. A cache in PostgreSQL is never touched.
+    `older_than`. A cache in PostgreSQL is never touched. Links, and everything behind a link, are left out,
+    because they may lead to files of others.
 
     Raises:
         InputError: If neither `keep` nor `older_than` is given.
@@ -32,12 +35,20 @@ def run_prune(options: PruneOptions) -> dict[str, Any]:
     before = time.time()
     if options.older_than:
         before -= int(options.older_than[:-1]) * SECONDS[options.older_than[-1]]
+    left_out: list[dict[str, str]] = []
+
+    def own(places: Iterable[Path]) -> list[Path]:
+        found = list(places)
+        linked = [path for path in found if not _is_inside(path, workspace.home)]
+        left_out.extend({"path": str(path), "reason": LINKED} for path in linked)
+        return [path for path in found if path not in linked]
+
     chosen = [
-        *_older(_runs(workspace), options.keep, before),
-        *_older(_downloads(workspace), options.keep, before),
+        *_older(own(_runs(workspace)), options.keep, before),
+        *_older(own(_downloads(workspace)), options.keep, before),
     ]
     if options.older_than:
-        chosen += _unused_cache(workspace, before)
+        chosen += own(_unused_cache(workspace, before))
     removed: list[str] = []
     total = 0
     for path in chosen:
@@ -45,7 +56,12 @@ def run_prune(options: PruneOptions) -> dict[str, Any]:
         if options.dry_run or _remove(path):
             removed.append(str(path))
             total += size
-    return {"removed": removed, "bytes": total, "dry_run": options.dry_run}
+    return {"removed": removed, "bytes": total, "dry_run": options.dry_run, "left_out": left_out}
+
+
+def _is_inside(path: Path, home: Path) -> bool:
+    """Return whether a path leads to the same place in the workspace, without a link on the way."""
+    return Path(os.path.realpath(path)) == Path(os.path.realpath(home)) / path.relative_to(home)
 
 
 def _runs(workspace: Workspace) -> list[Path]:
@@ -55,7 +71,6 @@ def _runs(workspace: Workspace) -> list[Path]:
         path
         for path in folders
         if path.is_dir()
-        and not path.is_symlink()
         and not path.name.startswith(".")
         and not (path / "waiting.json").exists()
         and not _is_locked(path / ".lock")
@@ -74,7 +89,7 @@ def _downloads(workspace: Workspace) -> list[Path]:
 def _unused_cache(workspace: Workspace, before: float) -> list[Path]:
     files = [workspace.cache.with_name(workspace.cache.name + end) for end in ("", "-wal", "-shm")]
     there = [path for path in files if path.exists()]
-    return there if all(path.stat().st_mtime < before for path in there) else []
+    return there if all(path.lstat().st_mtime < before for path in there) else []
 
 
 def _older(places: Sequence[Path], keep: int | None, before: float) -> list[Path]:
@@ -84,7 +99,7 @@ def _older(places: Sequence[Path], keep: int | None, before: float) -> list[Path
 
 
 def _last_written(path: Path) -> float:
-    return max((file.lstat().st_mtime for file in _files(path)), default=path.stat().st_mtime)
+    return max((file.lstat().st_mtime for file in _files(path)), default=path.lstat().st_mtime)
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -95,8 +110,8 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def _is_locked(lock: Path) -> bool:
-    if not lock.exists():
-        return False
+    if lock.is_symlink() or not lock.is_file():
+        return False  # a run writes a plain file
     with lock.open("r+") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -228,8 +228,11 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _quoted(text: str) -> str:
+    """Return a text as a YAML scalar on one line that reads back as the same text, inside lists as well."""
     plain = yaml.safe_dump(text, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
-    return plain if plain.startswith(("'", '"')) or not set(plain) & set("[]{},#@:") else f'"{text}"'
+    if not set(plain) & set('[]{},#@:"\n'):
+        return plain
+    return yaml.safe_dump(text, default_style='"', width=1_000_000, allow_unicode=True).strip()
 
 
 # Attribute files.

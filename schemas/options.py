@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from schemas.places import explain_remote, local_path
+from schemas.places import explain_path, local_path
 from schemas.question import Framing
 from schemas.recipe import (
     Budget,
@@ -30,6 +30,7 @@ from schemas.recipe import (
     TooFewNegatives,
     Validate,
 )
+from schemas.secrets import refuse_secrets
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def _read_json_object(value: Any) -> Any:
             raise ValueError(f"it is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise ValueError("it is not a JSON object")
+    refuse_secrets(value, "")
     return json.dumps(value, sort_keys=True)
 
 
@@ -148,7 +150,7 @@ class Options(BaseModel):
         if "Path" in str(annotation):
             supported = info.field_name in cls.addresses
             for place in value if isinstance(value, (list, tuple)) else [value]:
-                if reason := explain_remote(place, supported=supported):
+                if reason := explain_path(place, supported=supported):
                     raise ValueError(reason)
             if isinstance(value, (str, Path)):
                 value = local_path(value)
@@ -619,7 +621,7 @@ class VerifyOptions(Options):
     @field_validator("release")
     @classmethod
     def _is_local(cls, value: str) -> str:
-        if reason := explain_remote(value, supported=True):
+        if reason := explain_path(value, supported=True):
             raise ValueError(reason)
         return local_path(value)
 

@@ -36,6 +36,26 @@ def local_path(place: object) -> str:
     return "/" + match["rest"].lstrip("/")
 
 
+MAX_NAME_BYTES = 255
+"""Longest name of a file on most file systems."""
+MAX_PATH_BYTES = 4096
+
+
+def explain_path(place: object, *, supported: bool = False) -> str | None:
+    """Return why a place cannot be a path, or None if it can.
+
+    Args:
+        place: A path or an address.
+        supported: Whether addresses of known kinds of object storage are permitted here.
+    """
+    text = str(place).encode("utf-8", "surrogateescape")
+    if b"\0" in text:
+        return "a path cannot contain the character NUL"
+    if len(text) > MAX_PATH_BYTES or any(len(part) > MAX_NAME_BYTES for part in text.split(b"/")):
+        return f"the path is too long: names have at most {MAX_NAME_BYTES} bytes, paths {MAX_PATH_BYTES:,}"
+    return explain_remote(place, supported=supported)
+
+
 def explain_remote(place: object, *, supported: bool = False) -> str | None:
     """Return why a place cannot be used if it is an address of object storage, or None if it can.
 

@@ -15,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from schemas.secrets import refuse_secrets
+
 MODEL_NAME_PATTERN = r"^(openai|vllm|embedded|replay):\S+$"
 SLUG_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
 
@@ -80,6 +82,12 @@ class ModelOptions(Section):
         description="more fields of the request, such as {chat_template_kwargs: {enable_thinking: false}}",
     )
 
+    @field_validator("extra_body")
+    @classmethod
+    def _without_secrets(cls, extra_body: dict[str, Any]) -> dict[str, Any]:
+        refuse_secrets(extra_body, "extra_body")
+        return extra_body
+
 
 class Models(Section):
     """Models that generate, answer and judge."""
@@ -125,6 +133,12 @@ class Models(Section):
     options: dict[ModelName, ModelOptions] = Field(
         default={}, description="requests to single `openai:` models: length, temperature, reasoning"
     )
+
+    @field_validator("engine")
+    @classmethod
+    def _without_secrets(cls, engine: dict[str, Any]) -> dict[str, Any]:
+        refuse_secrets(engine, "engine")
+        return engine
 
     @model_validator(mode="after")
     def _options_belong_to_a_model(self) -> Models:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 import types
 from collections.abc import Mapping, Sequence
@@ -36,13 +37,18 @@ OUT = PipeConsole(highlight=False, soft_wrap=not sys.stdout.isatty())
 ERR = Console(stderr=True, highlight=False)
 
 
+ACTING = re.compile(r"[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that act on a terminal, or that no terminal can show, and that JSON need not escape."""
+
+
 def print_json(result: Any) -> None:
     """Print exactly one JSON object to stdout."""
     if isinstance(result, Validation):
         data: Any = result.summary()
     else:
         data = result.model_dump(mode="json") if isinstance(result, BaseModel) else result
-    sys.stdout.write(json.dumps(data, ensure_ascii=False, default=str) + "\n")
+    text = json.dumps(data, ensure_ascii=False, default=str)
+    sys.stdout.write(ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def table(*columns: str, numbers: Sequence[int] = ()) -> Table:

@@ -23,7 +23,14 @@ import pyarrow.parquet as pq
 
 from schemas.errors import InputError
 from tasks.files.footer import ColumnChunk, RowGroup, read_row_groups
-from tasks.files.limits import MAX_BYTES_VARIABLE, MAX_ROWS_VARIABLE, Expansion, RowLimit, free_rows, max_bytes
+from tasks.files.limits import (
+    MAX_BYTES_VARIABLE,
+    MAX_ROWS_VARIABLE,
+    Expansion,
+    RowLimit,
+    free_rows,
+    max_bytes,
+)
 from tasks.files.pages import Page, RowLengths, damaged_page, read_pages
 
 MAX_ROWS = 20_000_000

@@ -68,8 +68,8 @@ class RowLimit:
         ):
             if count > limit:
                 raise InputError(
-                    f"{path.name} has too many {unit} for its size: {count:,} or more in {self._size:,} bytes. "
-                    f"The limit is {limit:,}",
+                    f"{path.name} has too many {unit} for its size: {count:,} or more in "
+                    f"{self._size:,} bytes. The limit is {limit:,}",
                     place=str(path),
                     hint="the file is damaged or was not made for people. If you trust it, set "
                     f"{MAX_ROWS_VARIABLE} to its number of rows",

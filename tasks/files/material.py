@@ -34,7 +34,8 @@ FEEDS = (".xml", ".rss", ".atom")
 TEXTS = (".txt", ".md")
 TITLE_COLUMNS = ("title", "headline")
 DATE_COLUMNS = ("date", "published", "updated", "day")
-_TAG = re.compile(r"<[^>]{0,2000}>")
+_TAG = re.compile(r"<[^<>]{0,2000}>")
+"""A tag. Without `<` inside, a text of many `<` is read in one pass."""
 
 
 class MaterialItem(Row):
@@ -129,7 +130,10 @@ def _read_table(path: Path, name: str, column: str) -> list[MaterialItem]:
 def make_item(title: str, text: str, date: str, source: str) -> MaterialItem:
     """Return an item with plain, bounded texts."""
     return MaterialItem(
-        title=_plain(title, 200), text=_plain(text, MAX_TEXT), date=_plain(date, 40), source=source[:500]
+        title=_plain(title, 200),
+        text=_plain(text, MAX_TEXT),
+        date=_plain(date, 40),
+        source=printable(source, 500),
     )
 
 

@@ -30,7 +30,7 @@ BATCH = 1000
 MAX_LINE_BYTES = 64 << 20
 """Longest line of a text file, after decompression."""
 FREE_RECORDS = 100_000
-"""Records that a file of any size may have. Each is compared and judged, which takes longer than to read it."""
+"""Records that a file of any size may have. Judging one takes longer than reading it."""
 BYTES_PER_RECORD = 4
 """Bytes on disk per record beyond `FREE_RECORDS`, also compressed."""
 TSV_COLUMNS = ("query", "positive", "negative")

@@ -15,6 +15,7 @@ from itertools import product
 from pathlib import Path
 
 from schemas.errors import InputError
+from schemas.places import explain_path
 from schemas.question import Question
 from schemas.vocabulary import (
     Attribute,
@@ -63,7 +64,13 @@ def shipped_data() -> Path:
 
 
 def input_path(text: str) -> Path:
-    """Return the path of an input file. One below `data/` that is not here is taken from the shipped data."""
+    """Return the path of an input file. One below `data/` that is not here is taken from the shipped data.
+
+    Raises:
+        InputError: If the text cannot be a path.
+    """
+    if reason := explain_path(text, supported=True):
+        raise InputError(reason, place=text[:100])
     path = Path(text)
     shipped = shipped_data() / Path(*path.parts[1:]) if path.parts[:1] == ("data",) else path
     return path if path.exists() or not shipped.exists() else shipped

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from schemas.errors import InputError
 from schemas.recipe import MODEL_NAME_PATTERN, SLUG_PATTERN
+from schemas.secrets import find_secret
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -313,7 +314,8 @@ def _faults(
             message = "missing key"
         else:
             message = _in_words(faults)
-        secret = "extra_forbidden" in kinds  # the value of an unknown key may be a password
+        # The value of an unknown key may be a password.
+        secret = "extra_forbidden" in kinds or find_secret(value) is not None
         shown = "" if value is None or secret else f" (it is {value!r})"
         line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         yield f"{key}: {message}{shown}", f"{place}{line}"

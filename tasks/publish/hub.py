@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -19,12 +20,13 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from schemas.errors import CounterfoilError, InputError, PublishError
+from schemas.errors import CounterfoilError, InputError, MachineError, PublishError
 from tasks.run.retries import Backoff, Retries, RetryPolicy, parse_retry_after
 from tasks.text.redaction import redact_secrets
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
+    from huggingface_hub.hf_api import RepoFile
 
 
 T = TypeVar("T")
@@ -172,6 +174,10 @@ def _redact_message(text: str, secret: str | None) -> str:
 
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 MAIN = "main"
+MAX_FILES = 10_000
+"""Files of a dataset that is downloaded."""
+SPARE_BYTES = 1 << 30
+"""Space on the disk that a download leaves free."""
 TIMEOUT_S = 120.0
 """Timeout per Hub request in seconds. The client has none of its own."""
 
@@ -260,6 +266,9 @@ class Hub:
         Raises:
             PublishError: If a path leads out of the repository.
         """
+        return {entry.path: entry.blob_id for entry in self._list(repo, revision)}
+
+    def _list(self, repo: str, revision: str) -> list[RepoFile]:
         from huggingface_hub.hf_api import RepoFile
 
         listed = self._call(
@@ -268,8 +277,8 @@ class Hub:
                 self._api.list_repo_tree(repo, recursive=True, revision=revision, repo_type="dataset")
             ),
         )
-        files = {entry.path: entry.blob_id for entry in listed if isinstance(entry, RepoFile)}
-        for path in files:
+        files = [entry for entry in listed if isinstance(entry, RepoFile)]
+        for path in (entry.path for entry in files):
             if "\\" in path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
                 raise PublishError(f"{repo} has a file with the unsafe name {path!r}")
         return files
@@ -403,8 +412,22 @@ class Hub:
         )
 
     def download(self, repo: str, commit: str, to: Path) -> None:
-        """Download all files of a commit without the cache."""
-        self.list_files(repo, commit)
+        """Download all files of a commit without the cache.
+
+        Raises:
+            PublishError: If there are too many files, or a path leads out of the repository.
+            MachineError: If the disk is too small for them.
+        """
+        files = self._list(repo, commit)
+        if len(files) > MAX_FILES:
+            raise PublishError(f"{repo} has {len(files):,} files; at most {MAX_FILES:,} are downloaded")
+        size, free = sum(max(entry.size or 0, 0) for entry in files), shutil.disk_usage(to).free
+        if size > free - SPARE_BYTES:
+            raise MachineError(
+                f"{repo} has {size >> 20:,} MB, and {free >> 20:,} MB of the disk are free",
+                place=str(to.parent),
+                hint="free some space, or name a smaller dataset",
+            )
         with TemporaryDirectory(prefix="counterfoil-") as temporary:
             self._call(
                 f"downloading {repo}",

@@ -13,8 +13,10 @@ from schemas.answers import RESPONSES, Response
 from schemas.labels import DROPPED, Dropped
 from schemas.question import QUESTIONS, Question
 from tasks.families.coverage import MAIN_METRICS, answer_status, counts_refusals
+from tasks.files.tables import escape_cell
 from tasks.release import HARD_NEGATIVES, Contents
 from tasks.report.lost import dropped_questions
+from tasks.text.printable import printable
 
 COVERAGE_FILE = "coverage.csv"
 """File of the counts in a release."""
@@ -87,5 +89,8 @@ def write_cells(cells: Iterable[CellCounts]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([f.name for f in fields(CellCounts)])
-    writer.writerows(map(astuple, cells))
+    for cell in map(astuple, cells):
+        writer.writerow(
+            [escape_cell(printable(value)) if isinstance(value, str) else value for value in cell]
+        )
     return text.getvalue()

@@ -154,9 +154,7 @@ def test_variable_names_another_limit(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_files_of_a_folder_share_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(MAX_ROWS_VARIABLE, "20000")
     for number in range(3):
-        pq.write_table(
-            pa.table({"query": ["a"] * 9_000}), tmp_path / f"train-0000{number}-of-00003.parquet"
-        )
+        pq.write_table(pa.table({"query": ["a"] * 9_000}), tmp_path / f"train-0000{number}-of-00003.parquet")
     with pytest.raises(InputError, match="too many rows"):
         list(read_records(tmp_path, BadRows()))
 

@@ -47,9 +47,7 @@ def stream_in_a_process(path: Path, batch_mb: int) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-def test_equal_texts_are_expanded_a_part_at_a_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_equal_texts_are_expanded_a_part_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """3,000 texts of 1 MB each would take 3 GB. The file has a few kilobytes."""
     text = pa.array(["x" * 1_000_000]).dictionary_encode().dictionary
     rows = pa.DictionaryArray.from_arrays(pa.array([0] * 3_000, pa.int32()), text)
