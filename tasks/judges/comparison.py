@@ -49,7 +49,7 @@ from tasks.judges.yields import Yield, require_yield
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import Prompt, fence, read_prompt
 from tasks.models.protocol import Decoding, Model, Request
-from tasks.models.structured import Abstention, Parsed, ask_structured
+from tasks.models.structured import CUT_OFF_FACTOR, Abstention, Parsed, ask_structured, is_loop
 from tasks.run.progress import track
 from tasks.run.store import RunContext
 from tasks.stats.fitness import FORMS
@@ -331,6 +331,11 @@ def record_comparison(
 def _abstention_reason(answer: Parsed[BaseModel] | Abstention, max_tokens: int) -> str:
     if isinstance(answer, Parsed):
         return NOTHING_APPLIES
+    if is_loop(answer):
+        return f"truncated: {answer.detail}; a larger limit does not help, take another model"
     if answer.reason == "truncated":
-        return f"truncated: no verdict within {max_tokens} tokens; raise judging.max_tokens"
+        return (
+            f"truncated: no verdict within {max_tokens} tokens, nor within {CUT_OFF_FACTOR * max_tokens} "
+            "when asked for short texts; raise judging.max_tokens"
+        )
     return answer.reason

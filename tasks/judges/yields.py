@@ -69,5 +69,6 @@ def require_yield(yields: Iterable[Yield], least: float, option: str = "validate
         + f"; at least {least:.0%} must be usable ({option})",
         place="\n      ".join(words),
         hint="check the model with `counterfoil models RECIPE --probe`; raise `judging.max_tokens` if "
-        f"verdicts are cut off; or lower {option}. Received answers are kept",
+        "verdicts are cut off, also at twice the limit; take another model if one writes without end; "
+        f"or lower {option}. Received answers are kept",
     )

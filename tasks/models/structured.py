@@ -32,10 +32,17 @@ from tasks.text.readings import remove_reasoning
 
 M = TypeVar("M", bound=BaseModel)
 
+LOOP = "the answer repeats"
+LOOP_REPEATS, LONGEST_LOOP = 12, 60
+"""Repetitions of a part at the end of an answer that make a loop, and its most characters."""
+CUT_OFF_FACTOR = 2
+"""The length limit of the second try is this multiple of the first one, if the first answer was cut off."""
 LONGEST_QUOTE = 4000
 """Characters of an unusable answer that the repair request repeats."""
 WIDEST_ENUM = 101
 """Number of integers in a range that is still written as an `enum`."""
+NO_CONTEXT = "failed:context_length"
+"""Reason of an abstention, if the prompt and the length limit exceed the context of the model."""
 DECODER_ERRORS = (ValueError, RecursionError)
 _SCHEMA_KEYWORDS = ("type", "description", "enum", "const", "anyOf", "items", "properties", "$ref", "$defs")
 
@@ -99,7 +106,8 @@ async def ask_structured(
         model: An open model.
         requests: Drawn lazily. Their tags must be unique.
         answer_type: Type of the answer.
-        repairs: How often an answer that does not validate is asked for again, with the problem. Refusals and
+        repairs: How often an answer that does not validate is asked for again, with the problem. An answer
+            that was cut off is asked for again with twice the length limit and shorter texts. Refusals and
             failed calls are not repeated. Repairs are sent after all other requests.
         parse: Reads an answer from its text, and gets a flag for truncated text. It raises `ValueError`
             if it cannot. The default is `parse_answer`.
@@ -111,32 +119,44 @@ async def ask_structured(
             they are abstentions.
     """
     schema = strict_schema(answer_type)
-    in_progress: dict[str, tuple[Request, Spent]] = {}
-    to_repair: list[tuple[Request, Spent]] = []
+    in_progress: dict[str, _Question] = {}
+    to_repair: list[_Question] = []
 
-    def register(pairs: Iterable[tuple[Request, Spent]]) -> Iterator[Request]:
-        for request, spent in pairs:
+    def register(questions: Iterable[_Question]) -> Iterator[Request]:
+        for question in questions:
+            request = question.request
             if request.tag in in_progress:
                 raise ValueError(f"two requests have the tag {request.tag!r}")
-            in_progress[request.tag] = (request, spent)
+            in_progress[request.tag] = question
             yield request
 
-    first = ((replace(request, json_schema=schema), Spent()) for request in requests)
+    first = (_Question(replace(request, json_schema=schema)) for request in requests)
     for round_ in range(repairs + 1):
-        pending: Iterable[tuple[Request, Spent]] = first if round_ == 0 else to_repair
+        pending: Iterable[_Question] = first if round_ == 0 else to_repair
         to_repair = []
         async for outcome in model.complete(register(pending)):
-            request, spent = in_progress.pop(outcome.tag)
+            question = in_progress.pop(outcome.tag)
             if not isinstance(outcome, Failure) or not _is_abstention(outcome):
                 model.failures.add(model.name, outcome)
-            result = _read(outcome, spent, answer_type, parse)
+            result = _read(outcome, question.spent, answer_type, parse)
             if isinstance(result, Abstention) and round_ < repairs and _is_repairable(outcome, result):
                 assert isinstance(outcome, Completion)
-                prompt = _repair_prompt(model.data_dir)
-                to_repair.append((_repair(request, outcome.text, result.detail, prompt), result.spent))
+                to_repair.append(_repair(question.request, outcome.text, result, model.data_dir))
+            elif question.cut_off and isinstance(result, Abstention) and result.reason == NO_CONTEXT:
+                yield replace(question.cut_off, spent=result.spent)  # the context has no room for more
             else:
                 yield result
     model.failures.refuse()
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A request with the tokens that it has cost so far."""
+
+    request: Request
+    spent: Spent = Spent()
+    cut_off: Abstention | None = None
+    """Outcome of the first try, if its answer was cut off."""
 
 
 _CONTEXT = re.compile(
@@ -163,7 +183,7 @@ def _read(
         if outcome.tokens_out:
             spent = spent.plus(outcome)
         reason = "truncated" if outcome.kind == "truncated_reasoning" else f"failed:{outcome.kind}"
-        reason = "failed:context_length" if exceeds_context(outcome) else reason
+        reason = NO_CONTEXT if exceeds_context(outcome) else reason
         return Abstention(outcome.tag, reason, outcome.message, None, spent)
     spent = spent.plus(outcome)
     if outcome.refusal:
@@ -176,9 +196,29 @@ def _read(
             else parse_answer(outcome.text, answer_type, cut_off=cut_off)
         )
     except ValueError as error:
-        reason = "truncated" if outcome.finish_reason == "length" else "unparsable"
-        return Abstention(outcome.tag, reason, str(error), outcome.revision, spent)
+        if outcome.finish_reason != "length":
+            return Abstention(outcome.tag, "unparsable", str(error), outcome.revision, spent)
+        unit = find_loop(outcome.text)
+        detail = str(error) if unit is None else f"{LOOP} {unit!r} without end"
+        return Abstention(outcome.tag, "truncated", detail, outcome.revision, spent)
     return Parsed(outcome.tag, value, outcome.revision, spent)
+
+
+def find_loop(text: str) -> str | None:
+    """Return the part that the end of a text repeats at least `LOOP_REPEATS` times, or `None`.
+
+    Small models repeat a few characters until the length limit. A larger limit does not help them.
+    """
+    for period in range(1, LONGEST_LOOP + 1):
+        unit = text[-period:]
+        if len(text) >= LOOP_REPEATS * period and text.endswith(unit * LOOP_REPEATS):
+            return unit
+    return None
+
+
+def is_loop(result: Abstention) -> bool:
+    """Return whether an answer was cut off because the model repeats itself."""
+    return result.reason == "truncated" and result.detail.startswith(LOOP)
 
 
 def _is_repairable(outcome: Outcome, result: Abstention) -> bool:
@@ -186,20 +226,33 @@ def _is_repairable(outcome: Outcome, result: Abstention) -> bool:
     return isinstance(outcome, Completion) and result.reason in ("unparsable", "truncated")
 
 
-def _repair(request: Request, answer: str, problem: str, prompt: Prompt) -> Request:
+def _repair(request: Request, answer: str, result: Abstention, data_dir: Path) -> _Question:
     """Return the request with the unusable answer and its problem appended.
 
-    The messages differ from the first request, so the cache key does too. They depend on the answer only, so
-    the same repair has the same key in every run.
+    An answer that was cut off is not quoted, because small models continue it. It is asked for with twice the
+    length limit, unless it repeats itself. The messages differ from the first request, so the cache key does
+    too. They depend on the answer only, so the same repair has the same key in every run.
     """
-    correction = Message("user", prompt.fill(problem=problem)[-1].content)
+    if result.reason == "truncated":
+        limit = request.decoding.max_tokens
+        words = _prompt(data_dir, "json_cut_off").fill(tokens=f"{limit:,}")[-1].content
+        *before, last = request.messages
+        changed = replace(
+            request,
+            messages=(*before, replace(last, content=f"{last.content}\n\n{words}")),
+            decoding=replace(
+                request.decoding, max_tokens=limit if is_loop(result) else CUT_OFF_FACTOR * limit
+            ),
+        )
+        return _Question(changed, result.spent, result)
+    correction = Message("user", _prompt(data_dir, "json_repair").fill(problem=result.detail)[-1].content)
     quoted = Message("assistant", answer[:LONGEST_QUOTE])
-    return replace(request, messages=(*request.messages, quoted, correction))
+    return _Question(replace(request, messages=(*request.messages, quoted, correction)), result.spent)
 
 
 @lru_cache(maxsize=8)
-def _repair_prompt(data_dir: Path) -> Prompt:
-    return read_prompt(data_dir, "json_repair")
+def _prompt(data_dir: Path, name: str) -> Prompt:
+    return read_prompt(data_dir, name)
 
 
 def parse_answer(text: str, answer_type: type[M], *, cut_off: bool = False) -> M:

@@ -14,7 +14,14 @@ from schemas.errors import ModelError
 from schemas.recipe import Limits
 from tasks.models import open_model, run_async
 from tasks.models.protocol import Request
-from tasks.models.structured import Abstention, Parsed, ask_structured, find_json_object, parse_answer
+from tasks.models.structured import (
+    Abstention,
+    Parsed,
+    ask_structured,
+    find_json_object,
+    find_loop,
+    parse_answer,
+)
 from tests.servers.openai_server import (
     CONTENT_FILTER,
     POLITE_REFUSAL,
@@ -112,6 +119,57 @@ def test_a_truncated_answer_with_text_is_repaired(tmp_path: Path) -> None:
         assert len(server.requests) == 2
     assert isinstance(result, Abstention)
     assert (result.reason, result.spent.tries) == ("truncated", 2)
+
+
+def test_a_truncated_answer_is_asked_again_with_more_room_and_shorter_texts(tmp_path: Path) -> None:
+    def answer(messages: object, body: dict[str, object]) -> object:
+        room = int(str(body.get("max_tokens") or body.get("max_completion_tokens")))
+        return Reply('{"why": "it goes on', finish_reason="length") if room == limit else GOOD
+
+    (asked,) = questions(1)
+    limit = asked.decoding.max_tokens
+    with OpenAIServer(answer) as server:
+        (result,) = verdicts(server, tmp_path, [asked]).values()
+        first, second = (request.body for request in server.requests)
+    assert isinstance(result, Parsed)
+    assert result.spent.tries == 2
+    assert second["max_tokens"] == 2 * first["max_tokens"]
+    assert [m["role"] for m in second["messages"]] == [m["role"] for m in first["messages"]]
+    assert f"cut off after {limit} tokens" in second["messages"][-1]["content"]
+    assert "it goes on" not in str(second["messages"])
+
+
+def test_a_model_that_repeats_itself_is_named_and_not_given_more_room(tmp_path: Path) -> None:
+    """The small model does this under a grammar: `{"bias": {"reasoning": "1.1.1.1.…`."""
+    with OpenAIServer(Reply('{"why": "' + "1." * 400, finish_reason="length")) as server:
+        (result,) = verdicts(server, tmp_path, questions(1)).values()
+        first, second = (request.body for request in server.requests)
+    assert isinstance(result, Abstention)
+    assert (result.reason, result.detail) == ("truncated", "the answer repeats '1.' without end")
+    assert second["max_tokens"] == first["max_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("ab" * 30, "ab"),
+        ("x" * 12, "x"),
+        ("a good answer. " * 12, "a good answer. "),
+        ("ab" * 3, None),
+        ("", None),
+    ],
+)
+def test_loops_are_found_at_the_end(text: str, unit: str | None) -> None:
+    assert find_loop(text) == unit
+    assert find_loop(f"{text} and an end") is None
+
+
+def test_a_truncated_answer_stays_one_if_the_context_has_no_room_for_more(tmp_path: Path) -> None:
+    refusal = status(400, message="this model's maximum context length is 64 tokens")
+    with OpenAIServer(Reply('{"why": "ru', finish_reason="length"), faults=[None, refusal]) as server:
+        (result,) = verdicts(server, tmp_path, questions(1)).values()
+    assert isinstance(result, Abstention)
+    assert result.reason == "truncated"
 
 
 def test_a_polite_refusal_in_prose_is_never_a_score(tmp_path: Path) -> None:
