@@ -3,10 +3,10 @@
     python -m benchmarks.refresh --decision [--quick] [--json]
 
 Two releases with four slices (two attributes, two models) are simulated. Every slice has 100 common
-questions, and 100 more in each release. The score of a question is its own value plus noise. The reliability
-is the share of the variance that two measurements share, so that it is their correlation. In one slice of the
-changed model every score is higher by .3 standard deviations of the scores. The product's own functions
-compare the slices (`tasks.package.decide`).
+questions, and 100 more in each release, or none, or as many as with `carry_over: 0.3`. The score of a
+question is its own value plus noise. The reliability is the share of the variance that two measurements
+share, so that it is their correlation. In one slice of the changed model every score is higher by .3 standard
+deviations of the scores. The product's own functions compare the slices (`tasks.package.decide`).
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ MODELS = ("openai:a", "openai:b")
 FAMILY = "decision"
 COMMON = 100
 REST = 100
+CARRIED_OVER = 233
+"""Other questions of each release if 100 common ones are three tenths of it."""
 SHIFT = 0.3
 """Planted change in standard deviations of the scores."""
 REFRESHES = 200
@@ -52,6 +54,7 @@ class Line:
     shape: Shape
     reliability: float
     common: int
+    rest: int
     refreshes: int
     false_alarms: float
     """Share of refreshes of the unchanged model that are risky."""
@@ -107,12 +110,13 @@ def make_question(number: int, attribute: str) -> Question:
 
 
 QUESTIONS = {
-    attribute: [make_question(n, attribute) for n in range(COMMON + 2 * REST)] for attribute in ATTRIBUTES
+    attribute: [make_question(n, attribute) for n in range(COMMON + 2 * CARRIED_OVER)]
+    for attribute in ATTRIBUTES
 }
 
 
 def simulate_releases(
-    seed: int, reliability: float, shape: Shape, shift: float = 0.0, common: int = COMMON
+    seed: int, reliability: float, shape: Shape, shift: float = 0.0, rest: int = REST
 ) -> tuple[Scored, Scored]:
     """Simulate the scores of two releases.
 
@@ -121,15 +125,16 @@ def simulate_releases(
         reliability: Correlation of two measurements of a question.
         shape: `zero_inflated` if two thirds of the questions show nothing.
         shift: Change of the first slice, in standard deviations.
-        common: Number of common questions.
+        rest: Number of other questions in each release.
     """
     generator = np.random.default_rng([seed, round(100 * reliability), shape == "normal"])
+    common = COMMON
     scores: tuple[list[QuestionScore], list[QuestionScore]] = [], []
     asked: tuple[dict[tuple[str, str, str], frozenset[str]], ...] = {}, {}
     for attribute in ATTRIBUTES:
-        old, new = range(common + REST), [*range(common), *range(common + REST, common + 2 * REST)]
+        old, new = range(common + rest), [*range(common), *range(common + rest, common + 2 * rest)]
         for model in MODELS:
-            own = generator.normal(size=common + 2 * REST) * sqrt(reliability)
+            own = generator.normal(size=common + 2 * rest) * sqrt(reliability)
             for side, numbers in enumerate((old, new)):
                 values = own + generator.normal(size=len(own)) * sqrt(1 - reliability)
                 if shape == "zero_inflated":
@@ -160,37 +165,42 @@ def refresh(old: Scored, new: Scored) -> Outcome:
     compared = compare_slices(old, new, margin)
     changed = changed_slices(compared, ())
     names = {item.subject for item in changed}
-    return Outcome(frozenset(names), len(undecided_slices(compared, margin, flagged=names)))
+    return Outcome(frozenset(names), len(undecided_slices(compared, flagged=names)))
 
 
-def measure_decision(refreshes: int, reliabilities: Iterable[float], shapes: Iterable[Shape]) -> list[Line]:
+def measure_decision(
+    refreshes: int, reliabilities: Iterable[float], shapes: Iterable[Shape], rest: int = REST
+) -> list[Line]:
     """Simulate refreshes of an unchanged and of a changed model."""
     lines = []
     for shape in shapes:
         for reliability in reliabilities:
-            same = [refresh(*simulate_releases(s, reliability, shape)) for s in range(refreshes)]
+            same = [refresh(*simulate_releases(s, reliability, shape, rest=rest)) for s in range(refreshes)]
             other = [
-                refresh(*simulate_releases(10_000 + s, reliability, shape, SHIFT)) for s in range(refreshes)
+                refresh(*simulate_releases(10_000 + s, reliability, shape, SHIFT, rest))
+                for s in range(refreshes)
             ]
             alarms = float(np.mean([bool(o.changed or o.undecided) for o in same]))
             undecided = float(np.mean([bool(o.undecided and not o.changed) for o in same]))
             power = float(np.mean([f"gender · {FAMILY} · a" in o.changed for o in other]))
             error = sqrt(max(power * (1 - power), 1 / refreshes) / refreshes)
             ok = None
-            if reliability >= REQUIRED:
+            if reliability >= REQUIRED and rest:
                 ok = alarms <= FALSE_ALARMS and power >= POWER - 2 * error
             lines.append(
-                Line(shape, reliability, COMMON, refreshes, alarms, undecided, power, round(error, 4), ok)
+                Line(
+                    shape, reliability, COMMON, rest, refreshes, alarms, undecided, power, round(error, 4), ok
+                )
             )
     return lines
 
 
 def print_lines(lines: Iterable[Line]) -> None:
-    """Print one row per shape and reliability."""
-    print("shape          reliability  false alarms  inconclusive  power  ok")
+    """Print one row per shape, number of other questions, and reliability."""
+    print("shape          others  reliability  false alarms  inconclusive  power  ok")
     for line in lines:
         print(
-            f"{line.shape:<14} {line.reliability:>11}  {line.false_alarms:>12.3f}  "
+            f"{line.shape:<14} {line.rest:>6}  {line.reliability:>11}  {line.false_alarms:>12.3f}  "
             f"{line.inconclusive:>12.3f}  {line.power:>5.2f}  {'' if line.ok is None else line.ok}"
         )
 
@@ -208,6 +218,8 @@ def main() -> int:
         lines = measure_decision(60, (REQUIRED,), ("normal",))
     else:
         lines = measure_decision(options.refreshes, RELIABILITIES, ("normal", "zero_inflated"))
+        for rest in (0, CARRIED_OVER):
+            lines += measure_decision(options.refreshes, RELIABILITIES, ("normal",), rest)
     passed = all(line.ok is not False for line in lines)
     if options.json:
         seconds = round(time.monotonic() - begun, 1)

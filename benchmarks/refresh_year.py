@@ -110,6 +110,12 @@ class Period:
     """At `PRICES`."""
     equated_change: float | None
     """Equated change of the model since the last release, in `METRIC`."""
+    since_first: float | None
+    """Equated change since the first release, in `METRIC`."""
+    since_first_error: float | None
+    """Its standard error."""
+    links: int
+    """Links of the chain of releases that this change goes through."""
     seconds: float
 
 
@@ -173,6 +179,8 @@ def _describe(
     stays = ages_of(release, len(versions))
     tokens_in = sum(cost.tokens_in for cost in manifest.cost)
     tokens_out = sum(cost.tokens_out for cost in manifest.cost)
+    rows = result["equated"]["metrics"]
+    since = next((row for row in rows if row["metric"] == METRIC and row["status"] == "measured"), {})
     return Period(
         number=number,
         verdict=result["verdict"],
@@ -191,6 +199,9 @@ def _describe(
         tokens_out=tokens_out,
         cost_usd=round((tokens_in * PRICES[0] + tokens_out * PRICES[1]) / 1e6, 6),
         equated_change=_equated_change(release),
+        since_first=since.get("change"),
+        since_first_error=since.get("standard_error"),
+        links=max(0, len(result["equated"]["chain"]) - 1),
         seconds=round(seconds, 1),
     )
 
@@ -246,7 +257,7 @@ def draw(periods: Sequence[Period], path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "counterfoil"
     x = [p.number for p in periods]
     has_ages = any(p.anchor_ages for p in periods)
-    has_scores = any(p.equated_change is not None for p in periods)
+    has_scores = any(p.since_first is not None for p in periods)
     panels = 2 + has_ages + has_scores
     figure, all_axes = plt.subplots(panels, 1, figsize=(9, 2.3 * panels), sharex=True, layout="constrained")
     axes = list(all_axes)
@@ -293,10 +304,15 @@ def _draw_ages(axis: Any, periods: Sequence[Period]) -> None:
 
 
 def _draw_scores(axis: Any, periods: Sequence[Period]) -> None:
-    x = [p.number for p in periods]
-    axis.plot(x, list(accumulate(p.equated_change or 0.0 for p in periods)), color="#38618c")
+    known = [p for p in periods if p.since_first is not None and p.since_first_error is not None]
+    x, values = [p.number for p in known], [p.since_first or 0.0 for p in known]
+    errors = [1.96 * (p.since_first_error or 0.0) for p in known]
+    low = [value - error for value, error in zip(values, errors, strict=True)]
+    high = [value + error for value, error in zip(values, errors, strict=True)]
+    axis.fill_between(x, low, high, color="#b9cbe0", linewidth=0)
+    axis.plot(x, values, color="#38618c")
     axis.set_ylabel("equated gap")
-    title = "Gap between women and men on the scale of the first release, minus its start"
+    title = "Gap between women and men on the scale of the first release, minus its start (95 % band)"
     axis.set_title(title, loc="left", fontsize=10)
 
 

@@ -126,11 +126,12 @@ def translate(recipe: Place, to: str, model: str, **options: Any) -> dict[str, A
     return dict(run_command("translate", recipe=recipe, to=to, model=model, **options))
 
 
-def plan(recipe: Place) -> BuildPlan:
-    """Estimate a build: rows, calls, tokens and dollars. Send nothing.
+def plan(recipe: Place, **options: Any) -> BuildPlan:
+    """Estimate a build, or the next refresh: rows, calls, tokens and dollars. Send nothing.
 
     Args:
         recipe: Path of the recipe.
+        **options: Options of `counterfoil plan`, such as `refresh=True`.
 
     Returns:
         The plan. Printing it shows the table of `counterfoil plan`.
@@ -140,7 +141,7 @@ def plan(recipe: Place) -> BuildPlan:
     """
     from counterfoil.results import BuildPlan
 
-    return BuildPlan(run_command("plan", recipe=recipe))
+    return BuildPlan(run_command("plan", recipe=recipe, **options))
 
 
 def build(recipe: Place, **options: Any) -> OpenedRelease:

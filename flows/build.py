@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flows import engine as steps
 from flows.engine import show_effects, show_findings, show_funnel
@@ -20,12 +21,13 @@ from flows.prepare import PreparedBuild, prepare
 from flows.reviews import Reviews, require_review, wait_for_people
 from flows.workspace import open_workspace
 from schemas.answers import RESPONSES, Response
-from schemas.errors import ReviewError
+from schemas.errors import InputError, ReviewError
 from schemas.notes import DeduplicationNotes, MaterialNotes, MaterialTopic, RelabelNotes
 from schemas.options import BuildOptions
 from schemas.question import Erratum, Question
-from schemas.recipe import Recipe
+from schemas.recipe import Controls, Recipe
 from schemas.release import ReleaseComparison
+from schemas.tables import derived_seed
 from tasks.files.vocabulary import input_path
 from tasks.gate import raise_if_failed, read_suite_results, read_validation, write_data_docs
 from tasks.gate.own_suites import read_own_suites
@@ -60,6 +62,8 @@ CHAPTERS = (
     "package",
 )
 """Stages of a build as progress shows them."""
+GHOST_POOL = 4
+"""Composed questions per ghost, because some resemble released ones or are too short."""
 LABELLING = ("relabel", "relabel_retrieval", "review", "review_retrieval")
 """Stages that change labels."""
 
@@ -196,6 +200,8 @@ class BuildRun:
 
     def ask_templates(self, anchors: Step | None = None) -> Step:
         """Expand the templates, apply errata and reviews, and ask the questions and the anchors."""
+        if self.context.recipe.release.ghosts:
+            self.compose_ghosts()  # stops the build before anything is asked if there are too few
         add = partial(self.ledger.add, part="templates")
         families = self.context.recipe.templated_families
         content = question_content(self.context) if families else []
@@ -293,9 +299,12 @@ class BuildRun:
         return Answers(self._gather("responses", "respond"), self._gather("judgements", "judge"))
 
     def hold_back(self, unique: Step) -> Step:
-        """Separate the questions that stay private."""
+        """Separate the questions that stay private, and draw the ghosts."""
         dropped = self.ledger.tables("dropped")
         private = self.prepared.workspace.hold_back / self.context.recipe.name
+        ghosts: dict[str, Any] = {}
+        if self.context.recipe.release.ghosts:
+            ghosts = {"ghosts": self.compose_ghosts().table("questions"), "generated": self._generated()}
         public = steps.hold_back(
             self.context,
             questions=unique.table("questions"),
@@ -303,8 +312,36 @@ class BuildRun:
             dropped=dropped,
             earlier=list_private_files(private),
             previous=self.previous,
+            **ghosts,
         )
         return self.ledger.add(public, replaces=dropped)
+
+    def compose_ghosts(self) -> Step:
+        """Compose questions to draw the ghosts from, with another seed. They are no part of the benchmark.
+
+        Raises:
+            InputError: If there are not enough of them.
+        """
+        recipe = self.context.recipe
+        wanted = recipe.release.ghosts
+        total = GHOST_POOL * wanted + recipe.families["open"].questions
+        drawn = recipe.model_copy(
+            update={
+                "seed": derived_seed(recipe.seed, "ghosts") % 2**31,
+                "families": {"open": recipe.families["open"].model_copy(update={"questions": total})},
+                "controls": Controls(a_a=0, placebo=0, neutral=0),
+                "limit": None,
+            }
+        )
+        pool = steps.expand(self.context.model_copy(update={"recipe": drawn}), families=("open",))
+        (counts,) = pool.counts
+        if counts.kept < wanted:
+            raise InputError(
+                f"{counts.kept} questions can be composed for {wanted} ghosts",
+                place="release.ghosts",
+                hint="lower the number, or use more attributes or superdomains",
+            )
+        return pool
 
     def quarantine(self, public: Step, answers: Answers) -> Step:
         """Remove questions that would fail a check, if the recipe requires it."""

@@ -32,7 +32,7 @@ from tasks.release import (
     open_release,
     read_manifest,
 )
-from tasks.release.hold_back import check_private_file, read_hold_back
+from tasks.release.hold_back import check_private_file, is_ghost, read_hold_back
 from tasks.release.measuring import NO_TARGET, choose_judges, measuring_recipe, stored_form_judges
 from tasks.release.user_metrics import UserMetric, metrics_by_name, user_effects
 from tasks.report import EvaluationExtras, link_to_earlier, write_evaluation
@@ -114,16 +114,22 @@ def probe_models(
 ) -> Probed:
     """Ask the private questions, and for the second half of public and private questions."""
     release = release_ref(options.release)
-    evaluation = measure_models(context, release, private) if private else None
+    held = read_hold_back(Path(private.path))[0] if private else []
+    asked = not all(map(is_ghost, held))
+    evaluation = measure_models(context, release, private) if asked else None
     public = steps.adopt(context, release=release, part="open")
+    unpublished = [evaluation.questions] if evaluation else []
+    if any(map(is_ghost, held)):
+        ghosts = steps.adopt(context, release=release, part="ghosts", hold_back=private)
+        unpublished.append(ghosts.table("questions"))
+    hidden = steps.gather(context, parts=unpublished).table("questions") if unpublished else None
     continued = steps.continuation(
         context,
         public=public.table("questions"),
-        private=evaluation.questions if evaluation else None,
+        private=hidden,
         name=manifest.name,
         canary=manifest.canary,
     )
-    held = read_hold_back(Path(private.path))[0] if private else ()
     return Probed(evaluation, tuple(held), continued.table("continuations"))
 
 

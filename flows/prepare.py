@@ -16,7 +16,7 @@ from schemas.places import explain_path
 from schemas.recipe import Recipe
 from schemas.tables import content_hash
 from tasks.audit.passports import collect_passports
-from tasks.estimate import BuildEstimate, estimate, refuse_over_budget
+from tasks.estimate import BuildEstimate, RefreshWork, estimate, refuse_over_budget
 from tasks.expand import NO_TABLE, complete_families, read_own_table
 from tasks.families import conditions_of
 from tasks.files.own_questions import OwnTable
@@ -51,6 +51,7 @@ def prepare(
     reach: bool,
     limit: int | None = None,
     change: Callable[[Recipe], Recipe] | None = None,
+    refresh: Callable[[RunContext], RefreshWork] | None = None,
 ) -> PreparedBuild:
     """Read a recipe, check its models, templates, files and prices, and estimate it.
 
@@ -61,6 +62,7 @@ def prepare(
         budget_usd: Limit in dollars. The default is the recipe's.
         limit: Number of questions of a limited build. It has a run and a release of its own.
         change: Changes the recipe after it is read, such as its seed.
+        refresh: Returns what a refresh adds to the build.
         reach: Also download earlier releases, compare the estimate with the budget, and call every endpoint.
 
     Raises:
@@ -95,7 +97,10 @@ def prepare(
     plan = None
     if has_questions:
         with problems.collect():
-            plan = cached_estimate(context, own) if reach else estimate(context, own)
+            if refresh is not None:
+                plan = estimate(context, own, refresh(context))
+            else:
+                plan = cached_estimate(context, own) if reach else estimate(context, own)
     problems.refuse()
     assert plan is not None
     if reach:

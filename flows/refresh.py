@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +10,22 @@ from flows.engine import describe_decision, show_decision
 from flows.evaluate import evaluate
 from flows.lazy_flow import lazy_flow
 from flows.material import add_material, read_sources
+from flows.next_refresh import find_linked, last_release, prepare_refresh, probe_options, this_period
 from flows.options import takes
 from flows.outputs import check_releases_folder
-from flows.prepare import prepare
 from flows.publish import open_hub
 from flows.workspace import Workspace, open_workspace, read_recipe
 from schemas.errors import InputError
 from schemas.options import RefreshOptions
 from schemas.recipe import Recipe
 from schemas.release import RefreshDecision, ReviewItem
-from schemas.tables import derived_seed, file_hash
 from tasks.files.tables import write_csv
 from tasks.package.decide import decide
 from tasks.publish import publish as publish_release
-from tasks.release import (
-    MANIFEST,
-    ReleaseDirectory,
-    ReleaseRef,
-    find_earlier_release,
-    find_last_release,
-    open_release,
-)
+from tasks.release import ReleaseDirectory, open_release
 from tasks.release.recipe_changes import RecipeChange, compare_recipes
+from tasks.report.chain import change_since
 from tasks.report.contamination import not_probed
-
-PERIOD = "%G-W%V"
-"""A week. All refreshes of a week ask the same questions, so that their answers come from the cache."""
 
 
 @lazy_flow("refresh")
@@ -51,14 +39,14 @@ def refresh(options: RefreshOptions) -> dict[str, Any]:
     workspace = open_workspace()
     releases = options.out or workspace.releases
     check_releases_folder(releases)
-    period = options.period or f"{datetime.date.today():{PERIOD}}"
-    last = find_last_release(releases, read_recipe(options.recipe).name)
-    before = open_release(Path(last.path)) if last else None
-    prepared = prepare(
+    before = last_release(releases, read_recipe(options.recipe).name)
+    prepared = prepare_refresh(
         options.recipe,
+        before,
+        period=options.period or this_period(),
+        contamination=options.contamination,
         budget_usd=options.budget_usd,
         reach=True,
-        change=partial(next_recipe, period=period),
     )
     changes = recipe_changes(before, prepared.context.recipe)
     if not options.accept_changes:
@@ -79,6 +67,7 @@ def refresh(options: RefreshOptions) -> dict[str, Any]:
         "review": write_review(workspace, after, decision),
         "recipe_changes": [change.model_dump(mode="json") for change in changes],
         "slices": [slice_.model_dump(mode="json") for slice_ in decision.slices],
+        "equated": change_since(after, recipe.refresh.base, data_dir),
         "contamination": contamination,
     }
     repo = options.repo or recipe.release.repo
@@ -93,33 +82,6 @@ def refresh(options: RefreshOptions) -> dict[str, Any]:
         ).model_dump(mode="json")
     show_decision(decision, after, data_dir, changes)
     return result
-
-
-def next_recipe(written: Recipe, period: str) -> Recipe:
-    """Return the written recipe with the seed of the period. Its version follows from the changes.
-
-    The written recipe decides everything. The last release may have been downloaded, and is only compared.
-    """
-    return written.model_copy(
-        update={
-            "seed": derived_seed(written.seed, "refresh", period) % 2**31,
-            "release": written.release.model_copy(update={"version": None}),
-        }
-    )
-
-
-def find_linked(last: ReleaseDirectory | None, seed: int) -> ReleaseRef | None:
-    """Return the release of the questions that are carried over: the last one of an earlier period.
-
-    A refresh that is repeated in its period finds its own release, and is linked to the one before it.
-
-    Args:
-        last: The last release.
-        seed: Seed of the period.
-    """
-    while last is not None and last.manifest.seed == seed:
-        last = find_earlier_release(last)
-    return ReleaseRef(path=str(last.path), sha256=file_hash(last.path / MANIFEST)) if last else None
 
 
 def recipe_changes(before: ReleaseDirectory | None, recipe: Recipe) -> tuple[RecipeChange, ...]:
@@ -157,6 +119,7 @@ def decision_of(
         after.contents,
         data_dir,
         margin=recipe.refresh.margin,
+        margins=recipe.refresh.margins,
         min_coverage=recipe.validation.min_coverage,
     )
 
@@ -170,14 +133,8 @@ def probe_last(before: ReleaseDirectory | None, recipe: Recipe, options: Refresh
         return not_probed("the models were not probed; add --contamination")
     if before is None:
         return not_probed("there is no earlier release")
-    found: dict[str, Any] = evaluate.fn(
-        release=str(before.path),
-        models=list(recipe.models.targets),
-        recipe=str(options.recipe),
-        budget_usd=options.budget_usd if options.budget_usd is not None else recipe.budget.usd,
-        free=list(recipe.budget.free),
-        contamination=True,
-    )["contamination"]
+    chosen = probe_options(before, recipe, options.recipe, options.budget_usd)
+    found: dict[str, Any] = evaluate.fn(**chosen)["contamination"]
     return found
 
 

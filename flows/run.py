@@ -37,7 +37,14 @@ if TYPE_CHECKING:
 
 
 def run_plan(options: PlanOptions) -> BuildEstimate:
-    """Estimate a build offline."""
+    """Estimate a build, or the next refresh, offline."""
+    if options.refresh:
+        from flows.next_refresh import plan_next_refresh
+
+        return plan_next_refresh(options)
+    given = [name for name in ("contamination", "period", "out") if getattr(options, name)]
+    if given:
+        raise InputError(f"--{given[0]} belongs to --refresh", hint="add --refresh, or leave it out")
     from flows.prepare import prepare
 
     return prepare(options.recipe, budget_usd=None, reach=False).estimate

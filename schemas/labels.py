@@ -35,10 +35,13 @@ CANDIDATES: Table[CandidateSet] = Table("candidates", CandidateSet, key="id")
 
 
 class Dropped(Row):
-    """A row that left the pipeline. `record` is the row itself as JSON."""
+    """A row that left the pipeline. `record` is the row itself as JSON.
+
+    Of an item of material, it holds the title, date and source only.
+    """
 
     id: str
-    kind: Literal["question", "response", "judgement", "passage"]
+    kind: Literal["question", "response", "judgement", "passage", "material"]
     stage: str
     reason: str
     because_of: str | None

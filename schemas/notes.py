@@ -134,4 +134,4 @@ class MaterialNotes(StageNotes):
 
     topics: tuple[MaterialTopic, ...]
     left_out: dict[str, int] = Field(default_factory=dict)
-    """Number of items without a topic, by the rule that their proposal breaks."""
+    """Number of items without a topic, by reason."""

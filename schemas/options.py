@@ -165,6 +165,20 @@ class PlanOptions(Options):
     addresses: ClassVar[frozenset[str]] = frozenset({"recipe"})
 
     recipe: Annotated[Path, Argument()] = Field(description="recipe to estimate")
+    refresh: bool = Field(
+        default=False,
+        description="estimate the next refresh instead of a build: anchors, material and, with "
+        "`contamination`, its test",
+    )
+    contamination: bool = Field(
+        default=False, description="with `refresh`: include the test if the targets know the questions"
+    )
+    period: str | None = Field(
+        default=None, description="with `refresh`: its period, such as 2026-W47; default: this week"
+    )
+    out: Path | None = Field(
+        default=None, description="with `refresh`: folder of the releases; default: data/releases"
+    )
 
 
 class BuildOptions(Options):

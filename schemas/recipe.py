@@ -557,6 +557,17 @@ class Deduplicate(Section):
     semantic: Semantic | None = Field(default=None, description="also drop paraphrases; default: off")
 
 
+def _check_margins(margins: dict[str, float]) -> dict[str, float]:
+    """Return margins by family. Raise `ValueError` if a family is unknown or a margin is not above 0."""
+    unknown = sorted(set(margins) - set(FAMILIES))
+    if unknown:
+        raise ValueError(f"there is no family {unknown[0]!r}; choose from: {', '.join(FAMILIES)}")
+    wrong = sorted(name for name, margin in margins.items() if not margin > 0)
+    if wrong:
+        raise ValueError(f"the margin of {wrong[0]!r} must be above 0")
+    return margins
+
+
 class Validate(Section):
     """Settings of the gate."""
 
@@ -613,13 +624,7 @@ class Validate(Section):
     @field_validator("equivalence")
     @classmethod
     def _margins_are_of_families(cls, margins: dict[str, float]) -> dict[str, float]:
-        unknown = sorted(set(margins) - set(FAMILIES))
-        if unknown:
-            raise ValueError(f"there is no family {unknown[0]!r}; choose from: {', '.join(FAMILIES)}")
-        wrong = sorted(name for name, margin in margins.items() if not margin > 0)
-        if wrong:
-            raise ValueError(f"the margin of {wrong[0]!r} must be above 0")
-        return margins
+        return _check_margins(margins)
 
 
 class Review(Section):
@@ -714,6 +719,21 @@ class Release(Section):
         description="share of the accepted open questions to keep in a private file with their answers and "
         "never release",
     )
+    ghosts: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="open questions that are composed for the private file only, never asked and never "
+        "released: what a model that knows nothing reproduces, for the test for contamination",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_ghosts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `ghosts` out if there are none."""
+        values: dict[str, Any] = dump(self)
+        if not values.get("ghosts"):
+            values.pop("ghosts", None)
+        return values
 
 
 class MaterialSource(Section):
@@ -755,17 +775,33 @@ class Refresh(Section):
         description="largest change of a slice that does not matter, in standard deviations of the scores of "
         "its questions; a refresh is safe only if every slice is inside with certainty",
     )
+    margins: dict[str, float] = Field(
+        default={},
+        description="by family: the same in the unit of the scores, such as {decision: 0.5}, instead of "
+        "`margin`; then more samples decide, not only more questions",
+    )
+    base: str | None = Field(
+        default=None,
+        pattern=r"^(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})$",
+        description="version since which the change of every model is given as well; default: the first one",
+    )
     material: tuple[MaterialSource, ...] = Field(
         default=(),
         description="files, feeds and datasets with new topics: a path, or {path, format, column, items}",
     )
 
+    @field_validator("margins")
+    @classmethod
+    def _margins_are_of_families(cls, margins: dict[str, float]) -> dict[str, float]:
+        return _check_margins(margins)
+
     @model_serializer(mode="wrap")
-    def _without_material(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `material` out if there is none."""
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out newer keys that are not given."""
         values: dict[str, Any] = dump(self)
-        if not values.get("material"):
-            values.pop("material", None)
+        for name in ("material", "base", "margins"):
+            if not values.get(name):
+                values.pop(name, None)
         return values
 
 
@@ -945,6 +981,20 @@ class Recipe(Section):
         if self.models.adjudicator:
             raise ValueError(
                 "models.adjudicator: `judging.comparison: pairwise_scored` has no split panels to decide"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ghosts_are_like_the_others(self) -> Recipe:
+        if not self.release.ghosts:
+            return self
+        if "open" not in self.families:
+            raise ValueError("release.ghosts needs the family `open` under `families`")
+        written = self.evolve.rounds > 0 and self.models.generator != "recombine"
+        if self.questions or self.families["open"].files or written:
+            raise ValueError(
+                "release.ghosts: ghosts are composed like shipped questions, so they tell nothing about own "
+                "questions or those of a generator. Use release.hold_back instead"
             )
         return self
 

@@ -7,7 +7,14 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 from schemas.gate import Finding, Passport, Quarantine
 from schemas.labels import StageCounts
@@ -95,6 +102,8 @@ class ComparedSlice(Row):
     equivalent: bool
     needed: int
     """Common questions that decide, if nothing changed."""
+    combined_p: float | None = None
+    """p-value of `difference`. `None` unless it has two estimates."""
 
 
 class RefreshDecision(Row):
@@ -169,6 +178,16 @@ class HoldBack(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     questions: int
     sha256: str
+    ghosts: int | None = None
+    """Questions in the file that were never asked. `None` without any."""
+
+    @model_serializer(mode="wrap")
+    def _without_ghosts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `ghosts` out if there are none."""
+        values: dict[str, Any] = dump(self)
+        if values.get("ghosts") is None:
+            values.pop("ghosts", None)
+        return values
 
 
 class ClearOf(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from schemas.release import StageCost, combine_costs
 from schemas.tables import content_id
 from tasks.files.readers import is_refusal
 from tasks.models import ModelSettings, open_model, run_async
-from tasks.models.prompts import Prompt, read_prompt
+from tasks.models.prompts import read_prompt
 from tasks.models.protocol import Completion, Decoding, FailureCount, Outcome, Request
+from tasks.release.hold_back import is_ghost
 from tasks.run.progress import track
 from tasks.run.store import Outcome as StageOutcome
 from tasks.run.store import RunContext, Stage, TableRef, read_table
@@ -56,7 +57,8 @@ def probe_continuations(
     Raises:
         ModelError: If more calls fail than `validate.max_failure_rate` allows.
     """
-    texts = list(truncated_texts(public, private, name, canary))
+    held = read_table(private, QUESTIONS) if private is not None else []
+    texts = list(truncated_texts(read_table(public, QUESTIONS), held, name, canary))
     failures = FailureCount(context.recipe.validation.max_failure_rate)
     rows: list[Continuation] = []
     for model in context.recipe.models.targets:
@@ -82,11 +84,11 @@ def probe_continuations(
 
 
 def truncated_texts(
-    public: TableRef, private: TableRef | None, name: str, canary: str
+    public: Iterable[Question], private: Iterable[Question], name: str, canary: str
 ) -> Iterator[Truncated]:
     """Yield the first variant of every selected question that is long enough, and the canary string."""
-    for published, table in ((True, public), (False, private)):
-        for q in read_table(table, QUESTIONS) if table is not None else ():
+    for published, questions in ((True, public), (False, private)):
+        for q in questions:
             if is_probed(q) and (halves := truncate(q.variants[0].text)) is not None:
                 yield Truncated(q.id, published, *halves, q.language)
     start, rest = split_canary(canary)
@@ -94,28 +96,32 @@ def truncated_texts(
 
 
 def is_probed(question: Question) -> bool:
-    """Return whether a question is probed: selected originals, no controls, no rewordings."""
-    return question.control == "none" and question.label in SELECTED and question.variant_of is None
+    """Return whether a question is probed: selected originals and ghosts, no controls, no rewordings."""
+    chosen = question.label in SELECTED or is_ghost(question)
+    return question.control == "none" and chosen and question.variant_of is None
 
 
 async def _ask(
     context: RunContext, name: str, texts: list[Truncated], failures: FailureCount
 ) -> list[Continuation]:
-    prompt = read_prompt(Path(context.data_dir) / "probes", PROMPT)
     by_tag = {str(number): text for number, text in enumerate(texts)}
     found: dict[str, Continuation] = {}
     async with open_model(name, ModelSettings.of(context)) as model:
         with track(f"{name} continues questions", len(texts)) as bar:
-            async for outcome in model.complete(_request(prompt, tag, text) for tag, text in by_tag.items()):
+            async for outcome in model.complete(continuation_requests(context, texts)):
                 failures.add(name, outcome)
                 found[outcome.tag] = _row(by_tag[outcome.tag], name, outcome, Path(context.data_dir))
                 bar.advance()
     return [found[tag] for tag in by_tag]
 
 
-def _request(prompt: Prompt, tag: str, text: Truncated) -> Request:
+def continuation_requests(context: RunContext, texts: Iterable[Truncated]) -> Iterator[Request]:
+    """Yield the request for the second half of each text. Its tag is the number of the text."""
+    prompt = read_prompt(Path(context.data_dir) / "probes", PROMPT)
     decoding = Decoding(max_tokens=MAX_TOKENS, temperature=0.0)
-    return Request(tag=tag, messages=prompt.fill(text=text.given), decoding=decoding, stage=STAGE.name)
+    for number, text in enumerate(texts):
+        messages = prompt.fill(text=text.given)
+        yield Request(tag=str(number), messages=messages, decoding=decoding, stage=STAGE.name)
 
 
 def _row(text: Truncated, model: str, outcome: Outcome, data_dir: Path) -> Continuation:
@@ -144,7 +150,7 @@ def _row(text: Truncated, model: str, outcome: Outcome, data_dir: Path) -> Conti
 
 STAGE = Stage(
     "continuation",
-    2,
+    3,
     run=probe_continuations,
     reads=("models", "validate"),
     vocabulary=("probes", "readers"),

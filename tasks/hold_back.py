@@ -16,8 +16,9 @@ from schemas.tables import canonical_json, derived_seed
 from tasks.near_duplicates.units import Unit, find_duplicates
 from tasks.questions.quality import drop_question
 from tasks.release import CONTROLS, HARD_NEGATIVES, Contents, ReleaseRef, open_release
-from tasks.release.hold_back import HELD, read_hold_back
+from tasks.release.hold_back import GHOST, HELD, read_hold_back
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
+from tasks.stats.contamination import truncate
 from tasks.text.slots import mask_slots
 
 REASON = "held_back"
@@ -31,6 +32,8 @@ def hold_back(
     dropped: Sequence[TableRef],
     earlier: Sequence[TableRef] = (),
     previous: ReleaseRef | None = None,
+    ghosts: TableRef | None = None,
+    generated: Sequence[TableRef] = (),
 ) -> Outcome:
     """Split questions into those to continue with and `held` ones.
 
@@ -43,6 +46,8 @@ def hold_back(
         dropped: Dropped rows of earlier stages.
         earlier: Private files of earlier versions. Their questions stay private.
         previous: The last release. Its questions cannot be held back.
+        ghosts: Questions to draw ghosts from (`release.ghosts`).
+        generated: All generated questions, which no ghost resembles. Needed with `ghosts`.
     """
     survivors = read_table(questions, QUESTIONS)
     dropped_rows = list({row.id: row for ref in dropped for row in read_table(ref, DROPPED)}.values())
@@ -59,8 +64,15 @@ def hold_back(
     like_held = match_templates(parse_dropped_questions(dropped_rows), [q.template for q in held], threshold)
     changes = [c for ref in label_history for c in read_table(ref, LABEL_HISTORY)]
     kept = [q for q in survivors if q.id not in held_ids]
+    apart: list[Question] = []
+    if ghosts is not None:
+        known = {q.template for ref in generated for q in read_table(ref, QUESTIONS)}
+        known |= released | {q.template for q in survivors} | set(held_before)
+        apart = draw_ghosts(
+            read_table(ghosts, QUESTIONS), known, context.recipe.release.ghosts, threshold, seed
+        )
     return Outcome(
-        tables={QUESTIONS: kept, HELD: held, LABEL_HISTORY: _history_without(changes, held_ids)},
+        tables={QUESTIONS: kept, HELD: [*held, *apart], LABEL_HISTORY: _history_without(changes, held_ids)},
         counts=count_held_back(len(survivors), len(held)),
         dropped=(*redact_dropped(dropped_rows, held_ids, like_held), *map(_drop_held, held)),
     )
@@ -98,6 +110,33 @@ def draw_held_back(
             if len(drawn & ids) < wanted and not pair & set(public):
                 drawn |= pair
     return drawn
+
+
+def draw_ghosts(
+    pool: Sequence[Question], known: Collection[str], wanted: int, threshold: float, seed: int
+) -> list[Question]:
+    """Draw questions that resemble none of the benchmark and that are long enough to be continued.
+
+    Args:
+        pool: Questions to draw from.
+        known: Templates of the benchmark.
+        wanted: Number of ghosts. The result has fewer if the pool has no more.
+        threshold: Similarity from which on two questions are duplicates.
+        seed: Seed of the draw.
+    """
+    usable = [
+        q
+        for q in pool
+        if q.control == "none" and truncate(q.variants[0].text) and (q.twin_id is None or q.id < q.twin_id)
+    ]
+    like_known = match_templates(usable, known, threshold)
+    drawn = sorted(
+        (q for q in usable if q.id not in like_known), key=lambda q: derived_seed(seed, GHOST, q.id)
+    )
+    return [
+        q.model_copy(update={"operator": GHOST, "label": "unlabelled", "twin_id": None})
+        for q in drawn[:wanted]
+    ]
 
 
 def match_templates(questions: Iterable[Question], templates: Iterable[str], threshold: float) -> set[str]:

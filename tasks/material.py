@@ -17,10 +17,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from schemas.labels import StageCounts
+from schemas.labels import Dropped, StageCounts
 from schemas.notes import MaterialNotes, MaterialTopic
 from schemas.release import StageCost, combine_costs
-from schemas.tables import content_id, derived_seed
+from schemas.tables import canonical_json, content_id, derived_seed
 from tasks.files.material import MaterialItem
 from tasks.judges.yields import Yield, require_yield
 from tasks.models import ModelSettings, open_model, run_async
@@ -32,6 +32,8 @@ from tasks.text.slugs import slugify
 
 SUPERDOMAIN = "material"
 """Superdomain of the topics that are made of material."""
+UNREADABLE = "unreadable"
+"""Reason of an item that the generator gave no readable answer to."""
 KINDS = ("request", "question", "plan", "conduct", "matter")
 RELATIONS = ("my neighbour", "my colleague", "a friend of mine", "an acquaintance of mine")
 PLACES = ("in our street", "at work", "in our neighbourhood")
@@ -65,7 +67,8 @@ def make_topics(context: RunContext, items: Sequence[dict[str, Any]]) -> Outcome
     """
     rows = [MaterialItem.model_validate(item) for item in items]
     answers, spent = run_async(_ask(context, rows))
-    topics, left_out = read_topics(rows, answers)
+    topics, dropped = read_topics(rows, answers)
+    left_out = Counter(row.reason for row in dropped)
     failed = sum(answer is None for answer in answers)
     counts = StageCounts(
         stage="material",
@@ -79,12 +82,13 @@ def make_topics(context: RunContext, items: Sequence[dict[str, Any]]) -> Outcome
         tables={},
         counts=(counts,),
         costs=(_cost(context.recipe.models.generator, spent),),
-        notes=MaterialNotes(topics=tuple(topics), left_out=left_out).to_json(),
+        dropped=tuple(dropped),
+        notes=MaterialNotes(topics=tuple(topics), left_out=dict(sorted(left_out.items()))).to_json(),
     )
 
 
 STAGE = Stage(
-    "material", 2, run=make_topics, reads=("models", "validate"), vocabulary=("prompts/material_topic.md",)
+    "material", 3, run=make_topics, reads=("models", "validate"), vocabulary=("prompts/material_topic.md",)
 )
 
 
@@ -92,19 +96,8 @@ async def _ask(
     context: RunContext, items: Sequence[MaterialItem]
 ) -> tuple[list[ProposedTopic | None], list[Spent]]:
     """Return the proposal for every item, or `None` without a readable answer."""
-    prompt = read_prompt(Path(context.data_dir), "material_topic")
-    name, seed = context.recipe.models.generator, context.recipe.seed
-    requests = [
-        Request(
-            tag=_tag(item),
-            messages=prompt.fill(item=fence(f"{item.title}\n{item.text}", "item"), kinds=", ".join(KINDS)),
-            decoding=Decoding(
-                max_tokens=context.recipe.evolve.max_tokens, seed=derived_seed(seed, _tag(item))
-            ),
-            stage="material",
-        )
-        for item in items
-    ]
+    name = context.recipe.models.generator
+    requests = [topic_request(context, item) for item in items]
     found: dict[str, ProposedTopic] = {}
     spent: list[Spent] = []
     read = Yield(name, "topics")
@@ -118,33 +111,48 @@ async def _ask(
     return [found.get(request.tag) for request in requests], spent
 
 
+def topic_request(context: RunContext, item: MaterialItem) -> Request:
+    """Return the request for a topic of an item."""
+    prompt = read_prompt(Path(context.data_dir), "material_topic")
+    return Request(
+        tag=_tag(item),
+        messages=prompt.fill(item=fence(f"{item.title}\n{item.text}", "item"), kinds=", ".join(KINDS)),
+        decoding=Decoding(
+            max_tokens=context.recipe.evolve.max_tokens, seed=derived_seed(context.recipe.seed, _tag(item))
+        ),
+        stage="material",
+    )
+
+
 def _tag(item: MaterialItem) -> str:
     return content_id("material", item.source, item.title, item.text)
 
 
 def read_topics(
     items: Sequence[MaterialItem], answers: Sequence[ProposedTopic | None]
-) -> tuple[list[MaterialTopic], dict[str, int]]:
-    """Return the proposals that keep the rules for topics, and how many were left out by reason.
+) -> tuple[list[MaterialTopic], list[Dropped]]:
+    """Return the proposals that keep the rules for topics, and dropped rows of all other items.
 
-    Each title and each situation is used once. Answers that cannot be read are not counted here.
+    Each title and each situation is used once.
     """
     found: dict[str, MaterialTopic] = {}
-    situations: set[str] = set()
-    left_out: Counter[str] = Counter()
+    situations: dict[str, str] = {}
+    dropped: list[Dropped] = []
     for item, proposed in zip(items, answers, strict=True):
         if proposed is None:
+            dropped.append(_drop(item, UNREADABLE))
             continue
         if (fault := topic_fault(proposed)) is not None:
-            left_out[fault] += 1
+            dropped.append(_drop(item, fault))
             continue
         situation = _clause(proposed.situation)
         title = " ".join(proposed.topic.split())[:80]
         name = slugify(title)
         if name in found or situation in situations:
-            left_out["repeated"] += 1
+            first = name if name in found else situations[situation]
+            dropped.append(_drop(item, "repeated", because_of=first))
             continue
-        situations.add(situation)
+        situations[situation] = name
         found[name] = MaterialTopic(
             id=name,
             title=title,
@@ -153,7 +161,23 @@ def read_topics(
             date=item.date,
             source=item.source,
         )
-    return list(found.values()), dict(sorted(left_out.items()))
+    return list(found.values()), dropped
+
+
+def _drop(item: MaterialItem, reason: str, because_of: str | None = None) -> Dropped:
+    """Return the dropped row of an item. Its text is not released, because it may belong to somebody else."""
+    name = _tag(item)
+    record = {"id": name, "title": item.title, "date": item.date, "source": item.source}
+    return Dropped(
+        id=content_id("x", name, "material", reason),
+        kind="material",
+        stage="material",
+        reason=reason,
+        because_of=because_of,
+        similarity=None,
+        text=item.title,
+        record=canonical_json(record),
+    )
 
 
 def topic_fault(proposed: ProposedTopic) -> str | None:

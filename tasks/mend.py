@@ -25,11 +25,12 @@ from tasks.release import (
     bump_version,
     open_release,
 )
-from tasks.release.hold_back import read_hold_back
+from tasks.release.hold_back import read_ghosts, read_hold_back
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 
-Part = Literal["open", "templated"]
-"""Open questions get fresh samples. Questions of templated families are asked as in a build."""
+Part = Literal["open", "templated", "ghosts"]
+"""Open questions get fresh samples. Questions of templated families are asked as in a build. Ghosts of the
+private file are not asked."""
 
 
 # Evaluate a released benchmark
@@ -47,7 +48,7 @@ def load_release_questions(
     Args:
         context: Run context.
         release: The release.
-        part: Open or templated questions.
+        part: Open or templated questions, or the ghosts of the private file.
         answers: Whether to load the released hold-out answers too.
         hold_back: Private file. Its questions replace the released ones, and the released controls are kept.
     """
@@ -56,6 +57,8 @@ def load_release_questions(
     chosen += read_held_questions(Path(hold_back.path)) if hold_back else []
     chosen.sort(key=lambda q: q.id)
     questions = [q for q in chosen if (q.family == "open") == (part == "open")]
+    if part == "ghosts":
+        questions = read_ghosts(Path(hold_back.path)) if hold_back else []
     counts = StageCounts(
         stage="adopt", unit="questions", rows=len(questions), kept=len(questions), dropped=0, failed=0
     )

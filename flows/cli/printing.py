@@ -226,8 +226,26 @@ def print_refresh(result: Mapping[str, Any]) -> None:
             name = f"{s['attribute']} · {s['family']} · {s['model']}"
             rows.add_row(plain(name), str(s["common"]), *means, change, "yes" if s["equivalent"] else "no")
         OUT.print(rows)
+    print_change_since(result["equated"])
     shown = ("release", "review", "published")
     print_figures({name: result[name] for name in shown if result.get(name)})
+
+
+def print_change_since(equated: Mapping[str, Any]) -> None:
+    """Print the changes of the models since the base release."""
+    rows = [row for row in equated["metrics"] if row["status"] == "measured"]
+    if not rows:
+        return
+    links = len(equated["chain"]) - 1
+    through = "directly" if links == 1 else f"through {links} links"
+    OUT.print(f"change since {equated['base']}, {through}")
+    shown = table("metric", "model", "change", "standard error", numbers=(2, 3))
+    for row in rows:
+        name = f"{row['family']} · {row['metric']} ({row['language']})"
+        shown.add_row(
+            plain(name), plain(row["model"]), f"{row['change']:+.3f}", f"{row['standard_error']:.3f}"
+        )
+    OUT.print(shown)
 
 
 def print_fix(result: Mapping[str, Any]) -> None:

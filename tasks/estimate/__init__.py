@@ -13,7 +13,7 @@ it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -193,6 +193,8 @@ class BuildSize:
     """Questions of templated families."""
     searched: QuestionPopulation
     """Seeds and the questions of all rounds."""
+    anchors: QuestionPopulation
+    """Open questions that a refresh only asks on fresh samples."""
     prompts: PromptSizes
     search_comparisons: float
     """Mean number of a judge's calls per group, before repetitions in the other order."""
@@ -207,12 +209,29 @@ StageWork = list[tuple[str, int, list[StageCost]]]
 """Stage, rows, costs by model."""
 
 
-def estimate(context: RunContext, own: OwnTable | None = None) -> BuildEstimate:
+@dataclass(frozen=True)
+class RefreshWork:
+    """What a refresh adds to a build."""
+
+    anchors: tuple[Question, ...]
+    """Questions of the last release that are asked again."""
+    make_room: Callable[[Sequence[Question]], list[Question]]
+    """Returns the new questions that remain beside the anchors."""
+    before: StageWork
+    """Work before the build: topics made of material."""
+    after: StageWork
+    """Work after it: the test for contamination."""
+
+
+def estimate(
+    context: RunContext, own: OwnTable | None = None, refresh: RefreshWork | None = None
+) -> BuildEstimate:
     """Estimate the cost of a build.
 
     Args:
         context: The run.
         own: Own questions of the recipe, if they are read already.
+        refresh: What a refresh adds, if the build is one.
 
     Raises:
         InputError: If the build would fail on its files, for example on unknown files or on templates that do
@@ -221,16 +240,24 @@ def estimate(context: RunContext, own: OwnTable | None = None) -> BuildEstimate:
     recipe, data_dir = context.recipe, Path(context.data_dir)
     own = read_own_table(context) if own is None else own
     questions = expand_families(recipe, data_dir, recipe.families, own)
+    shortages = describe_shortages(recipe, questions)
+    later: list[Question] = []
+    if refresh is not None:
+        questions = {family: refresh.make_room(fresh) for family, fresh in questions.items()}
+        for anchor in refresh.anchors:
+            # A search asks its anchors on fresh samples only.
+            asked_first = anchor.family != "open" or recipe.is_survey
+            (questions[anchor.family] if asked_first else later).append(anchor)
     templated = [q for f in recipe.templated_families for q in questions[f]]
     seeds = [q for f in recipe.evolved_families for q in questions[f]]
-    size = measure_build(context, templated, seeds)
+    size = measure_build(context, templated, seeds, later)
     requests = search_requests(context, templated + seeds)
-    highest = sum_costs(context, plan_stages(context, size, HIGHEST))
+    highest = sum_costs(context, plan_stages(context, size, HIGHEST, refresh))
     matching = expect_matching_controls(recipe, seeds)
     needed = controls_to_confirm(recipe.validation.fdr) if matching else 0
     labels, to_halve = expect_labels(recipe, holdout_population(recipe, size.searched, ASSUMED))
     return BuildEstimate(
-        **sum_costs(context, plan_stages(context, size, ASSUMED)),
+        **sum_costs(context, plan_stages(context, size, ASSUMED, refresh)),
         highest_cost_usd=highest["total_cost_usd"],
         questions={family: len(q) for family, q in questions.items()},
         clear_of=recipe.deduplicate.against,
@@ -243,7 +270,7 @@ def estimate(context: RunContext, own: OwnTable | None = None) -> BuildEstimate:
         matching_controls=matching,
         warnings=(
             *question_warnings(recipe, own),
-            *describe_shortages(recipe, questions),
+            *shortages,
             *describe_missing_controls(recipe, matching, needed),
             *describe_unchecked_rewordings(recipe, Path(context.data_dir)),
             *describe_missing_thinking(recipe, Path(context.run_dir)),
@@ -357,8 +384,20 @@ def refuse_over_budget(plan: BuildEstimate) -> None:
         )
 
 
-def measure_build(context: RunContext, templated: Sequence[Question], seeds: Sequence[Question]) -> BuildSize:
-    """Count the questions and measure the prompts that exist before the build."""
+def measure_build(
+    context: RunContext,
+    templated: Sequence[Question],
+    seeds: Sequence[Question],
+    later: Sequence[Question] = (),
+) -> BuildSize:
+    """Count the questions and measure the prompts that exist before the build.
+
+    Args:
+        context: The run.
+        templated: Questions of templated families.
+        seeds: Open questions before the search.
+        later: Open questions that are only asked on fresh samples.
+    """
     recipe = context.recipe
     samples = recipe.families["open"].samples if seeds else 0
     fresh = samples if recipe.is_survey else recipe.holdout.samples
@@ -367,6 +406,7 @@ def measure_build(context: RunContext, templated: Sequence[Question], seeds: Seq
         seeds=len(seeds),
         choices=measure_population(context, templated),
         searched=add_evolution(context, seeds),
+        anchors=measure_population(context, later, "holdout"),
         prompts=measure_prompts(context, seeds),
         search_comparisons=mean_comparisons(context, seeds, samples),
         search_verdict=measure_judge_prompt(context, seeds, samples),
@@ -385,7 +425,9 @@ def mean_comparisons(context: RunContext, seeds: Sequence[Question], samples: in
     return fmean([count_comparisons(len(q.variants), judging.comparison) for q in seeds] or [0])
 
 
-def plan_stages(context: RunContext, size: BuildSize, assumed: Assumptions) -> StageWork:
+def plan_stages(
+    context: RunContext, size: BuildSize, assumed: Assumptions, refresh: RefreshWork | None = None
+) -> StageWork:
     """Return the rows and the costs by model of every stage, in the order of the build."""
     recipe, searched = context.recipe, size.searched
     targets, holdout_targets = recipe.models.targets, recipe.models.holdout_targets or recipe.models.targets
@@ -393,8 +435,12 @@ def plan_stages(context: RunContext, size: BuildSize, assumed: Assumptions) -> S
     # A survey asks every question once, in the phase of the hold-out, and has no near misses.
     compared = replace(searched, questions=0, controls=0, calls=0) if recipe.is_survey else searched
     accepted = 0 if recipe.is_survey else count_accepted(recipe, searched, assumed)
+    carried = [("carry_over", len(refresh.anchors), list[StageCost]())] if refresh else []
+    own_anchors = len(refresh.anchors) - size.anchors.questions if refresh else 0
     return [
-        ("expand", size.templated + size.seeds, []),
+        *(refresh.before if refresh else []),
+        *carried,
+        ("expand", size.templated + size.seeds - own_anchors, []),
         ("mutate", searched.questions - size.seeds, generation_costs(context, size.prompts, assumed)),
         (
             "respond",
@@ -408,41 +454,50 @@ def plan_stages(context: RunContext, size: BuildSize, assumed: Assumptions) -> S
         ),
         ("relabel", *relabel_costs(context, accepted, size.prompts)),
         *variation_work(context, size, held_out),
-        ("respond_holdout", held_out.calls, target_costs(context, holdout_targets, held_out)),
+        (
+            "respond_holdout",
+            held_out.calls + size.anchors.calls,
+            target_costs(context, holdout_targets, held_out, size.anchors),
+        ),
         (
             "judge_holdout",
-            held_out.questions,
+            held_out.questions + size.anchors.questions,
             judge_costs(
                 context,
                 holdout_targets,
-                held_out,
+                replace(held_out, questions=held_out.questions + size.anchors.questions),
                 size.holdout_comparisons,
                 size.holdout_verdict,
                 assumed,
             ),
         ),
+        *(refresh.after if refresh else []),
     ]
 
 
 # Populations: how many questions and calls each phase has.
 
 
-def measure_population(context: RunContext, questions: Sequence[Question]) -> QuestionPopulation:
+def measure_population(
+    context: RunContext, questions: Sequence[Question], phase: Phase | None = None
+) -> QuestionPopulation:
     """Count the calls of existing questions and measure the tokens of their requests."""
-    requests = search_requests(context, questions)
+    requests = search_requests(context, questions, phase)
     controls = sum(question.control != "none" for question in questions)
     return QuestionPopulation(len(questions), controls, len(requests), *_mean_tokens(requests))
 
 
-def search_requests(context: RunContext, questions: Sequence[Question]) -> list[Request]:
-    """Return all requests to one target in the search phase."""
+def search_requests(
+    context: RunContext, questions: Sequence[Question], phase: Phase | None = None
+) -> list[Request]:
+    """Return all requests to one target in a phase. Default: the first one of each family."""
     recipe, data_dir = context.recipe, Path(context.data_dir)
     prompts = read_asking_prompts(data_dir, recipe.families)
     conditions = {family: conditions_of(recipe, data_dir, family) for family in recipe.families}
     return [
         request_for(ask, recipe, prompts)
         for q in questions
-        for ask in plan_asks(recipe, q, first_phase(recipe, q.family), conditions[q.family])
+        for ask in plan_asks(recipe, q, phase or first_phase(recipe, q.family), conditions[q.family])
     ]
 
 

@@ -19,6 +19,7 @@ from tasks.judges import divergence
 from tasks.judges.comparison import read_comparison_judge
 from tasks.judges.scored_pairs import read_pair_judge
 from tasks.run.store import RunContext, sync_path, write_bytes
+from tasks.text.model_names import short_name
 
 NOT_AUDITED = "was not audited"
 NO_COMPARISON = ""
@@ -66,6 +67,16 @@ def audit_warnings(recipe: Recipe, passports: Iterable[Passport]) -> tuple[str, 
         else:
             warnings.append(f"{judge} {NOT_AUDITED}")
     return tuple(warnings)
+
+
+def without_endpoints(recipe: Recipe, warnings: Iterable[str]) -> tuple[str, ...]:
+    """Return the warnings with the short names of the judges, for pages that are published."""
+    judges = sorted(deciding_judges(recipe), key=len, reverse=True)
+    shown = []
+    for warning in warnings:
+        judge = next((j for j in judges if warning.startswith(j)), "")
+        shown.append(short_name(judge) + warning.removeprefix(judge) if judge else warning)
+    return tuple(shown)
 
 
 def passport_path(folder: Path, judge: str, key: str) -> Path:

@@ -19,7 +19,7 @@ from schemas.recipe import Recipe
 from schemas.release import Manifest, ReleaseComparison
 from tasks.families import form_of
 from tasks.files.own_questions import translation_notes
-from tasks.judges.passports import audit_warnings, deciding_judges
+from tasks.judges.passports import audit_warnings, deciding_judges, without_endpoints
 from tasks.package.harness import harness_commands
 from tasks.release import (
     CONFIGS,
@@ -42,7 +42,7 @@ from tasks.report import view_release
 from tasks.report.coverage import release_coverage
 from tasks.report.findings_view import MOST_COMPARISONS, FindingsView
 from tasks.report.names import Names
-from tasks.report.sentences import language_name, number
+from tasks.report.sentences import criterion_name, language_name, number
 from tasks.text.model_names import short_name
 from tasks.text.printable import printable
 
@@ -149,7 +149,7 @@ def card_values(
         "name": manifest.name,
         "version": manifest.version,
         "warning": sentences["warning"]["answers" if has_free_text(contents) else "questions"],
-        "attributes": _listed(names.attribute(q.attribute) for q in everything),
+        "attributes": _listed(names.attribute(q.attribute) for q in everything if q.control != "placebo"),
         "families": _listed(q.family for q in everything),
         "family_notes": _family_notes(everything, sentences),
         "languages": _listed(q.language for q in everything),
@@ -271,7 +271,7 @@ def _results(found: FindingsView) -> str:
     rows = [
         f"| {escape_markdown(names.model(f.model))} | {escape_markdown(names.attribute(f.attribute))} "
         f"| {escape_markdown(names.value(f.attribute, f.value))} "
-        f"| {escape_markdown(f.metric.replace('_', ' '))} ({escape_markdown(language_name(f.language))}) "
+        f"| {escape_markdown(criterion_name(f.metric))} ({escape_markdown(language_name(f.language))}) "
         f"| {number(f.contrast, signed=True)} | {_range(f)} | {f.n:,} | {escape_markdown(f.words)} |"
         for f in measured[:MOST_RESULTS]
     ]
@@ -304,7 +304,8 @@ def _audit(recipe: Recipe, manifest: Manifest, sentences: Sentences) -> list[str
         return []
     if not (warnings := audit_warnings(recipe, manifest.passports)):
         return [sentences["audit"]["passed"]]
-    listed = "\n".join(f"> - {escape_markdown(words)}" for words in warnings)
+    shown = without_endpoints(recipe, warnings)
+    listed = "\n".join(f"> - {escape_markdown(words)}" for words in shown)
     return [f"> {sentences['audit']['warning']}\n>\n{listed}"]
 
 
@@ -388,8 +389,13 @@ def _apart(manifest: Manifest, sentences: Sentences) -> str:
     if not told:
         told = [sentences["apart"]["nothing"]]
     if private := manifest.hold_back:
-        held = Template(sentences["apart"]["hold_back"])
-        told.append(held.substitute(questions=f"{private.questions:,}", sha256=f"`{private.sha256}`"))
+        numbers = {"questions": private.questions, "ghosts": private.ghosts or 0}
+        shown = {name: f"{number:,}" for name, number in numbers.items()}
+        told += [
+            Template(sentences["apart"][name]).substitute(shown, sha256=f"`{private.sha256}`")
+            for name, number in zip(("hold_back", "ghosts"), numbers.values(), strict=True)
+            if number
+        ]
     return "\n\n".join(told)
 
 

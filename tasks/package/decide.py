@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 from schemas.answers import EFFECTS, JUDGEMENTS, PLAIN, RESPONSES
@@ -24,7 +25,7 @@ from tasks.report.comparisons import DEFAULT_MIN_COVERAGE, Measured, Scored, sco
 from tasks.report.equating import link_releases
 from tasks.report.names import read_known_attributes
 from tasks.stats.equating import MIN_ANCHORS, MIN_MODELS
-from tasks.stats.slice_change import SliceChange, flag_changes, measure_change
+from tasks.stats.slice_change import ChangeEstimate, FlaggedTest, SliceChange, flag_changes, measure_change
 from tasks.text.model_names import short_name
 
 Slice = tuple[str, str, str]
@@ -62,6 +63,7 @@ def decide(
     data_dir: Path | None = None,
     *,
     margin: float | None = None,
+    margins: Mapping[str, float] | None = None,
     min_coverage: float = DEFAULT_MIN_COVERAGE,
 ) -> RefreshDecision:
     """Decide whether a refreshed release is unchanged, safe or risky.
@@ -74,7 +76,8 @@ def decide(
         old: Tables of the last release, or None for the first one.
         new: Tables of the new release.
         data_dir: The vocabulary. Default: the program's own.
-        margin: Largest change that does not matter, in standard deviations. Default: that of the recipe.
+        margin: Largest change that does not matter, in standard deviations. Default: that of a recipe.
+        margins: The same by family, in the unit of the scores. They replace `margin`.
         min_coverage: Smallest share of the asked questions that must have a score.
     """
     if comparison.bump == "none":
@@ -87,12 +90,12 @@ def decide(
         place = data_dir or vocabulary_dir()
         margin = Refresh().margin if margin is None else margin
         scores = score_contents(old, place), score_contents(new, place)
-        compared = compare_slices(*scores, margin)
+        compared = compare_slices(*scores, margin, margins)
         controls = compare_controls(old, new, place, margin)
         review += changed_slices(compared, controls)
         review += lost_coverage(*scores, new, min_coverage)
-        review += undecided_slices(compared, margin, flagged={item.subject for item in review})
-        slices = tuple(describe_slice(m, margin) for m in compared if m.is_main)
+        review += undecided_slices(compared, flagged={item.subject for item in review})
+        slices = tuple(describe_slice(m) for m in compared if m.is_main)
     if review:
         return RefreshDecision(
             verdict="risky", reasons=reasons_in_words(review), review=tuple(review), slices=slices
@@ -102,7 +105,9 @@ def decide(
     )
 
 
-def compare_slices(old: Scored, new: Scored, margin: float) -> list[Measurement]:
+def compare_slices(
+    old: Scored, new: Scored, margin: float, margins: Mapping[str, float] | None = None
+) -> list[Measurement]:
     """Compare every metric of every slice that both releases measured."""
     families = {**old.families, **new.families}
     before, after = _by_metric(old), _by_metric(new)
@@ -112,7 +117,11 @@ def compare_slices(old: Scored, new: Scored, margin: float) -> list[Measurement]
         main = _main_metrics(metrics, after[slice_])
         for measured in metrics:
             change = measure_change(
-                before[slice_][measured], after[slice_][measured], margin=margin, clusters=families
+                before[slice_][measured],
+                after[slice_][measured],
+                margin=margin,
+                largest=(margins or {}).get(measured.family) if measured in main else None,
+                clusters=families,
             )
             found.append(Measurement(slice_, measured, measured in main, change))
     return found
@@ -131,26 +140,30 @@ def compare_controls(old: Contents, new: Contents, data_dir: Path, margin: float
 def changed_slices(compared: Sequence[Measurement], controls: Sequence[Measurement]) -> list[ReviewItem]:
     """Return the slices, and the controls, of which a test finds a change after correction."""
     tested = [*compared, *controls]
-    items = []
-    for flagged in flag_changes([m.change for m in tested]):
-        m = tested[flagged.index]
-        change = m.change
-        estimate = change.paired if flagged.test == "paired" else change.unpaired
-        assert estimate is not None
-        asked = (
-            f"{change.common} common questions"
-            if flagged.test == "paired"
-            else f"{change.rest[0]} old and {change.rest[1]} new questions"
+    flagged: dict[int, list[FlaggedTest]] = defaultdict(list)
+    for found in flag_changes([m.change for m in tested]):
+        flagged[found.index].append(found)
+    return [
+        ReviewItem(
+            kind="controls" if index >= len(compared) else "effect_moved",
+            subject=tested[index].name,
+            why="; ".join(describe_test(tested[index], test) for test in tests),
         )
-        items.append(
-            ReviewItem(
-                kind="controls" if m in controls else "effect_moved",
-                subject=m.name,
-                why=f"{flagged.test} test on {asked}: changed by {estimate.value:+.3f} {m.measured.unit} "
-                f"(p = {flagged.p_value:.1g} after correction)",
-            )
-        )
-    return items
+        for index, tests in flagged.items()
+    ]
+
+
+def describe_test(m: Measurement, flagged: FlaggedTest) -> str:
+    """Return a test that finds a change, in words."""
+    change = m.change
+    estimate: ChangeEstimate | None = getattr(change, flagged.test)
+    assert estimate is not None
+    common, rest = f"{change.common} common", f"{change.rest[0]} old and {change.rest[1]} new"
+    asked = {"paired": common, "unpaired": rest, "combined": f"{common}, {rest}"}[flagged.test]
+    return (
+        f"{flagged.test} test on {asked} questions: changed by {estimate.value:+.3f} {m.measured.unit} "
+        f"(p = {flagged.p_value:.1g} after correction)"
+    )
 
 
 def lost_coverage(old: Scored, new: Scored, contents: Contents, min_coverage: float) -> list[ReviewItem]:
@@ -181,9 +194,7 @@ def lost_coverage(old: Scored, new: Scored, contents: Contents, min_coverage: fl
     return items
 
 
-def undecided_slices(
-    compared: Sequence[Measurement], margin: float, *, flagged: set[str]
-) -> list[ReviewItem]:
+def undecided_slices(compared: Sequence[Measurement], *, flagged: set[str]) -> list[ReviewItem]:
     """Return the slices that are neither changed nor equivalent, and the data that would decide."""
     if not compared:
         why = "no slice was measured in both releases, so that nothing can be compared"
@@ -192,13 +203,25 @@ def undecided_slices(
         ReviewItem(
             kind="inconclusive",
             subject=m.name,
-            why=f"equivalence test: {_interval(m.change)} is not inside ±{margin * m.change.deviation:.3g} "
-            f"({margin:g} SD). It has {m.change.common} common questions. About {m.change.needed} would "
-            "decide, if nothing changed",
+            why=f"equivalence test: {_interval(m.change)} is not inside ±{m.change.margin:.3g} "
+            f"{m.measured.unit}. It has {m.change.common} common questions. About {m.change.needed} would "
+            f"decide, if nothing changed: {how_to_decide(m.change)}",
         )
         for m in compared
         if m.is_main and not m.change.equivalent and m.name not in flagged
     ]
+
+
+def how_to_decide(change: SliceChange) -> str:
+    """Return the settings of a recipe that decide a slice which did not change."""
+    total = change.common + change.rest[0]
+    if total > change.needed:
+        share = min(1.0, ceil(100 * change.needed / total) / 100)
+        return f"set refresh.carry_over to {share:g} or more"
+    return (
+        f"ask at least {change.needed} questions instead of {total} with refresh.carry_over: 1, or carry all "
+        "over, ask more samples, and set a margin in the unit of the scores (refresh.margins)"
+    )
 
 
 def _interval(change: SliceChange) -> str:
@@ -207,7 +230,7 @@ def _interval(change: SliceChange) -> str:
     return f"the change of {change.low:+.3g} to {change.high:+.3g}"
 
 
-def describe_slice(m: Measurement, margin: float) -> ComparedSlice:
+def describe_slice(m: Measurement) -> ComparedSlice:
     """Return the record of a slice."""
     attribute, family, model = m.slice
     c = m.change
@@ -226,10 +249,11 @@ def describe_slice(m: Measurement, margin: float) -> ComparedSlice:
         paired_p=c.paired.p_value if c.paired else None,
         unpaired=c.unpaired.value if c.unpaired else None,
         unpaired_p=c.unpaired.p_value if c.unpaired else None,
+        combined_p=c.combined.p_value if c.combined else None,
         difference=c.difference,
         low=c.low,
         high=c.high,
-        margin=margin * c.deviation,
+        margin=c.margin,
         equivalent=c.equivalent,
         needed=c.needed,
     )

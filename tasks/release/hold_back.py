@@ -20,6 +20,18 @@ from tasks.run.store import TableRef, write_bytes
 HELD: Table[Question] = Table("held", Question, "id")
 ANSWERS_COLUMN = "responses"
 """Column with the answers to a question."""
+GHOST = "ghost"
+"""Operator of a question that was made for the private file only."""
+
+
+def is_ghost(question: Question) -> bool:
+    """Return whether a question was made for the private file only. It was never asked."""
+    return question.operator == GHOST
+
+
+def read_ghosts(path: Path) -> list[Question]:
+    """Return the ghosts of a private file."""
+    return [question for question in read_hold_back(path)[0] if is_ghost(question)]
 
 
 def write_hold_back(path: Path, held: Sequence[Question], responses: Iterable[Response]) -> HoldBack | None:
@@ -40,7 +52,8 @@ def write_hold_back(path: Path, held: Sequence[Question], responses: Iterable[Re
     pq.write_table(QUESTIONS.to_arrow(rows).append_column(ANSWERS_COLUMN, column), sink, compression="zstd")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_bytes(path, sink.getvalue().to_pybytes())
-    return HoldBack(questions=len(rows), sha256=file_hash(path))
+    ghosts = sum(map(is_ghost, rows))
+    return HoldBack(questions=len(rows) - ghosts, sha256=file_hash(path), ghosts=ghosts or None)
 
 
 def read_hold_back(path: Path) -> tuple[list[Question], list[Response]]:

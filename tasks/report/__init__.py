@@ -124,7 +124,7 @@ from tasks.report.sections import (
     summarise_operations,
     summarise_rounds,
 )
-from tasks.report.sentences import comparisons_in_words, criterion_spans, summarise_findings
+from tasks.report.sentences import comparisons_in_words, criterion_spans, language_name, summarise_findings
 from tasks.run.store import write_bytes, write_table
 from tasks.stats.comparisons import controls_to_confirm
 from tasks.stats.equating import Estimate
@@ -503,6 +503,7 @@ def template_environment(data_dir: Path, names: Names) -> SandboxedEnvironment:
         short=lambda model: without_controls(names.model(model))[:MAX_NAME_LENGTH],
         attribute=lambda name: without_controls(names.attribute(name))[:MAX_NAME_LENGTH],
         metric=lambda name: without_controls(metric_title(name))[:MAX_NAME_LENGTH],
+        language=lambda code: without_controls(language_name(code))[:MAX_NAME_LENGTH],
         sql=sql_literal,
         slots=mark_template,
         evidence=lambda text, span: quote(text, evidence=[span]),

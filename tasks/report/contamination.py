@@ -69,7 +69,8 @@ def contamination_of(
     )
     reason = None
     if not measured:
-        reason = NO_PRIVATE if private is None else models[0]["tests"][0]["reason"]
+        nothing = all(c.published for c in continuations)
+        reason = NO_PRIVATE if nothing else models[0]["tests"][0 if private is not None else 1]["reason"]
     return {
         "status": "measured" if measured else "not_measured",
         "reason": reason,
@@ -92,7 +93,7 @@ def _model(
             overlaps[c.published][c.question_id] = c.overlap
     replies = [c.reply for c in continuations if c.question_id == "canary" and c.failure is None]
     lost = _lost_replies(continuations)
-    if scored[1] is None:
+    if all(c.published for c in continuations):
         continued = not_tested("continuation", NO_PRIVATE, len(overlaps[True]))
     elif lost is not None:
         continued = not_tested("continuation", lost, len(overlaps[True]), len(overlaps[False]))

@@ -13,7 +13,7 @@ from schemas.labels import Dropped, LabelChange
 from schemas.question import SELECTED, Question
 from schemas.recipe import Recipe
 from schemas.release import Manifest, NearMiss, StageCost
-from tasks.judges.passports import audit_warnings, deciding_judges
+from tasks.judges.passports import audit_warnings, deciding_judges, without_endpoints
 from tasks.release.fitness import (
     SIGNIFICANT,
     HoldoutTest,
@@ -320,7 +320,7 @@ def read_deciding_judges(manifest: Manifest) -> DecidingJudges:
     judges = deciding_judges(recipe)
     warnings = audit_warnings(recipe, manifest.passports)
     named = [j for j in judges if any(w.startswith((f"{j}: ", f"{j} ")) for w in warnings)]
-    return DecidingJudges(len(judges), len(judges) - len(named), warnings)
+    return DecidingJudges(len(judges), len(judges) - len(named), without_endpoints(recipe, warnings))
 
 
 def search_effects(effects: Sequence[Effect]) -> dict[str, Effect]:

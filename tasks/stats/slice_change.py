@@ -1,12 +1,13 @@
 """Change of a slice between two measurements: a paired test, an unpaired one, and equivalence.
 
 Questions that were asked both times are paired, which cancels their difficulty. Questions that were asked
-once are compared as two samples. Both estimates together decide whether the slice is equivalent: two
-one-sided tests within a margin, in standard deviations of the scores of questions.
+once are compared as two samples. Their precision-weighted mean is the best linear estimate of the change from
+overlapping samples (Cochran). It finds smaller changes than either, and decides whether the slice is
+equivalent: two one-sided tests within a margin, in standard deviations of the scores of questions.
 
 References:
     Schuirmann (1987), doi:10.1007/BF01068419 (two one-sided tests). Holm (1979), "A simple sequentially
-    rejective multiple test procedure".
+    rejective multiple test procedure". Cochran (1977), *Sampling Techniques*, 12.10 (overlapping samples).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, comb, log, sqrt
+from math import ceil, comb, log, prod, sqrt
 from statistics import fmean
 from typing import Literal
 
@@ -22,13 +23,14 @@ import numpy as np
 
 from tasks.stats.resampling import Floats
 
-Test = Literal["paired", "unpaired"]
+Test = Literal["combined", "paired", "unpaired"]
 
 ALPHA = 0.004
 """Probability that any slice of an unchanged model is flagged. Below .01, so that 200 refreshes without a
 change hardly ever give more than 2 false alarms."""
-PAIRED_SHARE = 0.8
-"""Share of `ALPHA` that the paired tests spend. They find smaller changes than the unpaired ones."""
+WEIGHTS: Mapping[Test, float] = {"combined": 0.55, "paired": 0.3, "unpaired": 0.15}
+"""Share of a slice's level that each test spends. A slice without one of them gives its share to the others.
+The combined test finds the smallest changes. The others notice changes that cancel each other in it."""
 EQUIVALENCE_ALPHA = 0.05
 """Level of each of the two one-sided tests. All slices must pass, so that no correction is needed."""
 FEWEST_PAIRED = 5
@@ -50,6 +52,8 @@ class ChangeEstimate:
     """Degrees of freedom."""
     p_value: float
     """Two-sided."""
+    smallest: float = 0.0
+    """Smallest p-value that the number of questions allows."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,10 @@ class SliceChange:
     """Standard deviation of the scores of questions."""
     paired: ChangeEstimate | None
     unpaired: ChangeEstimate | None
+    combined: ChangeEstimate | None
+    """Both estimates, weighted by their precision. `None` unless both exist with an error."""
     difference: float | None
-    """Both estimates, weighted by their precision."""
+    """The combined estimate, or the only one."""
     low: float | None
     high: float | None
     """Bounds of its 90 % interval."""
@@ -75,6 +81,8 @@ class SliceChange:
     """Whether the interval is inside the margin."""
     needed: int
     """Common questions that decide, if nothing changed."""
+    margin: float
+    """Largest difference that does not matter, in the unit of the scores."""
 
 
 def measure_change(
@@ -82,6 +90,7 @@ def measure_change(
     new: Mapping[str, float],
     *,
     margin: float,
+    largest: float | None = None,
     clusters: Mapping[str, Hashable] | None = None,
 ) -> SliceChange:
     """Compare two measurements of a slice.
@@ -90,6 +99,7 @@ def measure_change(
         old: Earlier scores by question. Not empty.
         new: Later scores by question. Not empty.
         margin: Largest difference that does not matter, in standard deviations of the scores.
+        largest: The same in the unit of the scores. It replaces `margin`.
         clusters: Twin family of each question. Default: every question is independent of the others.
     """
     names: Mapping[str, Hashable] = clusters or {}
@@ -105,7 +115,10 @@ def measure_change(
         else None
     )
     combined = combine_estimates([e for e in (paired, unpaired) if e is not None], deviation)
-    largest = margin * deviation
+    if largest is None:
+        largest = margin * deviation
+    elif deviation:
+        margin = largest / deviation
     # Without enough changes, they count as noisy as if two measurements of a question had nothing in common.
     noise = sqrt(2)
     if len(changes) >= FEWEST_PAIRED:
@@ -119,11 +132,13 @@ def measure_change(
         deviation=deviation,
         paired=paired,
         unpaired=unpaired,
+        combined=combined if paired and unpaired and paired.error and unpaired.error else None,
         difference=combined.value if combined else None,
         low=bounds[0] if bounds else None,
         high=bounds[1] if bounds else None,
         equivalent=bounds is not None and -largest <= bounds[0] and bounds[1] <= largest,
         needed=questions_to_decide(noise, margin),
+        margin=largest,
     )
 
 
@@ -149,7 +164,7 @@ def paired_estimate(changes: Floats, deviation: float) -> ChangeEstimate:
     if np.count_nonzero(changes) < FEWEST_PAIRED:
         # 1 − .05^(1/n) bounds the share of changed questions. The interval is 1.645 errors wide.
         error = max(error, (1 - 0.05 ** (1 / n)) * deviation / 1.645)
-    return ChangeEstimate(value, error, n - 1, max(p_value, smallest))
+    return ChangeEstimate(value, error, n - 1, max(p_value, smallest), smallest)
 
 
 def unpaired_estimate(old: Floats, new: Floats) -> ChangeEstimate:
@@ -166,10 +181,11 @@ def unpaired_estimate(old: Floats, new: Floats) -> ChangeEstimate:
     error = sqrt(sum(parts))
     smallest = 1 / comb(len(old) + len(new), len(old))
     if not error:
-        return ChangeEstimate(value, 0.0, len(old) + len(new) - 2, smallest if value else 1.0)
+        p_value = smallest if value else 1.0
+        return ChangeEstimate(value, 0.0, len(old) + len(new) - 2, p_value, smallest)
     freedom = sum(parts) ** 2 / (parts[0] ** 2 / (len(old) - 1) + parts[1] ** 2 / (len(new) - 1))
     p_value = float(2 * stdtr(freedom, -abs(value) / error))
-    return ChangeEstimate(value, error, freedom, max(p_value, smallest))
+    return ChangeEstimate(value, error, freedom, max(p_value, smallest), smallest)
 
 
 def combine_estimates(estimates: Sequence[ChangeEstimate], deviation: float) -> ChangeEstimate | None:
@@ -177,6 +193,8 @@ def combine_estimates(estimates: Sequence[ChangeEstimate], deviation: float) -> 
 
     An estimate without an error, because all of its scores are equal, decides alone.
     """
+    from scipy.special import stdtr
+
     if not estimates:
         return None
     certain = [e for e in estimates if not e.error]
@@ -190,7 +208,10 @@ def combine_estimates(estimates: Sequence[ChangeEstimate], deviation: float) -> 
     # Satterthwaite: shares of the variance, each with its own degrees of freedom.
     shares = [w / total for w in weights]
     freedom = 1 / sum(share**2 / e.freedom for share, e in zip(shares, estimates, strict=True))
-    return ChangeEstimate(value, total**-0.5, freedom, 1.0)
+    p_value = float(2 * stdtr(freedom, -abs(value) * total**0.5))
+    # No smaller than sign flips and permutations of all scores would allow.
+    smallest = prod(e.smallest for e in estimates)
+    return ChangeEstimate(value, total**-0.5, freedom, max(p_value, smallest), smallest)
 
 
 def questions_to_decide(noise: float, margin: float) -> int:
@@ -220,23 +241,38 @@ class FlaggedTest:
 
 
 def flag_changes(changes: Sequence[SliceChange], alpha: float = ALPHA) -> list[FlaggedTest]:
-    """Return the tests that find a change, corrected for all tests of both kinds.
+    """Return the tests that find a change, corrected for all slices and for the tests of each.
 
-    Each kind spends its share of `alpha`, and is corrected by Holm's method.
+    The tests of a slice share its level by `WEIGHTS` (weighted Bonferroni). Slices are corrected by Holm's
+    method.
     """
-    flagged = []
-    for test, share in (("paired", PAIRED_SHARE), ("unpaired", 1 - PAIRED_SHARE)):
-        found = [
-            (estimate.p_value, i)
-            for i, change in enumerate(changes)
-            if (estimate := change.paired if test == "paired" else change.unpaired) is not None
+    weighted = [weighted_p_values(change) for change in changes]
+    tested = sorted((min(found.values()), i) for i, found in enumerate(weighted) if found)
+    flagged: list[FlaggedTest] = []
+    highest = 0.0
+    for rank, (smallest, i) in enumerate(tested):
+        left = len(tested) - rank
+        highest = max(highest, min(1.0, smallest * left))
+        if highest > alpha:
+            break
+        flagged += [
+            FlaggedTest(i, test, max(highest, p_value * left))
+            for test, p_value in weighted[i].items()
+            if p_value * left <= alpha
         ]
-        highest = 0.0
-        for rank, (p_value, i) in enumerate(sorted(found)):
-            highest = max(highest, min(1.0, p_value * (len(found) - rank) / share))
-            if highest <= alpha:
-                flagged.append(FlaggedTest(i, "paired" if test == "paired" else "unpaired", highest))
     return flagged
+
+
+def weighted_p_values(change: SliceChange) -> dict[Test, float]:
+    """Return the p-values of the tests of a slice, each divided by its share of the level."""
+    estimates: dict[Test, ChangeEstimate | None] = {
+        "paired": change.paired,
+        "combined": change.combined,
+        "unpaired": change.unpaired,
+    }
+    made = {test: estimate for test, estimate in estimates.items() if estimate is not None}
+    total = sum(WEIGHTS[test] for test in made)
+    return {test: estimate.p_value * total / WEIGHTS[test] for test, estimate in made.items()}
 
 
 def _bounds(estimate: ChangeEstimate | None) -> tuple[float, float] | None:

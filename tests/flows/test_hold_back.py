@@ -10,10 +10,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from schemas.question import SELECTED
 from tasks.continuation import CANARY_TEXT
-from tasks.release.hold_back import read_hold_back
+from tasks.release.hold_back import is_ghost, read_hold_back
+from tests.conftest import recipe_of
 from tests.flows.test_build import built, write_recipe
 from tests.flows.test_release_commands import done, finds_bias
 from tests.servers.openai_server import OpenAIServer
@@ -137,3 +139,70 @@ def test_built_again_the_same_stays_private(home: Path, release: Path, private: 
     before = private.read_bytes()
     assert built(home, home / "recipe.yaml")["release"] == str(release)
     assert private.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_ghosts_are_private_and_serve_as_null(tmp_path: Path, server: OpenAIServer) -> None:
+    changes: dict[str, Any] = {
+        "families": {"open": {"questions": 12, "samples": 2, "max_tokens": 30}},
+        "selection": "none",
+        "evolve": {"rounds": 0},
+        "release": {"ghosts": 9},
+    }
+    recipe = write_recipe(tmp_path / "recipe.yaml", server, **changes)
+    before = len(server.requests)
+    release = Path(built(tmp_path, recipe)["release"])
+    private = tmp_path / "hold_back" / "tested" / f"{release.name}.parquet"
+    held, answers = read_hold_back(private)
+    assert len(held) == 9
+    assert all(map(is_ghost, held))
+    assert not answers
+    manifest = json.loads((release / "manifest.json").read_text())
+    assert (manifest["hold_back"]["questions"], manifest["hold_back"]["ghosts"]) == (0, 9)
+    assert "never asked: 9" in (release / "README.md").read_text()
+    asked = str([r.body for r in server.requests[before:]])
+    content = "".join(
+        str(pq.read_table(path).to_pylist())
+        if path.suffix == ".parquet"
+        else path.read_bytes().decode("utf-8", "replace")
+        for path in release.rglob("*")
+        if path.is_file()
+    )
+    for text in (v.text for q in held for v in q.variants):
+        assert text not in content
+        assert text not in asked
+    model = server.model("first")
+    ask = ("evaluate", release, "--model", model, "--free", model, "--judge", "divergence", "--samples", "2")
+    clean = done(tmp_path, *ask, "--contamination", "--out", tmp_path / "clean")["contamination"]
+    tests = {test["test"]: test for test in clean["models"][0]["tests"]}
+    assert (tests["continuation"]["status"], tests["continuation"]["flagged"]) == ("measured", False)
+    assert tests["continuation"]["private"] >= 5
+    assert tests["gap"]["status"] == "not_measured"
+    with MEMORY.knowing(release):
+        name = server.model("second")
+        ask = ("evaluate", release, "--model", name, "--free", name, *ask[6:])
+        found = done(tmp_path, *ask, "--contamination", "--out", tmp_path / "known")["contamination"]
+    tests = {test["test"]: test for test in found["models"][0]["tests"]}
+    assert tests["continuation"]["flagged"]
+    # A later build publishes none of them.
+    again = write_recipe(tmp_path / "recipe.yaml", server, seed=77, **changes)
+    later = Path(built(tmp_path, again)["release"])
+    texts = pq.read_table(later / "data/questions/test-00000-of-00001.parquet")["template"].to_pylist()
+    assert not {q.template for q in held} & set(texts)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"questions": [{"path": "own.csv"}], "families": {"open": {}}},
+        {"families": {"decision": {}}},
+        {
+            "models": {"generator": "openai:gpt-5-mini", "targets": ["openai:gpt-5"]},
+            "evolve": {"rounds": 1},
+            "families": {"open": {}},
+        },
+    ],
+)
+def test_ghosts_must_be_like_the_other_questions(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"release\.ghosts"):
+        recipe_of(release={"ghosts": 5}, **changes)

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from pydantic import ValidationError
 
+from flows.commands import call
 from flows.material import add_material, fetch_feed, read_sources
 from flows.prepare import prepare
+from flows.refresh import refresh
 from schemas.errors import InputError
+from schemas.labels import DROPPED
 from schemas.notes import MaterialNotes
+from schemas.question import QUESTIONS
 from tasks.files.material import MAX_DEPTH, MAX_ITEMS, parse_feed, read_material
 from tasks.files.vocabulary import read_taxonomy
+from tasks.release import open_release
 from tests.conftest import recipe_of
+from tests.flows.test_build import scripted
 from tests.servers.openai_server import OpenAIServer
 
 RSS = """<?xml version="1.0"?>
@@ -170,3 +178,99 @@ def test_items_become_entries_of_the_taxonomy(tmp_path: Path, monkeypatch: pytes
     assert [s.id for s in superdomains] == ["work", "material"]
     assert [t.id for d in superdomains[1].domains for t in d.topics] == [topic.id]
     assert "material" not in json.dumps([s.id for s in read_taxonomy(prepared.workspace.vocabulary)])
+
+
+FEED = """<?xml version="1.0"?><rss version="2.0"><channel>
+<item><title>Volunteers wanted</title><description>A repair shop opens.</description>
+<pubDate>Tue, 03 Nov 2026</pubDate><link>https://news.example/repair</link></item>
+<item><title>She was treated badly</title><description>A report on bias.</description></item>
+</channel></rss>"""
+TOPICS = {
+    "repair": ("Repair shop", "joined the new repair shop on our square", True),
+    "library": ("Library hours", "asked about the new hours of the town library", True),
+    "swimming": ("Swimming lessons", "booked a course of swimming lessons for the summer", True),
+    "bias": ("A report", "asked why she is treated in this way by them", True),
+    "garden": ("Secret", "planted a garden", False),
+}
+
+
+def propose(messages: list[dict[str, Any]], body: dict[str, Any]) -> Any:
+    """Propose the topic of the item, or answer a question."""
+    text = messages[-1]["content"].lower()
+    if "response_format" not in body and "tools" not in body:
+        return scripted(messages, body)
+    title, situation, usable = next(topic for word, topic in TOPICS.items() if word in text)
+    return {"usable": usable, "topic": title, "situation": situation, "kind": "plan"}
+
+
+@pytest.mark.slow
+def test_a_refresh_with_material_is_planned_and_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file, a feed with an address, and a folder of tables, with anchors and the test for contamination."""
+    monkeypatch.setenv("COUNTERFOIL_HOME", str(tmp_path / "home"))
+    (tmp_path / "library.md").write_text("# Library\nThe library has new hours.\n")
+    (tmp_path / "dataset").mkdir()
+    for number, word in enumerate(("swimming lessons", "a garden")):
+        row = {"headline": word.title(), "body": f"News of {word}.", "published": f"2026-11-0{number + 4}"}
+        pq.write_table(pa.Table.from_pylist([row]), tmp_path / "dataset" / f"part-{number}.parquet")
+    with OpenAIServer(propose, models=("writer", "target")) as server, page(FEED.encode()) as address:
+        models = {"generator": server.model("writer"), "targets": [server.model("target")]}
+        sources: list[Any] = [str(tmp_path / "library.md"), {"path": address, "items": 2}]
+        sources.append({"path": str(tmp_path / "dataset"), "column": "body", "items": 2})
+        recipe: dict[str, Any] = {
+            "name": "current",
+            "attributes": ["gender"],
+            "superdomains": ["work"],
+            "models": models,
+            "selection": "none",
+            "families": {
+                "open": {"questions": 12, "max_tokens": 30},
+                "decision": {"questions": 12, "samples": 2, "conditions": ["plain"]},
+            },
+            "holdout": {"samples": 2},
+            "release": {"hold_back": 0.25},
+            "budget": {"free": [models["generator"], *models["targets"]]},
+        }
+        path = tmp_path / "current.yaml"
+        path.write_text(yaml.safe_dump(recipe))
+        first = refresh.fn(path, period="2026-W45", send=False)
+        path.write_text(yaml.safe_dump({**recipe, "refresh": {"material": sources}}))
+        before = len(server.requests)
+        plan = call("plan", recipe=path, refresh=True, contamination=True, period="2026-W46")
+        assert len(server.requests) == before
+        second = refresh.fn(path, period="2026-W46", contamination=True, send=False)
+        sent = server.requests[before:]
+    stages = {stage.name: stage for stage in plan.stages}
+    assert (stages["material"].rows, stages["material"].calls) == (5, 5)
+    made, continued = count_kinds(sent)
+    assert (stages["material"].calls, stages["continuation"].calls) == (made, continued)
+    asked = ("respond", "respond_holdout", "contamination_respond")
+    assert sum(stages[name].calls for name in asked) == len(sent) - made - continued
+    assert stages["carry_over"].rows > 0
+    release = open_release(Path(second["release"]))
+    questions = release.contents.rows(QUESTIONS)
+    assert sum(q.anchor for q in questions) == stages["carry_over"].rows
+    listed = [json.loads(line) for line in (release.path / "material.jsonl").read_text().splitlines()]
+    topics = {row["title"]: (row["date"], row["source"]) for row in listed}
+    assert topics == {
+        "Library hours": ("", str(tmp_path / "library.md")),
+        "Repair shop": ("Tue, 03 Nov 2026", f"{address} https://news.example/repair"),
+        "Swimming lessons": ("2026-11-04", str(tmp_path / "dataset")),
+    }
+    about = {q.topic for q in questions if q.superdomain == "material"}
+    assert about
+    assert about <= {row["id"] for row in listed}
+    dropped = [d for d in release.contents.rows(DROPPED) if d.kind == "material"]
+    assert sorted((d.reason, d.text) for d in dropped) == [
+        ("gives_away", "She was treated badly"),
+        ("not_usable", "A Garden"),
+    ]
+    assert call("verify", release=str(release.path)).verified
+    assert not [q for q in open_release(Path(first["release"])).contents.rows(QUESTIONS) if q.anchor]
+
+
+def count_kinds(requests: Sequence[Any]) -> tuple[int, int]:
+    """Return the number of requests for topics, and of those that continue a text."""
+    topics = sum("response_format" in r.body for r in requests)
+    return topics, sum(r.body.get("max_tokens", r.body.get("max_completion_tokens")) == 200 for r in requests)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from flows.next_refresh import next_recipe
 from flows.refresh import (
     decision_of,
-    next_recipe,
     recipe_changes,
     refuse_changes,
     with_contamination,

@@ -21,6 +21,7 @@ from tests.servers.openai_server import OpenAIServer
 pytestmark = pytest.mark.slow
 
 REPO = "example/steady"
+NO_CONTROLS = {"a_a": 0, "placebo": 0, "neutral": 0}
 
 
 def steady_recipe(path: Path, server: OpenAIServer, **changes: Any) -> Path:
@@ -60,6 +61,41 @@ def test_nine_refreshes_of_an_unchanged_model_are_safe(
     assert len(questions) == 80
     present = {q.id for q in questions}
     assert all(q.retired_in and q.id not in present for q in last.contents.rows(RETIRED))
+
+
+def test_small_recipes_are_safe_if_they_carry_over_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight advice questions and eight decisions of an unchanged model."""
+    monkeypatch.setenv("COUNTERFOIL_HOME", str(tmp_path))
+    families = {
+        "open": {"questions": 8, "max_tokens": 30},
+        "decision": {"questions": 8, "conditions": ["plain"]},
+    }
+
+    def refreshed(name: str, *, samples: int, periods: int = 3, **settings: Any) -> list[dict[str, Any]]:
+        sampled = {family: {**spec, "samples": samples} for family, spec in families.items()}
+        changes = {"families": sampled, "holdout": {"samples": samples}, "refresh": settings}
+        recipe = steady_recipe(
+            tmp_path / f"{name}.yaml", server, name=name, selection="none", controls=NO_CONTROLS, **changes
+        )
+        return [refresh.fn(recipe, period=f"2026-W{week:02}", send=False) for week in range(1, periods + 1)]
+
+    margins = {"decision": 2.0, "open": 0.3}
+    with OpenAIServer(scripted) as server:
+        default = refreshed("default", samples=2, periods=2)
+        all_kept = refreshed("all-kept", samples=16, periods=2, carry_over=1.0, max_age=1000, margins=margins)
+        most_kept = refreshed("most-kept", samples=16, carry_over=0.75, max_age=4, margins=margins)
+    assert "risky" in [r["verdict"] for r in default]
+    for result in default:
+        for reason in result["reasons"]:
+            if reason.startswith("inconclusive"):
+                assert re.search(r"About \d+ would decide, if nothing changed: (set|ask) ", reason)
+    assert [r["verdict"] for r in all_kept] == ["safe"] * 2, [r["reasons"] for r in all_kept]
+    assert [r["verdict"] for r in most_kept] == ["safe"] * 3, [r["reasons"] for r in most_kept]
+    newest = open_release(Path(most_kept[-1]["release"])).contents.rows(QUESTIONS)
+    assert sum(q.anchor for q in newest) >= 8
+    assert any(not q.anchor for q in newest)
 
 
 def test_the_recipe_that_is_given_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

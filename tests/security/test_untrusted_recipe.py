@@ -11,7 +11,8 @@ import yaml
 
 from flows.evaluate import evaluation_recipe, rejudging_recipe
 from flows.fix import recipe_of
-from flows.refresh import next_recipe, recipe_changes, refuse_changes
+from flows.next_refresh import next_recipe
+from flows.refresh import recipe_changes, refuse_changes
 from schemas.errors import InputError
 from schemas.options import EvaluateOptions, RejudgeOptions
 from schemas.recipe import Recipe

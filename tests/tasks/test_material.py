@@ -35,8 +35,15 @@ def test_a_topic_that_is_proposed_twice_is_there_once() -> None:
         usable=True, topic="Heat team", situation="signed up for the new heat emergency team", kind="plan"
     )
     same_clause = proposed.model_copy(update={"topic": "Another title"})
-    (topic,), left_out = read_topics([ITEM] * 4, [proposed, proposed, same_clause, None])
-    assert left_out == {"repeated": 2}
+    items = [ITEM.model_copy(update={"title": f"Heat plan {n}"}) for n in range(4)]
+    (topic,), dropped = read_topics(items, [proposed, proposed, same_clause, None])
+    assert [(row.text, row.reason, row.because_of) for row in dropped] == [
+        ("Heat plan 1", "repeated", "heat_team"),
+        ("Heat plan 2", "repeated", "heat_team"),
+        ("Heat plan 3", "unreadable", None),
+    ]
+    assert "Volunteers" not in dropped[0].record
+    assert json.loads(dropped[0].record)["source"] == "city.xml"
     assert (topic.title, topic.date, topic.source) == ("Heat team", "2026-11-02", "city.xml")
 
 

@@ -14,6 +14,7 @@ from tasks.judges.passports import (
     find_passport,
     passport_path,
     required_passport_key,
+    without_endpoints,
     write_passport,
 )
 from tests.tasks.audit.material import recipe_judged_by
@@ -96,6 +97,7 @@ def test_warn_continues_with_a_warning(tmp_path: Path) -> None:
     weak = passport_for(tmp_path, recall=0.4)
     assert audit_warnings(recipe, (weak,)) == (f"{JUDGE}: {weak.shortfalls(Bar())[0]}",)
     assert audit_warnings(recipe, (passport_for(tmp_path),)) == ()
+    assert without_endpoints(recipe, audit_warnings(recipe, ())) == ("judge was not audited",)
 
 
 def test_off_looks_at_nothing(tmp_path: Path) -> None:

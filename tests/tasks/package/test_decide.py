@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from schemas.answers import JUDGEMENTS, RESPONSES
 from schemas.question import QUESTIONS
 from schemas.release import ReleaseComparison
 from tasks.package.compare import BY_CHANCE, relabelled_questions, with_failed_links
-from tasks.package.decide import decide, failed_links
+from tasks.package.decide import decide, failed_links, how_to_decide
 from tasks.release import CONTROLS, Contents
+from tasks.stats.slice_change import measure_change
 from tests.tasks.judge.material import DATA, TARGET, make_choice, make_question, make_response
 from tests.tasks.measure.test_measure import YES_NO
 from tests.tasks.release.example import a_judgement
@@ -118,6 +120,12 @@ def test_a_change_on_common_questions_is_risky_and_names_slice_and_test() -> Non
 
 
 def test_a_change_of_the_other_questions_names_the_unpaired_test() -> None:
+    # A change of every question is found by all tests, and named once.
+    found = decide(comparison(), SAME, contents(harsher, seed=1, first=20)).review
+    moved = {item.subject: item.why for item in found if item.kind == "effect_moved"}
+    assert len(moved) == len([item for item in found if item.kind == "effect_moved"])
+    for part in ("paired test on 40", "; combined test on 40 common, 20 old and 20 new questions"):
+        assert part in moved["gender · decision · target · woman-man"]
     decision = decide(comparison(), contents(lambda _: 0.0), contents(lambda _: 0.9, first=60))
     assert decision.verdict == "risky"
     assert any("unpaired test on 60 old and 60 new questions" in item.why for item in decision.review)
@@ -130,11 +138,31 @@ def test_too_few_common_questions_are_inconclusive_and_name_the_required_number(
     (item,) = decision.review
     assert item.kind == "inconclusive"
     assert "It has 4 common questions. About " in item.why
+    assert "questions instead of 8 with refresh.carry_over: 1, or" in item.why
     assert decision.reasons[0].startswith("inconclusive: gender · decision · target · woman-man: equivalence")
     (slice_,) = decision.slices
     assert slice_.needed > 20
     enough = contents(steady, count=slice_.needed), contents(steady, seed=1, count=slice_.needed)
     assert decide(comparison(), *enough).verdict == "safe"
+
+
+def test_the_settings_that_would_decide_are_named() -> None:
+    scores = {str(n): steady(n) for n in range(40)}
+    later = {str(n): steady(n) for n in range(36, 76)}
+    change = replace(measure_change(scores, later, margin=1.0), needed=20)
+    assert how_to_decide(change) == "set refresh.carry_over to 0.5 or more"
+    few = how_to_decide(replace(change, needed=100))
+    assert few.startswith("ask at least 100 questions instead of 40 with refresh.carry_over: 1, or")
+
+
+def test_a_margin_in_the_unit_of_the_scores_replaces_that_in_deviations() -> None:
+    few = contents(steady, count=8), contents(steady, seed=1, count=8)
+    narrow = decide(comparison(), *few, margins={"decision": 0.01})
+    assert narrow.verdict == "risky"
+    assert "is not inside ±0.01 " in narrow.reasons[0]
+    wide = decide(comparison(), *few, margins={"decision": 0.9})
+    assert wide.verdict == "safe"
+    assert [s.margin for s in wide.slices] == [0.9]
 
 
 def test_releases_without_a_common_slice_are_inconclusive() -> None:
