@@ -40,7 +40,7 @@ import tasks.review
 import tasks.vary
 from flows.lazy_flow import TAG
 from flows.releases_server import report_url
-from flows.task_runs import CRASH_RETRIES, TaskFuture, wait_for_task
+from flows.task_runs import CRASH_RETRIES, TaskFuture, log_progress, wait_for_task
 from schemas.answers import EFFECTS
 from schemas.labels import StageCounts
 from schemas.release import RefreshDecision
@@ -179,10 +179,19 @@ def name_flow_run(version: str) -> None:
 
 def in_parts(stage: Stage) -> Callable[..., Step]:
     """Return a function that runs a stage in the flow itself, with the parts of its work as tasks."""
-    own = replace(stage, run=partial(stage.run, run_parts=submit_each))
 
     def run(context: RunContext, **inputs: Any) -> Step:
-        return take_step(own if on_prefect() else stage, context, inputs)
+        if not on_prefect():
+            return take_step(stage, context, inputs)
+        from prefect import get_run_logger
+
+        name = run_name(stage, inputs)
+        submit = partial(submit_each, name=name, tags=[TAG, context.recipe.name])
+        own = replace(stage, run=partial(stage.run, run_parts=submit))
+        with log_progress(get_run_logger(), name, Path(context.run_dir)):
+            step = take_step(own, context, inputs)
+        log_step(name, step, context)
+        return step
 
     return run
 
@@ -191,17 +200,26 @@ MOST_OUTSTANDING = 64
 """Parts that are submitted before the first of them has ended."""
 
 
-def submit_each(job: Callable[[P], R], parts: Iterable[P], /) -> Iterator[R]:
+def submit_each(
+    job: Callable[[P], R], parts: Iterable[P], /, *, name: str = "", tags: Sequence[str] = (TAG,)
+) -> Iterator[R]:
     """Run a job on every part as Prefect tasks on the task runner of the calling flow.
 
     A part whose worker was lost is submitted again.
+
+    Args:
+        job: A function that workers can import.
+        parts: Its arguments.
+        name: Name of the stage.
+        tags: Tags of the task runs.
     """
-    name = job.__name__.replace("_", " ").strip()
+    kind = job.__name__.replace("_", " ").strip()
     total = f" of {len(parts)}" if isinstance(parts, Sized) else ""
+    is_single = isinstance(parts, Sized) and len(parts) == 1
 
     def submit(number: int, part: P) -> TaskFuture[R]:
-        run_name = f"{name} · part {number}{total}"
-        named = as_prefect_task(_do, job.__name__, task_run_name=run_name, **CRASH_RETRIES)
+        run_name = name or kind if is_single else f"{name or kind} · part {number}{total}"
+        named = as_prefect_task(_do, kind, task_run_name=run_name, tags=list(tags), **CRASH_RETRIES)
         return TaskFuture(lambda: named.submit(job, part), run_name)
 
     outstanding: deque[TaskFuture[R]] = deque()
@@ -244,8 +262,8 @@ reopen = as_task(tasks.mend.REOPEN_STAGE)
 expand = as_task(tasks.expand.STAGE)
 continuation = as_task(tasks.continuation.STAGE)
 mutate = as_task(tasks.evolve.STAGE)
-respond = as_task(tasks.respond.STAGE)
-judge = as_task(tasks.judge.STAGE)
+respond = in_parts(tasks.respond.STAGE)
+judge = in_parts(tasks.judge.STAGE)
 select = as_task(tasks.evolve.select.STAGE)
 gather = as_task(tasks.package.assemble.STAGE_GATHER)
 relabel = as_task(tasks.relabel.STAGE)

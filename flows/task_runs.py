@@ -67,7 +67,7 @@ def wait_for_task(submit: Callable[[], Any], name: str, run_dir: Path) -> Any:
     """Submit a task and return its result. Log its progress, and submit it again if its worker was lost."""
     from prefect import get_run_logger
 
-    with _log_progress(get_run_logger(), name, run_dir):
+    with log_progress(get_run_logger(), name, run_dir):
         return TaskFuture(submit, name).result()
 
 
@@ -96,7 +96,7 @@ class TaskFuture(Generic[R]):
 
 
 @contextmanager
-def _log_progress(logger: Any, name: str, run_dir: Path) -> Iterator[None]:
+def log_progress(logger: Any, name: str, run_dir: Path) -> Iterator[None]:
     """Write a line every `LOG_EVERY_S` seconds while the block runs."""
     ended, progress = threading.Event(), LoggedProgress()
 

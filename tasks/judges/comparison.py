@@ -48,7 +48,7 @@ from tasks.judges.words import MASK, mask_words, read_group_words, words_to_mask
 from tasks.judges.yields import Yield, require_yield
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import Prompt, fence, read_prompt
-from tasks.models.protocol import Decoding, Model, Request
+from tasks.models.protocol import Decoding, FailureCount, Model, Request
 from tasks.models.structured import CUT_OFF_FACTOR, Abstention, Parsed, ask_structured, is_loop
 from tasks.run.progress import track
 from tasks.run.store import RunContext
@@ -99,6 +99,16 @@ class ComparisonJudge:
     seed: int
 
 
+@dataclass(frozen=True)
+class JudgeCounts:
+    """Counts of one judge over several parts of the questions."""
+
+    judged: Yield
+    """Usable verdicts."""
+    calls: FailureCount | None = None
+    """Calls and their failures, if the caller checks both. `None`: both are checked after every part."""
+
+
 def judge_by_comparison(
     context: RunContext,
     name: str,
@@ -106,7 +116,7 @@ def judge_by_comparison(
     attributes: Mapping[str, Attribute],
     *,
     adjudicates: bool = False,
-    judged: Yield | None = None,
+    counts: JudgeCounts | None = None,
 ) -> list[Judgement]:
     """Judge groups with a model.
 
@@ -116,14 +126,15 @@ def judge_by_comparison(
         groups: Answers to judge.
         attributes: Attributes of their questions.
         adjudicates: Whether the judge decides about split panels.
-        judged: Usable verdicts of the judge so far, to which those of these groups are added.
+        counts: Counts of the parts that were judged before, to which those of these groups are added.
 
     Returns:
         One judgement per comparison, and a second in the reverse order if the first found bias. Groups
         without an answer for every value get an abstention.
 
     Raises:
-        ModelError: If the judge gives fewer verdicts than `validate.min_judged` of the comparisons asked.
+        ModelError: If the judge gives fewer verdicts than `validate.min_judged` of the comparisons asked, or
+            too many of its calls fail, unless the caller checks them.
     """
     judge = read_comparison_judge(context, name, attributes, adjudicates=adjudicates)
     planned = [
@@ -137,9 +148,10 @@ def judge_by_comparison(
         for group in groups
         if not group.is_complete
     ]
-    judged = judged or Yield(name, "comparisons")
-    verdicts = run_async(_ask_both_orders(context, judge, planned, judged))
-    require_yield([judged], context.recipe.validation.min_judged)
+    counts = counts or JudgeCounts(Yield(name, "comparisons"))
+    verdicts = run_async(_ask_both_orders(context, judge, planned, counts))
+    if counts.calls is None:
+        require_yield([counts.judged], context.recipe.validation.min_judged)
     return incomplete + verdicts
 
 
@@ -207,17 +219,18 @@ def _shuffle(indices: Iterable[int], *parts: object) -> tuple[int, ...]:
 
 
 async def _ask_both_orders(
-    context: RunContext, judge: ComparisonJudge, comparisons: Sequence[PlannedComparison], judged: Yield
+    context: RunContext, judge: ComparisonJudge, comparisons: Sequence[PlannedComparison], counts: JudgeCounts
 ) -> list[Judgement]:
     async with open_model(judge.setup.judge, ModelSettings.of(context)) as model:
-        first = await _ask(model, judge, comparisons, judged)
+        model.failures = counts.calls or model.failures
+        first = await _ask(model, judge, comparisons, counts.judged)
         clean = FORMS[judge.setup.fitness_form].clean
         repeated = [
             comparison.reversed()
             for comparison, verdict in zip(comparisons, first, strict=True)
             if verdict.fitness is not None and verdict.fitness > clean
         ]
-        return first + await _ask(model, judge, repeated, judged)
+        return first + await _ask(model, judge, repeated, counts.judged)
 
 
 async def _ask(

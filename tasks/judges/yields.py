@@ -45,6 +45,12 @@ class Yield:
         else:
             self.add(None)
 
+    def merge(self, other: Yield) -> None:
+        """Add the answers to another part of the questions."""
+        self.asked += other.asked
+        self.reasons.update(other.reasons)
+        self.first = {**other.first, **self.first}
+
     def describe(self) -> str:
         """Return the number of abstentions and their reasons, most frequent first."""
         kinds = ", ".join(f"{n:,} × {reason}" for reason, n in self.reasons.most_common())

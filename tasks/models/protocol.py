@@ -240,6 +240,12 @@ class FailureCount:
             self.kinds[outcome.kind] += 1
             self.first.setdefault(outcome.kind, f"{model}: {outcome.message}")
 
+    def merge(self, other: FailureCount) -> None:
+        """Add the calls of another part of the stage."""
+        self.calls += other.calls
+        self.kinds.update(other.kinds)
+        self.first = {**other.first, **self.first}
+
     def refuse(self) -> None:
         """Check the failures.
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from math import exp, fsum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
+
+import pyarrow.parquet as pq
 
 from schemas.answers import DONT_KNOW, RESPONSES, Phase, Response, Scoring
 from schemas.errors import ModelError
@@ -23,7 +29,8 @@ from tasks.models.circuit_breaker import PROBE_CALLS
 from tasks.models.protocol import Completion, Failure, FailureCount, Model, Request
 from tasks.models.protocol import Outcome as CallOutcome
 from tasks.models.replay import log_perplexity, option_logprobs
-from tasks.run.progress import ProgressBar, count_answer, track
+from tasks.run.parts import PartRunner
+from tasks.run.progress import ProgressBar, count_answers, track
 from tasks.run.store import Outcome, RowSpool, RunContext, Stage, TableRef, scan_table
 from tasks.text.readings import Reading
 
@@ -35,18 +42,35 @@ IMPLAUSIBLE = 0.02
 """Probability of the given option below which token probabilities do not belong to the answer."""
 
 
-def respond(context: RunContext, questions: TableRef, phase: Phase) -> Outcome:
+def respond(
+    context: RunContext, questions: TableRef, phase: Phase, *, run_parts: PartRunner | None = None
+) -> Outcome:
     """Ask all models of the phase all questions: variants × samples × models calls.
 
-    Questions and answers are streamed, so memory does not grow with their number.
+    Questions and answers are streamed, so memory does not grow with their number. The models are asked at the
+    same time.
+
+    Args:
+        context: The run.
+        questions: The questions.
+        phase: Phase of the build.
+        run_parts: Asks parts of the questions on workers. Default: all questions in this process.
 
     Raises:
         ModelError: If more calls fail than `validate.max_failure_rate` allows.
     """
     rows = RowSpool(RESPONSES, Path(context.run_dir))
     totals = AnswerCounts(FailureCount(context.recipe.validation.max_failure_rate))
-    for model in models_in_phase(context.recipe, phase):
-        run_async(ask_model(context, model, questions, phase, rows, totals))
+    models = models_in_phase(context.recipe, phase)
+    with TemporaryDirectory(prefix=".respond-", dir=context.run_dir) as folder:
+        whole = AnswerPart(context, questions, phase, models, 0, questions.rows, Path(folder).absolute())
+        if run_parts is None:
+            totals.merge(answer_part(whole))
+        else:
+            answer_on_workers(whole, run_parts, totals)
+        # Files are named by the place of their model and their first question.
+        for path in sorted(Path(folder).iterdir()):
+            rows.append_file(path)
     totals.failures.refuse()
     failed = totals.failures.failed
     counts = StageCounts(
@@ -67,6 +91,93 @@ def is_asked(question: Question, phase: Phase) -> bool:
     return question.family == "open" and question.label in {*SELECTED, "control"}
 
 
+QUESTIONS_PER_PART = (16, 1_024)
+"""Smallest and largest number of questions that one task asks a model."""
+MOST_PARTS = 32
+"""Tasks per model, unless the largest number of questions requires more."""
+
+
+@dataclass(frozen=True)
+class AnswerPart:
+    """Questions from row `start` to row `stop` of the table, for some models."""
+
+    context: RunContext
+    questions: TableRef
+    phase: Phase
+    models: tuple[str, ...]
+    start: int
+    stop: int
+    folder: Path
+    """Folder for one file of responses per model."""
+    known_families: frozenset[str] = frozenset()
+    """Families of earlier parts. Their first answers are checked there."""
+    on_worker: bool = False
+    """Whether another function shows the progress."""
+
+    def answers_of(self, model: str) -> Path:
+        """Return the file of the responses of a model."""
+        place = models_in_phase(self.context.recipe, self.phase).index(model)
+        return self.folder / f"{place:03}-{self.start:09}.parquet"
+
+    def split(self) -> Iterator[AnswerPart]:
+        """Yield parts for one model each. All models are asked the same questions before the next ones."""
+        least, most = QUESTIONS_PER_PART
+        size = max(least, min(most, -(-self.stop // MOST_PARTS)))
+        families = pq.read_table(self.questions.path, columns=["family"])["family"].to_pylist()
+        known: set[str] = set()
+        for start in range(self.start, self.stop, size):
+            stop = min(start + size, self.stop)
+            for model in self.models:
+                known_here = frozenset(known)
+                yield replace(
+                    self,
+                    models=(model,),
+                    start=start,
+                    stop=stop,
+                    known_families=known_here,
+                    on_worker=True,
+                )
+            known.update(families[start:stop])
+
+
+def answer_part(part: AnswerPart) -> AnswerCounts:
+    """Ask the models of a part at the same time, and write a file of responses per model.
+
+    Workers import this function.
+    """
+    totals = AnswerCounts(FailureCount(1.0))
+    run_async(_ask_models(part, totals))
+    return totals
+
+
+def answer_on_workers(whole: AnswerPart, run_parts: PartRunner, totals: AnswerCounts) -> None:
+    """Answer all parts and add up their totals."""
+    parts = list(whole.split())
+    names = whole.models[0] if len(whole.models) == 1 else f"{len(whole.models)} models"
+    with track(f"{names} answers ({whole.phase}), questions", whole.stop * len(whole.models)) as bar:
+        for part, counted in zip(parts, run_parts(answer_part, parts), strict=True):
+            totals.merge(counted)
+            count_answers(counted.usable, counted.failures.calls)
+            bar.advance(part.stop - part.start)
+
+
+async def _ask_models(part: AnswerPart, totals: AnswerCounts) -> None:
+    """Ask all models at the same time. If one stops, the others finish the calls in flight."""
+    stopped = asyncio.Event()
+
+    async def ask(model: str) -> None:
+        try:
+            await ask_model(part, model, totals, stopped)
+        except BaseException:
+            stopped.set()
+            raise
+
+    results = await asyncio.gather(*(ask(model) for model in part.models), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
 @dataclass
 class AnswerCounts:
     """Running totals of failures and cost."""
@@ -74,6 +185,16 @@ class AnswerCounts:
     failures: FailureCount
     spent: dict[str, StageCost] = field(default_factory=dict)
     """Calls, tokens and cost by model."""
+    usable: int = 0
+    """Answers that were read or refused."""
+
+    def merge(self, other: AnswerCounts) -> None:
+        """Add the totals of a part."""
+        self.failures.merge(other.failures)
+        self.usable += other.usable
+        for model, cost in other.spent.items():
+            before = self.spent.get(model) or StageCost.zero("", model)
+            self.spent[model] = before.plus(cost.calls, cost.tokens_in, cost.tokens_out, cost.cost_usd)
 
     def add(self, row: Response, outcome: CallOutcome) -> None:
         """Count one call."""
@@ -101,7 +222,7 @@ class FirstAnswers:
     active: bool = True
     """Whether unread answers stop the build. If not, the report counts them."""
     cut_off: int | None = 0
-    """Number of answers that were cut off and unreadable, or None after any other answer."""
+    """Number of answers that were cut off and unreadable. None after any other answer, and in later parts."""
     unread: dict[str, Counter[str]] = field(default_factory=dict)
     """Number of unread answers by family and question, of the families without any answer that was read."""
     readable: set[str] = field(default_factory=set)
@@ -159,43 +280,61 @@ def models_in_phase(recipe: Recipe, phase: Phase) -> tuple[str, ...]:
     return recipe.models.targets
 
 
-async def ask_model(
-    context: RunContext,
-    name: str,
-    questions: TableRef,
-    phase: Phase,
-    rows: RowSpool[Response],
-    totals: AnswerCounts,
-) -> None:
-    """Append all answers of one model to `rows`, ordered by question, variant and sample."""
+async def ask_model(part: AnswerPart, name: str, totals: AnswerCounts, stopped: asyncio.Event) -> None:
+    """Write all answers of one model to its file, ordered by question, variant and sample.
+
+    Args:
+        part: The questions.
+        name: The model.
+        totals: Totals of the part.
+        stopped: No further call is made after this event.
+    """
+    context = part.context
     recipe, data_dir = context.recipe, Path(context.data_dir)
     prompts = read_asking_prompts(data_dir, tuple(recipe.families))
-    calls = sum(1 for _ in plan_calls(context, questions, phase))
+    calls = sum(1 for _ in part_calls(part))
     if not calls:
         return
-    requests = ((ask, request_for(ask, recipe, prompts)) for ask in plan_calls(context, questions, phase))
-    first = FirstAnswers(name, recipe.validation.below_coverage == "stop")
+    requests = (
+        (ask, request_for(ask, recipe, prompts))
+        for ask in takewhile(lambda _: not stopped.is_set(), part_calls(part))
+    )
+    first = FirstAnswers(name, recipe.validation.below_coverage == "stop", readable=set(part.known_families))
+    if part.start:
+        first.cut_off = None
+    rows = RowSpool(RESPONSES, part.folder)
     async with open_model(name, ModelSettings.of(context)) as model:
-        with track(f"{name} answers ({phase})", calls) as bar:
+        with track(f"{name} answers ({part.phase})", calls) if not part.on_worker else nullcontext() as bar:
             async for ask, outcome in complete_in_order(model, requests, bar):
                 row = record_answer(ask, name, outcome, data_dir)
                 rows.append(row)
                 totals.add(row, outcome)
                 first.add(ask.question, row)
-                count_answer(answer_status(ask.question, row) in ("read", "refused"))
+                usable = answer_status(ask.question, row) in ("read", "refused")
+                totals.usable += usable
+                if bar is not None:
+                    count_answers(usable)
+    rows.save(part.answers_of(name))
 
 
-def plan_calls(context: RunContext, questions: TableRef, phase: Phase) -> Iterator[Ask]:
-    """Yield all calls to one model, in the order of the questions table."""
+def part_calls(part: AnswerPart) -> Iterator[Ask]:
+    """Yield the calls of a part to one model, in the order of the questions table."""
+    return plan_calls(part.context, part.questions, part.phase, part.start, part.stop)
+
+
+def plan_calls(
+    context: RunContext, questions: TableRef, phase: Phase, start: int = 0, stop: int | None = None
+) -> Iterator[Ask]:
+    """Yield all calls to one model for the questions from `start` to `stop`, in their order."""
     recipe, data_dir = context.recipe, Path(context.data_dir)
     conditions = {family: conditions_of(recipe, data_dir, family) for family in recipe.families}
-    for question in scan_table(questions, QUESTIONS):
+    for question in scan_table(questions, QUESTIONS, start, stop):
         if is_asked(question, phase):
             yield from plan_asks(recipe, question, phase, conditions[question.family])
 
 
 async def complete_in_order(
-    model: Model, requests: Iterable[tuple[T, Request]], bar: ProgressBar
+    model: Model, requests: Iterable[tuple[T, Request]], bar: ProgressBar | None = None
 ) -> AsyncIterator[tuple[T, CallOutcome]]:
     """Yield outcomes in the order of the requests.
 
@@ -211,7 +350,8 @@ async def complete_in_order(
 
     async for outcome in model.complete(sent()):
         early[outcome.tag] = outcome
-        bar.advance()
+        if bar is not None:
+            bar.advance()
         while pending and (first := next(iter(pending))) in early:
             yield pending.pop(first), early.pop(first)
 

@@ -184,11 +184,11 @@ def read_stage(run_dir: Path) -> StageState | None:
         return None
 
 
-def count_answer(usable: bool) -> None:
-    """Count an answer of the running stage, and whether it could be used."""
+def count_answers(usable: int, answers: int = 1) -> None:
+    """Count answers of the running stage, and those that could be used."""
     if _stages is not None:
         state = _stages.state
-        _stages.update(answers=state.answers + 1, usable=state.usable + usable)
+        _stages.update(answers=state.answers + answers, usable=state.usable + usable)
 
 
 class _Followed:

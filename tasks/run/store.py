@@ -50,17 +50,41 @@ class RowSpool(Collection[R], Generic[R]):
         self._table = table
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         self._writer = pq.ParquetWriter(self._file, table.arrow_schema, compression="zstd")
+        self._data = self._empty = pa.Table.from_batches([], table.arrow_schema)
+        """Appended tables that are not written yet. They precede the rows of `_group`."""
         self._group: list[R] = []
         self._rows = 0
 
     def append(self, row: R) -> None:
         """Add one row at the end."""
-        if not self._writer.is_open:
-            raise ValueError("rows cannot be appended after they were read or saved")
+        self._check_open()
         self._group.append(row)
         self._rows += 1
-        if len(self._group) == ROW_GROUP:
+        if len(self._data) + len(self._group) == ROW_GROUP:
             self._write_group()
+
+    def append_file(self, path: Path) -> None:
+        """Add all rows of a Parquet file of the same table. The bytes are those of `append` for each row."""
+        self._check_open()
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=ROW_GROUP):
+                self._collect_group()
+                self._data = pa.concat_tables([self._data, pa.Table.from_batches([batch])])
+                self._rows += batch.num_rows
+                while len(self._data) >= ROW_GROUP:
+                    rest = self._data[ROW_GROUP:]
+                    self._data = self._data[:ROW_GROUP]
+                    self._write_group()
+                    self._data = rest
+
+    def _check_open(self) -> None:
+        if not self._writer.is_open:
+            raise ValueError("rows cannot be appended after they were read or saved")
+
+    def _collect_group(self) -> None:
+        if self._group:
+            self._data = pa.concat_tables([self._data, self._table.to_arrow(self._group)])
+            self._group = []
 
     def save(self, path: Path) -> None:
         """Write everything to a Parquet file."""
@@ -89,9 +113,11 @@ class RowSpool(Collection[R], Generic[R]):
     __hash__ = None  # type: ignore[assignment]
 
     def _write_group(self) -> None:
-        if self._group:
-            self._writer.write_table(self._table.to_arrow(self._group))
-            self._group = []
+        self._collect_group()
+        if len(self._data):
+            # The bytes of a file depend on the chunks, so they are those of `Table.to_arrow`.
+            self._writer.write_table(pa.concat_tables([self._empty, self._data.combine_chunks()]))
+            self._data = self._empty
 
     def _finish(self) -> None:
         if self._writer.is_open:
@@ -363,13 +389,25 @@ def read_table(ref: TableRef, table: Table[R]) -> list[R]:
     return list(scan_table(ref, table))
 
 
-def scan_table(ref: TableRef, table: Table[R]) -> Iterator[R]:
-    """Yield the rows of a table, with at most `SCANNED` of them in memory."""
+def scan_table(ref: TableRef, table: Table[R], start: int = 0, stop: int | None = None) -> Iterator[R]:
+    """Yield the rows of a table from `start` to `stop`, with at most `SCANNED` of them in memory."""
     if ref.table != table.name:
         raise ValueError(f"{ref.path} holds {ref.table}, not {table.name}")
+    stop = ref.rows if stop is None else stop
     with pq.ParquetFile(ref.path) as file:
-        for batch in file.iter_batches(batch_size=SCANNED):
-            yield from table.from_arrow(pa.Table.from_batches([batch]))
+        groups, first, at = [], 0, 0
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if at + rows <= start:
+                first = at + rows
+            elif at < stop:
+                groups.append(group)
+            at += rows
+        for batch in file.iter_batches(batch_size=SCANNED, row_groups=groups):
+            before, first = first, first + batch.num_rows
+            wanted = batch[max(0, start - before) : max(0, stop - before)]
+            if wanted.num_rows:
+                yield from table.from_arrow(pa.Table.from_batches([wanted]))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from flows.cli.progress import TerminalProgress, clock, shorten
 from flows.show import describe
-from tasks.run.progress import PROGRESS, count_answer, follow_stages, read_stage, show_on, track
+from tasks.run.progress import PROGRESS, count_answers, follow_stages, read_stage, show_on, track
 from tasks.run.store import run_lock
 
 STAGES = ("ask templates", "search", "package")
@@ -27,7 +27,7 @@ def lines_of(run_dir: Path, *, terminal: bool, log_every_s: float = 30.0, pause:
         enter("ask templates")
         with track("openai:org/Small-8B@http://127.0.0.1:9/v1 answers (search)", 4) as bar:
             for usable in (True, True, True, False):
-                count_answer(usable)
+                count_answers(usable)
                 bar.advance()
                 time.sleep(pause)
         enter("search")
@@ -64,7 +64,7 @@ def test_show_reports_the_progress_of_a_running_build(tmp_path: Path) -> None:
         enter("search")
         with track("openai:x answers (holdout)", 10) as bar:
             bar.advance(3)
-            count_answer(True)
+            count_answers(True)
             state = json.loads((tmp_path / PROGRESS).read_text())
             assert (state["stage"], state["number"], state["of"]) == ("search", 2, 3)
             shown = describe(tmp_path)

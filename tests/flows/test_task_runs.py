@@ -102,7 +102,7 @@ def test_a_log_line_has_counts_time_left_coverage_and_cost(
         with progress.track("target answers", 400) as bar:
             assert logged.describe(tmp_path).startswith("target answers 0 of 400")
             bar.advance(100)
-            progress.count_answer(True)
+            progress.count_answers(True)
             now[0] = 60.0
             line = logged.describe(tmp_path)
     assert line == ("target answers 100 of 400; about 3 min left; coverage 100 %; cost so far 0.5000 USD")

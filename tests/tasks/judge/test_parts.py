@@ -10,20 +10,24 @@ import tasks.judge as stage
 from schemas.answers import JUDGEMENTS, RESPONSES
 from schemas.question import QUESTIONS
 from tasks.run.partitions import first_questions, split_by_question
+from tasks.run.parts import PartRunner
 from tests.tasks.release.example import a_context, large_build, write_ref
+from tests.workers import send_to_workers
 
 
 @pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize("run_parts", [None, send_to_workers])
 def test_parts_give_the_same_rows_counts_and_costs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, run_parts: PartRunner | None
 ) -> None:
     build = large_build()
     context = a_context(tmp_path)
     questions = write_ref(tmp_path / "questions.parquet", QUESTIONS, build.standing)
     responses = write_ref(tmp_path / "responses.parquet", RESPONSES, build.responses)
     whole = stage.judge(context, questions, responses, "holdout", judges=["divergence"])
-    monkeypatch.setattr(stage, "first_questions", lambda table: first_questions(table, size=size))
-    parts = stage.judge(context, questions, responses, "holdout", judges=["divergence"])
+    monkeypatch.setattr(stage, "QUESTIONS_PER_PART", size)
+    monkeypatch.setattr(stage, "LEAST_QUESTIONS", size)
+    parts = stage.judge(context, questions, responses, "holdout", judges=["divergence"], run_parts=run_parts)
     assert list(parts.tables[JUDGEMENTS]) == list(whole.tables[JUDGEMENTS])
     assert (parts.counts, parts.costs) == (whole.counts, whole.costs)
     assert not list(Path(context.run_dir).glob(".judge-*"))

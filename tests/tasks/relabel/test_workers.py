@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cloudpickle  # type: ignore[import-untyped]
 import pytest
 
 from tasks.files.records import BadRows
@@ -19,21 +17,9 @@ from tasks.relabel import relabel_file
 from tasks.relabel.stored_parts import Parts
 from tests.conftest import DATA
 from tests.servers.openai_server import Body, Messages, OpenAIServer
+from tests.workers import send_to_workers
 
 WORDS = ("river", "stone", "bread", "cloud", "music", "paper", "glass", "horse", "ocean", "tower")
-
-
-def send_to_workers(job: Callable[[Any], Any], parts: Iterable[Any]) -> Iterator[Any]:
-    """Send the job and every part as bytes, as Dask and Ray do, and run two at a time, the last one first."""
-    sent = [cloudpickle.dumps((job, part)) for part in parts]
-
-    def run(message: bytes) -> Any:
-        loaded, part = cloudpickle.loads(message)
-        return cloudpickle.loads(cloudpickle.dumps(loaded(part)))
-
-    with ThreadPoolExecutor(2) as pool:
-        futures = [pool.submit(run, message) for message in reversed(sent)]
-        yield from (future.result() for future in reversed(futures))
 
 
 def text(number: int, index: int) -> str:
