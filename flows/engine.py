@@ -7,6 +7,8 @@ decides whether it runs again.
 
 from __future__ import annotations
 
+import os
+import platform
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
@@ -217,22 +219,38 @@ def submit_each(
     total = f" of {len(parts)}" if isinstance(parts, Sized) else ""
     is_single = isinstance(parts, Sized) and len(parts) == 1
 
-    def submit(number: int, part: P) -> TaskFuture[R]:
+    def submit(number: int, part: P) -> TaskFuture[tuple[R, str, int]]:
         run_name = name or kind if is_single else f"{name or kind} · part {number}{total}"
         named = as_prefect_task(_do, kind, task_run_name=run_name, tags=list(tags), **CRASH_RETRIES)
         return TaskFuture(lambda: named.submit(job, part), run_name)
 
-    outstanding: deque[TaskFuture[R]] = deque()
+    outstanding: deque[TaskFuture[tuple[R, str, int]]] = deque()
     for number, part in enumerate(parts, start=1):
         if len(outstanding) == MOST_OUTSTANDING:
-            yield outstanding.popleft().result()
+            yield _result(outstanding.popleft())
         outstanding.append(submit(number, part))
     while outstanding:
-        yield outstanding.popleft().result()
+        yield _result(outstanding.popleft())
 
 
-def _do(job: Callable[[Any], Any], part: Any) -> Any:
-    return job(part)
+def _do(job: Callable[[P], R], part: P) -> tuple[R, str, int]:
+    """Return the result of a part, the process that ran it, and the number of requests that it sent."""
+    before = CALLS.sent
+    result = job(part)
+    return result, process_name(), CALLS.sent - before
+
+
+def process_name() -> str:
+    """Return the name of this process among those of all machines."""
+    return f"{platform.node()}/{os.getpid()}"
+
+
+def _result(future: TaskFuture[tuple[R, str, int]]) -> R:
+    """Return the result of a part, and count the requests that another process sent for it."""
+    result, process, sent = future.result()
+    if process != process_name():
+        CALLS.add(sent)
+    return result
 
 
 STAGES = (

@@ -65,7 +65,7 @@ def load_release_questions(
     if not answers:
         return Outcome(tables={QUESTIONS: questions}, counts=(counts,))
     ids = {q.id for q in questions}
-    responses = [r for r in contents.rows(RESPONSES) if r.question_id in ids and r.phase == "holdout"]
+    responses = [r for r in contents.scan(RESPONSES) if r.question_id in ids and r.phase == "holdout"]
     return Outcome(tables={QUESTIONS: questions, RESPONSES: responses}, counts=(counts,))
 
 
@@ -106,8 +106,8 @@ def load_release_tables(context: RunContext, release: ReleaseRef, errata: Sequen
     history = contents.rows(LABEL_HISTORY)
     tables: dict[Table[Any], Sequence[Row]] = {
         QUESTIONS: questions,
-        RESPONSES: [r for r in contents.rows(RESPONSES) if r.question_id not in faulty],
-        JUDGEMENTS: [j for j in contents.rows(JUDGEMENTS) if j.question_id not in faulty],
+        RESPONSES: [r for r in contents.scan(RESPONSES) if r.question_id not in faulty],
+        JUDGEMENTS: [j for j in contents.scan(JUDGEMENTS) if j.question_id not in faulty],
         LABEL_HISTORY: history,
     }
     return Outcome(tables=tables, counts=(), dropped=tuple(contents.rows(DROPPED)))

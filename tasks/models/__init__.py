@@ -59,15 +59,15 @@ constantly and takes a fifth of the CPU time of a stage (benchmarks/respond.py).
 
 
 class _CallCounter:
-    """Number of requests that this process has sent. Thread-safe."""
+    """Number of requests that this process and its workers have sent. Thread-safe."""
 
     def __init__(self) -> None:
         self.sent = 0
         self._lock = Lock()
 
-    def increment(self) -> None:
+    def add(self, requests: int = 1) -> None:
         with self._lock:
-            self.sent += 1
+            self.sent += requests
 
 
 CALLS = _CallCounter()
@@ -321,7 +321,7 @@ class OpenModel:
             cache.give_up(key)
 
     async def _send(self, request: Request) -> Outcome:
-        CALLS.increment()
+        CALLS.add()
         outcome = await self._answer(request)
         if isinstance(outcome, Completion):
             return self._priced(outcome)

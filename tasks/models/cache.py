@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 BATCH = 200
-FLUSH_S = 2.0
+FLUSH_S = 0.25
 POLL_S = 0.1
 """Seconds between lookups of an answer that another worker is asking for."""
 DATABASE_RETRIES = RetryPolicy(attempts=8, backoff=Backoff(first_s=0.1, longest_s=5.0))

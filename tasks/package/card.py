@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+import pyarrow.compute as pc
 import yaml
 
 from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, ValueFinding
@@ -130,10 +131,11 @@ def size_category(rows: int) -> str:
 def has_free_text(contents: Contents) -> bool:
     """Return whether free text of models is released."""
     families = {q.id: q.family for config in QUESTION_TABLES for q in contents.rows(config)}
-    return any(
-        r["text"] and form_of(families.get(r["question_id"], "open")) == "text"
-        for r in contents.records(RESPONSES.name)
-    )
+    rows = contents.tables.get(RESPONSES.name)
+    if rows is None:
+        return False
+    answered = pc.unique(rows.filter(pc.not_equal(rows["text"], ""))["question_id"]).to_pylist()
+    return any(form_of(families.get(question, "open")) == "text" for question in answered)
 
 
 def card_values(
@@ -157,7 +159,7 @@ def card_values(
         "load": _load_arguments(recipe, manifest),
         "load_comment": "# from the Hub" if recipe.release.repo else "# in the folder of this file",
         "generator": _origins(recipe, questions),
-        "answerers": _listed(names.model(r["model"]) for r in contents.records(RESPONSES.name)),
+        "answerers": _listed(names.model(m) for (m,) in contents.distinct_rows(RESPONSES.name, "model")),
         "judges": _listed(names.model(judge) for judge in manifest.judged_by),
         "judged_plainly": "\n\n".join(
             [

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from string import Template
@@ -103,9 +103,17 @@ class Contents:
         Raises:
             InputError: If a row is not valid in this version of the program.
         """
+        return list(self.scan(table))
+
+    def scan(self, table: Table[R]) -> Iterator[R]:
+        """Yield the rows of a config, of which only some are in memory.
+
+        Raises:
+            InputError: If a row is not valid in this version of the program.
+        """
         rows = self.tables.get(table.name)
         try:
-            return list(table.from_arrow(rows)) if rows is not None else []
+            yield from table.from_arrow(rows) if rows is not None else ()
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             column = printable(".".join(str(part) for part in first["loc"]), 100)

@@ -284,7 +284,7 @@ def compare_all(scored: Scored) -> list[PairedComparison]:
 def view_release(manifest: Manifest, contents: Contents, data_dir: Path) -> FindingsView:
     """Return the findings and comparisons of a release, as the report and the card show them."""
     questions = contents.rows(QUESTIONS)
-    models = sorted({row["model"] for row in contents.records(RESPONSES.name)})
+    models = sorted(name for (name,) in contents.distinct_rows(RESPONSES.name, "model"))
     sides = (models, {q.language for q in questions}, {q.framing for q in questions})
     comparable = any(len(side) > 1 for side in sides)
     attributes = read_known_attributes(data_dir, {q.attribute for q in questions})
@@ -292,17 +292,17 @@ def view_release(manifest: Manifest, contents: Contents, data_dir: Path) -> Find
         release_findings(contents, manifest, data_dir),
         compare_all(release_scores(manifest, contents, data_dir)) if comparable else (),
         Names.of(models, attributes, read_topic_titles(data_dir)),
-        criterion_spans(contents.rows(JUDGEMENTS)),
+        criterion_spans(contents.scan(JUDGEMENTS)),
     )
 
 
 def summarise_release(manifest: Manifest, contents: Contents, data_dir: Path) -> list[str]:
     """Return the findings of a release in sentences, those that were not measured first."""
     questions = contents.rows(QUESTIONS)
-    models = {row["model"] for row in contents.records(RESPONSES.name)}
+    models = {name for (name,) in contents.distinct_rows(RESPONSES.name, "model")}
     names = Names.of(models, read_known_attributes(data_dir, {q.attribute for q in questions}))
     findings = release_findings(contents, manifest, data_dir)
-    spans = criterion_spans(contents.rows(JUDGEMENTS))
+    spans = criterion_spans(contents.scan(JUDGEMENTS))
     return [s.text for s in summarise_findings(findings, names, spans)]
 
 
@@ -322,7 +322,7 @@ def report_data(
     """
     questions, hard = contents.rows(QUESTIONS), contents.rows(HARD_NEGATIVES)
     controls, dropped = contents.rows(CONTROLS), contents.rows(DROPPED)
-    responses, judgements = contents.rows(RESPONSES), contents.rows(JUDGEMENTS)
+    judgements = contents.rows(JUDGEMENTS)
     lost = dropped_questions(dropped)
     released = [*questions, *hard, *controls]
     attributes = tuple(sorted({q.attribute for q in [*questions, *hard]}))
@@ -350,7 +350,7 @@ def report_data(
         title=manifest.recipe.get("title") or manifest.name,
         description=manifest.recipe.get("description") or "",
         found=found,
-        has_model_text=any(r.text and not r.option_order for r in responses),
+        has_model_text=any(r.text and not r.option_order for r in contents.scan(RESPONSES)),
         ratings=rate_trust(manifest, deciding, fresh, topic, shrunk, selection, measurement),
         fresh=fresh,
         topic=topic if topic is not None and topic.p_value <= SIGNIFICANT else None,
@@ -388,7 +388,9 @@ def report_data(
         kept_pairs=nearest_kept_pairs(manifest.near_misses, texts, NEAR_DUPLICATES),
         transitions=count_transitions(history),
         relabelled=relabelling_examples(history, texts, EXAMPLES_PER_CHANGE),
-        groups=report_groups(choose_groups(questions, hard, controls), responses, judgements, history),
+        groups=report_groups(
+            choose_groups(questions, hard, controls), contents.scan(RESPONSES), judgements, history
+        ),
         costs=compare_costs(manifest.cost_estimated, manifest.cost),
         texts={id: texts[id] for id in changed if id in texts},
     )

@@ -7,6 +7,7 @@ import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
+from itertools import chain
 from typing import Any
 
 from schemas.answers import RESPONSES, Response
@@ -47,7 +48,7 @@ def release_cells(contents: Contents) -> tuple[CellCounts, ...]:
     """Count the questions of a release."""
     released = [*contents.rows(QUESTIONS), *contents.rows(HARD_NEGATIVES)]
     dropped = contents.rows(DROPPED)
-    return count_cells(released, dropped_questions(dropped), contents.rows(RESPONSES), dropped)
+    return count_cells(released, dropped_questions(dropped), contents.scan(RESPONSES), dropped)
 
 
 def count_cells(
@@ -68,7 +69,7 @@ def count_cells(
     kept = {q.id for q in released}
     usable: dict[str, dict[tuple[str, int], bool]] = defaultdict(dict)
     gone = (Response.model_validate_json(d.record) for d in dropped if d.kind == "response")
-    for r in [*responses, *gone]:
+    for r in chain(responses, gone):
         if (q := made.get(r.question_id)) is not None:
             good = {"read", "refused"} if counts_refusals(q.family, MAIN_METRICS[q.family]) else {"read"}
             cell = usable[q.id]

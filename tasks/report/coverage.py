@@ -215,8 +215,8 @@ def release_coverage(contents: Contents) -> MeasurementCoverage:
     questions = {q.id: q for config in (QUESTIONS, HARD_NEGATIVES, CONTROLS) for q in contents.rows(config)}
     effects = contents.rows(EFFECTS)
     return MeasurementCoverage(
-        answers=count_answers(questions, contents.rows(RESPONSES)),
-        judges=count_judgements(questions, contents.rows(JUDGEMENTS)),
+        answers=count_answers(questions, contents.scan(RESPONSES)),
+        judges=count_judgements(questions, contents.scan(JUDGEMENTS)),
         unmeasured=list_unmeasured(effects),
         unequal=list_unequal(effects),
     )

@@ -71,6 +71,17 @@ def test_large_integers_survive() -> None:
     assert JUDGEMENTS.to_arrow([row])["tokens_in"].to_pylist() == [2**63 - 1]
 
 
+def test_rows_share_their_texts_and_the_names_of_their_fields() -> None:
+    rows = [judgement(), judgement().model_copy(update={"id": "another"})]
+    first, second = JUDGEMENTS.from_arrow(JUDGEMENTS.to_arrow(rows))
+    assert [first, second] == rows
+    assert first.model_fields_set is second.model_fields_set
+    assert first.judge is second.judge
+    changed = first.model_copy(update={"judge": "other"})
+    assert changed.model_fields_set == first.model_fields_set
+    assert changed.model_fields_set is not first.model_fields_set
+
+
 def test_pandas_is_not_needed_for_a_table() -> None:
     code = """
 import sys
