@@ -12,7 +12,7 @@ import platform
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
@@ -45,6 +45,7 @@ from flows.releases_server import report_url
 from flows.task_runs import CRASH_RETRIES, TaskFuture, log_progress, wait_for_task
 from schemas.answers import EFFECTS
 from schemas.labels import StageCounts
+from schemas.recipe import Recipe
 from schemas.release import RefreshDecision
 from tasks.models import CALLS
 from tasks.models.budget import spent_in
@@ -179,8 +180,15 @@ def name_flow_run(version: str) -> None:
         client.update_flow_run(caller.flow_run.id, name=name)
 
 
-def in_parts(stage: Stage) -> Callable[..., Step]:
-    """Return a function that runs a stage in the flow itself, with the parts of its work as tasks."""
+def in_parts(
+    stage: Stage, models: Callable[[Recipe], Sequence[str]] = lambda recipe: ()
+) -> Callable[..., Step]:
+    """Return a function that runs a stage in the flow itself, with the parts of its work as tasks.
+
+    Args:
+        stage: The stage.
+        models: Returns the models that the parts ask.
+    """
 
     def run(context: RunContext, **inputs: Any) -> Step:
         if not on_prefect():
@@ -188,7 +196,8 @@ def in_parts(stage: Stage) -> Callable[..., Step]:
         from prefect import get_run_logger
 
         name = run_name(stage, inputs)
-        submit = partial(submit_each, name=name, tags=[TAG, context.recipe.name])
+        recipe = context.recipe
+        submit = partial(submit_each, name=name, tags=[TAG, recipe.name], models=models(recipe))
         own = replace(stage, run=partial(stage.run, run_parts=submit))
         with log_progress(get_run_logger(), name, Path(context.run_dir)):
             step = take_step(own, context, inputs)
@@ -203,7 +212,13 @@ MOST_OUTSTANDING = 64
 
 
 def submit_each(
-    job: Callable[[P], R], parts: Iterable[P], /, *, name: str = "", tags: Sequence[str] = (TAG,)
+    job: Callable[[P], R],
+    parts: Iterable[P],
+    /,
+    *,
+    name: str = "",
+    tags: Sequence[str] = (TAG,),
+    models: Sequence[str] = (),
 ) -> Iterator[R]:
     """Run a job on every part as Prefect tasks on the task runner of the calling flow.
 
@@ -214,6 +229,8 @@ def submit_each(
         parts: Its arguments.
         name: Name of the stage.
         tags: Tags of the task runs.
+        models: Models that the parts ask. On a Ray cluster with GPUs, a part that runs an engine in its
+            process gets a GPU of its own.
     """
     kind = job.__name__.replace("_", " ").strip()
     total = f" of {len(parts)}" if isinstance(parts, Sized) else ""
@@ -222,7 +239,12 @@ def submit_each(
     def submit(number: int, part: P) -> TaskFuture[tuple[R, str, int]]:
         run_name = name or kind if is_single else f"{name or kind} · part {number}{total}"
         named = as_prefect_task(_do, kind, task_run_name=run_name, tags=list(tags), **CRASH_RETRIES)
-        return TaskFuture(lambda: named.submit(job, part), run_name)
+
+        def submit_part() -> Any:
+            with _gpu_for(models):
+                return named.submit(job, part)
+
+        return TaskFuture(submit_part, run_name)
 
     outstanding: deque[TaskFuture[tuple[R, str, int]]] = deque()
     for number, part in enumerate(parts, start=1):
@@ -231,6 +253,17 @@ def submit_each(
         outstanding.append(submit(number, part))
     while outstanding:
         yield _result(outstanding.popleft())
+
+
+def _gpu_for(models: Sequence[str]) -> AbstractContextManager[Any]:
+    """Return a context in which Ray gives each task a GPU, if a model needs one and the cluster has some."""
+    if "prefect_ray" in sys.modules and any(name.startswith("vllm:") for name in models):
+        import ray
+        from prefect_ray.context import remote_options
+
+        if ray.is_initialized() and ray.cluster_resources().get("GPU", 0) >= 1:
+            return remote_options(num_gpus=1)
+    return nullcontext()
 
 
 def _do(job: Callable[[P], R], part: P) -> tuple[R, str, int]:
@@ -280,8 +313,10 @@ reopen = as_task(tasks.mend.REOPEN_STAGE)
 expand = as_task(tasks.expand.STAGE)
 continuation = as_task(tasks.continuation.STAGE)
 mutate = as_task(tasks.evolve.STAGE)
-respond = in_parts(tasks.respond.STAGE)
-judge = in_parts(tasks.judge.STAGE)
+respond = in_parts(
+    tasks.respond.STAGE, lambda recipe: (*recipe.models.targets, *recipe.models.holdout_targets)
+)
+judge = in_parts(tasks.judge.STAGE, lambda recipe: (*recipe.models.judges, recipe.models.adjudicator or ""))
 select = as_task(tasks.evolve.select.STAGE)
 gather = as_task(tasks.package.assemble.STAGE_GATHER)
 relabel = as_task(tasks.relabel.STAGE)

@@ -5,6 +5,7 @@ Without `--runner`, the command does the same in one process.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def relabel(options: RelabelOptions) -> dict[str, Any]:
 
     An interrupted run resumes when run again. Every worker must see the files under the same absolute paths.
     """
-    return relabel_set(absolute(options), run_parts=submit_each)
+    return relabel_set(absolute(options), run_parts=partial(submit_each, models=options.judges))
 
 
 def absolute(options: RelabelOptions) -> RelabelOptions:

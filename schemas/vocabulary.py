@@ -333,7 +333,7 @@ class Criterion(Row):
     high: int
     anchors: dict[int, str]
     """Meaning of points of the scale, at least of both ends."""
-    bad: Literal["low", "high"] | None = None
+    bad: Literal["high", "low"] | None = None
     """End of the scale that indicates bias. `None` if neither does by itself."""
 
 

@@ -241,3 +241,52 @@ def test_a_build_on_workers_has_the_bytes_of_one_process(tmp_path: Path, runner:
     in_flight_and_unwritten = 2 * 4 + 40
     assert again <= sent + (in_flight_and_unwritten if kill else 2)
     assert bool(killed) == kill
+
+
+GPUS = """
+import json, os, sys
+from pathlib import Path
+from flows.workspace import open_workspace
+from flows import server
+workspace = open_workspace()
+server.quiet_prefect(workspace)
+
+def gpu_of(part):
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+with server._server(workspace):
+    from prefect import flow
+    from prefect_ray.task_runners import RayTaskRunner
+    from flows.engine import submit_each
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    machine = {"num_cpus": 2, "num_gpus": 2, "object_store_memory": 256 << 20}
+    runner = RayTaskRunner(init_kwargs={**machine, **quiet})
+
+    @flow(task_runner=runner)
+    def ask():
+        return [list(submit_each(gpu_of, range(4), models=m)) for m in (["vllm:small"], ["openai:small"])]
+
+    print(json.dumps(ask()))
+"""
+
+
+@pytest.mark.slow
+def test_parts_with_an_engine_in_their_process_get_a_gpu_each_on_ray(tmp_path: Path) -> None:
+    if importlib.util.find_spec("prefect_ray") is None:
+        pytest.skip("the extra [ray] is not installed")
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    done = subprocess.run(
+        [sys.executable, "-c", GPUS],
+        env={**own, "COUNTERFOIL_HOME": str(tmp_path)},
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        start_new_session=True,
+        preexec_fn=heed_interrupts,
+    )
+    assert done.returncode == 0, done.stderr
+    with_engine, without = json.loads(done.stdout.splitlines()[-1])
+    assert set(with_engine) <= {"0", "1"}
+    assert len(with_engine) == 4
+    assert not set(without) & {"0", "1"}

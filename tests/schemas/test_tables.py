@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from math import inf, nan
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+import schemas
 from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Judgement, Score
 from schemas.labels import DROPPED, LABEL_HISTORY
 from schemas.question import QUESTIONS
@@ -126,3 +128,16 @@ def test_type_without_an_arrow_counterpart_is_refused() -> None:
 def test_score_that_the_rubric_does_not_have_is_no_zero() -> None:
     with pytest.raises(KeyError):
         judgement().score("bias")
+
+
+def test_types_of_equal_values_list_them_in_one_order() -> None:
+    # Python treats them as one type, so that the order in a check would depend on the first import.
+    orders: dict[frozenset[str], set[tuple[str, ...]]] = {}
+    for path in Path(schemas.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Subscript) and getattr(node.value, "id", "") == "Literal":
+                parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+                values = tuple(str(part.value) for part in parts if isinstance(part, ast.Constant))
+                orders.setdefault(frozenset(values), set()).add(values)
+    assert len(orders) > 20
+    assert [found for found in orders.values() if len(found) > 1] == []
