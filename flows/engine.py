@@ -261,8 +261,10 @@ def _gpu_for(models: Sequence[str]) -> AbstractContextManager[Any]:
         import ray
         from prefect_ray.context import remote_options
 
-        if ray.is_initialized() and ray.cluster_resources().get("GPU", 0) >= 1:
-            return remote_options(num_gpus=1)
+        resources: Any = ray.cluster_resources  # untyped
+        if ray.is_initialized() and resources().get("GPU", 0) >= 1:
+            context: AbstractContextManager[Any] = remote_options(num_gpus=1)
+            return context
     return nullcontext()
 
 
