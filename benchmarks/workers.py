@@ -55,10 +55,7 @@ class Worker:
 
 def relabel_on(workers: int, runner: str, judge: str, source: Path, in_flight: int) -> dict[str, Any]:
     """Relabel a file on a new cluster in this process, after a warm-up."""
-    from prefect import flow
-
     from flows import server
-    from flows.engine import submit_each
     from flows.workspace import open_workspace
     from schemas.recipe import Limits
     from tasks.models import ModelSettings
@@ -69,6 +66,8 @@ def relabel_on(workers: int, runner: str, judge: str, source: Path, in_flight: i
     done: dict[int, Worker] = {}
 
     def run_parts(job: Callable[[Any], Any], parts: Iterable[Any]) -> Iterator[Any]:
+        from flows.engine import submit_each
+
         for result, process, seconds in submit_each(Recorded(job), parts):
             worker = done.setdefault(process, Worker())
             worker.parts += 1
@@ -100,6 +99,8 @@ def relabel_on(workers: int, runner: str, judge: str, source: Path, in_flight: i
         return relabel(source, "measured")
 
     with server.task_runner(runner, workspace) as chosen:
+        from prefect import flow  # reads its settings when it is imported
+
         found: dict[str, Any] = flow(measure, task_runner=chosen)()
     by_worker = [vars(worker) for _, worker in sorted(done.items(), key=lambda item: -item[1].rows)]
     return found | {"workers": workers, "by_worker": by_worker}

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +63,12 @@ def task_runner(name: str, workspace: Workspace) -> Iterator[Any]:
     quiet_prefect(workspace)
     if address := configured_server():
         check_reachable(address)
-    with nullcontext() if address else _server(workspace):
+    # Ray prints a line about every lost worker on stdout, where results belong.
+    with (
+        open(os.devnull, "w") as nowhere,
+        redirect_stdout(nowhere) if name == "ray" else nullcontext(),
+        nullcontext() if address else _server(workspace),
+    ):
         yield make()
 
 
