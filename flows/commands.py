@@ -73,7 +73,7 @@ _ALL = (
     Command(
         "init",
         "Write a commented recipe to start from, or an attribute file (`init attribute`).",
-        "print_figures",
+        "print_created",
         run="flows.scaffold:run_init",
     ),
     Command(

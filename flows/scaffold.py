@@ -23,6 +23,8 @@ from tasks.text.slugs import slugify
 
 DEFAULT_TARGET = "embedded:smollm2-135m"
 DEFAULT_ATTRIBUTE = "gender"
+LONGEST = 60
+"""Characters of a line with a comment beside it."""
 KNOWN_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "text": ("text", "question", "prompt", "template"),
     "attribute": ("attribute", "about", "group"),
@@ -218,9 +220,16 @@ def _is_own_server(model: str) -> bool:
 
 
 def _aligned(*rows: tuple[str, str]) -> list[str]:
-    """Return lines with their comments in one column."""
-    width = max(len(line) for line, _ in rows)
-    return [f"{line:<{width}}  # {comment}" for line, comment in rows]
+    """Return lines with their comments in one column. The comment of a long line is above it."""
+    width = max((len(line) for line, _ in rows if len(line) <= LONGEST), default=0)
+    lines = []
+    for line, comment in rows:
+        if len(line) > LONGEST:
+            indent = line[: len(line) - len(line.lstrip())]
+            lines += [f"{indent}# {comment[:1].upper()}{comment[1:]}.", line]
+        else:
+            lines.append(f"{line:<{width}}  # {comment}")
+    return lines
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -90,6 +90,9 @@ def print_plan(plan: Any) -> None:
         )
     if plan.highest_cost_usd > plan.budget_usd >= plan.total_cost_usd:
         OUT.print("if the budget is used up, the build stops; it resumes with a higher budget")
+    if plan.controls:
+        total = sum(plan.questions.values())
+        OUT.print(f"{total:,} questions, of which {plan.controls:,} are controls (`controls` in the recipe)")
     cached = f"{plan.cached_calls:,} of the first {plan.known_calls:,} calls are in the cache"
     OUT.print(cached)
     for place in plan.clear_of:
@@ -207,6 +210,12 @@ def print_figures(result: Mapping[str, Any]) -> None:
         shown = f"{value:,.4g}" if isinstance(value, float) else str(value)
         rows.add_row(name.replace("_", " "), plain(shown))
     OUT.print(rows)
+
+
+def print_created(result: Mapping[str, Any]) -> None:
+    """Print a new file and the next step."""
+    OUT.print(plain(f"wrote {result['path']}", 1000), soft_wrap=True)
+    OUT.print(plain(f"next: {result['next']}", 1000), soft_wrap=True)
 
 
 def print_refresh(result: Mapping[str, Any]) -> None:

@@ -136,6 +136,8 @@ class BuildEstimate(BaseModel):
     budget_usd: float
     questions: dict[str, int]
     """Number of questions per family before evolution, including controls. Exact."""
+    controls: int = 0
+    """Number of these that are controls."""
     known_calls: int
     """Calls with a known text: templated families and seeds, over all targets."""
     clear_of: tuple[str, ...]
@@ -260,6 +262,7 @@ def estimate(
         **sum_costs(context, plan_stages(context, size, ASSUMED, refresh)),
         highest_cost_usd=highest["total_cost_usd"],
         questions={family: len(q) for family, q in questions.items()},
+        controls=sum(q.control != "none" for made in questions.values() for q in made),
         clear_of=recipe.deduplicate.against,
         operators=_operators_of(recipe),
         reviews=reviews_needed(recipe.review, count_accepted(recipe, size.searched, ASSUMED)),

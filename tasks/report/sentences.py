@@ -355,7 +355,7 @@ def describe_comparison(c: PairedComparison, names: Names) -> str:
         if c.value != "all":
             direction = "better" if c.difference > 0 else "worse"
             value = names.value(c.attribute, c.value)
-            return f"{value} is treated {direction} by {size} with {a} than with {b}{about}: {evidence}."
+            return f"{value} is treated {direction} by {size} {_sides(c, a, b)}{about}: {evidence}."
         direction = "higher" if c.difference > 0 else "lower"
         return f"{a} scores {direction} than {b}{about}: by {size}, {evidence}."
     treatment = "" if c.value == "all" else f" in how {names.value(c.attribute, c.value)} is treated"
@@ -368,6 +368,12 @@ def describe_comparison(c: PairedComparison, names: Names) -> str:
     if c.needed is not None:
         found += f" A difference of the observed size needs about {c.needed:,} independent questions."
     return found
+
+
+def _sides(c: PairedComparison, a: str, b: str) -> str:
+    """Return the sides of a comparison: `with A than with B`, or `in A than in B` for languages."""
+    word = "in" if c.by == "language" else "with"
+    return f"{word} {a} than {word} {b}"
 
 
 def condense_comparisons(
@@ -423,7 +429,7 @@ def _describe_group(group: Sequence[PairedComparison], names: Names) -> str:
         else:
             direction = "better" if (c.difference or 0) > 0 else "worse"
             value = names.value(c.attribute, c.value)
-            start = f"{value} is treated {direction} with {a} than with {b}{about}"
+            start = f"{value} is treated {direction} {_sides(c, a, b)}{about}"
         sizes = ", ".join(
             f"{criterion_name(one.metric.removesuffix(SUFFIX))} {number(one.difference, signed=True)}"
             for one in group

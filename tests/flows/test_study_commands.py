@@ -135,9 +135,15 @@ def test_init_writes_a_recipe_that_can_be_planned(write_study: Write, tmp_path: 
     result = call("init", name="first", **options)
     text = Path(result["path"]).read_text(encoding="utf-8")
     assert result["next"] == f"counterfoil plan {result['path']}"
+    long = "openai:a-model-with-a-long-name@http://127.0.0.1:9/v1"
+    wide = call("init", name="second", questions=["own.csv"], targets=[long], judges=[SILENT])
+    lines = Path(wide["path"]).read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if "  # " in line and len(line) > 120]
+    assert "  # Models without cost, such as your own server." in lines
     assert text.count("#") > 10
     plan = call("plan", recipe=Path(result["path"]))
     assert plan.questions["open"] > 2
+    assert plan.controls == plan.questions["open"] - 2
     assert plan.budget_usd == 5
     with pytest.raises(InputError, match="exists already"):
         call("init", name="first", **options)
