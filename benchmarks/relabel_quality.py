@@ -184,7 +184,7 @@ def measure_screens(bench: LabelledRows) -> list[dict[str, Any]]:
             grades,
             DecisionRule.parse(BASELINE),
             Policy(),
-            screen=screening_step(screen, pool),
+            screen=screening_step(screen, pool.score),
         )
         tally = QueryCounts(bench.qrels, 2)
         tally.add(relabelling.rows)
