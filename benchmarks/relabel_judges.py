@@ -2,10 +2,11 @@
 
     python benchmarks/relabel_judges.py [--pairs FILE]… [--system NAME] [--draws 20] [--quick] [--json]
 
-A file has one pair per line: `qid`, `query`, `docid`, `text`, `human_grade`, `llm` (grade by judge) and `ranks`
-(rank by retrieval system), such as TREC DL 2019. Other years are read in the same way, with the judges that
-they name. Rows are drawn as in `relabel_quality.py`: a random passage of the top grade is the positive, and 10
-random judged passages of a system's first 50 are the negatives. Passages are relevant from grade 2.
+A file has one pair per line: `qid`, `query`, `docid`, `text`, `human_grade`, `llm` (grade by judge) and
+`ranks` (rank by retrieval system), such as TREC DL 2019. Other years are read in the same way, with the
+judges that they name. Rows are drawn as in `relabel_quality.py`: a random passage of the top grade is the
+positive, and 10 random judged passages of a system's first 50 are the negatives. Passages are relevant from
+grade 2.
 
 The best pair of judges is chosen with the truth, on queries that it is not measured on (5 folds): it loses
 the fewest true negatives plus false negatives left. `default` is the rule that `counterfoil relabel

@@ -213,7 +213,12 @@ def positive_label(source: Source) -> int:
 
 
 def write_candidate_sets(
-    path: Path, name: str, sets: Callable[[], Iterable[CandidateSet]], source: Source | None = None
+    path: Path,
+    name: str,
+    sets: Callable[[], Iterable[CandidateSet]],
+    source: Source | None = None,
+    *,
+    soft_labels: bool = False,
 ) -> int:
     """Write candidate sets atomically.
 
@@ -223,6 +228,7 @@ def write_candidate_sets(
         sets: Called once per pass.
         source: The input. A BEIR input lends its corpus and queries to a BEIR output, a TSV file its header,
             and the columns of a Parquet file or a saved dataset keep their types.
+        soft_labels: Whether scores and labels are floating-point numbers, also if the input has integers.
 
     Returns:
         The number of records.
@@ -233,7 +239,8 @@ def write_candidate_sets(
     records = records_of(name, sets)
     kind = container_of(path)
     if kind == "parquet":
-        return write_records(path, records, like=_like(source, name))
+        like = _like(source, name)
+        return write_records(path, records, like=_with_soft_labels(like) if soft_labels else like)
     is_tsv = source is not None and source.path.is_file() and container_of(source.path) == "tsv"
     header = tsv_header(source.path) if kind == "tsv" and source is not None and is_tsv else None
     return write_records(path, records, header=header, array=_is_array(path, source))
@@ -268,6 +275,36 @@ _DEFINED = re.compile(
     r"|(positive|negative)(_.*)?)$"
 )
 """Columns that some format defines."""
+
+
+def _with_soft_labels(schema: Any) -> Any:
+    """Return the schema with floating-point numbers in the fields that hold soft labels."""
+    import pyarrow as pa
+
+    if schema is None:
+        return None
+
+    def number(kind: Any) -> Any:
+        return kind if pa.types.is_floating(kind) else pa.float64()
+
+    def widened(field: Any) -> Any:
+        kind = field.type
+        if field.name == "label":
+            return field.with_type(number(kind))
+        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+            return field
+        if field.name in _SOFT_LISTS:
+            return field.with_type(pa.list_(number(kind.value_type)))
+        if field.name in _SCORED_STRUCTS and pa.types.is_struct(kind.value_type):
+            inside = [part for part in kind.value_type if part.name != "score"]
+            return field.with_type(pa.list_(pa.struct([*inside, pa.field("score", pa.float64())])))
+        return field
+
+    return pa.schema([widened(field) for field in schema])
+
+
+_SOFT_LISTS = frozenset(("pos_scores", "neg_scores", "scores", "labels"))
+_SCORED_STRUCTS = frozenset(("positive_passages", "negative_passages", "candidates"))
 
 
 def check_parquet(source: Source, name: str, bad: BadRows) -> None:

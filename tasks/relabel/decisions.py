@@ -321,7 +321,7 @@ class RelabelledRow:
     backfilled: int = 0
     """Negatives mined because too few were left."""
     soft_labels: Mapping[str, float | None] = field(default_factory=dict)
-    """Probability or mean grade by `match_key` of the passage. Empty for strategies without grades."""
+    """Probability, mean grade or score by `match_key` of the passage. Empty for other strategies."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -414,7 +414,7 @@ def _check_output(source: Source, job: RelabelJob, out: Path | None, bad: BadRow
             hint=f"use --exactly with {', '.join(FIXED_WIDTH)}",
         )
     if job.soft_labels:
-        check_soft_labels(job.out_format, job.strategy == "graded")
+        check_soft_labels(job.out_format, job.strategy in ("graded", "score"))
     if out is None:
         return
     check_target(out, job.out_format)
@@ -640,7 +640,7 @@ def _write_results(
 ) -> dict[str, Any]:
     rows = Fitting(parts.sets, job.out_format, source.format, job.exactly)
     rows.prepare()
-    written = write_candidate_sets(out, job.out_format, rows.fitting, source)
+    written = write_candidate_sets(out, job.out_format, rows.fitting, source, soft_labels=job.soft_labels)
     unwritable = out.with_name(f"{out.name}.unwritable.jsonl")
     unwritable.unlink(missing_ok=True)
     lost = Counter({f"rows dropped: {reason}": n for reason, n in statistics.dropped_rows.items()})

@@ -33,7 +33,8 @@ def check_soft_labels(out_format: str, has_grades: bool) -> None:
     """Raise `InputError` if the format cannot hold soft labels, or if no grades are given."""
     if not has_grades:
         raise InputError(
-            "soft labels need grades", hint="use --strategy graded with models, or --verdicts with grades"
+            "soft labels need grades or scores",
+            hint="use --strategy graded with models, --verdicts with grades, or --strategy score",
         )
     if out_format not in SOFT_LABEL_FORMATS:
         raise InputError(
@@ -42,7 +43,7 @@ def check_soft_labels(out_format: str, has_grades: bool) -> None:
 
 
 def with_soft_labels(row: RelabelledRow, out_format: str, judge: str) -> RelabelledRow:
-    """Return a row with a probability or mean grade per passage, in the field that the format has for it.
+    """Return a row with a probability, mean grade or score per passage, in the field of the format.
 
     `scores_by` names the judge. A passage without any grade has the label null.
     """

@@ -20,6 +20,7 @@ from schemas.errors import InputError
 from schemas.labels import CandidateSet, Passage
 from tasks.models import ModelSettings
 from tasks.relabel.decisions import CandidateVerdict, Policy, Relabelling, RowPlan, apply_verdicts
+from tasks.relabel.same_text import match_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -220,7 +221,14 @@ def relabel_by_scores(
     window has a margin.
     """
     rows = [
-        apply_verdicts(plan, _verdicts(plan, score, window, policy), policy, judge=name) for plan in plans
+        replace(
+            apply_verdicts(plan, _verdicts(plan, score, window, policy), policy, judge=name),
+            soft_labels={
+                match_key(passage.text): score(plan.row.query, passage)
+                for passage in (*plan.row.positives, *plan.row.negatives)
+            },
+        )
+        for plan in plans
     ]
     return Relabelling(tuple(rows), (name,))
 

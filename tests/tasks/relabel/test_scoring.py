@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import InputError
@@ -214,3 +216,71 @@ def test_bm25_decides_over_the_rows(tmp_path: Path, settings: ModelSettings) -> 
     found = relabel_file(source, settings=settings, judges=["bm25"])
     assert found["filtered"] >= 1
     assert found["report"]["by_reason"]["score_too_close_to_positive"] >= 1
+
+
+SOFT = {
+    "flagembedding": {"query": "q", "pos": ["a"], "neg": ["b", "c"], "pos_scores": [1], "neg_scores": [2, 3]},
+    "tevatron": {
+        "query_id": "1",
+        "query": "q",
+        "positive_passages": [{"docid": "x", "title": "", "text": "a"}],
+        "negative_passages": [{"docid": n, "title": "", "text": n} for n in "bc"],
+    },
+    "rlhn": {
+        "query_id": "1",
+        "query": "q",
+        "positive_passages": [{"docid": "x", "title": "", "text": "a"}],
+        "negative_passages": [{"docid": n, "title": "", "text": n} for n in "bc"],
+        "subset": "s",
+    },
+    "rankllm": {
+        "query": {"text": "q", "qid": "1"},
+        "candidates": [
+            {"docid": n, "score": 9.0 - i, "doc": {"contents": n}, "label": int(n == "a")}
+            for i, n in enumerate("abc")
+        ],
+    },
+    "n-tuple": {"anchor": "q", "positive": "a", "negative_1": "b", "negative_2": "c", "scores": [7, 8, 9]},
+    "labeled-list": {"query": "q", "docs": ["a", "b", "c"], "labels": [1, 0, 0]},
+    "labeled-pair": [{"sentence1": "q", "sentence2": n, "label": int(n == "a")} for n in "abc"],
+}
+
+
+def numbers_in(value: Any) -> list[float]:
+    """Return all numbers of a record, except hard labels beside scores."""
+    if isinstance(value, dict):
+        return [
+            n for key, v in value.items() if key != "label" or "score" not in value for n in numbers_in(v)
+        ]
+    if isinstance(value, list):
+        return [n for part in value for n in numbers_in(part)]
+    return [value] if isinstance(value, float) else []
+
+
+@pytest.mark.parametrize("container", ["jsonl", "parquet"])
+@pytest.mark.parametrize("name", SOFT)
+def test_every_format_with_a_field_gets_soft_labels_in_place(
+    name: str, container: str, tmp_path: Path, settings: ModelSettings
+) -> None:
+    records = SOFT[name] if isinstance(SOFT[name], list) else [SOFT[name]]
+    source = write_lines(tmp_path / "in.jsonl", records)
+    if container == "parquet":
+        pq.write_table(pa.Table.from_pylist(records), tmp_path / "in.parquet")
+        source = tmp_path / "in.parquet"
+    near = {"q": 0.0, "a": 10.0, "b": 60.0, "c": 80.0}
+    with OpenAIServer(embeddings=lambda text: directions([f"at {near[text]}"])[0].tolist()) as server:
+        out = tmp_path / f"out.{container}"
+        relabel_file(
+            source,
+            format=name,
+            settings=settings_with(settings, server.model()),
+            judges=[f"embedding:{server.model()}"],
+            soft_labels=True,
+            out=out,
+        )
+    rows = (
+        pq.read_table(out).to_pylist()
+        if container == "parquet"
+        else [json.loads(line) for line in out.read_text().splitlines()]
+    )
+    assert numbers_in(rows) == pytest.approx([0.984808, 0.5, 0.173648], abs=2e-5)
