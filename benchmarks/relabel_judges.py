@@ -34,6 +34,7 @@ sys.path.insert(0, str(PROJECT))
 from benchmarks.relabel_quality import (
     BASELINE,
     DATA,
+    OWN_ROW,
     SYSTEM,
     LabelledRows,
     draw_rows,
@@ -126,10 +127,9 @@ async def scored_methods(
 ) -> list[Method]:
     """Measure the judges and scores that need no language model, and a screen before the best judges."""
     methods = []
-    for name in ("lexical", *(["embedding"] if find_encoder() else [])):
-        async with open_judges((name,), settings, "passage") as (judge,):
-            found = await relabel_sets(bench.rows, judge, Policy())
-        methods.append(Method.of(f"{name}, two stages", found, bench))
+    async with open_judges(("lexical",), settings, "passage") as (judge,):
+        found = await relabel_sets(bench.rows, judge, Policy(), OWN_ROW)
+    methods.append(Method.of("lexical, two stages", found, bench))
     pool = PassagePool(p for row in bench.rows for p in (*row.positives, *row.negatives))
     for name in ("bm25", *(["embedding"] if find_encoder() else [])):
         scorer = open_scorer(name, settings, pool.score)
@@ -212,7 +212,7 @@ def run(path: Path, system: str | None, draws: int) -> dict[str, Any]:
     known = {name for pairs in by_query.values() for pair in pairs for name in pair.get("ranks", {})}
     system = system if system in known else None
     bench = draw_rows(by_query, top, system, draws)
-    plans = decide_by_rule(bench.rows, Policy())
+    plans = decide_by_rule(bench.rows, Policy(), OWN_ROW)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         settings = ModelSettings(

@@ -42,6 +42,8 @@ from tasks.relabel.two_stage import relabel_by_grades, relabel_sets
 DATA = PROJECT.parent / "shared" / "data" / "retrieval"
 SYSTEM = "SPLADE_P_P_ENSEMBLE_DISTIL"
 SCALES = {"umb_gpt4": 3, "bin_gpt4o": 1, "bin_gpt4": 1, "bin_llama32": 1}
+OWN_ROW: tuple[str, ...] = ()
+"""Positives of other rows. The draws of a query must not know each other's, because users have one row."""
 TWO_TIER = ("umb_gpt4", "bin_gpt4o")
 BASELINE = "all:top/any:relevant"
 RULES_OF_ONE = (BASELINE, "all:top/any:top", "all:relevant/any:relevant", "all:top/any:marginal")
@@ -143,7 +145,7 @@ def measure_rules(bench: LabelledRows) -> Iterator[dict[str, Any]]:
     for judges in subsets:
         grades = recorded_grades(bench, judges)
         for text in rules_for(judges):
-            relabelling = relabel_by_grades(bench.rows, grades, DecisionRule.parse(text), Policy())
+            relabelling = relabel_by_grades(bench.rows, grades, DecisionRule.parse(text), Policy(), OWN_ROW)
             yield measure_line(bench, f"{'+'.join(judges)} {text}", relabelling, relevant_from=2)
 
 
@@ -184,6 +186,7 @@ def measure_screens(bench: LabelledRows) -> list[dict[str, Any]]:
             grades,
             DecisionRule.parse(BASELINE),
             Policy(),
+            OWN_ROW,
             screen=screening_step(screen, pool.score),
         )
         tally = QueryCounts(bench.qrels, 2)
@@ -210,7 +213,7 @@ async def measure_judges(
         )
         for name in names:
             async with open_judges((name,), settings, "passage") as (judge,):
-                relabelling = await relabel_sets(bench.rows, judge, Policy())
+                relabelling = await relabel_sets(bench.rows, judge, Policy(), OWN_ROW)
             lines.append(measure_line(bench, f"two_stage {name}", relabelling, relevant_from))
     return lines
 
