@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
@@ -153,26 +153,38 @@ def answer_part(part: AnswerPart) -> AnswerCounts:
 def answer_on_workers(whole: AnswerPart, run_parts: PartRunner, totals: AnswerCounts) -> None:
     """Answer all parts and add up their totals."""
     parts = list(whole.split())
-    names = whole.models[0] if len(whole.models) == 1 else f"{len(whole.models)} models"
-    with track(f"{names} answers ({whole.phase}), questions", whole.stop * len(whole.models)) as bar:
+    title = f"{bar_title(whole.models, whole.phase)}, questions"
+    with track(title, whole.stop * len(whole.models)) as bar:
         for part, counted in zip(parts, run_parts(answer_part, parts), strict=True):
             totals.merge(counted)
             count_answers(counted.usable, counted.failures.calls)
             bar.advance(part.stop - part.start)
 
 
+def bar_title(models: Sequence[str], phase: Phase) -> str:
+    """Return the title of the progress bar."""
+    return (
+        f"{models[0]} answers ({phase})" if len(models) == 1 else f"answers of {len(models)} models ({phase})"
+    )
+
+
 async def _ask_models(part: AnswerPart, totals: AnswerCounts) -> None:
     """Ask all models at the same time. If one stops, the others finish the calls in flight."""
+    calls = sum(1 for _ in part_calls(part))
+    if not calls:
+        return
     stopped = asyncio.Event()
+    title = bar_title(part.models, part.phase)
+    with track(title, calls * len(part.models)) if not part.on_worker else nullcontext() as bar:
 
-    async def ask(model: str) -> None:
-        try:
-            await ask_model(part, model, totals, stopped)
-        except BaseException:
-            stopped.set()
-            raise
+        async def ask(model: str) -> None:
+            try:
+                await ask_model(part, model, totals, stopped, bar)
+            except BaseException:
+                stopped.set()
+                raise
 
-    results = await asyncio.gather(*(ask(model) for model in part.models), return_exceptions=True)
+        results = await asyncio.gather(*(ask(model) for model in part.models), return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
             raise result
@@ -280,7 +292,9 @@ def models_in_phase(recipe: Recipe, phase: Phase) -> tuple[str, ...]:
     return recipe.models.targets
 
 
-async def ask_model(part: AnswerPart, name: str, totals: AnswerCounts, stopped: asyncio.Event) -> None:
+async def ask_model(
+    part: AnswerPart, name: str, totals: AnswerCounts, stopped: asyncio.Event, bar: ProgressBar | None
+) -> None:
     """Write all answers of one model to its file, ordered by question, variant and sample.
 
     Args:
@@ -288,13 +302,11 @@ async def ask_model(part: AnswerPart, name: str, totals: AnswerCounts, stopped: 
         name: The model.
         totals: Totals of the part.
         stopped: No further call is made after this event.
+        bar: Shows the answers.
     """
     context = part.context
     recipe, data_dir = context.recipe, Path(context.data_dir)
     prompts = read_asking_prompts(data_dir, tuple(recipe.families))
-    calls = sum(1 for _ in part_calls(part))
-    if not calls:
-        return
     requests = (
         (ask, request_for(ask, recipe, prompts))
         for ask in takewhile(lambda _: not stopped.is_set(), part_calls(part))
@@ -304,16 +316,15 @@ async def ask_model(part: AnswerPart, name: str, totals: AnswerCounts, stopped: 
         first.cut_off = None
     rows = RowSpool(RESPONSES, part.folder)
     async with open_model(name, ModelSettings.of(context)) as model:
-        with track(f"{name} answers ({part.phase})", calls) if not part.on_worker else nullcontext() as bar:
-            async for ask, outcome in complete_in_order(model, requests, bar):
-                row = record_answer(ask, name, outcome, data_dir)
-                rows.append(row)
-                totals.add(row, outcome)
-                first.add(ask.question, row)
-                usable = answer_status(ask.question, row) in ("read", "refused")
-                totals.usable += usable
-                if bar is not None:
-                    count_answers(usable)
+        async for ask, outcome in complete_in_order(model, requests, bar):
+            row = record_answer(ask, name, outcome, data_dir)
+            rows.append(row)
+            totals.add(row, outcome)
+            first.add(ask.question, row)
+            usable = answer_status(ask.question, row) in ("read", "refused")
+            totals.usable += usable
+            if bar is not None:
+                count_answers(usable)
     rows.save(part.answers_of(name))
 
 
