@@ -121,8 +121,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     rows = options.rows or ROWS[options.judge]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        relabel_throughput.write_rows(folder / "in.jsonl", rows)
-        relabel_throughput.write_rows(folder / "warm_up.jsonl", WARM_UP_ROWS)
+        relabel_throughput.write_rows(folder / "in.jsonl", rows + WARM_UP_ROWS)
+        lines = (folder / "in.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        # The rows of the warm-up are others, because their answers are in the cache afterwards.
+        for file, chosen in (("warm_up.jsonl", lines[rows:]), ("in.jsonl", lines[:rows])):
+            (folder / file).write_text("".join(chosen), encoding="utf-8")
         port_file = folder / "port"
         command = [sys.executable, "-m", "benchmarks.workers", "--serve", str(port_file)]
         server = subprocess.Popen(command)

@@ -93,7 +93,9 @@ def _dask() -> Any:
     if address := os.environ.get("DASK_SCHEDULER_ADDRESS"):
         return DaskTaskRunner(address=address)
     workers = {"n_workers": _cores(), "threads_per_worker": 1, "dashboard_address": None}
-    return DaskTaskRunner(cluster_kwargs={**workers, "silence_logs": logging.CRITICAL})
+    # The scheduler serves its metrics on port 8787 otherwise, and warns if another cluster has that port.
+    quiet = {"silence_logs": logging.CRITICAL, "scheduler_kwargs": {"dashboard_address": f"{LOOPBACK}:0"}}
+    return DaskTaskRunner(cluster_kwargs={**workers, **quiet})
 
 
 def _ray() -> Any:
