@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from schemas.errors import CounterfoilError
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -33,7 +36,11 @@ class LazyFlow(Generic[P, R]):
         """Return the Prefect flow."""
         from prefect import flow
 
-        return flow(name=self.name, flow_run_name=self._run_name, persist_result=False)(self.fn)
+        explain_errors()
+        named = flow(
+            name=self.name, flow_run_name=self._run_name, persist_result=False, on_running=[add_tags]
+        )
+        return named(self.fn)
 
     def _run_name(self) -> str:
         from prefect.runtime import flow_run
@@ -44,6 +51,38 @@ class LazyFlow(Generic[P, R]):
 def lazy_flow(name: str) -> Callable[[Callable[P, R]], LazyFlow[P, R]]:
     """Decorate the function of a flow."""
     return lambda fn: LazyFlow(fn, name)
+
+
+def add_tags(flow: Any, flow_run: Any, state: Any) -> None:
+    """Tag a flow run with its subject. Runs of a deployment may have other recipes than its default."""
+    from prefect.client.orchestration import get_client
+
+    missing = {TAG, subject(flow_run.parameters)} - {"", *flow_run.tags}
+    if missing:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(flow_run.id, tags=[*flow_run.tags, *sorted(missing)])
+
+
+class _Explanation(logging.Filter):
+    """Log our own errors as the command line prints them, without a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record if it has such an error, and keep every record."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, CounterfoilError):
+            record.msg, record.args, record.exc_info, record.exc_text = f"error: {error}", (), None, None
+        elif (message := record.getMessage()).startswith("Finished in state Failed("):
+            record.msg, record.args = message.partition("\\n")[0], ()  # the error is logged before
+        return True
+
+
+EXPLANATION = _Explanation()
+
+
+def explain_errors() -> None:
+    """Log errors of flow and task runs in words for people."""
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(EXPLANATION)  # adding it twice has no effect
 
 
 def subject(parameters: Mapping[str, Any]) -> str:

@@ -21,7 +21,6 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from flows.lazy_flow import subject
 from flows.processes import end_with_parent
 from flows.releases_server import serve_releases
 from flows.workspace import PROJECT, Workspace, configured_server, quiet_prefect
@@ -197,7 +196,7 @@ def read_deployments(
                 entry["entrypoint"].replace("/", ".").replace(".py:", "."),
                 name=name,
                 description=entry["description"],
-                tags=[*entry["tags"], subject(values)],
+                tags=entry["tags"],
                 parameters=values,
                 concurrency_limit=_limit_of(entry),
                 cron=_cron_of(entry),

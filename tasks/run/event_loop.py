@@ -10,11 +10,17 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def outside_event_loop(call: Callable[[], T]) -> T:
-    """Return the result of a call. If this thread runs an event loop, the call gets a thread of its own."""
+def _is_inside() -> bool:
     try:
         get_running_loop()
     except RuntimeError:
+        return False
+    return True
+
+
+def outside_event_loop(call: Callable[[], T]) -> T:
+    """Return the result of a call. If this thread runs an event loop, the call gets a thread of its own."""
+    if not _is_inside():
         return call()
     results: list[T] = []
     errors: list[BaseException] = []

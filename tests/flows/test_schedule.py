@@ -116,6 +116,7 @@ def test_a_refresh_that_is_run_twice_releases_once(
 
         state = wait_for(ended, process)
         assert state["type"] == "COMPLETED", state["message"]
+        assert {"counterfoil", "recipe"} <= set(ask(api, f"flow_runs/{begun['id']}")["tags"])
         verdicts.append(ask(api, "artifacts/counterfoil-refresh/latest")["data"].split("**")[1])
     assert verdicts == ["safe", "unchanged"]
     assert [p.name for p in (home / "releases" / "tested").iterdir()] == ["0.1.0"]

@@ -185,7 +185,7 @@ def test_odd_cells_are_explained_or_read(small_release: Path, home: Path) -> Non
     check_cells(small_release, home, range(20), QUICK)
 
 
-LONG = int(os.environ.get("COUNTERFOIL_FUZZ_CELLS", "150"))
+LONG = int(os.environ.get("COUNTERFOIL_FUZZ_CELLS", "40"))
 
 
 @pytest.mark.slow
