@@ -101,7 +101,7 @@ def relabel_on(workers: int, runner: str, judge: str, source: Path, in_flight: i
     with server.task_runner(runner, workspace) as chosen:
         from prefect import flow  # reads its settings when it is imported
 
-        found: dict[str, Any] = flow(measure, task_runner=chosen)()
+        found: dict[str, Any] = flow(task_runner=chosen)(measure)()
     by_worker = [vars(worker) for _, worker in sorted(done.items(), key=lambda item: -item[1].rows)]
     return found | {"workers": workers, "by_worker": by_worker}
 
