@@ -55,7 +55,7 @@ from tasks.run.store import RunContext
 from tasks.stats.fitness import FORMS
 from tasks.text.slots import SLOT_MARK, mask_slots
 
-ComparisonMode = Literal["all_at_once", "pairwise"]
+ComparisonMode = Literal["all_at_once", "pairwise", "pairwise_scored"]
 
 MAX_ALL_PAIRS = 6
 """Largest number of values for which every pair is compared."""
