@@ -496,12 +496,16 @@ def _relabel_source(
     rows_chosen = job.selection.count(survey.rows)
     chosen = job.selection.choose(survey.with_own_ids(read_candidate_sets(source, bad)), survey.rows)
     asked_anew: Counter[str] = Counter()
+    tokens_out: Counter[str] = Counter()
     started = time.monotonic()
     with track("relabelling rows", rows_chosen) as bar:
 
         def add(summary: Summary, *, is_new: bool) -> None:
             total.add(summary)
             asked_anew.update(summary.calls if is_new else {})
+            tokens_out.update(
+                {judge: int(cost[2]) for judge, cost in summary.costs.items()} if is_new else {}
+            )
             bar.advance(summary.counts["rows"])
 
         if run_parts is not None:
@@ -513,7 +517,7 @@ def _relabel_source(
                 job, survey.positives, open_pool(source, job, settings, bad.skip), qrels, answers
             )
             run_async(_relabel_in_order(chosen, inputs, settings, parts, add))
-    record_rates(settings.run_dir, asked_anew, time.monotonic() - started)
+    record_rates(settings.run_dir, asked_anew, time.monotonic() - started, tokens_out)
     try:
         check_judged(total.statistics, min_judged)
         check_written(job, total.writing)

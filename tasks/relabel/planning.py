@@ -17,14 +17,15 @@ from tasks.judges.relevance import (
 )
 from tasks.models import ModelSettings
 from tasks.models.prompts import read_prompt
-from tasks.models.protocol import estimate_prompt_tokens
+from tasks.models.protocol import estimate_prompt_tokens, estimate_tokens
 from tasks.relabel.cascade import PASSAGES_PER_CALL
 from tasks.relabel.decisions import RowPlan
 from tasks.relabel.written import SHOWN_POSITIVES
 from tasks.run.store import write_bytes
 
-TOKENS_OUT = {"evidence": 60, "rank": 40, "compare": 30, "grade": 10}
-"""Typical length of an answer, by kind of call."""
+TOKENS_OUT = {"evidence": 9, "rank": 8, "compare": 30, "grade": 10}
+"""Length of an answer without its content, by kind of call. Spans and ranks are added."""
+TOKENS_PER_RANK = 2
 WITH_EVIDENCE = 0.38
 """Share of hard negatives that contain an answer, by which the rankings are estimated (ARHN: 3.8 of 10)."""
 SPAN_TOKENS = 40
@@ -34,6 +35,7 @@ TOKENS_PER_WRITTEN = 150
 TYPICAL_PASSAGE = "word " * 110
 NOT_MEASURED = "not measured: run the judge once, e.g. with --limit 50"
 RATE_FILE = "relabel_rate.json"
+ANSWER_FILE = "relabel_answer_tokens.json"
 
 
 def plan_job_rows(
@@ -57,7 +59,8 @@ def plan_job_rows(
 
     Returns:
         `calls`, `tokens_in`, `tokens_out`, `cost_usd` and `seconds`, also by judge. `seconds` is `None` until
-        a run with the judge has measured its rate. The cascade is estimated as if the first judge flagged
+        a run with the judge has measured its rate. Such a run also measures the length of the answers. The
+        cascade is estimated as if the first judge flagged
         every row, which is the upper bound.
     """
     prompts = {
@@ -80,7 +83,7 @@ def plan_job_rows(
             typical = EvidenceQuestion(plan.row.query, Passage(id="", text=TYPICAL_PASSAGE))
             kind = "grade" if strategy == "graded" else "evidence"
             tokens_in += write * estimate_prompt_tokens(passage_messages(prompts[kind], typical))
-            tokens_out += write * TOKENS_OUT[kind]
+            tokens_out += write * (TOKENS_OUT[kind] + (SPAN_TOKENS if kind == "evidence" else 0))
         candidates += len(plan.row.negatives)
         by_rule += len(plan.decided)
         if strategy == "score" or not plan.undecided or not (plan.positives or strategy == "graded"):
@@ -103,11 +106,13 @@ def plan_job_rows(
             )
             tokens_out += TOKENS_OUT[kind]
         if strategy == "two_stage":
+            tokens_out += round(sum(map(_span_tokens, positives)))
+            tokens_out += round(WITH_EVIDENCE * sum(map(_span_tokens, negatives)))
             spans = len(positives) + math.ceil(WITH_EVIDENCE * len(negatives))
             windows = 2 * math.ceil(spans / 20)
             calls += windows
             tokens_in += windows * (rank_size + SPAN_TOKENS * min(20, spans))
-            tokens_out += windows * TOKENS_OUT["rank"]
+            tokens_out += windows * (TOKENS_OUT["rank"] + TOKENS_PER_RANK * min(20, spans))
     by_judge = {
         judge: _judge_estimate(judge, calls, tokens_in, tokens_out, settings)
         for judge in judges
@@ -133,10 +138,17 @@ def plan_job_rows(
     }
 
 
+def _span_tokens(passage: Passage) -> int:
+    """Return the typical length of the evidence in a passage. It is not longer than the passage."""
+    return min(SPAN_TOKENS, estimate_tokens(passage.text))
+
+
 def _judge_estimate(
     judge: str, calls: int, tokens_in: int, tokens_out: int, settings: ModelSettings
 ) -> dict[str, Any]:
     rate = read_rates(settings.run_dir).get(judge)
+    per_answer = read_rates(settings.run_dir, ANSWER_FILE).get(judge)
+    tokens_out = tokens_out if per_answer is None else round(calls * per_answer)
     return {
         "calls": calls,
         "tokens_in": tokens_in,
@@ -150,19 +162,25 @@ def _judge_estimate(
 # --- the measured rate ------------------------------------------------------------------------------------
 
 
-def read_rates(run_dir: Path) -> Mapping[str, float]:
-    """Return the calls per second that earlier runs measured, by judge."""
-    path = run_dir / RATE_FILE
+def read_rates(run_dir: Path, name: str = RATE_FILE) -> Mapping[str, float]:
+    """Return the calls per second, or the tokens per answer, that earlier runs measured, by judge."""
+    path = run_dir / name
     if not path.is_file():
         return {}
     rates: dict[str, float] = json.loads(path.read_bytes())
     return rates
 
 
-def record_rates(run_dir: Path, calls: Mapping[str, float], seconds: float) -> None:
-    """Record the calls per second of a run. Judges without calls keep their rate."""
+def record_rates(
+    run_dir: Path, calls: Mapping[str, float], seconds: float, tokens_out: Mapping[str, float] | None = None
+) -> None:
+    """Record the calls per second and the tokens per answer of a run. Judges without calls keep theirs."""
     measured = {judge: number / seconds for judge, number in calls.items() if number and seconds > 0}
-    if measured:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        rates = {**read_rates(run_dir), **measured}
-        write_bytes(run_dir / RATE_FILE, json.dumps(rates, sort_keys=True).encode())
+    answers = {
+        judge: tokens / calls[judge] for judge, tokens in (tokens_out or {}).items() if calls.get(judge)
+    }
+    for name, found in ((RATE_FILE, measured), (ANSWER_FILE, answers)):
+        if found:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            rates = {**read_rates(run_dir, name), **found}
+            write_bytes(run_dir / name, json.dumps(rates, sort_keys=True).encode())
