@@ -1,6 +1,7 @@
 """Cross-encoders score passages over HTTP, at either route, and their answers are not trusted."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.conftest import DATA
 from tests.servers.openai_server import OpenAIServer
 
 
-def settings(tmp_path: Path, **changes: object) -> ModelSettings:
+def settings(tmp_path: Path, **changes: Any) -> ModelSettings:
     return ModelSettings(DATA, tmp_path / "run", tmp_path / "cache.sqlite", **changes)
 
 
@@ -21,7 +22,9 @@ def by_length(query: str, passage: str) -> float | None:
 
 
 @pytest.mark.parametrize("routes", [("score",), ("rerank",), ("score", "rerank")])
-def test_passages_are_scored_in_batches_per_query_at_either_route(routes: tuple[str, ...], tmp_path: Path):
+def test_passages_are_scored_in_batches_per_query_at_either_route(
+    routes: tuple[str, ...], tmp_path: Path
+) -> None:
     pairs = [("ab" if i % 2 else "abc", "x" * i) for i in range(2 * BATCH + 6)] + [("ab", "unscored")]
     with OpenAIServer(rerank=by_length, rerank_routes=routes) as server:
         name = server.model()
@@ -31,14 +34,14 @@ def test_passages_are_scored_in_batches_per_query_at_either_route(routes: tuple[
     assert len(scored) == 4
 
 
-def test_a_server_without_scores_is_reported(tmp_path: Path):
+def test_a_server_without_scores_is_reported(tmp_path: Path) -> None:
     with OpenAIServer("hello") as server:
         name = server.model()
         with pytest.raises(ModelError, match="gave no scores"):
             run_async(score_pairs(name, [("a", "b")], settings(tmp_path, free=frozenset({name}))))
 
 
-def test_scores_stay_within_the_budget(tmp_path: Path):
+def test_scores_stay_within_the_budget(tmp_path: Path) -> None:
     prices = tmp_path / "prices.yaml"
     prices.write_text("models: {test-model: {input: 1000.0, output: 0, source: here, as_of: '2026-01-01'}}")
     with OpenAIServer(rerank=by_length) as server:
@@ -61,9 +64,9 @@ def test_scores_stay_within_the_budget(tmp_path: Path):
         [{"index": 0, "score": 1}, {"index": 0, "score": 2}, 7],
     ],
 )
-def test_invalid_scores_are_left_out(answer: object):
+def test_invalid_scores_are_left_out(answer: object) -> None:
     assert read_scores(answer, 2) == {}
 
 
-def test_nested_scores_are_read():
+def test_nested_scores_are_read() -> None:
     assert read_scores([{"index": 1, "score": [0.5]}, {"index": 0, "score": 2}], 2) == {1: 0.5, 0: 2.0}

@@ -139,7 +139,7 @@ def test_a_cross_encoder_decides_and_screens(tmp_path: Path, settings: ModelSett
     source = write_lines(tmp_path / "in.jsonl", [ROW])
     with OpenAIServer(rerank=cosine) as server:
         score = f"rerank:{server.model()}"
-        free = {"settings": settings_with(settings, server.model())}
+        free: dict[str, Any] = {"settings": settings_with(settings, server.model())}
         found = relabel_file(source, judges=[score], out=tmp_path / "out.jsonl", min_judged=0.7, **free)
         assert (found["filtered"], found["kept"], found["abstained"]) == (2, 1, 1)
         assert found["judged_by"] == [score]
@@ -218,7 +218,7 @@ def test_bm25_decides_over_the_rows(tmp_path: Path, settings: ModelSettings) -> 
     assert found["report"]["by_reason"]["score_too_close_to_positive"] >= 1
 
 
-SOFT = {
+SOFT: dict[str, Any] = {
     "flagembedding": {"query": "q", "pos": ["a"], "neg": ["b", "c"], "pos_scores": [1], "neg_scores": [2, 3]},
     "tevatron": {
         "query_id": "1",
