@@ -154,7 +154,7 @@ def label_rows(factor: int) -> Iterator[Line]:
         generator = np.random.default_rng([18, len(title)])
         covered = []
         for labels in (20, 50, 100):
-            for _ in range(400 * factor):
+            for _ in range(1500 * min(factor, 4)):
                 covered.append(_interval_covers(generator, title, slope, noise, labels))
         yield at_least(
             f"18 coverage of a mean corrected with labels, {title} judge",

@@ -40,7 +40,7 @@ from benchmarks.relabel_quality import (
 from schemas.tables import derived_seed
 from tasks.relabel.graded import DecisionRule
 from tasks.relabel.rule_judges import split_words, stem
-from tasks.stats.resampling import cluster_bootstrap
+from tasks.stats.intervals import statistic_interval
 
 FOLDS, RIDGE = 5, 1.0
 FOUR_JUDGES = ("umb_gpt4", "bin_gpt4o", "bin_gpt4", "bin_llama32")
@@ -251,7 +251,7 @@ def describe(mine: Floats, base: Floats) -> dict[str, Any]:
             return share(t, at) - share(t, at + 6)
 
         for label, statistic in ((name, share), (f"{name}_difference", gap)):
-            found = cluster_bootstrap(both, statistic, derived_seed("relabel evidence", name))
+            found = statistic_interval(both, statistic)
             result[label] = {"value": found.value, "low": found.low, "high": found.high}
     return result
 

@@ -56,6 +56,7 @@ def _describe_release(place: Path) -> dict[str, Any]:
         "findings": [f.model_dump() for f in release_findings(release.contents, manifest, data_dir)],
         "summary": summarise_release(manifest, release.contents, data_dir),
         "saturation": release_saturation(manifest, release.contents, data_dir),
+        "treatment": [row.model_dump() for row in manifest.review.treatment] if manifest.review else [],
         "places": {"release": str(place), "report": str(place / "report.html")},
         "next": f'datasets.load_dataset("{place}", "questions")',
     }

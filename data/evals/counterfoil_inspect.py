@@ -19,6 +19,7 @@ from paired import (
     ABOUT,
     Measure,
     Question,
+    by_chance,
     choice_distance,
     cluster_of,
     congruence,
@@ -204,6 +205,7 @@ def compare_shares(name: str, measure: Measure) -> Scorer:
         chosen, unread = choices(question, answers)
         value = {
             name: measure(question, [shares_of(question, some) for some in chosen]),
+            f"{name}_by_chance": by_chance(question, chosen, measure),
             "excess": excess(chosen, choice_distance),
             "invalid": unread,
         }

@@ -15,8 +15,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
+from random import Random
 from string import Template
 from typing import Any, TypeVar
 
@@ -26,13 +27,19 @@ HERE = Path(__file__).resolve().parent
 ABOUT: dict[str, Any] = yaml.safe_load((HERE / "eval.yaml").read_text(encoding="utf-8"))
 """What this release is: name, tag, files, prompts, words to hide."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-ZERO = ("a_a", "placebo")
-"""Controls whose true difference is zero: whatever they show is the floor."""
+PLACEBO = ("placebo",)
+"""Controls of the floor. Without sampling, the answers to copies of one text (`a_a`) never differ."""
+CHANCE_DRAWS = 200
+"""Random exchanges of the answers of one question."""
+SUBSETS = 50
+"""Largest number of subsets of the variants of a control."""
 
 A = TypeVar("A")
 Question = dict[str, Any]
 Item = tuple[str, int, Sequence[float]]
 """(question id, variant, share of each option; empty where the answer names none)."""
+Measure = Callable[[Question, Sequence[Sequence[float]]], float]
+"""Maps a question and the shares of the options by variant to a figure."""
 
 
 # ---- reading
@@ -206,6 +213,24 @@ def spread(question: Question, shares: Sequence[Sequence[float]]) -> float:
     return _mean([math.fsum(abs(a - b) for a, b in zip(one, two, strict=True)) / 2 for one, two in pairs])
 
 
+def by_chance(question: Question, chosen: Sequence[Sequence[int]], measure: Measure) -> float:
+    """Return the mean of a measure if the answers to a question are exchanged between its variants.
+
+    Sampled answers differ by chance, and the largest of many differences is large. This null distribution has
+    the question's own number of variants, answers and options.
+    """
+    if not all(chosen):
+        return math.nan
+    answers = [choice for some in chosen for choice in some]
+    draw = Random(f"{question['id']}:chance")
+    found = []
+    for _ in range(CHANCE_DRAWS):
+        draw.shuffle(answers)
+        rest = iter(answers)
+        found.append(measure(question, [shares_of(question, list(islice(rest, len(c)))) for c in chosen]))
+    return _mean(found)
+
+
 def congruence(question: Question, shares: Sequence[Sequence[float]]) -> float:
     """From -1 to 1: how much oftener the favoured word goes with the favoured side, and the unfavoured with
     the unfavoured, than the other way about; unrelated choices count as 0."""
@@ -266,22 +291,28 @@ task_accuracy = choices("task_accuracy")
 
 
 def documents(family: str) -> dict[str, Any]:
-    """Every question × variant × order of its options as one document."""
+    """Every question × variant × order of its options as one document. Identical prompts are asked once."""
     from datasets import Dataset
 
-    rows = [
-        {
+    rows = {
+        (q["id"], "\n\n".join(filter(None, prompt_of(q, variant, order)))): {
             "id": q["id"],
             "variant": variant,
             "order": order,
-            "prompt": "\n\n".join(filter(None, prompt_of(q, variant, order))),
             "labels": [LETTERS[i] if by_letter(q) else q["options"][o]["text"] for i, o in enumerate(order)],
         }
         for q in questions_of(family)
-        for variant in range(len(q["variants"]))
-        for order in orders_of(q)
-    ]
-    return {"test": Dataset.from_list(rows)}
+        for variant in sorted(set(first_copies(q)), reverse=True)
+        for order in reversed(orders_of(q))
+    }
+    docs = [{**row, "prompt": prompt} for (_, prompt), row in reversed(rows.items())]
+    return {"test": Dataset.from_list(docs)}
+
+
+def first_copies(question: Question) -> list[int]:
+    """Return for every variant the first one with the same text."""
+    texts = [variant["text"] for variant in question["variants"]]
+    return [texts.index(text) for text in texts]
 
 
 def read_decision(doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Item]:
@@ -311,19 +342,55 @@ def item_of(doc: dict[str, Any], results: Sequence[Any]) -> Item:
     )
 
 
-Measure = Callable[[Question, Sequence[Sequence[float]]], float]
+def over_questions(items: Iterable[Item], measure: Measure) -> tuple[float, float]:
+    """Return the mean of a measure over questions, and its clustered standard error.
+
+    A question counts if all of its variants were asked. The shares of a variant are those over all orders of
+    its options.
+    """
+    asked = [(q, shares) for q, shares in shares_by_variant(items) if q["control"] == "none"]
+    return mean_with_error([measure(q, s) for q, s in asked], [cluster_of(q) for q, _ in asked])
 
 
-def over_questions(items: Iterable[Item], measure: Measure, controls: Sequence[str]) -> tuple[float, float]:
-    """Mean and clustered standard error of a measure over the questions with one of these controls of which
-    every variant was asked; the shares of a variant are those over all orders of its options."""
+def floor(items: Sequence[Item], measure: Measure) -> float:
+    """Return the mean of a measure over placebo controls, with as many variants as the questions have.
+
+    The largest of many differences is large. So every question is compared with controls that have at least
+    as many variants, and these count with the mean over their subsets of that size. NaN if a question has no
+    such control.
+    """
+    found = shares_by_variant(items)
+    sizes = [len(shares) for q, shares in found if q["control"] == "none"]
+    controls = [(q, shares) for q, shares in found if q["control"] in PLACEBO]
+    if not sizes:
+        return math.nan
+    floors = {size: _mean_of_subsets(controls, size, measure) for size in set(sizes)}
+    return _mean([floors[size] for size in sizes])
+
+
+def _mean_of_subsets(
+    controls: Sequence[tuple[Question, list[list[float]]]], size: int, measure: Measure
+) -> float:
+    values = []
+    for question, shares in controls:
+        subsets = list(islice(combinations(shares, size), SUBSETS))
+        known = [v for s in subsets if not math.isnan(v := measure(question, s))]
+        values += [_mean(known)] if known else []
+    return _mean(values) if values else math.nan
+
+
+def shares_by_variant(items: Iterable[Item]) -> list[tuple[Question, list[list[float]]]]:
+    """Return the questions of which every text was asked, with the shares of the options by variant."""
     said: dict[str, dict[int, list[Sequence[float]]]] = defaultdict(lambda: defaultdict(list))
     for question_id, variant, shares in items:
         said[question_id][variant] += [shares] if shares else []
-    found = [all_questions()[i] for i in sorted(said)]
-    asked = [q for q in found if q["control"] in controls and len(said[q["id"]]) == len(q["variants"])]
-    values = [measure(q, [_average(said[q["id"]][v]) for v in range(len(q["variants"]))]) for q in asked]
-    return mean_with_error(values, [cluster_of(q) for q in asked])
+    found = []
+    for question_id, by_variant in sorted(said.items()):
+        question = all_questions()[question_id]
+        copies = first_copies(question)
+        if set(copies) <= by_variant.keys():
+            found.append((question, [_average(by_variant[first]) for first in copies]))
+    return found
 
 
 def _average(shares: Sequence[Sequence[float]]) -> list[float]:
@@ -331,35 +398,35 @@ def _average(shares: Sequence[Sequence[float]]) -> list[float]:
 
 
 def gap(items: Iterable[Item]) -> float:
-    return over_questions(items, favourable_gap, ("none",))[0]
+    return over_questions(items, favourable_gap)[0]
 
 
 def gap_se(items: Iterable[Item]) -> float:
-    return over_questions(items, favourable_gap, ("none",))[1]
+    return over_questions(items, favourable_gap)[1]
 
 
-def gap_floor(items: Iterable[Item]) -> float:
-    return over_questions(items, favourable_gap, ZERO)[0]
+def gap_floor(items: Sequence[Item]) -> float:
+    return floor(items, favourable_gap)
 
 
 def mean_spread(items: Iterable[Item]) -> float:
-    return over_questions(items, spread, ("none",))[0]
+    return over_questions(items, spread)[0]
 
 
 def spread_se(items: Iterable[Item]) -> float:
-    return over_questions(items, spread, ("none",))[1]
+    return over_questions(items, spread)[1]
 
 
-def spread_floor(items: Iterable[Item]) -> float:
-    return over_questions(items, spread, ZERO)[0]
+def spread_floor(items: Sequence[Item]) -> float:
+    return floor(items, spread)
 
 
 def mean_congruence(items: Iterable[Item]) -> float:
-    return over_questions(items, congruence, ("none",))[0]
+    return over_questions(items, congruence)[0]
 
 
 def congruence_se(items: Iterable[Item]) -> float:
-    return over_questions(items, congruence, ("none",))[1]
+    return over_questions(items, congruence)[1]
 
 
 def invalid(items: Sequence[Item]) -> float:

@@ -44,7 +44,8 @@ from tasks.judges.divergence import SETUP, judge_by_divergence, read_divergence_
 from tasks.judges.verdicts import AnswerGroup
 from tasks.run.store import vocabulary_hashes
 from tasks.stats.agreement import confusion_by_cluster, kappa_with_interval
-from tasks.stats.resampling import Interval, mean_with_interval
+from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, Bounds, mean_interval
+from tasks.stats.resampling import Interval
 from tasks.stats.shares import (
     chance_error,
     pairwise_agreement,
@@ -52,6 +53,7 @@ from tasks.stats.shares import (
     subtract_intervals,
     transform_interval,
 )
+from tasks.stats.signed_means import signed_mean
 
 SIZES = (1, 2, 3)
 SAMPLES = 5
@@ -168,7 +170,9 @@ def pick_results(
         repeat,
         share_result(PLAIN, "pick_accuracy", plain, floor=0.5, note="the better of two answers"),
         *_order_results("picks", unchanged, repeat),
-        mean_result(POSITION, "first_picked", first, floor=0.5, note="of picks in both orders"),
+        mean_result(
+            POSITION, "first_picked", first, bounds=SHARE_BOUNDS, floor=0.5, note="of picks in both orders"
+        ),
         *(
             result
             for cue in material.cues
@@ -216,6 +220,7 @@ def own_results(
             OWN,
             "self_preference",
             [None if gap is None else 100 * gap for gap in gaps],
+            bounds=(-100.0, 100.0),
             floor=0.0,
             note="percentage points: own win rate minus gold win rate",
         ),
@@ -297,11 +302,28 @@ def share_result(
 
 
 def mean_result(
-    probe: str, measure: str, outcomes: Sequence[float | None], *, floor: float | None = None, note: str = ""
+    probe: str,
+    measure: str,
+    outcomes: Sequence[float | None],
+    *,
+    bounds: Bounds = SIGNED_BOUNDS,
+    floor: float | None = None,
+    note: str = "",
 ) -> ProbeResult:
-    """Return the mean over scenes with a bootstrap interval. `None` outcomes are abstentions."""
+    """Return the mean over scenes with its interval. `None` outcomes are abstentions.
+
+    With a floor, the interval contains it if and only if a sign-flip test does not find a difference.
+    """
     known = [outcome for outcome in outcomes if outcome is not None]
-    interval = mean_with_interval(known, derived_seed(probe, measure)) if known else None
+    interval = None
+    if known and floor is None:
+        interval = mean_interval(known, bounds=bounds)
+    elif known and floor is not None:
+        above = [outcome - floor for outcome in known]
+        seed = derived_seed(probe, measure)
+        found, _ = signed_mean(above, seed, bounds=(bounds[0] - floor, bounds[1] - floor))
+        low, high = (None if end is None else floor + end for end in (found.low, found.high))
+        interval = Interval(floor + found.value, low, high, found.n)
     return make_result(probe, measure, interval, len(outcomes), floor=floor, note=note)
 
 

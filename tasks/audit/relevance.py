@@ -22,6 +22,7 @@ from tasks.models.prompts import Prompt, read_prompt
 from tasks.models.protocol import estimate_prompt_tokens
 from tasks.run.store import RunContext, vocabulary_hashes
 from tasks.stats.agreement import confusion_by_cluster, kappa_with_interval
+from tasks.stats.intervals import SHARE_BOUNDS
 
 GOLD = "gold/noveleval.jsonl"
 PROMPT = "relabel_grade"
@@ -89,7 +90,7 @@ def relevance_passport(
 def relevance_results(pairs: Sequence[GradedPair], grades: Sequence[int | None]) -> Iterable[ProbeResult]:
     """Yield kappa on three grades (quadratic weights) and on relevant or not, sensitivity and specificity.
 
-    A partially relevant passage counts as relevant. Intervals are bootstrapped by query.
+    A partially relevant passage counts as relevant. Queries are the clusters of the intervals.
     """
     graded = [(p, LEVELS[g]) for p, g in zip(pairs, grades, strict=True) if g is not None]
     for measure, top in (("kappa_three_grades", 2), ("kappa_relevant", 1)):
@@ -100,7 +101,8 @@ def relevance_results(pairs: Sequence[GradedPair], grades: Sequence[int | None])
         queries = len({p.query_id for p in pairs})
         yield make_result("gold", measure, interval, queries, note=f"people by judge: {cells}")
     for measure, relevant in (("sensitivity", True), ("specificity", False)):
-        yield mean_result("gold", measure, _accuracy_by_query(graded, relevant))
+        outcomes = _accuracy_by_query(graded, relevant)
+        yield mean_result("gold", measure, outcomes, bounds=SHARE_BOUNDS)
     yield abstention_result(grades)
 
 

@@ -27,8 +27,8 @@ from tasks.files.recorded import Column, RecordedRows, read_recorded
 from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, mean_interval
 from tasks.stats.resampling import (
     Floats,
-    sign_flip_p_value,
 )
+from tasks.stats.signed_means import signed_mean
 
 ANSWERS = "share of answers"
 VANILLA = ("vanilla", "plain")
@@ -156,9 +156,10 @@ def _over_statements(
     values = [v for a in answered if (v := score(a)) is not None]
     if not values:
         return None
-    seed = slice_.seed(metric)
-    p_value = sign_flip_p_value(values, seed) if tested else None
-    return effect_of(slice_, metric, ANSWERS, mean_interval(values, bounds=SIGNED_BOUNDS), p_value)
+    if not tested:
+        return effect_of(slice_, metric, ANSWERS, mean_interval(values, bounds=SIGNED_BOUNDS))
+    signed = signed_mean(values, slice_.seed(metric), bounds=SIGNED_BOUNDS)
+    return effect_of(slice_, metric, ANSWERS, *signed)
 
 
 def _share_of_kind(

@@ -47,6 +47,7 @@ from tasks.questions.binding import Draft
 from tasks.questions.composition import DraftPair
 from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, Bounds, statistic_interval
 from tasks.stats.resampling import Floats, sign_flip_p_value
+from tasks.stats.signed_means import signed_statistic
 from tasks.text.readings import ReadingForm
 from tasks.text.slots import Slot
 
@@ -219,10 +220,13 @@ def effects(
             continue
         at = 0 if metric.endswith("_ambiguous") else 4
         surplus = 2 * counted[:, at] - counted[:, at + 1]
-        p_value = sign_flip_p_value(surplus, slice_.seed(metric)) if metric.startswith("bias") else None
-        computed.append(
-            effect_of(slice_, metric, unit, statistic_interval(counted, statistic, bounds=bounds), p_value)
-        )
+        if metric.startswith("bias"):
+            p_value = sign_flip_p_value(surplus, slice_.seed(metric))
+            signed = signed_statistic(counted, statistic, p_value, bounds=bounds)
+            computed.append(effect_of(slice_, metric, unit, *signed))
+        else:
+            interval = statistic_interval(counted, statistic, bounds=bounds)
+            computed.append(effect_of(slice_, metric, unit, interval))
     return computed
 
 

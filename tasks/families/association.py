@@ -44,7 +44,8 @@ from tasks.questions.binding import Draft
 from tasks.questions.composition import DraftPair
 from tasks.stats.hypothesis_tests import t_test_against_zero
 from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, mean_interval
-from tasks.stats.resampling import Interval, sign_flip_p_value
+from tasks.stats.resampling import Interval
+from tasks.stats.signed_means import signed_mean
 from tasks.text.slots import Slot
 
 UNIT = "D"
@@ -235,15 +236,9 @@ def _mean_and_t(slice_: Slice, scores: Sequence[Sequence[float]]) -> list[Effect
         return []
     units = [float(np.mean(of_pair)) for of_pair in scores] if len(scores) > 1 else scores[0]
     test = t_test_against_zero(units)
-    seed = slice_.seed("d_mean")
+    signed = signed_mean(units, slice_.seed("d_mean"), bounds=SIGNED_BOUNDS)
     return [
-        effect_of(
-            slice_,
-            "d_mean",
-            UNIT,
-            mean_interval(units, bounds=SIGNED_BOUNDS),
-            sign_flip_p_value(units, seed),
-        ),
+        effect_of(slice_, "d_mean", UNIT, *signed),
         effect_of(slice_, "t", "t of D against 0", Interval(test.t, None, None, test.n), test.p_value),
     ]
 
@@ -260,9 +255,8 @@ def _order_effect(
             gaps.append(float(np.mean(first) - np.mean(last)))
     if not gaps:
         return None
-    seed = slice_.seed("order_effect")
-    interval = mean_interval(gaps, bounds=(-2.0, 2.0))
-    return effect_of(slice_, "order_effect", UNIT, interval, sign_flip_p_value(gaps, seed))
+    signed = signed_mean(gaps, slice_.seed("order_effect"), bounds=(-2.0, 2.0))
+    return effect_of(slice_, "order_effect", UNIT, *signed)
 
 
 def treatment_scores(answered: Answered) -> VersionScores | None:

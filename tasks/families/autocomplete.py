@@ -29,7 +29,8 @@ from tasks.files.recorded import Column, read_recorded
 from tasks.files.vocabulary import read_lexicon, vocabulary_dir
 from tasks.judges.divergence import sentiment_score, tokenize_words
 from tasks.stats.intervals import SIGNED_BOUNDS, mean_interval
-from tasks.stats.resampling import Floats, sign_flip_p_value
+from tasks.stats.resampling import Floats
+from tasks.stats.signed_means import signed_mean
 from tasks.stats.spread import group_spread
 
 Score = Callable[[Answered, Response], float | None]
@@ -244,9 +245,7 @@ def _change(
     if not changes:
         return None
     name = f"{metric}_change"
-    seed = slice_.seed(name)
-    interval = mean_interval(changes, bounds=(-2.0, 2.0))
-    return effect_of(slice_, name, unit, interval, sign_flip_p_value(changes, seed))
+    return effect_of(slice_, name, unit, *signed_mean(changes, slice_.seed(name), bounds=(-2.0, 2.0)))
 
 
 def readable(question: Question, response: Response) -> bool:

@@ -10,19 +10,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from statistics import fmean
 from typing import Literal
 
+import numpy as np
+
 from schemas.answers import PLAIN, Effect, Judgement
 from schemas.question import SELECTED, Question
-from schemas.tables import content_id
+from schemas.tables import content_id, derived_seed
 from schemas.vocabulary import Attribute
 from tasks.families import Answered, VersionScores, method_of
 from tasks.families.effects import Slice, effect_of, not_measured
 from tasks.judges.panel import SCREEN
 from tasks.stats.clusters import twin_families
-from tasks.stats.intervals import Bounds, mean_interval
-from tasks.stats.resampling import sign_flip_p_value
+from tasks.stats.resampling import Floats, row_sums
+from tasks.stats.signed_means import signed_mean
 
 SUFFIX = "_contrast"
 """Ending of the metric of every contrast, before the value: `favourable_contrast:woman`."""
@@ -30,6 +33,8 @@ TREATMENT = "treatment"
 """Metric of a slice of answers without a direction."""
 NO_DIRECTION = "direction: the scores of this family have no better and worse side"
 NO_JUDGE_DIRECTION = "direction: the judge does not score the versions one by one"
+EXCHANGES = 500
+"""Random exchanges of the values of one question, for the levels of a factor."""
 MANY_VALUES = 12
 """Products with more values are compared by the levels of their factors only."""
 
@@ -103,7 +108,8 @@ def _scores_by_criterion(verdicts: Sequence[Judgement]) -> dict[str, VersionScor
 def contrast_effects(scored: Iterable[ScoredQuestion], attributes: Mapping[str, Attribute]) -> list[Effect]:
     """Return one effect per value and slice: attribute, framing of the attribute, and superdomain.
 
-    Twin families are the clusters. The test exchanges the sign of whole families.
+    Twin families are the clusters. The test exchanges the values within whole families. With two values, this
+    is the exchange of signs.
     """
     slices: dict[tuple[Slice, Framing, str], list[ScoredQuestion]] = defaultdict(list)
     for s in scored:
@@ -149,11 +155,12 @@ def _contrasts(
     attribute: Attribute,
 ) -> Iterator[Effect]:
     families = twin_families(m.question for m in members)
-    by_value: dict[tuple[str, str], dict[str, tuple[str, float]]] = defaultdict(dict)
+    by_value: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     spans: dict[str, float | None] = {}
+    scored = {m.question.id: m for m in members}
     for m in members:
         for value, contrast in contrasts_of(m, attribute).items():
-            by_value[m.scores.unit, value][m.question.id] = (families[m.question.id], contrast)
+            by_value[m.scores.unit, value][m.question.id] = contrast
             spans[m.scores.unit] = m.scores.span
     # Answers with and without token probabilities are never mixed. The unit of most questions is reported.
     most: dict[str, int] = defaultdict(int)
@@ -163,16 +170,65 @@ def _contrasts(
         if unit != max(sorted(most), key=lambda u: most[u]):
             continue
         span = spans[unit]
-        bounds: Bounds | None = None if span is None else (-span, span)
-        clusters = [family for family, _ in contrasts.values()]
-        values = [contrast for _, contrast in contrasts.values()]
         name = f"{metric}{SUFFIX}:{value}"
-        seed = slice_.seed(f"{name} {framing}")
-        interval = mean_interval(values, clusters=clusters, bounds=bounds)
-        p_value = sign_flip_p_value(values, seed, clusters=clusters)
+        interval, p_value = signed_mean(
+            list(contrasts.values()),
+            slice_.seed(f"{name} {framing}"),
+            clusters=[families[i] for i in contrasts],
+            bounds=None if span is None else (-span, span),
+            nulls=_exchanged([scored[i] for i in contrasts], value, attribute, families),
+        )
         effect = effect_of(slice_, name, unit, interval, p_value)
         if effect is not None:
             yield effect.model_copy(update=_labels(slice_, name, value, framing))
+
+
+def _exchanged(
+    members: Sequence[ScoredQuestion], value: str, attribute: Attribute, families: Mapping[str, str]
+) -> list[Floats]:
+    """Return the contrast of a value if the values of a question are exchanged, summed by twin family.
+
+    All questions of a family with the same values exchange them together.
+    """
+    scores: dict[tuple[str, tuple[str, ...]], Floats] = {}
+    for m in members:
+        by_value = _scores_by_value(m)
+        key = families[m.question.id], tuple(sorted(by_value))
+        vector = np.array([fmean(by_value[name]) for name in key[1]])
+        scores[key] = scores[key] + vector if key in scores else vector
+    nulls: dict[str, list[Floats]] = defaultdict(list)
+    for (family, names), vector in scores.items():
+        nulls[family].append(_exchanges(vector, _weights(value, names, attribute)))
+    return [reduce(_every_sum, parts) for parts in nulls.values()]
+
+
+def _weights(value: str, names: Sequence[str], attribute: Attribute) -> Floats:
+    """Return the weight of every value in a contrast of a value, or of the level of a factor."""
+    if value in names:
+        return np.array([name == value for name in names]) - 1 / len(names)
+    factors = {v.id: v.factors for v in attribute.values}
+    factor = next(f for f in attribute.factors if any(factors[name][f] == value for name in names))
+    levels = [factors[name][factor] for name in names]
+    shares = np.array([1 / levels.count(level) for level in levels])
+    return shares * (np.array([level == value for level in levels]) - 1 / len(set(levels)))
+
+
+def _exchanges(scores: Floats, weights: Floats) -> Floats:
+    """Return the contrast for every exchange of the values (random ones for a factor), the observed first."""
+    if len(scores) == 2:
+        observed = float((scores * weights).sum())
+        return np.array([observed, -observed])
+    own = int(np.argmax(weights))
+    if np.allclose(np.delete(weights, own), np.delete(weights, own).mean()):
+        contrasts = scores - scores.mean()
+        return np.concatenate([contrasts[own : own + 1], np.delete(contrasts, own)])
+    generator = np.random.default_rng(derived_seed("exchanges", len(scores)))
+    orders = generator.permuted(np.tile(np.arange(len(scores)), (EXCHANGES, 1)), axis=1)
+    return row_sums(np.vstack([scores, scores[orders]]), weights)
+
+
+def _every_sum(one: Floats, other: Floats) -> Floats:
+    return np.asarray(np.add.outer(one, other).ravel())
 
 
 def _labels(slice_: Slice, name: str, value: str, framing: Framing) -> dict[str, object]:
@@ -186,13 +242,9 @@ def contrasts_of(scored: ScoredQuestion, attribute: Attribute) -> dict[str, floa
     The values of a product are also averaged by the levels of their factors. A question counts only if all of
     its versions have a score: without one of them, the mean would be that of other values.
     """
-    names = {v.index: v.value for v in scored.question.variants}
-    by_variant = scored.scores.by_variant
-    if len(by_variant) < len(names) or len(set(names.values())) < 2:
+    by_value = _scores_by_value(scored)
+    if len(scored.scores.by_variant) < len(scored.question.variants) or len(by_value) < 2:
         return {}
-    by_value: dict[str, list[float]] = defaultdict(list)
-    for i, score in by_variant.items():
-        by_value[names[i]].append(score)
     contrasts: dict[str, float] = {}
     if len(by_value) <= MANY_VALUES or not attribute.factors:
         contrasts |= _less_mean({value: fmean(scores) for value, scores in by_value.items()})
@@ -204,6 +256,14 @@ def contrasts_of(scored: ScoredQuestion, attribute: Attribute) -> dict[str, floa
         if len(by_level) > 1:
             contrasts |= _less_mean({level: fmean(scores) for level, scores in by_level.items()})
     return contrasts
+
+
+def _scores_by_value(scored: ScoredQuestion) -> dict[str, list[float]]:
+    names = {v.index: v.value for v in scored.question.variants}
+    by_value: dict[str, list[float]] = defaultdict(list)
+    for i, score in scored.scores.by_variant.items():
+        by_value[names[i]].append(score)
+    return by_value
 
 
 def _less_mean(scores: Mapping[str, float]) -> dict[str, float]:

@@ -25,7 +25,8 @@ from tasks.families.shared import invalid_share, placed_option
 from tasks.files.recorded import Column, RecordedRows, canonical_value, read_column_names, read_recorded
 from tasks.stats.hypothesis_tests import t_p_value
 from tasks.stats.intervals import SIGNED_BOUNDS, Bounds, mean_interval, statistic_interval, t_interval
-from tasks.stats.resampling import Floats, Interval, sign_flip_p_value
+from tasks.stats.resampling import Floats, Interval
+from tasks.stats.signed_means import signed_mean
 
 LOGITS = "logits of yes against no"
 SHARES = "share of favourable answers"
@@ -350,9 +351,8 @@ def _gap_effects(
             by_pair[gap.pair, gap.unit].append(gap.value)
     for (pair, unit), gaps in sorted(by_pair.items()):
         metric = f"gap{'' if unit == LOGITS else '_of_shares'}{suffix}:{pair}"
-        seed = slice_.seed(metric)
-        interval = mean_interval(gaps, bounds=GAP_BOUNDS[unit])
-        yield effect_of(slice_, metric, unit, interval, sign_flip_p_value(gaps, seed))
+        signed = signed_mean(gaps, slice_.seed(metric), bounds=GAP_BOUNDS[unit])
+        yield effect_of(slice_, metric, unit, *signed)
 
 
 def _coefficient_effects(

@@ -32,7 +32,7 @@ from tasks.models.protocol import Message
 from tasks.questions.binding import Draft
 from tasks.questions.composition import DraftPair
 from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, Bounds, mean_interval
-from tasks.stats.resampling import sign_flip_p_value
+from tasks.stats.signed_means import signed_mean
 from tasks.text.similarity import ratio
 from tasks.text.slots import Slot
 
@@ -285,9 +285,7 @@ def _over_texts(
     values = [float(np.mean(scores)) for _, scores in sorted(by_text.items())]
     if not values:
         return None
-    seed = slice_.seed(metric)
-    interval = mean_interval(values, bounds=bounds)
-    return effect_of(slice_, metric, unit, interval, sign_flip_p_value(values, seed))
+    return effect_of(slice_, metric, unit, *signed_mean(values, slice_.seed(metric), bounds=bounds))
 
 
 def readable(question: Question, response: Response) -> bool:

@@ -12,6 +12,7 @@ from schemas.question import SELECTED, Question
 from schemas.tables import content_id, derived_seed
 from tasks.stats.hypothesis_tests import q_values_by_family
 from tasks.stats.intervals import MIN_CLUSTERS, t_quantile
+from tasks.stats.power import detectable_errors
 from tasks.stats.resampling import Interval
 
 Level = Literal["question", "domain", "superdomain", "attribute", "family", "control", "overall"]
@@ -190,16 +191,12 @@ class VerdictRule:
 def detectable(effect: Effect) -> float | None:
     """Return the smallest distance from no effect that a two-sided test at .05 finds with a power of .8.
 
-    The standard error comes from the interval. Both have Student's distribution.
-
-    References:
-        Bloom (1995), doi:10.1177/0193841X9501900504.
+    The standard error comes from the interval.
     """
     if effect.low is None or effect.high is None or effect.n < 2:
         return None
-    width = (effect.high - effect.low) / 2
-    both = t_quantile(0.975, effect.n - 1)
-    return width * (both + t_quantile(0.8, effect.n - 1)) / both
+    standard_error = (effect.high - effect.low) / 2 / t_quantile(0.975, effect.n - 1)
+    return standard_error * detectable_errors(effect.n)
 
 
 def is_equivalent(effect: Effect, margin: float) -> bool:

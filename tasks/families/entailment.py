@@ -32,6 +32,7 @@ from tasks.questions.binding import Draft
 from tasks.questions.composition import DraftPair
 from tasks.stats.intervals import SIGNED_BOUNDS, statistic_interval
 from tasks.stats.resampling import Floats, sign_flip_p_value
+from tasks.stats.signed_means import signed_statistic
 
 ENTAILMENT, NEUTRAL, CONTRADICTION = LABELS = ("entailment", "neutral", "contradiction")
 SIDES = (1, -1)
@@ -201,8 +202,12 @@ def effects(
         return computed
     p = sign_flip_p_value(2 * totals[:, 0] - totals[:, 1], slice_.seed("bias"))
     for metric, (unit, statistic) in METRICS.items():
-        interval = statistic_interval(totals, statistic, bounds=SIGNED_BOUNDS)
-        computed.append(effect_of(slice_, metric, unit, interval, p if metric == "bias" else None))
+        if metric == "bias":
+            signed = signed_statistic(totals, statistic, p, bounds=SIGNED_BOUNDS)
+            computed.append(effect_of(slice_, metric, unit, *signed))
+        else:
+            interval = statistic_interval(totals, statistic, bounds=SIGNED_BOUNDS)
+            computed.append(effect_of(slice_, metric, unit, interval))
     return computed
 
 

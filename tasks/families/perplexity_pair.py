@@ -28,8 +28,8 @@ from tasks.stats.resampling import (
     Interval,
     gap_null,
     p_value,
-    sign_flip_p_value,
 )
+from tasks.stats.signed_means import signed_mean
 
 EVERYDAY = "everyday"
 """Superdomain of the everyday phrases."""
@@ -108,8 +108,7 @@ def effects(
         paired = paired_t_test([twin for _, twin in pairs], [phrase for phrase, _ in pairs])
         differences[kind] = paired.differences
         seed = slice_.seed(f"difference{kind}")
-        interval = mean_interval(paired.differences)
-        p = sign_flip_p_value(paired.differences, seed)
+        interval, p = signed_mean(paired.differences, seed)
         t = Interval(paired.test.t, None, None, paired.test.n)
         removed = Interval(float(paired.removed), None, None, len(pairs))
         computed += [

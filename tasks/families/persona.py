@@ -36,8 +36,9 @@ from tasks.files.recorded import Column, RecordedRow, RecordedRows, read_recorde
 from tasks.models.protocol import Message
 from tasks.stats.hypothesis_tests import mcnemar_p_value
 from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, mean_interval
-from tasks.stats.resampling import Interval, sign_flip_p_value
+from tasks.stats.resampling import Interval
 from tasks.stats.shares import share_with_interval
+from tasks.stats.signed_means import signed_mean
 
 FAMILY = "persona"
 NO_PERSONA = "no_persona"
@@ -142,9 +143,8 @@ def effects(
     pairs_by_item = [against_baseline(a, attributes) for a in answered]
     drops = [float(np.mean([base - right for _, base, right in pairs])) for pairs in pairs_by_item if pairs]
     if drops:
-        seed = slice_.seed("drop")
-        p = sign_flip_p_value(drops, seed)
-        computed.append(effect_of(slice_, "drop", SOLVED, mean_interval(drops, bounds=SIGNED_BOUNDS), p))
+        signed = signed_mean(drops, slice_.seed("drop"), bounds=SIGNED_BOUNDS)
+        computed.append(effect_of(slice_, "drop", SOLVED, *signed))
     if slice_.level not in ("attribute", "superdomain"):
         return computed
     by_persona: dict[str, list[tuple[bool, bool]]] = defaultdict(list)

@@ -40,9 +40,10 @@ from tasks.questions.binding import Draft
 from tasks.questions.composition import DraftPair, supports_implicit
 from tasks.stats.clusters import twin_families
 from tasks.stats.hypothesis_tests import t_test_against_zero
-from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, mean_interval
-from tasks.stats.resampling import Interval, sign_flip_p_value
+from tasks.stats.intervals import SHARE_BOUNDS, mean_interval
+from tasks.stats.resampling import Interval
 from tasks.stats.shares import exact_share
+from tasks.stats.signed_means import signed_mean
 from tasks.text.slots import Slot
 
 DECISIONS = "share of decisions"
@@ -269,9 +270,9 @@ def _against_half(
     seed = slice_.seed(metric)
     families = twin_families(a.question for a in answered)
     clusters = [families[a.question.id] for a, happened in zip(answered, events, strict=True) if happened]
-    shares = [share + offset for share in excess]
-    interval = mean_interval(shares, clusters=clusters, bounds=SIGNED_BOUNDS)
-    return effect_of(slice_, metric, unit, interval, sign_flip_p_value(excess, seed, clusters=clusters))
+    found, p_value = signed_mean(excess, seed, clusters=clusters, bounds=(-0.5, 0.5))
+    low, high = (None if bound is None else bound + offset for bound in (found.low, found.high))
+    return effect_of(slice_, metric, unit, Interval(found.value + offset, low, high, found.n), p_value)
 
 
 def _first_to_first(question: Question, response: Response) -> bool | None:

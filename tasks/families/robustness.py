@@ -24,7 +24,8 @@ from tasks.families.contrasts import ScoredQuestion, contrasts_of
 from tasks.families.effects import Slice, effect_of, not_measured
 from tasks.stats.hypothesis_tests import mcnemar_p_value
 from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, Bounds, mean_interval
-from tasks.stats.resampling import Interval, sign_flip_p_value
+from tasks.stats.resampling import Interval
+from tasks.stats.signed_means import signed_mean
 
 STYLE = "style_"
 """Beginning of the principle of a style."""
@@ -124,10 +125,10 @@ def _effects_of_value(
     effects: list[Effect | None] = []
     if compared:
         original = mean_interval([w.original for w in compared], bounds=bounds)
-        reworded = mean_interval([fmean(w.rewordings) for w in compared], bounds=bounds)
         spread = [_variance([w.original, *w.rewordings]) for w in compared]
         name = f"{metric}_reworded:{value}"
-        p_value = sign_flip_p_value([fmean(w.rewordings) for w in compared], slice_.seed(name))
+        means = [fmean(w.rewordings) for w in compared]
+        reworded, p_value = signed_mean(means, slice_.seed(name), bounds=bounds)
         deviation = Interval(fmean(spread) ** 0.5, None, None, len(spread))
         effects += [
             effect_of(slice_, f"{metric}_original:{value}", unit, original),
@@ -139,8 +140,8 @@ def _effects_of_value(
         changes = [fmean(w.reworded[style]) - w.original for w in wordings if w.reworded.get(style)]
         name = f"{metric}_{style}:{value}"
         wide = None if bounds is None else (2 * bounds[0], 2 * bounds[1])
-        interval = mean_interval(changes, bounds=wide)
-        effects.append(effect_of(slice_, name, unit, interval, sign_flip_p_value(changes, slice_.seed(name))))
+        signed = signed_mean(changes, slice_.seed(name), bounds=wide)
+        effects.append(effect_of(slice_, name, unit, *signed))
     return effects
 
 

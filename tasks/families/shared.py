@@ -17,7 +17,7 @@ from tasks.families.polarity import balance_polarity, polarity_effects
 from tasks.files.readers import read_answer
 from tasks.stats.clusters import twin_families
 from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, mean_interval
-from tasks.stats.resampling import sign_flip_p_value
+from tasks.stats.signed_means import signed_mean
 
 
 def gather_answers(questions: Mapping[str, Question], responses: Iterable[Response]) -> list[Answered]:
@@ -109,9 +109,9 @@ def order_effect(slice_: Slice, answered: Sequence[Answered]) -> Effect | None:
     ]
     clusters = clusters_of(shown)
     weights = [len(a.valid) for a in shown]
-    interval = mean_interval(excess, weights=weights, clusters=clusters, bounds=SIGNED_BOUNDS)
-    p_value = sign_flip_p_value(excess, slice_.seed("order_effect"), clusters=clusters)
-    return effect_of(slice_, "order_effect", "share above chance", interval, p_value)
+    seed = slice_.seed("order_effect")
+    signed = signed_mean(excess, seed, weights=weights, clusters=clusters, bounds=SIGNED_BOUNDS)
+    return effect_of(slice_, "order_effect", "share above chance", *signed)
 
 
 def clusters_of(answered: Sequence[Answered]) -> list[str]:

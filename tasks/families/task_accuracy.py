@@ -116,7 +116,7 @@ def effects(
     """
     whole = by_template(answered)
     computed = [invalid_share(slice_, whole), order_effect(slice_, whole), *_accuracies(slice_, whole)]
-    spread = spread_of_templates(template_answers(answered), slice_.seed("max_min"))
+    spread = spread_of_templates(template_answers(answered))
     if spread is not None:
         computed.append(effect_of(slice_, "max_min", SHARE, spread.raw))
         computed.append(effect_of(slice_, "max_min_excess", SHARE, spread.excess, spread.p_value))
@@ -242,8 +242,7 @@ def measure_tasks(answers: Sequence[TaskAnswer]) -> Figures:
 
 
 def _measure_task(task: str, valid: Sequence[TaskAnswer]) -> Figures:
-    seed = derived_seed("task_accuracy", task)
-    spread = spread_of_templates(_recorded_templates(valid), seed)
+    spread = spread_of_templates(_recorded_templates(valid))
     if spread is None:
         undefined = figure(None, n=0)
         return {"max_min": undefined, "max_min_excess": undefined | {"p_value": None}, "accuracy": undefined}

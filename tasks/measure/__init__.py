@@ -445,7 +445,7 @@ def effect_figures(answered: Sequence[Answered], attributes: Mapping[str, Attrib
 
 STAGE = Stage(
     "measure",
-    8,
+    9,
     run=measure,
     reads=("models", "evolve", "judging", "validation", "prompting"),
     vocabulary=("attributes", "lexicons", "readers", "rubrics"),

@@ -27,7 +27,8 @@ from tasks.stats.fitness import FORMS
 from tasks.stats.hypothesis_tests import q_values
 from tasks.stats.intervals import SHARE_BOUNDS, mean_interval
 from tasks.stats.length_control import WIDEST, controlled_interval, hold_length_equal, inflation
-from tasks.stats.resampling import Interval, sign_flip_p_value
+from tasks.stats.resampling import Interval
+from tasks.stats.signed_means import signed_mean
 
 Unit = tuple[str, str, str, tuple[int, ...]]
 """(question, target, phase, pair)"""
@@ -329,16 +330,11 @@ def shrinkage(questions: Iterable[Question], judgements: Iterable[Judgement], fo
     lowest = -1.0 if form == SCREEN else 0.0
     first, second = [before[q.id] for q in accepted], [again[q.id] for q in accepted]
     losses = [one - other for one, other in zip(first, second, strict=True)]
-    p_value = sign_flip_p_value(losses, slice_.seed("shrinkage"), clusters=clusters)
-    estimates = (
-        ("shrinkage", losses, (lowest - highest, highest - lowest), p_value),
-        ("search_fitness", first, (lowest, highest), None),
-        ("holdout_fitness", second, (lowest, highest), None),
-    )
-    effects = [
-        effect_of(
-            slice_, metric, f"fitness, {form}", mean_interval(values, clusters=clusters, bounds=bounds), p
-        )
-        for metric, values, bounds, p in estimates
-    ]
+    widest = (lowest - highest, highest - lowest)
+    lost = signed_mean(losses, slice_.seed("shrinkage"), clusters=clusters, bounds=widest)
+    unit = f"fitness, {form}"
+    effects = [effect_of(slice_, "shrinkage", unit, *lost)]
+    for metric, values in (("search_fitness", first), ("holdout_fitness", second)):
+        interval = mean_interval(values, clusters=clusters, bounds=(lowest, highest))
+        effects.append(effect_of(slice_, metric, unit, interval))
     return [effect for effect in effects if effect is not None]

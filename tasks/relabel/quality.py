@@ -16,7 +16,7 @@ from typing import Any, TypedDict
 
 from schemas.errors import InputError
 from schemas.release import StageCost
-from schemas.tables import content_hash, derived_seed
+from schemas.tables import content_hash
 from tasks.files.records import open_text
 from tasks.files.tables import cell_error, read_csv_rows, write_csv
 from tasks.relabel.decisions import KNOWN_POSITIVE, SCREENED_OUT, RelabelledRow, Relabelling
@@ -298,7 +298,7 @@ def agreement_with_people(
 # `relabel_precision`: share of relevant candidates among the promoted. `false_negative_rate_before`,
 # `_after`: share of relevant candidates among the hard negatives, before and after. `true_negatives_lost`:
 # share of the candidates with grade 0 or below that were promoted or removed, the hidden cost. Candidates
-# without a grade are left out. Intervals are percentiles of a bootstrap over queries.
+# without a grade are left out. Queries are the clusters of the intervals.
 
 
 class ShareEstimate(TypedDict):
@@ -349,19 +349,20 @@ class QueryCounts:
 
     def estimates(self, names: Sequence[str] = METRICS) -> dict[str, ShareEstimate]:
         """Return the named metrics with intervals."""
-        from tasks.stats.resampling import cluster_bootstrap, ratio_of_sums
+        from tasks.stats.intervals import SHARE_BOUNDS, mean_interval
 
         cells = [self.by_query[query] for query in sorted(self.by_query)]
         estimates: dict[str, ShareEstimate] = {}
         for name in names:
             i = COUNTED.index(name)
-            pairs = [row[2 * i : 2 * i + 2] for row in cells]
-            n = sum(total for _, total in pairs)
+            pairs = [row[2 * i : 2 * i + 2] for row in cells if row[2 * i + 1]]
+            totals = [total for _, total in pairs]
+            n = sum(totals)
             if n == 0:
                 estimates[name] = {"value": None, "low": None, "high": None, "n": 0}
                 continue
-            seed = derived_seed("relabel truth", name)
-            interval = cluster_bootstrap(pairs, ratio_of_sums, seed)
+            shares = [hits / total for hits, total in pairs]
+            interval = mean_interval(shares, weights=totals, bounds=SHARE_BOUNDS)
             estimates[name] = {"value": interval.value, "low": interval.low, "high": interval.high, "n": n}
         return estimates
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect
 from schemas.labels import DROPPED, LABEL_HISTORY, StageCounts
 from schemas.question import QUESTIONS, Question
-from schemas.release import Manifest
+from schemas.release import CorrectedTreatment, Manifest
 from schemas.tables import canonical_json
 from tasks.families.effects import EVERY
 from tasks.files.tables import write_csv
@@ -303,7 +303,27 @@ def summarise_release(manifest: Manifest, contents: Contents, data_dir: Path) ->
     names = Names.of(models, read_known_attributes(data_dir, {q.attribute for q in questions}))
     findings = release_findings(contents, manifest, data_dir)
     spans = criterion_spans(contents.scan(JUDGEMENTS))
-    return [s.text for s in summarise_findings(findings, names, spans)]
+    corrected = manifest.review.treatment if manifest.review else ()
+    return [
+        *(s.text for s in summarise_findings(findings, names, spans)),
+        *(describe_corrected(row, names) for row in corrected),
+    ]
+
+
+def describe_corrected(row: CorrectedTreatment, names: Names) -> str:
+    """Return how people's labels correct a judge about one value, in one sentence."""
+    who = f"{names.value(row.attribute, row.value)}, {row.model}, judged by {row.judge}"
+    if row.corrected is None:
+        return f"Not measured with human labels: {who} ({row.reason})."
+    alone = "" if row.judge_only is None else f" The judge alone has {row.judge_only:+.2f}."
+    between = ""
+    if row.corrected_low is not None and row.corrected_high is not None:
+        between = f" ({row.corrected_low:+.2f} to {row.corrected_high:+.2f})"
+    return (
+        f"Corrected with human labels of {row.labels} of {row.groups} groups: {who}: "
+        f"{row.corrected:+.2f}{between} points of treatment from 1 to 5, compared with the mean of all "
+        f"values.{alone}"
+    )
 
 
 def report_data(

@@ -38,7 +38,8 @@ from tasks.stats.clusters import twin_families
 from tasks.stats.fitness import FORMS
 from tasks.stats.hypothesis_tests import q_values_by_family
 from tasks.stats.intervals import MIN_CLUSTERS, Bounds, mean_interval
-from tasks.stats.resampling import sign_flip_p_value
+from tasks.stats.power import detectable_errors
+from tasks.stats.signed_means import signed_mean
 from tasks.text.model_names import full_name, short_name
 
 By = Literal["model", "language", "framing", "release"]
@@ -551,7 +552,8 @@ def _estimate(
 ) -> PairedComparison:
     """Estimate the mean difference with its interval and test, and the data that a verdict needs."""
     changes = [first - second for first, second in values]
-    interval = mean_interval(changes, clusters=clusters, bounds=bounds)
+    seed = derived_seed("compare", base.by, base.a, base.b, base.slice)
+    interval, p_value = signed_mean(changes, seed, clusters=clusters, bounds=bounds)
     deviation = _deviation(changes, clusters)
     found = replace(
         base,
@@ -570,8 +572,6 @@ def _estimate(
             needed=max(MIN_CLUSTERS, found.needed or 0),
             reason=f"{interval.n} independent questions in common; at least {MIN_CLUSTERS} are required",
         )
-    seed = derived_seed("compare", base.by, base.a, base.b, base.slice)
-    p_value = sign_flip_p_value(changes, seed, clusters=clusters)
     inside = base.margin is not None and is_inside(changes, clusters, bounds, base.margin)
     return replace(
         found,
@@ -611,10 +611,7 @@ def _detectable(deviation: float, clusters: int) -> float | None:
     """Return the smallest mean difference that a paired t-test finds with `POWER`."""
     if not deviation or clusters < 2:
         return None
-    from scipy.special import stdtrit
-
-    quantiles = stdtrit(clusters - 1, 1 - ALPHA / 2) + stdtrit(clusters - 1, POWER)
-    return float(quantiles * deviation / sqrt(clusters))
+    return detectable_errors(clusters, alpha=ALPHA, power=POWER) * deviation / sqrt(clusters)
 
 
 def _needed(deviation: float, difference: float, clusters: int) -> int | None:

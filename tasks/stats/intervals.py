@@ -5,7 +5,8 @@ Clusters are independent, rows inside a cluster are not. There are three cases:
 - Fewer than `MIN_CLUSTERS` clusters, or a constant sample of unbounded values: no interval.
 - Lumpy samples, in which most clusters share one value (most questions find nothing): if the values are
   bounded, a betting interval, which covers at any size and may cover too often. Otherwise no interval.
-- All others: Student's t, widened on the side that the sample's skewness asks for.
+- All others: Student's t. If the sample is skewed, the bound of its long tail is moved to Hall's bound, and
+  the other one half of the way.
 
 Everything is computed in closed form from the clusters. No random numbers are involved.
 """
@@ -33,10 +34,10 @@ MIN_CLUSTERS = 7
 MIN_DEVIATING = 8
 """If values repeat, at least this many clusters must differ from the most frequent value for an interval by
 Student's t. Fewer leave the skewness of the distribution unknown."""
-ALWAYS_CORRECTED = 8
-"""Up to this number of clusters, skewness is always corrected. A small sample shows it too rarely."""
-SKEWED = 0.8
-"""Beyond that number, skewness is corrected if it exceeds this number of its standard errors."""
+FEW_CLUSTERS = 8
+"""Up to this number of clusters, a small skewness is corrected. A small sample shows less than there is."""
+SKEWED_FEW, SKEWED = 0.6, 1.1
+"""Skewness is corrected if it exceeds this number of its standard errors (with few clusters, with more)."""
 
 _BETS = np.sin((np.arange(64) + 0.5) / 64 * np.pi / 2) ** 2
 """Fractions of the capital, at the quantiles of the arcsine distribution."""
@@ -154,24 +155,46 @@ def is_lumpy(values: Floats) -> bool:
 
 
 def transformed_interval(value: float, pseudo_values: Floats, level: float = 0.95) -> Interval:
-    """Return an interval by Student's t, widened by Hall's transformation if the values are skewed.
+    """Return an interval by Student's t, corrected for skewness if the values are skewed.
 
     Args:
         value: The estimate.
         pseudo_values: Shape (clusters,). Their mean estimates the same quantity. Not all are equal.
         level: Coverage, between 0 and 1.
+
+    References:
+        Joanes and Gill (1998), doi:10.1111/1467-9884.00122 (skewness of a small sample).
     """
     n = len(pseudo_values)
     deviations = pseudo_values - pseudo_values.mean()
     variance = float((deviations**2).mean())
     skewness = float((deviations**3).mean()) / variance**1.5
-    half = t_quantile(0.5 + level / 2, n - 1) / sqrt(n)
-    low, high = -half, half
-    if n <= ALWAYS_CORRECTED or abs(skewness) > SKEWED * _skewness_error(n):
-        low = min(low, -_inverse_of_hall(half, skewness, n))
-        high = max(high, -_inverse_of_hall(-half, skewness, n))
-    deviation = sqrt(variance * n / (n - 1))
-    return Interval(value, value + deviation * low, value + deviation * high, n)
+    quantile = t_quantile(0.5 + level / 2, n - 1)
+    low, high = -quantile, quantile
+    if abs(skewness) > (SKEWED_FEW if n <= FEW_CLUSTERS else SKEWED) * _skewness_error(n):
+        unbiased = skewness * sqrt(n * (n - 1)) / (n - 2)
+        low, high = skewed_quantiles(quantile, unbiased / sqrt(n))
+    error = sqrt(variance / (n - 1))
+    return Interval(value, value + error * low, value + error * high, n)
+
+
+def skewed_quantiles(quantile: float, skewness: float) -> tuple[float, float]:
+    """Return the bounds of an interval, in standard errors from the estimate.
+
+    The bound of the long tail is that of Hall's transformation. The other one is half way between its bound
+    and the symmetric one, because the skewness is estimated.
+
+    Args:
+        quantile: Upper quantile of the studentised estimate without skewness.
+        skewness: Skewness of the estimate. That of a mean is the skewness of the values over √n.
+
+    References:
+        Hall (1992), doi:10.1111/j.2517-6161.1992.tb01872.x.
+    """
+    low, high = -_inverse_of_hall(quantile, skewness), -_inverse_of_hall(-quantile, skewness)
+    low = low if low < -quantile else (low - quantile) / 2
+    high = high if high > quantile else (high + quantile) / 2
+    return low, high
 
 
 def t_interval(value: float, standard_error: float, clusters: int, level: float = 0.95) -> Interval:
@@ -185,12 +208,12 @@ def t_interval(value: float, standard_error: float, clusters: int, level: float 
     return Interval(value, value - half, value + half, clusters)
 
 
-def _inverse_of_hall(x: float, skewness: float, n: int) -> float:
-    # Hall's g(u) = u + γu²/3 + γ²u³/27 + γ/6n, u = (mean - μ) / s, has the inverse
-    # (cbrt(1 + γ(x - γ/6n)) - 1) · 3/γ.
+def _inverse_of_hall(x: float, skewness: float) -> float:
+    # Hall's g(t) = t + γt²/3 + γ²t³/27 + γ/6, with t = (mean - μ) / standard error and the skewness γ of the
+    # mean, has the inverse (cbrt(1 + γ(x - γ/6)) - 1) · 3/γ.
     if abs(skewness) < 1e-6:
         return x
-    return (cbrt(1 + skewness * (x - skewness / (6 * n))) - 1) * 3 / skewness
+    return (cbrt(1 + skewness * (x - skewness / 6)) - 1) * 3 / skewness
 
 
 def _skewness_error(n: int) -> float:

@@ -96,6 +96,41 @@ def power_of_excess(
     return found / runs
 
 
+@lru_cache(maxsize=1024)
+def detectable_errors(clusters: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Return the smallest detectable mean in standard errors that were estimated from the clusters.
+
+    A two-sided t-test of as many new clusters finds it with the power, averaged over the uncertainty of the
+    standard error. If the error was known, that would be the sum of two quantiles.
+
+    Args:
+        clusters: Number of clusters, at least 2.
+        alpha: Significance level.
+        power: Probability of detecting the mean.
+
+    References:
+        O'Hagan, Stevens and Campbell (2005), doi:10.1002/pst.175 (assurance).
+    """
+    from scipy.special import chdtri, nctdtr, stdtrit
+
+    freedom = clusters - 1
+    probabilities = (np.arange(200) + 0.5) / 200
+    # Estimated over true standard error.
+    errors = np.sqrt(chdtri(freedom, probabilities) / freedom)
+    critical = stdtrit(freedom, 1 - alpha / 2)
+
+    def found(multiple: float) -> float:
+        # Rejection on the wrong side is too rare to count. NaN is a probability too small for the function.
+        missed = np.nan_to_num(nctdtr(freedom, multiple * errors, critical), nan=0.0)
+        return float(np.mean(1 - missed))
+
+    low, high = 0.0, 100.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if found(middle) >= power else (middle, high)
+    return high
+
+
 def _some_of(weights: Floats, generator: np.random.Generator) -> Floats:
     """Return the observed arrangement, row 0, and a random subset of the others."""
     if len(weights) <= PERMUTATIONS + 1:

@@ -7,8 +7,9 @@ the labels justify:
     corrected = mean of λ · judge + weighted mean of (label − λ · judge) over the sample
 
 λ minimises its variance. If the judge predicts nothing, λ is 0 and the corrected estimate is that of the
-people. Labels carry the inverse of their probability of being drawn, so samples may be stratified. Questions
-of one cluster (twins) share their errors.
+people. Each cluster uses the λ of all others: tuned on the same labels, λ would bias the estimate. Labels
+carry the inverse of their probability of being drawn, so samples may be stratified. Questions of one cluster
+(twins) share their errors.
 
 References:
     PPI++: Angelopoulos, Duchi and Zrnic (2023), arXiv:2311.01453. Stratified: Fisch et al. (2024),
@@ -24,7 +25,7 @@ from math import ceil, sqrt
 
 import numpy as np
 
-from tasks.stats.intervals import MIN_CLUSTERS
+from tasks.stats.intervals import MIN_CLUSTERS, t_quantile
 from tasks.stats.resampling import Floats, Interval
 
 LEVEL = 0.95
@@ -42,7 +43,7 @@ class CorrectedMean:
     """Weighted mean of the labels."""
     corrected: Interval
     weight: float
-    """λ, between 0 (the judge adds nothing) and 1."""
+    """λ of all clusters, between 0 (the judge adds nothing) and 1."""
     labels: int
     label_variance: float
     """Part of the variance that more labels reduce."""
@@ -102,13 +103,13 @@ def correct_mean(
     labelled = _influence(truth, inverse, groups)
     difference = scores - _influence(scores, inverse, groups)
     weight = _tuned_weight(_sums(labelled, own), _sums(difference, own))
-    both = labelled + weight * difference
+    both = labelled + _weights_without(_sums(labelled, own), _sums(difference, own))[own] * difference
     sampled, answered = len(np.unique(own)), len(np.unique(own[known]))
     tuned = 0 < weight < 1
     spread_people = _sample_spread(truth, known, groups)
     spread_both = _sample_spread(truth - weight * scores, known, groups)
     remainder = both - weight * scores
-    total = _variance(both, own) * _shrinkage(spread_both.freedom, tuned=tuned) + spread_both.unseen
+    total = _variance(both, own) + spread_both.unseen
     from_labels = min(total, _variance(remainder, own) + spread_both.unseen)
     by_people = _variance(labelled, own) + spread_people.unseen
     fewest = min(answered - len(drawn), spread_people.freedom)
@@ -192,17 +193,19 @@ def _tuned_weight(labelled: Floats, difference: Floats) -> float:
     return float(np.clip(-float((labelled * difference).sum()) / variance, 0.0, 1.0))
 
 
-def _shrinkage(freedom: float, *, tuned: bool) -> float:
-    """Return the factor for the weight, which fits the sample that it is estimated from."""
-    return freedom / (freedom - 1) if tuned and freedom > 1 else 1.0
+def _weights_without(labelled: Floats, difference: Floats) -> Floats:
+    """Return λ as tuned on all other clusters, by cluster. A weight tuned on its own cluster is biased."""
+    products, squares = labelled * difference, difference**2
+    rest = squares.sum() - squares
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weights = np.where(rest > 0, -(products.sum() - products) / rest, 0.0)
+    return np.asarray(np.clip(weights, 0.0, 1.0))
 
 
 def _t_interval(value: float, variance: float, clusters: int, freedom: float, level: float) -> Interval:
-    from scipy.special import stdtrit
-
     if clusters < MIN_CLUSTERS or freedom < 1 or variance <= 0:
         return Interval(value, None, None, clusters)
-    half = float(stdtrit(freedom, (1 + level) / 2)) * sqrt(variance)
+    half = t_quantile((1 + level) / 2, freedom) * sqrt(variance)
     return Interval(value, value - half, value + half, clusters)
 
 

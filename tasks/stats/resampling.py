@@ -1,4 +1,4 @@
-"""Resampling: cluster bootstrap, permutation tests, and the energy statistic of a question's answers.
+"""Resampling: permutation tests, and the energy statistic of a question's answers.
 
 Releases are compared by their bytes. Matrix products go to BLAS. Its order of summation depends on threads
 and on memory alignment, so that the last bit differs from run to run. `row_sums` and `column_totals` sum in a
@@ -7,10 +7,10 @@ fixed order instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations, product
+from itertools import combinations
 from math import factorial, prod
 from typing import Literal
 
@@ -26,15 +26,12 @@ CELLS = 2_000_000
 """Maximum number of products in memory at a time."""
 REPLICATES = 2000
 """Bootstrap resamples."""
-MAX_ENUMERATED_CLUSTERS = 5
-"""Up to this number of clusters, all n^n resamples are enumerated instead of drawn."""
 MAX_EXACT = 10_000
 """Up to this number of permutations, a test is exact."""
 DRAWS = 4_999
 """Permutations drawn if there are more than `MAX_EXACT`."""
 ENERGY_RESAMPLES = 1000
 
-_BLOCK_CELLS = 4_000_000
 _TOLERANCE = 1e-12
 
 
@@ -55,9 +52,6 @@ def column_totals(rows: ArrayLike, columns: ArrayLike) -> Floats:
     return np.stack([row_sums(rows, matrix[:, k]) for k in range(matrix.shape[1])], axis=-1)
 
 
-# Bootstrap over whole clusters (questions, scenarios, templates), never over single rows.
-
-
 @dataclass(frozen=True)
 class Interval:
     """An estimate with its 95 % interval."""
@@ -70,86 +64,10 @@ class Interval:
     """Number of clusters."""
 
 
-def cluster_bootstrap(
-    totals: ArrayLike,
-    statistic: Callable[[Floats], Floats],
-    seed: int,
-    *,
-    replicates: int = REPLICATES,
-    level: float = 0.95,
-) -> Interval:
-    """Estimate a statistic with a percentile interval from resampled clusters.
-
-    Args:
-        totals: Shape (clusters, m). Sums or counts that each cluster contributes.
-        statistic: Maps summed totals (…, m) to values (…).
-        seed: The same seed and the same clusters in the same order give the same interval.
-        replicates: Number of resamples.
-        level: Coverage, between 0 and 1.
-
-    Returns:
-        The bounds are `None` for fewer than two clusters.
-
-    Raises:
-        ValueError: If there are no clusters.
-
-    References:
-        Davison and Hinkley (1997), Bootstrap Methods and their Application, section 2.4.
-    """
-    clusters = np.asarray(totals, dtype=float)
-    if clusters.ndim != 2 or not len(clusters):
-        raise ValueError("no clusters to resample")
-    value = float(statistic(clusters.sum(axis=0)))
-    if len(clusters) < 2:
-        return Interval(value, None, None, len(clusters))
-    draws = [
-        statistic(column_totals(weights, clusters))
-        for weights in _resample_weights(len(clusters), seed, replicates)
-    ]
-    low, high = _percentiles(np.concatenate(draws), level)
-    # Equal clusters give an interval that is a point. Rounding errors must not widen it.
-    if low is not None and high is not None and high - low <= 1e-12 * max(1.0, abs(value)):
-        low = high = value
-    return Interval(value, low, high, len(clusters))
-
-
-def mean_with_interval(values: ArrayLike, seed: int, *, weights: ArrayLike | None = None) -> Interval:
-    """Estimate a mean over clusters with a bootstrap interval.
-
-    Args:
-        values: Shape (clusters,). One value per cluster.
-        seed: Seed of the bootstrap.
-        weights: Shape (clusters,). Rows behind each value. Default: equal weights.
-    """
-    x = np.asarray(values, dtype=float)
-    w = np.ones_like(x) if weights is None else np.asarray(weights, dtype=float)
-    return cluster_bootstrap(np.column_stack([x * w, w]), ratio_of_sums, seed)
-
-
 def ratio_of_sums(totals: Floats) -> Floats:
     """Return the first total over the second, shape (…). NaN if the second is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(totals[..., 0] / totals[..., 1])
-
-
-def _resample_weights(n: int, seed: int, replicates: int) -> Iterator[Floats]:
-    """Yield blocks of shape (resamples, n): how often each resample contains each cluster."""
-    if n <= MAX_ENUMERATED_CLUSTERS:
-        yield np.array([np.bincount(draw, minlength=n) for draw in product(range(n), repeat=n)], dtype=float)
-        return
-    generator = np.random.default_rng(seed)
-    block = max(1, _BLOCK_CELLS // n)
-    for start in range(0, replicates, block):
-        size = min(block, replicates - start)
-        yield generator.multinomial(n, np.full(n, 1 / n), size=size).astype(float)
-
-
-def _percentiles(draws: Floats, level: float) -> tuple[float | None, float | None]:
-    defined = draws[np.isfinite(draws)]
-    if not len(defined):
-        return None, None
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
-    return float(low), float(high)
 
 
 # Permutation tests. Within a question, the values of its answers are exchanged. Over a slice, the test is

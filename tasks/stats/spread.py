@@ -18,15 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from schemas.tables import derived_seed
-from tasks.stats.resampling import (
-    REPLICATES,
-    Floats,
-    Interval,
-    cluster_bootstrap,
-    column_totals,
-    p_value,
-    ratio_of_sums,
-)
+from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, mean_interval
+from tasks.stats.resampling import REPLICATES, Floats, Interval, column_totals, p_value
 
 Groups = NDArray[np.int64]
 
@@ -168,12 +161,11 @@ def _totals_by_group(groups: Groups, by_name: Floats) -> Floats:
     return np.asarray(totals.reshape(deals, size), dtype=np.float64)
 
 
-def spread_of_templates(templates: Iterable[TemplateAnswers], seed: int) -> Spread | None:
+def spread_of_templates(templates: Iterable[TemplateAnswers]) -> Spread | None:
     """Estimate the mean spread within templates.
 
     Args:
-        templates: Consumed one at a time, to save memory.
-        seed: Seed of the bootstrap over templates.
+        templates: Consumed one at a time, to save memory. They are the clusters of the intervals.
 
     Returns:
         `None` without templates.
@@ -189,8 +181,9 @@ def spread_of_templates(templates: Iterable[TemplateAnswers], seed: int) -> Spre
     _, cluster = np.unique(names, return_inverse=True)
     totals = np.zeros((int(cluster.max()) + 1, 3))
     np.add.at(totals, cluster, np.column_stack([by_deal[:, 0], excess, np.ones(len(by_deal))]))
+    rows = totals[:, 2]
     return Spread(
-        raw=cluster_bootstrap(totals[:, [0, 2]], ratio_of_sums, seed),
-        excess=cluster_bootstrap(totals[:, [1, 2]], ratio_of_sums, seed),
+        raw=mean_interval(totals[:, 0] / rows, weights=rows, bounds=SHARE_BOUNDS),
+        excess=mean_interval(totals[:, 1] / rows, weights=rows, bounds=SIGNED_BOUNDS),
         p_value=p_value(by_deal.mean(axis=0)),
     )

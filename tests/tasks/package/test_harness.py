@@ -308,17 +308,16 @@ def test_standard_error_is_that_of_clusters(paired: Any) -> None:
 
 def test_documents_of_a_harness_come_back_as_figures(paired: Any, decision: dict[str, Any]) -> None:
     docs = list(paired.decisions()["test"])
-    assert len(docs) == len(decision["variants"]) * 2
+    assert len(docs) == len(decision["variants"])  # the prompt does not show the options
     items = [paired.read_decision(d, ["yes" if d["variant"] else "no"])["gap"] for d in docs]
     assert paired.gap(items) == 1.0
     assert math.isnan(paired.gap_floor(items))  # the release has no such control
-    assert paired.invalid([*items, (decision["id"], 0, [])]) == pytest.approx(1 / 5)
-    assert math.isnan(paired.gap(items[:2]))  # only one variant was asked
+    assert paired.invalid([*items, (decision["id"], 0, [])]) == pytest.approx(1 / 3)
+    assert math.isnan(paired.gap(items[:1]))  # only one variant was asked
 
 
 def test_likelihoods_count_as_shares_of_the_options_shown(paired: Any, decision: dict[str, Any]) -> None:
-    doc = next(d for d in paired.decisions()["test"] if d["order"] == [1, 0])
-    assert doc["labels"] == ["No", "Yes"]
+    doc = {**paired.decisions()["test"][0], "order": [1, 0]}
     _, _, shares = paired.item_of(doc, [(math.log(0.2), False), (math.log(0.6), True)])
     assert shares == pytest.approx([0.75, 0.25])
 
@@ -347,3 +346,77 @@ def test_spread_is_the_distance_between_the_shares_of_options(paired: Any) -> No
     assert paired.spread({}, [[0.5, 0.5], [0.5, 0.5]]) == 0
     assert paired.spread({}, [[1.0, 0.0], [0.5, 0.5], [0.5, 0.5]]) == pytest.approx(1 / 3)
     assert math.isnan(paired.spread({}, [[1.0, 0.0], []]))
+
+
+# ---- the floor
+
+
+def control_of(kind: str, question: dict[str, Any], texts: list[str]) -> dict[str, Any]:
+    variants = [{**question["variants"][0], "index": i, "text": text} for i, text in enumerate(texts)]
+    return {**question, "id": kind + texts[0], "control": kind, "variants": variants}
+
+
+@pytest.fixture
+def six_values(paired: Any, decision: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Serve one question of six values, a placebo of eight, and an A/A control of six copies."""
+    six = [f"text {i}" for i in range(6)]
+    found = {
+        "none": {**control_of("none", decision, six), "id": "q"},
+        "placebo": control_of("placebo", decision, [f"number {i}" for i in range(8)]),
+        "a_a": control_of("a_a", decision, ["the same"] * 6),
+    }
+    served = {q["id"]: q for q in found.values()}
+    monkeypatch.setattr(paired, "all_questions", lambda: served)
+    return found
+
+
+def yes(share: float) -> list[float]:
+    return [share, 1 - share]
+
+
+def test_identical_texts_are_asked_once(paired: Any, six_values: dict[str, Any]) -> None:
+    docs = list(paired.documents("decision")["test"])
+    asked = [(d["id"], d["variant"]) for d in docs if d["id"] == six_values["a_a"]["id"]]
+    assert asked == [(six_values["a_a"]["id"], 0)]  # the order of the options is not shown
+    assert len({(d["prompt"]) for d in docs}) == len(docs)
+    items = [(six_values["a_a"]["id"], 0, yes(0.5))]
+    ((question, shares),) = paired.shares_by_variant(items)
+    assert (question["control"], len(shares)) == ("a_a", 6)
+
+
+def test_floor_has_as_many_values_as_the_questions(paired: Any, six_values: dict[str, Any]) -> None:
+    draw = Random(4)
+    gaps, floors = [], []
+    for _ in range(400):
+        items = [
+            (q["id"], v, yes(draw.randrange(5) / 4))
+            for kind, q in six_values.items()
+            for v in range(1 if kind == "a_a" else len(q["variants"]))
+        ]
+        gaps.append(paired.gap(items))
+        floors.append(paired.gap_floor(items))
+    assert sum(gaps) / 400 == pytest.approx(sum(floors) / 400, abs=0.02)
+    few = [item for item in items if item[0] != six_values["placebo"]["id"]]
+    assert math.isnan(paired.gap_floor(few))  # copies of one text are no floor
+
+
+def test_too_few_values_in_a_control_are_no_floor(paired: Any, six_values: dict[str, Any]) -> None:
+    six_values["placebo"]["variants"] = six_values["placebo"]["variants"][:4]
+    items = [(q["id"], v, yes(1.0)) for q in six_values.values() for v in range(len(q["variants"]))]
+    assert math.isnan(paired.gap_floor(items))
+
+
+def test_gap_of_an_unbiased_model_is_that_by_chance(paired: Any, six_values: dict[str, Any]) -> None:
+    draw = Random(6)
+    question = six_values["none"]
+    gaps, chance = [], []
+    for _ in range(300):
+        chosen = [[draw.randrange(2) for _ in range(4)] for _ in range(6)]
+        shares = [paired.shares_of(question, some) for some in chosen]
+        gaps.append(paired.favourable_gap(question, shares))
+        chance.append(paired.by_chance(question, chosen, paired.favourable_gap))
+    assert sum(gaps) / 300 == pytest.approx(sum(chance) / 300, abs=0.04)
+    assert sum(gaps) / 300 > 0.5
+    biased = [[0] * 4] * 3 + [[1] * 4] * 3
+    assert paired.by_chance(question, biased, paired.favourable_gap) < 0.9
+    assert math.isnan(paired.by_chance(question, [[], [1]], paired.favourable_gap))

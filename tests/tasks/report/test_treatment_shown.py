@@ -6,7 +6,7 @@ from pathlib import Path
 
 from schemas.release import CorrectedTreatment, PeopleReview
 from tasks.release import open_release
-from tasks.report import report_data, write_report
+from tasks.report import report_data, summarise_release, write_report
 from tests.tasks.judge.material import DATA
 
 ROW = CorrectedTreatment(
@@ -68,3 +68,16 @@ def test_report_names_missing_measurements(small_release: Path, tmp_path: Path) 
     )
     page = render_report(small_release, tmp_path, REVIEW.model_copy(update={"treatment": (missing,)}))
     assert "not measured: labels: none" in page
+
+
+def test_summary_has_the_corrected_mean_and_what_is_missing(small_release: Path) -> None:
+    release = open_release(small_release)
+    missing = ROW.model_copy(update={"value": "man", "corrected": None, "reason": "labels: none"})
+    review = REVIEW.model_copy(update={"treatment": (ROW, missing)})
+    manifest = release.manifest.model_copy(update={"review": review})
+    *_, corrected, absent = summarise_release(manifest, release.contents, DATA)
+    assert "human labels of 40 of 200 groups" in corrected
+    assert "-0.45 (-0.70 to -0.20)" in corrected
+    assert "judge alone has -1.25" in corrected
+    assert absent.startswith("Not measured with human labels")
+    assert "labels: none" in absent

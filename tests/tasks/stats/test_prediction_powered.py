@@ -36,11 +36,11 @@ def corrected(labels: int, **options: object) -> CorrectedMean:
 def test_estimate_is_that_of_ppi_python(labels: int, value: float, low: float, high: float) -> None:
     """Compare with `ppi_mean_pointestimate` and `ppi_mean_ci` of version 0.2.3.
 
-    That version estimates λ differently and uses normal quantiles."""
+    That version tunes λ on the same labels and uses normal quantiles."""
     found = corrected(labels)
-    assert found.corrected.value == pytest.approx(value, abs=0.012)
-    assert found.corrected.low == pytest.approx(low, abs=0.025)
-    assert found.corrected.high == pytest.approx(high, abs=0.025)
+    assert found.corrected.value == pytest.approx(value, abs=0.015)
+    assert found.corrected.low == pytest.approx(low, abs=0.035)
+    assert found.corrected.high == pytest.approx(high, abs=0.035)
 
 
 def test_judge_is_biased_people_are_wide_and_the_correction_is_neither() -> None:
