@@ -216,8 +216,7 @@ def kill_one_worker(root: int, port: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", ["dask", "ray"])
-@pytest.mark.parametrize("kill", [False, True])
-def test_a_build_on_workers_has_the_bytes_of_one_process(tmp_path: Path, runner: str, kill: bool) -> None:
+def test_a_build_that_loses_a_worker_has_the_bytes_of_one_process(tmp_path: Path, runner: str) -> None:
     if importlib.util.find_spec(f"prefect_{runner}") is None:
         pytest.skip(f"the extra [{runner}] is not installed")
     models = (*TARGETS, "judge")
@@ -227,7 +226,7 @@ def test_a_build_on_workers_has_the_bytes_of_one_process(tmp_path: Path, runner:
         sent = len(server.requests)
         process = start_build(tmp_path / "shared", recipe, runner)
         killed = 0
-        while kill and not killed and process.poll() is None:
+        while not killed and process.poll() is None:
             time.sleep(0.05)
             if len(server.requests) > sent + 150:
                 killed = kill_one_worker(process.pid, urlsplit(server.url).port or 0)
@@ -236,11 +235,9 @@ def test_a_build_on_workers_has_the_bytes_of_one_process(tmp_path: Path, runner:
     assert shared[1] == alone[1]
     noise = [line for line in shared[2].splitlines() if not re.match(r"\d+:\d\d |stage \d+ of ", line)]
     assert noise == []
-    if not kill:
-        assert shared[0]["calls"] == alone[0]["calls"]
     in_flight_and_unwritten = 2 * 4 + 40
-    assert again <= sent + (in_flight_and_unwritten if kill else 2)
-    assert bool(killed) == kill
+    assert again <= sent + in_flight_and_unwritten
+    assert killed
 
 
 GPUS = """
