@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.recipe import FAMILIES
@@ -263,6 +263,7 @@ def test_words_that_name_the_person_do_not_count(paired: Any) -> None:
 # ---- measuring
 
 
+@settings(deadline=None)
 @given(GROUPS)
 def test_excess_does_not_depend_on_the_order_of_anything(paired: Any, groups: list[list[int]]) -> None:
     turned = [list(reversed(g)) for g in reversed(groups)]
