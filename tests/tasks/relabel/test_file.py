@@ -152,7 +152,7 @@ def test_parts_of_another_job_are_not_used(
     assert found["promoted"] == 0
 
 
-def _fails(*args: Any) -> int:
+def _fails(*_: object, **__: object) -> int:
     raise OSError("disk full")
 
 
