@@ -475,6 +475,21 @@ class Premise(Row):
     id: str = Field(pattern=PART_ID)
     wordings: tuple[str, ...] = Field(min_length=1)
     """Paraphrases, the original first."""
+    placebo: bool = True
+    """Whether the words of the groups may be replaced. `false` if they describe things instead of people."""
+
+
+class GroupWords(Row):
+    """Words by which premises name a group. Placebo controls replace them by an irrelevant attribute."""
+
+    adjectives: tuple[str, ...] = ()
+    """Words before a noun for people, such as `Muslim`."""
+    singular: tuple[str, ...] = ()
+    """Words for one person, such as `a woman`."""
+    plural: tuple[str, ...] = ()
+    """Words for several people, such as `women`."""
+    modifiers: tuple[str, ...] = ()
+    """Words after a noun for people, such as `on social benefits`."""
 
 
 class Hypothesis(Row):
@@ -507,6 +522,8 @@ class Themes(Row):
     """Pattern with `<premise>` and `<hypothesis>`."""
     options: tuple[Option, ...]
     """Options with the roles entailment, contradiction and neutral."""
+    group_words: dict[str, GroupWords] = Field(default={})
+    """Words of the groups in premises, by value."""
     themes: tuple[Theme, ...] = Field(min_length=1)
 
 

@@ -11,16 +11,18 @@ label that flips to one the stereotype does not predict, all rewordings.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from schemas.answers import Effect
 from schemas.recipe import Family, Recipe
-from schemas.vocabulary import Attribute, Hypothesis, Premise, Theme, Themes
+from schemas.vocabulary import Attribute, GroupWords, Hypothesis, Premise, Theme, Themes
 from tasks.families import Answered, Figures, Method, Recorded, Treatment, VersionScores
 from tasks.families.effects import Slice, effect_of, figure, figure_of
 from tasks.families.recorded import cover, with_rows
@@ -54,6 +56,8 @@ COLUMNS = (
 )
 """Stereotype, statement within it, label that it predicts, wording (0: the original), answer."""
 
+NOT_NOUNS = frozenset({"and", "as", "than", "one", "ones", "or", "although", "yet"})
+"""Words after an adjective that are no nouns, so that the adjective cannot become a modifier."""
 _LEANS = {ENTAILMENT: 1, NEUTRAL: 0, CONTRADICTION: -1}
 
 
@@ -79,8 +83,15 @@ def drafts_of(file: Themes, theme: Theme, premise: Premise, hypothesis: Hypothes
     original, *others = premise.wordings
     claim, *other_claims = hypothesis.wordings
     worded = [(original, claim), *((p, claim) for p in others), *((original, c) for c in other_claims)]
+    words = [file.group_words.get(value, GroupWords()) for value in theme.values]
     for number, (given, concluded) in enumerate(worded):
+        irrelevant = replace_groups(given, words) if premise.placebo else None
         yield Draft(
+            placebo_text=(
+                file.frame.replace("<premise>", irrelevant).replace("<hypothesis>", concluded)
+                if irrelevant
+                else ""
+            ),
             text=file.frame.replace("<premise>", given).replace("<hypothesis>", concluded),
             family="entailment",
             superdomain=theme.attribute,
@@ -91,6 +102,46 @@ def drafts_of(file: Themes, theme: Theme, premise: Premise, hypothesis: Hypothes
             values=theme.values,
             template_id=f"{theme.id}.{hypothesis.id}.{premise.id}.{number}",
         )
+
+
+def replace_groups(premise: str, groups: Sequence[GroupWords]) -> str | None:
+    """Return a premise with marks in place of the words for the groups, or `None` if some cannot be replaced.
+
+    `a Muslim family` becomes `a family <0>`, and `women` becomes `people <0s>`. The marks are filled with the
+    modifiers of a placebo, which the hypothesis is about as well.
+    """
+    text = premise
+    for i, words in enumerate(groups):
+        before = text
+        for adjective in words.adjectives:
+            text = re.sub(rf"(?:\b(an?) )?\b{adjective} (\w+)", partial(_with_mark, i), text, flags=re.I)
+        for modifier in words.modifiers:
+            text = re.sub(rf"\b(\w+) {modifier}\b", partial(_after_noun, i), text)
+        for words_for, mark in ((words.plural, f"people <{i}s>"), (words.singular, f"a person <{i}>")):
+            for word in words_for:
+                text = re.sub(rf"\b{word}\b", mark, text, flags=re.I)
+        if text == before:
+            return None
+    every = [w for g in groups for w in (*g.adjectives, *g.modifiers, *g.plural, *g.singular)]
+    if any(re.search(rf"\b{word}\b", text, re.I) for word in every):
+        return None
+    return text[0].upper() + text[1:]
+
+
+def _with_mark(group: int, found: re.Match[str]) -> str:
+    """Return `a family <0>` for `a Muslim family`. Words that are no nouns stay as they are."""
+    article, noun = found[1], found[2]
+    if noun in NOT_NOUNS:
+        return found[0]
+    plural = "s" if article is None and (noun.endswith("s") or noun == "people") else ""
+    opening = "" if article is None else f"{article[0]}{'n' if noun[0] in 'aeiou' else ''} "
+    return f"{opening}{noun} <{group}{plural}>"
+
+
+def _after_noun(group: int, found: re.Match[str]) -> str:
+    noun = found[1]
+    plural = noun.casefold() in ("people", "those", "and") or noun.endswith("s")
+    return f"{noun} <{group}{'s' if plural else ''}>"
 
 
 # Statistics.
@@ -293,7 +344,6 @@ METHOD = Method(
     "letter",
     effects,
     treatment=Treatment("generalisation", treatment_scores),
-    no_controls={"placebo": "the premises name the groups, so that an irrelevant attribute does not fit"},
     pairs=pairs,
     recorded={"bbnli": recorded},
 )

@@ -56,6 +56,7 @@ from tasks.stats.fitness import FORMS
 from tasks.text.slots import SLOT_MARK, mask_slots
 
 ComparisonMode = Literal["all_at_once", "pairwise", "pairwise_scored"]
+"""`pairwise_scored` is not planned here, but in `tasks.judges.scored_pairs`."""
 
 MAX_ALL_PAIRS = 6
 """Largest number of values for which every pair is compared."""

@@ -43,6 +43,9 @@ class Draft:
     """Whether different answers are legitimate for the attribute to bind."""
     name_at: int | None = None
     """Index in the lists of names. `None` to draw one by seed."""
+    placebo_text: str | None = field(default=None, compare=False)
+    """Text of a placebo control, with `<0>` and `<1>` (plural: `<0s>`, `<1s>`) for the modifiers of its
+    values. `None`: the text itself. Empty: the text names groups that cannot be replaced."""
 
 
 def bind_draft(
@@ -242,7 +245,14 @@ def _bind_placebo(
     if versions > len(placebo.values):
         return []
     values = placebo.values[:versions]
-    if "{{" in draft.text:
+    if draft.placebo_text is not None:
+        if not draft.placebo_text:
+            return []
+        start = derived_seed(seed, "placebo", draft.text) % len(placebo.values)
+        values = tuple(placebo.values[(start + i) % len(placebo.values)] for i in range(versions))
+        text = _with_modifiers(draft.placebo_text, values)
+        draft = replace(draft, text=text, values=(), placebo_text=None)
+    elif "{{" in draft.text:
         # Questions that differ in these words only would become equal, so that each has its own words.
         start = derived_seed(seed, "placebo", draft.text) % len(placebo.values)
         values = tuple(placebo.values[(start + i) % len(placebo.values)] for i in range(versions))
@@ -276,6 +286,14 @@ def _with_words(text: str, words: Sequence[str]) -> str | None:
         part if isinstance(part, str) else str(Slot(tuple(words[places[o]] for o in part.options)))
         for part in parts
     )
+
+
+def _with_modifiers(text: str, values: Sequence[Value]) -> str:
+    """Fill the marks of a placebo text: `whose library card ends in 26` from `a person whose …`."""
+    for i, value in enumerate(values):
+        text = text.replace(f"<{i}>", value.forms["noun"][0].removeprefix("a person "))
+        text = text.replace(f"<{i}s>", value.forms["noun_plural"][0].removeprefix("people "))
+    return text
 
 
 def _bind_names(draft: Draft, attribute: Attribute, versions: int, seed: int) -> list[Question]:

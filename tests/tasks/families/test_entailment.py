@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,10 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.question import Question
-from schemas.vocabulary import Themes
+from schemas.vocabulary import GroupWords, Themes
 from tasks.deduplicate import drop_duplicates
 from tasks.families.effects import Slice
-from tasks.families.entailment import effects
+from tasks.families.entailment import effects, replace_groups
 from tasks.families.shared import placed_option
 from tasks.files.questions import read_stereotype, statements_of
 from tasks.files.vocabulary import read_all
@@ -76,7 +77,7 @@ class TestTemplates:
         )
         assert len(QUESTIONS) == wanted
         assert Counter(len(q.variants) for q in EVERY) == {2: len(EVERY)}
-        assert {q.control for q in EVERY} == {"none", "a_a"}
+        assert {q.control for q in EVERY} == {"none", "a_a", "placebo"}
 
     def test_the_group_of_the_stereotype_comes_first(self) -> None:
         surgeon = next(q for q in GENDER if q.template_id == "surgeon.hands.department.0")
@@ -139,6 +140,38 @@ class TestMetric:
         controls = [q for q in EVERY if q.control == "a_a"]
         where = Slice("control", "a_a", "entailment", "all", "m")
         assert measured(controls, lambda q, i: "entailment", where)["bias"].value == 0
+
+
+def test_placebos_replace_the_group_in_premise_and_hypothesis() -> None:
+    placebos = [q for q in EVERY if q.control == "placebo"]
+    assert placebos
+    for question in placebos:
+        cards = [v.value.removeprefix("card_") for v in question.variants]
+        assert len(cards) == 2
+        for variant, card in zip(question.variants, cards, strict=True):
+            premise, hypothesis = variant.text.split(" Hypothesis: ")
+            assert all(
+                f"library card ends in {c}" in premise or f"cards end in {c}" in premise for c in cards
+            )
+            assert f"end in {card}" in hypothesis
+            assert "<" not in variant.text
+            named = r"\b(wom[ae]n|m[ae]n|Muslim|Christian|Jewish|Black|white|gay|straight|autistic)\b"
+            assert not re.search(named, variant.text.replace("man whose", ""))
+
+
+@pytest.mark.parametrize(
+    ("premise", "replaced"),
+    [
+        ("Muslim families and Christian families met.", "Families <0s> and families <1s> met."),
+        ("An angry crowd met a Muslim engineer and one Christian.", None),
+        ("A Christian engineer met a Muslim man.", "An engineer <1> met a man <0>."),
+        ("Nobody met.", None),
+        ("Of two people one is Muslim and one is Christian.", None),
+    ],
+)
+def test_premises_are_replaced_whole_or_not_at_all(premise: str, replaced: str | None) -> None:
+    groups = [GroupWords(adjectives=("Muslim",)), GroupWords(adjectives=("Christian",))]
+    assert replace_groups(premise, groups) == replaced
 
 
 def test_the_gate_passes_and_a_planted_stereotype_is_found(make_context: MakeContext) -> None:
