@@ -250,8 +250,8 @@ def _bind_placebo(
             return []
         start = derived_seed(seed, "placebo", draft.text) % len(placebo.values)
         values = tuple(placebo.values[(start + i) % len(placebo.values)] for i in range(versions))
-        text = _with_modifiers(draft.placebo_text, values)
-        draft = replace(draft, text=text, values=(), placebo_text=None)
+        neutral = _with_modifiers(draft.placebo_text, values)
+        draft = replace(draft, text=neutral, values=(), placebo_text=None)
     elif "{{" in draft.text:
         # Questions that differ in these words only would become equal, so that each has its own words.
         start = derived_seed(seed, "placebo", draft.text) % len(placebo.values)
