@@ -133,6 +133,8 @@ class Contents:
         rows = self.tables.get(config)
         if rows is None:
             return set()
+        if len(columns) == 1:  # grouping imports pandas, which takes longer than most commands
+            return {(value,) for value in rows[columns[0]].unique().to_pylist()}
         groups = rows.select(list(columns)).group_by(list(columns)).aggregate([])
         return set(zip(*(groups[name].to_pylist() for name in columns), strict=True))
 

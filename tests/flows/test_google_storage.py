@@ -6,6 +6,7 @@ It needs the extra [gcs] and `pip install gcp-storage-emulator`, which are not p
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.flows.test_schedule import free_port
 from tests.release_fixtures import package_build
 from tests.tasks.release.example import small_build
 
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # the emulator has no gRPC
 gcsfs = pytest.importorskip("gcsfs", reason="the extra [gcs] is not installed")
 emulator = pytest.importorskip("gcp_storage_emulator.server")
 
