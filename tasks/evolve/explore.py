@@ -160,8 +160,8 @@ def open_new_domains(
     domains, unseen ones first.
 
     Raises:
-        ModelError: If fewer proposals can be read than `validate.min_judged` requires. Taken names are
-            readable.
+        ModelError: If more than one proposal cannot be read, and fewer can be than `validate.min_judged`
+            requires. Taken names are readable.
     """
     requests = group_proposal_requests([job for job in jobs if job.opens])
     if not requests:
@@ -223,7 +223,8 @@ async def _propose(
                 # always open equal domains.
                 open_requests = [r for r in open_requests if not _settle(r, answers[r], known_units, log)]
                 bar.advance(len(asked) - len(open_requests))
-    require_yield([read], context.recipe.validation.min_judged)
+    # A round asks for few proposals, and jobs without one explore known domains.
+    require_yield([read], context.recipe.validation.min_judged, tolerated=1)
     return log
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -121,7 +122,7 @@ def test_every_command_refuses_too_many_rows(
     }[command]()
     assert done.returncode == (6 if command == "verify" else 2), done.stderr
     assert "Traceback" not in done.stderr
-    assert ("too many rows" in done.stdout + done.stderr) or ("values" in done.stdout + done.stderr)
+    assert re.search(r"too many rows|\d rows|values", done.stdout + done.stderr)
     assert not list(tmp_path.glob("out*/*"))
 
 
