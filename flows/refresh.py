@@ -57,7 +57,8 @@ def refresh(options: RefreshOptions) -> dict[str, Any]:
     path = run_build(prepared, releases, linked=find_linked(before, prepared.context.recipe.seed))
     after = open_release(Path(path))
     recipe, data_dir = prepared.context.recipe, prepared.workspace.vocabulary
-    contamination = probe_last(before, recipe, options)
+    left = budget_left(prepared.context.budget_usd, before, after)
+    contamination = probe_last(before, recipe, options, left)
     decision = with_contamination(decision_of(before, after, recipe, data_dir), contamination)
     result: dict[str, Any] = {
         "verdict": decision.verdict,
@@ -124,16 +125,31 @@ def decision_of(
     )
 
 
-def probe_last(before: ReleaseDirectory | None, recipe: Recipe, options: RefreshOptions) -> dict[str, Any]:
+def budget_left(budget_usd: float, before: ReleaseDirectory | None, after: ReleaseDirectory) -> float:
+    """Return the dollars that the build left for the test for contamination."""
+    if before is not None and after.path.resolve() == before.path.resolve():
+        return budget_usd
+    return max(0.0, budget_usd - sum(cost.cost_usd for cost in after.manifest.cost))
+
+
+def probe_last(
+    before: ReleaseDirectory | None, recipe: Recipe, options: RefreshOptions, budget_usd: float
+) -> dict[str, Any]:
     """Test if the targets know the questions of the last release, which were published.
 
     The tests are those of `evaluate --contamination`, with the judges of the recipe.
+
+    Args:
+        before: The last release.
+        recipe: The recipe of the new release.
+        options: Options of the command.
+        budget_usd: Dollars that the build has left.
     """
     if not options.contamination:
         return not_probed("the models were not probed; add --contamination")
     if before is None:
         return not_probed("there is no earlier release")
-    chosen = probe_options(before, recipe, options.recipe, options.budget_usd)
+    chosen = probe_options(before, recipe, options.recipe, budget_usd)
     found: dict[str, Any] = evaluate.fn(**chosen)["contamination"]
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from flows.next_refresh import next_recipe
 from flows.refresh import (
+    budget_left,
     decision_of,
     recipe_changes,
     refuse_changes,
@@ -19,7 +21,7 @@ from flows.refresh import (
 from flows.workspace import Workspace
 from schemas.errors import InputError
 from schemas.recipe import Budget, Recipe
-from schemas.release import RefreshDecision, ReviewItem
+from schemas.release import RefreshDecision, ReviewItem, StageCost
 from tasks.release import ReleaseDirectory, open_release
 from tasks.report.contamination import not_probed
 from tests.conftest import DATA, recipe_of
@@ -84,6 +86,17 @@ def decided(before: ReleaseDirectory | None, after: ReleaseDirectory) -> Refresh
 def test_the_same_release_again_is_unchanged(first: ReleaseDirectory, second: ReleaseDirectory) -> None:
     assert decided(second, second).verdict == "unchanged"
     assert decided(first, first).verdict == "unchanged"
+
+
+def test_the_test_for_contamination_spends_what_the_build_left(
+    first: ReleaseDirectory, second: ReleaseDirectory
+) -> None:
+    spent = StageCost.zero("respond", "openai:m").plus(3, 10, 10, 0.75)
+    manifest = second.manifest.model_copy(update={"cost": (spent,)})
+    paid = replace(second, manifest=manifest)
+    assert budget_left(2.0, first, paid) == 1.25
+    assert budget_left(0.5, first, paid) == 0
+    assert budget_left(2.0, paid, paid) == 2.0  # nothing was built
 
 
 def test_a_first_release_is_safe(first: ReleaseDirectory) -> None:
