@@ -147,6 +147,23 @@ class StageCost(BaseModel):
         return self.model_copy(update={"cost_usd": round(self.cost_usd, 6)})
 
 
+class CostMeter:
+    """Adds up the calls of one stage by model."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self._by_model: dict[str, StageCost] = {}
+
+    def add(self, model: str, calls: int, tokens_in: int, cost_usd: float) -> None:
+        """Add calls that return no text."""
+        before = self._by_model.get(model) or StageCost.zero(self._stage, model)
+        self._by_model[model] = before.plus(calls, tokens_in, 0, cost_usd)
+
+    def costs(self) -> tuple[StageCost, ...]:
+        """Return the costs so far, in the order of the first calls."""
+        return tuple(self._by_model.values())
+
+
 def combine_costs(costs: Iterable[StageCost]) -> tuple[StageCost, ...]:
     """Sum costs by stage and model, in the order in which they first appear."""
     sums: dict[tuple[str, str], StageCost] = {}

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import BudgetError, InputError, ModelError
+from schemas.release import CostMeter
 from tasks.models import run_async, sentence_encoder
 from tasks.models.budget import ledger_of
 from tasks.models.names import ModelName, origin, parse_model_name
@@ -57,8 +58,16 @@ def check_embedder(name: str, settings: ModelSettings) -> None:
     settings.price(name)
 
 
-def embed_texts(name: str, texts: Sequence[str], settings: ModelSettings) -> Vectors:
+def embed_texts(
+    name: str, texts: Sequence[str], settings: ModelSettings, meter: CostMeter | None = None
+) -> Vectors:
     """Embed texts.
+
+    Args:
+        name: The model.
+        texts: The texts.
+        settings: Keys, limits and prices.
+        meter: Counts the calls of a server's model.
 
     Returns:
         Vectors of length 1, shape (n, d).
@@ -73,7 +82,7 @@ def embed_texts(name: str, texts: Sequence[str], settings: ModelSettings) -> Vec
     if name == sentence_encoder.NAME:
         return np.asarray(sentence_encoder.encode_sentences(texts), np.float32)
     model = parse_model_name(name).resolved()
-    vectors = run_async(_ask(name, model, texts, settings))
+    vectors = run_async(_ask(name, model, texts, settings, meter))
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
 
 
@@ -91,7 +100,9 @@ def _static_model() -> Any:
     return wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
 
 
-async def _ask(name: str, model: ModelName, texts: Sequence[str], settings: ModelSettings) -> Vectors:
+async def _ask(
+    name: str, model: ModelName, texts: Sequence[str], settings: ModelSettings, meter: CostMeter | None
+) -> Vectors:
     """Return raw vectors from a server, and settle their cost."""
     assert model.endpoint is not None
     price = settings.price(name)
@@ -126,13 +137,16 @@ async def _ask(name: str, model: ModelName, texts: Sequence[str], settings: Mode
 
     import openai
 
+    batches = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
     try:
-        batches = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
         return np.concatenate(await asyncio.gather(*map(embed_batch, batches)))
     except openai.OpenAIError as error:
         reason = without_keys(getattr(error, "message", type(error).__name__), key)
         hint = "read the server's log, and check that it serves embeddings of this model"
         raise ModelError(f"the server gave no embeddings: {reason}", place=name, hint=hint) from None
     finally:
-        ledger.settle(worst, price.cost_usd(used, 0, calls=len(texts)))
+        cost = price.cost_usd(used, 0, calls=len(texts))
+        ledger.settle(worst, cost)
+        if meter:
+            meter.add(name, len(batches), used, cost)
         await client.close()

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schemas.errors import BudgetError, InputError, ModelError
+from schemas.release import CostMeter
 from tasks.models.budget import ledger_of
 from tasks.models.names import ModelName, origin, parse_model_name
 from tasks.models.openai import chat_client, without_keys
@@ -45,7 +46,7 @@ def check_reranker(name: str, settings: ModelSettings) -> None:
 
 
 async def score_pairs(
-    name: str, pairs: Sequence[tuple[str, str]], settings: ModelSettings
+    name: str, pairs: Sequence[tuple[str, str]], settings: ModelSettings, meter: CostMeter | None = None
 ) -> list[float | None]:
     """Score pairs of a query and a passage.
 
@@ -53,6 +54,7 @@ async def score_pairs(
         name: The model with its server.
         pairs: Queries and passages.
         settings: Keys, limits and prices.
+        meter: Counts the calls.
 
     Returns:
         One score per pair. It is `None` if the server gave none for this passage.
@@ -66,9 +68,8 @@ async def score_pairs(
         return []
     model, price = parse_model_name(name).resolved(), settings.price(name)
     calls = _calls(pairs)
-    worst = price.cost_usd(
-        sum(estimate_tokens(q) + estimate_tokens(p) for q, p in pairs), 0, calls=len(calls)
-    )
+    tokens = sum(estimate_tokens(q) + estimate_tokens(p) for q, p in pairs)
+    worst = price.cost_usd(tokens, 0, calls=len(calls))
     ledger = ledger_of(settings.run_dir, settings.budget_usd)
     if not ledger.reserve(worst):
         left = max(0.0, ledger.limit_usd - ledger.spent_usd())
@@ -81,6 +82,8 @@ async def score_pairs(
         answers = await _ask(name, model, pairs, calls, settings)
     finally:
         ledger.settle(worst, worst)
+        if meter:
+            meter.add(name, len(calls), tokens, worst)
     scores: list[float | None] = [None] * len(pairs)
     for positions, answer in zip(calls, answers, strict=True):
         for place, score in read_scores(answer, len(positions)).items():

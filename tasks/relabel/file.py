@@ -33,7 +33,7 @@ from typing import Any, Literal, Protocol
 from schemas.errors import InputError, ModelError
 from schemas.labels import CandidateSet, Passage
 from schemas.recipe import Limits, Relabel, Validate
-from schemas.release import StageCost
+from schemas.release import CostMeter, StageCost
 from schemas.tables import content_hash, file_hash
 from tasks.files.label_history import append_history
 from tasks.files.records import BadRows, container_of, write_records
@@ -677,7 +677,10 @@ def plan_job(source: Source, job: RelabelJob, settings: ModelSettings, bad: BadR
     rows = job.selection.choose(read_candidate_sets(source, bad), survey.rows)
     plans = (plan for chunk in split_rows(rows) for plan in plan_rows(chunk, job.policy, survey))
     judges = () if job.verdicts else job.judges
-    return plan_job_rows(plans, job.strategy, judges, settings, writer=job.writer, write=job.write)
+    scores = [*(judges if job.strategy == "score" else ()), *([job.screen.by] if job.screen else ())]
+    return plan_job_rows(
+        plans, job.strategy, judges, settings, writer=job.writer, write=job.write, scores=scores
+    )
 
 
 def open_pool(source: Source, job: RelabelJob, settings: ModelSettings, skip_bad: bool) -> PassagePool | None:
@@ -687,11 +690,13 @@ def open_pool(source: Source, job: RelabelJob, settings: ModelSettings, skip_bad
     return make_pool(read_corpus(source.corpus, BadRows(skip_bad)), job, settings)
 
 
-def make_pool(passages: Iterable[Passage], job: RelabelJob, settings: ModelSettings) -> PassagePool:
+def make_pool(
+    passages: Iterable[Passage], job: RelabelJob, settings: ModelSettings, meter: CostMeter | None = None
+) -> PassagePool:
     """Index passages with the score that the job searches by."""
     if job.mine_by == "bm25" or not (job.mine or job.fill_to):
         return PassagePool(passages)
-    return DensePool(passages, lambda texts: embed(job.mine_by, texts, settings))
+    return DensePool(passages, lambda texts: embed(job.mine_by, texts, settings, meter))
 
 
 def job_key(source: Source, job: RelabelJob, settings: ModelSettings) -> str:
@@ -806,7 +811,8 @@ class PartContext(PartInputs):
 
     def costs(self) -> tuple[StageCost, ...]:
         """Return the costs of all models so far."""
-        return (*self.strategy.costs(), *(self.writer.costs() if self.writer else ()))
+        writer = self.writer.costs() if self.writer else ()
+        return (*self.strategy.costs(), *writer, *self.strategy.meter.costs())
 
 
 @dataclass
@@ -930,7 +936,8 @@ async def relabel_part(rows: Sequence[CandidateSet], context: PartContext) -> tu
 
 
 def cost_difference(before: Sequence[StageCost], after: Sequence[StageCost]) -> list[StageCost]:
-    """Return the costs of the same judges between two points in time."""
+    """Return the costs between two points in time. Models without an earlier call are the last of `after`."""
+    unused = [StageCost.zero(cost.stage, cost.model) for cost in after[len(before) :]]
     return [
         new.model_copy(
             update={
@@ -940,7 +947,7 @@ def cost_difference(before: Sequence[StageCost], after: Sequence[StageCost]) -> 
                 "cost_usd": new.cost_usd - old.cost_usd,
             }
         )
-        for old, new in zip(before, after, strict=True)
+        for old, new in zip([*before, *unused], after, strict=True)
     ]
 
 
@@ -968,14 +975,14 @@ async def relabel_rows(
         pool: Passages to search. Default: those of `rows`.
     """
     if pool is None and (job.mine or job.fill_to):
-        pool = make_pool(_passages_of(rows), job, strategy.settings)
+        pool = make_pool(_passages_of(rows), job, strategy.settings, strategy.meter)
     window = job.window if job.window != ScoreWindow() else MINING_WINDOW
     if job.mine and pool:
         rows = fill_empty_rows(rows, pool, job.mine, window)
     screen = None
     if job.screen is not None:
         bm25 = bm25_of(rows, pool) if job.screen.by == "bm25" else None
-        scorer = open_scorer(job.screen.by, strategy.settings, bm25)
+        scorer = open_scorer(job.screen.by, strategy.settings, bm25, strategy.meter)
         screen = screening_step(job.screen, await score_rows(rows, scorer))
     relabelling = await strategy.relabel(rows, known, screen)
     if not job.fill_to or pool is None:
@@ -1013,6 +1020,8 @@ class OpenStrategy:
     settings: ModelSettings
     models: Sequence[object] = ()
     """Its open judges. Those that are models are `MeteredModel`s."""
+    meter: CostMeter = field(default_factory=lambda: CostMeter("relabel"))
+    """Calls of score endpoints and embedding servers."""
 
     def answered(self) -> list[Yield]:
         """Return how many answers each model was asked for, and how many cannot be used."""
@@ -1025,7 +1034,9 @@ async def open_strategy(
 ) -> AsyncIterator[OpenStrategy]:
     """Open the judges of a job's strategy, for `passage`s or `question`s. `pool` holds a corpus."""
     if job.strategy == "score":
-        yield OpenStrategy(partial(_relabel_by_score, job, settings, pool), lambda: (), settings)
+        meter = CostMeter("relabel")
+        by_score = partial(_relabel_by_score, job, settings, pool, meter)
+        yield OpenStrategy(by_score, lambda: (), settings, meter=meter)
     elif job.strategy == "two_stage":
         async with open_judges(job.judges, settings, subject) as judges:
             yield OpenStrategy(
@@ -1083,13 +1094,14 @@ async def _relabel_by_score(
     job: RelabelJob,
     settings: ModelSettings,
     pool: PassagePool | None,
+    meter: CostMeter,
     rows: Sequence[CandidateSet],
     known: PositiveTexts,
     screen: Screening,
 ) -> Relabelling:
     """Relabel rows with one score and the limits of the job."""
     name = job.judges[0]
-    scorer = open_scorer(name, settings, bm25_of(rows, pool) if name == "bm25" else None)
+    scorer = open_scorer(name, settings, bm25_of(rows, pool) if name == "bm25" else None, meter)
     plans = plan_rows(rows, job.policy, known, screen)
     score = await score_rows(rows, scorer)
     return relabel_by_scores(plans, score, job.window.or_default(), job.policy, name)

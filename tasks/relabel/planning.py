@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.labels import Passage
+from schemas.labels import CandidateSet, Passage
 from tasks.judges.relevance import (
     ComparisonQuestion,
     EvidenceQuestion,
@@ -16,10 +17,13 @@ from tasks.judges.relevance import (
     passage_messages,
 )
 from tasks.models import ModelSettings
+from tasks.models.embeddings import BATCH as TEXTS_PER_REQUEST
 from tasks.models.prompts import read_prompt
 from tasks.models.protocol import estimate_prompt_tokens, estimate_tokens
+from tasks.models.rerank import BATCH as PAIRS_PER_REQUEST
 from tasks.relabel.cascade import PASSAGES_PER_CALL
 from tasks.relabel.decisions import RowPlan
+from tasks.relabel.scoring import model_of
 from tasks.relabel.written import SHOWN_POSITIVES
 from tasks.run.store import write_bytes
 
@@ -46,6 +50,7 @@ def plan_job_rows(
     *,
     writer: str | None = None,
     write: int = 0,
+    scores: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the estimate for planned rows.
 
@@ -56,12 +61,12 @@ def plan_job_rows(
         settings: Prices, prompts, and the folder with the measured rate.
         writer: The model that writes negatives.
         write: Negatives that it writes per row.
+        scores: Scores that decide or screen. Every passage of a row is scored, before the rules.
 
     Returns:
         `calls`, `tokens_in`, `tokens_out`, `cost_usd` and `seconds`, also by judge. `seconds` is `None` until
         a run with the judge has measured its rate. Such a run also measures the length of the answers. The
-        cascade is estimated as if the first judge flagged
-        every row, which is the upper bound.
+        cascade is estimated as if the first judge flagged every row, which is the upper bound.
     """
     prompts = {
         name: read_prompt(settings.data_dir, f"relabel_{name}")
@@ -70,9 +75,12 @@ def plan_job_rows(
     rows = candidates = by_rule = 0
     calls, tokens_in, tokens_out = 0, 0, 0
     written_for = writer_in = 0
+    scored = {name: ScoreEstimate(name) for name in scores if model_of(name)}
     rank_size = estimate_prompt_tokens(prompts["rank"].fill(query="", evidence=""))
     for plan in plans:
         rows += 1
+        for estimate in scored.values():
+            estimate.add(plan.row)
         if write and plan.row.positives:
             written_for += 1
             examples = "\n\n".join(p.text for p in plan.row.positives[:SHOWN_POSITIVES])
@@ -118,6 +126,9 @@ def plan_job_rows(
         for judge in judges
         if ":" in judge and strategy != "score"
     }
+    for name, estimate in scored.items():
+        model = model_of(name) or name
+        by_judge[model] = _judge_estimate(model, estimate.calls, estimate.tokens_in, 0, settings)
     if writer and write:
         writer_out = written_for * write * TOKENS_PER_WRITTEN
         by_judge[writer] = _judge_estimate(writer, written_for, writer_in, writer_out, settings)
@@ -136,6 +147,30 @@ def plan_job_rows(
         "seconds_reason": NOT_MEASURED if None in seconds else None,
         "by_judge": by_judge,
     }
+
+
+@dataclass
+class ScoreEstimate:
+    """Calls and tokens of a score over the rows so far."""
+
+    name: str
+    requests: float = 0.0
+    tokens_in: int = 0
+
+    def add(self, row: CandidateSet) -> None:
+        """Add the passages of a row."""
+        passages = [estimate_tokens(passage.text) for passage in (*row.positives, *row.negatives)]
+        if self.name.startswith("rerank:"):
+            self.requests += math.ceil(len(passages) / PAIRS_PER_REQUEST)
+            self.tokens_in += len(passages) * estimate_tokens(row.query) + sum(passages)
+        else:
+            self.requests += (1 + len(passages)) / TEXTS_PER_REQUEST
+            self.tokens_in += estimate_tokens(row.query) + sum(passages)
+
+    @property
+    def calls(self) -> int:
+        """Number of requests."""
+        return math.ceil(self.requests)
 
 
 def _span_tokens(passage: Passage) -> int:

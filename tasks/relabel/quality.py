@@ -84,7 +84,9 @@ class RunStatistics:
             sums.screen.update(checked=len(row.screen_checked), missed=count_missed(row))
             sums._count_judging(row)
         for cost in costs:
-            sums.costs[cost.model] = [cost.calls, cost.tokens_in, cost.tokens_out, cost.cost_usd]
+            spent = [cost.calls, cost.tokens_in, cost.tokens_out, cost.cost_usd]
+            before = sums.costs.get(cost.model, [0] * 4)
+            sums.costs[cost.model] = [a + b for a, b in zip(before, spent, strict=True)]
         return sums
 
     def _count_judging(self, row: RelabelledRow) -> None:

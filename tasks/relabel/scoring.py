@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from schemas.errors import InputError
 from schemas.labels import CandidateSet, Passage
+from schemas.release import CostMeter
 from tasks.models import ModelSettings
 from tasks.relabel.decisions import CandidateVerdict, Policy, Relabelling, RowPlan, apply_verdicts
 from tasks.relabel.same_text import match_key
@@ -82,13 +83,16 @@ def check_score(name: str, settings: ModelSettings) -> None:
 # --- scores of many pairs ---------------------------------------------------------------------------------
 
 
-def open_scorer(name: str, settings: ModelSettings, bm25: Score | None = None) -> Scorer:
+def open_scorer(
+    name: str, settings: ModelSettings, bm25: Score | None = None, meter: CostMeter | None = None
+) -> Scorer:
     """Return the function that scores pairs.
 
     Args:
         name: See `is_score`.
         settings: Settings of the models.
         bm25: BM25 score of one pair, for the name `bm25`.
+        meter: Counts the calls of a server's model.
 
     Raises:
         InputError: If the score is unknown or its model is not usable.
@@ -106,12 +110,12 @@ def open_scorer(name: str, settings: ModelSettings, bm25: Score | None = None) -
 
         async def score_by_endpoint(pairs: Sequence[Pair]) -> Sequence[float | None]:
             texts = [(query, passage.text) for query, passage in pairs]
-            return await score_pairs(name.partition(":")[2], texts, settings)
+            return await score_pairs(name.partition(":")[2], texts, settings, meter)
 
         return score_by_endpoint
 
     async def score_by_meaning(pairs: Sequence[Pair]) -> Sequence[float | None]:
-        return await asyncio.to_thread(_cosines, name, pairs, settings)
+        return await asyncio.to_thread(_cosines, name, pairs, settings, meter)
 
     return score_by_meaning
 
@@ -120,12 +124,15 @@ def _recorded_score(query: str, passage: Passage) -> float | None:
     return passage.score
 
 
-def _cosines(name: str, pairs: Sequence[Pair], settings: ModelSettings) -> list[float | None]:
+def _cosines(
+    name: str, pairs: Sequence[Pair], settings: ModelSettings, meter: CostMeter | None
+) -> list[float | None]:
     import numpy as np
 
     texts = list(dict.fromkeys(text for query, passage in pairs for text in (query, passage.text)))
     readable = [text for text in texts if text.strip()]
-    vectors = dict(zip(readable, embed(name, readable, settings), strict=True)) if readable else {}
+    found = embed(name, readable, settings, meter) if readable else ()
+    vectors = dict(zip(readable, found, strict=True))
 
     def cosine(query: str, text: str) -> float | None:
         if query not in vectors or text not in vectors:
@@ -136,12 +143,12 @@ def _cosines(name: str, pairs: Sequence[Pair], settings: ModelSettings) -> list[
     return [cosine(query, passage.text) for query, passage in pairs]
 
 
-def embed(name: str, texts: Sequence[str], settings: ModelSettings) -> Floats:
+def embed(name: str, texts: Sequence[str], settings: ModelSettings, meter: CostMeter | None = None) -> Floats:
     """Return unit vectors of the packaged encoder (`embedding`) or of a server's model."""
     from tasks.models.embeddings import embed_texts
     from tasks.models.sentence_encoder import NAME
 
-    return embed_texts(model_of(name) or NAME, texts, settings)
+    return embed_texts(model_of(name) or NAME, texts, settings, meter)
 
 
 async def score_rows(rows: Sequence[CandidateSet], scorer: Scorer) -> Score:

@@ -140,7 +140,11 @@ def test_a_cross_encoder_decides_and_screens(tmp_path: Path, settings: ModelSett
     with OpenAIServer(rerank=cosine) as server:
         score = f"rerank:{server.model()}"
         free: dict[str, Any] = {"settings": settings_with(settings, server.model())}
+        planned = relabel_file(source, judges=[score], plan=True, **free)
         found = relabel_file(source, judges=[score], out=tmp_path / "out.jsonl", min_judged=0.7, **free)
+        cost = found["report"]["cost"][server.model()]
+        assert planned["calls"] == cost["calls"] == 1
+        assert planned["tokens_in"] == cost["tokens_in"] > 0
         assert (found["filtered"], found["kept"], found["abstained"]) == (2, 1, 1)
         assert found["judged_by"] == [score]
         assert found["report"]["judged"]["abstentions"] == {"no_score": 1}
