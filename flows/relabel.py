@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flows.engine import submit_each
+from flows.engine import on_prefect, submit_each
 from flows.files import relabel_set
 from flows.lazy_flow import lazy_flow
 from flows.options import takes
@@ -24,7 +24,8 @@ def relabel(options: RelabelOptions) -> dict[str, Any]:
 
     An interrupted run resumes when run again. Every worker must see the files under the same absolute paths.
     """
-    return relabel_set(absolute(options), run_parts=partial(submit_each, models=options.judges))
+    submit = partial(submit_each, models=options.judges) if on_prefect() else None
+    return relabel_set(absolute(options), run_parts=submit)
 
 
 def absolute(options: RelabelOptions) -> RelabelOptions:

@@ -160,8 +160,8 @@ def open_new_domains(
     domains, unseen ones first.
 
     Raises:
-        ModelError: If more than one proposal cannot be read, and fewer can be than `validate.min_judged`
-            requires. Taken names are readable.
+        ModelError: If more proposals fail, are empty, refused or cut off than `validate.min_judged` allows.
+            Taken names and unfit proposals are answers.
     """
     requests = group_proposal_requests([job for job in jobs if job.opens])
     if not requests:
@@ -218,14 +218,23 @@ async def _propose(
                 }
                 answers = await _ask(model, asked)
                 for answer in answers.values():
-                    read.add_answer(answer)
+                    if not is_unfit(answer):
+                        read.add_answer(answer)
                 # Answers are handled in the order of the requests, not of arrival, so that equal answers
                 # always open equal domains.
                 open_requests = [r for r in open_requests if not _settle(r, answers[r], known_units, log)]
                 bar.advance(len(asked) - len(open_requests))
-    # A round asks for few proposals, and jobs without one explore known domains.
-    require_yield([read], context.recipe.validation.min_judged, tolerated=1)
+    require_yield([read], context.recipe.validation.min_judged)
     return log
+
+
+def is_unfit(answer: ProposalAnswer) -> bool:
+    """Return whether a model answered with something that is no proposal, such as a single topic.
+
+    Strict servers cannot be told how many topics are needed. Such answers are counted as unmet. A generator
+    that writes no JSON at all is stopped when it writes questions.
+    """
+    return isinstance(answer, Abstention) and answer.reason == "unparsable"
 
 
 def _settle(

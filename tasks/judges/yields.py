@@ -57,20 +57,12 @@ class Yield:
         return f"{self.abstained:,} of {self.asked:,} {self.unit} without a usable answer ({kinds})"
 
 
-def require_yield(
-    yields: Iterable[Yield], least: float, option: str = "validate.min_judged", *, tolerated: int = 0
-) -> None:
+def require_yield(yields: Iterable[Yield], least: float, option: str = "validate.min_judged") -> None:
     """Raise `ModelError` if a model gave fewer usable answers than `least`, a share of those asked for.
 
     The error names every such model with its most frequent reason and the words of its server.
-
-    Args:
-        yields: Answers by model.
-        least: Smallest usable share of the answers asked for.
-        option: Name of the setting that holds `least`.
-        tolerated: Number of unusable answers that never stop a stage, however few were asked for.
     """
-    failing = [y for y in yields if y.abstained > tolerated and y.asked - y.abstained < least * y.asked]
+    failing = [y for y in yields if y.asked and y.asked - y.abstained < least * y.asked]
     if not failing:
         return
     words = []

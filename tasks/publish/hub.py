@@ -421,7 +421,8 @@ class Hub:
         files = self._list(repo, commit)
         if len(files) > MAX_FILES:
             raise PublishError(f"{repo} has {len(files):,} files; at most {MAX_FILES:,} are downloaded")
-        size, free = sum(max(entry.size or 0, 0) for entry in files), shutil.disk_usage(to).free
+        there = next(folder for folder in (to, *to.absolute().parents) if folder.is_dir())
+        size, free = sum(max(entry.size or 0, 0) for entry in files), shutil.disk_usage(there).free
         if size > free - SPARE_BYTES:
             raise MachineError(
                 f"{repo} has {size >> 20:,} MB, and {free >> 20:,} MB of the disk are free",

@@ -134,14 +134,22 @@ def test_name_that_stays_taken_is_given_up_after_five_more_tries(make_context: M
     ["I would rather not.", {"domain": "Only one topic", "topics": ["one"]}, {"domain": 7, "topics": []}],
     ids=["no JSON", "too few topics", "wrong types"],
 )
-def test_proposals_that_cannot_be_read_stop_the_search(make_context: MakeContext, useless: Any) -> None:
-    with pytest.raises(ModelError, match="proposals of topics without a usable answer"):
-        explore_once(make_context, domain=lambda n: useless)
-
-
-def test_a_search_may_tolerate_proposals_that_cannot_be_read(make_context: MakeContext) -> None:
-    _, outcome = explore_once(make_context, domain=lambda n: "I would rather not.", min_judged=0.0)
+def test_unfit_proposals_are_counted_and_known_domains_explored(
+    make_context: MakeContext, useless: Any
+) -> None:
+    _, outcome = explore_once(make_context, domain=lambda n: useless)
     assert not any(name.startswith("work/") for name in json.loads(outcome.notes)["opened"])
+    assert json.loads(outcome.notes)["proposals_unmet"] > 0
+    assert len(questions_of(outcome)) == 20
+
+
+def test_proposals_that_fail_stop_the_search(make_context: MakeContext) -> None:
+    with pytest.raises(ModelError, match="proposals of topics without a usable answer"):
+        explore_once(make_context, domain=lambda n: "")
+
+
+def test_a_search_may_tolerate_proposals_that_fail(make_context: MakeContext) -> None:
+    _, outcome = explore_once(make_context, domain=lambda n: "", min_judged=0.0)
     assert json.loads(outcome.notes)["proposals_unmet"] > 0
     assert len(questions_of(outcome)) == 20
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -212,5 +213,5 @@ def test_a_next_step_that_asks_keeps_its_mark_alone(tmp_path: Path) -> None:
     path.write_text("text,attribute\n{noun} asks for help. What now?,gendre\n", encoding="utf-8")
     with pytest.raises(InputError) as caught:
         read_own_questions([OwnQuestions(path=str(path))], DATA)
-    assert "did you mean gender? `counterfoil init attribute`" in str(caught.value)
+    assert re.search(r"did you mean gender[^?]*\? `counterfoil init attribute`", str(caught.value))
     assert "?." not in str(caught.value)
