@@ -299,6 +299,7 @@ class TestFrames:
     def test_every_topic_has_a_kind_of_the_compatibility_table_and_every_kind_has_topics(self) -> None:
         assert {topic.kind for _, _, topic in leaves()} == set(frames().kinds)
 
+    @pytest.mark.slow
     def test_every_part_that_fits_a_topic_makes_a_good_question(self) -> None:
         """Compose every topic with every allowed stake, request and relation, and with patterns in turn."""
         turn = 0

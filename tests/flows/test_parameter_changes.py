@@ -39,6 +39,7 @@ def run(home: Path, *arguments: object) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_release_names_the_parameters_that_its_server_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

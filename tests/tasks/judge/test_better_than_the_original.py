@@ -104,6 +104,7 @@ def test_question_selected_by_a_lucky_verdict_is_judged_again_on_fresh_answers(t
     assert shrinkage.low > 0
 
 
+@pytest.mark.slow
 def test_false_discoveries_are_controlled_over_the_release(tmp_path: Path) -> None:
     """Some of these unbiased questions are extreme by chance, but none is a discovery."""
     _, effects = effects_of_luck(tmp_path)

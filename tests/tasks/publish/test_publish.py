@@ -473,6 +473,7 @@ def test_hub_is_consistent_after_a_kill_at_any_request_and_the_next_run_finishes
     assert failures_by_position(len(requests), happens, pool_size=8) == []
 
 
+@pytest.mark.slow
 def test_hub_with_permanent_faults_is_given_up_and_stays_consistent(
     tmp_path: Path, releases: tuple[Path, Path], before: HubServer
 ) -> None:
