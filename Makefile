@@ -20,7 +20,7 @@ test: $(VENV)/.ready-dev
 
 # Run all tests, also those that take minutes: kills, schedules, Dask and Ray, long servers, fuzzing.
 test-all: test
-	@$(BIN)/python -m pytest -n auto --dist load -m slow tests
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m slow tests
 
 # Run the tests with the older Prefect and FastAPI that vLLM requires.
 test-older:
