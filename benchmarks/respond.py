@@ -92,6 +92,8 @@ def prepare_stage(
     folder: Path, url: str, in_flight: int, limits: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     """Return context and inputs of the stage in a new run directory, with the answer cache of the folder."""
+    import pyarrow.parquet as pq
+
     from schemas.tables import file_hash
     from tasks.run.store import RunContext, TableRef
 
@@ -103,7 +105,8 @@ def prepare_stage(
         budget_usd=0.0,
     )
     path = folder / "questions.parquet"
-    questions = TableRef(table="questions", path=str(path), rows=0, sha256=file_hash(path))
+    rows = pq.read_metadata(path).num_rows
+    questions = TableRef(table="questions", path=str(path), rows=rows, sha256=file_hash(path))
     return context, {"questions": questions, "phase": "search"}
 
 
