@@ -175,7 +175,7 @@ def recipe_with(path: Path, server: EchoingServer, own: EchoingServer, **changes
         },
         budget={"free": [writer, judge, target]},
         api_keys={own.url.removesuffix("/v1"): "OWN_KEY"},
-        validate={"max_failure_rate": 0.3},
+        validate={"max_failure_rate": 0.3, "below_coverage": "report"},
         limits={"max_in_flight": 8, "attempts": 8},
         **changes,
     )
