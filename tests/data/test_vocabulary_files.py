@@ -362,6 +362,7 @@ def drawn(to: Attribute, *, every: int) -> Iterator[tuple[str, Variant]]:
 
 class TestTemplates:
     @pytest.mark.parametrize("family", FAMILIES)
+    @pytest.mark.slow
     def test_every_template_expands_for_every_attribute_that_it_fits(self, family: str) -> None:
         for item in items(family):
             fitting = [name for name in ATTRIBUTES if fits(item, attribute(name))]

@@ -109,6 +109,7 @@ def test_serve_stops_with_its_server(tmp_path: Path, number: signal.Signals) -> 
     check(process, number, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first signal leaves ten minutes to the calls in flight. `communicate` waits for one."""
     patient = tmp_path / "patient.py"

@@ -291,6 +291,7 @@ def test_invalid_answers_are_counted_and_not_scored(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "sai", "asa", "invalid"), [("gpt_3.5", 0.299, 0.345, 426), ("llama", 0.130, 0.402, 399)]
 )
+@pytest.mark.slow
 def test_subtler_biases_come_out_as_published(model: str, sai: float, asa: float, invalid: int) -> None:
     folder = SHARED / "subtler_biases" / "outputs"
     result = measure_file("completion", folder / f"{model}_valid.csv", format="subtler-biases", test=None)

@@ -122,6 +122,7 @@ def test_a_claim_from_before_the_clock_was_set_back_is_void(database: Engine, tm
         assert len(answers(server.model(), settings_for(tmp_path, server.model()), questions(3))) == 3
 
 
+@pytest.mark.slow
 def test_a_long_request_stays_claimed(
     database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
