@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from schemas.errors import InputError
+from schemas.errors import BudgetError, InputError
 from tasks.models.prices import FREE, TokenPrice
 from tasks.models.protocol import Completion, FailedAttempt, Request, Try, estimate_prompt_tokens
 from tasks.run.store import write_bytes
@@ -219,6 +219,29 @@ def over_budget(ledger: Ledger, needed_usd: float) -> FailedAttempt:
         f"the budget of ${ledger.limit_usd:g} has ${left:.4f} left; this call may need ${needed_usd:.4f}"
     )
     return FailedAttempt("budget", message, final=True)
+
+
+def reserve_batch(settings: ModelSettings, name: str, worst_usd: float, work: str) -> Ledger:
+    """Reserve the money for many calls at once, and return the ledger in which to settle them.
+
+    Args:
+        settings: The run's budget.
+        name: The model.
+        worst_usd: Upper bound of the cost.
+        work: The calls in words, such as `scoring 12 passages`.
+
+    Raises:
+        BudgetError: If less is left.
+    """
+    ledger = ledger_of(settings.run_dir, settings.budget_usd)
+    if not ledger.reserve(worst_usd):
+        left = max(0.0, ledger.limit_usd - ledger.spent_usd())
+        raise BudgetError(
+            f"{work} may cost ${worst_usd:.4f}, and ${left:.4f} of the budget is left",
+            place=name,
+            hint="raise the budget, or leave this step out",
+        )
+    return ledger
 
 
 async def _reserve(ledger: Ledger, usd: float) -> bool:

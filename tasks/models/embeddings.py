@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.errors import BudgetError, InputError, ModelError
+from schemas.errors import InputError, ModelError
 from schemas.release import CostMeter
 from tasks.models import run_async, sentence_encoder
-from tasks.models.budget import ledger_of
+from tasks.models.budget import reserve_batch
 from tasks.models.names import ModelName, origin, parse_model_name
 from tasks.models.openai import chat_client, without_keys
 from tasks.models.protocol import estimate_tokens
@@ -109,14 +109,7 @@ async def _ask(
     limits = settings.limits(name)
     key = api_key(model, settings) or "none"
     worst = price.cost_usd(sum(estimate_tokens(text) for text in texts), 0, calls=len(texts))
-    ledger = ledger_of(settings.run_dir, settings.budget_usd)
-    if not ledger.reserve(worst):
-        left = max(0.0, ledger.limit_usd - ledger.spent_usd())
-        raise BudgetError(
-            f"embedding {len(texts):,} texts may cost ${worst:.4f}, and ${left:.4f} of the budget is left",
-            place=name,
-            hint="raise the budget, or switch semantic deduplication off",
-        )
+    ledger = reserve_batch(settings, name, worst, f"embedding {len(texts):,} texts")
     client = chat_client(model.endpoint, key, limits.max_in_flight, MAX_BYTES)
     client = client.with_options(max_retries=ATTEMPTS - 1, timeout=TIMEOUT_S)
     semaphore, used = asyncio.Semaphore(limits.max_in_flight), 0
@@ -127,7 +120,7 @@ async def _ask(
             answer = await client.embeddings.create(
                 model=model.name, input=list(part), encoding_format="float"
             )
-        used += answer.usage.total_tokens if answer.usage else 0
+        used += answer.usage.total_tokens if answer.usage else sum(map(estimate_tokens, part))
         in_order = sorted(answer.data, key=lambda item: item.index)
         if [item.index for item in in_order] != list(range(len(part))):
             raise ModelError(

@@ -12,9 +12,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from schemas.errors import BudgetError, InputError, ModelError
+from schemas.errors import InputError, ModelError
 from schemas.release import CostMeter
-from tasks.models.budget import ledger_of
+from tasks.models.budget import reserve_batch
 from tasks.models.names import ModelName, origin, parse_model_name
 from tasks.models.openai import chat_client, without_keys
 from tasks.models.protocol import estimate_tokens
@@ -70,14 +70,7 @@ async def score_pairs(
     calls = _calls(pairs)
     tokens = sum(estimate_tokens(q) + estimate_tokens(p) for q, p in pairs)
     worst = price.cost_usd(tokens, 0, calls=len(calls))
-    ledger = ledger_of(settings.run_dir, settings.budget_usd)
-    if not ledger.reserve(worst):
-        left = max(0.0, ledger.limit_usd - ledger.spent_usd())
-        raise BudgetError(
-            f"scoring {len(pairs):,} passages may cost ${worst:.4f}, and ${left:.4f} of the budget is left",
-            place=name,
-            hint="raise the budget",
-        )
+    ledger = reserve_batch(settings, name, worst, f"scoring {len(pairs):,} passages")
     try:
         answers = await _ask(name, model, pairs, calls, settings)
     finally:

@@ -75,7 +75,7 @@ from tasks.relabel.mining import (
     screen_candidates,
 )
 from tasks.relabel.output import FIXED_WIDTH, Fitting, check_soft_labels, with_soft_labels
-from tasks.relabel.planning import plan_job_rows, record_rates
+from tasks.relabel.planning import ScoreEstimate, plan_job_rows, record_rates
 from tasks.relabel.quality import (
     COUNTED,
     AuditLine,
@@ -97,6 +97,7 @@ from tasks.relabel.scoring import (
     check_score,
     embed,
     is_score,
+    model_of,
     open_scorer,
     relabel_by_scores,
     score_rows,
@@ -678,8 +679,20 @@ def plan_job(source: Source, job: RelabelJob, settings: ModelSettings, bad: BadR
     plans = (plan for chunk in split_rows(rows) for plan in plan_rows(chunk, job.policy, survey))
     judges = () if job.verdicts else job.judges
     scores = [*(judges if job.strategy == "score" else ()), *([job.screen.by] if job.screen else ())]
+    searched = None
+    if source.corpus is not None and (job.mine or job.fill_to) and model_of(job.mine_by):
+        searched = ScoreEstimate(job.mine_by)
+        for passage in read_corpus(source.corpus, BadRows(bad.skip)):
+            searched.add_text(passage.text)
     return plan_job_rows(
-        plans, job.strategy, judges, settings, writer=job.writer, write=job.write, scores=scores
+        plans,
+        job.strategy,
+        judges,
+        settings,
+        writer=job.writer,
+        write=job.write,
+        scores=scores,
+        searched=searched,
     )
 
 

@@ -51,6 +51,7 @@ def plan_job_rows(
     writer: str | None = None,
     write: int = 0,
     scores: Sequence[str] = (),
+    searched: ScoreEstimate | None = None,
 ) -> dict[str, Any]:
     """Return the estimate for planned rows.
 
@@ -62,6 +63,7 @@ def plan_job_rows(
         writer: The model that writes negatives.
         write: Negatives that it writes per row.
         scores: Scores that decide or screen. Every passage of a row is scored, before the rules.
+        searched: Texts of a corpus that are embedded to mine negatives.
 
     Returns:
         `calls`, `tokens_in`, `tokens_out`, `cost_usd` and `seconds`, also by judge. `seconds` is `None` until
@@ -126,8 +128,8 @@ def plan_job_rows(
         for judge in judges
         if ":" in judge and strategy != "score"
     }
-    for name, estimate in scored.items():
-        model = model_of(name) or name
+    for estimate in combine_estimates([*scored.values(), *([searched] if searched else [])]):
+        model = model_of(estimate.name) or estimate.name
         by_judge[model] = _judge_estimate(model, estimate.calls, estimate.tokens_in, 0, settings)
     if writer and write:
         writer_out = written_for * write * TOKENS_PER_WRITTEN
@@ -167,10 +169,25 @@ class ScoreEstimate:
             self.requests += (1 + len(passages)) / TEXTS_PER_REQUEST
             self.tokens_in += estimate_tokens(row.query) + sum(passages)
 
+    def add_text(self, text: str) -> None:
+        """Add a text that is embedded."""
+        self.requests += 1 / TEXTS_PER_REQUEST
+        self.tokens_in += estimate_tokens(text)
+
     @property
     def calls(self) -> int:
         """Number of requests."""
         return math.ceil(self.requests)
+
+
+def combine_estimates(estimates: Iterable[ScoreEstimate]) -> list[ScoreEstimate]:
+    """Add up estimates of the same score."""
+    sums: dict[str, ScoreEstimate] = {}
+    for estimate in estimates:
+        total = sums.setdefault(estimate.name, ScoreEstimate(estimate.name))
+        total.requests += estimate.requests
+        total.tokens_in += estimate.tokens_in
+    return list(sums.values())
 
 
 def _span_tokens(passage: Passage) -> int:

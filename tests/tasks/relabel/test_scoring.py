@@ -163,16 +163,17 @@ def test_embeddings_of_a_server_find_negatives_in_a_corpus(tmp_path: Path, setti
     )
     with OpenAIServer(embeddings=lambda text: directions([text])[0].tolist()) as server:
         name = f"embedding:{server.model()}"
-        found = relabel_file(
-            source,
-            settings=settings_with(settings, server.model()),
-            judges=[name],
-            corpus=corpus,
-            mine=2,
-            mine_from="corpus",
-            mine_by=name,
-            out=tmp_path / "out.jsonl",
-        )
+        options: dict[str, Any] = {
+            "settings": settings_with(settings, server.model()),
+            "judges": [name],
+            "corpus": corpus,
+            "mine": 2,
+            "mine_from": "corpus",
+            "mine_by": name,
+        }
+        planned = relabel_file(source, plan=True, **options)
+        found = relabel_file(source, out=tmp_path / "out.jsonl", **options)
+    assert planned["tokens_in"] >= 5  # the corpus has five passages
     assert found["kept"] == 2
     assert json.loads((tmp_path / "out.jsonl").read_text())["neg"] == ["at 30", "at 40"]
 
