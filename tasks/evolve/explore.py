@@ -33,7 +33,7 @@ from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import fence, read_prompt
 from tasks.models.protocol import Decoding, Model, Request
 from tasks.models.structured import Abstention, Parsed, Spent, ask_structured
-from tasks.run.progress import track
+from tasks.run.progress import say, track
 from tasks.run.store import RunContext
 from tasks.stats.quotas import Unit
 from tasks.text.slugs import slug_to_title, slugify
@@ -174,12 +174,17 @@ def open_new_domains(
         for job, (unit, topic) in zip(request.jobs, log.accepted.get(request, ()), strict=False)
     ]
     stranded = [job for request in requests if request not in log.accepted for job in request.jobs]
+    unmet = len(requests) - len(log.accepted)
+    if unmet:
+        say(f"{unmet} of {len(requests)} proposals of topics were unusable; known domains are explored")
+            f"{unmet} of {len(requests)} proposals of topics were of no use; known domains are explored instead"
+        )
     fallback = explore_known_domains(search, len(stranded))
     moved = [replace(job, unit=other.unit) for job, other in zip(stranded, fallback, strict=True)]
     return Exploration(
         jobs=tuple(number_jobs([*(job for job in jobs if not job.opens), *placed, *moved])),
         opened=tuple(sorted({job.unit for job in placed})),
-        unmet=len(requests) - len(log.accepted),
+        unmet=unmet,
         spent=tuple(log.spent),
     )
 
@@ -218,7 +223,9 @@ async def _propose(
                 }
                 answers = await _ask(model, asked)
                 for answer in answers.values():
-                    if not is_unfit(answer):
+                    if is_unfit(answer):
+                        read.add(None)
+                    else:
                         read.add_answer(answer)
                 # Answers are handled in the order of the requests, not of arrival, so that equal answers
                 # always open equal domains.

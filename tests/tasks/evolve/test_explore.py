@@ -135,11 +135,15 @@ def test_name_that_stays_taken_is_given_up_after_five_more_tries(make_context: M
     ids=["no JSON", "too few topics", "wrong types"],
 )
 def test_unfit_proposals_are_counted_and_known_domains_explored(
-    make_context: MakeContext, useless: Any
+    make_context: MakeContext, useless: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr("tasks.evolve.explore.say", lines.append)
     _, outcome = explore_once(make_context, domain=lambda n: useless)
     assert not any(name.startswith("work/") for name in json.loads(outcome.notes)["opened"])
-    assert json.loads(outcome.notes)["proposals_unmet"] > 0
+    unmet = json.loads(outcome.notes)["proposals_unmet"]
+    assert unmet > 0
+    assert lines[0].startswith(f"{unmet} of ")
     assert len(questions_of(outcome)) == 20
 
 
