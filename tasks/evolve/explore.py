@@ -177,8 +177,6 @@ def open_new_domains(
     unmet = len(requests) - len(log.accepted)
     if unmet:
         say(f"{unmet} of {len(requests)} proposals of topics were unusable; known domains are explored")
-            f"{unmet} of {len(requests)} proposals of topics were of no use; known domains are explored instead"
-        )
     fallback = explore_known_domains(search, len(stranded))
     moved = [replace(job, unit=other.unit) for job, other in zip(stranded, fallback, strict=True)]
     return Exploration(
