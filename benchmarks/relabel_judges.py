@@ -6,11 +6,16 @@ A file has one pair per line: `qid`, `query`, `docid`, `text`, `human_grade`, `l
 `ranks` (rank by retrieval system), such as TREC DL 2019. Other years are read in the same way, with the
 judges that they name. Rows are drawn as in `relabel_quality.py`: a random passage of the top grade is the
 positive, and 10 random judged passages of a system's first 50 are the negatives. Passages are relevant from
-grade 2.
+grade 2 (`--relevant-from`).
 
-The best pair of judges is chosen with the truth, on queries that it is not measured on (5 folds): it loses
-the fewest true negatives plus false negatives left. `default` is the rule that `counterfoil relabel
---verdicts` uses without `--rule`. The differences between the two are paired. All intervals are over queries.
+The lines without a language model are `lexical`, the packaged sentence encoder (MiniLM) as a judge of
+sentences, both as a panel, and BM25 and MiniLM scores with the limits of NV-Retriever (TopK-PercPos and
+TopK-MarginPos). `limit chosen` takes the limit from a grid, on queries that it is not measured on (5 folds).
+Screens run before the default of all recorded judges.
+
+The best pair of judges is chosen in the same way: it loses the fewest true negatives plus false negatives
+left. `default` is the rule that `counterfoil relabel --verdicts` uses without `--rule`. The differences
+between the two are paired. All intervals are over queries.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -42,25 +47,27 @@ from benchmarks.relabel_quality import (
     read_pairs,
 )
 from schemas.tables import derived_seed
-from tasks.models import ModelSettings
+from tasks.models import ModelSettings, sentence_encoder
 from tasks.models.sentence_encoder import find_encoder
 from tasks.relabel.decisions import Policy, Relabelling, RowPlan, decide_by_rule
 from tasks.relabel.graded import DecisionRule, Grades, GradeScale, WeightedVote
 from tasks.relabel.judges import open_judges
 from tasks.relabel.mining import PassagePool, Screen, screen_candidates
-from tasks.relabel.quality import METRICS, QueryCounts
+from tasks.relabel.quality import COUNTED, METRICS, QueryCounts
 from tasks.relabel.scoring import Score, ScoreWindow, open_scorer, relabel_by_scores, score_rows
-from tasks.relabel.two_stage import apply_decision_rule, relabel_sets
-from tasks.stats.resampling import cluster_bootstrap
+from tasks.relabel.two_stage import apply_decision_rule, relabel_with_panel
+from tasks.stats.intervals import mean_interval, statistic_interval
 
 FOLDS = 5
-RELEVANT_FROM = 2
 LOST, LEFT = METRICS.index("true_negatives_lost"), METRICS.index("false_negative_rate_after")
-WINDOWS = {
-    "cosine or score below .5": ScoreWindow(max_score=0.5),
-    "TopK-PercPos 95 %": ScoreWindow(relative_margin=0.05),
-    "TopK-MarginPos .05": ScoreWindow(absolute_margin=0.05),
-}
+SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
+PERC_POS = {share: ScoreWindow(relative_margin=share) for share in SHARES}
+"""TopK-PercPos: at most this share below the positive."""
+MARGIN_POS = {share: ScoreWindow(absolute_margin=share) for share in SHARES}
+"""TopK-MarginPos. BM25 has no fixed scale, so this is for cosines."""
+SCREEN_MARGINS = (0.1, 0.25, 0.5)
+ENCODED = 100_000
+"""Vectors that the encoder keeps: the draws of a query share passages."""
 
 
 @dataclass(frozen=True)
@@ -68,19 +75,24 @@ class Method:
     """One line of the table."""
 
     name: str
-    relabelling: Relabelling
     counts: QueryCounts
+    calls_saved: float = 0.0
+    """Share of the candidates that a screen kept from the judges."""
 
     @classmethod
     def of(cls, name: str, relabelling: Relabelling, bench: LabelledRows) -> Method:
         """Count the result of a relabelling."""
-        counts = QueryCounts(bench.qrels, RELEVANT_FROM)
+        counts = QueryCounts(bench.qrels, bench.relevant_from)
         counts.add(relabelling.rows)
-        return cls(name, relabelling, counts)
+        screened = relabelling.counts["screened_out"] / max(1, relabelling.counts["candidates"])
+        return cls(name, counts, screened)
 
     def describe(self) -> dict[str, Any]:
-        """Return the metrics with intervals."""
-        return {"method": self.name, **self.counts.estimates()}
+        """Return the metrics with intervals. A screen has its savings and losses."""
+        line = {"method": self.name, **self.counts.estimates()}
+        if self.calls_saved:
+            line |= {"calls_saved": self.calls_saved} | self.counts.estimates(COUNTED[-1:])
+        return line
 
 
 def grades_of(bench: LabelledRows, judges: Sequence[str] | None = None) -> Grades:
@@ -122,43 +134,91 @@ def recorded_methods(bench: LabelledRows, plans: Sequence[RowPlan]) -> Iterator[
     yield Method.of("default (weighted)", apply_decision_rule(plans, everybody, vote, Policy()), bench)
 
 
-async def scored_methods(
-    bench: LabelledRows, plans: Sequence[RowPlan], settings: ModelSettings
-) -> list[Method]:
-    """Measure the judges and scores that need no language model, and a screen before the best judges."""
+async def judged_methods(bench: LabelledRows, settings: ModelSettings) -> list[Method]:
+    """Measure the judges that need no language model, alone and as a panel."""
+    panels = [("lexical",), *([("embedding",), ("lexical", "embedding")] if find_encoder() else [])]
     methods = []
-    async with open_judges(("lexical",), settings, "passage") as (judge,):
-        found = await relabel_sets(bench.rows, judge, Policy(), OWN_ROW)
-    methods.append(Method.of("lexical, two stages", found, bench))
-    pool = PassagePool(p for row in bench.rows for p in (*row.positives, *row.negatives))
-    for name in ("bm25", *(["embedding"] if find_encoder() else [])):
-        scorer = open_scorer(name, settings, pool.score)
-        score = await score_rows(bench.rows, scorer)
-        for label, window in WINDOWS.items():
-            if name == "bm25" and window.relative_margin is None:
-                continue  # BM25 has no fixed scale
-            found = relabel_by_scores(plans, score, window, Policy(), name)
-            methods.append(Method.of(f"{'MiniLM' if name == 'embedding' else name}, {label}", found, bench))
-        methods += _screened(bench, plans, name, score)
+    for names in panels:
+        async with open_judges(names, settings, "passage") as judges:
+            found = await relabel_with_panel(bench.rows, judges, Policy(), OWN_ROW)
+        methods.append(Method.of(f"{' + '.join(names)}, two stages", found, bench))
     return methods
 
 
-def _screened(bench: LabelledRows, plans: Sequence[RowPlan], name: str, score: Score) -> list[Method]:
+async def scored_methods(
+    bench: LabelledRows, plans: Sequence[RowPlan], settings: ModelSettings
+) -> tuple[list[Method], list[dict[str, Any]]]:
+    """Measure the scores with their limits, and as screens before the default of the recorded judges.
+
+    Returns:
+        The methods, and the AUROC of each score within queries.
+    """
+    pool = PassagePool(p for row in bench.rows for p in (*row.positives, *row.negatives))
+    methods, separations = [], []
+    for name in ("bm25", *(["embedding"] if find_encoder() else [])):
+        label = "MiniLM" if name == "embedding" else name
+        score = await score_rows(bench.rows, open_scorer(name, settings, pool.score))
+        separations.append({"score": label} | auroc_within_queries(bench, score))
+        families = {"TopK-PercPos": PERC_POS} | ({"TopK-MarginPos": MARGIN_POS} if label == "MiniLM" else {})
+        for family, windows in families.items():
+            by_limit = {
+                limit: Method.of(
+                    f"{label}, {family} {limit}",
+                    relabel_by_scores(plans, score, window, Policy(), name),
+                    bench,
+                )
+                for limit, window in windows.items()
+            }
+            methods += [
+                by_limit[0.05],
+                choose_held_out(list(by_limit.values()), f"{label}, {family}, limit chosen"),
+            ]
+        methods += _screened(bench, plans, name, label, score)
+    return methods, separations
+
+
+def _screened(
+    bench: LabelledRows, plans: Sequence[RowPlan], name: str, label: str, score: Score
+) -> Iterator[Method]:
     grades = grades_of(bench)
-    vote = WeightedVote.fit(grades)
-    if vote is None:
-        return []
-    screen = Screen(name, 0.25, 0.0)
-    found = apply_decision_rule(screen_candidates(plans, screen, score), grades, vote, Policy())
-    return [Method.of(f"default after a screen {name}:0.25", found, bench)]
+    rule = WeightedVote.fit(grades) or DecisionRule.parse(BASELINE)
+    for margin in SCREEN_MARGINS:
+        left = screen_candidates(plans, Screen(name, margin, 0.0), score)
+        found = apply_decision_rule(left, grades, rule, Policy())
+        yield Method.of(f"default after the screen {label}:{margin}", found, bench)
 
 
-# --- the best pair, chosen on other queries ---------------------------------------------------------------
+def auroc_within_queries(bench: LabelledRows, score: Score) -> dict[str, Any]:
+    """Return how often a relevant candidate scores higher than another one of its query. Ties count half.
+
+    Every candidate counts once, however many rows have it. The interval of the mean is over queries.
+    """
+    by_query: dict[str, dict[str, tuple[float, bool]]] = {}
+    for row in bench.rows:
+        for passage in row.negatives:
+            value = score(row.query, passage)
+            is_relevant = bench.qrels[row.query_id, passage.id] >= bench.relevant_from
+            if value is not None:
+                by_query.setdefault(row.query_id, {})[passage.id] = (value, is_relevant)
+    found = []
+    for scored in by_query.values():
+        relevant = np.array([value for value, is_relevant in scored.values() if is_relevant])
+        others = np.array([value for value, is_relevant in scored.values() if not is_relevant])
+        if len(relevant) and len(others):
+            gaps = relevant[:, None] - others[None, :]
+            found.append(float(np.mean((gaps > 0) + 0.5 * (gaps == 0))))
+    if not found:
+        return {"value": None, "low": None, "high": None, "queries": 0}
+    interval = mean_interval(found)
+    return {"value": interval.value, "low": interval.low, "high": interval.high, "queries": len(found)}
+
+
+# --- choices on other queries -----------------------------------------------------------------------------
 
 
 def cells_of(method: Method, queries: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the counts of a method, shape (queries, 2 · metrics)."""
-    empty = [0] * 2 * (len(METRICS) + 1)
+    """Return the counts of a method, shape (queries, 2 · counted)."""
+    empty = [0] * 2 * len(COUNTED)
     return np.array([method.counts.by_query.get(query, empty) for query in queries], dtype=float)
 
 
@@ -184,6 +244,16 @@ def best_held_out(
     return found, chosen
 
 
+def choose_held_out(methods: Sequence[Method], name: str) -> Method:
+    """Return a method that is chosen on other queries than those that it is measured on."""
+    queries = sorted({query for method in methods for query in method.counts.by_query})
+    table, chosen = best_held_out(methods, queries)
+    counts = QueryCounts(methods[0].counts.qrels, methods[0].counts.relevant_from)
+    counts.merge({query: [int(cell) for cell in cells] for query, cells in zip(queries, table, strict=True)})
+    limits = sorted({text.rpartition(" ")[2] for text in chosen})
+    return Method(f"{name} ({', '.join(limits)})", counts)
+
+
 def _share(table: np.ndarray[Any, Any], metric: int) -> float:
     hits, total = table[:, 2 * metric].sum(), table[:, 2 * metric + 1].sum()
     return float(hits / total) if total else 1.0
@@ -200,26 +270,38 @@ def compare(mine: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> dict[str
             shares = totals[..., 0::2] / np.maximum(totals[..., 1::2], 1e-9)
             return np.asarray(shares[..., 0] - shares[..., 1])
 
-        found = cluster_bootstrap(both, gap, derived_seed("relabel judges", METRICS[metric]))
-        result[METRICS[metric]] = {"value": found.value, "low": found.low, "high": found.high}
+        found = statistic_interval(both, gap)
+        is_equal = bool((mine[:, at] == other[:, at]).all())
+        low, high = (0.0, 0.0) if is_equal else (found.low, found.high)
+        result[METRICS[metric]] = {"value": found.value, "low": low, "high": high}
     return result
 
 
-def run(path: Path, system: str | None, draws: int) -> dict[str, Any]:
-    """Run all comparisons on one file."""
+def run(path: Path, system: str | None, draws: int, relevant_from: int = 2) -> dict[str, Any]:
+    """Run all comparisons on one file.
+
+    Raises:
+        ValueError: If no passage is relevant, or every passage is.
+    """
     by_query = read_pairs(path)
     top = max(pair["human_grade"] for pairs in by_query.values() for pair in pairs)
     known = {name for pairs in by_query.values() for pair in pairs for name in pair.get("ranks", {})}
     system = system if system in known else None
-    bench = draw_rows(by_query, top, system, draws)
+    bench = replace(draw_rows(by_query, top, system, draws), relevant_from=relevant_from)
+    relevant = {grade >= relevant_from for grade in bench.qrels.values()}
+    if len(relevant) < 2:
+        kind = "every" if True in relevant else "no"
+        raise ValueError(f"{path}: {kind} passage has grade {relevant_from} or more; set --relevant-from")
+    sentence_encoder.MAX_KNOWN = ENCODED
     plans = decide_by_rule(bench.rows, Policy(), OWN_ROW)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         settings = ModelSettings(
             data_dir=PROJECT / "data", run_dir=home / "run", cache_path=home / "answers.sqlite"
         )
-        methods = asyncio.run(scored_methods(bench, plans, settings))
-    methods += recorded_methods(bench, plans)
+        methods = asyncio.run(judged_methods(bench, settings))
+        scored, separations = asyncio.run(scored_methods(bench, plans, settings))
+    methods += [*scored, *recorded_methods(bench, plans)]
     queries = sorted({row.query_id for row in bench.rows})
     pairs = [method for method in methods if method.name.startswith("pair ")]
     result: dict[str, Any] = {
@@ -228,6 +310,7 @@ def run(path: Path, system: str | None, draws: int) -> dict[str, Any]:
         "rows": len(bench.rows),
         "queries": len(queries),
         "candidates": sum(len(row.negatives) for row in bench.rows),
+        "auroc": separations,
         "methods": [method.describe() for method in methods],
     }
     default = next((method for method in methods if method.name.startswith("default (")), None)
@@ -246,9 +329,16 @@ def print_table(result: Mapping[str, Any]) -> None:
         f"\n{result['file']}, {result['system']}: {result['queries']} queries, {result['rows']} rows, "
         f"{result['candidates']} candidates"
     )
-    print(f"{'':44}{'precision':>19}{'FN before':>19}{'FN after':>19}{'grade 0 lost':>19}")
+    print(f"{'':54}{'precision':>19}{'FN before':>19}{'FN after':>19}{'grade 0 lost':>19}")
     for line in result["methods"]:
-        print(f"{line['method']:44}" + "".join(f"{format_interval(line[metric]):>19}" for metric in METRICS))
+        cells = "".join(f"{format_interval(line[metric]):>19}" for metric in METRICS)
+        saved = ""
+        if "calls_saved" in line:
+            hidden = format_interval(line["relevant_screened_out"])
+            saved = f"  calls saved {line['calls_saved']:.3f}, relevant among those {hidden}"
+        print(f"{line['method']:54}{cells}{saved}")
+    for line in result["auroc"]:
+        print(f"AUROC within queries, {line['score']}: {format_interval(line)}")
     if "best_pair" in result:
         print(f"best pair by fold: {', '.join(sorted(set(result['best_pair'])))}")
         for name in ("default", "majority"):
@@ -264,6 +354,7 @@ def main() -> None:
     )
     parser.add_argument("--pairs", type=Path, action="append", help="file of pairs (repeatable)")
     parser.add_argument("--system", default=SYSTEM, help="retrieval system of the candidates")
+    parser.add_argument("--relevant-from", type=int, default=2, help="lowest grade of a relevant passage")
     parser.add_argument("--draws", type=int, default=20, help="rows per query")
     parser.add_argument("--quick", action="store_true", help="two rows per query")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -272,7 +363,11 @@ def main() -> None:
     absent = [str(path) for path in files if not path.is_file()]
     if absent:
         sys.exit(f"{', '.join(absent)} does not exist. Name files with --pairs.")
-    results = [run(path, options.system, 2 if options.quick else options.draws) for path in files]
+    draws = 2 if options.quick else options.draws
+    try:
+        results = [run(path, options.system, draws, options.relevant_from) for path in files]
+    except ValueError as error:
+        sys.exit(str(error))
     if options.json:
         print(json.dumps({"files": results}))
     else:

@@ -68,6 +68,7 @@ class LabelledRows:
     rows: tuple[CandidateSet, ...]
     qrels: dict[tuple[str, str], int]
     pairs: dict[tuple[str, str], Pair]
+    relevant_from: int = 2
 
 
 def read_pairs(path: Path) -> dict[str, list[Pair]]:
@@ -296,9 +297,11 @@ def print_tables(result: dict[str, Any]) -> None:
 
 
 def format_interval(estimate: dict[str, Any], sign: str = "") -> str:
-    """Format a value with its interval. `sign` is a sign option of format strings."""
+    """Format a value with its interval, if it has one. `sign` is a sign option of format strings."""
     if estimate["value"] is None:
         return "–"
+    if estimate["low"] is None:
+        return f"{estimate['value']:{sign}.3f} [–]"
     return f"{estimate['value']:{sign}.3f} [{estimate['low']:{sign}.2f}, {estimate['high']:{sign}.2f}]"
 
 

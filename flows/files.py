@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,13 +59,11 @@ def relabel_set(options: RelabelOptions, **run_parts: Any) -> dict[str, Any]:
         del values[name]
     values |= run_parts
     if options.in_place:
-        if options.out is not None or not options.input.is_file():
-            raise InputError(
-                "--in-place replaces one input file",
-                place=str(options.input),
-                hint="leave out --out" if options.out is not None else "name a file, or use --out",
-            )
-        with output_lock(options.input), backup(options.input) as copy:
+        check_in_place(options)
+    if options.plan:
+        return relabel_file(options.input, settings=settings, **values)
+    if options.in_place:
+        with output_lock(options.input), backup(options.input) as copy, protect_sheet(options):
             check_target_file(options.input)
             check_writable(options.input.parent)
             result = relabel_file(options.input, settings=settings, **values | {"out": options.input})
@@ -75,6 +74,34 @@ def relabel_set(options: RelabelOptions, **run_parts: Any) -> dict[str, Any]:
         return relabel_to_storage(options, address, **run_parts)
     with protect(relabel_outputs(options, options.out), "relabel", options, open_workspace().home):
         return relabel_file(options.input, settings=settings, **values)
+
+
+def check_in_place(options: RelabelOptions) -> None:
+    """Raise `InputError` if the options do not replace one whole input file."""
+    if options.out is not None or not options.input.is_file():
+        raise InputError(
+            "--in-place replaces one input file",
+            place=str(options.input),
+            hint="leave out --out" if options.out is not None else "name a file, or use --out",
+        )
+    if (options.limit is not None or options.sample is not None) and not options.plan:
+        raise InputError(
+            f"--in-place with {'--limit' if options.limit is not None else '--sample'} would delete the "
+            "other rows",
+            place=str(options.input),
+            hint="write the trial to another file with --out",
+        )
+
+
+def sheets_of(options: RelabelOptions, out: Path) -> tuple[Path, ...]:
+    """Return the sheet for people beside a result, if one is written."""
+    return (out.with_name(f"{out.name}.audit.csv"),) if options.audit else ()
+
+
+def protect_sheet(options: RelabelOptions) -> AbstractContextManager[None]:
+    """Protect a completed sheet beside a file that is replaced."""
+    sheets = Outputs(sheets_of(options, options.input), inputs=existing((options.audited,)))
+    return protect(sheets, "relabel", options, open_workspace().home) if sheets.files else nullcontext()
 
 
 def relabel_to_storage(options: RelabelOptions, address: str, **run_parts: Any) -> dict[str, Any]:
@@ -150,9 +177,8 @@ def _score_models(options: RelabelOptions) -> list[str]:
 def relabel_outputs(options: RelabelOptions, out: Path) -> Outputs:
     """Return the files that a relabelling writes and reads."""
     beside_input = (options.corpus, options.verdicts, options.truth, options.positives, options.audited)
-    beside = [out.with_name(f"{out.name}.review.jsonl")]
-    if options.audit:
-        beside.append(out.with_name(f"{out.name}.audit.csv"))
+    beside = [out.with_name(f"{out.name}.{name}.jsonl") for name in ("review", "unwritable")]
+    beside += sheets_of(options, out)
     is_folder = out.is_dir() or not out.suffix  # BEIR
     qrels = tuple(out / "qrels" / f"{split}.tsv" for split in ("train", "dev", "test"))
     files = (out / "corpus.jsonl", out / "queries.jsonl", *qrels) if is_folder else (out,)

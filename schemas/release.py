@@ -159,19 +159,29 @@ class CostMeter:
         before = self._by_model.get(model) or StageCost.zero(self._stage, model)
         self._by_model[model] = before.plus(calls, tokens_in, 0, cost_usd)
 
+    def add_costs(self, costs: Iterable[StageCost]) -> None:
+        """Add the calls that another meter counted."""
+        for cost in costs:
+            self.add(cost.model, cost.calls, cost.tokens_in, cost.cost_usd)
+
     def costs(self) -> tuple[StageCost, ...]:
         """Return the costs so far, in the order of the first calls."""
         return tuple(self._by_model.values())
 
 
-def combine_costs(costs: Iterable[StageCost]) -> tuple[StageCost, ...]:
+def sum_costs(costs: Iterable[StageCost]) -> tuple[StageCost, ...]:
     """Sum costs by stage and model, in the order in which they first appear."""
     sums: dict[tuple[str, str], StageCost] = {}
     for cost in costs:
         key = cost.stage, cost.model
         before = sums.get(key) or StageCost.zero(*key)
         sums[key] = before.plus(cost.calls, cost.tokens_in, cost.tokens_out, cost.cost_usd)
-    return tuple(total.rounded() for total in sums.values())
+    return tuple(sums.values())
+
+
+def combine_costs(costs: Iterable[StageCost]) -> tuple[StageCost, ...]:
+    """Sum costs by stage and model, in whole millionths of a dollar."""
+    return tuple(total.rounded() for total in sum_costs(costs))
 
 
 class ParameterChange(BaseModel):

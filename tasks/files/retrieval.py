@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ WRITERS: Mapping[str, Callable[[CandidateSet], Iterable[Record]]] = {
     "msmarco": write_msmarco,
 }
 FORMATS = (*WRITERS, "beir")
+ONE_RECORD_PER_SET = tuple(name for name in WRITERS if name not in ("triplet", "labeled-pair", "msmarco"))
+"""Formats with one candidate set per record. In the others, a set takes several records."""
 
 
 @dataclass(frozen=True)
@@ -138,12 +141,18 @@ def check_format(name: str) -> str:
     return name
 
 
-def read_candidate_sets(source: Source, bad: BadRows) -> Iterator[CandidateSet]:
-    """Yield the candidate sets of a file one at a time. Invalid rows are reported to `bad`."""
+def read_candidate_sets(source: Source, bad: BadRows, *, start: int = 0) -> Iterator[CandidateSet]:
+    """Yield the candidate sets of a file one at a time.
+
+    Args:
+        source: The file.
+        bad: Takes invalid rows.
+        start: Sets to leave out at the beginning, in formats of `ONE_RECORD_PER_SET`.
+    """
     if check_format(source.format) == "beir":
         yield from read_beir(source.path, bad, source.split)
         return
-    records = read_records(source.path, bad, source.split)
+    records = islice(read_records(source.path, bad, source.split), start, None)
     match source.format:
         case "triplet" | "msmarco":
             yield from read_triplets(records, bad)

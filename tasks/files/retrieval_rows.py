@@ -283,14 +283,19 @@ def _flag_layout(record: Record, sides: Mapping[str, Sequence[Passage]]) -> dict
 
 def _flag_passages(record: Record, side: str) -> Iterator[Passage]:
     texts = list_of(record, side, str, optional=side == "neg")
-    ids = record.get(f"{side}_id") or [None] * len(texts)
+    ids = record.get(f"{side}_id") or []
+    gap = {"id_gap": True} if ids else {}
+    ids = ids or [None] * len(texts)
     scores = record.get(f"{side}_scores") or [None] * len(texts)
     for name, column in ((f"{side}_id", ids), (f"{side}_scores", scores)):
         if not isinstance(column, list) or len(column) != len(texts):
             raise BadRecordError(f"{name!r} and {side!r} differ in length")
     if not all(score is None or _is_number(score) for score in scores):
         raise BadRecordError(f"'{side}_scores' must be a list of numbers")
-    return (make_passage(t, given_id=i, score=s) for t, i, s in zip(texts, ids, scores, strict=True))
+    return (
+        make_passage(t, given_id=i, score=s, layout=gap if i is None else None)
+        for t, i, s in zip(texts, ids, scores, strict=True)
+    )
 
 
 def _is_number(value: Any) -> bool:
@@ -313,7 +318,7 @@ def write_flagembedding(row: CandidateSet) -> Record:
         if f"{side}_scores" in names:
             record[f"{side}_scores"] = [given_score(p) for p in chosen]
         if f"{side}_id" in names:
-            record[f"{side}_id"] = [given_id(p) for p in chosen]
+            record[f"{side}_id"] = [None if layout_of(p).get("id_gap") else given_id(p) for p in chosen]
     columns = columns_of(row)
     if not row.negatives and ("no_neg" in layout or "neg" in columns):
         del record["neg"]

@@ -33,11 +33,12 @@ from typing import Any, Literal, Protocol
 from schemas.errors import InputError, ModelError
 from schemas.labels import CandidateSet, Passage
 from schemas.recipe import Limits, Relabel, Validate
-from schemas.release import CostMeter, StageCost
+from schemas.release import CostMeter, StageCost, sum_costs
 from schemas.tables import content_hash, file_hash
 from tasks.files.label_history import append_history
 from tasks.files.records import BadRows, container_of, write_records
 from tasks.files.retrieval import (
+    ONE_RECORD_PER_SET,
     Source,
     check_format,
     check_parquet,
@@ -73,6 +74,7 @@ from tasks.relabel.mining import (
     backfill,
     fill_empty_rows,
     screen_candidates,
+    with_negatives,
 )
 from tasks.relabel.output import FIXED_WIDTH, Fitting, check_soft_labels, with_soft_labels
 from tasks.relabel.planning import ScoreEstimate, plan_job_rows, record_rates
@@ -99,6 +101,7 @@ from tasks.relabel.scoring import (
     is_score,
     model_of,
     open_scorer,
+    recorded_score,
     relabel_by_scores,
     score_rows,
 )
@@ -182,6 +185,16 @@ class RelabelJob:
         return self.mine > 0 or self.fill_to > 0 or self.needs_bm25
 
     @property
+    def mining_window(self) -> ScoreWindow:
+        """Limits on the scores of mined passages."""
+        return self.window if self.window != ScoreWindow() else MINING_WINDOW
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether passages are searched by their vectors."""
+        return self.mine_by != "bm25" and (self.mine > 0 or self.fill_to > 0)
+
+    @property
     def needs_bm25(self) -> bool:
         """Whether candidates are scored with BM25."""
         screens = self.screen is not None and self.screen.by == "bm25"
@@ -197,6 +210,11 @@ class RowSelection:
     sample: int | None = None
     """Only some random rows, in their order."""
     seed: int = 0
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether only some rows are relabelled."""
+        return self.limit is not None or self.sample is not None
 
     def choose(self, rows: Iterable[CandidateSet], total: int) -> Iterator[CandidateSet]:
         """Yield the chosen rows.
@@ -352,6 +370,7 @@ def relabel_file(
         mine_by=mine_by,
     )
     _check_scores(job, settings)
+    _check_use(job, rule)
     if audit and out is None:
         raise InputError("the audit sheet is written beside the result", hint="give --out")
     input_format = detect_format(input, split) if format == "auto" else check_format(format)
@@ -387,6 +406,31 @@ def _check_scores(job: RelabelJob, settings: ModelSettings) -> None:
             hint="use --mine-by bm25, embedding or embedding:openai:NAME@URL",
         )
     check_score(job.mine_by, settings)
+
+
+def _check_use(job: RelabelJob, rule: str | None) -> None:
+    """Raise `InputError` for options that would have no effect, and for judges that are named twice."""
+    twice = [name for name, count in Counter(job.judges).items() if count > 1]
+    if twice:
+        raise InputError(
+            f"the judge {twice[0]} is named twice",
+            hint="a panel needs different judges; name each judge once",
+        )
+    if rule is not None and job.strategy != "graded":
+        raise InputError(
+            f"--rule has no effect on the strategy {job.strategy}",
+            hint="leave it out, or use --strategy graded",
+        )
+    if job.window != ScoreWindow() and job.strategy != "score" and not (job.mine or job.fill_to):
+        raise InputError(
+            "limits on scores have no effect without --strategy score and without mining",
+            hint="add --strategy score, --mine N or --too-few backfill",
+        )
+    if job.strategy == "score" and job.policy.mode == "relabel":
+        raise InputError(
+            "--mode relabel has no effect on the strategy score, which promotes nothing",
+            hint="leave out --mode, or use another strategy",
+        )
 
 
 def _corpus_to_mine(input: Path, format: str, corpus: Path | None, mine_from: str | None) -> Path | None:
@@ -481,25 +525,28 @@ def _relabel_source(
 ) -> dict[str, Any]:
     answers = read_audit_sheet(job.audited) if job.audited else {}
     qrels = read_qrels(job.truth) if job.truth else None
+    parts = Parts(out.with_name(f".{out.name}.parts"), job_key(source, job, settings)) if out else None
     matches = matches_of(source, job, qrels, answers)
-    first_pass = BadRows(bad.skip)
-    if run_parts is not None:  # workers read the survey
-        settings.run_dir.mkdir(parents=True, exist_ok=True)
-    survey = Survey(
-        matches.observe(read_candidate_sets(source, first_pass)), settings.run_dir if run_parts else None
-    )
-    matches.check()
+    try:
+        survey, first_pass = survey_input(source, matches, bad, settings, parts, run_parts)
+    except InputError:
+        if parts:
+            parts.remove()
+        raise
     warnings = file_warnings(first_pass, qrels, job)
     for warning in warnings:
         say(f"warning: {warning}")
-    parts = Parts(out.with_name(f".{out.name}.parts"), job_key(source, job, settings)) if out else None
     total = Totals(QueryCounts(qrels, job.relevant_from) if qrels is not None else None)
     rows_chosen = job.selection.count(survey.rows)
-    chosen = job.selection.choose(survey.with_own_ids(read_candidate_sets(source, bad)), survey.rows)
+    can_skip = source.format in ONE_RECORD_PER_SET and not (
+        bad.skip or survey.has_repeated_rows or job.selection.is_trial
+    )
+    finished = parts.finished() if parts and can_skip else []
+    rows = read_candidate_sets(source, bad, start=sum(summary.counts["rows"] for summary in finished))
+    chosen = job.selection.choose(survey.with_own_ids(rows), survey.rows)
     asked_anew: Counter[str] = Counter()
     tokens_out: Counter[str] = Counter()
-    started = time.monotonic()
-    with track("relabelling rows", rows_chosen) as bar:
+    with _shared_parts(parts, settings, run_parts) as shared, track("relabelling rows", rows_chosen) as bar:
 
         def add(summary: Summary, *, is_new: bool) -> None:
             total.add(summary)
@@ -509,15 +556,20 @@ def _relabel_source(
             )
             bar.advance(summary.counts["rows"])
 
-        if run_parts is not None:
-            work = PartWork(replace(source, relevant=None), job, settings, survey.positives, bad.skip)
-            with _shared_parts(parts, settings) as shared:
-                _relabel_on_workers(chosen, work, shared, run_parts, add)
+        for summary in finished:
+            add(summary, is_new=False)
+        unfinished = enumerate(split_rows(chosen), start=len(finished))
+        folder = shared.folder if shared else None
+        needed_here = run_parts is None or job.is_dense  # workers index words in memory, each for itself
+        pool = open_pool(source, job, settings, bad.skip, folder) if needed_here else None
+        total.statistics.add_costs(pool.index_costs if pool else ())
+        started = time.monotonic()
+        if run_parts is not None and shared is not None:
+            work = PartWork(replace(source, relevant=None), job, settings, survey.positives, bad.skip, folder)
+            _relabel_on_workers(unfinished, work, shared, run_parts, add)
         else:
-            inputs = PartInputs(
-                job, survey.positives, open_pool(source, job, settings, bad.skip), qrels, answers
-            )
-            run_async(_relabel_in_order(chosen, inputs, settings, parts, add))
+            inputs = PartInputs(job, survey.positives, pool, qrels, answers)
+            run_async(_relabel_in_order(unfinished, inputs, settings, parts, add))
     record_rates(settings.run_dir, asked_anew, time.monotonic() - started, tokens_out)
     try:
         check_judged(total.statistics, min_judged)
@@ -544,6 +596,35 @@ def _relabel_source(
     return result | (total.truth.estimates() if total.truth else {})
 
 
+def survey_input(
+    source: Source,
+    matches: KnownTexts,
+    bad: BadRows,
+    settings: ModelSettings,
+    parts: Parts | None,
+    run_parts: PartRunner | None,
+) -> tuple[Survey, BadRows]:
+    """Read the input once, or the survey that a stopped run has kept, and check the files beside the input.
+
+    Returns:
+        The survey, and the repeated ids that were found.
+    """
+    first_pass = BadRows(bad.skip)
+    if run_parts is not None:  # workers read the survey
+        settings.run_dir.mkdir(parents=True, exist_ok=True)
+    survey = Survey(
+        matches.observe(read_candidate_sets(source, first_pass)),
+        settings.run_dir if run_parts else None,
+        keep=parts.folder / "survey" if parts else None,
+    )
+    if survey.is_new:
+        matches.check()
+        survey.keep({"repeated": first_pass.repeated, "repeated_ids": first_pass.repeated_ids})
+    else:
+        first_pass = replace(first_pass, **survey.notes)
+    return survey, first_pass
+
+
 class AddSummary(Protocol):
     """Adds the figures of a part to those of the file."""
 
@@ -553,7 +634,7 @@ class AddSummary(Protocol):
 
 
 async def _relabel_in_order(
-    rows: Iterable[CandidateSet],
+    numbered: Iterable[tuple[int, Sequence[CandidateSet]]],
     inputs: PartInputs,
     settings: ModelSettings,
     parts: Parts | None,
@@ -561,7 +642,7 @@ async def _relabel_in_order(
 ) -> None:
     """Relabel one part after the other in this process."""
     async with open_part_context(inputs, settings) as context:
-        for number, part in enumerate(split_rows(rows)):
+        for number, part in numbered:
             found = parts.find(number) if parts else None
             if found is not None:
                 add(found, is_new=False)
@@ -574,9 +655,11 @@ async def _relabel_in_order(
 
 
 @contextmanager
-def _shared_parts(parts: Parts | None, settings: ModelSettings) -> Iterator[Parts]:
-    """Yield the parts, or temporary ones if the run writes no result."""
-    if parts is not None:
+def _shared_parts(
+    parts: Parts | None, settings: ModelSettings, run_parts: PartRunner | None
+) -> Iterator[Parts | None]:
+    """Yield the parts. If a run on workers writes no result, they are temporary."""
+    if parts is not None or run_parts is None:
         yield parts
         return
     with tempfile.TemporaryDirectory(prefix=".relabel-", dir=settings.run_dir) as folder:
@@ -584,13 +667,17 @@ def _shared_parts(parts: Parts | None, settings: ModelSettings) -> Iterator[Part
 
 
 def _relabel_on_workers(
-    rows: Iterable[CandidateSet], work: PartWork, parts: Parts, run_parts: PartRunner, add: AddSummary
+    numbered: Iterable[tuple[int, Sequence[CandidateSet]]],
+    work: PartWork,
+    parts: Parts,
+    run_parts: PartRunner,
+    add: AddSummary,
 ) -> None:
     """Hand out the parts that are not finished. Summaries are added in the order of the parts."""
     finished: deque[tuple[int, Summary]] = deque()
 
     def unfinished() -> Iterator[tuple[PartWork, Parts, int]]:
-        for number, part in enumerate(split_rows(rows)):
+        for number, part in numbered:
             found = parts.find(number)
             if found is not None:
                 finished.append((number, found))
@@ -673,14 +760,19 @@ def _write_results(
 
 
 def plan_job(source: Source, job: RelabelJob, settings: ModelSettings, bad: BadRows) -> dict[str, Any]:
-    """Return the estimated calls, tokens, cost and time of a job, without any call."""
+    """Return the estimated calls, tokens, cost and time of a job, without any call.
+
+    Mined negatives are counted. Screens with BM25 or scores of the file are applied, those with a model are
+    not. Backfilled negatives depend on the verdicts and are left out.
+    """
     survey = Survey(read_candidate_sets(source, BadRows(bad.skip)))
     rows = job.selection.choose(read_candidate_sets(source, bad), survey.rows)
-    plans = (plan for chunk in split_rows(rows) for plan in plan_rows(chunk, job.policy, survey))
+    pool = None if job.is_dense else open_pool(source, job, settings, bad.skip)
+    plans = (plan for chunk in split_rows(rows) for plan in _plan_part(chunk, source, job, pool, survey))
     judges = () if job.verdicts else job.judges
     scores = [*(judges if job.strategy == "score" else ()), *([job.screen.by] if job.screen else ())]
     searched = None
-    if source.corpus is not None and (job.mine or job.fill_to) and model_of(job.mine_by):
+    if source.corpus is not None and job.is_dense and model_of(job.mine_by):
         searched = ScoreEstimate(job.mine_by)
         for passage in read_corpus(source.corpus, BadRows(bad.skip)):
             searched.add_text(passage.text)
@@ -696,20 +788,51 @@ def plan_job(source: Source, job: RelabelJob, settings: ModelSettings, bad: BadR
     )
 
 
-def open_pool(source: Source, job: RelabelJob, settings: ModelSettings, skip_bad: bool) -> PassagePool | None:
-    """Index the corpus if there is one and the job searches it."""
+def _plan_part(
+    rows: Sequence[CandidateSet],
+    source: Source,
+    job: RelabelJob,
+    pool: PassagePool | None,
+    known: PositiveTexts,
+) -> list[RowPlan]:
+    """Plan the rows of one part. Passages that vectors would find are replaced by the first ones."""
+    if job.mine and job.is_dense:
+        passages = read_corpus(source.corpus, BadRows(skip=True)) if source.corpus else _passages_of(rows)
+        typical = list(islice(passages, job.mine))
+        rows = [row if row.negatives else with_negatives(row, typical) for row in rows]
+    elif job.mine:
+        rows = fill_empty_rows(rows, pool or PassagePool(_passages_of(rows)), job.mine, job.mining_window)
+    screen = None
+    if job.screen is not None and job.screen.by in ("bm25", "score"):
+        score = bm25_of(rows, pool) if job.screen.by == "bm25" else recorded_score
+        screen = screening_step(job.screen, score)
+    return plan_rows(rows, job.policy, known, screen)
+
+
+def open_pool(
+    source: Source, job: RelabelJob, settings: ModelSettings, skip_bad: bool, folder: Path | None = None
+) -> PassagePool | None:
+    """Index the corpus if there is one and the job searches it.
+
+    Args:
+        source: Names the corpus.
+        job: The options.
+        settings: Keys, limits and prices of the models.
+        skip_bad: Leave out passages that cannot be read.
+        folder: Where the vectors of the passages are kept.
+    """
     if source.corpus is None or not job.needs_pool:
         return None
-    return make_pool(read_corpus(source.corpus, BadRows(skip_bad)), job, settings)
+    return make_pool(read_corpus(source.corpus, BadRows(skip_bad)), job, settings, folder)
 
 
 def make_pool(
-    passages: Iterable[Passage], job: RelabelJob, settings: ModelSettings, meter: CostMeter | None = None
+    passages: Iterable[Passage], job: RelabelJob, settings: ModelSettings, folder: Path | None = None
 ) -> PassagePool:
     """Index passages with the score that the job searches by."""
-    if job.mine_by == "bm25" or not (job.mine or job.fill_to):
-        return PassagePool(passages)
-    return DensePool(passages, lambda texts: embed(job.mine_by, texts, settings, meter))
+    if job.is_dense:
+        return DensePool(passages, partial(embed, job.mine_by, settings=settings), folder)
+    return PassagePool(passages)
 
 
 def job_key(source: Source, job: RelabelJob, settings: ModelSettings) -> str:
@@ -864,12 +987,13 @@ class Totals:
 @asynccontextmanager
 async def open_part_context(inputs: PartInputs, settings: ModelSettings) -> AsyncIterator[PartContext]:
     """Open the models of a job."""
-    job = inputs.job
+    job, meter = inputs.job, CostMeter("relabel")
+    pool = inputs.pool.for_part(meter) if inputs.pool else None
     async with (
-        open_strategy(job, settings, pool=inputs.pool) as strategy,
+        open_strategy(job, settings, pool=pool, meter=meter) as strategy,
         open_writer(job, settings) as writer,
     ):
-        yield PartContext(job, inputs.known, inputs.pool, inputs.qrels, inputs.answers, strategy, writer)
+        yield PartContext(job, inputs.known, pool, inputs.qrels, inputs.answers, strategy, writer)
 
 
 @dataclass(frozen=True)
@@ -881,10 +1005,12 @@ class PartWork:
     settings: ModelSettings
     known: PositiveTexts
     skip_bad: bool
+    vectors: Path | None = None
+    """Folder with the vectors of the corpus."""
 
     def read(self) -> PartInputs:
         """Read the inputs. A worker process reads them once per job."""
-        key = pickle.dumps((self.source, self.job, self.skip_bad))
+        key = pickle.dumps((self.source, self.job, self.skip_bad, self.vectors))
         with _inputs_lock:
             if key not in _inputs:
                 job = self.job
@@ -892,7 +1018,7 @@ class PartWork:
                 _inputs[key] = PartInputs(
                     job,
                     None,
-                    open_pool(self.source, job, self.settings, self.skip_bad),
+                    open_pool(self.source, job, self.settings, self.skip_bad, self.vectors),
                     read_qrels(job.truth) if job.truth else None,
                     read_audit_sheet(job.audited) if job.audited else {},
                 )
@@ -948,20 +1074,14 @@ async def relabel_part(rows: Sequence[CandidateSet], context: PartContext) -> tu
     return relabelling, summary
 
 
-def cost_difference(before: Sequence[StageCost], after: Sequence[StageCost]) -> list[StageCost]:
-    """Return the costs between two points in time. Models without an earlier call are the last of `after`."""
-    unused = [StageCost.zero(cost.stage, cost.model) for cost in after[len(before) :]]
-    return [
-        new.model_copy(
-            update={
-                "calls": new.calls - old.calls,
-                "tokens_in": new.tokens_in - old.tokens_in,
-                "tokens_out": new.tokens_out - old.tokens_out,
-                "cost_usd": new.cost_usd - old.cost_usd,
-            }
-        )
-        for old, new in zip([*before, *unused], after, strict=True)
-    ]
+def cost_difference(before: Iterable[StageCost], after: Iterable[StageCost]) -> list[StageCost]:
+    """Return the costs between two points in time, by stage and model."""
+    earlier = {(cost.stage, cost.model): cost for cost in sum_costs(before)}
+    found = []
+    for new in sum_costs(after):
+        old = earlier.get((new.stage, new.model), StageCost.zero(new.stage, new.model))
+        found.append(new.plus(-old.calls, -old.tokens_in, -old.tokens_out, -old.cost_usd))
+    return found
 
 
 def _audit_lines_of_part(relabelling: Relabelling, context: PartContext) -> list[AuditLine]:
@@ -988,10 +1108,10 @@ async def relabel_rows(
         pool: Passages to search. Default: those of `rows`.
     """
     if pool is None and (job.mine or job.fill_to):
-        pool = make_pool(_passages_of(rows), job, strategy.settings, strategy.meter)
-    window = job.window if job.window != ScoreWindow() else MINING_WINDOW
+        pool = make_pool(_passages_of(rows), job, strategy.settings).for_part(strategy.meter)
+        strategy.meter.add_costs(pool.index_costs)
     if job.mine and pool:
-        rows = fill_empty_rows(rows, pool, job.mine, window)
+        rows = fill_empty_rows(rows, pool, job.mine, job.mining_window)
     screen = None
     if job.screen is not None:
         bm25 = bm25_of(rows, pool) if job.screen.by == "bm25" else None
@@ -1002,7 +1122,7 @@ async def relabel_rows(
         return relabelling
     policy = replace(job.policy, min_negatives=job.fill_to)
     decide = partial(strategy.relabel, known=known, screen=None)
-    return await backfill(relabelling, pool, policy, decide, window)
+    return await backfill(relabelling, pool, policy, decide, job.mining_window)
 
 
 def _passages_of(rows: Iterable[CandidateSet]) -> Iterator[Passage]:
@@ -1043,11 +1163,23 @@ class OpenStrategy:
 
 @asynccontextmanager
 async def open_strategy(
-    job: RelabelJob, settings: ModelSettings, subject: str = "passage", pool: PassagePool | None = None
+    job: RelabelJob,
+    settings: ModelSettings,
+    subject: str = "passage",
+    pool: PassagePool | None = None,
+    meter: CostMeter | None = None,
 ) -> AsyncIterator[OpenStrategy]:
-    """Open the judges of a job's strategy, for `passage`s or `question`s. `pool` holds a corpus."""
+    """Open the judges of a job's strategy.
+
+    Args:
+        job: The options.
+        settings: Keys, limits and prices of the models.
+        subject: What is judged, `passage` or `question`.
+        pool: The index of a corpus.
+        meter: Counts the calls of score endpoints and embedding servers. Default: a new one.
+    """
+    meter = meter or CostMeter("relabel")
     if job.strategy == "score":
-        meter = CostMeter("relabel")
         by_score = partial(_relabel_by_score, job, settings, pool, meter)
         yield OpenStrategy(by_score, lambda: (), settings, meter=meter)
     elif job.strategy == "two_stage":
@@ -1057,6 +1189,7 @@ async def open_strategy(
                 lambda: tuple(cost for judge in judges for cost in judge.costs()),
                 settings,
                 judges,
+                meter,
             )
     elif job.strategy == "cascade":
         async with open_comparers(job.judges, settings, subject) as comparers:
@@ -1065,9 +1198,10 @@ async def open_strategy(
                 lambda: tuple(cost for judge in comparers for cost in judge.costs()),
                 settings,
                 comparers,
+                meter,
             )
     elif job.verdicts:
-        yield _strategy_with_recorded_grades(job, job.verdicts, settings)
+        yield _strategy_with_recorded_grades(job, job.verdicts, settings, meter)
     else:
         async with open_graders(job.judges, settings, subject) as graders:
 
@@ -1078,7 +1212,11 @@ async def open_strategy(
                 return apply_decision_rule(plans, await request_grades(plans, graders), job.rule, job.policy)
 
             yield OpenStrategy(
-                by_grades, lambda: tuple(c for grader in graders for c in grader.costs()), settings, graders
+                by_grades,
+                lambda: tuple(c for grader in graders for c in grader.costs()),
+                settings,
+                graders,
+                meter,
             )
 
 
@@ -1092,7 +1230,9 @@ async def open_writer(job: RelabelJob, settings: ModelSettings) -> AsyncIterator
         yield Writer(model, read_prompt(settings.data_dir, "relabel_write"))
 
 
-def _strategy_with_recorded_grades(job: RelabelJob, verdicts: Path, settings: ModelSettings) -> OpenStrategy:
+def _strategy_with_recorded_grades(
+    job: RelabelJob, verdicts: Path, settings: ModelSettings, meter: CostMeter
+) -> OpenStrategy:
     recorded = read_grades(verdicts, job.judges, job.scales)
 
     async def by_recorded_grades(
@@ -1100,7 +1240,7 @@ def _strategy_with_recorded_grades(job: RelabelJob, verdicts: Path, settings: Mo
     ) -> Relabelling:
         return relabel_by_grades(rows, recorded, job.rule, job.policy, known, screen)
 
-    return OpenStrategy(by_recorded_grades, lambda: (), settings)
+    return OpenStrategy(by_recorded_grades, lambda: (), settings, meter=meter)
 
 
 async def _relabel_by_score(

@@ -10,14 +10,18 @@ References:
 
 from __future__ import annotations
 
+import copy
+import json
+import os
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from schemas.errors import InputError
 from schemas.labels import CandidateSet, Passage
+from schemas.release import CostMeter, StageCost
 from schemas.tables import content_id, derived_seed
 from tasks.relabel.decisions import (
     SCREENED_OUT,
@@ -32,6 +36,7 @@ from tasks.relabel.rule_judges import split_words, stem
 from tasks.relabel.same_text import match_key
 from tasks.relabel.scoring import MINING_WINDOW, PLAIN, Score, ScoreWindow, is_score
 from tasks.run.progress import track
+from tasks.run.store import write_bytes
 from tasks.stats.shares import share_with_interval
 
 if TYPE_CHECKING:
@@ -57,6 +62,8 @@ class PassagePool:
 
     lowest = 0.0
     """Passages are found if their score is higher."""
+    index_costs: Sequence[StageCost] = ()
+    """Costs of the index."""
 
     def __init__(self, passages: Iterable[Passage]) -> None:
         import bm25s
@@ -65,11 +72,27 @@ class PassagePool:
         self._position = {text: position for position, text in enumerate(self._passages)}
         self._texts = list(self._passages)
         self._index = bm25s.BM25()
-        self._last_query: str | None = None
-        self._last_scores: Sequence[float] = ()
+        self._forget()
         if self._texts:
             stems = [_stems(passage.text) for passage in self._passages.values()]
             self._index.index(stems, show_progress=False)
+
+    def _forget(self) -> None:
+        """Start without scores of earlier queries."""
+        self._meter: CostMeter | None = None
+        self._last_query: str | None = None
+        self._last_scores: Sequence[float] = ()
+
+    def for_part(self, meter: CostMeter) -> Self:
+        """Return a pool over the same index for one part. Parts that run at once must not share a pool.
+
+        Args:
+            meter: Counts the calls for the queries of the part.
+        """
+        part = copy.copy(self)
+        part._forget()
+        part._meter = meter
+        return part
 
     def score(self, query: str, passage: Passage) -> float | None:
         """Return the BM25 score of a passage, `None` if it is not in the pool or the query has no words."""
@@ -132,39 +155,96 @@ class PassagePool:
         return [self._passages[self._texts[position]] for position in chosen.tolist()]
 
 
+class Embed(Protocol):
+    """Embeds texts."""
+
+    def __call__(self, texts: Sequence[str], /, *, meter: CostMeter | None) -> Floats:
+        """Return unit vectors, shape (n, d). The meter counts the calls of a server's model."""
+        ...
+
+
+class StoredVectors:
+    """The vectors of one list of texts in a folder. A stopped run continues them, and workers share them.
+
+    vectors.f32    unit vectors in single precision, one after the other
+    vectors.json   number of complete vectors, their dimensions, and the costs so far
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read how far the file is."""
+        self._vectors, self._state = folder / "vectors.f32", folder / "vectors.json"
+        state = json.loads(self._state.read_bytes()) if self._state.is_file() else {}
+        self._done: int = state.get("vectors", 0)
+        self._dimensions: int = state.get("dimensions", 0)
+        self.costs = tuple(StageCost(**cost) for cost in state.get("costs", ()))
+        """Costs of all vectors, those of earlier runs included."""
+
+    def complete(self, texts: Sequence[str], embed: Embed) -> Floats:
+        """Embed the texts that have no vector yet, and return all vectors, shape (n, d)."""
+        import numpy as np
+
+        if self._done > len(texts):
+            self._done = 0
+        if self._done < len(texts):
+            self._append(texts, embed)
+        if not texts:
+            return np.empty((0, 1), np.float32)
+        return np.memmap(self._vectors, np.float32, mode="r", shape=(len(texts), self._dimensions))
+
+    def _append(self, texts: Sequence[str], embed: Embed) -> None:
+        meter = CostMeter("relabel")
+        meter.add_costs(self.costs)
+        with (
+            self._vectors.open("r+b" if self._done else "wb") as stream,
+            track("embedding passages", len(texts)) as bar,
+        ):
+            stream.truncate(self._done * self._dimensions * 4)  # a stopped run may have written more
+            stream.seek(0, os.SEEK_END)
+            bar.advance(self._done)
+            for start in range(self._done, len(texts), EMBEDDED_AT_ONCE):
+                part = embed(texts[start : start + EMBEDDED_AT_ONCE], meter=meter)
+                stream.write(part.astype("<f4").tobytes())
+                stream.flush()
+                os.fsync(stream.fileno())
+                self._done, self._dimensions, self.costs = start + len(part), part.shape[1], meter.costs()
+                self._write_state()
+                bar.advance(len(part))
+
+    def _write_state(self) -> None:
+        costs = [cost.model_dump() for cost in self.costs]
+        state = {"vectors": self._done, "dimensions": self._dimensions, "costs": costs}
+        write_bytes(self._state, json.dumps(state).encode())
+
+
 class DensePool(PassagePool):
-    """Vectors of passages in a temporary file, compared with a query exhaustively and in blocks."""
+    """Vectors of passages in a file, compared with a query exhaustively and in blocks."""
 
     lowest = -2.0
 
-    def __init__(self, passages: Iterable[Passage], embed: Callable[[Sequence[str]], Floats]) -> None:
-        """Embed the passages.
+    def __init__(self, passages: Iterable[Passage], embed: Embed, folder: Path | None = None) -> None:
+        """Embed the passages, except those whose vectors are in the folder already.
 
         Args:
             passages: Repeated texts are embedded once.
             embed: Returns unit vectors of texts.
+            folder: Where the vectors are kept, for workers and later runs. Default: a temporary folder.
         """
-        import numpy as np
-
         self._passages = {match_key(p.text): p for p in passages if p.text.strip()}
         self._position = {text: position for position, text in enumerate(self._passages)}
         self._texts = list(self._passages)
         self._embed = embed
-        self._last_query, self._last_scores = None, ()
+        if folder is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="counterfoil-vectors-")
+            folder = Path(self._temporary.name)
+        stored = StoredVectors(folder)
+        self._vectors = stored.complete([p.text for p in self._passages.values()], embed)
+        self.index_costs = stored.costs
+        self._forget()
+
+    def _forget(self) -> None:
+        super()._forget()
         self._ready: dict[str, NDArray[Any]] = {}
         self._announced: list[str] = []
-        self._temporary = tempfile.TemporaryDirectory(prefix="counterfoil-vectors-")
-        self._vectors: NDArray[Any] = np.empty((0, 1), np.float32)
-        ordered = [self._passages[key].text for key in self._texts]
-        with track("embedding passages", len(ordered)) as bar:
-            for start in range(0, len(ordered), EMBEDDED_AT_ONCE):
-                part = embed(ordered[start : start + EMBEDDED_AT_ONCE])
-                if start == 0:
-                    path = Path(self._temporary.name) / "vectors"
-                    shape = (len(ordered), part.shape[1])
-                    self._vectors = np.memmap(path, np.float32, mode="w+", shape=shape)
-                self._vectors[start : start + len(part)] = part
-                bar.advance(len(part))
 
     def prepare(self, queries: Iterable[str]) -> None:
         """Announce the next queries, which are embedded and scored together."""
@@ -184,7 +264,7 @@ class DensePool(PassagePool):
             size = max(1, BLOCK_BYTES // (4 * len(self._texts)))
             start = self._announced.index(query) if query in self._announced else len(self._announced)
             queries = self._announced[start : start + size] or [query]
-            asked = self._embed(queries).T
+            asked = self._embed(queries, meter=self._meter).T
             found = np.concatenate(
                 [self._vectors[i : i + BLOCK_ROWS] @ asked for i in range(0, len(self._vectors), BLOCK_ROWS)]
             )
@@ -212,10 +292,11 @@ def fill_empty_rows(
 ) -> list[CandidateSet]:
     """Add up to `count` mined negatives to each row without negatives. Other rows stay unchanged."""
     pool.prepare(row.query for row in rows if not row.negatives)
-    return [row if row.negatives else _with_negatives(row, pool.nearest(row, count, window)) for row in rows]
+    return [row if row.negatives else with_negatives(row, pool.nearest(row, count, window)) for row in rows]
 
 
-def _with_negatives(row: CandidateSet, negatives: Sequence[Passage]) -> CandidateSet:
+def with_negatives(row: CandidateSet, negatives: Sequence[Passage]) -> CandidateSet:
+    """Return a row with other negatives, without their scores for other queries."""
     mined = tuple(passage.model_copy(update={"score": None}) for passage in negatives)
     identifier = content_id("set", row.id, "mined", [passage.id for passage in mined])
     return row.model_copy(update={"id": identifier, "negatives": mined})
@@ -261,7 +342,7 @@ def _shortage(row: RelabelledRow, pool: PassagePool, policy: Policy, window: Sco
     if missing <= 0:
         return None
     mined = pool.nearest(row.before, MINED_PER_MISSING * missing, window)
-    return Shortage(row, _with_negatives(row.before, mined), missing)
+    return Shortage(row, with_negatives(row.before, mined), missing)
 
 
 def _fill_row(shortage: Shortage, judged: RelabelledRow, judge: str) -> RelabelledRow:

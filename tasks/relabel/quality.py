@@ -83,11 +83,15 @@ class RunStatistics:
             sums.flags.update(row.flags)
             sums.screen.update(checked=len(row.screen_checked), missed=count_missed(row))
             sums._count_judging(row)
+        sums.add_costs(costs)
+        return sums
+
+    def add_costs(self, costs: Iterable[StageCost]) -> None:
+        """Add the costs of models."""
         for cost in costs:
             spent = [cost.calls, cost.tokens_in, cost.tokens_out, cost.cost_usd]
-            before = sums.costs.get(cost.model, [0] * 4)
-            sums.costs[cost.model] = [a + b for a, b in zip(before, spent, strict=True)]
-        return sums
+            before = self.costs.get(cost.model, [0] * 4)
+            self.costs[cost.model] = [a + b for a, b in zip(before, spent, strict=True)]
 
     def _count_judging(self, row: RelabelledRow) -> None:
         if row.after is None:

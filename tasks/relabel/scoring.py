@@ -99,7 +99,7 @@ def open_scorer(
     """
     check_score(name, settings)
     if name in ("bm25", "score"):
-        single = bm25 if name == "bm25" and bm25 else _recorded_score
+        single = bm25 if name == "bm25" and bm25 else recorded_score
 
         async def score_each(pairs: Sequence[Pair]) -> Sequence[float | None]:
             return [single(query, passage) for query, passage in pairs]
@@ -120,7 +120,8 @@ def open_scorer(
     return score_by_meaning
 
 
-def _recorded_score(query: str, passage: Passage) -> float | None:
+def recorded_score(query: str, passage: Passage) -> float | None:
+    """Return the score in the file."""
     return passage.score
 
 

@@ -3,6 +3,8 @@
 .<out>.parts/job.json           key of the job; another job starts afresh
 .<out>.parts/00000.rows.jsonl   rows of a part that a worker has not finished
 .<out>.parts/00000/             sets.jsonl, changes.jsonl, review.jsonl, summary.json
+.<out>.parts/survey/            hashes of the input, see `survey`
+.<out>.parts/vectors.*          vectors of a corpus, see `mining.StoredVectors`
 """
 
 from __future__ import annotations
@@ -75,6 +77,13 @@ class Parts:
         """Return the summary of a part, or `None` if it is not finished."""
         path = self._part(number) / "summary.json"
         return Summary.from_json(path.read_bytes()) if path.is_file() else None
+
+    def finished(self) -> list[Summary]:
+        """Return the summaries of the first parts, up to one that is not finished."""
+        found = []
+        while (summary := self.find(len(found))) is not None:
+            found.append(summary)
+        return found
 
     def write(self, number: int, rows: Sequence[RelabelledRow], summary: Summary) -> None:
         """Write a part atomically."""

@@ -7,17 +7,20 @@ probability 2^−64.
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from schemas.labels import CandidateSet
 from schemas.tables import content_id
 from tasks.files.retrieval_rows import has_given_id, passage_id
 from tasks.relabel.same_text import match_key, query_key
+from tasks.run.store import write_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,10 +35,13 @@ BUFFER = 1 << 17
 class HashFile:
     """A multiset of texts, as sorted hashes in a file. A copy in another process reads the same file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_complete: bool = False) -> None:
+        """Start a file, or open one that is complete."""
         self._path = path
         self._buffer = array("Q")
         self._sorted: Hashes | None = None
+        if is_complete:
+            self.__setstate__(path)
 
     def add(self, text: str) -> None:
         """Add a text."""
@@ -104,26 +110,56 @@ class Survey:
     It contains `match_key(text)` of every positive, and `query_key` of every positive of a query.
     """
 
-    def __init__(self, sets: Iterable[CandidateSet], folder: Path | None = None) -> None:
-        """Read all sets.
+    def __init__(
+        self, sets: Iterable[CandidateSet], folder: Path | None = None, *, keep: Path | None = None
+    ) -> None:
+        """Read all sets, unless an earlier run has kept its survey.
 
         Args:
             sets: The sets of the file.
             folder: Where hashes are kept. Default: a temporary folder, deleted with this object.
+            keep: A folder for a survey that later runs read. It replaces `folder`.
         """
-        self._temporary = tempfile.TemporaryDirectory(prefix="counterfoil-survey-", dir=folder)
-        place = Path(self._temporary.name)
-        self.positives = HashFile(place / "positives")
+        self._note = keep and keep / "survey.json"
+        self.is_new = not (self._note and self._note.is_file())
+        """Whether this object has read the file."""
+        self.notes: dict[str, Any] = {}
+        """The notes that `keep` was given."""
+        if keep is not None:
+            if self.is_new:
+                shutil.rmtree(keep, ignore_errors=True)  # of a run that was stopped while it read
+                keep.mkdir(parents=True)
+            place = keep
+        else:
+            self._temporary = tempfile.TemporaryDirectory(prefix="counterfoil-survey-", dir=folder)
+            place = Path(self._temporary.name)
+        self.positives = HashFile(place / "positives", is_complete=not self.is_new)
         """`match_key` of every positive, and `query_key` of every positive of a query."""
-        self._ids, self._texts_by_id = HashFile(place / "ids"), HashFile(place / "texts")
-        self._rows = HashFile(place / "rows")
-        self.rows = 0
-        for row in sets:
-            self.rows += 1
-            self._add(row)
-        self.id_clashes = self._texts_by_id.distinct() - self._ids.distinct()
-        """Given ids that several texts have, counted once per further text."""
+        self._rows = HashFile(place / "rows", is_complete=not self.is_new)
+        if self._note and not self.is_new:
+            stored = json.loads(self._note.read_bytes())
+            self.rows, self.id_clashes, self.notes = stored["rows"], stored["id_clashes"], stored["notes"]
+        else:
+            self._ids, self._texts_by_id = HashFile(place / "ids"), HashFile(place / "texts")
+            self.rows = 0
+            for row in sets:
+                self.rows += 1
+                self._add(row)
+            self.id_clashes = self._texts_by_id.distinct() - self._ids.distinct()
+            """Given ids that several texts have, counted once per further text."""
         self._repeated_rows = self._rows.repeated()
+
+    def keep(self, notes: dict[str, Any]) -> None:
+        """Keep the survey for later runs, if it has a folder for them."""
+        self.positives.hashes()
+        if self._note is not None:
+            stored = {"rows": self.rows, "id_clashes": self.id_clashes, "notes": notes}
+            write_bytes(self._note, json.dumps(stored).encode())
+
+    @property
+    def has_repeated_rows(self) -> bool:
+        """Whether some rows occur several times."""
+        return bool(self._repeated_rows)
 
     def _add(self, row: CandidateSet) -> None:
         self._rows.add(row.id)

@@ -136,6 +136,55 @@ def test_relabelling_in_place_keeps_a_backup_and_the_whole_history(
     assert pq.read_table(history).to_pylist()[: len(first)] == first
 
 
+@pytest.mark.parametrize("option", ["--limit", "--sample"])
+def test_trial_in_place_is_refused_because_it_would_delete_rows(
+    source: Path,
+    tmp_path: Path,
+    option: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = contents(tmp_path)
+    assert run(monkeypatch, "relabel", source, "--in-place", option, 1) == 2
+    assert contents(tmp_path) == before
+    assert "would delete the other rows" in capsys.readouterr().err
+
+
+def test_plan_writes_nothing_beside_the_input(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "clean.jsonl"
+    out.write_text("mine")
+    before = contents(tmp_path)
+    for options in (
+        ["--in-place"],
+        ["--in-place", "--limit", 1],
+        ["--out", out],
+        ["--audit", 3, "--out", out],
+    ):
+        assert run(monkeypatch, "relabel", source, "--plan", *options) == 0
+        assert contents(tmp_path) == before, options
+
+
+def test_completed_sheet_and_side_files_are_not_replaced(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = source.read_bytes()
+    assert run(monkeypatch, "relabel", source, "--in-place", "--audit", 4) == 0
+    sheet = tmp_path / "train.jsonl.audit.csv"
+    with sheet.open("a") as stream:
+        stream.write("answers of people")
+    cleaned = source.read_bytes()
+    assert run(monkeypatch, "relabel", source, "--in-place", "--audit", 4) == 2
+    assert sheet.read_text().endswith("answers of people")
+    assert source.read_bytes() == cleaned != original
+    assert run(monkeypatch, "relabel", source, "--in-place", "--audit", 4, "--overwrite") == 0
+    aside = tmp_path / "clean.jsonl.unwritable.jsonl"
+    aside.write_text("mine")
+    assert run(monkeypatch, "relabel", source, "--out", tmp_path / "clean.jsonl") == 2
+    assert aside.read_text() == "mine"
+
+
 def test_foreign_file_in_place_of_a_history_is_not_replaced(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,16 @@ def test_texts_decide_and_not_ids(ids: list[Any], tmp_path: Path, settings: Mode
     assert found["id_clashes"] == 4 - len(set(ids))
 
 
+def test_gaps_in_a_list_of_ids_stay_gaps(tmp_path: Path, settings: ModelSettings) -> None:
+    record = {"query": QUERY, "pos": [BUILT], "neg": OTHERS, "pos_id": ["a b"], "neg_id": ["\ta", 1, None]}
+    source = write_lines(tmp_path / "in.jsonl", [record])
+    relabel_file(source, settings=settings, out=tmp_path / "out.jsonl")
+    assert written(tmp_path / "out.jsonl") == [record]
+    relabel_file(source, settings=settings, out=tmp_path / "t.jsonl", out_format="tevatron")
+    (row,) = written(tmp_path / "t.jsonl")
+    assert all(passage["docid"] is not None for passage in row["negative_passages"])
+
+
 @pytest.mark.parametrize(
     ("left", "right"),
     [

@@ -133,3 +133,29 @@ def test_the_plan_is_within_a_fifth_of_the_run(shape: tuple[int, int, int, int],
     for name in ("calls", "tokens_in", "tokens_out", "cost_usd"):
         assert measured[name] == pytest.approx(spent[name], rel=0.2), name
     assert measured["seconds"] > 0
+
+
+def test_the_plan_counts_mined_negatives_and_screened_ones(tmp_path: Path) -> None:
+    records = rows(12, 1, 6, 20)
+    for record in records[::2]:
+        record["neg"] = []
+    source = write_lines(tmp_path / "in.jsonl", records)
+    with OpenAIServer(judge) as server:
+        model = server.model()
+        settings = ModelSettings(
+            DATA, tmp_path / "run", tmp_path / "cache.sqlite", free=frozenset({model}), budget_usd=50
+        )
+        for number, options in enumerate(
+            (
+                {"mine": 4},
+                {"mine": 4, "mine_by": "embedding"},
+                {"screen": "bm25:0.3:0"},
+                {"screen": "bm25:0.1:0.5"},
+            )
+        ):
+            fresh = replace(settings, cache_path=tmp_path / f"{number}.sqlite")
+            job: dict[str, Any] = {"settings": fresh, "judges": [model], **options}
+            planned = relabel_file(source, plan=True, **job)
+            spent = relabel_file(source, **job)["report"]["cost"][model]
+            assert planned["calls"] == pytest.approx(spent["calls"], rel=0.2), options
+            assert planned["tokens_in"] == pytest.approx(spent["tokens_in"], rel=0.2), options

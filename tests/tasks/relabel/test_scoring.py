@@ -94,7 +94,7 @@ def test_screens_that_are_none_are_refused(text: str) -> None:
 # --- dense mining -----------------------------------------------------------------------------------------
 
 
-def directions(texts: Any) -> Any:
+def directions(texts: Any, meter: Any = None) -> Any:
     """Embed texts such as "at 30" as the unit vector of that angle."""
     angles = np.radians([float(text.split()[-1]) for text in texts])
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
@@ -189,6 +189,10 @@ def settings_with(settings: ModelSettings, model: str) -> ModelSettings:
         ({"mine": 2, "mine_by": "score"}, "cannot search"),
         ({"mine": 2, "mine_by": "word2vec"}, "not a score"),
         ({"strategy": "score"}, "uses one score"),
+        ({"judges": ["lexical", "lexical"]}, "named twice"),
+        ({"rule": "all:top/any:top"}, "no effect on the strategy two_stage"),
+        ({"relative_margin": 0.1}, "limits on scores have no effect"),
+        ({"judges": ["bm25"], "mode": "relabel"}, "promotes nothing"),
         ({"strategy": "score", "judges": ["lexical"]}, "not a score"),
         ({"strategy": "score", "judges": ["score"], "ranks": "9:1"}, "range of ranks"),
     ],

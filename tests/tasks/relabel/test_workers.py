@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 
+from schemas.errors import InputError
+from tasks.files import retrieval
 from tasks.files.records import BadRows
 from tasks.files.retrieval import Source, read_candidate_sets
+from tasks.files.retrieval_rows import read_flagembedding
 from tasks.models import ModelSettings
 from tasks.relabel import file as relabelling_file
 from tasks.relabel import relabel_file
 from tasks.relabel.stored_parts import Parts
+from tasks.relabel.survey import Survey
 from tests.conftest import DATA
 from tests.servers.openai_server import Body, Messages, OpenAIServer
 from tests.workers import send_to_workers
@@ -138,6 +142,63 @@ def test_a_stopped_run_hands_out_only_the_rest(tmp_path: Path, settings: ModelSe
     result = relabel_file(path, settings=settings, out=out, run_parts=count_parts)
     assert handed_out == [2, 3, 4]
     assert (result, out.read_bytes()) == (alone[0], (tmp_path / "alone" / "out.jsonl").read_bytes())
+
+
+@pytest.mark.parametrize("run_parts", [None, send_to_workers], ids=["alone", "workers"])
+@pytest.mark.parametrize("repeated", [False, True], ids=["distinct", "repeated"])
+def test_a_restart_reads_neither_the_survey_nor_finished_rows_again(
+    run_parts: Any, repeated: bool, tmp_path: Path, settings: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out = write_rows(tmp_path / "in.jsonl", 23), tmp_path / "out.jsonl"
+    if repeated:
+        path.write_text(path.read_text() + path.read_text())
+    alone = relabel_file(path, settings=settings, out=tmp_path / "alone.jsonl")
+    built: list[Any] = []
+    read = read_flagembedding
+
+    def stop_after_three(job: Callable[[Any], Any], parts: Iterable[Any]) -> Iterator[Any]:
+        for count, part in enumerate(parts):
+            if count == 3:
+                raise KeyboardInterrupt
+            yield job(part)
+
+    with pytest.raises(KeyboardInterrupt):
+        relabel_file(path, settings=settings, out=out, run_parts=stop_after_three)
+    monkeypatch.setattr(Survey, "_add", lambda *_: pytest.fail("the file was surveyed again"))
+    monkeypatch.setattr(retrieval, "read_flagembedding", lambda r: built.append(r) or read(r))
+    assert relabel_file(path, settings=settings, out=out, run_parts=run_parts) == alone
+    assert len(built) == (46 if repeated else 23 - 15)
+    assert out.read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
+    assert not list(tmp_path.glob(".*.parts"))
+
+
+def test_a_stop_during_the_survey_starts_it_again(
+    tmp_path: Path, settings: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out = write_rows(tmp_path / "in.jsonl", 23), tmp_path / "out.jsonl"
+    alone = relabel_file(path, settings=settings, out=tmp_path / "alone.jsonl")
+    add, seen = Survey._add, []
+
+    def stop(survey: Survey, row: Any) -> None:
+        seen.append(row)
+        if len(seen) == 9:
+            survey.positives.hashes()
+            raise KeyboardInterrupt
+        add(survey, row)
+
+    monkeypatch.setattr(Survey, "_add", stop)
+    with pytest.raises(KeyboardInterrupt):
+        relabel_file(path, settings=settings, out=out)
+    assert relabel_file(path, settings=settings, out=out) == alone
+    assert out.read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
+
+
+def test_an_unreadable_row_leaves_no_parts(tmp_path: Path, settings: ModelSettings) -> None:
+    path = write_rows(tmp_path / "in.jsonl", 3)
+    path.write_text(path.read_text() + "broken\n")
+    with pytest.raises(InputError, match="not a JSON line"):
+        relabel_file(path, settings=settings, out=tmp_path / "out.jsonl")
+    assert not list(tmp_path.glob(".*.parts"))
 
 
 def test_a_worker_that_was_lost_leaves_its_finished_part(tmp_path: Path, settings: ModelSettings) -> None:
