@@ -55,7 +55,7 @@ lock: | $(UV)
 	grep -o '^uv==[0-9.]*' requirements-uv.lock | $(UV) pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate - -o requirements-uv.lock
 	$(LOCK) --extra embedded --extra build --extra postgres --extra semantic -o requirements.lock
-	$(LOCK) --extra embedded --extra build --extra postgres --extra semantic --extra s3 --extra dask --extra ray --extra dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) --extra embedded --extra build --extra postgres --extra semantic --extra s3 --extra gcs --extra azure --extra dask --extra ray --extra dev -c requirements.lock -o requirements-dev.lock
 
 clean:
 	rm -rf $(VENV) data/runs data/cache data/releases

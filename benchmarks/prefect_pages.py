@@ -42,17 +42,21 @@ def run_deployment(api: str, process: Any, recipe: Path) -> dict[str, Any]:
     return found
 
 
-def pages(address: str, good: dict[str, Any], bad: dict[str, Any], api: str) -> Iterator[tuple[str, str]]:
-    """Yield names and addresses of the pages."""
-    yield "runs", f"{address}/runs"
-    yield "run", f"{address}/runs/flow-run/{good['id']}"
-    yield "run-subflows", f"{address}/runs/flow-run/{good['id']}?tab=Subflow Runs"
-    yield "run-artifacts", f"{address}/runs/flow-run/{good['id']}?tab=Artifacts"
-    yield "failed", f"{address}/runs/flow-run/{bad['id']}"
-    yield "artifacts", f"{address}/artifacts"
+def pages(
+    address: str, good: dict[str, Any], bad: dict[str, Any], api: str
+) -> Iterator[tuple[str, str, str | None]]:
+    """Yield names and addresses of the pages, and the tab to open."""
+    run = f"{address}/runs/flow-run/{good['id']}"
+    yield "runs", f"{address}/runs", None
+    yield "run", run, None
+    yield "run-tasks", run, "Task Runs"
+    yield "run-subflows", run, "Subflow Runs"
+    yield "run-artifacts", run, "Artifacts"
+    yield "failed", f"{address}/runs/flow-run/{bad['id']}", None
+    yield "artifacts", f"{address}/artifacts", None
     for artifact in ask(api, "artifacts/filter", {}):
         if artifact["key"]:
-            yield f"artifact-{artifact['key']}", f"{address}/artifacts/artifact/{artifact['id']}"
+            yield f"artifact-{artifact['key']}", f"{address}/artifacts/artifact/{artifact['id']}", None
 
 
 def main() -> None:
@@ -68,7 +72,16 @@ def main() -> None:
         OpenAIServer(scripted, faults=lambda number, body: status(401)) as refusing,
     ):
         home = Path(name)
-        small: dict[str, Any] = {"evolve": {"rounds": 1, "questions_per_round": 2}, "relabel": {}}
+        families = {
+            "open": {"questions": 6, "samples": 2, "max_tokens": 30},
+            "decision": {"questions": 12, "samples": 2},
+            "completion": {"questions": 12, "samples": 1, "attributes": ["beauty"]},
+        }
+        small: dict[str, Any] = {
+            "families": families,
+            "evolve": {"rounds": 1, "questions_per_round": 2},
+            "relabel": {},
+        }
         works = write_recipe(home / "everyday-advice.yaml", server, name="everyday-advice", **small)
         fails = write_recipe(home / "wrong-key.yaml", refusing, name="wrong-key", **small)
         process = start_serving(home, port, "build", works)
@@ -80,9 +93,12 @@ def main() -> None:
             with open_browser() as browser:
                 context = browser.new_context(viewport=SIZE, extra_http_headers=HEADERS)
                 page = context.new_page()
-                for title, place in pages(address, good, bad, f"{address}/api"):
+                for title, place, tab in pages(address, good, bad, f"{address}/api"):
                     page.goto(place, wait_until="load")
                     page.wait_for_timeout(4_000)
+                    if tab:
+                        page.get_by_text(tab, exact=True).first.click()
+                        page.wait_for_timeout(2_000)
                     page.screenshot(path=folder / f"{title}.png")
                     print(folder / f"{title}.png")
         finally:

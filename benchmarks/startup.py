@@ -17,6 +17,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
@@ -34,8 +36,10 @@ class Case:
 
     name: str
     arguments: tuple[str, ...]
+    """`NUMBER` is replaced by the number of the run."""
     bound_s: float
     code: int = 0
+    """Expected exit code. -1: any."""
 
 
 RECIPE = """name: startup
@@ -52,8 +56,9 @@ def cases(place: Path, server: OpenAIServer) -> list[Case]:
     recipe = place / "startup.yaml"
     recipe.write_text(RECIPE.format(model=server.model()), encoding="utf-8")
     small = str(package_build(place / "small", small_build()))
+    built, question_id, template = build_release(place, recipe)
     large = str(package_build(place / "large", large_build()))
-    question = "no-such-question"
+    correction = ("--text", f"{template} Think first.", "--reason", "asks for thought")
     retrieval = str(PROJECT / "data/examples/retrieval.jsonl")
     return [
         Case("--help", ("--help",), 0.3),
@@ -64,12 +69,17 @@ def cases(place: Path, server: OpenAIServer) -> list[Case]:
         Case("relabel", ("relabel", retrieval, "--format", "flagembedding"), 1.5),
         Case("validate", ("validate", large), 6.0, code=-1),
         Case("models", ("models", "quickstart"), 1.5, code=-1),
+        Case(
+            "fix",
+            ("fix", question_id, *correction, "--release", built, "--out", str(place / "fixed-NUMBER")),
+            8.0,
+        ),
         Case("small build", ("build", str(recipe), "--fresh"), 8.0),
         Case("refused build", ("build", "nowhere.yaml"), 1.5, 2),
         Case("refused evaluate", ("evaluate", str(place / "none"), "--model", "openai:x"), 1.5, 2),
         Case(
             "refused fix",
-            ("fix", question, "--text", "x", "--reason", "y", "--release", small),
+            ("fix", "no-such-question", *correction, "--release", small),
             1.5,
             2,
         ),
@@ -78,13 +88,24 @@ def cases(place: Path, server: OpenAIServer) -> list[Case]:
     ]
 
 
+def build_release(place: Path, recipe: Path) -> tuple[str, str, str]:
+    """Build a release. Return its path, and the id and the template of one of its questions."""
+    command = [str(COUNTERFOIL), "build", str(recipe), "--out", str(place / "releases"), "--json"]
+    environment = {**os.environ, "COUNTERFOIL_HOME": str(place / "built")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    release = str(json.loads(done.stdout)["release"])
+    (file,) = Path(release).glob("data/questions/*.parquet")
+    question = pq.read_table(file, columns=["id", "template"]).to_pylist()[0]
+    return release, question["id"], question["template"]
+
+
 def measure(case: Case, home: Path) -> tuple[float, str | None]:
     """Return the CPU seconds of the best run, and what was wrong with its exit code."""
     best = float("inf")
     for number in range(RUNS + 1):
         before = os.times()
         environment = {**os.environ, "COUNTERFOIL_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-        command = [str(COUNTERFOIL), *case.arguments]
+        command = [str(COUNTERFOIL), *(text.replace("NUMBER", str(number)) for text in case.arguments)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         after = os.times()
         if case.code >= 0 and done.returncode != case.code:

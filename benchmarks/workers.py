@@ -81,7 +81,7 @@ def relabel_on(workers: int, runner: str, judge: str, source: Path, in_flight: i
             run_dir=workspace.runs / name,
             cache_path=workspace.cache,
             free=frozenset({judge}),
-            limits=lambda _: Limits(max_in_flight=in_flight),
+            limits=lambda _: Limits(max_in_flight=in_flight * workers),
         )
         out = workspace.home / f"{name}.jsonl"
         started = time.monotonic()

@@ -45,16 +45,18 @@ from flows.releases_server import report_url
 from flows.task_runs import CRASH_RETRIES, TaskFuture, log_progress, wait_for_task
 from schemas.answers import EFFECTS
 from schemas.labels import StageCounts
-from schemas.recipe import Recipe
+from schemas.recipe import Limits, Recipe
 from schemas.release import RefreshDecision
 from tasks.models import CALLS
 from tasks.models.budget import spent_in
+from tasks.models.limits import divide_limits, most_processes
 from tasks.package.card import escape_markdown
 from tasks.release import ReleaseDirectory, config_file, open_release
 from tasks.release.recipe_changes import RecipeChange
 from tasks.run.journal import note_step
 from tasks.run.progress import current_stage
 from tasks.run.store import RunContext, Stage, Step, TableRef, read_table, run_stage
+from tasks.text.model_names import short_names
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -62,6 +64,7 @@ R = TypeVar("R")
 
 def take_step(stage: Stage, context: RunContext, inputs: dict[str, Any]) -> Step:
     """Run a stage, or find its finished step, and append it to the journal. Workers import this function."""
+    divide_limits(1)
     before = CALLS.sent
     done = run_stage(stage, context, **inputs)
     note_step(context, done, sent=CALLS.sent - before)
@@ -197,7 +200,9 @@ def in_parts(
 
         name = run_name(stage, inputs)
         recipe = context.recipe
-        submit = partial(submit_each, name=name, tags=[TAG, recipe.name], models=models(recipe))
+        asked = [model for model in models(recipe) if model]
+        limits = [recipe.limits_of(model) for model in asked]
+        submit = partial(submit_each, name=name, tags=[TAG, recipe.name], models=asked, limits=limits)
         own = replace(stage, run=partial(stage.run, run_parts=submit))
         with log_progress(get_run_logger(), name, Path(context.run_dir)):
             step = take_step(own, context, inputs)
@@ -219,10 +224,12 @@ def submit_each(
     name: str = "",
     tags: Sequence[str] = (TAG,),
     models: Sequence[str] = (),
+    limits: Sequence[Limits] = (),
 ) -> Iterator[R]:
     """Run a job on every part as Prefect tasks on the task runner of the calling flow.
 
-    A part whose worker was lost is submitted again.
+    A part whose worker was lost is submitted again. The limits of the models hold for all workers together:
+    each gets an equal part of them. If that is less than one request, fewer parts run at the same time.
 
     Args:
         job: A function that workers can import.
@@ -231,7 +238,9 @@ def submit_each(
         tags: Tags of the task runs.
         models: Models that the parts ask. On a Ray cluster with GPUs, a part that runs an engine in its
             process gets a GPU of its own.
+        limits: Limits of these models.
     """
+    allowed = most_processes(limits)
     kind = job.__name__.replace("_", " ").strip()
     total = f" of {len(parts)}" if isinstance(parts, Sized) else ""
     is_single = isinstance(parts, Sized) and len(parts) == 1
@@ -242,13 +251,14 @@ def submit_each(
 
         def submit_part() -> Any:
             with _gpu_for(models):
-                return named.submit(job, part)
+                return named.submit(job, part, min(worker_processes(), allowed or MOST_OUTSTANDING))
 
         return TaskFuture(submit_part, run_name)
 
     outstanding: deque[TaskFuture[tuple[R, str, int]]] = deque()
+    most = allowed if allowed and allowed < worker_processes() else MOST_OUTSTANDING
     for number, part in enumerate(parts, start=1):
-        if len(outstanding) == MOST_OUTSTANDING:
+        if len(outstanding) >= most:
             yield _result(outstanding.popleft())
         outstanding.append(submit(number, part))
     while outstanding:
@@ -268,8 +278,36 @@ def _gpu_for(models: Sequence[str]) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def _do(job: Callable[[P], R], part: P) -> tuple[R, str, int]:
-    """Return the result of a part, the process that ran it, and the number of requests that it sent."""
+def worker_processes() -> int:
+    """Return the number of processes of the flow's task runner that may ask models at the same time."""
+    from prefect.context import FlowRunContext
+
+    caller = FlowRunContext.get()
+    runner = caller.task_runner if caller else None
+    if "prefect_dask" in sys.modules:
+        from prefect_dask.task_runners import DaskTaskRunner
+
+        if isinstance(runner, DaskTaskRunner):
+            return max(1, len(runner.client.ncores()))
+    if "prefect_ray" in sys.modules:
+        import ray
+        from prefect_ray.task_runners import RayTaskRunner
+
+        resources: Any = ray.cluster_resources  # untyped
+        if isinstance(runner, RayTaskRunner) and ray.is_initialized():
+            return max(1, int(resources().get("CPU", 1)))
+    return 1
+
+
+def _do(job: Callable[[P], R], part: P, processes: int) -> tuple[R, str, int]:
+    """Return the result of a part, the process that ran it, and the number of requests that it sent.
+
+    Args:
+        job: The job.
+        part: Its argument.
+        processes: Number of processes that ask the same models.
+    """
+    divide_limits(processes)
     before = CALLS.sent
     result = job(part)
     return result, process_name(), CALLS.sent - before
@@ -419,12 +457,17 @@ def show_effects(effects: TableRef) -> None:
     if not on_prefect():
         return
     shown = [e for e in read_table(effects, EFFECTS) if e.level in ("attribute", "family")]
+    names = short_names(e.model for e in shown)
     rows = [
         {
             "family": e.family,
             "slice": e.name,
+            "condition": e.condition,
+            "framing": e.framing,
+            "language": e.language,
             "metric": e.metric,
-            "model": e.model,
+            "model": names[e.model],
+            "n": e.n,
             "value": None if e.value is None else round(e.value, 4),
             "low": e.low,
             "high": e.high,

@@ -64,12 +64,17 @@ def add_tags(flow: Any, flow_run: Any, state: Any) -> None:
 
 
 class _Explanation(logging.Filter):
-    """Log our own errors as the command line prints them, without a traceback."""
+    """Log our own errors as the command line prints them, without a traceback, and once per run."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record if it has such an error, and keep every record."""
+        """Change the record if it has such an error. Return False if its run has logged the same error."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, CounterfoilError):
+            run = (record.name, getattr(record, "flow_run_id", None), getattr(record, "task_run_id", None))
+            logged_by = error.__dict__.setdefault("logged_by", set())
+            if run in logged_by:
+                return False
+            logged_by.add(run)
             record.msg, record.args, record.exc_info, record.exc_text = f"error: {error}", (), None, None
         elif (message := record.getMessage()).startswith("Finished in state Failed("):
             record.msg, record.args = message.partition("\\n")[0], ()  # the error is logged before

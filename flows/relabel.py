@@ -15,6 +15,7 @@ from flows.lazy_flow import lazy_flow
 from flows.options import takes
 from schemas.options import RelabelOptions
 from schemas.places import read_address
+from schemas.recipe import Limits
 
 
 @lazy_flow("relabel")
@@ -24,7 +25,8 @@ def relabel(options: RelabelOptions) -> dict[str, Any]:
 
     An interrupted run resumes when run again. Every worker must see the files under the same absolute paths.
     """
-    submit = partial(submit_each, models=options.judges) if on_prefect() else None
+    limits = [Limits(max_in_flight=options.max_in_flight or Limits().max_in_flight)]
+    submit = partial(submit_each, models=options.judges, limits=limits) if on_prefect() else None
     return relabel_set(absolute(options), run_parts=submit)
 
 

@@ -88,7 +88,13 @@ def make_topics(context: RunContext, items: Sequence[dict[str, Any]]) -> Outcome
 
 
 STAGE = Stage(
-    "material", 3, run=make_topics, reads=("models", "validate"), vocabulary=("prompts/material_topic.md",)
+    "material",
+    4,
+    run=make_topics,
+    reads=("models", "validate"),
+    vocabulary=tuple(
+        f"prompts/{name}.md" for name in ("material_topic", "json_answer", "json_cut_off", "json_repair")
+    ),
 )
 
 

@@ -180,7 +180,7 @@ def describe_round(explored: Exploration, fluency: FluencyCheck, round: int) -> 
 
 STAGE = Stage(
     "mutate",
-    3,
+    4,
     run=mutate,
     reads=("attributes", "superdomains", "families", "evolve", "judging", "controls", "models", "validation"),
     vocabulary=("attributes", "templates", "taxonomy", "frames", "prompts"),

@@ -22,6 +22,12 @@ from schemas.tables import content_hash
 from tasks.run.store import rename_directory
 
 CREDENTIALS = re.compile(r"(key|token|secret|signature|password)[\w-]*\s*[=:]\s*\S+", re.IGNORECASE)
+CREDENTIAL_PLACES = {
+    "s3": "AWS_ACCESS_KEY_ID or ~/.aws; AWS_ENDPOINT_URL names another server",
+    "gcs": "GOOGLE_APPLICATION_CREDENTIALS or `gcloud auth application-default login`",
+    "azure": "AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+"""Usual places of the credentials, by optional dependency."""
 MAX_FILES = 10_000
 """Largest number of files in a folder that is copied."""
 
@@ -158,8 +164,9 @@ def _explained(address: str, done: str) -> Iterator[None]:
         raise InputError(f"there is nothing at {address}", hint=hint) from None
     except Exception as error:
         words = CREDENTIALS.sub(r"\1=***", " ".join(str(error).split()))[:300]
+        usual = CREDENTIAL_PLACES.get(EXTRAS.get(address.partition(":")[0], ""), "")
         raise InputError(
             f"{address} cannot be {done}: {type(error).__name__}: {words}".removesuffix(": "),
-            hint="check the address and your permissions; credentials are read from their usual places, such "
-            "as AWS_ACCESS_KEY_ID or ~/.aws, and AWS_ENDPOINT_URL names another server",
+            hint="check the address and your permissions"
+            + (f"; credentials are read from {usual}" if usual else ""),
         ) from None

@@ -273,7 +273,7 @@ def adjudicate(
 
 STAGE = Stage(
     "judge",
-    6,
+    7,
     run=judge,
     reads=("models", "evolve", "judging", "validation"),
     vocabulary=("attributes", "concepts", "lexicons", "prompts", "readers", "rubrics"),

@@ -34,7 +34,7 @@ from tasks.models.capabilities import (
 )
 from tasks.models.circuit_breaker import CircuitBreaker
 from tasks.models.endpoints import SharedLoad
-from tasks.models.limits import limiter_of, send_with_retries
+from tasks.models.limits import limiter_of, own_part, send_with_retries
 from tasks.models.names import ModelName, cache_name, parse_model_name
 from tasks.models.openai import NO_KEY, OpenAIChat, import_client, read_schema_prompt
 from tasks.models.openai_batch import BatchModel, BatchServer, JobFolder, batch_limits
@@ -84,7 +84,8 @@ async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenMo
     """
     resolved = parse_model_name(name).resolved()
     batched = name in settings.batch
-    limits = batch_limits(settings.limits(name)) if batched else _limits(resolved, settings.limits(name))
+    limits = settings.limits(name)
+    limits = batch_limits(limits) if batched else _limits(resolved, own_part(limits))
     price = settings.price(name)
     ledger = ledger_of(settings.run_dir, settings.budget_usd)
     for endpoint in resolved.endpoints:

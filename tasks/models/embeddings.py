@@ -20,6 +20,7 @@ from schemas.errors import InputError, ModelError
 from schemas.release import CostMeter
 from tasks.models import run_async, sentence_encoder
 from tasks.models.budget import reserve_batch
+from tasks.models.limits import own_part
 from tasks.models.names import ModelName, origin, parse_model_name
 from tasks.models.openai import chat_client, without_keys
 from tasks.models.protocol import estimate_tokens
@@ -106,7 +107,7 @@ async def _ask(
     """Return raw vectors from a server, and settle their cost."""
     assert model.endpoint is not None
     price = settings.price(name)
-    limits = settings.limits(name)
+    limits = own_part(settings.limits(name))
     key = api_key(model, settings) or "none"
     worst = price.cost_usd(sum(estimate_tokens(text) for text in texts), 0, calls=len(texts))
     ledger = reserve_batch(settings, name, worst, f"embedding {len(texts):,} texts")

@@ -13,9 +13,10 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 
 from schemas.errors import ModelError
@@ -51,10 +52,11 @@ class TokenBucket:
     per_minute: int
     level: float = 0.0
     updated: float = 0.0
+    starts_full: bool = True
 
     def __post_init__(self) -> None:
         self.size = max(1.0, self.per_minute / 6)
-        self.level = self.size
+        self.level = self.size if self.starts_full else 0.0
 
     def wait_s(self, amount: float, now: float) -> float:
         """Return the seconds until `amount` may be taken."""
@@ -122,8 +124,10 @@ class Limiter:
         self._paused_until = 0.0
         now = time.monotonic()
         rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
-        self._requests = TokenBucket(rpm, updated=now) if rpm else None
-        self._tokens = TokenBucket(tpm, updated=now) if tpm else None
+        # Full buckets of many processes would allow their bursts at the same time.
+        bucket = partial(TokenBucket, updated=now, starts_full=_processes == 1)
+        self._requests = bucket(rpm) if rpm else None
+        self._tokens = bucket(tpm) if tpm else None
         self.rate = AdaptiveRate(now)
         self._answered_at = now
         self._unreached_since: float | None = None
@@ -292,6 +296,40 @@ class Limiter:
         """Send nothing to this model for `seconds`."""
         with self._lock:
             self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+
+
+# Limits of processes that ask the same models at the same time.
+
+_processes = 1
+_DIVIDED = ("max_in_flight", "requests_per_minute", "tokens_per_minute")
+
+
+def most_processes(limits: Iterable[Limits]) -> int | None:
+    """Return the largest number of processes that can share limits: each may send at least one request.
+
+    Args:
+        limits: Limits of the models that all processes ask.
+
+    Returns:
+        `None` if there are no limits.
+    """
+    shared = [getattr(one, name) for one in limits for name in _DIVIDED]
+    return min((value for value in shared if value is not None), default=None)
+
+
+def divide_limits(processes: int) -> None:
+    """Set the number of processes that ask the same models now, with this one. Each gets an equal part."""
+    global _processes
+    _processes = max(1, processes)
+
+
+def own_part(limits: Limits) -> Limits:
+    """Return the part of limits that this process may use."""
+    if _processes == 1:
+        return limits
+    values = {name: getattr(limits, name) for name in _DIVIDED}
+    parts = {name: value and max(1, value // _processes) for name, value in values.items()}
+    return limits.model_copy(update=parts)
 
 
 _limiters: dict[tuple[str, Limits], Limiter] = {}

@@ -15,6 +15,7 @@ from typing import Any
 from schemas.errors import InputError, ModelError
 from schemas.release import CostMeter
 from tasks.models.budget import reserve_batch
+from tasks.models.limits import own_part
 from tasks.models.names import ModelName, origin, parse_model_name
 from tasks.models.openai import chat_client, without_keys
 from tasks.models.protocol import estimate_tokens
@@ -101,7 +102,7 @@ async def _ask(
 ) -> list[Any]:
     import openai
 
-    limits, key = settings.limits(name), api_key(model, settings) or "none"
+    limits, key = own_part(settings.limits(name)), api_key(model, settings) or "none"
     clients = [
         chat_client(endpoint, key, limits.max_in_flight, MAX_BYTES).with_options(
             max_retries=ATTEMPTS - 1, timeout=TIMEOUT_S

@@ -30,7 +30,14 @@ from tasks.models import ModelSettings, run_async
 from tasks.models.prompts import Prompt, read_prompt
 from tasks.questions.quality import drop_question
 from tasks.relabel.decisions import CandidateVerdict, Policy, RelabelledRow, Relabelling, label_change
-from tasks.relabel.file import RelabelJob, fingerprint_input, open_strategy, relabel_file, relabel_rows
+from tasks.relabel.file import (
+    VERSION,
+    RelabelJob,
+    fingerprint_input,
+    open_strategy,
+    relabel_file,
+    relabel_rows,
+)
 from tasks.relabel.graded import DecisionRule
 from tasks.relabel.judges import judges_of
 from tasks.relabel.nearest import nearest_questions
@@ -377,14 +384,14 @@ def dropped_passages(row: RelabelledRow) -> Iterable[Dropped]:
 
 STAGE_RETRIEVAL = Stage(
     "relabel_retrieval",
-    4,
+    VERSION,
     run=relabel_retrieval,
     reads=("relabel", "models", "limit", "validation"),
     vocabulary=("prompts", "lexicons"),
 )
 STAGE = Stage(
     "relabel",
-    3,
+    4,
     run=relabel,
     reads=("relabel", "models", "validation"),
     vocabulary=("prompts", "lexicons", "attributes"),

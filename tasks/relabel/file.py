@@ -141,6 +141,9 @@ class RelabelRows(Protocol):
         ...
 
 
+VERSION = 5
+"""Version of the labels. Part of the keys of jobs and of the stage: increase it when the same input gives
+different labels."""
 ROWS_PER_PART = 500
 PART_CHARACTERS = 64 << 20
 DEFAULTS = Relabel()
@@ -837,8 +840,10 @@ def make_pool(
 
 def job_key(source: Source, job: RelabelJob, settings: ModelSettings) -> str:
     """Return the key of a job. Finished parts are reused by a run with the same key only."""
-    prompts = sorted((settings.data_dir / "prompts").glob("relabel_*.md"))
+    folder = settings.data_dir / "prompts"
+    prompts = sorted([*folder.glob("relabel_*.md"), *folder.glob("json_*.md")])
     described = {
+        "version": VERSION,
         "format": source.format,
         "input": fingerprint_input(source.path),
         "beside": [file_hash(p) for p in (source.corpus, job.verdicts, job.truth, job.audited) if p],

@@ -402,7 +402,7 @@ def read_options(options: Sequence[Option], texts: Sequence[str]) -> tuple[Optio
 
 STAGE = Stage(
     "vary",
-    1,
+    2,
     run=vary,
     reads=("variants", "augment", "models", "judging", "validation", "evolve"),
     vocabulary=("prompts", "styles", "model_families.yaml"),

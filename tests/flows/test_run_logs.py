@@ -29,6 +29,15 @@ def test_own_errors_have_no_traceback() -> None:
     assert shown == "error: there is no recipe\n  at: x.yaml\n  next: check the path"
 
 
+def test_an_error_is_logged_once_per_run() -> None:
+    error = InputError("there is no recipe")
+    runs = ["a", "a", "b"]
+    records = [record_of(error, "Engine execution exited with %r", error) for _ in runs]
+    for record, run in zip(records, runs, strict=True):
+        record.flow_run_id = run
+    assert [EXPLANATION.filter(record) for record in records] == [True, False, True]
+
+
 def test_other_errors_and_messages_are_logged_as_they_are() -> None:
     record = record_of(ValueError("x"), "Encountered exception during execution: %r", "x")
     assert EXPLANATION.filter(record)

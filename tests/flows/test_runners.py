@@ -106,18 +106,20 @@ relabelling_file.ROWS_PER_PART = 40
 folder, runner, judge = Path(sys.argv[1]), sys.argv[2] or None, sys.argv[3]
 print(json.dumps(run_relabel(RelabelOptions(
     input=folder / "in.jsonl", out=folder / (runner or "alone") / "out.jsonl", runner=runner,
-    judge=(judge,), free=(judge,), screen="bm25:0.5:0.2",
+    judge=(judge,), free=(judge,), screen="bm25:0.5:0.2", max_in_flight=int(sys.argv[4]),
 ))))
 """
 
 
-def relabelled(folder: Path, runner: str, judge: str) -> tuple[dict[str, Any], dict[str, bytes], str]:
+def relabelled(
+    folder: Path, runner: str, judge: str, max_in_flight: int = 64
+) -> tuple[dict[str, Any], dict[str, bytes], str]:
     """Relabel in small parts. Return the result, the files, and everything on stderr."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     home, out = folder / f"home-{runner}", folder / (runner or "alone")
     out.mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", RELABELLED, str(folder), runner, judge],
+        [sys.executable, "-c", RELABELLED, str(folder), runner, judge, str(max_in_flight)],
         env={**own, "COUNTERFOIL_HOME": str(home), "OPENAI_API_KEY": "none"},
         cwd=PROJECT,
         capture_output=True,
@@ -146,6 +148,19 @@ def test_relabelling_on_every_runner_gives_the_bytes_of_one_process(tmp_path: Pa
     assert shared[2] == ""
     assert alone[0]["rows"] == 403
     assert asked > 1_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("max_in_flight", [5, 1])
+@pytest.mark.parametrize("runner", ["dask", "ray"])
+def test_the_limits_of_a_model_hold_for_all_workers(tmp_path: Path, runner: str, max_in_flight: int) -> None:
+    if importlib.util.find_spec(f"prefect_{runner}") is None:
+        pytest.skip(f"the extra [{runner}] is not installed")
+    write_rows(tmp_path / "in.jsonl", 120)
+    with OpenAIServer(judge_answer, latency_s=0.03) as server:
+        result, _, _ = relabelled(tmp_path, runner, server.model(), max_in_flight)
+        assert result["rows"] == 120
+        assert 1 <= server.peak_in_flight <= max_in_flight
 
 
 # Builds.

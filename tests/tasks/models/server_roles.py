@@ -6,9 +6,11 @@ Each role runs the stage that a build or `relabel` runs, over HTTP, after the ch
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from flows.run import run_relabel
 from schemas.answers import JUDGEMENTS, RESPONSES, Judgement, Response
@@ -18,7 +20,7 @@ from schemas.question import QUESTIONS
 from tasks.evolve import mutate
 from tasks.expand import expand
 from tasks.judge import judge
-from tasks.models import ModelSettings
+from tasks.models import CALLS, ModelSettings
 from tasks.models.preflight import preflight
 from tasks.respond import respond
 from tasks.run.store import RunContext, write_step
@@ -49,31 +51,49 @@ class Ended:
     message: str
     requests: int
     """Requests that were sent, refused ones and the check of the server included."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Answers, verdicts or questions by outcome. Empty if the stage stopped."""
 
 
 def play_role(case: Case, role: str, folder: Path) -> Ended:
     """Run the stage of a role against a server with one behaviour."""
-    folder.mkdir(parents=True)
     with OpenAIServer(_script(case), faults=case.rule) as server:
-        context = _context(server.model(), folder)
-        try:
-            preflight([server.model()], ModelSettings.of(context))
-            outcome, code, words = STAGES[role](context, server.model(), folder), 0, ""
-        except CounterfoilError as error:
-            outcome, code, words = "stopped", error.exit_code, str(error)
-        return Ended(case.name, role, outcome, code, " ".join(words.split()), len(server.requests))
+        ended = run_role(role, server.model(), folder)
+        return replace(ended, case=case.name, requests=len(server.requests))
 
 
-def _context(model: str, folder: Path) -> RunContext:
-    recipe = recipe_of(
-        models={"targets": [model], "judges": [model], "generator": model, "may_share_family": True},
-        families={"open": {"questions": 4}, "decision": {"questions": 2, "samples": 1}},
-        evolve={"rounds": 1, "questions_per_round": 3},
-        limits=LIMITS | {"max_answer_mb": 1.0},
-        budget={"free": [model]},
-    )
+def run_role(role: str, model: str, folder: Path, **recipe: Any) -> Ended:
+    """Run the stage of a role with any model. `requests` counts those that were answered or failed.
+
+    Args:
+        role: One of `ROLES`.
+        model: Name of the model.
+        folder: A new folder for the run.
+        **recipe: Sections of the recipe that replace the usual ones.
+    """
+    folder.mkdir(parents=True)
+    context = _context(model, folder, recipe)
+    before = CALLS.sent
+    counts: Counter[str] = Counter()
+    try:
+        preflight([model], ModelSettings.of(context))
+        counts = STAGES[role](context, model, folder)
+        outcome, code, words = " and ".join(sorted(+counts)), 0, ""
+    except CounterfoilError as error:
+        outcome, code, words = "stopped", error.exit_code, str(error)
+    return Ended(model, role, outcome, code, " ".join(words.split()), CALLS.sent - before, dict(counts))
+
+
+def _context(model: str, folder: Path, other: Mapping[str, Any]) -> RunContext:
+    recipe = {
+        "models": {"targets": [model], "judges": [model], "generator": model, "may_share_family": True},
+        "families": {"open": {"questions": 4}, "decision": {"questions": 2, "samples": 1}},
+        "evolve": {"rounds": 1, "questions_per_round": 3},
+        "limits": LIMITS | {"max_answer_mb": 1.0},
+        "budget": {"free": [model]},
+    }
     return RunContext(
-        recipe=recipe,
+        recipe=recipe_of(**recipe | other),
         run_dir=str(folder / "run"),
         data_dir=str(PROJECT / "data"),
         cache_path=str(folder / "cache.sqlite"),
@@ -112,11 +132,10 @@ def _schema_in(text: str) -> dict[str, object] | None:
     return None
 
 
-def _as_target(context: RunContext, model: str, folder: Path) -> str:
+def _as_target(context: RunContext, model: str, folder: Path) -> Counter[str]:
     step = write_step(Path(context.run_dir) / "q-0", "expand", "0", expand(context, ("decision",)))
     rows = respond(context, step.table("questions"), "search").tables[RESPONSES]
-    found = {_status_of(r) for r in rows if isinstance(r, Response)}
-    return " and ".join(sorted(found))
+    return Counter(_status_of(r) for r in rows if isinstance(r, Response))
 
 
 def _status_of(response: Response) -> str:
@@ -125,7 +144,7 @@ def _status_of(response: Response) -> str:
     return "refused" if response.refused or response.reading == "refused" else "answered"
 
 
-def _as_judge(context: RunContext, model: str, folder: Path) -> str:
+def _as_judge(context: RunContext, model: str, folder: Path) -> Counter[str]:
     questions = [make_question(n) for n in range(3)]
     responses = [r for q in questions for r in fair_answers(q)]
     outcome = judge(
@@ -136,29 +155,35 @@ def _as_judge(context: RunContext, model: str, folder: Path) -> str:
         judges=(model,),
     )
     rows = [j for j in outcome.tables[JUDGEMENTS] if isinstance(j, Judgement)]
-    return "abstained" if any(j.abstention for j in rows) else "answered"
+    return Counter("abstained" if j.abstention else "answered" for j in rows)
 
 
-def _as_generator(context: RunContext, model: str, folder: Path) -> str:
-    outcome = mutate(context, archive_of(context, judged_seeds(context)), 1)
-    return "failed" if outcome.counts[0].failed else "answered"
+def _as_generator(context: RunContext, model: str, folder: Path) -> Counter[str]:
+    counts = mutate(context, archive_of(context, judged_seeds(context)), 1).counts[0]
+    return Counter(answered=counts.kept, dropped=counts.dropped, failed=counts.failed)
 
 
-def _as_relabel_judge(context: RunContext, model: str, folder: Path) -> str:
+def _as_relabel_judge(context: RunContext, model: str, folder: Path) -> Counter[str]:
     path = folder / "set.jsonl"
     path.write_text("".join(json.dumps(PAIR | {"query": f"{PAIR['query']} {n}"}) + "\n" for n in range(3)))
     options = RelabelOptions.model_validate(
-        {"input": path, "judges": (model,), "free": (model,), "strategy": "graded"}
+        {
+            "input": path,
+            "judges": (model,),
+            "free": (model,),
+            "strategy": "graded",
+            "min_judged": context.recipe.validation.min_judged,
+        }
     )
     result = run_relabel(options)
-    return "abstained" if result["abstained"] else "answered"
+    return Counter(answered=result["candidates"] - result["abstained"], abstained=result["abstained"])
 
 
-STAGES: dict[str, Callable[[RunContext, str, Path], str]] = {
+STAGES: dict[str, Callable[[RunContext, str, Path], Counter[str]]] = {
     "target": _as_target,
     "judge": _as_judge,
     "generator": _as_generator,
     "relabel judge": _as_relabel_judge,
 }
 
-__all__ = ["CASES", "ROLES", "Ended", "play_role"]
+__all__ = ["CASES", "ROLES", "Ended", "play_role", "run_role"]

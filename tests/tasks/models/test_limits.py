@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.recipe import Limits
-from tasks.models.limits import Limiter, TokenBucket, limiter_of
+from tasks.models.limits import Limiter, TokenBucket, divide_limits, limiter_of, most_processes, own_part
 from tasks.models.protocol import Completion, Failure
 from tests.servers.openai_server import HANG, HiddenLimit, OpenAIServer, status, storm
 from tests.tasks.models.asking import answers, questions, settings_for
@@ -39,6 +39,33 @@ def test_a_demand_larger_than_the_bucket_is_met_when_it_is_full() -> None:
     assert bucket.wait_s(1000, 0.0) == 0.0
     bucket.level -= 1000
     assert bucket.wait_s(1, 0.0) == pytest.approx(991)
+
+
+@given(st.integers(1, 500), st.integers(1, 64), st.one_of(st.none(), st.integers(1, 5000)))
+def test_the_parts_of_limits_are_at_most_the_limits(in_flight: int, workers: int, rpm: int | None) -> None:
+    limits = Limits(max_in_flight=in_flight, requests_per_minute=rpm)
+    processes = min(workers, most_processes([limits, Limits()]) or workers)
+    divide_limits(processes)
+    try:
+        part = own_part(limits)
+    finally:
+        divide_limits(1)
+    assert 1 <= part.max_in_flight * processes <= in_flight
+    assert (part.requests_per_minute is None) == (rpm is None)
+    assert (part.requests_per_minute or 0) * processes <= (rpm or 0)
+    assert (part.attempts, part.timeout_s) == (limits.attempts, limits.timeout_s)
+    assert own_part(limits) is limits
+
+
+def test_one_of_many_processes_does_not_start_with_a_burst() -> None:
+    divide_limits(3)
+    try:
+        limiter = Limiter(own_part(Limits(requests_per_minute=180)))
+    finally:
+        divide_limits(1)
+    now = limiter._requests.updated if limiter._requests else 0.0
+    assert limiter._wait_s(1, now) == pytest.approx(1.0)
+    assert Limiter(Limits(requests_per_minute=180))._wait_s(1, time.monotonic()) == 0.0
 
 
 def test_the_window_halves_on_overload_once_a_round_and_grows_by_one_a_round() -> None:

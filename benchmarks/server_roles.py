@@ -1,0 +1,139 @@
+"""Ask a real server in every role of a model: target, judge, generator, judge of `relabel`.
+
+    python benchmarks/server_roles.py [MODEL] [--json]
+
+MODEL is the name of a model in a recipe, such as `openai:qwen@http://127.0.0.1:8000/v1`. Without it,
+llama.cpp's own HTTP server is started with the weights of the extra `embedded` and its default settings. Two
+more rows score texts (`perplexity_pair`) and check the server (`counterfoil models --probe`).
+
+Every role runs one stage: 72 questions with options, 3 groups of answers to judge, 3 questions to write,
+3 candidates to grade. Unusable answers are counted and stop nothing (`validate.min_judged: 0`), so that each
+row has its number of usable answers. The exit code is 0 if each role ended without a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+
+from tests.tasks.models.server_roles import ROLES, Ended, run_role
+
+TOLERANT = {"min_judged": 0.0, "max_failure_rate": 1.0, "min_coverage": 0.0}
+LIMITS = {"max_in_flight": 2, "timeout_s": 300, "attempts": 2}
+
+
+@contextmanager
+def llama_server() -> Iterator[str]:
+    """Start llama.cpp's HTTP server and return the name of its model."""
+    import xllamacpp
+
+    from tasks.models.embedded import find_weights
+
+    settings = xllamacpp.CommonParams()
+    settings.model.path = str(find_weights("smollm2-135m"))
+    settings.model_alias = {"smollm2"}
+    settings.port = 0
+    settings.n_ctx = 8192
+    settings.verbosity = 0
+    server = xllamacpp.Server(settings)
+    yield f"openai:smollm2@{server.listening_address}/v1"
+    del server
+
+
+def play(model: str) -> Iterator[dict[str, Any]]:
+    """Run every role, and yield one row for each."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["COUNTERFOIL_HOME"] = str(Path(folder) / "home")
+        for role in ROLES:
+            begun = time.monotonic()
+            ended = run_role(role, model, Path(folder) / role, validate=TOLERANT, limits=LIMITS)
+            yield describe(ended, time.monotonic() - begun)
+        yield run_command("check", ["models", model, "--probe"], Path(folder))
+        recipe = Path(folder) / "pairs.yaml"
+        recipe.write_text(json.dumps(score_recipe(model)), encoding="utf-8")
+        yield run_command("scored texts", ["build", str(recipe)], Path(folder))
+
+
+def describe(ended: Ended, seconds: float) -> dict[str, Any]:
+    """Return the row of a role."""
+    row = asdict(ended)
+    del row["case"]
+    return row | {"seconds": round(seconds, 1)}
+
+
+def score_recipe(model: str) -> dict[str, Any]:
+    """Return a recipe whose answers are probabilities of given texts."""
+    return {
+        "name": "scored-texts",
+        "seed": 3,
+        "attributes": ["gender"],
+        "families": {"perplexity_pair": {"questions": 12}},
+        "controls": {"a_a": 0, "placebo": 0},
+        "models": {"targets": [model]},
+        "budget": {"free": [model]},
+        "validate": TOLERANT,
+    }
+
+
+def run_command(role: str, arguments: list[str], folder: Path) -> dict[str, Any]:
+    """Run a command and return its row."""
+    begun = time.monotonic()
+    counterfoil = Path(sys.executable).with_name("counterfoil")
+    done = subprocess.run([counterfoil, *arguments, "--json"], capture_output=True, text=True, check=False)
+    found = json.loads(done.stdout) if done.returncode == 0 else {}
+    counts = found.get("counts", {}).get("respond_holdout") or found.get("counts", {}).get("respond") or {}
+    return {
+        "role": role,
+        "outcome": "answered" if done.returncode == 0 else "stopped",
+        "exit_code": done.returncode,
+        "message": " ".join(done.stderr.split())[:400] if done.returncode else "",
+        "requests": found.get("calls", {}).get("sent", 0),
+        "counts": {"answered": counts["kept"], "failed": counts["failed"]} if counts else {},
+        "seconds": round(time.monotonic() - begun, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    os.environ.setdefault("OPENAI_API_KEY", "none")
+    if options.model is None:
+        with llama_server() as model:
+            rows = list(show(model, options.json))
+    else:
+        rows = list(show(options.model, options.json))
+    if options.json:
+        print(json.dumps({"roles": rows}))
+    sys.exit(any("Traceback" in row["message"] or row["exit_code"] not in (0, 5) for row in rows))
+
+
+def show(model: str, quiet: bool) -> Iterator[dict[str, Any]]:
+    """Yield the rows, and print each as soon as it is known."""
+    for row in play(model):
+        if not quiet:
+            counts = ", ".join(f"{count} {name}" for name, count in row["counts"].items())
+            start = f"{row['role']:14} {row['outcome']:22} exit {row['exit_code']}  {counts or '-':34}"
+            spent = f"{row['requests']:4} calls {row['seconds']:7.1f} s"
+            print(f"{start} {spent}  {row['message'][:300]}", flush=True)
+        yield row
+
+
+if __name__ == "__main__":
+    main()
