@@ -75,6 +75,7 @@ def cases(place: Path, server: OpenAIServer) -> list[Case]:
             8.0,
         ),
         Case("small build", ("build", str(recipe), "--fresh"), 8.0),
+        Case("small build on Prefect", ("build", str(recipe), "--fresh", "--prefect"), 60.0),
         Case("refused build", ("build", "nowhere.yaml"), 1.5, 2),
         Case("refused evaluate", ("evaluate", str(place / "none"), "--model", "openai:x"), 1.5, 2),
         Case(
@@ -130,7 +131,7 @@ def main() -> None:
                     row = {"name": case.name, "cpu_s": round(seconds, 2), "bound_s": case.bound_s}
                     rows.append(row | {"problem": problem})
                     if not options.json:
-                        print(f"{case.name:20} {seconds:6.2f} of {case.bound_s} {problem or ''}", flush=True)
+                        print(f"{case.name:24} {seconds:6.2f} of {case.bound_s} {problem or ''}", flush=True)
     if options.json:
         print(json.dumps({"commands": rows}))
     sys.exit(any(row["problem"] or row["cpu_s"] > row["bound_s"] for row in rows))

@@ -51,6 +51,16 @@ def check_output() -> None:
         raise MachineError("the standard output is closed", hint="send it to a file, or to /dev/null")
 
 
+def check_current_folder() -> None:
+    """Raise `MachineError` if the current folder was removed: relative paths mean nothing then."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise MachineError(
+            f"the current folder cannot be used: {error.strerror}", hint="change to another folder (`cd`)"
+        ) from None
+
+
 def check_open_files() -> None:
     """Raise the limit of open files. Raise `MachineError` if it stays too low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -48,10 +48,11 @@ class OptionsCommand(click.Command):
 
     def run_checked(self, ctx: click.Context) -> None:
         """Check the machine, run the command and print its result."""
-        from flows.machine import check_machine, check_output
+        from flows.machine import check_current_folder, check_machine, check_output
         from flows.workspace import open_workspace
 
         check_output()
+        check_current_folder()
         check_machine(self.command.name, open_workspace().home)
         from flows.cli.printing import print_json
         from flows.cli.progress import show_progress

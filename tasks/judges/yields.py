@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import Any
 from schemas.errors import ModelError
 from tasks.models.structured import Abstention, Parsed
 
+LOOPS = re.compile(r"the answer repeats (['\"]).*\1 without end", re.DOTALL)
+"""Reasons that name the repeated text, which differs from answer to answer."""
 LONGEST_DETAIL = 300
 """Characters of the server's words that an error repeats."""
 
@@ -35,8 +38,9 @@ class Yield:
         """Count one answer. `reason` is `None` if it can be used."""
         self.asked += 1
         if reason is not None:
-            self.reasons[reason] += 1
-            self.first.setdefault(reason, detail)
+            kind = LOOPS.sub("the answer repeats itself without end", reason)
+            self.reasons[kind] += 1
+            self.first.setdefault(kind, detail)
 
     def add_answer(self, answer: Parsed[Any] | Abstention) -> None:
         """Count the answer to a structured question."""

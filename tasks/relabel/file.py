@@ -30,7 +30,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, Protocol
 
-from schemas.errors import InputError, ModelError
+from schemas.errors import InputError, ModelError, join_steps
 from schemas.labels import CandidateSet, Passage
 from schemas.recipe import Limits, Relabel, Validate
 from schemas.release import CostMeter, StageCost, sum_costs
@@ -144,6 +144,7 @@ class RelabelRows(Protocol):
 VERSION = 5
 """Version of the labels. Part of the keys of jobs and of the stage: increase it when the same input gives
 different labels."""
+TRUNCATED_HINT = "raise --max-tokens, or lower the effort of a judge that thinks (--extra-body)"
 ROWS_PER_PART = 500
 PART_CHARACTERS = 64 << 20
 DEFAULTS = Relabel()
@@ -705,7 +706,10 @@ def check_judged(statistics: RunStatistics, min_judged: float | None) -> None:
     raise ModelError(
         f"the judges decided only {judged} of {asked} candidates ({judged / asked:.0%}); the most frequent "
         f"reason is {reason} ({count}). Nothing was written",
-        hint="check the judge, lower --min-judged, or accept it with --allow-abstentions",
+        hint=join_steps(
+            *([TRUNCATED_HINT] if reason == "truncated" else []),
+            "check the judge, lower --min-judged, or accept it with --allow-abstentions",
+        ),
     )
 
 

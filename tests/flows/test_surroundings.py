@@ -96,6 +96,15 @@ def test_a_newer_database_of_prefect_is_explained(tmp_path: Path) -> None:
     assert "newer version of Prefect" in done.stderr
 
 
+def test_a_current_folder_that_was_removed_is_explained(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    script = f"mkdir {gone} && cd {gone} && rmdir {gone} && {COUNTERFOIL} plan quickstart"
+    done = subprocess.run(["bash", "-c", script], env=own(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 8, done.stderr
+    assert "the current folder cannot be used" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_reader_that_ends_first_gets_no_traceback(tmp_path: Path) -> None:
     line = f"{COUNTERFOIL} recipe --explain | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], env=own(tmp_path), capture_output=True, text=True, timeout=60)

@@ -122,4 +122,4 @@ def test_without_the_extra_the_error_explains_the_installation(
     monkeypatch.setattr(embedded, "WEIGHTS", {"smollm2-135m": ("no_such_package", "x.gguf")})
     with pytest.raises(InputError, match="not installed") as caught:
         check_models([NAME], settings_for(tmp_path))
-    assert "make install" in str(caught.value)
+    assert "make setup" in str(caught.value)
