@@ -16,6 +16,7 @@ from tasks.audit import audit, audit_relevance, check_audit_budget, estimate_aud
 from tasks.judges.passports import write_passport
 from tasks.models import ModelSettings, run_async
 from tasks.models.budget import spent_in
+from tasks.models.capabilities import changes_of
 from tasks.models.preflight import check_models, ping
 from tasks.models.settings import keys_by_server, options_by_model
 
@@ -56,6 +57,7 @@ def run_audit(options: AuditJudgeOptions) -> dict[str, Any]:
         "at_most": asdict(plan),
         "calls": sum(cost.calls for cost in costs),
         "cost_usd": spent_in(Path(context.run_dir)),
+        **changes_of(Path(context.run_dir), models),
     }
 
 

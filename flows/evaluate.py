@@ -22,6 +22,7 @@ from schemas.tables import canonical_json, content_hash, derived_seed, file_hash
 from tasks.families.effects import VerdictRule, correct_for_multiplicity
 from tasks.judges.panel import deciding_form
 from tasks.models import ModelSettings
+from tasks.models.capabilities import changes_of
 from tasks.models.preflight import preflight
 from tasks.package.drift import FLOOR_CONTROLS, FitnessByQuestion, judge_drift
 from tasks.release import (
@@ -85,7 +86,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         result = write_evaluation(
             folder, manifest, effects, form, workspace.vocabulary, comparisons, extras, spans
         )
-    return result | {"folder": str(folder)}
+    asked = {*recipe.models.holdout_targets, *recipe.models.targets, *recipe.models.judges}
+    return result | {"folder": str(folder)} | changes_of(Path(context.run_dir), asked)
 
 
 @dataclass(frozen=True)

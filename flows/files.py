@@ -47,13 +47,17 @@ def relabel_set(options: RelabelOptions, **run_parts: Any) -> dict[str, Any]:
         InputError: If an option, the input or a model is not usable. Models are checked first.
         BudgetError: If the limit is reached.
     """
+    from tasks.models.capabilities import changes_of
     from tasks.models.preflight import preflight
     from tasks.relabel.file import relabel_file
 
     settings = judge_settings(options)
-    if not options.plan:
-        judges = [name for name in _models_of(options) if not options.verdicts]
-        preflight(judges + ([options.writer] if options.writer and options.write else []), settings)
+    models = [name for name in _models_of(options) if not options.verdicts]
+    models += [options.writer] if options.writer and options.write else []
+    if options.plan:
+        models = []
+    else:
+        preflight(models, settings)
     values = {name: getattr(options, name) for name in RelabelOptions.model_fields}
     for name in (*MODEL_OPTIONS, "input", "overwrite", "in_place", "runner"):
         del values[name]
@@ -67,13 +71,14 @@ def relabel_set(options: RelabelOptions, **run_parts: Any) -> dict[str, Any]:
             check_target_file(options.input)
             check_writable(options.input.parent)
             result = relabel_file(options.input, settings=settings, **values | {"out": options.input})
-        return result | {"backup": str(copy)}
+        return result | {"backup": str(copy)} | changes_of(settings.run_dir, models)
     if options.out is None:
-        return relabel_file(options.input, settings=settings, **values)
+        return relabel_file(options.input, settings=settings, **values) | changes_of(settings.run_dir, models)
     if address := read_address(options.out):
         return relabel_to_storage(options, address, **run_parts)
     with protect(relabel_outputs(options, options.out), "relabel", options, open_workspace().home):
-        return relabel_file(options.input, settings=settings, **values)
+        result = relabel_file(options.input, settings=settings, **values)
+        return result | changes_of(settings.run_dir, models)
 
 
 def check_in_place(options: RelabelOptions) -> None:

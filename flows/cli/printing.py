@@ -351,6 +351,7 @@ def print_relabelling(result: Mapping[str, Any]) -> None:
     if truth:
         OUT.print("\nagainst the truth", style="bold")
         print_metrics(truth)
+    print_parameter_changes(result)
 
 
 def _is_informative(value: Mapping[str, Any]) -> bool:
@@ -396,11 +397,16 @@ def print_place(result: Mapping[str, Any]) -> None:
         print_coverage(result["coverage"])
     print_funnel(result["counts"])
     OUT.print()
-    for change in result.get("parameter_changes", ()):
-        OUT.print(plain(f"{change['model']}: {change['change']}", 1000), style="yellow", soft_wrap=True)
+    print_parameter_changes(result)
     for name, path in result["places"].items():
         OUT.print(f"{name:9} {escape(str(path))}")
     OUT.print(f"next      {escape(str(result['next']))}")
+
+
+def print_parameter_changes(result: Mapping[str, Any]) -> None:
+    """Print the parameters that servers rejected."""
+    for change in result.get("parameter_changes", ()):
+        OUT.print(plain(f"{change['model']}: {change['change']}", 1000), style="yellow", soft_wrap=True)
 
 
 def print_recipe(options: RecipeOptions, as_json: bool) -> None:
@@ -481,6 +487,7 @@ def print_audit(result: Mapping[str, Any]) -> None:
     if cues:
         OUT.print("\nAccuracy without and with a cue on the worse answer", style="bold")
         print_cues(cues)
+    print_parameter_changes(result)
     OUT.print("! the interval excludes the value without bias", style="dim")
     for words in result["below_the_bar"]:
         OUT.print(plain(f"below the bar: {words}"), style="yellow")
@@ -688,6 +695,7 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     from tasks.text.model_names import short_names
 
     print_findings(result["summary"])
+    print_parameter_changes(result)
     names = short_names(row["model"] for row in result["leaderboard"])
     columns = ("family", "metric", "model", "effect", "95 % interval", "A/A", "q", "n", "equated")
     rows = table(*columns, numbers=(3, 5, 6, 7, 8))

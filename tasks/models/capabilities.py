@@ -289,15 +289,28 @@ def read_capabilities(run_dir: Path) -> dict[str, dict[str, Any]]:
     return kept if isinstance(kept, dict) else {}
 
 
-def parameter_changes(run_dir: Path) -> tuple[ParameterChange, ...]:
-    """Return the parameters that the servers of a run rejected, by model, without addresses."""
-    found = set()
+def parameter_changes(run_dir: Path, models: Iterable[str] | None = None) -> tuple[ParameterChange, ...]:
+    """Return the parameters that the servers of a run rejected, by model, without addresses.
+
+    Args:
+        run_dir: Folder of the run.
+        models: Models as the recipe or the command names them. `None`: all of the run.
+    """
+    found, wanted = set(), None if models is None else set(models)
     for model, record in read_capabilities(run_dir).items():
+        if wanted is not None and model not in wanted:
+            continue
         changes = record.get("changes") if isinstance(record, dict) else None
         parsed = parse_model_name(model)
         for parameter, change in changes.items() if isinstance(changes, dict) else ():
             found.add((f"{parsed.backend}:{parsed.name}", str(parameter), str(change)))
     return tuple(ParameterChange(model=m, parameter=p, change=c) for m, p, c in sorted(found))
+
+
+def changes_of(run_dir: Path, models: Iterable[str]) -> dict[str, list[dict[str, str]]]:
+    """Return the field `parameter_changes` of a command's result. Empty if nothing was rejected."""
+    changes = parameter_changes(run_dir, models)
+    return {"parameter_changes": [change.model_dump() for change in changes]} if changes else {}
 
 
 # Reading a refusal

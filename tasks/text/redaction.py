@@ -12,16 +12,20 @@ from urllib.parse import quote, quote_plus
 MASK = "***"
 MIN_LEAK = 8
 """Shortest substring of a secret that is redacted, in characters."""
+SHORT = 6
+"""Keys with fewer characters, such as `none`, are placeholders: only whole words are redacted."""
 
 
 def redact_secrets(text: str, *secrets: str | None) -> str:
     """Replace every secret in the text by `MASK`.
 
     Encoded secrets (URL, HTML, JSON, Python literal, base64) and substrings from `MIN_LEAK` characters on are
-    replaced too. Secrets that are `None` or empty are ignored.
+    replaced too. Secrets that are `None` or empty are ignored, and short ones are replaced as whole words.
     """
     for secret in secrets:
-        if secret:
+        if secret and len(secret) < SHORT:
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", MASK, text)
+        elif secret:
             for encoded in sorted(set(_encodings(secret)), key=len, reverse=True):
                 text = _redact_substrings(text.replace(encoded, MASK), encoded)
     return text

@@ -13,7 +13,7 @@ from flows.cli import cli
 from schemas.release import ParameterChange
 from tasks.models import capabilities
 from tasks.models.capabilities import Capabilities, keep_capabilities, parameter_changes
-from tests.servers.openai_server import Answer, Body, Messages, OpenAIServer
+from tests.servers.openai_server import Answer, Body, Messages, OpenAIServer, smallest_instance
 
 FAMILIES = "{completion: {questions: 6, samples: 1}}"
 
@@ -82,3 +82,31 @@ def test_all_requested_temperatures_are_named_in_order(tmp_path: Path) -> None:
     restored.restore(known.describe())
     restored.note_dropped("temperature", 0.5)
     assert restored.changes["temperature"].startswith("temperature 0, 0.5, 0.7, 1 ")
+
+
+def test_relabel_names_the_parameters_that_its_own_judge_refused(tmp_path: Path) -> None:
+    row = {"query": "Which river?", "pos": ["The Elbe."], "neg": ["A baker."]}
+    (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+
+    def graded(messages: Messages, body: Body) -> Answer:
+        schema = body["response_format"]["json_schema"]["schema"]
+        return {**smallest_instance(schema), "evidence": "NO_ANSWER"}
+
+    def relabel(server: OpenAIServer) -> Any:
+        judge = server.model()
+        return run(
+            tmp_path,
+            "relabel",
+            tmp_path / "in.jsonl",
+            "--judge",
+            judge,
+            "--free",
+            judge,
+            "--strategy",
+            "graded",
+        )
+
+    with OpenAIServer(graded, rejects=("seed",)) as refusing, OpenAIServer(graded) as accepting:
+        changes = relabel(refusing)["parameter_changes"]
+        assert [(c["parameter"], c["model"]) for c in changes] == [("seed", "openai:test-model")]
+        assert "parameter_changes" not in relabel(accepting), "another judge of the same file"

@@ -44,3 +44,10 @@ def test_no_piece_of_a_key_is_left(wrap: Callable[[str], str], key: str, before:
 @given(key=KEYS, text=TEXTS)
 def test_other_words_stay(key: str, text: str) -> None:
     assert redact_secrets(text, key, None, "") == text
+
+
+@pytest.mark.parametrize("placeholder", ["x", "-", "no", "key", "none"])
+def test_a_placeholder_is_replaced_as_a_whole_word_only(placeholder: str) -> None:
+    words = "the server is overloaded and exceeded its next monkey-free limit; nothing was known, nonetheless"
+    assert redact_secrets(words.replace("-", " "), placeholder) == words.replace("-", " ")
+    assert redact_secrets(f"key {placeholder}, {placeholder}?", placeholder).count("***") >= 2
