@@ -53,7 +53,7 @@ def test_names_in_the_vocabulary_exist(reference: str) -> None:
     if place.is_dir() or place.with_suffix(".py").is_file():
         return
     module = PROJECT.joinpath(*parts[:-1]).with_suffix(".py")
-    assert re.search(rf"^class {parts[-1]}\b", module.read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.search(rf"^(class|def) {parts[-1]}\b", module.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 FILES = re.compile(r"`((?:docs|tasks|tests|flows|schemas)/[\w/.]+)`")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from fsspec.registry import _registry  # type: ignore[import-untyped]
 
 from flows.cli import cli
 from schemas.errors import InputError
@@ -123,8 +125,6 @@ def test_releases_and_recipes_in_a_bucket_are_read(bucket: Any, tmp_path: Path) 
         (("deduplicate", RETRIEVAL, "--text", "query", "--out", "gs://bucket/x"), "not supported here"),
         (("fix", "--from", "s3://bucket/x.csv", "--release", "r"), "not supported here"),
         (("relabel", "ftp://host/x.jsonl"), "no known object storage"),
-        (("show", "az://container/release"), "needs the extra [azure]"),
-        (("relabel", "gs://bucket/x.jsonl"), "needs the extra [gcs]"),
     ],
 )
 def test_everything_else_is_refused_at_once(
@@ -134,6 +134,24 @@ def test_everything_else_is_refused_at_once(
     assert code == 2
     assert words in error
     assert not list(Path.cwd().glob("s3:*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "library", "extra"),
+    [
+        (("show", "az://container/release"), "adlfs", "azure"),
+        (("relabel", "gs://bucket/x.jsonl"), "gcsfs", "gcs"),
+    ],
+)
+def test_a_missing_library_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], library: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    for scheme in ("az", "gs"):
+        monkeypatch.delitem(_registry, scheme, raising=False)
+    _, error, code = run(tmp_path, *arguments, "--json")
+    assert code == 2
+    assert f"needs the extra [{extra}]" in error
 
 
 def test_a_file_address_is_a_path(tmp_path: Path) -> None:
