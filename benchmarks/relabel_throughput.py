@@ -1,12 +1,15 @@
 """Compare the throughput of relabelling with a bare client, and measure its memory by number of rows.
 
-    python benchmarks/relabel_throughput.py [--rows 300] [--memory 1000 10000 100000] [--json]
+    python benchmarks/relabel_throughput.py [--rows N] [--memory N …] [--restart N] [--json]
 
 A server on the loopback interface, in its own process, answers after 50 ms. Relabelling (two stages, one
 model, 64 in flight, an empty answer cache) reads rows of one positive and ten negatives from a file and
 writes the result. The bare client (benchmarks/bare_client.py) sends the same number of similar requests and
-discards the answers. Memory is measured with the lexical judge. Every measurement runs in a separate process,
-and CPU seconds are those of that process.
+discards the answers. Memory is measured with the lexical judge; a row has ten candidates. Every measurement
+runs in a separate process, and CPU seconds are those of that process.
+
+`--restart` kills a run with the lexical judge in the middle of its parts, starts it again, and measures the
+time until the first part that was not finished is finished. The start of the process is part of it.
 """
 
 from __future__ import annotations
@@ -111,6 +114,56 @@ def measure_relabel(source: str, judge: str) -> dict[str, Any]:
     return {"rows": result["rows"], "calls": int(calls), "seconds": wall, "cpu_s": spent}
 
 
+def relabel_into(source: str, out: str) -> dict[str, Any]:
+    """Relabel a file with the lexical judge until the end, or until this process is killed."""
+    from tasks.models import ModelSettings
+    from tasks.relabel.file import relabel_file
+
+    home = Path(out).parent
+    settings = ModelSettings(
+        data_dir=PROJECT / "data", run_dir=home / "run", cache_path=home / "answers.sqlite"
+    )
+    result = relabel_file(Path(source), settings=settings, judges=("lexical",), out=Path(out))
+    return {"rows": result["rows"]}
+
+
+def measure_restart(source: Path, rows: int) -> dict[str, Any]:
+    """Kill a run after half of its parts, and measure how long the next one needs to go on."""
+    from tasks.relabel.file import ROWS_PER_PART
+
+    out = source.with_name("out.jsonl")
+    command = [sys.executable, __file__, "--child", "into", str(source), str(out)]
+    parts = -(-rows // ROWS_PER_PART)
+
+    def wait_for(finished: int) -> float:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            while count_parts(out) < finished:
+                if process.poll() is not None:
+                    raise RuntimeError(f"the run ended after {count_parts(out)} of {parts} parts")
+                time.sleep(0.01)
+        finally:
+            process.kill()
+            process.wait()
+        return time.perf_counter() - started
+
+    until_half = wait_for(max(1, parts // 2))
+    finished = count_parts(out)
+    return {
+        "rows": rows,
+        "parts": parts,
+        "seconds_until_the_kill": until_half,
+        "parts_finished": finished,
+        "seconds_until_the_next_part": wait_for(finished + 1),
+    }
+
+
+def count_parts(out: Path) -> int:
+    """Return the number of finished parts of a run."""
+    return len(list(out.with_name(f".{out.name}.parts").glob("[0-9]*/summary.json")))
+
+
 def measure_bare(source: str, judge: str, calls: int) -> dict[str, Any]:
     """Send similar requests with the bare client in this process."""
     from tasks.judges.relevance import read_query_criterion
@@ -154,6 +207,8 @@ def run_child(part: str, *arguments: str) -> None:
         return
     if part == "relabel":
         result = measure_relabel(*arguments)
+    elif part == "into":
+        result = relabel_into(*arguments)
     else:
         source, judge, calls = arguments
         result = measure_bare(source, judge, int(calls))
@@ -161,28 +216,40 @@ def run_child(part: str, *arguments: str) -> None:
     print(json.dumps(result | {"peak_mb": round(peak)}))
 
 
-def run(rows: int, memory: list[int]) -> dict[str, Any]:
-    """Run all measurements."""
+def run(rows: int, memory: list[int], restart: int = 0) -> dict[str, Any]:
+    """Run all measurements. Without rows, a measurement is left out."""
+    result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        source, port_file = Path(folder) / "in.jsonl", Path(folder) / "port"
-        write_rows(source, rows)
-        server = subprocess.Popen([sys.executable, __file__, "--child", "serve", str(port_file)])
-        try:
-            while not port_file.is_file() or not port_file.read_text():
-                time.sleep(0.05)
-            judge = f"openai:m@http://127.0.0.1:{port_file.read_text()}/v1"
-            relabel = run_in_process("relabel", source, judge)
-            bare = run_in_process("bare", source, judge, relabel["calls"])
-        finally:
-            server.terminate()
-            server.wait()
-        memory_rows = []
+        source = Path(folder) / "in.jsonl"
+        if rows:
+            write_rows(source, rows)
+            result |= compare_rates(source)
+        result["memory"] = []
         for count in memory:
             write_rows(source, count)
-            memory_rows.append(run_in_process("relabel", source, "lexical"))
+            result["memory"].append(run_in_process("relabel", source, "lexical"))
+        if restart:
+            write_rows(source, restart)
+            result["restart"] = measure_restart(source, restart)
+    return result
+
+
+def compare_rates(source: Path) -> dict[str, Any]:
+    """Relabel a file, and send as many requests with the bare client."""
+    port_file = source.with_name("port")
+    server = subprocess.Popen([sys.executable, __file__, "--child", "serve", str(port_file)])
+    try:
+        while not port_file.is_file() or not port_file.read_text():
+            time.sleep(0.05)
+        judge = f"openai:m@http://127.0.0.1:{port_file.read_text()}/v1"
+        relabel = run_in_process("relabel", source, judge)
+        bare = run_in_process("bare", source, judge, relabel["calls"])
+    finally:
+        server.terminate()
+        server.wait()
     rates = {"relabel": _with_rates(relabel), "bare_client": _with_rates(bare)}
     share = rates["relabel"]["calls_per_s"] / rates["bare_client"]["calls_per_s"]
-    return {**rates, "share_of_bare_rate": share, "memory": memory_rows}
+    return {**rates, "share_of_bare_rate": share}
 
 
 def _with_rates(found: dict[str, Any]) -> dict[str, Any]:
@@ -195,7 +262,7 @@ def _with_rates(found: dict[str, Any]) -> dict[str, Any]:
 
 def print_results(result: dict[str, Any]) -> None:
     """Print the results as text."""
-    for name in ("relabel", "bare_client"):
+    for name in ("relabel", "bare_client") if "relabel" in result else ():
         line = result[name]
         rows = f"{line['rows_per_s']:.1f} rows/s, " if "rows_per_s" in line else ""
         print(
@@ -203,9 +270,19 @@ def print_results(result: dict[str, Any]) -> None:
             f"{line['cpu_ms_per_call']:.2f} CPU ms per call,"
             f" peak {line['peak_mb']} MB ({line['calls']} calls)"
         )
-    print(f"rate relative to the bare client: {result['share_of_bare_rate']:.2f}")
+    if "share_of_bare_rate" in result:
+        print(f"rate relative to the bare client: {result['share_of_bare_rate']:.2f}")
     for line in result["memory"]:
-        print(f"{line['rows']:>8} rows: peak {line['peak_mb']} MB, {line['cpu_s']:.1f} CPU s, lexical judge")
+        print(
+            f"{line['rows']:>8} rows, {line['rows'] * NEGATIVES:>9} candidates: peak {line['peak_mb']} MB, "
+            f"{line['cpu_s']:.1f} CPU s, {line['seconds']:.1f} s, lexical judge"
+        )
+    if line := result.get("restart"):
+        print(
+            f"{line['rows']:>8} rows: killed after {line['parts_finished']} of {line['parts']} parts "
+            f"({line['seconds_until_the_kill']:.1f} s); the next one was finished "
+            f"{line['seconds_until_the_next_part']:.1f} s after the restart"
+        )
 
 
 def main() -> None:
@@ -220,9 +297,10 @@ def main() -> None:
     parser.add_argument(
         "--memory", type=int, nargs="*", default=[1_000, 10_000, 100_000], help="rows of the memory checks"
     )
+    parser.add_argument("--restart", type=int, default=20_000, help="rows of the run that is killed")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
-    result = run(options.rows, options.memory)
+    result = run(options.rows, options.memory, options.restart)
     print(json.dumps(result)) if options.json else print_results(result)
 
 

@@ -6,7 +6,9 @@ is asked once more, and abstains after a second wrong quotation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, cast
@@ -202,6 +204,38 @@ def read_treatment_criterion(data_dir: Path) -> EvidenceCriterion:
 # --- judges that are models -------------------------------------------------------------------------------
 
 
+@dataclass
+class Pace:
+    """Calls that were sent, and the seconds that they took together. Answers of the cache do not count."""
+
+    calls: int = 0
+    seconds: float = 0.0
+    _started: float | None = None
+    _counted: int = 0
+    _last: float = 0.0
+    _is_warm: bool = False
+
+    @contextmanager
+    def measure(self) -> Iterator[Pace]:
+        """Measure some calls that run at the same time.
+
+        The first call of a model also loads its client, so that the clock starts with its answer.
+        """
+        self._started, self._counted = time.monotonic() if self._is_warm else None, 0
+        yield self
+        if self._counted and self._started is not None:
+            self.calls += self._counted
+            self.seconds += self._last - self._started
+
+    def count(self, tries: int) -> None:
+        """Count the calls of an answer that has just arrived."""
+        self._last = time.monotonic()
+        if self._started is None:
+            self._started, self._is_warm = self._last, True
+        else:
+            self._counted += tries
+
+
 class MeteredModel:
     """A model that returns structured answers and records its costs."""
 
@@ -209,6 +243,8 @@ class MeteredModel:
         self.name = model.name
         self.answered = Yield(model.name, "answers")
         """Answers asked for so far, and those that cannot be used."""
+        self.pace = Pace()
+        """Calls that were sent, and the time that they took together."""
         self._model = model
         self._spent = StageCost.zero("relabel", model.name)
 
@@ -228,8 +264,10 @@ class MeteredModel:
         """
         answers: dict[str, R | str] = {}
         untyped = cast(Any, parse)  # the parsed value replaces the validated object
-        with track(f"{self.name} judges", len(requests)) as bar:
+        with track(f"{self.name} judges", len(requests)) as bar, self.pace.measure() as clock:
             async for answer in ask_structured(self._model, requests, answer_type, parse=untyped):
+                if not answer.spent.cached:
+                    clock.count(answer.spent.tries)
                 value = answer.value if isinstance(answer, Parsed) else _reason(answer)
                 answers[answer.tag] = cast(Any, value)
                 self.answered.add_answer(cast(Any, answer))

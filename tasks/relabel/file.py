@@ -77,7 +77,7 @@ from tasks.relabel.mining import (
     with_negatives,
 )
 from tasks.relabel.output import FIXED_WIDTH, Fitting, check_soft_labels, with_soft_labels
-from tasks.relabel.planning import ScoreEstimate, plan_job_rows, record_rates
+from tasks.relabel.planning import ScoreEstimate, measured_rates, plan_job_rows, record_rates
 from tasks.relabel.quality import (
     COUNTED,
     AuditLine,
@@ -548,16 +548,13 @@ def _relabel_source(
     finished = parts.finished() if parts and can_skip else []
     rows = read_candidate_sets(source, bad, start=sum(summary.counts["rows"] for summary in finished))
     chosen = job.selection.choose(survey.with_own_ids(rows), survey.rows)
-    asked_anew: Counter[str] = Counter()
-    tokens_out: Counter[str] = Counter()
+    new = NewCalls()
     with _shared_parts(parts, settings, run_parts) as shared, track("relabelling rows", rows_chosen) as bar:
 
         def add(summary: Summary, *, is_new: bool) -> None:
             total.add(summary)
-            asked_anew.update(summary.calls if is_new else {})
-            tokens_out.update(
-                {judge: int(cost[2]) for judge, cost in summary.costs.items()} if is_new else {}
-            )
+            if is_new:
+                new.add(summary)
             bar.advance(summary.counts["rows"])
 
         for summary in finished:
@@ -574,7 +571,7 @@ def _relabel_source(
         else:
             inputs = PartInputs(job, survey.positives, pool, qrels, answers)
             run_async(_relabel_in_order(unfinished, inputs, settings, parts, add))
-    record_rates(settings.run_dir, asked_anew, time.monotonic() - started, tokens_out)
+    new.record(settings.run_dir, time.monotonic() - started)
     try:
         check_judged(total.statistics, min_judged)
         check_written(job, total.writing)
@@ -993,6 +990,30 @@ class Totals:
         return result
 
 
+@dataclass
+class NewCalls:
+    """The calls of this run, without those of parts that an earlier run has finished."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    tokens_out: Counter[str] = field(default_factory=Counter)
+    paces: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def add(self, summary: Summary) -> None:
+        """Add the calls of one part."""
+        self.calls.update(summary.calls)
+        self.tokens_out.update({judge: int(cost[2]) for judge, cost in summary.costs.items()})
+        for judge, (sent, seconds) in summary.paces.items():
+            before = self.paces.get(judge, (0.0, 0.0))
+            self.paces[judge] = before[0] + sent, before[1] + seconds
+
+    def record(self, run_dir: Path, seconds: float) -> None:
+        """Record the rates and the length of answers for later plans."""
+        lengths = {
+            name: tokens / self.calls[name] for name, tokens in self.tokens_out.items() if self.calls[name]
+        }
+        record_rates(run_dir, measured_rates(self.calls, self.paces, seconds), lengths)
+
+
 @asynccontextmanager
 async def open_part_context(inputs: PartInputs, settings: ModelSettings) -> AsyncIterator[PartContext]:
     """Open the models of a job."""
@@ -1057,7 +1078,7 @@ def relabel_stored_part(part: tuple[PartWork, Parts, int]) -> tuple[int, Summary
 async def relabel_part(rows: Sequence[CandidateSet], context: PartContext) -> tuple[Relabelling, Summary]:
     """Relabel the rows of one part and sum them up."""
     job = context.job
-    costs_before = context.costs()
+    costs_before, paces_before = context.costs(), context.strategy.paces()
     relabelling = await relabel_rows(rows, job, context.strategy, context.known, context.pool)
     writing = PartWriting({})
     if context.writer:
@@ -1079,6 +1100,10 @@ async def relabel_part(rows: Sequence[CandidateSet], context: PartContext) -> tu
         RunStatistics.of(relabelling, costs).to_dict(),
         dict(writing.counts),
         writing.ranks,
+        {
+            judge: [sent - paces_before[judge][0], seconds - paces_before[judge][1]]
+            for judge, (sent, seconds) in context.strategy.paces().items()
+        },
     )
     return relabelling, summary
 
@@ -1164,6 +1189,11 @@ class OpenStrategy:
     """Its open judges. Those that are models are `MeteredModel`s."""
     meter: CostMeter = field(default_factory=lambda: CostMeter("relabel"))
     """Calls of score endpoints and embedding servers."""
+
+    def paces(self) -> dict[str, tuple[float, float]]:
+        """Return the calls that each judge was sent so far, and the seconds that they took."""
+        judges = [judge for judge in self.models if isinstance(judge, MeteredModel)]
+        return {judge.name: (judge.pace.calls, judge.pace.seconds) for judge in judges}
 
     def answered(self) -> list[Yield]:
         """Return how many answers each model was asked for, and how many cannot be used."""

@@ -223,16 +223,27 @@ def read_rates(run_dir: Path, name: str = RATE_FILE) -> Mapping[str, float]:
     return rates
 
 
-def record_rates(
-    run_dir: Path, calls: Mapping[str, float], seconds: float, tokens_out: Mapping[str, float] | None = None
-) -> None:
-    """Record the calls per second and the tokens per answer of a run. Judges without calls keep theirs."""
-    measured = {judge: number / seconds for judge, number in calls.items() if number and seconds > 0}
-    answers = {
-        judge: tokens / calls[judge] for judge, tokens in (tokens_out or {}).items() if calls.get(judge)
-    }
-    for name, found in ((RATE_FILE, measured), (ANSWER_FILE, answers)):
+def measured_rates(
+    calls: Mapping[str, float], paces: Mapping[str, tuple[float, float]], seconds: float
+) -> dict[str, float]:
+    """Return the calls per second by model.
+
+    Args:
+        calls: Calls of the run by model.
+        paces: Calls that were sent, and the seconds that they took, by judge. Of a judge whose answers all
+            came from the cache, nothing is known.
+        seconds: Time of the run. Workers that ask at the same time are faster together.
+    """
+    workers = max(1.0, sum(spent for _, spent in paces.values()) / seconds) if seconds > 0 else 1.0
+    rates = {judge: workers * sent / spent for judge, (sent, spent) in paces.items() if sent and spent > 0}
+    others = {name: number / seconds for name, number in calls.items() if number and seconds > 0}
+    return {name: rate for name, rate in others.items() if name not in paces} | rates
+
+
+def record_rates(run_dir: Path, rates: Mapping[str, float], tokens_per_answer: Mapping[str, float]) -> None:
+    """Record the calls per second and the tokens per answer of a run. Other models keep theirs."""
+    for name, found in ((RATE_FILE, rates), (ANSWER_FILE, tokens_per_answer)):
         if found:
             run_dir.mkdir(parents=True, exist_ok=True)
-            rates = {**read_rates(run_dir, name), **found}
-            write_bytes(run_dir / name, json.dumps(rates, sort_keys=True).encode())
+            merged = {**read_rates(run_dir, name), **found}
+            write_bytes(run_dir / name, json.dumps(merged, sort_keys=True).encode())

@@ -39,6 +39,8 @@ class Summary:
     written: dict[str, int] = field(default_factory=dict)
     """See `PartWriting`."""
     written_ranks: Sequence[int] = ()
+    paces: dict[str, list[float]] = field(default_factory=dict)
+    """Calls that were sent, and the seconds that they took, by judge."""
 
     @property
     def costs(self) -> dict[str, list[float]]:

@@ -18,6 +18,7 @@ from schemas.tables import derived_seed
 from tasks.models import ModelSettings
 from tasks.models.sentence_encoder import find_encoder
 from tasks.relabel import relabel_file
+from tasks.relabel.planning import measured_rates
 from tests.conftest import DATA
 from tests.servers.openai_server import Body, Messages, OpenAIServer, Reply
 from tests.tasks.relabel.test_file import write_lines
@@ -159,3 +160,36 @@ def test_the_plan_counts_mined_negatives_and_screened_ones(tmp_path: Path) -> No
             spent = relabel_file(source, **job)["report"]["cost"][model]
             assert planned["calls"] == pytest.approx(spent["calls"], rel=0.2), options
             assert planned["tokens_in"] == pytest.approx(spent["tokens_in"], rel=0.2), options
+
+
+def test_rates_count_sent_calls_of_each_judge(tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "in.jsonl", rows(6, 1, 4, 20))
+    with OpenAIServer(judge, latency_s=0.05) as first, OpenAIServer(judge, latency_s=0.2) as second:
+        models = [first.model(), second.model()]
+        settings = ModelSettings(
+            DATA, tmp_path / "run", tmp_path / "cache.sqlite", free=frozenset(models), budget_usd=50
+        )
+        job: dict[str, Any] = {"settings": settings, "judges": models, "max_in_flight": 2}
+        relabel_file(source, **job)
+        plans = [relabel_file(source, plan=True, **job)]
+        relabel_file(source, **job)  # all answers come from the cache
+        plans.append(relabel_file(source, plan=True, **job))
+    rates = [plans[0]["by_judge"][model]["calls_per_second"] for model in models]
+    assert rates[0] <= 2 / 0.05
+    assert rates[1] <= 2 / 0.2 < 4 * rates[1]
+    assert rates[0] > 1.5 * rates[1]
+    assert plans[0] == plans[1]
+    assert plans[0]["seconds"] == pytest.approx(
+        sum(plans[0]["by_judge"][model]["seconds"] for model in models), abs=0.2
+    )
+
+
+def test_workers_are_faster_together() -> None:
+    paces = {"a": (100.0, 20.0), "b": (10.0, 20.0)}
+    assert measured_rates({"a": 100, "b": 10, "rerank": 8}, paces, 40.0) == {
+        "a": 5.0,
+        "b": 0.5,
+        "rerank": 0.2,
+    }
+    assert measured_rates({"a": 100}, paces, 20.0) == {"a": 10.0, "b": 1.0}
+    assert measured_rates({"a": 100}, {"a": (0.0, 0.0)}, 20.0) == {}
