@@ -20,16 +20,22 @@ NO_ANSWER = "NO_ANSWER"
 
 _REASONING = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
 _REASONING_END = re.compile(r"</(?:think|thinking|reasoning)>", re.IGNORECASE)
-_ID = r"(?:doc(?:ument)?|passage|evidence|span)?\s*[\[(]?\s*\d+\s*[\])]?"
-_CHAIN = re.compile(rf"{_ID}(?:\s*[>=,]\s*{_ID})*", re.IGNORECASE)
-_RANKED = re.compile(rf"{_ID}(?:\s*[>=]\s*{_ID})+", re.IGNORECASE)
+_NOUN = r"(?:(?:doc(?:ument)?|passage|candidate|evidence|span|text|\b[dp])\s*)?"
+_ID = rf"{_NOUN}[\[(]?\s*{_NOUN}#?\d+\s*[\])]?"
+_BETTER = ">≻→"
+"""Signs between the better and the worse id."""
+_CHAIN = re.compile(rf"{_ID}(?:\s*(?:[{_BETTER}]+|[=,])\s*{_ID})*", re.IGNORECASE)
+_RANKED = re.compile(rf"{_ID}(?:\s*(?:[{_BETTER}]+|=)\s*{_ID})+", re.IGNORECASE)
+_NUMBERED_LINE = re.compile(rf"^\s*(\d+)[.):]\s*({_ID})[ \t]*(?:[-–—:].*)?$", re.IGNORECASE | re.MULTILINE)
+_ONLY_NUMBERS = re.compile(r"\d+(?:\s+\d+)+")
+_NONE = re.compile(r"^\W*(?:none|no|nothing|n/a)?\W*$", re.IGNORECASE)
 _ONE_ID = re.compile(rf"^\s*{_ID}\s*\.?\s*$", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+")
 _LISTS = {
     name: re.compile(rf"<{name}>(.*?)(?:</{name}>|$)", re.DOTALL | re.IGNORECASE)
     for name in ("better", "worse")
 }
-_NO_ANSWER = re.compile(r"^[\W_]*no[\s_-]?answer[\W_]*$", re.IGNORECASE)
+_NO_ANSWER = re.compile(r"^[\W_]*(?:no[\s_-]?answer[\W_]*$|(?-i:NO_ANSWER)\b)", re.IGNORECASE)
 _QUOTES = ('""', "''", "“”", "‘’", "„“", "«»", "``")
 
 
@@ -66,15 +72,21 @@ def read_ranking(text: str, cut_off: bool) -> RankedIds:
 
 
 def _chain_in(text: str) -> list[tuple[int, ...]]:
-    """Return the last chain of a text, or a list that is the whole last line."""
+    """Return the last chain of a text, a list with one id per line, or a list that is the whole last line."""
+    text = text.replace("*", "")
     chains = [match.group() for match in _RANKED.finditer(text)]
     if chains:
         return _groups_of(chains[-1])
+    numbered = _NUMBERED_LINE.findall(text)
+    if len(numbered) > 1 and [int(place) for place, _ in numbered] == list(range(1, len(numbered) + 1)):
+        return _groups_of([identifier for _, identifier in numbered])
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = lines[-1].strip("`") if lines else ""
     inner = re.sub(r"[\"']", "", last).strip()
     if inner.startswith("[") and inner.endswith("]") and inner.count("[") == 1:
         inner = inner[1:-1]
+    if _ONLY_NUMBERS.fullmatch(inner):
+        return _groups_of(inner.split())
     return _groups_of(inner) if _CHAIN.fullmatch(inner) else []
 
 
@@ -82,10 +94,10 @@ def _groups_of(value: Any) -> list[tuple[int, ...]]:
     """Return the groups of a list of ids, or of a chain as text."""
     if isinstance(value, bool) or value is None:
         return []
-    if isinstance(value, int):
-        return [(value,)]
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return [(int(value),)]
     if isinstance(value, str):
-        groups = [tuple(map(int, _NUMBER.findall(part))) for part in re.split("[>,]", value)]
+        groups = [tuple(map(int, _NUMBER.findall(part))) for part in re.split(f"[{_BETTER},]", value)]
         return [group for group in groups if group]
     if isinstance(value, list):
         found = []
@@ -118,19 +130,25 @@ def read_comparison(text: str, cut_off: bool) -> ComparedIds:
 
 
 def _ids_of(value: Any) -> frozenset[int]:
-    parts = value if isinstance(value, list) else [value]
-    return frozenset(
-        int(number)
-        for part in parts
-        if not isinstance(part, bool)
-        for number in _NUMBER.findall(str(part) if isinstance(part, (int, str)) else "")
-    )
+    """Return the ids of a list. Raise `ValueError` if an entry is no id: it may stand for a passage."""
+    found: set[int] = set()
+    for part in value if isinstance(value, list) else [value]:
+        if isinstance(part, float) and part.is_integer():
+            part = int(part)
+        numbers = _NUMBER.findall(str(part)) if isinstance(part, (int, str)) and part is not True else []
+        is_none = part is None or (isinstance(part, str) and _NONE.match(part))
+        if not numbers and not is_none:
+            raise ValueError(f"{part!r} is not the id of a passage")
+        found.update(map(int, numbers))
+    return frozenset(found)
 
 
 def read_grade(text: str, cut_off: bool) -> int:
     """Read a grade from 0 to 3. Raise `ValueError` if there is none."""
     text = without_reasoning(text)
     value = _json_member(text, "grade", cut_off)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     match = re.fullmatch(r"\W*(?:grade\W*)?([0-3])\W*", str(text if value is None else value), re.IGNORECASE)
     if match is None or isinstance(value, bool):
         raise ValueError("expected a grade from 0 to 3")

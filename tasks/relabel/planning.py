@@ -145,7 +145,7 @@ def plan_job_rows(
             for name in ("calls", "tokens_in", "tokens_out")
         },
         "cost_usd": round(sum(estimate["cost_usd"] for estimate in by_judge.values()), 6),
-        "seconds": None if None in seconds else round(sum(seconds), 1),
+        "seconds": None if None in seconds else round(sum(seconds), 3),
         "seconds_reason": NOT_MEASURED if None in seconds else None,
         "by_judge": by_judge,
     }
@@ -207,7 +207,7 @@ def _judge_estimate(
         "tokens_out": tokens_out,
         "cost_usd": round(settings.price(judge).cost_usd(tokens_in, tokens_out, calls=max(1, calls)), 6),
         "calls_per_second": rate,
-        "seconds": None if rate is None else round(calls / rate, 1),
+        "seconds": None if rate is None else round(calls / rate, 3),
     }
 
 

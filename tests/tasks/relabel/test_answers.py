@@ -37,6 +37,14 @@ __all__ = ["settings"]
         ('{"ranking": ["[2]", "Doc (1)", "3"]}', ((2,), (1,), (3,))),
         ('{"ranking": [[2, 1], 3]}', ((2, 1), (3,))),
         ('{"ranking": "[2] > [1]"}', ((2,), (1,))),
+        ('{"ranking": [2.0, 1, 3.0]}', ((2,), (1,), (3,))),
+        ("Ranking:\n1. [2]\n2. [3] - it names the year\n3. Passage 1", ((2,), (3,), (1,))),
+        ("[Passage 2] > [Passage 1]", ((2,), (1,))),
+        ("**[3]** > **[1]** = [2]", ((3,), (1, 2))),
+        ("[2] ≻ [1] → [3]", ((2,), (1,), (3,))),
+        ("[2] >> [1]", ((2,), (1,))),
+        ("d3 > d1", ((3,), (1,))),
+        ("3 1 2", ((3,), (1,), (2,))),
         ("<think>[1] > [2] is wrong, 3 spans</think>\n[2] > [1]", ((2,), (1,))),
         ("First I thought [1] > [2]. After reading again:\nDoc (2) > Doc (1)", ((2,), (1,))),
         ("The 2 spans are close.\n\n2 > 1 = 3", ((2,), (1, 3))),
@@ -48,7 +56,18 @@ def test_ranking_is_read(text: str, groups: tuple[tuple[int, ...], ...]) -> None
     assert read_ranking(text, False).groups == groups
 
 
-@pytest.mark.parametrize("text", ["", "I cannot rank 3 spans.", "{}", '{"ranking": []}', "none of them"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "I cannot rank 3 spans.",
+        "1. I cannot rank\n2. these",
+        "2 of 3 spans",
+        "{}",
+        '{"ranking": []}',
+        "none of them",
+    ],
+)
 def test_text_without_a_ranking_is_none(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         read_ranking(text, False)
@@ -175,3 +194,17 @@ def test_plan_estimates_without_a_call_and_uses_the_measured_rate(
         after = cascade(source, server, settings, tmp_path, plan=True)
     assert after["seconds"] > 0
     assert json.loads((settings.run_dir / "relabel_rate.json").read_text())
+
+
+@pytest.mark.parametrize("better", ['[{"id": 1}]', '["the first"]', "[true]", "[1.5]", "[[1]]"])
+def test_list_with_an_entry_that_is_no_id_never_means_no_false_negatives(better: str) -> None:
+    with pytest.raises(ValueError, match="not the id"):
+        read_comparison(f'{{"better": {better}, "worse": []}}', False)
+
+
+def test_whole_numbers_and_words_for_nothing_are_read() -> None:
+    assert read_comparison('{"better": [2.0, "3"], "worse": ["none"]}', False).better == {2, 3}
+    assert read_comparison('{"better": [null], "worse": [""]}', False).worse == frozenset()
+    assert read_grade('{"grade": 2.0}', False) == 2
+    assert read_spans('{"evidence": "NO_ANSWER: the passage is about bread"}', False) == ()
+    assert read_spans("No answer came from the harbour board.", False)

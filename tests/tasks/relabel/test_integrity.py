@@ -11,9 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import InputError, ModelError
+from tasks.deduplicate.file import deduplicate_file
 from tasks.files.retrieval import FORMATS
 from tasks.models import ModelSettings
 from tasks.relabel import relabel_file
+from tasks.relabel.graded import read_grades
+from tasks.relabel.quality import read_qrels
 from tasks.relabel.rule_judges import split_sentences, split_words
 from tasks.relabel.same_text import is_near_duplicate, match_key
 from tests.conftest import PROJECT
@@ -434,3 +437,29 @@ def test_tuples_of_ids_are_named(line: str, tmp_path: Path, settings: ModelSetti
     (tmp_path / "in.jsonl").write_text(line + "\n")
     with pytest.raises(InputError, match="ColBERT"):
         relabel_file(tmp_path / "in.jsonl", settings=settings)
+
+
+@needs_cases
+@pytest.mark.parametrize(("name", "pair"), [("30_float.qrels", ("q1", "a")), ("30_hdr.qrels", ("q1", "a"))])
+def test_headers_and_fractions_of_whole_grades_are_read_in_qrels(name: str, pair: tuple[str, str]) -> None:
+    assert read_qrels(CASES / name) == {pair: 1.0}
+
+
+@needs_cases
+def test_fractions_of_whole_grades_are_read_in_verdicts() -> None:
+    assert read_grades(CASES / "30_verdict_float.csv").by_pair == {("q1", "a"): {"m": 2}}
+
+
+@needs_cases
+@pytest.mark.parametrize(
+    ("name", "text", "kept"), [("32_dedup_ids.jsonl", "query", 2), ("34_null_id.jsonl", "q", 2)]
+)
+def test_rows_with_shared_or_missing_ids_are_kept_or_named_as_duplicates(
+    name: str, text: str, kept: int, tmp_path: Path
+) -> None:
+    found = deduplicate_file(CASES / name, text=text, out=tmp_path)
+    assert (found["rows"], found["kept"], found["dropped"]) == (3, kept, 3 - kept)
+    rows = [
+        row for side in ("kept", "dropped") for row in pq.read_table(tmp_path / f"{side}.parquet").to_pylist()
+    ]
+    assert sorted(row[text] for row in rows) == sorted(record[text] for record in written(CASES / name))
