@@ -288,7 +288,8 @@ def worker_processes() -> int:
         from prefect_dask.task_runners import DaskTaskRunner
 
         if isinstance(runner, DaskTaskRunner):
-            return max(1, len(runner.client.ncores()))
+            client: Any = runner.client  # untyped
+            return max(1, len(client.ncores()))
     if "prefect_ray" in sys.modules:
         import ray
         from prefect_ray.task_runners import RayTaskRunner
