@@ -82,7 +82,7 @@ class Parts:
 
     def finished(self) -> list[Summary]:
         """Return the summaries of the first parts, up to one that is not finished."""
-        found = []
+        found: list[Summary] = []
         while (summary := self.find(len(found))) is not None:
             found.append(summary)
         return found
