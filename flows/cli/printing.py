@@ -311,7 +311,7 @@ def print_relabelling(result: Mapping[str, Any]) -> None:
     print_figures(counts)
     if result.get("plan"):
         seconds = result["seconds"]
-        time = result["seconds_reason"] if seconds is None else f"{seconds:.0f} s"
+        time = result["seconds_reason"] if seconds is None else format_duration(seconds)
         OUT.print(plain(f"\nestimate: ${result['cost_usd']:.2f}, time: {time}"))
         return
     report = result["report"]
@@ -320,7 +320,6 @@ def print_relabelling(result: Mapping[str, Any]) -> None:
     notes = {
         "evidence (characters)": report["evidence_characters"] if report["by_reason"] else {},
         "order flips": report["order_flips"],
-        **{f"cost of {judge}": cost for judge, cost in report["cost"].items()},
         **{f"agreement {pair}": {"kappa": votes["kappa"]} for pair, votes in report["agreement"].items()},
         **({"screen": report["screen"]} if report["screen"]["spared"] else {}),
         **{name: result[name] for name in ("audit", "lost") if result.get(name)},
@@ -342,6 +341,7 @@ def print_relabelling(result: Mapping[str, Any]) -> None:
     if shown:
         OUT.print("\nreport", style="bold")
         print_metrics(shown)
+    print_costs(report["cost"])
     if point:
         OUT.print(plain(f"\nchosen rule: {point['rule']}"))
         for at in point["trade_off"]:
@@ -352,6 +352,27 @@ def print_relabelling(result: Mapping[str, Any]) -> None:
         OUT.print("\nagainst the truth", style="bold")
         print_metrics(truth)
     print_parameter_changes(result)
+
+
+def print_costs(costs: Mapping[str, Mapping[str, float]]) -> None:
+    """Print calls, tokens and dollars of every model that was asked."""
+    asked = {model: cost for model, cost in costs.items() if cost["calls"]}
+    if not asked:
+        return
+    rows = table("model", "calls", "tokens in", "tokens out", "USD", numbers=range(1, 5))
+    for model, cost in asked.items():
+        counts = [f"{int(cost[name]):,}" for name in ("calls", "tokens_in", "tokens_out")]
+        rows.add_row(plain(model), *counts, f"{cost['cost_usd']:.4f}")
+    OUT.print()
+    OUT.print(rows)
+
+
+def format_duration(seconds: float) -> str:
+    """Return a length of time for people, such as `59 s` or `1 h 54 min`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _is_informative(value: Mapping[str, Any]) -> bool:

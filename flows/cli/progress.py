@@ -99,6 +99,8 @@ class TerminalProgress:
         )
         self._stop: threading.Event | None = None
         self._last = ""
+        self._announced: set[str] = set()
+        """Titles of bars that the log names."""
 
     def open(self, title: str, total: int | None) -> TerminalBar:
         """Open a bar."""
@@ -110,7 +112,9 @@ class TerminalProgress:
             self._start_log()
         bar = TerminalBar(self, self.progress.add_task(described, total=total, figures=figures), work, total)
         self.bars.append(bar)
-        if not self.console.is_terminal:
+        is_part = len(self.bars) > 1 and work in self._announced  # one more part of the outer bar
+        self._announced.add(work)
+        if not (self.console.is_terminal or is_part):
             count = f": {total:,}" if total is not None else ""
             self._log(f"{stage + ', ' if stage else ''}{work}{count}")
         return bar

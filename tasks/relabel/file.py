@@ -147,6 +147,8 @@ different labels."""
 TRUNCATED_HINT = "raise --max-tokens, or lower the effort of a judge that thinks (--extra-body)"
 ROWS_PER_PART = 500
 PART_CHARACTERS = 64 << 20
+SPARE_LINES = 1_000
+"""Lines of audit sheets that are held beyond those that are needed."""
 DEFAULTS = Relabel()
 _NEEDS_GRADES = "give --verdicts (grades of judges) and --truth (grades of people)"
 
@@ -540,7 +542,8 @@ def _relabel_source(
     warnings = file_warnings(first_pass, qrels, job)
     for warning in warnings:
         say(f"warning: {warning}")
-    total = Totals(QueryCounts(qrels, job.relevant_from) if qrels is not None else None)
+    truth = QueryCounts(qrels, job.relevant_from) if qrels is not None else None
+    total = Totals(truth, job.audit, answers)
     rows_chosen = job.selection.count(survey.rows)
     can_skip = source.format in ONE_RECORD_PER_SET and not (
         bad.skip or survey.has_repeated_rows or job.selection.is_trial
@@ -962,6 +965,10 @@ class Totals:
     """The figures of a file, summed over its parts."""
 
     truth: QueryCounts | None
+    audit: int = 0
+    """Lines of the audit sheet."""
+    answers: Collection[tuple[str, str]] = ()
+    """Candidates, as (row, docid), that people have answered."""
     counts: Counter[str] = field(default_factory=lambda: Counter(count_rows(())))
     judged_by: set[str] = field(default_factory=set)
     statistics: RunStatistics = field(default_factory=RunStatistics)
@@ -974,6 +981,9 @@ class Totals:
         self.judged_by.update(summary.judged_by)
         self.statistics.merge(RunStatistics.from_dict(summary.observed))
         self.lines += [AuditLine(**line) for line in summary.audit]
+        if len(self.lines) > SPARE_LINES + 2 * (self.audit + len(self.answers)):
+            answered = {line for line in self.lines if (line.row, line.docid) in self.answers}
+            self.lines = sorted({*sample_lines(self.lines, self.audit), *answered})
         self.writing.add(summary.written, summary.written_ranks)
         if self.truth:
             self.truth.merge(summary.truth)

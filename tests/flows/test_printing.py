@@ -68,3 +68,19 @@ def test_messages_during_a_progress_bar_are_plain_text() -> None:
     terminal.close(bar)
     assert "[red]gone[/red]" in written.getvalue()
     assert "\x1b]0" not in written.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.4, "0 s"), (119, "119 s"), (508, "8 min"), (6864, "1 h 54 min"), (7199, "2 h 0 min")],
+)
+def test_long_times_are_shown_in_hours_and_minutes(seconds: float, shown: str) -> None:
+    assert printing.format_duration(seconds) == shown
+
+
+def test_costs_have_one_line_per_model(screen: io.StringIO) -> None:
+    cost = {"calls": 1288, "tokens_in": 34662, "tokens_out": 5760, "cost_usd": 0.25}
+    printing.print_costs({"openai:m@http://localhost:8000/v1": cost, "unused": dict.fromkeys(cost, 0)})
+    lines = screen.getvalue().split("\n")
+    assert any("openai:m@http://localhost:8000/v1" in line and "1,288" in line for line in lines)
+    assert "unused" not in screen.getvalue()

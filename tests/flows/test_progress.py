@@ -85,3 +85,15 @@ def test_times_and_titles_are_short() -> None:
     assert (clock(59.9), clock(61), clock(3661)) == ("0:59", "1:01", "1:01:01")
     assert shorten("openai:a/b@http://h answers (search)") == "b answers (search)"
     assert shorten("relabelling rows") == "relabelling rows"
+
+
+def test_a_log_names_the_bar_of_every_part_once() -> None:
+    written = io.StringIO()
+    shown = TerminalProgress(Console(file=written, width=100))
+    outer = shown.open("relabelling rows", 1000)
+    for _ in range(5):
+        shown.close(shown.open("m judges", 500))
+    shown.close(outer)
+    shown.close(shown.open("relabelling rows", 10))
+    lines = [line.split(" ", 1)[1] for line in written.getvalue().splitlines()]
+    assert lines == ["relabelling rows: 1,000", "m judges: 500", "relabelling rows: 10"]

@@ -221,3 +221,30 @@ def test_all_rows_of_the_input_reach_a_worker(tmp_path: Path) -> None:
     parts = Parts(tmp_path / "parts", "key")
     parts.hand_out(3, rows)
     assert parts.take(3) == rows
+
+
+def test_the_sheet_of_many_parts_holds_few_lines_in_memory(
+    tmp_path: Path, settings: ModelSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_rows(tmp_path / "in.jsonl", 23)
+    relabel_file(path, settings=settings, out=tmp_path / "whole.jsonl", audit=7)
+    sheet = (tmp_path / "whole.jsonl.audit.csv").read_bytes()
+    answered = tmp_path / "answered.csv"
+    lines = sheet.decode("utf-8-sig").splitlines()
+    answered.write_text("\n".join([lines[0], *(f"{line}yes" for line in lines[1:])]), encoding="utf-8")
+    agreement = relabel_file(path, settings=settings, audited=answered)["audit"]
+    held: list[int] = []
+    add = relabelling_file.Totals.add
+
+    def count(total: Any, summary: Any) -> None:
+        add(total, summary)
+        held.append(len(total.lines))
+
+    monkeypatch.setattr(relabelling_file.Totals, "add", count)
+    monkeypatch.setattr(relabelling_file, "SPARE_LINES", 0)
+    monkeypatch.setattr(relabelling_file, "ROWS_PER_PART", 1)
+    relabel_file(path, settings=settings, out=tmp_path / "parts.jsonl", audit=7)
+    assert (tmp_path / "parts.jsonl.audit.csv").read_bytes() == sheet
+    assert max(held) <= 14
+    assert relabel_file(path, settings=settings, audited=answered)["audit"] == agreement
+    assert agreement["n"] == 7
