@@ -169,19 +169,14 @@ class CostMeter:
         return tuple(self._by_model.values())
 
 
-def sum_costs(costs: Iterable[StageCost]) -> tuple[StageCost, ...]:
+def combine_costs(costs: Iterable[StageCost]) -> tuple[StageCost, ...]:
     """Sum costs by stage and model, in the order in which they first appear."""
     sums: dict[tuple[str, str], StageCost] = {}
     for cost in costs:
         key = cost.stage, cost.model
         before = sums.get(key) or StageCost.zero(*key)
         sums[key] = before.plus(cost.calls, cost.tokens_in, cost.tokens_out, cost.cost_usd)
-    return tuple(sums.values())
-
-
-def combine_costs(costs: Iterable[StageCost]) -> tuple[StageCost, ...]:
-    """Sum costs by stage and model, in whole millionths of a dollar."""
-    return tuple(total.rounded() for total in sum_costs(costs))
+    return tuple(total.rounded() for total in sums.values())
 
 
 class ParameterChange(BaseModel):

@@ -6,12 +6,13 @@ is asked once more, and abstains after a second wrong quotation.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -206,26 +207,32 @@ def read_treatment_criterion(data_dir: Path) -> EvidenceCriterion:
 
 @dataclass
 class Pace:
-    """Calls that were sent, and the seconds that they took together. Answers of the cache do not count."""
+    """Calls that were sent, and the seconds in which some were under way. Cached answers do not count."""
 
     calls: int = 0
     seconds: float = 0.0
+    _asking: int = 0
     _started: float | None = None
     _counted: int = 0
     _last: float = 0.0
     _is_warm: bool = False
 
     @contextmanager
-    def measure(self) -> Iterator[Pace]:
-        """Measure some calls that run at the same time.
+    def measure(self) -> Iterator[None]:
+        """Measure some calls. Others may be measured at the same time.
 
         The first call of a model also loads its client, so that the clock starts with its answer.
         """
-        self._started, self._counted = time.monotonic() if self._is_warm else None, 0
-        yield self
-        if self._counted and self._started is not None:
-            self.calls += self._counted
-            self.seconds += self._last - self._started
+        if not self._asking:
+            self._started, self._counted = time.monotonic() if self._is_warm else None, 0
+        self._asking += 1
+        try:
+            yield
+        finally:
+            self._asking -= 1
+            if not self._asking and self._counted and self._started is not None:
+                self.calls += self._counted
+                self.seconds += self._last - self._started
 
     def count(self, tries: int) -> None:
         """Count the calls of an answer that has just arrived."""
@@ -248,9 +255,16 @@ class MeteredModel:
         self._model = model
         self._spent = StageCost.zero("relabel", model.name)
 
+    def for_part(self) -> Self:
+        """Return the same model with costs of its own, for work that runs beside other work."""
+        part = copy.copy(self)
+        part.answered = Yield(self.name, "answers")
+        part._spent = StageCost.zero("relabel", self.name)
+        return part
+
     def costs(self) -> tuple[StageCost, ...]:
         """Return calls, tokens and dollars so far."""
-        return (self._spent.rounded(),)
+        return (self._spent,)
 
     async def ask(
         self, requests: Sequence[Request], answer_type: type[Answer], parse: Callable[[str, bool], R]
@@ -264,10 +278,10 @@ class MeteredModel:
         """
         answers: dict[str, R | str] = {}
         untyped = cast(Any, parse)  # the parsed value replaces the validated object
-        with track(f"{self.name} judges", len(requests)) as bar, self.pace.measure() as clock:
+        with track(f"{self.name} judges", len(requests)) as bar, self.pace.measure():
             async for answer in ask_structured(self._model, requests, answer_type, parse=untyped):
                 if not answer.spent.cached:
-                    clock.count(answer.spent.tries)
+                    self.pace.count(answer.spent.tries)
                 value = answer.value if isinstance(answer, Parsed) else _reason(answer)
                 answers[answer.tag] = cast(Any, value)
                 self.answered.add_answer(cast(Any, answer))

@@ -17,7 +17,7 @@ from schemas.labels import CANDIDATES, LABEL_HISTORY, CandidateSet, Dropped, Lab
 from schemas.notes import RelabelNotes
 from schemas.question import QUESTIONS, Question
 from schemas.recipe import Recipe
-from schemas.release import RelabelledPassage, StageCost
+from schemas.release import RelabelledPassage, StageCost, combine_costs
 from schemas.tables import canonical_json, content_id, derived_seed
 from schemas.vocabulary import Attribute, Lexicon
 from tasks.files.records import BadRows
@@ -103,7 +103,7 @@ async def judge_sets(
         else:
             relabelling = await relabel_rows(sets, job, strategy)
         require_yield(strategy.answered(), context.recipe.validation.min_judged)
-        return relabelling, strategy.costs()
+        return relabelling, combine_costs(strategy.costs())
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import time
 from collections import Counter, deque
 from collections.abc import (
     AsyncIterator,
-    Awaitable,
     Callable,
     Collection,
     Iterable,
@@ -22,7 +21,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -33,7 +32,7 @@ from typing import Any, Literal, Protocol
 from schemas.errors import InputError, ModelError, join_steps
 from schemas.labels import CandidateSet, Passage
 from schemas.recipe import Limits, Relabel, Validate
-from schemas.release import CostMeter, StageCost, sum_costs
+from schemas.release import CostMeter, StageCost
 from schemas.tables import content_hash, file_hash
 from tasks.files.label_history import append_history
 from tasks.files.records import BadRows, container_of, write_records
@@ -57,6 +56,7 @@ from tasks.relabel.decisions import Mode, Policy, Relabelling, RowPlan, TooFew, 
 from tasks.relabel.graded import (
     WEIGHTED,
     DecisionRule,
+    Grades,
     Rule,
     RuleLimits,
     RuleTrial,
@@ -131,21 +131,13 @@ from tasks.run.progress import say, track
 Strategy = Literal["two_stage", "cascade", "graded", "score"]
 
 
-class RelabelRows(Protocol):
-    """Relabels rows with the open judges of a strategy."""
-
-    def __call__(
-        self, rows: Sequence[CandidateSet], known: PositiveTexts, screen: Screening
-    ) -> Awaitable[Relabelling]:
-        """Relabel rows."""
-        ...
-
-
 VERSION = 5
 """Version of the labels. Part of the keys of jobs and of the stage: increase it when the same input gives
 different labels."""
 TRUNCATED_HINT = "raise --max-tokens, or lower the effort of a judge that thinks (--extra-body)"
 ROWS_PER_PART = 500
+PARTS_AT_ONCE = 2
+"""Parts that ask the judges at the same time in one process."""
 PART_CHARACTERS = 64 << 20
 SPARE_LINES = 1_000
 """Lines of audit sheets that are held beyond those that are needed."""
@@ -573,7 +565,7 @@ def _relabel_source(
             _relabel_on_workers(unfinished, work, shared, run_parts, add)
         else:
             inputs = PartInputs(job, survey.positives, pool, qrels, answers)
-            run_async(_relabel_in_order(unfinished, inputs, settings, parts, add))
+            new.paces |= run_async(_relabel_in_order(unfinished, inputs, settings, parts, add))
     new.record(settings.run_dir, time.monotonic() - started)
     try:
         check_judged(total.statistics, min_judged)
@@ -643,19 +635,45 @@ async def _relabel_in_order(
     settings: ModelSettings,
     parts: Parts | None,
     add: AddSummary,
-) -> None:
-    """Relabel one part after the other in this process."""
+) -> Mapping[str, tuple[float, float]]:
+    """Relabel the parts in this process, and return the calls and seconds of each judge.
+
+    The next part begins while the last calls of a part are under way, so that the judges are always busy.
+    """
+    running: deque[tuple[asyncio.Task[Summary], bool]] = deque()
+
+    async def relabel(number: int, part: Sequence[CandidateSet], context: PartContext) -> Summary:
+        relabelling, summary = await relabel_part(part, context)
+        if parts:
+            parts.write(number, relabelling.rows, summary)
+        return summary
+
+    async def finish_first() -> None:
+        task, is_new = running[0]
+        summary = await task
+        running.popleft()
+        add(summary, is_new=is_new)
+
     async with open_part_context(inputs, settings) as context:
-        for number, part in numbered:
-            found = parts.find(number) if parts else None
-            if found is not None:
-                add(found, is_new=False)
-                continue
-            relabelling, summary = await relabel_part(part, context)
-            if parts:
-                parts.write(number, relabelling.rows, summary)
-            add(summary, is_new=True)
-            await asyncio.sleep(0)  # a judge that never waits would block interrupts
+        try:
+            for number, part in numbered:
+                found = parts.find(number) if parts else None
+                work = relabel(number, part, context) if found is None else _at_once(found)
+                running.append((asyncio.create_task(work), found is None))
+                await asyncio.sleep(0)  # a judge that never waits would block interrupts
+                if len(running) == PARTS_AT_ONCE:
+                    await finish_first()
+            while running:
+                await finish_first()
+        finally:
+            for task, _ in running:
+                task.cancel()
+            await asyncio.gather(*(task for task, _ in running), return_exceptions=True)
+        return context.strategy.paces()
+
+
+async def _at_once(summary: Summary) -> Summary:
+    return summary
 
 
 @contextmanager
@@ -954,6 +972,13 @@ class PartContext(PartInputs):
     strategy: OpenStrategy
     writer: Writer | None = None
 
+    def for_part(self) -> PartContext:
+        """Return the same models and index with costs and scores of their own. Parts run at the same time."""
+        meter = CostMeter("relabel")
+        pool = self.pool.for_part(meter) if self.pool else None
+        writer = self.writer.for_part() if self.writer else None
+        return replace(self, pool=pool, strategy=self.strategy.for_part(meter, pool), writer=writer)
+
     def costs(self) -> tuple[StageCost, ...]:
         """Return the costs of all models so far."""
         writer = self.writer.costs() if self.writer else ()
@@ -1027,13 +1052,12 @@ class NewCalls:
 @asynccontextmanager
 async def open_part_context(inputs: PartInputs, settings: ModelSettings) -> AsyncIterator[PartContext]:
     """Open the models of a job."""
-    job, meter = inputs.job, CostMeter("relabel")
-    pool = inputs.pool.for_part(meter) if inputs.pool else None
+    job = inputs.job
     async with (
-        open_strategy(job, settings, pool=pool, meter=meter) as strategy,
+        open_strategy(job, settings, pool=inputs.pool) as strategy,
         open_writer(job, settings) as writer,
     ):
-        yield PartContext(job, inputs.known, pool, inputs.qrels, inputs.answers, strategy, writer)
+        yield PartContext(job, inputs.known, inputs.pool, inputs.qrels, inputs.answers, strategy, writer)
 
 
 @dataclass(frozen=True)
@@ -1079,6 +1103,7 @@ def relabel_stored_part(part: tuple[PartWork, Parts, int]) -> tuple[int, Summary
     async def relabel() -> Summary:
         async with open_part_context(work.read(), work.settings) as context:
             relabelling, summary = await relabel_part(parts.take(number), context)
+            summary = replace(summary, paces=context.strategy.paces())
         parts.write(number, relabelling.rows, summary)
         return summary
 
@@ -1087,8 +1112,7 @@ def relabel_stored_part(part: tuple[PartWork, Parts, int]) -> tuple[int, Summary
 
 async def relabel_part(rows: Sequence[CandidateSet], context: PartContext) -> tuple[Relabelling, Summary]:
     """Relabel the rows of one part and sum them up."""
-    job = context.job
-    costs_before, paces_before = context.costs(), context.strategy.paces()
+    job, context = context.job, context.for_part()
     relabelling = await relabel_rows(rows, job, context.strategy, context.known, context.pool)
     writing = PartWriting({})
     if context.writer:
@@ -1101,31 +1125,16 @@ async def relabel_part(rows: Sequence[CandidateSet], context: PartContext) -> tu
     truth = QueryCounts(context.qrels, job.relevant_from) if context.qrels is not None else None
     if truth:
         truth.add(relabelling.rows)
-    costs = cost_difference(costs_before, context.costs())
     summary = Summary(
         count_rows(relabelling.rows),
         relabelling.judged_by,
         truth.by_query if truth else {},
         [asdict(line) for line in _audit_lines_of_part(relabelling, context)],
-        RunStatistics.of(relabelling, costs).to_dict(),
+        RunStatistics.of(relabelling, context.costs()).to_dict(),
         dict(writing.counts),
         writing.ranks,
-        {
-            judge: [sent - paces_before[judge][0], seconds - paces_before[judge][1]]
-            for judge, (sent, seconds) in context.strategy.paces().items()
-        },
     )
     return relabelling, summary
-
-
-def cost_difference(before: Iterable[StageCost], after: Iterable[StageCost]) -> list[StageCost]:
-    """Return the costs between two points in time, by stage and model."""
-    earlier = {(cost.stage, cost.model): cost for cost in sum_costs(before)}
-    found = []
-    for new in sum_costs(after):
-        old = earlier.get((new.stage, new.model), StageCost.zero(new.stage, new.model))
-        found.append(new.plus(-old.calls, -old.tokens_in, -old.tokens_out, -old.cost_usd))
-    return found
 
 
 def _audit_lines_of_part(relabelling: Relabelling, context: PartContext) -> list[AuditLine]:
@@ -1191,14 +1200,51 @@ def screening_step(screen: Screen, score: Score) -> Screening:
 class OpenStrategy:
     """A strategy with its open judges."""
 
-    relabel: RelabelRows
-    costs: Callable[[], tuple[StageCost, ...]]
-    """Costs of its models so far."""
+    job: RelabelJob
     settings: ModelSettings
-    models: Sequence[object] = ()
+    models: Sequence[Any] = ()
     """Its open judges. Those that are models are `MeteredModel`s."""
+    recorded: Grades | None = None
+    """Grades of recorded judges."""
+    pool: PassagePool | None = None
+    """The index of a corpus."""
     meter: CostMeter = field(default_factory=lambda: CostMeter("relabel"))
     """Calls of score endpoints and embedding servers."""
+
+    def for_part(self, meter: CostMeter, pool: PassagePool | None) -> OpenStrategy:
+        """Return the strategy with the same judges, whose costs are counted apart."""
+        models = [model.for_part() if isinstance(model, MeteredModel) else model for model in self.models]
+        return replace(self, models=models, pool=pool, meter=meter)
+
+    async def relabel(
+        self, rows: Sequence[CandidateSet], known: PositiveTexts, screen: Screening
+    ) -> Relabelling:
+        """Relabel rows."""
+        job = self.job
+        if job.strategy == "score":
+            return await self._by_score(rows, known, screen)
+        if job.strategy == "two_stage":
+            return await relabel_with_panel(rows, self.models, job.policy, known, screen)
+        if job.strategy == "cascade":
+            return await relabel_in_cascade(rows, self.models, job.policy, known, screen)
+        if self.recorded is not None:
+            return relabel_by_grades(rows, self.recorded, job.rule, job.policy, known, screen)
+        plans: list[RowPlan] = plan_rows(rows, job.policy, known, screen)
+        return apply_decision_rule(plans, await request_grades(plans, self.models), job.rule, job.policy)
+
+    async def _by_score(
+        self, rows: Sequence[CandidateSet], known: PositiveTexts, screen: Screening
+    ) -> Relabelling:
+        job, name = self.job, self.job.judges[0]
+        bm25 = bm25_of(rows, self.pool) if name == "bm25" else None
+        scorer = open_scorer(name, self.settings, bm25, self.meter)
+        plans = plan_rows(rows, job.policy, known, screen)
+        score = await score_rows(rows, scorer)
+        return relabel_by_scores(plans, score, job.window.or_default(), job.policy, name)
+
+    def costs(self) -> tuple[StageCost, ...]:
+        """Return the costs of the judges so far."""
+        return tuple(cost for judge in self.models for cost in judge.costs())
 
     def paces(self) -> dict[str, tuple[float, float]]:
         """Return the calls that each judge was sent so far, and the seconds that they took."""
@@ -1212,61 +1258,21 @@ class OpenStrategy:
 
 @asynccontextmanager
 async def open_strategy(
-    job: RelabelJob,
-    settings: ModelSettings,
-    subject: str = "passage",
-    pool: PassagePool | None = None,
-    meter: CostMeter | None = None,
+    job: RelabelJob, settings: ModelSettings, subject: str = "passage", pool: PassagePool | None = None
 ) -> AsyncIterator[OpenStrategy]:
-    """Open the judges of a job's strategy.
-
-    Args:
-        job: The options.
-        settings: Keys, limits and prices of the models.
-        subject: What is judged, `passage` or `question`.
-        pool: The index of a corpus.
-        meter: Counts the calls of score endpoints and embedding servers. Default: a new one.
-    """
-    meter = meter or CostMeter("relabel")
-    if job.strategy == "score":
-        by_score = partial(_relabel_by_score, job, settings, pool, meter)
-        yield OpenStrategy(by_score, lambda: (), settings, meter=meter)
-    elif job.strategy == "two_stage":
-        async with open_judges(job.judges, settings, subject) as judges:
-            yield OpenStrategy(
-                lambda rows, known, screen: relabel_with_panel(rows, judges, job.policy, known, screen),
-                lambda: tuple(cost for judge in judges for cost in judge.costs()),
-                settings,
-                judges,
-                meter,
-            )
+    """Open the judges of a job's strategy, for `passage`s or `question`s. `pool` is the index of a corpus."""
+    opening: AbstractAsyncContextManager[Sequence[Any]] = nullcontext(())
+    recorded = None
+    if job.strategy == "two_stage":
+        opening = open_judges(job.judges, settings, subject)
     elif job.strategy == "cascade":
-        async with open_comparers(job.judges, settings, subject) as comparers:
-            yield OpenStrategy(
-                lambda rows, known, screen: relabel_in_cascade(rows, comparers, job.policy, known, screen),
-                lambda: tuple(cost for judge in comparers for cost in judge.costs()),
-                settings,
-                comparers,
-                meter,
-            )
+        opening = open_comparers(job.judges, settings, subject)
     elif job.verdicts:
-        yield _strategy_with_recorded_grades(job, job.verdicts, settings, meter)
-    else:
-        async with open_graders(job.judges, settings, subject) as graders:
-
-            async def by_grades(
-                rows: Sequence[CandidateSet], known: PositiveTexts, screen: Screening
-            ) -> Relabelling:
-                plans: list[RowPlan] = plan_rows(rows, job.policy, known, screen)
-                return apply_decision_rule(plans, await request_grades(plans, graders), job.rule, job.policy)
-
-            yield OpenStrategy(
-                by_grades,
-                lambda: tuple(c for grader in graders for c in grader.costs()),
-                settings,
-                graders,
-                meter,
-            )
+        recorded = read_grades(job.verdicts, job.judges, job.scales)
+    elif job.strategy == "graded":
+        opening = open_graders(job.judges, settings, subject)
+    async with opening as models:
+        yield OpenStrategy(job, settings, models, recorded, pool)
 
 
 @asynccontextmanager
@@ -1277,36 +1283,6 @@ async def open_writer(job: RelabelJob, settings: ModelSettings) -> AsyncIterator
         return
     async with open_model(job.writer, settings) as model:
         yield Writer(model, read_prompt(settings.data_dir, "relabel_write"))
-
-
-def _strategy_with_recorded_grades(
-    job: RelabelJob, verdicts: Path, settings: ModelSettings, meter: CostMeter
-) -> OpenStrategy:
-    recorded = read_grades(verdicts, job.judges, job.scales)
-
-    async def by_recorded_grades(
-        rows: Sequence[CandidateSet], known: PositiveTexts, screen: Screening
-    ) -> Relabelling:
-        return relabel_by_grades(rows, recorded, job.rule, job.policy, known, screen)
-
-    return OpenStrategy(by_recorded_grades, lambda: (), settings, meter=meter)
-
-
-async def _relabel_by_score(
-    job: RelabelJob,
-    settings: ModelSettings,
-    pool: PassagePool | None,
-    meter: CostMeter,
-    rows: Sequence[CandidateSet],
-    known: PositiveTexts,
-    screen: Screening,
-) -> Relabelling:
-    """Relabel rows with one score and the limits of the job."""
-    name = job.judges[0]
-    scorer = open_scorer(name, settings, bm25_of(rows, pool) if name == "bm25" else None, meter)
-    plans = plan_rows(rows, job.policy, known, screen)
-    score = await score_rows(rows, scorer)
-    return relabel_by_scores(plans, score, job.window.or_default(), job.policy, name)
 
 
 def split_rows(rows: Iterable[CandidateSet]) -> Iterator[list[CandidateSet]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ class Summary:
     written: dict[str, int] = field(default_factory=dict)
     """See `PartWriting`."""
     written_ranks: Sequence[int] = ()
-    paces: dict[str, list[float]] = field(default_factory=dict)
-    """Calls that were sent, and the seconds that they took, by judge."""
+    paces: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Calls that a worker sent, and the seconds that they took, by judge."""
 
     @property
     def costs(self) -> dict[str, list[float]]:

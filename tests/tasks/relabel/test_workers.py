@@ -248,3 +248,34 @@ def test_the_sheet_of_many_parts_holds_few_lines_in_memory(
     assert max(held) <= 14
     assert relabel_file(path, settings=settings, audited=answered)["audit"] == agreement
     assert agreement["n"] == 7
+
+
+def test_the_next_part_begins_while_the_last_calls_of_a_part_are_under_way(
+    tmp_path: Path, settings: ModelSettings
+) -> None:
+    path = write_rows(tmp_path / "in.jsonl", 23)
+    results = []
+    for name, at_once in (("one", 1), ("two", 2)):
+        with OpenAIServer(judge_answer, latency_s=0.02) as server:
+            model = server.model()
+            own = ModelSettings(
+                DATA, tmp_path / f"run-{name}", tmp_path / f"{name}.sqlite", 50.0, free=frozenset({model})
+            )
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(relabelling_file, "PARTS_AT_ONCE", at_once)
+                found = relabel_file(
+                    path, settings=own, judges=(model,), out=tmp_path / f"{name}.jsonl", max_in_flight=3
+                )
+            assert server.peak_in_flight <= 3
+            order = [part_of(request.body["messages"][-1]["content"]) for request in server.requests]
+            results.append((json.dumps(found).replace(model, "JUDGE"), order))
+    assert results[0][0] == results[1][0]
+    assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
+    assert results[0][1] == sorted(results[0][1])
+    assert results[1][1] != sorted(results[1][1])
+
+
+def part_of(text: str) -> int:
+    """Return the part of a request: the number of its row, five rows each."""
+    query = text.split("<query id=")[1].split(">\n", 1)[1].split("\n</query")[0]
+    return int(query.split()[-1]) // 5
