@@ -16,7 +16,7 @@ from schemas.errors import InputError
 from tasks.text import readings
 from tasks.text.readings import UNKNOWN_LANGUAGE, ReaderRules, Reading, ReadingForm
 from tasks.text.readings import read_answer as read_with_rules
-from tasks.text.refusals import RefusalRules, find_refusal
+from tasks.text.refusals import RefusalRules, find_refusal, settle_refusal
 
 LANGUAGE_TAG = re.compile(r"[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8}){0,8}")
 """The language of a row is data, so it must not be a path."""
@@ -89,9 +89,7 @@ def read_answer(
     text = text or ""  # servers give null for an empty answer
     rules = read_language_rules(data_dir, language)
     reading = read_with_rules(text, options, form=form, rules=rules.answers)
-    if reading.status == "unreadable" and (sentence := find_refusal(text, rules.refusals)) is not None:
-        return Reading(None, "refused", sentence, "refusal")
-    return reading
+    return settle_refusal(reading, text, rules.refusals)
 
 
 def dont_know_words(language: str, data_dir: Path) -> tuple[str, ...]:
@@ -123,9 +121,7 @@ def read_in_language(
     """Read an answer with the rules of its language. `value` is the index of the option, or the number."""
     answers, refusals = RULES.get(language, (UNKNOWN_LANGUAGE, RefusalRules()))
     reading = read_answer(text, options, form=form, rules=answers)
-    if reading.status == "unreadable" and (sentence := find_refusal(text, refusals)) is not None:
-        return Reading(None, "refused", sentence, "refusal")
-    return reading
+    return settle_refusal(reading, text, refusals)
 '''
 
 

@@ -287,6 +287,8 @@ def read_answer(
         The reading. `value` is the index of the option.
     """
     visible = remove_reasoning(text)
+    if form == "agreement":
+        visible = _without_quoted_statement(visible, rules)
     plain = clean(visible)
     if not any(unicodedata.category(ch)[0] in "LNS" for ch in plain):
         return Reading(None, "empty", "", "nothing_visible" if text.strip() else "no_content")
@@ -296,6 +298,19 @@ def read_answer(
     reader = _AgreementReader if form == "agreement" else _OptionReader
     reading = reader(options, form, rules).read(plain)
     return replace(reading, evidence=reading.evidence.replace(_CAPITAL, " "))
+
+
+_QUOTED_STATEMENT = re.compile(r"[\"“”„«]([^\"“”„«»\n]{1,400})[\"“”»]")
+_SHORTEST_STATEMENT = 3
+"""Words of a quotation that can be the statement."""
+
+
+def _without_quoted_statement(visible: str, rules: ReaderRules) -> str:
+    """Drop a quoted statement if a stance is taken outside of it: its negation is not that of the answer."""
+    shorter = _QUOTED_STATEMENT.sub(
+        lambda m: m[0] if len(m[1].split()) < _SHORTEST_STATEMENT else " ", visible
+    )
+    return shorter if rules.pattern("agree", "disagree").search(fold(shorter)) else visible
 
 
 def _unreadable(rule: str, evidence: str = "") -> Reading:
@@ -762,6 +777,8 @@ class _OptionReader(_Reader):
         mentions = self._mentions(plain)
         if mentions is None:
             return _unreadable("several_options", plain)
+        if any(self._is_row(sentence) for sentence in islice(_split(plain, _SENTENCE_END), MOST_SENTENCES)):
+            return _unreadable("several_options", plain)
         alone = self._read_alone(plain)
         affirmed = {m.option for m in mentions if m.affirmed}
         if alone is not None:
@@ -923,6 +940,13 @@ class _OptionReader(_Reader):
                     elif (joined := self._joined(clause)) is not None:
                         yield joined, "", False
                     previous = clause
+
+    def _is_row(self, sentence: str) -> bool:
+        """Whether a sentence only lists several options, as in `no, maybe or no`."""
+        joins = self.rules.pattern("coordinators").pattern
+        parts = [_bare(part) for part in re.split(rf"[,/]|\s{joins}\s", sentence)]
+        named = [self.names.get(part) for part in parts if part]
+        return None not in named and len(set(named)) > 1
 
     def _starts_negated(self, clause: str) -> bool:
         """Whether a clause opens with a negated verb, as in `does not match`."""

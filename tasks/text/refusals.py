@@ -19,7 +19,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from tasks.text.readings import fold, remove_reasoning
+from tasks.text.readings import Reading, fold, remove_reasoning
 
 OPENING_SENTENCES = 3
 """A refusal begins in one of the first sentences."""
@@ -62,6 +62,12 @@ class RefusalRules:
     """Words before an inability without a subject, such as `sorry`."""
     exceptions: tuple[str, ...] = ()
     """Phrases that look like a refusal and are none."""
+    noes: tuple[str, ...] = ()
+    """Words such as `no` that open an answer or a refusal."""
+    answering: tuple[str, ...] = ()
+    """Words for the answer itself. `No, I can't answer that` refuses, `No, I can't approve it` does not."""
+    identity: tuple[str, ...] = ()
+    """Statements of a model on itself, such as `not an ai`. After `no` they refuse."""
     redirections: tuple[str, ...] = ()
     """Openings of an offer or a referral after a refusal."""
     reasons: tuple[str, ...] = ()
@@ -152,6 +158,35 @@ def find_refusal(text: str, rules: RefusalRules) -> str | None:
     given = [s for s in sentences if s not in refusing] + [_after_turn(s, rules) for s in refusing]
     length = sum(_length(s, rules) for s in given if not _explains(s, rules))
     return refusing[0] if length < (ANSWER_WORDS if declining else FEW_WORDS) else None
+
+
+def settle_refusal(reading: Reading, text: str, rules: RefusalRules) -> Reading:
+    """Return the reading of an answer, or `refused` if it declines instead of naming an option.
+
+    Args:
+        reading: The reading by its options.
+        text: The answer as the model gave it.
+        rules: Words of the answer's language.
+    """
+    declined = find_refusal(text, rules) if reading.status == "unreadable" else None
+    if reading.status == "read":
+        declined = _refusal_after_no(text, rules)
+    return Reading(None, "refused", declined, "refusal") if declined is not None else reading
+
+
+def _refusal_after_no(text: str, rules: RefusalRules) -> str | None:
+    """Return the sentence after `no` if it speaks of answering or of the model, not of the question."""
+    if not rules.noes:
+        return None
+    plain = _MARKUP.sub(" ", fold(remove_reasoning(text))).strip()
+    found = re.match(rf"\W*{rules.pattern('noes').pattern}\s*[,.;:!，。、،-]+\s*", plain)
+    if found is None:
+        return None
+    rest = plain[found.end() :]
+    first, *others = [sentence[:LONGEST_SENTENCE] for sentence in _SENTENCE.split(rest)]
+    if rules.pattern("identity").search(" ".join([first, *others[:1]])):
+        return first
+    return find_refusal(rest, rules) if rules.pattern("answering").search(first) else None
 
 
 def _whole_refusal(text: str, rules: RefusalRules) -> str | None:
