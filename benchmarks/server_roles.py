@@ -1,6 +1,6 @@
 """Ask a real server in every role of a model: target, judge, generator, judge of `relabel`.
 
-    python benchmarks/server_roles.py [MODEL] [--json]
+    python benchmarks/server_roles.py [MODEL] [--only ROLE] [--max-tokens 900] [--json]
 
 MODEL is the name of a model in a recipe, such as `openai:qwen@http://127.0.0.1:8000/v1`. Without it,
 llama.cpp's own HTTP server is started with the weights of the extra `embedded` and its default settings. Two
@@ -53,14 +53,18 @@ def llama_server() -> Iterator[str]:
     del server
 
 
-def play(model: str) -> Iterator[dict[str, Any]]:
+def play(model: str, only: str | None, max_tokens: int) -> Iterator[dict[str, Any]]:
     """Run every role, and yield one row for each."""
+    judging = {"max_tokens": max_tokens}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COUNTERFOIL_HOME"] = str(Path(folder) / "home")
-        for role in ROLES:
+        for role in ROLES if only is None else (only,):
             begun = time.monotonic()
-            ended = run_role(role, model, Path(folder) / role, validate=TOLERANT, limits=LIMITS)
+            place = Path(folder) / role
+            ended = run_role(role, model, place, validate=TOLERANT, limits=LIMITS, judging=judging)
             yield describe(ended, time.monotonic() - begun)
+        if only is not None:
+            return
         yield run_command("check", ["models", model, "--probe"], Path(folder))
         recipe = Path(folder) / "pairs.yaml"
         recipe.write_text(json.dumps(score_recipe(model)), encoding="utf-8")
@@ -111,23 +115,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", nargs="?")
+    parser.add_argument("--only", choices=ROLES)
+    parser.add_argument("--max-tokens", type=int, default=900, help="length limit of a verdict")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     os.environ.setdefault("OPENAI_API_KEY", "none")
     if options.model is None:
         with llama_server() as model:
-            rows = list(show(model, options.json))
+            rows = list(show(model, options))
     else:
-        rows = list(show(options.model, options.json))
+        rows = list(show(options.model, options))
     if options.json:
         print(json.dumps({"roles": rows}))
     sys.exit(any("Traceback" in row["message"] or row["exit_code"] not in (0, 5) for row in rows))
 
 
-def show(model: str, quiet: bool) -> Iterator[dict[str, Any]]:
+def show(model: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield the rows, and print each as soon as it is known."""
-    for row in play(model):
-        if not quiet:
+    for row in play(model, options.only, options.max_tokens):
+        if not options.json:
             counts = ", ".join(f"{count} {name}" for name, count in row["counts"].items())
             start = f"{row['role']:14} {row['outcome']:22} exit {row['exit_code']}  {counts or '-':34}"
             spent = f"{row['requests']:4} calls {row['seconds']:7.1f} s"

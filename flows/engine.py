@@ -385,7 +385,8 @@ def package(
     if not on_prefect():
         return tasks.package.package(context, assembled, provenance, findings, **options)
     name = f"package · {provenance.comparison.new_version}"
-    named = as_prefect_task(tasks.package.package, "package", task_run_name=name, **CRASH_RETRIES)
+    tags = [TAG, context.recipe.name]
+    named = as_prefect_task(tasks.package.package, "package", task_run_name=name, tags=tags, **CRASH_RETRIES)
     return Path(named(context, assembled, provenance, findings, **options))
 
 
