@@ -391,7 +391,7 @@ STAGE_RETRIEVAL = Stage(
 )
 STAGE = Stage(
     "relabel",
-    4,
+    5,
     run=relabel,
     reads=("relabel", "models", "validation"),
     vocabulary=("prompts", "lexicons", "attributes"),

@@ -131,7 +131,7 @@ from tasks.run.progress import say, track
 Strategy = Literal["two_stage", "cascade", "graded", "score"]
 
 
-VERSION = 5
+VERSION = 6
 """Version of the labels. Part of the keys of jobs and of the stage: increase it when the same input gives
 different labels."""
 TRUNCATED_HINT = "raise --max-tokens, or lower the effort of a judge that thinks (--extra-body)"
