@@ -20,7 +20,7 @@ from schemas.recipe import Recipe
 from schemas.release import Manifest
 from schemas.tables import canonical_json, content_hash, derived_seed, file_hash
 from tasks.families.effects import VerdictRule, correct_for_multiplicity
-from tasks.judges.panel import deciding_form
+from tasks.judges.panel import deciding_form, drop_details
 from tasks.models import ModelSettings
 from tasks.models.capabilities import changes_of
 from tasks.models.preflight import preflight
@@ -44,7 +44,7 @@ from tasks.report.names import read_known_attributes
 from tasks.report.saturation import saturation_of, saturation_summary
 from tasks.report.sentences import criterion_spans
 from tasks.run.paths import inside
-from tasks.run.store import RunContext, TableRef, read_table, run_lock, write_bytes, write_table
+from tasks.run.store import RunContext, TableRef, read_table, run_lock, scan_table, write_bytes, write_table
 
 EVALUATION_FILES = ("evaluation.json", "effects.parquet", "leaderboard.csv", "evaluation.html")
 REJUDGEMENT_FILES = ("judgements.parquet", "drift.json")
@@ -80,7 +80,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         form = deciding_form(recipe, workspace.vocabulary)
         scored = evaluated.score(effects, form, recipe, workspace.vocabulary)
         comparisons = compare_models(scored, choose_pairs((), scored.models(), "model"))
-        spans = criterion_spans(read_table(evaluated.judgements, JUDGEMENTS))
+        spans = criterion_spans(scan_table(evaluated.judgements, JUDGEMENTS))
         contamination = describe_contamination(options, scored, probed, form, recipe, workspace.vocabulary)
         extras = link_evaluation(options, scored, contamination, workspace.vocabulary)
         result = write_evaluation(
@@ -259,8 +259,9 @@ class Evaluation:
         questions = read_table(self.questions, QUESTIONS)
         return score_questions(
             questions,
-            read_table(self.responses, RESPONSES),
-            read_table(self.judgements, JUDGEMENTS),
+            scan_table(self.responses, RESPONSES),
+            map(drop_details, scan_table(self.judgements, JUDGEMENTS, without=("version_scores",))),
+            scan_table(self.judgements, JUDGEMENTS),
             effects,
             read_known_attributes(data_dir, {q.attribute for q in questions}),
             form=form,
@@ -351,7 +352,7 @@ def rejudge(options: RejudgeOptions) -> dict[str, Any]:
         judgements = read_table(verdicts.table("judgements"), JUDGEMENTS)
         controls = {q.id for q in questions if q.control in FLOOR_CONTROLS}
         old_form = recorded_form(before.manifest, workspace)
-        old = FitnessByQuestion.of(before.contents.rows(JUDGEMENTS), old_form, controls)
+        old = FitnessByQuestion.of(before.contents.verdicts, old_form, controls)
         new = FitnessByQuestion.of(judgements, deciding_form(recipe, workspace.vocabulary), controls)
         result = {"release": before.manifest.name, "version": before.manifest.version} | judge_drift(
             questions, old, new

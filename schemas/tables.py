@@ -11,7 +11,7 @@ import json
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
@@ -133,18 +133,47 @@ class Table(Generic[R]):
     def from_arrow(self, table: pa.Table) -> Iterator[R]:
         """Yield validated rows in the table's order.
 
-        Rows of one column set share the set of their field names, and equal short texts are one object. Both
-        save more than half of the memory of a row.
+        Rows of one column set share the set of their field names, and equal short texts are one object, in
+        nested rows too. Both save more than half of the memory of a row.
         """
-        given = set(table.schema.names) & self.row.model_fields.keys()
         known: dict[str, str] = {}
+        given: dict[tuple[type[Row], int], set[str]] = {}
         for batch in table.to_batches(max_chunksize=CHUNK_ROWS):
             for record in batch.to_pylist():
-                for name, value in record.items():
-                    if type(value) is str and len(value) <= SHARED_LENGTH:
-                        record[name] = known.setdefault(value, value)
+                _share_texts(record, known)
                 row = self.row.model_validate(record)
-                object.__setattr__(row, "__pydantic_fields_set__", given)
+                _share_field_names(row, given)
                 yield row
             if len(known) > MOST_SHARED:
                 known.clear()
+
+
+def _share_texts(record: dict[str, Any], known: dict[str, str]) -> None:
+    for name, value in record.items():
+        if type(value) is str:
+            if len(value) <= SHARED_LENGTH:
+                record[name] = known.setdefault(value, value)
+        elif type(value) is list:
+            for part in value:
+                if type(part) is dict:
+                    _share_texts(part, known)
+
+
+def _share_field_names(row: Row, given: dict[tuple[type[Row], int], set[str]]) -> None:
+    kind = type(row)
+    names = row.__pydantic_fields_set__
+    object.__setattr__(row, "__pydantic_fields_set__", given.setdefault((kind, len(names)), names))
+    for name in nested_fields(kind):
+        for part in getattr(row, name):
+            _share_field_names(part, given)
+
+
+@cache
+def nested_fields(row: type[Row]) -> tuple[str, ...]:
+    """Return the names of the fields that are tuples of rows."""
+    return tuple(name for name, field in row.model_fields.items() if _is_rows(field.annotation))
+
+
+def _is_rows(annotation: Any) -> bool:
+    inner = get_args(annotation)[:1] if get_origin(annotation) is tuple else ()
+    return any(isinstance(kind, type) and issubclass(kind, Row) for kind in inner)

@@ -101,13 +101,16 @@ def draw_held_back(
     by_attribute: dict[str, list[Question]] = defaultdict(list)
     for question in accepted:
         by_attribute[question.attribute].append(question)
-    drawn = set(private)
+    drawn, public = set(private), set(public)
     for _, questions in sorted(by_attribute.items()):
-        wanted = round(share * len(questions))
         ids = {q.id for q in questions}
+        missing = round(share * len(questions)) - len(drawn & ids)
         for q in sorted(questions, key=lambda q: derived_seed(seed, "hold_back", q.id)):
+            if missing <= 0:
+                break
             pair = {i for i in (q.id, q.twin_id) if i in ids}
-            if len(drawn & ids) < wanted and not pair & set(public):
+            if pair.isdisjoint(public):
+                missing -= len(pair - drawn)
                 drawn |= pair
     return drawn
 
@@ -142,6 +145,8 @@ def draw_ghosts(
 def match_templates(questions: Iterable[Question], templates: Iterable[str], threshold: float) -> set[str]:
     """Return ids of questions that duplicate or nearly duplicate a template outside the slots."""
     known = [Unit(id=text, text=mask_slots(text), source=REASON) for text in sorted(set(templates))]
+    if not known:
+        return set()
     units = [Unit(id=q.id, text=mask_slots(q.template)) for q in questions]
     result = find_duplicates(units, threshold=threshold, earlier=known, mutual=False)
     return {d.unit.id for d in result.dropped if d.because_of.source is not None}

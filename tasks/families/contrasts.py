@@ -74,27 +74,42 @@ def scored_judgements(
     Scores are averaged over orders, pairs and judges. The judges that decided count. If they gave no scores
     of versions, those of the statistical judge do.
     """
-    chosen: dict[tuple[str, str], dict[bool, list[Judgement]]] = defaultdict(lambda: defaultdict(list))
+    chosen: dict[tuple[str, str], dict[bool, list[_JudgeScores]]] = defaultdict(lambda: defaultdict(list))
     for j in judgements:
         question = questions.get(j.question_id)
         if question and counts_for_contrasts(question) and j.phase == "holdout" and j.version_scores:
-            chosen[j.question_id, j.target][j.judge == SCREEN].append(j)
+            chosen[j.question_id, j.target][j.judge == SCREEN].append(_directed_scores(j))
     for (question_id, target), by_kind in sorted(chosen.items()):
         verdicts = by_kind.get(form == SCREEN) or by_kind.get(form != SCREEN) or []
         for metric, scores in sorted(_scores_by_criterion(verdicts).items()):
             yield ScoredQuestion(questions[question_id], target, PLAIN, metric, scores)
 
 
-def _scores_by_criterion(verdicts: Sequence[Judgement]) -> dict[str, VersionScores]:
+_JudgeScores = tuple[str, tuple[tuple[str, int, float, float | None], ...]]
+"""A judge with its scores: criterion, version, score with the better end up, and span of the scale."""
+
+
+def _directed_scores(judgement: Judgement) -> _JudgeScores:
+    """Return the scores that have a better end. They take a small part of the memory of a judgement."""
+    return judgement.judge, tuple(
+        (
+            s.criterion,
+            s.version,
+            s.score if s.better == "high" else -s.score,
+            None if s.low is None or s.high is None else s.high - s.low,
+        )
+        for s in judgement.version_scores
+        if s.better is not None
+    )
+
+
+def _scores_by_criterion(verdicts: Sequence[_JudgeScores]) -> dict[str, VersionScores]:
     given: dict[str, dict[int, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(dict))
     spans: dict[str, float | None] = {}
-    for j in verdicts:
-        for s in j.version_scores:
-            if s.better is None:
-                continue
-            sign = 1.0 if s.better == "high" else -1.0
-            given[s.criterion][s.version].setdefault(j.judge, []).append(sign * s.score)
-            spans[s.criterion] = None if s.low is None or s.high is None else s.high - s.low
+    for judge, scores in verdicts:
+        for criterion, version, score, span in scores:
+            given[criterion][version].setdefault(judge, []).append(score)
+            spans[criterion] = span
     return {
         criterion: VersionScores(
             f"judge's score of {criterion.replace('_', ' ')}",

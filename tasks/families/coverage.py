@@ -118,8 +118,7 @@ class SliceAnswers:
     """Answers of one slice by question and variant."""
 
     values: dict[tuple[str, int], str] = field(default_factory=dict)
-    cells: dict[tuple[str, int], Counter[AnswerStatus]] = field(default_factory=lambda: defaultdict(Counter))
-
+    cells: dict[tuple[str, int], Counter[AnswerStatus]] = field(default_factory=dict)
     spreads: dict[tuple[tuple[str, ...], int, bool], tuple[float, float]] = field(default_factory=dict)
     """Spreads that were computed before. Many effects share the answers of a slice."""
 
@@ -160,21 +159,28 @@ class AnswersBySlice:
 
     def __init__(self, questions: Mapping[str, Question], responses: Iterable[Response]) -> None:
         self._slices: dict[Slice, SliceAnswers] = defaultdict(SliceAnswers)
+        cells: dict[tuple[str, int, str, str], Counter[AnswerStatus]] = {}
         for r in balance_polarity(questions, responses):
             question = questions.get(r.question_id)
-            if question is not None:
-                self._add(question, r)
+            if question is None:
+                continue
+            cell = r.question_id, r.variant, r.model, r.condition
+            if cell not in cells:
+                cells[cell] = self._add_cell(question, r)
+            cells[cell][answer_status(question, r)] += 1
 
-    def _add(self, question: Question, response: Response) -> None:
-        status = answer_status(question, response)
+    def _add_cell(self, question: Question, response: Response) -> Counter[AnswerStatus]:
+        """Add a counter of answers to all slices of a question. They share it, because there are many."""
+        cell, counter = (question.id, response.variant), Counter[AnswerStatus]()
         own = Slice(
             "question", question.id, question.family, question.attribute, response.model,
             response.condition, question.language,
         )  # fmt: skip
         for slice_ in (own, *slices_of(question, response.model, response.condition)):
             answers = self._slices[slice_]
-            answers.values[question.id, response.variant] = response.value
-            answers.cells[question.id, response.variant][status] += 1
+            answers.values[cell] = response.value
+            answers.cells[cell] = counter
+        return counter
 
     def __getitem__(self, slice_: Slice) -> SliceAnswers | None:
         return self._slices.get(slice_)

@@ -65,8 +65,10 @@ def judge(
         folder = Path(name).absolute()
         # Scores from pairs depend on the answers of the part, so its size is that of one process.
         by_pairs = context.recipe.judging.comparison == "pairwise_scored"
-        is_small = run_parts is not None and not by_pairs
-        size = size_for_workers(questions.rows) if is_small else QUESTIONS_PER_PART
+        if by_pairs:
+            size = QUESTIONS_PER_PART
+        else:
+            size = JUDGED_AT_ONCE if run_parts is None else size_for_workers(questions.rows)
         bounds = first_questions(questions, size=size)
         asked = split_by_question(questions, "id", bounds, folder, family=JUDGED_FAMILY)
         given = split_by_question(responses, "question_id", bounds, folder, phase=phase)
@@ -85,13 +87,15 @@ def judge(
     )
 
 
+JUDGED_AT_ONCE = 1_024
+"""Questions whose answers and judgements are in memory at the same time."""
 LEAST_QUESTIONS, MOST_PARTS = 16, 32
 """Smallest number of questions that one task judges, and number of tasks unless their parts are too large."""
 
 
 def size_for_workers(questions: int) -> int:
     """Return the number of questions that one task judges."""
-    return max(LEAST_QUESTIONS, min(QUESTIONS_PER_PART, -(-questions // MOST_PARTS)))
+    return max(LEAST_QUESTIONS, min(JUDGED_AT_ONCE, -(-questions // MOST_PARTS)))
 
 
 @dataclass

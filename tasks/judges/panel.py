@@ -16,8 +16,22 @@ from tasks.stats.fitness import FORMS
 SCREEN = "divergence"
 """Name of the judge, and of its fitness form, that decides only if no model judges."""
 
+EXCESS = "excess"
+"""Criterion of the divergence judge that has a sign."""
+
 JudgedGroup = tuple[str, str]
 """(question id, target)"""
+
+
+def drop_details(judgement: Judgement) -> Judgement:
+    """Return a judgement without the scores of versions, and of the divergence judge only the excess.
+
+    Details take nine tenths of its memory, and fitness, agreement and coverage are computed without them.
+    """
+    scores = judgement.scores
+    if judgement.judge == SCREEN:
+        scores = tuple(s for s in scores if s.criterion == EXCESS)
+    return judgement.model_copy(update={"scores": scores, "version_scores": ()})
 
 
 @dataclass(frozen=True)
@@ -122,11 +136,11 @@ def signed_scores(judgements: Iterable[Judgement], form: str, phase: str) -> dic
     The fitness of the form `divergence` is never negative, so that its mean is above 0 without any effect.
     Its score is therefore the excess, with an expectation of 0 without an effect.
     """
-    inside = [j for j in judgements if j.phase == phase]
+    inside = (j for j in judgements if j.phase == phase)
     if form != SCREEN:
         return settle_panel(inside, form)
     excesses: dict[str, list[float]] = defaultdict(list)
     for j in inside:
         if j.judge == SCREEN and j.abstention is None:
-            excesses[j.question_id] += [s.value for s in j.scores if s.criterion == "excess"]
+            excesses[j.question_id] += [s.value for s in j.scores if s.criterion == EXCESS]
     return {question: fmean(values) for question, values in excesses.items() if values}

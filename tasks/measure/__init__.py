@@ -56,7 +56,7 @@ from tasks.families.shared import (
 )
 from tasks.files.vocabulary import read_question_attributes, vocabulary_dir
 from tasks.judges.divergence import installed_parts, read_divergence_words
-from tasks.judges.panel import SCREEN, deciding_form
+from tasks.judges.panel import SCREEN, deciding_form, drop_details
 from tasks.judges.verdicts import group_answers
 from tasks.measure.recorded_judges import FORMATS as JUDGE_FORMATS
 from tasks.measure.verdicts import (
@@ -69,7 +69,7 @@ from tasks.measure.verdicts import (
     verdict_effects,
 )
 from tasks.release import MANIFEST, open_release
-from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
+from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table, scan_table
 
 VOCABULARY = vocabulary_dir()
 JUDGE = "judge"
@@ -94,11 +94,11 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
         every[question.id] = separate_unreviewed(question)
     # Rewordings are compared with their originals only. They would count the same question twice.
     asked = {i: q for i, q in every.items() if q.variant_of is None}
-    answers = read_table(responses, RESPONSES)
-    verdicts = read_table(judgements, JUDGEMENTS)
+    answers = list(measured_answers(context, every, scan_table(responses, RESPONSES)))
     data_dir = Path(context.data_dir)
     attributes = read_question_attributes(data_dir, every.values())
     form = deciding_form(context.recipe, data_dir)
+    verdicts = [drop_details(j) for j in scan_table(judgements, JUDGEMENTS, without=("version_scores",))]
 
     open_questions = [q for q in asked.values() if q.family == "open"]
     fresh = [r for r in answers if r.phase == "holdout"]
@@ -126,10 +126,11 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
         *shrinkage(asked.values(), (j for j in verdicts if j.question_id in asked), form),
         *judge_effects(j for j in verdicts if j.question_id in asked),
     ]
-    directed = contrast_effects(scored_judgements(asked, verdicts, form), attributes)
+    scored = scored_judgements(asked, scan_table(judgements, JUDGEMENTS), form)
+    directed = contrast_effects(scored, attributes)
     covered = cover_effects(context, asked, answers, [*open_effects, *directed], attributes)
     prompted = measure_prompting(context, asked, answers, [*compared, *prompted_groups], attributes)
-    robust = measure_rewordings(every, answers, verdicts, form, attributes)
+    robust = measure_rewordings(every, answers, scan_table(judgements, JUDGEMENTS), form, attributes)
     models = sorted({e.model for e in covered} - {EVERY})
     missing = missing_control_effects(asked.values(), models, context.recipe.controls)
     tested = correct_for_multiplicity([*covered, *search_effects, *robust, *prompted, *missing])
@@ -144,10 +145,21 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
     return Outcome(tables={EFFECTS: effects, QUESTIONS: measured}, counts=(counts,))
 
 
+def measured_answers(
+    context: RunContext, questions: Mapping[str, Question], responses: Iterable[Response]
+) -> Iterator[Response]:
+    """Yield the responses that an effect may need: without search answers to open questions, if possible."""
+    with_search = context.recipe.prompting is not None or any(q.variant_of for q in questions.values())
+    for r in responses:
+        question = questions.get(r.question_id)
+        if question is not None and (with_search or question.family != "open" or r.phase == "holdout"):
+            yield r
+
+
 def measure_rewordings(
     questions: Mapping[str, Question],
     responses: Sequence[Response],
-    judgements: Sequence[Judgement],
+    judgements: Iterable[Judgement],
     form: str,
     attributes: Mapping[str, Attribute],
 ) -> list[Effect]:

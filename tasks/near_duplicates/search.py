@@ -195,7 +195,7 @@ def select_distinct(
         second_search: Creates a second search for matches among the texts that the first one leaves.
     """
     kept = np.ones(len(texts), np.bool_)
-    if not len(texts):
+    if not len(texts) or not (fixed or mutual):  # no two texts are compared
         return GreedySelection(kept, Matches.empty(), Matches.empty(), 0, Matches.empty())
     np.save(texts.folder / "guards.npy", guards)
     by_ratio = _RatioSearch(texts, guards, threshold, fixed, mutual, run_parts)

@@ -190,7 +190,7 @@ def describe_verdicts(contents: Contents, counts: Iterable[StageCounts]) -> str:
     if not verdicts + abstained:
         return ""
     given = f": judges gave {verdicts:,} verdicts, abstained in {abstained:,}, and accepted no question"
-    form = select_fitness_form(contents.rows(JUDGEMENTS))
+    form = select_fitness_form(contents.verdicts)
     lost = [json.loads(d.record).get("fitness") for d in contents.rows(DROPPED) if d.kind == "question"]
     fitness = [f for f in lost if f is not None]
     if form is None or not fitness:

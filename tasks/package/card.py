@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.compute as pc
 import yaml
 
-from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, ValueFinding
+from schemas.answers import EFFECTS, RESPONSES, ValueFinding
 from schemas.gate import Finding
 from schemas.labels import DROPPED
 from schemas.question import QUESTIONS, Origin, Question
@@ -370,7 +370,7 @@ def _coverage(contents: Contents, sentences: Sentences, names: Names) -> str:
 
 
 def _holdout(contents: Contents, sentences: Sentences) -> str:
-    found = measure_shrinkage(pair_fitness_by_phase(contents.rows(QUESTIONS), contents.rows(JUDGEMENTS)))
+    found = measure_shrinkage(pair_fitness_by_phase(contents.rows(QUESTIONS), contents.verdicts))
     if found is None:
         return sentences["holdout"]["absent"]
     # The effect is signed, so that chance differences cancel out. The mean of the scores is above 0.

@@ -264,14 +264,15 @@ def describe_slice(m: Measurement) -> ComparedSlice:
 
 def score_contents(contents: Contents, data_dir: Path) -> Scored:
     """Score the questions of a release for every model that answered them."""
-    questions, judgements = contents.rows(QUESTIONS), contents.rows(JUDGEMENTS)
+    questions, verdicts = contents.rows(QUESTIONS), contents.verdicts
     return score_questions(
         questions,
-        contents.rows(RESPONSES),
-        judgements,
+        contents.scan(RESPONSES),
+        verdicts,
+        contents.scan(JUDGEMENTS),
         contents.rows(EFFECTS),
         read_known_attributes(data_dir, {q.attribute for q in questions}),
-        form=select_fitness_form(judgements),
+        form=select_fitness_form(verdicts),
     )
 
 
@@ -334,7 +335,7 @@ def _control_scores(contents: Contents, data_dir: Path) -> dict[tuple[str, Measu
     ]
     judged = {q.id for q in controls}
     verdicts = [j for j in contents.scan(JUDGEMENTS) if j.question_id in judged]
-    scored = score_questions(controls, [], verdicts, [], {}, form=select_fitness_form(verdicts))
+    scored = score_questions(controls, [], verdicts, verdicts, [], {}, form=select_fitness_form(verdicts))
     found: dict[tuple[str, Measured], dict[str, float]] = defaultdict(dict)
     for s in scored.scores:
         measured = Measured("open", "controls", s.measured.metric, s.measured.unit)

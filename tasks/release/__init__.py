@@ -8,7 +8,7 @@ import re
 import stat
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from string import Template
 from types import MappingProxyType
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES
+from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Judgement
 from schemas.errors import InputError
 from schemas.labels import DROPPED, LABEL_HISTORY
 from schemas.question import QUESTIONS, SELECTED, Erratum, Question
@@ -96,22 +96,51 @@ class Contents:
     """The tables of a release by config, without the canary column."""
 
     tables: Mapping[str, pa.Table]
+    _kept: dict[str, list[Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Rows of the smaller configs that were read before."""
 
     def rows(self, table: Table[R]) -> list[R]:
         """Return the rows of a config, or none if the release does not have it.
 
+        Rows of all configs but responses and judgements are remembered, because many figures need them.
+
         Raises:
             InputError: If a row is not valid in this version of the program.
         """
-        return list(self.scan(table))
+        if table in (RESPONSES, JUDGEMENTS):
+            return list(self.scan(table))
+        if table.name not in self._kept:
+            self._kept[table.name] = list(self.scan(table))
+        return list(self._kept[table.name])
 
-    def scan(self, table: Table[R]) -> Iterator[R]:
+    @property
+    def verdicts(self) -> list[Judgement]:
+        """The judgements without details (`drop_details`). They are remembered.
+
+        Raises:
+            InputError: If a row is not valid in this version of the program.
+        """
+        from tasks.judges.panel import drop_details  # imports the reader of the vocabulary
+
+        if "verdicts" not in self._kept:
+            self._kept["verdicts"] = [
+                drop_details(j) for j in self.scan(JUDGEMENTS, without=("version_scores",))
+            ]
+        return list(self._kept["verdicts"])
+
+    def scan(self, table: Table[R], without: Collection[str] = ()) -> Iterator[R]:
         """Yield the rows of a config, of which only some are in memory.
+
+        Args:
+            table: The config.
+            without: Columns that are not read. Their fields get their defaults.
 
         Raises:
             InputError: If a row is not valid in this version of the program.
         """
         rows = self.tables.get(table.name)
+        if rows is not None and without:
+            rows = rows.select([name for name in rows.column_names if name not in without])
         try:
             yield from table.from_arrow(rows) if rows is not None else ()
         except ValidationError as error:

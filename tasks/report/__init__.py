@@ -227,16 +227,17 @@ def release_scores(manifest: Manifest, contents: Contents, data_dir: Path, title
         data_dir: The vocabulary.
         title: Name of the release, if releases are compared.
     """
-    questions, judgements = contents.rows(QUESTIONS), contents.rows(JUDGEMENTS)
+    questions, verdicts = contents.rows(QUESTIONS), contents.verdicts
     validation = manifest.recipe.get("validate")
     known = validation if isinstance(validation, dict) else {}
     return score_questions(
         questions,
-        contents.rows(RESPONSES),
-        judgements,
+        contents.scan(RESPONSES),
+        verdicts,
+        contents.scan(JUDGEMENTS),
         contents.rows(EFFECTS),
         read_known_attributes(data_dir, {q.attribute for q in questions}),
-        form=select_fitness_form(judgements),
+        form=select_fitness_form(verdicts),
         release=title,
         min_coverage=float(known.get("min_coverage", DEFAULT_MIN_COVERAGE)),
         margins=known.get("equivalence") or {},
@@ -342,12 +343,12 @@ def report_data(
     """
     questions, hard = contents.rows(QUESTIONS), contents.rows(HARD_NEGATIVES)
     controls, dropped = contents.rows(CONTROLS), contents.rows(DROPPED)
-    judgements = contents.rows(JUDGEMENTS)
+    verdicts = contents.verdicts
     lost = dropped_questions(dropped)
     released = [*questions, *hard, *controls]
     attributes = tuple(sorted({q.attribute for q in [*questions, *hard]}))
     zero_ids = {q.id for q in controls if q.control in FLOOR_CONTROLS}
-    phases = pair_fitness_by_phase(questions, judgements)
+    phases = pair_fitness_by_phase(questions, verdicts)
     history = contents.rows(LABEL_HISTORY)
     effects = contents.rows(EFFECTS)
     texts = {q.id: q.template for q in [*released, *lost]}
@@ -359,8 +360,8 @@ def report_data(
         "abstained": Share(measurement.abstained, measurement.comparisons),
     }
     fitness = fitness_by_outcome(questions, hard, controls, lost)
-    fresh = holdout_test(questions, controls, judgements)
-    topic = topic_of_false_positives(controls, judgements)
+    fresh = holdout_test(questions, controls, verdicts)
+    topic = topic_of_false_positives(controls, verdicts)
     deciding, selection = read_deciding_judges(manifest), search_effects(effects)
     covered = measure_coverage([*questions, *hard], lost, attributes)
     changed = (*manifest.comparison.added, *manifest.comparison.reworded, *manifest.comparison.relabelled)
@@ -381,7 +382,7 @@ def report_data(
         judge_kind=classify_judges(manifest.judged_by),
         attributes=attributes,
         floor=floor,
-        fitness_form=FORMS.get(select_fitness_form(judgements) or ""),
+        fitness_form=FORMS.get(select_fitness_form(verdicts) or ""),
         fitness=fitness,
         phases=tuple(phases),
         shrinkage=shrunk,
@@ -389,7 +390,7 @@ def report_data(
         losses=losses,
         funnel=manifest.counts,
         drop_reasons=tuple(count_drop_reasons(dropped)),
-        headlines=select_headlines(effects, select_fitness_form(judgements)),
+        headlines=select_headlines(effects, select_fitness_form(verdicts)),
         effects=effects_by_family(effects, found.names),
         coverage=covered,
         cells=release_cells(contents),
@@ -398,9 +399,9 @@ def report_data(
         strategy=str(manifest.recipe.get("evolve", {}).get("strategy", "")),
         rounds=summarise_rounds([*released, *lost]),
         operations=summarise_operations([*released, *lost]),
-        judges=judge_records(judgements, zero_ids),
-        agreement=judge_agreement(judgements),
-        order_effects=measure_order_effects(judgements, floor.value if floor else 0.0),
+        judges=judge_records(verdicts, zero_ids),
+        agreement=judge_agreement(verdicts),
+        order_effects=measure_order_effects(verdicts, floor.value if floor else 0.0),
         audited=audited_judges(manifest),
         duplicates=nearest_duplicates(dropped, texts, NEAR_DUPLICATES),
         duplicate_count=sum(d.similarity is not None for d in dropped),
@@ -409,7 +410,10 @@ def report_data(
         transitions=count_transitions(history),
         relabelled=relabelling_examples(history, texts, EXAMPLES_PER_CHANGE),
         groups=report_groups(
-            choose_groups(questions, hard, controls), contents.scan(RESPONSES), judgements, history
+            choose_groups(questions, hard, controls),
+            contents.scan(RESPONSES),
+            contents.scan(JUDGEMENTS),
+            history,
         ),
         costs=compare_costs(manifest.cost_estimated, manifest.cost),
         texts={id: texts[id] for id in changed if id in texts},

@@ -175,8 +175,9 @@ class PairedComparison:
 
 def score_questions(
     questions: Sequence[Question],
-    responses: Sequence[Response],
-    judgements: Sequence[Judgement],
+    responses: Iterable[Response],
+    verdicts: Iterable[Judgement],
+    judgements: Iterable[Judgement],
     effects: Iterable[Effect],
     attributes: Mapping[str, Attribute],
     *,
@@ -190,7 +191,8 @@ def score_questions(
     Args:
         questions: Questions. Controls are left out.
         responses: Answers of all models.
-        judgements: Verdicts on open questions.
+        verdicts: Judgements of open questions. They may lack details (`drop_details`).
+        judgements: The same judgements with details.
         effects: Effects of the same answers. A model without a measured effect is not compared.
         attributes: Attributes by id.
         form: Form of fitness that decides. `None` if nothing was judged.
@@ -199,21 +201,19 @@ def score_questions(
         margins: By family: largest difference of a contrast that does not matter.
     """
     real = {q.id: separate_unreviewed(q) for q in questions if q.control == "none"}
-    counted = [
-        r
-        for r in responses
-        if r.question_id in real
-        and r.condition == PLAIN
-        and (real[r.question_id].family != "open" or r.phase == "holdout")
-    ]
+    counted: list[Response] = []
     asked: dict[tuple[str, str, str], set[str]] = defaultdict(set)
-    for r in counted:
-        q = real[r.question_id]
+    for r in responses:
+        q = real.get(r.question_id)
+        if q is None or r.condition != PLAIN or (q.family == "open" and r.phase != "holdout"):
+            continue
         asked[q.family, q.attribute, r.model].add(q.id)
-    scores = [*_open_scores(real, judgements, form)] if form else []
+        if q.family != "open":
+            counted.append(r)
+    scores = [*_open_scores(real, verdicts, form)] if form else []
     scores += _treatment_scores(scored_judgements(real, judgements, form or ""), attributes)
     reasons = {}
-    answered = [a for a in gather_answers(real, counted) if a.question.family != "open"]
+    answered = gather_answers(real, counted)
     for family in sorted({a.question.family for a in answered}):
         lacking = sorted(
             {

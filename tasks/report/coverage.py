@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect, Judgement, Response
+from schemas.answers import EFFECTS, RESPONSES, Effect, Judgement, Response
 from schemas.question import QUESTIONS, Question
 from tasks.families.coverage import MAIN_METRICS, AnswerStatus, StatusCounts, answer_status, counts_refusals
 from tasks.families.effects import UNEQUAL_COVERAGE
@@ -216,7 +216,7 @@ def release_coverage(contents: Contents) -> MeasurementCoverage:
     effects = contents.rows(EFFECTS)
     return MeasurementCoverage(
         answers=count_answers(questions, contents.scan(RESPONSES)),
-        judges=count_judgements(questions, contents.scan(JUDGEMENTS)),
+        judges=count_judgements(questions, contents.verdicts),
         unmeasured=list_unmeasured(effects),
         unequal=list_unequal(effects),
     )

@@ -389,8 +389,23 @@ def read_table(ref: TableRef, table: Table[R]) -> list[R]:
     return list(scan_table(ref, table))
 
 
-def scan_table(ref: TableRef, table: Table[R], start: int = 0, stop: int | None = None) -> Iterator[R]:
-    """Yield the rows of a table from `start` to `stop`, with at most `SCANNED` of them in memory."""
+def scan_table(
+    ref: TableRef,
+    table: Table[R],
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    without: Collection[str] = (),
+) -> Iterator[R]:
+    """Yield the rows of a table from `start` to `stop`, with at most `SCANNED` of them in memory.
+
+    Args:
+        ref: The table.
+        table: Its rows.
+        start: Number of the first row.
+        stop: Number of the row after the last. Default: all rows.
+        without: Columns that are not read. Their fields get their defaults.
+    """
     if ref.table != table.name:
         raise ValueError(f"{ref.path} holds {ref.table}, not {table.name}")
     stop = ref.rows if stop is None else stop
@@ -403,7 +418,8 @@ def scan_table(ref: TableRef, table: Table[R], start: int = 0, stop: int | None 
             elif at < stop:
                 groups.append(group)
             at += rows
-        for batch in file.iter_batches(batch_size=SCANNED, row_groups=groups):
+        columns = [name for name in file.schema_arrow.names if name not in without]
+        for batch in file.iter_batches(batch_size=SCANNED, row_groups=groups, columns=columns):
             before, first = first, first + batch.num_rows
             wanted = batch[max(0, start - before) : max(0, stop - before)]
             if wanted.num_rows:

@@ -79,6 +79,9 @@ def test_rows_share_their_texts_and_the_names_of_their_fields() -> None:
     assert [first, second] == rows
     assert first.model_fields_set is second.model_fields_set
     assert first.judge is second.judge
+    assert first.scores[0].criterion is second.scores[0].criterion
+    assert first.scores[0].model_fields_set is second.scores[0].model_fields_set
+    assert first.scores[0].model_fields_set == {"criterion", "value", "reasoning"}
     changed = first.model_copy(update={"judge": "other"})
     assert changed.model_fields_set == first.model_fields_set
     assert changed.model_fields_set is not first.model_fields_set

@@ -25,7 +25,7 @@ def test_parts_give_the_same_rows_counts_and_costs(
     questions = write_ref(tmp_path / "questions.parquet", QUESTIONS, build.standing)
     responses = write_ref(tmp_path / "responses.parquet", RESPONSES, build.responses)
     whole = stage.judge(context, questions, responses, "holdout", judges=["divergence"])
-    monkeypatch.setattr(stage, "QUESTIONS_PER_PART", size)
+    monkeypatch.setattr(stage, "JUDGED_AT_ONCE", size)
     monkeypatch.setattr(stage, "LEAST_QUESTIONS", size)
     parts = stage.judge(context, questions, responses, "holdout", judges=["divergence"], run_parts=run_parts)
     assert list(parts.tables[JUDGEMENTS]) == list(whole.tables[JUDGEMENTS])

@@ -48,6 +48,13 @@ def test_match_of_an_earlier_text_is_dropped_even_if_it_is_the_best():
     assert [u.id for u in found.kept] == ["other"]
 
 
+def test_nothing_is_compared_without_earlier_texts_unless_texts_are_compared_mutually():
+    units = [Unit("a", TEXT), Unit("b", TEXT.replace("Saturday", "Sunday"))]
+    alone = find_duplicates(units, mutual=False)
+    assert ([u.id for u in alone.kept], alone.pairs_verified) == (["a", "b"], 0)
+    assert find_duplicates(units).pairs_verified == 1
+
+
 def test_nothing_in_nothing_out():
     found = find_duplicates([])
     assert (found.kept, found.dropped, found.duplicate_ratio) == ((), (), 0)

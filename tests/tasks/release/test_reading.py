@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from schemas.answers import JUDGEMENTS
 from schemas.errors import InputError
 from schemas.question import QUESTIONS
+from tasks.judges.panel import signed_scores
 from tasks.release import derive_canary, find_last_release, open_release
+from tasks.release.fitness import select_fitness_form
+from tasks.report.groups import judge_agreement, measure_order_effects
 
 
 @pytest.fixture
@@ -21,6 +26,29 @@ def test_rows_come_back_without_the_canary(small_release: Path) -> None:
     release = open_release(small_release)
     assert len(release.contents.rows(QUESTIONS)) == release.manifest.rows["questions"] == 2
     assert release.manifest.canary == derive_canary("everyday-advice")
+
+
+def test_figures_of_verdicts_need_no_details(small_release: Path) -> None:
+    contents = open_release(small_release).contents
+    full, slim = contents.rows(JUDGEMENTS), contents.verdicts
+    assert slim
+    assert [j.id for j in slim] == [j.id for j in full]
+    assert not any(j.version_scores for j in slim)
+    form = select_fitness_form(full)
+    assert form
+    for phase in ("search", "holdout"):
+        assert signed_scores(slim, form, phase) == signed_scores(full, form, phase)
+    assert judge_agreement(slim) == judge_agreement(full)
+    assert measure_order_effects(slim) == measure_order_effects(full)
+
+
+def test_rows_that_were_read_before_are_not_read_from_other_tables(small_release: Path) -> None:
+    contents = open_release(small_release).contents
+    questions = contents.rows(QUESTIONS)
+    questions.clear()
+    assert contents.rows(QUESTIONS)
+    fewer = replace(contents, tables={QUESTIONS.name: contents.tables[QUESTIONS.name][:1]})
+    assert len(fewer.rows(QUESTIONS)) == 1
 
 
 def test_changed_file_is_named(copy: Path) -> None:
