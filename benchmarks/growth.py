@@ -1,11 +1,17 @@
 """Measure how the cost of each stage of a build grows with the number of questions.
 
     python benchmarks/growth.py [--quick] [--json] [--sizes 1000,4000] [--selection none|floor]
+    python benchmarks/growth.py --sizes 1000,4000,16000 --answers 10 --judge --only build
 
 Builds 1 k, 4 k, 16 k and 64 k own questions (--quick: 1 k and 4 k), each in a separate process, against a
 scripted HTTP server that answers at once. The questions share a frame, which is the hard case for
 deduplication. Then `counterfoil relabel` (lexical judge) and `counterfoil deduplicate` (texts with and
 without a shared frame) run at the same numbers of rows.
+
+`--answers N` asks N answers per question in all, 40 % of them in the search. `--judge` adds a scripted judge
+with a model to the divergence judge. Each release is read with pandas, DuckDB and `datasets`. With more than
+one size, the seconds, peak memory and bytes at `--target` questions (100,000) are extrapolated from the two
+largest sizes.
 
 `exponent_cpu` and `exponent_memory` are the growth exponents of CPU seconds and of peak memory, between the
 smallest and the largest size. `exponent_cpu` is null if the stage takes less than `NOISE_S` at the largest
@@ -25,8 +31,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +45,8 @@ SIZES = (1_000, 4_000, 16_000, 64_000)
 QUICK = (1_000, 4_000)
 NOISE_S = 0.5
 """CPU seconds below which no exponent is computed."""
+LARGE = 100_000
+"""Bytes from which on a file of the release is listed."""
 CPU_BAR = 1.25
 MEMORY_BAR = 0.5
 STREAMING = frozenset({"respond"})
@@ -99,10 +109,32 @@ def build_measured(recipe: Path, out: Path) -> Measured:
     flows.engine.run_stage = measured(flows.engine.run_stage, lambda stage, *_: stage.name)
     tasks.package.package = measured(tasks.package.package, lambda *_: "package")
     flows.build.prepare = measured(flows.build.prepare, lambda *_: "prepare")
-    release = flows.build.build.fn(recipe=recipe, out=out)
-    sizes = sum(path.stat().st_size for path in Path(release).rglob("*") if path.is_file())
-    stages["release"] = {"bytes": float(sizes)}
+    started = time.perf_counter()
+    release = Path(flows.build.build.fn(recipe=recipe, out=out))
+    files = {p.relative_to(release).as_posix(): p.stat().st_size for p in release.rglob("*") if p.is_file()}
+    stages["release"] = {"bytes": float(sum(files.values())), "wall_s": time.perf_counter() - started}
+    stages["release"] |= {f"bytes of {name}": float(size) for name, size in files.items() if size > LARGE}
+    stages["release"] |= {f"rows with {name}": float(rows) for name, rows in read_elsewhere(release).items()}
     return stages
+
+
+def read_elsewhere(release: Path) -> dict[str, int]:
+    """Return the number of responses that other programs read from a release, by program."""
+    import pandas as pd
+
+    shards = sorted(map(str, (release / "data" / "responses").glob("*.parquet")))
+    rows = {"pandas": sum(len(pd.read_parquet(shard)) for shard in shards)}
+    with suppress(ImportError):
+        import duckdb
+
+        found = duckdb.execute("SELECT count(DISTINCT id) FROM read_parquet(?)", [shards]).fetchone()
+        rows["duckdb"] = int(found[0]) if found else 0
+    with suppress(ImportError):
+        from datasets import load_dataset
+
+        cache = str(release.parent / ".datasets")
+        rows["datasets"] = load_dataset(str(release), "responses", split="test", cache_dir=cache).num_rows
+    return rows
 
 
 def relabel_measured(path: Path, out: Path) -> Measured:
@@ -143,17 +175,36 @@ def write_questions(path: Path, count: int) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write_recipe(path: Path, questions: Path, base_url: str, selection: str) -> None:
-    """Write the recipe of a build: one target, the divergence judge, three samples per version."""
-    model = f"openai:target@{base_url}"
+@dataclass(frozen=True)
+class Shape:
+    """What is built, apart from the number of questions."""
+
+    selection: str = "none"
+    answers: int = 12
+    """Answers per question, for its two versions and in both phases."""
+    judge: bool = False
+    """Whether a scripted judge with a model judges, too."""
+
+    @property
+    def samples(self) -> tuple[int, int]:
+        """Samples per version in the search and on hold-out."""
+        per_version = max(2, self.answers // 2)
+        search = max(1, 2 * per_version // 5) if self.answers != Shape.answers else per_version // 2
+        return search, per_version - search
+
+
+def write_recipe(path: Path, questions: Path, base_url: str, shape: Shape) -> None:
+    """Write the recipe of a build with one target."""
+    model, judge = f"openai:target@{base_url}", f"openai:judge@{base_url}"
+    search, holdout = shape.samples
     recipe = {
         "name": "growth",
         "seed": 1,
-        "questions": [{"path": str(questions), "samples": 3, "max_tokens": 16}],
-        "selection": selection,
-        "models": {"targets": [model], "judges": ["divergence"]},
-        "budget": {"free": [model]},
-        "holdout": {"samples": 3},
+        "questions": [{"path": str(questions), "samples": search, "max_tokens": 16}],
+        "selection": shape.selection,
+        "models": {"targets": [model], "judges": ["divergence", *([judge] if shape.judge else [])]},
+        "budget": {"free": [model, *([judge] if shape.judge else [])]},
+        "holdout": {"samples": holdout},
         "controls": {"a_a": 0, "placebo": 0},
     }
     path.write_text(json.dumps(recipe), encoding="utf-8")
@@ -215,17 +266,19 @@ def run_job(job: str, path: Path, folder: Path) -> Measured:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure_size(count: int, base_url: str, selection: str) -> Measured:
-    """Measure all jobs at one size."""
+def measure_size(count: int, base_url: str, shape: Shape, only: Collection[str]) -> Measured:
+    """Measure the jobs at one size."""
     stages: Measured = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_questions(folder / "questions.jsonl", count)
-        write_recipe(folder / "recipe.yaml", folder / "questions.jsonl", base_url, selection)
-        stages |= run_job("build", folder / "recipe.yaml", folder)
-        write_candidates(folder / "candidates.jsonl", count)
-        stages |= run_job("relabel", folder / "candidates.jsonl", folder)
-        for path in write_texts(folder, count):
+        if "build" in only:
+            write_recipe(folder / "recipe.yaml", folder / "questions.jsonl", base_url, shape)
+            stages |= run_job("build", folder / "recipe.yaml", folder)
+        if "relabel" in only:
+            write_candidates(folder / "candidates.jsonl", count)
+            stages |= run_job("relabel", folder / "candidates.jsonl", folder)
+        for path in write_texts(folder, count) if "deduplicate" in only else ():
             stages |= run_job("deduplicate", path, folder)
     return stages
 
@@ -262,8 +315,34 @@ def _exponent(
     return round(math.log(large[key] / small[key]) / math.log(most / least), 2)
 
 
-def answer(messages: Any, body: Any) -> str:
-    """Choose an answer by the hash of the request."""
+def extrapolate(by_size: dict[int, Measured], target: int) -> dict[str, float]:
+    """Extrapolate the build on a straight line through the two largest sizes. Empty with one size."""
+    builds = {n: found for n, found in by_size.items() if "release" in found}
+    if len(builds) < 2:
+        return {}
+    small, large = sorted(builds)[-2:]
+
+    def line(low: float, high: float) -> float:
+        return round(high + (high - low) * (target - large) / (large - small), 1)
+
+    stages = [name for name, row in builds[large].items() if "cpu_s" in row and name in builds[small]]
+    cpu = [sum(builds[n][name]["cpu_s"] for name in stages) for n in (small, large)]
+    peak = [max(builds[n][name]["peak_mb"] for name in stages) for n in (small, large)]
+    return {
+        "questions": target,
+        "cpu_s": line(*cpu),
+        "wall_s": line(*(builds[n]["release"]["wall_s"] for n in (small, large))),
+        "peak_mb": line(*peak),
+        "bytes": line(*(builds[n]["release"]["bytes"] for n in (small, large))),
+    }
+
+
+def answer(messages: Any, body: Any) -> Any:
+    """Choose an answer by the hash of the request, or the smallest one that fits a schema."""
+    if body.get("response_format"):
+        from tests.servers.openai_server import hashed_answer
+
+        return hashed_answer(messages, body)
     digest = hashlib.sha256(json.dumps([messages, body.get("seed")]).encode()).digest()
     return REPLY[digest[0] % len(REPLY)]
 
@@ -275,6 +354,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--sizes", help="numbers of questions, such as 1000,4000")
     parser.add_argument("--selection", choices=("none", "floor"), default="none", help="selection rule")
+    parser.add_argument("--answers", type=int, default=Shape.answers, help="answers per question")
+    parser.add_argument("--judge", action="store_true", help="a scripted judge with a model judges, too")
+    parser.add_argument("--only", choices=tuple(JOBS), action="append", help="job to measure; default: all")
+    parser.add_argument("--target", type=int, default=100_000, help="questions to extrapolate to")
     parser.add_argument("--job", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job:
@@ -287,15 +370,18 @@ def main() -> None:
     if options.sizes:
         sizes = tuple(int(size) for size in options.sizes.split(","))
     by_size: dict[int, Measured] = {}
-    with OpenAIServer(answer, models=("target",)) as server:
+    shape = Shape(options.selection, options.answers, options.judge)
+    with OpenAIServer(answer, models=("target", "judge")) as server:
+        server.requests = deque(maxlen=0)  # type: ignore[assignment]
         for count in sizes:
-            by_size[count] = measure_size(count, server.url, options.selection)
-            server.requests.clear()
+            by_size[count] = measure_size(count, server.url, shape, options.only or tuple(JOBS))
     stages = summarise(by_size)
     result = {
         "sizes": list(sizes),
         "stages": stages,
-        "release_bytes": {n: int(found["release"]["bytes"]) for n, found in by_size.items()},
+        "release_bytes": {n: int(f["release"]["bytes"]) for n, f in by_size.items() if "release" in f},
+        "releases": {n: found["release"] for n, found in by_size.items() if "release" in found},
+        "extrapolated": extrapolate(by_size, options.target),
         "over_bar": [
             row["name"]
             for row in stages
@@ -322,6 +408,10 @@ def print_table(result: dict[str, Any]) -> None:
             f"| {row['exponent_memory'] or '–'} |"
         )
     print("\nbytes of the release: " + ", ".join(f"{n:,}: {b:,}" for n, b in result["release_bytes"].items()))
+    for n, found in result["releases"].items():
+        print(f"{n:,}: " + ", ".join(f"{name} {value:,.0f}" for name, value in found.items()))
+    if result["extrapolated"]:
+        print(f"extrapolated: {json.dumps(result['extrapolated'])}")
 
 
 if __name__ == "__main__":
