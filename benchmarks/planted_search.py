@@ -18,7 +18,7 @@ from tasks.evolve import STAGE as MUTATE
 from tasks.evolve.select import STAGE as SELECT
 from tasks.expand import STAGE as EXPAND
 from tasks.families.effects import correct_for_multiplicity
-from tasks.families.open import compare_groups, question_effects, shared_effects, slice_effects
+from tasks.families.open import compare_groups, mask_groups, question_effects, shared_effects, slice_effects
 from tasks.judge import STAGE as JUDGE
 from tasks.judges.divergence import word_vectors
 from tasks.judges.panel import SCREEN, deciding_form
@@ -167,7 +167,7 @@ def measure_holdout(context: RunContext, target: SimulatedTarget, archive: Table
         effects = [
             *question_level,
             *slice_effects(compared),
-            *shared_effects(searched, attributes(), words()),
+            *shared_effects(mask_groups(searched, attributes(), words()), questions),
         ]
         holdout_effects = {e.name: e.value for e in question_level}
     return SearchResult(tuple(questions.values()), tuple(correct_for_multiplicity(effects)), holdout_effects)

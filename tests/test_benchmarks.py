@@ -66,6 +66,17 @@ def test_growth_has_a_row_for_every_stage() -> None:
         assert row["peak_mb"] > 0
 
 
+def test_index_in_files_finds_the_passages_of_the_index_in_memory() -> None:
+    found = run("benchmarks.corpus_index", "--sizes", "300,600", "--queries", "5")
+    assert found["same_passages"]
+    assert [(row["index"], row["passages"]) for row in found["rows"]] == [
+        ("files", 300),
+        ("memory", 300),
+        ("files", 600),
+        ("memory", 600),
+    ]
+
+
 def test_equated_changes_and_contamination_tests_keep_their_promises() -> None:
     found = run("benchmarks.equating", "--quick")
     assert {line["name"].partition(":")[0] for line in found["lines"]} == {

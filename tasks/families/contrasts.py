@@ -286,15 +286,29 @@ def _less_mean(scores: Mapping[str, float]) -> dict[str, float]:
     return {name: score - mean for name, score in scores.items()}
 
 
-def undirected_slices(asked: Iterable[Answered], measured: Iterable[Effect]) -> list[Effect]:
-    """Return a row without value for every model, family and attribute that has no contrast."""
+def undirected_slices(
+    asked: Iterable[Answered],
+    measured: Iterable[Effect],
+    open_answers: Iterable[tuple[Question, str]] = (),
+) -> list[Effect]:
+    """Return a row without value for every model, family and attribute that has no contrast.
+
+    Args:
+        asked: Answers. Those to open questions count on hold-out only.
+        measured: The contrasts, among other effects.
+        open_answers: Further open questions and the models that answered them on hold-out.
+    """
+    fresh = [
+        (a.question, a.model)
+        for a in asked
+        if a.question.family != "open" or any(r.phase == "holdout" for r in a.responses)
+    ]
     present = {(e.model, e.family, e.attribute, e.language) for e in measured if e.compared is not None}
     missing = sorted(
         {
-            (a.model, a.question.family, a.question.attribute, a.question.language)
-            for a in asked
-            if counts_for_contrasts(a.question)
-            and (a.question.family != "open" or any(r.phase == "holdout" for r in a.responses))
+            (model, question.family, question.attribute, question.language)
+            for question, model in (*fresh, *open_answers)
+            if counts_for_contrasts(question)
         }
         - present
     )

@@ -166,21 +166,28 @@ class AnswersBySlice:
                 continue
             cell = r.question_id, r.variant, r.model, r.condition
             if cell not in cells:
-                cells[cell] = self._add_cell(question, r)
+                cells[cell] = Counter()
+                self.add(question, r.variant, r.value, r.model, r.condition, cells[cell])
             cells[cell][answer_status(question, r)] += 1
 
-    def _add_cell(self, question: Question, response: Response) -> Counter[AnswerStatus]:
+    def add(
+        self,
+        question: Question,
+        variant: int,
+        value: str,
+        model: str,
+        condition: str,
+        counter: Counter[AnswerStatus],
+    ) -> None:
         """Add a counter of answers to all slices of a question. They share it, because there are many."""
-        cell, counter = (question.id, response.variant), Counter[AnswerStatus]()
+        cell = question.id, variant
         own = Slice(
-            "question", question.id, question.family, question.attribute, response.model,
-            response.condition, question.language,
-        )  # fmt: skip
-        for slice_ in (own, *slices_of(question, response.model, response.condition)):
+            "question", question.id, question.family, question.attribute, model, condition, question.language
+        )
+        for slice_ in (own, *slices_of(question, model, condition)):
             answers = self._slices[slice_]
-            answers.values[cell] = response.value
+            answers.values[cell] = value
             answers.cells[cell] = counter
-        return counter
 
     def __getitem__(self, slice_: Slice) -> SliceAnswers | None:
         return self._slices.get(slice_)

@@ -26,7 +26,7 @@ from tasks.judges.divergence import (
     masked_answers,
     read_divergence_words,
     signed_gaps,
-    word_vectors,
+    word_matrix,
 )
 from tasks.judges.verdicts import AnswerGroup, group_answers
 from tasks.stats.clusters import twin_families
@@ -180,35 +180,53 @@ def _pooled(
     return effect_of(slice_, metric, unit, interval, pooled_p_value(nulls, slice_.seed(metric), tail))
 
 
-def shared_effects(
-    groups: Iterable[AnswerGroup], attributes: Mapping[str, Attribute], words: DivergenceWords
-) -> list[Effect]:
-    """Return the shared difference of every domain and attribute.
+@dataclass(frozen=True)
+class MaskedGroup:
+    """The masked answers of one model to one question, variant by variant."""
 
-    Only questions that compare all values of their attribute count. A slice needs at least two of them.
+    question_id: str
+    model: str
+    texts: tuple[str, ...]
+    sizes: tuple[int, ...]
+    """Number of answers by variant."""
+
+
+def mask_groups(
+    groups: Iterable[AnswerGroup], attributes: Mapping[str, Attribute], words: DivergenceWords
+) -> list[MaskedGroup]:
+    """Return the masked answers of the complete groups that compare all values of their attribute.
+
+    Groups that count for no slice of `shared_effects` are left out.
     """
-    members: dict[Slice, list[AnswerGroup]] = defaultdict(list)
+    masked = []
     for group in groups:
-        all_values = tuple(value.id for value in attributes[group.question.attribute].values)
-        if group.is_complete and group.question.values == all_values:
-            for slice_ in slices_of(group.question, group.target):
-                if slice_.level in SHARED_LEVELS:
-                    members[slice_].append(group)
-    effects = [
-        shared_effect(slice_, inside, attributes[slice_.attribute], words)
-        for slice_, inside in sorted(members.items())
-        if len(inside) > 1
-    ]
+        attribute = attributes[group.question.attribute]
+        all_values = tuple(value.id for value in attribute.values)
+        if group.is_complete and group.question.values == all_values and _shared_slices(group.question, ""):
+            texts = tuple(masked_answers(group, attribute, words.groups))
+            masked.append(MaskedGroup(group.question.id, group.target, texts, group.sizes))
+    return masked
+
+
+def shared_effects(groups: Iterable[MaskedGroup], questions: Mapping[str, Question]) -> list[Effect]:
+    """Return the shared difference of every domain and attribute. A slice needs at least two questions."""
+    members: dict[Slice, list[MaskedGroup]] = defaultdict(list)
+    for group in groups:
+        for slice_ in _shared_slices(questions[group.question_id], group.model):
+            members[slice_].append(group)
+    effects = [shared_effect(slice_, inside) for slice_, inside in sorted(members.items()) if len(inside) > 1]
     return [effect for effect in effects if effect is not None]
 
 
-def shared_effect(
-    slice_: Slice, groups: Sequence[AnswerGroup], attribute: Attribute, words: DivergenceWords
-) -> Effect | None:
+def _shared_slices(question: Question, model: str) -> list[Slice]:
+    return [slice_ for slice_ in slices_of(question, model) if slice_.level in SHARED_LEVELS]
+
+
+def shared_effect(slice_: Slice, groups: Sequence[MaskedGroup]) -> Effect | None:
     """Return the difference between values that several complete groups have in common."""
-    texts = [text for group in groups for text in masked_answers(group, attribute, words.groups)]
+    texts = [text for group in groups for text in group.texts]
     sizes = [group.sizes for group in groups]
-    interval, p_value = shared_difference(word_vectors(texts), sizes, slice_.seed(SHARED_DIVERGENCE))
+    interval, p_value = shared_difference(word_matrix(texts), sizes, slice_.seed(SHARED_DIVERGENCE))
     return effect_of(slice_, SHARED_DIVERGENCE, SHARED_DISTANCE, interval, p_value)
 
 

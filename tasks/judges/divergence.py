@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import log1p
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,9 @@ from tasks.judges.verdicts import MISSING_ANSWERS, TOO_FEW_SAMPLES, AnswerGroup,
 from tasks.judges.words import mask_words, read_group_words, words_to_mask
 from tasks.models.sentence_encoder import DECIMALS, encode_sentences, find_encoder
 from tasks.stats.resampling import excess_weights, gap_null, p_value, row_sums
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 JUDGE = "divergence"
 METHOD = "1 - cosine of damped word counts, masked; between - within; version 1"
@@ -106,6 +109,8 @@ FEATURE_RESOURCES = {
 """Word lists of the features that depend on the language."""
 
 Floats = NDArray[np.float64]
+DENSE_CELLS = 64_000_000
+"""Largest matrix of word counts that is stored with its zeros (512 MB)."""
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
@@ -462,11 +467,39 @@ def word_vectors(texts: Sequence[str]) -> Floats:
     Returns:
         Shape (texts, words + 1). The last column marks texts without words.
     """
+    return _dense_vectors(*_number_words(texts))
+
+
+def word_matrix(texts: Sequence[str]) -> Floats | csr_array:
+    """Return `word_vectors` of many texts, as a sparse matrix if it has more than `DENSE_CELLS` cells."""
+    rows, words = _number_words(texts)
+    if len(rows) * (words + 1) <= DENSE_CELLS:
+        return _dense_vectors(rows, words)
+    from scipy.sparse import csr_array
+
+    values, columns, ends = [], [], [0]
+    for row in rows:
+        found, counts = np.unique(np.array(row or [words], np.int32), return_counts=True)
+        damped = 1 + np.log(counts)
+        values.append(damped / np.sqrt((damped**2).sum()))
+        columns.append(found)
+        ends.append(ends[-1] + len(found))
+    return csr_array(
+        (np.concatenate(values), np.concatenate(columns), np.array(ends)), shape=(len(rows), words + 1)
+    )
+
+
+def _number_words(texts: Sequence[str]) -> tuple[list[list[int]], int]:
+    """Return the numbers of the words of each text, and the number of different words."""
     vocabulary: dict[str, int] = {}
     rows = [[vocabulary.setdefault(word, len(vocabulary)) for word in tokenize_words(text)] for text in texts]
-    counts = np.zeros((len(texts), len(vocabulary) + 1))
+    return rows, len(vocabulary)
+
+
+def _dense_vectors(rows: Sequence[Sequence[int]], words: int) -> Floats:
+    counts = np.zeros((len(rows), words + 1))
     for i, row in enumerate(rows):
-        counts[i] = np.bincount(row, minlength=len(vocabulary) + 1) if row else 0
+        counts[i] = np.bincount(row, minlength=words + 1) if row else 0
         counts[i, -1] = 0.0 if row else 1.0
     damped = np.where(counts > 0, 1 + np.log(np.maximum(counts, 1)), 0.0)
     unit: Floats = damped / np.linalg.norm(damped, axis=1, keepdims=True)

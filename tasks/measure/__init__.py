@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -41,7 +41,6 @@ from tasks.families.coverage import (
 from tasks.families.effects import EVERY, Slice, VerdictRule, correct_for_multiplicity, figure
 from tasks.families.open import (
     ComparedGroup,
-    compare_groups,
     question_effects,
     shared_effects,
     slice_effects,
@@ -55,9 +54,9 @@ from tasks.families.shared import (
     gather_answers,
 )
 from tasks.files.vocabulary import read_question_attributes, vocabulary_dir
-from tasks.judges.divergence import installed_parts, read_divergence_words
+from tasks.judges.divergence import installed_parts
 from tasks.judges.panel import SCREEN, deciding_form, drop_details
-from tasks.judges.verdicts import group_answers
+from tasks.measure.open_answers import OpenFigures, read_open_answers
 from tasks.measure.recorded_judges import FORMATS as JUDGE_FORMATS
 from tasks.measure.verdicts import (
     confirm_questions,
@@ -69,6 +68,7 @@ from tasks.measure.verdicts import (
     verdict_effects,
 )
 from tasks.release import MANIFEST, open_release
+from tasks.run.parts import PartRunner
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table, scan_table
 
 VOCABULARY = vocabulary_dir()
@@ -81,11 +81,26 @@ MOST_REASONS = 4
 # The stage.
 
 
-def measure(context: RunContext, questions: TableRef, responses: TableRef, judgements: TableRef) -> Outcome:
+def measure(
+    context: RunContext,
+    questions: TableRef,
+    responses: TableRef,
+    judgements: TableRef,
+    *,
+    run_parts: PartRunner | None = None,
+) -> Outcome:
     """Compute the effects of every slice and record each question's hold-out effect.
 
     Open questions are measured on hold-out answers only, because their search answers decided whether they
     were kept. The other families are measured on all answers.
+
+    Args:
+        context: Context of the run.
+        questions: The questions.
+        responses: All answers.
+        judgements: All judgements.
+        run_parts: Compares the answers of parts of the open questions on workers. Default: one part after the
+            other in this process.
     """
     languages = {}
     every = {}
@@ -94,33 +109,25 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
         every[question.id] = separate_unreviewed(question)
     # Rewordings are compared with their originals only. They would count the same question twice.
     asked = {i: q for i, q in every.items() if q.variant_of is None}
-    answers = list(measured_answers(context, every, scan_table(responses, RESPONSES)))
+    answers = [r for r in scan_table(responses, RESPONSES) if _has_options(every.get(r.question_id))]
     data_dir = Path(context.data_dir)
     attributes = read_question_attributes(data_dir, every.values())
     form = deciding_form(context.recipe, data_dir)
     verdicts = [drop_details(j) for j in scan_table(judgements, JUDGEMENTS, without=("version_scores",))]
 
-    open_questions = [q for q in asked.values() if q.family == "open"]
-    fresh = [r for r in answers if r.phase == "holdout"]
-    groups = group_answers(open_questions, fresh)
-    length_groups = groups if context.recipe.judging.length_control else ()
-    words = read_divergence_words(data_dir)
-    compared = compare_groups(groups, attributes, words)
+    fresh = read_open_answers(context, questions, responses, run_parts)
+    compared = list(fresh.groups(asked, PLAIN))
     again = holdout_fitness((j for j in verdicts if j.question_id in asked), form)
 
     conditions = context.recipe.prompting.names if context.recipe.prompting else ()
-    prompted_groups = [
-        c
-        for condition in conditions
-        for c in compare_groups(group_answers(open_questions, fresh, condition), attributes, words, condition)
-    ]
+    prompted_groups = [c for condition in conditions for c in fresh.groups(asked, condition)]
     open_effects = [
         *question_effects(compared),
         *slice_effects(prompted_groups),
         *slice_effects(compared),
-        *shared_effects(groups, attributes, words),
+        *shared_effects(fresh.masked, asked),
         *verdict_effects(asked, verdicts, form),
-        *length_controlled_effects(asked, verdicts, length_groups, form),
+        *length_controlled_effects(asked, verdicts, fresh.spreads, form),
     ]
     search_effects = [
         *shrinkage(asked.values(), (j for j in verdicts if j.question_id in asked), form),
@@ -128,8 +135,8 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
     ]
     scored = scored_judgements(asked, scan_table(judgements, JUDGEMENTS), form)
     directed = contrast_effects(scored, attributes)
-    covered = cover_effects(context, asked, answers, [*open_effects, *directed], attributes)
-    prompted = measure_prompting(context, asked, answers, [*compared, *prompted_groups], attributes)
+    covered = cover_effects(context, asked, answers, fresh, [*open_effects, *directed], attributes)
+    prompted = measure_prompting(context, asked, answers, fresh, [*compared, *prompted_groups], attributes)
     robust = measure_rewordings(every, answers, scan_table(judgements, JUDGEMENTS), form, attributes)
     models = sorted({e.model for e in covered} - {EVERY})
     missing = missing_control_effects(asked.values(), models, context.recipe.controls)
@@ -145,15 +152,9 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
     return Outcome(tables={EFFECTS: effects, QUESTIONS: measured}, counts=(counts,))
 
 
-def measured_answers(
-    context: RunContext, questions: Mapping[str, Question], responses: Iterable[Response]
-) -> Iterator[Response]:
-    """Yield the responses that an effect may need: without search answers to open questions, if possible."""
-    with_search = context.recipe.prompting is not None or any(q.variant_of for q in questions.values())
-    for r in responses:
-        question = questions.get(r.question_id)
-        if question is not None and (with_search or question.family != "open" or r.phase == "holdout"):
-            yield r
+def _has_options(question: Question | None) -> bool:
+    """Return whether a question belongs to the families that are measured on all answers."""
+    return question is not None and question.family != "open"
 
 
 def measure_rewordings(
@@ -175,6 +176,7 @@ def measure_prompting(
     context: RunContext,
     questions: Mapping[str, Question],
     responses: Sequence[Response],
+    fresh: OpenFigures,
     compared: Sequence[ComparedGroup],
     attributes: Mapping[str, Attribute],
 ) -> list[Effect]:
@@ -193,10 +195,12 @@ def measure_prompting(
         for c in compared
         if counts_for_contrasts(c.question)
     ]
+    asked = {(r.question_id, r.model, r.condition) for r in responses}
+    asked |= {(question, model, condition) for question, _, _, model, condition in fresh.statuses}
     kinds = {
-        (questions[r.question_id].family, r.model, questions[r.question_id].language)
-        for r in responses
-        if r.question_id in questions and r.condition in prompting.names
+        (questions[question].family, model, questions[question].language)
+        for question, model, condition in asked
+        if question in questions and condition in prompting.names
     }
     prompts = read_asking_prompts(Path(context.data_dir), tuple(context.recipe.families))
     base = {family: base_condition(family, prompts) for family in context.recipe.families}
@@ -218,6 +222,7 @@ def cover_effects(
     context: RunContext,
     questions: Mapping[str, Question],
     responses: Sequence[Response],
+    fresh: OpenFigures,
     open_effects: Sequence[Effect],
     attributes: Mapping[str, Attribute],
 ) -> list[Effect]:
@@ -229,7 +234,9 @@ def cover_effects(
     """
     validation = context.recipe.validation
     rule = CoverageRule(validation.min_coverage, Path(context.data_dir))
-    coverage = AnswersBySlice(questions, measured_responses(questions, responses))
+    coverage = AnswersBySlice(questions, responses)
+    for (question, *cell), counter in fresh.statuses.items():
+        coverage.add(questions[question], *cell, counter)
     if validation.below_coverage == "stop":
         raise_if_families_below(rule.families_below(coverage), validation.min_coverage)
     answered = gather_answers(questions, responses)
@@ -238,7 +245,8 @@ def cover_effects(
         *rule.apply([*open_effects, *effects_of_slices(answered, attributes), *directed], coverage),
         *rule.apply(effects_across_conditions(answered, attributes), coverage, across=True),
     ]
-    undirected = rule.apply(undirected_slices(answered, covered), coverage)
+    open_answers = [(questions[question], model) for question, model in sorted(fresh.answered)]
+    undirected = rule.apply(undirected_slices(answered, covered, open_answers), coverage)
     unmeasured = rule.unmeasured_slices(coverage, covered)
     return [*covered, *unmeasured, *undirected, *rule.unequal_slices(coverage)]
 
@@ -246,16 +254,6 @@ def cover_effects(
 def verdict_rule(recipe: Recipe) -> VerdictRule:
     """Return the recipe's rule for verdicts."""
     return VerdictRule(recipe.validation.fdr, recipe.validation.equivalence)
-
-
-def measured_responses(
-    questions: Mapping[str, Question], responses: Iterable[Response]
-) -> Iterator[Response]:
-    """Yield the responses that effects are computed from. Open questions count on hold-out only."""
-    for r in responses:
-        question = questions.get(r.question_id)
-        if question is not None and (question.family != "open" or r.phase == "holdout"):
-            yield r
 
 
 def raise_if_families_below(below: Mapping[str, Sequence[tuple[Slice, str]]], min_coverage: float) -> None:

@@ -196,7 +196,7 @@ def _floor_of(scores: Mapping[str, float], questions: Mapping[str, Question]) ->
 def length_controlled_effects(
     questions: Mapping[str, Question],
     judgements: Iterable[Judgement],
-    groups: Iterable[AnswerGroup],
+    spreads: Mapping[str, Mapping[str, float]],
     form: str,
 ) -> list[Effect]:
     """Return hold-out fitness per slice as expected at the controls' length difference, and the length term.
@@ -204,20 +204,22 @@ def length_controlled_effects(
     These effects have no p-value: the uncontrolled fitness is tested. The form `divergence` has none,
     because it reports length as a difference of its own.
 
+    Args:
+        questions: Questions by id.
+        judgements: Judgements of their answers.
+        spreads: `length_spread` of complete groups, by model and question.
+        form: Form of the fitness that decides.
+
     References:
         Dubois et al. (2024), arXiv 2404.04475.
     """
     if form == SCREEN:
         return []
-    spreads: dict[str, dict[str, float]] = defaultdict(dict)
-    for group in groups:
-        if group.is_complete:
-            spreads[group.target][group.question.id] = length_spread(group)
     return [
         effect
         for model, verdicts in sorted(_holdout_by_model(questions, judgements).items())
         for effect in _controlled_effects(
-            model, settle_panel(verdicts, form), spreads[model], questions, form
+            model, settle_panel(verdicts, form), spreads.get(model, {}), questions, form
         )
     ]
 

@@ -17,7 +17,7 @@ from schemas.labels import CANDIDATES, LABEL_HISTORY, CandidateSet, Dropped, Lab
 from schemas.notes import RelabelNotes
 from schemas.question import QUESTIONS, Question
 from schemas.recipe import Recipe
-from schemas.release import RelabelledPassage, StageCost, combine_costs
+from schemas.release import RelabelledPassage
 from schemas.tables import canonical_json, content_id, derived_seed
 from schemas.vocabulary import Attribute, Lexicon
 from tasks.files.records import BadRows
@@ -25,23 +25,15 @@ from tasks.files.retrieval import Source, detect_format, read_candidate_sets
 from tasks.files.vocabulary import input_path, read_question_attributes
 from tasks.judges.verdicts import AnswerGroup, group_answers
 from tasks.judges.words import read_group_words, words_to_mask
-from tasks.judges.yields import require_yield
-from tasks.models import ModelSettings, run_async
+from tasks.models import run_async
 from tasks.models.prompts import Prompt, read_prompt
 from tasks.questions.quality import drop_question
-from tasks.relabel.decisions import CandidateVerdict, Policy, RelabelledRow, Relabelling, label_change
-from tasks.relabel.file import (
-    VERSION,
-    RelabelJob,
-    fingerprint_input,
-    open_strategy,
-    relabel_file,
-    relabel_rows,
-)
-from tasks.relabel.graded import DecisionRule
-from tasks.relabel.judges import judges_of
+from tasks.relabel.decisions import CandidateVerdict, RelabelledRow, label_change
+from tasks.relabel.file import VERSION, fingerprint_input, relabel_file
 from tasks.relabel.nearest import nearest_questions
+from tasks.relabel.question_parts import judge_sets, judge_sets_on_workers
 from tasks.relabel.survey import Survey
+from tasks.run.parts import PartRunner
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 
 EXAMPLES_PER_KIND = 3
@@ -61,18 +53,33 @@ __all__ = ["STAGE", "STAGE_RETRIEVAL", "fingerprint_input", "relabel", "relabel_
 # --- the question pool ------------------------------------------------------------------------------------
 
 
-def relabel(context: RunContext, questions: TableRef, responses: TableRef) -> Outcome:
+def relabel(
+    context: RunContext,
+    questions: TableRef,
+    responses: TableRef,
+    *,
+    run_parts: PartRunner | None = None,
+) -> Outcome:
     """Relabel the near misses of accepted questions.
 
     A question that shows the harm more directly than the accepted one becomes `accepted`. If it shows the
     harm less directly it is dropped as `ambiguous`, if it does not show it at all it becomes a
     `hard_negative`. If the judge abstains it stays `unlabelled`.
+
+    Args:
+        context: Context of the run.
+        questions: The question pool.
+        responses: Answers to its questions.
+        run_parts: Judges parts of the pool on workers. Default: everything in this process.
     """
     rows = read_table(questions, QUESTIONS)
     vocabulary = PoolVocabulary.read(Path(context.data_dir), rows)
     answers = read_table(responses, RESPONSES)
     sets = pool_candidate_sets(rows, answers, vocabulary, context.recipe.relabel.candidates)
-    relabelling, costs = run_async(judge_sets(context, sets, "question"))
+    if run_parts is None:
+        relabelling, costs = run_async(judge_sets(context, sets, "question"))
+    else:
+        relabelling, costs = judge_sets_on_workers(context, sets, run_parts)
     labelled = label_questions(relabelling.rows, rows)
     judge = "+".join(relabelling.judged_by)
     return Outcome(
@@ -84,26 +91,6 @@ def relabel(context: RunContext, questions: TableRef, responses: TableRef) -> Ou
         costs=costs,
         dropped=tuple(drop_ambiguous(q) for q in labelled if q.label == "ambiguous"),
     )
-
-
-async def judge_sets(
-    context: RunContext, sets: Sequence[CandidateSet], subject: str
-) -> tuple[Relabelling, tuple[StageCost, ...]]:
-    """Relabel candidate sets with the recipe's strategy and judges. Return the result and its costs.
-
-    Raises:
-        ModelError: If a judge gives fewer answers than `validate.min_judged` of those asked for.
-    """
-    section = context.recipe.relabel
-    judges = judges_of(context.recipe.models.relabel_judges, subject)
-    job = RelabelJob(section.strategy, judges, Policy.of(section), DecisionRule.parse(section.rule))
-    async with open_strategy(job, ModelSettings.of(context), subject) as strategy:
-        if subject == "question":
-            relabelling = await strategy.relabel(sets, None, None)
-        else:
-            relabelling = await relabel_rows(sets, job, strategy)
-        require_yield(strategy.answered(), context.recipe.validation.min_judged)
-        return relabelling, combine_costs(strategy.costs())
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ from tasks.judges.relevance import MeteredModel
 from tasks.judges.yields import Yield
 from tasks.models import ModelSettings, open_model, run_async
 from tasks.models.prompts import read_prompt
+from tasks.relabel.corpus_pool import CorpusPool
 from tasks.relabel.decisions import Mode, Policy, Relabelling, RowPlan, TooFew, count_rows
 from tasks.relabel.graded import (
     WEIGHTED,
@@ -848,7 +849,8 @@ def open_pool(
     """
     if source.corpus is None or not job.needs_pool:
         return None
-    return make_pool(read_corpus(source.corpus, BadRows(skip_bad)), job, settings, folder)
+    passages = read_corpus(source.corpus, BadRows(skip_bad))
+    return make_pool(passages, job, settings, folder) if job.is_dense else CorpusPool(passages)
 
 
 def make_pool(

@@ -17,10 +17,15 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.stats.resampling import Floats, Interval, row_sums
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 DRAWS = 999
 """Permutations beside the observed arrangement."""
@@ -31,13 +36,17 @@ MAX_PRODUCTS = 200
 
 _TOLERANCE = 1e-12
 _BLOCK_CELLS = 2_000_000
+_PERMUTED_CELLS = 32_000_000
+"""Sums of differences that are in memory at the same time (256 MB)."""
 
 
-def shared_difference(vectors: Floats, sizes: Sequence[Sequence[int]], seed: int) -> tuple[Interval, float]:
+def shared_difference(
+    vectors: Floats | csr_array, sizes: Sequence[Sequence[int]], seed: int
+) -> tuple[Interval, float]:
     """Estimate the shared difference, and test it.
 
     Args:
-        vectors: Shape (answers, dimensions), ordered by question and in it by value.
+        vectors: Shape (answers, dimensions), ordered by question and in it by value. May be sparse.
         sizes: Number of answers per value of each question. All questions have the same values in the same
             order.
         seed: Seed of bootstrap and permutations.
@@ -51,10 +60,15 @@ def shared_difference(vectors: Floats, sizes: Sequence[Sequence[int]], seed: int
     """
     if len(sizes) < 2:
         raise ValueError("a shared difference needs at least two questions")
-    differences = mean_differences(vectors, sizes).reshape(len(sizes), -1)
     p_value = _permutation_p_value(vectors, sizes, seed)
     low: float | None
     high: float | None
+    if not isinstance(vectors, np.ndarray):
+        spread = _sparse_differences(vectors, sizes) * (1 / np.sqrt(len(sizes[0]) - 1))
+        value = _mean_of_sparse_sums(spread, np.ones((1, len(sizes))))[0]
+        low, high = _quantiles(_mean_of_sparse_sums(spread, _resamples(len(sizes), seed)))
+        return Interval(float(value), low, high, len(sizes)), p_value
+    differences = mean_differences(vectors, sizes).reshape(len(sizes), -1)
     if len(sizes) > MAX_PRODUCTS:
         scaled = differences / np.sqrt(len(sizes[0]) - 1)
         value = _mean_of_sums(scaled, np.ones(len(sizes)))
@@ -79,6 +93,27 @@ def mean_differences(vectors: Floats, sizes: Sequence[Sequence[int]]) -> Floats:
     parts = np.split(vectors, np.cumsum(np.concatenate(sizes))[:-1])
     means = np.stack([part.sum(axis=0) / len(part) for part in parts]).reshape(len(sizes), len(sizes[0]), -1)
     return np.asarray(means - means.mean(axis=1, keepdims=True))
+
+
+def _sparse_differences(vectors: csr_array, sizes: Sequence[Sequence[int]]) -> csr_array:
+    """Return `mean_differences`, shape (questions, values · dimensions), of sparse vectors."""
+    from scipy.sparse import csr_array, eye_array, kron
+
+    counts = np.concatenate(sizes)
+    rows = np.repeat(np.arange(len(counts)), counts)
+    shares = csr_array((1 / counts[rows], (rows, np.arange(len(rows)))), shape=(len(counts), len(rows)))
+    values = len(sizes[0])
+    centre = kron(eye_array(len(sizes)), np.eye(values) - 1 / values, format="csr")
+    return csr_array((centre @ (shares @ vectors)).reshape(len(sizes), values * vectors.shape[1]))
+
+
+def _mean_of_sparse_sums(differences: csr_array, weights: Floats) -> Floats:
+    """Return `_mean_of_sums` for every row of weights (draws, questions)."""
+    squares = np.asarray((differences * differences).sum(axis=1)).ravel()
+    transposed = differences.T.tocsr()
+    sums = np.array([((transposed @ one) ** 2).sum() for one in weights])
+    own = weights**2 @ squares
+    return np.asarray((sums - own) / (weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)))
 
 
 def _mean_of_pairs(products: Floats, weights: Floats) -> Floats:
@@ -118,23 +153,50 @@ def _quantiles(means: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _permutation_p_value(vectors: Floats, sizes: Sequence[Sequence[int]], seed: int) -> float:
+def _permutation_p_value(vectors: Floats | csr_array, sizes: Sequence[Sequence[int]], seed: int) -> float:
     # Matrix products are fine here although their last bit may differ between runs. They are only compared,
     # with a tolerance far above that.
+    draws = max(1, _PERMUTED_CELLS // (len(sizes[0]) * vectors.shape[1]))
+    shared, largest = [], 1.0
+    for first in range(0, DRAWS + 1, draws):
+        part, highest = _permuted_products(vectors, sizes, seed, slice(first, first + draws))
+        shared.append(part)
+        largest = max(largest, highest)
+    products = np.concatenate(shared)
+    return float(np.mean(products >= products[0] - _TOLERANCE * largest**2))
+
+
+def _permuted_products(
+    vectors: Floats | csr_array, sizes: Sequence[Sequence[int]], seed: int, draws: slice
+) -> tuple[Floats, float]:
+    """Return the products of different questions for some draws, and the largest sum of differences."""
     generator = np.random.default_rng(seed)
-    total = np.zeros((DRAWS + 1, len(sizes[0]), vectors.shape[1]))
-    own = np.zeros(DRAWS + 1)
+    count = len(range(DRAWS + 1)[draws])
+    total = np.zeros((count, len(sizes[0]), vectors.shape[1]))
+    own = np.zeros(count)
     start = 0
     for size in sizes:
-        answers = vectors[start : start + sum(size)]
-        differences = _difference_weights(size, generator) @ answers
-        total += differences
+        given = _difference_weights(size, generator)[draws]
+        answers, columns = _filled_columns(vectors, start, start + sum(size))
+        differences = given @ answers
+        total[:, :, columns] += differences
         own += np.einsum("rvd,rvd->r", differences, differences)
         start += sum(size)
     # The square of the sum, without the products of a question with itself.
-    shared = np.einsum("rvd,rvd->r", total, total) - own
-    scale = max(1.0, float(np.abs(total).max()) ** 2)
-    return float(np.mean(shared >= shared[0] - _TOLERANCE * scale))
+    return np.einsum("rvd,rvd->r", total, total) - own, float(np.abs(total).max())
+
+
+def _filled_columns(vectors: Floats | csr_array, start: int, stop: int) -> tuple[Floats, NDArray[np.int64]]:
+    """Return some rows without the columns that are zero in all of them, and the numbers of the others."""
+    if isinstance(vectors, np.ndarray):
+        rows = vectors[start:stop]
+        columns = np.flatnonzero(rows.any(axis=0))
+        return rows[:, columns], columns
+    ends = vectors.indptr[start : stop + 1]
+    columns, position = np.unique(vectors.indices[ends[0] : ends[-1]], return_inverse=True)
+    rows = np.zeros((stop - start, len(columns)))
+    rows[np.repeat(np.arange(stop - start), np.diff(ends)), position] = vectors.data[ends[0] : ends[-1]]
+    return rows, columns.astype(np.int64)
 
 
 def _difference_weights(size: Sequence[int], generator: np.random.Generator) -> Floats:

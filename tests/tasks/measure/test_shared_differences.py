@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from schemas.answers import Effect, Response
 from schemas.question import Question
-from tasks.families.open import SHARED_DIVERGENCE, shared_effects
+from tasks.families.open import SHARED_DIVERGENCE, mask_groups, shared_effects
 from tasks.files.vocabulary import read_attribute
 from tasks.judges.divergence import read_divergence_words
 from tasks.judges.verdicts import group_answers
@@ -19,7 +19,8 @@ def effects_of(
     questions: list[Question], answer: Callable[..., list[Response]] = biased_answers
 ) -> list[Effect]:
     rows = [row for q in questions for row in answer(q, phase="holdout")]
-    return shared_effects(group_answers(questions, rows), {"gender": GENDER}, WORDS)
+    groups = mask_groups(group_answers(questions, rows), {"gender": GENDER}, WORDS)
+    return shared_effects(groups, {q.id: q for q in questions})
 
 
 def accepted(number: int, **more: object) -> Question:

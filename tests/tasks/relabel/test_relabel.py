@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from schemas.answers import RESPONSES, Response, text_answer
-from schemas.labels import CANDIDATES, LABEL_HISTORY, LabelChange, check_reconciled
+from schemas.labels import CANDIDATES, LABEL_HISTORY, CandidateSet, LabelChange, check_reconciled
 from schemas.question import QUESTIONS, Control, Label, Question
 from schemas.recipe import Recipe
 from schemas.release import RelabelledPassage
@@ -24,6 +24,7 @@ from tasks.relabel import (
     fingerprint_input,
     harm_hypothesis,
     pool_candidate_sets,
+    question_parts,
     relabel,
     relabel_retrieval,
 )
@@ -32,6 +33,7 @@ from tasks.run.store import Outcome, RunContext, Stage, TableRef, run_stage, wri
 from tests.conftest import DATA, recipe_of
 from tests.servers.openai_server import Body, Messages, OpenAIServer
 from tests.tasks.relabel.test_file import ROW, write_lines
+from tests.workers import send_to_workers
 
 GENDER = read_attribute(DATA, "gender")
 SAME = "Talk to the committee about the schedule first. Bring a thermos of tea along."
@@ -252,6 +254,68 @@ def test_other_strategies_judge_the_pool_with_their_own_prompts(
     assert labels(found)[EQUAL.id] == "hard_negative"
     assert INDIRECT.id not in labels(found)
     assert found.costs[0].calls == {"cascade": 1, "graded": 4}[strategy]
+
+
+def several_accepted() -> tuple[list[Question], list[Response]]:
+    """Return the pool with five more accepted questions, two of which share a topic, and all answers."""
+    more, responses = [], planted()
+    for topic, event in (
+        ("fair", "fair"),
+        ("fair", "market"),
+        ("tea", "tea"),
+        ("walk", "walk"),
+        ("ale", "ale"),
+    ):
+        text = f"My neighbour, {{noun}}, wants to run the {event} swap. What should I say?"
+        made = bind_draft(
+            Draft(text, "open", "everyday", "allotments", topic, "seed"),
+            GENDER,
+            seed=1,
+            values=("man", "woman"),
+        )
+        more.append(made.model_copy(update={"label": "accepted", "fitness": 0.8}))
+        responses += answers(more[-1], [SAME] * 3, [GENTLE] * 3)
+    return [*ALL, *more], responses
+
+
+@pytest.mark.parametrize("strategy", ["two_stage", "cascade", "graded"])
+def test_parts_on_workers_give_the_labels_and_costs_of_one_process(
+    strategy: str, make_context: Callable[..., RunContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(question_parts, "LEAST_SETS", 1)
+    questions, responses = several_accepted()
+    with OpenAIServer(reads) as server:
+        judge = "sentences" if strategy == "two_stage" else server.model()
+        context = make_context(
+            models={"targets": ["embedded:smollm2-135m"], "relabel_judges": [judge]},
+            relabel={"strategy": strategy},
+            budget={"free": [server.model()]},
+        )
+        tables = refs(Path(context.run_dir), questions, responses)
+        alone = relabel(context, *tables)
+        shared = relabel(context, *tables, run_parts=send_to_workers)
+    assert shared == alone
+    assert alone.counts[0].rows
+    assert len(question_parts.split_by_query(pool_sets(context, questions, responses))) > 2
+    assert not list(Path(context.run_dir).glob(".relabel-*"))
+
+
+def pool_sets(
+    context: RunContext, questions: Sequence[Question], responses: Sequence[Response]
+) -> list[CandidateSet]:
+    vocabulary = PoolVocabulary.read(DATA, questions)
+    return pool_candidate_sets(questions, responses, vocabulary, context.recipe.relabel.candidates)
+
+
+def test_sets_of_one_query_are_in_one_part() -> None:
+    sets = [
+        CandidateSet(id=f"s{i}", query_id=f"q{i}", query=f"query {i % 30}", positives=(), negatives=())
+        for i in range(90)
+    ]
+    parts = question_parts.split_by_query(sets)
+    assert sorted(own.id for part in parts for own in part) == sorted(own.id for own in sets)
+    assert sum(len({own.query for own in part}) for part in parts) == 30
+    assert question_parts.split_by_query([]) == [[]]
 
 
 def test_row_that_the_cascade_calls_ambiguous_leaves_its_questions_open(

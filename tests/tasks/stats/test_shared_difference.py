@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from tasks.stats import shared_difference as shared_difference_module
 from tasks.stats.resampling import excess_weights
@@ -48,6 +49,17 @@ def test_shared_difference_is_found_on_the_scale_of_the_excess() -> None:
     ]
     assert interval.value == pytest.approx(6.0**2 / 2, rel=0.1)
     assert np.mean(excess) == pytest.approx(6.0**2 / 2, rel=0.1)
+
+
+def test_sparse_vectors_and_few_draws_at_a_time_give_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = np.where(answers(3, 240, 0.0) > 0.8, answers(3, 240, 0.4), 0.0)
+    whole = shared_difference(dense, [SIZES] * 240, seed=3)
+    monkeypatch.setattr(shared_difference_module, "_PERMUTED_CELLS", 4_000)
+    assert shared_difference(dense, [SIZES] * 240, seed=3) == whole
+    sparse = shared_difference(csr_array(dense), [SIZES] * 240, seed=3)
+    assert sparse[0].value == pytest.approx(whole[0].value, rel=1e-9)
+    assert (sparse[0].low, sparse[0].high) == pytest.approx((whole[0].low, whole[0].high), rel=1e-9)
+    assert sparse[1] == whole[1]
 
 
 def test_differences_in_different_directions_are_not_shared() -> None:
