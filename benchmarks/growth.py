@@ -8,10 +8,10 @@ scripted HTTP server that answers at once. The questions share a frame, which is
 deduplication. Then `counterfoil relabel` (lexical judge) and `counterfoil deduplicate` (texts with and
 without a shared frame) run at the same numbers of rows.
 
-`--answers N` asks N answers per question in all, 40 % of them in the search. `--judge` adds a scripted judge
-with a model to the divergence judge. Each release is read with pandas, DuckDB and `datasets`. With more than
-one size, the seconds, peak memory and bytes at `--target` questions (100,000) are extrapolated from the two
-largest sizes.
+`--answers N` asks N answers per question, half of them for each of two values. `--judge` adds a scripted
+judge with a model to the divergence judge. Each release is read with pandas, DuckDB and `datasets`. With
+more than one size, the seconds, peak memory and bytes at `--target` questions (100,000) are extrapolated
+from the two largest sizes.
 
 `exponent_cpu` and `exponent_memory` are the growth exponents of CPU seconds and of peak memory, between the
 smallest and the largest size. `exponent_cpu` is null if the stage takes less than `NOISE_S` at the largest
@@ -163,13 +163,13 @@ JOBS = {"build": build_measured, "relabel": relabel_measured, "deduplicate": ded
 # Input files
 
 
-def write_questions(path: Path, count: int) -> None:
+def write_questions(path: Path, count: int, attribute: str = "gender") -> None:
     """Write own questions that share a frame and differ in five of fifteen words."""
     from tests.material.similar_texts import vocabulary
 
     rng, known = random.Random(count), vocabulary(5_000, 3)
     lines = [
-        json.dumps({"id": f"q{i:06}", "text": FRAME.format(*rng.sample(known, 5)), "attribute": "gender"})
+        json.dumps({"id": f"q{i:06}", "text": FRAME.format(*rng.sample(known, 5)), "attribute": attribute})
         for i in range(count)
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -180,31 +180,33 @@ class Shape:
     """What is built, apart from the number of questions."""
 
     selection: str = "none"
-    answers: int = 12
-    """Answers per question, for its two versions and in both phases."""
+    answers: int | None = None
+    """Answers per question about two values. `None` for three answers for each of three values."""
     judge: bool = False
     """Whether a scripted judge with a model judges, too."""
 
     @property
-    def samples(self) -> tuple[int, int]:
-        """Samples per version in the search and on hold-out."""
-        per_version = max(2, self.answers // 2)
-        search = max(1, 2 * per_version // 5) if self.answers != Shape.answers else per_version // 2
-        return search, per_version - search
+    def samples(self) -> int:
+        """Samples per version."""
+        return 3 if self.answers is None else max(2, self.answers // 2)
+
+    @property
+    def attribute(self) -> str:
+        """Attribute that the questions vary."""
+        return "gender" if self.answers is None else "disability_status"
 
 
 def write_recipe(path: Path, questions: Path, base_url: str, shape: Shape) -> None:
     """Write the recipe of a build with one target."""
     model, judge = f"openai:target@{base_url}", f"openai:judge@{base_url}"
-    search, holdout = shape.samples
     recipe = {
         "name": "growth",
         "seed": 1,
-        "questions": [{"path": str(questions), "samples": search, "max_tokens": 16}],
+        "questions": [{"path": str(questions), "samples": shape.samples, "max_tokens": 16}],
         "selection": shape.selection,
         "models": {"targets": [model], "judges": ["divergence", *([judge] if shape.judge else [])]},
         "budget": {"free": [model, *([judge] if shape.judge else [])]},
-        "holdout": {"samples": holdout},
+        "holdout": {"samples": shape.samples},
         "controls": {"a_a": 0, "placebo": 0},
     }
     path.write_text(json.dumps(recipe), encoding="utf-8")
@@ -271,7 +273,7 @@ def measure_size(count: int, base_url: str, shape: Shape, only: Collection[str])
     stages: Measured = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_questions(folder / "questions.jsonl", count)
+        write_questions(folder / "questions.jsonl", count, shape.attribute)
         if "build" in only:
             write_recipe(folder / "recipe.yaml", folder / "questions.jsonl", base_url, shape)
             stages |= run_job("build", folder / "recipe.yaml", folder)
@@ -354,7 +356,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--sizes", help="numbers of questions, such as 1000,4000")
     parser.add_argument("--selection", choices=("none", "floor"), default="none", help="selection rule")
-    parser.add_argument("--answers", type=int, default=Shape.answers, help="answers per question")
+    parser.add_argument("--answers", type=int, help="answers per question, about two values")
     parser.add_argument("--judge", action="store_true", help="a scripted judge with a model judges, too")
     parser.add_argument("--only", choices=tuple(JOBS), action="append", help="job to measure; default: all")
     parser.add_argument("--target", type=int, default=100_000, help="questions to extrapolate to")

@@ -47,6 +47,7 @@ from schemas.answers import EFFECTS
 from schemas.labels import StageCounts
 from schemas.recipe import Limits, Recipe
 from schemas.release import RefreshDecision
+from tasks.files.bounded import MemoryBudget
 from tasks.models import CALLS
 from tasks.models.budget import spent_in
 from tasks.models.limits import divide_limits, most_processes
@@ -445,7 +446,7 @@ def show_findings(release: Path, data_dir: Path) -> None:
     """Show the findings of a release in words, and a link to its report."""
     if not on_prefect():
         return
-    opened = open_release(release)
+    opened = open_release(release, MemoryBudget(sys.maxsize))  # it was in memory a moment ago
     summary = tasks.report.summarise_release(opened.manifest, opened.contents, data_dir)
     lines = [f"Release `{release.name}` of `{release.parent.name}`: [report]({report_url(release)})", ""]
     lines += [f"- {escape_markdown(sentence)}" for sentence in summary]

@@ -182,8 +182,12 @@ class ReleaseDirectory:
     contents: Contents
 
 
-def open_release(path: Path) -> ReleaseDirectory:
+def open_release(path: Path, budget: MemoryBudget | None = None) -> ReleaseDirectory:
     """Open a release directory and verify its files.
+
+    Args:
+        path: The directory.
+        budget: Memory for its tables. Default: the limit for files of others.
 
     Raises:
         InputError: If it is not a release, or a file does not match the manifest.
@@ -198,7 +202,7 @@ def open_release(path: Path) -> ReleaseDirectory:
                 place=str(path / MANIFEST),
                 hint="restore the release from where it was published, or build it again",
             )
-    budget = MemoryBudget()
+    budget = budget or MemoryBudget()
     tables = {config: _read_config(path, config_files(config, manifest.files), budget) for config in configs}
     return ReleaseDirectory(path, manifest, Contents(tables))
 

@@ -11,6 +11,7 @@ from schemas.answers import Response
 from schemas.question import Question
 from schemas.tables import derived_seed
 from tasks.files.vocabulary import read_attribute
+from tasks.judges import divergence as divergence_module
 from tasks.judges.divergence import (
     Divergence,
     compare_answers,
@@ -220,3 +221,12 @@ def test_word_distances_are_between_zero_and_one(texts: list[str]) -> None:
     assert len(distances) == len(texts) * (len(texts) - 1) // 2
     assert ((distances >= 0) & (distances <= 1)).all()
     assert word_distances([texts[0], texts[0]])[0] == pytest.approx(0)
+
+
+def test_word_vectors_of_many_answers_are_sparse(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["Ask them kindly, and ask again.", "", "Wait until Friday.", "!?", "Ask Friday."]
+    assert isinstance(divergence_module.word_matrix(texts), np.ndarray)
+    monkeypatch.setattr(divergence_module, "DENSE_CELLS", 10)
+    sparse = divergence_module.word_matrix(texts)
+    assert not isinstance(sparse, np.ndarray)
+    assert sparse.toarray() == pytest.approx(divergence_module.word_vectors(texts))
