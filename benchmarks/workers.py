@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -32,16 +33,18 @@ WARM_UP_ROWS = 20
 
 
 class Recorded:
-    """A job that also returns the process that ran it, and the time that it took."""
+    """A job that also returns the process that ran it, the time that it took, and the peak of its memory."""
 
     def __init__(self, job: Callable[[Any], Any]) -> None:
         self.job = job
         self.__name__ = job.__name__
 
-    def __call__(self, part: Any) -> tuple[Any, int, float]:
+    def __call__(self, part: Any) -> tuple[Any, int, float, float]:
         """Run the job."""
         started = time.monotonic()
-        return self.job(part), os.getpid(), time.monotonic() - started
+        done = self.job(part)
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return done, os.getpid(), time.monotonic() - started, peak_mb
 
 
 @dataclass
@@ -51,6 +54,7 @@ class Worker:
     parts: int = 0
     rows: int = 0
     busy_s: float = 0.0
+    peak_mb: float = 0.0
 
 
 def relabel_on(workers: int, runner: str, judge: str, source: Path, in_flight: int) -> dict[str, Any]:
@@ -68,11 +72,12 @@ def relabel_on(workers: int, runner: str, judge: str, source: Path, in_flight: i
     def run_parts(job: Callable[[Any], Any], parts: Iterable[Any]) -> Iterator[Any]:
         from flows.engine import submit_each
 
-        for result, process, seconds in submit_each(Recorded(job), parts):
+        for result, process, seconds, peak_mb in submit_each(Recorded(job), parts):
             worker = done.setdefault(process, Worker())
             worker.parts += 1
             worker.rows += result[1].counts["rows"]
             worker.busy_s += seconds
+            worker.peak_mb = max(worker.peak_mb, peak_mb)
             yield result
 
     def relabel(path: Path, name: str) -> dict[str, Any]:
@@ -165,12 +170,12 @@ def print_results(result: dict[str, Any]) -> None:
     for line in result["runs"]:
         rate = line["calls"] / line["seconds"]
         print(f"| {line['workers']} | {line['seconds']:.1f} | {rate:.1f} | {line['speed_up']:.2f} |")
-    print("\n| run | worker | parts | rows | busy seconds |\n|---|---|---|---|---|")
+    print("\n| run | worker | parts | rows | busy seconds | peak MB |\n|---|---|---|---|---|---|")
     for line in result["runs"]:
         for number, worker in enumerate(line["by_worker"], start=1):
             print(
                 f"| {line['workers']} workers | {number} | {worker['parts']} | {worker['rows']} "
-                f"| {worker['busy_s']:.1f} |"
+                f"| {worker['busy_s']:.1f} | {worker['peak_mb']:,.0f} |"
             )
 
 
