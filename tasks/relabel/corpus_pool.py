@@ -37,18 +37,18 @@ INDEXED_AT_ONCE = 20_000
 
 
 class CorpusPool(PassagePool):
-    """A BM25 index over the passages of a corpus, in temporary files. Repeated texts are indexed once."""
+    """A BM25 index over the passages of a corpus, in unnamed files. Repeated texts are indexed once."""
 
     def __init__(self, passages: Iterable[Passage]) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="counterfoil-corpus-")
-        folder = Path(self._temporary.name)
-        stored = StoredPassages.write(folder / "passages.jsonl", passages)
+        with tempfile.TemporaryDirectory(prefix="counterfoil-corpus-") as name:
+            # The files are deleted, but their content remains until the pool is gone. So a killed process
+            # that has an index leaves none of it.
+            stored = StoredPassages.write(Path(name) / "passages.jsonl", passages)
+            self._index: Any = WordIndex(Path(name), stored)
         self._passages: Any = stored
         self._position: Any = stored.positions
         self._texts: Any = range(len(stored))
-        self._index: Any = WordIndex(folder, stored)
-        self._last_query: str | None = None
-        self._last_scores: Sequence[float] = ()
+        self._forget()
 
     def rank(self, query: str, passage: Passage) -> int | None:
         """Return how many passages score at least as high, itself included. `None` without a score."""
