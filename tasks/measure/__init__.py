@@ -235,8 +235,8 @@ def cover_effects(
     validation = context.recipe.validation
     rule = CoverageRule(validation.min_coverage, Path(context.data_dir))
     coverage = AnswersBySlice(questions, responses)
-    for (question, *cell), counter in fresh.statuses.items():
-        coverage.add(questions[question], *cell, counter)
+    for (question, variant, value, model, condition), counter in fresh.statuses.items():
+        coverage.add(questions[question], variant, value, model, condition, counter)
     if validation.below_coverage == "stop":
         raise_if_families_below(rule.families_below(coverage), validation.min_coverage)
     answered = gather_answers(questions, responses)
@@ -245,7 +245,7 @@ def cover_effects(
         *rule.apply([*open_effects, *effects_of_slices(answered, attributes), *directed], coverage),
         *rule.apply(effects_across_conditions(answered, attributes), coverage, across=True),
     ]
-    open_answers = [(questions[question], model) for question, model in sorted(fresh.answered)]
+    open_answers = [(questions[question], target) for question, target in sorted(fresh.answered)]
     undirected = rule.apply(undirected_slices(answered, covered, open_answers), coverage)
     unmeasured = rule.unmeasured_slices(coverage, covered)
     return [*covered, *unmeasured, *undirected, *rule.unequal_slices(coverage)]

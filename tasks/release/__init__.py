@@ -107,7 +107,7 @@ class Contents:
         Raises:
             InputError: If a row is not valid in this version of the program.
         """
-        if table in (RESPONSES, JUDGEMENTS):
+        if table.name in (RESPONSES.name, JUDGEMENTS.name):
             return list(self.scan(table))
         if table.name not in self._kept:
             self._kept[table.name] = list(self.scan(table))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES
+from schemas.answers import EFFECTS, JUDGEMENTS, RESPONSES, Effect
 from schemas.question import QUESTIONS
 from tasks import measure
 from tasks.measure import open_answers
@@ -21,16 +21,17 @@ def test_parts_give_the_effects_of_all_answers_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, run_parts: PartRunner | None
 ) -> None:
     build, context = large_build(), a_context(tmp_path)
-    tables = {
-        "questions": write_ref(tmp_path / "questions.parquet", QUESTIONS, build.standing),
-        "responses": write_ref(tmp_path / "responses.parquet", RESPONSES, build.responses),
-        "judgements": write_ref(tmp_path / "judgements.parquet", JUDGEMENTS, build.judgements),
-    }
-    whole = measure.measure(context, **tables)
-    assert any(e.level == "question" and e.family == "open" for e in whole.tables[EFFECTS])
+    tables = (
+        write_ref(tmp_path / "questions.parquet", QUESTIONS, build.standing),
+        write_ref(tmp_path / "responses.parquet", RESPONSES, build.responses),
+        write_ref(tmp_path / "judgements.parquet", JUDGEMENTS, build.judgements),
+    )
+    whole = measure.measure(context, *tables)
+    effects = [e for e in whole.tables[EFFECTS] if isinstance(e, Effect)]
+    assert any(e.level == "question" and e.family == "open" for e in effects)
     monkeypatch.setattr(open_answers, "QUESTIONS_AT_ONCE", size)
     monkeypatch.setattr(open_answers, "LEAST_QUESTIONS", size)
-    parts = measure.measure(context, **tables, run_parts=run_parts)
-    assert list(parts.tables[EFFECTS]) == list(whole.tables[EFFECTS])
+    parts = measure.measure(context, *tables, run_parts=run_parts)
+    assert list(parts.tables[EFFECTS]) == effects
     assert list(parts.tables[QUESTIONS]) == list(whole.tables[QUESTIONS])
     assert not list(Path(context.run_dir).glob(".measure-*"))

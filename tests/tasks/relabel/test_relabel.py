@@ -258,7 +258,8 @@ def test_other_strategies_judge_the_pool_with_their_own_prompts(
 
 def several_accepted() -> tuple[list[Question], list[Response]]:
     """Return the pool with five more accepted questions, two of which share a topic, and all answers."""
-    more, responses = [], planted()
+    more: list[Question] = []
+    responses = planted()
     for topic, event in (
         ("fair", "fair"),
         ("fair", "market"),
