@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import log1p
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +47,7 @@ from tasks.judges.verdicts import MISSING_ANSWERS, TOO_FEW_SAMPLES, AnswerGroup,
 from tasks.judges.words import mask_words, read_group_words, words_to_mask
 from tasks.models.sentence_encoder import DECIMALS, encode_sentences, find_encoder
 from tasks.stats.resampling import excess_weights, gap_null, p_value, row_sums
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
+from tasks.stats.shared_difference import Sparse
 
 JUDGE = "divergence"
 METHOD = "1 - cosine of damped word counts, masked; between - within; version 1"
@@ -470,12 +468,12 @@ def word_vectors(texts: Sequence[str]) -> Floats:
     return _dense_vectors(*_number_words(texts))
 
 
-def word_matrix(texts: Sequence[str]) -> Floats | csr_array:
+def word_matrix(texts: Sequence[str]) -> Floats | Sparse:
     """Return `word_vectors` of many texts, as a sparse matrix if it has more than `DENSE_CELLS` cells."""
     rows, words = _number_words(texts)
     if len(rows) * (words + 1) <= DENSE_CELLS:
         return _dense_vectors(rows, words)
-    from scipy.sparse import csr_array
+    import scipy.sparse
 
     values, columns, ends = [], [], [0]
     for row in rows:
@@ -484,9 +482,10 @@ def word_matrix(texts: Sequence[str]) -> Floats | csr_array:
         values.append(damped / np.sqrt((damped**2).sum()))
         columns.append(found)
         ends.append(ends[-1] + len(found))
-    return csr_array(
+    matrix: Sparse = scipy.sparse.csr_array(
         (np.concatenate(values), np.concatenate(columns), np.array(ends)), shape=(len(rows), words + 1)
     )
+    return matrix
 
 
 def _number_words(texts: Sequence[str]) -> tuple[list[list[int]], int]:

@@ -17,15 +17,15 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.stats.resampling import Floats, Interval, row_sums
 
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
+Sparse = Any
+"""A `csr_array` of scipy. Its element types are not declared precisely enough to be checked."""
 
 DRAWS = 999
 """Permutations beside the observed arrangement."""
@@ -41,7 +41,7 @@ _PERMUTED_CELLS = 32_000_000
 
 
 def shared_difference(
-    vectors: Floats | csr_array, sizes: Sequence[Sequence[int]], seed: int
+    vectors: Floats | Sparse, sizes: Sequence[Sequence[int]], seed: int
 ) -> tuple[Interval, float]:
     """Estimate the shared difference, and test it.
 
@@ -95,19 +95,22 @@ def mean_differences(vectors: Floats, sizes: Sequence[Sequence[int]]) -> Floats:
     return np.asarray(means - means.mean(axis=1, keepdims=True))
 
 
-def _sparse_differences(vectors: csr_array, sizes: Sequence[Sequence[int]]) -> csr_array:
+def _sparse_differences(vectors: Sparse, sizes: Sequence[Sequence[int]]) -> Sparse:
     """Return `mean_differences`, shape (questions, values · dimensions), of sparse vectors."""
-    from scipy.sparse import csr_array, eye_array, kron
+    import scipy.sparse
 
+    sparse: Any = scipy.sparse
     counts = np.concatenate(sizes)
     rows = np.repeat(np.arange(len(counts)), counts)
-    shares = csr_array((1 / counts[rows], (rows, np.arange(len(rows)))), shape=(len(counts), len(rows)))
+    shares = sparse.csr_array(
+        (1 / counts[rows], (rows, np.arange(len(rows)))), shape=(len(counts), len(rows))
+    )
     values = len(sizes[0])
-    centre = kron(eye_array(len(sizes)), np.eye(values) - 1 / values, format="csr")
-    return csr_array((centre @ (shares @ vectors)).reshape(len(sizes), values * vectors.shape[1]))
+    centre = sparse.kron(sparse.eye_array(len(sizes)), np.eye(values) - 1 / values, format="csr")
+    return sparse.csr_array((centre @ (shares @ vectors)).reshape(len(sizes), values * vectors.shape[1]))
 
 
-def _mean_of_sparse_sums(differences: csr_array, weights: Floats) -> Floats:
+def _mean_of_sparse_sums(differences: Sparse, weights: Floats) -> Floats:
     """Return `_mean_of_sums` for every row of weights (draws, questions)."""
     squares = np.asarray((differences * differences).sum(axis=1)).ravel()
     transposed = differences.T.tocsr()
@@ -153,7 +156,7 @@ def _quantiles(means: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _permutation_p_value(vectors: Floats | csr_array, sizes: Sequence[Sequence[int]], seed: int) -> float:
+def _permutation_p_value(vectors: Floats | Sparse, sizes: Sequence[Sequence[int]], seed: int) -> float:
     # Matrix products are fine here although their last bit may differ between runs. They are only compared,
     # with a tolerance far above that.
     draws = max(1, _PERMUTED_CELLS // (len(sizes[0]) * vectors.shape[1]))
@@ -167,7 +170,7 @@ def _permutation_p_value(vectors: Floats | csr_array, sizes: Sequence[Sequence[i
 
 
 def _permuted_products(
-    vectors: Floats | csr_array, sizes: Sequence[Sequence[int]], seed: int, draws: slice
+    vectors: Floats | Sparse, sizes: Sequence[Sequence[int]], seed: int, draws: slice
 ) -> tuple[Floats, float]:
     """Return the products of different questions for some draws, and the largest sum of differences."""
     generator = np.random.default_rng(seed)
@@ -186,7 +189,7 @@ def _permuted_products(
     return np.einsum("rvd,rvd->r", total, total) - own, float(np.abs(total).max())
 
 
-def _filled_columns(vectors: Floats | csr_array, start: int, stop: int) -> tuple[Floats, NDArray[np.int64]]:
+def _filled_columns(vectors: Floats | Sparse, start: int, stop: int) -> tuple[Floats, NDArray[np.int64]]:
     """Return some rows without the columns that are zero in all of them, and the numbers of the others."""
     if isinstance(vectors, np.ndarray):
         rows = vectors[start:stop]
