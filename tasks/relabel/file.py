@@ -557,7 +557,7 @@ def _relabel_source(
             add(summary, is_new=False)
         unfinished = enumerate(split_rows(chosen), start=len(finished))
         folder = shared.folder if shared else None
-        needed_here = run_parts is None or job.is_dense  # workers index words in memory, each for itself
+        needed_here = run_parts is None or job.is_dense  # workers index words, each for itself
         pool = open_pool(source, job, settings, bad.skip, folder) if needed_here else None
         total.statistics.add_costs(pool.index_costs if pool else ())
         started = time.monotonic()
