@@ -12,6 +12,7 @@ from schemas.errors import InputError, ModelError
 from schemas.labels import StageCounts
 from schemas.question import QUESTIONS, SELECTED, Question, separate_unreviewed
 from schemas.recipe import Recipe
+from schemas.release import CorrectedTreatment
 from schemas.vocabulary import Attribute
 from tasks.families import (
     Answered,
@@ -60,6 +61,7 @@ from tasks.measure.open_answers import OpenFigures, read_open_answers
 from tasks.measure.recorded_judges import FORMATS as JUDGE_FORMATS
 from tasks.measure.verdicts import (
     confirm_questions,
+    corrected_effects,
     holdout_fitness,
     judge_effects,
     length_controlled_effects,
@@ -86,6 +88,7 @@ def measure(
     questions: TableRef,
     responses: TableRef,
     judgements: TableRef,
+    treatment: Sequence[CorrectedTreatment] = (),
     *,
     run_parts: PartRunner | None = None,
 ) -> Outcome:
@@ -99,6 +102,7 @@ def measure(
         questions: The questions.
         responses: All answers.
         judgements: All judgements.
+        treatment: Effects of the judges that are corrected with people's scores.
         run_parts: Compares the answers of parts of the open questions on workers. Default: one part after the
             other in this process.
     """
@@ -140,7 +144,8 @@ def measure(
     robust = measure_rewordings(every, answers, scan_table(judgements, JUDGEMENTS), form, attributes)
     models = sorted({e.model for e in covered} - {EVERY})
     missing = missing_control_effects(asked.values(), models, context.recipe.controls)
-    tested = correct_for_multiplicity([*covered, *search_effects, *robust, *prompted, *missing])
+    corrected = corrected_effects(treatment, asked.values())
+    tested = correct_for_multiplicity([*covered, *search_effects, *robust, *prompted, *missing, *corrected])
     effects = verdict_rule(context.recipe).apply(tested)
     confirmed = confirm_questions(asked, verdicts, form, context.recipe.validation.fdr)
     again = again if form != SCREEN else mean_excess(compared)
@@ -455,7 +460,7 @@ def effect_figures(answered: Sequence[Answered], attributes: Mapping[str, Attrib
 
 STAGE = Stage(
     "measure",
-    9,
+    10,
     run=measure,
     reads=("models", "evolve", "judging", "validation", "prompting"),
     vocabulary=("attributes", "lexicons", "readers", "rubrics"),

@@ -313,7 +313,8 @@ def summarise_release(manifest: Manifest, contents: Contents, data_dir: Path) ->
 
 def describe_corrected(row: CorrectedTreatment, names: Names) -> str:
     """Return how people's labels correct a judge about one value, in one sentence."""
-    who = f"{names.value(row.attribute, row.value)}, {row.model}, judged by {row.judge}"
+    judge = "all judges" if row.judge == EVERY else row.judge
+    who = f"{names.value(row.attribute, row.value)}, {row.model}, judged by {judge}"
     if row.corrected is None:
         return f"Not measured with human labels: {who} ({row.reason})."
     alone = "" if row.judge_only is None else f" The judge alone has {row.judge_only:+.2f}."
