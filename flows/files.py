@@ -127,7 +127,7 @@ def relabel_to_storage(options: RelabelOptions, address: str, **run_parts: Any) 
     note = staged.with_name(f"{name}.uploaded.json")
     inside = {str(path.relative_to(staged.parent)): path for path in (*outputs.files, *outputs.appended)}
     storage.check_writable()
-    uploaded = json.loads(note.read_text()) if note.is_file() else {}
+    uploaded = _read_versions(note)
     if not options.overwrite:
         for path in outputs.files:
             key = str(path.relative_to(staged.parent))
@@ -145,6 +145,15 @@ def relabel_to_storage(options: RelabelOptions, address: str, **run_parts: Any) 
     write_bytes(note, json.dumps({key: storage.version(key) for key in written}).encode())
     shown: dict[str, Any] = json.loads(json.dumps(result).replace(str(staged.parent), folder))
     return shown | {"out": f"{folder}/{name}"}
+
+
+def _read_versions(note: Path) -> dict[str, Any]:
+    """Return the versions of the files that were uploaded. Empty if there is no valid note."""
+    try:
+        content = json.loads(note.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def judge_settings(options: RelabelOptions) -> ModelSettings:

@@ -11,11 +11,19 @@ from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from annotated_types import BaseMetadata
-from pydantic import ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from schemas.errors import InputError
-from schemas.options import DatasetReference, ModelReference, NotInForms, Options, ReleaseReference
+from schemas.options import (
+    DatasetReference,
+    KeyVariableName,
+    ModelReference,
+    NotInForms,
+    Options,
+    ReleaseReference,
+)
 from schemas.places import read_address
+from schemas.secrets import JSON_PATTERN, TEXT_PATTERN
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -196,7 +204,23 @@ def _form_type(field: FieldInfo) -> Any:
         limit for limit in field.metadata if isinstance(limit, BaseMetadata) or hasattr(limit, "pattern")
     ]
     plain = _json_type(field.annotation)
+    if (pattern := _secret_pattern(field)) is not None:
+        # A Prefect server checks parameters before it stores them.
+        limits.append(Field(json_schema_extra={"not": _secret_in(plain, pattern)}))
     return Annotated[(plain, *limits)] if limits else plain
+
+
+def _secret_pattern(field: FieldInfo) -> str | None:
+    """Return the pattern of keys that an option might hold by mistake, or `None`."""
+    if has_mark(field, BeforeValidator):
+        return JSON_PATTERN
+    return TEXT_PATTERN if has_mark(field, ModelReference) or has_mark(field, KeyVariableName) else None
+
+
+def _secret_in(plain: Any, pattern: str) -> dict[str, Any]:
+    """Return the JSON schema of a value with a key: a text, or a list that contains one."""
+    text = {"type": "string", "pattern": pattern}
+    return {"type": "array", "contains": text} if get_origin(plain) is list else text
 
 
 def _json_type(annotation: Any) -> Any:

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from schemas.places import explain_path, local_path
 from schemas.question import Framing
@@ -60,6 +68,10 @@ class ModelReference:
     """Mark the name of a model. An address in it must not contain a password."""
 
 
+class KeyVariableName:
+    """Mark the name of an environment variable with a key. A key in its place is refused."""
+
+
 class NotInForms:
     """Mark an option that is used before a flow run exists, so that no Prefect form can show it."""
 
@@ -77,9 +89,15 @@ def _read_json_object(value: Any) -> Any:
     return json.dumps(value, sort_keys=True)
 
 
+def _refuse_key(name: str) -> str:
+    refuse_secrets(name, "the name of the variable")
+    return name
+
+
 ReleasePath = Annotated[Path, ReleaseReference()]
 JsonObject = Annotated[str, BeforeValidator(_read_json_object)]
 NamedModel = Annotated[str, ModelReference()]
+KeyVariable = Annotated[str, KeyVariableName(), AfterValidator(_refuse_key)]
 Runner = Literal["threads", "dask", "ray"]
 ReviewFormat = Literal["csv", "label-studio", "argilla"]
 ExportFormat = Literal["csv", "jsonl", "parquet", "inspect", "lm-eval", "bbq", "cab"]
@@ -420,7 +438,7 @@ class RelabelOptions(Options):
         default=False,
         description="ask through the provider's Batch API, which is cheaper and answers within a day",
     )
-    api_key_env: str | None = API_KEY_ENV
+    api_key_env: KeyVariable | None = API_KEY_ENV
     extra_body: JsonObject | None = EXTRA_BODY
     max_tokens: int | None = MAX_TOKENS
     write: int = Field(
@@ -859,7 +877,7 @@ class AuditJudgeOptions(Options):
         default=None, ge=0, alias="budget", description="limit in dollars; default: the recipe's, otherwise 0"
     )
     free: tuple[NamedModel, ...] = like(Budget, "free")
-    api_key_env: str | None = API_KEY_ENV
+    api_key_env: KeyVariable | None = API_KEY_ENV
     extra_body: JsonObject | None = EXTRA_BODY
     max_tokens: int | None = MAX_TOKENS
 

@@ -9,20 +9,19 @@ from typing import Any
 
 SHORTEST = 8
 """Shortest value that is compared with the environment, in characters."""
-_NAME = re.compile(
-    r"(^|[_\-.])(api[_-]?key|subscription[_-]?key|access[_-]?key|private[_-]?key|account[_-]?key|"
+_NAMES = (
+    r"api[_-]?key|subscription[_-]?key|access[_-]?key|private[_-]?key|account[_-]?key|"
     r"authori[sz]ation|bearer|cookie|credentials?|passw(or)?d|passphrase|secret|connection[_-]?string|"
-    r"(access|auth|hf|id|refresh|session|sas|api|bearer)[_-]?token)$|^(key|token)$",
-    re.IGNORECASE,
+    r"(access|auth|hf|id|refresh|session|sas|api|bearer)[_-]?token"
 )
+_NAME = re.compile(rf"(^|[_\-.])({_NAMES})$|^(key|token)$", re.IGNORECASE)
 """Names of members that hold secrets. `stop_token`, `eos_token` and `prompt_cache_key` are none."""
-_VALUE = re.compile(
+_FORMS = (
     r"\b(sk-[\w-]{16,}|hf_\w{16,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|xox[abprs]-[\w-]{10,}|AKIA[A-Z0-9]{16}"
-    r"|AIza[\w-]{30,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)|^(bearer|basic)\s+\S{8,}"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY|://[^/\s:@]+:[^/\s@]+@",
-    re.IGNORECASE,
+    r"|AIza[\w-]{30,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)|-----BEGIN [A-Z ]*PRIVATE KEY|://[^/\s:@]+:[^/\s@]+@"
 )
-"""Forms of keys of common services, bearer tokens, private keys and addresses with a password."""
+"""Forms of keys of common services, private keys and addresses with a password."""
+_VALUE = re.compile(rf"{_FORMS}|^(bearer|basic)\s+\S{{8,}}", re.IGNORECASE)
 _VARIABLE = re.compile(r"(^|_)(API)?(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|AUTH)(_|$)", re.IGNORECASE)
 
 
@@ -76,3 +75,17 @@ def _secrets_of_environment() -> frozenset[str]:
 def _is_secret(value: str) -> bool:
     """Return whether the value of a variable is long and varied enough for a secret, and no path."""
     return len(value) >= SHORTEST and "/" not in value[:2] and len(set(value)) > 4
+
+
+def _any_case(pattern: str) -> str:
+    """Return a pattern that ignores case without a flag, which JSON schemas do not have."""
+    parts = re.findall(r"\\.|\[(?:\\.|[^\]])*\]|.", pattern)
+    return "".join(f"[{p.lower()}{p.upper()}]" if len(p) == 1 and p.isalpha() else p for p in parts)
+
+
+TEXT_PATTERN = _any_case(rf"{_FORMS}|^(bearer|basic)\s+\S{{8,}}")
+"""Finds secrets by their form, in JSON schemas."""
+JSON_PATTERN = _any_case(
+    rf'{_FORMS}|"(bearer|basic)\s+[^"\s]{{8,}}|"([^"]*[_\-.])?({_NAMES})"\s*:\s*"[^"]|"(key|token)"\s*:\s*"[^"]'
+)
+"""The same for objects that are written as JSON, by the names of members as well."""

@@ -32,7 +32,7 @@ from schemas.vocabulary import (
     Value,
 )
 from tasks.files.yaml import M, read_yaml
-from tasks.text.slots import SINGULAR_THEY, parse_slots
+from tasks.text.slots import SINGULAR_THEY, parse_slots, split_at_slots
 
 Combination = Mapping[str, Value]
 """One value per factor of a product."""
@@ -43,7 +43,6 @@ GIVEN = "{given}"
 PARTS = frozenset({"when", "place", "person", "situation", "stake", "ask"})
 """Parts of a frame's pattern."""
 
-_SLOT = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _PART = re.compile(r"<(\w+)>")
 _FORM = re.compile(r"\{([A-Za-z_]+)\}")
 _REFERENCE = re.compile(r"\{(\w+)\.(\w+)\}")
@@ -431,7 +430,9 @@ def read_rubric(data_dir: Path, name: str) -> Rubric:
 
 def form_references(text: str) -> frozenset[str]:
     """Return the forms that a template refers to, in lower case, without written-out slots and `{given}`."""
-    return frozenset(name.lower() for name in _FORM.findall(_SLOT.sub("", text.replace(GIVEN, ""))))
+    return frozenset(
+        name.lower() for name in _FORM.findall("".join(split_at_slots(text.replace(GIVEN, ""))[::2]))
+    )
 
 
 def fits(item: TemplateItem, attribute: Attribute) -> bool:
@@ -462,7 +463,7 @@ def _form_faults(item: TemplateItem, attributes: dict[str, Attribute], path: Pat
         parse_slots(item.text)
     except InputError as error:
         return [TextFault(str(path), item.id, error.message)]
-    if not form_references(item.text) and not _SLOT.search(item.text):
+    if not form_references(item.text) and len(split_at_slots(item.text)) == 1:
         return [TextFault(str(path), item.id, "it has no slot, so that all its variants are the same")]
     candidates = [attributes[name] for name in item.attributes] or list(attributes.values())
     missing = {attribute.id: forms for attribute in candidates if (forms := _missing_forms(item, attribute))}

@@ -284,7 +284,12 @@ def _examine_run(path: Path, data_dir: Path) -> Examination:
             hint="build the recipe again to resume. `counterfoil show` shows the finished steps",
         )
     configs = {ref.table: pq.read_table(ref.path) for ref in steps[at].tables}
-    recipe = json.loads((path / "recipe.json").read_bytes())
+    try:
+        recipe = dict(json.loads((path / "recipe.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        raise InputError(
+            "the recipe of the run cannot be read", place=str(path / "recipe.json"), hint="build it again"
+        ) from None
     tables = merge_question_configs(configs)
     return examine(tables, _recorded_context(tables, recipe, funnel(steps[: at + 1]), data_dir))
 

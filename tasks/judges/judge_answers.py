@@ -18,18 +18,21 @@ from tasks.models.structured import find_json_object
 
 NO_ANSWER = "NO_ANSWER"
 
-_REASONING = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
+_REASONING = re.compile(r"<(think|thinking|reasoning)>", re.IGNORECASE)
 _REASONING_END = re.compile(r"</(?:think|thinking|reasoning)>", re.IGNORECASE)
 _NOUN = r"(?:(?:doc(?:ument)?|passage|candidate|evidence|span|text|\b[dp])\s*)?"
-_ID = rf"{_NOUN}[\[(]?\s*{_NOUN}#?\d+\s*[\])]?"
+# No part begins with spaces, or inside a number: a search stays linear in long runs of them.
+_ID = rf"{_NOUN}(?:[\[(]\s*)?{_NOUN}#?(?<!\d)\d+(?:\s*[\])])?"
 _BETTER = ">≻→"
 """Signs between the better and the worse id."""
 _CHAIN = re.compile(rf"{_ID}(?:\s*(?:[{_BETTER}]+|[=,])\s*{_ID})*", re.IGNORECASE)
 _RANKED = re.compile(rf"{_ID}(?:\s*(?:[{_BETTER}]+|=)\s*{_ID})+", re.IGNORECASE)
-_NUMBERED_LINE = re.compile(rf"^\s*(\d+)[.):]\s*({_ID})[ \t]*(?:[-–—:].*)?$", re.IGNORECASE | re.MULTILINE)
+_NUMBERED_LINE = re.compile(
+    rf"^[^\S\n]*(\d+)[.):]\s*({_ID})[ \t]*(?:[-–—:].*)?$", re.IGNORECASE | re.MULTILINE
+)
 _ONLY_NUMBERS = re.compile(r"\d+(?:\s+\d+)+")
 _NONE = re.compile(r"^\W*(?:none|no|nothing|n/a)?\W*$", re.IGNORECASE)
-_ONE_ID = re.compile(rf"^\s*{_ID}\s*\.?\s*$", re.IGNORECASE)
+_ONE_ID = re.compile(rf"^\s*{_ID}\s*(?:\.\s*)?$", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+")
 _LISTS = {
     name: re.compile(rf"<{name}>(.*?)(?:</{name}>|$)", re.DOTALL | re.IGNORECASE)
@@ -57,8 +60,18 @@ class ComparedIds:
 
 def without_reasoning(text: str) -> str:
     """Return an answer without the reasoning before it."""
-    text = _REASONING.sub(" ", text)
-    return _REASONING_END.split(text)[-1].strip()
+    kept, at, unclosed = [], 0, set()
+    for begin in _REASONING.finditer(text):
+        name = begin[1].lower()
+        if begin.start() < at or name in unclosed:
+            continue
+        end = re.compile(f"</{name}>", re.IGNORECASE).search(text, begin.end())
+        if end is None:
+            unclosed.add(name)
+        else:
+            kept.append(text[at : begin.start()])
+            at = end.end()
+    return _REASONING_END.split(" ".join([*kept, text[at:]]))[-1].strip()
 
 
 def read_ranking(text: str, cut_off: bool) -> RankedIds:
@@ -119,8 +132,9 @@ def read_comparison(text: str, cut_off: bool) -> ComparedIds:
             lists[name] = _ids_of(value) if isinstance(value, list) else None
         else:
             match = _LISTS[name].search(text)
-            bracket = re.search(r"\[(.*)\]", match.group(1), re.DOTALL) if match else None
-            lists[name] = _ids_of(bracket.group(1)) if bracket else None
+            inside = match.group(1) if match else ""
+            first, last = inside.find("["), inside.rfind("]")
+            lists[name] = _ids_of(inside[first + 1 : last]) if 0 <= first < last else None
     better, worse = lists["better"], lists["worse"]
     if cut_off and not (better or worse):
         raise ValueError("the answer was cut off before it named a passage")

@@ -20,19 +20,17 @@ from schemas.errors import InputError, ModelError
 from schemas.release import CostMeter
 from tasks.models import run_async, sentence_encoder
 from tasks.models.budget import reserve_batch
-from tasks.models.limits import own_part
-from tasks.models.names import ModelName, origin, parse_model_name
-from tasks.models.openai import chat_client, without_keys
-from tasks.models.protocol import estimate_tokens
+from tasks.models.names import parse_model_name
+from tasks.models.openai_format import read_count
+from tasks.models.protocol import FailedAttempt, estimate_tokens
+from tasks.models.routes import open_routes
 from tasks.models.settings import ModelSettings, api_key
 
 Vectors = NDArray[np.float32]
 STATIC = "embedded:wordllama-256"
 BATCH = 128
-ATTEMPTS = 6
-TIMEOUT_S = 120.0
-MAX_BYTES = 64_000_000
-"""Largest answer. 128 vectors of 4,096 numbers are about 12 MB as text."""
+LARGEST_NUMBER = 1e30
+"""Larger numbers and those that are not finite are no part of a vector."""
 
 
 def check_embedder(name: str, settings: ModelSettings) -> None:
@@ -82,8 +80,7 @@ def embed_texts(
         return np.asarray(_static_model().embed(list(texts), norm=True), np.float32)
     if name == sentence_encoder.NAME:
         return np.asarray(sentence_encoder.encode_sentences(texts), np.float32)
-    model = parse_model_name(name).resolved()
-    vectors = run_async(_ask(name, model, texts, settings, meter))
+    vectors = run_async(_ask(name, texts, settings, meter))
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
 
 
@@ -102,45 +99,69 @@ def _static_model() -> Any:
 
 
 async def _ask(
-    name: str, model: ModelName, texts: Sequence[str], settings: ModelSettings, meter: CostMeter | None
-) -> Vectors:
+    name: str, texts: Sequence[str], settings: ModelSettings, meter: CostMeter | None
+) -> NDArray[np.float64]:
     """Return raw vectors from a server, and settle their cost."""
-    assert model.endpoint is not None
     price = settings.price(name)
-    limits = own_part(settings.limits(name))
-    key = api_key(model, settings) or "none"
     worst = price.cost_usd(sum(estimate_tokens(text) for text in texts), 0, calls=len(texts))
     ledger = reserve_batch(settings, name, worst, f"embedding {len(texts):,} texts")
-    client = chat_client(model.endpoint, key, limits.max_in_flight, MAX_BYTES)
-    client = client.with_options(max_retries=ATTEMPTS - 1, timeout=TIMEOUT_S)
-    semaphore, used = asyncio.Semaphore(limits.max_in_flight), 0
-
-    async def embed_batch(part: Sequence[str]) -> Vectors:
-        nonlocal used
-        async with semaphore:
-            answer = await client.embeddings.create(
-                model=model.name, input=list(part), encoding_format="float"
-            )
-        used += answer.usage.total_tokens if answer.usage else sum(map(estimate_tokens, part))
-        in_order = sorted(answer.data, key=lambda item: item.index)
-        if [item.index for item in in_order] != list(range(len(part))):
-            raise ModelError(
-                f"{origin(model.endpoint or '')} did not return a vector for every text", place=name
-            )
-        return np.array([item.embedding for item in in_order], np.float32)
-
-    import openai
-
     batches = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
+    used = 0
+
+    async with open_routes(name, settings) as routes:
+
+        async def embed_batch(number: int) -> NDArray[np.float64]:
+            nonlocal used
+            part = list(batches[number])
+            body = {"model": routes.model, "input": part, "encoding_format": "float"}
+            answer = await routes.post(number, "/embeddings", body)
+            if isinstance(answer, FailedAttempt):
+                hint = (
+                    answer.hint or "read the server's log, and check that it serves embeddings of this model"
+                )
+                raise ModelError(f"the server gave no embeddings: {answer.message}", place=name, hint=hint)
+            usage = answer.get("usage") if isinstance(answer, dict) else None
+            stated = usage.get("total_tokens") if isinstance(usage, dict) else None
+            used += read_count(stated, sum(map(estimate_tokens, part)))
+            found = read_vectors(answer, len(part))
+            if found is None:
+                raise ModelError(
+                    f"{routes.place} did not return a vector of finite numbers for every text", place=name
+                )
+            return found
+
+        try:
+            parts = await asyncio.gather(*map(embed_batch, range(len(batches))))
+        finally:
+            cost = price.cost_usd(used, 0, calls=len(texts))
+            ledger.settle(worst, cost)
+            if meter:
+                meter.add(name, len(batches), used, cost)
+        if len({part.shape[1] for part in parts}) > 1:
+            raise ModelError(f"the vectors of {routes.place} have different lengths", place=name)
+    return np.concatenate(parts)
+
+
+def read_vectors(answer: Any, shown: int) -> NDArray[np.float64] | None:
+    """Return the vectors in an answer, shape (n, d), in the order of the texts.
+
+    Args:
+        answer: `{"data": [{"index", "embedding"}]}`.
+        shown: Number of texts of the request.
+
+    Returns:
+        `None` if a text has no vector, or the numbers are not finite.
+    """
+    listed = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
+        return None
+    by_index = {item.get("index"): item.get("embedding") for item in listed if type(item.get("index")) is int}
+    if len(listed) != shown or by_index.keys() != set(range(shown)):
+        return None
     try:
-        return np.concatenate(await asyncio.gather(*map(embed_batch, batches)))
-    except openai.OpenAIError as error:
-        reason = without_keys(getattr(error, "message", type(error).__name__), key)
-        hint = "read the server's log, and check that it serves embeddings of this model"
-        raise ModelError(f"the server gave no embeddings: {reason}", place=name, hint=hint) from None
-    finally:
-        cost = price.cost_usd(used, 0, calls=len(texts))
-        ledger.settle(worst, cost)
-        if meter:
-            meter.add(name, len(batches), used, cost)
-        await client.close()
+        found = np.asarray([by_index[i] for i in range(shown)])
+    except ValueError:  # vectors of several lengths
+        return None
+    if found.ndim != 2 or found.shape[1] == 0 or found.dtype.kind not in "fi":
+        return None
+    return found.astype(np.float64) if bool((np.abs(found) <= LARGEST_NUMBER).all()) else None

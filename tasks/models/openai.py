@@ -47,6 +47,7 @@ from tasks.models.server_errors import (
     stops_all,
 )
 from tasks.run.retries import parse_retry_after
+from tasks.text.printable import printable
 from tasks.text.redaction import redact_secrets
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class OpenAIChat:
             return failure
         if request.score_prompt:
             root = self.endpoint.removesuffix("/v1")
-            return await score_text(request, self.name, self.capabilities.owner, self._call, root)
+            return await score_text(request, self.name, self.capabilities.owner, self.post_json, root)
         while True:
             body = request_body(self.name, request, self.capabilities, self._schema_prompt)
             response = await self._post(body)
@@ -251,15 +252,21 @@ class OpenAIChat:
         if "_client" in vars(self):
             await self._client.close()
 
-    async def _call(self, path: str, body: dict[str, Any]) -> Any:
-        """Post to another route and return its JSON, or a failure."""
+    async def post_json(self, path: str, body: dict[str, Any]) -> Any:
+        """Post to another route than chat and return its JSON, or a failure."""
         response = await self._send("POST", path, body)
         if isinstance(response, FailedAttempt):
             return response
+        payload = _json(response)
         if response.status >= 300:
-            failure = self._failure(response, _error_of(response, _json(response)), SMALL_BODY)
-            return replace(failure, stops=False) if response.status in (404, 405) else failure
-        return _json(response)
+            failure = self._failure(response, _error_of(response, payload), SMALL_BODY)
+            return replace(failure, stops=False, no_route=True) if response.status in (404, 405) else failure
+        if payload is None and response.content.strip() != b"null":
+            return self._malformed(response)
+        if (failed := error_in_answer(payload)) is not None:
+            status, error = failed
+            return self._failure(response._replace(status=status), error, SMALL_BODY)
+        return payload
 
     async def _post(self, body: dict[str, Any]) -> Reply | FailedAttempt:
         return await self._send("POST", "/chat/completions", body)
@@ -306,14 +313,17 @@ class OpenAIChat:
 
     def _read(self, response: Reply, payload: Any, request: Request) -> Completion | FailedAttempt:
         if payload is None:
-            message = f"{self._place} answered {response.status} without valid JSON"
-            return FailedAttempt("malformed", message, may_be_billed=True)
+            return self._malformed(response)
         result = read_completion(payload, request)
         if not self.capabilities.reasoning and has_reasoning(payload):
             self.capabilities.reasoning = True
         if isinstance(result, FailedAttempt):
             return replace(result, message=f"{self._place}: {result.message}")
         return result
+
+    def _malformed(self, response: Reply) -> FailedAttempt:
+        message = f"{self._place} answered {response.status} without valid JSON"
+        return FailedAttempt("malformed", message, may_be_billed=True)
 
     def _failure(self, response: Reply, error: dict[str, Any], body_size: int) -> FailedAttempt:
         status = response.status
@@ -369,7 +379,7 @@ def without_keys(text: str, api_key: str) -> str:
     text = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 ***", text)
     text = re.sub(r"\bsk-[\w*-]+", "***", text)
     text = re.sub(r"\?\S+", "?***", text)
-    return " ".join(text.split())[:300]
+    return printable(" ".join(text.split()))[:300]
 
 
 @lru_cache(maxsize=1)

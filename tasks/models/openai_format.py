@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from schemas.recipe import MAX_COUNT
 from tasks.models.capabilities import Capabilities
 from tasks.models.empty_answers import require_content
 from tasks.models.protocol import (
@@ -23,7 +24,7 @@ from tasks.models.protocol import (
     estimate_prompt_tokens,
     estimate_tokens,
 )
-from tasks.text.printable import replace_surrogates
+from tasks.text.printable import printable, replace_surrogates
 
 
 def request_body(
@@ -147,14 +148,14 @@ def read_completion(payload: Any, request: Request) -> Completion | FailedAttemp
         tag=request.tag,
         text=text,
         finish_reason=finish if isinstance(finish, str) else None,
-        revision=revision if isinstance(revision, str) else None,
-        tokens_in=_count(usage.get("prompt_tokens"), estimate_prompt_tokens(request.messages)),
-        tokens_out=_count(usage.get("completion_tokens"), estimate_tokens(text)),
+        revision=_name(revision),
+        tokens_in=read_count(usage.get("prompt_tokens"), estimate_prompt_tokens(request.messages)),
+        tokens_out=read_count(usage.get("completion_tokens"), estimate_tokens(text)),
         cost_usd=0.0,
         cached=False,
         refusal=bool(refusal) or str(finish).lower() in REFUSAL_FINISHES,
         logprobs=_logprobs(choice.get("logprobs")),
-        tokens_in_cached=_count(details.get("cached_tokens"), 0) if isinstance(details, dict) else 0,
+        tokens_in_cached=read_count(details.get("cached_tokens"), 0) if isinstance(details, dict) else 0,
     )
     if finish in FAILED_FINISHES:
         spent = (completion.tokens_in, completion.tokens_out, completion.tokens_in_cached)
@@ -212,8 +213,10 @@ def _clean(text: str) -> str:
     return replace_surrogates(text).removeprefix("\ufeff")
 
 
-def _count(value: Any, default: int) -> int:
-    return value if isinstance(value, int) and value >= 0 and not isinstance(value, bool) else default
+def read_count(value: Any, default: int) -> int:
+    """Return a number of tokens that a server states, or the default if it is no possible number."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
+    return value if is_count else default
 
 
 def _logprobs(value: Any) -> tuple[TokenLogprob, ...]:
@@ -231,7 +234,7 @@ def _logprobs(value: Any) -> tuple[TokenLogprob, ...]:
             )
             for entry in content
         )
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return ()
 
 
@@ -307,7 +310,7 @@ Scored = tuple[tuple[float, ...], str | None, int]
 
 async def _forced_token_by_token(text: str, model: str, call: Call, root: str) -> Scored | FailedAttempt:
     body = {"content": text, "add_special": True, "parse_special": False}
-    tokens = _tokens_of(await call(f"{root}/tokenize", body))
+    tokens = _tokens_of(await call(f"{root}/tokenize", body), text)
     if isinstance(tokens, FailedAttempt):
         return tokens
     logprobs, revision = [], None
@@ -326,20 +329,29 @@ async def _forced_token_by_token(text: str, model: str, call: Call, root: str) -
             return payload
         try:
             entry = payload["choices"][0]["logprobs"]["content"][0]
-            forced, logprob, revision = int(entry["id"]), float(entry["logprob"]), payload.get("model")
-        except (KeyError, IndexError, TypeError, ValueError):
+            forced, logprob, revision = int(entry["id"]), _finite(entry["logprob"]), payload.get("model")
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
             return _malformed()
         if forced != tokens[i]:
             return FailedAttempt("bad_request", "it does not accept `logit_bias`", final=True)
         logprobs.append(min(0.0, logprob))
-    return tuple(logprobs), revision, len(tokens)
+    return tuple(logprobs), _name(revision), len(tokens)
 
 
-def _tokens_of(payload: Any) -> list[int] | FailedAttempt:
+LONGEST_NAME = 256
+"""Longest name of a model that is recorded, in characters."""
+SPECIAL_TOKENS = 8
+"""Tokens that a server may add to a text."""
+
+
+def _tokens_of(payload: Any, text: str) -> list[int] | FailedAttempt:
+    """Return the tokens of a text. Each costs a call, and a text has at most one per byte."""
     if isinstance(payload, FailedAttempt):
         return payload
     tokens = payload.get("tokens") if isinstance(payload, dict) else None
     if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
+        return _malformed()
+    if len(tokens) > len(text.encode("utf-8", "surrogatepass")) + SPECIAL_TOKENS:
         return _malformed()
     return tokens
 
@@ -353,15 +365,20 @@ async def _echoed(text: str, model: str, call: Call) -> Scored | FailedAttempt:
         choice = payload["choices"][0]
         repeated = str(choice["text"]).startswith(text)
         listed = (choice.get("logprobs") or {}).get("token_logprobs")
-        tokens = int((payload.get("usage") or {}).get("prompt_tokens") or len(listed or ()) - 1)
+        stated = (payload.get("usage") or {}).get("prompt_tokens")
+        tokens = read_count(stated, 0) or max(0, len(listed or ()) - 1)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return _malformed()
     if not repeated or not isinstance(listed, list) or len(listed) < tokens:
         return FailedAttempt("bad_request", "it ignores `echo` with `logprobs`", final=True)
     try:
-        return tuple(min(0.0, float(lp)) for lp in listed[1:tokens]), payload.get("model"), tokens
-    except (TypeError, ValueError):
+        return tuple(min(0.0, _finite(lp)) for lp in listed[1:tokens]), _name(payload.get("model")), tokens
+    except (TypeError, ValueError, OverflowError):
         return _malformed()
+
+
+def _name(revision: Any) -> str | None:
+    return printable(replace_surrogates(revision), LONGEST_NAME) if isinstance(revision, str) else None
 
 
 def _malformed() -> FailedAttempt:

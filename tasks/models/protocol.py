@@ -173,6 +173,8 @@ class FailedAttempt:
     """The server may have answered, and the answer was lost."""
     stops: bool = False
     """Every other request to this model would fail in the same way: the key, quota or address is wrong."""
+    no_route: bool = False
+    """The server has no such route."""
     hint: str | None = None
     """Next step for the user, if the cause is known."""
     usage: tuple[int, int, int] | None = None

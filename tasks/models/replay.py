@@ -11,7 +11,6 @@ the target and the phase, but not on the answers that it is shown.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -19,9 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from schemas.answers import RESPONSES
 from schemas.errors import InputError
+from tasks.files.limits import MAX_BYTES_VARIABLE, max_bytes
+from tasks.files.values import parse_json
 from tasks.models.empty_answers import require_content
 from tasks.models.protocol import Completion, FailedAttempt, FailureKind, Request, TokenLogprob, response_tag
+from tasks.text.printable import replace_surrogates
 from tasks.text.readings import find_reasoning_end, remove_reasoning
 
 TEXT_FILES = (".jsonl", ".ndjson")
@@ -64,14 +67,14 @@ class Replay:
             return FailedAttempt(cast(FailureKind, kind), record["failure_message"] or "", final=True)
         completion = Completion(
             tag=request.tag,
-            text=record["text"],
+            text=record["text"] or "",
             finish_reason=record["finish_reason"],
             revision=record["revision"],
-            tokens_in=record["tokens_in"],
-            tokens_out=record["tokens_out"],
+            tokens_in=record["tokens_in"] or 0,
+            tokens_out=record["tokens_out"] or 0,
             cost_usd=0.0,
             cached=True,
-            refusal=record["refused"],
+            refusal=bool(record["refused"]),
             option_logprobs=_in_shown_order(record["option_logprobs"], record["option_order"]),
             prompt_logprobs=_as_one_token(record["log_perplexity"]),
         )
@@ -107,10 +110,16 @@ def read_texts(path: Path) -> dict[str, str]:
         InputError: If a line is not an object with `tag` and `text`, or there is none.
     """
     texts: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    if (size := path.stat().st_size) > max_bytes():
+        raise InputError(
+            f"the recording has {size >> 20:,} MB",
+            place=str(path),
+            hint=f"if you trust the file, set {MAX_BYTES_VARIABLE} to a larger number of megabytes",
+        )
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            record = json.loads(line)
-            texts[str(record["tag"])] = str(record["text"])
+            record = parse_json(line)
+            texts[str(record["tag"])] = replace_surrogates(str(record["text"]))
         except (ValueError, LookupError, TypeError):
             raise InputError(
                 "this line is no recorded answer",
@@ -129,10 +138,11 @@ def _read(path: Path, model: str) -> Any:
     from tasks.files.bounded import read_parquet
 
     try:
-        table = read_parquet(path, list(COLUMNS))
-    except (pa.ArrowException, OSError, KeyError):
+        table = read_parquet(path, list(COLUMNS)).select(COLUMNS)
+        table = table.cast(pa.schema([RESPONSES.arrow_schema.field(name) for name in COLUMNS]))
+    except (pa.ArrowException, OSError, KeyError, ValueError):
         table = None
-    if table is None or set(COLUMNS) - set(table.column_names):
+    if table is None or table["model"].null_count:
         raise InputError(
             "this file is not a table of recorded answers",
             place=str(path),
@@ -153,14 +163,20 @@ def _read(path: Path, model: str) -> Any:
 
 def _as_one_token(log_perplexity: float | None) -> tuple[float, ...]:
     """Return the mean as the only value, because single tokens are not recorded."""
-    return () if log_perplexity is None else (-log_perplexity,)
+    return () if log_perplexity is None or not math.isfinite(log_perplexity) else (-log_perplexity,)
 
 
 def _in_shown_order(logprobs: list[float] | None, order: list[int] | None) -> tuple[float, ...]:
-    """Reorder from the order of the question to the order in which the options were shown."""
-    if not logprobs:
+    """Reorder from the order of the question to the order in which the options were shown.
+
+    Nothing is returned for values that are no probabilities, or an order of other options.
+    """
+    shown = order or range(len(logprobs or ()))
+    if not logprobs or sorted(shown) != list(range(len(logprobs))):
         return ()
-    return tuple(logprobs[option] for option in order or range(len(logprobs)))
+    if not all(lp is not None and lp <= 0 for lp in logprobs):
+        return ()
+    return tuple(logprobs[option] for option in shown)
 
 
 # Probabilities of options and of whole texts

@@ -7,7 +7,6 @@ route. vLLM serves both. Other servers of cross-encoders serve `/rerank`.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,18 +14,16 @@ from typing import Any
 from schemas.errors import InputError, ModelError
 from schemas.release import CostMeter
 from tasks.models.budget import reserve_batch
-from tasks.models.limits import own_part
-from tasks.models.names import ModelName, origin, parse_model_name
-from tasks.models.openai import chat_client, without_keys
-from tasks.models.protocol import estimate_tokens
+from tasks.models.names import parse_model_name
+from tasks.models.protocol import FailedAttempt, estimate_tokens
+from tasks.models.routes import open_routes
 from tasks.models.settings import ModelSettings, api_key
 
 BATCH = 64
 """Passages per request."""
-ATTEMPTS = 6
-TIMEOUT_S = 120.0
-MAX_BYTES = 64_000_000
-NO_ROUTE = (404, 405)
+LARGEST_SCORE = 1e30
+"""Larger numbers and those that are not finite are no scores."""
+ROUTES = ("/score", "/rerank")
 
 
 def check_reranker(name: str, settings: ModelSettings) -> None:
@@ -67,13 +64,13 @@ async def score_pairs(
     check_reranker(name, settings)
     if not pairs:
         return []
-    model, price = parse_model_name(name).resolved(), settings.price(name)
+    price = settings.price(name)
     calls = _calls(pairs)
     tokens = sum(estimate_tokens(q) + estimate_tokens(p) for q, p in pairs)
     worst = price.cost_usd(tokens, 0, calls=len(calls))
     ledger = reserve_batch(settings, name, worst, f"scoring {len(pairs):,} passages")
     try:
-        answers = await _ask(name, model, pairs, calls, settings)
+        answers = await _ask(name, pairs, calls, settings)
     finally:
         ledger.settle(worst, worst)
         if meter:
@@ -94,54 +91,35 @@ def _calls(pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
 
 
 async def _ask(
-    name: str,
-    model: ModelName,
-    pairs: Sequence[tuple[str, str]],
-    calls: Sequence[Sequence[int]],
-    settings: ModelSettings,
+    name: str, pairs: Sequence[tuple[str, str]], calls: Sequence[Sequence[int]], settings: ModelSettings
 ) -> list[Any]:
-    import openai
+    usable = list(ROUTES)
 
-    limits, key = own_part(settings.limits(name)), api_key(model, settings) or "none"
-    clients = [
-        chat_client(endpoint, key, limits.max_in_flight, MAX_BYTES).with_options(
-            max_retries=ATTEMPTS - 1, timeout=TIMEOUT_S
-        )
-        for endpoint in model.endpoints
-    ]
-    semaphore = asyncio.Semaphore(limits.max_in_flight)
-    routes = ["/score", "/rerank"]
+    async with open_routes(name, settings) as routes:
 
-    async def ask(number: int) -> Any:
-        positions = calls[number]
-        query, passages = pairs[positions[0]][0], [pairs[i][1] for i in positions]
-        bodies = {
-            "/score": {"model": model.name, "text_1": query, "text_2": passages},
-            "/rerank": {"model": model.name, "query": query, "documents": passages},
-        }
-        async with semaphore:
+        async def ask(number: int) -> Any:
+            positions = calls[number]
+            query, passages = pairs[positions[0]][0], [pairs[i][1] for i in positions]
+            bodies = {
+                "/score": {"model": routes.model, "text_1": query, "text_2": passages},
+                "/rerank": {"model": routes.model, "query": query, "documents": passages},
+            }
             while True:
-                route = routes[0]
-                try:
-                    client = clients[number % len(clients)]
-                    return await client.post(route, body=bodies[route], cast_to=object)
-                except openai.APIStatusError as error:
-                    if error.status_code not in NO_ROUTE or (len(routes) == 1 and routes[0] == route):
-                        raise
-                    if routes[0] == route:
-                        routes.pop(0)
+                route = usable[0]
+                answer = await routes.post(number, route, bodies[route])
+                if not isinstance(answer, FailedAttempt):
+                    return answer
+                if not answer.no_route or usable == [route]:
+                    raise ModelError(
+                        f"{routes.place} gave no scores: {answer.message}",
+                        place=name,
+                        hint=answer.hint
+                        or "check that the server serves a cross-encoder at /v1/score or /v1/rerank",
+                    )
+                if usable[0] == route:
+                    usable.pop(0)
 
-    try:
         return list(await asyncio.gather(*map(ask, range(len(calls)))))
-    except openai.OpenAIError as error:
-        reason = without_keys(getattr(error, "message", type(error).__name__), key)
-        raise ModelError(
-            f"{origin(model.endpoints[0])} gave no scores: {reason}",
-            place=name,
-            hint="check that the server serves a cross-encoder at /v1/score or /v1/rerank",
-        ) from None
-    finally:
-        await asyncio.gather(*(client.close() for client in clients))
 
 
 def read_scores(answer: Any, shown: int) -> dict[int, float]:
@@ -163,7 +141,7 @@ def read_scores(answer: Any, shown: int) -> dict[int, float]:
             score = score[0]
         if type(place) is not int or not 0 <= place < shown:
             continue
-        if type(score) not in (int, float) or not math.isfinite(score):
+        if type(score) not in (int, float) or not abs(score) <= LARGEST_SCORE:
             continue
         repeated.update({place} if place in scores else ())
         scores[place] = float(score)

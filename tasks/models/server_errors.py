@@ -177,7 +177,9 @@ def is_unknown_model(error: Mapping[str, Any]) -> bool:
 
 def retry_delay_s(error: Mapping[str, Any]) -> float | None:
     """Return the wait that Google's servers name in the body in place of `Retry-After`."""
-    found = re.search(r'"retryDelay": "([\d.]+)s"', json.dumps(error.get("details"), default=str))
+    found = re.search(
+        r'"retryDelay": "(\d{1,9}(?:\.\d{1,9})?)s"', json.dumps(error.get("details"), default=str)
+    )
     return float(found[1]) if found else None
 
 

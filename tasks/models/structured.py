@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,6 +17,7 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, get_origin
 from pydantic import BaseModel, ValidationError
 
 from schemas.release import StageCost, combine_costs
+from tasks.files.depth import MAX_JSON_DEPTH
 from tasks.models.prompts import Prompt, read_prompt
 from tasks.models.protocol import (
     EMPTY_KINDS,
@@ -309,54 +311,76 @@ def find_json_object(text: str, *, cut_off: bool = False) -> dict[str, Any]:
     """
     visible = remove_reasoning(text)
     text = text if visible == text.strip() else visible  # spaces at the end mark a complete word
-    found: list[dict[str, Any]] = []
-    start = text.find("{")
+    last: dict[str, Any] | None = None
+    start, work = text.find("{"), 0
     while start >= 0:
         try:
             value, end = _decoder().raw_decode(text, start)
         except _AmbiguousError:
             raise
         except DECODER_ERRORS:
-            value, end = _repaired(text, start)
+            closing = _end_of_object(text, start)
+            value, end = _repaired(text, start, closing)
             if value is None and cut_off:
                 closed: dict[str, Any] = _storable(_close(text[start:]))
                 return closed
-        if isinstance(value, dict):
-            found.append(value)
+            work += _work(text, start, closing)
+            if work > MOST_WORK:
+                raise ValueError("expected one JSON object, found too many opening brackets") from None
+        if isinstance(value, dict) and (value or not last):
+            last = value
         start = text.find("{", end)
-    if not found:
+    if last is None:
         raise ValueError("expected one JSON object, found none")
-    last = next((value for value in reversed(found) if value), found[-1])
-    return {replace_surrogates(key): _storable(value) for key, value in last.items()}
+    storable: dict[str, Any] = _storable(last)
+    return storable
 
 
-def _storable(value: Any) -> Any:
+def _storable(value: Any, depth: int = 0) -> Any:
     """Return a value whose texts can be stored: escapes in an object may encode lone surrogates."""
+    if depth > MAX_JSON_DEPTH:
+        raise ValueError("the object is nested too deeply")
     if isinstance(value, str):
         return replace_surrogates(value)
     if isinstance(value, list):
-        return [_storable(item) for item in value]
+        return [_storable(item, depth + 1) for item in value]
     if isinstance(value, dict):
-        return {replace_surrogates(key): _storable(item) for key, item in value.items()}
+        return {replace_surrogates(key): _storable(item, depth + 1) for key, item in value.items()}
     return value
 
 
+DECODER_SPEED = 50
+"""Characters that the decoder passes in the time of one that is looked at here."""
+REPAIR_COST = 20
+"""Characters that are looked at here in the time in which one is repaired."""
+MOST_WORK = 2_000_000
+"""Characters that are looked at in search of an object. Brackets without end would take hours."""
+LONGEST_SPACE = 100
+"""Spaces beside a quote that are looked through at most."""
 LONGEST_REPAIR = 20_000
 """Characters of an object that are repaired at most."""
 
 
-def _repaired(text: str, start: int) -> tuple[Any, int]:
+def _repaired(text: str, start: int, end: int | None) -> tuple[Any, int]:
     """Return a malformed object after its repair and the position behind it, or `None`.
 
     Only an object with a closing bracket is repaired, so that nothing is added to it.
     """
-    end = _end_of_object(text, start)
     if end is None:
         return None, start + 1
     import json_repair
 
     repaired = json_repair.loads(text[start:end], skip_json_loads=True)
     return (repaired, end) if isinstance(repaired, dict) and repaired else (None, start + 1)
+
+
+def _work(text: str, start: int, closing: int | None) -> int:
+    """Return the cost of an object that could not be decoded, in characters that are looked at."""
+    has_key = text[start + 1 : start + 20].lstrip().startswith('"')
+    decoded = (len(text) - start) // DECODER_SPEED if has_key else 0
+    if closing is None:
+        return decoded + min(len(text) - start, LONGEST_REPAIR)
+    return decoded + REPAIR_COST * (closing - start)
 
 
 def _end_of_object(text: str, start: int) -> int | None:
@@ -382,13 +406,13 @@ def _end_of_object(text: str, start: int) -> int | None:
 
 def _opens(text: str, position: int) -> bool:
     """Return whether a single quote begins a string and is no apostrophe."""
-    before = text[:position].rstrip()[-1:]
+    before = text[max(0, position - LONGEST_SPACE) : position].rstrip()[-1:]
     return before in "{[,:"
 
 
 def _closes(text: str, position: int) -> bool:
     """Return whether a quote ends a string: a separator or bracket follows."""
-    return text[position + 1 :].lstrip()[:1] in ("", ",", ":", "}", "]", "/")
+    return text[position + 1 : position + 1 + LONGEST_SPACE].lstrip()[:1] in ("", ",", ":", "}", "]", "/")
 
 
 class _AmbiguousError(ValueError):
@@ -400,11 +424,12 @@ def _decoder() -> json.JSONDecoder:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise _AmbiguousError(f"the key {name!r} is given twice")
-    return dict(pairs)
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        name = next(name for name, count in counts.items() if count > 1)
+        raise _AmbiguousError(f"the key {name!r} is given twice")
+    return found
 
 
 def _reject_constant(name: str) -> NoReturn:

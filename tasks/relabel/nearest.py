@@ -8,7 +8,6 @@ may be missed.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from schemas.question import Question
 from tasks.text.similarity import token_set_ratios
+from tasks.text.slots import split_at_slots
 
 EXHAUSTIVE_PAIRS = 5_000_000
 """Maximum number of pairs of distinct texts of one attribute and family that are all compared."""
@@ -26,8 +26,6 @@ MIN_SHORTLIST = 512
 ROWS_AT_ONCE = 128
 SHARED_BY_CHANCE = 0.5
 """Share of the characters outside the shared words that two texts have in common, in order."""
-
-_SLOT = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 
 
 def nearest_questions(
@@ -52,7 +50,7 @@ def nearest_questions(
 
 def text_outside_slots(question: Question) -> str:
     """Return the words of a question that do not vary, in lower case."""
-    return " ".join(_SLOT.sub(" ", question.template).lower().split())
+    return " ".join(" ".join(split_at_slots(question.template)[::2]).lower().split())
 
 
 def _nearest_in_group(

@@ -215,12 +215,17 @@ def _judge_estimate(
 
 
 def read_rates(run_dir: Path, name: str = RATE_FILE) -> Mapping[str, float]:
-    """Return the calls per second, or the tokens per answer, that earlier runs measured, by judge."""
-    path = run_dir / name
-    if not path.is_file():
+    """Return the calls per second, or the tokens per answer, that earlier runs measured, by judge.
+
+    Empty if nothing was measured, or the file is damaged.
+    """
+    try:
+        rates = json.loads((run_dir / name).read_bytes())
+    except (OSError, ValueError):
         return {}
-    rates: dict[str, float] = json.loads(path.read_bytes())
-    return rates
+    if not isinstance(rates, dict):
+        return {}
+    return {judge: rate for judge, rate in rates.items() if type(rate) is float and 0 < rate < 1e9}
 
 
 def measured_rates(

@@ -19,7 +19,9 @@ from typing import Any
 
 import orjson
 
+from schemas.errors import InputError
 from schemas.labels import CandidateSet, LabelChange
+from schemas.tables import file_hash
 from tasks.relabel.decisions import RelabelledRow
 from tasks.run.store import write_bytes
 
@@ -53,32 +55,45 @@ class Summary:
         """Calls by judge."""
         return {judge: int(spent[0]) for judge, spent in self.costs.items()}
 
-    def to_json(self) -> bytes:
-        """Return the summary as JSON."""
-        return orjson.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: bytes) -> Summary:
-        """Return the summary that `to_json` wrote."""
-        return cls(**orjson.loads(text))
-
 
 class Parts:
     """The finished parts of one job, in order."""
 
     def __init__(self, folder: Path, job: str) -> None:
-        """Open the folder. Parts of a job with another key are deleted."""
+        """Open the folder. Parts of a job with another key are deleted.
+
+        Raises:
+            InputError: If something else has the name of the folder.
+        """
         self.folder = folder.absolute()
         marker = folder / "job.json"
-        if not marker.is_file() or marker.read_text() != job:
+        if _is_foreign(folder, marker):
+            raise InputError(
+                f"{folder.name} is not a folder of this program",
+                place=str(folder),
+                hint="the parts of an unfinished run are kept there; move or delete it",
+            )
+        if not marker.is_file() or marker.read_bytes() != job.encode():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             write_bytes(marker, job.encode())
 
     def find(self, number: int) -> Summary | None:
-        """Return the summary of a part, or `None` if it is not finished."""
-        path = self._part(number) / "summary.json"
-        return Summary.from_json(path.read_bytes()) if path.is_file() else None
+        """Return the summary of a part, or `None` if it is not finished.
+
+        A part whose files are not those that were written is deleted, and done again.
+        """
+        part = self._part(number)
+        if not os.path.lexists(part):
+            return None
+        try:
+            content = orjson.loads((part / "summary.json").read_bytes())
+            if not part.is_symlink() and content["sha256"] == _hashes(part):
+                return Summary(**content["summary"])
+        except (OSError, ValueError, TypeError, LookupError):
+            pass  # damaged
+        part.unlink() if part.is_symlink() or not part.is_dir() else shutil.rmtree(part)
+        return None
 
     def finished(self) -> list[Summary]:
         """Return the summaries of the first parts, up to one that is not finished."""
@@ -94,7 +109,8 @@ class Parts:
         _write_lines(temporary / "sets.jsonl", sets)
         _write_lines(temporary / "changes.jsonl", (c.model_dump_json() for row in rows for c in row.changes))
         _write_lines(temporary / "review.jsonl", (_review_record(row) for row in rows if row.flags))
-        write_bytes(temporary / "summary.json", summary.to_json())
+        content = {"summary": asdict(summary), "sha256": _hashes(temporary)}
+        write_bytes(temporary / "summary.json", orjson.dumps(content))
         try:
             os.rename(temporary, self._part(number))
         except OSError:  # a worker that was thought to be lost has written the same part
@@ -138,6 +154,24 @@ class Parts:
         for part in sorted(p for p in self.folder.iterdir() if p.name.isdigit()):
             with (part / name).open(encoding="utf-8") as stream:
                 yield from stream
+
+
+FILES = ("sets.jsonl", "changes.jsonl", "review.jsonl")
+"""Files of a part besides its summary."""
+
+
+def _hashes(part: Path) -> dict[str, str]:
+    """Return the hashes of the files of a part. Raise `OSError` if one is missing or a link."""
+    if any((part / name).is_symlink() for name in FILES):
+        raise FileNotFoundError(part)
+    return {name: file_hash(part / name) for name in FILES}
+
+
+def _is_foreign(folder: Path, marker: Path) -> bool:
+    """Return whether the folder is a link, a file, or a folder with other things."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        return True
+    return folder.is_dir() and not marker.exists() and any(folder.iterdir())
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from schemas.question import Variant
 from tasks.release import CONFIGS, config_file
 from tasks.report.cells import COVERAGE_FILE
+from tasks.text.slots import split_at_slots
 
 CONTROL_CHARACTERS = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
@@ -30,7 +31,6 @@ QUOTE_LENGTH = 600
 MIN_QUOTATION = 6
 """Quotations shorter than this are not marked, because they occur everywhere."""
 
-_SLOT = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _QUOTED = re.compile(r"“([^”]+)”|\"([^\"]+)\"|«([^»]+)»|„([^“]+)“|‘([^’]+)’|(?<!\w)'([^']+)'(?!\w)")
 
 
@@ -87,7 +87,7 @@ def find_quotations(text: str) -> list[str]:
 
 def mark_variant(variant: Variant, template: str) -> tuple[QuoteSpan, ...]:
     """Mark the filled slots. Return the text unmarked if it does not match the template."""
-    between = _SLOT.split(template)
+    between = split_at_slots(template)[::2]
     if len(between) != len(variant.slots) + 1:
         return (QuoteSpan(variant.text, False),)
     spans = [QuoteSpan(between[0], False)]
@@ -100,7 +100,8 @@ def mark_variant(variant: Variant, template: str) -> tuple[QuoteSpan, ...]:
 
 def mark_template(template: str, query: str = "") -> Quotation:
     """Mark the slots of a template, each with all of its options."""
-    between, slots = _SLOT.split(template), _SLOT.findall(template)
+    pieces = split_at_slots(template)
+    between, slots = pieces[::2], pieces[1::2]
     spans = [QuoteSpan(between[0], False)]
     for slot, after in zip(slots, between[1:], strict=True):
         spans += [QuoteSpan(slot[2:-2], True), QuoteSpan(after, False)]

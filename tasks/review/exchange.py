@@ -21,6 +21,7 @@ from tasks.files.tables import read_csv_rows, write_csv
 from tasks.review.answer_sample import check_scores
 from tasks.review.events import VERDICTS, CurrentVerdicts, Subject, reviewer_name, subject_of
 from tasks.run.store import write_bytes
+from tasks.text.printable import printable
 
 EDIT = "edit"
 """Takes the place of a verdict if the reviewer rewords the question."""
@@ -118,7 +119,7 @@ def new_acts(
     for row in rows:
         if row.subject not in known:
             raise InputError(
-                f"unknown {row.subject[0]} {row.subject[1]!r}",
+                f"unknown {printable(row.subject[0], 40)} {row.subject[1]!r}",
                 place=row.place,
                 hint="import into the run or release that the file was exported from",
             )
@@ -307,7 +308,7 @@ def read_label_studio(path: Path) -> list[ExchangeRow]:
     rows = []
     for number, task in enumerate(read_json_objects(path), start=1):
         place, data = f"{path}, task {number}", task.get("data")
-        for annotation in _oldest_first(task.get("annotations")):
+        for annotation in _oldest_first(task.get("annotations"), place):
             values = _field_values(annotation, place)
             if not annotation.get("was_cancelled") and values.get("verdict"):
                 given = {
@@ -321,20 +322,29 @@ def read_label_studio(path: Path) -> list[ExchangeRow]:
     return rows
 
 
-def _oldest_first(annotations: Any) -> Sequence[dict[str, Any]]:
+def _not_label_studio(place: str) -> InputError:
+    return InputError("the annotation is not in Label Studio's format", place=place)
+
+
+def _oldest_first(annotations: Any, place: str) -> Sequence[dict[str, Any]]:
+    if not isinstance(annotations, (list, type(None))):
+        raise _not_label_studio(place)
     objects = [a for a in annotations or () if isinstance(a, dict)]
     return sorted(objects, key=lambda a: str(a.get("created_at") or ""))
 
 
 def _field_values(annotation: Mapping[str, Any], place: str) -> dict[str, str]:
     values = {}
-    for region in annotation.get("result") or ():
+    result = annotation.get("result") or []
+    if not isinstance(result, list):
+        raise _not_label_studio(place)
+    for region in result:
         try:
             value = region["value"]
             texts = value.get("choices") or value.get("text") or ()
             values[region["from_name"]] = "\n".join([texts] if isinstance(texts, str) else texts)
         except (KeyError, TypeError, AttributeError):
-            raise InputError("the annotation is not in Label Studio's format", place=place) from None
+            raise _not_label_studio(place) from None
     return values
 
 

@@ -37,9 +37,8 @@ SINGULAR_THEY: Mapping[str, str] = MappingProxyType(
 """Default pronoun forms for English values without pronouns, since most attributes are not about gender. A
 value with its own `subject` gets none of these, so that "he" is never combined with "are"."""
 
-_SLOT = re.compile(r"(\{\{.*?\}\})", re.DOTALL)
 _OPTION_PART = re.compile(r"\\([\\/])|/|[^\\/]+|\\")
-_FORM = re.compile(r"(\w*)\{([A-Za-z][a-z_]*)\}")
+_FORM = re.compile(r"(?<!\w)(\w*)\{([A-Za-z][a-z_]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ def parse_slots(template: str) -> tuple[str | Slot, ...]:
     """
     parts: list[str | Slot] = []
     at = 0
-    for i, piece in enumerate(_SLOT.split(template)):
+    for i, piece in enumerate(split_at_slots(template)):
         if i % 2:
             parts.append(_read_slot(piece, at, template))
         elif piece:
@@ -150,7 +149,7 @@ def bind_forms(
             )
         return str(Slot(tuple(word + option for option in options)))
 
-    pieces = _SLOT.split(text)
+    pieces = split_at_slots(text)
     pieces[::2] = [_FORM.sub(bind, piece) for piece in pieces[::2]]
     return "".join(pieces)
 
@@ -163,6 +162,15 @@ def slot_columns(template: str) -> tuple[tuple[str, ...], ...]:
 def mask_slots(template: str) -> str:
     """Return the template with `SLOT_MARK` in place of each slot."""
     return "".join(part if isinstance(part, str) else SLOT_MARK for part in parse_slots(template))
+
+
+def split_at_slots(text: str) -> list[str]:
+    """Return plain text and slots in turn, in time linear in the length of the text."""
+    pieces, at = [], 0
+    while (start := text.find("{{", at)) >= 0 and (end := text.find("}}", start + 2)) >= 0:
+        pieces += [text[at:start], text[start : end + 2]]
+        at = end + 2
+    return [*pieces, text[at:]]
 
 
 def _read_slot(source: str, at: int, template: str) -> Slot:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from tasks.files.bounded import TooLargeError, read_parquet
 from tasks.files.depth import check_json_lines, read_json
 from tasks.files.yaml import load_yaml, parse_yaml
 from tasks.text.printable import printable, strip_controls
+from tests.security.commands import run_here
 
 COUNTERFOIL = Path(sys.executable).with_name("counterfoil")
 LETTERS = "abcdefgh"
@@ -94,20 +94,18 @@ limits: {timeout_s: .inf, max_in_flight: 0}
 @pytest.mark.parametrize(
     ("command", "suffix"), [("validate", "json"), ("relabel", "jsonl"), ("deduplicate", "jsonl")]
 )
-def test_deep_json_does_not_end_the_process(tmp_path: Path, suffix: str, command: str) -> None:
+def test_deep_json_does_not_end_the_process(
+    tmp_path: Path,
+    suffix: str,
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     place = tmp_path / f"deep.{suffix}"
     place.write_text('{"query": ' + "[" * 200_000 + "]" * 200_000 + "}\n")
     extra = ("--text", "query", "--out", str(tmp_path / "out")) if command == "deduplicate" else ()
-    done = subprocess.run(
-        [COUNTERFOIL, command, place, *extra],
-        env={**os.environ, "COUNTERFOIL_HOME": str(tmp_path / "home")},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
+    assert run_here(monkeypatch, tmp_path / "home", command, place, *extra) == 2
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_brackets_in_texts_are_no_nesting(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_schema_of_a_suite_opens_no_address(tmp_path: Path) -> None:
         read_own_suites([suite])
 
 
+@pytest.mark.slow
 def test_ordinary_condition_of_a_suite_is_used(tmp_path: Path) -> None:
     condition = "`id` > 'A' and id in [\"a\", 'b'] and not id == 'c'"
     suite = write_suite(tmp_path, row_condition=condition, condition_parser="pandas")

@@ -350,6 +350,22 @@ def test_text_of_many_brackets_is_read_in_one_pass() -> None:
 NAMES = ("../../x", "/etc/x", "a/../../b", "..", "x\ny", ESCAPE, "con:x", "\u202egnp.exe", "-rf", "a" * 5_000)
 
 
+def check_refused_or_done(arguments: tuple[str, ...], *folders: Path) -> None:
+    with guarded(*folders) as guard:
+        done = CliRunner().invoke(cli, list(arguments))
+    error = done.exception
+    assert error is None or isinstance(error, (SystemExit, CounterfoilError)), (arguments, repr(error))
+    assert "\x1b" not in f"{done.output}{done.stderr}", arguments
+    assert guard.connections == []
+
+
+def test_hostile_name_of_a_family_leads_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COUNTERFOIL_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("../../x", f"{ESCAPE}\u202e"):
+        check_refused_or_done(("preview", "quickstart", "--family", name), tmp_path)
+
+
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_hostile_names_of_options_lead_nowhere(
     name: str, small_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -362,7 +378,6 @@ def test_hostile_names_of_options_lead_nowhere(
         ("init", "--name", name),
         ("init", "attribute", "--name", name),
         ("init", "--attributes", name, "--out", "x.yaml"),
-        ("preview", "quickstart", "--family", name),
         ("translate", "quickstart", "--to", name, "--model", "openai:m"),
         ("export", str(small_release), "--format", name),
         ("compare", str(small_release), "--language", name),
@@ -370,12 +385,7 @@ def test_hostile_names_of_options_lead_nowhere(
         ("verify", name),
         ("prune", "--older-than", name),
     ):
-        with guarded(home, work) as guard:
-            done = CliRunner().invoke(cli, list(arguments))
-        error = done.exception
-        assert error is None or isinstance(error, (SystemExit, CounterfoilError)), (arguments, repr(error))
-        assert "\x1b" not in f"{done.output}{done.stderr}", arguments
-        assert guard.connections == []
+        check_refused_or_done(arguments, home, work)
     assert {p.name for p in tmp_path.iterdir()} <= {"home", "a", "small"}
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["b"]
 

@@ -20,6 +20,7 @@ import pytest
 
 from tests.browser import CHROMIUM, FLAGS, needs_browser
 from tests.release_fixtures import package_build
+from tests.security.commands import run_here
 from tests.security.hostile import aim_at, change_manifest, copy_release, page_server
 from tests.servers.openai_server import OpenAIServer
 from tests.tasks.release.example import small_build
@@ -218,7 +219,9 @@ def test_nothing_reaches_the_stranger(
         assert "\x1b" not in (manifest.parent / "report.html").read_text()
 
 
-def test_control_characters_of_a_title_reach_no_text(tmp_path: Path) -> None:
+def test_control_characters_of_a_title_reach_no_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     texts = {"title": f"Everyday {ESCAPE}advice", "description": f"One {ESCAPE}paragraph."}
     release = package_build(tmp_path, small_build(), recipe=texts)
     pages = [path for path in release.rglob("*") if path.is_file() and path.suffix != ".parquet"]
@@ -226,8 +229,8 @@ def test_control_characters_of_a_title_reach_no_text(tmp_path: Path) -> None:
     for page in pages:
         assert not re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", page.read_bytes()), page
     assert "# Everyday advice" in (release / "README.md").read_text()
-    done = run(tmp_path, "show", release)
-    assert "\x1b" not in done.stdout + done.stderr
+    assert run_here(monkeypatch, tmp_path / "home", "show", release) == 0
+    assert "\x1b" not in "".join(capsys.readouterr())
 
 
 ATTACK = """<script>
