@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from schemas.tables import Row, Table, content_id
 
@@ -116,6 +117,34 @@ def question_id(
 ) -> str:
     """Return the content id of a question. Lineage and scores are not part of it."""
     return content_id("q", family, attribute, framing, control, template, list(values))
+
+
+_OF_NEW: Mapping[str, Any] = {
+    "framing": "explicit",
+    "control": "none",
+    "options": (),
+    "operator": None,
+    "parent_id": None,
+    "twin_id": None,
+    "template_id": None,
+    "composition": None,
+    "round": 0,
+    "label": "unlabelled",
+    "fitness": None,
+    "holdout_effect": None,
+    "changed_in": None,
+}
+
+
+def new_question(**fields: Any) -> Question:
+    """Return a question that nobody has asked yet. Its id follows from its text and values.
+
+    Args:
+        **fields: Fields of `Question` besides `id`. Lineage, label and scores may be left out.
+    """
+    given = {**_OF_NEW, **fields}
+    identity = ("family", "attribute", "framing", "control", "template", "values")
+    return Question(id=question_id(**{name: given[name] for name in identity}), **given)
 
 
 QUESTIONS: Table[Question] = Table(

@@ -17,8 +17,13 @@ from tasks.evolve.recombine import recombine
 from tasks.evolve.strategies import plan_jobs
 from tasks.files.vocabulary import read_attributes, read_taxonomy
 from tasks.models.structured import sum_call_costs
-from tasks.questions.binding import draw_controls, split_unique
-from tasks.questions.composition import DraftPair, draw_neutral_controls, read_placebo, supports_implicit
+from tasks.questions.binding import split_unique
+from tasks.questions.composition import (
+    DraftPair,
+    draw_neutral_controls,
+    draw_recipe_controls,
+    supports_implicit,
+)
 from tasks.questions.quality import drop_question, find_overlong, question_fault, rewrite_fault
 from tasks.run.store import Outcome, RunContext, Stage, TableRef, read_table
 
@@ -121,17 +126,7 @@ def draw_round_controls(
     """
     recipe, data_dir = context.recipe, Path(context.data_dir)
     seed = derived_seed(recipe.seed, "controls", round)
-    controls = [
-        control
-        for language in sorted({p.attribute.language for p in pairs})
-        for control in draw_controls(
-            [p.source for p in pairs if p.attribute.language == language],
-            a_a=recipe.controls.a_a,
-            placebo=recipe.controls.placebo,
-            placebo_attribute=read_placebo(data_dir, language),
-            seed=seed,
-        )
-    ]
+    controls = draw_recipe_controls(recipe, data_dir, (p.source for p in pairs), seed=seed)
     neutral = draw_neutral_controls(recipe, data_dir, attributes, len(pairs), seed=seed, round=round)
     return controls + neutral
 

@@ -18,12 +18,17 @@ from tasks.families import method_of
 from tasks.files.own_questions import REVIEWS, UNREVIEWED, OwnTable, read_own_questions
 from tasks.files.questions import read_question_file
 from tasks.files.vocabulary import BrokenTextsError, TextFault, input_path, read_attribute, read_attributes
-from tasks.questions.binding import draw_controls, make_a_a_controls, make_placebo_controls, split_unique
+from tasks.questions.binding import (
+    make_a_a_controls,
+    make_placebo_controls,
+    split_unique,
+)
 from tasks.questions.composition import (
     DraftPair,
     draft_faults,
     draw_neutral_controls,
     draw_pairs,
+    draw_recipe_controls,
     filter_superdomains,
     make_seed_pairs,
     make_template_pairs,
@@ -69,19 +74,14 @@ def expand_family(recipe: Recipe, data_dir: Path, family: str, own: OwnTable = N
             f"data/templates/{family}/",
         )
     questions = [*imported, *(q for pair in chosen for q in _bind(pair, recipe.seed))]
-    controls = [
-        control
-        for language in sorted({p.attribute.language for p in chosen})
-        for control in draw_controls(
-            [p.source for p in chosen if p.attribute.language == language],
-            a_a=recipe.controls.a_a,
-            placebo=recipe.controls.placebo,
-            placebo_attribute=read_placebo(data_dir, language),
-            seed=recipe.seed,
-            without=method_of(family).no_controls,
-            placebo_slots=method_of(family).placebo_slots,
-        )
-    ]
+    controls = draw_recipe_controls(
+        recipe,
+        data_dir,
+        (p.source for p in chosen),
+        seed=recipe.seed,
+        without=method_of(family).no_controls,
+        placebo_slots=method_of(family).placebo_slots,
+    )
     controls += make_a_a_controls(imported, recipe.controls.a_a, recipe.seed)
     if "placebo" not in method_of(family).no_controls:
         controls += _placebos_of_imported(recipe, data_dir, imported)

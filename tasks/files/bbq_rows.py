@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from schemas.errors import InputError
-from schemas.question import Option, Question, question_id
+from schemas.question import Option, Question, new_question
 from tasks.text.slots import Slot, expand_template
 from tasks.text.slugs import slugify
 
@@ -108,19 +108,9 @@ def question_of(record: Mapping[str, Any], place: str) -> Question:
     category = slugify(str(record.get("category") or "bbq")).replace("-", "_")
     item = f"{category}-{slugify(str(record.get('question_index') or record.get('example_id') or place))}"
     domain = AMBIGUOUS if context == AMBIGUOUS else CLEAR
-    return Question(
-        id=question_id(
-            family="ambiguous",
-            attribute=ORDER,
-            framing="explicit",
-            control="none",
-            template=template,
-            values=ORDERS,
-        ),
+    return new_question(
         family="ambiguous",
         attribute=ORDER,
-        framing="explicit",
-        control="none",
         superdomain=category,
         domain=domain,
         topic=item,
@@ -130,16 +120,8 @@ def question_of(record: Mapping[str, Any], place: str) -> Question:
         variants=expand_template(template, ORDERS, (None, None)),
         options=tuple(Option(text=cells[f"ans{i}"], role=roles[i]) for i in range(3)),
         origin="imported",
-        operator=None,
-        parent_id=None,
-        twin_id=None,
         template_id=f"{item}.{domain}{'' if domain == AMBIGUOUS else f'_{named}'}.{polarity}",
-        composition=None,
-        round=0,
         label="accepted",
-        fitness=None,
-        holdout_effect=None,
-        changed_in=None,
     )
 
 

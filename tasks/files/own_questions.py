@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from schemas.errors import InputError
-from schemas.question import UNREVIEWED_TRANSLATION, Framing, Option, Question, question_id
+from schemas.question import UNREVIEWED_TRANSLATION, Framing, Option, Question, new_question
 from schemas.recipe import FAMILIES, OwnQuestions
 from schemas.tables import derived_seed
 from tasks.files.bbq_rows import is_published, read_published
@@ -321,19 +321,10 @@ class _RowReader:
                 place=place,
                 hint="it must be `unreviewed`, `accepted`, `rejected` or empty",
             )
-        return Question(
-            id=question_id(
-                family=family,
-                attribute=attribute.id,
-                framing=framing,
-                control="none",
-                template=template,
-                values=values,
-            ),
+        return new_question(
             family=family,
             attribute=attribute.id,
             framing=framing,
-            control="none",
             superdomain=topic,
             domain=topic,
             topic=topic,
@@ -344,15 +335,8 @@ class _RowReader:
             options=self._options(row, family, language, place),
             origin="imported",
             operator=REVIEWS[review],
-            parent_id=None,
-            twin_id=None,
             template_id=own_id or None,
-            composition=None,
-            round=0,
             label="unlabelled" if family == "open" else "accepted",
-            fitness=None,
-            holdout_effect=None,
-            changed_in=None,
         )
 
     def _language(self, row: Mapping[str, Any], place: str) -> str:

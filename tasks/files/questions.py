@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from schemas.errors import InputError
-from schemas.question import QUESTIONS, Framing, Question, question_id
+from schemas.question import QUESTIONS, Framing, Question, new_question
 from schemas.recipe import QuestionFile
 from tasks.files.slot_values import CabNames, ValueWords, values_of
 from tasks.files.tables import read_table_file
@@ -220,19 +220,10 @@ class CabReader:
             variants = expand_template(template, values)
         except InputError as error:
             raise InputError(error.message, place=place, hint=error.hint) from None
-        return Question(
-            id=question_id(
-                family="open",
-                attribute=attribute.id,
-                framing=framing,
-                control="none",
-                template=template,
-                values=values,
-            ),
+        return new_question(
             family="open",
             attribute=attribute.id,
             framing=framing,
-            control="none",
             superdomain=slug(_cell(row, "superdomain")),
             domain=slug(_cell(row, "domain")),
             topic=slug(_cell(row, "topic")),
@@ -240,18 +231,7 @@ class CabReader:
             template=template,
             values=values,
             variants=variants,
-            options=(),
             origin="imported",
-            operator=None,
-            parent_id=None,
-            twin_id=None,
-            template_id=None,
-            composition=None,
-            round=0,
-            label="unlabelled",
-            fitness=None,
-            holdout_effect=None,
-            changed_in=None,
         )
 
     def _value_words(self, name: str, place: str) -> ValueWords:

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from schemas.errors import InputError
-from schemas.question import Control, Framing, Label, Option, Origin, Question, question_id
+from schemas.question import Control, Framing, Label, Option, Origin, Question, new_question, question_id
 from schemas.tables import canonical_json, derived_seed
 from schemas.vocabulary import Attribute, Value
 from tasks.text.slots import Slot, bind_forms, expand_template, parse_slots
@@ -72,15 +72,7 @@ def bind_draft(
     )
     valences = [attribute.value(v).valence for v in chosen]
     control = "neutral" if draft.neutral and control == "none" else control
-    return Question(
-        id=question_id(
-            family=draft.family,
-            attribute=attribute.id,
-            framing=draft.framing,
-            control=control,
-            template=template,
-            values=chosen,
-        ),
+    return new_question(
         family=draft.family,
         attribute=attribute.id,
         framing=draft.framing,
@@ -96,14 +88,10 @@ def bind_draft(
         origin=draft.origin,
         operator=draft.operator,
         parent_id=draft.parent_id,
-        twin_id=None,
         template_id=draft.template_id,
         composition=None if draft.composition is None else canonical_json(draft.composition),
         round=draft.round,
         label=_first_label(draft.family, control),
-        fitness=None,
-        holdout_effect=None,
-        changed_in=None,
     )
 
 

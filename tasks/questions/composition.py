@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +22,14 @@ from tasks.files.vocabulary import (
     read_taxonomy,
     read_templates,
 )
-from tasks.questions.binding import ControlSource, Draft, bind_draft, count_controls, link_twins
+from tasks.questions.binding import (
+    ControlSource,
+    Draft,
+    bind_draft,
+    count_controls,
+    draw_controls,
+    link_twins,
+)
 from tasks.questions.quality import template_fault
 
 Composition = dict[str, str]
@@ -280,6 +287,34 @@ def compose_pair(
         make_implicit_draft(draft, frames) if supports_implicit(recipe.families["open"], attribute) else None
     )
     return DraftPair(draft, twin, attribute)
+
+
+def draw_recipe_controls(
+    recipe: Recipe,
+    data_dir: Path,
+    sources: Iterable[ControlSource],
+    *,
+    seed: int,
+    without: Collection[str] = (),
+    placebo_slots: str | None = None,
+) -> list[Question]:
+    """Make the A/A and placebo controls that a recipe asks for, language by language. See `draw_controls`."""
+    by_language: dict[str, list[ControlSource]] = defaultdict(list)
+    for source in sources:
+        by_language[source.attribute.language].append(source)
+    return [
+        control
+        for language, inside in sorted(by_language.items())
+        for control in draw_controls(
+            inside,
+            a_a=recipe.controls.a_a,
+            placebo=recipe.controls.placebo,
+            placebo_attribute=read_placebo(data_dir, language),
+            seed=seed,
+            without=without,
+            placebo_slots=placebo_slots,
+        )
+    ]
 
 
 def draw_neutral_controls(

@@ -116,6 +116,8 @@ def recorded_recipe(manifest: Manifest) -> Recipe:
     unknown = {name: value for name, value in manifest.recipe.items() if name not in ALL_SECTIONS}
     content = unknown | measuring_sections(manifest)
     content |= {name: manifest.recipe[name] for name in RECORDED if name in manifest.recipe}
+    if isinstance(content.get("validate"), dict):  # `suites` names files of the person who built the release
+        content["validate"] = {k: v for k, v in content["validate"].items() if k != "suites"}
     models = manifest.recipe.get("models", {})
     content["models"] = {name: value for name, value in models.items() if name in RECORDED_MODELS}
     return _parse(content, manifest)

@@ -44,13 +44,12 @@ print(json.dumps(run_deduplicate(DeduplicateOptions(
 """
 
 
-def deduplicated(folder: Path, runner: str) -> tuple[dict[str, Any], list[bytes]]:
-    """Deduplicate in small parts in one process. Return the result and the files."""
+def run_script(script: str, *arguments: object, home: Path, **variables: str) -> tuple[dict[str, Any], str]:
+    """Run Python code outside the settings of Prefect. Return its last line, and everything on stderr."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    out = folder / f"out-{runner}"
     done = subprocess.run(
-        [sys.executable, "-c", IN_PARTS, str(folder), str(out), runner],
-        env={**own, "COUNTERFOIL_HOME": str(folder / "home")},
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env={**own, "COUNTERFOIL_HOME": str(home), **variables},
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -59,7 +58,13 @@ def deduplicated(folder: Path, runner: str) -> tuple[dict[str, Any], list[bytes]
         preexec_fn=heed_interrupts,
     )
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+def deduplicated(folder: Path, runner: str) -> tuple[dict[str, Any], list[bytes]]:
+    """Deduplicate in small parts in one process. Return the result and the files."""
+    out = folder / f"out-{runner}"
+    result, _ = run_script(IN_PARTS, folder, out, runner, home=folder / "home")
     result.pop("seconds")
     return result, [(out / name).read_bytes() for name in ("kept.parquet", "dropped.parquet")]
 
@@ -115,22 +120,12 @@ def relabelled(
     folder: Path, runner: str, judge: str, max_in_flight: int = 64
 ) -> tuple[dict[str, Any], dict[str, bytes], str]:
     """Relabel in small parts. Return the result, the files, and everything on stderr."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     home, out = folder / f"home-{runner}", folder / (runner or "alone")
     out.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", RELABELLED, str(folder), runner, judge, str(max_in_flight)],
-        env={**own, "COUNTERFOIL_HOME": str(home), "OPENAI_API_KEY": "none"},
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        start_new_session=True,
-        preexec_fn=heed_interrupts,
-    )
-    assert done.returncode == 0, done.stderr
+    given = (folder, runner, judge, max_in_flight)
+    result, shown = run_script(RELABELLED, *given, home=home, OPENAI_API_KEY="none")
     files = {path.name: path.read_bytes() for path in sorted(out.iterdir())}
-    return json.loads(done.stdout.splitlines()[-1]), files, done.stderr
+    return result, files, shown
 
 
 @pytest.mark.slow
