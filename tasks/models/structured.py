@@ -326,7 +326,9 @@ def find_json_object(text: str, *, cut_off: bool = False) -> dict[str, Any]:
                 return closed
             work += _work(text, start, closing)
             if work > MOST_WORK:
-                raise ValueError("expected one JSON object, found too many opening brackets") from None
+                raise ValueError(
+                    "expected one JSON object, found none among too many opening brackets"
+                ) from None
         if isinstance(value, dict) and (value or not last):
             last = value
         start = text.find("{", end)
