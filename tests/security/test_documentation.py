@@ -11,7 +11,10 @@ TESTS = {
     name
     for path in (PROJECT / "tests").rglob("test_*.py")
     for name in re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))
-} | {f"test_{kind}_is_read_or_refused" for kind in ("recipe", "yaml", "manifest", "retrieval_file")}
+} | {
+    f"test_{kind}_is_read_or_refused"
+    for kind in ("recipe", "yaml", "manifest", "retrieval_file", "score_answer")
+}
 FILES = {path.relative_to(PROJECT / "tests").as_posix() for path in (PROJECT / "tests").rglob("*")}
 
 

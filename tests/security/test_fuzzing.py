@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -27,6 +29,8 @@ from schemas.recipe import Limits, Recipe
 from tasks.files.retrieval import FORMATS
 from tasks.files.yaml import load_yaml, parse_yaml
 from tasks.models import open_model, run_async
+from tasks.models.embeddings import read_vectors
+from tasks.models.rerank import read_scores
 from tasks.models.structured import ask_structured
 from tasks.relabel.file import relabel_file
 from tasks.release import parse_manifest
@@ -240,11 +244,39 @@ def read_server_answer(fuzzed_server: FuzzedServer, answer: tuple[Any, int, dict
         assert set(guard.connections) <= hosts
 
 
+# Answers of servers of scores and embeddings.
+
+NUMBER: Any = st.integers() | st.floats() | st.sampled_from([10**400, True, "1"])
+SCORED = st.fixed_dictionaries(
+    {},
+    optional={
+        "index": st.integers(-1, 3) | JSON,
+        "score": NUMBER | JSON,
+        "relevance_score": NUMBER,
+        "embedding": st.lists(NUMBER, max_size=3) | JSON,
+    },
+)
+SCORE_ANSWERS = (
+    st.fixed_dictionaries({"data": st.lists(SCORED | JSON, max_size=4) | JSON})
+    | st.fixed_dictionaries({"results": st.lists(SCORED, max_size=4)})
+    | JSON
+)
+
+
+def read_score_answer(answer: Any) -> None:
+    for place, score in read_scores(answer, 2).items():
+        assert 0 <= place < 2
+        assert math.isfinite(score)
+    vectors = read_vectors(answer, 2)
+    assert vectors is None or (len(vectors) == 2 and bool(np.isfinite(vectors).all()))
+
+
 for _name, _test, _inputs, _quick, _long in (
     ("recipe", read_recipe, RECIPES, 60, 3_000),
     ("yaml", read_yaml_text, YAML_TEXT, 60, 5_000),
     ("manifest", read_manifest_bytes, MANIFESTS, 60, 5_000),
     ("retrieval_file", read_retrieval_file, RETRIEVAL_FILES, 25, 1_500),
+    ("score_answer", read_score_answer, SCORE_ANSWERS, 100, 20_000),
 ):
     globals()[f"test_{_name}_is_read_or_refused"] = fuzz(_inputs, _quick, long=False)(_test)
     globals()[f"test_{_name}_is_read_or_refused_for_long"] = fuzz(_inputs, _long, long=True)(_test)
