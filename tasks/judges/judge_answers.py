@@ -60,7 +60,9 @@ class ComparedIds:
 
 def without_reasoning(text: str) -> str:
     """Return an answer without the reasoning before it."""
-    kept, at, unclosed = [], 0, set()
+    kept: list[str] = []
+    unclosed: set[str] = set()
+    at = 0
     for begin in _REASONING.finditer(text):
         name = begin[1].lower()
         if begin.start() < at or name in unclosed:

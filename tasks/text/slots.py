@@ -166,7 +166,8 @@ def mask_slots(template: str) -> str:
 
 def split_at_slots(text: str) -> list[str]:
     """Return plain text and slots in turn, in time linear in the length of the text."""
-    pieces, at = [], 0
+    pieces: list[str] = []
+    at = 0
     while (start := text.find("{{", at)) >= 0 and (end := text.find("}}", start + 2)) >= 0:
         pieces += [text[at:start], text[start : end + 2]]
         at = end + 2

@@ -92,7 +92,13 @@ TEMPLATES = ("{{a/", "{{", "{", "}", "}}", "{{a b ", "{{a/b}", "x", "{a", "{{a/b
 def test_long_templates_are_split_in_time(part: str) -> None:
     text = part * 100_000
     assert "".join(split_at_slots(text)) == text
-    for read in (parse_slots, form_references, lambda text: bind_forms(text, None, ["x"])):  # type: ignore[arg-type]
+    nobody: Any = None
+    readers: tuple[Callable[[str], Any], ...] = (
+        parse_slots,
+        form_references,
+        lambda text: bind_forms(text, nobody, ["x"]),
+    )
+    for read in readers:
         with contextlib.suppress(InputError):
             read(text)
 
