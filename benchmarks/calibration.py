@@ -13,17 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from functools import partial
 from math import sqrt
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -35,7 +34,7 @@ from tasks.expand import expand_family
 from tasks.families.controls import missing_control_effects
 from tasks.families.decision import ScenarioAnswer, fit_mixed_model
 from tasks.families.effects import VerdictRule, correct_for_multiplicity
-from tasks.files.vocabulary import read_attributes, read_taxonomy, vocabulary_dir
+from tasks.files.vocabulary import read_attributes, vocabulary_dir
 from tasks.judges.divergence import SETUP
 from tasks.judges.panel import SCREEN
 from tasks.judges.verdicts import AnswerGroup, make_judgement
@@ -55,8 +54,6 @@ from tasks.stats.resampling import excess_weights, pooled_p_value, row_sums
 from tasks.stats.shares import share_with_interval
 from tasks.stats.slice_change import flag_changes, measure_change
 from tests.material.echoes import ECHOES, leak
-from tests.servers.openai_server import OpenAIServer, smallest_instance
-from tests.simulated.target import Kind, Plant, SimulatedTarget, read_script
 
 Generator = np.random.Generator
 
@@ -105,10 +102,12 @@ def rate_with_error(hits: Sequence[bool] | np.ndarray) -> tuple[float, float]:
 # Row 1: questions against controls with the same number of versions.
 
 
-def draw_null_fitness(generator: Generator, judge: str, versions: int, n: int) -> list[float]:
-    """Draw fitness without bias. The judge errs in 3 % of groups, or in 3 % of pairs of versions."""
+def draw_null_fitness(
+    generator: Generator, judge: str, versions: int, n: int, errors: float = 0.03
+) -> list[float]:
+    """Draw fitness without bias. The judge errs in a share of groups, or of pairs of versions."""
     pairs = 1 if judge == "group" else versions * (versions - 1) // 2
-    errs = generator.random((n, pairs)) < 0.03
+    errs = generator.random((n, pairs)) < errors
     fitness: list[float] = (errs * generator.beta(2, 5, (n, pairs))).max(axis=1).tolist()
     return fitness
 
@@ -452,11 +451,11 @@ WORLDS = {
 
 
 def judge_world(
-    world: SimulatedWorld, generator: Generator
+    world: SimulatedWorld, generator: Generator, *, controls: int = CONTROLS, errors: float = 0.03
 ) -> tuple[dict[str, Question], list[Judgement], set[str]]:
     """Return questions and controls with verdicts on fresh answers, and the ids of planted questions."""
-    count = world.planted + world.empty + CONTROLS
-    scores = np.asarray(draw_null_fitness(generator, "pair", world.versions, count))
+    count = world.planted + world.empty + controls
+    scores = np.asarray(draw_null_fitness(generator, "pair", world.versions, count, errors))
     seen = generator.random(world.planted) < world.sensitivity
     scores[: world.planted] = np.where(
         seen, np.clip(generator.normal(world.effect, 0.15, world.planted), 0.05, 1), scores[: world.planted]
@@ -744,109 +743,43 @@ def row_19(factor: int) -> Iterator[Line]:
     yield from contrast_rows(factor)
 
 
+def row_20(factor: int) -> Iterator[Line]:
+    """Coverage of agreement, rank correlation, shared difference and spread."""
+    from benchmarks.calibration_statistics import statistic_rows
+
+    yield from statistic_rows(factor)
+
+
 # Whole builds over HTTP (full run only).
 
 
-BUILDS = ("planted", "clean", "prejudiced judge")
-PREJUDICE = "health"
-"""Superdomain in which the prejudiced judge always finds a difference."""
-PLANTS: tuple[Kind, ...] = ("refusal", "content")
-"""Planted behaviour towards women: refusals in one superdomain, guarded advice in another."""
-BUILD_RECIPE = {
-    "attributes": ["gender"],
-    "superdomains": ["work", "health", "housing"],
-    "families": {"open": {"questions": 48, "samples": 3}},
-    "evolve": {"rounds": 0},
-    "holdout": {"samples": 4},
-    "controls": {"a_a": 0.4, "placebo": 0.4, "neutral": 0.0},
-    "relabel": {"candidates": 2},
-    "judging": {"audit": "off"},
-    "validate": {"fdr": 0.1},
-}
-
-
-def prejudiced_verdict(messages: Sequence[Mapping[str, str]], body: Mapping[str, Any]) -> Any:
-    """Answer as a judge that finds bias in every question about `PREJUDICE` and in no other."""
-    schema = body["response_format"]["json_schema"]["schema"]
-    verdict = smallest_instance(schema)
-    prompt = messages[-1]["content"]
-    situations = [
-        t.situation for s in read_taxonomy(vocabulary_dir(), [PREJUDICE]) for d in s.domains for t in d.topics
-    ]
-    concerned = any(situation in prompt for situation in situations)
-    for criterion, score in (
-        ("bias", 5 if concerned else 1),
-        ("relevance", 1),
-        ("generality", 5),
-        ("refusal", 0),
-    ):
-        if isinstance(verdict.get(criterion), dict):
-            verdict[criterion]["score"] = score
-    return verdict
-
-
-def build_world(world: str, home: Path) -> dict[str, Any]:
-    """Build a release of a world over HTTP and return the output of `show --json`."""
-    known = read_attributes(vocabulary_dir(), ["gender", "placebo"])
-    script = read_script(vocabulary_dir(), known)
-    plants = [
-        Plant(kind, 1.0, frozenset((s.id, d.id) for d in s.domains), frozenset({"woman"}))
-        for kind, s in zip(PLANTS, read_taxonomy(vocabulary_dir(), ["work", "housing"]), strict=True)
-    ]
-    target = SimulatedTarget(script, plants if world == "planted" else (), "middle", 1)
-
-    def answer(messages: Any, body: Any) -> Any:
-        return (
-            prejudiced_verdict(messages, body) if "response_format" in body else target.speak(messages, body)
-        )
-
-    with OpenAIServer(answer) as server:
-        model, judge = server.model("target"), server.model("judge")
-        recipe = BUILD_RECIPE | {
-            "name": world.replace(" ", "-"),
-            "seed": 11,
-            "models": {
-                "targets": [model],
-                "judges": [judge] if world == "prejudiced judge" else ["divergence"],
-            },
-            "budget": {"free": [model, judge]},
-        }
-        if world == "prejudiced judge":  # its floor is so high that the default selects no question
-            recipe["evolve"] = {"rounds": 0, "save_threshold": 0.05}
-        path = home / f"{recipe['name']}.yaml"
-        path.write_text(json.dumps(recipe), encoding="utf-8")
-        run = partial(
-            subprocess.run,
-            env=os.environ | {"COUNTERFOIL_HOME": str(home), "HF_HUB_OFFLINE": "1"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        command = [str(Path(sys.executable).with_name("counterfoil"))]
-        built = json.loads(run([*command, "build", str(path), "--json"]).stdout)
-        shown: dict[str, Any] = json.loads(run([*command, "show", built["release"], "--json"]).stdout)
-        shown.update(built)
-        return shown
+BUILDS = {"planted": "many plants", "clean": "nothing", "prejudiced judge": "prejudiced judge"}
+"""Worlds of `benchmarks.world_builds` by their name in the lines."""
+HOME = "CALIBRATION_HOME"
+"""Environment variable: a folder that keeps the whole builds, such as that of `world_pictures --home`."""
 
 
 def whole_builds(factor: int) -> Iterator[Line]:
     """Build releases of a planted world, a clean world, and one with a prejudiced judge, and check them."""
+    from benchmarks.world_builds import PREJUDICE, build_world
+
     if factor == QUICK:
         return
-    with tempfile.TemporaryDirectory() as folder:
-        shown = {world: build_world(world, Path(folder)) for world in BUILDS}
-        screens = {world: _read_first_screen(Path(found["release"])) for world, found in shown.items()}
+    with ExitStack() as stack:
+        folder = os.environ.get(HOME) or stack.enter_context(tempfile.TemporaryDirectory())
+        shown = {title: build_world(world, Path(folder)) for title, world in BUILDS.items()}
+        screens = {title: _read_first_screen(Path(found["release"])) for title, found in shown.items()}
     worse = {
-        world: [f for f in found["findings"] if f["verdict"] == "differs" and f["contrast"] < 0]
-        for world, found in shown.items()
+        title: [f for f in found["findings"] if f["verdict"] == "differs" and f["contrast"] < 0]
+        for title, found in shown.items()
     }
     named = sum(f["value"] == "woman" for f in worse["planted"])
     yield Line("2 whole build, planted: findings that name the planted value", named, 0.0, ">= 1", named >= 1)
     confirmed = screens["planted"][0]
     yield Line("2 whole build, planted: confirmed questions", confirmed, 0.0, ">= 1", confirmed >= 1)
-    for world in ("clean", "prejudiced judge"):
-        confirmed = screens[world][0]
-        yield Line(f"2 whole build, {world}: confirmed questions", confirmed, 0.0, "<= 0", confirmed <= 0)
+    for title in ("clean", "prejudiced judge"):
+        confirmed = screens[title][0]
+        yield Line(f"2 whole build, {title}: confirmed questions", confirmed, 0.0, "<= 0", confirmed <= 0)
     found = len(worse["clean"])
     yield Line("12 whole build, clean: findings that differ", found, 0.0, "<= 0", found <= 0)
     topic = screens["prejudiced judge"][1]
@@ -868,14 +801,25 @@ def _read_first_screen(release: Path) -> tuple[int, str | None]:
 
 ROWS: tuple[Callable[[int], Iterator[Line]], ...] = (
     row_1, row_2, row_3, row_4, row_5, row_6, row_7, row_8, row_9, row_10, row_11, row_12, row_13, row_14,
-    row_15, row_16, row_17, row_18, row_19,
+    row_15, row_16, row_17, row_18, row_19, row_20,
     whole_builds,
 )  # fmt: skip
+NAMES = tuple(row.__name__ for row in ROWS)
+SLOWEST = ("whole_builds", "row_4", "row_19", "row_18", "row_17")
+"""Rows that begin first, so that both processes end at about the same time."""
 
 
-def measure_row(job: tuple[int, int]) -> list[Line]:
-    """Measure one entry of `ROWS` (index, factor)."""
-    return list(ROWS[job[0]](job[1]))
+def measure_row(job: tuple[str, int]) -> tuple[list[Line], float]:
+    """Measure a row (name, factor), and return its lines and CPU seconds."""
+    started = _cpu_seconds()
+    lines = list(ROWS[NAMES.index(job[0])](job[1]))
+    return lines, _cpu_seconds() - started
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU time of this process and of its ended children."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -883,12 +827,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer simulations, under four minutes")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--rows", nargs="+", choices=NAMES, default=NAMES, help="measure only these rows")
+    parser.add_argument("--processes", type=int, default=2, help="default: 2")
     options = parser.parse_args(arguments)
     factor = QUICK if options.quick else FULL
     started = time.monotonic()
-    with ProcessPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        parts = list(pool.map(measure_row, [(i, factor) for i in range(len(ROWS))]))
-    lines = sorted((line for part in parts for line in part), key=lambda line: int(line.name.split()[0]))
+    with ProcessPoolExecutor(min(options.processes, os.cpu_count() or 1)) as pool:
+        ordered = sorted(options.rows, key=lambda name: name not in SLOWEST)
+        jobs = {name: pool.submit(measure_row, (name, factor)) for name in ordered}
+        parts = {name: jobs[name].result() for name in options.rows}
+    lines = sorted(
+        (line for found, _ in parts.values() for line in found), key=lambda line: int(line.name.split()[0])
+    )
+    for name, (_, seconds) in parts.items():
+        print(f"{name}: {seconds:.0f} CPU s", file=sys.stderr)
     if options.json:
         print(json.dumps({"lines": [asdict(line) for line in lines]}, indent=1))
     else:

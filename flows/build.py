@@ -6,6 +6,7 @@ tables, never rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from schemas.notes import DeduplicationNotes, MaterialNotes, MaterialTopic, Rela
 from schemas.options import BuildOptions
 from schemas.question import Erratum, Question
 from schemas.recipe import Controls, Recipe
-from schemas.release import ReleaseComparison
+from schemas.release import CorrectedTreatment, ReleaseComparison
 from schemas.tables import derived_seed
 from tasks.files.vocabulary import input_path
 from tasks.gate import raise_if_failed, read_suite_results, read_validation, write_data_docs
@@ -131,14 +132,15 @@ def build_release(prepared: PreparedBuild, releases: Path, linked: ReleaseRef | 
         enter("quarantine")
         sound = run.quarantine(public, answers)
         enter("measure")
-        measured = run.measure(sound, answers)
+        treatment = run.correct_judges(sound, answers)
+        measured = run.measure(sound, answers, treatment)
         enter("assemble")
         assembled = run.assemble(sound, measured, answers)
         enter("validate")
         checked = run.validate(assembled, sound)
         enter("package")
         held = read_held_back(public, answers)
-        return run.package(assembled, checked, sound, held)
+        return run.package(assembled, checked, sound, held, treatment)
 
 
 @dataclass(frozen=True)
@@ -356,7 +358,13 @@ class BuildRun:
             )
         )
 
-    def measure(self, sound: Step, answers: Answers) -> Step:
+    def correct_judges(self, sound: Step, answers: Answers) -> list[CorrectedTreatment]:
+        """Correct the judges with the scores of people, or return nothing without such scores."""
+        return self.reviews.correct_treatment(
+            self.context.recipe, sound.table("questions"), answers.judgements
+        )
+
+    def measure(self, sound: Step, answers: Answers, treatment: Sequence[CorrectedTreatment]) -> Step:
         """Measure the effects."""
         return self.ledger.add(
             steps.measure(
@@ -364,6 +372,7 @@ class BuildRun:
                 questions=sound.table("questions"),
                 responses=answers.responses,
                 judgements=answers.judgements,
+                **({"treatment": list(treatment)} if treatment else {}),
             )
         )
 
@@ -400,7 +409,14 @@ class BuildRun:
         raise_if_failed(read_validation(checked), checked.table("failing_rows").path)
         return self.ledger.add(checked)
 
-    def package(self, assembled: Step, checked: Step, sound: Step, held: HeldBack) -> str:
+    def package(
+        self,
+        assembled: Step,
+        checked: Step,
+        sound: Step,
+        held: HeldBack,
+        treatment: Sequence[CorrectedTreatment],
+    ) -> str:
         """Decide the version, write the private file and the release, and return its path."""
         compared = steps.compare(self.context, assembled=assembled.tables, previous=self.previous)
         comparison = compared.read_notes(ReleaseComparison)
@@ -430,9 +446,7 @@ class BuildRun:
             review=self.reviews.summary(
                 self._steps_of("review"),
                 self._steps_of("relabel_retrieval"),
-                self.reviews.correct_treatment(
-                    self.context.recipe, assembled.table("questions"), assembled.table("judgements")
-                ),
+                treatment,
             ),
         )
         release = steps.package(

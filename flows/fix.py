@@ -18,7 +18,7 @@ from schemas.errors import InputError
 from schemas.options import FixOptions
 from schemas.question import Erratum
 from schemas.recipe import Recipe
-from schemas.release import Manifest, ReleaseComparison
+from schemas.release import CorrectedTreatment, Manifest, ReleaseComparison
 from schemas.tables import content_hash
 from tasks.gate import raise_if_failed, read_suite_results, read_validation, write_data_docs
 from tasks.mend import Correction, read_corrections, write_errata_of
@@ -49,12 +49,13 @@ def fix(options: FixOptions) -> dict[str, Any]:
     context = workspace.context(recipe_of(before.manifest), budget_usd=0.0).model_copy(
         update={"run_dir": str(run_place(workspace, before.manifest, errata))}
     )
+    treatment = before.manifest.review.treatment if before.manifest.review else ()
     with run_lock(Path(context.run_dir)):
-        mended = mend_release(context, before.path, errata)
+        mended = mend_release(context, before.path, errata, treatment)
         version = mended.comparison.new_version
         if version != errata[0].changed_in:  # more than a text changed
             errata = [erratum.model_copy(update={"changed_in": version}) for erratum in errata]
-            mended = mend_release(context, before.path, errata)
+            mended = mend_release(context, before.path, errata, treatment)
         all_errata = (*read_errata(before.path), *errata)
         provenance = Provenance(
             comparison=mended.comparison,
@@ -100,8 +101,20 @@ class MendedRelease:
     comparison: ReleaseComparison
 
 
-def mend_release(context: RunContext, release: Path, errata: Sequence[Erratum]) -> MendedRelease:
-    """Open a release, correct its texts, and measure, assemble, check and compare the result."""
+def mend_release(
+    context: RunContext,
+    release: Path,
+    errata: Sequence[Erratum],
+    treatment: Sequence[CorrectedTreatment] = (),
+) -> MendedRelease:
+    """Open a release, correct its texts, and measure, assemble, check and compare the result.
+
+    Args:
+        context: The run.
+        release: The release.
+        errata: Corrections of its texts.
+        treatment: Its effects of judges that are corrected with people's scores. They are kept.
+    """
     ledger = BuildLedger()
     opened = ledger.add(steps.reopen(context, release=release_ref(release), errata=list(errata)))
     mended = ledger.add(steps.mend(context, questions=opened.table("questions"), errata=list(errata)))
@@ -111,6 +124,7 @@ def mend_release(context: RunContext, release: Path, errata: Sequence[Erratum]) 
             questions=mended.table("questions"),
             responses=opened.table("responses"),
             judgements=opened.table("judgements"),
+            **({"treatment": list(treatment)} if treatment else {}),
         )
     )
     assembled = ledger.add(

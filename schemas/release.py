@@ -256,6 +256,7 @@ class CorrectedTreatment(Row):
     """
 
     judge: str
+    """`all` for the mean of several judges."""
     model: str
     attribute: str
     value: str
@@ -276,6 +277,10 @@ class CorrectedTreatment(Row):
     """λ of the correction: 0 if the judge adds nothing."""
     labels_to_halve: int | None
     """Labels that halve the corrected interval. `None` if no number does."""
+    corrected_p: float | None = None
+    """Two-sided p of a corrected mean of 0."""
+    families: int = 0
+    """Twin families of the groups that people scored."""
     status: Literal["measured", "not_measured"] = "measured"
     reason: str | None = None
 

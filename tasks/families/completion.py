@@ -59,6 +59,11 @@ COLUMNS = (
 )
 """Columns of a recorded file."""
 
+GIVEN_CLAUSE = f"who is {GIVEN}"
+"""Words of a template that a placebo control replaces by the clause of an irrelevant attribute."""
+NEUTRAL_FORMS = {"{person}": "person", "{subject}": "they", "{be}": "are"}
+"""Forms of attributes with a gender, as a placebo control has them."""
+
 
 # Questions. Templates are crossed with lists of opposed words (data/triples), so that a score does not depend
 # on a few words. The k-th pair of a template meets the k-th triple, from an offset drawn per template. So
@@ -92,9 +97,23 @@ def _crossed(pair: DraftPair, item: TemplateItem, lists: Mapping[str, Sequence[T
             text=item.text.replace(GIVEN, str(_side_slot(favoured, other, pair.attribute))),
             options=_options(offered[(start + k) % len(offered)]),
             template_id=f"{item.id}/{favoured}",
+            placebo_text=_without_side(item.text, len(pair.attribute.values)),
         )
         for k, (favoured, other, _) in enumerate(given)
     ]
+
+
+def _without_side(text: str, versions: int) -> str:
+    """Return the text of a placebo control, or nothing if the given words cannot be replaced.
+
+    `a {person} who is {given}` becomes `a person whose library card ends in 26`, which has no side.
+    """
+    if GIVEN_CLAUSE not in text:
+        return ""
+    marks = Slot(tuple(f"<{i}>" for i in range(versions)))
+    for form, words in NEUTRAL_FORMS.items():
+        text = text.replace(form, words)
+    return text.replace(GIVEN_CLAUSE, str(marks))
 
 
 def _side_slot(favoured: str, other: str, attribute: Attribute) -> Slot:

@@ -208,7 +208,13 @@ def shared_effect(
     """Return the difference between values that several complete groups have in common."""
     texts = [text for group in groups for text in masked_answers(group, attribute, words.groups)]
     sizes = [group.sizes for group in groups]
-    interval, p_value = shared_difference(word_vectors(texts), sizes, slice_.seed(SHARED_DIVERGENCE))
+    families = twin_families(group.question for group in groups)
+    interval, p_value = shared_difference(
+        word_vectors(texts),
+        sizes,
+        slice_.seed(SHARED_DIVERGENCE),
+        clusters=[families[group.question.id] for group in groups],
+    )
     return effect_of(slice_, SHARED_DIVERGENCE, SHARED_DISTANCE, interval, p_value)
 
 

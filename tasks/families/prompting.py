@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 
@@ -21,14 +22,14 @@ from schemas.vocabulary import Attribute
 from tasks.families.contrasts import ScoredQuestion, contrasts_of
 from tasks.families.effects import EVERY, Slice, effect_of, not_measured
 from tasks.stats.clusters import twin_families
-from tasks.stats.intervals import MIN_CLUSTERS
+from tasks.stats.intervals import MIN_CLUSTERS, t_quantile
 from tasks.stats.resampling import Floats, Interval
 
 RANK_CORRELATION = "rank_correlation"
 UNIT = "Spearman's rho with the effects without the prompt"
-RESAMPLES = 1999
 MIN_EFFECTS = 5
 """Smallest number of effects whose order is compared."""
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _rank_correlation(
     pairs = np.array([[before[key].value, after[key].value] for key in shared])
     families = twin_families(before[key].question for key in shared)
     clusters = [families[before[key].question.id] for key in shared]
-    interval = spearman_interval(pairs, clusters, slice_.seed(RANK_CORRELATION))
+    interval = spearman_interval(pairs, clusters)
     effect = effect_of(slice_, RANK_CORRELATION, UNIT, interval)
     if effect is None:
         reason = "effects: they are all equal in one of the conditions"
@@ -105,33 +106,35 @@ def _rank_correlation(
     return effect
 
 
-def spearman_interval(pairs: Floats, clusters: Sequence[str], seed: int) -> Interval:
-    """Estimate Spearman's rho with a percentile interval from resampled clusters.
+def spearman_interval(pairs: Floats, clusters: Sequence[str]) -> Interval:
+    """Estimate Spearman's rho with an interval from jackknife values of the clusters, on Fisher's scale.
 
     Args:
         pairs: Shape (n, 2).
         clusters: Shape (n,). Cluster of each pair.
-        seed: Seed of the resampling.
 
     Returns:
-        The interval is undefined with fewer than `MIN_CLUSTERS` clusters. The value is NaN if a side does not
-        vary.
+        The bounds are `None` with fewer than `MIN_CLUSTERS` clusters, and if rho is undefined or exactly 1 or
+        -1 without one of them. The value is NaN if a side does not vary.
+
+    References:
+        Fisher (1921), "On the probable error of a coefficient of correlation". Tukey (1958), "Bias and
+        confidence in not quite large samples".
     """
-    names = sorted(set(clusters))
-    rows = [np.flatnonzero(np.asarray(clusters) == name) for name in names]
-    value = spearman(pairs)
-    if len(names) < MIN_CLUSTERS or not np.isfinite(value):
-        return Interval(value, None, None, len(names))
-    rng = np.random.default_rng(seed)
-    drawn = [
-        spearman(pairs[np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))])])
-        for _ in range(RESAMPLES)
-    ]
-    finite = [rho for rho in drawn if np.isfinite(rho)]
-    low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) > RESAMPLES / 2 else (None, None)
-    return Interval(
-        value, None if low is None else float(low), None if high is None else float(high), len(names)
-    )
+    names = np.asarray(clusters)
+    distinct = sorted(set(clusters))
+    n, value = len(distinct), spearman(pairs)
+    none = Interval(value, None, None, n)
+    if n < MIN_CLUSTERS or not np.isfinite(value):
+        return none
+    without = np.array([spearman(pairs[names != name]) for name in distinct])
+    limit = 1 - _ROUNDING
+    if abs(value) > limit or not (np.abs(without) < limit).all():  # NaN is not below the limit either
+        return none
+    pseudo = n * np.arctanh(value) - (n - 1) * np.arctanh(without)
+    half = t_quantile(0.975, n - 1) * float(pseudo.std(ddof=1)) / sqrt(n)
+    low, high = np.tanh(np.arctanh(value) + half * np.array([-1.0, 1.0]))
+    return Interval(value, float(low), float(high), n)
 
 
 def spearman(pairs: Floats) -> float:

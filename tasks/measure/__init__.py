@@ -12,6 +12,7 @@ from schemas.errors import InputError, ModelError
 from schemas.labels import StageCounts
 from schemas.question import QUESTIONS, SELECTED, Question, separate_unreviewed
 from schemas.recipe import Recipe
+from schemas.release import CorrectedTreatment
 from schemas.vocabulary import Attribute
 from tasks.families import (
     Answered,
@@ -61,6 +62,7 @@ from tasks.judges.verdicts import group_answers
 from tasks.measure.recorded_judges import FORMATS as JUDGE_FORMATS
 from tasks.measure.verdicts import (
     confirm_questions,
+    corrected_effects,
     holdout_fitness,
     judge_effects,
     length_controlled_effects,
@@ -81,11 +83,24 @@ MOST_REASONS = 4
 # The stage.
 
 
-def measure(context: RunContext, questions: TableRef, responses: TableRef, judgements: TableRef) -> Outcome:
+def measure(
+    context: RunContext,
+    questions: TableRef,
+    responses: TableRef,
+    judgements: TableRef,
+    treatment: Sequence[CorrectedTreatment] = (),
+) -> Outcome:
     """Compute the effects of every slice and record each question's hold-out effect.
 
     Open questions are measured on hold-out answers only, because their search answers decided whether they
     were kept. The other families are measured on all answers.
+
+    Args:
+        context: The run.
+        questions: Questions of the release.
+        responses: Answers of all phases.
+        judgements: Judgements of all phases.
+        treatment: Effects of the judges that are corrected with people's scores.
     """
     languages = {}
     every = {}
@@ -132,7 +147,8 @@ def measure(context: RunContext, questions: TableRef, responses: TableRef, judge
     robust = measure_rewordings(every, answers, verdicts, form, attributes)
     models = sorted({e.model for e in covered} - {EVERY})
     missing = missing_control_effects(asked.values(), models, context.recipe.controls)
-    tested = correct_for_multiplicity([*covered, *search_effects, *robust, *prompted, *missing])
+    corrected = corrected_effects(treatment, asked.values())
+    tested = correct_for_multiplicity([*covered, *search_effects, *robust, *prompted, *missing, *corrected])
     effects = verdict_rule(context.recipe).apply(tested)
     confirmed = confirm_questions(asked, verdicts, form, context.recipe.validation.fdr)
     again = again if form != SCREEN else mean_excess(compared)
@@ -445,7 +461,7 @@ def effect_figures(answered: Sequence[Answered], attributes: Mapping[str, Attrib
 
 STAGE = Stage(
     "measure",
-    9,
+    10,
     run=measure,
     reads=("models", "evolve", "judging", "validation", "prompting"),
     vocabulary=("attributes", "lexicons", "readers", "rubrics"),

@@ -16,6 +16,8 @@ from statistics import fmean
 
 from schemas.answers import Effect, Judgement
 from schemas.question import SELECTED, Question
+from schemas.release import CorrectedTreatment
+from tasks.families.contrasts import SUFFIX
 from tasks.families.effects import EVERY, Slice, effect_of, not_measured, slices_of
 from tasks.judges.divergence import tokenize_words
 from tasks.judges.panel import SCREEN, settle_panel, signed_scores
@@ -40,6 +42,11 @@ FLOOR_CONTROLS = frozenset({"a_a", "placebo"})
 """Controls without any effect. Their fitness is the noise floor."""
 LENGTH_CONTROLLED = "fitness, length held equal"
 NO_MATCHING_CONTROL = "controls: none has the same number of versions and the same framings"
+CORRECTED_TREATMENT = "corrected_treatment"
+"""Metric of the judges' mean treatment, corrected with people's scores (`tasks.stats.prediction_powered`)."""
+TREATMENT_UNIT = "points of 4"
+"""Scores are from 1 to 5."""
+NO_LABELS = "labels: nobody scored these answers"
 LENGTHS_TOO_ALIKE = "length: the lengths do not tell its effect from that of the values"
 
 
@@ -338,3 +345,39 @@ def shrinkage(questions: Iterable[Question], judgements: Iterable[Judgement], fo
         interval = mean_interval(values, clusters=clusters, bounds=(lowest, highest))
         effects.append(effect_of(slice_, metric, unit, interval))
     return [effect for effect in effects if effect is not None]
+
+
+# Effects of judges that are corrected with people's scores.
+
+
+def corrected_effects(treatment: Iterable[CorrectedTreatment], questions: Iterable[Question]) -> list[Effect]:
+    """Return the corrected contrasts as effects. With several judges, only those of their mean count.
+
+    Args:
+        treatment: Corrected treatment by judge, model, attribute and value.
+        questions: Questions of the release, for their languages.
+    """
+    rows = list(treatment)
+    several = len({row.judge for row in rows}) > 1
+    languages: dict[str, set[str]] = defaultdict(set)
+    for q in questions:
+        if q.family == "open" and q.label in SELECTED:
+            languages[q.attribute].add(q.language)
+    effects = []
+    for row in rows:
+        if several and row.judge != EVERY:
+            continue
+        spoken = languages[row.attribute]
+        language = next(iter(spoken)) if len(spoken) == 1 else EVERY
+        slice_ = Slice("attribute", row.attribute, "open", row.attribute, row.model, language=language)
+        metric = f"{CORRECTED_TREATMENT}{SUFFIX}:{row.value}"
+        effect = None
+        if row.corrected is not None:
+            interval = Interval(
+                row.corrected, row.corrected_low, row.corrected_high, row.families or row.labels
+            )
+            effect = effect_of(slice_, metric, TREATMENT_UNIT, interval, row.corrected_p)
+        if effect is None:
+            effect = not_measured(slice_, metric, TREATMENT_UNIT, row.reason or NO_LABELS)
+        effects.append(effect.model_copy(update={"compared": row.value}))
+    return effects

@@ -234,8 +234,11 @@ def _placebo_of(
     if draft.framing == "explicit" and "{name}" not in draft.text.lower():
         made += _bind_placebo(draft, placebo, versions, seed, placebo_slots)
     for text in (draft, twin):
-        if text is not None and text.framing == "implicit" and "{name}" in text.text.lower():
-            made += _bind_names(text, attribute, versions, seed)
+        if text is not None and text.framing == "implicit":
+            if text.placebo_text:
+                made += _bind_one_group(text, attribute, seed)
+            elif "{name}" in text.text.lower():
+                made += _bind_names(text, attribute, versions, seed)
     return made
 
 
@@ -294,6 +297,14 @@ def _with_modifiers(text: str, values: Sequence[Value]) -> str:
         text = text.replace(f"<{i}>", value.forms["noun"][0].removeprefix("a person "))
         text = text.replace(f"<{i}s>", value.forms["noun_plural"][0].removeprefix("people "))
     return text
+
+
+def _bind_one_group(draft: Draft, attribute: Attribute, seed: int) -> list[Question]:
+    """Return a control whose placebo text has names of the first value only."""
+    assert draft.placebo_text is not None
+    about = replace(draft, text=draft.placebo_text, placebo_text=None)
+    bound = bind_draft(about, attribute, seed=seed, control="placebo")
+    return [_with_values(bound, bound.template, (bound.values[0],) * len(bound.values))]
 
 
 def _bind_names(draft: Draft, attribute: Attribute, versions: int, seed: int) -> list[Question]:

@@ -34,6 +34,7 @@ from tasks.release.fitness import (
     classify_judges,
     compute_fitness_floor,
     count_drop_reasons,
+    fresh_scores_by_outcome,
     holdout_test,
     measure_shrinkage,
     pair_fitness_by_phase,
@@ -183,6 +184,8 @@ class ReportData:
     """Range of the fitness that decides. `None` if nothing was judged."""
     fitness: Mapping[str, Sequence[float]]
     """Search fitness by outcome of the question."""
+    fresh_scores: Mapping[str, Sequence[float]]
+    """Scores on fresh answers by label of the question or kind of control."""
     phases: tuple[tuple[float, float], ...]
     """Search and hold-out fitness of every accepted question with both."""
     shrinkage: Shrinkage | None
@@ -312,7 +315,8 @@ def summarise_release(manifest: Manifest, contents: Contents, data_dir: Path) ->
 
 def describe_corrected(row: CorrectedTreatment, names: Names) -> str:
     """Return how people's labels correct a judge about one value, in one sentence."""
-    who = f"{names.value(row.attribute, row.value)}, {row.model}, judged by {row.judge}"
+    judge = "all judges" if row.judge == EVERY else row.judge
+    who = f"{names.value(row.attribute, row.value)}, {row.model}, judged by {judge}"
     if row.corrected is None:
         return f"Not measured with human labels: {who} ({row.reason})."
     alone = "" if row.judge_only is None else f" The judge alone has {row.judge_only:+.2f}."
@@ -383,6 +387,7 @@ def report_data(
         floor=floor,
         fitness_form=FORMS.get(select_fitness_form(judgements) or ""),
         fitness=fitness,
+        fresh_scores=fresh_scores_by_outcome(questions, controls, judgements),
         phases=tuple(phases),
         shrinkage=shrunk,
         measurement=measurement,
@@ -541,6 +546,8 @@ def draw_pictures(data: ReportData) -> dict[str, object]:
     svgs = {"funnel": funnel_bars(data.funnel)} if data.funnel else {}
     if data.fitness:
         svgs["fitness"] = fitness_distribution(data.fitness, data.floor)
+    if data.fresh_scores:
+        svgs["fresh"] = fitness_distribution(data.fresh_scores, None, fresh=True)
     if data.phases:
         svgs["shrinkage"] = shrinkage_scatter(data.phases)
     if len(data.rounds) > 1:

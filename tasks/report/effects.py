@@ -152,6 +152,7 @@ METRIC_TITLES = {
     "gap_of_shares": "gap in decisions",
     "invalid": "invalid answers",
     "differential_coverage": "unequal coverage",
+    "corrected_treatment": "treatment, corrected with people’s scores",
     "tau_c_sai": "tau-c, stimulus to attribute",
     "tau_c_asa": "tau-c, attribute to stimulus",
 }

@@ -18,6 +18,7 @@ LANGUAGES = {
     "nl": "Dutch", "pl": "Polish", "pt": "Portuguese", "ru": "Russian", "zh": "Chinese",
 }  # fmt: skip
 
+BY_BOTH = "by the judges’ scores corrected with people’s"
 PHRASES = {
     "helpfulness": ("gives", "worse advice", "better advice"),
     "warmth": ("answers", "less warmly", "more warmly"),
@@ -30,9 +31,14 @@ PHRASES = {
     "agreement": ("agrees with stereotypes about", "more often", "less often"),
     "generalisation": ("accepts generalisations about", "more often", "less often"),
     "stereotype": ("expects the stereotype of", "more often", "less often"),
+    "corrected_treatment": ("treats", f"worse, {BY_BOTH},", f"better, {BY_BOTH},"),
 }
 """Verb of a metric, and its ending if a value is treated worse and better."""
-HIGHER_IS_BETTER = {"helpfulness": "advice", "restrictions": "freedom from restrictions"}
+HIGHER_IS_BETTER = {
+    "helpfulness": "advice",
+    "restrictions": "freedom from restrictions",
+    "corrected_treatment": "treatment corrected with people’s scores",
+}
 """Names of metrics in lists, if their own name does not show the better direction."""
 DEFAULT_PHRASE = ("treats", "worse", "better")
 NUMBERS = (

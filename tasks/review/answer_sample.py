@@ -35,6 +35,8 @@ HIGH_SCORES = 0.2
 """Share of the groups in the upper stratum, those that a judge scores highest."""
 FEWEST_GROUPS = 10
 """Groups from which a sample has two strata."""
+ALL_JUDGES = "all"
+"""Judge of the rows in which the scores of several judges are averaged."""
 GroupKey = tuple[str, str]
 """(model, question id)"""
 
@@ -226,7 +228,7 @@ def correct_treatment(
     """Correct how each judge sees the treatment of values with people's scores of a sample.
 
     Returns:
-        One row per judge, model, attribute and value.
+        One row per judge, model, attribute and value, and if there are several judges, one for their mean.
     """
     people = {key: row for key, row in people_treatment(verdicts, questions).items() if key in population}
     families = twin_families(questions.values())
@@ -234,6 +236,8 @@ def correct_treatment(
     for (judge, key), treatment in treatment_of(judgements).items():
         if key in population:
             by_judge[judge][key] = treatment
+    if len(by_judge) > 1:
+        by_judge[ALL_JUDGES] = _mean_of_judges(by_judge.values(), questions)
     effects = []
     for judge, treated in sorted(by_judge.items()):
         rows: dict[tuple[str, str, str], dict[GroupKey, float]] = defaultdict(dict)
@@ -246,6 +250,21 @@ def correct_treatment(
                 _corrected(judge, model, attribute, value, contrasts, population, questions, people, families)
             )
     return effects
+
+
+def _mean_of_judges(
+    by_judge: Iterable[Mapping[GroupKey, Mapping[int, float]]], questions: Mapping[str, Question]
+) -> dict[GroupKey, dict[int, float]]:
+    """Average over the judges that scored every version of a group."""
+    complete: dict[GroupKey, list[Mapping[int, float]]] = defaultdict(list)
+    for treated in by_judge:
+        for key, treatment in treated.items():
+            if len(treatment) == len(questions[key[1]].variants):
+                complete[key].append(treatment)
+    return {
+        key: {version: fmean(given[version] for given in rows) for version in rows[0]}
+        for key, rows in sorted(complete.items())
+    }
 
 
 def _contrasts(question: Question, treatment: Mapping[int, float]) -> dict[str, float]:
@@ -280,7 +299,8 @@ def _corrected(
     )
     known = sum(label is not None for label in labels)
     about = {"judge": judge, "model": model, "attribute": attribute, "value": value}
-    counts = {"groups": len(keys), "labels": known}
+    labelled = {families[key[1]] for key, label in zip(keys, labels, strict=True) if label is not None}
+    counts = {"groups": len(keys), "labels": known, "families": len(labelled)}
     if found is None:
         scores_alone = [contrasts[key] for key in keys]
         judged = correct_mean(scores_alone, scores_alone, clusters=[families[key[1]] for key in keys])
@@ -309,6 +329,7 @@ def _corrected(
         corrected_high=found.corrected.high,
         weight=found.weight,
         labels_to_halve=found.labels_to_halve(),
+        corrected_p=found.p_value,
     )
 
 

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Sequence
-from math import isfinite, isnan, isqrt, nan
+from collections.abc import Callable, Iterable, Sequence
+from math import isnan, isqrt, nan
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +15,8 @@ from numpy.typing import ArrayLike
 from tasks.stats.intervals import SIGNED_BOUNDS, statistic_interval
 from tasks.stats.resampling import Floats, Interval
 
+MIN_BY_CHANCE = 4
+"""Units that must agree by chance outside the most frequent category for an interval."""
 Scale = Literal["nominal", "ordinal"]
 """Whether all disagreements count the same, or distant grades count more."""
 
@@ -129,12 +130,25 @@ def nominal_alpha(units: Sequence[Sequence[str]]) -> Interval | None:
     scale = sorted({category for unit in shared for category in unit})
     if len(scale) < 2:
         return None
-    tables = [coincidences_of(unit, scale).ravel() for unit in shared]
-    return statistic_interval(tables, _nominal_alpha, bounds=SIGNED_BOUNDS)
+    return _agreement_interval([coincidences_of(unit, scale).ravel() for unit in shared], _nominal_alpha)
 
 
 def _nominal_alpha(totals: Floats) -> Floats:
     return alpha_of_tables(_square(totals), "nominal")
+
+
+def _agreement_interval(tables: ArrayLike, statistic: Callable[[Floats], Floats]) -> Interval:
+    """Estimate a coefficient from flat tables, one per unit or cluster: shape (units, k²).
+
+    The bounds are `None` if chance alone would let fewer than `MIN_BY_CHANCE` units agree outside the most
+    frequent category. The sample then depends on single units.
+    """
+    found = statistic_interval(tables, statistic, bounds=SIGNED_BOUNDS)
+    counts = _square(np.asarray(tables, dtype=float).sum(axis=0))
+    by_chance = counts.sum(axis=1) * counts.sum(axis=0) / counts.sum() ** 2 * len(np.asarray(tables))
+    if by_chance.sum() - by_chance.max() < MIN_BY_CHANCE:
+        return Interval(found.value, None, None, found.n)
+    return found
 
 
 def weighted_kappa(first: Sequence[float], second: Sequence[float]) -> float:
@@ -159,30 +173,22 @@ def weighted_kappa(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def nominal_kappa(pairs: Sequence[tuple[str, str]]) -> Interval | None:
-    """Compute Cohen's kappa of two people with its asymptotic 95 % interval.
+    """Estimate Cohen's kappa of two people with an interval from jackknife values of the units.
 
     Args:
         pairs: Both people's categories of each unit that both saw.
 
     Returns:
-        `None` if fewer than two categories occur. The bounds are `None` if the variance is undefined.
-
-    References:
-        Fleiss, Cohen and Everitt (1969), doi:10.1037/h0028106.
+        `None` if fewer than two categories occur.
     """
-    from statsmodels.stats.inter_rater import cohens_kappa
-
     scale = sorted({category for pair in pairs for category in pair})
     if len(scale) < 2:
         return None
-    table = confusion_table(pairs, scale)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the variance may be undefined
-        fitted = cohens_kappa(table)
-    low, high = max(-1.0, float(fitted.kappa_low)), min(1.0, float(fitted.kappa_upp))
-    known = isfinite(low) and isfinite(high)
-    value = float(kappa_of_tables(table, "nominal"))
-    return Interval(value, low if known else None, high if known else None, len(pairs))
+    return _agreement_interval([confusion_table([pair], scale).ravel() for pair in pairs], _nominal_kappa)
+
+
+def _nominal_kappa(totals: Floats) -> Floats:
+    return kappa_of_tables(_square(totals), "nominal")
 
 
 def kappa_of_votes(both_yes: int, only_first: int, only_second: int, both_no: int) -> float | None:
@@ -219,7 +225,7 @@ def kappa_with_interval(tables: Floats) -> Interval | None:
     """
     if not len(tables):
         return None
-    interval = statistic_interval(tables, _ordinal_kappa, bounds=SIGNED_BOUNDS)
+    interval = _agreement_interval(tables, _ordinal_kappa)
     return None if isnan(interval.value) else interval
 
 

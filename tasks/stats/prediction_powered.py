@@ -29,6 +29,8 @@ from tasks.stats.intervals import MIN_CLUSTERS, t_quantile
 from tasks.stats.resampling import Floats, Interval
 
 LEVEL = 0.95
+SMALLEST_P = 1e-300
+"""Lower limit of a p-value, which is never 0."""
 PRIOR_LABELS = 3
 """Labels of the whole sample that count towards the spread of every stratum."""
 
@@ -49,6 +51,8 @@ class CorrectedMean:
     """Part of the variance that more labels reduce."""
     judge_variance: float
     """Part that only more questions reduce."""
+    p_value: float | None
+    """Two-sided p of a corrected mean of 0, from the distribution of its interval. `None` without one."""
 
     @property
     def bias(self) -> float:
@@ -122,6 +126,7 @@ def correct_mean(
         labels=int(known.sum()),
         label_variance=from_labels,
         judge_variance=total - from_labels,
+        p_value=_t_test(float(both.mean()), total, answered, freedom),
     )
 
 
@@ -207,6 +212,15 @@ def _t_interval(value: float, variance: float, clusters: int, freedom: float, le
         return Interval(value, None, None, clusters)
     half = t_quantile((1 + level) / 2, freedom) * sqrt(variance)
     return Interval(value, value - half, value + half, clusters)
+
+
+def _t_test(value: float, variance: float, clusters: int, freedom: float) -> float | None:
+    from scipy.special import stdtr
+
+    if clusters < MIN_CLUSTERS or freedom < 1 or variance <= 0:
+        return None
+    tail = float(stdtr(freedom, -abs(value) / sqrt(variance)))
+    return max(2 * tail, SMALLEST_P)
 
 
 def _labels_for(per_label: float, fixed: float, wanted: float) -> int | None:

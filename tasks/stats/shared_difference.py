@@ -16,54 +16,76 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from math import sqrt
 
 import numpy as np
 
+from tasks.stats.intervals import mean_interval, statistic_interval, t_quantile
 from tasks.stats.resampling import Floats, Interval, row_sums
 
 DRAWS = 999
 """Permutations beside the observed arrangement."""
-RESAMPLES = 1_000
-
-MAX_PRODUCTS = 200
-"""Maximum number of questions for forming all products."""
 
 _TOLERANCE = 1e-12
-_BLOCK_CELLS = 2_000_000
 
 
-def shared_difference(vectors: Floats, sizes: Sequence[Sequence[int]], seed: int) -> tuple[Interval, float]:
+def shared_difference(
+    vectors: Floats,
+    sizes: Sequence[Sequence[int]],
+    seed: int,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+) -> tuple[Interval, float]:
     """Estimate the shared difference, and test it.
 
     Args:
         vectors: Shape (answers, dimensions), ordered by question and in it by value.
         sizes: Number of answers per value of each question. All questions have the same values in the same
             order.
-        seed: Seed of bootstrap and permutations.
+        seed: Seed of the permutations.
+        clusters: Cluster of each question, such as its twin family. Default: every question is independent of
+            the others.
 
     Returns:
-        The estimate with its interval (questions resampled), and its one-sided p-value (values permuted
-        within each question).
+        The estimate with its interval, and its one-sided p-value (values permuted within each question). The
+        bounds are `None` for fewer than `MIN_CLUSTERS` clusters.
 
     Raises:
         ValueError: If there are fewer than two questions.
     """
     if len(sizes) < 2:
         raise ValueError("a shared difference needs at least two questions")
-    differences = mean_differences(vectors, sizes).reshape(len(sizes), -1)
-    p_value = _permutation_p_value(vectors, sizes, seed)
-    low: float | None
-    high: float | None
-    if len(sizes) > MAX_PRODUCTS:
-        scaled = differences / np.sqrt(len(sizes[0]) - 1)
-        value = _mean_of_sums(scaled, np.ones(len(sizes)))
-        low, high = _quantiles(np.array([_mean_of_sums(scaled, w) for w in _resamples(len(sizes), seed)]))
-        return Interval(value, low, high, len(sizes)), p_value
-    products = np.stack([row_sums(differences, one) for one in differences]) / (len(sizes[0]) - 1)
-    value = float(_mean_of_pairs(products, np.ones((1, len(sizes))))[0])
-    low, high = _interval(products, seed)
-    return Interval(value, low, high, len(sizes)), p_value
+    return shared_interval(vectors, sizes, clusters), _permutation_p_value(vectors, sizes, seed)
+
+
+def shared_interval(
+    vectors: Floats, sizes: Sequence[Sequence[int]], clusters: Sequence[Hashable] | None = None
+) -> Interval:
+    """Estimate the shared difference with an interval. The arguments are those of `shared_difference`.
+
+    The jackknife interval has an upper bound that is too low if the difference is small, because an estimate
+    of a squared length is skewed. The upper bound is therefore at least that of the length itself, measured
+    along the mean difference.
+    """
+    differences = mean_differences(vectors, sizes).reshape(len(sizes), -1) / np.sqrt(len(sizes[0]) - 1)
+    order: dict[Hashable, int] = {}
+    names = range(len(sizes)) if clusters is None else clusters
+    codes = [order.setdefault(name, len(order)) for name in names]
+    squares = (differences**2).sum(axis=1)
+    totals = np.zeros((len(order), differences.shape[1] + 2))
+    np.add.at(totals, codes, np.column_stack([differences, squares, np.ones(len(codes))]))
+    jackknife = statistic_interval(totals, _mean_of_products)
+    mean = totals[:, :-2].sum(axis=0) / len(codes)
+    length = float(np.sqrt((mean**2).sum()))
+    if jackknife.low is None or jackknife.high is None or length == 0:
+        return jackknife
+    along = mean_interval(row_sums(differences, mean / length), clusters=codes)
+    if along.low is None or along.high is None:
+        return Interval(jackknife.value, None, None, jackknife.n)
+    error = (along.high - along.low) / (2 * t_quantile(0.975, along.n - 1))
+    longest = sqrt(max(jackknife.value, 0.0) + error**2) + along.high - along.value
+    return Interval(jackknife.value, jackknife.low, max(jackknife.high, longest**2), jackknife.n)
 
 
 def mean_differences(vectors: Floats, sizes: Sequence[Sequence[int]]) -> Floats:
@@ -81,41 +103,15 @@ def mean_differences(vectors: Floats, sizes: Sequence[Sequence[int]]) -> Floats:
     return np.asarray(means - means.mean(axis=1, keepdims=True))
 
 
-def _mean_of_pairs(products: Floats, weights: Floats) -> Floats:
-    """Return the weighted mean of products of different questions per row of weights (draws, questions)."""
-    pairs = weights[:, :, None] * weights[:, None, :] * (1 - np.eye(len(products)))
-    with np.errstate(invalid="ignore"):
-        return np.asarray((pairs * products).sum(axis=(1, 2)) / pairs.sum(axis=(1, 2)))
+def _mean_of_products(totals: Floats) -> Floats:
+    """Return the mean product of different questions, from totals (…, dimensions + 2).
 
-
-def _mean_of_sums(differences: Floats, weights: Floats) -> float:
-    """Return the result of `_mean_of_pairs` in a time that is linear in the questions.
-
-    The sum over pairs of different questions is the square of the sum, without the squares of each one.
+    Totals are the sum of the questions' differences, the sum of their squared lengths, and the number of
+    questions. The sum over pairs is the square of the sum, without the products of a question with itself.
     """
-    total = (differences * weights[:, None]).sum(axis=0)
-    own = (weights**2 * (differences**2).sum(axis=1)).sum()
-    return float(((total**2).sum() - own) / (weights.sum() ** 2 - (weights**2).sum()))
-
-
-def _resamples(n: int, seed: int) -> Floats:
-    """Draw how often each question is in each resample, shape (resamples, n)."""
-    generator = np.random.default_rng(seed)
-    return np.asarray(generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(float))
-
-
-def _interval(products: Floats, seed: int) -> tuple[float | None, float | None]:
-    # `_mean_of_pairs` leaves out pairs of a question with its own copy, which share everything.
-    n = len(products)
-    blocks = np.array_split(_resamples(n, seed), -(-RESAMPLES * n * n // _BLOCK_CELLS))
-    means = np.concatenate([_mean_of_pairs(products, block) for block in blocks])
-    return (None, None) if n < 3 else _quantiles(means)
-
-
-def _quantiles(means: Floats) -> tuple[float, float]:
-    defined = means[np.isfinite(means)]
-    low, high = np.quantile(defined, [0.025, 0.975], method="inverted_cdf")
-    return float(low), float(high)
+    n = totals[..., -1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(((totals[..., :-2] ** 2).sum(axis=-1) - totals[..., -2]) / (n * (n - 1)))
 
 
 def _permutation_p_value(vectors: Floats, sizes: Sequence[Sequence[int]], seed: int) -> float:

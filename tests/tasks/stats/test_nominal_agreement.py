@@ -21,9 +21,24 @@ def test_alpha_of_the_published_example() -> None:
     assert found is not None
     assert found.value == pytest.approx(0.743, abs=5e-4)
     assert found.n == 11, "a unit that one observer saw tells nothing"
+    assert (found.low, found.high) == (None, None), "too few units for five categories"
+
+
+def test_many_units_have_an_interval() -> None:
+    found = nominal_alpha(UNITS * 4)
+    assert found is not None
     assert found.low is not None
     assert found.high is not None
     assert found.low < found.value < found.high <= 1
+
+
+def test_rare_categories_have_no_interval() -> None:
+    """Two people drop the same three of 30 questions. One other question would change kappa from 1 to .83."""
+    pairs = [("keep", "keep")] * 26 + [("drop", "drop")] * 3 + [("drop", "keep")]
+    found = nominal_kappa(pairs)
+    assert found is not None
+    assert found.value > 0.8
+    assert (found.low, found.high) == (None, None)
 
 
 def test_alpha_does_not_depend_on_the_order_of_raters() -> None:

@@ -143,3 +143,17 @@ def test_corrected_share_covers_the_truth(share: float) -> None:
         if found is not None and found.low is not None and found.high is not None:
             covered.append(found.low <= share <= found.high)
     assert np.mean(covered) >= 0.93
+
+
+def test_p_value_is_that_of_the_corrected_interval() -> None:
+    generator = np.random.default_rng(5)
+    truth = generator.normal(0.3, 1, 120)
+    judge = (truth + generator.normal(size=120)).tolist()
+    labels = [float(t) if i < 60 else None for i, t in enumerate(truth)]
+    found = correct_mean(judge, labels, level=0.95)
+    assert found is not None
+    assert found.p_value is not None
+    at_p = correct_mean(judge, labels, level=1 - found.p_value)
+    assert at_p is not None
+    bounds = [at_p.corrected.low, at_p.corrected.high]
+    assert min(abs(bound) for bound in bounds if bound is not None) == pytest.approx(0, abs=1e-6)
