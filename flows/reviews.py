@@ -83,14 +83,16 @@ class Reviews:
     def correct_treatment(
         self, recipe: Recipe, questions: TableRef, judgements: TableRef
     ) -> list[CorrectedTreatment]:
-        """Correct how judges see the treatment of values, or return nothing without `review.answers`.
+        """Correct how judges see the treatment of values.
+
+        Without `review.answers`, or if nobody has reviewed anything yet, there is nothing to correct.
 
         Args:
             recipe: The recipe.
             questions: Questions of the release.
             judgements: Judgements of the release.
         """
-        if not recipe.review.answers:
+        if not recipe.review.answers or not self.words:
             return []
         selected = {
             q.id: q

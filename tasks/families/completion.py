@@ -30,7 +30,7 @@ from tasks.files.readers import read_answer
 from tasks.files.recorded import Column, RecordedRow, read_recorded
 from tasks.files.tables import plain_answer
 from tasks.files.vocabulary import GIVEN, read_templates, read_triples
-from tasks.questions.binding import Draft
+from tasks.questions.binding import MOST_VERSIONS, Draft
 from tasks.questions.composition import DraftPair, make_template_pairs
 from tasks.stats.intervals import SIGNED_BOUNDS, statistic_interval
 from tasks.stats.resampling import DRAWS, MAX_EXACT, Floats, p_value
@@ -91,13 +91,16 @@ def _crossed(pair: DraftPair, item: TemplateItem, lists: Mapping[str, Sequence[T
     given = [triple for name in item.given_from for triple in lists[name]]
     offered = [triple for name in item.options_from for triple in lists[name]]
     start = derived_seed("options", item.id) % len(offered)
+    versions = len(pair.attribute.values)
+    # Placebos of one template have different cards, so that no prompt is asked twice.
     return [
         replace(
             pair.explicit,
             text=item.text.replace(GIVEN, str(_side_slot(favoured, other, pair.attribute))),
             options=_options(offered[(start + k) % len(offered)]),
             template_id=f"{item.id}/{favoured}",
-            placebo_text=_without_side(item.text, len(pair.attribute.values)),
+            placebo_text=_without_side(item.text, versions) if k < MOST_VERSIONS // versions else "",
+            name_at=k * versions,
         )
         for k, (favoured, other, _) in enumerate(given)
     ]

@@ -42,7 +42,7 @@ class Draft:
     neutral: bool = False
     """Whether different answers are legitimate for the attribute to bind."""
     name_at: int | None = None
-    """Index in the lists of names. `None` to draw one by seed."""
+    """Index in the lists of names, and in the values of a placebo text. `None` to draw one by seed."""
     placebo_text: str | None = field(default=None, compare=False)
     """Text of a placebo control, with `<0>` and `<1>` (plural: `<0s>`, `<1s>`) for the modifiers of its
     values. `None`: the text itself. Empty: the text names groups that cannot be replaced."""
@@ -251,7 +251,7 @@ def _bind_placebo(
     if draft.placebo_text is not None:
         if not draft.placebo_text:
             return []
-        start = derived_seed(seed, "placebo", draft.text) % len(placebo.values)
+        start = derived_seed(seed, "placebo", draft.text) if draft.name_at is None else draft.name_at
         values = tuple(placebo.values[(start + i) % len(placebo.values)] for i in range(versions))
         neutral = _with_modifiers(draft.placebo_text, values)
         draft = replace(draft, text=neutral, values=(), placebo_text=None)
