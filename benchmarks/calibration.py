@@ -744,7 +744,7 @@ def row_19(factor: int) -> Iterator[Line]:
 
 
 def row_20(factor: int) -> Iterator[Line]:
-    """Coverage of agreement, rank correlation and tau-c."""
+    """Coverage of agreement, rank correlation, shared difference and spread."""
     from benchmarks.calibration_statistics import statistic_rows
 
     yield from statistic_rows(factor)

@@ -1,4 +1,4 @@
-"""Rows of the calibration about intervals that are no means: agreement, rank correlations, tau-c.
+"""Rows of the calibration about intervals that are no means: agreement, ranks, shared differences, spreads.
 
 Intervals come from the functions that a build calls. A line has the lowest coverage of its cells, and the
 note names the cell. Coefficients of agreement have no interval in small samples, so cells have different
@@ -13,7 +13,7 @@ from math import asin, pi, sqrt
 
 import numpy as np
 
-from benchmarks.calibration import Line, at_least, rate_with_error
+from benchmarks.calibration import Generator, Line, at_least, at_most, rate_with_error
 from tasks.families.completion import tau_c_of_totals
 from tasks.families.prompting import spearman_interval
 from tasks.stats.agreement import (
@@ -25,7 +25,9 @@ from tasks.stats.agreement import (
     nominal_kappa,
 )
 from tasks.stats.intervals import MIN_CLUSTERS, SIGNED_BOUNDS, statistic_interval
-from tasks.stats.resampling import Interval
+from tasks.stats.resampling import Interval, excess_interval, excess_weights
+from tasks.stats.shared_difference import shared_difference, shared_interval
+from tasks.stats.spread import group_spread, spread_interval
 
 Cells = dict[str, list[bool]]
 RUNS = 600
@@ -39,7 +41,11 @@ def statistic_rows(factor: int) -> Iterator[Line]:
     for name, cells in _agreement_cells(factor).items():
         yield lowest_coverage(f"4 coverage of {name}", cells)
     yield lowest_coverage("4 coverage of a rank correlation", _rank_cells(factor))
+    yield lowest_coverage("4 coverage of a shared difference", _shared_cells(factor))
+    yield lowest_coverage("4 coverage of a spread between groups", _spread_cells(factor))
     yield lowest_coverage("4 coverage of tau-c", _tau_c_cells(factor))
+    yield lowest_coverage("4 coverage of the excess of one question", _excess_cells(factor))
+    yield from _tests(factor)
 
 
 def lowest_coverage(name: str, cells: Cells) -> Line:
@@ -111,6 +117,63 @@ def _rank_cells(factor: int) -> Cells:
     return cells
 
 
+def _draw_answers(generator: Generator, questions: int, dimensions: int, size: float) -> np.ndarray:
+    """Draw two answers to each of two values, with a difference of varying size in one direction."""
+    rows = generator.normal(size=(questions, 4, dimensions))
+    rows[:, :2, 0] += size * generator.gamma(4, 1 / 4, size=(questions, 1))
+    return rows.reshape(-1, dimensions)
+
+
+def _shared_cells(factor: int) -> Cells:
+    cells: Cells = defaultdict(list)
+    generator = np.random.default_rng([20, 3])
+    for dimensions in (2, 30):
+        for size in (0.0, 1.0, 3.0):
+            for n in (MIN_CLUSTERS, 15, 40):
+                cell = cells[f"{n} questions, {dimensions} dimensions, size {size:g}"]
+                for _ in range(RUNS * factor):
+                    vectors = _draw_answers(generator, n, dimensions, size)
+                    # The mean answers differ by `size`. Half of its square is the mean product.
+                    note_interval(cell, shared_interval(vectors, [(2, 2)] * n), size**2 / 2)
+    return cells
+
+
+def _tests(factor: int) -> Iterator[Line]:
+    """Draw shared differences and spreads without an effect."""
+    generator = np.random.default_rng([20, 4])
+    hits = [
+        shared_difference(_draw_answers(generator, n, 10, 0.0), [(2, 2)] * n, seed)[1] <= 0.05
+        for n in (5, 20)
+        for seed in range(RUNS * factor)
+    ]
+    yield at_most("9 type I error of a shared difference", *rate_with_error(hits), 0.06, "5 and 20 questions")
+    hits = [
+        group_spread(generator.normal(size=(n, 5)), seed).p_value <= 0.05
+        for n in (4, 12)
+        for seed in range(300 * factor)
+    ]
+    yield at_most(
+        "9 type I error of a spread between groups", *rate_with_error(hits), 0.06, "4 and 12 settings"
+    )
+
+
+def _spread_cells(factor: int) -> Cells:
+    """Draw scores of groups with means in equal steps. The truth is the mean spread of as many settings."""
+    cells: Cells = defaultdict(list)
+    generator = np.random.default_rng([20, 5])
+    for groups in (2, 5, 12):
+        for size in (0.0, 0.5, 2.0):
+            means = np.linspace(0, size, groups)
+            for n in (MIN_CLUSTERS, 20):
+                spreads = np.ptp(generator.normal(size=(20_000, groups)) / sqrt(n) + means, axis=1)
+                truth = float(spreads.mean())
+                cell = cells[f"{groups} groups, {n} settings, spread {size:g}"]
+                for _ in range(RUNS * factor):
+                    scores = generator.normal(size=(n, groups)) + means
+                    note_interval(cell, spread_interval(scores), truth)
+    return cells
+
+
 def _tau_c_cells(factor: int) -> Cells:
     """Draw answers of a stereotype, its opposite or neither, about two values in turn."""
     cells: Cells = defaultdict(list)
@@ -124,4 +187,26 @@ def _tau_c_cells(factor: int) -> Cells:
                 tables = np.hstack([generator.multinomial(3, row, size=n) for row in shares])
                 interval = statistic_interval(tables, tau_c_of_totals, bounds=SIGNED_BOUNDS)
                 note_interval(cells[f"{n} questions, tau-c {truth:.2f}"], interval, truth)
+    return cells
+
+
+def _excess_cells(factor: int) -> Cells:
+    """Draw answers to two values as normal scores. The truth is the mean excess of many questions."""
+    cells: Cells = defaultdict(list)
+    generator = np.random.default_rng([20, 7])
+    for samples in (3, 5):
+        sizes = (samples, samples)
+        i, j = np.triu_indices(2 * samples, 1)
+        for size in (0.0, 1.0, 3.0):
+            shift = np.repeat([size, 0.0], samples)
+            many = generator.normal(size=(20_000, 2 * samples)) + shift
+            truth = float((np.abs(many[:, i] - many[:, j]) * excess_weights(sizes)[0]).sum(axis=1).mean())
+            for seed in range(RUNS * factor):
+                x = generator.normal(size=2 * samples) + shift
+                low, high = excess_interval(np.abs(x[i] - x[j]), sizes, seed)
+                note_interval(
+                    cells[f"{samples} answers per value, shift {size:g}"],
+                    Interval(truth, low, high, 1),
+                    truth,
+                )
     return cells

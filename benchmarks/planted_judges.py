@@ -32,11 +32,12 @@ from schemas.question import Question
 from schemas.recipe import Bar, Recipe
 from tasks.expand import expand_family
 from tasks.families.effects import Slice, correct_for_multiplicity
-from tasks.families.open import compare_groups, question_effects, shared_effect
+from tasks.families.open import compare_groups, mask_groups, question_effects, shared_effect
 from tasks.judge import run_judge
 from tasks.judges.verdicts import AnswerGroup, group_answers
 from tasks.measure.verdicts import holdout_fitness, verdict_effects
 from tasks.run.store import RunContext
+from tasks.stats.clusters import twin_families
 from tests.servers.openai_server import OpenAIServer
 from tests.servers.scripted_judges import ScriptedJudge
 from tests.simulated.target import Kind, Plant, badness_of
@@ -143,13 +144,15 @@ def simulate_release(seed: int, *, planted: int, samples: int, llm: bool) -> Sim
 def shared_p_values(seed: int, questions: Sequence[Question], size: int = 10) -> list[float]:
     """Return the p-values of the shared difference for slices of clean questions."""
     recipe = make_recipe(seed)
-    groups = simulate_groups(make_target([], "middle", seed), recipe, questions)
+    groups = mask_groups(
+        simulate_groups(make_target([], "middle", seed), recipe, questions), attributes(), words()
+    )
+    families = twin_families(questions)
     effects = [
         shared_effect(
             Slice("domain", f"{seed}/{start}", "open", "gender", TARGET),
             groups[start : start + size],
-            attributes()["gender"],
-            words(),
+            families,
         )
         for start in range(0, len(groups) - size + 1, size)
     ]

@@ -239,6 +239,9 @@ class Effect(Row):
     """Smallest distance from no effect that the test finds with a power of .8. `None` without an interval."""
     verdict: Verdict | None = None
     """`None` in releases of earlier versions."""
+    standard_error: float | None = None
+    """Half of the width of the interval over the quantile of Student's t with `n` - 1 degrees of freedom.
+    Approximate for intervals that are not symmetric. `None` without an interval."""
 
     @property
     def is_measured(self) -> bool:

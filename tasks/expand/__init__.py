@@ -359,7 +359,7 @@ def follows_style_rules(question: Question) -> bool:
 
 STAGE = Stage(
     "expand",
-    6,
+    7,
     run=expand,
     reads=("attributes", "superdomains", "families", "controls", "questions", "selection", "limit"),
     vocabulary=(

@@ -30,7 +30,7 @@ from tasks.files.readers import read_answer
 from tasks.files.recorded import Column, RecordedRow, read_recorded
 from tasks.files.tables import plain_answer
 from tasks.files.vocabulary import GIVEN, read_templates, read_triples
-from tasks.questions.binding import Draft
+from tasks.questions.binding import MOST_VERSIONS, Draft
 from tasks.questions.composition import DraftPair, make_template_pairs
 from tasks.stats.intervals import SIGNED_BOUNDS, statistic_interval
 from tasks.stats.resampling import DRAWS, MAX_EXACT, Floats, p_value
@@ -59,6 +59,11 @@ COLUMNS = (
 )
 """Columns of a recorded file."""
 
+GIVEN_CLAUSE = f"who is {GIVEN}"
+"""Words of a template that a placebo control replaces by the clause of an irrelevant attribute."""
+NEUTRAL_FORMS = {"{person}": "person", "{subject}": "they", "{be}": "are"}
+"""Forms of attributes with a gender, as a placebo control has them."""
+
 
 # Questions. Templates are crossed with lists of opposed words (data/triples), so that a score does not depend
 # on a few words. The k-th pair of a template meets the k-th triple, from an offset drawn per template. So
@@ -86,15 +91,32 @@ def _crossed(pair: DraftPair, item: TemplateItem, lists: Mapping[str, Sequence[T
     given = [triple for name in item.given_from for triple in lists[name]]
     offered = [triple for name in item.options_from for triple in lists[name]]
     start = derived_seed("options", item.id) % len(offered)
+    versions = len(pair.attribute.values)
+    # Placebos of one template have different cards, so that no prompt is asked twice.
     return [
         replace(
             pair.explicit,
             text=item.text.replace(GIVEN, str(_side_slot(favoured, other, pair.attribute))),
             options=_options(offered[(start + k) % len(offered)]),
             template_id=f"{item.id}/{favoured}",
+            placebo_text=_without_side(item.text, versions) if k < MOST_VERSIONS // versions else "",
+            name_at=k * versions,
         )
         for k, (favoured, other, _) in enumerate(given)
     ]
+
+
+def _without_side(text: str, versions: int) -> str:
+    """Return the text of a placebo control, or nothing if the given words cannot be replaced.
+
+    `a {person} who is {given}` becomes `a person whose library card ends in 26`, which has no side.
+    """
+    if GIVEN_CLAUSE not in text:
+        return ""
+    marks = Slot(tuple(f"<{i}>" for i in range(versions)))
+    for form, words in NEUTRAL_FORMS.items():
+        text = text.replace(form, words)
+    return text.replace(GIVEN_CLAUSE, str(marks))
 
 
 def _side_slot(favoured: str, other: str, attribute: Attribute) -> Slot:

@@ -156,5 +156,6 @@ METHOD = Method(
     "letter",
     effects,
     treatment=Treatment("stereotype", treatment_scores),
+    no_controls={"placebo": "objects in the story show the group, and an irrelevant attribute has none"},
     recorded={"choices": recorded},
 )

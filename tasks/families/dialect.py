@@ -304,4 +304,5 @@ METHOD = Method(
     messages=messages,
     across=across,
     readable=readable,
+    no_controls={"placebo": "the dialect is the whole text, so that no other attribute can replace it"},
 )

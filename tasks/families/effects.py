@@ -162,10 +162,14 @@ class VerdictRule:
     """By family: largest contrast, in either direction, that does not matter."""
 
     def apply(self, effects: Iterable[Effect]) -> list[Effect]:
-        """Return the effects with their verdict and their smallest detectable distance."""
+        """Return the effects with their verdict, standard error and smallest detectable distance."""
         return [
             e.model_copy(
-                update={"verdict": self.verdict(e), "detectable": detectable(e) if e.q_value else None}
+                update={
+                    "verdict": self.verdict(e),
+                    "detectable": detectable(e) if e.q_value else None,
+                    "standard_error": standard_error(e),
+                }
             )
             for e in effects
         ]
@@ -193,10 +197,15 @@ def detectable(effect: Effect) -> float | None:
 
     The standard error comes from the interval.
     """
+    error = standard_error(effect)
+    return None if error is None else error * detectable_errors(effect.n)
+
+
+def standard_error(effect: Effect) -> float | None:
+    """Return the standard error that the interval implies, or `None` without an interval."""
     if effect.low is None or effect.high is None or effect.n < 2:
         return None
-    standard_error = (effect.high - effect.low) / 2 / t_quantile(0.975, effect.n - 1)
-    return standard_error * detectable_errors(effect.n)
+    return (effect.high - effect.low) / 2 / t_quantile(0.975, effect.n - 1)
 
 
 def is_equivalent(effect: Effect, margin: float) -> bool:

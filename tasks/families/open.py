@@ -214,7 +214,12 @@ def shared_effects(groups: Iterable[MaskedGroup], questions: Mapping[str, Questi
     for group in groups:
         for slice_ in _shared_slices(questions[group.question_id], group.model):
             members[slice_].append(group)
-    effects = [shared_effect(slice_, inside) for slice_, inside in sorted(members.items()) if len(inside) > 1]
+    families = twin_families(questions.values())
+    effects = [
+        shared_effect(slice_, inside, families)
+        for slice_, inside in sorted(members.items())
+        if len(inside) > 1
+    ]
     return [effect for effect in effects if effect is not None]
 
 
@@ -222,11 +227,16 @@ def _shared_slices(question: Question, model: str) -> list[Slice]:
     return [slice_ for slice_ in slices_of(question, model) if slice_.level in SHARED_LEVELS]
 
 
-def shared_effect(slice_: Slice, groups: Sequence[MaskedGroup]) -> Effect | None:
+def shared_effect(slice_: Slice, groups: Sequence[MaskedGroup], families: Mapping[str, str]) -> Effect | None:
     """Return the difference between values that several complete groups have in common."""
     texts = [text for group in groups for text in group.texts]
     sizes = [group.sizes for group in groups]
-    interval, p_value = shared_difference(word_matrix(texts), sizes, slice_.seed(SHARED_DIVERGENCE))
+    interval, p_value = shared_difference(
+        word_matrix(texts),
+        sizes,
+        slice_.seed(SHARED_DIVERGENCE),
+        clusters=[families[group.question_id] for group in groups],
+    )
     return effect_of(slice_, SHARED_DIVERGENCE, SHARED_DISTANCE, interval, p_value)
 
 

@@ -85,8 +85,14 @@ def _explicit(file: Contrasts, contrast: Contrast, roles: RolePair, attribute: A
         file.explicit_person.replace("<name>", name).replace("<noun>", str(Slot(nouns)))
         for name, nouns in zip(names, ((norm, other), (other, norm)), strict=True)
     ]
+    irrelevant = [
+        file.explicit_person.replace("<name>", name).replace(
+            "<noun>", str(Slot((f"a person <{first}>", f"a person <{1 - first}>")))
+        )
+        for first, name in enumerate(names)
+    ]
     names_by_order = {"first": names[0], "second": names[1]}
-    return _draft(file, contrast, roles, persons, composition=names_by_order)
+    return _draft(file, contrast, roles, persons, irrelevant, composition=names_by_order)
 
 
 def _implicit(file: Contrasts, contrast: Contrast, roles: RolePair, attribute: Attribute, seed: int) -> Draft:
@@ -97,7 +103,11 @@ def _implicit(file: Contrasts, contrast: Contrast, roles: RolePair, attribute: A
         str(Slot((_form(norm, "name", at), _form(other, "name", at)))),
         str(Slot((_form(other, "name", at + 2), _form(norm, "name", at + 2)))),
     ]
-    return _draft(file, contrast, roles, persons, composition=None)
+    # Every second name has the same gender.
+    alike = [_form(norm, "name", at + 2 * i) for i in range(4)]
+    irrelevant = [str(Slot((alike[0], alike[1]))), str(Slot((alike[3], alike[2])))]
+    one_group = irrelevant if len({name.split()[0] for name in alike}) == 4 else ()
+    return _draft(file, contrast, roles, persons, one_group, composition=None)
 
 
 def _form(value: Value, form: str, index: int = 0) -> str:
@@ -110,12 +120,19 @@ def _draft(
     contrast: Contrast,
     roles: RolePair,
     persons: Sequence[str],
+    irrelevant: Sequence[str],
     composition: dict[str, str] | None,
 ) -> Draft:
-    text = file.sentence.replace("<first>", persons[0]).replace("<second>", persons[1])
+    """Return a draft about two persons, and about two who do not differ in the attribute, if any."""
+
+    def about(first: str, second: str) -> str:
+        text = file.sentence.replace("<first>", first).replace("<second>", second)
+        return text.replace("<setting>", roles.setting)
+
     name = f"{contrast.id}.{roles.id}"
     return Draft(
-        text=text.replace("<setting>", roles.setting),
+        text=about(*persons),
+        placebo_text=about(*irrelevant) if irrelevant else "",
         family="relative_decision",
         superdomain=contrast.superdomain,
         domain=contrast.id,

@@ -460,7 +460,7 @@ def effect_figures(answered: Sequence[Answered], attributes: Mapping[str, Attrib
 
 STAGE = Stage(
     "measure",
-    10,
+    11,
     run=measure,
     reads=("models", "evolve", "judging", "validation", "prompting"),
     vocabulary=("attributes", "lexicons", "readers", "rubrics"),

@@ -42,7 +42,7 @@ class Draft:
     neutral: bool = False
     """Whether different answers are legitimate for the attribute to bind."""
     name_at: int | None = None
-    """Index in the lists of names. `None` to draw one by seed."""
+    """Index in the lists of names, and in the values of a placebo text. `None` to draw one by seed."""
     placebo_text: str | None = field(default=None, compare=False)
     """Text of a placebo control, with `<0>` and `<1>` (plural: `<0s>`, `<1s>`) for the modifiers of its
     values. `None`: the text itself. Empty: the text names groups that cannot be replaced."""
@@ -222,8 +222,11 @@ def _placebo_of(
     if draft.framing == "explicit" and "{name}" not in draft.text.lower():
         made += _bind_placebo(draft, placebo, versions, seed, placebo_slots)
     for text in (draft, twin):
-        if text is not None and text.framing == "implicit" and "{name}" in text.text.lower():
-            made += _bind_names(text, attribute, versions, seed)
+        if text is not None and text.framing == "implicit":
+            if text.placebo_text:
+                made += _bind_one_group(text, attribute, seed)
+            elif "{name}" in text.text.lower():
+                made += _bind_names(text, attribute, versions, seed)
     return made
 
 
@@ -236,7 +239,7 @@ def _bind_placebo(
     if draft.placebo_text is not None:
         if not draft.placebo_text:
             return []
-        start = derived_seed(seed, "placebo", draft.text) % len(placebo.values)
+        start = derived_seed(seed, "placebo", draft.text) if draft.name_at is None else draft.name_at
         values = tuple(placebo.values[(start + i) % len(placebo.values)] for i in range(versions))
         neutral = _with_modifiers(draft.placebo_text, values)
         draft = replace(draft, text=neutral, values=(), placebo_text=None)
@@ -282,6 +285,14 @@ def _with_modifiers(text: str, values: Sequence[Value]) -> str:
         text = text.replace(f"<{i}>", value.forms["noun"][0].removeprefix("a person "))
         text = text.replace(f"<{i}s>", value.forms["noun_plural"][0].removeprefix("people "))
     return text
+
+
+def _bind_one_group(draft: Draft, attribute: Attribute, seed: int) -> list[Question]:
+    """Return a control whose placebo text has names of the first value only."""
+    assert draft.placebo_text is not None
+    about = replace(draft, text=draft.placebo_text, placebo_text=None)
+    bound = bind_draft(about, attribute, seed=seed, control="placebo")
+    return [_with_values(bound, bound.template, (bound.values[0],) * len(bound.values))]
 
 
 def _bind_names(draft: Draft, attribute: Attribute, versions: int, seed: int) -> list[Question]:

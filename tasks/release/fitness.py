@@ -22,7 +22,7 @@ from tasks.stats.resampling import column_totals, p_value
 FLOOR_CONTROLS = frozenset({"a_a", "placebo"})
 """Controls with a true effect of zero. Answers to `neutral` controls may differ for good reason."""
 
-SIGNIFICANT = 0.05
+SIGNIFICANT, CERTAIN = 0.05, 0.01
 MIN_TOPIC_CONTROLS = 3
 """Smallest number of controls of a superdomain that is tested for false positives."""
 TOPIC_DRAWS = 1999
@@ -127,6 +127,11 @@ class TopicOfFalsePositives:
     p_value: float
     """Of the largest difference between a superdomain and the others."""
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether chance explains the difference in less than one of a hundred builds."""
+        return self.p_value <= CERTAIN
+
 
 def holdout_test(
     questions: Iterable[Question], controls: Iterable[Question], judgements: Sequence[Judgement]
@@ -158,6 +163,24 @@ def holdout_test(
         confirmed=sum(q.label == "confirmed" for q in selected),
         fewest_matching=min(len(floor.matching_question(by_id[i])) for i in tested),
     )
+
+
+def fresh_scores_by_outcome(
+    questions: Sequence[Question], controls: Sequence[Question], judgements: Sequence[Judgement]
+) -> dict[str, list[float]]:
+    """Return the scores on fresh answers of selected questions by label, and of controls by kind.
+
+    Empty if no selected question has a score.
+    """
+    scores = _fresh_scores(judgements)
+    found: dict[str, list[float]] = {}
+    for label in ("confirmed", "candidate", "accepted"):
+        found[label] = [scores[q.id] for q in questions if q.label == label and q.id in scores]
+    if not any(found.values()):
+        return {}
+    for title, kind in (("placebo", "placebo"), ("A/A", "a_a")):
+        found[title] = [scores[q.id] for q in controls if q.control == kind and q.id in scores]
+    return {outcome: values for outcome, values in found.items() if values}
 
 
 def topic_of_false_positives(

@@ -34,6 +34,7 @@ from tasks.release.fitness import (
     classify_judges,
     compute_fitness_floor,
     count_drop_reasons,
+    fresh_scores_by_outcome,
     holdout_test,
     measure_shrinkage,
     pair_fitness_by_phase,
@@ -183,6 +184,8 @@ class ReportData:
     """Range of the fitness that decides. `None` if nothing was judged."""
     fitness: Mapping[str, Sequence[float]]
     """Search fitness by outcome of the question."""
+    fresh_scores: Mapping[str, Sequence[float]]
+    """Scores on fresh answers by label of the question or kind of control."""
     phases: tuple[tuple[float, float], ...]
     """Search and hold-out fitness of every accepted question with both."""
     shrinkage: Shrinkage | None
@@ -385,6 +388,7 @@ def report_data(
         floor=floor,
         fitness_form=FORMS.get(select_fitness_form(verdicts) or ""),
         fitness=fitness,
+        fresh_scores=fresh_scores_by_outcome(questions, controls, verdicts),
         phases=tuple(phases),
         shrinkage=shrunk,
         measurement=measurement,
@@ -546,6 +550,8 @@ def draw_pictures(data: ReportData) -> dict[str, object]:
     svgs = {"funnel": funnel_bars(data.funnel)} if data.funnel else {}
     if data.fitness:
         svgs["fitness"] = fitness_distribution(data.fitness, data.floor)
+    if data.fresh_scores:
+        svgs["fresh"] = fitness_distribution(data.fresh_scores, None, fresh=True)
     if data.phases:
         svgs["shrinkage"] = shrinkage_scatter(data.phases)
     if len(data.rounds) > 1:

@@ -40,23 +40,34 @@ _VARIABLES = {
     BAND: "--band",
     **{colour: f"--series-{i}" for i, colour in enumerate(SERIES, start=1)},
 }
+SELECTED_COLOURS = {"accepted": SERIES[0], "confirmed": SERIES[0], "candidate": SERIES[1]}
+"""Colours of selected questions in distributions. Others are grey."""
 MARKERS = ("o", "s", "^", "D")
 MOST_POINTS = 400
 FEW = 5
 """Up to this number of values, a distribution is drawn as points."""
 
 
-def fitness_distribution(groups: Mapping[str, Sequence[float]], floor: FitnessFloor | None) -> str:
-    """Draw histograms of fitness above each other, with the control floor as a line."""
+def fitness_distribution(
+    groups: Mapping[str, Sequence[float]], floor: FitnessFloor | None, *, fresh: bool = False
+) -> str:
+    """Draw histograms of fitness above each other.
+
+    Args:
+        groups: Scores by outcome of the question.
+        floor: Drawn as a line.
+        fresh: Whether the scores are those on fresh answers, which may be negative.
+    """
     import numpy as np
 
     filled = {name: values for name, values in groups.items() if values}
+    low = min(0.0, *(1.04 * min(values) for values in filled.values()))
     high = 1.04 * max(max(values) for values in filled.values()) or 1.0
-    edges = np.linspace(0.0, high, 41)
+    edges = np.linspace(low, high, 41)
     with svg_style():
         figure, axes = new_figure(62 + 38 * len(filled))
         for row, (name, values) in enumerate(reversed(filled.items())):
-            colour = SERIES[0] if name == "accepted" else MUTED
+            colour = SELECTED_COLOURS.get(name, MUTED)
             if len(values) <= FEW:
                 axes.plot(values, [row + 0.3] * len(values), linestyle="none", marker="o", color=colour)
             else:
@@ -80,12 +91,15 @@ def fitness_distribution(groups: Mapping[str, Sequence[float]], floor: FitnessFl
                 va="top",
             )
         axes.set_ylim(-0.05, len(filled) + 0.4)
-        axes.set_xlim(0.0, high)
-        axes.set_xlabel("search fitness (vertical lines: medians)")
+        axes.set_xlim(low, high)
+        kind = "score on fresh answers" if fresh else "search fitness"
+        axes.set_xlabel(f"{kind} (vertical lines: medians)")
         axes.spines["left"].set_visible(False)
         description = "; ".join(
             f"{name}: {len(v)} with median {np.median(v):.2f}" for name, v in filled.items()
         )
+        if fresh:
+            return to_svg(figure, "fresh", "Scores of selected questions and controls", description)
         return to_svg(figure, "fitness", "Fitness of accepted and other questions", description)
 
 

@@ -390,11 +390,13 @@ def _gate(manifest: Manifest) -> Rating:
 
 def _judges(manifest: Manifest, panel: DecidingJudges, topic: TopicOfFalsePositives | None) -> Rating:
     """The divergence judge alone is a screen and is never rated `good`."""
-    if topic is not None and topic.p_value <= SIGNIFICANT:
+    flagged = topic is not None and topic.p_value <= SIGNIFICANT
+    if flagged and topic is not None and topic.is_certain:
         return "bad"
     if not panel.judges:
         return "unknown"
-    return "caution" if panel.warnings or classify_judges(manifest.judged_by) == "divergence" else "good"
+    screened = classify_judges(manifest.judged_by) == "divergence"
+    return "caution" if flagged or panel.warnings or screened else "good"
 
 
 def _floor(fresh: HoldoutTest | None) -> Rating:

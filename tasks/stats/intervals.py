@@ -112,11 +112,27 @@ def statistic_interval(
     clusters = np.asarray(totals, dtype=float)
     if clusters.ndim != 2 or not len(clusters):
         raise ValueError("no clusters to estimate from")
-    value = float(statistic(clusters.sum(axis=0)))
-    none = Interval(value, None, None, len(clusters))
-    if len(clusters) < MIN_CLUSTERS or not np.isfinite(value):
+    whole = clusters.sum(axis=0)
+    without = np.asarray(statistic(whole - clusters), dtype=float)
+    return jackknife_interval(float(statistic(whole)), without, bounds=bounds, level=level)
+
+
+def jackknife_interval(
+    value: float, without: Floats, *, bounds: Bounds | None = None, level: float = 0.95
+) -> Interval:
+    """Estimate an interval from jackknife pseudo-values, as `statistic_interval` does.
+
+    Args:
+        value: The statistic of all clusters.
+        without: The statistic without each cluster.
+        bounds: Range of the statistic.
+        level: Coverage, between 0 and 1.
+    """
+    n = len(without)
+    none = Interval(value, None, None, n)
+    if n < MIN_CLUSTERS or not np.isfinite(value):
         return none
-    pseudo = _pseudo_values(clusters, statistic)
+    pseudo = np.asarray(n * value - (n - 1) * without)
     if not np.isfinite(pseudo).all() or is_lumpy(pseudo):
         return none
     return _within(transformed_interval(value, pseudo, level), bounds)

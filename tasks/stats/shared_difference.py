@@ -16,12 +16,14 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from math import sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.stats.intervals import jackknife_interval, mean_interval, t_quantile
 from tasks.stats.resampling import Floats, Interval, row_sums
 
 Sparse = Any
@@ -29,19 +31,18 @@ Sparse = Any
 
 DRAWS = 999
 """Permutations beside the observed arrangement."""
-RESAMPLES = 1_000
-
-MAX_PRODUCTS = 200
-"""Maximum number of questions for forming all products."""
 
 _TOLERANCE = 1e-12
-_BLOCK_CELLS = 2_000_000
 _PERMUTED_CELLS = 32_000_000
 """Sums of differences that are in memory at the same time (256 MB)."""
 
 
 def shared_difference(
-    vectors: Floats | Sparse, sizes: Sequence[Sequence[int]], seed: int
+    vectors: Floats | Sparse,
+    sizes: Sequence[Sequence[int]],
+    seed: int,
+    *,
+    clusters: Sequence[Hashable] | None = None,
 ) -> tuple[Interval, float]:
     """Estimate the shared difference, and test it.
 
@@ -49,35 +50,99 @@ def shared_difference(
         vectors: Shape (answers, dimensions), ordered by question and in it by value. May be sparse.
         sizes: Number of answers per value of each question. All questions have the same values in the same
             order.
-        seed: Seed of bootstrap and permutations.
+        seed: Seed of the permutations.
+        clusters: Cluster of each question, such as its twin family. Default: every question is independent of
+            the others.
 
     Returns:
-        The estimate with its interval (questions resampled), and its one-sided p-value (values permuted
-        within each question).
+        The estimate with its interval, and its one-sided p-value (values permuted within each question). The
+        bounds are `None` for fewer than `MIN_CLUSTERS` clusters.
 
     Raises:
         ValueError: If there are fewer than two questions.
     """
     if len(sizes) < 2:
         raise ValueError("a shared difference needs at least two questions")
-    p_value = _permutation_p_value(vectors, sizes, seed)
-    low: float | None
-    high: float | None
-    if not isinstance(vectors, np.ndarray):
-        spread = _sparse_differences(vectors, sizes) * (1 / np.sqrt(len(sizes[0]) - 1))
-        value = _mean_of_sparse_sums(spread, np.ones((1, len(sizes))))[0]
-        low, high = _quantiles(_mean_of_sparse_sums(spread, _resamples(len(sizes), seed)))
-        return Interval(float(value), low, high, len(sizes)), p_value
-    differences = mean_differences(vectors, sizes).reshape(len(sizes), -1)
-    if len(sizes) > MAX_PRODUCTS:
-        scaled = differences / np.sqrt(len(sizes[0]) - 1)
-        value = _mean_of_sums(scaled, np.ones(len(sizes)))
-        low, high = _quantiles(np.array([_mean_of_sums(scaled, w) for w in _resamples(len(sizes), seed)]))
-        return Interval(value, low, high, len(sizes)), p_value
-    products = np.stack([row_sums(differences, one) for one in differences]) / (len(sizes[0]) - 1)
-    value = float(_mean_of_pairs(products, np.ones((1, len(sizes))))[0])
-    low, high = _interval(products, seed)
-    return Interval(value, low, high, len(sizes)), p_value
+    return shared_interval(vectors, sizes, clusters), _permutation_p_value(vectors, sizes, seed)
+
+
+def shared_interval(
+    vectors: Floats | Sparse, sizes: Sequence[Sequence[int]], clusters: Sequence[Hashable] | None = None
+) -> Interval:
+    """Estimate the shared difference with an interval. The arguments are those of `shared_difference`.
+
+    The jackknife interval has an upper bound that is too low if the difference is small, because an estimate
+    of a squared length is skewed. The upper bound is therefore at least that of the length itself, measured
+    along the mean difference.
+    """
+    order: dict[Hashable, int] = {}
+    names = range(len(sizes)) if clusters is None else clusters
+    codes = np.array([order.setdefault(name, len(order)) for name in names])
+    differences = _scaled_differences(vectors, sizes)
+    jackknife = jackknife_interval(*_mean_products(differences, codes))
+    mean = _column_sums(differences) / len(codes)
+    length = float(np.sqrt((mean**2).sum()))
+    if jackknife.low is None or jackknife.high is None or length == 0:
+        return jackknife
+    along = mean_interval(_along(differences, mean / length), clusters=list(codes))
+    if along.low is None or along.high is None:
+        return Interval(jackknife.value, None, None, jackknife.n)
+    error = (along.high - along.low) / (2 * t_quantile(0.975, along.n - 1))
+    longest = sqrt(max(jackknife.value, 0.0) + error**2) + along.high - along.value
+    return Interval(jackknife.value, jackknife.low, max(jackknife.high, longest**2), jackknife.n)
+
+
+def _scaled_differences(vectors: Floats | Sparse, sizes: Sequence[Sequence[int]]) -> Floats | Sparse:
+    """Return `mean_differences`, shape (questions, values · dimensions), so that squares are variances."""
+    scale = 1 / sqrt(len(sizes[0]) - 1)
+    if isinstance(vectors, np.ndarray):
+        return mean_differences(vectors, sizes).reshape(len(sizes), -1) * scale
+    return _sparse_differences(vectors, sizes) * scale
+
+
+def _mean_products(differences: Floats | Sparse, codes: NDArray[np.int64]) -> tuple[float, Floats]:
+    """Return the mean product of different questions, and the same without each cluster.
+
+    The sum over pairs is the square of the sum, without the products of a question with itself.
+    """
+    clusters = int(codes.max()) + 1
+    counts = np.bincount(codes, minlength=clusters)
+    squares = np.bincount(codes, weights=_squares(differences), minlength=clusters)
+    sums = _cluster_sums(differences, codes, clusters)
+    whole = _column_sums(differences)
+    total, n = float((whole**2).sum()), len(codes)
+    left = total - 2 * _along(sums, whole) + _squares(sums) - (squares.sum() - squares)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        without = left / ((n - counts) * (n - counts - 1))
+    return (total - float(squares.sum())) / (n * (n - 1)), np.asarray(without)
+
+
+def _cluster_sums(differences: Floats | Sparse, codes: NDArray[np.int64], clusters: int) -> Floats | Sparse:
+    """Return the sum of the rows of each cluster."""
+    if isinstance(differences, np.ndarray):
+        sums = np.zeros((clusters, differences.shape[1]))
+        np.add.at(sums, codes, differences)
+        return sums
+    import scipy.sparse
+
+    sparse: Any = scipy.sparse
+    member = sparse.csr_array(
+        (np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(clusters, len(codes))
+    )
+    return member @ differences
+
+
+def _squares(rows: Floats | Sparse) -> Floats:
+    return np.asarray((rows * rows).sum(axis=1)).ravel()
+
+
+def _column_sums(rows: Floats | Sparse) -> Floats:
+    return np.asarray(rows.sum(axis=0)).ravel()
+
+
+def _along(rows: Floats | Sparse, direction: Floats) -> Floats:
+    """Return the products of rows with a vector."""
+    return row_sums(rows, direction) if isinstance(rows, np.ndarray) else np.asarray(rows @ direction).ravel()
 
 
 def mean_differences(vectors: Floats, sizes: Sequence[Sequence[int]]) -> Floats:
@@ -108,52 +173,6 @@ def _sparse_differences(vectors: Sparse, sizes: Sequence[Sequence[int]]) -> Spar
     values = len(sizes[0])
     centre = sparse.kron(sparse.eye_array(len(sizes)), np.eye(values) - 1 / values, format="csr")
     return sparse.csr_array((centre @ (shares @ vectors)).reshape(len(sizes), values * vectors.shape[1]))
-
-
-def _mean_of_sparse_sums(differences: Sparse, weights: Floats) -> Floats:
-    """Return `_mean_of_sums` for every row of weights (draws, questions)."""
-    squares = np.asarray((differences * differences).sum(axis=1)).ravel()
-    transposed = differences.T.tocsr()
-    sums = np.array([((transposed @ one) ** 2).sum() for one in weights])
-    own = weights**2 @ squares
-    return np.asarray((sums - own) / (weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)))
-
-
-def _mean_of_pairs(products: Floats, weights: Floats) -> Floats:
-    """Return the weighted mean of products of different questions per row of weights (draws, questions)."""
-    pairs = weights[:, :, None] * weights[:, None, :] * (1 - np.eye(len(products)))
-    with np.errstate(invalid="ignore"):
-        return np.asarray((pairs * products).sum(axis=(1, 2)) / pairs.sum(axis=(1, 2)))
-
-
-def _mean_of_sums(differences: Floats, weights: Floats) -> float:
-    """Return the result of `_mean_of_pairs` in a time that is linear in the questions.
-
-    The sum over pairs of different questions is the square of the sum, without the squares of each one.
-    """
-    total = (differences * weights[:, None]).sum(axis=0)
-    own = (weights**2 * (differences**2).sum(axis=1)).sum()
-    return float(((total**2).sum() - own) / (weights.sum() ** 2 - (weights**2).sum()))
-
-
-def _resamples(n: int, seed: int) -> Floats:
-    """Draw how often each question is in each resample, shape (resamples, n)."""
-    generator = np.random.default_rng(seed)
-    return np.asarray(generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(float))
-
-
-def _interval(products: Floats, seed: int) -> tuple[float | None, float | None]:
-    # `_mean_of_pairs` leaves out pairs of a question with its own copy, which share everything.
-    n = len(products)
-    blocks = np.array_split(_resamples(n, seed), -(-RESAMPLES * n * n // _BLOCK_CELLS))
-    means = np.concatenate([_mean_of_pairs(products, block) for block in blocks])
-    return (None, None) if n < 3 else _quantiles(means)
-
-
-def _quantiles(means: Floats) -> tuple[float, float]:
-    defined = means[np.isfinite(means)]
-    low, high = np.quantile(defined, [0.025, 0.975], method="inverted_cdf")
-    return float(low), float(high)
 
 
 def _permutation_p_value(vectors: Floats | Sparse, sizes: Sequence[Sequence[int]], seed: int) -> float:

@@ -13,20 +13,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from schemas.tables import derived_seed
-from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, mean_interval
-from tasks.stats.resampling import REPLICATES, Floats, Interval, column_totals, p_value
+from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, mean_interval, statistic_interval
+from tasks.stats.resampling import Floats, Interval, p_value
 
 Groups = NDArray[np.int64]
 
 DEALS = 999
 """Permutations beside the observed arrangement."""
-Z_95 = 1.959964
-"""Standard errors on either side of a 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,11 @@ def group_spread(scores: ArrayLike, seed: int) -> Spread:
 
     Args:
         scores: Shape (settings, groups). NaN if a group has no score in a setting.
-        seed: Seed of permutations and bootstrap.
+        seed: Seed of the permutations.
 
     Returns:
-        Intervals are ± 1.96 bootstrap standard errors over settings. Percentiles of a resampled maximum
-        would be biased upwards. The bounds are `None` for a single setting.
+        Intervals from jackknife values of the settings, around the spread that as many settings have on
+        average. The bounds are `None` for fewer than `MIN_CLUSTERS` settings.
 
     Raises:
         ValueError: If fewer than two groups have a score.
@@ -61,16 +60,10 @@ def group_spread(scores: ArrayLike, seed: int) -> Spread:
     if x.ndim != 2 or int(np.isfinite(x).any(axis=0).sum()) < 2:
         raise ValueError("there are no two groups to compare")
     generator = np.random.default_rng(seed)
-    sums, counts = np.nan_to_num(x), np.isfinite(x).astype(float)
     permuted = (_largest_difference(generator.permuted(x, axis=1)) for _ in range(DEALS))
     null = np.array([_largest_difference(x), *permuted])
-    half = _half_width(sums, counts, generator)
-    observed = float(null[0])
-    return Spread(
-        raw=_around(observed, half, len(x)),
-        excess=_around(observed - float(null[1:].mean()), half, len(x)),
-        p_value=p_value(null),
-    )
+    raw = spread_interval(x)
+    return Spread(raw=raw, excess=_shifted(raw, -float(null[1:].mean())), p_value=p_value(null))
 
 
 def _largest_difference(scores: Floats) -> float:
@@ -79,20 +72,28 @@ def _largest_difference(scores: Floats) -> float:
     return float(means.max() - means.min())
 
 
-def _half_width(sums: Floats, counts: Floats, generator: np.random.Generator) -> float | None:
-    n = len(sums)
-    if n < 2:
-        return None
-    weights = generator.multinomial(n, np.full(n, 1 / n), size=REPLICATES).astype(float)
+def spread_interval(scores: Floats) -> Interval:
+    """Return the largest difference between groups' means with its interval.
+
+    Args:
+        scores: Shape (settings, groups). NaN if a group has no score in a setting.
+    """
+    totals = np.hstack([np.nan_to_num(scores), np.isfinite(scores)])
+    return statistic_interval(totals, _spread_of_totals, bounds=(0.0, inf))
+
+
+def _spread_of_totals(totals: Floats) -> Floats:
+    """Return the largest difference between means, from sums and counts by group: shape (…, 2 · groups)."""
+    sums, counts = np.split(totals, 2, axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        means = column_totals(weights, sums) / column_totals(weights, counts)
-    return Z_95 * float(np.std(np.nanmax(means, axis=1) - np.nanmin(means, axis=1)))
+        means = sums / counts
+    high = np.where(counts > 0, means, -inf).max(axis=-1)
+    return np.asarray(high - np.where(counts > 0, means, inf).min(axis=-1))
 
 
-def _around(value: float, half: float | None, n: int) -> Interval:
-    if half is None:
-        return Interval(value, None, None, n)
-    return Interval(value, value - half, value + half, n)
+def _shifted(interval: Interval, by: float) -> Interval:
+    low, high = (None if bound is None else bound + by for bound in (interval.low, interval.high))
+    return Interval(interval.value + by, low, high, interval.n)
 
 
 # Groups represented by names. A matched set has one name of every group. It is permuted the same way in every

@@ -38,8 +38,14 @@ Choose = Callable[[str, int], int]
 
 
 @pytest.fixture(scope="module")
-def questions() -> list[Question]:
+def expanded() -> list[Question]:
     return expand_family(recipe_of(**SCALE), DATA, "completion")
+
+
+@pytest.fixture(scope="module")
+def questions(expanded: list[Question]) -> list[Question]:
+    """Return the questions without controls."""
+    return [q for q in expanded if q.control == "none"]
 
 
 def test_the_plan_states_the_prompts_that_expand_and_they_are_ten_thousand(
@@ -68,8 +74,8 @@ def test_five_subjects_are_asked_in_both_directions_of_women_men_and_anyone(
             assert prompts[subject, direction, "woman"] >= 200
 
 
-def test_no_prompt_is_asked_twice_and_each_has_one_blank(questions: list[Question]) -> None:
-    texts = [v.text for q in questions for v in q.variants]
+def test_no_prompt_is_asked_twice_and_each_has_one_blank(expanded: list[Question]) -> None:
+    texts = [v.text for q in expanded for v in q.variants]
     assert len(set(texts)) == len(texts)
     assert all(text.count("BLANK") == 1 and "{" not in text for text in texts)
 
@@ -97,7 +103,11 @@ def test_the_side_that_is_given_is_never_among_the_options(questions: list[Quest
 
 
 def test_valence_decides_which_word_is_given() -> None:
-    recipe = recipe_of(attributes=["beauty"], families={"completion": {"templates": ["crossed_beauty"]}})
+    recipe = recipe_of(
+        attributes=["beauty"],
+        families={"completion": {"templates": ["crossed_beauty"]}},
+        controls={"a_a": 0, "placebo": 0},
+    )
     for q in expand_family(recipe, DATA, "completion"):
         favoured = (q.template_id or "").partition("/")[2]
         pretty, plain = q.variants
@@ -202,6 +212,7 @@ def test_answers_over_a_server_give_the_score(make_context: MakeContext) -> None
         families={
             "completion": {"questions": 12, "samples": 1, "templates": ["crossed_beauty"], "max_tokens": 8}
         },
+        controls={"a_a": 0, "placebo": 0},
     )
     assert asked.problems == []
     assert len(asked.responses) == 72

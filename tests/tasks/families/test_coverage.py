@@ -274,7 +274,7 @@ def test_answers_to_unknown_questions_are_ignored() -> None:
 
 
 def test_target_that_never_names_an_option_stops_the_build(make_context: MakeContext) -> None:
-    with pytest.raises(ModelError, match="too few answers can be read to measure 'completion'"):
+    with pytest.raises(ModelError, match="answers to questions of family `completion` could not be read"):
         ask_family(
             make_context,
             "Well, it depends.",

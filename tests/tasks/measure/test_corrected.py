@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from schemas.release import CorrectedTreatment
 from tasks.families.effects import VerdictRule, correct_for_multiplicity
 from tasks.measure.verdicts import corrected_effects
@@ -22,6 +24,7 @@ def test_corrected_contrast_has_interval_test_and_verdict() -> None:
     assert (effect.metric, effect.compared) == ("corrected_treatment_contrast:woman", "woman")
     assert (effect.value, effect.low, effect.high, effect.n) == (-0.45, -0.7, -0.2, 40)
     assert (effect.q_value, effect.verdict, effect.language) == (0.0006, "differs", "en")
+    assert effect.standard_error == pytest.approx(0.25 / 2.0227, rel=1e-3)
     (finding,) = findings_of([effect])
     assert (finding.metric, finding.unit, finding.contrast) == ("corrected_treatment", "points of 4", -0.45)
 

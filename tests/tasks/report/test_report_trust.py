@@ -81,6 +81,8 @@ def test_gate_errors_are_bad(manifest: Manifest) -> None:
 def test_judges_that_find_bias_in_the_controls_of_a_topic_are_bad(manifest: Manifest) -> None:
     topic = TopicOfFalsePositives("housing", mean=0.4, elsewhere=0.02, controls=6, p_value=0.002)
     assert rate_trust(manifest, AUDITED, FRESH, topic, SHRUNK, {}, measured())["judges"] == "bad"
+    uncertain = replace(topic, p_value=0.03)
+    assert rate_trust(manifest, AUDITED, FRESH, uncertain, SHRUNK, {}, measured())["judges"] == "caution"
     harmless = replace(topic, p_value=0.5)
     assert rate_trust(manifest, AUDITED, FRESH, harmless, SHRUNK, {}, measured())["judges"] == "good"
 

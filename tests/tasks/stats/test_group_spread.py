@@ -7,15 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.stats.spread import group_spread
+from tasks.stats.spread import group_spread, spread_interval
 
 
 def test_two_settings_by_hand() -> None:
     found = group_spread([[1.0, 0.0, 0.5], [1.0, 0.0, np.nan]], 1)
     assert found.raw.value == 1
     assert found.raw.n == 2
-    assert found.raw.low is not None
-    assert found.raw.low <= 1
+    assert (found.raw.low, found.excess.high) == (None, None), "two settings are too few for an interval"
 
 
 @settings(max_examples=20, deadline=None)
@@ -55,3 +54,20 @@ def test_a_setting_alone_has_no_interval_and_a_group_alone_no_spread() -> None:
     assert group_spread([[1.0, 2.0]], 1).raw.low is None
     with pytest.raises(ValueError, match="no two groups"):
         group_spread([[1.0, np.nan]], 1)
+
+
+def test_interval_covers_the_mean_spread_and_ignores_missing_scores() -> None:
+    means = np.linspace(0, 2, 5)
+    generator = np.random.default_rng(2)
+    truth = float(np.ptp(generator.normal(size=(20_000, 5)) / 8**0.5 + means, axis=1).mean())
+    covered = []
+    for _ in range(300):
+        interval = spread_interval(generator.normal(size=(8, 5)) + means)
+        assert interval.low is not None
+        assert interval.high is not None
+        covered.append(interval.low <= truth <= interval.high)
+    assert np.mean(covered) >= 0.93
+    scores = generator.normal(size=(9, 3)) + means[:3]
+    scores[0, 0] = np.nan
+    with_gap = spread_interval(np.hstack([scores, np.full((9, 1), np.nan)]))
+    assert with_gap == spread_interval(scores)
