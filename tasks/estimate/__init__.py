@@ -35,7 +35,7 @@ from tasks.evolve.strategies import expected_operators
 from tasks.expand import expand_families, question_warnings, read_own_table
 from tasks.families import conditions_of, plan_asks, read_asking_prompts, request_for
 from tasks.files.own_questions import OwnTable
-from tasks.files.vocabulary import read_attributes, read_concept
+from tasks.files.vocabulary import copied_words, read_attributes, read_concept
 from tasks.judges.comparison import count_comparisons
 from tasks.judges.relevance import COMPARISON_TOKENS, GRADE_TOKENS, RANKING_TOKENS, SPAN_TOKENS
 from tasks.judges.scored_pairs import calls_per_answer
@@ -273,6 +273,7 @@ def estimate(
         matching_controls=matching,
         warnings=(
             *question_warnings(recipe, own),
+            *copied_words(Path(context.data_dir), own.questions),
             *shortages,
             *describe_missing_controls(recipe, matching, needed),
             *describe_unchecked_rewordings(recipe, Path(context.data_dir)),
