@@ -236,7 +236,7 @@ def print_refresh(result: Mapping[str, Any]) -> None:
             rows.add_row(plain(name), str(s["common"]), *means, change, "yes" if s["equivalent"] else "no")
         OUT.print(rows)
     print_change_since(result["equated"])
-    shown = ("release", "review", "published")
+    shown = ("release", "review", "published", "cost_usd")
     print_figures({name: result[name] for name in shown if result.get(name)})
 
 
