@@ -70,7 +70,7 @@ def mutate(context: RunContext, archive: TableRef, round: int) -> Outcome:
     generated = [(recipe.models.generator, spent) for spent in (*explored.spent, *written.spent)]
     return Outcome(
         tables={QUESTIONS: kept},
-        counts=(proposed, counts) if proposed.rows else (counts,),
+        counts=(counts, proposed) if proposed.rows else (counts,),
         costs=sum_call_costs("mutate", [*generated, *((fluency.judge, spent) for spent in fluency.spent)]),
         dropped=(*dropped, *written.failed),
         notes=describe_round(explored, fluency, round).to_json(),
