@@ -148,7 +148,6 @@ def test_every_period_has_one_budget_for_build_and_test(
     built = [sum(c.cost_usd for c in open_release(Path(r["release"])).manifest.cost) for r in (first, third)]
     assert 0 < first["cost_usd"] == pytest.approx(built[0], rel=0.2)
     assert second["cost_usd"] < 1.5 * first["cost_usd"]
-    assert third["contamination"]["status"] == "measured"
     assert third["cost_usd"] > 1.2 * built[1]  # the test is a part of it
     assert again["cost_usd"] == pytest.approx(third["cost_usd"], rel=0.05)  # all answers are known
     records = sorted((tmp_path / "runs" / "steady").glob("refresh-*/spend.json"))
