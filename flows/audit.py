@@ -56,7 +56,7 @@ def run_audit(options: AuditJudgeOptions) -> dict[str, Any]:
         "below_the_bar": list(passport.shortfalls(recipe.judging.bar)),
         "at_most": asdict(plan),
         "calls": sum(cost.calls for cost in costs),
-        "cost_usd": spent_in(Path(context.run_dir)),
+        "cost_usd": spent_in(context.spending_path),
         **changes_of(Path(context.run_dir), models),
     }
 

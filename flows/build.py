@@ -111,7 +111,7 @@ def build_release(prepared: PreparedBuild, releases: Path, linked: ReleaseRef | 
     if prepared.material is not None:
         run.ledger.add(prepared.material)
     run_dir = Path(prepared.context.run_dir)
-    with follow_stages(run_dir, CHAPTERS, partial(spent_in, run_dir)) as enter:
+    with follow_stages(run_dir, CHAPTERS, partial(spent_in, prepared.context.spending_path)) as enter:
         enter("ask templates")
         anchors = run.carry_over()
         templated = run.ask_templates(anchors)
@@ -185,7 +185,9 @@ class BuildRun:
         """Choose the anchors of a refresh, and apply reviews to them. `None` without an earlier release."""
         if self.linked is None:
             return None
-        carried = self.ledger.add(steps.carry_over(self.context, previous=self.linked), part="anchors")
+        suspects = {"suspects": list(self.prepared.suspects)} if self.prepared.suspects else {}
+        chosen = steps.carry_over(self.context, previous=self.linked, **suspects)
+        carried = self.ledger.add(chosen, part="anchors")
         return self._review(carried, part="anchors")
 
     def make_room(self, fresh: Step, anchors: Step | None, part: str | None = None) -> Step:

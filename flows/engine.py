@@ -54,6 +54,7 @@ from tasks.models.limits import divide_limits, most_processes
 from tasks.package.card import escape_markdown
 from tasks.release import ReleaseDirectory, config_file, open_release
 from tasks.release.recipe_changes import RecipeChange
+from tasks.report.coverage import describe_coverage, release_coverage
 from tasks.run.journal import note_step
 from tasks.run.progress import current_stage
 from tasks.run.store import RunContext, Stage, Step, TableRef, read_table, run_stage
@@ -403,7 +404,7 @@ def log_step(name: str, step: Step, context: RunContext) -> None:
     """Write the counts of a step, and the cost of the run, to the log of the flow run."""
     from prefect import get_run_logger
 
-    spent = spent_in(Path(context.run_dir))
+    spent = spent_in(context.spending_path)
     budget = f" of {context.budget_usd:.2f}" if context.budget_usd is not None else ""
     counts = "; ".join(
         f"{c.rows:,} in, {c.kept:,} kept, {c.dropped:,} dropped, {c.failed:,} failed" for c in step.counts
@@ -517,6 +518,8 @@ def describe_decision(
     lines = [f"**{decision.verdict}**: {title}", ""]
     lines += [f"- {escape_markdown(reason)}" for reason in decision.reasons]
     if decision.verdict != "unchanged":
+        coverage = release_coverage(after.contents, after.manifest.counts).to_json()
+        lines += ["", "### Coverage", "", *(f"- {escape_markdown(c)}" for c in describe_coverage(coverage))]
         findings = tasks.report.summarise_release(after.manifest, after.contents, data_dir)
         lines += ["", "### Findings", "", *(f"- {escape_markdown(sentence)}" for sentence in findings)]
     if changes:

@@ -57,10 +57,25 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
 
     An interrupted run resumes when run again.
     """
+    return run_evaluation(options)
+
+
+def run_evaluation(options: EvaluateOptions, spending_dir: Path | None = None) -> dict[str, Any]:
+    """Evaluate models.
+
+    Args:
+        options: Options of the command.
+        spending_dir: Folder of the spending record, if the evaluation is a part of a refresh.
+
+    Returns:
+        The result of the command.
+    """
     workspace = open_workspace().with_attributes(options.release)
     manifest, metrics = read_manifest(options.release), metrics_by_name()
     recipe = evaluation_recipe(manifest, options)
     context = evaluation_context(workspace, manifest, recipe, options.budget_usd)
+    if spending_dir is not None:
+        context = context.model_copy(update={"spending_dir": str(spending_dir)})
     private = find_private_file(options, workspace, manifest)
     replacing = None if options.contamination else private
     name = f"{manifest.name}-{manifest.version}" + ("-hold-back" if replacing else "")

@@ -90,10 +90,11 @@ def prepare_refresh(
     """
 
     def work(context: RunContext) -> RefreshWork:
-        probe = None
-        if contamination and before is not None:
-            probe = probe_of(before, probe_options(before, context.recipe, recipe, budget_usd))
-        return plan_refresh(context, find_linked(before, context.recipe.seed), probe)
+        probe, linked = None, find_linked(before, context.recipe.seed)
+        if contamination and linked is not None:
+            last = open_release(Path(linked.path))
+            probe = probe_of(last, probe_options(last, context.recipe, recipe, budget_usd))
+        return plan_refresh(context, linked, probe)
 
     change: Callable[[Recipe], Recipe] = partial(next_recipe, period=period)
     return prepare(recipe, budget_usd=budget_usd, reach=reach, change=change, refresh=work)

@@ -42,6 +42,8 @@ class PreparedBuild:
     """Passports of the audited judges."""
     material: Step | None = None
     """The step that made topics of the recipe's material."""
+    suspects: tuple[str, ...] = ()
+    """Ids of questions of the last release that a model knows by heart."""
 
 
 def prepare(
@@ -75,6 +77,9 @@ def prepare(
     recipe = limited_recipe(read_or_salvage(recipe_path, problems), limit)
     recipe = change(recipe) if change else recipe
     context = workspace.context(recipe, budget_usd=budget_usd)
+    if refresh is not None:  # refreshes of one recipe share a run directory, and every period has its budget
+        place = Path(context.run_dir) / f"refresh-{recipe.seed}"
+        context = context.model_copy(update={"spending_dir": str(place)})
     well_formed = not problems.errors
     own = NO_TABLE
     has_questions = False

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flows.build import run_build
 from flows.engine import describe_decision, show_decision
-from flows.evaluate import evaluate
+from flows.evaluate import run_evaluation
 from flows.lazy_flow import lazy_flow
 from flows.material import add_material, read_sources
 from flows.next_refresh import find_linked, last_release, prepare_refresh, probe_options, this_period
-from flows.options import takes
+from flows.options import read_options, takes
 from flows.outputs import check_releases_folder
 from flows.publish import open_hub
 from flows.workspace import Workspace, open_workspace, read_recipe
 from schemas.errors import InputError
-from schemas.options import RefreshOptions
+from schemas.options import EvaluateOptions, RefreshOptions
 from schemas.recipe import Recipe
 from schemas.release import RefreshDecision, ReviewItem
 from tasks.files.tables import write_csv
+from tasks.models.budget import spent_in
 from tasks.package.decide import decide
 from tasks.publish import publish as publish_release
-from tasks.release import ReleaseDirectory, open_release
+from tasks.release import ReleaseDirectory, ReleaseRef, open_release
 from tasks.release.recipe_changes import RecipeChange, compare_recipes
 from tasks.report.chain import change_since
 from tasks.report.contamination import not_probed
+from tasks.run.store import RunContext
 
 
 @lazy_flow("refresh")
@@ -51,14 +54,15 @@ def refresh(options: RefreshOptions) -> dict[str, Any]:
     changes = recipe_changes(before, prepared.context.recipe)
     if not options.accept_changes:
         refuse_changes(before, changes)
+    linked = find_linked(before, prepared.context.recipe.seed)
+    contamination = probe_last(linked, prepared.context, options)
+    prepared = replace(prepared, suspects=reproduced_questions(contamination))
     if prepared.context.recipe.refresh.material:
         items = read_sources(prepared.context.recipe, prepared.context.hub_cache)
         prepared = add_material(prepared, items)
-    path = run_build(prepared, releases, linked=find_linked(before, prepared.context.recipe.seed))
+    path = run_build(prepared, releases, linked=linked)
     after = open_release(Path(path))
     recipe, data_dir = prepared.context.recipe, prepared.workspace.vocabulary
-    left = budget_left(prepared.context.budget_usd, before, after)
-    contamination = probe_last(before, recipe, options, left)
     decision = with_contamination(decision_of(before, after, recipe, data_dir), contamination)
     result: dict[str, Any] = {
         "verdict": decision.verdict,
@@ -70,6 +74,7 @@ def refresh(options: RefreshOptions) -> dict[str, Any]:
         "slices": [slice_.model_dump(mode="json") for slice_ in decision.slices],
         "equated": change_since(after, recipe.refresh.base, data_dir),
         "contamination": contamination,
+        "cost_usd": spent_in(prepared.context.spending_path),
     }
     repo = options.repo or recipe.release.repo
     if decision.verdict != "unchanged" and options.send and repo:
@@ -125,33 +130,32 @@ def decision_of(
     )
 
 
-def budget_left(budget_usd: float, before: ReleaseDirectory | None, after: ReleaseDirectory) -> float:
-    """Return the dollars that the build left for the test for contamination."""
-    if before is not None and after.path.resolve() == before.path.resolve():
-        return budget_usd
-    return max(0.0, budget_usd - sum(cost.cost_usd for cost in after.manifest.cost))
-
-
-def probe_last(
-    before: ReleaseDirectory | None, recipe: Recipe, options: RefreshOptions, budget_usd: float
-) -> dict[str, Any]:
+def probe_last(linked: ReleaseRef | None, context: RunContext, options: RefreshOptions) -> dict[str, Any]:
     """Test if the targets know the questions of the last release, which were published.
 
-    The tests are those of `evaluate --contamination`, with the judges of the recipe.
+    The tests are those of `evaluate --contamination`, with the judges of the recipe. They come before the
+    build, which spends the rest of the budget.
 
     Args:
-        before: The last release.
-        recipe: The recipe of the new release.
+        linked: The last release of an earlier period.
+        context: The recipe, budget and spending record of the new release.
         options: Options of the command.
-        budget_usd: Dollars that the build has left.
     """
     if not options.contamination:
         return not_probed("the models were not probed; add --contamination")
-    if before is None:
+    if linked is None:
         return not_probed("there is no earlier release")
-    chosen = probe_options(before, recipe, options.recipe, budget_usd)
-    found: dict[str, Any] = evaluate.fn(**chosen)["contamination"]
+    last = open_release(Path(linked.path))
+    chosen = probe_options(last, context.recipe, options.recipe, context.budget_usd)
+    evaluated = run_evaluation(read_options(EvaluateOptions, chosen), context.spending_path)
+    found: dict[str, Any] = evaluated["contamination"]
     return found
+
+
+def reproduced_questions(contamination: dict[str, Any]) -> tuple[str, ...]:
+    """Return the ids of the questions that a flagged model reproduced."""
+    flagged = [model["reproduced"] for model in contamination["models"] if model["flagged"]]
+    return tuple(sorted({question for ids in flagged for question in ids}))
 
 
 def with_contamination(decision: RefreshDecision, contamination: dict[str, Any]) -> RefreshDecision:

@@ -51,7 +51,7 @@ def _describe_release(place: Path) -> dict[str, Any]:
         "rows": manifest.rows,
         "parameter_changes": [c.model_dump() for c in manifest.parameter_changes],
         "translations": translation_notes(release.contents.rows(QUESTIONS)),
-        "coverage": release_coverage(release.contents).to_json(),
+        "coverage": release_coverage(release.contents, manifest.counts).to_json(),
         "cells": [cell.to_json() for cell in release_cells(release.contents)],
         "findings": [f.model_dump() for f in release_findings(release.contents, manifest, data_dir)],
         "summary": summarise_release(manifest, release.contents, data_dir),
@@ -125,7 +125,7 @@ def describe_build(run_dir: Path, release: Path) -> dict[str, Any]:
     return {
         "release": str(release),
         "version": release.name,
-        "coverage": release_coverage(opened.contents).to_json(),
+        "coverage": release_coverage(opened.contents, opened.manifest.counts).to_json(),
         "summary": summarise_release(opened.manifest, opened.contents, data_dir),
         "run": str(run_dir),
         "counts": counts_by_stage(funnel(steps)),

@@ -67,6 +67,8 @@ class StageCounts(Row):
     failed: int
 
 
+PROPOSALS = "propose"
+"""Stage name of the topics that a search asks the generator for. Unusable ones are dropped."""
 STAGE_COUNTS: Table[StageCounts] = Table("counts", StageCounts, key="stage")
 
 

@@ -34,7 +34,6 @@ class MutationNotes(SearchNotes):
     round: int
     opened: tuple[str, ...]
     """Domains that were opened, as `superdomain/domain`."""
-    proposals_unmet: int
     fluency_read: int
     """Questions that the fluency judge read."""
     fluency_abstained: int
@@ -115,6 +114,8 @@ class CarryOverNotes(StageNotes):
     """Questions in `refresh.max_age` versions."""
     saturated: int
     """Questions that no longer distinguish models."""
+    suspected: int = 0
+    """Questions that a model reproduced."""
 
 
 class MaterialTopic(Row):

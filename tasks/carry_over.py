@@ -36,12 +36,13 @@ IS_ANCHOR = "repeats_anchor"
 THIRDS = 3
 
 
-def carry_over(context: RunContext, previous: ReleaseRef) -> Outcome:
+def carry_over(context: RunContext, previous: ReleaseRef, suspects: Collection[str] = ()) -> Outcome:
     """Choose the anchors: a share of the last release's questions, in the form in which they are asked again.
 
     Args:
         context: Run context.
         previous: The last release.
+        suspects: Ids of questions that a model knows by heart. They are not asked again.
     """
     release = open_release(Path(previous.path))
     asked = [q for q in release.contents.rows(QUESTIONS) if fits_recipe(q, context.recipe)]
@@ -49,7 +50,7 @@ def carry_over(context: RunContext, previous: ReleaseRef) -> Outcome:
     ages = ages_of(release, oldest)
     old = {q.id for q in asked if ages[q.id] >= oldest}
     saturated = twice_saturated(release, Path(context.data_dir))
-    eligible = [q for q in asked if q.id not in old | saturated]
+    eligible = [q for q in asked if q.id not in old | saturated | set(suspects)]
     wanted = context.recipe.refresh.carry_over * len(asked)
     share = min(1.0, wanted / len(eligible)) if eligible else 0.0
     anchors = draw_anchors(eligible, share, context.recipe.seed)
@@ -64,6 +65,7 @@ def carry_over(context: RunContext, previous: ReleaseRef) -> Outcome:
         anchors=len(rows),
         too_old=len(old),
         saturated=len(saturated & {q.id for q in asked}),
+        suspected=sum(q.id in suspects for q in asked),
     )
     return Outcome(tables={QUESTIONS: rows}, counts=(counts,), notes=notes.to_json())
 
@@ -198,7 +200,7 @@ def to_anchor(question: Question, release: ReleaseDirectory, anchors: Collection
 
 STAGE = Stage(
     "carry_over",
-    3,
+    4,
     run=carry_over,
     reads=("refresh", "families", "attributes", "superdomains", "selection"),
 )

@@ -236,8 +236,9 @@ def print_refresh(result: Mapping[str, Any]) -> None:
             rows.add_row(plain(name), str(s["common"]), *means, change, "yes" if s["equivalent"] else "no")
         OUT.print(rows)
     print_change_since(result["equated"])
-    shown = ("release", "review", "published")
-    print_figures({name: result[name] for name in shown if result.get(name)})
+    published = result["published"]["url"] if result.get("published") else None
+    shown = {name: result[name] for name in ("release", "review", "cost_usd")} | {"published": published}
+    print_figures({name: value for name, value in shown.items() if value})
 
 
 def print_change_since(equated: Mapping[str, Any]) -> None:

@@ -220,9 +220,7 @@ class RefreshWork:
     make_room: Callable[[Sequence[Question]], list[Question]]
     """Returns the new questions that remain beside the anchors."""
     before: StageWork
-    """Work before the build: topics made of material."""
-    after: StageWork
-    """Work after it: the test for contamination."""
+    """Work before the build: the test for contamination, and topics made of material."""
 
 
 def estimate(
@@ -475,7 +473,6 @@ def plan_stages(
                 assumed,
             ),
         ),
-        *(refresh.after if refresh else []),
     ]
 
 

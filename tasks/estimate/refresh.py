@@ -66,8 +66,10 @@ def plan_refresh(context: RunContext, linked: ReleaseRef | None, probe: Probe | 
     return RefreshWork(
         anchors=tuple(anchors),
         make_room=make_room,
-        before=material_work(context) if context.recipe.refresh.material else [],
-        after=probe_work(probe) if probe is not None else [],
+        before=[
+            *(probe_work(probe) if probe is not None else []),
+            *(material_work(context) if context.recipe.refresh.material else []),
+        ],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from schemas.labels import Dropped, StageCounts
+from schemas.labels import PROPOSALS, Dropped, StageCounts
 from schemas.notes import MutationNotes
 from schemas.question import QUESTIONS, Question
 from schemas.tables import derived_seed
@@ -59,10 +59,18 @@ def mutate(context: RunContext, archive: TableRef, round: int) -> Outcome:
         dropped=len(dropped),
         failed=len(written.failed),
     )
+    proposed = StageCounts(
+        stage=PROPOSALS,
+        unit="topics",
+        rows=explored.proposals,
+        kept=explored.proposals - explored.unmet,
+        dropped=explored.unmet,
+        failed=0,
+    )
     generated = [(recipe.models.generator, spent) for spent in (*explored.spent, *written.spent)]
     return Outcome(
         tables={QUESTIONS: kept},
-        counts=(counts,),
+        counts=(counts, proposed) if proposed.rows else (counts,),
         costs=sum_call_costs("mutate", [*generated, *((fluency.judge, spent) for spent in fluency.spent)]),
         dropped=(*dropped, *written.failed),
         notes=describe_round(explored, fluency, round).to_json(),
@@ -167,7 +175,6 @@ def describe_round(explored: Exploration, fluency: FluencyCheck, round: int) -> 
     return MutationNotes(
         round=round,
         opened=tuple("/".join(unit) for unit in explored.opened),
-        proposals_unmet=explored.unmet,
         fluency_read=fluency.read,
         fluency_abstained=fluency.abstained,
     )

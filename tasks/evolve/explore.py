@@ -89,6 +89,8 @@ class Exploration:
 
     jobs: tuple[WritingJob, ...]
     opened: tuple[Unit, ...] = ()
+    proposals: int = 0
+    """Requests for topics."""
     unmet: int = 0
     """Requests without a usable proposal. Their jobs explore known domains."""
     spent: tuple[Spent, ...] = ()
@@ -182,6 +184,7 @@ def open_new_domains(
     return Exploration(
         jobs=tuple(number_jobs([*(job for job in jobs if not job.opens), *placed, *moved])),
         opened=tuple(sorted({job.unit for job in placed})),
+        proposals=len(requests),
         unmet=unmet,
         spent=tuple(log.spent),
     )

@@ -87,7 +87,7 @@ async def open_model(name: str, settings: ModelSettings) -> AsyncIterator[OpenMo
     limits = settings.limits(name)
     limits = batch_limits(limits) if batched else _limits(resolved, own_part(limits))
     price = settings.price(name)
-    ledger = ledger_of(settings.run_dir, settings.budget_usd)
+    ledger = ledger_of(settings.spending_path, settings.budget_usd)
     for endpoint in resolved.endpoints:
         restore_capabilities(settings.run_dir, name, capabilities_of(endpoint, resolved.name))
     batches = connect_batches(resolved, settings, ledger, price) if batched else None
@@ -132,7 +132,7 @@ def connect_batches(
         model.name,
         str(model),
         BatchServer(model.endpoint, api_key(model, settings) or NO_KEY),
-        JobFolder(settings.run_dir),
+        JobFolder(settings.spending_path),
         capabilities=capabilities_of(model.endpoint, model.name),
         schema_prompt=read_schema_prompt(settings.data_dir),
         ledger=ledger,

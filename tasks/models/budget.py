@@ -1,8 +1,9 @@
 """The ledger of a run: money is reserved before a call, settled after it, and survives a kill.
 
-`<run>/spend.json` holds an upper bound of the spending. A process takes a slice of the budget from the file
-before it spends from that slice, and gives the rest back when it closes. After a kill the file is too high by
-at most one slice and the calls that were in flight. Several processes may share it.
+`<folder>/spend.json` holds an upper bound of the spending of a run, or of one period of a refresh. A process
+takes a slice of the budget from the file before it spends from that slice, and gives the rest back when it
+closes. After a kill the file is too high by at most one slice and the calls that were in flight. Several
+processes may share it.
 """
 
 from __future__ import annotations
@@ -134,16 +135,20 @@ _ledgers: dict[tuple[str, float], Ledger] = {}
 _ledgers_lock = Lock()
 
 
-def ledger_of(run_dir: Path, limit_usd: float) -> Ledger:
-    """Return this process's ledger of a run."""
-    path = run_dir.absolute() / "spend.json"
+def ledger_of(folder: Path, limit_usd: float) -> Ledger:
+    """Return this process's ledger in a folder."""
+    path = folder.absolute() / "spend.json"
     with _ledgers_lock:
         return _ledgers.setdefault((str(path), limit_usd), Ledger(path, limit_usd))
 
 
-def spent_in(run_dir: Path) -> float:
-    """Return the spending of a run over all its processes, in USD."""
-    return Ledger(run_dir.absolute() / "spend.json", 0.0).spent_usd()
+def spent_in(folder: Path) -> float:
+    """Return the recorded spending of all processes, in USD.
+
+    Args:
+        folder: `RunContext.spending_path`.
+    """
+    return Ledger(folder.absolute() / "spend.json", 0.0).spent_usd()
 
 
 def within_budget(ask: Try, ledger: Ledger, price: TokenPrice) -> Try:
@@ -192,7 +197,7 @@ class Paid:
         price = settings.price(name)
         if price == FREE:
             return cls(ask)
-        ledger = ledger_of(settings.run_dir, settings.budget_usd)
+        ledger = ledger_of(settings.spending_path, settings.budget_usd)
         paid = cls(within_budget(ask, ledger, price), ledger)
         pay = paid.ask
 
@@ -233,7 +238,7 @@ def reserve_batch(settings: ModelSettings, name: str, worst_usd: float, work: st
     Raises:
         BudgetError: If less is left.
     """
-    ledger = ledger_of(settings.run_dir, settings.budget_usd)
+    ledger = ledger_of(settings.spending_path, settings.budget_usd)
     if not ledger.reserve(worst_usd):
         left = max(0.0, ledger.limit_usd - ledger.spent_usd())
         raise BudgetError(

@@ -24,7 +24,7 @@ class ModelSettings:
     data_dir: Path
     """The vocabulary folder with `prices.yaml` and `prompts/`."""
     run_dir: Path
-    """Folder of the spending record and the open batches."""
+    """Folder of the run, with the learnt capabilities."""
     cache_path: Path
     budget_usd: float = 0.0
     free: frozenset[str] = frozenset()
@@ -41,6 +41,13 @@ class ModelSettings:
     """Largest tolerated share of failed calls for structured answers."""
     prices_path: Path | None = None
     """`None`: `prices.yaml` in `data_dir`."""
+    spending_dir: Path | None = None
+    """Folder of the spending record and the open batches. `None`: `run_dir`."""
+
+    @property
+    def spending_path(self) -> Path:
+        """Folder of the spending record and the open batches."""
+        return self.spending_dir or self.run_dir
 
     @classmethod
     def of(cls, context: RunContext) -> ModelSettings:
@@ -58,6 +65,7 @@ class ModelSettings:
             options=recipe.models.options,
             batch=frozenset(recipe.models.batch),
             max_failure_rate=recipe.validation.max_failure_rate,
+            spending_dir=context.spending_path,
         )
 
     def price(self, name: str) -> TokenPrice:

@@ -169,7 +169,7 @@ def card_values(
                 *_people(manifest, sentences),
             ]
         ),
-        "coverage": _coverage(contents, sentences, names),
+        "coverage": _coverage(manifest, contents, sentences, names),
         "holdout": _holdout(contents, sentences),
         "apart": _apart(manifest, sentences),
         "funnel": _funnel(manifest),
@@ -330,9 +330,9 @@ def _people(manifest: Manifest, sentences: Sentences) -> list[str]:
     return [" ".join(sentences_of_review), *(f"> {line}" for line in warning)]
 
 
-def _coverage(contents: Contents, sentences: Sentences, names: Names) -> str:
+def _coverage(manifest: Manifest, contents: Contents, sentences: Sentences, names: Names) -> str:
     """Return the missing measurements, then the lost answers and the coverage by language and judge."""
-    cover, words = release_coverage(contents), sentences["coverage"]
+    cover, words = release_coverage(contents, manifest.counts), sentences["coverage"]
     if not cover.asked:
         return words["nothing"]
     paragraphs = [words["measured"]]
@@ -365,6 +365,8 @@ def _coverage(contents: Contents, sentences: Sentences, names: Names) -> str:
         f"| {j.judged:,} | {j.asked:,} |"
         for j in cover.judges
     ]
+    if cover.topics:
+        rows.append(f"| proposals of topics | {cover.topics.usable:,} | {cover.topics.asked:,} |")
     table = "\n".join(["| coverage of | usable | asked |", "|---|---:|---:|", *rows])
     return "\n\n".join([*paragraphs, " ".join(sentences_on_losses), table])
 

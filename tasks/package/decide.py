@@ -386,6 +386,8 @@ def reasons_in_words(review: Sequence[ReviewItem]) -> tuple[str, ...]:
 
 def describe_changes(comparison: ReleaseComparison, slices: Sequence[ComparedSlice]) -> str:
     """Return the reason of a safe decision."""
+    if comparison.bump == "first":
+        return "the first release, which has nothing to be compared with"
     counts = {
         "added": len(comparison.added),
         "removed": len(comparison.removed),

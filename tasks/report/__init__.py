@@ -358,7 +358,7 @@ def report_data(
     texts = {q.id: q.template for q in [*released, *lost]}
     floor = compute_fitness_floor(controls)
     shrunk = measure_shrinkage(phases)
-    measurement = release_coverage(contents)
+    measurement = release_coverage(contents, manifest.counts)
     losses = {
         **{status: Share(measurement.lost(status), measurement.asked) for status in LOSSES},
         "abstained": Share(measurement.abstained, measurement.comparisons),

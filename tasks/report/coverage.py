@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.answers import EFFECTS, RESPONSES, Effect, Judgement, Response
+from schemas.labels import PROPOSALS, StageCounts
 from schemas.question import QUESTIONS, Question
 from tasks.families.coverage import MAIN_METRICS, AnswerStatus, StatusCounts, answer_status, counts_refusals
 from tasks.families.effects import UNEQUAL_COVERAGE
@@ -130,6 +131,23 @@ class UnequalCoverage:
 
 
 @dataclass(frozen=True)
+class TopicCoverage:
+    """Proposals of topics that a search asked the generator for."""
+
+    asked: int
+    usable: int
+
+    @property
+    def coverage(self) -> float:
+        """`usable` of all proposals asked for."""
+        return self.usable / self.asked
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields of `show --json`."""
+        return {"asked": self.asked, "usable": self.usable, "coverage": round(self.coverage, 4)}
+
+
+@dataclass(frozen=True)
 class MeasurementCoverage:
     """Coverage of a release: the measured share of its questions."""
 
@@ -137,6 +155,8 @@ class MeasurementCoverage:
     judges: tuple[JudgeCoverage, ...]
     unmeasured: tuple[Unmeasured, ...]
     unequal: tuple[UnequalCoverage, ...]
+    topics: TopicCoverage | None = None
+    """Proposals of topics in a search. `None` if there were none."""
 
     @property
     def asked(self) -> int:
@@ -172,6 +192,7 @@ class MeasurementCoverage:
             "judges": [j.to_json() for j in self.judges],
             "not_measured": [u.to_json() for u in self.unmeasured],
             "unequal": [u.to_json() for u in self.unequal],
+            "topics": self.topics.to_json() if self.topics else None,
         }
 
 
@@ -207,11 +228,19 @@ def describe_coverage(coverage: Mapping[str, Any]) -> list[str]:
         line = f"coverage: {j['coverage']:.1%} of {j['asked']:,} comparisons in {language}"
         line += f" by {judges[j['judge']]}"
         lines.append(line + (f" (abstained most often: {j['reason']})" if j["reason"] else ""))
+    if topics := coverage.get("topics"):
+        lines.append(f"coverage: {topics['coverage']:.1%} of {topics['asked']:,} proposals of topics")
     return lines
 
 
-def release_coverage(contents: Contents) -> MeasurementCoverage:
-    """Summarise the tables of a release."""
+def release_coverage(contents: Contents, counts: Iterable[StageCounts]) -> MeasurementCoverage:
+    """Summarise the tables of a release.
+
+    Args:
+        contents: The tables.
+        counts: Row counts of the stages, from the manifest.
+    """
+    proposed = next((c for c in counts if c.stage == PROPOSALS and c.rows > 0), None)
     questions = {q.id: q for config in (QUESTIONS, HARD_NEGATIVES, CONTROLS) for q in contents.rows(config)}
     effects = contents.rows(EFFECTS)
     return MeasurementCoverage(
@@ -219,6 +248,7 @@ def release_coverage(contents: Contents) -> MeasurementCoverage:
         judges=count_judgements(questions, contents.verdicts),
         unmeasured=list_unmeasured(effects),
         unequal=list_unequal(effects),
+        topics=TopicCoverage(proposed.rows, proposed.kept) if proposed else None,
     )
 
 

@@ -217,6 +217,13 @@ class RunContext(Row):
     """Folder of the vocabulary: attributes, templates, prompts and so on."""
     cache_path: str
     budget_usd: float
+    spending_dir: str | None = None
+    """Folder of the spending record and the open batches. `None`: the run directory."""
+
+    @property
+    def spending_path(self) -> Path:
+        """Folder of the spending record and the open batches."""
+        return Path(self.spending_dir or self.run_dir)
 
     @property
     def hub_cache(self) -> Path:

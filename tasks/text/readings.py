@@ -127,6 +127,8 @@ class ReaderRules:
     """Endings of options that are verbs, and those of their participles, such as `y` and `ied`."""
     inflections: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Endings of adjectives, and those of their other genders and numbers, such as `o` and `a`."""
+    object_pronouns: tuple[str, ...] = ()
+    """Pronouns for the object of a verb, as in `grant it`."""
     article_prefixes: tuple[str, ...] = ()
     """Articles that are written together with their noun."""
     option_reasons: tuple[str, ...] = ()
@@ -664,6 +666,9 @@ class _OptionReader(_Reader):
             wordings = {option, self._without_article(option), self._without_shared_words(option)}
             wordings |= {wording.replace("-", " ") for wording in wordings} | self._participles(option)
             wordings |= {prefix + option for prefix in self.rules.article_prefixes}
+            wordings |= {
+                f"{verb} {pronoun}" for verb in self._verbs(option) for pronoun in self.rules.object_pronouns
+            }
             wordings |= {wording.replace(" ", "-") for wording in wordings if wording.count(" ") == 1}
             if unknown_options == [index]:
                 wordings |= set(self.rules.unknown)
@@ -702,7 +707,8 @@ class _OptionReader(_Reader):
         }
         if len(self.options) == 2 and not self.is_yes_no:
             places |= self.rules.pair_positions
-        words = inflected | places | self.names
+        verbs = {verb: index for index, option in enumerate(self.options) for verb in self._verbs(option)}
+        words = inflected | places | verbs | self.names
         for kind, names in (
             ("yes", self.rules.yes + self.rules.yes_openings),
             ("no", self.rules.no + self.rules.no_openings),
@@ -727,6 +733,17 @@ class _OptionReader(_Reader):
         rest = " ".join(option.split()[shared:]) if shared else ""
         is_undecided = self.rules.pattern("undecided").search(rest) is not None
         return "" if is_undecided or len(rest) < 2 else rest
+
+    def _verbs(self, option: str) -> set[str]:
+        """Return `grant` and `granted` for `grant the loan`, if all options end with `the loan`."""
+        verb, _, rest = option.partition(" ")
+        article = rest.partition(" ")[0]
+        others = [other.partition(" ") for other in self.options if other != option]
+        if article not in self.rules.articles or any(other[2] != rest for other in others):
+            return set()
+        return (
+            {verb, *self._participles(verb)} if len({other[0] for other in others}) == len(others) else set()
+        )
 
     def _participles(self, option: str) -> set[str]:
         """Return the participles of an option that may be a verb, such as `denied` for `deny`."""
@@ -800,6 +817,7 @@ class _OptionReader(_Reader):
 
     def _without_echo(self, plain: str) -> str:
         """Drop a repeated list of options, if more follows."""
+        plain = self._listed.sub("", plain)
         if not self.letter:
             return plain
         lines = plain.split("\n")
@@ -816,6 +834,12 @@ class _OptionReader(_Reader):
             for entry in found:
                 line = entry.sub(" ", line)
         return line
+
+    @cached_property
+    def _listed(self) -> re.Pattern[str]:
+        """Pattern of all options in a row, joined by slashes, before a colon."""
+        names = r"\s?/\s?".join(map(re.escape, self.options)) if len(self.options) > 1 else "(?!)"
+        return re.compile(rf"^\W*{names}\s?:(?=\s?\w)", re.M)
 
     @cached_property
     def _legend(self) -> list[re.Pattern[str]]:
@@ -987,7 +1011,8 @@ class _OptionReader(_Reader):
         if len(clause) > LONGEST_CLAUSE + max(map(len, self.options), default=0):
             return None
         words = _bare(_LIST_MARK.sub("", clause))
-        for candidate in (words, _bare(self._without_fillers(words))):
+        opened = self._without_first_fillers(words)
+        for candidate in dict.fromkeys((words, _bare(opened), _bare(self._without_last_fillers(opened)))):
             words = candidate
             if words in self.rules.undecided:
                 return None
@@ -1008,9 +1033,17 @@ class _OptionReader(_Reader):
 
     def _without_fillers(self, words: str) -> str:
         """Remove words such as `probably` and `option` from both ends."""
+        return self._without_last_fillers(self._without_first_fillers(words))
+
+    def _without_first_fillers(self, words: str) -> str:
+        """Remove words such as `probably` from the start."""
         fillers = self._filler_words
         while (found := fillers.match(words)) is not None and found[0]:
             words = words[found.end() :].lstrip(" ,:-")
+        return words
+
+    def _without_last_fillers(self, words: str) -> str:
+        """Remove words such as `option` from the end."""
         while (last := self._last_filler(words)) is not None:
             words = words[:last].rstrip(" ,:-")
         return words
@@ -1118,6 +1151,7 @@ class _OptionReader(_Reader):
             aside=reason
             or concedes
             or self._depends(after)
+            or (earlier and self._is_supposed(before))
             or self._is_opinion_of_others(before)
             or (
                 self.rules.pattern("after_roles").match(after.lstrip(" ")) is not None
@@ -1138,6 +1172,16 @@ class _OptionReader(_Reader):
         return (
             self.rules.pattern("conditions").match(rest) is not None
             and self.rules.pattern("pseudo_conditions", "final_weak").match(rest) is None
+        )
+
+    def _is_supposed(self, before: str) -> bool:
+        """Whether a mention is in a condition that follows another option, as in `B if A were absent`."""
+        clause = self._last_clause(before)
+        found = list(self.rules.pattern("conditions").finditer(clause))
+        return (
+            bool(found)
+            and self.rules.pattern("pseudo_conditions").match(clause[found[-1].start() :]) is None
+            and re.search(r"\w", clause[: found[-1].start()]) is not None
         )
 
     def _explains(self, before: str, tail: str) -> bool:

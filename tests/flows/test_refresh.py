@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,17 @@ import pytest
 
 from flows.next_refresh import next_recipe
 from flows.refresh import (
-    budget_left,
     decision_of,
     recipe_changes,
     refuse_changes,
+    reproduced_questions,
     with_contamination,
     write_review,
 )
 from flows.workspace import Workspace
 from schemas.errors import InputError
 from schemas.recipe import Budget, Recipe
-from schemas.release import RefreshDecision, ReviewItem, StageCost
+from schemas.release import RefreshDecision, ReviewItem
 from tasks.release import ReleaseDirectory, open_release
 from tasks.report.contamination import not_probed
 from tests.conftest import DATA, recipe_of
@@ -88,17 +87,6 @@ def test_the_same_release_again_is_unchanged(first: ReleaseDirectory, second: Re
     assert decided(first, first).verdict == "unchanged"
 
 
-def test_the_test_for_contamination_spends_what_the_build_left(
-    first: ReleaseDirectory, second: ReleaseDirectory
-) -> None:
-    spent = StageCost.zero("respond", "openai:m").plus(3, 10, 10, 0.75)
-    manifest = second.manifest.model_copy(update={"cost": (spent,)})
-    paid = replace(second, manifest=manifest)
-    assert budget_left(2.0, first, paid) == 1.25
-    assert budget_left(0.5, first, paid) == 0
-    assert budget_left(2.0, paid, paid) == 2.0  # nothing was built
-
-
 def test_a_first_release_is_safe(first: ReleaseDirectory) -> None:
     assert decided(None, first).verdict == "safe"
 
@@ -133,6 +121,14 @@ def test_a_sheet_holds_no_formula(tmp_path: Path, first: ReleaseDirectory) -> No
 def flagged_contamination(*, flagged: bool) -> dict[str, Any]:
     test = {"test": "continuation", "corrected": 0.001, "effect": 0.4, "flagged": flagged}
     return {"status": "measured", "models": [{"model": "openai:first", "flagged": flagged, "tests": [test]}]}
+
+
+def test_questions_that_a_flagged_model_reproduced_are_named() -> None:
+    flagged, other = flagged_contamination(flagged=True), flagged_contamination(flagged=False)
+    flagged["models"][0]["reproduced"], other["models"][0]["reproduced"] = ["q_2", "q_1"], ["q_3"]
+    both = {"status": "measured", "models": [*flagged["models"], *other["models"]]}
+    assert reproduced_questions(both) == ("q_1", "q_2")
+    assert reproduced_questions(not_probed("the models were not probed")) == ()
 
 
 def test_a_model_that_knows_the_questions_makes_a_refresh_risky() -> None:

@@ -125,6 +125,36 @@ def test_the_recipe_that_is_given_is_used(tmp_path: Path, monkeypatch: pytest.Mo
     assert {row["model"] for row in release.contents.records("responses")} == set(targets)
 
 
+def test_every_period_has_one_budget_for_build_and_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier periods do not use up the budget. The test for contamination shares that of its period."""
+    monkeypatch.setenv("COUNTERFOIL_HOME", str(tmp_path))
+    families = {"decision": {"questions": 6, "samples": 1, "conditions": ["plain"]}}
+    with OpenAIServer(scripted) as server:
+        recipe = steady_recipe(
+            tmp_path / "steady.yaml",
+            server,
+            models={"targets": [server.model("gpt-4.1-mini")]},
+            families=families,
+            controls=NO_CONTROLS,
+            release={"hold_back": 0.2},
+            budget={"usd": 2.0},
+        )
+        first = refresh.fn(recipe, period="2026-W01", send=False)
+        second = refresh.fn(recipe, period="2026-W02", send=False)
+        third = refresh.fn(recipe, period="2026-W03", send=False, contamination=True)
+        again = refresh.fn(recipe, period="2026-W03", send=False, contamination=True)
+    built = [sum(c.cost_usd for c in open_release(Path(r["release"])).manifest.cost) for r in (first, third)]
+    assert 0 < first["cost_usd"] == pytest.approx(built[0], rel=0.2)
+    assert second["cost_usd"] < 1.5 * first["cost_usd"]
+    assert third["cost_usd"] > 1.2 * built[1]  # the test is a part of it
+    assert again["cost_usd"] == pytest.approx(third["cost_usd"], rel=0.05)  # all answers are known
+    records = sorted((tmp_path / "runs" / "steady").glob("refresh-*/spend.json"))
+    assert len(records) == 3
+    assert not [*(tmp_path / "runs").glob("*/spend.json")]
+
+
 def test_unchanged_then_safe_then_risky_on_a_schedule(tmp_path: Path) -> None:
     changed: list[bool] = []
 
@@ -176,4 +206,4 @@ def test_unchanged_then_safe_then_risky_on_a_schedule(tmp_path: Path) -> None:
         assert proposal.description.strip() == text.strip()
         assert "gender · decision · target" in text
         assert "paired test on" in text
-        assert "### Findings" in text
+        assert text.index("### Coverage") < text.index("### Findings")

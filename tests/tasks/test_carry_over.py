@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from schemas.notes import CarryOverNotes
 from schemas.question import LIFECYCLE, QUESTIONS, Question
 from schemas.tables import file_hash
 from tasks.carry_over import ANCHOR_INSTEAD, IS_ANCHOR, STAGE, ages_of, draw_anchors, replace_by_anchors
@@ -148,6 +149,18 @@ def test_no_anchor_is_older_than_the_recipe_allows(tmp_path: Path) -> None:
 
     assert len(anchors(4)) == 11
     assert [q.topic for q in anchors(3)] == ["asked me about file 51"]
+
+
+def test_questions_that_a_model_reproduced_are_not_asked_again(tmp_path: Path) -> None:
+    release = release_of(tmp_path, about(range(8)))
+    previous = ReleaseRef(path=str(release.path), sha256=file_hash(release.path / MANIFEST))
+    context = a_context(tmp_path, refresh={"carry_over": 1.0})
+    known = release.contents.rows(QUESTIONS)[0].id
+    step = run_stage(STAGE, context, previous=previous, suspects=[known])
+    anchors = {q.id for q in read_table(step.table("questions"), QUESTIONS)}
+    everything = read_table(run_stage(STAGE, context, previous=previous).table("questions"), QUESTIONS)
+    assert anchors == {q.id for q in everything} - {known}
+    assert step.read_notes(CarryOverNotes).suspected == 1
 
 
 def test_questions_that_the_recipe_no_longer_asks_are_not_carried_over(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import ModelError
+from schemas.labels import PROPOSALS, StageCounts
 from schemas.question import Question
 from tasks.evolve import build_search_state
 from tasks.evolve.explore import RETRIES, best_and_worst_units, mean_fitness_by_unit
@@ -57,6 +58,11 @@ def explore_once(
 
 def calls_for(server: OpenAIServer, kind: str) -> list[str]:
     return [r.body["messages"][-1]["content"] for r in server.requests if requested_type(r.body) == kind]
+
+
+def proposals(outcome: Outcome) -> StageCounts:
+    """Return the counts of the topics that were asked for."""
+    return next(c for c in outcome.counts if c.stage == PROPOSALS)
 
 
 def new_questions(outcome: Outcome) -> list[Question]:
@@ -106,7 +112,7 @@ def test_taken_name_is_asked_for_again_with_the_names_that_are_taken(make_contex
     server, outcome = explore_once(make_context, domain=taken_first)
     asked = calls_for(server, "ProposedDomain")
     assert sum("promotion AND pay" in text for text in asked) == 1
-    assert json.loads(outcome.notes)["proposals_unmet"] == 0
+    assert proposals(outcome).dropped == 0
     assert "work/promotion_and_pay" not in json.loads(outcome.notes)["opened"]
 
 
@@ -121,9 +127,9 @@ def test_two_proposals_of_one_round_do_not_share_a_name(make_context: MakeContex
 def test_name_that_stays_taken_is_given_up_after_five_more_tries(make_context: MakeContext) -> None:
     always = {"domain": "Promotion", "topics": ["one topic", "another topic"]}
     server, outcome = explore_once(make_context, domain=lambda n: always)
-    notes = json.loads(outcome.notes)
-    assert notes["proposals_unmet"] > 0
-    assert len(calls_for(server, "ProposedDomain")) == (RETRIES + 1) * notes["proposals_unmet"]
+    unmet = proposals(outcome).dropped
+    assert unmet > 0
+    assert len(calls_for(server, "ProposedDomain")) == (RETRIES + 1) * unmet
     made = [q for q in questions_of(outcome) if q.operator == "explore"]
     assert len(questions_of(outcome)) == 20
     assert {q.superdomain for q in made} == {"work", "new_area_0"}
@@ -141,9 +147,9 @@ def test_unfit_proposals_are_counted_and_known_domains_explored(
     monkeypatch.setattr("tasks.evolve.explore.say", lines.append)
     _, outcome = explore_once(make_context, domain=lambda n: useless)
     assert not any(name.startswith("work/") for name in json.loads(outcome.notes)["opened"])
-    unmet = json.loads(outcome.notes)["proposals_unmet"]
-    assert unmet > 0
-    assert lines[0].startswith(f"{unmet} of ")
+    counts = proposals(outcome)
+    assert counts.dropped > 0
+    assert lines[0].startswith(f"{counts.dropped} of {counts.rows} ")
     assert len(questions_of(outcome)) == 20
 
 
@@ -154,7 +160,7 @@ def test_proposals_that_fail_stop_the_search(make_context: MakeContext) -> None:
 
 def test_a_search_may_tolerate_proposals_that_fail(make_context: MakeContext) -> None:
     _, outcome = explore_once(make_context, domain=lambda n: "", min_judged=0.0)
-    assert json.loads(outcome.notes)["proposals_unmet"] > 0
+    assert proposals(outcome).dropped > 0
     assert len(questions_of(outcome)) == 20
 
 

@@ -262,4 +262,8 @@ def test_a_judge_that_finds_more_in_controls_is_a_risk() -> None:
 
 
 def test_a_first_release_has_nothing_to_be_compared_with() -> None:
-    assert decide(comparison(old_version=None, bump="first"), None, SAME).verdict == "safe"
+    first = decide(comparison(old_version=None, bump="first"), None, SAME)
+    assert (first.verdict, first.reasons) == (
+        "safe",
+        ("the first release, which has nothing to be compared with",),
+    )

@@ -14,11 +14,13 @@ import duckdb
 import pytest
 
 from schemas.gate import Finding, Quarantine
+from schemas.labels import PROPOSALS, StageCounts
 from schemas.release import ClearOf, HoldBack, NearMiss, PeopleReview, RelabelledPassage
 from tasks.release import open_release
 from tasks.report import render_report, report_data
+from tasks.report.coverage import describe_coverage, release_coverage
 from tests.release_fixtures import package_build
-from tests.tasks.release.example import DATA_DIR, JUDGES, example_question, small_build
+from tests.tasks.release.example import DATA_DIR, JUDGES, RECORD, example_question, small_build
 from tests.tasks.report.test_passports_shown import with_passports
 
 
@@ -190,3 +192,16 @@ def test_changes_since_the_last_release_are_counted_and_shown(tmp_path: Path) ->
     assert "This minor release replaces version 0.1.0" in changes
     assert "asked me for a reference" in changes
     assert wrong_numbers(page, release) == []
+
+
+def test_unusable_proposals_of_topics_are_in_report_card_and_coverage(tmp_path: Path) -> None:
+    proposed = StageCounts(stage=PROPOSALS, unit="topics", rows=12, kept=10, dropped=2, failed=0)
+    place = package_build(tmp_path, small_build(), counts=(proposed, *RECORD["counts"]))
+    page = (place / "report.html").read_text()
+    assert "10 of 12 proposals of topics could be used" in re.sub(r"<[^>]+>", "", page)
+    assert wrong_numbers(page, place) == []
+    assert "| proposals of topics | 10 | 12 |" in (place / "README.md").read_text()
+    release = open_release(place)
+    coverage = release_coverage(release.contents, release.manifest.counts).to_json()
+    assert coverage["topics"] == {"asked": 12, "usable": 10, "coverage": 0.8333}
+    assert "coverage: 83.3% of 12 proposals of topics" in describe_coverage(coverage)
