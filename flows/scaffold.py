@@ -13,7 +13,7 @@ from flows.workspace import open_workspace
 from schemas.errors import InputError
 from schemas.options import InitOptions
 from schemas.recipe import Recipe
-from schemas.vocabulary import Attribute
+from schemas.vocabulary import UNTRANSLATED, Attribute
 from tasks.files.tables import read_table_file
 from tasks.files.vocabulary import read_attribute
 from tasks.files.yaml import parse_yaml
@@ -59,7 +59,10 @@ def next_step(path: Path, options: InitOptions) -> str:
     if options.kind != "attribute":
         return f"counterfoil plan {path}"
     if options.language != "en":
-        return f"correct the words in {path}, and give rows the language {options.language}"
+        return (
+            f"write words in {options.language!r} for every line with {UNTRANSLATED} in {path}, "
+            f"and give rows the language {options.language}"
+        )
     return (
         f"correct the words in {path}, and name it in your questions: in the column `attribute`, or with "
         f"`attribute: {path.stem}` in the recipe"
@@ -259,8 +262,22 @@ def _attribute_file(options: InitOptions) -> tuple[Path, str]:
 
 
 def attribute_text(attribute: str, options: InitOptions) -> str:
-    """Return a commented attribute file. In another language, it has the values of the main file."""
-    titles = list(options.values) or _known_values(attribute) or ["first value", "second value"]
+    """Return a commented attribute file.
+
+    In another language it has the value ids of the main file. The words are the given values in their order,
+    or are left to be translated.
+
+    Raises:
+        InputError: If there are more or fewer values than in the main file.
+    """
+    known = _known_values(attribute) if options.language != "en" else {}
+    words = dict(zip(known, options.values, strict=False)) if options.values else known
+    if known and options.values and len(known) != len(options.values):
+        raise InputError(
+            f"{len(options.values)} values are given, but {attribute!r} has {len(known)}",
+            hint=f"give one word for each of them in this order: {', '.join(known)}",
+        )
+    titles = words or {_value_id(t): t for t in options.values or ("first value", "second value")}
     language = [(f"language: {options.language}", "of the words")] if options.language != "en" else []
     lines = [
         "# An attribute: what differs between the versions of a question. Correct every line with a comment.",
@@ -274,23 +291,24 @@ def attribute_text(attribute: str, options: InitOptions) -> str:
             *language,
             ("source: ''", "where the values and their wording come from"),
             ("licence: cc-by-4.0", "of this file"),
-            (f"baseline: {_value_id(titles[0])}", "the value that others are compared with"),
+            (f"baseline: {next(iter(titles))}", "the value that others are compared with"),
         ),
         "values:",
-        *_aligned(*[row for title in titles for row in _value_rows(title, options.language)]),
+        *_aligned(*[row for i, title in titles.items() for row in _value_rows(i, title, options.language)]),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _value_rows(title: str, language: str) -> list[tuple[str, str]]:
+def _value_rows(value: str, title: str, language: str) -> list[tuple[str, str]]:
     """Return the lines of a value with their comments."""
-    word = title.replace("_", " ").strip().lower()
+    word = title.replace("_", " ").strip()
+    word = word if word.startswith(UNTRANSLATED) else word.lower()
     article = "an" if word[:1] in "aeiou" else "a"
     noun = f"{article} {word}" if language == "en" else word
     about_noun = "{noun} in a question; correct the article" if language == "en" else "{noun} in a question"
     return [
-        (f"  - id: {_value_id(title)}", "the same in all languages"),
-        (f"    title: {_quoted(title.replace('_', ' ').strip().capitalize())}", "in results"),
+        (f"  - id: {value}", "the same in all languages"),
+        (f"    title: {_quoted(title.replace('_', ' ').strip()[:1].upper() + word[1:])}", "in results"),
         ("    forms:", "words by their use"),
         (f"      noun: [{_quoted(noun)}]", about_noun),
         (f"      words: [{_quoted(word)}]", "more words by which slots are matched to this value"),
@@ -301,10 +319,11 @@ def _value_id(title: str) -> str:
     return slugify(title)
 
 
-def _known_values(attribute: str) -> list[str]:
-    """Return the value ids of an existing attribute, in the folder `attributes` or in the vocabulary."""
+def _known_values(attribute: str) -> dict[str, str]:
+    """Return words to translate by value id, of an attribute in the folder `attributes` or the vocabulary."""
     data_dir = open_workspace().with_attributes(Path.cwd()).vocabulary
     try:
-        return [value.id for value in read_attribute(data_dir, attribute).values]
+        values = read_attribute(data_dir, attribute).values
     except InputError:
-        return []
+        return {}
+    return {value.id: f"{UNTRANSLATED} {value.forms['noun'][0]}" for value in values}

@@ -400,6 +400,10 @@ class Lexicon(Row):
         raise KeyError(list_id)
 
 
+UNTRANSLATED = "TRANSLATE"
+"""Start of words that `init attribute --language` leaves to the user. They are no words of a value."""
+
+
 class Stimuli(Row):
     """Stimuli of a word-assignment test: terms of two sides, and the words stereotypes assign to each."""
 

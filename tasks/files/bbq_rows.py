@@ -14,6 +14,7 @@ import orjson
 
 from schemas.errors import InputError
 from schemas.question import Option, Question, question_id
+from schemas.tables import canonical_json
 from tasks.text.slots import Slot, expand_template
 from tasks.text.slugs import slugify
 
@@ -40,6 +41,9 @@ PUBLISHED = frozenset(
 ORDER = "mention_order"
 ORDERS = ("target_first", "other_first")
 """Attribute of the questions and its values."""
+
+GENDERS = {"woman": "f", "girl": "f", "man": "m", "boy": "m"}
+"""Groups of words that name a gender."""
 
 _ARTICLE = re.compile(r"\b(an?)( )$", re.IGNORECASE)
 _VOWEL = re.compile(r"[aeiou]|8|1[18](?!\d)", re.IGNORECASE)
@@ -134,13 +138,36 @@ def question_of(record: Mapping[str, Any], place: str) -> Question:
         parent_id=None,
         twin_id=None,
         template_id=f"{item}.{domain}{'' if domain == AMBIGUOUS else f'_{named}'}.{polarity}",
-        composition=None,
+        composition=canonical_json(_names_of(record, roles, target, other)),
         round=0,
         label="accepted",
         fitness=None,
         holdout_effect=None,
         changed_in=None,
     )
+
+
+def _names_of(
+    record: Mapping[str, Any], roles: list[str], target: tuple[str, ...], other: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return the row's own names of its category, item and groups. An export writes them back."""
+    info, about = _object(record.get("answer_info")), _object(record.get("additional_metadata"))
+    words = {TARGET: target[0], OTHER: other[0], UNKNOWN: UNKNOWN}
+    groups = {role: _pair(info.get(f"ans{i}"), (words[role], role)) for i, role in enumerate(roles)}
+    listed = record.get("stereotyped_groups") or about.get("stereotyped_groups") or [groups[TARGET][1]]
+    return {
+        "category": str(record.get("category") or "bbq"),
+        "question_index": str(record.get("question_index") or record.get("example_id") or ""),
+        "subcategory": str(about.get("subcategory") or ""),
+        "groups": groups,
+        "stereotyped_groups": listed if isinstance(listed, list) else _list(str(listed)),
+    }
+
+
+def _pair(info: Any, default: tuple[str, str]) -> list[str]:
+    """Return words and group of an answer as the row writes them."""
+    parts = info if isinstance(info, list) else _WORDS.findall(str(info or ""))
+    return [str(part).strip() for part in (parts[0], parts[-1])] if len(parts) > 1 else list(default)
 
 
 def _known(record: Mapping[str, Any], column: str, known: Mapping[str, str], place: str) -> str:
@@ -235,8 +262,8 @@ def roles_of(cells: Mapping[str, Any], place: str) -> list[str]:
         InputError: If the row contains neither.
     """
     info = _object(cells.get("answer_info"))
-    groups = [_group(info.get(f"ans{i}")) for i in range(3)]
-    unknown = next((i for i, group in enumerate(groups) if group == "unknown"), None)
+    groups = [_groups_of(info.get(f"ans{i}")) for i in range(3)]
+    unknown = next((i for i, own in enumerate(groups) if "unknown" in own), None)
     if unknown is None:
         named_unknown = [i for i in range(3) if _is_unknown(cells[f"ans{i}"])]
         unknown = named_unknown[0] if len(named_unknown) == 1 else None
@@ -245,7 +272,7 @@ def roles_of(cells: Mapping[str, Any], place: str) -> list[str]:
     target = cells.get("target_loc")
     if target is None:
         stereotyped = _stereotyped(cells)
-        named = [i for i, group in enumerate(groups) if i != unknown and _belongs(group, stereotyped)]
+        named = [i for i, own in enumerate(groups) if i != unknown and not own.isdisjoint(stereotyped)]
         target = named[0] if len(named) == 1 else None
         if len(named) > 1:  # both people belong to stereotyped groups: none of them is the other
             return [UNKNOWN if i == unknown else TARGET for i in range(3)]
@@ -258,12 +285,6 @@ def roles_of(cells: Mapping[str, Any], place: str) -> list[str]:
     return [UNKNOWN if i == unknown else TARGET if i == target else OTHER for i in range(3)]
 
 
-def _belongs(group: str, stereotyped: set[str]) -> bool:
-    """Return whether a group is stereotyped. `m-black` is if `black` is, but `non-old` is not if `old` is."""
-    parts = re.split(r"[-_]", group)
-    return group in stereotyped or ("non" not in parts and not stereotyped.isdisjoint(parts))
-
-
 def _is_unknown(answer: str) -> bool:
     return answer.strip().strip(".。").casefold().replace("’", "'") in UNKNOWN_ANSWERS
 
@@ -273,7 +294,7 @@ def _stereotyped(cells: Mapping[str, Any]) -> set[str]:
         "stereotyped_groups", ""
     )
     names = listed if isinstance(listed, list) else _list(str(listed))
-    return {str(name).strip().casefold() for name in names}
+    return {_plain_group(str(name)) for name in names}
 
 
 def _list(text: str) -> list[str]:
@@ -295,7 +316,22 @@ def _object(text: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _group(info: Any) -> str:
-    """Return the group of an answer: the last part of BBQ's pair of words and group."""
+def _groups_of(info: Any) -> set[str]:
+    """Return every group that an answer may belong to, by BBQ's pair of words and group.
+
+    Some stereotypes name the words (a nationality), some the group, and some a part of it: `m-black` belongs
+    to `black`, but `non-old` does not belong to `old`.
+    """
     parts = info if isinstance(info, list) else _WORDS.findall(str(info or ""))
-    return str(parts[-1]).strip().casefold() if parts else ""
+    found: set[str] = set()
+    for name in (_plain_group(str(part)) for part in (*parts[:1], *parts[-1:])):
+        pieces = re.split(r"[-_]", name)
+        found |= {name, *(() if "non" in pieces else pieces)}
+        found |= {GENDERS[piece] for piece in pieces if piece in GENDERS}
+    return found - {""}
+
+
+def _plain_group(name: str) -> str:
+    """Return a group in one spelling: `lowSES` and `low SES` are the same."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.strip())
+    return re.sub(r"\b(low|high)[ ]?ses\b", r"\1 ses", spaced.casefold())

@@ -185,7 +185,12 @@ def read_cab_rows(
 
 
 def explain_rows(errors: Sequence[InputError]) -> InputError:
-    """Return one error that names every failing row, up to `MOST_ROWS`."""
+    """Return one error that names every failing row, up to `MOST_ROWS`.
+
+    Errors of a file that many rows use are named once.
+    """
+    count = len(errors)
+    errors = list({(e.place, e.message): e for e in errors}.values())
     if len(errors) == 1:
         return errors[0]
     lines = [f"\n  {e.place}: {e.message}" for e in errors[:MOST_ROWS]]
@@ -193,7 +198,7 @@ def explain_rows(errors: Sequence[InputError]) -> InputError:
     more = f"\n  and {rest} more rows" if rest else ""
     hints = dict.fromkeys(e.hint for e in errors if e.hint)
     return InputError(
-        f"{len(errors)} rows cannot be used:{''.join(lines)}{more}",
+        f"{count} rows cannot be used:{''.join(lines)}{more}",
         place=errors[0].place,
         hint="; ".join(list(hints)[:3]) or None,
     )

@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 from schemas.errors import InputError
 from schemas.places import explain_path
 from schemas.question import Question
 from schemas.vocabulary import (
+    UNTRANSLATED,
     Attribute,
     Compatibility,
     Concept,
@@ -31,7 +32,7 @@ from schemas.vocabulary import (
     Triples,
     Value,
 )
-from tasks.files.yaml import M, read_yaml
+from tasks.files.yaml import M, read_yaml, shown_path
 from tasks.text.slots import SINGULAR_THEY, parse_slots
 
 Combination = Mapping[str, Value]
@@ -103,13 +104,14 @@ def read_attribute(
         _check_translation(attribute, path, data_dir)
     _check_unique("value", (value.id for value in attribute.values), path)
     if attribute.product:
-        attribute = multiply(attribute, _read_parts(data_dir, attribute, path, inside), str(path))
+        attribute = multiply(attribute, _read_parts(data_dir, attribute, path, inside), shown_path(path))
+    _check_translated(attribute, path)
     for value in attribute.values:
         if missing := _missing_words(value):
-            raise InputError(f"the value {value.id!r} has no form `{missing}`", place=str(path))
+            raise InputError(f"the value {value.id!r} has no form `{missing}`", place=shown_path(path))
     if attribute.baseline is not None and attribute.baseline not in {v.id for v in attribute.values}:
         raise InputError(
-            f"the baseline {attribute.baseline!r} is not a value of the attribute", place=str(path)
+            f"the baseline {attribute.baseline!r} is not a value of the attribute", place=shown_path(path)
         )
     return attribute
 
@@ -132,13 +134,47 @@ def _check_translation(attribute: Attribute, path: Path, data_dir: Path) -> None
     if attribute.language != path.parent.name:
         raise InputError(
             f"the language is {attribute.language!r}, but the folder is {path.parent.name!r}",
-            place=str(path),
+            place=shown_path(path),
             hint=f"write `language: {path.parent.name}`",
         )
     if attribute.id in _listed(data_dir / "attributes", ".yaml"):
         main = read_yaml(data_dir / "attributes" / path.name, Attribute)
         if not main.product:
             check_values((v.id for v in attribute.values), main, "the file", path)
+
+
+def _check_translated(attribute: Attribute, path: Path) -> None:
+    """Check that no word is one that `init attribute` left to be translated."""
+    waiting = [
+        value.id
+        for value in attribute.values
+        if any(w.startswith(UNTRANSLATED) for w in (value.title, *chain.from_iterable(value.forms.values())))
+    ]
+    if waiting:
+        raise InputError(
+            f"the words of {', '.join(waiting)} are not translated yet",
+            place=shown_path(path),
+            hint=f"write words in {attribute.language} in place of those that start with {UNTRANSLATED}",
+        )
+
+
+def copied_words(data_dir: Path, questions: Iterable[Question]) -> list[str]:
+    """Return one line per attribute file in another language whose words are all those of the main file."""
+    asked = sorted({(q.attribute, q.language.split("-")[0]) for q in questions})
+    lines = []
+    for name, language in asked:
+        if language not in attribute_languages(data_dir, name):
+            continue
+        main, other = read_attribute(data_dir, name), read_attribute(data_dir, name, language=language)
+        nouns = {v.id: v.forms.get("noun") for v in main.values}
+        if other.language != main.language and all(
+            nouns.get(v.id) == v.forms.get("noun") for v in other.values
+        ):
+            lines.append(
+                f"attributes/{language}/{name}.yaml has the same words as the file in {main.language!r}. "
+                f"Questions in {language!r} may be asked in two languages"
+            )
+    return lines
 
 
 def attribute_languages(data_dir: Path, attribute_id: str) -> list[str]:
@@ -182,13 +218,13 @@ def _read_parts(
     parts = {}
     for name, part in attribute.product.items():
         if part.attribute in (*inside, attribute.id):
-            raise InputError(f"the product {part.attribute!r} is a factor of itself", place=str(path))
+            raise InputError(f"the product {part.attribute!r} is a factor of itself", place=shown_path(path))
         parts[name] = read_attribute(data_dir, part.attribute, inside=(*inside, attribute.id))
         if parts[name].language != attribute.language:
             raise InputError(
                 f"the factor {part.attribute!r} is in {parts[name].language!r}, "
                 f"the product in {attribute.language!r}",
-                place=str(path),
+                place=shown_path(path),
             )
     return parts
 
@@ -269,7 +305,9 @@ def read_templates(
         path = _find(folder, name, "template file")
         file = read_yaml(path, TemplateFile)
         if file.family != family:
-            raise InputError(f"the family is {file.family!r}, but the folder is {family!r}", place=str(path))
+            raise InputError(
+                f"the family is {file.family!r}, but the folder is {family!r}", place=shown_path(path)
+            )
         file = _completed(file)
         attributes = {name: a for name, a in every.items() if a.language == file.language}
         for item in file.items:
@@ -313,13 +351,13 @@ def _check_triples(data_dir: Path, file: TemplateFile, path: Path) -> None:
             raise InputError(
                 f"the template {item.id!r} needs all of {GIVEN} in its text, `given_from` and "
                 "`options_from`, or none of them",
-                place=str(path),
+                place=shown_path(path),
             )
     for name in sorted({n for item in file.items for n in (*item.given_from, *item.options_from)}):
         if read_triples(data_dir, name).language != file.language:
             raise InputError(
                 f"the list of triples {name!r} is not in the file's language {file.language!r}",
-                place=str(path),
+                place=shown_path(path),
             )
 
 
@@ -370,7 +408,7 @@ def read_frames(data_dir: Path, language: str) -> Frames:
         if unknown:
             raise InputError(
                 f"a pattern has an unknown part <{min(unknown)}>",
-                place=str(path),
+                place=shown_path(path),
                 hint=f"there are: {', '.join(f'<{part}>' for part in sorted(PARTS))}",
             )
     return frames.model_copy(update={"kinds": _read_kinds(data_dir, frames)})
@@ -418,12 +456,12 @@ def read_rubric(data_dir: Path, name: str) -> Rubric:
     _check_unique("criterion", (criterion.id for criterion in criteria), path)
     for criterion in criteria:
         if not {criterion.low, criterion.high} <= set(criterion.anchors):
-            raise InputError(f"{criterion.id}: both ends of the scale need an anchor", place=str(path))
+            raise InputError(f"{criterion.id}: both ends of the scale need an anchor", place=shown_path(path))
     for criterion in rubric.versions:
         if criterion.bad is None or criterion.low >= criterion.high:
             raise InputError(
                 f"{criterion.id}: the scale of a criterion under `versions` is not valid",
-                place=str(path),
+                place=shown_path(path),
                 hint="`low` must be below `high`, and `bad` must name the end that means worse treatment",
             )
     return rubric
@@ -461,19 +499,19 @@ def _form_faults(item: TemplateItem, attributes: dict[str, Attribute], path: Pat
     try:
         parse_slots(item.text)
     except InputError as error:
-        return [TextFault(str(path), item.id, error.message)]
+        return [TextFault(shown_path(path), item.id, error.message)]
     if not form_references(item.text) and not _SLOT.search(item.text):
-        return [TextFault(str(path), item.id, "it has no slot, so that all its variants are the same")]
+        return [TextFault(shown_path(path), item.id, "it has no slot, so that all its variants are the same")]
     candidates = [attributes[name] for name in item.attributes] or list(attributes.values())
     missing = {attribute.id: forms for attribute in candidates if (forms := _missing_forms(item, attribute))}
     if not missing or not (item.attributes or len(missing) == len(candidates)):
         return []
     if not item.attributes:
         common = frozenset.intersection(*missing.values()) or next(iter(missing.values()))
-        return [TextFault(str(path), item.id, f"no attribute has the form {_braced(common)}")]
+        return [TextFault(shown_path(path), item.id, f"no attribute has the form {_braced(common)}")]
     return [
         TextFault(
-            str(path),
+            shown_path(path),
             f"{item.id} with {name}",
             f"it refers to {_braced(forms)}, but {_values_without(attributes[name], forms)} it",
         )
@@ -497,7 +535,7 @@ def _check_values(item: TemplateItem, attributes: dict[str, Attribute], path: Pa
     if len(item.attributes) != 1:
         raise InputError(
             f"the template {item.id!r} names values, but not exactly one attribute",
-            place=str(path),
+            place=shown_path(path),
             hint="name the attribute of the values under `attributes`",
         )
     check_values(item.values, attributes[item.attributes[0]], f"the template {item.id!r}", path)
@@ -549,7 +587,7 @@ def _check_known(names: Iterable[str], attributes: Collection[str], who: str, pl
 
 def _check_id(found: str, path: Path) -> None:
     if found != path.stem:
-        raise InputError(f"the file name is {path.stem!r}, but the id is {found!r}", place=str(path))
+        raise InputError(f"the file name is {path.stem!r}, but the id is {found!r}", place=shown_path(path))
 
 
 def _check_unique(kind: str, ids: Iterable[str], place: Path) -> None:

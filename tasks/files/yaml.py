@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,7 +39,17 @@ KeyPath = tuple[int | str, ...]
 
 MAX_PARSED = 256
 """Most parsed files that are kept in memory."""
+_COMBINED = re.compile(r"/cache/vocabulary/[0-9a-f]{24}/")
+"""Folder of a vocabulary with the files of a user (`tasks.files.own_vocabulary`)."""
 _parsed: dict[tuple[object, ...], BaseModel] = {}
+
+
+def shown_path(path: Path) -> str:
+    """Return the path that errors name. A user's file in a combined vocabulary has the path inside it."""
+    combined = _COMBINED.search(path.as_posix())
+    if combined is None:
+        return str(path)
+    return str(path.resolve()) if path.is_symlink() else path.as_posix()[combined.end() :]
 
 
 def read_yaml(path: Path, model: type[M], *, hint: str | None = None) -> M:
@@ -49,16 +60,16 @@ def read_yaml(path: Path, model: type[M], *, hint: str | None = None) -> M:
     try:
         state = path.stat()
         if state.st_size > MAX_BYTES:
-            raise InputError(f"{path.name} is larger than {MAX_BYTES >> 20} MiB", place=str(path))
+            raise InputError(f"{path.name} is larger than {MAX_BYTES >> 20} MiB", place=shown_path(path))
         key = (path.absolute(), state.st_ino, state.st_mtime_ns, state.st_size, model)
         if (known := _parsed.get(key)) is not None:
             return cast(M, known)
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InputError(f"there is no file {path}", hint=hint or "check the path") from None
+        raise InputError(f"there is no file {shown_path(path)}", hint=hint or "check the path") from None
     except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise InputError(f"{path.name} is not a UTF-8 text file", place=str(path)) from error
-    parsed = parse_yaml(text, model, place=str(path), hint=hint)
+        raise InputError(f"{path.name} is not a UTF-8 text file", place=shown_path(path)) from error
+    parsed = parse_yaml(text, model, place=shown_path(path), hint=hint)
     if model.model_config.get("frozen"):
         if len(_parsed) >= MAX_PARSED:
             _parsed.clear()

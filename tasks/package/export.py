@@ -324,8 +324,8 @@ def bbq_rows(question: Question, start: int = 0) -> list[dict[str, Any]]:
 def two_people_rows(question: Question, start: int = 0) -> list[dict[str, Any]]:
     """Return the rows of a question about two people, one per order, numbered from `start`.
 
-    Only rows that are read back as this question are returned. Questions do not keep the names of groups, so
-    the groups are called by their role.
+    Only rows that are read back as this question are returned. Questions of the project's own templates have
+    no names of groups, so their groups are called by their role.
     """
     item, context, polarity = [*(question.template_id or "").split("."), "", ""][:3]
     slots = [part for part in parse_slots(question.template) if isinstance(part, Slot)]
@@ -337,6 +337,10 @@ def two_people_rows(question: Question, start: int = 0) -> list[dict[str, Any]]:
         OTHER: [_without_article(slots[0].options[1]), OTHER],
         UNKNOWN: [UNKNOWN, UNKNOWN],
     }
+    named = json.loads(question.composition or "{}")
+    people |= {role: pair for role, pair in named.get("groups", {}).items() if role in people}
+    index = named.get("question_index") or item.removeprefix(f"{question.superdomain}-")
+    category = named.get("category") or question.superdomain
     is_clear = context.partition("_")[0] == CLEAR
     rows: list[dict[str, Any]] = []
     for variant in question.variants:
@@ -345,14 +349,14 @@ def two_people_rows(question: Question, start: int = 0) -> list[dict[str, Any]]:
             continue
         row = {
             "example_id": start + len(rows),
-            "question_index": item.removeprefix(f"{question.superdomain}-"),
+            "question_index": index,
             "question_polarity": "neg" if polarity == NEGATIVE else "nonneg",
             "context_condition": "disambig" if is_clear else "ambig",
-            "category": question.superdomain,
+            "category": category,
             "answer_info": {f"ans{i}": people[role] for i, role in enumerate(roles)},
             "additional_metadata": {
-                "subcategory": question.topic,
-                "stereotyped_groups": [TARGET],
+                "subcategory": named.get("subcategory", question.topic),
+                "stereotyped_groups": named.get("stereotyped_groups") or [TARGET],
                 "version": question.language,
                 "source": question.template_id,
             },

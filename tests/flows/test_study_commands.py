@@ -160,8 +160,42 @@ def test_init_attribute_writes_a_file_that_the_recipe_beside_it_finds(write_stud
     assert len({line.index("  #") for line in comments}) == 2
     spanish = call("init", kind="attribute", name="status", language="es")
     assert Path(spanish["path"]) == Path("attributes/es/status.yaml")
+    assert "TRANSLATE" in spanish["next"]
     rows = [{"id": "a", "text": "I met {{an asylum seeker/a refugee}}.", "attribute": "status"}]
     assert call("plan", recipe=write_study(SILENT, rows, controls=NO_CONTROLS)).questions == {"open": 1}
+
+
+def test_words_of_another_language_must_be_written_before_a_plan(write_study: Write) -> None:
+    call("init", kind="attribute", name="status", values=["refugee", "asylum seeker"])
+    path = Path(call("init", kind="attribute", name="status", language="es")["path"])
+    assert "TRANSLATE a refugee" in path.read_text(encoding="utf-8")
+    text = "En el mercado conocí a {noun}. ¿Qué le digo cuando me pide trabajo?"
+    rows = [{"id": "a", "text": text, "attribute": "status", "language": "es"}]
+    recipe = write_study(SILENT, rows, controls=NO_CONTROLS)
+    with pytest.raises(InputError, match="the words of refugee, asylum_seeker are not translated yet"):
+        call("plan", recipe=recipe)
+    values = ["una persona refugiada", "una solicitante de asilo"]
+    call("init", kind="attribute", name="status", language="es", values=values, overwrite=True)
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))["values"]
+    assert [(v["id"], v["forms"]["noun"]) for v in written] == [
+        ("refugee", values[:1]),
+        ("asylum_seeker", values[1:]),
+    ]
+    assert not call("plan", recipe=recipe).warnings
+    with pytest.raises(InputError, match="1 values are given, but 'status' has 2") as caught:
+        call("init", kind="attribute", name="status", language="es", values=values[:1], overwrite=True)
+    assert "refugee, asylum_seeker" in (caught.value.hint or "")
+
+
+def test_a_plan_names_a_file_with_the_words_of_another_language(write_study: Write) -> None:
+    main = Path(call("init", kind="attribute", name="status", values=["refugee", "asylum seeker"])["path"])
+    copy = Path("attributes/es/status.yaml")
+    copy.parent.mkdir()
+    copy.write_text(main.read_text(encoding="utf-8") + "language: es\n", encoding="utf-8")
+    text = "En el mercado conocí a {noun}. ¿Qué le digo cuando me pide trabajo?"
+    rows = [{"id": "a", "text": text, "attribute": "status", "language": "es"}]
+    (warning,) = call("plan", recipe=write_study(SILENT, rows, controls=NO_CONTROLS)).warnings
+    assert "attributes/es/status.yaml has the same words" in warning
 
 
 def test_preview_shows_prompts_without_sending(write_study: Write) -> None:

@@ -148,6 +148,14 @@ def test_rows_of_bbq_are_written_back_as_they_were_read(tmp_path: Path) -> None:
     assert len(written) == 2 * len(questions)
     again = {q.id: q for q in read(tmp_path, written)}
     assert list(again) == [q.id for q in questions]
+    original = {row["question"]: row for row in [*rows_of(), race]}
+    for row in written:
+        like = original[row["question"]]
+        assert row["answer_info"]["ans0"] == like["answer_info"]["ans0"]
+        assert row["answer_info"]["ans1"] == like["answer_info"]["ans1"]
+        assert (row["category"], row["question_index"]) == (like["category"], like["question_index"])
+        groups = like["additional_metadata"]["stereotyped_groups"]
+        assert row["additional_metadata"]["stereotyped_groups"] == groups
     for q in questions:
         assert (again[q.id].template_id, again[q.id].options) == (q.template_id, q.options)
     kept = ("context_condition", "question_polarity", "label", "ans0", "ans1", "ans2", "question")
@@ -182,3 +190,42 @@ def test_a_person_keeps_the_article_of_the_context(tmp_path: Path) -> None:
         "A unionist saw an heir and an 8-year-old",
         "A unionist saw an 8-year-old and an heir",
     }
+
+
+def test_groups_in_the_text_of_a_cell_keep_their_names(tmp_path: Path) -> None:
+    from tasks.package.export import bbq_rows
+
+    as_text = {name: str(rows_of()[0][name]) for name in ("answer_info", "additional_metadata")}
+    (question,) = read(tmp_path, [{**rows_of()[0], **as_text}])
+    row = bbq_rows(question)[0]
+    assert row["answer_info"]["ans1"] == ["nephew", "nonOld"]
+    assert row["additional_metadata"]["stereotyped_groups"] == ["old"]
+    located = {**rows_of()[0], "answer_info": None, "additional_metadata": None, "target_loc": 0}
+    (question,) = read(tmp_path, [located])
+    assert bbq_rows(question)[0]["answer_info"]["ans0"] == ["The uncle", "target"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "stereotyped"),
+    [
+        (("lowSES", "highSES"), "low SES"),
+        (("low SES", "high SES"), "lowSES"),
+        (("nonObese", "obese"), "obese"),
+        (("F-Black", "M-White"), "Black"),
+        (("M-White", "F-Black"), "F-Black"),
+        (("Africa", "Europe"), "uncle"),
+        (("woman", "man"), "F"),
+    ],
+)
+def test_the_group_of_the_stereotype_is_found_in_every_spelling(
+    tmp_path: Path, groups: tuple[str, str], stereotyped: str
+) -> None:
+    info = {"ans0": ["uncle", groups[0]], "ans1": ["nephew", groups[1]], "ans2": ["unknown", "unknown"]}
+    row = {
+        **rows_of()[0],
+        "answer_info": info,
+        "additional_metadata": {"stereotyped_groups": [stereotyped]},
+    }
+    (question,) = read(tmp_path, [row])
+    target = 1 if groups[1] in ("obese", "F-Black") else 0
+    assert question.options[target].role == "target"
