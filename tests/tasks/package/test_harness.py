@@ -125,7 +125,7 @@ def test_running_them_leaves_a_release_that_is_still_one(tmp_path: Path) -> None
     open_release(release)
 
 
-def test_release_without_such_families_has_none(tmp_path: Path) -> None:
+def test_release_of_one_family_has_its_tasks_only(tmp_path: Path) -> None:
     build = small_build()
     odd = example_question("age", family="relative_decision", label="unlabelled", topic="asked for a day off")
     build = replace(
@@ -138,8 +138,11 @@ def test_release_without_such_families_has_none(tmp_path: Path) -> None:
         history=(),
     )
     release = package_build(tmp_path, build)
-    assert not (release / "evals").exists()
-    assert "no questions of a family" in (release / "README.md").read_text()
+    assert {p.name for p in (release / "evals").glob("*.*")} == {
+        *("counterfoil_inspect.py", "eval.yaml", "paired.py", "reader.py"),
+        "lm_eval_relative_decision.yaml",
+    }
+    assert "--tasks everyday-advice_relative_decision " in (release / "README.md").read_text()
 
 
 def test_card_has_the_commands(small_release: Path) -> None:
