@@ -29,6 +29,7 @@ from schemas.question import Erratum, Question
 from schemas.recipe import Controls, Recipe
 from schemas.release import CorrectedTreatment, ReleaseComparison
 from schemas.tables import derived_seed
+from tasks.files.own_vocabulary import keep_attribute_files
 from tasks.files.vocabulary import input_path
 from tasks.gate import raise_if_failed, read_suite_results, read_validation, write_data_docs
 from tasks.gate.own_suites import read_own_suites
@@ -99,6 +100,7 @@ def run_build(
     with run_lock(Path(prepared.context.run_dir)):
         while True:
             start_journal(prepared.context)
+            keep_attribute_files(Path(prepared.context.data_dir), Path(prepared.context.run_dir))
             try:
                 return build_release(prepared, releases, linked)
             except ReviewError as missing:

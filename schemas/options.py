@@ -609,7 +609,9 @@ class ShowOptions(Options):
 
     addresses: ClassVar[frozenset[str]] = frozenset({"place"})
 
-    place: Annotated[Path, Argument("RUN|RELEASE")] = Field(description="directory of a run or a release")
+    place: Annotated[Path, ReleaseReference(), Argument("RUN|RELEASE")] = Field(
+        description="directory of a run or a release, or a published release such as org/name@v1.0.0"
+    )
 
 
 class RecipeOptions(Options):

@@ -12,6 +12,7 @@ import click
 from flows.cli.printing import print_figures, print_json
 from flows.outputs import Outputs, existing, protect
 from flows.workspace import open_workspace
+from schemas.errors import InputError
 from schemas.options import ReviewOptions, ServeOptions
 
 
@@ -43,6 +44,8 @@ def run_review(options: ReviewOptions, as_json: bool) -> None:
 
     folder = reviews_folder(workspace.home, subjects.benchmark)
     session = ReviewSession(subjects, folder, workspace.vocabulary, options.reviewers)
+    for attribute in sorted({entry.attribute for entry in session.entries if entry.attribute}):
+        check_attribute(attribute, workspace.vocabulary)
     for file in session.torn_files:
         click.echo(f"{file}: the incomplete last line is ignored; it was never confirmed as saved", err=True)
     click.echo(f"{len(session.entries):,} to review; verdicts are saved in {folder}", err=True)
@@ -54,6 +57,17 @@ def run_review(options: ReviewOptions, as_json: bool) -> None:
 
     with resuming(workspace, subjects.benchmark):
         serve_reviews(session, token=token, port=options.port, announce=announce)
+
+
+def check_attribute(attribute: str, vocabulary: Path) -> None:
+    """Raise `InputError` if the words of an attribute are missing, before a page needs them."""
+    from tasks.files.vocabulary import read_attribute
+
+    try:
+        read_attribute(vocabulary, attribute)
+    except InputError as error:
+        hint = "run the command in the folder of the recipe, beside its folder `attributes`"
+        raise InputError(error.message, place=error.place, hint=hint) from error
 
 
 def run_serve(options: ServeOptions, as_json: bool) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from schemas.answers import Phase
+from schemas.answers import REVERSED, Phase
 from schemas.errors import BudgetError
 from schemas.question import Question
 from schemas.recipe import Recipe
@@ -275,6 +275,7 @@ def estimate(
             *shortages,
             *describe_missing_controls(recipe, matching, needed),
             *describe_unchecked_rewordings(recipe, Path(context.data_dir)),
+            *describe_unturned(recipe, questions.get("decision", ()), Path(context.data_dir)),
             *describe_missing_thinking(recipe, Path(context.run_dir)),
         ),
         cached_calls=sum(count_cached(m, requests, ModelSettings.of(context)) for m in recipe.models.targets),
@@ -282,6 +283,22 @@ def estimate(
             context, holdout_population(recipe, size.searched, ASSUMED)
         ),
     )
+
+
+def describe_unturned(recipe: Recipe, decisions: Sequence[Question], data_dir: Path) -> list[str]:
+    """Return a warning if some decisions are turned by a second question, because no rule rewrites theirs."""
+    if not decisions or REVERSED not in conditions_of(recipe, data_dir, "decision"):
+        return []
+    from tasks.families.decision import opposite_text
+
+    prompts = read_asking_prompts(data_dir, ["decision"])
+    appended = sum(opposite_text(q, prompts) is None for q in decisions)
+    if not appended:
+        return []
+    return [
+        f"{appended:,} of {len(decisions):,} decisions have no rewritten opposite. In the condition "
+        '`reversed`, a second question asks if "no" is the right answer to the first'
+    ]
 
 
 def describe_unchecked_rewordings(recipe: Recipe, data_dir: Path) -> list[str]:

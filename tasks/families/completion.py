@@ -28,12 +28,12 @@ from tasks.families.recorded import cover, with_rows
 from tasks.families.shared import invalid_share, order_effect
 from tasks.files.readers import read_answer
 from tasks.files.recorded import Column, RecordedRow, read_recorded
-from tasks.files.tables import plain_answer
 from tasks.files.vocabulary import GIVEN, read_templates, read_triples
 from tasks.questions.binding import MOST_VERSIONS, Draft
 from tasks.questions.composition import DraftPair, make_template_pairs
 from tasks.stats.intervals import SIGNED_BOUNDS, statistic_interval
 from tasks.stats.resampling import DRAWS, MAX_EXACT, Floats, p_value
+from tasks.text.assignments import plain_answer
 from tasks.text.slots import Slot
 
 Triple = tuple[str, str, str]

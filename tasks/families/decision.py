@@ -8,21 +8,34 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from schemas.answers import BOTH_POLARITIES, PLAIN, Effect, Response
+from schemas.answers import BOTH_POLARITIES, PLAIN, REVERSED, Effect, Response
 from schemas.errors import InputError
 from schemas.question import Framing, Question
 from schemas.vocabulary import Attribute
-from tasks.families import Answered, Figures, Method, Recorded, Treatment, VersionScores
+from tasks.families import (
+    Answered,
+    Ask,
+    Figures,
+    Method,
+    Prompts,
+    Recorded,
+    Treatment,
+    VersionScores,
+    prompt_of,
+    show_prompt,
+)
 from tasks.families.effects import EVERY, Slice, effect_of, figure, figure_of
+from tasks.families.polarity import turn_question
 from tasks.families.recorded import cover, require_baseline, with_rows
 from tasks.families.shared import invalid_share, placed_option
 from tasks.files.recorded import Column, RecordedRows, canonical_value, read_column_names, read_recorded
+from tasks.models.protocol import Message
 from tasks.stats.hypothesis_tests import t_p_value
 from tasks.stats.intervals import SIGNED_BOUNDS, Bounds, mean_interval, statistic_interval, t_interval
 from tasks.stats.resampling import Floats, Interval
@@ -575,10 +588,27 @@ def _released_gap(name: str, pair: str, by_unit: Mapping[str, Sequence[float]]) 
     return figure_of(interval) | {"unit": unit}
 
 
+def opposite_text(question: Question, prompts: Prompts, variant: int = 0) -> str | None:
+    """Return the text of a variant with the opposite question, or `None` if no rule rewrites its question."""
+    language = question.language
+    prompt = prompts.get(f"decision.{REVERSED}" if language == "en" else f"{language}/decision.{REVERSED}")
+    return None if prompt is None else turn_question(question.variants[variant].text, prompt.turns)
+
+
+def messages(ask: Ask, prompts: Prompts) -> tuple[Message, ...]:
+    """Fill the prompt of the condition. A case with the opposite question is asked like any other case."""
+    if ask.condition == REVERSED:
+        turned = opposite_text(ask.question, prompts, ask.variant)
+        if turned is not None:
+            return prompt_of(replace(ask, condition=PLAIN), prompts).fill(question=turned)
+    return show_prompt(ask, prompts)
+
+
 METHOD = Method(
     "decision",
     "word",
     effects,
+    messages=messages,
     treatment=Treatment("favourable", treatment_scores),
     across=across,
     recorded={"logits": recorded},

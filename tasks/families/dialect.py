@@ -25,7 +25,7 @@ from schemas.recipe import Family, Recipe
 from schemas.tables import derived_seed
 from schemas.vocabulary import Attribute, DialectText, DialectTexts, Stimuli, TraitLists, Traits
 from tasks.families import Answered, Ask, Method, Prompts, Treatment, VersionScores, prompt_of
-from tasks.families.association import UNIT, Assignments, association_score, parse_assignments
+from tasks.families.association import UNIT, read_assignments
 from tasks.families.effects import Slice, effect_of, slices_of
 from tasks.files.vocabulary import check_values, read_all
 from tasks.models.protocol import Message
@@ -33,6 +33,7 @@ from tasks.questions.binding import Draft
 from tasks.questions.composition import DraftPair
 from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, Bounds, mean_interval
 from tasks.stats.signed_means import signed_mean
+from tasks.text.assignments import Assignments, association_score
 from tasks.text.similarity import ratio
 from tasks.text.slots import Slot
 
@@ -155,7 +156,7 @@ def _counts(text: str, standard_is_a: bool, options: tuple[Option, ...]) -> Assi
         default_words=tuple(o.text for o in options if o.role == "default"),
         stigma_words=tuple(o.text for o in options if o.role == "stigma"),
     )
-    return parse_assignments(text, shown)
+    return read_assignments(text, shown)
 
 
 def dialect_score(question: Question, response: Response) -> float | None:

@@ -1,8 +1,9 @@
 """Yes/no questions in the opposite polarity, and with "I don't know" allowed.
 
-A model that prefers *yes* whatever it is asked looks favourable. The condition `reversed` asks if *no* is the
-right answer. Its answers are turned, so that they count in the direction of the plain question. The mean of
-both polarities (`both_polarities`) has no yes-bias, and half of their difference is the yes-bias.
+A model that prefers *yes* whatever it is asked looks favourable. The condition `reversed` asks the opposite
+question ("Should the bank refuse to grant the loan?"), or if *no* is the right answer to the question. Its
+answers are turned, so that they count in the direction of the plain question. The mean of both polarities
+(`both_polarities`) has no yes-bias, and half of their difference is the yes-bias.
 
 References:
     Response bias of yes/no answers: Yu et al. (2024), arXiv:2408.00137.
@@ -10,6 +11,7 @@ References:
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +21,14 @@ from schemas.answers import BOTH_POLARITIES, DONT_KNOW, PLAIN, REVERSED, Effect,
 from schemas.question import Question
 from tasks.families import Answered
 from tasks.families.effects import Slice, effect_of, slices_of
+from tasks.models.prompts import Turn
 from tasks.stats.clusters import twin_families
 from tasks.stats.intervals import SHARE_BOUNDS, SIGNED_BOUNDS, Bounds, mean_interval
 from tasks.stats.resampling import sign_flip_p_value
+
+LONGEST_QUESTION = 400
+"""Characters of a question that can be turned."""
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*(?=.)")
 
 OPPOSITES = {"yes": "no", "entailment": "contradiction"}
 """Roles of the options that change places in the opposite polarity."""
@@ -32,6 +39,19 @@ LOGITS = "logits of yes against no"
 SHARES = "share of yes above an unbiased answerer"
 HALF_BOUNDS: Bounds = (-0.5, 0.5)
 LEVELS = ("attribute", "family")
+
+
+def turn_question(text: str, turns: Sequence[Turn]) -> str | None:
+    """Return a text whose last sentence asks the opposite, or `None` if no rule fits the sentence."""
+    sentences = _SENTENCE_END.split(text.strip())
+    last = sentences[-1]
+    if len(last) > LONGEST_QUESTION:
+        return None
+    for turn in turns:
+        turned, count = turn.pattern.subn(turn.replacement, last, count=1)
+        if count:
+            return text.strip()[: -len(last)] + turned
+    return None
 
 
 def opposite_options(question: Question) -> tuple[int, int] | None:

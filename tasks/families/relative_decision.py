@@ -7,9 +7,8 @@ it. Variant 0 names the norm first, variant 1 the other person. The order of the
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,13 +43,10 @@ from tasks.stats.intervals import SHARE_BOUNDS, mean_interval
 from tasks.stats.resampling import Interval
 from tasks.stats.shares import exact_share
 from tasks.stats.signed_means import signed_mean
+from tasks.text.assignments import person_of_first_task
 from tasks.text.slots import Slot
 
 DECISIONS = "share of decisions"
-LONGEST_LINE = 12
-"""Maximum words of a line that assigns a task. Longer lines are profiles and reasons."""
-
-_LETTER = re.compile(r"^\W*(?:task\s+)?([AB])\s*[).:>*=–—-]|[\s:(–—-](?:task\s+)?([AB])\W*$", re.IGNORECASE)
 
 
 # Questions. Explicit ones describe two people with neutral names by the words for their groups. Implicit
@@ -172,34 +168,8 @@ def first_task_person(question: Question, response: Response) -> int | None:
         0 for the person named first, 1 for the other. `None` if the answer does not assign the tasks, or
         assigns both to one person.
     """
-    patterns = [_given_name(name) for name in persons_of(question, response.variant)]
-    tasks = [question.options[i].text.lower() for i in response.option_order]
-    person_by_task: dict[int, int] = {}
-    for line in response.text.splitlines():
-        task, person = _task_in(line, tasks), _index_of_only(p.search(line) is not None for p in patterns)
-        if task is not None and person is not None and len(line.split()) <= LONGEST_LINE:
-            person_by_task[task] = person
-    if len(person_by_task) == 2 and person_by_task[0] == person_by_task[1]:
-        return None
-    return person_by_task.get(0, 1 - person_by_task[1] if 1 in person_by_task else None)
-
-
-def _given_name(name: str) -> re.Pattern[str]:
-    """Match the full name, or the given name alone."""
-    return re.compile(rf"\b{re.escape(name.split()[0])}\b", re.IGNORECASE)
-
-
-def _task_in(line: str, tasks: Sequence[str]) -> int | None:
-    letter = _LETTER.search(line)
-    if letter:
-        return LETTERS.index((letter.group(1) or letter.group(2)).upper())
-    return _index_of_only(task in line.lower() for task in tasks)
-
-
-def _index_of_only(flags: Iterable[bool]) -> int | None:
-    """Return the index of the only true flag, or `None` if there are none or several."""
-    indices = [i for i, flag in enumerate(flags) if flag]
-    return indices[0] if len(indices) == 1 else None
+    tasks = [question.options[i].text for i in response.option_order]
+    return person_of_first_task(response.text, persons_of(question, response.variant), tasks)
 
 
 def is_consistent(question: Question, response: Response) -> bool | None:

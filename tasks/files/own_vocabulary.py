@@ -16,7 +16,7 @@ from pathlib import Path
 from schemas.question import Question
 from schemas.tables import content_hash, file_hash
 from tasks.files.vocabulary import read_attribute, shipped_data
-from tasks.run.store import rename_directory
+from tasks.run.store import rename_directory, write_bytes
 
 FOLDER = "attributes"
 RESULTS = frozenset(
@@ -127,6 +127,17 @@ def own_attribute_files(data_dir: Path, questions: Iterable[Question]) -> dict[s
                 files[relative.as_posix()] = path
         pending += [part.attribute for part in read_attribute(data_dir, name).product.values()]
     return dict(sorted(files.items()))
+
+
+def keep_attribute_files(data_dir: Path, run_dir: Path) -> None:
+    """Copy the attribute files that this program does not ship into a run, so that its pages find them."""
+    shipped = shipped_data() / FOLDER
+    for path in _attribute_files(data_dir / FOLDER):
+        relative = path.relative_to(data_dir / FOLDER)
+        if not _is_same(path, shipped / relative):
+            target = run_dir / FOLDER / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(target, path.read_bytes())
 
 
 def _is_same(path: Path, other: Path) -> bool:

@@ -104,7 +104,7 @@ def is_refusal(text: str, *, language: str = "en", data_dir: Path) -> bool:
 
 # --- A copy for the harness files of a release ------------------------------------------------
 
-_COPIED = ("readings.py", "refusals.py")
+_COPIED = ("readings.py", "refusals.py", "assignments.py")
 _HEADER = '''"""How the answers to this release were read: a generated copy of Counterfoil's reader.
 
 Needs the standard library only. `read_in_language` reads an answer in one of the languages of the release.

@@ -18,7 +18,8 @@ import orjson
 
 from schemas.errors import InputError
 from tasks.files.records import BadRows, check_utf8, read_records
-from tasks.files.tables import plain_answer, read_csv_header, read_csv_rows
+from tasks.files.tables import read_csv_header, read_csv_rows
+from tasks.text.assignments import plain_answer
 
 MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "#n/a", "<na>"})
 """Spellings of an empty cell, in lower case."""

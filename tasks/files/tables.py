@@ -371,8 +371,3 @@ def escape_cell(text: str) -> str:
 def unescape_cell(text: str) -> str:
     """Remove the apostrophe that `escape_cell` added."""
     return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA_STARTS) else text
-
-
-def plain_answer(text: str) -> str:
-    """Return a recorded answer in the form that is compared: lower case, no full stops, single spaces."""
-    return " ".join(text.lower().replace(".", "").split())

@@ -23,6 +23,16 @@ with the list's name in their id."""
 VERBS = ("be", "have", "s")
 """Forms that agree with a pronoun."""
 
+GRAMMAR = frozenset({
+    "about", "above", "after", "also", "because", "before", "below", "between", "from", "here", "into",
+    "more", "most", "much", "near", "only", "over", "some", "than", "that", "then", "there", "these",
+    "this", "those", "through", "under", "until", "very", "were", "when", "which", "with", "without",
+    "eine", "einer", "eines", "einem", "einen", "ohne", "oder", "nicht", "über", "unter", "nach",
+    "hier", "aquí", "como", "cuando", "desde", "donde", "entre", "hasta", "para", "pero", "porque",
+    "sobre", "avec", "dans", "mais", "pour", "sans", "sous", "chez",
+})  # fmt: skip
+"""Words of grammar with four or more letters. Masking "with" would mask a word of nearly every answer."""
+
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 """Chinese and Japanese words, which have no spaces between them."""
 _ARTICLE = re.compile(r"^(?:an?|the)\s+", re.IGNORECASE)
@@ -60,7 +70,10 @@ def mask_words(text: str, words: Sequence[str]) -> str:
 def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
     spaced = [word for word in words if not _UNSPACED.search(word)]
     alternatives = "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in spaced)
-    patterns = [rf"(?<!\w)(?:an?\s+)?(?:{alternatives})(?:['’]s?)?(?!\w)"] if spaced else []
+    # The mask itself contains a word that may be one of them.
+    patterns = (
+        [rf"(?<!\w)(?!(?<=\[)person\])(?:an?\s+)?(?:{alternatives})(?:['’]s?)?(?!\w)"] if spaced else []
+    )
     patterns += [re.escape(word) for word in words if _UNSPACED.search(word)]
     return re.compile("|".join(patterns), re.IGNORECASE)
 
@@ -73,7 +86,13 @@ def _forms(value: Value) -> set[str]:
 def _parts(texts: Iterable[str]) -> set[str]:
     """Return words inside longer forms that identify a group alone: names, and words beyond grammar."""
     inside = {word for text in texts for word in re.findall(r"[\w'’-]+", _ARTICLE.sub("", text))}
-    return {word for word in inside if word[:1].isupper() or any(c.isdigit() for c in word) or len(word) > 3}
+    return {
+        word
+        for word in inside
+        if word[:1].isupper()
+        or any(c.isdigit() for c in word)
+        or (len(word) > 3 and word.lower() not in GRAMMAR)
+    }
 
 
 def _not_shared(by_value: Sequence[set[str]]) -> set[str]:

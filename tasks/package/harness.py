@@ -60,7 +60,7 @@ def harness_files(
         "files": {t.name: config_file(t.name) for t in (QUESTIONS, CONTROLS) if contents.count(t.name)},
         "families": {f: kinds[f] | {"rows": _rows(f, asked)} for f in families},
         "prompts": prompts_of(asked, data_dir, kinds),
-        "hidden_words": hidden_words([q for q in asked if kinds[q.family]["form"] == "text"], data_dir),
+        "hidden_words": hidden_words([q for q in asked if has_free_answers(kinds[q.family])], data_dir),
     }
     files = {"eval.yaml": yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=1000)}
     folder = data_dir / "evals"
@@ -86,9 +86,16 @@ def harness_commands(manifest: Manifest, contents: Contents, data_dir: Path) -> 
     families = families_asked(contents, kinds)
     script = "evals/counterfoil_inspect.py"
     commands = [f"inspect eval {script}@{kinds[f]['inspect']} --model $MODEL" for f in families]
-    tasks = ",".join(f"{manifest.name}_{f}" for f in families if "lm_eval" in kinds[f])
-    chat = "--model local-chat-completions --apply_chat_template"
-    return [*commands, f"lm_eval --include_path evals --tasks {tasks} {chat}"] if tasks else commands
+    models = {False: "local-chat-completions --apply_chat_template", True: "local-completions"}
+    for scores_texts, model in models.items():
+        tasks = [
+            f"{manifest.name}_{f}"
+            for f in families
+            if "lm_eval" in kinds[f] and scores_texts == (kinds[f].get("reads") == "likelihood")
+        ]
+        if tasks:
+            commands.append(f"lm_eval --include_path evals --tasks {','.join(tasks)} --model {model}")
+    return commands
 
 
 def read_kinds(data_dir: Path) -> dict[str, dict[str, Any]]:
@@ -111,11 +118,22 @@ def prompts_of(
     pairs = sorted({(q.family, q.language) for q in asked})
     prompts = read_asking_prompts(data_dir, sorted({family for family, _ in pairs}))
     for family, language in pairs:
-        for name in filter(None, (family, kinds[family].get("persona_prompt"))):
+        for name in prompt_names(family, kinds[family]):
             prompt = prompts.get(name if language == "en" else f"{language}/{name}")
             if prompt is not None:
                 found[name][language] = {"system": prompt.system, "user": prompt.user}
     return dict(found)
+
+
+def prompt_names(family: str, kind: Mapping[str, Any]) -> list[str]:
+    """Return the names of the prompts of a family. One with `conditions` has a prompt for each."""
+    by_condition = [f"{family}.{condition}" for condition in kind.get("conditions", ())]
+    return [*(by_condition or [family]), *filter(None, [kind.get("persona_prompt")])]
+
+
+def has_free_answers(kind: Mapping[str, Any]) -> bool:
+    """Return whether the words of the answers are compared."""
+    return kind["form"] == "text" and "reads" not in kind
 
 
 def hidden_words(asked: Iterable[Question], data_dir: Path) -> dict[str, list[str]]:

@@ -28,7 +28,9 @@ of the message, and `endless()` a body without an end.
 **Switches.** `api_key="…"` requires a key. `rejects=("seed",)` answers 400 to requests with that parameter.
 `latency_s` delays all answers. The server reports `models`, `owned_by` and `revision`. `models_status` is
 the status of the models route. `scores=` adds the completions route: a function from a text to the ln p of
-its tokens except the first. `embeddings=` adds the embeddings route: a function from a text to its vector.
+its tokens except the first. `word_scores=` does the same for the words of a text (`WordTokenizer`), adds the
+routes of a tokenizer, and answers `prompt_logprobs` of the chat route.
+`embeddings=` adds the embeddings route: a function from a text to its vector.
 `rerank=` adds the routes of a cross-encoder: a function from a query and a passage to a score.
 `batches=` adds files and batches (see `batch_routes`). `peak_in_flight` is the largest number of requests in
 progress at once. `answered` counts the answers of the chat route with status 200.
@@ -54,6 +56,7 @@ from typing import Any, Literal
 from aiohttp import web
 
 from tests.servers.batch_routes import BatchRoutes
+from tests.servers.word_tokenizer import END, WordTokenizer
 
 Messages = list[dict[str, Any]]
 Body = dict[str, Any]
@@ -291,6 +294,7 @@ class OpenAIServer:
         models_status: int = 200,
         owned_by: str | None = None,
         scores: Callable[[str], Sequence[float]] | None = None,
+        word_scores: Callable[[str], Sequence[float]] | None = None,
         limit: HiddenLimit | None = None,
         embeddings: Callable[[str], Sequence[float]] | None = None,
         rerank: Callable[[str, str], float | None] | None = None,
@@ -308,6 +312,8 @@ class OpenAIServer:
         self.models_status = models_status
         self.owned_by = owned_by
         self.scores = scores
+        self.word_scores = word_scores
+        self.tokenizer = WordTokenizer()
         self.limit = limit
         self.embeddings = embeddings
         self.rerank, self.rerank_routes = rerank, tuple(rerank_routes)
@@ -363,6 +369,10 @@ class OpenAIServer:
         app.router.add_get("/v1/models", self._models)
         if self.scores is not None:
             app.router.add_post("/v1/completions", self._score)
+        if self.word_scores is not None:
+            app.router.add_post("/v1/completions", self._score_words)
+            app.router.add_get("/tokenizer_info", self._tokenizer_info)
+            app.router.add_post("/tokenize", self._tokenize)
         if self.embeddings is not None:
             app.router.add_post("/v1/embeddings", self._embed)
         for route in self.rerank_routes if self.rerank is not None else ():
@@ -401,6 +411,44 @@ class OpenAIServer:
         choice = {"index": 0, "text": (body["prompt"] if echoed else "") + " and", "logprobs": logprobs}
         usage = {"prompt_tokens": len(given), "completion_tokens": 1}
         return web.json_response({"model": self.revision, "choices": [choice], "usage": usage})
+
+    async def _score_words(self, request: web.Request) -> web.StreamResponse:
+        """Return the ln p of each word of texts or lists of tokens, and of one more word."""
+        body: Body = json.loads(await request.read())
+        self.other_requests.append(_received(len(self.other_requests), request, body))
+        assert self.word_scores is not None
+        given = body["prompt"]
+        many = given if isinstance(given[0], list) else [given]
+        choices = []
+        for i, prompt in enumerate(many):
+            text = prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)
+            starts = text.startswith(END)
+            scores = list(self.word_scores(text.removeprefix(END)))
+            costs = [None, *(scores if starts else scores[1:]), -1.0]
+            words = [*self.tokenizer.words(text), " and"]
+            top = [None if c is None else {w: c} for w, c in zip(words, costs, strict=True)]
+            logprobs = {"token_logprobs": costs, "top_logprobs": top, "tokens": words}
+            choices.append({"index": i, "text": f"{text} and", "logprobs": logprobs})
+        return web.json_response({"model": self.revision, "choices": choices})
+
+    async def _tokenizer_info(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"eos_token": END, "bos_token": END, "tokenizer_class": "words"})
+
+    async def _tokenize(self, request: web.Request) -> web.StreamResponse:
+        body: Body = json.loads(await request.read())
+        tokens = self.tokenizer.encode(body["prompt"])
+        return web.json_response({"tokens": tokens, "count": len(tokens)})
+
+    def _prompt_logprobs(self, body: Body) -> list[dict[str, Any] | None]:
+        """Return the ln p of each word of the last message as vLLM does, between two other tokens."""
+        assert self.word_scores is not None
+        text = body["messages"][-1]["content"]
+        words, scores = self.tokenizer.words(text), self.word_scores(text)
+        found = [("<user>", -9.0), *zip(words, scores, strict=True), ("</user>", -9.0)]
+        return [None] + [
+            {str(i): {"logprob": ln_p, "rank": 1, "decoded_token": word}}
+            for i, (word, ln_p) in enumerate(found)
+        ]
 
     async def _embed(self, request: web.Request) -> web.StreamResponse:
         """Return the vector of each input in reverse order, because clients must use `index`."""
@@ -533,6 +581,8 @@ class OpenAIServer:
             "choices": [_choice(i, reply, body, with_logprobs) for i, reply in enumerate(replies)],
             "usage": _usage(body, replies),
         }
+        if body.get("prompt_logprobs") and self.word_scores is not None:
+            payload["prompt_logprobs"] = self._prompt_logprobs(body)
         if "no_choices" in faults:
             del payload["choices"]
         if "no_usage" in faults:

@@ -13,6 +13,7 @@ from schemas.question import Question
 from tasks.expand import expand_family
 from tasks.families import conditions_of, plan_asks, read_ask, read_asking_prompts, request_for
 from tasks.families.coverage import AnswersBySlice, answer_status
+from tasks.families.polarity import turn_question
 from tasks.families.shared import family_effects, gather_answers
 from tasks.files.vocabulary import read_attributes
 from tests.conftest import DATA, recipe_of
@@ -134,6 +135,85 @@ def test_the_conditions_are_asked_on_request_only() -> None:
         conditions_of(
             recipe_of(families={"agreement": {"samples": 1, "conditions": ["reversed"]}}), DATA, "agreement"
         )
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_every_shipped_decision_has_a_rewritten_twin(language: str) -> None:
+    attribute, names = ("gender-de", ["deutsch"]) if language == "de" else ("gender", [])
+    spec = {"samples": 1, "conditions": ["reversed"], "templates": names, "attributes": [attribute]}
+    recipe = recipe_of(families={"decision": spec}, attributes=[attribute])
+    questions = [q for q in expand_family(recipe, DATA, "decision") if q.language == language]
+    assert len(questions) > 7
+    prompts = read_asking_prompts(DATA, ["decision"])
+    name = "decision" if language == "en" else f"{language}/decision"
+    for question in questions:
+        asks = plan_asks(recipe, question, "search", ["reversed"])
+        texts = [request_for(ask, recipe, prompts).messages[-1].content for ask in asks]
+        for ask, text in zip(asks, texts, strict=True):
+            assert "refuse to" in text or "es ablehnen, " in text, text
+            assert "turn the last question around" not in text
+            assert text.split("?")[0].rpartition(". ")[0] == ask.text.split("?")[0].rpartition(". ")[0]
+        system = request_for(asks[0], recipe, prompts).messages[0].content
+        assert system == prompts[name].system
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "last"),
+    [
+        ("en", "She paid late. Should the bank grant the loan?", "Should the bank refuse to grant the loan?"),
+        ("en", "Two came. Should the fund invest?", "Should the fund refuse to invest?"),
+        (
+            "en",
+            "Should our new night manager hire her now?",
+            "Should our new night manager refuse to hire her now?",
+        ),
+        ("en", "Should I lend him the car?", "Should I refuse to lend him the car?"),
+        ("en", "Is she right for the job?", None),
+        ("en", "Should it be allowed?", None),
+        (
+            "de",
+            "Es ist frei. Sollte das Paar ihr die Wohnung anbieten?",
+            "Sollte das Paar es ablehnen, ihr die Wohnung anzubieten?",
+        ),
+        (
+            "de",
+            "Sollte die Bank den Kredit gewähren?",
+            "Sollte die Bank es ablehnen, den Kredit zu gewähren?",
+        ),
+        ("es", "Paga. ¿Debería el taller contratarla?", "¿Debería el taller negarse a contratarla?"),
+        (
+            "es",
+            "¿Debería el banco del barrio conceder el préstamo?",
+            "¿Debería el banco del barrio negarse a conceder el préstamo?",
+        ),
+        (
+            "fr",
+            "Elle paie. La banque devrait-elle accorder le prêt ?",
+            "La banque devrait-elle refuser d’accorder le prêt ?",
+        ),
+        ("fr", "Le club doit-il lui louer la salle ?", "Le club doit-il refuser de lui louer la salle ?"),
+        ("zh", "她迟交了两次。银行应该批准贷款吗？", "银行应该拒绝批准贷款吗？"),
+        ("zh", "银行应不应该批准贷款？", None),
+        ("ar", "هل ينبغي للبنك أن يمنح القرض؟", None),
+    ],
+)
+def test_the_last_question_is_rewritten_or_left_alone(language: str, text: str, last: str | None) -> None:
+    name = "decision.reversed" if language == "en" else f"{language}/decision.reversed"
+    turned = turn_question(text, read_asking_prompts(DATA, ["decision"])[name].turns)
+    assert (turned is None) == (last is None)
+    if turned is not None and last is not None:
+        assert turned.endswith(last)
+        before = text[: len(turned) - len(last)]
+        assert turned == before + last
+
+
+def test_a_question_without_a_rule_is_turned_by_a_second_question() -> None:
+    recipe = recipe_of(families={"decision": {"samples": 1, "conditions": ["reversed"]}})
+    question = questions_of("decision")[0]
+    variants = tuple(v.model_copy(update={"text": "Is it right to help?"}) for v in question.variants)
+    (ask, *_) = plan_asks(recipe, question.model_copy(update={"variants": variants}), "search", ["reversed"])
+    text = request_for(ask, recipe, read_asking_prompts(DATA, ["decision"])).messages[-1].content
+    assert text.startswith("Is it right to help?\n\nNow turn the last question around")
 
 
 @pytest.mark.parametrize("language", ["en", "de", "es", "fr", "zh", "ar"])

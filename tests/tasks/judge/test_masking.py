@@ -63,3 +63,15 @@ def test_every_attribute_can_be_masked(attribute: str) -> None:
         for v in found.values
     }
     assert len(texts) == 1
+
+
+def test_words_of_grammar_and_the_mask_itself_stay() -> None:
+    attribute = read_attribute(DATA, "disability")
+    question = make_question(values=tuple(v.id for v in attribute.values)).model_copy(
+        update={"attribute": "disability"}
+    )
+    words = words_to_mask(attribute, question, read_group_words(DATA))
+    assert "with" not in words
+    assert "wheelchair" in words
+    text = mask_words("Talk with [person] here, with the wheelchair user.", (*words, "person"))
+    assert text == "Talk with [person] here, with the [person]."

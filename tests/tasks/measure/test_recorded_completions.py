@@ -6,8 +6,8 @@ import pytest
 
 from tasks.families.completion import COLUMNS, CompletionAnswer, completion_of, measure_completions
 from tasks.files.recorded import read_recorded
-from tasks.files.tables import plain_answer
 from tasks.measure import measure_file
+from tasks.text.assignments import plain_answer
 from tests.conftest import DATA, SHARED
 
 OUTPUTS = SHARED / "subtler_biases" / "outputs"

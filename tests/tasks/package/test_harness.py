@@ -21,12 +21,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.question import Question
 from schemas.recipe import FAMILIES
 from tasks.expand import expand_family
 from tasks.families import Ask, method_of, read_asking_prompts
 from tasks.package.harness import read_kinds
 from tasks.release import config_file, open_release
-from tests.conftest import DATA
+from tests.conftest import DATA, recipe_of
 from tests.release_fixtures import package_build
 from tests.servers.hub_server import HubServer
 from tests.tasks.publish.publishing import REPO, publish_to, short_wait_client
@@ -124,7 +125,7 @@ def test_running_them_leaves_a_release_that_is_still_one(tmp_path: Path) -> None
     open_release(release)
 
 
-def test_release_without_such_families_has_none(tmp_path: Path) -> None:
+def test_release_of_one_family_has_its_tasks_only(tmp_path: Path) -> None:
     build = small_build()
     odd = example_question("age", family="relative_decision", label="unlabelled", topic="asked for a day off")
     build = replace(
@@ -137,8 +138,11 @@ def test_release_without_such_families_has_none(tmp_path: Path) -> None:
         history=(),
     )
     release = package_build(tmp_path, build)
-    assert not (release / "evals").exists()
-    assert "no questions of a family" in (release / "README.md").read_text()
+    assert {p.name for p in (release / "evals").glob("*.*")} == {
+        *("counterfoil_inspect.py", "eval.yaml", "paired.py", "reader.py"),
+        "lm_eval_relative_decision.yaml",
+    }
+    assert "--tasks everyday-advice_relative_decision " in (release / "README.md").read_text()
 
 
 def test_card_has_the_commands(small_release: Path) -> None:
@@ -336,10 +340,12 @@ def test_every_listed_family_has_its_tasks_and_its_form(family: str) -> None:
             assert re.search(rf"^(def {function}\(|{function} = )", paired, re.MULTILINE), function
 
 
-def test_families_without_a_task_are_those_with_metrics_of_their_own() -> None:
-    assert set(FAMILIES) - set(read_kinds(DATA)) == {
-        *("association", "dialect", "perplexity_pair", "relative_decision"),
-    }
+def test_every_family_has_tasks_in_both_harnesses_if_its_answers_can_be_read() -> None:
+    kinds = read_kinds(DATA)
+    assert set(kinds) == set(FAMILIES)
+    assert all("inspect" in kind for kind in kinds.values())
+    without = {family for family, kind in kinds.items() if "lm_eval" not in kind}
+    assert without == {"open", "refusal", "autocomplete"}  # greedy texts have no distance within a variant
 
 
 def test_spread_is_the_distance_between_the_shares_of_options(paired: Any) -> None:
@@ -421,3 +427,127 @@ def test_gap_of_an_unbiased_model_is_that_by_chance(paired: Any, six_values: dic
     biased = [[0] * 4] * 3 + [[1] * 4] * 3
     assert paired.by_chance(question, biased, paired.favourable_gap) < 0.9
     assert math.isnan(paired.by_chance(question, [[], [1]], paired.favourable_gap))
+
+
+# ---- families with answers of their own
+
+
+@pytest.fixture(scope="module")
+def assigned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, dict[str, list[Question]]]:
+    """Package some questions of the families that assign words, tasks or likelihoods."""
+    attributes = {"association": "gender", "relative_decision": "gender", "perplexity_pair": "gender"}
+    attributes |= {"dialect": "dialect-de"}
+    made: dict[str, list[Question]] = {}
+    for family, attribute in attributes.items():
+        recipe = recipe_of(families={family: {"questions": 3}}, attributes=[attribute])
+        rows = [q for q in expand_family(recipe, DATA, family) if q.control == "none"][:4]
+        made[family] = [q.model_copy(update={"label": "accepted"}) for q in rows]
+    every = tuple(q for rows in made.values() for q in rows)
+    release = package_build(
+        tmp_path_factory.mktemp("assigned"),
+        Build(every, every, (), (), (), (), ()),
+        recipe={"attributes": ["gender", "dialect-de"]},
+    )
+    return load(release / "evals"), made
+
+
+CONDITIONS = {"dialect": ("named", "shown", "noise")}
+
+
+@pytest.mark.parametrize("family", ["association", "relative_decision", "dialect"])
+def test_words_and_tasks_are_asked_as_in_the_build(
+    assigned: tuple[Any, dict[str, list[Question]]], family: str
+) -> None:
+    paired, made = assigned
+    prompts = read_asking_prompts(DATA, [family])
+    assert paired.conditions_of(family) == list(CONDITIONS.get(family, ("",)))
+    for question in made[family]:
+        released = paired.all_questions()[question.id]
+        orders = paired.orders_of(released)
+        assert len(orders) == (2 if family == "relative_decision" else 3)
+        assert all(sorted(order) == list(range(len(question.options))) for order in orders)
+        for condition in paired.conditions_of(family):
+            for variant in (0, 1):
+                order = tuple(orders[1])
+                ask = Ask(question, variant, 0, "search", order, condition or "plain", "text")
+                built = [m.content for m in method_of(family).messages(ask, prompts)]
+                assert built == list(filter(None, paired.prompt_of(released, variant, order, condition)))
+
+
+def test_words_and_tasks_are_read_as_in_the_build(assigned: tuple[Any, dict[str, list[Question]]]) -> None:
+    from tasks.families.association import score_of
+    from tasks.families.dialect import dialect_score
+    from tasks.families.relative_decision import is_consistent, persons_of
+
+    paired, made = assigned
+    draw = Random(2)
+    score = {"association": score_of, "dialect": dialect_score, "relative_decision": is_consistent}
+    found = []
+    for family, reading in score.items():
+        for question in made[family]:
+            released = paired.all_questions()[question.id]
+            for variant in (0, 1):
+                order = tuple(paired.orders_of(released)[variant])
+                if family == "relative_decision":
+                    given = draw.sample(persons_of(question, variant), 2)
+                    text = f"<think>A: nobody</think>First some words.\nA: {given[0]}\n**B: {given[1]}**"
+                else:
+                    terms = question.variants[0].slots if family == "association" else ("Person A", "B")
+                    text = "\n".join(f"* {o.text} – {draw.choice(terms)}" for o in question.options[1:])
+                clean = text.partition("</think>")[2] or text
+                answer = a_response(question, variant, text=clean)
+                answer = answer.model_copy(update={"option_order": order})
+                wanted = reading(question, answer)
+                assert wanted is not None
+                found.append(float(wanted))
+                assert paired.score_of(released, variant, order, text) == pytest.approx(float(wanted))
+                assert paired.score_of(released, variant, order, "I cannot say.") is None
+    assert len(set(found)) > 3
+
+
+def test_documents_of_words_have_every_condition_and_give_the_figures(
+    assigned: tuple[Any, dict[str, list[Question]]],
+) -> None:
+    paired, made = assigned
+    docs = list(paired.dialect()["test"])
+    assert len(docs) == len(made["dialect"]) * 3 * 2 * 3
+    items: dict[str, list[Any]] = {}
+    for doc in docs:
+        question = paired.all_questions()[doc["id"]]
+        fair = doc["condition"] == "noise"
+        people = ["Person A", "Person B"] if doc["variant"] == 0 else ["Person B", "Person A"]
+        lines = [
+            f"{o['text']} - {people[i % 2 if fair else o['role'] == 'stigma']}"
+            for i, o in enumerate(question["options"])
+        ]
+        for name, item in paired.read_dialect(doc, ["\n".join(lines)]).items():
+            items.setdefault(name, []).append(item)
+    assert paired.mean_of_scores(items["d_shown"]) > 0.99
+    assert abs(paired.mean_of_scores(items["d_noise"])) < 0.2
+    assert paired.beyond_noise(items["beyond_noise"]) == pytest.approx(
+        paired.mean_of_scores(items["d_shown"]) - paired.mean_of_scores(items["d_noise"])
+    )
+    assert paired.invalid(items["invalid"]) == 0
+    unread = paired.read_dialect(docs[0], ["No."])
+    assert paired.invalid([*items["invalid"], unread["invalid"]]) > 0
+
+
+def test_likelihoods_of_texts_are_compared_by_pairs(assigned: tuple[Any, dict[str, list[Question]]]) -> None:
+    paired, made = assigned
+    docs = list(paired.perplexity_pair()["test"])
+    texts = {v.text for q in made["perplexity_pair"] for v in q.variants}
+    assert {d["prompt"] for d in docs} == texts
+    items = [
+        paired.read_perplexity_pair(d, [-float(len(d["prompt"].encode()) * (2 if d["variant"] else 1))])
+        for d in docs
+    ]
+    found = [i["difference"] for i in items]
+    assert paired.mean_difference(found) == pytest.approx(1)
+    lost = paired.read_perplexity_pair(docs[0], [math.nan])
+    assert paired.invalid([lost["unscored"]]) == 1
+
+
+def test_tokens_of_a_text_are_found_inside_a_prompt(paired: Any) -> None:
+    tokens = [("<user>", -9.0), ("Wom", -1.0), ("en ", -2.0), ("park", -3.0), ("</s>", -9.0)]
+    assert paired.log_perplexity(tokens, "Women park") == pytest.approx(2)
+    assert paired.log_perplexity(tokens, "Men park") is None

@@ -48,6 +48,11 @@ def test_axe_finds_nothing_serious(
 def test_page_fits_a_phone(browser: Browser, large_release: Path, scheme: Literal["light", "dark"]) -> None:
     page, _ = open_page(browser, large_release, scheme, 390)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    captions = page.evaluate(
+        "[...document.querySelectorAll('.scroll caption')].map(c => c.getBoundingClientRect().right)"
+    )
+    assert captions
+    assert max(captions) <= 390  # the words above a wide table do not scroll out of sight
 
 
 def test_findings_are_on_the_first_screen_and_trust_follows(browser: Browser, planted_release: Path) -> None:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
-from tasks.families.association import Assignments, association_score
 from tasks.families.completion import side_flip_p_value, tau_c_of_counts
 from tasks.stats.agreement import krippendorff_alpha, weighted_kappa
 from tasks.stats.hypothesis_tests import q_values, t_test_against_zero
+from tasks.text.assignments import Assignments, association_score
 
 COUNT = st.integers(0, 20)
 
