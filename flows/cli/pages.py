@@ -15,6 +15,8 @@ from flows.workspace import open_workspace
 from schemas.errors import InputError
 from schemas.options import ReviewOptions, ServeOptions
 
+BESIDE = "run the command in the folder of the recipe, beside its folder `attributes`"
+
 
 def run_review(options: ReviewOptions, as_json: bool) -> None:
     """Serve the review page, or export or import reviews."""
@@ -45,7 +47,10 @@ def run_review(options: ReviewOptions, as_json: bool) -> None:
     folder = reviews_folder(workspace.home, subjects.benchmark)
     session = ReviewSession(subjects, folder, workspace.vocabulary, options.reviewers)
     for attribute in sorted({entry.attribute for entry in session.entries if entry.attribute}):
-        check_attribute(attribute, workspace.vocabulary)
+        if not is_known_attribute(attribute, workspace.vocabulary):
+            click.echo(
+                f"there is no attribute {attribute!r}, so its values are shown by id. {BESIDE}", err=True
+            )
     for file in session.torn_files:
         click.echo(f"{file}: the incomplete last line is ignored; it was never confirmed as saved", err=True)
     click.echo(f"{len(session.entries):,} to review; verdicts are saved in {folder}", err=True)
@@ -59,15 +64,15 @@ def run_review(options: ReviewOptions, as_json: bool) -> None:
         serve_reviews(session, token=token, port=options.port, announce=announce)
 
 
-def check_attribute(attribute: str, vocabulary: Path) -> None:
-    """Raise `InputError` if the words of an attribute are missing, before a page needs them."""
+def is_known_attribute(attribute: str, vocabulary: Path) -> bool:
+    """Return whether the words of an attribute can be read."""
     from tasks.files.vocabulary import read_attribute
 
     try:
         read_attribute(vocabulary, attribute)
-    except InputError as error:
-        hint = "run the command in the folder of the recipe, beside its folder `attributes`"
-        raise InputError(error.message, place=error.place, hint=hint) from error
+    except InputError:
+        return False
+    return True
 
 
 def run_serve(options: ServeOptions, as_json: bool) -> None:

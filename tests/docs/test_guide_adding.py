@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ def test_the_plan_counts_the_questions_of_the_new_templates(
     folder, (plan, _) = followed
     for family in ("decision", "completion"):
         assert plan["questions"][family] == len(expanded(folder, "adding.yaml", family))
-    assert plan["questions"]["completion"] == 18
+    questions = expanded(folder, "adding.yaml", "completion")
+    assert Counter(q.control for q in questions) == {"none": 18, "placebo": 3}
 
 
 def test_questions_in_the_new_language_are_asked_in_it(followed: tuple[Path, list[dict[str, Any]]]) -> None:

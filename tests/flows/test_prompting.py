@@ -79,7 +79,10 @@ def test_every_family_is_asked_under_the_users_prompts_and_the_order_of_effects_
         assert one(rows, metric="gap:woman-man", condition=condition, level="attribute")
     correlation = one(rows, metric="rank_correlation", condition="terse")
     assert correlation["value"] == pytest.approx(1)
-    assert correlation["low"] is not None
+    assert (correlation["low"], correlation["high"]) == (
+        None,
+        None,
+    )
     assert one(rows, metric="rank_correlation", condition="hostile")["value"] < 0
     systems = {m[0]["content"] for m in prompts if m[0]["role"] == "system"}
     assert any(s.startswith(TERSE) and "yes or no" in s for s in systems)

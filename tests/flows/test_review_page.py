@@ -62,7 +62,7 @@ class Reviewing:
         ready, _, _ = select.select([self._process.stdout], [], [], 60)
         assert ready, "the command printed no address"
         self.address = self._process.stdout.readline().strip()
-        assert self.address.startswith("http://127.0.0.1:")
+        assert self.address.startswith("http://127.0.0.1:"), self._process.communicate(timeout=60)[1]
 
     def kill(self) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)
