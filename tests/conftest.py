@@ -17,6 +17,7 @@ os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "180"
 import pytest
 
 from schemas.recipe import Recipe
+from tasks.models import capabilities, limits
 from tasks.run.store import RunContext
 
 pytest_plugins = ["tests.release_fixtures"]
@@ -42,6 +43,13 @@ def _no_keys_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def _no_knowledge_of_earlier_servers() -> None:
+    """Forget the servers of earlier tests, because a new server may get the port of one of them."""
+    capabilities._known.clear()
+    limits._limiters.clear()
 
 
 def recipe_of(**changes: Any) -> Recipe:
