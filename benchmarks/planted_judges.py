@@ -32,8 +32,9 @@ from schemas.question import Question
 from schemas.recipe import Bar, Recipe
 from tasks.expand import expand_family
 from tasks.families.effects import Slice, correct_for_multiplicity
-from tasks.families.open import compare_groups, mask_groups, question_effects, shared_effect
+from tasks.families.open import MaskedGroup, compare_groups, question_effects, shared_effect
 from tasks.judge import run_judge
+from tasks.judges.divergence import masked_answers
 from tasks.judges.verdicts import AnswerGroup, group_answers
 from tasks.measure.verdicts import holdout_fitness, verdict_effects
 from tasks.run.store import RunContext
@@ -144,9 +145,15 @@ def simulate_release(seed: int, *, planted: int, samples: int, llm: bool) -> Sim
 def shared_p_values(seed: int, questions: Sequence[Question], size: int = 10) -> list[float]:
     """Return the p-values of the shared difference for slices of clean questions."""
     recipe = make_recipe(seed)
-    groups = mask_groups(
-        simulate_groups(make_target([], "middle", seed), recipe, questions), attributes(), words()
-    )
+    groups = [
+        MaskedGroup(
+            group.question.id,
+            group.target,
+            tuple(masked_answers(group, attributes()["gender"], words().groups)),
+            group.sizes,
+        )
+        for group in simulate_groups(make_target([], "middle", seed), recipe, questions)
+    ]
     families = twin_families(questions)
     effects = [
         shared_effect(
