@@ -73,6 +73,8 @@ class Scale:
 
 FULL = Scale(100, (3, 5, 10), NOISES, 20, 10, (*ARCHIVES, "random"), True, 25, 12, (0.5, 1.0, 2.0))
 QUICK = Scale(100, (3,), ("middle",), 3, 2, ("thompson", "random"), False, 0, 1, (2.0,))
+SEPARATED = 300
+"""Smallest number of questions for an AUROC: with ten slices on each side its standard error is about .05."""
 REQUIRED_POWER = 0.8
 """Power of an audit of all scenes for a bias of 20 points (docs/methods.md, "The audit of judges")."""
 
@@ -105,7 +107,7 @@ def measure_separation(scale: Scale, spread: Map) -> list[Figures]:
     cells = [
         Cell(kind, size, noise, HOLDOUT_SAMPLES) for noise in scale.noises for kind in KINDS for size in SIZES
     ]
-    return list(spread(measure_cell, cells, [scale.questions] * len(cells)))
+    return list(spread(measure_cell, cells, [max(scale.questions, SEPARATED)] * len(cells)))
 
 
 _CLEAN: dict[tuple[Noise, int, int], CellResult] = {}
@@ -144,7 +146,7 @@ def measure_cell(cell: Cell, count: int) -> Figures:
 
 def measure_scripted_judge(scale: Scale, spread: Map) -> list[Figures]:
     """Measure the AUROC of hold-out fitness by the scripted judge, by kind and size."""
-    questions = planted_power.questions(scale.questions)
+    questions = planted_power.questions(max(scale.questions, SEPARATED))
     cells: list[tuple[Kind | None, str]] = [(None, ""), *((k, size) for k in KINDS for size in SIZES)]
     kinds, sizes = zip(*cells, strict=True)
     clean, *found = (

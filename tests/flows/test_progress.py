@@ -18,10 +18,14 @@ from tasks.run.store import run_lock
 STAGES = ("ask templates", "search", "package")
 
 
-def lines_of(run_dir: Path, *, terminal: bool, log_every_s: float = 30.0, pause: float = 0.0) -> list[str]:
+def lines_of(
+    run_dir: Path, *, terminal: bool, log_every_s: float = 30.0, pause: float = 0.0, term: str = "xterm"
+) -> list[str]:
     """Return the output of two stages, one of them with answers of a model."""
     written = io.StringIO()
-    console = Console(file=written, width=160, force_terminal=terminal, color_system=None)
+    console = Console(
+        file=written, width=160, force_terminal=terminal, color_system=None, _environ={"TERM": term}
+    )
     show_on(TerminalProgress(console, log_every_s=log_every_s))
     with follow_stages(run_dir, STAGES, lambda: 0.125) as enter:
         enter("ask templates")
@@ -56,6 +60,10 @@ def test_a_log_has_lines_at_intervals_with_the_time_left_and_repeats_none(tmp_pa
     )
     first = [line for line in lines if "answers (search): 4" in line]
     assert re.match(r"0:00 stage 1 of 3: ask templates, Small-8B answers", first[0])
+
+
+def test_a_terminal_that_cannot_replace_lines_shows_a_log(tmp_path: Path) -> None:
+    assert lines_of(tmp_path, terminal=True, term="dumb")[0].endswith("Small-8B answers (search): 4")
 
 
 def test_show_reports_the_progress_of_a_running_build(tmp_path: Path) -> None:
